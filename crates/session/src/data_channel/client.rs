@@ -1,0 +1,219 @@
+//! What only the client does: it answers the handshake, delivers output, asks for large payloads, and watches for silence.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{ChannelError, DataChannel, Event, Expect, Phase, Role, earliest, session_type_of};
+use crate::handshake::{Action, AgentVersion, Complete, Ready, Request, Response, SessionType};
+use crate::wire::PayloadType;
+
+/// From opening to the first stream data.
+const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A silent shell is asked for a sign of life with its size after this long.
+const SIZE_AFTER: Duration = Duration::from_secs(3);
+/// Once that was acknowledged, a handshake that has not begun after this long does not come.
+const PLAIN_AFTER: Duration = Duration::from_secs(2);
+/// The agent counts as silent when nothing came from it for this long although it owes an acknowledgement.
+const SILENT_AFTER: Duration = Duration::from_secs(10);
+
+impl DataChannel {
+    /// Sends, ahead of what is pending, one large message that proves whether large payloads arrive; until it is acknowledged they stay
+    /// at 1,024 bytes. `small` must mean the same to the agent as `large` (a Size with and without padding, many keep-alive
+    /// frames and one), because it takes the large one's number if that does not get through: a numbered message cannot be cut
+    /// up afterwards without risking that its bytes arrive twice.
+    ///
+    /// Does nothing when large payloads are not wanted or were asked for before.
+    pub fn probe_payload(
+        &mut self,
+        now: Duration,
+        payload_type: PayloadType,
+        large: &[u8],
+        small: Bytes,
+    ) {
+        if self.phase == Phase::Open && self.outgoing.wants_probe() {
+            let frame = self
+                .outgoing
+                .send_probe(now, &mut self.stamp, payload_type, large, small);
+            self.urgent.push_back(frame);
+        }
+    }
+
+    /// The size a probe should have, in bytes; `None` when no probe is wanted.
+    pub fn probe_len(&self) -> Option<usize> {
+        (self.phase == Phase::Open && self.outgoing.wants_probe())
+            .then(|| self.outgoing.wanted_payload())
+    }
+
+    /// Client: uses one message in its turn. It is acknowledged already; acting twice is impossible since its number has passed.
+    pub(super) fn deliver(&mut self, now: Duration, payload_type: PayloadType, payload: Bytes) {
+        match payload_type {
+            PayloadType::HandshakeRequest if self.phase == Phase::Waiting => {
+                self.answer_handshake(now, &payload);
+            }
+            PayloadType::HandshakeComplete => {
+                if let Phase::Handshaking { ready, .. } = &self.phase {
+                    let mut ready = ready.clone();
+                    ready.customer_message = Complete::parse(&payload).customer_message;
+                    if self.failed {
+                        return;
+                    }
+                    self.open(now, ready);
+                }
+            }
+            PayloadType::HandshakeRequest
+            | PayloadType::HandshakeResponse
+            | PayloadType::EncryptionChallengeRequest
+            | PayloadType::EncryptionChallengeResponse => {
+                tracing::debug!(?payload_type, "skipped a handshake message out of turn");
+            }
+            PayloadType::Other(_) | PayloadType::None => {
+                tracing::debug!(?payload_type, "skipped a payload of unknown type");
+            }
+            _ => {
+                if self.phase == Phase::Waiting {
+                    self.open(now, Ready::default());
+                }
+                if !payload.is_empty() {
+                    self.stats.bytes_in += payload.len() as u64;
+                    self.events.push_back(Event::Data {
+                        payload_type,
+                        payload,
+                    });
+                }
+            }
+        }
+    }
+
+    pub(super) fn answer_handshake(&mut self, now: Duration, payload: &[u8]) {
+        let Some(request) = Request::parse(payload) else {
+            self.fail(ChannelError::MalformedHandshake);
+            return;
+        };
+        let (session_type, properties) = session_type_of(&request);
+        self.phase = Phase::Handshaking {
+            since: now,
+            ready: Ready {
+                session_type: session_type.as_deref().and_then(SessionType::parse),
+                agent_version: Some(AgentVersion::new(request.agent_version.clone())),
+                properties,
+                ..Ready::default()
+            },
+        };
+        let response = Response::answer(&request, &self.client_version).payload();
+        let frame = self.outgoing.send_now(
+            now,
+            &mut self.stamp,
+            PayloadType::HandshakeResponse,
+            &response,
+        );
+        self.urgent.push_back(frame);
+        // The answer names what failed; the agent then closes the session by itself.
+        let failure = request.actions.into_iter().find_map(|action| match action {
+            Action::KmsEncryption { key_id, .. } => {
+                Some(ChannelError::EncryptionRequired { key_id })
+            }
+            Action::Unknown { name } => Some(ChannelError::UnknownAction(name)),
+            Action::SessionType { name, .. } if SessionType::parse(&name).is_none() => {
+                Some(ChannelError::UnknownSessionType(name))
+            }
+            Action::SessionType { .. } => None,
+        });
+        if let Some(failure) = failure {
+            self.fail(failure);
+        }
+    }
+
+    pub(super) fn open(&mut self, now: Duration, ready: Ready) {
+        let after_handshake = ready.agent_version.is_some();
+        self.phase = Phase::Open;
+        self.heard_at = now;
+        // A size sent before the handshake was acknowledged and thrown away.
+        if let (true, Some(_), Some(size)) =
+            (after_handshake, self.early_size.take(), self.size.clone())
+        {
+            let frame = self
+                .outgoing
+                .send_now(now, &mut self.stamp, PayloadType::Size, &size);
+            self.urgent.push_back(frame);
+        }
+        self.events.push_back(Event::Ready(ready));
+    }
+
+    /// Nothing has come yet.
+    pub(super) fn wait_as_client(&mut self, now: Duration) {
+        if now >= self.connected_at + FIRST_MESSAGE_TIMEOUT {
+            self.fail(ChannelError::NoAnswer(FIRST_MESSAGE_TIMEOUT));
+        } else if matches!(self.early_size, Some(Some(at)) if now >= at + PLAIN_AFTER) {
+            self.open(now, Ready::default());
+        } else if self.wants_early_size() && now >= self.connected_at + SIZE_AFTER {
+            // The agent takes a size at any time, or throws it away: then it is repeated after the handshake.
+            if let Some(size) = self.outgoing.take_pending(PayloadType::Size) {
+                let frame = self
+                    .outgoing
+                    .send_now(now, &mut self.stamp, PayloadType::Size, &size);
+                self.urgent.push_back(frame);
+                self.early_size = Some(None);
+            }
+        }
+    }
+
+    /// When [`DataChannel::wait_as_client`] has something to do.
+    pub(super) fn waits_until(&self) -> Option<Duration> {
+        let early = match self.early_size {
+            Some(Some(at)) => Some(at + PLAIN_AFTER),
+            Some(None) => None,
+            None => self
+                .wants_early_size()
+                .then(|| self.connected_at + SIZE_AFTER),
+        };
+        earliest([early, Some(self.connected_at + FIRST_MESSAGE_TIMEOUT)])
+    }
+
+    pub(super) fn probe_with_size(&mut self, now: Duration) {
+        // Blanks after JSON mean nothing, so a padded size is a size.
+        let (Some(size), Some(len)) = (self.size.clone(), self.probe_len()) else {
+            return;
+        };
+        let mut large = size.to_vec();
+        large.resize(len.max(size.len()), b' ');
+        self.probe_payload(now, PayloadType::Size, &large, size);
+    }
+
+    /// When [`DataChannel::watch`] has something to say.
+    pub(super) fn watches_until(&self) -> Option<Duration> {
+        match self.owed_since()? {
+            _ if self.failed => None,
+            since if self.silent => Some(since + self.give_up_after),
+            since => Some(since + SILENT_AFTER.min(self.give_up_after)),
+        }
+    }
+
+    /// Since when the agent has owed a word; `None` if it owes none. The agent's own end does not watch the client.
+    pub(super) fn owed_since(&self) -> Option<Duration> {
+        if self.role == Role::Agent {
+            return None;
+        }
+        Some(self.outgoing.head_sent_at()?.max(self.heard_at))
+    }
+
+    pub(super) fn watch(&mut self, now: Duration) {
+        let Some(since) = self.owed_since() else {
+            return;
+        };
+        let waited = now.saturating_sub(since);
+        if waited >= self.give_up_after {
+            self.fail(ChannelError::GaveUp(self.give_up_after));
+        } else if waited >= SILENT_AFTER && !self.silent {
+            self.silent = true;
+            self.events.push_back(Event::Silent(waited));
+        }
+    }
+
+    pub(super) fn wants_early_size(&self) -> bool {
+        self.role == Role::Client
+            && self.expect == Expect::MaybePlain
+            && self.early_size.is_none()
+            && self.size.is_some()
+    }
+}

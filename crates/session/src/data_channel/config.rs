@@ -1,0 +1,80 @@
+//! What a channel is made with.
+
+use std::time::Duration;
+
+use crate::congestion::{Controller, Fixed};
+use crate::handshake::DEFAULT_CLIENT_VERSION;
+use crate::wire::OFFICIAL_PAYLOAD_BYTES;
+
+/// Which end this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Sends input, receives output.
+    Client,
+    /// Sends output, receives input.
+    Agent,
+}
+
+/// Whether the agent begins with a handshake.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Expect {
+    /// It must: port sessions and commands without terminal.
+    Handshake,
+    /// It may (encryption), or its first output says that there is none.
+    #[default]
+    MaybePlain,
+}
+
+/// What a channel is made with.
+#[derive(Debug)]
+pub struct Config {
+    /// Which end this is.
+    pub role: Role,
+    /// Unix milliseconds of time zero, for the dates in messages.
+    pub origin_ms: u64,
+    /// Where message ids start from. Two channels must not share it.
+    pub seed: u128,
+    /// Client: whether to wait for a handshake.
+    pub expect: Expect,
+    /// Client: the version announced in the handshake.
+    pub client_version: String,
+    /// Most messages between the oldest unacknowledged and the newest. The next ones wait, none is dropped.
+    pub unacked_messages: usize,
+    /// Client: largest input payload to try, in bytes; above 1,024 the far end is asked first.
+    pub max_payload: usize,
+    /// Client: the window of bytes in flight.
+    pub controller: Box<dyn Controller>,
+    /// Client: fails when nothing came from the agent for this long while one message stays unacknowledged on a healthy socket.
+    pub give_up_after: Duration,
+    /// Agent: refuse messages whose digest is wrong. The official agent does not look.
+    pub check_digest: bool,
+}
+
+impl Config {
+    /// A client's.
+    pub fn client() -> Self {
+        Self {
+            role: Role::Client,
+            origin_ms: 1,
+            seed: 1,
+            expect: Expect::default(),
+            client_version: DEFAULT_CLIENT_VERSION.to_owned(),
+            unacked_messages: 4000,
+            max_payload: OFFICIAL_PAYLOAD_BYTES,
+            controller: Box::<Fixed>::default(),
+            give_up_after: Duration::from_secs(300),
+            check_digest: true,
+        }
+    }
+
+    /// An agent's. Its list is as long as the official one's.
+    pub fn agent() -> Self {
+        Self {
+            role: Role::Agent,
+            seed: 2,
+            unacked_messages: 100_000,
+            check_digest: false,
+            ..Self::client()
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What a channel tells its owner.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::handshake::Ready;
+use crate::wire::PayloadType;
+
+/// What the channel tells its owner.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The session can be used. Comes once, before any data.
+    Ready(Ready),
+    /// A payload, in order. Never empty. The agent settles each with [`DataChannel::acknowledge`] or [`DataChannel::refuse`].
+    Data {
+        /// Output, Size, Flag, …; handshake types never.
+        payload_type: PayloadType,
+        /// Borrowed from the frame it came in.
+        payload: Bytes,
+    },
+    /// The service says whether the far end is attached.
+    Publication {
+        /// `false`: what is sent now is not received by anyone.
+        attached: bool,
+    },
+    /// The agent owes an acknowledgement and has said nothing for this long.
+    Silent(Duration),
+    /// It speaks again.
+    Back,
+    /// The session is over; nothing is sent or taken any more.
+    Closed {
+        /// The service's text; empty after an ordinary end.
+        output: String,
+    },
+    /// The session cannot go on. What is still to be sent should be sent, then the session ended.
+    Failed(ChannelError),
+}
+
+/// Why a session cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChannelError {
+    /// The session must be encrypted with a KMS key.
+    #[error(
+        "the session demands encryption with the KMS key `{key_id}`, which is not supported yet"
+    )]
+    EncryptionRequired {
+        /// Key id or ARN.
+        key_id: String,
+    },
+    /// The handshake names a session type nobody here serves.
+    #[error("the agent started a session of unknown type `{0}`")]
+    UnknownSessionType(String),
+    /// The handshake asks for something nobody here can do.
+    #[error("the agent asks for the unknown action `{0}`")]
+    UnknownAction(String),
+    /// A handshake message is not what it should be.
+    #[error("the handshake cannot be read")]
+    MalformedHandshake,
+    /// No stream data at all.
+    #[error("nothing came from the agent within {} s", .0.as_secs())]
+    NoAnswer(Duration),
+    /// The handshake began and did not end.
+    #[error("the handshake did not end within {} s", .0.as_secs())]
+    HandshakeTimedOut(Duration),
+    /// One message stayed unacknowledged.
+    #[error("the agent acknowledged nothing for {} s", .0.as_secs())]
+    GaveUp(Duration),
+    /// Agent: an action failed at the client; the text is what the official agent closes with.
+    #[error("{0}")]
+    HandshakeRefused(String),
+}
+
+/// Counters for diagnostics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Payload bytes delivered.
+    pub bytes_in: u64,
+    /// Payload bytes numbered and sent, each counted once.
+    pub bytes_out: u64,
+    /// Messages sent again.
+    pub retransmitted: u64,
+    /// Messages received again.
+    pub duplicates: u64,
+    /// Frames dropped because they were malformed or of an unknown type.
+    pub ignored: u64,
+    /// Messages sent and not acknowledged.
+    pub unacked_messages: usize,
+    /// Smoothed round-trip time.
+    pub rtt: Duration,
+}

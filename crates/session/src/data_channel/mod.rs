@@ -1,0 +1,502 @@
+//! The data channel as a state machine: no socket, no clock, no randomness.
+//!
+//! Frames and the passing of time go in ([`DataChannel::handle_frame`], [`DataChannel::handle_timeout`]); frames to send, events and
+//! the next time to be woken come out ([`DataChannel::poll_transmit`], [`DataChannel::poll_event`], [`DataChannel::poll_timeout`]).
+//! Every time is a `Duration` since an origin that the caller chooses once; dates and message ids are made from
+//! [`Config::origin_ms`] and [`Config::seed`].
+//!
+//! After every call that takes `now`, drain `poll_event` and `poll_transmit`, then sleep until `poll_timeout`.
+//!
+//! The two roles share numbers, order and retransmission, and differ where the official programs do:
+//!
+//! | | client | agent |
+//! |---|---|---|
+//! | acknowledges | at once, delivers in order | after [`DataChannel::acknowledge`]; [`DataChannel::refuse`] leaves it to be repeated |
+//! | digest | checked | not checked, unless [`Config::check_digest`] |
+//! | repeats | head and overtaken messages, all of them after a reconnect | head only, on 100 ms ticks |
+//! | sends | within a window, cut and joined to its payload size | as given |
+
+mod agent;
+mod client;
+mod config;
+mod event;
+mod incoming;
+mod outgoing;
+mod rtt;
+mod stamp;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use uuid::Uuid;
+
+pub use self::config::{Config, Expect, Role};
+pub use self::event::{ChannelError, Event, Stats};
+use self::incoming::{Incoming, Place};
+use self::outgoing::Outgoing;
+pub use self::rtt::Rtt;
+use self::stamp::Stamp;
+use crate::handshake::{Action, Ready, Request};
+use crate::wire::{
+    Acknowledge, ChannelClosed, FLAGS_ACKNOWLEDGE, HEADER_LEN, Header, Message, MessageType,
+    PayloadType, WireError,
+};
+
+/// From the first HandshakeRequest to HandshakeComplete, on the client.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The agent waits this long for the HandshakeResponse.
+const AGENT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Acknowledgements waiting for the socket; above this the newest are dropped, and the far end repeats its message.
+const MAX_WAITING_ACKS: usize = 20_000;
+/// Encoded acknowledgements share buffers of this size, in bytes.
+const ACK_BUFFER_LEN: usize = 32 << 10;
+/// Waiting input above which a large-payload probe pays, in bytes.
+const PROBE_ABOVE: usize = 16 << 10;
+
+#[derive(Clone, Debug, PartialEq)]
+enum Phase {
+    /// Client: no stream data yet. Agent: not started.
+    Waiting,
+    /// A HandshakeRequest has been seen (client) or sent (agent).
+    Handshaking {
+        since: Duration,
+        ready: Ready,
+    },
+    /// Data flows.
+    Open,
+    /// Agent: a second HandshakeResponse blocks the official reader for good.
+    Deaf,
+    Over,
+}
+
+/// One end of a data channel. See the [module](self).
+#[derive(Debug)]
+pub struct DataChannel {
+    role: Role,
+    client_version: String,
+    expect: Expect,
+    give_up_after: Duration,
+    check_digest: bool,
+    phase: Phase,
+    connected: bool,
+    /// The owner reads nothing from the socket, since then.
+    unread_since: Option<Duration>,
+    connected_at: Duration,
+    heard_at: Duration,
+    silent: bool,
+    /// `pause_publication` is in force.
+    paused: bool,
+    /// Client: the last size sent, for repeating and for probing.
+    size: Option<Bytes>,
+    /// Client: a size was sent while the phase was Waiting; when it was acknowledged.
+    early_size: Option<Option<Duration>>,
+    /// Agent: the message its owner has not settled; without an acknowledgement if that has been given before.
+    unsettled: Option<Option<Acknowledge>>,
+    failed: bool,
+    stamp: Stamp,
+    incoming: Incoming,
+    outgoing: Outgoing,
+    acks: VecDeque<Bytes>,
+    ack_buffer: BytesMut,
+    /// Messages that go before everything pending, already numbered.
+    urgent: VecDeque<Bytes>,
+    events: VecDeque<Event>,
+    stats: Stats,
+}
+
+impl DataChannel {
+    /// A channel whose socket has just been opened.
+    pub fn new(config: Config, now: Duration) -> Self {
+        Self {
+            role: config.role,
+            client_version: config.client_version,
+            expect: config.expect,
+            give_up_after: config.give_up_after,
+            check_digest: config.check_digest,
+            phase: match config.role {
+                Role::Client => Phase::Waiting,
+                Role::Agent => Phase::Open,
+            },
+            connected: true,
+            unread_since: None,
+            connected_at: now,
+            heard_at: now,
+            silent: false,
+            paused: false,
+            size: None,
+            early_size: None,
+            unsettled: None,
+            failed: false,
+            stamp: Stamp::new(config.origin_ms, config.seed),
+            incoming: Incoming::default(),
+            outgoing: Outgoing::new(
+                config.role,
+                now,
+                config.unacked_messages,
+                config.max_payload,
+                config.controller,
+            ),
+            acks: VecDeque::new(),
+            ack_buffer: BytesMut::new(),
+            urgent: VecDeque::new(),
+            events: VecDeque::new(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// Queues a payload. It goes out when the session is ready and the window has room; nothing is ever dropped, so the caller looks at
+    /// [`DataChannel::pending_bytes`] to hold back its source.
+    ///
+    /// The client cuts and joins Output payloads as it likes; the agent sends each as it is given.
+    pub fn send(&mut self, payload_type: PayloadType, payload: impl Into<Bytes>) {
+        let payload = payload.into();
+        if payload.is_empty() || self.phase == Phase::Over {
+            return;
+        }
+        if payload_type == PayloadType::Size {
+            self.size = Some(payload.clone());
+            if self.phase == Phase::Waiting {
+                // Only the last of several sizes matters before anyone listens.
+                while self.outgoing.take_pending(PayloadType::Size).is_some() {}
+            }
+        }
+        self.outgoing.push(payload_type, payload);
+    }
+
+    /// Takes one binary web socket message. An error says why it was dropped; the channel goes on either way.
+    pub fn handle_frame(&mut self, now: Duration, frame: &Bytes) -> Result<(), WireError> {
+        if matches!(self.phase, Phase::Over | Phase::Deaf) {
+            return Ok(());
+        }
+        let decoded = if self.check_digest {
+            Message::decode(frame)
+        } else {
+            Message::decode_unverified(frame)
+        };
+        let message = decoded.inspect_err(|error| {
+            self.stats.ignored += 1;
+            tracing::debug!(%error, "dropped a frame");
+        })?;
+        match (message.header.message_type, self.role) {
+            (MessageType::OutputStreamData, Role::Client)
+            | (MessageType::InputStreamData, Role::Agent) => {
+                self.heard(now);
+                self.handle_stream_data(now, &message.header, frame.slice(HEADER_LEN..));
+            }
+            (MessageType::Acknowledge, _) => {
+                let number = Acknowledge::parse_sequence_number(message.payload)
+                    .inspect_err(|_| self.stats.ignored += 1)?;
+                self.heard(now);
+                if self.outgoing.handle_ack(now, number)
+                    && matches!(self.early_size, Some(None))
+                    && self.phase == Phase::Waiting
+                {
+                    self.early_size = Some(Some(now));
+                }
+            }
+            (MessageType::ChannelClosed, _) => {
+                self.phase = Phase::Over;
+                self.events.push_back(Event::Closed {
+                    output: ChannelClosed::parse(message.payload).output,
+                });
+            }
+            (MessageType::StartPublication, _) => self.resume(),
+            (MessageType::PausePublication, _) => self.pause(),
+            (other, _) => {
+                self.stats.ignored += 1;
+                tracing::debug!(message_type = ?other, "skipped a message of a type not expected here");
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        if self.is_still() {
+            return;
+        }
+        if !(self.role == Role::Agent && self.paused) {
+            self.outgoing
+                .handle_timeout(now, self.paused, &mut self.stamp);
+        }
+        match (&self.phase, self.role) {
+            (Phase::Waiting, Role::Client) => self.wait_as_client(now),
+            (Phase::Handshaking { since, .. }, role) => {
+                let limit = handshake_timeout(role);
+                if now >= *since + limit {
+                    self.fail(ChannelError::HandshakeTimedOut(limit));
+                }
+            }
+            _ => {}
+        }
+        self.watch(now);
+    }
+
+    /// When [`DataChannel::handle_timeout`] is to be called next; may be in the past. `None`: not before something else happens.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        if self.is_still() {
+            return None;
+        }
+        let resend = if self.role == Role::Agent && self.paused {
+            None
+        } else {
+            self.outgoing.next_timeout(self.paused)
+        };
+        let phase = match &self.phase {
+            _ if self.failed => None,
+            Phase::Waiting => self.waits_until(),
+            Phase::Handshaking { since, .. } => Some(*since + handshake_timeout(self.role)),
+            _ => None,
+        };
+        earliest([resend, phase, self.watches_until()])
+    }
+
+    /// The next frame to write to the socket, whole. Call until `None`; not while the socket is full.
+    pub fn poll_transmit(&mut self, now: Duration) -> Option<Bytes> {
+        if !self.connected || self.phase == Phase::Over {
+            return None;
+        }
+        if let Some(ack) = self.acks.pop_front() {
+            return Some(ack);
+        }
+        if self.role == Role::Agent && self.paused {
+            // Numbered and kept; repaired one by one once the client is back.
+            while self.outgoing.next_new(now, &mut self.stamp).is_some() {}
+            self.urgent.clear();
+            return None;
+        }
+        if let Some(frame) = self.urgent.pop_front() {
+            return Some(frame);
+        }
+        if let Some(frame) = self.outgoing.next_again(now) {
+            return Some(frame);
+        }
+        let may_send = match self.role {
+            Role::Client => self.phase == Phase::Open,
+            Role::Agent => self.phase != Phase::Deaf,
+        };
+        if !may_send {
+            return None;
+        }
+        if self.outgoing.pending_bytes() > PROBE_ABOVE && self.outgoing.wants_probe() {
+            self.probe_with_size(now);
+            if let Some(frame) = self.urgent.pop_front() {
+                return Some(frame);
+            }
+        }
+        self.outgoing.next_new(now, &mut self.stamp)
+    }
+
+    /// What has happened, in order.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The socket is gone: nothing is transmitted and no time counts until [`DataChannel::on_reconnected`].
+    pub fn on_disconnected(&mut self, _now: Duration) {
+        self.connected = false;
+        // The far end repeats what it did not see acknowledged.
+        self.acks.clear();
+        self.urgent.clear();
+        self.outgoing.on_disconnected();
+    }
+
+    /// The owner stops reading the socket, because nobody takes what has come. Acknowledgements may lie there unread, so until
+    /// [`DataChannel::on_reading_resumed`] nothing is repeated and nobody is held to be silent.
+    pub fn on_reading_stopped(&mut self, now: Duration) {
+        self.unread_since.get_or_insert(now);
+    }
+
+    /// The owner reads again; the time since it stopped counts for nothing.
+    pub fn on_reading_resumed(&mut self, now: Duration) {
+        if let Some(since) = self.unread_since.take() {
+            self.heard_at += now.saturating_sub(since);
+            self.outgoing.skip_time(since, now);
+        }
+    }
+
+    /// A new socket carries the same session: the client sends its whole unacknowledged list again, in order.
+    pub fn on_reconnected(&mut self, now: Duration) {
+        self.connected = true;
+        self.unread_since = None;
+        self.connected_at = now;
+        self.heard_at = now;
+        self.paused = false;
+        if let Phase::Handshaking { since, .. } = &mut self.phase {
+            *since = now;
+        }
+        self.outgoing.on_reconnected(now);
+    }
+
+    /// As `pause_publication` does: the agent stores instead of sending, the client repeats more slowly.
+    pub fn pause(&mut self) {
+        if !std::mem::replace(&mut self.paused, true) {
+            self.events
+                .push_back(Event::Publication { attached: false });
+        }
+    }
+
+    /// As `start_publication` does, or any word from the far end.
+    pub fn resume(&mut self) {
+        if std::mem::take(&mut self.paused) {
+            self.events.push_back(Event::Publication { attached: true });
+        }
+    }
+
+    /// Whether `pause_publication` is in force.
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Whether [`Event::Ready`] has come (client) or no handshake is going on (agent).
+    pub fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// Whether [`Event::Closed`] has come.
+    pub fn is_over(&self) -> bool {
+        self.phase == Phase::Over
+    }
+
+    /// Payload bytes queued and not yet numbered.
+    pub fn pending_bytes(&self) -> usize {
+        self.outgoing.pending_bytes()
+    }
+
+    /// Whether everything sent has been acknowledged.
+    pub fn is_drained(&self) -> bool {
+        self.outgoing.pending_messages() == 0 && self.outgoing.unacked_messages() == 0
+    }
+
+    /// Largest input payload in use now, in bytes.
+    pub fn max_payload(&self) -> usize {
+        self.outgoing.max_payload()
+    }
+
+    /// The number the next received message should have.
+    pub fn next_expected(&self) -> i64 {
+        self.incoming.expected()
+    }
+
+    /// Events waiting to be polled.
+    pub fn waiting_events(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            bytes_out: self.outgoing.bytes_sent,
+            retransmitted: self.outgoing.retransmitted,
+            unacked_messages: self.outgoing.unacked_messages(),
+            rtt: self.outgoing.rtt().rtt(),
+            ..self.stats
+        }
+    }
+
+    fn handle_stream_data(&mut self, now: Duration, header: &Header, payload: Bytes) {
+        let ack = Acknowledge {
+            message_type: header.message_type,
+            message_id: header.message_id,
+            sequence_number: header.sequence_number,
+        };
+        match self.incoming.place(header.sequence_number, payload.len()) {
+            Place::Next if self.role == Role::Client => {
+                self.push_ack(now, ack);
+                self.incoming.advance();
+                self.deliver(now, header.payload_type, payload);
+                while let Some((payload_type, payload)) = self.incoming.take_stored() {
+                    self.incoming.advance();
+                    self.deliver(now, payload_type, payload);
+                }
+            }
+            Place::Next if self.unsettled.is_none() => {
+                self.take_as_agent(now, Some(ack), header.payload_type, payload);
+                self.drain_as_agent(now);
+            }
+            // Repeated while its first copy is being used: that one's acknowledgement answers both.
+            Place::Next => {}
+            Place::Duplicate => {
+                self.stats.duplicates += 1;
+                self.push_ack(now, ack);
+            }
+            Place::Early => {
+                self.push_ack(now, ack);
+                self.incoming
+                    .store(header.sequence_number, header.payload_type, payload);
+            }
+            Place::Refused => self.stats.ignored += 1,
+        }
+    }
+
+    fn push_ack(&mut self, now: Duration, ack: Acknowledge) {
+        if !self.connected || self.acks.len() >= MAX_WAITING_ACKS {
+            return;
+        }
+        let header = Header {
+            message_type: MessageType::Acknowledge,
+            schema_version: 1,
+            created_ms: self.stamp.created_ms(now),
+            sequence_number: 0,
+            flags: FLAGS_ACKNOWLEDGE,
+            message_id: self.message_id(),
+            payload_type: PayloadType::None,
+        };
+        if self.ack_buffer.capacity() - self.ack_buffer.len() < HEADER_LEN + 200 {
+            self.ack_buffer.reserve(ACK_BUFFER_LEN);
+        }
+        header.encode_with(&mut self.ack_buffer, |out| ack.payload_into(out));
+        self.acks.push_back(self.ack_buffer.split().freeze());
+    }
+
+    fn message_id(&mut self) -> Uuid {
+        self.stamp.message_id()
+    }
+
+    fn heard(&mut self, now: Duration) {
+        self.heard_at = now;
+        self.resume();
+        if std::mem::take(&mut self.silent) {
+            self.events.push_back(Event::Back);
+        }
+    }
+
+    /// A failure is told once; what follows from it is not news.
+    fn fail(&mut self, error: ChannelError) {
+        if !std::mem::replace(&mut self.failed, true) {
+            self.events.push_back(Event::Failed(error));
+        }
+    }
+
+    /// Whether no time is kept at all.
+    fn is_still(&self) -> bool {
+        !self.connected
+            || self.unread_since.is_some()
+            || matches!(self.phase, Phase::Over | Phase::Deaf)
+    }
+}
+
+fn session_type_of(request: &Request) -> (Option<String>, serde_json::Value) {
+    request
+        .actions
+        .iter()
+        .find_map(|action| match action {
+            Action::SessionType { name, properties } => {
+                Some((Some(name.clone()), properties.clone()))
+            }
+            _ => None,
+        })
+        .unwrap_or_default()
+}
+
+const fn handshake_timeout(role: Role) -> Duration {
+    match role {
+        Role::Client => HANDSHAKE_TIMEOUT,
+        Role::Agent => AGENT_HANDSHAKE_TIMEOUT,
+    }
+}
+
+fn earliest<const N: usize>(times: [Option<Duration>; N]) -> Option<Duration> {
+    times.into_iter().flatten().min()
+}

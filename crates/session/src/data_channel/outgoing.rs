@@ -1,0 +1,499 @@
+//! The sending half: numbering, the unacknowledged list, retransmission.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::Role;
+use super::rtt::Rtt;
+use super::stamp::Stamp;
+use crate::congestion::Controller;
+use crate::wire::{FLAG_SYN, HEADER_LEN, Header, MessageType, OFFICIAL_PAYLOAD_BYTES, PayloadType};
+
+/// The agent looks at its list this often, counted from its start.
+const AGENT_TICK: Duration = Duration::from_millis(100);
+/// The agent's longest timeout.
+const AGENT_RTO_CAP: Duration = Duration::from_secs(1);
+/// Ours only stops a runaway estimate; links slower than a second exist.
+const CLIENT_RTO_CAP: Duration = Duration::from_secs(30);
+/// A busy machine answers late without having lost anything; the estimate alone allows 10 ms.
+const CLIENT_RTO_FLOOR: Duration = Duration::from_millis(100);
+/// Pause between resends of the client while the service says that the agent is away, and the ceiling of its back-off.
+const CLIENT_SLOW_RESEND: Duration = Duration::from_secs(1);
+/// The client repeats this many holes at once, and looks this deep into its list for them.
+const CLIENT_RESEND_BURST: usize = 32;
+const CLIENT_RESEND_DEPTH: usize = 512;
+/// A large probe that is not acknowledged for this long is replaced by its small equal.
+const PROBE_PATIENCE: Duration = Duration::from_secs(2);
+/// Encoded messages share buffers of this size, in bytes.
+const BUFFER_LEN: usize = 64 << 10;
+
+#[derive(Debug)]
+struct Sent {
+    /// The whole message; repeated byte for byte.
+    frame: Bytes,
+    first_sent: Duration,
+    last_sent: Duration,
+    resends: u32,
+}
+
+impl Sent {
+    fn payload_len(&self) -> usize {
+        self.frame.len() - HEADER_LEN
+    }
+}
+
+#[derive(Debug)]
+enum Probe {
+    Untried,
+    /// The number of the large message, and the small one that means the same.
+    Asked {
+        number: i64,
+        payload_type: PayloadType,
+        small: Bytes,
+    },
+    Settled,
+}
+
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    role: Role,
+    origin: Duration,
+    next_number: i64,
+    /// Index 0 has number `next_number - unacked.len()`; `None` is acknowledged already. The front is always `Some`.
+    unacked: VecDeque<Option<Sent>>,
+    unacked_messages: usize,
+    in_flight_bytes: usize,
+    highest_acked: i64,
+    capacity: usize,
+    pending: VecDeque<(PayloadType, Bytes)>,
+    pending_bytes: usize,
+    /// Numbers whose timer expired, to be sent again before anything new.
+    overdue: VecDeque<i64>,
+    /// After a reconnect: the next number of the list to send again.
+    replay: Option<i64>,
+    rtt: Rtt,
+    controller: Box<dyn Controller>,
+    max_payload: usize,
+    wanted_payload: usize,
+    probe: Probe,
+    buffer: BytesMut,
+    pub(super) retransmitted: u64,
+    pub(super) bytes_sent: u64,
+}
+
+impl Outgoing {
+    pub(super) fn new(
+        role: Role,
+        origin: Duration,
+        capacity: usize,
+        wanted_payload: usize,
+        controller: Box<dyn Controller>,
+    ) -> Self {
+        Self {
+            role,
+            origin,
+            next_number: 0,
+            unacked: VecDeque::new(),
+            unacked_messages: 0,
+            in_flight_bytes: 0,
+            highest_acked: -1,
+            capacity: capacity.max(1),
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            overdue: VecDeque::new(),
+            replay: None,
+            rtt: Rtt::new(match role {
+                Role::Client => CLIENT_RTO_CAP,
+                Role::Agent => AGENT_RTO_CAP,
+            }),
+            controller,
+            max_payload: wanted_payload.min(OFFICIAL_PAYLOAD_BYTES),
+            wanted_payload,
+            probe: Probe::Untried,
+            buffer: BytesMut::new(),
+            retransmitted: 0,
+            bytes_sent: 0,
+        }
+    }
+
+    pub(super) fn push(&mut self, payload_type: PayloadType, payload: Bytes) {
+        self.pending_bytes += payload.len();
+        self.pending.push_back((payload_type, payload));
+    }
+
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.pending_bytes
+    }
+
+    pub(super) fn pending_messages(&self) -> usize {
+        self.pending.len()
+    }
+
+    pub(super) fn unacked_messages(&self) -> usize {
+        self.unacked_messages
+    }
+
+    pub(super) fn rtt(&self) -> &Rtt {
+        &self.rtt
+    }
+
+    pub(super) fn max_payload(&self) -> usize {
+        self.max_payload
+    }
+
+    /// Whether larger payloads are wanted and nobody has asked the far end yet.
+    pub(super) fn wants_probe(&self) -> bool {
+        self.wanted_payload > self.max_payload && matches!(self.probe, Probe::Untried)
+    }
+
+    pub(super) fn wanted_payload(&self) -> usize {
+        self.wanted_payload
+    }
+
+    /// Takes the first pending payload of this type out of the queue.
+    pub(super) fn take_pending(&mut self, wanted: PayloadType) -> Option<Bytes> {
+        let at = self
+            .pending
+            .iter()
+            .position(|(payload_type, _)| *payload_type == wanted)?;
+        let (_, payload) = self.pending.remove(at)?;
+        self.pending_bytes -= payload.len();
+        Some(payload)
+    }
+
+    /// The next pending message, numbered and stored, if the window and the list have room.
+    pub(super) fn next_new(&mut self, now: Duration, stamp: &mut Stamp) -> Option<Bytes> {
+        let (payload_type, front) = self.pending.front()?;
+        let payload_type = *payload_type;
+        if self.unacked.len() >= self.capacity {
+            return None;
+        }
+        let bulk = self.role == Role::Client && payload_type == PayloadType::Output;
+        if bulk {
+            let len = front.len().min(self.piece_len());
+            if self.in_flight_bytes > 0 && self.in_flight_bytes + len > self.controller.window() {
+                return None;
+            }
+        }
+        let header = self.header(payload_type, now, stamp);
+        let mut buffer = std::mem::take(&mut self.buffer);
+        self.reserve(
+            &mut buffer,
+            if bulk {
+                self.piece_len()
+            } else {
+                front_len(&self.pending)
+            },
+        );
+        header.encode_with(&mut buffer, |out| {
+            if bulk {
+                self.gather(out);
+            } else if let Some((_, payload)) = self.pending.pop_front() {
+                self.pending_bytes -= payload.len();
+                out.put_slice(&payload);
+            }
+        });
+        let frame = buffer.split().freeze();
+        self.buffer = buffer;
+        Some(self.number(now, frame))
+    }
+
+    /// Sends `payload` now, before everything pending and whatever the window says.
+    pub(super) fn send_now(
+        &mut self,
+        now: Duration,
+        stamp: &mut Stamp,
+        payload_type: PayloadType,
+        payload: &[u8],
+    ) -> Bytes {
+        let frame = self.header(payload_type, now, stamp).encode(payload);
+        self.number(now, frame)
+    }
+
+    /// Sends a large message that tells whether large payloads arrive; if it is not acknowledged, `small` takes its number.
+    pub(super) fn send_probe(
+        &mut self,
+        now: Duration,
+        stamp: &mut Stamp,
+        payload_type: PayloadType,
+        large: &[u8],
+        small: Bytes,
+    ) -> Bytes {
+        self.probe = Probe::Asked {
+            number: self.next_number,
+            payload_type,
+            small,
+        };
+        self.send_now(now, stamp, payload_type, large)
+    }
+
+    fn header(&self, payload_type: PayloadType, now: Duration, stamp: &mut Stamp) -> Header {
+        let agent = self.role == Role::Agent;
+        Header {
+            message_type: if agent {
+                MessageType::OutputStreamData
+            } else {
+                MessageType::InputStreamData
+            },
+            schema_version: 1,
+            created_ms: stamp.created_ms(now),
+            sequence_number: self.next_number,
+            flags: if agent && self.next_number == 0 {
+                FLAG_SYN
+            } else {
+                0
+            },
+            message_id: stamp.message_id(),
+            payload_type,
+        }
+    }
+
+    fn reserve(&self, buffer: &mut BytesMut, payload_len: usize) {
+        if buffer.capacity() - buffer.len() < HEADER_LEN + payload_len {
+            buffer.reserve((HEADER_LEN + payload_len).max(BUFFER_LEN));
+        }
+    }
+
+    /// Most bytes of the next payload: several messages make up a window, or there would be nothing to pace.
+    fn piece_len(&self) -> usize {
+        self.max_payload
+            .min((self.controller.window() / 4).max(OFFICIAL_PAYLOAD_BYTES))
+    }
+
+    /// Fills one payload from the front of the queue: large pieces are cut, small neighbours joined.
+    fn gather(&mut self, out: &mut BytesMut) {
+        let mut room = self.piece_len();
+        while let Some((PayloadType::Output, payload)) = self.pending.front_mut() {
+            let piece = payload.split_to(payload.len().min(room));
+            out.put_slice(&piece);
+            room -= piece.len();
+            self.pending_bytes -= piece.len();
+            if payload.is_empty() {
+                self.pending.pop_front();
+            }
+            if room == 0 {
+                break;
+            }
+        }
+    }
+
+    fn number(&mut self, now: Duration, frame: Bytes) -> Bytes {
+        let sent = Sent {
+            frame: frame.clone(),
+            first_sent: now,
+            last_sent: now,
+            resends: 0,
+        };
+        let len = sent.payload_len();
+        self.bytes_sent += len as u64;
+        self.in_flight_bytes += len;
+        self.unacked.push_back(Some(sent));
+        self.unacked_messages += 1;
+        self.next_number += 1;
+        frame
+    }
+
+    fn first_number(&self) -> i64 {
+        self.next_number - self.unacked.len() as i64
+    }
+
+    fn sent_mut(&mut self, number: i64) -> Option<&mut Sent> {
+        let index = usize::try_from(number.checked_sub(self.first_number())?).ok()?;
+        self.unacked.get_mut(index)?.as_mut()
+    }
+
+    /// Acknowledgements name one message each and may come twice, so a number no longer held is no error.
+    pub(super) fn handle_ack(&mut self, now: Duration, number: i64) -> bool {
+        let Some(index) = number
+            .checked_sub(self.first_number())
+            .and_then(|i| usize::try_from(i).ok())
+        else {
+            return false;
+        };
+        let Some(sent) = self.unacked.get_mut(index).and_then(Option::take) else {
+            return false;
+        };
+        let len = sent.payload_len();
+        self.unacked_messages -= 1;
+        let in_flight = self.in_flight_bytes;
+        self.in_flight_bytes -= len;
+        self.highest_acked = self.highest_acked.max(number);
+        // Karn: which of several sendings was acknowledged cannot be known. The agent samples all the same, from the last one.
+        let sample = (sent.resends == 0 || self.role == Role::Agent)
+            .then(|| now.saturating_sub(sent.last_sent));
+        if let Some(sample) = sample {
+            self.rtt.sample(sample);
+        }
+        self.controller.on_ack(now, sample, len, in_flight);
+        while matches!(self.unacked.front(), Some(None)) {
+            self.unacked.pop_front();
+        }
+        if matches!(self.probe, Probe::Asked { number: asked, .. } if asked == number) {
+            self.probe = Probe::Settled;
+            if len > self.max_payload {
+                self.max_payload = len.min(self.wanted_payload);
+            }
+        }
+        true
+    }
+
+    fn resend_delay(&self, sent: &Sent, slow: bool) -> Duration {
+        if self.role == Role::Agent {
+            return self.rtt.rto();
+        }
+        let rto = self.rtt.rto().max(CLIENT_RTO_FLOOR);
+        if slow {
+            return rto.max(CLIENT_SLOW_RESEND);
+        }
+        // The first repeats are quick because an agent that is only starting refuses its first input.
+        let factor = 1 << sent.resends.saturating_sub(3).min(4);
+        (rto * factor).min(rto.max(CLIENT_SLOW_RESEND))
+    }
+
+    /// When the head of the list is to be looked at next.
+    pub(super) fn next_timeout(&self, slow: bool) -> Option<Duration> {
+        // A resend still waiting for the socket is not repeated, or a slow socket would only get slower.
+        if !self.overdue.is_empty() || self.replay.is_some() {
+            return None;
+        }
+        let sent = self.unacked.front()?.as_ref()?;
+        let due = sent.last_sent + self.resend_delay(sent, slow);
+        match self.role {
+            Role::Client => Some(due),
+            Role::Agent => {
+                // Strictly later than due, on the grid of its ticks.
+                let ticks = due.saturating_sub(self.origin).as_nanos() / AGENT_TICK.as_nanos() + 1;
+                Some(self.origin + AGENT_TICK * u32::try_from(ticks).unwrap_or(u32::MAX))
+            }
+        }
+    }
+
+    /// Queues what is overdue for another sending. The agent repeats its head only; the client also messages that were overtaken by an
+    /// acknowledgement, since those behind them have arrived.
+    pub(super) fn handle_timeout(&mut self, now: Duration, slow: bool, stamp: &mut Stamp) {
+        if self.next_timeout(slow).is_none_or(|at| now < at) {
+            return;
+        }
+        self.settle_probe(now, stamp);
+        self.controller.on_loss(now);
+        // What one window would not carry at once overflowed a queue, and would again.
+        let mut room = self.controller.window();
+        let first = self.first_number();
+        let depth = match self.role {
+            Role::Agent => 1,
+            Role::Client => CLIENT_RESEND_DEPTH,
+        };
+        for (number, sent) in (first..).zip(self.unacked.iter().take(depth)) {
+            let Some(sent) = sent else { continue };
+            if number > first
+                && (number > self.highest_acked || self.overdue.len() >= CLIENT_RESEND_BURST)
+            {
+                break;
+            }
+            if number == first || now >= sent.last_sent + self.resend_delay(sent, slow) {
+                if room < sent.payload_len() && number > first {
+                    break;
+                }
+                room = room.saturating_sub(sent.payload_len());
+                self.overdue.push_back(number);
+            }
+        }
+    }
+
+    /// A large probe that does not get through is replaced under its own number by a small message that means the same, so
+    /// whichever of the two arrives is right.
+    fn settle_probe(&mut self, now: Duration, stamp: &mut Stamp) {
+        let Probe::Asked {
+            number,
+            payload_type,
+            small,
+        } = &self.probe
+        else {
+            return;
+        };
+        let (number, payload_type, small) = (*number, *payload_type, small.clone());
+        let header = Header {
+            sequence_number: number,
+            ..self.header(payload_type, now, stamp)
+        };
+        let Some(sent) = self.sent_mut(number) else {
+            return;
+        };
+        if now.saturating_sub(sent.first_sent) < PROBE_PATIENCE {
+            return;
+        }
+        let before = sent.payload_len();
+        sent.frame = header.encode(&small);
+        self.in_flight_bytes = self.in_flight_bytes - before + small.len();
+        self.probe = Probe::Settled;
+    }
+
+    /// The next message to be sent again.
+    pub(super) fn next_again(&mut self, now: Duration) -> Option<Bytes> {
+        while let Some(number) = self.overdue.pop_front() {
+            if let Some(frame) = self.send_again(number, now) {
+                return Some(frame);
+            }
+        }
+        while let Some(number) = self.replay {
+            let number = number.max(self.first_number());
+            self.replay = (number < self.next_number).then_some(number + 1);
+            if let Some(frame) = self.send_again(number, now) {
+                return Some(frame);
+            }
+        }
+        None
+    }
+
+    fn send_again(&mut self, number: i64, now: Duration) -> Option<Bytes> {
+        let sent = self.sent_mut(number)?;
+        sent.last_sent = now;
+        sent.resends += 1;
+        let frame = sent.frame.clone();
+        self.retransmitted += 1;
+        Some(frame)
+    }
+
+    pub(super) fn on_disconnected(&mut self) {
+        self.overdue.clear();
+        self.replay = None;
+    }
+
+    /// No acknowledgement could be seen from `since` until `now`: every timer stood still meanwhile.
+    pub(super) fn skip_time(&mut self, since: Duration, now: Duration) {
+        for sent in self.unacked.iter_mut().flatten() {
+            if sent.last_sent > since {
+                // How long its acknowledgement has been waiting is unknown, so it makes no sample.
+                sent.resends = sent.resends.max(1);
+            }
+            for at in [&mut sent.first_sent, &mut sent.last_sent] {
+                *at += now.saturating_sub(since.max(*at));
+            }
+        }
+    }
+
+    /// The whole list goes out again, in order; time spent disconnected does not count against anything.
+    pub(super) fn on_reconnected(&mut self, now: Duration) {
+        self.controller.on_reconnected(now);
+        for sent in self.unacked.iter_mut().flatten() {
+            sent.first_sent = now;
+            sent.last_sent = now;
+            // No message of before has a useful sample any more.
+            sent.resends = sent.resends.max(1);
+        }
+        self.overdue.clear();
+        self.replay =
+            (self.role == Role::Client && !self.unacked.is_empty()).then(|| self.first_number());
+    }
+
+    /// When the oldest unacknowledged message was sent first.
+    pub(super) fn head_sent_at(&self) -> Option<Duration> {
+        Some(self.unacked.front()?.as_ref()?.first_sent)
+    }
+}
+
+fn front_len(pending: &VecDeque<(PayloadType, Bytes)>) -> usize {
+    pending.front().map_or(0, |(_, payload)| payload.len())
+}

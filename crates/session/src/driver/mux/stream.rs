@@ -1,0 +1,189 @@
+//! One connection of a [`Mux`](super::Mux).
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{Guard, Sender, Shared, StreamError};
+use crate::smux::StreamId;
+
+/// A reader's buffer that is empty and larger than this gives its memory back, in bytes.
+const KEPT_BUFFER_BYTES: usize = 16 << 10;
+
+/// One connection through the tunnel. Dropping it closes it at the agent, after what was written.
+#[derive(Debug)]
+pub struct MuxStream {
+    id: StreamId,
+    shared: Arc<Shared>,
+    sender: Sender,
+    _guard: Arc<Guard>,
+    aborted: bool,
+}
+
+impl MuxStream {
+    pub(super) fn new(
+        id: StreamId,
+        shared: Arc<Shared>,
+        sender: Sender,
+        guard: Arc<Guard>,
+    ) -> Self {
+        Self {
+            id,
+            shared,
+            sender,
+            _guard: guard,
+            aborted: false,
+        }
+    }
+
+    /// The stream's id within its session.
+    pub fn id(&self) -> StreamId {
+        self.id
+    }
+
+    /// The session's smoothed round-trip time.
+    pub fn rtt(&self) -> std::time::Duration {
+        self.sender.stats().rtt
+    }
+
+    /// Waits for the first word of the far end: bytes or its close, or an error. Takes nothing; a destination that waits for the
+    /// client to speak says nothing.
+    pub async fn answered(&self) -> io::Result<()> {
+        std::future::poll_fn(|cx| {
+            let mut guard = self.shared.lock();
+            let state = &mut *guard;
+            let Some(half) = state.streams.get_mut(&self.id) else {
+                return Poll::Ready(Ok(()));
+            };
+            if let Some(error) = &half.failed {
+                return Poll::Ready(Err(error.clone().into()));
+            }
+            if !half.buffer.is_empty() || half.finished {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(why) = &state.ended {
+                return Poll::Ready(Err(StreamError::Ended(why.clone()).into()));
+            }
+            half.reader = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Closes the stream at once: what was written and not yet sent is dropped.
+    pub fn abort(mut self) {
+        self.aborted = true;
+    }
+
+    /// Why nothing can be written any more, if so.
+    fn write_error(half: &super::Half, ended: Option<&String>) -> Option<StreamError> {
+        if let Some(error) = &half.failed {
+            return Some(error.clone());
+        }
+        if half.finished {
+            return Some(StreamError::Closed);
+        }
+        ended.map(|why| StreamError::Ended(why.clone()))
+    }
+}
+
+impl AsyncRead for MuxStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut guard = self.shared.lock();
+        let state = &mut *guard;
+        let Some(half) = state.streams.get_mut(&self.id) else {
+            return Poll::Ready(Ok(()));
+        };
+        if let Some(error) = &half.failed {
+            return Poll::Ready(Err(error.clone().into()));
+        }
+        if half.buffer.is_empty() {
+            if half.finished {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(why) = &state.ended {
+                return Poll::Ready(Err(StreamError::Ended(why.clone()).into()));
+            }
+            half.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let len = out.remaining().min(half.buffer.len());
+        let (front, back) = half.buffer.as_slices();
+        let from_front = len.min(front.len());
+        out.put_slice(&front[..from_front]);
+        out.put_slice(&back[..len - from_front]);
+        half.buffer.drain(..len);
+        if half.buffer.is_empty() && half.buffer.capacity() > KEPT_BUFFER_BYTES {
+            half.buffer = std::collections::VecDeque::new();
+        }
+        state.buffered -= len;
+        if state.blocked {
+            self.shared.to_read.notify_one();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for MuxStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut guard = self.shared.lock();
+        let state = &mut *guard;
+        let Some(half) = state.streams.get_mut(&self.id) else {
+            return Poll::Ready(Err(StreamError::Closed.into()));
+        };
+        if let Some(error) = Self::write_error(half, state.ended.as_ref()) {
+            return Poll::Ready(Err(error.into()));
+        }
+        let bound = self.shared.options.write_bound.max(1);
+        let room = bound.saturating_sub(state.client.queued_bytes_of(self.id));
+        if room == 0 {
+            half.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let len = room.min(data.len());
+        state
+            .client
+            .write(self.id, Bytes::copy_from_slice(&data[..len]));
+        drop(guard);
+        self.shared.to_send.notify_one();
+        Poll::Ready(Ok(len))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends nothing: the only close there is would end the other direction too.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for MuxStream {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        if let Some(half) = state.streams.remove(&self.id) {
+            state.buffered -= half.buffer.len();
+        }
+        if self.aborted {
+            state.client.abort(self.id);
+        } else {
+            state.client.close(self.id);
+        }
+        drop(state);
+        self.shared.to_send.notify_one();
+        self.shared.to_read.notify_one();
+    }
+}

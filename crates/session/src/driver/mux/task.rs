@@ -1,0 +1,249 @@
+//! The two tasks of a [`Mux`](super::Mux): one sends, one receives.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::{Notice, Shared, State, StreamError};
+use crate::driver::{Event, Events, Sender};
+use crate::smux::{self, Command, HEADER_LEN, KEEP_ALIVE_INTERVAL, encode_header};
+use crate::wire::{Flag, PayloadType};
+
+/// Smallest piece taken from the streams at once, in bytes; the data channel cuts it as it has to.
+const PIECE_BYTES: usize = 8 << 10;
+/// With this much waiting it pays to ask for large payloads, in bytes.
+const PROBE_ABOVE_BYTES: usize = 16 << 10;
+
+/// Takes from the streams in turn and sends, until the session is over.
+pub(super) async fn send(shared: Arc<Shared>, sender: Sender) {
+    loop {
+        let (piece, probe) = {
+            let mut state = shared.lock();
+            if state.ended.is_some() && state.client.is_idle() {
+                break;
+            }
+            let probe = shared.options.large_payloads
+                && state.client.queued_bytes() > PROBE_ABOVE_BYTES
+                && sender.probe_len().is_some();
+            let piece = (!probe)
+                .then(|| {
+                    let piece = state
+                        .client
+                        .poll_transmit(PIECE_BYTES.max(sender.max_payload()));
+                    wake_writers(&mut state, shared.options.write_bound);
+                    piece
+                })
+                .flatten();
+            (piece, probe)
+        };
+        let sent = match (piece, probe) {
+            (_, true) => ask_for_large_payloads(&sender).await,
+            (Some(piece), _) => sender.send(piece).await.is_ok(),
+            (None, _) => {
+                shared.to_send.notified().await;
+                true
+            }
+        };
+        if !sent {
+            shared.end(String::new());
+            break;
+        }
+    }
+}
+
+fn wake_writers(state: &mut State, write_bound: usize) {
+    let State {
+        client, streams, ..
+    } = state;
+    for (id, half) in streams {
+        if half.writer.is_some()
+            && client.queued_bytes_of(*id) < write_bound
+            && let Some(waker) = half.writer.take()
+        {
+            waker.wake();
+        }
+    }
+}
+
+/// Sends a payload full of keep-alive frames, which mean nothing. It must not fall into the middle of a frame, so what was sent
+/// before goes first.
+async fn ask_for_large_payloads(sender: &Sender) -> bool {
+    if sender.drained().await.is_err() {
+        return false;
+    }
+    let Some(len) = sender.probe_len() else {
+        return true;
+    };
+    let mut nops = BytesMut::with_capacity(len);
+    while nops.len() + HEADER_LEN <= len {
+        encode_header(&mut nops, Command::Nop, 0, 0);
+    }
+    let large = nops.freeze();
+    let small = large.slice(..HEADER_LEN);
+    sender
+        .probe_payload(PayloadType::Output, large, small)
+        .is_ok()
+        // Until the driver has sent it, the length is still asked for.
+        && sender.drained().await.is_ok()
+}
+
+/// Hands what arrives to the streams, until the session or the owner ends it.
+pub(super) async fn receive(
+    shared: Arc<Shared>,
+    mut events: Events,
+    notices: mpsc::UnboundedSender<Notice>,
+) {
+    let mut over = shared.over.subscribe();
+    let started = Instant::now();
+    let mut keep_alive = tokio::time::interval(KEEP_ALIVE_INTERVAL);
+    let keeps_alive = shared.options.keep_alive;
+    let mut blocked_since: Option<Instant> = None;
+    loop {
+        let blocked = {
+            let mut state = shared.lock();
+            state.blocked = state.any_full(&shared.options);
+            state.blocked
+        };
+        blocked_since = blocked.then(|| blocked_since.unwrap_or_else(Instant::now));
+        let give_up_at = blocked_since.unwrap_or_else(Instant::now) + shared.options.blocked_after;
+        tokio::select! {
+            event = events.next(), if !blocked => {
+                let Some(event) = event else {
+                    shared.end(String::new());
+                    return;
+                };
+                if !take(&shared, event, &notices) {
+                    return;
+                }
+            }
+            // Slow is not stuck: the time counts from the last byte read.
+            () = shared.to_read.notified(), if blocked => blocked_since = None,
+            () = tokio::time::sleep_until(give_up_at), if blocked => {
+                reset_blocking(&shared, &notices, shared.options.blocked_after);
+                // Alone, it may go on waiting; look again when others have come.
+                blocked_since = None;
+            }
+            _ = keep_alive.tick(), if keeps_alive => {
+                shared.lock().client.handle_timeout(started.elapsed());
+                shared.to_send.notify_one();
+            }
+            _ = over.wait_for(|over| *over) => return,
+        }
+    }
+}
+
+/// False: the session is over.
+fn take(shared: &Shared, event: Event, notices: &mpsc::UnboundedSender<Notice>) -> bool {
+    let (ended, event) = match event {
+        Event::Output(bytes) => {
+            let mut state = shared.lock();
+            if let Err(error) = state.client.handle_input(bytes) {
+                drop(state);
+                let _ = notices.send(Notice::Broken(error));
+                shared.end(format!(": {error}"));
+                return false;
+            }
+            deliver(&mut state);
+            return true;
+        }
+        Event::Flag(flag) => {
+            if flag == u32::from(Flag::ConnectToPortError) {
+                shared.lock().client.handle_connect_error();
+            }
+            return true;
+        }
+        Event::Closed { output } => {
+            let why = if output.trim().is_empty() {
+                String::new()
+            } else {
+                format!(": {}", output.trim())
+            };
+            (Some(why), Event::Closed { output })
+        }
+        Event::Failed(error) => (Some(format!(": {error}")), Event::Failed(error)),
+        Event::Ready(_) | Event::Stderr(_) | Event::ExitCode(_) => return true,
+        other => (None, other),
+    };
+    let _ = notices.send(Notice::Session(event));
+    match ended {
+        Some(why) => {
+            shared.end(why);
+            false
+        }
+        None => true,
+    }
+}
+
+fn deliver(state: &mut State) {
+    let State {
+        client,
+        streams,
+        buffered,
+        ..
+    } = state;
+    while let Some(event) = client.poll_event() {
+        match event {
+            smux::Event::Data(id, data) => {
+                let Some(half) = streams.get_mut(&id) else {
+                    continue;
+                };
+                if half.failed.is_some() {
+                    continue;
+                }
+                // Copied: a piece of a frame would keep alive the whole buffer it was read into.
+                half.buffer.extend(data.iter());
+                *buffered += data.len();
+                if let Some(waker) = half.reader.take() {
+                    waker.wake();
+                }
+            }
+            smux::Event::Finished(id) => {
+                if let Some(half) = streams.get_mut(&id) {
+                    half.finished = true;
+                    half.wake();
+                }
+            }
+            smux::Event::Refused(id) => {
+                if let Some(half) = streams.get_mut(&id) {
+                    half.failed = Some(StreamError::Refused);
+                    half.wake();
+                }
+            }
+            smux::Event::Opened(_) => {}
+        }
+    }
+}
+
+/// Resets the streams that hold up others.
+pub(super) fn reset_blocking(
+    shared: &Shared,
+    notices: &mpsc::UnboundedSender<Notice>,
+    waited: Duration,
+) {
+    let mut state = shared.lock();
+    if state.streams.len() < 2 {
+        return;
+    }
+    let blocking: Vec<_> = state
+        .streams
+        .iter()
+        .filter(|(_, half)| half.failed.is_none() && state.is_full(half, &shared.options))
+        .map(|(id, _)| *id)
+        .collect();
+    for id in blocking {
+        let Some(half) = state.streams.get_mut(&id) else {
+            continue;
+        };
+        let buffer = std::mem::take(&mut half.buffer);
+        half.failed = Some(StreamError::Blocked(waited));
+        half.wake();
+        state.buffered -= buffer.len();
+        state.client.abort(id);
+        let _ = notices.send(Notice::Blocked { id, waited });
+    }
+    drop(state);
+    shared.to_send.notify_one();
+}

@@ -1,0 +1,287 @@
+use std::io::ErrorKind;
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use super::*;
+use crate::driver::{Command, Events, Gauge, Status};
+use crate::smux::{self, Server};
+use crate::wire::PayloadType;
+
+/// The agent's end of a session without a socket.
+struct FarEnd {
+    commands: mpsc::UnboundedReceiver<Command>,
+    events: mpsc::UnboundedSender<Event>,
+    gauge: Arc<Gauge>,
+    room: Arc<Semaphore>,
+    server: Server,
+    flags: Vec<Bytes>,
+    probes: usize,
+    // Keeps the sender's view of the session alive.
+    status: watch::Sender<Status>,
+}
+
+impl FarEnd {
+    /// Waits for the next thing the client says on a stream.
+    async fn next(&mut self) -> smux::Event {
+        loop {
+            if let Some(event) = self.server.poll_event() {
+                return event;
+            }
+            match self.commands.recv().await.expect("the client is there") {
+                Command::Send(PayloadType::Output, bytes) => {
+                    self.room.add_permits(bytes.len());
+                    self.server.handle_input(bytes).expect("smux");
+                }
+                Command::Send(_, bytes) => self.flags.push(bytes),
+                Command::Probe(_, large, small) => {
+                    assert_eq!(large.len(), 4096);
+                    assert_eq!(small, large.slice(..8));
+                    self.server.handle_input(large).expect("keep-alive frames");
+                    self.probes += 1;
+                    self.status.send_modify(|status| {
+                        status.probe_len = None;
+                        status.max_payload = 4096;
+                    });
+                }
+                Command::Drained(done) => drop(done.send(())),
+                Command::Close => {}
+            }
+        }
+    }
+
+    fn say(&mut self, event: Event) {
+        self.gauge.add(event.weight());
+        self.events.send(event).expect("the client listens");
+    }
+
+    /// Sends what waits in the server, in messages of the agent's size.
+    fn transmit(&mut self) {
+        while let Some(payload) = self.server.poll_transmit(1024) {
+            self.say(Event::Output(payload));
+        }
+    }
+
+    fn write(&mut self, id: StreamId, len: usize) {
+        self.server.write(id, Bytes::from(vec![b'x'; len]));
+        self.transmit();
+    }
+}
+
+fn session() -> (Session, FarEnd) {
+    let (commands, command_receiver) = mpsc::unbounded_channel();
+    let (event_sender, receiver) = mpsc::unbounded_channel();
+    let bound = 64 << 10;
+    let room = Arc::new(Semaphore::new(bound));
+    let gauge = Arc::new(Gauge::new(1 << 20));
+    let (status, stats) = watch::channel(Status {
+        max_payload: 1024,
+        ..Status::default()
+    });
+    let session = Session {
+        sender: Sender {
+            commands,
+            room: room.clone(),
+            bound,
+            stats,
+        },
+        events: Events {
+            receiver,
+            gauge: gauge.clone(),
+        },
+    };
+    let far = FarEnd {
+        commands: command_receiver,
+        events: event_sender,
+        gauge,
+        room,
+        server: Server::new(),
+        flags: Vec::new(),
+        probes: 0,
+        status,
+    };
+    (session, far)
+}
+
+fn small() -> MuxOptions {
+    MuxOptions {
+        stream_bound: 8 << 10,
+        session_bound: 16 << 10,
+        crowded_bound: 2 << 10,
+        blocked_after: Duration::from_millis(20),
+        ..MuxOptions::default()
+    }
+}
+
+#[tokio::test]
+async fn bytes_pass_both_ways_and_the_far_close_is_an_end_of_file() {
+    let (session, mut far) = session();
+    let (mux, _notices) = Mux::new(session, MuxOptions::default());
+    let mut stream = mux.open().unwrap();
+    stream.write_all(b"question").await.unwrap();
+    let smux::Event::Opened(id) = far.next().await else {
+        panic!("a stream is opened first")
+    };
+    assert_eq!(
+        far.next().await,
+        smux::Event::Data(id, Bytes::from_static(b"question"))
+    );
+    far.server.write(id, Bytes::from_static(b"answer"));
+    far.server.close(id);
+    far.transmit();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(answer, "answer");
+    let error = stream.write_all(b"more").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+}
+
+#[tokio::test]
+async fn a_client_that_stops_sending_still_gets_the_whole_answer() {
+    let (session, mut far) = session();
+    let (mux, _notices) = Mux::new(session, MuxOptions::default());
+    let mut stream = mux.open().unwrap();
+    stream.write_all(b"q").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let other = mux.open().unwrap();
+    let smux::Event::Opened(id) = far.next().await else {
+        panic!("a stream is opened first")
+    };
+    assert_eq!(
+        far.next().await,
+        smux::Event::Data(id, Bytes::from_static(b"q"))
+    );
+    // No close in between.
+    assert_eq!(far.next().await, smux::Event::Opened(other.id()));
+    far.write(id, 100_000);
+    far.server.close(id);
+    far.transmit();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer.len(), 100_000);
+    drop(stream);
+    drop(other);
+    assert!(matches!(far.next().await, smux::Event::Finished(_)));
+}
+
+#[tokio::test]
+async fn a_refused_destination_is_an_error_of_its_own_kind() {
+    let (session, mut far) = session();
+    let (mux, _notices) = Mux::new(session, MuxOptions::default());
+    let mut stream = mux.open().unwrap();
+    let smux::Event::Opened(id) = far.next().await else {
+        panic!("a stream is opened first")
+    };
+    far.say(Event::Flag(Flag::ConnectToPortError.into()));
+    far.server.close(id);
+    far.transmit();
+    let error = stream.read_u8().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+}
+
+#[tokio::test]
+async fn a_reader_that_stops_is_reset_when_it_has_held_up_others_too_long() {
+    let (session, mut far) = session();
+    let (mux, mut notices) = Mux::new(session, small());
+    let mut stuck = mux.open().unwrap();
+    let mut other = mux.open().unwrap();
+    far.next().await;
+    far.next().await;
+    far.write(stuck.id(), 100_000);
+    far.write(other.id(), 10);
+    let mut answer = [0; 10];
+    other.read_exact(&mut answer).await.unwrap();
+    assert!(matches!(
+        notices.recv().await,
+        Some(Notice::Blocked { id, .. }) if id == stuck.id()
+    ));
+    let error = stuck.read_to_end(&mut Vec::new()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    assert!(!mux.is_blocked());
+}
+
+#[tokio::test]
+async fn a_reader_that_stops_and_is_alone_may_take_its_time() {
+    let (session, mut far) = session();
+    let (mux, mut notices) = Mux::new(session, small());
+    let mut stuck = mux.open().unwrap();
+    far.next().await;
+    far.write(stuck.id(), 100_000);
+    while !mux.is_blocked() {
+        tokio::task::yield_now().await;
+    }
+    let (sender, _) = mpsc::unbounded_channel();
+    task::reset_blocking(&mux.shared, &sender, Duration::from_secs(30));
+    assert!(notices.try_recv().is_err());
+    let bound = small().stream_bound + 1024;
+    assert!(mux.held_bytes() <= bound, "{}", mux.held_bytes());
+    let mut all = vec![0; 100_000];
+    stuck.read_exact(&mut all).await.unwrap();
+    assert!(all.iter().all(|byte| *byte == b'x'));
+}
+
+#[tokio::test]
+async fn large_payloads_are_asked_for_between_frames_once_there_is_bulk() {
+    let (session, mut far) = session();
+    far.status
+        .send_modify(|status| status.probe_len = Some(4096));
+    let (mux, _notices) = Mux::new(session, MuxOptions::default());
+    let mut stream = mux.open().unwrap();
+    let writer = tokio::spawn(async move {
+        stream.write_all(&vec![7; 300_000]).await.unwrap();
+        stream
+    });
+    let mut received = 0;
+    while received < 300_000 {
+        if let smux::Event::Data(_, data) = far.next().await {
+            received += data.len();
+        }
+    }
+    assert_eq!(far.probes, 1);
+    drop(writer.await.unwrap());
+}
+
+#[tokio::test]
+async fn the_end_of_the_session_is_no_end_of_file() {
+    let (session, mut far) = session();
+    let (mux, mut notices) = Mux::new(session, MuxOptions::default());
+    let mut stream = mux.open().unwrap();
+    far.next().await;
+    far.say(Event::Disconnected {
+        reason: "the connection broke".to_owned(),
+    });
+    far.say(Event::Closed {
+        output: "idle for too long".to_owned(),
+    });
+    let error = stream.read_u8().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
+    assert!(error.to_string().contains("idle for too long"));
+    assert!(matches!(
+        notices.recv().await,
+        Some(Notice::Session(Event::Disconnected { .. }))
+    ));
+    assert!(!mux.is_open());
+    assert!(mux.open().is_err());
+}
+
+#[tokio::test]
+async fn an_end_is_asked_of_the_agent() {
+    let (session, mut far) = session();
+    let (mux, _notices) = Mux::new(session, MuxOptions::default());
+    let ending = tokio::spawn(async move { mux.terminate().await });
+    loop {
+        match far.commands.recv().await {
+            Some(Command::Send(PayloadType::Flag, bytes)) => {
+                assert_eq!(bytes, Flag::TerminateSession.payload());
+                break;
+            }
+            Some(_) => {}
+            None => panic!("the flag is sent"),
+        }
+    }
+    far.say(Event::Closed {
+        output: String::new(),
+    });
+    ending.await.unwrap();
+}

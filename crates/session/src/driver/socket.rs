@@ -1,0 +1,184 @@
+//! One web socket with a data channel on it: batched writes, reads, pings.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Sink as _, SinkExt as _, Stream as _};
+use http::HeaderMap;
+use tokio_tungstenite::tungstenite::{self, Message};
+use uuid::Uuid;
+
+use super::Token;
+use super::dial::{Dialer, Socket};
+use super::error::OpenError;
+use crate::data_channel::DataChannel;
+use crate::wire::OpenDataChannel;
+
+/// Frames read or written in one turn, so that neither side waits long for the other.
+const TURN_FRAMES: usize = 128;
+/// Bytes read in one turn; what comes above the receive bound is at most this and one frame.
+const TURN_BYTES: usize = 256 << 10;
+
+/// Dials and writes the opening frame.
+pub(super) async fn open(
+    dialer: &Dialer,
+    stream_url: &str,
+    headers: HeaderMap,
+    token: &Token,
+    client_id: &str,
+    client_version: &str,
+) -> Result<Connection, OpenError> {
+    let mut socket = dialer.dial(stream_url, headers).await?;
+    let open = OpenDataChannel {
+        message_schema_version: "1.0".into(),
+        request_id: Uuid::new_v4().to_string().into(),
+        token_value: token.secret().into(),
+        client_id: client_id.into(),
+        client_version: client_version.into(),
+    };
+    socket
+        .send(Message::text(open.to_json()))
+        .await
+        .map_err(|e| OpenError::WebSocket(e.to_string()))?;
+    Ok(Connection {
+        socket,
+        unflushed: false,
+        ping_due: false,
+    })
+}
+
+/// An open socket.
+pub(super) struct Connection {
+    socket: Socket,
+    unflushed: bool,
+    ping_due: bool,
+}
+
+/// What a turn did.
+pub(super) enum Turn {
+    /// Frames were read (how many) or written.
+    Moved { read: usize },
+    /// The connection is lost; the reason is for people.
+    Lost(String),
+}
+
+impl Connection {
+    /// A ping goes out with the next turn.
+    pub(super) fn ping(&mut self) {
+        self.ping_due = true;
+    }
+
+    /// Writes what the channel has to send and, if `may_read`, hands it what has arrived. Ready as soon as anything moved.
+    pub(super) fn poll_turn(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Duration,
+        channel: &mut DataChannel,
+        may_read: bool,
+    ) -> Poll<Turn> {
+        let wrote = match self.poll_write(cx, now, channel) {
+            Ok(wrote) => wrote,
+            Err(error) => return Poll::Ready(Turn::Lost(describe(&error))),
+        };
+        let (mut read, mut bytes) = (0, 0);
+        while may_read && read < TURN_FRAMES && bytes < TURN_BYTES && !channel.is_over() {
+            match Pin::new(&mut self.socket).poll_next(cx) {
+                Poll::Ready(Some(Ok(message))) => {
+                    read += 1;
+                    bytes += message.len();
+                    match message {
+                        Message::Binary(frame) => drop(channel.handle_frame(now, &frame)),
+                        // The official client reads a text frame as the same binary layout.
+                        Message::Text(text) => drop(channel.handle_frame(now, &Bytes::from(text))),
+                        Message::Close(close) => {
+                            let reason = close.map_or_else(String::new, |c| {
+                                format!(" with {} {}", u16::from(c.code), c.reason)
+                            });
+                            return Poll::Ready(Turn::Lost(format!(
+                                "the service closed the connection{reason}"
+                            )));
+                        }
+                        _ => {}
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Turn::Lost(describe(&error))),
+                Poll::Ready(None) => {
+                    return Poll::Ready(Turn::Lost("the service closed the connection".to_owned()));
+                }
+                Poll::Pending => break,
+            }
+        }
+        if wrote || read > 0 {
+            Poll::Ready(Turn::Moved { read })
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Feeds as many frames as are there, then flushes once.
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Duration,
+        channel: &mut DataChannel,
+    ) -> Result<bool, tungstenite::Error> {
+        let mut wrote = false;
+        let mut drained = false;
+        for _ in 0..TURN_FRAMES {
+            match Pin::new(&mut self.socket).poll_ready(cx) {
+                Poll::Ready(result) => result?,
+                Poll::Pending => return Ok(wrote),
+            }
+            let message = if std::mem::take(&mut self.ping_due) {
+                Message::Ping(Bytes::from_static(b"keepalive"))
+            } else if let Some(frame) = channel.poll_transmit(now) {
+                Message::Binary(frame)
+            } else {
+                drained = true;
+                break;
+            };
+            Pin::new(&mut self.socket).start_send(message)?;
+            self.unflushed = true;
+            wrote = true;
+        }
+        // With more to come the socket's own buffer decides when to write.
+        if self.unflushed && drained && Pin::new(&mut self.socket).poll_flush(cx)?.is_ready() {
+            self.unflushed = false;
+        }
+        Ok(wrote)
+    }
+
+    /// Writes what is left and says good-bye.
+    pub(super) async fn close(mut self, now: Duration, mut channel: DataChannel) {
+        let written = std::future::poll_fn(|cx| {
+            loop {
+                match self.poll_write(cx, now, &mut channel) {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        ready!(Pin::new(&mut self.socket).poll_flush(cx)).ok();
+                        return Poll::Ready(true);
+                    }
+                    Err(_) => return Poll::Ready(false),
+                }
+            }
+        });
+        if written.await {
+            let _ = self.socket.close(None).await;
+        }
+    }
+}
+
+fn describe(error: &tungstenite::Error) -> String {
+    match error {
+        tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => {
+            "the service closed the connection".to_owned()
+        }
+        tungstenite::Error::Io(error) => format!("the connection broke: {error}"),
+        tungstenite::Error::Protocol(
+            tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
+        ) => "the connection broke".to_owned(),
+        other => format!("the connection broke: {other}"),
+    }
+}

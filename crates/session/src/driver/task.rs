@@ -1,0 +1,368 @@
+//! The task that owns a session.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use super::error::SessionError;
+use super::resume::Resumer;
+use super::socket::{Connection, Turn};
+use super::{Command, Event, Gauge, Status, weight};
+use crate::data_channel::{self, DataChannel};
+use crate::wire::{PayloadType, parse_exit_code};
+
+/// For the last frames and the closing handshake.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A resumed connection that is lost sooner than this was no success: the pauses between attempts go on growing.
+const LASTING: Duration = Duration::from_secs(10);
+/// Commands taken in one turn.
+const TURN_COMMANDS: usize = 256;
+
+pub(super) struct Task {
+    channel: DataChannel,
+    commands: mpsc::UnboundedReceiver<Command>,
+    /// No sender is left.
+    senders_gone: bool,
+    events: mpsc::UnboundedSender<Event>,
+    gauge: Arc<Gauge>,
+    room: Arc<Semaphore>,
+    bound: usize,
+    /// Permits of the send bound held by what is pending.
+    held: usize,
+    drained: Vec<oneshot::Sender<()>>,
+    status: watch::Sender<Status>,
+    resumer: Resumer,
+    origin: Instant,
+}
+
+/// Why a connection is no longer carried.
+enum End {
+    Lost(String),
+    /// The owner, the service or an error ended the session.
+    Over,
+}
+
+impl Task {
+    #[allow(clippy::too_many_arguments)] // Called once, by `open`.
+    pub(super) fn new(
+        channel: DataChannel,
+        commands: mpsc::UnboundedReceiver<Command>,
+        events: mpsc::UnboundedSender<Event>,
+        gauge: Arc<Gauge>,
+        room: Arc<Semaphore>,
+        status: watch::Sender<Status>,
+        resumer: Resumer,
+        bound: usize,
+    ) -> Self {
+        Self {
+            channel,
+            commands,
+            senders_gone: false,
+            events,
+            gauge,
+            room,
+            bound,
+            held: 0,
+            drained: Vec::new(),
+            status,
+            resumer,
+            origin: Instant::now(),
+        }
+    }
+
+    pub(super) async fn run(mut self, mut connection: Connection) {
+        // Since when there is a connection again, and the attempts it took.
+        let mut resumed: Option<(Instant, u32)> = None;
+        loop {
+            match self.carry(&mut connection).await {
+                End::Over => break,
+                End::Lost(reason) => {
+                    self.channel.on_disconnected(self.now());
+                    self.emit(Event::Disconnected { reason });
+                    let before = match resumed {
+                        Some((at, attempts)) if at.elapsed() < LASTING => attempts,
+                        _ => 0,
+                    };
+                    match self.reconnect(before).await {
+                        Some(Ok((new, attempts))) => {
+                            connection = new;
+                            resumed = Some((Instant::now(), attempts));
+                            self.channel.on_reconnected(self.now());
+                            self.emit(Event::Resumed);
+                        }
+                        Some(Err(error)) => {
+                            self.emit(Event::Failed(error));
+                            self.room.close();
+                            return;
+                        }
+                        None => {
+                            self.room.close();
+                            return;
+                        }
+                    }
+                }
+            }
+        }
+        self.room.close();
+        // The events end here for the owner, who need not wait for a closing handshake.
+        let now = self.now();
+        let Self {
+            channel,
+            events,
+            commands,
+            ..
+        } = self;
+        drop((events, commands));
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, connection.close(now, channel)).await;
+    }
+
+    fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    /// Carries the session over one connection until that ends.
+    async fn carry(&mut self, connection: &mut Connection) -> End {
+        let options = &self.resumer.options;
+        let (ping_every, dead_after) = (options.ping_every, options.dead_after);
+        let mut next_ping = Instant::now() + ping_every;
+        let mut heard = Instant::now();
+        let mut was_full = false;
+        let sleep = tokio::time::sleep_until(next_ping);
+        tokio::pin!(sleep);
+        loop {
+            let now = self.now();
+            if self.channel.poll_timeout().is_some_and(|at| at <= now) {
+                self.channel.handle_timeout(now);
+            }
+            if self.settle() {
+                return End::Over;
+            }
+            let full = self.gauge.is_full();
+            if full && !was_full {
+                self.channel.on_reading_stopped(now);
+            } else if was_full && !full {
+                // While nothing was read, nothing could be heard.
+                heard = Instant::now();
+                self.channel.on_reading_resumed(now);
+            }
+            was_full = full;
+
+            let mut wake = next_ping;
+            if !full {
+                wake = wake.min(heard + dead_after);
+            }
+            if let Some(at) = self.channel.poll_timeout() {
+                wake = wake.min(self.origin + at);
+            }
+            // A timer that is early only costs a turn; moving it at every turn costs more.
+            if wake < sleep.deadline() || sleep.is_elapsed() {
+                sleep.as_mut().reset(wake);
+            }
+
+            let (channel, origin) = (&mut self.channel, self.origin);
+            // The clock is read at every poll: what wakes the task comes long after the turn began.
+            let turn = std::future::poll_fn(|cx| {
+                connection.poll_turn(cx, origin.elapsed(), channel, !full)
+            });
+            tokio::select! {
+                turn = turn => match turn {
+                    Turn::Moved { read: 0 } => {}
+                    Turn::Moved { .. } => heard = Instant::now(),
+                    Turn::Lost(reason) => {
+                        // What was read before the loss still counts.
+                        if self.settle() || (self.senders_gone && self.events.is_closed()) {
+                            return End::Over;
+                        }
+                        return End::Lost(reason);
+                    }
+                },
+                command = self.commands.recv(), if !self.senders_gone => {
+                    if self.take_commands(command) {
+                        return End::Over;
+                    }
+                }
+                () = self.events.closed(), if self.senders_gone => return End::Over,
+                () = self.gauge.fell.notified(), if full => {}
+                () = &mut sleep => {
+                    let now = Instant::now();
+                    if now >= next_ping {
+                        connection.ping();
+                        next_ping = now + ping_every;
+                    }
+                    if !full && now >= heard + dead_after {
+                        return End::Lost(format!("nothing was heard for {} s", dead_after.as_secs()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gets the connection back while the owner's commands are still taken. `None`: the owner has left.
+    async fn reconnect(&mut self, before: u32) -> Option<Result<(Connection, u32), SessionError>> {
+        let (progress, mut progressed) = mpsc::unbounded_channel();
+        // Fields are borrowed apart: the resumer works while commands are taken.
+        let Self {
+            channel,
+            commands,
+            senders_gone,
+            events,
+            gauge,
+            resumer,
+            held,
+            bound,
+            drained,
+            ..
+        } = self;
+        let resume = resumer.resume(before, &progress);
+        tokio::pin!(resume);
+        loop {
+            tokio::select! {
+                biased;
+                Some(event) = progressed.recv() => {
+                    gauge.add(event.weight());
+                    let _ = events.send(event);
+                }
+                result = &mut resume => return Some(result),
+                command = commands.recv(), if !*senders_gone => match command {
+                    None => *senders_gone = true,
+                    Some(command) => {
+                        if !apply(command, channel, held, *bound, drained, Duration::ZERO) {
+                            return None;
+                        }
+                    }
+                },
+                () = events.closed(), if *senders_gone => return None,
+            }
+        }
+    }
+
+    /// Takes a command and those behind it. True: the owner closes.
+    fn take_commands(&mut self, first: Option<Command>) -> bool {
+        let now = self.now();
+        let Some(first) = first else {
+            self.senders_gone = true;
+            return false;
+        };
+        let mut next = Some(first);
+        for _ in 0..TURN_COMMANDS {
+            let Some(command) = next else { break };
+            if !apply(
+                command,
+                &mut self.channel,
+                &mut self.held,
+                self.bound,
+                &mut self.drained,
+                now,
+            ) {
+                return true;
+            }
+            next = self.commands.try_recv().ok();
+        }
+        if let Some(command) = next {
+            return !apply(
+                command,
+                &mut self.channel,
+                &mut self.held,
+                self.bound,
+                &mut self.drained,
+                now,
+            );
+        }
+        false
+    }
+
+    /// Passes on what the channel has to say. True: the session is over.
+    fn settle(&mut self) -> bool {
+        let mut over = false;
+        while let Some(event) = self.channel.poll_event() {
+            let event = match event {
+                data_channel::Event::Ready(ready) => Event::Ready(ready),
+                data_channel::Event::Data {
+                    payload_type,
+                    payload,
+                } => match payload_type {
+                    PayloadType::Output => Event::Output(payload),
+                    PayloadType::StdErr | PayloadType::Error => Event::Stderr(payload),
+                    PayloadType::ExitCode => match parse_exit_code(&payload) {
+                        Some(code) => Event::ExitCode(code),
+                        None => continue,
+                    },
+                    PayloadType::Flag => match crate::wire::Flag::parse(&payload) {
+                        Some(flag) => Event::Flag(flag.into()),
+                        None => continue,
+                    },
+                    _ => continue,
+                },
+                data_channel::Event::Publication { attached } => {
+                    tracing::debug!(attached, "publication");
+                    continue;
+                }
+                data_channel::Event::Silent(waited) => Event::AgentSilent { waited },
+                data_channel::Event::Back => Event::AgentBack,
+                data_channel::Event::Closed { output } => {
+                    over = true;
+                    Event::Closed { output }
+                }
+                data_channel::Event::Failed(error) => {
+                    over = true;
+                    Event::Failed(error.into())
+                }
+            };
+            self.emit(event);
+            if over {
+                return true;
+            }
+        }
+        // What has been numbered makes room for more.
+        let pending = self.channel.pending_bytes();
+        if self.held > pending {
+            self.room.add_permits(self.held - pending);
+            self.held = pending;
+        }
+        if !self.drained.is_empty() && self.channel.is_drained() {
+            for waiter in self.drained.drain(..) {
+                let _ = waiter.send(());
+            }
+        }
+        let status = Status {
+            stats: self.channel.stats(),
+            max_payload: self.channel.max_payload(),
+            probe_len: self.channel.probe_len(),
+        };
+        self.status.send_modify(|s| *s = status);
+        over
+    }
+
+    fn emit(&self, event: Event) {
+        self.gauge.add(event.weight());
+        // A reader that has left is not an error: the rest may still be sent.
+        if let Err(error) = self.events.send(event) {
+            self.gauge.remove(error.0.weight());
+        }
+    }
+}
+
+/// False: the owner closes.
+fn apply(
+    command: Command,
+    channel: &mut DataChannel,
+    held: &mut usize,
+    bound: usize,
+    drained: &mut Vec<oneshot::Sender<()>>,
+    now: Duration,
+) -> bool {
+    match command {
+        Command::Send(payload_type, bytes) => {
+            *held += weight(&bytes, bound) as usize;
+            channel.send(payload_type, bytes);
+        }
+        Command::Probe(payload_type, large, small) => {
+            channel.probe_payload(now, payload_type, &large, small);
+        }
+        Command::Drained(waiter) => drained.push(waiter),
+        Command::Close => return false,
+    }
+    true
+}

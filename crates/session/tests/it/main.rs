@@ -1,0 +1,20 @@
+//! Integration tests of the protocol core and its driver, in one binary.
+#![allow(clippy::unwrap_used)]
+
+mod bodies;
+mod channel;
+#[cfg(feature = "driver")]
+mod driver;
+mod hostile;
+mod link;
+#[cfg(feature = "driver")]
+mod measure;
+#[cfg(feature = "driver")]
+mod resumption;
+#[cfg(feature = "driver")]
+mod server;
+mod throttled;
+#[cfg(feature = "driver")]
+mod tls;
+mod transcripts;
+mod vectors;
