@@ -1,0 +1,481 @@
+//! What AWS and the SDK answer when something fails, in words: cause, place, next step, exit code.
+
+use std::{error::Error as StdError, fmt, sync::Arc};
+
+use aws_config::profile::ProfileSet;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_smithy_runtime_api::{
+    client::{orchestrator::HttpResponse, result::SdkError},
+    http::Headers,
+};
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+
+use super::options::AwsOptions;
+use crate::error::{Error, ErrorKind};
+
+/// Longest piece of an answer that is shown, in characters.
+const EXCERPT_CHARS: usize = 200;
+
+/// Where a call was made: said in every message.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Place {
+    pub(crate) region: Option<String>,
+    pub(crate) aws_profile: Option<String>,
+    pub(crate) team: Option<String>,
+    pub(crate) sandbox: bool,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.region {
+            Some(region) => write!(f, "region `{region}`")?,
+            None => f.write_str("no region")?,
+        }
+        if let Some(team) = &self.team {
+            write!(f, ", profile `{team}`")?;
+        }
+        if self.sandbox {
+            return f.write_str(", the sandbox");
+        }
+        match (&self.aws_profile, &self.team) {
+            (Some(name), _) => write!(f, ", AWS profile `{name}`"),
+            (None, Some(_)) => Ok(()),
+            (None, None) => f.write_str(", default AWS profile"),
+        }
+    }
+}
+
+impl AwsOptions {
+    pub(crate) fn place(&self, region: Option<&str>) -> Place {
+        Place {
+            region: region.map(str::to_owned),
+            aws_profile: self.profile.clone(),
+            team: self.team.clone(),
+            sandbox: self.sandbox,
+        }
+    }
+}
+
+/// One call, for its error.
+pub(crate) struct Call {
+    /// The IAM action, `service:Operation`.
+    pub(crate) action: &'static str,
+    /// What it was about, for a denial.
+    pub(crate) resource: Option<String>,
+    pub(crate) place: Place,
+}
+
+/// What a failure means, whatever the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    Expired,
+    BadCredentials,
+    Clock,
+    Denied,
+    Throttled,
+    RegionOff,
+    Other,
+}
+
+/// Puts an error code in its class. The lists hold EC2's spellings, which has its own, beside the JSON services'.
+pub(crate) fn meaning(code: &str) -> Meaning {
+    // JSON services put a namespace before the code and a URL behind it.
+    let code = code.rsplit('#').next().unwrap_or(code);
+    let code = code.split(':').next().unwrap_or(code);
+    match code {
+        "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" => Meaning::Expired,
+        "RequestExpired" | "RequestTimeTooSkewed" | "RequestInTheFuture" => Meaning::Clock,
+        "InvalidClientTokenId"
+        | "UnrecognizedClientException"
+        | "AuthFailure"
+        | "InvalidSignatureException"
+        | "SignatureDoesNotMatch"
+        | "IncompleteSignature"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException"
+        | "InvalidAccessKeyId"
+        | "NotAuthorizedException" => Meaning::BadCredentials,
+        "AccessDenied"
+        | "AccessDeniedException"
+        | "UnauthorizedOperation"
+        | "UnauthorizedException"
+        | "Forbidden" => Meaning::Denied,
+        "Throttling"
+        | "ThrottlingException"
+        | "ThrottledException"
+        | "RequestThrottled"
+        | "RequestThrottledException"
+        | "RequestLimitExceeded"
+        | "TooManyRequestsException"
+        | "SlowDown" => Meaning::Throttled,
+        "OptInRequired" | "RegionDisabledException" => Meaning::RegionOff,
+        _ => Meaning::Other,
+    }
+}
+
+/// The service's own error code of `error`, without its namespace.
+pub(crate) fn code_of<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<&str> {
+    let code = error.code()?;
+    let code = code.rsplit('#').next().unwrap_or(code);
+    code.split(':').next()
+}
+
+impl Call {
+    /// Translates the failure of this call. `what` says what could not be done.
+    pub(crate) fn failed<E>(
+        &self,
+        what: impl Into<String>,
+        error: &SdkError<E, HttpResponse>,
+    ) -> Error
+    where
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    {
+        let what = what.into();
+        let request_id = error.raw_response().and_then(|r| request_id(r.headers()));
+        let place = &self.place;
+        let translated = match error {
+            SdkError::ConstructionFailure(_) => {
+                let chain = chain(error);
+                Error::unexpected(what).caused_by(chain)
+            }
+            SdkError::TimeoutError(_) => Error::unexpected(what)
+                .caused_by(format!("no answer in time to {} ({place})", self.action))
+                .hint("check the network and the proxy settings; -vv shows each attempt"),
+            SdkError::DispatchFailure(failure) => {
+                let why = failure
+                    .as_connector_error()
+                    .map_or_else(|| chain(error), |e| innermost(e));
+                let verb = if failure.is_timeout() {
+                    "no connection in time"
+                } else {
+                    "no connection"
+                };
+                Error::unexpected(what)
+                    .caused_by(format!("{verb} for {} ({place}): {why}", self.action))
+                    .hint("check the network, HTTPS_PROXY, and the spelling of the region")
+            }
+            SdkError::ResponseError(_) => self.malformed(what, error),
+            SdkError::ServiceError(_) => match error.code().map(str::to_owned) {
+                Some(code) => {
+                    let message = error.message().unwrap_or_default();
+                    self.service(what, &code, message)
+                }
+                None => self.malformed(what, error),
+            },
+            _ => Error::unexpected(what).caused_by(chain(error)),
+        };
+        translated.with_request_id(request_id.as_deref())
+    }
+
+    fn service(&self, what: String, code: &str, message: &str) -> Error {
+        let place = &self.place;
+        let short = code_only(code);
+        let message = shorten_message(message);
+        let said = if message.is_empty() {
+            format!("{} answered {short} ({place})", self.action)
+        } else {
+            format!("{} answered {short} ({place}): {message}", self.action)
+        };
+        match meaning(code) {
+            Meaning::Expired => login_hints(
+                Error::new(ErrorKind::NotLoggedIn, what)
+                    .caused_by(format!("the AWS credentials have expired ({place})")),
+                place.aws_profile.as_deref(),
+                false,
+            ),
+            Meaning::BadCredentials => login_hints(
+                Error::new(ErrorKind::NotLoggedIn, what).caused_by(said),
+                place.aws_profile.as_deref(),
+                false,
+            ),
+            Meaning::Clock => Error::new(ErrorKind::NotLoggedIn, what)
+                .caused_by(said)
+                .hint("the clock of this machine differs from AWS's by minutes: set it, for example with `timedatectl set-ntp true`"),
+            Meaning::Denied => {
+                let resource = self.resource.as_deref().unwrap_or("*");
+                Error::new(ErrorKind::Denied, what)
+                    .caused_by(said)
+                    .caused_by(format!(
+                        "the caller lacks `{}` on `{resource}`",
+                        self.action
+                    ))
+                    .hint(format!(
+                        "ask for `{}` on `{resource}`, or use another profile: ops config profiles",
+                        self.action
+                    ))
+            }
+            Meaning::Throttled => Error::unexpected(what)
+                .caused_by(said)
+                .caused_by("AWS throttled the calls, also after several retries")
+                .hint("try again in a minute; narrow the list with --tag or --filter"),
+            Meaning::RegionOff => Error::new(ErrorKind::Denied, what)
+                .caused_by(said)
+                .hint("the region is not enabled for this account: choose another with --region"),
+            Meaning::Other => Error::unexpected(what).caused_by(said),
+        }
+    }
+
+    /// An answer that is none of the service's: a proxy's page, a wrong endpoint.
+    fn malformed<E>(&self, what: String, error: &SdkError<E, HttpResponse>) -> Error {
+        let Some(response) = error.raw_response() else {
+            return Error::unexpected(what);
+        };
+        let status = response.status().as_u16();
+        let line = response
+            .body()
+            .bytes()
+            .and_then(first_line)
+            .map_or_else(|| "an empty body".to_owned(), |line| format!("`{line}`"));
+        let id = request_id(response.headers()).map_or_else(
+            || "no request id".to_owned(),
+            |id| format!("request id {id}"),
+        );
+        let error = if status == 401 || status == 403 {
+            Error::new(ErrorKind::Denied, what)
+        } else {
+            Error::unexpected(what)
+        };
+        error
+            .caused_by(format!(
+                "the answer to {} is not one of AWS ({}): status {status}, {id}, {line}",
+                self.action, self.place
+            ))
+            .hint("a proxy or a wrong endpoint may have answered: check HTTPS_PROXY and AWS_ENDPOINT_URL")
+    }
+}
+
+fn code_only(code: &str) -> &str {
+    let code = code.rsplit('#').next().unwrap_or(code);
+    code.split(':').next().unwrap_or(code)
+}
+
+/// EC2's denials carry kilobytes of an encoded message that only another call can read.
+fn shorten_message(message: &str) -> String {
+    let message = message
+        .split("Encoded authorization failure message:")
+        .next()
+        .unwrap_or_default()
+        .trim();
+    excerpt(message, 600)
+}
+
+fn excerpt(text: &str, chars: usize) -> String {
+    let mut out: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(chars)
+        .collect();
+    if text.chars().nth(chars).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+fn first_line(bytes: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]);
+    text.lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty())
+        .map(|line| excerpt(line, EXCERPT_CHARS))
+}
+
+fn request_id(headers: &Headers) -> Option<String> {
+    ["x-amzn-requestid", "x-amz-request-id", "x-amzn-request-id"]
+        .into_iter()
+        .find_map(|name| headers.get(name))
+        .map(|id| excerpt(id, 100))
+}
+
+/// An error with its sources, in one line, repetitions left out.
+pub(crate) fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        source = error.source();
+    }
+    text
+}
+
+fn innermost(error: &(dyn StdError + 'static)) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
+}
+
+/// Translates the failure to find credentials.
+pub(super) fn credentials_failed(
+    error: &CredentialsError,
+    options: &AwsOptions,
+    profiles: &Option<Arc<ProfileSet>>,
+) -> Error {
+    let text = chain(error);
+    let lower = text.to_lowercase();
+    let name = options.profile.as_deref().unwrap_or("default");
+    let profile = profiles.as_ref().and_then(|set| set.get_profile(name));
+    let is_sso = profile.is_some_and(|profile| {
+        profile.get("sso_session").is_some() || profile.get("sso_start_url").is_some()
+    });
+    let sso_trouble = lower.contains("sso")
+        && (lower.contains("expired")
+            || lower.contains("cached")
+            || lower.contains("unauthorized")
+            || lower.contains("invalid"));
+    if sso_trouble || (is_sso && lower.contains("token")) {
+        return login_hints(
+            Error::new(
+                ErrorKind::NotLoggedIn,
+                format!("the SSO login of AWS profile `{name}` has expired"),
+            )
+            .caused_by(innermost(error)),
+            Some(name),
+            true,
+        );
+    }
+    if lower.contains("login") && (lower.contains("expired") || lower.contains("cached")) {
+        return Error::new(
+            ErrorKind::NotLoggedIn,
+            format!("the console login of AWS profile `{name}` has expired"),
+        )
+        .caused_by(innermost(error))
+        .hint(format!("log in again: aws login --profile {name}"));
+    }
+    if matches!(error, CredentialsError::CredentialsNotLoaded(_)) {
+        let mut failure = Error::new(ErrorKind::NotLoggedIn, "no AWS credentials found")
+            .caused_by(format!(
+                "looked in the environment, AWS profile `{name}`, web identity, container and instance metadata"
+            ));
+        if profile.is_none()
+            && let Some(names) = profile_names(profiles)
+        {
+            failure = failure.caused_by(format!("the AWS profiles on this machine: {names}"));
+        }
+        return with_login_hints(failure, options, profiles.as_deref());
+    }
+    if profile.is_none() && options.profile.is_some() && lower.contains("profile") {
+        let mut failure = Error::new(
+            ErrorKind::NotLoggedIn,
+            format!("there is no AWS profile `{name}`"),
+        );
+        if let Some(names) = profile_names(profiles) {
+            failure = failure.caused_by(format!("there are: {names}"));
+        }
+        return failure.hint("choose one with --aws-profile NAME, or unset AWS_PROFILE");
+    }
+    let failure = Error::new(
+        ErrorKind::NotLoggedIn,
+        format!("the credentials of AWS profile `{name}` could not be had"),
+    )
+    .caused_by(excerpt(&text, 600));
+    with_login_hints(failure, options, profiles.as_deref())
+}
+
+fn profile_names(profiles: &Option<Arc<ProfileSet>>) -> Option<String> {
+    let mut names: Vec<&str> = profiles.as_ref()?.profiles().collect();
+    if names.is_empty() {
+        return None;
+    }
+    names.sort_unstable();
+    Some(
+        names
+            .iter()
+            .map(|name| format!("`{name}`"))
+            .collect::<Vec<_>>()
+            .join(", "),
+    )
+}
+
+/// Adds how to log in.
+pub(super) fn with_login_hints(
+    error: Error,
+    options: &AwsOptions,
+    profiles: Option<&ProfileSet>,
+) -> Error {
+    let is_sso = options
+        .profile
+        .as_deref()
+        .or(Some("default"))
+        .zip(profiles)
+        .and_then(|(name, set)| set.get_profile(name))
+        .is_some_and(|profile| {
+            profile.get("sso_session").is_some() || profile.get("sso_start_url").is_some()
+        });
+    let error = login_hints(error, options.profile.as_deref(), is_sso);
+    if options.sandbox {
+        error
+    } else {
+        error.hint("or try it without an account: ops --sandbox ls")
+    }
+}
+
+fn login_hints(error: Error, profile: Option<&str>, is_sso: bool) -> Error {
+    let option = profile
+        .filter(|name| *name != "default")
+        .map(|name| format!(" --profile {name}"))
+        .unwrap_or_default();
+    if is_sso {
+        error
+            .hint(format!("log in again: aws sso login{option}"))
+            .hint("without the AWS CLI: open the access portal of your SSO in a browser, choose the account, \"Access keys\", and paste its `export AWS_…` lines into this shell")
+    } else {
+        error
+            .hint(format!("log in: aws sso login{option} (or `aws configure{option}` for access keys)"))
+            .hint("without the AWS CLI: export AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN in this shell")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_of_all_services_fall_into_their_class() {
+        assert_eq!(meaning("ExpiredTokenException"), Meaning::Expired);
+        assert_eq!(
+            meaning("com.amazonaws.ssm#AccessDeniedException"),
+            Meaning::Denied
+        );
+        assert_eq!(meaning("ThrottlingException:http://x/"), Meaning::Throttled);
+        assert_eq!(meaning("UnauthorizedOperation"), Meaning::Denied);
+        assert_eq!(meaning("TargetNotConnected"), Meaning::Other);
+    }
+
+    #[test]
+    fn a_denial_names_action_and_resource_and_leaves_the_encoded_part_out() {
+        let call = Call {
+            action: "ec2:DescribeInstances",
+            resource: None,
+            place: Place {
+                region: Some("eu-west-1".to_owned()),
+                aws_profile: None,
+                team: Some("pay".to_owned()),
+                sandbox: false,
+            },
+        };
+        let error = call.service(
+            "cannot list instances".to_owned(),
+            "UnauthorizedOperation",
+            "You are not authorized to perform this operation. Encoded authorization failure message: AAAA",
+        );
+        assert_eq!(error.kind(), ErrorKind::Denied);
+        let text = error.why().join("\n");
+        assert!(text.contains("`ec2:DescribeInstances` on `*`"), "{text}");
+        assert!(text.contains("region `eu-west-1`, profile `pay`"), "{text}");
+        assert!(!text.contains("AAAA"), "{text}");
+    }
+
+    #[test]
+    fn a_page_of_a_proxy_shows_its_first_line_only() {
+        assert_eq!(
+            first_line(b"\n  <html>\x1b[2J\n<body>"),
+            Some("<html> [2J".to_owned())
+        );
+        assert_eq!(first_line(b" \n"), None);
+    }
+}

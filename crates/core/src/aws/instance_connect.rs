@@ -1,0 +1,59 @@
+//! EC2 Instance Connect: a public key that an instance accepts for a minute.
+
+use crate::{
+    context::Context,
+    error::{Error, Result},
+    instance::{Instance, Kind},
+};
+
+impl Context {
+    /// Makes `instance` accept `public_key` (one line in OpenSSH's form) for `user` for the next 60 seconds (SendSSHPublicKey).
+    ///
+    /// # Errors
+    /// A hybrid node; a denial, which names `ec2-instance-connect:SendSSHPublicKey`; an instance that does not support it.
+    pub async fn send_ssh_public_key(
+        &self,
+        instance: &Instance,
+        user: &str,
+        public_key: &str,
+    ) -> Result<()> {
+        let what = || format!("cannot send a key for `{user}` to `{}`", instance.label());
+        if instance.kind == Kind::Hybrid {
+            return Err(Error::target(what())
+                .caused_by("EC2 Instance Connect knows EC2 instances only, not hybrid nodes")
+                .hint("use a key of your own: ops ssh -i FILE …"));
+        }
+        self.check_account().await?;
+        let aws = self.aws().await?;
+        aws.credentials().await?;
+        let answer = aws
+            .clients(&instance.region)
+            .instance_connect
+            .send_ssh_public_key()
+            .instance_id(&instance.id)
+            .instance_os_user(user)
+            .ssh_public_key(public_key)
+            .set_availability_zone(instance.zone.clone())
+            .send()
+            .await
+            .map_err(|error| {
+                let resource =
+                    format!("arn:aws:ec2:{}:*:instance/{}", instance.region, instance.id);
+                aws.call(
+                    "ec2-instance-connect:SendSSHPublicKey",
+                    Some(resource),
+                    &instance.region,
+                )
+                .failed(what(), &error)
+                .hint(format!(
+                    "use a key of your own: ops ssh -i FILE {}",
+                    instance.label()
+                ))
+            })?;
+        if answer.success() {
+            Ok(())
+        } else {
+            Err(Error::target(what()).caused_by("EC2 Instance Connect did not accept the key"))
+        }
+    }
+}

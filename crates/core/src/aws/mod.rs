@@ -1,0 +1,455 @@
+//! AWS as `ops` uses it: one configuration, one source of credentials, one HTTP client, a set of service clients per region.
+//!
+//! Nothing is read or asked before the first call of [`Context::aws`](crate::Context).
+
+mod assume;
+mod failure;
+mod http;
+mod identity;
+mod instance_connect;
+pub(crate) mod options;
+mod provider;
+mod sign;
+mod sign_in;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use aws_config::{
+    BehaviorVersion,
+    imds::{self, region::ImdsRegionProvider},
+    meta::region::RegionProviderChain,
+    profile::ProfileSet,
+};
+use aws_credential_types::Credentials;
+use aws_sdk_ec2 as ec2;
+use aws_sdk_ec2instanceconnect as instance_connect_sdk;
+use aws_sdk_ssm as ssm;
+use aws_sdk_sts as sts;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
+use aws_types::{SdkConfig, region::Region};
+
+pub(crate) use self::{
+    failure::{Call, Meaning, Place, chain, code_of, meaning},
+    options::{AwsOptions, Service},
+    provider::Provider,
+};
+pub use self::{
+    identity::Identity,
+    sign::{presign_s3, sign_upgrade},
+    sign_in::SignIn,
+};
+use crate::{
+    context::Context,
+    env::Env,
+    error::{Error, ErrorKind, Result},
+};
+
+/// Tries of one call, throttled ones included; the pauses between them grow and have jitter.
+const ATTEMPTS: u32 = 6;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How calls are repeated.
+pub(crate) fn retry_config() -> RetryConfig {
+    RetryConfig::standard()
+        .with_max_attempts(ATTEMPTS)
+        .with_initial_backoff(Duration::from_millis(300))
+        .with_max_backoff(Duration::from_secs(10))
+}
+
+fn timeout_config() -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
+        .build()
+}
+
+/// SHA-256 in hexadecimal: names of cache files.
+pub(crate) fn hex_digest(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes)
+        .as_ref()
+        .iter()
+        .fold(String::with_capacity(64), |mut out, byte| {
+            let _ = write!(out, "{byte:02x}");
+            out
+        })
+}
+
+/// The way to AWS of one invocation.
+pub(crate) struct Aws {
+    options: AwsOptions,
+    env: Env,
+    base: SdkConfig,
+    provider: Provider,
+    /// Of flag, `OPS_REGION`, team profile, environment, AWS profile, in this order.
+    region: Option<String>,
+    clients: Mutex<HashMap<String, Clients>>,
+    pub(in crate::aws) identity: tokio::sync::OnceCell<Identity>,
+    cache: std::path::PathBuf,
+}
+
+/// The clients of one region.
+#[derive(Clone)]
+pub(crate) struct Clients {
+    pub(crate) ec2: ec2::Client,
+    pub(crate) ssm: ssm::Client,
+    pub(crate) sts: sts::Client,
+    pub(crate) instance_connect: instance_connect_sdk::Client,
+}
+
+impl Context {
+    /// The way to AWS, made on first use. Asks nobody yet but, for a region that nothing names, the instance metadata.
+    ///
+    /// # Errors
+    /// An invalid profile, an AWS configuration file that cannot be parsed, an unusable proxy or certificate setting.
+    pub(crate) async fn aws(&self) -> Result<&Aws> {
+        self.0.aws.get_or_try_init(|| Aws::load(self)).await
+    }
+
+    /// The region of this invocation: `--region`, `OPS_REGION`, the profile's, `AWS_REGION`, the AWS profile's, the instance's own.
+    ///
+    /// # Errors
+    /// Nothing names one; or several were given where one is meant.
+    pub async fn region(&self) -> Result<String> {
+        let aws = self.aws().await?;
+        if aws.options.regions.len() > 1 {
+            return Err(Error::usage("this command works in one region")
+                .caused_by(format!("given: {}", aws.options.regions.join(", ")))
+                .hint("give --region once"));
+        }
+        aws.region().map(str::to_owned)
+    }
+
+    /// The regions of a list: all that `--region` names, else the profile's `aws.regions`, else the one region.
+    ///
+    /// # Errors
+    /// Nothing names one.
+    pub async fn regions(&self) -> Result<Vec<String>> {
+        let aws = self.aws().await?;
+        let chosen = &aws.options.list_regions;
+        if !chosen.is_empty() {
+            let mut regions: Vec<String> = Vec::new();
+            for region in chosen {
+                if !regions.contains(region) {
+                    regions.push(region.clone());
+                }
+            }
+            return Ok(regions);
+        }
+        Ok(vec![aws.region()?.to_owned()])
+    }
+
+    /// Every region that the account has enabled (DescribeRegions), by name.
+    ///
+    /// # Errors
+    /// Those of the call.
+    pub async fn all_regions(&self) -> Result<Vec<String>> {
+        let aws = self.aws().await?;
+        // Any region answers; the one in use is the one whose endpoint is known to work.
+        let region = aws.region.clone().unwrap_or_else(|| "us-east-1".to_owned());
+        aws.credentials().await?;
+        let answer = aws
+            .clients(&region)
+            .ec2
+            .describe_regions()
+            .send()
+            .await
+            .map_err(|error| {
+                aws.call("ec2:DescribeRegions", None, &region)
+                    .failed("cannot list the regions", &error)
+            })?;
+        let mut regions: Vec<String> = answer
+            .regions
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|region| region.region_name)
+            .collect();
+        regions.sort_unstable();
+        Ok(regions)
+    }
+
+    /// A URL that allows `method` on an S3 object for `valid_for` without credentials of its holder.
+    ///
+    /// # Errors
+    /// No credentials, or a URL that cannot be parsed.
+    pub async fn presign_s3(
+        &self,
+        method: &str,
+        url: &str,
+        region: &str,
+        valid_for: Duration,
+    ) -> Result<String> {
+        let credentials = self.aws().await?.credentials().await?;
+        presign_s3(
+            method,
+            url,
+            region,
+            &credentials,
+            valid_for,
+            std::time::SystemTime::now(),
+        )
+    }
+}
+
+impl Aws {
+    async fn load(cx: &Context) -> Result<Self> {
+        let options = AwsOptions::of(cx)?;
+        let env = cx.env().clone();
+        let plain = options.sandbox
+            && env
+                .var("AWS_ENDPOINT_URL")
+                .is_some_and(|url| url.starts_with("http://"));
+        let http = http::client(&env, plain)?;
+        let profiles = if options.sandbox {
+            None
+        } else {
+            Some(Arc::new(load_profiles(&options, &env).await?))
+        };
+        let region = region_of(&options, &env, &http).await;
+        let base = if options.sandbox {
+            SdkConfig::builder()
+                .behavior_version(BehaviorVersion::latest())
+                .build()
+        } else {
+            let mut loader = aws_config::defaults(BehaviorVersion::latest())
+                .http_client(http.clone())
+                .no_credentials()
+                // An empty chain: the default one would ask the instance metadata service at length.
+                .region(RegionProviderChain::first_try(
+                    region.clone().map(Region::new),
+                ));
+            if let Some(name) = &options.profile {
+                loader = loader.profile_name(name);
+            }
+            loader.load().await
+        };
+        let endpoint = |service| endpoint(&options, &env, service);
+        let provider = Provider::new(provider::Recipe {
+            options: options.clone(),
+            env: env.clone(),
+            http: http.clone(),
+            profiles,
+            region: region.clone(),
+            sts_endpoint: endpoint(Service::Sts),
+            cache: cx.paths().cache.clone(),
+            output: cx.output().clone(),
+        });
+        let base = base
+            .into_builder()
+            .http_client(http.clone())
+            // The provider keeps what it found; a second cache would outlive a renewal.
+            .identity_cache(aws_config::identity::IdentityCache::no_cache())
+            .credentials_provider(
+                aws_credential_types::provider::SharedCredentialsProvider::new(provider.clone()),
+            )
+            .retry_config(retry_config())
+            .timeout_config(timeout_config())
+            .build();
+        if cx.output().verbose() > 0
+            && !options.sandbox
+            && !options.profile_is_explicit
+            && let Some(name) = &options.profile
+            && provider::environment_credentials(&env).is_some()
+        {
+            cx.output().detail(format!(
+                "credentials of the environment are used in place of AWS profile `{}`",
+                crate::output::escape(name)
+            ));
+        }
+        Ok(Self {
+            options,
+            env,
+            base,
+            provider,
+            region,
+            clients: Mutex::default(),
+            identity: tokio::sync::OnceCell::new(),
+            cache: cx.paths().cache.clone(),
+        })
+    }
+
+    /// The one region.
+    ///
+    /// # Errors
+    /// Nothing names one.
+    pub(crate) fn region(&self) -> Result<&str> {
+        self.region.as_deref().ok_or_else(|| {
+            Error::new(ErrorKind::Usage, "no AWS region is set")
+                .caused_by(format!(
+                    "neither --region nor OPS_REGION, the profile, AWS_REGION or AWS profile `{}` names one",
+                    self.options.profile.as_deref().unwrap_or("default")
+                ))
+                .hint("name one: ops --region eu-west-1 …, or export AWS_REGION=eu-west-1")
+        })
+    }
+
+    pub(crate) fn options(&self) -> &AwsOptions {
+        &self.options
+    }
+
+    pub(crate) fn provider(&self) -> &Provider {
+        &self.provider
+    }
+
+    pub(crate) fn place(&self, region: Option<&str>) -> Place {
+        self.options.place(region)
+    }
+
+    /// One call in `region`, for its error.
+    pub(crate) fn call(
+        &self,
+        action: &'static str,
+        resource: Option<String>,
+        region: &str,
+    ) -> Call {
+        Call {
+            action,
+            resource,
+            place: self.place(Some(region)),
+        }
+    }
+
+    /// The credentials; asked for before any call, so that their failure is told in their own words.
+    ///
+    /// # Errors
+    /// None found, expired ones, a refused role.
+    pub(crate) async fn credentials(&self) -> Result<Credentials> {
+        self.provider.credentials().await
+    }
+
+    /// The clients of `region`.
+    pub(crate) fn clients(&self, region: &str) -> Clients {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        clients
+            .entry(region.to_owned())
+            .or_insert_with(|| self.make_clients(region))
+            .clone()
+    }
+
+    fn make_clients(&self, region: &str) -> Clients {
+        let config = self
+            .base
+            .clone()
+            .into_builder()
+            .region(Region::new(region.to_owned()))
+            .build();
+        let endpoint = |service| endpoint(&self.options, &self.env, service);
+        macro_rules! client {
+            ($sdk:ident, $service:expr) => {{
+                let mut builder = $sdk::config::Builder::from(&config);
+                if let Some(url) = endpoint($service) {
+                    builder = builder.endpoint_url(url);
+                }
+                $sdk::Client::from_conf(builder.build())
+            }};
+        }
+        Clients {
+            ec2: client!(ec2, Service::Ec2),
+            ssm: client!(ssm, Service::Ssm),
+            sts: client!(sts, Service::Sts),
+            instance_connect: client!(instance_connect_sdk, Service::InstanceConnect),
+        }
+    }
+
+    /// `stream_url` with the host of the team profile's `aws.endpoints.ssmmessages`, if it names one.
+    pub(crate) fn stream_url(&self, stream_url: String) -> String {
+        let Some(endpoint) = self
+            .options
+            .endpoints
+            .get("ssmmessages")
+            .filter(|_| !self.options.sandbox)
+        else {
+            return stream_url;
+        };
+        replace_host(&stream_url, endpoint).unwrap_or(stream_url)
+    }
+}
+
+/// `url` with scheme and authority of `endpoint`; path and query stay byte for byte.
+fn replace_host(url: &str, endpoint: &str) -> Option<String> {
+    let rest = url.split_once("://")?.1;
+    let path = &rest[rest.find('/')?..];
+    let endpoint = endpoint.trim_end_matches('/');
+    let authority = match endpoint.split_once("://") {
+        Some(("https" | "wss", host)) => format!("wss://{host}"),
+        Some(("http" | "ws", host)) => format!("ws://{host}"),
+        Some(_) => return None,
+        None => format!("wss://{endpoint}"),
+    };
+    Some(authority + path)
+}
+
+/// The endpoint set for `service`, if one is: the team profile's, else the environment's. The AWS configuration files' are the SDK's matter.
+fn endpoint(options: &AwsOptions, env: &Env, service: Service) -> Option<String> {
+    let environment = || {
+        let ignored = env
+            .var("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
+            .is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        if ignored {
+            return None;
+        }
+        env.var(service.variable())
+            .or_else(|| env.var("AWS_ENDPOINT_URL"))
+            .map(str::to_owned)
+    };
+    if options.sandbox {
+        return environment();
+    }
+    options
+        .endpoints
+        .get(service.key())
+        .or(options.endpoint_url.as_ref())
+        .cloned()
+        .or_else(environment)
+}
+
+#[allow(deprecated)] // The type moved to a crate that aws-config does not export.
+async fn load_profiles(options: &AwsOptions, env: &Env) -> Result<ProfileSet> {
+    use aws_types::os_shim_internal as shim;
+    let pairs: Vec<(&str, &str)> = env
+        .iter()
+        .filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?)))
+        .collect();
+    aws_config::profile::load(
+        &shim::Fs::real(),
+        &shim::Env::from_slice(&pairs),
+        &aws_config::profile::profile_file::ProfileFiles::default(),
+        options.profile.clone().map(Into::into),
+    )
+    .await
+    .map_err(|error| {
+        Error::usage("the AWS configuration files cannot be read")
+            .caused_by(chain(&error))
+            .hint("correct ~/.aws/config or ~/.aws/credentials (or the files AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE name)")
+    })
+}
+
+/// The region that settings name, else that of the machine this runs on.
+async fn region_of(options: &AwsOptions, env: &Env, http: &SharedHttpClient) -> Option<String> {
+    let known = options.region.clone();
+    if known.is_some() || options.sandbox || env.var("AWS_EC2_METADATA_DISABLED") == Some("true") {
+        return known;
+    }
+    let config = aws_config::provider_config::ProviderConfig::without_region()
+        .with_http_client(http.clone());
+    let client = imds::Client::builder()
+        .configure(&config)
+        .max_attempts(1)
+        .connect_timeout(Duration::from_millis(300))
+        .read_timeout(Duration::from_millis(300))
+        .operation_timeout(Duration::from_millis(400))
+        .build();
+    ImdsRegionProvider::builder()
+        .configure(&config)
+        .imds_client(client)
+        .build()
+        .region()
+        .await
+        .map(|region| region.to_string())
+}

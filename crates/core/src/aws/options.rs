@@ -1,0 +1,117 @@
+//! Which account, region and role an invocation means: flags, `OPS_*`, team profile and AWS configuration put in order.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::{context::Context, error::Result};
+
+/// The services `ops` talks to, by the names of their endpoint settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Service {
+    Ec2,
+    Ssm,
+    Sts,
+    InstanceConnect,
+}
+
+impl Service {
+    /// Its key under `aws.endpoints` of a team profile.
+    pub(crate) const fn key(self) -> &'static str {
+        match self {
+            Self::Ec2 => "ec2",
+            Self::Ssm => "ssm",
+            Self::Sts => "sts",
+            Self::InstanceConnect => "ec2_instance_connect",
+        }
+    }
+
+    /// Its variable, as every AWS SDK names it.
+    pub(crate) const fn variable(self) -> &'static str {
+        match self {
+            Self::Ec2 => "AWS_ENDPOINT_URL_EC2",
+            Self::Ssm => "AWS_ENDPOINT_URL_SSM",
+            Self::Sts => "AWS_ENDPOINT_URL_STS",
+            Self::InstanceConnect => "AWS_ENDPOINT_URL_EC2_INSTANCE_CONNECT",
+        }
+    }
+}
+
+/// A role to assume, of a team profile or of an AWS profile.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Role {
+    pub(crate) arn: String,
+    pub(crate) external_id: Option<String>,
+    pub(crate) mfa_serial: Option<String>,
+    pub(crate) session_name: Option<String>,
+    pub(crate) duration: Option<Duration>,
+}
+
+/// How AWS is reached.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AwsOptions {
+    /// The AWS profile, if one is named.
+    pub(crate) profile: Option<String>,
+    /// Whether it was named by a flag or `OPS_*`: then it outranks credentials of the environment.
+    pub(crate) profile_is_explicit: bool,
+    /// The team profile in use, for messages.
+    pub(crate) team: Option<String>,
+    /// Regions of flag or `OPS_REGION` alone.
+    pub(crate) regions: Vec<String>,
+    /// The region of flag, `OPS_REGION`, team profile, environment, AWS files or the user's own file, in this order.
+    pub(crate) region: Option<String>,
+    /// The regions of a list, where several are set.
+    pub(crate) list_regions: Vec<String>,
+    /// Role of the team profile.
+    pub(crate) role: Option<Role>,
+    /// The account the caller must be in.
+    pub(crate) account: Option<String>,
+    /// Endpoints of the team profile by service.
+    pub(crate) endpoints: BTreeMap<String, String>,
+    /// Endpoint of the team profile for every service.
+    pub(crate) endpoint_url: Option<String>,
+    /// The environment is the sandbox's: it outranks everything, and no file is read.
+    pub(crate) sandbox: bool,
+}
+
+impl AwsOptions {
+    /// The options of `cx`.
+    ///
+    /// # Errors
+    /// An invalid profile.
+    pub(crate) fn of(cx: &Context) -> Result<Self> {
+        let settings = cx.settings()?;
+        let aws = &settings.profile().aws;
+        let endpoints = &aws.endpoints;
+        let endpoints = [
+            ("ssm", &endpoints.ssm),
+            ("ssmmessages", &endpoints.ssmmessages),
+            ("ec2", &endpoints.ec2),
+            ("sts", &endpoints.sts),
+            ("ec2_instance_connect", &endpoints.ec2_instance_connect),
+        ]
+        .into_iter()
+        .filter_map(|(key, url)| Some((key.to_owned(), url.as_ref()?.as_str().to_owned())))
+        .collect();
+        Ok(Self {
+            profile: settings.aws_profile.value.clone(),
+            profile_is_explicit: settings.aws_profile.is_explicit(),
+            team: settings.profile.value.clone(),
+            regions: cx.globals().region.clone(),
+            region: settings.region.value.clone(),
+            list_regions: settings.regions.value.clone(),
+            role: aws.role_arn.clone().map(|arn| Role {
+                arn,
+                external_id: aws.external_id.clone(),
+                mfa_serial: aws.mfa_serial.clone(),
+                session_name: aws.session_name.clone(),
+                duration: aws.duration.map(|time| time.0),
+            }),
+            account: aws
+                .account
+                .as_ref()
+                .map(|account| account.as_str().to_owned()),
+            endpoints,
+            endpoint_url: aws.endpoint_url.as_ref().map(|url| url.as_str().to_owned()),
+            sandbox: cx.globals().sandbox && cx.env().var("AWS_ENDPOINT_URL").is_some(),
+        })
+    }
+}

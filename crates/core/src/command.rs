@@ -1,0 +1,93 @@
+//! The trait behind which every capability stands, and the registry's form of it.
+
+use std::{ffi::OsString, future::Future, pin::Pin};
+
+use clap::ArgMatches;
+
+use crate::{
+    context::Context,
+    error::{Error, Result},
+    exit::Exit,
+};
+
+/// One subcommand: the fields are its arguments, the doc comment is its help.
+pub trait Command: clap::Args + Send + 'static {
+    /// The verb as it is typed.
+    const NAME: &'static str;
+    /// Other spellings, shown in help.
+    const ALIASES: &'static [&'static str] = &[];
+    /// Examples, each a command line and what it does; help shows the first two before anything else.
+    const EXAMPLES: &'static [(&'static str, &'static str)] = &[];
+    /// What the dispatcher has to know before it runs the verb.
+    const TRAITS: Traits = Traits::NONE;
+
+    /// Puts the words after the verb into the order that clap reads; `clap` is the verb's command with the global options. For verbs that take
+    /// another program's command line, such as ssh's.
+    fn arrange(args: Vec<OsString>, _clap: &clap::Command) -> Vec<OsString> {
+        args
+    }
+
+    /// Does the work. The status of success is the command's; a failure's comes from the error's kind.
+    fn run(self, cx: Context) -> impl Future<Output = Result<Exit>> + Send;
+}
+
+/// What sets a verb apart from the ordinary one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traits {
+    /// Returns the far side's exit status; a failure of `ops` itself is 255.
+    pub pass_through: bool,
+    /// The verb's own short options win after the verb (as in `ssh` and `cp`): global options keep their long forms only.
+    pub own_short_options: bool,
+    /// Hidden from lists of verbs; works all the same.
+    pub hidden: bool,
+}
+
+impl Traits {
+    /// An ordinary verb.
+    pub const NONE: Self = Self {
+        pass_through: false,
+        own_short_options: false,
+        hidden: false,
+    };
+}
+
+/// The future of a running command.
+pub type RunFuture = Pin<Box<dyn Future<Output = Result<Exit>> + Send>>;
+
+/// A registered command with its type erased; plain function pointers, so it is `const`.
+#[derive(Clone, Copy)]
+pub struct Entry {
+    /// The verb.
+    pub name: &'static str,
+    /// Other spellings.
+    pub aliases: &'static [&'static str],
+    /// Examples for help.
+    pub examples: &'static [(&'static str, &'static str)],
+    /// What sets it apart.
+    pub traits: Traits,
+    /// Builds its clap command: arguments and help, no globals.
+    pub clap: fn() -> clap::Command,
+    /// Puts the words after the verb into the order that clap reads.
+    pub arrange: fn(Vec<OsString>, &clap::Command) -> Vec<OsString>,
+    /// Reads the arguments and starts it.
+    pub run: fn(Context, &ArgMatches) -> Result<RunFuture>,
+}
+
+impl Entry {
+    /// The entry of `C`.
+    pub const fn of<C: Command>() -> Self {
+        Self {
+            name: C::NAME,
+            aliases: C::ALIASES,
+            examples: C::EXAMPLES,
+            traits: C::TRAITS,
+            clap: || C::augment_args(clap::Command::new(C::NAME).visible_aliases(C::ALIASES)),
+            arrange: C::arrange,
+            run: |cx, matches| {
+                let command = C::from_arg_matches(matches)
+                    .map_err(|error| Error::usage(error.to_string()))?;
+                Ok(Box::pin(command.run(cx)))
+            },
+        }
+    }
+}

@@ -1,0 +1,462 @@
+//! One session's life: StartSession, the data channel, fresh tokens while it lasts, TerminateSession on every way out.
+
+mod failure;
+mod gateway;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use ops_session::driver::{self, Event, Expect, Opening, Proxy, Token};
+pub use ops_session::handshake::Ready;
+
+use self::gateway::SessionGateway;
+use crate::{
+    context::Context,
+    error::{Error, ErrorKind, Result},
+    instance::{Instance, Kind, State},
+};
+
+/// For TerminateSession: long enough for a slow link, short enough for a command that wants to end.
+const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest `Reason` that StartSession takes, in characters.
+const REASON_CHARS: usize = 256;
+
+/// The SSM document that selects what a session is, with its parameters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Document {
+    /// A shell; without a name the account's own `SSM-SessionManagerRunShell`.
+    Shell {
+        /// A session document of type `Standard_Stream`.
+        name: Option<String>,
+        /// Its parameters, each a list.
+        parameters: BTreeMap<String, Vec<String>>,
+    },
+    /// `AWS-StartInteractiveCommand`: a command on a terminal.
+    Interactive {
+        /// The command line.
+        command: String,
+    },
+    /// `AWS-StartNonInteractiveCommand`: a command without a terminal.
+    NonInteractive {
+        /// The command line.
+        command: String,
+    },
+    /// `AWS-StartPortForwardingSession`: a port of the instance itself, many connections over one session.
+    PortForwarding {
+        /// The instance's port.
+        port: u16,
+    },
+    /// `AWS-StartPortForwardingSessionToRemoteHost`: a port that the instance can reach.
+    PortForwardingToRemoteHost {
+        /// The host as the instance knows it.
+        host: String,
+        /// Its port.
+        port: u16,
+    },
+    /// `AWS-StartSSHSession`: one raw connection to the instance's SSH server.
+    Ssh {
+        /// The SSH server's port.
+        port: u16,
+    },
+    /// Any other document.
+    Custom {
+        /// Its name.
+        name: String,
+        /// Its parameters, each a list.
+        parameters: BTreeMap<String, Vec<String>>,
+        /// Whether its agent begins with a handshake for certain: false for shells.
+        handshake: bool,
+    },
+}
+
+impl Document {
+    /// The account's own shell.
+    pub fn shell() -> Self {
+        Self::Shell {
+            name: None,
+            parameters: BTreeMap::new(),
+        }
+    }
+
+    /// The document's name; what StartSession takes for none is `SSM-SessionManagerRunShell`.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Shell { name, .. } => name.as_deref().unwrap_or("SSM-SessionManagerRunShell"),
+            Self::Interactive { .. } => "AWS-StartInteractiveCommand",
+            Self::NonInteractive { .. } => "AWS-StartNonInteractiveCommand",
+            Self::PortForwarding { .. } => "AWS-StartPortForwardingSession",
+            Self::PortForwardingToRemoteHost { .. } => "AWS-StartPortForwardingSessionToRemoteHost",
+            Self::Ssh { .. } => "AWS-StartSSHSession",
+            Self::Custom { name, .. } => name,
+        }
+    }
+
+    fn name_to_send(&self) -> Option<String> {
+        match self {
+            Self::Shell { name, .. } => name.clone(),
+            other => Some(other.name().to_owned()),
+        }
+    }
+
+    /// Every parameter is a list of text. Ports are always sent: the documents' defaults are not to be relied on.
+    fn parameters(&self) -> Option<HashMap<String, Vec<String>>> {
+        let one = |name: &str, value: String| (name.to_owned(), vec![value]);
+        let map: HashMap<String, Vec<String>> = match self {
+            Self::Shell { parameters, .. } | Self::Custom { parameters, .. } => parameters
+                .iter()
+                .map(|(name, values)| (name.clone(), values.clone()))
+                .collect(),
+            Self::Interactive { command } | Self::NonInteractive { command } => {
+                HashMap::from([one("command", command.clone())])
+            }
+            Self::PortForwarding { port } => HashMap::from([
+                one("portNumber", port.to_string()),
+                one("localPortNumber", "0".to_owned()),
+            ]),
+            Self::PortForwardingToRemoteHost { host, port } => HashMap::from([
+                one("host", host.clone()),
+                one("portNumber", port.to_string()),
+                one("localPortNumber", "0".to_owned()),
+            ]),
+            Self::Ssh { port } => HashMap::from([one("portNumber", port.to_string())]),
+        };
+        (!map.is_empty()).then_some(map)
+    }
+
+    fn expect(&self) -> Expect {
+        match self {
+            Self::Shell { .. }
+            | Self::Interactive { .. }
+            | Self::Custom {
+                handshake: false, ..
+            } => Expect::MaybePlain,
+            _ => Expect::Handshake,
+        }
+    }
+}
+
+/// How a session is opened.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// Why, for the session's history; what a profile may demand.
+    pub reason: Option<String>,
+    /// How it is carried. What is expected of the agent, proxy and certificates are filled in.
+    pub driver: driver::Options,
+}
+
+impl OpenOptions {
+    /// The usual way, with `reason`.
+    pub fn reason(reason: Option<String>) -> Self {
+        Self {
+            reason,
+            ..Self::default()
+        }
+    }
+}
+
+/// A session that is ready to be used. Dropped without [`Connection::terminate`], it is terminated in the background.
+pub struct Connection {
+    /// Its id at the service.
+    pub id: String,
+    /// What the handshake told.
+    pub ready: Ready,
+    /// Input, output and events; [`Event::Ready`] has been taken.
+    pub session: driver::Session,
+    /// Ends it at the service.
+    pub ending: Ending,
+}
+
+impl Connection {
+    /// Input and events on one hand, the duty to end the session on the other.
+    pub fn into_parts(self) -> (driver::Session, Ending) {
+        (self.session, self.ending)
+    }
+
+    /// Ends the session at the service and closes the connection.
+    pub async fn terminate(self) {
+        let Self {
+            session, ending, ..
+        } = self;
+        ending.terminate().await;
+        drop(session);
+    }
+}
+
+/// The duty to end a session at the service. Dropping it does so in the background, which the dispatcher waits for.
+pub struct Ending {
+    cx: Context,
+    id: String,
+    region: String,
+    label: String,
+    armed: bool,
+}
+
+impl Ending {
+    /// TerminateSession; a failure is told with `-v` only, since nobody can do anything about it and the service ends idle sessions itself.
+    pub async fn terminate(mut self) {
+        self.armed = false;
+        gateway::terminate(&self.cx, &self.region, &self.id).await;
+    }
+
+    /// The session has ended by itself (`Event::Closed`): nothing is left to do.
+    pub fn ended(mut self) {
+        self.armed = false;
+    }
+
+    /// Words for [`Event::Failed`] of this session.
+    pub fn failed(&self, error: &driver::SessionError) -> Error {
+        failure::session_failed(&self.label, error)
+    }
+
+    /// Words for the text of [`Event::Closed`], if it tells of a failure.
+    pub fn closed(&self, output: &str) -> Option<Error> {
+        failure::closed(&self.label, output)
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
+        let (cx, id, region) = (self.cx.clone(), self.id.clone(), self.region.clone());
+        self.cx
+            .interrupt()
+            .finish_later(async move { gateway::terminate(&cx, &region, &id).await });
+    }
+}
+
+impl Context {
+    /// Starts a session on `instance` and waits until it can be used; `--timeout` bounds all of it.
+    ///
+    /// # Errors
+    /// A stopped instance or one without an agent that answers (7), a denial (5), expired credentials (4), a refusal of the profile (9),
+    /// `--timeout` (124), a session that must be encrypted, a network that is in the way.
+    pub async fn open(
+        &self,
+        instance: &Instance,
+        document: Document,
+        options: OpenOptions,
+    ) -> Result<Connection> {
+        // Not within the time limit: somebody may be thinking about an answer.
+        self.ensure_guarded(instance, options.reason.as_deref())
+            .await?;
+        let opening = Box::pin(self.open_unbounded(instance, &document, options));
+        let Some(limit) = self.settings()?.timeout.value else {
+            return opening.await;
+        };
+        match tokio::time::timeout(limit, opening).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::new(
+                ErrorKind::Timeout,
+                format!("no session on `{}` within {limit:?}", instance.label()),
+            )
+            .caused_by("--timeout was reached before the session was ready")
+            .hint(format!(
+                "see when its agent last reported: ops ls -o wide {}",
+                instance.label()
+            ))),
+        }
+    }
+
+    async fn open_unbounded(
+        &self,
+        instance: &Instance,
+        document: &Document,
+        mut options: OpenOptions,
+    ) -> Result<Connection> {
+        check_state(instance)?;
+        let reason = options
+            .reason
+            .as_deref()
+            .map(str::trim)
+            .filter(|reason| !reason.is_empty());
+        if reason.is_some_and(|reason| reason.chars().count() > REASON_CHARS) {
+            return Err(Error::usage("the reason is too long")
+                .caused_by(format!(
+                    "StartSession takes up to {REASON_CHARS} characters"
+                ))
+                .hint("shorten --reason"));
+        }
+        self.check_account().await?;
+        let aws = self.aws().await?;
+        aws.credentials().await?;
+
+        let started = aws
+            .clients(&instance.region)
+            .ssm
+            .start_session()
+            .target(&instance.id)
+            .set_document_name(document.name_to_send())
+            .set_parameters(document.parameters())
+            .set_reason(reason.map(str::to_owned))
+            .send()
+            .await;
+        let started = match started {
+            Ok(started) => started,
+            Err(error) => {
+                return Err(failure::start_failed(self, aws, instance, document, error).await);
+            }
+        };
+        let (Some(id), Some(stream_url), Some(token)) =
+            (started.session_id, started.stream_url, started.token_value)
+        else {
+            return Err(Error::unexpected(format!(
+                "cannot start a session on `{}`",
+                instance.label()
+            ))
+            .caused_by("StartSession answered without session id, stream URL or token"));
+        };
+        let ending = Ending {
+            cx: self.clone(),
+            id: id.clone(),
+            region: instance.region.clone(),
+            label: instance.label().to_owned(),
+            armed: true,
+        };
+        // From here on nobody may be asked anything: the terminal will belong to the session.
+        aws.provider().set_quiet(true);
+
+        options.driver.expect = document.expect();
+        options.driver.extra_roots = self.env().path("AWS_CA_BUNDLE");
+        options.driver.proxy = proxy(self);
+        let opening = Opening {
+            session_id: id.clone(),
+            stream_url: aws.stream_url(stream_url),
+            token: Token::new(token),
+        };
+        let gateway = Arc::new(SessionGateway {
+            cx: self.clone(),
+            region: instance.region.clone(),
+        });
+        let mut session = driver::open(opening, gateway, options.driver)
+            .await
+            .map_err(|error| failure::open_failed(instance, &error))?;
+        loop {
+            match session.events.next().await {
+                Some(Event::Ready(ready)) => {
+                    return Ok(Connection {
+                        id,
+                        ready,
+                        session,
+                        ending,
+                    });
+                }
+                Some(Event::Closed { output }) => {
+                    let label = instance.label();
+                    ending.ended();
+                    return Err(failure::closed(label, &output).unwrap_or_else(|| {
+                        Error::target(format!("the session on `{label}` ended before it began"))
+                            .hint(format!("see what is known of it: ops ls -o wide {label}"))
+                    }));
+                }
+                Some(Event::Failed(error)) => {
+                    return Err(failure::session_failed(instance.label(), &error));
+                }
+                Some(_) => {}
+                None => {
+                    return Err(Error::target(format!(
+                        "the session on `{}` ended before it began",
+                        instance.label()
+                    )));
+                }
+            }
+        }
+    }
+}
+
+/// Refuses what cannot have a session whatever its agent says.
+fn check_state(instance: &Instance) -> Result<()> {
+    let label = instance.label();
+    let (what, hint) = match instance.state {
+        State::Running | State::Pending => return Ok(()),
+        State::Stopped => (
+            format!("`{label}` is stopped"),
+            format!(
+                "start it: aws ec2 start-instances --instance-ids {} --region {}",
+                instance.id, instance.region
+            ),
+        ),
+        State::Stopping => (
+            format!("`{label}` is stopping"),
+            format!(
+                "wait until it has stopped, then start it: aws ec2 start-instances --instance-ids {} --region {}",
+                instance.id, instance.region
+            ),
+        ),
+        State::ShuttingDown | State::Terminated => (
+            format!(
+                "`{label}` is {}",
+                if instance.state == State::Terminated {
+                    "terminated"
+                } else {
+                    "being terminated"
+                }
+            ),
+            "see what is there: ops ls".to_owned(),
+        ),
+    };
+    Err(Error::target(what)
+        .caused_by(format!(
+            "{} in region `{}` has state {}",
+            instance.id,
+            instance.region,
+            instance.state.as_str()
+        ))
+        .hint(hint))
+}
+
+fn proxy(cx: &Context) -> Proxy {
+    let env = cx.env();
+    let read = |name: &str| {
+        env.var(&name.to_ascii_lowercase())
+            .or_else(|| env.var(name))
+            .map(str::to_owned)
+    };
+    Proxy::new(
+        read("HTTPS_PROXY").or_else(|| read("ALL_PROXY")),
+        &read("NO_PROXY").unwrap_or_default(),
+    )
+}
+
+/// The ARN of an instance or hybrid node.
+fn instance_arn(instance: &Instance, account: &str) -> String {
+    match instance.kind {
+        Kind::Ec2 => format!(
+            "arn:aws:ec2:{}:{account}:instance/{}",
+            instance.region, instance.id
+        ),
+        Kind::Hybrid => format!(
+            "arn:aws:ssm:{}:{account}:managed-instance/{}",
+            instance.region, instance.id
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_document_sends_its_parameters_as_lists_of_text() {
+        assert_eq!(Document::shell().name_to_send(), None);
+        assert_eq!(Document::shell().parameters(), None);
+        let document = Document::PortForwardingToRemoteHost {
+            host: "db".to_owned(),
+            port: 3306,
+        };
+        assert_eq!(
+            document.name(),
+            "AWS-StartPortForwardingSessionToRemoteHost"
+        );
+        let parameters = document.parameters().expect("parameters");
+        assert_eq!(parameters["portNumber"], ["3306"]);
+        assert_eq!(parameters["host"], ["db"]);
+        assert_eq!(document.expect(), Expect::Handshake);
+        let ssh = Document::Ssh { port: 22 };
+        assert_eq!(ssh.parameters().expect("parameters").len(), 1);
+    }
+}

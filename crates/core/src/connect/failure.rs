@@ -1,0 +1,262 @@
+//! Why a session did not come about or could not go on, in words.
+
+use aws_sdk_ssm::{error::SdkError, operation::start_session::StartSessionError};
+use jiff::Timestamp;
+use ops_session::{
+    data_channel::ChannelError,
+    driver::{OpenError, SessionError},
+};
+
+use super::{Document, instance_arn};
+use crate::{
+    aws::{Aws, Meaning, code_of, meaning},
+    context::Context,
+    error::{Error, ErrorKind},
+    instance::{Instance, Ping},
+};
+
+/// Agents report within this time after a start.
+const BOOT_SECONDS: i64 = 180;
+
+/// Translates a failure of StartSession.
+pub(super) async fn start_failed(
+    cx: &Context,
+    aws: &Aws,
+    instance: &Instance,
+    document: &Document,
+    error: SdkError<StartSessionError>,
+) -> Error {
+    let label = instance.label();
+    let place = aws.place(Some(&instance.region));
+    let code = code_of(&error).unwrap_or_default().to_owned();
+    match code.as_str() {
+        "TargetNotConnected" => {
+            // The list may not have told what SSM knows of this agent.
+            let known = match instance.ping {
+                Ping::Unknown => cx.ping_of(instance).await.unwrap_or(Ping::Unknown),
+                ping => ping,
+            };
+            let mut error = Error::target(format!("`{label}` is not connected to Session Manager"))
+                .caused_by(format!(
+                    "StartSession returned TargetNotConnected for {} ({place})",
+                    instance.id
+                ));
+            error = match known {
+                Ping::NoAgent => error
+                    .caused_by("Systems Manager has never heard of an agent on it: none is installed or running, its role lacks the permissions, or it cannot reach the ssm and ssmmessages endpoints")
+                    .hint("give its role the policy AmazonSSMManagedInstanceCore, and outbound HTTPS to ssm and ssmmessages"),
+                Ping::Lost { last } => error
+                    .caused_by(match last {
+                        Some(last) => format!("its agent last reported {} ago ({last})", age(last)),
+                        None => "its agent is offline".to_owned(),
+                    })
+                    .hint(format!("restart its agent, or the instance: aws ec2 reboot-instances --instance-ids {} --region {}", instance.id, instance.region)),
+                Ping::Online => error
+                    .caused_by("its agent reports, but keeps no connection to ssmmessages: the endpoint may be out of its reach, or its role lacks `ssmmessages:*`")
+                    .hint("check its role (AmazonSSMManagedInstanceCore) and the way to ssmmessages"),
+                Ping::Unknown => error
+                    .hint("check that its agent runs, its role (AmazonSSMManagedInstanceCore), and outbound HTTPS to ssm and ssmmessages"),
+            };
+            if instance
+                .launched
+                .is_some_and(|at| Timestamp::now().duration_since(at).as_secs() < BOOT_SECONDS)
+            {
+                error = error
+                    .hint("it was launched less than three minutes ago: try again in a minute");
+            }
+            error.hint(format!(
+                "see when its agent last reported: ops ls -o wide {label}"
+            ))
+        }
+        "InvalidDocument" | "InvalidDocumentVersion" | "InvalidDocumentContent" => {
+            let call = aws.call("ssm:StartSession", None, &instance.region);
+            call.failed(format!("cannot start a session on `{label}`"), &error)
+                .caused_by(format!("the document `{}` is not in this region, or not for sessions", document.name()))
+                .hint("list those that are: aws ssm list-documents --filters Key=DocumentType,Values=Session")
+        }
+        "ValidationException" => {
+            let call = aws.call("ssm:StartSession", None, &instance.region);
+            let names: Vec<String> = document
+                .parameters()
+                .unwrap_or_default()
+                .into_keys()
+                .map(|name| format!("`{name}`"))
+                .collect();
+            let error = call.failed(format!("cannot start a session on `{label}`"), &error);
+            if names.is_empty() {
+                error.caused_by(format!("document `{}`, no parameters", document.name()))
+            } else {
+                error.caused_by(format!(
+                    "document `{}`, parameters {}",
+                    document.name(),
+                    names.join(", ")
+                ))
+            }
+        }
+        code if meaning(code) == Meaning::Denied => {
+            let caller = cx.identity().await.ok();
+            let account = caller.map_or("*", |caller| caller.account.as_str());
+            let resource = format!(
+                "{}` and `arn:aws:ssm:{}:*:document/{}",
+                instance_arn(instance, account),
+                instance.region,
+                document.name()
+            );
+            let error = aws
+                .call("ssm:StartSession", Some(resource), &instance.region)
+                .failed(format!("cannot start a session on `{label}`"), &error);
+            match caller {
+                Some(caller) => error.caused_by(format!("the caller is `{}`", caller.arn)),
+                None => error,
+            }
+        }
+        _ => aws
+            .call(
+                "ssm:StartSession",
+                Some(instance.id.clone()),
+                &instance.region,
+            )
+            .failed(format!("cannot start a session on `{label}`"), &error),
+    }
+}
+
+fn age(since: Timestamp) -> String {
+    crate::instance::age_words(Timestamp::now().duration_since(since).as_secs())
+}
+
+/// Translates a failure to open the web socket.
+pub(super) fn open_failed(instance: &Instance, error: &OpenError) -> Error {
+    let what = format!("cannot open the session on `{}`", instance.label());
+    let why = crate::aws::chain(error);
+    match error {
+        OpenError::ProxySetting(_) => {
+            Error::usage(what).caused_by(why).hint("write HTTPS_PROXY=http://HOST:PORT")
+        }
+        OpenError::Roots { .. } => Error::usage(what)
+            .caused_by(why)
+            .hint("name a PEM file with AWS_CA_BUNDLE, or unset it"),
+        OpenError::NoRoots => Error::usage(what)
+            .caused_by(why)
+            .hint("install the system's CA certificates, or name a PEM file with AWS_CA_BUNDLE"),
+        OpenError::Upgrade { status: 401 | 403, body, .. } => {
+            let error = Error::new(ErrorKind::Denied, what).caused_by(why);
+            let error = if body.is_empty() { error } else { error.caused_by(body) };
+            error.hint("check the clock of this machine (a signature lasts five minutes), then try again")
+        }
+        OpenError::Upgrade { body, .. } => {
+            let error = Error::target(what).caused_by(why);
+            let error = if body.is_empty() { error } else { error.caused_by(body) };
+            error.hint("try again; the session may be gone already")
+        }
+        OpenError::Tls { .. } => Error::target(what).caused_by(why).hint(
+            "if a proxy inspects TLS here, name its certificate: export AWS_CA_BUNDLE=FILE.pem",
+        ),
+        OpenError::ProxyRefused { status: 407, .. } => Error::target(what)
+            .caused_by(why)
+            .hint("give the proxy's credentials: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"),
+        _ => Error::target(what).caused_by(why).hint(format!(
+            "check the network: HTTPS to ssmmessages.{}.amazonaws.com must be open, or HTTPS_PROXY set",
+            instance.region
+        )),
+    }
+}
+
+/// Translates the end of a session against its owner's will.
+pub(super) fn session_failed(label: &str, error: &SessionError) -> Error {
+    match error {
+        SessionError::Channel(ChannelError::EncryptionRequired { key_id }) => Error::target(
+            format!("the session on `{label}` must be encrypted, which ops cannot do yet"),
+        )
+        .caused_by(format!(
+            "the account's session preferences demand encryption with the KMS key `{key_id}`"
+        ))
+        .hint("use `aws ssm start-session`, or a document without encryption: ops shell --document NAME"),
+        SessionError::Channel(ChannelError::NoAnswer(_) | ChannelError::HandshakeTimedOut(_)) => {
+            Error::target(format!("`{label}` does not answer"))
+                .caused_by(error)
+                .hint(format!("see when its agent last reported: ops ls -o wide {label}"))
+        }
+        SessionError::Channel(_) => Error::target(format!("the session on `{label}` failed"))
+            .caused_by(error)
+            .hint("try again; with -vv the protocol's own log is shown"),
+        SessionError::Gone(_) | SessionError::NotResumed(_) => {
+            Error::target(format!("the session on `{label}` is lost"))
+                .caused_by(error)
+                .hint("start a new one; nothing brings this one back")
+        }
+    }
+}
+
+/// Translates the text of a session's end, where it tells of a failure. An ordinary end has none, or one that only names the session.
+pub(super) fn closed(label: &str, output: &str) -> Option<Error> {
+    let text = output.trim();
+    if text.is_empty() {
+        return None;
+    }
+    let lower = text.to_lowercase();
+    let failure = |what: String| Some(Error::target(what).caused_by(text));
+    if lower.contains("kms") {
+        return failure(format!("the session on `{label}` could not be encrypted")).map(|error| {
+            error.hint("the caller needs `kms:GenerateDataKey` on the session key, the instance's role `kms:Decrypt`")
+        });
+    }
+    if lower.contains("is not supported by this version of ssm agent") {
+        return failure(format!("the agent on `{label}` is too old for this session")).map(|error| {
+            error.hint(format!("update it: aws ssm send-command --document-name AWS-UpdateSSMAgent --targets Key=InstanceIds,Values=ID (version: ops ls -o wide {label})"))
+        });
+    }
+    if lower.contains("run as") || lower.contains("runas") {
+        return failure(format!("the session on `{label}` was refused by its agent")).map(
+            |error| {
+                error.hint("the user that the session preferences name must exist on the instance")
+            },
+        );
+    }
+    let is_failure = [
+        "error",
+        "failed",
+        "unable",
+        "denied",
+        "not found",
+        "cannot",
+        "unsupported",
+    ]
+    .iter()
+    .any(|word| lower.contains(word));
+    is_failure
+        .then(|| failure(format!("the session on `{label}` ended with a failure")))
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_of_an_ordinary_end_is_no_failure() {
+        assert!(closed("web-1", "").is_none());
+        assert!(closed("web-1", "Exiting session with sessionId: alice-0.").is_none());
+    }
+
+    #[test]
+    fn a_session_that_demands_a_key_says_so() {
+        let error = session_failed(
+            "web-1",
+            &SessionError::Channel(ChannelError::EncryptionRequired {
+                key_id: "arn:aws:kms:eu-west-1:1:key/k".to_owned(),
+            }),
+        );
+        assert_eq!(error.kind(), ErrorKind::Unreachable);
+        assert!(error.why()[0].contains("key/k"));
+    }
+
+    #[test]
+    fn an_old_agent_is_told_from_other_failures() {
+        let error = closed(
+            "web-1",
+            "Plugin with name Port is not supported by this version of ssm agent, please update to latest version. Step name: Port",
+        )
+        .expect("a failure");
+        assert!(error.what().contains("too old"));
+    }
+}

@@ -1,0 +1,132 @@
+//! What the driver asks for while a session lasts: signed headers for each dial, and fresh tokens.
+
+use std::time::SystemTime;
+
+use aws_sdk_ssm::config::{retry::RetryConfig, timeout::TimeoutConfig};
+use futures_util::future::BoxFuture;
+use http::HeaderMap;
+use ops_session::driver::{Gateway, ResumeError, Resumed, Token};
+
+use super::TERMINATE_TIMEOUT;
+use crate::{
+    aws::{Meaning, code_of, meaning, sign_upgrade},
+    context::Context,
+};
+
+/// For one ResumeSession; the driver asks again itself.
+const RESUME_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+
+pub(super) struct SessionGateway {
+    pub(super) cx: Context,
+    pub(super) region: String,
+}
+
+impl Gateway for SessionGateway {
+    fn headers<'a>(&'a self, stream_url: &'a str) -> BoxFuture<'a, HeaderMap> {
+        Box::pin(async move {
+            let Ok(aws) = self.cx.aws().await else {
+                return HeaderMap::new();
+            };
+            match aws.credentials().await {
+                Ok(credentials) => {
+                    sign_upgrade(stream_url, &self.region, &credentials, SystemTime::now())
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the web-socket upgrade goes unsigned");
+                    HeaderMap::new()
+                }
+            }
+        })
+    }
+
+    fn resume<'a>(&'a self, session_id: &'a str) -> BoxFuture<'a, Result<Resumed, ResumeError>> {
+        Box::pin(self.resume_session(session_id))
+    }
+}
+
+impl SessionGateway {
+    async fn resume_session(&self, session_id: &str) -> Result<Resumed, ResumeError> {
+        let retry = |error: crate::Error| ResumeError::Retry(error.to_string());
+        let aws = self.cx.aws().await.map_err(retry)?;
+        // The credentials of an hour ago may have been replaced in the meantime.
+        aws.provider().renewed().await.map_err(|error| {
+            ResumeError::Retry(match error.hints().first() {
+                Some(hint) => format!("{error}; {hint}"),
+                None => error.to_string(),
+            })
+        })?;
+        let override_config = aws_sdk_ssm::config::Builder::new()
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .operation_timeout(RESUME_TIMEOUT)
+                    .build(),
+            );
+        let answer = aws
+            .clients(&self.region)
+            .ssm
+            .resume_session()
+            .session_id(session_id)
+            .customize()
+            .config_override(override_config)
+            .send()
+            .await;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                let call = aws.call("ssm:ResumeSession", None, &self.region);
+                let code = code_of(&error).map(str::to_owned);
+                let words = call.failed("cannot resume the session", &error);
+                let text = words
+                    .why()
+                    .first()
+                    .map_or_else(|| words.to_string(), Clone::clone);
+                return Err(match code.as_deref() {
+                    Some("DoesNotExistException") => {
+                        ResumeError::Gone("the service no longer knows the session".to_owned())
+                    }
+                    Some(code) if meaning(code) == Meaning::Denied => ResumeError::Gone(text),
+                    _ => ResumeError::Retry(text),
+                });
+            }
+        };
+        // No token: the session has timed out.
+        let token = answer.token_value.filter(|token| !token.is_empty());
+        match token {
+            Some(token) => Ok(Resumed {
+                stream_url: answer
+                    .stream_url
+                    .filter(|url| !url.is_empty())
+                    .map(|url| aws.stream_url(url)),
+                token: Token::new(token),
+            }),
+            None => Err(ResumeError::Gone("the session has timed out".to_owned())),
+        }
+    }
+}
+
+/// TerminateSession, for a few seconds at most.
+pub(super) async fn terminate(cx: &Context, region: &str, id: &str) {
+    let Ok(aws) = cx.aws().await else {
+        return;
+    };
+    let call = aws
+        .clients(region)
+        .ssm
+        .terminate_session()
+        .session_id(id)
+        .send();
+    match tokio::time::timeout(TERMINATE_TIMEOUT, call).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) if code_of(&error) == Some("DoesNotExistException") => {}
+        Ok(Err(error)) => {
+            let words = aws
+                .call("ssm:TerminateSession", None, region)
+                .failed("the session was not terminated at the service", &error);
+            cx.output().detail(words.to_string());
+        }
+        Err(_) => cx
+            .output()
+            .detail("the session was not terminated at the service: no answer in time"),
+    }
+}

@@ -1,0 +1,73 @@
+//! The environment as it was when the program started, with what the dispatcher lays over it.
+//!
+//! Commands never read the process environment themselves, so that a test or the sandbox can give them another.
+
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+};
+
+/// An environment: names and values, owned.
+#[derive(Clone, Debug, Default)]
+pub struct Env {
+    vars: BTreeMap<OsString, OsString>,
+}
+
+impl Env {
+    /// The environment of this process.
+    pub fn from_process() -> Self {
+        Self {
+            vars: std::env::vars_os().collect(),
+        }
+    }
+
+    /// The value of `name` if it is set, not empty, and UTF-8.
+    pub fn var(&self, name: &str) -> Option<&str> {
+        self.vars
+            .get(OsStr::new(name))
+            .and_then(|value| value.to_str())
+            .filter(|value| !value.is_empty())
+    }
+
+    /// The value of `name` as a path, if it is set and not empty.
+    pub fn path(&self, name: &str) -> Option<PathBuf> {
+        self.vars
+            .get(OsStr::new(name))
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    }
+
+    /// The raw value of `name`.
+    pub fn var_os(&self, name: &str) -> Option<&OsStr> {
+        self.vars.get(OsStr::new(name)).map(OsString::as_os_str)
+    }
+
+    /// Sets or replaces a variable, for this program and the processes it starts.
+    pub fn set(&mut self, name: impl Into<OsString>, value: impl Into<OsString>) {
+        self.vars.insert(name.into(), value.into());
+    }
+
+    /// Removes a variable.
+    pub fn remove(&mut self, name: &str) {
+        self.vars.remove(OsStr::new(name));
+    }
+
+    /// Every variable, for starting a child process with exactly this environment.
+    pub fn iter(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+        self.vars
+            .iter()
+            .map(|(name, value)| (name.as_os_str(), value.as_os_str()))
+    }
+}
+
+impl<N: Into<OsString>, V: Into<OsString>> FromIterator<(N, V)> for Env {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(iter: I) -> Self {
+        Self {
+            vars: iter
+                .into_iter()
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The options that every verb takes.
+
+use std::{collections::BTreeMap, ffi::OsString, time::Duration};
+
+use clap::ValueEnum;
+
+/// Form of results on stdout.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    ValueEnum,
+    serde::Deserialize,
+    serde::Serialize,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Aligned columns.
+    Table,
+    /// Aligned columns, more of them.
+    Wide,
+    /// One JSON document.
+    Json,
+    /// One YAML document.
+    Yaml,
+    /// One target per line, which every command accepts.
+    Name,
+}
+
+/// When to colour.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    ValueEnum,
+    serde::Deserialize,
+    serde::Serialize,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum ColorChoice {
+    /// On a terminal, unless `NO_COLOR` says otherwise.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Form of errors on stderr.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ErrorFormat {
+    /// `error:`, `why:` and `hint:` lines.
+    #[default]
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// The global options as typed or set by `OPS_*`; what a profile or a file adds is in [`crate::config`].
+///
+/// clap fills each from its flag or its `OPS_*` variable; [`crate::config::Settings`] remembers which.
+#[derive(clap::Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Global options")]
+pub struct Globals {
+    /// Team profile, or AWS profile if no team profile has that name
+    #[arg(short = 'p', long, env = "OPS_PROFILE", value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Folders of team profiles, before the user's and the system's; a path list
+    #[arg(long, env = "OPS_PROFILES_DIR", value_name = "DIRS")]
+    pub profiles_dir: Option<OsString>,
+    /// AWS profile of the shared configuration files
+    #[arg(long, env = "OPS_AWS_PROFILE", value_name = "NAME")]
+    pub aws_profile: Option<String>,
+    /// AWS region; repeat it for lists over several
+    #[arg(long, env = "OPS_REGION", value_name = "REGION", value_delimiter = ',')]
+    pub region: Vec<String>,
+    /// Use the embedded stand-in for AWS
+    #[arg(long, env = "OPS_SANDBOX", value_parser = clap::builder::FalseyValueParser::new())]
+    pub sandbox: bool,
+    /// Form of the output: table, wide, json, yaml, name
+    #[arg(
+        short,
+        long,
+        env = "OPS_OUTPUT",
+        value_name = "FORMAT",
+        value_enum,
+        hide_possible_values = true
+    )]
+    pub output: Option<Format>,
+    /// Leave the header line out of tables
+    #[arg(long, env = "OPS_NO_HEADERS", value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_headers: bool,
+    /// Colour: auto, always, never
+    #[arg(
+        long,
+        env = "OPS_COLOR",
+        value_name = "WHEN",
+        value_enum,
+        hide_possible_values = true
+    )]
+    pub color: Option<ColorChoice>,
+    /// Say more; twice for the protocol's own log
+    #[arg(short, long, env = "OPS_VERBOSE", action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Say less: errors only
+    #[arg(short, long, env = "OPS_QUIET", value_parser = clap::builder::FalseyValueParser::new())]
+    pub quiet: bool,
+    /// Longest time until a session is ready, such as 30s or 2m
+    #[arg(long, env = "OPS_TIMEOUT", value_name = "TIME", value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+    /// Answer yes to the questions of a guard
+    #[arg(long, env = "OPS_YES", value_parser = clap::builder::FalseyValueParser::new())]
+    pub yes: bool,
+    /// Never ask; fail and name the flag that would answer
+    #[arg(long, env = "OPS_NO_INPUT", value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_input: bool,
+    /// Form of errors: text, json
+    #[arg(
+        long,
+        env = "OPS_ERROR_FORMAT",
+        value_name = "FORMAT",
+        value_enum,
+        hide_possible_values = true
+    )]
+    pub error_format: Option<ErrorFormat>,
+    /// Where each value came from, by the name of its field.
+    #[arg(skip)]
+    pub sources: BTreeMap<&'static str, Source>,
+}
+
+/// Where a global option got its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The command line; the flag as it is spelt.
+    Flag(String),
+    /// This variable of the environment.
+    Variable(String),
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Flag(flag) => write!(f, "flag {flag}"),
+            Self::Variable(name) => write!(f, "environment {name}"),
+        }
+    }
+}
+
+impl Globals {
+    /// The global option `name` was set on the command line or by its `OPS_*` variable.
+    pub fn source(&self, name: &str) -> Option<&Source> {
+        self.sources.get(name)
+    }
+}
+
+/// Parses `30s`, `2m`, `1h`, `500ms`, `1m30s`, or a bare number of seconds.
+///
+/// # Errors
+/// Says which text is no duration, and what one looks like.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let bad = || format!("`{text}` is no time; write 30s, 2m, 1h or 500ms");
+    if let Ok(seconds) = text.parse::<u64>() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    if rest.is_empty() {
+        return Err(bad());
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
+        let number: u64 = rest[..digits].parse().map_err(|_| bad())?;
+        let unit_end = rest[digits..]
+            .find(|c: char| c.is_ascii_digit())
+            .map_or(rest.len(), |end| digits + end);
+        let part = match &rest[digits..unit_end] {
+            "ms" => Some(Duration::from_millis(number)),
+            "s" => Some(Duration::from_secs(number)),
+            "m" => number.checked_mul(60).map(Duration::from_secs),
+            "h" => number.checked_mul(3600).map(Duration::from_secs),
+            "d" => number.checked_mul(86_400).map(Duration::from_secs),
+            _ => None,
+        };
+        total = part
+            .and_then(|part| total.checked_add(part))
+            .ok_or_else(bad)?;
+        rest = &rest[unit_end..];
+    }
+    Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_takes_units_and_their_sum() {
+        assert_eq!(parse_duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        for bad in ["", "s", "1x", "1m3", "-1s", "99999999999999999999s"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! DescribeInstances, page by page; of each instance only what a row needs is kept.
+
+use std::collections::HashSet;
+
+use aws_sdk_ec2::types::{Filter, Instance as Ec2Instance, InstanceStateName};
+use futures_util::{StreamExt as _, stream};
+use jiff::Timestamp;
+
+use super::{
+    Progress,
+    query::{Ec2Filter, Query},
+};
+use crate::{
+    aws::Aws,
+    error::Result,
+    instance::{Instance, Kind, Ping, State},
+};
+
+/// The most that DescribeInstances gives a page.
+const PAGE: i32 = 1000;
+/// Calls at the same time, where patterns of several kinds take several.
+const CALLS: usize = 4;
+
+/// Everything in `region` that answers to `query`, by one call per kind of pattern.
+pub(super) async fn instances(
+    aws: &Aws,
+    region: &str,
+    query: &Query,
+    progress: &Progress,
+) -> Result<Vec<Instance>> {
+    let calls = query.calls();
+    if let [only] = calls.as_slice() {
+        return pages(aws, region, only, query, progress).await;
+    }
+    let mut found = stream::iter(calls)
+        .map(|filters| async move { pages(aws, region, &filters, query, progress).await })
+        .buffer_unordered(CALLS);
+    let mut known = HashSet::new();
+    let mut rows: Vec<Instance> = Vec::new();
+    while let Some(part) = found.next().await {
+        rows.extend(part?.into_iter().filter(|row| known.insert(row.id.clone())));
+    }
+    Ok(rows)
+}
+
+async fn pages(
+    aws: &Aws,
+    region: &str,
+    filters: &[Ec2Filter],
+    query: &Query,
+    progress: &Progress,
+) -> Result<Vec<Instance>> {
+    let client = aws.clients(region).ec2;
+    let filters: Vec<Filter> = filters
+        .iter()
+        .map(|filter| {
+            Filter::builder()
+                .name(&filter.name)
+                .set_values(Some(filter.values.clone()))
+                .build()
+        })
+        .collect();
+    let filters = (!filters.is_empty()).then_some(filters);
+    let mut rows = Vec::new();
+    let mut token = None;
+    loop {
+        let page = client
+            .describe_instances()
+            .max_results(PAGE)
+            .set_filters(filters.clone())
+            .set_next_token(token)
+            .send()
+            .await
+            .map_err(|error| {
+                aws.call("ec2:DescribeInstances", None, region)
+                    .failed(format!("cannot list the instances in `{region}`"), &error)
+            })?;
+        progress.page();
+        for reservation in page.reservations.unwrap_or_default() {
+            for instance in reservation.instances.unwrap_or_default() {
+                let Some(mut row) = row(instance, region, query) else {
+                    continue;
+                };
+                if query.matches(&row) {
+                    query.trim(&mut row);
+                    rows.push(row);
+                }
+            }
+        }
+        token = page.next_token.filter(|token| !token.is_empty());
+        if token.is_none() {
+            return Ok(rows);
+        }
+    }
+}
+
+fn row(instance: Ec2Instance, region: &str, query: &Query) -> Option<Instance> {
+    let id = instance.instance_id?;
+    let tags = instance
+        .tags
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|tag| Some((tag.key?, tag.value.unwrap_or_default())))
+        .collect();
+    let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let mut row = Instance {
+        kind: Kind::Ec2,
+        state: instance
+            .state
+            .and_then(|state| state.name)
+            .map_or(State::Terminated, |name| state_of(&name)),
+        ping: Ping::Unknown,
+        zone: instance
+            .placement
+            .and_then(|placement| placement.availability_zone),
+        instance_type: instance.instance_type.map(|name| name.as_str().to_owned()),
+        private_ip: filled(instance.private_ip_address),
+        private_dns: filled(instance.private_dns_name),
+        public_ip: filled(instance.public_ip_address),
+        vpc: filled(instance.vpc_id),
+        platform: filled(instance.platform_details),
+        image: filled(instance.image_id),
+        launched: instance.launch_time.and_then(|time| timestamp(&time)),
+        tags,
+        ..Instance::bare(id, region)
+    };
+    row.name = row
+        .tags
+        .get(&query.naming.tag)
+        .filter(|name| !name.is_empty())
+        .map(|name| query.naming.name(name).to_owned());
+    Some(row)
+}
+
+fn state_of(name: &InstanceStateName) -> State {
+    match name {
+        InstanceStateName::Pending => State::Pending,
+        InstanceStateName::Running => State::Running,
+        InstanceStateName::Stopping => State::Stopping,
+        InstanceStateName::Stopped => State::Stopped,
+        InstanceStateName::ShuttingDown => State::ShuttingDown,
+        _ => State::Terminated,
+    }
+}
+
+/// The SDK's time as ours; `None` for one out of range.
+pub(super) fn timestamp(time: &aws_smithy_types::DateTime) -> Option<Timestamp> {
+    Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).ok()?).ok()
+}

@@ -1,0 +1,281 @@
+//! DescribeInstanceInformation: which agents report, and the hybrid nodes that only SSM knows.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use aws_sdk_ssm::types::{
+    InstanceInformation, InstanceInformationStringFilter, PingStatus, ResourceType,
+    ResourceTypeForTagging,
+};
+use futures_util::{StreamExt as _, stream};
+
+use super::{Progress, ec2::timestamp, query::Query};
+use crate::{
+    aws::Aws,
+    error::Result,
+    instance::{Instance, Kind, Ping, State},
+};
+
+/// The most that DescribeInstanceInformation gives a page.
+const PAGE: i32 = 50;
+/// Calls for the tags of hybrid nodes at the same time; each node takes one.
+const TAG_CALLS: usize = 8;
+/// Tags of more hybrid nodes are read only where a condition needs them.
+const TAGS_WITHOUT_NEED: usize = 50;
+
+/// What SSM says of one agent.
+#[derive(Clone, Debug)]
+pub(super) struct Agent {
+    pub(super) ping: Ping,
+    pub(super) version: Option<Arc<str>>,
+    pub(super) platform: Option<Arc<str>>,
+}
+
+/// What has been heard so far; filled by a task that may be given up.
+#[derive(Default)]
+pub(super) struct Heard(Mutex<Parts>);
+
+#[derive(Default)]
+struct Parts {
+    agents: HashMap<String, Agent>,
+    hybrid: Vec<Instance>,
+    /// Versions and platforms are the same few texts over and over.
+    texts: HashMap<String, Arc<str>>,
+}
+
+impl Heard {
+    fn lock(&self) -> MutexGuard<'_, Parts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what is known into `rows`; whoever is missing has no agent if `complete`, else nothing is known.
+    pub(super) fn apply(&self, rows: &mut [Instance], complete: bool) {
+        let parts = self.lock();
+        for row in rows {
+            match parts.agents.get(&row.id) {
+                Some(agent) => {
+                    row.ping = agent.ping;
+                    row.agent_version = agent.version.as_deref().map(str::to_owned);
+                    if let Some(platform) = &agent.platform {
+                        row.platform = Some(platform.to_string());
+                    }
+                }
+                None if complete => row.ping = Ping::NoAgent,
+                None => {}
+            }
+        }
+    }
+
+    /// The hybrid nodes heard of.
+    pub(super) fn take_hybrid(&self) -> Vec<Instance> {
+        std::mem::take(&mut self.lock().hybrid)
+    }
+
+    fn add(&self, information: Vec<InstanceInformation>, region: &str) {
+        let mut parts = self.lock();
+        for one in information {
+            let Some(id) = one.instance_id.clone() else {
+                continue;
+            };
+            if one.resource_type == Some(ResourceType::ManagedInstance) || id.starts_with("mi-") {
+                let row = hybrid_row(id, one, region);
+                parts.hybrid.push(row);
+            } else {
+                let agent = Agent {
+                    ping: ping_of(&one),
+                    platform: platform(&one).map(|text| parts.intern(text)),
+                    version: one
+                        .agent_version
+                        .filter(|text| !text.is_empty())
+                        .map(|text| parts.intern(text)),
+                };
+                parts.agents.insert(id, agent);
+            }
+        }
+    }
+}
+
+impl Parts {
+    fn intern(&mut self, text: String) -> Arc<str> {
+        if let Some(known) = self.texts.get(&text) {
+            return known.clone();
+        }
+        let shared: Arc<str> = text.as_str().into();
+        self.texts.insert(text, shared.clone());
+        shared
+    }
+}
+
+/// Which agents to ask about.
+#[derive(Clone, Debug)]
+pub(super) enum Which {
+    All,
+    Hybrid,
+    Ids(Vec<String>),
+}
+
+/// Asks about `which`, page by page, into `heard`.
+pub(super) async fn ask(
+    aws: &Aws,
+    region: &str,
+    which: &Which,
+    heard: &Heard,
+    progress: &Progress,
+) -> Result<()> {
+    let filter = |key: &str, values: Vec<String>| {
+        InstanceInformationStringFilter::builder()
+            .key(key)
+            .set_values(Some(values))
+            .build()
+            .ok()
+    };
+    let filters = match which {
+        Which::All => None,
+        Which::Hybrid => filter("ResourceType", vec!["ManagedInstance".to_owned()]),
+        Which::Ids(ids) => filter("InstanceIds", ids.clone()),
+    }
+    .map(|filter| vec![filter]);
+    let client = aws.clients(region).ssm;
+    let mut token = None;
+    loop {
+        let page = client
+            .describe_instance_information()
+            .max_results(PAGE)
+            .set_filters(filters.clone())
+            .set_next_token(token)
+            .send()
+            .await
+            .map_err(|error| {
+                aws.call("ssm:DescribeInstanceInformation", None, region)
+                    .failed(
+                        format!("cannot ask which agents report in `{region}`"),
+                        &error,
+                    )
+            })?;
+        progress.page();
+        heard.add(page.instance_information_list.unwrap_or_default(), region);
+        token = page.next_token.filter(|token| !token.is_empty());
+        if token.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Asks about `ids` alone, several pages at the same time.
+pub(super) async fn ask_ids(
+    aws: &Aws,
+    region: &str,
+    ids: &[String],
+    heard: &Heard,
+    progress: &Progress,
+) -> Result<()> {
+    let page = usize::try_from(PAGE).unwrap_or(50);
+    // Owned, not borrowed: a closure over borrowed chunks makes the future of every caller not provably `Send`.
+    let chunks: Vec<Vec<String>> = ids.chunks(page).map(<[String]>::to_vec).collect();
+    let mut calls = stream::iter(chunks)
+        .map(|chunk| async move { ask(aws, region, &Which::Ids(chunk), heard, progress).await })
+        .buffer_unordered(4);
+    while let Some(result) = calls.next().await {
+        result?;
+    }
+    Ok(())
+}
+
+/// Of the hybrid nodes in `heard` those that answer to `query`, with their tags. Tags that cannot be read count as none.
+pub(super) async fn hybrid(aws: &Aws, region: &str, query: &Query, heard: &Heard) -> Vec<Instance> {
+    let nodes = heard.take_hybrid();
+    let need = query.needs_tags();
+    let nodes = if need || nodes.len() <= TAGS_WITHOUT_NEED {
+        stream::iter(nodes)
+            .map(|node| with_tags(aws, region, node, query))
+            .buffered(TAG_CALLS)
+            .collect()
+            .await
+    } else {
+        nodes
+    };
+    nodes
+        .into_iter()
+        .filter(|node| query.matches(node))
+        .map(|mut node| {
+            query.trim(&mut node);
+            node
+        })
+        .collect()
+}
+
+async fn with_tags(aws: &Aws, region: &str, mut node: Instance, query: &Query) -> Instance {
+    let answer = aws
+        .clients(region)
+        .ssm
+        .list_tags_for_resource()
+        .resource_type(ResourceTypeForTagging::ManagedInstance)
+        .resource_id(&node.id)
+        .send()
+        .await;
+    match answer {
+        Ok(answer) => {
+            node.tags = answer
+                .tag_list
+                .unwrap_or_default()
+                .into_iter()
+                .map(|tag| (tag.key, tag.value))
+                .collect();
+            if let Some(name) = node
+                .tags
+                .get(&query.naming.tag)
+                .filter(|name| !name.is_empty())
+            {
+                node.name = Some(query.naming.name(name).to_owned());
+            }
+        }
+        Err(error) => {
+            let words = aws
+                .call("ssm:ListTagsForResource", Some(node.id.clone()), region)
+                .failed("the tags of a hybrid node are unknown", &error);
+            tracing::info!(node = node.id, error = %words);
+        }
+    }
+    node
+}
+
+fn hybrid_row(id: String, one: InstanceInformation, region: &str) -> Instance {
+    let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let ping = ping_of(&one);
+    let platform = platform(&one);
+    let computer_name = filled(one.computer_name);
+    Instance {
+        name: filled(one.name).or_else(|| computer_name.clone()),
+        kind: Kind::Hybrid,
+        state: State::Running,
+        ping,
+        private_ip: filled(one.ip_address),
+        private_dns: computer_name,
+        platform,
+        agent_version: filled(one.agent_version),
+        launched: one.registration_date.and_then(|time| timestamp(&time)),
+        ..Instance::bare(id, region)
+    }
+}
+
+fn ping_of(one: &InstanceInformation) -> Ping {
+    match one.ping_status {
+        Some(PingStatus::Online) => Ping::Online,
+        _ => Ping::Lost {
+            last: one.last_ping_date_time.as_ref().and_then(timestamp),
+        },
+    }
+}
+
+fn platform(one: &InstanceInformation) -> Option<String> {
+    let name = one
+        .platform_name
+        .as_deref()
+        .filter(|name| !name.is_empty())?;
+    Some(match one.platform_version.as_deref() {
+        Some(version) if !version.is_empty() => format!("{name} {version}"),
+        _ => name.to_owned(),
+    })
+}

@@ -1,0 +1,462 @@
+//! The one way to stdout and stderr: results on stdout, everything about them on stderr.
+
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal as _, Write},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use serde::Serialize;
+
+use crate::{
+    env::Env,
+    error::{Error, Result},
+    globals::{ColorChoice, ErrorFormat, Format, Globals},
+    profile::MarkColor,
+};
+
+/// What this process writes to, and how. Cheap to clone.
+#[derive(Clone)]
+pub struct Output(Arc<Inner>);
+
+struct Inner {
+    format: Format,
+    headers: bool,
+    quiet: bool,
+    verbose: u8,
+    error_format: ErrorFormat,
+    input: bool,
+    stdin_terminal: bool,
+    stdout_terminal: bool,
+    stderr_terminal: bool,
+    stdout_color: bool,
+    stderr_color: bool,
+    columns: Option<usize>,
+    /// Lines on stderr need a carriage return while the terminal is in raw mode.
+    raw: AtomicBool,
+    stdout: Mutex<()>,
+}
+
+/// Colours with a meaning; what they look like is decided here alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// Nothing special.
+    Plain,
+    /// Of less weight.
+    Dim,
+    /// Of more weight.
+    Bold,
+    /// In order.
+    Good,
+    /// On its way, or worth a look.
+    Warn,
+    /// Wrong.
+    Bad,
+    /// A name to act on.
+    Accent,
+}
+
+impl Style {
+    const fn sgr(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Dim => "2",
+            Self::Bold => "1",
+            Self::Good => "32",
+            Self::Warn => "33",
+            Self::Bad => "31",
+            Self::Accent => "36",
+        }
+    }
+}
+
+impl Output {
+    /// Output as the options and the environment ask for it; `format` and `color` are the effective values.
+    pub fn new(
+        globals: &Globals,
+        env: &Env,
+        format: Option<Format>,
+        color: Option<ColorChoice>,
+    ) -> Self {
+        let stdout_terminal = io::stdout().is_terminal();
+        let stderr_terminal = io::stderr().is_terminal();
+        let color_on = |terminal: bool| match color.unwrap_or_default() {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto if env.var("CLICOLOR_FORCE").is_some_and(|value| value != "0") => {
+                true
+            }
+            ColorChoice::Auto => {
+                terminal && env.var("NO_COLOR").is_none() && env.var("TERM") != Some("dumb")
+            }
+        };
+        let columns = env
+            .var("COLUMNS")
+            .and_then(|text| text.parse().ok())
+            .or_else(|| terminal_size().map(|(columns, _)| usize::from(columns)));
+        Self(Arc::new(Inner {
+            format: format.unwrap_or(Format::Table),
+            headers: !globals.no_headers,
+            quiet: globals.quiet,
+            verbose: globals.verbose,
+            error_format: globals.error_format.unwrap_or_default(),
+            input: !globals.no_input && env.var("CI").is_none(),
+            stdin_terminal: io::stdin().is_terminal(),
+            stdout_terminal,
+            stderr_terminal,
+            stdout_color: color_on(stdout_terminal),
+            stderr_color: color_on(stderr_terminal),
+            columns: stdout_terminal.then_some(columns.unwrap_or(80)),
+            raw: AtomicBool::new(false),
+            stdout: Mutex::new(()),
+        }))
+    }
+
+    /// Form of results.
+    pub fn format(&self) -> Format {
+        self.0.format
+    }
+
+    /// Whether tables have a header line.
+    pub fn headers(&self) -> bool {
+        self.0.headers
+    }
+
+    /// How often `-v` was given.
+    pub fn verbose(&self) -> u8 {
+        self.0.verbose
+    }
+
+    /// Whether `-q` was given.
+    pub fn quiet(&self) -> bool {
+        self.0.quiet
+    }
+
+    /// Width of the terminal that stdout is, in columns; `None` where it is none.
+    pub fn columns(&self) -> Option<usize> {
+        self.0.columns
+    }
+
+    /// Whether stdin is a terminal.
+    pub fn stdin_is_terminal(&self) -> bool {
+        self.0.stdin_terminal
+    }
+
+    /// Whether stdout is a terminal.
+    pub fn stdout_is_terminal(&self) -> bool {
+        self.0.stdout_terminal
+    }
+
+    /// Whether stderr is a terminal.
+    pub fn stderr_is_terminal(&self) -> bool {
+        self.0.stderr_terminal
+    }
+
+    /// Whether a question may be asked: stdin and stderr are terminals, and nothing forbids it.
+    pub fn may_ask(&self) -> bool {
+        self.0.input && self.0.stdin_terminal && self.0.stderr_terminal
+    }
+
+    /// Whether stdout is coloured.
+    pub fn colored(&self) -> bool {
+        self.0.stdout_color
+    }
+
+    /// `text` for stdout in a style, or as it is where stdout has no colour.
+    pub fn paint(&self, style: Style, text: &str) -> String {
+        paint(self.0.stdout_color, style, text)
+    }
+
+    /// `text` for stderr as the mark of a profile: bold, in `color` if it has one; as it is where stderr has no colour.
+    pub fn mark(&self, color: Option<MarkColor>, text: &str) -> String {
+        if !self.0.stderr_color {
+            return text.to_owned();
+        }
+        let sgr = match color {
+            None => "1",
+            Some(MarkColor::Red) => "1;31",
+            Some(MarkColor::Green) => "1;32",
+            Some(MarkColor::Yellow) => "1;33",
+            Some(MarkColor::Blue) => "1;34",
+            Some(MarkColor::Magenta) => "1;35",
+            Some(MarkColor::Cyan) => "1;36",
+        };
+        format!("\x1b[{sgr}m{text}\x1b[0m")
+    }
+
+    /// Says that the terminal is in raw mode, so that lines on stderr start at the left.
+    pub fn set_raw(&self, raw: bool) {
+        self.0.raw.store(raw, Ordering::Relaxed);
+    }
+
+    /// Writes a result to stdout, bytes as they are.
+    ///
+    /// # Errors
+    /// A closed pipe is [`crate::ErrorKind::BrokenPipe`], which ends the program quietly.
+    pub fn write(&self, bytes: &[u8]) -> Result<()> {
+        let _turn = self.0.stdout.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes)?;
+        stdout.flush()?;
+        Ok(())
+    }
+
+    /// Writes a line of result to stdout.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn line(&self, text: impl AsRef<str>) -> Result<()> {
+        let mut line = text.as_ref().to_owned();
+        line.push('\n');
+        self.write(line.as_bytes())
+    }
+
+    /// Writes `value` as one JSON document, indented.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn json(&self, value: &impl Serialize) -> Result<()> {
+        let mut text = serde_json::to_string_pretty(value)
+            .map_err(|error| Error::unexpected(error.to_string()))?;
+        text.push('\n');
+        self.write(text.as_bytes())
+    }
+
+    /// Writes `value` as one YAML document.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn yaml(&self, value: &impl Serialize) -> Result<()> {
+        let mut text = crate::yaml::to_string(value)?;
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+        self.write(text.as_bytes())
+    }
+
+    /// A line on stderr that belongs to the result, such as a note; silent with `-q`.
+    pub fn note(&self, text: impl AsRef<str>) {
+        if !self.0.quiet {
+            self.stderr_line(text.as_ref());
+        }
+    }
+
+    /// A warning on stderr; shown with `-q` too.
+    pub fn warn(&self, text: impl AsRef<str>) {
+        let head = paint(self.0.stderr_color, Style::Warn, "warning:");
+        self.stderr_line(&format!("{head} {}", text.as_ref()));
+    }
+
+    /// A line on stderr that is shown with `-q` too: the one-line form of an error. Made safe for a terminal.
+    pub fn warn_line(&self, text: &str) {
+        self.stderr_line(&escape(text));
+    }
+
+    /// A line on stderr for those who asked with `-v`.
+    pub fn detail(&self, text: impl AsRef<str>) {
+        if self.0.verbose > 0 && !self.0.quiet {
+            self.stderr_line(text.as_ref());
+        }
+    }
+
+    /// Bytes on stderr as they are: the far side's own, in pass-through verbs.
+    pub fn write_stderr(&self, bytes: &[u8]) {
+        let mut stderr = io::stderr().lock();
+        // Nobody is left to tell when stderr is gone.
+        let _ = stderr.write_all(bytes).and_then(|()| stderr.flush());
+    }
+
+    /// Shows an error in its three parts, or as JSON. The error's texts are made safe for a terminal.
+    pub fn error(&self, error: &Error) {
+        if self.0.error_format == ErrorFormat::Json {
+            let object = serde_json::json!({
+                "code": error.kind().code(),
+                "message": error.what(),
+                "why": error.why(),
+                "hint": error.hints(),
+                "requestId": error.request_id(),
+            });
+            self.stderr_line(&object.to_string());
+            return;
+        }
+        let color = self.0.stderr_color;
+        let mut text = format!(
+            "{} {}",
+            paint(color, Style::Bad, "error:"),
+            escape_lines(error.what())
+        );
+        for why in error.why() {
+            let _ = write!(
+                text,
+                "\n  {} {}",
+                paint(color, Style::Bold, "why:"),
+                escape_lines(why)
+            );
+        }
+        for hint in error.hints() {
+            let _ = write!(
+                text,
+                "\n  {} {}",
+                paint(color, Style::Accent, "hint:"),
+                escape_lines(hint)
+            );
+        }
+        if self.0.verbose > 0
+            && let Some(id) = error.request_id()
+        {
+            let _ = write!(text, "\n  request id: {}", escape(id));
+        }
+        self.stderr_line(&text);
+    }
+
+    /// Asks on the terminal and reads one line, without its end. `None` at the end of input, or where nobody may be asked.
+    ///
+    /// # Errors
+    /// stdin cannot be read.
+    pub async fn ask(&self, question: impl Into<String>) -> Result<Option<String>> {
+        if !self.may_ask() {
+            return Ok(None);
+        }
+        self.write_stderr(question.into().as_bytes());
+        let line = tokio::task::spawn_blocking(|| {
+            let mut line = String::new();
+            let len = io::stdin().read_line(&mut line)?;
+            Ok::<_, io::Error>((len > 0).then_some(line))
+        })
+        .await
+        .map_err(|_| Error::unexpected("the answer could not be read"))??;
+        Ok(line.map(|line| line.trim_end_matches(['\r', '\n']).to_owned()))
+    }
+
+    /// A spinner on stderr for a step that takes longer than 300 ms; nothing where stderr is no terminal.
+    pub fn spinner(&self, text: impl Into<String>) -> Spinner {
+        Spinner::start(!self.0.quiet && self.0.stderr_terminal, text.into())
+    }
+
+    fn stderr_line(&self, text: &str) {
+        let raw = self.0.raw.load(Ordering::Relaxed);
+        let mut line = if raw {
+            text.replace('\n', "\r\n")
+        } else {
+            text.to_owned()
+        };
+        line.push_str(if raw { "\r\n" } else { "\n" });
+        if raw {
+            line.insert(0, '\r');
+        }
+        self.write_stderr(line.as_bytes());
+    }
+}
+
+/// A spinner that is gone when dropped.
+pub struct Spinner {
+    bar: Option<indicatif::ProgressBar>,
+}
+
+impl Spinner {
+    /// Steps shorter than this show nothing.
+    const PATIENCE: Duration = Duration::from_millis(300);
+
+    fn start(visible: bool, text: String) -> Self {
+        if !visible {
+            return Self { bar: None };
+        }
+        let bar = indicatif::ProgressBar::new_spinner().with_message(text);
+        bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
+        let shown = bar.clone();
+        // A thread of its own: the step may be one that blocks the runtime's.
+        std::thread::spawn(move || {
+            std::thread::sleep(Self::PATIENCE);
+            if !shown.is_finished() {
+                shown.set_draw_target(indicatif::ProgressDrawTarget::stderr());
+                shown.enable_steady_tick(Duration::from_millis(100));
+            }
+        });
+        Self { bar: Some(bar) }
+    }
+
+    /// Changes its text.
+    pub fn say(&self, text: impl Into<String>) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(text.into());
+        }
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn paint(color: bool, style: Style, text: &str) -> String {
+    if color && style != Style::Plain {
+        format!("\x1b[{}m{text}\x1b[0m", style.sgr())
+    } else {
+        text.to_owned()
+    }
+}
+
+/// `text` with every control character and every character that hides or reorders text shown as an escape, so that a tag cannot move a cursor,
+/// change a title or fake a line.
+pub fn escape(text: &str) -> String {
+    if !text.chars().any(is_unsafe) {
+        return text.to_owned();
+    }
+    text.chars()
+        .fold(String::with_capacity(text.len() + 8), |mut out, c| {
+            if is_unsafe(c) {
+                out.extend(c.escape_default());
+            } else {
+                out.push(c);
+            }
+            out
+        })
+}
+
+/// As [`escape`], but keeps line ends: for texts of several lines that `ops` itself composed, such as an excerpt of a profile.
+pub fn escape_lines(text: &str) -> String {
+    text.split('\n').map(escape).collect::<Vec<_>>().join("\n")
+}
+
+fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+}
+
+/// Columns and rows of the terminal on stdout, stderr or stdin, whichever is one; `None` where none is or it does not tell.
+pub fn terminal_size() -> Option<(u16, u16)> {
+    #[cfg(unix)]
+    {
+        let ask = |fd: std::os::fd::BorrowedFd<'_>| {
+            rustix::termios::tcgetwinsize(fd)
+                .ok()
+                .filter(|size| size.ws_col > 0 && size.ws_row > 0)
+        };
+        let size = ask(rustix::stdio::stdout())
+            .or_else(|| ask(rustix::stdio::stderr()))
+            .or_else(|| ask(rustix::stdio::stdin()))?;
+        Some((size.ws_col, size.ws_row))
+    }
+    #[cfg(not(unix))]
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_drive_a_terminal_is_shown_instead() {
+        assert_eq!(escape("web-1"), "web-1");
+        assert_eq!(escape("a\x1b[2Jb\n"), "a\\u{1b}[2Jb\\n");
+        assert_eq!(escape("\u{202e}gpj"), "\\u{202e}gpj");
+        assert_eq!(escape("日本 ü"), "日本 ü");
+    }
+}

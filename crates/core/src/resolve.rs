@@ -1,0 +1,308 @@
+//! What the user typed, turned into the one machine it means; never by a silent guess.
+
+mod failure;
+
+use crate::{
+    context::Context,
+    error::{Error, ErrorKind, Result},
+    instance::{Instance, State},
+    inventory::{Naming, Query, TagFilter, answers_to, has_address},
+    picker,
+    profile::{Host, Pick},
+    target::{Selector, Target},
+};
+
+/// What to do when several machines match.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// Ask on a terminal; elsewhere it is an error (exit 6).
+    #[default]
+    Ask,
+    /// The first by name, then oldest launch.
+    First,
+    /// The one launched last.
+    Newest,
+}
+
+impl Context {
+    /// The machine that `target` means. In order of meaning: id, host alias of the profile, Name, IP address, DNS name; running ones only, but an id
+    /// means its machine in any state. Agents are not asked about.
+    ///
+    /// # Errors
+    /// None (3), or only one that is stopped (7); several and no choice made (6); those of the calls.
+    pub async fn resolve(&self, target: &Target, choice: Choice) -> Result<Instance> {
+        let region = self.region().await?;
+        let found = self.candidates(target, &region).await?;
+        let choice = found.choice.unwrap_or(choice);
+        self.choose(target, &region, found.instances, choice).await
+    }
+
+    /// The machines that `targets` mean, each once, in the order of the targets and then by name. A glob or `tag:` means all that match; anything
+    /// else one.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`], for the first target that fails.
+    pub async fn resolve_many(&self, targets: &[Target]) -> Result<Vec<Instance>> {
+        let region = self.region().await?;
+        let found = futures_util::future::try_join_all(
+            targets
+                .iter()
+                .map(|target| self.candidates(target, &region)),
+        )
+        .await?;
+        let mut instances: Vec<Instance> = Vec::new();
+        for (target, found) in targets.iter().zip(found) {
+            let mut part = found.instances;
+            if target.is_plural() {
+                if part.is_empty() {
+                    return Err(failure::none(self, target, &region).await);
+                }
+                sort_by_name(&mut part);
+            } else {
+                let choice = found.choice.unwrap_or_default();
+                part = vec![self.choose(target, &region, part, choice).await?];
+            }
+            for instance in part {
+                if instances.iter().all(|known| known.id != instance.id) {
+                    instances.push(instance);
+                }
+            }
+        }
+        Ok(instances)
+    }
+
+    async fn choose(
+        &self,
+        target: &Target,
+        region: &str,
+        mut found: Vec<Instance>,
+        choice: Choice,
+    ) -> Result<Instance> {
+        if let Some(index) = target.index {
+            sort_by_launch(&mut found);
+            let count = found.len();
+            if count > 0 && index > count {
+                return Err(failure::index(target, &found));
+            }
+            if let Some(instance) = found.into_iter().nth(index - 1) {
+                return Ok(instance);
+            }
+            return Err(failure::none(self, target, region).await);
+        }
+        match (found.len(), choice) {
+            (0, _) => Err(failure::none(self, target, region).await),
+            (1, _) => Ok(found.remove(0)),
+            (_, Choice::First) => {
+                sort_by_name(&mut found);
+                Ok(found.remove(0))
+            }
+            (_, Choice::Newest) => {
+                sort_by_launch(&mut found);
+                Ok(found.remove(found.len() - 1))
+            }
+            (_, Choice::Ask) => {
+                sort_by_name(&mut found);
+                if self.output().may_ask() {
+                    let title = format!("several match {}", target.as_str());
+                    return match picker::pick(self, &title, &found).await? {
+                        Some(index) => Ok(found.swap_remove(index)),
+                        None => Err(failure::not_picked(target)),
+                    };
+                }
+                Err(failure::several(target, &found))
+            }
+        }
+    }
+
+    /// Everything that `target` may mean in `region`, already cut down to the first of its meanings that has any.
+    async fn candidates(&self, target: &Target, region: &str) -> Result<Found> {
+        if let Selector::Id(id) = &target.selector {
+            return self.by_id(id, region).await.map(Found::of);
+        }
+        if let Selector::Word(word) = &target.selector
+            && let Some(host) = self.profile()?.hosts.get(word)
+        {
+            return self.host(word, host, region).await;
+        }
+        self.matching(&target.selector, region).await.map(Found::of)
+    }
+
+    /// The machines that `selector` means by the first of its meanings that has any.
+    async fn matching(&self, selector: &Selector, region: &str) -> Result<Vec<Instance>> {
+        let mut query = self.target_query()?;
+        query.patterns.push(selector.clone());
+        let mut found = self.one_region(&query, region).await?;
+        if let Selector::Word(word) = selector {
+            let by_name = |instance: &Instance| instance.full_names().any(|name| name == word);
+            if found.iter().any(by_name) {
+                found.retain(by_name);
+            } else {
+                found.retain(|instance| has_address(instance, word));
+            }
+        } else {
+            found.retain(|instance| answers_to(instance, selector));
+        }
+        Ok(found)
+    }
+
+    async fn one_region(&self, query: &Query, region: &str) -> Result<Vec<Instance>> {
+        let listing = self.list(query, &[region.to_owned()]).await?;
+        if let Some((_, error)) = listing.failures.into_iter().next() {
+            return Err(error);
+        }
+        for note in &listing.notes {
+            self.output()
+                .detail(format!("hybrid nodes may be missing: {note}"));
+        }
+        Ok(listing.instances)
+    }
+
+    /// What the profile's host alias `name` means: its target, or the machines that have its tags.
+    async fn host(&self, name: &str, host: &Host, region: &str) -> Result<Found> {
+        if let Some(text) = &host.target {
+            let target: Target = text.as_str().parse().map_err(|error| {
+                Error::usage(format!(
+                    "host `{name}` of the profile has a target that is none"
+                ))
+                .caused_by(error)
+            })?;
+            // A name of the alias's own kind would go round in circles: here it is a Name.
+            if let Selector::Id(id) = &target.selector {
+                return self.by_id(id, region).await.map(Found::of);
+            }
+            return self.matching(&target.selector, region).await.map(Found::of);
+        }
+        let mut query = self.target_query()?;
+        query
+            .tags
+            .extend(host.tags.iter().map(|(key, globs)| TagFilter {
+                key: key.clone(),
+                values: globs.iter().map(|glob| glob.as_str().to_owned()).collect(),
+                negated: false,
+            }));
+        let mut instances = self.one_region(&query, region).await?;
+        let choice = match host.pick.unwrap_or_default() {
+            Pick::Only => None,
+            Pick::Newest => Some(Choice::Newest),
+            Pick::Oldest => {
+                sort_by_launch(&mut instances);
+                instances.truncate(1);
+                None
+            }
+            Pick::Any => Some(Choice::First),
+        };
+        Ok(Found { instances, choice })
+    }
+
+    /// An id means its machine in any state and whatever the profile selects. Without the permission to look, it is taken as it is.
+    async fn by_id(&self, id: &str, region: &str) -> Result<Vec<Instance>> {
+        let mut query = self.target_query()?;
+        query.states.clear();
+        query.patterns.push(Selector::Id(id.to_owned()));
+        let listing = self.list(&query, &[region.to_owned()]).await?;
+        match listing.failures.into_iter().next() {
+            Some((_, error)) if error.kind() == ErrorKind::Denied => {
+                self.output()
+                    .detail(format!("`{id}` is taken as it is: {error}"));
+                Ok(vec![Instance::bare(id, region)])
+            }
+            Some((_, error)) => Err(error),
+            None => Ok(listing.instances),
+        }
+    }
+
+    /// What a target is looked for among: the running machines of the profile's selection.
+    pub(crate) fn target_query(&self) -> Result<Query> {
+        let mut query = self.base_query()?;
+        if query.states.is_empty() {
+            query.states = vec![State::Running];
+        }
+        Ok(query)
+    }
+
+    /// A query with the profile's selection and naming, no states but the profile's, no agents asked about.
+    ///
+    /// # Errors
+    /// An invalid profile.
+    pub fn base_query(&self) -> Result<Query> {
+        let profile = self.profile()?;
+        let default = Naming::default();
+        Ok(Query {
+            states: profile.select.states.to_vec(),
+            select: profile.select.clone(),
+            naming: Naming {
+                tag: profile.names.tag.clone().unwrap_or(default.tag),
+                strip_prefix: profile
+                    .names
+                    .strip_prefix
+                    .clone()
+                    .unwrap_or(default.strip_prefix),
+            },
+            ..Query::default()
+        })
+    }
+}
+
+struct Found {
+    instances: Vec<Instance>,
+    /// What a host alias of the profile says about several.
+    choice: Option<Choice>,
+}
+
+impl Found {
+    fn of(instances: Vec<Instance>) -> Self {
+        Self {
+            instances,
+            choice: None,
+        }
+    }
+}
+
+/// By name, then oldest launch, then id.
+pub(crate) fn sort_by_name(instances: &mut [Instance]) {
+    instances.sort_by(|a, b| {
+        (a.name.is_none(), &a.name, a.launched, &a.id).cmp(&(
+            b.name.is_none(),
+            &b.name,
+            b.launched,
+            &b.id,
+        ))
+    });
+}
+
+/// Oldest launch first, ties by id.
+pub(crate) fn sort_by_launch(instances: &mut [Instance]) {
+    instances.sort_by(|a, b| (a.launched, &a.id).cmp(&(b.launched, &b.id)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instance(id: &str, name: Option<&str>, launched: &str) -> Instance {
+        Instance {
+            name: name.map(str::to_owned),
+            launched: Some(launched.parse().expect(launched)),
+            ..Instance::bare(id, "eu-west-1")
+        }
+    }
+
+    #[test]
+    fn first_is_by_name_and_newest_by_launch() {
+        let mut found = vec![
+            instance("i-00000003", Some("web-2"), "2024-01-01T00:00:00Z"),
+            instance("i-00000002", Some("web-1"), "2025-01-01T00:00:00Z"),
+            instance("i-00000001", Some("web-1"), "2023-01-01T00:00:00Z"),
+            instance("i-00000004", None, "2020-01-01T00:00:00Z"),
+        ];
+        sort_by_name(&mut found);
+        let ids: Vec<&str> = found.iter().map(|i| i.id.as_str()).collect();
+        assert_eq!(
+            ids,
+            ["i-00000001", "i-00000002", "i-00000003", "i-00000004"]
+        );
+        sort_by_launch(&mut found);
+        assert_eq!(found[0].id, "i-00000004");
+        assert_eq!(found[3].id, "i-00000002");
+    }
+}

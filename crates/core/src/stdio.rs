@@ -1,0 +1,99 @@
+//! Standard input and output as bytes, for commands that carry a session over them.
+//!
+//! Each has a thread of its own: a read of a terminal cannot be cancelled, so it must neither hold up the runtime nor the end of the program,
+//! and a slow reader of our output must hold back the session, not the tasks beside it.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    thread,
+};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::{Error, Result};
+
+/// Pieces that wait between a thread and the session.
+const QUEUE: usize = 4;
+/// Size of one read, in bytes.
+const READ_BYTES: usize = 64 << 10;
+
+/// Reads standard input from now on. The channel ends at end-of-file or after an error.
+///
+/// To be called once: what two readers get is undefined.
+pub fn read_stdin() -> mpsc::Receiver<io::Result<Bytes>> {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    thread::spawn(move || {
+        let mut stdin = io::stdin().lock();
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            let read = match stdin.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(count) => Ok(Bytes::copy_from_slice(&buffer[..count])),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => Err(error),
+            };
+            let failed = read.is_err();
+            if sender.blocking_send(read).is_err() || failed {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// Writes standard output, flushed piece by piece; waits while [`QUEUE`] pieces are on their way.
+pub struct StdoutWriter {
+    pieces: mpsc::Sender<Bytes>,
+    failure: oneshot::Receiver<io::Result<()>>,
+}
+
+impl StdoutWriter {
+    /// Starts its thread.
+    pub fn start() -> Self {
+        let (pieces, mut queue) = mpsc::channel::<Bytes>(QUEUE);
+        let (done, failure) = oneshot::channel();
+        thread::spawn(move || {
+            let mut stdout = io::stdout().lock();
+            let mut written = Ok(());
+            while let Some(piece) = queue.blocking_recv() {
+                written = stdout.write_all(&piece).and_then(|()| stdout.flush());
+                if written.is_err() {
+                    break;
+                }
+            }
+            // Closing first wakes a writer that waits for room.
+            drop(queue);
+            let _ = done.send(written);
+        });
+        Self { pieces, failure }
+    }
+
+    /// Hands over a piece; it is written in turn.
+    ///
+    /// # Errors
+    /// The error of an earlier piece; a closed pipe is [`crate::ErrorKind::BrokenPipe`].
+    pub async fn write(&mut self, piece: Bytes) -> Result<()> {
+        if self.pieces.send(piece).await.is_ok() {
+            return Ok(());
+        }
+        self.outcome().await
+    }
+
+    /// Waits until everything is written.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub async fn finish(mut self) -> Result<()> {
+        let (closed, _) = mpsc::channel(1);
+        self.pieces = closed;
+        self.outcome().await
+    }
+
+    async fn outcome(&mut self) -> Result<()> {
+        match (&mut self.failure).await {
+            Ok(outcome) => Ok(outcome?),
+            Err(_) => Err(Error::from(io::Error::from(io::ErrorKind::BrokenPipe))),
+        }
+    }
+}

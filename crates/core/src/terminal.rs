@@ -1,0 +1,226 @@
+//! The user's terminal in raw mode, its size, and the way back to what it was.
+//!
+//! What is needed to restore the terminal is kept for the whole process, so that the owner of a [`RawMode`], a panic hook and the handler of a
+//! signal restore the same thing and whoever comes second finds nothing left to do.
+
+use std::{
+    io,
+    sync::{Mutex, MutexGuard, PoisonError, TryLockError},
+};
+
+#[cfg(unix)]
+use std::os::fd::OwnedFd;
+
+#[cfg(unix)]
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+
+use crate::output::Output;
+
+static RAW: Mutex<Option<Saved>> = Mutex::new(None);
+
+/// What brings the terminal back.
+struct Saved {
+    /// A descriptor of our own: standard input may be closed by then.
+    #[cfg(unix)]
+    terminal: OwnedFd,
+    #[cfg(unix)]
+    cooked: Termios,
+    #[cfg(unix)]
+    raw: Termios,
+    /// Written to the terminal to take back what the far side switched on.
+    undo: Vec<u8>,
+    output: Output,
+}
+
+impl Saved {
+    fn restore(self) {
+        #[cfg(unix)]
+        {
+            // Modes first: they are what matters when the terminal takes no more output.
+            while let Err(rustix::io::Errno::INTR) =
+                tcsetattr(&self.terminal, OptionalActions::Now, &self.cooked)
+            {}
+            // Past `io::stdout`, whose lock another thread may hold while it waits for a slow terminal.
+            let mut rest = self.undo.as_slice();
+            while !rest.is_empty() {
+                match rustix::io::write(&self.terminal, rest) {
+                    Ok(count) => rest = &rest[count..],
+                    Err(rustix::io::Errno::INTR) => {}
+                    // A terminal that has hung up cannot be told anything, and need not be.
+                    Err(_) => break,
+                }
+            }
+        }
+        self.output.set_raw(false);
+    }
+}
+
+fn saved() -> MutexGuard<'static, Option<Saved>> {
+    RAW.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Restores the terminal if it is in raw mode. Safe to call from anywhere, a panic hook included, and any number of times.
+pub fn restore() {
+    let taken = match RAW.try_lock() {
+        Ok(mut saved) => saved.take(),
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().take(),
+        // Held for a few instructions by another thread, or by this very one as it panics: then its guard restores while unwinding.
+        Err(TryLockError::WouldBlock) => return,
+    };
+    if let Some(saved) = taken {
+        saved.restore();
+    }
+}
+
+/// Standard input in raw mode: every key reaches the program, unechoed. Restored when dropped, and by [`restore`].
+#[derive(Debug)]
+#[must_use = "the terminal is restored as soon as this is dropped"]
+pub struct RawMode(());
+
+impl RawMode {
+    /// Puts the terminal that standard input is into raw mode; what was typed before stays readable. Lines that `output` writes to stderr from
+    /// now on begin at the left.
+    ///
+    /// # Errors
+    /// Fails if standard input is no terminal, or its modes cannot be changed.
+    pub fn enable(output: &Output) -> io::Result<Self> {
+        #[cfg(unix)]
+        {
+            let terminal = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+            let cooked = tcgetattr(&terminal)?;
+            let mut raw = cooked.clone();
+            raw.make_raw();
+            // The lock is held while the modes change: a panic in between finds either nothing to restore or everything.
+            let mut saved = saved();
+            if let Some(earlier) = saved.take() {
+                earlier.restore();
+            }
+            tcsetattr(&terminal, OptionalActions::Drain, &raw)?;
+            output.set_raw(true);
+            *saved = Some(Saved {
+                terminal,
+                cooked,
+                raw,
+                undo: Vec::new(),
+                output: output.clone(),
+            });
+            Ok(Self(()))
+        }
+        #[cfg(not(unix))]
+        {
+            let _ = output;
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    /// Has `bytes` written to the terminal once its modes are restored: the sequences that take back what the far side switched on
+    /// (alternate screen, mouse reports, a hidden cursor). Replaces what was set before.
+    pub fn undo_with(&self, bytes: Vec<u8>) {
+        if let Some(saved) = saved().as_mut() {
+            saved.undo = bytes;
+        }
+    }
+
+    /// Sets the raw modes again, as after the process was stopped and the shell took the terminal for itself.
+    ///
+    /// # Errors
+    /// Fails if the terminal has hung up.
+    pub fn renew(&self) -> io::Result<()> {
+        #[cfg(unix)]
+        if let Some(saved) = saved().as_ref() {
+            tcsetattr(&saved.terminal, OptionalActions::Drain, &saved.raw)?;
+        }
+        Ok(())
+    }
+
+    /// Restores the terminal, stops this process as Ctrl-Z would have, and goes on in raw mode once it is continued.
+    ///
+    /// # Errors
+    /// Fails if the process cannot be stopped or the terminal has hung up.
+    pub fn suspend(&self) -> io::Result<()> {
+        #[cfg(unix)]
+        {
+            if let Some(saved) = saved().as_ref() {
+                tcsetattr(&saved.terminal, OptionalActions::Drain, &saved.cooked)?;
+            }
+            // The whole group, as the terminal does it: a pipeline stops together.
+            rustix::process::kill_current_process_group(rustix::process::Signal::STOP)?;
+            self.renew()
+        }
+        #[cfg(not(unix))]
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+impl Drop for RawMode {
+    fn drop(&mut self) {
+        let taken = saved().take();
+        if let Some(saved) = taken {
+            saved.restore();
+        }
+    }
+}
+
+/// Columns and rows of the terminal on stdout, stderr or stdin, whichever is one; `None` where none is or it does not tell.
+pub fn size() -> Option<(u16, u16)> {
+    crate::output::terminal_size()
+}
+
+/// Tells when the terminal was resized, or may have been while the process was stopped.
+#[derive(Debug)]
+pub struct Resizes {
+    #[cfg(unix)]
+    resized: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    continued: tokio::signal::unix::Signal,
+}
+
+/// Why [`Resizes::next`] returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// SIGWINCH: the size is another.
+    Resized,
+    /// SIGCONT: the process was stopped; modes and size may be others.
+    Continued,
+}
+
+impl Resizes {
+    /// Listens from now on; a change before the first [`Self::next`] is not missed.
+    ///
+    /// # Errors
+    /// Fails if the signals cannot be listened to.
+    pub fn listen() -> io::Result<Self> {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            Ok(Self {
+                resized: signal(SignalKind::window_change())?,
+                continued: signal(SignalKind::from_raw(rustix::process::Signal::CONT.as_raw()))?,
+            })
+        }
+        #[cfg(not(unix))]
+        Ok(Self {})
+    }
+
+    /// Waits for the next change. Cancel-safe.
+    pub async fn next(&mut self) -> Change {
+        #[cfg(unix)]
+        tokio::select! {
+            Some(()) = self.resized.recv() => return Change::Resized,
+            Some(()) = self.continued.recv() => return Change::Continued,
+            else => {}
+        }
+        std::future::pending().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn restoring_what_was_never_changed_does_nothing() {
+        restore();
+        restore();
+    }
+}
