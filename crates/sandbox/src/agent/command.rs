@@ -1,0 +1,298 @@
+//! Commands that run without a shell, a terminal or input.
+
+use std::{io::Seek as _, process::ExitStatus, process::Stdio, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{FutureExt as _, future::BoxFuture};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _},
+    process::Child,
+    sync::watch,
+};
+
+use super::{
+    channel::{Channel, Disposition, InputHandler, PAYLOAD_BYTES},
+    environment::Environment,
+    frame::payload,
+    shell::start_failure,
+    utf8::Utf8Chunker,
+    words,
+};
+use crate::session::{Closing, SessionSpec};
+
+/// Longest prefix of a separated stream, in characters.
+const PREFIX_CHARACTERS: usize = 30;
+
+/// What the document asked for.
+pub(super) struct NonInteractive<'a> {
+    pub(super) command: &'a str,
+    pub(super) separate_output: bool,
+    pub(super) stdout_prefix: &'a str,
+    pub(super) stderr_prefix: &'a str,
+}
+
+/// Runs the command until it ends or the future is dropped.
+pub(super) async fn run(
+    channel: &Channel,
+    spec: &SessionSpec,
+    asked: NonInteractive<'_>,
+) -> Closing {
+    if asked.command.trim().is_empty() {
+        return Closing {
+            output: "Commands cannot be empty for session type NonInteractiveCommands".to_owned(),
+        };
+    }
+    if asked.separate_output {
+        for (name, prefix) in [
+            ("stdoutSeparatorPrefix", asked.stdout_prefix),
+            ("stderrSeparatorPrefix", asked.stderr_prefix),
+        ] {
+            if !is_valid_prefix(prefix) {
+                return Closing {
+                    output: format!("invalid {name} {prefix}"),
+                };
+            }
+        }
+    }
+    let words = match words::split(asked.command) {
+        Ok(words) if !words.is_empty() => words,
+        Ok(_) => {
+            return failed_start(channel, spec, "Failed to parse commands input: no command").await;
+        }
+        Err(error) => {
+            return failed_start(
+                channel,
+                spec,
+                &format!("Failed to parse commands input: {error}"),
+            )
+            .await;
+        }
+    };
+    if asked.separate_output {
+        separated(
+            channel,
+            spec,
+            &words,
+            asked.stdout_prefix,
+            asked.stderr_prefix,
+        )
+        .await
+    } else {
+        joined(channel, spec, &words).await
+    }
+}
+
+fn is_valid_prefix(prefix: &str) -> bool {
+    prefix.chars().count() <= PREFIX_CHARACTERS
+        && prefix
+            .chars()
+            .all(|character| character.is_ascii_alphanumeric() || "\r\n_:-".contains(character))
+}
+
+/// The agent could not even try: its text goes out as error output, then closes the session.
+async fn failed_start(channel: &Channel, spec: &SessionSpec, why: &str) -> Closing {
+    let closing = start_failure(spec.pace, why).await;
+    spec.pace.delay(Duration::from_secs(1)).await;
+    channel.send(payload::STDERR, closing.output.clone()).await;
+    closing
+}
+
+/// The program could not be started.
+async fn failed_exec(
+    channel: &Channel,
+    spec: &SessionSpec,
+    program: &str,
+    error: &std::io::Error,
+) -> Closing {
+    let why = match error.kind() {
+        std::io::ErrorKind::NotFound if !program.contains('/') => {
+            format!("exec: \"{program}\": executable file not found in $PATH")
+        }
+        std::io::ErrorKind::NotFound => format!("fork/exec {program}: no such file or directory"),
+        std::io::ErrorKind::PermissionDenied => format!("fork/exec {program}: permission denied"),
+        _ => format!("fork/exec {program}: {error}"),
+    };
+    spec.pace.delay(Duration::from_secs(1)).await;
+    channel.send(payload::STDERR, why.clone()).await;
+    Closing {
+        output: format!("Error occurred starting the command: {why}\n"),
+    }
+}
+
+fn program(environment: &Environment, words: &[String]) -> tokio::process::Command {
+    let mut command = environment.command(&words[0]);
+    command.args(&words[1..]).stdin(Stdio::null());
+    command
+}
+
+/// Standard output and error live and apart, then the exit code.
+async fn separated(
+    channel: &Channel,
+    spec: &SessionSpec,
+    words: &[String],
+    stdout_prefix: &str,
+    stderr_prefix: &str,
+) -> Closing {
+    let started = Environment::new(&spec.instance, &spec.state).and_then(|environment| {
+        program(&environment, words)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+    });
+    let mut child = match started {
+        Ok(child) => child,
+        Err(error) => {
+            send_exit_code(channel, 1).await;
+            return failed_exec(channel, spec, &words[0], &error).await;
+        }
+    };
+    let (Some(mut stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) else {
+        return Closing::default();
+    };
+    let input = Input::new(&child);
+    let interrupted = input.interrupted.subscribe();
+    let exited = input.exited.clone();
+    channel.install(input).await;
+    let pumps = async {
+        tokio::join!(
+            separate_pump(channel, &mut stdout, payload::OUTPUT, stdout_prefix),
+            separate_pump(channel, &mut stderr, payload::STDERR, stderr_prefix),
+        );
+    };
+    pumps.await;
+    let status = child.wait().await;
+    // An interrupt makes the official agent wait for the command twice, and the second wait knows no status.
+    let code = if *interrupted.borrow() {
+        1
+    } else {
+        exit_code(status)
+    };
+    let _ = exited.send(true);
+    send_exit_code(channel, code).await;
+    Closing::default()
+}
+
+/// A client that is away never hears of it.
+async fn send_exit_code(channel: &Channel, code: i32) {
+    if !channel.is_paused() {
+        channel
+            .send(payload::EXIT_CODE, format!("EXIT_CODE: {code}"))
+            .await;
+    }
+}
+
+fn exit_code(status: std::io::Result<ExitStatus>) -> i32 {
+    status.map_or(1, |status| status.code().unwrap_or(-1))
+}
+
+/// Copies one stream, unpaced, until it ends. When the client is away at the time of a read the rest is never sent.
+async fn separate_pump(
+    channel: &Channel,
+    stream: &mut (impl AsyncRead + Unpin),
+    payload_type: u32,
+    prefix: &str,
+) {
+    let mut chunker = Utf8Chunker::default();
+    let mut buffer = vec![0; PAYLOAD_BYTES - prefix.len()];
+    let mut needs_prefix = true;
+    loop {
+        if channel.is_paused() {
+            return;
+        }
+        let Ok(len @ 1..) = stream.read(&mut buffer).await else {
+            return;
+        };
+        if needs_prefix {
+            chunker.prepend(prefix.as_bytes());
+        }
+        needs_prefix = buffer[len - 1] == b'\n';
+        channel
+            .send(payload_type, chunker.push(&buffer[..len]))
+            .await;
+    }
+}
+
+/// Both streams into one file, sent at the agent's pace once the command has ended. No exit code.
+async fn joined(channel: &Channel, spec: &SessionSpec, words: &[String]) -> Closing {
+    let started = Environment::new(&spec.instance, &spec.state).and_then(|environment| {
+        let file = tempfile::tempfile()?;
+        let child = program(&environment, words)
+            .stdout(file.try_clone()?)
+            .stderr(file.try_clone()?)
+            .spawn()?;
+        Ok((child, file))
+    });
+    let (mut child, mut file) = match started {
+        Ok(started) => started,
+        Err(error) => return failed_exec(channel, spec, &words[0], &error).await,
+    };
+    let input = Input::new(&child);
+    let exited = input.exited.clone();
+    channel.install(input).await;
+    let _ = child.wait().await;
+    let _ = exited.send(true);
+    if file.rewind().is_ok() {
+        let mut file = tokio::fs::File::from_std(file);
+        let mut chunker = Utf8Chunker::default();
+        let mut buffer = [0; PAYLOAD_BYTES];
+        loop {
+            channel.active().await;
+            let Ok(len @ 1..) = file.read(&mut buffer).await else {
+                break;
+            };
+            channel
+                .send(payload::OUTPUT, chunker.push(&buffer[..len]))
+                .await;
+            spec.pace.pause().await;
+        }
+    }
+    Closing::default()
+}
+
+/// Input is looked through for two control characters; everything else is taken and dropped.
+struct Input {
+    process: Option<Pid>,
+    interrupted: watch::Sender<bool>,
+    exited: watch::Sender<bool>,
+}
+
+impl Input {
+    fn new(child: &Child) -> Self {
+        let process = child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .and_then(Pid::from_raw);
+        Self {
+            process,
+            interrupted: watch::Sender::new(false),
+            exited: watch::Sender::new(false),
+        }
+    }
+}
+
+impl InputHandler for Input {
+    fn handle(&mut self, payload_type: u32, payload: Bytes) -> BoxFuture<'_, Disposition> {
+        async move {
+            let signal = payload.iter().find_map(|byte| match byte {
+                0x03 => Some(Signal::INT),
+                0x1C => Some(Signal::QUIT),
+                _ => None,
+            });
+            let (payload::OUTPUT, Some(signal), Some(process)) =
+                (payload_type, signal, self.process)
+            else {
+                return Disposition::Taken;
+            };
+            // After its end the number may be another process's.
+            if *self.exited.borrow() || kill_process(process, signal).is_err() {
+                return Disposition::Refused;
+            }
+            self.interrupted.send_replace(true);
+            // The agent's reader waits until the command has gone.
+            let _ = self.exited.subscribe().wait_for(|exited| *exited).await;
+            Disposition::Taken
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,142 @@
+//! What programs on an instance find in their environment: little, and nothing of the user's own secrets.
+
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::signals;
+use crate::{fleet::Instance, fleet::InstanceState};
+
+/// Variables of this machine that programs need to run at all.
+const INHERITED: [&str; 5] = ["PATH", "USER", "LOGNAME", "TZ", "TMPDIR"];
+
+/// Environment, home and shell of sessions on one instance.
+#[derive(Clone, Debug)]
+pub(super) struct Environment {
+    pub(super) home: PathBuf,
+    pub(super) variables: Vec<(OsString, OsString)>,
+    hostname: String,
+    shell: PathBuf,
+}
+
+impl Environment {
+    /// # Errors
+    /// The home cannot be made.
+    pub(super) fn new(instance: &Instance, state: &InstanceState) -> io::Result<Self> {
+        let home = state.home()?;
+        let hostname = instance.hostname().to_owned();
+        let shell = std::env::var_os("SHELL")
+            .map(PathBuf::from)
+            .filter(|shell| shell.is_file())
+            .unwrap_or_else(|| "/bin/sh".into());
+        let mut variables: Vec<(OsString, OsString)> = std::env::vars_os()
+            .filter(|(name, _)| {
+                name.to_str().is_some_and(|name| {
+                    INHERITED.contains(&name) || name == "LANG" || name.starts_with("LC_")
+                })
+            })
+            .collect();
+        if !variables
+            .iter()
+            .any(|(name, value)| name == "LANG" && !value.is_empty())
+        {
+            variables.push(("LANG".into(), "C.UTF-8".into()));
+        }
+        for (name, value) in [
+            ("HOME", home.as_os_str()),
+            ("SHELL", shell.as_os_str()),
+            ("HOSTNAME", OsStr::new(&hostname)),
+        ] {
+            variables.push((name.into(), value.into()));
+        }
+        variables.push(("TERM".into(), "xterm-256color".into()));
+        Ok(Self {
+            home,
+            variables,
+            hostname,
+            shell,
+        })
+    }
+
+    /// A program with this environment, started in the home.
+    pub(super) fn command(&self, program: impl AsRef<OsStr>) -> tokio::process::Command {
+        signals::unignore();
+        let mut command = tokio::process::Command::new(program);
+        command
+            .env_clear()
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .current_dir(&self.home)
+            .kill_on_drop(true);
+        command
+    }
+
+    /// The user's shell, interactive, with the instance's prompt whatever the user's own start files say.
+    pub(super) fn interactive_shell(&self) -> tokio::process::Command {
+        let name = self
+            .shell
+            .file_name()
+            .and_then(OsStr::to_str)
+            .unwrap_or("sh");
+        let hostname = &self.hostname;
+        let mut command = self.command(&self.shell);
+        match name {
+            "bash" => {
+                command
+                    .args(["--noprofile", "--norc", "-i"])
+                    .env("PS1", format!(r"{}:\w$ ", quoted_for_bash(hostname)));
+            }
+            "zsh" => {
+                command
+                    .args(["-f", "-i"])
+                    .env("PS1", format!("{}:%~$ ", hostname.replace('%', "%%")));
+            }
+            "fish" => {
+                command
+                    .args(["--no-config", "-i"])
+                    .env("OPS_PROMPT", hostname)
+                    .args([
+                        "--init-command",
+                        r#"function fish_prompt; echo -n "$OPS_PROMPT:"(prompt_pwd)"\$ "; end"#,
+                    ]);
+            }
+            _ => {
+                command.env(
+                    "PS1",
+                    format!("{}$ ", hostname.replace(['$', '`', '\\', '!'], "")),
+                );
+            }
+        }
+        command
+    }
+
+    /// The user's shell reading commands from a pipe.
+    pub(super) fn plain_shell(&self) -> tokio::process::Command {
+        self.command(&self.shell)
+    }
+
+    /// `script` run by `sh`, as the agent does it.
+    pub(super) fn sh(&self, script: &str) -> tokio::process::Command {
+        let mut command = self.command("sh");
+        command.arg("-c").arg(script);
+        command
+    }
+
+    /// `script` run by the user's shell, as an SSH server does it.
+    pub(super) fn shell_command(&self, script: &OsStr) -> tokio::process::Command {
+        let mut command = self.command(&self.shell);
+        command.arg("-c").arg(script);
+        command
+    }
+
+    /// The home with which paths begin that are not absolute.
+    pub(super) fn home(&self) -> &Path {
+        &self.home
+    }
+}
+
+/// A name as part of bash's PS1, where backslashes and expansions would be read.
+fn quoted_for_bash(name: &str) -> String {
+    name.replace(['\\', '$', '`'], "")
+}

@@ -1,0 +1,96 @@
+//! The agent's side of the data channel.
+//!
+//! It does what the official SSM agent does on Linux, habits and traps included, with real programs and real connections:
+//! shells run as the user of this process, ports are ports of this machine's loopback interface.
+
+mod channel;
+mod command;
+mod environment;
+mod frame;
+mod handshake;
+mod machine;
+mod pace;
+mod port;
+mod pty;
+mod shell;
+mod signals;
+mod ssh;
+mod utf8;
+mod version;
+mod words;
+
+use crate::session::{AgentLink, Closing, SessionKind, SessionSpec};
+
+use channel::Channel;
+
+/// Runs one session until it ends by itself or is cancelled; the gateway then sends `channel_closed` with the output given here.
+pub(crate) async fn run(spec: SessionSpec, link: AgentLink) -> Closing {
+    let needs_handshake = handshake::is_needed(&spec);
+    let (channel, _running) = Channel::start(link, needs_handshake, spec.strict);
+    tokio::select! {
+        biased;
+        output = channel.ended() => {
+            channel.drain_acknowledgements().await;
+            Closing { output }
+        }
+        closing = execute(&channel, &spec, needs_handshake) => {
+            channel.drain().await;
+            closing
+        }
+    }
+}
+
+async fn execute(channel: &Channel, spec: &SessionSpec, needs_handshake: bool) -> Closing {
+    let client_version = if needs_handshake {
+        match handshake::perform(channel, spec).await {
+            Ok(version) => version,
+            Err(output) => {
+                return Closing { output };
+            }
+        }
+    } else {
+        String::new()
+    };
+    match &spec.kind {
+        SessionKind::Shell { command } => shell::run(channel, spec, command.as_deref()).await,
+        SessionKind::Interactive { command } if command.trim().is_empty() => Closing {
+            output: "Commands cannot be empty for session type InteractiveCommands".to_owned(),
+        },
+        SessionKind::Interactive { command } => shell::run(channel, spec, Some(command)).await,
+        SessionKind::NonInteractive {
+            command,
+            separate_output,
+            stdout_prefix,
+            stderr_prefix,
+        } => {
+            let asked = command::NonInteractive {
+                command,
+                separate_output: *separate_output,
+                stdout_prefix,
+                stderr_prefix,
+            };
+            command::run(channel, spec, asked).await
+        }
+        SessionKind::Port {
+            host,
+            port,
+            port_type,
+            ..
+        } => {
+            port::run(
+                channel,
+                spec,
+                port::Asked {
+                    host: host.as_deref(),
+                    port: *port,
+                    port_type: port_type.as_deref(),
+                    client_version,
+                },
+            )
+            .await
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

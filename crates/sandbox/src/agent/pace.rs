@@ -1,0 +1,32 @@
+//! The pauses of the official agent, where they are wanted.
+
+use std::time::Duration;
+
+use crate::Pace;
+
+/// After each payload of pty and port output.
+const PAUSE: Duration = Duration::from_millis(1);
+
+impl Pace {
+    /// Before the first output of a pty session.
+    pub(super) async fn wait_for_profile(self) {
+        self.delay(Duration::from_secs(1)).await;
+    }
+
+    /// After one payload. The real pause sleeps a thread: a timer of the runtime counts in whole milliseconds and would take two.
+    pub(super) async fn pause(self) {
+        match self {
+            Self::Unpaced => tokio::task::yield_now().await,
+            Self::Real => {
+                let _ = tokio::task::spawn_blocking(|| std::thread::sleep(PAUSE)).await;
+            }
+        }
+    }
+
+    /// Waits as the official agent does; not at all when unpaced.
+    pub(super) async fn delay(self, duration: Duration) {
+        if self == Self::Real {
+            tokio::time::sleep(duration).await;
+        }
+    }
+}

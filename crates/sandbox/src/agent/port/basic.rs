@@ -1,0 +1,154 @@
+//! One connection per session: old agents' forwarding, and the raw stream of SSH sessions.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use bytes::Bytes;
+use futures_util::{FutureExt as _, future::BoxFuture};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf},
+    sync::{Notify, mpsc, oneshot},
+};
+
+use super::{Asked, Stream};
+use crate::{
+    agent::{
+        channel::{Channel, Disposition, InputHandler, PAYLOAD_BYTES},
+        frame::{flag, payload},
+        machine::Machine,
+        version,
+    },
+    session::{Closing, SessionSpec},
+};
+
+/// Asks for a new connection; the answer is its writing half, or nothing when none could be made.
+type Reconnect = oneshot::Sender<WriteHalf<Stream>>;
+
+/// Connects at once and carries bytes. A forwarding session outlives its connection: it connects again when input arrives; the
+/// SSH kind ends with its connection.
+pub(super) async fn run(
+    channel: &Channel,
+    spec: &SessionSpec,
+    asked: &Asked<'_>,
+    forwards: bool,
+) -> Closing {
+    let refused = |error: String| Closing {
+        output: format!("Unable to connect to specified port: {error}"),
+    };
+    let machine = Machine::of(spec);
+    let stream = match machine.dial(asked.host, asked.port).await {
+        Ok(stream) => stream,
+        Err(error) => return refused(error),
+    };
+    let (mut reader, writer) = tokio::io::split(stream);
+    let (reconnect, mut reconnects) = mpsc::channel::<Reconnect>(1);
+    let connection = Arc::new(Connection::default());
+    channel
+        .install(Input {
+            writer,
+            reconnect,
+            connection: Arc::clone(&connection),
+            channel: channel.clone(),
+            terminates: version::understands_terminate(&spec.agent_version),
+        })
+        .await;
+    loop {
+        pump(channel, spec, &mut reader, &connection.disconnect).await;
+        if !forwards {
+            return Closing::default();
+        }
+        // Nobody is told: the client finds out when it sends.
+        connection.lost.store(true, Ordering::SeqCst);
+        let Some(reconnect) = reconnects.recv().await else {
+            return Closing::default();
+        };
+        match machine.dial(asked.host, asked.port).await {
+            Ok(stream) => {
+                let (read, write) = tokio::io::split(stream);
+                reader = read;
+                let _ = reconnect.send(write);
+            }
+            Err(error) => return refused(error),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Connection {
+    /// The far end is gone; the next input wants a new connection.
+    lost: AtomicBool,
+    /// The client's connection is gone.
+    disconnect: Notify,
+}
+
+/// Sends what arrives until the connection ends or the client asks for its end.
+async fn pump(
+    channel: &Channel,
+    spec: &SessionSpec,
+    reader: &mut ReadHalf<Stream>,
+    disconnect: &Notify,
+) {
+    let mut buffer = [0; PAYLOAD_BYTES];
+    loop {
+        channel.active().await;
+        let read = tokio::select! {
+            read = reader.read(&mut buffer) => read,
+            () = disconnect.notified() => return,
+        };
+        let Ok(len @ 1..) = read else { return };
+        channel
+            .send(payload::OUTPUT, Bytes::copy_from_slice(&buffer[..len]))
+            .await;
+        spec.pace.pause().await;
+    }
+}
+
+struct Input {
+    writer: WriteHalf<Stream>,
+    reconnect: mpsc::Sender<Reconnect>,
+    connection: Arc<Connection>,
+    channel: Channel,
+    terminates: bool,
+}
+
+impl Input {
+    async fn write(&mut self, bytes: &[u8]) -> Option<()> {
+        if self.connection.lost.load(Ordering::SeqCst) {
+            let (reply, writer) = oneshot::channel();
+            self.reconnect.send(reply).await.ok()?;
+            self.writer = writer.await.ok()?;
+            self.connection.lost.store(false, Ordering::SeqCst);
+        }
+        self.writer.write_all(bytes).await.ok()?;
+        self.writer.flush().await.ok()
+    }
+}
+
+impl InputHandler for Input {
+    fn handle(&mut self, payload_type: u32, payload: Bytes) -> BoxFuture<'_, Disposition> {
+        async move {
+            match (payload_type, flag_of(&payload)) {
+                (payload::OUTPUT, _) if self.write(&payload).await.is_none() => {
+                    return Disposition::Refused;
+                }
+                (payload::FLAG, flag::DISCONNECT_TO_PORT) => {
+                    let _ = self.writer.shutdown().await;
+                    self.connection.disconnect.notify_one();
+                }
+                (payload::FLAG, flag::TERMINATE_SESSION) if self.terminates => self.channel.end(),
+                _ => {}
+            }
+            Disposition::Taken
+        }
+        .boxed()
+    }
+}
+
+/// The value of a flag payload; 0, which is none, when it is too short.
+pub(super) fn flag_of(payload: &[u8]) -> u32 {
+    payload
+        .first_chunk()
+        .map_or(0, |&bytes| u32::from_be_bytes(bytes))
+}

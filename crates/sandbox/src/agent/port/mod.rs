@@ -1,0 +1,38 @@
+//! Port sessions: TCP connections from the instance to itself or to what it can reach.
+
+mod basic;
+mod dial;
+mod mux;
+
+use super::{channel::Channel, version};
+use crate::session::{Closing, SessionSpec};
+
+pub(super) use dial::{Stream, dial};
+
+/// What the document and the handshake said.
+pub(super) struct Asked<'a> {
+    pub(super) host: Option<&'a str>,
+    pub(super) port: u16,
+    pub(super) port_type: Option<&'a str>,
+    pub(super) client_version: String,
+}
+
+/// Runs one port session until it ends or the future is dropped.
+pub(super) async fn run(channel: &Channel, spec: &SessionSpec, asked: Asked<'_>) -> Closing {
+    if let Some(host) = asked.host
+        && dial::is_forbidden(&spec.instance, host)
+    {
+        return Closing {
+            output: format!("Forwarding to IP address {host} is forbidden."),
+        };
+    }
+    let forwards = asked.port_type == Some("LocalPortForwarding");
+    if forwards
+        && version::agent_multiplexes(&spec.agent_version)
+        && version::client_multiplexes(&asked.client_version)
+    {
+        mux::run(channel, spec, &asked).await
+    } else {
+        basic::run(channel, spec, &asked, forwards).await
+    }
+}

@@ -1,0 +1,184 @@
+//! What all requests share.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Pace,
+    credentials::{Identity, Keyring},
+    error::ApiError,
+    faults::Faults,
+    federation::Tokens,
+    fleet::{Fleet, InstanceStates},
+    gateway::Gateway,
+    log::CallLog,
+    network::Network,
+    service::Service,
+};
+
+/// The sandbox behind its listener.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) address: SocketAddr,
+    pub(crate) fleet: Arc<Fleet>,
+    pub(crate) states: InstanceStates,
+    pub(crate) network: Arc<Network>,
+    pub(crate) keyring: Keyring,
+    pub(crate) gateway: Gateway,
+    pub(crate) log: CallLog,
+    pub(crate) pace: Pace,
+    /// Opens `/_sandbox/`.
+    pub(crate) admin_token: String,
+    /// The folder of the minimal S3.
+    pub(crate) objects: PathBuf,
+    pub(crate) sign_in_tokens: Tokens,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+    faults: watch::Sender<Arc<Faults>>,
+    /// How often each ordered failure has happened, by kind and action.
+    used: Mutex<HashMap<(&'static str, String), u64>>,
+}
+
+/// Who calls, and where.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) service: Service,
+    pub(crate) region: String,
+    pub(crate) identity: Identity,
+    pub(crate) request_id: String,
+}
+
+/// What [`App::new`] is made of.
+pub(crate) struct Parts {
+    pub(crate) address: SocketAddr,
+    pub(crate) fleet: Arc<Fleet>,
+    pub(crate) keyring: Keyring,
+    pub(crate) pace: Pace,
+    pub(crate) admin_token: String,
+    pub(crate) state_dir: PathBuf,
+    pub(crate) objects: PathBuf,
+    pub(crate) faults: Faults,
+}
+
+impl App {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let cancel = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let faults = watch::Sender::new(Arc::new(parts.faults));
+        Self {
+            address: parts.address,
+            states: InstanceStates::new(parts.state_dir.join("instances")),
+            network: Arc::new(Network::new(
+                Arc::clone(&parts.fleet),
+                cancel.clone(),
+                tasks.clone(),
+            )),
+            fleet: parts.fleet,
+            keyring: parts.keyring,
+            gateway: Gateway::new(faults.subscribe(), cancel.clone(), tasks.clone()),
+            log: CallLog::default(),
+            pace: parts.pace,
+            admin_token: parts.admin_token,
+            objects: parts.objects,
+            sign_in_tokens: Tokens::default(),
+            cancel,
+            tasks,
+            faults,
+            used: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn faults(&self) -> Arc<Faults> {
+        Arc::clone(&self.faults.borrow())
+    }
+
+    /// Orders other faults, for open sessions too; counts begin anew.
+    pub(crate) fn set_faults(&self, faults: Faults) {
+        self.used().clear();
+        self.faults.send_replace(Arc::new(faults));
+    }
+
+    /// Whether the call may go on as far as the ordered faults are concerned; waits if it is to be slow.
+    ///
+    /// # Errors
+    /// The ordered one.
+    pub(crate) async fn meet_faults(&self, call: &Call, action: &str) -> Result<(), ApiError> {
+        let faults = self.faults();
+        let permission = call.service.permission(action);
+        let is_meant = |name: &str| name == permission || name == action || name == "*";
+        if let Some((_, delay)) = faults.slow.iter().find(|(name, _)| is_meant(name)) {
+            tokio::time::sleep(*delay).await;
+        }
+        if faults.expired && call.identity != self.keyring.user().identity {
+            return Err(crate::sigv4::Refusal::Expired.error(call.service));
+        }
+        if faults.deny_regions.contains(&call.region) {
+            return Err(self.denied(call, action, "*"));
+        }
+        for (name, count) in &faults.throttle {
+            if is_meant(name) && self.counts("throttle", name, *count) {
+                return Err(ApiError::throttled(call.service));
+            }
+        }
+        for (name, count) in &faults.fail {
+            if is_meant(name) && self.counts("fail", name, *count) {
+                return Err(ApiError::internal(call.service));
+            }
+        }
+        self.check_resource(call, action, "*", "*")
+    }
+
+    /// Whether the caller may do `action` to a resource, `name` being the short form that faults use.
+    ///
+    /// # Errors
+    /// `AccessDeniedException` and its like.
+    pub(crate) fn check_resource(
+        &self,
+        call: &Call,
+        action: &str,
+        name: &str,
+        arn: &str,
+    ) -> Result<(), ApiError> {
+        let permission = call.service.permission(action);
+        let is_denied = self.faults().deny.iter().any(|rule| {
+            let (rule, resource) = rule.split_once('/').unwrap_or((rule, "*"));
+            (rule == permission || rule == action) && resource == name
+        });
+        if is_denied {
+            return Err(self.denied(call, action, arn));
+        }
+        Ok(())
+    }
+
+    fn denied(&self, call: &Call, action: &str, resource: &str) -> ApiError {
+        let permission = call.service.permission(action);
+        ApiError::denied(call.service, &call.identity.arn, &permission, resource)
+    }
+
+    /// Counts an ordered failure; `false` once there were `most` since the faults were last changed.
+    pub(crate) fn counts(&self, kind: &'static str, action: &str, most: u64) -> bool {
+        let mut used = self.used();
+        let count = used.entry((kind, action.to_owned())).or_default();
+        *count += 1;
+        *count <= most
+    }
+
+    fn used(&self) -> std::sync::MutexGuard<'_, HashMap<(&'static str, String), u64>> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends all sessions and tasks; waits for them as long as `patience`.
+    pub(crate) async fn stop(&self, patience: Duration) {
+        self.cancel.cancel();
+        self.tasks.close();
+        let _ = tokio::time::timeout(patience, self.tasks.wait()).await;
+    }
+}

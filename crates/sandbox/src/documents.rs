@@ -1,0 +1,425 @@
+//! Session documents: which parameters they take, and the session that comes of them.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{error::ApiError, fleet::FleetFile, session::SessionKind};
+
+/// The account's preferences, used when no document is named.
+pub(crate) const RUN_SHELL: &str = "SSM-SessionManagerRunShell";
+
+/// A document of the fleet file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DocumentEntry {
+    #[serde(rename = "type")]
+    session_type: EntryType,
+    /// What runs; `{{ NAME }}` is replaced by the parameter. Without one, commands take a parameter `command`.
+    command: Option<String>,
+    /// `separateOutputStream`, fixed; not given is as the agent's default, false.
+    #[serde(default)]
+    separate_output: bool,
+    /// Names and defaults; `null` makes a parameter required.
+    #[serde(default)]
+    parameters: BTreeMap<String, Option<String>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+enum EntryType {
+    #[serde(rename = "Standard_Stream")]
+    Shell,
+    #[serde(rename = "InteractiveCommands")]
+    Interactive,
+    #[serde(rename = "NonInteractiveCommands")]
+    NonInteractive,
+}
+
+/// One parameter of a document.
+struct Parameter {
+    name: String,
+    /// `None`: required.
+    default: Option<String>,
+    is_valid: fn(&str) -> bool,
+    /// The pattern in words of the error.
+    pattern: &'static str,
+}
+
+impl Parameter {
+    fn any(name: &str, default: Option<&str>) -> Self {
+        Self {
+            name: name.to_owned(),
+            default: default.map(str::to_owned),
+            is_valid: |_| true,
+            pattern: "",
+        }
+    }
+
+    fn port(name: &str, default: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            default: Some(default.to_owned()),
+            is_valid: |text| {
+                !text.is_empty()
+                    && text.bytes().all(|byte| byte.is_ascii_digit())
+                    && text.parse::<u16>().is_ok()
+            },
+            pattern: "^([0-9]|[1-9][0-9]{1,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$",
+        }
+    }
+
+    fn boolean(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            default: Some("false".to_owned()),
+            is_valid: |text| matches!(text.to_ascii_lowercase().as_str(), "true" | "false"),
+            pattern: "true|false",
+        }
+    }
+
+    fn prefix(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            default: Some(String::new()),
+            is_valid: |text| text.chars().count() <= 30,
+            pattern: "^.{0,30}$",
+        }
+    }
+
+    fn host() -> Self {
+        Self {
+            name: "host".to_owned(),
+            default: Some("localhost".to_owned()),
+            is_valid: |text| {
+                !text.is_empty()
+                    && text.len() <= 256
+                    && text
+                        .bytes()
+                        .all(|byte| byte.is_ascii_alphanumeric() || b".-_:%".contains(&byte))
+            },
+            pattern: "^[^,$^&\\(\\)!;'\"<>]{3,}$",
+        }
+    }
+}
+
+/// The parameters of document `name`; `None` if there is no such document.
+fn parameters(name: &str, file: &FleetFile) -> Option<Vec<Parameter>> {
+    let list = match name {
+        RUN_SHELL => Vec::new(),
+        "AWS-StartInteractiveCommand" => vec![Parameter::any("command", None)],
+        "AWS-StartNonInteractiveCommand" => vec![
+            Parameter::any("command", None),
+            Parameter::boolean("separateOutputStream"),
+            Parameter::prefix("stdOutSeparatorPrefix"),
+            Parameter::prefix("stdErrSeparatorPrefix"),
+        ],
+        "AWS-StartPortForwardingSession" => vec![
+            Parameter::port("portNumber", "80"),
+            Parameter::port("localPortNumber", "0"),
+            Parameter::any("localUnixSocket", Some("")),
+            Parameter::any("localConnectionType", Some("tcp")),
+        ],
+        "AWS-StartPortForwardingSessionToRemoteHost" => vec![
+            Parameter::host(),
+            Parameter::port("portNumber", "80"),
+            Parameter::port("localPortNumber", "0"),
+        ],
+        "AWS-StartSSHSession" => vec![Parameter::port("portNumber", "22")],
+        other => {
+            let entry = file.documents.get(other)?;
+            let mut list: Vec<Parameter> = entry
+                .parameters
+                .iter()
+                .map(|(name, default)| Parameter::any(name, default.as_deref()))
+                .collect();
+            if entry.command.is_none() && entry.session_type != EntryType::Shell {
+                list.push(Parameter::any("command", None));
+            }
+            list
+        }
+    };
+    Some(list)
+}
+
+/// The session that StartSession asks for.
+///
+/// # Errors
+/// `InvalidDocument` for an unknown one, `ValidationException` for parameters that it does not take.
+pub(crate) fn session_kind(
+    document: &str,
+    given: Option<&Value>,
+    file: &FleetFile,
+) -> Result<SessionKind, ApiError> {
+    let name = document
+        .rsplit_once(":document/")
+        .map_or(document, |(_, name)| name);
+    let declared = parameters(name, file).ok_or_else(|| {
+        ApiError::new(
+            "InvalidDocument",
+            format!("Document with name {document} does not exist."),
+        )
+    })?;
+    let values = resolve(name, &declared, given)?;
+    let value = |name: &str| values.get(name).cloned().unwrap_or_default();
+    let port = || value("portNumber").parse().unwrap_or(0);
+    let properties = || {
+        Value::Object(
+            values
+                .iter()
+                .map(|(name, value)| (name.clone(), json!(value)))
+                .collect(),
+        )
+    };
+    Ok(match name {
+        RUN_SHELL => SessionKind::Shell { command: None },
+        "AWS-StartInteractiveCommand" => SessionKind::Interactive {
+            command: value("command"),
+        },
+        "AWS-StartNonInteractiveCommand" => SessionKind::NonInteractive {
+            command: value("command"),
+            separate_output: value("separateOutputStream").eq_ignore_ascii_case("true"),
+            stdout_prefix: value("stdOutSeparatorPrefix"),
+            stderr_prefix: value("stdErrSeparatorPrefix"),
+        },
+        "AWS-StartPortForwardingSession" | "AWS-StartPortForwardingSessionToRemoteHost" => {
+            let mut properties = properties();
+            properties["type"] = json!("LocalPortForwarding");
+            SessionKind::Port {
+                host: Some(value("host")).filter(|host| !host.is_empty()),
+                port: port(),
+                port_type: Some("LocalPortForwarding".to_owned()),
+                properties,
+            }
+        }
+        "AWS-StartSSHSession" => SessionKind::Port {
+            host: None,
+            port: port(),
+            port_type: None,
+            properties: properties(),
+        },
+        other => custom(other, &values, file),
+    })
+}
+
+fn custom(name: &str, values: &BTreeMap<String, String>, file: &FleetFile) -> SessionKind {
+    let Some(entry) = file.documents.get(name) else {
+        return SessionKind::Shell { command: None };
+    };
+    let command = entry.command.as_ref().map(|template| {
+        values.iter().fold(template.clone(), |text, (name, value)| {
+            text.replace(&format!("{{{{ {name} }}}}"), value)
+                .replace(&format!("{{{{{name}}}}}"), value)
+        })
+    });
+    let given = || values.get("command").cloned().unwrap_or_default();
+    match entry.session_type {
+        EntryType::Shell => SessionKind::Shell { command },
+        EntryType::Interactive => SessionKind::Interactive {
+            command: command.unwrap_or_else(given),
+        },
+        EntryType::NonInteractive => SessionKind::NonInteractive {
+            command: command.unwrap_or_else(given),
+            separate_output: entry.separate_output,
+            stdout_prefix: String::new(),
+            stderr_prefix: String::new(),
+        },
+    }
+}
+
+/// Checks what was given against what is declared, and fills in defaults.
+fn resolve(
+    document: &str,
+    declared: &[Parameter],
+    given: Option<&Value>,
+) -> Result<BTreeMap<String, String>, ApiError> {
+    let mut values = BTreeMap::new();
+    if let Some(given) = given.filter(|given| !given.is_null()) {
+        let Some(given) = given.as_object() else {
+            return Err(ApiError::new(
+                "SerializationException",
+                "Parameters is not a map",
+            ));
+        };
+        for (name, list) in given {
+            let Some(list) = list.as_array() else {
+                return Err(ApiError::new(
+                    "SerializationException",
+                    format!("Expected list for parameter {name}, value is not a list"),
+                ));
+            };
+            let Some(parameter) = declared.iter().find(|parameter| parameter.name == *name) else {
+                return Err(ApiError::validation(format!(
+                    "Parameter \"{name}\" is not supported by document {document}."
+                )));
+            };
+            let [Value::String(value)] = list.as_slice() else {
+                return Err(ApiError::validation(format!(
+                    "Parameter \"{name}\" takes exactly one value."
+                )));
+            };
+            if !(parameter.is_valid)(value) {
+                return Err(ApiError::validation(format!(
+                    "Parameter \"{name}\" has value \"{value}\" not matching \"{}\".",
+                    parameter.pattern
+                )));
+            }
+            values.insert(name.clone(), value.clone());
+        }
+    }
+    for parameter in declared {
+        if values.contains_key(&parameter.name) {
+            continue;
+        }
+        let Some(default) = &parameter.default else {
+            return Err(ApiError::validation(format!(
+                "Parameter \"{}\" requires a value.",
+                parameter.name
+            )));
+        };
+        values.insert(parameter.name.clone(), default.clone());
+    }
+    Ok(values)
+}
+
+/// The content of a document, for those who look before they start: `sessionType`, parameters, `separateOutputStream`.
+pub(crate) fn content(name: &str, file: &FleetFile) -> Option<Value> {
+    let declared = parameters(name, file)?;
+    let mut properties = json!({});
+    let session_type = match name {
+        RUN_SHELL => "Standard_Stream",
+        "AWS-StartInteractiveCommand" => "InteractiveCommands",
+        "AWS-StartNonInteractiveCommand" => {
+            properties = json!({
+                "linux": { "commands": "{{ command }}" },
+                "separateOutputStream": "{{ separateOutputStream }}",
+                "stdOutSeparatorPrefix": "{{ stdOutSeparatorPrefix }}",
+                "stdErrSeparatorPrefix": "{{ stdErrSeparatorPrefix }}",
+            });
+            "NonInteractiveCommands"
+        }
+        _ => match file.documents.get(name) {
+            None => "Port",
+            Some(entry) => {
+                properties["linux"] =
+                    json!({ "commands": entry.command.as_deref().unwrap_or("{{ command }}") });
+                if entry.separate_output {
+                    properties["separateOutputStream"] = json!(true);
+                }
+                match entry.session_type {
+                    EntryType::Shell => "Standard_Stream",
+                    EntryType::Interactive => "InteractiveCommands",
+                    EntryType::NonInteractive => "NonInteractiveCommands",
+                }
+            }
+        },
+    };
+    let parameters: serde_json::Map<String, Value> = declared
+        .into_iter()
+        .map(|parameter| {
+            let mut body = json!({ "type": "String" });
+            if let Some(default) = parameter.default {
+                body["default"] = json!(default);
+            }
+            (parameter.name, body)
+        })
+        .collect();
+    Some(json!({
+        "schemaVersion": "1.0",
+        "sessionType": session_type,
+        "parameters": parameters,
+        "properties": properties,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::Fleet;
+
+    #[expect(clippy::needless_pass_by_value, reason = "callers write `json!`")]
+    fn kind(document: &str, parameters: Value) -> Result<SessionKind, ApiError> {
+        let fleet = Fleet::load(None, 0).unwrap();
+        session_kind(document, Some(&parameters), fleet.file())
+    }
+
+    #[test]
+    fn a_port_document_echoes_its_parameters_as_text() {
+        let Ok(SessionKind::Port {
+            host,
+            port,
+            port_type,
+            properties,
+        }) = kind(
+            "AWS-StartPortForwardingSession",
+            json!({"portNumber": ["7400"], "localPortNumber": ["40889"]}),
+        )
+        else {
+            panic!("refused");
+        };
+        assert_eq!((host, port), (None, 7400));
+        assert_eq!(port_type.as_deref(), Some("LocalPortForwarding"));
+        // As the official agent echoed it (recorded conversation `port-mux`).
+        assert_eq!(
+            properties,
+            json!({"localConnectionType": "tcp", "localPortNumber": "40889", "localUnixSocket": "", "portNumber": "7400", "type": "LocalPortForwarding"})
+        );
+    }
+
+    #[test]
+    fn an_ssh_session_has_no_type() {
+        let Ok(SessionKind::Port {
+            port_type,
+            port,
+            properties,
+            ..
+        }) = kind("AWS-StartSSHSession", json!({}))
+        else {
+            panic!("refused");
+        };
+        assert_eq!((port_type, port), (None, 22));
+        assert_eq!(properties, json!({"portNumber": "22"}));
+    }
+
+    #[test]
+    fn commands_treat_their_output_as_the_document_says() {
+        let separate = |document: &str, parameters: Value| match kind(document, parameters) {
+            Ok(SessionKind::NonInteractive {
+                separate_output, ..
+            }) => separate_output,
+            other => panic!("{other:?}"),
+        };
+        let command = json!({"command": ["true"]});
+        assert!(!separate("AWS-StartNonInteractiveCommand", command.clone()));
+        assert!(separate(
+            "AWS-StartNonInteractiveCommand",
+            json!({"command": ["true"], "separateOutputStream": ["True"]})
+        ));
+        assert!(separate("Sandbox-CommandSeparated", command.clone()));
+        assert!(!separate("Sandbox-CommandPlain", command));
+    }
+
+    #[test]
+    fn what_a_document_does_not_take_is_refused_with_its_code() {
+        let code = |document: &str, parameters: Value| {
+            kind(document, parameters).unwrap_err().code.into_owned()
+        };
+        assert_eq!(code("AWS-StartNothing", json!({})), "InvalidDocument");
+        assert_eq!(
+            code("AWS-StartSSHSession", json!({"portNumber": "22"})),
+            "SerializationException"
+        );
+        assert_eq!(
+            code("AWS-StartSSHSession", json!({"portNumber": ["70000"]})),
+            "ValidationException"
+        );
+        assert_eq!(
+            code("AWS-StartSSHSession", json!({"host": ["x"]})),
+            "ValidationException"
+        );
+        assert_eq!(
+            code("AWS-StartInteractiveCommand", json!({})),
+            "ValidationException"
+        );
+    }
+}

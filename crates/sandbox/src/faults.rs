@@ -1,0 +1,328 @@
+//! Faults to order: of the link between client and agent, of the gateway, and of API calls.
+
+use std::{str::FromStr, time::Duration};
+
+use serde_json::Value;
+
+use crate::duration::{parse_bytes, parse_duration, parse_share};
+
+/// What goes wrong, and how often. The default is nothing.
+///
+/// As text it is a list of `KEY` or `KEY=VALUE`, separated by commas:
+///
+/// | key | meaning |
+/// |---|---|
+/// | `seed=N` | of all that is random here; sessions differ by their number, not from run to run |
+/// | `delay=20ms`, `jitter=5ms` | one-way delay of each message, and up to so much more |
+/// | `drop=1%`, `duplicate=1%`, `reorder=1%` | shares of messages, each direction by itself |
+/// | `drop-acks=1%` | share of acknowledgements lost, both directions |
+/// | `garbage=1%` | share of messages to the client that have a malformed or unknown one before them |
+/// | `rate=600KB`, `queue=64KiB` | bytes a second each way, and how much waits before messages are dropped |
+/// | `cut-after=N`, `cuts=K` | break the web socket without a close frame after N messages, K times (1) for each session |
+/// | `bye-after=N` | close the web socket with 1000 `Bye` after N messages; counts into `cuts` |
+/// | `refuse-resume[=gone\|timed-out\|N]` | ResumeSession says the session is gone, gives no token, or fails N times |
+/// | `silent-after=N`, `silent-for=10s` | the agent hears and says nothing after N messages, for so long (for good) |
+/// | `pauses` | while the agent is silent the gateway answers each message with `pause_publication` |
+/// | `no-start` | the gateway sends no `start_publication` |
+/// | `agent-version=X` | all agents say so and behave so |
+/// | `strict` | the agent checks digests and lengths, which the official one does not |
+/// | `kms=ARN` | sessions demand encryption with this key |
+/// | `deny=ACTION[/RESOURCE]` | the call is refused: `ssm:StartSession/AWS-StartSSHSession`; may be repeated |
+/// | `throttle=ACTION[/N]` | the next N (3) calls are told to slow down; may be repeated |
+/// | `fail=ACTION[/N]` | the next N (all) calls meet an internal error; may be repeated |
+/// | `slow=ACTION/2s` | the call is answered late; may be repeated |
+/// | `deny-region=R` | every call to this region is refused; may be repeated |
+/// | `expired` | temporary credentials have expired |
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Faults {
+    pub(crate) seed: u64,
+    pub(crate) delay: Duration,
+    pub(crate) jitter: Duration,
+    pub(crate) drop: f64,
+    pub(crate) duplicate: f64,
+    pub(crate) reorder: f64,
+    pub(crate) drop_acks: f64,
+    pub(crate) garbage: f64,
+    /// Bytes a second.
+    pub(crate) rate: Option<u64>,
+    pub(crate) queue_bytes: Option<u64>,
+    pub(crate) cut_after: Option<u64>,
+    pub(crate) bye_after: Option<u64>,
+    pub(crate) cuts: Option<u64>,
+    pub(crate) refuse_resume: Option<RefuseResume>,
+    pub(crate) silent_after: Option<u64>,
+    pub(crate) silent_for: Option<Duration>,
+    pub(crate) pauses: bool,
+    pub(crate) no_start: bool,
+    pub(crate) agent_version: Option<String>,
+    pub(crate) strict: bool,
+    pub(crate) kms_key_id: Option<String>,
+    pub(crate) deny: Vec<String>,
+    pub(crate) throttle: Vec<(String, u64)>,
+    pub(crate) fail: Vec<(String, u64)>,
+    pub(crate) slow: Vec<(String, Duration)>,
+    pub(crate) deny_regions: Vec<String>,
+    pub(crate) expired: bool,
+}
+
+/// How ResumeSession is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RefuseResume {
+    /// `DoesNotExistException`.
+    Gone,
+    /// An answer without a token.
+    TimedOut,
+    /// So many internal errors, then as usual.
+    Errors(u64),
+}
+
+/// A fault that nobody knows, or a value that it cannot have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FaultError {
+    /// No fault of this name.
+    #[error("no fault is called `{0}`; there are {KEYS}")]
+    Unknown(String),
+    /// The value does not fit.
+    #[error("fault `{key}` cannot be `{value}`")]
+    Value {
+        /// The fault's name.
+        key: String,
+        /// What was given.
+        value: String,
+    },
+}
+
+/// All faults with their meanings, a line each: for the help of a command line.
+pub const FAULTS_HELP: &str = "\
+seed=N                 of all that is random here
+delay=20ms jitter=5ms  one-way delay of each message, and up to so much more
+drop=1%                share of messages lost, each direction by itself
+duplicate=1%           share of messages that come twice
+reorder=1%             share of messages that come up to 30 ms late
+drop-acks=1%           share of acknowledgements lost
+garbage=1%             share of messages to the client with a malformed or unknown one before them
+rate=600KB queue=64KiB bytes a second each way, and how much waits before messages are dropped
+cut-after=N cuts=K     break the web socket after N messages, K times (1) for each session
+bye-after=N            close it with 1000 `Bye` after N messages; counts into cuts
+refuse-resume=HOW      gone, timed-out, or a number of errors before it works
+silent-after=N         the agent hears and says nothing after N messages
+silent-for=10s         for so long (for good)
+pauses                 meanwhile each message is answered with pause_publication
+no-start               there is no start_publication
+agent-version=X        all agents say so and behave so
+strict                 agents check digests and lengths, which the official one does not
+kms=ARN                sessions demand encryption with this key
+deny=ACTION[/RESOURCE] a call is refused: ssm:StartSession/AWS-StartSSHSession; may be repeated
+throttle=ACTION[/N]    the next N (3) calls are told to slow down; may be repeated
+fail=ACTION[/N]        the next N (all) calls meet an internal error; may be repeated
+slow=ACTION/2s         a call is answered late; may be repeated
+deny-region=R          every call to this region is refused; may be repeated
+expired                temporary credentials have expired";
+
+const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, rate, queue, cut-after, bye-after, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, agent-version, strict, kms, deny, throttle, fail, slow, deny-region, expired";
+
+impl Faults {
+    /// Adds one fault, or replaces it.
+    ///
+    /// # Errors
+    /// See [`FaultError`].
+    pub fn set(&mut self, key: &str, value: &str) -> Result<(), FaultError> {
+        let wrong = || FaultError::Value {
+            key: key.to_owned(),
+            value: value.to_owned(),
+        };
+        let number = || value.parse::<u64>().map_err(|_| wrong());
+        let share = || parse_share(value).ok_or_else(wrong);
+        let duration = || parse_duration(value).ok_or_else(wrong);
+        let bytes = || {
+            parse_bytes(value)
+                .filter(|bytes| *bytes > 0)
+                .ok_or_else(wrong)
+        };
+        let switch = || match value {
+            "" | "true" | "1" => Ok(true),
+            "false" | "0" => Ok(false),
+            _ => Err(wrong()),
+        };
+        let text = || {
+            Some(value.to_owned())
+                .filter(|text| !text.is_empty())
+                .ok_or_else(wrong)
+        };
+        // Behind the last slash stands the count; ARNs and document names in front may hold others.
+        let counted = |default: u64| match value.rsplit_once('/') {
+            Some((action, count)) => count
+                .parse()
+                .map(|count| (action.to_owned(), count))
+                .map_err(|_| wrong()),
+            None => text().map(|action| (action, default)),
+        };
+        match key {
+            "seed" => self.seed = number()?,
+            "delay" => self.delay = duration()?,
+            "jitter" => self.jitter = duration()?,
+            "drop" => self.drop = share()?,
+            "duplicate" => self.duplicate = share()?,
+            "reorder" => self.reorder = share()?,
+            "drop-acks" => self.drop_acks = share()?,
+            "garbage" => self.garbage = share()?,
+            "rate" => self.rate = Some(bytes()?),
+            "queue" => self.queue_bytes = Some(bytes()?),
+            "cut-after" => self.cut_after = Some(number()?),
+            "bye-after" => self.bye_after = Some(number()?),
+            "cuts" => self.cuts = Some(number()?),
+            "refuse-resume" => {
+                self.refuse_resume = Some(match value {
+                    "" | "gone" | "true" => RefuseResume::Gone,
+                    "timed-out" => RefuseResume::TimedOut,
+                    _ => RefuseResume::Errors(number()?),
+                });
+            }
+            "silent-after" => self.silent_after = Some(number()?),
+            "silent-for" => self.silent_for = Some(duration()?),
+            "pauses" => self.pauses = switch()?,
+            "no-start" => self.no_start = switch()?,
+            "agent-version" => {
+                let is_version = value.split('.').count() == 4
+                    && value.split('.').all(|part| part.parse::<u32>().is_ok());
+                if !is_version {
+                    return Err(wrong());
+                }
+                self.agent_version = Some(value.to_owned());
+            }
+            "strict" => self.strict = switch()?,
+            "kms" => self.kms_key_id = Some(text()?),
+            "deny" => self.deny.push(text()?),
+            "throttle" => self.throttle.push(counted(3)?),
+            "fail" => self.fail.push(counted(u64::MAX)?),
+            "slow" => {
+                let (action, delay) = value.rsplit_once('/').ok_or_else(wrong)?;
+                let delay = parse_duration(delay).ok_or_else(wrong)?;
+                self.slow.push((action.to_owned(), delay));
+            }
+            "deny-region" => self.deny_regions.push(text()?),
+            "expired" => self.expired = switch()?,
+            _ => return Err(FaultError::Unknown(key.to_owned())),
+        }
+        Ok(())
+    }
+
+    /// Adds the faults of a text.
+    ///
+    /// # Errors
+    /// See [`FaultError`].
+    pub fn add(&mut self, text: &str) -> Result<(), FaultError> {
+        for part in text
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+        {
+            let (key, value) = part.split_once('=').unwrap_or((part, ""));
+            self.set(key.trim(), value.trim())?;
+        }
+        Ok(())
+    }
+
+    /// Faults from JSON: a text, a list of texts, or an object of `KEY: value` (a list of values repeats the key).
+    pub(crate) fn from_json(body: &Value) -> Result<Self, FaultError> {
+        let mut faults = Self::default();
+        match body {
+            Value::String(text) => faults.add(text)?,
+            Value::Array(list) => {
+                for text in list.iter().filter_map(Value::as_str) {
+                    faults.add(text)?;
+                }
+            }
+            Value::Object(map) => {
+                for (key, value) in map {
+                    match value {
+                        Value::Null => {}
+                        Value::Array(list) => {
+                            for value in list {
+                                faults.set(key, &plain(value))?;
+                            }
+                        }
+                        value => faults.set(key, &plain(value))?,
+                    }
+                }
+            }
+            Value::Null => {}
+            other => return Err(FaultError::Unknown(other.to_string())),
+        }
+        Ok(faults)
+    }
+
+    /// Messages pass as they are and at once.
+    pub(crate) fn leave_messages_alone(&self) -> bool {
+        self.delay.is_zero()
+            && self.jitter.is_zero()
+            && self.drop == 0.0
+            && self.duplicate == 0.0
+            && self.reorder == 0.0
+            && self.drop_acks == 0.0
+            && self.garbage == 0.0
+            && self.rate.is_none()
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+impl FromStr for Faults {
+    type Err = FaultError;
+
+    fn from_str(text: &str) -> Result<Self, FaultError> {
+        let mut faults = Self::default();
+        faults.add(text)?;
+        Ok(faults)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_read_from_text_and_json_alike() {
+        let text: Faults = "seed=7,delay=20ms,drop=1%,rate=600KB/s,refuse-resume=2,deny=ssm:StartSession/AWS-StartSSHSession,throttle=ec2:DescribeInstances/5"
+            .parse()
+            .unwrap();
+        let json = Faults::from_json(&serde_json::json!({
+            "seed": 7, "delay": "20ms", "drop": "1%", "rate": 600_000, "refuse-resume": 2,
+            "deny": ["ssm:StartSession/AWS-StartSSHSession"], "throttle": "ec2:DescribeInstances/5",
+        }))
+        .unwrap();
+        assert_eq!(text, json);
+        assert_eq!(text.refuse_resume, Some(RefuseResume::Errors(2)));
+        assert_eq!(text.throttle, [("ec2:DescribeInstances".to_owned(), 5)]);
+        assert!(!text.leave_messages_alone());
+        assert!(Faults::default().leave_messages_alone());
+    }
+
+    #[test]
+    fn the_help_names_every_fault() {
+        for key in KEYS.split(", ") {
+            let is_named = FAULTS_HELP
+                .split_whitespace()
+                .any(|word| word.split(['=', '[']).next() == Some(key));
+            assert!(is_named, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_fault_that_cannot_be_is_refused_by_name() {
+        assert_eq!(
+            "drop=200%".parse::<Faults>(),
+            Err(FaultError::Value {
+                key: "drop".to_owned(),
+                value: "200%".to_owned()
+            })
+        );
+        let error = "explode".parse::<Faults>().unwrap_err();
+        assert!(error.to_string().contains("cut-after"), "{error}");
+    }
+}

@@ -1,0 +1,503 @@
+//! What stands between one client and one agent for the life of a session.
+//!
+//! A single task owns both directions. It never waits for one side while the other has something to say: each step is taken when
+//! there is room for it, and what may not be held is not read.
+
+use std::{future::pending, pin::pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
+use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
+
+use super::{Session, Status, WebSocket, frame, line::Line, socket::close};
+use crate::{
+    agent,
+    faults::Faults,
+    session::{AgentLink, Closing, SessionSpec},
+};
+
+/// Messages that wait between gateway and agent, each way.
+const AGENT_BOUND: usize = 128;
+/// How many messages one step moves before the others are looked at again.
+const BATCH: usize = 128;
+/// How long an agent may take to end once it was told to.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a client may take to read the end of its session.
+const FAREWELL_PATIENCE: Duration = Duration::from_secs(10);
+
+const IDLE_TEXT: &str = "Your session timed out due to inactivity and has been terminated.";
+const DURATION_TEXT: &str =
+    "Your session has been terminated because it reached its maximum duration.";
+
+pub(super) async fn run(
+    session: Arc<Session>,
+    spec: SessionSpec,
+    attachments: mpsc::Receiver<WebSocket>,
+    faults: watch::Receiver<Arc<Faults>>,
+    number: u64,
+) {
+    let relay = Relay::new(Arc::clone(&session), attachments, faults, number);
+    relay.run(spec).await;
+    session.set_status(Status::Terminated);
+}
+
+struct Relay {
+    session: Arc<Session>,
+    attachments: mpsc::Receiver<WebSocket>,
+    faults: watch::Receiver<Arc<Faults>>,
+    current: Arc<Faults>,
+    random: fastrand::Rng,
+    socket: Option<WebSocket>,
+    to_agent: Line,
+    to_client: Line,
+    publication: watch::Sender<bool>,
+    /// Messages that passed over the present web socket, both ways.
+    passed: u64,
+    /// Messages of the whole session.
+    passed_ever: u64,
+    cuts: u64,
+    silence: Silence,
+    last_activity: Instant,
+    /// The end by maximum duration.
+    ends_at: Option<Instant>,
+    /// Text of a timeout, in place of the agent's.
+    verdict: Option<&'static str>,
+    /// The session is over; until when its end may still be delivered.
+    farewell: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Silence {
+    NotYet,
+    /// `None`: for good.
+    Until(Option<Instant>),
+    Over,
+}
+
+/// What the select found; acted upon with the whole relay at hand.
+enum Step {
+    Ended(Closing),
+    Attached(WebSocket),
+    FaultsChanged,
+    FromClient(Option<Message>),
+    FromAgent(Bytes),
+    RoomAtClient,
+    RoomAtAgent,
+    ClientGone,
+    Cancelled,
+    Timer,
+}
+
+impl Relay {
+    fn new(
+        session: Arc<Session>,
+        attachments: mpsc::Receiver<WebSocket>,
+        mut faults: watch::Receiver<Arc<Faults>>,
+        number: u64,
+    ) -> Self {
+        let current = Arc::clone(&faults.borrow_and_update());
+        let ends_at = session.limits.duration.map(|most| Instant::now() + most);
+        Self {
+            session,
+            ends_at,
+            attachments,
+            random: fastrand::Rng::with_seed(current.seed ^ (number << 32)),
+            to_agent: Line::new(Arc::clone(&current), number, false),
+            to_client: Line::new(Arc::clone(&current), number, true),
+            faults,
+            current,
+            socket: None,
+            publication: watch::Sender::new(true),
+            passed: 0,
+            passed_ever: 0,
+            cuts: 0,
+            silence: Silence::NotYet,
+            last_activity: Instant::now(),
+            verdict: None,
+            farewell: None,
+        }
+    }
+
+    async fn run(mut self, spec: SessionSpec) {
+        if !self.first_client().await {
+            return;
+        }
+        let (into_agent, from_client) = mpsc::channel(AGENT_BOUND);
+        let (to_client, mut from_agent) = mpsc::channel(AGENT_BOUND);
+        let link = AgentLink {
+            from_client,
+            to_client,
+            publication: self.publication.subscribe(),
+            cancel: self.session.cancel.clone(),
+        };
+        let mut agent = Some(tokio::spawn(agent::run(spec, link)));
+        let mut give_up: Option<Instant> = None;
+        loop {
+            if let Some(deadline) = self.farewell
+                && (self.to_client.is_empty()
+                    || self.socket.is_none()
+                    || Instant::now() >= deadline)
+            {
+                break;
+            }
+            let step = self
+                .next(&mut agent, &mut from_agent, &into_agent, give_up)
+                .await;
+            match step {
+                Step::Ended(closing) => {
+                    agent = None;
+                    give_up = None;
+                    while let Ok(frame) = from_agent.try_recv() {
+                        self.take_from_agent(frame);
+                    }
+                    self.say_goodbye(&closing);
+                }
+                Step::Attached(socket) => self.attach(socket),
+                Step::FaultsChanged => self.change_faults(),
+                Step::FromClient(Some(message)) => {
+                    self.take_from_client(message);
+                    self.read_more();
+                    self.deliver_to_agent(&into_agent);
+                }
+                Step::FromClient(None) | Step::ClientGone => self.detach(),
+                Step::FromAgent(frame) => {
+                    self.take_from_agent(frame);
+                    for _ in 0..BATCH {
+                        if self.to_client.is_full() {
+                            break;
+                        }
+                        let Ok(frame) = from_agent.try_recv() else {
+                            break;
+                        };
+                        self.take_from_agent(frame);
+                    }
+                    self.deliver_to_client();
+                }
+                Step::RoomAtClient => self.deliver_to_client(),
+                Step::RoomAtAgent => self.deliver_to_agent(&into_agent),
+                Step::Cancelled => {
+                    self.session.set_status(Status::Terminating);
+                    give_up.get_or_insert_with(|| Instant::now() + CANCEL_PATIENCE);
+                }
+                Step::Timer => self.look_at_the_clock(&mut agent, give_up),
+            }
+            self.act_on_counters();
+        }
+        if let Some(socket) = self.socket.take() {
+            let _ = socket.writer.send(close(CloseCode::Normal, "")).await;
+            drop(socket.writer);
+            let _ = tokio::time::timeout(FAREWELL_PATIENCE, socket.task).await;
+        }
+    }
+
+    /// Waits for the first client, which may never come.
+    async fn first_client(&mut self) -> bool {
+        let idle = self.session.limits.idle;
+        let first = tokio::select! {
+            () = self.session.cancel.cancelled() => None,
+            () = tokio::time::sleep(idle) => None,
+            first = self.attachments.recv() => first,
+        };
+        match first {
+            Some(socket) => {
+                self.attach(socket);
+                true
+            }
+            None => false,
+        }
+    }
+
+    async fn next(
+        &mut self,
+        agent: &mut Option<JoinHandle<Closing>>,
+        from_agent: &mut mpsc::Receiver<Bytes>,
+        into_agent: &mpsc::Sender<Bytes>,
+        give_up: Option<Instant>,
+    ) -> Step {
+        let now = Instant::now();
+        let is_due = |line: &Line| line.next_due().is_some_and(|due| due <= now);
+        let (client_is_due, agent_is_due) = (is_due(&self.to_client), is_due(&self.to_agent));
+        let wake = [
+            self.to_client.next_due().filter(|_| !client_is_due),
+            self.to_agent.next_due().filter(|_| !agent_is_due),
+            match self.silence {
+                Silence::Until(until) => until,
+                _ => None,
+            },
+            give_up,
+            self.farewell,
+            self.farewell.is_none().then(|| self.deadline()),
+        ]
+        .into_iter()
+        .flatten()
+        .min();
+        let reads_client = !self.to_agent.is_full();
+        let reads_agent = !self.to_client.is_full() && agent.is_some();
+        let is_cancelled = give_up.is_some();
+        let (reader, writer) = match &mut self.socket {
+            Some(socket) => (Some(&mut socket.reader), Some(&socket.writer)),
+            None => (None, None),
+        };
+        let ended = async {
+            match agent {
+                Some(agent) => agent.await.unwrap_or_default(),
+                None => pending().await,
+            }
+        };
+        let from_client = async {
+            match reader {
+                Some(reader) if reads_client => reader.next().await,
+                _ => pending().await,
+            }
+        };
+        let room_at_client = async {
+            match writer {
+                Some(writer) if client_is_due => writer.reserve().await.is_ok(),
+                _ => pending().await,
+            }
+        };
+        let timer = async {
+            match wake {
+                Some(wake) => sleep_until(wake).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            attached = self.attachments.recv() => match attached {
+                Some(socket) => Step::Attached(socket),
+                None => Step::Cancelled,
+            },
+            changed = self.faults.changed() => match changed {
+                Ok(()) => Step::FaultsChanged,
+                Err(_) => Step::Cancelled,
+            },
+            () = self.session.cancel.cancelled(), if !is_cancelled => Step::Cancelled,
+            has_room = room_at_client => if has_room { Step::RoomAtClient } else { Step::ClientGone },
+            Ok(_) = into_agent.reserve(), if agent_is_due => Step::RoomAtAgent,
+            closing = ended => Step::Ended(closing),
+            message = from_client => Step::FromClient(message.and_then(Result::ok)),
+            Some(frame) = from_agent.recv(), if reads_agent => Step::FromAgent(frame),
+            () = timer => Step::Timer,
+        }
+    }
+
+    fn attach(&mut self, socket: WebSocket) {
+        if let Some(displaced) = self.socket.replace(socket) {
+            let _ = displaced
+                .writer
+                .try_send(close(CloseCode::Normal, "Displaced"));
+        }
+        self.passed = 0;
+        self.last_activity = Instant::now();
+        self.session.set_status(Status::Connected);
+        if !matches!(self.silence, Silence::Until(_)) {
+            self.publication.send_replace(false);
+            if !self.current.no_start {
+                self.to_client
+                    .push_control(Instant::now(), frame::start_publication());
+            }
+        }
+    }
+
+    /// Closes the web socket as the service does when it means no end of the session.
+    fn part(&mut self, reason: &'static str) {
+        if let Some(socket) = self.socket.take() {
+            let _ = socket.writer.try_send(close(CloseCode::Normal, reason));
+        }
+        self.detach();
+    }
+
+    /// Takes up what was ordered anew; counts begin from here, and an agent that was silent speaks.
+    fn change_faults(&mut self) {
+        self.current = Arc::clone(&self.faults.borrow_and_update());
+        self.to_agent.change(Arc::clone(&self.current));
+        self.to_client.change(Arc::clone(&self.current));
+        (self.passed, self.passed_ever, self.cuts) = (0, 0, 0);
+        if matches!(self.silence, Silence::Until(_)) {
+            self.end_silence();
+        }
+        self.silence = Silence::NotYet;
+    }
+
+    fn end_silence(&mut self) {
+        self.silence = Silence::Over;
+        if self.socket.is_some() {
+            self.publication.send_replace(false);
+            self.to_client
+                .push_control(Instant::now(), frame::start_publication());
+        }
+    }
+
+    /// The web socket is gone: what was under way to the client is lost, and some of what came from it.
+    fn detach(&mut self) {
+        if let Some(socket) = self.socket.take() {
+            socket.task.abort();
+        }
+        self.to_client.clear();
+        let kept = self.random.usize(0..=self.to_agent.len());
+        self.to_agent.truncate(kept);
+        self.publication.send_replace(true);
+        self.session.set_status(Status::Disconnected);
+    }
+
+    fn take_from_client(&mut self, message: Message) {
+        let frame = match message {
+            // The official parser takes text frames for the same layout.
+            Message::Binary(frame) => frame,
+            Message::Text(text) => Bytes::from(text),
+            Message::Close(_) => return self.part(""),
+            _ => return,
+        };
+        if self.farewell.is_some() {
+            return;
+        }
+        let now = Instant::now();
+        self.note(&frame, now);
+        if matches!(self.silence, Silence::Until(_)) {
+            if self.current.pauses {
+                self.to_client.push_control(now, frame::pause_publication());
+            }
+            return;
+        }
+        self.to_agent.push(now, frame);
+    }
+
+    /// Takes what else the web socket has at hand.
+    fn read_more(&mut self) {
+        for _ in 0..BATCH {
+            if self.to_agent.is_full() {
+                return;
+            }
+            let Some(socket) = &mut self.socket else {
+                return;
+            };
+            match pin!(socket.reader.next()).now_or_never() {
+                None => return,
+                Some(Some(Ok(message))) => self.take_from_client(message),
+                Some(_) => return self.detach(),
+            }
+        }
+    }
+
+    fn take_from_agent(&mut self, frame: Bytes) {
+        let now = Instant::now();
+        self.note(&frame, now);
+        if self.socket.is_some() && !matches!(self.silence, Silence::Until(_)) {
+            self.to_client.push(now, frame);
+        }
+    }
+
+    fn note(&mut self, frame: &[u8], now: Instant) {
+        self.passed += 1;
+        self.passed_ever += 1;
+        if frame::is_stream_data(frame) {
+            self.last_activity = now;
+        }
+    }
+
+    fn deliver_to_agent(&mut self, into_agent: &mpsc::Sender<Bytes>) {
+        let now = Instant::now();
+        for _ in 0..BATCH {
+            let Ok(permit) = into_agent.try_reserve() else {
+                return;
+            };
+            let Some(frame) = self.to_agent.pop(now) else {
+                return;
+            };
+            permit.send(frame);
+        }
+    }
+
+    fn deliver_to_client(&mut self) {
+        let now = Instant::now();
+        for _ in 0..BATCH {
+            let Some(socket) = &self.socket else { return };
+            let Ok(permit) = socket.writer.try_reserve() else {
+                return;
+            };
+            let Some(frame) = self.to_client.pop(now) else {
+                return;
+            };
+            permit.send(Message::Binary(frame));
+        }
+    }
+
+    fn say_goodbye(&mut self, closing: &Closing) {
+        let output = self.verdict.unwrap_or(&closing.output);
+        let farewell = frame::channel_closed(&self.session.id, &self.session.target, output);
+        let now = Instant::now();
+        self.to_client.push_control(now, farewell);
+        self.farewell = Some(now + FAREWELL_PATIENCE);
+        self.session.set_status(Status::Terminating);
+    }
+
+    /// Faults that count messages.
+    fn act_on_counters(&mut self) {
+        let faults = Arc::clone(&self.current);
+        if self.silence == Silence::NotYet
+            && faults
+                .silent_after
+                .is_some_and(|count| self.passed_ever >= count)
+        {
+            self.silence = Silence::Until(faults.silent_for.map(|time| Instant::now() + time));
+            self.publication.send_replace(true);
+        }
+        if self.farewell.is_some() || self.cuts >= faults.cuts.unwrap_or(1) {
+            return;
+        }
+        let reached = |limit: Option<u64>| limit.is_some_and(|count| self.passed >= count);
+        if self.socket.is_some() && reached(faults.bye_after) {
+            self.cuts += 1;
+            self.part("Bye");
+        } else if self.socket.is_some() && reached(faults.cut_after) {
+            self.cuts += 1;
+            self.detach();
+        }
+    }
+
+    fn look_at_the_clock(
+        &mut self,
+        agent: &mut Option<JoinHandle<Closing>>,
+        give_up: Option<Instant>,
+    ) {
+        let now = Instant::now();
+        if let Silence::Until(Some(until)) = self.silence
+            && now >= until
+        {
+            self.end_silence();
+        }
+        if give_up.is_some_and(|deadline| now >= deadline) {
+            if let Some(agent) = agent.take() {
+                agent.abort();
+            }
+            if self.farewell.is_none() {
+                self.say_goodbye(&Closing::default());
+            }
+        }
+        if self.farewell.is_none() && now >= self.deadline() && !self.session.cancel.is_cancelled()
+        {
+            let is_idle = now >= self.last_activity + self.session.limits.idle;
+            self.verdict = Some(if is_idle { IDLE_TEXT } else { DURATION_TEXT });
+            self.session.cancel.cancel();
+        }
+    }
+
+    /// When a timeout of the service ends the session.
+    fn deadline(&self) -> Instant {
+        if self.session.cancel.is_cancelled() {
+            // It has ended it, or something else has.
+            return Instant::now() + FAREWELL_PATIENCE;
+        }
+        let idle = self.last_activity + self.session.limits.idle;
+        match self.ends_at {
+            Some(end) => idle.min(end),
+            None => idle,
+        }
+    }
+}

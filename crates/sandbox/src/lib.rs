@@ -1,0 +1,264 @@
+//! An embedded stand-in for the AWS services that `ops` uses: EC2, SSM, STS, EC2 Instance Connect, a minimal S3 and the
+//! federation endpoint, with the Session Manager gateway and the agent's side of the protocol behind them.
+//!
+//! It listens on a loopback port only and answers nobody without this run's random keys. It is no isolation: the shells are
+//! real and run as the user who started it.
+
+mod admin;
+mod agent;
+mod app;
+mod connect;
+mod credentials;
+mod documents;
+mod duration;
+mod ec2;
+mod error;
+mod faults;
+mod federation;
+mod filter;
+mod fleet;
+mod gateway;
+mod log;
+mod network;
+mod reply;
+mod s3;
+mod server;
+mod service;
+mod session;
+mod sigv4;
+mod ssm;
+mod state_file;
+mod sts;
+mod xml;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{net::TcpListener, task::JoinHandle};
+
+use app::{App, Parts};
+use credentials::{Keyring, random_hex};
+use fleet::Fleet;
+
+pub use faults::{FAULTS_HELP, FaultError, Faults};
+pub use fleet::{DEFAULT_FLEET, FleetError};
+pub use state_file::{Access, UNSET, discover, served_file};
+
+/// How long [`Running::stop`] waits for sessions to end.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How fast agents send their output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pace {
+    /// As fast as the client acknowledges.
+    #[default]
+    Unpaced,
+    /// As the official agent: at least 1 ms of sleep after each payload of at most 1,024 bytes.
+    Real,
+}
+
+/// How to run a sandbox.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// A fleet file in place of [`DEFAULT_FLEET`].
+    pub fleet: Option<PathBuf>,
+    /// How many machines there are at least; made-up ones fill the fleet up.
+    pub fleet_size: usize,
+    /// Loopback port; 0 takes a free one. With any other the user's keys are the same at the next start with this port and state
+    /// folder, so that clients outlive a restart.
+    pub port: u16,
+    /// Of all agents.
+    pub pace: Pace,
+    /// From the start; `/_sandbox/faults` changes them.
+    pub faults: Faults,
+    /// The machines' folders, kept between runs, and the objects of the minimal S3; made (0700) if it is missing.
+    pub state_dir: PathBuf,
+    /// Where to write the [`Access`] file, removed at the end; [`served_file`] for one that `--sandbox` finds by itself.
+    pub access_file: Option<PathBuf>,
+}
+
+impl Options {
+    /// The default fleet on a free port, with no access file.
+    pub fn new(state_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            fleet: None,
+            fleet_size: 0,
+            port: 0,
+            pace: Pace::default(),
+            faults: Faults::default(),
+            state_dir: state_dir.into(),
+            access_file: None,
+        }
+    }
+}
+
+/// Why no sandbox could be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The fleet file is wrong.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+    /// The loopback port cannot be had.
+    #[error("cannot listen on 127.0.0.1:{port}")]
+    Listen {
+        /// As asked for.
+        port: u16,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A folder or file of the state cannot be made.
+    #[error("cannot write `{path}`")]
+    State {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The system gives no random bytes for the keys.
+    #[error("the system gives no random bytes")]
+    NoRandomness,
+}
+
+/// The stand-in.
+#[derive(Debug)]
+pub struct Sandbox;
+
+impl Sandbox {
+    /// Starts it; it runs on the present tokio runtime until it is stopped or dropped.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(options: Options) -> Result<Running, StartError> {
+        let state_error = |path: &Path| {
+            let path = path.to_owned();
+            move |source| StartError::State { path, source }
+        };
+        fleet::make_folder(&options.state_dir).map_err(state_error(&options.state_dir))?;
+        let fleet = Arc::new(Fleet::load(options.fleet.as_deref(), options.fleet_size)?);
+        let mut keyring = Keyring::new(fleet.account()).map_err(|_| StartError::NoRandomness)?;
+        // A port of one's own choice is one to come back to: clients that outlive a restart keep their keys.
+        let kept = (options.port != 0).then(|| {
+            options
+                .state_dir
+                .join(format!("keys-{}.json", options.port))
+        });
+        if let Some(before) = kept.as_ref().and_then(|path| Access::read(path).ok()) {
+            keyring = keyring.with_keys(before.access_key_id, before.secret_access_key);
+        }
+        let admin_token = random_hex(32).map_err(|_| StartError::NoRandomness)?;
+        let port = options.port;
+        let listen = |source| StartError::Listen { port, source };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+            .await
+            .map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let user = keyring.user();
+        let access = Access {
+            endpoint: format!("http://{address}"),
+            region: fleet.region().to_owned(),
+            access_key_id: user.access_key_id.clone(),
+            secret_access_key: user.secret_access_key.clone(),
+            admin_token: admin_token.clone(),
+            pid: std::process::id(),
+        };
+        for path in options.access_file.iter().chain(&kept) {
+            access.write(path).map_err(state_error(path))?;
+        }
+        s3::remove_leftovers(&options.state_dir);
+        let objects = tempfile::Builder::new()
+            .prefix(&s3::folder_prefix(std::process::id()))
+            .tempdir_in(&options.state_dir)
+            .map_err(state_error(&options.state_dir))?;
+        let app = Arc::new(App::new(Parts {
+            objects: objects.path().to_owned(),
+            address,
+            fleet,
+            keyring,
+            pace: options.pace,
+            admin_token,
+            state_dir: options.state_dir,
+            faults: options.faults,
+        }));
+        let server = tokio::spawn(server::serve(Arc::clone(&app), listener));
+        Ok(Running {
+            app,
+            access,
+            access_file: options.access_file,
+            server,
+            _objects: objects,
+        })
+    }
+}
+
+/// A running sandbox. Dropping it stops it without waiting.
+#[derive(Debug)]
+pub struct Running {
+    app: Arc<App>,
+    access: Access,
+    access_file: Option<PathBuf>,
+    server: JoinHandle<()>,
+    /// The objects of the minimal S3, gone with the sandbox.
+    _objects: tempfile::TempDir,
+}
+
+impl Running {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.app.address
+    }
+
+    /// Endpoint, keys and token.
+    pub const fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// The environment with which any AWS client uses it; see [`UNSET`] for what must not be set beside it.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        self.access.environment()
+    }
+
+    /// The file that [`Access::read`] takes, for child processes.
+    pub fn access_file(&self) -> Option<&Path> {
+        self.access_file.as_deref()
+    }
+
+    /// Orders other faults, for open sessions too.
+    pub fn set_faults(&self, faults: Faults) {
+        self.app.set_faults(faults);
+    }
+
+    /// The calls so far, as `/_sandbox/log` gives them.
+    pub fn log(&self) -> serde_json::Value {
+        serde_json::json!({ "calls": self.app.log.entries() })
+    }
+
+    /// Waits until it was stopped by an admin request.
+    pub async fn stopped(&self) {
+        self.app.cancel.cancelled().await;
+    }
+
+    /// Ends all sessions, so that clients see them closed, and the listener; waits for that at most ten seconds.
+    pub async fn stop(mut self) {
+        self.app.stop(STOP_PATIENCE).await;
+        let _ = (&mut self.server).await;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.app.cancel.cancel();
+        if let Some(path) = &self.access_file
+            // Another sandbox may have taken the place meanwhile.
+            && Access::read(path).is_ok_and(|access| access.endpoint == self.access.endpoint)
+        {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}

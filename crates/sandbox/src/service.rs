@@ -1,0 +1,69 @@
+//! Which service a request is for.
+
+use http::request::Parts;
+
+use crate::{sigv4::Claim, xml::Form};
+
+/// The services behind the one listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    Ec2,
+    Ssm,
+    Sts,
+    InstanceConnect,
+    S3,
+}
+
+impl Service {
+    /// The name in a credential scope.
+    pub(crate) const fn signing_name(self) -> &'static str {
+        match self {
+            Self::Ec2 => "ec2",
+            Self::Ssm => "ssm",
+            Self::Sts => "sts",
+            Self::InstanceConnect => "ec2-instance-connect",
+            Self::S3 => "s3",
+        }
+    }
+
+    /// The credential scope says it; a request without one is told by its shape, so that its error has the right shape too.
+    pub(crate) fn of(parts: &Parts, claim: Option<&Claim>, body: &[u8]) -> Self {
+        if let Some(claim) = claim
+            && let Some(named) = [
+                Self::Ec2,
+                Self::Ssm,
+                Self::Sts,
+                Self::InstanceConnect,
+                Self::S3,
+            ]
+            .into_iter()
+            .find(|service| service.signing_name() == claim.service)
+        {
+            return named;
+        }
+        let target = parts
+            .headers
+            .get("x-amz-target")
+            .and_then(|value| value.to_str().ok());
+        match target {
+            Some(target) if target.starts_with("AWSEC2InstanceConnectService.") => {
+                return Self::InstanceConnect;
+            }
+            Some(_) => return Self::Ssm,
+            None => {}
+        }
+        if parts.uri.path() != "/" {
+            return Self::S3;
+        }
+        let form = Form::parse(&String::from_utf8_lossy(body));
+        match form.value("Version") {
+            Some("2011-06-15") => Self::Sts,
+            _ => Self::Ec2,
+        }
+    }
+
+    /// `ec2:DescribeInstances` and the like, as policies spell it.
+    pub(crate) fn permission(self, action: &str) -> String {
+        format!("{}:{action}", self.signing_name())
+    }
+}

@@ -1,0 +1,281 @@
+//! StartSession, ResumeSession, TerminateSession, DescribeSessions, GetConnectionStatus.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{check_length, document_arn, optional, page_size, page_start, pairs, required};
+use crate::{
+    app::{App, Call},
+    documents,
+    ec2::page_token,
+    error::ApiError,
+    faults::RefuseResume,
+    fleet::{Instance, State},
+    gateway::{Gateway, Limits, Request, Session, Status},
+    session::{SessionKind, SessionSpec},
+};
+
+/// The service's own default.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20 * 60);
+
+pub(super) fn start(app: &App, call: &Call, input: &Value) -> Result<Value, ApiError> {
+    let target = check_length(required(input, "Target")?, "Target", 1, 400)?;
+    let reason = optional(input, "Reason", 1, 256)?;
+    let document = optional(input, "DocumentName", 1, 512)?.unwrap_or(documents::RUN_SHELL);
+    let short = document
+        .rsplit_once(":document/")
+        .map_or(document, |(_, short)| short);
+    app.check_resource(call, "StartSession", target, &instance_arn(call, target))?;
+    app.check_resource(call, "StartSession", short, &document_arn(call, short))?;
+    let kind = documents::session_kind(document, input.get("Parameters"), app.fleet.file())?;
+    let instance = connected(app, call, target)?;
+    let faults = app.faults();
+    let file = app.fleet.file();
+    let kms_key_id = faults
+        .kms_key_id
+        .clone()
+        .or_else(|| file.session.kms_key_id.clone())
+        // Port sessions are never encrypted, whatever the account demands.
+        .filter(|_| !matches!(kind, SessionKind::Port { .. }));
+    let internal = |_| ApiError::internal(call.service);
+    let agent_version = faults
+        .agent_version
+        .clone()
+        .or_else(|| instance.agent.as_ref().map(|agent| agent.version.clone()))
+        .unwrap_or_default();
+    let spec = SessionSpec {
+        session_id: Gateway::session_id(&call.identity).map_err(internal)?,
+        state: app.states.of(&instance),
+        instance,
+        network: Arc::clone(&app.network),
+        kind,
+        pace: app.pace,
+        agent_version,
+        kms_key_id,
+        strict: faults.strict,
+    };
+    let request = Request {
+        region: call.region.clone(),
+        document: document.to_owned(),
+        reason: reason.map(str::to_owned),
+        owner: call.identity.clone(),
+        limits: Limits {
+            idle: file
+                .session
+                .idle_timeout
+                .map_or(IDLE_TIMEOUT, |span| span.0),
+            duration: file.session.max_duration.map(|span| span.0),
+        },
+    };
+    let session = app.gateway.start(spec, request);
+    let token = session.issue_token().map_err(internal)?;
+    Ok(opening(app, &session, &token))
+}
+
+/// The instance if its agent takes sessions.
+fn connected(app: &App, call: &Call, target: &str) -> Result<Arc<Instance>, ApiError> {
+    let is_id = ["i-", "mi-"].iter().any(|prefix| {
+        target.strip_prefix(prefix).is_some_and(|digits| {
+            matches!(digits.len(), 8 | 17) && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+        })
+    });
+    if !is_id && !target.starts_with("ecs:") {
+        return Err(ApiError::validation(format!("Invalid target: {target}")));
+    }
+    app.fleet
+        .by_id(target)
+        .filter(|instance| instance.region == call.region && instance.is_connected())
+        .filter(|instance| instance.is_hybrid() || instance.state() == State::Running)
+        .ok_or_else(|| ApiError::new("TargetNotConnected", format!("{target} is not connected.")))
+}
+
+pub(super) fn resume(app: &App, call: &Call, input: &Value) -> Result<Value, ApiError> {
+    let session = find(app, call, input, "ResumeSession")?;
+    let gone = || {
+        ApiError::new(
+            "DoesNotExistException",
+            format!("Session does not exist: {}", session.id),
+        )
+    };
+    match app.faults().refuse_resume {
+        Some(RefuseResume::Gone) => {
+            session.terminate();
+            return Err(gone());
+        }
+        Some(RefuseResume::TimedOut) => {
+            session.terminate();
+            return Ok(json!({ "SessionId": session.id }));
+        }
+        Some(RefuseResume::Errors(count)) if app.counts("resume", &session.id, count) => {
+            return Err(ApiError::internal(call.service));
+        }
+        _ => {}
+    }
+    if session.is_over() {
+        return Err(gone());
+    }
+    let token = session
+        .issue_token()
+        .map_err(|_| ApiError::internal(call.service))?;
+    Ok(opening(app, &session, &token))
+}
+
+pub(super) fn terminate(app: &App, call: &Call, input: &Value) -> Result<Value, ApiError> {
+    let session = find(app, call, input, "TerminateSession")?;
+    session.terminate();
+    Ok(json!({ "SessionId": session.id }))
+}
+
+fn find(app: &App, call: &Call, input: &Value, action: &str) -> Result<Arc<Session>, ApiError> {
+    let id = check_length(required(input, "SessionId")?, "SessionId", 1, 96)?;
+    let arn = format!(
+        "arn:aws:ssm:{}:{}:session/{id}",
+        call.region, call.identity.account
+    );
+    app.check_resource(call, action, id, &arn)?;
+    app.gateway
+        .session(id)
+        .filter(|session| session.region == call.region)
+        .ok_or_else(|| {
+            ApiError::new(
+                "DoesNotExistException",
+                format!("Session does not exist: {id}"),
+            )
+        })
+}
+
+fn opening(app: &App, session: &Session, token: &str) -> Value {
+    json!({
+        "SessionId": session.id,
+        "StreamUrl": stream_url(app, &session.id),
+        "TokenValue": token,
+    })
+}
+
+/// With a cell number as nowadays, whose characters must survive as they are.
+fn stream_url(app: &App, session_id: &str) -> String {
+    format!(
+        "ws://{}/v1/data-channel/{session_id}?role=publish_subscribe&cell-number=AAEAAc4+sandbox+0f7b2c9d1e3a5f6b==",
+        app.address
+    )
+}
+
+pub(super) fn connection_status(app: &App, call: &Call, input: &Value) -> Result<Value, ApiError> {
+    let target = check_length(required(input, "Target")?, "Target", 1, 400)?;
+    let is_connected = app
+        .fleet
+        .by_id(target)
+        .is_some_and(|instance| instance.region == call.region && instance.is_connected());
+    let status = if is_connected {
+        "connected"
+    } else {
+        "notconnected"
+    };
+    Ok(json!({ "Target": target, "Status": status }))
+}
+
+pub(super) fn describe(app: &App, call: &Call, input: &Value) -> Result<Value, ApiError> {
+    let wants_active = match required(input, "State")? {
+        "Active" => true,
+        "History" => false,
+        other => {
+            return Err(ApiError::validation(format!(
+                "1 validation error detected: Value '{other}' at 'state' failed to satisfy constraint: Member must satisfy enum value set: [Active, History]"
+            )));
+        }
+    };
+    let filters = pairs(input, "Filters", "key", "value")?;
+    for (name, _) in &filters {
+        if ![
+            "InvokedAfter",
+            "InvokedBefore",
+            "Target",
+            "Owner",
+            "Status",
+            "SessionId",
+            "AccessType",
+        ]
+        .contains(name)
+        {
+            return Err(ApiError::new(
+                "InvalidFilterKey",
+                format!("The specified key isn't valid: {name}"),
+            ));
+        }
+    }
+    let (start, count) = (page_start(input)?, page_size(input, 1, 200)?);
+    let matching: Vec<Arc<Session>> = app
+        .gateway
+        .sessions()
+        .into_iter()
+        .filter(|session| {
+            session.region == call.region
+                && (session.status() == Status::Terminated) != wants_active
+                && filters
+                    .iter()
+                    .all(|(name, values)| values.iter().any(|value| matches(session, name, value)))
+        })
+        .collect();
+    let page: Vec<Value> = matching
+        .iter()
+        .skip(start)
+        .take(count)
+        .map(|session| body(session))
+        .collect();
+    let mut output = json!({ "Sessions": page });
+    if start.saturating_add(count) < matching.len() {
+        output["NextToken"] = json!(page_token(start + count));
+    }
+    Ok(output)
+}
+
+fn matches(session: &Session, name: &str, value: &str) -> bool {
+    let time = || value.parse::<Timestamp>().ok();
+    match name {
+        "InvokedAfter" => time().is_some_and(|time| session.started >= time),
+        "InvokedBefore" => time().is_some_and(|time| session.started < time),
+        "Target" => session.target == value,
+        "Owner" => session.owner.arn == value,
+        "Status" => session.status().name().eq_ignore_ascii_case(value),
+        "SessionId" => session.id == value,
+        _ => value.eq_ignore_ascii_case("Standard"),
+    }
+}
+
+fn body(session: &Session) -> Value {
+    let seconds = |time: Timestamp| time.as_duration().as_secs_f64();
+    let mut body = json!({
+        "SessionId": session.id,
+        "Target": session.target,
+        "Status": session.status().name(),
+        "StartDate": seconds(session.started),
+        "DocumentName": session.document,
+        "Owner": session.owner.arn,
+        "OutputUrl": {},
+        "AccessType": "Standard",
+    });
+    if let Some(ended) = session.ended() {
+        body["EndDate"] = json!(seconds(ended));
+    }
+    if let Some(reason) = &session.reason {
+        body["Reason"] = json!(reason);
+    }
+    if let Some(most) = session.limits.duration {
+        body["MaxSessionDuration"] = json!((most.as_secs() / 60).to_string());
+    }
+    body
+}
+
+fn instance_arn(call: &Call, id: &str) -> String {
+    let (service, kind) = if id.starts_with("mi-") {
+        ("ssm", "managed-instance")
+    } else {
+        ("ec2", "instance")
+    };
+    format!(
+        "arn:aws:{service}:{}:{}:{kind}/{id}",
+        call.region, call.identity.account
+    )
+}
