@@ -1,0 +1,283 @@
+//! The columns of the table: what they are called, what they show, how soon they are left out.
+
+use std::{fmt, str::FromStr};
+
+use jiff::Timestamp;
+use ops_core::{
+    Instance, Ping, State,
+    instance::age_words,
+    output::Style,
+    table::{Cell, Column},
+};
+
+/// A column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Field {
+    Name,
+    Id,
+    State,
+    Reach,
+    Type,
+    Zone,
+    PrivateIp,
+    Age,
+    Region,
+    Platform,
+    Agent,
+    PublicIp,
+    PrivateDns,
+    Vpc,
+    Image,
+    Launched,
+    /// A tag.
+    Tag(String),
+}
+
+/// Every column but tags, by the name it is asked for.
+const NAMED: [(&str, Field); 16] = [
+    ("name", Field::Name),
+    ("id", Field::Id),
+    ("state", Field::State),
+    ("reach", Field::Reach),
+    ("type", Field::Type),
+    ("zone", Field::Zone),
+    ("private-ip", Field::PrivateIp),
+    ("age", Field::Age),
+    ("region", Field::Region),
+    ("platform", Field::Platform),
+    ("agent", Field::Agent),
+    ("public-ip", Field::PublicIp),
+    ("private-dns", Field::PrivateDns),
+    ("vpc", Field::Vpc),
+    ("image", Field::Image),
+    ("launched", Field::Launched),
+];
+
+const TABLE: [Field; 8] = [
+    Field::Name,
+    Field::Id,
+    Field::State,
+    Field::Reach,
+    Field::Type,
+    Field::Zone,
+    Field::PrivateIp,
+    Field::Age,
+];
+
+const WIDE: [Field; 6] = [
+    Field::Region,
+    Field::Platform,
+    Field::Agent,
+    Field::PublicIp,
+    Field::Image,
+    Field::Launched,
+];
+
+impl FromStr for Field {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(key) = text.strip_prefix("tag:").filter(|key| !key.is_empty()) {
+            return Ok(Self::Tag(key.to_owned()));
+        }
+        NAMED
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(text))
+            .map(|(_, field)| field.clone())
+            .ok_or_else(|| {
+                let names: Vec<&str> = NAMED.iter().map(|(name, _)| *name).collect();
+                format!(
+                    "`{}` is no column; there are {} and tag:KEY",
+                    text.escape_debug(),
+                    names.join(", ")
+                )
+            })
+    }
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tag(key) => write!(f, "tag:{key}"),
+            named => f.write_str(
+                NAMED
+                    .iter()
+                    .find(|(_, field)| field == named)
+                    .map_or("", |(name, _)| name),
+            ),
+        }
+    }
+}
+
+impl Field {
+    /// The tag it shows.
+    pub(crate) fn tag(&self) -> Option<String> {
+        match self {
+            Self::Tag(key) => Some(key.clone()),
+            _ => None,
+        }
+    }
+
+    fn column(&self) -> Column {
+        let title = match self {
+            Self::Tag(key) => ops_core::output::escape(key).to_uppercase(),
+            named => named.to_string().to_uppercase(),
+        };
+        let worth = match self {
+            Self::Name => return Column::new(title, Column::KEPT).shrinking(),
+            Self::Id => Column::KEPT,
+            Self::State => 90,
+            Self::Reach => 85,
+            Self::PrivateIp => 70,
+            Self::Region => 65,
+            Self::Tag(_) => 60,
+            Self::Age => 50,
+            Self::Type => 40,
+            Self::Zone => 30,
+            Self::Agent => 28,
+            Self::PublicIp => 26,
+            Self::Platform => 24,
+            Self::PrivateDns => 22,
+            Self::Vpc => 20,
+            Self::Launched => 12,
+            Self::Image => 10,
+        };
+        Column::new(title, worth)
+    }
+
+    fn cell(&self, instance: &Instance, now: Timestamp) -> Cell {
+        match self {
+            Self::Name => Cell::maybe(instance.name.as_deref()),
+            Self::Id => Cell::new(&instance.id),
+            Self::State => Cell::styled(instance.state.as_str(), state_style(instance.state)),
+            Self::Reach => {
+                let (text, style) = reach(instance, now);
+                Cell::styled(text, style)
+            }
+            Self::Type => Cell::maybe(instance.instance_type.as_deref()),
+            Self::Zone => Cell::maybe(instance.zone.as_deref()),
+            Self::PrivateIp => Cell::maybe(instance.private_ip.as_deref()),
+            Self::Age => Cell::new(
+                instance
+                    .launched
+                    .map(|at| age_words(now.duration_since(at).as_secs()))
+                    .unwrap_or_default(),
+            ),
+            Self::Region => Cell::new(&instance.region),
+            Self::Platform => Cell::maybe(instance.platform.as_deref()),
+            Self::Agent => Cell::maybe(instance.agent_version.as_deref()),
+            Self::PublicIp => Cell::maybe(instance.public_ip.as_deref()),
+            Self::PrivateDns => Cell::maybe(instance.private_dns.as_deref()),
+            Self::Vpc => Cell::maybe(instance.vpc.as_deref()),
+            Self::Image => Cell::maybe(instance.image.as_deref()),
+            Self::Launched => Cell::new(
+                instance
+                    .launched
+                    .map(|at| format!("{at:.0}"))
+                    .unwrap_or_default(),
+            ),
+            Self::Tag(key) => Cell::maybe(instance.tags.get(key).map(String::as_str)),
+        }
+    }
+}
+
+/// The columns of a table: those `chosen`, else the usual ones; more of them if `wide`, the region where there are several, then tags.
+pub(crate) fn choose(
+    chosen: Vec<Field>,
+    wide: bool,
+    several_regions: bool,
+    labels: Vec<String>,
+) -> Vec<Field> {
+    let mut fields = if chosen.is_empty() {
+        TABLE.to_vec()
+    } else {
+        chosen
+    };
+    let mut add = |field: Field| {
+        if !fields.contains(&field) {
+            fields.push(field);
+        }
+    };
+    if several_regions {
+        add(Field::Region);
+    }
+    if wide {
+        WIDE.into_iter().for_each(&mut add);
+    }
+    labels.into_iter().map(Field::Tag).for_each(add);
+    fields
+}
+
+/// The columns as a table wants them.
+pub(crate) fn head(fields: &[Field]) -> Vec<Column> {
+    fields.iter().map(Field::column).collect()
+}
+
+/// The cells of one instance.
+pub(crate) fn row(fields: &[Field], instance: &Instance, now: Timestamp) -> Vec<Cell> {
+    fields
+        .iter()
+        .map(|field| field.cell(instance, now))
+        .collect()
+}
+
+/// Whether a session can be had, in words: the agent's status for what runs, else the state.
+pub(crate) fn reach(instance: &Instance, now: Timestamp) -> (String, Style) {
+    match (instance.state, instance.ping) {
+        (State::Running | State::Pending, Ping::Online) => ("ok".to_owned(), Style::Good),
+        (State::Running, Ping::Lost { last: Some(last) }) => (
+            format!("offline {}", age_words(now.duration_since(last).as_secs())),
+            Style::Bad,
+        ),
+        (State::Running, Ping::Lost { last: None }) => ("offline".to_owned(), Style::Bad),
+        (State::Running, Ping::NoAgent) => ("no agent".to_owned(), Style::Warn),
+        (State::Running | State::Pending, Ping::Unknown) => ("unknown".to_owned(), Style::Dim),
+        (state, _) => (state.as_str().to_owned(), state_style(state)),
+    }
+}
+
+fn state_style(state: State) -> Style {
+    match state {
+        State::Running => Style::Good,
+        State::Pending | State::Stopping => Style::Warn,
+        State::Stopped => Style::Dim,
+        State::ShuttingDown | State::Terminated => Style::Bad,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reach_tells_the_agent_of_what_runs_and_the_state_of_what_does_not() {
+        let now: Timestamp = "2026-01-04T00:00:00Z".parse().expect("a time");
+        let last: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+        let words = |state, ping| {
+            let instance = Instance {
+                state,
+                ping,
+                ..Instance::bare("i-00000000", "eu-west-1")
+            };
+            reach(&instance, now).0
+        };
+        assert_eq!(words(State::Running, Ping::Online), "ok");
+        assert_eq!(
+            words(State::Running, Ping::Lost { last: Some(last) }),
+            "offline 3d"
+        );
+        assert_eq!(words(State::Running, Ping::NoAgent), "no agent");
+        assert_eq!(words(State::Running, Ping::Unknown), "unknown");
+        assert_eq!(words(State::Stopped, Ping::NoAgent), "stopped");
+    }
+
+    #[test]
+    fn every_column_is_found_by_its_own_name() {
+        for (name, field) in NAMED {
+            assert_eq!(name.parse(), Ok(field.clone()));
+            assert_eq!(field.to_string(), name);
+        }
+        assert_eq!("tag:Team".parse(), Ok(Field::Tag("Team".to_owned())));
+        assert!("tag:".parse::<Field>().is_err());
+    }
+}

@@ -1,0 +1,378 @@
+//! The command: what is asked for, the list, its forms.
+
+use std::time::Duration;
+
+use ops_core::{
+    Command, Context, Error, Exit, Format, Instance, Listing, Ping, Query, Result, State, Target,
+    inventory::{Ec2Filter, TagFilter},
+    output::escape,
+    table,
+};
+
+use crate::{
+    columns::{self, Field},
+    document, names,
+    sort::SortKey,
+    watch,
+};
+
+/// List instances
+///
+/// Lists EC2 instances and hybrid nodes, with what Session Manager knows of their agents. Patterns are ids, names, globs over names, private
+/// addresses or tag:Key=Value; an instance is listed if one of them means it. Without --state, pending and running instances are listed, or
+/// those in the states that the profile's `select.states` names.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Ls {
+    /// Ids, names, globs such as 'web-*', private addresses or tag:Key=Value
+    #[arg(value_name = "PATTERN")]
+    patterns: Vec<Target>,
+    /// Condition on a tag: Key=GLOB[,GLOB] or Key!=GLOB; one key repeated is or, different keys are and
+    #[arg(short = 'l', long = "tag", value_name = "KEY=VALUE")]
+    tags: Vec<TagFilter>,
+    /// States: pending, running, stopping, stopped, shutting-down, terminated; all leaves terminated out
+    #[arg(long, value_name = "STATE", value_delimiter = ',')]
+    state: Vec<StateFilter>,
+    /// Filter of EC2, passed on as it is
+    #[arg(long, value_name = "NAME=VALUES")]
+    filter: Vec<Ec2Filter>,
+    /// Only instances whose agent answers
+    #[arg(long, conflicts_with = "offline")]
+    online: bool,
+    /// Only running instances whose agent does not answer
+    #[arg(long)]
+    offline: bool,
+    /// Every region that the account has enabled
+    #[arg(long)]
+    all_regions: bool,
+    /// Column to sort by, or tag:KEY; with - in front from the end
+    #[arg(long, value_name = "COLUMN", allow_hyphen_values = true)]
+    sort_by: Option<SortKey>,
+    /// Columns of the table, in this order
+    #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
+    columns: Vec<Field>,
+    /// Tags shown as columns
+    #[arg(short = 'L', long, value_name = "KEY", value_delimiter = ',')]
+    label_columns: Vec<String>,
+    /// Keep listing, every so many seconds
+    #[arg(
+        short,
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "5",
+        value_parser = clap::value_parser!(u64).range(1..=86_400)
+    )]
+    watch: Option<u64>,
+    /// Exit 3 when nothing is found
+    #[arg(long)]
+    fail_empty: bool,
+}
+
+/// A value of `--state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StateFilter {
+    One(State),
+    All,
+}
+
+impl std::str::FromStr for StateFilter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "all" {
+            return Ok(Self::All);
+        }
+        STATES
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .map(Self::One)
+            .ok_or_else(|| {
+                format!(
+                    "`{}` is no state; there are {} and all",
+                    text.escape_debug(),
+                    STATES.map(State::as_str).join(", ")
+                )
+            })
+    }
+}
+
+const STATES: [State; 6] = [
+    State::Pending,
+    State::Running,
+    State::Stopping,
+    State::Stopped,
+    State::ShuttingDown,
+    State::Terminated,
+];
+
+impl Command for Ls {
+    const NAME: &'static str = "ls";
+    const ALIASES: &'static [&'static str] = &["list"];
+    const EXAMPLES: &'static [(&'static str, &'static str)] = &[
+        (
+            "ops ls 'web-*'",
+            "running instances whose name begins with web-",
+        ),
+        (
+            "ops ls --tag Team=web --tag 'Env!=prod'",
+            "those of team web outside of prod",
+        ),
+        (
+            "ops ls --state all -o wide",
+            "everything, with more columns",
+        ),
+        (
+            "ops ls -o name | xargs -n1 ops shell",
+            "a target per line for other commands",
+        ),
+    ];
+
+    async fn run(self, cx: Context) -> Result<Exit> {
+        let list = List::new(self, &cx).await?;
+        match list.ls.watch {
+            Some(seconds) => watch::run(&cx, &list, Duration::from_secs(seconds)).await,
+            None => list.once(&cx).await,
+        }
+    }
+}
+
+/// A list as it is asked for, ready to be repeated.
+pub(crate) struct List {
+    ls: Ls,
+    query: Query,
+    pub(crate) regions: Vec<String>,
+    pub(crate) fields: Vec<Field>,
+    sort: SortKey,
+}
+
+impl List {
+    async fn new(ls: Ls, cx: &Context) -> Result<Self> {
+        let regions = if ls.all_regions {
+            if !cx.globals().region.is_empty() {
+                return Err(
+                    Error::usage("--all-regions and --region exclude each other")
+                        .hint("leave one of them out"),
+                );
+            }
+            cx.all_regions().await?
+        } else {
+            cx.regions().await?
+        };
+        let profile = cx.profile()?;
+        let format = cx.output().format();
+
+        let mut query = cx.base_query()?;
+        for pattern in &ls.patterns {
+            if pattern.index.is_some() || pattern.user.is_some() {
+                return Err(
+                    Error::usage(format!("`{}` is no pattern", pattern.as_str()))
+                        .caused_by(
+                            "a user before @ and [N] are for commands that work on one instance",
+                        )
+                        .hint(format!(
+                            "list without them: ops ls {}",
+                            escape(bare(pattern.as_str()))
+                        )),
+                );
+            }
+            query.add(pattern);
+        }
+        query.tags.clone_from(&ls.tags);
+        query.filters.clone_from(&ls.filter);
+        if !ls.state.is_empty() {
+            query.states = states(&ls.state);
+        } else if query.states.is_empty() {
+            query.states = vec![State::Pending, State::Running];
+        }
+        query.reach = !matches!(format, Format::Name) || ls.online || ls.offline;
+
+        let labels = if ls.label_columns.is_empty() {
+            profile.output.label_columns.to_vec()
+        } else {
+            ls.label_columns.clone()
+        };
+        let chosen = if ls.columns.is_empty() {
+            profile
+                .output
+                .columns
+                .iter()
+                .map(|name| name.parse().map_err(Error::usage))
+                .collect::<Result<Vec<Field>>>()
+                .map_err(|error| error.caused_by("`output.columns` of the profile names it"))?
+        } else {
+            ls.columns.clone()
+        };
+        let fields = columns::choose(chosen, format == Format::Wide, regions.len() > 1, labels);
+        let sort = match (&ls.sort_by, &profile.output.sort_by) {
+            (Some(sort), _) => sort.clone(),
+            (None, Some(name)) => name.parse().map_err(|why: String| {
+                Error::usage("`output.sort_by` of the profile is no column").caused_by(why)
+            })?,
+            (None, None) => SortKey::default(),
+        };
+        if matches!(format, Format::Table | Format::Wide | Format::Name) {
+            let mut keep: Vec<String> = fields.iter().filter_map(Field::tag).collect();
+            keep.extend(sort.tag());
+            // The full name of instances whose name the profile shortens.
+            keep.push("Name".to_owned());
+            query.keep_tags = Some(keep);
+        }
+        Ok(Self {
+            ls,
+            query,
+            regions,
+            fields,
+            sort,
+        })
+    }
+
+    /// Asks once, sorted.
+    pub(crate) async fn fetch(&self, cx: &Context) -> Result<Listing> {
+        let mut listing = cx.list(&self.query, &self.regions).await?;
+        if self.ls.online {
+            listing.instances.retain(|i| i.ping == Ping::Online);
+        } else if self.ls.offline {
+            listing.instances.retain(|i| {
+                i.state == State::Running && matches!(i.ping, Ping::Lost { .. } | Ping::NoAgent)
+            });
+        }
+        self.sort.sort(&mut listing.instances);
+        Ok(listing)
+    }
+
+    /// Writes one list in the form that is asked for.
+    pub(crate) async fn show(&self, cx: &Context, listing: &Listing) -> Result<()> {
+        let output = cx.output();
+        match output.format() {
+            Format::Json => output.json(&document::list(listing)),
+            Format::Yaml => output.yaml(&document::list(listing)),
+            Format::Name => {
+                for target in names::targets(cx, &self.query, &listing.instances).await? {
+                    output.line(target)?;
+                }
+                Ok(())
+            }
+            Format::Table | Format::Wide => {
+                if listing.instances.is_empty() {
+                    return Ok(());
+                }
+                let now = jiff::Timestamp::now();
+                let rows = listing
+                    .instances
+                    .iter()
+                    .map(|instance| columns::row(&self.fields, instance, now));
+                table::write(output, &columns::head(&self.fields), rows)
+            }
+        }
+    }
+
+    async fn once(&self, cx: &Context) -> Result<Exit> {
+        let listing = self.fetch(cx).await?;
+        self.show(cx, &listing).await?;
+        for note in &listing.notes {
+            cx.output().note(format!("note: {}", escape(note)));
+        }
+        let is_empty = listing.instances.is_empty();
+        if is_empty && listing.failures.len() < listing.regions {
+            self.say_empty(cx);
+        }
+        if let Some(failure) = listing.into_failure() {
+            return Err(failure);
+        }
+        Ok(if is_empty && self.ls.fail_empty {
+            Exit::NOT_FOUND
+        } else {
+            Exit::SUCCESS
+        })
+    }
+
+    /// Says on stderr that nothing was found, and where and for what was looked.
+    pub(crate) fn say_empty(&self, cx: &Context) {
+        let mut what = Vec::new();
+        if !self.query.states.is_empty() {
+            let states: Vec<&str> = self.query.states.iter().map(|s| s.as_str()).collect();
+            what.push(format!("state {}", states.join(" or ")));
+        }
+        for tag in &self.ls.tags {
+            what.push(format!(
+                "tag {}{}={}",
+                tag.key,
+                if tag.negated { "!" } else { "" },
+                tag.values.join(",")
+            ));
+        }
+        for (key, values) in &self.query.select.tags {
+            let values: Vec<&str> = values
+                .iter()
+                .map(ops_core::profile::values::Glob::as_str)
+                .collect();
+            what.push(format!("tag {key}={} of the profile", values.join(",")));
+        }
+        for pattern in &self.ls.patterns {
+            what.push(format!("`{}`", pattern.as_str()));
+        }
+        if self.ls.online {
+            what.push("agent online".to_owned());
+        }
+        if self.ls.offline {
+            what.push("agent not online".to_owned());
+        }
+        let regions = match self.regions.as_slice() {
+            [one] => format!("region {one}"),
+            many => format!("{} regions", many.len()),
+        };
+        let widen = if self.ls.state.is_empty() {
+            "; stopped ones too: --state all"
+        } else {
+            ""
+        };
+        cx.output().note(format!(
+            "no instances in {regions} ({}){widen}",
+            escape(&what.join(", "))
+        ));
+    }
+}
+
+/// A target without its user and index.
+fn bare(text: &str) -> &str {
+    let text = text.split_once('@').map_or(text, |(_, rest)| rest);
+    text.rsplit_once('[').map_or(text, |(head, _)| head)
+}
+
+/// The states that the values of `--state` mean together.
+fn states(filters: &[StateFilter]) -> Vec<State> {
+    STATES
+        .into_iter()
+        .filter(|state| {
+            filters.iter().any(|filter| match filter {
+                StateFilter::One(one) => one == state,
+                StateFilter::All => *state != State::Terminated,
+            })
+        })
+        .collect()
+}
+
+/// Whether something that a list shows has changed.
+pub(crate) fn same(a: &Instance, b: &Instance) -> bool {
+    a == b
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_states_leave_terminated_out_unless_it_is_named() {
+        let parse = |text: &str| -> Vec<StateFilter> {
+            text.split(',').map(|one| one.parse().expect(one)).collect()
+        };
+        assert!(!states(&parse("all")).contains(&State::Terminated));
+        assert_eq!(states(&parse("all,terminated")).len(), 6);
+        assert_eq!(
+            states(&parse("stopped,running")),
+            [State::Running, State::Stopped]
+        );
+        assert!("runing".parse::<StateFilter>().is_err());
+    }
+}

@@ -1,0 +1,127 @@
+//! `--watch`: the list again and again; redrawn on a terminal, elsewhere what has changed.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use ops_core::{Context, Exit, Format, Instance, Result, State, output::escape};
+
+use crate::ls::{List, same};
+
+/// The pause is doubled up to this while something fails, such as calls that are throttled.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Lists every `interval` until it is interrupted or nobody reads any more. The first list has to succeed.
+pub(crate) async fn run(cx: &Context, list: &List, interval: Duration) -> Result<Exit> {
+    let output = cx.output();
+    let redraws =
+        output.stdout_is_terminal() && !matches!(output.format(), Format::Json | Format::Yaml);
+    let mut pause = interval;
+    let mut before: Option<BTreeMap<String, Instance>> = None;
+    loop {
+        let mut listing = match list.fetch(cx).await {
+            Ok(listing) => listing,
+            Err(error) if before.is_none() => return Err(error),
+            Err(error) => {
+                output.note(format!("note: {}", escape(&error.to_string())));
+                pause = (pause * 2).min(LONGEST.max(interval));
+                tokio::time::sleep(pause).await;
+                continue;
+            }
+        };
+        let failed = !listing.failures.is_empty();
+        if failed && before.is_none() && listing.failures.len() == listing.regions {
+            if let Some(error) = listing.into_failure() {
+                return Err(error);
+            }
+            return Ok(Exit::SUCCESS);
+        }
+        for (region, error) in &listing.failures {
+            output.note(format!("note: {region}: {}", escape(&error.to_string())));
+        }
+        let now: BTreeMap<String, Instance> = listing
+            .instances
+            .iter()
+            .map(|instance| (instance.id.clone(), instance.clone()))
+            .collect();
+        if redraws {
+            // Home, and what was below is gone.
+            output.write(b"\x1b[H\x1b[2J")?;
+            list.show(cx, &listing).await?;
+            if listing.instances.is_empty() {
+                list.say_empty(cx);
+            }
+        } else if let Some(before) = &before {
+            listing.instances = changed(before, &now, failed);
+            if !listing.instances.is_empty() {
+                list.show(cx, &listing).await?;
+            }
+        } else {
+            list.show(cx, &listing).await?;
+        }
+        before = Some(now);
+        pause = if failed {
+            (pause * 2).min(LONGEST.max(interval))
+        } else {
+            interval
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// What is new, different, or gone; the gone count as terminated unless a region failed, which would explain their absence.
+fn changed(
+    before: &BTreeMap<String, Instance>,
+    now: &BTreeMap<String, Instance>,
+    failed: bool,
+) -> Vec<Instance> {
+    let mut rows: Vec<Instance> = now
+        .values()
+        .filter(|instance| {
+            before
+                .get(&instance.id)
+                .is_none_or(|old| !same(old, instance))
+        })
+        .cloned()
+        .collect();
+    if !failed {
+        rows.extend(
+            before
+                .values()
+                .filter(|old| !now.contains_key(&old.id))
+                .map(|old| Instance {
+                    state: State::Terminated,
+                    ..old.clone()
+                }),
+        );
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_new_different_or_gone_is_told_again() {
+        let map = |ids: &[&str]| -> BTreeMap<String, Instance> {
+            ids.iter()
+                .map(|id| ((*id).to_owned(), Instance::bare(*id, "eu-west-1")))
+                .collect()
+        };
+        let before = map(&["i-00000001", "i-00000002"]);
+        let mut now = map(&["i-00000001", "i-00000003"]);
+        let ids =
+            |rows: Vec<Instance>| -> Vec<String> { rows.into_iter().map(|row| row.id).collect() };
+        assert_eq!(
+            ids(changed(&before, &now, false)),
+            ["i-00000003", "i-00000002"]
+        );
+        assert_eq!(ids(changed(&before, &now, true)), ["i-00000003"]);
+        if let Some(first) = now.get_mut("i-00000001") {
+            first.state = State::Stopping;
+        }
+        assert_eq!(
+            ids(changed(&before, &now, true)),
+            ["i-00000001", "i-00000003"]
+        );
+    }
+}
