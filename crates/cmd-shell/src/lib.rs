@@ -1,0 +1,16 @@
+//! `ops shell`: an interactive shell on an instance.
+
+mod carry;
+mod escape;
+mod modes;
+mod notes;
+mod parameters;
+mod shell;
+mod start;
+
+use ops_core::Entry;
+
+pub use shell::Shell;
+
+/// What this crate brings.
+pub const COMMANDS: &[Entry] = &[Entry::of::<Shell>()];

@@ -1,0 +1,157 @@
+//! The command.
+
+use ops_core::{
+    Command, Context, Document, Error, Exit, OpenOptions, Result, Selector, Target, resolve::Choice,
+};
+
+use crate::{
+    carry::{self, Ended},
+    escape::EscapeChar,
+    parameters,
+    start::{self, Wishes},
+};
+
+/// Open a shell on an instance
+///
+/// Opens an interactive shell through Session Manager: no open port, no SSH server, no key. The terminal is put into raw mode, so that every key
+/// reaches the far side and full-screen programs work. With input from a pipe, all of it is sent, then the end of transmission (Ctrl-D), and
+/// what the shell prints is printed, prompt and echo included.
+///
+/// A lost connection is taken up again by itself; what is typed meanwhile is delivered. `Enter ~ .` ends a session that hangs, `Enter ~ ?` shows
+/// the other escapes.
+#[derive(clap::Args, Debug)]
+pub struct Shell {
+    /// Instance id, Name, glob, tag:Key=Value, IP or DNS name; USER@ starts the shell as that user
+    #[arg(value_name = "TARGET", required_unless_present = "parameters")]
+    target: Option<Target>,
+    /// Session document to start with, in place of the account's own settings
+    #[arg(long, value_name = "NAME")]
+    document: Option<String>,
+    /// Parameters of the document; a JSON object will do as well
+    #[arg(long, value_name = "KEY=VALUE", num_args = 1..)]
+    parameters: Vec<String>,
+    /// Why, for the session's history
+    #[arg(long, value_name = "TEXT", env = "OPS_REASON")]
+    reason: Option<String>,
+    /// Of several matches the first by name, then the oldest launch
+    #[arg(long, conflicts_with = "newest")]
+    first: bool,
+    /// Of several matches the newest launch
+    #[arg(long)]
+    newest: bool,
+    /// Character that begins an escape at the beginning of a line, ^X for a control character, or none
+    #[arg(long, value_name = "CHAR", env = "OPS_ESCAPE")]
+    escape: Option<EscapeChar>,
+}
+
+impl Command for Shell {
+    const NAME: &'static str = "shell";
+    const ALIASES: &'static [&'static str] = &["sh"];
+    const EXAMPLES: &'static [(&'static str, &'static str)] = &[
+        ("ops shell web-1", "a shell on the instance of that name"),
+        (
+            "echo uptime | ops shell web-1",
+            "run what is piped in, print what the shell prints",
+        ),
+        (
+            "ops shell deploy@tag:Role=web --newest --reason INC-4711",
+            "as user deploy on the web server launched last",
+        ),
+    ];
+
+    async fn run(mut self, cx: Context) -> Result<Exit> {
+        let target = self.take_target()?;
+        let wishes = Wishes {
+            document: self.document.take(),
+            parameters: parameters::parse(&self.parameters).map_err(Error::usage)?,
+            user: target.user.clone(),
+            ..Wishes::default()
+        };
+        let profile = cx.profile()?;
+        let mut defaults = Wishes::of(&profile.shell);
+        if let Selector::Word(word) = &target.selector
+            && let Some(host) = profile.hosts.get(word)
+        {
+            defaults = Wishes::of(&host.shell).over(defaults);
+        }
+        let wishes = wishes.over(defaults);
+        let escape = self
+            .escape
+            .unwrap_or_else(|| profile.session.escape().into());
+        let choice = match (self.first, self.newest) {
+            (true, _) => Choice::First,
+            (_, true) => Choice::Newest,
+            _ => Choice::Ask,
+        };
+        let instance = cx.resolve(&target, choice).await?;
+        let windows = instance
+            .platform
+            .as_deref()
+            .is_some_and(|platform| platform.to_lowercase().contains("windows"));
+        let start = start::plan(wishes, windows)?;
+        let reason = self.reason.take();
+        cx.guard(
+            Self::NAME,
+            std::slice::from_ref(&instance),
+            reason.as_deref(),
+        )
+        .await?;
+
+        let output = cx.output();
+        let document = Document::Shell {
+            name: start.document,
+            parameters: start.parameters,
+        };
+        let spinner = output.spinner(format!("starting a session on {}", instance.label()));
+        let opened = cx
+            .open(&instance, document, OpenOptions::reason(reason))
+            .await;
+        drop(spinner);
+        let connection = opened?;
+        output.detail(format!("session {} is open", connection.id));
+        if !connection.ready.customer_message.is_empty() {
+            output.note(&connection.ready.customer_message);
+        }
+        let (mut session, ending) = connection.into_parts();
+        let ended = carry::carry(
+            &cx,
+            &session.sender,
+            &mut session.events,
+            &ending,
+            instance.label(),
+            escape,
+        )
+        .await;
+        match ended {
+            Ok(Ended::ByFarSide(exit)) => {
+                ending.ended();
+                Ok(exit)
+            }
+            Ok(Ended::ByEscape) => {
+                // Behind what the far side wrote last, mostly a prompt.
+                output.note(format!("\nending the session on {}", instance.label()));
+                ending.terminate().await;
+                Ok(Exit::SUCCESS)
+            }
+            Err(error) => {
+                ending.terminate().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Shell {
+    /// The target; `--parameters A=1 web-1` has swallowed it.
+    fn take_target(&mut self) -> Result<Target> {
+        if let Some(target) = self.target.take() {
+            return Ok(target);
+        }
+        match self.parameters.pop() {
+            Some(word) if !word.contains('=') && !word.starts_with('{') => word
+                .parse()
+                .map_err(|error| Error::usage(format!("{error}"))),
+            _ => Err(Error::usage("no target was given").hint("ops shell TARGET")),
+        }
+    }
+}
