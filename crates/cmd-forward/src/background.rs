@@ -1,0 +1,109 @@
+//! Forwards that outlive the command that started them.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use ops_core::{Context, Error, Exit, Result, paths, program};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+use crate::control;
+use crate::status::{self, Row};
+
+/// The argument that makes a process an owner in the background.
+const OWNER: &str = "--owner";
+
+/// Starts another process of this program with the same arguments, waits until its listeners accept, and leaves it.
+///
+/// # Errors
+/// The other process's own, told on stderr already, give its exit status.
+pub(crate) async fn start(cx: &Context) -> Result<Exit> {
+    let folder = paths::private_dir(control::folder(cx))?;
+    let (log, log_path) = new_log(&folder)?;
+    let arguments = program::arguments();
+    // Whoever may be asked has been asked: the owner has no terminal.
+    let mut child = tokio::process::Command::new(program::path()?)
+        .args(&arguments)
+        .arg(OWNER)
+        .env_clear()
+        .envs(cx.env().iter())
+        .env("OPS_YES", "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .kill_on_drop(false)
+        .spawn()
+        .map_err(|error| Error::unexpected("cannot start in the background").caused_by(error))?;
+    let Some(stdout) = child.stdout.take() else {
+        return Err(Error::unexpected("the background process has no output"));
+    };
+    let mut stdout = BufReader::new(stdout);
+    let mut ready = String::new();
+    let read = tokio::select! {
+        read = stdout.read_line(&mut ready) => read,
+        error = cx.interrupt().wait() => {
+            let _ = child.start_kill();
+            let _ = std::fs::remove_file(&log_path);
+            return Err(error);
+        }
+    };
+    let rows: Option<Vec<Row>> = read.ok().and_then(|_| serde_json::from_str(&ready).ok());
+    let Some(rows) = rows else {
+        let exit = child
+            .wait()
+            .await
+            .map_or(Exit::UNEXPECTED, crate::child::exit_of);
+        let said = std::fs::read(&log_path).unwrap_or_default();
+        let _ = std::fs::remove_file(&log_path);
+        cx.output().write_stderr(&said);
+        return Ok(if exit == Exit::SUCCESS {
+            Exit::UNEXPECTED
+        } else {
+            exit
+        });
+    };
+    if let Some(id) = child.id() {
+        let _ = std::fs::rename(&log_path, control::log_path(&folder, id));
+    }
+    match cx.output().format() {
+        ops_core::Format::Json => cx.output().json(&status::Document::new(&rows))?,
+        _ => {
+            for row in &rows {
+                cx.output()
+                    .note(ops_core::output::escape(&row.ready_line()));
+            }
+            if let Some(row) = rows.first() {
+                cx.output().note(format!(
+                    "running in the background; stop it: ops forward --stop {}",
+                    ops_core::output::escape(row.label())
+                ));
+            }
+        }
+    }
+    Ok(Exit::SUCCESS)
+}
+
+/// Leaves the terminal and its session, as an owner does first.
+pub(crate) fn leave_terminal() {
+    // Fails only for the leader of a process group, which then has no terminal to leave.
+    let _ = rustix::process::setsid();
+}
+
+/// Tells the process that waits that the listeners accept.
+pub(crate) fn tell_ready(cx: &Context, rows: &[Row]) -> Result<()> {
+    let line = serde_json::to_string(rows).map_err(|error| Error::unexpected(error.to_string()))?;
+    cx.output().line(line)
+}
+
+fn new_log(folder: &std::path::Path) -> io::Result<(File, PathBuf)> {
+    let path = folder.join(format!("start-{}.log", std::process::id()));
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(&path)?;
+    file.set_len(0)?;
+    Ok((file, path))
+}

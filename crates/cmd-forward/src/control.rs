@@ -1,0 +1,159 @@
+//! How one `ops` asks another about its forwards: one owner process per call, its socket in the runtime folder.
+//!
+//! The folder is for this user alone (0700). A request is one line of JSON, an answer too; the socket's name is the owner's process
+//! id. What a crashed owner left is removed by whoever finds it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ops_core::{Context, paths};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::status::Row;
+
+/// Longest request and longest answer, in bytes.
+const MAX_REQUEST: u64 = 4096;
+const MAX_ANSWER: u64 = 1 << 20;
+/// An owner that does not answer within this time is left out.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Request {
+    /// What do you forward?
+    Status,
+    /// Stop what this names: a forward, its local end, its target, your process id, or `all`.
+    Stop(String),
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Answer {
+    /// What there is; after [`Request::Stop`], what was stopped.
+    pub(crate) forwards: Vec<Row>,
+    /// Nothing is left, so the owner ends.
+    pub(crate) ends: bool,
+}
+
+/// Answers requests of this user.
+pub(crate) trait Owner: Send + Sync + 'static {
+    fn answer(&self, request: Request) -> impl Future<Output = Answer> + Send;
+}
+
+/// The folder of sockets.
+pub(crate) fn folder(cx: &Context) -> PathBuf {
+    cx.paths().runtime.join("forward")
+}
+
+/// The log of an owner in the background.
+pub(crate) fn log_path(folder: &Path, process: u32) -> PathBuf {
+    folder.join(format!("{process}.log"))
+}
+
+/// Our socket; removed, with the log, when dropped.
+pub(crate) struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+        let _ = std::fs::remove_file(self.path.with_extension("log"));
+    }
+}
+
+impl Socket {
+    /// # Errors
+    /// The folder or the socket cannot be made, for instance because the path is too long for one.
+    pub(crate) fn bind(cx: &Context) -> io::Result<Self> {
+        let folder = paths::private_dir(folder(cx))?;
+        let path = folder.join(format!("{}.sock", std::process::id()));
+        // Only a dead process can have had our id.
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path)?;
+        Ok(Self { listener, path })
+    }
+
+    /// Answers until dropped.
+    pub(crate) async fn serve(&self, owner: Arc<impl Owner>) {
+        loop {
+            let Ok((stream, _)) = self.listener.accept().await else {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let owner = owner.clone();
+            tokio::spawn(async move {
+                let _ = tokio::time::timeout(PATIENCE, talk(stream, &*owner)).await;
+            });
+        }
+    }
+}
+
+async fn talk(stream: UnixStream, owner: &impl Owner) -> io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut line = String::new();
+    BufReader::new(read.take(MAX_REQUEST))
+        .read_line(&mut line)
+        .await?;
+    let request: Request = serde_json::from_str(&line)?;
+    let mut answer = serde_json::to_vec(&owner.answer(request).await)?;
+    answer.push(b'\n');
+    write.write_all(&answer).await
+}
+
+/// Asks every owner of this user.
+pub(crate) async fn ask_all(cx: &Context, request: &Request) -> Vec<(u32, Answer)> {
+    let Ok(entries) = std::fs::read_dir(folder(cx)) else {
+        return Vec::new();
+    };
+    let mut answers = Vec::new();
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let id = path
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .and_then(|stem| stem.parse().ok());
+        let (Some(id), Some("sock")) = (id, path.extension().and_then(|e| e.to_str())) else {
+            continue;
+        };
+        match tokio::time::timeout(PATIENCE, ask(&path, request)).await {
+            Ok(Ok(answer)) => answers.push((id, answer)),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                let _ = std::fs::remove_file(&path);
+                let _ = std::fs::remove_file(path.with_extension("log"));
+            }
+            // It ends just now, or does not answer.
+            _ => {}
+        }
+    }
+    answers.sort_by_key(|(id, _)| *id);
+    answers
+}
+
+/// Waits a moment until an owner that ends has ended: its sessions at the service too.
+pub(crate) async fn ended(cx: &Context, process: u32) {
+    let path = folder(cx).join(format!("{process}.sock"));
+    let gone = async {
+        while path.exists() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let _ = tokio::time::timeout(PATIENCE, gone).await;
+}
+
+async fn ask(path: &Path, request: &Request) -> io::Result<Answer> {
+    let stream = UnixStream::connect(path).await?;
+    let (read, mut write) = stream.into_split();
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    write.write_all(&line).await?;
+    let mut answer = String::new();
+    BufReader::new(read.take(MAX_ANSWER))
+        .read_line(&mut answer)
+        .await?;
+    Ok(serde_json::from_str(&answer)?)
+}

@@ -1,0 +1,302 @@
+//! The near end: listeners and connections, over TCP or a unix socket.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ops_core::{Error, Result};
+use rustix::event::{PollFd, PollFlags};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+use crate::holder;
+use crate::spec::Local;
+
+/// Between looks at whether a client that has stopped sending is still there: from the first to the second.
+const GONE_DELAYS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(5));
+/// Where nobody can tell, a client that has stopped sending and is sent nothing for this long counts as gone.
+const GONE_AFTER: Duration = Duration::from_secs(300);
+
+/// A listener.
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    Unix(
+        UnixListener,
+        #[expect(dead_code, reason = "removes the path when dropped")] OwnPath,
+    ),
+}
+
+/// The path of our socket, removed with it.
+pub(crate) struct OwnPath(PathBuf);
+
+impl Drop for OwnPath {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Where a listener listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Bound {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl Bound {
+    /// Where a client on this machine connects to: an unspecified address is replaced by loopback.
+    pub(crate) fn host(&self) -> String {
+        match self {
+            Self::Tcp(address) => match address.ip() {
+                std::net::IpAddr::V4(ip) if ip.is_unspecified() => "127.0.0.1".to_owned(),
+                std::net::IpAddr::V6(ip) if ip.is_unspecified() => "::1".to_owned(),
+                ip => ip.to_string(),
+            },
+            Self::Unix(path) => path.display().to_string(),
+        }
+    }
+
+    /// 0 for a unix socket.
+    pub(crate) fn port(&self) -> u16 {
+        match self {
+            Self::Tcp(address) => address.port(),
+            Self::Unix(_) => 0,
+        }
+    }
+}
+
+impl std::fmt::Display for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl Listener {
+    /// Listens; `again` is a command line that would work where this one cannot.
+    ///
+    /// # Errors
+    /// A port that is taken names who holds it, as far as that can be known.
+    pub(crate) async fn bind(local: &Local, again: &str) -> Result<(Self, Bound)> {
+        match local {
+            Local::Tcp { bind, port } => {
+                let host = match bind.as_deref() {
+                    None => "127.0.0.1",
+                    Some("*") => "0.0.0.0",
+                    Some(host) => host,
+                };
+                match TcpListener::bind((host, *port)).await {
+                    Ok(listener) => {
+                        let address = listener.local_addr()?;
+                        Ok((Self::Tcp(listener), Bound::Tcp(address)))
+                    }
+                    Err(error) => Err(cannot_listen(host, *port, &error, again)),
+                }
+            }
+            Local::Unix(path) => {
+                let listener = bind_unix(path).map_err(|error| {
+                    Error::usage(format!("cannot listen on `{}`", path.display()))
+                        .caused_by(error)
+                        .hint("name another path, or a port")
+                })?;
+                let bound = Bound::Unix(path.clone());
+                Ok((Self::Unix(listener, OwnPath(path.clone())), bound))
+            }
+        }
+    }
+
+    /// The next connection.
+    pub(crate) async fn accept(&self) -> io::Result<Conn> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                // Small requests should not wait for more.
+                let _ = stream.set_nodelay(true);
+                let ours = stream.local_addr()?;
+                Ok(Conn::Tcp { stream, peer, ours })
+            }
+            Self::Unix(listener, _) => Ok(Conn::Unix(listener.accept().await?.0)),
+        }
+    }
+}
+
+fn cannot_listen(host: &str, port: u16, error: &io::Error, again: &str) -> Error {
+    let what = format!("cannot listen on `{}`", join(host, port));
+    let mut failure = Error::usage(what);
+    if error.kind() != io::ErrorKind::AddrInUse {
+        failure = failure.caused_by(error);
+        return if error.kind() == io::ErrorKind::PermissionDenied {
+            failure.hint(format!(
+                "ports below 1024 are for root; take any free one: {again}"
+            ))
+        } else {
+            failure.hint("leave the address out to listen on 127.0.0.1")
+        };
+    }
+    let address = host.parse().unwrap_or(std::net::Ipv4Addr::LOCALHOST.into());
+    failure = match holder::of(SocketAddr::new(address, port)) {
+        Some(holder) => failure.caused_by(format!("the port is held by {holder}")),
+        None => failure.caused_by("another process holds the port"),
+    };
+    failure.hint(format!("take any free port: {again}"))
+}
+
+/// `host:port`, an IPv6 address in brackets.
+pub(crate) fn join(host: &str, port: u16) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+/// Binds a path; one that a crashed process left behind is taken over.
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                return Err(io::Error::other("another process listens there"));
+            }
+            let is_socket = std::fs::symlink_metadata(path)
+                .is_ok_and(|meta| std::os::unix::fs::FileTypeExt::is_socket(&meta.file_type()));
+            if !is_socket {
+                return Err(io::Error::other("there is a file that is no socket"));
+            }
+            std::fs::remove_file(path)?;
+            UnixListener::bind(path)
+        }
+        other => other,
+    }
+}
+
+/// A local connection. Both directions work on a shared reference.
+pub(crate) enum Conn {
+    Tcp {
+        stream: TcpStream,
+        peer: SocketAddr,
+        ours: SocketAddr,
+    },
+    Unix(UnixStream),
+}
+
+impl Conn {
+    /// Who it is, for `-v`.
+    pub(crate) fn peer(&self) -> String {
+        match self {
+            Self::Tcp { peer, .. } => peer.to_string(),
+            Self::Unix(stream) => match stream.peer_cred().ok().and_then(|cred| cred.pid()) {
+                Some(id) => format!("process {id}"),
+                None => "a local process".to_owned(),
+            },
+        }
+    }
+
+    /// Reads; 0 at the end.
+    pub(crate) async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let read = match self {
+                Self::Tcp { stream, .. } => {
+                    stream.readable().await?;
+                    stream.try_read(buffer)
+                }
+                Self::Unix(stream) => {
+                    stream.readable().await?;
+                    stream.try_read(buffer)
+                }
+            };
+            match read {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return read,
+            }
+        }
+    }
+
+    /// Fills the buffer.
+    pub(crate) async fn read_exact(&self, mut buffer: &mut [u8]) -> io::Result<()> {
+        while !buffer.is_empty() {
+            match self.read(buffer).await? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                len => buffer = &mut buffer[len..],
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all of it.
+    pub(crate) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let wrote = match self {
+                Self::Tcp { stream, .. } => {
+                    stream.writable().await?;
+                    stream.try_write(bytes)
+                }
+                Self::Unix(stream) => {
+                    stream.writable().await?;
+                    stream.try_write(bytes)
+                }
+            };
+            match wrote {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                wrote => bytes = &bytes[wrote?..],
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that nothing more comes.
+    pub(crate) fn finish(&self) {
+        let _ = rustix::net::shutdown(self.fd(), rustix::net::Shutdown::Write);
+    }
+
+    /// Closes so that the client sees a failure and no end. (A unix socket knows no reset; its client sees the end.)
+    pub(crate) fn reset(self) {
+        if let Self::Tcp { stream, .. } = &self {
+            let _ = rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO));
+        }
+        drop(self);
+    }
+
+    /// Ends when a client that has stopped sending has gone altogether. `idle` says since when nothing was sent to it.
+    pub(crate) async fn gone(&self, idle: impl Fn() -> Duration) {
+        let mut delay = GONE_DELAYS.0;
+        loop {
+            match self.is_gone() {
+                Some(true) => return,
+                None if idle() >= GONE_AFTER => return,
+                _ => {}
+            }
+            tokio::time::sleep(delay).await;
+            delay = (delay * 2).min(GONE_DELAYS.1);
+        }
+    }
+
+    fn is_gone(&self) -> Option<bool> {
+        let fd = self.fd();
+        let mut polled = [PollFd::new(&fd, PollFlags::empty())];
+        let now = rustix::event::Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        if rustix::event::poll(&mut polled, Some(&now)).is_ok_and(|ready| ready > 0)
+            && polled[0]
+                .revents()
+                .intersects(PollFlags::HUP | PollFlags::ERR)
+        {
+            return Some(true);
+        }
+        match self {
+            Self::Tcp { peer, ours, .. } => holder::is_orphaned(*peer, *ours),
+            // Its hang-up tells.
+            Self::Unix(_) => Some(false),
+        }
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp { stream, .. } => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}

@@ -1,0 +1,636 @@
+//! The sessions to one destination through one server, shared by everything that goes there.
+//!
+//! A multiplexed session carries many connections. It starts with one; while all of them are busy, further ones are opened, up to
+//! [`Limits::most`], and each new connection takes the session that carries least. An agent too old for the multiplexer gets one
+//! session per connection ([`crate::basic`]). A session that is gone is replaced, and only the connections on it are lost.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+use std::time::Duration;
+
+use ops_core::connect::Ending;
+use ops_core::{Connection, Context, Document, Error, Instance, OpenOptions, Result};
+use ops_session::driver::mux::{Mux, MuxOptions, MuxStream, Notice};
+use ops_session::driver::{self, Event};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::meter::Meter;
+use crate::screen::Screen;
+use crate::spec::Remote;
+
+/// Bytes of input that one session queues before it holds its streams back. What waits here, a small request waits behind.
+const SEND_BOUND: usize = 64 << 10;
+/// Bytes of output that one session queues for its streams.
+const RECEIVE_BOUND: usize = 256 << 10;
+/// No limit of our own on resuming: the service ends a session that has been away too long.
+const RESUME_FOR: Duration = Duration::from_secs(365 * 24 * 3600);
+/// First and longest pause between attempts to replace a session.
+const REOPEN_DELAYS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// How long a new connection waits for a further session that is being opened.
+const SPARE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long it waits for the only one.
+const OPEN_PATIENCE: Duration = Duration::from_secs(20);
+/// How long an unused session without multiplexer is good for a connection.
+const FRESH_FOR: Duration = Duration::from_secs(3);
+/// Between looks at how busy the sessions are.
+const WATCH_EVERY: Duration = Duration::from_millis(250);
+/// More than this in one direction is busy, in bytes per second: half of what one agent gives.
+const BUSY_RATE: u64 = 400_000;
+
+/// How many sessions a pool may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Opened at once.
+    pub(crate) least: usize,
+    /// Never more.
+    pub(crate) most: usize,
+}
+
+/// What a pool is to the outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Nothing is open yet, or any more.
+    Idle,
+    /// The first session is on its way.
+    Opening,
+    Up,
+    /// The connection to the service is lost; the session goes on.
+    Resuming,
+    /// The session is gone; another is being opened.
+    Reopening,
+    Closed,
+}
+
+impl State {
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Opening => "connecting",
+            Self::Up => "connected",
+            Self::Resuming => "resuming",
+            Self::Reopening => "reconnecting",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// One way to the destination.
+pub(crate) enum Far {
+    /// A stream of a shared session.
+    Stream(MuxStream),
+    /// A session of its own.
+    Session(Box<Connection>),
+}
+
+pub(crate) struct Pool {
+    pub(crate) cx: Context,
+    pub(crate) instance: Instance,
+    pub(crate) remote: Remote,
+    reason: Option<String>,
+    limits: Limits,
+    screen: Screen,
+    inner: Mutex<Inner>,
+    /// Counts what changes: whoever waits for a session looks again.
+    changed: watch::Sender<u64>,
+    watched: AtomicBool,
+}
+
+struct Inner {
+    slots: Vec<Slot>,
+    /// Sessions on their way.
+    opening: usize,
+    last_number: u32,
+    /// The agent has no multiplexer.
+    basic: bool,
+    /// A session without multiplexer that no connection has used, and since when.
+    fresh: Option<(Box<Connection>, Instant)>,
+    failed: Option<Error>,
+    reopening: bool,
+    closed: bool,
+}
+
+struct Slot {
+    number: u32,
+    mux: Mux,
+    ending: Option<Ending>,
+    resuming: bool,
+    down: Meter,
+    up: Meter,
+}
+
+impl Slot {
+    fn is_usable(&self) -> bool {
+        self.mux.is_open() && !self.mux.is_blocked()
+    }
+
+    fn is_busy(&self) -> bool {
+        self.down.rate() > BUSY_RATE || self.up.rate() > BUSY_RATE
+    }
+
+    /// The less, the better for a new connection.
+    fn load(&self) -> (bool, u64, usize) {
+        // Rates that differ by little are the same.
+        let rate = (self.down.rate() + self.up.rate()) / 65_536;
+        (self.resuming, rate, self.mux.stream_count())
+    }
+}
+
+impl Pool {
+    pub(crate) fn new(
+        cx: &Context,
+        screen: &Screen,
+        instance: Instance,
+        remote: Remote,
+        reason: Option<String>,
+        limits: Limits,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            cx: cx.clone(),
+            instance,
+            remote,
+            reason,
+            limits,
+            screen: screen.clone(),
+            inner: Mutex::new(Inner {
+                slots: Vec::new(),
+                opening: 0,
+                last_number: 0,
+                basic: false,
+                fresh: None,
+                failed: None,
+                reopening: false,
+                closed: false,
+            }),
+            changed: watch::Sender::new(0),
+            watched: AtomicBool::new(false),
+        })
+    }
+
+    /// `db:3306` through `web-1`, for messages.
+    pub(crate) fn name(&self) -> String {
+        match &self.remote.host {
+            None => format!("port {} of {}", self.remote.port, self.instance.label()),
+            Some(_) => format!("{} through {}", self.remote, self.instance.label()),
+        }
+    }
+
+    pub(crate) fn state(&self) -> State {
+        let inner = self.lock();
+        if inner.closed {
+            State::Closed
+        } else if inner.slots.iter().any(|slot| !slot.resuming) || inner.fresh.is_some() {
+            State::Up
+        } else if !inner.slots.is_empty() {
+            State::Resuming
+        } else if inner.reopening {
+            State::Reopening
+        } else if inner.opening > 0 {
+            State::Opening
+        } else if inner.basic {
+            State::Up
+        } else {
+            State::Idle
+        }
+    }
+
+    /// Sessions that are open.
+    pub(crate) fn session_count(&self) -> usize {
+        let inner = self.lock();
+        inner.slots.len() + usize::from(inner.fresh.is_some())
+    }
+
+    /// Connections on all sessions.
+    pub(crate) fn connection_count(&self) -> usize {
+        let inner = self.lock();
+        inner.slots.iter().map(|slot| slot.mux.stream_count()).sum()
+    }
+
+    /// Opens the first session, so that whatever is wrong shows at once.
+    pub(crate) async fn start(self: &Arc<Self>) -> Result<()> {
+        self.lock().opening += 1;
+        let opened = self.open().await;
+        let mut inner = self.lock();
+        inner.opening -= 1;
+        drop(inner);
+        self.adopt(opened?);
+        for _ in 1..self.limits.least {
+            self.open_further();
+        }
+        Ok(())
+    }
+
+    /// A way to the destination; waits for a session if there is none.
+    pub(crate) async fn connect(self: &Arc<Self>) -> Result<Far> {
+        let started = Instant::now();
+        let fresh = loop {
+            let mut changed = self.changed.subscribe();
+            let patience = {
+                let mut inner = self.lock();
+                if inner.closed {
+                    return Err(Error::target("the forward is being stopped"));
+                }
+                if inner.basic {
+                    let fresh = inner.fresh.take();
+                    drop(inner);
+                    break fresh;
+                }
+                let waited = started.elapsed();
+                let best = inner
+                    .slots
+                    .iter()
+                    .filter(|slot| slot.is_usable())
+                    .min_by_key(|slot| slot.load());
+                let room = inner.slots.len() + inner.opening < self.limits.most;
+                match best {
+                    Some(slot) => {
+                        let crowded = slot.is_busy();
+                        let further = inner.opening > 0 && slot.mux.stream_count() > 0;
+                        if waited >= SPARE_PATIENCE || !(crowded && room || further) {
+                            match slot.mux.open() {
+                                Ok(stream) => return Ok(Far::Stream(stream)),
+                                // It has just ended, which its watcher will find out.
+                                Err(error) if waited >= OPEN_PATIENCE => {
+                                    return Err(Error::target(error.to_string()));
+                                }
+                                Err(_) => {}
+                            }
+                        }
+                        if crowded && room {
+                            self.open_further_locked(&mut inner);
+                        }
+                        SPARE_PATIENCE.saturating_sub(waited)
+                    }
+                    None => {
+                        if inner.opening == 0 && !inner.reopening {
+                            if let Some(error) = inner.failed.take() {
+                                return Err(error);
+                            }
+                            if room {
+                                self.open_further_locked(&mut inner);
+                            }
+                        }
+                        if waited >= OPEN_PATIENCE {
+                            return Err(Error::target(format!(
+                                "no session to {} within {} s",
+                                self.name(),
+                                OPEN_PATIENCE.as_secs()
+                            )));
+                        }
+                        OPEN_PATIENCE.saturating_sub(waited)
+                    }
+                }
+            };
+            let _ = tokio::time::timeout(
+                patience.clamp(Duration::from_millis(10), OPEN_PATIENCE),
+                changed.changed(),
+            )
+            .await;
+        };
+        match fresh {
+            // One that has waited may have been closed by the destination meanwhile, and nobody would tell.
+            Some((connection, since)) if since.elapsed() < FRESH_FOR => {
+                return Ok(Far::Session(connection));
+            }
+            Some((connection, _)) => drop(tokio::spawn(connection.terminate())),
+            None => {}
+        }
+        self.open().await.map(|c| Far::Session(Box::new(c)))
+    }
+
+    /// Ends every session at the service.
+    pub(crate) async fn close(&self) {
+        let (slots, fresh) = {
+            let mut inner = self.lock();
+            inner.closed = true;
+            (std::mem::take(&mut inner.slots), inner.fresh.take())
+        };
+        self.notify();
+        let mut ends = tokio::task::JoinSet::new();
+        for slot in slots {
+            ends.spawn(async move {
+                slot.mux.terminate().await;
+                if let Some(ending) = slot.ending {
+                    ending.terminate().await;
+                }
+            });
+        }
+        if let Some((connection, _)) = fresh {
+            ends.spawn(connection.terminate());
+        }
+        ends.join_all().await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn notify(&self) {
+        self.changed
+            .send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    async fn open(&self) -> Result<Connection> {
+        let document = match &self.remote.host {
+            None => Document::PortForwarding {
+                port: self.remote.port,
+            },
+            Some(host) => Document::PortForwardingToRemoteHost {
+                host: host.clone(),
+                port: self.remote.port,
+            },
+        };
+        let options = OpenOptions {
+            reason: self.reason.clone(),
+            driver: driver::Options {
+                send_bound: SEND_BOUND,
+                receive_bound: RECEIVE_BOUND,
+                resume_for: RESUME_FOR,
+                ..driver::Options::default()
+            },
+        };
+        self.cx.open(&self.instance, document, options).await
+    }
+
+    fn open_further(self: &Arc<Self>) {
+        self.open_further_locked(&mut self.lock());
+    }
+
+    fn open_further_locked(self: &Arc<Self>, inner: &mut Inner) {
+        inner.opening += 1;
+        let pool = self.clone();
+        tokio::spawn(async move {
+            let opened = pool.open().await;
+            pool.lock().opening -= 1;
+            match opened {
+                Ok(connection) => {
+                    pool.adopt(connection);
+                }
+                Err(error) => {
+                    pool.screen
+                        .detail(format!("no further session to {}: {error}", pool.name()));
+                    pool.lock().failed = Some(error);
+                }
+            }
+            pool.notify();
+        });
+    }
+
+    /// Takes a session into use.
+    fn adopt(self: &Arc<Self>, connection: Connection) {
+        let mux_options = MuxOptions {
+            keep_alive: connection
+                .ready
+                .agent_version
+                .as_ref()
+                .is_some_and(|version| !version.disables_smux_keepalive()),
+            ..MuxOptions::default()
+        };
+        let is_mux = connection.ready.is_mux();
+        let version = connection
+            .ready
+            .agent_version
+            .as_ref()
+            .map_or("?", |version| version.as_str())
+            .to_owned();
+        let mut inner = self.lock();
+        inner.failed = None;
+        if inner.closed {
+            drop(inner);
+            tokio::spawn(connection.terminate());
+            return;
+        }
+        if !is_mux {
+            if !std::mem::replace(&mut inner.basic, true) {
+                self.screen.detail(format!(
+                    "agent {version} of {} has no multiplexer: each connection gets a session of its own",
+                    self.instance.label()
+                ));
+            }
+            inner.fresh = Some((Box::new(connection), Instant::now()));
+            drop(inner);
+            self.notify();
+            return;
+        }
+        inner.last_number += 1;
+        let number = inner.last_number;
+        self.screen.detail(format!(
+            "session {} ({number}) to {} is open, agent {version}",
+            connection.id,
+            self.name(),
+        ));
+        let (session, ending) = connection.into_parts();
+        let (mux, notices) = Mux::new(session, mux_options);
+        inner.slots.push(Slot {
+            number,
+            mux,
+            ending: Some(ending),
+            resuming: false,
+            down: Meter::default(),
+            up: Meter::default(),
+        });
+        drop(inner);
+        tokio::spawn(self.clone().follow(number, notices));
+        if self.limits.most > 1 && !self.watched.swap(true, Ordering::Relaxed) {
+            tokio::spawn(watch_load(Arc::downgrade(self)));
+        }
+        self.notify();
+    }
+
+    /// Tells what happens to a session, and replaces it when it is gone.
+    async fn follow(self: Arc<Self>, number: u32, mut notices: mpsc::UnboundedReceiver<Notice>) {
+        let name = self.name();
+        let mut lost_at = None;
+        let mut attempts_told = false;
+        let mut gone: Option<String> = None;
+        let mut over_at_service = false;
+        while let Some(notice) = notices.recv().await {
+            match notice {
+                Notice::Session(Event::Disconnected { reason }) => {
+                    lost_at = Some(Instant::now());
+                    attempts_told = false;
+                    self.set_resuming(number, true);
+                    self.screen
+                        .note(format!("{name}: connection lost ({reason}), resuming"));
+                }
+                Notice::Session(Event::Reconnecting { attempt, delay }) => {
+                    if attempt > 1 && !std::mem::replace(&mut attempts_told, true) {
+                        self.screen
+                            .note(format!("{name}: not back yet, trying on until it is"));
+                    }
+                    self.screen.detail(format!(
+                        "{name}: attempt {attempt} to resume in {:.1} s",
+                        delay.as_secs_f64()
+                    ));
+                }
+                Notice::Session(Event::Resumed) => {
+                    self.set_resuming(number, false);
+                    let after = lost_at.take().map_or(0.0, |at| at.elapsed().as_secs_f64());
+                    self.screen
+                        .note(format!("{name}: resumed after {after:.1} s, nothing was lost"));
+                }
+                Notice::Session(Event::AgentSilent { waited }) => {
+                    self.screen.note(format!(
+                        "{name}: the agent has not answered for {} s",
+                        waited.as_secs()
+                    ));
+                }
+                Notice::Session(Event::AgentBack) => {
+                    self.screen.note(format!("{name}: the agent answers again"));
+                }
+                Notice::Session(Event::Closed { output }) => {
+                    over_at_service = true;
+                    let output = output.trim().trim_end_matches('.').to_owned();
+                    gone = Some(if output.is_empty() {
+                        "it was terminated".to_owned()
+                    } else {
+                        output
+                    });
+                }
+                Notice::Session(Event::Failed(error)) => gone = Some(error.to_string()),
+                Notice::Broken(error) => gone = Some(error.to_string()),
+                Notice::Blocked { waited, .. } => self.screen.warn(format!(
+                    "{name}: reset a connection whose client has read nothing for {} s while others on its session waited",
+                    waited.as_secs()
+                )),
+                Notice::Session(_) => {}
+            }
+        }
+        let (slot, alone, closed) = {
+            let mut inner = self.lock();
+            let at = inner.slots.iter().position(|slot| slot.number == number);
+            let slot = at.map(|at| inner.slots.remove(at));
+            (
+                slot,
+                inner.slots.is_empty() && inner.opening == 0,
+                inner.closed,
+            )
+        };
+        self.notify();
+        let Some(mut slot) = slot else { return };
+        let lost = slot.mux.stream_count();
+        if let Some(ending) = slot.ending.take() {
+            if over_at_service {
+                ending.ended();
+            } else {
+                tokio::spawn(ending.terminate());
+            }
+        }
+        if closed {
+            return;
+        }
+        let why = gone.unwrap_or_else(|| "it ended".to_owned());
+        let lost = match lost {
+            0 => String::new(),
+            1 => "; 1 connection is lost".to_owned(),
+            n => format!("; {n} connections are lost"),
+        };
+        self.screen
+            .note(format!("{name}: the session is gone ({why}){lost}"));
+        if alone {
+            self.reopen().await;
+        }
+    }
+
+    /// Opens a session in place of the last one, until that works.
+    async fn reopen(self: &Arc<Self>) {
+        {
+            let mut inner = self.lock();
+            if inner.closed || std::mem::replace(&mut inner.reopening, true) {
+                return;
+            }
+        }
+        let started = Instant::now();
+        let mut delay = REOPEN_DELAYS.0;
+        let mut told = String::new();
+        loop {
+            match self.open().await {
+                Ok(connection) => {
+                    self.lock().reopening = false;
+                    self.adopt(connection);
+                    if !self.lock().closed {
+                        self.screen.note(format!(
+                            "{}: a new session is open after {:.1} s",
+                            self.name(),
+                            started.elapsed().as_secs_f64()
+                        ));
+                    }
+                    return;
+                }
+                Err(error) => {
+                    // The same reason is worth one line, not one a second.
+                    let text = match error.hints().first() {
+                        Some(hint) => format!("{error}; {hint}"),
+                        None => error.to_string(),
+                    };
+                    if text != told {
+                        self.screen
+                            .note(format!("{}: no new session yet: {text}", self.name()));
+                        told = text;
+                    }
+                }
+            }
+            let pause = delay.mul_f64(0.5 + jitter() / 2.0);
+            delay = (delay * 2).min(REOPEN_DELAYS.1);
+            let mut changed = self.changed.subscribe();
+            let closed = async {
+                while !self.lock().closed {
+                    let _ = changed.changed().await;
+                }
+            };
+            if tokio::time::timeout(pause, closed).await.is_ok() {
+                return;
+            }
+        }
+    }
+
+    fn set_resuming(&self, number: u32, resuming: bool) {
+        let mut inner = self.lock();
+        if let Some(slot) = inner.slots.iter_mut().find(|slot| slot.number == number) {
+            slot.resuming = resuming;
+        }
+        drop(inner);
+        self.notify();
+    }
+
+    /// Measures, and opens a further session while all are busy. False: the pool is closed.
+    fn look(self: &Arc<Self>) -> bool {
+        let mut inner = self.lock();
+        if inner.closed {
+            return false;
+        }
+        let now = Instant::now();
+        for slot in &mut inner.slots {
+            let stats = slot.mux.stats();
+            slot.down.sample(now, stats.bytes_in);
+            slot.up.sample(now, stats.bytes_out);
+        }
+        let all_busy = !inner.slots.is_empty() && inner.slots.iter().all(Slot::is_busy);
+        if all_busy && inner.slots.len() + inner.opening < self.limits.most && inner.opening == 0 {
+            self.open_further_locked(&mut inner);
+        }
+        true
+    }
+}
+
+async fn watch_load(pool: std::sync::Weak<Pool>) {
+    let mut tick = tokio::time::interval(WATCH_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let Some(pool) = pool.upgrade() else { return };
+        if !pool.look() {
+            return;
+        }
+    }
+}
+
+/// From 0 to 1; only keeps clients that lost the same gateway apart.
+fn jitter() -> f64 {
+    let nanos = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.subsec_nanos());
+    f64::from(nanos % 1_000_000) / 1e6
+}

@@ -1,0 +1,270 @@
+//! Carries one connection.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use ops_core::Connection;
+use ops_session::driver::Event;
+use ops_session::driver::mux::MuxStream;
+use ops_session::wire::Flag;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::Instant;
+
+use crate::local::Conn;
+
+/// Bytes read at once from either end.
+const BUFFER_BYTES: usize = 16 << 10;
+/// After the far end has closed: how long the client may take to notice before its socket is closed too.
+const LINGER: Duration = Duration::from_secs(2);
+/// Without the multiplexer the far end's close is invisible: after the client has stopped sending, this much silence is the end.
+const BASIC_SILENCE: Duration = Duration::from_secs(10);
+/// Longest wait for acknowledgements when a connection without multiplexer ends.
+const BASIC_DRAIN: Duration = Duration::from_secs(5);
+
+/// What passed through one forward.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) open: AtomicUsize,
+    pub(crate) total: AtomicU64,
+    pub(crate) up: AtomicU64,
+    pub(crate) down: AtomicU64,
+}
+
+/// Of one connection, for `-v`.
+#[derive(Debug, Default)]
+pub(crate) struct Carried {
+    pub(crate) up: AtomicU64,
+    pub(crate) down: AtomicU64,
+}
+
+impl Carried {
+    fn add(&self, counters: &Counters, up: usize, down: usize) {
+        self.up.fetch_add(up as u64, Ordering::Relaxed);
+        self.down.fetch_add(down as u64, Ordering::Relaxed);
+        counters.up.fetch_add(up as u64, Ordering::Relaxed);
+        counters.down.fetch_add(down as u64, Ordering::Relaxed);
+    }
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The far end closed it, and everything was delivered.
+    Far,
+    /// The client went away.
+    Local,
+    /// It was cut; the client must see that.
+    Cut(io::Error),
+}
+
+enum Stop {
+    Eof,
+    Near,
+    Far(io::Error),
+}
+
+/// Carries a connection over a stream of a shared session. The caller resets `local` after [`End::Cut`].
+pub(crate) async fn over_stream(
+    local: &Conn,
+    stream: MuxStream,
+    counters: &Counters,
+    carried: &Carried,
+) -> End {
+    let (mut from_far, mut to_far) = tokio::io::split(stream);
+    let last_down = Mutex::new(Instant::now());
+    let end = {
+        let up = async {
+            let mut buffer = vec![0; BUFFER_BYTES];
+            loop {
+                match local.read(&mut buffer).await {
+                    Ok(0) => return Stop::Eof,
+                    Ok(len) => {
+                        if let Err(error) = to_far.write_all(&buffer[..len]).await {
+                            return Stop::Far(error);
+                        }
+                        carried.add(counters, len, 0);
+                    }
+                    Err(_) => return Stop::Near,
+                }
+            }
+        };
+        let down = async {
+            let mut buffer = vec![0; BUFFER_BYTES];
+            loop {
+                match from_far.read(&mut buffer).await {
+                    Ok(0) => return Stop::Eof,
+                    Ok(len) => {
+                        if local.write_all(&buffer[..len]).await.is_err() {
+                            return Stop::Near;
+                        }
+                        touch(&last_down);
+                        carried.add(counters, 0, len);
+                    }
+                    Err(error) => return Stop::Far(error),
+                }
+            }
+        };
+        tokio::pin!(up, down);
+        let (mut sending, mut may_go) = (true, false);
+        loop {
+            tokio::select! {
+                stop = &mut up, if sending => {
+                    sending = false;
+                    match stop {
+                        // The answer may still be on its way, and a close here would cut it off.
+                        Stop::Eof => may_go = true,
+                        Stop::Near => break End::Local,
+                        // Reading tells how it ended.
+                        Stop::Far(_) => {}
+                    }
+                }
+                stop = &mut down => break match stop {
+                    Stop::Eof => End::Far,
+                    Stop::Near => End::Local,
+                    Stop::Far(error) => End::Cut(error),
+                },
+                () = local.gone(|| quiet_for(&last_down)), if may_go => break End::Local,
+            }
+        }
+    };
+    let stream = from_far.unsplit(to_far);
+    match end {
+        End::Far => {
+            drop(stream);
+            linger(local).await;
+        }
+        // What the client sent before it went is still delivered.
+        End::Local => drop(stream),
+        End::Cut(_) => stream.abort(),
+    }
+    end
+}
+
+fn touch(at: &Mutex<Instant>) {
+    *at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+}
+
+fn quiet_for(at: &Mutex<Instant>) -> Duration {
+    at.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+}
+
+/// Lets the client read what it was sent: closing a socket that has unread input would reset it.
+async fn linger(local: &Conn) {
+    local.finish();
+    let rest = async {
+        let mut buffer = [0; 4096];
+        while local.read(&mut buffer).await.is_ok_and(|len| len > 0) {}
+    };
+    let _ = tokio::time::timeout(LINGER, rest).await;
+}
+
+/// Carries a connection over a session of its own, and ends that session.
+pub(crate) async fn over_session(
+    local: &Conn,
+    connection: Connection,
+    counters: &Counters,
+    carried: &Carried,
+) -> End {
+    let (session, ending) = connection.into_parts();
+    let (sender, mut events) = (session.sender, session.events);
+    let last_down = Mutex::new(Instant::now());
+    let mut over_at_service = false;
+    let end = {
+        let up = async {
+            let mut buffer = vec![0; BUFFER_BYTES];
+            loop {
+                match local.read(&mut buffer).await {
+                    Ok(0) => return Stop::Eof,
+                    Ok(len) => {
+                        let bytes = buffer[..len].to_vec();
+                        if sender.send(bytes).await.is_err() {
+                            return Stop::Far(io::ErrorKind::ConnectionAborted.into());
+                        }
+                        carried.add(counters, len, 0);
+                    }
+                    Err(_) => return Stop::Near,
+                }
+            }
+        };
+        let down = async {
+            while let Some(event) = events.next().await {
+                match event {
+                    Event::Output(bytes) => {
+                        if local.write_all(&bytes).await.is_err() {
+                            return Stop::Near;
+                        }
+                        touch(&last_down);
+                        carried.add(counters, 0, bytes.len());
+                    }
+                    Event::Closed { output } => {
+                        over_at_service = true;
+                        // The agent tells of a failed dial, and of nothing else, in this way.
+                        return Stop::Far(if output.trim().is_empty() {
+                            io::Error::new(
+                                io::ErrorKind::ConnectionAborted,
+                                "the session has ended",
+                            )
+                        } else if output.contains("Unable to connect") {
+                            io::Error::new(io::ErrorKind::ConnectionRefused, output.trim())
+                        } else {
+                            io::Error::new(io::ErrorKind::ConnectionAborted, output.trim())
+                        });
+                    }
+                    Event::Failed(error) => return Stop::Far(io::Error::other(error)),
+                    _ => {}
+                }
+            }
+            Stop::Far(io::ErrorKind::ConnectionAborted.into())
+        };
+        let silence = async {
+            touch(&last_down);
+            loop {
+                let quiet = quiet_for(&last_down);
+                if quiet >= BASIC_SILENCE {
+                    return;
+                }
+                tokio::time::sleep(BASIC_SILENCE - quiet).await;
+            }
+        };
+        tokio::pin!(up, down);
+        let (mut sending, mut may_go) = (true, false);
+        tokio::pin!(silence);
+        loop {
+            tokio::select! {
+                stop = &mut up, if sending => {
+                    sending = false;
+                    match stop {
+                        Stop::Eof => may_go = true,
+                        Stop::Near => break End::Local,
+                        Stop::Far(_) => {}
+                    }
+                }
+                stop = &mut down => break match stop {
+                    Stop::Eof => End::Far,
+                    Stop::Near => End::Local,
+                    Stop::Far(error) => End::Cut(error),
+                },
+                () = local.gone(|| quiet_for(&last_down)), if may_go => break End::Local,
+                () = &mut silence, if may_go => break End::Far,
+            }
+        }
+    };
+    if over_at_service {
+        ending.ended();
+    } else {
+        if matches!(end, End::Local | End::Far) {
+            // What was sent must have arrived before the connection behind it is closed.
+            let _ = tokio::time::timeout(BASIC_DRAIN, sender.drained()).await;
+            let _ = sender.send_flag(Flag::DisconnectToPort).await;
+            let _ = tokio::time::timeout(BASIC_DRAIN, sender.drained()).await;
+        }
+        if matches!(end, End::Far) {
+            linger(local).await;
+        }
+        // The client need not wait for the service.
+        tokio::spawn(ending.terminate());
+    }
+    end
+}

@@ -1,0 +1,386 @@
+//! From the plan to running tunnels, and to their orderly end.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ops_core::{Choice, Context, Error, ErrorKind, Exit, Format, Instance, Result};
+use tokio_util::sync::CancellationToken;
+
+use crate::background;
+use crate::child;
+use crate::control::{Answer, Owner, Request, Socket};
+use crate::local::Listener;
+use crate::meter;
+use crate::plan::Forward;
+use crate::pool::{Limits, Pool, State};
+use crate::screen::Screen;
+use crate::socks::Proxy;
+use crate::spec::{Local, Remote};
+use crate::status::{self, Row};
+use crate::tunnel::{Route, Tunnel};
+
+/// Between drawings of the status line.
+const DRAW_EVERY: Duration = Duration::from_millis(500);
+
+/// How the tunnels are run.
+pub(crate) struct Wishes {
+    pub(crate) choice: Choice,
+    pub(crate) reason: Option<String>,
+    pub(crate) limits: Limits,
+    pub(crate) grace: Duration,
+    pub(crate) command: Vec<OsString>,
+    /// In the background: tell the starter, not the user.
+    pub(crate) owner: bool,
+}
+
+/// Everything that runs.
+struct Running {
+    tunnels: Vec<Arc<Tunnel>>,
+    grace: Duration,
+    /// Nothing is left to run.
+    over: CancellationToken,
+}
+
+/// Runs the forwards of `plan` until they are stopped.
+///
+/// # Errors
+/// What keeps them from starting; afterwards only an interruption.
+pub(crate) async fn run(cx: &Context, plan: Vec<Forward>, wishes: Wishes) -> Result<Exit> {
+    let live = wishes.command.is_empty() && !wishes.owner;
+    let screen = Screen::new(cx.output(), live);
+    // Before anything is asked of AWS: a port that is taken is told at once.
+    let mut listeners = Vec::new();
+    for forward in &plan {
+        if forward.local.is_open_to_others() {
+            screen.warn(format!(
+                "{} is open to everybody who can reach this machine",
+                forward.local
+            ));
+        }
+        listeners.push(Listener::bind(&forward.local, &again(forward)).await?);
+    }
+    let instances = resolve(cx, &plan, &wishes).await?;
+    let handler = cx.interrupt().handle();
+    let (routes, pools) = routes(cx, &screen, &plan, &instances, &wishes);
+    let started = tokio::select! {
+        started = start_all(&pools) => started,
+        error = handler.wait() => Err(error),
+    };
+    if let Err(error) = started {
+        close_all(&pools).await;
+        return Err(error);
+    }
+
+    let over = CancellationToken::new();
+    let mut tunnels = Vec::new();
+    let mut serving = Vec::new();
+    for (((forward, (listener, bound)), route), instance) in
+        plan.iter().zip(listeners).zip(routes).zip(&instances)
+    {
+        let tunnel = Arc::new(Tunnel::new(
+            forward,
+            instance.label().to_owned(),
+            bound,
+            route,
+        ));
+        serving.push((tunnel.clone(), listener));
+        tunnels.push(tunnel);
+    }
+    let running = Arc::new(Running {
+        tunnels,
+        grace: wishes.grace,
+        over: over.clone(),
+    });
+    for (tunnel, listener) in serving {
+        tokio::spawn(tunnel.serve(listener, screen.clone()));
+    }
+    // Without the socket everything works but --status and --stop. It goes last: whoever waits for its end finds nothing left.
+    let socket = Socket::bind(cx)
+        .inspect_err(|error| screen.detail(format!("--status will not show this: {error}")))
+        .ok();
+    let result = serve(cx, &screen, &running, &handler, &wishes, socket.as_ref()).await;
+    screen.draw("");
+    running.stop(|_| true).await;
+    close_all(&pools).await;
+    for tunnel in &running.tunnels {
+        if let Route::Socks(proxy) = &tunnel.route {
+            proxy.close().await;
+        }
+    }
+    result
+}
+
+/// From the ready line to the reason to end.
+async fn serve(
+    cx: &Context,
+    screen: &Screen,
+    running: &Arc<Running>,
+    handler: &ops_core::interrupt::Handler,
+    wishes: &Wishes,
+    socket: Option<&Socket>,
+) -> Result<Exit> {
+    let rows: Vec<Row> = running.tunnels.iter().map(|t| Row::of(t)).collect();
+    if wishes.owner {
+        background::tell_ready(cx, &rows)?;
+    } else if cx.output().format() == Format::Json && wishes.command.is_empty() {
+        cx.output().json(&status::Document::new(&rows))?;
+    } else {
+        for line in child::described(&rows) {
+            screen.note(line);
+        }
+    }
+    let control = async {
+        match socket {
+            Some(socket) => socket.serve(running.clone()).await,
+            None => std::future::pending().await,
+        }
+    };
+    let end = async {
+        if wishes.command.is_empty() {
+            tokio::select! {
+                error = handler.wait() => Err(error),
+                () = running.over.cancelled() => Ok(Exit::SUCCESS),
+            }
+        } else {
+            run_command(cx, running, handler, wishes).await
+        }
+    };
+    tokio::select! {
+        result = end => result,
+        () = control => Ok(Exit::SUCCESS),
+        () = draw(screen, running) => Ok(Exit::SUCCESS),
+    }
+}
+
+async fn run_command(
+    cx: &Context,
+    running: &Running,
+    handler: &ops_core::interrupt::Handler,
+    wishes: &Wishes,
+) -> Result<Exit> {
+    let places = child::places(&running.tunnels);
+    let mut command = child::start(cx, &wishes.command, &places)?;
+    let status = tokio::select! {
+        status = command.wait() => status?,
+        error = handler.wait() => {
+            // Ctrl-C reaches the command through the terminal; a signal to us alone is passed on.
+            if error.kind() == ErrorKind::Terminated
+                && let Some(pid) = command
+                    .id()
+                    .and_then(|id| i32::try_from(id).ok())
+                    .and_then(rustix::process::Pid::from_raw)
+            {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            }
+            command.wait().await?
+        }
+    };
+    Ok(child::exit_of(status))
+}
+
+/// The status line of a terminal.
+async fn draw(screen: &Screen, running: &Running) {
+    if !screen.is_live() {
+        return std::future::pending().await;
+    }
+    let mut tick = tokio::time::interval(DRAW_EVERY);
+    loop {
+        tick.tick().await;
+        let (mut connections, mut down, mut up, mut sessions) = (0, 0, 0, 0);
+        let mut worst = State::Up;
+        for tunnel in &running.tunnels {
+            let row = Row::of(tunnel);
+            connections += row.connections;
+            down += row.rate_down;
+            up += row.rate_up;
+            sessions += row.sessions;
+            let state = tunnel.state();
+            if state != State::Up && state != State::Idle {
+                worst = state;
+            }
+        }
+        let s = |n: usize| if n == 1 { "" } else { "s" };
+        screen.draw(&format!(
+            "{connections} connection{}  ↓ {}/s  ↑ {}/s  {} ({sessions} session{})",
+            s(connections),
+            meter::bytes(down),
+            meter::bytes(up),
+            worst.as_str(),
+            s(sessions),
+        ));
+    }
+}
+
+impl Running {
+    fn is_stopped(&self) -> bool {
+        self.tunnels.iter().all(|tunnel| tunnel.stop.is_cancelled())
+    }
+
+    /// Stops the tunnels that `which` means: no new connections, a moment for the open ones.
+    async fn stop(&self, which: impl Fn(&Tunnel) -> bool) -> Vec<Row> {
+        let meant: Vec<_> = self
+            .tunnels
+            .iter()
+            .filter(|tunnel| !tunnel.stop.is_cancelled() && which(tunnel))
+            .cloned()
+            .collect();
+        for tunnel in &meant {
+            tunnel.stop.cancel();
+            tunnel.tasks.close();
+        }
+        let all = async {
+            for tunnel in &meant {
+                tunnel.tasks.wait().await;
+            }
+        };
+        if tokio::time::timeout(self.grace, all).await.is_err() {
+            for tunnel in &meant {
+                tunnel.cut.cancel();
+                tunnel.tasks.wait().await;
+            }
+        }
+        meant.iter().map(|tunnel| Row::of(tunnel)).collect()
+    }
+}
+
+impl Owner for Running {
+    async fn answer(&self, request: Request) -> Answer {
+        let forwards = match request {
+            Request::Status => self
+                .tunnels
+                .iter()
+                .filter(|tunnel| !tunnel.stop.is_cancelled())
+                .map(|tunnel| Row::of(tunnel))
+                .collect(),
+            Request::Stop(name) => {
+                let stopped = self.stop(|tunnel| status::is_meant(&name, tunnel)).await;
+                if self.is_stopped() {
+                    let over = self.over.clone();
+                    // The answer goes out first.
+                    tokio::spawn(async move {
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        over.cancel();
+                    });
+                }
+                stopped
+            }
+        };
+        Answer {
+            forwards,
+            ends: self.is_stopped(),
+        }
+    }
+}
+
+/// A command line for the same with a free local port.
+fn again(forward: &Forward) -> String {
+    let target = forward.target.as_str();
+    match (&forward.remote, &forward.local) {
+        (Some(remote), Local::Tcp { bind: None, .. } | Local::Unix(_)) => {
+            format!("ops forward {target} 0:{remote}")
+        }
+        (
+            Some(remote),
+            Local::Tcp {
+                bind: Some(bind), ..
+            },
+        ) => {
+            let host = remote.host.as_deref().unwrap_or("localhost");
+            let to = crate::local::join(host, remote.port);
+            format!("ops forward {target} {}:{to}", crate::local::join(bind, 0))
+        }
+        (None, _) => format!("ops forward {target} -D 0"),
+    }
+}
+
+/// The instance of each forward, in the same order; the guard is asked once for all.
+async fn resolve(cx: &Context, plan: &[Forward], wishes: &Wishes) -> Result<Vec<Instance>> {
+    let mut known: HashMap<String, Instance> = HashMap::new();
+    let mut instances: Vec<Instance> = Vec::new();
+    for forward in plan {
+        let text = forward.target.as_str();
+        if !known.contains_key(text) {
+            let instance = cx.resolve(&forward.target, wishes.choice).await?;
+            known.insert(text.to_owned(), instance);
+        }
+        instances.push(known[text].clone());
+    }
+    let mut distinct: Vec<Instance> = Vec::new();
+    for instance in &instances {
+        if distinct.iter().all(|seen| seen.id != instance.id) {
+            distinct.push(instance.clone());
+        }
+    }
+    cx.guard("forward", &distinct, wishes.reason.as_deref())
+        .await?;
+    Ok(instances)
+}
+
+/// Where each forward leads; what leads to the same destination shares its sessions.
+fn routes(
+    cx: &Context,
+    screen: &Screen,
+    plan: &[Forward],
+    instances: &[Instance],
+    wishes: &Wishes,
+) -> (Vec<Route>, Vec<Arc<Pool>>) {
+    let mut pools: HashMap<(String, Remote), Arc<Pool>> = HashMap::new();
+    let routes = plan
+        .iter()
+        .zip(instances)
+        .map(|(forward, instance)| match &forward.remote {
+            None => Route::Socks(Proxy::new(
+                cx,
+                screen,
+                instance.clone(),
+                wishes.reason.clone(),
+                wishes.limits,
+            )),
+            Some(remote) => Route::Fixed(
+                pools
+                    .entry((instance.id.clone(), remote.clone()))
+                    .or_insert_with(|| {
+                        Pool::new(
+                            cx,
+                            screen,
+                            instance.clone(),
+                            remote.clone(),
+                            wishes.reason.clone(),
+                            wishes.limits,
+                        )
+                    })
+                    .clone(),
+            ),
+        })
+        .collect();
+    (routes, pools.into_values().collect())
+}
+
+/// The first session of each pool, side by side.
+async fn start_all(pools: &[Arc<Pool>]) -> Result<()> {
+    let mut starting = tokio::task::JoinSet::new();
+    for pool in pools {
+        let pool = pool.clone();
+        starting.spawn(async move { pool.start().await });
+    }
+    while let Some(started) = starting.join_next().await {
+        started.map_err(|error| Error::unexpected(error.to_string()))??;
+    }
+    Ok(())
+}
+
+async fn close_all(pools: &[Arc<Pool>]) {
+    let mut closing = tokio::task::JoinSet::new();
+    for pool in pools {
+        let pool = pool.clone();
+        closing.spawn(async move { pool.close().await });
+    }
+    closing.join_all().await;
+}
+
+/// Asks whatever has to be asked, so that the process in the background need not: which instance, the guard, credentials.
+pub(crate) async fn ask_beforehand(cx: &Context, plan: &[Forward], wishes: &Wishes) -> Result<()> {
+    resolve(cx, plan, wishes).await.map(drop)
+}

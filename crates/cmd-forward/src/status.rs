@@ -1,0 +1,199 @@
+//! What runs, as rows: for tables, JSON and the answers of owners.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, UNIX_EPOCH};
+
+use ops_core::{Context, Format, Result, output::escape};
+use serde::{Deserialize, Serialize};
+
+use crate::local::Bound;
+use crate::meter;
+use crate::tunnel::Tunnel;
+
+/// One forward.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Row {
+    /// Its name in the profile.
+    pub(crate) name: Option<String>,
+    pub(crate) target: String,
+    pub(crate) instance: String,
+    /// `address:port` or a path.
+    pub(crate) local: String,
+    /// 0 for a unix socket.
+    pub(crate) local_port: u16,
+    pub(crate) remote: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) open: Option<String>,
+    pub(crate) connections: usize,
+    pub(crate) total_connections: u64,
+    pub(crate) bytes_up: u64,
+    pub(crate) bytes_down: u64,
+    /// Per second.
+    pub(crate) rate_up: u64,
+    pub(crate) rate_down: u64,
+    /// Unix seconds.
+    pub(crate) since: u64,
+    pub(crate) age_seconds: u64,
+    pub(crate) state: String,
+    pub(crate) sessions: usize,
+    /// The process that holds it.
+    pub(crate) process: u32,
+}
+
+impl Row {
+    pub(crate) fn of(tunnel: &Tunnel) -> Self {
+        let (rate_down, rate_up) = tunnel.rates();
+        let counters = &tunnel.counters;
+        Self {
+            name: tunnel.name.clone(),
+            target: tunnel.target.clone(),
+            instance: tunnel.instance.clone(),
+            local: tunnel.bound.to_string(),
+            local_port: tunnel.bound.port(),
+            remote: tunnel.remote.clone(),
+            open: tunnel.open.clone(),
+            connections: counters.open.load(Ordering::Relaxed),
+            total_connections: counters.total.load(Ordering::Relaxed),
+            bytes_up: counters.up.load(Ordering::Relaxed),
+            bytes_down: counters.down.load(Ordering::Relaxed),
+            rate_up,
+            rate_down,
+            since: tunnel
+                .since
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs()),
+            age_seconds: tunnel.started.elapsed().as_secs(),
+            state: tunnel.state().as_str().to_owned(),
+            sessions: tunnel.sessions(),
+            process: std::process::id(),
+        }
+    }
+
+    /// The name, else the local end.
+    pub(crate) fn label(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.local)
+    }
+
+    /// `127.0.0.1:3307 → db:3306 through web-1`.
+    pub(crate) fn ready_line(&self) -> String {
+        let name = match &self.name {
+            Some(name) => format!("{name}: "),
+            None => String::new(),
+        };
+        let open = match &self.open {
+            Some(url) => format!("  {url}"),
+            None => String::new(),
+        };
+        format!(
+            "{name}{} → {} through {}{open}",
+            self.local, self.remote, self.instance
+        )
+    }
+}
+
+/// Whether a stop request for `name` means this forward.
+pub(crate) fn is_meant(name: &str, tunnel: &Tunnel) -> bool {
+    name == "all"
+        || tunnel.name.as_deref() == Some(name)
+        || tunnel.target == name
+        || tunnel.bound.to_string() == name
+        || matches!(tunnel.bound, Bound::Tcp(address) if address.port().to_string() == name)
+        || std::process::id().to_string() == name
+}
+
+/// What listens, as one JSON document.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Document<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    forwards: &'a [Row],
+}
+
+impl<'a> Document<'a> {
+    pub(crate) fn new(forwards: &'a [Row]) -> Self {
+        Self {
+            api_version: "ops/v1",
+            kind: "ForwardList",
+            forwards,
+        }
+    }
+}
+
+/// Writes rows in the format asked for.
+pub(crate) fn write(cx: &Context, rows: &[Row]) -> Result<()> {
+    let output = cx.output();
+    match output.format() {
+        Format::Json => output.json(&Document::new(rows)),
+        Format::Yaml => output.yaml(&Document::new(rows)),
+        Format::Name => rows.iter().try_for_each(|row| output.line(row.label())),
+        Format::Table | Format::Wide => {
+            let mut head = vec![
+                "NAME",
+                "TARGET",
+                "LOCAL",
+                "REMOTE",
+                "CONNECTIONS",
+                "BYTES",
+                "RATE",
+                "AGE",
+                "STATE",
+            ];
+            let wide = output.format() == Format::Wide;
+            if wide {
+                head.extend(["SESSIONS", "PROCESS"]);
+            }
+            let cells = rows.iter().map(|row| {
+                let mut cells = vec![
+                    row.name.clone().unwrap_or_else(|| "-".to_owned()),
+                    row.instance.clone(),
+                    row.local.clone(),
+                    row.remote.clone(),
+                    row.connections.to_string(),
+                    meter::bytes(row.bytes_up + row.bytes_down),
+                    format!("{}/s", meter::bytes(row.rate_up + row.rate_down)),
+                    meter::age(Duration::from_secs(row.age_seconds)),
+                    row.state.clone(),
+                ];
+                if wide {
+                    cells.extend([row.sessions.to_string(), row.process.to_string()]);
+                }
+                cells
+            });
+            table(cx, &head, cells.collect())
+        }
+    }
+}
+
+/// Aligned columns, two blanks apart.
+pub(crate) fn table(cx: &Context, head: &[&str], rows: Vec<Vec<String>>) -> Result<()> {
+    let output = cx.output();
+    let mut lines: Vec<Vec<String>> = Vec::new();
+    if output.headers() {
+        lines.push(head.iter().map(|&text| text.to_owned()).collect());
+    }
+    lines.extend(
+        rows.into_iter()
+            .map(|row| row.iter().map(|cell| escape(cell)).collect()),
+    );
+    let widths: Vec<usize> = (0..head.len())
+        .map(|column| {
+            lines
+                .iter()
+                .filter_map(|line| line.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
+    for line in lines {
+        let text: Vec<String> = line
+            .iter()
+            .zip(&widths)
+            .map(|(cell, &width)| format!("{cell:<width$}"))
+            .collect();
+        output.line(text.join("  ").trim_end())?;
+    }
+    Ok(())
+}
