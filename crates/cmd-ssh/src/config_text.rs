@@ -1,0 +1,224 @@
+//! The text of an ssh configuration: what may stand in it, and how it is escaped.
+//!
+//! Names come from tags, which anybody with `ec2:CreateTags` can write, so a name is either harmless to ssh or not written at all.
+
+use std::fmt::Write as _;
+
+/// Longest ControlPath that every system takes: `sun_path` is 104 bytes on macOS, and ssh appends a dot and 16 characters while it connects.
+const CONTROL_PATH_MAX_BYTES: usize = 104 - 17 - 1;
+/// Length of what `%C` expands to: a SHA-1 in hexadecimal.
+const PERCENT_C_BYTES: usize = 40;
+
+/// How a name can stand in a `Host` line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Alias {
+    /// As it is, or in quotes; ready for the line.
+    Written(String),
+    /// Not at all; why, for a note.
+    LeftOut(&'static str),
+}
+
+/// Whether and how `name` can be a `Host` pattern that matches just itself.
+pub(crate) fn alias(name: &str) -> Alias {
+    if name.is_empty() {
+        return Alias::LeftOut("it is empty");
+    }
+    if name.chars().any(|c| c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')) {
+        return Alias::LeftOut("it has control characters");
+    }
+    if name.contains(['*', '?', '!', ',']) {
+        return Alias::LeftOut("ssh would read it as a pattern");
+    }
+    // ssh refuses most of these in host names since 9.6, and a user's own `Match exec` or `%n` could hand them to a shell.
+    if name.contains([
+        '\'', '"', '`', '$', '\\', ';', '&', '<', '>', '|', '(', ')', '{', '}', '#', '=', '%', '@',
+        '/', ':',
+    ]) {
+        return Alias::LeftOut("it has characters that mean something to ssh or a shell");
+    }
+    if name.starts_with('-') {
+        return Alias::LeftOut("ssh would read it as an option");
+    }
+    if name.contains(char::is_whitespace) {
+        // Only plain spaces inside; anything else is not what a person would type.
+        if name.trim() != name || name.chars().any(|c| c.is_whitespace() && c != ' ') {
+            return Alias::LeftOut("it has white space that cannot be typed");
+        }
+        return Alias::Written(format!("\"{name}\""));
+    }
+    Alias::Written(name.to_owned())
+}
+
+/// `text` as one argument of an option that expands `%` tokens, such as `IdentityFile`.
+///
+/// # Errors
+/// A text with quotes, backslashes or control characters cannot stand in every version's configuration.
+pub(crate) fn argument(text: &str) -> Result<String, &'static str> {
+    if text.chars().any(char::is_control) {
+        return Err("it has control characters");
+    }
+    if text.contains(['"', '\\']) {
+        return Err("it has quotes or backslashes");
+    }
+    let text = text.replace('%', "%%");
+    Ok(
+        if text.contains(char::is_whitespace) || text.contains(['\'', '#']) || text.is_empty() {
+            format!("\"{text}\"")
+        } else {
+            text
+        },
+    )
+}
+
+/// A command line for `ProxyCommand`: each word quoted for the shell, and `%` doubled, but for the tokens in `tokens`, which ssh fills in.
+///
+/// The words of `tokens` are only ever `%h`, `%p`, `%r`: ids, numbers and a user name of the same configuration.
+pub(crate) fn proxy_command(words: &[String], tokens: &[&str]) -> Result<String, &'static str> {
+    // ssh puts `exec` in front of the line by itself; a second one would be looked for as a program.
+    let mut line = String::new();
+    for word in words {
+        if word.chars().any(char::is_control) {
+            return Err("it has control characters");
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(&quote(word).replace('%', "%%"));
+    }
+    for token in tokens {
+        let _ = write!(line, " {token}");
+    }
+    Ok(line)
+}
+
+/// `word` quoted for a POSIX shell.
+fn quote(word: &str) -> String {
+    let plain = !word.is_empty()
+        && word
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"@%+=:,./-_".contains(&b));
+    if plain {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// The first of `folders` in which a control socket's path is short enough, with `%C` as its name.
+pub(crate) fn control_path<'a>(folders: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    folders
+        .into_iter()
+        .filter(|folder| argument(folder).is_ok())
+        .find(|folder| folder.len() + "/cm-".len() + PERCENT_C_BYTES <= CONTROL_PATH_MAX_BYTES)
+        .and_then(|folder| argument(folder).ok())
+        .map(|folder| match folder.strip_suffix('"') {
+            Some(open) => format!("{open}/cm-%C\""),
+            None => format!("{folder}/cm-%C"),
+        })
+}
+
+/// One `Host` entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Host {
+    /// Patterns, written.
+    pub(crate) patterns: Vec<String>,
+    /// Options in order, values written.
+    pub(crate) options: Vec<(String, String)>,
+}
+
+/// A block of entries between marks, with a comment that says what wrote it and how to refresh it.
+pub(crate) fn block(label: &str, refresh: &str, hosts: &[Host]) -> String {
+    // Both come from our own options, but a profile's name is a file's name.
+    let clean = |text: &str| {
+        text.chars()
+            .map(|c| if c.is_control() { '?' } else { c })
+            .collect::<String>()
+    };
+    let (label, refresh) = (clean(label), clean(refresh));
+    let mut text = format!(
+        "# >>> ops {label} >>>\n# Written by `ops ssh-config`; changes here are lost. Refresh: {refresh}\n"
+    );
+    for host in hosts {
+        let _ = write!(text, "\nHost {}\n", host.patterns.join(" "));
+        for (key, value) in &host.options {
+            let _ = writeln!(text, "    {key} {value}");
+        }
+    }
+    let _ = writeln!(text, "\n# <<< ops {label} <<<");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn harmless_names_are_written_and_spaces_are_quoted() {
+        assert_eq!(alias("web-1"), Alias::Written("web-1".into()));
+        assert_eq!(alias("web 1"), Alias::Written("\"web 1\"".into()));
+        assert_eq!(alias("büro-日本"), Alias::Written("büro-日本".into()));
+    }
+
+    #[test]
+    fn a_name_that_ssh_or_a_shell_could_misread_is_left_out() {
+        for name in [
+            "",
+            "a\nProxyCommand x",
+            "web*",
+            "!web",
+            "a?",
+            "-oX",
+            "a\"b",
+            "$(x)",
+            "a;b",
+            "a%h",
+            "a#b",
+            "x,y",
+            " a",
+            "a\u{202e}b",
+            "u@h",
+            "a`b`",
+            "a\tb",
+        ] {
+            assert!(matches!(alias(name), Alias::LeftOut(_)), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_command_survives_percent_signs_spaces_and_quotes() {
+        let words = [
+            "/opt/my tools/ops".to_owned(),
+            "--profile".to_owned(),
+            "100%'s".to_owned(),
+        ];
+        assert_eq!(
+            proxy_command(&words, &["%h", "%p"]).unwrap(),
+            r"'/opt/my tools/ops' --profile '100%%'\''s' %h %p"
+        );
+        assert!(proxy_command(&["a\nb".to_owned()], &[]).is_err());
+    }
+
+    #[test]
+    fn a_control_path_that_would_be_too_long_takes_the_next_folder() {
+        let long = "/home/".to_owned() + &"x".repeat(60);
+        assert_eq!(
+            control_path([long.as_str(), "/run/user/1000/ops"]).as_deref(),
+            Some("/run/user/1000/ops/cm-%C")
+        );
+        assert_eq!(control_path([long.as_str()]), None);
+        assert_eq!(
+            control_path(["/my run"]).as_deref(),
+            Some("\"/my run/cm-%C\"")
+        );
+    }
+
+    #[test]
+    fn a_label_cannot_end_the_comment_it_stands_in() {
+        let text = block("a\nHost *", "ops", &[]);
+        assert!(
+            text.lines()
+                .all(|line| line.is_empty() || line.starts_with('#')),
+            "{text}"
+        );
+    }
+}

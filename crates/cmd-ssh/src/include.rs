@@ -1,0 +1,224 @@
+//! `ops ssh-config --install`: a file of our own, and one `Include` at the top of the user's configuration.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// First line of what is added to the user's file; what stands between the marks is ours.
+const MARK_OPEN: &str =
+    "# >>> ops >>> added by `ops ssh-config --install`; `ops ssh-config --uninstall` takes it out";
+/// Last line of it.
+const MARK_CLOSE: &str = "# <<< ops <<<";
+/// Included by the mark's block; a relative path is looked up in `~/.ssh`.
+const INCLUDE: &str = "Include ops/*.conf";
+
+/// A file as it is, and as it shall be (`None`: not at all).
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// Where it is, symbolic links followed.
+    pub(crate) path: PathBuf,
+    /// Its text now.
+    pub(crate) old: Option<String>,
+    /// Its text then.
+    pub(crate) new: Option<String>,
+}
+
+impl Change {
+    /// What it would take to make `path` hold `new`.
+    ///
+    /// # Errors
+    /// Fails if the file exists and cannot be read as text.
+    pub(crate) fn plan(
+        path: &Path,
+        new: impl FnOnce(Option<&str>) -> Option<String>,
+    ) -> io::Result<Self> {
+        let path = follow(path)?;
+        let old = match fs::read_to_string(&path) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let new = new(old.as_deref());
+        Ok(Self { path, old, new })
+    }
+
+    /// Whether there is anything to do.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.old == self.new
+    }
+
+    /// Does it: atomically, permissions kept (a new file is 0600). `backup` keeps the old text beside it, as `NAME.ops-backup`.
+    ///
+    /// # Errors
+    /// Fails if the folder or the file cannot be written; the old file then stays.
+    pub(crate) fn apply(&self, backup: bool) -> io::Result<()> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let Some(new) = &self.new else {
+            return fs::remove_file(&self.path);
+        };
+        let dir = self
+            .path
+            .parent()
+            .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let mode = match fs::metadata(&self.path) {
+            Ok(metadata) => Some(metadata.permissions()),
+            Err(_) => None,
+        };
+        if !dir.exists() {
+            ops_core::paths::private_dir(dir.to_owned())?;
+        }
+        if backup && self.old.is_some() {
+            let mut name = self.path.file_name().unwrap_or_default().to_owned();
+            name.push(".ops-backup");
+            fs::copy(&self.path, dir.join(name))?;
+        }
+        let mut file = tempfile::NamedTempFile::new_in(dir)?;
+        io::Write::write_all(&mut file, new.as_bytes())?;
+        if let Some(mode) = mode {
+            file.as_file().set_permissions(mode)?;
+        }
+        file.as_file().sync_all()?;
+        file.persist(&self.path).map_err(|error| error.error)?;
+        Ok(())
+    }
+
+    /// The change as lines that begin with `-` and `+`, with a head that names the file; empty where nothing changes.
+    pub(crate) fn diff(&self) -> String {
+        if self.is_empty() {
+            return String::new();
+        }
+        let old: Vec<&str> = self.old.as_deref().unwrap_or_default().lines().collect();
+        let new: Vec<&str> = self.new.as_deref().unwrap_or_default().lines().collect();
+        // What is added stands together, so the common ends are all that has to be found.
+        let head = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
+        let tail = old[head..]
+            .iter()
+            .rev()
+            .zip(new[head..].iter().rev())
+            .take_while(|(a, b)| a == b)
+            .count();
+        let mut text = format!(
+            "--- {0}\n+++ {0}\n@@ line {1} @@\n",
+            self.path.display(),
+            head + 1
+        );
+        for (sign, lines) in [
+            ('-', &old[head..old.len() - tail]),
+            ('+', &new[head..new.len() - tail]),
+        ] {
+            for line in lines {
+                text.push(sign);
+                text.push_str(&ops_core::output::escape(line));
+                text.push('\n');
+            }
+        }
+        text
+    }
+}
+
+/// The user's file with our `Include` at its top, once.
+pub(crate) fn with_include(old: Option<&str>) -> String {
+    let rest = without_include(old.unwrap_or_default());
+    let mut text = format!("{MARK_OPEN}\n{INCLUDE}\n{MARK_CLOSE}\n");
+    if !rest.is_empty() {
+        text.push('\n');
+        text.push_str(&rest);
+    }
+    text
+}
+
+/// The user's file without our block; everything else as it was.
+pub(crate) fn without_include(old: &str) -> String {
+    let mut kept = String::with_capacity(old.len());
+    let mut lines = old.split_inclusive('\n').peekable();
+    while let Some(line) = lines.next() {
+        if !line.starts_with("# >>> ops >>>") {
+            kept.push_str(line);
+            continue;
+        }
+        for inner in lines.by_ref() {
+            if inner.trim_end() == MARK_CLOSE {
+                break;
+            }
+        }
+        // The empty line after the block is ours too.
+        lines.next_if(|line| line.trim().is_empty());
+    }
+    kept
+}
+
+/// `path` with symbolic links followed, also where the last one's goal does not exist yet.
+fn follow(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    // As many as Linux follows.
+    for _ in 0..40 {
+        match fs::read_link(&path) {
+            Ok(goal) => path = path.parent().unwrap_or(Path::new("/")).join(goal),
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(io::Error::other(format!(
+        "too many symbolic links at `{}`",
+        path.display()
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn installing_twice_is_installing_once_and_uninstalling_gives_the_old_text_back() {
+        for old in [
+            "",
+            "Host *\n  User me\n",
+            "\n\n# mine\nHost x",
+            "Include ops/*.conf\n",
+        ] {
+            let once = with_include(Some(old));
+            assert_eq!(with_include(Some(&once)), once);
+            assert_eq!(without_include(&once), old);
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_linked_file_is_changed_where_it_lies_and_keeps_its_permissions() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().join("dotfiles");
+        fs::write(&real, "Host a\n").unwrap();
+        fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
+        let link = dir.path().join("config");
+        std::os::unix::fs::symlink("dotfiles", &link).unwrap();
+        let change = Change::plan(&link, |old| Some(with_include(old))).unwrap();
+        assert!(
+            change.diff().contains("+Include ops/*.conf"),
+            "{}",
+            change.diff()
+        );
+        change.apply(true).unwrap();
+        assert!(
+            fs::symlink_metadata(&link)
+                .unwrap()
+                .file_type()
+                .is_symlink()
+        );
+        assert_eq!(
+            fs::metadata(&real).unwrap().permissions().mode() & 0o777,
+            0o640
+        );
+        assert_eq!(
+            fs::read_to_string(dir.path().join("dotfiles.ops-backup")).unwrap(),
+            "Host a\n"
+        );
+        assert!(
+            Change::plan(&link, |old| Some(with_include(old)))
+                .unwrap()
+                .is_empty()
+        );
+    }
+}

@@ -1,0 +1,23 @@
+//! `ops ssh`, `ops ssh-config` and `ops ssh-proxy`: OpenSSH, and all that speaks it, over Session Manager.
+
+mod config_text;
+mod host_keys;
+mod include;
+mod settings;
+mod ssh;
+mod ssh_config;
+mod ssh_proxy;
+mod words;
+
+use ops_core::Entry;
+
+pub use ssh::Ssh;
+pub use ssh_config::SshConfig;
+pub use ssh_proxy::SshProxy;
+
+/// What this crate brings.
+pub const COMMANDS: &[Entry] = &[
+    Entry::of::<Ssh>(),
+    Entry::of::<SshConfig>(),
+    Entry::of::<SshProxy>(),
+];
