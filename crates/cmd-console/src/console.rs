@@ -1,0 +1,146 @@
+//! The command `console`.
+
+use ops_core::{
+    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, resolve::Choice,
+};
+use tokio::time::timeout;
+
+use crate::{
+    browser,
+    handover::{Handover, PATIENCE},
+    page::{self, Page, Partition},
+};
+
+/// Open an instance in the AWS console
+///
+/// Opens the browser (`BROWSER`, else the desktop's) at a page about the instance, in its region and partition. Without a display the URL is
+/// printed.
+///
+/// `--login` signs in with the credentials in use, so that the page opens in the right account. The URL it makes is good for 15 minutes, for
+/// whoever has it: it is handed to the browser without showing in the list of processes, and printed only with --print or without a browser.
+#[derive(clap::Args, Debug)]
+pub struct Console {
+    /// Instance id, Name, glob, tag:Key=Value, IP or DNS name
+    #[arg(value_name = "TARGET")]
+    target: Target,
+    /// The page: connect, session, instance, metrics, fleet
+    #[arg(
+        long,
+        value_name = "PAGE",
+        value_enum,
+        default_value = "connect",
+        hide_possible_values = true
+    )]
+    page: Page,
+    /// Print the URL alone, open nothing
+    #[arg(long)]
+    print: bool,
+    /// Sign in with the credentials in use
+    #[arg(long)]
+    login: bool,
+    /// Of several matches the first by name, then the oldest launch
+    #[arg(long, conflicts_with = "newest")]
+    first: bool,
+    /// Of several matches the newest launch
+    #[arg(long)]
+    newest: bool,
+}
+
+impl Command for Console {
+    const NAME: &'static str = "console";
+    const EXAMPLES: &'static [(&'static str, &'static str)] = &[
+        ("ops console web-1", "EC2's Connect page of the instance"),
+        (
+            "ops console web-1 --page metrics --login",
+            "its metrics, signed in with the credentials in use",
+        ),
+        (
+            "ops console web-1 --print",
+            "the URL, to be sent to somebody",
+        ),
+    ];
+
+    async fn run(self, cx: Context) -> Result<Exit> {
+        let output = cx.output();
+        let choice = match (self.first, self.newest) {
+            (true, _) => Choice::First,
+            (_, true) => Choice::Newest,
+            _ => Choice::Ask,
+        };
+        let instance = match cx.resolve(&self.target, choice).await {
+            // A stopped instance has pages too.
+            Err(error) if error.kind() == ErrorKind::Unreachable => {
+                match in_any_state(&cx, &self.target).await? {
+                    Some(instance) => instance,
+                    None => return Err(error),
+                }
+            }
+            resolved => resolved?,
+        };
+        let page = page::url(self.page, &instance);
+        let print = self.print || !browser::is_there(cx.env());
+        if print && !self.print {
+            output.note("no browser here: open the URL elsewhere");
+        }
+        if !self.login {
+            if !print && browser::open(&cx, &page).await {
+                return Ok(Exit::SUCCESS);
+            }
+            output.line(page)?;
+            return Ok(Exit::SUCCESS);
+        }
+
+        cx.check_account().await?;
+        let endpoint = Partition::of(&instance.region).federation;
+        let spinner = output.spinner("signing in");
+        let signed = cx.sign_in(&page, endpoint).await;
+        drop(spinner);
+        let signed = signed?;
+        output.note(format!(
+            "the sign-in URL is good for {} minutes, for whoever has it",
+            signed.lifetime.as_secs() / 60
+        ));
+        if print {
+            output.line(signed.url)?;
+            return Ok(Exit::SUCCESS);
+        }
+        let handover = Handover::new(signed.url).await?;
+        let address = handover.address()?;
+        // A browser that is the user's own may keep running; it has what it needs once it has asked.
+        let serve = handover.serve();
+        let open = async {
+            if !browser::open(&cx, &address).await {
+                return Err(
+                    Error::unexpected("no browser could be started").hint(format!(
+                        "print the URL and open it yourself: ops console {} --login --print",
+                        self.target
+                    )),
+                );
+            }
+            Ok(())
+        };
+        let both = async { tokio::try_join!(open, async { Ok(serve.await?) }).map(drop) };
+        timeout(PATIENCE, both).await.unwrap_or_else(|_| {
+            Err(
+                Error::unexpected("the browser did not ask for the page").hint(format!(
+                    "print the URL and open it yourself: ops console {} --login --print",
+                    self.target
+                )),
+            )
+        })?;
+        Ok(Exit::SUCCESS)
+    }
+}
+
+/// The one instance that `target` selects whatever its state; `None` if there are several.
+async fn in_any_state(cx: &Context, target: &Target) -> Result<Option<Instance>> {
+    let mut query = cx.base_query()?;
+    query.states.clear();
+    query.add(target);
+    let listing = cx.list(&query, &[cx.region().await?]).await?;
+    let mut found = listing.instances;
+    Ok(match found.len() {
+        1 => found.pop(),
+        _ => None,
+    })
+}

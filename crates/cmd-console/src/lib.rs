@@ -1,0 +1,15 @@
+//! `ops console`: the way to the AWS console. `ops wait`: waiting until an instance can be used.
+
+mod browser;
+mod console;
+mod handover;
+mod page;
+mod wait;
+
+use ops_core::Entry;
+
+pub use console::Console;
+pub use wait::Wait;
+
+/// What this crate brings.
+pub const COMMANDS: &[Entry] = &[Entry::of::<Console>(), Entry::of::<Wait>()];

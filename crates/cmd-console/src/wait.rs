@@ -1,0 +1,227 @@
+//! The command `wait`.
+
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use ops_core::{
+    Command, Context, Document, Error, ErrorKind, Exit, Instance, OpenOptions, Ping, Result, State,
+    Target, resolve::Choice,
+};
+use tokio::time::{sleep, timeout};
+
+/// How long without `--timeout`.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
+/// Between two looks, at first and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
+
+/// What to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Goal {
+    /// EC2 says that the instance runs
+    Running,
+    /// Its agent has reported to Systems Manager
+    Online,
+    /// A session can be opened; proven by opening one and closing it
+    Session,
+}
+
+impl Goal {
+    const fn reached(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Online => "online",
+            Self::Session => "ready for sessions",
+        }
+    }
+}
+
+/// Wait until an instance can be used
+///
+/// For scripts, after a launch: the instance need not even be there yet. Ends with 0 as soon as it is so far, and with 124 when --timeout (5
+/// minutes by default) is over.
+#[derive(clap::Args, Debug)]
+pub struct Wait {
+    /// Instance id, Name, glob, tag:Key=Value, IP or DNS name
+    #[arg(value_name = "TARGET")]
+    target: Target,
+    /// What to wait for: running, online, session
+    #[arg(
+        long = "for",
+        value_name = "WHAT",
+        value_enum,
+        default_value = "session",
+        hide_possible_values = true
+    )]
+    goal: Goal,
+    /// Why, for the history of the session that `--for session` opens
+    #[arg(long, value_name = "TEXT", env = "OPS_REASON")]
+    reason: Option<String>,
+    /// Of several matches the first by name, then the oldest launch
+    #[arg(long, conflicts_with = "newest")]
+    first: bool,
+    /// Of several matches the newest launch
+    #[arg(long)]
+    newest: bool,
+}
+
+impl Command for Wait {
+    const NAME: &'static str = "wait";
+    const EXAMPLES: &'static [(&'static str, &'static str)] = &[
+        ("ops wait web-1", "until a session can be opened"),
+        (
+            "ops wait i-0a1b2c3d4e5f60718 --for online --timeout 10m",
+            "until its agent has reported, ten minutes at most",
+        ),
+    ];
+
+    async fn run(self, cx: Context) -> Result<Exit> {
+        let limit = cx.settings()?.timeout.value.unwrap_or(DEFAULT_TIMEOUT);
+        let started = Instant::now();
+        let mut known = Known::default();
+        match timeout(limit, self.until(&cx, &mut known)).await {
+            Ok(Ok(label)) => {
+                cx.output().note(format!(
+                    "{label} is {} after {} s",
+                    self.goal.reached(),
+                    started.elapsed().as_secs()
+                ));
+                Ok(Exit::SUCCESS)
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) => {
+                let error = Error::new(
+                    ErrorKind::Timeout,
+                    format!(
+                        "`{}` is not {} within {limit:?}",
+                        self.target,
+                        self.goal.reached()
+                    ),
+                );
+                let error = match known.seen {
+                    Some(seen) => error.caused_by(seen),
+                    None => error,
+                };
+                Err(error.hint(format!(
+                    "see what is known of it: ops ls --state all -o wide {}",
+                    self.target
+                )))
+            }
+        }
+    }
+}
+
+/// What is known so far.
+#[derive(Default)]
+struct Known {
+    instance: Option<Instance>,
+    /// The guard has been asked.
+    guarded: bool,
+    /// How far it was the last time, for people.
+    seen: Option<String>,
+}
+
+impl Wait {
+    /// Looks again and again; gives what the instance is called.
+    async fn until(&self, cx: &Context, known: &mut Known) -> Result<String> {
+        let mut pause = PAUSE.0;
+        loop {
+            known.seen = match self.look(cx, known).await {
+                Ok(None) => {
+                    return Ok(known.instance.as_ref().map_or_else(
+                        || self.target.to_string(),
+                        |instance| instance.label().to_owned(),
+                    ));
+                }
+                Ok(seen) => seen,
+                // Not there yet, or not yet reachable: what is waited for.
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unreachable) =>
+                {
+                    Some(error.why().first().map_or_else(
+                        || error.what().to_owned(),
+                        |why| format!("{}: {why}", error.what()),
+                    ))
+                }
+                // One session that took too long is not the whole wait.
+                Err(error) if error.kind() == ErrorKind::Timeout => Some(error.what().to_owned()),
+                Err(error) => return Err(error),
+            };
+            let seen = known.seen.as_deref().unwrap_or_default();
+            let _spinner = cx.output().spinner(ops_core::output::escape(&format!(
+                "waiting for {}: {seen}",
+                self.target
+            )));
+            sleep(pause).await;
+            pause = (pause * 3 / 2).min(PAUSE.1);
+        }
+    }
+
+    /// One look: `None` when it is so far, else how far it is.
+    async fn look(&self, cx: &Context, known: &mut Known) -> Result<Option<String>> {
+        // A name is looked up once: from then on the id is asked, which means its instance in any state.
+        let target = match &known.instance {
+            Some(instance) => instance
+                .id
+                .parse()
+                .map_err(|error| Error::unexpected(format!("{error}")))?,
+            None => self.target.clone(),
+        };
+        let choice = match (self.first, self.newest) {
+            (true, _) => Choice::First,
+            (_, true) => Choice::Newest,
+            _ => Choice::Ask,
+        };
+        let instance = cx.resolve(&target, choice).await?;
+        let instance = known.instance.insert(instance);
+        match instance.state {
+            State::Running => {}
+            State::Terminated | State::ShuttingDown => {
+                return Err(Error::unexpected(format!(
+                    "`{}` is {}",
+                    instance.label(),
+                    instance.state.as_str()
+                ))
+                .caused_by("a terminated instance never runs again")
+                .hint("see what is there: ops ls"));
+            }
+            state => return Ok(Some(format!("its state is {}", state.as_str()))),
+        }
+        if self.goal == Goal::Running {
+            return Ok(None);
+        }
+        let how = match cx.ping_of(instance).await {
+            Some(Ping::Online) => None,
+            Some(Ping::Lost { .. }) => Some("its agent does not answer"),
+            Some(Ping::NoAgent) => Some("no agent has reported"),
+            // A session may be possible all the same.
+            None | Some(Ping::Unknown) => {
+                (self.goal == Goal::Online).then_some("Systems Manager does not tell")
+            }
+        };
+        if let Some(how) = how {
+            return Ok(Some(how.to_owned()));
+        }
+        if self.goal == Goal::Online {
+            return Ok(None);
+        }
+        if !known.guarded {
+            // Asked once, however often a session is tried.
+            cx.guard(
+                Self::NAME,
+                std::slice::from_ref(instance),
+                self.reason.as_deref(),
+            )
+            .await?;
+            known.guarded = true;
+        }
+        let opened = cx
+            .open(
+                instance,
+                Document::shell(),
+                OpenOptions::reason(self.reason.clone()),
+            )
+            .await?;
+        opened.terminate().await;
+        Ok(None)
+    }
+}
