@@ -1,0 +1,111 @@
+//! Aliases of the team profile: other words for an `ops` command line, never for a program.
+
+use std::ffi::{OsStr, OsString};
+
+use ops_core::{Error, Result};
+
+/// The profile that words after an alias ask for; they are not parsed before the alias is expanded.
+pub(crate) fn profile_among(words: &[OsString]) -> Option<String> {
+    let mut found = None;
+    let mut rest = words.iter().take_while(|word| *word != "--");
+    while let Some(word) = rest.next() {
+        let text = word.to_str().unwrap_or_default();
+        let value = if word == "-p" || word == "--profile" {
+            rest.next().and_then(|next| next.to_str())
+        } else {
+            text.strip_prefix("--profile=").or_else(|| {
+                text.strip_prefix("-p")
+                    .filter(|value| !value.is_empty() && !text.starts_with("--"))
+            })
+        };
+        found = value.map(str::to_owned).or(found);
+    }
+    found
+}
+
+/// The whole line with the alias at `verb` replaced by what it means. `seen` are the aliases replaced before.
+///
+/// # Errors
+/// An alias that leads back to itself.
+pub(crate) fn expand(
+    words: &[OsString],
+    verb: usize,
+    meaning: &[String],
+    seen: &mut Vec<String>,
+) -> Result<Vec<OsString>> {
+    let name = words[verb].to_string_lossy().into_owned();
+    if seen.contains(&name) {
+        return Err(
+            Error::usage(format!("the alias `{name}` leads back to itself"))
+                .caused_by(format!("{} → {name}", seen.join(" → "))),
+        );
+    }
+    seen.push(name);
+    let mut line = words[..verb].to_vec();
+    line.extend(meaning.iter().map(OsString::from));
+    line.extend_from_slice(&words[verb + 1..]);
+    Ok(line)
+}
+
+/// The place of the verb `name` among `words`: the first word equal to it that is not the value of a global option.
+pub(crate) fn position(words: &[OsString], name: &OsStr) -> Option<usize> {
+    let takes_value: Vec<(Option<String>, Option<char>)> = crate::globals::args()
+        .iter()
+        .filter(|arg| {
+            matches!(
+                arg.get_action(),
+                clap::ArgAction::Set | clap::ArgAction::Append
+            )
+        })
+        .map(|arg| {
+            (
+                arg.get_long().map(|long| format!("--{long}")),
+                arg.get_short(),
+            )
+        })
+        .collect();
+    let mut index = 0;
+    while let Some(word) = words.get(index) {
+        let text = word.to_str().unwrap_or_default();
+        if word == name && !text.starts_with('-') {
+            return Some(index);
+        }
+        let takes_next = takes_value.iter().any(|(long, short)| {
+            long.as_deref() == Some(text)
+                // `-vp NAME`: the last of a cluster takes the next word.
+                || (text.starts_with('-') && !text.starts_with("--") && text.len() > 1 && short.is_some_and(|short| {
+                    text[1..].find(short).is_some_and(|at| at + 2 == text.len())
+                }))
+        });
+        index += if takes_next { 2 } else { 1 };
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn a_profile_is_found_in_every_spelling_before_two_dashes() {
+        for line in ["-p x", "--profile x", "--profile=x", "-px", "-p y -p x"] {
+            assert_eq!(profile_among(&words(line)).as_deref(), Some("x"), "{line}");
+        }
+        assert_eq!(profile_among(&words("web-1 -- -p x")), None);
+    }
+
+    #[test]
+    fn the_verb_is_told_from_the_value_of_an_option() {
+        assert_eq!(position(&words("-p ls ls"), OsStr::new("ls")), Some(2));
+        assert_eq!(
+            position(&words("--profile=ls ls"), OsStr::new("ls")),
+            Some(1)
+        );
+        assert_eq!(position(&words("-vp ls ls"), OsStr::new("ls")), Some(2));
+        assert_eq!(position(&words("--region"), OsStr::new("ls")), None);
+    }
+}

@@ -1,0 +1,231 @@
+//! `ops config`
+
+use ops_core::{
+    Command, Context, Exit, Format, Result,
+    config::{self as show, ProfileKind},
+    output::escape,
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// Show settings, profiles, and where they come from
+///
+/// Precedence: flag, `OPS_*` variable, team profile, AWS configuration (`AWS_*` variables and files), default. A team profile is one YAML file; `ops config path` says where they are looked for, and nothing is ever read from the working directory.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Config {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Action {
+    /// Each effective value, and where it comes from
+    Show,
+    /// Every profile that -p can name, and what each hides
+    Profiles,
+    /// Where ops looks for and keeps things
+    Path,
+    /// Check profiles, and say file, line and column of what is wrong
+    Validate {
+        /// Names or files of team profiles; all there are without one
+        profiles: Vec<String>,
+    },
+    /// JSON Schema of a team profile, for editors
+    Schema {
+        /// That of your own config.yaml
+        #[arg(long)]
+        user: bool,
+    },
+}
+
+impl Command for Config {
+    const NAME: &'static str = "config";
+    const EXAMPLES: &'static [(&'static str, &'static str)] = &[
+        (
+            "ops config show",
+            "each effective value, and where it comes from",
+        ),
+        ("ops config profiles", "what -p can name"),
+        ("ops config validate payments-prod", "is it right?"),
+        (
+            "ops config schema > ops-profile.json",
+            "for an editor that knows JSON Schema",
+        ),
+    ];
+
+    async fn run(self, cx: Context) -> Result<Exit> {
+        match self.action {
+            Action::Show => settings(&cx),
+            Action::Profiles => profiles(&cx),
+            Action::Path => path(&cx),
+            Action::Validate { profiles } => validate(&cx, &profiles),
+            Action::Schema { user } => {
+                let schema = if user {
+                    show::user_schema()
+                } else {
+                    show::schema()
+                };
+                cx.output().json(&schema)?;
+                Ok(Exit::SUCCESS)
+            }
+        }
+    }
+}
+
+fn settings(cx: &Context) -> Result<Exit> {
+    let rows = show::show(cx)?;
+    if document(cx, "settings", &rows)? {
+        return Ok(Exit::SUCCESS);
+    }
+    let lines = rows
+        .iter()
+        .map(|row| vec![row.name.clone(), value_text(&row.value), row.source.clone()]);
+    table(cx, &["NAME", "VALUE", "SOURCE"], lines)
+}
+
+fn profiles(cx: &Context) -> Result<Exit> {
+    let rows = show::profiles(cx)?;
+    if document(cx, "profiles", &rows)? {
+        return Ok(Exit::SUCCESS);
+    }
+    let output = cx.output();
+    let lines = rows.iter().map(|row| {
+        let kind = match row.kind {
+            ProfileKind::Team => "team",
+            ProfileKind::Aws => "aws",
+        };
+        vec![
+            if row.active {
+                "*".to_owned()
+            } else {
+                String::new()
+            },
+            row.name.clone(),
+            kind.to_owned(),
+            row.region.clone().unwrap_or_default(),
+            row.description.clone().unwrap_or_default(),
+            row.path.display().to_string(),
+        ]
+    });
+    table(
+        cx,
+        &["", "NAME", "KIND", "REGION", "DESCRIPTION", "FILE"],
+        lines,
+    )?;
+    for row in &rows {
+        for hidden in &row.hides {
+            output.warn(escape(&format!(
+                "`{}` hides {}",
+                row.name,
+                hidden.display()
+            )));
+        }
+        if let Some(by) = &row.hidden_by {
+            output.warn(escape(&format!(
+                "-p {} means the team profile {}; --aws-profile reaches this one",
+                row.name,
+                by.display()
+            )));
+        }
+        if let Some(problem) = &row.problem {
+            output.warn(escape(&format!("`{}`: {problem}", row.name)));
+        }
+    }
+    if rows.is_empty() {
+        output.note("no profiles; see where they are looked for: ops config path");
+    }
+    Ok(Exit::SUCCESS)
+}
+
+fn path(cx: &Context) -> Result<Exit> {
+    let rows = show::files(cx);
+    if document(cx, "files", &rows)? {
+        return Ok(Exit::SUCCESS);
+    }
+    let lines = rows.iter().map(|row| {
+        let there = if row.exists { "yes" } else { "no" };
+        vec![
+            row.what.to_owned(),
+            row.path.display().to_string(),
+            there.to_owned(),
+        ]
+    });
+    table(cx, &["WHAT", "PATH", "EXISTS"], lines)
+}
+
+fn validate(cx: &Context, names: &[String]) -> Result<Exit> {
+    let results = show::validate(cx, names)?;
+    let output = cx.output();
+    let describe = |result: &show::Validation| {
+        let problem = result.problem.as_ref().map(
+            |error| json!({ "message": error.what(), "why": error.why(), "hint": error.hints() }),
+        );
+        json!({ "name": result.name, "path": result.path, "problem": problem })
+    };
+    let rows: Vec<Value> = results.iter().map(describe).collect();
+    if !document(cx, "files", &rows)? {
+        for result in &results {
+            match &result.problem {
+                None => output.line(format!(
+                    "ok  {}",
+                    escape(&result.path.display().to_string())
+                ))?,
+                Some(error) => output.error(error),
+            }
+        }
+        if results.is_empty() {
+            output.note("nothing to check; see where profiles are looked for: ops config path");
+        }
+    }
+    let right = results.iter().all(|result| result.problem.is_none());
+    Ok(if right { Exit::SUCCESS } else { Exit::USAGE })
+}
+
+/// Writes `rows` as a document if that form was asked for.
+fn document(cx: &Context, name: &str, rows: &impl Serialize) -> Result<bool> {
+    let output = cx.output();
+    let whole = json!({ "apiVersion": "ops.config/v1", name: rows });
+    match output.format() {
+        Format::Json => output.json(&whole)?,
+        Format::Yaml => output.yaml(&whole)?,
+        Format::Table | Format::Wide | Format::Name => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// Aligned columns; the last one as long as it is.
+fn table(cx: &Context, head: &[&str], lines: impl Iterator<Item = Vec<String>>) -> Result<Exit> {
+    let output = cx.output();
+    let mut rows: Vec<Vec<String>> = lines
+        .map(|line| line.iter().map(|cell| escape(cell)).collect())
+        .collect();
+    if output.headers() && !rows.is_empty() {
+        rows.insert(0, head.iter().map(ToString::to_string).collect());
+    }
+    let widths: Vec<usize> = (0..head.len())
+        .map(|column| {
+            rows.iter()
+                .map(|row| row[column].chars().count())
+                .max()
+                .unwrap_or_default()
+        })
+        .collect();
+    for row in &rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            line.push_str(&format!("{cell:width$}  "));
+        }
+        output.line(line.trim_end())?;
+    }
+    Ok(Exit::SUCCESS)
+}
+
+fn value_text(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(all) if all.is_empty() => "-".to_owned(),
+        Value::Array(all) => all.iter().map(value_text).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,20 @@
+//! The commands that are no capability of their own.
+
+mod completion;
+mod config;
+mod plugin;
+#[cfg(feature = "sandbox")]
+mod sandbox;
+mod version;
+
+use ops_core::Entry;
+
+/// In the order of help.
+pub(crate) const COMMANDS: &[Entry] = &[
+    Entry::of::<config::Config>(),
+    #[cfg(feature = "sandbox")]
+    Entry::of::<sandbox::SandboxCommand>(),
+    Entry::of::<plugin::Plugins>(),
+    Entry::of::<completion::Completion>(),
+    Entry::of::<version::Version>(),
+];

@@ -1,0 +1,46 @@
+//! `ops version`
+
+use ops_core::{Command, Context, Exit, Format, Result};
+use serde::Serialize;
+
+/// Show the version of ops
+///
+/// With `-o json`: version, platform, compiler and what was built in.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Version {}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct About {
+    api_version: &'static str,
+    version: &'static str,
+    platform: String,
+    rust_version: &'static str,
+    sandbox: bool,
+}
+
+impl Command for Version {
+    const NAME: &'static str = "version";
+    const EXAMPLES: &'static [(&'static str, &'static str)] = &[
+        ("ops version", "the version"),
+        ("ops version -o json", "and how it was built"),
+    ];
+
+    async fn run(self, cx: Context) -> Result<Exit> {
+        let about = About {
+            api_version: "ops.version/v1",
+            version: env!("CARGO_PKG_VERSION"),
+            platform: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
+            rust_version: env!("CARGO_PKG_RUST_VERSION"),
+            sandbox: cfg!(feature = "sandbox"),
+        };
+        let output = cx.output();
+        match output.format() {
+            Format::Json => output.json(&about)?,
+            Format::Yaml => output.yaml(&about)?,
+            Format::Wide => output.line(format!("ops {} ({})", about.version, about.platform))?,
+            Format::Table | Format::Name => output.line(format!("ops {}", about.version))?,
+        }
+        Ok(Exit::SUCCESS)
+    }
+}

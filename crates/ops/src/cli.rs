@@ -1,0 +1,33 @@
+//! The command line as clap sees it.
+
+use std::ffi::OsString;
+
+use clap::{Command, value_parser};
+use ops_core::Entry;
+
+use crate::{globals, help, registry};
+
+/// Root, verbs, and what is below them, each with the global options.
+pub(crate) fn root() -> Command {
+    let mut root = Command::new("ops")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(
+            "Reach servers on AWS through Session Manager: no open ports, no bastion keys, no VPN",
+        )
+        .disable_help_subcommand(true)
+        .allow_external_subcommands(true)
+        .external_subcommand_value_parser(value_parser!(OsString))
+        .args(globals::args().into_iter().map(|arg| arg.hide_env(true)));
+    root = help::for_root(root);
+    root.subcommands(registry::entries().map(verb))
+}
+
+/// One verb.
+pub(crate) fn verb(entry: &Entry) -> Command {
+    let command = (entry.clap)()
+        .disable_help_subcommand(true)
+        .hide(entry.traits.hidden)
+        .mut_args(|arg| arg.hide_env_values(true));
+    let command = help::for_verb(command, entry);
+    globals::add(command, entry.traits.own_short_options)
+}

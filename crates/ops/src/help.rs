@@ -1,0 +1,177 @@
+//! What help pages say beyond what clap makes of the arguments: examples first, verbs in groups, external commands beside them.
+
+use std::fmt::Write as _;
+
+use clap::Command;
+use ops_core::{Context, Entry, Env, Globals, output::escape};
+
+use crate::{plugin, policy::Policy, registry::GROUPS};
+
+/// Stands in the root's help where external commands and aliases go: they are looked for only when that page is shown.
+const EXTERNAL: &str = "<external commands>";
+
+const ROOT_EXAMPLES: [(&str, &str); 4] = [
+    ("ops ls --tag 'Name=web*'", "list instances"),
+    ("ops shell web-1", "a shell on one of them"),
+    (
+        "ops --sandbox shell web-1",
+        "the same without AWS: a shell of the embedded stand-in",
+    ),
+    ("ops -p payments-prod ls", "as a team profile sees it"),
+];
+
+const EXIT_CODES: &str = "0 success, 1 unexpected error, 2 usage or invalid profile, 3 target not found, 4 not logged in, 5 denied by AWS, \
+6 ambiguous target, 7 not reachable, 8 some parts failed, 9 refused by a guard, 124 time-out, 127 plugin not found, 130 interrupted, \
+143 terminated. Verbs that run a command elsewhere return its status, and 255 for a failure of their own.";
+
+/// The root's pages.
+pub(crate) fn for_root(root: Command) -> Command {
+    let about = root
+        .get_about()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let verbs = verbs();
+    let page = |examples: &[(&str, &str)]| {
+        format!(
+            "{about}\n\n{}\n{} ops [OPTIONS] VERB [TARGET]... [-- COMMAND...]\n\n{verbs}{EXTERNAL}",
+            list_examples(examples),
+            heading("Usage"),
+        )
+    };
+    root.help_template(format!("{{before-help}}{}\n{{options}}{{after-help}}", heading("Options")))
+        .before_help(page(&ROOT_EXAMPLES[..2]))
+        .before_long_help(page(&ROOT_EXAMPLES))
+        .after_help("More: ops VERB --help, or ops --help for every detail")
+        .after_long_help(format!(
+            "{}\n{EXIT_CODES}\n\nOptions work before and after the verb and its target; what follows -- is left alone. Each has a variable: OPS_PROFILE for --profile.",
+            heading("Exit codes")
+        ))
+}
+
+/// The pages of one verb.
+pub(crate) fn for_verb(command: Command, entry: &Entry) -> Command {
+    let mut command = command.help_template(
+        "{before-help}{about-with-newline}\n{usage-heading} {usage}\n\n{all-args}{after-help}",
+    );
+    if !entry.examples.is_empty() {
+        let first = &entry.examples[..entry.examples.len().min(2)];
+        command = command
+            .before_help(list_examples(first))
+            // The long page begins with what the verb does, and has all examples at its end.
+            .before_long_help("")
+            .after_long_help(list_examples(entry.examples));
+    }
+    command.after_help(
+        "Global options (-p, --region, --sandbox, -o, -v and others) work here too: see --help",
+    )
+}
+
+/// The root's rendered page with external commands and aliases in their place.
+pub(crate) fn fill_in(page: &str, color: bool, globals: &Globals, env: &Env) -> String {
+    if !page.contains(EXTERNAL) {
+        return page.to_owned();
+    }
+    // The page is rendered already: nobody drops the codes after us.
+    let plain = |title: &str| {
+        if color {
+            heading(title)
+        } else {
+            format!("{title}:")
+        }
+    };
+    let mut text = String::new();
+    let plugins = plugin::listed(env);
+    if !plugins.is_empty() {
+        let _ = writeln!(text, "\n{}", plain("Plugins"));
+        let width = plugins
+            .iter()
+            .map(|(name, _)| name.len())
+            .max()
+            .unwrap_or_default();
+        for (name, about) in plugins {
+            let _ = writeln!(text, "{}", format!("  {name:width$}  {about}").trim_end());
+        }
+    }
+    // A profile that is wrong shows with the next command; help comes without its aliases.
+    let cx = Context::new(globals.clone(), env.clone());
+    if let Ok(policy) = Policy::load(&cx) {
+        let aliases: Vec<(&str, String)> = policy.aliases().collect();
+        if !aliases.is_empty() {
+            let _ = writeln!(text, "\n{}", plain("Aliases of the profile"));
+        }
+        let width = aliases
+            .iter()
+            .map(|(name, _)| name.len())
+            .max()
+            .unwrap_or_default();
+        for (name, meaning) in &aliases {
+            let _ = writeln!(text, "  {name:width$}  ops {}", escape(meaning));
+        }
+    }
+    page.replacen(EXTERNAL, &text, 1)
+}
+
+fn verbs() -> String {
+    let shown = |group: &'static crate::Group| group.entries().filter(|entry| !entry.traits.hidden);
+    let label = |entry: &Entry| match entry.aliases {
+        [] => entry.name.to_owned(),
+        aliases => format!("{}, {}", entry.name, aliases.join(", ")),
+    };
+    let width = GROUPS
+        .iter()
+        .flat_map(shown)
+        .map(|entry| label(entry).len())
+        .max();
+    let width = width.unwrap_or_default();
+    let mut text = String::new();
+    for group in GROUPS {
+        if shown(group).next().is_none() {
+            continue;
+        }
+        let _ = writeln!(text, "{}", heading(group.title));
+        for entry in shown(group) {
+            let about = (entry.clap)()
+                .get_about()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            let _ = writeln!(
+                text,
+                "  {:width$}  {}",
+                label(entry),
+                about.lines().next().unwrap_or_default()
+            );
+        }
+        text.push('\n');
+    }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    text
+}
+
+fn list_examples(examples: &[(&str, &str)]) -> String {
+    /// Where a terminal of unknown width ends for clap, less some room.
+    const COLUMNS: usize = 98;
+    let length = |text: &str| text.chars().count();
+    let width = examples
+        .iter()
+        .map(|(line, _)| length(line))
+        .max()
+        .unwrap_or_default();
+    let fits = examples
+        .iter()
+        .all(|(_, what)| 2 + width + 2 + length(what) <= COLUMNS);
+    let mut text = format!("{}\n", heading("Examples"));
+    for (line, what) in examples {
+        let _ = if fits {
+            writeln!(text, "  {line:width$}  {what}")
+        } else {
+            writeln!(text, "  {line}\n      {what}")
+        };
+    }
+    text
+}
+
+/// As clap styles its own headings; the codes are dropped where there is no colour.
+fn heading(title: &str) -> String {
+    format!("\x1b[1m\x1b[4m{title}:\x1b[0m")
+}

@@ -1,0 +1,44 @@
+//! `ops`: finds the command that was asked for, in this order: built in, alias of the team profile, external (`ops-NAME`), and runs it.
+//!
+//! Nothing here reaches AWS. Help, completion and wrong usage need no async runtime and make no file.
+
+mod alias;
+mod builtin;
+mod cli;
+mod complete;
+mod dispatch;
+mod globals;
+mod help;
+mod hoist;
+mod panic;
+mod plugin;
+mod policy;
+mod registry;
+mod run;
+#[cfg_attr(not(feature = "sandbox"), path = "sandbox/none.rs")]
+mod sandbox;
+mod signals;
+mod trace;
+mod usage;
+
+pub use registry::{GROUPS, Group, entries};
+
+/// The whole program: arguments and environment of this process, its exit status back.
+pub fn main() -> std::process::ExitCode {
+    panic::install();
+    let outcome = std::panic::catch_unwind(|| {
+        if complete::answer() {
+            return ops_core::Exit::SUCCESS;
+        }
+        dispatch::dispatch(
+            std::env::args_os().skip(1).collect(),
+            &ops_core::Env::from_process(),
+        )
+    });
+    outcome.unwrap_or(ops_core::Exit::UNEXPECTED).into()
+}
+
+/// The command line as clap sees it, for completion, man pages and tests.
+pub fn command() -> clap::Command {
+    cli::root()
+}

@@ -1,0 +1,210 @@
+//! Where external commands are looked for, and which file a command line means.
+
+use std::{
+    collections::HashSet,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use ops_core::{Env, Paths};
+
+/// What the names of files begin with.
+const PREFIX: &str = "ops-";
+
+/// A file to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Plugin {
+    /// `NAME` of `ops-NAME`.
+    pub(crate) name: String,
+    /// Absolute.
+    pub(crate) path: PathBuf,
+    /// It may be asked about itself: it lies in our own folder, or a file beside it says so.
+    pub(crate) may_be_probed: bool,
+}
+
+/// A file called `ops-NAME`, runnable or not.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) plugin: Plugin,
+    pub(crate) executable: bool,
+    /// Anybody may change it, or its folder.
+    pub(crate) world_writable: bool,
+}
+
+/// A folder that is searched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Directory {
+    pub(crate) path: PathBuf,
+    /// `$XDG_DATA_HOME/ops/plugins/bin`.
+    pub(crate) managed: bool,
+}
+
+/// The folders in the order they are searched. Relative and empty entries of PATH mean the working directory and are left out.
+pub(crate) fn directories(env: &Env) -> Vec<Directory> {
+    let managed = Directory {
+        path: Paths::from_env(env).data.join("plugins").join("bin"),
+        managed: true,
+    };
+    let path = env
+        .var_os("PATH")
+        .map(|path| std::env::split_paths(path).collect::<Vec<_>>());
+    let rest = path
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|path| path.is_absolute());
+    let mut seen = HashSet::new();
+    std::iter::once(managed)
+        .chain(rest.map(|path| Directory {
+            path,
+            managed: false,
+        }))
+        .filter(|directory| seen.insert(directory.path.clone()))
+        .collect()
+}
+
+/// The plugin that `words` call, and how many of them are its name: `ops db dump` is `ops-db-dump`, else `ops-db`.
+pub(crate) fn find(env: &Env, words: &[OsString]) -> Option<(Plugin, usize)> {
+    let parts: Vec<&str> = words
+        .iter()
+        .map_while(|word| word.to_str().filter(|text| is_name(text)))
+        .collect();
+    let directories = directories(env);
+    (1..=parts.len()).rev().find_map(|used| {
+        let name = parts[..used].join("-");
+        let found = directories
+            .iter()
+            .find_map(|directory| at(directory, &name).filter(|found| found.executable));
+        found.map(|found| (found.plugin, used))
+    })
+}
+
+/// Every file called `ops-NAME`, in the order of the search; the same file reached twice counts once.
+pub(crate) fn all(env: &Env) -> Vec<Found> {
+    let mut seen = HashSet::new();
+    let mut found = Vec::new();
+    for directory in directories(env) {
+        let Ok(entries) = fs::read_dir(&directory.path) else {
+            continue;
+        };
+        let mut names: Vec<String> = entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter_map(|file| name_of(&file))
+            .collect();
+        names.sort();
+        names.dedup();
+        let files = names.iter().filter_map(|name| at(&directory, name));
+        found.extend(files.filter(|found| {
+            let real = found
+                .plugin
+                .path
+                .canonicalize()
+                .unwrap_or_else(|_| found.plugin.path.clone());
+            seen.insert((found.plugin.name.clone(), real))
+        }));
+    }
+    found
+}
+
+/// `[a-z][a-z0-9]*(-[a-z0-9]+)*`
+pub(crate) fn is_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text.split('-').all(|part| {
+            !part.is_empty()
+                && part
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        })
+}
+
+fn name_of(file: &str) -> Option<String> {
+    let name = file.strip_prefix(PREFIX)?;
+    let name = if cfg!(windows) {
+        [".exe", ".cmd", ".ps1"]
+            .iter()
+            .find_map(|end| name.strip_suffix(end))?
+    } else {
+        name
+    };
+    is_name(name).then(|| name.to_owned())
+}
+
+fn at(directory: &Directory, name: &str) -> Option<Found> {
+    let ends: &[&str] = if cfg!(windows) {
+        &[".exe", ".cmd", ".ps1"]
+    } else {
+        &[""]
+    };
+    let path = ends
+        .iter()
+        .map(|end| directory.path.join(format!("{PREFIX}{name}{end}")))
+        .find(|path| path.is_file())?;
+    let sidecar = path.with_file_name(format!("{PREFIX}{name}.yaml"));
+    let executable = is_executable(&path);
+    let world_writable = is_world_writable(&path) || is_world_writable(&directory.path);
+    let may_be_probed = directory.managed || sidecar.is_file();
+    let plugin = Plugin {
+        name: name.to_owned(),
+        path,
+        may_be_probed,
+    };
+    Some(Found {
+        plugin,
+        executable,
+        world_writable,
+    })
+}
+
+#[cfg(unix)]
+fn is_executable(path: &Path) -> bool {
+    rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+}
+
+#[cfg(not(unix))]
+fn is_executable(_path: &Path) -> bool {
+    true
+}
+
+#[cfg(unix)]
+fn is_world_writable(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    fs::metadata(path).is_ok_and(|data| data.mode() & 0o002 != 0 && data.mode() & 0o1000 == 0)
+}
+
+#[cfg(not(unix))]
+fn is_world_writable(_path: &Path) -> bool {
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_lower_case_words_joined_by_dashes() {
+        for good in ["x", "db-dump", "a1-2b"] {
+            assert!(is_name(good), "{good}");
+        }
+        for bad in ["", "-x", "x-", "x--y", "X", "1x", "x.y", "ü", "x_y"] {
+            assert!(!is_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_working_directory_is_never_searched() {
+        let env: Env = [
+            ("PATH", ":.:bin:/usr/bin::/usr/bin:/bin"),
+            ("HOME", "/home/u"),
+        ]
+        .into_iter()
+        .collect();
+        let paths: Vec<PathBuf> = directories(&env)
+            .into_iter()
+            .map(|directory| directory.path)
+            .collect();
+        assert_eq!(
+            paths,
+            ["/home/u/.local/share/ops/plugins/bin", "/usr/bin", "/bin"].map(PathBuf::from)
+        );
+    }
+}

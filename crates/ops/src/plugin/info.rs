@@ -1,0 +1,157 @@
+//! What a plugin says about itself, and the cache of it.
+
+use std::{
+    collections::BTreeMap,
+    io::Read as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::mpsc,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use ops_core::{Env, Paths};
+use serde::{Deserialize, Serialize};
+
+/// How long a plugin may take to answer.
+const PATIENCE: Duration = Duration::from_millis(300);
+/// Longest answer that is read, in bytes.
+const MAX_ANSWER: u64 = 64 * 1024;
+
+/// The answer to `ops-NAME --ops-plugin-info`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Info {
+    /// Such as `ops.plugin/v1`.
+    pub(crate) api_version: String,
+    /// One line for help.
+    #[serde(default)]
+    pub(crate) about: String,
+    #[serde(default)]
+    pub(crate) version: String,
+    /// It answers `__complete WORD...`.
+    #[serde(default)]
+    pub(crate) completes: bool,
+}
+
+impl Info {
+    /// Whether this program speaks its interface: the same major version, whatever the minor one.
+    pub(crate) fn is_spoken(&self) -> bool {
+        let ours = super::API_VERSION;
+        self.api_version == ours || self.api_version.starts_with(&format!("{ours}."))
+    }
+}
+
+/// Asks the plugin about itself. `None` if it does not answer in time with the JSON that is expected.
+pub(crate) fn probe(path: &Path, env: &Env) -> Option<Info> {
+    let mut child = Command::new(path)
+        .arg("--ops-plugin-info")
+        .env_clear()
+        .envs(env.iter())
+        .env("OPS_API", "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()?;
+    let stdout = child.stdout.take()?;
+    let (sender, receiver) = mpsc::channel();
+    // A child of its own may keep the pipe open after it was killed: the thread then stays behind, not we.
+    std::thread::spawn(move || {
+        let mut text = Vec::new();
+        if stdout.take(MAX_ANSWER).read_to_end(&mut text).is_ok() {
+            let _ = sender.send(text);
+        }
+    });
+    let answer = receiver.recv_timeout(PATIENCE).ok();
+    let _ = child.kill();
+    let _ = child.wait();
+    serde_json::from_slice(&answer?).ok()
+}
+
+/// What plugins said, by path, time of change and size of the file.
+#[derive(Debug, Default)]
+pub(crate) struct Cache {
+    file: PathBuf,
+    entries: BTreeMap<PathBuf, Entry>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Entry {
+    modified_ms: u128,
+    len_bytes: u64,
+    info: Option<Info>,
+}
+
+impl Cache {
+    /// Reads it; a missing or damaged one is empty.
+    pub(crate) fn load(paths: &Paths) -> Self {
+        let file = paths.cache.join("plugins.json");
+        let entries = std::fs::read(&file)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        Self {
+            file,
+            entries: entries.unwrap_or_default(),
+        }
+    }
+
+    /// What the file at `path` said, unless it has changed since.
+    pub(crate) fn get(&self, path: &Path) -> Option<&Info> {
+        self.known(path)?.info.as_ref()
+    }
+
+    /// What the plugin says; asked now if the cache does not know. A silence is remembered too.
+    pub(crate) fn ask(&mut self, path: &Path, env: &Env) -> Option<Info> {
+        if let Some(entry) = self.known(path) {
+            return entry.info.clone();
+        }
+        let (modified_ms, len_bytes) = stamp(path)?;
+        let info = probe(path, env);
+        self.entries.insert(
+            path.to_owned(),
+            Entry {
+                modified_ms,
+                len_bytes,
+                info: info.clone(),
+            },
+        );
+        self.save();
+        info
+    }
+
+    fn known(&self, path: &Path) -> Option<&Entry> {
+        let entry = self.entries.get(path)?;
+        (stamp(path)? == (entry.modified_ms, entry.len_bytes)).then_some(entry)
+    }
+
+    fn save(&mut self) {
+        self.entries.retain(|path, _| path.exists());
+        if let Ok(bytes) = serde_json::to_vec(&self.entries) {
+            // Without a cache everything works, only slower.
+            let _ = ops_core::paths::write_private(&self.file, &bytes);
+        }
+    }
+}
+
+fn stamp(path: &Path) -> Option<(u128, u64)> {
+    let data = path.metadata().ok()?;
+    let modified = data.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some((modified.as_millis(), data.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_minor_version_is_spoken_and_another_major_is_not() {
+        let info = |version: &str| Info {
+            api_version: version.to_owned(),
+            ..Info::default()
+        };
+        assert!(info("ops.plugin/v1").is_spoken());
+        assert!(info("ops.plugin/v1.3").is_spoken());
+        assert!(!info("ops.plugin/v2").is_spoken());
+        assert!(!info("ops.plugin/v10").is_spoken());
+    }
+}

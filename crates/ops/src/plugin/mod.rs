@@ -1,0 +1,36 @@
+//! External commands: executables called `ops-NAME`.
+
+mod environment;
+mod find;
+mod info;
+mod run;
+
+pub(crate) use find::{Found, Plugin, all, find};
+pub(crate) use info::Cache;
+pub(crate) use run::{exec, spawn};
+
+use ops_core::{Env, Paths};
+
+use crate::registry;
+
+/// The interface version that this program speaks.
+pub(crate) const API_VERSION: &str = "ops.plugin/v1";
+
+/// Names and descriptions for help and suggestions: from the cache, so that help starts no process and writes no file.
+pub(crate) fn listed(env: &Env) -> Vec<(String, String)> {
+    let cache = Cache::load(&Paths::from_env(env));
+    let mut names: Vec<(String, String)> = Vec::new();
+    for found in all(env) {
+        let hidden = registry::names().any(|name| name == found.plugin.name);
+        if hidden || !found.executable || names.iter().any(|(name, _)| *name == found.plugin.name) {
+            continue;
+        }
+        let about = cache
+            .get(&found.plugin.path)
+            .map(|info| info.about.clone())
+            .unwrap_or_default();
+        names.push((found.plugin.name, ops_core::output::escape(&about)));
+    }
+    names.sort();
+    names
+}

@@ -1,0 +1,171 @@
+//! Runs one command: its gate, the sandbox under it, signals, and what its end means for the exit status.
+
+use std::{ffi::OsString, time::Duration};
+
+use clap::ArgMatches;
+use ops_core::{Context, Entry, Env, Error, ErrorKind, Exit, Globals, Interrupt, Result};
+use tokio::task::JoinHandle;
+
+use crate::{
+    plugin::{self, Plugin},
+    policy::{self, Policy},
+    sandbox,
+    signals::Signals,
+    trace,
+};
+
+/// How long what a command left to finish may take, such as ending its session at the service.
+const FINISH_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a dropped command may take to let go.
+const DROP_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Runs a built-in command.
+pub(crate) fn run(entry: &'static Entry, matches: &ArgMatches, globals: Globals, env: Env) -> Exit {
+    trace::start(globals.verbose);
+    let cx = Context::new(globals.clone(), env.clone());
+    let result = check(entry, &cx).and_then(|()| {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Error::unexpected("cannot start").caused_by(error))?;
+        let result = runtime.block_on(async {
+            let mut env = env;
+            let laid = sandbox::lay(&globals, &mut env, entry).await?;
+            let cx = if laid.is_anything() {
+                Context::new(globals, env)
+            } else {
+                cx.clone()
+            };
+            let result = supervise(entry, matches, &cx).await;
+            laid.end().await;
+            result
+        });
+        // A thread may sit in a read of standard input that never returns.
+        runtime.shutdown_background();
+        result
+    });
+    match result {
+        Ok(exit) => exit,
+        Err(error) => failed(entry, &error, &cx),
+    }
+}
+
+/// Runs an external command in place of this process; returns only if that fails, or if a sandbox of this process has to stay under it.
+///
+/// # Errors
+/// It cannot be run, or no sandbox can be started.
+pub(crate) fn external(plugin: &Plugin, arguments: &[OsString], cx: &Context) -> Result<Exit> {
+    trace::start(cx.globals().verbose);
+    if !cx.globals().sandbox {
+        return Err(plugin::exec(plugin, arguments, cx));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::unexpected("cannot start").caused_by(error))?;
+    runtime.block_on(async {
+        let mut env = cx.env().clone();
+        let laid = sandbox::lay_for_external(cx.globals(), &mut env).await?;
+        let inside = Context::new(cx.globals().clone(), env);
+        if !laid.is_own() {
+            return Err(plugin::exec(plugin, arguments, &inside));
+        }
+        let result = plugin::spawn(plugin, arguments, &inside).await;
+        laid.end().await;
+        result
+    })
+}
+
+/// The profile's gate. What is needed to see why a profile is wrong works with a wrong one too.
+fn check(entry: &Entry, cx: &Context) -> Result<()> {
+    match Policy::load(cx) {
+        Ok(policy) => policy.check(entry.name),
+        Err(_) if policy::always(entry.name) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+async fn supervise(entry: &Entry, matches: &ArgMatches, cx: &Context) -> Result<Exit> {
+    let interrupt = cx.interrupt().clone();
+    let mut signals = Signals::listen()?;
+    // A task of its own, so that a signal is seen while the command computes; and a panic in it is caught here.
+    let mut work = tokio::spawn((entry.run)(cx.clone(), matches)?);
+    let result = tokio::select! {
+        result = &mut work => unpacked(result),
+        kind = signals.next() => {
+            interrupt.request(kind);
+            if interrupt.is_handled() {
+                tokio::select! {
+                    result = &mut work => unpacked(result),
+                    kind = signals.next() => return forced(&work, kind),
+                }
+            } else {
+                work.abort();
+                let _ = tokio::time::timeout(DROP_PATIENCE, &mut work).await;
+                Err(interrupt.wait().await)
+            }
+        }
+    };
+    // In this order: what a dropped value left to finish is known only now.
+    finish(&interrupt, &mut signals).await;
+    ops_core::terminal::restore();
+    result
+}
+
+async fn finish(interrupt: &Interrupt, signals: &mut Signals) {
+    tokio::select! {
+        () = interrupt.finished() => {}
+        () = tokio::time::sleep(FINISH_PATIENCE) => tracing::debug!("gave up waiting for what was left to finish"),
+        _ = signals.next() => {}
+    }
+}
+
+fn forced(work: &JoinHandle<Result<Exit>>, kind: ErrorKind) -> Result<Exit> {
+    ops_core::terminal::restore();
+    work.abort();
+    Err(Error::new(kind, "stopped at once")
+        .caused_by("a second signal came before everything was in order"))
+}
+
+fn unpacked(result: Result<Result<Exit>, tokio::task::JoinError>) -> Result<Exit> {
+    // The panic hook has said what there is to say.
+    result.unwrap_or(Ok(Exit::UNEXPECTED))
+}
+
+/// Shows the error, as the verb's sort has it, and gives the status.
+fn failed(entry: &Entry, error: &Error, cx: &Context) -> Exit {
+    let kind = error.kind();
+    match kind {
+        ErrorKind::BrokenPipe => return Exit::SUCCESS,
+        // Who pressed Ctrl-C knows.
+        ErrorKind::Interrupted if error.why().is_empty() => return Exit::INTERRUPTED,
+        _ => {}
+    }
+    let output = cx.output();
+    if entry.traits.pass_through
+        && cx.globals().error_format != Some(ops_core::globals::ErrorFormat::Json)
+    {
+        output.warn_line(&one_line(error));
+    } else {
+        output.error(error);
+    }
+    match kind {
+        ErrorKind::Interrupted | ErrorKind::Terminated => kind.exit(),
+        _ if entry.traits.pass_through => Exit::PASS_THROUGH,
+        _ => kind.exit(),
+    }
+}
+
+/// The form for verbs whose stderr is mostly the far side's: one line that begins with the stable code.
+fn one_line(error: &Error) -> String {
+    let mut line = format!("ops: {}: {}", error.kind().code(), error.what());
+    for why in error.why() {
+        line.push_str(": ");
+        line.push_str(why);
+    }
+    for hint in error.hints() {
+        line.push_str("; ");
+        line.push_str(hint);
+    }
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,189 @@
+//! `--sandbox`: the embedded stand-in for AWS under a command, its environment laid over the command's own.
+
+pub(crate) mod admin;
+
+use std::path::PathBuf;
+
+use ops_core::{Entry, Env, Error, ErrorKind, Globals, Paths, Result};
+use ops_sandbox::{Access, Faults, Options, Pace, Running, Sandbox, UNSET, discover};
+
+/// Names the file through which a child process finds the sandbox of the command that started it.
+pub(crate) const STATE: &str = "OPS_SANDBOX_STATE";
+
+/// What lies under a command.
+pub(crate) enum Laid {
+    /// The environment as it was: AWS itself.
+    Nothing,
+    /// A sandbox that another process runs.
+    Shared,
+    /// A sandbox in this process.
+    Own(Box<Running>),
+}
+
+impl Laid {
+    /// Whether the environment was changed.
+    pub(crate) fn is_anything(&self) -> bool {
+        !matches!(self, Self::Nothing)
+    }
+
+    /// Whether the sandbox runs in this process and ends with it.
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self, Self::Own(_))
+    }
+
+    /// Ends a sandbox of this process.
+    pub(crate) async fn end(self) {
+        if let Self::Own(running) = self {
+            running.stop().await;
+        }
+    }
+}
+
+/// Where machines' folders and the state file of a served sandbox are kept.
+pub(crate) fn state_dir(paths: &Paths) -> PathBuf {
+    paths.state.join("sandbox")
+}
+
+/// Puts a sandbox under `entry` if one is wanted.
+///
+/// # Errors
+/// None can be started, or the one of the starting command has ended.
+pub(crate) async fn lay(globals: &Globals, env: &mut Env, entry: &Entry) -> Result<Laid> {
+    // `ops sandbox` is about the one that is served; `config` and the like reach nothing.
+    if entry.name == "sandbox" || crate::policy::always(entry.name) {
+        return Ok(Laid::Nothing);
+    }
+    lay_for_external(globals, env).await
+}
+
+/// Puts a sandbox under an external command if one is wanted: that of the command which started this one, else a served one, else one of our own.
+///
+/// # Errors
+/// As [`lay`].
+pub(crate) async fn lay_for_external(globals: &Globals, env: &mut Env) -> Result<Laid> {
+    if !globals.sandbox {
+        return Ok(Laid::Nothing);
+    }
+    let paths = Paths::from_env(env);
+    if let Some(file) = env.path(STATE) {
+        let access = Access::read(&file)
+            .ok()
+            .filter(Access::is_alive)
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Unreachable,
+                    "the sandbox of the command that started this one has ended",
+                )
+                .caused_by(format!(
+                    "`{STATE}` names {}, and nothing answers there",
+                    file.display()
+                ))
+                .hint(format!(
+                    "start one of its own: env -u {STATE} ops --sandbox ls"
+                ))
+            })?;
+        overlay(env, &access);
+        return Ok(Laid::Shared);
+    }
+    let state = state_dir(&paths);
+    if let Some(access) = discover(&state) {
+        overlay(env, &access);
+        env.set(STATE, ops_sandbox::served_file(&state));
+        return Ok(Laid::Shared);
+    }
+    let mut options = options(env, state)?;
+    let file = paths
+        .runtime
+        .join(format!("sandbox-{}.json", std::process::id()));
+    options.access_file = Some(file.clone());
+    let running = start(options).await?;
+    overlay(env, running.access());
+    env.set(STATE, file);
+    Ok(Laid::Own(Box::new(running)))
+}
+
+/// Starts it.
+///
+/// # Errors
+/// With the way to a fleet that is right, or a free port.
+pub(crate) async fn start(options: Options) -> Result<Running> {
+    Sandbox::start(options).await.map_err(|error| {
+        let usage = matches!(error, ops_sandbox::StartError::Fleet(_));
+        let mut ours = Error::new(
+            if usage {
+                ErrorKind::Usage
+            } else {
+                ErrorKind::Unexpected
+            },
+            "cannot start the sandbox",
+        )
+        .caused_by(&error);
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            ours = ours.caused_by(cause);
+            source = cause.source();
+        }
+        ours.hint("see what it takes: ops sandbox serve --help")
+    })
+}
+
+/// What the environment says about a sandbox: the variables of `ops sandbox serve`'s options.
+fn options(env: &Env, state: PathBuf) -> Result<Options> {
+    let mut options = Options::new(state);
+    options.fleet = env.path("OPS_SANDBOX_FLEET");
+    if let Some(text) = env.var("OPS_SANDBOX_FLEET_SIZE") {
+        options.fleet_size = text.parse().map_err(|_| {
+            Error::usage(format!("`OPS_SANDBOX_FLEET_SIZE` is no number: `{text}`"))
+        })?;
+    }
+    if let Some(text) = env.var("OPS_SANDBOX_PACE") {
+        options.pace = match text {
+            "real" => Pace::Real,
+            "none" => Pace::Unpaced,
+            _ => {
+                return Err(Error::usage(format!(
+                    "`OPS_SANDBOX_PACE` is real or none, not `{text}`"
+                )));
+            }
+        };
+    }
+    if let Some(text) = env.var("OPS_SANDBOX_FAULT") {
+        options.faults = faults([text])?;
+    }
+    Ok(options)
+}
+
+/// Faults from their texts.
+///
+/// # Errors
+/// There is no such fault.
+pub(crate) fn faults<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Faults> {
+    let mut faults = Faults::default();
+    for text in texts {
+        faults.add(text).map_err(|error| {
+            Error::usage(format!("`{text}` is no fault of the sandbox"))
+                .caused_by(error)
+                .hint("see them all: ops sandbox fault --help")
+        })?;
+    }
+    Ok(faults)
+}
+
+/// The variables with which every AWS client uses the sandbox, and none beside them that would lead it elsewhere.
+fn overlay(env: &mut Env, access: &Access) {
+    for name in UNSET {
+        env.remove(name);
+    }
+    for (name, value) in access.environment() {
+        env.set(name, value);
+    }
+    env.set("OPS_SANDBOX", "1");
+    // A proxy would be asked for loopback addresses too.
+    for name in ["NO_PROXY", "no_proxy"] {
+        let before = env
+            .var(name)
+            .map(|value| format!("{value},"))
+            .unwrap_or_default();
+        env.set(name, format!("{before}127.0.0.1,localhost"));
+    }
+}

@@ -1,0 +1,30 @@
+//! In place of the sandbox in a build without it.
+
+use ops_core::{Entry, Env, Error, Globals, Result};
+
+/// Nothing ever lies under a command here.
+pub(crate) struct Laid;
+
+impl Laid {
+    pub(crate) fn is_anything(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn is_own(&self) -> bool {
+        false
+    }
+
+    pub(crate) async fn end(self) {}
+}
+
+pub(crate) async fn lay(globals: &Globals, env: &mut Env, _entry: &Entry) -> Result<Laid> {
+    lay_for_external(globals, env).await
+}
+
+pub(crate) async fn lay_for_external(globals: &Globals, _env: &mut Env) -> Result<Laid> {
+    if globals.sandbox {
+        return Err(Error::usage("this build of ops has no sandbox")
+            .hint("build it in: cargo build --features sandbox"));
+    }
+    Ok(Laid)
+}

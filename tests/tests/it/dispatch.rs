@@ -1,0 +1,130 @@
+//! From words to a command, and what its end means.
+
+use ops_tests::Lab;
+
+#[test]
+fn a_slip_is_answered_with_what_was_meant_and_never_run() {
+    let done = Lab::new().ops(["vresion"]).output().exits(2);
+    assert_eq!(done.stdout, "");
+    insta::assert_snapshot!(done.stderr, @r"
+    error: there is no command `vresion`
+      why: it is not built in, no alias of the profile, and no `ops-vresion` is on PATH
+      hint: did you mean: ops version
+      hint: see all commands: ops --help
+    ");
+}
+
+#[test]
+fn a_slip_in_an_option_is_answered_too() {
+    let done = Lab::new()
+        .ops(["config", "show", "--outptu", "json"])
+        .output()
+        .exits(2);
+    assert_eq!(done.stdout, "");
+    assert!(done.stderr.contains("did you mean `--output`?"), "{done}");
+    assert!(done.stderr.contains("ops config --help"), "{done}");
+}
+
+#[test]
+fn a_verb_without_its_target_shows_its_short_page() {
+    for verb in ["shell", "ssh", "config", "wait", "completion"] {
+        let done = Lab::new().ops([verb]).output().exits(2);
+        assert_eq!(done.stdout, "", "{verb}");
+        assert!(done.stderr.contains("Usage: ops "), "{done}");
+    }
+}
+
+#[test]
+fn errors_are_one_json_object_when_asked_for_even_those_of_usage() {
+    let lab = Lab::new();
+    for words in [
+        ["--error-format=json", "nosuch"].as_slice(),
+        &["version", "--nosuch", "--error-format", "json"],
+    ] {
+        let done = lab.ops(words).output().exits(2);
+        let error: serde_json::Value = serde_json::from_str(&done.stderr).expect("JSON");
+        assert_eq!(error["code"], "OPS-E-USAGE", "{done}");
+    }
+}
+
+#[test]
+fn global_options_work_before_and_after_the_verb_and_the_last_one_wins() {
+    let lab = Lab::new();
+    let region = |words: &[&str]| {
+        let rows = lab.ops(words).output().success().json();
+        let row = rows["settings"]
+            .as_array()
+            .expect("rows")
+            .iter()
+            .find(|row| row["name"] == "region")
+            .cloned();
+        let row = row.expect("a region");
+        format!(
+            "{} {}",
+            row["value"].as_str().unwrap_or("-"),
+            row["source"].as_str().unwrap_or("-")
+        )
+    };
+    assert_eq!(
+        region(&["--region", "eu-west-1", "config", "show", "-o", "json"]),
+        "eu-west-1 flag --region"
+    );
+    assert_eq!(
+        region(&["-o", "json", "config", "show", "--region=us-east-1"]),
+        "us-east-1 flag --region"
+    );
+    let both = [
+        "--region",
+        "eu-west-1",
+        "config",
+        "--region",
+        "eu-west-2",
+        "show",
+        "--region",
+        "eu-west-3",
+        "-o",
+        "json",
+    ];
+    assert_eq!(region(&both), "eu-west-3 flag --region");
+    let lab = Lab::new()
+        .env("OPS_REGION", "ap-south-1")
+        .env("AWS_REGION", "sa-east-1");
+    let shown = |words: &[&str]| lab.ops(words).output().success().stdout;
+    assert!(shown(&["config", "show"]).contains("ap-south-1  environment OPS_REGION"));
+    assert!(
+        shown(&["config", "show", "--region", "eu-north-1"]).contains("eu-north-1  flag --region")
+    );
+}
+
+#[test]
+fn a_closed_pipe_is_a_quiet_end() {
+    use std::io::Read as _;
+    let lab = Lab::new();
+    // More than a pipe holds, so that a write must fail.
+    let mut child = lab.ops(["config", "schema"]).spawn();
+    drop(child.stdout.take());
+    let mut text = String::new();
+    child
+        .stderr
+        .take()
+        .expect("a pipe")
+        .read_to_string(&mut text)
+        .expect("text");
+    assert_eq!(text, "");
+    assert_eq!(child.wait().expect("an end").code(), Some(0));
+}
+
+#[test]
+fn the_scripts_of_completion_are_printed_and_the_shell_is_answered() {
+    let lab = Lab::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = lab.ops(["completion", shell]).output().success().stdout;
+        assert!(script.contains("ops"), "{shell}");
+    }
+    let done = lab
+        .ops(["--", "ops", "ver"])
+        .env("OPS_COMPLETE", "fish")
+        .output()
+        .success();
+    assert!(done.stdout.starts_with("version"), "{done}");
+}

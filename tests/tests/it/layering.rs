@@ -1,0 +1,116 @@
+//! Who may import whom, and what a command may not touch.
+
+use std::{collections::BTreeMap, fs, path::Path, process::Command};
+
+use serde_json::Value;
+
+fn workspace() -> BTreeMap<String, Vec<String>> {
+    let output = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()))
+        .args([
+            "metadata",
+            "--no-deps",
+            "--offline",
+            "--format-version",
+            "1",
+        ])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo runs");
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("JSON of cargo metadata");
+    let packages = metadata["packages"].as_array().expect("packages");
+    let name = |value: &Value| value["name"].as_str().expect("a name").to_owned();
+    let ours: Vec<String> = packages.iter().map(name).collect();
+    packages
+        .iter()
+        .map(|package| {
+            let dependencies = package["dependencies"].as_array().expect("dependencies");
+            let used = dependencies
+                .iter()
+                .map(name)
+                .filter(|name| ours.contains(name));
+            (name(package), used.collect())
+        })
+        .collect()
+}
+
+#[test]
+fn every_crate_imports_only_what_the_architecture_allows() {
+    let workspace = workspace();
+    assert!(workspace.len() > 6, "{workspace:?}");
+    for (package, used) in &workspace {
+        let allowed = |other: &str| match package.as_str() {
+            "ops-session" => false,
+            "ops-core" | "ops-sandbox" => other == "ops-session",
+            "ops" => other == "ops-core" || other == "ops-sandbox" || other.starts_with("cmd-"),
+            "ops-tests" | "ops-bench" => {
+                ["ops", "ops-tests", "ops-sandbox", "ops-session"].contains(&other)
+            }
+            command if command.starts_with("cmd-") => other == "ops-core" || other == "ops-session",
+            _ => panic!("{package} has no place in the architecture: give it one here"),
+        };
+        for other in used {
+            assert!(allowed(other), "{package} must not depend on {other}");
+        }
+    }
+}
+
+/// Every line of a command crate's sources outside of tests, with its place.
+fn command_sources() -> Vec<(String, String)> {
+    fn walk(folder: &Path, lines: &mut Vec<(String, String)>) {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                walk(&path, lines);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                let text = fs::read_to_string(&path).expect("a source");
+                let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+                let numbered = code.lines().enumerate().map(|(index, line)| {
+                    (format!("{}:{}", path.display(), index + 1), line.to_owned())
+                });
+                lines.extend(numbered);
+            }
+        }
+    }
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates");
+    let mut lines = Vec::new();
+    for entry in fs::read_dir(crates).expect("the crates") {
+        let path = entry.expect("an entry").path();
+        let name = path
+            .file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        if name.starts_with("cmd-") {
+            walk(&path.join("src"), &mut lines);
+        }
+    }
+    assert!(lines.len() > 100);
+    lines
+}
+
+#[test]
+fn a_command_reaches_terminal_environment_and_aws_through_its_context_alone() {
+    let forbidden = [
+        "println!",
+        "print!(",
+        "eprintln!",
+        "eprint!(",
+        "std::env",
+        "env::var",
+        "aws_sdk_",
+        "aws_config",
+        "aws_smithy",
+        "io::stdout",
+        "io::stderr",
+        "process::exit",
+    ];
+    let found: Vec<String> = command_sources()
+        .into_iter()
+        .filter(|(_, line)| {
+            let code = line.split("//").next().unwrap_or_default();
+            forbidden.iter().any(|word| code.contains(word))
+        })
+        .map(|(place, line)| format!("{place}: {}", line.trim()))
+        .collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}

@@ -1,0 +1,8 @@
+//! The built binary as a user meets it, and the shape of the workspace. One program, so that it is linked once.
+
+mod dispatch;
+mod help;
+mod layering;
+mod plugins;
+mod profiles;
+mod sandbox;
