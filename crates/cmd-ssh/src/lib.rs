@@ -3,6 +3,8 @@
 mod config_text;
 mod host_keys;
 mod include;
+mod names;
+mod options;
 mod settings;
 mod ssh;
 mod ssh_config;

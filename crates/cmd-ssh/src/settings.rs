@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use ops_core::{
-    Context, Error, Instance, Result,
+    Context, Error, Instance, Origin, Result,
     profile::{Auth, HostKeys, Ssh},
     resolve::Choice,
 };
@@ -40,6 +40,14 @@ impl Settings {
         Ok(Self::from_section(cx, &ssh, user))
     }
 
+    /// Whether the profile tells users by the platform, which only Systems Manager knows.
+    pub(crate) fn ask_for_platforms(cx: &Context) -> Result<bool> {
+        let profile = cx.profile()?;
+        let hosts = profile.hosts.values().flat_map(|host| &host.ssh.users);
+        let mut rules = profile.ssh.users.iter().chain(hosts);
+        Ok(rules.any(|rule| rule.on.platform.is_some()))
+    }
+
     /// For instances that nothing is known of.
     pub(crate) fn of_profile(cx: &Context) -> Result<Self> {
         let ssh = &cx.profile()?.ssh;
@@ -66,8 +74,36 @@ impl Settings {
     }
 }
 
-/// The words that start this program again with the same profile, account and region.
+/// The words that start this program again with the same profile, account and region, from the environment it has now.
 pub(crate) fn program_words(cx: &Context, region: &str) -> Result<Vec<String>> {
+    words_for(
+        cx,
+        region,
+        cx.globals().profile.as_deref(),
+        cx.globals().aws_profile.as_deref(),
+    )
+}
+
+/// As [`program_words`], for a file: what the environment and the user's own configuration say now is fixed too.
+pub(crate) fn lasting_words(cx: &Context, region: &str) -> Result<Vec<String>> {
+    let settings = cx.settings()?;
+    let team = settings.profile.value.as_deref();
+    let aws = match settings.aws_profile.origin {
+        // The team profile, fixed above, says it.
+        Origin::Profile(_) => None,
+        // Keys in the environment count more than this: naming a profile now would make it stronger than they are.
+        Origin::Variable(_) if cx.env().var("AWS_ACCESS_KEY_ID").is_some() => None,
+        _ => settings.aws_profile.value.as_deref(),
+    };
+    words_for(cx, region, team, aws)
+}
+
+fn words_for(
+    cx: &Context,
+    region: &str,
+    profile: Option<&str>,
+    aws_profile: Option<&str>,
+) -> Result<Vec<String>> {
     let program = cx.program()?;
     let program = program.into_os_string().into_string().map_err(|path| {
         Error::unexpected(format!(
@@ -78,10 +114,13 @@ pub(crate) fn program_words(cx: &Context, region: &str) -> Result<Vec<String>> {
     let globals = cx.globals();
     let mut words = vec![program];
     let mut option = |name: &str, value: &str| words.extend([name.to_owned(), value.to_owned()]);
-    if let Some(profile) = &globals.profile {
+    if let Some(folders) = globals.profiles_dir.as_ref().and_then(|dirs| dirs.to_str()) {
+        option("--profiles-dir", folders);
+    }
+    if let Some(profile) = profile {
         option("--profile", profile);
     }
-    if let Some(profile) = &globals.aws_profile {
+    if let Some(profile) = aws_profile {
         option("--aws-profile", profile);
     }
     option("--region", region);

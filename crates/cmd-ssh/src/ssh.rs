@@ -2,7 +2,6 @@
 
 use std::{
     ffi::OsString,
-    path::PathBuf,
     process::{ExitStatus, Stdio},
 };
 
@@ -14,6 +13,7 @@ use ops_core::{
 
 use crate::{
     host_keys,
+    options::{self, Options, text},
     settings::{self, Settings, choice},
     words,
 };
@@ -83,7 +83,7 @@ impl Command for Ssh {
     }
 
     async fn run(self, cx: Context) -> Result<Exit> {
-        let instance = cx
+        let mut instance = cx
             .resolve(&self.target, choice(self.first, self.newest))
             .await?;
         cx.guard(
@@ -92,14 +92,22 @@ impl Command for Ssh {
             self.reason.as_deref(),
         )
         .await?;
-        let settings = Settings::of(&cx, &instance)?;
-        let user = self
-            .target
-            .user
+        let typed = words::value(&self.options, b'l', "User")
+            .map(|user| String::from_utf8_lossy(user).into_owned());
+        let asked = typed
             .clone()
-            .or_else(|| self.user.clone())
-            .or_else(|| settings.user.clone());
-        let own_key = words::has(&self.options, b'i');
+            .or_else(|| self.target.user.clone())
+            .or_else(|| self.user.clone());
+        if asked.is_none()
+            && Settings::ask_for_platforms(&cx)?
+            && let Some(known) = cx.with_agent(&instance).await
+        {
+            instance = known;
+        }
+        let settings = Settings::of(&cx, &instance)?;
+        let user = asked.or_else(|| settings.user.clone());
+        let logged_in = user.clone();
+        let own_key = words::value(&self.options, b'i', "IdentityFile").is_some();
         let connect =
             self.instance_connect || (settings.auth == Some(Auth::InstanceConnect) && !own_key);
         let key = if connect {
@@ -111,7 +119,8 @@ impl Command for Ssh {
         let mut line = Line::default();
         // ssh takes the first value it is given for an option, so the user's own come first.
         line.words.extend(self.options.iter().cloned());
-        let mut proxy = vec!["ssh-proxy".to_owned()];
+        let mut proxy = asked_words(&cx);
+        proxy.push("ssh-proxy".to_owned());
         if let Some(key) = &key {
             let user = user.clone().ok_or_else(|| {
                 Error::usage(format!("no user is known for `{}`", instance.label()))
@@ -121,49 +130,37 @@ impl Command for Ssh {
                         instance.label()
                     ))
             })?;
+            let public = public_path(&key.path());
             proxy.extend(["--user".to_owned(), user, "--push-key".to_owned()]);
-            proxy.push(text(public_path(&key.path()))?);
-            line.option("IdentityFile", &text(key.path())?)?;
-            line.raw("IdentitiesOnly=yes");
-        } else if let Some(file) = settings
-            .identity
-            .as_ref()
-            .filter(|_| !own_key && settings.auth != Some(Auth::Agent))
-        {
-            line.option("IdentityFile", &text(file.clone())?)?;
+            proxy.push(text(&public)?.to_owned());
+            if let Some(zone) = &instance.zone {
+                proxy.extend(["--zone".to_owned(), zone.clone()]);
+            }
+            line.options(options::pushed_identity(&key.path())?);
+        } else if !own_key {
+            line.options(options::identity(&settings)?);
         }
         if let Some(reason) = &self.reason {
             proxy.extend(["--reason".to_owned(), reason.clone()]);
         }
         line.proxy(&cx, &instance, &proxy)?;
-        if let Some(user) = user.as_deref().filter(|_| !words::has(&self.options, b'l')) {
+        if let Some(user) = user.filter(|_| typed.is_none()) {
             line.words.extend(["-l".into(), user.into()]);
         }
-        if let Some(port) = settings.port.filter(|_| !words::has(&self.options, b'p')) {
+        let port = words::value(&self.options, b'p', "Port");
+        if let Some(port) = settings.port.filter(|_| port.is_none()) {
             line.words.extend(["-p".into(), port.to_string().into()]);
         }
         let policy = self.host_keys.unwrap_or(settings.host_keys);
-        let known_hosts = cx.paths().state.join("ssh/known_hosts");
-        match policy {
-            HostKeys::Off => {
-                line.raw("StrictHostKeyChecking=no");
-                line.raw("UserKnownHostsFile=/dev/null");
-            }
-            HostKeys::AcceptNew | HostKeys::Ssm => {
-                ops_core::paths::private_dir(cx.paths().state.join("ssh"))?;
-                line.option("UserKnownHostsFile", &text(known_hosts.clone())?)?;
-                if policy == HostKeys::Ssm {
-                    host_keys::pin(&cx, &instance, &known_hosts, self.reason.clone()).await?;
-                    line.raw("StrictHostKeyChecking=yes");
-                } else {
-                    line.raw("StrictHostKeyChecking=accept-new");
-                }
-            }
+        if policy == HostKeys::Ssm {
+            // Under its alias a server is known without its port.
+            let file = options::known_hosts(&cx);
+            host_keys::pin(&cx, &instance, 22, &file, self.reason.clone()).await?;
         }
+        line.options(options::host_keys(&cx, policy)?);
         line.raw(&format!("HostKeyAlias={}", instance.id));
-        for (key, value) in &settings.options {
-            line.option(key, value)?;
-        }
+        line.options(options::sharing(&cx, &settings)?);
+        line.options(options::further(&settings)?);
         for forward in &settings.local_forwards {
             line.words.extend(["-L".into(), forward.into()]);
         }
@@ -176,7 +173,20 @@ impl Command for Ssh {
             "ssh {}",
             words::shown(line.words.iter().map(OsString::as_os_str))
         ));
-        run(&cx, &line.words).await
+        let exit = run(&cx, &line.words).await?;
+        // ssh says only that it was denied. On a terminal somebody wants to know what to do; elsewhere stderr is ssh's.
+        if exit == Exit::PASS_THROUGH && cx.output().stderr_is_terminal() {
+            let name = instance.label();
+            cx.output().note(match (&key, &logged_in) {
+                (Some(_), Some(user)) => format!(
+                    "ops: if permission was denied: the key was pushed for `{user}`, who must exist on {name}, with the package ec2-instance-connect"
+                ),
+                _ => format!(
+                    "ops: if permission was denied: another user is ops ssh USER@{name}, another key -i FILE, and a key for the moment --instance-connect"
+                ),
+            });
+        }
+        Ok(exit)
     }
 }
 
@@ -191,11 +201,10 @@ impl Line {
         self.words.extend(["-o".into(), option.into()]);
     }
 
-    fn option(&mut self, key: &str, value: &str) -> Result<()> {
-        let value = crate::config_text::argument(value)
-            .map_err(|why| Error::usage(format!("ssh cannot be given `{key}`")).caused_by(why))?;
-        self.raw(&format!("{key}={value}"));
-        Ok(())
+    fn options(&mut self, options: Options) {
+        for (key, value) in options {
+            self.raw(&format!("{key}={value}"));
+        }
     }
 
     fn proxy(&mut self, cx: &Context, instance: &Instance, rest: &[String]) -> Result<()> {
@@ -208,13 +217,14 @@ impl Line {
     }
 }
 
-fn text(path: PathBuf) -> Result<String> {
-    path.into_os_string().into_string().map_err(|path| {
-        Error::usage(format!(
-            "`{}` is no UTF-8",
-            path.to_string_lossy().escape_debug()
-        ))
-    })
+/// Global options for the ssh-proxy under ssh: how much it says, and that what the guard asks has been answered here.
+fn asked_words(cx: &Context) -> Vec<String> {
+    let mut words = vec!["--yes".to_owned()];
+    words.extend((0..cx.globals().verbose).map(|_| "--verbose".to_owned()));
+    if cx.globals().quiet {
+        words.push("--quiet".to_owned());
+    }
+    words
 }
 
 /// Runs ssh on this terminal and gives its status; a signal's is 128 and its number, as a shell has it.

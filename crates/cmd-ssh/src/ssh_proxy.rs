@@ -2,19 +2,21 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::settings::choice;
 use ops_core::{
-    Command, Context, Document, Error, ErrorKind, Exit, Instance, OpenOptions, Result, Selector,
-    Target, Traits, resolve::Choice, stdio,
+    Command, Connection, Context, Document, Error, ErrorKind, Exit, Instance, OpenOptions, Result,
+    Selector, Target, Traits, connect::Ending, resolve::Choice, stdio,
 };
 use ops_session::{
-    driver::{Event, Sender},
+    driver::{Event, Events, Sender},
     wire::Flag,
 };
-use tokio::time::Instant;
+
+use crate::{host_keys, settings::choice};
 
 /// How long the far side may go on once our input has ended; ssh itself ends its connection long before.
 const GRACE_AFTER_EOF: Duration = Duration::from_secs(10);
+/// What the agent says where it cannot connect. Source: the port plugin of the public amazon-ssm-agent.
+const NO_CONNECTION: &str = "Unable to connect to specified port";
 /// How long the agent gets to answer the request to end.
 const GRACE_AFTER_FLAG: Duration = Duration::from_secs(2);
 
@@ -36,6 +38,12 @@ pub struct SshProxy {
     /// User whom the pushed key lets in
     #[arg(long, value_name = "USER")]
     user: Option<String>,
+    /// Availability zone to name when a key is pushed; an id alone does not tell it
+    #[arg(long, value_name = "ZONE", requires = "push_key")]
+    zone: Option<String>,
+    /// Fetch the server's host keys over a session first and write them to this file of known hosts, unless it has some
+    #[arg(long, value_name = "FILE")]
+    pin_host_keys: Option<PathBuf>,
     /// Why, for the session's history
     #[arg(long, value_name = "TEXT", env = "OPS_REASON")]
     reason: Option<String>,
@@ -59,83 +67,39 @@ impl Command for SshProxy {
     };
 
     async fn run(self, cx: Context) -> Result<Exit> {
-        let instance = find(&cx, &self.target, choice(self.first, self.newest)).await?;
-        if let (Some(file), Some(user)) = (&self.push_key, &self.user) {
-            push(&cx, &instance, user, file).await?;
-        }
-        cx.guard(
-            "ssh-proxy",
-            std::slice::from_ref(&instance),
-            self.reason.as_deref(),
-        )
-        .await?;
-        let options = OpenOptions::reason(self.reason);
-        let document = Document::Ssh { port: self.port };
-        let connection = cx.open(&instance, document, options).await?;
-        let label = instance.label().to_owned();
-        let (session, ending) = connection.into_parts();
-        let (sender, mut events) = (session.sender, session.events);
-
         let handler = cx.interrupt().handle();
-        let mut stdin = Some(stdio::read_stdin());
-        let mut stdout = stdio::StdoutWriter::start();
-        let mut deadline: Option<Instant> = None;
-        let outcome = loop {
-            let input = async {
-                match stdin.as_mut() {
-                    Some(stdin) => stdin.recv().await,
-                    None => std::future::pending().await,
-                }
-            };
-            let late = async {
-                match deadline {
-                    Some(deadline) => tokio::time::sleep_until(deadline).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                event = events.next() => match event {
-                    Some(Event::Output(bytes)) => if let Err(error) = stdout.write(bytes).await {
-                        break Err(error);
-                    },
-                    Some(Event::Closed { output }) => match ending.closed(&output) {
-                        Some(error) => break Err(error),
-                        None => break Ok(true),
-                    },
-                    Some(Event::Failed(error)) => break Err(ending.failed(&error)),
-                    Some(Event::Disconnected { reason }) => cx.output().note(format!("ops: {label}: connection lost ({reason}), reconnecting")),
-                    Some(Event::Resumed) => cx.output().note(format!("ops: {label}: connection resumed")),
-                    Some(_) => {}
-                    None => break Ok(false),
-                },
-                piece = input => match piece {
-                    Some(Ok(bytes)) => if sender.send(bytes).await.is_err() {
-                        // The event that says why comes next.
-                        stdin = None;
-                    },
-                    // A half-closed connection cannot be told apart at the agent, so the far side gets the time to finish.
-                    Some(Err(_)) | None => {
-                        stdin = None;
-                        deadline = Some(Instant::now() + GRACE_AFTER_EOF);
-                    }
-                },
-                () = late => break Ok(false),
-                error = handler.wait() => break Err(error),
-            }
+        let opened = tokio::select! {
+            opened = self.open(&cx) => opened?,
+            // ssh has given up, and said so.
+            error = handler.wait() => return Ok(error.kind().exit()),
         };
-        match outcome {
-            Ok(true) => {
+        let (session, ending) = opened.connection.into_parts();
+        // ssh has the terminal in raw mode sooner or later, and our notes appear in the middle of its output.
+        cx.output().set_raw(cx.output().stderr_is_terminal());
+        let end = tokio::select! {
+            // What the far side has said comes first, so that its end is not taken for ours.
+            biased;
+            end = down(&cx, session.events, &ending, &opened.label, self.port) => end,
+            () = up(&session.sender) => End::Input,
+            error = handler.wait() => End::Asked(error.kind().exit()),
+        };
+        cx.output().set_raw(false);
+        match end {
+            End::FarSide => {
                 ending.ended();
-                stdout.finish().await?;
                 Ok(Exit::SUCCESS)
             }
-            Ok(false) => {
-                end_in_order(&sender).await;
+            End::Input => {
+                end_in_order(&session.sender).await;
                 ending.terminate().await;
-                stdout.finish().await?;
                 Ok(Exit::SUCCESS)
             }
-            Err(error) => {
+            // ssh hangs up on its ProxyCommand whenever it ends: nothing that anybody wants to read about.
+            End::Asked(exit) => {
+                ending.terminate().await;
+                Ok(exit)
+            }
+            End::Failed(error) => {
                 ending.terminate().await;
                 // ssh has gone, and with it who would read an error.
                 if error.kind() == ErrorKind::BrokenPipe {
@@ -145,6 +109,113 @@ impl Command for SshProxy {
             }
         }
     }
+}
+
+/// A session that ssh can be connected to.
+struct Opened {
+    connection: Connection,
+    label: String,
+}
+
+impl SshProxy {
+    async fn open(&self, cx: &Context) -> Result<Opened> {
+        let mut instance = find(cx, &self.target, choice(self.first, self.newest)).await?;
+        if let Some(zone) = &self.zone {
+            instance.zone = Some(zone.clone());
+        }
+        cx.guard(
+            "ssh-proxy",
+            std::slice::from_ref(&instance),
+            self.reason.as_deref(),
+        )
+        .await
+        .map_err(|error| match error.kind() {
+            ErrorKind::Refused => error
+                .hint("for ssh, scp and rsync these are variables: OPS_REASON=TEXT and OPS_YES=1"),
+            _ => error,
+        })?;
+        if let Some(file) = &self.pin_host_keys {
+            host_keys::pin(cx, &instance, self.port, file, self.reason.clone()).await?;
+        }
+        if let (Some(file), Some(user)) = (&self.push_key, &self.user) {
+            push(cx, &instance, user, file).await?;
+        }
+        let options = OpenOptions::reason(self.reason.clone());
+        let document = Document::Ssh { port: self.port };
+        let connection = cx.open(&instance, document, options).await?;
+        Ok(Opened {
+            connection,
+            label: instance.label().to_owned(),
+        })
+    }
+}
+
+/// Why nothing is carried any more.
+enum End {
+    /// The far side closed the connection; all of its output is written.
+    FarSide,
+    /// Our input ended a while ago, or everything did.
+    Input,
+    /// A signal.
+    Asked(Exit),
+    /// The session failed, or our output cannot be written.
+    Failed(Error),
+}
+
+/// From the far side to standard output. Waits for a slow reader, which holds back the session in turn, but not the other direction.
+async fn down(cx: &Context, mut events: Events, ending: &Ending, label: &str, port: u16) -> End {
+    let mut stdout = stdio::StdoutWriter::start();
+    let mut first = true;
+    loop {
+        match events.next().await {
+            Some(Event::Output(bytes)) => {
+                if std::mem::take(&mut first) {
+                    tracing::debug!("the first bytes have come from the far side");
+                }
+                if let Err(error) = stdout.write(bytes).await {
+                    return End::Failed(error);
+                }
+            }
+            Some(Event::Closed { output }) => {
+                let written = stdout.finish().await;
+                return match (ending.closed(&output), written) {
+                    (Some(_), _) if output.contains(NO_CONNECTION) => End::Failed(
+                        Error::target(format!("nothing answers on port {port} of `{label}`"))
+                            .caused_by(output.trim())
+                            .hint(format!("see whether sshd runs there: ops shell {label}")),
+                    ),
+                    (Some(error), _) | (None, Err(error)) => End::Failed(error),
+                    (None, Ok(())) => End::FarSide,
+                };
+            }
+            Some(Event::Failed(error)) => {
+                // What came before the failure is still good.
+                let _ = stdout.finish().await;
+                return End::Failed(ending.failed(&error));
+            }
+            Some(Event::Disconnected { reason }) => cx.output().note(format!(
+                "ops: {label}: connection lost ({reason}), reconnecting"
+            )),
+            Some(Event::Resumed) => cx
+                .output()
+                .note(format!("ops: {label}: connection resumed")),
+            Some(_) => {}
+            None => return End::Input,
+        }
+    }
+}
+
+/// From standard input to the far side, until a while after its end.
+async fn up(sender: &Sender) {
+    let mut stdin = stdio::read_stdin();
+    while let Some(Ok(bytes)) = stdin.recv().await {
+        if sender.send(bytes).await.is_err() {
+            // The event that says why comes next.
+            std::future::pending::<()>().await;
+        }
+    }
+    // A half-closed connection cannot be told apart at the agent, so the far side gets the time to finish.
+    tokio::time::sleep(GRACE_AFTER_EOF).await;
 }
 
 /// The instance that `target` means; an id is taken at its word, so that nothing is asked before the session.

@@ -129,6 +129,12 @@ impl Drop for TemporaryKey {
     }
 }
 
+/// Whether `file` of known hosts has a key of `name`, hashed names too. A file that cannot be read has none.
+pub fn is_known_host(name: &str, file: &Path) -> bool {
+    russh::keys::known_hosts::known_host_keys_path(name, 22, file)
+        .is_ok_and(|keys| !keys.is_empty())
+}
+
 fn unusable(error: russh::keys::ssh_key::Error) -> Error {
     Error::unexpected("cannot make an SSH key").caused_by(error)
 }

@@ -97,7 +97,7 @@ async fn supervise(entry: &Entry, matches: &ArgMatches, cx: &Context) -> Result<
             if interrupt.is_handled() {
                 tokio::select! {
                     result = &mut work => unpacked(result),
-                    kind = signals.next() => return forced(&work, kind),
+                    kind = signals.insisting() => return forced(&work, kind),
                 }
             } else {
                 work.abort();
@@ -116,7 +116,7 @@ async fn finish(interrupt: &Interrupt, signals: &mut Signals) {
     tokio::select! {
         () = interrupt.finished() => {}
         () = tokio::time::sleep(FINISH_PATIENCE) => tracing::debug!("gave up waiting for what was left to finish"),
-        _ = signals.next() => {}
+        _ = signals.insisting() => {}
     }
 }
 
