@@ -59,14 +59,30 @@ impl Terminal {
         args: &[&str],
         change: impl FnOnce(Command) -> Command,
     ) -> Self {
-        let (pty, pts) = pty_process::blocking::open().expect("a terminal");
-        pty.resize(pty_process::Size::new(SIZE.1, SIZE.0))
-            .expect("a size");
         let command = Command::new(service.program())
             .args(args)
             .env_clear()
             .envs(service.environment());
-        let mut command = change(command);
+        Self::spawn(change(command))
+    }
+
+    /// Starts another program in the same environment, in the user's home.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    pub fn start_program(service: &Service, program: &str, args: &[&str]) -> Self {
+        let command = Command::new(program)
+            .args(args)
+            .env_clear()
+            .envs(service.environment())
+            .current_dir(service.home());
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let (pty, pts) = pty_process::blocking::open().expect("a terminal");
+        pty.resize(pty_process::Size::new(SIZE.1, SIZE.0))
+            .expect("a size");
         let child = command.spawn_borrowed(&pts).expect("the program starts");
         let pty = Arc::new(pty);
         let output = Arc::<Output>::default();
