@@ -9,6 +9,7 @@ mod settings;
 mod ssh;
 mod ssh_config;
 mod ssh_proxy;
+mod voice;
 mod words;
 
 use ops_core::Entry;

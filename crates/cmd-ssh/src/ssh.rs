@@ -15,6 +15,7 @@ use crate::{
     host_keys,
     options::{self, Options, text},
     settings::{self, Settings, choice},
+    ssh_proxy::ANSWERED,
     words,
 };
 
@@ -140,6 +141,10 @@ impl Command for Ssh {
         } else if !own_key {
             line.options(options::identity(&settings)?);
         }
+        // tempfile makes its folders 0700.
+        let folder = tempfile::Builder::new().prefix("ops-ssh-").tempdir()?;
+        let report = folder.path().join("report");
+        proxy.extend(["--report".to_owned(), text(&report)?.to_owned()]);
         if let Some(reason) = &self.reason {
             proxy.extend(["--reason".to_owned(), reason.clone()]);
         }
@@ -174,19 +179,36 @@ impl Command for Ssh {
             words::shown(line.words.iter().map(OsString::as_os_str))
         ));
         let exit = run(&cx, &line.words).await?;
-        // ssh says only that it was denied. On a terminal somebody wants to know what to do; elsewhere stderr is ssh's.
-        if exit == Exit::PASS_THROUGH && cx.output().stderr_is_terminal() {
-            let name = instance.label();
-            cx.output().note(match (&key, &logged_in) {
-                (Some(_), Some(user)) => format!(
-                    "ops: if permission was denied: the key was pushed for `{user}`, who must exist on {name}, with the package ec2-instance-connect"
-                ),
-                _ => format!(
-                    "ops: if permission was denied: another user is ops ssh USER@{name}, another key -i FILE, and a key for the moment --instance-connect"
-                ),
-            });
+        if exit == Exit::PASS_THROUGH {
+            let said = std::fs::read_to_string(&report).unwrap_or_default();
+            tell(
+                &cx,
+                &said,
+                instance.label(),
+                logged_in.filter(|_| key.is_some()),
+            );
         }
         Ok(exit)
+    }
+}
+
+/// What ssh did not say of its failure: `said` is the report of the ssh-proxy under it, `pushed` the user for whom a key was pushed.
+fn tell(cx: &Context, said: &str, name: &str, pushed: Option<String>) {
+    let output = cx.output();
+    if said != ANSWERED {
+        if !said.is_empty() {
+            output.warn_line(said);
+        }
+    } else if output.stderr_is_terminal() {
+        // Somebody wants to know what to do; elsewhere stderr is ssh's.
+        output.note(match pushed {
+            Some(user) => format!(
+                "ops: if permission was denied: the key was pushed for `{user}`, who must exist on {name}, with the package ec2-instance-connect"
+            ),
+            None => format!(
+                "ops: if permission was denied: another user is ops ssh USER@{name}, another key -i FILE, and a key for the moment --instance-connect"
+            ),
+        });
     }
 }
 

@@ -287,6 +287,10 @@ fn common(
         words.push("--pin-host-keys".to_owned());
         words.push(text(&options::known_hosts(cx))?.to_owned());
     }
+    let sharing = options::sharing(cx, settings)?;
+    if !sharing.is_empty() {
+        words.push("--on-terminal".to_owned());
+    }
     let command = config_text::proxy_command(&words, &["%h", "%p"])
         .map_err(unwritable("the path of ops or a profile's name"))?;
     options.push(("ProxyCommand".to_owned(), command));
@@ -301,7 +305,7 @@ fn common(
         None => options::identity(settings)?,
     });
     options.extend(options::host_keys(cx, settings.host_keys)?);
-    options.extend(options::sharing(cx, settings)?);
+    options.extend(sharing);
     options.extend(options::further(settings)?);
     Ok(options)
 }

@@ -11,8 +11,10 @@ use ops_session::{
     wire::Flag,
 };
 
-use crate::{host_keys, settings::choice};
+use crate::{host_keys, settings::choice, voice};
 
+/// What a report says when the far side has answered.
+pub(crate) const ANSWERED: &str = "answered";
 /// How long the far side may go on once our input has ended; ssh itself ends its connection long before.
 const GRACE_AFTER_EOF: Duration = Duration::from_secs(10);
 /// What the agent says where it cannot connect. Source: the port plugin of the public amazon-ssm-agent.
@@ -44,6 +46,12 @@ pub struct SshProxy {
     /// Fetch the server's host keys over a session first and write them to this file of known hosts, unless it has some
     #[arg(long, value_name = "FILE")]
     pin_host_keys: Option<PathBuf>,
+    /// Say on the terminal why there is no connection: ssh silences its ProxyCommand where connections are shared
+    #[arg(long, hide = true)]
+    on_terminal: bool,
+    /// Say it in this file where it cannot be said, or that the far side has answered; for ops ssh
+    #[arg(long, value_name = "FILE", hide = true)]
+    report: Option<PathBuf>,
     /// Why, for the session's history
     #[arg(long, value_name = "TEXT", env = "OPS_REASON")]
     reason: Option<String>,
@@ -67,19 +75,48 @@ impl Command for SshProxy {
     };
 
     async fn run(self, cx: Context) -> Result<Exit> {
+        let raised = self.on_terminal && voice::raise();
+        let result = self.carry(&cx, raised).await;
+        if let (Err(error), Some(file)) = (&result, &self.report)
+            && voice::is_silenced()
+        {
+            // Whoever waits for it misses a line, as without it.
+            let _ = std::fs::write(file, error.one_line());
+        }
+        result
+    }
+}
+
+/// A session that ssh can be connected to.
+struct Opened {
+    connection: Connection,
+    label: String,
+}
+
+impl SshProxy {
+    async fn carry(&self, cx: &Context, raised: bool) -> Result<Exit> {
         let handler = cx.interrupt().handle();
         let opened = tokio::select! {
-            opened = self.open(&cx) => opened?,
+            opened = self.open(cx) => opened?,
             // ssh has given up, and said so.
             error = handler.wait() => return Ok(error.kind().exit()),
         };
         let (session, ending) = opened.connection.into_parts();
         // ssh has the terminal in raw mode sooner or later, and our notes appear in the middle of its output.
         cx.output().set_raw(cx.output().stderr_is_terminal());
+        let answered = || {
+            tracing::debug!("the first bytes have come from the far side");
+            if let Some(file) = &self.report {
+                let _ = std::fs::write(file, ANSWERED);
+            }
+            if raised {
+                voice::lower();
+            }
+        };
         let end = tokio::select! {
             // What the far side has said comes first, so that its end is not taken for ours.
             biased;
-            end = down(&cx, session.events, &ending, &opened.label, self.port) => end,
+            end = down(cx, session.events, &ending, &opened.label, self.port, answered) => end,
             () = up(&session.sender) => End::Input,
             error = handler.wait() => End::Asked(error.kind().exit()),
         };
@@ -109,15 +146,7 @@ impl Command for SshProxy {
             }
         }
     }
-}
 
-/// A session that ssh can be connected to.
-struct Opened {
-    connection: Connection,
-    label: String,
-}
-
-impl SshProxy {
     async fn open(&self, cx: &Context) -> Result<Opened> {
         let mut instance = find(cx, &self.target, choice(self.first, self.newest)).await?;
         if let Some(zone) = &self.zone {
@@ -163,14 +192,21 @@ enum End {
 }
 
 /// From the far side to standard output. Waits for a slow reader, which holds back the session in turn, but not the other direction.
-async fn down(cx: &Context, mut events: Events, ending: &Ending, label: &str, port: u16) -> End {
+async fn down(
+    cx: &Context,
+    mut events: Events,
+    ending: &Ending,
+    label: &str,
+    port: u16,
+    answered: impl FnOnce(),
+) -> End {
     let mut stdout = stdio::StdoutWriter::start();
-    let mut first = true;
+    let mut answered = Some(answered);
     loop {
         match events.next().await {
             Some(Event::Output(bytes)) => {
-                if std::mem::take(&mut first) {
-                    tracing::debug!("the first bytes have come from the far side");
+                if let Some(answered) = answered.take() {
+                    answered();
                 }
                 if let Err(error) = stdout.write(bytes).await {
                     return End::Failed(error);

@@ -145,7 +145,7 @@ fn failed(entry: &Entry, error: &Error, cx: &Context) -> Exit {
     if entry.traits.pass_through
         && cx.globals().error_format != Some(ops_core::globals::ErrorFormat::Json)
     {
-        output.warn_line(&one_line(error));
+        output.warn_line(&error.one_line());
     } else {
         output.error(error);
     }
@@ -154,18 +154,4 @@ fn failed(entry: &Entry, error: &Error, cx: &Context) -> Exit {
         _ if entry.traits.pass_through => Exit::PASS_THROUGH,
         _ => kind.exit(),
     }
-}
-
-/// The form for verbs whose stderr is mostly the far side's: one line that begins with the stable code.
-fn one_line(error: &Error) -> String {
-    let mut line = format!("ops: {}: {}", error.kind().code(), error.what());
-    for why in error.why() {
-        line.push_str(": ");
-        line.push_str(why);
-    }
-    for hint in error.hints() {
-        line.push_str("; ");
-        line.push_str(hint);
-    }
-    line.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -79,7 +79,8 @@ hosts:
         let path = of(name, "controlpath").remove(0);
         assert!(path.len() + 17 < 104, "{path}");
         let proxy = of(name, "proxycommand").remove(0);
-        let ops = proxy.strip_suffix(" --profile team --region eu-west-1 ssh-proxy %h %p");
+        let ops =
+            proxy.strip_suffix(" --profile team --region eu-west-1 ssh-proxy --on-terminal %h %p");
         assert!(ops.is_some_and(|path| path.starts_with('/')), "{proxy}");
     }
     assert_eq!(of("stg-db-1", "user"), one("admin"));
@@ -88,7 +89,7 @@ hosts:
     // Ids that have no entry, of either kind.
     for id in ["i-00000000000000000", "mi-00000000000000000"] {
         assert_eq!(of(id, "hostname"), one(id));
-        assert!(of(id, "proxycommand")[0].ends_with(" ssh-proxy %h %p"));
+        assert!(of(id, "proxycommand")[0].ends_with(" ssh-proxy --on-terminal %h %p"));
     }
     assert_eq!(of("other", "port"), one("9"));
     // The region's own, and the same selectors as `ops ls`.

@@ -24,6 +24,8 @@ fn plain_ssh_needs_no_key_of_the_users_where_the_profile_says_instance_connect()
         assert_eq!(client.ssh([target, "uname"]).success().stdout, "Linux\n");
     }
     assert_eq!(client.calls("SendSSHPublicKey"), 2);
+    let hosts = fs::read_to_string(client.home().join(".ssh/ops/hosts-connect.conf"));
+    assert!(hosts.is_ok_and(|text| text.contains(" --zone eu-west-1a %h %p\n")));
     let key = client.home().join(".local/state/ops/ssh/instance-connect");
     let mode = fs::metadata(&key).expect("a key").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);

@@ -278,6 +278,31 @@ fn connections_are_shared_by_plain_ssh_and_ops_ssh_where_the_profile_says_so() {
 }
 
 #[test]
+fn why_there_is_no_shared_connection_is_told_although_ssh_silences_its_proxy() {
+    let client = Client::new()
+        .and_key("  control_master: true\n")
+        .installed("team");
+    client.service.set_faults("deny=ssm:StartSession");
+    let said = client.ops(ops_ssh(&["web-1", "true"])).exits(255);
+    assert!(said.stderr.contains("ops: OPS-E-DENIED: "), "{said:?}");
+    // Without sharing it is told once.
+    let said = client.ops(ops_ssh(&[
+        "-S",
+        "none",
+        "-o",
+        "ControlPersist=no",
+        "web-1",
+        "true",
+    ]));
+    assert_eq!(said.exits(255).stderr.matches("OPS-E-DENIED").count(), 1);
+    let config = client.config();
+    let args = ["-F", &config, "web-1", "true"];
+    let mut terminal = Terminal::start_program(&client.service, "ssh", &args);
+    terminal.wait_for("ops: OPS-E-DENIED: ");
+    assert_eq!(terminal.wait(), Some(255));
+}
+
+#[test]
 fn a_guarded_profile_asks_once_and_says_how_plain_ssh_answers() {
     let client = Client::with_key();
     client.profile(
