@@ -2,13 +2,14 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use bytes::{Bytes, BytesMut};
 use ops_core::{
     Command, Connection, Context, Document, Error, ErrorKind, Exit, Instance, OpenOptions, Result,
     Selector, Target, Traits, connect::Ending, resolve::Choice, stdio,
 };
 use ops_session::{
     driver::{Event, Events, Sender},
-    wire::Flag,
+    wire::{Flag, PayloadType, size_payload},
 };
 
 use crate::{host_keys, settings::choice, voice};
@@ -17,6 +18,10 @@ use crate::{host_keys, settings::choice, voice};
 pub(crate) const ANSWERED: &str = "answered";
 /// How long the far side may go on once our input has ended; ssh itself ends its connection long before.
 const GRACE_AFTER_EOF: Duration = Duration::from_secs(10);
+/// Input that comes at once in this length is bulk, in bytes.
+const BULK_BYTES: usize = 8 << 10;
+/// Bytes written at once if as many are there.
+const WRITE_BYTES: usize = 64 << 10;
 /// What the agent says where it cannot connect. Source: the port plugin of the public amazon-ssm-agent.
 const NO_CONNECTION: &str = "Unable to connect to specified port";
 /// How long the agent gets to answer the request to end.
@@ -202,9 +207,17 @@ async fn down(
 ) -> End {
     let mut stdout = stdio::StdoutWriter::start();
     let mut answered = Some(answered);
+    // Taken with the output before it.
+    let mut ahead = None;
     loop {
-        match events.next().await {
+        let event = match ahead.take() {
+            Some(event) => Some(event),
+            None => events.next().await,
+        };
+        match event {
             Some(Event::Output(bytes)) => {
+                let (bytes, next) = gather(bytes, &mut events);
+                ahead = next;
                 if let Some(answered) = answered.take() {
                     answered();
                 }
@@ -241,10 +254,40 @@ async fn down(
     }
 }
 
+/// `first` with the output that is there already, up to [`WRITE_BYTES`], and the event that ended it: agents send a kilobyte at a time, and each
+/// write costs a system call and a change of threads.
+fn gather(first: Bytes, events: &mut Events) -> (Bytes, Option<Event>) {
+    let mut whole = BytesMut::new();
+    loop {
+        let len = first.len().max(whole.len());
+        let more = if len < WRITE_BYTES {
+            events.try_next()
+        } else {
+            None
+        };
+        match more {
+            Some(Event::Output(more)) => {
+                if whole.is_empty() {
+                    whole.reserve(WRITE_BYTES + more.len());
+                    whole.extend_from_slice(&first);
+                }
+                whole.extend_from_slice(&more);
+            }
+            next if whole.is_empty() => return (first, next),
+            next => return (whole.freeze(), next),
+        }
+    }
+}
+
 /// From standard input to the far side, until a while after its end.
 async fn up(sender: &Sender) {
     let mut stdin = stdio::read_stdin();
+    let mut asked = false;
     while let Some(Ok(bytes)) = stdin.recv().await {
+        if bytes.len() >= BULK_BYTES && !asked {
+            asked = true;
+            ask_for_large_payloads(sender);
+        }
         if sender.send(bytes).await.is_err() {
             // The event that says why comes next.
             std::future::pending::<()>().await;
@@ -252,6 +295,18 @@ async fn up(sender: &Sender) {
     }
     // A half-closed connection cannot be told apart at the agent, so the far side gets the time to finish.
     tokio::time::sleep(GRACE_AFTER_EOF).await;
+}
+
+/// Asks whether the agent takes payloads above a kilobyte, by a size padded with blanks: its port plugin acknowledges and ignores every payload
+/// that is neither output nor a flag. Source: `HandleStreamMessage` of BasicPortSession in the public amazon-ssm-agent.
+fn ask_for_large_payloads(sender: &Sender) {
+    if let Some(len) = sender.probe_len() {
+        let small = size_payload(80, 24);
+        let mut large = small.to_vec();
+        large.resize(len.max(small.len()), b' ');
+        // If the session has ended, the next send says so.
+        let _ = sender.probe_payload(PayloadType::Size, large, small);
+    }
 }
 
 /// The instance that `target` means; an id is taken at its word, so that nothing is asked before the session.

@@ -101,8 +101,11 @@ async fn supervise(entry: &Entry, matches: &ArgMatches, cx: &Context) -> Result<
                 }
             } else {
                 work.abort();
-                let _ = tokio::time::timeout(DROP_PATIENCE, &mut work).await;
-                Err(interrupt.wait().await)
+                match tokio::time::timeout(DROP_PATIENCE, &mut work).await {
+                    // It was over already: ssh hangs up on its ProxyCommand in the moment in which that ends too.
+                    Ok(Ok(result)) => result,
+                    _ => Err(interrupt.wait().await),
+                }
             }
         }
     };
