@@ -110,7 +110,7 @@ fn rsync_goes_on_over_a_connection_that_is_cut() {
     let shell = format!("ssh -F {}", t.config);
     // Both ways at once, each over a session of its own.
     fs::copy(&file, t.there.join("there")).expect("a copy");
-    t.client.service.set_faults("seed=3,cut-after=1500,cuts=1");
+    t.client.service.set_faults("seed=3,cut-after=150,cuts=1");
     let back = t.here.join("back");
     thread::scope(|scope| {
         for (from, to) in [(text(&file), "web-1:copy"), ("web-1:there", text(&back))] {
