@@ -9,7 +9,6 @@ mod settings;
 mod ssh;
 mod ssh_config;
 mod ssh_proxy;
-mod voice;
 mod words;
 
 use ops_core::Entry;

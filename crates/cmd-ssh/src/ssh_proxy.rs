@@ -5,14 +5,14 @@ use std::{path::PathBuf, time::Duration};
 use bytes::{Bytes, BytesMut};
 use ops_core::{
     Command, Connection, Context, Document, Error, ErrorKind, Exit, Instance, OpenOptions, Result,
-    Selector, Target, Traits, connect::Ending, resolve::Choice, stdio,
+    Selector, Target, Traits, connect::Ending, resolve::Choice, stdio, voice,
 };
 use ops_session::{
     driver::{Event, Events, Sender},
     wire::{Flag, PayloadType, size_payload},
 };
 
-use crate::{host_keys, settings::choice, voice};
+use crate::{host_keys, settings::choice};
 
 /// What a report says when the far side has answered.
 pub(crate) const ANSWERED: &str = "answered";

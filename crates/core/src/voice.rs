@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Whether stderr leads nowhere.
-pub(crate) fn is_silenced() -> bool {
+pub fn is_silenced() -> bool {
     let nowhere = fs::metadata("/dev/null").map(|metadata| metadata.rdev());
     let stderr = rustix::fs::fstat(rustix::stdio::stderr());
     // The type of a device number differs from system to system.
@@ -21,12 +21,12 @@ pub(crate) fn is_silenced() -> bool {
 }
 
 /// Has a silenced stderr lead to the terminal, if there is one; gives whether it does now.
-pub(crate) fn raise() -> bool {
+pub fn raise() -> bool {
     is_silenced() && lead_to("/dev/tty").is_ok()
 }
 
 /// Silences it again: what a shared connection meets later is nothing for whoever has the terminal by then.
-pub(crate) fn lower() {
+pub fn lower() {
     // Where even this fails it stays as it is.
     let _ = lead_to("/dev/null");
 }
