@@ -8,7 +8,7 @@ use std::{
 };
 
 use ops_tests::terminal::Terminal;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::{Client, OPS, WEB_1, WEB_2, digest, finish, pattern, wait_until};
 
@@ -98,13 +98,17 @@ fn a_terminal_has_its_size_and_follows_it() {
         terminal.ask("stty size", "24 80\r\n");
         terminal.resize(101, 33);
         terminal.ask("stty size", "33 101\r\n");
-        // Ctrl-C is for the far side.
-        let from = terminal.ask("sleep 1000 & echo be''gun; wait", "begun\r\n");
+        // Ctrl-C is for the far side, and what runs on in the background does not hold the login.
+        let line = "sleep 1000 & echo $! > job; echo be''gun; wait";
+        let from = terminal.ask(line, "begun\r\n");
         terminal.send("\x03");
         terminal.wait_for_after(from, "web-1:~$ ");
         terminal.send("exit 3\r");
         assert_eq!(terminal.wait(), Some(3), "{program}");
         assert!(terminal.is_cooked());
+        let job = fs::read_to_string(client.state(WEB_1).join("home/job")).expect("its id");
+        let job = job.trim().parse().ok().and_then(Pid::from_raw);
+        kill_process(job.expect("an id"), Signal::KILL).expect("it runs on");
     }
     client.all_ended(2);
 }
@@ -147,8 +151,7 @@ fn local_forwards_lead_where_the_server_sees() {
         let len = stream.read(&mut greeting).expect("a greeting");
         // Protocol 10, then the version of the server as text.
         assert_eq!(greeting[4], 10, "{:?}", &greeting[..len]);
-        rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM)
-            .expect("it runs");
+        kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
         child.wait().expect("its end");
     }
 }
