@@ -11,6 +11,9 @@ use ops_core::{
     ssh::{TemporaryKey, public_path},
 };
 
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::{
     host_keys,
     options::{self, Options, text},
@@ -269,24 +272,39 @@ async fn run(cx: &Context, words: &[OsString]) -> Result<Exit> {
             Error::unexpected("cannot run ssh").caused_by(error)
         }
     })?;
+    let mut children = signal(SignalKind::child())?;
     let mut told = false;
     loop {
         tokio::select! {
             status = child.wait() => return Ok(exit_of(status?)),
+            // `~^Z` stops ssh alone; the shell that started us waits for us to stop too.
+            _ = children.recv() => if let Some(pid) = pid_of(&child) && has_stopped(pid) {
+                rustix::process::kill_process(rustix::process::getpid(), Signal::STOP).map_err(std::io::Error::from)?;
+            },
             // A terminal's Ctrl-C reaches ssh by itself; what is sent to ops alone is passed on, and ssh decides how to end.
             error = handler.wait(), if !told => {
                 told = true;
                 let signal = match error.kind() {
-                    ErrorKind::Interrupted => rustix::process::Signal::INT,
-                    _ => rustix::process::Signal::TERM,
+                    ErrorKind::Interrupted => Signal::INT,
+                    _ => Signal::TERM,
                 };
-                if let Some(pid) = child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())) {
+                if let Some(pid) = pid_of(&child) {
                     // It may have ended this moment.
                     let _ = rustix::process::kill_process(pid, signal);
                 }
             }
         }
     }
+}
+
+fn pid_of(child: &tokio::process::Child) -> Option<Pid> {
+    Pid::from_raw(child.id()?.cast_signed())
+}
+
+/// Whether `pid` has been stopped since this was last asked. An end is left for whoever waits for it.
+fn has_stopped(pid: Pid) -> bool {
+    let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+    matches!(waitid(WaitId::Pid(pid), options), Ok(Some(_)))
 }
 
 fn exit_of(status: ExitStatus) -> Exit {

@@ -114,6 +114,24 @@ fn a_terminal_has_its_size_and_follows_it() {
 }
 
 #[test]
+fn the_escape_that_suspends_ssh_suspends_the_job() {
+    let client = Client::with_key();
+    let terminal =
+        Terminal::start_program(&client.service, "bash", &["--norc", "--noprofile", "-i"]);
+    terminal.ask("PS1='lo''cal$ '", "local$ ");
+    let line = format!("{OPS} {}", ops_ssh(&["web-1"]).join(" "));
+    let from = terminal.ask(&line, "web-1:~$ ");
+    terminal.send("~\x1a");
+    let from = terminal.wait_for_after(from, "Stopped");
+    terminal.wait_for_after(from, "local$ ");
+    terminal.ask("fg", "\r\n");
+    terminal.ask("echo ba''ck", "back\r\n");
+    terminal.ask("exit", "local$ ");
+    terminal.send("exit\r");
+    client.all_ended(1);
+}
+
+#[test]
 fn ctrl_c_and_a_closed_terminal_end_the_session_at_the_service() {
     let client = Client::with_key();
     let args = ops_ssh(&["web-1", "echo begun; sleep 1000"]);
