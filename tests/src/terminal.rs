@@ -63,23 +63,14 @@ impl Terminal {
             .args(args)
             .env_clear()
             .envs(service.environment());
-        Self::spawn(change(command))
+        Self::run(change(command))
     }
 
-    /// Starts another program in the same environment, in the user's home.
+    /// Starts any program on a new terminal, such as a shell that has `ops` in its PATH.
     ///
     /// # Panics
     /// It cannot be started.
-    pub fn start_program(service: &Service, program: &str, args: &[&str]) -> Self {
-        let command = Command::new(program)
-            .args(args)
-            .env_clear()
-            .envs(service.environment())
-            .current_dir(service.home());
-        Self::spawn(command)
-    }
-
-    fn spawn(mut command: Command) -> Self {
+    pub fn run(mut command: Command) -> Self {
         let (pty, pts) = pty_process::blocking::open().expect("a terminal");
         pty.resize(pty_process::Size::new(SIZE.1, SIZE.0))
             .expect("a size");

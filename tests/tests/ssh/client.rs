@@ -14,7 +14,10 @@ use std::{
 
 use aws_lc_rs::digest::{Context as Digest, SHA256};
 use ops_sandbox::Options;
-use ops_tests::service::{PATIENCE, Service};
+use ops_tests::{
+    service::{PATIENCE, Service},
+    terminal::Terminal,
+};
 
 pub(crate) const OPS: &str = env!("CARGO_BIN_EXE_ops-under-test");
 pub(crate) const WEB_1: &str = "i-0a1b2c3d4e5f60718";
@@ -155,6 +158,16 @@ impl Client {
 
     pub(crate) fn ops<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Said {
         self.run(OPS, args)
+    }
+
+    /// A program on a terminal of its own, in the environment of the user.
+    pub(crate) fn terminal(&self, program: &str, args: &[&str]) -> Terminal {
+        let command = pty_process::blocking::Command::new(program)
+            .args(args)
+            .env_clear()
+            .envs(self.service.environment())
+            .current_dir(self.home());
+        Terminal::run(command)
     }
 
     /// Plain ssh with the installed configuration.

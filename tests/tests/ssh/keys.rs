@@ -2,8 +2,6 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
-use ops_tests::terminal::Terminal;
-
 use crate::client::{Client, DEPOT_1, OPS, WEB_1, WEB_2, finish, text};
 
 const CONNECT: &str = "ssh: { user: ec2-user, auth: instance-connect }\n";
@@ -152,7 +150,7 @@ fn who_is_not_let_in_is_told_what_to_try_on_a_terminal_and_nothing_elsewhere() {
         said.stderr.contains("Permission denied (publickey)") && !said.stderr.contains("ops:"),
         "{said:?}"
     );
-    let mut terminal = Terminal::start_program(&client.service, OPS, &args);
+    let mut terminal = client.terminal(OPS, &args);
     terminal.wait_for("Permission denied (publickey)");
     terminal.wait_for("--instance-connect");
     assert_eq!(terminal.wait(), Some(255));

@@ -9,8 +9,6 @@ use std::{
     thread,
 };
 
-use ops_tests::terminal::Terminal;
-
 use crate::client::{Client, OPS, WEB_1, digest, pattern, small_files, text};
 
 /// Starts one `sshd -i` for each connection, so that no port has to be chosen beforehand.
@@ -108,7 +106,7 @@ fn the_real_sshd_behind_a_session() {
         return;
     }
     let args = ["-p", "team", "ssh", "-F", "none", "web-1", "-tt", "sh -i"];
-    let mut terminal = Terminal::start_program(&client.service, OPS, &args);
+    let mut terminal = client.terminal(OPS, &args);
     terminal.ask("stty size", "24 80");
     terminal.resize(101, 33);
     terminal.ask("stty size", "33 101");

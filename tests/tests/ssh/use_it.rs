@@ -7,7 +7,6 @@ use std::{
     os::unix::net::UnixStream,
 };
 
-use ops_tests::terminal::Terminal;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::{Client, OPS, WEB_1, WEB_2, digest, finish, pattern, wait_until};
@@ -93,7 +92,7 @@ fn a_terminal_has_its_size_and_follows_it() {
     let plain = ["-F", &config, "-tt", "web-1"];
     let ours = ops_ssh(&["web-1"]);
     for (program, args) in [("ssh", &plain[..]), (OPS, &ours)] {
-        let mut terminal = Terminal::start_program(&client.service, program, args);
+        let mut terminal = client.terminal(program, args);
         terminal.wait_for("web-1:~$ ");
         terminal.ask("stty size", "24 80\r\n");
         terminal.resize(101, 33);
@@ -116,8 +115,7 @@ fn a_terminal_has_its_size_and_follows_it() {
 #[test]
 fn the_escape_that_suspends_ssh_suspends_the_job() {
     let client = Client::with_key();
-    let terminal =
-        Terminal::start_program(&client.service, "bash", &["--norc", "--noprofile", "-i"]);
+    let terminal = client.terminal("bash", &["--norc", "--noprofile", "-i"]);
     terminal.ask("PS1='lo''cal$ '", "local$ ");
     let line = format!("{OPS} {}", ops_ssh(&["web-1"]).join(" "));
     let from = terminal.ask(&line, "web-1:~$ ");
@@ -135,17 +133,17 @@ fn the_escape_that_suspends_ssh_suspends_the_job() {
 fn ctrl_c_and_a_closed_terminal_end_the_session_at_the_service() {
     let client = Client::with_key();
     let args = ops_ssh(&["web-1", "echo begun; sleep 1000"]);
-    let mut terminal = Terminal::start_program(&client.service, OPS, &args);
+    let mut terminal = client.terminal(OPS, &args);
     terminal.wait_for("begun");
     terminal.send("\x03");
     assert_eq!(terminal.wait(), Some(255));
     client.all_ended(1);
-    let mut terminal = Terminal::start_program(&client.service, OPS, &args);
+    let mut terminal = client.terminal(OPS, &args);
     terminal.wait_for("begun");
     terminal.hang_up();
     terminal.wait();
     client.all_ended(2);
-    let mut terminal = Terminal::start_program(&client.service, OPS, &args);
+    let mut terminal = client.terminal(OPS, &args);
     terminal.wait_for("begun");
     terminal.signal(Signal::TERM);
     terminal.wait();
@@ -320,7 +318,7 @@ fn why_there_is_no_shared_connection_is_told_although_ssh_silences_its_proxy() {
     assert_eq!(said.exits(255).stderr.matches("OPS-E-DENIED").count(), 1);
     let config = client.config();
     let args = ["-F", &config, "web-1", "true"];
-    let mut terminal = Terminal::start_program(&client.service, "ssh", &args);
+    let mut terminal = client.terminal("ssh", &args);
     terminal.wait_for("ops: OPS-E-DENIED: ");
     assert_eq!(terminal.wait(), Some(255));
 }
