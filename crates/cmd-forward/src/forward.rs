@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use ops_core::globals::parse_duration;
-use ops_core::{Choice, Command, Context, Error, ErrorKind, Exit, Format, Result};
+use ops_core::{Choice, Command, Context, Error, ErrorKind, Exit, Format, Result, Values};
 
 use crate::background;
 use crate::control::{self, Request};
@@ -102,6 +102,11 @@ impl Command for Forward {
             "a tunnel as long as a command runs",
         ),
         ("ops forward bastion -D 1080", "a SOCKS5 proxy"),
+    ];
+
+    const COMPLETES: &'static [(&'static str, Values)] = &[
+        ("words", Values::ForwardWord),
+        ("group", Values::ForwardGroup),
     ];
 
     async fn run(self, cx: Context) -> Result<Exit> {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use ops_core::{
-    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Traits,
+    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Traits, Values,
     profile::{Auth, HostKeys},
     ssh::{TemporaryKey, public_path},
 };
@@ -76,6 +76,8 @@ impl Command for Ssh {
         hidden: false,
     };
 
+    const COMPLETES: &'static [(&'static str, Values)] = &[("target", Values::Target)];
+
     fn arrange(args: Vec<OsString>, clap: &clap::Command) -> Vec<OsString> {
         words::arrange(args, |name| {
             clap.get_arguments().any(|arg| {
@@ -87,8 +89,9 @@ impl Command for Ssh {
     }
 
     async fn run(self, cx: Context) -> Result<Exit> {
+        // Never from the cache: ssh keeps host keys by id, and the session is opened by a process that knows nothing but the id.
         let mut instance = cx
-            .resolve(&self.target, choice(self.first, self.newest))
+            .resolve_now(&self.target, choice(self.first, self.newest))
             .await?;
         cx.guard(
             "ssh",
