@@ -209,9 +209,12 @@ impl Source {
             }
         }
         let here = PathCompleter::any().complete(OsStr::new(current));
+        let name = current.rsplit('/').next().unwrap_or_default();
         found.extend(here.into_iter().filter_map(|path| {
             let value = path.get_value().to_str()?;
-            Some(Candidate {
+            // Hidden files are offered to who begins one.
+            let wanted = value != "." && (!path.is_hide_set() || name.starts_with('.'));
+            wanted.then(|| Candidate {
                 open: value.ends_with('/'),
                 ..Candidate::new(value, "")
             })
