@@ -221,6 +221,8 @@ pub enum Event {
         attempt: u32,
         /// The pause before it.
         delay: Duration,
+        /// Why the attempt before it failed, for people; `None` before the first.
+        why: Option<String>,
     },
     /// The connection is back, nothing was lost.
     Resumed,

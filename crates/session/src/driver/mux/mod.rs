@@ -6,8 +6,8 @@
 //!   [`MuxOptions::session_bound`], and up to [`MuxOptions::crowded_bound`] beyond that (each plus one message of the agent).
 //! - At its bound a stream *blocks* the session: nothing more is read from it, the driver's own bound fills, and TCP holds back
 //!   the service. Nothing is dropped. [`Mux::is_blocked`] says so, and new connections should go to another session.
-//! - If other streams have been held up for [`MuxOptions::blocked_after`] without a byte being read, the streams that block them
-//!   are reset: their readers get an error, never an end of file. A stream that is alone may wait as long as it likes.
+//! - If others have been held up for [`MuxOptions::blocked_after`] by a stream of which nothing was read for that long, it is
+//!   reset: its reader gets an error, never an end of file. A stream that is alone may wait as long as it likes.
 //! - Each stream queues up to [`MuxOptions::write_bound`] bytes towards the agent.
 //!
 //! A session of `n` streams thus holds at most `session_bound + stream_bound + n * (crowded_bound + write_bound)` bytes here.
@@ -27,6 +27,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
 
 pub use self::stream::MuxStream;
 use super::{Event, Sender, Session, Stats};
@@ -166,9 +167,14 @@ impl Mux {
             return Err(StreamError::Ended(ended.clone()).into());
         }
         let id = state.client.open().map_err(io::Error::other)?;
-        state.streams.insert(id, Half::default());
+        state.streams.insert(id, Half::new());
+        let blocked = state.blocked;
         drop(state);
         self.shared.to_send.notify_one();
+        if blocked {
+            // From now on somebody waits.
+            self.shared.to_read.notify_one();
+        }
         Ok(MuxStream::new(
             id,
             self.shared.clone(),
@@ -233,7 +239,7 @@ struct Shared {
     options: MuxOptions,
     /// Something waits to be sent.
     to_send: Notify,
-    /// A reader has made room in a session that was blocked.
+    /// Something has changed in a session that was blocked: a byte was read, or a stream came or went.
     to_read: Notify,
     over: watch::Sender<bool>,
 }
@@ -250,9 +256,11 @@ struct State {
 }
 
 /// What is known of a stream here.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Half {
     buffer: VecDeque<u8>,
+    /// When its reader last took something.
+    read_at: Instant,
     /// The far end has closed.
     finished: bool,
     failed: Option<StreamError>,
@@ -261,6 +269,17 @@ struct Half {
 }
 
 impl Half {
+    fn new() -> Self {
+        Self {
+            buffer: VecDeque::new(),
+            read_at: Instant::now(),
+            finished: false,
+            failed: None,
+            reader: None,
+            writer: None,
+        }
+    }
+
     fn wake(&mut self) {
         for waker in [self.reader.take(), self.writer.take()]
             .into_iter()
@@ -279,10 +298,15 @@ impl State {
             || (len >= options.crowded_bound && self.buffered >= options.session_bound)
     }
 
-    fn any_full(&self, options: &MuxOptions) -> bool {
+    /// Streams that hold up the session.
+    fn full<'a>(
+        &'a self,
+        options: &'a MuxOptions,
+    ) -> impl Iterator<Item = (StreamId, &'a Half)> + 'a {
         self.streams
-            .values()
-            .any(|half| half.failed.is_none() && self.is_full(half, options))
+            .iter()
+            .filter(|(_, half)| half.failed.is_none() && self.is_full(half, options))
+            .map(|(id, half)| (*id, half))
     }
 }
 

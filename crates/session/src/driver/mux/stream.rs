@@ -124,6 +124,7 @@ impl AsyncRead for MuxStream {
         if half.buffer.is_empty() && half.buffer.capacity() > KEPT_BUFFER_BYTES {
             half.buffer = std::collections::VecDeque::new();
         }
+        half.read_at = tokio::time::Instant::now();
         state.buffered -= len;
         if state.blocked {
             self.shared.to_read.notify_one();
