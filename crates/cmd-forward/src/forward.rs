@@ -64,6 +64,9 @@ pub struct Forward {
     /// How long open connections may take to end
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = parse_duration)]
     grace: Duration,
+    /// With -D: when the sessions of a destination without connections are ended
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
+    idle: Duration,
     /// Why, for the session's history
     #[arg(long, value_name = "TEXT", env = "OPS_REASON")]
     reason: Option<String>,
@@ -155,6 +158,7 @@ impl Forward {
                 },
             },
             grace: self.grace,
+            idle: self.idle,
             command: self.command,
             owner: self.owner,
         };

@@ -152,8 +152,14 @@ pub(crate) fn join(host: &str, port: u16) -> String {
     }
 }
 
-/// Binds a path; one that a crashed process left behind is taken over.
+/// Binds a path for this user alone; one that a crashed process left behind is taken over.
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    let listener = take_unix(path)?;
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    Ok(listener)
+}
+
+fn take_unix(path: &Path) -> io::Result<UnixListener> {
     match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             if std::os::unix::net::UnixStream::connect(path).is_ok() {

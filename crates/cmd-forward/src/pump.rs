@@ -263,8 +263,8 @@ pub(crate) async fn over_session(
         if matches!(end, End::Far) {
             linger(local).await;
         }
-        // The client need not wait for the service.
-        tokio::spawn(ending.terminate());
+        // The client need not wait for the service: it is terminated in the background.
+        drop(ending);
     }
     end
 }
