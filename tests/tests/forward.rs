@@ -1134,10 +1134,10 @@ fn a_terminal_has_a_status_line_below_what_is_told() {
     terminal.send("\x03");
     assert_eq!(terminal.wait(), Some(130));
     let (columns, rows) = ops_tests::terminal::SIZE;
-    let screen = terminal.screen(columns, rows).screen().contents();
-    assert!(
-        !screen.contains("connections  "),
-        "the line is taken away: {screen}"
-    );
+    let screen = || terminal.screen(columns, rows).screen().contents();
+    wait_until("the line is taken away", || {
+        !screen().contains("connections  ")
+    });
+    let screen = screen();
     assert!(screen.contains("closed by the client after"), "{screen}");
 }
