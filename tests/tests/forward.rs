@@ -513,6 +513,17 @@ fn forwards_in_the_background_are_listed_and_stopped() {
     assert_eq!(status["forwards"][0]["totalConnections"], 1);
     assert_eq!(status["forwards"][0]["state"], "connected");
 
+    assert!(status["forwards"][0]["open"].is_null());
+    let since = status["forwards"][0]["since"].as_str().expect("a time");
+    since.parse::<jiff::Timestamp>().expect("RFC 3339");
+
+    let taken = ops(&service, &["forward", "web-1", &format!("{port}:80")]);
+    assert!(
+        text(&taken.stderr).contains(&format!("stop it: ops forward --stop {port}")),
+        "{}",
+        text(&taken.stderr)
+    );
+
     let missing = ops(&service, &["forward", "--stop", "nothing"]);
     assert_eq!(missing.status.code(), Some(3));
     let stopped = ops(&service, &["forward", "--stop", &port.to_string()]);

@@ -175,13 +175,14 @@ impl Forward {
 fn list(cx: &Context) -> Result<Exit> {
     let forwards = &cx.profile()?.forwards;
     let output = cx.output();
+    let document = serde_json::json!({
+        "apiVersion": "ops/v1",
+        "kind": "NamedForwardList",
+        "forwards": forwards,
+    });
     match output.format() {
-        Format::Json => output.json(&serde_json::json!({
-            "apiVersion": "ops/v1",
-            "kind": "NamedForwardList",
-            "forwards": forwards,
-        }))?,
-        Format::Yaml => output.yaml(forwards)?,
+        Format::Json => output.json(&document)?,
+        Format::Yaml => output.yaml(&document)?,
         Format::Name => forwards.keys().try_for_each(|name| output.line(name))?,
         Format::Table | Format::Wide => {
             if forwards.is_empty() {

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::background;
 use crate::child;
-use crate::control::{Answer, Owner, Request, Socket};
+use crate::control::{self, Answer, Owner, Request, Socket};
 use crate::local::Listener;
 use crate::meter;
 use crate::plan::Forward;
@@ -57,7 +57,9 @@ pub(crate) async fn run(cx: &Context, plan: Vec<Forward>, wishes: Wishes) -> Res
     let mut listeners = Vec::new();
     for forward in &plan {
         warn_if_open(&screen, forward);
-        listeners.push(Listener::bind(&forward.local, &again(forward)).await?);
+        let folder = control::folder(cx);
+        let is_ours = |process| control::socket_path(&folder, process).exists();
+        listeners.push(Listener::bind(&forward.local, &again(forward), is_ours).await?);
     }
     let instances = resolve(cx, &plan, &wishes).await?;
     let handler = cx.interrupt().handle();
