@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytes::Bytes;
 use ops_core::{Error, Result};
 use rustix::event::{PollFd, PollFlags};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -230,6 +231,28 @@ impl Conn {
             match read {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 read => return read,
+            }
+        }
+    }
+
+    /// Reads up to so many bytes; none at the end.
+    pub(crate) async fn read_some(&self, most: usize) -> io::Result<Bytes> {
+        loop {
+            match self {
+                Self::Tcp { stream, .. } => stream.readable().await?,
+                Self::Unix(stream) => stream.readable().await?,
+            }
+            let mut buffer = Vec::with_capacity(most);
+            let read = match self {
+                Self::Tcp { stream, .. } => stream.try_read_buf(&mut buffer),
+                Self::Unix(stream) => stream.try_read_buf(&mut buffer),
+            };
+            match read {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // A few bytes need not keep a large buffer.
+                Ok(len) if len < most / 2 => return Ok(Bytes::copy_from_slice(&buffer)),
+                Ok(_) => return Ok(buffer.into()),
+                Err(error) => return Err(error),
             }
         }
     }

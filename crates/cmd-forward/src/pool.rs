@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use ops_core::connect::Ending;
 use ops_core::{Connection, Context, Document, Error, Instance, OpenOptions, Result};
+use ops_session::congestion::Adaptive;
 use ops_session::driver::mux::{Mux, MuxOptions, MuxStream, Notice};
 use ops_session::driver::{self, Event};
 use ops_session::handshake::AgentVersion;
@@ -26,6 +27,8 @@ use crate::spec::Remote;
 const SEND_BOUND: usize = 64 << 10;
 /// Bytes of output that one session queues for its streams.
 const RECEIVE_BOUND: usize = 256 << 10;
+/// Bytes of input that one session may have unacknowledged: 12 MB/s at 40 ms there and back, far above what the service lets through.
+const WINDOW_BYTES: usize = 512 << 10;
 /// No limit of our own on resuming: the service ends a session that has been away too long.
 const RESUME_FOR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// First and longest pause between attempts to replace a session.
@@ -358,6 +361,7 @@ impl Pool {
                 send_bound: SEND_BOUND,
                 receive_bound: RECEIVE_BOUND,
                 resume_for: RESUME_FOR,
+                controller: || Box::new(Adaptive::with_limit(WINDOW_BYTES)),
                 ..driver::Options::default()
             },
         };

@@ -8,9 +8,11 @@
 //!   the service. Nothing is dropped. [`Mux::is_blocked`] says so, and new connections should go to another session.
 //! - If others have been held up for [`MuxOptions::blocked_after`] by a stream of which nothing was read for that long, it is
 //!   reset: its reader gets an error, never an end of file. A stream that is alone may wait as long as it likes.
-//! - Each stream queues up to [`MuxOptions::write_bound`] bytes towards the agent.
+//! - Each stream queues up to [`MuxOptions::write_bound`] bytes towards the agent while all together queue less than
+//!   [`MuxOptions::session_write_bound`], and up to [`MuxOptions::crowded_write_bound`] beyond that.
 //!
-//! A session of `n` streams thus holds at most `session_bound + stream_bound + n * (crowded_bound + write_bound)` bytes here.
+//! A session of `n` streams thus holds at most `session_bound + stream_bound + session_write_bound + write_bound +
+//! n * (crowded_bound + crowded_write_bound)` bytes here.
 //!
 //! `FIN` closes a stream in both directions at the agent, which would cut off the answer to a client that has only shut down its
 //! sending side. So [`AsyncWriteExt::shutdown`](tokio::io::AsyncWriteExt::shutdown) sends nothing; `FIN` goes out when the
@@ -52,6 +54,10 @@ pub struct MuxOptions {
     pub crowded_bound: usize,
     /// Bytes one stream may hold for the agent.
     pub write_bound: usize,
+    /// Bytes all streams may hold for the agent before the smaller bound counts.
+    pub session_write_bound: usize,
+    /// Bytes one stream may hold for the agent beyond `session_write_bound`.
+    pub crowded_write_bound: usize,
     /// How long a stream may hold up others.
     pub blocked_after: Duration,
 }
@@ -62,10 +68,24 @@ impl Default for MuxOptions {
             keep_alive: false,
             large_payloads: true,
             stream_bound: 256 << 10,
-            session_bound: 1 << 20,
-            crowded_bound: 32 << 10,
+            session_bound: 512 << 10,
+            // With one more message of the agent it still fits into 16 KiB.
+            crowded_bound: 15 << 10,
             write_bound: 64 << 10,
+            session_write_bound: 256 << 10,
+            crowded_write_bound: 8 << 10,
             blocked_after: Duration::from_secs(30),
+        }
+    }
+}
+
+impl MuxOptions {
+    /// Bytes a stream may hold for the agent while all streams hold `queued`.
+    fn write_bound_at(&self, queued: usize) -> usize {
+        if queued < self.session_write_bound {
+            self.write_bound.max(1)
+        } else {
+            self.crowded_write_bound.max(1)
         }
     }
 }

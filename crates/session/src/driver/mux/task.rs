@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Notice, Shared, State, StreamError};
+use super::{MuxOptions, Notice, Shared, State, StreamError};
 use crate::driver::{Event, Events, Sender};
 use crate::smux::{self, Command, HEADER_LEN, KEEP_ALIVE_INTERVAL, encode_header};
 use crate::wire::{Flag, PayloadType};
@@ -33,7 +33,7 @@ pub(super) async fn send(shared: Arc<Shared>, sender: Sender) {
                     let piece = state
                         .client
                         .poll_transmit(PIECE_BYTES.max(sender.max_payload()));
-                    wake_writers(&mut state, shared.options.write_bound);
+                    wake_writers(&mut state, &shared.options);
                     piece
                 })
                 .flatten();
@@ -54,13 +54,15 @@ pub(super) async fn send(shared: Arc<Shared>, sender: Sender) {
     }
 }
 
-fn wake_writers(state: &mut State, write_bound: usize) {
+/// Wakes those that have room again, but not for a few bytes.
+fn wake_writers(state: &mut State, options: &MuxOptions) {
     let State {
         client, streams, ..
     } = state;
+    let bound = options.write_bound_at(client.queued_bytes());
     for (id, half) in streams {
         if half.writer.is_some()
-            && client.queued_bytes_of(*id) < write_bound
+            && client.queued_bytes_of(*id) <= bound / 2
             && let Some(waker) = half.writer.take()
         {
             waker.wake();
