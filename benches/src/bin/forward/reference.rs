@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aws_lc_rs::digest::{SHA256, digest};
 use tokio_tungstenite::tungstenite::{self, Bytes, Message};
 
 /// Bytes of one payload of the agent.
@@ -40,8 +41,9 @@ pub(crate) fn paced_agent() -> io::Result<f64> {
     Ok(rounds.map_err(io::Error::other)? * AGENT_PAYLOAD_BYTES)
 }
 
-/// Payload bytes per second of a web socket over loopback that carries messages with payloads of this length, from one thread to another.
-pub(crate) fn web_socket(payload_bytes: usize, window: Duration) -> io::Result<f64> {
+/// Payload bytes per second of a web socket over loopback that carries messages with payloads of this length, from one thread to another;
+/// with `digests` the sender computes SHA-256 of each payload.
+pub(crate) fn web_socket(payload_bytes: usize, window: Duration, digests: bool) -> io::Result<f64> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let received = Arc::new(AtomicU64::new(0));
@@ -78,6 +80,9 @@ pub(crate) fn web_socket(payload_bytes: usize, window: Duration) -> io::Result<f
         {
             let moved = received.load(Ordering::Relaxed) - before;
             return Ok(moved as f64 / (now - begin).as_secs_f64());
+        }
+        if digests {
+            std::hint::black_box(digest(&SHA256, &message[HEADER_BYTES..]));
         }
         // The socket's own buffer decides when to write.
         socket
