@@ -68,11 +68,11 @@ impl Default for MuxOptions {
             keep_alive: false,
             large_payloads: true,
             stream_bound: 256 << 10,
-            session_bound: 512 << 10,
+            session_bound: 256 << 10,
             // With one more message of the agent it still fits into 16 KiB.
             crowded_bound: 15 << 10,
             write_bound: 64 << 10,
-            session_write_bound: 256 << 10,
+            session_write_bound: 128 << 10,
             crowded_write_bound: 8 << 10,
             blocked_after: Duration::from_secs(30),
         }
