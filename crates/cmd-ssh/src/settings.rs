@@ -1,70 +1,7 @@
-//! What the profile says about ssh for one instance, and how a process of ours finds its way back to the same account and region.
-
-use std::path::PathBuf;
+//! How a process of ours finds its way back to the same account and region, and values of options.
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-use ops_core::{
-    Context, Error, Instance, Result,
-    profile::{Auth, HostKeys, Ssh},
-    resolve::Choice,
-};
-
-/// The profile's `ssh` section for one instance, defaults filled in.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    pub(crate) user: Option<String>,
-    pub(crate) port: Option<u16>,
-    pub(crate) identity: Option<PathBuf>,
-    pub(crate) auth: Option<Auth>,
-    pub(crate) host_keys: HostKeys,
-    pub(crate) control_master: bool,
-    pub(crate) host_prefix: String,
-    pub(crate) options: Vec<(String, String)>,
-    pub(crate) local_forwards: Vec<String>,
-}
-
-impl Settings {
-    /// For `instance`; what the entry of `hosts` that means it says comes first.
-    pub(crate) fn of(cx: &Context, instance: &Instance) -> Result<Self> {
-        let profile = cx.profile()?;
-        let host = profile.hosts.values().find(|host| {
-            host.target.as_ref().is_some_and(|target| {
-                target.as_str() == instance.id || Some(target.as_str()) == instance.name.as_deref()
-            })
-        });
-        let ssh = match host {
-            Some(host) => profile.ssh.with(&host.ssh),
-            None => profile.ssh.clone(),
-        };
-        let user = ssh.user_for(instance).map(str::to_owned);
-        Ok(Self::from_section(cx, &ssh, user))
-    }
-
-    /// For instances that nothing is known of.
-    pub(crate) fn of_profile(cx: &Context) -> Result<Self> {
-        let ssh = &cx.profile()?.ssh;
-        let user = ssh.user.as_ref().map(|user| user.as_str().to_owned());
-        Ok(Self::from_section(cx, ssh, user))
-    }
-
-    fn from_section(cx: &Context, ssh: &Ssh, user: Option<String>) -> Self {
-        Self {
-            user,
-            port: ssh.port,
-            identity: ssh.identity_path(&cx.paths().home),
-            auth: ssh.auth,
-            host_keys: ssh.host_keys.unwrap_or(HostKeys::AcceptNew),
-            control_master: ssh.control_master.unwrap_or(false),
-            host_prefix: ssh.host_prefix.clone().unwrap_or_default(),
-            options: ssh
-                .options
-                .iter()
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .collect(),
-            local_forwards: ssh.local_forwards.iter().map(ToString::to_string).collect(),
-        }
-    }
-}
+use ops_core::{Context, Error, Result, profile::HostKeys, resolve::Choice};
 
 /// The words that start this program again with the same profile, account and region.
 pub(crate) fn program_words(cx: &Context, region: &str) -> Result<Vec<String>> {

@@ -9,12 +9,11 @@ use std::{
 use ops_core::{
     Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Traits,
     profile::{Auth, HostKeys},
-    ssh::{TemporaryKey, public_path},
+    ssh::{Settings, TemporaryKey, host_keys, known_hosts, public_path},
 };
 
 use crate::{
-    host_keys,
-    settings::{self, Settings, choice},
+    settings::{self, choice},
     words,
 };
 
@@ -143,7 +142,7 @@ impl Command for Ssh {
             line.words.extend(["-p".into(), port.to_string().into()]);
         }
         let policy = self.host_keys.unwrap_or(settings.host_keys);
-        let known_hosts = cx.paths().state.join("ssh/known_hosts");
+        let known_hosts = known_hosts::file(&cx);
         match policy {
             HostKeys::Off => {
                 line.raw("StrictHostKeyChecking=no");

@@ -9,13 +9,13 @@ use ops_core::{
     Command, Context, Error, Exit, Instance, Kind, Result, State, Target,
     inventory::{Ec2Filter, TagFilter},
     profile::{Auth, HostKeys},
-    ssh::{KeyPair, public_path},
+    ssh::{KeyPair, Settings, public_path},
 };
 
 use crate::{
     config_text::{self, Alias, Host},
     include::{self, Change},
-    settings::{self, Settings},
+    settings,
 };
 
 /// Print or install what ~/.ssh/config needs to reach servers by name

@@ -2,8 +2,15 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use ops_core::{Context, Document, Error, Instance, OpenOptions, Result};
 use ops_session::driver::Event;
+
+use crate::{
+    connect::{Document, OpenOptions},
+    context::Context,
+    error::{Error, Result},
+    instance::Instance,
+    paths,
+};
 
 /// Prints the public host keys. The variable is set by the embedded sandbox alone, whose instances keep their keys in a folder of their own.
 const PRINT_KEYS: &str = "sh -c 'cat \"${OPS_SANDBOX_HOST_KEYS:-/etc/ssh}\"/ssh_host_*_key.pub'";
@@ -14,7 +21,7 @@ const KEYS_BYTES_MAX: usize = 64 << 10;
 ///
 /// # Errors
 /// The session cannot be opened, or the far side shows no key.
-pub(crate) async fn pin(
+pub async fn pin(
     cx: &Context,
     instance: &Instance,
     file: &Path,
@@ -47,7 +54,7 @@ pub(crate) async fn pin(
     for key in &keys {
         text.push_str(&format!("{} {key}\n", instance.id));
     }
-    ops_core::paths::write_private(file, text.as_bytes())?;
+    paths::write_private(file, text.as_bytes())?;
     cx.output().note(format!(
         "pinned {} host keys of {} ({})",
         keys.len(),
