@@ -201,8 +201,11 @@ impl Landing {
         self.file.set_permissions(Permissions::from_mode(mode))?;
         if self.job.preserve {
             let time = time(self.entry.mtime);
-            self.file
-                .set_times(std::fs::FileTimes::new().set_modified(time).set_accessed(time))?;
+            self.file.set_times(
+                std::fs::FileTimes::new()
+                    .set_modified(time)
+                    .set_accessed(time),
+            )?;
         }
         std::fs::rename(&self.temporary, &self.destination).map_err(|error| {
             Error::unexpected(format!("cannot replace `{}`", self.destination.display()))
@@ -277,7 +280,8 @@ impl State {
     fn hash_to(&mut self, file: &File, end: u64) -> io::Result<()> {
         let mut buffer = vec![0; 256 << 10];
         while self.hashed < end {
-            let want = usize::try_from(end - self.hashed).map_or(buffer.len(), |left| left.min(buffer.len()));
+            let want = usize::try_from(end - self.hashed)
+                .map_or(buffer.len(), |left| left.min(buffer.len()));
             let read = file.read_at(&mut buffer[..want], self.hashed)?;
             if read == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());

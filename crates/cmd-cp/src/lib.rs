@@ -11,6 +11,7 @@ mod place;
 mod progress;
 mod reading;
 mod report;
+mod sftp;
 mod transport;
 
 /// What this crate brings.

@@ -88,8 +88,7 @@ impl Progress {
         drawn.total.inc(len);
         if let Some(bar) = state.bars.get(&id) {
             bar.set_position(item.moved);
-        } else if item.size >= BAR_FROM_BYTES && state.bars.len() < BARS && item.outcome.is_none()
-        {
+        } else if item.size >= BAR_FROM_BYTES && state.bars.len() < BARS && item.outcome.is_none() {
             let bar = drawn
                 .all
                 .insert_before(&drawn.total, ProgressBar::new(item.size));

@@ -57,8 +57,7 @@ pub(crate) struct FileReading {
 impl FileReading {
     fn open(path: &Path, id: FileId, job: &Job) -> Result<Self> {
         let shown = path.display().to_string();
-        let failed =
-            |error| Error::unexpected(format!("cannot read `{shown}`")).caused_by(error);
+        let failed = |error| Error::unexpected(format!("cannot read `{shown}`")).caused_by(error);
         // Something that is no file any more must not block us.
         let file = OpenOptions::new()
             .read(true)
@@ -93,13 +92,15 @@ impl FileReading {
         let len = usize::try_from(left).map_or(len, |left| left.min(len));
         self.job.pace.wait(len).await;
         let mut bytes = vec![0; len];
-        self.file.read_exact_at(&mut bytes, offset).map_err(|error| {
-            if error.kind() == std::io::ErrorKind::UnexpectedEof {
-                self.changed()
-            } else {
-                Error::unexpected(format!("cannot read `{}`", self.shown)).caused_by(error)
-            }
-        })?;
+        self.file
+            .read_exact_at(&mut bytes, offset)
+            .map_err(|error| {
+                if error.kind() == std::io::ErrorKind::UnexpectedEof {
+                    self.changed()
+                } else {
+                    Error::unexpected(format!("cannot read `{}`", self.shown)).caused_by(error)
+                }
+            })?;
         self.job.report.bytes(self.id, len as u64);
         Ok(bytes.into())
     }
