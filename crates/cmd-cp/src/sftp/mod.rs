@@ -8,7 +8,7 @@
 //!   hash   SHA-256 by a command of the server's
 //! ```
 //!
-//! **What is under way.** Each session has a megabyte of requests outstanding at most: enough that neither the path nor the agent's pauses leave
+//! **What is under way.** Each session has half a megabyte of requests outstanding at most: enough that neither the path nor the agent's pauses leave
 //! it idle, and a bound on memory whatever the size of a file. The agent sends a kilobyte a millisecond on each session of this kind, so that a
 //! download is as many times faster as it has sessions.
 //!
@@ -49,7 +49,7 @@ use crate::{
 /// Bytes of one request for content, where the server takes as many: small, so that all sessions end at the same time.
 const BLOCK_BYTES: usize = 64 << 10;
 /// Requests for content of one file on one session.
-const DEPTH: usize = 16;
+const DEPTH: usize = 8;
 /// From here on a file is shared out over sessions, in bytes.
 const LARGE_BYTES: u64 = 1 << 20;
 /// A session more for each so many bytes.

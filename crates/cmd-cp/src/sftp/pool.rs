@@ -13,8 +13,8 @@ use crate::transport::Server;
 
 /// Most sessions to one server, whatever is asked for.
 pub(super) const SESSIONS_MAX: usize = 16;
-/// Bytes of content that one session may have under way: enough for a fast path of 30 ms, and times 4 a small part of 40 MB.
-const ROOM_KIB: u32 = 1 << 10;
+/// Bytes of content that one session may have under way: ten megabytes a second at 50 ms, and sixteen times as much of it stays small.
+const ROOM_KIB: u32 = 512;
 
 /// Where SFTP servers lie; the first is Debian's.
 const SERVERS: &str = "/usr/lib/openssh/sftp-server /usr/libexec/openssh/sftp-server /usr/lib/ssh/sftp-server /usr/libexec/sftp-server /usr/lib/sftp-server";
