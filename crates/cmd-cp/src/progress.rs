@@ -61,7 +61,6 @@ impl Progress {
     }
 
     /// Shows nothing.
-    #[cfg(test)]
     pub(crate) fn hidden() -> Self {
         Self {
             output: None,
@@ -88,15 +87,14 @@ impl Progress {
         drawn.total.inc(len);
         if let Some(bar) = state.bars.get(&id) {
             bar.set_position(item.moved);
-        } else if item.size >= BAR_FROM_BYTES && state.bars.len() < BARS && item.outcome.is_none()
-        {
+        } else if item.size >= BAR_FROM_BYTES && state.bars.len() < BARS && item.outcome.is_none() {
             let bar = drawn
                 .all
                 .insert_before(&drawn.total, ProgressBar::new(item.size));
             bar.set_style(style(
                 "{wide_msg} {percent:>3}%  {bytes:>10}  {bytes_per_sec:>12}  {eta:>4}",
             ));
-            bar.set_message(escape(&item.name));
+            bar.set_message(escape(&item.source));
             bar.set_position(item.moved);
             state.bars.insert(id, bar);
         }

@@ -57,8 +57,7 @@ pub(crate) struct FileReading {
 impl FileReading {
     fn open(path: &Path, id: FileId, job: &Job) -> Result<Self> {
         let shown = path.display().to_string();
-        let failed =
-            |error| Error::unexpected(format!("cannot read `{shown}`")).caused_by(error);
+        let failed = |error| Error::unexpected(format!("cannot read `{shown}`")).caused_by(error);
         // Something that is no file any more must not block us.
         let file = OpenOptions::new()
             .read(true)
@@ -93,23 +92,28 @@ impl FileReading {
         let len = usize::try_from(left).map_or(len, |left| left.min(len));
         self.job.pace.wait(len).await;
         let mut bytes = vec![0; len];
-        self.file.read_exact_at(&mut bytes, offset).map_err(|error| {
-            if error.kind() == std::io::ErrorKind::UnexpectedEof {
-                self.changed()
-            } else {
-                Error::unexpected(format!("cannot read `{}`", self.shown)).caused_by(error)
-            }
-        })?;
+        self.file
+            .read_exact_at(&mut bytes, offset)
+            .map_err(|error| {
+                if error.kind() == std::io::ErrorKind::UnexpectedEof {
+                    self.changed()
+                } else {
+                    Error::unexpected(format!("cannot read `{}`", self.shown)).caused_by(error)
+                }
+            })?;
         self.job.report.bytes(self.id, len as u64);
         Ok(bytes.into())
     }
 
-    /// The hash of its first `len` bytes; read apart from what is sent, counted nowhere.
+    /// Hashes its first `len` bytes into `hash`, and gives what that is so far; read apart from what is sent, counted nowhere.
     ///
     /// # Errors
     /// It cannot be read, or is shorter.
-    pub(crate) fn sha256(&self, len: u64) -> Result<Digest> {
-        let mut hash = digest::Context::new(&digest::SHA256);
+    pub(crate) fn hash_prefix(
+        &self,
+        len: u64,
+        hash: &mut digest::Context,
+    ) -> Result<Option<Digest>> {
         let mut buffer = vec![0; 256 << 10];
         let mut at = 0;
         while at < len {
@@ -122,7 +126,7 @@ impl FileReading {
             hash.update(&buffer[..read]);
             at += read as u64;
         }
-        Ok(landing::finish(hash))
+        Ok(Some(landing::finish(hash.clone())))
     }
 
     /// Checks that it is as it was when it was opened.

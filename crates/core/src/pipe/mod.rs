@@ -108,7 +108,9 @@ impl Far {
     fn refused(&self, complaints: &[&str]) -> Option<Error> {
         let user = self.user.as_deref()?;
         let words = complaints.iter().rev().find(|line| {
-            line.starts_with("sudo:") || line.contains("sudoers") || line.contains("sudo: not found")
+            line.starts_with("sudo:")
+                || line.contains("sudoers")
+                || line.contains("sudo: not found")
                 || (line.contains("\"sudo\"") && line.contains("not found"))
         })?;
         Some(
@@ -188,9 +190,7 @@ impl Pipe {
         if far.known.is_joined() {
             return Err(no_live_output(far));
         }
-        let body = format!(
-            "printf \"!folder %s\\n\" \"$d\" >&6\n{{ {script}\n}} <\"$d/in\"\n"
-        );
+        let body = format!("printf \"!folder %s\\n\" \"$d\" >&6\n{{ {script}\n}} <\"$d/in\"\n");
         let mut down = Down::start_kept(far, &body).await?;
         let folder = await_folder(&mut down).await?;
         let up = Up::start(far, "", &format!("cat >\"{folder}/in\""), "").await?;
