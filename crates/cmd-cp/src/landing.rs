@@ -9,7 +9,10 @@ use std::{
         fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _},
     },
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -37,7 +40,7 @@ pub(crate) struct Landing {
     /// What a new file gets, before the umask.
     mode: u32,
     state: Mutex<State>,
-    committed: bool,
+    committed: AtomicBool,
 }
 
 struct State {
@@ -96,7 +99,7 @@ impl Landing {
             job: job.clone(),
             mode,
             state: Mutex::new(State::new()),
-            committed: false,
+            committed: AtomicBool::new(false),
         })
     }
 
@@ -140,6 +143,14 @@ impl Landing {
     /// No space, a quota, more than was announced.
     pub(crate) async fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         self.job.pace.wait(bytes.len()).await;
+        self.put(offset, bytes)
+    }
+
+    /// As [`Landing::write_at`], without the wait.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn put(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         let end = offset + bytes.len() as u64;
         if end > self.entry.size {
             return Err(self.changed());
@@ -163,7 +174,7 @@ impl Landing {
     ///
     /// # Errors
     /// Something is missing or differs; it cannot be renamed.
-    pub(crate) fn commit(mut self, sha256: Option<Digest>) -> Result<()> {
+    pub(crate) fn commit(&self, sha256: Option<Digest>) -> Result<()> {
         let digest = {
             let mut state = self.lock();
             let whole = state.prefix() == self.entry.size;
@@ -211,7 +222,7 @@ impl Landing {
             Error::unexpected(format!("cannot replace `{}`", self.destination.display()))
                 .caused_by(error)
         })?;
-        self.committed = true;
+        self.committed.store(true, Ordering::Relaxed);
         Ok(())
     }
 
@@ -231,7 +242,7 @@ impl Landing {
 
 impl Drop for Landing {
     fn drop(&mut self) {
-        if self.committed {
+        if *self.committed.get_mut() {
             return;
         }
         let prefix = self.lock().prefix();
@@ -325,17 +336,20 @@ pub(crate) fn time(mtime: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(u64::try_from(mtime).unwrap_or(0))
 }
 
-/// A name beside `destination`: `.NAME.ops-…`, cut so that it is no longer than a name may be. The same every time for a part that is kept.
 fn temporary(destination: &Path, kept: bool) -> PathBuf {
     let name = destination.file_name().unwrap_or_default().as_bytes();
+    destination.with_file_name(std::ffi::OsString::from_vec(temporary_name(name, kept)))
+}
+
+/// A name beside `name`: `.NAME.ops-…`, cut so that it is no longer than a name may be. The same every time for a part that is kept.
+pub(crate) fn temporary_name(name: &[u8], kept: bool) -> Vec<u8> {
     let end = if kept {
         PART.to_owned()
     } else {
         format!(".ops-{}", token())
     };
     let name = &name[..name.len().min(NAME_MAX_BYTES - 1 - end.len())];
-    let bytes = [b".", name, end.as_bytes()].concat();
-    destination.with_file_name(std::ffi::OsString::from_vec(bytes))
+    [b".", name, end.as_bytes()].concat()
 }
 
 /// Letters and digits that nobody else has.
@@ -345,11 +359,10 @@ pub(crate) fn token() -> String {
         .collect()
 }
 
-/// A landing that several sessions write to; [`Landing::commit`] when the last has ended.
-pub(crate) type Shared = Arc<Landing>;
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::{pace::Pace, report::Report, transport::Kind};
 
@@ -388,7 +401,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         let job = job(false);
-        let id = job.report.add("x", 6);
+        let id = job.report.add("x", "x", 6);
         let landing = Landing::open(&path, id, &entry(6), 0o644, &job).unwrap();
         for (offset, bytes) in [(4, &b"ef"[..]), (0, b"ab"), (2, b"cd")] {
             landing.write_at(offset, bytes).await.unwrap();
@@ -412,7 +425,7 @@ mod tests {
         let path = folder.path().join("x");
         std::fs::write(&path, "old").unwrap();
         let job = job(false);
-        let id = job.report.add("x", 4);
+        let id = job.report.add("x", "x", 4);
         let landing = Landing::open(&path, id, &entry(4), 0o644, &job).unwrap();
         landing.write_at(0, b"ab").await.unwrap();
         assert!(landing.commit(None).is_err());
@@ -429,7 +442,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         let job = job(true);
-        let id = job.report.add("x", 8);
+        let id = job.report.add("x", "x", 8);
         let landing = Landing::open(&path, id, &entry(8), 0o644, &job).unwrap();
         assert_eq!(landing.resumable().unwrap(), None);
         landing.write_at(0, b"abc").await.unwrap();

@@ -61,7 +61,6 @@ impl Progress {
     }
 
     /// Shows nothing.
-    #[cfg(test)]
     pub(crate) fn hidden() -> Self {
         Self {
             output: None,
@@ -95,7 +94,7 @@ impl Progress {
             bar.set_style(style(
                 "{wide_msg} {percent:>3}%  {bytes:>10}  {bytes_per_sec:>12}  {eta:>4}",
             ));
-            bar.set_message(escape(&item.name));
+            bar.set_message(escape(&item.source));
             bar.set_position(item.moved);
             state.bars.insert(id, bar);
         }

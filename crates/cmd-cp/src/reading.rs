@@ -105,12 +105,15 @@ impl FileReading {
         Ok(bytes.into())
     }
 
-    /// The hash of its first `len` bytes; read apart from what is sent, counted nowhere.
+    /// Hashes its first `len` bytes into `hash`, and gives what that is so far; read apart from what is sent, counted nowhere.
     ///
     /// # Errors
     /// It cannot be read, or is shorter.
-    pub(crate) fn sha256(&self, len: u64) -> Result<Digest> {
-        let mut hash = digest::Context::new(&digest::SHA256);
+    pub(crate) fn hash_prefix(
+        &self,
+        len: u64,
+        hash: &mut digest::Context,
+    ) -> Result<Option<Digest>> {
         let mut buffer = vec![0; 256 << 10];
         let mut at = 0;
         while at < len {
@@ -123,7 +126,7 @@ impl FileReading {
             hash.update(&buffer[..read]);
             at += read as u64;
         }
-        Ok(landing::finish(hash))
+        Ok(Some(landing::finish(hash.clone())))
     }
 
     /// Checks that it is as it was when it was opened.

@@ -25,8 +25,10 @@ pub(crate) enum Outcome {
 /// A file, folder or link of the command.
 #[derive(Clone, Debug)]
 pub(crate) struct Item {
-    /// What it is called for people and in `-o json`, not escaped.
-    pub(crate) name: String,
+    /// Where it comes from, for people and in `-o json`; not escaped.
+    pub(crate) source: String,
+    /// Where it goes.
+    pub(crate) destination: String,
     /// In bytes, as listed.
     pub(crate) size: u64,
     /// Bytes that have arrived.
@@ -52,17 +54,22 @@ impl Report {
     }
 
     /// One that shows nothing.
-    #[cfg(test)]
     pub(crate) fn silent() -> Self {
         Self::new(Progress::hidden())
     }
 
     /// Counts a file in.
-    pub(crate) fn add(&self, name: impl Into<String>, size: u64) -> FileId {
+    pub(crate) fn add(
+        &self,
+        source: impl Into<String>,
+        destination: impl Into<String>,
+        size: u64,
+    ) -> FileId {
         let mut items = self.items();
         self.progress.expect(size);
         items.push(Item {
-            name: name.into(),
+            source: source.into(),
+            destination: destination.into(),
             size,
             moved: 0,
             outcome: None,

@@ -88,6 +88,8 @@ pub(crate) struct Found {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Listing {
     pub(crate) found: Vec<Found>,
+    /// Each of [`Ask::places`] as an absolute path, `~` expanded, globs not, without a slash at its end; whether it exists or not.
+    pub(crate) places: Vec<Vec<u8>>,
     /// What could not be looked at, with the server's words; to be escaped.
     pub(crate) complaints: Vec<String>,
 }
@@ -108,17 +110,19 @@ pub(crate) struct Fetch {
 pub(crate) enum Sink {
     /// A path here, its folder exists; through [`crate::landing::Landing`].
     File(PathBuf),
-    /// All bytes in order; standard output, or another server. Dropped when complete and verified as far as can be.
-    Stream(mpsc::Sender<Bytes>),
+    /// All bytes in order; standard output, or another server. A failure of the file is sent too, so that nobody takes a part for the whole;
+    /// the channel closes when the file is complete and verified.
+    Stream(mpsc::Sender<Result<Bytes>>),
 }
 
 /// Something to be stored. Folders come before what is in them; a transport sets their times (`-p`) when all is in.
 pub(crate) struct Store {
     pub(crate) id: FileId,
-    /// As typed or as listed; relative to the home of the user.
+    /// Absolute, made of [`Listing::places`].
     pub(crate) path: Vec<u8>,
     pub(crate) what: What,
-    /// Permission bits; set with [`Job::preserve`], otherwise those of a new file, less the far side's umask.
+    /// Permission bits: set as they are with [`Job::preserve`]; otherwise for a new file, less the far side's umask, and a file that is replaced
+    /// keeps its own where the transport can tell.
     pub(crate) mode: u32,
     /// Seconds since 1970; set with [`Job::preserve`].
     pub(crate) mtime: i64,

@@ -61,9 +61,9 @@ pub(crate) async fn open(server: &Server, wish: &Wish) -> Result<Box<dyn Transpo
 
 async fn connect(server: &Server, wish: &Wish, via: CopyVia) -> Result<Box<dyn Transport>> {
     match via {
-        CopyVia::Auto | CopyVia::Session => {
-            Ok(Box::new(Session::open(server, wish.document.clone()).await?))
-        }
+        CopyVia::Auto | CopyVia::Session => Ok(Box::new(
+            Session::open(server, wish.document.clone()).await?,
+        )),
         other => Err(Error::usage(format!(
             "this build has no transport `{}`",
             word(other)
