@@ -3,13 +3,14 @@
 use std::{
     collections::{BTreeMap, HashMap},
     ffi::OsString,
+    path::PathBuf,
     sync::Arc,
 };
 
 use futures_util::{StreamExt as _, stream};
 use ops_core::{
     Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, output::escape,
-    profile::CopyVia, resolve::Choice,
+    profile::CopyVia, resolve::Choice, ssh::client::Login,
 };
 
 use crate::{
@@ -102,6 +103,12 @@ pub(crate) struct Cp {
     /// Act as root on the server, or as USER@, with sudo that asks for no password
     #[arg(long)]
     sudo: bool,
+    /// Private key to log in with, for sftp
+    #[arg(short, long, value_name = "FILE", conflicts_with = "instance_connect")]
+    identity: Option<PathBuf>,
+    /// Log in with a key made for the moment, pushed by EC2 Instance Connect, for sftp
+    #[arg(long)]
+    instance_connect: bool,
     /// Why, for the session's history
     #[arg(long, value_name = "TEXT", env = "OPS_REASON")]
     reason: Option<String>,
@@ -244,6 +251,11 @@ impl Cp {
                 .unwrap_or(CopyVia::Auto),
             deny: copy.deny_via.0.clone(),
             document: copy.document.clone(),
+            login: Login {
+                identity: self.identity.clone(),
+                instance_connect: self.instance_connect,
+                reason: self.reason.clone(),
+            },
         };
         let sessions = self
             .sessions

@@ -16,6 +16,7 @@ mod progress;
 mod reading;
 mod relay;
 mod report;
+mod s3;
 mod session;
 mod sftp;
 mod summary;

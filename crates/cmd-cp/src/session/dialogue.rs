@@ -104,6 +104,40 @@ impl Dialogue {
         ))
     }
 
+    /// The hash of a file, or of its first `len` bytes.
+    ///
+    /// # Errors
+    /// The session.
+    pub(super) async fn hash(&mut self, path: &[u8], len: Option<u64>) -> Result<Option<Digest>> {
+        let len = len.map_or("-".to_owned(), |len| len.to_string());
+        let answer = self.ask(&format!("k {} {len}", script::word(path))).await?;
+        Ok(answer.strip_prefix("sum ").and_then(crate::report::unhex))
+    }
+
+    /// Puts `len` bytes of a file from `at` where `url` says; `whole`: it has no others. The URL is in no command line there.
+    ///
+    /// # Errors
+    /// The server's own words.
+    pub(super) async fn push(
+        &mut self,
+        path: &[u8],
+        (at, len, whole): (u64, u64, bool),
+        url: &str,
+    ) -> Result<()> {
+        let path = script::word(path);
+        self.ask(&format!("p {path} {at} {len} {} {url}", u8::from(whole)))
+            .await
+            .map(drop)
+    }
+
+    /// Appends what is at `url` to the file that was begun. The URL is in no command line there.
+    ///
+    /// # Errors
+    /// The server's own words.
+    pub(super) async fn pull(&mut self, url: &str) -> Result<()> {
+        self.ask(&format!("g {url}")).await.map(drop)
+    }
+
     /// Empties the file that was begun.
     ///
     /// # Errors
@@ -376,6 +410,32 @@ if [ -f "$p" ]; then
 fi
 if e=$( { chmod "$m" "$t" && { [ "$6" = - ] || TZ=UTC0 touch -t "$6" "$t"; } && mv -f "$t" "$p"; } 2>&1); then ok; else rm -f "$t"; no "$e"; fi
 free; fi ;;
+k) x "$2"
+if [ "$3" = - ]; then a=$(h <"$v"); else a=$(head -c "$3" <"$v" | h); fi
+printf "!sum %s\n" "$a" >&7 ;;
+p) x "$2"
+if command -v curl >/dev/null 2>&1; then
+if [ "$5" = 1 ]; then e=$(curl -sS -f -g -o /dev/null -T "$v" -K - 2>&1 <<E
+url = "$6"
+E
+) && ok || no "$e"
+else e=$( { tail -c +"$(($3 + 1))" <"$v" | head -c "$4" | curl -sS -f -g -o /dev/null -T - -H "Transfer-Encoding:" -H "Content-Length: $4" -K /dev/fd/9; } 2>&1 9<<E
+url = "$6"
+E
+) && ok || no "$e"; fi
+elif [ "$5" = 1 ]; then e=$(wget -q -O /dev/null --method=PUT --body-file="$v" -i - 2>&1 <<E
+$6
+E
+) && ok || no "$e"
+else no "curl is needed for a file of this size"; fi ;;
+g) if command -v curl >/dev/null 2>&1; then e=$( { curl -sS -f -g -K - >>"$t"; } 2>&1 <<E
+url = "$2"
+E
+) && ok || no "$e"
+else e=$( { wget -q -O - -i - >>"$t"; } 2>&1 <<E
+$2
+E
+) && ok || no "$e"; fi ;;
 a) x "$2"
 if e=$( { chmod "$3" "$v" && TZ=UTC0 touch -t "$4" "$v"; } 2>&1); then ok; else no "$e"; fi ;;
 s) x "$2"; S=$v; keep "$S"

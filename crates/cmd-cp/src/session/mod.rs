@@ -3,6 +3,7 @@
 //! What is fetched is the separated output of small scripts; what is stored is fed to a dialogue on a raw terminal. See [`ops_core::pipe`].
 
 mod bundle;
+pub(crate) mod courier;
 mod dialogue;
 mod download;
 mod inflate;
@@ -17,7 +18,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use ops_core::{
     Result,
     output::escape,
-    pipe::{Down, Far, Known},
+    pipe::{Far, Known},
     profile::CopyVia,
 };
 
@@ -64,19 +65,8 @@ impl Session {
         })
     }
 
-    /// Runs a script of another transport on the server, as the same user.
-    ///
-    /// # Errors
-    /// As [`Down::start`].
-    #[expect(
-        dead_code,
-        reason = "for transports that have their work done on the server"
-    )]
-    pub(crate) async fn script(&self, text: &str) -> Result<Down> {
-        Down::start(&self.far, text).await
-    }
-
-    fn local_mode(&self, mode: u32) -> u32 {
+    /// The permissions of a new file here.
+    pub(crate) fn local_mode(&self, mode: u32) -> u32 {
         mode & 0o777 & !self.umask
     }
 }

@@ -15,6 +15,7 @@ use super::{
     wire::open,
 };
 use crate::{
+    arrive::umask,
     landing::{Landing, finish},
     transport::{Digest, Fetch, Job, Sink},
 };
@@ -246,7 +247,14 @@ async fn lane(
 async fn streamed(sftp: &Sftp, index: usize, file: Fetch, job: &Job) -> Result<()> {
     let session = sftp.session(index).await?;
     let result = match &file.sink {
-        Sink::Stream(sink) => streamed_inner(sftp, &session, &file, sink, job).await,
+        Sink::Stream(sink) => {
+            let result = streamed_inner(sftp, &session, &file, sink, job).await;
+            if let Err(error) = &result {
+                // Who takes it must not put it into place; nobody may be there any more.
+                let _ = sink.send(Err(error.clone())).await;
+            }
+            result
+        }
         Sink::File(_) => Ok(()),
     };
     settle(job, &file, result);
@@ -257,7 +265,7 @@ async fn streamed_inner(
     sftp: &Sftp,
     session: &Session,
     file: &Fetch,
-    sink: &mpsc::Sender<Bytes>,
+    sink: &mpsc::Sender<Result<Bytes>>,
     job: &Job,
 ) -> Result<()> {
     let handle = open(sftp, session, &file.path).await?;
@@ -272,7 +280,7 @@ async fn streamed_inner(
             job.pace.wait(bytes.len()).await;
             hash.update(&bytes);
             let len = bytes.len() as u64;
-            if sink.send(bytes).await.is_err() {
+            if sink.send(Ok(bytes)).await.is_err() {
                 return Err(Error::new(
                     ErrorKind::BrokenPipe,
                     format!("nobody takes what `{}` holds", sftp.shown(&file.path)),
@@ -355,7 +363,8 @@ fn landing(file: &Fetch, job: &Job) -> Result<Landing> {
     let Sink::File(path) = &file.sink else {
         return Err(Error::unexpected("a stream has no place to land"));
     };
-    Landing::open(path, file.id, &file.entry, file.entry.mode & 0o777, job)
+    let mode = file.entry.mode & 0o777 & !umask();
+    Landing::open(path, file.id, &file.entry, mode, job)
 }
 
 /// Commits away from the runtime: what came out of order is hashed now.

@@ -43,14 +43,15 @@ pub(super) fn matches(pattern: &[u8], name: &[u8]) -> bool {
 fn one(pattern: &[u8], byte: u8) -> Option<&[u8]> {
     match pattern {
         [b'?', rest @ ..] => Some(rest),
-        [b'\\', literal, rest @ ..] => (*literal == byte).then_some(rest),
         [b'[', set @ ..] => match class(set, byte) {
             Some((true, rest)) => Some(rest),
             Some((false, _)) => None,
             // Without its end it stands for itself.
             None => (byte == b'[').then_some(set),
         },
-        [literal, rest @ ..] => (*literal == byte).then_some(rest),
+        [b'\\', literal, rest @ ..] | [literal, rest @ ..] => {
+            (*literal == byte).then_some(rest)
+        }
         [] => None,
     }
 }

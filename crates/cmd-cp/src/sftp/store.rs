@@ -478,7 +478,7 @@ async fn large(
         let begin = resume(sftp, session, &handle, &reading, place, meta, job).await?;
         // Read a second time for the hash: sessions take blocks in no order.
         let hashed = Arc::clone(&reading);
-        let hash = tokio::task::spawn_blocking(move || hashed.sha256(size));
+        let hash = tokio::task::spawn_blocking(move || hash_of(&hashed, size));
         let cursor = AtomicU64::new(begin);
         let sending = future::try_join_all((0..lanes).map(|index| {
             let (cursor, reading, handle) = (&cursor, &*reading, &handle);
@@ -531,7 +531,7 @@ async fn resume(
             .beginning(&session.client, &place.temporary, len)
             .await?;
         let hashed = Arc::clone(reading);
-        let here = tokio::task::spawn_blocking(move || hashed.sha256(len))
+        let here = tokio::task::spawn_blocking(move || hash_of(&hashed, len))
             .await
             .map_err(|_| Error::unexpected("a file could not be hashed"))??;
         if there == Some(here) {
@@ -550,6 +550,12 @@ async fn resume(
         .await
         .map_err(failed)?;
     Ok(0)
+}
+
+fn hash_of(reading: &FileReading, len: u64) -> Result<Digest> {
+    let mut hash = digest::Context::new(&digest::SHA256);
+    reading.hash_prefix(len, &mut hash)?;
+    Ok(finish(hash))
 }
 
 /// A session's share of a large file.

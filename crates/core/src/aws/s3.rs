@@ -283,8 +283,7 @@ impl Drop for Object {
         let cx = self.bucket.0.cx.clone();
         self.bucket.0.cx.interrupt().finish_later(async move {
             if let Err(error) = copy.delete_now().await {
-                cx.output()
-                    .warn(format!("{}", crate::output::escape(&error.to_string())));
+                cx.output().warn(crate::output::escape(&error.to_string()));
             }
         });
     }

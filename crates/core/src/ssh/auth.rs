@@ -177,8 +177,8 @@ impl Keys {
             user,
             label,
             &tried,
-            methods,
-            agent_trouble,
+            methods.as_deref(),
+            agent_trouble.as_ref(),
         )))
     }
 
@@ -230,8 +230,8 @@ impl Keys {
         user: &str,
         label: &str,
         tried: &[String],
-        methods: Option<String>,
-        agent_trouble: Option<String>,
+        methods: Option<&str>,
+        agent_trouble: Option<&String>,
     ) -> Error {
         let mut error = Error::target(format!("`{label}` does not let `{user}` in"));
         error = if tried.is_empty() {
@@ -239,7 +239,7 @@ impl Keys {
         } else {
             error.caused_by(format!("it took none of: {}", tried.join(", ")))
         };
-        for why in self.unusable.iter().chain(&agent_trouble) {
+        for why in self.unusable.iter().chain(agent_trouble) {
             error = error.caused_by(why);
         }
         if let Some(methods) = methods {
