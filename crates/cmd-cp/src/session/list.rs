@@ -174,7 +174,12 @@ fn read(told: &[u8], places: usize) -> Option<Listing> {
         };
         match head.first()? {
             b'A' => *listing.places.get_mut(number::<usize>(&head[1..])?)? = trimmed(tail.to_vec()),
-            b'R' => place = Some((number(&head[1..]).filter(|&n: &usize| n < places)?, tail.to_vec())),
+            b'R' => {
+                place = Some((
+                    number(&head[1..]).filter(|&n: &usize| n < places)?,
+                    tail.to_vec(),
+                ))
+            }
             _ => {
                 let (place, root) = place.as_ref()?;
                 let (path, entry) = entry(head, tail)?;
