@@ -1,6 +1,9 @@
 //! `--limit-rate`: all transfers of a command together.
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -23,22 +26,20 @@ impl Pace {
 
     /// Waits until `len_bytes` may go.
     pub(crate) async fn wait(&self, len_bytes: usize) {
-        let Some(rate) = self.bytes_per_second else {
-            return;
-        };
-        let turn = {
-            let mut next = self
-                .next
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            let now = Instant::now();
-            let turn = next.map_or(now, |next| next.max(now));
-            #[expect(clippy::cast_precision_loss, reason = "a pause, not an account")]
-            let takes = Duration::from_secs_f64(len_bytes as f64 / rate.max(1) as f64);
-            *next = Some(turn + takes);
-            turn
-        };
-        tokio::time::sleep_until(turn).await;
+        if let Some(turn) = self.turn(Instant::now(), len_bytes) {
+            tokio::time::sleep_until(turn).await;
+        }
+    }
+
+    /// When `len_bytes` may go; they take their time from then on.
+    fn turn(&self, now: Instant, len_bytes: usize) -> Option<Instant> {
+        let rate = self.bytes_per_second?;
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = next.map_or(now, |next| next.max(now));
+        #[expect(clippy::cast_precision_loss, reason = "a pause, not an account")]
+        let takes = Duration::from_secs_f64(len_bytes as f64 / rate.max(1) as f64);
+        *next = Some(turn + takes);
+        Some(turn)
     }
 }
 
@@ -46,15 +47,18 @@ impl Pace {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn bytes_wait_for_those_before_them() {
+    #[test]
+    fn bytes_wait_for_those_before_them() {
         let pace = Pace::new(Some(1000));
-        let begin = Instant::now();
-        for _ in 0..4 {
-            pace.wait(500).await;
-        }
-        // The first goes at once, each of the others half a second after the one before.
-        assert_eq!(begin.elapsed().as_millis() / 10, 150);
-        Pace::new(None).wait(1 << 30).await;
+        let now = Instant::now();
+        let turns: Vec<_> = (0..4)
+            .filter_map(|_| pace.turn(now, 500))
+            .map(|turn| turn.duration_since(now).as_millis())
+            .collect();
+        assert_eq!(turns, [0, 500, 1000, 1500]);
+        // Time in which nothing went is not saved up.
+        let later = now + Duration::from_secs(60);
+        assert_eq!(pace.turn(later, 1), Some(later));
+        assert_eq!(Pace::new(None).turn(now, 1 << 30), None);
     }
 }

@@ -64,10 +64,28 @@ impl Up {
         Self::run(far, &told(&folder, script), Some(Box::new(voice))).await
     }
 
-    async fn run(far: &Far, script: &str, voice: Option<Box<Down>>) -> Result<Self> {
+    async fn run(far: &Far, script: &str, mut voice: Option<Box<Down>>) -> Result<Self> {
         let document = far.interactive(script)?;
         let options = OpenOptions::reason(far.reason.clone());
-        let connection = far.cx.open(&far.instance, document, options).await?;
+        let mut is_ready = false;
+        let heard = async {
+            let Some(voice) = &mut voice else {
+                return std::future::pending().await;
+            };
+            loop {
+                match voice.next().await {
+                    Ok(Some(Chunk::Message(text))) if text == "ready" => {
+                        is_ready = true;
+                        return;
+                    }
+                    Ok(Some(_)) => {}
+                    // What was said instead is told below.
+                    Ok(None) | Err(_) => return,
+                }
+            }
+        };
+        let connection =
+            Box::pin(far.cx.open_heard(&far.instance, document, options, heard)).await?;
         let (session, ending) = connection.into_parts();
         let mut up = Self {
             session,
@@ -81,6 +99,13 @@ impl Up {
             status: None,
             ended: false,
         };
+        // A size, if only to find out which payloads the agent takes.
+        if up.session.sender.send_size(80, 24).await.is_err() {
+            return Err(up.no_more());
+        }
+        if is_ready {
+            return Ok(up);
+        }
         match up.next().await? {
             Some(message) if message == "ready" => Ok(up),
             _ => {
