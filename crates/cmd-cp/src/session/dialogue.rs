@@ -419,7 +419,7 @@ if [ "$5" = 1 ]; then e=$(curl -sS -f -g -o /dev/null -T "$v" -K - 2>&1 <<E
 url = "$6"
 E
 ) && ok || no "$e"
-else e=$( { tail -c +"$(($3 + 1))" <"$v" | head -c "$4" | curl -sS -f -g -o /dev/null -T - -H "Transfer-Encoding:" -H "Content-Length: $4" -K /dev/fd/9; } 2>&1 9<<E
+else e=$( { tail -c +"$(($3 + 1))" <"$v" | head -c "$4" | curl -sS -f -g -o /dev/null -T - -H "Transfer-Encoding:" -H "Content-Length: $4" -K /dev/fd/8; } 2>&1 8<<E
 url = "$6"
 E
 ) && ok || no "$e"; fi

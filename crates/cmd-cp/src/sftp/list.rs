@@ -54,7 +54,18 @@ pub(super) async fn list(sftp: &Sftp, ask: &Ask) -> Result<Listing> {
         listing: Listing::default(),
     };
     for (index, place) in ask.places.iter().enumerate() {
-        if let Err(failure) = lister.place(index, place).await {
+        let looked = match sftp.absolute(&session.channel, place).await {
+            Ok(path) => {
+                lister.listing.places.push(path.clone());
+                lister.place(index, path).await
+            }
+            Err(failure) => {
+                // What cannot be named in full is no place.
+                lister.listing.places.push(Vec::new());
+                Err(failure)
+            }
+        };
+        if let Err(failure) = looked {
             lister.complain(place, &failure)?;
         }
     }
@@ -79,13 +90,12 @@ struct Folder {
 }
 
 impl Lister<'_> {
-    async fn place(&mut self, index: usize, place: &[u8]) -> Answered<()> {
-        let path = self.sftp.absolute(self.channel, place).await?;
+    async fn place(&mut self, index: usize, path: Vec<u8>) -> Answered<()> {
         let exact = self.channel.stat(&path, false).await;
         let roots = match exact {
             Ok(_) => vec![path],
             Err(failure) if failure.is(code::NO_SUCH_FILE) => {
-                if !self.ask.globs || !glob::is_pattern(place) {
+                if !self.ask.globs || !glob::is_pattern(&path) {
                     return Ok(());
                 }
                 self.expand(&path).await?

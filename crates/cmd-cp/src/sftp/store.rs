@@ -64,15 +64,7 @@ pub(super) async fn store(sftp: &Sftp, items: Vec<Store>, job: &Job) -> Result<(
     let session = sftp.session(0).await?;
     let (mut folders, mut links, mut files) = (Vec::new(), Vec::new(), Vec::new());
     for item in items {
-        let path = match sftp.absolute(&session.channel, &item.path).await {
-            Ok(path) => path,
-            Err(failure) => {
-                let error = sftp.failed(&session, "write", &item.path, &failure);
-                job.report.fail(item.id, error);
-                continue;
-            }
-        };
-        let (id, mode, mtime) = (item.id, item.mode, item.mtime);
+        let (id, path, mode, mtime) = (item.id, item.path, item.mode, item.mtime);
         match item.what {
             What::Folder => folders.push((id, path, mode, mtime)),
             What::Link(target) => links.push((id, path, target)),
