@@ -170,6 +170,7 @@ async fn large_inner(
             .await?;
         if there == Some(here) {
             begin = len;
+            sftp.tell_begin(len);
         } else {
             landing.restart()?;
         }

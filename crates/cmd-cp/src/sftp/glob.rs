@@ -49,9 +49,7 @@ fn one(pattern: &[u8], byte: u8) -> Option<&[u8]> {
             // Without its end it stands for itself.
             None => (byte == b'[').then_some(set),
         },
-        [b'\\', literal, rest @ ..] | [literal, rest @ ..] => {
-            (*literal == byte).then_some(rest)
-        }
+        [b'\\', literal, rest @ ..] | [literal, rest @ ..] => (*literal == byte).then_some(rest),
         [] => None,
     }
 }

@@ -157,6 +157,11 @@ impl Sftp {
         )
     }
 
+    fn tell_begin(&self, len: u64) {
+        let output = self.server.cx.output();
+        output.detail(format!("going on from byte {len}"));
+    }
+
     /// Says once that the server does not hash.
     fn tell_no_hash(&self) {
         if !self.told.swap(true, Ordering::Relaxed) {

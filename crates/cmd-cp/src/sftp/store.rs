@@ -529,6 +529,7 @@ async fn resume(
         if there == Some(here) {
             place.written.add(0, len);
             job.report.bytes(meta.id, len);
+            sftp.tell_begin(len);
             return Ok(len);
         }
     }

@@ -84,10 +84,16 @@ impl Context {
         let answer = inner
             .send("HEAD", url, &[], SdkBody::empty(), &what)
             .await?;
-        if answer.status().as_u16() == 404 {
-            return Err(Error::new(ErrorKind::NotFound, what)
-                .caused_by("there is no such bucket")
-                .hint("name another: `copy: { s3_bucket: … }` in the profile"));
+        match answer.status().as_u16() {
+            404 => {
+                return Err(Error::new(ErrorKind::NotFound, what)
+                    .caused_by("there is no such bucket")
+                    .hint("name another: `copy: { s3_bucket: … }` in the profile"));
+            }
+            status @ 500.. => {
+                return Err(Error::unexpected(what).caused_by(format!("S3 answered {status}")));
+            }
+            _ => {}
         }
         if let Some(told) = answer.headers().get("x-amz-bucket-region")
             && told != inner.region
