@@ -234,6 +234,20 @@ fn streams_and_patterns_go_by_sftp() {
     let content = noise(2_000_000);
     fs::write(folder.path().join("a 1.gz"), &content).unwrap();
     fs::write(folder.path().join(".hidden.gz"), "").unwrap();
+    symlink(".", folder.path().join("around")).unwrap();
+    symlink("a 1.gz", folder.path().join("b")).unwrap();
+    let followed = run(
+        &service,
+        &[
+            "--via",
+            "sftp",
+            "-rL",
+            &remote(folder.path()),
+            text(&folder.path().join("all")),
+        ],
+    );
+    fail(&followed, 8, &["leads back"]);
+    assert!(fs::read(folder.path().join("all/b")).unwrap() == content);
     let pattern = remote(&folder.path().join("a*[0-9].gz"));
     let printed = run(&service, &["--via", "sftp", &pattern, "-"]);
     succeed(&printed);

@@ -21,6 +21,7 @@ pub(super) fn matches(pattern: &[u8], name: &[u8]) -> bool {
         }
         let step = match (pattern.is_empty(), name.split_first()) {
             (true, None) => return true,
+            (false, Some(_)) if pattern[0] == b'?' => Some((&pattern[1..], after_one(name))),
             (false, Some((&byte, rest))) => one(pattern, byte).map(|left| (left, rest)),
             _ => None,
         };
@@ -39,10 +40,19 @@ pub(super) fn matches(pattern: &[u8], name: &[u8]) -> bool {
     }
 }
 
+/// What follows the first character of `name`, or its first byte where it is no UTF-8.
+fn after_one(name: &[u8]) -> &[u8] {
+    let len = name
+        .utf8_chunks()
+        .next()
+        .and_then(|chunk| chunk.valid().chars().next())
+        .map_or(1, char::len_utf8);
+    &name[len..]
+}
+
 /// What is left of `pattern` after its first element, if that matches `byte`.
 fn one(pattern: &[u8], byte: u8) -> Option<&[u8]> {
     match pattern {
-        [b'?', rest @ ..] => Some(rest),
         [b'[', set @ ..] => match class(set, byte) {
             Some((true, rest)) => Some(rest),
             Some((false, _)) => None,
@@ -102,7 +112,7 @@ mod tests {
             ("*", "a"),
             ("*.gz", "x.gz"),
             ("a*b*c", "aXbYbZc"),
-            ("?", "\u{e9}"[..1].trim()),
+            ("?", "\u{e9}"),
             ("[a-c]x", "bx"),
             ("[!a-c]x", "dx"),
             ("[]]x", "]x"),
@@ -111,7 +121,7 @@ mod tests {
             (".*", ".ssh"),
             ("*a", "aa"),
         ];
-        for (pattern, name) in yes.iter().filter(|(_, name)| !name.is_empty()) {
+        for (pattern, name) in yes {
             assert!(
                 matches(pattern.as_bytes(), name.as_bytes()),
                 "{pattern} {name}"

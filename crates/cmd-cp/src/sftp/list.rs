@@ -20,8 +20,10 @@ use crate::{
 const FOLDERS: usize = 16;
 /// Links that are looked at at the same time.
 const LINKS: usize = 32;
-/// Deepest that links are followed; a loop would have no end.
-const DEPTH_MAX: usize = 64;
+/// Deepest tree: more than a path can name. A server's tree need not end by itself.
+const DEPTH_MAX: usize = 2048;
+/// Names of one folder that are taken, in bytes.
+const NAMES_MAX_BYTES: usize = 256 << 20;
 /// Files that are hashed by one command.
 const HASHED: usize = 500;
 
@@ -38,6 +40,17 @@ pub(super) fn is_folder(attributes: &Attributes) -> bool {
 /// Whether this is a link.
 pub(super) fn is_link(attributes: &Attributes) -> bool {
     attributes.mode.is_some_and(|mode| mode & TYPE == LINK)
+}
+
+/// Whether this can be the name of something in a folder.
+fn is_name(name: &[u8]) -> bool {
+    !name.is_empty() && !name.iter().any(|byte| b"/\0".contains(byte))
+}
+
+/// Whether `path` is `folder`, or in it.
+fn is_within(path: &[u8], folder: &[u8]) -> bool {
+    path.strip_prefix(folder)
+        .is_some_and(|rest| rest.is_empty() || rest[0] == b'/' || folder == b"/")
 }
 
 /// Looks at all places of `ask`.
@@ -87,6 +100,16 @@ struct Lister<'a> {
 struct Folder {
     below: Vec<u8>,
     depth: usize,
+    /// Its path without links, to find those that lead back. Known where links are followed.
+    real: Vec<u8>,
+}
+
+/// Something in a folder.
+struct Content {
+    name: Bytes,
+    entry: Answered<Entry>,
+    /// Of a folder.
+    real: Vec<u8>,
 }
 
 impl Lister<'_> {
@@ -132,7 +155,7 @@ impl Lister<'_> {
                 let mut names: Vec<Vec<u8>> = names
                     .into_iter()
                     .map(|entry| entry.name.to_vec())
-                    .filter(|name| glob::matches(part, name))
+                    .filter(|name| is_name(name) && glob::matches(part, name))
                     .collect();
                 names.sort_unstable();
                 next.extend(names.iter().map(|name| join(folder, name)));
@@ -178,45 +201,49 @@ impl Lister<'_> {
 
     /// Everything below `root`, level by level.
     async fn walk(&mut self, place: usize, root: &[u8]) -> Answered<()> {
+        let real = if self.ask.follow {
+            self.channel.real_path(root).await?.to_vec()
+        } else {
+            Vec::new()
+        };
         let mut level = vec![Folder {
             below: Vec::new(),
             depth: 0,
+            real,
         }];
         while !level.is_empty() {
             let mut next = Vec::new();
             let mut read = stream::iter(level)
                 .map(|folder| async {
-                    let content = self.content(root, &folder.below).await;
+                    let content = self.content(root, &folder).await;
                     (folder, content)
                 })
                 .buffered(FOLDERS);
             let (mut found, mut complaints) = (Vec::new(), Vec::new());
             while let Some((folder, content)) = read.next().await {
-                match content {
-                    Ok(content) => {
-                        for (name, entry) in content {
-                            let below = join(&folder.below, &name);
-                            match entry {
-                                Ok(entry) => {
-                                    if entry.kind == Kind::Folder {
-                                        if folder.depth == DEPTH_MAX {
-                                            let why = "it is too deep; a link may lead in a circle";
-                                            complaints.push((below, Failure::Ours(why.to_owned())));
-                                            continue;
-                                        }
-                                        next.push(Folder {
-                                            below: below.clone(),
-                                            depth: folder.depth + 1,
-                                        });
-                                    }
-                                    found.push((below, entry));
-                                }
-                                Err(failure) => complaints.push((below, failure)),
-                            }
-                        }
-                    }
+                let content = match content {
+                    Ok(content) => content,
                     Err(failure @ Failure::Lost(_)) => return Err(failure),
-                    Err(failure) => complaints.push((folder.below, failure)),
+                    Err(failure) => {
+                        complaints.push((folder.below, failure));
+                        continue;
+                    }
+                };
+                for Content { name, entry, real } in content {
+                    let below = join(&folder.below, &name);
+                    match entry {
+                        Ok(entry) => {
+                            if entry.kind == Kind::Folder {
+                                next.push(Folder {
+                                    below: below.clone(),
+                                    depth: folder.depth + 1,
+                                    real,
+                                });
+                            }
+                            found.push((below, entry));
+                        }
+                        Err(failure) => complaints.push((below, failure)),
+                    }
                 }
             }
             drop(read);
@@ -239,55 +266,87 @@ impl Lister<'_> {
     }
 
     /// What is in one folder, by name.
-    async fn content(&self, root: &[u8], below: &[u8]) -> Answered<Vec<(Bytes, Answered<Entry>)>> {
-        let folder = join(root, below);
-        let mut names = self.names(&folder).await?;
+    async fn content(&self, root: &[u8], folder: &Folder) -> Answered<Vec<Content>> {
+        if folder.depth == DEPTH_MAX {
+            return Err(Failure::Ours("it is too deep".to_owned()));
+        }
+        let path = join(root, &folder.below);
+        let mut names = self.names(&path).await?;
         names.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        let folder = &folder;
+        let path = &path;
         stream::iter(names)
-            .map(|entry| async move {
-                let path = join(folder, &entry.name);
-                let attributes = match entry.attributes.mode {
-                    Some(_) if !(self.ask.follow && is_link(&entry.attributes)) => {
-                        Ok(entry.attributes)
-                    }
-                    _ => self.channel.stat(&path, self.ask.follow).await,
-                };
-                let made = match attributes {
-                    Ok(attributes) => self.entry(&path, &attributes).await,
-                    Err(failure) => Err(failure),
-                };
-                match made {
-                    Err(failure @ Failure::Lost(_)) => Err(failure),
-                    made => Ok((entry.name, made)),
-                }
-            })
+            .map(|name| self.look(path, folder, name))
             .buffered(LINKS)
             .try_collect()
             .await
     }
 
-    /// The names in a folder, without `.` and `..` and what can be no name.
+    /// Looks at one name in a folder.
+    async fn look(&self, path: &[u8], folder: &Folder, name: Name) -> Answered<Content> {
+        let mut content = Content {
+            entry: Err(Failure::Ours("it has a name that can be none".to_owned())),
+            name: name.name,
+            real: Vec::new(),
+        };
+        if !is_name(&content.name) {
+            return Ok(content);
+        }
+        let path = join(path, &content.name);
+        let followed = self.ask.follow && is_link(&name.attributes);
+        let looked = async {
+            let attributes = match name.attributes.mode {
+                Some(_) if !followed => name.attributes,
+                _ => self.channel.stat(&path, self.ask.follow).await?,
+            };
+            let mut real = Vec::new();
+            if self.ask.follow && is_folder(&attributes) {
+                real = if followed {
+                    self.channel.real_path(&path).await?.to_vec()
+                } else {
+                    join(&folder.real, &content.name)
+                };
+                if followed && is_within(&folder.real, &real) {
+                    let why = "the link leads back to a folder that it is in";
+                    return Err(Failure::Ours(why.to_owned()));
+                }
+            }
+            Ok((self.entry(&path, &attributes).await?, real))
+        };
+        match looked.await {
+            Ok((entry, real)) => {
+                content.entry = Ok(entry);
+                content.real = real;
+            }
+            Err(failure @ Failure::Lost(_)) => return Err(failure),
+            Err(failure) => content.entry = Err(failure),
+        }
+        Ok(content)
+    }
+
+    /// The names in a folder, without `.` and `..`. What the server says is a name need be none.
     async fn names(&self, folder: &[u8]) -> Answered<Vec<Name>> {
         let handle = self.channel.open_folder(folder).await?;
-        let mut names = Vec::new();
+        let (mut names, mut bytes) = (Vec::new(), 0);
         let result = loop {
             match self.channel.read_folder(&handle).await {
                 Ok(more) if more.is_empty() => break Ok(()),
-                Ok(more) => names.extend(more),
+                Ok(more) => {
+                    let each = more
+                        .iter()
+                        .map(|entry| size_of::<Name>() + entry.name.len());
+                    bytes += each.sum::<usize>();
+                    names.extend(more);
+                    if bytes > NAMES_MAX_BYTES {
+                        break Err(Failure::Ours("its list has no end".to_owned()));
+                    }
+                }
                 Err(failure) => break Err(failure),
             }
         };
         // It was only read.
         let _ = self.channel.close(&handle).await;
         result?;
-        names.retain(|entry| {
-            let name = &entry.name[..];
-            !name.is_empty()
-                && name != b"."
-                && name != b".."
-                && !name.iter().any(|byte| b"/\0".contains(byte))
-        });
+        names.retain(|entry: &Name| !matches!(&entry.name[..], b"." | b".."));
         Ok(names)
     }
 
@@ -349,4 +408,24 @@ fn said(path: &[u8], failure: &Failure) -> String {
         escape(&String::from_utf8_lossy(path)),
         failure.words()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_within_itself_and_its_parents_only() {
+        assert!(is_within(b"/a/b", b"/a/b") && is_within(b"/a/b", b"/a"));
+        assert!(is_within(b"/a", b"/"));
+        assert!(!is_within(b"/a/bc", b"/a/b") && !is_within(b"/a", b"/a/b"));
+    }
+
+    #[test]
+    fn what_would_lead_elsewhere_is_no_name() {
+        for name in [&b""[..], b"a/b", b"/", b"../x", b"a\0"] {
+            assert!(!is_name(name));
+        }
+        assert!(is_name(b"\xff\n"));
+    }
 }

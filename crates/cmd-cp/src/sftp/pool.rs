@@ -132,12 +132,16 @@ impl Pool {
             let Some(user) = &self.become_user else {
                 return error;
             };
+            let (label, login) = (&self.label, self.dialer.user());
+            let what =
+                format!("no SFTP server could be started on `{label}` as `{user}` with sudo -n");
+            let error = error
+                .why()
+                .iter()
+                .fold(Error::target(what), Error::caused_by);
             error
-                .caused_by(format!(
-                    "`{}` was to start an SFTP server as `{user}` with sudo -n",
-                    self.dialer.user()
-                ))
-                .hint(format!("allow it in /etc/sudoers without a password, or log in as `{user}`, or copy with --via session"))
+                .hint(format!("let `{login}` use sudo there without a password"))
+                .hint("or copy without SSH: --via session")
         })?;
         Ok(Arc::new(Session {
             channel,

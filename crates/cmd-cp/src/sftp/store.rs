@@ -198,8 +198,9 @@ struct Place {
     destination: Vec<u8>,
     temporary: Vec<u8>,
     written: Arc<Written>,
-    /// Permissions of the file that is there.
+    /// Permissions of the file that is there, and its owner.
     known: Option<u32>,
+    owner: Option<(u32, u32)>,
 }
 
 impl Place {
@@ -260,6 +261,7 @@ async fn place(sftp: &Sftp, session: &Session, path: &[u8], job: &Job) -> Result
         destination,
         temporary,
         written,
+        owner: known.as_ref().and_then(|known| known.owner),
         known: known.and_then(|known| known.mode).map(|mode| mode & 0o7777),
     })
 }
@@ -390,6 +392,18 @@ async fn finish_one(
         }
         sftp.compare(&place.destination, &here, &there)?;
         let failed = |failure: Failure| sftp.failed(session, "write", &place.destination, &failure);
+        if place.owner.is_some() {
+            // Root replaces a file without taking it; nobody else can give one away, and need not.
+            let owner = Attributes {
+                owner: place.owner,
+                ..Attributes::default()
+            };
+            if let Err(lost @ Failure::Lost(_)) =
+                session.channel.set(&place.temporary, &owner).await
+            {
+                return Err(failed(lost));
+            }
+        }
         if let Some(wanted) = place.wanted(meta, job) {
             session
                 .channel
@@ -719,9 +733,9 @@ async fn no_room(
 fn preserved(mode: u32, mtime: i64) -> Attributes {
     let time = u32::try_from(mtime).unwrap_or(if mtime < 0 { 0 } else { u32::MAX });
     Attributes {
-        size: None,
         mode: Some(mode & 0o7777),
         times: Some((time, time)),
+        ..Attributes::default()
     }
 }
 

@@ -68,6 +68,8 @@ pub(super) struct Garbled;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Attributes {
     pub(super) size: Option<u64>,
+    /// User and group.
+    pub(super) owner: Option<(u32, u32)>,
     /// Type and permissions, as in `st_mode`.
     pub(super) mode: Option<u32>,
     /// Access and modification, in seconds since 1970.
@@ -128,11 +130,16 @@ impl Request {
 
     pub(super) fn attributes(mut self, attributes: &Attributes) -> Self {
         let flags = attributes.size.map_or(0, |_| flag::SIZE)
+            | attributes.owner.map_or(0, |_| flag::OWNER)
             | attributes.mode.map_or(0, |_| flag::PERMISSIONS)
             | attributes.times.map_or(0, |_| flag::TIMES);
         self.0.put_u32(flags);
         if let Some(size) = attributes.size {
             self.0.put_u64(size);
+        }
+        if let Some((user, group)) = attributes.owner {
+            self.0.put_u32(user);
+            self.0.put_u32(group);
         }
         if let Some(mode) = attributes.mode {
             self.0.put_u32(mode);
@@ -237,7 +244,7 @@ fn take_attributes(packet: &mut Bytes) -> Result<Attributes, Garbled> {
         attributes.size = Some(take_u64(packet)?);
     }
     if flags & flag::OWNER != 0 {
-        take_u64(packet)?;
+        attributes.owner = Some((take_u32(packet)?, take_u32(packet)?));
     }
     if flags & flag::PERMISSIONS != 0 {
         attributes.mode = Some(take_u32(packet)?);
@@ -284,13 +291,14 @@ mod tests {
         packet.put_slice(b"\0\0\0\x02a\xff\0\0\0\x01l");
         packet.put_u32(flag::SIZE | flag::OWNER | flag::PERMISSIONS | flag::TIMES);
         packet.put_u64(1 << 40);
-        packet.put_u64(0);
+        packet.put_u64(3 << 32 | 4);
         packet.put_u32(0o100_644);
         packet.put_u32(1);
         packet.put_u32(2);
         let (id, read) = answer(packet.freeze()).unwrap();
         let attributes = Attributes {
             size: Some(1 << 40),
+            owner: Some((3, 4)),
             mode: Some(0o100_644),
             times: Some((1, 2)),
         };
