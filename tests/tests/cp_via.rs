@@ -590,6 +590,37 @@ fn an_object_is_deleted_when_the_server_fails_and_when_the_user_gives_up() {
     assert!(!lab.home().join("new").exists());
 }
 
+#[test]
+fn wget_does_where_there_is_no_curl() {
+    if !Path::new("/usr/bin/wget").is_file() {
+        println!("there is no wget here");
+        return;
+    }
+    let lab = Lab::new();
+    let bin = lab.folder("bin");
+    for program in fs::read_dir("/usr/bin")
+        .unwrap()
+        .chain(fs::read_dir("/bin").unwrap())
+    {
+        let program = program.unwrap();
+        if program.file_name() != "curl" {
+            // Both folders may be one.
+            let _ = symlink(program.path(), bin.join(program.file_name()));
+        }
+    }
+    let lab = lab.env("PATH", text(&bin)).serve([]);
+    lab.profile("t", BUCKET);
+    let there = lab.write("there", noise(300_000));
+    let here = lab.home().join("here");
+    copy_by_s3(&lab, &remote(&there), text(&here)).success();
+    copy_by_s3(&lab, text(&here), &remote(&lab.home().join("again"))).success();
+    assert!(fs::read(lab.home().join("again")).unwrap() == noise(300_000));
+    fs::remove_file(bin.join("wget")).unwrap();
+    let done = copy_by_s3(&lab, text(&here), &remote(&there)).exits(7);
+    assert!(done.stderr.contains("neither curl nor wget"), "{done}");
+    no_objects(&lab.home().join(".local/state/ops/sandbox"));
+}
+
 /// The usual server, where it is installed.
 fn sshd() -> Option<PathBuf> {
     let named = std::env::var_os("OPS_TEST_SSHD").map(PathBuf::from);
