@@ -1,7 +1,5 @@
 //! Files from the server, by way of the bucket.
 
-use std::sync::{Mutex, PoisonError};
-
 use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
 use ops_core::{
     Error, Result,
@@ -19,32 +17,11 @@ use crate::{
 const RANGE_BYTES: u64 = 16 << 20;
 const RANGES: usize = 4;
 
-/// Fetches `files`, several at a time; each is reported.
+/// Fetches one file.
 ///
 /// # Errors
-/// No session.
-pub(super) async fn fetch(s3: &S3, bucket: &Bucket, files: Vec<Fetch>, job: &Job) -> Result<()> {
-    let workers = job.sessions.min(files.len());
-    let queue = Mutex::new(files.into_iter());
-    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-    future::try_join_all((0..workers).map(|_| async {
-        let mut courier = s3.session.courier().await?;
-        while let Some(file) = next() {
-            match one(s3, bucket, &mut courier, &file, job).await {
-                Ok(()) => job.report.done(file.id),
-                Err(error) => job.report.fail(file.id, error),
-            }
-            if !courier.is_usable() {
-                courier = s3.session.courier().await?;
-            }
-        }
-        courier.quit().await
-    }))
-    .await
-    .map(drop)
-}
-
-async fn one(
+/// Of this file.
+pub(super) async fn one(
     s3: &S3,
     bucket: &Bucket,
     courier: &mut Courier<'_>,

@@ -13,7 +13,9 @@
 mod fetch;
 mod store;
 
-use futures_util::future::BoxFuture;
+use std::sync::{Mutex, PoisonError};
+
+use futures_util::future::{self, BoxFuture};
 use ops_core::{
     Error, Result,
     aws::s3::{Bucket, Object},
@@ -131,6 +133,41 @@ impl S3 {
         }
     }
 
+    /// Does `tasks`, several at a time; each is reported.
+    ///
+    /// # Errors
+    /// No session.
+    async fn work(&self, bucket: &Bucket, tasks: Vec<Task>, job: &Job) -> Result<()> {
+        let workers = job.sessions.min(tasks.len());
+        let queue = Mutex::new(tasks.into_iter());
+        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+        future::try_join_all((0..workers).map(|_| async {
+            let mut courier = self.session.courier().await?;
+            while let Some(task) = next() {
+                let (id, result) = match task {
+                    Task::Fetch(file) => {
+                        let result = fetch::one(self, bucket, &mut courier, &file, job).await;
+                        (file.id, result)
+                    }
+                    Task::Store(item) => {
+                        let id = item.id;
+                        (id, store::one(self, bucket, &mut courier, item, job).await)
+                    }
+                };
+                match result {
+                    Ok(()) => job.report.done(id),
+                    Err(error) => job.report.fail(id, error),
+                }
+                if !courier.is_usable() {
+                    courier = self.session.courier().await?;
+                }
+            }
+            courier.quit().await
+        }))
+        .await
+        .map(drop)
+    }
+
     async fn download_inner(&self, files: Vec<Fetch>, job: &Job) -> Result<()> {
         let is_ours = |file: &Fetch| {
             matches!(file.sink, Sink::File(_)) && file.entry.size >= self.above.max(1)
@@ -143,7 +180,8 @@ impl S3 {
         if !others.is_empty() {
             self.session.download(others, job).await?;
         }
-        fetch::fetch(self, bucket, ours, job).await
+        let tasks = ours.into_iter().map(Task::Fetch).collect();
+        self.work(bucket, tasks, job).await
     }
 
     async fn upload_inner(&self, items: Vec<Store>, job: &Job) -> Result<()> {
@@ -165,7 +203,8 @@ impl S3 {
         if !others.is_empty() {
             self.session.upload(others, job).await?;
         }
-        store::store(self, bucket, ours, job).await?;
+        let tasks = ours.into_iter().map(Task::Store).collect();
+        self.work(bucket, tasks, job).await?;
         if !folders.is_empty() {
             let mut courier = self.session.courier().await?;
             for (path, mode, mtime) in folders.iter().rev() {
@@ -175,6 +214,12 @@ impl S3 {
         }
         Ok(())
     }
+}
+
+/// One file to be moved.
+enum Task {
+    Fetch(Fetch),
+    Store(Store),
 }
 
 /// Parts of what is left of a file of `size` bytes after `begin`: where each begins and how long it is.

@@ -1,6 +1,6 @@
 //! Files to the server, by way of the bucket.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use futures_util::future;
@@ -22,33 +22,11 @@ use crate::{
 const PIECES: usize = 4;
 const PIECE_BYTES: usize = 256 << 10;
 
-/// Stores `items`, all files of this machine, several at a time; each is reported.
+/// Stores one file of this machine.
 ///
 /// # Errors
-/// No session.
-pub(super) async fn store(s3: &S3, bucket: &Bucket, items: Vec<Store>, job: &Job) -> Result<()> {
-    let workers = job.sessions.min(items.len());
-    let queue = Mutex::new(items.into_iter());
-    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-    future::try_join_all((0..workers).map(|_| async {
-        let mut courier = s3.session.courier().await?;
-        while let Some(item) = next() {
-            let id = item.id;
-            match one(s3, bucket, &mut courier, item, job).await {
-                Ok(()) => job.report.done(id),
-                Err(error) => job.report.fail(id, error),
-            }
-            if !courier.is_usable() {
-                courier = s3.session.courier().await?;
-            }
-        }
-        courier.quit().await
-    }))
-    .await
-    .map(drop)
-}
-
-async fn one(
+/// Of this file.
+pub(super) async fn one(
     s3: &S3,
     bucket: &Bucket,
     courier: &mut Courier<'_>,

@@ -9,8 +9,9 @@ use ops_core::{Error, ErrorKind, Result};
 use tokio::sync::mpsc;
 
 use super::{
-    BLOCK_BYTES, DEPTH, FILES, GROUP_BYTES, GROUP_FILES, LARGE_BYTES, Sftp,
+    BLOCK_BYTES, DEPTH, FILES, Sftp,
     channel::{Answered, Failure},
+    group::{Group, grouped},
     pool::Session,
     wire::open,
 };
@@ -19,16 +20,6 @@ use crate::{
     landing::{Landing, finish},
     transport::{Digest, Fetch, Job, Sink},
 };
-
-/// What goes together.
-enum Group {
-    /// Read on one session, hashed by one command.
-    Small(Vec<Fetch>),
-    /// Shared out over all sessions.
-    Large(Fetch),
-    /// Read in order.
-    Stream(Fetch),
-}
 
 /// Fetches `files`.
 ///
@@ -41,7 +32,10 @@ pub(super) async fn fetch(sftp: &Sftp, files: Vec<Fetch>, job: &Job) -> Result<(
         && files
             .iter()
             .any(|file| matches!(file.sink, Sink::Stream(_)));
-    let groups = grouped(files);
+    let groups = grouped(files, |file| match file.sink {
+        Sink::File(_) => Some(file.entry.size),
+        Sink::Stream(_) => None,
+    });
     let together = if in_order { 1 } else { lanes.max(2) };
     stream::iter(groups.into_iter().enumerate())
         .map(|(index, group)| async move {
@@ -54,29 +48,6 @@ pub(super) async fn fetch(sftp: &Sftp, files: Vec<Fetch>, job: &Job) -> Result<(
         .buffer_unordered(together)
         .try_for_each(|()| future::ready(Ok(())))
         .await
-}
-
-fn grouped(files: Vec<Fetch>) -> Vec<Group> {
-    let mut groups = Vec::new();
-    let (mut some, mut bytes) = (Vec::new(), 0);
-    for file in files {
-        match &file.sink {
-            Sink::Stream(_) => groups.push(Group::Stream(file)),
-            Sink::File(_) if file.entry.size >= LARGE_BYTES => groups.push(Group::Large(file)),
-            Sink::File(_) => {
-                bytes += file.entry.size;
-                some.push(file);
-                if some.len() == GROUP_FILES || bytes >= GROUP_BYTES {
-                    groups.push(Group::Small(std::mem::take(&mut some)));
-                    bytes = 0;
-                }
-            }
-        }
-    }
-    if !some.is_empty() {
-        groups.push(Group::Small(some));
-    }
-    groups
 }
 
 async fn small(sftp: &Sftp, index: usize, files: Vec<Fetch>, job: &Job) -> Result<()> {

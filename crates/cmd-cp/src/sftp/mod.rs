@@ -18,6 +18,7 @@
 mod channel;
 mod fetch;
 mod glob;
+mod group;
 mod hash;
 mod list;
 mod pool;

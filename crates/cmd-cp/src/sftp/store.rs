@@ -14,9 +14,10 @@ use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
 use ops_core::{Error, Result};
 
 use super::{
-    BLOCK_BYTES, DEPTH, FILES, GROUP_BYTES, GROUP_FILES, LARGE_BYTES, Sftp,
+    BLOCK_BYTES, DEPTH, FILES, Sftp,
     channel::Failure,
     fetch::read_back,
+    group::{Group, grouped},
     list::{is_folder, is_link},
     pool::Session,
     temporary::{Written, beside},
@@ -47,13 +48,6 @@ impl File {
             Source::Stream { .. } => None,
         }
     }
-}
-
-/// What goes together.
-enum Group {
-    Small(Vec<File>),
-    Large(File),
-    Stream(File),
 }
 
 /// Stores `items`: folders, then links, then files, then what folders are to have.
@@ -157,7 +151,7 @@ async fn store_files(sftp: &Sftp, files: Vec<File>, job: &Job) -> Result<()> {
     let lanes = sftp.lanes(job, files.len(), bytes);
     let in_order = job.sessions == 1 && files.iter().any(|file| file.size().is_none());
     let together = if in_order { 1 } else { lanes.max(2) };
-    stream::iter(grouped(files).into_iter().enumerate())
+    stream::iter(grouped(files, File::size).into_iter().enumerate())
         .map(|(index, group)| async move {
             match group {
                 Group::Small(files) => small(sftp, index % lanes, files, job).await,
@@ -168,29 +162,6 @@ async fn store_files(sftp: &Sftp, files: Vec<File>, job: &Job) -> Result<()> {
         .buffer_unordered(together)
         .try_for_each(|()| future::ready(Ok(())))
         .await
-}
-
-fn grouped(files: Vec<File>) -> Vec<Group> {
-    let mut groups = Vec::new();
-    let (mut some, mut bytes) = (Vec::new(), 0);
-    for file in files {
-        match file.size() {
-            None => groups.push(Group::Stream(file)),
-            Some(size) if size >= LARGE_BYTES => groups.push(Group::Large(file)),
-            Some(size) => {
-                bytes += size;
-                some.push(file);
-                if some.len() == GROUP_FILES || bytes >= GROUP_BYTES {
-                    groups.push(Group::Small(std::mem::take(&mut some)));
-                    bytes = 0;
-                }
-            }
-        }
-    }
-    if !some.is_empty() {
-        groups.push(Group::Small(some));
-    }
-    groups
 }
 
 /// Where a file goes, and what is there.
