@@ -59,14 +59,21 @@ impl Terminal {
         args: &[&str],
         change: impl FnOnce(Command) -> Command,
     ) -> Self {
-        let (pty, pts) = pty_process::blocking::open().expect("a terminal");
-        pty.resize(pty_process::Size::new(SIZE.1, SIZE.0))
-            .expect("a size");
         let command = Command::new(service.program())
             .args(args)
             .env_clear()
             .envs(service.environment());
-        let mut command = change(command);
+        Self::run(change(command))
+    }
+
+    /// Starts any program on a new terminal, such as a shell that has `ops` in its PATH.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    pub fn run(mut command: Command) -> Self {
+        let (pty, pts) = pty_process::blocking::open().expect("a terminal");
+        pty.resize(pty_process::Size::new(SIZE.1, SIZE.0))
+            .expect("a size");
         let child = command.spawn_borrowed(&pts).expect("the program starts");
         let pty = Arc::new(pty);
         let output = Arc::<Output>::default();

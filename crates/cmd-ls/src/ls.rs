@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ops_core::{
     Command, Context, Error, Exit, Format, Instance, Listing, Ping, Query, Result, State, Target,
-    inventory::{Ec2Filter, TagFilter},
+    inventory::{Ec2Filter, StateFilter, TagFilter},
     output::escape,
     table,
 };
@@ -68,43 +68,6 @@ pub(crate) struct Ls {
     #[arg(long)]
     fail_empty: bool,
 }
-
-/// A value of `--state`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum StateFilter {
-    One(State),
-    All,
-}
-
-impl std::str::FromStr for StateFilter {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "all" {
-            return Ok(Self::All);
-        }
-        STATES
-            .into_iter()
-            .find(|state| state.as_str() == text)
-            .map(Self::One)
-            .ok_or_else(|| {
-                format!(
-                    "`{}` is no state; there are {} and all",
-                    text.escape_debug(),
-                    STATES.map(State::as_str).join(", ")
-                )
-            })
-    }
-}
-
-const STATES: [State; 6] = [
-    State::Pending,
-    State::Running,
-    State::Stopping,
-    State::Stopped,
-    State::ShuttingDown,
-    State::Terminated,
-];
 
 impl Command for Ls {
     const NAME: &'static str = "ls";
@@ -181,7 +144,7 @@ impl List {
         query.tags.clone_from(&ls.tags);
         query.filters.clone_from(&ls.filter);
         if !ls.state.is_empty() {
-            query.states = states(&ls.state);
+            query.states = StateFilter::states(&ls.state);
         } else if query.states.is_empty() {
             query.states = vec![State::Pending, State::Running];
         }
@@ -340,39 +303,7 @@ fn bare(text: &str) -> &str {
     text.rsplit_once('[').map_or(text, |(head, _)| head)
 }
 
-/// The states that the values of `--state` mean together.
-fn states(filters: &[StateFilter]) -> Vec<State> {
-    STATES
-        .into_iter()
-        .filter(|state| {
-            filters.iter().any(|filter| match filter {
-                StateFilter::One(one) => one == state,
-                StateFilter::All => *state != State::Terminated,
-            })
-        })
-        .collect()
-}
-
 /// Whether something that a list shows has changed.
 pub(crate) fn same(a: &Instance, b: &Instance) -> bool {
     a == b
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_states_leave_terminated_out_unless_it_is_named() {
-        let parse = |text: &str| -> Vec<StateFilter> {
-            text.split(',').map(|one| one.parse().expect(one)).collect()
-        };
-        assert!(!states(&parse("all")).contains(&State::Terminated));
-        assert_eq!(states(&parse("all,terminated")).len(), 6);
-        assert_eq!(
-            states(&parse("stopped,running")),
-            [State::Running, State::Stopped]
-        );
-        assert!("runing".parse::<StateFilter>().is_err());
-    }
 }

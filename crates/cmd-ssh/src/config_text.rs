@@ -39,6 +39,9 @@ pub(crate) fn alias(name: &str) -> Alias {
     if name.starts_with('-') {
         return Alias::LeftOut("ssh would read it as an option");
     }
+    if name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok() {
+        return Alias::LeftOut("it is an address, which leads elsewhere");
+    }
     if name.contains(char::is_whitespace) {
         // Only plain spaces inside; anything else is not what a person would type.
         if name.trim() != name || name.chars().any(|c| c.is_whitespace() && c != ' ') {
@@ -54,20 +57,39 @@ pub(crate) fn alias(name: &str) -> Alias {
 /// # Errors
 /// A text with quotes, backslashes or control characters cannot stand in every version's configuration.
 pub(crate) fn argument(text: &str) -> Result<String, &'static str> {
+    quoted(text).map(|text| text.replace('%', "%%"))
+}
+
+/// `text` as one argument, in quotes where it needs them.
+fn quoted(text: &str) -> Result<String, &'static str> {
     if text.chars().any(char::is_control) {
         return Err("it has control characters");
     }
     if text.contains(['"', '\\']) {
         return Err("it has quotes or backslashes");
     }
-    let text = text.replace('%', "%%");
-    Ok(
-        if text.contains(char::is_whitespace) || text.contains(['\'', '#']) || text.is_empty() {
-            format!("\"{text}\"")
-        } else {
-            text
-        },
-    )
+    let plain =
+        !text.contains(char::is_whitespace) && !text.contains(['\'', '#']) && !text.is_empty();
+    Ok(if plain {
+        text.to_owned()
+    } else {
+        format!("\"{text}\"")
+    })
+}
+
+/// Options whose value is several words.
+const OF_SEVERAL_WORDS: &[&str] = &["IPQoS", "RekeyLimit", "SendEnv", "SetEnv"];
+
+/// The value of one of the profile's own `ssh.options`. It means what ssh_config(5) says of it, `%` tokens included.
+///
+/// # Errors
+/// As [`argument`].
+pub(crate) fn option_value(key: &str, value: &str) -> Result<String, &'static str> {
+    if OF_SEVERAL_WORDS.contains(&key) {
+        let words: Result<Vec<String>, _> = value.split_whitespace().map(quoted).collect();
+        return words.map(|words| words.join(" "));
+    }
+    quoted(value)
 }
 
 /// A command line for `ProxyCommand`: each word quoted for the shell, and `%` doubled, but for the tokens in `tokens`, which ssh fills in.
@@ -104,42 +126,48 @@ fn quote(word: &str) -> String {
     }
 }
 
-/// The first of `folders` in which a control socket's path is short enough, with `%C` as its name.
-pub(crate) fn control_path<'a>(folders: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    folders
-        .into_iter()
-        .filter(|folder| argument(folder).is_ok())
-        .find(|folder| folder.len() + "/cm-".len() + PERCENT_C_BYTES <= CONTROL_PATH_MAX_BYTES)
-        .and_then(|folder| argument(folder).ok())
-        .map(|folder| match folder.strip_suffix('"') {
-            Some(open) => format!("{open}/cm-%C\""),
-            None => format!("{folder}/cm-%C"),
-        })
+/// A ControlPath in `folder` with `%C` as its name, unless it would be too long.
+pub(crate) fn control_path(folder: &str) -> Option<String> {
+    if folder.len() + "/cm-".len() + PERCENT_C_BYTES > CONTROL_PATH_MAX_BYTES {
+        return None;
+    }
+    let folder = argument(folder).ok()?;
+    Some(match folder.strip_suffix('"') {
+        Some(open) => format!("{open}/cm-%C\""),
+        None => format!("{folder}/cm-%C"),
+    })
 }
 
 /// One `Host` entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Host {
+    /// Lines of comment above it.
+    pub(crate) comment: Vec<String>,
     /// Patterns, written.
     pub(crate) patterns: Vec<String>,
     /// Options in order, values written.
     pub(crate) options: Vec<(String, String)>,
 }
 
+/// `text` as part of a comment's line: it comes from options and from a profile's name, which is a file's name.
+fn one_line(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
+}
+
 /// A block of entries between marks, with a comment that says what wrote it and how to refresh it.
 pub(crate) fn block(label: &str, refresh: &str, hosts: &[Host]) -> String {
-    // Both come from our own options, but a profile's name is a file's name.
-    let clean = |text: &str| {
-        text.chars()
-            .map(|c| if c.is_control() { '?' } else { c })
-            .collect::<String>()
-    };
-    let (label, refresh) = (clean(label), clean(refresh));
+    let (label, refresh) = (one_line(label), one_line(refresh));
     let mut text = format!(
         "# >>> ops {label} >>>\n# Written by `ops ssh-config`; changes here are lost. Refresh: {refresh}\n"
     );
     for host in hosts {
-        let _ = write!(text, "\nHost {}\n", host.patterns.join(" "));
+        text.push('\n');
+        for line in &host.comment {
+            let _ = writeln!(text, "# {}", one_line(line));
+        }
+        let _ = writeln!(text, "Host {}", host.patterns.join(" "));
         for (key, value) in &host.options {
             let _ = writeln!(text, "    {key} {value}");
         }
@@ -179,9 +207,25 @@ mod tests {
             "u@h",
             "a`b`",
             "a\tb",
+            "localhost",
+            "10.0.0.1",
         ] {
             assert!(matches!(alias(name), Alias::LeftOut(_)), "{name:?}");
         }
+    }
+
+    #[test]
+    fn an_option_of_several_words_stays_so_and_tokens_are_left_alone() {
+        for (key, value, written) in [
+            ("RekeyLimit", "1G 1h", "1G 1h"),
+            ("SendEnv", "LANG  LC_*", "LANG LC_*"),
+            ("SetEnv", "A=1#2 B=x", "\"A=1#2\" B=x"),
+            ("IdentityAgent", "/run/my agent", "\"/run/my agent\""),
+            ("CertificateFile", "~/%r-cert.pub", "~/%r-cert.pub"),
+        ] {
+            assert_eq!(option_value(key, value).as_deref(), Ok(written));
+        }
+        assert!(option_value("SetEnv", "A=\"x\"").is_err());
     }
 
     #[test]
@@ -199,17 +243,15 @@ mod tests {
     }
 
     #[test]
-    fn a_control_path_that_would_be_too_long_takes_the_next_folder() {
+    fn a_control_path_that_would_be_too_long_is_none() {
         let long = "/home/".to_owned() + &"x".repeat(60);
-        assert_eq!(
-            control_path([long.as_str(), "/run/user/1000/ops"]).as_deref(),
-            Some("/run/user/1000/ops/cm-%C")
-        );
-        assert_eq!(control_path([long.as_str()]), None);
-        assert_eq!(
-            control_path(["/my run"]).as_deref(),
-            Some("\"/my run/cm-%C\"")
-        );
+        assert_eq!(control_path(&long), None);
+        for (folder, written) in [
+            ("/run/user/1000/ops", "/run/user/1000/ops/cm-%C"),
+            ("/my run", "\"/my run/cm-%C\""),
+        ] {
+            assert_eq!(control_path(folder).as_deref(), Some(written));
+        }
     }
 
     #[test]

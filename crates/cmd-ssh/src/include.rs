@@ -150,6 +150,20 @@ pub(crate) fn without_include(old: &str) -> String {
     kept
 }
 
+/// The user's file without the blocks that `ops ssh-config >> ~/.ssh/config` put there, and without our `Include`.
+pub(crate) fn without_blocks(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut inside = false;
+    for line in text.split_inclusive('\n') {
+        inside |= line.starts_with("# >>> ops ");
+        if !inside {
+            kept.push_str(line);
+        }
+        inside &= !line.starts_with("# <<< ops ");
+    }
+    kept
+}
+
 /// `path` with symbolic links followed, also where the last one's goal does not exist yet.
 fn follow(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
@@ -182,6 +196,12 @@ mod tests {
             assert_eq!(with_include(Some(&once)), once);
             assert_eq!(without_include(&once), old);
         }
+    }
+
+    #[test]
+    fn what_was_appended_before_is_not_the_users_own() {
+        let text = "Host a\n# >>> ops web >>>\nHost b\n# <<< ops web <<<\nHost c\n";
+        assert_eq!(without_blocks(text), "Host a\nHost c\n");
     }
 
     #[cfg(unix)]

@@ -2,6 +2,8 @@
 
 mod config_text;
 mod include;
+mod names;
+mod options;
 mod settings;
 mod ssh;
 mod ssh_config;

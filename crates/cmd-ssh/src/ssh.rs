@@ -2,7 +2,6 @@
 
 use std::{
     ffi::OsString,
-    path::PathBuf,
     process::{ExitStatus, Stdio},
 };
 
@@ -12,8 +11,13 @@ use ops_core::{
     ssh::{Settings, TemporaryKey, host_keys, known_hosts, public_path},
 };
 
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::{
+    options::{self, Options, text},
     settings::{self, choice},
+    ssh_proxy::ANSWERED,
     words,
 };
 
@@ -82,7 +86,7 @@ impl Command for Ssh {
     }
 
     async fn run(self, cx: Context) -> Result<Exit> {
-        let instance = cx
+        let mut instance = cx
             .resolve(&self.target, choice(self.first, self.newest))
             .await?;
         cx.guard(
@@ -91,14 +95,22 @@ impl Command for Ssh {
             self.reason.as_deref(),
         )
         .await?;
-        let settings = Settings::of(&cx, &instance)?;
-        let user = self
-            .target
-            .user
+        let typed = words::value(&self.options, b'l', "User")
+            .map(|user| String::from_utf8_lossy(user).into_owned());
+        let asked = typed
             .clone()
-            .or_else(|| self.user.clone())
-            .or_else(|| settings.user.clone());
-        let own_key = words::has(&self.options, b'i');
+            .or_else(|| self.target.user.clone())
+            .or_else(|| self.user.clone());
+        if asked.is_none()
+            && Settings::ask_for_platforms(&cx)?
+            && let Some(known) = cx.with_agent(&instance).await
+        {
+            instance = known;
+        }
+        let settings = Settings::of(&cx, &instance)?;
+        let user = asked.or_else(|| settings.user.clone());
+        let logged_in = user.clone();
+        let own_key = words::value(&self.options, b'i', "IdentityFile").is_some();
         let connect =
             self.instance_connect || (settings.auth == Some(Auth::InstanceConnect) && !own_key);
         let key = if connect {
@@ -110,7 +122,8 @@ impl Command for Ssh {
         let mut line = Line::default();
         // ssh takes the first value it is given for an option, so the user's own come first.
         line.words.extend(self.options.iter().cloned());
-        let mut proxy = vec!["ssh-proxy".to_owned()];
+        let mut proxy = asked_words(&cx);
+        proxy.push("ssh-proxy".to_owned());
         if let Some(key) = &key {
             let user = user.clone().ok_or_else(|| {
                 Error::usage(format!("no user is known for `{}`", instance.label()))
@@ -120,49 +133,41 @@ impl Command for Ssh {
                         instance.label()
                     ))
             })?;
+            let public = public_path(&key.path());
             proxy.extend(["--user".to_owned(), user, "--push-key".to_owned()]);
-            proxy.push(text(public_path(&key.path()))?);
-            line.option("IdentityFile", &text(key.path())?)?;
-            line.raw("IdentitiesOnly=yes");
-        } else if let Some(file) = settings
-            .identity
-            .as_ref()
-            .filter(|_| !own_key && settings.auth != Some(Auth::Agent))
-        {
-            line.option("IdentityFile", &text(file.clone())?)?;
+            proxy.push(text(&public)?.to_owned());
+            if let Some(zone) = &instance.zone {
+                proxy.extend(["--zone".to_owned(), zone.clone()]);
+            }
+            line.options(options::pushed_identity(&key.path())?);
+        } else if !own_key {
+            line.options(options::identity(&settings)?);
         }
+        // tempfile makes its folders 0700.
+        let folder = tempfile::Builder::new().prefix("ops-ssh-").tempdir()?;
+        let report = folder.path().join("report");
+        proxy.extend(["--report".to_owned(), text(&report)?.to_owned()]);
         if let Some(reason) = &self.reason {
             proxy.extend(["--reason".to_owned(), reason.clone()]);
         }
         line.proxy(&cx, &instance, &proxy)?;
-        if let Some(user) = user.as_deref().filter(|_| !words::has(&self.options, b'l')) {
+        if let Some(user) = user.filter(|_| typed.is_none()) {
             line.words.extend(["-l".into(), user.into()]);
         }
-        if let Some(port) = settings.port.filter(|_| !words::has(&self.options, b'p')) {
+        let port = words::value(&self.options, b'p', "Port");
+        if let Some(port) = settings.port.filter(|_| port.is_none()) {
             line.words.extend(["-p".into(), port.to_string().into()]);
         }
         let policy = self.host_keys.unwrap_or(settings.host_keys);
-        let known_hosts = known_hosts::file(&cx);
-        match policy {
-            HostKeys::Off => {
-                line.raw("StrictHostKeyChecking=no");
-                line.raw("UserKnownHostsFile=/dev/null");
-            }
-            HostKeys::AcceptNew | HostKeys::Ssm => {
-                ops_core::paths::private_dir(cx.paths().state.join("ssh"))?;
-                line.option("UserKnownHostsFile", &text(known_hosts.clone())?)?;
-                if policy == HostKeys::Ssm {
-                    host_keys::pin(&cx, &instance, &known_hosts, self.reason.clone()).await?;
-                    line.raw("StrictHostKeyChecking=yes");
-                } else {
-                    line.raw("StrictHostKeyChecking=accept-new");
-                }
-            }
+        if policy == HostKeys::Ssm {
+            // Under its alias a server is known without its port.
+            let file = known_hosts::file(&cx);
+            host_keys::pin(&cx, &instance, 22, &file, self.reason.clone()).await?;
         }
+        line.options(options::host_keys(&cx, policy)?);
         line.raw(&format!("HostKeyAlias={}", instance.id));
-        for (key, value) in &settings.options {
-            line.option(key, value)?;
-        }
+        line.options(options::sharing(&cx, &settings)?);
+        line.options(options::further(&settings)?);
         for forward in &settings.local_forwards {
             line.words.extend(["-L".into(), forward.into()]);
         }
@@ -175,7 +180,37 @@ impl Command for Ssh {
             "ssh {}",
             words::shown(line.words.iter().map(OsString::as_os_str))
         ));
-        run(&cx, &line.words).await
+        let exit = run(&cx, &line.words).await?;
+        if exit == Exit::PASS_THROUGH {
+            let said = std::fs::read_to_string(&report).unwrap_or_default();
+            tell(
+                &cx,
+                &said,
+                instance.label(),
+                logged_in.filter(|_| key.is_some()),
+            );
+        }
+        Ok(exit)
+    }
+}
+
+/// What ssh did not say of its failure: `said` is the report of the ssh-proxy under it, `pushed` the user for whom a key was pushed.
+fn tell(cx: &Context, said: &str, name: &str, pushed: Option<String>) {
+    let output = cx.output();
+    if said != ANSWERED {
+        if !said.is_empty() {
+            output.warn_line(said);
+        }
+    } else if output.stderr_is_terminal() {
+        // Somebody wants to know what to do; elsewhere stderr is ssh's.
+        output.note(match pushed {
+            Some(user) => format!(
+                "ops: if permission was denied: the key was pushed for `{user}`, who must exist on {name}, with the package ec2-instance-connect"
+            ),
+            None => format!(
+                "ops: if permission was denied: another user is ops ssh USER@{name}, another key -i FILE, and a key for the moment --instance-connect"
+            ),
+        });
     }
 }
 
@@ -190,11 +225,10 @@ impl Line {
         self.words.extend(["-o".into(), option.into()]);
     }
 
-    fn option(&mut self, key: &str, value: &str) -> Result<()> {
-        let value = crate::config_text::argument(value)
-            .map_err(|why| Error::usage(format!("ssh cannot be given `{key}`")).caused_by(why))?;
-        self.raw(&format!("{key}={value}"));
-        Ok(())
+    fn options(&mut self, options: Options) {
+        for (key, value) in options {
+            self.raw(&format!("{key}={value}"));
+        }
     }
 
     fn proxy(&mut self, cx: &Context, instance: &Instance, rest: &[String]) -> Result<()> {
@@ -207,13 +241,14 @@ impl Line {
     }
 }
 
-fn text(path: PathBuf) -> Result<String> {
-    path.into_os_string().into_string().map_err(|path| {
-        Error::usage(format!(
-            "`{}` is no UTF-8",
-            path.to_string_lossy().escape_debug()
-        ))
-    })
+/// Global options for the ssh-proxy under ssh: how much it says, and that what the guard asks has been answered here.
+fn asked_words(cx: &Context) -> Vec<String> {
+    let mut words = vec!["--yes".to_owned()];
+    words.extend((0..cx.globals().verbose).map(|_| "--verbose".to_owned()));
+    if cx.globals().quiet {
+        words.push("--quiet".to_owned());
+    }
+    words
 }
 
 /// Runs ssh on this terminal and gives its status; a signal's is 128 and its number, as a shell has it.
@@ -236,24 +271,39 @@ async fn run(cx: &Context, words: &[OsString]) -> Result<Exit> {
             Error::unexpected("cannot run ssh").caused_by(error)
         }
     })?;
+    let mut children = signal(SignalKind::child())?;
     let mut told = false;
     loop {
         tokio::select! {
             status = child.wait() => return Ok(exit_of(status?)),
+            // `~^Z` stops ssh alone; the shell that started us waits for us to stop too.
+            _ = children.recv() => if let Some(pid) = pid_of(&child) && has_stopped(pid) {
+                rustix::process::kill_process(rustix::process::getpid(), Signal::STOP).map_err(std::io::Error::from)?;
+            },
             // A terminal's Ctrl-C reaches ssh by itself; what is sent to ops alone is passed on, and ssh decides how to end.
             error = handler.wait(), if !told => {
                 told = true;
                 let signal = match error.kind() {
-                    ErrorKind::Interrupted => rustix::process::Signal::INT,
-                    _ => rustix::process::Signal::TERM,
+                    ErrorKind::Interrupted => Signal::INT,
+                    _ => Signal::TERM,
                 };
-                if let Some(pid) = child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())) {
+                if let Some(pid) = pid_of(&child) {
                     // It may have ended this moment.
                     let _ = rustix::process::kill_process(pid, signal);
                 }
             }
         }
     }
+}
+
+fn pid_of(child: &tokio::process::Child) -> Option<Pid> {
+    Pid::from_raw(child.id()?.cast_signed())
+}
+
+/// Whether `pid` has been stopped since this was last asked. An end is left for whoever waits for it.
+fn has_stopped(pid: Pid) -> bool {
+    let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+    matches!(waitid(WaitId::Pid(pid), options), Ok(Some(_)))
 }
 
 fn exit_of(status: ExitStatus) -> Exit {

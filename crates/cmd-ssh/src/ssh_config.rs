@@ -1,21 +1,23 @@
 //! `ops ssh-config`: what `~/.ssh/config` needs for plain ssh, and all that speaks it, to reach every server by name.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
 use ops_core::{
-    Command, Context, Error, Exit, Instance, Kind, Result, State, Target,
-    inventory::{Ec2Filter, TagFilter},
+    Command, Context, Error, Exit, Instance, Kind, Ping, Result, State, Target,
+    inventory::{Ec2Filter, StateFilter, TagFilter},
     profile::{Auth, HostKeys},
     ssh::{KeyPair, Settings, public_path},
 };
 
 use crate::{
-    config_text::{self, Alias, Host},
+    config_text::{self, Host},
     include::{self, Change},
-    settings,
+    names::{self, Names},
+    options::{self, Options, argument, text, unwritable},
+    settings, words,
 };
 
 /// Print or install what ~/.ssh/config needs to reach servers by name
@@ -31,9 +33,18 @@ pub struct SshConfig {
     /// Only instances with this tag: Key=Value, globs allowed, Key!=Value for all others
     #[arg(short = 'l', long, value_name = "KEY=VALUE")]
     tag: Vec<TagFilter>,
+    /// States, as for ops ls; pending and running unless something is given
+    #[arg(long, value_name = "STATE", value_delimiter = ',')]
+    state: Vec<StateFilter>,
     /// Filter of EC2: NAME=VALUES
     #[arg(long, value_name = "NAME=VALUES")]
     filter: Vec<Ec2Filter>,
+    /// Only instances whose agent answers
+    #[arg(long)]
+    online: bool,
+    /// Every region that the account has enabled
+    #[arg(long)]
+    all_regions: bool,
     /// Of several instances with one name, the one launched first gets it
     #[arg(long)]
     first: bool,
@@ -67,26 +78,28 @@ impl Command for SshConfig {
         if self.uninstall {
             return uninstall(&cx, &files);
         }
-        let text = self.text(&cx).await?;
+        let taken = if self.install || self.diff {
+            files.taken()
+        } else {
+            BTreeMap::new()
+        };
+        let text = self.text(&cx, &taken).await?;
         if !self.install && !self.diff {
             let refresh = format!(
                 "{} >> ~/.ssh/config, after this block was removed; or once and for all: {0} --install",
                 files.again
             );
-            let block = config_text::block(
-                &files.label,
-                &refresh,
-                &[text.hosts, vec![text.any]].concat(),
-            );
+            let block =
+                config_text::block(&files.label, &refresh, &[text.hosts, text.ids].concat());
             cx.output().write(block.as_bytes())?;
             return Ok(Exit::SUCCESS);
         }
         let refresh = format!("{} --install", files.again);
         let hosts = config_text::block(&files.label, &refresh, &text.hosts);
-        let any = config_text::block(&format!("{} ids", files.label), &refresh, &[text.any]);
+        let ids = config_text::block(&format!("{} ids", files.label), &refresh, &text.ids);
         let changes = [
             change(&files.hosts, |_| Some(hosts))?,
-            change(&files.any, |_| Some(any))?,
+            change(&files.ids, |_| Some(ids))?,
             change(&files.config, |old| Some(include::with_include(old)))?,
         ];
         if self.diff {
@@ -98,13 +111,13 @@ impl Command for SshConfig {
         for other in files.other_ids() {
             cx.output().note(format!(
                 "ids that have no entry go through the first of {} and {other}; an id with an entry goes through its own profile",
-                files.any.file_name().unwrap_or_default().display()
+                files.ids.file_name().unwrap_or_default().display()
             ));
         }
         apply(&cx, &changes, &files.config)?;
         cx.output().note(format!(
-            "{} servers can be reached by name: ssh NAME",
-            text.count
+            "{} servers can be reached by name or id: ssh NAME",
+            text.hosts.len()
         ));
         Ok(Exit::SUCCESS)
     }
@@ -113,14 +126,82 @@ impl Command for SshConfig {
 /// The entries of one profile.
 struct Text {
     hosts: Vec<Host>,
-    any: Host,
-    count: usize,
+    ids: Vec<Host>,
 }
 
 impl SshConfig {
-    async fn text(&self, cx: &Context) -> Result<Text> {
+    async fn text(&self, cx: &Context, taken: &BTreeMap<String, String>) -> Result<Text> {
+        let instances = self.instances(cx).await?;
+        let own_key = own_key(cx)?;
+        let any = Settings::of_profile(cx)?;
+        let names = Names {
+            prefix: &any.host_prefix,
+            first: self.first,
+            known_hosts: &cx.paths().home.join(".ssh/known_hosts"),
+            taken,
+        };
+        let names = names::give(cx, &instances, &names);
+        let (mut hosts, mut hybrid, mut userless) = (Vec::new(), 0, 0);
+        for instance in &instances {
+            let settings = Settings::of(cx, instance)?;
+            let wants_push = settings.auth == Some(Auth::InstanceConnect);
+            hybrid += usize::from(wants_push && instance.kind == Kind::Hybrid);
+            userless += usize::from(wants_push && settings.user.is_none());
+            let mut patterns: Vec<String> = names.get(&instance.id).cloned().into_iter().collect();
+            patterns.push(instance.id.clone());
+            let mut options = vec![
+                ("HostName".to_owned(), instance.id.clone()),
+                ("HostKeyAlias".to_owned(), instance.id.clone()),
+            ];
+            options.extend(common(cx, &settings, instance, own_key.as_deref())?);
+            for forward in &settings.local_forwards {
+                options.push(("LocalForward".to_owned(), local_forward(forward)));
+            }
+            hosts.push(Host {
+                comment: comment(&settings, instance.kind),
+                patterns,
+                options,
+            });
+        }
+        if hybrid > 0 {
+            cx.output().note(format!(
+                "{hybrid} hybrid nodes (mi-…) have no EC2 Instance Connect: they need a key of yours (ssh.identity_file)"
+            ));
+        }
+        if userless > 0 {
+            cx.output().note(format!(
+                "no key is pushed to {userless} servers: EC2 Instance Connect lets one user in, and the profile names none for them (ssh.user)"
+            ));
+        }
+        let region = cx.region().await?;
+        let pattern = |pattern: &str, like: &Instance, patterns: &[&str]| {
+            Ok::<_, Error>(Host {
+                comment: comment(&any, like.kind),
+                patterns: patterns
+                    .iter()
+                    .map(|one| (*one).to_owned())
+                    .chain([pattern.to_owned()])
+                    .collect(),
+                options: common(cx, &any, like, own_key.as_deref())?,
+            })
+        };
+        // Of the right kind, and of no zone that is known.
+        let ec2 = Instance::bare("i-", &region);
+        let node = Instance::bare("mi-", &region);
+        let ids = if any.auth == Some(Auth::InstanceConnect) {
+            vec![pattern("i-*", &ec2, &[])?, pattern("mi-*", &node, &[])?]
+        } else {
+            vec![pattern("mi-*", &ec2, &["i-*"])?]
+        };
+        Ok(Text { hosts, ids })
+    }
+
+    /// The instances to write entries for, in an order that stays.
+    async fn instances(&self, cx: &Context) -> Result<Vec<Instance>> {
         let mut query = cx.base_query()?;
-        if query.states.is_empty() {
+        if !self.state.is_empty() {
+            query.states = StateFilter::states(&self.state);
+        } else if query.states.is_empty() {
             query.states = vec![State::Pending, State::Running];
         }
         for pattern in &self.patterns {
@@ -128,7 +209,12 @@ impl SshConfig {
         }
         query.tags.clone_from(&self.tag);
         query.filters.clone_from(&self.filter);
-        let regions = cx.regions().await?;
+        query.reach = self.online || Settings::ask_for_platforms(cx)?;
+        let regions = if self.all_regions {
+            cx.all_regions().await?
+        } else {
+            cx.regions().await?
+        };
         let listing = cx.list(&query, &regions).await?;
         let mut instances = listing.instances.clone();
         for note in &listing.notes {
@@ -138,51 +224,11 @@ impl SshConfig {
         if let Some(error) = listing.into_failure() {
             return Err(error);
         }
+        if self.online {
+            instances.retain(|instance| instance.ping == Ping::Online);
+        }
         instances.sort_by(|a, b| (&a.name, a.launched, &a.id).cmp(&(&b.name, b.launched, &b.id)));
-
-        let own_key = own_key(cx)?;
-        let names = aliases(cx, &instances, self.first)?;
-        let mut hosts = Vec::new();
-        let mut hybrid = 0;
-        for instance in &instances {
-            let settings = Settings::of(cx, instance)?;
-            hybrid += usize::from(
-                instance.kind == Kind::Hybrid && settings.auth == Some(Auth::InstanceConnect),
-            );
-            let mut patterns: Vec<String> = names.get(&instance.id).cloned().into_iter().collect();
-            patterns.push(instance.id.clone());
-            let mut options = vec![
-                ("HostName".to_owned(), instance.id.clone()),
-                ("HostKeyAlias".to_owned(), instance.id.clone()),
-            ];
-            options.extend(common(
-                cx,
-                &settings,
-                &instance.region,
-                instance.kind,
-                own_key.as_deref(),
-            )?);
-            for forward in &settings.local_forwards {
-                options.push(("LocalForward".to_owned(), local_forward(forward)));
-            }
-            hosts.push(Host { patterns, options });
-        }
-        if hybrid > 0 {
-            cx.output().note(format!(
-                "{hybrid} hybrid nodes (mi-…) have no EC2 Instance Connect: they need a key of yours (ssh.identity_file)"
-            ));
-        }
-        let settings = Settings::of_profile(cx)?;
-        let region = cx.region().await?;
-        let any = Host {
-            patterns: vec!["i-*".to_owned(), "mi-*".to_owned()],
-            options: common(cx, &settings, &region, Kind::Ec2, own_key.as_deref())?,
-        };
-        Ok(Text {
-            count: hosts.len(),
-            hosts,
-            any,
-        })
+        Ok(instances)
     }
 }
 
@@ -202,104 +248,64 @@ fn own_key(cx: &Context) -> Result<Option<PathBuf>> {
     Ok(Some(path))
 }
 
+/// What has to be said above an entry.
+fn comment(settings: &Settings, kind: Kind) -> Vec<String> {
+    match (settings.auth, kind) {
+        (Some(Auth::InstanceConnect), Kind::Hybrid) => vec![
+            "EC2 Instance Connect knows no hybrid nodes: this takes a key of yours.".to_owned(),
+        ],
+        _ => Vec::new(),
+    }
+}
+
 /// What every entry has, in ssh_config's own form.
 fn common(
     cx: &Context,
     settings: &Settings,
-    region: &str,
-    kind: Kind,
+    instance: &Instance,
     own_key: Option<&Path>,
-) -> Result<Vec<(String, String)>> {
-    let mut options = Vec::new();
-    let mut put = |key: &str, value: String| options.push((key.to_owned(), value));
-    let mut words = settings::program_words(cx, region)?;
+) -> Result<Options> {
+    let mut options = Options::new();
+    let mut words = settings::lasting_words(cx, &instance.region)?;
     words.push("ssh-proxy".to_owned());
-    let push =
-        own_key.filter(|_| settings.auth == Some(Auth::InstanceConnect) && kind == Kind::Ec2);
-    match (push, &settings.user) {
-        // The user is fixed here: `%r` would carry what a URL says (`ssh://USER@web-1`) into a shell.
-        (Some(key), Some(user)) => words.extend([
-            "--user".to_owned(),
-            user.clone(),
-            "--push-key".to_owned(),
-            text(&public_path(key))?,
-        ]),
-        (Some(_), None) => {
-            return Err(Error::usage("the profile's `ssh.auth: instance-connect` needs `ssh.user`")
-                .caused_by("EC2 Instance Connect lets one user in, so it has to be named")
-                .hint("add a user to the profile, such as `ssh: { user: ec2-user, auth: instance-connect }`"));
+    // The user is fixed here: `%r` would carry what a URL says (`ssh://USER@web-1`) into a shell.
+    let push = match (own_key, &settings.user) {
+        (Some(key), Some(user))
+            if settings.auth == Some(Auth::InstanceConnect) && instance.kind == Kind::Ec2 =>
+        {
+            words.extend(["--user".to_owned(), user.clone(), "--push-key".to_owned()]);
+            words.push(text(&public_path(key))?.to_owned());
+            if let Some(zone) = &instance.zone {
+                words.extend(["--zone".to_owned(), zone.clone()]);
+            }
+            Some(key)
         }
-        _ => {}
+        _ => None,
+    };
+    if settings.host_keys == HostKeys::Ssm {
+        words.push("--pin-host-keys".to_owned());
+        words.push(text(&ops_core::ssh::known_hosts::file(cx))?.to_owned());
     }
-    put(
-        "ProxyCommand",
-        config_text::proxy_command(&words, &["%h", "%p"])
-            .map_err(unwritable("the path of ops or a profile's name"))?,
-    );
+    let sharing = options::sharing(cx, settings)?;
+    if !sharing.is_empty() {
+        words.push("--on-terminal".to_owned());
+    }
+    let command = config_text::proxy_command(&words, &["%h", "%p"])
+        .map_err(unwritable("the path of ops or a profile's name"))?;
+    options.push(("ProxyCommand".to_owned(), command));
     if let Some(user) = &settings.user {
-        put("User", argument("ssh.user", user)?);
+        options.push(("User".to_owned(), argument("ssh.user", user)?));
     }
     if let Some(port) = settings.port {
-        put("Port", port.to_string());
+        options.push(("Port".to_owned(), port.to_string()));
     }
-    if let Some(key) = push {
-        put("IdentityFile", argument("the key's path", &text(key)?)?);
-        put("IdentitiesOnly", "yes".to_owned());
-    } else if let Some(file) = settings
-        .identity
-        .as_ref()
-        .filter(|_| settings.auth != Some(Auth::Agent))
-    {
-        put("IdentityFile", argument("ssh.identity_file", &text(file)?)?);
-    }
-    match settings.host_keys {
-        HostKeys::Off => {
-            put("StrictHostKeyChecking", "no".to_owned());
-            put("UserKnownHostsFile", "/dev/null".to_owned());
-        }
-        keys => {
-            let folder = ops_core::paths::private_dir(cx.paths().state.join("ssh"))?;
-            put(
-                "UserKnownHostsFile",
-                argument(
-                    "the state folder's path",
-                    &text(&folder.join("known_hosts"))?,
-                )?,
-            );
-            // `ops ssh --host-keys ssm NAME` pins the keys that plain ssh then insists on.
-            let strict = if keys == HostKeys::Ssm {
-                "yes"
-            } else {
-                "accept-new"
-            };
-            put("StrictHostKeyChecking", strict.to_owned());
-        }
-    }
-    if settings.control_master {
-        let folders = [
-            cx.paths().runtime.clone(),
-            cx.paths().state.join("ssh"),
-            cx.paths().home.join(".ssh"),
-        ];
-        let folders: Vec<String> = folders
-            .iter()
-            .filter_map(|folder| text(folder).ok())
-            .collect();
-        match config_text::control_path(folders.iter().map(String::as_str)) {
-            Some(path) => {
-                ops_core::paths::private_dir(cx.paths().runtime.clone())?;
-                put("ControlMaster", "auto".to_owned());
-                put("ControlPath", path);
-                put("ControlPersist", "60".to_owned());
-            }
-            None => cx.output().note(
-                "connections are not shared: no folder's path is short enough for a control socket",
-            ),
-        }
-    }
-    for (key, value) in &settings.options {
-        put(key, argument(&format!("ssh.options.{key}"), value)?);
-    }
+    options.extend(match push {
+        Some(key) => options::pushed_identity(key)?,
+        None => options::identity(settings)?,
+    });
+    options.extend(options::host_keys(cx, settings.host_keys)?);
+    options.extend(sharing);
+    options.extend(options::further(settings)?);
     Ok(options)
 }
 
@@ -315,53 +321,6 @@ fn local_forward(text: &str) -> String {
     format!("{} {}", text[..host].trim_end_matches(':'), &text[host..])
 }
 
-/// The name each instance gets, written for a `Host` line; those that get none are told of.
-fn aliases(cx: &Context, instances: &[Instance], first: bool) -> Result<BTreeMap<String, String>> {
-    let prefix = Settings::of_profile(cx)?.host_prefix;
-    let mut by_name: BTreeMap<&str, Vec<&Instance>> = BTreeMap::new();
-    for instance in instances {
-        if let Some(name) = instance.name.as_deref() {
-            by_name.entry(name).or_default().push(instance);
-        }
-    }
-    let taken: BTreeSet<&str> = by_name.keys().copied().collect();
-    let mut names = BTreeMap::new();
-    let mut used = BTreeSet::new();
-    for (name, same) in &by_name {
-        for (at, instance) in same.iter().enumerate() {
-            let mut alias = format!("{prefix}{name}");
-            if same.len() > 1 && !(first && at == 0) {
-                let tail = &instance.id[instance.id.len().saturating_sub(4)..];
-                let short = format!("{name}-{tail}");
-                // Two ids may end alike, and another instance may be called so.
-                alias = if taken.contains(short.as_str())
-                    || used.contains(&format!("{prefix}{short}"))
-                {
-                    format!("{prefix}{name}-{}", instance.id)
-                } else {
-                    format!("{prefix}{short}")
-                };
-            }
-            if ops_core::target::is_instance_id(&alias) {
-                continue;
-            }
-            match config_text::alias(&alias) {
-                Alias::Written(text) => {
-                    if used.insert(alias) {
-                        names.insert(instance.id.clone(), text);
-                    }
-                }
-                Alias::LeftOut(why) => cx.output().note(format!(
-                    "{} has no entry by its name `{}`: {why}",
-                    instance.id,
-                    ops_core::output::escape(name)
-                )),
-            }
-        }
-    }
-    Ok(names)
-}
-
 /// Where things are installed.
 struct Files {
     label: String,
@@ -369,7 +328,7 @@ struct Files {
     config: PathBuf,
     folder: PathBuf,
     hosts: PathBuf,
-    any: PathBuf,
+    ids: PathBuf,
 }
 
 impl Files {
@@ -386,20 +345,14 @@ impl Files {
                 }
             })
             .collect();
-        let again = match &cx.globals().profile {
-            Some(profile) => format!(
-                "ops ssh-config --profile {}",
-                ops_core::output::escape(profile)
-            ),
-            None => "ops ssh-config".to_owned(),
-        };
+        let again = again(settings.profile.value.as_deref());
         let ssh = cx.paths().home.join(".ssh");
         let folder = ssh.join("ops");
         Ok(Self {
             config: ssh.join("config"),
             // ssh reads them in this order: every profile's entries come before the entry for all ids of any.
             hosts: folder.join(format!("hosts-{label}.conf")),
-            any: folder.join(format!("ids-{label}.conf")),
+            ids: folder.join(format!("ids-{label}.conf")),
             folder,
             label,
             again,
@@ -418,7 +371,7 @@ impl Files {
 
     /// The files of other profiles that also say something about every id.
     fn other_ids(&self) -> Vec<String> {
-        let own = self.any.file_name();
+        let own = self.ids.file_name();
         self.installed()
             .into_iter()
             .filter(|name| name.starts_with("ids-") && Some(name.as_ref()) != own)
@@ -426,8 +379,52 @@ impl Files {
     }
 }
 
+impl Files {
+    /// Names that already mean something to ssh, written as in a `Host` line, and what gives them their meaning: the user's own entries, and those
+    /// of other profiles. The first entry counts for ssh, and options of both would mix.
+    fn taken(&self) -> BTreeMap<String, String> {
+        let mut taken = BTreeMap::new();
+        let own = self.hosts.file_name();
+        let others = self
+            .installed()
+            .into_iter()
+            .filter(|name| name.starts_with("hosts-") && Some(name.as_ref()) != own)
+            .map(|name| self.folder.join(name));
+        for file in std::iter::once(self.config.clone()).chain(others) {
+            // What is not there or no text takes no names.
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            let text = if file == self.config {
+                include::without_blocks(&text)
+            } else {
+                text
+            };
+            let whose = file.display().to_string();
+            for name in names::named_by(&text) {
+                taken.entry(name).or_insert_with(|| whose.clone());
+            }
+        }
+        taken
+    }
+}
+
+/// The command line that wrote this, without what says where to.
+fn again(profile: Option<&str>) -> String {
+    let mut words = ops_core::program::arguments();
+    words.retain(|word| word != "--install" && word != "--diff");
+    let names_profile = words.iter().any(|word| {
+        word == "-p" || word == "--profile" || word.to_string_lossy().starts_with("--profile=")
+    });
+    if let Some(profile) = profile.filter(|_| !names_profile) {
+        words.extend(["--profile".into(), profile.into()]);
+    }
+    format!(
+        "ops {}",
+        words::shown(words.iter().map(std::ffi::OsString::as_os_str))
+    )
+}
+
 fn uninstall(cx: &Context, files: &Files) -> Result<Exit> {
-    let own = [&files.hosts, &files.any];
+    let own = [&files.hosts, &files.ids];
     let mut changes = vec![change(own[0], |_| None)?, change(own[1], |_| None)?];
     let others = files.installed().iter().any(|name| {
         own.iter()
@@ -444,6 +441,8 @@ fn uninstall(cx: &Context, files: &Files) -> Result<Exit> {
         return Ok(Exit::SUCCESS);
     }
     apply(cx, &changes, &files.config)?;
+    // Other profiles' files keep it.
+    let _ = std::fs::remove_dir(&files.folder);
     Ok(Exit::SUCCESS)
 }
 
@@ -473,24 +472,6 @@ fn apply(cx: &Context, changes: &[Change], config: &Path) -> Result<()> {
         cx.output().note("everything is up to date");
     }
     Ok(())
-}
-
-fn argument(name: &str, value: &str) -> Result<String> {
-    config_text::argument(value).map_err(unwritable(name))
-}
-
-fn unwritable(name: &str) -> impl Fn(&'static str) -> Error {
-    let what = format!("{name} cannot stand in an ssh configuration");
-    move |why| Error::usage(what.clone()).caused_by(why)
-}
-
-fn text(path: &Path) -> Result<String> {
-    path.to_str().map(str::to_owned).ok_or_else(|| {
-        Error::usage(format!(
-            "`{}` is no UTF-8",
-            path.to_string_lossy().escape_debug()
-        ))
-    })
 }
 
 #[cfg(test)]

@@ -2,19 +2,28 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::settings::choice;
+use bytes::{Bytes, BytesMut};
 use ops_core::{
-    Command, Context, Document, Error, ErrorKind, Exit, Instance, OpenOptions, Result, Selector,
-    Target, Traits, resolve::Choice, stdio,
+    Command, Connection, Context, Document, Error, ErrorKind, Exit, Instance, OpenOptions, Result,
+    Selector, Target, Traits, connect::Ending, resolve::Choice, ssh::host_keys, stdio, voice,
 };
 use ops_session::{
-    driver::{Event, Sender},
-    wire::Flag,
+    driver::{Event, Events, Sender},
+    wire::{Flag, PayloadType, size_payload},
 };
-use tokio::time::Instant;
 
+use crate::settings::choice;
+
+/// What a report says when the far side has answered.
+pub(crate) const ANSWERED: &str = "answered";
 /// How long the far side may go on once our input has ended; ssh itself ends its connection long before.
 const GRACE_AFTER_EOF: Duration = Duration::from_secs(10);
+/// Input that comes at once in this length is bulk, in bytes.
+const BULK_BYTES: usize = 8 << 10;
+/// Bytes written at once if as many are there.
+const WRITE_BYTES: usize = 64 << 10;
+/// What the agent says where it cannot connect. Source: the port plugin of the public amazon-ssm-agent.
+const NO_CONNECTION: &str = "Unable to connect to specified port";
 /// How long the agent gets to answer the request to end.
 const GRACE_AFTER_FLAG: Duration = Duration::from_secs(2);
 
@@ -36,6 +45,18 @@ pub struct SshProxy {
     /// User whom the pushed key lets in
     #[arg(long, value_name = "USER")]
     user: Option<String>,
+    /// Availability zone to name when a key is pushed; an id alone does not tell it
+    #[arg(long, value_name = "ZONE", requires = "push_key")]
+    zone: Option<String>,
+    /// Fetch the server's host keys over a session first and write them to this file of known hosts, unless it has some
+    #[arg(long, value_name = "FILE")]
+    pin_host_keys: Option<PathBuf>,
+    /// Say on the terminal why there is no connection: ssh silences its ProxyCommand where connections are shared
+    #[arg(long, hide = true)]
+    on_terminal: bool,
+    /// Say it in this file where it cannot be said, or that the far side has answered; for ops ssh
+    #[arg(long, value_name = "FILE", hide = true)]
+    report: Option<PathBuf>,
     /// Why, for the session's history
     #[arg(long, value_name = "TEXT", env = "OPS_REASON")]
     reason: Option<String>,
@@ -59,83 +80,68 @@ impl Command for SshProxy {
     };
 
     async fn run(self, cx: Context) -> Result<Exit> {
-        let instance = find(&cx, &self.target, choice(self.first, self.newest)).await?;
-        if let (Some(file), Some(user)) = (&self.push_key, &self.user) {
-            push(&cx, &instance, user, file).await?;
+        let raised = self.on_terminal && voice::raise();
+        let result = self.carry(&cx, raised).await;
+        if let (Err(error), Some(file)) = (&result, &self.report)
+            && voice::is_silenced()
+        {
+            // Whoever waits for it misses a line, as without it.
+            let _ = std::fs::write(file, error.one_line());
         }
-        cx.guard(
-            "ssh-proxy",
-            std::slice::from_ref(&instance),
-            self.reason.as_deref(),
-        )
-        .await?;
-        let options = OpenOptions::reason(self.reason);
-        let document = Document::Ssh { port: self.port };
-        let connection = cx.open(&instance, document, options).await?;
-        let label = instance.label().to_owned();
-        let (session, ending) = connection.into_parts();
-        let (sender, mut events) = (session.sender, session.events);
+        result
+    }
+}
 
+/// A session that ssh can be connected to.
+struct Opened {
+    connection: Connection,
+    label: String,
+}
+
+impl SshProxy {
+    async fn carry(&self, cx: &Context, raised: bool) -> Result<Exit> {
         let handler = cx.interrupt().handle();
-        let mut stdin = Some(stdio::read_stdin());
-        let mut stdout = stdio::StdoutWriter::start();
-        let mut deadline: Option<Instant> = None;
-        let outcome = loop {
-            let input = async {
-                match stdin.as_mut() {
-                    Some(stdin) => stdin.recv().await,
-                    None => std::future::pending().await,
-                }
-            };
-            let late = async {
-                match deadline {
-                    Some(deadline) => tokio::time::sleep_until(deadline).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                event = events.next() => match event {
-                    Some(Event::Output(bytes)) => if let Err(error) = stdout.write(bytes).await {
-                        break Err(error);
-                    },
-                    Some(Event::Closed { output }) => match ending.closed(&output) {
-                        Some(error) => break Err(error),
-                        None => break Ok(true),
-                    },
-                    Some(Event::Failed(error)) => break Err(ending.failed(&error)),
-                    Some(Event::Disconnected { reason }) => cx.output().note(format!("ops: {label}: connection lost ({reason}), reconnecting")),
-                    Some(Event::Resumed) => cx.output().note(format!("ops: {label}: connection resumed")),
-                    Some(_) => {}
-                    None => break Ok(false),
-                },
-                piece = input => match piece {
-                    Some(Ok(bytes)) => if sender.send(bytes).await.is_err() {
-                        // The event that says why comes next.
-                        stdin = None;
-                    },
-                    // A half-closed connection cannot be told apart at the agent, so the far side gets the time to finish.
-                    Some(Err(_)) | None => {
-                        stdin = None;
-                        deadline = Some(Instant::now() + GRACE_AFTER_EOF);
-                    }
-                },
-                () = late => break Ok(false),
-                error = handler.wait() => break Err(error),
+        let opened = tokio::select! {
+            opened = self.open(cx) => opened?,
+            // ssh has given up, and said so.
+            error = handler.wait() => return Ok(error.kind().exit()),
+        };
+        let (session, ending) = opened.connection.into_parts();
+        // ssh has the terminal in raw mode sooner or later, and our notes appear in the middle of its output.
+        cx.output().set_raw(cx.output().stderr_is_terminal());
+        let answered = || {
+            tracing::debug!("the first bytes have come from the far side");
+            if let Some(file) = &self.report {
+                let _ = std::fs::write(file, ANSWERED);
+            }
+            if raised {
+                voice::lower();
             }
         };
-        match outcome {
-            Ok(true) => {
+        let end = tokio::select! {
+            // What the far side has said comes first, so that its end is not taken for ours.
+            biased;
+            end = down(cx, session.events, &ending, &opened.label, self.port, answered) => end,
+            () = up(&session.sender) => End::Input,
+            error = handler.wait() => End::Asked(error.kind().exit()),
+        };
+        cx.output().set_raw(false);
+        match end {
+            End::FarSide => {
                 ending.ended();
-                stdout.finish().await?;
                 Ok(Exit::SUCCESS)
             }
-            Ok(false) => {
-                end_in_order(&sender).await;
+            End::Input => {
+                end_in_order(&session.sender).await;
                 ending.terminate().await;
-                stdout.finish().await?;
                 Ok(Exit::SUCCESS)
             }
-            Err(error) => {
+            // ssh hangs up on its ProxyCommand whenever it ends: nothing that anybody wants to read about.
+            End::Asked(exit) => {
+                ending.terminate().await;
+                Ok(exit)
+            }
+            End::Failed(error) => {
                 ending.terminate().await;
                 // ssh has gone, and with it who would read an error.
                 if error.kind() == ErrorKind::BrokenPipe {
@@ -144,6 +150,162 @@ impl Command for SshProxy {
                 Err(error)
             }
         }
+    }
+
+    async fn open(&self, cx: &Context) -> Result<Opened> {
+        let mut instance = find(cx, &self.target, choice(self.first, self.newest)).await?;
+        if let Some(zone) = &self.zone {
+            instance.zone = Some(zone.clone());
+        }
+        cx.guard(
+            "ssh-proxy",
+            std::slice::from_ref(&instance),
+            self.reason.as_deref(),
+        )
+        .await
+        .map_err(|error| match error.kind() {
+            ErrorKind::Refused => error
+                .hint("for ssh, scp and rsync these are variables: OPS_REASON=TEXT and OPS_YES=1"),
+            _ => error,
+        })?;
+        if let Some(file) = &self.pin_host_keys {
+            host_keys::pin(cx, &instance, self.port, file, self.reason.clone()).await?;
+        }
+        if let (Some(file), Some(user)) = (&self.push_key, &self.user) {
+            push(cx, &instance, user, file).await?;
+        }
+        let options = OpenOptions::reason(self.reason.clone());
+        let document = Document::Ssh { port: self.port };
+        let connection = cx.open(&instance, document, options).await?;
+        Ok(Opened {
+            connection,
+            label: instance.label().to_owned(),
+        })
+    }
+}
+
+/// Why nothing is carried any more.
+enum End {
+    /// The far side closed the connection; all of its output is written.
+    FarSide,
+    /// Our input ended a while ago, or everything did.
+    Input,
+    /// A signal.
+    Asked(Exit),
+    /// The session failed, or our output cannot be written.
+    Failed(Error),
+}
+
+/// From the far side to standard output. Waits for a slow reader, which holds back the session in turn, but not the other direction.
+async fn down(
+    cx: &Context,
+    mut events: Events,
+    ending: &Ending,
+    label: &str,
+    port: u16,
+    answered: impl FnOnce(),
+) -> End {
+    let mut stdout = stdio::StdoutWriter::start();
+    let mut answered = Some(answered);
+    // Taken with the output before it.
+    let mut ahead = None;
+    loop {
+        let event = match ahead.take() {
+            Some(event) => Some(event),
+            None => events.next().await,
+        };
+        match event {
+            Some(Event::Output(bytes)) => {
+                let (bytes, next) = gather(bytes, &mut events);
+                ahead = next;
+                if let Some(answered) = answered.take() {
+                    answered();
+                }
+                if let Err(error) = stdout.write(bytes).await {
+                    return End::Failed(error);
+                }
+            }
+            Some(Event::Closed { output }) => {
+                let written = stdout.finish().await;
+                return match (ending.closed(&output), written) {
+                    (Some(_), _) if output.contains(NO_CONNECTION) => End::Failed(
+                        Error::target(format!("nothing answers on port {port} of `{label}`"))
+                            .caused_by(output.trim())
+                            .hint(format!("see whether sshd runs there: ops shell {label}")),
+                    ),
+                    (Some(error), _) | (None, Err(error)) => End::Failed(error),
+                    (None, Ok(())) => End::FarSide,
+                };
+            }
+            Some(Event::Failed(error)) => {
+                // What came before the failure is still good.
+                let _ = stdout.finish().await;
+                return End::Failed(ending.failed(&error));
+            }
+            Some(Event::Disconnected { reason }) => cx.output().note(format!(
+                "ops: {label}: connection lost ({reason}), reconnecting"
+            )),
+            Some(Event::Resumed) => cx
+                .output()
+                .note(format!("ops: {label}: connection resumed")),
+            Some(_) => {}
+            None => return End::Input,
+        }
+    }
+}
+
+/// `first` with the output that is there already, up to [`WRITE_BYTES`], and the event that ended it: agents send a kilobyte at a time, and each
+/// write costs a system call and a change of threads.
+fn gather(first: Bytes, events: &mut Events) -> (Bytes, Option<Event>) {
+    let mut whole = BytesMut::new();
+    loop {
+        let len = first.len().max(whole.len());
+        let more = if len < WRITE_BYTES {
+            events.try_next()
+        } else {
+            None
+        };
+        match more {
+            Some(Event::Output(more)) => {
+                if whole.is_empty() {
+                    whole.reserve(WRITE_BYTES + more.len());
+                    whole.extend_from_slice(&first);
+                }
+                whole.extend_from_slice(&more);
+            }
+            next if whole.is_empty() => return (first, next),
+            next => return (whole.freeze(), next),
+        }
+    }
+}
+
+/// From standard input to the far side, until a while after its end.
+async fn up(sender: &Sender) {
+    let mut stdin = stdio::read_stdin();
+    let mut asked = false;
+    while let Some(Ok(bytes)) = stdin.recv().await {
+        if bytes.len() >= BULK_BYTES && !asked {
+            asked = true;
+            ask_for_large_payloads(sender);
+        }
+        if sender.send(bytes).await.is_err() {
+            // The event that says why comes next.
+            std::future::pending::<()>().await;
+        }
+    }
+    // A half-closed connection cannot be told apart at the agent, so the far side gets the time to finish.
+    tokio::time::sleep(GRACE_AFTER_EOF).await;
+}
+
+/// Asks whether the agent takes payloads above a kilobyte, by a size padded with blanks: its port plugin acknowledges and ignores every payload
+/// that is neither output nor a flag. Source: `HandleStreamMessage` of BasicPortSession in the public amazon-ssm-agent.
+fn ask_for_large_payloads(sender: &Sender) {
+    if let Some(len) = sender.probe_len() {
+        let small = size_payload(80, 24);
+        let mut large = small.to_vec();
+        large.resize(len.max(small.len()), b' ');
+        // If the session has ended, the next send says so.
+        let _ = sender.probe_payload(PayloadType::Size, large, small);
     }
 }
 

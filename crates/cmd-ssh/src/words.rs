@@ -22,6 +22,9 @@ pub(crate) fn arrange(args: Vec<OsString>, takes_value: impl Fn(&str) -> bool) -
                 target = args.next();
             }
             command.extend(args.by_ref());
+        } else if bytes == b"-h" {
+            // No option of ssh; here it asks for help, as everywhere.
+            ours.push(arg);
         } else if let Some(name) = arg.to_str().and_then(|arg| arg.strip_prefix("--")) {
             let wants = !name.contains('=') && takes_value(name);
             ours.push(arg);
@@ -54,24 +57,32 @@ pub(crate) fn arrange(args: Vec<OsString>, takes_value: impl Fn(&str) -> bool) -
     line
 }
 
-/// Whether ssh's options already name a value for `letter`, such as `-l`.
-pub(crate) fn has(options: &[OsString], letter: u8) -> bool {
+/// What ssh's options say for `letter` (such as `-l`) or, as `-o`, for `key` (such as `User`); the first counts, as for ssh.
+pub(crate) fn value<'a>(options: &'a [OsString], letter: u8, key: &str) -> Option<&'a [u8]> {
     let mut options = options.iter();
     while let Some(word) = options.next() {
-        let letters = &word.as_encoded_bytes()[1..];
-        for (at, &found) in letters.iter().enumerate() {
-            if found == letter {
-                return true;
-            }
-            if WITH_VALUE.contains(&found) {
-                if at + 1 == letters.len() {
-                    options.next();
-                }
-                break;
-            }
+        let letters = word.as_encoded_bytes().get(1..).unwrap_or_default();
+        let Some(at) = letters.iter().position(|found| WITH_VALUE.contains(found)) else {
+            continue;
+        };
+        let value = match &letters[at + 1..] {
+            [] => options.next().map(|word| word.as_encoded_bytes())?,
+            attached => attached,
+        };
+        if letters[at] == letter {
+            return Some(value);
+        }
+        if letters[at] == b'o'
+            && let Some((name, rest)) = value.split_at_checked(key.len())
+            && name.eq_ignore_ascii_case(key.as_bytes())
+            && rest.starts_with(b"=") | rest.first().is_some_and(u8::is_ascii_whitespace)
+        {
+            let rest = rest.trim_ascii_start();
+            let rest = rest.strip_prefix(b"=").unwrap_or(rest).trim_ascii();
+            return Some(rest);
         }
     }
-    false
+    None
 }
 
 /// `words` as one line for a note, quoted.
@@ -126,6 +137,13 @@ mod tests {
     }
 
     #[test]
+    fn help_is_ours_too() {
+        assert_eq!(line("-h"), "-h");
+        assert_eq!(line("-4 web-1 -h"), "-h --ssh-option=-4 web-1");
+        assert_eq!(line("web-1 df -h"), "web-1 -- df -h");
+    }
+
+    #[test]
     fn long_options_are_ours_up_to_the_command() {
         assert_eq!(
             line("web-1 --profile prod -A"),
@@ -142,11 +160,24 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_inside_a_value_is_no_option() {
-        let words = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
-        assert!(has(&words("-vl root"), b'l'));
-        assert!(!has(&words("-o l"), b'l'));
-        assert!(!has(&words("-ol"), b'l'));
-        assert!(has(&words("-o x -l me"), b'l'));
+    fn the_first_value_counts_and_a_letter_inside_a_value_is_no_option() {
+        let words = |text: &str| text.split('|').map(OsString::from).collect::<Vec<_>>();
+        let user = |text: &str| {
+            value(&words(text), b'l', "User").map(|user| String::from_utf8_lossy(user).into_owned())
+        };
+        assert_eq!(user("-vl|root").as_deref(), Some("root"));
+        assert_eq!(user("-o|x|-lme").as_deref(), Some("me"));
+        assert_eq!(user("-ouser=a|-l|b").as_deref(), Some("a"));
+        assert_eq!(user("-o|User a|-l|b").as_deref(), Some("a"));
+        for none in [
+            "-o|l",
+            "-ol",
+            "-v",
+            "-oUserKnownHostsFile=x",
+            "-L|8080:l:80",
+            "-l",
+        ] {
+            assert_eq!(user(none), None, "{none}");
+        }
     }
 }

@@ -9,8 +9,13 @@ use std::{
     time::Duration,
 };
 
+use aws_sdk_ssm::{
+    error::SdkError,
+    operation::start_session::{StartSessionError, StartSessionOutput},
+};
 use ops_session::driver::{self, Event, Expect, Opening, Proxy, Token};
 pub use ops_session::handshake::Ready;
+use tokio::sync::oneshot;
 
 use self::gateway::SessionGateway;
 use crate::{
@@ -301,7 +306,8 @@ impl Context {
         let aws = self.aws().await?;
         aws.credentials().await?;
 
-        let started = aws
+        tracing::debug!(document = document.name(), "asking for a session");
+        let call = aws
             .clients(&instance.region)
             .ssm
             .start_session()
@@ -309,14 +315,14 @@ impl Context {
             .set_document_name(document.name_to_send())
             .set_parameters(document.parameters())
             .set_reason(reason.map(str::to_owned))
-            .send()
-            .await;
-        let started = match started {
+            .send();
+        let (started, ending) = match self.start(instance, call).await {
             Ok(started) => started,
             Err(error) => {
                 return Err(failure::start_failed(self, aws, instance, document, error).await);
             }
         };
+        tracing::debug!("the session is started");
         let (Some(id), Some(stream_url), Some(token)) =
             (started.session_id, started.stream_url, started.token_value)
         else {
@@ -325,13 +331,6 @@ impl Context {
                 instance.label()
             ))
             .caused_by("StartSession answered without session id, stream URL or token"));
-        };
-        let ending = Ending {
-            cx: self.clone(),
-            id: id.clone(),
-            region: instance.region.clone(),
-            label: instance.label().to_owned(),
-            armed: true,
         };
         // From here on nobody may be asked anything: the terminal will belong to the session.
         aws.provider().set_quiet(true);
@@ -351,6 +350,7 @@ impl Context {
         let mut session = driver::open(opening, gateway, options.driver)
             .await
             .map_err(|error| failure::open_failed(instance, &error))?;
+        tracing::debug!("the web socket is open");
         let mut heard = std::pin::pin!(heard);
         let mut was_heard = false;
         loop {
@@ -365,6 +365,7 @@ impl Context {
             };
             match event {
                 Some(Event::Ready(ready)) => {
+                    tracing::debug!("the agent is ready");
                     return Ok(Connection {
                         id,
                         ready,
@@ -391,6 +392,45 @@ impl Context {
                     )));
                 }
             }
+        }
+    }
+}
+
+impl Context {
+    /// Waits for StartSession. The call goes on if the caller is dropped meanwhile, by a signal or a time limit: a session that nobody knows of
+    /// would stay open at the service, so that it is ended as soon as its id is known.
+    async fn start(
+        &self,
+        instance: &Instance,
+        call: impl Future<Output = Result<StartSessionOutput, SdkError<StartSessionError>>>
+        + Send
+        + 'static,
+    ) -> Result<(StartSessionOutput, Ending), SdkError<StartSessionError>> {
+        let (cx, region, label) = (
+            self.clone(),
+            instance.region.clone(),
+            instance.label().to_owned(),
+        );
+        let (done, started) = oneshot::channel();
+        self.interrupt().finish_later(async move {
+            let result = call.await.map(|started| {
+                let id = started.session_id.clone().unwrap_or_default();
+                let ending = Ending {
+                    cx,
+                    armed: !id.is_empty(),
+                    id,
+                    region,
+                    label,
+                };
+                (started, ending)
+            });
+            // Nobody waits any more: dropping the duty to end the session does it.
+            let _ = done.send(result);
+        });
+        match started.await {
+            Ok(result) => result,
+            // The runtime is going down, and this with it.
+            Err(_) => std::future::pending().await,
         }
     }
 }

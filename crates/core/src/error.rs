@@ -166,6 +166,20 @@ impl Error {
         &self.0.hints
     }
 
+    /// All of it in one line that begins with the stable code: the form for verbs whose stderr is mostly the far side's.
+    pub fn one_line(&self) -> String {
+        let mut line = format!("ops: {}: {}", self.kind().code(), self.what());
+        for why in self.why() {
+            line.push_str(": ");
+            line.push_str(why);
+        }
+        for hint in self.hints() {
+            line.push_str("; ");
+            line.push_str(hint);
+        }
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
     /// The request id of the AWS call that failed.
     pub fn request_id(&self) -> Option<&str> {
         self.0.request_id.as_deref()

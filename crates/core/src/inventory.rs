@@ -3,6 +3,7 @@
 mod ec2;
 mod managed;
 mod query;
+mod states;
 
 use std::{
     sync::{
@@ -15,6 +16,7 @@ use std::{
 use self::managed::{Heard, Which};
 pub use self::query::{Ec2Filter, FilterError, Naming, Query, TagFilter, platform_of};
 pub(crate) use self::query::{answers_to, has_address};
+pub use self::states::StateFilter;
 use crate::{
     context::Context,
     error::{Error, ErrorKind, Result},
@@ -226,6 +228,11 @@ impl Context {
 
     /// What SSM knows of one agent now; `None` where it cannot be asked.
     pub async fn ping_of(&self, instance: &Instance) -> Option<Ping> {
+        self.with_agent(instance).await.map(|known| known.ping)
+    }
+
+    /// `instance` with what SSM knows of its agent now: ping, version, and the platform as the agent names it. `None` where it cannot be asked.
+    pub async fn with_agent(&self, instance: &Instance) -> Option<Instance> {
         let aws = self.aws().await.ok()?;
         let heard = Heard::default();
         let progress = Progress::new(self);
@@ -233,12 +240,18 @@ impl Context {
         managed::ask(aws, &instance.region, &which, &heard, &progress)
             .await
             .ok()?;
-        let mut rows = [instance.clone()];
         if let Some(node) = heard.take_hybrid().pop() {
-            return Some(node.ping);
+            return Some(Instance {
+                ping: node.ping,
+                agent_version: node.agent_version,
+                platform: node.platform,
+                ..instance.clone()
+            });
         }
+        let mut rows = [instance.clone()];
         heard.apply(&mut rows, true);
-        Some(rows[0].ping)
+        let [row] = rows;
+        Some(row)
     }
 }
 

@@ -31,6 +31,7 @@ pub mod stdio;
 pub mod table;
 pub mod target;
 pub mod terminal;
+pub mod voice;
 pub mod yaml;
 
 pub use command::{Command, Entry, RunFuture, Traits};

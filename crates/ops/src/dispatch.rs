@@ -176,7 +176,7 @@ fn unknown(name: &str, policy: &Policy, env: &Env) -> Error {
     error.hint("see all commands: ops --help")
 }
 
-/// Words with the global options after a pass-through verb in a place where clap reads them.
+/// Words with those after a verb that takes another program's command line in the order that clap reads, global options included.
 fn hoisted(words: &[OsString]) -> Vec<OsString> {
     let verb = registry::entries()
         .filter(|entry| entry.traits.own_short_options)
@@ -190,7 +190,11 @@ fn hoisted(words: &[OsString]) -> Vec<OsString> {
             Some((place, entry))
         });
     match verb {
-        Some((place, entry)) => hoist::hoist(words.to_vec(), place, &(entry.clap)()),
+        Some((place, entry)) => {
+            let (mut words, after) = (words[..=place].to_vec(), words[place + 1..].to_vec());
+            words.extend((entry.arrange)(after, &cli::verb(entry)));
+            hoist::hoist(words, place, &(entry.clap)())
+        }
         None => words.to_vec(),
     }
 }

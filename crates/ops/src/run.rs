@@ -97,12 +97,15 @@ async fn supervise(entry: &Entry, matches: &ArgMatches, cx: &Context) -> Result<
             if interrupt.is_handled() {
                 tokio::select! {
                     result = &mut work => unpacked(result),
-                    kind = signals.next() => return forced(&work, kind),
+                    kind = signals.insisting() => return forced(&work, kind),
                 }
             } else {
                 work.abort();
-                let _ = tokio::time::timeout(DROP_PATIENCE, &mut work).await;
-                Err(interrupt.wait().await)
+                match tokio::time::timeout(DROP_PATIENCE, &mut work).await {
+                    // It was over already: ssh hangs up on its ProxyCommand in the moment in which that ends too.
+                    Ok(Ok(result)) => result,
+                    _ => Err(interrupt.wait().await),
+                }
             }
         }
     };
@@ -116,7 +119,7 @@ async fn finish(interrupt: &Interrupt, signals: &mut Signals) {
     tokio::select! {
         () = interrupt.finished() => {}
         () = tokio::time::sleep(FINISH_PATIENCE) => tracing::debug!("gave up waiting for what was left to finish"),
-        _ = signals.next() => {}
+        _ = signals.insisting() => {}
     }
 }
 
@@ -145,7 +148,7 @@ fn failed(entry: &Entry, error: &Error, cx: &Context) -> Exit {
     if entry.traits.pass_through
         && cx.globals().error_format != Some(ops_core::globals::ErrorFormat::Json)
     {
-        output.warn_line(&one_line(error));
+        output.warn_line(&error.one_line());
     } else {
         output.error(error);
     }
@@ -154,18 +157,4 @@ fn failed(entry: &Entry, error: &Error, cx: &Context) -> Exit {
         _ if entry.traits.pass_through => Exit::PASS_THROUGH,
         _ => kind.exit(),
     }
-}
-
-/// The form for verbs whose stderr is mostly the far side's: one line that begins with the stable code.
-fn one_line(error: &Error) -> String {
-    let mut line = format!("ops: {}: {}", error.kind().code(), error.what());
-    for why in error.why() {
-        line.push_str(": ");
-        line.push_str(why);
-    }
-    for hint in error.hints() {
-        line.push_str("; ");
-        line.push_str(hint);
-    }
-    line.split_whitespace().collect::<Vec<_>>().join(" ")
 }

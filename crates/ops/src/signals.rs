@@ -12,6 +12,8 @@ pub(crate) struct Signals {
     terminate: Signal,
     #[cfg(unix)]
     hangup: Signal,
+    /// A SIGINT or SIGTERM has been seen.
+    heard: bool,
 }
 
 impl Signals {
@@ -31,24 +33,51 @@ impl Signals {
                 interrupt: listen(SignalKind::interrupt())?,
                 terminate: listen(SignalKind::terminate())?,
                 hangup: listen(SignalKind::hangup())?,
+                heard: false,
             })
         }
         #[cfg(not(unix))]
-        Ok(Self {})
+        Ok(Self { heard: false })
     }
 
     /// The next one, as the error it becomes.
     pub(crate) async fn next(&mut self) -> ErrorKind {
         #[cfg(unix)]
-        tokio::select! {
-            _ = self.interrupt.recv() => ErrorKind::Interrupted,
-            _ = self.terminate.recv() => ErrorKind::Terminated,
-            _ = self.hangup.recv() => ErrorKind::Terminated,
+        {
+            let (kind, insists) = tokio::select! {
+                _ = self.interrupt.recv() => (ErrorKind::Interrupted, true),
+                _ = self.terminate.recv() => (ErrorKind::Terminated, true),
+                _ = self.hangup.recv() => (ErrorKind::Terminated, false),
+            };
+            self.heard |= insists;
+            kind
         }
         #[cfg(not(unix))]
         match tokio::signal::ctrl_c().await {
-            Ok(()) => ErrorKind::Interrupted,
+            Ok(()) => {
+                self.heard = true;
+                ErrorKind::Interrupted
+            }
             Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Ends when somebody insists: at the second SIGINT or SIGTERM of all. A hang-up counts neither as the first nor as the second: ssh sends one
+    /// after its ProxyCommand whatever else has arrived there, and a terminal that closes may send two.
+    pub(crate) async fn insisting(&mut self) -> ErrorKind {
+        loop {
+            let before = self.heard;
+            #[cfg(unix)]
+            let kind = tokio::select! {
+                _ = self.interrupt.recv() => ErrorKind::Interrupted,
+                _ = self.terminate.recv() => ErrorKind::Terminated,
+            };
+            #[cfg(not(unix))]
+            let kind = self.next().await;
+            self.heard = true;
+            if before {
+                return kind;
+            }
         }
     }
 }

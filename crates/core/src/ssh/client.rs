@@ -95,7 +95,8 @@ impl Dialer {
         let label = self.instance.label();
         let file = known_hosts::file(&self.cx);
         if self.policy == HostKeys::Ssm {
-            host_keys::pin(&self.cx, &self.instance, &file, self.reason.clone()).await?;
+            // Under its id alone, as an alias has it.
+            host_keys::pin(&self.cx, &self.instance, 22, &file, self.reason.clone()).await?;
         }
         let known = match self.policy {
             HostKeys::Off => None,

@@ -1,6 +1,12 @@
 //! A server's host keys, fetched over a session, so that the first contact is not trust on first use.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
 
 use ops_session::driver::Event;
 
@@ -17,21 +23,36 @@ const PRINT_KEYS: &str = "sh -c 'cat \"${OPS_SANDBOX_HOST_KEYS:-/etc/ssh}\"/ssh_
 /// Far more than a server's keys take, in bytes.
 const KEYS_BYTES_MAX: usize = 64 << 10;
 
-/// Fetches the keys of `instance` and pins them under its id in `file`, unless some are there already.
+/// Fetches the keys of `instance` and pins them under its id in `file`, unless some are there already. Behind another port than 22 ssh looks for
+/// `[ID]:PORT` where no alias is set, so that name is pinned too.
 ///
 /// # Errors
 /// The session cannot be opened, or the far side shows no key.
 pub async fn pin(
     cx: &Context,
     instance: &Instance,
+    port: u16,
     file: &Path,
     reason: Option<String>,
 ) -> Result<()> {
-    let known = fs::read_to_string(file).unwrap_or_default();
-    if known
-        .lines()
-        .any(|line| line.split(' ').next() == Some(&instance.id))
-    {
+    let mut names = instance.id.clone();
+    if port != 22 {
+        names = format!("{names},[{names}]:{port}");
+    }
+    let known = match fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => {
+            return Err(
+                Error::unexpected(format!("cannot read `{}`", file.display())).caused_by(error),
+            );
+        }
+    };
+    let is_known = |line: &str| {
+        let mut of_line = line.split(' ').next().unwrap_or_default().split(',');
+        of_line.any(|name| names.split(',').next_back() == Some(name))
+    };
+    if known.lines().any(is_known) {
         return Ok(());
     }
     let printed = print(cx, instance, reason).await?;
@@ -47,21 +68,37 @@ pub async fn pin(
             instance.label()
         )));
     }
-    let mut text = known;
-    if !text.is_empty() && !text.ends_with('\n') {
+    let mut text = String::new();
+    if !known.is_empty() && !known.ends_with('\n') {
         text.push('\n');
     }
     for key in &keys {
-        text.push_str(&format!("{} {key}\n", instance.id));
+        text.push_str(&format!("{names} {key}\n"));
     }
-    paths::write_private(file, text.as_bytes())?;
+    append(file, &text).map_err(|error| {
+        Error::unexpected(format!("cannot write `{}`", file.display())).caused_by(error)
+    })?;
     cx.output().note(format!(
-        "pinned {} host keys of {} ({})",
+        "ops: pinned {} host keys of {} ({})",
         keys.len(),
         instance.label(),
         instance.id
     ));
     Ok(())
+}
+
+/// In one write at the end of the file: ssh does the same, and others may be at it for other servers.
+fn append(file: &Path, text: &str) -> io::Result<()> {
+    // Not where others may rely on its permissions.
+    if let Some(folder) = file.parent().filter(|folder| !folder.exists()) {
+        paths::private_dir(folder.to_owned())?;
+    }
+    fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(file)?
+        .write_all(text.as_bytes())
 }
 
 async fn print(cx: &Context, instance: &Instance, reason: Option<String>) -> Result<Vec<u8>> {

@@ -52,6 +52,17 @@ impl Settings {
         Ok(Self::from_section(cx, &ssh, user))
     }
 
+    /// Whether the profile tells users by the platform, which only Systems Manager knows.
+    ///
+    /// # Errors
+    /// An invalid profile.
+    pub fn ask_for_platforms(cx: &Context) -> Result<bool> {
+        let profile = cx.profile()?;
+        let hosts = profile.hosts.values().flat_map(|host| &host.ssh.users);
+        let mut rules = profile.ssh.users.iter().chain(hosts);
+        Ok(rules.any(|rule| rule.on.platform.is_some()))
+    }
+
     /// For instances that nothing is known of.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::signals;
+use super::{signals, ssh};
 use crate::{fleet::Instance, fleet::InstanceState};
 
 /// Variables of this machine that programs need to run at all.
@@ -23,7 +23,7 @@ pub(super) struct Environment {
 
 impl Environment {
     /// # Errors
-    /// The home cannot be made.
+    /// The home or the host key cannot be made.
     pub(super) fn new(instance: &Instance, state: &InstanceState) -> io::Result<Self> {
         let home = state.home()?;
         let hostname = instance.hostname().to_owned();
@@ -52,6 +52,9 @@ impl Environment {
             variables.push((name.into(), value.into()));
         }
         variables.push(("TERM".into(), "xterm-256color".into()));
+        // Instances share one /etc here. Their host keys lie where this says, and are there before the first connection, as on a real server.
+        ssh::host_key(state)?;
+        variables.push(("OPS_SANDBOX_HOST_KEYS".into(), state.folder()?.into()));
         Ok(Self {
             home,
             variables,

@@ -21,6 +21,9 @@ use crate::agent::{machine::Machine, pty};
 /// The one subsystem there is.
 pub(super) const SFTP: &str = "sftp";
 
+/// For what a terminal still shows when its program has ended.
+const LAST_OUTPUT: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// What a session channel needs to know of its connection.
 pub(super) struct Context {
     pub(super) machine: Machine,
@@ -174,8 +177,16 @@ async fn on_terminal(
     let mut output = out.make_writer();
     let process = pid(&running.child);
     let ended = async {
-        copy(&mut running.reader, &mut output).await;
-        running.child.wait().await
+        let copying = copy(&mut running.reader, &mut output);
+        tokio::pin!(copying);
+        tokio::select! {
+            () = &mut copying => running.child.wait().await,
+            status = running.child.wait() => {
+                // What runs on in the background may hold the terminal; a login ends without it, as with OpenSSH's server.
+                let _ = tokio::time::timeout(LAST_OUTPUT, copying).await;
+                status
+            }
+        }
     };
     tokio::select! {
         status = ended => status.map(Some),

@@ -1,0 +1,152 @@
+//! Options that entries of ssh_config and `ops ssh` have in common.
+
+use std::path::Path;
+
+use ops_core::{
+    Context, Error, Result,
+    paths::private_dir,
+    profile::{Auth, HostKeys},
+    ssh::{Settings, known_hosts},
+};
+
+use crate::config_text;
+
+/// Options of ssh_config with their values written.
+pub(crate) type Options = Vec<(String, String)>;
+
+fn option(key: &str, value: impl Into<String>) -> (String, String) {
+    (key.to_owned(), value.into())
+}
+
+/// How host keys are checked.
+///
+/// # Errors
+/// The folder of known hosts cannot be made or named.
+pub(crate) fn host_keys(cx: &Context, policy: HostKeys) -> Result<Options> {
+    if policy == HostKeys::Off {
+        return Ok(vec![
+            option("StrictHostKeyChecking", "no"),
+            option("UserKnownHostsFile", "/dev/null"),
+        ]);
+    }
+    private_dir(cx.paths().state.join("ssh"))?;
+    let file = path("the state folder's path", &known_hosts::file(cx))?;
+    let strict = match policy {
+        // The keys are pinned before ssh asks for them.
+        HostKeys::Ssm => "yes",
+        _ => "accept-new",
+    };
+    Ok(vec![
+        option("UserKnownHostsFile", file),
+        option("StrictHostKeyChecking", strict),
+    ])
+}
+
+/// Who is let in by what, unless a key is pushed.
+///
+/// # Errors
+/// The key's path cannot be written.
+pub(crate) fn identity(settings: &Settings) -> Result<Options> {
+    match &settings.identity {
+        Some(file) if settings.auth != Some(Auth::Agent) => Ok(vec![option(
+            "IdentityFile",
+            path("ssh.identity_file", file)?,
+        )]),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// The key that is pushed, and no other: a server counts the keys it is offered.
+///
+/// # Errors
+/// The key's path cannot be written.
+pub(crate) fn pushed_identity(key: &Path) -> Result<Options> {
+    Ok(vec![
+        option("IdentityFile", path("the key's path", key)?),
+        option("IdentitiesOnly", "yes"),
+    ])
+}
+
+/// Connection sharing, where the profile wants it.
+///
+/// # Errors
+/// The folder of the sockets cannot be made.
+pub(crate) fn sharing(cx: &Context, settings: &Settings) -> Result<Options> {
+    if !settings.control_master {
+        return Ok(Vec::new());
+    }
+    let paths = cx.paths();
+    // Not the runtime folder if it can be helped: it goes with the last login, and ssh ends where a socket's folder is missing.
+    let folders = [
+        paths.state.join("ssh"),
+        paths.home.join(".ssh"),
+        paths.runtime.clone(),
+    ];
+    let fitting = folders.into_iter().find_map(|folder| {
+        let written = config_text::control_path(folder.to_str()?)?;
+        Some((folder, written))
+    });
+    let Some((folder, written)) = fitting else {
+        cx.output().note(
+            "connections are not shared: no folder's path is short enough for a control socket",
+        );
+        return Ok(Vec::new());
+    };
+    private_dir(folder)?;
+    let mut options = vec![
+        option("ControlMaster", "auto"),
+        option("ControlPath", written),
+    ];
+    if !settings
+        .options
+        .iter()
+        .any(|(key, _)| key == "ControlPersist")
+    {
+        options.push(option("ControlPersist", "60"));
+    }
+    Ok(options)
+}
+
+/// The profile's own `ssh.options`.
+///
+/// # Errors
+/// A value that cannot stand in a configuration.
+pub(crate) fn further(settings: &Settings) -> Result<Options> {
+    let written = settings.options.iter().map(|(key, value)| {
+        let value = config_text::option_value(key, value)
+            .map_err(unwritable(&format!("ssh.options.{key}")))?;
+        Ok((key.clone(), value))
+    });
+    written.collect()
+}
+
+/// `text` as an argument.
+///
+/// # Errors
+/// It has characters that cannot stand in one; `name` says what it is.
+pub(crate) fn argument(name: &str, text: &str) -> Result<String> {
+    config_text::argument(text).map_err(unwritable(name))
+}
+
+fn path(name: &str, path: &Path) -> Result<String> {
+    argument(name, text(path)?)
+}
+
+/// A path as text.
+///
+/// # Errors
+/// It is no UTF-8.
+pub(crate) fn text(path: &Path) -> Result<&str> {
+    path.to_str().ok_or_else(|| {
+        Error::usage(format!(
+            "`{}` is no UTF-8",
+            path.to_string_lossy().escape_debug()
+        ))
+    })
+}
+
+/// The error for what cannot stand in a configuration.
+pub(crate) fn unwritable(name: &str) -> impl Fn(&'static str) -> Error + use<> {
+    let what = format!("{name} cannot stand in an ssh configuration");
+    move |why| Error::usage(what.clone()).caused_by(why)
+}

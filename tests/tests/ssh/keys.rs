@@ -1,0 +1,212 @@
+//! Who is let in, and whom one is connected to: EC2 Instance Connect and host keys.
+
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use crate::client::{Client, DEPOT_1, OPS, WEB_1, WEB_2, finish, text};
+
+const CONNECT: &str = "ssh: { user: ec2-user, auth: instance-connect }\n";
+
+#[test]
+fn plain_ssh_needs_no_key_of_the_users_where_the_profile_says_instance_connect() {
+    let client = Client::new();
+    client.profile("connect", CONNECT);
+    let said = client
+        .ops(["-p", "connect", "ssh-config", "--install"])
+        .success();
+    assert!(
+        said.stderr
+            .contains("1 hybrid nodes (mi-…) have no EC2 Instance Connect"),
+        "{said:?}"
+    );
+    for target in ["web-1", WEB_1] {
+        assert_eq!(client.ssh([target, "uname"]).success().stdout, "Linux\n");
+    }
+    assert_eq!(client.calls("SendSSHPublicKey"), 2);
+    let hosts = fs::read_to_string(client.home().join(".ssh/ops/hosts-connect.conf"));
+    assert!(hosts.is_ok_and(|text| text.contains(" --zone eu-west-1a %h %p\n")));
+    let key = client.home().join(".local/state/ops/ssh/instance-connect");
+    let mode = fs::metadata(&key).expect("a key").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    // rsync and the like go the same way, and so does an id without an entry.
+    client
+        .ops(["-p", "connect", "ssh-config", "--install", "web-1"])
+        .success();
+    let config = client.config();
+    client.write("file", "text");
+    let shell = format!("ssh -F {config}");
+    client
+        .run(
+            "rsync",
+            [
+                "-a",
+                "-e",
+                &shell,
+                text(&client.home().join("file")),
+                &format!("{WEB_2}:"),
+            ],
+        )
+        .success();
+    assert_eq!(
+        fs::read_to_string(client.state(WEB_2).join("home/file")).expect("a file"),
+        "text"
+    );
+
+    // The key lets in the user it was pushed for.
+    let said = client.ssh(["root@web-1", "true"]).exits(255);
+    assert!(
+        said.stderr.contains("Permission denied (publickey)"),
+        "{said:?}"
+    );
+    // EC2 alone: a node takes the user's own key, and nothing is pushed.
+    let pushed = client.calls("SendSSHPublicKey");
+    client.ssh([DEPOT_1, "true"]).exits(255);
+    assert_eq!(client.calls("SendSSHPublicKey"), pushed);
+}
+
+#[test]
+fn a_key_for_the_moment_is_pushed_for_the_right_user_and_wiped() {
+    let client = Client::new();
+    let folder = client.home().join("tmp");
+    fs::create_dir(&folder).expect("a folder");
+    let ssh = |args: &[&str]| {
+        let mut command = client.command(
+            OPS,
+            ["ssh", "-F", "none", "--instance-connect"]
+                .iter()
+                .chain(args),
+        );
+        command.env("TMPDIR", &folder);
+        finish(&mut command, b"")
+    };
+    for (args, user) in [
+        (&["me@web-1"][..], "me"),
+        (&["--user", "you", WEB_1], "you"),
+        (&["web-1", "-l", "we"], "we"),
+        (&["me@web-1", "-o", "User=they"], "they"),
+    ] {
+        let said = ssh(&[args, &["echo $LOGNAME; ls -ld $0"]].concat());
+        assert_eq!(said.stdout.lines().next(), Some(user), "{said:?}");
+    }
+    assert_eq!(client.calls("SendSSHPublicKey"), 4);
+    let left: Vec<_> = fs::read_dir(&folder).expect("a folder").collect();
+    assert!(left.is_empty(), "{left:?}");
+
+    let said = ssh(&["web-1"]).exits(255);
+    assert!(
+        said.stderr.contains("no user is known for `web-1`")
+            && said.stderr.contains("ec2-user@web-1"),
+        "{said:?}"
+    );
+    let said = ssh(&["me@depot-1", "true"]).exits(255);
+    assert!(
+        said.stderr
+            .contains("EC2 Instance Connect knows EC2 instances only"),
+        "{said:?}"
+    );
+    client
+        .service
+        .set_faults("deny=ec2-instance-connect:SendSSHPublicKey");
+    let said = ssh(&["me@web-1", "true"]).exits(255);
+    assert!(
+        said.stderr
+            .contains("ask for `ec2-instance-connect:SendSSHPublicKey`"),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_shared_connection_pushes_once_and_its_successor_again() {
+    let client = Client::new();
+    client.profile(
+        "connect",
+        "ssh: { user: ec2-user, auth: instance-connect, control_master: true }\n",
+    );
+    let ssh = |args: &[&str]| {
+        client
+            .ops(
+                ["-p", "connect", "ssh", "-F", "none", "web-1"]
+                    .iter()
+                    .chain(args),
+            )
+            .success()
+    };
+    for pushes in [1, 2] {
+        ssh(&["true"]);
+        ssh(&["true"]);
+        assert_eq!(client.calls("SendSSHPublicKey"), pushes);
+        ssh(&["-O", "exit"]);
+        client.all_ended(pushes);
+    }
+}
+
+#[test]
+fn who_is_not_let_in_is_told_what_to_try_on_a_terminal_and_nothing_elsewhere() {
+    let client = Client::new();
+    let args = ["ssh", "-F", "none", "-o", "IdentityFile=none", "web-1"];
+    let mut command = client.command(OPS, args);
+    let said = finish(command.env_remove("SSH_AUTH_SOCK"), b"").exits(255);
+    assert!(
+        said.stderr.contains("Permission denied (publickey)") && !said.stderr.contains("ops:"),
+        "{said:?}"
+    );
+    let mut terminal = client.terminal(OPS, &args);
+    terminal.wait_for("Permission denied (publickey)");
+    terminal.wait_for("--instance-connect");
+    assert_eq!(terminal.wait(), Some(255));
+}
+
+#[test]
+fn host_keys_are_pinned_before_the_first_contact_and_insisted_on_afterwards() {
+    let client = Client::with_key();
+    let known_hosts = client.home().join(".local/state/ops/ssh/known_hosts");
+    let pinned = |id: &str| {
+        let text = fs::read_to_string(&known_hosts).unwrap_or_default();
+        let public =
+            fs::read_to_string(client.state(id).join("ssh_host_ed25519_key.pub")).expect("a key");
+        let key: Vec<&str> = public.split_whitespace().take(2).collect();
+        text.lines()
+            .any(|line| line == format!("{id} {}", key.join(" ")))
+    };
+    let ours = [
+        "-p",
+        "team",
+        "ssh",
+        "-F",
+        "none",
+        "--host-keys",
+        "ssm",
+        "web-1",
+        "uname",
+    ];
+    let said = client.ops(ours).success();
+    assert_eq!(said.stdout, "Linux\n");
+    assert!(!said.stderr.contains("Permanently added"), "{said:?}");
+    assert!(pinned(WEB_1));
+    // Known from now on: nothing is asked.
+    let before = client.calls("StartSession");
+    client.ops(ours).success();
+    assert_eq!(client.calls("StartSession"), before + 1);
+
+    // Plain ssh pins at its first contact too where the profile says so.
+    client.profile("pinning", "extends: team\nssh: { host_keys: ssm }\n");
+    client
+        .ops(["-p", "pinning", "ssh-config", "--install"])
+        .success();
+    let said = client.ssh(["web-2", "uname"]).success();
+    assert!(
+        said.stderr.contains("pinned 1 host keys") && pinned(WEB_2),
+        "{said:?}"
+    );
+
+    // Another server in its place.
+    let key = client.state(WEB_2).join("ssh_host_ed25519_key");
+    fs::remove_file(&key).expect("a key");
+    fs::remove_file(key.with_extension("pub")).expect("a key");
+    let said = client.ssh(["web-2", "uname"]).exits(255);
+    assert!(
+        said.stderr
+            .contains("REMOTE HOST IDENTIFICATION HAS CHANGED"),
+        "{said:?}"
+    );
+}
