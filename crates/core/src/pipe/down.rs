@@ -25,7 +25,7 @@ const DOCUMENT: &str = "AWS-StartNonInteractiveCommand";
 /// Its parameter that separates output from error output, where the document has one; then nothing is paced.
 const SEPARATE: &str = "separateOutputStream";
 /// Silence of this length, of a script that sends signs of life, means that no more comes: an agent that was away in the wrong moment has given up.
-const SILENCE: Duration = Duration::from_secs(20);
+const SILENCE: Duration = Duration::from_secs(12);
 /// Lines of error output that are kept for a message.
 const KEPT_LINES: usize = 20;
 
@@ -221,7 +221,7 @@ impl Down {
                         self.out = Decoder::new(Encoding::Hex);
                     } else if text == "end" {
                         self.complete = true;
-                    } else {
+                    } else if text != "beat" {
                         self.joined();
                         self.message(text);
                     }
@@ -257,9 +257,6 @@ impl Down {
     }
 
     fn message(&mut self, text: String) {
-        if text == "beat" {
-            return;
-        }
         if let Some(line) = text.strip_prefix("e ") {
             self.complaint(line.to_owned());
         } else if let Some(status) = text.strip_prefix("status ") {
@@ -359,7 +356,9 @@ async fn open(far: &Far, framed: &str) -> Result<crate::connect::Connection> {
         return open(false).await;
     }
     match open(true).await {
-        Err(error) if error.kind() == ErrorKind::Usage => {
+        // What the service says of a parameter that a document does not take has several forms; a document that fails for another reason fails
+        // again.
+        Err(error) if matches!(error.kind(), ErrorKind::Usage | ErrorKind::Unexpected) => {
             let connection = open(false).await?;
             far.known.0.no_parameter.store(true, Ordering::Relaxed);
             Ok(connection)
@@ -380,7 +379,7 @@ fn framed(prelude: &str, script: &str) -> String {
          elif command -v openssl >/dev/null 2>&1; then e=\"openssl base64\"\n\
          else e=\"od -An -v -tx1\"; printf \"!hex\\n\" >&3; fi\n\
          {prelude}\
-         ( exec 3>&- 9>&-; while sleep 5 >/dev/null 2>&1 6>&-; do printf \"!beat\n\" >&6 || exit 0; done ) </dev/null >/dev/null 2>&1 &\n\
+         ( exec 6>&- 9>&-; while sleep 3 3>&-; do printf \"!beat\\n\" >&3 || exit 0; done ) </dev/null >/dev/null 2>&1 &\n\
          b=$!\n\
          {{ exec 9>&-; {{ ( cd \"$HOME\" 2>/dev/null || cd /\n{script}\n) 2>&5; printf \"!status %s\\n\" \"$?\" >&6; }} | $e >&3; }} 5>&1 | \
          {{ exec 9>&-; sed \"s/^/!e /\" >&6; }}\n\
