@@ -153,7 +153,7 @@ impl<T: Send + 'static> Drop for Thread<T> {
 
 /// Runs the script and hands on what it writes.
 async fn feed(session: &Session, text: &str, sender: mpsc::Sender<Bytes>) -> Result<()> {
-    let mut down = Down::start(&session.far, text).await?;
+    let mut down = Down::start(&session.far, text).await?.strict();
     let codec = session.tools.codec().unwrap_or("-");
     let mut inflate = Inflate::new(codec)?;
     while let Some(chunk) = down.next().await? {

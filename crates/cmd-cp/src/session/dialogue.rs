@@ -57,7 +57,7 @@ impl Dialogue {
     /// The session.
     pub(super) async fn folder_later(&mut self, path: &[u8], mode: u32) -> Result<()> {
         self.up
-            .line(&format!("d {} {mode:o}", script::word(path)))
+            .ask(&format!("d {} {mode:o}", script::word(path)))
             .await
     }
 
@@ -210,7 +210,7 @@ impl Dialogue {
     /// # Errors
     /// The session.
     pub(super) async fn unpack(&mut self, times: bool) -> Result<()> {
-        self.up.line(if times { "t -" } else { "t m" }).await
+        self.ask(if times { "t -" } else { "t m" }).await.map(drop)
     }
 
     /// A part of the archive.
@@ -231,7 +231,8 @@ impl Dialogue {
     /// It could not be unpacked.
     pub(super) async fn unpacked(&mut self) -> Result<()> {
         self.settle().await?;
-        self.ask("0").await.map(drop)
+        self.up.ask("0").await?;
+        self.ask("u").await.map(drop)
     }
 
     /// The hash of the sorted hashes of all that was unpacked, each with a line feed.
@@ -249,7 +250,7 @@ impl Dialogue {
     /// The session.
     pub(super) async fn spread(&mut self, sub: &[u8], folder: &[u8]) -> Result<()> {
         self.up
-            .line(&format!("m {} {}", script::word(sub), script::word(folder)))
+            .ask(&format!("m {} {}", script::word(sub), script::word(folder)))
             .await
     }
 
@@ -266,7 +267,7 @@ impl Dialogue {
     /// # Errors
     /// The session.
     pub(super) async fn quit(mut self) -> Result<()> {
-        self.up.line("q").await?;
+        self.up.ask("q").await?;
         self.up.wait().await.map(drop)
     }
 
@@ -302,7 +303,7 @@ impl Dialogue {
     }
 
     async fn ask(&mut self, line: &str) -> Result<String> {
-        self.up.line(line).await?;
+        self.up.ask(line).await?;
         self.answer().await
     }
 
@@ -370,17 +371,19 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (year, month, day)
 }
 
-/// Each line is a command and gets one answer, `ok …` or `no` and why; a frame gets a credit, or `lost` and why and the end.
+/// Each line is a number and a command, and gets one answer, `ok …` or `no` and why; a frame gets a credit, or `lost` and why and the end.
 const SCRIPT: &str = r#"
 x() { v=$(printf "%b." "$1"); v=${v%.}; }
-ok() { printf "!ok%s\n" "$1" >&7; }
-no() { printf "!no %s\n" "$(printf "%s" "$1" | tr "\n" " ")" >&7; }
-lost() { printf "!lost %s\n" "$(printf "%s" "$1" | tr "\n" " ")" >&7; exit 1; }
+flat() { printf "%s" "$1" | tr "\n" " " | head -c 2000; }
+ok() { say "$q" ok; }
+no() { say "$q" "no $(flat "$1")"; }
+lost() { say 999999999999 "lost $(flat "$1")"; exit 1; }
 keep() { printf "%s\n" "$1" >"$d/t"; }
 free() { : >"$d/t"; }
 set -f
 while IFS= read -r L; do
 set -- $L
+q=$1; shift
 case "$1" in
 d) x "$2"
 if [ -d "$v" ]; then ok
@@ -392,13 +395,13 @@ b) x "$2"; p=$v; x "$3"; K=$4
 if [ -h "$p" ]; then r=$(readlink -f "$p" 2>/dev/null; echo .); r=${r%??}; [ -z "$r" ] || p=$r; fi
 t=${p%/*}/$v
 if [ -d "$p" ]; then no "$p is a folder"
-elif [ "$K" = 1 ] && [ -f "$t" ] && [ ! -h "$t" ]; then printf "!have %s %s\n" "$(wc -c <"$t" | tr -d " ")" "$(h <"$t")" >&7
+elif [ "$K" = 1 ] && [ -f "$t" ] && [ ! -h "$t" ]; then say "$q" "have $(wc -c <"$t" | tr -d " ") $(h <"$t")"
 else [ "$K" = 1 ] || keep "$t"
 if e=$( (umask 077; set -C; : >"$t") 2>&1); then ok; else free; no "$e"; fi; fi ;;
 r) if e=$( (: >"$t") 2>&1); then ok; else no "$e"; fi ;;
 w) if [ "$3" = - ]; then e=$(head -c "$2" 2>&1 >>"$t") || lost "$e"
 else e=$( { head -c "$2" | "$3" -dc >>"$t"; } 2>&1) || lost "$e"; fi
-printf "!credit %s\n" "$2" >&7 ;;
+say "$q" "credit $2" ;;
 x) [ "$K" = 1 ] || rm -f "$t"; free; ok ;;
 e) s=$(wc -c <"$t" | tr -d " "); a=-
 [ "$2" = - ] || a=$(h <"$t")
@@ -441,12 +444,13 @@ if e=$( { chmod "$3" "$v" && TZ=UTC0 touch -t "$4" "$v"; } 2>&1); then ok; else 
 s) x "$2"; S=$v; keep "$S"
 if e=$(mkdir -m 700 "$S" 2>&1); then ok; else free; no "$e"; fi ;;
 t) [ "$2" = m ] && o=xpmof || o=xpof
+ok
 { while IFS= read -r n; do set -- $n
-case "$1" in 0) exit 0 ;; esac
-if [ "$2" = - ]; then head -c "$1"; else head -c "$1" | "$2" -dc; fi || exit 1
-printf "!credit %s\n" "$1" >&7; done; } | (cd "$S" && tar $o - ) >"$d/e" 2>&1 || lost "$(head -c 2000 "$d/e")"
-ok ;;
-v) printf "!sum %s\n" "$( (cd "$S" && find . -type f -exec $H {} +) | sed "s/^\\\\//" | cut -c1-64 | LC_ALL=C sort | h)" >&7 ;;
+case "$2" in 0) exit 0 ;; esac
+if [ "$3" = - ]; then head -c "$2"; else head -c "$2" | "$3" -dc; fi || exit 1
+say "$1" "credit $2"; done; } | (cd "$S" && tar $o - ) >"$d/e" 2>&1 || lost "$(cat "$d/e")" ;;
+u) ok ;;
+v) say "$q" "sum $( (cd "$S" && find . -type f -exec $H {} +) | sed "s/^\\\\//" | cut -c1-64 | LC_ALL=C sort | h)" ;;
 m) x "$2"; p=$v; x "$3"
 if e=$( (cd "$S/$p" && find . ! -name . -prune ! -type d -exec sh -c "mv -f \"\$@\" \"\$0\"" "$v/" {} + ) 2>&1) && [ -z "$e" ]; then ok; else no "$e"; fi ;;
 z) rm -rf "$S"; free; ok ;;

@@ -307,7 +307,10 @@ async fn run(
     job: &Job,
 ) -> Result<(), Cut> {
     let text = text(session, shared, lane, *at, job);
-    let mut down = Down::start(&session.far, &text).await.map_err(Cut::Short)?;
+    let mut down = Down::start(&session.far, &text)
+        .await
+        .map_err(Cut::Short)?
+        .strict();
     let mut inflate = Inflate::Plain;
     // What is not a multiple of a block was not asked for from its very byte.
     let mut skip = *at % BLOCK_BYTES;

@@ -25,7 +25,7 @@ const LIST_MAX_BYTES: usize = 512 << 20;
 /// # Errors
 /// The session, or a list that is none.
 pub(super) async fn list(far: &Far, tools: &Tools, ask: &Ask) -> Result<Listing> {
-    let mut down = Down::start(far, &body(tools, ask)?).await?;
+    let mut down = Down::start(far, &body(tools, ask)?).await?.strict();
     let mut told = Vec::new();
     while let Some(chunk) = down.next().await? {
         if let Chunk::Bytes(bytes) = chunk {

@@ -52,7 +52,7 @@ impl Session {
             reason: server.reason.clone(),
             known: Known::default(),
         };
-        let tools = Tools::probe(&far).await?;
+        let tools = again(&far, || Tools::probe(&far)).await?;
         for note in tools.lacks() {
             far.cx
                 .output()
@@ -71,13 +71,29 @@ impl Session {
     }
 }
 
+/// Asks once or twice more where a session was lost under the question.
+async fn again<T, F: Future<Output = Result<T>>>(
+    far: &Far,
+    mut ask: impl FnMut() -> F,
+) -> Result<T> {
+    for _ in 0..2 {
+        match ask().await {
+            Err(error) if error.what().contains("was cut off") => {
+                far.cx.output().detail(format!("asking again: {error}"));
+            }
+            other => return other,
+        }
+    }
+    ask().await
+}
+
 impl Transport for Session {
     fn via(&self) -> CopyVia {
         CopyVia::Session
     }
 
     fn list<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Listing>> {
-        list::list(&self.far, &self.tools, ask).boxed()
+        async move { again(&self.far, || list::list(&self.far, &self.tools, ask)).await }.boxed()
     }
 
     fn download<'a>(&'a self, files: Vec<Fetch>, job: &'a Job) -> BoxFuture<'a, Result<()>> {

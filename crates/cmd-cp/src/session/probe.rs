@@ -43,7 +43,7 @@ impl Tools {
     /// # Errors
     /// No command can be run there as this user.
     pub(super) async fn probe(far: &Far) -> Result<Self> {
-        let mut down = Down::start(far, SCRIPT).await?;
+        let mut down = Down::start(far, SCRIPT).await?.strict();
         let mut told = Vec::new();
         while let Some(chunk) = down.next().await? {
             if let Chunk::Bytes(bytes) = chunk {

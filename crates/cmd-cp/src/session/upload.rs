@@ -155,8 +155,10 @@ fn tasks(session: &Session, files: Vec<Store>) -> Vec<Task> {
         match small.take(item) {
             Ok(full) => tasks.extend(full.map(Task::Pack)),
             Err(item) => {
-                // In the order given: what is streamed from elsewhere comes so.
-                tasks.extend(small.rest().map(Task::Pack));
+                // In the order given, where it matters: what is streamed from elsewhere comes so.
+                if matches!(item.what, What::File(Source::Stream { .. })) {
+                    tasks.extend(small.rest().map(Task::Pack));
+                }
                 tasks.push(Task::File(Box::new(item)));
             }
         }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::atomic::Ordering,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -23,8 +24,14 @@ use crate::{
 const DOCUMENT: &str = "AWS-StartNonInteractiveCommand";
 /// Its parameter that separates output from error output, where the document has one; then nothing is paced.
 const SEPARATE: &str = "separateOutputStream";
+/// Silence of this length, of a script that sends signs of life, means that no more comes: an agent that was away in the wrong moment has given up.
+const SILENCE: Duration = Duration::from_secs(12);
 /// Lines of error output that are kept for a message.
 const KEPT_LINES: usize = 20;
+
+/// Keeps the script's session until the client ends it: of a command that has ended the agent repairs what was lost on the way for two seconds
+/// only. In this process, so that it goes with the session; it ends by itself where nobody ends it.
+const LINGER: &str = "exec 9>&-\nexec sleep 30\n";
 
 /// What arrives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +54,10 @@ pub struct Down {
     /// Text that stood where the script's output should have been.
     garbled: Option<String>,
     status: Option<i32>,
+    /// All output is there.
+    complete: bool,
+    /// Whether a lost connection is a failure at once.
+    strict: bool,
     ended: bool,
 }
 
@@ -59,13 +70,21 @@ impl Down {
         Self::run(far, &framed("", script)).await
     }
 
+    /// Makes a lost connection a failure at once. An agent repairs what was on its way then at some ten kilobytes a second, and gives up the rest
+    /// where it looks in that moment: who can ask again where it was cut off is better off so.
+    #[must_use]
+    pub fn strict(mut self) -> Self {
+        self.strict = true;
+        self
+    }
+
     /// As [`Down::start`], with a keeper.
     pub(super) async fn start_kept(far: &Far, script: &str) -> Result<Self> {
         Self::run(far, &framed(KEEPER, script)).await
     }
 
     async fn run(far: &Far, framed: &str) -> Result<Self> {
-        let connection = open(far, far.command(framed)?).await?;
+        let connection = open(far, framed).await?;
         let (session, ending) = connection.into_parts();
         Ok(Self {
             session,
@@ -77,6 +96,8 @@ impl Down {
             complaints: VecDeque::new(),
             garbled: None,
             status: None,
+            complete: false,
+            strict: false,
             ended: false,
         })
     }
@@ -93,7 +114,36 @@ impl Down {
             if self.ended {
                 return Ok(None);
             }
-            match self.session.events.next().await {
+            if self.complete && self.status.is_some() {
+                // The script lingers until its session is ended: what the agent still has to repair would be lost with it.
+                self.ended = true;
+                self.ending = None;
+                return if self.out.finish().is_ok() {
+                    Ok(None)
+                } else {
+                    Err(self.cut_off())
+                };
+            }
+            // A script that is heard of at all sends a sign of life every few seconds.
+            let known = &self.far.known.0;
+            let beats =
+                known.separated.load(Ordering::Relaxed) && !known.joined.load(Ordering::Relaxed);
+            let event = if beats {
+                match tokio::time::timeout(SILENCE, self.session.events.next()).await {
+                    Ok(event) => event,
+                    Err(_) => {
+                        self.ended = true;
+                        return Err(self.cut_off());
+                    }
+                }
+            } else {
+                self.session.events.next().await
+            };
+            match event {
+                Some(Event::Disconnected { .. }) if self.strict => {
+                    self.ended = true;
+                    return Err(self.cut_off());
+                }
                 Some(Event::Output(bytes)) => self.output(&bytes),
                 Some(Event::Stderr(bytes)) => {
                     for line in self.err.push(&bytes) {
@@ -169,7 +219,9 @@ impl Down {
                     // The encoding is announced on this stream; everything else belongs to the other one.
                     if text == "hex" {
                         self.out = Decoder::new(Encoding::Hex);
-                    } else {
+                    } else if text == "end" {
+                        self.complete = true;
+                    } else if text != "beat" {
                         self.joined();
                         self.message(text);
                     }
@@ -196,7 +248,10 @@ impl Down {
 
     fn line(&mut self, line: Line) {
         match line {
-            Line::Message(text) => self.message(text),
+            Line::Message(text) => {
+                self.far.known.0.separated.store(true, Ordering::Relaxed);
+                self.message(text);
+            }
             Line::Other(text) => self.complaint(text),
         }
     }
@@ -275,28 +330,35 @@ impl Down {
 }
 
 /// Starts the command with separated output; where the document knows no such parameter, without: it may have it fixed on, or lack it.
-async fn open(far: &Far, command: String) -> Result<crate::connect::Connection> {
+async fn open(far: &Far, framed: &str) -> Result<crate::connect::Connection> {
     let name = far.document.as_deref().unwrap_or(DOCUMENT);
-    let document = |separate: bool| {
-        let mut parameters = BTreeMap::from([("command".to_owned(), vec![command.clone()])]);
+    let document = |separate: bool| -> Result<Document> {
+        // Where output comes only when the command has ended, the command must end.
+        let separated = separate || far.known.0.separated.load(Ordering::Relaxed);
+        let linger = if separated { LINGER } else { "" };
+        let command = far.command(&format!("{framed}{linger}"))?;
+        let mut parameters = BTreeMap::from([("command".to_owned(), vec![command])]);
         if separate {
             parameters.insert(SEPARATE.to_owned(), vec!["true".to_owned()]);
         }
-        Document::Custom {
+        Ok(Document::Custom {
             name: name.to_owned(),
             parameters,
             handshake: true,
-        }
+        })
     };
     let open = |separate: bool| {
         let options = OpenOptions::reason(far.reason.clone());
-        Box::pin(far.cx.open(&far.instance, document(separate), options))
+        let document = document(separate);
+        Box::pin(async move { far.cx.open(&far.instance, document?, options).await })
     };
     if far.known.0.no_parameter.load(Ordering::Relaxed) {
         return open(false).await;
     }
     match open(true).await {
-        Err(error) if error.kind() == ErrorKind::Usage => {
+        // What the service says of a parameter that a document does not take has several forms; a document that fails for another reason fails
+        // again.
+        Err(error) if matches!(error.kind(), ErrorKind::Usage | ErrorKind::Unexpected) => {
             let connection = open(false).await?;
             far.known.0.no_parameter.store(true, Ordering::Relaxed);
             Ok(connection)
@@ -317,8 +379,11 @@ fn framed(prelude: &str, script: &str) -> String {
          elif command -v openssl >/dev/null 2>&1; then e=\"openssl base64\"\n\
          else e=\"od -An -v -tx1\"; printf \"!hex\\n\" >&3; fi\n\
          {prelude}\
+         ( exec 6>&- 9>&-; while sleep 3 3>&-; do printf \"!beat\\n\" >&3 || exit 0; done ) </dev/null >/dev/null 2>&1 &\n\
+         b=$!\n\
          {{ exec 9>&-; {{ ( cd \"$HOME\" 2>/dev/null || cd /\n{script}\n) 2>&5; printf \"!status %s\\n\" \"$?\" >&6; }} | $e >&3; }} 5>&1 | \
-         {{ exec 9>&-; sed \"s/^/!e /\" >&6; }}\n"
+         {{ exec 9>&-; sed \"s/^/!e /\" >&6; }}\n\
+         kill \"$b\" 2>/dev/null; printf \"\\n!end\\n\" >&3\n"
     )
 }
 
@@ -341,7 +406,8 @@ mod tests {
             let mut decoder = Decoder::new(Encoding::Base64);
             decoder.push(&output.stdout, &mut items).unwrap();
             decoder.finish().unwrap();
-            assert_eq!(items, [Item::Bytes(Bytes::from_static(b"a\0b\xff"))]);
+            let end = Item::Message("end".to_owned());
+            assert_eq!(items, [Item::Bytes(Bytes::from_static(b"a\0b\xff")), end]);
             let messages = Lines::default().push(&output.stderr);
             for expected in ["e gone", "size 4", "status 3"] {
                 assert!(

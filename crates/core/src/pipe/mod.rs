@@ -69,6 +69,8 @@ struct Learned {
     no_parameter: AtomicBool,
     /// Output and error output come as one, when the command has ended.
     joined: AtomicBool,
+    /// They have come apart.
+    separated: AtomicBool,
     /// That was said already.
     told: AtomicBool,
 }

@@ -33,6 +33,11 @@ pub struct Up {
     complaints: VecDeque<String>,
     /// Bytes of the frame under way that have no credit yet.
     owed: u64,
+    /// Of a dialogue: the number of the last line, and of the last answer.
+    asked: u64,
+    answered: u64,
+    numbered: bool,
+    is_ready: bool,
     status: Option<i32>,
     ended: bool,
 }
@@ -46,22 +51,27 @@ impl Up {
         Self::run(far, &framed(setup, consumer, finish), None).await
     }
 
-    /// Runs `script` on a terminal in raw mode, in the home of its user, from which it reads lines ([`Up::line`]) and the bytes that they announce
-    /// ([`Up::piece`]). `$d` is a private folder; what `$d/t` names, a path and a line feed, goes with it when the script ends, however that comes
-    /// about. Descriptor 7 takes messages, and what the script complains about is kept for an error.
+    /// Runs `script` on a terminal in raw mode, in the home of its user, from which it reads lines ([`Up::ask`]), each with a number in front, and the
+    /// bytes that they announce ([`Up::piece`]). It answers with `say NUMBER TEXT`, and what it complains about is kept for an error. `$d` is a
+    /// private folder; what `$d/t` names, a path and a line feed, goes with it when the script ends, however that comes about.
     ///
-    /// Where the document separates output, the messages leave by a [`Down`] of their own, as soon as they are said.
+    /// Where the document separates output, answers leave by a [`Down`] too, as soon as they are said; the slow way over the terminal is the one
+    /// that survives a lost connection. The numbers tell which came already.
     ///
     /// # Errors
     /// As [`Up::start`] and [`Down::start`].
     pub async fn dialogue(far: &Far, script: &str) -> Result<Self> {
         if far.known.is_joined() {
-            return Self::run(far, &spoken(script), None).await;
+            let mut up = Self::run(far, &spoken(script), None).await?;
+            up.numbered = true;
+            return Ok(up);
         }
         let relay = "printf \"!folder %s\\n\" \"$d\" >&6\ncat \"$d/out\" >&6\n";
-        let mut voice = Down::start_kept(far, relay).await?;
+        let mut voice = Down::start_kept(far, relay).await?.strict();
         let folder = await_folder(&mut voice).await?;
-        Self::run(far, &told(&folder, script), Some(Box::new(voice))).await
+        let mut up = Self::run(far, &told(&folder, script), Some(Box::new(voice))).await?;
+        up.numbered = true;
+        Ok(up)
     }
 
     async fn run(far: &Far, script: &str, mut voice: Option<Box<Down>>) -> Result<Self> {
@@ -96,6 +106,10 @@ impl Up {
             messages: VecDeque::new(),
             complaints: VecDeque::new(),
             owed: 0,
+            asked: 0,
+            answered: 0,
+            numbered: false,
+            is_ready,
             status: None,
             ended: false,
         };
@@ -158,6 +172,16 @@ impl Up {
         self.raw(Bytes::from_static(b"0\n")).await
     }
 
+    /// A numbered line of a [`Up::dialogue`]; without a line feed in it.
+    ///
+    /// # Errors
+    /// As [`Up::send`].
+    pub async fn ask(&mut self, text: &str) -> Result<()> {
+        self.asked += 1;
+        let line = format!("{} {text}\n", self.asked);
+        self.raw(Bytes::from(line)).await
+    }
+
     /// A line for `finish` to read; without a line feed in it.
     ///
     /// # Errors
@@ -175,13 +199,11 @@ impl Up {
             if let Some(message) = self.messages.pop_front() {
                 return Ok(Some(message));
             }
-            // What was said last may still be on its way when the terminal is closed.
-            if self.ended && self.voice.is_none() {
+            if self.ended {
                 return Ok(None);
             }
             let event = match &mut self.voice {
                 None => Heard::Event(self.session.events.next().await),
-                Some(voice) if self.ended => Heard::Chunk(voice.next().await),
                 Some(voice) => tokio::select! {
                     chunk = voice.next() => Heard::Chunk(chunk),
                     event = self.session.events.next() => Heard::Event(event),
@@ -189,11 +211,10 @@ impl Up {
             };
             match event {
                 Heard::Event(event) => self.event(event)?,
-                Heard::Chunk(chunk) => match chunk? {
-                    Some(Chunk::Message(text)) => self.message(text),
-                    Some(Chunk::Bytes(_)) => {}
-                    None => self.voice = None,
-                },
+                Heard::Chunk(Ok(Some(Chunk::Message(text)))) => self.message(text),
+                Heard::Chunk(Ok(Some(Chunk::Bytes(_)))) => {}
+                // The terminal has it all too.
+                Heard::Chunk(Ok(None) | Err(_)) => self.voice = None,
             }
         }
     }
@@ -242,6 +263,24 @@ impl Up {
     }
 
     fn message(&mut self, text: String) {
+        if text == "ready" {
+            // Of a dialogue it comes twice.
+            if !self.is_ready {
+                self.is_ready = true;
+                self.messages.push_back(text);
+            }
+            return;
+        }
+        if self.numbered
+            && let Some((number, text)) = text.split_once(' ')
+            && let Ok(number) = number.parse::<u64>()
+        {
+            if number > self.answered {
+                self.answered = number;
+                self.messages.push_back(text.to_owned());
+            }
+            return;
+        }
         if let Some(line) = text.strip_prefix("e ") {
             self.complaint(line.to_owned());
         } else if let Some(status) = text.strip_prefix("status ") {
@@ -327,7 +366,7 @@ impl Up {
     pub async fn announce_line(&mut self, text: &str, len_bytes: u64) -> Result<()> {
         self.credit().await?;
         self.owed = len_bytes;
-        self.line(text).await
+        self.ask(text).await
     }
 
     fn no_more(&self) -> Error {
@@ -365,25 +404,33 @@ fn framed(setup: &str, consumer: &str, finish: &str) -> String {
     )
 }
 
-/// A dialogue whose messages leave by the terminal.
+/// A dialogue whose answers leave by the terminal.
 fn spoken(script: &str) -> String {
-    format!("{KEEPER}exec 7>&1 2>&1\n{}", dialogue(script))
-}
-
-/// A dialogue whose messages leave by the FIFO of another session's keeper.
-fn told(folder: &str, script: &str) -> String {
     format!(
-        "d=\"{folder}\"\nexec 9>\"$d/life\" || exit 1\nexec 7>\"$d/out\" || exit 1\n{}",
-        dialogue(script)
+        "{KEEPER}{}",
+        dialogue("printf \"!%s %s\\n\" \"$1\" \"$2\"", script)
     )
 }
 
-fn dialogue(script: &str) -> String {
+/// A dialogue whose answers leave by the FIFO of another session's keeper too. That session may be lost at any time.
+fn told(folder: &str, script: &str) -> String {
+    let say =
+        "printf \"!%s %s\\n\" \"$1\" \"$2\" >&7 2>/dev/null; printf \"!%s %s\\n\" \"$1\" \"$2\"";
+    format!(
+        "d=\"{folder}\"\nexec 9>\"$d/life\" || exit 1\nexec 7>\"$d/out\" || exit 1\ntrap \"\" PIPE\n{}",
+        dialogue(say, script).replace("#ready", "printf \"!ready\\n\" >&7")
+    )
+}
+
+fn dialogue(say: &str, script: &str) -> String {
     format!(
         "cd \"$HOME\" 2>/dev/null || cd /\n\
          stty raw -echo || exit 1\n\
-         printf \"!ready\\n\" >&7\n\
+         exec 8>&1 2>&1\n\
+         say() {{ {{ {say}; }} >&8; }}\n\
+         #ready\n\
+         printf \"!ready\\n\"\n\
          ( {script}\n)\n\
-         printf \"!status %s\\n\" \"$?\" >&7\n"
+         printf \"!status %s\\n\" \"$?\"\n"
     )
 }
