@@ -32,10 +32,9 @@ impl Reading {
     pub(crate) fn open(source: Source, id: FileId, job: &Job) -> Result<Self> {
         match source {
             Source::File { path, .. } => FileReading::open(&path, id, job).map(Self::File),
-            Source::Stream { bytes, size } => Ok(Self::Stream(StreamReading {
+            Source::Stream { bytes, .. } => Ok(Self::Stream(StreamReading {
                 bytes,
                 rest: Bytes::new(),
-                size,
                 id,
                 job: job.clone(),
                 hash: digest::Context::new(&digest::SHA256),
@@ -152,18 +151,12 @@ impl FileReading {
 pub(crate) struct StreamReading {
     bytes: mpsc::Receiver<Result<Bytes>>,
     rest: Bytes,
-    size: Option<u64>,
     id: FileId,
     job: Job,
     hash: digest::Context,
 }
 
 impl StreamReading {
-    /// A guess at how long it is.
-    pub(crate) fn size(&self) -> Option<u64> {
-        self.size
-    }
-
     /// The next piece of at most `len` bytes, full but for the last; empty at the end.
     ///
     /// # Errors

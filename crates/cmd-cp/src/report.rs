@@ -1,7 +1,6 @@
 //! What is known of every file of a command: how far it is, and what became of it.
 
 use std::{
-    collections::BTreeMap,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -110,13 +109,6 @@ impl Report {
         self.finish(id, Outcome::Failed(error));
     }
 
-    /// Whether something became of a file already.
-    pub(crate) fn is_settled(&self, id: FileId) -> bool {
-        self.items()
-            .get(id)
-            .is_none_or(|item| item.outcome.is_some())
-    }
-
     /// Every file so far.
     pub(crate) fn all(&self) -> Vec<Item> {
         self.items().clone()
@@ -173,17 +165,6 @@ impl Totals {
         }
         totals
     }
-}
-
-/// Failures with the same words, once each, with the names they are of.
-pub(crate) fn grouped(items: &[Item]) -> BTreeMap<String, Vec<&Item>> {
-    let mut groups: BTreeMap<String, Vec<&Item>> = BTreeMap::new();
-    for item in items {
-        if let Some(Outcome::Failed(error)) = &item.outcome {
-            groups.entry(error.to_string()).or_default().push(item);
-        }
-    }
-    groups
 }
 
 /// A hash as people write it.

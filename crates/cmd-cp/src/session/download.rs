@@ -279,11 +279,6 @@ async fn carry(session: &Session, shared: &Shared, index: u64, job: &Job) -> Res
                     "taking up {} at byte {at}: {error}",
                     String::from_utf8_lossy(&shared.fetch.path).escape_debug()
                 ));
-                if let Out::File(_) = opened.out {
-                    let back = at % BLOCK_BYTES;
-                    job.report.back(shared.fetch.id, back);
-                    at -= back;
-                }
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -312,8 +307,6 @@ async fn run(
         .map_err(Cut::Short)?
         .strict();
     let mut inflate = Inflate::Plain;
-    // What is not a multiple of a block was not asked for from its very byte.
-    let mut skip = *at % BLOCK_BYTES;
     loop {
         let chunk = match down.next().await {
             Ok(Some(chunk)) => chunk,
@@ -337,15 +330,12 @@ async fn run(
             }
         };
         for piece in inflate.pieces(&bytes) {
-            let mut out = Bytes::from(inflate.push(piece).map_err(|error| {
+            let out = Bytes::from(inflate.push(piece).map_err(|error| {
                 Cut::Failed(
                     down.failed("what the server compressed cannot be read")
                         .caused_by(error),
                 )
             })?);
-            let drop = skip.min(out.len() as u64);
-            skip -= drop;
-            let _ = out.split_to(usize::try_from(drop).unwrap_or(0));
             deliver(opened, lane, at, out, job, shared.fetch.id)
                 .await
                 .map_err(Cut::Failed)?;
@@ -410,12 +400,11 @@ async fn deliver(
     Ok(())
 }
 
-/// The script of a lane, from the block that holds position `at` on.
+/// The script of a lane, from position `at` on.
 fn text(session: &Session, shared: &Shared, lane: Lane, at: u64, job: &Job) -> String {
     let tools = &session.tools;
     let size = lane.size;
-    let from = at / BLOCK_BYTES * BLOCK_BYTES;
-    let total = lane.len() - from.min(lane.len());
+    let total = lane.len() - at.min(lane.len());
     let mut text = tools.hash_function();
     text.push_str(&script::assign("f", &shared.fetch.path));
     text.push_str("exec 4<\"$f\" || exit 1\n");
@@ -436,22 +425,28 @@ fn text(session: &Session, shared: &Shared, lane: Lane, at: u64, job: &Job) -> S
             "{{ printf \"!sha %s\\n\" \"$(head -c {size} <\"$f\" | h)\" >&6; }} &\n"
         ));
     }
-    text.push_str(&format!("g() {{ {}; }}\n", source(lane, from, total)));
+    text.push_str(&format!("g() {{ {}; }}\n", source(lane, at, total)));
     text.push_str("if [ -n \"$z\" ]; then g | $z; else g; fi\nwait\n");
     text
 }
 
-/// The commands that write a lane from `from` on, `total` bytes.
-fn source(lane: Lane, from: u64, total: u64) -> String {
-    let (part, block) = lane.block(from);
+/// The commands that write a lane from position `at` on, `total` bytes.
+fn source(lane: Lane, at: u64, total: u64) -> String {
+    if total == 0 {
+        return ":".to_owned();
+    }
+    let (offset, room) = lane.place(at);
+    if lane.count == 1 {
+        return exactly(offset, total);
+    }
+    // To the end of its part first, so that dd can count in blocks from there.
+    if at % BLOCK_BYTES != 0 {
+        let head = room.min(total);
+        let rest = source(lane, at + head, total - head);
+        return format!("{}; {rest}", exactly(offset, head));
+    }
+    let (part, block) = lane.block(at);
     let dd = format!("dd if=\"$f\" bs={BLOCK_BYTES}");
-    if lane.count == 1 && from == 0 {
-        return format!("head -c {total} <\"$f\"");
-    }
-    if lane.count == 1 || total == 0 {
-        let skip = part * PART_BLOCKS + block;
-        return format!("{dd} skip={skip} 2>/dev/null | head -c {total}");
-    }
     let (last_offset, _) = lane.place(lane.len() - 1);
     let last = last_offset / (PART_BLOCKS * BLOCK_BYTES);
     // Of the last part the end is not known to dd where the file has grown.
@@ -464,4 +459,62 @@ fn source(lane: Lane, from: u64, total: u64) -> String {
          o=0; i=$((i + {})); done; {dd} skip=$((i * {PART_BLOCKS} + o)) 2>/dev/null | head -c {rest}",
         lane.count,
     )
+}
+
+/// The command that writes `len` bytes from `offset` on.
+fn exactly(offset: u64, len: u64) -> String {
+    if offset == 0 {
+        format!("head -c {len} <\"$f\"")
+    } else {
+        format!("tail -c +{} <\"$f\" | head -c {len}", offset + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_of_all_lanes_give_the_file_from_wherever_they_begin() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        let size = 19 * BLOCK_BYTES + 4711;
+        let bytes: Vec<u8> = (0..size).map(|n| (n / 1000 % 251) as u8).collect();
+        // It has grown since.
+        std::fs::write(&path, [&bytes[..], b"more"].concat()).unwrap();
+        for count in [1, 2, 3] {
+            for index in 0..count {
+                let lane = Lane { index, count, size };
+                for at in [
+                    0,
+                    3,
+                    BLOCK_BYTES,
+                    9 * BLOCK_BYTES + 1,
+                    lane.len() - 1,
+                    lane.len(),
+                ] {
+                    let at = at.min(lane.len());
+                    let mut expected = Vec::new();
+                    let mut position = at;
+                    while position < lane.len() {
+                        let (offset, room) = lane.place(position);
+                        let len = room.min(lane.len() - position);
+                        let range = usize::try_from(offset).unwrap()
+                            ..usize::try_from(offset + len).unwrap();
+                        expected.extend_from_slice(&bytes[range]);
+                        position += len;
+                    }
+                    let script = format!(
+                        "f={}\n{}",
+                        path.display(),
+                        source(lane, at, lane.len() - at)
+                    );
+                    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+                    assert!(output.stdout == expected, "{script}");
+                }
+            }
+        }
+    }
 }

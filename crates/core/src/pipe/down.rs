@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use ops_session::driver::{self, Event};
+use tokio::time::Instant;
 
 use super::{
     Far, KEEPER,
@@ -58,6 +59,7 @@ pub struct Down {
     complete: bool,
     /// Whether a lost connection is a failure at once.
     strict: bool,
+    flow: Flow,
     ended: bool,
 }
 
@@ -98,6 +100,7 @@ impl Down {
             status: None,
             complete: false,
             strict: false,
+            flow: Flow::new(),
             ended: false,
         })
     }
@@ -144,7 +147,13 @@ impl Down {
                     self.ended = true;
                     return Err(self.cut_off());
                 }
-                Some(Event::Output(bytes)) => self.output(&bytes),
+                Some(Event::Output(bytes)) => {
+                    self.output(&bytes);
+                    if self.strict && self.flow.is_trickle(bytes.len()) {
+                        self.ended = true;
+                        return Err(self.cut_off());
+                    }
+                }
                 Some(Event::Stderr(bytes)) => {
                     for line in self.err.push(&bytes) {
                         self.line(line);
@@ -326,6 +335,38 @@ impl Down {
             "the output of `{}` was cut off",
             self.far.instance.label()
         )))
+    }
+}
+
+/// How fast output comes: a stream that has become a trickle is one that an agent repairs, message by message.
+struct Flow {
+    since: Instant,
+    bytes: usize,
+    most: usize,
+}
+
+impl Flow {
+    const WINDOW: Duration = Duration::from_secs(3);
+    /// The share of the best window so far that is a trickle.
+    const SHARE: usize = 15;
+
+    fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            bytes: 0,
+            most: 0,
+        }
+    }
+
+    fn is_trickle(&mut self, len: usize) -> bool {
+        self.bytes += len;
+        if self.since.elapsed() < Self::WINDOW {
+            return false;
+        }
+        let trickle = self.bytes * Self::SHARE < self.most;
+        self.most = self.most.max(self.bytes);
+        (self.since, self.bytes) = (Instant::now(), 0);
+        trickle
     }
 }
 
