@@ -1,7 +1,6 @@
 //! `ops ssh`, `ops ssh-config` and `ops ssh-proxy`: OpenSSH, and all that speaks it, over Session Manager.
 
 mod config_text;
-mod host_keys;
 mod include;
 mod names;
 mod options;

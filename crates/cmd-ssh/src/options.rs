@@ -1,25 +1,21 @@
 //! Options that entries of ssh_config and `ops ssh` have in common.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ops_core::{
     Context, Error, Result,
     paths::private_dir,
     profile::{Auth, HostKeys},
+    ssh::{Settings, known_hosts},
 };
 
-use crate::{config_text, settings::Settings};
+use crate::config_text;
 
 /// Options of ssh_config with their values written.
 pub(crate) type Options = Vec<(String, String)>;
 
 fn option(key: &str, value: impl Into<String>) -> (String, String) {
     (key.to_owned(), value.into())
-}
-
-/// The file of known hosts that is ours.
-pub(crate) fn known_hosts(cx: &Context) -> PathBuf {
-    cx.paths().state.join("ssh/known_hosts")
 }
 
 /// How host keys are checked.
@@ -34,7 +30,7 @@ pub(crate) fn host_keys(cx: &Context, policy: HostKeys) -> Result<Options> {
         ]);
     }
     private_dir(cx.paths().state.join("ssh"))?;
-    let file = path("the state folder's path", &known_hosts(cx))?;
+    let file = path("the state folder's path", &known_hosts::file(cx))?;
     let strict = match policy {
         // The keys are pinned before ssh asks for them.
         HostKeys::Ssm => "yes",

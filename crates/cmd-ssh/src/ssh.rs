@@ -8,16 +8,15 @@ use std::{
 use ops_core::{
     Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Traits, Values,
     profile::{Auth, HostKeys},
-    ssh::{TemporaryKey, public_path},
+    ssh::{Settings, TemporaryKey, host_keys, known_hosts, public_path},
 };
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    host_keys,
     options::{self, Options, text},
-    settings::{self, Settings, choice},
+    settings::{self, choice},
     ssh_proxy::ANSWERED,
     words,
 };
@@ -165,7 +164,7 @@ impl Command for Ssh {
         let policy = self.host_keys.unwrap_or(settings.host_keys);
         if policy == HostKeys::Ssm {
             // Under its alias a server is known without its port.
-            let file = options::known_hosts(&cx);
+            let file = known_hosts::file(&cx);
             host_keys::pin(&cx, &instance, 22, &file, self.reason.clone()).await?;
         }
         line.options(options::host_keys(&cx, policy)?);

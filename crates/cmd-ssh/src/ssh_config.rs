@@ -9,7 +9,7 @@ use ops_core::{
     Command, Context, Error, Exit, Instance, Kind, Ping, Result, State, Target, Values,
     inventory::{Ec2Filter, StateFilter, TagFilter},
     profile::{Auth, HostKeys},
-    ssh::{KeyPair, public_path},
+    ssh::{KeyPair, Settings, public_path},
 };
 
 use crate::{
@@ -17,8 +17,7 @@ use crate::{
     include::{self, Change},
     names::{self, Names},
     options::{self, Options, argument, text, unwritable},
-    settings::{self, Settings},
-    words,
+    settings, words,
 };
 
 /// Print or install what ~/.ssh/config needs to reach servers by name
@@ -291,7 +290,7 @@ fn common(
     };
     if settings.host_keys == HostKeys::Ssm {
         words.push("--pin-host-keys".to_owned());
-        words.push(text(&options::known_hosts(cx))?.to_owned());
+        words.push(text(&ops_core::ssh::known_hosts::file(cx))?.to_owned());
     }
     let sharing = options::sharing(cx, settings)?;
     if !sharing.is_empty() {

@@ -5,14 +5,15 @@ use std::{path::PathBuf, time::Duration};
 use bytes::{Bytes, BytesMut};
 use ops_core::{
     Command, Connection, Context, Document, Error, ErrorKind, Exit, Instance, OpenOptions, Result,
-    Selector, Target, Traits, Values, connect::Ending, resolve::Choice, stdio, voice,
+    Selector, Target, Traits, Values, connect::Ending, resolve::Choice, ssh::host_keys, stdio,
+    voice,
 };
 use ops_session::{
     driver::{Event, Events, Sender},
     wire::{Flag, PayloadType, size_payload},
 };
 
-use crate::{host_keys, settings::choice};
+use crate::settings::choice;
 
 /// What a report says when the far side has answered.
 pub(crate) const ANSWERED: &str = "answered";

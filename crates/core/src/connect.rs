@@ -285,10 +285,25 @@ impl Context {
         document: Document,
         options: OpenOptions,
     ) -> Result<Connection> {
+        self.open_heard(instance, document, options, std::future::pending())
+            .await
+    }
+
+    /// As [`Context::open`]; `heard` ends when the session's program has been heard of by another way, so that its first output is not waited for.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn open_heard(
+        &self,
+        instance: &Instance,
+        document: Document,
+        options: OpenOptions,
+        heard: impl Future<Output = ()> + Send,
+    ) -> Result<Connection> {
         // Not within the time limit: somebody may be thinking about an answer.
         self.ensure_guarded(instance, options.reason.as_deref())
             .await?;
-        let opening = Box::pin(self.open_unbounded(instance, &document, options));
+        let opening = Box::pin(self.open_unbounded(instance, &document, options, heard));
         let Some(limit) = self.settings()?.timeout.value else {
             return opening.await;
         };
@@ -311,6 +326,7 @@ impl Context {
         instance: &Instance,
         document: &Document,
         mut options: OpenOptions,
+        heard: impl Future<Output = ()> + Send,
     ) -> Result<Connection> {
         check_state(instance)?;
         let reason = options
@@ -374,8 +390,19 @@ impl Context {
             .await
             .map_err(|error| failure::open_failed(instance, &error))?;
         tracing::debug!("the web socket is open");
+        let mut heard = std::pin::pin!(heard);
+        let mut was_heard = false;
         loop {
-            match session.events.next().await {
+            let event = tokio::select! {
+                event = session.events.next() => event,
+                () = &mut heard, if !was_heard => {
+                    was_heard = true;
+                    // One that has ended meanwhile tells why by its events.
+                    let _ = session.sender.assume_plain();
+                    continue;
+                }
+            };
+            match event {
                 Some(Event::Ready(ready)) => {
                     tracing::debug!("the agent is ready");
                     return Ok(Connection {

@@ -1,4 +1,11 @@
-//! What `ssh` and `cp` share: keys of our own, and how EC2 Instance Connect comes to know them.
+//! What `ssh` and `cp` share: what the profile says, keys of our own, servers' host keys, and a client in the process.
+
+mod auth;
+mod carrier;
+pub mod client;
+pub mod host_keys;
+pub mod known_hosts;
+mod settings;
 
 use std::path::{Path, PathBuf};
 
@@ -7,6 +14,8 @@ use russh::keys::{
     ssh_key::{LineEnding, private::Ed25519Keypair},
 };
 use zeroize::{Zeroize as _, Zeroizing};
+
+pub use self::settings::Settings;
 
 use crate::{
     error::{Error, Result},

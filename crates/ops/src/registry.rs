@@ -20,6 +20,7 @@ pub const GROUPS: &[Group] = &[
         crates: &[
             cmd_ls::COMMANDS,
             cmd_shell::COMMANDS,
+            cmd_cp::COMMANDS,
             cmd_forward::COMMANDS,
             cmd_ssh::COMMANDS,
             cmd_console::COMMANDS,

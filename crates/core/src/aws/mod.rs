@@ -9,6 +9,7 @@ mod identity;
 mod instance_connect;
 pub(crate) mod options;
 mod provider;
+pub mod s3;
 mod sign;
 mod sign_in;
 

@@ -11,6 +11,7 @@ pub(crate) enum Service {
     Ssm,
     Sts,
     InstanceConnect,
+    S3,
 }
 
 impl Service {
@@ -21,6 +22,7 @@ impl Service {
             Self::Ssm => "ssm",
             Self::Sts => "sts",
             Self::InstanceConnect => "ec2_instance_connect",
+            Self::S3 => "s3",
         }
     }
 
@@ -31,6 +33,7 @@ impl Service {
             Self::Ssm => "AWS_ENDPOINT_URL_SSM",
             Self::Sts => "AWS_ENDPOINT_URL_STS",
             Self::InstanceConnect => "AWS_ENDPOINT_URL_EC2_INSTANCE_CONNECT",
+            Self::S3 => "AWS_ENDPOINT_URL_S3",
         }
     }
 }
@@ -87,6 +90,7 @@ impl AwsOptions {
             ("ec2", &endpoints.ec2),
             ("sts", &endpoints.sts),
             ("ec2_instance_connect", &endpoints.ec2_instance_connect),
+            ("s3", &endpoints.s3),
         ]
         .into_iter()
         .filter_map(|(key, url)| Some((key.to_owned(), url.as_ref()?.as_str().to_owned())))

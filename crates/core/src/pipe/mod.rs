@@ -4,29 +4,37 @@
 //!        Down                                       Up
 //! AWS-StartNonInteractiveCommand             AWS-StartInteractiveCommand
 //! script | base64  ──► output, no pause      raw terminal ──► read N; head -c N | script
-//! messages and exit status ──► error output  credits and messages ◄── the terminal's output
+//! messages and exit status ──► error output  credits and messages ◄── the terminal's output, or a Down of its own
 //! ```
 //!
 //! The agent sends the separated output of a command as fast as it comes, and writes input to a terminal as fast as it is taken; everything else
-//! it paces at a kilobyte a millisecond. [`Down`] and [`Up`] each use one of the two; [`Pipe`] joins them at a FIFO in a private folder of the
-//! server, so that one process there has both.
+//! it paces at a kilobyte a millisecond, and a terminal's first output comes a second late. [`Down`] and [`Up`] each use one of the two;
+//! [`Pipe`] joins them at a FIFO in a private folder of the server, so that one process there has both. [`Up::dialogue`] joins them the other
+//! way: what a script on the terminal has to say leaves by separated output, so that nothing waits for that second.
 //!
 //! **What holds back whom.** Down: what is not taken from [`Down::next`] waits in the session's bounded queue, then in the network; the script
 //! blocks. Up: bytes go in frames, each announced by its length, and the far side grants credit for the next when it has handed one on; a slow
 //! script holds back [`Up::send`], and never more than a frame is under way.
 //!
-//! **What is left behind.** Nothing: scripts clean up on exit and on the hang-up that the end of a session is to them, and sessions are terminated
-//! at the service on every way out.
+//! **What is left behind.** Nothing: a script that makes something for the moment has a keeper, a small process beside it that outlives its
+//! death by any signal, holds no terminal, and removes what is left. Sessions are terminated at the service on every way out.
 
 mod down;
+mod lines;
 pub mod text;
 mod up;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use crate::{
     connect::Document,
     context::Context,
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     instance::Instance,
+    output::escape,
 };
 
 pub use self::{
@@ -47,6 +55,31 @@ pub struct Far {
     pub document: Option<String>,
     /// Why, for the session's history.
     pub reason: Option<String>,
+    /// What was learned of the document.
+    pub known: Known,
+}
+
+/// What was learned of a document for commands; shared by the clones of a [`Far`].
+#[derive(Clone, Debug, Default)]
+pub struct Known(Arc<Learned>);
+
+#[derive(Debug, Default)]
+struct Learned {
+    /// It takes no parameter for separated output.
+    no_parameter: AtomicBool,
+    /// Output and error output come as one, when the command has ended.
+    joined: AtomicBool,
+    /// They have come apart.
+    separated: AtomicBool,
+    /// That was said already.
+    told: AtomicBool,
+}
+
+impl Known {
+    /// Whether output comes only when a command has ended, at the slow pace; known once the first script has ended.
+    pub fn is_joined(&self) -> bool {
+        self.0.joined.load(Ordering::Relaxed)
+    }
 }
 
 impl Far {
@@ -59,8 +92,11 @@ impl Far {
         }
         Ok(match &self.user {
             None => format!("sh -c '{script}'"),
+            Some(user) if user.contains('\'') => {
+                return Err(Error::usage(format!("`{}` is no user name", escape(user))));
+            }
             // Fails at once where a password would be asked for.
-            Some(user) => format!("sudo -n -H -u {user} -- sh -c '{script}'"),
+            Some(user) => format!("sudo -n -H -u '{user}' -- sh -c '{script}'"),
         })
     }
 
@@ -69,9 +105,77 @@ impl Far {
             command: self.command(script)?,
         })
     }
+
+    /// A clearer error where it was sudo that refused, else none.
+    fn refused(&self, complaints: &[&str]) -> Option<Error> {
+        let user = self.user.as_deref()?;
+        let words = complaints.iter().rev().find(|line| {
+            line.starts_with("sudo:")
+                || line.contains("sudoers")
+                || line.contains("sudo: not found")
+                || (line.contains("\"sudo\"") && line.contains("not found"))
+        })?;
+        Some(
+            Error::new(
+                ErrorKind::Denied,
+                format!(
+                    "the session on `{}` may not become `{}`",
+                    self.instance.label(),
+                    escape(user)
+                ),
+            )
+            .caused_by(words)
+            .hint(format!(
+                "allow it on the server, in /etc/sudoers.d: ssm-user ALL=({user}) NOPASSWD: ALL"
+            )),
+        )
+    }
+}
+
+/// Makes a private folder `$d` with FIFOs in it, and a keeper that removes it, and what `$d/t` names, when nobody holds descriptor 9 any more.
+///
+/// Only the shell that the agent started holds it: that one dies with its session, whatever else hangs. Opening a FIFO waits for its other side,
+/// so the keeper opens them for whoever still waits.
+const KEEPER: &str = "d=$(mktemp -d \"${TMPDIR:-/tmp}/ops-pipe.XXXXXX\") || exit 1\n\
+     mkfifo \"$d/life\" \"$d/in\" \"$d/out\" || { rm -rf \"$d\"; exit 1; }\n\
+     ( trap \"\" HUP INT QUIT TERM\n\
+     exec 3>&- 5>&- 6>&- 7>&- </dev/null >/dev/null 2>&1\n\
+     cat \"$d/life\"\n\
+     : 1<>\"$d/in\" 2<>\"$d/out\"\n\
+     if [ -s \"$d/t\" ]; then t=$(cat \"$d/t\"; echo .); rm -rf \"${t%??}\"; fi\n\
+     rm -rf \"$d\" ) &\n\
+     exec 9>\"$d/life\"\n";
+
+/// The folder of a keeper as its script named it: it goes back into a script.
+fn folder(told: &str) -> Result<&str> {
+    let harmless = |b: u8| b.is_ascii_alphanumeric() || b"/._-".contains(&b);
+    if told.starts_with('/') && told.bytes().all(harmless) {
+        Ok(told)
+    } else {
+        Err(Error::target(
+            "the server named a folder that cannot be used",
+        ))
+    }
+}
+
+/// Waits for the message that names the keeper's folder.
+async fn await_folder(down: &mut Down) -> Result<String> {
+    loop {
+        match down.next().await? {
+            Some(Chunk::Message(text)) => {
+                if let Some(path) = text.strip_prefix("folder ") {
+                    return folder(path).map(str::to_owned);
+                }
+            }
+            Some(Chunk::Bytes(_)) => {}
+            None => return Err(down.failed("no pipe could be made on the server")),
+        }
+    }
 }
 
 /// A process on the server with its input and output.
+///
+/// Both halves have to be driven at the same time, as with any pipe to a process: one that is full holds back the other.
 pub struct Pipe {
     /// What it writes.
     pub down: Down,
@@ -80,40 +184,30 @@ pub struct Pipe {
 }
 
 impl Pipe {
-    /// Starts `script` with a FIFO as its standard input.
+    /// Starts `script` with a FIFO as its standard input. [`Up::end`] closes that, and the script's status comes from [`Down::status`].
     ///
     /// # Errors
-    /// As [`Down::start`] and [`Up::start`]; a server without mkfifo.
+    /// As [`Down::start`] and [`Up::start`]; a server without mkfifo; a document without separated output, over which nothing comes before the end.
     pub async fn start(far: &Far, script: &str) -> Result<Self> {
-        // Opening a FIFO waits for the other side, so its place is told first.
-        let body = format!(
-            "d=$(mktemp -d \"${{TMPDIR:-/tmp}}/ops-pipe.XXXXXX\") || exit 1\n\
-             trap \"rm -rf \\\"$d\\\"\" EXIT\n\
-             trap \"exit 129\" HUP INT TERM\n\
-             mkfifo \"$d/in\" || exit 1\n\
-             printf \"!pipe %s\\n\" \"$d/in\" >&6\n\
-             {{ {script}\n}} <\"$d/in\"\n"
-        );
-        let mut down = Down::start(far, &body).await?;
-        let path = loop {
-            match down.next().await? {
-                Some(Chunk::Message(text)) => {
-                    if let Some(path) = text.strip_prefix("pipe ") {
-                        break path.to_owned();
-                    }
-                }
-                Some(_) => {}
-                None => return Err(down.failed("no pipe could be made on the server")),
-            }
-        };
-        // The name comes from the far side and goes back into a script.
-        let harmless = |b: u8| b.is_ascii_alphanumeric() || b"/._-".contains(&b);
-        if !path.starts_with('/') || !path.bytes().all(harmless) {
-            return Err(Error::target("the server named a pipe that cannot be used"));
+        if far.known.is_joined() {
+            return Err(no_live_output(far));
         }
-        let up = Up::start(far, "", &format!("cat >\"{path}\""), "").await?;
+        let body = format!("printf \"!folder %s\\n\" \"$d\" >&6\n{{ {script}\n}} <\"$d/in\"\n");
+        let mut down = Down::start_kept(far, &body).await?;
+        let folder = await_folder(&mut down).await?;
+        let up = Up::start(far, "", &format!("cat >\"{folder}/in\""), "").await?;
         Ok(Self { down, up })
     }
+}
+
+/// What needs both directions at once cannot be had from this document.
+fn no_live_output(far: &Far) -> Error {
+    Error::target(format!(
+        "`{}` sends the output of a command only when it has ended",
+        far.instance.label()
+    ))
+    .caused_by("the document has no separated output")
+    .hint("name one that has in the profile: copy.document")
 }
 
 #[cfg(test)]
@@ -126,14 +220,25 @@ mod tests {
         let far = Far {
             cx,
             instance: Instance::bare("i-0123456789abcdef0", "eu-west-1"),
-            user: Some("deploy".to_owned()),
+            user: Some("de$ploy".to_owned()),
             document: None,
             reason: None,
+            known: Known::default(),
         };
         assert!(far.command("echo 'x'").is_err());
         assert_eq!(
             far.command("id -un").unwrap(),
-            "sudo -n -H -u deploy -- sh -c 'id -un'"
+            "sudo -n -H -u 'de$ploy' -- sh -c 'id -un'"
         );
+        assert!(far.refused(&["sudo: a password is required"]).is_some());
+        assert!(far.refused(&["tar: x: gone"]).is_none());
+    }
+
+    #[test]
+    fn a_folder_that_could_leave_its_quotes_is_refused() {
+        assert!(folder("/tmp/ops-pipe.aB3_x").is_ok());
+        for bad in ["tmp/x", "/tmp/$(id)", "/tmp/\"x", "/a b", "/a'b"] {
+            assert!(folder(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -5,7 +5,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use ops_session::driver::{self, Event};
 
-use super::Far;
+use super::{
+    Chunk, Down, Far, KEEPER, await_folder,
+    lines::{Line, Lines},
+};
 use crate::{
     connect::{Ending, OpenOptions},
     error::{Error, Result},
@@ -15,8 +18,6 @@ use crate::{
 pub const FRAME_BYTES: usize = 4 << 20;
 /// Piece handed to the session at once, in bytes.
 const PIECE_BYTES: usize = 64 << 10;
-/// Longest line from the far side, in bytes.
-const LINE_MAX_BYTES: usize = 8 << 10;
 /// Lines that are no messages kept for an error.
 const KEPT_LINES: usize = 20;
 
@@ -24,12 +25,19 @@ const KEPT_LINES: usize = 20;
 pub struct Up {
     session: driver::Session,
     ending: Option<Ending>,
-    label: String,
-    line: Vec<u8>,
+    /// Carries what the script has to say, past the terminal's slow output.
+    voice: Option<Box<Down>>,
+    far: Far,
+    lines: Lines,
     messages: VecDeque<String>,
     complaints: VecDeque<String>,
     /// Bytes of the frame under way that have no credit yet.
     owed: u64,
+    /// Of a dialogue: the number of the last line, and of the last answer.
+    asked: u64,
+    answered: u64,
+    numbered: bool,
+    is_ready: bool,
     status: Option<i32>,
     ended: bool,
 }
@@ -40,24 +48,84 @@ impl Up {
     /// # Errors
     /// As [`crate::Context::open`]; a server without stty; a setup that fails.
     pub async fn start(far: &Far, setup: &str, consumer: &str, finish: &str) -> Result<Self> {
-        let document = far.interactive(&framed(setup, consumer, finish))?;
+        Self::run(far, &framed(setup, consumer, finish), None).await
+    }
+
+    /// Runs `script` on a terminal in raw mode, in the home of its user, from which it reads lines ([`Up::ask`]), each with a number in front, and the
+    /// bytes that they announce ([`Up::piece`]). It answers with `say NUMBER TEXT`, and what it complains about is kept for an error. `$d` is a
+    /// private folder; what `$d/t` names, a path and a line feed, goes with it when the script ends, however that comes about.
+    ///
+    /// Where the document separates output, answers leave by a [`Down`] too, as soon as they are said; the slow way over the terminal is the one
+    /// that survives a lost connection. The numbers tell which came already.
+    ///
+    /// # Errors
+    /// As [`Up::start`] and [`Down::start`].
+    pub async fn dialogue(far: &Far, script: &str) -> Result<Self> {
+        if far.known.is_joined() {
+            let mut up = Self::run(far, &spoken(script), None).await?;
+            up.numbered = true;
+            return Ok(up);
+        }
+        let relay = "printf \"!folder %s\\n\" \"$d\" >&6\ncat \"$d/out\" >&6\n";
+        let mut voice = Down::start_kept(far, relay).await?.strict();
+        let folder = await_folder(&mut voice).await?;
+        let mut up = Self::run(far, &told(&folder, script), Some(Box::new(voice))).await?;
+        up.numbered = true;
+        Ok(up)
+    }
+
+    async fn run(far: &Far, script: &str, mut voice: Option<Box<Down>>) -> Result<Self> {
+        let document = far.interactive(script)?;
         let options = OpenOptions::reason(far.reason.clone());
-        let connection = far.cx.open(&far.instance, document, options).await?;
+        let mut is_ready = false;
+        let heard = async {
+            let Some(voice) = &mut voice else {
+                return std::future::pending().await;
+            };
+            loop {
+                match voice.next().await {
+                    Ok(Some(Chunk::Message(text))) if text == "ready" => {
+                        is_ready = true;
+                        return;
+                    }
+                    Ok(Some(_)) => {}
+                    // What was said instead is told below.
+                    Ok(None) | Err(_) => return,
+                }
+            }
+        };
+        let connection =
+            Box::pin(far.cx.open_heard(&far.instance, document, options, heard)).await?;
         let (session, ending) = connection.into_parts();
         let mut up = Self {
             session,
             ending: Some(ending),
-            label: far.instance.label().to_owned(),
-            line: Vec::new(),
+            voice,
+            far: far.clone(),
+            lines: Lines::default(),
             messages: VecDeque::new(),
             complaints: VecDeque::new(),
             owed: 0,
+            asked: 0,
+            answered: 0,
+            numbered: false,
+            is_ready,
             status: None,
             ended: false,
         };
+        // A size, if only to find out which payloads the agent takes.
+        if up.session.sender.send_size(80, 24).await.is_err() {
+            return Err(up.no_more());
+        }
+        if is_ready {
+            return Ok(up);
+        }
         match up.next().await? {
             Some(message) if message == "ready" => Ok(up),
-            _ => Err(up.failed(format!("`{}` cannot take what is to be sent", up.label))),
+            _ => {
+                let label = far.instance.label();
+                Err(up.failed(format!("`{label}` cannot take what is to be sent")))
+            }
         }
     }
 
@@ -104,6 +172,16 @@ impl Up {
         self.raw(Bytes::from_static(b"0\n")).await
     }
 
+    /// A numbered line of a [`Up::dialogue`]; without a line feed in it.
+    ///
+    /// # Errors
+    /// As [`Up::send`].
+    pub async fn ask(&mut self, text: &str) -> Result<()> {
+        self.asked += 1;
+        let line = format!("{} {text}\n", self.asked);
+        self.raw(Bytes::from(line)).await
+    }
+
     /// A line for `finish` to read; without a line feed in it.
     ///
     /// # Errors
@@ -112,7 +190,7 @@ impl Up {
         self.raw(Bytes::from(format!("{text}\n"))).await
     }
 
-    /// The next message of the script; `None` once it has ended.
+    /// The next message of the script; `None` once it has ended. May be cancelled.
     ///
     /// # Errors
     /// The session has failed.
@@ -124,29 +202,99 @@ impl Up {
             if self.ended {
                 return Ok(None);
             }
-            match self.session.events.next().await {
-                Some(Event::Output(bytes)) => self.take(&bytes),
-                Some(Event::Closed { output }) => {
-                    self.ended = true;
-                    if let Some(ending) = self.ending.take() {
-                        let failure = ending.closed(&output);
-                        ending.ended();
-                        if let Some(error) = failure {
-                            return Err(self.complain(error));
-                        }
-                    }
-                }
-                Some(Event::Failed(error)) => {
-                    self.ended = true;
-                    return Err(match &self.ending {
-                        Some(ending) => ending.failed(&error),
-                        None => self.failed(format!("the session on `{}` failed", self.label)),
-                    });
-                }
-                Some(_) => {}
-                None => self.ended = true,
+            let event = match &mut self.voice {
+                None => Heard::Event(self.session.events.next().await),
+                Some(voice) => tokio::select! {
+                    chunk = voice.next() => Heard::Chunk(chunk),
+                    event = self.session.events.next() => Heard::Event(event),
+                },
+            };
+            match event {
+                Heard::Event(event) => self.event(event)?,
+                Heard::Chunk(Ok(Some(Chunk::Message(text)))) => self.message(text),
+                Heard::Chunk(Ok(Some(Chunk::Bytes(_)))) => {}
+                // The terminal has it all too.
+                Heard::Chunk(Ok(None) | Err(_)) => self.voice = None,
             }
         }
+    }
+
+    fn event(&mut self, event: Option<Event>) -> Result<()> {
+        match event {
+            Some(Event::Output(bytes)) => {
+                for line in self.lines.push(&bytes) {
+                    self.line_read(line);
+                }
+            }
+            Some(Event::Closed { output }) => {
+                self.ended = true;
+                if let Some(line) = self.lines.finish() {
+                    self.line_read(line);
+                }
+                if let Some(ending) = self.ending.take() {
+                    let failure = ending.closed(&output);
+                    ending.ended();
+                    if let Some(error) = failure {
+                        return Err(self.complain(error));
+                    }
+                }
+            }
+            Some(Event::Failed(error)) => {
+                self.ended = true;
+                return Err(match &self.ending {
+                    Some(ending) => ending.failed(&error),
+                    None => self.failed(format!(
+                        "the session on `{}` failed",
+                        self.far.instance.label()
+                    )),
+                });
+            }
+            Some(_) => {}
+            None => self.ended = true,
+        }
+        Ok(())
+    }
+
+    fn line_read(&mut self, line: Line) {
+        match line {
+            Line::Message(text) => self.message(text),
+            Line::Other(text) => self.complaint(text),
+        }
+    }
+
+    fn message(&mut self, text: String) {
+        if text == "ready" {
+            // Of a dialogue it comes twice.
+            if !self.is_ready {
+                self.is_ready = true;
+                self.messages.push_back(text);
+            }
+            return;
+        }
+        if self.numbered
+            && let Some((number, text)) = text.split_once(' ')
+            && let Ok(number) = number.parse::<u64>()
+        {
+            if number > self.answered {
+                self.answered = number;
+                self.messages.push_back(text.to_owned());
+            }
+            return;
+        }
+        if let Some(line) = text.strip_prefix("e ") {
+            self.complaint(line.to_owned());
+        } else if let Some(status) = text.strip_prefix("status ") {
+            self.status = status.trim().parse().ok();
+        } else {
+            self.messages.push_back(text);
+        }
+    }
+
+    fn complaint(&mut self, line: String) {
+        if self.complaints.len() == KEPT_LINES {
+            self.complaints.pop_front();
+        }
+        self.complaints.push_back(line);
     }
 
     /// Waits until the script has ended; gives its status, if it told one.
@@ -160,7 +308,15 @@ impl Up {
 
     /// An error that says `what`, and what the script complained about.
     pub fn failed(&self, what: impl Into<String>) -> Error {
-        self.complain(Error::unexpected(what))
+        let complaints: Vec<&str> = self.complaints().collect();
+        self.far
+            .refused(&complaints)
+            .unwrap_or_else(|| self.complain(Error::unexpected(what)))
+    }
+
+    /// Forgets what was complained about so far.
+    pub fn forgive(&mut self) {
+        self.complaints.clear();
     }
 
     /// Lines of the script that are no messages, the last ones, as the far side sent them.
@@ -178,59 +334,53 @@ impl Up {
     async fn raw(&mut self, bytes: Bytes) -> Result<()> {
         if self.session.sender.send(bytes).await.is_err() {
             while self.next().await?.is_some() {}
-            return Err(self.failed(format!("`{}` takes no more", self.label)));
+            return Err(self.no_more());
         }
         Ok(())
     }
 
     /// Waits until the far side has handed on all that was sent.
-    async fn credit(&mut self) -> Result<()> {
+    ///
+    /// # Errors
+    /// As [`Up::send`]; a message that is no credit is one of these: the script gives up.
+    pub async fn credit(&mut self) -> Result<()> {
         while self.owed > 0 {
             match self.next().await? {
                 Some(message) => {
-                    if let Some(granted) = message.strip_prefix("credit ") {
-                        let granted = granted.trim().parse::<u64>().unwrap_or(0);
-                        self.owed = self.owed.saturating_sub(granted);
-                    }
+                    let Some(granted) = message.strip_prefix("credit ") else {
+                        return Err(self.failed(message));
+                    };
+                    let granted = granted.trim().parse::<u64>().unwrap_or(0);
+                    self.owed = self.owed.saturating_sub(granted);
                 }
-                None => return Err(self.failed(format!("`{}` takes no more", self.label))),
+                None => return Err(self.no_more()),
             }
         }
         Ok(())
     }
 
-    fn take(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            if byte != b'\n' {
-                if self.line.len() < LINE_MAX_BYTES {
-                    self.line.push(byte);
-                }
-                continue;
-            }
-            let line = String::from_utf8_lossy(&self.line).trim_end().to_owned();
-            self.line.clear();
-            match line.strip_prefix('!') {
-                Some(message) => {
-                    if let Some(status) = message.strip_prefix("status ") {
-                        self.status = status.trim().parse().ok();
-                    } else {
-                        self.messages.push_back(message.to_owned());
-                    }
-                }
-                None if !line.is_empty() => {
-                    if self.complaints.len() == KEPT_LINES {
-                        self.complaints.pop_front();
-                    }
-                    self.complaints.push_back(line);
-                }
-                None => {}
-            }
-        }
+    /// A command of a [`Up::dialogue`] that announces `len_bytes` for [`Up::piece`], for which the script owes a credit.
+    ///
+    /// # Errors
+    /// As [`Up::send`].
+    pub async fn announce_line(&mut self, text: &str, len_bytes: u64) -> Result<()> {
+        self.credit().await?;
+        self.owed = len_bytes;
+        self.ask(text).await
+    }
+
+    fn no_more(&self) -> Error {
+        self.failed(format!("`{}` takes no more", self.far.instance.label()))
     }
 
     fn complain(&self, error: Error) -> Error {
         self.complaints.iter().fold(error, Error::caused_by)
     }
+}
+
+enum Heard {
+    Event(Option<Event>),
+    Chunk(Result<Option<Chunk>>),
 }
 
 /// The script around `consumer`. Only what was announced is read from the terminal, and nothing follows a frame before its credit, so that a
@@ -251,5 +401,36 @@ fn framed(setup: &str, consumer: &str, finish: &str) -> String {
          {finish}\n\
          printf \"!status %s\\n\" \"$s\"\n\
          exit \"$s\"\n"
+    )
+}
+
+/// A dialogue whose answers leave by the terminal.
+fn spoken(script: &str) -> String {
+    format!(
+        "{KEEPER}{}",
+        dialogue("printf \"!%s %s\\n\" \"$1\" \"$2\"", script)
+    )
+}
+
+/// A dialogue whose answers leave by the FIFO of another session's keeper too. That session may be lost at any time.
+fn told(folder: &str, script: &str) -> String {
+    let say =
+        "printf \"!%s %s\\n\" \"$1\" \"$2\" >&7 2>/dev/null; printf \"!%s %s\\n\" \"$1\" \"$2\"";
+    format!(
+        "d=\"{folder}\"\nexec 9>\"$d/life\" || exit 1\nexec 7>\"$d/out\" || exit 1\ntrap \"\" PIPE\n{}",
+        dialogue(say, script).replace("#ready", "printf \"!ready\\n\" >&7")
+    )
+}
+
+fn dialogue(say: &str, script: &str) -> String {
+    format!(
+        "cd \"$HOME\" 2>/dev/null || cd /\n\
+         stty raw -echo || exit 1\n\
+         exec 8>&1 2>&1\n\
+         say() {{ {{ {say}; }} >&8; }}\n\
+         #ready\n\
+         printf \"!ready\\n\"\n\
+         ( {script}\n)\n\
+         printf \"!status %s\\n\" \"$?\"\n"
     )
 }

@@ -133,6 +133,9 @@ pub struct Endpoints {
     /// EC2 Instance Connect
     #[serde(skip_serializing_if = "is_default")]
     pub ec2_instance_connect: Option<EndpointUrl>,
+    /// S3, for copies through a bucket; buckets are in its path
+    #[serde(skip_serializing_if = "is_default")]
+    pub s3: Option<EndpointUrl>,
 }
 
 /// The instances this team sees by default

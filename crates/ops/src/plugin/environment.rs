@@ -62,6 +62,7 @@ pub(crate) fn prepare(cx: &Context) -> Result<Prepared> {
                 "AWS_ENDPOINT_URL_EC2_INSTANCE_CONNECT",
                 endpoints.ec2_instance_connect.as_ref().map(text_of),
             ),
+            ("AWS_ENDPOINT_URL_S3", endpoints.s3.as_ref().map(text_of)),
         ];
         for (name, value) in aws {
             if let Some(value) = value {

@@ -280,6 +280,7 @@ enum Command {
     /// Holds as many permits of the send bound as it has bytes.
     Send(PayloadType, Bytes),
     Probe(PayloadType, Bytes, Bytes),
+    Plain,
     Drained(oneshot::Sender<()>),
     Close,
 }
@@ -354,6 +355,12 @@ impl Sender {
         self.commands
             .send(Command::Probe(payload_type, large.into(), small.into()))
             .map_err(|_| Ended)
+    }
+
+    /// Says that what runs at the far end has been heard of by another way, so that no handshake can come any more: see
+    /// [`DataChannel::assume_plain`].
+    pub fn assume_plain(&self) -> Result<(), Ended> {
+        self.commands.send(Command::Plain).map_err(|_| Ended)
     }
 
     /// The length a probe should have, in bytes; `None` when none is wanted (any more) or the session is not ready.

@@ -360,6 +360,7 @@ fn apply(
         Command::Probe(payload_type, large, small) => {
             channel.probe_payload(now, payload_type, &large, small);
         }
+        Command::Plain => channel.assume_plain(now),
         Command::Drained(waiter) => drained.push(waiter),
         Command::Close => return false,
     }

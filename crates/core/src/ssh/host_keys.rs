@@ -8,8 +8,15 @@ use std::{
     path::Path,
 };
 
-use ops_core::{Context, Document, Error, Instance, OpenOptions, Result};
 use ops_session::driver::Event;
+
+use crate::{
+    connect::{Document, OpenOptions},
+    context::Context,
+    error::{Error, Result},
+    instance::Instance,
+    paths,
+};
 
 /// Prints the public host keys. The variable is set by the embedded sandbox alone, whose instances keep their keys in a folder of their own.
 const PRINT_KEYS: &str = "sh -c 'cat \"${OPS_SANDBOX_HOST_KEYS:-/etc/ssh}\"/ssh_host_*_key.pub'";
@@ -21,7 +28,7 @@ const KEYS_BYTES_MAX: usize = 64 << 10;
 ///
 /// # Errors
 /// The session cannot be opened, or the far side shows no key.
-pub(crate) async fn pin(
+pub async fn pin(
     cx: &Context,
     instance: &Instance,
     port: u16,
@@ -84,7 +91,7 @@ pub(crate) async fn pin(
 fn append(file: &Path, text: &str) -> io::Result<()> {
     // Not where others may rely on its permissions.
     if let Some(folder) = file.parent().filter(|folder| !folder.exists()) {
-        ops_core::paths::private_dir(folder.to_owned())?;
+        paths::private_dir(folder.to_owned())?;
     }
     fs::OpenOptions::new()
         .append(true)

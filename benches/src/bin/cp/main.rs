@@ -1,0 +1,385 @@
+//! `ops cp` against OpenSSH's scp through `ops ssh-proxy`, agents paced as real ones are.
+//!
+//! `cargo run --release -p ops-bench --bin cp [-- MEGABYTES [FILES [LARGE]]]`: a file of noise and one of text, both ways, each in megabytes (64);
+//! small files of 4 KiB (10,000); one large file in megabytes for the memory (1,024; 0 leaves it out).
+//!
+//! *official habit* is scp through the same proxy held to what today's official client does with input: 1,024 bytes, then a millisecond. It is a
+//! setting of this benchmark, no program of AWS's. Ratios are of rates, to scp through our proxy in the same run.
+
+#[path = "../ssh/server.rs"]
+mod server;
+
+use std::{
+    fs,
+    io::{self, Read as _, Write as _},
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Stdio},
+    time::{Duration, Instant},
+};
+
+use ops_bench::{
+    stage::{self, Stage},
+    table, usage,
+};
+
+use crate::server::Server;
+
+const ID: &str = "i-0a1b2c3d4e5f60718";
+/// First argument of the part of this program that stands before the proxy.
+const HABIT: &str = "official-habit";
+/// What the official client sends at once, in bytes, and its pause.
+const HABIT_BYTES: usize = 1024;
+const HABIT_PAUSE: Duration = Duration::from_millis(1);
+const MEGABYTE: f64 = 1_000_000.0;
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    if args.next().as_deref() == Some(HABIT) {
+        return ended(habit(args.collect()));
+    }
+    if let Some(end) = stage::act() {
+        return end;
+    }
+    ended(run())
+}
+
+fn ended(result: io::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs `command` with its input slowed down.
+fn habit(command: Vec<String>) -> io::Result<()> {
+    let [program, rest @ ..] = command.as_slice() else {
+        return Err(io::Error::other("no command"));
+    };
+    let mut child = Command::new(program)
+        .args(rest)
+        .env("OPS_BENCH_IS_OPS", "1")
+        .stdin(Stdio::piped())
+        .spawn()?;
+    let mut to = child
+        .stdin
+        .take()
+        .ok_or_else(|| io::Error::other("no pipe"))?;
+    std::thread::spawn(move || {
+        let mut from = io::stdin().lock();
+        let mut buffer = [0; HABIT_BYTES];
+        while let Ok(len @ 1..) = from.read(&mut buffer) {
+            if to.write_all(&buffer[..len]).is_err() {
+                return;
+            }
+            std::thread::sleep(HABIT_PAUSE);
+        }
+    });
+    child.wait().map(drop)
+}
+
+struct Bench {
+    stage: Stage,
+    config: PathBuf,
+    profiles: PathBuf,
+    folder: PathBuf,
+}
+
+/// How long something took, and the most memory of `ops` meanwhile.
+struct Taken {
+    time: Duration,
+    memory_bytes: Option<u64>,
+}
+
+fn run() -> io::Result<()> {
+    let mut numbers = std::env::args().skip(1).map(|text| {
+        text.parse::<usize>()
+            .map_err(|_| io::Error::other(format!("`{text}` is no number")))
+    });
+    let megabytes = numbers.next().transpose()?.unwrap_or(64);
+    let files = numbers.next().transpose()?.unwrap_or(10_000);
+    let large = numbers.next().transpose()?.unwrap_or(1024);
+    let folder = tempfile::tempdir()?;
+    let bench = Bench::new(folder.path())?;
+    for (name, text) in [("noise", false), ("text", true)] {
+        bench.compare(name, text, megabytes)?;
+        println!();
+    }
+    bench.small(files)?;
+    if large > 0 {
+        bench.large(large)?;
+    }
+    Ok(())
+}
+
+impl Bench {
+    fn new(folder: &Path) -> io::Result<Self> {
+        let server = Server::start(folder)?;
+        let fleet = folder.join("fleet.yaml");
+        fs::write(
+            &fleet,
+            format!(
+                "instances:\n  - {{ name: web-1, id: {ID}, ports: {{ 22: \"127.0.0.1:{}\" }} }}\n",
+                server.port
+            ),
+        )?;
+        let stage = Stage::serve(&["--agent-pace", "real", "--fleet", &fleet.to_string_lossy()])?;
+        let printed = stage.ops().arg("ssh-config").output()?;
+        let printed = String::from_utf8_lossy(&printed.stdout).into_owned();
+        let proxy = printed
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("ProxyCommand "))
+            .ok_or_else(|| io::Error::other("ops ssh-config printed no ProxyCommand"))?;
+        let program = std::env::current_exe()?;
+        let slowed = format!(
+            "Host official\n    HostName {ID}\n    HostKeyAlias {ID}\n    ProxyCommand env -u OPS_BENCH_IS_OPS {} {HABIT} {}\n",
+            program.display(),
+            proxy.trim_start_matches("exec "),
+        );
+        let key = server.key.display();
+        let config = folder.join("config");
+        fs::write(
+            &config,
+            format!(
+                "{slowed}\n{printed}\nHost *\n    IdentityFile {key}\n    IdentitiesOnly yes\n    StrictHostKeyChecking no\n    UserKnownHostsFile /dev/null\n    LogLevel ERROR\n"
+            ),
+        )?;
+        let profiles = folder.join("profiles");
+        fs::create_dir(&profiles)?;
+        let user = Command::new("id").arg("-un").output()?.stdout;
+        fs::write(
+            profiles.join("bench.yaml"),
+            format!(
+                "ssh: {{ user: {}, identity_file: \"{key}\", auth: key, host_keys: \"off\" }}\n",
+                String::from_utf8_lossy(&user).trim()
+            ),
+        )?;
+        Ok(Self {
+            stage,
+            config,
+            profiles,
+            folder: folder.to_owned(),
+        })
+    }
+
+    fn scp(&self, places: &[String]) -> io::Result<Taken> {
+        let mut command = Command::new("scp");
+        command
+            .env_clear()
+            .args(["-q", "-F"])
+            .arg(&self.config)
+            .args(places);
+        for (name, value) in self.stage.ops().get_envs() {
+            if let Some(value) = value {
+                command.env(name, value);
+            }
+        }
+        finish(command.stdin(Stdio::null()))
+    }
+
+    fn cp(&self, options: &[&str], places: &[String]) -> io::Result<Taken> {
+        let mut command = self.stage.ops();
+        command
+            .arg("--profiles-dir")
+            .arg(&self.profiles)
+            .args(["--profile", "bench", "cp", "-q"])
+            .args(options)
+            .args(places);
+        finish(&mut command)
+    }
+
+    /// One table: every way there is, both ways.
+    fn compare(&self, name: &str, text: bool, megabytes: usize) -> io::Result<()> {
+        let file = self.folder.join(name);
+        let far = self.folder.join("far");
+        let back = self.folder.join("back");
+        fs::write(&file, content(text, megabytes * 1_000_000))?;
+        let ways: [(&str, Option<&[&str]>, &str); 6] = [
+            ("scp, our proxy", None, "web-1"),
+            ("scp, official habit", None, "official"),
+            (
+                "session, 1 session",
+                Some(&["--via", "session", "--sessions", "1"]),
+                "web-1",
+            ),
+            (
+                "session, 4 sessions",
+                Some(&["--via", "session", "--sessions", "4"]),
+                "web-1",
+            ),
+            (
+                "sftp, 1 session",
+                Some(&["--via", "sftp", "--sessions", "1"]),
+                "web-1",
+            ),
+            (
+                "sftp, 4 sessions",
+                Some(&["--via", "sftp", "--sessions", "4"]),
+                "web-1",
+            ),
+        ];
+        let mut rows = Vec::new();
+        let mut of: Option<(f64, f64)> = None;
+        for (way, options, target) in ways {
+            let there = format!("{target}:{}", far.display());
+            let move_ = |places: [String; 2]| match options {
+                Some(options) => self.cp(options, &places),
+                None => self.scp(&places),
+            };
+            let _ = fs::remove_file(&far);
+            let up = move_([file.display().to_string(), there.clone()])?;
+            same(&file, &far)?;
+            let _ = fs::remove_file(&back);
+            let down = move_([there, back.display().to_string()])?;
+            same(&file, &back)?;
+            let rate = |taken: &Taken| megabytes as f64 / taken.time.as_secs_f64();
+            let (up_rate, down_rate) = (rate(&up), rate(&down));
+            let (first_up, first_down) = *of.get_or_insert((up_rate, down_rate));
+            let memory = up
+                .memory_bytes
+                .max(down.memory_bytes)
+                .filter(|_| options.is_some());
+            rows.push(vec![
+                way.to_owned(),
+                format!("{up_rate:.2}"),
+                format!("{:.2}", up_rate / first_up),
+                format!("{down_rate:.2}"),
+                format!("{:.2}", down_rate / first_down),
+                shown(memory),
+            ]);
+        }
+        println!("{megabytes} MB of {name}, --agent-pace real");
+        table::print(
+            &["", "up MB/s", "to scp", "down MB/s", "to scp", "peak MB"],
+            &rows,
+        );
+        Ok(())
+    }
+
+    fn small(&self, files: usize) -> io::Result<()> {
+        let tree = self.folder.join("tree");
+        let noise = content(false, 4096 * 64);
+        for n in 0..files {
+            let folder = tree.join(format!("{}", n % 100));
+            fs::create_dir_all(&folder)?;
+            let mut bytes = noise[n % 64 * 4096..][..4096].to_vec();
+            bytes[..8].copy_from_slice(&n.to_le_bytes());
+            fs::write(folder.join(format!("file-{n}")), bytes)?;
+        }
+        let (there, back) = (self.folder.join("there"), self.folder.join("tree-back"));
+        let place = format!("web-1:{}", there.display());
+        let via = ["--via", "session", "-r"];
+        let up = self.cp(&via, &[tree.display().to_string(), place.clone()])?;
+        let down = self.cp(&via, &[place, back.display().to_string()])?;
+        let rate = |taken: &Taken| files as f64 * 4096.0 / MEGABYTE / taken.time.as_secs_f64();
+        println!("{files} files of 4 KiB by session");
+        table::print(
+            &["", "MB/s", "peak MB"],
+            &[
+                vec![
+                    "up".to_owned(),
+                    format!("{:.1}", rate(&up)),
+                    shown(up.memory_bytes),
+                ],
+                vec![
+                    "down".to_owned(),
+                    format!("{:.1}", rate(&down)),
+                    shown(down.memory_bytes),
+                ],
+            ],
+        );
+        println!();
+        Ok(())
+    }
+
+    fn large(&self, megabytes: usize) -> io::Result<()> {
+        let file = self.folder.join("large");
+        let part = content(false, 1_000_000);
+        let mut writer = fs::File::create(&file)?;
+        for n in 0..megabytes {
+            writer.write_all(&n.to_le_bytes())?;
+            writer.write_all(&part[8..])?;
+        }
+        let (far, back) = (self.folder.join("far"), self.folder.join("back"));
+        let place = format!("web-1:{}", far.display());
+        let via = ["--via", "session"];
+        let up = self.cp(&via, &[file.display().to_string(), place.clone()])?;
+        let down = self.cp(&via, &[place, back.display().to_string()])?;
+        same(&file, &back)?;
+        let rate = |taken: &Taken| format!("{:.1}", megabytes as f64 / taken.time.as_secs_f64());
+        println!("{megabytes} MB in one file by session");
+        table::print(
+            &["", "MB/s", "peak MB"],
+            &[
+                vec!["up".to_owned(), rate(&up), shown(up.memory_bytes)],
+                vec!["down".to_owned(), rate(&down), shown(down.memory_bytes)],
+            ],
+        );
+        Ok(())
+    }
+}
+
+fn shown(memory_bytes: Option<u64>) -> String {
+    memory_bytes.map_or("-".to_owned(), |bytes| {
+        format!("{:.1}", bytes as f64 / MEGABYTE)
+    })
+}
+
+/// Runs it to its end.
+fn finish(command: &mut Command) -> io::Result<Taken> {
+    let begin = Instant::now();
+    let mut child = command.stdout(Stdio::null()).spawn()?;
+    let mut memory_bytes = None;
+    let status = loop {
+        memory_bytes = usage::peak_memory_bytes(child.id()).or(memory_bytes);
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    if !status.success() {
+        return Err(io::Error::other(format!("{command:?} failed: {status}")));
+    }
+    Ok(Taken {
+        time: begin.elapsed(),
+        memory_bytes,
+    })
+}
+
+fn same(one: &Path, other: &Path) -> io::Result<()> {
+    if fs::read(one)? == fs::read(other)? {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!(
+            "{} is not what was sent",
+            other.display()
+        )))
+    }
+}
+
+/// Noise that does not compress, or lines that do.
+fn content(text: bool, len: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(len + 64);
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut line = 0_u64;
+    while bytes.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        if text {
+            line += 1;
+            let part = format!(
+                "2026-01-02 host app[{}]: request {line} took {} ms\n",
+                state % 90,
+                state % 977
+            );
+            bytes.extend_from_slice(part.as_bytes());
+        } else {
+            bytes.extend_from_slice(&state.to_le_bytes());
+        }
+    }
+    bytes.truncate(len);
+    bytes
+}

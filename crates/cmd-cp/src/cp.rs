@@ -1,0 +1,516 @@
+//! The command.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ffi::OsString,
+    path::PathBuf,
+    sync::Arc,
+};
+
+use futures_util::{StreamExt as _, stream};
+use ops_core::{
+    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Values, output::escape,
+    profile::CopyVia, resolve::Choice, ssh::client::Login,
+};
+
+use crate::{
+    arrive::{Goal, arrive},
+    leave::{Origin, leave},
+    names::{Excluded, folder_name},
+    options::{Options, Overwrite, Rate, Via},
+    pace::Pace,
+    place::Place,
+    progress::Progress,
+    relay::relay,
+    report::Report,
+    summary,
+    transport::Server,
+    via::{self, Wish},
+};
+
+/// Sessions to one server where nobody says how many.
+const SESSIONS: usize = 4;
+/// Servers at a time where nobody says how many.
+const PARALLEL: usize = 4;
+
+/// Copy files to, from and between instances
+///
+/// Either side is a local path or `[USER@]TARGET:PATH`; `-` is standard input or output. Nothing need be installed or open on the server: no sshd, no
+/// key, no bucket. Paths on a server may begin with `~`, are relative to the home of the session's user, and globs in them are expanded there: quote
+/// them. From a glob of servers each one's files go into a folder of its own; to one, each gets a copy. Every file is written beside its
+/// destination, checked by size and SHA-256 on both ends, then renamed.
+///
+/// `--via session` uses Session Manager's own sessions. Where the account logs its sessions to S3 or CloudWatch, WHAT IS COPIED THIS WAY IS IN THAT
+/// LOG (port and SSH sessions are not logged); a profile can forbid it: `copy: {deny_via: [session]}`. `--via sftp` logs in to the server's sshd
+/// through an SSH session. `--via s3` takes the way over the bucket that the profile names, with presigned addresses. `auto`, the default, takes the
+/// best that is permitted; -v tells which.
+///
+/// Links are copied as links, but for those named themselves, and never followed out of what is copied. If some files fail the others go on, and the
+/// exit status is 8.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Cp {
+    /// Sources, then the destination
+    #[arg(required = true, num_args = 1.., value_name = "SRC… DST")]
+    places: Vec<OsString>,
+    /// Copy folders with all that is in them
+    #[arg(short, long, short_alias = 'R')]
+    recursive: bool,
+    /// Keep modes and times
+    #[arg(short, long)]
+    preserve: bool,
+    /// Copy what links point to
+    #[arg(short = 'L', long)]
+    dereference: bool,
+    /// Copy links as links, those named themselves too
+    #[arg(short = 'P', long, conflicts_with = "dereference")]
+    no_dereference: bool,
+    /// Say what would be copied
+    #[arg(long)]
+    dry_run: bool,
+    /// Leave out what matches: a name anywhere, or with a slash a path below what is named
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// What happens to a file that is there: always, ask, never, newer
+    #[arg(
+        long,
+        value_name = "WHEN",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true
+    )]
+    overwrite: Overwrite,
+    /// Keep what has arrived of a file when interrupted, and go on from there, once it is verified
+    #[arg(long)]
+    resume: bool,
+    /// Leave files alone whose SHA-256 is equal
+    #[arg(long)]
+    checksum: bool,
+    /// Most bytes a second, all together: 500KB, 2MiB
+    #[arg(long, value_name = "RATE")]
+    limit_rate: Option<Rate>,
+    /// Servers at a time
+    #[arg(long, value_name = "N", default_value_t = PARALLEL, value_parser = at_least_one)]
+    parallel: usize,
+    /// Sessions to one server at most [default: copy.sessions of the profile, else 4]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    sessions: Option<usize>,
+    /// Compress nothing
+    #[arg(long)]
+    no_compress: bool,
+    /// The way: auto, session, sftp, s3 [default: copy.via of the profile, else auto]
+    #[arg(long, value_name = "WAY", value_enum, hide_possible_values = true)]
+    via: Option<Via>,
+    /// Act as root on the server, or as USER@, with sudo that asks for no password
+    #[arg(long)]
+    sudo: bool,
+    /// Private key to log in with, for sftp
+    #[arg(short, long, value_name = "FILE", conflicts_with = "instance_connect")]
+    identity: Option<PathBuf>,
+    /// Log in with a key made for the moment, pushed by EC2 Instance Connect, for sftp
+    #[arg(long)]
+    instance_connect: bool,
+    /// Why, for the session's history
+    #[arg(long, value_name = "TEXT", env = "OPS_REASON")]
+    reason: Option<String>,
+    /// Of several matches the first by name, then the oldest launch
+    #[arg(long, conflicts_with = "newest")]
+    first: bool,
+    /// Of several matches the newest launch
+    #[arg(long)]
+    newest: bool,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number @ 1..=64) => Ok(number),
+        _ => Err("a number from 1 to 64".to_owned()),
+    }
+}
+
+/// Servers that one target means, and whether it could mean several.
+struct Servers {
+    servers: Vec<Server>,
+    plural: bool,
+}
+
+/// Sources of one target, together.
+struct Group {
+    target: Target,
+    places: Vec<Vec<u8>>,
+}
+
+impl Command for Cp {
+    const NAME: &'static str = "cp";
+    const EXAMPLES: &'static [(&'static str, &'static str)] = &[
+        ("ops cp web-1:/var/log/syslog .", "fetch a file"),
+        (
+            "ops cp -r site/ deploy@web-1:/srv/www/",
+            "send a folder, as another user by sudo",
+        ),
+        (
+            "ops cp 'web-*:/var/log/nginx/error.log' logs/",
+            "from many: logs/web-1/error.log, …",
+        ),
+        ("ops cp app.conf 'web-*:/etc/app/' --sudo", "to many"),
+        ("ops cp web-1:dump.sql.gz db-1:/tmp/", "from one to another"),
+        ("tar c . | ops cp - web-1:/tmp/x.tar", "from a pipe"),
+    ];
+    const COMPLETES: &'static [(&'static str, Values)] = &[("places", Values::RemotePath)];
+
+    async fn run(self, cx: Context) -> Result<Exit> {
+        let (sources, destination) = self.read()?;
+        let options = self.options(&cx)?;
+        let (groups, origins) = split(sources);
+        let choice = match (self.first, self.newest) {
+            (true, _) => Choice::First,
+            (_, true) => Choice::Newest,
+            _ => Choice::Ask,
+        };
+        let mut known: HashMap<String, Vec<Instance>> = HashMap::new();
+        let mut froms = Vec::new();
+        for group in &groups {
+            froms.push(self.servers(&cx, &group.target, choice, &mut known).await?);
+        }
+        let to = match &destination {
+            Place::Remote { target, .. } => {
+                Some(self.servers(&cx, target, choice, &mut known).await?)
+            }
+            _ => None,
+        };
+        let mut instances: Vec<Instance> = Vec::new();
+        for server in froms.iter().chain(&to).flat_map(|side| &side.servers) {
+            if instances.iter().all(|known| known.id != server.instance.id) {
+                instances.push(server.instance.clone());
+            }
+        }
+        cx.guard(Self::NAME, &instances, self.reason.as_deref())
+            .await?;
+
+        let handler = cx.interrupt().handle();
+        let work = async {
+            match (&destination, &to) {
+                (Place::Remote { path, .. }, Some(to)) => {
+                    self.to_servers(&groups, &froms, &origins, to, path, &options)
+                        .await
+                }
+                _ => self.to_here(&groups, &froms, &destination, &options).await,
+            }
+        };
+        let done = tokio::select! {
+            done = Box::pin(work) => done,
+            error = handler.wait() => Err(error),
+        };
+        options.report.clear();
+        match done {
+            Ok(()) => summary::tell(&cx, &options.report, options.dry_run),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Cp {
+    fn read(&self) -> Result<(Vec<Place>, Place)> {
+        let mut places = Vec::new();
+        for text in &self.places {
+            places.push(Place::parse(text)?);
+        }
+        let destination = match places.pop() {
+            Some(destination) if !places.is_empty() => destination,
+            _ => {
+                return Err(Error::usage("cp takes a source and a destination")
+                    .hint("ops cp SRC… DST; a place on a server is TARGET:PATH"));
+            }
+        };
+        let is_remote = |place: &Place| matches!(place, Place::Remote { .. });
+        if !is_remote(&destination) && !places.iter().all(is_remote) {
+            return Err(Error::usage("neither side is on a server")
+                .caused_by(format!(
+                    "`{}` and `{}` are places on this machine",
+                    places
+                        .iter()
+                        .find(|place| !is_remote(place))
+                        .map(Place::shown)
+                        .unwrap_or_default(),
+                    destination.shown()
+                ))
+                .hint("a place on a server is TARGET:PATH"));
+        }
+        let standard = |place: &&Place| **place == Place::Standard;
+        if places.iter().filter(standard).count() > 0 && places.len() > 1 {
+            return Err(Error::usage("standard input goes alone"));
+        }
+        Ok((places, destination))
+    }
+
+    fn options(&self, cx: &Context) -> Result<Options> {
+        let copy = &cx.profile()?.copy;
+        let wish = Wish {
+            via: self
+                .via
+                .map(CopyVia::from)
+                .or(copy.via)
+                .unwrap_or(CopyVia::Auto),
+            deny: copy.deny_via.0.clone(),
+            document: copy.document.clone(),
+            login: Login {
+                identity: self.identity.clone(),
+                instance_connect: self.instance_connect,
+                reason: self.reason.clone(),
+            },
+        };
+        let sessions = self
+            .sessions
+            .or(copy.sessions.map(usize::from))
+            .unwrap_or(SESSIONS);
+        let progress = if self.dry_run {
+            Progress::hidden()
+        } else {
+            Progress::new(cx.output())
+        };
+        Ok(Options {
+            recursive: self.recursive,
+            preserve: self.preserve,
+            follow: self.dereference,
+            keep_links: self.no_dereference,
+            dry_run: self.dry_run,
+            excluded: Excluded::new(&self.exclude),
+            overwrite: self.overwrite,
+            resume: self.resume,
+            checksum: self.checksum,
+            sessions,
+            parallel: self.parallel,
+            compress: !self.no_compress,
+            wish,
+            pace: Arc::new(Pace::new(self.limit_rate.map(|rate| rate.0))),
+            report: Arc::new(Report::new(progress)),
+        })
+    }
+
+    async fn servers(
+        &self,
+        cx: &Context,
+        target: &Target,
+        choice: Choice,
+        known: &mut HashMap<String, Vec<Instance>>,
+    ) -> Result<Servers> {
+        let text = target.as_str();
+        let plural = target.is_plural() && choice == Choice::Ask;
+        let instances = match known.get(text) {
+            Some(instances) => instances.clone(),
+            None if plural => cx.resolve_many(std::slice::from_ref(target)).await?,
+            None => vec![cx.resolve(target, choice).await?],
+        };
+        known.insert(text.to_owned(), instances.clone());
+        let servers = instances
+            .into_iter()
+            .map(|instance| Server {
+                cx: cx.clone(),
+                instance,
+                user: target.user.clone(),
+                sudo: self.sudo,
+                reason: self.reason.clone(),
+            })
+            .collect();
+        Ok(Servers { servers, plural })
+    }
+
+    async fn to_here(
+        &self,
+        groups: &[Group],
+        froms: &[Servers],
+        destination: &Place,
+        options: &Options,
+    ) -> Result<()> {
+        let several = groups.len() > 1;
+        let jobs: Vec<_> = groups
+            .iter()
+            .zip(froms)
+            .flat_map(|(group, from)| {
+                let names = folders(from);
+                from.servers.iter().zip(names).map(move |(server, name)| {
+                    let goal = match destination {
+                        Place::Local(path) => match name {
+                            Some(name) => Goal::Path {
+                                path: path.join(name),
+                                into: true,
+                            },
+                            None => Goal::Path {
+                                path: path.clone(),
+                                into: false,
+                            },
+                        },
+                        _ => Goal::Standard,
+                    };
+                    (group, server, goal)
+                })
+            })
+            .collect();
+        // Bytes of several servers must not get mixed.
+        let parallel = match destination {
+            Place::Standard => 1,
+            _ => options.parallel,
+        };
+        let alone = jobs.len() == 1;
+        each(
+            jobs,
+            parallel,
+            alone,
+            options,
+            |(group, server, goal)| async move {
+                let transport = via::open(server, &options.wish).await?;
+                arrive(server, &*transport, &group.places, &goal, several, options).await
+            },
+        )
+        .await
+    }
+
+    async fn to_servers(
+        &self,
+        groups: &[Group],
+        froms: &[Servers],
+        origins: &[Origin],
+        to: &Servers,
+        path: &[u8],
+        options: &Options,
+    ) -> Result<()> {
+        if to.servers.len() > 1 && matches!(origins, [Origin::Standard]) {
+            return Err(Error::usage("standard input goes to one server only")
+                .hint("write it to a file, and copy that"));
+        }
+        let alone = to.servers.len() == 1;
+        let several = groups.len() + origins.len() > 1;
+        let jobs = to.servers.iter().collect();
+        each(
+            jobs,
+            options.parallel,
+            alone,
+            options,
+            |server| async move {
+                let transport = via::open(server, &options.wish).await?;
+                if !origins.is_empty() {
+                    leave(server, &*transport, origins, path, options).await?;
+                }
+                for (group, from) in groups.iter().zip(froms) {
+                    for (source, under) in from.servers.iter().zip(folders(from)) {
+                        let origin = via::open(source, &options.wish).await?;
+                        relay(
+                            (source, &*origin),
+                            &group.places,
+                            (server, &*transport),
+                            path,
+                            under.as_deref(),
+                            several,
+                            options,
+                        )
+                        .await?;
+                    }
+                }
+                Ok(())
+            },
+        )
+        .await
+    }
+}
+
+/// Runs `work` for each of `jobs`. Alone, its failure is the command's; otherwise it is reported, and the others go on.
+async fn each<J: HasServer, F: Future<Output = Result<()>>>(
+    jobs: Vec<J>,
+    parallel: usize,
+    alone: bool,
+    options: &Options,
+    work: impl Fn(J) -> F,
+) -> Result<()> {
+    let mut running = stream::iter(jobs)
+        .map(|job| {
+            let label = job.server().instance.label().to_owned();
+            let work = work(job);
+            async move { (label, Box::pin(work).await) }
+        })
+        .buffer_unordered(parallel.max(1));
+    while let Some((label, done)) = running.next().await {
+        match done {
+            Ok(()) => {}
+            Err(error) if alone || error.kind() == ErrorKind::BrokenPipe => {
+                // What was reported already is told all the same.
+                if options
+                    .report
+                    .all()
+                    .iter()
+                    .all(|item| item.outcome.is_none())
+                    || error.kind() == ErrorKind::BrokenPipe
+                {
+                    return Err(error);
+                }
+                let id = options.report.add(label, "", 0);
+                options.report.fail(id, error);
+            }
+            Err(error) => {
+                let id = options.report.add(escape(&label), "", 0);
+                options.report.fail(id, error);
+            }
+        }
+    }
+    Ok(())
+}
+
+trait HasServer {
+    fn server(&self) -> &Server;
+}
+
+impl HasServer for &Server {
+    fn server(&self) -> &Server {
+        self
+    }
+}
+
+impl HasServer for (&Group, &Server, Goal) {
+    fn server(&self) -> &Server {
+        self.1
+    }
+}
+
+/// Sources by target, in the order of their first mention; and those of this machine.
+fn split(sources: Vec<Place>) -> (Vec<Group>, Vec<Origin>) {
+    let mut groups: Vec<Group> = Vec::new();
+    let mut origins = Vec::new();
+    for source in sources {
+        match source {
+            Place::Standard => origins.push(Origin::Standard),
+            Place::Local(path) => origins.push(Origin::Path(path)),
+            Place::Remote { target, path } => {
+                match groups.iter_mut().find(|group| group.target == target) {
+                    Some(group) => group.places.push(path),
+                    None => groups.push(Group {
+                        target,
+                        places: vec![path],
+                    }),
+                }
+            }
+        }
+    }
+    (groups, origins)
+}
+
+/// The folder of each server's files, where a target could mean several: its name, with the end of its id where another has the same.
+fn folders(from: &Servers) -> Vec<Option<String>> {
+    if !from.plural {
+        return vec![None; from.servers.len()];
+    }
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let name = |server: &Server| folder_name(server.instance.label(), &server.instance.id);
+    for server in &from.servers {
+        *counts.entry(name(server)).or_default() += 1;
+    }
+    from.servers
+        .iter()
+        .map(|server| {
+            let name = name(server);
+            let id = &server.instance.id;
+            Some(if counts.get(&name).copied() > Some(1) {
+                format!("{name}-{}", &id[id.len().saturating_sub(4)..])
+            } else {
+                name
+            })
+        })
+        .collect()
+}

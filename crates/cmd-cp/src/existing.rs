@@ -1,0 +1,42 @@
+//! What to do about a file that is there already.
+
+use ops_core::{Context, Result, output::escape};
+
+use crate::options::{Options, Overwrite};
+
+/// A file as it matters here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Version {
+    /// In bytes.
+    pub(crate) size: u64,
+    /// Seconds since 1970.
+    pub(crate) mtime: i64,
+}
+
+/// Why the file at the destination stays, if it does; `same` finds out whether the contents are equal and is asked only where it matters.
+///
+/// # Errors
+/// The contents cannot be compared; the answer cannot be read.
+pub(crate) async fn stays(
+    cx: &Context,
+    options: &Options,
+    shown: &str,
+    new: Version,
+    old: Version,
+    same: impl FnOnce() -> Result<bool>,
+) -> Result<Option<&'static str>> {
+    if options.checksum && new.size == old.size && same()? {
+        return Ok(Some("equal"));
+    }
+    match options.overwrite {
+        Overwrite::Always => Ok(None),
+        Overwrite::Never => Ok(Some("exists")),
+        Overwrite::Newer => Ok((new.mtime <= old.mtime).then_some("not newer")),
+        Overwrite::Ask => {
+            let question = format!("Replace {}? [y/N] ", escape(shown));
+            let answer = cx.output().ask(question).await?.unwrap_or_default();
+            let yes = matches!(answer.trim(), "y" | "Y" | "yes");
+            Ok((!yes).then_some("not confirmed"))
+        }
+    }
+}

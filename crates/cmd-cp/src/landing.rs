@@ -1,0 +1,479 @@
+//! A file that arrives: written beside its destination, verified, renamed.
+
+use std::{
+    collections::BTreeMap,
+    fs::{File, OpenOptions, Permissions},
+    io::{self, Read as _},
+    os::unix::{
+        ffi::{OsStrExt as _, OsStringExt as _},
+        fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    },
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use aws_lc_rs::digest;
+use ops_core::{Error, Result};
+
+use crate::{
+    report::hex,
+    transport::{Digest, Entry, FileId, Job},
+};
+
+/// Longest file name, in bytes, on the file systems there are.
+pub(crate) const NAME_MAX_BYTES: usize = 255;
+/// End of the name of a part that is kept for `--resume`.
+const PART: &str = ".ops-part";
+
+/// A file on its way. Dropped without [`Landing::commit`] its temporary file goes, or with `--resume` is cut down to what arrived without a gap.
+pub(crate) struct Landing {
+    temporary: PathBuf,
+    destination: PathBuf,
+    file: File,
+    id: FileId,
+    entry: Entry,
+    job: Job,
+    /// What a new file gets, before the umask.
+    mode: u32,
+    state: Mutex<State>,
+    committed: AtomicBool,
+}
+
+struct State {
+    /// Hash of the first `hashed` bytes.
+    hash: digest::Context,
+    hashed: u64,
+    /// Ranges that have arrived, start to end, coalesced.
+    have: BTreeMap<u64, u64>,
+}
+
+impl Landing {
+    /// Makes the temporary file beside `destination`, whose folder exists. With `--resume` a part of an earlier run is taken up: see
+    /// [`Landing::resumable`].
+    ///
+    /// # Errors
+    /// No permission, no space, a destination that is a folder.
+    pub(crate) fn open(
+        destination: &Path,
+        id: FileId,
+        entry: &Entry,
+        mode: u32,
+        job: &Job,
+    ) -> Result<Self> {
+        let failed = |error: io::Error| {
+            Error::unexpected(format!("cannot write `{}`", destination.display())).caused_by(error)
+        };
+        // What scp does: a file behind a link that is the destination itself is replaced, not the link.
+        let destination = match std::fs::symlink_metadata(destination) {
+            Ok(known) if known.file_type().is_symlink() => {
+                std::fs::canonicalize(destination).map_err(failed)?
+            }
+            Ok(known) if known.is_dir() => {
+                return Err(failed(io::ErrorKind::IsADirectory.into()));
+            }
+            _ => destination.to_owned(),
+        };
+        let temporary = temporary(&destination, job.resume);
+        let mut options = OpenOptions::new();
+        options
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
+        if job.resume {
+            options.create(true).truncate(false);
+        } else {
+            options.create_new(true);
+        }
+        let file = options.open(&temporary).map_err(failed)?;
+        Ok(Self {
+            temporary,
+            destination,
+            file,
+            id,
+            entry: entry.clone(),
+            job: job.clone(),
+            mode,
+            state: Mutex::new(State::new()),
+            committed: AtomicBool::new(false),
+        })
+    }
+
+    /// How much of an earlier run is there, and its hash: to be taken up if the far side's first bytes have the same. They count as arrived until
+    /// [`Landing::restart`].
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(crate) fn resumable(&self) -> Result<Option<(u64, Digest)>> {
+        if !self.job.resume {
+            return Ok(None);
+        }
+        let len = self.file.metadata()?.len();
+        if len == 0 || len > self.entry.size {
+            self.file.set_len(0)?;
+            return Ok(None);
+        }
+        let mut state = self.lock();
+        state.hash_to(&self.file, len)?;
+        state.have = BTreeMap::from([(0, len)]);
+        self.job.report.bytes(self.id, len);
+        Ok(Some((len, state.digest())))
+    }
+
+    /// Forgets all that has arrived.
+    ///
+    /// # Errors
+    /// The file cannot be cut.
+    pub(crate) fn restart(&self) -> Result<()> {
+        let mut state = self.lock();
+        let had: u64 = state.have.iter().map(|(start, end)| end - start).sum();
+        self.job.report.back(self.id, had);
+        *state = State::new();
+        self.file.set_len(0)?;
+        Ok(())
+    }
+
+    /// Writes a piece; several sessions may write at once. Keeps to `--limit-rate`.
+    ///
+    /// # Errors
+    /// No space, a quota, more than was announced.
+    pub(crate) async fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.job.pace.wait(bytes.len()).await;
+        self.put(offset, bytes)
+    }
+
+    /// As [`Landing::write_at`], without the wait.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn put(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let end = offset + bytes.len() as u64;
+        if end > self.entry.size {
+            return Err(self.changed());
+        }
+        self.file.write_all_at(bytes, offset).map_err(|error| {
+            Error::unexpected(format!("cannot write `{}`", self.destination.display()))
+                .caused_by(error)
+        })?;
+        let mut state = self.lock();
+        if state.hashed == offset {
+            state.hash.update(bytes);
+            state.hashed = end;
+        }
+        state.add(offset, end);
+        drop(state);
+        self.job.report.bytes(self.id, bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Puts the file into place, if all of it is there and has the far side's hash.
+    ///
+    /// # Errors
+    /// Something is missing or differs; it cannot be renamed.
+    pub(crate) fn commit(&self, sha256: Option<Digest>) -> Result<()> {
+        let digest = {
+            let mut state = self.lock();
+            let whole = state.prefix() == self.entry.size;
+            if !whole {
+                drop(state);
+                return Err(self.changed());
+            }
+            state.hash_to(&self.file, self.entry.size)?;
+            state.digest()
+        };
+        if let Some(expected) = sha256
+            && digest != expected
+        {
+            let error = Error::unexpected(format!(
+                "`{}` did not arrive as it was sent",
+                self.destination.display()
+            ))
+            .caused_by(format!(
+                "SHA-256 is {} here and {} there",
+                hex(&digest),
+                hex(&expected)
+            ))
+            .hint("if it is written to at the same time, copy it again later");
+            // Nothing of it is worth going on from.
+            self.lock().have.clear();
+            return Err(error);
+        }
+        // Of a file that was there the permissions stay, as with scp; setuid, setgid and sticky never come from a server.
+        let mode = if self.job.preserve {
+            self.entry.mode & 0o777
+        } else {
+            std::fs::metadata(&self.destination)
+                .map_or(self.mode, |known| known.permissions().mode() & 0o7777)
+        };
+        self.file.set_permissions(Permissions::from_mode(mode))?;
+        if self.job.preserve {
+            let time = time(self.entry.mtime);
+            self.file.set_times(
+                std::fs::FileTimes::new()
+                    .set_modified(time)
+                    .set_accessed(time),
+            )?;
+        }
+        std::fs::rename(&self.temporary, &self.destination).map_err(|error| {
+            Error::unexpected(format!("cannot replace `{}`", self.destination.display()))
+                .caused_by(error)
+        })?;
+        self.committed.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn changed(&self) -> Error {
+        Error::unexpected(format!(
+            "`{}` has another size than it had when it was listed",
+            self.destination.display()
+        ))
+        .caused_by("it changed while it was read")
+        .hint("copy it again when nobody writes to it")
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        if *self.committed.get_mut() {
+            return;
+        }
+        let prefix = self.lock().prefix();
+        if self.job.resume && prefix > 0 && self.file.set_len(prefix).is_ok() {
+            return;
+        }
+        // It may be gone already, with its folder.
+        let _ = std::fs::remove_file(&self.temporary);
+    }
+}
+
+impl State {
+    fn new() -> Self {
+        Self {
+            hash: digest::Context::new(&digest::SHA256),
+            hashed: 0,
+            have: BTreeMap::new(),
+        }
+    }
+
+    fn add(&mut self, start: u64, end: u64) {
+        let (mut start, mut end) = (start, end);
+        if let Some((&before, &until)) = self.have.range(..=start).next_back()
+            && until >= start
+        {
+            start = before;
+            end = end.max(until);
+        }
+        while let Some((&next, &until)) = self.have.range(start + 1..).next()
+            && next <= end
+        {
+            end = end.max(until);
+            self.have.remove(&next);
+        }
+        if end > start {
+            self.have.insert(start, end);
+        }
+    }
+
+    /// Bytes from the beginning without a gap.
+    fn prefix(&self) -> u64 {
+        self.have.get(&0).copied().unwrap_or(0)
+    }
+
+    /// Hashes what other sessions wrote, up to `end`.
+    fn hash_to(&mut self, file: &File, end: u64) -> io::Result<()> {
+        let mut buffer = vec![0; 256 << 10];
+        while self.hashed < end {
+            let want = usize::try_from(end - self.hashed)
+                .map_or(buffer.len(), |left| left.min(buffer.len()));
+            let read = file.read_at(&mut buffer[..want], self.hashed)?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.hash.update(&buffer[..read]);
+            self.hashed += read as u64;
+        }
+        Ok(())
+    }
+
+    fn digest(&self) -> Digest {
+        finish(self.hash.clone())
+    }
+}
+
+/// A hash as bytes.
+pub(crate) fn finish(hash: digest::Context) -> Digest {
+    let mut bytes = Digest::default();
+    bytes.copy_from_slice(hash.finish().as_ref());
+    bytes
+}
+
+/// The SHA-256 of a file here.
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) fn sha256(path: &Path) -> io::Result<Digest> {
+    let mut file = File::open(path)?;
+    let mut hash = digest::Context::new(&digest::SHA256);
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(finish(hash)),
+            read => hash.update(&buffer[..read]),
+        }
+    }
+}
+
+/// The time of `mtime` seconds since 1970; before that it is 1970.
+pub(crate) fn time(mtime: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(u64::try_from(mtime).unwrap_or(0))
+}
+
+fn temporary(destination: &Path, kept: bool) -> PathBuf {
+    let name = destination.file_name().unwrap_or_default().as_bytes();
+    destination.with_file_name(std::ffi::OsString::from_vec(temporary_name(name, kept)))
+}
+
+/// A name beside `name`: `.NAME.ops-…`, cut so that it is no longer than a name may be. The same every time for a part that is kept.
+pub(crate) fn temporary_name(name: &[u8], kept: bool) -> Vec<u8> {
+    let end = if kept {
+        PART.to_owned()
+    } else {
+        format!(".ops-{}", token())
+    };
+    let name = &name[..name.len().min(NAME_MAX_BYTES - 1 - end.len())];
+    [b".", name, end.as_bytes()].concat()
+}
+
+/// Letters and digits that nobody else has.
+pub(crate) fn token() -> String {
+    std::iter::repeat_with(fastrand::alphanumeric)
+        .take(10)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{pace::Pace, report::Report, transport::Kind};
+
+    fn job(resume: bool) -> Job {
+        Job {
+            sessions: 1,
+            resume,
+            preserve: true,
+            compress: true,
+            pace: Arc::new(Pace::new(None)),
+            report: Arc::new(Report::silent()),
+        }
+    }
+
+    fn entry(size: u64) -> Entry {
+        Entry {
+            kind: Kind::File,
+            size,
+            mode: 0o4755,
+            mtime: 1_000_000_000,
+            sha256: None,
+        }
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[tokio::test]
+    async fn pieces_in_any_order_become_the_file_and_setuid_stays_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        let job = job(false);
+        let id = job.report.add("x", "x", 6);
+        let landing = Landing::open(&path, id, &entry(6), 0o644, &job).unwrap();
+        for (offset, bytes) in [(4, &b"ef"[..]), (0, b"ab"), (2, b"cd")] {
+            landing.write_at(offset, bytes).await.unwrap();
+        }
+        let digest = finish({
+            let mut hash = digest::Context::new(&digest::SHA256);
+            hash.update(b"abcdef");
+            hash
+        });
+        landing.commit(Some(digest)).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"abcdef");
+        let known = std::fs::metadata(&path).unwrap();
+        assert_eq!(known.permissions().mode() & 0o7777, 0o755);
+        assert_eq!(known.modified().unwrap(), time(1_000_000_000));
+        assert_eq!(names(folder.path()), ["x"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_whole_or_not_the_same_leaves_the_old_file_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        std::fs::write(&path, "old").unwrap();
+        let job = job(false);
+        let id = job.report.add("x", "x", 4);
+        let landing = Landing::open(&path, id, &entry(4), 0o644, &job).unwrap();
+        landing.write_at(0, b"ab").await.unwrap();
+        assert!(landing.commit(None).is_err());
+        let landing = Landing::open(&path, id, &entry(4), 0o644, &job).unwrap();
+        landing.write_at(0, b"abcd").await.unwrap();
+        assert!(landing.write_at(4, b"e").await.is_err());
+        assert!(landing.commit(Some([0; 32])).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        assert_eq!(names(folder.path()), ["x"]);
+    }
+
+    #[tokio::test]
+    async fn a_part_is_kept_for_resume_up_to_its_first_gap() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        let job = job(true);
+        let id = job.report.add("x", "x", 8);
+        let landing = Landing::open(&path, id, &entry(8), 0o644, &job).unwrap();
+        assert_eq!(landing.resumable().unwrap(), None);
+        landing.write_at(0, b"abc").await.unwrap();
+        landing.write_at(5, b"fg").await.unwrap();
+        drop(landing);
+        assert_eq!(names(folder.path()), [".x.ops-part"]);
+        let landing = Landing::open(&path, id, &entry(8), 0o644, &job).unwrap();
+        let (len, _) = landing.resumable().unwrap().expect("a part");
+        assert_eq!(len, 3);
+        landing.write_at(3, b"defgh").await.unwrap();
+        landing.commit(None).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"abcdefgh");
+        assert_eq!(names(folder.path()), ["x"]);
+    }
+
+    #[test]
+    fn ranges_are_joined_where_they_touch() {
+        let mut state = State::new();
+        for (start, end) in [(10, 20), (30, 40), (20, 30), (0, 5), (3, 12), (50, 60)] {
+            state.add(start, end);
+        }
+        assert_eq!(state.have, BTreeMap::from([(0, 40), (50, 60)]));
+        assert_eq!(state.prefix(), 40);
+    }
+
+    #[test]
+    fn a_long_name_still_has_a_temporary_one() {
+        let long = "x".repeat(NAME_MAX_BYTES);
+        for kept in [true, false] {
+            let path = temporary(Path::new(&format!("/tmp/{long}")), kept);
+            assert!(path.file_name().unwrap().len() <= NAME_MAX_BYTES);
+        }
+    }
+}

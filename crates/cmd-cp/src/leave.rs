@@ -1,0 +1,278 @@
+//! From this machine to a server.
+
+use std::{collections::HashMap, os::unix::ffi::OsStrExt as _, path::PathBuf};
+
+use bytes::Bytes;
+use ops_core::{Context, Error, Result, output::escape, stdio::read_stdin};
+use tokio::sync::mpsc;
+
+use crate::{
+    existing::{self, Version},
+    landing,
+    options::Options,
+    place::{join, name},
+    transport::{Ask, Entry, Kind, Server, Source, Store, Transport, What},
+    walk::{self, Local},
+};
+
+/// Pieces of standard input on their way.
+const QUEUE: usize = 4;
+/// Places that one list asks for.
+const PLACES_AT_ONCE: usize = 40;
+
+/// What is sent.
+#[derive(Clone, Debug)]
+pub(crate) enum Origin {
+    Path(PathBuf),
+    /// Standard input.
+    Standard,
+}
+
+/// What a destination on a server turns out to be.
+#[derive(Clone, Debug)]
+pub(crate) enum Base {
+    /// Things go into it, under their own names.
+    Folder(Vec<u8>),
+    /// The one thing gets this name.
+    Name(Vec<u8>),
+}
+
+impl Base {
+    /// Where something called `root` goes, or what is `below` it.
+    pub(crate) fn path(&self, root: Option<&[u8]>, below: &[u8]) -> Vec<u8> {
+        let root = match (self, root) {
+            (Self::Folder(folder), Some(name)) => join(folder, name),
+            (Self::Folder(path), None) | (Self::Name(path), _) => path.clone(),
+        };
+        join(&root, below)
+    }
+}
+
+/// Finds out what `path` is. `several`: more than one thing goes there.
+///
+/// # Errors
+/// The server cannot be asked; several things and no folder.
+pub(crate) async fn destination(
+    server: &Server,
+    transport: &dyn Transport,
+    path: &[u8],
+    several: bool,
+) -> Result<Base> {
+    let label = server.instance.label();
+    let ask = Ask {
+        places: vec![path.to_vec()],
+        ..Ask::default()
+    };
+    let spinner = server
+        .cx
+        .output()
+        .spinner(format!("looking on {}", escape(label)));
+    let listing = transport.list(&ask).await?;
+    drop(spinner);
+    let absolute = listing.places.first().cloned().unwrap_or_default();
+    let shown = format!("{label}:{}", String::from_utf8_lossy(path));
+    if !absolute.starts_with(b"/") {
+        return Err(Error::target(format!(
+            "`{label}` does not say what `{shown}` is"
+        )));
+    }
+    let slash = path.ends_with(b"/");
+    match listing.found.first().map(|found| &found.entry.kind) {
+        Some(Kind::Folder) => Ok(Base::Folder(absolute)),
+        Some(Kind::Other) => Err(Error::usage(format!(
+            "`{shown}` is neither file nor folder"
+        ))),
+        Some(_) if several || slash => {
+            Err(Error::usage(format!("`{shown}` is no folder"))
+                .hint("several things go into a folder"))
+        }
+        None if several || slash => Err(Error::usage(format!("`{shown}` is not there"))
+            .hint("make it first, or name one that is there")),
+        _ => Ok(Base::Name(absolute)),
+    }
+}
+
+/// What is at the destination already, by path; empty where it does not matter.
+pub(crate) async fn known(
+    transport: &dyn Transport,
+    roots: Vec<Vec<u8>>,
+    options: &Options,
+) -> Result<HashMap<Vec<u8>, Entry>> {
+    let mut known = HashMap::new();
+    if !options.compares() {
+        return Ok(known);
+    }
+    for places in roots.chunks(PLACES_AT_ONCE) {
+        let ask = Ask {
+            places: places.to_vec(),
+            recursive: options.recursive,
+            digests: options.checksum,
+            ..Ask::default()
+        };
+        for found in transport.list(&ask).await?.found {
+            known.insert(join(&found.root, &found.below), found.entry);
+        }
+    }
+    Ok(known)
+}
+
+/// Copies `origins` to `path` on a server.
+///
+/// # Errors
+/// The server as a whole, or a destination that cannot be; failures of files are reported.
+pub(crate) async fn leave(
+    server: &Server,
+    transport: &dyn Transport,
+    origins: &[Origin],
+    path: &[u8],
+    options: &Options,
+) -> Result<()> {
+    let base = destination(server, transport, path, origins.len() > 1).await?;
+    let label = server.instance.label().to_owned();
+    let report = &options.report;
+    let root_name = |origin: &Origin| match origin {
+        Origin::Path(path) => path.file_name().map(|name| name.as_bytes().to_vec()),
+        Origin::Standard => None,
+    };
+    let roots = origins
+        .iter()
+        .map(|origin| base.path(root_name(origin).as_deref(), b""))
+        .collect();
+    let known = known(transport, roots, options).await?;
+    let mut stores = Vec::new();
+    for origin in origins {
+        let source = match origin {
+            Origin::Path(path) => path,
+            Origin::Standard => {
+                let Base::Name(path) = &base else {
+                    return Err(
+                        Error::usage("standard input needs the name of a file to become")
+                            .hint(format!("ops cp - {label}:FOLDER/NAME")),
+                    );
+                };
+                let id = report.add("-", shown(&label, path), 0);
+                if !options.dry_run {
+                    stores.push(standard_input(id, path.clone()));
+                }
+                continue;
+            }
+        };
+        let root = root_name(origin);
+        for local in walk::walk(source, options) {
+            let local = match local {
+                Ok(local) => local,
+                Err((path, error)) => {
+                    let id = report.add(path.to_string_lossy(), "", 0);
+                    report.fail(id, error);
+                    continue;
+                }
+            };
+            let path = base.path(root.as_deref(), &local.below);
+            let size = if local.kind == Kind::File {
+                local.size
+            } else {
+                0
+            };
+            let id = report.add(local.path.to_string_lossy(), shown(&label, &path), size);
+            let stays = stays(&server.cx, options, &label, &local, known.get(&path)).await;
+            match stays {
+                Ok(None) => {}
+                Ok(Some(why)) => {
+                    report.skip(id, why);
+                    continue;
+                }
+                Err(error) => {
+                    report.fail(id, error);
+                    continue;
+                }
+            }
+            let (mode, mtime) = (local.mode, local.mtime);
+            let what = match local.kind {
+                Kind::Folder => What::Folder,
+                Kind::Link(target) => What::Link(target),
+                _ => What::File(Source::File {
+                    path: local.path,
+                    size: local.size,
+                }),
+            };
+            stores.push(Store {
+                id,
+                path,
+                what,
+                mode,
+                mtime,
+            });
+        }
+    }
+    if options.dry_run || stores.is_empty() {
+        return Ok(());
+    }
+    transport.upload(stores, &options.job()).await
+}
+
+/// A path on a server for people.
+pub(crate) fn shown(label: &str, path: &[u8]) -> String {
+    format!("{label}:{}", String::from_utf8_lossy(path))
+}
+
+async fn stays(
+    cx: &Context,
+    options: &Options,
+    label: &str,
+    local: &Local,
+    known: Option<&Entry>,
+) -> Result<Option<&'static str>> {
+    let Some(known) = known.filter(|known| known.kind == Kind::File && local.kind == Kind::File)
+    else {
+        return Ok(None);
+    };
+    let new = Version {
+        size: local.size,
+        mtime: local.mtime,
+    };
+    let old = Version {
+        size: known.size,
+        mtime: known.mtime,
+    };
+    let shown = format!("{} on {label}", local.path.display());
+    existing::stays(cx, options, &shown, new, old, || {
+        Ok(known.sha256.is_some() && Some(landing::sha256(&local.path)?) == known.sha256)
+    })
+    .await
+}
+
+fn standard_input(id: usize, path: Vec<u8>) -> Store {
+    let (sender, bytes) = mpsc::channel::<Result<Bytes>>(QUEUE);
+    let mut stdin = read_stdin();
+    tokio::spawn(async move {
+        while let Some(piece) = stdin.recv().await {
+            if sender.send(piece.map_err(Error::from)).await.is_err() {
+                return;
+            }
+        }
+    });
+    Store {
+        id,
+        path,
+        what: What::File(Source::Stream { bytes, size: None }),
+        // What a shell's redirection would make.
+        mode: 0o666,
+        mtime: 0,
+    }
+}
+
+/// What is stored for a folder that several servers' files go into, each its own.
+pub(crate) fn folder(id: usize, path: Vec<u8>) -> Store {
+    Store {
+        id,
+        path,
+        what: What::Folder,
+        mode: 0o777,
+        mtime: 0,
+    }
+}
+
+/// The last name of a path on a server.
+pub(crate) fn last(path: &[u8]) -> Option<&[u8]> {
+    name(path)
+}

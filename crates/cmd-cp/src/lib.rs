@@ -1,0 +1,28 @@
+//! `ops cp`: copy files to, from and between instances.
+//!
+//! The command ([`cp`]) lists, decides what goes where ([`arrive`], [`leave`], [`relay`]) and hands files to a [`transport`], one for each server,
+//! chosen in [`via`]. What arrives goes through a [`landing`], what leaves through a [`reading`]; both count in the [`report`].
+
+mod arrive;
+mod cp;
+mod existing;
+mod landing;
+mod leave;
+mod names;
+mod options;
+mod pace;
+mod place;
+mod progress;
+mod reading;
+mod relay;
+mod report;
+mod s3;
+mod session;
+mod sftp;
+mod summary;
+mod transport;
+mod via;
+mod walk;
+
+/// What this crate brings.
+pub const COMMANDS: &[ops_core::Entry] = &[ops_core::Entry::of::<cp::Cp>()];

@@ -1,0 +1,134 @@
+//! From one server to another, streamed through this machine and never stored here.
+
+use std::sync::Arc;
+
+use ops_core::Result;
+use tokio::sync::mpsc;
+
+use crate::{
+    arrive::look,
+    existing::{self, Version},
+    leave::{Base, destination, folder, known, last, shown},
+    names::stays_within,
+    options::Options,
+    pace::Pace,
+    place::join,
+    report::Report,
+    transport::{Fetch, Kind, Server, Sink, Source, Store, Transport, What},
+};
+
+/// Pieces of a file on their way.
+const QUEUE: usize = 4;
+
+/// A server with the transport to it.
+pub(crate) type End<'a> = (&'a Server, &'a dyn Transport);
+
+/// Copies `places` of one server to `path` on another. `under`: into a folder of that name there, as one of several sources.
+///
+/// # Errors
+/// One of the servers as a whole, or a destination that cannot be; failures of files are reported.
+pub(crate) async fn relay(
+    from: End<'_>,
+    places: &[Vec<u8>],
+    to: End<'_>,
+    path: &[u8],
+    under: Option<&str>,
+    several: bool,
+    options: &Options,
+) -> Result<()> {
+    let passed = look(from.0, from.1, places, options).await?;
+    if passed.found.is_empty() {
+        return Ok(());
+    }
+    let several = several || passed.roots > 1 || under.is_some();
+    let mut base = destination(to.0, to.1, path, several).await?;
+    let (source_label, label) = (from.0.instance.label(), to.0.instance.label());
+    let report = &options.report;
+    let mut stores = Vec::new();
+    if let (Some(name), Base::Folder(path)) = (under, &base) {
+        let path = join(path, name.as_bytes());
+        let id = report.add(source_label, shown(label, &path), 0);
+        stores.push(folder(id, path.clone()));
+        base = Base::Folder(path);
+    }
+    let roots = passed
+        .found
+        .iter()
+        .filter(|found| found.below.is_empty())
+        .map(|found| base.path(last(&found.root), b""))
+        .collect();
+    let known = known(to.1, roots, options).await?;
+
+    // The other end of each file counts here too, but is shown nowhere.
+    let mut source_job = options.job();
+    source_job.sessions = 1;
+    source_job.report = Arc::new(Report::silent());
+    source_job.pace = Arc::new(Pace::new(None));
+    let mut job = options.job();
+    job.sessions = 1;
+    let mut fetches = Vec::new();
+    for found in passed.found {
+        let target = base.path(last(&found.root), &found.below);
+        let source = join(&found.root, &found.below);
+        let is_file = found.entry.kind == Kind::File;
+        let size = if is_file { found.entry.size } else { 0 };
+        let id = report.add(shown(source_label, &source), shown(label, &target), size);
+        if is_file && let Some(there) = known.get(&target).filter(|there| there.kind == Kind::File)
+        {
+            let version = |entry: &crate::transport::Entry| Version {
+                size: entry.size,
+                mtime: entry.mtime,
+            };
+            let same = || Ok(there.sha256.is_some() && there.sha256 == found.entry.sha256);
+            let question = shown(label, &target);
+            let (new, old) = (version(&found.entry), version(there));
+            if let Some(why) = existing::stays(&to.0.cx, options, &question, new, old, same).await?
+            {
+                report.skip(id, why);
+                continue;
+            }
+        }
+        let what = match &found.entry.kind {
+            Kind::Folder => What::Folder,
+            Kind::Link(link) if stays_within(&found.below, link) => What::Link(link.clone()),
+            Kind::Link(_) => {
+                report.fail(
+                    id,
+                    ops_core::Error::unexpected("the link leads out of what is copied")
+                        .hint("copy what links point to: -L"),
+                );
+                continue;
+            }
+            _ => {
+                let (sender, bytes) = mpsc::channel(QUEUE);
+                fetches.push(Fetch {
+                    id: source_job.report.add("", "", size),
+                    path: source,
+                    entry: found.entry.clone(),
+                    sink: Sink::Stream(sender),
+                });
+                What::File(Source::Stream {
+                    bytes,
+                    size: Some(size),
+                })
+            }
+        };
+        stores.push(Store {
+            id,
+            path: target,
+            what,
+            // As from any server: no setuid, setgid or sticky bit.
+            mode: found.entry.mode & 0o777,
+            mtime: found.entry.mtime,
+        });
+    }
+    if options.dry_run {
+        return Ok(());
+    }
+    let (read, written) = tokio::join!(
+        from.1.download(fetches, &source_job),
+        to.1.upload(stores, &job)
+    );
+    written?;
+    read
+}

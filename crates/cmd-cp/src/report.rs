@@ -1,0 +1,185 @@
+//! What is known of every file of a command: how far it is, and what became of it.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use ops_core::Error;
+use tokio::time::Instant;
+
+use crate::{progress::Progress, transport::FileId};
+
+/// What became of a file.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    /// Copied and verified.
+    Done,
+    /// Left alone, and why.
+    Skipped(&'static str),
+    /// Not copied; the old one is untouched.
+    Failed(Error),
+}
+
+/// A file, folder or link of the command.
+#[derive(Clone, Debug)]
+pub(crate) struct Item {
+    /// Where it comes from, for people and in `-o json`; not escaped.
+    pub(crate) source: String,
+    /// Where it goes.
+    pub(crate) destination: String,
+    /// In bytes, as listed.
+    pub(crate) size: u64,
+    /// Bytes that have arrived.
+    pub(crate) moved: u64,
+    pub(crate) outcome: Option<Outcome>,
+}
+
+/// All files of a command; shared by its transfers.
+pub(crate) struct Report {
+    items: Mutex<Vec<Item>>,
+    progress: Progress,
+    begun: Instant,
+}
+
+impl Report {
+    /// One that shows `progress`.
+    pub(crate) fn new(progress: Progress) -> Self {
+        Self {
+            items: Mutex::new(Vec::new()),
+            progress,
+            begun: Instant::now(),
+        }
+    }
+
+    /// One that shows nothing.
+    pub(crate) fn silent() -> Self {
+        Self::new(Progress::hidden())
+    }
+
+    /// Counts a file in.
+    pub(crate) fn add(
+        &self,
+        source: impl Into<String>,
+        destination: impl Into<String>,
+        size: u64,
+    ) -> FileId {
+        let mut items = self.items();
+        self.progress.expect(size);
+        items.push(Item {
+            source: source.into(),
+            destination: destination.into(),
+            size,
+            moved: 0,
+            outcome: None,
+        });
+        items.len() - 1
+    }
+
+    /// `len` more bytes of a file are there.
+    pub(crate) fn bytes(&self, id: FileId, len: u64) {
+        let mut items = self.items();
+        if let Some(item) = items.get_mut(id) {
+            item.moved += len;
+            self.progress.moved(id, item, len);
+        }
+    }
+
+    /// `len` bytes of a file count no more: it begins again.
+    pub(crate) fn back(&self, id: FileId, len: u64) {
+        let mut items = self.items();
+        if let Some(item) = items.get_mut(id) {
+            item.moved = item.moved.saturating_sub(len);
+            self.progress.back(id, item, len);
+        }
+    }
+
+    /// A file is in place.
+    pub(crate) fn done(&self, id: FileId) {
+        self.finish(id, Outcome::Done);
+    }
+
+    /// A file is left as it is.
+    pub(crate) fn skip(&self, id: FileId, why: &'static str) {
+        self.finish(id, Outcome::Skipped(why));
+    }
+
+    /// A file could not be copied. The first outcome counts.
+    pub(crate) fn fail(&self, id: FileId, error: Error) {
+        self.finish(id, Outcome::Failed(error));
+    }
+
+    /// Every file so far.
+    pub(crate) fn all(&self) -> Vec<Item> {
+        self.items().clone()
+    }
+
+    /// Since the report was made.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Takes the bars away.
+    pub(crate) fn clear(&self) {
+        self.progress.clear();
+    }
+
+    fn finish(&self, id: FileId, outcome: Outcome) {
+        let mut items = self.items();
+        if let Some(item) = items.get_mut(id)
+            && item.outcome.is_none()
+        {
+            item.outcome = Some(outcome);
+            self.progress.ended(id, item);
+        }
+    }
+
+    fn items(&self) -> std::sync::MutexGuard<'_, Vec<Item>> {
+        self.items.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts of outcomes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub(crate) copied: usize,
+    pub(crate) skipped: usize,
+    pub(crate) failed: usize,
+    /// Of what was copied.
+    pub(crate) bytes: u64,
+}
+
+impl Totals {
+    /// Counts `items`; what has no outcome failed.
+    pub(crate) fn of(items: &[Item]) -> Self {
+        let mut totals = Self::default();
+        for item in items {
+            match &item.outcome {
+                Some(Outcome::Done) => {
+                    totals.copied += 1;
+                    totals.bytes += item.moved;
+                }
+                Some(Outcome::Skipped(_)) => totals.skipped += 1,
+                Some(Outcome::Failed(_)) | None => totals.failed += 1,
+            }
+        }
+        totals
+    }
+}
+
+/// A hash as people write it.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A hash as the far side wrote it.
+pub(crate) fn unhex(text: &str) -> Option<[u8; 32]> {
+    let mut digest = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (byte, pair) in digest.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(digest)
+}

@@ -1,0 +1,281 @@
+//! Through a bucket: for what is very large.
+//!
+//! ```text
+//! fetch   server ── curl PUT, presigned ──► object ── GET ──► here        list, folders, links, what is small: the session's transport
+//! store   here ── PUT ──► object ── curl GET, presigned ──► server        hashes, temporary names, renames: by its dialogue
+//! ```
+//!
+//! Nothing of S3 is needed on the server but an address, good for a quarter of an hour and for one object. It goes to the server as input of a
+//! dialogue, so that it is in no command line there, in no parameter of a call, and in no log of the session's output. Objects are deleted when
+//! they have been used, also after a failure and an interruption; what kills this process at once leaves one behind, which a lifecycle rule on
+//! the prefix should remove.
+
+mod fetch;
+mod store;
+
+use std::sync::{Mutex, PoisonError};
+
+use futures_util::future::{self, BoxFuture};
+use ops_core::{
+    Error, Result,
+    aws::s3::{Bucket, Object},
+    output::escape,
+    profile::CopyVia,
+};
+use tokio::sync::OnceCell;
+
+use crate::{
+    session::Session,
+    transport::{Ask, Fetch, Job, Listing, Server, Sink, Source, Store, Transport, What},
+};
+
+/// From here on `auto` takes the bucket where the profile does not say, in bytes.
+const ABOVE_BYTES: u64 = 1 << 30;
+/// Largest object, in bytes: a part of a file that is larger. What is under way in the bucket is paid for, and lost when a connection breaks.
+const PART_BYTES: u64 = 1 << 30;
+
+/// Where the bucket is, of the profile's `copy`.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) bucket: String,
+    pub(crate) prefix: String,
+}
+
+/// One server by way of a bucket.
+pub(crate) struct S3 {
+    server: Server,
+    session: Session,
+    place: Place,
+    /// Files smaller than this take the session's way, in bytes.
+    above: u64,
+    /// It was asked for: without the bucket nothing is copied.
+    named: bool,
+    bucket: OnceCell<Bucket>,
+}
+
+impl S3 {
+    /// For everything; checks that the bucket is there and the server can use it.
+    ///
+    /// # Errors
+    /// No bucket, neither curl nor wget.
+    pub(crate) async fn open(server: &Server, session: Session, place: Place) -> Result<Self> {
+        let s3 = Self {
+            server: server.clone(),
+            session,
+            place,
+            above: 0,
+            named: true,
+            bucket: OnceCell::new(),
+        };
+        s3.bucket().await?;
+        Ok(s3)
+    }
+
+    /// For files of `above` bytes or more; what goes wrong with the bucket is told, and the session's way taken.
+    pub(crate) fn beside(
+        server: &Server,
+        session: Session,
+        place: Place,
+        above: Option<u64>,
+    ) -> Self {
+        Self {
+            server: server.clone(),
+            session,
+            place,
+            above: above.unwrap_or(ABOVE_BYTES),
+            named: false,
+            bucket: OnceCell::new(),
+        }
+    }
+
+    async fn bucket(&self) -> Result<&Bucket> {
+        self.bucket
+            .get_or_try_init(|| async {
+                let region = &self.server.instance.region;
+                let Place { bucket, prefix } = &self.place;
+                let bucket = self.server.cx.bucket(bucket, prefix, region).await?;
+                self.session.has_courier().await?;
+                Ok(bucket)
+            })
+            .await
+    }
+
+    /// The bucket for `count` files, if it is to be used for them.
+    async fn wanted(&self, count: usize) -> Result<Option<&Bucket>> {
+        if count == 0 {
+            return Ok(None);
+        }
+        let label = escape(self.server.instance.label());
+        match self.bucket().await {
+            Ok(bucket) => {
+                if !self.named {
+                    self.server.cx.output().detail(format!(
+                        "{label}: {count} by way of the bucket `{}`, being very large",
+                        self.place.bucket
+                    ));
+                }
+                Ok(Some(bucket))
+            }
+            Err(error) if self.named => Err(error),
+            Err(error) => {
+                let error = escape(&error.to_string());
+                let output = self.server.cx.output();
+                output.note(format!("{label}: {error}; going by session instead"));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Deletes an object that was used; what cannot be deleted is told.
+    async fn delete(&self, object: Object) {
+        if let Err(error) = object.delete().await {
+            self.server.cx.output().warn(escape(&error.to_string()));
+        }
+    }
+
+    /// Does `tasks`, several at a time; each is reported.
+    ///
+    /// # Errors
+    /// No session.
+    async fn work(&self, bucket: &Bucket, tasks: Vec<Task>, job: &Job) -> Result<()> {
+        let workers = job.sessions.min(tasks.len());
+        let queue = Mutex::new(tasks.into_iter());
+        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+        future::try_join_all((0..workers).map(|_| async {
+            let mut courier = self.session.courier().await?;
+            while let Some(task) = next() {
+                let (id, result) = match task {
+                    Task::Fetch(file) => {
+                        let result = fetch::one(self, bucket, &mut courier, &file, job).await;
+                        (file.id, result)
+                    }
+                    Task::Store(item) => {
+                        let id = item.id;
+                        (id, store::one(self, bucket, &mut courier, item, job).await)
+                    }
+                };
+                match result {
+                    Ok(()) => job.report.done(id),
+                    Err(error) => job.report.fail(id, error),
+                }
+                if !courier.is_usable() {
+                    courier = self.session.courier().await?;
+                }
+            }
+            courier.quit().await
+        }))
+        .await
+        .map(drop)
+    }
+
+    async fn download_inner(&self, files: Vec<Fetch>, job: &Job) -> Result<()> {
+        let is_ours = |file: &Fetch| {
+            matches!(file.sink, Sink::File(_)) && file.entry.size >= self.above.max(1)
+        };
+        let count = files.iter().filter(|file| is_ours(file)).count();
+        let Some(bucket) = self.wanted(count).await? else {
+            return self.session.download(files, job).await;
+        };
+        let (ours, others): (Vec<_>, Vec<_>) = files.into_iter().partition(is_ours);
+        if !others.is_empty() {
+            self.session.download(others, job).await?;
+        }
+        let tasks = ours.into_iter().map(Task::Fetch).collect();
+        self.work(bucket, tasks, job).await
+    }
+
+    async fn upload_inner(&self, items: Vec<Store>, job: &Job) -> Result<()> {
+        let is_ours = |item: &Store| match &item.what {
+            What::File(Source::File { size, .. }) => *size >= self.above.max(1),
+            _ => false,
+        };
+        let count = items.iter().filter(|item| is_ours(item)).count();
+        let Some(bucket) = self.wanted(count).await? else {
+            return self.session.upload(items, job).await;
+        };
+        let (ours, others): (Vec<_>, Vec<_>) = items.into_iter().partition(is_ours);
+        // What is put into a folder changes its time, so that it is set again.
+        let folders: Vec<(Vec<u8>, u32, i64)> = others
+            .iter()
+            .filter(|item| job.preserve && matches!(item.what, What::Folder))
+            .map(|item| (item.path.clone(), item.mode, item.mtime))
+            .collect();
+        if !others.is_empty() {
+            self.session.upload(others, job).await?;
+        }
+        let tasks = ours.into_iter().map(Task::Store).collect();
+        self.work(bucket, tasks, job).await?;
+        if !folders.is_empty() {
+            let mut courier = self.session.courier().await?;
+            for (path, mode, mtime) in folders.iter().rev() {
+                courier.attributes(path, *mode, *mtime).await?;
+            }
+            courier.quit().await?;
+        }
+        Ok(())
+    }
+}
+
+/// One file to be moved.
+enum Task {
+    Fetch(Fetch),
+    Store(Store),
+}
+
+/// Parts of what is left of a file of `size` bytes after `begin`: where each begins and how long it is.
+fn parts(begin: u64, size: u64) -> impl Iterator<Item = (u64, u64)> {
+    let mut at = begin;
+    std::iter::from_fn(move || {
+        let len = (size - at).min(PART_BYTES);
+        let part = (at, len);
+        at += len;
+        (len > 0).then_some(part)
+    })
+}
+
+fn no_hash(name: &str) -> Error {
+    Error::unexpected(format!("`{name}` could not be verified"))
+        .caused_by("the server could not hash it: it may have vanished, or not be readable")
+}
+
+impl Transport for S3 {
+    fn via(&self) -> CopyVia {
+        if self.named {
+            CopyVia::S3
+        } else {
+            CopyVia::Session
+        }
+    }
+
+    fn list<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Listing>> {
+        self.session.list(ask)
+    }
+
+    fn download<'a>(&'a self, files: Vec<Fetch>, job: &'a Job) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.download_inner(files, job))
+    }
+
+    fn upload<'a>(&'a self, items: Vec<Store>, job: &'a Job) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.upload_inner(items, job))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover_what_is_left() {
+        assert_eq!(parts(0, 0).count(), 0);
+        assert_eq!(parts(5, 5).count(), 0);
+        let all: Vec<_> = parts(7, 2 * PART_BYTES + 9).collect();
+        assert_eq!(
+            all,
+            [
+                (7, PART_BYTES),
+                (PART_BYTES + 7, PART_BYTES),
+                (2 * PART_BYTES + 7, 2)
+            ]
+        );
+    }
+}

@@ -1,0 +1,399 @@
+//! Many small files: as archives, each over one session, their hashes in front.
+
+use std::{
+    collections::HashMap,
+    io::{self, BufRead as _, BufReader, Read},
+};
+
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use ops_core::{
+    Error, Result,
+    pipe::{Chunk, Down},
+};
+use tokio::{runtime::Handle, sync::mpsc};
+
+use super::{Session, inflate::Inflate, script};
+use crate::{
+    landing::{self, Landing},
+    report::unhex,
+    transport::{Digest, Entry, Fetch, Job, Sink},
+};
+
+/// A file up to this size, in bytes, is a small one.
+pub(super) const SMALL_BYTES: u64 = 512 << 10;
+/// Most that one archive holds, in bytes of files.
+const BUNDLE_BYTES: u64 = 32 << 20;
+/// Most that one archive holds, in bytes of escaped names: they stand in the command's line.
+const NAMES_BYTES: usize = 24 << 10;
+/// Pieces of an archive that wait to be unpacked.
+const QUEUE: usize = 16;
+
+/// Puts small files together.
+pub(super) struct Collector {
+    works: bool,
+    files: Vec<Fetch>,
+    bytes: u64,
+    names: usize,
+}
+
+impl Collector {
+    pub(super) fn new(session: &Session) -> Self {
+        let tools = &session.tools;
+        Self {
+            works: tools.has("tar") && tools.has("null") && tools.has("xargs"),
+            files: Vec::new(),
+            bytes: 0,
+            names: 0,
+        }
+    }
+
+    /// Takes a file if it is a small one, and gives the bundle that is full by then; gives the file back otherwise.
+    pub(super) fn take(&mut self, fetch: Fetch) -> Result<Option<Vec<Fetch>>, Fetch> {
+        if !self.works || fetch.entry.size > SMALL_BYTES {
+            return Err(fetch);
+        }
+        let names = script::format(&fetch.path).len() + 6;
+        let full = (self.bytes + fetch.entry.size > BUNDLE_BYTES
+            || self.names + names > NAMES_BYTES)
+            .then(|| self.rest())
+            .flatten();
+        self.bytes += fetch.entry.size;
+        self.names += names;
+        self.files.push(fetch);
+        Ok(full)
+    }
+
+    /// What is left.
+    pub(super) fn rest(&mut self) -> Option<Vec<Fetch>> {
+        (self.bytes, self.names) = (0, 0);
+        let files = std::mem::take(&mut self.files);
+        (!files.is_empty()).then_some(files)
+    }
+}
+
+/// Fetches `files` as one archive; gives back those that did not come or did not come whole, to be fetched one by one.
+pub(super) async fn fetch(session: &Session, files: Vec<Fetch>, job: &Job) -> Vec<Fetch> {
+    if files.len() < 2 {
+        return files;
+    }
+    let text = text(session, &files);
+    let root = root(&files);
+    let (sender, receiver) = mpsc::channel::<Bytes>(QUEUE);
+    let unpacker = Thread::of(session, {
+        let (job, handle) = (job.clone(), Handle::current());
+        let modes: Vec<u32> = files
+            .iter()
+            .map(|fetch| session.local_mode(fetch.entry.mode))
+            .collect();
+        tokio::task::spawn_blocking(move || {
+            let mut unpacker = Unpacker {
+                root,
+                wanted: HashMap::new(),
+                job,
+                handle,
+            };
+            for (fetch, mode) in files.into_iter().zip(modes) {
+                unpacker.wanted.insert(fetch.path.clone(), (fetch, mode));
+            }
+            let outcome = unpacker.unpack(Incoming {
+                receiver,
+                piece: Bytes::new(),
+            });
+            (unpacker.wanted, outcome)
+        })
+    });
+    let sent = feed(session, &text, sender).await;
+    let Some((left, unpacked)) = unpacker.join().await else {
+        return Vec::new();
+    };
+    if !left.is_empty() {
+        let why = sent.err().or(unpacked.err());
+        session.far.cx.output().detail(format!(
+            "{} of the files did not come in an archive, they are fetched one by one{}",
+            left.len(),
+            why.map(|error| format!(": {error}")).unwrap_or_default()
+        ));
+    }
+    let mut left: Vec<Fetch> = left.into_values().map(|(fetch, _)| fetch).collect();
+    left.sort_by_key(|fetch| fetch.id);
+    left
+}
+
+/// Work on a thread of its own, which the process waits for also when nobody else does: it has files to put in order.
+struct Thread<T: Send + 'static> {
+    handle: Option<tokio::task::JoinHandle<T>>,
+    cx: ops_core::Context,
+}
+
+impl<T: Send + 'static> Thread<T> {
+    fn of(session: &Session, handle: tokio::task::JoinHandle<T>) -> Self {
+        Self {
+            handle: Some(handle),
+            cx: session.far.cx.clone(),
+        }
+    }
+
+    async fn join(mut self) -> Option<T> {
+        let done = self.handle.as_mut()?.await;
+        self.handle = None;
+        done.ok()
+    }
+}
+
+impl<T: Send + 'static> Drop for Thread<T> {
+    fn drop(&mut self) {
+        if let Some(handle) = self.handle.take() {
+            self.cx.interrupt().finish_later(async move {
+                let _ = handle.await;
+            });
+        }
+    }
+}
+
+/// Runs the script and hands on what it writes.
+async fn feed(session: &Session, text: &str, sender: mpsc::Sender<Bytes>) -> Result<()> {
+    let mut down = Down::start(&session.far, text).await?.strict();
+    let codec = session.tools.codec().unwrap_or("-");
+    let mut inflate = Inflate::new(codec)?;
+    while let Some(chunk) = down.next().await? {
+        let Chunk::Bytes(bytes) = chunk else {
+            continue;
+        };
+        for piece in inflate.pieces(&bytes) {
+            let piece = inflate.push(piece)?;
+            if !piece.is_empty() && sender.send(piece.into()).await.is_err() {
+                // The unpacker has seen the end, or gave up.
+                return down.wait().await.map(drop);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Hashes, a line for each file that can be read; an empty line; the archive.
+fn text(session: &Session, files: &[Fetch]) -> String {
+    let root = root(files);
+    let mut text = script::assign("r", if root.is_empty() { b"/" } else { &root });
+    text.push_str("cd \"$r\" || exit 1\nn() { printf \"");
+    for fetch in files {
+        text.push_str(&script::format(&relative(&root, &fetch.path)));
+        text.push_str("\\000");
+    }
+    text.push_str("\"; }\n");
+    // What sha256sum escapes in names it marks with a backslash before the hash.
+    let hashes = session.tools.hash().map_or(String::new(), |hash| {
+        format!("n | xargs -0 {hash} 2>/dev/null | sed \"s/^\\\\\\\\//\" | cut -c1-64; ")
+    });
+    let pack = session
+        .tools
+        .codec()
+        .map_or(String::new(), |codec| format!(" | {codec} -1 -c"));
+    text.push_str(&format!(
+        "{{ {hashes}echo; n | tar --null -T - -chf -; }}{pack}\n"
+    ));
+    text
+}
+
+fn root(files: &[Fetch]) -> Vec<u8> {
+    common(files.iter().map(|fetch| fetch.path.as_slice()))
+}
+
+/// The folder that holds all of `paths`, however deep, without a slash at its end; empty for `/`.
+pub(super) fn common<'a>(mut paths: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    let parent = |path: &[u8]| path.iter().rposition(|&b| b == b'/').unwrap_or(0);
+    let Some(first) = paths.next() else {
+        return Vec::new();
+    };
+    let mut len = parent(first);
+    for path in paths {
+        while len > 0 && !(path.starts_with(&first[..len]) && path.get(len) == Some(&b'/')) {
+            len = parent(&first[..len]);
+        }
+    }
+    first[..len].to_vec()
+}
+
+/// A path below `root`, as it cannot be taken for an option.
+fn relative(root: &[u8], path: &[u8]) -> Vec<u8> {
+    let below = path.strip_prefix(root).unwrap_or(path);
+    let below = below.strip_prefix(b"/").unwrap_or(below);
+    [b"./", below].concat()
+}
+
+/// What arrives, for code that reads and waits.
+struct Incoming {
+    receiver: mpsc::Receiver<Bytes>,
+    piece: Bytes,
+}
+
+impl Read for Incoming {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            match self.receiver.blocking_recv() {
+                Some(piece) => self.piece = piece,
+                None => return Ok(0),
+            }
+        }
+        let len = self.piece.len().min(buffer.len());
+        buffer[..len].copy_from_slice(&self.piece.split_to(len));
+        Ok(len)
+    }
+}
+
+struct Unpacker {
+    root: Vec<u8>,
+    /// By path; what is left is what did not come. With what a new file's permissions are.
+    wanted: HashMap<Vec<u8>, (Fetch, u32)>,
+    job: Job,
+    handle: Handle,
+}
+
+impl Unpacker {
+    fn unpack(&mut self, incoming: Incoming) -> Result<()> {
+        let mut input = BufReader::with_capacity(64 << 10, incoming);
+        let mut digests: HashMap<Digest, usize> = HashMap::new();
+        let mut line = String::new();
+        loop {
+            line.clear();
+            (&mut input).take(100).read_line(&mut line)?;
+            match line.trim_end() {
+                "" => break,
+                text => {
+                    let digest =
+                        unhex(text).ok_or_else(|| Error::unexpected("the server sent no hash"))?;
+                    *digests.entry(digest).or_default() += 1;
+                }
+            }
+        }
+        let hashed = !digests.is_empty();
+        let mut archive = tar::Archive::new(input);
+        for entry in archive.entries()? {
+            let mut entry = entry?;
+            let name = entry.path_bytes();
+            let below = name.strip_prefix(b"./").unwrap_or(&name);
+            let path = [&self.root, &b"/"[..], below].concat();
+            // Whatever else the server puts in is passed over.
+            if !entry.header().entry_type().is_file() {
+                continue;
+            }
+            let Some((fetch, mode)) = self.wanted.remove(&path) else {
+                continue;
+            };
+            match self.file(&fetch, mode, &mut entry, hashed.then_some(&mut digests)) {
+                Ok(()) => self.job.report.done(fetch.id),
+                Err(Fault::Again(_)) => {
+                    self.wanted.insert(path, (fetch, mode));
+                }
+                Err(Fault::Final(error)) => self.job.report.fail(fetch.id, error),
+                Err(Fault::Broken(error)) => {
+                    self.wanted.insert(path, (fetch, mode));
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One file of the archive. Its size there counts: it may have grown since it was listed.
+    fn file(
+        &mut self,
+        fetch: &Fetch,
+        mode: u32,
+        from: &mut impl Read,
+        digests: Option<&mut HashMap<Digest, usize>>,
+    ) -> Result<(), Fault> {
+        let size = fetch.entry.size;
+        let landing = match &fetch.sink {
+            Sink::File(path) => {
+                let entry = Entry {
+                    size,
+                    ..fetch.entry.clone()
+                };
+                // A part of a small file is not worth keeping.
+                let job = Job {
+                    resume: false,
+                    ..self.job.clone()
+                };
+                Some(Landing::open(path, fetch.id, &entry, mode, &job).map_err(Fault::Final)?)
+            }
+            Sink::Stream(_) => None,
+        };
+        let mut hash = digest::Context::new(&digest::SHA256);
+        let mut buffer = vec![0; usize::try_from(size.clamp(1, 64 << 10)).unwrap_or(1)];
+        let mut held = Vec::new();
+        let mut at = 0;
+        loop {
+            let read = from.read(&mut buffer).map_err(Fault::Broken)?;
+            if read == 0 {
+                break;
+            }
+            if at + read as u64 > size {
+                self.job.report.back(fetch.id, at);
+                return Err(Fault::Again("it grew"));
+            }
+            let piece = &buffer[..read];
+            hash.update(piece);
+            self.handle.block_on(self.job.pace.wait(read));
+            match &landing {
+                Some(landing) => landing.put(at, piece).map_err(Fault::Final)?,
+                None => {
+                    held.extend_from_slice(piece);
+                    self.job.report.bytes(fetch.id, read as u64);
+                }
+            }
+            at += read as u64;
+        }
+        let digest = landing::finish(hash);
+        let known = digests.is_none_or(|digests| match digests.get_mut(&digest) {
+            Some(count) if *count > 0 => {
+                *count -= 1;
+                true
+            }
+            _ => false,
+        });
+        if at != size || !known {
+            self.job.report.back(fetch.id, at);
+            return Err(Fault::Again("it changed"));
+        }
+        match (landing, &fetch.sink) {
+            (Some(landing), _) => landing.commit(None).map_err(Fault::Final),
+            (None, Sink::Stream(sender)) => {
+                if !held.is_empty() {
+                    // Who does not want it any more has said why elsewhere.
+                    let _ = sender.blocking_send(Ok(held.into()));
+                }
+                Ok(())
+            }
+            (None, Sink::File(_)) => Ok(()),
+        }
+    }
+}
+
+enum Fault {
+    /// To be fetched by itself.
+    Again(&'static str),
+    /// Cannot be kept here.
+    Final(Error),
+    /// The archive has ended too early.
+    Broken(io::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_common_folder_is_made_of_whole_names() {
+        let common = |paths: &[&str]| {
+            String::from_utf8(common(paths.iter().map(|path| path.as_bytes()))).unwrap()
+        };
+        assert_eq!(common(&["/a/b/c", "/a/b/d"]), "/a/b");
+        assert_eq!(common(&["/a/b/c", "/a/bc/d"]), "/a");
+        assert_eq!(common(&["/a/b/c", "/a/b/c/d"]), "/a/b");
+        assert_eq!(common(&["/a/x", "/b/x"]), "");
+        assert_eq!(common(&["/x"]), "");
+        assert_eq!(relative(b"/a", b"/a/-x"), b"./-x");
+        assert_eq!(relative(b"", b"/a"), b"./a");
+    }
+}

@@ -1,0 +1,488 @@
+//! The dialogue that stores things on a server: its script, and a method for each of its commands.
+
+use bytes::Bytes;
+use ops_core::{
+    Error, Result,
+    pipe::{Far, Up},
+};
+
+use super::{probe::Tools, script};
+use crate::{report::hex, transport::Digest};
+
+/// A running dialogue.
+pub(super) struct Dialogue {
+    up: Up,
+    label: String,
+    usable: bool,
+}
+
+/// What came of the beginning of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begun {
+    /// Empty.
+    New,
+    /// So much of it is there from before, with its hash.
+    Part(u64, Option<Digest>),
+}
+
+impl Dialogue {
+    /// Starts one.
+    ///
+    /// # Errors
+    /// As [`Up::dialogue`].
+    pub(super) async fn start(far: &Far, tools: &Tools) -> Result<Self> {
+        let hash = tools.hash().unwrap_or("false");
+        let text = format!("{}H=\"{hash}\"\n{SCRIPT}", tools.hash_function());
+        let up = Up::dialogue(far, &text).await?;
+        Ok(Self {
+            up,
+            label: far.instance.label().to_owned(),
+            usable: true,
+        })
+    }
+
+    /// Whether it can be asked for anything else; not after a frame that was not taken, nor after a failure of its session.
+    pub(super) fn is_usable(&self) -> bool {
+        self.usable
+    }
+
+    /// Says that it cannot: what was announced is not coming.
+    pub(super) fn give_up(&mut self) {
+        self.usable = false;
+    }
+
+    /// Asks for a folder to be made if it is missing; [`Dialogue::answer`] tells, in this order.
+    ///
+    /// # Errors
+    /// The session.
+    pub(super) async fn folder_later(&mut self, path: &[u8], mode: u32) -> Result<()> {
+        self.up
+            .ask(&format!("d {} {mode:o}", script::word(path)))
+            .await
+    }
+
+    /// Makes a link, in the place of a file or link that is there.
+    ///
+    /// # Errors
+    /// The server's own words.
+    pub(super) async fn link(&mut self, path: &[u8], target: &[u8]) -> Result<()> {
+        self.ask(&format!(
+            "l {} {}",
+            script::word(path),
+            script::word(target)
+        ))
+        .await
+        .map(drop)
+    }
+
+    /// Begins a file under the name `temporary` in its folder; `kept` ones outlive a failure.
+    ///
+    /// # Errors
+    /// The server's own words.
+    pub(super) async fn begin(
+        &mut self,
+        path: &[u8],
+        temporary: &[u8],
+        kept: bool,
+    ) -> Result<Begun> {
+        let answer = self
+            .ask(&format!(
+                "b {} {} {}",
+                script::word(path),
+                script::word(temporary),
+                u8::from(kept)
+            ))
+            .await?;
+        let mut words = answer.split_ascii_whitespace();
+        if words.next() != Some("have") {
+            return Ok(Begun::New);
+        }
+        let len = words.next().and_then(|len| len.parse().ok()).unwrap_or(0);
+        Ok(Begun::Part(
+            len,
+            words.next().and_then(crate::report::unhex),
+        ))
+    }
+
+    /// The hash of a file, or of its first `len` bytes.
+    ///
+    /// # Errors
+    /// The session.
+    pub(super) async fn hash(&mut self, path: &[u8], len: Option<u64>) -> Result<Option<Digest>> {
+        let len = len.map_or("-".to_owned(), |len| len.to_string());
+        let answer = self.ask(&format!("k {} {len}", script::word(path))).await?;
+        Ok(answer.strip_prefix("sum ").and_then(crate::report::unhex))
+    }
+
+    /// Puts `len` bytes of a file from `at` where `url` says; `whole`: it has no others. The URL is in no command line there.
+    ///
+    /// # Errors
+    /// The server's own words.
+    pub(super) async fn push(
+        &mut self,
+        path: &[u8],
+        (at, len, whole): (u64, u64, bool),
+        url: &str,
+    ) -> Result<()> {
+        let path = script::word(path);
+        self.ask(&format!("p {path} {at} {len} {} {url}", u8::from(whole)))
+            .await
+            .map(drop)
+    }
+
+    /// Appends what is at `url` to the file that was begun. The URL is in no command line there.
+    ///
+    /// # Errors
+    /// The server's own words.
+    pub(super) async fn pull(&mut self, url: &str) -> Result<()> {
+        self.ask(&format!("g {url}")).await.map(drop)
+    }
+
+    /// Empties the file that was begun.
+    ///
+    /// # Errors
+    /// The server's own words.
+    pub(super) async fn restart(&mut self) -> Result<()> {
+        self.ask("r").await.map(drop)
+    }
+
+    /// Appends a frame to the file, compressed by `codec` or as it is (`-`).
+    ///
+    /// # Errors
+    /// No space, or the session; the dialogue is of no use afterwards.
+    pub(super) async fn frame(&mut self, codec: &str, bytes: Bytes) -> Result<()> {
+        let len = bytes.len() as u64;
+        if len == 0 {
+            return Ok(());
+        }
+        self.announced(&format!("w {len} {codec}"), bytes).await
+    }
+
+    /// Verifies the file and puts it into place.
+    ///
+    /// # Errors
+    /// It is not what was sent, or cannot be put there.
+    pub(super) async fn end(&mut self, file: &End) -> Result<()> {
+        self.settle().await?;
+        let digest = file.digest.map_or("-".to_owned(), |digest| hex(&digest));
+        let stamp = file.stamp.as_deref().unwrap_or("-");
+        self.ask(&format!(
+            "e {digest} {} {} {:o} {stamp}",
+            file.size,
+            u8::from(file.exact),
+            file.mode,
+        ))
+        .await
+        .map(drop)
+    }
+
+    /// Leaves the file that was begun; without `--resume` it goes.
+    ///
+    /// # Errors
+    /// The session.
+    pub(super) async fn leave(&mut self) -> Result<()> {
+        self.settle().await?;
+        self.ask("x").await.map(drop)
+    }
+
+    /// Sets mode and time of a folder.
+    ///
+    /// # Errors
+    /// The server's own words.
+    pub(super) async fn attributes(&mut self, path: &[u8], mode: u32, stamp: &str) -> Result<()> {
+        self.ask(&format!("a {} {mode:o} {stamp}", script::word(path)))
+            .await
+            .map(drop)
+    }
+
+    /// Makes a private folder for an archive.
+    ///
+    /// # Errors
+    /// The server's own words.
+    pub(super) async fn stage(&mut self, path: &[u8]) -> Result<()> {
+        self.ask(&format!("s {}", script::word(path)))
+            .await
+            .map(drop)
+    }
+
+    /// Begins to unpack into the stage; [`Dialogue::part`] follows, then [`Dialogue::unpacked`]. `times`: as in the archive.
+    ///
+    /// # Errors
+    /// The session.
+    pub(super) async fn unpack(&mut self, times: bool) -> Result<()> {
+        self.ask(if times { "t -" } else { "t m" }).await.map(drop)
+    }
+
+    /// A part of the archive.
+    ///
+    /// # Errors
+    /// It cannot be unpacked; the dialogue is of no use afterwards.
+    pub(super) async fn part(&mut self, codec: &str, bytes: Bytes) -> Result<()> {
+        let len = bytes.len() as u64;
+        if len == 0 {
+            return Ok(());
+        }
+        self.announced(&format!("{len} {codec}"), bytes).await
+    }
+
+    /// Ends the archive.
+    ///
+    /// # Errors
+    /// It could not be unpacked.
+    pub(super) async fn unpacked(&mut self) -> Result<()> {
+        self.settle().await?;
+        self.up.ask("0").await?;
+        self.ask("u").await.map(drop)
+    }
+
+    /// The hash of the sorted hashes of all that was unpacked, each with a line feed.
+    ///
+    /// # Errors
+    /// The session.
+    pub(super) async fn sum(&mut self) -> Result<Option<Digest>> {
+        let answer = self.ask("v").await?;
+        Ok(answer.strip_prefix("sum ").and_then(crate::report::unhex))
+    }
+
+    /// Asks for the files of `sub` of the stage to be moved into `folder`; [`Dialogue::answer`] tells, in this order.
+    ///
+    /// # Errors
+    /// The session.
+    pub(super) async fn spread(&mut self, sub: &[u8], folder: &[u8]) -> Result<()> {
+        self.up
+            .ask(&format!("m {} {}", script::word(sub), script::word(folder)))
+            .await
+    }
+
+    /// Removes the stage.
+    ///
+    /// # Errors
+    /// The session.
+    pub(super) async fn clear(&mut self) -> Result<()> {
+        self.ask("z").await.map(drop)
+    }
+
+    /// Ends the dialogue, so that nothing is left behind when this returns.
+    ///
+    /// # Errors
+    /// The session.
+    pub(super) async fn quit(mut self) -> Result<()> {
+        self.up.ask("q").await?;
+        self.up.wait().await.map(drop)
+    }
+
+    /// The next answer: `ok` and more, or the server's words as an error.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub(super) async fn answer(&mut self) -> Result<String> {
+        let next = self.up.next().await;
+        self.usable &= matches!(next, Ok(Some(_)));
+        match next? {
+            Some(text) => {
+                if let Some(why) = text.strip_prefix("no ") {
+                    return Err(refusal(&self.label, why));
+                }
+                if let Some(why) = text.strip_prefix("lost ") {
+                    self.usable = false;
+                    return Err(refusal(&self.label, why));
+                }
+                Ok(text)
+            }
+            None => Err(self.up.failed(format!("`{}` takes no more", self.label))),
+        }
+    }
+
+    async fn announced(&mut self, line: &str, bytes: Bytes) -> Result<()> {
+        let len = bytes.len() as u64;
+        let taken = match self.up.announce_line(line, len).await {
+            Ok(()) => self.up.piece(bytes).await,
+            Err(error) => Err(error),
+        };
+        taken.map_err(|error| self.words(error))
+    }
+
+    async fn ask(&mut self, line: &str) -> Result<String> {
+        self.up.ask(line).await?;
+        self.answer().await
+    }
+
+    /// Waits until the last frame is written.
+    async fn settle(&mut self) -> Result<()> {
+        let credit = self.up.credit().await;
+        credit.map_err(|error| self.words(error))
+    }
+
+    /// The error of a frame that was not taken: what the script said stands in it as it is.
+    fn words(&mut self, error: Error) -> Error {
+        self.usable = false;
+        match error.what().strip_prefix("lost ") {
+            Some(why) => refusal(&self.label, why),
+            None => error,
+        }
+    }
+}
+
+/// How a file ends.
+pub(super) struct End {
+    pub(super) digest: Option<Digest>,
+    pub(super) size: u64,
+    pub(super) mode: u32,
+    /// The mode is set even where a file with another is replaced.
+    pub(super) exact: bool,
+    /// For touch.
+    pub(super) stamp: Option<String>,
+}
+
+/// The server's words about one file.
+fn refusal(label: &str, why: &str) -> Error {
+    // A shell puts its own name and a line's number in front.
+    let why = why.trim();
+    let why = why.strip_prefix("sh: ").map_or(why, |rest| {
+        rest.split_once(": ").map_or(rest, |(_, rest)| rest)
+    });
+    Error::unexpected(format!("`{label}` says: {why}"))
+}
+
+/// `mtime` as touch takes it, for a time zone of UTC.
+pub(super) fn stamp(mtime: i64) -> String {
+    let days = mtime.max(0) / 86_400;
+    let rest = mtime.max(0) % 86_400;
+    let (year, month, day) = civil(days);
+    format!(
+        "{year:04}{month:02}{day:02}{:02}{:02}.{:02}",
+        rest / 3600,
+        rest / 60 % 60,
+        rest % 60
+    )
+}
+
+/// The date of a number of days since 1970. Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+fn civil(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let of_era = shifted % 146_097;
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    (year, month, day)
+}
+
+/// Each line is a number and a command, and gets one answer, `ok …` or `no` and why; a frame gets a credit, or `lost` and why and the end.
+const SCRIPT: &str = r#"
+x() { v=$(printf "%b." "$1"); v=${v%.}; }
+flat() { printf "%s" "$1" | tr "\n" " " | head -c 2000; }
+ok() { say "$q" ok; }
+no() { say "$q" "no $(flat "$1")"; }
+lost() { say 999999999999 "lost $(flat "$1")"; exit 1; }
+keep() { printf "%s\n" "$1" >"$d/t"; }
+free() { : >"$d/t"; }
+set -f
+while IFS= read -r L; do
+set -- $L
+q=$1; shift
+case "$1" in
+d) x "$2"
+if [ -d "$v" ]; then ok
+elif e=$(mkdir "$v" 2>&1); then chmod "$3" "$v" 2>/dev/null; ok; else no "$e"; fi ;;
+l) x "$2"; p=$v; x "$3"
+if [ -d "$p" ] && [ ! -h "$p" ]; then no "$p is a folder"
+elif e=$( { [ ! -h "$p" ] && [ ! -e "$p" ] || rm -f "$p"; } 2>&1 && ln -s -- "$v" "$p" 2>&1); then ok; else no "$e"; fi ;;
+b) x "$2"; p=$v; x "$3"; K=$4
+if [ -h "$p" ]; then r=$(readlink -f "$p" 2>/dev/null; echo .); r=${r%??}; [ -z "$r" ] || p=$r; fi
+t=${p%/*}/$v
+if [ -d "$p" ]; then no "$p is a folder"
+elif [ "$K" = 1 ] && [ -f "$t" ] && [ ! -h "$t" ]; then say "$q" "have $(wc -c <"$t" | tr -d " ") $(h <"$t")"
+else [ "$K" = 1 ] || keep "$t"
+if e=$( (umask 077; set -C; : >"$t") 2>&1); then ok; else free; no "$e"; fi; fi ;;
+r) if e=$( (: >"$t") 2>&1); then ok; else no "$e"; fi ;;
+w) if [ "$3" = - ]; then e=$(head -c "$2" 2>&1 >>"$t") || lost "$e"
+else e=$( { head -c "$2" | "$3" -dc >>"$t"; } 2>&1) || lost "$e"; fi
+say "$q" "credit $2" ;;
+x) [ "$K" = 1 ] || rm -f "$t"; free; ok ;;
+e) s=$(wc -c <"$t" | tr -d " "); a=-
+[ "$2" = - ] || a=$(h <"$t")
+if [ "$s" != "$3" ] || [ "$a" != "$2" ]; then rm -f "$t"; free; no "what arrived is not what was sent"
+else m=$5
+if [ -f "$p" ]; then
+[ "$4" = 1 ] || m=$(stat -c %a "$p" 2>/dev/null || stat -f %Lp "$p" 2>/dev/null || echo "$5")
+[ "$(id -u)" != 0 ] || chown "$(stat -c %u:%g "$p" 2>/dev/null || stat -f %u:%g "$p")" "$t" 2>/dev/null
+fi
+if e=$( { chmod "$m" "$t" && { [ "$6" = - ] || TZ=UTC0 touch -t "$6" "$t"; } && mv -f "$t" "$p"; } 2>&1); then ok; else rm -f "$t"; no "$e"; fi
+free; fi ;;
+k) x "$2"
+if [ "$3" = - ]; then a=$(h <"$v"); else a=$(head -c "$3" <"$v" | h); fi
+printf "!sum %s\n" "$a" >&7 ;;
+p) x "$2"
+if command -v curl >/dev/null 2>&1; then
+if [ "$5" = 1 ]; then e=$(curl -sS -f -g -o /dev/null -T "$v" -K - 2>&1 <<E
+url = "$6"
+E
+) && ok || no "$e"
+else e=$( { tail -c +"$(($3 + 1))" <"$v" | head -c "$4" | curl -sS -f -g -o /dev/null -T - -H "Transfer-Encoding:" -H "Content-Length: $4" -K /dev/fd/8; } 2>&1 8<<E
+url = "$6"
+E
+) && ok || no "$e"; fi
+elif [ "$5" = 1 ]; then e=$(wget -q -O /dev/null --method=PUT --body-file="$v" -i - 2>&1 <<E
+$6
+E
+) && ok || no "$e"
+else no "curl is needed for a file of this size"; fi ;;
+g) if command -v curl >/dev/null 2>&1; then e=$( { curl -sS -f -g -K - >>"$t"; } 2>&1 <<E
+url = "$2"
+E
+) && ok || no "$e"
+else e=$( { wget -q -O - -i - >>"$t"; } 2>&1 <<E
+$2
+E
+) && ok || no "$e"; fi ;;
+a) x "$2"
+if e=$( { chmod "$3" "$v" && TZ=UTC0 touch -t "$4" "$v"; } 2>&1); then ok; else no "$e"; fi ;;
+s) x "$2"; S=$v; keep "$S"
+if e=$(mkdir -m 700 "$S" 2>&1); then ok; else free; no "$e"; fi ;;
+t) [ "$2" = m ] && o=xpmof || o=xpof
+ok
+{ while IFS= read -r n; do set -- $n
+case "$2" in 0) exit 0 ;; esac
+if [ "$3" = - ]; then head -c "$2"; else head -c "$2" | "$3" -dc; fi || exit 1
+say "$1" "credit $2"; done; } | (cd "$S" && tar $o - ) >"$d/e" 2>&1 || lost "$(cat "$d/e")" ;;
+u) ok ;;
+v) say "$q" "sum $( (cd "$S" && find . -type f -exec $H {} +) | sed "s/^\\\\//" | cut -c1-64 | LC_ALL=C sort | h)" ;;
+m) x "$2"; p=$v; x "$3"
+if e=$( (cd "$S/$p" && find . ! -name . -prune ! -type d -exec sh -c "mv -f \"\$@\" \"\$0\"" "$v/" {} + ) 2>&1) && [ -z "$e" ]; then ok; else no "$e"; fi ;;
+z) rm -rf "$S"; free; ok ;;
+q) exit 0 ;;
+*) exit 1 ;;
+esac
+done
+"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_as_touch_takes_it() {
+        assert_eq!(stamp(0), "197001010000.00");
+        assert_eq!(stamp(951_827_696), "200002291234.56");
+        assert_eq!(stamp(1_700_000_000), "202311142213.20");
+        assert_eq!(stamp(-5), "197001010000.00");
+    }
+
+    #[test]
+    fn the_script_can_stand_in_a_command() {
+        assert!(!SCRIPT.contains('\''));
+    }
+
+    #[test]
+    fn the_words_of_a_shell_lose_its_name() {
+        let error = refusal("web-1", "sh: 12: cannot create /x: Permission denied ");
+        assert_eq!(
+            error.what(),
+            "`web-1` says: cannot create /x: Permission denied"
+        );
+    }
+}

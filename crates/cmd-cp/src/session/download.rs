@@ -1,0 +1,520 @@
+//! Fetching: large files in stripes over several sessions, single ones over one, many small ones as archives.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use ops_core::{
+    Error, Result,
+    pipe::{Chunk, Down},
+};
+use tokio::sync::{OnceCell, mpsc};
+
+use super::{
+    Session, bundle,
+    inflate::Inflate,
+    script,
+    stripes::{BLOCK_BYTES, Lane, PART_BLOCKS},
+};
+use crate::{
+    landing::{self, Landing},
+    report::{hex, unhex},
+    transport::{Digest, Fetch, Job, Sink},
+};
+
+/// A lane is worth its session from this size on, in bytes.
+const LANE_FROM_BYTES: u64 = 24 << 20;
+/// Of this size, in bytes, compression is tried.
+const COMPRESS_FROM_BYTES: u64 = 64 << 10;
+/// What is tried, in bytes.
+const SAMPLE_BYTES: u64 = 256 << 10;
+/// Times a transfer is taken up where it was cut off, without any progress in between.
+const TRIES: u32 = 4;
+/// Before it is taken up.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Something for one session.
+enum Task {
+    Lane(Arc<Shared>, u64),
+    Bundle(Vec<Fetch>),
+}
+
+/// A file that lanes share.
+struct Shared {
+    fetch: Fetch,
+    lanes: u64,
+    left: AtomicUsize,
+    opened: OnceCell<Opened>,
+    sha256: Mutex<Option<Digest>>,
+    failure: Mutex<Option<Error>>,
+}
+
+struct Opened {
+    out: Out,
+    /// Bytes at the beginning that an earlier run has left.
+    have: u64,
+}
+
+enum Out {
+    File(Landing),
+    Stream(mpsc::Sender<Result<Bytes>>, Mutex<digest::Context>),
+}
+
+/// Fetches `files`; every one of them is reported.
+pub(super) async fn download(session: &Session, files: Vec<Fetch>, job: &Job) {
+    let tasks = tasks(session, files, job);
+    stream::iter(tasks)
+        .map(|task| async move {
+            match task {
+                Task::Lane(shared, index) => lane(session, shared, index, job).await,
+                Task::Bundle(files) => {
+                    for fetch in bundle::fetch(session, files, job).await {
+                        let shared = Shared::new(fetch, 1);
+                        Box::pin(lane(session, Arc::new(shared), 0, job)).await;
+                    }
+                }
+            }
+        })
+        .buffer_unordered(job.sessions.max(1))
+        .collect::<()>()
+        .await;
+}
+
+fn tasks(session: &Session, files: Vec<Fetch>, job: &Job) -> Vec<Task> {
+    let mut tasks = Vec::new();
+    let mut small = bundle::Collector::new(session);
+    for fetch in files {
+        let fetch = match small.take(fetch) {
+            Ok(full) => {
+                tasks.extend(full.map(Task::Bundle));
+                continue;
+            }
+            Err(fetch) => fetch,
+        };
+        if job.sessions <= 1 {
+            // In the order given.
+            tasks.extend(small.rest().map(Task::Bundle));
+        }
+        let lanes = match fetch.sink {
+            Sink::File(_) => (fetch.entry.size / LANE_FROM_BYTES)
+                .min(job.sessions as u64)
+                .max(1),
+            Sink::Stream(_) => 1,
+        };
+        let shared = Arc::new(Shared::new(fetch, lanes));
+        tasks.extend((0..lanes).map(|index| Task::Lane(Arc::clone(&shared), index)));
+    }
+    tasks.extend(small.rest().map(Task::Bundle));
+    tasks
+}
+
+impl Shared {
+    fn new(fetch: Fetch, lanes: u64) -> Self {
+        Self {
+            fetch,
+            lanes,
+            left: AtomicUsize::new(usize::try_from(lanes).unwrap_or(1)),
+            opened: OnceCell::new(),
+            sha256: Mutex::new(None),
+            failure: Mutex::new(None),
+        }
+    }
+
+    fn fail(&self, error: Error) {
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(error);
+    }
+
+    fn failure(&self) -> Option<Error> {
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+/// Carries one lane; the last to end puts the file into place.
+async fn lane(session: &Session, shared: Arc<Shared>, index: u64, job: &Job) {
+    if shared.failure().is_none()
+        && let Err(error) = carry(session, &shared, index, job).await
+    {
+        shared.fail(error);
+    }
+    if shared.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+        let id = shared.fetch.id;
+        let done = match shared.failure() {
+            Some(error) => Err(error),
+            None => finish(&shared, job),
+        };
+        match done {
+            Ok(()) => job.report.done(id),
+            Err(error) => {
+                if let Sink::Stream(sender) = &shared.fetch.sink {
+                    // Nobody may be left to be told.
+                    let _ = sender.send(Err(error.clone())).await;
+                }
+                job.report.fail(id, error);
+            }
+        }
+    }
+}
+
+fn finish(shared: &Shared, _job: &Job) -> Result<()> {
+    let sha256 = *shared.sha256.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(opened) = shared.opened.get() else {
+        return Err(Error::unexpected("nothing arrived"));
+    };
+    match &opened.out {
+        Out::File(landing) => landing.commit(sha256),
+        Out::Stream(_, hash) => {
+            let hash = hash.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let digest = landing::finish(hash);
+            match sha256 {
+                Some(expected) if expected != digest => Err(Error::unexpected(
+                    "the file did not arrive as it was sent",
+                )
+                .caused_by(format!(
+                    "SHA-256 is {} here and {} there",
+                    hex(&digest),
+                    hex(&expected)
+                ))),
+                _ => Ok(()),
+            }
+        }
+    }
+}
+
+async fn open(session: &Session, shared: &Shared, job: &Job) -> Result<Opened> {
+    let fetch = &shared.fetch;
+    let path = match &fetch.sink {
+        Sink::Stream(sender) => {
+            let hash = Mutex::new(digest::Context::new(&digest::SHA256));
+            return Ok(Opened {
+                out: Out::Stream(sender.clone(), hash),
+                have: 0,
+            });
+        }
+        Sink::File(path) => path,
+    };
+    let mode = session.local_mode(fetch.entry.mode);
+    let landing = Landing::open(path, fetch.id, &fetch.entry, mode, job)?;
+    let mut have = 0;
+    if let Some((len, digest)) = landing.resumable()? {
+        if begins_with(session, &fetch.path, len, digest).await? {
+            have = len;
+            session
+                .far
+                .cx
+                .output()
+                .detail(format!("going on from byte {len} of {}", path.display()));
+        } else {
+            landing.restart()?;
+        }
+    }
+    Ok(Opened {
+        out: Out::File(landing),
+        have,
+    })
+}
+
+/// Whether the first `len` bytes over there have this hash.
+async fn begins_with(session: &Session, path: &[u8], len: u64, digest: Digest) -> Result<bool> {
+    if session.tools.hash().is_none() {
+        return Ok(false);
+    }
+    let script = format!(
+        "{}{}printf \"!sha %s\\n\" \"$(head -c {len} <\"$f\" | h)\" >&6\n",
+        session.tools.hash_function(),
+        script::assign("f", path),
+    );
+    let mut down = Down::start(&session.far, &script).await?;
+    let mut told = None;
+    while let Some(chunk) = down.next().await? {
+        if let Chunk::Message(text) = chunk {
+            told = text.strip_prefix("sha ").and_then(unhex).or(told);
+        }
+    }
+    Ok(told == Some(digest))
+}
+
+/// Carries a lane to its end, over as many sessions as it takes.
+async fn carry(session: &Session, shared: &Shared, index: u64, job: &Job) -> Result<()> {
+    let opened = shared
+        .opened
+        .get_or_try_init(|| Box::pin(open(session, shared, job)))
+        .await?;
+    let lane = Lane {
+        index,
+        count: shared.lanes,
+        size: shared.fetch.entry.size,
+    };
+    let mut at = lane.start(opened.have);
+    if index == 0 && at < lane.len() {
+        // What is fetched a second time counts once.
+        let (offset, _) = lane.place(at);
+        job.report
+            .back(shared.fetch.id, opened.have.saturating_sub(offset));
+    }
+    let mut tries = 0;
+    loop {
+        let before = at;
+        match run(session, shared, opened, lane, &mut at, job).await {
+            Ok(()) => return Ok(()),
+            Err(Cut::Failed(error)) => return Err(error),
+            Err(Cut::Short(error)) => {
+                tries = if at > before { 1 } else { tries + 1 };
+                if tries >= TRIES || shared.failure().is_some() {
+                    return Err(error);
+                }
+                session.far.cx.output().detail(format!(
+                    "taking up {} at byte {at}: {error}",
+                    String::from_utf8_lossy(&shared.fetch.path).escape_debug()
+                ));
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Why a lane did not come to its end.
+enum Cut {
+    /// Worth another session: the output was cut off.
+    Short(Error),
+    Failed(Error),
+}
+
+/// One session of a lane, from position `at` on.
+async fn run(
+    session: &Session,
+    shared: &Shared,
+    opened: &Opened,
+    lane: Lane,
+    at: &mut u64,
+    job: &Job,
+) -> Result<(), Cut> {
+    let text = text(session, shared, lane, *at, job);
+    let mut down = Down::start(&session.far, &text)
+        .await
+        .map_err(Cut::Short)?
+        .strict();
+    let mut inflate = Inflate::Plain;
+    loop {
+        let chunk = match down.next().await {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => break,
+            Err(error) => return Err(Cut::Short(error)),
+        };
+        let bytes = match chunk {
+            Chunk::Bytes(bytes) => bytes,
+            Chunk::Message(text) => {
+                if let Some(codec) = text.strip_prefix("z ") {
+                    inflate = Inflate::new(codec).map_err(|error| {
+                        Cut::Failed(
+                            down.failed("the server compresses in an unknown way")
+                                .caused_by(error),
+                        )
+                    })?;
+                } else if let Some(digest) = text.strip_prefix("sha ").and_then(unhex) {
+                    *shared.sha256.lock().unwrap_or_else(PoisonError::into_inner) = Some(digest);
+                }
+                continue;
+            }
+        };
+        for piece in inflate.pieces(&bytes) {
+            let out = Bytes::from(inflate.push(piece).map_err(|error| {
+                Cut::Failed(
+                    down.failed("what the server compressed cannot be read")
+                        .caused_by(error),
+                )
+            })?);
+            deliver(opened, lane, at, out, job, shared.fetch.id)
+                .await
+                .map_err(Cut::Failed)?;
+        }
+        if shared.failure().is_some() {
+            return Ok(());
+        }
+    }
+    if *at == lane.len() && down.status() == Some(0) {
+        return Ok(());
+    }
+    let label = session.far.instance.label();
+    let shown = String::from_utf8_lossy(&shared.fetch.path).into_owned();
+    if down.status().is_none() {
+        return Err(Cut::Short(
+            down.failed(format!("the output of `{label}` was cut off")),
+        ));
+    }
+    let complained = down.complaints().next().is_some();
+    let error = down.failed(format!("cannot read `{shown}` on `{label}`"));
+    Err(Cut::Failed(if complained {
+        error
+    } else {
+        error
+            .caused_by("it became shorter while it was read")
+            .hint("copy it again when nobody writes to it")
+    }))
+}
+
+async fn deliver(
+    opened: &Opened,
+    lane: Lane,
+    at: &mut u64,
+    mut bytes: Bytes,
+    job: &Job,
+    id: usize,
+) -> Result<()> {
+    if *at + bytes.len() as u64 > lane.len() {
+        return Err(Error::unexpected(
+            "the server sent more than the file had when it was listed",
+        ));
+    }
+    while !bytes.is_empty() {
+        let (offset, room) = lane.place(*at);
+        let piece =
+            bytes.split_to(usize::try_from(room).map_or(bytes.len(), |room| room.min(bytes.len())));
+        *at += piece.len() as u64;
+        match &opened.out {
+            Out::File(landing) => landing.write_at(offset, &piece).await?,
+            Out::Stream(sender, hash) => {
+                job.pace.wait(piece.len()).await;
+                hash.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .update(&piece);
+                job.report.bytes(id, piece.len() as u64);
+                sender.send(Ok(piece)).await.map_err(|_| {
+                    Error::new(ops_core::ErrorKind::BrokenPipe, "nobody reads any more")
+                })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The script of a lane, from position `at` on.
+fn text(session: &Session, shared: &Shared, lane: Lane, at: u64, job: &Job) -> String {
+    let tools = &session.tools;
+    let size = lane.size;
+    let total = lane.len() - at.min(lane.len());
+    let mut text = tools.hash_function();
+    text.push_str(&script::assign("f", &shared.fetch.path));
+    text.push_str("exec 4<\"$f\" || exit 1\n");
+    let codec = tools
+        .codec()
+        .filter(|_| job.compress && total >= COMPRESS_FROM_BYTES);
+    text.push_str("z=\n");
+    if let Some(codec) = codec {
+        let sample = size.min(SAMPLE_BYTES);
+        text.push_str(&format!(
+            "n=$(dd if=\"$f\" bs=65536 count=4 2>/dev/null | head -c {sample} | {codec} -1 -c | wc -c)\n\
+             if [ $((n * 10)) -lt $(({sample} * 8)) ]; then z=\"{codec} -1 -c\"; printf \"!z {codec}\\n\" >&6; fi\n"
+        ));
+    }
+    // A file that only grows is copied as it was when it was listed.
+    if lane.index == 0 && tools.hash().is_some() {
+        text.push_str(&format!(
+            "{{ printf \"!sha %s\\n\" \"$(head -c {size} <\"$f\" | h)\" >&6; }} &\n"
+        ));
+    }
+    text.push_str(&format!("g() {{ {}; }}\n", source(lane, at, total)));
+    text.push_str("if [ -n \"$z\" ]; then g | $z; else g; fi\nwait\n");
+    text
+}
+
+/// The commands that write a lane from position `at` on, `total` bytes.
+fn source(lane: Lane, at: u64, total: u64) -> String {
+    if total == 0 {
+        return ":".to_owned();
+    }
+    let (offset, room) = lane.place(at);
+    if lane.count == 1 {
+        return exactly(offset, total);
+    }
+    // To the end of its part first, so that dd can count in blocks from there.
+    if at % BLOCK_BYTES != 0 {
+        let head = room.min(total);
+        let rest = source(lane, at + head, total - head);
+        return format!("{}; {rest}", exactly(offset, head));
+    }
+    let (part, block) = lane.block(at);
+    let dd = format!("dd if=\"$f\" bs={BLOCK_BYTES}");
+    let (last_offset, _) = lane.place(lane.len() - 1);
+    let last = last_offset / (PART_BLOCKS * BLOCK_BYTES);
+    // Of the last part the end is not known to dd where the file has grown.
+    let first_of_last = if last == part { block } else { 0 };
+    let rest = lane.size.min((last + 1) * PART_BLOCKS * BLOCK_BYTES)
+        - (last * PART_BLOCKS + first_of_last) * BLOCK_BYTES;
+    format!(
+        "i={part}; o={block}; \
+         while [ \"$i\" -lt {last} ]; do {dd} skip=$((i * {PART_BLOCKS} + o)) count=$(({PART_BLOCKS} - o)) 2>/dev/null; \
+         o=0; i=$((i + {})); done; {dd} skip=$((i * {PART_BLOCKS} + o)) 2>/dev/null | head -c {rest}",
+        lane.count,
+    )
+}
+
+/// The command that writes `len` bytes from `offset` on.
+fn exactly(offset: u64, len: u64) -> String {
+    if offset == 0 {
+        format!("head -c {len} <\"$f\"")
+    } else {
+        format!("tail -c +{} <\"$f\" | head -c {len}", offset + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_of_all_lanes_give_the_file_from_wherever_they_begin() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        let size = 19 * BLOCK_BYTES + 4711;
+        let bytes: Vec<u8> = (0..size).map(|n| (n / 1000 % 251) as u8).collect();
+        // It has grown since.
+        std::fs::write(&path, [&bytes[..], b"more"].concat()).unwrap();
+        for count in [1, 2, 3] {
+            for index in 0..count {
+                let lane = Lane { index, count, size };
+                for at in [
+                    0,
+                    3,
+                    BLOCK_BYTES,
+                    9 * BLOCK_BYTES + 1,
+                    lane.len() - 1,
+                    lane.len(),
+                ] {
+                    let at = at.min(lane.len());
+                    let mut expected = Vec::new();
+                    let mut position = at;
+                    while position < lane.len() {
+                        let (offset, room) = lane.place(position);
+                        let len = room.min(lane.len() - position);
+                        let range = usize::try_from(offset).unwrap()
+                            ..usize::try_from(offset + len).unwrap();
+                        expected.extend_from_slice(&bytes[range]);
+                        position += len;
+                    }
+                    let script = format!(
+                        "f={}\n{}",
+                        path.display(),
+                        source(lane, at, lane.len() - at)
+                    );
+                    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+                    assert!(output.stdout == expected, "{script}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! Many small files for a server: as archives, unpacked into a private folder, verified, and moved into place folder by folder.
+
+use std::collections::BTreeMap;
+
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use ops_core::{Error, Result};
+use tokio::sync::mpsc;
+
+use super::{
+    Session,
+    bundle::{SMALL_BYTES, common},
+    dialogue::Dialogue,
+    upload::{choose, mode, packed, usable},
+};
+use crate::{
+    landing,
+    place::local,
+    reading::Reading,
+    report::hex,
+    transport::{Digest, Job, Source, Store, What},
+};
+
+/// Most that one archive holds, in bytes of files.
+const PACK_BYTES: u64 = 8 << 20;
+/// Most that one archive holds.
+const PACK_FILES: usize = 4000;
+/// Fewer are sent one by one.
+const WORTH_FILES: usize = 4;
+/// A frame of the archive, in bytes.
+const FRAME_BYTES: usize = 1 << 20;
+
+/// Puts small files together.
+pub(super) struct Collector {
+    works: bool,
+    items: Vec<Store>,
+    bytes: u64,
+}
+
+impl Collector {
+    pub(super) fn new(session: &Session) -> Self {
+        Self {
+            works: session.tools.has("tar") && session.tools.hash().is_some(),
+            items: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Takes a file if it is a small one, and gives the pack that is full by then; gives the file back otherwise.
+    pub(super) fn take(&mut self, item: Store) -> Result<Option<Vec<Store>>, Store> {
+        let size = match &item.what {
+            What::File(Source::File { size, .. }) => Some(*size),
+            What::File(Source::Stream { size, .. }) => *size,
+            What::Folder | What::Link(_) => None,
+        };
+        // Programs that print hashes and names write some names in another way.
+        let plain = !item.path.iter().any(|b| b"\n\\".contains(b));
+        let Some(size) = size.filter(|&size| self.works && plain && size <= SMALL_BYTES) else {
+            return Err(item);
+        };
+        let full = (self.bytes + size > PACK_BYTES || self.items.len() >= PACK_FILES)
+            .then(|| self.rest())
+            .flatten();
+        self.bytes += size;
+        self.items.push(item);
+        Ok(full)
+    }
+
+    /// What is left.
+    pub(super) fn rest(&mut self) -> Option<Vec<Store>> {
+        self.bytes = 0;
+        let items = std::mem::take(&mut self.items);
+        (!items.is_empty()).then_some(items)
+    }
+}
+
+/// A file that has been read.
+struct Packed {
+    item: Store,
+    /// Kept where it cannot be read again.
+    content: Option<Bytes>,
+    size: u64,
+}
+
+/// Sends `items` as one archive; gives back those that are to be sent one by one.
+pub(super) async fn send(
+    session: &Session,
+    dialogue: &mut Option<Dialogue>,
+    items: Vec<Store>,
+    job: &Job,
+) -> Vec<Store> {
+    if items.len() < WORTH_FILES {
+        return items;
+    }
+    let mut files = Vec::new();
+    match Box::pin(unpack(session, dialogue, items, &mut files, job)).await {
+        Ok(left) => left,
+        Err((error, mut left)) => {
+            session.far.cx.output().detail(format!(
+                "an archive was not taken, its files are sent one by one: {error}"
+            ));
+            let mut again: Vec<Store> = files
+                .into_iter()
+                .map(|file| {
+                    job.report.back(file.item.id, file.size);
+                    restored(file)
+                })
+                .collect();
+            again.append(&mut left);
+            again
+        }
+    }
+}
+
+/// The file as it was before it was read.
+fn restored(file: Packed) -> Store {
+    let Packed {
+        mut item, content, ..
+    } = file;
+    if let Some(content) = content {
+        let size = Some(content.len() as u64);
+        let (sender, bytes) = mpsc::channel(1);
+        // There is room for one.
+        let _ = sender.try_send(Ok(content));
+        item.what = What::File(Source::Stream { bytes, size });
+    }
+    item
+}
+
+type Refused = (Error, Vec<Store>);
+
+/// Gives what is to be sent one by one although the archive arrived; `files` is what is in it.
+async fn unpack(
+    session: &Session,
+    dialogue: &mut Option<Dialogue>,
+    items: Vec<Store>,
+    files: &mut Vec<Packed>,
+    job: &Job,
+) -> Result<Vec<Store>, Refused> {
+    let root = common(items.iter().map(|item| item.path.as_slice()));
+    let stage = [&root[..], b"/.ops-", landing::token().as_bytes()].concat();
+    let begun = async {
+        let dialogue = usable(session, dialogue).await?;
+        dialogue.stage(&stage).await?;
+        dialogue.unpack(job.preserve).await?;
+        Ok(dialogue)
+    };
+    let dialogue = match begun.await {
+        Ok(dialogue) => dialogue,
+        Err(error) => return Err((error, items)),
+    };
+    let mut items = items.into_iter();
+    let mut archive = Archive::new();
+    let mut hashes = Vec::new();
+    let mut codec = None;
+    while let Some(item) = items.next() {
+        let id = item.id;
+        let (file, bytes) = match read(item, job).await {
+            Ok(read) => read,
+            Err(error) => {
+                job.report.fail(id, error);
+                continue;
+            }
+        };
+        hashes.push(sha256(&bytes));
+        let below = file.item.path[root.len() + 1..].to_vec();
+        let added = archive.add(
+            &below,
+            &bytes,
+            mode(session, &file.item, job),
+            file.item.mtime,
+        );
+        files.push(file);
+        let sent = match added {
+            Ok(()) if archive.bytes.len() >= FRAME_BYTES => {
+                let frame = archive.take();
+                let codec = *codec.get_or_insert_with(|| choose(session, job, &frame));
+                send_part(dialogue, codec, frame).await
+            }
+            other => other,
+        };
+        if let Err(error) = sent {
+            dialogue.give_up();
+            return Err((error, items.collect()));
+        }
+    }
+    let done = async {
+        let frame = archive.end();
+        let codec = *codec.get_or_insert_with(|| choose(session, job, &frame));
+        send_part(dialogue, codec, frame).await?;
+        dialogue.unpacked().await?;
+        hashes.sort_unstable();
+        let mut text = digest::Context::new(&digest::SHA256);
+        for hash in &hashes {
+            text.update(hex(hash).as_bytes());
+            text.update(b"\n");
+        }
+        if dialogue.sum().await? != Some(landing::finish(text)) {
+            dialogue.clear().await?;
+            return Err(Error::unexpected("what arrived is not what was sent"));
+        }
+        spread(dialogue, &root, files, job).await
+    };
+    done.await.map_err(|error| (error, Vec::new()))
+}
+
+async fn send_part(dialogue: &mut Dialogue, codec: &str, frame: Bytes) -> Result<()> {
+    dialogue.part(codec, packed(codec, frame)?).await
+}
+
+/// Moves what was unpacked into place; gives what could not be.
+async fn spread(
+    dialogue: &mut Dialogue,
+    root: &[u8],
+    files: &mut Vec<Packed>,
+    job: &Job,
+) -> Result<Vec<Store>> {
+    let mut folders: BTreeMap<Vec<u8>, Vec<Packed>> = BTreeMap::new();
+    for file in files.drain(..) {
+        let end = file.item.path.iter().rposition(|&b| b == b'/').unwrap_or(0);
+        let folder = file.item.path[..end].to_vec();
+        folders.entry(folder).or_default().push(file);
+    }
+    for folder in folders.keys() {
+        let sub = folder[root.len()..].strip_prefix(b"/").unwrap_or_default();
+        let sub = if sub.is_empty() { b"." } else { sub };
+        dialogue.spread(sub, folder).await?;
+    }
+    let mut left = Vec::new();
+    for (_, files) in folders {
+        match dialogue.answer().await {
+            Ok(_) => files.iter().for_each(|file| job.report.done(file.item.id)),
+            Err(error) if dialogue.is_usable() => {
+                // One by one each gets its own answer.
+                drop(error);
+                left.extend(files.into_iter().map(|file| {
+                    job.report.back(file.item.id, file.size);
+                    restored(file)
+                }));
+            }
+            Err(error) => {
+                for file in files {
+                    job.report.fail(file.item.id, error.clone());
+                }
+            }
+        }
+    }
+    if dialogue.is_usable() {
+        dialogue.clear().await?;
+    }
+    Ok(left)
+}
+
+async fn read(mut item: Store, job: &Job) -> Result<(Packed, Bytes)> {
+    let What::File(source) = std::mem::replace(&mut item.what, What::Folder) else {
+        return Err(Error::unexpected("no file"));
+    };
+    let again = match &source {
+        Source::File { path, size } => Some(Source::File {
+            path: path.clone(),
+            size: *size,
+        }),
+        Source::Stream { .. } => None,
+    };
+    let bytes = match Reading::open(source, item.id, job)? {
+        Reading::File(file) => {
+            let len = usize::try_from(file.size()).unwrap_or(usize::MAX);
+            if file.size() > 4 * SMALL_BYTES {
+                return Err(Error::unexpected("it has grown while others were read"));
+            }
+            let bytes = file.read_at(0, len).await?;
+            file.unchanged()?;
+            bytes
+        }
+        Reading::Stream(mut stream) => {
+            let most = usize::try_from(4 * SMALL_BYTES).unwrap_or(usize::MAX);
+            stream.next(most).await?
+        }
+    };
+    let content = again.is_none().then(|| bytes.clone());
+    if let Some(source) = again {
+        item.what = What::File(source);
+    }
+    let size = bytes.len() as u64;
+    Ok((
+        Packed {
+            item,
+            content,
+            size,
+        },
+        bytes,
+    ))
+}
+
+fn sha256(bytes: &[u8]) -> Digest {
+    let mut hash = digest::Context::new(&digest::SHA256);
+    hash.update(bytes);
+    landing::finish(hash)
+}
+
+/// A tar archive as it grows.
+struct Archive {
+    bytes: Vec<u8>,
+}
+
+impl Archive {
+    fn new() -> Self {
+        Self { bytes: Vec::new() }
+    }
+
+    fn add(&mut self, path: &[u8], content: &[u8], mode: u32, mtime: i64) -> Result<()> {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(mode);
+        header.set_mtime(u64::try_from(mtime).unwrap_or(0));
+        let mut builder = tar::Builder::new(std::mem::take(&mut self.bytes));
+        let added = builder.append_data(&mut header, local(path), content);
+        // Without the end of the archive, which `into_inner` would write.
+        self.bytes = std::mem::take(builder.get_mut());
+        added.map_err(Error::from)
+    }
+
+    fn take(&mut self) -> Bytes {
+        std::mem::take(&mut self.bytes).into()
+    }
+
+    fn end(mut self) -> Bytes {
+        // Two empty blocks.
+        self.bytes.resize(self.bytes.len() + 1024, 0);
+        self.bytes.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    #[test]
+    fn an_archive_in_parts_is_one_archive() {
+        let mut archive = Archive::new();
+        let long = [&b"d/"[..], &[b'x'; 200], b"/\xff"].concat();
+        archive.add(b"a", b"1", 0o600, 5).unwrap();
+        let mut bytes = archive.take().to_vec();
+        archive.add(&long, b"22", 0o755, -1).unwrap();
+        bytes.extend_from_slice(&archive.end());
+        let mut archive = tar::Archive::new(&bytes[..]);
+        let read: Vec<(Vec<u8>, String)> = archive
+            .entries()
+            .unwrap()
+            .map(|entry| {
+                let mut entry = entry.unwrap();
+                let mut text = String::new();
+                entry.read_to_string(&mut text).unwrap();
+                (entry.path_bytes().into_owned(), text)
+            })
+            .collect();
+        assert_eq!(
+            read,
+            [(b"a".to_vec(), "1".to_owned()), (long, "22".to_owned())]
+        );
+    }
+}

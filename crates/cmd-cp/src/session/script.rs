@@ -1,0 +1,147 @@
+//! Text of scripts for the far side. No byte of a path ever stands in one as it is: paths travel as octal escapes, and no script holds a single
+//! quote, since one pair of them holds the script.
+
+/// Stays as it is within double quotes, in printf's format and in its `%b`.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"/._,+:@=".contains(&byte)
+}
+
+/// `bytes` as a format of printf: `\ooo` for everything that could mean something.
+pub(super) fn format(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() + 16);
+    for &byte in bytes {
+        if is_plain(byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&std::format!("\\{byte:03o}"));
+        }
+    }
+    text
+}
+
+/// `bytes` as one word of a line that a dialogue reads, for printf's `%b`: `\0ooo`. An empty one is `\c`, which prints nothing.
+pub(super) fn word(bytes: &[u8]) -> String {
+    if bytes.is_empty() {
+        return "\\c".to_owned();
+    }
+    let mut text = String::with_capacity(bytes.len() + 16);
+    for &byte in bytes {
+        if is_plain(byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&std::format!("\\0{byte:03o}"));
+        }
+    }
+    text
+}
+
+/// A line of script that sets `variable` to `bytes`. The full stop keeps line feeds at their end.
+pub(super) fn assign(variable: &str, bytes: &[u8]) -> String {
+    std::format!(
+        "{variable}=$(printf \"{}.\"); {variable}=${{{variable}%.}}\n",
+        format(bytes)
+    )
+}
+
+/// A pattern: `*`, `?` and `[…]` in `bytes` mean what they mean to sh, everything else itself. Gives the lines that set the variables it is made
+/// of, and the word; `None` where there is nothing to expand.
+pub(super) fn glob(bytes: &[u8]) -> Option<(String, String)> {
+    if !bytes.iter().any(|b| b"*?[".contains(b)) {
+        return None;
+    }
+    let (mut lines, mut text) = (String::new(), String::new());
+    let mut literal: Vec<u8> = Vec::new();
+    let mut count = 0;
+    let mut flush = |literal: &mut Vec<u8>, text: &mut String| {
+        if !literal.is_empty() {
+            let variable = std::format!("g{count}");
+            count += 1;
+            lines.push_str(&assign(&variable, literal));
+            text.push_str(&std::format!("\"${variable}\""));
+            literal.clear();
+        }
+    };
+    let mut in_brackets = false;
+    for (at, &byte) in bytes.iter().enumerate() {
+        let special = match byte {
+            b'*' | b'?' => !in_brackets,
+            b'[' if !in_brackets && bytes[at + 1..].contains(&b']') => {
+                in_brackets = true;
+                true
+            }
+            b']' if in_brackets => {
+                in_brackets = false;
+                true
+            }
+            b'-' | b'!' => in_brackets,
+            _ => false,
+        };
+        if special {
+            flush(&mut literal, &mut text);
+            text.push(char::from(byte));
+        } else {
+            literal.push(byte);
+        }
+    }
+    flush(&mut literal, &mut text);
+    Some((lines, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    fn sh(script: &str) -> Vec<u8> {
+        assert!(!script.contains('\''), "{script}");
+        Command::new("sh")
+            .args(["-c", script])
+            .output()
+            .unwrap()
+            .stdout
+    }
+
+    #[test]
+    fn every_byte_comes_out_of_a_shell_as_it_went_in() {
+        let all: Vec<u8> = (1..=255).chain(*b"\n\n").collect();
+        for bytes in [
+            &all[..],
+            b"-n",
+            b"$(id) `id` \"'\\",
+            b"%s%%",
+            b"\n",
+            b" a  b ",
+        ] {
+            let script = std::format!("{}printf %s \"$v\"", assign("v", bytes));
+            assert_eq!(sh(&script), bytes);
+            let line = std::format!(
+                "set -f; L=\"{}\"; set -- $L; v=$(printf \"%b.\" \"$1\"); printf %s \"${{v%.}}\"",
+                word(bytes).replace('\\', "\\\\")
+            );
+            assert_eq!(sh(&line), bytes);
+        }
+    }
+
+    #[test]
+    fn only_what_is_a_pattern_is_expanded() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a1.gz", "a2.gz", "b$(id).gz", "-x", "a[1", "sp ace.gz"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let expand = |pattern: &str| {
+            let (lines, word) = glob(pattern.as_bytes()).unwrap();
+            let script = std::format!(
+                "cd \"{}\"\n{lines}for f in {word}; do printf \"%s\\n\" \"$f\"; done",
+                folder.path().display()
+            );
+            String::from_utf8(sh(&script)).unwrap()
+        };
+        assert_eq!(expand("a*.gz"), "a1.gz\na2.gz\n");
+        assert_eq!(expand("a[2-9].gz"), "a2.gz\n");
+        assert_eq!(expand("[!-]*$(id).gz"), "b$(id).gz\n");
+        assert_eq!(expand("sp ac?.gz"), "sp ace.gz\n");
+        assert_eq!(expand("a[1*"), "a[1\n");
+        assert_eq!(glob(b"plain $x"), None);
+    }
+}

@@ -1,0 +1,370 @@
+//! Storing: folders, then files, small ones in archives, then links and what is set when all is in.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use futures_util::future::join_all;
+use ops_core::{Error, Result};
+
+use super::{
+    Session,
+    dialogue::{Begun, Dialogue, End, stamp},
+    inflate::deflate,
+    pack, probe,
+};
+use crate::{
+    landing,
+    place::name,
+    reading::Reading,
+    transport::{Job, Source, Store, What},
+};
+
+/// A frame before compression, in bytes.
+const FRAME_BYTES: usize = ops_core::pipe::FRAME_BYTES;
+/// Read at once, in bytes: what progress and `--limit-rate` count in.
+const READ_BYTES: usize = 256 << 10;
+/// More dialogues than one are worth it for each so many bytes.
+const WORKER_BYTES: u64 = 16 << 20;
+/// Commands that may wait for their answers.
+const PIPELINED: usize = 64;
+/// Times a file is begun in all.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Something for one dialogue.
+enum Task {
+    File(Box<Store>),
+    Pack(Vec<Store>),
+}
+
+/// Stores `items`; every one of them is reported.
+///
+/// # Errors
+/// Nothing can be stored at all.
+pub(super) async fn upload(session: &Session, items: Vec<Store>, job: &Job) -> Result<()> {
+    probe::needed_to_send(&session.tools, session.far.instance.label())?;
+    let (mut folders, mut links, mut files) = (Vec::new(), Vec::new(), Vec::new());
+    for item in items {
+        match item.what {
+            What::Folder => folders.push(item),
+            What::Link(_) => links.push(item),
+            What::File(_) => files.push(item),
+        }
+    }
+    let mut first = Some(Dialogue::start(&session.far, &session.tools).await?);
+    if let Some(dialogue) = &mut first {
+        make_folders(session, dialogue, &folders, job).await?;
+    }
+
+    let total: u64 = files.iter().map(size_of).sum();
+    let tasks = tasks(session, files);
+    let workers = usize::try_from(total / WORKER_BYTES)
+        .unwrap_or(1)
+        .min(job.sessions)
+        .min(tasks.len())
+        .max(1);
+    let queue = Mutex::new(VecDeque::from(tasks));
+    let mut idle = join_all((0..workers).map(|index| {
+        let dialogue = if index == 0 { first.take() } else { None };
+        Box::pin(work(session, &queue, dialogue, job))
+    }))
+    .await
+    .into_iter()
+    .flatten();
+
+    let mut dialogue = match idle.next() {
+        Some(dialogue) => dialogue,
+        None if links.is_empty() && !job.preserve => return Ok(()),
+        None => Dialogue::start(&session.far, &session.tools).await?,
+    };
+    for item in links {
+        let What::Link(target) = &item.what else {
+            continue;
+        };
+        match dialogue.link(&item.path, target).await {
+            Ok(()) => job.report.done(item.id),
+            Err(error) if dialogue.is_usable() => job.report.fail(item.id, error),
+            Err(error) => return Err(error),
+        }
+    }
+    if job.preserve {
+        // Of the deepest first: a folder's time changes with what is made in it.
+        for item in folders.iter().rev() {
+            let stamp = stamp(item.mtime);
+            if let Err(error) = dialogue
+                .attributes(&item.path, item.mode & 0o7777, &stamp)
+                .await
+            {
+                if !dialogue.is_usable() {
+                    return Err(error);
+                }
+                job.report.fail(item.id, error);
+            }
+        }
+    }
+    for item in &folders {
+        job.report.done(item.id);
+    }
+    for dialogue in std::iter::once(dialogue).chain(idle) {
+        dialogue.quit().await?;
+    }
+    Ok(())
+}
+
+async fn make_folders(
+    session: &Session,
+    dialogue: &mut Dialogue,
+    folders: &[Store],
+    job: &Job,
+) -> Result<()> {
+    for group in folders.chunks(PIPELINED) {
+        for item in group {
+            // Until all is in, its owner must be able to write there.
+            let mode = (item.mode & 0o777 & !session.tools.umask) | 0o700;
+            dialogue.folder_later(&item.path, mode).await?;
+        }
+        for item in group {
+            if let Err(error) = dialogue.answer().await {
+                if !dialogue.is_usable() {
+                    return Err(error);
+                }
+                job.report.fail(item.id, error);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn size_of(item: &Store) -> u64 {
+    match &item.what {
+        What::File(Source::File { size, .. }) => *size,
+        What::File(Source::Stream { size, .. }) => size.unwrap_or(0),
+        What::Folder | What::Link(_) => 0,
+    }
+}
+
+fn tasks(session: &Session, files: Vec<Store>) -> Vec<Task> {
+    let mut tasks = Vec::new();
+    let mut small = pack::Collector::new(session);
+    for item in files {
+        match small.take(item) {
+            Ok(full) => tasks.extend(full.map(Task::Pack)),
+            Err(item) => {
+                // In the order given, where it matters: what is streamed from elsewhere comes so.
+                if matches!(item.what, What::File(Source::Stream { .. })) {
+                    tasks.extend(small.rest().map(Task::Pack));
+                }
+                tasks.push(Task::File(Box::new(item)));
+            }
+        }
+    }
+    tasks.extend(small.rest().map(Task::Pack));
+    tasks
+}
+
+/// Takes tasks until there are none; gives back a dialogue that can still be used.
+async fn work(
+    session: &Session,
+    queue: &Mutex<VecDeque<Task>>,
+    mut dialogue: Option<Dialogue>,
+    job: &Job,
+) -> Option<Dialogue> {
+    loop {
+        let task = queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_front();
+        match task {
+            None => return dialogue.filter(Dialogue::is_usable),
+            Some(Task::File(item)) => one(session, &mut dialogue, *item, job).await,
+            Some(Task::Pack(items)) => {
+                for item in pack::send(session, &mut dialogue, items, job).await {
+                    one(session, &mut dialogue, item, job).await;
+                }
+            }
+        }
+    }
+}
+
+/// A dialogue that can be used: the one that is there, or another.
+pub(super) async fn usable<'a>(
+    session: &Session,
+    dialogue: &'a mut Option<Dialogue>,
+) -> Result<&'a mut Dialogue> {
+    if !dialogue.as_ref().is_some_and(Dialogue::is_usable) {
+        *dialogue = None;
+    }
+    match dialogue {
+        Some(dialogue) => Ok(dialogue),
+        none => Ok(none.insert(Dialogue::start(&session.far, &session.tools).await?)),
+    }
+}
+
+/// Stores one file, again where a session was lost under it, and reports it.
+async fn one(session: &Session, dialogue: &mut Option<Dialogue>, mut item: Store, job: &Job) {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let What::File(source) = std::mem::replace(&mut item.what, What::Folder) else {
+            return;
+        };
+        let again = match &source {
+            Source::File { path, size } => Some(Source::File {
+                path: path.clone(),
+                size: *size,
+            }),
+            Source::Stream { .. } => None,
+        };
+        let mut sent = 0;
+        let done = match usable(session, dialogue).await {
+            Ok(dialogue) => {
+                let done = store(session, dialogue, &item, source, &mut sent, job).await;
+                done.map_err(|error| (error, !dialogue.is_usable()))
+            }
+            Err(error) => Err((error, true)),
+        };
+        match (done, again) {
+            (Ok(()), _) => return job.report.done(item.id),
+            // Words of the server are the same the next time; a session that was lost is another one then.
+            (Err((error, true)), Some(source))
+                if tries < TRIES && !error.what().contains(" says: ") =>
+            {
+                session
+                    .far
+                    .cx
+                    .output()
+                    .detail(format!("sending it again: {error}"));
+                job.report.back(item.id, sent);
+                item.what = What::File(source);
+                tokio::time::sleep(PAUSE).await;
+            }
+            (Err((error, _)), _) => return job.report.fail(item.id, error),
+        }
+    }
+}
+
+async fn store(
+    session: &Session,
+    dialogue: &mut Dialogue,
+    item: &Store,
+    source: Source,
+    sent: &mut u64,
+    job: &Job,
+) -> Result<()> {
+    let mut reading = Reading::open(source, item.id, job)?;
+    let last = name(&item.path).unwrap_or(b"file");
+    // Only what can be read again can be gone on with.
+    let kept = job.resume && matches!(reading, Reading::File(_));
+    let temporary = landing::temporary_name(last, kept);
+    let begun = dialogue.begin(&item.path, &temporary, kept).await?;
+    let mut hash = digest::Context::new(&digest::SHA256);
+    let mut at = 0;
+    if let (Begun::Part(len, there), Reading::File(file)) = (begun, &reading) {
+        let same = len > 0
+            && len <= file.size()
+            && there.is_some()
+            && file.hash_prefix(len, &mut hash)? == there;
+        if same {
+            at = len;
+            job.report.bytes(item.id, len);
+            session
+                .far
+                .cx
+                .output()
+                .detail(format!("going on from byte {len}"));
+        } else {
+            hash = digest::Context::new(&digest::SHA256);
+            dialogue.restart().await?;
+        }
+    }
+    *sent = at;
+    let mut codec = None;
+    loop {
+        let frame = match frame(&mut reading, at).await {
+            Ok(frame) => frame,
+            Err(error) => {
+                dialogue.leave().await?;
+                return Err(error);
+            }
+        };
+        if frame.is_empty() {
+            break;
+        }
+        hash.update(&frame);
+        at += frame.len() as u64;
+        *sent = at;
+        let codec = *codec.get_or_insert_with(|| choose(session, job, &frame));
+        dialogue.frame(codec, packed(codec, frame)?).await?;
+    }
+    if let Reading::File(file) = &reading
+        && let Err(error) = file.unchanged()
+    {
+        dialogue.leave().await?;
+        return Err(error);
+    }
+    let digest = session.tools.hash().map(|_| landing::finish(hash));
+    dialogue
+        .end(&End {
+            digest,
+            size: at,
+            mode: mode(session, item, job),
+            exact: job.preserve,
+            stamp: job.preserve.then(|| stamp(item.mtime)),
+        })
+        .await
+}
+
+/// The permissions that a new file gets.
+pub(super) fn mode(session: &Session, item: &Store, job: &Job) -> u32 {
+    if job.preserve {
+        item.mode & 0o7777
+    } else {
+        item.mode & 0o777 & !session.tools.umask
+    }
+}
+
+/// The next frame, empty at the end.
+async fn frame(reading: &mut Reading, at: u64) -> Result<Bytes> {
+    match reading {
+        Reading::Stream(stream) => stream.next(FRAME_BYTES).await,
+        Reading::File(file) => {
+            let left = file.size().saturating_sub(at);
+            let len = usize::try_from(left).map_or(FRAME_BYTES, |left| left.min(FRAME_BYTES));
+            let mut frame = Vec::with_capacity(len);
+            while frame.len() < len {
+                let piece = file
+                    .read_at(at + frame.len() as u64, READ_BYTES.min(len - frame.len()))
+                    .await?;
+                frame.extend_from_slice(&piece);
+            }
+            Ok(frame.into())
+        }
+    }
+}
+
+/// The program to compress with, or `-` where it does not gain a fifth.
+pub(super) fn choose(session: &Session, job: &Job, frame: &[u8]) -> &'static str {
+    let Some(codec) = session.tools.codec().filter(|_| job.compress) else {
+        return "-";
+    };
+    let sample = &frame[..frame.len().min(READ_BYTES)];
+    match deflate(codec, sample) {
+        Ok(packed) if sample.len() >= 4096 && packed.len() * 5 < sample.len() * 4 => codec,
+        _ => "-",
+    }
+}
+
+/// `frame` as `codec` has it.
+pub(super) fn packed(codec: &str, frame: Bytes) -> Result<Bytes> {
+    if codec == "-" {
+        return Ok(frame);
+    }
+    let packed = deflate(codec, &frame)
+        .map_err(|error| Error::unexpected("a file cannot be compressed").caused_by(error))?;
+    Ok(packed.into())
+}

@@ -1,0 +1,162 @@
+//! Files on the server that are not in place yet.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use super::{channel::Channel, wire::Attributes};
+use crate::landing::{NAME_MAX_BYTES, token};
+
+/// End of the name of a part that is kept for `--resume`.
+const PART: &str = ".ops-part";
+
+/// All of them, to be put in order whatever happens.
+#[derive(Default)]
+pub(super) struct Temporaries(Mutex<BTreeMap<Vec<u8>, Arc<Written>>>);
+
+impl Temporaries {
+    /// Notes one that is about to be made.
+    pub(super) fn add(&self, path: &[u8], written: Arc<Written>) {
+        self.map().insert(path.to_vec(), written);
+    }
+
+    /// It is in place.
+    pub(super) fn forget(&self, path: &[u8]) {
+        self.map().remove(path);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.map().is_empty()
+    }
+
+    /// Removes one, or cuts it down to what can be gone on from.
+    pub(super) async fn remove(&self, channel: &Channel, path: &[u8]) {
+        let written = self.map().remove(path);
+        if let Some(written) = written {
+            put_in_order(channel, path, &written).await;
+        }
+    }
+
+    /// All that are left.
+    pub(super) async fn clean(&self, channel: &Channel) {
+        let left = std::mem::take(&mut *self.map());
+        for (path, written) in left {
+            put_in_order(channel, &path, &written).await;
+        }
+    }
+
+    fn map(&self) -> std::sync::MutexGuard<'_, BTreeMap<Vec<u8>, Arc<Written>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn put_in_order(channel: &Channel, path: &[u8], written: &Written) {
+    let kept = written.kept();
+    if kept > 0 {
+        let size = Attributes {
+            size: Some(kept),
+            ..Attributes::default()
+        };
+        if channel.set(path, &size).await.is_ok() {
+            return;
+        }
+    }
+    // It may never have been made, or be gone with its folder.
+    let _ = channel.remove(path).await;
+}
+
+/// What of a temporary file the server has acknowledged.
+pub(super) struct Written {
+    /// Keep it for `--resume`.
+    keep: bool,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Bytes from the beginning without a gap.
+    prefix: u64,
+    /// Ranges beyond, start to end.
+    beyond: BTreeMap<u64, u64>,
+}
+
+impl Written {
+    pub(super) fn new(keep: bool) -> Arc<Self> {
+        Arc::new(Self {
+            keep,
+            state: Mutex::new(State {
+                prefix: 0,
+                beyond: BTreeMap::new(),
+            }),
+        })
+    }
+
+    /// `start` to `end` is there.
+    pub(super) fn add(&self, start: u64, end: u64) {
+        let mut state = self.state();
+        state.beyond.insert(start, end);
+        while let Some((&start, &end)) = state.beyond.first_key_value()
+            && start <= state.prefix
+        {
+            state.prefix = state.prefix.max(end);
+            state.beyond.pop_first();
+        }
+    }
+
+    /// Nothing of it is worth keeping.
+    pub(super) fn spoil(&self) {
+        let mut state = self.state();
+        state.prefix = 0;
+        state.beyond.clear();
+    }
+
+    fn kept(&self) -> u64 {
+        if self.keep { self.state().prefix } else { 0 }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A name beside `destination`: `.NAME.ops-…`, no longer than a name may be; the same every time for a part that is kept.
+pub(super) fn beside(destination: &[u8], kept: bool) -> Vec<u8> {
+    let at = destination
+        .iter()
+        .rposition(|&byte| byte == b'/')
+        .map_or(0, |at| at + 1);
+    let (folder, name) = destination.split_at(at);
+    let end = if kept {
+        PART.to_owned()
+    } else {
+        format!(".ops-{}", token())
+    };
+    let name = &name[..name.len().min(NAME_MAX_BYTES - 1 - end.len())];
+    [folder, b".", name, end.as_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_ends_at_the_first_gap() {
+        let written = Written::new(true);
+        for (start, end) in [(10, 20), (0, 5), (30, 40), (5, 10)] {
+            written.add(start, end);
+        }
+        assert_eq!(written.kept(), 20);
+        written.spoil();
+        assert_eq!(written.kept(), 0);
+        let written = Written::new(false);
+        written.add(0, 5);
+        assert_eq!(written.kept(), 0);
+    }
+
+    #[test]
+    fn a_temporary_name_stands_beside_and_is_not_too_long() {
+        assert_eq!(beside(b"/a/x", true), b"/a/.x.ops-part");
+        let long = [b"/a/".to_vec(), vec![0xff; NAME_MAX_BYTES]].concat();
+        assert_eq!(beside(&long, false).len(), 3 + NAME_MAX_BYTES);
+    }
+}

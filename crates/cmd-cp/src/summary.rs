@@ -1,0 +1,134 @@
+//! What is said at the end: failures, a line for people, a document for programs.
+
+use ops_core::{Context, Exit, Format, Result, output::escape};
+use serde::Serialize;
+
+use crate::{
+    progress::{bytes, rate},
+    report::{Item, Outcome, Report, Totals},
+};
+
+/// Version of the fields below: within one, fields are only added.
+const API_VERSION: &str = "ops/v1";
+/// Failures that are shown one by one.
+const SHOWN: usize = 50;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    items: Vec<Line<'a>>,
+    copied: usize,
+    skipped: usize,
+    failed: usize,
+    bytes: u64,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Line<'a> {
+    source: &'a str,
+    destination: &'a str,
+    status: &'static str,
+    bytes: u64,
+    why: Option<String>,
+}
+
+/// Says it all; gives the exit status.
+///
+/// # Errors
+/// Standard output is closed.
+pub(crate) fn tell(cx: &Context, report: &Report, dry_run: bool) -> Result<Exit> {
+    let items = report.all();
+    let output = cx.output();
+    let document = matches!(output.format(), Format::Json | Format::Yaml);
+    let pending = |item: &&Item| item.outcome.is_none();
+    if dry_run && !document {
+        for item in items.iter().filter(pending) {
+            output.line(format!(
+                "{} -> {}",
+                escape(&item.source),
+                escape(&item.destination)
+            ))?;
+        }
+    }
+    let mut totals = Totals::of(&items);
+    let planned = items.iter().filter(pending).count();
+    if dry_run {
+        totals.failed -= planned;
+    }
+    let failures = items.iter().filter_map(|item| match &item.outcome {
+        Some(Outcome::Failed(error)) => Some(error),
+        _ => None,
+    });
+    for error in failures.clone().take(SHOWN) {
+        output.error(error);
+    }
+    let more = failures.count().saturating_sub(SHOWN);
+    if more > 0 {
+        output.warn(format!(
+            "{more} more failures are not shown; -o json tells them all"
+        ));
+    }
+    let seconds = report.elapsed();
+    if document {
+        let document = Document {
+            api_version: API_VERSION,
+            kind: "CopyReport",
+            items: items.iter().map(|item| line(item, dry_run)).collect(),
+            copied: totals.copied,
+            skipped: totals.skipped,
+            failed: totals.failed,
+            bytes: totals.bytes,
+            seconds: (seconds.as_secs_f64() * 1000.0).round() / 1000.0,
+        };
+        if output.format() == Format::Json {
+            output.json(&document)?;
+        } else {
+            output.yaml(&document)?;
+        }
+    }
+    let mut parts = Vec::new();
+    if dry_run {
+        let size = items.iter().filter(pending).map(|item| item.size).sum();
+        parts.push(format!("{planned} would be copied, {}", bytes(size)));
+    } else {
+        parts.push(format!(
+            "{} copied, {} in {:.1} s ({})",
+            totals.copied,
+            bytes(totals.bytes),
+            seconds.as_secs_f64(),
+            rate(totals.bytes, seconds)
+        ));
+    }
+    for (count, word) in [(totals.skipped, "left alone"), (totals.failed, "failed")] {
+        if count > 0 {
+            parts.push(format!("{count} {word}"));
+        }
+    }
+    output.note(parts.join(", "));
+    Ok(if totals.failed > 0 {
+        Exit::PARTIAL
+    } else {
+        Exit::SUCCESS
+    })
+}
+
+fn line(item: &Item, dry_run: bool) -> Line<'_> {
+    let (status, why) = match &item.outcome {
+        Some(Outcome::Done) => ("copied", None),
+        Some(Outcome::Skipped(why)) => ("skipped", Some((*why).to_owned())),
+        Some(Outcome::Failed(error)) => ("failed", Some(error.to_string())),
+        None if dry_run => ("planned", None),
+        None => ("failed", None),
+    };
+    Line {
+        source: &item.source,
+        destination: &item.destination,
+        status,
+        bytes: item.moved,
+        why,
+    }
+}

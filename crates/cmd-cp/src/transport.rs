@@ -1,0 +1,190 @@
+//! What every transport does for one server; how it moves things is its own.
+//!
+//! The command decides what goes where: it lists, picks names, makes local folders and links, and hands over files. A transport moves them, and
+//! reports each file by its number to [`Job::report`]: progress as it goes, and one outcome. What a transport returns as an error is the failure
+//! of all files that have no outcome yet.
+
+use std::{path::PathBuf, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use ops_core::{Context, Instance, Result, profile::CopyVia};
+use tokio::sync::mpsc;
+
+use crate::{pace::Pace, report::Report};
+
+/// A server and how it is reached.
+#[derive(Clone)]
+pub(crate) struct Server {
+    pub(crate) cx: Context,
+    pub(crate) instance: Instance,
+    /// Before `@`: the user to become, or to log in as.
+    pub(crate) user: Option<String>,
+    /// `--sudo`: act as root where no user is named.
+    pub(crate) sudo: bool,
+    /// Why, for the session's history.
+    pub(crate) reason: Option<String>,
+}
+
+/// SHA-256 of a file's content.
+pub(crate) type Digest = [u8; 32];
+
+/// What something on a server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    File,
+    Folder,
+    /// With its target, as it is written.
+    Link(Vec<u8>),
+    /// A device, socket or FIFO: never copied.
+    Other,
+}
+
+/// One thing on a server. All of it comes from there and is believed in nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) kind: Kind,
+    /// In bytes; of files.
+    pub(crate) size: u64,
+    /// Permission bits, `0o7777` at most.
+    pub(crate) mode: u32,
+    /// Seconds since 1970.
+    pub(crate) mtime: i64,
+    /// Where [`Ask::digests`] was set.
+    pub(crate) sha256: Option<Digest>,
+}
+
+/// What is to be looked at on a server.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ask {
+    /// As typed: `~`, relative to the home of the user, globs where [`Ask::globs`] is set; empty is the home.
+    pub(crate) places: Vec<Vec<u8>>,
+    /// Expand `*`, `?` and `[…]`. A place that exists by its very name is taken as it is.
+    pub(crate) globs: bool,
+    /// Everything below folders too, links within not followed unless [`Ask::follow`].
+    pub(crate) recursive: bool,
+    /// Take what links point to in their place (`-L`). A link that is named itself is followed for its kind anyway, as scp does, unless
+    /// [`Ask::keep_links`].
+    pub(crate) follow: bool,
+    /// `-P`: links that are named are taken as links too.
+    pub(crate) keep_links: bool,
+    /// With the SHA-256 of every file.
+    pub(crate) digests: bool,
+}
+
+/// Something found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Which of [`Ask::places`] it belongs to.
+    pub(crate) place: usize,
+    /// The match itself, with `~` and globs expanded, absolute.
+    pub(crate) root: Vec<u8>,
+    /// Its path below the match, without a leading slash; empty for the match itself.
+    pub(crate) below: Vec<u8>,
+    pub(crate) entry: Entry,
+}
+
+/// What a server has of what was asked for, folders before what is in them. A place without any match is in neither list.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Listing {
+    pub(crate) found: Vec<Found>,
+    /// Each of [`Ask::places`] as an absolute path, `~` expanded, globs not, without a slash at its end; whether it exists or not.
+    pub(crate) places: Vec<Vec<u8>>,
+    /// What could not be looked at, with the server's words; to be escaped.
+    pub(crate) complaints: Vec<String>,
+}
+
+/// The number of a file in [`Report`].
+pub(crate) type FileId = usize;
+
+/// A regular file to be fetched.
+pub(crate) struct Fetch {
+    pub(crate) id: FileId,
+    /// [`Found::root`] and [`Found::below`].
+    pub(crate) path: Vec<u8>,
+    pub(crate) entry: Entry,
+    pub(crate) sink: Sink,
+}
+
+/// Where a fetched file goes.
+pub(crate) enum Sink {
+    /// A path here, its folder exists; through [`crate::landing::Landing`].
+    File(PathBuf),
+    /// All bytes in order; standard output, or another server. A failure of the file is sent too, so that nobody takes a part for the whole;
+    /// the channel closes when the file is complete and verified.
+    Stream(mpsc::Sender<Result<Bytes>>),
+}
+
+/// Something to be stored. Folders come before what is in them; a transport sets their times (`-p`) when all is in.
+pub(crate) struct Store {
+    pub(crate) id: FileId,
+    /// Absolute, made of [`Listing::places`].
+    pub(crate) path: Vec<u8>,
+    pub(crate) what: What,
+    /// Permission bits: set as they are with [`Job::preserve`]; otherwise for a new file, less the far side's umask, and a file that is replaced
+    /// keeps its own where the transport can tell.
+    pub(crate) mode: u32,
+    /// Seconds since 1970; set with [`Job::preserve`].
+    pub(crate) mtime: i64,
+}
+
+/// What is stored.
+pub(crate) enum What {
+    /// Made if it is missing; what exists stays.
+    Folder,
+    Link(Vec<u8>),
+    File(Source),
+}
+
+/// What a stored file is read from.
+pub(crate) enum Source {
+    /// A file here, of this size when it was listed; through [`crate::reading::Reading`].
+    File { path: PathBuf, size: u64 },
+    /// Bytes in order until the channel closes: standard input, or another server. The size is a guess where it is known at all. An error
+    /// means that what came is not complete: nothing may be put into place.
+    Stream {
+        bytes: mpsc::Receiver<Result<Bytes>>,
+        size: Option<u64>,
+    },
+}
+
+/// How a transfer is done.
+#[derive(Clone)]
+pub(crate) struct Job {
+    /// Sessions side by side at most. With 1, files are handled strictly in the order given, one after another: a copy from one server to
+    /// another relies on it.
+    pub(crate) sessions: usize,
+    /// Keep what is verified when interrupted, and go on from it.
+    pub(crate) resume: bool,
+    /// Modes and times (`-p`).
+    pub(crate) preserve: bool,
+    /// Compress where it gains.
+    pub(crate) compress: bool,
+    /// `--limit-rate`, shared by all transfers of the command; [`crate::landing::Landing`] and [`crate::reading::Reading`] keep to it.
+    pub(crate) pace: Arc<Pace>,
+    pub(crate) report: Arc<Report>,
+}
+
+/// One server over one transport. Dropped, everything it has begun is cleaned up at both ends.
+pub(crate) trait Transport: Send + Sync {
+    /// Which it is.
+    fn via(&self) -> CopyVia;
+
+    /// Looks at places.
+    ///
+    /// # Errors
+    /// The server cannot be asked at all.
+    fn list<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Listing>>;
+
+    /// Fetches files. Each is verified by size and SHA-256 of both ends.
+    ///
+    /// # Errors
+    /// The transport as a whole; the failure of a file is reported.
+    fn download<'a>(&'a self, files: Vec<Fetch>, job: &'a Job) -> BoxFuture<'a, Result<()>>;
+
+    /// Stores things. Each file goes to a temporary name beside its destination, is verified by size and SHA-256 of both ends, and renamed.
+    ///
+    /// # Errors
+    /// As [`Transport::download`].
+    fn upload<'a>(&'a self, items: Vec<Store>, job: &'a Job) -> BoxFuture<'a, Result<()>>;
+}

@@ -1,0 +1,178 @@
+//! Which transport moves the files.
+
+use ops_core::{
+    Error, ErrorKind, Instance, Result, aws::s3, output::escape, profile::CopyVia,
+    ssh::client::Login,
+};
+
+use crate::{
+    s3::{Place, S3},
+    session::Session,
+    sftp::Sftp,
+    transport::{Server, Transport},
+};
+
+/// What the user and the profile want.
+#[derive(Clone, Debug)]
+pub(crate) struct Wish {
+    /// `--via`, else `copy.via`.
+    pub(crate) via: CopyVia,
+    /// `copy.deny_via`.
+    pub(crate) deny: Vec<CopyVia>,
+    /// `copy.document`.
+    pub(crate) document: Option<String>,
+    /// How `sftp` logs in.
+    pub(crate) login: Login,
+}
+
+/// In the order in which `auto` tries them. The bucket is no way of its own for it: the server is asked by session, and large files go there.
+const ORDER: [CopyVia; 2] = [CopyVia::Session, CopyVia::Sftp];
+
+/// The transport for `server`; `auto` says with `-v` which it took and why, and once what was not permitted.
+///
+/// # Errors
+/// The one asked for by name is forbidden or does not work; none does.
+pub(crate) async fn open(server: &Server, wish: &Wish) -> Result<Box<dyn Transport>> {
+    if wish.via != CopyVia::Auto {
+        if wish.deny.contains(&wish.via) {
+            return Err(forbidden(wish.via));
+        }
+        return connect(server, wish, wish.via)
+            .await
+            .map_err(|error| needs(server, wish, error));
+    }
+    let mut failure: Option<Error> = None;
+    for via in ORDER.into_iter().filter(|via| !wish.deny.contains(via)) {
+        match connect(server, wish, via).await {
+            Ok(transport) => {
+                let why = reason(via);
+                let label = server.instance.label();
+                let output = server.cx.output();
+                match &failure {
+                    Some(error) => {
+                        let error = escape(&error.to_string());
+                        output.note(format!("{label}: {error}; going by {} instead", word(via)));
+                    }
+                    None => output.detail(format!("{label}: by {}: {why}", word(via))),
+                }
+                return Ok(transport);
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Unreachable) => {
+                failure.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(failure.unwrap_or_else(|| {
+        Error::new(ErrorKind::Refused, "the profile forbids every transport")
+            .hint("see who says so: ops config show | grep copy.deny_via")
+    }))
+}
+
+async fn connect(server: &Server, wish: &Wish, via: CopyVia) -> Result<Box<dyn Transport>> {
+    let session = Session::open(server, wish.document.clone());
+    match via {
+        CopyVia::Auto | CopyVia::Session => {
+            let session = session.await?;
+            // Named, it is the session alone.
+            let place = if wish.via == CopyVia::Auto && !wish.deny.contains(&CopyVia::S3) {
+                place(server)?
+            } else {
+                None
+            };
+            Ok(match place {
+                Some(place) => {
+                    let above = server.cx.profile()?.copy.s3_above.map(|size| size.0);
+                    Box::new(S3::beside(server, session, place, above))
+                }
+                None => Box::new(session),
+            })
+        }
+        CopyVia::Sftp => Ok(Box::new(
+            Box::pin(Sftp::open(server, wish.login.clone())).await?,
+        )),
+        CopyVia::S3 => {
+            let place = place(server)?.ok_or_else(|| {
+                Error::usage("the profile names no bucket, so that nothing can go by s3")
+                    .hint("name one: `copy: { s3_bucket: NAME }` in the profile")
+            })?;
+            Ok(Box::new(S3::open(server, session.await?, place).await?))
+        }
+    }
+}
+
+/// The bucket that the profile names.
+fn place(server: &Server) -> Result<Option<Place>> {
+    let copy = &server.cx.profile()?.copy;
+    Ok(copy.s3_bucket.as_ref().map(|bucket| Place {
+        bucket: bucket.clone(),
+        prefix: copy.s3_prefix.clone().unwrap_or_default(),
+    }))
+}
+
+/// `error` of a transport asked for by name, with the IAM statement it needs where something was denied.
+fn needs(server: &Server, wish: &Wish, error: Error) -> Error {
+    if error.kind() != ErrorKind::Denied {
+        return error;
+    }
+    let command = wish
+        .document
+        .as_deref()
+        .unwrap_or("AWS-StartNonInteractiveCommand");
+    let documents: &[&str] = match wish.via {
+        CopyVia::Sftp => &["AWS-StartSSHSession"],
+        _ => &[command, "AWS-StartInteractiveCommand"],
+    };
+    let mut error = error.hint(format!(
+        "the IAM statement for it: {}",
+        statement(&server.instance, documents)
+    ));
+    if wish.via == CopyVia::S3
+        && let Ok(Some(place)) = place(server)
+    {
+        let bucket = s3::statement(&place.bucket, &place.prefix);
+        error = error.hint(format!("and for the bucket: {bucket}"));
+    }
+    error
+}
+
+fn statement(instance: &Instance, documents: &[&str]) -> String {
+    let (service, kind) = match instance.kind {
+        ops_core::Kind::Ec2 => ("ec2", "instance"),
+        ops_core::Kind::Hybrid => ("ssm", "managed-instance"),
+    };
+    let region = &instance.region;
+    let documents: String = documents
+        .iter()
+        .map(|name| format!(r#","arn:aws:ssm:{region}:*:document/{name}""#))
+        .collect();
+    format!(
+        r#"{{"Effect":"Allow","Action":"ssm:StartSession","Resource":["arn:aws:{service}:{region}:*:{kind}/{}"{documents}]}}"#,
+        instance.id
+    )
+}
+
+fn reason(via: CopyVia) -> &'static str {
+    match via {
+        CopyVia::Session => "the fastest, and the server needs neither sshd nor key",
+        _ => "the first that is permitted",
+    }
+}
+
+fn forbidden(via: CopyVia) -> Error {
+    Error::new(
+        ErrorKind::Refused,
+        format!("the profile forbids transport `{}`", word(via)),
+    )
+    .hint("see who says so: ops config show | grep copy.deny_via")
+}
+
+/// The transport's name on the command line.
+pub(crate) fn word(via: CopyVia) -> &'static str {
+    match via {
+        CopyVia::Auto => "auto",
+        CopyVia::Session => "session",
+        CopyVia::Sftp => "sftp",
+        CopyVia::S3 => "s3",
+    }
+}

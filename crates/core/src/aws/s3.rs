@@ -1,0 +1,480 @@
+//! Objects of a bucket that exist for the moment of a copy: put, got and deleted here by signed requests, or by whoever holds a presigned URL.
+//!
+//! Not the SDK's client: it would be a large part of a build for three requests that the signer of the SDK signs as well.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context as TaskContext, Poll},
+    time::Duration,
+};
+
+use aws_smithy_http_client::Connector;
+use aws_smithy_runtime_api::client::{
+    http::HttpConnector as _,
+    orchestrator::{HttpRequest, HttpResponse},
+    result::ConnectorError,
+};
+use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::sync::mpsc;
+
+use super::{Service, endpoint, http};
+use crate::{
+    context::Context,
+    error::{Error, ErrorKind, Result},
+};
+
+/// How long a URL may be used: it is made when it is needed, and only the beginning of a request counts.
+const URL_LIFETIME: Duration = Duration::from_secs(15 * 60);
+/// How long nothing may come or go.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Body of an answer that is read for its words, in bytes.
+const WORDS_BYTES: usize = 16 << 10;
+/// Largest object that one request may put: the service's own limit, in bytes.
+pub const OBJECT_MAX_BYTES: u64 = 5 << 30;
+/// What RFC 3986 leaves unescaped, and the slash.
+const KEY: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'/');
+
+/// A bucket and the place in it for objects of the moment.
+#[derive(Clone)]
+pub struct Bucket(Arc<Inner>);
+
+struct Inner {
+    cx: Context,
+    name: String,
+    prefix: String,
+    region: String,
+    /// URL of the bucket, without a slash behind it.
+    url: String,
+    connector: Connector,
+}
+
+impl Context {
+    /// The bucket `name`, with `prefix` in front of its objects; asks for its region.
+    ///
+    /// # Errors
+    /// No credentials; there is no such bucket; S3 does not answer.
+    pub async fn bucket(&self, name: &str, prefix: &str, region: &str) -> Result<Bucket> {
+        let aws = self.aws().await?;
+        aws.credentials().await?;
+        let own = endpoint(&aws.options, &aws.env, Service::S3);
+        let plain = own.as_deref().is_some_and(|url| url.starts_with("http://"));
+        let connector = http::connector(&aws.env, plain)?;
+        let mut inner = Inner {
+            cx: self.clone(),
+            name: name.to_owned(),
+            prefix: prefix.trim_matches('/').to_owned(),
+            region: region.to_owned(),
+            url: url_of(own.as_deref(), name, region),
+            connector,
+        };
+        // HEAD tells the region whether it is allowed or not.
+        let url = self
+            .presign_s3("HEAD", &inner.url, region, URL_LIFETIME)
+            .await?;
+        let what = format!("cannot use the bucket `{name}`");
+        let answer = inner
+            .send("HEAD", url, &[], SdkBody::empty(), &what)
+            .await?;
+        match answer.status().as_u16() {
+            404 => {
+                return Err(Error::new(ErrorKind::NotFound, what)
+                    .caused_by("there is no such bucket")
+                    .hint("name another: `copy: { s3_bucket: … }` in the profile"));
+            }
+            status @ 500.. => {
+                return Err(Error::unexpected(what).caused_by(format!("S3 answered {status}")));
+            }
+            _ => {}
+        }
+        if let Some(told) = answer.headers().get("x-amz-bucket-region")
+            && told != inner.region
+            && told.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        {
+            inner.region = told.to_owned();
+            inner.url = url_of(own.as_deref(), name, told);
+        }
+        Ok(Bucket(Arc::new(inner)))
+    }
+}
+
+fn url_of(endpoint: Option<&str>, bucket: &str, region: &str) -> String {
+    if let Some(endpoint) = endpoint {
+        return format!("{}/{bucket}", endpoint.trim_end_matches('/'));
+    }
+    let suffix = if region.starts_with("cn-") {
+        "amazonaws.com.cn"
+    } else {
+        "amazonaws.com"
+    };
+    // A dot in the host's first label has no place in the service's certificate.
+    if bucket.contains('.') {
+        format!("https://s3.{region}.{suffix}/{bucket}")
+    } else {
+        format!("https://{bucket}.s3.{region}.{suffix}")
+    }
+}
+
+impl Bucket {
+    /// A new object, which does not exist yet.
+    pub fn object(&self) -> Object {
+        let random: String = std::iter::repeat_with(fastrand::alphanumeric)
+            .take(24)
+            .collect();
+        let key = match &self.0.prefix[..] {
+            "" => format!("ops-cp-{random}"),
+            prefix => format!("{prefix}/ops-cp-{random}"),
+        };
+        Object {
+            url: format!("{}/{}", self.0.url, utf8_percent_encode(&key, KEY)),
+            bucket: self.clone(),
+            exists: false,
+        }
+    }
+
+    /// The IAM statement that copies through the bucket need.
+    pub fn statement(&self) -> String {
+        statement(&self.0.name, &self.0.prefix)
+    }
+}
+
+/// The IAM statement that copies through `prefix` in the bucket `name` need.
+pub fn statement(name: &str, prefix: &str) -> String {
+    let prefix = match prefix.trim_matches('/') {
+        "" => String::new(),
+        prefix => format!("{prefix}/"),
+    };
+    format!(
+        r#"{{"Effect":"Allow","Action":["s3:PutObject","s3:GetObject","s3:DeleteObject"],"Resource":"arn:aws:s3:::{name}/{prefix}*"}}"#
+    )
+}
+
+/// An object of the moment. Dropped, it is deleted in the background, which the dispatcher waits for.
+pub struct Object {
+    bucket: Bucket,
+    url: String,
+    exists: bool,
+}
+
+impl Object {
+    /// A URL with which its holder may put the object, for a quarter of an hour. A secret.
+    ///
+    /// # Errors
+    /// No credentials.
+    pub async fn url_to_put(&mut self) -> Result<String> {
+        self.exists = true;
+        self.presigned("PUT").await
+    }
+
+    /// A URL with which its holder may get the object, for a quarter of an hour. A secret.
+    ///
+    /// # Errors
+    /// No credentials.
+    pub async fn url_to_get(&self) -> Result<String> {
+        self.presigned("GET").await
+    }
+
+    /// Puts the object: `len` bytes, which come from `pieces`; an error among them is that of the call.
+    ///
+    /// # Errors
+    /// A denial, with the IAM statement; a connection that is lost; fewer bytes than announced.
+    pub async fn put(&mut self, len: u64, pieces: mpsc::Receiver<Result<Bytes>>) -> Result<()> {
+        self.exists = true;
+        let url = self.presigned("PUT").await?;
+        let body = SdkBody::from_body_1_x(Pieces { pieces, left: len });
+        let what = format!(
+            "cannot put an object into the bucket `{}`",
+            self.bucket.0.name
+        );
+        let length = len.to_string();
+        let headers = [("content-length", length.as_str())];
+        let answer = self
+            .bucket
+            .0
+            .send_unbounded("PUT", url, &headers, body, &what)
+            .await?;
+        self.bucket.0.success(answer, "s3:PutObject", &what).await?;
+        Ok(())
+    }
+
+    /// `len` bytes of the object from `start`, piece by piece.
+    ///
+    /// # Errors
+    /// As [`Object::put`].
+    pub async fn get(&self, start: u64, len: u64) -> Result<Pull> {
+        let url = self.presigned("GET").await?;
+        let what = format!(
+            "cannot get an object from the bucket `{}`",
+            self.bucket.0.name
+        );
+        let range = format!("bytes={start}-{}", start + len.max(1) - 1);
+        let headers = [("range", range.as_str())];
+        // Nothing has no range.
+        let headers = if len == 0 {
+            &headers[..0]
+        } else {
+            &headers[..]
+        };
+        let answer = self
+            .bucket
+            .0
+            .send("GET", url, headers, SdkBody::empty(), &what)
+            .await?;
+        let answer = self.bucket.0.success(answer, "s3:GetObject", &what).await?;
+        Ok(Pull {
+            stream: ByteStream::new(answer.into_body()),
+            left: len,
+            what,
+        })
+    }
+
+    /// Deletes the object.
+    ///
+    /// # Errors
+    /// A denial; a connection that is lost. Then it is still there, and the text says where.
+    pub async fn delete(mut self) -> Result<()> {
+        let existed = std::mem::take(&mut self.exists);
+        if existed {
+            self.delete_now().await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_now(&self) -> Result<()> {
+        let url = self.presigned("DELETE").await?;
+        let place = self.url.rsplit('/').next().unwrap_or_default();
+        let what = format!(
+            "cannot delete the object `{place}` from the bucket `{}`",
+            self.bucket.0.name
+        );
+        let answer = self
+            .bucket
+            .0
+            .send("DELETE", url, &[], SdkBody::empty(), &what)
+            .await?;
+        self.bucket
+            .0
+            .success(answer, "s3:DeleteObject", &what)
+            .await?;
+        Ok(())
+    }
+
+    async fn presigned(&self, method: &str) -> Result<String> {
+        let inner = &self.bucket.0;
+        inner
+            .cx
+            .presign_s3(method, &self.url, &inner.region, URL_LIFETIME)
+            .await
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        if !self.exists {
+            return;
+        }
+        let copy = Self {
+            bucket: self.bucket.clone(),
+            url: self.url.clone(),
+            exists: false,
+        };
+        let cx = self.bucket.0.cx.clone();
+        self.bucket.0.cx.interrupt().finish_later(async move {
+            if let Err(error) = copy.delete_now().await {
+                cx.output().warn(crate::output::escape(&error.to_string()));
+            }
+        });
+    }
+}
+
+/// Bytes of an object as they arrive.
+pub struct Pull {
+    stream: ByteStream,
+    left: u64,
+    what: String,
+}
+
+impl Pull {
+    /// The next piece; `None` once all have come.
+    ///
+    /// # Errors
+    /// The connection is lost; fewer or more bytes than asked for.
+    pub async fn next(&mut self) -> Result<Option<Bytes>> {
+        let broken = |why: String| Error::unexpected(&self.what).caused_by(why);
+        let next = tokio::time::timeout(PATIENCE, self.stream.next()).await;
+        match next {
+            Err(_) => Err(broken("nothing has come for a minute".to_owned())),
+            Ok(None) if self.left == 0 => Ok(None),
+            Ok(None) => Err(broken(format!("{} bytes are missing", self.left))),
+            Ok(Some(Err(error))) => Err(broken(super::chain(&error))),
+            Ok(Some(Ok(bytes))) => {
+                self.left = self
+                    .left
+                    .checked_sub(bytes.len() as u64)
+                    .ok_or_else(|| broken("more bytes came than were asked for".to_owned()))?;
+                Ok(Some(bytes))
+            }
+        }
+    }
+}
+
+impl Inner {
+    async fn send(
+        &self,
+        method: &str,
+        url: String,
+        headers: &[(&'static str, &str)],
+        body: SdkBody,
+        what: &str,
+    ) -> Result<HttpResponse> {
+        let sending = self.send_unbounded(method, url, headers, body, what);
+        tokio::time::timeout(PATIENCE, sending).await.map_err(|_| {
+            Error::unexpected(what).caused_by(format!("no answer within {} s", PATIENCE.as_secs()))
+        })?
+    }
+
+    /// Nothing of the URL may get into an error: whoever has it has the object.
+    async fn send_unbounded(
+        &self,
+        method: &str,
+        url: String,
+        headers: &[(&'static str, &str)],
+        body: SdkBody,
+        what: &str,
+    ) -> Result<HttpResponse> {
+        let mut request = HttpRequest::new(body);
+        let bad = || Error::unexpected(what).caused_by("its address is no URL");
+        request.set_method(method).map_err(|_| bad())?;
+        request.set_uri(url).map_err(|_| bad())?;
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, (*value).to_owned());
+        }
+        self.connector
+            .call(request)
+            .await
+            .map_err(|error: ConnectorError| {
+                Error::unexpected(what)
+                    .caused_by(super::chain(&error))
+                    .hint("check the network: HTTPS to S3 must be open, or HTTPS_PROXY set")
+            })
+    }
+
+    /// `answer` if it tells of success.
+    async fn success(
+        &self,
+        answer: HttpResponse,
+        action: &str,
+        what: &str,
+    ) -> Result<HttpResponse> {
+        let status = answer.status().as_u16();
+        if (200..300).contains(&status) {
+            return Ok(answer);
+        }
+        let mut stream = ByteStream::new(answer.into_body());
+        let mut text = Vec::new();
+        while text.len() < WORDS_BYTES
+            && let Ok(Some(Ok(bytes))) = tokio::time::timeout(PATIENCE, stream.next()).await
+        {
+            text.extend_from_slice(&bytes);
+        }
+        let text = String::from_utf8_lossy(&text);
+        let code = element(&text, "Code").unwrap_or("no code");
+        let message = element(&text, "Message").unwrap_or_default();
+        let said = format!("{action} answered {status} {code}: {message}");
+        if status == 403 {
+            let place = format!("arn:aws:s3:::{}/{}*", self.name, self.prefix);
+            return Err(Error::new(ErrorKind::Denied, what)
+                .caused_by(said)
+                .caused_by(format!("the caller lacks `{action}` on `{place}`"))
+                .hint(format!(
+                    "ask for the IAM statement {}",
+                    statement(&self.name, &self.prefix)
+                )));
+        }
+        Err(Error::unexpected(what).caused_by(said))
+    }
+}
+
+/// The text of the first element of this name in a small document without nesting of it.
+fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(&format!("<{name}>"))?;
+    let (inside, _) = rest.split_once(&format!("</{name}>"))?;
+    Some(inside)
+}
+
+/// A body of known length whose pieces come from elsewhere.
+struct Pieces {
+    pieces: mpsc::Receiver<Result<Bytes>>,
+    left: u64,
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        task: &mut TaskContext<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match std::task::ready!(self.pieces.poll_recv(task)) {
+            Some(Ok(bytes)) => {
+                self.left = self.left.saturating_sub(bytes.len() as u64);
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Some(Err(error)) => Poll::Ready(Some(Err(error))),
+            None if self.left == 0 => Poll::Ready(None),
+            None => Poll::Ready(Some(Err(Error::unexpected(
+                "what was to be sent broke off",
+            )))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_is_in_the_host_where_its_certificate_allows_it() {
+        let url = |name| url_of(None, name, "eu-west-1");
+        assert_eq!(url("copies"), "https://copies.s3.eu-west-1.amazonaws.com");
+        assert_eq!(url("a.b"), "https://s3.eu-west-1.amazonaws.com/a.b");
+        assert_eq!(
+            url_of(None, "copies", "cn-north-1"),
+            "https://copies.s3.cn-north-1.amazonaws.com.cn"
+        );
+        assert_eq!(
+            url_of(Some("http://127.0.0.1:1/"), "copies", "eu-west-1"),
+            "http://127.0.0.1:1/copies"
+        );
+    }
+
+    #[test]
+    fn an_answer_is_read_for_its_words() {
+        let text = "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>";
+        assert_eq!(element(text, "Code"), Some("AccessDenied"));
+        assert_eq!(element(text, "Nothing"), None);
+    }
+
+    #[test]
+    fn the_statement_names_the_prefix() {
+        assert!(statement("b", "/p/").ends_with(r#""Resource":"arn:aws:s3:::b/p/*"}"#));
+        assert!(statement("b", "").ends_with(r#""Resource":"arn:aws:s3:::b/*"}"#));
+    }
+}

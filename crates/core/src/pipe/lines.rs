@@ -1,0 +1,83 @@
+//! Lines from the far side: messages of our scripts, and whatever else a program there says.
+
+/// Longest line, in bytes; what is longer is cut off.
+const LINE_MAX_BYTES: usize = 8 << 10;
+
+/// A line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    /// `!…`: a message of the script.
+    Message(String),
+    /// Anything else that is not empty.
+    Other(String),
+}
+
+/// Puts lines together, however they are cut.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    line: Vec<u8>,
+}
+
+impl Lines {
+    /// Takes the next piece; gives the lines it completes.
+    pub(super) fn push(&mut self, piece: &[u8]) -> Vec<Line> {
+        let mut lines = Vec::new();
+        for &byte in piece {
+            if byte == b'\n' {
+                lines.extend(self.finish());
+            } else if self.line.len() < LINE_MAX_BYTES {
+                self.line.push(byte);
+            }
+        }
+        lines
+    }
+
+    /// The last line, which nothing ends.
+    pub(super) fn finish(&mut self) -> Option<Line> {
+        let text = String::from_utf8_lossy(&self.line).trim_end().to_owned();
+        self.line.clear();
+        match text.strip_prefix('!') {
+            Some(message) => Some(Line::Message(message.to_owned())),
+            None => (!text.is_empty()).then_some(Line::Other(text)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_told_from_what_programs_say_however_lines_are_cut() {
+        let text = b"!ready\r\nsudo: a password is required\n\n!status 1\nlast";
+        for cut in 1..text.len() {
+            let mut lines = Lines::default();
+            let mut read: Vec<Line> = text
+                .chunks(cut)
+                .flat_map(|piece| lines.push(piece))
+                .collect();
+            read.extend(lines.finish());
+            assert_eq!(
+                read,
+                [
+                    Line::Message("ready".to_owned()),
+                    Line::Other("sudo: a password is required".to_owned()),
+                    Line::Message("status 1".to_owned()),
+                    Line::Other("last".to_owned()),
+                ]
+            );
+        }
+    }
+
+    #[test]
+    fn an_endless_line_takes_no_memory() {
+        let mut lines = Lines::default();
+        for _ in 0..100 {
+            assert_eq!(lines.push(&[b'x'; 1000]), []);
+        }
+        let Some(Line::Other(text)) = lines.finish() else {
+            panic!("a line");
+        };
+        assert_eq!(text.len(), LINE_MAX_BYTES);
+    }
+}

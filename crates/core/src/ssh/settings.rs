@@ -1,0 +1,93 @@
+//! What the profile says about ssh for one instance.
+
+use std::path::PathBuf;
+
+use crate::{
+    context::Context,
+    error::Result,
+    instance::Instance,
+    profile::{Auth, HostKeys, Ssh},
+};
+
+/// The profile's `ssh` section for one instance, defaults filled in.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Who logs in, where the profile says so.
+    pub user: Option<String>,
+    /// The port of sshd; `None` is 22.
+    pub port: Option<u16>,
+    /// The private key's file.
+    pub identity: Option<PathBuf>,
+    /// How the user is authenticated; `None` leaves it to what is there.
+    pub auth: Option<Auth>,
+    /// How the server's key is checked.
+    pub host_keys: HostKeys,
+    /// Whether connections to one server are shared.
+    pub control_master: bool,
+    /// What precedes names in `ops ssh-config`.
+    pub host_prefix: String,
+    /// Further keys of ssh_config and their values.
+    pub options: Vec<(String, String)>,
+    /// LocalForward lines.
+    pub local_forwards: Vec<String>,
+}
+
+impl Settings {
+    /// For `instance`; what the entry of `hosts` that means it says comes first.
+    ///
+    /// # Errors
+    /// An invalid profile.
+    pub fn of(cx: &Context, instance: &Instance) -> Result<Self> {
+        let profile = cx.profile()?;
+        let host = profile.hosts.values().find(|host| {
+            host.target.as_ref().is_some_and(|target| {
+                target.as_str() == instance.id || Some(target.as_str()) == instance.name.as_deref()
+            })
+        });
+        let ssh = match host {
+            Some(host) => profile.ssh.with(&host.ssh),
+            None => profile.ssh.clone(),
+        };
+        let user = ssh.user_for(instance).map(str::to_owned);
+        Ok(Self::from_section(cx, &ssh, user))
+    }
+
+    /// Whether the profile tells users by the platform, which only Systems Manager knows.
+    ///
+    /// # Errors
+    /// An invalid profile.
+    pub fn ask_for_platforms(cx: &Context) -> Result<bool> {
+        let profile = cx.profile()?;
+        let hosts = profile.hosts.values().flat_map(|host| &host.ssh.users);
+        let mut rules = profile.ssh.users.iter().chain(hosts);
+        Ok(rules.any(|rule| rule.on.platform.is_some()))
+    }
+
+    /// For instances that nothing is known of.
+    ///
+    /// # Errors
+    /// An invalid profile.
+    pub fn of_profile(cx: &Context) -> Result<Self> {
+        let ssh = &cx.profile()?.ssh;
+        let user = ssh.user.as_ref().map(|user| user.as_str().to_owned());
+        Ok(Self::from_section(cx, ssh, user))
+    }
+
+    fn from_section(cx: &Context, ssh: &Ssh, user: Option<String>) -> Self {
+        Self {
+            user,
+            port: ssh.port,
+            identity: ssh.identity_path(&cx.paths().home),
+            auth: ssh.auth,
+            host_keys: ssh.host_keys.unwrap_or(HostKeys::AcceptNew),
+            control_master: ssh.control_master.unwrap_or(false),
+            host_prefix: ssh.host_prefix.clone().unwrap_or_default(),
+            options: ssh
+                .options
+                .iter()
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .collect(),
+            local_forwards: ssh.local_forwards.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
