@@ -22,8 +22,17 @@ pub fn processor_time(process: u32) -> Option<Duration> {
 
 /// The most memory it has ever had resident, in bytes.
 pub fn peak_memory_bytes(process: u32) -> Option<u64> {
+    status_bytes(process, "VmHWM:")
+}
+
+/// What it has resident now of files, its own program first of all: memory that the system shares and can take back at any time.
+pub fn file_memory_bytes(process: u32) -> Option<u64> {
+    status_bytes(process, "RssFile:")
+}
+
+fn status_bytes(process: u32, field: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let line = status.lines().find(|line| line.starts_with(field))?;
     let kib: u64 = line.split_ascii_whitespace().nth(1)?.parse().ok()?;
     Some(kib * 1024)
 }

@@ -136,10 +136,18 @@ impl Service {
     /// # Panics
     /// It is not.
     pub fn wait_for_call(&self, action: &str) {
+        self.wait_for_calls(action, 1);
+    }
+
+    /// Waits until `action` was called so many times.
+    ///
+    /// # Panics
+    /// It is not.
+    pub fn wait_for_calls(&self, action: &str, times: usize) {
         let begin = Instant::now();
         self.runtime.block_on(async {
             let mut tick = tokio::time::interval(Duration::from_millis(10));
-            while !self.calls().iter().any(|call| call == action) {
+            while self.calls().iter().filter(|call| *call == action).count() < times {
                 assert!(
                     begin.elapsed() < PATIENCE,
                     "{action} was not called: {:?}",

@@ -1,7 +1,7 @@
 //! The command `console`.
 
 use ops_core::{
-    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, resolve::Choice,
+    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Values, resolve::Choice,
 };
 use tokio::time::timeout;
 
@@ -59,6 +59,8 @@ impl Command for Console {
             "the URL, to be sent to somebody",
         ),
     ];
+
+    const COMPLETES: &'static [(&'static str, Values)] = &[("target", Values::Target)];
 
     async fn run(self, cx: Context) -> Result<Exit> {
         let output = cx.output();

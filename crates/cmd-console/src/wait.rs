@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use ops_core::{
     Command, Context, Document, Error, ErrorKind, Exit, Instance, OpenOptions, Ping, Result, State,
-    Target, resolve::Choice,
+    Target, Values, output::Spinner, resolve::Choice,
 };
 use tokio::time::{sleep, timeout};
 
@@ -74,11 +74,15 @@ impl Command for Wait {
         ),
     ];
 
+    const COMPLETES: &'static [(&'static str, Values)] = &[("target", Values::Target)];
+
     async fn run(self, cx: Context) -> Result<Exit> {
         let limit = cx.settings()?.timeout.value.unwrap_or(DEFAULT_TIMEOUT);
         let started = Instant::now();
         let mut known = Known::default();
-        match timeout(limit, self.until(&cx, &mut known)).await {
+        let outcome = timeout(limit, self.until(&cx, &mut known)).await;
+        known.spinner = None;
+        match outcome {
             Ok(Ok(label)) => {
                 cx.output().note(format!(
                     "{label} is {} after {} s",
@@ -97,10 +101,10 @@ impl Command for Wait {
                         self.goal.reached()
                     ),
                 );
-                let error = match known.seen {
-                    Some(seen) => error.caused_by(seen),
-                    None => error,
-                };
+                let error = [known.seen, known.why]
+                    .into_iter()
+                    .flatten()
+                    .fold(error, Error::caused_by);
                 Err(error.hint(format!(
                     "see what is known of it: ops ls --state all -o wide {}",
                     self.target
@@ -118,6 +122,10 @@ struct Known {
     guarded: bool,
     /// How far it was the last time, for people.
     seen: Option<String>,
+    /// Why, where that takes more words.
+    why: Option<String>,
+    /// Says so while it is waited; gone before anything is asked.
+    spinner: Option<Spinner>,
 }
 
 impl Wait {
@@ -125,6 +133,7 @@ impl Wait {
     async fn until(&self, cx: &Context, known: &mut Known) -> Result<String> {
         let mut pause = PAUSE.0;
         loop {
+            known.why = None;
             known.seen = match self.look(cx, known).await {
                 Ok(None) => {
                     return Ok(known.instance.as_ref().map_or_else(
@@ -137,20 +146,19 @@ impl Wait {
                 Err(error)
                     if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unreachable) =>
                 {
-                    Some(error.why().first().map_or_else(
-                        || error.what().to_owned(),
-                        |why| format!("{}: {why}", error.what()),
-                    ))
+                    known.why = error.why().first().cloned();
+                    Some(error.what().to_owned())
                 }
                 // One session that took too long is not the whole wait.
                 Err(error) if error.kind() == ErrorKind::Timeout => Some(error.what().to_owned()),
                 Err(error) => return Err(error),
             };
             let seen = known.seen.as_deref().unwrap_or_default();
-            let _spinner = cx.output().spinner(ops_core::output::escape(&format!(
-                "waiting for {}: {seen}",
-                self.target
-            )));
+            let text = ops_core::output::escape(&format!("waiting for {}: {seen}", self.target));
+            match &known.spinner {
+                Some(spinner) => spinner.say(text),
+                None => known.spinner = Some(cx.output().spinner(text)),
+            }
             sleep(pause).await;
             pause = (pause * 3 / 2).min(PAUSE.1);
         }
@@ -164,14 +172,19 @@ impl Wait {
                 .id
                 .parse()
                 .map_err(|error| Error::unexpected(format!("{error}")))?,
-            None => self.target.clone(),
+            None => {
+                // Of several the user is asked which.
+                known.spinner = None;
+                self.target.clone()
+            }
         };
         let choice = match (self.first, self.newest) {
             (true, _) => Choice::First,
             (_, true) => Choice::Newest,
             _ => Choice::Ask,
         };
-        let instance = cx.resolve(&target, choice).await?;
+        // Never from the cache: what is waited for is what is true now.
+        let instance = cx.resolve_now(&target, choice).await?;
         let instance = known.instance.insert(instance);
         match instance.state {
             State::Running => {}
@@ -206,6 +219,7 @@ impl Wait {
         }
         if !known.guarded {
             // Asked once, however often a session is tried.
+            known.spinner = None;
             cx.guard(
                 Self::NAME,
                 std::slice::from_ref(instance),

@@ -9,7 +9,7 @@ use std::{
 
 use futures_util::{StreamExt as _, stream};
 use ops_core::{
-    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, output::escape,
+    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Values, output::escape,
     profile::CopyVia, resolve::Choice, ssh::client::Login,
 };
 
@@ -155,6 +155,7 @@ impl Command for Cp {
         ("ops cp web-1:dump.sql.gz db-1:/tmp/", "from one to another"),
         ("tar c . | ops cp - web-1:/tmp/x.tar", "from a pipe"),
     ];
+    const COMPLETES: &'static [(&'static str, Values)] = &[("places", Values::RemotePath)];
 
     async fn run(self, cx: Context) -> Result<Exit> {
         let (sources, destination) = self.read()?;

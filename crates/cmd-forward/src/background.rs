@@ -64,8 +64,13 @@ pub(crate) async fn start(cx: &Context) -> Result<Exit> {
             exit
         });
     };
-    if let Some(id) = child.id() {
-        let _ = std::fs::rename(&log_path, control::log_path(&folder, id));
+    let id = child.id().unwrap_or_default();
+    let log = control::log_path(&folder, id);
+    let _ = std::fs::rename(&log_path, &log);
+    if !control::socket_path(&folder, id).exists() {
+        cx.output().warn(format!(
+            "ops forward --status and --stop cannot reach it; end it with: kill {id}"
+        ));
     }
     match cx.output().format() {
         ops_core::Format::Json => cx.output().json(&status::Document::new(&rows))?,
@@ -74,12 +79,17 @@ pub(crate) async fn start(cx: &Context) -> Result<Exit> {
                 cx.output()
                     .note(ops_core::output::escape(&row.ready_line()));
             }
-            if let Some(row) = rows.first() {
-                cx.output().note(format!(
-                    "running in the background; stop it: ops forward --stop {}",
-                    ops_core::output::escape(row.label())
-                ));
-            }
+            let name = match rows.as_slice() {
+                [row] => ops_core::output::escape(row.label()),
+                _ => id.to_string(),
+            };
+            cx.output().note(format!(
+                "running in the background (process {id}), stop it: ops forward --stop {name}"
+            ));
+            cx.output().note(format!(
+                "what it has to say: {}",
+                ops_core::output::escape(&log.display().to_string())
+            ));
         }
     }
     Ok(Exit::SUCCESS)
@@ -98,7 +108,7 @@ pub(crate) fn tell_ready(cx: &Context, rows: &[Row]) -> Result<()> {
 }
 
 fn new_log(folder: &std::path::Path) -> io::Result<(File, PathBuf)> {
-    let path = folder.join(format!("start-{}.log", std::process::id()));
+    let path = control::start_log_path(folder, std::process::id());
     let file = OpenOptions::new()
         .create(true)
         .append(true)

@@ -18,7 +18,9 @@ use crate::status::Row;
 /// Longest request and longest answer, in bytes.
 const MAX_REQUEST: u64 = 4096;
 const MAX_ANSWER: u64 = 1 << 20;
-/// An owner that does not answer within this time is left out.
+/// Before the process id in the name of a log.
+const START: &str = "start-";
+/// An owner that does not answer within this time is left out; one that stops may take as long as its connections may.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -42,6 +44,8 @@ pub(crate) struct Answer {
 /// Answers requests of this user.
 pub(crate) trait Owner: Send + Sync + 'static {
     fn answer(&self, request: Request) -> impl Future<Output = Answer> + Send;
+    /// The answer has gone out.
+    fn answered(&self);
 }
 
 /// The folder of sockets.
@@ -52,6 +56,36 @@ pub(crate) fn folder(cx: &Context) -> PathBuf {
 /// The log of an owner in the background.
 pub(crate) fn log_path(folder: &Path, process: u32) -> PathBuf {
     folder.join(format!("{process}.log"))
+}
+
+/// The socket of an owner.
+pub(crate) fn socket_path(folder: &Path, process: u32) -> PathBuf {
+    folder.join(format!("{process}.sock"))
+}
+
+/// The log of an owner that is only starting, by the process that starts it.
+pub(crate) fn start_log_path(folder: &Path, process: u32) -> PathBuf {
+    folder.join(format!("{START}{process}.log"))
+}
+
+/// Removes what processes have left that are no more.
+fn clear_leftovers(folder: &Path) {
+    for path in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = path.path();
+        let Some(name) = path.file_stem().and_then(|name| name.to_str()) else {
+            continue;
+        };
+        let id = name.strip_prefix(START).unwrap_or(name).parse::<i32>();
+        let is_dead = id
+            .ok()
+            .and_then(rustix::process::Pid::from_raw)
+            .is_some_and(|id| {
+                rustix::process::test_kill_process(id) == Err(rustix::io::Errno::SRCH)
+            });
+        if is_dead {
+            let _ = std::fs::remove_file(&path);
+        }
+    }
 }
 
 /// Our socket; removed, with the log, when dropped.
@@ -72,7 +106,8 @@ impl Socket {
     /// The folder or the socket cannot be made, for instance because the path is too long for one.
     pub(crate) fn bind(cx: &Context) -> io::Result<Self> {
         let folder = paths::private_dir(folder(cx))?;
-        let path = folder.join(format!("{}.sock", std::process::id()));
+        let path = socket_path(&folder, std::process::id());
+        clear_leftovers(&folder);
         // Only a dead process can have had our id.
         let _ = std::fs::remove_file(&path);
         let listener = UnixListener::bind(&path)?;
@@ -88,7 +123,8 @@ impl Socket {
             };
             let owner = owner.clone();
             tokio::spawn(async move {
-                let _ = tokio::time::timeout(PATIENCE, talk(stream, &*owner)).await;
+                // Whoever asked may have gone.
+                let _ = talk(stream, &*owner).await;
             });
         }
     }
@@ -97,19 +133,25 @@ impl Socket {
 async fn talk(stream: UnixStream, owner: &impl Owner) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
-    BufReader::new(read.take(MAX_REQUEST))
-        .read_line(&mut line)
-        .await?;
+    let mut read = BufReader::new(read.take(MAX_REQUEST));
+    tokio::time::timeout(PATIENCE, read.read_line(&mut line)).await??;
     let request: Request = serde_json::from_str(&line)?;
     let mut answer = serde_json::to_vec(&owner.answer(request).await)?;
     answer.push(b'\n');
-    write.write_all(&answer).await
+    let sent = tokio::time::timeout(PATIENCE, write.write_all(&answer)).await;
+    owner.answered();
+    sent?
 }
 
 /// Asks every owner of this user.
 pub(crate) async fn ask_all(cx: &Context, request: &Request) -> Vec<(u32, Answer)> {
     let Ok(entries) = std::fs::read_dir(folder(cx)) else {
         return Vec::new();
+    };
+    clear_leftovers(&folder(cx));
+    let patience = match request {
+        Request::Status => Some(PATIENCE),
+        Request::Stop(_) => None,
     };
     let mut answers = Vec::new();
     for path in entries.flatten().map(|entry| entry.path()) {
@@ -120,9 +162,15 @@ pub(crate) async fn ask_all(cx: &Context, request: &Request) -> Vec<(u32, Answer
         let (Some(id), Some("sock")) = (id, path.extension().and_then(|e| e.to_str())) else {
             continue;
         };
-        match tokio::time::timeout(PATIENCE, ask(&path, request)).await {
-            Ok(Ok(answer)) => answers.push((id, answer)),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+        let asked = async {
+            match patience {
+                Some(patience) => tokio::time::timeout(patience, ask(&path, request)).await?,
+                None => ask(&path, request).await,
+            }
+        };
+        match asked.await {
+            Ok(answer) => answers.push((id, answer)),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 let _ = std::fs::remove_file(&path);
                 let _ = std::fs::remove_file(path.with_extension("log"));
             }
@@ -136,7 +184,7 @@ pub(crate) async fn ask_all(cx: &Context, request: &Request) -> Vec<(u32, Answer
 
 /// Waits a moment until an owner that ends has ended: its sessions at the service too.
 pub(crate) async fn ended(cx: &Context, process: u32) {
-    let path = folder(cx).join(format!("{process}.sock"));
+    let path = socket_path(&folder(cx), process);
     let gone = async {
         while path.exists() {
             tokio::time::sleep(Duration::from_millis(20)).await;

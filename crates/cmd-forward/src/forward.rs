@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use ops_core::globals::parse_duration;
-use ops_core::{Choice, Command, Context, Error, ErrorKind, Exit, Format, Result};
+use ops_core::{Choice, Command, Context, Error, ErrorKind, Exit, Format, Result, Values};
 
 use crate::background;
 use crate::control::{self, Request};
@@ -64,6 +64,9 @@ pub struct Forward {
     /// How long open connections may take to end
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = parse_duration)]
     grace: Duration,
+    /// With -D: when the sessions of a destination without connections are ended
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
+    idle: Duration,
     /// Why, for the session's history
     #[arg(long, value_name = "TEXT", env = "OPS_REASON")]
     reason: Option<String>,
@@ -102,6 +105,11 @@ impl Command for Forward {
             "a tunnel as long as a command runs",
         ),
         ("ops forward bastion -D 1080", "a SOCKS5 proxy"),
+    ];
+
+    const COMPLETES: &'static [(&'static str, Values)] = &[
+        ("words", Values::ForwardWord),
+        ("group", Values::ForwardGroup),
     ];
 
     async fn run(self, cx: Context) -> Result<Exit> {
@@ -155,6 +163,7 @@ impl Forward {
                 },
             },
             grace: self.grace,
+            idle: self.idle,
             command: self.command,
             owner: self.owner,
         };
@@ -171,13 +180,14 @@ impl Forward {
 fn list(cx: &Context) -> Result<Exit> {
     let forwards = &cx.profile()?.forwards;
     let output = cx.output();
+    let document = serde_json::json!({
+        "apiVersion": "ops/v1",
+        "kind": "NamedForwardList",
+        "forwards": forwards,
+    });
     match output.format() {
-        Format::Json => output.json(&serde_json::json!({
-            "apiVersion": "ops/v1",
-            "kind": "NamedForwardList",
-            "forwards": forwards,
-        }))?,
-        Format::Yaml => output.yaml(forwards)?,
+        Format::Json => output.json(&document)?,
+        Format::Yaml => output.yaml(&document)?,
         Format::Name => forwards.keys().try_for_each(|name| output.line(name))?,
         Format::Table | Format::Wide => {
             if forwards.is_empty() {

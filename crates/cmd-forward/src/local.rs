@@ -6,11 +6,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytes::Bytes;
 use ops_core::{Error, Result};
 use rustix::event::{PollFd, PollFlags};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use crate::holder;
+use crate::holder::{self, Holder};
 use crate::spec::Local;
 
 /// Between looks at whether a client that has stopped sending is still there: from the first to the second.
@@ -75,11 +76,15 @@ impl std::fmt::Display for Bound {
 }
 
 impl Listener {
-    /// Listens; `again` is a command line that would work where this one cannot.
+    /// Listens; `again` is a command line that would work where this one cannot, `is_ours` says whether a process is an `ops forward` too.
     ///
     /// # Errors
     /// A port that is taken names who holds it, as far as that can be known.
-    pub(crate) async fn bind(local: &Local, again: &str) -> Result<(Self, Bound)> {
+    pub(crate) async fn bind(
+        local: &Local,
+        again: &str,
+        is_ours: impl Fn(u32) -> bool,
+    ) -> Result<(Self, Bound)> {
         match local {
             Local::Tcp { bind, port } => {
                 let host = match bind.as_deref() {
@@ -92,7 +97,7 @@ impl Listener {
                         let address = listener.local_addr()?;
                         Ok((Self::Tcp(listener), Bound::Tcp(address)))
                     }
-                    Err(error) => Err(cannot_listen(host, *port, &error, again)),
+                    Err(error) => Err(cannot_listen(host, *port, &error, again, is_ours)),
                 }
             }
             Local::Unix(path) => {
@@ -122,7 +127,13 @@ impl Listener {
     }
 }
 
-fn cannot_listen(host: &str, port: u16, error: &io::Error, again: &str) -> Error {
+fn cannot_listen(
+    host: &str,
+    port: u16,
+    error: &io::Error,
+    again: &str,
+    is_ours: impl Fn(u32) -> bool,
+) -> Error {
     let what = format!("cannot listen on `{}`", join(host, port));
     let mut failure = Error::usage(what);
     if error.kind() != io::ErrorKind::AddrInUse {
@@ -137,6 +148,11 @@ fn cannot_listen(host: &str, port: u16, error: &io::Error, again: &str) -> Error
     }
     let address = host.parse().unwrap_or(std::net::Ipv4Addr::LOCALHOST.into());
     failure = match holder::of(SocketAddr::new(address, port)) {
+        Some(Holder::Process { id, .. }) if is_ours(id) => failure
+            .caused_by(format!("another ops forward holds the port (process {id})"))
+            .hint(format!(
+                "use that one (ops forward --status), or stop it: ops forward --stop {port}"
+            )),
         Some(holder) => failure.caused_by(format!("the port is held by {holder}")),
         None => failure.caused_by("another process holds the port"),
     };
@@ -152,8 +168,14 @@ pub(crate) fn join(host: &str, port: u16) -> String {
     }
 }
 
-/// Binds a path; one that a crashed process left behind is taken over.
+/// Binds a path for this user alone; one that a crashed process left behind is taken over.
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    let listener = take_unix(path)?;
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    Ok(listener)
+}
+
+fn take_unix(path: &Path) -> io::Result<UnixListener> {
     match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             if std::os::unix::net::UnixStream::connect(path).is_ok() {
@@ -209,6 +231,28 @@ impl Conn {
             match read {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 read => return read,
+            }
+        }
+    }
+
+    /// Reads up to so many bytes; none at the end.
+    pub(crate) async fn read_some(&self, most: usize) -> io::Result<Bytes> {
+        loop {
+            match self {
+                Self::Tcp { stream, .. } => stream.readable().await?,
+                Self::Unix(stream) => stream.readable().await?,
+            }
+            let mut buffer = Vec::with_capacity(most);
+            let read = match self {
+                Self::Tcp { stream, .. } => stream.try_read_buf(&mut buffer),
+                Self::Unix(stream) => stream.try_read_buf(&mut buffer),
+            };
+            match read {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // A few bytes need not keep a large buffer.
+                Ok(len) if len < most / 2 => return Ok(Bytes::copy_from_slice(&buffer)),
+                Ok(_) => return Ok(buffer.into()),
+                Err(error) => return Err(error),
             }
         }
     }

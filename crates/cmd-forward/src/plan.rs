@@ -103,7 +103,35 @@ pub(crate) fn plan(cx: &Context, typed: Typed<'_>) -> Result<Vec<Forward>> {
             error.hint("see what the profile names: ops forward --list")
         });
     }
-    Ok(distinct(forwards))
+    let forwards = distinct(forwards);
+    refuse_collisions(&forwards)?;
+    Ok(forwards)
+}
+
+/// Two that want the same local end: the second would find it taken by this very process.
+fn refuse_collisions(forwards: &[Forward]) -> Result<()> {
+    let mut seen: Vec<&Forward> = Vec::new();
+    for forward in forwards {
+        let is_any = matches!(forward.local, Local::Tcp { port: 0, .. });
+        if !is_any && let Some(other) = seen.iter().find(|seen| seen.local == forward.local) {
+            let names: Vec<_> = [*other, forward]
+                .iter()
+                .map(|f| match (&f.name, &f.remote) {
+                    (Some(name), _) => format!("`{name}`"),
+                    (None, Some(remote)) => format!("that to `{remote}`"),
+                    (None, None) => "the SOCKS proxy".to_owned(),
+                })
+                .collect();
+            return Err(Error::usage(format!(
+                "two forwards listen on `{}`: {}",
+                forward.local,
+                names.join(" and ")
+            ))
+            .hint("give each a local port of its own; 0 is any free one"));
+        }
+        seen.push(forward);
+    }
+    Ok(())
 }
 
 /// A name that is also in a group is started once.

@@ -12,8 +12,10 @@ use std::time::Duration;
 
 use ops_core::connect::Ending;
 use ops_core::{Connection, Context, Document, Error, Instance, OpenOptions, Result};
+use ops_session::congestion::Adaptive;
 use ops_session::driver::mux::{Mux, MuxOptions, MuxStream, Notice};
 use ops_session::driver::{self, Event};
+use ops_session::handshake::AgentVersion;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -25,6 +27,8 @@ use crate::spec::Remote;
 const SEND_BOUND: usize = 64 << 10;
 /// Bytes of output that one session queues for its streams.
 const RECEIVE_BOUND: usize = 256 << 10;
+/// Bytes of input that one session may have unacknowledged: 12 MB/s at 40 ms there and back, far above what the service lets through.
+const WINDOW_BYTES: usize = 512 << 10;
 /// No limit of our own on resuming: the service ends a session that has been away too long.
 const RESUME_FOR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// First and longest pause between attempts to replace a session.
@@ -39,6 +43,9 @@ const FRESH_FOR: Duration = Duration::from_secs(3);
 const WATCH_EVERY: Duration = Duration::from_millis(250);
 /// More than this in one direction is busy, in bytes per second: half of what one agent gives.
 const BUSY_RATE: u64 = 400_000;
+
+/// In the service's text for a session that it has closed because nothing passed over it.
+const IDLE_WORDS: &str = "due to inactivity";
 
 /// How many sessions a pool may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,6 +251,12 @@ impl Pool {
                     .filter(|slot| slot.is_usable())
                     .min_by_key(|slot| slot.load());
                 let room = inner.slots.len() + inner.opening < self.limits.most;
+                // Where no further session may be opened, one that is blocked must do: whoever waits on it puts an end to that.
+                let best = best.or_else(|| {
+                    let open = inner.slots.iter().filter(|slot| slot.mux.is_open());
+                    open.min_by_key(|slot| slot.load())
+                        .filter(|_| !room && inner.opening == 0)
+                });
                 match best {
                     Some(slot) => {
                         let crowded = slot.is_busy();
@@ -294,8 +307,8 @@ impl Pool {
             Some((connection, since)) if since.elapsed() < FRESH_FOR => {
                 return Ok(Far::Session(connection));
             }
-            Some((connection, _)) => drop(tokio::spawn(connection.terminate())),
-            None => {}
+            // Dropped, it is terminated in the background.
+            Some(_) | None => {}
         }
         self.open().await.map(|c| Far::Session(Box::new(c)))
     }
@@ -348,6 +361,7 @@ impl Pool {
                 send_bound: SEND_BOUND,
                 receive_bound: RECEIVE_BOUND,
                 resume_for: RESUME_FOR,
+                controller: || Box::new(Adaptive::with_limit(WINDOW_BYTES)),
                 ..driver::Options::default()
             },
         };
@@ -380,12 +394,10 @@ impl Pool {
 
     /// Takes a session into use.
     fn adopt(self: &Arc<Self>, connection: Connection) {
+        let agent = connection.ready.agent_version.as_ref();
         let mux_options = MuxOptions {
-            keep_alive: connection
-                .ready
-                .agent_version
-                .as_ref()
-                .is_some_and(|version| !version.disables_smux_keepalive()),
+            keep_alive: agent.is_some_and(|version| !version.disables_smux_keepalive()),
+            large_payloads: agent.is_some_and(AgentVersion::takes_large_payloads),
             ..MuxOptions::default()
         };
         let is_mux = connection.ready.is_mux();
@@ -399,7 +411,7 @@ impl Pool {
         inner.failed = None;
         if inner.closed {
             drop(inner);
-            tokio::spawn(connection.terminate());
+            drop(connection);
             return;
         }
         if !is_mux {
@@ -412,6 +424,7 @@ impl Pool {
             inner.fresh = Some((Box::new(connection), Instant::now()));
             drop(inner);
             self.notify();
+            tokio::spawn(drop_stale(Arc::downgrade(self)));
             return;
         }
         inner.last_number += 1;
@@ -443,22 +456,30 @@ impl Pool {
     async fn follow(self: Arc<Self>, number: u32, mut notices: mpsc::UnboundedReceiver<Notice>) {
         let name = self.name();
         let mut lost_at = None;
-        let mut attempts_told = false;
+        let mut told = None;
         let mut gone: Option<String> = None;
         let mut over_at_service = false;
         while let Some(notice) = notices.recv().await {
             match notice {
                 Notice::Session(Event::Disconnected { reason }) => {
                     lost_at = Some(Instant::now());
-                    attempts_told = false;
+                    told = None;
                     self.set_resuming(number, true);
                     self.screen
                         .note(format!("{name}: connection lost ({reason}), resuming"));
                 }
-                Notice::Session(Event::Reconnecting { attempt, delay }) => {
-                    if attempt > 1 && !std::mem::replace(&mut attempts_told, true) {
+                Notice::Session(Event::Reconnecting {
+                    attempt,
+                    delay,
+                    why,
+                }) => {
+                    // The same reason is worth one line, not one for each attempt.
+                    if let Some(why) = why
+                        && told.as_ref() != Some(&why)
+                    {
                         self.screen
-                            .note(format!("{name}: not back yet, trying on until it is"));
+                            .note(format!("{name}: not back yet, trying on: {why}"));
+                        told = Some(why);
                     }
                     self.screen.detail(format!(
                         "{name}: attempt {attempt} to resume in {:.1} s",
@@ -511,14 +532,24 @@ impl Pool {
         self.notify();
         let Some(mut slot) = slot else { return };
         let lost = slot.mux.stream_count();
-        if let Some(ending) = slot.ending.take() {
-            if over_at_service {
-                ending.ended();
-            } else {
-                tokio::spawn(ending.terminate());
-            }
+        match slot.ending.take() {
+            Some(ending) if over_at_service => ending.ended(),
+            // Dropped, it is terminated in the background.
+            ending => drop(ending),
         }
         if closed {
+            return;
+        }
+        let was_idle = lost == 0 && gone.as_deref().is_some_and(|why| why.contains(IDLE_WORDS));
+        if was_idle {
+            // Nobody missed it, and a session that nobody uses would only be closed again.
+            let text = format!("{name}: the service closed the idle session");
+            if alone {
+                self.screen
+                    .note(format!("{text}; the next connection opens another"));
+            } else {
+                self.screen.detail(text);
+            }
             return;
         }
         let why = gone.unwrap_or_else(|| "it ended".to_owned());
@@ -612,6 +643,16 @@ impl Pool {
             self.open_further_locked(&mut inner);
         }
         true
+    }
+}
+
+/// Ends an unused session without multiplexer: the connection behind it would take up a place at the destination.
+async fn drop_stale(pool: std::sync::Weak<Pool>) {
+    tokio::time::sleep(FRESH_FOR).await;
+    let Some(pool) = pool.upgrade() else { return };
+    let mut inner = pool.lock();
+    if matches!(&inner.fresh, Some((_, since)) if since.elapsed() >= FRESH_FOR) {
+        inner.fresh = None;
     }
 }
 

@@ -9,7 +9,6 @@ use ops_core::Connection;
 use ops_session::driver::Event;
 use ops_session::driver::mux::MuxStream;
 use ops_session::wire::Flag;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 
 use crate::local::Conn;
@@ -72,30 +71,35 @@ pub(crate) async fn over_stream(
     counters: &Counters,
     carried: &Carried,
 ) -> End {
-    let (mut from_far, mut to_far) = tokio::io::split(stream);
     let last_down = Mutex::new(Instant::now());
     let end = {
+        // Memory is taken once there is something to put into it: most of many connections are idle.
         let up = async {
-            let mut buffer = vec![0; BUFFER_BYTES];
             loop {
-                match local.read(&mut buffer).await {
-                    Ok(0) => return Stop::Eof,
-                    Ok(len) => {
-                        if let Err(error) = to_far.write_all(&buffer[..len]).await {
-                            return Stop::Far(error);
-                        }
-                        carried.add(counters, len, 0);
+                let room = match stream.writable().await {
+                    Ok(room) => room,
+                    Err(error) => return Stop::Far(error),
+                };
+                match local.read_some(room.min(BUFFER_BYTES)).await {
+                    Ok(bytes) if bytes.is_empty() => return Stop::Eof,
+                    Ok(bytes) => {
+                        carried.add(counters, bytes.len(), 0);
+                        stream.write_bytes(bytes);
                     }
                     Err(_) => return Stop::Near,
                 }
             }
         };
         let down = async {
-            let mut buffer = vec![0; BUFFER_BYTES];
             loop {
-                match from_far.read(&mut buffer).await {
-                    Ok(0) => return Stop::Eof,
-                    Ok(len) => {
+                if let Err(error) = stream.answered().await {
+                    return Stop::Far(error);
+                }
+                let mut buffer = vec![0; BUFFER_BYTES];
+                match stream.try_read(&mut buffer) {
+                    Ok(None) => {}
+                    Ok(Some(0)) => return Stop::Eof,
+                    Ok(Some(len)) => {
                         if local.write_all(&buffer[..len]).await.is_err() {
                             return Stop::Near;
                         }
@@ -129,7 +133,6 @@ pub(crate) async fn over_stream(
             }
         }
     };
-    let stream = from_far.unsplit(to_far);
     match end {
         End::Far => {
             drop(stream);
@@ -263,8 +266,8 @@ pub(crate) async fn over_session(
         if matches!(end, End::Far) {
             linger(local).await;
         }
-        // The client need not wait for the service.
-        tokio::spawn(ending.terminate());
+        // The client need not wait for the service: it is terminated in the background.
+        drop(ending);
     }
     end
 }

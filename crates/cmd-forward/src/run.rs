@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ops_core::{Choice, Context, Error, ErrorKind, Exit, Format, Instance, Result};
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::background;
 use crate::child;
-use crate::control::{Answer, Owner, Request, Socket};
+use crate::control::{self, Answer, Owner, Request, Socket};
 use crate::local::Listener;
 use crate::meter;
 use crate::plan::Forward;
@@ -30,6 +31,8 @@ pub(crate) struct Wishes {
     pub(crate) reason: Option<String>,
     pub(crate) limits: Limits,
     pub(crate) grace: Duration,
+    /// A SOCKS destination without connections is left after this time.
+    pub(crate) idle: Duration,
     pub(crate) command: Vec<OsString>,
     /// In the background: tell the starter, not the user.
     pub(crate) owner: bool,
@@ -53,13 +56,10 @@ pub(crate) async fn run(cx: &Context, plan: Vec<Forward>, wishes: Wishes) -> Res
     // Before anything is asked of AWS: a port that is taken is told at once.
     let mut listeners = Vec::new();
     for forward in &plan {
-        if forward.local.is_open_to_others() {
-            screen.warn(format!(
-                "{} is open to everybody who can reach this machine",
-                forward.local
-            ));
-        }
-        listeners.push(Listener::bind(&forward.local, &again(forward)).await?);
+        warn_if_open(&screen, forward);
+        let folder = control::folder(cx);
+        let is_ours = |process| control::socket_path(&folder, process).exists();
+        listeners.push(Listener::bind(&forward.local, &again(forward), is_ours).await?);
     }
     let instances = resolve(cx, &plan, &wishes).await?;
     let handler = cx.interrupt().handle();
@@ -102,6 +102,18 @@ pub(crate) async fn run(cx: &Context, plan: Vec<Forward>, wishes: Wishes) -> Res
         .ok();
     let result = serve(cx, &screen, &running, &handler, &wishes, socket.as_ref()).await;
     screen.draw("");
+    let open = running.connections();
+    if open > 0 && !running.grace.is_zero() {
+        screen.note(format!(
+            "no new connections; {open} open {} {:?} to end",
+            if open == 1 {
+                "connection has"
+            } else {
+                "connections have"
+            },
+            running.grace
+        ));
+    }
     running.stop(|_| true).await;
     close_all(&pools).await;
     for tunnel in &running.tunnels {
@@ -214,6 +226,12 @@ async fn draw(screen: &Screen, running: &Running) {
 }
 
 impl Running {
+    /// Open connections.
+    fn connections(&self) -> usize {
+        let counts = self.tunnels.iter().map(|tunnel| &tunnel.counters.open);
+        counts.map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
     fn is_stopped(&self) -> bool {
         self.tunnels.iter().all(|tunnel| tunnel.stop.is_cancelled())
     }
@@ -254,23 +272,27 @@ impl Owner for Running {
                 .filter(|tunnel| !tunnel.stop.is_cancelled())
                 .map(|tunnel| Row::of(tunnel))
                 .collect(),
-            Request::Stop(name) => {
-                let stopped = self.stop(|tunnel| status::is_meant(&name, tunnel)).await;
-                if self.is_stopped() {
-                    let over = self.over.clone();
-                    // The answer goes out first.
-                    tokio::spawn(async move {
-                        tokio::time::sleep(Duration::from_millis(50)).await;
-                        over.cancel();
-                    });
-                }
-                stopped
-            }
+            Request::Stop(name) => self.stop(|tunnel| status::is_meant(&name, tunnel)).await,
         };
         Answer {
             forwards,
             ends: self.is_stopped(),
         }
+    }
+
+    fn answered(&self) {
+        if self.is_stopped() {
+            self.over.cancel();
+        }
+    }
+}
+
+fn warn_if_open(screen: &Screen, forward: &Forward) {
+    if forward.local.is_open_to_others() {
+        screen.warn(format!(
+            "{} is open to everybody who can reach this machine",
+            forward.local
+        ));
     }
 }
 
@@ -337,6 +359,7 @@ fn routes(
                 instance.clone(),
                 wishes.reason.clone(),
                 wishes.limits,
+                wishes.idle,
             )),
             Some(remote) => Route::Fixed(
                 pools
@@ -380,7 +403,11 @@ async fn close_all(pools: &[Arc<Pool>]) {
     closing.join_all().await;
 }
 
-/// Asks whatever has to be asked, so that the process in the background need not: which instance, the guard, credentials.
+/// Says and asks whatever has to be, so that the process in the background need not: which instance, the guard, credentials.
 pub(crate) async fn ask_beforehand(cx: &Context, plan: &[Forward], wishes: &Wishes) -> Result<()> {
+    let screen = Screen::new(cx.output(), false);
+    for forward in plan {
+        warn_if_open(&screen, forward);
+    }
     resolve(cx, plan, wishes).await.map(drop)
 }

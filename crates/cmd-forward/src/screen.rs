@@ -55,7 +55,8 @@ impl Screen {
         if !self.0.live {
             return;
         }
-        let columns = self.0.output.columns().unwrap_or(80);
+        // Asked anew: a window may have been made narrower, and a line that wraps could not be taken back.
+        let columns = ops_core::terminal::size().map_or(80, |(columns, _)| usize::from(columns));
         let text: String = text.chars().take(columns.saturating_sub(1)).collect();
         let mut line = self.0.line.lock().unwrap_or_else(PoisonError::into_inner);
         if *line == text {

@@ -32,9 +32,7 @@ const ADDRESS_UNKNOWN: u8 = 8;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The multiplexer does not tell of success, so failure is waited for: a round trip and this much more.
 const REFUSAL_PATIENCE: Duration = Duration::from_millis(30);
-/// The sessions of a destination without connections are ended after this time.
-const IDLE: Duration = Duration::from_secs(60);
-/// Between looks for idle ones.
+/// Between looks for idle destinations, at most.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// What a proxy needs to open sessions.
@@ -46,6 +44,8 @@ struct Inner {
     instance: Instance,
     reason: Option<String>,
     limits: Limits,
+    /// The sessions of a destination without connections are ended after this time.
+    idle: Duration,
     pools: Mutex<HashMap<Remote, Entry>>,
 }
 
@@ -85,6 +85,7 @@ impl Proxy {
         instance: Instance,
         reason: Option<String>,
         limits: Limits,
+        idle: Duration,
     ) -> Self {
         let inner = Arc::new(Inner {
             cx: cx.clone(),
@@ -92,9 +93,11 @@ impl Proxy {
             instance,
             reason,
             limits,
+            idle,
             pools: Mutex::default(),
         });
-        tokio::spawn(sweep(Arc::downgrade(&inner)));
+        let every = SWEEP_EVERY.min(idle / 2).max(Duration::from_millis(10));
+        tokio::spawn(sweep(Arc::downgrade(&inner), every));
         Self(inner)
     }
 
@@ -212,9 +215,9 @@ impl Drop for Lease {
 }
 
 /// Closes what has had no connection for a while.
-async fn sweep(inner: std::sync::Weak<Inner>) {
+async fn sweep(inner: std::sync::Weak<Inner>, every: Duration) {
     loop {
-        tokio::time::sleep(SWEEP_EVERY).await;
+        tokio::time::sleep(every).await;
         let Some(inner) = inner.upgrade() else { return };
         let idle: Vec<_> = {
             let mut pools = inner.lock();
@@ -226,7 +229,7 @@ async fn sweep(inner: std::sync::Weak<Inner>) {
             }
             let gone: Vec<_> = pools
                 .iter()
-                .filter(|(_, entry)| entry.idle_since.elapsed() >= IDLE)
+                .filter(|(_, entry)| entry.idle_since.elapsed() >= inner.idle)
                 .map(|(remote, _)| remote.clone())
                 .collect();
             gone.into_iter()

@@ -160,7 +160,7 @@ impl FromStr for Spec {
                     port: local_port(local, text)?,
                 },
                 remote: Remote {
-                    host: Some(host_of(host, text)?),
+                    host: own(host_of(host, text)?),
                     port: remote_port_of(port, text)?,
                 },
             }),
@@ -181,7 +181,7 @@ impl FromStr for Spec {
     }
 }
 
-/// Beside an address to bind a host is always named, so `localhost` there means the instance itself.
+/// `localhost` is the instance itself, for which there is a document of its own.
 fn own(host: String) -> Option<String> {
     (host != "localhost").then_some(host)
 }
@@ -225,7 +225,7 @@ fn parse_unix(text: &str) -> Result<Spec, SpecError> {
             port: remote_port_of(port, text)?,
         },
         [host, port] => Remote {
-            host: Some(host_of(host, text)?),
+            host: own(host_of(host, text)?),
             port: remote_port_of(port, text)?,
         },
         _ => {
@@ -392,6 +392,7 @@ mod tests {
                 tcp(Some("::1"), 0),
                 remote(Some("fd00::1"), 80),
             ),
+            ("8080:localhost:80", tcp(None, 8080), remote(None, 80)),
             (
                 "*:8080:localhost:80",
                 tcp(Some("*"), 8080),

@@ -1,8 +1,9 @@
 //! What runs, as rows: for tables, JSON and the answers of owners.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use ops_core::{Context, Format, Result, output::escape};
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +24,7 @@ pub(crate) struct Row {
     /// 0 for a unix socket.
     pub(crate) local_port: u16,
     pub(crate) remote: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// A URL to show, from the profile.
     pub(crate) open: Option<String>,
     pub(crate) connections: usize,
     pub(crate) total_connections: u64,
@@ -32,8 +33,7 @@ pub(crate) struct Row {
     /// Per second.
     pub(crate) rate_up: u64,
     pub(crate) rate_down: u64,
-    /// Unix seconds.
-    pub(crate) since: u64,
+    pub(crate) since: Timestamp,
     pub(crate) age_seconds: u64,
     pub(crate) state: String,
     pub(crate) sessions: usize,
@@ -59,10 +59,7 @@ impl Row {
             bytes_down: counters.down.load(Ordering::Relaxed),
             rate_up,
             rate_down,
-            since: tunnel
-                .since
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| since.as_secs()),
+            since: tunnel.since,
             age_seconds: tunnel.started.elapsed().as_secs(),
             state: tunnel.state().as_str().to_owned(),
             sessions: tunnel.sessions(),

@@ -3,8 +3,9 @@
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use ops_core::Error;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -44,7 +45,8 @@ pub(crate) struct Tunnel {
     pub(crate) open: Option<String>,
     pub(crate) route: Route,
     pub(crate) counters: Counters,
-    pub(crate) since: SystemTime,
+    /// In whole seconds.
+    pub(crate) since: Timestamp,
     pub(crate) started: Instant,
     /// No new connections.
     pub(crate) stop: CancellationToken,
@@ -74,7 +76,7 @@ impl Tunnel {
             open: plan.open.clone(),
             route,
             counters: Counters::default(),
-            since: SystemTime::now(),
+            since: Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default(),
             started: Instant::now(),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),

@@ -53,6 +53,17 @@ const NAMED: [(&str, Field); 16] = [
     ("launched", Field::Launched),
 ];
 
+/// What `--columns` and `--sort-by` take, for completion.
+pub(crate) const NAMES: &[&str] = &{
+    let mut names = ["tag:"; NAMED.len() + 1];
+    let mut index = 0;
+    while index < NAMED.len() {
+        names[index] = NAMED[index].0;
+        index += 1;
+    }
+    names
+};
+
 const TABLE: [Field; 8] = [
     Field::Name,
     Field::Id,

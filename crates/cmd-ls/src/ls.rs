@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ops_core::{
     Command, Context, Error, Exit, Format, Instance, Listing, Ping, Query, Result, State, Target,
+    Values,
     inventory::{Ec2Filter, StateFilter, TagFilter},
     output::escape,
     table,
@@ -89,6 +90,15 @@ impl Command for Ls {
             "ops ls -o name | xargs -n1 ops shell",
             "a target per line for other commands",
         ),
+    ];
+
+    const COMPLETES: &'static [(&'static str, Values)] = &[
+        ("patterns", Values::Target),
+        ("tags", Values::TagFilter),
+        ("state", Values::Words(StateFilter::NAMES)),
+        ("columns", Values::Words(columns::NAMES)),
+        ("sort_by", Values::Words(columns::NAMES)),
+        ("label_columns", Values::TagKey),
     ];
 
     async fn run(self, cx: Context) -> Result<Exit> {

@@ -171,7 +171,7 @@ async fn show(show: Show<'_>) -> Result<Ended> {
             // Ready was taken when the session was opened; flags are for port sessions.
             Event::Ready(_) | Event::Flag(_) => {}
             Event::Disconnected { reason } => notes.disconnected(&reason),
-            Event::Reconnecting { attempt, delay } => notes.reconnecting(attempt, delay),
+            Event::Reconnecting { attempt, delay, .. } => notes.reconnecting(attempt, delay),
             Event::Resumed => notes.resumed(),
             Event::AgentSilent { waited } => notes.silent(waited),
             Event::AgentBack => notes.back(),

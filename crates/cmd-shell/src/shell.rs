@@ -1,7 +1,8 @@
 //! The command.
 
 use ops_core::{
-    Command, Context, Document, Error, Exit, OpenOptions, Result, Selector, Target, resolve::Choice,
+    Command, Context, Document, Error, Exit, OpenOptions, Result, Selector, Target, Values,
+    resolve::Choice,
 };
 
 use crate::{
@@ -58,6 +59,8 @@ impl Command for Shell {
             "as user deploy on the web server launched last",
         ),
     ];
+
+    const COMPLETES: &'static [(&'static str, Values)] = &[("target", Values::Target)];
 
     async fn run(mut self, cx: Context) -> Result<Exit> {
         let target = self.take_target()?;

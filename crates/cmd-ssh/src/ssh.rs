@@ -6,7 +6,7 @@ use std::{
 };
 
 use ops_core::{
-    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Traits,
+    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Traits, Values,
     profile::{Auth, HostKeys},
     ssh::{Settings, TemporaryKey, host_keys, known_hosts, public_path},
 };
@@ -75,6 +75,8 @@ impl Command for Ssh {
         hidden: false,
     };
 
+    const COMPLETES: &'static [(&'static str, Values)] = &[("target", Values::Target)];
+
     fn arrange(args: Vec<OsString>, clap: &clap::Command) -> Vec<OsString> {
         words::arrange(args, |name| {
             clap.get_arguments().any(|arg| {
@@ -86,8 +88,9 @@ impl Command for Ssh {
     }
 
     async fn run(self, cx: Context) -> Result<Exit> {
+        // Never from the cache: ssh keeps host keys by id, and the session is opened by a process that knows nothing but the id.
         let mut instance = cx
-            .resolve(&self.target, choice(self.first, self.newest))
+            .resolve_now(&self.target, choice(self.first, self.newest))
             .await?;
         cx.guard(
             "ssh",

@@ -6,7 +6,7 @@ use std::{
 };
 
 use ops_core::{
-    Command, Context, Error, Exit, Instance, Kind, Ping, Result, State, Target,
+    Command, Context, Error, Exit, Instance, Kind, Ping, Result, State, Target, Values,
     inventory::{Ec2Filter, StateFilter, TagFilter},
     profile::{Auth, HostKeys},
     ssh::{KeyPair, Settings, public_path},
@@ -71,6 +71,12 @@ impl Command for SshConfig {
             "the same in files of its own; repeat it to refresh",
         ),
         ("ops ssh-config --diff", "what --install would change"),
+    ];
+
+    const COMPLETES: &'static [(&'static str, Values)] = &[
+        ("patterns", Values::Target),
+        ("tag", Values::TagFilter),
+        ("state", Values::Words(StateFilter::NAMES)),
     ];
 
     async fn run(self, cx: Context) -> Result<Exit> {

@@ -5,7 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use bytes::{Bytes, BytesMut};
 use ops_core::{
     Command, Connection, Context, Document, Error, ErrorKind, Exit, Instance, OpenOptions, Result,
-    Selector, Target, Traits, connect::Ending, resolve::Choice, ssh::host_keys, stdio, voice,
+    Selector, Target, Traits, Values, connect::Ending, resolve::Choice, ssh::host_keys, stdio,
+    voice,
 };
 use ops_session::{
     driver::{Event, Events, Sender},
@@ -78,6 +79,8 @@ impl Command for SshProxy {
         pass_through: true,
         ..Traits::NONE
     };
+
+    const COMPLETES: &'static [(&'static str, Values)] = &[("target", Values::Target)];
 
     async fn run(self, cx: Context) -> Result<Exit> {
         let raised = self.on_terminal && voice::raise();

@@ -5,6 +5,7 @@ use std::{ffi::OsString, future::Future, pin::Pin};
 use clap::ArgMatches;
 
 use crate::{
+    complete::Values,
     context::Context,
     error::{Error, Result},
     exit::Exit,
@@ -20,6 +21,8 @@ pub trait Command: clap::Args + Send + 'static {
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[];
     /// What the dispatcher has to know before it runs the verb.
     const TRAITS: Traits = Traits::NONE;
+    /// What its arguments complete to, by the names of their fields; the same below its own subcommands.
+    const COMPLETES: &'static [(&'static str, Values)] = &[];
 
     /// Puts the words after the verb into the order that clap reads; `clap` is the verb's command with the global options. For verbs that take
     /// another program's command line, such as ssh's.
@@ -65,6 +68,8 @@ pub struct Entry {
     pub examples: &'static [(&'static str, &'static str)],
     /// What sets it apart.
     pub traits: Traits,
+    /// What its arguments complete to, by their ids.
+    pub completes: &'static [(&'static str, Values)],
     /// Builds its clap command: arguments and help, no globals.
     pub clap: fn() -> clap::Command,
     /// Puts the words after the verb into the order that clap reads.
@@ -81,6 +86,7 @@ impl Entry {
             aliases: C::ALIASES,
             examples: C::EXAMPLES,
             traits: C::TRAITS,
+            completes: C::COMPLETES,
             clap: || C::augment_args(clap::Command::new(C::NAME).visible_aliases(C::ALIASES)),
             arrange: C::arrange,
             run: |cx, matches| {

@@ -22,6 +22,7 @@ use crate::{
     context::Context,
     error::{Error, ErrorKind, Result},
     instance::{Instance, Kind, State},
+    resolve::{Choice, FromCache},
 };
 
 /// For TerminateSession: long enough for a slow link, short enough for a command that wants to end.
@@ -235,12 +236,50 @@ impl Drop for Ending {
 }
 
 impl Context {
-    /// Starts a session on `instance` and waits until it can be used; `--timeout` bounds all of it.
+    /// Starts a session on `instance` and waits until it can be used; `--timeout` bounds all of it. An instance that came from the cache and
+    /// cannot be reached is looked up once more by what was typed, and the session opened on what is found.
     ///
     /// # Errors
     /// A stopped instance or one without an agent that answers (7), a denial (5), expired credentials (4), a refusal of the profile (9),
     /// `--timeout` (124), a session that must be encrypted, a network that is in the way.
     pub async fn open(
+        &self,
+        instance: &Instance,
+        document: Document,
+        options: OpenOptions,
+    ) -> Result<Connection> {
+        let target = match self.of_cache(&instance.id) {
+            None => return self.open_on(instance, document, options).await,
+            Some(FromCache::Replaced(found)) => {
+                return Box::pin(self.open_on(&found, document, options)).await;
+            }
+            Some(FromCache::Unproven(target)) => target,
+        };
+        let first = Box::pin(self.open_on(instance, document.clone(), options.clone())).await;
+        let error = match first {
+            Ok(connection) => {
+                self.settle_cached(&instance.id, None);
+                return Ok(connection);
+            }
+            Err(error) => error,
+        };
+        if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unreachable) {
+            return Err(error);
+        }
+        self.output().detail(format!(
+            "{} of the cache cannot be reached; looking `{}` up again",
+            instance.id,
+            target.as_str()
+        ));
+        let found = Box::pin(self.resolve_now(&target, Choice::Ask)).await?;
+        if found.id == instance.id {
+            return Err(error);
+        }
+        self.settle_cached(&instance.id, Some(found.clone()));
+        Box::pin(self.open_on(&found, document, options)).await
+    }
+
+    async fn open_on(
         &self,
         instance: &Instance,
         document: Document,

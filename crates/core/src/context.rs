@@ -1,13 +1,13 @@
 //! What every command is given: options, settings, AWS and output, each made on first use.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, OnceLock},
 };
 
 use crate::{
     aws::Aws, config::Settings, env::Env, error::Result, globals::Globals, interrupt::Interrupt,
-    output::Output, paths::Paths,
+    output::Output, paths::Paths, resolve::FromCache,
 };
 
 /// Shared by everything one invocation does; cheap to clone into tasks.
@@ -22,6 +22,8 @@ pub(crate) struct Inner {
     pub(crate) settings: OnceLock<Result<Box<Settings>>>,
     /// Ids of the instances that have been through the guard.
     pub(crate) cleared: Mutex<BTreeSet<String>>,
+    /// Instances that came from the cache, by id.
+    pub(crate) from_cache: Mutex<BTreeMap<String, FromCache>>,
     pub(crate) interrupt: Interrupt,
     pub(crate) aws: tokio::sync::OnceCell<Aws>,
 }
@@ -37,6 +39,7 @@ impl Context {
             output: OnceLock::new(),
             settings: OnceLock::new(),
             cleared: Mutex::default(),
+            from_cache: Mutex::default(),
             interrupt: Interrupt::default(),
             aws: tokio::sync::OnceCell::new(),
         }))

@@ -85,6 +85,9 @@ pub struct Globals {
     /// Use the embedded stand-in for AWS
     #[arg(long, env = "OPS_SANDBOX", value_parser = clap::builder::FalseyValueParser::new())]
     pub sandbox: bool,
+    /// Take a name from the cache of completion, up to ten minutes old
+    #[arg(long, env = "OPS_CACHED", value_parser = clap::builder::FalseyValueParser::new())]
+    pub cached: bool,
     /// Form of the output: table, wide, json, yaml, name
     #[arg(
         short,

@@ -7,7 +7,9 @@
 
 pub mod aws;
 pub mod aws_files;
+pub mod cache;
 pub mod command;
+pub mod complete;
 pub mod config;
 pub mod connect;
 pub mod context;
@@ -35,6 +37,7 @@ pub mod voice;
 pub mod yaml;
 
 pub use command::{Command, Entry, RunFuture, Traits};
+pub use complete::Values;
 pub use config::{Origin, Setting, Settings};
 pub use connect::{Connection, Document, OpenOptions};
 pub use context::Context;

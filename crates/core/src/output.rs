@@ -38,6 +38,8 @@ struct Inner {
     columns: Option<usize>,
     /// Lines on stderr need a carriage return while the terminal is in raw mode.
     raw: AtomicBool,
+    /// Held by the spinner that is visible too.
+    spinning: Arc<()>,
     stdout: Mutex<()>,
 }
 
@@ -112,6 +114,7 @@ impl Output {
             stderr_color: color_on(stderr_terminal),
             columns: stdout_terminal.then_some(columns.unwrap_or(80)),
             raw: AtomicBool::new(false),
+            spinning: Arc::default(),
             stdout: Mutex::new(()),
         }))
     }
@@ -332,9 +335,12 @@ impl Output {
         Ok(line.map(|line| line.trim_end_matches(['\r', '\n']).to_owned()))
     }
 
-    /// A spinner on stderr for a step that takes longer than 300 ms; nothing where stderr is no terminal.
+    /// A spinner on stderr for a step that takes longer than 300 ms; nothing where stderr is no terminal, and none for a step of a step that has
+    /// one already.
     pub fn spinner(&self, text: impl Into<String>) -> Spinner {
-        Spinner::start(!self.0.quiet && self.0.stderr_terminal, text.into())
+        let alone = Arc::strong_count(&self.0.spinning) == 1;
+        let visible = alone && !self.0.quiet && self.0.stderr_terminal;
+        Spinner::start(visible.then(|| Arc::clone(&self.0.spinning)), &text.into())
     }
 
     fn stderr_line(&self, text: &str) {
@@ -355,17 +361,22 @@ impl Output {
 /// A spinner that is gone when dropped.
 pub struct Spinner {
     bar: Option<indicatif::ProgressBar>,
+    /// Shared by the output and the one spinner that is visible.
+    _spinning: Option<Arc<()>>,
 }
 
 impl Spinner {
     /// Steps shorter than this show nothing.
     const PATIENCE: Duration = Duration::from_millis(300);
 
-    fn start(visible: bool, text: String) -> Self {
-        if !visible {
-            return Self { bar: None };
+    fn start(spinning: Option<Arc<()>>, text: &str) -> Self {
+        if spinning.is_none() {
+            return Self {
+                bar: None,
+                _spinning: None,
+            };
         }
-        let bar = indicatif::ProgressBar::new_spinner().with_message(text);
+        let bar = indicatif::ProgressBar::new_spinner().with_message(fitted(text));
         bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
         let shown = bar.clone();
         // A thread of its own: the step may be one that blocks the runtime's.
@@ -376,15 +387,24 @@ impl Spinner {
                 shown.enable_steady_tick(Duration::from_millis(100));
             }
         });
-        Self { bar: Some(bar) }
+        Self {
+            bar: Some(bar),
+            _spinning: spinning,
+        }
     }
 
     /// Changes its text.
     pub fn say(&self, text: impl Into<String>) {
         if let Some(bar) = &self.bar {
-            bar.set_message(text.into());
+            bar.set_message(fitted(&text.into()));
         }
     }
+}
+
+/// A message that fits into one line of the terminal with room for `^C`: of a line that wraps, the first part would stay behind.
+fn fitted(text: &str) -> String {
+    let columns = terminal_size().map_or(80, |(columns, _)| usize::from(columns));
+    crate::table::cut(text, columns.saturating_sub(6).max(10))
 }
 
 impl Drop for Spinner {

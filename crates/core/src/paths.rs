@@ -73,6 +73,18 @@ pub fn private_dir(path: PathBuf) -> io::Result<PathBuf> {
 /// # Errors
 /// Fails if the folder cannot be made or the file cannot be written; the old file then stays.
 pub fn write_private(path: &std::path::Path, bytes: &[u8]) -> io::Result<()> {
+    replace(path, bytes, true)
+}
+
+/// As [`write_private`] for what can be had again: after a crash of the system the file may be empty.
+///
+/// # Errors
+/// As [`write_private`].
+pub fn replace_private(path: &std::path::Path, bytes: &[u8]) -> io::Result<()> {
+    replace(path, bytes, false)
+}
+
+fn replace(path: &std::path::Path, bytes: &[u8], durable: bool) -> io::Result<()> {
     use std::io::Write as _;
     let dir = path
         .parent()
@@ -81,7 +93,9 @@ pub fn write_private(path: &std::path::Path, bytes: &[u8]) -> io::Result<()> {
     // tempfile makes its files 0600.
     let mut file = tempfile::NamedTempFile::new_in(dir)?;
     file.write_all(bytes)?;
-    file.as_file().sync_all()?;
+    if durable {
+        file.as_file().sync_all()?;
+    }
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
 }

@@ -2,6 +2,11 @@
 
 mod failure;
 
+use std::{
+    collections::BTreeMap,
+    sync::{MutexGuard, PoisonError},
+};
+
 use crate::{
     context::Context,
     error::{Error, ErrorKind, Result},
@@ -24,17 +29,88 @@ pub enum Choice {
     Newest,
 }
 
+/// An instance that came from the cache.
+#[derive(Clone, Debug)]
+pub(crate) enum FromCache {
+    /// Nobody has reached it yet; what was typed for it.
+    Unproven(Target),
+    /// It is gone, and this one answers to what was typed.
+    Replaced(Box<Instance>),
+}
+
 impl Context {
     /// The machine that `target` means. In order of meaning: id, host alias of the profile, Name, IP address, DNS name; running ones only, but an id
     /// means its machine in any state. Agents are not asked about.
     ///
+    /// With `--cached` a name or id that the cache knows once is taken from there; [`Context::open`] looks it up again if it is gone.
+    ///
     /// # Errors
     /// None (3), or only one that is stopped (7); several and no choice made (6); those of the calls.
     pub async fn resolve(&self, target: &Target, choice: Choice) -> Result<Instance> {
+        if self.globals().cached {
+            let region = self.region().await?;
+            if let Some(instance) = self.known(target, &region) {
+                self.output().detail(format!(
+                    "`{}` is {}, from the cache",
+                    target.as_str(),
+                    instance.id
+                ));
+                self.cached_targets()
+                    .insert(instance.id.clone(), FromCache::Unproven(target.clone()));
+                return Ok(instance);
+            }
+        }
+        self.resolve_now(target, choice).await
+    }
+
+    /// As [`Self::resolve`], whatever the cache says.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`].
+    pub async fn resolve_now(&self, target: &Target, choice: Choice) -> Result<Instance> {
         let region = self.region().await?;
         let found = self.candidates(target, &region).await?;
         let choice = found.choice.unwrap_or(choice);
         self.choose(target, &region, found.instances, choice).await
+    }
+
+    /// What the cache knows of `target`: names, ids, and host aliases for one of them. A choice among several is never made from it.
+    fn known(&self, target: &Target, region: &str) -> Option<Instance> {
+        if target.index.is_some() {
+            return None;
+        }
+        if let Selector::Word(word) = &target.selector
+            && let Some(host) = self.profile().ok()?.hosts.get(word)
+        {
+            let target: Target = host.target.as_ref()?.as_str().parse().ok()?;
+            return self.cached_instance(&target.selector, region);
+        }
+        self.cached_instance(&target.selector, region)
+    }
+
+    /// What is known of an instance that came from the cache; `None` for any other.
+    pub(crate) fn of_cache(&self, id: &str) -> Option<FromCache> {
+        self.cached_targets().get(id).cloned()
+    }
+
+    /// An instance of the cache is there, or `found` in its place.
+    pub(crate) fn settle_cached(&self, id: &str, found: Option<Instance>) {
+        let mut targets = self.cached_targets();
+        match found {
+            Some(found) => {
+                targets.insert(id.to_owned(), FromCache::Replaced(Box::new(found)));
+            }
+            None => {
+                targets.remove(id);
+            }
+        }
+    }
+
+    fn cached_targets(&self) -> MutexGuard<'_, BTreeMap<String, FromCache>> {
+        self.0
+            .from_cache
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The machines that `targets` mean, each once, in the order of the targets and then by name. A glob or `tag:` means all that match; anything

@@ -181,9 +181,12 @@ where
     output.write(text.as_bytes())
 }
 
-/// `text` in at most `width` columns, its end replaced by `…`.
-fn cut(text: &str, width: usize) -> String {
+/// `text` in at most `width` columns, the end of a longer one replaced by `…`.
+pub(crate) fn cut(text: &str, width: usize) -> String {
     use unicode_width::UnicodeWidthChar as _;
+    if text.width() <= width {
+        return text.to_owned();
+    }
     let mut used = 0;
     let mut out: String = text
         .chars()

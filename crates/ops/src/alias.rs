@@ -49,37 +49,55 @@ pub(crate) fn expand(
 
 /// The place of the verb `name` among `words`: the first word equal to it that is not the value of a global option.
 pub(crate) fn position(words: &[OsString], name: &OsStr) -> Option<usize> {
-    let takes_value: Vec<(Option<String>, Option<char>)> = crate::globals::args()
-        .iter()
-        .filter(|arg| {
-            matches!(
-                arg.get_action(),
-                clap::ArgAction::Set | clap::ArgAction::Append
-            )
-        })
-        .map(|arg| {
-            (
-                arg.get_long().map(|long| format!("--{long}")),
-                arg.get_short(),
-            )
-        })
-        .collect();
+    let options = WithValue::of_globals();
     let mut index = 0;
     while let Some(word) = words.get(index) {
-        let text = word.to_str().unwrap_or_default();
-        if word == name && !text.starts_with('-') {
+        if word == name && !word.as_encoded_bytes().starts_with(b"-") {
             return Some(index);
         }
-        let takes_next = takes_value.iter().any(|(long, short)| {
+        index += if options.take_next(word) { 2 } else { 1 };
+    }
+    None
+}
+
+/// Whether `word` is a global option whose value is the next word.
+pub(crate) fn takes_next(word: &OsStr) -> bool {
+    WithValue::of_globals().take_next(word)
+}
+
+/// The global options that take a value: long and short form of each.
+struct WithValue(Vec<(Option<String>, Option<char>)>);
+
+impl WithValue {
+    fn of_globals() -> Self {
+        let options = crate::globals::args()
+            .iter()
+            .filter(|arg| {
+                matches!(
+                    arg.get_action(),
+                    clap::ArgAction::Set | clap::ArgAction::Append
+                )
+            })
+            .map(|arg| {
+                (
+                    arg.get_long().map(|long| format!("--{long}")),
+                    arg.get_short(),
+                )
+            })
+            .collect();
+        Self(options)
+    }
+
+    fn take_next(&self, word: &OsStr) -> bool {
+        let text = word.to_str().unwrap_or_default();
+        self.0.iter().any(|(long, short)| {
             long.as_deref() == Some(text)
                 // `-vp NAME`: the last of a cluster takes the next word.
                 || (text.starts_with('-') && !text.starts_with("--") && text.len() > 1 && short.is_some_and(|short| {
                     text[1..].find(short).is_some_and(|at| at + 2 == text.len())
                 }))
-        });
-        index += if takes_next { 2 } else { 1 };
+        })
     }
-    None
 }
 
 #[cfg(test)]

@@ -200,7 +200,7 @@ fn hoisted(words: &[OsString]) -> Vec<OsString> {
 }
 
 /// The place of the first word that is neither a global option nor the value of one.
-fn first_verb(words: &[OsString]) -> Option<usize> {
+pub(crate) fn first_verb(words: &[OsString]) -> Option<usize> {
     words.iter().enumerate().find_map(|(index, word)| {
         (!word.to_string_lossy().starts_with('-') && alias::position(words, word) == Some(index))
             .then_some(index)

@@ -77,6 +77,7 @@ impl Merger<'_> {
             aws_profile: self.one("aws_profile"),
             region: self.many("region"),
             sandbox: self.one("sandbox").unwrap_or_default(),
+            cached: self.one("cached").unwrap_or_default(),
             output: self.one("output"),
             no_headers: self.one("no_headers").unwrap_or_default(),
             color: self.one("color"),

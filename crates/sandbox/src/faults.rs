@@ -17,6 +17,7 @@ use crate::duration::{parse_bytes, parse_duration, parse_share};
 /// | `drop=1%`, `duplicate=1%`, `reorder=1%` | shares of messages, each direction by itself |
 /// | `drop-acks=1%` | share of acknowledgements lost, both directions |
 /// | `garbage=1%` | share of messages to the client that have a malformed or unknown one before them |
+/// | `max-input=1024` | messages to the agent with a larger payload are lost |
 /// | `rate=600KB`, `queue=64KiB` | bytes a second each way, and how much waits before messages are dropped |
 /// | `cut-after=N`, `cuts=K` | break the web socket without a close frame after N messages, K times (1) for each session |
 /// | `bye-after=N` | close the web socket with 1000 `Bye` after N messages; counts into `cuts` |
@@ -24,6 +25,8 @@ use crate::duration::{parse_bytes, parse_duration, parse_share};
 /// | `silent-after=N`, `silent-for=10s` | the agent hears and says nothing after N messages, for so long (for good) |
 /// | `pauses` | while the agent is silent the gateway answers each message with `pause_publication` |
 /// | `no-start` | the gateway sends no `start_publication` |
+/// | `late-plugin=300ms` | the agent refuses input, without a word, for so long after the handshake |
+/// | `slow-dial=2s` | the agent takes so long to connect to a destination, or to find that it cannot |
 /// | `agent-version=X` | all agents say so and behave so |
 /// | `strict` | the agent checks digests and lengths, which the official one does not |
 /// | `kms=ARN` | sessions demand encryption with this key |
@@ -43,6 +46,8 @@ pub struct Faults {
     pub(crate) reorder: f64,
     pub(crate) drop_acks: f64,
     pub(crate) garbage: f64,
+    /// Bytes of payload.
+    pub(crate) max_input: Option<u64>,
     /// Bytes a second.
     pub(crate) rate: Option<u64>,
     pub(crate) queue_bytes: Option<u64>,
@@ -54,6 +59,8 @@ pub struct Faults {
     pub(crate) silent_for: Option<Duration>,
     pub(crate) pauses: bool,
     pub(crate) no_start: bool,
+    pub(crate) late_plugin: Duration,
+    pub(crate) slow_dial: Duration,
     pub(crate) agent_version: Option<String>,
     pub(crate) strict: bool,
     pub(crate) kms_key_id: Option<String>,
@@ -101,6 +108,7 @@ duplicate=1%           share of messages that come twice
 reorder=1%             share of messages that come up to 30 ms late
 drop-acks=1%           share of acknowledgements lost
 garbage=1%             share of messages to the client with a malformed or unknown one before them
+max-input=1024         messages to the agent with a larger payload are lost
 rate=600KB queue=64KiB bytes a second each way, and how much waits before messages are dropped
 cut-after=N cuts=K     break the web socket after N messages, K times (1) for each session
 bye-after=N            close it with 1000 `Bye` after N messages; counts into cuts
@@ -109,6 +117,8 @@ silent-after=N         the agent hears and says nothing after N messages
 silent-for=10s         for so long (for good)
 pauses                 meanwhile each message is answered with pause_publication
 no-start               there is no start_publication
+late-plugin=300ms      the agent refuses input for so long after the handshake
+slow-dial=2s           the agent takes so long to connect to a destination
 agent-version=X        all agents say so and behave so
 strict                 agents check digests and lengths, which the official one does not
 kms=ARN                sessions demand encryption with this key
@@ -119,7 +129,7 @@ slow=ACTION/2s         a call is answered late; may be repeated
 deny-region=R          every call to this region is refused; may be repeated
 expired                temporary credentials have expired";
 
-const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, rate, queue, cut-after, bye-after, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, agent-version, strict, kms, deny, throttle, fail, slow, deny-region, expired";
+const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, rate, queue, cut-after, bye-after, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-plugin, slow-dial, agent-version, strict, kms, deny, throttle, fail, slow, deny-region, expired";
 
 impl Faults {
     /// Adds one fault, or replaces it.
@@ -166,6 +176,7 @@ impl Faults {
             "reorder" => self.reorder = share()?,
             "drop-acks" => self.drop_acks = share()?,
             "garbage" => self.garbage = share()?,
+            "max-input" => self.max_input = Some(bytes()?),
             "rate" => self.rate = Some(bytes()?),
             "queue" => self.queue_bytes = Some(bytes()?),
             "cut-after" => self.cut_after = Some(number()?),
@@ -182,6 +193,8 @@ impl Faults {
             "silent-for" => self.silent_for = Some(duration()?),
             "pauses" => self.pauses = switch()?,
             "no-start" => self.no_start = switch()?,
+            "late-plugin" => self.late_plugin = duration()?,
+            "slow-dial" => self.slow_dial = duration()?,
             "agent-version" => {
                 let is_version = value.split('.').count() == 4
                     && value.split('.').all(|part| part.parse::<u32>().is_ok());
@@ -261,6 +274,7 @@ impl Faults {
             && self.reorder == 0.0
             && self.drop_acks == 0.0
             && self.garbage == 0.0
+            && self.max_input.is_none()
             && self.rate.is_none()
     }
 }

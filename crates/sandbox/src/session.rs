@@ -3,7 +3,7 @@
 //! The agent never sees a socket, a token or a fault: it has a pair of queues of whole binary protocol messages, which outlive
 //! any number of web sockets, and the text with which the session closed.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
@@ -51,6 +51,10 @@ pub(crate) struct SessionSpec {
     pub(crate) kms_key_id: Option<String>,
     /// Check what the official agent does not (digests, lengths), to catch the faults of a client.
     pub(crate) strict: bool,
+    /// How long after the handshake the plugin of a port session is there; until then input is refused.
+    pub(crate) late_plugin: Duration,
+    /// Before each connection to a destination.
+    pub(crate) slow_dial: Duration,
 }
 
 /// Session types (the agent calls them plugins) with the properties their document gave them.

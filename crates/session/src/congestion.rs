@@ -67,6 +67,7 @@ impl Controller for Fixed {
 #[derive(Debug)]
 pub struct Adaptive {
     window: usize,
+    limit: usize,
     /// Doubles per round trip, until the first sign of a queue.
     starting: bool,
     acked_bytes: usize,
@@ -123,8 +124,14 @@ impl Base {
 impl Adaptive {
     /// A window at its start.
     pub fn new() -> Self {
+        Self::with_limit(MAX_WINDOW_BYTES)
+    }
+
+    /// As [`Adaptive::new`], with a bound of its own on the window, in bytes: what many sessions may hold together.
+    pub fn with_limit(limit: usize) -> Self {
         Self {
-            window: INITIAL_WINDOW_BYTES,
+            window: INITIAL_WINDOW_BYTES.min(limit),
+            limit,
             starting: true,
             acked_bytes: 0,
             late_in_a_row: 0,
@@ -140,7 +147,7 @@ impl Adaptive {
     }
 
     fn set(&mut self, window: usize) {
-        self.window = window.clamp(MIN_WINDOW_BYTES, MAX_WINDOW_BYTES);
+        self.window = window.clamp(MIN_WINDOW_BYTES, self.limit.max(MIN_WINDOW_BYTES));
     }
 
     /// Ends the quick start with the window that fills the path and the allowed queue.
@@ -225,7 +232,7 @@ impl Controller for Adaptive {
 
     fn on_reconnected(&mut self, now: Duration) {
         let window = self.window.min(INITIAL_WINDOW_BYTES);
-        *self = Self::new();
+        *self = Self::with_limit(self.limit);
         self.window = window;
         self.acked_bytes = START_BYTES;
         self.recovering_until = now;
@@ -266,6 +273,16 @@ mod tests {
         let (mut controller, mut now) = (Adaptive::new(), ms(0));
         rounds(&mut controller, &mut now, ms(1), 10);
         assert_eq!(controller.window(), MAX_WINDOW_BYTES);
+    }
+
+    #[test]
+    fn a_window_with_a_bound_of_its_own_keeps_it() {
+        let (mut controller, mut now) = (Adaptive::with_limit(100_000), ms(0));
+        rounds(&mut controller, &mut now, ms(1), 10);
+        assert_eq!(controller.window(), 100_000);
+        controller.on_reconnected(now);
+        rounds(&mut controller, &mut now, ms(1), 10);
+        assert_eq!(controller.window(), 100_000);
     }
 
     #[test]

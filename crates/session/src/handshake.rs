@@ -72,6 +72,12 @@ impl AgentVersion {
         self.newer_than([3, 1, 1511, 0])
     }
 
+    /// Whether input payloads above 1,024 bytes are worth trying: from 3.3 on, whose source takes them and of which one (3.3.3572.0) was seen
+    /// to; nothing is known of older ones.
+    pub fn takes_large_payloads(&self) -> bool {
+        self.newer_than([3, 2, u32::MAX, 0])
+    }
+
     /// Whether the TerminateSession flag is understood: newer than 2.3.722.0.
     pub fn understands_terminate_flag(&self) -> bool {
         self.newer_than([2, 3, 722, 0])

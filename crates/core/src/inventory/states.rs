@@ -44,6 +44,17 @@ impl FromStr for StateFilter {
 }
 
 impl StateFilter {
+    /// What it is written as, for completion.
+    pub const NAMES: &[&str] = &[
+        State::Pending.as_str(),
+        State::Running.as_str(),
+        State::Stopping.as_str(),
+        State::Stopped.as_str(),
+        State::ShuttingDown.as_str(),
+        State::Terminated.as_str(),
+        "all",
+    ];
+
     /// The states that `filters` mean together.
     pub fn states(filters: &[Self]) -> Vec<State> {
         STATES

@@ -1,35 +1,27 @@
 //! `ops completion SHELL`
 
-use clap::ValueEnum;
-use clap_complete::env::{Bash, Elvish, EnvCompleter, Fish, Powershell, Zsh};
-use ops_core::{Command, Context, Error, Exit, Result};
+use ops_core::{Command, Context, Exit, Result};
 
-use crate::complete::VARIABLE;
+use crate::complete::shell::{self, Shell};
 
 /// Print a script that completes ops in your shell
 ///
 /// One line installs it:
 ///
-///   bash   echo 'source <(ops completion bash)' >> ~/.bashrc
-///   zsh    echo 'source <(ops completion zsh)' >> ~/.zshrc
-///   fish   ops completion fish > ~/.config/fish/completions/ops.fish
-///   elvish eval (ops completion elvish | slurp)     in ~/.config/elvish/rc.elv
-///   powershell   ops completion powershell | Out-String | Invoke-Expression     in $PROFILE
+///   bash         echo 'source <(ops completion bash)' >> ~/.bashrc
+///   zsh          echo 'source <(ops completion zsh)' >> ~/.zshrc
+///   fish         ops completion fish > ~/.config/fish/completions/ops.fish
+///   elvish       echo 'eval (ops completion elvish | slurp)' >> ~/.config/elvish/rc.elv
+///   nushell      ops completion nushell | save -f ($nu.data-dir | path join vendor autoload ops.nu)
+///   powershell   'ops completion powershell | Out-String | Invoke-Expression' >> $PROFILE
+///
+/// Names, tags and ids come from a cache of the running instances (see `ops cache --help`): up to a minute old it is taken as it is, up to ten minutes old it is shown at once and refreshed behind. Without one the service is asked, for 1.5 s at most. No key ever asks a question, logs in or prints an error.
 #[derive(clap::Args, Debug)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Completion {
     /// The shell to print it for
     #[arg(value_enum)]
     shell: Shell,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Shell {
-    Bash,
-    Zsh,
-    Fish,
-    Elvish,
-    Powershell,
 }
 
 impl Command for Completion {
@@ -46,18 +38,7 @@ impl Command for Completion {
     ];
 
     async fn run(self, cx: Context) -> Result<Exit> {
-        let shell: &dyn EnvCompleter = match self.shell {
-            Shell::Bash => &Bash,
-            Shell::Zsh => &Zsh,
-            Shell::Fish => &Fish,
-            Shell::Elvish => &Elvish,
-            Shell::Powershell => &Powershell,
-        };
-        let mut script = Vec::new();
-        shell
-            .write_registration(VARIABLE, "ops", "ops", "ops", &mut script)
-            .map_err(|error| Error::unexpected("cannot write the script").caused_by(error))?;
-        cx.output().write(&script)?;
+        cx.output().write(shell::script(self.shell).as_bytes())?;
         Ok(Exit::SUCCESS)
     }
 }

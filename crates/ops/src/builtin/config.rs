@@ -1,7 +1,7 @@
 //! `ops config`
 
 use ops_core::{
-    Command, Context, Exit, Format, Result,
+    Command, Context, Exit, Format, Result, Values,
     config::{self as show, ProfileKind},
     output::escape,
 };
@@ -52,6 +52,8 @@ impl Command for Config {
             "for an editor that knows JSON Schema",
         ),
     ];
+
+    const COMPLETES: &'static [(&'static str, Values)] = &[("profiles", Values::TeamProfile)];
 
     async fn run(self, cx: Context) -> Result<Exit> {
         match self.action {

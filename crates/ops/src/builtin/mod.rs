@@ -1,5 +1,6 @@
 //! The commands that are no capability of their own.
 
+mod cache;
 mod completion;
 mod config;
 mod plugin;
@@ -16,5 +17,6 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::of::<sandbox::SandboxCommand>(),
     Entry::of::<plugin::Plugins>(),
     Entry::of::<completion::Completion>(),
+    Entry::of::<cache::Cache>(),
     Entry::of::<version::Version>(),
 ];

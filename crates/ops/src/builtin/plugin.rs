@@ -2,7 +2,9 @@
 
 use std::ffi::OsString;
 
-use ops_core::{Command, Context, Error, ErrorKind, Exit, Format, Paths, Result, output::escape};
+use ops_core::{
+    Command, Context, Error, ErrorKind, Exit, Format, Paths, Result, Values, output::escape,
+};
 use serde::Serialize;
 
 use crate::{
@@ -53,6 +55,8 @@ impl Command for Plugins {
             "`ops-ls`, although `ls` is built in",
         ),
     ];
+
+    const COMPLETES: &'static [(&'static str, Values)] = &[("name", Values::ExternalCommand)];
 
     async fn run(self, cx: Context) -> Result<Exit> {
         match self.action {

@@ -5,6 +5,7 @@ mod find;
 mod info;
 mod run;
 
+pub(crate) use environment::prepare;
 pub(crate) use find::{Found, Plugin, all, find};
 pub(crate) use info::Cache;
 pub(crate) use run::{exec, spawn};

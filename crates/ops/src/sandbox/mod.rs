@@ -10,6 +10,8 @@ use ops_sandbox::{Access, Faults, Options, Pace, Running, Sandbox, UNSET, discov
 /// Names the file through which a child process finds the sandbox of the command that started it.
 pub(crate) const STATE: &str = "OPS_SANDBOX_STATE";
 
+use ops_core::cache::EMBEDDED;
+
 /// What lies under a command.
 pub(crate) enum Laid {
     /// The environment as it was: AWS itself.
@@ -83,12 +85,14 @@ pub(crate) async fn lay_for_external(globals: &Globals, env: &mut Env) -> Result
                 ))
             })?;
         overlay(env, &access);
+        env.remove(EMBEDDED);
         return Ok(Laid::Shared);
     }
     let state = state_dir(&paths);
     if let Some(access) = discover(&state) {
         overlay(env, &access);
         env.set(STATE, ops_sandbox::served_file(&state));
+        env.remove(EMBEDDED);
         return Ok(Laid::Shared);
     }
     let mut options = options(env, state)?;
@@ -99,7 +103,26 @@ pub(crate) async fn lay_for_external(globals: &Globals, env: &mut Env) -> Result
     let running = start(options).await?;
     overlay(env, running.access());
     env.set(STATE, file);
+    env.set(EMBEDDED, "1");
     Ok(Laid::Own(Box::new(running)))
+}
+
+/// Lays a sandbox that another process runs over `env`, if one is wanted; otherwise says that one of the process's own is meant, without starting it.
+pub(crate) fn lay_served(globals: &Globals, env: &mut Env) {
+    if !globals.sandbox {
+        return;
+    }
+    let access = match env.path(STATE) {
+        Some(file) => Access::read(&file).ok().filter(Access::is_alive),
+        None => discover(&state_dir(&Paths::from_env(env))),
+    };
+    match access {
+        Some(access) => {
+            overlay(env, &access);
+            env.remove(EMBEDDED);
+        }
+        None => env.set(EMBEDDED, "1"),
+    }
 }
 
 /// Starts it.

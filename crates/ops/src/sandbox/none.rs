@@ -28,3 +28,6 @@ pub(crate) async fn lay_for_external(globals: &Globals, _env: &mut Env) -> Resul
     }
     Ok(Laid)
 }
+
+/// Nothing is served here.
+pub(crate) fn lay_served(_globals: &Globals, _env: &mut Env) {}

@@ -1,6 +1,6 @@
 //! One instance as its programs and connections see it.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use super::{
     environment::Environment,
@@ -18,6 +18,7 @@ pub(super) struct Machine {
     pub(super) instance: Arc<Instance>,
     pub(super) state: Arc<InstanceState>,
     pub(super) network: Arc<Network>,
+    pub(super) slow_dial: Duration,
 }
 
 impl Machine {
@@ -27,6 +28,7 @@ impl Machine {
             instance: Arc::clone(&spec.instance),
             state: Arc::clone(&spec.state),
             network: Arc::clone(&spec.network),
+            slow_dial: spec.slow_dial,
         }
     }
 
@@ -43,6 +45,9 @@ impl Machine {
     /// # Errors
     /// Why not, in the words of the agent's language.
     pub(super) async fn dial(&self, host: Option<&str>, port: u16) -> Result<Stream, String> {
+        if !self.slow_dial.is_zero() {
+            tokio::time::sleep(self.slow_dial).await;
+        }
         port::dial(self, host, port).await
     }
 }

@@ -1,6 +1,6 @@
 //! The agent against a client that does no more than the protocol asks of it.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
@@ -60,6 +60,8 @@ impl Client {
             agent_version: "3.3.3572.0".to_owned(),
             kms_key_id: None,
             strict: false,
+            late_plugin: Duration::ZERO,
+            slow_dial: Duration::ZERO,
         };
         change(&mut spec);
         let (to_agent, from_client) = mpsc::channel(16);

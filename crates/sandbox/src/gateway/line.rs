@@ -92,6 +92,14 @@ impl Line {
         {
             return;
         }
+        let payload_bytes = frame.len().saturating_sub(frame::PAYLOAD_OFFSET);
+        if !self.towards_client
+            && faults
+                .max_input
+                .is_some_and(|most| payload_bytes as u64 > most)
+        {
+            return;
+        }
         let Some(departs) = self.departure(now, frame.len()) else {
             return;
         };
@@ -311,6 +319,20 @@ mod tests {
         assert_eq!(lost(1), lost(1));
         assert_ne!(lost(1), lost(2));
         assert!((850..950).contains(&lost(1).len()));
+    }
+
+    #[test]
+    fn only_large_input_is_lost_where_large_input_is_not_taken() {
+        let faults: Arc<Faults> = Arc::new("max-input=1000".parse().unwrap());
+        for (towards_client, len, passes) in [
+            (false, 1120, true),
+            (false, 1121, false),
+            (true, 1121, true),
+        ] {
+            let mut line = Line::new(Arc::clone(&faults), 1, towards_client);
+            line.push(Instant::now(), vec![0; len].into());
+            assert_eq!(line.pop(Instant::now()).is_some(), passes, "{len}");
+        }
     }
 
     #[test]

@@ -23,6 +23,8 @@ use super::error::OpenError;
 use super::proxy::Proxy;
 use crate::wire::{HEADER_LEN, MAX_PAYLOAD_BYTES};
 
+/// Bytes read from and written to the socket at once: two of the largest messages sent.
+const SOCKET_BUFFER_BYTES: usize = 64 << 10;
 /// For connecting to one address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For a TLS handshake, a proxy's answer, the upgrade.
@@ -119,6 +121,8 @@ impl Dialer {
 
         let largest = MAX_PAYLOAD_BYTES + HEADER_LEN;
         let config = WebSocketConfig::default()
+            .read_buffer_size(SOCKET_BUFFER_BYTES)
+            .write_buffer_size(SOCKET_BUFFER_BYTES)
             .max_message_size(Some(largest))
             .max_frame_size(Some(largest));
         let upgrade = async {

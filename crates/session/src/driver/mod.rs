@@ -38,6 +38,7 @@ mod dial;
 mod error;
 pub mod mux;
 mod proxy;
+mod pulse;
 mod resume;
 mod socket;
 mod task;
@@ -158,6 +159,12 @@ pub struct Options {
     pub ping_every: Duration,
     /// Without any frame for this long the connection is dead.
     pub dead_after: Duration,
+    /// When the agent owes an acknowledgement and nothing was heard for this long, a ping asks whether the connection lives.
+    pub doubt_after: Duration,
+    /// What a doubtful connection has to answer.
+    pub answer_within: Duration,
+    /// Tells a suspension of the machine, over which other clocks stand still.
+    pub wall_clock: fn() -> SystemTime,
     /// First and longest pause between attempts to resume; each is doubled and jittered. The very first attempt does not wait.
     pub resume_delays: (Duration, Duration),
     /// How long to try to resume. A detached session lives 20 minutes by default.
@@ -180,6 +187,9 @@ impl Default for Options {
             send_bound: 256 << 10,
             ping_every: Duration::from_secs(30),
             dead_after: Duration::from_secs(75),
+            doubt_after: Duration::from_secs(10),
+            answer_within: Duration::from_secs(15),
+            wall_clock: SystemTime::now,
             resume_delays: (Duration::from_secs(1), Duration::from_secs(30)),
             resume_for: Duration::from_secs(20 * 60),
             give_up_after: Duration::from_secs(300),
@@ -221,6 +231,8 @@ pub enum Event {
         attempt: u32,
         /// The pause before it.
         delay: Duration,
+        /// Why the attempt before it failed, for people; `None` before the first.
+        why: Option<String>,
     },
     /// The connection is back, nothing was lost.
     Resumed,

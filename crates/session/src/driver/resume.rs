@@ -29,28 +29,34 @@ impl Resumer {
         before: u32,
         progress: &mpsc::UnboundedSender<Event>,
     ) -> Result<(Connection, u32), SessionError> {
-        let mut last = String::from("no attempt was made");
+        let mut last = None;
         let limit = self.options.resume_for;
         let attempts = async {
             let mut attempt = before;
             loop {
                 attempt = attempt.saturating_add(1);
                 let delay = self.delay(attempt);
-                let _ = progress.send(Event::Reconnecting { attempt, delay });
+                let _ = progress.send(Event::Reconnecting {
+                    attempt,
+                    delay,
+                    why: last.clone(),
+                });
                 tokio::time::sleep(delay).await;
                 match self.attempt().await {
                     Ok(connection) => return Ok((connection, attempt)),
                     Err(ResumeError::Gone(reason)) => return Err(SessionError::Gone(reason)),
                     Err(ResumeError::Retry(reason)) => {
                         tracing::debug!(attempt, reason, "could not resume");
-                        last = reason;
+                        last = Some(reason);
                     }
                 }
             }
         };
         match tokio::time::timeout(limit, attempts).await {
             Ok(result) => result,
-            Err(_) => Err(SessionError::NotResumed(last)),
+            Err(_) => Err(SessionError::NotResumed(
+                last.unwrap_or_else(|| "no attempt was made".to_owned()),
+            )),
         }
     }
 

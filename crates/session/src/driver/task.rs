@@ -7,6 +7,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::error::SessionError;
+use super::pulse::{Look, Pulse};
 use super::resume::Resumer;
 use super::socket::{Connection, Turn};
 use super::{Command, Event, Gauge, Status, weight};
@@ -124,12 +125,10 @@ impl Task {
 
     /// Carries the session over one connection until that ends.
     async fn carry(&mut self, connection: &mut Connection) -> End {
-        let options = &self.resumer.options;
-        let (ping_every, dead_after) = (options.ping_every, options.dead_after);
-        let mut next_ping = Instant::now() + ping_every;
-        let mut heard = Instant::now();
+        let begin = Instant::now();
+        let mut pulse = Pulse::new(&self.resumer.options, begin);
         let mut was_full = false;
-        let sleep = tokio::time::sleep_until(next_ping);
+        let sleep = tokio::time::sleep_until(pulse.next_look(begin));
         tokio::pin!(sleep);
         loop {
             let now = self.now();
@@ -144,15 +143,24 @@ impl Task {
                 self.channel.on_reading_stopped(now);
             } else if was_full && !full {
                 // While nothing was read, nothing could be heard.
-                heard = Instant::now();
+                pulse.heard(self.origin + now);
                 self.channel.on_reading_resumed(now);
             }
             was_full = full;
 
-            let mut wake = next_ping;
-            if !full {
-                wake = wake.min(heard + dead_after);
+            // Here and not where it wakes the task: a turn that comes first would put it off.
+            if sleep.is_elapsed() {
+                let owed = self.channel.stats().unacked_messages > 0;
+                match pulse.look(Instant::now(), owed, !full) {
+                    Look::Well => {}
+                    Look::Ping => connection.ping(),
+                    Look::Dead(silence) => {
+                        return End::Lost(format!("nothing was heard for {} s", silence.as_secs()));
+                    }
+                }
             }
+
+            let mut wake = pulse.next_look(self.origin + now);
             if let Some(at) = self.channel.poll_timeout() {
                 wake = wake.min(self.origin + at);
             }
@@ -169,7 +177,7 @@ impl Task {
             tokio::select! {
                 turn = turn => match turn {
                     Turn::Moved { read: 0 } => {}
-                    Turn::Moved { .. } => heard = Instant::now(),
+                    Turn::Moved { .. } => pulse.heard(Instant::now()),
                     Turn::Lost(reason) => {
                         // What was read before the loss still counts.
                         if self.settle() || (self.senders_gone && self.events.is_closed()) {
@@ -185,16 +193,7 @@ impl Task {
                 }
                 () = self.events.closed(), if self.senders_gone => return End::Over,
                 () = self.gauge.fell.notified(), if full => {}
-                () = &mut sleep => {
-                    let now = Instant::now();
-                    if now >= next_ping {
-                        connection.ping();
-                        next_ping = now + ping_every;
-                    }
-                    if !full && now >= heard + dead_after {
-                        return End::Lost(format!("nothing was heard for {} s", dead_after.as_secs()));
-                    }
-                }
+                () = &mut sleep => {}
             }
         }
     }

@@ -20,7 +20,8 @@ async fn expect_resumption(events: &mut Events) {
         next(events).await,
         Event::Reconnecting {
             attempt: 1,
-            delay: Duration::ZERO
+            delay: Duration::ZERO,
+            why: None
         }
     );
     assert_eq!(next(events).await, Event::Resumed);
@@ -86,11 +87,17 @@ async fn a_session_that_is_gone_when_the_connection_returns_has_failed() {
     agent.cut().await;
     let events = &mut session.events;
     assert!(matches!(next(events).await, Event::Disconnected { .. }));
-    for expected in [1, 2] {
-        let Event::Reconnecting { attempt, delay } = next(events).await else {
+    for (expected, reason) in [(1, None), (2, Some("throttled"))] {
+        let Event::Reconnecting {
+            attempt,
+            delay,
+            why,
+        } = next(events).await
+        else {
             panic!("no Reconnecting");
         };
         assert_eq!((attempt, delay.is_zero()), (expected, expected == 1));
+        assert_eq!(why.as_deref(), reason);
     }
     assert_eq!(
         next(events).await,
@@ -109,7 +116,7 @@ async fn connections_that_do_not_last_are_not_resumed_in_a_tight_loop() {
         agent.reattach(&server).await;
         let events = &mut session.events;
         assert!(matches!(next(events).await, Event::Disconnected { .. }));
-        let Event::Reconnecting { attempt, delay } = next(events).await else {
+        let Event::Reconnecting { attempt, delay, .. } = next(events).await else {
             panic!("no Reconnecting");
         };
         attempts.push((attempt, delay.is_zero()));

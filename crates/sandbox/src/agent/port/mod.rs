@@ -26,6 +26,9 @@ pub(super) async fn run(channel: &Channel, spec: &SessionSpec, asked: Asked<'_>)
             output: format!("Forwarding to IP address {host} is forbidden."),
         };
     }
+    if !spec.late_plugin.is_zero() {
+        tokio::time::sleep(spec.late_plugin).await;
+    }
     let forwards = asked.port_type == Some("LocalPortForwarding");
     if forwards
         && version::agent_multiplexes(&spec.agent_version)

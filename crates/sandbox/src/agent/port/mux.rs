@@ -8,7 +8,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt as _, future::BoxFuture};
-use ops_session::smux::{Event, Server, StreamId};
+use ops_session::smux::{Event, HEADER_LEN, Server, StreamId};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf},
     sync::watch,
@@ -29,6 +29,8 @@ use crate::{
 
 /// Bytes of one connection that may wait to be sent before it is read no further.
 const STREAM_QUEUE_BYTES: usize = 128 * 1024;
+/// A frame of the largest size with its header.
+const FRAME_BYTES: usize = READ_BYTES + HEADER_LEN;
 /// Most bytes read from a connection at once: one frame.
 const READ_BYTES: usize = 32 * 1024;
 /// Keep-alive of agents and clients that have it: a frame this often, and the end when none came for three times as long.
@@ -116,21 +118,27 @@ impl Shared {
     }
 }
 
-/// Sends what the multiplexer has to send, at the agent's pace.
+/// Sends what the multiplexer has to send, at the agent's pace. As with the official agent, a frame that has been begun is sent whole,
+/// over as many payloads as it takes, and whatever comes meanwhile waits behind it.
 async fn transmit(channel: &Channel, spec: &SessionSpec, shared: &Shared) {
+    let mut frames = Bytes::new();
     loop {
         channel.active().await;
-        let next = shared
-            .until(|state| {
-                if state.broken {
-                    return Some(None);
-                }
-                state.server.poll_transmit(PAYLOAD_BYTES).map(Some)
-            })
-            .await;
-        let Some(bytes) = next else { return };
-        shared.change(|_| ());
-        channel.send(payload::OUTPUT, bytes).await;
+        if frames.is_empty() {
+            let next = shared
+                .until(|state| {
+                    if state.broken {
+                        return Some(None);
+                    }
+                    state.server.poll_transmit(FRAME_BYTES).map(Some)
+                })
+                .await;
+            let Some(bytes) = next else { return };
+            frames = bytes;
+            shared.change(|_| ());
+        }
+        let payload = frames.split_to(frames.len().min(PAYLOAD_BYTES));
+        channel.send(payload::OUTPUT, payload).await;
         spec.pace.pause().await;
     }
 }

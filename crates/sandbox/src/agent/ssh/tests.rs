@@ -34,6 +34,7 @@ impl Server {
             instance: Fleet::load(None, 0).unwrap().listed_as("web-1").unwrap(),
             state: Arc::new(InstanceState::at(folder.path().join("web-1"))),
             network: Arc::new(Network::default()),
+            slow_dial: std::time::Duration::ZERO,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();

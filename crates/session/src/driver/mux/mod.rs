@@ -6,11 +6,13 @@
 //!   [`MuxOptions::session_bound`], and up to [`MuxOptions::crowded_bound`] beyond that (each plus one message of the agent).
 //! - At its bound a stream *blocks* the session: nothing more is read from it, the driver's own bound fills, and TCP holds back
 //!   the service. Nothing is dropped. [`Mux::is_blocked`] says so, and new connections should go to another session.
-//! - If other streams have been held up for [`MuxOptions::blocked_after`] without a byte being read, the streams that block them
-//!   are reset: their readers get an error, never an end of file. A stream that is alone may wait as long as it likes.
-//! - Each stream queues up to [`MuxOptions::write_bound`] bytes towards the agent.
+//! - If others have been held up for [`MuxOptions::blocked_after`] by a stream of which nothing was read for that long, it is
+//!   reset: its reader gets an error, never an end of file. A stream that is alone may wait as long as it likes.
+//! - Each stream queues up to [`MuxOptions::write_bound`] bytes towards the agent while all together queue less than
+//!   [`MuxOptions::session_write_bound`], and up to [`MuxOptions::crowded_write_bound`] beyond that.
 //!
-//! A session of `n` streams thus holds at most `session_bound + stream_bound + n * (crowded_bound + write_bound)` bytes here.
+//! A session of `n` streams thus holds at most `session_bound + stream_bound + session_write_bound + write_bound +
+//! n * (crowded_bound + crowded_write_bound)` bytes here.
 //!
 //! `FIN` closes a stream in both directions at the agent, which would cut off the answer to a client that has only shut down its
 //! sending side. So [`AsyncWriteExt::shutdown`](tokio::io::AsyncWriteExt::shutdown) sends nothing; `FIN` goes out when the
@@ -27,6 +29,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
 
 pub use self::stream::MuxStream;
 use super::{Event, Sender, Session, Stats};
@@ -51,6 +54,10 @@ pub struct MuxOptions {
     pub crowded_bound: usize,
     /// Bytes one stream may hold for the agent.
     pub write_bound: usize,
+    /// Bytes all streams may hold for the agent before the smaller bound counts.
+    pub session_write_bound: usize,
+    /// Bytes one stream may hold for the agent beyond `session_write_bound`.
+    pub crowded_write_bound: usize,
     /// How long a stream may hold up others.
     pub blocked_after: Duration,
 }
@@ -61,10 +68,24 @@ impl Default for MuxOptions {
             keep_alive: false,
             large_payloads: true,
             stream_bound: 256 << 10,
-            session_bound: 1 << 20,
-            crowded_bound: 32 << 10,
+            session_bound: 256 << 10,
+            // With one more message of the agent it still fits into 16 KiB.
+            crowded_bound: 15 << 10,
             write_bound: 64 << 10,
+            session_write_bound: 128 << 10,
+            crowded_write_bound: 8 << 10,
             blocked_after: Duration::from_secs(30),
+        }
+    }
+}
+
+impl MuxOptions {
+    /// Bytes a stream may hold for the agent while all streams hold `queued`.
+    fn write_bound_at(&self, queued: usize) -> usize {
+        if queued < self.session_write_bound {
+            self.write_bound.max(1)
+        } else {
+            self.crowded_write_bound.max(1)
         }
     }
 }
@@ -166,9 +187,14 @@ impl Mux {
             return Err(StreamError::Ended(ended.clone()).into());
         }
         let id = state.client.open().map_err(io::Error::other)?;
-        state.streams.insert(id, Half::default());
+        state.streams.insert(id, Half::new());
+        let blocked = state.blocked;
         drop(state);
         self.shared.to_send.notify_one();
+        if blocked {
+            // From now on somebody waits.
+            self.shared.to_read.notify_one();
+        }
         Ok(MuxStream::new(
             id,
             self.shared.clone(),
@@ -233,7 +259,7 @@ struct Shared {
     options: MuxOptions,
     /// Something waits to be sent.
     to_send: Notify,
-    /// A reader has made room in a session that was blocked.
+    /// Something has changed in a session that was blocked: a byte was read, or a stream came or went.
     to_read: Notify,
     over: watch::Sender<bool>,
 }
@@ -250,9 +276,11 @@ struct State {
 }
 
 /// What is known of a stream here.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Half {
     buffer: VecDeque<u8>,
+    /// When its reader last took something.
+    read_at: Instant,
     /// The far end has closed.
     finished: bool,
     failed: Option<StreamError>,
@@ -261,6 +289,17 @@ struct Half {
 }
 
 impl Half {
+    fn new() -> Self {
+        Self {
+            buffer: VecDeque::new(),
+            read_at: Instant::now(),
+            finished: false,
+            failed: None,
+            reader: None,
+            writer: None,
+        }
+    }
+
     fn wake(&mut self) {
         for waker in [self.reader.take(), self.writer.take()]
             .into_iter()
@@ -279,10 +318,15 @@ impl State {
             || (len >= options.crowded_bound && self.buffered >= options.session_bound)
     }
 
-    fn any_full(&self, options: &MuxOptions) -> bool {
+    /// Streams that hold up the session.
+    fn full<'a>(
+        &'a self,
+        options: &'a MuxOptions,
+    ) -> impl Iterator<Item = (StreamId, &'a Half)> + 'a {
         self.streams
-            .values()
-            .any(|half| half.failed.is_none() && self.is_full(half, options))
+            .iter()
+            .filter(|(_, half)| half.failed.is_none() && self.is_full(half, options))
+            .map(|(id, half)| (*id, half))
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Notice, Shared, State, StreamError};
+use super::{MuxOptions, Notice, Shared, State, StreamError};
 use crate::driver::{Event, Events, Sender};
 use crate::smux::{self, Command, HEADER_LEN, KEEP_ALIVE_INTERVAL, encode_header};
 use crate::wire::{Flag, PayloadType};
@@ -33,7 +33,7 @@ pub(super) async fn send(shared: Arc<Shared>, sender: Sender) {
                     let piece = state
                         .client
                         .poll_transmit(PIECE_BYTES.max(sender.max_payload()));
-                    wake_writers(&mut state, shared.options.write_bound);
+                    wake_writers(&mut state, &shared.options);
                     piece
                 })
                 .flatten();
@@ -54,13 +54,15 @@ pub(super) async fn send(shared: Arc<Shared>, sender: Sender) {
     }
 }
 
-fn wake_writers(state: &mut State, write_bound: usize) {
+/// Wakes those that have room again, but not for a few bytes.
+fn wake_writers(state: &mut State, options: &MuxOptions) {
     let State {
         client, streams, ..
     } = state;
+    let bound = options.write_bound_at(client.queued_bytes());
     for (id, half) in streams {
         if half.writer.is_some()
-            && client.queued_bytes_of(*id) < write_bound
+            && client.queued_bytes_of(*id) <= bound / 2
             && let Some(waker) = half.writer.take()
         {
             waker.wake();
@@ -100,15 +102,25 @@ pub(super) async fn receive(
     let started = Instant::now();
     let mut keep_alive = tokio::time::interval(KEEP_ALIVE_INTERVAL);
     let keeps_alive = shared.options.keep_alive;
-    let mut blocked_since: Option<Instant> = None;
+    // When somebody was first held up since the session was last free: those who give up in between do not start it anew.
+    let mut held_since: Option<Instant> = None;
     loop {
-        let blocked = {
+        let (blocked, give_up_at) = {
             let mut state = shared.lock();
-            state.blocked = state.any_full(&shared.options);
-            state.blocked
+            let stuck_since = state.full(&shared.options).map(|(_, half)| half.read_at);
+            let stuck_since = stuck_since.min();
+            state.blocked = stuck_since.is_some();
+            let holds = state.blocked && state.streams.len() > 1;
+            held_since = held_since.filter(|_| state.blocked);
+            if holds {
+                held_since.get_or_insert_with(Instant::now);
+            }
+            let since = stuck_since.max(held_since).filter(|_| holds);
+            (
+                state.blocked,
+                since.map(|since| since + shared.options.blocked_after),
+            )
         };
-        blocked_since = blocked.then(|| blocked_since.unwrap_or_else(Instant::now));
-        let give_up_at = blocked_since.unwrap_or_else(Instant::now) + shared.options.blocked_after;
         tokio::select! {
             event = events.next(), if !blocked => {
                 let Some(event) = event else {
@@ -119,12 +131,9 @@ pub(super) async fn receive(
                     return;
                 }
             }
-            // Slow is not stuck: the time counts from the last byte read.
-            () = shared.to_read.notified(), if blocked => blocked_since = None,
-            () = tokio::time::sleep_until(give_up_at), if blocked => {
+            () = shared.to_read.notified(), if blocked => {}
+            () = until(give_up_at), if blocked => {
                 reset_blocking(&shared, &notices, shared.options.blocked_after);
-                // Alone, it may go on waiting; look again when others have come.
-                blocked_since = None;
             }
             _ = keep_alive.tick(), if keeps_alive => {
                 shared.lock().client.handle_timeout(started.elapsed());
@@ -217,7 +226,14 @@ fn deliver(state: &mut State) {
     }
 }
 
-/// Resets the streams that hold up others.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Resets the streams that hold up others and of which nothing was read for `waited`. Slow is not stuck.
 pub(super) fn reset_blocking(
     shared: &Shared,
     notices: &mpsc::UnboundedSender<Notice>,
@@ -227,11 +243,11 @@ pub(super) fn reset_blocking(
     if state.streams.len() < 2 {
         return;
     }
+    let now = Instant::now();
     let blocking: Vec<_> = state
-        .streams
-        .iter()
-        .filter(|(_, half)| half.failed.is_none() && state.is_full(half, &shared.options))
-        .map(|(id, _)| *id)
+        .full(&shared.options)
+        .filter(|(_, half)| now >= half.read_at + waited)
+        .map(|(id, _)| id)
         .collect();
     for id in blocking {
         let Some(half) = state.streams.get_mut(&id) else {

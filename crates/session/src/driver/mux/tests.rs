@@ -202,6 +202,51 @@ async fn a_reader_that_stops_is_reset_when_it_has_held_up_others_too_long() {
 }
 
 #[tokio::test]
+async fn clients_that_wait_and_give_up_in_turn_do_not_put_off_the_reset() {
+    let (session, mut far) = session();
+    let (mux, mut notices) = Mux::new(session, small());
+    let stuck = mux.open().unwrap();
+    far.next().await;
+    far.write(stuck.id(), 100_000);
+    let resets = async {
+        loop {
+            drop(mux.open().unwrap());
+            if let Ok(notice) = notices.try_recv() {
+                return notice;
+            }
+            // One that has come by the time the reset is due is enough.
+            let _waiting = mux.open().unwrap();
+            tokio::task::yield_now().await;
+        }
+    };
+    let notice = tokio::time::timeout(Duration::from_secs(20), resets).await;
+    assert!(matches!(notice, Ok(Notice::Blocked { id, .. }) if id == stuck.id()));
+}
+
+#[tokio::test]
+async fn a_reader_that_was_alone_is_not_reset_as_soon_as_another_comes() {
+    let (session, mut far) = session();
+    let options = MuxOptions {
+        blocked_after: Duration::from_secs(3600),
+        ..small()
+    };
+    let (mux, _notices) = Mux::new(session, options);
+    let stuck = mux.open().unwrap();
+    far.next().await;
+    far.write(stuck.id(), 100_000);
+    while !mux.is_blocked() {
+        tokio::task::yield_now().await;
+    }
+    let _other = mux.open().unwrap();
+    let (sender, mut told) = mpsc::unbounded_channel();
+    // It has not been read for less than this.
+    task::reset_blocking(&mux.shared, &sender, Duration::from_secs(30));
+    assert!(told.try_recv().is_err());
+    task::reset_blocking(&mux.shared, &sender, Duration::ZERO);
+    assert!(matches!(told.try_recv(), Ok(Notice::Blocked { id, .. }) if id == stuck.id()));
+}
+
+#[tokio::test]
 async fn a_reader_that_stops_and_is_alone_may_take_its_time() {
     let (session, mut far) = session();
     let (mux, mut notices) = Mux::new(session, small());

@@ -1,0 +1,167 @@
+//! The fleet as it was a moment ago: what completion offers, and what `--cached` resolves names from.
+//!
+//! One file under `$XDG_CACHE_HOME/ops/fleet` for each set of profile, role, region, endpoint and source of credentials. It is written whole
+//! beside its place and moved there, so any number of shells may read and refresh it at once; what is damaged, of another version or not this
+//! user's is as good as not there.
+
+mod file;
+mod key;
+mod refresh;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+pub use self::{
+    file::{Head, Row, TagRow},
+    key::EMBEDDED,
+    refresh::{Patience, REFRESH, Refreshed, VARIABLE},
+    view::{Names, Tags},
+};
+use crate::{context::Context, error::Result, instance::Instance, target::Selector};
+
+/// Younger ones are taken as they are.
+pub const FRESH: Duration = Duration::from_secs(60);
+/// Up to this age one is shown at once, and refreshed behind.
+pub const STALE: Duration = Duration::from_secs(600);
+/// Files that nobody has refreshed for so long are deleted by the next refresh.
+const KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// Where one fleet is kept, and under which key.
+#[derive(Clone, Debug)]
+pub struct Place {
+    folder: PathBuf,
+    /// Hexadecimal digest of all that decides which fleet is meant.
+    key: String,
+    /// The account that the profile demands; a fleet of another one is ignored.
+    account: Option<String>,
+}
+
+/// A file of the cache, for `ops cache info`.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The file.
+    pub path: PathBuf,
+    /// What it says of itself.
+    pub head: Head,
+    /// Its size in bytes.
+    pub len_bytes: u64,
+    /// Whether it is the one of this invocation.
+    pub is_current: bool,
+}
+
+impl Entry {
+    /// How old it is.
+    pub fn age(&self) -> Duration {
+        Duration::from_millis(now_ms().saturating_sub(self.head.created_ms))
+    }
+}
+
+impl Place {
+    fn file(&self) -> PathBuf {
+        self.folder.join(format!("{}.fleet", self.key))
+    }
+
+    fn lock(&self) -> PathBuf {
+        self.folder.join(format!("{}.lock", self.key))
+    }
+
+    fn failure(&self) -> PathBuf {
+        self.folder.join(format!("{}.failed", self.key))
+    }
+}
+
+impl Context {
+    /// Where the fleet of this invocation is kept. Asks nobody.
+    ///
+    /// # Errors
+    /// An invalid profile.
+    pub fn fleet_place(&self) -> Result<Place> {
+        key::place(self)
+    }
+
+    /// The files of the cache, by profile and region.
+    pub fn fleets(&self) -> Vec<Entry> {
+        let current = self.fleet_place().ok().map(|place| place.file());
+        let Ok(entries) = std::fs::read_dir(folder(self)) else {
+            return Vec::new();
+        };
+        let mut found: Vec<Entry> = entries
+            .filter_map(|entry| {
+                let path = entry.ok()?.path();
+                let view = view::View::open(&path)?;
+                Some(Entry {
+                    len_bytes: view.len_bytes,
+                    is_current: current.as_ref() == Some(&path),
+                    head: view.head,
+                    path,
+                })
+            })
+            .collect();
+        found.sort_by(|a, b| {
+            (&a.head.profile, &a.head.regions, &a.path).cmp(&(
+                &b.head.profile,
+                &b.head.regions,
+                &b.path,
+            ))
+        });
+        found
+    }
+
+    /// Deletes the whole cache; gives how many fleets there were.
+    ///
+    /// # Errors
+    /// A file cannot be deleted.
+    pub fn clear_fleets(&self) -> Result<usize> {
+        let folder = folder(self);
+        let mut count = 0;
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(error.into()),
+        };
+        for entry in entries {
+            let path = entry?.path();
+            let is_fleet = path.extension().is_some_and(|end| end == "fleet");
+            match std::fs::remove_file(&path) {
+                Ok(()) => count += usize::from(is_fleet),
+                // Another process was quicker.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(count)
+    }
+
+    /// The one machine that `selector` means in the cache, if exactly one is known there.
+    pub(crate) fn cached_instance(&self, selector: &Selector, region: &str) -> Option<Instance> {
+        let view = view::View::of(&self.fleet_place().ok()?, STALE)?;
+        let found = view.instances(|row| match selector {
+            Selector::Id(id) => row.id == id,
+            Selector::Word(word) => row.name == Some(word),
+            _ => false,
+        })?;
+        match <[Instance; 1]>::try_from(found) {
+            Ok([instance]) if instance.region == region => Some(instance),
+            _ => None,
+        }
+    }
+}
+
+/// Where all fleets are kept.
+fn folder(cx: &Context) -> PathBuf {
+    cx.paths().cache.join("fleet")
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        })
+}

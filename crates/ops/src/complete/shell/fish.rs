@@ -1,0 +1,24 @@
+//! fish: escapes what it inserts and shows descriptions by itself.
+
+use std::ffi::OsString;
+
+use ops_core::Env;
+
+use super::Asked;
+use crate::complete::quote::{self, Dialect};
+
+pub(super) const SCRIPT: &str = r#"# ops in fish: ops completion fish > ~/.config/fish/completions/ops.fish
+function __ops_complete
+    set -lx OPS_COMPLETE fish
+    command ops -- (commandline --current-process --tokenize --cut-at-cursor) (commandline --current-token --cut-at-cursor) 2>/dev/null
+end
+complete --command ops --erase
+complete --command ops --no-files --keep-order --arguments '(__ops_complete)'
+"#;
+
+/// The words before come without quotes, the one being typed with them.
+pub(super) fn read(words: &[OsString], env: &Env) -> Option<Asked> {
+    let (current, before) = words.split_last()?;
+    let current = quote::unquoted(current.to_str()?, Dialect::Fish).text;
+    Some(Asked::of(before, current, env))
+}
