@@ -1,5 +1,7 @@
 //! `ops cp` by Session Manager's own sessions.
 
+#![allow(clippy::unwrap_used)] // In a test's helpers too.
+
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
