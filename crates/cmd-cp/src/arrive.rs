@@ -175,7 +175,6 @@ fn base(path: &Path, into: bool, several: bool, dry_run: bool) -> Result<Base> {
             Err(Error::usage(format!("`{}` is no folder", path.display()))
                 .hint("several things go into a folder"))
         }
-        Ok(_) => Ok(Base::Name(path.to_owned())),
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(Error::unexpected(format!("cannot reach `{}`", path.display())).caused_by(error))
         }
@@ -189,7 +188,7 @@ fn base(path: &Path, into: bool, several: bool, dry_run: bool) -> Result<Base> {
             Err(Error::usage(format!("`{}` is not there", path.display()))
                 .hint(format!("make it first: mkdir -p {}", path.display())))
         }
-        Err(_) => Ok(Base::Name(path.to_owned())),
+        Ok(_) | Err(_) => Ok(Base::Name(path.to_owned())),
     }
 }
 

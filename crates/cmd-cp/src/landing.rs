@@ -429,10 +429,12 @@ mod tests {
         let landing = Landing::open(&path, id, &entry(4), 0o644, &job).unwrap();
         landing.write_at(0, b"ab").await.unwrap();
         assert!(landing.commit(None).is_err());
+        drop(landing);
         let landing = Landing::open(&path, id, &entry(4), 0o644, &job).unwrap();
         landing.write_at(0, b"abcd").await.unwrap();
         assert!(landing.write_at(4, b"e").await.is_err());
         assert!(landing.commit(Some([0; 32])).is_err());
+        drop(landing);
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(names(folder.path()), ["x"]);
     }

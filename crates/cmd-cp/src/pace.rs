@@ -7,6 +7,9 @@ use std::{
 
 use tokio::time::Instant;
 
+/// A piece may go so much before its turn.
+const AHEAD: Duration = Duration::from_millis(20);
+
 /// A rate to keep to.
 #[derive(Debug)]
 pub(crate) struct Pace {
@@ -26,7 +29,9 @@ impl Pace {
 
     /// Waits until `len_bytes` may go.
     pub(crate) async fn wait(&self, len_bytes: usize) {
-        if let Some(turn) = self.turn(Instant::now(), len_bytes) {
+        let now = Instant::now();
+        // Timers count in milliseconds, in which many small pieces have their turn.
+        if let Some(turn) = self.turn(now, len_bytes).filter(|turn| *turn > now + AHEAD) {
             tokio::time::sleep_until(turn).await;
         }
     }

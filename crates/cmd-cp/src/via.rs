@@ -53,7 +53,7 @@ pub(crate) async fn open(server: &Server, wish: &Wish) -> Result<Box<dyn Transpo
                         let error = escape(&error.to_string());
                         output.note(format!("{label}: {error}; going by {} instead", word(via)));
                     }
-                    None => output.detail(format!("{label}: by {}: {why}", word(via))),
+                    None => output.detail(format!("{label}: by {}: {why}", word(transport.via()))),
                 }
                 return Ok(transport);
             }

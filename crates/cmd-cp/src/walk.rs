@@ -55,7 +55,7 @@ pub(crate) fn walk(source: &Path, options: &Options) -> Vec<Result<Local, (PathB
         trail: Vec::new(),
         found,
     };
-    walker.add(source.to_owned(), Vec::new(), &known);
+    walker.add(source.to_owned(), b"", &known);
     walker.found
 }
 
@@ -69,8 +69,8 @@ struct Walker<'a> {
 }
 
 impl Walker<'_> {
-    fn add(&mut self, path: PathBuf, below: Vec<u8>, known: &Metadata) {
-        if self.excluded.has(&self.root, &below) {
+    fn add(&mut self, path: PathBuf, below: &[u8], known: &Metadata) {
+        if self.excluded.has(&self.root, below) {
             return;
         }
         let kind = if known.is_file() {
@@ -97,7 +97,7 @@ impl Walker<'_> {
         let is_folder = kind == Kind::Folder;
         self.found.push(Ok(Local {
             path: path.clone(),
-            below: below.clone(),
+            below: below.to_vec(),
             kind,
             size: if is_folder { 0 } else { known.len() },
             mode: known.mode() & 0o7777,
@@ -113,7 +113,7 @@ impl Walker<'_> {
                 return;
             }
             self.trail.push(identity);
-            self.folder(&path, &below);
+            self.folder(&path, below);
             self.trail.pop();
         }
     }
@@ -139,7 +139,7 @@ impl Walker<'_> {
                 std::fs::symlink_metadata(&path)
             };
             match known {
-                Ok(known) => self.add(path, below, &known),
+                Ok(known) => self.add(path, &below, &known),
                 Err(error) => {
                     let error = unreadable(&path, error);
                     self.found.push(Err((path, error)));

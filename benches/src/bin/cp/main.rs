@@ -35,7 +35,7 @@ const MEGABYTE: f64 = 1_000_000.0;
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     if args.next().as_deref() == Some(HABIT) {
-        return ended(habit(args.collect()));
+        return ended(habit(&args.collect::<Vec<_>>()));
     }
     if let Some(end) = stage::act() {
         return end;
@@ -54,8 +54,8 @@ fn ended(result: io::Result<()>) -> ExitCode {
 }
 
 /// Runs `command` with its input slowed down.
-fn habit(command: Vec<String>) -> io::Result<()> {
-    let [program, rest @ ..] = command.as_slice() else {
+fn habit(command: &[String]) -> io::Result<()> {
+    let [program, rest @ ..] = command else {
         return Err(io::Error::other("no command"));
     };
     let mut child = Command::new(program)

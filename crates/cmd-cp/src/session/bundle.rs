@@ -49,6 +49,10 @@ impl Collector {
     }
 
     /// Takes a file if it is a small one, and gives the bundle that is full by then; gives the file back otherwise.
+    #[expect(
+        clippy::result_large_err,
+        reason = "what comes back is the file itself"
+    )]
     pub(super) fn take(&mut self, fetch: Fetch) -> Result<Option<Vec<Fetch>>, Fetch> {
         if !self.works || fetch.entry.size > SMALL_BYTES {
             return Err(fetch);
@@ -282,7 +286,7 @@ impl Unpacker {
             };
             match self.file(&fetch, mode, &mut entry, hashed.then_some(&mut digests)) {
                 Ok(()) => self.job.report.done(fetch.id),
-                Err(Fault::Again(_)) => {
+                Err(Fault::Again) => {
                     self.wanted.insert(path, (fetch, mode));
                 }
                 Err(Fault::Final(error)) => self.job.report.fail(fetch.id, error),
@@ -330,7 +334,7 @@ impl Unpacker {
             }
             if at + read as u64 > size {
                 self.job.report.back(fetch.id, at);
-                return Err(Fault::Again("it grew"));
+                return Err(Fault::Again);
             }
             let piece = &buffer[..read];
             hash.update(piece);
@@ -354,7 +358,7 @@ impl Unpacker {
         });
         if at != size || !known {
             self.job.report.back(fetch.id, at);
-            return Err(Fault::Again("it changed"));
+            return Err(Fault::Again);
         }
         match (landing, &fetch.sink) {
             (Some(landing), _) => landing.commit(None).map_err(Fault::Final),
@@ -372,7 +376,7 @@ impl Unpacker {
 
 enum Fault {
     /// To be fetched by itself.
-    Again(&'static str),
+    Again,
     /// Cannot be kept here.
     Final(Error),
     /// The archive has ended too early.

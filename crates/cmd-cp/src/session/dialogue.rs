@@ -267,8 +267,8 @@ impl Dialogue {
     /// # Errors
     /// The session.
     pub(super) async fn quit(mut self) -> Result<()> {
-        self.up.ask("q").await?;
-        self.up.wait().await.map(drop)
+        // Its sessions end with it; the terminal's own end comes a second late.
+        self.ask("q").await.map(drop)
     }
 
     /// The next answer: `ok` and more, or the server's words as an error.
@@ -454,7 +454,7 @@ v) say "$q" "sum $( (cd "$S" && find . -type f -exec $H {} +) | sed "s/^\\\\//" 
 m) x "$2"; p=$v; x "$3"
 if e=$( (cd "$S/$p" && find . ! -name . -prune ! -type d -exec sh -c "mv -f \"\$@\" \"\$0\"" "$v/" {} + ) 2>&1) && [ -z "$e" ]; then ok; else no "$e"; fi ;;
 z) rm -rf "$S"; free; ok ;;
-q) exit 0 ;;
+q) ok; exit 0 ;;
 *) exit 1 ;;
 esac
 done

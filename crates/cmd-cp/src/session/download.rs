@@ -63,7 +63,7 @@ struct Opened {
 }
 
 enum Out {
-    File(Landing),
+    File(Box<Landing>),
     Stream(mpsc::Sender<Result<Bytes>>, Mutex<digest::Context>),
 }
 
@@ -221,7 +221,7 @@ async fn open(session: &Session, shared: &Shared, job: &Job) -> Result<Opened> {
         }
     }
     Ok(Opened {
-        out: Out::File(landing),
+        out: Out::File(Box::new(landing)),
         have,
     })
 }
@@ -440,7 +440,7 @@ fn source(lane: Lane, at: u64, total: u64) -> String {
         return exactly(offset, total);
     }
     // To the end of its part first, so that dd can count in blocks from there.
-    if at % BLOCK_BYTES != 0 {
+    if !at.is_multiple_of(BLOCK_BYTES) {
         let head = room.min(total);
         let rest = source(lane, at + head, total - head);
         return format!("{}; {rest}", exactly(offset, head));

@@ -178,7 +178,7 @@ fn read(told: &[u8], places: usize) -> Option<Listing> {
                 place = Some((
                     number(&head[1..]).filter(|&n: &usize| n < places)?,
                     tail.to_vec(),
-                ))
+                ));
             }
             _ => {
                 let (place, root) = place.as_ref()?;

@@ -24,8 +24,8 @@ use crate::{
     transport::{Job, Source, Store, What},
 };
 
-/// A frame before compression, in bytes.
-const FRAME_BYTES: usize = ops_core::pipe::FRAME_BYTES;
+/// A frame before compression, in bytes: half of what a pipe takes at once, for the sake of memory.
+const FRAME_BYTES: usize = ops_core::pipe::FRAME_BYTES / 2;
 /// Read at once, in bytes: what progress and `--limit-rate` count in.
 const READ_BYTES: usize = 256 << 10;
 /// More dialogues than one are worth it for each so many bytes.

@@ -225,10 +225,8 @@ impl Down {
             match item {
                 Item::Bytes(bytes) => self.queue.push_back(Chunk::Bytes(bytes)),
                 Item::Message(text) => {
-                    // The encoding is announced on this stream; everything else belongs to the other one.
-                    if text == "hex" {
-                        self.out = Decoder::new(Encoding::Hex);
-                    } else if text == "end" {
+                    // Signs of life come on this stream; everything else belongs to the other one.
+                    if text == "end" {
                         self.complete = true;
                     } else if text != "beat" {
                         self.joined();

@@ -14,6 +14,9 @@ use bytes::Bytes;
 /// Longest message, in bytes; what is longer is cut off.
 const MESSAGE_MAX_BYTES: usize = 8 << 10;
 
+/// The message by which a script says that it writes in hexadecimal digits from here on.
+const HEX: &str = "hex";
+
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -78,6 +81,11 @@ impl Decoder {
                 if end.is_some() {
                     let text = self.message.take().unwrap_or_default();
                     let text = String::from_utf8_lossy(&text);
+                    // What follows may be in the same piece.
+                    if text.trim_end() == HEX {
+                        self.encoding = Encoding::Hex;
+                        continue;
+                    }
                     items.push(Item::Message(text.trim_end_matches('\r').to_owned()));
                 }
                 continue;
@@ -176,6 +184,11 @@ mod tests {
             assert_eq!(messages, ["ready", "e tar: gone", "status 0"]);
         }
         assert_eq!(read(Encoding::Hex, b" 68 65\n 6c6c6f", 3).0, b"hello");
+        for cut in 1..30 {
+            let text = b"!hex\n 68 65 6c 6c!beat\n 6f\n";
+            let (bytes, messages) = read(Encoding::Base64, text, cut);
+            assert_eq!((&bytes[..], messages.len()), (&b"hello"[..], 1));
+        }
     }
 
     #[test]
