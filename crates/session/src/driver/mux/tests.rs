@@ -46,7 +46,7 @@ impl FarEnd {
                     });
                 }
                 Command::Drained(done) => drop(done.send(())),
-                Command::Close => {}
+                Command::Plain | Command::Close => {}
             }
         }
     }
