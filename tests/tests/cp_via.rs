@@ -1,5 +1,7 @@
 //! `ops cp` by SFTP and by way of a bucket.
 
+#![allow(clippy::unwrap_used)] // In a test's helpers too.
+
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
