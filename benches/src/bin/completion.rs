@@ -1,6 +1,6 @@
 //! Completion of a name in bash, from the key to the candidates, in one run.
 //!
-//! `cargo run --release -p ops-bench --bin completion` takes about a minute. Beside it, if `OPS_BENCH_AWS` names an AWS CLI or `aws` is on
+//! `cargo run --release -p ops-bench --bin bench-completion` takes about a minute. Beside it, if `OPS_BENCH_AWS` names an AWS CLI or `aws` is on
 //! PATH, a completion of the kind that teams write: a function that reads a file of names, and fills it with `aws ec2 describe-instances` when
 //! it is older than a minute. Both are measured inside of bash, as the function that readline calls; the shell's own drawing is not.
 

@@ -1,6 +1,6 @@
 //! `ops cp` against OpenSSH's scp through `ops ssh-proxy`, agents paced as real ones are.
 //!
-//! `cargo run --release -p ops-bench --bin cp [-- MEGABYTES [FILES [LARGE]]]`: a file of noise and one of text, both ways, each in megabytes (64);
+//! `cargo run --release -p ops-bench --bin bench-cp [-- MEGABYTES [FILES [LARGE]]]`: a file of noise and one of text, both ways, each in megabytes (64);
 //! small files of 4 KiB (10,000); one large file in megabytes for the memory (1,024; 0 leaves it out).
 //!
 //! *official habit* is scp through the same proxy held to what today's official client does with input: 1,024 bytes, then a millisecond. It is a

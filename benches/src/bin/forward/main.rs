@@ -1,6 +1,6 @@
 //! `ops forward` against a direct connection, in one run.
 //!
-//! `cargo run --release -p ops-bench --bin forward` takes about three minutes and prints ratios, then the targets and whether they were met;
+//! `cargo run --release -p ops-bench --bin bench-forward` takes about three minutes and prints ratios, then the targets and whether they were met;
 //! with the argument `memory` it measures only that.
 //! The tunnel, the sandbox and this program are three processes; on two processors they are in each other's way.
 
