@@ -27,10 +27,7 @@ impl Environment {
     pub(super) fn new(instance: &Instance, state: &InstanceState) -> io::Result<Self> {
         let home = state.home()?;
         let hostname = instance.hostname().to_owned();
-        let shell = std::env::var_os("SHELL")
-            .map(PathBuf::from)
-            .filter(|shell| shell.is_file())
-            .unwrap_or_else(|| "/bin/sh".into());
+        let shell = shell_of_the_user();
         let mut variables: Vec<(OsString, OsString)> = std::env::vars_os()
             .filter(|(name, _)| {
                 name.to_str().is_some_and(|name| {
@@ -137,6 +134,16 @@ impl Environment {
     pub(super) fn home(&self) -> &Path {
         &self.home
     }
+}
+
+/// What `SHELL` names. Services and containers often have none set: bash then, where it is, as it is what servers give.
+fn shell_of_the_user() -> PathBuf {
+    std::env::var_os("SHELL")
+        .map(PathBuf::from)
+        .into_iter()
+        .chain(["/bin/bash".into(), "/usr/bin/bash".into()])
+        .find(|shell| shell.is_file())
+        .unwrap_or_else(|| "/bin/sh".into())
 }
 
 /// A name as part of bash's PS1, where backslashes and expansions would be read.
