@@ -3,7 +3,7 @@
 use std::{
     ffi::OsString,
     io::{Read as _, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -14,6 +14,16 @@ use tokio::runtime::Runtime;
 
 /// For everything that must happen sooner or later; long, because machines that run tests are busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Of a sandbox whose machines give everybody bash, whatever shell its user has.
+fn options(home: &Path) -> Options {
+    let mut options = Options::new(home.join("sandbox"));
+    options.shell = ["/bin/bash", "/usr/bin/bash"]
+        .map(PathBuf::from)
+        .into_iter()
+        .find(|shell| shell.is_file());
+    options
+}
 
 /// A running sandbox, stopped when dropped.
 pub struct Service {
@@ -42,7 +52,7 @@ impl Service {
     pub fn start_with(program: &str, change: impl FnOnce(&mut Options)) -> Self {
         let home = tempfile::tempdir().expect("a folder for the test");
         let runtime = Runtime::new().expect("a runtime for the sandbox");
-        let mut options = Options::new(home.path().join("sandbox"));
+        let mut options = options(home.path());
         change(&mut options);
         let running = runtime
             .block_on(Sandbox::start(options))
@@ -61,7 +71,7 @@ impl Service {
     /// It cannot be started again.
     #[must_use]
     pub fn restart(self, meanwhile: impl FnOnce()) -> Self {
-        let mut options = Options::new(self.home.path().join("sandbox"));
+        let mut options = options(self.home.path());
         options.port = self.running.address().port();
         self.runtime.block_on(self.running.stop());
         meanwhile();
@@ -73,12 +83,12 @@ impl Service {
     }
 
     /// The binary under test.
-    pub fn program(&self) -> &std::path::Path {
+    pub fn program(&self) -> &Path {
         &self.program
     }
 
     /// The home of the user who runs `ops`.
-    pub fn home(&self) -> &std::path::Path {
+    pub fn home(&self) -> &Path {
         self.home.path()
     }
 

@@ -64,6 +64,8 @@ pub(crate) struct Parts {
     pub(crate) pace: Pace,
     pub(crate) admin_token: String,
     pub(crate) state_dir: PathBuf,
+    /// Of users on the machines; `None` for that of whoever runs this.
+    pub(crate) shell: Option<PathBuf>,
     pub(crate) objects: PathBuf,
     pub(crate) faults: Faults,
 }
@@ -75,7 +77,7 @@ impl App {
         let faults = watch::Sender::new(Arc::new(parts.faults));
         Self {
             address: parts.address,
-            states: InstanceStates::new(parts.state_dir.join("instances")),
+            states: InstanceStates::new(parts.state_dir.join("instances"), parts.shell),
             network: Arc::new(Network::new(
                 Arc::clone(&parts.fleet),
                 cancel.clone(),

@@ -80,6 +80,8 @@ pub struct Options {
     pub faults: Faults,
     /// The machines' folders, kept between runs, and the objects of the minimal S3; made (0700) if it is missing.
     pub state_dir: PathBuf,
+    /// The shell of users on the machines; by default `SHELL`, then bash, then sh.
+    pub shell: Option<PathBuf>,
     /// Where to write the [`Access`] file, removed at the end; [`served_file`] for one that `--sandbox` finds by itself.
     pub access_file: Option<PathBuf>,
 }
@@ -94,6 +96,7 @@ impl Options {
             pace: Pace::default(),
             faults: Faults::default(),
             state_dir: state_dir.into(),
+            shell: None,
             access_file: None,
         }
     }
@@ -184,6 +187,7 @@ impl Sandbox {
             pace: options.pace,
             admin_token,
             state_dir: options.state_dir,
+            shell: options.shell,
             faults: options.faults,
         }));
         let server = tokio::spawn(server::serve(Arc::clone(&app), listener));

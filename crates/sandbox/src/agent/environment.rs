@@ -27,7 +27,7 @@ impl Environment {
     pub(super) fn new(instance: &Instance, state: &InstanceState) -> io::Result<Self> {
         let home = state.home()?;
         let hostname = instance.hostname().to_owned();
-        let shell = shell_of_the_user();
+        let shell = state.shell().map_or_else(shell_of_the_user, Path::to_owned);
         let mut variables: Vec<(OsString, OsString)> = std::env::vars_os()
             .filter(|(name, _)| {
                 name.to_str().is_some_and(|name| {

@@ -20,14 +20,16 @@ const PUSHED_KEY_LIFETIME: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct InstanceStates {
     folder: PathBuf,
+    shell: Option<PathBuf>,
     states: Mutex<HashMap<String, Arc<InstanceState>>>,
 }
 
 impl InstanceStates {
-    /// Machines get their folders below `folder`.
-    pub(crate) fn new(folder: PathBuf) -> Self {
+    /// Machines get their folders below `folder`, and their users `shell`.
+    pub(crate) fn new(folder: PathBuf, shell: Option<PathBuf>) -> Self {
         Self {
             folder,
+            shell,
             states: Mutex::default(),
         }
     }
@@ -37,6 +39,7 @@ impl InstanceStates {
         Arc::clone(states.entry(instance.id.clone()).or_insert_with(|| {
             Arc::new(InstanceState {
                 folder: self.folder.join(&instance.id),
+                shell: self.shell.clone(),
                 demo: DemoFiles::of(instance),
                 pushed: Mutex::default(),
             })
@@ -48,6 +51,7 @@ impl InstanceStates {
 #[derive(Debug)]
 pub(crate) struct InstanceState {
     folder: PathBuf,
+    shell: Option<PathBuf>,
     demo: DemoFiles,
     pushed: Mutex<Vec<PushedKey>>,
 }
@@ -72,6 +76,7 @@ impl InstanceState {
     pub(crate) fn at(folder: PathBuf) -> Self {
         Self {
             folder,
+            shell: None,
             demo: DemoFiles {
                 name: "web-1".to_owned(),
                 id: "i-0123456789abcdef0".to_owned(),
@@ -88,6 +93,11 @@ impl InstanceState {
     pub(crate) fn folder(&self) -> io::Result<&Path> {
         make_folder(&self.folder)?;
         Ok(&self.folder)
+    }
+
+    /// The shell of its users, where the sandbox was told one.
+    pub(crate) fn shell(&self) -> Option<&Path> {
+        self.shell.as_deref()
     }
 
     /// `HOME` of sessions on this machine, made with its demo files at the first call; `.ssh/authorized_keys` is read from here.
@@ -197,7 +207,7 @@ mod tests {
 
     fn state(folder: &Path) -> Arc<InstanceState> {
         let fleet = Fleet::load(None, 0).unwrap();
-        InstanceStates::new(folder.to_owned()).of(&fleet.listed_as("web-1").unwrap())
+        InstanceStates::new(folder.to_owned(), None).of(&fleet.listed_as("web-1").unwrap())
     }
 
     #[test]
