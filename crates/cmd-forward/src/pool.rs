@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use ops_core::connect::Ending;
 use ops_core::{Connection, Context, Document, Error, Instance, OpenOptions, Result};
-use ops_session::congestion::Adaptive;
+use ops_session::congestion::Budget;
 use ops_session::driver::mux::{Mux, MuxOptions, MuxStream, Notice};
 use ops_session::driver::{self, Event};
 use ops_session::handshake::AgentVersion;
@@ -27,8 +27,8 @@ use crate::spec::Remote;
 const SEND_BOUND: usize = 64 << 10;
 /// Bytes of output that one session queues for its streams.
 const RECEIVE_BOUND: usize = 256 << 10;
-/// Bytes of input that one session may have unacknowledged: 12 MB/s at 40 ms there and back, far above what the service lets through.
-const WINDOW_BYTES: usize = 512 << 10;
+/// Bytes of input that all sessions of a pool together may have unacknowledged: one alone moves 50 MB/s at 40 ms there and back.
+const WINDOW_BYTES: usize = 2 << 20;
 /// No limit of our own on resuming: the service ends a session that has been away too long.
 const RESUME_FOR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// First and longest pause between attempts to replace a session.
@@ -98,6 +98,8 @@ pub(crate) struct Pool {
     pub(crate) remote: Remote,
     reason: Option<String>,
     limits: Limits,
+    /// The bound of what its sessions have on their way.
+    window: Budget,
     screen: Screen,
     inner: Mutex<Inner>,
     /// Counts what changes: whoever waits for a session looks again.
@@ -160,6 +162,7 @@ impl Pool {
             remote,
             reason,
             limits,
+            window: Budget::new(WINDOW_BYTES),
             screen: screen.clone(),
             inner: Mutex::new(Inner {
                 slots: Vec::new(),
@@ -355,13 +358,14 @@ impl Pool {
                 port: self.remote.port,
             },
         };
+        let window = self.window.clone();
         let options = OpenOptions {
             reason: self.reason.clone(),
             driver: driver::Options {
                 send_bound: SEND_BOUND,
                 receive_bound: RECEIVE_BOUND,
                 resume_for: RESUME_FOR,
-                controller: || Box::new(Adaptive::with_limit(WINDOW_BYTES)),
+                controller: Arc::new(move || window.share()),
                 ..driver::Options::default()
             },
         };

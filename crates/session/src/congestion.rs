@@ -6,8 +6,12 @@
 //! upload waits no longer than that (the idea of LEDBAT, RFC 6817, with the start of TCP). A retransmission shrinks the window
 //! whatever the delay says.
 
+mod budget;
+
 use std::fmt::Debug;
 use std::time::Duration;
+
+pub use self::budget::Budget;
 
 /// Delay above the shortest round trip that bulk data may cause. A quarter of that round trip where it is longer.
 pub const TARGET_DELAY: Duration = Duration::from_millis(25);

@@ -172,7 +172,7 @@ pub struct Options {
     /// Fails when nothing comes from the agent for this long although it owes an acknowledgement.
     pub give_up_after: Duration,
     /// Makes the congestion window of the sending side.
-    pub controller: fn() -> Box<dyn Controller>,
+    pub controller: Arc<dyn Fn() -> Box<dyn Controller> + Send + Sync>,
 }
 
 impl Default for Options {
@@ -193,7 +193,7 @@ impl Default for Options {
             resume_delays: (Duration::from_secs(1), Duration::from_secs(30)),
             resume_for: Duration::from_secs(20 * 60),
             give_up_after: Duration::from_secs(300),
-            controller: || Box::<Adaptive>::default(),
+            controller: Arc::new(|| Box::<Adaptive>::default()),
         }
     }
 }
