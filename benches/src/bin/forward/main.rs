@@ -107,10 +107,10 @@ fn run() -> io::Result<()> {
     let server = Server::start()?;
     if std::env::args().nth(1).as_deref() == Some("memory") {
         let memory = crowd(&server)?;
-        report(&[], 0.0, &[], 0.0, memory);
+        report(&[], 0.0, &[], None, memory);
         return Ok(());
     }
-    let pause_rate = reference::paced_agent()?;
+    let pause_rate = reference::paced_agent();
     let bare: Vec<(usize, f64)> = [1024, PAYLOAD_BYTES]
         .into_iter()
         .map(|len| Ok((len, reference::web_socket(len, WINDOW, false)?)))
@@ -129,6 +129,11 @@ fn run() -> io::Result<()> {
     println!(
         "the same with the digest of each payload, which the protocol wants: {} MB/s",
         megabytes(digested)
+    );
+    let chain = reference::chain(PAYLOAD_BYTES, WINDOW)?;
+    println!(
+        "the whole way of an upload, bare: connection, digest, web socket, connection: {} MB/s",
+        megabytes(chain)
     );
 
     let mut rows = Vec::new();
@@ -169,7 +174,13 @@ fn run() -> io::Result<()> {
     );
     let memory = crowd(&server)?;
     println!();
-    report(&outcomes, pause_rate, &bare, digested, memory);
+    report(
+        &outcomes,
+        pause_rate,
+        &bare,
+        Some((digested, chain)),
+        memory,
+    );
     Ok(())
 }
 
@@ -303,7 +314,7 @@ fn report(
     outcomes: &[Outcome],
     pause_rate: f64,
     bare: &[(usize, f64)],
-    digested: f64,
+    bounds: Option<(f64, f64)>,
     memory: Option<Memory>,
 ) {
     let find = |paced: bool, delay_ms: u64, sessions: usize| {
@@ -358,12 +369,20 @@ fn report(
             percent(share),
             share >= 0.5,
         );
-        target(
-            "the same, of a web socket with digests",
-            "-".into(),
-            percent(one.rates.up / digested),
-            true,
-        );
+        if let Some((digested, chain)) = bounds {
+            target(
+                "the same, of a web socket with digests",
+                "-".into(),
+                percent(one.rates.up / digested),
+                true,
+            );
+            target(
+                "the same, of the whole way of an upload, bare",
+                "-".into(),
+                percent(one.rates.up / chain),
+                true,
+            );
+        }
     }
     let limit = MEMORY_BYTES >> 20;
     match memory {

@@ -1,8 +1,8 @@
 //! What the figures are measured against, in the same run.
 
 use std::{
-    io,
-    net::{TcpListener, TcpStream},
+    io::{self, Read as _, Write as _},
+    net::{Shutdown, TcpListener, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -20,25 +20,15 @@ const AGENT_PAYLOAD_BYTES: f64 = 1024.0;
 const HEADER_BYTES: usize = 120;
 
 /// Bytes per second of an agent that sleeps a millisecond after each payload and does nothing else, as the sandbox's does it.
-pub(crate) fn paced_agent() -> io::Result<f64> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .build()?;
+pub(crate) fn paced_agent() -> f64 {
     let window = Duration::from_secs(2);
-    let rounds = runtime.block_on(async {
-        tokio::spawn(async move {
-            let begin = Instant::now();
-            let mut rounds = 0_u32;
-            while begin.elapsed() < window {
-                let pause = || thread::sleep(Duration::from_millis(1));
-                let _ = tokio::task::spawn_blocking(pause).await;
-                rounds += 1;
-            }
-            f64::from(rounds) / begin.elapsed().as_secs_f64()
-        })
-        .await
-    });
-    Ok(rounds.map_err(io::Error::other)? * AGENT_PAYLOAD_BYTES)
+    let begin = Instant::now();
+    let mut rounds = 0_u32;
+    while begin.elapsed() < window {
+        thread::sleep(Duration::from_millis(1));
+        rounds += 1;
+    }
+    f64::from(rounds) / begin.elapsed().as_secs_f64() * AGENT_PAYLOAD_BYTES
 }
 
 /// Payload bytes per second of a web socket over loopback that carries messages with payloads of this length, from one thread to another;
@@ -89,4 +79,74 @@ pub(crate) fn web_socket(payload_bytes: usize, window: Duration, digests: bool) 
             .write(Message::Binary(message.clone()))
             .map_err(io::Error::other)?;
     }
+}
+
+/// Payload bytes per second of the whole way of an upload with nothing of the protocol on it but the digest: a connection to a relay, a web
+/// socket from there to a second one, a connection to the destination. What is left of a bare web socket when this machine's processors
+/// have to do all of it.
+pub(crate) fn chain(payload_bytes: usize, window: Duration) -> io::Result<f64> {
+    let entry = TcpListener::bind("127.0.0.1:0")?;
+    let middle = TcpListener::bind("127.0.0.1:0")?;
+    let exit = TcpListener::bind("127.0.0.1:0")?;
+    let (entry_at, middle_at, exit_at) = (
+        entry.local_addr()?,
+        middle.local_addr()?,
+        exit.local_addr()?,
+    );
+    let received = Arc::new(AtomicU64::new(0));
+    let counter = received.clone();
+    // The destination.
+    thread::spawn(move || -> io::Result<()> {
+        let (mut stream, _) = exit.accept()?;
+        let mut buffer = vec![0; 256 << 10];
+        while let len @ 1.. = stream.read(&mut buffer)? {
+            counter.fetch_add(len as u64, Ordering::Relaxed);
+        }
+        Ok(())
+    });
+    // The far relay.
+    thread::spawn(move || -> io::Result<()> {
+        let mut socket = tungstenite::accept(middle.accept()?.0)
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        let mut onward = TcpStream::connect(exit_at)?;
+        while let Ok(message) = socket.read() {
+            onward.write_all(&message.into_data()[HEADER_BYTES..])?;
+        }
+        Ok(())
+    });
+    // The near relay.
+    thread::spawn(move || -> io::Result<()> {
+        let (mut stream, _) = entry.accept()?;
+        let onward = TcpStream::connect(middle_at)?;
+        onward.set_nodelay(true)?;
+        let (mut socket, _) = tungstenite::client(format!("ws://{middle_at}/"), onward)
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        loop {
+            let mut message = vec![0; HEADER_BYTES + payload_bytes];
+            let len = stream.read(&mut message[HEADER_BYTES..])?;
+            if len == 0 {
+                return Ok(());
+            }
+            message.truncate(HEADER_BYTES + len);
+            let sum = digest(&SHA256, &message[HEADER_BYTES..]);
+            message[..32].copy_from_slice(sum.as_ref());
+            socket
+                .write(Message::Binary(message.into()))
+                .map_err(io::Error::other)?;
+        }
+    });
+    // The client.
+    let mut source = TcpStream::connect(entry_at)?;
+    let closing = source.try_clone()?;
+    thread::spawn(move || {
+        let chunk = vec![b'x'; 256 << 10];
+        while source.write_all(&chunk).is_ok() {}
+    });
+    thread::sleep(Duration::from_millis(300));
+    let (begin, before) = (Instant::now(), received.load(Ordering::Relaxed));
+    thread::sleep(window);
+    let moved = received.load(Ordering::Relaxed) - before;
+    let rate = moved as f64 / begin.elapsed().as_secs_f64();
+    let _ = closing.shutdown(Shutdown::Both);
+    Ok(rate)
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::runtime::{Handle, RuntimeFlavor};
+
 use crate::Pace;
 
 /// After each payload of pty and port output.
@@ -17,9 +19,15 @@ impl Pace {
     pub(super) async fn pause(self) {
         match self {
             Self::Unpaced => tokio::task::yield_now().await,
-            Self::Real => {
-                let _ = tokio::task::spawn_blocking(|| std::thread::sleep(PAUSE)).await;
-            }
+            // On the spot where the runtime allows it: the way to another thread and back would make the agent slower than it says.
+            Self::Real => match Handle::current().runtime_flavor() {
+                RuntimeFlavor::MultiThread => {
+                    tokio::task::block_in_place(|| std::thread::sleep(PAUSE));
+                }
+                _ => {
+                    let _ = tokio::task::spawn_blocking(|| std::thread::sleep(PAUSE)).await;
+                }
+            },
         }
     }
 
