@@ -280,7 +280,9 @@ impl Pool {
                         SPARE_PATIENCE.saturating_sub(waited)
                     }
                     None => {
-                        if inner.opening == 0 && !inner.reopening {
+                        // One that has just ended is about to be replaced.
+                        let ended = inner.slots.iter().any(|slot| slot.mux.has_ended());
+                        if inner.opening == 0 && !inner.reopening && !ended {
                             if let Some(error) = inner.failed.take() {
                                 return Err(error);
                             }
@@ -523,19 +525,23 @@ impl Pool {
                 Notice::Session(_) => {}
             }
         }
-        let (slot, alone, closed) = {
+        let (mut slot, alone, closed, lost, was_idle, replace) = {
             let mut inner = self.lock();
             let at = inner.slots.iter().position(|slot| slot.number == number);
-            let slot = at.map(|at| inner.slots.remove(at));
-            (
-                slot,
-                inner.slots.is_empty() && inner.opening == 0,
-                inner.closed,
-            )
+            let Some(slot) = at.map(|at| inner.slots.remove(at)) else {
+                return;
+            };
+            let alone = inner.slots.is_empty() && inner.opening == 0;
+            let lost = slot.mux.stream_count();
+            let was_idle = lost == 0 && gone.as_deref().is_some_and(|why| why.contains(IDLE_WORDS));
+            // At once, or a connection that waits would open a second one.
+            let replace = alone
+                && !was_idle
+                && !inner.closed
+                && !std::mem::replace(&mut inner.reopening, true);
+            (slot, alone, inner.closed, lost, was_idle, replace)
         };
         self.notify();
-        let Some(mut slot) = slot else { return };
-        let lost = slot.mux.stream_count();
         match slot.ending.take() {
             Some(ending) if over_at_service => ending.ended(),
             // Dropped, it is terminated in the background.
@@ -544,7 +550,6 @@ impl Pool {
         if closed {
             return;
         }
-        let was_idle = lost == 0 && gone.as_deref().is_some_and(|why| why.contains(IDLE_WORDS));
         if was_idle {
             // Nobody missed it, and a session that nobody uses would only be closed again.
             let text = format!("{name}: the service closed the idle session");
@@ -564,19 +569,13 @@ impl Pool {
         };
         self.screen
             .note(format!("{name}: the session is gone ({why}){lost}"));
-        if alone {
+        if replace {
             self.reopen().await;
         }
     }
 
-    /// Opens a session in place of the last one, until that works.
+    /// Opens a session in place of the last one, until that works. The caller has set `reopening`.
     async fn reopen(self: &Arc<Self>) {
-        {
-            let mut inner = self.lock();
-            if inner.closed || std::mem::replace(&mut inner.reopening, true) {
-                return;
-            }
-        }
         let started = Instant::now();
         let mut delay = REOPEN_DELAYS.0;
         let mut told = String::new();

@@ -213,6 +213,11 @@ impl Mux {
         self.shared.lock().blocked
     }
 
+    /// Whether the session is over.
+    pub fn has_ended(&self) -> bool {
+        self.shared.lock().ended.is_some()
+    }
+
     /// Whether streams can be opened.
     pub fn is_open(&self) -> bool {
         let state = self.shared.lock();
