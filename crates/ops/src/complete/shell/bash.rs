@@ -2,10 +2,10 @@
 
 use std::ffi::OsString;
 
-use ops_core::Env;
+use ops_core::{Env, table::cut};
 use unicode_width::UnicodeWidthStr as _;
 
-use super::{Asked, Candidate, cut, padded};
+use super::{Asked, Candidate, padded};
 use crate::complete::quote::{self, Dialect, Open};
 
 /// Up to so many candidates are described; more are shown side by side. As readline's own question whether to show them all.
