@@ -42,6 +42,7 @@ impl Asked {
                 // The first is the program's name.
                 words: words.get(1..).unwrap_or_default().to_vec(),
                 current,
+                described: usize::MAX,
             },
             columns: columns(env),
             word: bash::Typed::default(),
