@@ -200,10 +200,10 @@ fn tell(cx: &Context, said: &str, name: &str, pushed: Option<String>) {
         // Somebody wants to know what to do; elsewhere stderr is ssh's.
         output.note(match pushed {
             Some(user) => format!(
-                "ops: if permission was denied: the key was pushed for `{user}`, who must exist on {name}, with the package ec2-instance-connect"
+                "ops: permission denied? The key was pushed for `{user}`, who must exist on {name}, as must the package ec2-instance-connect"
             ),
             None => format!(
-                "ops: if permission was denied: another user is ops ssh USER@{name}, another key -i FILE, and a key for the moment --instance-connect"
+                "ops: permission denied? Log in as another user: ops ssh USER@{name}; with another key: -i FILE; with a key for the moment: --instance-connect"
             ),
         });
     }
