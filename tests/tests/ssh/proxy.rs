@@ -171,6 +171,11 @@ fn a_failure_is_one_line_on_stderr_and_nothing_on_stdout() {
         for word in words {
             assert!(said.stderr.contains(word), "{word}: {said:?}");
         }
+        // A line that is read on a terminal says nothing twice.
+        assert!(
+            said.stderr.matches("document/AWS-StartSSHSession").count() <= 1,
+            "{said:?}"
+        );
     }
     client.service.set_faults("");
     let said = client.ops(["ssh-proxy", WEB_1, "4"]).exits(255);

@@ -112,7 +112,9 @@ pub(super) async fn start_failed(
             let error = aws
                 .call("ssm:StartSession", Some(resource), &instance.region)
                 .failed(format!("cannot start a session on `{label}`"), &error);
-            match caller {
+            // The service mostly says it too.
+            let is_said = |arn: &str| error.why().iter().any(|why| why.contains(arn));
+            match caller.filter(|caller| !is_said(&caller.arn)) {
                 Some(caller) => error.caused_by(format!("the caller is `{}`", caller.arn)),
                 None => error,
             }
