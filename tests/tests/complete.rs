@@ -171,8 +171,22 @@ fn fish(service: &Service) -> Terminal {
     start(service, "fish", &["-i"])
 }
 
+fn elvish(service: &Service) -> Terminal {
+    write(
+        service,
+        ".config/elvish/rc.elv",
+        "set edit:prompt = { put 'ready> ' }\nset edit:rprompt = { }\neval (ops completion elvish | slurp)\n",
+    );
+    start(service, "elvish", &[])
+}
+
 /// Types each line and looks at the words that the shell made of it.
 fn check(terminal: &Terminal, cases: &[(&str, &[&str])]) {
+    check_with(terminal, cases, "\r");
+}
+
+/// The same, with the keys that end a line.
+fn check_with(terminal: &Terminal, cases: &[(&str, &[&str])], enter: &str) {
     let mut from = terminal.wait_for("ready> ");
     for (typed, words) in cases {
         let wanted: String = std::iter::once("called")
@@ -180,7 +194,7 @@ fn check(terminal: &Terminal, cases: &[(&str, &[&str])]) {
             .map(|word| format!("<{word}>"))
             .collect();
         terminal.send(format!("ops {typed}"));
-        terminal.send("\r");
+        terminal.send(enter);
         let end = terminal.wait_for_after(from, "<called>");
         let end = terminal.wait_for_after(end, "ready> ");
         let shown = String::from_utf8_lossy(&terminal.output()[from..end]).into_owned();
@@ -217,6 +231,34 @@ fn zsh_inserts_every_name_as_it_is() {
 fn fish_inserts_every_name_as_it_is() {
     let service = user("");
     check(&fish(&service), CASES);
+}
+
+#[test]
+fn elvish_inserts_every_name_as_it_is() {
+    let service = user("");
+    // Of several Elvish opens a list, in which the key walks: here is typed what leaves one.
+    let cases: &[(&str, &[&str])] = &[
+        ("she\tweb-1\t", &["shell", "web-1"]),
+        ("shell 'my server 1\t", &["shell", "my server 1"]),
+        ("shell \"my server 2\t", &["shell", "my server 2"]),
+        ("shell it\t", &["shell", "it's here"]),
+        ("shell sa\t", &["shell", "say \"hi\""]),
+        ("shell cos\t", &["shell", "cost$5"]),
+        ("shell ns:web:2\t", &["shell", "ns:web:2"]),
+        ("shell größe\t", &["shell", "größe-✓"]),
+        ("shell bac\t", &["shell", "back\\slash"]),
+        ("shell sem\t", &["shell", "semi;colon & co"]),
+        ("shell i-0a1b\t", &["shell", "i-0a1b2c3d4e5f60718"]),
+        ("ssh deploy@web-1\t", &["ssh", "deploy@web-1"]),
+        ("ls --tag Na\t\rweb-2\t", &["ls", "--tag", "Name=web-2"]),
+        ("ls -l 'Team=web s'\t", &["ls", "-l", "Team=web shop"]),
+        ("ls --stat\trunn\t", &["ls", "--state", "running"]),
+        ("-p sh\tshell bas\t", &["-p", "shop", "shell", "bastion"]),
+        ("gre\tal\t", &["greet", "alice"]),
+        ("greet --loud b\t", &["greet", "--loud", "bob & co"]),
+    ];
+    // A name that has to be quoted is offered, and taken with the first of two.
+    check_with(&elvish(&service), cases, "\r\r");
 }
 
 #[test]

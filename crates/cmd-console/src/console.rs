@@ -1,7 +1,7 @@
 //! The command `console`.
 
 use ops_core::{
-    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Values, resolve::Choice,
+    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Values, resolve::ChoiceArgs,
 };
 use tokio::time::timeout;
 
@@ -38,12 +38,8 @@ pub struct Console {
     /// Sign in with the credentials in use
     #[arg(long)]
     login: bool,
-    /// Of several matches the first by name, then the oldest launch
-    #[arg(long, conflicts_with = "newest")]
-    first: bool,
-    /// Of several matches the newest launch
-    #[arg(long)]
-    newest: bool,
+    #[command(flatten)]
+    choice: ChoiceArgs,
 }
 
 impl Command for Console {
@@ -64,12 +60,7 @@ impl Command for Console {
 
     async fn run(self, cx: Context) -> Result<Exit> {
         let output = cx.output();
-        let choice = match (self.first, self.newest) {
-            (true, _) => Choice::First,
-            (_, true) => Choice::Newest,
-            _ => Choice::Ask,
-        };
-        let instance = match cx.resolve(&self.target, choice).await {
+        let instance = match cx.resolve(&self.target, self.choice.choice()).await {
             // A stopped instance has pages too.
             Err(error) if error.kind() == ErrorKind::Unreachable => {
                 match in_any_state(&cx, &self.target).await? {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use ops_core::{
     Command, Context, Document, Error, ErrorKind, Exit, Instance, OpenOptions, Ping, Result, State,
-    Target, Values, output::Spinner, resolve::Choice,
+    Target, Values, output::Spinner, resolve::SessionArgs,
 };
 use tokio::time::{sleep, timeout};
 
@@ -53,15 +53,8 @@ pub struct Wait {
         hide_possible_values = true
     )]
     goal: Goal,
-    /// Why, for the history of the session that `--for session` opens
-    #[arg(long, value_name = "TEXT", env = "OPS_REASON")]
-    reason: Option<String>,
-    /// Of several matches the first by name, then the oldest launch
-    #[arg(long, conflicts_with = "newest")]
-    first: bool,
-    /// Of several matches the newest launch
-    #[arg(long)]
-    newest: bool,
+    #[command(flatten)]
+    session: SessionArgs,
 }
 
 impl Command for Wait {
@@ -178,13 +171,8 @@ impl Wait {
                 self.target.clone()
             }
         };
-        let choice = match (self.first, self.newest) {
-            (true, _) => Choice::First,
-            (_, true) => Choice::Newest,
-            _ => Choice::Ask,
-        };
         // Never from the cache: what is waited for is what is true now.
-        let instance = cx.resolve_now(&target, choice).await?;
+        let instance = cx.resolve_now(&target, self.session.choice()).await?;
         let instance = known.instance.insert(instance);
         match instance.state {
             State::Running => {}
@@ -223,7 +211,7 @@ impl Wait {
             cx.guard(
                 Self::NAME,
                 std::slice::from_ref(instance),
-                self.reason.as_deref(),
+                self.session.reason.as_deref(),
             )
             .await?;
             known.guarded = true;
@@ -232,7 +220,7 @@ impl Wait {
             .open(
                 instance,
                 Document::shell(),
-                OpenOptions::reason(self.reason.clone()),
+                OpenOptions::reason(self.session.reason.clone()),
             )
             .await?;
         opened.terminate().await;

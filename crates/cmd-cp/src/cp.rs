@@ -9,8 +9,11 @@ use std::{
 
 use futures_util::{StreamExt as _, stream};
 use ops_core::{
-    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Values, output::escape,
-    profile::CopyVia, resolve::Choice, ssh::client::Login,
+    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Values,
+    output::escape,
+    profile::CopyVia,
+    resolve::{Choice, SessionArgs},
+    ssh::client::Login,
 };
 
 use crate::{
@@ -109,15 +112,8 @@ pub(crate) struct Cp {
     /// Log in with a key made for the moment, pushed by EC2 Instance Connect, for sftp
     #[arg(long)]
     instance_connect: bool,
-    /// Why, for the session's history
-    #[arg(long, value_name = "TEXT", env = "OPS_REASON")]
-    reason: Option<String>,
-    /// Of several matches the first by name, then the oldest launch
-    #[arg(long, conflicts_with = "newest")]
-    first: bool,
-    /// Of several matches the newest launch
-    #[arg(long)]
-    newest: bool,
+    #[command(flatten)]
+    session: SessionArgs,
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
@@ -161,11 +157,7 @@ impl Command for Cp {
         let (sources, destination) = self.read()?;
         let options = self.options(&cx)?;
         let (groups, origins) = split(sources);
-        let choice = match (self.first, self.newest) {
-            (true, _) => Choice::First,
-            (_, true) => Choice::Newest,
-            _ => Choice::Ask,
-        };
+        let choice = self.session.choice();
         let mut known: HashMap<String, Vec<Instance>> = HashMap::new();
         let mut froms = Vec::new();
         for group in &groups {
@@ -183,7 +175,7 @@ impl Command for Cp {
                 instances.push(server.instance.clone());
             }
         }
-        cx.guard(Self::NAME, &instances, self.reason.as_deref())
+        cx.guard(Self::NAME, &instances, self.session.reason.as_deref())
             .await?;
 
         let handler = cx.interrupt().handle();
@@ -255,7 +247,7 @@ impl Cp {
             login: Login {
                 identity: self.identity.clone(),
                 instance_connect: self.instance_connect,
-                reason: self.reason.clone(),
+                reason: self.session.reason.clone(),
             },
         };
         let sessions = self
@@ -308,7 +300,7 @@ impl Cp {
                 instance,
                 user: target.user.clone(),
                 sudo: self.sudo,
-                reason: self.reason.clone(),
+                reason: self.session.reason.clone(),
             })
             .collect();
         Ok(Servers { servers, plural })

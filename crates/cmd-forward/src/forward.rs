@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use ops_core::globals::parse_duration;
-use ops_core::{Choice, Command, Context, Error, ErrorKind, Exit, Format, Result, Values};
+use ops_core::{
+    Command, Context, Error, ErrorKind, Exit, Format, Result, Values, resolve::SessionArgs,
+};
 
 use crate::background;
 use crate::control::{self, Request};
@@ -67,15 +69,8 @@ pub struct Forward {
     /// With -D: when the sessions of a destination without connections are ended
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
     idle: Duration,
-    /// Why, for the session's history
-    #[arg(long, value_name = "TEXT", env = "OPS_REASON")]
-    reason: Option<String>,
-    /// Of several matches the first by name, then the oldest launch
-    #[arg(long, conflicts_with = "newest")]
-    first: bool,
-    /// Of several matches the newest launch
-    #[arg(long)]
-    newest: bool,
+    #[command(flatten)]
+    session: SessionArgs,
     /// Be the process in the background
     #[arg(long, hide = true)]
     owner: bool,
@@ -149,12 +144,8 @@ impl Forward {
         };
         let plan = plan::plan(cx, typed)?;
         let wishes = Wishes {
-            choice: match (self.first, self.newest) {
-                (true, _) => Choice::First,
-                (_, true) => Choice::Newest,
-                _ => Choice::Ask,
-            },
-            reason: self.reason,
+            choice: self.session.choice(),
+            reason: self.session.reason,
             limits: match self.sessions.map(usize::from) {
                 Some(n) => Limits { least: n, most: n },
                 None => Limits {

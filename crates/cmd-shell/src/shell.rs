@@ -2,7 +2,7 @@
 
 use ops_core::{
     Command, Context, Document, Error, Exit, OpenOptions, Result, Selector, Target, Values,
-    resolve::Choice,
+    resolve::SessionArgs,
 };
 
 use crate::{
@@ -31,15 +31,8 @@ pub struct Shell {
     /// Parameters of the document; a JSON object will do as well
     #[arg(long, value_name = "KEY=VALUE", num_args = 1..)]
     parameters: Vec<String>,
-    /// Why, for the session's history
-    #[arg(long, value_name = "TEXT", env = "OPS_REASON")]
-    reason: Option<String>,
-    /// Of several matches the first by name, then the oldest launch
-    #[arg(long, conflicts_with = "newest")]
-    first: bool,
-    /// Of several matches the newest launch
-    #[arg(long)]
-    newest: bool,
+    #[command(flatten)]
+    session: SessionArgs,
     /// Character that begins an escape at the beginning of a line, ^X for a control character, or none
     #[arg(long, value_name = "CHAR", env = "OPS_ESCAPE")]
     escape: Option<EscapeChar>,
@@ -81,18 +74,13 @@ impl Command for Shell {
         let escape = self
             .escape
             .unwrap_or_else(|| profile.session.escape().into());
-        let choice = match (self.first, self.newest) {
-            (true, _) => Choice::First,
-            (_, true) => Choice::Newest,
-            _ => Choice::Ask,
-        };
-        let instance = cx.resolve(&target, choice).await?;
+        let instance = cx.resolve(&target, self.session.choice()).await?;
         let windows = instance
             .platform
             .as_deref()
             .is_some_and(|platform| platform.to_lowercase().contains("windows"));
         let start = start::plan(wishes, windows)?;
-        let reason = self.reason.take();
+        let reason = self.session.reason.take();
         cx.guard(
             Self::NAME,
             std::slice::from_ref(&instance),

@@ -1,7 +1,7 @@
 //! How a process of ours finds its way back to the same account and region, and values of options.
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-use ops_core::{Context, Error, Origin, Result, profile::HostKeys, resolve::Choice};
+use ops_core::{Context, Error, Origin, Result, profile::HostKeys};
 
 /// The words that start this program again with the same profile, account and region, from the environment it has now.
 pub(crate) fn program_words(cx: &Context, region: &str) -> Result<Vec<String>> {
@@ -57,15 +57,6 @@ fn words_for(
         words.push("--sandbox".to_owned());
     }
     Ok(words)
-}
-
-/// What `--first` and `--newest` ask for.
-pub(crate) fn choice(first: bool, newest: bool) -> Choice {
-    match (first, newest) {
-        (true, _) => Choice::First,
-        (_, true) => Choice::Newest,
-        _ => Choice::Ask,
-    }
 }
 
 /// Reads `accept-new`, `ssm` and `off`.

@@ -8,6 +8,7 @@ use std::{
 use ops_core::{
     Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Traits, Values,
     profile::{Auth, HostKeys},
+    resolve::SessionArgs,
     ssh::{Settings, TemporaryKey, host_keys, known_hosts, public_path},
 };
 
@@ -16,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     options::{self, Options, text},
-    settings::{self, choice},
+    settings,
     ssh_proxy::ANSWERED,
     words,
 };
@@ -39,15 +40,8 @@ pub struct Ssh {
     /// Host keys: accept-new trusts the first contact, ssm fetches them over a session first, off does not check
     #[arg(long, value_name = "HOW", value_parser = settings::host_keys_parser())]
     host_keys: Option<HostKeys>,
-    /// Why, for the session's history
-    #[arg(long, value_name = "TEXT", env = "OPS_REASON")]
-    reason: Option<String>,
-    /// Of several matches the first by name, then the oldest launch
-    #[arg(long, conflicts_with = "newest")]
-    first: bool,
-    /// Of several matches the newest launch
-    #[arg(long)]
-    newest: bool,
+    #[command(flatten)]
+    session: SessionArgs,
     /// Words of ssh's own options, put here by `arrange`
     #[arg(long = "ssh-option", hide = true, allow_hyphen_values = true)]
     options: Vec<OsString>,
@@ -89,13 +83,11 @@ impl Command for Ssh {
 
     async fn run(self, cx: Context) -> Result<Exit> {
         // Never from the cache: ssh keeps host keys by id, and the session is opened by a process that knows nothing but the id.
-        let mut instance = cx
-            .resolve_now(&self.target, choice(self.first, self.newest))
-            .await?;
+        let mut instance = cx.resolve_now(&self.target, self.session.choice()).await?;
         cx.guard(
             "ssh",
             std::slice::from_ref(&instance),
-            self.reason.as_deref(),
+            self.session.reason.as_deref(),
         )
         .await?;
         let typed = words::value(&self.options, b'l', "User")
@@ -150,7 +142,7 @@ impl Command for Ssh {
         let folder = tempfile::Builder::new().prefix("ops-ssh-").tempdir()?;
         let report = folder.path().join("report");
         proxy.extend(["--report".to_owned(), text(&report)?.to_owned()]);
-        if let Some(reason) = &self.reason {
+        if let Some(reason) = &self.session.reason {
             proxy.extend(["--reason".to_owned(), reason.clone()]);
         }
         line.proxy(&cx, &instance, &proxy)?;
@@ -165,7 +157,7 @@ impl Command for Ssh {
         if policy == HostKeys::Ssm {
             // Under its alias a server is known without its port.
             let file = known_hosts::file(&cx);
-            host_keys::pin(&cx, &instance, 22, &file, self.reason.clone()).await?;
+            host_keys::pin(&cx, &instance, 22, &file, self.session.reason.clone()).await?;
         }
         line.options(options::host_keys(&cx, policy)?);
         line.raw(&format!("HostKeyAlias={}", instance.id));
@@ -208,10 +200,10 @@ fn tell(cx: &Context, said: &str, name: &str, pushed: Option<String>) {
         // Somebody wants to know what to do; elsewhere stderr is ssh's.
         output.note(match pushed {
             Some(user) => format!(
-                "ops: if permission was denied: the key was pushed for `{user}`, who must exist on {name}, with the package ec2-instance-connect"
+                "ops: permission denied? The key was pushed for `{user}`, who must exist on {name}, as must the package ec2-instance-connect"
             ),
             None => format!(
-                "ops: if permission was denied: another user is ops ssh USER@{name}, another key -i FILE, and a key for the moment --instance-connect"
+                "ops: permission denied? Log in as another user: ops ssh USER@{name}; with another key: -i FILE; with a key for the moment: --instance-connect"
             ),
         });
     }

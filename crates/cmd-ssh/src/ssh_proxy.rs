@@ -5,15 +5,16 @@ use std::{path::PathBuf, time::Duration};
 use bytes::{Bytes, BytesMut};
 use ops_core::{
     Command, Connection, Context, Document, Error, ErrorKind, Exit, Instance, OpenOptions, Result,
-    Selector, Target, Traits, Values, connect::Ending, resolve::Choice, ssh::host_keys, stdio,
-    voice,
+    Selector, Target, Traits, Values,
+    connect::Ending,
+    resolve::{Choice, SessionArgs},
+    ssh::host_keys,
+    stdio, voice,
 };
 use ops_session::{
     driver::{Event, Events, Sender},
     wire::{Flag, PayloadType, size_payload},
 };
-
-use crate::settings::choice;
 
 /// What a report says when the far side has answered.
 pub(crate) const ANSWERED: &str = "answered";
@@ -58,15 +59,8 @@ pub struct SshProxy {
     /// Say it in this file where it cannot be said, or that the far side has answered; for ops ssh
     #[arg(long, value_name = "FILE", hide = true)]
     report: Option<PathBuf>,
-    /// Why, for the session's history
-    #[arg(long, value_name = "TEXT", env = "OPS_REASON")]
-    reason: Option<String>,
-    /// Of several matches the first by name, then the oldest launch
-    #[arg(long, conflicts_with = "newest")]
-    first: bool,
-    /// Of several matches the newest launch
-    #[arg(long)]
-    newest: bool,
+    #[command(flatten)]
+    session: SessionArgs,
 }
 
 impl Command for SshProxy {
@@ -156,14 +150,14 @@ impl SshProxy {
     }
 
     async fn open(&self, cx: &Context) -> Result<Opened> {
-        let mut instance = find(cx, &self.target, choice(self.first, self.newest)).await?;
+        let mut instance = find(cx, &self.target, self.session.choice()).await?;
         if let Some(zone) = &self.zone {
             instance.zone = Some(zone.clone());
         }
         cx.guard(
             "ssh-proxy",
             std::slice::from_ref(&instance),
-            self.reason.as_deref(),
+            self.session.reason.as_deref(),
         )
         .await
         .map_err(|error| match error.kind() {
@@ -172,12 +166,12 @@ impl SshProxy {
             _ => error,
         })?;
         if let Some(file) = &self.pin_host_keys {
-            host_keys::pin(cx, &instance, self.port, file, self.reason.clone()).await?;
+            host_keys::pin(cx, &instance, self.port, file, self.session.reason.clone()).await?;
         }
         if let (Some(file), Some(user)) = (&self.push_key, &self.user) {
             push(cx, &instance, user, file).await?;
         }
-        let options = OpenOptions::reason(self.reason.clone());
+        let options = OpenOptions::reason(self.session.reason.clone());
         let document = Document::Ssh { port: self.port };
         let connection = cx.open(&instance, document, options).await?;
         Ok(Opened {

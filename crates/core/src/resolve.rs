@@ -1,5 +1,6 @@
 //! What the user typed, turned into the one machine it means; never by a silent guess.
 
+mod args;
 mod failure;
 
 use std::{
@@ -16,6 +17,8 @@ use crate::{
     profile::{Host, Pick},
     target::{Selector, Target},
 };
+
+pub use args::{ChoiceArgs, SessionArgs};
 
 /// What to do when several machines match.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

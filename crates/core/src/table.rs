@@ -182,7 +182,8 @@ where
 }
 
 /// `text` in at most `width` columns, the end of a longer one replaced by `…`.
-pub(crate) fn cut(text: &str, width: usize) -> String {
+#[must_use]
+pub fn cut(text: &str, width: usize) -> String {
     use unicode_width::UnicodeWidthChar as _;
     if text.width() <= width {
         return text.to_owned();

@@ -201,6 +201,15 @@ impl Sandbox {
     }
 }
 
+/// The region of the sandbox that `options` would start.
+///
+/// # Errors
+/// The fleet file is wrong.
+pub fn region(options: &Options) -> Result<String, StartError> {
+    let fleet = Fleet::load(options.fleet.as_deref(), 0)?;
+    Ok(fleet.region().to_owned())
+}
+
 /// A running sandbox. Dropping it stops it without waiting.
 #[derive(Debug)]
 pub struct Running {

@@ -97,6 +97,28 @@ fn global_options_work_before_and_after_the_verb_and_the_last_one_wins() {
 }
 
 #[test]
+fn the_sandbox_names_its_region_whether_it_is_served_or_not() {
+    let lab = Lab::new().env("AWS_REGION", "sa-east-1");
+    let shown = |lab: &Lab, words: &[&str]| {
+        let done = lab.ops(words).output().success();
+        done.stdout
+            .lines()
+            .find(|line| line.starts_with("region "))
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .unwrap_or_default()
+    };
+    let asked = ["--sandbox", "config", "show"];
+    assert_eq!(shown(&lab, &asked), "region eu-west-1 sandbox");
+    let fleet = lab.write("fleet.yaml", "region: us-west-2\ninstances: []\n");
+    let lab = lab.env("OPS_SANDBOX_FLEET", &fleet);
+    assert_eq!(shown(&lab, &asked), "region us-west-2 sandbox");
+    let lab = lab.serve(["--fleet", fleet.to_str().expect("UTF-8")]);
+    assert_eq!(shown(&lab, &["config", "show"]), "region us-west-2 sandbox");
+    let other = ["--region", "eu-north-1", "config", "show"];
+    assert_eq!(shown(&lab, &other), "region eu-north-1 flag --region");
+}
+
+#[test]
 fn a_closed_pipe_is_a_quiet_end() {
     use std::io::Read as _;
     let lab = Lab::new();

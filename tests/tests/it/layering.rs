@@ -54,6 +54,30 @@ fn every_crate_imports_only_what_the_architecture_allows() {
     }
 }
 
+/// The names in Cargo.lock: whatever the workspace may draw in with any feature on any system, so more than is ever built.
+fn locked() -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.lock");
+    let text = fs::read_to_string(path).expect("Cargo.lock");
+    text.lines()
+        .filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn there_is_one_tls_stack_so_that_a_static_build_is_possible() {
+    let locked = locked();
+    let count = |wanted: &str| locked.iter().filter(|name| *name == wanted).count();
+    for (stack, why) in [
+        ("openssl-sys", "links a library of the system"),
+        ("native-tls", "is OpenSSL on Linux"),
+        ("boring-sys", "is a second stack"),
+    ] {
+        assert_eq!(count(stack), 0, "{stack} {why}; see: cargo tree -i {stack}");
+    }
+    assert_eq!((count("rustls"), count("aws-lc-rs")), (1, 1), "one of each");
+}
+
 /// Every line of a command crate's sources outside of tests, with its place.
 fn command_sources() -> Vec<(String, String)> {
     fn walk(folder: &Path, lines: &mut Vec<(String, String)>) {

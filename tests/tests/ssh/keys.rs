@@ -110,7 +110,7 @@ fn a_key_for_the_moment_is_pushed_for_the_right_user_and_wiped() {
     let said = ssh(&["me@web-1", "true"]).exits(255);
     assert!(
         said.stderr
-            .contains("ask for `ec2-instance-connect:SendSSHPublicKey`"),
+            .contains("the caller lacks `ec2-instance-connect:SendSSHPublicKey`"),
         "{said:?}"
     );
 }

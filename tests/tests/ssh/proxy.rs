@@ -135,6 +135,17 @@ fn a_failure_is_one_line_on_stderr_and_nothing_on_stdout() {
                 "aws ec2 start-instances",
             ],
         ),
+        // An id is not looked up before, but it is before anything wrong is said of it.
+        (
+            "",
+            "i-0d4e5f60718293a4b",
+            &["`web-4` is stopped", "aws ec2 start-instances"],
+        ),
+        (
+            "",
+            "i-0123456789abcdef0",
+            &["OPS-E-NOT-FOUND", "there is no instance", "eu-west-1"],
+        ),
         (
             "",
             "worker-1",
@@ -160,6 +171,11 @@ fn a_failure_is_one_line_on_stderr_and_nothing_on_stdout() {
         for word in words {
             assert!(said.stderr.contains(word), "{word}: {said:?}");
         }
+        // A line that is read on a terminal says nothing twice.
+        assert!(
+            said.stderr.matches("document/AWS-StartSSHSession").count() <= 1,
+            "{said:?}"
+        );
     }
     client.service.set_faults("");
     let said = client.ops(["ssh-proxy", WEB_1, "4"]).exits(255);

@@ -199,10 +199,7 @@ impl Call {
                         "the caller lacks `{}` on `{resource}`",
                         self.action
                     ))
-                    .hint(format!(
-                        "ask for `{}` on `{resource}`, or use another profile: ops config profiles",
-                        self.action
-                    ))
+                    .hint("ask for that permission, or use another profile: ops config profiles")
             }
             Meaning::Throttled => Error::unexpected(what)
                 .caused_by(said)

@@ -35,6 +35,8 @@ pub enum Origin {
     Flag(String),
     /// A variable of the environment.
     Variable(String),
+    /// The embedded stand-in for AWS, for whose region no other variable is asked.
+    Sandbox,
     /// The team profile, or one it extends: `file:line`.
     Profile(String),
     /// A file of the AWS configuration and the profile in it.
@@ -50,6 +52,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Flag(flag) => write!(f, "flag {flag}"),
             Self::Variable(name) => write!(f, "environment {name}"),
+            Self::Sandbox => f.write_str("sandbox"),
             Self::Profile(at) => write!(f, "team profile {at}"),
             Self::Aws(at) => write!(f, "AWS configuration {at}"),
             Self::User(at) => write!(f, "user configuration {at}"),
@@ -210,7 +213,14 @@ impl Settings {
             let origin = Origin::Aws(format!("{} [{name}]", aws_files.config.display()));
             Some(Setting::new(region.to_owned(), origin))
         };
-        let of_variables = || variable(cx, &["AWS_REGION", "AWS_DEFAULT_REGION"]);
+        let of_variables = || {
+            let mut region = variable(cx, &["AWS_REGION", "AWS_DEFAULT_REGION"])?;
+            // It has laid its environment over the user's.
+            if globals.sandbox {
+                region.origin = Origin::Sandbox;
+            }
+            Some(region)
+        };
         for region in &globals.region {
             region.parse::<profile::values::Region>().map_err(|why| {
                 Error::usage(format!("{} is not usable", flag("region"))).caused_by(why)

@@ -7,12 +7,13 @@ use ops_session::{
     driver::{OpenError, SessionError},
 };
 
-use super::{Document, instance_arn};
+use super::{Document, check_state, instance_arn};
 use crate::{
     aws::{Aws, Meaning, code_of, meaning},
     context::Context,
     error::{Error, ErrorKind},
     instance::{Instance, Ping},
+    resolve::Choice,
 };
 
 /// Agents report within this time after a start.
@@ -31,6 +32,9 @@ pub(super) async fn start_failed(
     let code = code_of(&error).unwrap_or_default().to_owned();
     match code.as_str() {
         "TargetNotConnected" => {
+            if let Err(error) = is_there(cx, instance).await {
+                return error;
+            }
             // The list may not have told what SSM knows of this agent.
             let known = match instance.ping {
                 Ping::Unknown => cx.ping_of(instance).await.unwrap_or(Ping::Unknown),
@@ -47,7 +51,7 @@ pub(super) async fn start_failed(
                     .hint("give its role the policy AmazonSSMManagedInstanceCore, and outbound HTTPS to ssm and ssmmessages"),
                 Ping::Lost { last } => error
                     .caused_by(match last {
-                        Some(last) => format!("its agent last reported {} ago ({last})", age(last)),
+                        Some(last) => format!("its agent last reported {} ago ({last:.0})", age(last)),
                         None => "its agent is offline".to_owned(),
                     })
                     .hint(format!("restart its agent, or the instance: aws ec2 reboot-instances --instance-ids {} --region {}", instance.id, instance.region)),
@@ -64,9 +68,12 @@ pub(super) async fn start_failed(
                 error = error
                     .hint("it was launched less than three minutes ago: try again in a minute");
             }
-            error.hint(format!(
-                "see when its agent last reported: ops ls -o wide {label}"
-            ))
+            match known {
+                Ping::Lost { .. } => error,
+                _ => error.hint(format!(
+                    "see when its agent last reported: ops ls -o wide {label}"
+                )),
+            }
         }
         "InvalidDocument" | "InvalidDocumentVersion" | "InvalidDocumentContent" => {
             let call = aws.call("ssm:StartSession", None, &instance.region);
@@ -105,7 +112,9 @@ pub(super) async fn start_failed(
             let error = aws
                 .call("ssm:StartSession", Some(resource), &instance.region)
                 .failed(format!("cannot start a session on `{label}`"), &error);
-            match caller {
+            // The service mostly says it too.
+            let is_said = |arn: &str| error.why().iter().any(|why| why.contains(arn));
+            match caller.filter(|caller| !is_said(&caller.arn)) {
                 Some(caller) => error.caused_by(format!("the caller is `{}`", caller.arn)),
                 None => error,
             }
@@ -117,6 +126,24 @@ pub(super) async fn start_failed(
                 &instance.region,
             )
             .failed(format!("cannot start a session on `{label}`"), &error),
+    }
+}
+
+/// Who is known by an id alone, as `ssh-proxy` knows it, may be stopped, or not be at all.
+///
+/// # Errors
+/// Just that. Where EC2 does not tell, it is taken to be there.
+async fn is_there(cx: &Context, instance: &Instance) -> Result<(), Error> {
+    if instance.launched.is_some() || instance.name.is_some() {
+        return Ok(());
+    }
+    let Ok(target) = instance.id.parse() else {
+        return Ok(());
+    };
+    match cx.resolve_now(&target, Choice::Ask).await {
+        Ok(found) => check_state(&found),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(error),
+        Err(_) => Ok(()),
     }
 }
 

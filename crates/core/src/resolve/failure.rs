@@ -18,13 +18,21 @@ const LISTED: usize = 20;
 /// No machine: looks again without the restrictions, to tell what would have matched and what is spelt alike.
 pub(super) async fn none(cx: &Context, target: &Target, region: &str) -> Error {
     let text = target.as_str();
-    let query = cx.target_query().unwrap_or_default();
+    let mut query = cx.target_query().unwrap_or_default();
+    let is_id = matches!(target.selector, Selector::Id(_));
+    if is_id {
+        // It is looked for in any state and whatever the profile selects.
+        query.states.clear();
+        query.select = Default::default();
+    }
     let mut wide = Query {
         naming: query.naming.clone(),
         ..Query::default()
     };
-    // Everything there is: names that come near can only be found among all.
-    wide.patterns.clear();
+    // Everything there is: names that come near can only be found among all. Nothing comes near an id.
+    if is_id {
+        wide.patterns.push(target.selector.clone());
+    }
     let regions = [region.to_owned()];
     let everything = cx
         .list(&wide, &regions)

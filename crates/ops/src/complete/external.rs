@@ -1,12 +1,6 @@
 //! Candidates of an external command: `ops-NAME __complete WORD...`.
 
-use std::{
-    ffi::OsString,
-    io::Read as _,
-    process::{Command, Stdio},
-    sync::mpsc,
-    time::Instant,
-};
+use std::{ffi::OsString, process::Command};
 
 use ops_core::{Context, Paths, cache::Patience, output::escape};
 
@@ -54,29 +48,12 @@ fn ask(
     patience: Patience,
 ) -> Option<Vec<u8>> {
     let prepared = plugin::prepare(cx).ok()?;
-    let mut child = Command::new(&plugin.path)
+    let mut command = Command::new(&plugin.path);
+    command
         .arg("__complete")
         .args(words)
         .arg(current)
         .env_clear()
-        .envs(prepared.env.iter())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .ok()?;
-    let stdout = child.stdout.take()?;
-    let (sender, receiver) = mpsc::channel();
-    // A child of its own may keep the pipe open after it was killed: the thread then stays behind, not we.
-    std::thread::spawn(move || {
-        let mut text = Vec::new();
-        if stdout.take(MAX_ANSWER).read_to_end(&mut text).is_ok() {
-            let _ = sender.send(text);
-        }
-    });
-    let left = patience.until.checked_duration_since(Instant::now());
-    let answer = receiver.recv_timeout(left.unwrap_or_default()).ok();
-    let _ = child.kill();
-    let _ = child.wait();
-    answer
+        .envs(prepared.env.iter());
+    plugin::answer(&mut command, MAX_ANSWER, patience.until)
 }

@@ -19,11 +19,11 @@ pub(super) fn candidates(request: &Request, env: Env, patience: Patience) -> Vec
     let current = request.current.as_str();
     for _ in 0..DEPTH {
         let Some(place) = dispatch::first_verb(&words) else {
-            return of_root(&words, current, env, patience);
+            return of_root(&words, request, env, patience);
         };
         let name = words[place].to_string_lossy().into_owned();
         if let Some(entry) = registry::find(&name) {
-            return of_verb(entry, &words, place, current, env, patience);
+            return of_verb(entry, &words, place, request, env, patience);
         }
         if name == "help" {
             return of_help(&words[place + 1..], current, &env);
@@ -71,7 +71,8 @@ fn context(globals: Globals, mut env: Env) -> Context {
 }
 
 /// No verb yet: verbs, aliases, external commands, global options and their values.
-fn of_root(words: &[OsString], current: &str, env: Env, patience: Patience) -> Vec<Candidate> {
+fn of_root(words: &[OsString], request: &Request, env: Env, patience: Patience) -> Vec<Candidate> {
+    let current = request.current.as_str();
     let globals = tree::globals(None, words);
     let cx = context(globals, env);
     // Of the options before, only one that still lacks its value matters.
@@ -82,7 +83,7 @@ fn of_root(words: &[OsString], current: &str, env: Env, patience: Patience) -> V
         .into_iter()
         .collect();
     let is_value = !pending.is_empty();
-    let source = Arc::new(Source::new(cx.clone(), patience, &[]));
+    let source = Arc::new(Source::new(cx.clone(), patience, &[], request.described));
     let mut found = source.run(tree::with_values(None, &source), pending, current);
     if !is_value && !current.starts_with('-') {
         found.extend(named(&cx, current));
@@ -147,7 +148,7 @@ fn of_verb(
     entry: &'static Entry,
     words: &[OsString],
     place: usize,
-    current: &str,
+    request: &Request,
     env: Env,
     patience: Patience,
 ) -> Vec<Candidate> {
@@ -170,8 +171,12 @@ fn of_verb(
         let command = crate::cli::verb(entry);
         after = (entry.arrange)(after, &command);
     }
-    let source = Arc::new(Source::new(cx, patience, &after));
+    let source = Arc::new(Source::new(cx, patience, &after, request.described));
     let mut line = vec![OsString::from(entry.name)];
     line.extend(after);
-    source.run(tree::with_values(Some(entry), &source), line, current)
+    source.run(
+        tree::with_values(Some(entry), &source),
+        line,
+        &request.current,
+    )
 }

@@ -60,6 +60,8 @@ impl Candidate {
 pub(crate) struct Request {
     pub(crate) words: Vec<OsString>,
     pub(crate) current: String,
+    /// Of more candidates the shell does not show what each is.
+    pub(crate) described: usize,
 }
 
 /// Answers a shell's request for candidates, or refreshes the cache behind one, if this is one of them. Never an error on the terminal.

@@ -28,15 +28,23 @@ pub(super) struct Source {
     patience: Patience,
     /// The words behind the verb, before the one being typed.
     before: Vec<OsString>,
+    /// Of more instances the shell does not show what each is.
+    described: usize,
     found: Mutex<Vec<Candidate>>,
 }
 
 impl Source {
-    pub(super) fn new(cx: Context, patience: Patience, before: &[OsString]) -> Self {
+    pub(super) fn new(
+        cx: Context,
+        patience: Patience,
+        before: &[OsString],
+        described: usize,
+    ) -> Self {
         Self {
             cx,
             patience,
             before: before.to_vec(),
+            described,
             found: Mutex::default(),
         }
     }
@@ -167,7 +175,7 @@ impl Source {
         if let Some(names) = self.cx.fleet_names(self.patience)
             && let Some(rows) = names.rows()
         {
-            add_rows(&rows, user, rest, &mut found);
+            add_rows(&rows, user, rest, self.described, &mut found);
         }
         if aliases > 0 {
             // An alias outranks a name that is the same.
@@ -365,7 +373,15 @@ impl Source {
 }
 
 /// Names, each once; ids where one is begun, or where there is no name.
-fn add_rows(rows: &[Row<'_>], user: &str, typed: &str, found: &mut Vec<Candidate>) {
+fn add_rows(
+    rows: &[Row<'_>],
+    user: &str,
+    typed: &str,
+    described_up_to: usize,
+    found: &mut Vec<Candidate>,
+) {
+    let matches = |row: &&Row<'_>| row.name.is_some_and(|name| starts_with(name, typed));
+    let describes = rows.iter().filter(matches).nth(described_up_to).is_none();
     let mut index = 0;
     while let Some(row) = rows.get(index) {
         let same = match row.name {
@@ -378,7 +394,9 @@ fn add_rows(rows: &[Row<'_>], user: &str, typed: &str, found: &mut Vec<Candidate
         if let Some(name) = row.name
             && starts_with(name, typed)
         {
-            let about = if same == 1 {
+            let about = if !describes {
+                String::new()
+            } else if same == 1 {
                 described(row, row.id)
             } else {
                 format!("{same} instances")
@@ -393,9 +411,14 @@ fn add_rows(rows: &[Row<'_>], user: &str, typed: &str, found: &mut Vec<Candidate
             .is_some_and(|name| !name.contains(char::is_control));
         (!typed.is_empty() || !has_name) && row.id.starts_with(typed)
     });
+    let describes = by_id.clone().nth(described_up_to).is_none();
     found.extend(by_id.map(|row| {
-        let name = escape(row.name.unwrap_or_default());
-        Candidate::new(format!("{user}{}", row.id), described(row, &name))
+        let about = if describes {
+            described(row, &escape(row.name.unwrap_or_default()))
+        } else {
+            String::new()
+        };
+        Candidate::new(format!("{user}{}", row.id), about)
     }));
 }
 

@@ -2,15 +2,15 @@
 
 use std::{
     collections::BTreeMap,
-    io::Read as _,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
-    sync::mpsc,
-    time::{Duration, UNIX_EPOCH},
+    process::Command,
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use ops_core::{Env, Paths};
 use serde::{Deserialize, Serialize};
+
+use super::answer;
 
 /// How long a plugin may take to answer.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -43,29 +43,14 @@ impl Info {
 
 /// Asks the plugin about itself. `None` if it does not answer in time with the JSON that is expected.
 pub(crate) fn probe(path: &Path, env: &Env) -> Option<Info> {
-    let mut child = Command::new(path)
+    let mut command = Command::new(path);
+    command
         .arg("--ops-plugin-info")
         .env_clear()
         .envs(env.iter())
-        .env("OPS_API", "1")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .ok()?;
-    let stdout = child.stdout.take()?;
-    let (sender, receiver) = mpsc::channel();
-    // A child of its own may keep the pipe open after it was killed: the thread then stays behind, not we.
-    std::thread::spawn(move || {
-        let mut text = Vec::new();
-        if stdout.take(MAX_ANSWER).read_to_end(&mut text).is_ok() {
-            let _ = sender.send(text);
-        }
-    });
-    let answer = receiver.recv_timeout(PATIENCE).ok();
-    let _ = child.kill();
-    let _ = child.wait();
-    serde_json::from_slice(&answer?).ok()
+        .env("OPS_API", "1");
+    let answer = answer(&mut command, MAX_ANSWER, Instant::now() + PATIENCE)?;
+    serde_json::from_slice(&answer).ok()
 }
 
 /// What plugins said, by path, time of change and size of the file.

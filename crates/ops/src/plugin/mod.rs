@@ -1,10 +1,12 @@
 //! External commands: executables called `ops-NAME`.
 
+mod answer;
 mod environment;
 mod find;
 mod info;
 mod run;
 
+pub(crate) use answer::answer;
 pub(crate) use environment::prepare;
 pub(crate) use find::{Found, Plugin, all, find};
 pub(crate) use info::Cache;

@@ -5,7 +5,7 @@ pub(crate) mod admin;
 use std::path::PathBuf;
 
 use ops_core::{Entry, Env, Error, ErrorKind, Globals, Paths, Result};
-use ops_sandbox::{Access, Faults, Options, Pace, Running, Sandbox, UNSET, discover};
+use ops_sandbox::{Access, Faults, Options, Pace, Running, Sandbox, StartError, UNSET, discover};
 
 /// Names the file through which a child process finds the sandbox of the command that started it.
 pub(crate) const STATE: &str = "OPS_SANDBOX_STATE";
@@ -51,11 +51,36 @@ pub(crate) fn state_dir(paths: &Paths) -> PathBuf {
 /// # Errors
 /// None can be started, or the one of the starting command has ended.
 pub(crate) async fn lay(globals: &Globals, env: &mut Env, entry: &Entry) -> Result<Laid> {
-    // `ops sandbox` is about the one that is served; `config` and the like reach nothing.
-    if entry.name == "sandbox" || crate::policy::always(entry.name) {
+    // `ops sandbox` is about the one that is served; `version` and the like reach nothing.
+    if entry.name == "sandbox" {
         return Ok(Laid::Nothing);
     }
+    if crate::policy::always(entry.name) {
+        return lay_for_show(globals, env, entry);
+    }
     lay_for_external(globals, env).await
+}
+
+/// For `config`, which reaches nothing: the environment that another command would have, as far as it is known without starting a sandbox.
+///
+/// # Errors
+/// The fleet file is wrong.
+fn lay_for_show(globals: &Globals, env: &mut Env, entry: &Entry) -> Result<Laid> {
+    if entry.name != "config" || !globals.sandbox {
+        return Ok(Laid::Nothing);
+    }
+    lay_served(globals, env);
+    if env.var(EMBEDDED).is_some() {
+        let options = options(env, state_dir(&Paths::from_env(env)))?;
+        let region = ops_sandbox::region(&options).map_err(|error| cannot_start(&error))?;
+        for name in UNSET {
+            env.remove(name);
+        }
+        for name in ["AWS_REGION", "AWS_DEFAULT_REGION"] {
+            env.set(name, &region);
+        }
+    }
+    Ok(Laid::Shared)
 }
 
 /// Puts a sandbox under an external command if one is wanted: that of the command which started this one, else a served one, else one of our own.
@@ -130,24 +155,23 @@ pub(crate) fn lay_served(globals: &Globals, env: &mut Env) {
 /// # Errors
 /// With the way to a fleet that is right, or a free port.
 pub(crate) async fn start(options: Options) -> Result<Running> {
-    Sandbox::start(options).await.map_err(|error| {
-        let usage = matches!(error, ops_sandbox::StartError::Fleet(_));
-        let mut ours = Error::new(
-            if usage {
-                ErrorKind::Usage
-            } else {
-                ErrorKind::Unexpected
-            },
-            "cannot start the sandbox",
-        )
-        .caused_by(&error);
-        let mut source = std::error::Error::source(&error);
-        while let Some(cause) = source {
-            ours = ours.caused_by(cause);
-            source = cause.source();
-        }
-        ours.hint("see what it takes: ops sandbox serve --help")
-    })
+    Sandbox::start(options)
+        .await
+        .map_err(|error| cannot_start(&error))
+}
+
+fn cannot_start(error: &StartError) -> Error {
+    let kind = match error {
+        StartError::Fleet(_) => ErrorKind::Usage,
+        _ => ErrorKind::Unexpected,
+    };
+    let mut ours = Error::new(kind, "cannot start the sandbox").caused_by(error);
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        ours = ours.caused_by(cause);
+        source = cause.source();
+    }
+    ours.hint("see what it takes: ops sandbox serve --help")
 }
 
 /// What the environment says about a sandbox: the variables of `ops sandbox serve`'s options.

@@ -11,7 +11,7 @@ use std::{ffi::OsString, io::Write as _};
 
 use clap::ValueEnum;
 use ops_core::{Env, output};
-use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+use unicode_width::UnicodeWidthStr as _;
 
 use super::{Candidate, Request};
 
@@ -42,6 +42,7 @@ impl Asked {
                 // The first is the program's name.
                 words: words.get(1..).unwrap_or_default().to_vec(),
                 current,
+                described: usize::MAX,
             },
             columns: columns(env),
             word: bash::Typed::default(),
@@ -146,21 +147,4 @@ fn padded(shown: &str, width: usize) -> String {
         width.saturating_sub(shown.width()),
     ));
     text
-}
-
-/// `text` in at most `columns`, its end replaced by `…`.
-fn cut(text: &str, columns: usize) -> String {
-    if text.width() <= columns {
-        return text.to_owned();
-    }
-    let mut used = 1;
-    let mut out: String = text
-        .chars()
-        .take_while(|c| {
-            used += c.width().unwrap_or(0);
-            used <= columns
-        })
-        .collect();
-    out.push('…');
-    out
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Asked, Candidate};
 use crate::complete::quote;
 
-pub(super) const SCRIPT: &str = r#"# ops in Nushell: ops completion nushell | save -f ($nu.data-dir | path join vendor autoload ops.nu)
+pub(super) const SCRIPT: &str = r#"# ops in Nushell: saved in a folder of $nu.vendor-autoload-dirs; see ops completion --help
 let ops_others = $env.config?.completions?.external?.completer?
 $env.config.completions.external.enable = true
 $env.config.completions.external.completer = {|spans|

@@ -1,8 +1,9 @@
 //! zsh: `compadd` quotes by itself, and shows a line of text in place of each candidate.
 
+use ops_core::table::cut;
 use unicode_width::UnicodeWidthStr as _;
 
-use super::{Asked, Candidate, cut, padded};
+use super::{Asked, Candidate, padded};
 
 pub(super) const SCRIPT: &str = r#"#compdef ops
 # ops in zsh: source <(ops completion zsh)
