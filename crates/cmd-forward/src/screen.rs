@@ -50,6 +50,13 @@ impl Screen {
         }
     }
 
+    /// A line for `-vv`.
+    pub(crate) fn trace(&self, text: impl AsRef<str>) {
+        if self.0.output.verbose() > 1 {
+            self.detail(text);
+        }
+    }
+
     /// Draws the status line anew; an empty one removes it.
     pub(crate) fn draw(&self, text: &str) {
         if !self.0.live {

@@ -38,9 +38,21 @@ fn each_connection_is_a_line_for_those_who_want_to_know() {
     stream
         .read_to_string(&mut String::new())
         .expect("an answer");
+    let peer = stream.local_addr().expect("an address");
     drop(stream);
-    told.wait_for("→ port 80 of web-1: open");
-    told.wait_for("closed by the destination after");
+    told.wait_for("closed by the destination\n");
+    let of_it: Vec<String> = told
+        .so_far()
+        .lines()
+        .filter(|line| line.contains(" → port 80 of web-1: "))
+        .map(str::to_owned)
+        .collect();
+    let [line] = of_it.as_slice() else {
+        panic!("one line for one connection: {of_it:?}");
+    };
+    assert!(line.starts_with(&format!("{peer} → ")), "{line}");
+    assert!(line.contains(": 48 B up, "), "{line}");
+    assert!(line.contains(" down in "), "{line}");
     let id = Pid::from_raw(i32::try_from(child.id()).expect("an id")).expect("an id");
     kill_process(id, Signal::INT).expect("it is running");
     assert_eq!(child.wait().expect("its end").code(), Some(130));
@@ -75,5 +87,5 @@ fn a_terminal_has_a_status_line_below_what_is_told() {
         !screen().contains("connections  ")
     });
     let screen = screen();
-    assert!(screen.contains("closed by the client after"), "{screen}");
+    assert!(screen.contains(": 4 B up, 4 B down in "), "{screen}");
 }
