@@ -363,6 +363,7 @@ impl Pool {
         let window = self.window.clone();
         let options = OpenOptions {
             reason: self.reason.clone(),
+            may_ask: self.screen.is_live(),
             driver: driver::Options {
                 send_bound: SEND_BOUND,
                 receive_bound: RECEIVE_BOUND,

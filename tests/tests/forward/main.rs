@@ -8,6 +8,7 @@ mod end;
 mod far;
 mod faults;
 mod listen;
+mod login;
 mod names;
 mod screen;
 mod share;

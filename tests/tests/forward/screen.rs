@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     far::{connect, echo, echoes},
-    tunnel::{Told, service, spec, wait_until},
+    tunnel::{Told, port_of, service, spec, wait_until},
 };
 
 #[test]
@@ -19,17 +19,7 @@ fn each_connection_is_a_line_for_those_who_want_to_know() {
         .expect("ops starts");
     let told = Told::by(&mut child);
     told.wait_for(" → 80 through web-1");
-    let line = told.so_far();
-    let local = line
-        .lines()
-        .find_map(|line| {
-            line.split(" → 80 through")
-                .next()
-                .filter(|l| l.len() < line.len())
-        })
-        .expect("the ready line");
-    let port = local.rsplit(':').next().and_then(|port| port.parse().ok());
-    let mut stream = connect(port.expect("a port"));
+    let mut stream = connect(port_of(&told.so_far()));
     write!(
         stream,
         "GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n"
@@ -69,12 +59,7 @@ fn a_terminal_has_a_status_line_below_what_is_told() {
     let mut terminal = Terminal::start(&service, &["forward", "web-1", &spec(port), "-v"]);
     terminal.wait_for("0 connections");
     let shown = String::from_utf8_lossy(&terminal.output()).into_owned();
-    let local = shown
-        .split(" → ")
-        .next()
-        .and_then(|before| before.rsplit(':').next())
-        .and_then(|port| port.trim().parse().ok());
-    let mut stream = connect(local.unwrap_or_else(|| panic!("no port in {shown:?}")));
+    let mut stream = connect(port_of(&shown));
     echoes(&mut stream);
     let seen = terminal.wait_for("1 connection  ");
     drop(stream);

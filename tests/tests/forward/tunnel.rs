@@ -166,6 +166,17 @@ pub(crate) fn is_there(program: &str) -> bool {
         .is_ok()
 }
 
+/// The local port in a ready line.
+#[track_caller]
+pub(crate) fn port_of(shown: &str) -> u16 {
+    shown
+        .split(" → ")
+        .next()
+        .and_then(|before| before.rsplit(':').next())
+        .and_then(|port| port.trim().parse().ok())
+        .unwrap_or_else(|| panic!("no port in {shown:?}"))
+}
+
 /// For what nobody tells of: looks again and again.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {

@@ -29,6 +29,9 @@ pub(super) async fn start_failed(
     let label = instance.label();
     let place = aws.place(Some(&instance.region));
     let code = code_of(&error).unwrap_or_default().to_owned();
+    if meaning(&code) == Meaning::Expired {
+        aws.provider().refused().await;
+    }
     match code.as_str() {
         "TargetNotConnected" => {
             // The list may not have told what SSM knows of this agent.
