@@ -112,6 +112,20 @@ pub(crate) async fn read_line() -> io::Result<Option<String>> {
     line.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
+/// Forgets what was typed up to now, a line that a given-up question still holds included.
+pub(crate) async fn forget_typed() {
+    let mut reading = READING.lock().await;
+    if reading.as_ref().is_some_and(JoinHandle::is_finished) {
+        *reading = None;
+    }
+    #[cfg(unix)]
+    {
+        use rustix::termios::{QueueSelector, tcflush};
+        // Fails where standard input is no terminal: then nobody is asked either.
+        let _ = tcflush(rustix::stdio::stdin(), QueueSelector::IFlush);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

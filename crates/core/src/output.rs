@@ -340,6 +340,17 @@ impl Output {
         Ok(line)
     }
 
+    /// As [`Self::ask`], for a question that comes by surprise: what was typed before it is no answer.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn ask_anew(&self, question: impl Into<String>) -> Result<Option<String>> {
+        if self.may_ask() {
+            bottom::forget_typed().await;
+        }
+        self.ask(question).await
+    }
+
     /// Draws a line that stays below everything else on stderr, in place of the one before; an empty one takes it away. For a terminal.
     pub fn set_status(&self, text: &str) {
         self.draw(|lines| lines.set_status(text));

@@ -70,12 +70,17 @@ impl Sso {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Codes that wait for an answer.
+    /// Codes that wait for an answer, the oldest first.
     pub(crate) fn codes(&self) -> Vec<String> {
         let state = self.lock();
-        let waiting = state.devices.values();
-        waiting
+        let mut waiting: Vec<_> = state
+            .devices
+            .values()
             .filter(|device| device.answer == Answer::None)
+            .collect();
+        waiting.sort_by_key(|device| device.ends);
+        waiting
+            .into_iter()
             .map(|device| device.user_code.clone())
             .collect()
     }

@@ -114,7 +114,8 @@ fn an_expired_login_is_asked_for_once_and_the_tunnel_goes_on() {
         .map(|key| token[key].as_str().expect("a secret").to_owned())
         .to_vec();
 
-    // The login ends, then the connection.
+    // The login ends, then the connection. What was typed before the question is no answer to it.
+    forward.send("n\r");
     let seen = forward.output().len();
     service.expire();
     service.set_faults("cut-after=0,cuts=1");
@@ -213,7 +214,7 @@ fn without_a_terminal_a_tunnel_says_what_to_do_and_waits_for_a_login() {
     service.set_faults("cut-after=0,cuts=1");
     told.wait_for("not back yet, trying on: the SSO login of AWS profile `dev` has expired");
     let line = told.so_far();
-    assert!(line.contains("log in again: "), "{line}");
+    assert!(line.contains("log in again on a terminal: "), "{line}");
     log_in_elsewhere(&service);
     told.wait_for("nothing was lost");
     echoes(&mut stream);
@@ -236,7 +237,7 @@ fn a_login_that_is_refused_says_so() {
     let mut list = terminal(&service, &["--aws-profile", "dev", "ls"]);
     list.wait_for("Log in now? [Y/n] ");
     list.send("n\r");
-    list.wait_for("log in again: ");
+    list.wait_for("log in again on a terminal: ");
     assert_eq!(list.wait(), Some(4));
     let mut quiet = terminal(&service, &["--aws-profile", "dev", "-q", "ls"]);
     assert_eq!(quiet.wait(), Some(4));

@@ -154,7 +154,7 @@ pub(super) async fn assume(
         };
         let wrong_code = code.is_some() && is_mfa_error(&error);
         // A code of the environment is good once: whoever renews credentials an hour later has to ask.
-        let may_ask = asking == Asking::Allowed || code.as_ref().is_some_and(|code| code.typed);
+        let may_ask = asking.is_allowed() || code.as_ref().is_some_and(|code| code.typed);
         if wrong_code && may_ask && attempt < MFA_ATTEMPTS {
             attempt += 1;
             continue;
@@ -216,7 +216,7 @@ async fn mfa_code(
         .caused_by(why)
     };
     match asking {
-        Asking::Allowed => {}
+        Asking::Allowed | Asking::Anew => {}
         Asking::Never => {
             return Err(fail("there is no terminal to ask on, or asking is forbidden").hint(
                 format!(
@@ -236,11 +236,11 @@ async fn mfa_code(
         ""
     };
     let question = format!("{again}MFA code of {}: ", crate::output::escape(serial));
-    let text = recipe
-        .output
-        .ask(question)
-        .await?
-        .ok_or_else(|| fail("no code was given"))?;
+    let answer = match asking {
+        Asking::Anew => recipe.output.ask_anew(question).await?,
+        _ => recipe.output.ask(question).await?,
+    };
+    let text = answer.ok_or_else(|| fail("no code was given"))?;
     let text = zeroize::Zeroizing::new(text.trim().to_owned());
     if text.len() != 6 || !text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(fail("a code has six digits"));

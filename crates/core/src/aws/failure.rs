@@ -427,7 +427,7 @@ fn login_hints(error: Error, profile: Option<&str>, is_sso: bool) -> Error {
     if is_sso {
         error
             .hint(format!(
-                "log in again: any ops command offers it on a terminal, such as: ops --aws-profile {} ls (or: aws sso login{option})",
+                "log in again on a terminal: ops --aws-profile {} ls (or: aws sso login{option})",
                 profile.unwrap_or("default")
             ))
             .hint("or open the access portal of your SSO in a browser, choose the account, \"Access keys\", and paste its `export AWS_…` lines into this shell")

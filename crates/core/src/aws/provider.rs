@@ -62,11 +62,20 @@ pub(super) struct Recipe {
 /// Whether what credentials need may be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asking {
+    /// Somebody waits for it.
     Allowed,
+    /// By surprise: a session is open, and nobody has to do with the terminal now.
+    Anew,
     /// Nobody is there to ask, or nobody wants to be asked.
     Never,
     /// A session has the terminal, or the question has been asked and not been answered.
     Over,
+}
+
+impl Asking {
+    pub(super) fn is_allowed(self) -> bool {
+        matches!(self, Self::Allowed | Self::Anew)
+    }
 }
 
 /// One source of credentials shared by every client: asked once, kept until they end.
@@ -77,6 +86,8 @@ struct Inner {
     recipe: Recipe,
     /// No question may be asked while a session has the terminal.
     quiet: AtomicBool,
+    /// A session has been opened.
+    is_later: AtomicBool,
     state: tokio::sync::Mutex<State>,
 }
 
@@ -108,6 +119,7 @@ impl Provider {
         Self(Arc::new(Inner {
             recipe,
             quiet: AtomicBool::new(false),
+            is_later: AtomicBool::new(false),
             state: tokio::sync::Mutex::default(),
         }))
     }
@@ -159,6 +171,7 @@ impl Provider {
     /// Forbids or allows questions (MFA, SSO) while something else has the terminal.
     pub(crate) fn set_quiet(&self, quiet: bool) {
         self.0.quiet.store(quiet, Ordering::Relaxed);
+        self.0.is_later.store(true, Ordering::Relaxed);
     }
 
     async fn fetch(&self, state: &mut State) -> Result<Credentials> {
@@ -220,6 +233,8 @@ impl Provider {
             Asking::Never
         } else if self.0.quiet.load(Ordering::Relaxed) || state.asked {
             Asking::Over
+        } else if self.0.is_later.load(Ordering::Relaxed) {
+            Asking::Anew
         } else {
             Asking::Allowed
         }
@@ -244,7 +259,7 @@ impl Provider {
         let Some(login) = login else {
             return Err(failure);
         };
-        if self.asking(state) != Asking::Allowed || recipe.output.quiet() {
+        if !self.asking(state).is_allowed() || recipe.output.quiet() {
             return Err(failure);
         }
         let made = tokio::select! {
@@ -311,7 +326,7 @@ impl Recipe {
         };
         let answer = self
             .output
-            .ask(format!("{state} Log in now? [Y/n] "))
+            .ask_anew(format!("{state} Log in now? [Y/n] "))
             .await?;
         let agreed = answer.is_some_and(|answer| {
             let answer = answer.trim();
