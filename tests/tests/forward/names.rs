@@ -28,6 +28,12 @@ fn named_forwards_and_groups_come_from_the_profile() {
     group.end();
     let list = ops(&service, &["-p", "team", "forward", "--list"]);
     assert!(text(&list.stdout).contains("reporting-db  bastion"));
+    let mixed = ops(&service, &["-p", "team", "forward", "reporting-db", "80"]);
+    assert!(
+        text(&mixed.stderr).contains("takes no SPEC: ops forward reporting-db"),
+        "{}",
+        text(&mixed.stderr)
+    );
     let wrong = ops(&service, &["-p", "team", "forward", "reporting-bd"]);
     assert!(text(&wrong.stderr).contains("did you mean: ops forward reporting-db"));
 }
