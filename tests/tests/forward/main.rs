@@ -14,4 +14,5 @@ mod screen;
 mod share;
 mod survive;
 mod transfers;
+mod traps;
 mod tunnel;
