@@ -49,7 +49,7 @@ impl Screen {
 
     /// Draws the status line anew; an empty one removes it.
     pub(crate) fn draw(&self, text: &str) {
-        if !self.live {
+        if !self.live || !(text.is_empty() || ops_core::terminal::is_foreground()) {
             return;
         }
         // Asked anew: a window may have been made narrower, and a line that wraps could not be taken back.

@@ -7,13 +7,16 @@ use serde_json::Value;
 
 use crate::{
     far::{connect, echo, echoes},
-    tunnel::{Told, port_of, service, spec},
+    tunnel::{Forward, Told, port_of, service, spec},
 };
 
 /// Of the environment, keys outrank every profile.
 const KEYS: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
 /// `sha1sum` of `corp`, by which the AWS CLI names the token of that session.
 const TOKEN_FILE: &str = ".aws/sso/cache/ee0bfd2552fbd840c02cc48b6e823320543c450f.json";
+
+/// A team profile with a role that wants MFA.
+const ONCALL: &str = "aws: { role_arn: \"arn:aws:iam::123456789012:role/oncall\", mfa_serial: \"arn:aws:iam::123456789012:mfa/me\" }\n";
 
 /// A sandbox whose user comes in by SSO.
 fn service_with_sso() -> Service {
@@ -245,13 +248,41 @@ fn a_login_that_is_refused_says_so() {
 }
 
 #[test]
+fn a_tunnel_in_the_background_of_its_shell_asks_nothing_and_is_not_stopped() {
+    let (service, port) = (service_with_sso(), echo());
+    log_in_elsewhere(&service);
+    // Whoever reads from a terminal in the background is stopped by it.
+    let script = format!(
+        "set -m; {} --aws-profile dev forward web-1 {} & wait",
+        service.program().display(),
+        spec(port)
+    );
+    let command = pty_process::blocking::Command::new("bash")
+        .args(["-c", &script])
+        .env_clear()
+        .envs(service.environment());
+    let command = KEYS
+        .into_iter()
+        .fold(command, pty_process::blocking::Command::env_remove);
+    let shell = Terminal::run(command);
+    let mut stream = local(&shell);
+    service.expire();
+    service.set_faults("cut-after=0,cuts=1");
+    shell.wait_for("not back yet, trying on: the SSO login of AWS profile `dev` has expired");
+    log_in_elsewhere(&service);
+    shell.wait_for("nothing was lost");
+    echoes(&mut stream);
+    let shown = String::from_utf8_lossy(&shell.output()).into_owned();
+    assert!(!shown.contains("Log in now?"), "{shown}");
+    assert!(!shown.contains("1 connection "), "{shown}");
+    let stopped = service.ops(&["forward", "--stop", "all"]).status();
+    assert!(stopped.expect("ops runs").success());
+}
+
+#[test]
 fn an_mfa_code_is_asked_for_while_a_tunnel_resumes() {
     let (service, port) = (service(), echo());
-    write(
-        &service,
-        ".config/ops/profiles/oncall.yaml",
-        "aws: { role_arn: \"arn:aws:iam::123456789012:role/oncall\", mfa_serial: \"arn:aws:iam::123456789012:mfa/me\" }\n",
-    );
+    write(&service, ".config/ops/profiles/oncall.yaml", ONCALL);
     let mut forward = Terminal::start(&service, &["-p", "oncall", "forward", "web-1", &spec(port)]);
     let asked = forward.wait_for("MFA code of arn:aws:iam::123456789012:mfa/me: ");
     forward.send("123456\r");
@@ -268,4 +299,30 @@ fn an_mfa_code_is_asked_for_while_a_tunnel_resumes() {
     echoes(&mut stream);
     forward.send("\x03");
     assert_eq!(forward.wait(), Some(130));
+}
+
+#[test]
+fn without_a_terminal_a_tunnel_says_that_it_wants_a_code_and_takes_one_given_elsewhere() {
+    let (service, port) = (service(), echo());
+    write(&service, ".config/ops/profiles/oncall.yaml", ONCALL);
+    let give_code = || {
+        let mut other = Terminal::start(&service, &["-p", "oncall", "ls"]);
+        other.wait_for("MFA code of ");
+        other.send("123456\r");
+        other.wait_for("web-1");
+        assert_eq!(other.wait(), Some(0));
+    };
+    give_code();
+    let forward = Forward::start(&service, &["-p", "oncall", "web-1", &spec(port)]);
+    let mut stream = forward.connect();
+    echoes(&mut stream);
+    // What is cached ends with the credentials.
+    std::fs::remove_dir_all(service.home().join(".cache/ops/credentials")).expect("a cache");
+    service.expire();
+    service.set_faults("cut-after=0,cuts=1");
+    forward.told.wait_for("wants an MFA code (nobody can be asked here now); give the code to any ops command of the same profile in another terminal");
+    give_code();
+    forward.told.wait_for("nothing was lost");
+    echoes(&mut stream);
+    forward.end();
 }

@@ -225,7 +225,7 @@ async fn mfa_code(
             ));
         }
         Asking::Over => {
-            return Err(fail("this terminal has been asked, or is taken").hint(
+            return Err(fail("nobody can be asked here now").hint(
                 "give the code to any ops command of the same profile in another terminal, such as: ops ls",
             ));
         }

@@ -68,7 +68,7 @@ pub(super) enum Asking {
     Anew,
     /// Nobody is there to ask, or nobody wants to be asked.
     Never,
-    /// A session has the terminal, or the question has been asked and not been answered.
+    /// A session is open and nobody can be asked any more: it has the terminal, there is none, or there was no answer.
     Over,
 }
 
@@ -229,14 +229,14 @@ impl Provider {
 
 impl Provider {
     fn asking(&self, state: &State) -> Asking {
-        if !self.0.recipe.output.may_ask() {
-            Asking::Never
-        } else if self.0.quiet.load(Ordering::Relaxed) || state.asked {
-            Asking::Over
-        } else if self.0.is_later.load(Ordering::Relaxed) {
-            Asking::Anew
-        } else {
-            Asking::Allowed
+        let may_ask = self.0.recipe.output.may_ask() && crate::terminal::is_foreground();
+        let is_taken = self.0.quiet.load(Ordering::Relaxed) || state.asked;
+        match self.0.is_later.load(Ordering::Relaxed) {
+            true if may_ask && !is_taken => Asking::Anew,
+            true => Asking::Over,
+            false if !may_ask => Asking::Never,
+            false if is_taken => Asking::Over,
+            false => Asking::Allowed,
         }
     }
 
