@@ -480,9 +480,10 @@ impl Pool {
                     delay,
                     why,
                 }) => {
-                    // The same reason is worth one line, not one for each attempt.
+                    // The same reason is worth one line, not one for each attempt; none for whoever ends it.
                     if let Some(why) = why
                         && told.as_ref() != Some(&why)
+                        && self.cx.interrupt().requested().is_none()
                     {
                         self.screen
                             .note(format!("{name}: not back yet, trying on: {why}"));

@@ -248,6 +248,30 @@ fn a_login_that_is_refused_says_so() {
 }
 
 #[test]
+fn a_tunnel_that_is_interrupted_at_the_question_ends() {
+    let (service, port) = (service_with_sso(), echo());
+    log_in_elsewhere(&service);
+    let mut forward = terminal(
+        &service,
+        &["--aws-profile", "dev", "forward", "web-1", &spec(port)],
+    );
+    echoes(&mut local(&forward));
+    service.expire();
+    service.set_faults("cut-after=0,cuts=1");
+    let asked = forward.wait_for("Log in now? [Y/n] ");
+    forward.send("y\r");
+    forward.wait_for_after(asked, "confirm the code ");
+    forward.send("\x03");
+    assert_eq!(forward.wait(), Some(130));
+    assert!(!String::from_utf8_lossy(&forward.output()).contains("not back yet"));
+    let mut again = terminal(&service, &["--aws-profile", "dev", "ls"]);
+    again.wait_for("Log in now? [Y/n] ");
+    again.send("\x03");
+    assert_eq!(again.wait(), Some(130));
+    assert!(again.is_cooked());
+}
+
+#[test]
 fn a_tunnel_in_the_background_of_its_shell_asks_nothing_and_is_not_stopped() {
     let (service, port) = (service_with_sso(), echo());
     log_in_elsewhere(&service);

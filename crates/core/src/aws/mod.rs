@@ -252,6 +252,7 @@ impl Aws {
             sts_endpoint: endpoint(Service::Sts),
             cache: cx.paths().cache.clone(),
             output: cx.output().clone(),
+            interrupt: cx.interrupt().clone(),
         });
         let base = base
             .into_builder()

@@ -33,6 +33,7 @@ use super::{
 use crate::{
     env::Env,
     error::{Error, ErrorKind, Result},
+    interrupt::Interrupt,
     output::Output,
 };
 
@@ -55,6 +56,8 @@ pub(super) struct Recipe {
     pub(super) cache: PathBuf,
     pub(super) home: PathBuf,
     pub(super) output: Output,
+    /// Whoever wants to end is asked nothing any more.
+    pub(super) interrupt: Interrupt,
     /// For services that take no credentials.
     pub(super) base: SdkConfig,
 }
@@ -216,6 +219,7 @@ impl Provider {
             let assumed = tokio::select! {
                 assumed = assume::assume(recipe, role, credentials, asking) => assumed,
                 cached = cached_elsewhere(recipe, key, state.refused.clone()) => Ok(cached),
+                error = asked_and_interrupted(recipe, asking) => Err(error),
             };
             if role.mfa_serial.is_some() && assumed.is_err() {
                 state.asked = is_answer(assumed.as_ref().err());
@@ -230,7 +234,9 @@ impl Provider {
 impl Provider {
     fn asking(&self, state: &State) -> Asking {
         let may_ask = self.0.recipe.output.may_ask() && crate::terminal::is_foreground();
-        let is_taken = self.0.quiet.load(Ordering::Relaxed) || state.asked;
+        let is_taken = self.0.quiet.load(Ordering::Relaxed)
+            || state.asked
+            || self.0.recipe.interrupt.requested().is_some();
         match self.0.is_later.load(Ordering::Relaxed) {
             true if may_ask && !is_taken => Asking::Anew,
             true => Asking::Over,
@@ -265,6 +271,7 @@ impl Provider {
         let made = tokio::select! {
             made = recipe.log_in(&login) => made,
             () = login.made_elsewhere(&recipe.home) => Ok(true),
+            error = recipe.interrupt.wait() => Err(error),
         };
         state.asked = is_answer(made.as_ref().err());
         if !made? {
@@ -287,6 +294,14 @@ impl Provider {
 /// Whether a question is over: nobody wants it at every attempt, unless it is the network that failed.
 fn is_answer(error: Option<&Error>) -> bool {
     error.is_none_or(|error| error.kind() != ErrorKind::Unexpected)
+}
+
+/// Ends when somebody interrupts a question. A role that asks nothing is assumed to the end: sessions are ended with it.
+async fn asked_and_interrupted(recipe: &Recipe, asking: Asking) -> Error {
+    if !asking.is_allowed() {
+        std::future::pending::<()>().await;
+    }
+    recipe.interrupt.wait().await
 }
 
 /// Ends once another `ops` has assumed the role that `key` names.
