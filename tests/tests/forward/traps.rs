@@ -145,3 +145,43 @@ fn the_end_that_an_old_agent_does_not_tell_comes_after_a_silence() {
     assert_eq!(answer.len(), 50_000);
     forward.end();
 }
+
+#[test]
+fn an_address_that_the_agent_forwards_nothing_to_is_not_tried_again_and_again() {
+    let service = service();
+    let forward = Forward::start(&service, &["web-1", "0:169.254.169.254:80"]);
+    forward
+        .told
+        .wait_for("the session is gone (Forwarding to IP address 169.254.169.254 is forbidden)");
+    let error = forward
+        .connect()
+        .read(&mut [0; 1])
+        .expect_err("no orderly end");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    forward.told.wait_for(
+        "web-1 refuses 169.254.169.254:80 (Forwarding to IP address 169.254.169.254 is forbidden)",
+    );
+    let told = forward.end();
+    assert!(!told.contains("a new session is open"), "{told}");
+    assert_eq!(service.sessions().len(), 1);
+}
+
+#[test]
+fn sessions_that_end_as_soon_as_they_begin_are_replaced_with_pauses() {
+    let fleet = tempfile::NamedTempFile::new().expect("a file");
+    let text = ops_sandbox::DEFAULT_FLEET.replacen(
+        "region: eu-west-1\n",
+        "region: eu-west-1\nsession: { max_duration: 300ms }\n",
+        1,
+    );
+    std::fs::write(fleet.path(), text).expect("a fleet");
+    let service = Service::start_with(OPS, |options| {
+        options.fleet = Some(fleet.path().to_owned());
+    });
+    let forward = Forward::start(&service, &["web-1", &spec(echo()), "-v"]);
+    // The first at once, as after any loss.
+    forward.told.wait_for("a new session is open");
+    forward.told.wait_for(" s, the last 2 ended soon");
+    forward.told.wait_for(" s, the last 3 ended soon");
+    forward.end();
+}

@@ -69,8 +69,10 @@ impl Told {
             .grown
             .wait_timeout_while(text, PATIENCE, |text| !text.contains(words))
             .unwrap_or_else(PoisonError::into_inner);
-        let text = text.clone();
-        assert!(text.contains(words), "no `{words}` in: {text}");
+        let told = text.clone();
+        // A panic with the lock held would reach the reader.
+        drop(text);
+        assert!(told.contains(words), "no `{words}` in: {told}");
     }
 
     /// All of it, once the process has ended.
