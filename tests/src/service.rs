@@ -195,6 +195,22 @@ impl Service {
             .collect()
     }
 
+    /// Temporary keys and SSO logins are over.
+    ///
+    /// # Panics
+    /// The sandbox does not say so.
+    pub fn expire(&self) {
+        self.admin("POST", "expire", "");
+    }
+
+    /// Confirms or denies the code of an SSO login, as a person in a browser would.
+    ///
+    /// # Panics
+    /// No login waits for it.
+    pub fn answer_code(&self, code: &str, answer: &str) {
+        self.admin("POST", &format!("sso/{code}"), answer);
+    }
+
     fn admin(&self, method: &str, path: &str, body: &str) -> serde_json::Value {
         let access = self.running.access();
         let mut stream =

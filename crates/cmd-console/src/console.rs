@@ -1,12 +1,12 @@
 //! The command `console`.
 
 use ops_core::{
-    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Values, resolve::ChoiceArgs,
+    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Values, browser,
+    resolve::ChoiceArgs,
 };
 use tokio::time::timeout;
 
 use crate::{
-    browser,
     handover::{Handover, PATIENCE},
     page::{self, Page, Partition},
 };
@@ -76,7 +76,7 @@ impl Command for Console {
             output.note("no browser here: open the URL elsewhere");
         }
         if !self.login {
-            if !print && browser::open(&cx, &page).await {
+            if !print && browser::open(cx.env(), output, &page).await {
                 return Ok(Exit::SUCCESS);
             }
             output.line(page)?;
@@ -102,7 +102,7 @@ impl Command for Console {
         // A browser that is the user's own may keep running; it has what it needs once it has asked.
         let serve = handover.serve();
         let open = async {
-            if !browser::open(&cx, &address).await {
+            if !browser::open(cx.env(), output, &address).await {
                 return Err(
                     Error::unexpected("no browser could be started").hint(format!(
                         "print the URL and open it yourself: ops console {} --login --print",

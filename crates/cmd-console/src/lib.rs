@@ -1,6 +1,5 @@
 //! `ops console`: the way to the AWS console. `ops wait`: waiting until an instance can be used.
 
-mod browser;
 mod console;
 mod handover;
 mod page;

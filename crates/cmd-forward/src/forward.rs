@@ -183,6 +183,7 @@ fn list(cx: &Context) -> Result<Exit> {
         Format::Table | Format::Wide => {
             if forwards.is_empty() {
                 output.note("the profile names no forwards");
+                return Ok(Exit::SUCCESS);
             }
             let rows = forwards.iter().map(|(name, forward)| {
                 let dash = || "-".to_owned();

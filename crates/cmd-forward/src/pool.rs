@@ -44,6 +44,12 @@ const WATCH_EVERY: Duration = Duration::from_millis(250);
 /// More than this in one direction is busy, in bytes per second: half of what one agent gives.
 const BUSY_RATE: u64 = 400_000;
 
+/// A session that ended sooner is replaced after a pause: a destination or a service that ends one at once would end the next one too.
+const SHORT_LIFE: Duration = Duration::from_secs(10);
+
+/// In the agent's text for a session to an address that it forwards nothing to.
+const FORBIDDEN_WORDS: &str = "is forbidden";
+
 /// In the service's text for a session that it has closed because nothing passed over it.
 const IDLE_WORDS: &str = "due to inactivity";
 
@@ -118,6 +124,8 @@ struct Inner {
     fresh: Option<(Box<Connection>, Instant)>,
     failed: Option<Error>,
     reopening: bool,
+    /// Sessions in a row that ended soon after they were opened.
+    short_lived: u32,
     closed: bool,
 }
 
@@ -172,6 +180,7 @@ impl Pool {
                 fresh: None,
                 failed: None,
                 reopening: false,
+                short_lived: 0,
                 closed: false,
             }),
             changed: watch::Sender::new(0),
@@ -363,6 +372,7 @@ impl Pool {
         let window = self.window.clone();
         let options = OpenOptions {
             reason: self.reason.clone(),
+            may_ask: self.screen.is_live(),
             driver: driver::Options {
                 send_bound: SEND_BOUND,
                 receive_bound: RECEIVE_BOUND,
@@ -461,6 +471,7 @@ impl Pool {
     /// Tells what happens to a session, and replaces it when it is gone.
     async fn follow(self: Arc<Self>, number: u32, mut notices: mpsc::UnboundedReceiver<Notice>) {
         let name = self.name();
+        let opened = Instant::now();
         let mut lost_at = None;
         let mut told = None;
         let mut gone: Option<String> = None;
@@ -479,9 +490,10 @@ impl Pool {
                     delay,
                     why,
                 }) => {
-                    // The same reason is worth one line, not one for each attempt.
+                    // The same reason is worth one line, not one for each attempt; none for whoever ends it.
                     if let Some(why) = why
                         && told.as_ref() != Some(&why)
+                        && self.cx.interrupt().requested().is_none()
                     {
                         self.screen
                             .note(format!("{name}: not back yet, trying on: {why}"));
@@ -535,8 +547,20 @@ impl Pool {
             let lost = slot.mux.stream_count();
             let was_idle = lost == 0 && gone.as_deref().is_some_and(|why| why.contains(IDLE_WORDS));
             // At once, or a connection that waits would open a second one.
+            let forbidden = gone.as_deref().filter(|why| why.contains(FORBIDDEN_WORDS));
+            if let Some(why) = forbidden {
+                inner.failed = Some(
+                    Error::target(format!("{} refuses {}", self.instance.label(), self.remote))
+                        .caused_by(why),
+                );
+            }
+            inner.short_lived = match opened.elapsed() < SHORT_LIFE {
+                true => inner.short_lived.saturating_add(1),
+                false => 0,
+            };
             let replace = alone
                 && !was_idle
+                && forbidden.is_none()
                 && !inner.closed
                 && !std::mem::replace(&mut inner.reopening, true);
             (slot, alone, inner.closed, lost, was_idle, replace)
@@ -574,11 +598,33 @@ impl Pool {
         }
     }
 
+    /// Ends once the pool is closed.
+    async fn closed(&self) {
+        let mut changed = self.changed.subscribe();
+        while !self.lock().closed {
+            let _ = changed.changed().await;
+        }
+    }
+
     /// Opens a session in place of the last one, until that works. The caller has set `reopening`.
     async fn reopen(self: &Arc<Self>) {
         let started = Instant::now();
         let mut delay = REOPEN_DELAYS.0;
         let mut told = String::new();
+        // The first replacement comes at once.
+        let in_a_row = self.lock().short_lived;
+        if in_a_row > 1 {
+            delay = (delay * (1 << (in_a_row - 2).min(5))).min(REOPEN_DELAYS.1);
+            let pause = delay.mul_f64(0.5 + jitter() / 2.0);
+            self.screen.detail(format!(
+                "{}: another session in {:.1} s, the last {in_a_row} ended soon",
+                self.name(),
+                pause.as_secs_f64()
+            ));
+            if tokio::time::timeout(pause, self.closed()).await.is_ok() {
+                return;
+            }
+        }
         loop {
             match self.open().await {
                 Ok(connection) => {
@@ -608,13 +654,7 @@ impl Pool {
             }
             let pause = delay.mul_f64(0.5 + jitter() / 2.0);
             delay = (delay * 2).min(REOPEN_DELAYS.1);
-            let mut changed = self.changed.subscribe();
-            let closed = async {
-                while !self.lock().closed {
-                    let _ = changed.changed().await;
-                }
-            };
-            if tokio::time::timeout(pause, closed).await.is_ok() {
+            if tokio::time::timeout(pause, self.closed()).await.is_ok() {
                 return;
             }
         }

@@ -209,7 +209,9 @@ pub(crate) async fn over_session(
                                 io::ErrorKind::ConnectionAborted,
                                 "the session has ended",
                             )
-                        } else if output.contains("Unable to connect") {
+                        } else if output.contains("Unable to connect")
+                            || output.contains("is forbidden")
+                        {
                             io::Error::new(io::ErrorKind::ConnectionRefused, output.trim())
                         } else {
                             io::Error::new(io::ErrorKind::ConnectionAborted, output.trim())

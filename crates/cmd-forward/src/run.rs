@@ -324,7 +324,16 @@ async fn resolve(cx: &Context, plan: &[Forward], wishes: &Wishes) -> Result<Vec<
     for forward in plan {
         let text = forward.target.as_str();
         if !known.contains_key(text) {
-            let instance = cx.resolve(&forward.target, wishes.choice).await?;
+            let resolved = cx.resolve(&forward.target, wishes.choice).await;
+            let instance = resolved.map_err(|error| {
+                let is_name = cx.profile().is_ok_and(|p| p.forwards.contains_key(text));
+                match error.kind() {
+                    ErrorKind::NotFound if is_name && forward.name.is_none() => error.hint(
+                        format!("`{text}` is the name of a forward, which takes no SPEC: ops forward {text}"),
+                    ),
+                    _ => error,
+                }
+            })?;
             known.insert(text.to_owned(), instance);
         }
         instances.push(known[text].clone());

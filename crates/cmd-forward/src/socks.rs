@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use ops_core::{Context, Error, Instance};
@@ -127,8 +127,12 @@ impl Proxy {
         }
     }
 
-    /// Reads a client's request and opens the way it asks for; the client has its answer then.
-    pub(crate) async fn accept(&self, conn: &Conn) -> Result<(Arc<Pool>, Far), Refusal> {
+    /// Reads a client's request and opens the way it asks for; the client has its answer then. `destination` is told as soon as it is known.
+    pub(crate) async fn accept(
+        &self,
+        conn: &Conn,
+        destination: &OnceLock<String>,
+    ) -> Result<(Arc<Pool>, Far), Refusal> {
         let remote = match tokio::time::timeout(REQUEST_TIMEOUT, request(conn)).await {
             Ok(remote) => remote?,
             Err(_) => return Err(Refusal::of("the client did not finish its request")),
@@ -136,6 +140,7 @@ impl Proxy {
         let remote = own(remote, &self.0.instance);
         let lease = Lease::take(&self.0, &remote);
         let pool = lease.pool.clone();
+        let _ = destination.set(pool.name());
         let far = match pool.connect().await {
             Ok(far) => far,
             Err(error) => {

@@ -119,6 +119,18 @@ impl FromStr for Spec {
         if text.starts_with(['/', '.', '~']) {
             return parse_unix(text);
         }
+        if let Some((scheme, rest)) = text.split_once("://") {
+            let place = rest.split(['/', '?', '#']).next().unwrap_or_default();
+            let port = match scheme.ends_with("https") {
+                _ if place.contains(':') => "",
+                true => ":443",
+                false => ":80",
+            };
+            return Err(SpecError(format!(
+                "`{shown}` has a URL in it, and what is forwarded is a port; write LOCAL:HOST:PORT, as in `0:{}{port}`",
+                place.escape_debug()
+            )));
+        }
         let parts = split(text)?;
         match parts.as_slice() {
             [port] => {
@@ -136,6 +148,14 @@ impl FromStr for Spec {
                 let host = Bracketed(local);
                 Err(SpecError(format!(
                     "`{shown}` is HOST:PORT and says nothing about the local port; write `{port}:{host}:{port}`, or `0:{host}:{port}` for any free one"
+                )))
+            }
+            [local, host]
+                if is_number(local) && host_of(host, text).is_ok() && !is_number(host) =>
+            {
+                Err(SpecError(format!(
+                    "`{shown}` names the host `{host}` and no port of it; write `{local}:{}:PORT`",
+                    Bracketed(host)
                 )))
             }
             [local, port] => Ok(Self {
@@ -433,6 +453,10 @@ mod tests {
             ("8080:[::1]80", "after the bracket"),
             ("8080:a b:80", "no host"),
             ("/tmp/db.sock", "/tmp/db.sock:HOST:PORT"),
+            ("0:db.internal", "`0:db.internal:PORT`"),
+            ("8080:[fd00::1]", "`8080:[fd00::1]:PORT`"),
+            ("0:http://web:8000/x", "`0:web:8000`"),
+            ("https://web/", "`0:web:443`"),
             ("~/db.sock:80", "whole path"),
         ] {
             let refusal = refusal(text);

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -18,7 +18,7 @@ use crate::pump::{self, Carried, Counters, End};
 use crate::screen::Screen;
 use crate::socks::Proxy;
 
-/// A failure that repeats within this time is told with `-v` only.
+/// A failure that repeats within this time is told with `-vv` only.
 const TELL_AGAIN: Duration = Duration::from_secs(2);
 /// After the system refused a connection for want of files or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -148,10 +148,11 @@ impl Tunnel {
         let started = Instant::now();
         let peer = conn.peer();
         let carried = Carried::default();
+        let destination = OnceLock::new();
         let ended = tokio::select! {
             biased;
             () = self.cut.cancelled() => Err("cut, the forward ends".to_owned()),
-            ended = self.connect_and_pump(&conn, &peer, &carried, screen) => ended,
+            ended = self.connect_and_pump(&conn, &destination, &carried, screen) => ended,
         };
         self.counters.open.fetch_sub(1, Ordering::Relaxed);
         let how = match ended {
@@ -166,28 +167,37 @@ impl Tunnel {
                 why
             }
         };
+        let name = match &self.name {
+            Some(name) => format!("{name}: "),
+            None => String::new(),
+        };
+        let destination = destination
+            .into_inner()
+            .unwrap_or_else(|| format!("the SOCKS proxy through {}", self.instance));
         screen.detail(format!(
-            "{peer} → {}: {how} after {:.1} s, {} up, {} down",
-            self.label(),
-            started.elapsed().as_secs_f64(),
+            "{name}{peer} → {destination}: {} up, {} down in {:.1} s, {how}",
             meter::bytes(carried.up.load(Ordering::Relaxed)),
             meter::bytes(carried.down.load(Ordering::Relaxed)),
+            started.elapsed().as_secs_f64(),
         ));
     }
 
     async fn connect_and_pump(
         &self,
         conn: &Conn,
-        peer: &str,
+        destination: &OnceLock<String>,
         carried: &Carried,
         screen: &Screen,
     ) -> Result<End, String> {
         let (pool, far) = match &self.route {
-            Route::Fixed(pool) => match pool.connect().await {
-                Ok(far) => (pool.clone(), far),
-                Err(error) => return Err(self.tell_error(screen, &error)),
-            },
-            Route::Socks(proxy) => match proxy.accept(conn).await {
+            Route::Fixed(pool) => {
+                let _ = destination.set(pool.name());
+                match pool.connect().await {
+                    Ok(far) => (pool.clone(), far),
+                    Err(error) => return Err(self.tell_error(screen, &error)),
+                }
+            }
+            Route::Socks(proxy) => match proxy.accept(conn, destination).await {
                 Ok(opened) => opened,
                 Err(refusal) => {
                     if let Some(error) = &refusal.error {
@@ -197,7 +207,8 @@ impl Tunnel {
                 }
             },
         };
-        screen.detail(format!("{peer} → {}: open", pool.name()));
+        let name = destination.get_or_init(|| pool.name());
+        screen.trace(format!("{} → {name}: open", conn.peer()));
         let end = match far {
             Far::Stream(stream) => pump::over_stream(conn, stream, &self.counters, carried).await,
             Far::Session(session) => {
@@ -236,7 +247,7 @@ impl Tunnel {
             .as_ref()
             .is_some_and(|(before, at)| before == text && at.elapsed() < TELL_AGAIN);
         if again {
-            screen.detail(text);
+            screen.trace(text);
         } else {
             screen.warn(text);
             *told = Some((text.to_owned(), Instant::now()));

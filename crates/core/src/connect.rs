@@ -149,6 +149,8 @@ impl Document {
 pub struct OpenOptions {
     /// Why, for the session's history; what a profile may demand.
     pub reason: Option<String>,
+    /// While it lasts, what renewed credentials need (an SSO login, an MFA code) may be asked for: nothing of it has the terminal.
+    pub may_ask: bool,
     /// How it is carried. What is expected of the agent, proxy and certificates are filled in.
     pub driver: driver::Options,
 }
@@ -371,8 +373,8 @@ impl Context {
             ))
             .caused_by("StartSession answered without session id, stream URL or token"));
         };
-        // From here on nobody may be asked anything: the terminal will belong to the session.
-        aws.provider().set_quiet(true);
+        // From here on nobody may be asked anything where the terminal will belong to the session.
+        aws.provider().set_quiet(!options.may_ask);
 
         options.driver.expect = document.expect();
         options.driver.extra_roots = self.env().path("AWS_CA_BUNDLE");

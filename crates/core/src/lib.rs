@@ -7,6 +7,8 @@
 
 pub mod aws;
 pub mod aws_files;
+mod bottom;
+pub mod browser;
 pub mod cache;
 pub mod command;
 pub mod complete;

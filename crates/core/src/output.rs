@@ -13,6 +13,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
+    bottom::{self, Bottom, Lines},
     env::Env,
     error::{Error, Result},
     globals::{ColorChoice, ErrorFormat, Format, Globals},
@@ -41,6 +42,7 @@ struct Inner {
     /// Held by the spinner that is visible too.
     spinning: Arc<()>,
     stdout: Mutex<()>,
+    bottom: Bottom,
 }
 
 /// Colours with a meaning; what they look like is decided here alone.
@@ -116,6 +118,7 @@ impl Output {
             raw: AtomicBool::new(false),
             spinning: Arc::default(),
             stdout: Mutex::new(()),
+            bottom: Bottom::default(),
         }))
     }
 
@@ -316,7 +319,8 @@ impl Output {
         self.stderr_line(&text);
     }
 
-    /// Asks on the terminal and reads one line, without its end. `None` at the end of input, or where nobody may be asked.
+    /// Asks on the terminal and reads one line, without its end. `None` at the end of input, or where nobody may be asked. What is told
+    /// meanwhile goes above the question. Dropped, it takes the question back.
     ///
     /// # Errors
     /// stdin cannot be read.
@@ -324,15 +328,46 @@ impl Output {
         if !self.may_ask() {
             return Ok(None);
         }
-        self.write_stderr(question.into().as_bytes());
-        let line = tokio::task::spawn_blocking(|| {
-            let mut line = String::new();
-            let len = io::stdin().read_line(&mut line)?;
-            Ok::<_, io::Error>((len > 0).then_some(line))
-        })
-        .await
-        .map_err(|_| Error::unexpected("the answer could not be read"))??;
-        Ok(line.map(|line| line.trim_end_matches(['\r', '\n']).to_owned()))
+        self.draw(|lines| lines.begin_question(&question.into()));
+        let mut asking = Asking {
+            output: self,
+            answered: false,
+        };
+        let line = bottom::read_line()
+            .await
+            .map_err(|error| Error::unexpected("the answer could not be read").caused_by(error))?;
+        asking.answered = line.is_some();
+        Ok(line)
+    }
+
+    /// As [`Self::ask`], for a question that comes by surprise: what was typed before it is no answer.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn ask_anew(&self, question: impl Into<String>) -> Result<Option<String>> {
+        if self.may_ask() {
+            bottom::forget_typed().await;
+        }
+        self.ask(question).await
+    }
+
+    /// Draws a line that stays below everything else on stderr, in place of the one before; an empty one takes it away. For a terminal.
+    pub fn set_status(&self, text: &str) {
+        self.draw(|lines| lines.set_status(text));
+    }
+
+    /// Leaves the terminal to somebody else, such as a browser that draws in it; nothing is drawn until the value is dropped.
+    pub(crate) fn hold(&self) -> Hold<'_> {
+        self.draw(Lines::hold);
+        Hold(self)
+    }
+
+    fn draw(&self, change: impl FnOnce(&mut Lines) -> String) {
+        let mut lines = self.0.bottom.lock();
+        let text = change(&mut lines);
+        if !text.is_empty() {
+            self.write_stderr(text.as_bytes());
+        }
     }
 
     /// A spinner on stderr for a step that takes longer than 300 ms; nothing where stderr is no terminal, and none for a step of a step that has
@@ -354,7 +389,29 @@ impl Output {
         if raw {
             line.insert(0, '\r');
         }
-        self.write_stderr(line.as_bytes());
+        self.draw(|lines| lines.above(&line));
+    }
+}
+
+/// A question that stands on the terminal.
+struct Asking<'a> {
+    output: &'a Output,
+    answered: bool,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        let answered = self.answered;
+        self.output.draw(|lines| lines.end_question(answered));
+    }
+}
+
+/// The terminal is somebody else's; see [`Output::hold`].
+pub(crate) struct Hold<'a>(&'a Output);
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.0.draw(Lines::release);
     }
 }
 

@@ -166,6 +166,21 @@ pub fn size() -> Option<(u16, u16)> {
     crate::output::terminal_size()
 }
 
+/// Whether this process is in the foreground of its terminal. One in the background (`ops … &`) is stopped when it reads from it, and draws over
+/// what its user types.
+pub fn is_foreground() -> bool {
+    #[cfg(unix)]
+    {
+        let ours = rustix::process::getpgrp();
+        let foreground = rustix::termios::tcgetpgrp(rustix::stdio::stdin())
+            .or_else(|_| rustix::termios::tcgetpgrp(rustix::stdio::stderr()));
+        // Without a terminal there is nothing to be behind of.
+        foreground.map_or(true, |foreground| foreground == ours)
+    }
+    #[cfg(not(unix))]
+    true
+}
+
 /// Tells when the terminal was resized, or may have been while the process was stopped.
 #[derive(Debug)]
 pub struct Resizes {

@@ -9,7 +9,9 @@
 //! | `POST /_sandbox/instances` | a machine as in the fleet file | its id |
 //! | `POST /_sandbox/instances/NAME-OR-ID` | `{"state", "online", "agent_version", "boot"}` | its id and state |
 //! | `GET /_sandbox/sessions` | | ids, targets and states of sessions |
-//! | `POST /_sandbox/expire` | | temporary keys expire now |
+//! | `POST /_sandbox/expire` | | temporary keys and SSO logins expire now |
+//! | `GET /_sandbox/sso` | | codes of SSO logins that wait |
+//! | `POST /_sandbox/sso/CODE` | `confirm` or `deny` | |
 //! | `POST /_sandbox/stop` | | ends the sandbox |
 
 use aws_lc_rs::constant_time;
@@ -43,7 +45,9 @@ pub(crate) fn answer(app: &App, parts: &Parts, body: &[u8]) -> Reply {
         match serde_json::from_slice(body) {
             Ok(input) => input,
             // Bare text is taken where text makes sense.
-            Err(_) if path == "faults" => Value::String(String::from_utf8_lossy(body).into_owned()),
+            Err(_) if path == "faults" || path.starts_with("sso/") => {
+                Value::String(String::from_utf8_lossy(body).into_owned())
+            }
             Err(error) => return fail(StatusCode::BAD_REQUEST, &error.to_string()),
         }
     };
@@ -81,8 +85,20 @@ pub(crate) fn answer(app: &App, parts: &Parts, body: &[u8]) -> Reply {
         })),
         (&Method::POST, ("expire", "")) => {
             app.keyring.expire_temporary();
+            app.sso.expire();
             Ok(Value::Null)
         }
+        (&Method::GET, ("sso", "")) => Ok(json!({ "codes": app.sso.codes() })),
+        (&Method::POST, ("sso", code)) => match input.as_str().map(str::trim) {
+            Some(answer @ ("confirm" | "deny")) => {
+                if app.sso.answer(code, answer == "confirm") {
+                    Ok(Value::Null)
+                } else {
+                    Err(format!("no login waits for the code `{code}`"))
+                }
+            }
+            _ => Err("the answer to a code is `confirm` or `deny`".to_owned()),
+        },
         (&Method::POST, ("stop", "")) => {
             app.cancel.cancel();
             Ok(Value::Null)

@@ -22,6 +22,7 @@ use crate::{
     log::CallLog,
     network::Network,
     service::Service,
+    sso::Sso,
 };
 
 /// The sandbox behind its listener.
@@ -40,6 +41,7 @@ pub(crate) struct App {
     /// The folder of the minimal S3.
     pub(crate) objects: PathBuf,
     pub(crate) sign_in_tokens: Tokens,
+    pub(crate) sso: Sso,
     pub(crate) cancel: CancellationToken,
     pub(crate) tasks: TaskTracker,
     faults: watch::Sender<Arc<Faults>>,
@@ -91,6 +93,7 @@ impl App {
             admin_token: parts.admin_token,
             objects: parts.objects,
             sign_in_tokens: Tokens::default(),
+            sso: Sso::default(),
             cancel,
             tasks,
             faults,

@@ -25,6 +25,8 @@ use crate::duration::{parse_bytes, parse_duration, parse_share};
 /// | `silent-after=N`, `silent-for=10s` | the agent hears and says nothing after N messages, for so long (for good) |
 /// | `pauses` | while the agent is silent the gateway answers each message with `pause_publication` |
 /// | `no-start` | the gateway sends no `start_publication` |
+/// | `late-handshake=1s` | the agent acknowledges and drops input for so long before it begins its handshake |
+/// | `odd-json` | handshake bodies have their keys in lower case, unknown ones, and `null` |
 /// | `late-plugin=300ms` | the agent refuses input, without a word, for so long after the handshake |
 /// | `slow-dial=2s` | the agent takes so long to connect to a destination, or to find that it cannot |
 /// | `agent-version=X` | all agents say so and behave so |
@@ -59,6 +61,8 @@ pub struct Faults {
     pub(crate) silent_for: Option<Duration>,
     pub(crate) pauses: bool,
     pub(crate) no_start: bool,
+    pub(crate) late_handshake: Duration,
+    pub(crate) odd_json: bool,
     pub(crate) late_plugin: Duration,
     pub(crate) slow_dial: Duration,
     pub(crate) agent_version: Option<String>,
@@ -117,6 +121,8 @@ silent-after=N         the agent hears and says nothing after N messages
 silent-for=10s         for so long (for good)
 pauses                 meanwhile each message is answered with pause_publication
 no-start               there is no start_publication
+late-handshake=1s      the agent begins its handshake so late
+odd-json               handshake bodies have keys in lower case, unknown ones, and null
 late-plugin=300ms      the agent refuses input for so long after the handshake
 slow-dial=2s           the agent takes so long to connect to a destination
 agent-version=X        all agents say so and behave so
@@ -129,7 +135,7 @@ slow=ACTION/2s         a call is answered late; may be repeated
 deny-region=R          every call to this region is refused; may be repeated
 expired                temporary credentials have expired";
 
-const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, rate, queue, cut-after, bye-after, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-plugin, slow-dial, agent-version, strict, kms, deny, throttle, fail, slow, deny-region, expired";
+const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, rate, queue, cut-after, bye-after, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-handshake, odd-json, late-plugin, slow-dial, agent-version, strict, kms, deny, throttle, fail, slow, deny-region, expired";
 
 impl Faults {
     /// Adds one fault, or replaces it.
@@ -193,6 +199,8 @@ impl Faults {
             "silent-for" => self.silent_for = Some(duration()?),
             "pauses" => self.pauses = switch()?,
             "no-start" => self.no_start = switch()?,
+            "late-handshake" => self.late_handshake = duration()?,
+            "odd-json" => self.odd_json = switch()?,
             "late-plugin" => self.late_plugin = duration()?,
             "slow-dial" => self.slow_dial = duration()?,
             "agent-version" => {

@@ -1,4 +1,4 @@
-//! An embedded stand-in for the AWS services that `ops` uses: EC2, SSM, STS, EC2 Instance Connect, a minimal S3 and the
+//! An embedded stand-in for the AWS services that `ops` uses: EC2, SSM, STS, EC2 Instance Connect, SSO, a minimal S3 and the
 //! federation endpoint, with the Session Manager gateway and the agent's side of the protocol behind them.
 //!
 //! It listens on a loopback port only and answers nobody without this run's random keys. It is no isolation: the shells are
@@ -27,6 +27,7 @@ mod service;
 mod session;
 mod sigv4;
 mod ssm;
+mod sso;
 mod state_file;
 mod sts;
 mod xml;

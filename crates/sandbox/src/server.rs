@@ -23,7 +23,7 @@ use crate::{
     s3,
     service::Service,
     sigv4::{Claim, EMPTY_SHA256, Plus, Refusal, sha256_hex},
-    ssm, sts,
+    ssm, sso, sts,
     xml::Form,
 };
 
@@ -91,6 +91,12 @@ async fn respond(app: Arc<App>, request: http::Request<Incoming>) -> http::Respo
         let (parts, body) = request.into_parts();
         match read(body).await {
             Ok(body) => federation::answer(&app, &parts, &body, &request_id),
+            Err(_) => Reply::empty(StatusCode::PAYLOAD_TOO_LARGE),
+        }
+    } else if sso::is_meant(path) && !request.headers().contains_key(header::AUTHORIZATION) {
+        let (parts, body) = request.into_parts();
+        match read(body).await {
+            Ok(body) => sso::answer(&app, &parts, &body, &request_id),
             Err(_) => Reply::empty(StatusCode::PAYLOAD_TOO_LARGE),
         }
     } else if path.starts_with(DATA_CHANNEL) {

@@ -51,6 +51,10 @@ pub(crate) struct SessionSpec {
     pub(crate) kms_key_id: Option<String>,
     /// Check what the official agent does not (digests, lengths), to catch the faults of a client.
     pub(crate) strict: bool,
+    /// How long the agent takes to begin its handshake; until then it acknowledges input and drops it.
+    pub(crate) late_handshake: Duration,
+    /// Handshake bodies as another JSON library may write them: keys in lower case, unknown ones, `null`.
+    pub(crate) odd_json: bool,
     /// How long after the handshake the plugin of a port session is there; until then input is refused.
     pub(crate) late_plugin: Duration,
     /// Before each connection to a destination.

@@ -10,7 +10,11 @@ use aws_sdk_sts as sts;
 use aws_types::region::Region;
 use serde::{Deserialize, Serialize};
 
-use super::{failure::Call, options::Role, provider::Recipe};
+use super::{
+    failure::Call,
+    options::Role,
+    provider::{Asking, Recipe},
+};
 use crate::{
     error::{Error, ErrorKind, Result},
     paths::write_private,
@@ -86,12 +90,12 @@ pub(super) fn keep(cache: &Path, key: &str, credentials: &Credentials) {
     }
 }
 
-/// Assumes `role` with `source`. The MFA code comes from `OPS_MFA_CODE` or `AWS_MFA_CODE`, else from the terminal if `may_ask`.
+/// Assumes `role` with `source`. The MFA code comes from `OPS_MFA_CODE` or `AWS_MFA_CODE`, else from the terminal if that may be asked.
 pub(super) async fn assume(
     recipe: &Recipe,
     role: &Role,
     source: Credentials,
-    may_ask: bool,
+    asking: Asking,
 ) -> Result<Credentials> {
     let region = recipe
         .region
@@ -114,7 +118,7 @@ pub(super) async fn assume(
     let mut attempt = 1;
     loop {
         let code = match &role.mfa_serial {
-            Some(serial) => Some(mfa_code(recipe, role, serial, may_ask, attempt).await?),
+            Some(serial) => Some(mfa_code(recipe, role, serial, asking, attempt).await?),
             None => None,
         };
         let mut request = client
@@ -149,8 +153,9 @@ pub(super) async fn assume(
             Err(error) => error,
         };
         let wrong_code = code.is_some() && is_mfa_error(&error);
-        let asked = code.as_ref().is_some_and(|code| code.typed);
-        if wrong_code && asked && attempt < MFA_ATTEMPTS {
+        // A code of the environment is good once: whoever renews credentials an hour later has to ask.
+        let may_ask = asking.is_allowed() || code.as_ref().is_some_and(|code| code.typed);
+        if wrong_code && may_ask && attempt < MFA_ATTEMPTS {
             attempt += 1;
             continue;
         }
@@ -189,7 +194,7 @@ async fn mfa_code(
     recipe: &Recipe,
     role: &Role,
     serial: &str,
-    may_ask: bool,
+    asking: Asking,
     attempt: u32,
 ) -> Result<MfaCode> {
     if attempt == 1
@@ -209,14 +214,21 @@ async fn mfa_code(
             format!("the role `{}` wants an MFA code", role.arn),
         )
         .caused_by(why)
-        .hint(format!(
-            "run it on a terminal, or give the code of `{serial}`: OPS_MFA_CODE=123456 ops …"
-        ))
     };
-    if !may_ask {
-        return Err(fail(
-            "there is no terminal to ask on, or asking is forbidden",
-        ));
+    match asking {
+        Asking::Allowed | Asking::Anew => {}
+        Asking::Never => {
+            return Err(fail("there is no terminal to ask on, or asking is forbidden").hint(
+                format!(
+                    "run it on a terminal, or give the code of `{serial}`: OPS_MFA_CODE=123456 ops …"
+                ),
+            ));
+        }
+        Asking::Over => {
+            return Err(fail("nobody can be asked here now").hint(
+                "give the code to any ops command of the same profile in another terminal, such as: ops ls",
+            ));
+        }
     }
     let again = if attempt > 1 {
         "That code was refused. "
@@ -224,11 +236,11 @@ async fn mfa_code(
         ""
     };
     let question = format!("{again}MFA code of {}: ", crate::output::escape(serial));
-    let text = recipe
-        .output
-        .ask(question)
-        .await?
-        .ok_or_else(|| fail("no code was given"))?;
+    let answer = match asking {
+        Asking::Anew => recipe.output.ask_anew(question).await?,
+        _ => recipe.output.ask(question).await?,
+    };
+    let text = answer.ok_or_else(|| fail("no code was given"))?;
     let text = zeroize::Zeroizing::new(text.trim().to_owned());
     if text.len() != 6 || !text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(fail("a code has six digits"));

@@ -10,7 +10,7 @@ use aws_smithy_runtime_api::{
 };
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
-use super::options::AwsOptions;
+use super::{options::AwsOptions, sso::Login};
 use crate::error::{Error, ErrorKind};
 
 /// Longest piece of an answer that is shown, in characters.
@@ -306,6 +306,16 @@ fn innermost(error: &(dyn StdError + 'static)) -> String {
     last.to_string()
 }
 
+/// Whether it takes a new SSO login: its token is not there, has expired, or is refused.
+///
+/// The SDK tells by its texts alone; `is_sso`: the profile takes its credentials from there.
+pub(super) fn is_sso_over(error: &CredentialsError, is_sso: bool) -> bool {
+    let text = chain(error).to_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    text.contains("sso") && has(&["expired", "cached", "unauthorized", "invalid"])
+        || is_sso && has(&["token", "unauthorized"])
+}
+
 /// Translates the failure to find credentials.
 pub(super) fn credentials_failed(
     error: &CredentialsError,
@@ -316,15 +326,10 @@ pub(super) fn credentials_failed(
     let lower = text.to_lowercase();
     let name = options.profile.as_deref().unwrap_or("default");
     let profile = profiles.as_ref().and_then(|set| set.get_profile(name));
-    let is_sso = profile.is_some_and(|profile| {
-        profile.get("sso_session").is_some() || profile.get("sso_start_url").is_some()
-    });
-    let sso_trouble = lower.contains("sso")
-        && (lower.contains("expired")
-            || lower.contains("cached")
-            || lower.contains("unauthorized")
-            || lower.contains("invalid"));
-    if sso_trouble || (is_sso && lower.contains("token")) {
+    let login = profiles.as_ref().and_then(|set| Login::of(set, name));
+    if is_sso_over(error, login.is_some()) {
+        // The one to log in with: a profile with a role names another by `source_profile`.
+        let name = login.as_ref().map_or(name, |login| &login.profile);
         return login_hints(
             Error::new(
                 ErrorKind::NotLoggedIn,
@@ -418,8 +423,11 @@ fn login_hints(error: Error, profile: Option<&str>, is_sso: bool) -> Error {
         .unwrap_or_default();
     if is_sso {
         error
-            .hint(format!("log in again: aws sso login{option}"))
-            .hint("without the AWS CLI: open the access portal of your SSO in a browser, choose the account, \"Access keys\", and paste its `export AWS_…` lines into this shell")
+            .hint(format!(
+                "log in again on a terminal: ops --aws-profile {} ls (or: aws sso login{option})",
+                profile.unwrap_or("default")
+            ))
+            .hint("or open the access portal of your SSO in a browser, choose the account, \"Access keys\", and paste its `export AWS_…` lines into this shell")
     } else {
         error
             .hint(format!("log in: aws sso login{option} (or `aws configure{option}` for access keys)"))

@@ -12,6 +12,7 @@ mod provider;
 pub mod s3;
 mod sign;
 mod sign_in;
+mod sso;
 
 use std::{
     collections::HashMap,
@@ -72,11 +73,14 @@ fn timeout_config() -> TimeoutConfig {
 
 /// SHA-256 in hexadecimal: names of cache files.
 pub(crate) fn hex_digest(bytes: &[u8]) -> String {
+    hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref())
+}
+
+fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes)
-        .as_ref()
+    bytes
         .iter()
-        .fold(String::with_capacity(64), |mut out, byte| {
+        .fold(String::with_capacity(2 * bytes.len()), |mut out, byte| {
             let _ = write!(out, "{byte:02x}");
             out
         })
@@ -231,7 +235,15 @@ impl Aws {
             loader.load().await
         };
         let endpoint = |service| endpoint(&options, &env, service);
+        let base = base
+            .into_builder()
+            .http_client(http.clone())
+            .retry_config(retry_config())
+            .timeout_config(timeout_config())
+            .build();
         let provider = Provider::new(provider::Recipe {
+            base: base.clone(),
+            home: cx.paths().home.clone(),
             options: options.clone(),
             env: env.clone(),
             http: http.clone(),
@@ -240,17 +252,15 @@ impl Aws {
             sts_endpoint: endpoint(Service::Sts),
             cache: cx.paths().cache.clone(),
             output: cx.output().clone(),
+            interrupt: cx.interrupt().clone(),
         });
         let base = base
             .into_builder()
-            .http_client(http.clone())
             // The provider keeps what it found; a second cache would outlive a renewal.
             .identity_cache(aws_config::identity::IdentityCache::no_cache())
             .credentials_provider(
                 aws_credential_types::provider::SharedCredentialsProvider::new(provider.clone()),
             )
-            .retry_config(retry_config())
-            .timeout_config(timeout_config())
             .build();
         if cx.output().verbose() > 0
             && !options.sandbox

@@ -9,7 +9,7 @@ use ops_session::driver::{Gateway, ResumeError, Resumed, Token};
 
 use super::TERMINATE_TIMEOUT;
 use crate::{
-    aws::{Meaning, code_of, meaning, sign_upgrade},
+    aws::{Aws, Meaning, code_of, meaning, sign_upgrade},
     context::Context,
 };
 
@@ -49,12 +49,7 @@ impl SessionGateway {
         let retry = |error: crate::Error| ResumeError::Retry(error.to_string());
         let aws = self.cx.aws().await.map_err(retry)?;
         // The credentials of an hour ago may have been replaced in the meantime.
-        aws.provider().renewed().await.map_err(|error| {
-            ResumeError::Retry(match error.hints().first() {
-                Some(hint) => format!("{error}; {hint}"),
-                None => error.to_string(),
-            })
-        })?;
+        renew(aws).await?;
         let override_config = aws_sdk_ssm::config::Builder::new()
             .retry_config(RetryConfig::disabled())
             .timeout_config(
@@ -62,15 +57,22 @@ impl SessionGateway {
                     .operation_timeout(RESUME_TIMEOUT)
                     .build(),
             );
-        let answer = aws
-            .clients(&self.region)
-            .ssm
-            .resume_session()
-            .session_id(session_id)
-            .customize()
-            .config_override(override_config)
-            .send()
-            .await;
+        let call = || {
+            aws.clients(&self.region)
+                .ssm
+                .resume_session()
+                .session_id(session_id)
+                .customize()
+                .config_override(override_config.clone())
+                .send()
+        };
+        let mut answer = call().await;
+        // Before their time, by the service's word alone.
+        if answer.as_ref().err().and_then(code_of).map(meaning) == Some(Meaning::Expired) {
+            aws.provider().refused().await;
+            renew(aws).await?;
+            answer = call().await;
+        }
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
@@ -102,6 +104,17 @@ impl SessionGateway {
             }),
             None => Err(ResumeError::Gone("the session has timed out".to_owned())),
         }
+    }
+}
+
+/// Finds credentials that are good; the reason why there are none says what to do.
+async fn renew(aws: &Aws) -> Result<(), ResumeError> {
+    match aws.provider().renewed().await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(ResumeError::Retry(match error.hints().first() {
+            Some(hint) => format!("{error}; {hint}"),
+            None => error.to_string(),
+        })),
     }
 }
 

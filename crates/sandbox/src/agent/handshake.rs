@@ -35,8 +35,14 @@ async fn exchange(channel: &Channel, spec: &SessionSpec) -> Result<String, Strin
         .as_deref()
         .filter(|_| !matches!(spec.kind, SessionKind::Port { .. }));
     let response = channel.expect_handshake_response(key.is_some());
+    if !spec.late_handshake.is_zero() {
+        tokio::time::sleep(spec.late_handshake).await;
+    }
     channel
-        .send(payload::HANDSHAKE_REQUEST, request(spec, key).to_string())
+        .send(
+            payload::HANDSHAKE_REQUEST,
+            written(spec, request(spec, key)),
+        )
         .await;
     let Ok(Ok(response)) = tokio::time::timeout(TIMEOUT, response).await else {
         channel.stop_expecting();
@@ -60,10 +66,48 @@ async fn exchange(channel: &Channel, spec: &SessionSpec) -> Result<String, Strin
         "CustomerMessage": customer_message(spec, &response.client_version),
     });
     channel
-        .send(payload::HANDSHAKE_COMPLETE, complete.to_string())
+        .send(payload::HANDSHAKE_COMPLETE, written(spec, complete))
         .await;
     channel.finish_handshake();
     Ok(response.client_version)
+}
+
+/// A body as text; oddly, if that is ordered.
+fn written(spec: &SessionSpec, body: serde_json::Value) -> String {
+    if spec.odd_json {
+        odd(body).to_string()
+    } else {
+        body.to_string()
+    }
+}
+
+/// Allowed all the same: Go reads keys without regard to case, writes `null` for what is empty, and later versions add keys.
+fn odd(value: serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        Value::Object(map) => {
+            let known = map.into_iter().map(|(key, value)| {
+                // Properties are the document's, and pass as they are.
+                let value = if key == "Properties" {
+                    value
+                } else {
+                    odd(value)
+                };
+                (key.to_ascii_lowercase(), value)
+            });
+            let added = [
+                ("zzUnknown".to_owned(), serde_json::json!({ "list": [1] })),
+                ("zzEmpty".to_owned(), Value::Null),
+            ];
+            known.chain(added).collect()
+        }
+        Value::Array(list) => {
+            let nothing = Value::Null;
+            list.into_iter().map(odd).chain([nothing]).collect()
+        }
+        Value::String(text) if text.is_empty() => Value::Null,
+        other => other,
+    }
 }
 
 fn request(spec: &SessionSpec, key: Option<&str>) -> serde_json::Value {

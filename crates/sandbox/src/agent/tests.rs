@@ -60,6 +60,8 @@ impl Client {
             agent_version: "3.3.3572.0".to_owned(),
             kms_key_id: None,
             strict: false,
+            late_handshake: Duration::ZERO,
+            odd_json: false,
             late_plugin: Duration::ZERO,
             slow_dial: Duration::ZERO,
         };

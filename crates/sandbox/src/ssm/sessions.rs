@@ -55,6 +55,8 @@ pub(super) fn start(app: &App, call: &Call, input: &Value) -> Result<Value, ApiE
         agent_version,
         kms_key_id,
         strict: faults.strict,
+        late_handshake: faults.late_handshake,
+        odd_json: faults.odd_json,
         late_plugin: faults.late_plugin,
         slow_dial: faults.slow_dial,
     };

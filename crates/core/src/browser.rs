@@ -2,8 +2,9 @@
 
 use std::{process::Stdio, time::Duration};
 
-use ops_core::{Context, Env};
 use tokio::{process::Command, time::timeout};
+
+use crate::{env::Env, output::Output};
 
 /// An opener that is still running after this has a window of its own.
 const OPENER_PATIENCE: Duration = Duration::from_secs(5);
@@ -61,13 +62,13 @@ fn openers(env: &Env) -> Vec<Opener> {
 }
 
 /// Whether there is any way to open a page.
-pub(crate) fn is_there(env: &Env) -> bool {
+pub fn is_there(env: &Env) -> bool {
     !openers(env).is_empty()
 }
 
 /// Opens `url`. False: no way worked. `url` is seen by every user of this machine in the list of processes.
-pub(crate) async fn open(cx: &Context, url: &str) -> bool {
-    for opener in openers(cx.env()) {
+pub async fn open(env: &Env, output: &Output, url: &str) -> bool {
+    for opener in openers(env) {
         let words = opener.command(url);
         let Some((program, arguments)) = words.split_first() else {
             continue;
@@ -76,22 +77,23 @@ pub(crate) async fn open(cx: &Context, url: &str) -> bool {
         command
             .args(arguments)
             .env_clear()
-            .envs(cx.env().iter())
+            .envs(env.iter())
             // stdout is for results.
             .stdout(Stdio::null());
         if opener.is_own {
             // A browser in the terminal draws on it.
-            if cx.output().stdout_is_terminal() {
+            if output.stdout_is_terminal() {
                 command.stdout(Stdio::inherit());
             }
         } else {
             command.stdin(Stdio::null()).stderr(Stdio::null());
         }
         let Ok(mut child) = command.spawn() else {
-            cx.output().detail(format!("`{program}` cannot be started"));
+            output.detail(format!("`{program}` cannot be started"));
             continue;
         };
         let status = if opener.is_own {
+            let _held = output.hold();
             child.wait().await
         } else {
             match timeout(OPENER_PATIENCE, child.wait()).await {
@@ -102,7 +104,7 @@ pub(crate) async fn open(cx: &Context, url: &str) -> bool {
         if status.is_ok_and(|status| status.success()) {
             return true;
         }
-        cx.output().detail(format!("`{program}` has failed"));
+        output.detail(format!("`{program}` has failed"));
     }
     false
 }

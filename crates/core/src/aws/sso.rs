@@ -1,0 +1,579 @@
+//! Logging in to IAM Identity Center (SSO) without the AWS CLI: the device authorization grant (RFC 8628) of the SSO OIDC service.
+//!
+//! The token is kept where every AWS tool looks for it, in the form in which the AWS CLI writes it.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use aws_config::profile::ProfileSet;
+use aws_sdk_ssooidc::{
+    self as oidc,
+    error::{ProvideErrorMetadata, SdkError},
+    operation::create_token::{CreateTokenError, CreateTokenOutput},
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_types::{SdkConfig, region::Region};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::{Call, options::AwsOptions};
+use crate::{
+    browser,
+    env::Env,
+    error::{Error, ErrorKind, Result},
+    output::{Output, escape},
+    paths::write_private,
+};
+
+/// What the sign-in page calls us.
+const CLIENT_NAME: &str = "ops";
+const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
+/// What a token without other scopes is for, as the AWS CLI has it.
+const DEFAULT_SCOPE: &str = "sso:account:access";
+/// Between polls where the service names no interval, and what `slow_down` adds to it (RFC 8628, 3.2 and 3.5).
+const INTERVAL: Duration = Duration::from_secs(5);
+/// How long a code is good where the service does not tell.
+const LIFETIME: Duration = Duration::from_secs(600);
+/// Between looks for a login that was made elsewhere.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The SSO login that an AWS profile depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Login {
+    /// The AWS profile that names it.
+    pub(super) profile: String,
+    /// `sso_session`; profiles of the old form have none.
+    session: Option<String>,
+    start_url: String,
+    region: String,
+    scopes: Vec<String>,
+}
+
+/// A token as it lies in the cache; times as `2026-01-31T12:00:00Z`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Token<'a> {
+    start_url: &'a str,
+    region: &'a str,
+    access_token: &'a str,
+    expires_at: String,
+    client_id: &'a str,
+    client_secret: &'a str,
+    registration_expires_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<&'a str>,
+}
+
+impl Login {
+    /// The login behind AWS profile `name`, by way of its `source_profile` too.
+    pub(super) fn of(profiles: &ProfileSet, name: &str) -> Option<Self> {
+        let mut name = name;
+        let mut seen = Vec::new();
+        loop {
+            let profile = profiles.get_profile(name)?;
+            if let Some(session) = profile.get("sso_session") {
+                let section = profiles.sso_session(session)?;
+                let scopes = section
+                    .get("sso_registration_scopes")
+                    .unwrap_or(DEFAULT_SCOPE);
+                return Some(Self {
+                    profile: name.to_owned(),
+                    session: Some(session.to_owned()),
+                    start_url: section.get("sso_start_url")?.to_owned(),
+                    region: section.get("sso_region")?.to_owned(),
+                    scopes: scopes
+                        .split([',', ' '])
+                        .filter(|scope| !scope.is_empty())
+                        .map(str::to_owned)
+                        .collect(),
+                });
+            }
+            if let Some(start_url) = profile.get("sso_start_url") {
+                return Some(Self {
+                    profile: name.to_owned(),
+                    session: None,
+                    start_url: start_url.to_owned(),
+                    region: profile.get("sso_region")?.to_owned(),
+                    scopes: Vec::new(),
+                });
+            }
+            seen.push(name);
+            name = profile
+                .get("source_profile")
+                .filter(|source| !seen.contains(source))?;
+        }
+    }
+
+    /// Where its token is kept.
+    fn file(&self, home: &Path) -> PathBuf {
+        let identifier = self.session.as_ref().unwrap_or(&self.start_url);
+        let digest = aws_lc_rs::digest::digest(
+            &aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY,
+            identifier.as_bytes(),
+        );
+        home.join(".aws/sso/cache")
+            .join(format!("{}.json", super::hex(digest.as_ref())))
+    }
+
+    /// Whether anybody has logged in here before.
+    pub(super) fn was_made(&self, home: &Path) -> bool {
+        self.file(home).exists()
+    }
+
+    /// Ends once another program has logged in.
+    pub(super) async fn made_elsewhere(&self, home: &Path) {
+        let file = self.file(home);
+        let look = || std::fs::read(&file).ok().map(Zeroizing::new);
+        let before = look();
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let now = look();
+            if now != before && now.as_deref().is_some_and(|bytes| lasts(bytes)) {
+                return;
+            }
+        }
+    }
+}
+
+/// Whether a token in the cache is whole and has not reached its end.
+fn lasts(bytes: &[u8]) -> bool {
+    /// Of what others write, nothing else is sure to be there.
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct End {
+        expires_at: String,
+    }
+    serde_json::from_slice::<End>(bytes)
+        .ok()
+        .and_then(|end| end.expires_at.parse::<jiff::Timestamp>().ok())
+        .is_some_and(|end| end > jiff::Timestamp::now())
+}
+
+/// What a login is made with.
+pub(super) struct Desk<'a> {
+    pub(super) options: &'a AwsOptions,
+    pub(super) env: &'a Env,
+    pub(super) output: &'a Output,
+    pub(super) home: &'a Path,
+    /// HTTP client, retries and endpoint settings (`AWS_ENDPOINT_URL_SSO_OIDC`).
+    pub(super) base: &'a SdkConfig,
+}
+
+impl Desk<'_> {
+    /// Logs in: shows a code and where to confirm it, opens the browser there, waits for the confirmation, and keeps the token.
+    ///
+    /// # Errors
+    /// Nobody confirms in time, or somebody refuses; the service cannot be reached; the token cannot be kept.
+    pub(super) async fn log_in(&self, login: &Login) -> Result<()> {
+        let config = oidc::config::Builder::from(self.base)
+            .region(Region::new(login.region.clone()))
+            .build();
+        let client = oidc::Client::from_conf(config);
+        let scopes = (!login.scopes.is_empty()).then(|| login.scopes.clone());
+        let registered = client
+            .register_client()
+            .client_name(CLIENT_NAME)
+            .client_type("public")
+            .set_scopes(scopes)
+            .send()
+            .await
+            .map_err(|error| self.failed("sso-oauth:RegisterClient", login, &error))?;
+        let (Some(client_id), Some(client_secret)) =
+            (registered.client_id, registered.client_secret)
+        else {
+            return Err(incomplete(login, "RegisterClient"));
+        };
+        let client_secret = Zeroizing::new(client_secret);
+        let started = client
+            .start_device_authorization()
+            .client_id(&client_id)
+            .client_secret(client_secret.as_str())
+            .start_url(&login.start_url)
+            .send()
+            .await
+            .map_err(|error| self.failed("sso-oauth:StartDeviceAuthorization", login, &error))?;
+        let (Some(device_code), Some(user_code), Some(page)) = (
+            started.device_code,
+            started.user_code,
+            started
+                .verification_uri_complete
+                .or(started.verification_uri),
+        ) else {
+            return Err(incomplete(login, "StartDeviceAuthorization"));
+        };
+        let device_code = Zeroizing::new(device_code);
+
+        self.output.note(format!(
+            "confirm the code {} at {}",
+            escape(&user_code),
+            escape(&page)
+        ));
+        let mut wait = Wait::new(started.interval, started.expires_in, Instant::now());
+        let poll = async {
+            loop {
+                tokio::time::sleep(wait.interval).await;
+                let answer = client
+                    .create_token()
+                    .client_id(&client_id)
+                    .client_secret(client_secret.as_str())
+                    .grant_type(GRANT)
+                    .device_code(device_code.as_str())
+                    .send()
+                    .await;
+                match wait.next(answer, Instant::now()) {
+                    Next::Granted(token) => return Ok(token),
+                    Next::Again => {}
+                    Next::Late => return Err(over(login, "nobody confirmed the code in time")),
+                    Next::Refused => return Err(over(login, "it was refused in the browser")),
+                    Next::Failed(error) => {
+                        return Err(self.failed("sso-oauth:CreateToken", login, &error));
+                    }
+                }
+            }
+        };
+        // The page is on the screen: a browser that does not open is no failure, and one that stays open holds nothing up.
+        let browse = async {
+            if is_page(&page) && browser::is_there(self.env) {
+                browser::open(self.env, self.output, &page).await;
+            }
+            std::future::pending::<std::convert::Infallible>().await
+        };
+        let granted = tokio::select! {
+            granted = poll => granted?,
+            never = browse => match never {},
+        };
+        let Some(access_token) = granted.access_token.map(Zeroizing::new) else {
+            return Err(incomplete(login, "CreateToken"));
+        };
+        let refresh_token = granted.refresh_token.map(Zeroizing::new);
+        self.keep(
+            login,
+            &Token {
+                start_url: &login.start_url,
+                region: &login.region,
+                access_token: &access_token,
+                expires_at: time(SystemTime::now() + seconds(granted.expires_in)),
+                client_id: &client_id,
+                client_secret: &client_secret,
+                registration_expires_at: time(
+                    SystemTime::UNIX_EPOCH
+                        + Duration::from_secs(
+                            u64::try_from(registered.client_secret_expires_at).unwrap_or(0),
+                        ),
+                ),
+                refresh_token: refresh_token.as_deref().map(String::as_str),
+            },
+        )?;
+        self.output.note("logged in");
+        Ok(())
+    }
+
+    fn keep(&self, login: &Login, token: &Token<'_>) -> Result<()> {
+        let file = login.file(self.home);
+        let bytes = Zeroizing::new(
+            serde_json::to_vec(token).map_err(|error| Error::unexpected(error.to_string()))?,
+        );
+        write_private(&file, &bytes).map_err(|error| {
+            Error::new(
+                ErrorKind::NotLoggedIn,
+                format!(
+                    "the SSO login of AWS profile `{}` cannot be kept",
+                    login.profile
+                ),
+            )
+            .caused_by(format!("{}: {error}", file.display()))
+            .hint("make the folder writable, then log in again")
+        })
+    }
+
+    fn failed<E>(
+        &self,
+        action: &'static str,
+        login: &Login,
+        error: &SdkError<E, HttpResponse>,
+    ) -> Error
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        let call = Call {
+            action,
+            resource: None,
+            place: self.options.place(Some(&login.region)),
+        };
+        let why = call.failed("", error);
+        // A network that is not there says nothing about the login.
+        let kind = match error {
+            SdkError::DispatchFailure(_) | SdkError::TimeoutError(_) => ErrorKind::Unexpected,
+            _ => ErrorKind::NotLoggedIn,
+        };
+        let failure = why.why().iter().fold(cannot(kind, login), Error::caused_by);
+        match why.hints().first() {
+            Some(hint) => failure.hint(hint),
+            None => failure.hint(format!(
+                "check `sso_start_url` and `sso_region` of AWS profile `{}`",
+                login.profile
+            )),
+        }
+    }
+}
+
+fn cannot(kind: ErrorKind, login: &Login) -> Error {
+    Error::new(
+        kind,
+        format!(
+            "cannot log in to the SSO of AWS profile `{}`",
+            login.profile
+        ),
+    )
+}
+
+fn over(login: &Login, why: &str) -> Error {
+    cannot(ErrorKind::NotLoggedIn, login)
+        .caused_by(why)
+        .hint("run it again to have another code")
+}
+
+fn incomplete(login: &Login, action: &str) -> Error {
+    cannot(ErrorKind::NotLoggedIn, login).caused_by(format!("the answer to {action} is incomplete"))
+}
+
+/// Whether it is safe to open in a browser.
+fn is_page(url: &str) -> bool {
+    url::Url::parse(url).is_ok_and(|url| {
+        url.scheme() == "https"
+            || url.scheme() == "http"
+                && matches!(url.host_str(), Some("127.0.0.1" | "[::1]" | "localhost"))
+    })
+}
+
+fn seconds(count: i32) -> Duration {
+    Duration::from_secs(u64::try_from(count).unwrap_or(0))
+}
+
+fn time(at: SystemTime) -> String {
+    jiff::Timestamp::try_from(at)
+        .unwrap_or_default()
+        .strftime("%Y-%m-%dT%H:%M:%SZ")
+        .to_string()
+}
+
+/// When to ask for the token again, and how long.
+struct Wait {
+    interval: Duration,
+    until: Instant,
+}
+
+/// What an answer to a poll means.
+#[derive(Debug)]
+enum Next {
+    Granted(CreateTokenOutput),
+    /// Wait for the interval and ask again.
+    Again,
+    /// The code is not good any more.
+    Late,
+    Refused,
+    Failed(Box<SdkError<CreateTokenError, HttpResponse>>),
+}
+
+impl Wait {
+    /// Both in seconds, as the service tells them; 0 is not told.
+    fn new(interval: i32, lifetime: i32, now: Instant) -> Self {
+        let or = |told: i32, default| {
+            Some(seconds(told))
+                .filter(|t| !t.is_zero())
+                .unwrap_or(default)
+        };
+        Self {
+            interval: or(interval, INTERVAL),
+            until: now + or(lifetime, LIFETIME),
+        }
+    }
+
+    fn next(
+        &mut self,
+        answer: Result<CreateTokenOutput, SdkError<CreateTokenError, HttpResponse>>,
+        now: Instant,
+    ) -> Next {
+        let error = match answer {
+            Ok(token) => return Next::Granted(token),
+            Err(error) => error,
+        };
+        let again = match error.as_service_error() {
+            Some(CreateTokenError::AuthorizationPendingException(_)) => true,
+            Some(CreateTokenError::SlowDownException(_)) => {
+                self.interval += INTERVAL;
+                true
+            }
+            Some(CreateTokenError::ExpiredTokenException(_)) => return Next::Late,
+            Some(CreateTokenError::AccessDeniedException(_)) => return Next::Refused,
+            Some(_) => false,
+            // The network may come back while somebody types the code.
+            None => matches!(
+                error,
+                SdkError::DispatchFailure(_) | SdkError::TimeoutError(_)
+            ),
+        };
+        match again {
+            true if now < self.until => Next::Again,
+            true => Next::Late,
+            false => Next::Failed(Box::new(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[allow(deprecated)] // As in the parent module: the types have moved.
+    use aws_config::profile::profile_file::{ProfileFileKind, ProfileFiles};
+    use aws_sdk_ssooidc::types::error as oidc_error;
+    use aws_smithy_runtime_api::http::StatusCode;
+    use aws_smithy_types::body::SdkBody;
+
+    use super::*;
+
+    const CONFIG: &str = "\
+[profile new]
+sso_session = my-sso
+sso_account_id = 111122223333
+[sso-session my-sso]
+sso_region = us-east-1
+sso_start_url = https://my-sso-portal.awsapps.com/start
+sso_registration_scopes = sso:account:access, extra
+[profile old]
+sso_start_url = https://d-92671207e4.awsapps.com/start
+sso_region = eu-west-1
+[profile role]
+role_arn = arn:aws:iam::111122223333:role/x
+source_profile = new
+[profile loop]
+source_profile = loop
+[profile keys]
+aws_access_key_id = x
+";
+
+    #[allow(deprecated)] // The type moved to a crate that aws-config does not export.
+    async fn login(profile: &str) -> Option<Login> {
+        use aws_types::os_shim_internal as shim;
+        let files = ProfileFiles::builder()
+            .with_contents(ProfileFileKind::Config, CONFIG)
+            .build();
+        let set = aws_config::profile::load(
+            &shim::Fs::from_slice(&[]),
+            &shim::Env::from_slice(&[]),
+            &files,
+            None,
+        )
+        .await
+        .expect("profiles");
+        Login::of(&set, profile)
+    }
+
+    #[tokio::test]
+    async fn the_login_of_a_profile_is_found_in_both_forms_and_behind_a_role() {
+        let new = login("new").await.expect("a login");
+        assert_eq!(new.session.as_deref(), Some("my-sso"));
+        assert_eq!(new.region, "us-east-1");
+        assert_eq!(new.scopes, ["sso:account:access", "extra"]);
+        assert_eq!(login("role").await, Some(new));
+        let old = login("old").await.expect("a login");
+        assert_eq!(old.session, None);
+        assert_eq!(old.start_url, "https://d-92671207e4.awsapps.com/start");
+        for none in ["loop", "keys", "missing"] {
+            assert_eq!(login(none).await, None, "{none}");
+        }
+    }
+
+    /// The names are those that `printf NAME | sha1sum` gives, as the AWS CLI makes them.
+    #[tokio::test]
+    async fn the_token_lies_where_the_aws_cli_keeps_it() {
+        let home = Path::new("/home/user");
+        assert_eq!(
+            login("new").await.expect("a login").file(home),
+            home.join(".aws/sso/cache/0ad374308c5a4e22f723adf10145eafad7c4031c.json")
+        );
+        assert_eq!(
+            login("old").await.expect("a login").file(home),
+            home.join(".aws/sso/cache/13f9d35043871d073ab260e020f0ffde092cb14b.json")
+        );
+    }
+
+    fn refused(error: CreateTokenError) -> SdkError<CreateTokenError, HttpResponse> {
+        let status = StatusCode::try_from(400).expect("a status");
+        SdkError::service_error(error, HttpResponse::new(status, SdkBody::empty()))
+    }
+
+    #[test]
+    fn polls_wait_for_the_interval_and_longer_when_told_to_slow_down() {
+        let now = Instant::now();
+        let mut wait = Wait::new(1, 60, now);
+        let pending = || {
+            refused(CreateTokenError::AuthorizationPendingException(
+                oidc_error::AuthorizationPendingException::builder().build(),
+            ))
+        };
+        let slow = refused(CreateTokenError::SlowDownException(
+            oidc_error::SlowDownException::builder().build(),
+        ));
+        assert!(matches!(wait.next(Err(pending()), now), Next::Again));
+        assert_eq!(wait.interval, Duration::from_secs(1));
+        assert!(matches!(wait.next(Err(slow), now), Next::Again));
+        assert_eq!(wait.interval, Duration::from_secs(6));
+        // The network may be away for a while.
+        let timeout = SdkError::timeout_error("no answer");
+        assert!(matches!(wait.next(Err(timeout), now), Next::Again));
+        let late = now + Duration::from_secs(60);
+        assert!(matches!(wait.next(Err(pending()), late), Next::Late));
+    }
+
+    #[test]
+    fn a_service_that_names_no_times_has_those_of_the_rfc() {
+        let now = Instant::now();
+        let wait = Wait::new(0, 0, now);
+        assert_eq!(wait.interval, INTERVAL);
+        assert_eq!(wait.until, now + LIFETIME);
+    }
+
+    #[test]
+    fn what_ends_the_wait_is_told_apart() {
+        let now = Instant::now();
+        let next = |error| Wait::new(1, 60, now).next(Err(refused(error)), now);
+        let expired = oidc_error::ExpiredTokenException::builder().build();
+        assert!(matches!(
+            next(CreateTokenError::ExpiredTokenException(expired)),
+            Next::Late
+        ));
+        let denied = oidc_error::AccessDeniedException::builder().build();
+        assert!(matches!(
+            next(CreateTokenError::AccessDeniedException(denied)),
+            Next::Refused
+        ));
+        let client = oidc_error::InvalidClientException::builder().build();
+        assert!(matches!(
+            next(CreateTokenError::InvalidClientException(client)),
+            Next::Failed(_)
+        ));
+    }
+
+    #[test]
+    fn a_token_lasts_until_its_end_whoever_wrote_it() {
+        let token = |end: &str| format!("{{\"expiresAt\": \"{end}\", \"accessToken\": \"t\"}}");
+        assert!(lasts(token("2999-01-01T00:00:00Z").as_bytes()));
+        assert!(!lasts(token("2020-01-01T00:00:00Z").as_bytes()));
+        assert!(!lasts(b"{"));
+        assert_eq!(time(SystemTime::UNIX_EPOCH), "1970-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn only_a_page_that_cannot_be_read_on_the_way_is_opened() {
+        assert!(is_page(
+            "https://device.sso.eu-west-1.amazonaws.com/?user_code=A"
+        ));
+        assert!(is_page("http://127.0.0.1:1/x"));
+        assert!(!is_page("http://example.com/"));
+        assert!(!is_page("file:///etc/passwd"));
+        assert!(!is_page("--help"));
+    }
+}

@@ -1,0 +1,133 @@
+//! Clients that nobody here wrote.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    process::{Command, Stdio},
+    sync::mpsc,
+    thread,
+};
+
+use ops_tests::service::PATIENCE;
+
+use crate::{
+    far::{connect, echo, echoes},
+    tunnel::{Forward, all_terminated, is_there, service, spec, text, wait_until},
+};
+
+#[test]
+fn curl_reaches_names_of_the_far_side_through_the_socks_proxy() {
+    if !is_there("curl") {
+        return;
+    }
+    let service = service();
+    let forward = Forward::start(&service, &["bastion", "-D", "0"]);
+    let proxy = format!("127.0.0.1:{}", forward.port(0));
+    let curl = |url: &str| {
+        Command::new("curl")
+            .args(["-sS", "--noproxy", "", "--socks5-hostname", &proxy, url])
+            .output()
+            .expect("curl runs")
+    };
+    let answer = curl("http://intranet.sandbox.internal/");
+    assert!(
+        text(&answer.stdout).contains("hello from"),
+        "{}",
+        text(&answer.stderr)
+    );
+    let refused = curl("http://nowhere.example/");
+    // A refusal in the words of the protocol, no connection that breaks later.
+    assert_eq!(refused.status.code(), Some(97), "{}", text(&refused.stderr));
+    forward.end();
+}
+
+#[test]
+fn a_database_client_works_against_a_real_server() {
+    if !is_there("redis-server") || !is_there("redis-cli") {
+        return;
+    }
+    let service = service();
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = free.local_addr().expect("an address").port();
+    drop(free);
+    let mut server = Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+        .args(["--save", "", "--appendonly", "no"])
+        .current_dir(service.home())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("redis-server starts");
+    let stdout = server.stdout.take().expect("its stdout");
+    // Read to its end in a thread, so that what it says later fills no pipe.
+    let (ready, is_ready) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            if line.contains("Ready to accept connections") {
+                let _ = ready.send(());
+            }
+        }
+    });
+    is_ready
+        .recv_timeout(PATIENCE)
+        .expect("redis-server is ready");
+    let forward = Forward::start(&service, &["web-1", &spec(port)]);
+    let redis = |args: &[&str]| {
+        let output = Command::new("redis-cli")
+            .args(["-p", &forward.port(0).to_string()])
+            .args(args)
+            .output()
+            .expect("redis-cli runs");
+        text(&output.stdout).trim().to_owned()
+    };
+    assert_eq!(redis(&["PING"]), "PONG");
+    assert_eq!(redis(&["SET", "key", &"v".repeat(100_000)]), "OK");
+    assert_eq!(redis(&["GET", "key"]).len(), 100_000);
+    assert_eq!(
+        redis(&["-r", "200", "INCR", "n"]).lines().last(),
+        Some("200")
+    );
+    forward.end();
+    let _ = server.kill();
+    let _ = server.wait();
+}
+
+/// A client that asks a SOCKS proxy for a port of this machine, which the sandbox reaches as every loopback destination.
+fn connect_through_socks(proxy: u16, port: u16) -> TcpStream {
+    let mut stream = connect(proxy);
+    stream.write_all(&[5, 1, 0]).expect("it is sent");
+    let mut method = [0; 2];
+    stream.read_exact(&mut method).expect("a method");
+    assert_eq!(method, [5, 0]);
+    let [high, low] = port.to_be_bytes();
+    stream
+        .write_all(&[5, 1, 0, 1, 127, 0, 0, 1, high, low])
+        .expect("it is sent");
+    let mut reply = [0; 10];
+    stream.read_exact(&mut reply).expect("a reply");
+    assert_eq!(reply[..2], [5, 0]);
+    stream
+}
+
+#[test]
+fn a_socks_destination_without_connections_is_left_and_found_again() {
+    let (service, port) = (service(), echo());
+    let forward = Forward::start(&service, &["web-1", "-D", "0", "--idle", "300ms", "-v"]);
+    assert_eq!(service.sessions().len(), 0, "none before it is needed");
+    let mut stream = connect_through_socks(forward.port(0), port);
+    echoes(&mut stream);
+    // A connection that says nothing is still one: another destination comes and is left meanwhile.
+    let other = echo();
+    echoes(&mut connect_through_socks(forward.port(0), other));
+    forward
+        .told
+        .wait_for(&format!("port {other} of web-1: closed, it was idle"));
+    echoes(&mut stream);
+    drop(stream);
+    forward
+        .told
+        .wait_for(&format!("port {port} of web-1: closed, it was idle"));
+    wait_until("its session ends", || all_terminated(&service));
+    echoes(&mut connect_through_socks(forward.port(0), port));
+    assert_eq!(service.sessions().len(), 3);
+    forward.end();
+}
