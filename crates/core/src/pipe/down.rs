@@ -34,6 +34,11 @@ const KEPT_LINES: usize = 20;
 /// only. In this process, so that it goes with the session; it ends by itself where nobody ends it.
 const LINGER: &str = "exec 9>&-\nexec sleep 30\n";
 
+/// Makes text of output, a whole buffer at a time: nothing is faster, and what fills no buffer waits until the script ends.
+const BULK: &str = "$e";
+/// Makes text of output as it comes: what one read of the pipe gives is a run of its own. Two processes for each, so that it costs when much comes.
+const LIVE: &str = "while v=$(dd bs=65536 count=1 2>/dev/null | $e); [ -n \"$v\" ]; do printf \"%s\\n\" \"$v\" || exit 1; done";
+
 /// What arrives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Chunk {
@@ -69,7 +74,7 @@ impl Down {
     /// # Errors
     /// As [`crate::Context::open`].
     pub async fn start(far: &Far, script: &str) -> Result<Self> {
-        Self::run(far, &framed("", script)).await
+        Self::run(far, &framed("", BULK, script)).await
     }
 
     /// Makes a lost connection a failure at once. An agent repairs what was on its way then at some ten kilobytes a second, and gives up the rest
@@ -80,9 +85,9 @@ impl Down {
         self
     }
 
-    /// As [`Down::start`], with a keeper.
+    /// As [`Down::start`], with a keeper, and each piece of output as soon as it is written.
     pub(super) async fn start_kept(far: &Far, script: &str) -> Result<Self> {
-        Self::run(far, &framed(KEEPER, script)).await
+        Self::run(far, &framed(KEEPER, LIVE, script)).await
     }
 
     async fn run(far: &Far, framed: &str) -> Result<Self> {
@@ -406,11 +411,12 @@ async fn open(far: &Far, framed: &str) -> Result<crate::connect::Connection> {
     }
 }
 
-/// `script` with its output made text, its complaints made messages, and its status told; `prelude` runs before it in the shell that the agent
-/// starts.
+/// `script` with its output made text by `encode`, its complaints made messages, and its status told; `prelude` runs before it in the shell that the
+/// agent starts.
 ///
-/// Descriptor 3 is the real output, 6 the real error output, 5 leads to the complaints' prefix. Nothing that is forked here keeps descriptor 9.
-fn framed(prelude: &str, script: &str) -> String {
+/// Descriptor 3 is the real output, 6 the real error output, 5 leads to the complaints' prefix. Nothing that is forked here keeps descriptor 9. Who
+/// gives signs of life notices first that nobody listens any more: then the agent has let go, and with sudo in between its kill has not come here.
+fn framed(prelude: &str, encode: &str, script: &str) -> String {
     format!(
         "exec 3>&1 6>&2\n\
          if base64 -w0 </dev/null >/dev/null 2>&1; then e=\"base64 -w0\"\n\
@@ -418,9 +424,9 @@ fn framed(prelude: &str, script: &str) -> String {
          elif command -v openssl >/dev/null 2>&1; then e=\"openssl base64\"\n\
          else e=\"od -An -v -tx1\"; printf \"!hex\\n\" >&3; fi\n\
          {prelude}\
-         ( exec 6>&- 9>&-; while sleep 3 3>&-; do printf \"!beat\\n\" >&3 || exit 0; done ) </dev/null >/dev/null 2>&1 &\n\
+         ( trap \"\" PIPE; exec 6>&- 9>&-; while sleep 3 3>&-; do printf \"!beat\\n\" >&3 || {{ kill \"$$\"; exit 0; }}; done ) </dev/null >/dev/null 2>&1 &\n\
          b=$!\n\
-         {{ exec 9>&-; {{ ( cd \"$HOME\" 2>/dev/null || cd /\n{script}\n) 2>&5; printf \"!status %s\\n\" \"$?\" >&6; }} | $e >&3; }} 5>&1 | \
+         {{ exec 9>&-; {{ ( cd \"$HOME\" 2>/dev/null || cd /\n{script}\n) 2>&5; printf \"!status %s\\n\" \"$?\" >&6; }} | {{ {encode}; }} >&3; }} 5>&1 | \
          {{ exec 9>&-; sed \"s/^/!e /\" >&6; }}\n\
          kill \"$b\" 2>/dev/null; printf \"\\n!end\\n\" >&3\n"
     )
@@ -434,9 +440,10 @@ mod tests {
 
     #[test]
     fn a_framed_script_gives_bytes_complaints_and_its_status() {
-        for prelude in ["", KEEPER] {
+        for (prelude, encode) in [("", BULK), ("", LIVE), (KEEPER, LIVE)] {
             let script = framed(
                 prelude,
+                encode,
                 "printf \"a\\000b\\377\"; echo gone >&2; printf \"!size 4\\n\" >&6; exit 3",
             );
             assert!(!script.contains('\''));
