@@ -3,11 +3,9 @@
 use std::{
     collections::HashSet,
     fs, io,
-    os::unix::{
-        ffi::OsStrExt as _,
-        fs::{MetadataExt as _, PermissionsExt as _},
-    },
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use ops_core::{Context, Error, Result, output::escape, stdio::StdoutWriter};
@@ -16,10 +14,11 @@ use tokio::sync::mpsc;
 use crate::{
     existing::{self, Version},
     landing,
+    made::{Folders, Made},
     names::{Gate, stays_within},
     options::Options,
     place::{join, local, name},
-    transport::{Ask, Fetch, Found, Kind, Listing, Server, Sink, Transport},
+    transport::{Ask, Fetch, Found, Job, Kind, Listing, Server, Sink, Transport},
 };
 
 /// Pieces on their way to standard output.
@@ -196,14 +195,6 @@ fn cannot_make(path: &Path, error: io::Error) -> Error {
     Error::unexpected(format!("cannot make `{}`", path.display())).caused_by(error)
 }
 
-/// A folder that is made or set right when all is in.
-struct Made {
-    path: PathBuf,
-    mode: u32,
-    mtime: i64,
-    is_new: bool,
-}
-
 async fn to_folder(
     server: &Server,
     transport: &dyn Transport,
@@ -215,10 +206,9 @@ async fn to_folder(
     let (cx, report) = (&server.cx, &options.report);
     let mut fetches = Vec::new();
     let mut links = Vec::new();
-    let mut made: Vec<Made> = Vec::new();
+    let folders = Arc::new(Folders::new(umask(), options.preserve));
     let mut taken: HashSet<PathBuf> = HashSet::new();
     let mut barred: Vec<PathBuf> = Vec::new();
-    let mask = umask();
     for found in found {
         let source = join(&found.root, &found.below);
         let root = match (base, name(&found.root)) {
@@ -260,12 +250,14 @@ async fn to_folder(
         match &found.entry.kind {
             Kind::Folder => match folder(&path, found.below.is_empty(), options.dry_run) {
                 Ok(is_new) => {
-                    made.push(Made {
-                        path,
-                        mode: found.entry.mode & 0o777,
-                        mtime: found.entry.mtime,
-                        is_new,
-                    });
+                    if !options.dry_run {
+                        folders.add(Made {
+                            path,
+                            mode: found.entry.mode & 0o777,
+                            mtime: found.entry.mtime,
+                            is_new,
+                        });
+                    }
                     report.done(id);
                 }
                 Err(error) => {
@@ -305,7 +297,11 @@ async fn to_folder(
     if options.dry_run {
         return Ok(());
     }
-    transport.download(fetches, &options.job()).await?;
+    let job = Job {
+        folders: Some(Arc::clone(&folders)),
+        ..options.job()
+    };
+    transport.download(fetches, &job).await?;
     for (id, path, target) in links {
         match link(&path, &target) {
             Ok(()) => report.done(id),
@@ -315,9 +311,6 @@ async fn to_folder(
                     .caused_by(error),
             ),
         }
-    }
-    for folder in made.iter().rev() {
-        finish(folder, mask, options.preserve);
     }
     Ok(())
 }
@@ -353,23 +346,6 @@ fn folder(path: &Path, is_root: bool, dry_run: bool) -> Result<bool> {
             .map_err(|error| cannot_make(path, error))?;
     }
     Ok(true)
-}
-
-fn finish(made: &Made, mask: u32, preserve: bool) {
-    if !made.is_new && !preserve {
-        return;
-    }
-    let mode = if preserve {
-        made.mode
-    } else {
-        made.mode & !mask
-    };
-    // What is in the folder is there; how it looks is not worth a failure.
-    let _ = fs::set_permissions(&made.path, fs::Permissions::from_mode(mode));
-    if preserve && let Ok(folder) = fs::File::open(&made.path) {
-        let time = landing::time(made.mtime);
-        let _ = folder.set_times(fs::FileTimes::new().set_modified(time).set_accessed(time));
-    }
 }
 
 fn link(path: &Path, target: &[u8]) -> io::Result<()> {

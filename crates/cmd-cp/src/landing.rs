@@ -374,6 +374,7 @@ mod tests {
             compress: true,
             pace: Arc::new(Pace::new(None)),
             report: Arc::new(Report::silent()),
+            folders: None,
         }
     }
 

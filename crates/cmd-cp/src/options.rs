@@ -91,6 +91,7 @@ impl Options {
             compress: self.compress,
             pace: Arc::clone(&self.pace),
             report: Arc::clone(&self.report),
+            folders: None,
         }
     }
 

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use ops_core::{Context, Instance, Result, profile::CopyVia};
 use tokio::sync::mpsc;
 
-use crate::{pace::Pace, report::Report};
+use crate::{made::Folders, pace::Pace, report::Report};
 
 /// A server and how it is reached.
 #[derive(Clone)]
@@ -163,6 +163,9 @@ pub(crate) struct Job {
     /// `--limit-rate`, shared by all transfers of the command; [`crate::landing::Landing`] and [`crate::reading::Reading`] keep to it.
     pub(crate) pace: Arc<Pace>,
     pub(crate) report: Arc<Report>,
+    /// Held as long as anything is written into them.
+    #[expect(dead_code, reason = "only its end matters")]
+    pub(crate) folders: Option<Arc<Folders>>,
 }
 
 /// One server over one transport. Dropped, everything it has begun is cleaned up at both ends.
