@@ -47,3 +47,51 @@ fn an_interrupted_copy_leaves_folders_as_they_should_be() {
         }
     }
 }
+
+#[test]
+fn a_file_that_is_replaced_keeps_its_mode_however_it_travels() {
+    let lab = Lab::with_sandbox();
+    let (one, other) = (lab.folder("one"), lab.folder("other"));
+    let names: Vec<String> = (0..12).map(|n| format!("t/d/f {n}")).collect();
+    for (n, name) in names.iter().enumerate() {
+        put(&one, name.as_bytes(), b"new", 0o600);
+        if n % 3 != 0 {
+            put(&other, name.as_bytes(), b"old", 0o640 + n as u32 % 3);
+        }
+    }
+    // What lies behind a link is replaced, not the link.
+    put(&other, b"behind", b"old", 0o666);
+    fs::remove_file(other.join(&names[1])).unwrap();
+    symlink("../../behind", other.join(&names[1])).unwrap();
+    let check = |folder: &Path| {
+        for (n, name) in names.iter().enumerate() {
+            let path = folder.join(name);
+            assert_eq!(fs::read(&path).unwrap(), b"new", "{name}");
+            let wanted = match n {
+                1 => continue,
+                n if n % 3 != 0 => 0o640 + n as u32 % 3,
+                _ => 0o600,
+            };
+            assert_eq!(mode(&path), wanted, "{name}");
+        }
+        assert!(folder.join(&names[1]).is_symlink());
+        assert_eq!(mode(&folder.join("behind")), 0o666);
+    };
+    let copy = lab.folder("copy");
+    let all: Vec<OsString> = vec![os("-a"), other.join(".").into(), copy.clone().into()];
+    lab.run("/bin/cp", all).output().success();
+    cp(&lab, [os("-r"), one.join("t").into(), remote(&other)]).success();
+    check(&other);
+    cp(
+        &lab,
+        [os("-r"), remote(&one.join("t")), copy.clone().into()],
+    )
+    .success();
+    check(&copy);
+    // With -p the new mode counts.
+    cp(&lab, [os("-rp"), one.join("t").into(), remote(&copy)]).success();
+    for name in &names {
+        assert_eq!(mode(&fs::canonicalize(copy.join(name)).unwrap()), 0o600);
+    }
+    assert_eq!((leftovers(&other), leftovers(&copy)), (vec![], vec![]));
+}

@@ -32,7 +32,7 @@ impl Dialogue {
     /// As [`Up::dialogue`].
     pub(super) async fn start(far: &Far, tools: &Tools) -> Result<Self> {
         let hash = tools.hash().unwrap_or("false");
-        let text = format!("{}H=\"{hash}\"\n{SCRIPT}", tools.hash_function());
+        let text = format!("{}H=\"{hash}\"\n{SPREAD}{SCRIPT}", tools.hash_function());
         let up = Up::dialogue(far, &text).await?;
         Ok(Self {
             up,
@@ -244,13 +244,15 @@ impl Dialogue {
         Ok(answer.strip_prefix("sum ").and_then(crate::report::unhex))
     }
 
-    /// Asks for the files of `sub` of the stage to be moved into `folder`; [`Dialogue::answer`] tells, in this order.
+    /// Asks for the files of `sub` of the stage to be moved into `folder`; [`Dialogue::answer`] tells, in this order. Unless `exact`, those that
+    /// replace others take their modes and owners. Where a link or folder is in the way none is moved.
     ///
     /// # Errors
     /// The session.
-    pub(super) async fn spread(&mut self, sub: &[u8], folder: &[u8]) -> Result<()> {
+    pub(super) async fn spread(&mut self, sub: &[u8], folder: &[u8], exact: bool) -> Result<()> {
+        let (sub, folder) = (script::word(sub), script::word(folder));
         self.up
-            .ask(&format!("m {} {}", script::word(sub), script::word(folder)))
+            .ask(&format!("m {sub} {folder} {}", u8::from(exact)))
             .await
     }
 
@@ -371,6 +373,27 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (year, month, day)
 }
 
+/// The program of `m`: moves `$2` and the rest into `$0`. Modes and owners of all that is replaced are read at once, and set where they differ.
+const SPREAD: &str = r#"M="x=\$1; shift
+for f; do [ ! -h \"\$0\$f\" ] && [ ! -d \"\$0\$f\" ] || { echo \"\$f is in the way\" >&2; exit 1; }; done
+if [ \"\$x\" != 1 ]; then (
+k=\$#; for f; do [ ! -f \"\$0\$f\" ] || set -- \"\$@\" \"\$f\"; done; shift \$k
+[ \$# != 0 ] || exit 0
+s() { stat -c \"%a %u:%g\" \"\$@\" 2>/dev/null || stat -f \"%Lp %u:%g\" \"\$@\" 2>/dev/null; }
+a=\$(cd \"\$0\" && s \"\$@\"); b=\$(s \"\$@\"); u=\$(id -u)
+[ \"\$a\" != \"\$b\" ] || exit 0
+exec 7<<A 8<<B
+\$a
+A
+\$b
+B
+for f; do read -r m o <&7; read -r n q <&8
+[ \"\$o\" = \"\$q\" ] || [ \"\$u\" != 0 ] || { chown \"\$o\" \"\$f\"; n=; }
+[ \"\$m\" = \"\$n\" ] || chmod \"\$m\" \"\$f\"; done )
+fi
+mv -f \"\$@\" \"\$0\""
+"#;
+
 /// Each line is a number and a command, and gets one answer, `ok …` or `no` and why; a frame gets a credit, or `lost` and why and the end.
 const SCRIPT: &str = r#"
 x() { v=$(printf "%b." "$1"); v=${v%.}; }
@@ -452,7 +475,7 @@ say "$1" "credit $2"; done; } | (cd "$S" && tar $o - ) >"$d/e" 2>&1 || lost "$(c
 u) ok ;;
 v) say "$q" "sum $( (cd "$S" && find . -type f -exec $H {} +) | sed "s/^\\\\//" | cut -c1-64 | LC_ALL=C sort | h)" ;;
 m) x "$2"; p=$v; x "$3"
-if e=$( (cd "$S/$p" && find . ! -name . -prune ! -type d -exec sh -c "mv -f \"\$@\" \"\$0\"" "$v/" {} + ) 2>&1) && [ -z "$e" ]; then ok; else no "$e"; fi ;;
+if e=$( (cd "$S/$p" && find . ! -name . -prune ! -type d -exec sh -c "$M" "$v/" "$4" {} + ) 2>&1) && [ -z "$e" ]; then ok; else no "$e"; fi ;;
 z) rm -rf "$S"; free; ok ;;
 q) ok; exit 0 ;;
 *) exit 1 ;;
@@ -474,7 +497,7 @@ mod tests {
 
     #[test]
     fn the_script_can_stand_in_a_command() {
-        assert!(!SCRIPT.contains('\''));
+        assert!(!SCRIPT.contains('\'') && !SPREAD.contains('\''));
     }
 
     #[test]

@@ -224,7 +224,7 @@ async fn spread(
     for folder in folders.keys() {
         let sub = folder[root.len()..].strip_prefix(b"/").unwrap_or_default();
         let sub = if sub.is_empty() { b"." } else { sub };
-        dialogue.spread(sub, folder).await?;
+        dialogue.spread(sub, folder, job.preserve).await?;
     }
     let mut left = Vec::new();
     for (_, files) in folders {
