@@ -297,6 +297,8 @@ async fn to_folder(
     if options.dry_run {
         return Ok(());
     }
+    // Of many files the names alone are much.
+    drop((taken, barred));
     let job = Job {
         folders: Some(Arc::clone(&folders)),
         ..options.job()

@@ -434,7 +434,7 @@ async fn each<J: HasServer, F: Future<Output = Result<()>>>(
                 // What was reported already is told all the same.
                 if options
                     .report
-                    .all()
+                    .items()
                     .iter()
                     .all(|item| item.outcome.is_none())
                     || error.kind() == ErrorKind::BrokenPipe

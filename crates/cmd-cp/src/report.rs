@@ -18,7 +18,7 @@ pub(crate) enum Outcome {
     /// Left alone, and why.
     Skipped(&'static str),
     /// Not copied; the old one is untouched.
-    Failed(Error),
+    Failed(Box<Error>),
 }
 
 /// A file, folder or link of the command.
@@ -106,12 +106,12 @@ impl Report {
 
     /// A file could not be copied. The first outcome counts.
     pub(crate) fn fail(&self, id: FileId, error: Error) {
-        self.finish(id, Outcome::Failed(error));
+        self.finish(id, Outcome::Failed(Box::new(error)));
     }
 
-    /// Every file so far.
-    pub(crate) fn all(&self) -> Vec<Item> {
-        self.items().clone()
+    /// Every file so far. Nothing is reported as long as it is held.
+    pub(crate) fn items(&self) -> std::sync::MutexGuard<'_, Vec<Item>> {
+        self.items.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Since the report was made.
@@ -132,10 +132,6 @@ impl Report {
             item.outcome = Some(outcome);
             self.progress.ended(id, item);
         }
-    }
-
-    fn items(&self) -> std::sync::MutexGuard<'_, Vec<Item>> {
-        self.items.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

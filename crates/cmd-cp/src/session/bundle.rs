@@ -26,8 +26,8 @@ pub(super) const SMALL_BYTES: u64 = 512 << 10;
 const BUNDLE_BYTES: u64 = 32 << 20;
 /// Most that one archive holds, in bytes of escaped names: they stand in the command's line.
 const NAMES_BYTES: usize = 24 << 10;
-/// Pieces of an archive that wait to be unpacked.
-const QUEUE: usize = 16;
+/// Pieces of an archive that wait to be unpacked; each up to a block of the compressor, 128 KiB.
+const QUEUE: usize = 2;
 
 /// Puts small files together.
 pub(super) struct Collector {

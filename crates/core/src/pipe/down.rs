@@ -27,6 +27,8 @@ const DOCUMENT: &str = "AWS-StartNonInteractiveCommand";
 const SEPARATE: &str = "separateOutputStream";
 /// Silence of this length, of a script that sends signs of life, means that no more comes: an agent that was away in the wrong moment has given up.
 const SILENCE: Duration = Duration::from_secs(12);
+/// What may wait for [`Down::next`], in bytes. Payloads of a kilobyte hold twice their size in buffers of the socket, and a copy has several sessions.
+const WAITING_BYTES: usize = 256 << 10;
 /// Lines of error output that are kept for a message.
 const KEPT_LINES: usize = 20;
 
@@ -392,7 +394,8 @@ async fn open(far: &Far, framed: &str) -> Result<crate::connect::Connection> {
         })
     };
     let open = |separate: bool| {
-        let options = OpenOptions::reason(far.reason.clone());
+        let mut options = OpenOptions::reason(far.reason.clone());
+        options.driver.receive_bound = WAITING_BYTES;
         let document = document(separate);
         Box::pin(async move { far.cx.open(&far.instance, document?, options).await })
     };
