@@ -9,6 +9,11 @@ use ops_core::{
 use super::{probe::Tools, script};
 use crate::{report::hex, transport::Digest};
 
+/// What places in a file are counted in, in bytes: see [`Dialogue::frame_at`].
+pub(super) const BLOCK_BYTES: u64 = 1 << 20;
+/// What is verified by itself, in bytes: see [`Dialogue::parts`].
+pub(super) const PART_BYTES: u64 = 8 * BLOCK_BYTES;
+
 /// A running dialogue.
 pub(super) struct Dialogue {
     up: Up,
@@ -75,7 +80,7 @@ impl Dialogue {
         .map(drop)
     }
 
-    /// Begins a file under the name `temporary` in its folder; `kept` ones outlive a failure.
+    /// Begins a file under the name `temporary` in its folder; `kept` ones outlive a failure, and what is there of one is `hashed`.
     ///
     /// # Errors
     /// The server's own words.
@@ -84,13 +89,15 @@ impl Dialogue {
         path: &[u8],
         temporary: &[u8],
         kept: bool,
+        hashed: bool,
     ) -> Result<Begun> {
         let answer = self
             .ask(&format!(
-                "b {} {} {}",
+                "b {} {} {} {}",
                 script::word(path),
                 script::word(temporary),
-                u8::from(kept)
+                u8::from(kept),
+                u8::from(hashed)
             ))
             .await?;
         let mut words = answer.split_ascii_whitespace();
@@ -156,6 +163,47 @@ impl Dialogue {
             return Ok(());
         }
         self.announced(&format!("w {len} {codec}"), bytes).await
+    }
+
+    /// Takes part in a file that another dialogue has begun.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub(super) async fn attach(&mut self, path: &[u8], temporary: &[u8], kept: bool) -> Result<()> {
+        let (path, temporary) = (script::word(path), script::word(temporary));
+        self.ask(&format!("o {path} {temporary} {}", u8::from(kept)))
+            .await
+            .map(drop)
+    }
+
+    /// Leaves the file to the others that take part in it.
+    ///
+    /// # Errors
+    /// The session.
+    pub(super) async fn release(&mut self) -> Result<()> {
+        self.settle().await?;
+        self.ask("f").await.map(drop)
+    }
+
+    /// As [`Dialogue::frame`], for the place of block `block`.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) async fn frame_at(&mut self, codec: &str, bytes: Bytes, block: u64) -> Result<()> {
+        let len = bytes.len() as u64;
+        self.announced(&format!("W {len} {codec} {block}"), bytes)
+            .await
+    }
+
+    /// The hashes of `count` parts of the file from part `first` on.
+    ///
+    /// # Errors
+    /// The session.
+    pub(super) async fn parts(&mut self, first: u64, count: u64) -> Result<Vec<Option<Digest>>> {
+        self.settle().await?;
+        let answer = self.ask(&format!("R {first} {count}")).await?;
+        let words = answer.split_ascii_whitespace().skip(1);
+        Ok(words.map(crate::report::unhex).collect())
     }
 
     /// Verifies the file and puts it into place.
@@ -403,6 +451,10 @@ no() { say "$q" "no $(flat "$1")"; }
 lost() { say 999999999999 "lost $(flat "$1")"; exit 1; }
 keep() { printf "%s\n" "$1" >"$d/t"; }
 free() { : >"$d/t"; }
+at() { x "$1"; p=$v; x "$2"
+if [ -h "$p" ]; then r=$(readlink -f "$p" 2>/dev/null; echo .); r=${r%??}; [ -z "$r" ] || p=$r; fi
+t=${p%/*}/$v; }
+put() { dd ibs=65536 obs=1048576 seek="$1" conv=notrunc of="$t"; }
 set -f
 while IFS= read -r L; do
 set -- $L
@@ -414,13 +466,22 @@ elif e=$(mkdir "$v" 2>&1); then chmod "$3" "$v" 2>/dev/null; ok; else no "$e"; f
 l) x "$2"; p=$v; x "$3"
 if [ -d "$p" ] && [ ! -h "$p" ]; then no "$p is a folder"
 elif e=$( { [ ! -h "$p" ] && [ ! -e "$p" ] || rm -f "$p"; } 2>&1 && ln -s -- "$v" "$p" 2>&1); then ok; else no "$e"; fi ;;
-b) x "$2"; p=$v; x "$3"; K=$4
-if [ -h "$p" ]; then r=$(readlink -f "$p" 2>/dev/null; echo .); r=${r%??}; [ -z "$r" ] || p=$r; fi
-t=${p%/*}/$v
+b) at "$2" "$3"; K=$4
 if [ -d "$p" ]; then no "$p is a folder"
-elif [ "$K" = 1 ] && [ -f "$t" ] && [ ! -h "$t" ]; then say "$q" "have $(wc -c <"$t" | tr -d " ") $(h <"$t")"
+elif [ "$K" = 1 ] && [ -f "$t" ] && [ ! -h "$t" ]; then a=; [ "$5" = 0 ] || a=$(h <"$t"); say "$q" "have $(wc -c <"$t" | tr -d " ") $a"
 else [ "$K" = 1 ] || keep "$t"
 if e=$( (umask 077; set -C; : >"$t") 2>&1); then ok; else free; no "$e"; fi; fi ;;
+o) at "$2" "$3"; K=$4
+if [ -f "$t" ] && [ ! -h "$t" ]; then [ "$K" = 1 ] || keep "$t"; ok; else no "$t is gone"; fi ;;
+f) free; ok ;;
+W) if [ "$3" = - ]; then e=$( { head -c "$2" | put "$4"; } 2>&1) || lost "${e%%
+*}"
+else e=$( { head -c "$2" | "$3" -dc | put "$4"; } 2>&1) || lost "${e%%
+*}"; fi
+say "$q" "credit $2" ;;
+R) a=; i=$2; n=$3
+while [ "$n" -gt 0 ]; do a="$a $(dd if="$t" bs=1048576 skip="$((i * 8))" count=8 2>/dev/null | h)"; i=$((i + 1)); n=$((n - 1)); done
+say "$q" "sum$a" ;;
 r) if e=$( (: >"$t") 2>&1); then ok; else no "$e"; fi ;;
 w) if [ "$3" = - ]; then e=$(head -c "$2" 2>&1 >>"$t") || lost "$e"
 else e=$( { head -c "$2" | "$3" -dc >>"$t"; } 2>&1) || lost "$e"; fi
