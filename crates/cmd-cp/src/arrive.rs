@@ -51,13 +51,15 @@ pub(crate) async fn look(
     options: &Options,
 ) -> Result<Passed> {
     let label = server.instance.label();
+    let (digests, digests_below) = options.digests();
     let ask = Ask {
         places: places.to_vec(),
         globs: true,
         recursive: options.recursive,
         follow: options.follow,
         keep_links: options.keep_links,
-        digests: options.checksum,
+        digests,
+        digests_below,
     };
     let spinner = server
         .cx
@@ -195,6 +197,50 @@ fn cannot_make(path: &Path, error: io::Error) -> Error {
     Error::unexpected(format!("cannot make `{}`", path.display())).caused_by(error)
 }
 
+impl Base {
+    /// Where something goes.
+    fn path(&self, found: &Found) -> PathBuf {
+        let root = match (self, name(&found.root)) {
+            (Self::Folder(folder), Some(name)) => folder.join(local(name)),
+            (Self::Folder(folder), None) => folder.clone(),
+            (Self::Name(path), _) => path.clone(),
+        };
+        if found.below.is_empty() {
+            root
+        } else {
+            root.join(local(&found.below))
+        }
+    }
+}
+
+/// With `--resume`: `found` with the hashes of files that seem to be here already.
+async fn hashed(
+    transport: &dyn Transport,
+    mut found: Vec<Found>,
+    base: &Base,
+    options: &Options,
+) -> Result<Vec<Found>> {
+    let is_candidate = |found: &Found| {
+        let entry = &found.entry;
+        entry.kind == Kind::File
+            && entry.sha256.is_none()
+            && fs::metadata(base.path(found)).is_ok_and(|known| known.len() == entry.size)
+    };
+    let paths: Vec<Vec<u8>> = found
+        .iter()
+        .filter(|found| options.resume && is_candidate(found))
+        .map(|found| join(&found.root, &found.below))
+        .collect();
+    let digests = existing::digests(transport, &paths).await?;
+    if !digests.is_empty() {
+        for found in &mut found {
+            let path = join(&found.root, &found.below);
+            found.entry.sha256 = found.entry.sha256.or(digests.get(&path).copied());
+        }
+    }
+    Ok(found)
+}
+
 async fn to_folder(
     server: &Server,
     transport: &dyn Transport,
@@ -209,18 +255,10 @@ async fn to_folder(
     let folders = Arc::new(Folders::new(umask(), options.preserve));
     let mut taken: HashSet<PathBuf> = HashSet::new();
     let mut barred: Vec<PathBuf> = Vec::new();
+    let found = hashed(transport, found, base, options).await?;
     for found in found {
         let source = join(&found.root, &found.below);
-        let root = match (base, name(&found.root)) {
-            (Base::Folder(folder), Some(name)) => folder.join(local(name)),
-            (Base::Folder(folder), None) => folder.clone(),
-            (Base::Name(path), _) => path.clone(),
-        };
-        let path = if found.below.is_empty() {
-            root
-        } else {
-            root.join(local(&found.below))
-        };
+        let path = base.path(&found);
         let id = report.add(
             format!("{label}:{}", String::from_utf8_lossy(&source)),
             path.to_string_lossy(),

@@ -50,7 +50,7 @@ pub(crate) struct Entry {
     pub(crate) mode: u32,
     /// Seconds since 1970.
     pub(crate) mtime: i64,
-    /// Where [`Ask::digests`] was set.
+    /// Where [`Ask::digests`] or [`Ask::digests_below`] was set.
     pub(crate) sha256: Option<Digest>,
 }
 
@@ -70,6 +70,8 @@ pub(crate) struct Ask {
     pub(crate) keep_links: bool,
     /// With the SHA-256 of every file.
     pub(crate) digests: bool,
+    /// With the SHA-256 of files smaller than this, in bytes, where a transport has them for little.
+    pub(crate) digests_below: Option<u64>,
 }
 
 /// Something found.

@@ -17,6 +17,7 @@ use std::{
 use ops_tests::lab::{Lab, PATIENCE};
 
 mod modes;
+mod resume;
 mod split;
 
 /// Names that mean something to a shell, a terminal or an option parser somewhere.
