@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use ops_core::{
     Error, Result,
-    pipe::{Far, Up},
+    pipe::{Far, LOST, Up},
 };
 
 use super::{probe::Tools, script};
@@ -333,7 +333,7 @@ impl Dialogue {
                 if let Some(why) = text.strip_prefix("no ") {
                     return Err(refusal(&self.label, why));
                 }
-                if let Some(why) = text.strip_prefix("lost ") {
+                if let Some(why) = text.strip_prefix(LOST) {
                     self.usable = false;
                     return Err(refusal(&self.label, why));
                 }
@@ -353,7 +353,8 @@ impl Dialogue {
     }
 
     async fn ask(&mut self, line: &str) -> Result<String> {
-        self.up.ask(line).await?;
+        let asked = self.up.ask(line).await;
+        asked.map_err(|error| self.words(error))?;
         self.answer().await
     }
 
@@ -366,7 +367,7 @@ impl Dialogue {
     /// The error of a frame that was not taken: what the script said stands in it as it is.
     fn words(&mut self, error: Error) -> Error {
         self.usable = false;
-        match error.what().strip_prefix("lost ") {
+        match error.what().strip_prefix(LOST) {
             Some(why) => refusal(&self.label, why),
             None => error,
         }

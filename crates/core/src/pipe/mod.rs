@@ -47,7 +47,7 @@ use crate::{
 
 pub use self::{
     down::{Chunk, Down},
-    up::{FRAME_BYTES, Up},
+    up::{FRAME_BYTES, LOST, Up},
 };
 
 /// Where and how scripts of one command run.

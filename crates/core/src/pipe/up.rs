@@ -18,6 +18,8 @@ use crate::{
 pub const FRAME_BYTES: usize = 4 << 20;
 /// Piece handed to the session at once, in bytes.
 const PIECE_BYTES: usize = 64 << 10;
+/// Begins the message with which a script says why it gives up and ends; the error of whatever is sent to it then begins so too.
+pub const LOST: &str = "lost ";
 /// Lines that are no messages kept for an error.
 const KEPT_LINES: usize = 20;
 
@@ -326,8 +328,17 @@ impl Up {
 
     async fn raw(&mut self, bytes: Bytes) -> Result<()> {
         if self.session.sender.send(bytes).await.is_err() {
-            while self.next().await?.is_some() {}
-            return Err(self.no_more());
+            // What it said before it ended stands for it.
+            let mut last_words = None;
+            while let Some(message) = self.next().await? {
+                if message.starts_with(LOST) {
+                    last_words = Some(message);
+                }
+            }
+            return Err(match last_words {
+                Some(words) => self.failed(words),
+                None => self.no_more(),
+            });
         }
         Ok(())
     }
