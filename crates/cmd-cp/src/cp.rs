@@ -243,6 +243,13 @@ impl Cp {
     }
 
     fn options(&self, cx: &Context) -> Result<Options> {
+        if self.overwrite == Overwrite::Ask && !self.dry_run && !cx.output().may_ask() {
+            return Err(
+                Error::usage("nobody can be asked what to do about files that are there")
+                    .caused_by("`--overwrite ask` needs a terminal, and neither --no-input nor CI")
+                    .hint("decide before: --overwrite always, newer or never"),
+            );
+        }
         let copy = &cx.profile()?.copy;
         let wish = Wish {
             via: self

@@ -40,6 +40,20 @@ pub(crate) struct Report {
     items: Mutex<Vec<Item>>,
     progress: Progress,
     begun: Instant,
+    /// Held while somebody thinks about a question.
+    asking: tokio::sync::Mutex<()>,
+}
+
+/// One question at a time, with nothing drawn over it.
+pub(crate) struct Held<'a> {
+    report: &'a Report,
+    _turn: tokio::sync::MutexGuard<'a, ()>,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.report.progress.show();
+    }
 }
 
 impl Report {
@@ -49,6 +63,7 @@ impl Report {
             items: Mutex::new(Vec::new()),
             progress,
             begun: Instant::now(),
+            asking: tokio::sync::Mutex::default(),
         }
     }
 
@@ -117,6 +132,16 @@ impl Report {
     /// Since the report was made.
     pub(crate) fn elapsed(&self) -> Duration {
         self.begun.elapsed()
+    }
+
+    /// Waits for its turn to ask, and takes the bars away as long as it is held.
+    pub(crate) async fn hold(&self) -> Held<'_> {
+        let turn = self.asking.lock().await;
+        self.progress.hide();
+        Held {
+            report: self,
+            _turn: turn,
+        }
     }
 
     /// Takes the bars away.

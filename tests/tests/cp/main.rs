@@ -16,9 +16,12 @@ use std::{
 
 use ops_tests::lab::{Lab, PATIENCE};
 
+mod ask;
+mod failures;
 mod modes;
 mod resume;
 mod split;
+mod streams;
 
 /// Names that mean something to a shell, a terminal or an option parser somewhere.
 const ODD: [&[u8]; 16] = [
