@@ -191,12 +191,12 @@ fn a_file_that_changes_or_vanishes_fails_alone() {
     let args: Vec<OsString> = all(&far).iter().map(|path| remote(path)).collect();
     let args = [args, vec![here.clone().into()]].concat();
     let done = meanwhile(&lab, "8MB", &args, &|| has_part(&here), &|| {
+        fs::remove_file(far.join("second")).unwrap();
         fs::OpenOptions::new()
             .write(true)
             .open(far.join("first"))
             .and_then(|file| file.set_len(1000))
             .unwrap();
-        fs::remove_file(far.join("second")).unwrap();
     })
     .exits(8);
     says(
@@ -232,4 +232,29 @@ fn a_file_that_changes_or_vanishes_fails_alone() {
     assert_eq!(fs::read(far.join("first")).unwrap(), b"old");
     assert!(fs::read(far.join("third")).unwrap() == large[..800_000]);
     assert_eq!(tree(&far).len(), 2);
+}
+
+#[test]
+fn an_interrupt_cleans_up_below_sudo_too() {
+    // One that waits for the command, as the real one does: what ends sudo does not end what it runs.
+    let lab = Lab::new();
+    let (bin, tmp) = (lab.folder("bin"), lab.folder("tmp"));
+    let path = bin.join("sudo");
+    fs::write(&path, "#!/bin/sh\nshift 5\n\"$@\"\n").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", bin.display());
+    let lab = lab.env("PATH", path).env("TMPDIR", &tmp).serve([]);
+    let (far, here) = (lab.folder("far"), lab.folder("here"));
+    put(&here, b"big", &noise(6_000_000), 0o644);
+    let pipes = || {
+        fs::read_dir(&tmp)
+            .unwrap()
+            .flatten()
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with("ops-pipe"))
+            .count()
+    };
+    let args = ["--limit-rate", "2MB"].map(os);
+    let args = [&args[..], &[here.join("big").into(), deploy(&far)]].concat();
+    interrupt(&lab, &args, &|| has_part(&far) && pipes() > 0);
+    until("nothing is left", || tree(&far).is_empty() && pipes() == 0);
 }

@@ -303,9 +303,14 @@ struct Archive {
     bytes: Vec<u8>,
 }
 
+/// For a frame and the file that fills it.
+fn room() -> Vec<u8> {
+    Vec::with_capacity(FRAME_BYTES + (64 << 10))
+}
+
 impl Archive {
     fn new() -> Self {
-        Self { bytes: Vec::new() }
+        Self { bytes: room() }
     }
 
     fn add(&mut self, path: &[u8], content: &[u8], mode: u32, mtime: i64) -> Result<()> {
@@ -321,7 +326,7 @@ impl Archive {
     }
 
     fn take(&mut self) -> Bytes {
-        std::mem::take(&mut self.bytes).into()
+        std::mem::replace(&mut self.bytes, room()).into()
     }
 
     fn end(mut self) -> Bytes {

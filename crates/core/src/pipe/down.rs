@@ -64,6 +64,8 @@ pub struct Down {
     status: Option<i32>,
     /// All output is there.
     complete: bool,
+    /// All complaints are there: they come by a stream of their own.
+    told: bool,
     /// Whether a lost connection is a failure at once.
     strict: bool,
     flow: Flow,
@@ -106,6 +108,7 @@ impl Down {
             garbled: None,
             status: None,
             complete: false,
+            told: false,
             strict: false,
             flow: Flow::new(),
             ended: false,
@@ -124,7 +127,7 @@ impl Down {
             if self.ended {
                 return Ok(None);
             }
-            if self.complete && self.status.is_some() {
+            if self.complete && self.told && self.status.is_some() {
                 // The script lingers until its session is ended: what the agent still has to repair would be lost with it.
                 self.ended = true;
                 self.ending = None;
@@ -275,6 +278,8 @@ impl Down {
             self.complaint(line.to_owned());
         } else if let Some(status) = text.strip_prefix("status ") {
             self.status = status.trim().parse().ok();
+        } else if text == "over" {
+            self.told = true;
         } else {
             self.queue.push_back(Chunk::Message(text));
         }
@@ -431,7 +436,7 @@ fn framed(prelude: &str, encode: &str, script: &str) -> String {
          b=$!\n\
          {{ exec 9>&-; {{ ( cd \"$HOME\" 2>/dev/null || cd /\n{script}\n) 2>&5; printf \"!status %s\\n\" \"$?\" >&6; }} | {{ {encode}; }} >&3; }} 5>&1 | \
          {{ exec 9>&-; sed \"s/^/!e /\" >&6; }}\n\
-         kill \"$b\" 2>/dev/null; printf \"\\n!end\\n\" >&3\n"
+         kill \"$b\" 2>/dev/null; printf \"!over\\n\" >&6; printf \"\\n!end\\n\" >&3\n"
     )
 }
 
@@ -458,6 +463,7 @@ mod tests {
             let end = Item::Message("end".to_owned());
             assert_eq!(items, [Item::Bytes(Bytes::from_static(b"a\0b\xff")), end]);
             let messages = Lines::default().push(&output.stderr);
+            assert_eq!(messages.last(), Some(&Line::Message("over".to_owned())));
             for expected in ["e gone", "size 4", "status 3"] {
                 assert!(
                     messages.contains(&Line::Message(expected.to_owned())),
