@@ -3,11 +3,9 @@
 use std::{
     collections::HashSet,
     fs, io,
-    os::unix::{
-        ffi::OsStrExt as _,
-        fs::{MetadataExt as _, PermissionsExt as _},
-    },
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use ops_core::{Context, Error, Result, output::escape, stdio::StdoutWriter};
@@ -16,10 +14,11 @@ use tokio::sync::mpsc;
 use crate::{
     existing::{self, Version},
     landing,
+    made::{Folders, Made},
     names::{Gate, stays_within},
     options::Options,
     place::{join, local, name},
-    transport::{Ask, Fetch, Found, Kind, Listing, Server, Sink, Transport},
+    transport::{Ask, Fetch, Found, Job, Kind, Listing, Server, Sink, Transport},
 };
 
 /// Pieces on their way to standard output.
@@ -52,13 +51,15 @@ pub(crate) async fn look(
     options: &Options,
 ) -> Result<Passed> {
     let label = server.instance.label();
+    let (digests, digests_below) = options.digests();
     let ask = Ask {
         places: places.to_vec(),
         globs: true,
         recursive: options.recursive,
         follow: options.follow,
         keep_links: options.keep_links,
-        digests: options.checksum,
+        digests,
+        digests_below,
     };
     let spinner = server
         .cx
@@ -196,12 +197,48 @@ fn cannot_make(path: &Path, error: io::Error) -> Error {
     Error::unexpected(format!("cannot make `{}`", path.display())).caused_by(error)
 }
 
-/// A folder that is made or set right when all is in.
-struct Made {
-    path: PathBuf,
-    mode: u32,
-    mtime: i64,
-    is_new: bool,
+impl Base {
+    /// Where something goes.
+    fn path(&self, found: &Found) -> PathBuf {
+        let root = match (self, name(&found.root)) {
+            (Self::Folder(folder), Some(name)) => folder.join(local(name)),
+            (Self::Folder(folder), None) => folder.clone(),
+            (Self::Name(path), _) => path.clone(),
+        };
+        if found.below.is_empty() {
+            root
+        } else {
+            root.join(local(&found.below))
+        }
+    }
+}
+
+/// With `--resume`: `found` with the hashes of files that seem to be here already.
+async fn hashed(
+    transport: &dyn Transport,
+    mut found: Vec<Found>,
+    base: &Base,
+    options: &Options,
+) -> Result<Vec<Found>> {
+    let is_candidate = |found: &Found| {
+        let entry = &found.entry;
+        entry.kind == Kind::File
+            && entry.sha256.is_none()
+            && fs::metadata(base.path(found)).is_ok_and(|known| known.len() == entry.size)
+    };
+    let paths: Vec<Vec<u8>> = found
+        .iter()
+        .filter(|found| options.resume && is_candidate(found))
+        .map(|found| join(&found.root, &found.below))
+        .collect();
+    let digests = existing::digests(transport, &paths).await?;
+    if !digests.is_empty() {
+        for found in &mut found {
+            let path = join(&found.root, &found.below);
+            found.entry.sha256 = found.entry.sha256.or(digests.get(&path).copied());
+        }
+    }
+    Ok(found)
 }
 
 async fn to_folder(
@@ -215,22 +252,13 @@ async fn to_folder(
     let (cx, report) = (&server.cx, &options.report);
     let mut fetches = Vec::new();
     let mut links = Vec::new();
-    let mut made: Vec<Made> = Vec::new();
+    let folders = Arc::new(Folders::new(umask(), options.preserve));
     let mut taken: HashSet<PathBuf> = HashSet::new();
     let mut barred: Vec<PathBuf> = Vec::new();
-    let mask = umask();
+    let found = hashed(transport, found, base, options).await?;
     for found in found {
         let source = join(&found.root, &found.below);
-        let root = match (base, name(&found.root)) {
-            (Base::Folder(folder), Some(name)) => folder.join(local(name)),
-            (Base::Folder(folder), None) => folder.clone(),
-            (Base::Name(path), _) => path.clone(),
-        };
-        let path = if found.below.is_empty() {
-            root
-        } else {
-            root.join(local(&found.below))
-        };
+        let path = base.path(&found);
         let id = report.add(
             format!("{label}:{}", String::from_utf8_lossy(&source)),
             path.to_string_lossy(),
@@ -260,12 +288,14 @@ async fn to_folder(
         match &found.entry.kind {
             Kind::Folder => match folder(&path, found.below.is_empty(), options.dry_run) {
                 Ok(is_new) => {
-                    made.push(Made {
-                        path,
-                        mode: found.entry.mode & 0o777,
-                        mtime: found.entry.mtime,
-                        is_new,
-                    });
+                    if !options.dry_run {
+                        folders.add(Made {
+                            path,
+                            mode: found.entry.mode & 0o777,
+                            mtime: found.entry.mtime,
+                            is_new,
+                        });
+                    }
                     report.done(id);
                 }
                 Err(error) => {
@@ -305,7 +335,13 @@ async fn to_folder(
     if options.dry_run {
         return Ok(());
     }
-    transport.download(fetches, &options.job()).await?;
+    // Of many files the names alone are much.
+    drop((taken, barred));
+    let job = Job {
+        folders: Some(Arc::clone(&folders)),
+        ..options.job()
+    };
+    transport.download(fetches, &job).await?;
     for (id, path, target) in links {
         match link(&path, &target) {
             Ok(()) => report.done(id),
@@ -315,9 +351,6 @@ async fn to_folder(
                     .caused_by(error),
             ),
         }
-    }
-    for folder in made.iter().rev() {
-        finish(folder, mask, options.preserve);
     }
     Ok(())
 }
@@ -353,23 +386,6 @@ fn folder(path: &Path, is_root: bool, dry_run: bool) -> Result<bool> {
             .map_err(|error| cannot_make(path, error))?;
     }
     Ok(true)
-}
-
-fn finish(made: &Made, mask: u32, preserve: bool) {
-    if !made.is_new && !preserve {
-        return;
-    }
-    let mode = if preserve {
-        made.mode
-    } else {
-        made.mode & !mask
-    };
-    // What is in the folder is there; how it looks is not worth a failure.
-    let _ = fs::set_permissions(&made.path, fs::Permissions::from_mode(mode));
-    if preserve && let Ok(folder) = fs::File::open(&made.path) {
-        let time = landing::time(made.mtime);
-        let _ = folder.set_times(fs::FileTimes::new().set_modified(time).set_accessed(time));
-    }
 }
 
 fn link(path: &Path, target: &[u8]) -> io::Result<()> {

@@ -235,6 +235,13 @@ impl Cp {
     }
 
     fn options(&self, cx: &Context) -> Result<Options> {
+        if self.overwrite == Overwrite::Ask && !self.dry_run && !cx.output().may_ask() {
+            return Err(
+                Error::usage("nobody can be asked what to do about files that are there")
+                    .caused_by("`--overwrite ask` needs a terminal, and neither --no-input nor CI")
+                    .hint("decide before: --overwrite always, newer or never"),
+            );
+        }
         let copy = &cx.profile()?.copy;
         let wish = Wish {
             via: self
@@ -426,7 +433,7 @@ async fn each<J: HasServer, F: Future<Output = Result<()>>>(
                 // What was reported already is told all the same.
                 if options
                     .report
-                    .all()
+                    .items()
                     .iter()
                     .all(|item| item.outcome.is_none())
                     || error.kind() == ErrorKind::BrokenPipe

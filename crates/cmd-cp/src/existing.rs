@@ -1,8 +1,17 @@
 //! What to do about a file that is there already.
 
+use std::collections::HashMap;
+
 use ops_core::{Context, Result, output::escape};
 
-use crate::options::{Options, Overwrite};
+use crate::{
+    options::{Options, Overwrite},
+    place::join,
+    transport::{Ask, Digest, Transport},
+};
+
+/// Places that one list asks for.
+pub(crate) const PLACES_AT_ONCE: usize = 40;
 
 /// A file as it matters here.
 #[derive(Clone, Copy, Debug)]
@@ -11,6 +20,30 @@ pub(crate) struct Version {
     pub(crate) size: u64,
     /// Seconds since 1970.
     pub(crate) mtime: i64,
+}
+
+/// The hashes of files on a server, by path.
+///
+/// # Errors
+/// The server cannot be asked.
+pub(crate) async fn digests(
+    transport: &dyn Transport,
+    paths: &[Vec<u8>],
+) -> Result<HashMap<Vec<u8>, Digest>> {
+    let mut digests = HashMap::new();
+    for places in paths.chunks(PLACES_AT_ONCE) {
+        let ask = Ask {
+            places: places.to_vec(),
+            digests: true,
+            ..Ask::default()
+        };
+        for found in transport.list(&ask).await?.found {
+            if let Some(digest) = found.entry.sha256 {
+                digests.insert(join(&found.root, &found.below), digest);
+            }
+        }
+    }
+    Ok(digests)
 }
 
 /// Why the file at the destination stays, if it does; `same` finds out whether the contents are equal and is asked only where it matters.
@@ -25,14 +58,16 @@ pub(crate) async fn stays(
     old: Version,
     same: impl FnOnce() -> Result<bool>,
 ) -> Result<Option<&'static str>> {
-    if options.checksum && new.size == old.size && same()? {
+    if options.compares_content() && new.size == old.size && same()? {
         return Ok(Some("equal"));
     }
     match options.overwrite {
         Overwrite::Always => Ok(None),
         Overwrite::Never => Ok(Some("exists")),
         Overwrite::Newer => Ok((new.mtime <= old.mtime).then_some("not newer")),
+        Overwrite::Ask if options.dry_run => Ok(None),
         Overwrite::Ask => {
+            let _held = options.report.hold().await;
             let question = format!("Replace {}? [y/N] ", escape(shown));
             let answer = cx.output().ask(question).await?.unwrap_or_default();
             let yes = matches!(answer.trim(), "y" | "Y" | "yes");

@@ -289,6 +289,9 @@ impl State {
 
     /// Hashes what other sessions wrote, up to `end`.
     fn hash_to(&mut self, file: &File, end: u64) -> io::Result<()> {
+        if self.hashed >= end {
+            return Ok(());
+        }
         let mut buffer = vec![0; 256 << 10];
         while self.hashed < end {
             let want = usize::try_from(end - self.hashed)
@@ -374,6 +377,7 @@ mod tests {
             compress: true,
             pace: Arc::new(Pace::new(None)),
             report: Arc::new(Report::silent()),
+            folders: None,
         }
     }
 

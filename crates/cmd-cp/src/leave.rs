@@ -17,8 +17,6 @@ use crate::{
 
 /// Pieces of standard input on their way.
 const QUEUE: usize = 4;
-/// Places that one list asks for.
-const PLACES_AT_ONCE: usize = 40;
 
 /// What is sent.
 #[derive(Clone, Debug)]
@@ -102,11 +100,13 @@ pub(crate) async fn known(
     if !options.compares() {
         return Ok(known);
     }
-    for places in roots.chunks(PLACES_AT_ONCE) {
+    let (digests, digests_below) = options.digests();
+    for places in roots.chunks(existing::PLACES_AT_ONCE) {
         let ask = Ask {
             places: places.to_vec(),
             recursive: options.recursive,
-            digests: options.checksum,
+            digests,
+            digests_below,
             ..Ask::default()
         };
         for found in transport.list(&ask).await?.found {
@@ -138,7 +138,7 @@ pub(crate) async fn leave(
         .iter()
         .map(|origin| base.path(root_name(origin).as_deref(), b""))
         .collect();
-    let known = known(transport, roots, options).await?;
+    let mut known = known(transport, roots, options).await?;
     let mut stores = Vec::new();
     for origin in origins {
         let source = match origin {
@@ -158,7 +158,25 @@ pub(crate) async fn leave(
             }
         };
         let root = root_name(origin);
-        for local in walk::walk(source, options) {
+        let walked = walk::walk(source, options);
+        if options.resume {
+            let paths = walked.iter().flatten().filter_map(|local| {
+                let path = base.path(root.as_deref(), &local.below);
+                let there = known.get(&path)?;
+                let may_be_same = there.sha256.is_none()
+                    && there.kind == Kind::File
+                    && local.kind == Kind::File
+                    && there.size == local.size;
+                may_be_same.then_some(path)
+            });
+            let paths: Vec<Vec<u8>> = paths.collect();
+            for (path, digest) in existing::digests(transport, &paths).await? {
+                if let Some(entry) = known.get_mut(&path) {
+                    entry.sha256 = Some(digest);
+                }
+            }
+        }
+        for local in walked {
             let local = match local {
                 Ok(local) => local,
                 Err((path, error)) => {

@@ -11,6 +11,7 @@ mod cp;
 mod existing;
 mod landing;
 mod leave;
+mod made;
 mod names;
 mod options;
 mod pace;

@@ -7,6 +7,9 @@ use ops_core::{profile::CopyVia, profile::values::Size};
 
 use crate::{names::Excluded, pace::Pace, report::Report, transport::Job, via::Wish};
 
+/// A file smaller than this, in bytes, is hashed with `--resume` whether or not it is at the destination.
+const HASHED_BELOW_BYTES: u64 = (512 << 10) + 1;
+
 /// What happens to a file that is there already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Overwrite {
@@ -91,12 +94,24 @@ impl Options {
             compress: self.compress,
             pace: Arc::clone(&self.pace),
             report: Arc::clone(&self.report),
+            folders: None,
         }
     }
 
     /// Whether what is at the destination matters.
     pub(crate) fn compares(&self) -> bool {
-        self.checksum || self.overwrite != Overwrite::Always
+        self.compares_content() || self.overwrite != Overwrite::Always
+    }
+
+    /// Whether what is equal at the destination stays there: with `--resume` it is what an earlier run has brought.
+    pub(crate) fn compares_content(&self) -> bool {
+        self.checksum || self.resume
+    }
+
+    /// Hashes to ask for when listing, all of them or those of small files: what it takes to list many files. [`crate::existing::digests`] asks
+    /// for those of large files that may be the same.
+    pub(crate) fn digests(&self) -> (bool, Option<u64>) {
+        (self.checksum, self.resume.then_some(HASHED_BELOW_BYTES))
     }
 }
 

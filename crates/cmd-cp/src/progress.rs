@@ -16,6 +16,8 @@ use crate::{report::Item, transport::FileId};
 const BARS: usize = 4;
 /// A file smaller than this, in bytes, has none.
 const BAR_FROM_BYTES: u64 = 256 << 10;
+/// What is over sooner, after the first byte, needs no bars.
+const DRAWN_AFTER: Duration = Duration::from_millis(300);
 /// Between plain lines where stderr is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 const STEADY: Duration = Duration::from_millis(250);
@@ -34,6 +36,12 @@ struct Drawn {
 
 struct State {
     bars: BTreeMap<FileId, ProgressBar>,
+    /// Since the first byte.
+    first: Option<Instant>,
+    /// Something is drawn.
+    is_drawn: bool,
+    /// A question stands there.
+    is_hidden: bool,
     expected: u64,
     moved: u64,
     begun: Instant,
@@ -44,13 +52,12 @@ impl Progress {
     /// Bars if stderr is a terminal, else lines; nothing with `-q`.
     pub(crate) fn new(output: &Output) -> Self {
         let drawn = (output.stderr_is_terminal() && !output.quiet()).then(|| {
-            let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+            let all = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
             let total = all.add(ProgressBar::new(0));
             total.set_style(style(
                 "{prefix} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left",
             ));
             total.set_prefix("total");
-            total.enable_steady_tick(STEADY);
             Drawn { all, total }
         });
         Self {
@@ -84,6 +91,12 @@ impl Progress {
             self.say(&mut state);
             return;
         };
+        let first = *state.first.get_or_insert_with(Instant::now);
+        if !state.is_drawn && !state.is_hidden && first.elapsed() >= DRAWN_AFTER {
+            state.is_drawn = true;
+            drawn.all.set_draw_target(target());
+            drawn.total.enable_steady_tick(STEADY);
+        }
         drawn.total.inc(len);
         if let Some(bar) = state.bars.get(&id) {
             bar.set_position(item.moved);
@@ -125,6 +138,26 @@ impl Progress {
         }
     }
 
+    /// Takes the bars away until [`Progress::show`]: somebody is asked something.
+    pub(crate) fn hide(&self) {
+        let mut state = self.state();
+        state.is_hidden = true;
+        if let Some(drawn) = self.drawn.as_ref().filter(|_| state.is_drawn) {
+            // A terminal that is gone needs no tidying.
+            let _ = drawn.all.clear();
+            drawn.all.set_draw_target(ProgressDrawTarget::hidden());
+        }
+    }
+
+    /// Brings them back.
+    pub(crate) fn show(&self) {
+        let mut state = self.state();
+        state.is_hidden = false;
+        if let Some(drawn) = self.drawn.as_ref().filter(|_| state.is_drawn) {
+            drawn.all.set_draw_target(target());
+        }
+    }
+
     pub(crate) fn clear(&self) {
         for (_, bar) in std::mem::take(&mut self.state().bars) {
             bar.finish_and_clear();
@@ -162,12 +195,19 @@ impl State {
         let now = Instant::now();
         Self {
             bars: BTreeMap::new(),
+            first: None,
+            is_drawn: false,
+            is_hidden: false,
             expected: 0,
             moved: 0,
             begun: now,
             said: now,
         }
     }
+}
+
+fn target() -> ProgressDrawTarget {
+    ProgressDrawTarget::stderr_with_hz(10)
 }
 
 fn style(template: &str) -> ProgressStyle {

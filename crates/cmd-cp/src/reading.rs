@@ -113,11 +113,25 @@ impl FileReading {
         len: u64,
         hash: &mut digest::Context,
     ) -> Result<Option<Digest>> {
+        self.hash_range(0, len, hash)?;
+        Ok(Some(landing::finish(hash.clone())))
+    }
+
+    /// As [`FileReading::hash_prefix`], of `len` bytes from `offset` on.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn hash_range(
+        &self,
+        offset: u64,
+        len: u64,
+        hash: &mut digest::Context,
+    ) -> Result<()> {
         let mut buffer = vec![0; 256 << 10];
-        let mut at = 0;
-        while at < len {
+        let (mut at, end) = (offset, offset + len);
+        while at < end {
             let want =
-                usize::try_from(len - at).map_or(buffer.len(), |left| left.min(buffer.len()));
+                usize::try_from(end - at).map_or(buffer.len(), |left| left.min(buffer.len()));
             let read = self.file.read_at(&mut buffer[..want], at)?;
             if read == 0 {
                 return Err(self.changed());
@@ -125,7 +139,12 @@ impl FileReading {
             hash.update(&buffer[..read]);
             at += read as u64;
         }
-        Ok(Some(landing::finish(hash.clone())))
+        Ok(())
+    }
+
+    /// Its number in the report.
+    pub(crate) fn id(&self) -> FileId {
+        self.id
     }
 
     /// Checks that it is as it was when it was opened.

@@ -18,7 +18,7 @@ pub(crate) enum Outcome {
     /// Left alone, and why.
     Skipped(&'static str),
     /// Not copied; the old one is untouched.
-    Failed(Error),
+    Failed(Box<Error>),
 }
 
 /// A file, folder or link of the command.
@@ -40,6 +40,20 @@ pub(crate) struct Report {
     items: Mutex<Vec<Item>>,
     progress: Progress,
     begun: Instant,
+    /// Held while somebody thinks about a question.
+    asking: tokio::sync::Mutex<()>,
+}
+
+/// One question at a time, with nothing drawn over it.
+pub(crate) struct Held<'a> {
+    report: &'a Report,
+    _turn: tokio::sync::MutexGuard<'a, ()>,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.report.progress.show();
+    }
 }
 
 impl Report {
@@ -49,6 +63,7 @@ impl Report {
             items: Mutex::new(Vec::new()),
             progress,
             begun: Instant::now(),
+            asking: tokio::sync::Mutex::default(),
         }
     }
 
@@ -106,17 +121,27 @@ impl Report {
 
     /// A file could not be copied. The first outcome counts.
     pub(crate) fn fail(&self, id: FileId, error: Error) {
-        self.finish(id, Outcome::Failed(error));
+        self.finish(id, Outcome::Failed(Box::new(error)));
     }
 
-    /// Every file so far.
-    pub(crate) fn all(&self) -> Vec<Item> {
-        self.items().clone()
+    /// Every file so far. Nothing is reported as long as it is held.
+    pub(crate) fn items(&self) -> std::sync::MutexGuard<'_, Vec<Item>> {
+        self.items.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Since the report was made.
     pub(crate) fn elapsed(&self) -> Duration {
         self.begun.elapsed()
+    }
+
+    /// Waits for its turn to ask, and takes the bars away as long as it is held.
+    pub(crate) async fn hold(&self) -> Held<'_> {
+        let turn = self.asking.lock().await;
+        self.progress.hide();
+        Held {
+            report: self,
+            _turn: turn,
+        }
     }
 
     /// Takes the bars away.
@@ -132,10 +157,6 @@ impl Report {
             item.outcome = Some(outcome);
             self.progress.ended(id, item);
         }
-    }
-
-    fn items(&self) -> std::sync::MutexGuard<'_, Vec<Item>> {
-        self.items.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -41,7 +41,7 @@ struct Line<'a> {
 /// # Errors
 /// Standard output is closed.
 pub(crate) fn tell(cx: &Context, report: &Report, dry_run: bool) -> Result<Exit> {
-    let items = report.all();
+    let items = report.items();
     let output = cx.output();
     let document = matches!(output.format(), Format::Json | Format::Yaml);
     let pending = |item: &&Item| item.outcome.is_none();

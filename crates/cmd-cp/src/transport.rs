@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use ops_core::{Context, Instance, Result, profile::CopyVia};
 use tokio::sync::mpsc;
 
-use crate::{pace::Pace, report::Report};
+use crate::{made::Folders, pace::Pace, report::Report};
 
 /// A server and how it is reached.
 #[derive(Clone)]
@@ -50,7 +50,7 @@ pub(crate) struct Entry {
     pub(crate) mode: u32,
     /// Seconds since 1970.
     pub(crate) mtime: i64,
-    /// Where [`Ask::digests`] was set.
+    /// Where [`Ask::digests`] or [`Ask::digests_below`] was set.
     pub(crate) sha256: Option<Digest>,
 }
 
@@ -70,6 +70,8 @@ pub(crate) struct Ask {
     pub(crate) keep_links: bool,
     /// With the SHA-256 of every file.
     pub(crate) digests: bool,
+    /// With the SHA-256 of files smaller than this, in bytes, where a transport has them for little.
+    pub(crate) digests_below: Option<u64>,
 }
 
 /// Something found.
@@ -163,6 +165,9 @@ pub(crate) struct Job {
     /// `--limit-rate`, shared by all transfers of the command; [`crate::landing::Landing`] and [`crate::reading::Reading`] keep to it.
     pub(crate) pace: Arc<Pace>,
     pub(crate) report: Arc<Report>,
+    /// Held as long as anything is written into them.
+    #[expect(dead_code, reason = "only its end matters")]
+    pub(crate) folders: Option<Arc<Folders>>,
 }
 
 /// One server over one transport. Dropped, everything it has begun is cleaned up at both ends.

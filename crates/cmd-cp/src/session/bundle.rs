@@ -26,8 +26,8 @@ pub(super) const SMALL_BYTES: u64 = 512 << 10;
 const BUNDLE_BYTES: u64 = 32 << 20;
 /// Most that one archive holds, in bytes of escaped names: they stand in the command's line.
 const NAMES_BYTES: usize = 24 << 10;
-/// Pieces of an archive that wait to be unpacked.
-const QUEUE: usize = 16;
+/// Pieces of an archive that wait to be unpacked; each up to a block of the compressor, 128 KiB.
+const QUEUE: usize = 2;
 
 /// Puts small files together.
 pub(super) struct Collector {
@@ -161,12 +161,11 @@ async fn feed(session: &Session, text: &str, sender: mpsc::Sender<Bytes>) -> Res
     let codec = session.tools.codec().unwrap_or("-");
     let mut inflate = Inflate::new(codec)?;
     while let Some(chunk) = down.next().await? {
-        let Chunk::Bytes(bytes) = chunk else {
+        let Chunk::Bytes(mut bytes) = chunk else {
             continue;
         };
-        for piece in inflate.pieces(&bytes) {
-            let piece = inflate.push(piece)?;
-            if !piece.is_empty() && sender.send(piece.into()).await.is_err() {
+        while let Some(piece) = inflate.next(&mut bytes)? {
+            if sender.send(piece).await.is_err() {
                 // The unpacker has seen the end, or gave up.
                 return down.wait().await.map(drop);
             }

@@ -98,7 +98,7 @@ impl Courier<'_> {
         let temporary = temporary_name(last, job.resume);
         let begun = self
             .dialogue
-            .begin(&item.path, &temporary, job.resume)
+            .begin(&item.path, &temporary, job.resume, true)
             .await?;
         let Begun::Part(len, there) = begun else {
             return Ok(0);

@@ -3,11 +3,16 @@
 use bytes::Bytes;
 use ops_core::{
     Error, Result,
-    pipe::{Far, Up},
+    pipe::{Far, LOST, Up},
 };
 
 use super::{probe::Tools, script};
 use crate::{report::hex, transport::Digest};
+
+/// What places in a file are counted in, in bytes: see [`Dialogue::frame_at`].
+pub(super) const BLOCK_BYTES: u64 = 1 << 20;
+/// What is verified by itself, in bytes: see [`Dialogue::parts`].
+pub(super) const PART_BYTES: u64 = 8 * BLOCK_BYTES;
 
 /// A running dialogue.
 pub(super) struct Dialogue {
@@ -32,7 +37,7 @@ impl Dialogue {
     /// As [`Up::dialogue`].
     pub(super) async fn start(far: &Far, tools: &Tools) -> Result<Self> {
         let hash = tools.hash().unwrap_or("false");
-        let text = format!("{}H=\"{hash}\"\n{SCRIPT}", tools.hash_function());
+        let text = format!("{}H=\"{hash}\"\n{SPREAD}{SCRIPT}", tools.hash_function());
         let up = Up::dialogue(far, &text).await?;
         Ok(Self {
             up,
@@ -75,7 +80,7 @@ impl Dialogue {
         .map(drop)
     }
 
-    /// Begins a file under the name `temporary` in its folder; `kept` ones outlive a failure.
+    /// Begins a file under the name `temporary` in its folder; `kept` ones outlive a failure, and what is there of one is `hashed`.
     ///
     /// # Errors
     /// The server's own words.
@@ -84,13 +89,15 @@ impl Dialogue {
         path: &[u8],
         temporary: &[u8],
         kept: bool,
+        hashed: bool,
     ) -> Result<Begun> {
         let answer = self
             .ask(&format!(
-                "b {} {} {}",
+                "b {} {} {} {}",
                 script::word(path),
                 script::word(temporary),
-                u8::from(kept)
+                u8::from(kept),
+                u8::from(hashed)
             ))
             .await?;
         let mut words = answer.split_ascii_whitespace();
@@ -156,6 +163,47 @@ impl Dialogue {
             return Ok(());
         }
         self.announced(&format!("w {len} {codec}"), bytes).await
+    }
+
+    /// Takes part in a file that another dialogue has begun.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub(super) async fn attach(&mut self, path: &[u8], temporary: &[u8], kept: bool) -> Result<()> {
+        let (path, temporary) = (script::word(path), script::word(temporary));
+        self.ask(&format!("o {path} {temporary} {}", u8::from(kept)))
+            .await
+            .map(drop)
+    }
+
+    /// Leaves the file to the others that take part in it.
+    ///
+    /// # Errors
+    /// The session.
+    pub(super) async fn release(&mut self) -> Result<()> {
+        self.settle().await?;
+        self.ask("f").await.map(drop)
+    }
+
+    /// As [`Dialogue::frame`], for the place of block `block`.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) async fn frame_at(&mut self, codec: &str, bytes: Bytes, block: u64) -> Result<()> {
+        let len = bytes.len() as u64;
+        self.announced(&format!("W {len} {codec} {block}"), bytes)
+            .await
+    }
+
+    /// The hashes of `count` parts of the file from part `first` on.
+    ///
+    /// # Errors
+    /// The session.
+    pub(super) async fn parts(&mut self, first: u64, count: u64) -> Result<Vec<Option<Digest>>> {
+        self.settle().await?;
+        let answer = self.ask(&format!("R {first} {count}")).await?;
+        let words = answer.split_ascii_whitespace().skip(1);
+        Ok(words.map(crate::report::unhex).collect())
     }
 
     /// Verifies the file and puts it into place.
@@ -244,13 +292,15 @@ impl Dialogue {
         Ok(answer.strip_prefix("sum ").and_then(crate::report::unhex))
     }
 
-    /// Asks for the files of `sub` of the stage to be moved into `folder`; [`Dialogue::answer`] tells, in this order.
+    /// Asks for the files of `sub` of the stage to be moved into `folder`; [`Dialogue::answer`] tells, in this order. Unless `exact`, those that
+    /// replace others take their modes and owners. Where a link or folder is in the way none is moved.
     ///
     /// # Errors
     /// The session.
-    pub(super) async fn spread(&mut self, sub: &[u8], folder: &[u8]) -> Result<()> {
+    pub(super) async fn spread(&mut self, sub: &[u8], folder: &[u8], exact: bool) -> Result<()> {
+        let (sub, folder) = (script::word(sub), script::word(folder));
         self.up
-            .ask(&format!("m {} {}", script::word(sub), script::word(folder)))
+            .ask(&format!("m {sub} {folder} {}", u8::from(exact)))
             .await
     }
 
@@ -283,7 +333,7 @@ impl Dialogue {
                 if let Some(why) = text.strip_prefix("no ") {
                     return Err(refusal(&self.label, why));
                 }
-                if let Some(why) = text.strip_prefix("lost ") {
+                if let Some(why) = text.strip_prefix(LOST) {
                     self.usable = false;
                     return Err(refusal(&self.label, why));
                 }
@@ -303,7 +353,8 @@ impl Dialogue {
     }
 
     async fn ask(&mut self, line: &str) -> Result<String> {
-        self.up.ask(line).await?;
+        let asked = self.up.ask(line).await;
+        asked.map_err(|error| self.words(error))?;
         self.answer().await
     }
 
@@ -316,7 +367,7 @@ impl Dialogue {
     /// The error of a frame that was not taken: what the script said stands in it as it is.
     fn words(&mut self, error: Error) -> Error {
         self.usable = false;
-        match error.what().strip_prefix("lost ") {
+        match error.what().strip_prefix(LOST) {
             Some(why) => refusal(&self.label, why),
             None => error,
         }
@@ -371,6 +422,27 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (year, month, day)
 }
 
+/// The program of `m`: moves `$2` and the rest into `$0`. Modes and owners of all that is replaced are read at once, and set where they differ.
+const SPREAD: &str = r#"M="x=\$1; shift
+for f; do [ ! -h \"\$0\$f\" ] && [ ! -d \"\$0\$f\" ] || { echo \"\$f is in the way\" >&2; exit 1; }; done
+if [ \"\$x\" != 1 ]; then (
+k=\$#; for f; do [ ! -f \"\$0\$f\" ] || set -- \"\$@\" \"\$f\"; done; shift \$k
+[ \$# != 0 ] || exit 0
+s() { stat -c \"%a %u:%g\" \"\$@\" 2>/dev/null || stat -f \"%Lp %u:%g\" \"\$@\" 2>/dev/null; }
+a=\$(cd \"\$0\" && s \"\$@\"); b=\$(s \"\$@\"); u=\$(id -u)
+[ \"\$a\" != \"\$b\" ] || exit 0
+exec 7<<A 8<<B
+\$a
+A
+\$b
+B
+for f; do read -r m o <&7; read -r n q <&8
+[ \"\$o\" = \"\$q\" ] || [ \"\$u\" != 0 ] || { chown \"\$o\" \"\$f\"; n=; }
+[ \"\$m\" = \"\$n\" ] || chmod \"\$m\" \"\$f\"; done )
+fi
+mv -f \"\$@\" \"\$0\""
+"#;
+
 /// Each line is a number and a command, and gets one answer, `ok …` or `no` and why; a frame gets a credit, or `lost` and why and the end.
 const SCRIPT: &str = r#"
 x() { v=$(printf "%b." "$1"); v=${v%.}; }
@@ -380,6 +452,10 @@ no() { say "$q" "no $(flat "$1")"; }
 lost() { say 999999999999 "lost $(flat "$1")"; exit 1; }
 keep() { printf "%s\n" "$1" >"$d/t"; }
 free() { : >"$d/t"; }
+at() { x "$1"; p=$v; x "$2"
+if [ -h "$p" ]; then r=$(readlink -f "$p" 2>/dev/null; echo .); r=${r%??}; [ -z "$r" ] || p=$r; fi
+t=${p%/*}/$v; }
+put() { dd ibs=65536 obs=1048576 seek="$1" conv=notrunc of="$t"; }
 set -f
 while IFS= read -r L; do
 set -- $L
@@ -391,13 +467,22 @@ elif e=$(mkdir "$v" 2>&1); then chmod "$3" "$v" 2>/dev/null; ok; else no "$e"; f
 l) x "$2"; p=$v; x "$3"
 if [ -d "$p" ] && [ ! -h "$p" ]; then no "$p is a folder"
 elif e=$( { [ ! -h "$p" ] && [ ! -e "$p" ] || rm -f "$p"; } 2>&1 && ln -s -- "$v" "$p" 2>&1); then ok; else no "$e"; fi ;;
-b) x "$2"; p=$v; x "$3"; K=$4
-if [ -h "$p" ]; then r=$(readlink -f "$p" 2>/dev/null; echo .); r=${r%??}; [ -z "$r" ] || p=$r; fi
-t=${p%/*}/$v
+b) at "$2" "$3"; K=$4
 if [ -d "$p" ]; then no "$p is a folder"
-elif [ "$K" = 1 ] && [ -f "$t" ] && [ ! -h "$t" ]; then say "$q" "have $(wc -c <"$t" | tr -d " ") $(h <"$t")"
+elif [ "$K" = 1 ] && [ -f "$t" ] && [ ! -h "$t" ]; then a=; [ "$5" = 0 ] || a=$(h <"$t"); say "$q" "have $(wc -c <"$t" | tr -d " ") $a"
 else [ "$K" = 1 ] || keep "$t"
 if e=$( (umask 077; set -C; : >"$t") 2>&1); then ok; else free; no "$e"; fi; fi ;;
+o) at "$2" "$3"; K=$4
+if [ -f "$t" ] && [ ! -h "$t" ]; then [ "$K" = 1 ] || keep "$t"; ok; else no "$t is gone"; fi ;;
+f) free; ok ;;
+W) if [ "$3" = - ]; then e=$( { head -c "$2" | put "$4"; } 2>&1) || lost "${e%%
+*}"
+else e=$( { head -c "$2" | "$3" -dc | put "$4"; } 2>&1) || lost "${e%%
+*}"; fi
+say "$q" "credit $2" ;;
+R) a=; i=$2; n=$3
+while [ "$n" -gt 0 ]; do a="$a $(dd if="$t" bs=1048576 skip="$((i * 8))" count=8 2>/dev/null | h)"; i=$((i + 1)); n=$((n - 1)); done
+say "$q" "sum$a" ;;
 r) if e=$( (: >"$t") 2>&1); then ok; else no "$e"; fi ;;
 w) if [ "$3" = - ]; then e=$(head -c "$2" 2>&1 >>"$t") || lost "$e"
 else e=$( { head -c "$2" | "$3" -dc >>"$t"; } 2>&1) || lost "$e"; fi
@@ -452,7 +537,7 @@ say "$1" "credit $2"; done; } | (cd "$S" && tar $o - ) >"$d/e" 2>&1 || lost "$(c
 u) ok ;;
 v) say "$q" "sum $( (cd "$S" && find . -type f -exec $H {} +) | sed "s/^\\\\//" | cut -c1-64 | LC_ALL=C sort | h)" ;;
 m) x "$2"; p=$v; x "$3"
-if e=$( (cd "$S/$p" && find . ! -name . -prune ! -type d -exec sh -c "mv -f \"\$@\" \"\$0\"" "$v/" {} + ) 2>&1) && [ -z "$e" ]; then ok; else no "$e"; fi ;;
+if e=$( (cd "$S/$p" && find . ! -name . -prune ! -type d -exec sh -c "$M" "$v/" "$4" {} + ) 2>&1) && [ -z "$e" ]; then ok; else no "$e"; fi ;;
 z) rm -rf "$S"; free; ok ;;
 q) ok; exit 0 ;;
 *) exit 1 ;;
@@ -474,7 +559,7 @@ mod tests {
 
     #[test]
     fn the_script_can_stand_in_a_command() {
-        assert!(!SCRIPT.contains('\''));
+        assert!(!SCRIPT.contains('\'') && !SPREAD.contains('\''));
     }
 
     #[test]

@@ -329,13 +329,13 @@ async fn run(
                 continue;
             }
         };
-        for piece in inflate.pieces(&bytes) {
-            let out = Bytes::from(inflate.push(piece).map_err(|error| {
-                Cut::Failed(
-                    down.failed("what the server compressed cannot be read")
-                        .caused_by(error),
-                )
-            })?);
+        let mut bytes = bytes;
+        while let Some(out) = inflate.next(&mut bytes).map_err(|error| {
+            Cut::Failed(
+                down.failed("what the server compressed cannot be read")
+                    .caused_by(error),
+            )
+        })? {
             deliver(opened, lane, at, out, job, shared.fetch.id)
                 .await
                 .map_err(Cut::Failed)?;

@@ -2,10 +2,14 @@
 
 use std::io::{self, Write as _};
 
+use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
+use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation as _, OutBuffer};
 
-/// Fed at once, in bytes; a thousandfold of it may come out.
-const PIECE_BYTES: usize = 1 << 10;
+/// What comes out at once, in bytes, at most; of gzip a thousandfold of what is fed at once.
+const OUT_BYTES: usize = 128 << 10;
+/// Fed to gzip at once, in bytes.
+const GZIP_BYTES: usize = 256;
 /// Largest window a stream may ask for, as a power of two.
 const WINDOW_LOG_MAX: u32 = 23;
 
@@ -13,7 +17,8 @@ const WINDOW_LOG_MAX: u32 = 23;
 pub(super) enum Inflate {
     Plain,
     Gzip(MultiGzDecoder<Vec<u8>>),
-    Zstd(zstd::stream::write::Decoder<'static, Vec<u8>>),
+    /// With room for what comes out.
+    Zstd(Decoder<'static>, Vec<u8>),
 }
 
 impl Inflate {
@@ -26,38 +31,42 @@ impl Inflate {
             "-" => Self::Plain,
             "gzip" => Self::Gzip(MultiGzDecoder::new(Vec::new())),
             "zstd" => {
-                let mut decoder = zstd::stream::write::Decoder::new(Vec::new())?;
-                decoder.window_log_max(WINDOW_LOG_MAX)?;
-                Self::Zstd(decoder)
+                let mut decoder = Decoder::new()?;
+                decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX))?;
+                Self::Zstd(decoder, Vec::with_capacity(OUT_BYTES))
             }
             _ => return Err(io::ErrorKind::InvalidData.into()),
         })
     }
 
-    /// Pieces in which [`Inflate::push`] takes `bytes`.
-    pub(super) fn pieces<'a>(&self, bytes: &'a [u8]) -> std::slice::Chunks<'a, u8> {
-        bytes.chunks(match self {
-            Self::Plain => bytes.len().max(1),
-            _ => PIECE_BYTES,
-        })
-    }
-
-    /// What comes of a piece.
+    /// Takes a part of `input`, and gives what comes of it, little at a time; nothing once all is taken and has come out.
     ///
     /// # Errors
     /// It is not of this form.
-    pub(super) fn push(&mut self, piece: &[u8]) -> io::Result<Vec<u8>> {
-        match self {
-            Self::Plain => Ok(piece.to_vec()),
-            Self::Gzip(decoder) => {
-                decoder.write_all(piece)?;
-                decoder.flush()?;
-                Ok(std::mem::take(decoder.get_mut()))
+    pub(super) fn next(&mut self, input: &mut Bytes) -> io::Result<Option<Bytes>> {
+        loop {
+            let out = match self {
+                Self::Plain => std::mem::take(input),
+                Self::Gzip(decoder) => {
+                    let piece = input.split_to(input.len().min(GZIP_BYTES));
+                    decoder.write_all(&piece)?;
+                    decoder.flush()?;
+                    std::mem::take(decoder.get_mut()).into()
+                }
+                Self::Zstd(decoder, room) => {
+                    room.clear();
+                    let mut from = InBuffer::around(&input[..]);
+                    decoder.run(&mut from, &mut OutBuffer::around(room))?;
+                    let taken = from.pos();
+                    let _ = input.split_to(taken);
+                    Bytes::copy_from_slice(room)
+                }
+            };
+            if !out.is_empty() {
+                return Ok(Some(out));
             }
-            Self::Zstd(decoder) => {
-                decoder.write_all(piece)?;
-                decoder.flush()?;
-                Ok(std::mem::take(decoder.get_mut()))
+            if input.is_empty() {
+                return Ok(None);
             }
         }
     }
@@ -96,14 +105,34 @@ mod tests {
             let mut packed = deflate(codec, &text).unwrap();
             assert!(packed.len() < text.len() / 2);
             packed.extend(deflate(codec, b"tail").unwrap());
-            let mut inflate = Inflate::new(codec).unwrap();
-            let mut out = Vec::new();
-            for piece in inflate.pieces(&packed) {
-                out.extend(inflate.push(piece).unwrap());
+            for cut in [1, 1000, packed.len()] {
+                let mut inflate = Inflate::new(codec).unwrap();
+                let mut out = Vec::new();
+                for piece in packed.chunks(cut) {
+                    let mut piece = Bytes::copy_from_slice(piece);
+                    while let Some(part) = inflate.next(&mut piece).unwrap() {
+                        out.extend_from_slice(&part);
+                    }
+                }
+                assert_eq!(out, [&text[..], b"tail"].concat(), "{codec}");
             }
-            assert_eq!(out, [&text[..], b"tail"].concat(), "{codec}");
             let mut inflate = Inflate::new(codec).unwrap();
-            assert!((0..100).any(|_| inflate.push(&[0x55; 100]).is_err()));
+            let mut rubbish = Bytes::from_static(&[0x55; 10_000]);
+            assert!((0..100).any(|_| inflate.next(&mut rubbish).is_err()));
+        }
+    }
+
+    #[test]
+    fn what_becomes_much_comes_little_by_little() {
+        for codec in ["zstd", "gzip"] {
+            let mut packed = Bytes::from(deflate(codec, &vec![0; 64 << 20]).unwrap());
+            let mut inflate = Inflate::new(codec).unwrap();
+            let mut len = 0;
+            while let Some(part) = inflate.next(&mut packed).unwrap() {
+                assert!(part.len() <= 512 << 10, "{codec}: {}", part.len());
+                len += part.len();
+            }
+            assert_eq!(len, 64 << 20, "{codec}");
         }
     }
 }

@@ -84,11 +84,15 @@ printf \"x %s %s\\000%s\\000\" \"\$m\" \"\$f\" \"\$l\"; done" "$2" {{}} +"#
         ),
         (None, false) => String::new(),
     };
+    let small = match ask.digests_below {
+        Some(bytes) if !ask.digests => format!("-size -{bytes}c"),
+        _ => String::new(),
+    };
     text.push_str(&format!(
-        "s() {{ find {how} \"$2\" {prune} -type f {sums}; }}\n"
+        "s() {{ find {how} \"$2\" {prune} -type f {small} {sums}; }}\n"
     ));
     text.push_str(&places(tools, ask, "l", true)?);
-    if ask.digests && !sums.is_empty() {
+    if (ask.digests || ask.digests_below.is_some()) && !sums.is_empty() {
         text.push_str("printf \"D\\000\"\n");
         text.push_str(&places(tools, ask, "s", false)?);
     }

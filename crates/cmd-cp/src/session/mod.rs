@@ -11,6 +11,7 @@ mod list;
 mod pack;
 mod probe;
 mod script;
+mod split;
 mod stripes;
 mod upload;
 

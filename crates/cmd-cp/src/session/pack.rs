@@ -224,7 +224,7 @@ async fn spread(
     for folder in folders.keys() {
         let sub = folder[root.len()..].strip_prefix(b"/").unwrap_or_default();
         let sub = if sub.is_empty() { b"." } else { sub };
-        dialogue.spread(sub, folder).await?;
+        dialogue.spread(sub, folder, job.preserve).await?;
     }
     let mut left = Vec::new();
     for (_, files) in folders {
@@ -303,9 +303,14 @@ struct Archive {
     bytes: Vec<u8>,
 }
 
+/// For a frame and the file that fills it.
+fn room() -> Vec<u8> {
+    Vec::with_capacity(FRAME_BYTES + (64 << 10))
+}
+
 impl Archive {
     fn new() -> Self {
-        Self { bytes: Vec::new() }
+        Self { bytes: room() }
     }
 
     fn add(&mut self, path: &[u8], content: &[u8], mode: u32, mtime: i64) -> Result<()> {
@@ -321,7 +326,7 @@ impl Archive {
     }
 
     fn take(&mut self) -> Bytes {
-        std::mem::take(&mut self.bytes).into()
+        std::mem::replace(&mut self.bytes, room()).into()
     }
 
     fn end(mut self) -> Bytes {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -16,6 +16,7 @@ use super::{
     dialogue::{Begun, Dialogue, End, stamp},
     inflate::deflate,
     pack, probe,
+    split::{self, Split},
 };
 use crate::{
     landing,
@@ -27,18 +28,21 @@ use crate::{
 /// A frame before compression, in bytes: half of what a pipe takes at once, for the sake of memory.
 const FRAME_BYTES: usize = ops_core::pipe::FRAME_BYTES / 2;
 /// Read at once, in bytes: what progress and `--limit-rate` count in.
-const READ_BYTES: usize = 256 << 10;
+pub(super) const READ_BYTES: usize = 256 << 10;
 /// More dialogues than one are worth it for each so many bytes.
 const WORKER_BYTES: u64 = 16 << 20;
 /// Commands that may wait for their answers.
 const PIPELINED: usize = 64;
 /// Times a file is begun in all.
-const TRIES: u32 = 3;
-const PAUSE: Duration = Duration::from_millis(500);
+pub(super) const TRIES: u32 = 3;
+/// Before it is begun again.
+pub(super) const PAUSE: Duration = Duration::from_millis(500);
 
 /// Something for one dialogue.
 enum Task {
     File(Box<Store>),
+    /// One of the lanes of a large file.
+    Lane(Arc<Split>),
     Pack(Vec<Store>),
 }
 
@@ -62,7 +66,7 @@ pub(super) async fn upload(session: &Session, items: Vec<Store>, job: &Job) -> R
     }
 
     let total: u64 = files.iter().map(size_of).sum();
-    let tasks = tasks(session, files);
+    let tasks = tasks(session, files, job);
     let workers = usize::try_from(total / WORKER_BYTES)
         .unwrap_or(1)
         .min(job.sessions)
@@ -148,7 +152,7 @@ fn size_of(item: &Store) -> u64 {
     }
 }
 
-fn tasks(session: &Session, files: Vec<Store>) -> Vec<Task> {
+fn tasks(session: &Session, files: Vec<Store>, job: &Job) -> Vec<Task> {
     let mut tasks = Vec::new();
     let mut small = pack::Collector::new(session);
     for item in files {
@@ -159,7 +163,15 @@ fn tasks(session: &Session, files: Vec<Store>) -> Vec<Task> {
                 if matches!(item.what, What::File(Source::Stream { .. })) {
                     tasks.extend(small.rest().map(Task::Pack));
                 }
-                tasks.push(Task::File(Box::new(item)));
+                let lanes = split::lanes(&item, job.sessions);
+                if lanes == 1 {
+                    tasks.push(Task::File(Box::new(item)));
+                    continue;
+                }
+                match Split::new(item, lanes) {
+                    Ok(split) => tasks.extend((0..lanes).map(|_| Task::Lane(Arc::clone(&split)))),
+                    Err(item) => tasks.push(Task::File(item)),
+                }
             }
         }
     }
@@ -182,6 +194,9 @@ async fn work(
         match task {
             None => return dialogue.filter(Dialogue::is_usable),
             Some(Task::File(item)) => one(session, &mut dialogue, *item, job).await,
+            Some(Task::Lane(split)) => {
+                Box::pin(split::lane(session, &mut dialogue, split, job)).await;
+            }
             Some(Task::Pack(items)) => {
                 for item in pack::send(session, &mut dialogue, items, job).await {
                     one(session, &mut dialogue, item, job).await;
@@ -261,7 +276,7 @@ async fn store(
     // Only what can be read again can be gone on with.
     let kept = job.resume && matches!(reading, Reading::File(_));
     let temporary = landing::temporary_name(last, kept);
-    let begun = dialogue.begin(&item.path, &temporary, kept).await?;
+    let begun = dialogue.begin(&item.path, &temporary, kept, true).await?;
     let mut hash = digest::Context::new(&digest::SHA256);
     let mut at = 0;
     if let (Begun::Part(len, there), Reading::File(file)) = (begun, &reading) {

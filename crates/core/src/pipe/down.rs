@@ -27,12 +27,19 @@ const DOCUMENT: &str = "AWS-StartNonInteractiveCommand";
 const SEPARATE: &str = "separateOutputStream";
 /// Silence of this length, of a script that sends signs of life, means that no more comes: an agent that was away in the wrong moment has given up.
 const SILENCE: Duration = Duration::from_secs(12);
+/// What may wait for [`Down::next`], in bytes. Payloads of a kilobyte hold twice their size in buffers of the socket, and a copy has several sessions.
+const WAITING_BYTES: usize = 256 << 10;
 /// Lines of error output that are kept for a message.
 const KEPT_LINES: usize = 20;
 
 /// Keeps the script's session until the client ends it: of a command that has ended the agent repairs what was lost on the way for two seconds
 /// only. In this process, so that it goes with the session; it ends by itself where nobody ends it.
 const LINGER: &str = "exec 9>&-\nexec sleep 30\n";
+
+/// Makes text of output, a whole buffer at a time: nothing is faster, and what fills no buffer waits until the script ends.
+const BULK: &str = "$e";
+/// Makes text of output as it comes: what one read of the pipe gives is a run of its own. Two processes for each, so that it costs when much comes.
+const LIVE: &str = "while v=$(dd bs=65536 count=1 2>/dev/null | $e); [ -n \"$v\" ]; do printf \"%s\\n\" \"$v\" || exit 1; done";
 
 /// What arrives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +64,8 @@ pub struct Down {
     status: Option<i32>,
     /// All output is there.
     complete: bool,
+    /// All complaints are there: they come by a stream of their own.
+    told: bool,
     /// Whether a lost connection is a failure at once.
     strict: bool,
     flow: Flow,
@@ -69,7 +78,7 @@ impl Down {
     /// # Errors
     /// As [`crate::Context::open`].
     pub async fn start(far: &Far, script: &str) -> Result<Self> {
-        Self::run(far, &framed("", script)).await
+        Self::run(far, &framed("", BULK, script)).await
     }
 
     /// Makes a lost connection a failure at once. An agent repairs what was on its way then at some ten kilobytes a second, and gives up the rest
@@ -80,9 +89,9 @@ impl Down {
         self
     }
 
-    /// As [`Down::start`], with a keeper.
+    /// As [`Down::start`], with a keeper, and each piece of output as soon as it is written.
     pub(super) async fn start_kept(far: &Far, script: &str) -> Result<Self> {
-        Self::run(far, &framed(KEEPER, script)).await
+        Self::run(far, &framed(KEEPER, LIVE, script)).await
     }
 
     async fn run(far: &Far, framed: &str) -> Result<Self> {
@@ -99,6 +108,7 @@ impl Down {
             garbled: None,
             status: None,
             complete: false,
+            told: false,
             strict: false,
             flow: Flow::new(),
             ended: false,
@@ -117,7 +127,7 @@ impl Down {
             if self.ended {
                 return Ok(None);
             }
-            if self.complete && self.status.is_some() {
+            if self.complete && self.told && self.status.is_some() {
                 // The script lingers until its session is ended: what the agent still has to repair would be lost with it.
                 self.ended = true;
                 self.ending = None;
@@ -268,6 +278,8 @@ impl Down {
             self.complaint(line.to_owned());
         } else if let Some(status) = text.strip_prefix("status ") {
             self.status = status.trim().parse().ok();
+        } else if text == "over" {
+            self.told = true;
         } else {
             self.queue.push_back(Chunk::Message(text));
         }
@@ -387,7 +399,8 @@ async fn open(far: &Far, framed: &str) -> Result<crate::connect::Connection> {
         })
     };
     let open = |separate: bool| {
-        let options = OpenOptions::reason(far.reason.clone());
+        let mut options = OpenOptions::reason(far.reason.clone());
+        options.driver.receive_bound = WAITING_BYTES;
         let document = document(separate);
         Box::pin(async move { far.cx.open(&far.instance, document?, options).await })
     };
@@ -406,11 +419,12 @@ async fn open(far: &Far, framed: &str) -> Result<crate::connect::Connection> {
     }
 }
 
-/// `script` with its output made text, its complaints made messages, and its status told; `prelude` runs before it in the shell that the agent
-/// starts.
+/// `script` with its output made text by `encode`, its complaints made messages, and its status told; `prelude` runs before it in the shell that the
+/// agent starts.
 ///
-/// Descriptor 3 is the real output, 6 the real error output, 5 leads to the complaints' prefix. Nothing that is forked here keeps descriptor 9.
-fn framed(prelude: &str, script: &str) -> String {
+/// Descriptor 3 is the real output, 6 the real error output, 5 leads to the complaints' prefix. Nothing that is forked here keeps descriptor 9. Who
+/// gives signs of life notices first that nobody listens any more: then the agent has let go, and with sudo in between its kill has not come here.
+fn framed(prelude: &str, encode: &str, script: &str) -> String {
     format!(
         "exec 3>&1 6>&2\n\
          if base64 -w0 </dev/null >/dev/null 2>&1; then e=\"base64 -w0\"\n\
@@ -418,11 +432,11 @@ fn framed(prelude: &str, script: &str) -> String {
          elif command -v openssl >/dev/null 2>&1; then e=\"openssl base64\"\n\
          else e=\"od -An -v -tx1\"; printf \"!hex\\n\" >&3; fi\n\
          {prelude}\
-         ( exec 6>&- 9>&-; while sleep 3 3>&-; do printf \"!beat\\n\" >&3 || exit 0; done ) </dev/null >/dev/null 2>&1 &\n\
+         ( trap \"\" PIPE; exec 6>&- 9>&-; while sleep 3 3>&-; do printf \"!beat\\n\" >&3 || {{ kill \"$$\"; exit 0; }}; done ) </dev/null >/dev/null 2>&1 &\n\
          b=$!\n\
-         {{ exec 9>&-; {{ ( cd \"$HOME\" 2>/dev/null || cd /\n{script}\n) 2>&5; printf \"!status %s\\n\" \"$?\" >&6; }} | $e >&3; }} 5>&1 | \
+         {{ exec 9>&-; {{ ( cd \"$HOME\" 2>/dev/null || cd /\n{script}\n) 2>&5; printf \"!status %s\\n\" \"$?\" >&6; }} | {{ {encode}; }} >&3; }} 5>&1 | \
          {{ exec 9>&-; sed \"s/^/!e /\" >&6; }}\n\
-         kill \"$b\" 2>/dev/null; printf \"\\n!end\\n\" >&3\n"
+         kill \"$b\" 2>/dev/null; printf \"!over\\n\" >&6; printf \"\\n!end\\n\" >&3\n"
     )
 }
 
@@ -434,9 +448,10 @@ mod tests {
 
     #[test]
     fn a_framed_script_gives_bytes_complaints_and_its_status() {
-        for prelude in ["", KEEPER] {
+        for (prelude, encode) in [("", BULK), ("", LIVE), (KEEPER, LIVE)] {
             let script = framed(
                 prelude,
+                encode,
                 "printf \"a\\000b\\377\"; echo gone >&2; printf \"!size 4\\n\" >&6; exit 3",
             );
             assert!(!script.contains('\''));
@@ -448,6 +463,7 @@ mod tests {
             let end = Item::Message("end".to_owned());
             assert_eq!(items, [Item::Bytes(Bytes::from_static(b"a\0b\xff")), end]);
             let messages = Lines::default().push(&output.stderr);
+            assert_eq!(messages.last(), Some(&Line::Message("over".to_owned())));
             for expected in ["e gone", "size 4", "status 3"] {
                 assert!(
                     messages.contains(&Line::Message(expected.to_owned())),

@@ -16,8 +16,16 @@
 //! blocks. Up: bytes go in frames, each announced by its length, and the far side grants credit for the next when it has handed one on; a slow
 //! script holds back [`Up::send`], and never more than a frame is under way.
 //!
+//! **When it arrives.** What a process at a [`Pipe`] writes arrives as it is written, each read of its output a run of base64 of its own; a
+//! [`Down`] by itself waits for full buffers, which is faster. A frame up is handed on when it is complete.
+//!
+//! **What a lost connection does.** Upwards nothing: the terminal's session is taken up again where it was. Downwards the agent gives up what it had
+//! no place for in that moment, and [`Down::next`] fails, after twelve seconds without a sign of life at the latest; it never ends in order with a
+//! part missing. Only [`Up::end`] is an end of input to the process: one whose session is lost waits, and is ended.
+//!
 //! **What is left behind.** Nothing: a script that makes something for the moment has a keeper, a small process beside it that outlives its
-//! death by any signal, holds no terminal, and removes what is left. Sessions are terminated at the service on every way out.
+//! death by any signal, holds no terminal, ends the process at a pipe with all it has started, and removes what is left. Sessions are terminated at
+//! the service on every way out. `docs/pipe.md` tells more; `crates/ops/tests/pipe.rs` holds it all to its word.
 
 mod down;
 mod lines;
@@ -39,7 +47,7 @@ use crate::{
 
 pub use self::{
     down::{Chunk, Down},
-    up::{FRAME_BYTES, Up},
+    up::{FRAME_BYTES, LOST, Up},
 };
 
 /// Where and how scripts of one command run.
@@ -79,6 +87,10 @@ impl Known {
     /// Whether output comes only when a command has ended, at the slow pace; known once the first script has ended.
     pub fn is_joined(&self) -> bool {
         self.0.joined.load(Ordering::Relaxed)
+    }
+
+    fn is_learned(&self) -> bool {
+        self.is_joined() || self.0.separated.load(Ordering::Relaxed)
     }
 }
 
@@ -132,16 +144,24 @@ impl Far {
     }
 }
 
-/// Makes a private folder `$d` with FIFOs in it, and a keeper that removes it, and what `$d/t` names, when nobody holds descriptor 9 any more.
+/// Makes a private folder `$d` with FIFOs in it, and a keeper for when nobody holds descriptor 9 any more: it ends the process that `$d/p` names with
+/// all below it, and removes what `$d/t` names, and the folder.
 ///
 /// Only the shell that the agent started holds it: that one dies with its session, whatever else hangs. Opening a FIFO waits for its other side,
-/// so the keeper opens them for whoever still waits.
+/// so the keeper opens them for whoever still waits; after it has ended the process, which must not take that for the end of its input.
 const KEEPER: &str = "d=$(mktemp -d \"${TMPDIR:-/tmp}/ops-pipe.XXXXXX\") || exit 1\n\
-     mkfifo \"$d/life\" \"$d/in\" \"$d/out\" || { rm -rf \"$d\"; exit 1; }\n\
+     mkfifo \"$d/life\" \"$d/in\" \"$d/out\" \"$d/eof\" || { rm -rf \"$d\"; exit 1; }\n\
      ( trap \"\" HUP INT QUIT TERM\n\
      exec 3>&- 5>&- 6>&- 7>&- </dev/null >/dev/null 2>&1\n\
      cat \"$d/life\"\n\
+     if [ -s \"$d/p\" ]; then\n\
+     ps -A -o pid= -o ppid= >\"$d/ps\" || for f in /proc/[0-9]*/status; do\n\
+     sed -n -e \"s/^Pid:[^0-9]*//p\" -e \"s/^PPid:[^0-9]*//p\" \"$f\" | tr \"\\n\" \" \"; echo; done >\"$d/ps\"\n\
+     k() { echo \"$1\"; while read -r c q; do [ \"$q\" != \"$1\" ] || k \"$c\"; done <\"$d/ps\"; }\n\
+     set -- $(k \"$(cat \"$d/p\")\")\n\
+     kill -TERM \"$@\"; sleep 1; kill -KILL \"$@\"; fi\n\
      : 1<>\"$d/in\" 2<>\"$d/out\"\n\
+     : 1<>\"$d/eof\"\n\
      if [ -s \"$d/t\" ]; then t=$(cat \"$d/t\"; echo .); rm -rf \"${t%??}\"; fi\n\
      rm -rf \"$d\" ) &\n\
      exec 9>\"$d/life\"\n";
@@ -173,31 +193,53 @@ async fn await_folder(down: &mut Down) -> Result<String> {
     }
 }
 
-/// A process on the server with its input and output.
+/// A process on a server with its input and output.
 ///
-/// Both halves have to be driven at the same time, as with any pipe to a process: one that is full holds back the other.
+/// Both halves have to be driven at the same time, as with any pipe to a process: one that is full holds back the other. Dropped, or when either
+/// session is lost, the process is ended, with what it has started; it never takes an input that was cut off for a whole one.
 pub struct Pipe {
-    /// What it writes.
+    /// What it writes. [`Down::status`] is the status of the script, once [`Down::next`] has given `None`.
     pub down: Down,
-    /// What it reads.
+    /// What it reads. [`Up::end`] closes that; an error of [`Up::send`] says no more than that it reads no more.
     pub up: Up,
 }
 
 impl Pipe {
-    /// Starts `script` with a FIFO as its standard input. [`Up::end`] closes that, and the script's status comes from [`Down::status`].
+    /// Starts `script`, which holds no single quote, with a FIFO as its standard input, in the home of its user.
     ///
     /// # Errors
     /// As [`Down::start`] and [`Up::start`]; a server without mkfifo; a document without separated output, over which nothing comes before the end.
     pub async fn start(far: &Far, script: &str) -> Result<Self> {
+        if !far.known.is_learned() {
+            // Of a document without, nothing would ever come.
+            Down::start(far, "").await?.wait().await?;
+        }
         if far.known.is_joined() {
             return Err(no_live_output(far));
         }
-        let body = format!("printf \"!folder %s\\n\" \"$d\" >&6\n{{ {script}\n}} <\"$d/in\"\n");
-        let mut down = Down::start_kept(far, &body).await?;
+        let mut down = Down::start_kept(far, &body(script)).await?;
         let folder = await_folder(&mut down).await?;
-        let up = Up::start(far, "", &format!("cat >\"{folder}/in\""), "").await?;
+        let (consumer, at_end) = (
+            format!("cat >\"{folder}/in\""),
+            format!("echo >\"{folder}/eof\""),
+        );
+        let up = Up::start(far, &consumer, &at_end).await?;
         Ok(Self { down, up })
     }
+}
+
+/// `script` with the FIFO as its input, and its process named for the keeper.
+///
+/// Somebody else holds the FIFO open until `$d/eof` is written to: when the session that feeds it is lost, the script waits, and is ended, in place
+/// of reading an end.
+fn body(script: &str) -> String {
+    format!(
+        "printf \"!folder %s\\n\" \"$d\" >&6\n\
+         ( exec 3>&- 5>&- 6>&- </dev/null 8>\"$d/in\" >/dev/null 2>&1; read -r x <\"$d/eof\" ) >/dev/null 2>&1 &\n\
+         h=$!\n\
+         ( echo \"$(exec sh -c \"echo \\$PPID\")\" >\"$d/p\"; exec <\"$d/in\" || exit 1\n{script}\n)\n\
+         s=$?; : >\"$d/p\"; kill \"$h\" 2>/dev/null\n(exit \"$s\")"
+    )
 }
 
 /// What needs both directions at once cannot be had from this document.

@@ -18,6 +18,8 @@ use crate::{
 pub const FRAME_BYTES: usize = 4 << 20;
 /// Piece handed to the session at once, in bytes.
 const PIECE_BYTES: usize = 64 << 10;
+/// Begins the message with which a script says why it gives up and ends; the error of whatever is sent to it then begins so too.
+pub const LOST: &str = "lost ";
 /// Lines that are no messages kept for an error.
 const KEPT_LINES: usize = 20;
 
@@ -43,12 +45,13 @@ pub struct Up {
 }
 
 impl Up {
-    /// Runs `setup`, then feeds `consumer`'s standard input, then runs `finish`, which may read lines given to [`Up::line`].
+    /// Feeds `consumer`'s standard input. `at_end` runs when [`Up::end`] has said that all is there, before the consumer reads end-of-file; not when the
+    /// session ends in another way.
     ///
     /// # Errors
-    /// As [`crate::Context::open`]; a server without stty; a setup that fails.
-    pub async fn start(far: &Far, setup: &str, consumer: &str, finish: &str) -> Result<Self> {
-        Self::run(far, &framed(setup, consumer, finish), None).await
+    /// As [`crate::Context::open`]; a server without stty.
+    pub async fn start(far: &Far, consumer: &str, at_end: &str) -> Result<Self> {
+        Self::run(far, &framed(consumer, at_end), None).await
     }
 
     /// Runs `script` on a terminal in raw mode, in the home of its user, from which it reads lines ([`Up::ask`]), each with a number in front, and the
@@ -180,14 +183,6 @@ impl Up {
         self.asked += 1;
         let line = format!("{} {text}\n", self.asked);
         self.raw(Bytes::from(line)).await
-    }
-
-    /// A line for `finish` to read; without a line feed in it.
-    ///
-    /// # Errors
-    /// As [`Up::send`].
-    pub async fn line(&mut self, text: &str) -> Result<()> {
-        self.raw(Bytes::from(format!("{text}\n"))).await
     }
 
     /// The next message of the script; `None` once it has ended. May be cancelled.
@@ -333,8 +328,17 @@ impl Up {
 
     async fn raw(&mut self, bytes: Bytes) -> Result<()> {
         if self.session.sender.send(bytes).await.is_err() {
-            while self.next().await?.is_some() {}
-            return Err(self.no_more());
+            // What it said before it ended stands for it.
+            let mut last_words = None;
+            while let Some(message) = self.next().await? {
+                if message.starts_with(LOST) {
+                    last_words = Some(message);
+                }
+            }
+            return Err(match last_words {
+                Some(words) => self.failed(words),
+                None => self.no_more(),
+            });
         }
         Ok(())
     }
@@ -385,20 +389,18 @@ enum Heard {
 
 /// The script around `consumer`. Only what was announced is read from the terminal, and nothing follows a frame before its credit, so that a
 /// `head` that reads ahead does no harm.
-fn framed(setup: &str, consumer: &str, finish: &str) -> String {
+fn framed(consumer: &str, at_end: &str) -> String {
     format!(
         "cd \"$HOME\" 2>/dev/null || cd /\n\
          exec 6>&1\n\
          stty raw -echo || exit 1\n\
-         {setup}\n\
          printf \"!ready\\n\"\n\
          while IFS= read -r n; do\n\
-         case \"$n\" in 0) exit 0;; [1-9]*) ;; *) exit 1;; esac\n\
+         case \"$n\" in 0) {at_end}\nexit 0;; [1-9]*) ;; *) exit 1;; esac\n\
          head -c \"$n\" || exit 1\n\
          printf \"!credit %s\\n\" \"$n\" >&6\n\
          done | {{ {consumer}\n}}\n\
          s=$?\n\
-         {finish}\n\
          printf \"!status %s\\n\" \"$s\"\n\
          exit \"$s\"\n"
     )

@@ -16,6 +16,13 @@ use std::{
 
 use ops_tests::lab::{Lab, PATIENCE};
 
+mod ask;
+mod failures;
+mod modes;
+mod resume;
+mod split;
+mod streams;
+
 /// Names that mean something to a shell, a terminal or an option parser somewhere.
 const ODD: [&[u8]; 16] = [
     b"sp ace",
@@ -161,6 +168,37 @@ fn until(what: &str, mut there: impl FnMut() -> bool) {
         assert!(begin.elapsed() < PATIENCE, "{what}");
         std::thread::park_timeout(Duration::from_millis(10));
     }
+}
+
+/// Runs `ops cp`, interrupts it once it has `begun`, and checks that it says so.
+#[track_caller]
+fn interrupt(lab: &Lab, args: &[OsString], begun: &dyn Fn() -> bool) {
+    let all: Vec<OsString> = std::iter::once(os("cp"))
+        .chain(args.iter().cloned())
+        .collect();
+    let child = lab.ops(all).spawn();
+    until("the copy begins", begun);
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(130),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Whether a good part of a file of ours lies in `folder`.
+fn has_part(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut entries| {
+        entries.any(|entry| {
+            entry.is_ok_and(|entry| {
+                entry.file_name().to_string_lossy().contains(".ops-")
+                    && entry.metadata().is_ok_and(|known| known.len() > 300_000)
+            })
+        })
+    })
 }
 
 #[test]
@@ -525,47 +563,30 @@ fn an_interrupt_cleans_up_both_ends_and_resume_goes_on() {
     let (far, here) = (lab.folder("far"), lab.folder("here"));
     let bytes = noise(6_000_000);
     fs::write(far.join("big"), &bytes).unwrap();
-    let interrupt = |args: &[OsString], begun: &dyn Fn() -> bool| {
-        let all: Vec<OsString> = std::iter::once(os("cp"))
-            .chain(args.iter().cloned())
-            .collect();
-        let child = lab.ops(all).spawn();
-        until("the copy begins", begun);
-        let pid = rustix::process::Pid::from_child(&child);
-        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-        let output = child.wait_with_output().unwrap();
-        assert_eq!(
-            output.status.code(),
-            Some(130),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    };
-    let has_part = |folder: &Path| {
-        fs::read_dir(folder).unwrap().any(|entry| {
-            let entry = entry.unwrap();
-            entry.file_name().to_string_lossy().contains(".ops-")
-                && entry.metadata().is_ok_and(|known| known.len() > 300_000)
-        })
-    };
     let slow = [os("--limit-rate"), os("2MB")];
     let with = |args: &[OsString]| slow.iter().chain(args).cloned().collect::<Vec<_>>();
     interrupt(
+        &lab,
         &with(&[remote(&far.join("big")), here.clone().into()]),
         &|| has_part(&here),
     );
     assert_eq!(tree(&here).len(), 0);
     let target = far.join("up");
-    interrupt(&with(&[far.join("big").into(), remote(&target)]), &|| {
-        leftovers(&far)
-            .iter()
-            .any(|path| path.starts_with(".up.ops-"))
-            || has_part(&far)
-    });
+    interrupt(
+        &lab,
+        &with(&[far.join("big").into(), remote(&target)]),
+        &|| {
+            leftovers(&far)
+                .iter()
+                .any(|path| path.starts_with(".up.ops-"))
+                || has_part(&far)
+        },
+    );
     until("the far end is cleaned up", || leftovers(&far).is_empty());
     assert!(!target.exists());
     // With --resume what has arrived stays, and is gone on with.
     interrupt(
+        &lab,
         &with(&[
             os("--resume"),
             remote(&far.join("big")),

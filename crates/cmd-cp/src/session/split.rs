@@ -1,0 +1,458 @@
+//! A large file for a server, shared out over several dialogues: each takes parts as it gets on, and has each verified; the last to end has the
+//! whole verified and put into place.
+//!
+//! All write into one temporary file beside the destination, each part where it belongs. Whichever dialogue dies takes that file with it, unless it is
+//! kept for `--resume`; then the parts of it that are the same are found by their hashes.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use aws_lc_rs::digest;
+use ops_core::{Error, Result};
+use tokio::{sync::OnceCell, task::JoinHandle};
+
+use super::{
+    Session,
+    dialogue::{BLOCK_BYTES, Begun, Dialogue, End, PART_BYTES, stamp},
+    upload::{PAUSE, READ_BYTES, TRIES, choose, mode, packed, usable},
+};
+use crate::{
+    landing,
+    place::name,
+    reading::{FileReading, Reading},
+    transport::{Digest, Job, Source, Store, What},
+};
+
+/// A lane is worth its session from this size on, in bytes.
+const LANE_FROM_BYTES: u64 = 16 << 20;
+/// Hashes asked for at once: an answer is a line.
+const HASHES_AT_ONCE: u64 = 50;
+/// A part that does not arrive as it was sent is sent again, so many times in all.
+const PART_TRIES: usize = 3;
+
+/// A file that lanes share.
+pub(super) struct Split {
+    item: Store,
+    path: PathBuf,
+    size: u64,
+    tries: u32,
+    /// Lanes that have not ended.
+    left: AtomicUsize,
+    opened: OnceCell<Opened>,
+    failure: Mutex<Option<Failure>>,
+}
+
+struct Opened {
+    reading: Arc<FileReading>,
+    temporary: Vec<u8>,
+    /// Parts that are to be sent.
+    todo: Vec<u64>,
+    next: AtomicUsize,
+    /// Of all of it, as it is made.
+    digest: Mutex<Option<JoinHandle<Result<Digest>>>>,
+    stop: Arc<AtomicBool>,
+    /// Bytes sent or found there.
+    there: AtomicU64,
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+#[derive(Clone)]
+struct Failure {
+    error: Error,
+    /// It was the session's: another may do it.
+    lost: bool,
+}
+
+impl Failure {
+    fn of(error: Error, dialogue: &Dialogue) -> Self {
+        // Words of the server are the same the next time.
+        let lost = !dialogue.is_usable() && !error.what().contains(" says: ");
+        Self { error, lost }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, lost: false }
+    }
+}
+
+/// How many dialogues `item` is worth.
+pub(super) fn lanes(item: &Store, sessions: usize) -> usize {
+    match &item.what {
+        What::File(Source::File { size, .. }) => usize::try_from(size / LANE_FROM_BYTES)
+            .unwrap_or(usize::MAX)
+            .clamp(1, sessions.max(1)),
+        _ => 1,
+    }
+}
+
+impl Split {
+    /// `item`, to be carried by so many calls of [`lane`]; gives it back if it is no file here.
+    pub(super) fn new(item: Store, lanes: usize) -> Result<Arc<Self>, Box<Store>> {
+        let What::File(Source::File { path, size }) = &item.what else {
+            return Err(Box::new(item));
+        };
+        let (path, size) = (path.clone(), *size);
+        Ok(Arc::new(Self::begin(item, path, size, 1, lanes)))
+    }
+
+    fn begin(item: Store, path: PathBuf, size: u64, tries: u32, lanes: usize) -> Self {
+        Self {
+            item,
+            path,
+            size,
+            tries,
+            left: AtomicUsize::new(lanes),
+            opened: OnceCell::new(),
+            failure: Mutex::new(None),
+        }
+    }
+
+    /// The same from the beginning, by one lane.
+    fn again(&self) -> Self {
+        let item = Store {
+            id: self.item.id,
+            path: self.item.path.clone(),
+            what: What::Folder,
+            mode: self.item.mode,
+            mtime: self.item.mtime,
+        };
+        Self::begin(item, self.path.clone(), self.size, self.tries + 1, 1)
+    }
+
+    fn fail(&self, failure: Failure) {
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(failure);
+    }
+
+    fn failure(&self) -> Option<Failure> {
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+/// Carries parts until there are none; the last lane to end reports the file.
+pub(super) async fn lane(
+    session: &Session,
+    dialogue: &mut Option<Dialogue>,
+    split: Arc<Split>,
+    job: &Job,
+) {
+    let mut attached = false;
+    if let Err(failure) = carry(session, dialogue, &split, &mut attached, job).await {
+        split.fail(failure);
+    }
+    let is_last = split.left.fetch_sub(1, Ordering::SeqCst) == 1;
+    let failed = split.failure();
+    if !is_last || failed.is_some() {
+        // The file is the others' from here on, or nobody's. A session that fails over this is noticed by whoever uses it next.
+        if let Some(dialogue) = dialogue
+            .as_mut()
+            .filter(|dialogue| attached && dialogue.is_usable())
+        {
+            let _ = match failed {
+                Some(_) => dialogue.leave().await,
+                None => dialogue.release().await,
+            };
+        }
+        if !is_last {
+            return;
+        }
+    }
+    let done = match failed {
+        Some(failure) => Err(failure),
+        None => finish(session, dialogue, &split, attached, job).await,
+    };
+    match done {
+        Ok(()) => job.report.done(split.item.id),
+        Err(Failure { error, lost: true }) if split.tries < TRIES => {
+            session
+                .far
+                .cx
+                .output()
+                .detail(format!("sending it again: {error}"));
+            if let Some(opened) = split.opened.get() {
+                job.report
+                    .back(split.item.id, opened.there.load(Ordering::Relaxed));
+            }
+            tokio::time::sleep(PAUSE).await;
+            Box::pin(lane(session, dialogue, Arc::new(split.again()), job)).await;
+        }
+        Err(Failure { error, .. }) => job.report.fail(split.item.id, error),
+    }
+}
+
+async fn carry(
+    session: &Session,
+    dialogue: &mut Option<Dialogue>,
+    split: &Split,
+    attached: &mut bool,
+    job: &Job,
+) -> Result<(), Failure> {
+    if split.failure().is_some() {
+        return Ok(());
+    }
+    let dialogue = usable(session, dialogue)
+        .await
+        .map_err(|error| Failure { error, lost: true })?;
+    let opened = split
+        .opened
+        .get_or_try_init(|| async {
+            if let Some(failure) = split.failure() {
+                return Err(failure);
+            }
+            let opened = Box::pin(open(session, dialogue, split, attached, job)).await;
+            if let Err(failure) = &opened {
+                split.fail(failure.clone());
+            }
+            opened
+        })
+        .await?;
+    let mut codec = None;
+    while split.failure().is_none() {
+        let next = opened.next.fetch_add(1, Ordering::Relaxed);
+        let Some(&part) = opened.todo.get(next) else {
+            return Ok(());
+        };
+        attach(dialogue, split, opened, attached, job).await?;
+        send(session, dialogue, opened, part, &mut codec, job).await?;
+    }
+    Ok(())
+}
+
+async fn attach(
+    dialogue: &mut Dialogue,
+    split: &Split,
+    opened: &Opened,
+    attached: &mut bool,
+    job: &Job,
+) -> Result<(), Failure> {
+    if *attached {
+        return Ok(());
+    }
+    match dialogue
+        .attach(&split.item.path, &opened.temporary, job.resume)
+        .await
+    {
+        Ok(()) => {
+            *attached = true;
+            Ok(())
+        }
+        Err(error) => Err(Failure::of(error, dialogue)),
+    }
+}
+
+/// Makes the temporary file, or finds out what is in the one that is there.
+async fn open(
+    session: &Session,
+    dialogue: &mut Dialogue,
+    split: &Split,
+    attached: &mut bool,
+    job: &Job,
+) -> Result<Opened, Failure> {
+    let source = Source::File {
+        path: split.path.clone(),
+        size: split.size,
+    };
+    let Reading::File(reading) = Reading::open(source, split.item.id, job)? else {
+        return Err(Error::unexpected("no file").into());
+    };
+    let reading = Arc::new(reading);
+    let last = name(&split.item.path).unwrap_or(b"file");
+    let temporary = landing::temporary_name(last, job.resume);
+    let begun = dialogue
+        .begin(&split.item.path, &temporary, job.resume, false)
+        .await
+        .map_err(|error| Failure::of(error, dialogue))?;
+    *attached = true;
+    let parts = reading.size().div_ceil(PART_BYTES);
+    let mut todo: Vec<u64> = (0..parts).collect();
+    let mut there = 0;
+    if let Begun::Part(len, _) = begun {
+        if len > 0 && len <= reading.size() && session.tools.hash().is_some() {
+            let same = same_parts(dialogue, &reading, len.div_ceil(PART_BYTES)).await;
+            let same = same.map_err(|error| Failure::of(error, dialogue))?;
+            there = same.iter().map(|&part| part_len(&reading, part)).sum();
+            job.report.bytes(split.item.id, there);
+            session
+                .far
+                .cx
+                .output()
+                .detail(format!("{} of {parts} parts are there already", same.len()));
+            todo.retain(|part| !same.contains(part));
+        } else {
+            let restarted = dialogue.restart().await;
+            restarted.map_err(|error| Failure::of(error, dialogue))?;
+        }
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let digest = tokio::task::spawn_blocking({
+        let (reading, stop) = (Arc::clone(&reading), Arc::clone(&stop));
+        move || {
+            let mut hash = digest::Context::new(&digest::SHA256);
+            for part in 0..parts {
+                if stop.load(Ordering::Relaxed) {
+                    return Err(Error::unexpected("nobody waits for it any more"));
+                }
+                reading.hash_range(part * PART_BYTES, part_len(&reading, part), &mut hash)?;
+            }
+            Ok(landing::finish(hash))
+        }
+    });
+    Ok(Opened {
+        reading,
+        temporary,
+        todo,
+        next: AtomicUsize::new(0),
+        digest: Mutex::new(Some(digest)),
+        stop,
+        there: AtomicU64::new(there),
+    })
+}
+
+fn part_len(reading: &FileReading, part: u64) -> u64 {
+    PART_BYTES.min(reading.size().saturating_sub(part * PART_BYTES))
+}
+
+/// Which of the first `count` parts are there as they are here.
+async fn same_parts(
+    dialogue: &mut Dialogue,
+    reading: &FileReading,
+    count: u64,
+) -> Result<Vec<u64>> {
+    let mut same = Vec::new();
+    let mut first = 0;
+    while first < count {
+        let some = HASHES_AT_ONCE.min(count - first);
+        let hashes = dialogue.parts(first, some).await?;
+        for (part, there) in (first..first + some).zip(hashes) {
+            let mut hash = digest::Context::new(&digest::SHA256);
+            reading.hash_range(part * PART_BYTES, part_len(reading, part), &mut hash)?;
+            if there == Some(landing::finish(hash)) {
+                same.push(part);
+            }
+        }
+        first += some;
+    }
+    Ok(same)
+}
+
+/// Sends a part, and has it verified.
+async fn send(
+    session: &Session,
+    dialogue: &mut Dialogue,
+    opened: &Opened,
+    part: u64,
+    codec: &mut Option<&'static str>,
+    job: &Job,
+) -> Result<(), Failure> {
+    let (reading, begin) = (&opened.reading, part * PART_BYTES);
+    let end = begin + part_len(reading, part);
+    for _ in 0..PART_TRIES {
+        let mut hash = digest::Context::new(&digest::SHA256);
+        let mut at = begin;
+        while at < end {
+            let len = BLOCK_BYTES.min(end - at);
+            let len = usize::try_from(len).unwrap_or(READ_BYTES);
+            let mut frame = Vec::with_capacity(len);
+            while frame.len() < len {
+                let piece = reading
+                    .read_at(at + frame.len() as u64, READ_BYTES.min(len - frame.len()))
+                    .await?;
+                frame.extend_from_slice(&piece);
+            }
+            hash.update(&frame);
+            opened.there.fetch_add(len as u64, Ordering::Relaxed);
+            let codec = *codec.get_or_insert_with(|| choose(session, job, &frame));
+            let sent = dialogue
+                .frame_at(codec, packed(codec, frame.into())?, at / BLOCK_BYTES)
+                .await;
+            sent.map_err(|error| Failure::of(error, dialogue))?;
+            at += len as u64;
+        }
+        if session.tools.hash().is_none() {
+            return Ok(());
+        }
+        let there = dialogue.parts(part, 1).await;
+        let there = there.map_err(|error| Failure::of(error, dialogue))?;
+        if there.first().copied().flatten() == Some(landing::finish(hash)) {
+            return Ok(());
+        }
+        reading.unchanged()?;
+        job.report.back(reading.id(), end - begin);
+        opened.there.fetch_sub(end - begin, Ordering::Relaxed);
+    }
+    Err(Error::unexpected("a part of it did not arrive as it was sent, more than once").into())
+}
+
+/// Has the whole verified and put into place.
+async fn finish(
+    session: &Session,
+    dialogue: &mut Option<Dialogue>,
+    split: &Split,
+    mut attached: bool,
+    job: &Job,
+) -> Result<(), Failure> {
+    let Some(opened) = split.opened.get() else {
+        return Err(Error::unexpected("nothing was sent").into());
+    };
+    if dialogue
+        .as_ref()
+        .is_none_or(|dialogue| !dialogue.is_usable())
+    {
+        attached = false;
+    }
+    let dialogue = usable(session, dialogue)
+        .await
+        .map_err(|error| Failure { error, lost: true })?;
+    attach(dialogue, split, opened, &mut attached, job).await?;
+    let handle = opened
+        .digest
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    let digest = match handle {
+        Some(handle) => handle
+            .await
+            .map_err(|_| Error::unexpected("it could not be hashed"))
+            .and_then(|digest| digest),
+        None => Err(Error::unexpected("it was not hashed")),
+    };
+    let whole = match digest {
+        Ok(digest) => opened.reading.unchanged().map(|()| digest),
+        error => error,
+    };
+    let digest = match whole {
+        Ok(digest) => digest,
+        Err(error) => {
+            let left = dialogue.leave().await;
+            left.map_err(|error| Failure::of(error, dialogue))?;
+            return Err(error.into());
+        }
+    };
+    let ended = dialogue
+        .end(&End {
+            digest: session.tools.hash().map(|_| digest),
+            size: opened.reading.size(),
+            mode: mode(session, &split.item, job),
+            exact: job.preserve,
+            stamp: job.preserve.then(|| stamp(split.item.mtime)),
+        })
+        .await;
+    ended.map_err(|error| Failure::of(error, dialogue))
+}
