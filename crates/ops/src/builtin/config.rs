@@ -1,5 +1,7 @@
 //! `ops config`
 
+use std::path::Path;
+
 use ops_core::{
     Command, Context, Exit, Format, Result, Values,
     config::{self as show, ProfileKind},
@@ -195,11 +197,15 @@ fn document(cx: &Context, name: &str, rows: &impl Serialize) -> Result<bool> {
     Ok(true)
 }
 
-/// Aligned columns; the last one as long as it is.
+/// Aligned columns; the last one as long as it is. The user's home folder is `~` here, which leaves room on a terminal.
 fn table(cx: &Context, head: &[&str], lines: impl Iterator<Item = Vec<String>>) -> Result<Exit> {
     let output = cx.output();
     let mut rows: Vec<Vec<String>> = lines
-        .map(|line| line.iter().map(|cell| escape(cell)).collect())
+        .map(|line| {
+            line.iter()
+                .map(|cell| escape(&at_home(cell, &cx.paths().home)))
+                .collect()
+        })
         .collect();
     if output.headers() && !rows.is_empty() {
         rows.insert(0, head.iter().map(ToString::to_string).collect());
@@ -222,6 +228,21 @@ fn table(cx: &Context, head: &[&str], lines: impl Iterator<Item = Vec<String>>) 
     Ok(Exit::SUCCESS)
 }
 
+/// `text` with `~` for the home folder, at its beginning or behind a blank.
+fn at_home(text: &str, home: &Path) -> String {
+    let Some(home) = home.to_str().filter(|home| home.len() > 1) else {
+        return text.to_owned();
+    };
+    match text.split_once(home) {
+        Some((before, path))
+            if path.starts_with('/') && (before.is_empty() || before.ends_with(' ')) =>
+        {
+            format!("{before}~{path}")
+        }
+        _ => text.to_owned(),
+    }
+}
+
 fn value_text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
@@ -229,5 +250,23 @@ fn value_text(value: &Value) -> String {
         Value::Array(all) if all.is_empty() => "-".to_owned(),
         Value::Array(all) => all.iter().map(value_text).collect::<Vec<_>>().join(","),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_home_folder_is_a_tilde_where_a_path_begins() {
+        let shown = |text| at_home(text, Path::new("/home/me"));
+        assert_eq!(shown("/home/me/.config"), "~/.config");
+        assert_eq!(
+            shown("team profile /home/me/a.yaml:3"),
+            "team profile ~/a.yaml:3"
+        );
+        assert_eq!(shown("/home/mel/.config"), "/home/mel/.config");
+        assert_eq!(shown("/srv/home/me/x"), "/srv/home/me/x");
+        assert_eq!(at_home("/etc/x", Path::new("/")), "/etc/x");
     }
 }
