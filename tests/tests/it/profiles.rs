@@ -69,3 +69,21 @@ fn a_slip_in_a_profile_is_shown_with_its_place() {
     lab.ops(["-p", "team", "version"]).output().success();
     lab.ops(["config", "validate", "team"]).output().exits(2);
 }
+
+#[test]
+fn what_the_selection_leaves_out_is_named_with_its_id_and_never_proposed_again() {
+    let lab = Lab::with_sandbox();
+    lab.profile("base", "select: { tags: { Team: platform } }\n");
+    let done = lab.ops(["-p", "base", "shell", "web-1"]).output().exits(3);
+    assert!(
+        done.stderr
+            .contains("its id reaches it all the same: i-0a1b2c3d4e5f60718"),
+        "{done}"
+    );
+    assert!(!done.stderr.contains("did you mean"), "{done}");
+    let done = lab
+        .ops(["-p", "base", "shell", "bastoin"])
+        .output()
+        .exits(3);
+    assert!(done.stderr.contains("did you mean `bastion`?"), "{done}");
+}

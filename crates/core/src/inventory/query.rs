@@ -308,7 +308,8 @@ impl Query {
         })
     }
 
-    fn is_selected(&self, instance: &Instance) -> bool {
+    /// Whether the profile's selection has it.
+    pub(crate) fn is_selected(&self, instance: &Instance) -> bool {
         let select = &self.select;
         let has = |key: &str, globs: &[crate::profile::values::Glob]| {
             instance

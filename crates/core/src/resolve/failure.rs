@@ -96,13 +96,23 @@ pub(super) async fn none(cx: &Context, target: &Target, region: &str) -> Error {
             )
         });
     }
+    // A name that would not be found either is no help.
     let near = near(
         text,
-        everything.iter().filter(|i| i.state == State::Running),
+        everything
+            .iter()
+            .filter(|i| i.state == State::Running && query.is_selected(i)),
     );
     if !near.is_empty() {
         let names: Vec<String> = near.iter().map(|name| format!("`{name}`")).collect();
         error = error.hint(format!("did you mean {}?", names.join(" or ")));
+    }
+    let left_out: Vec<&&Instance> = same
+        .iter()
+        .filter(|i| i.state == State::Running && !query.is_selected(i))
+        .collect();
+    if let [only] = left_out.as_slice() {
+        error = error.hint(format!("its id reaches it all the same: {}", only.id));
     }
     match &target.selector {
         Selector::Id(_) => {
