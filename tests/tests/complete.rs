@@ -262,6 +262,28 @@ fn elvish_inserts_every_name_as_it_is() {
 }
 
 #[test]
+fn bash_gets_along_with_a_large_fleet() {
+    let service = user("");
+    let names: String = (10_000..11_500)
+        .map(|number| format!("  - {{ name: node-{number} }}\n"))
+        .collect();
+    let fleet = write(&service, "large.yaml", &format!("instances:\n{names}"));
+    // A sandbox of its own, that is asked as the other one is.
+    let large = Service::start_with(OPS, |options| options.fleet = Some(fleet));
+    write(
+        &large,
+        "bin/ops",
+        &std::fs::read_to_string(service.home().join("bin/ops")).expect("a script"),
+    );
+    let terminal = bash(&large, "");
+    // All have `node-1` in common.
+    check(&terminal, &[("shell n\t1234\t", &["shell", "node-11234"])]);
+    let from = terminal.output().len();
+    terminal.send("ops shell n\t\t\t");
+    terminal.wait_for_after(from, "all 1001 possibilities");
+}
+
+#[test]
 fn each_shell_shows_what_a_name_is() {
     for (start, keys) in [
         (
