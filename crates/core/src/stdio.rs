@@ -4,7 +4,9 @@
 //! and a slow reader of our output must hold back the session, not the tasks beside it.
 
 use std::{
+    fs::File,
     io::{self, Read as _, Write as _},
+    os::fd::AsFd as _,
     thread,
 };
 
@@ -42,7 +44,14 @@ pub fn read_stdin() -> mpsc::Receiver<io::Result<Bytes>> {
     receiver
 }
 
-/// Writes standard output, flushed piece by piece; waits while [`QUEUE`] pieces are on their way.
+/// Standard output without the standard library's buffer, which looks for the last line of each piece and writes what is behind it by itself.
+fn unbuffered() -> io::Result<File> {
+    let mut stdout = io::stdout().lock();
+    stdout.flush()?;
+    stdout.as_fd().try_clone_to_owned().map(File::from)
+}
+
+/// Writes standard output, piece by piece; waits while [`QUEUE`] pieces are on their way.
 pub struct StdoutWriter {
     pieces: mpsc::Sender<Bytes>,
     failure: oneshot::Receiver<io::Result<()>>,
@@ -54,13 +63,17 @@ impl StdoutWriter {
         let (pieces, mut queue) = mpsc::channel::<Bytes>(QUEUE);
         let (done, failure) = oneshot::channel();
         thread::spawn(move || {
-            let mut stdout = io::stdout().lock();
             let mut written = Ok(());
-            while let Some(piece) = queue.blocking_recv() {
-                written = stdout.write_all(&piece).and_then(|()| stdout.flush());
-                if written.is_err() {
-                    break;
+            match unbuffered() {
+                Ok(mut stdout) => {
+                    while let Some(piece) = queue.blocking_recv() {
+                        written = stdout.write_all(&piece);
+                        if written.is_err() {
+                            break;
+                        }
+                    }
                 }
+                Err(error) => written = Err(error),
             }
             // Closing first wakes a writer that waits for room.
             drop(queue);
