@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use crate::{
     far::{echo, echoes, pattern, serve},
-    tunnel::{Forward, all_terminated, service, spec, wait_until},
+    tunnel::{Forward, all_terminated, left_over, service, spec, wait_until},
 };
 
 #[test]
@@ -55,4 +55,19 @@ fn a_second_interrupt_ends_at_once() {
     forward.signal(Signal::INT);
     forward.told.wait_for("no new connections");
     forward.end();
+}
+
+#[test]
+fn whoever_is_asked_to_end_or_hung_up_on_leaves_nothing() {
+    let (service, port) = (service(), echo());
+    for signal in [Signal::TERM, Signal::HUP] {
+        let mut forward = Forward::start(&service, &["web-1", &spec(port)]);
+        echoes(&mut forward.connect());
+        assert_eq!(left_over(&service).len(), 1);
+        forward.signal(signal);
+        let status = forward.child.wait().expect("its end");
+        assert_eq!(status.code(), Some(143), "{signal:?}");
+        assert_eq!(left_over(&service), Vec::<String>::new());
+        assert!(all_terminated(&service));
+    }
 }

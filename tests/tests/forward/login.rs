@@ -25,6 +25,8 @@ fn service_with_sso() -> Service {
         &service,
         ".aws/config",
         "[profile dev]\nsso_session = corp\nsso_account_id = 123456789012\nsso_role_name = Operator\n\n\
+         [profile old]\nsso_start_url = https://old.awsapps.com/start\nsso_region = eu-west-1\nsso_account_id = 123456789012\nsso_role_name = Operator\n\n\
+         [profile chained]\nrole_arn = arn:aws:iam::123456789012:role/x\nsource_profile = old\n\n\
          [sso-session corp]\nsso_start_url = https://corp.awsapps.com/start\nsso_region = eu-west-1\nsso_registration_scopes = sso:account:access\n",
     );
     service
@@ -301,6 +303,26 @@ fn a_tunnel_in_the_background_of_its_shell_asks_nothing_and_is_not_stopped() {
     assert!(!shown.contains("1 connection "), "{shown}");
     let stopped = service.ops(&["forward", "--stop", "all"]).status();
     assert!(stopped.expect("ops runs").success());
+}
+
+#[test]
+fn a_role_behind_a_profile_of_the_old_form_leads_to_its_login() {
+    let service = service_with_sso();
+    let mut list = terminal(&service, &["--aws-profile", "chained", "ls"]);
+    let asked = list.wait_for("AWS profile `old` wants a login at its SSO. Log in now? [Y/n] ");
+    list.send("y\r");
+    let from = answer_code(&service, &list, asked, "confirm");
+    list.wait_for_after(from, "web-1");
+    assert_eq!(list.wait(), Some(0));
+    // The next has what it needs.
+    let mut again = terminal(&service, &["--aws-profile", "old", "ls"]);
+    again.wait_for("web-1");
+    assert_eq!(again.wait(), Some(0));
+    service.expire();
+    let mut late = terminal(&service, &["--aws-profile", "old", "ls"]);
+    late.wait_for("The SSO login of AWS profile `old` has expired. Log in now? [Y/n] ");
+    late.send("n\r");
+    assert_eq!(late.wait(), Some(4));
 }
 
 #[test]

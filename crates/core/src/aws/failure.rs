@@ -314,6 +314,8 @@ pub(super) fn is_sso_over(error: &CredentialsError, is_sso: bool) -> bool {
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
     text.contains("sso") && has(&["expired", "cached", "unauthorized", "invalid"])
         || is_sso && has(&["token", "unauthorized"])
+        // Of a profile of the old form the SDK names no more than the file that is missing.
+        || has(&["sso/cache", "sso\\cache"])
 }
 
 /// Translates the failure to find credentials.
