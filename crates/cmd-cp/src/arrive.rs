@@ -2,7 +2,9 @@
 
 use std::{
     collections::HashSet,
-    fs, io,
+    fs,
+    hash::{BuildHasher as _, RandomState},
+    io,
     os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
     sync::Arc,
@@ -92,9 +94,9 @@ pub(crate) async fn look(
         }
     }
     let mut gate = Gate::default();
-    let mut passed = Vec::new();
     let mut roots = HashSet::new();
-    for found in found {
+    let mut passed = found;
+    passed.retain(|found| {
         let path = join(&found.root, &found.below);
         let place = places.get(found.place).map_or(&b""[..], Vec::as_slice);
         if options
@@ -102,9 +104,9 @@ pub(crate) async fn look(
             .has(name(&found.root).unwrap_or_default(), &found.below)
         {
             // Folders that are left out are known all the same: what is in them is left out too.
-            continue;
+            return false;
         }
-        let refused = gate.check(place, &found).and_then(|()| {
+        let refused = gate.check(place, found).and_then(|()| {
             if found.entry.kind == Kind::Folder && !options.recursive {
                 return Err(Error::unexpected(format!("`{}` is a folder", shown(&path)))
                     .hint("copy folders with all that is in them: -r"));
@@ -119,15 +121,18 @@ pub(crate) async fn look(
         });
         match refused {
             Ok(()) => {
-                roots.insert(found.root.clone());
-                passed.push(found);
+                if !roots.contains(&found.root) {
+                    roots.insert(found.root.clone());
+                }
+                true
             }
             Err(error) => {
                 let id = report.add(shown(&path), "", 0);
                 report.fail(id, error);
+                false
             }
         }
-    }
+    });
     Ok(Passed {
         found: passed,
         roots: roots.len(),
@@ -250,10 +255,12 @@ async fn to_folder(
 ) -> Result<()> {
     let label = server.instance.label().to_owned();
     let (cx, report) = (&server.cx, &options.report);
-    let mut fetches = Vec::new();
+    let mut fetches = Vec::with_capacity(found.len());
     let mut links = Vec::new();
     let folders = Arc::new(Folders::new(umask(), options.preserve));
-    let mut taken: HashSet<PathBuf> = HashSet::new();
+    // Hashes, since of many files the names alone are much.
+    let mut taken: HashSet<u64> = HashSet::new();
+    let hasher = RandomState::new();
     let mut barred: Vec<PathBuf> = Vec::new();
     let found = hashed(transport, found, base, options).await?;
     for found in found {
@@ -268,7 +275,7 @@ async fn to_folder(
                 0
             },
         );
-        if !taken.insert(path.clone()) && found.entry.kind != Kind::Folder {
+        if !taken.insert(hasher.hash_one(&path)) && found.entry.kind != Kind::Folder {
             report.fail(
                 id,
                 Error::unexpected(format!("two sources would become `{}`", path.display())),
@@ -335,7 +342,6 @@ async fn to_folder(
     if options.dry_run {
         return Ok(());
     }
-    // Of many files the names alone are much.
     drop((taken, barred));
     let job = Job {
         folders: Some(Arc::clone(&folders)),

@@ -61,9 +61,9 @@ fn parts_that_are_there_are_not_sent_again() {
     let arrived = |at: usize| {
         fs::read(&part).is_ok_and(|there| there.get(at..at + 4096) == Some(&bytes[at..at + 4096]))
     };
-    interrupt(&lab, &args(&["--resume", "--limit-rate", "20MB"]), &|| {
-        // One of them has come to its second part, so that its first is verified.
-        arrived(17 << 20)
+    interrupt(&lab, &args(&["--resume", "--limit-rate", "12MB"]), &|| {
+        // The third and the fourth part are begun, so that two of the first three are verified.
+        arrived(17 << 20) && arrived(25 << 20)
     });
     // One that was there is not believed.
     let mut damaged = fs::read(&part).unwrap();

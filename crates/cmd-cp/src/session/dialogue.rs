@@ -195,6 +195,27 @@ impl Dialogue {
             .await
     }
 
+    /// Announces a frame of `len` bytes as they are, for the place of block `block`; [`Dialogue::piece`] then sends them.
+    ///
+    /// # Errors
+    /// As [`Dialogue::frame`].
+    pub(super) async fn announce_at(&mut self, len: u64, block: u64) -> Result<()> {
+        let announced = self
+            .up
+            .announce_line(&format!("W {len} - {block}"), len)
+            .await;
+        announced.map_err(|error| self.words(error))
+    }
+
+    /// A part of the frame that was announced.
+    ///
+    /// # Errors
+    /// As [`Dialogue::frame`].
+    pub(super) async fn piece(&mut self, bytes: Bytes) -> Result<()> {
+        let sent = self.up.piece(bytes).await;
+        sent.map_err(|error| self.words(error))
+    }
+
     /// The hashes of `count` parts of the file from part `first` on.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use ops_core::{
     Error, Result,
     pipe::{Chunk, Down},
 };
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::{OnceCell, Semaphore, mpsc};
 
 use super::{
     Session, bundle,
@@ -31,6 +31,8 @@ use crate::{
 
 /// A lane is worth its session from this size on, in bytes.
 const LANE_FROM_BYTES: u64 = 24 << 20;
+/// Archives under way at the same time: each has a window of the compressor's and a thread, and more of them are hardly faster.
+const BUNDLES: usize = 3;
 /// Of this size, in bytes, compression is tried.
 const COMPRESS_FROM_BYTES: u64 = 64 << 10;
 /// What is tried, in bytes.
@@ -70,11 +72,15 @@ enum Out {
 /// Fetches `files`; every one of them is reported.
 pub(super) async fn download(session: &Session, files: Vec<Fetch>, job: &Job) {
     let tasks = tasks(session, files, job);
+    let bundles = Semaphore::new(BUNDLES);
+    let bundles = &bundles;
     stream::iter(tasks)
         .map(|task| async move {
             match task {
                 Task::Lane(shared, index) => lane(session, shared, index, job).await,
                 Task::Bundle(files) => {
+                    // Never closed.
+                    let _turn = bundles.acquire().await;
                     for fetch in bundle::fetch(session, files, job).await {
                         let shared = Shared::new(fetch, 1);
                         Box::pin(lane(session, Arc::new(shared), 0, job)).await;

@@ -31,6 +31,7 @@ for c in tar gzip zstd mktemp mkfifo head dd; do command -v "$c" >/dev/null 2>&1
 for c in "sha256sum" "shasum -a 256" "openssl dgst -sha256 -r"; do
 : | $c >/dev/null 2>&1 && t="$t ${c%% *}"; done
 sha256sum -z /dev/null >/dev/null 2>&1 && t="$t sums"
+dd ibs=1 obs=2 conv=notrunc </dev/null of=/dev/null 2>/dev/null && t="$t blocks"
 find / -prune -printf "" >/dev/null 2>&1 && t="$t printf"
 tar --null -T /dev/null -cf /dev/null >/dev/null 2>&1 && t="$t null"
 : | xargs -0 true >/dev/null 2>&1 && t="$t xargs"

@@ -13,6 +13,7 @@ use std::{
 };
 
 use aws_lc_rs::digest;
+use bytes::Bytes;
 use ops_core::{Error, Result};
 use tokio::{sync::OnceCell, task::JoinHandle};
 
@@ -88,11 +89,13 @@ impl From<Error> for Failure {
 }
 
 /// How many dialogues `item` is worth.
-pub(super) fn lanes(item: &Store, sessions: usize) -> usize {
+pub(super) fn lanes(session: &Session, item: &Store, sessions: usize) -> usize {
     match &item.what {
-        What::File(Source::File { size, .. }) => usize::try_from(size / LANE_FROM_BYTES)
-            .unwrap_or(usize::MAX)
-            .clamp(1, sessions.max(1)),
+        What::File(Source::File { size, .. }) if session.tools.has("blocks") => {
+            usize::try_from(size / LANE_FROM_BYTES)
+                .unwrap_or(usize::MAX)
+                .clamp(1, sessions.max(1))
+        }
         _ => 1,
     }
 }
@@ -368,22 +371,23 @@ async fn send(
         let mut at = begin;
         while at < end {
             let len = BLOCK_BYTES.min(end - at);
-            let len = usize::try_from(len).unwrap_or(READ_BYTES);
-            let mut frame = Vec::with_capacity(len);
-            while frame.len() < len {
-                let piece = reading
-                    .read_at(at + frame.len() as u64, READ_BYTES.min(len - frame.len()))
-                    .await?;
-                frame.extend_from_slice(&piece);
+            let first = piece(reading, at, at + len, &mut hash).await?;
+            let codec = *codec.get_or_insert_with(|| choose(session, job, &first));
+            if codec == "-" {
+                as_it_is(dialogue, reading, (at, at + len), first, &mut hash).await?;
+            } else {
+                let mut frame = first.to_vec();
+                while (frame.len() as u64) < len {
+                    let next = at + frame.len() as u64;
+                    frame.extend_from_slice(&piece(reading, next, at + len, &mut hash).await?);
+                }
+                let sent = dialogue
+                    .frame_at(codec, packed(codec, frame.into())?, at / BLOCK_BYTES)
+                    .await;
+                sent.map_err(|error| Failure::of(error, dialogue))?;
             }
-            hash.update(&frame);
-            opened.there.fetch_add(len as u64, Ordering::Relaxed);
-            let codec = *codec.get_or_insert_with(|| choose(session, job, &frame));
-            let sent = dialogue
-                .frame_at(codec, packed(codec, frame.into())?, at / BLOCK_BYTES)
-                .await;
-            sent.map_err(|error| Failure::of(error, dialogue))?;
-            at += len as u64;
+            opened.there.fetch_add(len, Ordering::Relaxed);
+            at += len;
         }
         if session.tools.hash().is_none() {
             return Ok(());
@@ -398,6 +402,48 @@ async fn send(
         opened.there.fetch_sub(end - begin, Ordering::Relaxed);
     }
     Err(Error::unexpected("a part of it did not arrive as it was sent, more than once").into())
+}
+
+/// What is read at once, from `at` on.
+async fn piece(
+    reading: &FileReading,
+    at: u64,
+    end: u64,
+    hash: &mut digest::Context,
+) -> Result<Bytes> {
+    let len = usize::try_from(end - at).map_or(READ_BYTES, |left| left.min(READ_BYTES));
+    let piece = reading.read_at(at, len).await?;
+    hash.update(&piece);
+    Ok(piece)
+}
+
+/// Sends a block without ever having it all.
+async fn as_it_is(
+    dialogue: &mut Dialogue,
+    reading: &FileReading,
+    (begin, end): (u64, u64),
+    first: Bytes,
+    hash: &mut digest::Context,
+) -> Result<(), Failure> {
+    let announced = dialogue.announce_at(end - begin, begin / BLOCK_BYTES).await;
+    announced.map_err(|error| Failure::of(error, dialogue))?;
+    let (mut at, mut next) = (begin, first);
+    loop {
+        at += next.len() as u64;
+        let sent = dialogue.piece(next).await;
+        sent.map_err(|error| Failure::of(error, dialogue))?;
+        if at >= end {
+            return Ok(());
+        }
+        next = match piece(reading, at, end, hash).await {
+            Ok(piece) => piece,
+            Err(error) => {
+                // What was announced is not coming.
+                dialogue.give_up();
+                return Err(error.into());
+            }
+        };
+    }
 }
 
 /// Has the whole verified and put into place.

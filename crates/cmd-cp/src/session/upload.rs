@@ -163,7 +163,7 @@ fn tasks(session: &Session, files: Vec<Store>, job: &Job) -> Vec<Task> {
                 if matches!(item.what, What::File(Source::Stream { .. })) {
                     tasks.extend(small.rest().map(Task::Pack));
                 }
-                let lanes = split::lanes(&item, job.sessions);
+                let lanes = split::lanes(session, &item, job.sessions);
                 if lanes == 1 {
                     tasks.push(Task::File(Box::new(item)));
                     continue;
