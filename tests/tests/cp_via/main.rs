@@ -5,6 +5,7 @@
 mod bucket;
 mod choice;
 mod login;
+mod lost;
 mod scene;
 mod sftp;
 mod usual;

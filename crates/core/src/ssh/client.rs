@@ -26,6 +26,8 @@ const WINDOW_BYTES: u32 = 2 << 20;
 const CHANNEL_MESSAGES: usize = 64;
 /// Error output of a program that is kept, in bytes.
 const COMPLAINTS_BYTES: usize = 4 << 10;
+/// Status of a program that a signal has ended.
+const SIGNALLED: u32 = 255;
 
 /// What a command line says about the login; what it leaves open is the profile's.
 #[derive(Clone, Debug, Default)]
@@ -272,19 +274,17 @@ impl Client {
         self.started(channel).await
     }
 
-    /// Starts a command line, which the user's shell on the server splits.
+    /// Starts a command line, which the user's shell on the server splits; `None` if the server starts none.
     ///
     /// # Errors
-    /// The connection is lost; the server starts no commands.
-    pub async fn command(&self, line: &[u8]) -> Result<Program> {
+    /// The connection is lost.
+    pub async fn command(&self, line: &[u8]) -> Result<Option<Program>> {
         let channel = self.channel().await?;
         channel
             .exec(true, line)
             .await
             .map_err(|error| self.lost(&error))?;
-        self.started(channel)
-            .await?
-            .ok_or_else(|| Error::target(format!("`{}` starts no commands over SSH", self.label)))
+        self.started(channel).await
     }
 
     /// Why the connection is lost, after something failed with `why`.
@@ -348,12 +348,13 @@ impl ProgramOutput {
                     self.complaints.extend(data.iter().take(room));
                 }
                 ChannelMsg::ExitStatus { exit_status } => self.status = Some(exit_status),
+                ChannelMsg::ExitSignal { .. } => self.status = Some(SIGNALLED),
                 _ => {}
             }
         }
     }
 
-    /// Its exit status, once it has ended.
+    /// Its exit status, once it has ended; 255 if a signal ended it. `None` at the end of its output: the connection was lost.
     pub fn status(&self) -> Option<u32> {
         self.status
     }

@@ -6,17 +6,11 @@ use std::sync::{
 };
 
 use aws_lc_rs::digest;
-use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
 use ops_core::{Error, Result};
 
 use super::{
-    super::{
-        DEPTH, Sftp,
-        channel::Failure,
-        pool::Session,
-        wire::{Attributes, open},
-    },
+    super::{DEPTH, Sftp, lasting::Open, wire::open},
     block,
     place::{Meta, Place, make, no_room},
 };
@@ -26,28 +20,32 @@ use crate::{
     transport::{Digest, Job},
 };
 
+/// Sends a file over `lanes` sessions; gives its hash.
+///
+/// # Errors
+/// It cannot be read or written.
 pub(super) async fn large(
     sftp: &Sftp,
-    session: &Session,
     lanes: usize,
     reading: Arc<FileReading>,
-    place: &Place,
+    place: &mut Place,
     meta: &Meta,
     job: &Job,
 ) -> Result<Digest> {
     let size = reading.size();
-    let handle = make(sftp, session, place, meta, job).await?;
+    let first = make(sftp, 0, place, meta, job).await?;
+    let place = &*place;
     let result: Result<Digest> = async {
-        let begin = resume(sftp, session, &handle, &reading, place, meta, job).await?;
+        let begin = resume(sftp, &first, &reading, place, meta, job).await?;
         // Read a second time for the hash: sessions take blocks in no order.
         let hashed = Arc::clone(&reading);
         let hash = tokio::task::spawn_blocking(move || hash_of(&hashed, size));
         let cursor = AtomicU64::new(begin);
         let sending = future::try_join_all((0..lanes).map(|index| {
-            let (cursor, reading, handle) = (&cursor, &*reading, &handle);
+            let (cursor, reading, first) = (&cursor, &*reading, &first);
             async move {
                 if index == 0 {
-                    return write_blocks(sftp, session, handle, reading, cursor, place).await;
+                    return write_blocks(sftp, 0, first, reading, cursor, place).await;
                 }
                 lane(sftp, index, reading, cursor, place).await
             }
@@ -61,19 +59,18 @@ pub(super) async fn large(
         Ok(digest)
     }
     .await;
-    let closed = session.channel.close(&handle).await;
+    let closed = first.close().await;
     let digest = result?;
     match closed {
         Ok(()) => Ok(digest),
-        Err(failure) => Err(no_room(sftp, session, place, size, &failure).await),
+        Err(failure) => Err(no_room(sftp, 0, place, size, &failure).await),
     }
 }
 
 /// How much of an earlier run is there and the same; the rest is cut off.
 async fn resume(
     sftp: &Sftp,
-    session: &Session,
-    handle: &Bytes,
+    open: &Open<'_>,
     reading: &Arc<FileReading>,
     place: &Place,
     meta: &Meta,
@@ -82,17 +79,12 @@ async fn resume(
     if !job.resume {
         return Ok(0);
     }
-    let failed = |failure: Failure| sftp.failed(session, "write", &place.destination, &failure);
-    let known = session.channel.stat_handle(handle).await.map_err(failed)?;
-    let len = known.size.unwrap_or(0);
+    let len = open.size().await?;
     if len == 0 {
         return Ok(0);
     }
     if len <= reading.size() {
-        let there = sftp
-            .hasher
-            .beginning(&session.client, &place.temporary, len)
-            .await?;
+        let there = sftp.beginning(0, &place.temporary, len).await?;
         let hashed = Arc::clone(reading);
         let here = tokio::task::spawn_blocking(move || hash_of(&hashed, len))
             .await
@@ -104,15 +96,7 @@ async fn resume(
             return Ok(len);
         }
     }
-    let empty = Attributes {
-        size: Some(0),
-        ..Attributes::default()
-    };
-    session
-        .channel
-        .set_handle(handle, &empty)
-        .await
-        .map_err(failed)?;
+    open.empty().await?;
     Ok(0)
 }
 
@@ -130,54 +114,48 @@ async fn lane(
     cursor: &AtomicU64,
     place: &Place,
 ) -> Result<()> {
-    let session = match sftp.pool.session(index).await {
-        Ok(session) => session,
+    if let Err(error) = sftp.pool.session(index).await {
         // The others do its share.
-        Err(error) => {
-            let label = sftp.pool.label();
-            let output = sftp.server.cx.output();
-            output.detail(format!("{label}: no session more: {error}"));
-            return Ok(());
-        }
-    };
+        let label = sftp.pool.label();
+        let output = sftp.server.cx.output();
+        output.detail(format!("{label}: no session more: {error}"));
+        return Ok(());
+    }
     if cursor.load(Ordering::Relaxed) >= reading.size() {
         return Ok(());
     }
-    let handle = session
-        .channel
-        .open_file(&place.temporary, open::WRITE, None)
-        .await
-        .map_err(|failure| sftp.failed(&session, "write", &place.destination, &failure))?;
-    let result = write_blocks(sftp, &session, &handle, reading, cursor, place).await;
-    let closed = session.channel.close(&handle).await;
+    let shown = ("write", &place.destination[..]);
+    let open = Open::open(sftp, index, &place.temporary, open::WRITE, shown).await?;
+    let result = write_blocks(sftp, index, &open, reading, cursor, place).await;
+    let closed = open.close().await;
     result?;
     match closed {
         Ok(()) => Ok(()),
-        Err(failure) => Err(no_room(sftp, &session, place, 0, &failure).await),
+        Err(failure) => Err(no_room(sftp, index, place, 0, &failure).await),
     }
 }
 
 /// Sends the next block whenever one has been taken, until none is left.
 async fn write_blocks(
     sftp: &Sftp,
-    session: &Session,
-    handle: &Bytes,
+    lane: usize,
+    open: &Open<'_>,
     reading: &FileReading,
     cursor: &AtomicU64,
     place: &Place,
 ) -> Result<()> {
-    let (block, end) = (block(session), reading.size());
+    let (block, end) = (block(&*open.session().await?), reading.size());
     let next = std::iter::from_fn(|| {
         let at = cursor.fetch_add(block as u64, Ordering::Relaxed);
         (at < end).then_some(at)
     });
     stream::iter(next)
         .map(|at| async move {
-            let _room = session.room(block).await;
+            let _room = open.session().await?.room(block).await;
             let bytes = reading.read_at(at, block).await?;
             let len = bytes.len() as u64;
-            if let Err(failure) = session.channel.write(handle, at, &bytes).await {
-                return Err(no_room(sftp, session, place, end, &failure).await);
+            if let Err(failure) = open.write(at, &bytes).await? {
+                return Err(no_room(sftp, lane, place, end, &failure).await);
             }
             place.written.add(at, at + len);
             Ok(())

@@ -8,11 +8,12 @@ mod streamed;
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
-use ops_core::{Error, Result};
+use ops_core::Result;
 
-use self::place::{Meta, finish_one, place, preserved};
+use self::place::{Meta, Sent, finish_one, place, preserved};
 use super::{
     BLOCK_BYTES, DEPTH, Sftp,
+    channel::Failure,
     group::{Group, grouped},
     list::is_folder,
     pool::Session,
@@ -46,7 +47,6 @@ impl File {
 /// # Errors
 /// No session at all.
 pub(super) async fn store(sftp: &Sftp, items: Vec<Store>, job: &Job) -> Result<()> {
-    let session = sftp.session(0).await?;
     let (mut folders, mut links, mut files) = (Vec::new(), Vec::new(), Vec::new());
     for item in items {
         let (id, path, mode, mtime) = (item.id, item.path, item.mode, item.mtime);
@@ -64,32 +64,33 @@ pub(super) async fn store(sftp: &Sftp, items: Vec<Store>, job: &Job) -> Result<(
     }
     // One after the other at the server, since they are sent in order; a folder's parents come before it.
     let made: Vec<Result<()>> = stream::iter(0..folders.len())
-        .map(|index| make_folder(sftp, &session, &folders[index].1, folders[index].2))
+        .map(|index| make_folder(sftp, &folders[index].1, folders[index].2))
         .buffered(DEPTH)
         .collect()
         .await;
     let mut folders: Vec<_> = folders.into_iter().zip(made).collect();
     stream::iter(links)
-        .map(|(id, path, target)| {
-            let session = &session;
-            async move {
-                let result = make_link(sftp, session, &path, &target).await;
-                settle(job, id, result);
-            }
+        .map(|(id, path, target)| async move {
+            let result = make_link(sftp, &path, &target).await;
+            settle(job, id, result);
         })
         .buffer_unordered(DEPTH)
         .for_each(|()| future::ready(()))
         .await;
-    store_files(sftp, files, job).await?;
+    let stored = store_files(sftp, files, job).await;
+    // Before folders get their times.
+    sftp.tidy().await;
+    stored?;
     // From within outwards, so that what is made in a folder does not change its time again.
     for ((id, path, mode, mtime), made) in folders.drain(..).rev() {
         let result = match made {
             Ok(()) if job.preserve => {
-                let wanted = preserved(mode, mtime);
-                let set = session.channel.set(&path, &wanted).await;
-                set.map_err(|failure| {
-                    sftp.failed(&session, "set modes and times of", &path, &failure)
+                let (place, wanted) = (&path[..], &preserved(mode, mtime));
+                let doing = "set modes and times of";
+                sftp.ask(0, doing, place, |session| async move {
+                    session.channel.set(place, wanted).await
                 })
+                .await
             }
             made => made,
         };
@@ -98,43 +99,45 @@ pub(super) async fn store(sftp: &Sftp, items: Vec<Store>, job: &Job) -> Result<(
     Ok(())
 }
 
-async fn make_folder(sftp: &Sftp, session: &Session, path: &[u8], mode: u32) -> Result<()> {
+async fn make_folder(sftp: &Sftp, path: &[u8], mode: u32) -> Result<()> {
     // Something is to be put into it, whatever it will have in the end.
-    let Err(failure) = session
-        .channel
-        .make_folder(path, mode & 0o777 | 0o700)
-        .await
-    else {
-        return Ok(());
-    };
-    match session.channel.stat(path, true).await {
-        Ok(known) if is_folder(&known) => Ok(()),
-        Ok(_) => Err(
-            Error::unexpected(format!("cannot make folder `{}`", sftp.shown(path)))
-                .caused_by("something else is there that is no folder"),
-        ),
-        Err(_) => Err(sftp.failed(session, "make folder", path, &failure)),
-    }
+    let mode = mode & 0o777 | 0o700;
+    sftp.ask(0, "make folder", path, |session| async move {
+        let Err(failure) = session.channel.make_folder(path, mode).await else {
+            return Ok(());
+        };
+        match session.channel.stat(path, true).await {
+            Ok(known) if is_folder(&known) => Ok(()),
+            Ok(_) => Err(Failure::Ours(
+                "something else is there that is no folder".to_owned(),
+            )),
+            Err(lost @ Failure::Lost(_)) => Err(lost),
+            Err(_) => Err(failure),
+        }
+    })
+    .await
 }
 
-async fn make_link(sftp: &Sftp, session: &Session, path: &[u8], target: &[u8]) -> Result<()> {
-    let temporary = beside(path, false);
-    let channel = &session.channel;
-    sftp.temporaries.add(&temporary, Written::new(false));
-    let result = match channel.make_link(target, &temporary).await {
-        Ok(()) => channel.replace(&temporary, path).await,
-        Err(failure) => Err(failure),
-    };
-    match result {
-        Ok(()) => {
-            sftp.temporaries.forget(&temporary);
-            Ok(())
+async fn make_link(sftp: &Sftp, path: &[u8], target: &[u8]) -> Result<()> {
+    sftp.ask(0, "make link", path, |session| async move {
+        // Another one each time: it may have been made when it was asked for before.
+        let temporary = beside(path, false);
+        let channel = &session.channel;
+        sftp.temporaries.add(&temporary, Written::new(false));
+        let result = match channel.make_link(target, &temporary).await {
+            Ok(()) => channel.replace(&temporary, path).await,
+            Err(failure) => Err(failure),
+        };
+        match result {
+            Ok(()) => sftp.temporaries.forget(&temporary),
+            Err(_) => {
+                sftp.temporaries.leave(&temporary);
+                sftp.temporaries.clear(channel, &temporary).await;
+            }
         }
-        Err(failure) => {
-            sftp.temporaries.remove(channel, &temporary).await;
-            Err(sftp.failed(session, "make link", path, &failure))
-        }
-    }
+        result
+    })
+    .await
 }
 
 async fn store_files(sftp: &Sftp, files: Vec<File>, job: &Job) -> Result<()> {
@@ -157,42 +160,42 @@ async fn store_files(sftp: &Sftp, files: Vec<File>, job: &Job) -> Result<()> {
 
 /// One file by all sessions, or a stream by one.
 async fn one(sftp: &Sftp, lanes: usize, file: File, job: &Job) -> Result<()> {
-    let session = sftp.session(0).await?;
     let meta = Meta {
         id: file.id,
         mode: file.mode,
         mtime: file.mtime,
     };
-    let result = match Reading::open(file.source, file.id, job) {
-        Ok(reading) => match place(sftp, &session, &file.path, job).await {
-            Ok(place) => {
-                let sent = match reading {
-                    Reading::File(reading) => {
-                        large::large(sftp, &session, lanes, Arc::new(reading), &place, &meta, job)
-                            .await
-                    }
-                    Reading::Stream(reading) => {
-                        streamed::streamed(sftp, &session, reading, &place, &meta, job).await
-                    }
-                };
-                match sent {
-                    Ok(digest) => {
-                        let whole = [&place.temporary[..]];
-                        let hashes = sftp.hasher.files(&session.client, &whole).await?;
-                        finish_one(sftp, &session, &place, &meta, digest, &hashes, job).await
-                    }
-                    Err(error) => {
-                        sftp.temporaries
-                            .remove(&session.channel, &place.temporary)
-                            .await;
-                        Err(error)
-                    }
+    let result = async {
+        let reading = Reading::open(file.source, file.id, job)?;
+        let mut place = place(sftp, 0, &file.path, job).await?;
+        let sent = async {
+            match reading {
+                Reading::File(reading) => {
+                    let (size, reading) = (reading.size(), Arc::new(reading));
+                    let digest = large::large(sftp, lanes, reading, &mut place, &meta, job).await?;
+                    Ok(Sent { digest, size })
+                }
+                Reading::Stream(reading) => {
+                    streamed::streamed(sftp, reading, &mut place, &meta, job).await
                 }
             }
+        };
+        let verified = match sent.await {
+            Ok(sent) => match sftp.hashes(0, &[&place.temporary]).await {
+                Ok(hashes) => Ok((sent, hashes)),
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error),
-        },
-        Err(error) => Err(error),
+        };
+        match verified {
+            Ok((sent, hashes)) => finish_one(sftp, 0, &place, &meta, sent, &hashes, job).await,
+            Err(error) => {
+                sftp.discard(&place.temporary).await;
+                Err(error)
+            }
+        }
     };
+    let result = result.await;
     settle(job, meta.id, result);
     Ok(())
 }

@@ -7,8 +7,9 @@ use ops_core::{Error, Result};
 
 use super::super::{
     BLOCK_BYTES, Sftp,
-    channel::Failure,
+    channel::{Answered, Failure},
     fetch::read_back,
+    lasting::Open,
     list::{is_folder, is_link},
     pool::Session,
     temporary::{Written, beside},
@@ -27,6 +28,14 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// Takes a temporary name, another one where it may not be the one of before.
+    fn begin(&mut self, sftp: &Sftp, job: &Job) {
+        self.temporary = beside(&self.destination, job.resume);
+        self.written = Written::new(job.resume);
+        sftp.temporaries
+            .add(&self.temporary, Arc::clone(&self.written));
+    }
+
     /// What the file is to have at the end; `None` leaves what the server gave it.
     fn wanted(&self, file: &Meta, job: &Job) -> Option<Attributes> {
         if job.preserve {
@@ -48,6 +57,14 @@ impl Place {
     }
 }
 
+/// What was sent of a file here.
+#[derive(Clone, Copy)]
+pub(super) struct Sent {
+    pub(super) digest: Digest,
+    /// In bytes.
+    pub(super) size: u64,
+}
+
 /// What a file here has.
 #[derive(Clone, Copy)]
 pub(super) struct Meta {
@@ -56,57 +73,94 @@ pub(super) struct Meta {
     pub(super) mtime: i64,
 }
 
-pub(super) async fn place(sftp: &Sftp, session: &Session, path: &[u8], job: &Job) -> Result<Place> {
-    let channel = &session.channel;
-    let failed = |failure: Failure| sftp.failed(session, "write", path, &failure);
-    let mut destination = path.to_vec();
-    let mut known = match channel.stat(path, false).await {
-        Ok(known) => Some(known),
-        Err(failure) if failure.is(code::NO_SUCH_FILE) => None,
-        Err(failure) => return Err(failed(failure)),
-    };
-    if known.as_ref().is_some_and(is_link) {
-        // As scp: what is behind a link is replaced, not the link.
-        destination = channel.real_path(path).await.map_err(failed)?.to_vec();
-        known = match channel.stat(&destination, true).await {
-            Ok(known) => Some(known),
-            Err(failure) if failure.is(code::NO_SUCH_FILE) => None,
-            Err(failure) => return Err(failed(failure)),
-        };
-    }
+/// Finds out what is at `path`, and notes a temporary name beside it.
+///
+/// # Errors
+/// It is a folder; it cannot be looked at.
+pub(super) async fn place(sftp: &Sftp, lane: usize, path: &[u8], job: &Job) -> Result<Place> {
+    let (destination, known) = sftp
+        .ask(lane, "write", path, |session| async move {
+            let channel = &session.channel;
+            let known = existing(channel.stat(path, false).await)?;
+            if !known.as_ref().is_some_and(is_link) {
+                return Ok((path.to_vec(), known));
+            }
+            // As scp: what is behind a link is replaced, not the link.
+            let destination = channel.real_path(path).await?.to_vec();
+            let known = existing(channel.stat(&destination, true).await)?;
+            Ok((destination, known))
+        })
+        .await?;
     if known.as_ref().is_some_and(is_folder) {
-        return Err(failed(Failure::Ours("it is a folder".to_owned())));
+        return Err(
+            Error::unexpected(format!("cannot write `{}`", sftp.shown(path)))
+                .caused_by("it is a folder"),
+        );
     }
-    let temporary = beside(&destination, job.resume);
-    let written = Written::new(job.resume);
-    sftp.temporaries.add(&temporary, Arc::clone(&written));
-    Ok(Place {
+    let mut place = Place {
         destination,
-        temporary,
-        written,
+        temporary: Vec::new(),
+        written: Written::new(job.resume),
         owner: known.as_ref().and_then(|known| known.owner),
         known: known.and_then(|known| known.mode).map(|mode| mode & 0o7777),
-    })
+    };
+    place.begin(sftp, job);
+    Ok(place)
+}
+
+/// `None` for what is not there.
+fn existing(looked: Answered<Attributes>) -> Answered<Option<Attributes>> {
+    match looked {
+        Ok(known) => Ok(Some(known)),
+        Err(failure) if failure.is(code::NO_SUCH_FILE) => Ok(None),
+        Err(failure) => Err(failure),
+    }
 }
 
 /// Makes the temporary file, or opens the part of an earlier run.
-pub(super) async fn make(
-    sftp: &Sftp,
-    session: &Session,
-    place: &Place,
+pub(super) async fn make<'a>(
+    sftp: &'a Sftp,
+    lane: usize,
+    place: &mut Place,
     meta: &Meta,
     job: &Job,
-) -> Result<Bytes> {
+) -> Result<Open<'a>> {
+    loop {
+        let session = sftp.reach(lane, "write", &place.destination).await?;
+        match make_once(&session, place, meta, job).await {
+            Ok(handle) => {
+                let shown = ("write", &place.destination[..]);
+                let temporary = &place.temporary;
+                let opened = (session, handle);
+                return Ok(Open::made(
+                    sftp,
+                    lane,
+                    temporary,
+                    open::WRITE,
+                    shown,
+                    opened,
+                ));
+            }
+            // It may have been made all the same.
+            Err(Failure::Lost(_)) if session.channel.is_lost() => {
+                sftp.temporaries.leave(&place.temporary);
+                place.begin(sftp, job);
+            }
+            Err(failure) => {
+                return Err(sftp.failed(&session, "write", &place.destination, &failure));
+            }
+        }
+    }
+}
+
+async fn make_once(session: &Session, place: &Place, meta: &Meta, job: &Job) -> Answered<Bytes> {
     // A link that somebody put there is never followed: the name is new, or it is checked to be a file.
     let flags = if job.resume {
-        if let Ok(known) = session.channel.stat(&place.temporary, false).await
+        if let Some(known) = existing(session.channel.stat(&place.temporary, false).await)?
             && (is_link(&known) || is_folder(&known))
         {
-            return Err(sftp.failed(
-                session,
-                "write",
-                &place.temporary,
-                &Failure::Ours("it is no file".to_owned()),
+            return Err(Failure::Ours(
+                "its part of an earlier run is no file".to_owned(),
             ));
         }
         open::WRITE | open::CREATE
@@ -117,16 +171,18 @@ pub(super) async fn make(
         .channel
         .open_file(&place.temporary, flags, Some(place.first_mode(meta, job)))
         .await
-        .map_err(|failure| sftp.failed(session, "write", &place.destination, &failure))
 }
 
 /// Verifies a temporary file and puts it into place.
+///
+/// # Errors
+/// It is not what was sent, or cannot be put there.
 pub(super) async fn finish_one(
     sftp: &Sftp,
-    session: &Session,
+    lane: usize,
     place: &Place,
     meta: &Meta,
-    here: Digest,
+    sent: Sent,
     hashes: &Option<HashMap<Vec<u8>, Digest>>,
     job: &Job,
 ) -> Result<()> {
@@ -141,52 +197,41 @@ pub(super) async fn finish_one(
             })?,
             None => {
                 sftp.tell_no_hash();
-                let back = async {
-                    let known = session.channel.stat(&place.temporary, false).await?;
-                    read_back(session, &place.temporary, known.size.unwrap_or(0)).await
-                };
-                back.await.map_err(|failure| {
-                    sftp.failed(session, "read back", &place.destination, &failure)
-                })?
+                read_back(sftp, lane, &place.temporary, &place.destination, sent.size).await?
             }
         };
-        if there != here {
+        if there != sent.digest {
             place.written.spoil();
         }
-        sftp.compare(&place.destination, &here, &there)?;
-        let failed = |failure: Failure| sftp.failed(session, "write", &place.destination, &failure);
-        if place.owner.is_some() {
-            // Root replaces a file without taking it; nobody else can give one away, and need not.
-            let owner = Attributes {
-                owner: place.owner,
-                ..Attributes::default()
-            };
-            if let Err(lost @ Failure::Lost(_)) =
-                session.channel.set(&place.temporary, &owner).await
-            {
-                return Err(failed(lost));
+        sftp.compare(&place.destination, &sent.digest, &there)?;
+        let destination = &place.destination[..];
+        sftp.ask(lane, "write", destination, |session| async move {
+            if place.owner.is_some() {
+                // Root replaces a file without taking it; nobody else can give one away, and need not.
+                let owner = Attributes {
+                    owner: place.owner,
+                    ..Attributes::default()
+                };
+                if let Err(lost @ Failure::Lost(_)) =
+                    session.channel.set(&place.temporary, &owner).await
+                {
+                    return Err(lost);
+                }
             }
-        }
-        if let Some(wanted) = place.wanted(meta, job) {
-            session
-                .channel
-                .set(&place.temporary, &wanted)
-                .await
-                .map_err(failed)?;
-        }
-        session
-            .channel
-            .replace(&place.temporary, &place.destination)
-            .await
-            .map_err(failed)?;
+            match place.wanted(meta, job) {
+                Some(wanted) => session.channel.set(&place.temporary, &wanted).await,
+                None => Ok(()),
+            }
+        })
+        .await?;
+        sftp.replace(lane, &place.temporary, destination, sent.size)
+            .await?;
         sftp.temporaries.forget(&place.temporary);
         Ok(())
     }
     .await;
     if result.is_err() {
-        sftp.temporaries
-            .remove(&session.channel, &place.temporary)
-            .await;
+        sftp.discard(&place.temporary).await;
     }
     result
 }
@@ -194,12 +239,16 @@ pub(super) async fn finish_one(
 /// A failed write, with the reason that the server leaves out: version 3 has no words for a full disk.
 pub(super) async fn no_room(
     sftp: &Sftp,
-    session: &Session,
+    lane: usize,
     place: &Place,
     size: u64,
     failure: &Failure,
 ) -> Error {
-    let error = sftp.failed(session, "write", &place.destination, failure);
+    let session = match sftp.reach(lane, "write", &place.destination).await {
+        Ok(session) => session,
+        Err(error) => return error,
+    };
+    let error = sftp.failed(&session, "write", &place.destination, failure);
     if !failure.is(code::FAILURE) {
         return error;
     }

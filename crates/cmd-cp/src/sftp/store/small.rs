@@ -5,30 +5,27 @@ use futures_util::{StreamExt as _, future, stream};
 use ops_core::{Error, Result};
 
 use super::{
-    super::{FILES, Sftp, pool::Session},
+    super::{FILES, Sftp},
     File, block,
-    place::{Meta, Place, finish_one, make, no_room, place},
+    place::{Meta, Place, Sent, finish_one, make, no_room, place},
     settle,
 };
-use crate::{
-    landing::finish,
-    reading::Reading,
-    transport::{Digest, Job},
-};
+use crate::{landing::finish, reading::Reading, transport::Job};
 
 /// Files that are hashed by one command.
-pub(super) async fn small(sftp: &Sftp, index: usize, files: Vec<File>, job: &Job) -> Result<()> {
-    let session = sftp.session(index).await?;
-    let session = &session;
-    let sent: Vec<(Meta, Place, Digest)> = stream::iter(files)
+///
+/// # Errors
+/// No session.
+pub(super) async fn small(sftp: &Sftp, lane: usize, files: Vec<File>, job: &Job) -> Result<()> {
+    let sent: Vec<(Meta, Place, Sent)> = stream::iter(files)
         .map(|file| async move {
             let meta = Meta {
                 id: file.id,
                 mode: file.mode,
                 mtime: file.mtime,
             };
-            match send_small(sftp, session, file, meta, job).await {
-                Ok((place, digest)) => Some((meta, place, digest)),
+            match send(sftp, lane, file, meta, job).await {
+                Ok((place, sent)) => Some((meta, place, sent)),
                 Err(error) => {
                     job.report.fail(meta.id, error);
                     None
@@ -46,11 +43,11 @@ pub(super) async fn small(sftp: &Sftp, index: usize, files: Vec<File>, job: &Job
         .iter()
         .map(|(_, place, _)| &place.temporary[..])
         .collect();
-    let hashes = sftp.hasher.files(&session.client, &paths).await?;
+    let hashes = sftp.hashes(lane, &paths).await?;
     let hashes = &hashes;
     stream::iter(sent)
-        .map(|(meta, place, digest)| async move {
-            let result = finish_one(sftp, session, &place, &meta, digest, hashes, job).await;
+        .map(|(meta, place, sent)| async move {
+            let result = finish_one(sftp, lane, &place, &meta, sent, hashes, job).await;
             settle(job, meta.id, result);
         })
         .buffer_unordered(FILES)
@@ -59,49 +56,49 @@ pub(super) async fn small(sftp: &Sftp, index: usize, files: Vec<File>, job: &Job
     Ok(())
 }
 
-async fn send_small(
+async fn send(
     sftp: &Sftp,
-    session: &Session,
+    lane: usize,
     file: File,
     meta: Meta,
     job: &Job,
-) -> Result<(Place, Digest)> {
+) -> Result<(Place, Sent)> {
     let reading = Reading::open(file.source, file.id, job)?;
     let Reading::File(reading) = reading else {
         return Err(Error::unexpected("a stream is no small file"));
     };
-    let place = place(sftp, session, &file.path, job).await?;
+    let mut place = place(sftp, lane, &file.path, job).await?;
     let result = async {
-        let handle = make(sftp, session, &place, &meta, job).await?;
+        let open = make(sftp, lane, &mut place, &meta, job).await?;
         let mut hash = digest::Context::new(&digest::SHA256);
-        let (size, block) = (reading.size(), block(session));
+        let size = reading.size();
         let mut at = 0;
         let mut result = Ok(());
-        while at < size {
+        while at < size && result.is_ok() {
+            let session = open.session().await?;
+            let block = block(&session);
+            let _room = session.room(block).await;
             let bytes = reading.read_at(at, block).await?;
             hash.update(&bytes);
-            let _room = session.room(bytes.len()).await;
-            result = session.channel.write(&handle, at, &bytes).await;
-            if result.is_err() {
-                break;
-            }
+            result = open.write(at, &bytes).await?;
             at += bytes.len() as u64;
         }
         // Some file systems tell of a full disk only now.
-        let closed = session.channel.close(&handle).await;
+        let closed = open.close().await;
         if let Err(failure) = result.and(closed) {
-            return Err(no_room(sftp, session, &place, size, &failure).await);
+            return Err(no_room(sftp, lane, &place, size, &failure).await);
         }
         reading.unchanged()?;
-        Ok(finish(hash))
+        Ok(Sent {
+            digest: finish(hash),
+            size,
+        })
     }
     .await;
     match result {
-        Ok(digest) => Ok((place, digest)),
+        Ok(sent) => Ok((place, sent)),
         Err(error) => {
-            sftp.temporaries
-                .remove(&session.channel, &place.temporary)
-                .await;
+            sftp.discard(&place.temporary).await;
             Err(error)
         }
     }

@@ -6,40 +6,36 @@ use futures_util::{TryStreamExt as _, future, stream};
 use ops_core::{Error, Result};
 
 use super::{
-    super::{DEPTH, Sftp, pool::Session, wire::Attributes},
+    super::{DEPTH, Sftp},
     block,
-    place::{Meta, Place, make, no_room},
+    place::{Meta, Place, Sent, make, no_room},
 };
-use crate::{
-    reading::StreamReading,
-    transport::{Digest, Job},
-};
+use crate::{reading::StreamReading, transport::Job};
 
 /// Blocks of a stream that are under way.
 const STREAM_DEPTH: usize = DEPTH;
 
+/// Sends what comes; gives its hash and its length in bytes.
+///
+/// # Errors
+/// It cannot be written; its source failed.
 pub(super) async fn streamed(
     sftp: &Sftp,
-    session: &Session,
     reading: StreamReading,
-    place: &Place,
+    place: &mut Place,
     meta: &Meta,
     job: &Job,
-) -> Result<Digest> {
+) -> Result<Sent> {
+    let open = make(sftp, 0, place, meta, job).await?;
+    let place = &*place;
     // A part of an earlier stream is no beginning of this one.
     place.written.spoil();
-    let handle = make(sftp, session, place, meta, job).await?;
-    let empty = Attributes {
-        size: Some(0),
-        ..Attributes::default()
-    };
-    let cut = session.channel.set_handle(&handle, &empty).await;
-    let handle_ref = &handle;
     // Locked by one alone at a time: it is read in order.
     let reading = Arc::new(tokio::sync::Mutex::new(reading));
+    let open_ref = &open;
     let sending = async {
-        cut.map_err(|failure| sftp.failed(session, "write", &place.destination, &failure))?;
-        let block = block(session);
+        open_ref.empty().await?;
+        let block = block(&*open_ref.session().await?);
         let begin = (Arc::clone(&reading), 0_u64);
         let pieces = stream::try_unfold(begin, move |(reading, at)| async move {
             let bytes = reading.lock().await.next(block).await?;
@@ -48,21 +44,24 @@ pub(super) async fn streamed(
         });
         pieces
             .map_ok(|(at, bytes)| async move {
-                let _room = session.room(bytes.len()).await;
-                match session.channel.write(handle_ref, at, &bytes).await {
-                    Ok(()) => Ok(()),
-                    Err(failure) => Err(no_room(sftp, session, place, at, &failure).await),
+                let _room = open_ref.session().await?.room(bytes.len()).await;
+                match open_ref.write(at, &bytes).await? {
+                    Ok(()) => Ok(at + bytes.len() as u64),
+                    Err(failure) => Err(no_room(sftp, 0, place, at, &failure).await),
                 }
             })
             .try_buffer_unordered(STREAM_DEPTH)
-            .try_for_each(|()| future::ready(Ok(())))
+            .try_fold(0, |most, end| future::ready(Ok(most.max(end))))
             .await
     };
     let result = sending.await;
-    let closed = session.channel.close(&handle).await;
-    result?;
+    let closed = open.close().await;
+    let size = result?;
     match closed {
-        Ok(()) => Ok(reading.lock().await.digest()),
-        Err(failure) => Err(no_room(sftp, session, place, 0, &failure).await),
+        Ok(()) => Ok(Sent {
+            digest: reading.lock().await.digest(),
+            size,
+        }),
+        Err(failure) => Err(no_room(sftp, 0, place, 0, &failure).await),
     }
 }
