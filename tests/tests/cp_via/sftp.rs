@@ -111,3 +111,26 @@ fn what_cannot_be_written_is_said_per_file_and_the_old_one_stays() {
         .collect();
     assert_eq!(left.len(), 2, "{left:?}");
 }
+
+#[test]
+fn a_large_file_is_shared_out_over_sessions_both_ways() {
+    let service = service("", CONNECT);
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let content = noise(6_000_001);
+    fs::write(path("here"), &content).unwrap();
+    let there = remote(&path("there"));
+    for (from, to, arrived) in [
+        (text(&path("here")), &there[..], path("there")),
+        (&there[..], text(&path("back")), path("back")),
+    ] {
+        for sessions in [1, 4] {
+            let before = service.sessions().len();
+            let count = sessions.to_string();
+            let args = ["--via", "sftp", "--sessions", &count, from, to];
+            succeed(&run(&service, &args));
+            assert_eq!(service.sessions().len() - before, sessions, "{to}");
+            assert!(fs::read(&arrived).unwrap() == content, "{to}");
+        }
+    }
+}
