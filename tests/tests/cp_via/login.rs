@@ -1,8 +1,14 @@
 //! Who may log in, and on which server.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use crate::scene::{CONNECT, WEB_1, fail, no_sessions, remote, run, service, succeed, text};
+use ops_tests::{service::Service, terminal::Terminal};
+
+use crate::scene::{CONNECT, WEB_1, fail, no_sessions, noise, remote, run, service, succeed, text};
 
 #[test]
 fn a_host_key_is_pinned_at_first_and_another_is_refused() {
@@ -33,6 +39,24 @@ fn a_host_key_is_pinned_at_first_and_another_is_refused() {
     assert!(!here.exists());
 }
 
+/// Makes a key pair with the real program; gives the private half's file.
+fn key(folder: &Path, name: &str, passphrase: &str) -> PathBuf {
+    let path = folder.join(name);
+    let made = Command::new("ssh-keygen")
+        .args(["-q", "-t", "ecdsa", "-N", passphrase, "-f", text(&path)])
+        .status()
+        .unwrap();
+    assert!(made.success());
+    path
+}
+
+/// Lets `key` in at the server.
+fn authorize(service: &Service, key: &Path) {
+    let state = service.home().join(format!("sandbox/instances/{WEB_1}"));
+    fs::create_dir_all(&state).unwrap();
+    fs::copy(key.with_extension("pub"), state.join("authorized_keys")).unwrap();
+}
+
 #[test]
 fn who_is_not_let_in_is_told_what_was_tried() {
     let service = service("", "ssh: { user: ec2-user }\n");
@@ -59,34 +83,75 @@ fn who_is_not_let_in_is_told_what_was_tried() {
             "--instance-connect",
         ],
     );
-    let key = |name: &str, passphrase: &str| {
-        let path = folder.path().join(name);
-        let made = Command::new("ssh-keygen")
-            .args(["-q", "-t", "ecdsa", "-N", passphrase, "-f", text(&path)])
-            .status()
-            .unwrap();
-        assert!(made.success());
-        path
-    };
-    let (plain, locked) = (key("plain", ""), key("locked", "secret"));
-    fail(
-        &copy(&["-i", text(&plain)]),
-        7,
-        &["it took none of: key file `", "plain`"],
+    let (plain, locked) = (
+        key(folder.path(), "plain", ""),
+        key(folder.path(), "locked", "secret"),
     );
-    fail(
-        &copy(&["-i", text(&locked)]),
-        2,
-        &[
-            "encrypted with a passphrase",
-            "ssh-add",
-            "--instance-connect",
-        ],
-    );
-    let state = service.home().join(format!("sandbox/instances/{WEB_1}"));
-    fs::copy(plain.with_extension("pub"), state.join("authorized_keys")).unwrap();
+    for key in [&plain, &locked] {
+        let name = format!("{}`", text(key));
+        let words = ["it took none of: key file `", &name];
+        fail(&copy(&["-i", text(key)]), 7, &words);
+    }
+    authorize(&service, &plain);
     succeed(&copy(&["-i", text(&plain)]));
     assert_eq!(fs::read(&here).unwrap(), b"x");
+    // The server would take this one; nobody can be asked for its passphrase.
+    authorize(&service, &locked);
+    let add = format!("ssh-add {}", text(&locked));
+    let words = [
+        "encrypted with a passphrase",
+        "no ssh agent runs",
+        &add,
+        "--instance-connect",
+    ];
+    fail(&copy(&["-i", text(&locked)]), 9, &words);
+    no_sessions(&service);
+}
+
+#[test]
+fn a_passphrase_is_asked_for_once_and_not_shown() {
+    let service = service("", "ssh: { user: ec2-user }\n");
+    let folder = tempfile::tempdir().unwrap();
+    let ssh = service.home().join(".ssh");
+    fs::create_dir(&ssh).unwrap();
+    authorize(&service, &key(&ssh, "id_ecdsa", "open sesame"));
+    let (from, to) = (folder.path().join("there"), folder.path().join("here"));
+    let content = noise(3_000_000);
+    fs::write(&from, &content).unwrap();
+    let from = remote(&from);
+    // Several sessions log in with it.
+    let args = ["cp", "--profile", "t", "--via", "sftp", &from, text(&to)];
+    let question = "Passphrase for the SSH key ~/.ssh/id_ecdsa: ";
+
+    let mut terminal = Terminal::start(&service, &args);
+    let asked = terminal.wait_for(question);
+    assert!(!terminal.is_cooked());
+    terminal.send("open barley\r");
+    terminal.wait_for("that is not the passphrase");
+    terminal.wait_for_after(asked, question);
+    terminal.send("open sesame\r");
+    assert_eq!(terminal.wait(), Some(0));
+    assert!(terminal.is_cooked());
+    assert!(fs::read(&to).unwrap() == content);
+    let shown = String::from_utf8_lossy(&terminal.output()).into_owned();
+    assert!(!shown.contains("open "), "{shown}");
+    assert_eq!(shown.matches(question).count(), 2, "{shown}");
+
+    fs::remove_file(&to).unwrap();
+    let mut terminal = Terminal::start(&service, &args);
+    terminal.wait_for(question);
+    terminal.send("\x03");
+    assert_eq!(terminal.wait(), Some(130));
+    assert!(terminal.is_cooked());
+
+    // Nothing typed is no answer; the next run is told what to do.
+    let mut terminal = Terminal::start(&service, &args);
+    terminal.wait_for(question);
+    terminal.send("\r");
+    assert_eq!(terminal.wait(), Some(9));
+    terminal.wait_for("ssh-add ");
+    assert!(terminal.is_cooked() && !to.exists());
+    no_sessions(&service);
 }
 
 #[test]
