@@ -3,10 +3,11 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command, Stdio},
+    time::Instant,
 };
 
-use ops_tests::{service::Service, terminal::Terminal};
+use ops_tests::{lab::PATIENCE, service::Service, terminal::Terminal};
 
 use crate::scene::{CONNECT, WEB_1, fail, no_sessions, noise, remote, run, service, succeed, text};
 
@@ -151,6 +152,96 @@ fn a_passphrase_is_asked_for_once_and_not_shown() {
     assert_eq!(terminal.wait(), Some(9));
     terminal.wait_for("ssh-add ");
     assert!(terminal.is_cooked() && !to.exists());
+    no_sessions(&service);
+}
+
+/// An ssh agent that ends with the test.
+struct Agent {
+    child: Child,
+    socket: PathBuf,
+}
+
+impl Agent {
+    fn start(folder: &Path) -> Self {
+        let socket = folder.join("agent");
+        let child = Command::new("ssh-agent")
+            .args(["-D", "-a", text(&socket)])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let begin = Instant::now();
+        while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+            assert!(begin.elapsed() < PATIENCE, "the agent does not listen");
+            std::thread::yield_now();
+        }
+        Self { child, socket }
+    }
+
+    fn add(&self, key: &Path) {
+        let added = Command::new("ssh-add")
+            .args(["-q", text(key)])
+            .env("SSH_AUTH_SOCK", &self.socket)
+            .status()
+            .unwrap();
+        assert!(added.success());
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_key_that_only_the_agent_has_opens_the_server() {
+    let service = service("", "ssh: { user: ec2-user }\n");
+    let folder = tempfile::tempdir().unwrap();
+    let agent = Agent::start(folder.path());
+    let there = folder.path().join("there");
+    let content = noise(3_000_000);
+    fs::write(&there, &content).unwrap();
+    let here = folder.path().join("here");
+    let copy = |args: &[&str], socket: &Path| {
+        let (from, to) = (remote(&there), text(&here).to_owned());
+        let mut command = service.ops(&["cp", "--profile", "t", "--via", "sftp"]);
+        command.args(args).args([from, to]);
+        command.env("SSH_AUTH_SOCK", socket).output().unwrap()
+    };
+    fail(&copy(&[], &agent.socket), 7, &["no SSH key was found"]);
+    // Another one is offered first, and refused.
+    agent.add(&key(folder.path(), "other", ""));
+    let words = [
+        "it took none of: agent key `",
+        "ecdsa-sha2-nistp256 SHA256:",
+    ];
+    fail(&copy(&[], &agent.socket), 7, &words);
+    let own = key(folder.path(), "own", "");
+    authorize(&service, &own);
+    agent.add(&own);
+    fs::remove_file(&own).unwrap();
+    succeed(&copy(&[], &agent.socket));
+    assert!(fs::read(&here).unwrap() == content);
+
+    // The file is encrypted, and the agent has the same key: nobody is asked.
+    let locked = key(folder.path(), "locked", "");
+    agent.add(&locked);
+    let changed = Command::new("ssh-keygen")
+        .args(["-q", "-p", "-P", "", "-N", "secret", "-f", text(&locked)])
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(changed.success());
+    authorize(&service, &locked);
+    succeed(&copy(&["-i", text(&locked)], &agent.socket));
+    let gone = folder.path().join("no-agent");
+    let words = [
+        "cannot log in",
+        "the ssh agent does not hold it",
+        "ssh-add ",
+    ];
+    fail(&copy(&["-i", text(&locked)], &gone), 9, &words);
     no_sessions(&service);
 }
 
