@@ -4,12 +4,16 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
+    process::Command,
     time::Instant,
 };
 
 use ops_tests::lab::{Done, Lab, PATIENCE};
 
-use crate::scene::{BUCKET, no_objects, noise, remote, service, text, there_and_back};
+use crate::scene::{
+    BUCKET, no_objects, no_sessions, noise, remote, run, same_trees, service, succeed, text,
+    there_and_back,
+};
 
 #[test]
 fn a_tree_goes_there_and_back_by_way_of_the_bucket_and_nothing_stays_in_it() {
@@ -18,7 +22,8 @@ fn a_tree_goes_there_and_back_by_way_of_the_bucket_and_nothing_stays_in_it() {
     no_objects(&service.home().join("sandbox"));
     let calls = service.calls();
     let count = |action: &str| calls.iter().filter(|call| *call == action).count();
-    assert!(count("PutObject") > 100);
+    // The large file, the small ones together, and those with odd names alone.
+    assert!((4..20).contains(&count("PutObject")), "{calls:?}");
     assert_eq!(count("PutObject"), count("DeleteObject"));
 }
 
@@ -118,4 +123,155 @@ fn wget_does_where_there_is_no_curl() {
     let done = copy_by_s3(&lab, text(&here), &remote(&there)).exits(7);
     assert!(done.stderr.contains("neither curl nor wget"), "{done}");
     no_objects(&lab.home().join(".local/state/ops/sandbox"));
+}
+
+/// Small files in some folders.
+fn plant_many(root: &Path, count: usize) {
+    for number in 0..count {
+        let folder = root.join(format!("folder {}", number % 20));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(number.to_string()), noise(number + 1)).unwrap();
+    }
+}
+
+#[test]
+fn many_small_files_go_together() {
+    let service = service("", BUCKET);
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    plant_many(&path("here"), 2000);
+    let count = |action: &str| {
+        let calls = service.calls();
+        calls.iter().filter(|call| *call == action).count()
+    };
+    for (from, to) in [
+        (text(&path("here")).to_owned(), remote(&path("there"))),
+        (remote(&path("there")), text(&path("back")).to_owned()),
+    ] {
+        let before = count("PutObject");
+        let output = run(&service, &["-v", "--via", "s3", "-rp", &from, &to]);
+        succeed(&output);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!said.contains("one by one"), "{said}");
+        assert!((1..10).contains(&(count("PutObject") - before)));
+    }
+    same_trees(&path("here"), &path("there"));
+    same_trees(&path("here"), &path("back"));
+    assert_eq!(count("PutObject"), count("DeleteObject"));
+    no_objects(&service.home().join("sandbox"));
+    no_sessions(&service);
+}
+
+#[test]
+fn an_archive_that_is_changed_in_the_bucket_is_not_unpacked() {
+    // By the server's curl, before it puts and after it has got.
+    let (lab, seen) = lab_with_curl(
+        "spoil() { printf x | dd of=\"$1\" bs=1 seek=20 conv=notrunc 2>/dev/null; }\n\
+         for a; do case \"$p$a\" in -T*/a) spoil \"$a\"; echo up >>\"$seen\";; esac; p=$a; done\n\
+         \"$real\" \"$@\"; s=$?\n\
+         p=; for a; do case \"$p$a\" in -o*/a) spoil \"$a\"; echo down >>\"$seen\";; esac; p=$a; done\n\
+         exit $s\n",
+    );
+    let path = |name: &str| lab.home().join(name);
+    plant_many(&path("here"), 10);
+    for (from, to) in [
+        (text(&path("here")).to_owned(), remote(&path("there"))),
+        (remote(&path("there")), text(&path("back")).to_owned()),
+    ] {
+        let args = ["--profile", "t", "-v", "--via", "s3", "-rp"];
+        let args = ["cp"].iter().chain(&args).copied().chain([&from[..], &to]);
+        let done = lab.ops(args).output();
+        assert!(done.stderr.contains("one by one"), "{done}");
+        done.success();
+    }
+    same_trees(&path("here"), &path("there"));
+    same_trees(&path("here"), &path("back"));
+    assert_eq!(fs::read_to_string(seen).unwrap(), "down\nup\n");
+    no_objects(&lab.home().join(".local/state/ops/sandbox"));
+}
+
+#[test]
+fn what_a_hostile_server_packs_in_stays_out() {
+    let lab = Lab::new();
+    lab.write("evil", "evil");
+    let path = |name: &str| lab.home().join(name);
+    // Adds files that would land outside: by an absolute path, by one that climbs, and through a link.
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *-chf*) ;; *) exec /usr/bin/tar \"$@\";; esac\n\
+         cat >{home}/names\n/usr/bin/tar --null -T {home}/names -chf {home}/archive\n\
+         cd {home}; ln -s {home}/outside link\n\
+         add() {{ /usr/bin/tar -P -rf archive --transform \"s,^$1\\$,$2,\" \"$1\"; }}\n\
+         add evil {home}/absolute; add evil ./../../climbed\n\
+         add link ./link; add evil ./link/linked\nexec cat archive\n",
+        home = text(&lab.home()),
+    );
+    fs::create_dir(path("outside")).unwrap();
+    lab.write_program("bin/tar", &script);
+    let search = format!("{}:/usr/local/bin:/usr/bin:/bin", text(&path("bin")));
+    let lab = lab.env("PATH", search).serve([]);
+    lab.profile("t", BUCKET);
+    let path = |name: &str| lab.home().join(name);
+    plant_many(&path("here"), 10);
+    let (from, to) = (remote(&path("here")), text(&path("back")).to_owned());
+    let args = ["cp", "--profile", "t", "--via", "s3", "-rp", &from, &to];
+    lab.ops(args).output().success();
+    for name in ["absolute", "climbed", "outside/linked", "back/link"] {
+        assert!(!path(name).exists(), "{name}");
+    }
+    same_trees(&path("here"), &path("back"));
+    let list = Command::new("tar")
+        .arg("-Ptf")
+        .arg(path("archive"))
+        .output();
+    let packed = list.unwrap().stdout;
+    for name in ["/absolute\n", "./../../climbed\n", "./link/linked\n"] {
+        assert!(String::from_utf8_lossy(&packed).contains(name), "{name}");
+    }
+    no_objects(&lab.home().join(".local/state/ops/sandbox"));
+}
+
+#[test]
+fn an_archive_leaves_nothing_behind_when_the_user_gives_up() {
+    let (lab, seen) = lab_with_curl(
+        "p=; for a; do case $p in -o|-T) n=$a;; esac; p=$a; done\n\
+         \"$real\" \"$@\"\necho \"$n\" >\"$seen.new\"; mv \"$seen.new\" \"$seen\"\nexec sleep 600\n",
+    );
+    let state = lab.home().join(".local/state/ops/sandbox");
+    let path = |name: &str| lab.home().join(name);
+    plant_many(&path("here"), 10);
+    fs::create_dir(path("there")).unwrap();
+    fs::create_dir(path("back")).unwrap();
+    for (from, to) in [
+        (text(&path("here")).to_owned(), remote(&path("there"))),
+        (remote(&path("here")), text(&path("back")).to_owned()),
+    ] {
+        let args = ["cp", "--profile", "t", "--via", "s3", "-r", &from, &to];
+        let mut child = lab.ops(args).spawn();
+        let begin = Instant::now();
+        while !seen.exists() {
+            assert!(begin.elapsed() < PATIENCE, "curl was not started");
+            std::thread::yield_now();
+        }
+        let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        no_objects(&state);
+        let archive = PathBuf::from(fs::read_to_string(&seen).unwrap().trim());
+        assert_eq!(archive.file_name().unwrap(), "a");
+        let begin = Instant::now();
+        while archive.parent().unwrap().exists() {
+            assert!(begin.elapsed() < PATIENCE, "{} stays", archive.display());
+            std::thread::yield_now();
+        }
+        fs::remove_file(&seen).unwrap();
+        for (folder, files) in [("there", 0), ("back", 0)] {
+            let left: Vec<_> = fs::read_dir(path(folder).join("here"))
+                .into_iter()
+                .flatten()
+                .map(|entry| entry.unwrap().file_name())
+                .filter(|name| name.as_encoded_bytes().starts_with(b"."))
+                .collect();
+            assert_eq!(left.len(), files, "{left:?}");
+        }
+    }
 }
