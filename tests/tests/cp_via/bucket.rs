@@ -27,6 +27,14 @@ fn a_tree_goes_there_and_back_by_way_of_the_bucket_and_nothing_stays_in_it() {
     assert_eq!(count("PutObject"), count("DeleteObject"));
 }
 
+#[test]
+fn a_tree_goes_there_and_back_by_way_of_the_bucket_while_the_network_is_bad() {
+    let faults = "seed=11,drop=2%,duplicate=2%,reorder=2%,cut-after=60";
+    let service = service(faults, BUCKET);
+    there_and_back(&service, "s3");
+    no_objects(&service.home().join("sandbox"));
+}
+
 /// A lab whose server finds this in place of curl; with `$real` and `$seen` set.
 fn lab_with_curl(script: &str) -> (Lab, PathBuf) {
     let lab = Lab::new();

@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::symlink, process::Stdio};
 
 use crate::scene::{
-    CONNECT, WEB_1, fail, noise, remote, run, service, succeed, text, there_and_back,
+    CONNECT, WEB_1, fail, no_sessions, noise, remote, run, service, succeed, text, there_and_back,
 };
 
 #[test]
@@ -17,6 +17,34 @@ fn a_tree_goes_there_and_back_by_sftp_while_the_network_is_bad() {
     let faults = "seed=7,drop=1%,duplicate=1%,reorder=1%,cut-after=400";
     let service = service(faults, CONNECT);
     there_and_back(&service, "sftp");
+}
+
+#[test]
+fn files_arrive_by_sftp_although_the_agent_is_gone_for_ten_seconds() {
+    let service = service("silent-after=1450,silent-for=10s", CONNECT);
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    // Down it is near its end by then: of what is lost an agent sends ten messages again in a second.
+    for (name, len) in [("up", 3_000_001), ("down", 800_000)] {
+        fs::write(path(name), noise(len)).unwrap();
+    }
+    let pairs = [
+        (text(&path("up")).to_owned(), remote(&path("up-there"))),
+        (remote(&path("down")), text(&path("down-here")).to_owned()),
+    ];
+    // Both at a time: each waits.
+    std::thread::scope(|scope| {
+        for (from, to) in &pairs {
+            let args = ["--via", "sftp", "--sessions", "1", "-p", from, to];
+            let service = &service;
+            scope.spawn(move || succeed(&run(service, &args)));
+        }
+    });
+    for (one, other) in [("up", "up-there"), ("down", "down-here")] {
+        assert!(fs::read(path(one)).unwrap() == fs::read(path(other)).unwrap());
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4);
+    no_sessions(&service);
 }
 
 #[test]
