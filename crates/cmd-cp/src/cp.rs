@@ -251,11 +251,11 @@ impl Cp {
                 .unwrap_or(CopyVia::Auto),
             deny: copy.deny_via.0.clone(),
             document: copy.document.clone(),
-            login: Login {
-                identity: self.identity.clone(),
-                instance_connect: self.instance_connect,
-                reason: self.session.reason.clone(),
-            },
+            login: Login::new(
+                self.identity.clone(),
+                self.instance_connect,
+                self.session.reason.clone(),
+            ),
         };
         let sessions = self
             .sessions

@@ -11,6 +11,7 @@ use std::{
 };
 
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use crate::{
     bottom::{self, Bottom, Lines},
@@ -18,6 +19,7 @@ use crate::{
     error::{Error, Result},
     globals::{ColorChoice, ErrorFormat, Format, Globals},
     profile::MarkColor,
+    terminal::Unechoed,
 };
 
 /// What this process writes to, and how. Cheap to clone.
@@ -368,6 +370,33 @@ impl Output {
         if !text.is_empty() {
             self.write_stderr(text.as_bytes());
         }
+    }
+
+    /// As [`Self::ask`], for what nobody may see: what is typed is not shown. The terminal is restored also when this is dropped.
+    ///
+    /// # Errors
+    /// stdin cannot be read, or the terminal not be changed.
+    pub async fn ask_secret(
+        &self,
+        question: impl Into<String>,
+    ) -> Result<Option<Zeroizing<String>>> {
+        if !self.may_ask() {
+            return Ok(None);
+        }
+        bottom::forget_typed().await;
+        let unechoed = Unechoed::enable(self)?;
+        let question = question.into();
+        self.draw(|lines| lines.begin_question(&question));
+        // The end of the line that is typed is not shown either.
+        let _asking = Asking {
+            output: self,
+            answered: false,
+        };
+        let line = bottom::read_line()
+            .await
+            .map_err(|error| Error::unexpected("the answer could not be read").caused_by(error))?;
+        drop(unechoed);
+        Ok(line.map(Zeroizing::new))
     }
 
     /// A spinner on stderr for a step that takes longer than 300 ms; nothing where stderr is no terminal, and none for a step of a step that has

@@ -4,6 +4,7 @@ mod auth;
 mod carrier;
 pub mod client;
 pub mod host_keys;
+mod key_file;
 pub mod known_hosts;
 mod settings;
 

@@ -72,6 +72,66 @@ pub fn restore() {
     }
 }
 
+/// Changes the modes of the terminal that standard input is, and keeps those of before.
+#[cfg(unix)]
+fn change(output: &Output, raw: bool, change: impl FnOnce(&mut Termios)) -> io::Result<()> {
+    let terminal = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+    let cooked = tcgetattr(&terminal)?;
+    let mut changed = cooked.clone();
+    change(&mut changed);
+    // The lock is held while the modes change: a panic in between finds either nothing to restore or everything.
+    let mut saved = saved();
+    if let Some(earlier) = saved.take() {
+        earlier.restore();
+    }
+    tcsetattr(&terminal, OptionalActions::Drain, &changed)?;
+    output.set_raw(raw);
+    *saved = Some(Saved {
+        terminal,
+        cooked,
+        raw: changed,
+        undo: Vec::new(),
+        output: output.clone(),
+    });
+    Ok(())
+}
+
+/// Standard input without an echo, for what nobody may see; otherwise it edits lines and takes signals as before. Restored when dropped, and by
+/// [`restore`].
+#[derive(Debug)]
+#[must_use = "the terminal is restored as soon as this is dropped"]
+pub struct Unechoed(());
+
+impl Unechoed {
+    /// Switches the echo off.
+    ///
+    /// # Errors
+    /// Fails if standard input is no terminal, or its modes cannot be changed.
+    pub fn enable(output: &Output) -> io::Result<Self> {
+        #[cfg(unix)]
+        {
+            use rustix::termios::LocalModes;
+            let echoes = LocalModes::ECHO | LocalModes::ECHONL;
+            change(output, false, |modes| modes.local_modes.remove(echoes))?;
+            Ok(Self(()))
+        }
+        #[cfg(not(unix))]
+        {
+            let _ = output;
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+}
+
+impl Drop for Unechoed {
+    fn drop(&mut self) {
+        let taken = saved().take();
+        if let Some(saved) = taken {
+            saved.restore();
+        }
+    }
+}
+
 /// Standard input in raw mode: every key reaches the program, unechoed. Restored when dropped, and by [`restore`].
 #[derive(Debug)]
 #[must_use = "the terminal is restored as soon as this is dropped"]
@@ -86,24 +146,7 @@ impl RawMode {
     pub fn enable(output: &Output) -> io::Result<Self> {
         #[cfg(unix)]
         {
-            let terminal = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
-            let cooked = tcgetattr(&terminal)?;
-            let mut raw = cooked.clone();
-            raw.make_raw();
-            // The lock is held while the modes change: a panic in between finds either nothing to restore or everything.
-            let mut saved = saved();
-            if let Some(earlier) = saved.take() {
-                earlier.restore();
-            }
-            tcsetattr(&terminal, OptionalActions::Drain, &raw)?;
-            output.set_raw(true);
-            *saved = Some(Saved {
-                terminal,
-                cooked,
-                raw,
-                undo: Vec::new(),
-                output: output.clone(),
-            });
+            change(output, true, Termios::make_raw)?;
             Ok(Self(()))
         }
         #[cfg(not(unix))]

@@ -20,6 +20,7 @@ use crate::duration::{parse_bytes, parse_duration, parse_share};
 /// | `max-input=1024` | messages to the agent with a larger payload are lost |
 /// | `rate=600KB`, `queue=64KiB` | bytes a second each way, and how much waits before messages are dropped |
 /// | `cut-after=N`, `cuts=K` | break the web socket without a close frame after N messages, K times (1) for each session |
+/// | `end-after=N` | end the session, as TerminateSession by another caller does, after N messages |
 /// | `bye-after=N` | close the web socket with 1000 `Bye` after N messages; counts into `cuts` |
 /// | `refuse-resume[=gone\|timed-out\|N]` | ResumeSession says the session is gone, gives no token, or fails N times |
 /// | `silent-after=N`, `silent-for=10s` | the agent hears and says nothing after N messages, for so long (for good) |
@@ -55,6 +56,7 @@ pub struct Faults {
     pub(crate) queue_bytes: Option<u64>,
     pub(crate) cut_after: Option<u64>,
     pub(crate) bye_after: Option<u64>,
+    pub(crate) end_after: Option<u64>,
     pub(crate) cuts: Option<u64>,
     pub(crate) refuse_resume: Option<RefuseResume>,
     pub(crate) silent_after: Option<u64>,
@@ -116,6 +118,7 @@ max-input=1024         messages to the agent with a larger payload are lost
 rate=600KB queue=64KiB bytes a second each way, and how much waits before messages are dropped
 cut-after=N cuts=K     break the web socket after N messages, K times (1) for each session
 bye-after=N            close it with 1000 `Bye` after N messages; counts into cuts
+end-after=N            end the session after N messages, as TerminateSession by another caller does
 refuse-resume=HOW      gone, timed-out, or a number of errors before it works
 silent-after=N         the agent hears and says nothing after N messages
 silent-for=10s         for so long (for good)
@@ -135,7 +138,7 @@ slow=ACTION/2s         a call is answered late; may be repeated
 deny-region=R          every call to this region is refused; may be repeated
 expired                temporary credentials have expired";
 
-const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, rate, queue, cut-after, bye-after, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-handshake, odd-json, late-plugin, slow-dial, agent-version, strict, kms, deny, throttle, fail, slow, deny-region, expired";
+const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, rate, queue, cut-after, bye-after, end-after, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-handshake, odd-json, late-plugin, slow-dial, agent-version, strict, kms, deny, throttle, fail, slow, deny-region, expired";
 
 impl Faults {
     /// Adds one fault, or replaces it.
@@ -187,6 +190,7 @@ impl Faults {
             "queue" => self.queue_bytes = Some(bytes()?),
             "cut-after" => self.cut_after = Some(number()?),
             "bye-after" => self.bye_after = Some(number()?),
+            "end-after" => self.end_after = Some(number()?),
             "cuts" => self.cuts = Some(number()?),
             "refuse-resume" => {
                 self.refuse_resume = Some(match value {

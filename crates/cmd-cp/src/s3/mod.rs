@@ -5,12 +5,15 @@
 //! store   here ── PUT ──► object ── curl GET, presigned ──► server        hashes, temporary names, renames: by its dialogue
 //! ```
 //!
+//! Small files go together, as archives ([`parcels`]).
+//!
 //! Nothing of S3 is needed on the server but an address, good for a quarter of an hour and for one object. It goes to the server as input of a
 //! dialogue, so that it is in no command line there, in no parameter of a call, and in no log of the session's output. Objects are deleted when
 //! they have been used, also after a failure and an interruption; what kills this process at once leaves one behind, which a lifecycle rule on
 //! the prefix should remove.
 
 mod fetch;
+mod parcels;
 mod store;
 
 use std::sync::{Mutex, PoisonError};
@@ -25,7 +28,7 @@ use ops_core::{
 use tokio::sync::OnceCell;
 
 use crate::{
-    session::Session,
+    session::{Session, courier::Courier},
     transport::{Ask, Fetch, Job, Listing, Server, Sink, Source, Store, Transport, What},
 };
 
@@ -144,19 +147,11 @@ impl S3 {
         future::try_join_all((0..workers).map(|_| async {
             let mut courier = self.session.courier().await?;
             while let Some(task) = next() {
-                let (id, result) = match task {
-                    Task::Fetch(file) => {
-                        let result = fetch::one(self, bucket, &mut courier, &file, job).await;
-                        (file.id, result)
+                for one in self.alone(bucket, &mut courier, task, job).await {
+                    if !courier.is_usable() {
+                        courier = self.session.courier().await?;
                     }
-                    Task::Store(item) => {
-                        let id = item.id;
-                        (id, store::one(self, bucket, &mut courier, item, job).await)
-                    }
-                };
-                match result {
-                    Ok(()) => job.report.done(id),
-                    Err(error) => job.report.fail(id, error),
+                    self.one(bucket, &mut courier, one, job).await;
                 }
                 if !courier.is_usable() {
                     courier = self.session.courier().await?;
@@ -166,6 +161,45 @@ impl S3 {
         }))
         .await
         .map(drop)
+    }
+
+    /// Moves what goes together; gives what is to be moved alone.
+    async fn alone(
+        &self,
+        bucket: &Bucket,
+        courier: &mut Courier<'_>,
+        task: Task,
+        job: &Job,
+    ) -> Vec<One> {
+        match task {
+            Task::One(one) => vec![one],
+            Task::Bundle(files) => {
+                let left = parcels::fetch(self, bucket, courier, files, job).await;
+                left.into_iter().map(One::Fetch).collect()
+            }
+            Task::Pack(items) => {
+                let left = parcels::store(self, bucket, courier, items, job).await;
+                left.into_iter().map(One::Store).collect()
+            }
+        }
+    }
+
+    /// Moves one file, and reports it.
+    async fn one(&self, bucket: &Bucket, courier: &mut Courier<'_>, one: One, job: &Job) {
+        let (id, result) = match one {
+            One::Fetch(file) => {
+                let result = fetch::one(self, bucket, courier, &file, job).await;
+                (file.id, result)
+            }
+            One::Store(item) => {
+                let id = item.id;
+                (id, store::one(self, bucket, courier, item, job).await)
+            }
+        };
+        match result {
+            Ok(()) => job.report.done(id),
+            Err(error) => job.report.fail(id, error),
+        }
     }
 
     async fn download_inner(&self, files: Vec<Fetch>, job: &Job) -> Result<()> {
@@ -180,7 +214,9 @@ impl S3 {
         if !others.is_empty() {
             self.session.download(others, job).await?;
         }
-        let tasks = ours.into_iter().map(Task::Fetch).collect();
+        let (bundles, ours) = self.session.bundles(ours);
+        let alone = ours.into_iter().map(|file| Task::One(One::Fetch(file)));
+        let tasks = bundles.into_iter().map(Task::Bundle).chain(alone).collect();
         self.work(bucket, tasks, job).await
     }
 
@@ -203,7 +239,9 @@ impl S3 {
         if !others.is_empty() {
             self.session.upload(others, job).await?;
         }
-        let tasks = ours.into_iter().map(Task::Store).collect();
+        let (packs, ours) = self.session.packs(ours);
+        let alone = ours.into_iter().map(|item| Task::One(One::Store(item)));
+        let tasks = packs.into_iter().map(Task::Pack).chain(alone).collect();
         self.work(bucket, tasks, job).await?;
         if !folders.is_empty() {
             let mut courier = self.session.courier().await?;
@@ -216,8 +254,15 @@ impl S3 {
     }
 }
 
-/// One file to be moved.
+/// Something to be moved.
 enum Task {
+    One(One),
+    Bundle(Vec<Fetch>),
+    Pack(Vec<Store>),
+}
+
+/// One file to be moved.
+enum One {
     Fetch(Fetch),
     Store(Store),
 }

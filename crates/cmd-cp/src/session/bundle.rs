@@ -78,12 +78,30 @@ impl Collector {
 
 /// Fetches `files` as one archive; gives back those that did not come or did not come whole, to be fetched one by one.
 pub(super) async fn fetch(session: &Session, files: Vec<Fetch>, job: &Job) -> Vec<Fetch> {
+    fetch_by(session, files, job, |text, intake| {
+        feed(session, text, intake)
+    })
+    .await
+}
+
+/// As [`fetch`], with the archive that the script writes taking the way of `feed`.
+pub(super) async fn fetch_by<F>(
+    session: &Session,
+    files: Vec<Fetch>,
+    job: &Job,
+    feed: impl FnOnce(String, Intake) -> F,
+) -> Vec<Fetch>
+where
+    F: Future<Output = Result<()>>,
+{
     if files.len() < 2 {
         return files;
     }
     let text = text(session, &files);
     let root = root(&files);
-    let (sender, receiver) = mpsc::channel::<Bytes>(QUEUE);
+    let Ok((intake, receiver)) = Intake::new(session) else {
+        return files;
+    };
     let unpacker = Thread::of(session, {
         let (job, handle) = (job.clone(), Handle::current());
         let modes: Vec<u32> = files
@@ -107,7 +125,7 @@ pub(super) async fn fetch(session: &Session, files: Vec<Fetch>, job: &Job) -> Ve
             (unpacker.wanted, outcome)
         })
     });
-    let sent = feed(session, &text, sender).await;
+    let sent = feed(text, intake).await;
     let Some((left, unpacked)) = unpacker.join().await else {
         return Vec::new();
     };
@@ -155,20 +173,41 @@ impl<T: Send + 'static> Drop for Thread<T> {
     }
 }
 
-/// Runs the script and hands on what it writes.
-async fn feed(session: &Session, text: &str, sender: mpsc::Sender<Bytes>) -> Result<()> {
-    let mut down = Down::start(&session.far, text).await?.strict();
-    let codec = session.tools.codec().unwrap_or("-");
-    let mut inflate = Inflate::new(codec)?;
-    while let Some(chunk) = down.next().await? {
-        let Chunk::Bytes(mut bytes) = chunk else {
-            continue;
-        };
-        while let Some(piece) = inflate.next(&mut bytes)? {
-            if sender.send(piece).await.is_err() {
-                // The unpacker has seen the end, or gave up.
-                return down.wait().await.map(drop);
+/// Takes the bytes of an archive as the server has packed it.
+pub(crate) struct Intake {
+    inflate: Inflate,
+    sender: mpsc::Sender<Bytes>,
+}
+
+impl Intake {
+    fn new(session: &Session) -> Result<(Self, mpsc::Receiver<Bytes>)> {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let inflate = Inflate::new(session.tools.codec().unwrap_or("-"))?;
+        Ok((Self { inflate, sender }, receiver))
+    }
+
+    /// Hands `bytes` on to be unpacked. `false`: the unpacker has seen the end, or gave up.
+    ///
+    /// # Errors
+    /// They are not compressed as was announced.
+    pub(crate) async fn put(&mut self, mut bytes: Bytes) -> Result<bool> {
+        while let Some(piece) = self.inflate.next(&mut bytes)? {
+            if self.sender.send(piece).await.is_err() {
+                return Ok(false);
             }
+        }
+        Ok(true)
+    }
+}
+
+/// Runs the script and hands on what it writes.
+async fn feed(session: &Session, text: String, mut intake: Intake) -> Result<()> {
+    let mut down = Down::start(&session.far, &text).await?.strict();
+    while let Some(chunk) = down.next().await? {
+        if let Chunk::Bytes(bytes) = chunk
+            && !intake.put(bytes).await?
+        {
+            return down.wait().await.map(drop);
         }
     }
     Ok(())

@@ -1,24 +1,42 @@
 //! A dialogue for a transport whose bytes take another way: the server moves them to and from addresses, and the rest is as with files that come
 //! through the session.
 
-use ops_core::{Error, Result, pipe::Down};
+use ops_core::{
+    Error, Result,
+    pipe::{Chunk, Down},
+};
 
 use super::{
     Session,
+    bundle::{self, Intake},
     dialogue::{Begun, Dialogue, End, stamp},
+    pack::{self, Parcel},
+    script,
     upload::mode,
 };
 use crate::{
-    landing::temporary_name,
-    place::name,
+    landing::{temporary_name, token},
+    place::{join, name},
     reading::FileReading,
-    transport::{Digest, Job, Store},
+    report::unhex,
+    transport::{Digest, Fetch, Job, Store},
 };
 
 /// Something on the server that moves files when asked.
 pub(crate) struct Courier<'a> {
     session: &'a Session,
-    dialogue: Dialogue,
+    /// None after one that was lost.
+    dialogue: Option<Dialogue>,
+}
+
+/// An archive on the server.
+pub(crate) struct Archive {
+    /// Where it lies, in a folder of its own.
+    pub(crate) path: Vec<u8>,
+    /// In bytes.
+    pub(crate) len: u64,
+    /// Where the server hashes.
+    pub(crate) sha256: Option<Digest>,
 }
 
 impl Session {
@@ -47,8 +65,49 @@ impl Session {
     pub(crate) async fn courier(&self) -> Result<Courier<'_>> {
         Ok(Courier {
             session: self,
-            dialogue: Dialogue::start(&self.far, &self.tools).await?,
+            dialogue: Some(Dialogue::start(&self.far, &self.tools).await?),
         })
+    }
+
+    /// Puts small files together that can be fetched as archives, and gives the others.
+    pub(crate) fn bundles(&self, files: Vec<Fetch>) -> (Vec<Vec<Fetch>>, Vec<Fetch>) {
+        let mut small = bundle::Collector::new(self);
+        let (mut bundles, mut others) = (Vec::new(), Vec::new());
+        for file in files {
+            match small.take(file) {
+                Ok(full) => bundles.extend(full),
+                Err(file) => others.push(file),
+            }
+        }
+        bundles.extend(small.rest());
+        (bundles, others)
+    }
+
+    /// Puts small files together that can be stored as archives, and gives the others.
+    pub(crate) fn packs(&self, items: Vec<Store>) -> (Vec<Vec<Store>>, Vec<Store>) {
+        let mut small = pack::Collector::new(self);
+        let (mut packs, mut others) = (Vec::new(), Vec::new());
+        for item in items {
+            match small.take(item) {
+                Ok(full) => packs.extend(full),
+                Err(item) => others.push(item),
+            }
+        }
+        packs.extend(small.rest());
+        (packs, others)
+    }
+
+    /// Fetches a bundle by a way of the caller's, which takes the script that writes the archive; gives back what did not come.
+    pub(crate) async fn fetch_bundle<F>(
+        &self,
+        files: Vec<Fetch>,
+        job: &Job,
+        feed: impl FnOnce(String, Intake) -> F,
+    ) -> Vec<Fetch>
+    where
+        F: Future<Output = Result<()>>,
+    {
+        bundle::fetch_by(self, files, job, feed).await
     }
 
     /// Whether the server hashes at all.
@@ -60,7 +119,63 @@ impl Session {
 impl Courier<'_> {
     /// Whether it can be asked for anything else.
     pub(crate) fn is_usable(&self) -> bool {
-        self.dialogue.is_usable()
+        self.dialogue.as_ref().is_some_and(Dialogue::is_usable)
+    }
+
+    fn talk(&mut self) -> Result<&mut Dialogue> {
+        let lost = || Error::target("the session to the server is lost");
+        self.dialogue.as_mut().ok_or_else(lost)
+    }
+
+    /// Has the server keep what `script` writes, until [`Courier::clear`] or the end.
+    ///
+    /// # Errors
+    /// The server's own words; it writes nothing, or cannot keep it.
+    pub(crate) async fn keep(&mut self, script: &str) -> Result<Archive> {
+        let stage = format!("/tmp/.ops-{}", token()).into_bytes();
+        self.talk()?.stage(&stage).await?;
+        let path = join(&stage, b"a");
+        let text = format!(
+            "{}{}( exec >\"$a\"\n{script}) && printf \"!kept %s %s\\n\" \"$(wc -c <\"$a\" | tr -d \" \")\" \"$(h <\"$a\")\" >&6\n",
+            self.session.tools.hash_function(),
+            script::assign("a", &path),
+        );
+        let mut down = Down::start(&self.session.far, &text).await?.strict();
+        let mut archive = None;
+        while let Some(chunk) = down.next().await? {
+            let Chunk::Message(said) = chunk else {
+                continue;
+            };
+            let mut words = said.split_ascii_whitespace();
+            if words.next() == Some("kept")
+                && let Some(len) = words.next().and_then(|len| len.parse().ok())
+            {
+                archive = Some(Archive {
+                    path: path.clone(),
+                    len,
+                    sha256: words.next().and_then(unhex),
+                });
+            }
+        }
+        archive.ok_or_else(|| down.failed("no archive could be written on the server"))
+    }
+
+    /// Removes what was kept.
+    ///
+    /// # Errors
+    /// The session.
+    pub(crate) async fn clear(&mut self) -> Result<()> {
+        self.talk()?.clear().await
+    }
+
+    /// Stores small files as one archive by way of `parcel`; gives back those that are to be stored one by one.
+    pub(crate) async fn pack(
+        &mut self,
+        items: Vec<Store>,
+        parcel: &mut (dyn Parcel + '_),
+        job: &Job,
+    ) -> Vec<Store> {
+        pack::send(self.session, &mut self.dialogue, items, Some(parcel), job).await
     }
 
     /// The hash of a file, or of its first `len` bytes; `None` where the server does not hash.
@@ -68,7 +183,7 @@ impl Courier<'_> {
     /// # Errors
     /// The session.
     pub(crate) async fn hash(&mut self, path: &[u8], len: Option<u64>) -> Result<Option<Digest>> {
-        self.dialogue.hash(path, len).await
+        self.talk()?.hash(path, len).await
     }
 
     /// Puts a part of a file where `url` says.
@@ -81,7 +196,7 @@ impl Courier<'_> {
         part: (u64, u64, bool),
         url: &str,
     ) -> Result<()> {
-        self.dialogue.push(path, part, url).await
+        self.talk()?.push(path, part, url).await
     }
 
     /// Begins to store `item`: how much of it is there from before, and the same.
@@ -97,7 +212,7 @@ impl Courier<'_> {
         let last = name(&item.path).unwrap_or(b"file");
         let temporary = temporary_name(last, job.resume);
         let begun = self
-            .dialogue
+            .talk()?
             .begin(&item.path, &temporary, job.resume, true)
             .await?;
         let Begun::Part(len, there) = begun else {
@@ -111,7 +226,7 @@ impl Courier<'_> {
         {
             return Ok(len);
         }
-        self.dialogue.restart().await?;
+        self.talk()?.restart().await?;
         Ok(0)
     }
 
@@ -120,7 +235,7 @@ impl Courier<'_> {
     /// # Errors
     /// The server's own words.
     pub(crate) async fn pull(&mut self, url: &str) -> Result<()> {
-        self.dialogue.pull(url).await
+        self.talk()?.pull(url).await
     }
 
     /// Verifies what was begun and puts it into place.
@@ -134,11 +249,13 @@ impl Courier<'_> {
         digest: Digest,
         job: &Job,
     ) -> Result<()> {
-        self.dialogue
+        let hashes = self.session.hashes();
+        let mode = mode(self.session, item, job);
+        self.talk()?
             .end(&End {
-                digest: self.session.hashes().then_some(digest),
+                digest: hashes.then_some(digest),
                 size,
-                mode: mode(self.session, item, job),
+                mode,
                 exact: job.preserve,
                 stamp: job.preserve.then(|| stamp(item.mtime)),
             })
@@ -150,7 +267,7 @@ impl Courier<'_> {
     /// # Errors
     /// The session.
     pub(crate) async fn leave(&mut self) -> Result<()> {
-        self.dialogue.leave().await
+        self.talk()?.leave().await
     }
 
     /// Sets mode and time of a folder.
@@ -158,7 +275,7 @@ impl Courier<'_> {
     /// # Errors
     /// The server's own words.
     pub(crate) async fn attributes(&mut self, path: &[u8], mode: u32, mtime: i64) -> Result<()> {
-        self.dialogue
+        self.talk()?
             .attributes(path, mode & 0o7777, &stamp(mtime))
             .await
     }
@@ -168,6 +285,9 @@ impl Courier<'_> {
     /// # Errors
     /// The session.
     pub(crate) async fn quit(self) -> Result<()> {
-        self.dialogue.quit().await
+        match self.dialogue {
+            Some(dialogue) if dialogue.is_usable() => dialogue.quit().await,
+            _ => Ok(()),
+        }
     }
 }

@@ -304,6 +304,23 @@ impl Dialogue {
         self.ask("u").await.map(drop)
     }
 
+    /// Unpacks into the stage the archive that is at `url`, if it has this SHA-256. The URL is in no command line there.
+    ///
+    /// # Errors
+    /// The server's own words.
+    pub(super) async fn unpack_from(
+        &mut self,
+        url: &str,
+        codec: &str,
+        digest: Digest,
+        times: bool,
+    ) -> Result<()> {
+        let (times, digest) = (if times { "-" } else { "m" }, hex(&digest));
+        self.ask(&format!("i {times} {codec} {digest} {url}"))
+            .await
+            .map(drop)
+    }
+
     /// The hash of the sorted hashes of all that was unpacked, each with a line feed.
     ///
     /// # Errors
@@ -555,6 +572,20 @@ ok
 case "$2" in 0) exit 0 ;; esac
 if [ "$3" = - ]; then head -c "$2"; else head -c "$2" | "$3" -dc; fi || exit 1
 say "$1" "credit $2"; done; } | (cd "$S" && tar $o - ) >"$d/e" 2>&1 || lost "$(cat "$d/e")" ;;
+i) [ "$2" = m ] && o=xpmof || o=xpof
+z=cat; [ "$3" = - ] || z="$3 -dc"
+if command -v curl >/dev/null 2>&1; then e=$(curl -sS -f -g -o "$d/a" -K - 2>&1 <<E
+url = "$5"
+E
+) && a=$(h <"$d/a") || a=
+else e=$(wget -q -O "$d/a" -i - 2>&1 <<E
+$5
+E
+) && a=$(h <"$d/a") || a=; fi
+if [ -z "$a" ]; then no "$e"
+elif [ "$a" != "$4" ]; then no "what arrived is not what was sent"
+elif e=$( { $z <"$d/a" | (cd "$S" && tar $o -); } 2>&1); then ok; else no "$e"; fi
+rm -f "$d/a" ;;
 u) ok ;;
 v) say "$q" "sum $( (cd "$S" && find . -type f -exec $H {} +) | sed "s/^\\\\//" | cut -c1-64 | LC_ALL=C sort | h)" ;;
 m) x "$2"; p=$v; x "$3"

@@ -2,13 +2,13 @@
 //!
 //! What is fetched is the separated output of small scripts; what is stored is fed to a dialogue on a raw terminal. See [`ops_core::pipe`].
 
-mod bundle;
+pub(crate) mod bundle;
 pub(crate) mod courier;
 mod dialogue;
 mod download;
 mod inflate;
 mod list;
-mod pack;
+pub(crate) mod pack;
 mod probe;
 mod script;
 mod split;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use ops_core::{Error, Result};
 use tokio::sync::mpsc;
 
@@ -74,6 +75,15 @@ impl Collector {
     }
 }
 
+/// Another way for an archive than through the session: something that holds it for the server to fetch.
+pub(crate) trait Parcel: Send {
+    /// Appends to it.
+    fn put(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<()>>;
+
+    /// Puts it where the server can fetch it; gives the address and the SHA-256 of what is there.
+    fn send(&mut self) -> BoxFuture<'_, Result<(String, Digest)>>;
+}
+
 /// A file that has been read.
 struct Packed {
     item: Store,
@@ -82,18 +92,19 @@ struct Packed {
     size: u64,
 }
 
-/// Sends `items` as one archive; gives back those that are to be sent one by one.
+/// Sends `items` as one archive, through the session or as a `parcel`; gives back those that are to be sent one by one.
 pub(super) async fn send(
     session: &Session,
     dialogue: &mut Option<Dialogue>,
     items: Vec<Store>,
+    parcel: Option<&mut (dyn Parcel + '_)>,
     job: &Job,
 ) -> Vec<Store> {
     if items.len() < WORTH_FILES {
         return items;
     }
     let mut files = Vec::new();
-    match Box::pin(unpack(session, dialogue, items, &mut files, job)).await {
+    match Box::pin(unpack(session, dialogue, items, &mut files, parcel, job)).await {
         Ok(left) => left,
         Err((error, mut left)) => {
             session.far.cx.output().detail(format!(
@@ -135,14 +146,18 @@ async fn unpack(
     dialogue: &mut Option<Dialogue>,
     items: Vec<Store>,
     files: &mut Vec<Packed>,
+    mut parcel: Option<&mut (dyn Parcel + '_)>,
     job: &Job,
 ) -> Result<Vec<Store>, Refused> {
     let root = common(items.iter().map(|item| item.path.as_slice()));
     let stage = [&root[..], b"/.ops-", landing::token().as_bytes()].concat();
+    let direct = parcel.is_none();
     let begun = async {
         let dialogue = usable(session, dialogue).await?;
         dialogue.stage(&stage).await?;
-        dialogue.unpack(job.preserve).await?;
+        if direct {
+            dialogue.unpack(job.preserve).await?;
+        }
         Ok(dialogue)
     };
     let dialogue = match begun.await {
@@ -175,7 +190,7 @@ async fn unpack(
             Ok(()) if archive.bytes.len() >= FRAME_BYTES => {
                 let frame = archive.take();
                 let codec = *codec.get_or_insert_with(|| choose(session, job, &frame));
-                send_part(dialogue, codec, frame).await
+                send_part(dialogue, &mut parcel, codec, frame).await
             }
             other => other,
         };
@@ -187,8 +202,16 @@ async fn unpack(
     let done = async {
         let frame = archive.end();
         let codec = *codec.get_or_insert_with(|| choose(session, job, &frame));
-        send_part(dialogue, codec, frame).await?;
-        dialogue.unpacked().await?;
+        send_part(dialogue, &mut parcel, codec, frame).await?;
+        match parcel {
+            None => dialogue.unpacked().await?,
+            Some(parcel) => {
+                let (url, digest) = parcel.send().await?;
+                dialogue
+                    .unpack_from(&url, codec, digest, job.preserve)
+                    .await?;
+            }
+        }
         hashes.sort_unstable();
         let mut text = digest::Context::new(&digest::SHA256);
         for hash in &hashes {
@@ -201,11 +224,29 @@ async fn unpack(
         }
         spread(dialogue, &root, files, job).await
     };
-    done.await.map_err(|error| (error, Vec::new()))
+    match done.await {
+        Ok(left) => Ok(left),
+        Err(error) => {
+            if dialogue.is_usable() {
+                // What cannot be asked for now is done at the dialogue's end.
+                let _ = dialogue.clear().await;
+            }
+            Err((error, Vec::new()))
+        }
+    }
 }
 
-async fn send_part(dialogue: &mut Dialogue, codec: &str, frame: Bytes) -> Result<()> {
-    dialogue.part(codec, packed(codec, frame)?).await
+async fn send_part(
+    dialogue: &mut Dialogue,
+    parcel: &mut Option<&mut (dyn Parcel + '_)>,
+    codec: &str,
+    frame: Bytes,
+) -> Result<()> {
+    let bytes = packed(codec, frame)?;
+    match parcel {
+        None => dialogue.part(codec, bytes).await,
+        Some(parcel) => parcel.put(bytes).await,
+    }
 }
 
 /// Moves what was unpacked into place; gives what could not be.

@@ -198,7 +198,7 @@ async fn work(
                 Box::pin(split::lane(session, &mut dialogue, split, job)).await;
             }
             Some(Task::Pack(items)) => {
-                for item in pack::send(session, &mut dialogue, items, job).await {
+                for item in pack::send(session, &mut dialogue, items, None, job).await {
                     one(session, &mut dialogue, item, job).await;
                 }
             }

@@ -27,6 +27,8 @@ const ANSWER_BYTES: usize = 1 << 20;
 const SAFE_BYTES: usize = 32 << 10;
 /// For the first answer; far more than a slow path takes.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Why it is lost, where nobody says.
+const LOST: &str = "the connection was lost";
 
 /// What the server does not want or cannot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,6 +175,17 @@ impl Channel {
             }
         }
         Ok(Self(Arc::new(inner)))
+    }
+
+    /// Whether it answers no more.
+    pub(super) fn is_lost(&self) -> bool {
+        self.0.outgoing.is_closed() || self.0.waiting.state().lost.is_some()
+    }
+
+    /// Why it answers no more, if it said so.
+    pub(super) fn why_lost(&self) -> String {
+        let why = self.0.waiting.state().lost.clone();
+        why.unwrap_or_else(|| LOST.to_owned())
     }
 
     /// Most bytes of one read.
@@ -402,7 +415,7 @@ impl Inner {
         }
         let lost = || {
             let why = self.waiting.state().lost.clone();
-            Failure::Lost(why.unwrap_or_else(|| "the connection was lost".to_owned()))
+            Failure::Lost(why.unwrap_or_else(|| LOST.to_owned()))
         };
         if self.outgoing.send(asked.finish(id)).await.is_err() {
             return Err(lost());

@@ -3,17 +3,17 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::digest;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
 use ops_core::{Error, ErrorKind, Result};
 use tokio::sync::mpsc;
 
 use super::{
     BLOCK_BYTES, DEPTH, FILES, Sftp,
-    channel::{Answered, Failure},
     group::{Group, grouped},
+    lasting::Open,
     pool::Session,
-    wire::open,
+    wire::open::READ,
 };
 use crate::{
     arrive::umask,
@@ -50,15 +50,13 @@ pub(super) async fn fetch(sftp: &Sftp, files: Vec<Fetch>, job: &Job) -> Result<(
         .await
 }
 
-async fn small(sftp: &Sftp, index: usize, files: Vec<Fetch>, job: &Job) -> Result<()> {
-    let session = sftp.session(index).await?;
+async fn small(sftp: &Sftp, lane: usize, files: Vec<Fetch>, job: &Job) -> Result<()> {
     let paths: Vec<Vec<u8>> = files.iter().map(|file| file.path.clone()).collect();
     let paths: Vec<&[u8]> = paths.iter().map(Vec::as_slice).collect();
-    let hashes = sftp.hasher.files(&session.client, &paths);
-    let session = &session;
+    let hashes = sftp.hashes(lane, &paths);
     let reads = stream::iter(files)
         .map(|file| async move {
-            let landed = read_small(sftp, session, &file, job).await;
+            let landed = read_small(sftp, lane, &file, job).await;
             (file, landed)
         })
         .buffer_unordered(FILES)
@@ -82,36 +80,26 @@ async fn small(sftp: &Sftp, index: usize, files: Vec<Fetch>, job: &Job) -> Resul
     Ok(())
 }
 
-async fn read_small(sftp: &Sftp, session: &Session, file: &Fetch, job: &Job) -> Result<Landing> {
+async fn read_small(sftp: &Sftp, lane: usize, file: &Fetch, job: &Job) -> Result<Landing> {
     let landing = landing(file, job)?;
     if landing.resumable()?.is_some() {
         landing.restart()?;
     }
-    let handle = open(sftp, session, &file.path).await?;
-    let result = read_range(sftp, session, file, &handle, 0, file.entry.size, &landing).await;
+    let open = open(sftp, lane, &file.path).await?;
+    let result = read_all(&open, file.entry.size, &landing).await;
     // It was only read.
-    let _ = session.channel.close(&handle).await;
+    let _ = open.close().await;
     result.map(|()| landing)
 }
 
-/// Everything from `start` to `end`, block by block.
-async fn read_range(
-    sftp: &Sftp,
-    session: &Session,
-    file: &Fetch,
-    handle: &Bytes,
-    start: u64,
-    end: u64,
-    landing: &Landing,
-) -> Result<()> {
-    let block = block(session);
-    let mut at = start;
+/// Everything up to `end`, block by block.
+async fn read_all(open: &Open<'_>, end: u64, landing: &Landing) -> Result<()> {
+    let mut at = 0;
     while at < end {
-        let len = block_len(at, end, block);
+        let session = open.session().await?;
+        let len = block_len(at, end, block(&session));
         let _room = session.room(len).await;
-        let bytes = read_block(session, handle, at, len)
-            .await
-            .map_err(|failure| sftp.failed(session, "read", &file.path, &failure))?;
+        let bytes = open.read(at, len).await?;
         landing.write_at(at, &bytes).await?;
         at += len as u64;
     }
@@ -119,27 +107,16 @@ async fn read_range(
 }
 
 async fn large(sftp: &Sftp, lanes: usize, file: Fetch, job: &Job) -> Result<()> {
-    let first = sftp.session(0).await?;
-    let result = large_inner(sftp, &first, lanes, &file, job).await;
+    let result = large_inner(sftp, lanes, &file, job).await;
     settle(job, &file, result);
     Ok(())
 }
 
-async fn large_inner(
-    sftp: &Sftp,
-    first: &Session,
-    lanes: usize,
-    file: &Fetch,
-    job: &Job,
-) -> Result<()> {
+async fn large_inner(sftp: &Sftp, lanes: usize, file: &Fetch, job: &Job) -> Result<()> {
     let landing = landing(file, job)?;
     let mut begin = 0;
     if let Some((len, here)) = landing.resumable()? {
-        let there = sftp
-            .hasher
-            .beginning(&first.client, &file.path, len)
-            .await?;
-        if there == Some(here) {
+        if sftp.beginning(0, &file.path, len).await? == Some(here) {
             begin = len;
             sftp.tell_begin(len);
         } else {
@@ -148,7 +125,7 @@ async fn large_inner(
     }
     let whole = [&file.path[..]];
     // The server hashes while it sends: what changes meanwhile is found out either way.
-    let hash = sftp.hasher.files(&first.client, &whole);
+    let hash = sftp.hashes(0, &whole);
     let cursor = AtomicU64::new(begin);
     let reading = future::try_join_all((0..lanes).map(|index| {
         let (cursor, landing) = (&cursor, &landing);
@@ -178,23 +155,21 @@ async fn lane(
     cursor: &AtomicU64,
     landing: &Landing,
 ) -> Result<()> {
-    let session = match sftp.pool.session(index).await {
-        Ok(session) => session,
+    if index > 0
+        && let Err(error) = sftp.pool.session(index).await
+    {
         // The others do its share.
-        Err(error) if index > 0 => {
-            let label = sftp.pool.label();
-            let output = sftp.server.cx.output();
-            output.detail(format!("{label}: no session more: {error}"));
-            return Ok(());
-        }
-        Err(error) => return Err(error),
-    };
+        let label = sftp.pool.label();
+        let output = sftp.server.cx.output();
+        output.detail(format!("{label}: no session more: {error}"));
+        return Ok(());
+    }
     let end = file.entry.size;
     if cursor.load(Ordering::Relaxed) >= end {
         return Ok(());
     }
-    let handle = open(sftp, &session, &file.path).await?;
-    let (block, session, handle) = (block(&session), &session, &handle);
+    let open = open(sftp, index, &file.path).await?;
+    let (block, opened) = (block(&*open.session().await?), &open);
     let next = std::iter::from_fn(|| {
         let at = cursor.fetch_add(block as u64, Ordering::Relaxed);
         (at < end).then_some(at)
@@ -202,25 +177,22 @@ async fn lane(
     let result = stream::iter(next)
         .map(|at| async move {
             let len = block_len(at, end, block);
-            let _room = session.room(len).await;
-            let bytes = read_block(session, handle, at, len)
-                .await
-                .map_err(|failure| sftp.failed(session, "read", &file.path, &failure))?;
+            let _room = opened.session().await?.room(len).await;
+            let bytes = opened.read(at, len).await?;
             landing.write_at(at, &bytes).await
         })
         .buffer_unordered(DEPTH)
         .try_for_each(|()| future::ready(Ok(())))
         .await;
     // It was only read.
-    let _ = session.channel.close(handle).await;
+    let _ = open.close().await;
     result
 }
 
-async fn streamed(sftp: &Sftp, index: usize, file: Fetch, job: &Job) -> Result<()> {
-    let session = sftp.session(index).await?;
+async fn streamed(sftp: &Sftp, lane: usize, file: Fetch, job: &Job) -> Result<()> {
     let result = match &file.sink {
         Sink::Stream(sink) => {
-            let result = streamed_inner(sftp, &session, &file, sink, job).await;
+            let result = streamed_inner(sftp, lane, &file, sink, job).await;
             if let Err(error) = &result {
                 // Who takes it must not put it into place; nobody may be there any more.
                 let _ = sink.send(Err(error.clone())).await;
@@ -235,20 +207,19 @@ async fn streamed(sftp: &Sftp, index: usize, file: Fetch, job: &Job) -> Result<(
 
 async fn streamed_inner(
     sftp: &Sftp,
-    session: &Session,
+    lane: usize,
     file: &Fetch,
     sink: &mpsc::Sender<Result<Bytes>>,
     job: &Job,
 ) -> Result<()> {
-    let handle = open(sftp, session, &file.path).await?;
+    let open = open(sftp, lane, &file.path).await?;
     let mut hash = digest::Context::new(&digest::SHA256);
     let whole = [&file.path[..]];
-    let known = sftp.hasher.files(&session.client, &whole);
+    let known = sftp.hashes(lane, &whole);
     let reading = async {
-        let mut blocks = std::pin::pin!(in_order(session, &handle, file.entry.size));
+        let mut blocks = std::pin::pin!(in_order(&open, file.entry.size).await?);
         while let Some(bytes) = blocks.next().await {
-            let bytes =
-                bytes.map_err(|failure| sftp.failed(session, "read", &file.path, &failure))?;
+            let bytes = bytes?;
             job.pace.wait(bytes.len()).await;
             hash.update(&bytes);
             let len = bytes.len() as u64;
@@ -264,7 +235,7 @@ async fn streamed_inner(
     };
     let result = future::try_join(known, reading).await;
     // It was only read.
-    let _ = session.channel.close(&handle).await;
+    let _ = open.close().await;
     match result?.0 {
         None => sftp.tell_no_hash(),
         Some(hashes) => {
@@ -278,57 +249,22 @@ async fn streamed_inner(
 }
 
 /// The first `end` bytes of an open file, in order, several requests ahead.
-pub(super) fn in_order<'a>(
-    session: &'a Session,
-    handle: &'a Bytes,
+async fn in_order<'a>(
+    open: &'a Open<'a>,
     end: u64,
-) -> impl futures_util::Stream<Item = Answered<Bytes>> + 'a {
-    let block = block(session);
-    let offsets = (0..end).step_by(block);
-    stream::iter(offsets)
+) -> Result<impl futures_util::Stream<Item = Result<Bytes>> + 'a> {
+    let block = block(&*open.session().await?);
+    Ok(stream::iter((0..end).step_by(block))
         .map(move |at| async move {
             let len = block_len(at, end, block);
-            let _room = session.room(len).await;
-            read_block(session, handle, at, len).await
+            let _room = open.session().await?.room(len).await;
+            open.read(at, len).await
         })
-        .buffered(DEPTH)
+        .buffered(DEPTH))
 }
 
-/// `len` bytes at `at`; a server may give fewer at once.
-async fn read_block(session: &Session, handle: &Bytes, at: u64, len: usize) -> Answered<Bytes> {
-    let first = session.channel.read(handle, at, len).await?;
-    if first.len() == len {
-        return Ok(first);
-    }
-    let mut all = BytesMut::from(&first[..]);
-    let mut last = first.len();
-    while all.len() < len {
-        if last == 0 {
-            return Err(Failure::Ours(
-                "it has become shorter while it was read".to_owned(),
-            ));
-        }
-        let more = session
-            .channel
-            .read(handle, at + all.len() as u64, len - all.len())
-            .await?;
-        last = more.len();
-        all.extend_from_slice(&more);
-    }
-    if all.len() > len {
-        return Err(Failure::Lost(
-            "the SFTP server sent more than it was asked for".to_owned(),
-        ));
-    }
-    Ok(all.freeze())
-}
-
-async fn open(sftp: &Sftp, session: &Session, path: &[u8]) -> Result<Bytes> {
-    session
-        .channel
-        .open_file(path, open::READ, None)
-        .await
-        .map_err(|failure| sftp.failed(session, "read", path, &failure))
+async fn open<'a>(sftp: &'a Sftp, lane: usize, path: &[u8]) -> Result<Open<'a>> {
+    Open::open(sftp, lane, path, READ, ("read", path)).await
 }
 
 fn landing(file: &Fetch, job: &Job) -> Result<Landing> {
@@ -367,19 +303,36 @@ fn block_len(at: u64, end: u64, block: usize) -> usize {
     usize::try_from(end - at).map_or(block, |left| left.min(block))
 }
 
-/// The hash of a file on the server, read back.
-pub(super) async fn read_back(session: &Session, path: &[u8], size: u64) -> Answered<Digest> {
-    let handle = session.channel.open_file(path, open::READ, None).await?;
+/// The hash of the first `size` bytes of a file on the server, read back for `shown`; one that is longer fails.
+///
+/// # Errors
+/// It cannot be read, or has another size.
+pub(super) async fn read_back(
+    sftp: &Sftp,
+    lane: usize,
+    path: &[u8],
+    shown: &[u8],
+    size: u64,
+) -> Result<Digest> {
+    let open = Open::open(sftp, lane, path, READ, ("read back", shown)).await?;
     let mut hash = digest::Context::new(&digest::SHA256);
     let result = async {
-        let mut blocks = std::pin::pin!(in_order(session, &handle, size));
+        let mut blocks = std::pin::pin!(in_order(&open, size).await?);
         while let Some(bytes) = blocks.next().await {
             hash.update(&bytes?);
         }
-        Ok(())
+        // Nothing may come after it.
+        if open.ends_at(size).await? {
+            return Ok(());
+        }
+        Err(Error::unexpected(format!(
+            "`{}` did not arrive as it was sent",
+            sftp.shown(shown)
+        ))
+        .caused_by("it is longer there than it was here"))
     }
     .await;
     // It was only read.
-    let _ = session.channel.close(&handle).await;
+    let _ = open.close().await;
     result.map(|()| finish(hash))
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use ops_core::{Result, ssh::client::Client};
 use tokio::sync::OnceCell;
 
+use super::pool::Session;
 use crate::{report::unhex, transport::Digest};
 
 /// What hashes, and all of it prints the hash first. Without a name it hashes its standard input.
@@ -33,20 +34,28 @@ impl Hasher {
     }
 
     /// What the server hashes with; `None`: nothing, or it starts no commands. Asked once.
-    pub(super) async fn tool(&self, client: &Client) -> Option<&'static str> {
-        *self
-            .tool
-            .get_or_init(|| async {
-                let line = format!(
-                    "{}sh -c 'command -v xargs >/dev/null || exit 1; for t in sha256sum shasum openssl; do command -v $t >/dev/null && echo $t && exit 0; done; exit 1'",
-                    self.prefix
-                );
-                let printed = run(client, &line, Bytes::new()).await.ok()?;
-                let said = String::from_utf8_lossy(&printed);
-                let last = said.lines().last()?.trim();
-                TOOLS.iter().find(|(name, _)| *name == last).map(|(_, tool)| *tool)
-            })
-            .await
+    ///
+    /// # Errors
+    /// The connection is lost.
+    async fn tool(&self, session: &Session) -> Result<Option<&'static str>> {
+        let tool = self.tool.get_or_try_init(|| async {
+            let line = format!(
+                "{}sh -c 'command -v xargs >/dev/null || exit 1; for t in sha256sum shasum openssl; do command -v $t >/dev/null && echo $t && exit 0; done; exit 1'",
+                self.prefix
+            );
+            let printed = match run(&session.client, &line, Bytes::new()).await {
+                Ok(printed) => printed,
+                // Some servers have no second channel to give.
+                Err(_) if session.is_alive().await => None,
+                Err(error) => return Err(error),
+            };
+            let said = printed.unwrap_or_default();
+            let said = String::from_utf8_lossy(&said);
+            let last = said.lines().last().unwrap_or_default().trim();
+            let known = TOOLS.iter().find(|(name, _)| *name == last);
+            Ok(known.map(|(_, tool)| *tool))
+        });
+        tool.await.copied()
     }
 
     /// Hashes of whole files; one that is not there could not be read. `None`: the server does not hash.
@@ -55,10 +64,10 @@ impl Hasher {
     /// The connection is lost.
     pub(super) async fn files(
         &self,
-        client: &Client,
+        session: &Session,
         paths: &[&[u8]],
     ) -> Result<Option<HashMap<Vec<u8>, Digest>>> {
-        let Some(tool) = self.tool(client).await else {
+        let Some(tool) = self.tool(session).await? else {
             return Ok(None);
         };
         // Programs write names with line ends and backslashes in ways of their own.
@@ -69,7 +78,9 @@ impl Hasher {
         let mut digests = HashMap::with_capacity(paths.len());
         if !plain.is_empty() {
             let line = format!("{}xargs -0 {tool}", self.prefix);
-            let printed = run(client, &line, joined(&plain)).await?;
+            let Some(printed) = run(&session.client, &line, joined(&plain)).await? else {
+                return Ok(None);
+            };
             for line in printed.split(|&byte| byte == b'\n') {
                 // Hash, a space, a space or a star, the name.
                 let Some((digest, name)) = line.split_at_checked(64).and_then(|(hash, rest)| {
@@ -83,7 +94,9 @@ impl Hasher {
         }
         if !odd.is_empty() {
             let line = format!("{}xargs -0 -n1 sh -c '{tool} <\"$0\" || echo'", self.prefix);
-            let printed = run(client, &line, joined(&odd)).await?;
+            let Some(printed) = run(&session.client, &line, joined(&odd)).await? else {
+                return Ok(None);
+            };
             for (path, line) in odd.iter().zip(printed.split(|&byte| byte == b'\n')) {
                 if let Some(digest) = digest_of(line) {
                     digests.insert(path.to_vec(), digest);
@@ -99,19 +112,19 @@ impl Hasher {
     /// The connection is lost.
     pub(super) async fn beginning(
         &self,
-        client: &Client,
+        session: &Session,
         path: &[u8],
         len: u64,
     ) -> Result<Option<Digest>> {
-        let Some(tool) = self.tool(client).await else {
+        let Some(tool) = self.tool(session).await? else {
             return Ok(None);
         };
         let line = format!(
             "{}xargs -0 sh -c 'head -c \"$0\" <\"$1\" | {tool}' {len}",
             self.prefix
         );
-        let printed = run(client, &line, joined(&[path])).await?;
-        Ok(digest_of(&printed))
+        let printed = run(&session.client, &line, joined(&[path])).await?;
+        Ok(printed.and_then(|printed| digest_of(&printed)))
     }
 }
 
@@ -125,9 +138,14 @@ fn joined(paths: &[&[u8]]) -> Bytes {
     bytes.into()
 }
 
-/// Runs a command line with `input`; gives its output.
-async fn run(client: &Client, line: &str, input: Bytes) -> Result<Vec<u8>> {
-    let mut program = client.command(line.as_bytes()).await?;
+/// Runs a command line with `input`; gives its output. `None`: the server starts none.
+///
+/// # Errors
+/// The connection is lost.
+async fn run(client: &Client, line: &str, input: Bytes) -> Result<Option<Vec<u8>>> {
+    let Some(mut program) = client.command(line.as_bytes()).await? else {
+        return Ok(None);
+    };
     if !input.is_empty() {
         program.input.send(input).await;
     }
@@ -135,9 +153,12 @@ async fn run(client: &Client, line: &str, input: Bytes) -> Result<Vec<u8>> {
     let mut printed = Vec::new();
     while let Some(piece) = program.output.next().await {
         if printed.len() + piece.len() > OUTPUT_BYTES {
-            break;
+            return Ok(Some(printed));
         }
         printed.extend_from_slice(&piece);
     }
-    Ok(printed)
+    if program.output.status().is_none() {
+        return Err(client.lost(&"a command was cut off"));
+    }
+    Ok(Some(printed))
 }

@@ -58,10 +58,19 @@ fn is_within(path: &[u8], folder: &[u8]) -> bool {
 /// # Errors
 /// The connection is lost.
 pub(super) async fn list(sftp: &Sftp, ask: &Ask) -> Result<Listing> {
-    let session = sftp.pool.session(0).await?;
+    loop {
+        let session = sftp.pool.session(0).await?;
+        match list_over(sftp, &session, ask).await {
+            Err(_) if !session.is_alive().await => {}
+            listed => return listed,
+        }
+    }
+}
+
+async fn list_over(sftp: &Sftp, session: &Session, ask: &Ask) -> Result<Listing> {
     let mut lister = Lister {
         sftp,
-        session: &session,
+        session,
         channel: &session.channel,
         ask,
         listing: Listing::default(),
@@ -379,7 +388,7 @@ impl Lister<'_> {
         for some in files.chunks(HASHED) {
             let paths: Vec<&[u8]> = some.iter().map(|(_, path)| &path[..]).collect();
             let hasher = &self.sftp.hasher;
-            let Some(digests) = hasher.files(&self.session.client, &paths).await? else {
+            let Some(digests) = hasher.files(self.session, &paths).await? else {
                 return Ok(());
             };
             for (index, path) in some {

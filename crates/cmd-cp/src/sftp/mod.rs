@@ -12,6 +12,9 @@
 //! it idle, and a bound on memory whatever the size of a file. The agent sends a kilobyte a millisecond on each session of this kind, so that a
 //! download is as many times faster as it has sessions.
 //!
+//! **What is lost.** A session that ends in the middle is made again, a few times at most where nothing gets done in between; what was under way on
+//! it is asked again, so that a file goes on from what has arrived ([`lasting`]).
+//!
 //! **What is verified.** SSH protects what travels. Beyond that the SHA-256 of each file is compared with that of the server's sha256sum, shasum or
 //! openssl. A server that has none or starts no commands is told of once: what is fetched is then checked by its size, what is stored is read back.
 
@@ -20,6 +23,7 @@ mod fetch;
 mod glob;
 mod group;
 mod hash;
+mod lasting;
 mod list;
 mod pool;
 mod store;
@@ -40,7 +44,7 @@ use self::{
     channel::{Answered, Channel, Failure},
     hash::Hasher,
     pool::{Pool, SESSIONS_MAX, Session},
-    temporary::Temporaries,
+    temporary::{Temporaries, tidy},
 };
 use crate::{
     place::join,
@@ -66,7 +70,7 @@ const FILES: usize = 64;
 /// One server over SFTP.
 pub(crate) struct Sftp {
     server: Server,
-    pool: Pool,
+    pool: Arc<Pool>,
     hasher: Hasher,
     home: OnceCell<Bytes>,
     temporaries: Arc<Temporaries>,
@@ -84,7 +88,7 @@ impl Sftp {
         Ok(Self {
             server: server.clone(),
             hasher: Hasher::new(pool.prefix()),
-            pool,
+            pool: Arc::new(pool),
             home: OnceCell::new(),
             temporaries: Arc::default(),
             told: AtomicBool::new(false),
@@ -207,16 +211,15 @@ impl Transport for Sftp {
 
 impl Drop for Sftp {
     fn drop(&mut self) {
-        let Some(session) = self.pool.connected().into_iter().next() else {
-            return;
-        };
         let temporaries = Arc::clone(&self.temporaries);
         if temporaries.is_empty() {
             return;
         }
+        temporaries.leave_all();
+        let pool = Arc::clone(&self.pool);
         self.server
             .cx
             .interrupt()
-            .finish_later(async move { temporaries.clean(&session.channel).await });
+            .finish_later(async move { tidy(&pool, &temporaries).await });
     }
 }

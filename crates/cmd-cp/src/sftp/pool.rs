@@ -1,20 +1,31 @@
-//! Connections to one server, made as they are needed.
+//! Connections to one server, made as they are needed, and again where one is lost.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use ops_core::{
-    Error, Result,
+    Context, Error, ErrorKind, Result,
+    output::escape,
     ssh::client::{Client, Dialer, Login},
 };
-use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::channel::Channel;
+use super::channel::{Channel, Failure};
 use crate::transport::Server;
 
 /// Most sessions to one server, whatever is asked for.
 pub(super) const SESSIONS_MAX: usize = 16;
 /// Bytes of content that one session may have under way: ten megabytes a second at 50 ms, and sixteen times as much of it stays small.
 const ROOM_KIB: u32 = 512;
+/// Times that a lost session is made again without anything done in between.
+const TRIES: u32 = 4;
+/// Before the first of them; twice as long before each of the others.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Where SFTP servers lie; the first is Debian's.
 const SERVERS: &str = "/usr/lib/openssh/sftp-server /usr/libexec/openssh/sftp-server /usr/lib/ssh/sftp-server /usr/libexec/sftp-server /usr/lib/sftp-server";
@@ -23,28 +34,54 @@ const SERVERS: &str = "/usr/lib/openssh/sftp-server /usr/libexec/openssh/sftp-se
 pub(super) struct Session {
     pub(super) channel: Channel,
     pub(super) client: Client,
-    room: Semaphore,
+    room: Arc<Semaphore>,
+    /// Something was done over it.
+    used: AtomicBool,
 }
 
 impl Session {
     /// Waits until `bytes` more of content may be under way.
-    pub(super) async fn room(&self, bytes: usize) -> SemaphorePermit<'_> {
+    pub(super) async fn room(&self, bytes: usize) -> OwnedSemaphorePermit {
         let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(ROOM_KIB);
-        match self.room.acquire_many(kib.clamp(1, ROOM_KIB)).await {
+        let room = Arc::clone(&self.room);
+        match room.acquire_many_owned(kib.clamp(1, ROOM_KIB)).await {
             Ok(permit) => permit,
             // Never closed.
             Err(_) => std::future::pending().await,
         }
     }
+
+    /// Notes that something was done over it, so that it is worth being made again.
+    pub(super) fn was_used(&self) {
+        self.used.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is still there; asks the server, since several channels need not learn of an end in any order.
+    pub(super) async fn is_alive(&self) -> bool {
+        !matches!(self.channel.real_path(b".").await, Err(Failure::Lost(_)))
+    }
+}
+
+/// A place for a session.
+#[derive(Default)]
+struct Slot {
+    session: Option<Arc<Session>>,
+    /// Of the session that was here.
+    why_lost: Option<Error>,
+    /// To make it again, since something was last done over it.
+    tries: u32,
+    /// Outlives its sessions, as does what is under way.
+    room: Option<Arc<Semaphore>>,
 }
 
 /// All sessions to one server.
 pub(super) struct Pool {
+    cx: Context,
     dialer: Dialer,
     /// The user to become.
     become_user: Option<String>,
     label: String,
-    slots: Mutex<Vec<Arc<OnceCell<Arc<Session>>>>>,
+    slots: Mutex<Vec<Arc<tokio::sync::Mutex<Slot>>>>,
 }
 
 impl Pool {
@@ -68,6 +105,7 @@ impl Pool {
             }
         }
         Ok(Self {
+            cx: server.cx.clone(),
             dialer,
             become_user,
             label: server.instance.label().to_owned(),
@@ -75,10 +113,10 @@ impl Pool {
         })
     }
 
-    /// Session number `index`, connected if it is not yet.
+    /// Session number `index`, connected if it is not yet, or not any more.
     ///
     /// # Errors
-    /// As [`Dialer::connect`]; a server without SFTP.
+    /// As [`Dialer::connect`]; a server without SFTP; why it was lost, if it is lost over and over.
     pub(super) async fn session(&self, index: usize) -> Result<Arc<Session>> {
         let slot = {
             let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
@@ -87,18 +125,56 @@ impl Pool {
             }
             Arc::clone(&slots[index])
         };
-        slot.get_or_try_init(|| Box::pin(self.connect()))
-            .await
-            .cloned()
+        // Whoever else needs it waits for the one that connects.
+        let mut slot = slot.lock().await;
+        if let Some(session) = slot.session.take() {
+            if !session.channel.is_lost() {
+                slot.session = Some(Arc::clone(&session));
+                return Ok(session);
+            }
+            slot.why_lost = Some(session.client.lost(&session.channel.why_lost()));
+            if session.used.load(Ordering::Relaxed) {
+                slot.tries = 0;
+            }
+        }
+        loop {
+            if let Some(why) = &slot.why_lost {
+                if slot.tries == TRIES {
+                    return Err(why.clone());
+                }
+                let label = escape(&self.label);
+                let why = escape(&why.to_string());
+                self.cx
+                    .output()
+                    .detail(format!("{label}: connecting again: {why}"));
+                tokio::time::sleep(PAUSE * 2_u32.pow(slot.tries)).await;
+                slot.tries += 1;
+            }
+            let room = slot
+                .room
+                .get_or_insert_with(|| Arc::new(Semaphore::new(ROOM_KIB as usize)));
+            match Box::pin(self.connect(Arc::clone(room))).await {
+                Ok(session) => {
+                    slot.session = Some(Arc::clone(&session));
+                    return Ok(session);
+                }
+                // The first time, what is wrong is wrong.
+                Err(error) if slot.why_lost.is_some() && may_pass(&error) => {
+                    slot.why_lost = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
-    /// Those that are connected; the first is in front.
-    pub(super) fn connected(&self) -> Vec<Arc<Session>> {
+    /// The first of those that are connected.
+    pub(super) fn connected(&self) -> Option<Arc<Session>> {
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        slots
-            .iter()
-            .filter_map(|slot| slot.get().cloned())
-            .collect()
+        slots.iter().find_map(|slot| {
+            let slot = slot.try_lock().ok()?;
+            let session = slot.session.as_ref()?;
+            (!session.channel.is_lost()).then(|| Arc::clone(session))
+        })
     }
 
     /// Words in front of a command line on the server.
@@ -112,7 +188,7 @@ impl Pool {
         &self.label
     }
 
-    async fn connect(&self) -> Result<Arc<Session>> {
+    async fn connect(&self, room: Arc<Semaphore>) -> Result<Arc<Session>> {
         let client = self.dialer.connect().await?;
         let program = match &self.become_user {
             None => client.subsystem("sftp").await?.ok_or_else(|| {
@@ -125,7 +201,9 @@ impl Pool {
                 let line = format!(
                     "sh -c 'for s in {SERVERS}; do [ -x \"$s\" ] && exec {prefix}sh -c \"cd; exec \\\"\\$0\\\"\" \"$s\"; done; echo \"no sftp-server was found\" >&2; exit 127'"
                 );
-                client.command(line.as_bytes()).await?
+                client.command(line.as_bytes()).await?.ok_or_else(|| {
+                    Error::target(format!("`{}` starts no commands over SSH", self.label))
+                })?
             }
         };
         let channel = Channel::open(program).await.map_err(|error| {
@@ -146,7 +224,16 @@ impl Pool {
         Ok(Arc::new(Session {
             channel,
             client,
-            room: Semaphore::new(ROOM_KIB as usize),
+            room,
+            used: AtomicBool::new(false),
         }))
     }
+}
+
+/// Whether trying again may help.
+fn may_pass(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Unreachable | ErrorKind::Unexpected | ErrorKind::Timeout
+    )
 }

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{channel::Channel, wire::Attributes};
+use super::{channel::Channel, pool::Pool, wire::Attributes};
 use crate::landing::{NAME_MAX_BYTES, token};
 
 /// End of the name of a part that is kept for `--resume`.
@@ -13,12 +13,19 @@ const PART: &str = ".ops-part";
 
 /// All of them, to be put in order whatever happens.
 #[derive(Default)]
-pub(super) struct Temporaries(Mutex<BTreeMap<Vec<u8>, Arc<Written>>>);
+pub(super) struct Temporaries(Mutex<BTreeMap<Vec<u8>, Noted>>);
+
+struct Noted {
+    written: Arc<Written>,
+    /// Nobody goes on with it.
+    is_left: bool,
+}
 
 impl Temporaries {
     /// Notes one that is about to be made.
     pub(super) fn add(&self, path: &[u8], written: Arc<Written>) {
-        self.map().insert(path.to_vec(), written);
+        let is_left = false;
+        self.map().insert(path.to_vec(), Noted { written, is_left });
     }
 
     /// It is in place.
@@ -30,24 +37,61 @@ impl Temporaries {
         self.map().is_empty()
     }
 
-    /// Removes one, or cuts it down to what can be gone on from.
-    pub(super) async fn remove(&self, channel: &Channel, path: &[u8]) {
-        let written = self.map().remove(path);
-        if let Some(written) = written {
-            put_in_order(channel, path, &written).await;
+    /// Nobody goes on with it: it is to be removed, or cut down to what can be gone on from.
+    pub(super) fn leave(&self, path: &[u8]) {
+        if let Some(noted) = self.map().get_mut(path) {
+            noted.is_left = true;
         }
     }
 
-    /// All that are left.
-    pub(super) async fn clean(&self, channel: &Channel) {
-        let left = std::mem::take(&mut *self.map());
-        for (path, written) in left {
-            put_in_order(channel, &path, &written).await;
-        }
+    /// Nobody goes on with any.
+    pub(super) fn leave_all(&self) {
+        self.map()
+            .values_mut()
+            .for_each(|noted| noted.is_left = true);
     }
 
-    fn map(&self) -> std::sync::MutexGuard<'_, BTreeMap<Vec<u8>, Arc<Written>>> {
+    /// Those that nobody goes on with.
+    pub(super) fn left(&self) -> Vec<Vec<u8>> {
+        let map = self.map();
+        let left = map.iter().filter(|(_, noted)| noted.is_left);
+        left.map(|(path, _)| path.clone()).collect()
+    }
+
+    /// Puts one in order; `false` where the connection is lost meanwhile: it stays noted.
+    pub(super) async fn clear(&self, channel: &Channel, path: &[u8]) -> bool {
+        let written = self.map().get(path).map(|noted| Arc::clone(&noted.written));
+        let Some(written) = written else { return true };
+        put_in_order(channel, path, &written).await;
+        if channel.is_lost() {
+            return false;
+        }
+        self.forget(path);
+        true
+    }
+
+    fn map(&self) -> std::sync::MutexGuard<'_, BTreeMap<Vec<u8>, Noted>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Puts in order what nobody goes on with, over as many sessions as it takes.
+pub(super) async fn tidy(pool: &Pool, temporaries: &Temporaries) {
+    for path in temporaries.left() {
+        loop {
+            let session = match pool.connected() {
+                Some(session) => session,
+                None => match pool.session(0).await {
+                    Ok(session) => session,
+                    // Nothing can be done there any more.
+                    Err(_) => return,
+                },
+            };
+            if temporaries.clear(&session.channel, &path).await {
+                session.was_used();
+                break;
+            }
+        }
     }
 }
 

@@ -12,11 +12,11 @@ use russh::{
         agent::{AgentIdentity, client::AgentClient},
     },
 };
-use zeroize::Zeroizing;
 
+use super::key_file::{KeyFile, Keyring, Locked, Unusable};
 use crate::{
     context::Context,
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     instance::Instance,
     profile::Auth,
     ssh::{KeyPair, Settings},
@@ -27,15 +27,23 @@ const TRIES: usize = 5;
 /// The names that ssh tries where nobody names a key, those we can use, in ssh's order.
 const DEFAULT_KEYS: [&str; 3] = ["id_rsa", "id_ecdsa", "id_ed25519"];
 
+const CONNECT: &str = "log in with a key made for the moment: --instance-connect, or `ssh: { auth: instance-connect }` in the profile";
+const WITHOUT: &str = "or do without SSH: --via session";
+
 enum Step {
     Pushed,
     Files,
     Agent,
+    /// Files that are encrypted.
+    Locked,
 }
 
 /// Everything that may open the server, gathered once per server.
 pub(super) struct Keys {
     files: Vec<(String, Arc<PrivateKey>)>,
+    /// Encrypted ones: they are decrypted when the server wants them.
+    locked: Vec<Locked>,
+    keyring: Keyring,
     /// The file was named, by an option or by the profile.
     named: bool,
     /// The agent's socket.
@@ -56,9 +64,12 @@ impl Keys {
         settings: &Settings,
         identity: Option<&Path>,
         instance_connect: bool,
+        keyring: Keyring,
     ) -> Result<Self> {
         let mut keys = Self {
             files: Vec::new(),
+            locked: Vec::new(),
+            keyring,
             named: false,
             agent: None,
             pushed: None,
@@ -78,31 +89,30 @@ impl Keys {
         let home = &cx.paths().home;
         if let Some(path) = identity.or(settings.identity.as_deref()) {
             keys.named = true;
-            match load(path) {
-                Ok(key) => keys.files.push((shown(path, home), key)),
-                // The agent may hold the same key.
-                Err(Unusable::Encrypted) if keys.agent.is_some() => {
-                    keys.unusable
-                        .push(format!("`{}` is encrypted", shown(path, home)));
-                }
+            match KeyFile::load(path, home) {
+                Ok(KeyFile::Plain(name, key)) => keys.files.push((name, key)),
+                Ok(KeyFile::Locked(locked)) => keys.locked.push(locked),
                 Err(why) => return Err(why.error(path)),
             }
             return Ok(keys);
         }
         for name in DEFAULT_KEYS {
             let path = home.join(".ssh").join(name);
-            match load(&path) {
-                Ok(key) => keys.files.push((shown(&path, home), key)),
+            match KeyFile::load(&path, home) {
+                Ok(KeyFile::Plain(name, key)) => keys.files.push((name, key)),
+                Ok(KeyFile::Locked(locked)) => keys.locked.push(locked),
                 Err(Unusable::Missing) => {}
-                Err(Unusable::Encrypted) => keys
-                    .unusable
-                    .push(format!("`{}` is encrypted", shown(&path, home))),
                 Err(Unusable::Other(why)) => keys
                     .unusable
-                    .push(format!("`{}` cannot be used: {why}", shown(&path, home))),
+                    .push(format!("`~/.ssh/{name}` cannot be used: {why}")),
             }
         }
         Ok(keys)
+    }
+
+    /// Whether the login may wait for somebody to type.
+    pub(super) fn may_ask(&self, cx: &Context) -> bool {
+        !self.locked.is_empty() && cx.output().may_ask()
     }
 
     /// Makes the pushed key known for the next minute, where there is one.
@@ -125,6 +135,7 @@ impl Keys {
     /// None does; the text names those that were tried. A connection that ends meanwhile is [`Error`] of the caller's.
     pub(super) async fn log_in<H: Handler>(
         &self,
+        cx: &Context,
         handle: &mut Handle<H>,
         user: &str,
         label: &str,
@@ -135,8 +146,8 @@ impl Keys {
         // ssh tries a key that is named before those of the agent, and its defaults after them.
         let steps: &[Step] = match (&self.pushed, self.named) {
             (Some(_), _) => &[Step::Pushed],
-            (None, true) => &[Step::Files, Step::Agent],
-            (None, false) => &[Step::Agent, Step::Files],
+            (None, true) => &[Step::Files, Step::Agent, Step::Locked],
+            (None, false) => &[Step::Agent, Step::Files, Step::Locked],
         };
         for step in steps {
             match step {
@@ -171,6 +182,21 @@ impl Keys {
                         Err(why) => agent_trouble = Some(why),
                     }
                 }
+                Step::Locked => {
+                    for locked in &self.locked {
+                        if tried.len() >= TRIES || handle.is_closed() {
+                            break;
+                        }
+                        match self.try_locked(cx, handle, user, label, locked).await? {
+                            Ok(None) => return Ok(Ok(())),
+                            Ok(Some(failure)) => {
+                                tried.push(format!("key file `{}`", locked.name));
+                                methods = remaining(&failure);
+                            }
+                            Err(error) => return Ok(Err(error)),
+                        }
+                    }
+                }
             }
         }
         Ok(Err(self.refused(
@@ -200,11 +226,20 @@ impl Keys {
             .request_identities()
             .await
             .map_err(|error| format!("the ssh agent does not list its keys: {error}"))?;
-        for identity in identities {
-            let AgentIdentity::PublicKey { key, comment } = identity else {
-                continue;
-            };
-            if tried.len() == TRIES || handle.is_closed() {
+        let keys = identities
+            .into_iter()
+            .filter_map(|identity| match identity {
+                AgentIdentity::PublicKey { key, comment } => Some((key, comment)),
+                AgentIdentity::Certificate { .. } => None,
+            });
+        // Those whose files are here, but encrypted, first: they are meant.
+        let (mut keys, others): (Vec<_>, Vec<_>) =
+            keys.partition(|(key, _)| self.locked.iter().any(|locked| locked.is(key)));
+        keys.extend(others);
+        // A server that hangs up after so many must still be asked about those.
+        let most = TRIES - usize::from(!self.locked.is_empty());
+        for (key, comment) in keys {
+            if tried.len() >= most || handle.is_closed() {
                 break;
             }
             let hash = hash_for(handle, &key).await.map_err(|e| e.to_string())?;
@@ -223,6 +258,56 @@ impl Keys {
             }
         }
         Ok(false)
+    }
+
+    /// Asks for the passphrase of a key if the server would take it; gives its answer if that was no.
+    async fn try_locked<H: Handler>(
+        &self,
+        cx: &Context,
+        handle: &mut Handle<H>,
+        user: &str,
+        label: &str,
+        locked: &Locked,
+    ) -> Result<Result<Option<AuthResult>>, russh::Error> {
+        if let Some(public) = &locked.public {
+            let hash = hash_for(handle, public).await?;
+            let asked = handle
+                .authenticate_publickey_with(user, public.clone(), hash, &mut Probe)
+                .await;
+            match asked {
+                Err(Probed::Wanted) => {}
+                Err(Probed::Lost(error)) => return Err(error),
+                Ok(refused) => return Ok(Ok(Some(refused))),
+            }
+        }
+        let key = match self.keyring.unlock(cx, locked).await {
+            Ok(Some(key)) => key,
+            Ok(None) => return Ok(Err(self.nobody_to_ask(label, user, locked))),
+            Err(error) => return Ok(Err(error)),
+        };
+        let result = offer(handle, user, &key).await?;
+        Ok(Ok((!result.success()).then_some(result)))
+    }
+
+    fn nobody_to_ask(&self, label: &str, user: &str, locked: &Locked) -> Error {
+        let agent = match self.agent {
+            Some(_) => "the ssh agent does not hold it",
+            None => "no ssh agent runs (SSH_AUTH_SOCK)",
+        };
+        let name = &locked.name;
+        Error::new(
+            ErrorKind::Refused,
+            format!("cannot log in on `{label}` as `{user}` with the key `{name}`"),
+        )
+        .caused_by(format!(
+            "it is encrypted with a passphrase, which nobody can be asked for here, and {agent}"
+        ))
+        .hint(format!(
+            "give it to the ssh agent: ssh-add {}",
+            locked.path.display()
+        ))
+        .hint(CONNECT)
+        .hint(WITHOUT)
     }
 
     fn refused(
@@ -245,17 +330,12 @@ impl Keys {
         if let Some(methods) = methods {
             error = error.caused_by(format!("it would take: {methods}"));
         }
-        if !self.unusable.is_empty() {
-            error = error.hint("give an encrypted key to the ssh agent: ssh-add FILE");
-        }
         if self.pushed.is_none() {
-            error = error.hint(
-                "log in with a key made for the moment: --instance-connect, or `ssh: { auth: instance-connect }` in the profile",
-            );
+            error = error.hint(CONNECT);
         } else {
             error = error.hint("check the user (`ssh.user`), and that ec2-instance-connect is installed on the server");
         }
-        error.hint("or do without SSH: --via session")
+        error.hint(WITHOUT)
     }
 }
 
@@ -295,53 +375,29 @@ fn remaining(result: &AuthResult) -> Option<String> {
     (!names.is_empty()).then(|| names.join(", "))
 }
 
-enum Unusable {
-    Missing,
-    Encrypted,
-    Other(String),
+/// Finds out whether the server would take a key, and signs nothing.
+struct Probe;
+
+enum Probed {
+    Wanted,
+    Lost(russh::Error),
 }
 
-impl Unusable {
-    fn error(self, path: &Path) -> Error {
-        let what = format!("cannot use the SSH key `{}`", path.display());
-        match self {
-            Self::Missing => Error::usage(what)
-                .caused_by("there is no such file")
-                .hint("name another: -i FILE, or `ssh: { identity_file: … }` in the profile"),
-            Self::Encrypted => Error::usage(what)
-                .caused_by("it is encrypted with a passphrase, which ops does not ask for")
-                .hint(format!(
-                    "give it to the ssh agent: ssh-add {}",
-                    path.display()
-                ))
-                .hint("or log in with a key made for the moment: --instance-connect"),
-            Self::Other(why) => Error::usage(what)
-                .caused_by(why)
-                .hint("keys of OpenSSH and PEM files are understood: Ed25519, ECDSA and RSA"),
-        }
+impl From<russh::SendError> for Probed {
+    fn from(_: russh::SendError) -> Self {
+        Self::Lost(russh::Error::SendError)
     }
 }
 
-fn load(path: &Path) -> Result<Arc<PrivateKey>, Unusable> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => Zeroizing::new(text),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Unusable::Missing);
-        }
-        Err(error) => return Err(Unusable::Other(error.to_string())),
-    };
-    match russh::keys::decode_secret_key(&text, None) {
-        Ok(key) if key.is_encrypted() => Err(Unusable::Encrypted),
-        Ok(key) => Ok(Arc::new(key)),
-        Err(russh::keys::Error::KeyIsEncrypted) => Err(Unusable::Encrypted),
-        Err(_) if text.contains("ENCRYPTED") => Err(Unusable::Encrypted),
-        Err(error) => Err(Unusable::Other(error.to_string())),
-    }
-}
+impl russh::Signer for Probe {
+    type Error = Probed;
 
-fn shown(path: &Path, home: &Path) -> String {
-    match path.strip_prefix(home) {
-        Ok(rest) => format!("~/{}", rest.display()),
-        Err(_) => path.display().to_string(),
+    async fn auth_sign(
+        &mut self,
+        _key: &AgentIdentity,
+        _hash: Option<HashAlg>,
+        _to_sign: Vec<u8>,
+    ) -> Result<Vec<u8>, Probed> {
+        Err(Probed::Wanted)
     }
 }

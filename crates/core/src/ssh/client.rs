@@ -9,7 +9,7 @@ use russh::{
     keys::{Algorithm, PublicKeyOrCertificate},
 };
 
-use super::{Settings, auth::Keys, carrier::Carrier, host_keys, known_hosts};
+use super::{Settings, auth::Keys, carrier::Carrier, host_keys, key_file::Keyring, known_hosts};
 use crate::{
     connect::{Document, OpenOptions},
     context::Context,
@@ -20,12 +20,16 @@ use crate::{
 
 /// For the key exchange and the login, each; far more than a slow path takes.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// For a login during which somebody may have to find a passphrase; servers usually wait for two minutes.
+const TYPING_PATIENCE: Duration = Duration::from_secs(600);
 /// Bytes that the server may send on a channel ahead of its reader.
 const WINDOW_BYTES: u32 = 2 << 20;
 /// Messages of a channel that wait for its reader before the connection is held back.
 const CHANNEL_MESSAGES: usize = 64;
 /// Error output of a program that is kept, in bytes.
 const COMPLAINTS_BYTES: usize = 4 << 10;
+/// Status of a program that a signal has ended.
+const SIGNALLED: u32 = 255;
 
 /// What a command line says about the login; what it leaves open is the profile's.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +40,20 @@ pub struct Login {
     pub instance_connect: bool,
     /// Why, for the session's history.
     pub reason: Option<String>,
+    /// Keys that were decrypted; shared by clones.
+    keyring: Keyring,
+}
+
+impl Login {
+    /// With a private key's file, or with a key of the moment, or with what the profile says; and why.
+    pub fn new(identity: Option<PathBuf>, instance_connect: bool, reason: Option<String>) -> Self {
+        Self {
+            identity,
+            instance_connect,
+            reason,
+            keyring: Keyring::default(),
+        }
+    }
 }
 
 /// Connects to one server, as often as is needed.
@@ -61,6 +79,7 @@ impl Dialer {
             &settings,
             login.identity.as_deref(),
             login.instance_connect,
+            login.keyring,
         )?;
         // ssh's own default is the name of the user here.
         let user = settings
@@ -125,11 +144,18 @@ impl Dialer {
             Some(Err(Failure::Ssh(error))) => return Err(self.no_server(&carrier, &error)),
             None => return Err(self.no_server(&carrier, &"it has not said a word for a minute")),
         };
-        match within(self.keys.log_in(&mut handle, &self.user, label)).await {
+        let log_in = self.keys.log_in(&self.cx, &mut handle, &self.user, label);
+        let patience = if self.keys.may_ask(&self.cx) {
+            TYPING_PATIENCE
+        } else {
+            PATIENCE
+        };
+        let logged_in = tokio::time::timeout(patience, Box::pin(log_in)).await.ok();
+        match logged_in {
             Some(Ok(Ok(()))) => {}
             Some(Ok(Err(error))) => return Err(error),
             Some(Err(error)) => return Err(self.lost(&carrier, &error)),
-            None => return Err(self.lost(&carrier, &"the login took more than a minute")),
+            None => return Err(self.lost(&carrier, &"the login took too long")),
         }
         Ok(Client {
             handle,
@@ -272,19 +298,17 @@ impl Client {
         self.started(channel).await
     }
 
-    /// Starts a command line, which the user's shell on the server splits.
+    /// Starts a command line, which the user's shell on the server splits; `None` if the server starts none.
     ///
     /// # Errors
-    /// The connection is lost; the server starts no commands.
-    pub async fn command(&self, line: &[u8]) -> Result<Program> {
+    /// The connection is lost.
+    pub async fn command(&self, line: &[u8]) -> Result<Option<Program>> {
         let channel = self.channel().await?;
         channel
             .exec(true, line)
             .await
             .map_err(|error| self.lost(&error))?;
-        self.started(channel)
-            .await?
-            .ok_or_else(|| Error::target(format!("`{}` starts no commands over SSH", self.label)))
+        self.started(channel).await
     }
 
     /// Why the connection is lost, after something failed with `why`.
@@ -348,12 +372,13 @@ impl ProgramOutput {
                     self.complaints.extend(data.iter().take(room));
                 }
                 ChannelMsg::ExitStatus { exit_status } => self.status = Some(exit_status),
+                ChannelMsg::ExitSignal { .. } => self.status = Some(SIGNALLED),
                 _ => {}
             }
         }
     }
 
-    /// Its exit status, once it has ended.
+    /// Its exit status, once it has ended; 255 if a signal ended it. `None` at the end of its output: the connection was lost.
     pub fn status(&self) -> Option<u32> {
         self.status
     }

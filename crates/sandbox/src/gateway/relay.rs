@@ -448,6 +448,12 @@ impl Relay {
             self.silence = Silence::Until(faults.silent_for.map(|time| Instant::now() + time));
             self.publication.send_replace(true);
         }
+        if faults
+            .end_after
+            .is_some_and(|count| self.passed_ever >= count)
+        {
+            self.session.cancel.cancel();
+        }
         if self.farewell.is_some() || self.cuts >= faults.cuts.unwrap_or(1) {
             return;
         }

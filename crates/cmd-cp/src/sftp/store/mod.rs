@@ -1,0 +1,212 @@
+//! Files, folders and links to the server.
+
+mod large;
+mod place;
+mod small;
+mod streamed;
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
+use ops_core::Result;
+
+use self::place::{Meta, Sent, finish_one, place, preserved};
+use super::{
+    BLOCK_BYTES, DEPTH, Sftp,
+    channel::Failure,
+    group::{Group, grouped},
+    list::is_folder,
+    pool::Session,
+    temporary::{Written, beside},
+};
+use crate::{
+    reading::Reading,
+    transport::{FileId, Job, Source, Store, What},
+};
+
+/// A file to be stored.
+struct File {
+    id: FileId,
+    path: Vec<u8>,
+    source: Source,
+    mode: u32,
+    mtime: i64,
+}
+
+impl File {
+    fn size(&self) -> Option<u64> {
+        match &self.source {
+            Source::File { size, .. } => Some(*size),
+            Source::Stream { .. } => None,
+        }
+    }
+}
+
+/// Stores `items`: folders, then links, then files, then what folders are to have.
+///
+/// # Errors
+/// No session at all.
+pub(super) async fn store(sftp: &Sftp, items: Vec<Store>, job: &Job) -> Result<()> {
+    let (mut folders, mut links, mut files) = (Vec::new(), Vec::new(), Vec::new());
+    for item in items {
+        let (id, path, mode, mtime) = (item.id, item.path, item.mode, item.mtime);
+        match item.what {
+            What::Folder => folders.push((id, path, mode, mtime)),
+            What::Link(target) => links.push((id, path, target)),
+            What::File(source) => files.push(File {
+                id,
+                path,
+                source,
+                mode,
+                mtime,
+            }),
+        }
+    }
+    // One after the other at the server, since they are sent in order; a folder's parents come before it.
+    let made: Vec<Result<()>> = stream::iter(0..folders.len())
+        .map(|index| make_folder(sftp, &folders[index].1, folders[index].2))
+        .buffered(DEPTH)
+        .collect()
+        .await;
+    let mut folders: Vec<_> = folders.into_iter().zip(made).collect();
+    stream::iter(links)
+        .map(|(id, path, target)| async move {
+            let result = make_link(sftp, &path, &target).await;
+            settle(job, id, result);
+        })
+        .buffer_unordered(DEPTH)
+        .for_each(|()| future::ready(()))
+        .await;
+    let stored = store_files(sftp, files, job).await;
+    // Before folders get their times.
+    sftp.tidy().await;
+    stored?;
+    // From within outwards, so that what is made in a folder does not change its time again.
+    for ((id, path, mode, mtime), made) in folders.drain(..).rev() {
+        let result = match made {
+            Ok(()) if job.preserve => {
+                let (place, wanted) = (&path[..], &preserved(mode, mtime));
+                let doing = "set modes and times of";
+                sftp.ask(0, doing, place, |session| async move {
+                    session.channel.set(place, wanted).await
+                })
+                .await
+            }
+            made => made,
+        };
+        settle(job, id, result);
+    }
+    Ok(())
+}
+
+async fn make_folder(sftp: &Sftp, path: &[u8], mode: u32) -> Result<()> {
+    // Something is to be put into it, whatever it will have in the end.
+    let mode = mode & 0o777 | 0o700;
+    sftp.ask(0, "make folder", path, |session| async move {
+        let Err(failure) = session.channel.make_folder(path, mode).await else {
+            return Ok(());
+        };
+        match session.channel.stat(path, true).await {
+            Ok(known) if is_folder(&known) => Ok(()),
+            Ok(_) => Err(Failure::Ours(
+                "something else is there that is no folder".to_owned(),
+            )),
+            Err(lost @ Failure::Lost(_)) => Err(lost),
+            Err(_) => Err(failure),
+        }
+    })
+    .await
+}
+
+async fn make_link(sftp: &Sftp, path: &[u8], target: &[u8]) -> Result<()> {
+    sftp.ask(0, "make link", path, |session| async move {
+        // Another one each time: it may have been made when it was asked for before.
+        let temporary = beside(path, false);
+        let channel = &session.channel;
+        sftp.temporaries.add(&temporary, Written::new(false));
+        let result = match channel.make_link(target, &temporary).await {
+            Ok(()) => channel.replace(&temporary, path).await,
+            Err(failure) => Err(failure),
+        };
+        match result {
+            Ok(()) => sftp.temporaries.forget(&temporary),
+            Err(_) => {
+                sftp.temporaries.leave(&temporary);
+                sftp.temporaries.clear(channel, &temporary).await;
+            }
+        }
+        result
+    })
+    .await
+}
+
+async fn store_files(sftp: &Sftp, files: Vec<File>, job: &Job) -> Result<()> {
+    let bytes = files.iter().filter_map(File::size).sum();
+    let lanes = sftp.lanes(job, files.len(), bytes);
+    let in_order = job.sessions == 1 && files.iter().any(|file| file.size().is_none());
+    let together = if in_order { 1 } else { lanes.max(2) };
+    stream::iter(grouped(files, File::size).into_iter().enumerate())
+        .map(|(index, group)| async move {
+            match group {
+                Group::Small(files) => small::small(sftp, index % lanes, files, job).await,
+                Group::Large(file) => one(sftp, lanes, file, job).await,
+                Group::Stream(file) => one(sftp, 1, file, job).await,
+            }
+        })
+        .buffer_unordered(together)
+        .try_for_each(|()| future::ready(Ok(())))
+        .await
+}
+
+/// One file by all sessions, or a stream by one.
+async fn one(sftp: &Sftp, lanes: usize, file: File, job: &Job) -> Result<()> {
+    let meta = Meta {
+        id: file.id,
+        mode: file.mode,
+        mtime: file.mtime,
+    };
+    let result = async {
+        let reading = Reading::open(file.source, file.id, job)?;
+        let mut place = place(sftp, 0, &file.path, job).await?;
+        let sent = async {
+            match reading {
+                Reading::File(reading) => {
+                    let (size, reading) = (reading.size(), Arc::new(reading));
+                    let digest = large::large(sftp, lanes, reading, &mut place, &meta, job).await?;
+                    Ok(Sent { digest, size })
+                }
+                Reading::Stream(reading) => {
+                    streamed::streamed(sftp, reading, &mut place, &meta, job).await
+                }
+            }
+        };
+        let verified = match sent.await {
+            Ok(sent) => match sftp.hashes(0, &[&place.temporary]).await {
+                Ok(hashes) => Ok((sent, hashes)),
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        };
+        match verified {
+            Ok((sent, hashes)) => finish_one(sftp, 0, &place, &meta, sent, &hashes, job).await,
+            Err(error) => {
+                sftp.discard(&place.temporary).await;
+                Err(error)
+            }
+        }
+    };
+    let result = result.await;
+    settle(job, meta.id, result);
+    Ok(())
+}
+
+fn block(session: &Session) -> usize {
+    BLOCK_BYTES.min(session.channel.write_bytes())
+}
+
+fn settle(job: &Job, id: FileId, result: Result<()>) {
+    match result {
+        Ok(()) => job.report.done(id),
+        Err(error) => job.report.fail(id, error),
+    }
+}

@@ -1,0 +1,270 @@
+//! Where a file goes: a temporary name beside its destination, verified, renamed.
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+use ops_core::{Error, Result};
+
+use super::super::{
+    BLOCK_BYTES, Sftp,
+    channel::{Answered, Failure},
+    fetch::read_back,
+    lasting::Open,
+    list::{is_folder, is_link},
+    pool::Session,
+    temporary::{Written, beside},
+    wire::{Attributes, code, open},
+};
+use crate::transport::{Digest, FileId, Job};
+
+/// Where a file goes, and what is there.
+pub(super) struct Place {
+    pub(super) destination: Vec<u8>,
+    pub(super) temporary: Vec<u8>,
+    pub(super) written: Arc<Written>,
+    /// Permissions of the file that is there, and its owner.
+    known: Option<u32>,
+    owner: Option<(u32, u32)>,
+}
+
+impl Place {
+    /// Takes a temporary name, another one where it may not be the one of before.
+    fn begin(&mut self, sftp: &Sftp, job: &Job) {
+        self.temporary = beside(&self.destination, job.resume);
+        self.written = Written::new(job.resume);
+        sftp.temporaries
+            .add(&self.temporary, Arc::clone(&self.written));
+    }
+
+    /// What the file is to have at the end; `None` leaves what the server gave it.
+    fn wanted(&self, file: &Meta, job: &Job) -> Option<Attributes> {
+        if job.preserve {
+            return Some(preserved(file.mode, file.mtime));
+        }
+        self.known.map(|mode| Attributes {
+            mode: Some(mode),
+            ..Attributes::default()
+        })
+    }
+
+    /// Permissions to make the temporary file with, less the server's umask.
+    fn first_mode(&self, file: &Meta, job: &Job) -> u32 {
+        if job.preserve || self.known.is_some() {
+            0o600
+        } else {
+            file.mode & 0o777 | 0o200
+        }
+    }
+}
+
+/// What was sent of a file here.
+#[derive(Clone, Copy)]
+pub(super) struct Sent {
+    pub(super) digest: Digest,
+    /// In bytes.
+    pub(super) size: u64,
+}
+
+/// What a file here has.
+#[derive(Clone, Copy)]
+pub(super) struct Meta {
+    pub(super) id: FileId,
+    pub(super) mode: u32,
+    pub(super) mtime: i64,
+}
+
+/// Finds out what is at `path`, and notes a temporary name beside it.
+///
+/// # Errors
+/// It is a folder; it cannot be looked at.
+pub(super) async fn place(sftp: &Sftp, lane: usize, path: &[u8], job: &Job) -> Result<Place> {
+    let (destination, known) = sftp
+        .ask(lane, "write", path, |session| async move {
+            let channel = &session.channel;
+            let known = existing(channel.stat(path, false).await)?;
+            if !known.as_ref().is_some_and(is_link) {
+                return Ok((path.to_vec(), known));
+            }
+            // As scp: what is behind a link is replaced, not the link.
+            let destination = channel.real_path(path).await?.to_vec();
+            let known = existing(channel.stat(&destination, true).await)?;
+            Ok((destination, known))
+        })
+        .await?;
+    if known.as_ref().is_some_and(is_folder) {
+        return Err(
+            Error::unexpected(format!("cannot write `{}`", sftp.shown(path)))
+                .caused_by("it is a folder"),
+        );
+    }
+    let mut place = Place {
+        destination,
+        temporary: Vec::new(),
+        written: Written::new(job.resume),
+        owner: known.as_ref().and_then(|known| known.owner),
+        known: known.and_then(|known| known.mode).map(|mode| mode & 0o7777),
+    };
+    place.begin(sftp, job);
+    Ok(place)
+}
+
+/// `None` for what is not there.
+fn existing(looked: Answered<Attributes>) -> Answered<Option<Attributes>> {
+    match looked {
+        Ok(known) => Ok(Some(known)),
+        Err(failure) if failure.is(code::NO_SUCH_FILE) => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Makes the temporary file, or opens the part of an earlier run.
+pub(super) async fn make<'a>(
+    sftp: &'a Sftp,
+    lane: usize,
+    place: &mut Place,
+    meta: &Meta,
+    job: &Job,
+) -> Result<Open<'a>> {
+    loop {
+        let session = sftp.reach(lane, "write", &place.destination).await?;
+        match make_once(&session, place, meta, job).await {
+            Ok(handle) => {
+                let shown = ("write", &place.destination[..]);
+                let temporary = &place.temporary;
+                let opened = (session, handle);
+                return Ok(Open::made(
+                    sftp,
+                    lane,
+                    temporary,
+                    open::WRITE,
+                    shown,
+                    opened,
+                ));
+            }
+            // It may have been made all the same.
+            Err(Failure::Lost(_)) if session.channel.is_lost() => {
+                sftp.temporaries.leave(&place.temporary);
+                place.begin(sftp, job);
+            }
+            Err(failure) => {
+                return Err(sftp.failed(&session, "write", &place.destination, &failure));
+            }
+        }
+    }
+}
+
+async fn make_once(session: &Session, place: &Place, meta: &Meta, job: &Job) -> Answered<Bytes> {
+    // A link that somebody put there is never followed: the name is new, or it is checked to be a file.
+    let flags = if job.resume {
+        if let Some(known) = existing(session.channel.stat(&place.temporary, false).await)?
+            && (is_link(&known) || is_folder(&known))
+        {
+            return Err(Failure::Ours(
+                "its part of an earlier run is no file".to_owned(),
+            ));
+        }
+        open::WRITE | open::CREATE
+    } else {
+        open::WRITE | open::CREATE | open::EXCLUSIVE
+    };
+    session
+        .channel
+        .open_file(&place.temporary, flags, Some(place.first_mode(meta, job)))
+        .await
+}
+
+/// Verifies a temporary file and puts it into place.
+///
+/// # Errors
+/// It is not what was sent, or cannot be put there.
+pub(super) async fn finish_one(
+    sftp: &Sftp,
+    lane: usize,
+    place: &Place,
+    meta: &Meta,
+    sent: Sent,
+    hashes: &Option<HashMap<Vec<u8>, Digest>>,
+    job: &Job,
+) -> Result<()> {
+    let result = async {
+        let there = match hashes {
+            Some(hashes) => hashes.get(&place.temporary).copied().ok_or_else(|| {
+                Error::unexpected(format!(
+                    "`{}` could not be verified",
+                    sftp.shown(&place.destination)
+                ))
+                .caused_by("the server could not hash it")
+            })?,
+            None => {
+                sftp.tell_no_hash();
+                read_back(sftp, lane, &place.temporary, &place.destination, sent.size).await?
+            }
+        };
+        if there != sent.digest {
+            place.written.spoil();
+        }
+        sftp.compare(&place.destination, &sent.digest, &there)?;
+        let destination = &place.destination[..];
+        sftp.ask(lane, "write", destination, |session| async move {
+            if place.owner.is_some() {
+                // Root replaces a file without taking it; nobody else can give one away, and need not.
+                let owner = Attributes {
+                    owner: place.owner,
+                    ..Attributes::default()
+                };
+                if let Err(lost @ Failure::Lost(_)) =
+                    session.channel.set(&place.temporary, &owner).await
+                {
+                    return Err(lost);
+                }
+            }
+            match place.wanted(meta, job) {
+                Some(wanted) => session.channel.set(&place.temporary, &wanted).await,
+                None => Ok(()),
+            }
+        })
+        .await?;
+        sftp.replace(lane, &place.temporary, destination, sent.size)
+            .await?;
+        sftp.temporaries.forget(&place.temporary);
+        Ok(())
+    }
+    .await;
+    if result.is_err() {
+        sftp.discard(&place.temporary).await;
+    }
+    result
+}
+
+/// A failed write, with the reason that the server leaves out: version 3 has no words for a full disk.
+pub(super) async fn no_room(
+    sftp: &Sftp,
+    lane: usize,
+    place: &Place,
+    size: u64,
+    failure: &Failure,
+) -> Error {
+    let session = match sftp.reach(lane, "write", &place.destination).await {
+        Ok(session) => session,
+        Err(error) => return error,
+    };
+    let error = sftp.failed(&session, "write", &place.destination, failure);
+    if !failure.is(code::FAILURE) {
+        return error;
+    }
+    match session.channel.free_bytes(&place.temporary).await {
+        Some(free) if free < size.max(BLOCK_BYTES as u64) => error
+            .caused_by(format!("no space is left there: {free} bytes are free"))
+            .hint("make room, then copy again"),
+        _ => error,
+    }
+}
+
+pub(super) fn preserved(mode: u32, mtime: i64) -> Attributes {
+    let time = u32::try_from(mtime).unwrap_or(if mtime < 0 { 0 } else { u32::MAX });
+    Attributes {
+        mode: Some(mode & 0o7777),
+        times: Some((time, time)),
+        ..Attributes::default()
+    }
+}

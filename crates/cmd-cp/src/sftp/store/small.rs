@@ -1,0 +1,105 @@
+//! Small files: several at a time over one session, hashed by one command.
+
+use aws_lc_rs::digest;
+use futures_util::{StreamExt as _, future, stream};
+use ops_core::{Error, Result};
+
+use super::{
+    super::{FILES, Sftp},
+    File, block,
+    place::{Meta, Place, Sent, finish_one, make, no_room, place},
+    settle,
+};
+use crate::{landing::finish, reading::Reading, transport::Job};
+
+/// Files that are hashed by one command.
+///
+/// # Errors
+/// No session.
+pub(super) async fn small(sftp: &Sftp, lane: usize, files: Vec<File>, job: &Job) -> Result<()> {
+    let sent: Vec<(Meta, Place, Sent)> = stream::iter(files)
+        .map(|file| async move {
+            let meta = Meta {
+                id: file.id,
+                mode: file.mode,
+                mtime: file.mtime,
+            };
+            match send(sftp, lane, file, meta, job).await {
+                Ok((place, sent)) => Some((meta, place, sent)),
+                Err(error) => {
+                    job.report.fail(meta.id, error);
+                    None
+                }
+            }
+        })
+        .buffer_unordered(FILES)
+        .filter_map(future::ready)
+        .collect()
+        .await;
+    if sent.is_empty() {
+        return Ok(());
+    }
+    let paths: Vec<&[u8]> = sent
+        .iter()
+        .map(|(_, place, _)| &place.temporary[..])
+        .collect();
+    let hashes = sftp.hashes(lane, &paths).await?;
+    let hashes = &hashes;
+    stream::iter(sent)
+        .map(|(meta, place, sent)| async move {
+            let result = finish_one(sftp, lane, &place, &meta, sent, hashes, job).await;
+            settle(job, meta.id, result);
+        })
+        .buffer_unordered(FILES)
+        .for_each(|()| future::ready(()))
+        .await;
+    Ok(())
+}
+
+async fn send(
+    sftp: &Sftp,
+    lane: usize,
+    file: File,
+    meta: Meta,
+    job: &Job,
+) -> Result<(Place, Sent)> {
+    let reading = Reading::open(file.source, file.id, job)?;
+    let Reading::File(reading) = reading else {
+        return Err(Error::unexpected("a stream is no small file"));
+    };
+    let mut place = place(sftp, lane, &file.path, job).await?;
+    let result = async {
+        let open = make(sftp, lane, &mut place, &meta, job).await?;
+        let mut hash = digest::Context::new(&digest::SHA256);
+        let size = reading.size();
+        let mut at = 0;
+        let mut result = Ok(());
+        while at < size && result.is_ok() {
+            let session = open.session().await?;
+            let block = block(&session);
+            let _room = session.room(block).await;
+            let bytes = reading.read_at(at, block).await?;
+            hash.update(&bytes);
+            result = open.write(at, &bytes).await?;
+            at += bytes.len() as u64;
+        }
+        // Some file systems tell of a full disk only now.
+        let closed = open.close().await;
+        if let Err(failure) = result.and(closed) {
+            return Err(no_room(sftp, lane, &place, size, &failure).await);
+        }
+        reading.unchanged()?;
+        Ok(Sent {
+            digest: finish(hash),
+            size,
+        })
+    }
+    .await;
+    match result {
+        Ok(sent) => Ok((place, sent)),
+        Err(error) => {
+            sftp.discard(&place.temporary).await;
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! `ops cp` by SFTP and by way of a bucket.
+
+#![allow(clippy::unwrap_used)] // In a test's helpers too.
+
+mod bucket;
+mod choice;
+mod login;
+mod lost;
+mod scene;
+mod sftp;
+mod usual;
