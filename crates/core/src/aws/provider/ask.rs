@@ -1,0 +1,162 @@
+//! What credentials need from a person: a login at the SSO, an MFA code; asked once, and not where nobody can answer.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use aws_credential_types::{
+    Credentials,
+    provider::{ProvideCredentials as _, error::CredentialsError},
+};
+
+use super::{
+    super::{
+        assume,
+        failure::{credentials_failed, is_sso_over},
+        sso::{Desk, Login},
+    },
+    Base, MARGIN, Provider, Recipe, State,
+};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Between looks for what another `ops` may have put into the cache while a question stands.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Whether what credentials need may be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::aws) enum Asking {
+    /// Somebody waits for it.
+    Allowed,
+    /// By surprise: a session is open, and nobody has to do with the terminal now.
+    Anew,
+    /// Nobody is there to ask, or nobody wants to be asked.
+    Never,
+    /// A session is open and nobody can be asked any more: it has the terminal, there is none, or there was no answer.
+    Over,
+}
+
+impl Asking {
+    pub(in crate::aws) fn is_allowed(self) -> bool {
+        matches!(self, Self::Allowed | Self::Anew)
+    }
+}
+
+impl Provider {
+    pub(super) fn asking(&self, state: &State) -> Asking {
+        let may_ask = self.0.recipe.output.may_ask() && crate::terminal::is_foreground();
+        let is_taken = self.0.quiet.load(Ordering::Relaxed)
+            || state.asked
+            || self.0.recipe.interrupt.requested().is_some();
+        match self.0.is_later.load(Ordering::Relaxed) {
+            true if may_ask && !is_taken => Asking::Anew,
+            true => Asking::Over,
+            false if !may_ask => Asking::Never,
+            false if is_taken => Asking::Over,
+            false => Asking::Allowed,
+        }
+    }
+
+    /// The credentials after a new login, where that is what they want and somebody agrees to it; else the translation of `error`.
+    pub(super) async fn after_login(
+        &self,
+        state: &mut State,
+        error: &CredentialsError,
+    ) -> Result<Credentials> {
+        let recipe = &self.0.recipe;
+        let translated =
+            |error: &CredentialsError| credentials_failed(error, &recipe.options, &recipe.profiles);
+        let failure = translated(error);
+        let name = recipe.options.profile.as_deref().unwrap_or("default");
+        let login = recipe
+            .profiles
+            .as_deref()
+            .and_then(|profiles| Login::of(profiles, name))
+            .filter(|_| is_sso_over(error, true));
+        let Some(login) = login else {
+            return Err(failure);
+        };
+        if !self.asking(state).is_allowed() || recipe.output.quiet() {
+            return Err(failure);
+        }
+        let made = tokio::select! {
+            made = recipe.log_in(&login) => made,
+            () = login.made_elsewhere(&recipe.home) => Ok(true),
+            error = recipe.interrupt.wait() => Err(error),
+        };
+        state.asked = is_answer(made.as_ref().err());
+        if !made? {
+            return Err(failure);
+        }
+        // Anew: the old source may know the old token by heart.
+        match recipe.plan(None).await?.base {
+            Base::Static(credentials) => Ok(credentials),
+            Base::Sdk(provider) => {
+                state.base = Some(provider.clone());
+                provider
+                    .provide_credentials()
+                    .await
+                    .map_err(|error| translated(&error))
+            }
+        }
+    }
+}
+
+/// Whether a question is over: nobody wants it at every attempt, unless it is the network that failed.
+pub(super) fn is_answer(error: Option<&Error>) -> bool {
+    error.is_none_or(|error| error.kind() != ErrorKind::Unexpected)
+}
+
+/// Ends when somebody interrupts a question. A role that asks nothing is assumed to the end: sessions are ended with it.
+pub(super) async fn asked_and_interrupted(recipe: &Recipe, asking: Asking) -> Error {
+    if !asking.is_allowed() {
+        std::future::pending::<()>().await;
+    }
+    recipe.interrupt.wait().await
+}
+
+/// Ends once another `ops` has assumed the role that `key` names.
+pub(super) async fn cached_elsewhere(
+    recipe: &Recipe,
+    key: &str,
+    refused: Option<String>,
+) -> Credentials {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if let Some(cached) = assume::cached(&recipe.cache, key, MARGIN)
+            && refused.as_deref() != Some(cached.access_key_id())
+        {
+            return cached;
+        }
+    }
+}
+
+impl Recipe {
+    /// Asks whether to log in, and does. False: nobody wants to.
+    async fn log_in(&self, login: &Login) -> Result<bool> {
+        let profile = crate::output::escape(&login.profile);
+        let state = if login.was_made(&self.home) {
+            format!("The SSO login of AWS profile `{profile}` has expired.")
+        } else {
+            format!("AWS profile `{profile}` wants a login at its SSO.")
+        };
+        let answer = self
+            .output
+            .ask_anew(format!("{state} Log in now? [Y/n] "))
+            .await?;
+        let agreed = answer.is_some_and(|answer| {
+            let answer = answer.trim();
+            answer.is_empty()
+                || answer.eq_ignore_ascii_case("y")
+                || answer.eq_ignore_ascii_case("yes")
+        });
+        if agreed {
+            let desk = Desk {
+                options: &self.options,
+                env: &self.env,
+                output: &self.output,
+                home: &self.home,
+                base: &self.base,
+            };
+            Box::pin(desk.log_in(login)).await?;
+        }
+        Ok(agreed)
+    }
+}
