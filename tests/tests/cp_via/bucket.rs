@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command},
     time::Instant,
 };
 
@@ -51,6 +51,19 @@ fn lab_with_curl(script: &str) -> (Lab, PathBuf) {
     (lab, seen)
 }
 
+/// Sends Ctrl-C's signal as soon as `seen` is there, and waits for the end.
+#[track_caller]
+fn interrupt_once(seen: &Path, mut child: Child) {
+    let begin = Instant::now();
+    while !seen.exists() {
+        assert!(begin.elapsed() < PATIENCE, "curl was not started");
+        std::thread::yield_now();
+    }
+    let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
 fn copy_by_s3(lab: &Lab, from: &str, to: &str) -> Done {
     lab.ops(["cp", "--profile", "t", "--via", "s3", from, to])
         .output()
@@ -87,17 +100,10 @@ fn an_object_is_deleted_when_the_server_fails_and_when_the_user_gives_up() {
 
     lab.write("seen.wait", "");
     let to = remote(&lab.home().join("new"));
-    let mut child = lab
+    let child = lab
         .ops(["cp", "--profile", "t", "--via", "s3", text(&there), &to])
         .spawn();
-    let begin = Instant::now();
-    while !seen.exists() {
-        assert!(begin.elapsed() < PATIENCE, "curl was not started");
-        std::thread::yield_now();
-    }
-    let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    interrupt_once(&seen, child);
     no_objects(&state);
     assert!(!lab.home().join("new").exists());
 }
@@ -254,15 +260,8 @@ fn an_archive_leaves_nothing_behind_when_the_user_gives_up() {
         (remote(&path("here")), text(&path("back")).to_owned()),
     ] {
         let args = ["cp", "--profile", "t", "--via", "s3", "-r", &from, &to];
-        let mut child = lab.ops(args).spawn();
-        let begin = Instant::now();
-        while !seen.exists() {
-            assert!(begin.elapsed() < PATIENCE, "curl was not started");
-            std::thread::yield_now();
-        }
-        let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-        assert_eq!(child.wait().unwrap().code(), Some(130));
+        let child = lab.ops(args).spawn();
+        interrupt_once(&seen, child);
         no_objects(&state);
         let archive = PathBuf::from(fs::read_to_string(&seen).unwrap().trim());
         assert_eq!(archive.file_name().unwrap(), "a");
