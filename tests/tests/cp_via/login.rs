@@ -44,7 +44,7 @@ fn a_host_key_is_pinned_at_first_and_another_is_refused() {
 fn key(folder: &Path, name: &str, passphrase: &str) -> PathBuf {
     let path = folder.join(name);
     let made = Command::new("ssh-keygen")
-        .args(["-q", "-t", "ecdsa", "-N", passphrase, "-f", text(&path)])
+        .args(["-q", "-t", "ed25519", "-N", passphrase, "-f", text(&path)])
         .status()
         .unwrap();
     assert!(made.success());
@@ -115,14 +115,14 @@ fn a_passphrase_is_asked_for_once_and_not_shown() {
     let folder = tempfile::tempdir().unwrap();
     let ssh = service.home().join(".ssh");
     fs::create_dir(&ssh).unwrap();
-    authorize(&service, &key(&ssh, "id_ecdsa", "open sesame"));
+    authorize(&service, &key(&ssh, "id_ed25519", "open sesame"));
     let (from, to) = (folder.path().join("there"), folder.path().join("here"));
     let content = noise(3_000_000);
     fs::write(&from, &content).unwrap();
     let from = remote(&from);
     // Several sessions log in with it.
     let args = ["cp", "--profile", "t", "--via", "sftp", &from, text(&to)];
-    let question = "Passphrase for the SSH key ~/.ssh/id_ecdsa: ";
+    let question = "Passphrase for the SSH key ~/.ssh/id_ed25519: ";
 
     let mut terminal = Terminal::start(&service, &args);
     let asked = terminal.wait_for(question);
@@ -212,10 +212,7 @@ fn a_key_that_only_the_agent_has_opens_the_server() {
     fail(&copy(&[], &agent.socket), 7, &["no SSH key was found"]);
     // Another one is offered first, and refused.
     agent.add(&key(folder.path(), "other", ""));
-    let words = [
-        "it took none of: agent key `",
-        "ecdsa-sha2-nistp256 SHA256:",
-    ];
+    let words = ["it took none of: agent key `", "ssh-ed25519 SHA256:"];
     fail(&copy(&[], &agent.socket), 7, &words);
     let own = key(folder.path(), "own", "");
     authorize(&service, &own);

@@ -101,7 +101,11 @@ impl Unusable {
                 .hint("name another: -i FILE, or `ssh: { identity_file: … }` in the profile"),
             Self::Other(why) => Error::usage(what)
                 .caused_by(why)
-                .hint("keys of OpenSSH and PEM files are understood: Ed25519, ECDSA and RSA"),
+                .hint("keys of OpenSSH and PEM files are understood: Ed25519, ECDSA and RSA")
+                .hint(format!(
+                    "an ssh agent may know more: ssh-add {}",
+                    path.display()
+                )),
         }
     }
 }
