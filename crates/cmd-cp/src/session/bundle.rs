@@ -229,8 +229,8 @@ fn text(session: &Session, files: &[Fetch]) -> String {
     });
     let pack = session
         .tools
-        .codec()
-        .map_or(String::new(), |codec| format!(" | {codec} -1 -c"));
+        .compressor()
+        .map_or(String::new(), |compressor| format!(" | {compressor}"));
     text.push_str(&format!(
         "{{ {hashes}echo; n | tar --null -T - -chf -; }}{pack}\n"
     ));

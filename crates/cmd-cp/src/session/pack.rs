@@ -29,7 +29,7 @@ const PACK_FILES: usize = 4000;
 /// Fewer are sent one by one.
 const WORTH_FILES: usize = 4;
 /// A frame of the archive, in bytes.
-const FRAME_BYTES: usize = 1 << 20;
+const FRAME_BYTES: usize = 512 << 10;
 
 /// Puts small files together.
 pub(super) struct Collector {
@@ -344,14 +344,9 @@ struct Archive {
     bytes: Vec<u8>,
 }
 
-/// For a frame and the file that fills it.
-fn room() -> Vec<u8> {
-    Vec::with_capacity(FRAME_BYTES + (64 << 10))
-}
-
 impl Archive {
     fn new() -> Self {
-        Self { bytes: room() }
+        Self { bytes: Vec::new() }
     }
 
     fn add(&mut self, path: &[u8], content: &[u8], mode: u32, mtime: i64) -> Result<()> {
@@ -367,7 +362,7 @@ impl Archive {
     }
 
     fn take(&mut self) -> Bytes {
-        std::mem::replace(&mut self.bytes, room()).into()
+        std::mem::take(&mut self.bytes).into()
     }
 
     fn end(mut self) -> Bytes {

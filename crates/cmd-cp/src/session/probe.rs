@@ -31,6 +31,7 @@ for c in tar gzip zstd mktemp mkfifo head dd; do command -v "$c" >/dev/null 2>&1
 for c in "sha256sum" "shasum -a 256" "openssl dgst -sha256 -r"; do
 : | $c >/dev/null 2>&1 && t="$t ${c%% *}"; done
 sha256sum -z /dev/null >/dev/null 2>&1 && t="$t sums"
+: | zstd -1 -c --zstd=wlog=17 >/dev/null 2>&1 && t="$t window"
 dd ibs=1 obs=2 conv=notrunc </dev/null of=/dev/null 2>/dev/null && t="$t blocks"
 find / -prune -printf "" >/dev/null 2>&1 && t="$t printf"
 tar --null -T /dev/null -cf /dev/null >/dev/null 2>&1 && t="$t null"
@@ -96,6 +97,17 @@ impl Tools {
     /// The best program to compress and decompress with.
     pub(super) fn codec(&self) -> Option<&'static str> {
         ["zstd", "gzip"].into_iter().find(|codec| self.has(codec))
+    }
+
+    /// The command that compresses a stream fast, and with a window that costs the reader little memory where that can be had.
+    pub(super) fn compressor(&self) -> Option<String> {
+        let codec = self.codec()?;
+        let window = if codec == "zstd" && self.has("window") {
+            " --zstd=wlog=17"
+        } else {
+            ""
+        };
+        Some(format!("{codec} -1 -c{window}"))
     }
 
     /// What it lacks, for a note; with what comes of it.
