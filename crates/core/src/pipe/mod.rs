@@ -238,7 +238,7 @@ fn body(script: &str) -> String {
          ( exec 3>&- 5>&- 6>&- </dev/null 8>\"$d/in\" >/dev/null 2>&1; read -r x <\"$d/eof\" ) >/dev/null 2>&1 &\n\
          h=$!\n\
          ( echo \"$(exec sh -c \"echo \\$PPID\")\" >\"$d/p\"; exec <\"$d/in\" || exit 1\n{script}\n)\n\
-         s=$?; : >\"$d/p\"; kill \"$h\" 2>/dev/null\n(exit \"$s\")"
+         s=$?; rm -f \"$d/p\"; kill \"$h\" 2>/dev/null\n(exit \"$s\")"
     )
 }
 
