@@ -77,7 +77,7 @@ fn an_agent_that_falls_silent_is_told_of_and_waited_for() {
     let forward = Forward::start(&service, &["web-1", &spec(port)]);
     let mut stream = forward.connect();
     echoes(&mut stream);
-    service.set_faults("silent-after=1,silent-for=12s,pauses");
+    service.set_faults("silent-after=1,silent-for=15s,pauses");
     stream.write_all(b"ping").expect("it is taken");
     forward.told.wait_for("the agent has not answered for 10 s");
     forward.told.wait_for("the agent answers again");

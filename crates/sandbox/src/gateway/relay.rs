@@ -148,6 +148,11 @@ impl Relay {
             let step = self
                 .next(&mut agent, &mut from_agent, &into_agent, give_up)
                 .await;
+            // Whoever orders faults and then sends something finds them in force.
+            if self.faults.has_changed().unwrap_or(false) {
+                self.change_faults();
+                self.act_on_counters();
+            }
             match step {
                 Step::Ended(closing) => {
                     agent = None;
