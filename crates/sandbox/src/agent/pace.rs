@@ -23,6 +23,8 @@ impl Pace {
             Self::Real => match Handle::current().runtime_flavor() {
                 RuntimeFlavor::MultiThread => {
                     tokio::task::block_in_place(|| std::thread::sleep(PAUSE));
+                    // What shares the task has its turn.
+                    tokio::task::yield_now().await;
                 }
                 _ => {
                     let _ = tokio::task::spawn_blocking(|| std::thread::sleep(PAUSE)).await;
