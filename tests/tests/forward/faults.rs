@@ -1,12 +1,15 @@
 //! Transfers over links and agents that fail.
 
-use std::thread;
+use std::{
+    io::{Read as _, Write as _},
+    thread,
+};
 
 use ops_sandbox::Pace;
 use ops_tests::service::Service;
 
 use crate::{
-    far::{download, store, upload},
+    far::{download, serve, store, upload},
     tunnel::{Forward, OPS, service, spec},
 };
 
@@ -22,6 +25,22 @@ fn transfer_with(faults: &str) {
     download(forward.port(0), 4 << 20);
     let told = forward.end();
     assert!(!told.contains("is gone"), "{faults}: {told}");
+}
+
+#[test]
+fn a_connection_opens_beside_a_download_from_a_paced_agent() {
+    let service = Service::start_with(OPS, |options| options.pace = Pace::Real);
+    let port = serve(|mut stream| {
+        let _ = stream.write_all(b"!");
+        // Far more than a paced agent sends while this test lasts.
+        let _ = stream.write_all(&vec![b'x'; 64 << 20]);
+    });
+    let forward = Forward::start(&service, &["web-1", &spec(port), "--sessions", "1"]);
+    let (mut first, mut second) = (forward.connect(), forward.connect());
+    first.read_exact(&mut [0; 4096]).expect("a download");
+    second.read_exact(&mut [0; 1]).expect("an answer beside it");
+    drop((first, second));
+    forward.end();
 }
 
 #[test]
