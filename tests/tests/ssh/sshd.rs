@@ -109,7 +109,8 @@ fn the_real_sshd_behind_a_session() {
     let mut terminal = client.terminal(OPS, &args);
     terminal.ask("stty size", "24 80");
     terminal.resize(101, 33);
-    terminal.ask("stty size", "33 101");
+    let line = "until stty size | grep -qx '33 10''1'; do sleep 0.1; done; stty size";
+    terminal.ask(line, "33 101\r\n");
     terminal.send("exit 3\r");
     assert_eq!(terminal.wait(), Some(3));
     client.all_ended(6);
