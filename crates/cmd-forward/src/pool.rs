@@ -546,7 +546,6 @@ impl Pool {
             let alone = inner.slots.is_empty() && inner.opening == 0;
             let lost = slot.mux.stream_count();
             let was_idle = lost == 0 && gone.as_deref().is_some_and(|why| why.contains(IDLE_WORDS));
-            // At once, or a connection that waits would open a second one.
             let forbidden = gone.as_deref().filter(|why| why.contains(FORBIDDEN_WORDS));
             if let Some(why) = forbidden {
                 inner.failed = Some(
@@ -558,6 +557,7 @@ impl Pool {
                 true => inner.short_lived.saturating_add(1),
                 false => 0,
             };
+            // At once, or a connection that waits would open a second one.
             let replace = alone
                 && !was_idle
                 && forbidden.is_none()

@@ -14,7 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ops_tests::lab::{Lab, PATIENCE};
+use ops_tests::{
+    lab::{Lab, PATIENCE},
+    noise,
+};
 
 mod ask;
 mod failures;
@@ -42,20 +45,6 @@ const ODD: [&[u8]; 16] = [
     b"a:b;c|d&e %s",
     b"\x01\x1b[31m",
 ];
-
-/// Bytes that are not alike, the same every time.
-fn noise(len: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    })
-    .flatten()
-    .take(len)
-    .collect()
-}
 
 fn put(root: &Path, name: &[u8], content: &[u8], mode: u32) {
     let path = root.join(OsStr::from_bytes(name));

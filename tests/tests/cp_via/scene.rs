@@ -65,19 +65,7 @@ pub(crate) fn remote(path: &Path) -> String {
     format!("web-1:{}", path.display())
 }
 
-/// Bytes that are not alike, the same every time.
-pub(crate) fn noise(len: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    })
-    .flatten()
-    .take(len)
-    .collect()
-}
+pub(crate) use ops_tests::noise;
 
 /// Small and large, empty, odd names, links, modes, depth.
 pub(crate) fn plant(root: &Path) {
