@@ -19,7 +19,10 @@ use super::{
     utf8::Utf8Chunker,
     words,
 };
-use crate::session::{Closing, SessionSpec};
+use crate::{
+    Pace,
+    session::{Closing, SessionSpec},
+};
 
 /// Longest prefix of a separated stream, in characters.
 const PREFIX_CHARACTERS: usize = 30;
@@ -233,21 +236,25 @@ async fn joined(channel: &Channel, spec: &SessionSpec, words: &[String]) -> Clos
     let _ = child.wait().await;
     let _ = exited.send(true);
     if file.rewind().is_ok() {
-        let mut file = tokio::fs::File::from_std(file);
-        let mut chunker = Utf8Chunker::default();
-        let mut buffer = [0; PAYLOAD_BYTES];
-        loop {
-            channel.active().await;
-            let Ok(len @ 1..) = file.read(&mut buffer).await else {
-                break;
-            };
-            channel
-                .send(payload::OUTPUT, chunker.push(&buffer[..len]))
-                .await;
-            spec.pace.pause().await;
-        }
+        let sending = joined_pump(channel.clone(), spec.pace, tokio::fs::File::from_std(file));
+        spec.pace.run(sending).await;
     }
     Closing::default()
+}
+
+async fn joined_pump(channel: Channel, pace: Pace, mut file: tokio::fs::File) {
+    let mut chunker = Utf8Chunker::default();
+    let mut buffer = [0; PAYLOAD_BYTES];
+    loop {
+        channel.active().await;
+        let Ok(len @ 1..) = file.read(&mut buffer).await else {
+            return;
+        };
+        channel
+            .send(payload::OUTPUT, chunker.push(&buffer[..len]))
+            .await;
+        pace.pause().await;
+    }
 }
 
 /// Input is looked through for two control characters; everything else is taken and dropped.

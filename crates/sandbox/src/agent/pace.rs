@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
 use crate::Pace;
 
 /// After each payload of pty and port output.
 const PAUSE: Duration = Duration::from_millis(1);
-/// Of so many pauses about one lets the rest of the task go on.
-const TURNS: u8 = 16;
 
 impl Pace {
     /// Before the first output of a pty session.
@@ -17,23 +16,39 @@ impl Pace {
         self.delay(Duration::from_secs(1)).await;
     }
 
-    /// After one payload. The real pause sleeps a thread: a timer of the runtime counts in whole milliseconds and would take two.
+    /// Runs what sends output and pauses between its payloads. With the real pace it has a thread of its own, as in the agent: on a
+    /// shared one each pause would also cost the way to another thread and back, and make the agent slower than it is. When this
+    /// future is dropped, so is `sending`, within one pause.
+    pub(super) async fn run<T: Send + 'static>(
+        self,
+        sending: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        if self == Self::Unpaced {
+            return sending.await;
+        }
+        let given_up = CancellationToken::new();
+        let _guard = given_up.clone().drop_guard();
+        let runtime = Handle::current();
+        let sent = tokio::task::spawn_blocking(move || {
+            runtime.block_on(given_up.run_until_cancelled_owned(sending))
+        });
+        match sent.await {
+            Ok(Some(result)) => result,
+            // The runtime is being shut down, and this future with it.
+            Ok(None) => std::future::pending().await,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+
+    /// After one payload; only within [`Pace::run`]. The real pause sleeps a thread: a timer of the runtime counts in whole
+    /// milliseconds and would take two.
     pub(super) async fn pause(self) {
         match self {
             Self::Unpaced => tokio::task::yield_now().await,
-            // On the spot where the runtime allows it: the way to another thread and back would make the agent slower than it says.
-            Self::Real => match Handle::current().runtime_flavor() {
-                RuntimeFlavor::MultiThread => {
-                    tokio::task::block_in_place(|| std::thread::sleep(PAUSE));
-                    // What shares the task has its turn, now and then: the way back into it takes a tenth of a pause.
-                    if fastrand::u8(..TURNS) == 0 {
-                        tokio::task::yield_now().await;
-                    }
-                }
-                _ => {
-                    let _ = tokio::task::spawn_blocking(|| std::thread::sleep(PAUSE)).await;
-                }
-            },
+            Self::Real => std::thread::sleep(PAUSE),
         }
     }
 

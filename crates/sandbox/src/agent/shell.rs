@@ -45,7 +45,8 @@ pub(super) async fn run(channel: &Channel, spec: &SessionSpec, command: Option<&
             writer: terminal.writer,
         })
         .await;
-    pump(channel, spec.pace, &mut terminal.reader).await;
+    let sending = pump(channel.clone(), spec.pace, terminal.reader);
+    spec.pace.run(sending).await;
     let _ = tokio::time::timeout(DEATH, terminal.child.wait()).await;
     Closing::default()
 }
@@ -59,7 +60,7 @@ pub(super) async fn start_failure(pace: Pace, why: &str) -> Closing {
 }
 
 /// Sends what the program writes, until it has closed its terminal.
-async fn pump(channel: &Channel, pace: Pace, reader: &mut pty_process::OwnedReadPty) {
+async fn pump(channel: Channel, pace: Pace, mut reader: pty_process::OwnedReadPty) {
     let mut chunker = Utf8Chunker::default();
     let mut buffer = [0; PAYLOAD_BYTES];
     pace.wait_for_profile().await;

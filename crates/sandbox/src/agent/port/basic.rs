@@ -14,6 +14,7 @@ use tokio::{
 
 use super::{Asked, Stream};
 use crate::{
+    Pace,
     agent::{
         channel::{Channel, Disposition, InputHandler, PAYLOAD_BYTES},
         frame::{flag, payload},
@@ -55,7 +56,8 @@ pub(super) async fn run(
         })
         .await;
     loop {
-        pump(channel, spec, &mut reader, &connection.disconnect).await;
+        let sending = pump(channel.clone(), spec.pace, reader, Arc::clone(&connection));
+        spec.pace.run(sending).await;
         if !forwards {
             return Closing::default();
         }
@@ -85,23 +87,23 @@ struct Connection {
 
 /// Sends what arrives until the connection ends or the client asks for its end.
 async fn pump(
-    channel: &Channel,
-    spec: &SessionSpec,
-    reader: &mut ReadHalf<Stream>,
-    disconnect: &Notify,
+    channel: Channel,
+    pace: Pace,
+    mut reader: ReadHalf<Stream>,
+    connection: Arc<Connection>,
 ) {
     let mut buffer = [0; PAYLOAD_BYTES];
     loop {
         channel.active().await;
         let read = tokio::select! {
             read = reader.read(&mut buffer) => read,
-            () = disconnect.notified() => return,
+            () = connection.disconnect.notified() => return,
         };
         let Ok(len @ 1..) = read else { return };
         channel
             .send(payload::OUTPUT, Bytes::copy_from_slice(&buffer[..len]))
             .await;
-        spec.pace.pause().await;
+        pace.pause().await;
     }
 }
 

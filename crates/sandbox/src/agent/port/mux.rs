@@ -18,6 +18,7 @@ use tokio::{
 
 use super::{Asked, Stream, basic::flag_of};
 use crate::{
+    Pace,
     agent::{
         channel::{Channel, Disposition, InputHandler, PAYLOAD_BYTES},
         frame::{flag, payload},
@@ -56,7 +57,7 @@ pub(super) async fn run(channel: &Channel, spec: &SessionSpec, asked: &Asked<'_>
         .await;
     let keeps_alive = version::keeps_alive(&spec.agent_version, &asked.client_version);
     tokio::select! {
-        () = transmit(channel, spec, &shared) => {}
+        () = spec.pace.run(transmit(channel.clone(), spec.pace, Arc::clone(&shared))) => {}
         () = accept(channel, spec, asked, &shared) => {}
         () = keep_alive(&shared), if keeps_alive => {}
     }
@@ -120,7 +121,7 @@ impl Shared {
 
 /// Sends what the multiplexer has to send, at the agent's pace. As with the official agent, a frame that has been begun is sent whole,
 /// over as many payloads as it takes, and whatever comes meanwhile waits behind it.
-async fn transmit(channel: &Channel, spec: &SessionSpec, shared: &Shared) {
+async fn transmit(channel: Channel, pace: Pace, shared: Arc<Shared>) {
     let mut frames = Bytes::new();
     loop {
         channel.active().await;
@@ -139,7 +140,7 @@ async fn transmit(channel: &Channel, spec: &SessionSpec, shared: &Shared) {
         }
         let payload = frames.split_to(frames.len().min(PAYLOAD_BYTES));
         channel.send(payload::OUTPUT, payload).await;
-        spec.pace.pause().await;
+        pace.pause().await;
     }
 }
 
