@@ -5,6 +5,7 @@
 //! session per connection ([`crate::basic`]). A session that is gone is replaced, and only the connections on it are lost.
 
 mod follow;
+mod load;
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -21,9 +22,10 @@ use ops_session::handshake::AgentVersion;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::meter::Meter;
 use crate::screen::Screen;
 use crate::spec::Remote;
+
+use load::Load;
 
 /// Bytes of input that one session queues before it holds its streams back. What waits here, a small request waits behind.
 const SEND_BOUND: usize = 64 << 10;
@@ -41,8 +43,6 @@ const OPEN_PATIENCE: Duration = Duration::from_secs(20);
 const FRESH_FOR: Duration = Duration::from_secs(3);
 /// Between looks at how busy the sessions are.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
-/// More than this in one direction is busy, in bytes per second: half of what one agent gives.
-const BUSY_RATE: u64 = 400_000;
 
 /// How many sessions a pool may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,8 +125,7 @@ struct Slot {
     mux: Mux,
     ending: Option<Ending>,
     resuming: bool,
-    down: Meter,
-    up: Meter,
+    load: Load,
 }
 
 impl Slot {
@@ -135,14 +134,13 @@ impl Slot {
     }
 
     fn is_busy(&self) -> bool {
-        self.down.rate() > BUSY_RATE || self.up.rate() > BUSY_RATE
+        self.mux.stream_count() > 0 && self.load.is_busy()
     }
 
     /// The less, the better for a new connection.
-    fn load(&self) -> (bool, u64, usize) {
-        // Rates that differ by little are the same.
-        let rate = (self.down.rate() + self.up.rate()) / 65_536;
-        (self.resuming, rate, self.mux.stream_count())
+    fn rank(&self, now: Instant) -> (bool, u64, usize) {
+        let streams = self.mux.stream_count();
+        (self.resuming, self.load.weight(now, streams), streams)
     }
 }
 
@@ -248,25 +246,29 @@ impl Pool {
                     break fresh;
                 }
                 let waited = started.elapsed();
-                let best = inner
-                    .slots
-                    .iter()
-                    .filter(|slot| slot.is_usable())
-                    .min_by_key(|slot| slot.load());
+                let now = Instant::now();
                 let room = inner.slots.len() + inner.opening < self.limits.most;
+                let opening = inner.opening;
+                let rank = |(_, slot): &(usize, &Slot)| slot.rank(now);
+                let slots = || inner.slots.iter().enumerate();
+                let best = slots()
+                    .filter(|(_, slot)| slot.is_usable())
+                    .min_by_key(rank);
                 // Where no further session may be opened, one that is blocked must do: whoever waits on it puts an end to that.
                 let best = best.or_else(|| {
-                    let open = inner.slots.iter().filter(|slot| slot.mux.is_open());
-                    open.min_by_key(|slot| slot.load())
-                        .filter(|_| !room && inner.opening == 0)
+                    let open = slots().filter(|(_, slot)| slot.mux.is_open());
+                    open.min_by_key(rank).filter(|_| !room && opening == 0)
                 });
                 match best {
-                    Some(slot) => {
+                    Some((index, slot)) => {
                         let crowded = slot.is_busy();
                         let further = inner.opening > 0 && slot.mux.stream_count() > 0;
                         if waited >= SPARE_PATIENCE || !(crowded && room || further) {
                             match slot.mux.open() {
-                                Ok(stream) => return Ok(Far::Stream(stream)),
+                                Ok(stream) => {
+                                    inner.slots[index].load.place(now);
+                                    return Ok(Far::Stream(stream));
+                                }
                                 // It has just ended, which its watcher will find out.
                                 Err(error) if waited >= OPEN_PATIENCE => {
                                     return Err(Error::target(error.to_string()));
@@ -448,8 +450,7 @@ impl Pool {
             mux,
             ending: Some(ending),
             resuming: false,
-            down: Meter::default(),
-            up: Meter::default(),
+            load: Load::default(),
         });
         drop(inner);
         tokio::spawn(self.clone().follow(number, notices));
@@ -468,8 +469,7 @@ impl Pool {
         let now = Instant::now();
         for slot in &mut inner.slots {
             let stats = slot.mux.stats();
-            slot.down.sample(now, stats.bytes_in);
-            slot.up.sample(now, stats.bytes_out);
+            slot.load.sample(now, stats.bytes_in, stats.bytes_out);
         }
         let all_busy = !inner.slots.is_empty() && inner.slots.iter().all(Slot::is_busy);
         if all_busy && inner.slots.len() + inner.opening < self.limits.most && inner.opening == 0 {

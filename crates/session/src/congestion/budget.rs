@@ -6,12 +6,20 @@ use std::time::Duration;
 
 use super::{Adaptive, Controller};
 
-/// Bytes that the sessions of one owner may have unacknowledged together. Each may use an equal share: one session alone fills a long
-/// path, many together hold no more than the one did.
+/// Bytes that the sessions of one owner may have unacknowledged together. Each may use what the others do not, an equal share at
+/// least: one that works alone fills a long path, however many are idle beside it, and many that work hold no more than the one did.
+/// While one takes up work beside another, they may hold up to an equal share too much for one round trip.
 #[derive(Clone, Debug)]
 pub struct Budget {
     bytes: usize,
-    sharers: Arc<AtomicUsize>,
+    common: Arc<Common>,
+}
+
+#[derive(Debug, Default)]
+struct Common {
+    sharers: AtomicUsize,
+    /// Bytes that all of them have unacknowledged, as of the last acknowledgement of each.
+    in_flight: AtomicUsize,
 }
 
 impl Budget {
@@ -19,16 +27,17 @@ impl Budget {
     pub fn new(bytes: usize) -> Self {
         Self {
             bytes,
-            sharers: Arc::default(),
+            common: Arc::default(),
         }
     }
 
-    /// The window of one more session, an [`Adaptive`] one within its share. The others get the share back when it is dropped.
+    /// The window of one more session, an [`Adaptive`] one within what is left to it. The others get its part back when it is dropped.
     pub fn share(&self) -> Box<dyn Controller> {
-        self.sharers.fetch_add(1, Ordering::Relaxed);
+        self.common.sharers.fetch_add(1, Ordering::Relaxed);
         Box::new(Share {
             own: Adaptive::with_limit(self.bytes),
             budget: self.clone(),
+            in_flight: 0,
         })
     }
 }
@@ -37,17 +46,32 @@ impl Budget {
 struct Share {
     own: Adaptive,
     budget: Budget,
+    /// Its part of what is counted in [`Common::in_flight`].
+    in_flight: usize,
+}
+
+impl Share {
+    fn count(&mut self, in_flight: usize) {
+        let common = &self.budget.common.in_flight;
+        match in_flight.checked_sub(self.in_flight) {
+            Some(more) => common.fetch_add(more, Ordering::Relaxed),
+            None => common.fetch_sub(self.in_flight - in_flight, Ordering::Relaxed),
+        };
+        self.in_flight = in_flight;
+    }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.budget.sharers.fetch_sub(1, Ordering::Relaxed);
+        self.count(0);
+        self.budget.common.sharers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Controller for Share {
     fn on_ack(&mut self, now: Duration, rtt: Option<Duration>, bytes: usize, in_flight: usize) {
         self.own.on_ack(now, rtt, bytes, in_flight);
+        self.count(in_flight.saturating_sub(bytes));
     }
 
     fn on_loss(&mut self, now: Duration) {
@@ -59,8 +83,13 @@ impl Controller for Share {
     }
 
     fn window(&self) -> usize {
-        let sharers = self.budget.sharers.load(Ordering::Relaxed).max(1);
-        self.own.window().min(self.budget.bytes / sharers)
+        let Common { sharers, in_flight } = &*self.budget.common;
+        let equal = self.budget.bytes / sharers.load(Ordering::Relaxed).max(1);
+        let others = in_flight
+            .load(Ordering::Relaxed)
+            .saturating_sub(self.in_flight);
+        let left = self.budget.bytes.saturating_sub(others);
+        self.own.window().min(equal.max(left))
     }
 }
 
@@ -79,22 +108,62 @@ mod tests {
         now
     }
 
+    /// What `busy` sessions that send all they may have on their way in the end, a round trip at a time.
+    fn settle(busy: &mut [&mut Box<dyn Controller>]) -> Vec<usize> {
+        let rtt = Duration::from_millis(40);
+        let mut in_flight = vec![0; busy.len()];
+        for round in 1..400 {
+            for (window, in_flight) in busy.iter_mut().zip(&mut in_flight) {
+                // One acknowledgement for each message, as they come.
+                for _ in 0..16 {
+                    let bytes = window.window() / 16;
+                    window.on_ack(rtt * round, Some(rtt), bytes, window.window());
+                }
+                *in_flight = window.window();
+            }
+        }
+        in_flight
+    }
+
     #[test]
-    fn one_session_has_all_of_it_and_several_share() {
+    fn one_session_has_all_of_it_however_many_are_idle_beside_it() {
+        let budget = Budget::new(1 << 20);
+        let mut first = budget.share();
+        let _idle = [budget.share(), budget.share(), budget.share()];
+        grow(&mut *first, Duration::ZERO);
+        assert_eq!(first.window(), 1 << 20);
+    }
+
+    #[test]
+    fn sessions_that_all_send_come_to_equal_shares() {
         let budget = Budget::new(1 << 20);
         let mut first = budget.share();
         grow(&mut *first, Duration::ZERO);
-        assert_eq!(first.window(), 1 << 20);
-
         let mut others = [budget.share(), budget.share(), budget.share()];
-        assert_eq!(first.window(), 256 << 10);
-        for other in &mut others {
-            grow(&mut **other, Duration::ZERO);
+        let mut busy = vec![&mut first];
+        busy.extend(&mut others);
+        for held in settle(&mut busy) {
+            // An acknowledged message of each is not counted until the next goes out.
+            assert!(
+                (256 << 10..=320 << 10).contains(&held),
+                "{held} is no quarter"
+            );
         }
-        let held: usize = others.iter().map(|other| other.window()).sum();
-        assert_eq!(held + first.window(), 1 << 20);
+    }
 
-        drop(others);
+    #[test]
+    fn what_a_session_held_goes_to_the_others_when_it_is_idle_or_gone() {
+        let budget = Budget::new(1 << 20);
+        let (mut first, mut second) = (budget.share(), budget.share());
+        let now = grow(&mut *first, Duration::ZERO);
+        grow(&mut *second, now);
+        let full = 1 << 19;
+        second.on_ack(now, None, 1024, full);
+        assert_eq!(first.window(), (1 << 19) + 1024);
+        second.on_ack(now, None, full, full);
+        assert_eq!(first.window(), 1 << 20);
+        second.on_ack(now, None, 1024, full);
+        drop(second);
         assert_eq!(first.window(), 1 << 20);
     }
 
