@@ -38,7 +38,10 @@ impl Dialogue {
     pub(super) async fn start(far: &Far, tools: &Tools) -> Result<Self> {
         let hash = tools.hash().unwrap_or("false");
         let text = format!("{}H=\"{hash}\"\n{SPREAD}{SCRIPT}", tools.hash_function());
-        let up = Up::dialogue(far, &text).await?;
+        let mut up = Up::dialogue(far, &text).await?;
+        if tools.has("exact") {
+            up.send_ahead();
+        }
         Ok(Self {
             up,
             label: far.instance.label().to_owned(),
@@ -56,7 +59,7 @@ impl Dialogue {
         self.usable = false;
     }
 
-    /// Asks for a folder to be made if it is missing; [`Dialogue::answer`] tells, in this order.
+    /// Asks for a folder to be made if it is missing; [`Dialogue::answer`] tells, in this order: [`MADE`] of one that was not there.
     ///
     /// # Errors
     /// The session.
@@ -254,12 +257,18 @@ impl Dialogue {
         self.ask("x").await.map(drop)
     }
 
-    /// Sets mode and time of a folder.
+    /// Sets the mode and, if there is a `stamp`, the time of a folder.
     ///
     /// # Errors
     /// The server's own words.
-    pub(super) async fn attributes(&mut self, path: &[u8], mode: u32, stamp: &str) -> Result<()> {
-        self.ask(&format!("a {} {mode:o} {stamp}", script::word(path)))
+    pub(super) async fn attributes(
+        &mut self,
+        path: &[u8],
+        mode: u32,
+        stamp: Option<&str>,
+    ) -> Result<()> {
+        let (path, stamp) = (script::word(path), stamp.unwrap_or_default());
+        self.ask(&format!("a {path} {mode:o} {stamp}"))
             .await
             .map(drop)
     }
@@ -481,6 +490,9 @@ fi
 mv -f \"\$@\" \"\$0\""
 "#;
 
+/// The answer of a folder that was missing and is there now.
+pub(super) const MADE: &str = "ok new";
+
 /// Each line is a number and a command, and gets one answer, `ok …` or `no` and why; a frame gets a credit, or `lost` and why and the end.
 const SCRIPT: &str = r#"
 x() { v=$(printf "%b." "$1"); v=${v%.}; }
@@ -501,7 +513,7 @@ q=$1; shift
 case "$1" in
 d) x "$2"
 if [ -d "$v" ]; then ok
-elif e=$(mkdir "$v" 2>&1); then chmod "$3" "$v" 2>/dev/null; ok; else no "$e"; fi ;;
+elif e=$(mkdir "$v" 2>&1); then chmod "$3" "$v" 2>/dev/null; say "$q" "ok new"; else no "$e"; fi ;;
 l) x "$2"; p=$v; x "$3"
 if [ -d "$p" ] && [ ! -h "$p" ]; then no "$p is a folder"
 elif e=$( { [ ! -h "$p" ] && [ ! -e "$p" ] || rm -f "$p"; } 2>&1 && ln -s -- "$v" "$p" 2>&1); then ok; else no "$e"; fi ;;
@@ -563,7 +575,7 @@ $2
 E
 ) && ok || no "$e"; fi ;;
 a) x "$2"
-if e=$( { chmod "$3" "$v" && TZ=UTC0 touch -t "$4" "$v"; } 2>&1); then ok; else no "$e"; fi ;;
+if e=$( { chmod "$3" "$v" && { [ -z "$4" ] || TZ=UTC0 touch -t "$4" "$v"; }; } 2>&1); then ok; else no "$e"; fi ;;
 s) x "$2"; S=$v; keep "$S"
 if e=$(mkdir -m 700 "$S" 2>&1); then ok; else free; no "$e"; fi ;;
 t) [ "$2" = m ] && o=xpmof || o=xpof

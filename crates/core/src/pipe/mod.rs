@@ -14,7 +14,7 @@
 //!
 //! **What holds back whom.** Down: what is not taken from [`Down::next`] waits in the session's bounded queue, then in the network; the script
 //! blocks. Up: bytes go in frames, each announced by its length, and the far side grants credit for the next when it has handed one on; a slow
-//! script holds back [`Up::send`], and never more than a frame is under way.
+//! script holds back [`Up::send`], and never more than a frame is under way, or two where [`Up::send_ahead`] allows it.
 //!
 //! **When it arrives.** What a process at a [`Pipe`] writes arrives as it is written, each read of its output a run of base64 of its own; a
 //! [`Down`] by itself waits for full buffers, which is faster. A frame up is handed on when it is complete.

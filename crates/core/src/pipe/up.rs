@@ -33,8 +33,10 @@ pub struct Up {
     lines: Lines,
     messages: VecDeque<String>,
     complaints: VecDeque<String>,
-    /// Bytes of the frame under way that have no credit yet.
-    owed: u64,
+    /// Bytes that have no credit yet, of each frame under way.
+    owed: VecDeque<u64>,
+    /// Frames that may be under way.
+    ahead: usize,
     /// Of a dialogue: the number of the last line, and of the last answer.
     asked: u64,
     answered: u64,
@@ -108,7 +110,8 @@ impl Up {
             lines: Lines::default(),
             messages: VecDeque::new(),
             complaints: VecDeque::new(),
-            owed: 0,
+            owed: VecDeque::new(),
+            ahead: 1,
             asked: 0,
             answered: 0,
             numbered: false,
@@ -132,6 +135,12 @@ impl Up {
         }
     }
 
+    /// Lets a second frame of a [`Up::dialogue`] follow before the credit of the first: its way is then no time lost. Only for a server whose `head`
+    /// reads no further than it is told; what it took of the next frame would be lost.
+    pub fn send_ahead(&mut self) {
+        self.ahead = 2;
+    }
+
     /// Sends `bytes` as one frame, once the one before has been handed on. At most [`FRAME_BYTES`].
     ///
     /// # Errors
@@ -150,7 +159,7 @@ impl Up {
     /// As [`Up::send`].
     pub async fn announce(&mut self, len_bytes: u64) -> Result<()> {
         self.credit().await?;
-        self.owed = len_bytes;
+        self.owed.push_back(len_bytes);
         self.raw(Bytes::from(format!("{len_bytes}\n"))).await
     }
 
@@ -348,14 +357,17 @@ impl Up {
     /// # Errors
     /// As [`Up::send`]; a message that is no credit is one of these: the script gives up.
     pub async fn credit(&mut self) -> Result<()> {
-        while self.owed > 0 {
+        self.under_way_at_most(0).await
+    }
+
+    async fn under_way_at_most(&mut self, frames: usize) -> Result<()> {
+        while self.owed.len() > frames {
             match self.next().await? {
                 Some(message) => {
                     let Some(granted) = message.strip_prefix("credit ") else {
                         return Err(self.failed(message));
                     };
-                    let granted = granted.trim().parse::<u64>().unwrap_or(0);
-                    self.owed = self.owed.saturating_sub(granted);
+                    self.granted(granted.trim().parse().unwrap_or(0));
                 }
                 None => return Err(self.no_more()),
             }
@@ -363,13 +375,24 @@ impl Up {
         Ok(())
     }
 
+    fn granted(&mut self, mut bytes: u64) {
+        while let Some(first) = self.owed.front_mut() {
+            if *first > bytes {
+                *first -= bytes;
+                return;
+            }
+            bytes -= *first;
+            self.owed.pop_front();
+        }
+    }
+
     /// A command of a [`Up::dialogue`] that announces `len_bytes` for [`Up::piece`], for which the script owes a credit.
     ///
     /// # Errors
     /// As [`Up::send`].
     pub async fn announce_line(&mut self, text: &str, len_bytes: u64) -> Result<()> {
-        self.credit().await?;
-        self.owed = len_bytes;
+        self.under_way_at_most(self.ahead - 1).await?;
+        self.owed.push_back(len_bytes);
         self.ask(text).await
     }
 
