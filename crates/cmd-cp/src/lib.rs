@@ -21,6 +21,7 @@ mod reading;
 mod relay;
 mod report;
 mod s3;
+mod screen;
 mod session;
 mod sftp;
 mod summary;

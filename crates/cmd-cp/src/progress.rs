@@ -10,7 +10,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ops_core::output::{Output, escape};
 use tokio::time::Instant;
 
-use crate::{report::Item, transport::FileId};
+use crate::{report::Item, screen::target, transport::FileId};
 
 /// Files that have a bar of their own at the same time.
 const BARS: usize = 4;
@@ -204,10 +204,6 @@ impl State {
             said: now,
         }
     }
-}
-
-fn target() -> ProgressDrawTarget {
-    ProgressDrawTarget::stderr_with_hz(10)
 }
 
 fn style(template: &str) -> ProgressStyle {

@@ -6,6 +6,7 @@ mod bucket;
 mod choice;
 mod login;
 mod lost;
+mod modes;
 mod scene;
 mod sftp;
 mod usual;

@@ -276,7 +276,7 @@ impl Courier<'_> {
     /// The server's own words.
     pub(crate) async fn attributes(&mut self, path: &[u8], mode: u32, mtime: i64) -> Result<()> {
         self.talk()?
-            .attributes(path, mode & 0o7777, &stamp(mtime))
+            .attributes(path, mode & 0o7777, Some(&stamp(mtime)))
             .await
     }
 

@@ -13,7 +13,7 @@ use ops_core::{Error, Result};
 
 use super::{
     Session,
-    dialogue::{Begun, Dialogue, End, stamp},
+    dialogue::{Begun, Dialogue, End, MADE, stamp},
     inflate::deflate,
     pack, probe,
     split::{self, Split},
@@ -31,6 +31,8 @@ const FRAME_BYTES: usize = ops_core::pipe::FRAME_BYTES / 2;
 pub(super) const READ_BYTES: usize = 256 << 10;
 /// More dialogues than one are worth it for each so many bytes.
 const WORKER_BYTES: u64 = 16 << 20;
+/// What the owner of a folder must have while it is filled.
+const OWNER: u32 = 0o700;
 /// Commands that may wait for their answers.
 const PIPELINED: usize = 64;
 /// Times a file is begun in all.
@@ -60,10 +62,9 @@ pub(super) async fn upload(session: &Session, items: Vec<Store>, job: &Job) -> R
             What::File(_) => files.push(item),
         }
     }
-    let mut first = Some(Dialogue::start(&session.far, &session.tools).await?);
-    if let Some(dialogue) = &mut first {
-        make_folders(session, dialogue, &folders, job).await?;
-    }
+    let mut dialogue = Dialogue::start(&session.far, &session.tools).await?;
+    let new = make_folders(session, &mut dialogue, &folders, job).await?;
+    let mut first = Some(dialogue);
 
     let total: u64 = files.iter().map(size_of).sum();
     let tasks = tasks(session, files, job);
@@ -83,7 +84,7 @@ pub(super) async fn upload(session: &Session, items: Vec<Store>, job: &Job) -> R
 
     let mut dialogue = match idle.next() {
         Some(dialogue) => dialogue,
-        None if links.is_empty() && !job.preserve => return Ok(()),
+        None if links.is_empty() && folders.is_empty() => return Ok(()),
         None => Dialogue::start(&session.far, &session.tools).await?,
     };
     for item in links {
@@ -96,19 +97,17 @@ pub(super) async fn upload(session: &Session, items: Vec<Store>, job: &Job) -> R
             Err(error) => return Err(error),
         }
     }
-    if job.preserve {
-        // Of the deepest first: a folder's time changes with what is made in it.
-        for item in folders.iter().rev() {
-            let stamp = stamp(item.mtime);
-            if let Err(error) = dialogue
-                .attributes(&item.path, item.mode & 0o7777, &stamp)
-                .await
-            {
-                if !dialogue.is_usable() {
-                    return Err(error);
-                }
-                job.report.fail(item.id, error);
+    // Of the deepest first: a folder's time changes with what is made in it.
+    for (item, is_new) in folders.iter().zip(&new).rev() {
+        let Some((mode, stamp)) = last_attributes(session, item, *is_new, job) else {
+            continue;
+        };
+        let done = dialogue.attributes(&item.path, mode, stamp.as_deref());
+        if let Err(error) = done.await {
+            if !dialogue.is_usable() {
+                return Err(error);
             }
+            job.report.fail(item.id, error);
         }
     }
     for item in &folders {
@@ -120,28 +119,54 @@ pub(super) async fn upload(session: &Session, items: Vec<Store>, job: &Job) -> R
     Ok(())
 }
 
+/// Makes those that are missing: for each, whether it was.
 async fn make_folders(
     session: &Session,
     dialogue: &mut Dialogue,
     folders: &[Store],
     job: &Job,
-) -> Result<()> {
+) -> Result<Vec<bool>> {
+    let mut new = Vec::with_capacity(folders.len());
     for group in folders.chunks(PIPELINED) {
         for item in group {
             // Until all is in, its owner must be able to write there.
-            let mode = (item.mode & 0o777 & !session.tools.umask) | 0o700;
+            let mode = masked(session, item) | OWNER;
             dialogue.folder_later(&item.path, mode).await?;
         }
         for item in group {
-            if let Err(error) = dialogue.answer().await {
-                if !dialogue.is_usable() {
-                    return Err(error);
+            match dialogue.answer().await {
+                Ok(answer) => new.push(answer == MADE),
+                Err(error) if dialogue.is_usable() => {
+                    new.push(false);
+                    job.report.fail(item.id, error);
                 }
-                job.report.fail(item.id, error);
+                Err(error) => return Err(error),
             }
         }
     }
-    Ok(())
+    Ok(new)
+}
+
+/// What a folder gets when all is in: with `-p` mode and time of the source, else its mode if the owner's part of it had to be widened.
+fn last_attributes(
+    session: &Session,
+    item: &Store,
+    is_new: bool,
+    job: &Job,
+) -> Option<(u32, Option<String>)> {
+    let mode = masked(session, item);
+    if job.preserve {
+        Some((item.mode & 0o7777, Some(stamp(item.mtime))))
+    } else if is_new && mode & OWNER != OWNER {
+        Some((mode, None))
+    } else {
+        None
+    }
+}
+
+/// The source's permissions without what the far side's umask takes away.
+fn masked(session: &Session, item: &Store) -> u32 {
+    item.mode & 0o777 & !session.tools.umask
 }
 
 fn size_of(item: &Store) -> u64 {

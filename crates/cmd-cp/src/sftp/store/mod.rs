@@ -18,11 +18,15 @@ use super::{
     list::is_folder,
     pool::Session,
     temporary::{Written, beside},
+    wire::Attributes,
 };
 use crate::{
     reading::Reading,
     transport::{FileId, Job, Source, Store, What},
 };
+
+/// What the owner of a folder must have while it is filled.
+const OWNER: u32 = 0o700;
 
 /// A file to be stored.
 struct File {
@@ -63,7 +67,7 @@ pub(super) async fn store(sftp: &Sftp, items: Vec<Store>, job: &Job) -> Result<(
         }
     }
     // One after the other at the server, since they are sent in order; a folder's parents come before it.
-    let made: Vec<Result<()>> = stream::iter(0..folders.len())
+    let made: Vec<Result<bool>> = stream::iter(0..folders.len())
         .map(|index| make_folder(sftp, &folders[index].1, folders[index].2))
         .buffered(DEPTH)
         .collect()
@@ -84,7 +88,7 @@ pub(super) async fn store(sftp: &Sftp, items: Vec<Store>, job: &Job) -> Result<(
     // From within outwards, so that what is made in a folder does not change its time again.
     for ((id, path, mode, mtime), made) in folders.drain(..).rev() {
         let result = match made {
-            Ok(()) if job.preserve => {
+            Ok(_) if job.preserve => {
                 let (place, wanted) = (&path[..], &preserved(mode, mtime));
                 let doing = "set modes and times of";
                 sftp.ask(0, doing, place, |session| async move {
@@ -92,28 +96,44 @@ pub(super) async fn store(sftp: &Sftp, items: Vec<Store>, job: &Job) -> Result<(
                 })
                 .await
             }
-            made => made,
+            Ok(true) if mode & OWNER != OWNER => narrow(sftp, &path, mode).await,
+            made => made.map(drop),
         };
         settle(job, id, result);
     }
     Ok(())
 }
 
-async fn make_folder(sftp: &Sftp, path: &[u8], mode: u32) -> Result<()> {
+/// Whether it was missing.
+async fn make_folder(sftp: &Sftp, path: &[u8], mode: u32) -> Result<bool> {
     // Something is to be put into it, whatever it will have in the end.
-    let mode = mode & 0o777 | 0o700;
+    let mode = mode & 0o777 | OWNER;
     sftp.ask(0, "make folder", path, |session| async move {
         let Err(failure) = session.channel.make_folder(path, mode).await else {
-            return Ok(());
+            return Ok(true);
         };
         match session.channel.stat(path, true).await {
-            Ok(known) if is_folder(&known) => Ok(()),
+            Ok(known) if is_folder(&known) => Ok(false),
             Ok(_) => Err(Failure::Ours(
                 "something else is there that is no folder".to_owned(),
             )),
             Err(lost @ Failure::Lost(_)) => Err(lost),
             Err(_) => Err(failure),
         }
+    })
+    .await
+}
+
+/// Takes from the owner what `mode` does not give: a new folder has the rest of its mode, less the server's umask.
+async fn narrow(sftp: &Sftp, path: &[u8], mode: u32) -> Result<()> {
+    sftp.ask(0, "set the mode of", path, |session| async move {
+        let known = session.channel.stat(path, true).await?;
+        let Some(now) = known.mode else { return Ok(()) };
+        let wanted = Attributes {
+            mode: Some(now & 0o7777 & (mode | !OWNER)),
+            ..Attributes::default()
+        };
+        session.channel.set(path, &wanted).await
     })
     .await
 }
