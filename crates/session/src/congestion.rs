@@ -34,6 +34,10 @@ const LATE_IN_A_ROW: u32 = 4;
 
 /// Decides the window of bytes in flight from what becomes of the messages sent. Times are since the channel's origin.
 pub trait Controller: Debug + Send {
+    /// `in_flight` bytes are unacknowledged now that something was sent.
+    fn on_sent(&mut self, in_flight: usize) {
+        let _ = in_flight;
+    }
     /// A message of `bytes` of payload was acknowledged, `in_flight` were unacknowledged before that; `rtt` is `None` when it
     /// had been sent more than once.
     fn on_ack(&mut self, now: Duration, rtt: Option<Duration>, bytes: usize, in_flight: usize);

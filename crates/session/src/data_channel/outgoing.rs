@@ -289,6 +289,7 @@ impl Outgoing {
         let len = sent.payload_len();
         self.bytes_sent += len as u64;
         self.in_flight_bytes += len;
+        self.controller.on_sent(self.in_flight_bytes);
         self.unacked.push_back(Some(sent));
         self.unacked_messages += 1;
         self.next_number += 1;
@@ -427,6 +428,7 @@ impl Outgoing {
         let before = sent.payload_len();
         sent.frame = header.encode(&small);
         self.in_flight_bytes = self.in_flight_bytes - before + small.len();
+        self.controller.on_sent(self.in_flight_bytes);
         self.probe = Probe::Settled;
     }
 
