@@ -75,6 +75,8 @@ pub struct Options {
     /// Loopback port; 0 takes a free one. With any other the user's keys are the same at the next start with this port and state
     /// folder, so that clients outlive a restart.
     pub port: u16,
+    /// With `port` 0: where it was the last time with this state folder, and with the keys of then, if that port is free.
+    pub comes_back: bool,
     /// Of all agents.
     pub pace: Pace,
     /// From the start; `/_sandbox/faults` changes them.
@@ -94,6 +96,7 @@ impl Options {
             fleet: None,
             fleet_size: 0,
             port: 0,
+            comes_back: false,
             pace: Pace::default(),
             faults: Faults::default(),
             state_dir: state_dir.into(),
@@ -148,20 +151,19 @@ impl Sandbox {
         let fleet = Arc::new(Fleet::load(options.fleet.as_deref(), options.fleet_size)?);
         let mut keyring = Keyring::new(fleet.account()).map_err(|_| StartError::NoRandomness)?;
         // A port of one's own choice is one to come back to: clients that outlive a restart keep their keys.
-        let kept = (options.port != 0).then(|| {
-            options
-                .state_dir
-                .join(format!("keys-{}.json", options.port))
-        });
-        if let Some(before) = kept.as_ref().and_then(|path| Access::read(path).ok()) {
+        let kept = match options.port {
+            0 => options.comes_back.then(|| "keys.json".to_owned()),
+            port => Some(format!("keys-{port}.json")),
+        };
+        let kept = kept.map(|name| options.state_dir.join(name));
+        let before = kept.as_ref().and_then(|path| Access::read(path).ok());
+        let (listener, is_back) = listen(options.port, before.as_ref()).await?;
+        if let Some(before) = before.filter(|_| is_back) {
             keyring = keyring.with_keys(before.access_key_id, before.secret_access_key);
         }
         let admin_token = random_hex(32).map_err(|_| StartError::NoRandomness)?;
         let port = options.port;
         let listen = |source| StartError::Listen { port, source };
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-            .await
-            .map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let user = keyring.user();
         let access = Access {
@@ -200,6 +202,19 @@ impl Sandbox {
             _objects: objects,
         })
     }
+}
+
+/// At `port` or, if that is 0, where it was `before` or at a free one; and whether that is the same as before.
+async fn listen(port: u16, before: Option<&Access>) -> Result<(TcpListener, bool), StartError> {
+    if port == 0
+        && let Some(address) = before.and_then(Access::address)
+        && let Ok(listener) = TcpListener::bind(address).await
+    {
+        return Ok((listener, true));
+    }
+    let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
+    let listener = bound.map_err(|source| StartError::Listen { port, source })?;
+    Ok((listener, port != 0))
 }
 
 /// The region of the sandbox that `options` would start.

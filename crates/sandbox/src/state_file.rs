@@ -120,14 +120,15 @@ impl Access {
 
     /// Something listens at the endpoint.
     pub fn is_alive(&self) -> bool {
-        let Some(address) = self
-            .endpoint
-            .strip_prefix("http://")
-            .and_then(|address| address.parse::<SocketAddr>().ok())
-        else {
+        let Some(address) = self.address() else {
             return false;
         };
         std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_secs(1)).is_ok()
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.endpoint.strip_prefix("http://")?.parse().ok()
     }
 
     /// Writes the file whole, readable by this user only.

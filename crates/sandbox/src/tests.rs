@@ -19,6 +19,7 @@ mod calls;
 mod channels;
 mod driver;
 mod hostile;
+mod restart;
 
 /// A sandbox with its state in a folder that vanishes.
 struct Fixture {

@@ -50,9 +50,9 @@ enum Action {
 
 #[derive(clap::Args, Debug)]
 struct Serve {
-    /// Loopback port; 0 takes a free one
-    #[arg(long, default_value_t = 0, env = "OPS_SANDBOX_PORT")]
-    port: u16,
+    /// Loopback port, 0 for a free one; by default that of the last time, so that tunnels come back
+    #[arg(long, env = "OPS_SANDBOX_PORT")]
+    port: Option<u16>,
     /// Fleet in place of the default one, as YAML
     #[arg(long, value_name = "FILE", env = "OPS_SANDBOX_FLEET")]
     fleet: Option<PathBuf>,
@@ -134,7 +134,8 @@ async fn serve(options: Serve, cx: &Context) -> Result<Exit> {
     let running = sandbox::start(Options {
         fleet: options.fleet,
         fleet_size: options.fleet_size,
-        port: options.port,
+        port: options.port.unwrap_or(0),
+        comes_back: options.port.is_none(),
         pace: match options.agent_pace {
             AgentPace::None => Pace::Unpaced,
             AgentPace::Real => Pace::Real,

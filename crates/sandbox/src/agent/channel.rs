@@ -219,10 +219,13 @@ impl Channel {
             frame: frame.clone(),
             last_sent: Instant::now(),
         });
-        if !state.paused {
-            state.outbox.push_back(frame);
-            self.0.outbox_filled.notify_one();
+        if state.paused {
+            return;
         }
+        state.outbox.push_back(frame);
+        // Whoever is woken wants the lock at once.
+        drop(state);
+        self.0.outbox_filled.notify_one();
     }
 
     /// Whether the client is away, as far as the agent knows.
