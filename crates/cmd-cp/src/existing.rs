@@ -67,7 +67,7 @@ pub(crate) async fn stays(
         Overwrite::Newer => Ok((new.mtime <= old.mtime).then_some("not newer")),
         Overwrite::Ask if options.dry_run => Ok(None),
         Overwrite::Ask => {
-            let _held = options.report.hold().await;
+            let _turn = options.report.turn().await;
             let question = format!("Replace {}? [y/N] ", escape(shown));
             let answer = cx.output().ask(question).await?.unwrap_or_default();
             let yes = matches!(answer.trim(), "y" | "Y" | "yes");

@@ -2,12 +2,15 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use ops_core::output::{Output, escape};
+use ops_core::{
+    drawing::Drawing,
+    output::{Output, escape},
+};
 use tokio::time::Instant;
 
 use crate::{report::Item, screen::target, transport::FileId};
@@ -25,23 +28,92 @@ const STEADY: Duration = Duration::from_millis(250);
 /// Where progress goes.
 pub(crate) struct Progress {
     output: Option<Output>,
-    drawn: Option<Drawn>,
+    drawn: Option<Arc<Drawn>>,
     state: Mutex<State>,
 }
 
+/// The bars. What is told meanwhile goes above them, and questions stand alone.
 struct Drawn {
     all: MultiProgress,
     total: ProgressBar,
+    state: Mutex<Visible>,
+}
+
+#[derive(Default)]
+struct Visible {
+    /// They were brought up.
+    is_drawn: bool,
+    /// Questions that stand there.
+    held: usize,
+}
+
+impl Drawn {
+    fn new() -> Self {
+        let all = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
+        let total = all.add(ProgressBar::new(0));
+        total.set_style(style(
+            "{prefix} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left",
+        ));
+        total.set_prefix("total");
+        Self {
+            all,
+            total,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Brings them up, once.
+    fn draw(&self) {
+        let mut state = self.visible();
+        if !state.is_drawn {
+            state.is_drawn = true;
+            if state.held == 0 {
+                self.all.set_draw_target(target());
+            }
+            self.total.enable_steady_tick(STEADY);
+        }
+    }
+
+    fn visible(&self) -> std::sync::MutexGuard<'_, Visible> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drawing for Drawn {
+    fn is_visible(&self) -> bool {
+        let state = self.visible();
+        state.is_drawn && state.held == 0
+    }
+
+    fn aside(&self, write: &mut dyn FnMut()) {
+        self.all.suspend(write);
+    }
+
+    fn hold(&self, held: bool) {
+        let mut state = self.visible();
+        let before = state.held;
+        state.held = if held {
+            before + 1
+        } else {
+            before.saturating_sub(1)
+        };
+        if !state.is_drawn {
+            return;
+        }
+        if before == 0 && held {
+            // A terminal that is gone needs no tidying.
+            let _ = self.all.clear();
+            self.all.set_draw_target(ProgressDrawTarget::hidden());
+        } else if before == 1 && !held {
+            self.all.set_draw_target(target());
+        }
+    }
 }
 
 struct State {
     bars: BTreeMap<FileId, ProgressBar>,
     /// Since the first byte.
     first: Option<Instant>,
-    /// Something is drawn.
-    is_drawn: bool,
-    /// A question stands there.
-    is_hidden: bool,
     expected: u64,
     moved: u64,
     begun: Instant,
@@ -52,13 +124,10 @@ impl Progress {
     /// Bars if stderr is a terminal, else lines; nothing with `-q`.
     pub(crate) fn new(output: &Output) -> Self {
         let drawn = (output.stderr_is_terminal() && !output.quiet()).then(|| {
-            let all = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
-            let total = all.add(ProgressBar::new(0));
-            total.set_style(style(
-                "{prefix} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left",
-            ));
-            total.set_prefix("total");
-            Drawn { all, total }
+            let drawn = Arc::new(Drawn::new());
+            let drawing: Weak<Drawn> = Arc::downgrade(&drawn);
+            output.make_room(drawing);
+            drawn
         });
         Self {
             output: (!output.quiet()).then(|| output.clone()),
@@ -92,10 +161,8 @@ impl Progress {
             return;
         };
         let first = *state.first.get_or_insert_with(Instant::now);
-        if !state.is_drawn && !state.is_hidden && first.elapsed() >= DRAWN_AFTER {
-            state.is_drawn = true;
-            drawn.all.set_draw_target(target());
-            drawn.total.enable_steady_tick(STEADY);
+        if first.elapsed() >= DRAWN_AFTER {
+            drawn.draw();
         }
         drawn.total.inc(len);
         if let Some(bar) = state.bars.get(&id) {
@@ -138,26 +205,6 @@ impl Progress {
         }
     }
 
-    /// Takes the bars away until [`Progress::show`]: somebody is asked something.
-    pub(crate) fn hide(&self) {
-        let mut state = self.state();
-        state.is_hidden = true;
-        if let Some(drawn) = self.drawn.as_ref().filter(|_| state.is_drawn) {
-            // A terminal that is gone needs no tidying.
-            let _ = drawn.all.clear();
-            drawn.all.set_draw_target(ProgressDrawTarget::hidden());
-        }
-    }
-
-    /// Brings them back.
-    pub(crate) fn show(&self) {
-        let mut state = self.state();
-        state.is_hidden = false;
-        if let Some(drawn) = self.drawn.as_ref().filter(|_| state.is_drawn) {
-            drawn.all.set_draw_target(target());
-        }
-    }
-
     pub(crate) fn clear(&self) {
         for (_, bar) in std::mem::take(&mut self.state().bars) {
             bar.finish_and_clear();
@@ -196,8 +243,6 @@ impl State {
         Self {
             bars: BTreeMap::new(),
             first: None,
-            is_drawn: false,
-            is_hidden: false,
             expected: 0,
             moved: 0,
             begun: now,

@@ -44,18 +44,6 @@ pub(crate) struct Report {
     asking: tokio::sync::Mutex<()>,
 }
 
-/// One question at a time, with nothing drawn over it.
-pub(crate) struct Held<'a> {
-    report: &'a Report,
-    _turn: tokio::sync::MutexGuard<'a, ()>,
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.report.progress.show();
-    }
-}
-
 impl Report {
     /// One that shows `progress`.
     pub(crate) fn new(progress: Progress) -> Self {
@@ -134,14 +122,9 @@ impl Report {
         self.begun.elapsed()
     }
 
-    /// Waits for its turn to ask, and takes the bars away as long as it is held.
-    pub(crate) async fn hold(&self) -> Held<'_> {
-        let turn = self.asking.lock().await;
-        self.progress.hide();
-        Held {
-            report: self,
-            _turn: turn,
-        }
+    /// Waits for its turn to ask: one question at a time.
+    pub(crate) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.asking.lock().await
     }
 
     /// Takes the bars away.

@@ -15,6 +15,7 @@ pub mod complete;
 pub mod config;
 pub mod connect;
 pub mod context;
+pub mod drawing;
 pub mod env;
 pub mod error;
 pub mod exit;
@@ -35,6 +36,7 @@ pub mod stdio;
 pub mod table;
 pub mod target;
 pub mod terminal;
+mod trouble;
 pub mod voice;
 pub mod yaml;
 

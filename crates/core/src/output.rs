@@ -4,7 +4,7 @@ use std::{
     fmt::Write as _,
     io::{self, IsTerminal as _, Write},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     bottom::{self, Bottom, Lines},
+    drawing::{self, Drawing},
     env::Env,
     error::{Error, Result},
     globals::{ColorChoice, ErrorFormat, Format, Globals},
@@ -45,6 +46,7 @@ struct Inner {
     spinning: Arc<()>,
     stdout: Mutex<()>,
     bottom: Bottom,
+    drawing: drawing::Present,
 }
 
 /// Colours with a meaning; what they look like is decided here alone.
@@ -121,6 +123,7 @@ impl Output {
             spinning: Arc::default(),
             stdout: Mutex::new(()),
             bottom: Bottom::default(),
+            drawing: drawing::Present::default(),
         }))
     }
 
@@ -330,11 +333,7 @@ impl Output {
         if !self.may_ask() {
             return Ok(None);
         }
-        self.draw(|lines| lines.begin_question(&question.into()));
-        let mut asking = Asking {
-            output: self,
-            answered: false,
-        };
+        let mut asking = Asking::begin(self, &question.into());
         let line = bottom::read_line()
             .await
             .map_err(|error| Error::unexpected("the answer could not be read").caused_by(error))?;
@@ -360,8 +359,14 @@ impl Output {
 
     /// Leaves the terminal to somebody else, such as a browser that draws in it; nothing is drawn until the value is dropped.
     pub(crate) fn hold(&self) -> Hold<'_> {
+        self.0.drawing.hold(true);
         self.draw(Lines::hold);
         Hold(self)
+    }
+
+    /// Has `drawing` make room for lines and questions from now on, as long as it exists. One at a time.
+    pub fn make_room(&self, drawing: Weak<dyn Drawing>) {
+        self.0.drawing.set(drawing);
     }
 
     fn draw(&self, change: impl FnOnce(&mut Lines) -> String) {
@@ -385,13 +390,8 @@ impl Output {
         }
         bottom::forget_typed().await;
         let unechoed = Unechoed::enable(self)?;
-        let question = question.into();
-        self.draw(|lines| lines.begin_question(&question));
         // The end of the line that is typed is not shown either.
-        let _asking = Asking {
-            output: self,
-            answered: false,
-        };
+        let _asking = Asking::begin(self, &question.into());
         let line = bottom::read_line()
             .await
             .map_err(|error| Error::unexpected("the answer could not be read").caused_by(error))?;
@@ -403,7 +403,8 @@ impl Output {
     /// one already.
     pub fn spinner(&self, text: impl Into<String>) -> Spinner {
         let alone = Arc::strong_count(&self.0.spinning) == 1;
-        let visible = alone && !self.0.quiet && self.0.stderr_terminal;
+        let visible =
+            alone && !self.0.quiet && self.0.stderr_terminal && !self.0.drawing.is_visible();
         Spinner::start(visible.then(|| Arc::clone(&self.0.spinning)), &text.into())
     }
 
@@ -418,7 +419,9 @@ impl Output {
         if raw {
             line.insert(0, '\r');
         }
-        self.draw(|lines| lines.above(&line));
+        self.0
+            .drawing
+            .aside(|| self.draw(|lines| lines.above(&line)));
     }
 }
 
@@ -428,10 +431,22 @@ struct Asking<'a> {
     answered: bool,
 }
 
+impl<'a> Asking<'a> {
+    fn begin(output: &'a Output, question: &str) -> Self {
+        output.0.drawing.hold(true);
+        output.draw(|lines| lines.begin_question(question));
+        Self {
+            output,
+            answered: false,
+        }
+    }
+}
+
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
         let answered = self.answered;
         self.output.draw(|lines| lines.end_question(answered));
+        self.output.0.drawing.hold(false);
     }
 }
 
@@ -441,6 +456,7 @@ pub(crate) struct Hold<'a>(&'a Output);
 impl Drop for Hold<'_> {
     fn drop(&mut self) {
         self.0.draw(Lines::release);
+        self.0.0.drawing.hold(false);
     }
 }
 

@@ -20,6 +20,7 @@ use ops_tests::{
 };
 
 mod ask;
+mod bars;
 mod failures;
 mod modes;
 mod resume;

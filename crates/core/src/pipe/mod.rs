@@ -43,6 +43,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     instance::Instance,
     output::escape,
+    trouble::Troubled,
 };
 
 pub use self::{
@@ -67,7 +68,7 @@ pub struct Far {
     pub known: Known,
 }
 
-/// What was learned of a document for commands; shared by the clones of a [`Far`].
+/// What was learned of a document for commands, and told of its server; shared by the clones of a [`Far`].
 #[derive(Clone, Debug, Default)]
 pub struct Known(Arc<Learned>);
 
@@ -81,6 +82,7 @@ struct Learned {
     separated: AtomicBool,
     /// That was said already.
     told: AtomicBool,
+    troubled: Troubled,
 }
 
 impl Known {

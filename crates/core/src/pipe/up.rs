@@ -12,6 +12,7 @@ use super::{
 use crate::{
     connect::{Ending, OpenOptions},
     error::{Error, Result},
+    trouble::Trouble,
 };
 
 /// Largest frame, in bytes: long enough that waiting for its credit costs little on a slow path, short enough to bound what is under way.
@@ -30,6 +31,7 @@ pub struct Up {
     /// Carries what the script has to say, past the terminal's slow output.
     voice: Option<Box<Down>>,
     far: Far,
+    trouble: Trouble,
     lines: Lines,
     messages: VecDeque<String>,
     complaints: VecDeque<String>,
@@ -107,6 +109,7 @@ impl Up {
             ending: Some(ending),
             voice,
             far: far.clone(),
+            trouble: Trouble::new(&far.known.0.troubled, &far.cx, far.instance.label()),
             lines: Lines::default(),
             messages: VecDeque::new(),
             complaints: VecDeque::new(),
@@ -253,7 +256,7 @@ impl Up {
                     )),
                 });
             }
-            Some(_) => {}
+            Some(event) => self.trouble.hear(&event),
             None => self.ended = true,
         }
         Ok(())
@@ -336,7 +339,18 @@ impl Up {
     }
 
     async fn raw(&mut self, bytes: Bytes) -> Result<()> {
-        if self.session.sender.send(bytes).await.is_err() {
+        // What happens meanwhile is told, although nobody waits for a message.
+        let sender = self.session.sender.clone();
+        let send = sender.send(bytes);
+        tokio::pin!(send);
+        let sent = loop {
+            tokio::select! {
+                biased;
+                sent = &mut send => break sent,
+                event = self.session.events.next(), if !self.ended => self.event(event)?,
+            }
+        };
+        if sent.is_err() {
             // What it said before it ended stands for it.
             let mut last_words = None;
             while let Some(message) = self.next().await? {

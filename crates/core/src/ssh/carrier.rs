@@ -11,6 +11,7 @@ use crate::{
     connect::{Connection, Ending},
     context::Context,
     error::Error,
+    trouble::Trouble,
 };
 
 /// Bytes that may wait in each direction between the session and the client.
@@ -26,7 +27,11 @@ pub(super) struct Carrier {
 
 impl Carrier {
     /// Puts `connection` under a stream.
-    pub(super) fn start(cx: &Context, connection: Connection, label: &str) -> (Self, DuplexStream) {
+    pub(super) fn start(
+        cx: &Context,
+        connection: Connection,
+        trouble: Trouble,
+    ) -> (Self, DuplexStream) {
         let (near, far) = tokio::io::duplex(PIPE_BYTES);
         let why = Arc::new(Mutex::new(None));
         let stop = CancellationToken::new();
@@ -38,7 +43,7 @@ impl Carrier {
             far,
             stop.clone(),
             Arc::clone(&why),
-            (cx.clone(), label.to_owned()),
+            trouble,
         ));
         let carrier = Self {
             why,
@@ -62,7 +67,7 @@ async fn pump(
     stream: DuplexStream,
     stop: CancellationToken,
     why: Arc<Mutex<Option<Error>>>,
-    (cx, label): (Context, String),
+    mut trouble: Trouble,
 ) {
     let driver::Session { sender, mut events } = session;
     let (mut reader, mut writer) = tokio::io::split(stream);
@@ -85,13 +90,8 @@ async fn pump(
                         return None;
                     }
                 }
-                Some(Event::Disconnected { reason }) => {
-                    cx.output()
-                        .detail(format!("{label}: connection lost ({reason}), reconnecting"));
-                }
-                Some(Event::Resumed) => cx.output().detail(format!("{label}: connection resumed")),
                 Some(event @ (Event::Closed { .. } | Event::Failed(_))) => return Some(event),
-                Some(_) => {}
+                Some(event) => trouble.hear(&event),
                 None => return None,
             }
         }

@@ -16,6 +16,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     instance::Instance,
     profile::HostKeys,
+    trouble::{Trouble, Troubled},
 };
 
 /// For the key exchange and the login, each; far more than a slow path takes.
@@ -65,6 +66,7 @@ pub struct Dialer {
     policy: HostKeys,
     keys: Keys,
     reason: Option<String>,
+    troubled: Troubled,
 }
 
 impl Dialer {
@@ -98,6 +100,7 @@ impl Dialer {
             policy: settings.host_keys,
             keys,
             reason: login.reason,
+            troubled: Troubled::default(),
         })
     }
 
@@ -130,7 +133,11 @@ impl Dialer {
                 OpenOptions::reason(self.reason.clone()),
             )
             .await?;
-        let (carrier, stream) = Carrier::start(&self.cx, connection, label);
+        let (carrier, stream) = Carrier::start(
+            &self.cx,
+            connection,
+            Trouble::new(&self.troubled, &self.cx, label),
+        );
         let config = Arc::new(config(known.as_ref()));
         let checker = Checker {
             known,
