@@ -156,8 +156,16 @@ impl Landing {
             return Err(self.changed());
         }
         self.file.write_all_at(bytes, offset).map_err(|error| {
-            Error::unexpected(format!("cannot write `{}`", self.destination.display()))
-                .caused_by(error)
+            let is_full = matches!(
+                error.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            );
+            let what = format!("cannot write `{}`", self.destination.display());
+            let error = Error::unexpected(what).caused_by(error);
+            match is_full {
+                true => error.hint("make room, or copy to another folder"),
+                false => error,
+            }
         })?;
         let mut state = self.lock();
         if state.hashed == offset {

@@ -5,7 +5,7 @@ use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Child, Command},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use ops_tests::lab::{Done, Lab, PATIENCE};
@@ -33,6 +33,37 @@ fn a_tree_goes_there_and_back_by_way_of_the_bucket_while_the_network_is_bad() {
     let service = service(faults, BUCKET);
     there_and_back(&service, "s3");
     no_objects(&service.home().join("sandbox"));
+}
+
+/// How long an agent says nothing.
+const GONE: Duration = Duration::from_secs(10);
+
+#[test]
+fn files_arrive_by_way_of_the_bucket_although_the_agent_is_gone_for_ten_seconds() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("file"), noise(3_000_001)).unwrap();
+    let (here, there) = (text(&path("file")).to_owned(), remote(&path("file")));
+    let (up, down) = (path("up"), path("down"));
+    // The agent falls silent in the middle of what is asked of the server; fewer messages go for what it only has to send.
+    let ways = [(14, here, remote(&up)), (12, there, text(&down).to_owned())];
+    std::thread::scope(|scope| {
+        for (after, from, to) in &ways {
+            scope.spawn(move || {
+                let faults = format!("silent-after={after},silent-for={}s", GONE.as_secs());
+                let service = service(&faults, BUCKET);
+                let begun = Instant::now();
+                succeed(&run(&service, &["--via", "s3", from, to]));
+                // However slow the machine, it took as long as the agent was gone, or the agent never was.
+                assert!(begun.elapsed() >= GONE);
+                no_objects(&service.home().join("sandbox"));
+                no_sessions(&service);
+            });
+        }
+    });
+    for copy in [up, down] {
+        assert!(fs::read(path("file")).unwrap() == fs::read(copy).unwrap());
+    }
 }
 
 /// A lab whose server finds this in place of curl; with `$real` and `$seen` set.

@@ -57,6 +57,12 @@ pub(crate) fn fail(output: &Output, status: i32, words: &[&str]) {
     }
 }
 
+#[track_caller]
+pub(crate) fn says(output: &Output, words: &str) {
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains(words), "no `{words}` in: {text}");
+}
+
 pub(crate) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }

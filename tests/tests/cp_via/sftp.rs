@@ -3,7 +3,8 @@
 use std::{fs, os::unix::fs::symlink, process::Stdio};
 
 use crate::scene::{
-    CONNECT, WEB_1, fail, no_sessions, noise, remote, run, service, succeed, text, there_and_back,
+    CONNECT, WEB_1, fail, no_sessions, noise, remote, run, says, service, succeed, text,
+    there_and_back,
 };
 
 #[test]
@@ -21,23 +22,34 @@ fn a_tree_goes_there_and_back_by_sftp_while_the_network_is_bad() {
 
 #[test]
 fn files_arrive_by_sftp_although_the_agent_is_gone_for_ten_seconds() {
-    let service = service("silent-after=1450,silent-for=10s", CONNECT);
+    let service = service("silent-after=1450,silent-for=11s", CONNECT);
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     // Down it is near its end by then: of what is lost an agent sends ten messages again in a second.
     for (name, len) in [("up", 3_000_001), ("down", 800_000)] {
         fs::write(path(name), noise(len)).unwrap();
     }
+    let (up, down) = (path("up"), path("down-here"));
+    let silent = "web-1: the agent has not answered for";
     let pairs = [
-        (text(&path("up")).to_owned(), remote(&path("up-there"))),
-        (remote(&path("down")), text(&path("down-here")).to_owned()),
+        (text(&up).to_owned(), remote(&path("up-there")), silent),
+        // Nothing is owed to whoever only waits: after ten seconds it is told how far the copy has come.
+        (
+            remote(&path("down")),
+            text(&down).to_owned(),
+            " of 781.25 KiB copied",
+        ),
     ];
     // Both at a time: each waits.
     std::thread::scope(|scope| {
-        for (from, to) in &pairs {
+        for (from, to, told) in &pairs {
             let args = ["--via", "sftp", "--sessions", "1", "-p", from, to];
             let service = &service;
-            scope.spawn(move || succeed(&run(service, &args)));
+            scope.spawn(move || {
+                let output = run(service, &args);
+                succeed(&output);
+                says(&output, told);
+            });
         }
     });
     for (one, other) in [("up", "up-there"), ("down", "down-here")] {

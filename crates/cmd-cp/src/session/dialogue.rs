@@ -432,6 +432,9 @@ pub(super) struct End {
     pub(super) stamp: Option<String>,
 }
 
+/// What a full file system or a quota is called. Source: `strerror` of ENOSPC and EDQUOT.
+const FULL: [&str; 2] = ["No space left on device", "Disk quota exceeded"];
+
 /// The server's words about one file.
 fn refusal(label: &str, why: &str) -> Error {
     // A shell puts its own name and a line's number in front.
@@ -439,7 +442,11 @@ fn refusal(label: &str, why: &str) -> Error {
     let why = why.strip_prefix("sh: ").map_or(why, |rest| {
         rest.split_once(": ").map_or(rest, |(_, rest)| rest)
     });
-    Error::unexpected(format!("`{label}` says: {why}"))
+    let error = Error::unexpected(format!("`{label}` says: {why}"));
+    if FULL.iter().any(|words| why.contains(words)) {
+        return error.hint(format!("make room there: ops shell {label}"));
+    }
+    error
 }
 
 /// `mtime` as touch takes it, for a time zone of UTC.
