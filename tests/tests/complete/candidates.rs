@@ -1,0 +1,193 @@
+//! What is offered, and by whom.
+
+use std::{
+    io::Write as _,
+    process::{Output, Stdio},
+};
+
+use super::{cache::files, *};
+
+#[test]
+fn names_are_completed_as_profile_and_options_on_the_line_select() {
+    let service = user("");
+    write(
+        &service,
+        ".config/ops/profiles/narrow.yaml",
+        "select: { tags: { Team: web } }\n",
+    );
+    assert_eq!(
+        complete(&service, &["ops", "-p", "narrow", "shell", ""]),
+        ["web-2"]
+    );
+    assert_eq!(
+        complete(&service, &["ops", "shell", "-p", "narrow", ""]),
+        ["web-2"]
+    );
+    assert_eq!(
+        complete(
+            &service,
+            &["ops", "ls", "--profile=narrow", "--tag", "Name="]
+        ),
+        ["Name=web-2"]
+    );
+    // ssh's own option of that name is none of ours, and its value no target.
+    assert_eq!(
+        complete(
+            &service,
+            &["ops", "ssh", "-p", "22", "-L", "80:x:80", "web-"]
+        ),
+        ["web-1", "web-2"]
+    );
+    assert_eq!(
+        complete(&service, &["ops", "-p", "nosuch", "shell", "we"]),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        complete(&service, &["ops", "shell", "web-1", "--", "x"]),
+        Vec::<String>::new()
+    );
+    assert!(complete(&service, &["ops", "shell", "--fi"]).contains(&"--first".to_owned()));
+    assert!(complete(&service, &["ops", "help", "fo"]).contains(&"forward".to_owned()));
+    assert_eq!(
+        complete(&service, &["ops", "config", "validate", ""]),
+        ["narrow", "shop"]
+    );
+    assert_eq!(complete(&service, &["ops", "plugin", "run", ""]), ["greet"]);
+}
+
+#[test]
+fn an_external_command_that_does_not_say_so_is_not_run() {
+    let service = user("");
+    let mark = service.home().join("ran");
+    for path in ["bin/ops-old", ".local/share/ops/plugins/bin/ops-mute"] {
+        write(
+            &service,
+            path,
+            &format!(
+                "#!/bin/sh\n[ \"$1\" = __complete ] && touch {}\necho x\n",
+                mark.display()
+            ),
+        );
+    }
+    assert!(complete(&service, &["ops", "old", ""]).is_empty());
+    assert!(complete(&service, &["ops", "mute", ""]).is_empty());
+    assert!(!mark.exists());
+    // One that hangs is given up.
+    write(
+        &service,
+        ".local/share/ops/plugins/bin/ops-hang",
+        "#!/bin/sh\ncase $1 in --ops-plugin-info) echo '{\"apiVersion\":\"ops.plugin/v1\",\"completes\":true}';; *) exec sleep 600;; esac\n",
+    );
+    assert!(complete(&service, &["ops", "hang", ""]).is_empty());
+    assert!(complete(&service, &["ops", "m"]).contains(&"mute".to_owned()));
+}
+
+fn run(command: &mut Command) -> Output {
+    command.output().expect("ops runs")
+}
+
+#[test]
+fn with_cached_a_name_is_not_asked_for_and_one_that_is_gone_is() {
+    let service = user("");
+    let done = run(&mut service.ops(&["cache", "refresh"]));
+    assert!(done.status.success());
+    assert_eq!(
+        String::from_utf8_lossy(&done.stderr),
+        "15 running instances in eu-west-1\n"
+    );
+    assert_eq!(count(&service, "DescribeInstances"), 1);
+    let done = run(&mut service.ops(&["--cached", "console", "web-1", "--print"]));
+    assert!(done.stdout.ends_with(b"i-0a1b2c3d4e5f60718\n"));
+    let done = run(&mut service.ops(&["console", "i-0a1b2c3d4e5f60718", "--print", "--cached"]));
+    assert!(done.status.success());
+    assert_eq!(count(&service, "DescribeInstances"), 1);
+    // What may mean several, and lists, are never taken from it.
+    run(&mut service.ops(&["--cached", "console", "dup", "--print"]));
+    assert_eq!(count(&service, "DescribeInstances"), 2);
+    run(&mut service.ops(&["--cached", "ls"]));
+    assert_eq!(count(&service, "DescribeInstances"), 3);
+
+    // Replaced by another machine of that name since.
+    service.change_instance("web-1", r#"{"state": "terminated"}"#);
+    service.change_instance("", r#"{"name": "web-1"}"#);
+    let mut shell = service
+        .ops(&["--cached", "shell", "web-1"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("ops starts");
+    let mut stdin = shell.stdin.take().expect("a pipe");
+    stdin.write_all(b"echo it-$((40 + 2))\n").expect("typed");
+    drop(stdin);
+    let done = shell.wait_with_output().expect("ops ends");
+    let text = String::from_utf8_lossy(&done.stdout);
+    assert!(
+        text.contains("it-42"),
+        "{text}\n{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+
+    // Gone for good: the error is that of a look at the service.
+    service.change_instance("web-2", r#"{"state": "terminated"}"#);
+    let done = run(&mut service.ops(&["--cached", "shell", "web-2"]));
+    assert_eq!(done.status.code(), Some(3));
+    let text = String::from_utf8_lossy(&done.stderr);
+    assert!(
+        text.contains("no running instance is called `web-2`"),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_cache_says_what_is_in_it_and_can_be_emptied() {
+    let service = user("");
+    complete(&service, &["ops", "shell", "we"]);
+    let done = run(&mut service.ops(&["cache", "info", "-o", "json"]));
+    let document: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
+    let fleet = &document["fleets"][0];
+    assert_eq!(fleet["account"], "123456789012");
+    assert_eq!(fleet["regions"][0], "eu-west-1");
+    assert_eq!(fleet["instances"], 15);
+    assert_eq!(fleet["current"], true);
+    let done = run(&mut service.ops(&["cache", "clear"]));
+    assert_eq!(
+        String::from_utf8_lossy(&done.stderr),
+        "deleted 1 list of instances\n"
+    );
+    assert!(files(&service, "fleet").is_empty());
+    assert!(run(&mut service.ops(&["cache", "info"])).status.success());
+}
+
+#[test]
+fn scripts_are_made_for_each_shell_and_read_by_it() {
+    let service = user("");
+    for shell in ["bash", "zsh", "fish", "elvish", "nushell", "powershell"] {
+        let done = run(&mut service.ops(&["completion", shell]));
+        assert!(done.status.success());
+        assert!(done.stdout.ends_with(b"\n"));
+        if ["bash", "zsh", "fish"].contains(&shell) {
+            let script = write(&service, "script", &String::from_utf8_lossy(&done.stdout));
+            let read = run(Command::new(shell).arg("-n").arg(&script));
+            assert!(read.status.success(), "{shell}");
+        }
+    }
+    // Other shells hand the line over in their own forms, and get theirs back.
+    let ask = |shell: &str, words: &[&str], line: &str| {
+        let done = run(plain(&service, words)
+            .env("OPS_COMPLETE", shell)
+            .env("OPS_COMPLETE_LINE", line));
+        String::from_utf8_lossy(&done.stdout).into_owned()
+    };
+    let text = ask("nushell", &["ops", "shell", "\"my server 1"], "");
+    let answer: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(answer[0]["value"], "\"my server 1\" ");
+    let text = ask("elvish", &["ops", "shell", "my server 1"], "");
+    assert!(
+        text.starts_with(" \tmy server 1\tmy server 1  (running"),
+        "{text}"
+    );
+    let text = ask("powershell", &[], "ops shell 'it''s");
+    assert!(
+        text.starts_with("'it''s here'\tit's here\trunning"),
+        "{text}"
+    );
+}
