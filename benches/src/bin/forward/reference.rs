@@ -15,20 +15,67 @@ use aws_lc_rs::digest::{SHA256, digest};
 use tokio_tungstenite::tungstenite::{self, Bytes, Message};
 
 /// Bytes of one payload of the agent.
-const AGENT_PAYLOAD_BYTES: f64 = 1024.0;
+const AGENT_PAYLOAD_BYTES: usize = 1024;
+/// What it does after each.
+const AGENT_PAUSE: Duration = Duration::from_millis(1);
+/// Of each measurement of what an agent can give.
+const AGENT_WINDOW: Duration = Duration::from_secs(3);
+/// Payload of an acknowledgement, in bytes.
+const ACKNOWLEDGEMENT_BYTES: usize = 220;
 /// Header of a message of the protocol, in bytes.
 const HEADER_BYTES: usize = 120;
 
 /// Bytes per second of an agent that sleeps a millisecond after each payload and does nothing else, as the sandbox's does it.
-pub(crate) fn paced_agent() -> f64 {
-    let window = Duration::from_secs(2);
+pub(crate) fn pauses() -> f64 {
     let begin = Instant::now();
     let mut rounds = 0_u32;
-    while begin.elapsed() < window {
-        thread::sleep(Duration::from_millis(1));
+    while begin.elapsed() < AGENT_WINDOW {
+        thread::sleep(AGENT_PAUSE);
         rounds += 1;
     }
-    f64::from(rounds) / begin.elapsed().as_secs_f64() * AGENT_PAYLOAD_BYTES
+    f64::from(rounds) / begin.elapsed().as_secs_f64() * AGENT_PAYLOAD_BYTES as f64
+}
+
+/// Bytes per second of an agent that does what it has to for each payload before it sleeps, and no more: a message with its digest, written to a
+/// web socket whose other end acknowledges it.
+pub(crate) fn paced_agent() -> io::Result<f64> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    // The client.
+    thread::spawn(move || -> io::Result<()> {
+        let mut socket = tungstenite::accept(listener.accept()?.0)
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        let acknowledgement = Bytes::from(vec![b'x'; HEADER_BYTES + ACKNOWLEDGEMENT_BYTES]);
+        while socket.read().is_ok() {
+            socket
+                .send(Message::Binary(acknowledgement.clone()))
+                .map_err(io::Error::other)?;
+        }
+        Ok(())
+    });
+    let stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    let mut reader = stream.try_clone()?;
+    let (mut socket, _) = tungstenite::client(format!("ws://{address}/"), stream)
+        .map_err(|error| io::Error::other(error.to_string()))?;
+    // What takes the acknowledgements is another part of an agent.
+    thread::spawn(move || while matches!(reader.read(&mut [0; 4096]), Ok(1..)) {});
+    let payload = vec![b'x'; AGENT_PAYLOAD_BYTES];
+    let begin = Instant::now();
+    let mut rounds = 0_u32;
+    while begin.elapsed() < AGENT_WINDOW {
+        let mut message = vec![0; HEADER_BYTES];
+        message[..32].copy_from_slice(digest(&SHA256, &payload).as_ref());
+        message.extend_from_slice(&payload);
+        socket
+            .send(Message::Binary(message.into()))
+            .map_err(io::Error::other)?;
+        thread::sleep(AGENT_PAUSE);
+        rounds += 1;
+    }
+    let rate = f64::from(rounds) / begin.elapsed().as_secs_f64() * AGENT_PAYLOAD_BYTES as f64;
+    let _ = socket.get_ref().shutdown(Shutdown::Both);
+    Ok(rate)
 }
 
 /// Payload bytes per second of a web socket over loopback that carries messages with payloads of this length, from one thread to another;
