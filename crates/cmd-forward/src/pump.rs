@@ -92,10 +92,12 @@ pub(crate) async fn over_stream(
         };
         let down = async {
             loop {
-                if let Err(error) = stream.answered().await {
-                    return Stop::Far(error);
-                }
-                let mut buffer = vec![0; BUFFER_BYTES];
+                let there = match stream.answered().await {
+                    Ok(there) => there,
+                    Err(error) => return Stop::Far(error),
+                };
+                // Never empty: of nothing there is the end to be read.
+                let mut buffer = vec![0; there.clamp(1, BUFFER_BYTES)];
                 match stream.try_read(&mut buffer) {
                     Ok(None) => {}
                     Ok(Some(0)) => return Stop::Eof,

@@ -12,7 +12,7 @@ use super::{Guard, Sender, Shared, StreamError};
 use crate::smux::StreamId;
 
 /// A reader's buffer that is empty and larger than this gives its memory back, in bytes.
-const KEPT_BUFFER_BYTES: usize = 16 << 10;
+const KEPT_BUFFER_BYTES: usize = 8 << 10;
 
 /// One connection through the tunnel. Dropping it closes it at the agent, after what was written.
 #[derive(Debug)]
@@ -50,23 +50,23 @@ impl MuxStream {
         self.sender.stats().rtt
     }
 
-    /// Waits for a word of the far end: bytes or its close, or an error. Takes nothing; a destination that waits for the client to
-    /// speak says nothing.
-    pub async fn answered(&self) -> io::Result<()> {
+    /// Waits for a word of the far end: so many bytes or, with 0, its close. Takes nothing; a destination that waits for the client to speak
+    /// says nothing.
+    pub async fn answered(&self) -> io::Result<usize> {
         std::future::poll_fn(|cx| self.poll_answered(cx)).await
     }
 
-    fn poll_answered(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_answered(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut guard = self.shared.lock();
         let state = &mut *guard;
         let Some(half) = state.streams.get_mut(&self.id) else {
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(Ok(0));
         };
         if let Some(error) = &half.failed {
             return Poll::Ready(Err(error.clone().into()));
         }
         if !half.buffer.is_empty() || half.finished {
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(Ok(half.buffer.len()));
         }
         if let Some(why) = &state.ended {
             return Poll::Ready(Err(StreamError::Ended(why.clone()).into()));
