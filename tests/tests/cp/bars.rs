@@ -10,7 +10,7 @@ fn upload(service: &Service) -> (Terminal, usize) {
     put(&folder, b"a-file", &noise(6_000_000), 0o644);
     let from = folder.join("a-file");
     let to = format!("web-1:{}", folder.join("there").display());
-    let args = ["cp", "--limit-rate", "2MB", from.to_str().unwrap(), &to];
+    let args = ["cp", "--limit-rate", "1MB", from.to_str().unwrap(), &to];
     let terminal = Terminal::start(service, &args);
     let at = terminal.wait_for("total");
     (terminal, at)
