@@ -4,7 +4,10 @@ use std::{
     io::{Read, Write},
     num::NonZero,
     process::Child,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 
@@ -30,6 +33,10 @@ pub struct Terminal {
 struct Output {
     bytes: Mutex<Vec<u8>>,
     grown: Condvar,
+    /// How often the reader has found nothing to read.
+    found_nothing: AtomicUsize,
+    /// It reads no more.
+    over: AtomicBool,
 }
 
 impl Output {
@@ -194,7 +201,7 @@ impl Terminal {
         self.pty = None;
     }
 
-    /// Waits for the end; gives the exit status, or `None` if a signal ended it.
+    /// Waits for the end, and until all that was written is read; gives the exit status, or `None` if a signal ended it.
     ///
     /// # Panics
     /// It does not end.
@@ -202,6 +209,7 @@ impl Terminal {
         let begin = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("a child of this process") {
+                self.read_out();
                 return status.code();
             }
             assert!(
@@ -214,8 +222,27 @@ impl Terminal {
     }
 }
 
+impl Terminal {
+    /// Waits until nothing is left to read: what a program wrote last may still be on its way when it has ended.
+    fn read_out(&self) {
+        let found_nothing = || self.output.found_nothing.load(Ordering::SeqCst);
+        // The first may have begun before the end.
+        let enough = found_nothing() + 2;
+        let begin = Instant::now();
+        while found_nothing() < enough && !self.output.over.load(Ordering::SeqCst) {
+            assert!(begin.elapsed() < PATIENCE, "somebody still writes");
+            std::thread::park_timeout(std::time::Duration::from_millis(5));
+        }
+    }
+}
+
 /// Reads until the terminal is hung up or its last process has gone. Between reads nothing holds it open.
 fn read(pty: &Weak<Pty>, sink: &Output) {
+    read_all(pty, sink);
+    sink.over.store(true, Ordering::SeqCst);
+}
+
+fn read_all(pty: &Weak<Pty>, sink: &Output) {
     let wake = rustix::event::Timespec {
         tv_sec: 0,
         tv_nsec: 20_000_000,
@@ -224,7 +251,10 @@ fn read(pty: &Weak<Pty>, sink: &Output) {
     while let Some(pty) = pty.upgrade() {
         let mut polled = [PollFd::new(&*pty, PollFlags::IN)];
         match rustix::event::poll(&mut polled, Some(&wake)) {
-            Ok(0) => continue,
+            Ok(0) => {
+                sink.found_nothing.fetch_add(1, Ordering::SeqCst);
+                continue;
+            }
             Ok(_) => {}
             Err(_) => return,
         }
