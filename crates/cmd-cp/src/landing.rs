@@ -162,9 +162,10 @@ impl Landing {
             );
             let what = format!("cannot write `{}`", self.destination.display());
             let error = Error::unexpected(what).caused_by(error);
-            match is_full {
-                true => error.hint("make room, or copy to another folder"),
-                false => error,
+            if is_full {
+                error.hint("make room, or copy to another folder")
+            } else {
+                error
             }
         })?;
         let mut state = self.lock();

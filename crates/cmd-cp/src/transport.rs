@@ -26,6 +26,9 @@ pub(crate) struct Server {
     pub(crate) reason: Option<String>,
 }
 
+/// What the owner of a folder must be allowed while it is filled.
+pub(crate) const OWNER: u32 = 0o700;
+
 /// SHA-256 of a file's content.
 pub(crate) type Digest = [u8; 32];
 

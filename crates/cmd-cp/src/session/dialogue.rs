@@ -37,10 +37,9 @@ impl Dialogue {
     /// As [`Up::dialogue`].
     pub(super) async fn start(far: &Far, tools: &Tools) -> Result<Self> {
         let hash = tools.hash().unwrap_or("false");
-        let (take, hashes) = (tools.take_functions(), tools.hash_function());
-        let text = format!("{take}{hashes}H=\"{hash}\"\n{SPREAD}{SCRIPT}");
+        let text = format!("{}H=\"{hash}\"\n{SPREAD}{SCRIPT}", tools.hash_function());
         let mut up = Up::dialogue(far, &text).await?;
-        if tools.takes_exactly() {
+        if tools.has("exact") {
             up.send_ahead();
         }
         Ok(Self {

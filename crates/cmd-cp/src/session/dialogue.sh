@@ -28,18 +28,17 @@ if e=$( (umask 077; set -C; : >"$t") 2>&1); then ok; else free; no "$e"; fi; fi 
 o) at "$2" "$3"; K=$4
 if [ -f "$t" ] && [ ! -h "$t" ]; then [ "$K" = 1 ] || keep "$t"; ok; else no "$t is gone"; fi ;;
 f) free; ok ;;
-W) if [ "$3" = - ]; then e=$(place "$2" "$4" 2>&1) || lost "${e%%
+W) if [ "$3" = - ]; then e=$( { head -c "$2" | put "$4"; } 2>&1) || lost "${e%%
 *}"
-else e=$( { take "$2" | "$3" -dc | put "$4"; } 2>&1) || lost "${e%%
+else e=$( { head -c "$2" | "$3" -dc | put "$4"; } 2>&1) || lost "${e%%
 *}"; fi
 say "$q" "credit $2" ;;
 R) a=; i=$2; n=$3
 while [ "$n" -gt 0 ]; do a="$a $(dd if="$t" bs=1048576 skip="$((i * 8))" count=8 2>/dev/null | h)"; i=$((i + 1)); n=$((n - 1)); done
 say "$q" "sum$a" ;;
 r) if e=$( (: >"$t") 2>&1); then ok; else no "$e"; fi ;;
-w) if [ "$3" = - ]; then e=$(add "$2" 2>&1) || lost "${e%%
-*}"
-else e=$( { take "$2" | "$3" -dc >>"$t"; } 2>&1) || lost "$e"; fi
+w) if [ "$3" = - ]; then e=$(head -c "$2" 2>&1 >>"$t") || lost "$e"
+else e=$( { head -c "$2" | "$3" -dc >>"$t"; } 2>&1) || lost "$e"; fi
 say "$q" "credit $2" ;;
 x) [ "$K" = 1 ] || rm -f "$t"; free; ok ;;
 e) s=$(wc -c <"$t" | tr -d " "); a=-
@@ -86,7 +85,7 @@ t) [ "$2" = m ] && o=xpmof || o=xpof
 ok
 { while IFS= read -r n; do set -- $n
 case "$2" in 0) exit 0 ;; esac
-if [ "$3" = - ]; then take "$2"; else take "$2" | "$3" -dc; fi || exit 1
+if [ "$3" = - ]; then head -c "$2"; else head -c "$2" | "$3" -dc; fi || exit 1
 say "$1" "credit $2"; done; } | (cd "$S" && tar $o - ) >"$d/e" 2>&1 || lost "$(cat "$d/e")" ;;
 i) [ "$2" = m ] && o=xpmof || o=xpof
 z=cat; [ "$3" = - ] || z="$3 -dc"

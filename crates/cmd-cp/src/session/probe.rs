@@ -32,7 +32,6 @@ for c in tar gzip zstd mktemp mkfifo head dd; do command -v "$c" >/dev/null 2>&1
 for c in "sha256sum" "shasum -a 256" "openssl dgst -sha256 -r"; do
 : | $c >/dev/null 2>&1 && t="$t ${c%% *}"; done
 [ "$(printf abcd | { head -c 2 >/dev/null; cat; })" = cd ] && t="$t exact"
-[ "$(printf abcd | { dd iflag=fullblock,count_bytes count=2 bs=1048576 seek=1 oflag=append conv=notrunc of=/dev/null 2>/dev/null && cat; })" = cd ] && t="$t direct"
 sha256sum -z /dev/null >/dev/null 2>&1 && t="$t sums"
 : | zstd -1 -c --zstd=wlog=17 >/dev/null 2>&1 && t="$t window"
 dd ibs=1 obs=2 conv=notrunc </dev/null of=/dev/null 2>/dev/null && t="$t blocks"
@@ -96,28 +95,6 @@ impl Tools {
             Some(command) => format!("h() {{ {command} | cut -c1-64; }}\n"),
             None => "h() { echo -; }\n".to_owned(),
         }
-    }
-
-    /// Shell functions that take `$1` bytes of their input and no more: `take` hands them on, `add` appends them to the file `$t`, `place` puts them
-    /// there at block `$2` of a mebibyte. One dd that reads the terminal itself moves half as much again as head with a pipe behind it.
-    pub(super) fn take_functions(&self) -> &'static str {
-        if self.has("direct") {
-            r#"read_n() { n=$1; shift; dd iflag=fullblock,count_bytes count="$n" "$@"; }
-take() { read_n "$1" bs=65536 2>/dev/null; }
-add() { read_n "$1" bs=1048576 oflag=append conv=notrunc of="$t"; }
-place() { read_n "$1" bs=1048576 seek="$2" conv=notrunc of="$t"; }
-"#
-        } else {
-            r#"take() { head -c "$1"; }
-add() { head -c "$1" >>"$t"; }
-place() { head -c "$1" | put "$2"; }
-"#
-        }
-    }
-
-    /// Whether those functions read no further than they are told.
-    pub(super) fn takes_exactly(&self) -> bool {
-        self.has("direct") || self.has("exact")
     }
 
     /// The best program to compress and decompress with.

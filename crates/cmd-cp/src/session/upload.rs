@@ -22,7 +22,7 @@ use crate::{
     landing,
     place::name,
     reading::Reading,
-    transport::{Job, Source, Store, What},
+    transport::{Job, OWNER, Source, Store, What},
 };
 
 /// A frame before compression, in bytes: half of what a pipe takes at once, for the sake of memory.
@@ -31,8 +31,6 @@ const FRAME_BYTES: usize = ops_core::pipe::FRAME_BYTES / 2;
 pub(super) const READ_BYTES: usize = 256 << 10;
 /// More dialogues than one are worth it for each so many bytes.
 const WORKER_BYTES: u64 = 16 << 20;
-/// What the owner of a folder must have while it is filled.
-const OWNER: u32 = 0o700;
 /// Commands that may wait for their answers.
 const PIPELINED: usize = 64;
 /// Times a file is begun in all.

@@ -22,11 +22,8 @@ use super::{
 };
 use crate::{
     reading::Reading,
-    transport::{FileId, Job, Source, Store, What},
+    transport::{FileId, Job, OWNER, Source, Store, What},
 };
-
-/// What the owner of a folder must have while it is filled.
-const OWNER: u32 = 0o700;
 
 /// A file to be stored.
 struct File {
