@@ -142,11 +142,6 @@ impl FileReading {
         Ok(())
     }
 
-    /// Its number in the report.
-    pub(crate) fn id(&self) -> FileId {
-        self.id
-    }
-
     /// Checks that it is as it was when it was opened.
     ///
     /// # Errors

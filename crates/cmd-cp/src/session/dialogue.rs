@@ -168,6 +168,15 @@ impl Dialogue {
         self.announced(&format!("w {len} {codec}"), bytes).await
     }
 
+    /// Announces `len` bytes for the end of the file, as they are; [`Dialogue::piece`] then sends them.
+    ///
+    /// # Errors
+    /// As [`Dialogue::frame`].
+    pub(super) async fn announce(&mut self, len: u64) -> Result<()> {
+        let announced = self.up.announce_line(&format!("w {len} -"), len).await;
+        announced.map_err(|error| self.words(error))
+    }
+
     /// Takes part in a file that another dialogue has begun.
     ///
     /// # Errors
@@ -198,7 +207,7 @@ impl Dialogue {
             .await
     }
 
-    /// Announces a frame of `len` bytes as they are, for the place of block `block`; [`Dialogue::piece`] then sends them.
+    /// As [`Dialogue::announce`], for the place of block `block`.
     ///
     /// # Errors
     /// As [`Dialogue::frame`].

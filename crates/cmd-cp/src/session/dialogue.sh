@@ -8,7 +8,7 @@ free() { : >"$d/t"; }
 at() { x "$1"; p=$v; x "$2"
 if [ -h "$p" ]; then r=$(readlink -f "$p" 2>/dev/null; echo .); r=${r%??}; [ -z "$r" ] || p=$r; fi
 t=${p%/*}/$v; }
-put() { dd ibs=65536 obs=1048576 seek="$1" conv=notrunc of="$t"; }
+go() { dd bs=1048576 seek="$1" count=0 conv=notrunc </dev/null 2>/dev/null; }
 set -f
 while IFS= read -r L; do
 set -- $L
@@ -28,10 +28,8 @@ if e=$( (umask 077; set -C; : >"$t") 2>&1); then ok; else free; no "$e"; fi; fi 
 o) at "$2" "$3"; K=$4
 if [ -f "$t" ] && [ ! -h "$t" ]; then [ "$K" = 1 ] || keep "$t"; ok; else no "$t is gone"; fi ;;
 f) free; ok ;;
-W) if [ "$3" = - ]; then e=$( { head -c "$2" | put "$4"; } 2>&1) || lost "${e%%
-*}"
-else e=$( { head -c "$2" | "$3" -dc | put "$4"; } 2>&1) || lost "${e%%
-*}"; fi
+W) if [ "$3" = - ]; then e=$( { go "$4" && head -c "$2"; } 2>&1 1<>"$t") || lost "$e"
+else e=$( { go "$4" && head -c "$2" | "$3" -dc; } 2>&1 1<>"$t") || lost "$e"; fi
 say "$q" "credit $2" ;;
 R) a=; i=$2; n=$3
 while [ "$n" -gt 0 ]; do a="$a $(dd if="$t" bs=1048576 skip="$((i * 8))" count=8 2>/dev/null | h)"; i=$((i + 1)); n=$((n - 1)); done

@@ -25,19 +25,22 @@ const HASHES: [(&str, &str); 3] = [
     ("openssl", "openssl dgst -sha256 -r"),
 ];
 
+/// OpenSSL is tried beside the rest, since it takes longer to start than all of it; Perl's shasum, which takes longer still, only where it is needed.
 const SCRIPT: &str = r#"
 [ -n "$HOME" ] || HOME=$(getent passwd "$(id -u)" | cut -d: -f6)
-t=
-for c in tar gzip zstd mktemp mkfifo head dd; do command -v "$c" >/dev/null 2>&1 && t="$t $c"; done
-for c in "sha256sum" "shasum -a 256" "openssl dgst -sha256 -r"; do
-: | $c >/dev/null 2>&1 && t="$t ${c%% *}"; done
-[ "$(printf abcd | { head -c 2 >/dev/null; cat; })" = cd ] && t="$t exact"
-sha256sum -z /dev/null >/dev/null 2>&1 && t="$t sums"
-: | zstd -1 -c --zstd=wlog=17 >/dev/null 2>&1 && t="$t window"
-dd ibs=1 obs=2 conv=notrunc </dev/null of=/dev/null 2>/dev/null && t="$t blocks"
-find / -prune -printf "" >/dev/null 2>&1 && t="$t printf"
-tar --null -T /dev/null -cf /dev/null >/dev/null 2>&1 && t="$t null"
-: | xargs -0 true >/dev/null 2>&1 && t="$t xargs"
+t=$(exec 4>&1 >/dev/null 2>&1
+has() { echo "$1" >&4; }
+{ : | openssl dgst -sha256 -r && has openssl; } &
+if : | sha256sum; then has sha256sum; sha256sum -z /dev/null && has sums
+elif : | shasum -a 256; then has shasum; fi
+for c in tar gzip zstd mktemp mkfifo head dd; do command -v "$c" && has "$c"; done
+[ "$(printf abcd | { head -c 2 >/dev/null; cat; })" = cd ] && has exact
+: | zstd -1 -c --zstd=wlog=17 && has window
+f=$(mktemp) && { dd bs=2 seek=1 count=0 conv=notrunc </dev/null; echo; } 1<>"$f" && [ "$(wc -c <"$f")" -eq 3 ] && has blocks; rm -f "$f"
+find / -prune -printf "" && has printf
+tar --null -T /dev/null -cf /dev/null && has null
+: | xargs -0 true && has xargs
+wait)
 printf "%s\000" "${HOME:-/}" "$(umask)" "$t"
 "#;
 

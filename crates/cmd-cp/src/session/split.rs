@@ -1,5 +1,5 @@
-//! A large file for a server, shared out over several dialogues: each takes parts as it gets on, and has each verified; the last to end has the
-//! whole verified and put into place.
+//! A large file for a server, shared out over several dialogues: each takes parts as it gets on; the last to end has the whole verified and put
+//! into place.
 //!
 //! All write into one temporary file beside the destination, each part where it belongs. Whichever dialogue dies takes that file with it, unless it is
 //! kept for `--resume`; then the parts of it that are the same are found by their hashes.
@@ -30,11 +30,9 @@ use crate::{
 };
 
 /// A lane is worth its session from this size on, in bytes.
-const LANE_FROM_BYTES: u64 = 16 << 20;
+const LANE_FROM_BYTES: u64 = 32 << 20;
 /// Hashes asked for at once: an answer is a line.
 const HASHES_AT_ONCE: u64 = 50;
-/// A part that does not arrive as it was sent is sent again, so many times in all.
-const PART_TRIES: usize = 3;
 
 /// A file that lanes share.
 pub(super) struct Split {
@@ -355,7 +353,7 @@ async fn same_parts(
     Ok(same)
 }
 
-/// Sends a part, and has it verified.
+/// Sends a part.
 async fn send(
     session: &Session,
     dialogue: &mut Dialogue,
@@ -366,84 +364,53 @@ async fn send(
 ) -> Result<(), Failure> {
     let (reading, begin) = (&opened.reading, part * PART_BYTES);
     let end = begin + part_len(reading, part);
-    for _ in 0..PART_TRIES {
-        let mut hash = digest::Context::new(&digest::SHA256);
-        let mut at = begin;
-        while at < end {
-            let len = BLOCK_BYTES.min(end - at);
-            let first = piece(reading, at, at + len, &mut hash).await?;
-            let codec = *codec.get_or_insert_with(|| choose(session, job, &first));
-            if codec == "-" {
-                as_it_is(dialogue, reading, (at, at + len), first, &mut hash).await?;
-            } else {
-                let mut frame = first.to_vec();
-                while (frame.len() as u64) < len {
-                    let next = at + frame.len() as u64;
-                    frame.extend_from_slice(&piece(reading, next, at + len, &mut hash).await?);
-                }
-                let sent = dialogue
-                    .frame_at(codec, packed(codec, frame.into())?, at / BLOCK_BYTES)
-                    .await;
+    let mut at = begin;
+    while at < end {
+        let first = piece(reading, at, end).await?;
+        let codec = *codec.get_or_insert_with(|| choose(session, job, &first));
+        if codec == "-" {
+            let announced = dialogue.announce_at(end - at, at / BLOCK_BYTES).await;
+            announced.map_err(|error| Failure::of(error, dialogue))?;
+            let mut next = first;
+            loop {
+                let len = next.len() as u64;
+                let sent = dialogue.piece(next).await;
                 sent.map_err(|error| Failure::of(error, dialogue))?;
+                opened.there.fetch_add(len, Ordering::Relaxed);
+                at += len;
+                if at >= end {
+                    return Ok(());
+                }
+                next = match piece(reading, at, end).await {
+                    Ok(piece) => piece,
+                    Err(error) => {
+                        // What was announced is not coming.
+                        dialogue.give_up();
+                        return Err(error.into());
+                    }
+                };
             }
-            opened.there.fetch_add(len, Ordering::Relaxed);
-            at += len;
         }
-        if session.tools.hash().is_none() {
-            return Ok(());
+        let len = BLOCK_BYTES.min(end - at);
+        let mut frame = first.to_vec();
+        while (frame.len() as u64) < len {
+            let next = at + frame.len() as u64;
+            frame.extend_from_slice(&piece(reading, next, at + len).await?);
         }
-        let there = dialogue.parts(part, 1).await;
-        let there = there.map_err(|error| Failure::of(error, dialogue))?;
-        if there.first().copied().flatten() == Some(landing::finish(hash)) {
-            return Ok(());
-        }
-        reading.unchanged()?;
-        job.report.back(reading.id(), end - begin);
-        opened.there.fetch_sub(end - begin, Ordering::Relaxed);
+        let sent = dialogue
+            .frame_at(codec, packed(codec, frame.into())?, at / BLOCK_BYTES)
+            .await;
+        sent.map_err(|error| Failure::of(error, dialogue))?;
+        opened.there.fetch_add(len, Ordering::Relaxed);
+        at += len;
     }
-    Err(Error::unexpected("a part of it did not arrive as it was sent, more than once").into())
+    Ok(())
 }
 
 /// What is read at once, from `at` on.
-async fn piece(
-    reading: &FileReading,
-    at: u64,
-    end: u64,
-    hash: &mut digest::Context,
-) -> Result<Bytes> {
+async fn piece(reading: &FileReading, at: u64, end: u64) -> Result<Bytes> {
     let len = usize::try_from(end - at).map_or(READ_BYTES, |left| left.min(READ_BYTES));
-    let piece = reading.read_at(at, len).await?;
-    hash.update(&piece);
-    Ok(piece)
-}
-
-/// Sends a block without ever having it all.
-async fn as_it_is(
-    dialogue: &mut Dialogue,
-    reading: &FileReading,
-    (begin, end): (u64, u64),
-    first: Bytes,
-    hash: &mut digest::Context,
-) -> Result<(), Failure> {
-    let announced = dialogue.announce_at(end - begin, begin / BLOCK_BYTES).await;
-    announced.map_err(|error| Failure::of(error, dialogue))?;
-    let (mut at, mut next) = (begin, first);
-    loop {
-        at += next.len() as u64;
-        let sent = dialogue.piece(next).await;
-        sent.map_err(|error| Failure::of(error, dialogue))?;
-        if at >= end {
-            return Ok(());
-        }
-        next = match piece(reading, at, end, hash).await {
-            Ok(piece) => piece,
-            Err(error) => {
-                // What was announced is not coming.
-                dialogue.give_up();
-                return Err(error.into());
-            }
-        };
-    }
+    reading.read_at(at, len).await
 }
 
 /// Has the whole verified and put into place.

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     landing,
     place::name,
-    reading::Reading,
+    reading::{FileReading, Reading},
     transport::{Job, OWNER, Source, Store, What},
 };
 
@@ -29,6 +29,8 @@ use crate::{
 const FRAME_BYTES: usize = ops_core::pipe::FRAME_BYTES / 2;
 /// Read at once, in bytes: what progress and `--limit-rate` count in.
 pub(super) const READ_BYTES: usize = 256 << 10;
+/// A frame that is not compressed is never in memory as a whole, and may be longer, in bytes: each costs the server a process.
+const LONG_FRAME_BYTES: u64 = 16 << 20;
 /// More dialogues than one are worth it for each so many bytes.
 const WORKER_BYTES: u64 = 16 << 20;
 /// Commands that may wait for their answers.
@@ -323,6 +325,15 @@ async fn store(
     *sent = at;
     let mut codec = None;
     loop {
+        if let (Some("-"), Reading::File(file)) = (codec, &reading) {
+            let end = file.size().min(at + LONG_FRAME_BYTES);
+            if at == end {
+                break;
+            }
+            long_frame(dialogue, file, (at, end), &mut hash, sent).await?;
+            at = end;
+            continue;
+        }
         let frame = match frame(&mut reading, at).await {
             Ok(frame) => frame,
             Err(error) => {
@@ -355,6 +366,33 @@ async fn store(
             stamp: job.preserve.then(|| stamp(item.mtime)),
         })
         .await
+}
+
+/// Sends what is in `file` between `at` and `end` as one frame, as it is.
+async fn long_frame(
+    dialogue: &mut Dialogue,
+    file: &FileReading,
+    (mut at, end): (u64, u64),
+    hash: &mut digest::Context,
+    sent: &mut u64,
+) -> Result<()> {
+    dialogue.announce(end - at).await?;
+    while at < end {
+        let len = usize::try_from(end - at).map_or(READ_BYTES, |left| left.min(READ_BYTES));
+        let piece = match file.read_at(at, len).await {
+            Ok(piece) => piece,
+            Err(error) => {
+                // What was announced is not coming.
+                dialogue.give_up();
+                return Err(error);
+            }
+        };
+        hash.update(&piece);
+        at += piece.len() as u64;
+        *sent = at;
+        dialogue.piece(piece).await?;
+    }
+    Ok(())
 }
 
 /// The permissions that a new file gets.
