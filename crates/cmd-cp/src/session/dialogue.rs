@@ -415,7 +415,10 @@ impl Dialogue {
     }
 
     /// Waits until the last frame is written.
-    async fn settle(&mut self) -> Result<()> {
+    ///
+    /// # Errors
+    /// As [`Dialogue::frame`].
+    pub(super) async fn settle(&mut self) -> Result<()> {
         let credit = self.up.credit().await;
         credit.map_err(|error| self.words(error))
     }

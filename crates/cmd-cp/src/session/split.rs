@@ -228,7 +228,9 @@ async fn carry(
     while split.failure().is_none() {
         let next = opened.next.fetch_add(1, Ordering::Relaxed);
         let Some(&part) = opened.todo.get(next) else {
-            return Ok(());
+            // Whoever ends last has the whole verified: by then this lane's last part must be written.
+            let written = dialogue.settle().await;
+            return written.map_err(|error| Failure::of(error, dialogue));
         };
         attach(dialogue, split, opened, attached, job).await?;
         send(session, dialogue, opened, part, &mut codec, job).await?;
