@@ -158,12 +158,12 @@ fn where_there_is_no_room_the_old_file_stays_and_nothing_else() {
 #[track_caller]
 fn meanwhile(
     lab: &Lab,
-    rate: &str,
+    (sessions, rate): (&str, &str),
     args: &[OsString],
     begun: &dyn Fn() -> bool,
     act: &dyn Fn(),
 ) -> ops_tests::lab::Done {
-    let all = ["cp", "--sessions", "1", "--limit-rate", rate].map(os);
+    let all = ["cp", "--sessions", sessions, "--limit-rate", rate].map(os);
     let run = lab.ops(all.iter().chain(args));
     std::thread::scope(|scope| {
         let done = scope.spawn(|| run.output());
@@ -190,7 +190,7 @@ fn a_file_that_changes_or_vanishes_fails_alone() {
     fs::write(here.join("first"), "old").unwrap();
     let args: Vec<OsString> = all(&far).iter().map(|path| remote(path)).collect();
     let args = [args, vec![here.clone().into()]].concat();
-    let done = meanwhile(&lab, "8MB", &args, &|| has_part(&here), &|| {
+    let done = meanwhile(&lab, ("1", "8MB"), &args, &|| has_part(&here), &|| {
         fs::remove_file(far.join("second")).unwrap();
         fs::OpenOptions::new()
             .write(true)
@@ -214,7 +214,7 @@ fn a_file_that_changes_or_vanishes_fails_alone() {
     fs::write(far.join("first"), "old").unwrap();
     let args: Vec<OsString> = all(&here).map(OsString::from).into();
     let args = [args, vec![remote(&far)]].concat();
-    let done = meanwhile(&lab, "1500KB", &args, &|| has_part(&far), &|| {
+    let done = meanwhile(&lab, ("1", "1500KB"), &args, &|| has_part(&far), &|| {
         fs::remove_file(here.join("second")).unwrap();
         put(&here, b"first", &[&large[..], b"more"].concat(), 0o644);
     })
@@ -232,6 +232,39 @@ fn a_file_that_changes_or_vanishes_fails_alone() {
     assert_eq!(fs::read(far.join("first")).unwrap(), b"old");
     assert!(fs::read(far.join("third")).unwrap() == large[..800_000]);
     assert_eq!(tree(&far).len(), 2);
+}
+
+#[test]
+fn a_file_cut_short_on_its_way_to_a_server_is_not_tried_again() {
+    let lab = Lab::with_sandbox();
+    let (far, here) = (lab.folder("far"), lab.folder("here"));
+    fs::write(far.join("first"), "old").unwrap();
+    // By one session, and shared out.
+    for (sessions, len) in [("1", 20_000_000), ("4", 70_000_000)] {
+        put(&here, b"first", &noise(len), 0o644);
+        put(&here, b"second", b"small", 0o644);
+        let args = ["first", "second"].map(|name| here.join(name).into());
+        let args = [vec![os("-v")], args.into(), vec![remote(&far)]].concat();
+        let begun = || {
+            leftovers(&far)
+                .iter()
+                .any(|path| fs::metadata(far.join(path)).is_ok_and(|part| part.len() > 3_000_000))
+        };
+        let done = meanwhile(&lab, (sessions, "8MB"), &args, &begun, &|| {
+            let file = fs::OpenOptions::new().write(true).open(here.join("first"));
+            file.and_then(|file| file.set_len(1000)).unwrap();
+        })
+        .exits(8);
+        says(
+            &done,
+            &["changed while it was read", "1 copied", "1 failed"],
+        );
+        assert!(!done.stderr.contains("sending it again"), "{done}");
+        until("the far end is cleaned up", || leftovers(&far).is_empty());
+        assert_eq!(fs::read(far.join("first")).unwrap(), b"old");
+        assert_eq!(fs::read(far.join("second")).unwrap(), b"small");
+        assert_eq!(tree(&far).len(), 2);
+    }
 }
 
 #[test]

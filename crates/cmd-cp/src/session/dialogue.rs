@@ -11,14 +11,23 @@ use crate::{report::hex, transport::Digest};
 
 /// What places in a file are counted in, in bytes: see [`Dialogue::frame_at`].
 pub(super) const BLOCK_BYTES: u64 = 1 << 20;
-/// What is verified by itself, in bytes: see [`Dialogue::parts`].
+/// What is shared out, and compared by itself, in bytes: see [`Dialogue::parts`].
 pub(super) const PART_BYTES: u64 = 8 * BLOCK_BYTES;
 
 /// A running dialogue.
 pub(super) struct Dialogue {
     up: Up,
     label: String,
-    usable: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Usable,
+    /// Ended by what the script said, or by what is missing here.
+    GivenUp,
+    /// Its session failed under it.
+    Lost,
 }
 
 /// What came of the beginning of a file.
@@ -45,18 +54,25 @@ impl Dialogue {
         Ok(Self {
             up,
             label: far.instance.label().to_owned(),
-            usable: true,
+            state: State::Usable,
         })
     }
 
     /// Whether it can be asked for anything else; not after a frame that was not taken, nor after a failure of its session.
     pub(super) fn is_usable(&self) -> bool {
-        self.usable
+        self.state == State::Usable
+    }
+
+    /// Whether its session failed: what was asked for may go well over another.
+    pub(super) fn is_lost(&self) -> bool {
+        self.state == State::Lost
     }
 
     /// Says that it cannot: what was announced is not coming.
     pub(super) fn give_up(&mut self) {
-        self.usable = false;
+        if self.is_usable() {
+            self.state = State::GivenUp;
+        }
     }
 
     /// Asks for a folder to be made if it is missing; [`Dialogue::answer`] tells, in this order: [`MADE`] of one that was not there.
@@ -383,14 +399,16 @@ impl Dialogue {
     /// What the server says.
     pub(super) async fn answer(&mut self) -> Result<String> {
         let next = self.up.next().await;
-        self.usable &= matches!(next, Ok(Some(_)));
+        if !matches!(next, Ok(Some(_))) {
+            self.state = State::Lost;
+        }
         match next? {
             Some(text) => {
                 if let Some(why) = text.strip_prefix("no ") {
                     return Err(refusal(&self.label, why));
                 }
                 if let Some(why) = text.strip_prefix(LOST) {
-                    self.usable = false;
+                    self.state = State::GivenUp;
                     return Err(refusal(&self.label, why));
                 }
                 Ok(text)
@@ -425,11 +443,12 @@ impl Dialogue {
 
     /// The error of a frame that was not taken: what the script said stands in it as it is.
     fn words(&mut self, error: Error) -> Error {
-        self.usable = false;
-        match error.what().strip_prefix(LOST) {
-            Some(why) => refusal(&self.label, why),
-            None => error,
+        if let Some(why) = error.what().strip_prefix(LOST) {
+            self.state = State::GivenUp;
+            return refusal(&self.label, why);
         }
+        self.state = State::Lost;
+        error
     }
 }
 

@@ -36,7 +36,7 @@ elif : | shasum -a 256; then has shasum; fi
 for c in tar gzip zstd mktemp mkfifo head dd; do command -v "$c" && has "$c"; done
 [ "$(printf abcd | { head -c 2 >/dev/null; cat; })" = cd ] && has exact
 : | zstd -1 -c --zstd=wlog=17 && has window
-f=$(mktemp) && { dd bs=2 seek=1 count=0 conv=notrunc </dev/null; echo; } 1<>"$f" && [ "$(wc -c <"$f")" -eq 3 ] && has blocks; rm -f "$f"
+f=$(mktemp) && { rm -f "$f"; dd bs=2 seek=1 count=0 conv=notrunc </dev/null; echo; [ "$(wc -c <&3)" -eq 3 ]; } 1<>"$f" 3<"$f" && has blocks
 find / -prune -printf "" && has printf
 tar --null -T /dev/null -cf /dev/null && has null
 : | xargs -0 true && has xargs

@@ -13,14 +13,13 @@ use std::{
 };
 
 use aws_lc_rs::digest;
-use bytes::Bytes;
 use ops_core::{Error, Result};
 use tokio::{sync::OnceCell, task::JoinHandle};
 
 use super::{
     Session,
     dialogue::{BLOCK_BYTES, Begun, Dialogue, End, PART_BYTES, stamp},
-    upload::{PAUSE, READ_BYTES, TRIES, choose, mode, packed, usable},
+    upload::{PAUSE, TRIES, announced, choose, mode, packed, usable, whole},
 };
 use crate::{
     landing,
@@ -74,8 +73,7 @@ struct Failure {
 
 impl Failure {
     fn of(error: Error, dialogue: &Dialogue) -> Self {
-        // Words of the server are the same the next time.
-        let lost = !dialogue.is_usable() && !error.what().contains(" says: ");
+        let lost = dialogue.is_lost();
         Self { error, lost }
     }
 }
@@ -233,7 +231,8 @@ async fn carry(
             return written.map_err(|error| Failure::of(error, dialogue));
         };
         attach(dialogue, split, opened, attached, job).await?;
-        send(session, dialogue, opened, part, &mut codec, job).await?;
+        let sent = send(session, dialogue, opened, part, &mut codec, job).await;
+        sent.map_err(|error| Failure::of(error, dialogue))?;
     }
     Ok(())
 }
@@ -363,56 +362,29 @@ async fn send(
     part: u64,
     codec: &mut Option<&'static str>,
     job: &Job,
-) -> Result<(), Failure> {
-    let (reading, begin) = (&opened.reading, part * PART_BYTES);
-    let end = begin + part_len(reading, part);
-    let mut at = begin;
+) -> Result<()> {
+    let (reading, mut at) = (&opened.reading, part * PART_BYTES);
+    let end = at + part_len(reading, part);
+    let sent = |len: usize| opened.there.fetch_add(len as u64, Ordering::Relaxed);
     while at < end {
-        let first = piece(reading, at, end).await?;
-        let codec = *codec.get_or_insert_with(|| choose(session, job, &first));
-        if codec == "-" {
-            let announced = dialogue.announce_at(end - at, at / BLOCK_BYTES).await;
-            announced.map_err(|error| Failure::of(error, dialogue))?;
-            let mut next = first;
-            loop {
-                let len = next.len() as u64;
-                let sent = dialogue.piece(next).await;
-                sent.map_err(|error| Failure::of(error, dialogue))?;
-                opened.there.fetch_add(len, Ordering::Relaxed);
-                at += len;
-                if at >= end {
-                    return Ok(());
-                }
-                next = match piece(reading, at, end).await {
-                    Ok(piece) => piece,
-                    Err(error) => {
-                        // What was announced is not coming.
-                        dialogue.give_up();
-                        return Err(error.into());
-                    }
-                };
-            }
-        }
-        let len = BLOCK_BYTES.min(end - at);
-        let mut frame = first.to_vec();
-        while (frame.len() as u64) < len {
-            let next = at + frame.len() as u64;
-            frame.extend_from_slice(&piece(reading, next, at + len).await?);
-        }
-        let sent = dialogue
-            .frame_at(codec, packed(codec, frame.into())?, at / BLOCK_BYTES)
+        let block = at / BLOCK_BYTES;
+        if *codec == Some("-") {
+            dialogue.announce_at(end - at, block).await?;
+            return announced(dialogue, reading, (at, end), |piece| {
+                sent(piece.len());
+            })
             .await;
-        sent.map_err(|error| Failure::of(error, dialogue))?;
-        opened.there.fetch_add(len, Ordering::Relaxed);
-        at += len;
+        }
+        let frame = whole(reading, at, BLOCK_BYTES as usize).await?;
+        let len = frame.len();
+        let codec = *codec.get_or_insert_with(|| choose(session, job, &frame));
+        dialogue
+            .frame_at(codec, packed(codec, frame)?, block)
+            .await?;
+        sent(len);
+        at += len as u64;
     }
     Ok(())
-}
-
-/// What is read at once, from `at` on.
-async fn piece(reading: &FileReading, at: u64, end: u64) -> Result<Bytes> {
-    let len = usize::try_from(end - at).map_or(READ_BYTES, |left| left.min(READ_BYTES));
-    reading.read_at(at, len).await
 }
 
 /// Has the whole verified and put into place.

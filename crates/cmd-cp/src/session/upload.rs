@@ -28,7 +28,7 @@ use crate::{
 /// A frame before compression, in bytes: half of what a pipe takes at once, for the sake of memory.
 const FRAME_BYTES: usize = ops_core::pipe::FRAME_BYTES / 2;
 /// Read at once, in bytes: what progress and `--limit-rate` count in.
-pub(super) const READ_BYTES: usize = 256 << 10;
+const READ_BYTES: usize = 256 << 10;
 /// A frame that is not compressed is never in memory as a whole, and may be longer, in bytes: each costs the server a process.
 const LONG_FRAME_BYTES: u64 = 16 << 20;
 /// More dialogues than one are worth it for each so many bytes.
@@ -264,16 +264,14 @@ async fn one(session: &Session, dialogue: &mut Option<Dialogue>, mut item: Store
         let done = match usable(session, dialogue).await {
             Ok(dialogue) => {
                 let done = store(session, dialogue, &item, source, &mut sent, job).await;
-                done.map_err(|error| (error, !dialogue.is_usable()))
+                done.map_err(|error| (error, dialogue.is_lost()))
             }
             Err(error) => Err((error, true)),
         };
         match (done, again) {
             (Ok(()), _) => return job.report.done(item.id),
             // Words of the server are the same the next time; a session that was lost is another one then.
-            (Err((error, true)), Some(source))
-                if tries < TRIES && !error.what().contains(" says: ") =>
-            {
+            (Err((error, true)), Some(source)) if tries < TRIES => {
                 session
                     .far
                     .cx
@@ -330,7 +328,12 @@ async fn store(
             if at == end {
                 break;
             }
-            long_frame(dialogue, file, (at, end), &mut hash, sent).await?;
+            dialogue.announce(end - at).await?;
+            let announced = announced(dialogue, file, (at, end), |piece| {
+                hash.update(piece);
+                *sent += piece.len() as u64;
+            });
+            announced.await?;
             at = end;
             continue;
         }
@@ -368,15 +371,13 @@ async fn store(
         .await
 }
 
-/// Sends what is in `file` between `at` and `end` as one frame, as it is.
-async fn long_frame(
+/// Sends what is in `file` between `at` and `end`, which was announced; `told` of each piece.
+pub(super) async fn announced(
     dialogue: &mut Dialogue,
     file: &FileReading,
     (mut at, end): (u64, u64),
-    hash: &mut digest::Context,
-    sent: &mut u64,
+    mut told: impl FnMut(&[u8]),
 ) -> Result<()> {
-    dialogue.announce(end - at).await?;
     while at < end {
         let len = usize::try_from(end - at).map_or(READ_BYTES, |left| left.min(READ_BYTES));
         let piece = match file.read_at(at, len).await {
@@ -387,9 +388,8 @@ async fn long_frame(
                 return Err(error);
             }
         };
-        hash.update(&piece);
+        told(&piece);
         at += piece.len() as u64;
-        *sent = at;
         dialogue.piece(piece).await?;
     }
     Ok(())
@@ -408,19 +408,22 @@ pub(super) fn mode(session: &Session, item: &Store, job: &Job) -> u32 {
 async fn frame(reading: &mut Reading, at: u64) -> Result<Bytes> {
     match reading {
         Reading::Stream(stream) => stream.next(FRAME_BYTES).await,
-        Reading::File(file) => {
-            let left = file.size().saturating_sub(at);
-            let len = usize::try_from(left).map_or(FRAME_BYTES, |left| left.min(FRAME_BYTES));
-            let mut frame = Vec::with_capacity(len);
-            while frame.len() < len {
-                let piece = file
-                    .read_at(at + frame.len() as u64, READ_BYTES.min(len - frame.len()))
-                    .await?;
-                frame.extend_from_slice(&piece);
-            }
-            Ok(frame.into())
-        }
+        Reading::File(file) => whole(file, at, FRAME_BYTES).await,
     }
+}
+
+/// What is in `file` from `at` on, `len` bytes or all that is left.
+pub(super) async fn whole(file: &FileReading, at: u64, len: usize) -> Result<Bytes> {
+    let left = file.size().saturating_sub(at);
+    let len = usize::try_from(left).map_or(len, |left| left.min(len));
+    let mut frame = Vec::with_capacity(len);
+    while frame.len() < len {
+        let piece = file
+            .read_at(at + frame.len() as u64, READ_BYTES.min(len - frame.len()))
+            .await?;
+        frame.extend_from_slice(&piece);
+    }
+    Ok(frame.into())
 }
 
 /// The program to compress with, or `-` where it does not gain a fifth.

@@ -15,7 +15,7 @@ use crate::{
     trouble::Trouble,
 };
 
-/// Largest frame, in bytes: long enough that waiting for its credit costs little on a slow path, short enough to bound what is under way.
+/// Largest frame of [`Up::send`], in bytes: long enough that waiting for its credit costs little on a slow path, short enough to bound what is under way.
 pub const FRAME_BYTES: usize = 4 << 20;
 /// Piece handed to the session at once, in bytes.
 const PIECE_BYTES: usize = 64 << 10;
