@@ -45,15 +45,18 @@ fn files_arrive_by_way_of_the_bucket_although_the_agent_is_gone_for_ten_seconds(
     fs::write(path("file"), noise(3_000_001)).unwrap();
     let (here, there) = (text(&path("file")).to_owned(), remote(&path("file")));
     let (up, down) = (path("up"), path("down"));
-    // The agent falls silent in the middle of what is asked of the server; fewer messages go for what it only has to send.
-    let ways = [(14, here, remote(&up)), (12, there, text(&down).to_owned())];
     std::thread::scope(|scope| {
-        for (after, from, to) in &ways {
+        for (from, to) in [(here, remote(&up)), (there, text(&down).to_owned())] {
             scope.spawn(move || {
-                let faults = format!("silent-after={after},silent-for={}s", GONE.as_secs());
-                let service = service(&faults, BUCKET);
+                let service = service("slow=GetObject/3s", BUCKET);
                 let begun = Instant::now();
-                succeed(&run(&service, &["--via", "s3", from, to]));
+                std::thread::scope(|scope| {
+                    let copy = scope.spawn(|| run(&service, &["--via", "s3", &from, &to]));
+                    // In the middle: one side has put the object, and the other is still about to get it.
+                    service.wait_for_call("PutObject");
+                    service.set_faults(&format!("silent-after=0,silent-for={}s", GONE.as_secs()));
+                    succeed(&copy.join().unwrap());
+                });
                 // However slow the machine, it took as long as the agent was gone, or the agent never was.
                 assert!(begun.elapsed() >= GONE);
                 no_objects(&service.home().join("sandbox"));

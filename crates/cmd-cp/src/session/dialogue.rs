@@ -389,8 +389,10 @@ impl Dialogue {
     /// # Errors
     /// The session.
     pub(super) async fn quit(mut self) -> Result<()> {
-        // Its sessions end with it; the terminal's own end comes a second late.
-        self.ask("q").await.map(drop)
+        let asked = self.up.ask("q").await;
+        asked.map_err(|error| self.words(error))?;
+        // Its sessions end with it; the terminal's own end comes a second late, but where its connection was lost it can come before the answer.
+        self.up.next().await.map(drop)
     }
 
     /// The next answer: `ok` and more, or the server's words as an error.
