@@ -34,7 +34,7 @@ use uuid::Uuid;
 pub use self::config::{Config, Expect, Role};
 pub use self::event::{ChannelError, Event, Stats};
 use self::incoming::{Incoming, Place};
-use self::outgoing::Outgoing;
+use self::outgoing::{LargeLoss, Outgoing};
 pub use self::rtt::Rtt;
 use self::stamp::Stamp;
 use crate::handshake::{Action, Ready, Request};
@@ -294,12 +294,20 @@ impl DataChannel {
     }
 
     /// The socket is gone: nothing is transmitted and no time counts until [`DataChannel::on_reconnected`].
-    pub fn on_disconnected(&mut self, _now: Duration) {
+    ///
+    /// A large payload that was on its way may be why: then [`Event::ProbeLost`] or [`ChannelError::LargePayloadLost`] follows.
+    pub fn on_disconnected(&mut self, now: Duration) {
         self.connected = false;
         // The far end repeats what it did not see acknowledged.
         self.acks.clear();
         self.urgent.clear();
-        self.outgoing.on_disconnected();
+        match self.outgoing.on_disconnected(now, &mut self.stamp) {
+            LargeLoss::None => {}
+            LargeLoss::Probe => self.events.push_back(Event::ProbeLost),
+            LargeLoss::Numbered { payload_bytes } => {
+                self.fail(ChannelError::LargePayloadLost { payload_bytes });
+            }
+        }
     }
 
     /// The owner stops reading the socket, because nobody takes what has come. Acknowledgements may lie there unread, so until
@@ -388,9 +396,11 @@ impl DataChannel {
     pub fn stats(&self) -> Stats {
         Stats {
             bytes_out: self.outgoing.bytes_sent,
+            acked_messages: self.outgoing.acked_messages,
             retransmitted: self.outgoing.retransmitted,
             unacked_messages: self.outgoing.unacked_messages(),
             rtt: self.outgoing.rtt().rtt(),
+            shortest_rtt: self.outgoing.shortest_rtt,
             ..self.stats
         }
     }

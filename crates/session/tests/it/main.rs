@@ -6,6 +6,7 @@ mod channel;
 #[cfg(feature = "driver")]
 mod driver;
 mod hostile;
+mod large;
 mod link;
 #[cfg(feature = "driver")]
 mod measure;
