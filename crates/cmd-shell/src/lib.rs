@@ -2,6 +2,7 @@
 
 mod carry;
 mod escape;
+mod full_screen;
 mod modes;
 mod notes;
 mod parameters;

@@ -36,7 +36,7 @@ pub mod stdio;
 pub mod table;
 pub mod target;
 pub mod terminal;
-mod trouble;
+pub mod trouble;
 pub mod voice;
 pub mod yaml;
 

@@ -8,7 +8,10 @@ mod key_file;
 pub mod known_hosts;
 mod settings;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use russh::keys::{
     PrivateKey,
@@ -22,6 +25,18 @@ use crate::{
     error::{Error, Result},
     paths,
 };
+
+/// Without a byte from an SSH server, which speaks first, for this long there is something to say. Where none runs, the agent's
+/// worker dies of it and the service hears of that a minute later.
+pub const UNANSWERED: Duration = Duration::from_secs(5);
+
+/// The word about a server that is silent so long; `label` is the instance's.
+pub fn unanswered(label: &str, port: u16) -> String {
+    format!(
+        "nothing has come from port {port} for {} s; probably nothing listens there (see: ops shell {label})",
+        UNANSWERED.as_secs()
+    )
+}
 
 /// An Ed25519 key pair made here.
 pub struct KeyPair(PrivateKey);

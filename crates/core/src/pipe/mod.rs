@@ -33,9 +33,11 @@ pub mod text;
 mod up;
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, Ordering},
 };
+
+use ops_session::handshake::AgentVersion;
 
 use crate::{
     connect::Document,
@@ -82,6 +84,8 @@ struct Learned {
     separated: AtomicBool,
     /// That was said already.
     told: AtomicBool,
+    /// The agent's own word for its version, from a handshake.
+    version: OnceLock<AgentVersion>,
     troubled: Troubled,
 }
 
@@ -89,6 +93,20 @@ impl Known {
     /// Whether output comes only when a command has ended, at the slow pace; known once the first script has ended.
     pub fn is_joined(&self) -> bool {
         self.0.joined.load(Ordering::Relaxed)
+    }
+
+    /// The agent's version, once a script has been started.
+    pub fn agent_version(&self) -> Option<&AgentVersion> {
+        self.0.version.get()
+    }
+
+    /// Takes the version that a handshake told. An agent that does not know separated output needs no script to show that.
+    fn learn_version(&self, version: &AgentVersion) {
+        let version = self.0.version.get_or_init(|| version.clone());
+        if version.ignores_separated_output() {
+            self.0.no_parameter.store(true, Ordering::Relaxed);
+            self.0.joined.store(true, Ordering::Relaxed);
+        }
     }
 
     fn is_learned(&self) -> bool {
