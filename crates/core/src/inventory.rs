@@ -71,7 +71,7 @@ impl Listing {
             error = error.caused_by(format!("{region}: {failure}"));
         }
         if let Some(hint) = self.failures[0].1.hints().first() {
-            error = error.hint(hint.clone());
+            error = error.hint(hint);
         }
         Some(error)
     }
@@ -265,7 +265,7 @@ fn outcome(result: Option<Result<()>>) -> (bool, Option<String>) {
                 error
                     .why()
                     .first()
-                    .map_or_else(|| error.to_string(), Clone::clone),
+                    .map_or_else(|| error.to_string(), ToString::to_string),
             ),
         ),
         None => (
