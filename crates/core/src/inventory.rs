@@ -13,13 +13,13 @@ use std::{
 
 use tokio::{sync::mpsc, time::Instant};
 
+pub use self::query::{Ec2Filter, FilterError, Naming, Query, TagFilter, platform_of};
+pub(crate) use self::query::{answers_to, has_address};
+pub use self::states::StateFilter;
 use self::{
     managed::{Heard, Which},
     pages::LIST_LIMIT,
 };
-pub use self::query::{Ec2Filter, FilterError, Naming, Query, TagFilter, platform_of};
-pub(crate) use self::query::{answers_to, has_address};
-pub use self::states::StateFilter;
 use crate::{
     context::Context,
     error::{Error, ErrorKind, Result},
@@ -253,9 +253,13 @@ struct Told {
 impl Told {
     fn of(outcome: Result<()>) -> Self {
         Self {
-            why: outcome
-                .err()
-                .map(|error| error.why().first().cloned().unwrap_or_else(|| error.to_string())),
+            why: outcome.err().map(|error| {
+                error
+                    .why()
+                    .first()
+                    .cloned()
+                    .unwrap_or_else(|| error.to_string())
+            }),
         }
     }
 
@@ -276,7 +280,9 @@ fn list_too_slow(region: &str, limit: Duration, timeout: Option<Duration>) -> Er
     match timeout {
         Some(_) => Error::new(ErrorKind::Timeout, what)
             .caused_by("--timeout was reached")
-            .hint("give it longer: --timeout 2m, or narrow the list by a pattern, --tag or --filter"),
+            .hint(
+                "give it longer: --timeout 2m, or narrow the list by a pattern, --tag or --filter",
+            ),
         None => Error::unexpected(what)
             .caused_by("ec2:DescribeInstances has pages upon pages")
             .hint("narrow the list by a pattern, --tag or --filter"),

@@ -100,7 +100,11 @@ fn page(request: &str, token: &str, stream: &mut TcpStream) -> std::io::Result<(
         );
         whole(stream, "text/xml", &body)
     } else {
-        whole(stream, "application/x-amz-json-1.1", "{\"InstanceInformationList\": []}")
+        whole(
+            stream,
+            "application/x-amz-json-1.1",
+            "{\"InstanceInformationList\": []}",
+        )
     }
 }
 
@@ -108,7 +112,10 @@ fn page(request: &str, token: &str, stream: &mut TcpStream) -> std::io::Result<(
 fn an_answer_without_end_is_given_up_at_a_bound() {
     // 1.5 GB, announced by nothing.
     let hostile = Hostile::start(|_, _, stream, sent| {
-        write!(stream, "HTTP/1.1 200 OK\r\ncontent-type: text/xml\r\ntransfer-encoding: chunked\r\n\r\n")?;
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\ncontent-type: text/xml\r\ntransfer-encoding: chunked\r\n\r\n"
+        )?;
         let piece = vec![b'x'; 1 << 20];
         for _ in 0..1536 {
             write!(stream, "{:x}\r\n", piece.len())?;
@@ -120,7 +127,8 @@ fn an_answer_without_end_is_given_up_at_a_bound() {
     });
     let done = hostile.ops(&["ls"]).exits(1);
     assert!(
-        done.stderr.contains("longer than 64 MiB, which no honest one is"),
+        done.stderr
+            .contains("longer than 64 MiB, which no honest one is"),
         "{done}"
     );
     // What lies in the sockets beyond the bound was sent too, and Systems Manager was asked beside EC2.
@@ -131,7 +139,10 @@ fn an_answer_without_end_is_given_up_at_a_bound() {
 #[test]
 fn an_announced_length_beyond_the_bound_is_not_read() {
     let hostile = Hostile::start(|_, _, stream, _| {
-        write!(stream, "HTTP/1.1 200 OK\r\ncontent-type: text/xml\r\ncontent-length: 1610612736\r\n\r\n")?;
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\ncontent-type: text/xml\r\ncontent-length: 1610612736\r\n\r\n"
+        )?;
         // Nothing comes; whoever waits for it waits for ever.
         stream.read_exact(&mut [0; 1])
     });
@@ -142,7 +153,10 @@ fn an_announced_length_beyond_the_bound_is_not_read() {
 #[test]
 fn a_byte_now_and_then_lasts_no_longer_than_the_time_limit() {
     let hostile = Hostile::start(|_, _, stream, _| {
-        write!(stream, "HTTP/1.1 200 OK\r\ncontent-type: text/xml\r\ncontent-length: 1000000\r\n\r\n")?;
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\ncontent-type: text/xml\r\ncontent-length: 1000000\r\n\r\n"
+        )?;
         loop {
             stream.write_all(b" ")?;
             thread::sleep(Duration::from_millis(200));
@@ -185,7 +199,10 @@ fn a_list_whose_pages_are_slow_lasts_no_longer_than_the_time_limit() {
 fn agents_that_are_listed_without_end_do_not_hold_up_the_list() {
     let hostile = Hostile::start(|request, number, stream, _| {
         if request.contains("AmazonSSM") {
-            let body = format!("{{\"InstanceInformationList\": [], \"NextToken\": \"t{}\"}}", number % 7);
+            let body = format!(
+                "{{\"InstanceInformationList\": [], \"NextToken\": \"t{}\"}}",
+                number % 7
+            );
             return whole(stream, "application/x-amz-json-1.1", &body);
         }
         let body = "<DescribeInstancesResponse xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\"><requestId>r</requestId>\

@@ -258,7 +258,10 @@ mod tests {
     #[tokio::test]
     async fn a_body_within_its_bound_is_read_whole() {
         let body = SdkBody::from(vec![7; 1000]);
-        assert_eq!(read_bounded(body, 1000, SILENCE).await.expect("read"), [7; 1000]);
+        assert_eq!(
+            read_bounded(body, 1000, SILENCE).await.expect("read"),
+            [7; 1000]
+        );
     }
 
     #[tokio::test]
@@ -273,7 +276,9 @@ mod tests {
     #[tokio::test]
     async fn an_announced_length_beyond_the_bound_is_not_waited_for() {
         let body = SdkBody::from(vec![7; 1001]);
-        let error = read_bounded(body, 1000, SILENCE).await.expect_err("too large");
+        let error = read_bounded(body, 1000, SILENCE)
+            .await
+            .expect_err("too large");
         assert_eq!(why(error), BoundsError::TooLarge(1000));
     }
 

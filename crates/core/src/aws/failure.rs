@@ -265,7 +265,10 @@ impl Call {
             "no connection"
         };
         Error::unexpected(what)
-            .caused_by(format!("{verb} for {} ({}): {why}", self.action, self.place))
+            .caused_by(format!(
+                "{verb} for {} ({}): {why}",
+                self.action, self.place
+            ))
             .hint("check the network, HTTPS_PROXY, and the spelling of the region")
     }
 
@@ -274,7 +277,9 @@ impl Call {
         let (action, place) = (self.action, &self.place);
         match place.timeout {
             Some(limit) => Error::new(ErrorKind::Timeout, what)
-                .caused_by(format!("{action} ({place}) was not answered within {limit:?}"))
+                .caused_by(format!(
+                    "{action} ({place}) was not answered within {limit:?}"
+                ))
                 .caused_by("--timeout was reached")
                 .hint("give it longer: --timeout 2m"),
             None => Error::unexpected(what)

@@ -36,12 +36,12 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
 use aws_types::{SdkConfig, region::Region};
 
+use self::bounds::AnswerBounds;
 pub(crate) use self::{
     failure::{Call, Meaning, Place, chain, code_of, meaning},
     options::{AwsOptions, Service},
     provider::Provider,
 };
-use self::bounds::AnswerBounds;
 pub use self::{
     identity::Identity,
     sign::{presign_s3, sign_upgrade},

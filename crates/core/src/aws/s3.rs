@@ -358,11 +358,9 @@ impl Inner {
     ) -> Result<HttpResponse> {
         let sending = self.send_unbounded(method, url, headers, body, what);
         let patience = self.patience;
-        tokio::time::timeout(patience, sending)
-            .await
-            .map_err(|_| {
-                Error::unexpected(what).caused_by(format!("no answer within {patience:?}"))
-            })?
+        tokio::time::timeout(patience, sending).await.map_err(|_| {
+            Error::unexpected(what).caused_by(format!("no answer within {patience:?}"))
+        })?
     }
 
     /// Nothing of the URL may get into an error: whoever has it has the object.

@@ -133,7 +133,10 @@ mod tests {
             pages.next(token(text)).expect("a page");
         }
         let error = pages.next(token("a")).expect_err("a circle");
-        assert!(error.why()[0].contains("the same NextToken twice"), "{error}");
+        assert!(
+            error.why()[0].contains("the same NextToken twice"),
+            "{error}"
+        );
     }
 
     #[test]
