@@ -10,14 +10,15 @@ use std::{
     sync::Arc,
 };
 
-use ops_core::{Context, Error, Result, output::escape, stdio::StdoutWriter};
+use ops_core::{Context, Error, Result, hint, stdio::StdoutWriter};
 use tokio::sync::mpsc;
 
 use crate::{
     existing::{self, Version},
     landing,
+    links::{Leads, judge_links},
     made::{Folders, Made},
-    names::{Gate, stays_within},
+    names::Gate,
     options::Options,
     place::{join, local, name},
     transport::{Ask, Fetch, Found, Job, Kind, Listing, Server, Sink, Transport},
@@ -63,10 +64,7 @@ pub(crate) async fn look(
         digests,
         digests_below,
     };
-    let spinner = server
-        .cx
-        .output()
-        .spinner(format!("looking on {}", escape(label)));
+    let spinner = server.cx.output().spinner(format!("looking on {label}"));
     let Listing {
         found, complaints, ..
     } = transport.list(&ask).await?;
@@ -192,7 +190,7 @@ fn base(path: &Path, into: bool, several: bool, dry_run: bool) -> Result<Base> {
         }
         Err(_) if several || slash => {
             Err(Error::usage(format!("`{}` is not there", path.display()))
-                .hint(format!("make it first: mkdir -p {}", path.display())))
+                .hint(hint!("make it first: mkdir -p {}", path)))
         }
         Ok(_) | Err(_) => Ok(Base::Name(path.to_owned())),
     }
@@ -263,7 +261,8 @@ async fn to_folder(
     let hasher = RandomState::new();
     let mut barred: Vec<PathBuf> = Vec::new();
     let found = hashed(transport, found, base, options).await?;
-    for found in found {
+    let leads = judge_links(found.iter().map(Found::as_entry));
+    for (position, found) in found.into_iter().enumerate() {
         let source = join(&found.root, &found.below);
         let path = base.path(&found);
         let id = report.add(
@@ -311,9 +310,7 @@ async fn to_folder(
                 }
             },
             Kind::Link(target) => {
-                if stays_within(&found.below, target)
-                    && !(found.below.is_empty() && target.contains(&b'/'))
-                {
+                if leads.get(&position) == Some(&Leads::Within) {
                     links.push((id, path, target.clone()));
                 } else {
                     report.fail(

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use ops_core::{
-    Output, terminal,
+    Output, Text, terminal,
     trouble::{Notice, Observer},
 };
 use ops_session::driver::Event;
@@ -130,8 +130,8 @@ impl<'a> Notes<'a> {
     fn say(&mut self, text: &str) {
         if let Some(full_screen) = &mut self.full_screen {
             if !self.output.quiet() {
-                let line = full_screen.cover(&ops_core::output::escape(text));
-                self.output.write_stderr(&line);
+                let line = full_screen.cover(&ops_core::text::escape(text));
+                self.output.draw_over_program(&line);
             }
             return;
         }
@@ -140,13 +140,13 @@ impl<'a> Notes<'a> {
         } else {
             ""
         };
-        self.output.note(format!("{start}{text}"));
+        self.output.note(Text::from(start).then(text.to_owned()));
     }
 
     /// A full-screen program that has its screen back is the news.
     fn say_good_news(&mut self, text: &str) {
         match &mut self.full_screen {
-            Some(full_screen) => self.output.write_stderr(&full_screen.uncover()),
+            Some(full_screen) => self.output.draw_over_program(&full_screen.uncover()),
             None => self.say(text),
         }
     }
@@ -155,10 +155,6 @@ impl<'a> Notes<'a> {
     pub(crate) fn ended(&mut self, text: &str) {
         // What ends the session ends the program too, and its screen is left behind.
         self.full_screen = None;
-        self.say(&format!(
-            "session on {} ended: {}",
-            self.label,
-            ops_core::output::escape(text)
-        ));
+        self.say(&format!("session on {} ended: {text}", self.label));
     }
 }

@@ -23,7 +23,8 @@ pub use self::settings::Settings;
 
 use crate::{
     error::{Error, Result},
-    paths,
+    hint, paths,
+    text::Hint,
 };
 
 /// Without a byte from an SSH server, which speaks first, for this long there is something to say. Where none runs, the agent's
@@ -31,10 +32,11 @@ use crate::{
 pub const UNANSWERED: Duration = Duration::from_secs(5);
 
 /// The word about a server that is silent so long; `label` is the instance's.
-pub fn unanswered(label: &str, port: u16) -> String {
-    format!(
-        "nothing has come from port {port} for {} s; probably nothing listens there (see: ops shell {label})",
-        UNANSWERED.as_secs()
+pub fn unanswered(label: &str, port: u16) -> Hint {
+    hint!(
+        "nothing has come from port {} for 5 s; probably nothing listens there (see: ops shell {})",
+        port,
+        label
     )
 }
 
@@ -66,10 +68,7 @@ impl KeyPair {
                 let key = PrivateKey::from_openssh(text.as_bytes()).map_err(|error| {
                     Error::unexpected(format!("`{}` is no OpenSSH key", path.display()))
                         .caused_by(error)
-                        .hint(format!(
-                            "remove it, a new one is made: rm {}",
-                            path.display()
-                        ))
+                        .hint(hint!("remove it, a new one is made: rm {}", path))
                 })?;
                 Ok(Self(key))
             }
