@@ -29,6 +29,7 @@ use crate::duration::{parse_bytes, parse_duration, parse_share};
 /// | `no-start` | the gateway sends no `start_publication` |
 /// | `late-handshake=1s` | the agent acknowledges and drops input for so long before it begins its handshake |
 /// | `odd-json` | handshake bodies have their keys in lower case, unknown ones, and `null` |
+/// | `late-open=5ms` | the agent acknowledges and drops input for so long after it has said that the handshake is complete |
 /// | `late-plugin=300ms` | the agent refuses input, without a word, for so long after the handshake |
 /// | `slow-dial=2s` | the agent takes so long to connect to a destination, or to find that it cannot |
 /// | `agent-version=X` | all agents say so and behave so |
@@ -67,6 +68,7 @@ pub struct Faults {
     pub(crate) no_start: bool,
     pub(crate) late_handshake: Duration,
     pub(crate) odd_json: bool,
+    pub(crate) late_open: Duration,
     pub(crate) late_plugin: Duration,
     pub(crate) slow_dial: Duration,
     pub(crate) agent_version: Option<String>,
@@ -149,6 +151,7 @@ pauses                 meanwhile each message is answered with pause_publication
 no-start               there is no start_publication
 late-handshake=1s      the agent begins its handshake so late
 odd-json               handshake bodies have keys in lower case, unknown ones, and null
+late-open=5ms          the agent drops input for so long after it has completed the handshake
 late-plugin=300ms      the agent refuses input for so long after the handshake
 slow-dial=2s           the agent takes so long to connect to a destination
 agent-version=X        all agents say so and behave so
@@ -161,7 +164,7 @@ slow=ACTION/2s         a call is answered late; may be repeated
 deny-region=R          every call to this region is refused; may be repeated
 expired                temporary credentials have expired";
 
-const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, max-frame, rate, queue, cut-after, bye-after, end-after, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-handshake, odd-json, late-plugin, slow-dial, agent-version, strict, kms, deny, throttle, fail, slow, deny-region, expired";
+const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, max-frame, rate, queue, cut-after, bye-after, end-after, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-handshake, odd-json, late-open, late-plugin, slow-dial, agent-version, strict, kms, deny, throttle, fail, slow, deny-region, expired";
 
 impl Faults {
     /// Adds one fault, or replaces it.
@@ -242,6 +245,7 @@ impl Faults {
             "no-start" => self.no_start = switch()?,
             "late-handshake" => self.late_handshake = duration()?,
             "odd-json" => self.odd_json = switch()?,
+            "late-open" => self.late_open = duration()?,
             "late-plugin" => self.late_plugin = duration()?,
             "slow-dial" => self.slow_dial = duration()?,
             "agent-version" => {

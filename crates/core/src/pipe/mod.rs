@@ -265,14 +265,23 @@ fn body(script: &str) -> String {
     )
 }
 
-/// What needs both directions at once cannot be had from this document.
+/// What needs both directions at once cannot be had from this document, or from this agent.
 fn no_live_output(far: &Far) -> Error {
-    Error::target(format!(
+    let error = Error::target(format!(
         "`{}` sends the output of a command only when it has ended",
         far.instance.label()
-    ))
-    .caused_by("the document has no separated output")
-    .hint("name one that has in the profile: copy.document")
+    ));
+    let version = far.known.agent_version();
+    match version.filter(|version| version.ignores_separated_output()) {
+        Some(version) => error
+            .caused_by(format!(
+                "its agent has version {version}, and output that comes at once begins with 3.1.1511.0"
+            ))
+            .hint("update it: aws ssm send-command --document-name AWS-UpdateSSMAgent --targets Key=InstanceIds,Values=ID"),
+        None => error
+            .caused_by("the document has no separated output")
+            .hint("name one that has in the profile: copy.document"),
+    }
 }
 
 #[cfg(test)]

@@ -128,6 +128,12 @@ impl DataChannel {
         let after_handshake = ready.agent_version.is_some();
         self.phase = Phase::Open;
         self.heard_at = now;
+        if after_handshake {
+            // On its way to the agent the first input takes half a round trip; the other half the agent's message took.
+            let rtt = self.outgoing.shortest_rtt.unwrap_or_default();
+            let wait = self.settle_after_handshake.saturating_sub(rtt);
+            self.input_from = (!wait.is_zero()).then(|| now + wait);
+        }
         // A size sent before the handshake was acknowledged and thrown away.
         if let (true, Some(_), Some(size)) =
             (after_handshake, self.early_size.take(), self.size.clone())

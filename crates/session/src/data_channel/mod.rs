@@ -91,6 +91,9 @@ pub struct DataChannel {
     size: Option<Bytes>,
     /// Client: a size was sent while the phase was Waiting; when it was acknowledged.
     early_size: Option<Option<Duration>>,
+    settle_after_handshake: Duration,
+    /// Client: no input before.
+    input_from: Option<Duration>,
     /// Agent: the message its owner has not settled; without an acknowledgement if that has been given before.
     unsettled: Option<Option<Acknowledge>>,
     failed: bool,
@@ -126,6 +129,8 @@ impl DataChannel {
             paused: false,
             size: None,
             early_size: None,
+            settle_after_handshake: config.settle_after_handshake,
+            input_from: None,
             unsettled: None,
             failed: false,
             stamp: Stamp::new(config.origin_ms, config.seed),
@@ -216,6 +221,9 @@ impl DataChannel {
         if self.is_still() {
             return;
         }
+        if self.input_from.is_some_and(|from| now >= from) {
+            self.input_from = None;
+        }
         if !(self.role == Role::Agent && self.paused) {
             self.outgoing
                 .handle_timeout(now, self.paused, &mut self.stamp);
@@ -249,7 +257,11 @@ impl DataChannel {
             Phase::Handshaking { since, .. } => Some(*since + handshake_timeout(self.role)),
             _ => None,
         };
-        earliest([resend, phase, self.watches_until()])
+        // Only while there is something to send, or the past would be waited for.
+        let input = self
+            .input_from
+            .filter(|_| self.outgoing.pending_messages() > 0 || !self.urgent.is_empty());
+        earliest([resend, phase, self.watches_until(), input])
     }
 
     /// The next frame to write to the socket, whole. Call until `None`; not while the socket is full.
@@ -264,6 +276,9 @@ impl DataChannel {
             // Numbered and kept; repaired one by one once the client is back.
             while self.outgoing.next_new(now, &mut self.stamp).is_some() {}
             self.urgent.clear();
+            return None;
+        }
+        if self.input_from.is_some_and(|from| now < from) {
             return None;
         }
         if let Some(frame) = self.urgent.pop_front() {

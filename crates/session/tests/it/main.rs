@@ -14,6 +14,7 @@ mod measure;
 mod resumption;
 #[cfg(feature = "driver")]
 mod server;
+mod settle;
 mod throttled;
 #[cfg(feature = "driver")]
 mod tls;
