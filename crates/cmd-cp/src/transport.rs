@@ -8,7 +8,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use ops_core::{Context, Instance, Result, profile::CopyVia};
+use ops_core::{Context, Instance, Result, connect::Urgency, profile::CopyVia};
 use tokio::sync::mpsc;
 
 use crate::{made::Folders, pace::Pace, report::Report};
@@ -24,6 +24,8 @@ pub(crate) struct Server {
     pub(crate) sudo: bool,
     /// Why, for the session's history.
     pub(crate) reason: Option<String>,
+    /// Sessions with one of many servers come after those that somebody waits for.
+    pub(crate) urgency: Urgency,
 }
 
 /// What the owner of a folder must be allowed while it is filled.

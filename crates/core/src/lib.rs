@@ -25,6 +25,7 @@ pub mod instance;
 pub mod interrupt;
 pub mod inventory;
 pub mod output;
+mod pace;
 pub mod paths;
 mod picker;
 pub mod pipe;

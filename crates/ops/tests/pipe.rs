@@ -8,6 +8,7 @@ use aws_lc_rs::digest;
 use bytes::Bytes;
 use ops_core::{
     Choice, Context, Env, Globals, Result,
+    connect::Urgency,
     pipe::{Chunk, Down, FRAME_BYTES, Far, Known, Pipe, Up},
 };
 use ops_sandbox::{Options, Running, Sandbox};
@@ -46,6 +47,7 @@ impl Stage {
             user: None,
             document: None,
             reason: None,
+            urgency: Urgency::default(),
             known: Known::default(),
         };
         Self {

@@ -6,4 +6,5 @@ mod help;
 mod layering;
 mod plugins;
 mod profiles;
+mod quota;
 mod sandbox;

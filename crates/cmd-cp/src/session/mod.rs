@@ -51,6 +51,7 @@ impl Session {
             user,
             document,
             reason: server.reason.clone(),
+            urgency: server.urgency,
             known: Known::default(),
         };
         let tools = again(&far, || Tools::probe(&far)).await?;

@@ -43,6 +43,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     instance::Instance,
     output::escape,
+    pace::Urgency,
     trouble::Troubled,
 };
 
@@ -64,6 +65,8 @@ pub struct Far {
     pub document: Option<String>,
     /// Why, for the session's history.
     pub reason: Option<String>,
+    /// Whether somebody waits for just this server.
+    pub urgency: Urgency,
     /// What was learned of the document.
     pub known: Known,
 }
@@ -267,6 +270,7 @@ mod tests {
             user: Some("de$ploy".to_owned()),
             document: None,
             reason: None,
+            urgency: Urgency::default(),
             known: Known::default(),
         };
         assert!(far.command("echo 'x'").is_err());
