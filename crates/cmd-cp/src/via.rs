@@ -1,9 +1,7 @@
 //! Which transport moves the files.
 
-use ops_core::{
-    Error, ErrorKind, Instance, Result, aws::s3, output::escape, profile::CopyVia,
-    ssh::client::Login,
-};
+use ops_core::{Error, ErrorKind, Instance, Result, aws::s3, output::escape, profile::CopyVia};
+use ops_remote::ssh::client::Login;
 
 use crate::{
     s3::{Place, S3},

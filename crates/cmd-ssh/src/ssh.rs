@@ -9,8 +9,8 @@ use ops_core::{
     Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Traits, Values,
     profile::{Auth, HostKeys},
     resolve::SessionArgs,
-    ssh::{Settings, TemporaryKey, host_keys, known_hosts, public_path},
 };
+use ops_remote::ssh::{Settings, TemporaryKey, host_keys, known_hosts, public_path};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 use tokio::signal::unix::{SignalKind, signal};

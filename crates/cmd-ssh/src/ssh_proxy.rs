@@ -8,9 +8,9 @@ use ops_core::{
     Selector, Target, Traits, Values,
     connect::Ending,
     resolve::{Choice, SessionArgs},
-    ssh::host_keys,
     stdio, voice,
 };
+use ops_remote::ssh::host_keys;
 use ops_session::{
     driver::{Event, Events, Sender},
     wire::{Flag, PayloadType, size_payload},

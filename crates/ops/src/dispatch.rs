@@ -219,7 +219,7 @@ fn refuse(error: &clap::Error, words: &[OsString], env: &Env) -> Exit {
         error_format: json.then_some(ErrorFormat::Json),
         ..Globals::default()
     };
-    let output = Output::new(&globals, env, None, None);
+    let output = Output::new(&globals, env);
     let verb = first_verb(words);
     let name = verb
         .and_then(|place| words[place].to_str())

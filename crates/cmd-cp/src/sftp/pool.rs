@@ -8,11 +8,8 @@ use std::{
     time::Duration,
 };
 
-use ops_core::{
-    Context, Error, ErrorKind, Result,
-    output::escape,
-    ssh::client::{Client, Dialer, Login},
-};
+use ops_core::{Context, Error, ErrorKind, Result, output::escape};
+use ops_remote::ssh::client::{Client, Dialer, Login};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::channel::{Channel, Failure};

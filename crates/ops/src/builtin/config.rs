@@ -77,7 +77,7 @@ impl Command for Config {
 }
 
 fn settings(cx: &Context) -> Result<Exit> {
-    let rows = show::show(cx)?;
+    let rows = show::show(cx.invocation(), cx.settings()?)?;
     if document(cx, "settings", &rows)? {
         return Ok(Exit::SUCCESS);
     }
@@ -88,7 +88,7 @@ fn settings(cx: &Context) -> Result<Exit> {
 }
 
 fn profiles(cx: &Context) -> Result<Exit> {
-    let rows = show::profiles(cx)?;
+    let rows = show::profiles(cx.invocation(), cx.settings().ok())?;
     if document(cx, "profiles", &rows)? {
         return Ok(Exit::SUCCESS);
     }
@@ -142,7 +142,7 @@ fn profiles(cx: &Context) -> Result<Exit> {
 }
 
 fn path(cx: &Context) -> Result<Exit> {
-    let rows = show::files(cx);
+    let rows = show::files(cx.invocation());
     if document(cx, "files", &rows)? {
         return Ok(Exit::SUCCESS);
     }
@@ -158,7 +158,7 @@ fn path(cx: &Context) -> Result<Exit> {
 }
 
 fn validate(cx: &Context, names: &[String]) -> Result<Exit> {
-    let results = show::validate(cx, names)?;
+    let results = show::validate(cx.invocation(), names)?;
     let output = cx.output();
     let describe = |result: &show::Validation| {
         let problem = result.problem.as_ref().map(

@@ -28,7 +28,7 @@ impl Folder {
 
     fn refusal(&self, name: &str) -> String {
         let error = self.load(name).expect_err("a refusal");
-        assert_eq!(error.kind(), crate::ErrorKind::Usage);
+        assert_eq!(error.kind(), ops_ui::ErrorKind::Usage);
         let mut text = format!("error: {}", error.what());
         for why in error.why() {
             text.push_str(&format!("\n  why: {why}"));
@@ -667,7 +667,7 @@ fn the_first_folder_wins_and_says_what_it_hides() {
 #[test]
 fn relative_folders_of_the_variable_are_left_out() {
     use crate::globals::{Globals, Source};
-    let env: crate::Env = [("HOME", "/home/me")].into_iter().collect();
+    let env: ops_ui::Env = [("HOME", "/home/me")].into_iter().collect();
     let paths = crate::paths::Paths::from_env(&env);
     let mut globals = Globals {
         profiles_dir: Some("profiles:/srv/profiles::.".into()),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::env::Env;
+use ops_ui::Env;
 
 /// A home folder and an environment, both empty at first.
 struct Home {
@@ -44,8 +44,12 @@ impl Home {
         self
     }
 
-    fn context(&self) -> Context {
-        Context::new(self.globals.clone(), self.env.clone())
+    fn invocation(&self) -> Invocation {
+        Invocation::new(self.globals.clone(), self.env.clone())
+    }
+
+    fn settings(&self) -> Result<Settings> {
+        Settings::load(&self.invocation())
     }
 
     fn named(self, name: &str) -> Self {
@@ -55,8 +59,8 @@ impl Home {
 
     /// What the user reads, with the home folder as `~`.
     fn refusal(&self) -> String {
-        let error = self.context().settings().expect_err("an error").clone();
-        assert_eq!(error.kind(), crate::ErrorKind::Usage);
+        let error = self.settings().expect_err("an error");
+        assert_eq!(error.kind(), ops_ui::ErrorKind::Usage);
         self.show(&error)
     }
 
@@ -76,7 +80,7 @@ impl Home {
     }
 
     fn rows(&self) -> Vec<String> {
-        show(&self.context())
+        show(&self.invocation(), &self.settings().expect("settings"))
             .expect("settings")
             .into_iter()
             .filter(|row| row.source != "default")
@@ -105,11 +109,10 @@ guard: { confirm: yes, max_targets: 20 }
 #[test]
 fn no_file_at_all_is_a_complete_configuration() {
     let home = Home::new();
-    let cx = home.context();
-    let settings = cx.settings().expect("settings");
+    let settings = home.settings().expect("settings");
     assert_eq!(settings.output.value, Format::Table);
     assert_eq!(settings.region.value, None);
-    assert_eq!(cx.profile().expect("a profile"), &Profile::default());
+    assert_eq!(settings.profile(), &Profile::default());
     assert!(home.rows().is_empty(), "{:?}", home.rows());
 }
 
@@ -152,8 +155,7 @@ fn each_value_says_where_it_came_from() {
 #[test]
 fn flag_beats_variable_beats_profile_beats_aws_beats_own_default() {
     let region = |home: &Home| {
-        let cx = home.context();
-        let region = &cx.settings().expect("settings").region;
+        let region = &home.settings().expect("settings").region;
         (
             region.value.clone().unwrap_or_default(),
             region
@@ -223,8 +225,7 @@ fn a_name_is_a_team_profile_then_an_aws_profile_then_an_error_with_both_kinds() 
     let settings = |name: &str| {
         let mut globals = home.globals.clone();
         globals.profile = Some(name.to_owned());
-        let cx = Context::new(globals, home.env.clone());
-        let settings = cx.settings().cloned();
+        let settings = Settings::load(&Invocation::new(globals, home.env.clone()));
         settings.map(|s| (s.profile.value, s.aws_profile.value))
     };
     assert_eq!(
@@ -430,7 +431,7 @@ fn a_list_of_profiles_shows_the_broken_one_and_what_is_hidden() {
     let home = home
         .flags(|globals| globals.profiles_dir = Some(other.into()))
         .named("good");
-    let rows = profiles(&home.context()).expect("rows");
+    let rows = profiles(&home.invocation(), home.settings().ok().as_ref()).expect("rows");
     let text: Vec<_> = rows
         .iter()
         .map(|row| {
@@ -462,8 +463,8 @@ fn validate_names_each_file_and_takes_files_too() {
         .file(".config/ops/config.yaml", "colour: red\n")
         .file("elsewhere/new.yaml", "extends: near\nssh: {port: x}\n")
         .file("elsewhere/near.yaml", "");
-    let cx = home.context();
-    let all = validate(&cx, &[]).expect("results");
+    let invocation = home.invocation();
+    let all = validate(&invocation, &[]).expect("results");
     let found: Vec<_> = all
         .iter()
         .map(|check| (check.name.as_str(), check.problem.is_none()))
@@ -473,12 +474,12 @@ fn validate_names_each_file_and_takes_files_too() {
         [("config.yaml", false), ("base", true), ("good", true)]
     );
     let file = home.path().join("elsewhere/new.yaml").display().to_string();
-    let one = validate(&cx, &[file]).expect("a result");
+    let one = validate(&invocation, &[file]).expect("a result");
     assert!(
         home.show(one[0].problem.as_ref().expect("a problem"))
             .contains("line 2, column 13")
     );
-    let error = validate(&cx, &["god".to_owned()]).expect_err("no such profile");
+    let error = validate(&invocation, &["god".to_owned()]).expect_err("no such profile");
     assert_eq!(error.hints(), ["did you mean `good`?"]);
 }
 
@@ -512,8 +513,8 @@ fn own_ssh_settings_lie_under_those_of_the_team() {
         .file(".config/ops/config.yaml", "ssh: {user: me, port: 2222}\n")
         .profile("team", "ssh: {user: deploy}\n");
     let ssh = |home: &Home| {
-        let cx = home.context();
-        let ssh = &cx.profile().expect("a profile").ssh;
+        let settings = home.settings().expect("settings");
+        let ssh = &settings.profile().ssh;
         (
             ssh.user.as_ref().map(|user| user.as_str().to_owned()),
             ssh.port,

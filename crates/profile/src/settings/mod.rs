@@ -19,13 +19,18 @@ pub use show::{
 };
 pub use user::UserConfig;
 
+use ops_ui::{
+    Error, Invocation, Result,
+    globals::{ColorChoice, ErrorFormat, Format, Globals, Source},
+    yaml::{Node, Place},
+};
+
 use crate::{
     aws_files::AwsFiles,
-    context::Context,
-    error::{Error, Result},
-    globals::{ColorChoice, ErrorFormat, Format, Globals, Source},
-    profile::{self, Found, Loaded, Profile, nearest},
-    yaml::{Node, Place},
+    load::{self, Found, Loaded},
+    schema::Profile,
+    suggest::nearest,
+    values,
 };
 
 /// Where a value came from.
@@ -140,9 +145,9 @@ impl Settings {
     ///
     /// # Errors
     /// An invalid `config.yaml` or profile, or a name that is no profile.
-    pub(crate) fn load(cx: &Context) -> Result<Self> {
-        let globals = cx.globals();
-        let user = user::load(cx.paths())?;
+    pub fn load(invocation: &Invocation) -> Result<Self> {
+        let globals = &invocation.globals;
+        let user = user::load(&invocation.paths)?;
         let user_at = |keys: &[&str]| {
             user.at(keys)
                 .map_or(Origin::Default, |node| Origin::User(at(&node.place)))
@@ -158,8 +163,8 @@ impl Settings {
                 .clone()
                 .map(|name| Setting::new(name, user_at(&["profile"]))),
         };
-        let aws_files = AwsFiles::read(cx.env(), cx.paths());
-        let chosen = choose(cx, asked.as_ref(), &aws_files)?;
+        let aws_files = AwsFiles::read(&invocation.env, &invocation.paths);
+        let chosen = choose(invocation, asked.as_ref(), &aws_files)?;
         let team = match &chosen {
             Chosen::Team(found, all) => Some(Loaded::load(found, all, user.defaults.as_ref())?),
             Chosen::Aws(_) | Chosen::None => None,
@@ -167,7 +172,7 @@ impl Settings {
         let (effective, tree) = match (&team, &user.defaults) {
             (Some(team), _) => (team.profile.clone(), Some(team.tree().clone())),
             (None, Some(tree)) => (
-                profile::finish(tree).map_err(|problem| user::error(&problem))?,
+                load::finish(tree).map_err(|problem| user::error(&problem))?,
                 Some(tree.clone()),
             ),
             (None, None) => (Profile::default(), None),
@@ -201,7 +206,7 @@ impl Settings {
                 .profile
                 .clone()
                 .map(|name| Setting::new(name, team_at(&["aws", "profile"]))),
-            variable(cx, &["AWS_PROFILE", "AWS_DEFAULT_PROFILE"]),
+            variable(invocation, &["AWS_PROFILE", "AWS_DEFAULT_PROFILE"]),
             user.config
                 .aws_profile
                 .clone()
@@ -214,7 +219,7 @@ impl Settings {
             Some(Setting::new(region.to_owned(), origin))
         };
         let of_variables = || {
-            let mut region = variable(cx, &["AWS_REGION", "AWS_DEFAULT_REGION"])?;
+            let mut region = variable(invocation, &["AWS_REGION", "AWS_DEFAULT_REGION"])?;
             // It has laid its environment over the user's.
             if globals.sandbox {
                 region.origin = Origin::Sandbox;
@@ -222,7 +227,7 @@ impl Settings {
             Some(region)
         };
         for region in &globals.region {
-            region.parse::<profile::values::Region>().map_err(|why| {
+            region.parse::<values::Region>().map_err(|why| {
                 Error::usage(format!("{} is not usable", flag("region"))).caused_by(why)
             })?;
         }
@@ -365,9 +370,9 @@ fn switch<T: Default + PartialEq + Copy>(globals: &Globals, name: &str, value: T
     }
 }
 
-fn variable(cx: &Context, names: &[&str]) -> Option<Setting<String>> {
+fn variable(invocation: &Invocation, names: &[&str]) -> Option<Setting<String>> {
     names.iter().find_map(|name| {
-        let value = cx.env().var(name)?;
+        let value = invocation.env.var(name)?;
         Some(Setting::new(
             value.to_owned(),
             Origin::Variable((*name).to_owned()),
@@ -402,12 +407,16 @@ enum Chosen {
 }
 
 /// A team profile of that name, else an AWS profile of that name, else an error that lists both kinds.
-fn choose(cx: &Context, asked: Option<&Setting<String>>, aws: &AwsFiles) -> Result<Chosen> {
+fn choose(
+    invocation: &Invocation,
+    asked: Option<&Setting<String>>,
+    aws: &AwsFiles,
+) -> Result<Chosen> {
     let Some(asked) = asked else {
         return Ok(Chosen::None);
     };
     let name = asked.value.as_str();
-    let all = profile::list(&profile::folders(cx.globals(), cx.paths()))?;
+    let all = load::list(&load::folders(&invocation.globals, &invocation.paths))?;
     if let Some(found) = all.iter().find(|found| found.name == name) {
         return Ok(Chosen::Team(found.clone(), all));
     }
@@ -444,26 +453,4 @@ fn unknown_profile(asked: &Setting<String>, all: &[Found], aws: &AwsFiles) -> Er
 /// Whether a file or folder is there.
 fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
-}
-
-impl Context {
-    /// The effective settings, each with where it came from.
-    ///
-    /// # Errors
-    /// An invalid `config.yaml` or profile, or a name that is no profile; the same error each time.
-    pub fn settings(&self) -> Result<&Settings> {
-        self.0
-            .settings
-            .get_or_init(|| Settings::load(self).map(Box::new))
-            .as_deref()
-            .map_err(Clone::clone)
-    }
-
-    /// What the team profile says, with the user's own defaults under it. Empty where there is neither.
-    ///
-    /// # Errors
-    /// As [`Self::settings`].
-    pub fn profile(&self) -> Result<&Profile> {
-        self.settings().map(Settings::profile)
-    }
 }

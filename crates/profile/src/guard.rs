@@ -2,6 +2,7 @@
 //!
 //! The checks here say yes or no; asking the user is [`crate::guard`].
 
+use ops_ui::style::MarkColor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -48,24 +49,6 @@ pub enum Confirm {
     Yes,
     /// The name of the server, or of the profile for several servers
     TypeName,
-}
-
-/// Colour of the mark of a protected profile
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum MarkColor {
-    /// Red
-    Red,
-    /// Yellow
-    Yellow,
-    /// Green
-    Green,
-    /// Blue
-    Blue,
-    /// Magenta
-    Magenta,
-    /// Cyan
-    Cyan,
 }
 
 /// Why a guard refuses, in words that fit after "why:".
