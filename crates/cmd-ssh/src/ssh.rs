@@ -66,7 +66,7 @@ impl Command for Ssh {
     const TRAITS: Traits = Traits {
         pass_through: true,
         own_short_options: true,
-        hidden: false,
+        ..Traits::NONE
     };
 
     const COMPLETES: &'static [(&'static str, Values)] = &[("target", Values::Target)];

@@ -71,6 +71,7 @@ impl Command for SshProxy {
     )];
     const TRAITS: Traits = Traits {
         pass_through: true,
+        ruled_as: Some("ssh"),
         ..Traits::NONE
     };
 

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock},
 };
 
-use ops_profile::{Profile, Settings};
+use ops_profile::{Profile, Settings, Verbs};
 use ops_ui::{Env, Globals, Interrupt, Invocation, Output, Paths, Result};
 
 use crate::{aws::Aws, resolve::FromCache};
@@ -16,6 +16,7 @@ pub struct Context(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     invocation: Invocation,
+    verbs: Verbs,
     pub(crate) settings: OnceLock<Result<Box<Settings>>>,
     /// Ids of the instances that have been through the guard.
     pub(crate) cleared: Mutex<BTreeSet<String>>,
@@ -25,10 +26,11 @@ pub(crate) struct Inner {
 }
 
 impl Context {
-    /// A context for `globals` in `env`. Reads no file and asks nobody.
-    pub fn new(globals: Globals, env: Env) -> Self {
+    /// A context for `globals` in `env`; `verbs` are what a profile may rule. Reads no file and asks nobody.
+    pub fn new(globals: Globals, env: Env, verbs: Verbs) -> Self {
         Self(Arc::new(Inner {
             invocation: Invocation::new(globals, env),
+            verbs,
             settings: OnceLock::new(),
             cleared: Mutex::default(),
             from_cache: Mutex::default(),
@@ -39,6 +41,11 @@ impl Context {
     /// What this invocation was started with.
     pub fn invocation(&self) -> &Invocation {
         &self.0.invocation
+    }
+
+    /// The verbs of this program.
+    pub fn verbs(&self) -> Verbs {
+        self.0.verbs
     }
 
     /// The global options as typed.
@@ -82,7 +89,7 @@ impl Context {
     /// An invalid `config.yaml` or profile, or a name that is no profile; the same error each time.
     pub fn settings(&self) -> Result<&Settings> {
         let load = || {
-            let settings = Settings::load(&self.0.invocation)?;
+            let settings = Settings::load(&self.0.invocation, self.0.verbs)?;
             let output = &self.0.invocation.output;
             output.settle(settings.output.value, settings.color.value);
             Ok(Box::new(settings))

@@ -33,7 +33,7 @@ impl Stage {
             .into_iter()
             .chain([("HOME".to_owned(), home.path().display().to_string())])
             .collect();
-        let cx = Context::new(Globals::default(), env);
+        let cx = Context::new(Globals::default(), env, ops_core::profile::Verbs::default());
         let instance = cx
             .resolve(&"web-1".parse().unwrap(), Choice::Ask)
             .await

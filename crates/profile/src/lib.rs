@@ -21,11 +21,11 @@ pub mod ssh;
 mod suggest;
 pub mod target;
 pub mod values;
+pub mod verbs;
 
 // Names that most files here use.
 use ops_ui::{env, error, globals, paths, yaml};
 
-pub use check::VERBS;
 pub use guard::{Commands, Confirm, Guard, ReasonRule, Refused, SessionRules};
 pub use instance::{Instance, Kind, Ping, State};
 pub use lists::OneOrMany;
@@ -38,6 +38,7 @@ pub use settings::{Origin, Setting, Settings};
 pub use ssh::{Auth, HostKeys, HostSsh, Ssh, UserMatch, UserRule};
 pub use suggest::nearest;
 pub use target::{Selector, Target};
+pub use verbs::{RESERVED, Verb, Verbs};
 
 #[cfg(test)]
 mod tests;

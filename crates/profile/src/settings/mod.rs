@@ -27,10 +27,12 @@ use ops_ui::{
 
 use crate::{
     aws_files::AwsFiles,
+    guard::Refused,
     load::{self, Found, Loaded},
     schema::Profile,
     suggest::nearest,
     values,
+    verbs::Verbs,
 };
 
 /// Where a value came from.
@@ -138,16 +140,17 @@ pub struct Settings {
     effective: Profile,
     /// The tree of `effective`.
     tree: Option<Node>,
+    verbs: Verbs,
 }
 
 impl Settings {
-    /// Puts together what `globals`, the environment and the files of this user say.
+    /// Puts together what `invocation` and the files of this user say; `verbs` are what a profile may rule.
     ///
     /// # Errors
     /// An invalid `config.yaml` or profile, or a name that is no profile.
-    pub fn load(invocation: &Invocation) -> Result<Self> {
+    pub fn load(invocation: &Invocation, verbs: Verbs) -> Result<Self> {
         let globals = &invocation.globals;
-        let user = user::load(&invocation.paths)?;
+        let user = user::load(&invocation.paths, verbs)?;
         let user_at = |keys: &[&str]| {
             user.at(keys)
                 .map_or(Origin::Default, |node| Origin::User(at(&node.place)))
@@ -166,13 +169,16 @@ impl Settings {
         let aws_files = AwsFiles::read(&invocation.env, &invocation.paths);
         let chosen = choose(invocation, asked.as_ref(), &aws_files)?;
         let team = match &chosen {
-            Chosen::Team(found, all) => Some(Loaded::load(found, all, user.defaults.as_ref())?),
+            Chosen::Team(found, all) => {
+                let defaults = user.defaults.as_ref();
+                Some(Loaded::load(found, all, defaults, verbs)?)
+            }
             Chosen::Aws(_) | Chosen::None => None,
         };
         let (effective, tree) = match (&team, &user.defaults) {
             (Some(team), _) => (team.profile.clone(), Some(team.tree().clone())),
             (None, Some(tree)) => (
-                load::finish(tree).map_err(|problem| user::error(&problem))?,
+                load::finish(tree, verbs).map_err(|problem| user::error(&problem))?,
                 Some(tree.clone()),
             ),
             (None, None) => (Profile::default(), None),
@@ -330,12 +336,22 @@ impl Settings {
             team,
             effective,
             tree,
+            verbs,
         })
     }
 
     /// What the team profile says, with the user's own defaults under it. Empty where there is neither.
     pub fn profile(&self) -> &Profile {
         &self.effective
+    }
+
+    /// Whether the profile lets `verb`, built in or external, be used at all: `guard.deny` and `commands`.
+    ///
+    /// # Errors
+    /// The key that refuses, and why.
+    pub fn check_verb(&self, verb: &str) -> std::result::Result<(), Refused> {
+        self.effective.guard.check_verb(verb, self.verbs)?;
+        self.effective.commands.check_verb(verb, self.verbs)
     }
 
     /// What messages call the profile in use: the team profile, else the AWS profile, else `default`.

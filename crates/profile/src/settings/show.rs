@@ -15,6 +15,7 @@ use crate::{
     load::{self, Found, Loaded},
     schema::Profile,
     values,
+    verbs::Verbs,
 };
 
 use super::{Origin, Setting, Settings, exists, user};
@@ -170,7 +171,11 @@ pub struct ProfileRow {
 ///
 /// # Errors
 /// A folder of profiles cannot be read.
-pub fn profiles(invocation: &Invocation, settings: Option<&Settings>) -> Result<Vec<ProfileRow>> {
+pub fn profiles(
+    invocation: &Invocation,
+    verbs: Verbs,
+    settings: Option<&Settings>,
+) -> Result<Vec<ProfileRow>> {
     let all = load::list(&load::folders(&invocation.globals, &invocation.paths))?;
     let aws = AwsFiles::read(&invocation.env, &invocation.paths);
     // The list is of use just when the profile in use is broken.
@@ -178,7 +183,7 @@ pub fn profiles(invocation: &Invocation, settings: Option<&Settings>) -> Result<
     let aws_active = settings.and_then(|settings| settings.aws_profile.value.as_deref());
     let mut rows = Vec::new();
     for found in &all {
-        let loaded = Loaded::load(found, &all, None);
+        let loaded = Loaded::load(found, &all, None, verbs);
         let profile = loaded.as_ref().ok().map(|loaded| &loaded.profile);
         rows.push(ProfileRow {
             name: found.name.clone(),
@@ -292,7 +297,11 @@ pub struct Validation {
 ///
 /// # Errors
 /// A folder cannot be read, or a name is no profile; what is wrong with a profile is in its [`Validation`].
-pub fn validate(invocation: &Invocation, names: &[String]) -> Result<Vec<Validation>> {
+pub fn validate(
+    invocation: &Invocation,
+    verbs: Verbs,
+    names: &[String],
+) -> Result<Vec<Validation>> {
     let folders = load::folders(&invocation.globals, &invocation.paths);
     let all = load::list(&folders)?;
     if names.is_empty() {
@@ -302,11 +311,11 @@ pub fn validate(invocation: &Invocation, names: &[String]) -> Result<Vec<Validat
             results.push(Validation {
                 name: "config.yaml".to_owned(),
                 path: config,
-                problem: user::load(&invocation.paths).err(),
+                problem: user::load(&invocation.paths, verbs).err(),
             });
         }
         for found in &all {
-            results.push(check(found, &all));
+            results.push(check(found, &all, verbs));
         }
         return Ok(results);
     }
@@ -314,14 +323,14 @@ pub fn validate(invocation: &Invocation, names: &[String]) -> Result<Vec<Validat
         .iter()
         .map(|name| {
             if let Some(found) = all.iter().find(|found| found.name == *name) {
-                return Ok(check(found, &all));
+                return Ok(check(found, &all, verbs));
             }
             let path = Path::new(name);
             if path == user::path(&invocation.paths) {
                 return Ok(Validation {
                     name: "config.yaml".to_owned(),
                     path: path.to_owned(),
-                    problem: user::load(&invocation.paths).err(),
+                    problem: user::load(&invocation.paths, verbs).err(),
                 });
             }
             if !path.is_file() {
@@ -354,15 +363,16 @@ pub fn validate(invocation: &Invocation, names: &[String]) -> Result<Vec<Validat
                     hides: Vec::new(),
                 },
                 &all,
+                verbs,
             ))
         })
         .collect()
 }
 
-fn check(found: &Found, all: &[Found]) -> Validation {
+fn check(found: &Found, all: &[Found], verbs: Verbs) -> Validation {
     Validation {
         name: found.name.clone(),
         path: found.path.clone(),
-        problem: Loaded::load(found, all, None).err(),
+        problem: Loaded::load(found, all, None, verbs).err(),
     }
 }

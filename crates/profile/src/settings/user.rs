@@ -14,6 +14,7 @@ use crate::{
     schema::{Copy, Exec, Shell},
     ssh::Ssh,
     values::{Region, Time},
+    verbs::Verbs,
 };
 
 /// The user's own defaults for ops: what holds where no flag, variable, team profile or AWS configuration says otherwise
@@ -67,7 +68,7 @@ pub(super) fn error(problem: &Problem) -> Error {
 }
 
 /// Reads the file; one that is not there says nothing.
-pub(super) fn load(paths: &Paths) -> Result<User> {
+pub(super) fn load(paths: &Paths, verbs: Verbs) -> Result<User> {
     let path = path(paths);
     if !path.exists() {
         return Ok(User {
@@ -81,7 +82,7 @@ pub(super) fn load(paths: &Paths) -> Result<User> {
     let config = de::read(&tree).map_err(|problem| error(&problem))?;
     let defaults = sections(&tree);
     if let Some(defaults) = &defaults {
-        load::finish(defaults).map_err(|problem| error(&problem))?;
+        load::finish(defaults, verbs).map_err(|problem| error(&problem))?;
     }
     Ok(User {
         config,
