@@ -65,17 +65,13 @@ fn step(words: &[OsString], env: &Env, seen: &mut Vec<String>) -> Result<Step, B
         Ok(matches) => matches,
         Err(error) => return Ok(Step::Done(refuse(&error, words, env))),
     };
-    let Some((name, below)) = matches.subcommand() else {
+    let (Some((_, below)), Some(place)) = (matches.subcommand(), meaning::place_of_verb(words))
+    else {
         // Options and nothing else: as no argument at all, but asked for something.
         let error = Error::usage("which command?").hint("see them all: ops --help");
         return Err(Failure::new(error, globals::merge(&[&matches])));
     };
-    let behind = below
-        .try_get_many::<OsString>("")
-        .ok()
-        .flatten()
-        .map_or(0, Iterator::count);
-    let place = meaning::place_of(words, name, behind);
+    let name = words[place].to_string_lossy();
     let mut globals = globals::merge(&[&matches]);
     let rules = |globals: &Globals| {
         let cx = registry::context(globals.clone(), env.clone());
@@ -94,7 +90,7 @@ fn step(words: &[OsString], env: &Env, seen: &mut Vec<String>) -> Result<Step, B
             Ok(Step::Again(line))
         }
         Meaning::Alias(meaning, rules) => rules
-            .check(name)
+            .check(&name)
             .and_then(|()| alias::expand(words, place, &meaning, seen))
             .map(Step::Again),
         Meaning::External(found, used, rules) => rules
@@ -104,7 +100,7 @@ fn step(words: &[OsString], env: &Env, seen: &mut Vec<String>) -> Result<Step, B
                 run::external(&found, &words[place + used..], &cx)
             })
             .map(Step::Done),
-        Meaning::Nothing(rules) => Err(unknown(name, rules.as_ref(), env)),
+        Meaning::Nothing(rules) => Err(unknown(&name, rules.as_ref(), env)),
     };
     result.map_err(|error| Failure::new(error, globals))
 }

@@ -1,6 +1,6 @@
 //! What the word in the place of the verb means. One order, for running a line and for completing it.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 
 use ops_core::{Entry, Env, Globals, Result};
 
@@ -77,9 +77,4 @@ pub(crate) fn place_of_verb(words: &[OsString]) -> Option<usize> {
         (!word.to_string_lossy().starts_with('-') && alias::position(words, word) == Some(index))
             .then_some(index)
     })
-}
-
-/// The place of `name`, which clap took for the verb and behind which it left `behind` words.
-pub(crate) fn place_of(words: &[OsString], name: &str, behind: usize) -> usize {
-    alias::position(words, OsStr::new(name)).unwrap_or(words.len() - behind - 1)
 }
