@@ -5,23 +5,11 @@ use std::{collections::BTreeSet, fs, path::Path, process::Command};
 use serde_json::Value;
 
 /// Declared although no code names them: crate, dependency, reason.
-const UNNAMED: &[(&str, &str, &str)] = &[
-    (
-        "ops-core",
-        "hyper",
-        "one feature set for every selection of packages",
-    ),
-    (
-        "ops-core",
-        "hyper",
-        "one feature set for every selection of packages",
-    ),
-    (
-        "ops-core",
-        "tokio-util",
-        "one feature set for every selection of packages",
-    ),
-];
+const UNNAMED: &[(&str, &str, &str)] = &[(
+    "ops-core",
+    "tokio-util",
+    "one feature set for every selection of packages",
+)];
 
 fn metadata(arguments: &[&str]) -> Value {
     let output = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()))

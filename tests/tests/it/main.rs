@@ -3,6 +3,7 @@
 mod circles;
 mod dependencies;
 mod dispatch;
+mod endpoint;
 mod help;
 mod layering;
 mod plugins;
