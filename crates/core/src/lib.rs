@@ -30,7 +30,7 @@ pub use ops_profile::{
     Target, aws_files, instance, settings as config, target,
 };
 pub use ops_ui::{
-    ColorChoice, Env, Error, ErrorKind, Exit, Format, Globals, Interrupt, Output, Paths, Result,
-    Source, browser, drawing, env, error, exit, globals, interrupt, output, paths, program, stdio,
-    table, terminal, voice, yaml,
+    ColorChoice, Env, Error, ErrorKind, Exit, Format, Globals, Hint, Interrupt, Output, Paths,
+    Result, Source, Text, browser, drawing, env, error, exit, globals, hint, interrupt, output,
+    paths, program, stdio, table, terminal, text, voice, yaml,
 };

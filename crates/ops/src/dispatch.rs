@@ -4,7 +4,8 @@ use std::ffi::{OsStr, OsString};
 
 use clap::ArgMatches;
 use ops_core::{
-    Entry, Env, Error, ErrorKind, Exit, Globals, Output, globals::ErrorFormat, profile::nearest,
+    Entry, Env, Error, ErrorKind, Exit, Globals, Output, globals::ErrorFormat, hint,
+    profile::nearest,
 };
 
 use crate::{
@@ -132,7 +133,7 @@ fn unknown(name: &str, policy: Option<&Policy>, env: &Env) -> Error {
             .map(|(name, _)| name),
     );
     let error = match nearest(name, names.iter().map(String::as_str)) {
-        Some(near) => error.hint(format!("did you mean: ops {near}")),
+        Some(near) => error.hint(hint!("did you mean: ops {}", near)),
         None => error,
     };
     error.hint("see all commands: ops --help")

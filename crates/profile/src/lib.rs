@@ -24,7 +24,7 @@ pub mod values;
 pub mod verbs;
 
 // Names that most files here use.
-use ops_ui::{env, error, globals, paths, yaml};
+use ops_ui::{env, error, globals, hint, paths, text, yaml};
 
 pub use guard::{Commands, Confirm, Guard, ReasonRule, Refused, SessionRules};
 pub use instance::{Instance, Kind, Ping, State};

@@ -20,6 +20,7 @@ pub mod stdio;
 pub mod style;
 pub mod table;
 pub mod terminal;
+pub mod text;
 pub mod voice;
 pub mod yaml;
 
@@ -31,3 +32,4 @@ pub use interrupt::Interrupt;
 pub use invocation::Invocation;
 pub use output::Output;
 pub use paths::Paths;
+pub use text::{Hint, Text};

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use ops_ui::{
     Error, Invocation, Result,
     globals::ErrorFormat,
+    hint,
+    text::named,
     yaml::{Node, Value},
 };
 use serde::Serialize;
@@ -218,11 +220,8 @@ pub fn profiles(
 }
 
 fn one_line(error: &Error) -> String {
-    let why = error.why().first().map(String::as_str).unwrap_or_default();
-    why.lines()
-        .next()
-        .unwrap_or_else(|| error.what())
-        .to_owned()
+    let why = error.why().first().and_then(|why| why.lines().next());
+    why.unwrap_or_else(|| error.what()).to_owned()
 }
 
 /// A place where `ops` looks for files, as `ops config path` lists it.
@@ -340,7 +339,7 @@ pub fn validate(
                     name.escape_debug()
                 ));
                 return Err(match near {
-                    Some(near) => error.hint(format!("did you mean `{near}`?")),
+                    Some(near) => error.hint(hint!("did you mean {}?", named(near))),
                     None => error.hint("see the profiles there are: ops config profiles"),
                 });
             }
