@@ -27,9 +27,11 @@ use crate::{
     aws::{Meaning, code_of, meaning},
     context::Context,
     error::{Error, ErrorKind, Result},
+    hint,
     instance::{Instance, Kind, State},
     pace::Operation,
     resolve::{Choice, FromCache},
+    text::Hint,
 };
 
 /// For TerminateSession: long enough for a slow link, short enough for a command that wants to end.
@@ -325,9 +327,9 @@ impl Context {
                 format!("no session on `{}` within {limit:?}", instance.label()),
             )
             .caused_by("--timeout was reached before the session was ready")
-            .hint(format!(
+            .hint(hint!(
                 "see when its agent last reported: ops ls -o wide {}",
-                instance.label()
+                instance.target_word()
             ))),
         }
     }
@@ -443,7 +445,10 @@ impl Context {
                     ending.ended();
                     return Err(failure::closed(label, &output).unwrap_or_else(|| {
                         Error::target(format!("the session on `{label}` ended before it began"))
-                            .hint(format!("see what is known of it: ops ls -o wide {label}"))
+                            .hint(hint!(
+                                "see what is known of it: ops ls -o wide {}",
+                                instance.target_word()
+                            ))
                     }));
                 }
                 Some(Event::Failed(error)) => {
@@ -559,16 +564,18 @@ fn check_state(instance: &Instance) -> Result<()> {
         State::Running | State::Pending => return Ok(()),
         State::Stopped => (
             format!("`{label}` is stopped"),
-            format!(
+            hint!(
                 "start it: aws ec2 start-instances --instance-ids {} --region {}",
-                instance.id, instance.region
+                instance.id,
+                instance.region
             ),
         ),
         State::Stopping => (
             format!("`{label}` is stopping"),
-            format!(
+            hint!(
                 "wait until it has stopped, then start it: aws ec2 start-instances --instance-ids {} --region {}",
-                instance.id, instance.region
+                instance.id,
+                instance.region
             ),
         ),
         State::ShuttingDown | State::Terminated => (
@@ -580,7 +587,7 @@ fn check_state(instance: &Instance) -> Result<()> {
                     "being terminated"
                 }
             ),
-            "see what is there: ops ls".to_owned(),
+            Hint::from("see what is there: ops ls"),
         ),
     };
     Err(Error::target(what)
