@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 use crate::{
     existing::{self, Version},
     landing,
-    made::{Folders, Made},
     links::{Leads, judge_links},
+    made::{Folders, Made},
     names::Gate,
     options::Options,
     place::{join, local, name},
