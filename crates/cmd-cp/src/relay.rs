@@ -78,7 +78,10 @@ pub(crate) async fn relay(
             shown(label, target.whole()),
             size,
         );
-        if is_file && let Some(there) = known.get(target.whole()).filter(|there| there.kind == Kind::File)
+        if is_file
+            && let Some(there) = known
+                .get(target.whole())
+                .filter(|there| there.kind == Kind::File)
         {
             let version = |entry: &crate::transport::Entry| Version {
                 size: entry.size,

@@ -157,10 +157,7 @@ mod tests {
         let path = RemotePath::new(b"/srv", b"a/b/c");
         assert_eq!(folders(&path), [b"/srv/a".to_vec(), b"/srv/a/b".to_vec()]);
         assert_eq!(folders(&path.join(b"d")).len(), 3);
-        assert_eq!(
-            folders(&RemotePath::new(b"/", b"a/b")),
-            [b"/a".to_vec()]
-        );
+        assert_eq!(folders(&RemotePath::new(b"/", b"a/b")), [b"/a".to_vec()]);
         assert_eq!(folders(&RemotePath::named(b"/srv/a/b".to_vec())).len(), 0);
         assert!(RemotePath::new(b"/srv", b"").is_named() && !path.is_named());
         assert_eq!(

@@ -244,7 +244,10 @@ fn text(session: &Session, files: &[Fetch]) -> String {
     let mut folder: Option<&[u8]> = None;
     for fetch in files {
         let below = relative(&root, fetch.path.whole());
-        let end = below.iter().rposition(|&b| b == b'/').map_or(0, |at| at + 1);
+        let end = below
+            .iter()
+            .rposition(|&b| b == b'/')
+            .map_or(0, |at| at + 1);
         let (parent, name) = below.split_at(end);
         if folder != Some(parent) {
             if folder.is_some() {

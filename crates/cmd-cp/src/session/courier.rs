@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     landing::{temporary_name, token},
-    remote_path::RemotePath,
     reading::FileReading,
+    remote_path::RemotePath,
     report::unhex,
     transport::{Digest, Fetch, Job, Store},
 };

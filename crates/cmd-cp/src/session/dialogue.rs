@@ -539,12 +539,12 @@ fn civil(days: i64) -> (i64, i64, i64) {
 pub(super) const MADE: &str = "ok new";
 
 /// Moves files of the stage into one folder.
-const SPREAD: &str = include_str!("scripts/spread.sh");
+pub(super) const SPREAD: &str = include_str!("scripts/spread.sh");
 /// The commands and their answers: the table at its top tells them.
 const DIALOGUE: &str = include_str!("scripts/dialogue.sh");
 
 /// The script as it is sent, for a server with `tools`.
-fn text(tools: &Tools) -> String {
+pub(super) fn text(tools: &Tools) -> String {
     let flag = |tool| if tools.has(tool) { "1" } else { "" };
     format!(
         "{}private=$d\nhash_files=\"{}\"\nexact_move={}\nhas_handles={}\nspread_program='{}'\n{}{}",
@@ -559,7 +559,7 @@ fn text(tools: &Tools) -> String {
 }
 
 /// PLACE of the script's table.
-fn place(steps: Steps<'_>) -> String {
+pub(super) fn place(steps: Steps<'_>) -> String {
     format!(
         "{} {} {} {}",
         script::word(steps.root),

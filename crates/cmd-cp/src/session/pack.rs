@@ -360,16 +360,16 @@ fn sha256(bytes: &[u8]) -> Digest {
 }
 
 /// A tar archive as it grows.
-struct Archive {
+pub(super) struct Archive {
     bytes: Vec<u8>,
 }
 
 impl Archive {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { bytes: Vec::new() }
     }
 
-    fn add(&mut self, path: &[u8], content: &[u8], mode: u32, mtime: i64) -> Result<()> {
+    pub(super) fn add(&mut self, path: &[u8], content: &[u8], mode: u32, mtime: i64) -> Result<()> {
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
         header.set_mode(mode);
@@ -385,7 +385,7 @@ impl Archive {
         std::mem::take(&mut self.bytes).into()
     }
 
-    fn end(mut self) -> Bytes {
+    pub(super) fn end(mut self) -> Bytes {
         // Two empty blocks.
         self.bytes.resize(self.bytes.len() + 1024, 0);
         self.bytes.into()

@@ -25,7 +25,7 @@ const HASHES: [(&str, &str); 3] = [
     ("openssl", "openssl dgst -sha256 -r"),
 ];
 
-const SCRIPT: &str = include_str!("scripts/probe.sh");
+pub(super) const SCRIPT: &str = include_str!("scripts/probe.sh");
 
 impl Tools {
     /// Asks the server.
@@ -33,7 +33,9 @@ impl Tools {
     /// # Errors
     /// No command can be run there as this user.
     pub(super) async fn probe(far: &Far) -> Result<Self> {
-        let mut down = Down::start(far, &super::script::compact(SCRIPT)).await?.strict();
+        let mut down = Down::start(far, &super::script::compact(SCRIPT))
+            .await?
+            .strict();
         let mut told = Vec::new();
         while let Some(chunk) = down.next().await? {
             if let Chunk::Bytes(bytes) = chunk {
@@ -49,7 +51,8 @@ impl Tools {
         })
     }
 
-    fn read(told: &[u8]) -> Option<Self> {
+    /// What [`SCRIPT`] has printed; `None` if it is not of that form.
+    pub(super) fn read(told: &[u8]) -> Option<Self> {
         let mut parts = told.split(|&b| b == 0);
         let home = parts.next().filter(|home| home.starts_with(b"/"))?;
         let umask = std::str::from_utf8(parts.next()?).ok()?;

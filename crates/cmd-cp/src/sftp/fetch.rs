@@ -227,7 +227,10 @@ async fn streamed_inner(
             if sink.send(Ok(bytes)).await.is_err() {
                 return Err(Error::new(
                     ErrorKind::BrokenPipe,
-                    format!("nobody takes what `{}` holds", sftp.shown(file.path.whole())),
+                    format!(
+                        "nobody takes what `{}` holds",
+                        sftp.shown(file.path.whole())
+                    ),
                 ));
             }
             job.report.bytes(file.id, len);

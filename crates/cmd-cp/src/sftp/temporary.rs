@@ -211,7 +211,10 @@ mod tests {
     #[test]
     fn a_temporary_name_stands_beside_and_is_not_too_long() {
         let path = RemotePath::new(b"/a", b"b/x");
-        assert_eq!(beside(&path, true), RemotePath::new(b"/a", b"b/.x.ops-part"));
+        assert_eq!(
+            beside(&path, true),
+            RemotePath::new(b"/a", b"b/.x.ops-part")
+        );
         let named = RemotePath::named(b"/a/x".to_vec());
         assert_eq!(beside(&named, true).whole(), b"/a/.x.ops-part");
         let long = RemotePath::new(b"/a", &[0xff; NAME_MAX_BYTES]);

@@ -91,9 +91,12 @@ impl Up {
     /// Sends the script of a dialogue to the shell that waits for it. Nothing is waited for: what is asked next stands behind it.
     async fn hand_over(&mut self, script: &str) -> Result<()> {
         if script.lines().any(|line| line == SCRIPT_END) {
-            return Err(Error::unexpected("a script for the far side holds its own end"));
+            return Err(Error::unexpected(
+                "a script for the far side holds its own end",
+            ));
         }
-        self.raw(Bytes::from(format!("{script}\n{SCRIPT_END}\n"))).await
+        self.raw(Bytes::from(format!("{script}\n{SCRIPT_END}\n")))
+            .await
     }
 
     async fn run(far: &Far, script: &str, mut voice: Option<Box<Down>>) -> Result<Self> {

@@ -247,11 +247,16 @@ append() {
 }
 
 write_at() {
-    # dd moves the position that the two commands share: the opening's own.
-    error=$({
-        dd bs=1048576 seek="$3" count=0 conv=notrunc </dev/null 2>/dev/null && take "$1" "$2"
-    } 2>&1 1<>"$target") || give_up "$error"
+    error=$(take_at "$1" "$2" "$3" 2>&1) || give_up "$error"
     say "$number" "credit $1"
+}
+
+# take_at LENGTH CODEC BLOCK: dd moves the position that the two commands share, the opening's own. A
+# function, since bash 5.2 loses the 1 of 1<> inside of a substitution.
+take_at() {
+    {
+        dd bs=1048576 seek="$3" count=0 conv=notrunc </dev/null 2>/dev/null && take "$1" "$2"
+    } 1<>"$target"
 }
 
 hash_parts() {
@@ -303,12 +308,13 @@ end_file() {
             { [ "$5" = - ] || TZ=UTC0 touch -t "$5" "$target" 5>&5; } &&
             put "$temporary"
     } 2>&1); then
+        close_file
         ok
     else
         rm -f "./$temporary"
+        close_file
         refuse "$error"
     fi
-    close_file
 }
 
 leave_file() {

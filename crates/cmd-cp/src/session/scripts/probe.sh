@@ -8,8 +8,19 @@
 # Of a user whom a service has started it may be unset.
 [ -n "$HOME" ] || HOME=$(getent passwd "$(id -u)" | cut -d: -f6)
 
-tools=$(
-    exec 4>&1 >/dev/null 2>&1
+# Whether dd moves the position of its output without touching what is there: three bytes are in the
+# file then. A function, since bash 5.2 loses the 1 of 1<> inside of a substitution.
+moves_position() {
+    {
+        dd bs=2 seek=1 count=0 conv=notrunc </dev/null
+        # A program, as with a frame.
+        echo | cat
+    } 1<>"$1"
+    [ "$(wc -c <"$1")" -eq 3 ]
+}
+
+# The redirections stand behind the braces: exec with them in a substitution hangs in ksh93.
+tools=$({
     has() { echo "$1" >&4; }
 
     # Takes longer to start than all the rest, which goes on beside it.
@@ -33,19 +44,14 @@ tools=$(
     # A window that costs the reader little memory.
     : | zstd -1 -c --zstd=wlog=17 && has window
 
-    # dd that moves the position of its output without touching what is there.
     file=$(mktemp) && {
-        {
-            rm -f "$file"
-            dd bs=2 seek=1 count=0 conv=notrunc </dev/null
-            echo
-            [ "$(wc -c <&3)" -eq 3 ]
-        } 1<>"$file" 3<"$file" && has blocks
+        moves_position "$file" && has blocks
+        rm -f "$file"
     }
-    # mv that replaces a link to a folder, in place of moving into the folder.
-    file=$(mktemp) && mv -f -T "$file" "$file.moved" && {
-        rm -f "$file.moved"
-        has exact-move
+    # mv that replaces a link to a folder; busybox knows -T and refuses.
+    file=$(mktemp) && ln -s / "$file.link" && {
+        mv -f -T "$file" "$file.link" && [ ! -h "$file.link" ] && has exact-move
+        rm -f "$file" "$file.link"
     }
     # Folders and files that are held open can be named.
     ls -d /proc/self/fd/5/. 5</ && has handles
@@ -54,5 +60,5 @@ tools=$(
     tar --null -T /dev/null -cf /dev/null && has null
     : | xargs -0 true && has xargs
     wait
-)
+} 4>&1 >/dev/null 2>&1)
 printf "%s\000" "${HOME:-/}" "$(umask)" "$tools"

@@ -80,12 +80,7 @@ pub(super) struct Meta {
 ///
 /// # Errors
 /// It is a folder; it cannot be looked at.
-pub(super) async fn place(
-    sftp: &Sftp,
-    lane: usize,
-    path: &RemotePath,
-    job: &Job,
-) -> Result<Place> {
+pub(super) async fn place(sftp: &Sftp, lane: usize, path: &RemotePath, job: &Job) -> Result<Place> {
     let (destination, known) = sftp
         .ask(lane, "write", path.whole(), |session| async move {
             let channel = &session.channel;
@@ -142,9 +137,7 @@ pub(super) async fn make<'a>(
     job: &Job,
 ) -> Result<Open<'a>> {
     loop {
-        let session = sftp
-            .reach(lane, "write", place.destination.whole())
-            .await?;
+        let session = sftp.reach(lane, "write", place.destination.whole()).await?;
         match make_once(sftp, &session, place, meta, job).await {
             Ok(handle) => {
                 let shown = ("write", place.destination.whole());
@@ -218,13 +211,16 @@ pub(super) async fn finish_one(
     let (destination, temporary) = (place.destination.whole(), place.temporary.whole());
     let result = async {
         let there = match hashes {
-            Some(hashes) => hashes.get(place.temporary.whole()).copied().ok_or_else(|| {
-                Error::unexpected(format!(
-                    "`{}` could not be verified",
-                    sftp.shown(destination)
-                ))
-                .caused_by("the server could not hash it")
-            })?,
+            Some(hashes) => hashes
+                .get(place.temporary.whole())
+                .copied()
+                .ok_or_else(|| {
+                    Error::unexpected(format!(
+                        "`{}` could not be verified",
+                        sftp.shown(destination)
+                    ))
+                    .caused_by("the server could not hash it")
+                })?,
             None => {
                 sftp.tell_no_hash();
                 read_back(sftp, lane, &place.temporary, destination, sent.size).await?
@@ -245,9 +241,7 @@ pub(super) async fn finish_one(
                     owner: place.owner,
                     ..Attributes::default()
                 };
-                if let Err(lost @ Failure::Lost(_)) =
-                    session.channel.set(temporary, &owner).await
-                {
+                if let Err(lost @ Failure::Lost(_)) = session.channel.set(temporary, &owner).await {
                     return Err(lost);
                 }
             }
