@@ -231,6 +231,8 @@ fn swapping(program: &str) -> (Lab, PathBuf, PathBuf) {
     let real = ops_test_needs::find(program).unwrap();
     let text = format!(
         "#!/bin/sh\n'{}' \"$@\"; s=$?\n\
+         # Not when it is only tried out.\n\
+         [ \"$1\" != / ] || exit $s\n\
          [ -h '{far}/t/d' ] || [ ! -e '{far}/armed' ] || {{ mv '{far}/t/d' '{far}/was'; ln -s '{}' '{far}/t/d'; }}\n\
          exit $s\n",
         real.display(),

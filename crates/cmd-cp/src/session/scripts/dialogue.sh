@@ -332,21 +332,21 @@ release_file() {
 
 has_curl() { command -v curl >/dev/null 2>&1; }
 
-# fetch_to_output URL
-fetch_to_output() {
+# fetch URL FILE: - is standard output.
+fetch() {
     if has_curl; then
-        curl -sS -f -g -K - <<END
+        curl -sS -f -g -o "$2" -K - <<END
 url = "$1"
 END
     else
-        wget -q -O - -i - <<END
+        wget -q -O "$2" -i - <<END
 $1
 END
     fi
 }
 
 pull() {
-    if error=$(fetch_to_output "$1" 2>&1 >&5); then ok; else refuse "$error"; fi
+    if error=$(fetch "$1" - 2>&1 >&5); then ok; else refuse "$error"; fi
 }
 
 hash_file() {
@@ -442,7 +442,7 @@ unpack() {
 unpack_from() {
     unpack_options "$1"
     archive=$private/a
-    if ! error=$(fetch_to_output "$4" 2>&1 >"$archive"); then
+    if ! error=$(fetch "$4" "$archive" 2>&1); then
         refuse "$error"
     elif [ "$(hash_input <"$archive")" != "$3" ]; then
         refuse "what arrived is not what was sent"
