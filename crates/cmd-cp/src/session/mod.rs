@@ -11,6 +11,8 @@ mod list;
 pub(crate) mod pack;
 mod probe;
 mod script;
+#[cfg(test)]
+mod shells;
 mod split;
 mod stripes;
 mod upload;
