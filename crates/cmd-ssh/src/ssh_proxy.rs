@@ -9,11 +9,11 @@ use ops_core::{
     connect::Ending,
     hint,
     resolve::{Choice, SessionArgs},
-    ssh::{self, host_keys},
     stdio,
     trouble::Observer,
     voice,
 };
+use ops_remote::ssh::{self, host_keys};
 use ops_session::{
     driver::{Event, Events, Sender},
     wire::{Flag, PayloadType, size_payload},
@@ -78,6 +78,7 @@ impl Command for SshProxy {
     )];
     const TRAITS: Traits = Traits {
         pass_through: true,
+        ruled_as: Some("ssh"),
         ..Traits::NONE
     };
 

@@ -1,9 +1,12 @@
 //! The built binary as a user meets it, and the shape of the workspace. One program, so that it is linked once.
 
+mod circles;
+mod dependencies;
 mod dispatch;
 mod endpoint;
 mod help;
 mod layering;
 mod plugins;
 mod profiles;
+mod quota;
 mod sandbox;

@@ -1,6 +1,6 @@
 //! Transport `session`: the shell of the server over Session Manager's own sessions; no sshd, no key.
 //!
-//! What is fetched is the separated output of small scripts; what is stored is fed to a dialogue on a raw terminal. See [`ops_core::pipe`].
+//! What is fetched is the separated output of small scripts; what is stored is fed to a dialogue on a raw terminal. See [`ops_remote::pipe`].
 
 pub(crate) mod bundle;
 pub(crate) mod courier;
@@ -11,17 +11,15 @@ mod list;
 pub(crate) mod pack;
 mod probe;
 mod script;
+#[cfg(test)]
+mod shells;
 mod split;
 mod stripes;
 mod upload;
 
 use futures_util::{FutureExt as _, future::BoxFuture};
-use ops_core::{
-    Result,
-    output::escape,
-    pipe::{Far, Known},
-    profile::CopyVia,
-};
+use ops_core::{Result, output::escape, profile::CopyVia};
+use ops_remote::pipe::{Far, Known};
 
 use self::probe::Tools;
 use crate::transport::{Ask, Fetch, Job, Listing, Server, Store, Transport};
@@ -51,6 +49,7 @@ impl Session {
             user,
             document,
             reason: server.reason.clone(),
+            urgency: server.urgency,
             known: Known::default(),
         };
         let tools = again(&far, || Tools::probe(&far)).await?;

@@ -66,6 +66,8 @@ fn file(cx: &Context, instance_id: &str) -> Option<PathBuf> {
 mod tests {
     use std::fs::File;
 
+    use ops_profile::Verbs;
+
     use super::*;
     use crate::Globals;
 
@@ -73,7 +75,7 @@ mod tests {
 
     fn context(cache: &std::path::Path) -> Context {
         let env = [("XDG_CACHE_HOME", cache)].into_iter().collect();
-        Context::new(Globals::default(), env)
+        Context::new(Globals::default(), env, Verbs::default())
     }
 
     #[test]

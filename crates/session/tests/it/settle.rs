@@ -9,7 +9,7 @@ use ops_session::wire::{Message, MessageType, PayloadType};
 use crate::channel::{ack, frame};
 use crate::link::{ms, port_request};
 
-const SETTLE: Duration = ms(20);
+const SETTLE: Duration = Duration::from_millis(20);
 
 /// A channel whose handshake is complete at the time given, over a path with this round trip.
 fn shaken(rtt: Duration) -> (DataChannel, Duration) {

@@ -40,7 +40,7 @@ use std::sync::{
 use ops_session::handshake::AgentVersion;
 
 use crate::{
-    connect::Document,
+    connect::{Document, Urgency},
     context::Context,
     error::{Error, ErrorKind, Result},
     hint,
@@ -68,6 +68,8 @@ pub struct Far {
     pub document: Option<String>,
     /// Why, for the session's history.
     pub reason: Option<String>,
+    /// Whether somebody waits for just this server.
+    pub urgency: Urgency,
     /// What was learned of the document.
     pub known: Known,
 }
@@ -290,13 +292,18 @@ mod tests {
 
     #[test]
     fn a_script_with_a_single_quote_never_leaves() {
-        let cx = Context::new(crate::Globals::default(), crate::Env::default());
+        let cx = Context::new(
+            ops_ui::Globals::default(),
+            ops_ui::Env::default(),
+            ops_profile::Verbs::default(),
+        );
         let far = Far {
             cx,
             instance: Instance::bare("i-0123456789abcdef0", "eu-west-1"),
             user: Some("de$ploy".to_owned()),
             document: None,
             reason: None,
+            urgency: Urgency::default(),
             known: Known::default(),
         };
         assert!(far.command("echo 'x'").is_err());

@@ -207,7 +207,7 @@ impl Down {
     }
 
     /// An error that says `what`, and what the script complained about.
-    pub fn failed(&self, what: impl Into<crate::Text>) -> Error {
+    pub fn failed(&self, what: impl Into<ops_ui::Text>) -> Error {
         let complaints: Vec<&str> = self.complaints().collect();
         self.far
             .refused(&complaints)
@@ -403,6 +403,7 @@ async fn open(far: &Far, framed: &str) -> Result<Connection> {
     };
     let open = |separate: bool| {
         let mut options = OpenOptions::reason(far.reason.clone());
+        options.urgency = far.urgency;
         options.driver.receive_bound = WAITING_BYTES;
         let document = document(separate);
         Box::pin(async move { far.cx.open(&far.instance, document?, options).await })
