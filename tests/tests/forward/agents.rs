@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use ops_tests::service::Service;
 
 use crate::{
-    far::{echo, echoes, pattern, store, upload},
+    far::{pattern, store, upload},
     tunnel::{Forward, OPS, service, spec},
 };
 
@@ -90,15 +90,4 @@ fn a_limit_that_comes_later_ends_the_session_once_and_is_remembered_for_the_serv
     upload(forward.port(0), 1 << 20);
     let told = forward.end();
     assert!(!told.contains("connection lost"), "{told}");
-}
-
-#[test]
-fn the_first_input_is_not_lost_on_an_agent_that_is_late_to_believe_in_its_own_handshake() {
-    let service = Service::start(OPS, "late-open=5ms");
-    let port = echo();
-    let forward = Forward::start(&service, &["web-1", &spec(port)]);
-    // Each of these may be the first on a session that has only just come.
-    let mut streams: Vec<_> = (0..6).map(|_| forward.connect()).collect();
-    streams.iter_mut().for_each(echoes);
-    forward.end();
 }

@@ -129,9 +129,8 @@ impl DataChannel {
         self.phase = Phase::Open;
         self.heard_at = now;
         if after_handshake {
-            // On its way to the agent the first input takes half a round trip; the other half the agent's message took.
-            let rtt = self.outgoing.shortest_rtt.unwrap_or_default();
-            let wait = self.settle_after_handshake.saturating_sub(rtt);
+            // The round trip is no help: where it is long because the agent's machine is busy, the agent is late too.
+            let wait = self.settle_after_handshake;
             self.input_from = (!wait.is_zero()).then(|| now + wait);
         }
         // A size sent before the handshake was acknowledged and thrown away.

@@ -46,7 +46,7 @@ pub struct Config {
     pub controller: Box<dyn Controller>,
     /// Client: fails when nothing came from the agent for this long while one message stays unacknowledged on a healthy socket.
     pub give_up_after: Duration,
-    /// Client: input waits so long after HandshakeComplete, less the path's round trip. The official agent sends that message
+    /// Client: input waits so long after HandshakeComplete. The official agent sends that message
     /// first and begins to use input then; what comes in between it acknowledges and throws away.
     pub settle_after_handshake: Duration,
     /// Agent: refuse messages whose digest is wrong. The official agent does not look.

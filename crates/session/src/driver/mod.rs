@@ -71,8 +71,7 @@ const FIRST_DIAL_PAUSES: [Duration; 2] = [Duration::from_millis(300), Duration::
 /// Largest input payload to try, in bytes. The API Gateway of AWS is known to take frames of 32 KiB with their header; what the
 /// message gateway takes nobody has published, and larger payloads are hardly faster.
 const MAX_PAYLOAD_BYTES: usize = 16 << 10;
-/// From the agent's word that the handshake is complete to the first input, on a path without delay. The agent needs microseconds
-/// for it, unless its machine is busy: there one session of four lost its first input (amazon-ssm-agent 3.3.0.0).
+/// From the agent's word that the handshake is complete to the first input. The agent needs microseconds for it, unless its machine is busy: there one session of four lost its first input (amazon-ssm-agent 3.3.0.0).
 const SETTLE_AFTER_HANDSHAKE: Duration = Duration::from_millis(20);
 /// Largest piece in which a payload passes to the task, in bytes.
 const PIECE_BYTES: usize = 64 << 10;
