@@ -6,7 +6,7 @@ use std::{
 };
 
 use ops_core::{
-    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Traits, Values,
+    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Traits, Values, paths,
     profile::{Auth, HostKeys},
     resolve::SessionArgs,
     ssh::{Settings, TemporaryKey, host_keys, known_hosts, public_path},
@@ -138,8 +138,7 @@ impl Command for Ssh {
         } else if !own_key {
             line.options(options::identity(&settings)?);
         }
-        // tempfile makes its folders 0700.
-        let folder = tempfile::Builder::new().prefix("ops-ssh-").tempdir()?;
+        let folder = paths::temporary_dir("ops-ssh-")?;
         let report = folder.path().join("report");
         proxy.extend(["--report".to_owned(), text(&report)?.to_owned()]);
         if let Some(reason) = &self.session.reason {
@@ -166,11 +165,9 @@ impl Command for Ssh {
         for forward in &settings.local_forwards {
             line.words.extend(["-L".into(), forward.into()]);
         }
-        line.words.push(instance.id.clone().into());
-        if !self.command.is_empty() {
-            line.words.push("--".into());
-            line.words.extend(self.command.iter().cloned());
-        }
+        // ssh looks for options behind the host too, unless `--` stands in front of it: neither an id nor a command is ever one.
+        line.words.extend(["--".into(), instance.id.clone().into()]);
+        line.words.extend(self.command.iter().cloned());
         cx.output().detail(format!(
             "ssh {}",
             words::shown(line.words.iter().map(OsString::as_os_str))

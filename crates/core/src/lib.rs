@@ -26,6 +26,7 @@ pub mod interrupt;
 pub mod inventory;
 pub mod output;
 pub mod paths;
+pub mod permissions;
 mod picker;
 pub mod pipe;
 pub mod profile;

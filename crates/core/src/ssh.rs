@@ -116,8 +116,7 @@ impl TemporaryKey {
     /// # Errors
     /// Fails if there is no randomness or no temporary folder.
     pub fn new() -> Result<Self> {
-        // tempfile makes its folders 0700.
-        let folder = tempfile::Builder::new().prefix("ops-ssh-").tempdir()?;
+        let folder = paths::temporary_dir("ops-ssh-")?;
         KeyPair::generate()?.write(&folder.path().join("key"))?;
         Ok(Self { folder })
     }

@@ -22,6 +22,8 @@ const CASES: &[(&str, &[&str])] = &[
     ("shell bac\t", &["shell", "back\\slash"]),
     ("shell sem\t", &["shell", "semi;colon & co"]),
     ("shell ban\t", &["shell", "bang!here"]),
+    ("shell \"ban\t", &["shell", "bang!here"]),
+    ("shell 'ban\t", &["shell", "bang!here"]),
     ("shell i-0a1b\t", &["shell", "i-0a1b2c3d4e5f60718"]),
     ("ssh deploy@web-\t1\t", &["ssh", "deploy@web-1"]),
     ("ls --tag Na\tweb-\t2\t", &["ls", "--tag", "Name=web-2"]),

@@ -3,6 +3,7 @@
 mod dispatch;
 mod help;
 mod layering;
+mod permissions;
 mod plugins;
 mod profiles;
 mod sandbox;

@@ -11,7 +11,10 @@ use aws_smithy_runtime_api::{
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use super::{options::AwsOptions, sso::Login};
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    profile::plain_http::PlainHttp,
+};
 
 /// Longest piece of an answer that is shown, in characters.
 const EXCERPT_CHARS: usize = 200;
@@ -141,6 +144,13 @@ impl Call {
             SdkError::TimeoutError(_) => Error::unexpected(what)
                 .caused_by(format!("no answer in time to {} ({place})", self.action))
                 .hint("check the network and the proxy settings; -vv shows each attempt"),
+            SdkError::DispatchFailure(failure) if failure.is_user() => Error::usage(what)
+                .caused_by(
+                    failure
+                        .as_connector_error()
+                        .map_or_else(|| chain(error), |e| innermost(e)),
+                )
+                .hint(PlainHttp::HINT),
             SdkError::DispatchFailure(failure) => {
                 let why = failure
                     .as_connector_error()

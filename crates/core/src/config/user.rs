@@ -74,6 +74,7 @@ pub(super) fn load(paths: &Paths) -> Result<User> {
             tree: None,
         });
     }
+    profile::refuse_exposed(&path)?;
     let source = yaml::read(&path)?;
     let tree = yaml::parse(&source).map_err(|problem| error(&problem))?;
     let config = profile::de::read(&tree).map_err(|problem| error(&problem))?;

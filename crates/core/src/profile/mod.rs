@@ -6,6 +6,7 @@ pub mod guard;
 mod lists;
 mod load;
 pub(crate) mod merge;
+pub mod plain_http;
 pub(crate) mod report;
 pub mod schema;
 pub mod ssh;
@@ -15,8 +16,8 @@ pub mod values;
 pub use check::VERBS;
 pub use guard::{Commands, Confirm, Guard, MarkColor, ReasonRule, Refused, SessionRules};
 pub use lists::OneOrMany;
-pub(crate) use load::finish;
 pub use load::{Found, Loaded, SYSTEM_FOLDER, folders, is_name, list};
+pub(crate) use load::{finish, refuse_exposed};
 pub use schema::{
     Aws, Copy, CopyVia, Endpoints, Exec, ExecVia, Forward, Host, Names, OutputDefaults, Pick,
     Platform, Profile, Select, Shell,
