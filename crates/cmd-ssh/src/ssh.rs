@@ -160,6 +160,7 @@ impl Command for Ssh {
         }
         line.options(options::host_keys(&cx, policy)?);
         line.raw(&format!("HostKeyAlias={}", instance.id));
+        line.options(options::agent_forwarding(&settings));
         line.options(options::sharing(&cx, &settings)?);
         line.options(options::further(&settings)?);
         for forward in &settings.local_forwards {
@@ -226,7 +227,7 @@ impl Line {
     fn proxy(&mut self, cx: &Context, instance: &Instance, rest: &[String]) -> Result<()> {
         let mut words = settings::program_words(cx, &instance.region)?;
         words.extend_from_slice(rest);
-        let command = crate::config_text::proxy_command(&words, &["%h", "%p"])
+        let command = crate::config_text::proxy_command(&words, &["--", "%h", "%p"])
             .map_err(|why| Error::usage("ssh cannot be told how to run ops").caused_by(why))?;
         self.raw(&format!("ProxyCommand={command}"));
         Ok(())

@@ -8,5 +8,6 @@ mod keys;
 mod names;
 mod proxy;
 mod sshd;
+mod takeover;
 mod transfers;
 mod use_it;
