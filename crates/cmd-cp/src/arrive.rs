@@ -16,8 +16,9 @@ use tokio::sync::mpsc;
 use crate::{
     existing::{self, Version},
     landing,
+    links::{Leads, judge_links},
     made::{Folders, Made},
-    names::{Gate, stays_within},
+    names::Gate,
     options::Options,
     place::{join, local, name},
     transport::{Ask, Fetch, Found, Job, Kind, Listing, Server, Sink, Transport},
@@ -263,7 +264,8 @@ async fn to_folder(
     let hasher = RandomState::new();
     let mut barred: Vec<PathBuf> = Vec::new();
     let found = hashed(transport, found, base, options).await?;
-    for found in found {
+    let leads = judge_links(found.iter().map(Found::as_entry));
+    for (position, found) in found.into_iter().enumerate() {
         let source = join(&found.root, &found.below);
         let path = base.path(&found);
         let id = report.add(
@@ -311,9 +313,7 @@ async fn to_folder(
                 }
             },
             Kind::Link(target) => {
-                if stays_within(&found.below, target)
-                    && !(found.below.is_empty() && target.contains(&b'/'))
-                {
+                if leads.get(&position) == Some(&Leads::Within) {
                     links.push((id, path, target.clone()));
                 } else {
                     report.fail(

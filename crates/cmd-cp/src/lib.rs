@@ -11,6 +11,7 @@ mod cp;
 mod existing;
 mod landing;
 mod leave;
+mod links;
 mod made;
 mod names;
 mod options;

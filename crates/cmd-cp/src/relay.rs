@@ -9,12 +9,12 @@ use crate::{
     arrive::look,
     existing::{self, Version},
     leave::{Base, destination, folder, known, last, shown},
-    names::stays_within,
+    links::{Leads, judge_links},
     options::Options,
     pace::Pace,
     place::join,
     report::Report,
-    transport::{Fetch, Kind, Server, Sink, Source, Store, Transport, What},
+    transport::{Fetch, Found, Kind, Server, Sink, Source, Store, Transport, What},
 };
 
 /// Pieces of a file on their way.
@@ -67,7 +67,8 @@ pub(crate) async fn relay(
     let mut job = options.job();
     job.sessions = 1;
     let mut fetches = Vec::new();
-    for found in passed.found {
+    let leads = judge_links(passed.found.iter().map(Found::as_entry));
+    for (position, found) in passed.found.into_iter().enumerate() {
         let target = base.path(last(&found.root), &found.below);
         let source = join(&found.root, &found.below);
         let is_file = found.entry.kind == Kind::File;
@@ -90,7 +91,9 @@ pub(crate) async fn relay(
         }
         let what = match &found.entry.kind {
             Kind::Folder => What::Folder,
-            Kind::Link(link) if stays_within(&found.below, link) => What::Link(link.clone()),
+            Kind::Link(link) if leads.get(&position) == Some(&Leads::Within) => {
+                What::Link(link.clone())
+            }
             Kind::Link(_) => {
                 report.fail(
                     id,

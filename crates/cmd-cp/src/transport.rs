@@ -89,6 +89,13 @@ pub(crate) struct Found {
     pub(crate) entry: Entry,
 }
 
+impl Found {
+    /// Its root, its path below that, and its kind: what [`crate::links::judge_links`] judges by.
+    pub(crate) fn as_entry(&self) -> (&[u8], &[u8], &Kind) {
+        (&self.root, &self.below, &self.entry.kind)
+    }
+}
+
 /// What a server has of what was asked for, folders before what is in them. A place without any match is in neither list.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Listing {

@@ -5,6 +5,8 @@ use std::{
     process::{Output, Stdio},
 };
 
+use ops_test_needs::needs;
+
 use super::{cache::files, *};
 
 #[test]
@@ -157,18 +159,39 @@ fn the_cache_says_what_is_in_it_and_can_be_emptied() {
     assert!(run(&mut service.ops(&["cache", "info"])).status.success());
 }
 
+/// Whether a shell that only reads its script finds no fault in it.
+fn is_read_by(shell: &str) {
+    let service = user("");
+    let done = run(&mut service.ops(&["completion", shell]));
+    let script = write(&service, "script", &String::from_utf8_lossy(&done.stdout));
+    let read = run(Command::new(shell).arg("-n").arg(&script));
+    assert!(read.status.success(), "{shell}: {read:?}");
+}
+
 #[test]
-fn scripts_are_made_for_each_shell_and_read_by_it() {
+fn bash_reads_its_script() {
+    is_read_by("bash");
+}
+
+#[test]
+fn zsh_reads_its_script() {
+    needs!("zsh");
+    is_read_by("zsh");
+}
+
+#[test]
+fn fish_reads_its_script() {
+    needs!("fish");
+    is_read_by("fish");
+}
+
+#[test]
+fn scripts_are_made_for_each_shell() {
     let service = user("");
     for shell in ["bash", "zsh", "fish", "elvish", "nushell", "powershell"] {
         let done = run(&mut service.ops(&["completion", shell]));
         assert!(done.status.success());
         assert!(done.stdout.ends_with(b"\n"));
-        if ["bash", "zsh", "fish"].contains(&shell) {
-            let script = write(&service, "script", &String::from_utf8_lossy(&done.stdout));
-            let read = run(Command::new(shell).arg("-n").arg(&script));
-            assert!(read.status.success(), "{shell}");
-        }
     }
     // Other shells hand the line over in their own forms, and get theirs back.
     let ask = |shell: &str, words: &[&str], line: &str| {

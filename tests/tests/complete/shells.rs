@@ -1,5 +1,6 @@
 //! What the shells make of it.
 
+use ops_test_needs::needs;
 use ops_tests::terminal::Terminal;
 
 use super::*;
@@ -125,12 +126,14 @@ fn check_with(terminal: &Terminal, cases: &[(&str, &[&str])], enter: &str) {
 
 #[test]
 fn bash_with_bash_completion_inserts_every_name_as_it_is() {
+    needs!("bash", "/usr/share/bash-completion/bash_completion");
     let service = user("");
     check(&bash(&service, ""), CASES);
 }
 
 #[test]
 fn bash_without_colon_and_equals_sign_as_word_breaks_does_too() {
+    needs!("bash", "/usr/share/bash-completion/bash_completion");
     let service = user("");
     let some: Vec<_> = CASES
         .iter()
@@ -143,18 +146,21 @@ fn bash_without_colon_and_equals_sign_as_word_breaks_does_too() {
 
 #[test]
 fn zsh_inserts_every_name_as_it_is() {
+    needs!("zsh");
     let service = user("");
     check(&zsh(&service), CASES);
 }
 
 #[test]
 fn fish_inserts_every_name_as_it_is() {
+    needs!("fish");
     let service = user("");
     check(&fish(&service), CASES);
 }
 
 #[test]
 fn elvish_inserts_every_name_as_it_is() {
+    needs!("elvish");
     let service = user("");
     // Of several Elvish opens a list, in which the key walks: here is typed what leaves one.
     let cases: &[(&str, &[&str])] = &[
@@ -183,6 +189,7 @@ fn elvish_inserts_every_name_as_it_is() {
 
 #[test]
 fn bash_gets_along_with_a_large_fleet() {
+    needs!("bash", "/usr/share/bash-completion/bash_completion");
     let service = user("");
     let names: String = (10_000..11_500)
         .map(|number| format!("  - {{ name: node-{number} }}\n"))
@@ -203,25 +210,34 @@ fn bash_gets_along_with_a_large_fleet() {
     terminal.wait_for_after(from, "all 1001 possibilities");
 }
 
+/// Has candidates shown, and looks at what is said of them.
+fn shows_what_a_name_is(start: impl FnOnce(&Service) -> Terminal, keys: &str) {
+    let service = user("");
+    let terminal = start(&service);
+    terminal.wait_for("ready> ");
+    terminal.send(format!("ops shell web-{keys}"));
+    terminal.wait_for("i-0a1b2c3d4e5f60718");
+    terminal.wait_for("t3.medium");
+    let screen = terminal.screen(80, 24);
+    let text = screen.screen().contents();
+    assert!(text.contains("running"), "{text}");
+    assert!(!text.contains("web-3"), "a stopped one: {text}");
+}
+
 #[test]
-fn each_shell_shows_what_a_name_is() {
-    for (start, keys) in [
-        (
-            (|service| bash(service, "")) as fn(&Service) -> Terminal,
-            "\t\t",
-        ),
-        (zsh, "\t"),
-        (fish, "\t"),
-    ] {
-        let service = user("");
-        let terminal = start(&service);
-        terminal.wait_for("ready> ");
-        terminal.send(format!("ops shell web-{keys}"));
-        terminal.wait_for("i-0a1b2c3d4e5f60718");
-        terminal.wait_for("t3.medium");
-        let screen = terminal.screen(80, 24);
-        let text = screen.screen().contents();
-        assert!(text.contains("running"), "{text}");
-        assert!(!text.contains("web-3"), "a stopped one: {text}");
-    }
+fn bash_shows_what_a_name_is() {
+    needs!("bash", "/usr/share/bash-completion/bash_completion");
+    shows_what_a_name_is(|service| bash(service, ""), "\t\t");
+}
+
+#[test]
+fn zsh_shows_what_a_name_is() {
+    needs!("zsh");
+    shows_what_a_name_is(zsh, "\t");
+}
+
+#[test]
+fn fish_shows_what_a_name_is() {
+    needs!("fish");
+    shows_what_a_name_is(fish, "\t");
 }

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ops_test_needs::needs;
 use ops_tests::lab::{Done, Lab, PATIENCE};
 
 use crate::scene::{
@@ -17,6 +18,7 @@ use crate::scene::{
 
 #[test]
 fn a_tree_goes_there_and_back_by_way_of_the_bucket_and_nothing_stays_in_it() {
+    needs!("curl");
     let service = service("", BUCKET);
     there_and_back(&service, "s3");
     no_objects(&service.home().join("sandbox"));
@@ -29,6 +31,7 @@ fn a_tree_goes_there_and_back_by_way_of_the_bucket_and_nothing_stays_in_it() {
 
 #[test]
 fn a_tree_goes_there_and_back_by_way_of_the_bucket_while_the_network_is_bad() {
+    needs!("curl");
     let faults = "seed=11,drop=2%,duplicate=2%,reorder=2%,cut-after=60";
     let service = service(faults, BUCKET);
     there_and_back(&service, "s3");
@@ -40,6 +43,7 @@ const GONE: Duration = Duration::from_secs(10);
 
 #[test]
 fn files_arrive_by_way_of_the_bucket_although_the_agent_is_gone_for_ten_seconds() {
+    needs!("curl");
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     fs::write(path("file"), noise(3_000_001)).unwrap();
@@ -73,8 +77,12 @@ fn files_arrive_by_way_of_the_bucket_although_the_agent_is_gone_for_ten_seconds(
 fn lab_with_curl(script: &str) -> (Lab, PathBuf) {
     let lab = Lab::new();
     let seen = lab.home().join("seen");
-    let real = "/usr/bin/curl";
-    let head = format!("#!/bin/sh\nreal={real}\nseen={}\n", seen.display());
+    let real = ops_test_needs::find("curl").expect("curl");
+    let head = format!(
+        "#!/bin/sh\nreal={}\nseen={}\n",
+        real.display(),
+        seen.display()
+    );
     lab.write_program("bin/curl", &format!("{head}{script}"));
     let path = format!(
         "{}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
@@ -105,6 +113,7 @@ fn copy_by_s3(lab: &Lab, from: &str, to: &str) -> Done {
 
 #[test]
 fn no_command_line_on_the_server_holds_an_address() {
+    needs!("curl", "ps");
     let (lab, seen) = lab_with_curl(
         "printf '%s\\n' \"$@\" >>\"$seen\"\nps -eo args >>\"$seen\"\nexec \"$real\" \"$@\"\n",
     );
@@ -121,6 +130,7 @@ fn no_command_line_on_the_server_holds_an_address() {
 
 #[test]
 fn an_object_is_deleted_when_the_server_fails_and_when_the_user_gives_up() {
+    needs!("curl");
     let (lab, seen) = lab_with_curl(
         "\"$real\" \"$@\"\n[ -e \"$seen.wait\" ] || { echo \"no more\" >&2; exit 55; }\necho $$ >\"$seen\"\nexec sleep 600\n",
     );
@@ -144,10 +154,7 @@ fn an_object_is_deleted_when_the_server_fails_and_when_the_user_gives_up() {
 
 #[test]
 fn wget_does_where_there_is_no_curl() {
-    if !Path::new("/usr/bin/wget").is_file() {
-        println!("there is no wget here");
-        return;
-    }
+    needs!("wget");
     let lab = Lab::new();
     let bin = lab.folder("bin");
     for program in fs::read_dir("/usr/bin")
@@ -184,6 +191,7 @@ fn plant_many(root: &Path, count: usize) {
 
 #[test]
 fn many_small_files_go_together() {
+    needs!("curl");
     let service = service("", BUCKET);
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
@@ -212,6 +220,7 @@ fn many_small_files_go_together() {
 
 #[test]
 fn an_archive_that_is_changed_in_the_bucket_is_not_unpacked() {
+    needs!("curl");
     // By the server's curl, before it puts and after it has got.
     let (lab, seen) = lab_with_curl(
         "spoil() { printf x | dd of=\"$1\" bs=1 seek=20 conv=notrunc 2>/dev/null; }\n\
@@ -240,6 +249,7 @@ fn an_archive_that_is_changed_in_the_bucket_is_not_unpacked() {
 
 #[test]
 fn what_a_hostile_server_packs_in_stays_out() {
+    needs!("curl");
     let lab = Lab::new();
     lab.write("evil", "evil");
     let path = |name: &str| lab.home().join(name);
@@ -280,6 +290,7 @@ fn what_a_hostile_server_packs_in_stays_out() {
 
 #[test]
 fn an_archive_leaves_nothing_behind_when_the_user_gives_up() {
+    needs!("curl");
     let (lab, seen) = lab_with_curl(
         "p=; for a; do case $p in -o|-T) n=$a;; esac; p=$a; done\n\
          \"$real\" \"$@\"\necho \"$n\" >\"$seen.new\"; mv \"$seen.new\" \"$seen\"\nexec sleep 600\n",

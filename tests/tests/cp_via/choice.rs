@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use ops_test_needs::needs;
 use ops_tests::service::Service;
 
 use crate::scene::{
@@ -11,6 +12,7 @@ use crate::scene::{
 
 #[test]
 fn what_is_denied_is_gone_round_once_or_said_with_the_statement() {
+    needs!("curl");
     let denied = "deny=ssm:StartSession/AWS-StartNonInteractiveCommand";
     let service = service(denied, &format!("{CONNECT}{BUCKET}"));
     let folder = tempfile::tempdir().unwrap();
@@ -71,6 +73,7 @@ fn what_is_denied_is_gone_round_once_or_said_with_the_statement() {
 
 #[test]
 fn only_large_files_take_the_way_over_the_bucket_where_it_is_not_asked_for() {
+    needs!("curl");
     let copy = "copy: { s3_bucket: ops-sandbox-copies, s3_above: 1MiB }\n";
     let service = service("", copy);
     let folder = tempfile::tempdir().unwrap();

@@ -7,6 +7,7 @@ use std::{
     time::Instant,
 };
 
+use ops_test_needs::needs;
 use ops_tests::{lab::PATIENCE, service::Service, terminal::Terminal};
 
 use crate::scene::{CONNECT, WEB_1, fail, no_sessions, noise, remote, run, service, succeed, text};
@@ -60,6 +61,7 @@ fn authorize(service: &Service, key: &Path) {
 
 #[test]
 fn who_is_not_let_in_is_told_what_was_tried() {
+    needs!("ssh-keygen");
     let service = service("", "ssh: { user: ec2-user }\n");
     let folder = tempfile::tempdir().unwrap();
     let there = folder.path().join("there");
@@ -196,6 +198,7 @@ impl Drop for Agent {
 
 #[test]
 fn a_key_that_only_the_agent_has_opens_the_server() {
+    needs!("ssh-keygen", "ssh-agent", "ssh-add");
     let service = service("", "ssh: { user: ec2-user }\n");
     let folder = tempfile::tempdir().unwrap();
     let agent = Agent::start(folder.path());

@@ -6,6 +6,8 @@ use std::{
     path::Path,
 };
 
+use ops_test_needs::needs;
+
 use crate::scene::{remote, run, service, succeed, text};
 
 fn mode(path: &Path) -> u32 {
@@ -14,6 +16,7 @@ fn mode(path: &Path) -> u32 {
 
 #[test]
 fn a_new_folder_gets_its_mode_when_it_is_full_and_one_that_is_there_keeps_its_own() {
+    needs!("curl");
     let service = service(
         "",
         "ssh: { user: ec2-user, auth: instance-connect }\ncopy: { s3_bucket: ops-sandbox-copies }\n",

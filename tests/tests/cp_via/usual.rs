@@ -8,19 +8,13 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use ops_test_needs::needs;
 use ops_tests::service::Service;
 use tempfile::TempDir;
 
 use crate::scene::{
     fail, no_sessions, plant, run, same_trees, service, succeed, text, write_profile,
 };
-
-/// The usual server, where it is installed.
-fn sshd() -> Option<PathBuf> {
-    let named = std::env::var_os("OPS_TEST_SSHD").map(PathBuf::from);
-    let path = named.unwrap_or_else(|| "/usr/sbin/sshd".into());
-    path.is_file().then_some(path)
-}
 
 /// Answers connections with one `sshd` each, as inetd would, so that there is no port to choose and no daemon to stop.
 fn serve_sshd(sshd: PathBuf, config: PathBuf) -> u16 {
@@ -48,12 +42,9 @@ struct Usual {
 }
 
 impl Usual {
-    /// Starts it with more lines of `sshd_config`; `None` where there is no such server.
-    fn start(lines: &str) -> Option<Self> {
-        let Some(sshd) = sshd() else {
-            println!("there is no sshd here");
-            return None;
-        };
+    /// Starts it with more lines of `sshd_config`.
+    fn start(lines: &str) -> Self {
+        let sshd = ops_test_needs::find("sshd").expect("sshd");
         let usual = Self {
             service: service("", ""),
             folder: tempfile::tempdir().unwrap(),
@@ -85,7 +76,7 @@ impl Usual {
             text(&usual.file("login"))
         );
         write_profile(&usual.service, &profile);
-        Some(usual)
+        usual
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -120,9 +111,8 @@ impl Usual {
 
 #[test]
 fn a_tree_goes_there_and_back_by_the_usual_sshd() {
-    let Some(usual) = Usual::start("") else {
-        return;
-    };
+    needs!("sshd", "ssh-keygen");
+    let usual = Usual::start("");
     usual.there_and_back();
     // It cannot be written, with the words of this server.
     let output = usual.copy(&[text(&usual.file("login")), "usual:/proc/none"]);
@@ -132,9 +122,8 @@ fn a_tree_goes_there_and_back_by_the_usual_sshd() {
 
 #[test]
 fn a_tree_goes_there_and_back_where_the_server_starts_no_commands() {
-    let Some(usual) = Usual::start("ForceCommand internal-sftp") else {
-        return;
-    };
+    needs!("sshd", "ssh-keygen");
+    let usual = Usual::start("ForceCommand internal-sftp");
     for said in usual.there_and_back() {
         assert_eq!(said.matches("is read back").count(), 1, "{said}");
     }
@@ -142,17 +131,12 @@ fn a_tree_goes_there_and_back_where_the_server_starts_no_commands() {
 
 #[test]
 fn what_a_server_without_commands_stores_wrongly_is_found_out() {
+    needs!("sshd", "ssh-keygen", "/usr/lib/openssh/sftp-server");
     let server = Path::new("/usr/lib/openssh/sftp-server");
-    if !server.is_file() {
-        println!("there is no sftp-server here");
-        return;
-    }
     // A byte of the content that is in no request for anything else arrives as another.
     let spoil = "stdbuf -i0 -o0 tr '\\356' '\\357'";
     let lines = format!("ForceCommand {spoil} | {}", server.display());
-    let Some(usual) = Usual::start(&lines) else {
-        return;
-    };
+    let usual = Usual::start(&lines);
     let there = usual.file("there");
     fs::create_dir(&there).unwrap();
     for (content, arrives) in [(&b"good"[..], true), (b"b\xeed", false)] {

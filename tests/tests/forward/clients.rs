@@ -8,18 +8,17 @@ use std::{
     thread,
 };
 
+use ops_test_needs::needs;
 use ops_tests::service::PATIENCE;
 
 use crate::{
     far::{connect, echo, echoes},
-    tunnel::{Forward, all_terminated, is_there, service, spec, text, wait_until},
+    tunnel::{Forward, all_terminated, service, spec, text, wait_until},
 };
 
 #[test]
 fn curl_reaches_names_of_the_far_side_through_the_socks_proxy() {
-    if !is_there("curl") {
-        return;
-    }
+    needs!("curl");
     let service = service();
     let forward = Forward::start(&service, &["bastion", "-D", "0"]);
     let proxy = format!("127.0.0.1:{}", forward.port(0));
@@ -43,9 +42,7 @@ fn curl_reaches_names_of_the_far_side_through_the_socks_proxy() {
 
 #[test]
 fn a_database_client_works_against_a_real_server() {
-    if !is_there("redis-server") || !is_there("redis-cli") {
-        return;
-    }
+    needs!("redis-server", "redis-cli");
     let service = service();
     let free = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = free.local_addr().expect("an address").port();

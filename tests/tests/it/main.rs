@@ -1,6 +1,7 @@
 //! The built binary as a user meets it, and the shape of the workspace. One program, so that it is linked once.
 
 mod dispatch;
+mod endpoint;
 mod help;
 mod layering;
 mod permissions;

@@ -5,6 +5,8 @@ use std::{
     os::unix::fs::{PermissionsExt as _, symlink},
 };
 
+use ops_test_needs::needs;
+
 use crate::client::{Client, WEB_1, WEB_2, text};
 
 const OWN: &str =
@@ -21,6 +23,7 @@ fn options(client: &Client, config: &str, name: &str, key: &str) -> Vec<String> 
 
 #[test]
 fn what_is_printed_can_be_appended_and_says_everything_the_profile_says() {
+    needs!("ssh");
     let client = Client::new();
     client.profile(
         "team",
@@ -116,6 +119,7 @@ hosts:
 
 #[test]
 fn installing_again_changes_nothing_and_uninstalling_gives_everything_back() {
+    needs!("ssh-keygen");
     let client = Client::with_key();
     let config = client.write(".ssh/config", OWN);
     fs::set_permissions(&config, fs::Permissions::from_mode(0o640)).expect("permissions");
@@ -192,6 +196,7 @@ fn installing_again_changes_nothing_and_uninstalling_gives_everything_back() {
 
 #[test]
 fn a_linked_configuration_is_changed_where_it_lies() {
+    needs!("ssh-keygen");
     let client = Client::with_key();
     let real = client.write("dotfiles/ssh-config", "Host *\n  User me\n");
     symlink("../dotfiles/ssh-config", client.home().join(".ssh/config")).expect("a link");
@@ -217,6 +222,7 @@ fn a_linked_configuration_is_changed_where_it_lies() {
 
 #[test]
 fn two_profiles_stand_side_by_side() {
+    needs!("ssh", "ssh-keygen");
     let client = Client::with_key();
     let key = client.home().join("id");
     client.profile(

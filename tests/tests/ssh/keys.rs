@@ -2,12 +2,15 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
+use ops_test_needs::needs;
+
 use crate::client::{Client, DEPOT_1, OPS, WEB_1, WEB_2, finish, text};
 
 const CONNECT: &str = "ssh: { user: ec2-user, auth: instance-connect }\n";
 
 #[test]
 fn plain_ssh_needs_no_key_of_the_users_where_the_profile_says_instance_connect() {
+    needs!("ssh", "rsync");
     let client = Client::new();
     client.profile("connect", CONNECT);
     let said = client
@@ -66,6 +69,7 @@ fn plain_ssh_needs_no_key_of_the_users_where_the_profile_says_instance_connect()
 
 #[test]
 fn a_key_for_the_moment_is_pushed_for_the_right_user_and_wiped() {
+    needs!("ssh");
     let client = Client::new();
     let folder = client.home().join("tmp");
     fs::create_dir(&folder).expect("a folder");
@@ -117,6 +121,7 @@ fn a_key_for_the_moment_is_pushed_for_the_right_user_and_wiped() {
 
 #[test]
 fn a_shared_connection_pushes_once_and_its_successor_again() {
+    needs!("ssh");
     let client = Client::new();
     client.profile(
         "connect",
@@ -142,6 +147,7 @@ fn a_shared_connection_pushes_once_and_its_successor_again() {
 
 #[test]
 fn who_is_not_let_in_is_told_what_to_try_on_a_terminal_and_nothing_elsewhere() {
+    needs!("ssh");
     let client = Client::new();
     let args = ["ssh", "-F", "none", "-o", "IdentityFile=none", "web-1"];
     let mut command = client.command(OPS, args);
@@ -158,6 +164,7 @@ fn who_is_not_let_in_is_told_what_to_try_on_a_terminal_and_nothing_elsewhere() {
 
 #[test]
 fn host_keys_are_pinned_before_the_first_contact_and_insisted_on_afterwards() {
+    needs!("ssh", "ssh-keygen");
     let client = Client::with_key();
     let known_hosts = client.home().join(".local/state/ops/ssh/known_hosts");
     let pinned = |id: &str| {

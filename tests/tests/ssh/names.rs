@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use ops_test_needs::needs;
+
 use crate::client::Client;
 
 /// Written into the fleet as YAML, which takes JSON's escapes.
@@ -94,6 +96,7 @@ pub(crate) fn meaning(
 
 #[test]
 fn a_name_leads_to_its_instance_or_nowhere() {
+    needs!("ssh");
     let names = HOSTILE.iter().chain(HARMLESS).map(ToString::to_string);
     let (client, ids) = fleet(names.chain(["two words".to_owned()]));
     client.write(".ssh/known_hosts", "github.com ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl0\n");
@@ -162,6 +165,7 @@ fn a_name_leads_to_its_instance_or_nowhere() {
 
 #[test]
 fn several_of_one_name_get_the_ends_of_their_ids_and_the_first_the_name_if_asked_for() {
+    needs!("ssh");
     let (client, ids) = fleet(["web", "web", "db"].map(str::to_owned));
     client.profile("team", "ssh: { host_prefix: stg- }\n");
     let tail = |index: usize| ids[index].1[ids[index].1.len() - 4..].to_owned();

@@ -9,14 +9,13 @@ use std::{
     thread,
 };
 
+use ops_test_needs::needs;
+
 use crate::client::{Client, OPS, WEB_1, digest, pattern, small_files, text};
 
 /// Starts one `sshd -i` for each connection, so that no port has to be chosen beforehand.
 fn serve(folder: &Path) -> u16 {
-    let sshd = ["/usr/sbin/sshd", "/usr/local/sbin/sshd", "/usr/bin/sshd"]
-        .into_iter()
-        .find(|path| Path::new(path).exists())
-        .expect("openssh-server is installed");
+    let sshd = ops_test_needs::find("sshd").expect("sshd");
     // Where packages keep it; sshd insists on it as root.
     let _ = fs::create_dir_all("/run/sshd");
     let key = folder.join("host_key");
@@ -38,7 +37,7 @@ fn serve(folder: &Path) -> u16 {
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let input = OwnedFd::from(stream.try_clone().expect("a clone"));
-            let mut child = Command::new(sshd)
+            let mut child = Command::new(&sshd)
                 .args(["-i", "-f", text(&config)])
                 .stdin(input)
                 .stdout(OwnedFd::from(stream))
@@ -53,6 +52,7 @@ fn serve(folder: &Path) -> u16 {
 
 #[test]
 fn the_real_sshd_behind_a_session() {
+    needs!("sshd", "ssh", "ssh-keygen", "rsync", "scp");
     let folder = tempfile::tempdir().expect("a folder");
     let port = serve(folder.path());
     let fleet = folder.path().join("fleet.yaml");

@@ -3,6 +3,7 @@
 use std::{fs, path::PathBuf, thread};
 
 use ops_sandbox::Pace;
+use ops_test_needs::needs;
 
 use crate::client::{Client, WEB_1, digest, pattern, small_files, text};
 
@@ -43,6 +44,7 @@ impl Transfer {
 
 #[test]
 fn scp_carries_a_large_file_both_ways() {
+    needs!("ssh", "ssh-keygen", "scp");
     let t = Transfer::new(Client::with_key());
     let file = t.here.join("large");
     fs::write(&file, pattern(1, LARGE_BYTES)).expect("a file");
@@ -64,6 +66,7 @@ fn scp_carries_a_large_file_both_ways() {
 
 #[test]
 fn sftp_carries_a_large_file_and_small_ones_both_ways() {
+    needs!("ssh", "ssh-keygen", "sftp");
     let t = Transfer::new(Client::with_key());
     fs::write(t.here.join("large"), pattern(2, LARGE_BYTES)).expect("a file");
     small_files(&t.here.join("small"));
@@ -88,6 +91,7 @@ fn sftp_carries_a_large_file_and_small_ones_both_ways() {
 
 #[test]
 fn rsync_carries_a_large_file_and_small_ones_both_ways() {
+    needs!("ssh", "ssh-keygen", "rsync");
     let t = Transfer::new(Client::with_key());
     let tree = t.here.join("tree");
     small_files(&tree.join("small"));
@@ -103,6 +107,7 @@ fn rsync_carries_a_large_file_and_small_ones_both_ways() {
 
 #[test]
 fn rsync_goes_on_over_a_connection_that_is_cut() {
+    needs!("ssh", "ssh-keygen", "rsync");
     // At the real agent's pace few messages are under way, of which it repairs ten a second after a cut.
     let t = Transfer::new(Client::with(|options| options.pace = Pace::Real).and_key(""));
     let file = t.here.join("file");

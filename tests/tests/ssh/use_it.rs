@@ -7,6 +7,7 @@ use std::{
     os::unix::net::UnixStream,
 };
 
+use ops_test_needs::needs;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::{Client, OPS, WEB_1, WEB_2, digest, finish, pattern, wait_until};
@@ -18,6 +19,7 @@ fn ops_ssh<'a>(words: &[&'a str]) -> Vec<&'a str> {
 
 #[test]
 fn plain_ssh_reaches_servers_by_name_and_by_id() {
+    needs!("ssh", "ssh-keygen");
     let client = Client::with_key().installed("team");
     for target in ["web-1", WEB_1, "ec2-user@web-1"] {
         let said = client.ssh([target, "uname; echo $HOSTNAME"]).success();
@@ -31,6 +33,7 @@ fn plain_ssh_reaches_servers_by_name_and_by_id() {
 
 #[test]
 fn an_id_without_an_entry_goes_through_the_entry_for_all_ids() {
+    needs!("ssh", "ssh-keygen");
     let client = Client::with_key();
     client
         .ops(["-p", "team", "ssh-config", "--install", "web-1"])
@@ -45,6 +48,7 @@ fn an_id_without_an_entry_goes_through_the_entry_for_all_ids() {
 
 #[test]
 fn ops_ssh_needs_no_configuration_and_passes_everything_on() {
+    needs!("ssh", "ssh-keygen");
     let client = Client::with_key();
     for (words, stdout) in [
         (&["web-1", "uname"][..], "Linux\n"),
@@ -72,6 +76,7 @@ fn ops_ssh_needs_no_configuration_and_passes_everything_on() {
 
 #[test]
 fn both_directions_at_once_do_not_stop_each_other() {
+    needs!("ssh", "ssh-keygen");
     let client = Client::with_key();
     let sent = pattern(7, 24 << 20);
     let file = client.home().join("sent");
@@ -87,6 +92,7 @@ fn both_directions_at_once_do_not_stop_each_other() {
 
 #[test]
 fn a_terminal_has_its_size_and_follows_it() {
+    needs!("ssh", "ssh-keygen");
     let client = Client::with_key().installed("team");
     let config = client.config();
     let plain = ["-F", &config, "-tt", "web-1"];
@@ -116,6 +122,7 @@ fn a_terminal_has_its_size_and_follows_it() {
 
 #[test]
 fn the_escape_that_suspends_ssh_suspends_the_job() {
+    needs!("ssh", "ssh-keygen");
     let client = Client::with_key();
     let terminal = client.terminal("bash", &["--norc", "--noprofile", "-i"]);
     terminal.ask("PS1='lo''cal$ '", "local$ ");
@@ -133,6 +140,7 @@ fn the_escape_that_suspends_ssh_suspends_the_job() {
 
 #[test]
 fn ctrl_c_and_a_closed_terminal_end_the_session_at_the_service() {
+    needs!("ssh", "ssh-keygen");
     let client = Client::with_key();
     let args = ops_ssh(&["web-1", "echo begun; sleep 1000"]);
     let mut terminal = client.terminal(OPS, &args);
@@ -154,6 +162,7 @@ fn ctrl_c_and_a_closed_terminal_end_the_session_at_the_service() {
 
 #[test]
 fn local_forwards_lead_where_the_server_sees() {
+    needs!("ssh", "ssh-keygen");
     let client = Client::with_key().installed("team");
     let socket = client.home().join("db.sock");
     let forward = format!("{}:db-reporting:3306", socket.display());
@@ -176,6 +185,7 @@ fn local_forwards_lead_where_the_server_sees() {
 
 #[test]
 fn a_socks_server_and_a_remote_forward() {
+    needs!("ssh", "ssh-keygen");
     let client = Client::with_key().installed("team");
     // Free a moment ago; OpenSSH cannot be asked to choose one for -D.
     let port = TcpListener::bind("127.0.0.1:0")
@@ -241,6 +251,7 @@ fn a_socks_server_and_a_remote_forward() {
 
 #[test]
 fn git_clones_over_ssh() {
+    needs!("ssh", "ssh-keygen", "git");
     let client = Client::with_key().installed("team");
     let repository = client.state(WEB_1).join("home/site.git");
     let git = |args: &[&str]| {
@@ -284,6 +295,7 @@ fn git_clones_over_ssh() {
 
 #[test]
 fn connections_are_shared_by_plain_ssh_and_ops_ssh_where_the_profile_says_so() {
+    needs!("ssh", "ssh-keygen");
     let client = Client::new()
         .and_key("  control_master: true\n  options: { ControlPersist: \"yes\" }\n")
         .installed("team");
@@ -302,6 +314,7 @@ fn connections_are_shared_by_plain_ssh_and_ops_ssh_where_the_profile_says_so() {
 
 #[test]
 fn why_there_is_no_shared_connection_is_told_although_ssh_silences_its_proxy() {
+    needs!("ssh", "ssh-keygen");
     let client = Client::new()
         .and_key("  control_master: true\n")
         .installed("team");
@@ -327,6 +340,7 @@ fn why_there_is_no_shared_connection_is_told_although_ssh_silences_its_proxy() {
 
 #[test]
 fn a_guarded_profile_asks_once_and_says_how_plain_ssh_answers() {
+    needs!("ssh", "ssh-keygen");
     let client = Client::with_key();
     client.profile(
         "guarded",
@@ -352,6 +366,7 @@ fn a_guarded_profile_asks_once_and_says_how_plain_ssh_answers() {
 
 #[test]
 fn without_ssh_it_says_how_to_get_one() {
+    needs!("ssh", "ssh-keygen");
     let client = Client::with_key();
     let empty = client.home().join("empty");
     fs::create_dir(&empty).expect("a folder");

@@ -1,16 +1,23 @@
 //! What AWS and the SDK answer when something fails, in words: cause, place, next step, exit code.
 
-use std::{error::Error as StdError, fmt, sync::Arc};
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use aws_config::profile::ProfileSet;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_runtime_api::{
-    client::{orchestrator::HttpResponse, result::SdkError},
+    client::{
+        orchestrator::HttpResponse,
+        result::{ConnectorError, DispatchFailure, SdkError},
+    },
     http::Headers,
 };
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
-use super::{options::AwsOptions, sso::Login};
+use super::{
+    bounds::{BoundsError, CALL_LIMIT},
+    options::AwsOptions,
+    sso::Login,
+};
 use crate::{
     error::{Error, ErrorKind},
     profile::plain_http::PlainHttp,
@@ -19,6 +26,10 @@ use crate::{
 /// Longest piece of an answer that is shown, in characters.
 const EXCERPT_CHARS: usize = 200;
 
+/// What to look at where an answer is none that AWS gives.
+const WRONG_ENDPOINT: &str =
+    "a proxy or a wrong endpoint may have answered: check HTTPS_PROXY and AWS_ENDPOINT_URL";
+
 /// Where a call was made: said in every message.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Place {
@@ -26,6 +37,8 @@ pub(crate) struct Place {
     pub(crate) aws_profile: Option<String>,
     pub(crate) team: Option<String>,
     pub(crate) sandbox: bool,
+    /// `--timeout`, where it is what ends a call that takes too long.
+    pub(crate) timeout: Option<Duration>,
 }
 
 impl fmt::Display for Place {
@@ -55,6 +68,7 @@ impl AwsOptions {
             aws_profile: self.profile.clone(),
             team: self.team.clone(),
             sandbox: self.sandbox,
+            timeout: self.timeout.filter(|timeout| *timeout < CALL_LIMIT),
         }
     }
 }
@@ -141,28 +155,19 @@ impl Call {
                 let chain = chain(error);
                 Error::unexpected(what).caused_by(chain)
             }
-            SdkError::TimeoutError(_) => Error::unexpected(what)
-                .caused_by(format!("no answer in time to {} ({place})", self.action))
-                .hint("check the network and the proxy settings; -vv shows each attempt"),
-            SdkError::DispatchFailure(failure) if failure.is_user() => Error::usage(what)
-                .caused_by(
-                    failure
-                        .as_connector_error()
-                        .map_or_else(|| chain(error), |e| innermost(e)),
-                )
-                .hint(PlainHttp::HINT),
+            SdkError::TimeoutError(_) => self.too_slow(what),
             SdkError::DispatchFailure(failure) => {
-                let why = failure
-                    .as_connector_error()
-                    .map_or_else(|| chain(error), |e| innermost(e));
-                let verb = if failure.is_timeout() {
-                    "no connection in time"
-                } else {
-                    "no connection"
-                };
-                Error::unexpected(what)
-                    .caused_by(format!("{verb} for {} ({place}): {why}", self.action))
-                    .hint("check the network, HTTPS_PROXY, and the spelling of the region")
+                if let Some(refused) = failure.as_connector_error().and_then(plain_http_of) {
+                    return Error::usage(what).caused_by(refused).hint(PlainHttp::HINT);
+                }
+                let bounds = failure.as_connector_error().and_then(bounds_of);
+                match bounds {
+                    Some(BoundsError::TooSlow(_)) => self.too_slow(what),
+                    Some(bounds) => Error::unexpected(what)
+                        .caused_by(format!("{} ({place}): {bounds}", self.action))
+                        .hint(WRONG_ENDPOINT),
+                    None => self.unreachable(what, failure, error),
+                }
             }
             SdkError::ResponseError(_) => self.malformed(what, error),
             SdkError::ServiceError(_) => match error.code().map(str::to_owned) {
@@ -247,8 +252,73 @@ impl Call {
                 "the answer to {} is not one of AWS ({}): status {status}, {id}, {line}",
                 self.action, self.place
             ))
-            .hint("a proxy or a wrong endpoint may have answered: check HTTPS_PROXY and AWS_ENDPOINT_URL")
+            .hint(WRONG_ENDPOINT)
     }
+
+    /// No connection, or one that broke off.
+    fn unreachable(
+        &self,
+        what: String,
+        failure: &DispatchFailure,
+        error: &(dyn StdError + 'static),
+    ) -> Error {
+        let why = failure
+            .as_connector_error()
+            .map_or_else(|| chain(error), |e| innermost(e));
+        let verb = if failure.is_timeout() {
+            "no connection in time"
+        } else {
+            "no connection"
+        };
+        Error::unexpected(what)
+            .caused_by(format!(
+                "{verb} for {} ({}): {why}",
+                self.action, self.place
+            ))
+            .hint("check the network, HTTPS_PROXY, and the spelling of the region")
+    }
+
+    /// No whole answer within the time that a call has.
+    fn too_slow(&self, what: String) -> Error {
+        let (action, place) = (self.action, &self.place);
+        match place.timeout {
+            Some(limit) => Error::new(ErrorKind::Timeout, what)
+                .caused_by(format!(
+                    "{action} ({place}) was not answered within {limit:?}"
+                ))
+                .caused_by("--timeout was reached")
+                .hint("give it longer: --timeout 2m"),
+            None => Error::unexpected(what)
+                .caused_by(format!(
+                    "no whole answer to {action} ({place}) within {CALL_LIMIT:?}"
+                ))
+                .hint("check the network and the proxy settings; -vv shows each attempt"),
+        }
+    }
+}
+
+/// The refusal of an endpoint without TLS, if this is one.
+fn plain_http_of(error: &ConnectorError) -> Option<&PlainHttp> {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(refused) = cause.downcast_ref() {
+            return Some(refused);
+        }
+        source = cause.source();
+    }
+    None
+}
+
+/// The bound that an exchange has met, if that is why it failed.
+fn bounds_of(error: &ConnectorError) -> Option<BoundsError> {
+    let mut source: Option<&(dyn StdError + 'static)> = error.source();
+    while let Some(error) = source {
+        if let Some(bounds) = error.downcast_ref::<BoundsError>() {
+            return Some(*bounds);
+        }
+        source = error.source();
+    }
+    None
 }
 
 fn code_only(code: &str) -> &str {
@@ -472,7 +542,7 @@ mod tests {
                 region: Some("eu-west-1".to_owned()),
                 aws_profile: None,
                 team: Some("pay".to_owned()),
-                sandbox: false,
+                ..Place::default()
             },
         };
         let error = call.service(

@@ -73,6 +73,8 @@ pub(crate) struct AwsOptions {
     pub(crate) endpoint_url: Option<String>,
     /// The team profile allows endpoints that are plain HTTP to other machines.
     pub(crate) allow_plain_http: bool,
+    /// `--timeout`, which shortens every call.
+    pub(crate) timeout: Option<Duration>,
     /// The environment is the sandbox's: it outranks everything, and no file is read.
     pub(crate) sandbox: bool,
 }
@@ -118,6 +120,7 @@ impl AwsOptions {
             endpoints,
             endpoint_url: aws.endpoint_url.as_ref().map(|url| url.as_str().to_owned()),
             allow_plain_http: aws.allow_plain_http == Some(true),
+            timeout: settings.timeout.value,
             sandbox: cx.globals().sandbox && cx.env().var("AWS_ENDPOINT_URL").is_some(),
         })
     }

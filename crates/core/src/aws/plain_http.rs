@@ -3,15 +3,18 @@
 //! Checked at the one place that every request passes, because an endpoint may come from a team profile, a variable, a file of the AWS
 //! configuration, or from an answer.
 
+use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::{
+    connector_metadata::ConnectorMetadata,
     http::{
         HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
         SharedHttpConnector,
     },
     orchestrator::HttpRequest,
     result::ConnectorError,
-    runtime_components::RuntimeComponents,
+    runtime_components::{RuntimeComponents, RuntimeComponentsBuilder},
 };
+use aws_smithy_types::config_bag::ConfigBag;
 
 use crate::profile::plain_http;
 
@@ -47,6 +50,26 @@ impl HttpClient for Guarded<SharedHttpClient> {
         // The client keeps its connectors, and with them their connections; what is put around them is nothing.
         let connector = self.0.http_connector(settings, components);
         SharedHttpConnector::new(Guarded(connector))
+    }
+
+    fn validate_base_client_config(
+        &self,
+        components: &RuntimeComponentsBuilder,
+        config: &ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.0.validate_base_client_config(components, config)
+    }
+
+    fn validate_final_config(
+        &self,
+        components: &RuntimeComponents,
+        config: &ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.0.validate_final_config(components, config)
+    }
+
+    fn connector_metadata(&self) -> Option<ConnectorMetadata> {
+        self.0.connector_metadata()
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use ops_test_needs::needs;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
     net::TcpListener,
@@ -126,6 +127,7 @@ fn noise(len: usize) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_command_has_its_streams_apart_and_its_exit_code() {
+    needs!("ssh");
     let server = Server::start().await;
     let script = "echo out; echo err >&2; exit 7";
     let output = finish(server.ssh(&["web-1", script]), b"").await;
@@ -136,6 +138,7 @@ async fn a_command_has_its_streams_apart_and_its_exit_code() {
 
 #[tokio::test]
 async fn bytes_pass_unchanged_both_ways_and_the_end_of_input_arrives() {
+    needs!("ssh");
     let server = Server::start().await;
     let sent = noise(3_000_000);
     let output = finish(server.ssh(&["web-1", "cat; echo end >&2"]), &sent).await;
@@ -149,6 +152,7 @@ async fn bytes_pass_unchanged_both_ways_and_the_end_of_input_arrives() {
 
 #[tokio::test]
 async fn a_shell_without_a_terminal_reads_its_commands() {
+    needs!("ssh");
     let server = Server::start().await;
     let output = finish(
         server.ssh(&["web-1"]),
@@ -164,6 +168,7 @@ async fn a_shell_without_a_terminal_reads_its_commands() {
 
 #[tokio::test]
 async fn a_terminal_is_given_when_asked_for() {
+    needs!("ssh");
     let server = Server::start().await;
     let script = "test -t 0 && test -t 1 && echo terminal $TERM";
     let mut command = server.ssh(&["-tt", "web-1", script]);
@@ -175,6 +180,7 @@ async fn a_terminal_is_given_when_asked_for() {
 
 #[tokio::test]
 async fn the_clients_variables_arrive_if_they_are_harmless() {
+    needs!("ssh");
     let server = Server::start().await;
     let options = ["-o", "SetEnv=LC_NOTE=yes LD_NOTE=no", "web-1"];
     let mut arguments = options.to_vec();
@@ -185,6 +191,7 @@ async fn the_clients_variables_arrive_if_they_are_harmless() {
 
 #[tokio::test]
 async fn a_program_killed_by_a_signal_is_a_failure() {
+    needs!("ssh");
     let server = Server::start().await;
     let output = finish(server.ssh(&["web-1", "kill -TERM $$"]), b"").await;
     assert_eq!(output.status.code(), Some(255));
@@ -192,6 +199,7 @@ async fn a_program_killed_by_a_signal_is_a_failure() {
 
 #[tokio::test]
 async fn a_key_that_nobody_authorized_is_refused() {
+    needs!("ssh");
     let server = Server::start().await;
     server.authorize("");
     let output = finish(server.ssh(&["web-1", "true"]), b"").await;
@@ -202,6 +210,7 @@ async fn a_key_that_nobody_authorized_is_refused() {
 
 #[tokio::test]
 async fn connections_are_forwarded_with_both_ends_and_refused_where_nobody_listens() {
+    needs!("ssh");
     let server = Server::start().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -226,6 +235,7 @@ async fn connections_are_forwarded_with_both_ends_and_refused_where_nobody_liste
 
 #[tokio::test]
 async fn sftp_moves_files_names_and_times() {
+    needs!("ssh", "sftp");
     let server = Server::start().await;
     let local = server.client.path();
     let sent = noise(5_000_000);
@@ -262,6 +272,7 @@ async fn sftp_moves_files_names_and_times() {
 
 #[tokio::test]
 async fn names_that_are_no_text_survive_a_copy() {
+    needs!("ssh", "scp");
     use std::os::unix::ffi::OsStrExt as _;
     let server = Server::start().await;
     let local = server.client.path().join("tree");

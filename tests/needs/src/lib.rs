@@ -1,0 +1,128 @@
+//! One policy for tests that run a program which is not part of `ops`: where the program is missing, the test is shown as skipped, with
+//! its name and the program's; where `CI` is set it fails, since nobody reads what a machine has skipped. `./test` installs all of them.
+
+use std::{
+    env, fs,
+    io::Write as _,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    thread,
+};
+
+/// Ends the test, which is then shown as skipped, unless every one of these programs is installed. A name is looked for on `PATH` and in
+/// the folders of servers (`sshd` is in `/usr/sbin`); what has a slash is the path of a file.
+///
+/// # Panics
+/// A program is missing and `CI` is set.
+#[macro_export]
+macro_rules! needs {
+    ($($program:expr),+ $(,)?) => {
+        if !$crate::are_installed(&[$($program),+]) {
+            return;
+        }
+    };
+}
+
+/// Whether all of `programs` are installed. Where not, says on standard error which test is skipped and why; `needs!` returns then.
+///
+/// # Panics
+/// A program is missing and `CI` is set.
+#[track_caller]
+#[must_use]
+pub fn are_installed(programs: &[&str]) -> bool {
+    let missing: Vec<&str> = programs
+        .iter()
+        .copied()
+        .filter(|program| find(program).is_none())
+        .collect();
+    if missing.is_empty() {
+        return true;
+    }
+    let missing = missing.join(", ");
+    assert!(!is_ci(), "needs {missing}: ./test --install");
+    // A test's thread has the test's name. With one thread for all it is the main one, whose name says nothing.
+    let place = std::panic::Location::caller();
+    let thread = thread::current();
+    let test = thread.name().filter(|name| *name != "main").map_or_else(
+        || format!("{}:{}", place.file(), place.line()),
+        str::to_owned,
+    );
+    // Written to the stream itself, which libtest does not capture, as it does with what `eprintln!` writes.
+    let _ = std::io::stderr()
+        .lock()
+        .write_all(format!("skipped {test}: needs {missing}\n").as_bytes());
+    false
+}
+
+/// Where a program is.
+#[must_use]
+pub fn find(program: &str) -> Option<PathBuf> {
+    if program.contains('/') {
+        return Some(PathBuf::from(program)).filter(|path| path.is_file());
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|folder| folder.join(program))
+        .find(|path| is_executable(path))
+}
+
+fn is_executable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+}
+
+fn is_ci() -> bool {
+    env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false" && value != "0")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Output};
+
+    use super::*;
+
+    /// Not a test of its own: the next one runs it in a process of its own.
+    #[test]
+    #[ignore = "run by the tests beside it"]
+    fn is_skipped() {
+        needs!("sh", "no-such-program", "/no/such/file");
+        panic!("the test went on");
+    }
+
+    fn run_in_a_process(ci: Option<&str>) -> Output {
+        let program = env::current_exe().expect("the path of this program");
+        let mut command = Command::new(program);
+        command.args([
+            "--ignored",
+            "--exact",
+            "tests::is_skipped",
+            "--test-threads=2",
+        ]);
+        command.env_remove("CI");
+        if let Some(ci) = ci {
+            command.env("CI", ci);
+        }
+        command.output().expect("it runs")
+    }
+
+    #[test]
+    fn a_test_whose_program_is_missing_is_shown_as_skipped() {
+        let output = run_in_a_process(None);
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(
+            String::from_utf8_lossy(&output.stderr),
+            "skipped tests::is_skipped: needs no-such-program, /no/such/file\n"
+        );
+    }
+
+    #[test]
+    fn a_test_whose_program_is_missing_fails_in_ci() {
+        let output = run_in_a_process(Some("true"));
+        assert!(!output.status.success());
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            told.contains("needs no-such-program, /no/such/file: ./test --install"),
+            "{told}"
+        );
+    }
+}
