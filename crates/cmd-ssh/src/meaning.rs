@@ -212,15 +212,22 @@ fn difference(nobody: &Nobody, name: &str, told: &Told) -> Option<&'static str> 
     TELLING.iter().find_map(|(key, shown)| {
         let without = nobody.told.get(*key);
         // `HostName %h.example` under `Host *` means another host for each name, and none for this one in particular.
-        let expected =
-            without.map(|value| value.replace(&nobody.name, name.trim_matches(['[', ']'])));
+        let expected = without.map(|value| value.replace(&nobody.name, name));
         let same = match (&expected, told.get(*key)) {
-            (Some(expected), Some(value)) => expected.eq_ignore_ascii_case(value),
+            // ssh takes brackets off a host and writes it in lower case.
+            (Some(expected), Some(value)) => bare(expected).eq_ignore_ascii_case(bare(value)),
             (None, None) => true,
             _ => false,
         };
         (!same).then_some(*shown)
     })
+}
+
+/// A host without the brackets around it.
+fn bare(host: &str) -> &str {
+    host.strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host)
 }
 
 /// A name that nobody has given to anything.

@@ -145,6 +145,18 @@ fn bash_without_colon_and_equals_sign_as_word_breaks_does_too() {
 }
 
 #[test]
+fn bash_with_its_history_expanded_as_usual_leaves_exclamation_marks_alone() {
+    let service = user("");
+    let some: Vec<_> = CASES
+        .iter()
+        .filter(|(typed, _)| typed.contains("ban"))
+        .copied()
+        .collect();
+    assert_eq!(some.len(), 3);
+    check(&bash(&service, "set -o histexpand"), &some);
+}
+
+#[test]
 fn zsh_inserts_every_name_as_it_is() {
     needs!("zsh");
     let service = user("");
