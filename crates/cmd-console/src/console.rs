@@ -1,7 +1,7 @@
 //! The command `console`.
 
 use ops_core::{
-    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Values, browser,
+    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Values, browser, hint,
     resolve::ChoiceArgs,
 };
 use tokio::time::timeout;
@@ -135,9 +135,9 @@ impl Console {
             }
         });
         let instead = || {
-            format!(
+            hint!(
                 "print the URL and open it yourself: ops console {} --login --print",
-                self.target
+                self.target.as_str()
             )
         };
         // A browser that is the user's own may keep running; it has what it needs once it has asked.

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ops_core::{Context, Instance, output::escape, ssh::KnownNames};
+use ops_core::{Context, Instance, output::escape};
+use ops_remote::ssh::KnownNames;
 
 use crate::config_text::{self, Alias};
 

@@ -9,8 +9,8 @@ use ops_core::{
     Command, Context, Error, Exit, Instance, Kind, Ping, Result, State, Target, Values,
     inventory::{Ec2Filter, StateFilter, TagFilter},
     profile::{Auth, HostKeys},
-    ssh::{KeyPair, KnownNames, Settings, public_path},
 };
+use ops_remote::ssh::{KeyPair, KnownNames, Settings, public_path};
 
 use crate::{
     config_text::{self, Host},
@@ -103,7 +103,7 @@ impl Command for SshConfig {
             );
             let block =
                 config_text::block(&files.label, &refresh, &[text.hosts, text.ids].concat());
-            cx.output().write(block.as_bytes())?;
+            cx.output().page(&block)?;
             return Ok(Exit::SUCCESS);
         }
         let refresh = format!("{} --install", files.again);
@@ -116,7 +116,7 @@ impl Command for SshConfig {
         ];
         if self.diff {
             for change in &changes {
-                cx.output().write(change.diff().as_bytes())?;
+                cx.output().page(&change.diff())?;
             }
             return Ok(Exit::SUCCESS);
         }
@@ -316,7 +316,7 @@ fn common(
     };
     if settings.host_keys == HostKeys::Ssm {
         words.push("--pin-host-keys".to_owned());
-        words.push(text(&ops_core::ssh::known_hosts::file(cx))?.to_owned());
+        words.push(text(&ops_remote::ssh::known_hosts::file(cx))?.to_owned());
     }
     let sharing = options::sharing(cx, settings)?;
     if !sharing.is_empty() {

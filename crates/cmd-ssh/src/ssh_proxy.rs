@@ -7,10 +7,11 @@ use ops_core::{
     Command, Connection, Context, Document, Error, ErrorKind, Exit, Instance, OpenOptions, Result,
     Selector, Target, Traits, Values,
     connect::Ending,
+    hint,
     resolve::{Choice, SessionArgs},
-    ssh::{KeyWatch, host_keys},
     stdio, voice,
 };
+use ops_remote::ssh::{KeyWatch, host_keys};
 use ops_session::{
     driver::{Event, Events, Sender},
     wire::{Flag, PayloadType, size_payload},
@@ -71,6 +72,7 @@ impl Command for SshProxy {
     )];
     const TRAITS: Traits = Traits {
         pass_through: true,
+        ruled_as: Some("ssh"),
         ..Traits::NONE
     };
 
@@ -83,7 +85,7 @@ impl Command for SshProxy {
             && voice::is_silenced()
         {
             // Whoever waits for it misses a line, as without it.
-            let _ = std::fs::write(file, error.one_line());
+            let _ = std::fs::write(file, error.one_line().as_str());
         }
         result
     }
@@ -241,7 +243,7 @@ async fn down(
                     (Some(_), _) if output.contains(NO_CONNECTION) => End::Failed(
                         Error::target(format!("nothing answers on port {port} of `{label}`"))
                             .caused_by(output.trim())
-                            .hint(format!("see whether sshd runs there: ops shell {label}")),
+                            .hint(hint!("see whether sshd runs there: ops shell {}", label)),
                     ),
                     (Some(error), _) | (None, Err(error)) => End::Failed(error),
                     (None, Ok(())) => End::FarSide,

@@ -11,6 +11,7 @@ mod dispatch;
 mod globals;
 mod help;
 mod hoist;
+mod meaning;
 mod panic;
 mod plugin;
 mod policy;

@@ -1,10 +1,8 @@
 //! The dialogue that stores things on a server: its script, and a method for each of its commands.
 
 use bytes::Bytes;
-use ops_core::{
-    Error, Result,
-    pipe::{Far, LOST, Up},
-};
+use ops_core::{Error, Result, hint};
+use ops_remote::pipe::{Far, LOST, Up};
 
 use super::{probe::Tools, script};
 use crate::{report::hex, transport::Digest};
@@ -477,7 +475,7 @@ fn refusal(label: &str, why: &str) -> Error {
     });
     let error = Error::unexpected(format!("`{label}` says: {why}"));
     if FULL.iter().any(|words| why.contains(words)) {
-        return error.hint(format!("make room there: ops shell {label}"));
+        return error.hint(hint!("make room there: ops shell {}", label));
     }
     error
 }

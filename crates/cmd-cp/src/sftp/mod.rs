@@ -37,7 +37,8 @@ use std::sync::{
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use ops_core::{Error, Result, output::escape, profile::CopyVia, ssh::client::Login};
+use ops_core::{Error, Result, output::escape, profile::CopyVia};
+use ops_remote::ssh::client::Login;
 use tokio::sync::OnceCell;
 
 use self::{
@@ -147,8 +148,9 @@ impl Sftp {
         match failure {
             Failure::Lost(why) => {
                 let lost = session.client.lost(why);
-                let error = Error::new(lost.kind(), what).caused_by(lost.what());
-                lost.why().iter().fold(error, Error::caused_by)
+                Error::new(lost.kind(), what)
+                    .caused_by(lost.what())
+                    .caused_as(&lost)
             }
             other => Error::unexpected(what).caused_by(other.words()),
         }

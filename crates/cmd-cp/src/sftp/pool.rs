@@ -8,11 +8,8 @@ use std::{
     time::Duration,
 };
 
-use ops_core::{
-    Context, Error, ErrorKind, Result,
-    output::escape,
-    ssh::client::{Client, Dialer, Login},
-};
+use ops_core::{Context, Error, ErrorKind, Result, hint, output::escape, text::named};
+use ops_remote::ssh::client::{Client, Dialer, Login};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::channel::{Channel, Failure};
@@ -213,12 +210,12 @@ impl Pool {
             let (label, login) = (&self.label, self.dialer.user());
             let what =
                 format!("no SFTP server could be started on `{label}` as `{user}` with sudo -n");
-            let error = error
-                .why()
-                .iter()
-                .fold(Error::target(what), Error::caused_by);
+            let error = Error::target(what).caused_as(&error);
             error
-                .hint(format!("let `{login}` use sudo there without a password"))
+                .hint(hint!(
+                    "let {} use sudo there without a password",
+                    named(login)
+                ))
                 .hint("or copy without SSH: --via session")
         })?;
         Ok(Arc::new(Session {

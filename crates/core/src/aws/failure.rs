@@ -20,7 +20,9 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind},
+    hint,
     profile::plain_http::PlainHttp,
+    text::Hint,
 };
 
 /// Longest piece of an answer that is shown, in characters.
@@ -428,7 +430,7 @@ pub(super) fn credentials_failed(
             format!("the console login of AWS profile `{name}` has expired"),
         )
         .caused_by(innermost(error))
-        .hint(format!("log in again: aws login --profile {name}"));
+        .hint(hint!("log in again: aws login --profile {}", name));
     }
     if matches!(error, CredentialsError::CredentialsNotLoaded(_)) {
         let mut failure = Error::new(ErrorKind::NotLoggedIn, "no AWS credentials found")
@@ -501,18 +503,14 @@ pub(super) fn with_login_hints(
 fn login_hints(error: Error, profile: Option<&str>, is_sso: bool) -> Error {
     let option = profile
         .filter(|name| *name != "default")
-        .map(|name| format!(" --profile {name}"))
-        .unwrap_or_default();
+        .map_or_else(|| Hint::from(""), |name| hint!(" --profile {}", name));
     if is_sso {
         error
-            .hint(format!(
-                "log in again on a terminal: ops --aws-profile {} ls (or: aws sso login{option})",
-                profile.unwrap_or("default")
-            ))
+            .hint(hint!("log in again on a terminal: ops --aws-profile {} ls (or: aws sso login{})", profile.unwrap_or("default"), option))
             .hint("or open the access portal of your SSO in a browser, choose the account, \"Access keys\", and paste its `export AWS_…` lines into this shell")
     } else {
         error
-            .hint(format!("log in: aws sso login{option} (or `aws configure{option}` for access keys)"))
+            .hint(hint!("log in: aws sso login{} (or `aws configure{}` for access keys)", option, option))
             .hint("without the AWS CLI: export AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN in this shell")
     }
 }

@@ -12,6 +12,7 @@ use crate::{
     aws::{Aws, Meaning, code_of, meaning},
     context::Context,
     error::{Error, ErrorKind},
+    hint,
     instance::{Instance, Ping},
     resolve::Choice,
 };
@@ -57,7 +58,7 @@ pub(super) async fn start_failed(
                         Some(last) => format!("its agent last reported {} ago ({last:.0})", age(last)),
                         None => "its agent is offline".to_owned(),
                     })
-                    .hint(format!("restart its agent, or the instance: aws ec2 reboot-instances --instance-ids {} --region {}", instance.id, instance.region)),
+                    .hint(hint!("restart its agent, or the instance: aws ec2 reboot-instances --instance-ids {} --region {}", instance.id, instance.region)),
                 Ping::Online => error
                     .caused_by("its agent reports, but keeps no connection to ssmmessages: the endpoint may be out of its reach, or its role lacks `ssmmessages:*`")
                     .hint("check its role (AmazonSSMManagedInstanceCore) and the way to ssmmessages"),
@@ -73,8 +74,9 @@ pub(super) async fn start_failed(
             }
             match known {
                 Ping::Lost { .. } => error,
-                _ => error.hint(format!(
-                    "see when its agent last reported: ops ls -o wide {label}"
+                _ => error.hint(hint!(
+                    "see when its agent last reported: ops ls -o wide {}",
+                    instance.target_word()
                 )),
             }
         }
@@ -184,10 +186,7 @@ pub(super) fn open_failed(instance: &Instance, error: &OpenError) -> Error {
         OpenError::ProxyRefused { status: 407, .. } => Error::target(what)
             .caused_by(why)
             .hint("give the proxy's credentials: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"),
-        _ => Error::target(what).caused_by(why).hint(format!(
-            "check the network: HTTPS to ssmmessages.{}.amazonaws.com must be open, or HTTPS_PROXY set",
-            instance.region
-        )),
+        _ => Error::target(what).caused_by(why).hint(hint!("check the network: HTTPS to ssmmessages.{}.amazonaws.com must be open, or HTTPS_PROXY set", instance.region)),
     }
 }
 
@@ -204,7 +203,7 @@ pub(super) fn session_failed(label: &str, error: &SessionError) -> Error {
         SessionError::Channel(ChannelError::NoAnswer(_) | ChannelError::HandshakeTimedOut(_)) => {
             Error::target(format!("`{label}` does not answer"))
                 .caused_by(error)
-                .hint(format!("see when its agent last reported: ops ls -o wide {label}"))
+                .hint(hint!("see when its agent last reported: ops ls -o wide {}", label))
         }
         SessionError::Channel(_) => Error::target(format!("the session on `{label}` failed"))
             .caused_by(error)
@@ -232,7 +231,7 @@ pub(super) fn closed(label: &str, output: &str) -> Option<Error> {
     }
     if lower.contains("is not supported by this version of ssm agent") {
         return failure(format!("the agent on `{label}` is too old for this session")).map(|error| {
-            error.hint(format!("update it: aws ssm send-command --document-name AWS-UpdateSSMAgent --targets Key=InstanceIds,Values=ID (version: ops ls -o wide {label})"))
+            error.hint(hint!("update it: aws ssm send-command --document-name AWS-UpdateSSMAgent --targets Key=InstanceIds,Values=ID (version: ops ls -o wide {})", label))
         });
     }
     if lower.contains("run as") || lower.contains("runas") {

@@ -5,9 +5,11 @@ use std::fmt::Write as _;
 use crate::{
     context::Context,
     error::{Error, ErrorKind},
+    hint,
     instance::{Instance, State},
     inventory::{Query, answers_to},
     target::{Selector, Target},
+    text::{Hint, named},
 };
 
 /// Near names shown.
@@ -55,12 +57,13 @@ pub(super) async fn none(cx: &Context, target: &Target, region: &str) -> Error {
             .all(|i| i.id == only.id || i.state == State::Terminated)
     {
         let hint = if only.state == State::Stopped {
-            format!(
-                "start it: aws ec2 start-instances --instance-ids {} --region {region}",
-                only.id
+            hint!(
+                "start it: aws ec2 start-instances --instance-ids {} --region {}",
+                only.id,
+                region
             )
         } else {
-            format!("see its state: ops ls --state all {text}")
+            hint!("see its state: ops ls --state all {}", text)
         };
         return Error::new(
             ErrorKind::Unreachable,
@@ -104,15 +107,17 @@ pub(super) async fn none(cx: &Context, target: &Target, region: &str) -> Error {
             .filter(|i| i.state == State::Running && query.is_selected(i)),
     );
     if !near.is_empty() {
-        let names: Vec<String> = near.iter().map(|name| format!("`{name}`")).collect();
-        error = error.hint(format!("did you mean {}?", names.join(" or ")));
+        error = error.hint(hint!(
+            "did you mean {}?",
+            Hint::names(near.iter().map(String::as_str), " or ")
+        ));
     }
     let left_out: Vec<&&Instance> = same
         .iter()
         .filter(|i| i.state == State::Running && !query.is_selected(i))
         .collect();
     if let [only] = left_out.as_slice() {
-        error = error.hint(format!("its id reaches it all the same: {}", only.id));
+        error = error.hint(hint!("its id reaches it all the same: {}", only.id));
     }
     match &target.selector {
         Selector::Id(_) => {
@@ -190,8 +195,9 @@ pub(super) fn several(target: &Target, found: &[Instance]) -> Error {
     if found.len() > LISTED {
         error = error.caused_by(format!("and {} more", found.len() - LISTED));
     }
-    error.hint(format!(
-        "name one: its id, `{text}[1]` (oldest launch first), --first or --newest"
+    error.hint(hint!(
+        "name one: its id, {} (oldest launch first), --first or --newest",
+        indexed(text, 1)
     ))
 }
 
@@ -214,7 +220,13 @@ pub(super) fn index(target: &Target, found: &[Instance]) -> Error {
     for instance in found.iter().take(LISTED) {
         error = error.caused_by(line(instance));
     }
-    error.hint(format!("the last is `{name}[{}]`", found.len()))
+    error.hint(hint!("the last is {}", indexed(name, found.len())))
+}
+
+/// `name[N]` in a hint. Brackets are quoted only where the name is: shells take them for a pattern, and one without a match, which
+/// is what this is, for itself; but zsh refuses it.
+fn indexed(name: &str, number: usize) -> Hint {
+    named(&format!("{name}[{number}]"))
 }
 
 /// One machine in an error's list.

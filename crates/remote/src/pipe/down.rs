@@ -1,0 +1,475 @@
+//! A script whose output arrives as bytes, at the speed of the agent's separated output.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::atomic::Ordering,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use ops_session::driver::{self, Event};
+use tokio::time::Instant;
+
+use super::{
+    Far, KEEPER,
+    lines::{Line, Lines},
+    text::{Decoder, Encoding, Item},
+};
+use crate::{
+    connect::{Document, Ending, OpenOptions},
+    error::{Error, ErrorKind, Result},
+    output::escape,
+};
+
+/// AWS's document for commands without a terminal.
+const DOCUMENT: &str = "AWS-StartNonInteractiveCommand";
+/// Its parameter that separates output from error output, where the document has one; then nothing is paced.
+const SEPARATE: &str = "separateOutputStream";
+/// Silence of this length, of a script that sends signs of life, means that no more comes: an agent that was away in the wrong moment has given up.
+const SILENCE: Duration = Duration::from_secs(12);
+/// What may wait for [`Down::next`], in bytes. Payloads of a kilobyte hold twice their size in buffers of the socket, and a copy has several sessions.
+const WAITING_BYTES: usize = 256 << 10;
+/// Lines of error output that are kept for a message.
+const KEPT_LINES: usize = 20;
+
+/// Keeps the script's session until the client ends it: of a command that has ended the agent repairs what was lost on the way for two seconds
+/// only. In this process, so that it goes with the session; it ends by itself where nobody ends it.
+const LINGER: &str = "exec 9>&-\nexec sleep 30\n";
+
+/// Makes text of output, a whole buffer at a time: nothing is faster, and what fills no buffer waits until the script ends.
+const BULK: &str = "$e";
+/// Makes text of output as it comes: what one read of the pipe gives is a run of its own. Two processes for each, so that it costs when much comes.
+const LIVE: &str = "while v=$(dd bs=65536 count=1 2>/dev/null | $e); [ -n \"$v\" ]; do printf \"%s\\n\" \"$v\" || exit 1; done";
+
+/// What arrives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Chunk {
+    /// The script's output.
+    Bytes(Bytes),
+    /// A message the script wrote with `printf "!…\n" >&6`.
+    Message(String),
+}
+
+/// A running script; dropped, its session is ended in the background.
+pub struct Down {
+    session: driver::Session,
+    ending: Option<Ending>,
+    far: Far,
+    out: Decoder,
+    err: Lines,
+    queue: VecDeque<Chunk>,
+    complaints: VecDeque<String>,
+    /// Text that stood where the script's output should have been.
+    garbled: Option<String>,
+    status: Option<i32>,
+    /// All output is there.
+    complete: bool,
+    /// All complaints are there: they come by a stream of their own.
+    told: bool,
+    /// Whether a lost connection is a failure at once.
+    strict: bool,
+    flow: Flow,
+    ended: bool,
+}
+
+impl Down {
+    /// Starts `script`, in the home of its user. In it descriptor 6 takes messages, and what it complains about is kept for an error.
+    ///
+    /// # Errors
+    /// As [`crate::Context::open`].
+    pub async fn start(far: &Far, script: &str) -> Result<Self> {
+        Self::run(far, &framed("", BULK, script)).await
+    }
+
+    /// Makes a lost connection a failure at once. An agent repairs what was on its way then at some ten kilobytes a second, and gives up the rest
+    /// where it looks in that moment: who can ask again where it was cut off is better off so.
+    #[must_use]
+    pub fn strict(mut self) -> Self {
+        self.strict = true;
+        self
+    }
+
+    /// As [`Down::start`], with a keeper, and each piece of output as soon as it is written.
+    pub(super) async fn start_kept(far: &Far, script: &str) -> Result<Self> {
+        Self::run(far, &framed(KEEPER, LIVE, script)).await
+    }
+
+    async fn run(far: &Far, framed: &str) -> Result<Self> {
+        let connection = open(far, framed).await?;
+        let (session, ending) = connection.into_parts();
+        Ok(Self {
+            session,
+            ending: Some(ending),
+            far: far.clone(),
+            out: Decoder::new(Encoding::default()),
+            err: Lines::default(),
+            queue: VecDeque::new(),
+            complaints: VecDeque::new(),
+            garbled: None,
+            status: None,
+            complete: false,
+            told: false,
+            strict: false,
+            flow: Flow::new(),
+            ended: false,
+        })
+    }
+
+    /// What comes next; `None` once the script has ended. May be cancelled.
+    ///
+    /// # Errors
+    /// The session failed, the script may not run as the user asked for, or what came is not of the agreed form.
+    pub async fn next(&mut self) -> Result<Option<Chunk>> {
+        loop {
+            if let Some(chunk) = self.queue.pop_front() {
+                return Ok(Some(chunk));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            if self.complete && self.told && self.status.is_some() {
+                // The script lingers until its session is ended: what the agent still has to repair would be lost with it.
+                self.ended = true;
+                self.ending = None;
+                return if self.out.finish().is_ok() {
+                    Ok(None)
+                } else {
+                    Err(self.cut_off())
+                };
+            }
+            // A script that is heard of at all sends a sign of life every few seconds.
+            let known = &self.far.known.0;
+            let beats =
+                known.separated.load(Ordering::Relaxed) && !known.joined.load(Ordering::Relaxed);
+            let event = if beats {
+                match tokio::time::timeout(SILENCE, self.session.events.next()).await {
+                    Ok(event) => event,
+                    Err(_) => {
+                        self.ended = true;
+                        return Err(self.cut_off());
+                    }
+                }
+            } else {
+                self.session.events.next().await
+            };
+            match event {
+                Some(Event::Disconnected { .. }) if self.strict => {
+                    self.ended = true;
+                    return Err(self.cut_off());
+                }
+                Some(Event::Output(bytes)) => {
+                    self.output(&bytes);
+                    if self.strict && self.flow.is_trickle(bytes.len()) {
+                        self.ended = true;
+                        return Err(self.cut_off());
+                    }
+                }
+                Some(Event::Stderr(bytes)) => {
+                    for line in self.err.push(&bytes) {
+                        self.line(line);
+                    }
+                }
+                Some(Event::Closed { output }) => {
+                    self.ended = true;
+                    self.closed(&output)?;
+                }
+                Some(Event::Failed(error)) => {
+                    self.ended = true;
+                    return Err(match &self.ending {
+                        Some(ending) => ending.failed(&error),
+                        None => self.cut_off(),
+                    });
+                }
+                Some(_) => {}
+                None => {
+                    self.ended = true;
+                    return Err(self.cut_off());
+                }
+            }
+        }
+    }
+
+    /// Waits until the script has ended; what it still writes is thrown away. Gives its status, if it told one.
+    ///
+    /// # Errors
+    /// As [`Down::next`].
+    pub async fn wait(&mut self) -> Result<Option<i32>> {
+        while self.next().await?.is_some() {}
+        Ok(self.status)
+    }
+
+    /// The script's own status, once it has said so.
+    pub fn status(&self) -> Option<i32> {
+        self.status
+    }
+
+    /// An error that says `what`, and what the script complained about.
+    pub fn failed(&self, what: impl Into<ops_ui::Text>) -> Error {
+        let complaints: Vec<&str> = self.complaints().collect();
+        self.far
+            .refused(&complaints)
+            .unwrap_or_else(|| self.complain(Error::unexpected(what)))
+    }
+
+    /// What the script wrote to its error output, the last lines, as the far side sent them.
+    pub fn complaints(&self) -> impl Iterator<Item = &str> {
+        self.complaints.iter().map(String::as_str)
+    }
+
+    /// Ends the script and its session.
+    pub async fn stop(mut self) {
+        if let Some(ending) = self.ending.take() {
+            ending.terminate().await;
+        }
+    }
+
+    fn output(&mut self, bytes: &[u8]) {
+        if let Some(text) = &mut self.garbled {
+            text.push_str(&String::from_utf8_lossy(bytes));
+            text.truncate(text.floor_char_boundary(500));
+            return;
+        }
+        let mut items = Vec::new();
+        let read = self.out.push(bytes, &mut items);
+        for item in items {
+            match item {
+                Item::Bytes(bytes) => self.queue.push_back(Chunk::Bytes(bytes)),
+                Item::Message(text) => {
+                    // Signs of life come on this stream; everything else belongs to the other one.
+                    if text == "end" {
+                        self.complete = true;
+                    } else if text != "beat" {
+                        self.joined();
+                        self.message(text);
+                    }
+                }
+            }
+        }
+        if read.is_err() {
+            // Not ours: the agent's or sudo's own words. What follows may explain it.
+            self.garbled = Some(String::from_utf8_lossy(bytes).into_owned());
+        }
+    }
+
+    /// Output and error output have turned out to be one.
+    fn joined(&self) {
+        let known = &self.far.known.0;
+        known.joined.store(true, Ordering::Relaxed);
+        if !known.told.swap(true, Ordering::Relaxed) {
+            self.far.cx.output().detail(format!(
+                "{}: no separated output: what a command writes comes when it has ended, a kilobyte a millisecond",
+                escape(self.far.instance.label())
+            ));
+        }
+    }
+
+    fn line(&mut self, line: Line) {
+        match line {
+            Line::Message(text) => {
+                self.far.known.0.separated.store(true, Ordering::Relaxed);
+                self.message(text);
+            }
+            Line::Other(text) => self.complaint(text),
+        }
+    }
+
+    fn message(&mut self, text: String) {
+        if let Some(line) = text.strip_prefix("e ") {
+            self.complaint(line.to_owned());
+        } else if let Some(status) = text.strip_prefix("status ") {
+            self.status = status.trim().parse().ok();
+        } else if text == "over" {
+            self.told = true;
+        } else {
+            self.queue.push_back(Chunk::Message(text));
+        }
+    }
+
+    fn closed(&mut self, output: &str) -> Result<()> {
+        if let Some(line) = self.err.finish() {
+            self.line(line);
+        }
+        if let Some(text) = self.garbled.take() {
+            for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+                self.complaint(line.to_owned());
+            }
+            return Err(self.not_run());
+        }
+        let Some(ending) = self.ending.take() else {
+            return Ok(());
+        };
+        let failure = ending.closed(output);
+        ending.ended();
+        if self.status.is_none() {
+            let complaints: Vec<&str> = self.complaints().collect();
+            if let Some(refused) = self.far.refused(&complaints) {
+                return Err(refused);
+            }
+            if let Some(error) = failure {
+                return Err(self.complain(error));
+            }
+            return Err(self.cut_off());
+        }
+        if self.out.finish().is_err() {
+            return Err(self.cut_off());
+        }
+        Ok(())
+    }
+
+    fn complaint(&mut self, line: String) {
+        if line.is_empty() {
+            return;
+        }
+        if self.complaints.len() == KEPT_LINES {
+            self.complaints.pop_front();
+        }
+        self.complaints.push_back(line);
+    }
+
+    fn not_run(&self) -> Error {
+        let complaints: Vec<&str> = self.complaints().collect();
+        self.far.refused(&complaints).unwrap_or_else(|| {
+            self.complain(Error::target(format!(
+                "`{}` did not run the command as asked",
+                self.far.instance.label()
+            )))
+        })
+    }
+
+    fn complain(&self, error: Error) -> Error {
+        self.complaints.iter().fold(error, Error::caused_by)
+    }
+
+    fn cut_off(&self) -> Error {
+        self.complain(Error::target(format!(
+            "the output of `{}` was cut off",
+            self.far.instance.label()
+        )))
+    }
+}
+
+/// How fast output comes: a stream that has become a trickle is one that an agent repairs, message by message.
+struct Flow {
+    since: Instant,
+    bytes: usize,
+    most: usize,
+}
+
+impl Flow {
+    const WINDOW: Duration = Duration::from_secs(3);
+    /// The share of the best window so far that is a trickle.
+    const SHARE: usize = 15;
+
+    fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            bytes: 0,
+            most: 0,
+        }
+    }
+
+    fn is_trickle(&mut self, len: usize) -> bool {
+        self.bytes += len;
+        if self.since.elapsed() < Self::WINDOW {
+            return false;
+        }
+        let trickle = self.bytes * Self::SHARE < self.most;
+        self.most = self.most.max(self.bytes);
+        (self.since, self.bytes) = (Instant::now(), 0);
+        trickle
+    }
+}
+
+/// Starts the command with separated output; where the document knows no such parameter, without: it may have it fixed on, or lack it.
+async fn open(far: &Far, framed: &str) -> Result<crate::connect::Connection> {
+    let name = far.document.as_deref().unwrap_or(DOCUMENT);
+    let document = |separate: bool| -> Result<Document> {
+        // Where output comes only when the command has ended, the command must end.
+        let separated = separate || far.known.0.separated.load(Ordering::Relaxed);
+        let linger = if separated { LINGER } else { "" };
+        let command = far.command(&format!("{framed}{linger}"))?;
+        let mut parameters = BTreeMap::from([("command".to_owned(), vec![command])]);
+        if separate {
+            parameters.insert(SEPARATE.to_owned(), vec!["true".to_owned()]);
+        }
+        Ok(Document::Custom {
+            name: name.to_owned(),
+            parameters,
+            handshake: true,
+        })
+    };
+    let open = |separate: bool| {
+        let mut options = OpenOptions::reason(far.reason.clone());
+        options.driver.receive_bound = WAITING_BYTES;
+        let document = document(separate);
+        Box::pin(async move { far.cx.open(&far.instance, document?, options).await })
+    };
+    if far.known.0.no_parameter.load(Ordering::Relaxed) {
+        return open(false).await;
+    }
+    match open(true).await {
+        // What the service says of a parameter that a document does not take has several forms; a document that fails for another reason fails
+        // again.
+        Err(error) if matches!(error.kind(), ErrorKind::Usage | ErrorKind::Unexpected) => {
+            let connection = open(false).await?;
+            far.known.0.no_parameter.store(true, Ordering::Relaxed);
+            Ok(connection)
+        }
+        other => other,
+    }
+}
+
+/// `script` with its output made text by `encode`, its complaints made messages, and its status told; `prelude` runs before it in the shell that the
+/// agent starts.
+///
+/// Descriptor 3 is the real output, 6 the real error output, 5 leads to the complaints' prefix. Nothing that is forked here keeps descriptor 9. Who
+/// gives signs of life notices first that nobody listens any more: then the agent has let go, and with sudo in between its kill has not come here.
+fn framed(prelude: &str, encode: &str, script: &str) -> String {
+    format!(
+        "exec 3>&1 6>&2\n\
+         if base64 -w0 </dev/null >/dev/null 2>&1; then e=\"base64 -w0\"\n\
+         elif command -v base64 >/dev/null 2>&1; then e=base64\n\
+         elif command -v openssl >/dev/null 2>&1; then e=\"openssl base64\"\n\
+         else e=\"od -An -v -tx1\"; printf \"!hex\\n\" >&3; fi\n\
+         {prelude}\
+         ( trap \"\" PIPE; exec 6>&- 9>&-; while sleep 3 3>&-; do printf \"!beat\\n\" >&3 || {{ kill \"$$\"; exit 0; }}; done ) </dev/null >/dev/null 2>&1 &\n\
+         b=$!\n\
+         {{ exec 9>&-; {{ ( cd \"$HOME\" 2>/dev/null || cd /\n{script}\n) 2>&5; printf \"!status %s\\n\" \"$?\" >&6; }} | {{ {encode}; }} >&3; }} 5>&1 | \
+         {{ exec 9>&-; sed \"s/^/!e /\" >&6; }}\n\
+         kill \"$b\" 2>/dev/null; printf \"!over\\n\" >&6; printf \"\\n!end\\n\" >&3\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_framed_script_gives_bytes_complaints_and_its_status() {
+        for (prelude, encode) in [("", BULK), ("", LIVE), (KEEPER, LIVE)] {
+            let script = framed(
+                prelude,
+                encode,
+                "printf \"a\\000b\\377\"; echo gone >&2; printf \"!size 4\\n\" >&6; exit 3",
+            );
+            assert!(!script.contains('\''));
+            let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+            let mut items = Vec::new();
+            let mut decoder = Decoder::new(Encoding::Base64);
+            decoder.push(&output.stdout, &mut items).unwrap();
+            decoder.finish().unwrap();
+            let end = Item::Message("end".to_owned());
+            assert_eq!(items, [Item::Bytes(Bytes::from_static(b"a\0b\xff")), end]);
+            let messages = Lines::default().push(&output.stderr);
+            assert_eq!(messages.last(), Some(&Line::Message("over".to_owned())));
+            for expected in ["e gone", "size 4", "status 3"] {
+                assert!(
+                    messages.contains(&Line::Message(expected.to_owned())),
+                    "{messages:?}"
+                );
+            }
+        }
+    }
+}

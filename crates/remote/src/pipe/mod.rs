@@ -1,0 +1,295 @@
+//! Bytes to and from a process on a server, with nothing on the server but a POSIX sh.
+//!
+//! ```text
+//!        Down                                       Up
+//! AWS-StartNonInteractiveCommand             AWS-StartInteractiveCommand
+//! script | base64  ──► output, no pause      raw terminal ──► read N; head -c N | script
+//! messages and exit status ──► error output  credits and messages ◄── the terminal's output, or a Down of its own
+//! ```
+//!
+//! The agent sends the separated output of a command as fast as it comes, and writes input to a terminal as fast as it is taken; everything else
+//! it paces at a kilobyte a millisecond, and a terminal's first output comes a second late. [`Down`] and [`Up`] each use one of the two;
+//! [`Pipe`] joins them at a FIFO in a private folder of the server, so that one process there has both. [`Up::dialogue`] joins them the other
+//! way: what a script on the terminal has to say leaves by separated output, so that nothing waits for that second.
+//!
+//! **What holds back whom.** Down: what is not taken from [`Down::next`] waits in the session's bounded queue, then in the network; the script
+//! blocks. Up: bytes go in frames, each announced by its length, and the far side grants credit for the next when it has handed one on; a slow
+//! script holds back [`Up::send`], and never more than a frame is under way, or two where [`Up::send_ahead`] allows it.
+//!
+//! **When it arrives.** What a process at a [`Pipe`] writes arrives as it is written, each read of its output a run of base64 of its own; a
+//! [`Down`] by itself waits for full buffers, which is faster. A frame up is handed on when it is complete.
+//!
+//! **What a lost connection does.** Upwards nothing: the terminal's session is taken up again where it was. Downwards the agent gives up what it had
+//! no place for in that moment, and [`Down::next`] fails, after twelve seconds without a sign of life at the latest; it never ends in order with a
+//! part missing. Only [`Up::end`] is an end of input to the process: one whose session is lost waits, and is ended.
+//!
+//! **What is left behind.** Nothing: a script that makes something for the moment has a keeper, a small process beside it that outlives its
+//! death by any signal, holds no terminal, ends the process at a pipe with all it has started, and removes what is left. Sessions are terminated at
+//! the service on every way out. `docs/pipe.md` tells more; `crates/ops/tests/pipe.rs` holds it all to its word.
+
+mod down;
+mod lines;
+pub mod text;
+mod up;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use crate::{
+    connect::Document,
+    context::Context,
+    error::{Error, ErrorKind, Result},
+    hint,
+    instance::Instance,
+    output::escape,
+    text::Hint,
+    trouble::Troubled,
+};
+
+pub use self::{
+    down::{Chunk, Down},
+    up::{FRAME_BYTES, LOST, Up},
+};
+
+/// Where and how scripts of one command run.
+#[derive(Clone)]
+pub struct Far {
+    /// The invocation.
+    pub cx: Context,
+    /// The server.
+    pub instance: Instance,
+    /// The user to become, with `sudo -n`.
+    pub user: Option<String>,
+    /// A document of the profile's for commands, in place of AWS's own.
+    pub document: Option<String>,
+    /// Why, for the session's history.
+    pub reason: Option<String>,
+    /// What was learned of the document.
+    pub known: Known,
+}
+
+/// What was learned of a document for commands, and told of its server; shared by the clones of a [`Far`].
+#[derive(Clone, Debug, Default)]
+pub struct Known(Arc<Learned>);
+
+#[derive(Debug, Default)]
+struct Learned {
+    /// It takes no parameter for separated output.
+    no_parameter: AtomicBool,
+    /// Output and error output come as one, when the command has ended.
+    joined: AtomicBool,
+    /// They have come apart.
+    separated: AtomicBool,
+    /// That was said already.
+    told: AtomicBool,
+    troubled: Troubled,
+}
+
+impl Known {
+    /// Whether output comes only when a command has ended, at the slow pace; known once the first script has ended.
+    pub fn is_joined(&self) -> bool {
+        self.0.joined.load(Ordering::Relaxed)
+    }
+
+    fn is_learned(&self) -> bool {
+        self.is_joined() || self.0.separated.load(Ordering::Relaxed)
+    }
+}
+
+impl Far {
+    /// The command line that runs `script`, which must hold no single quote.
+    fn command(&self, script: &str) -> Result<String> {
+        if script.contains('\'') {
+            return Err(Error::unexpected(
+                "a script for the far side holds a single quote",
+            ));
+        }
+        Ok(match &self.user {
+            None => format!("sh -c '{script}'"),
+            Some(user) if user.contains('\'') => {
+                return Err(Error::usage(format!("`{}` is no user name", escape(user))));
+            }
+            // Fails at once where a password would be asked for.
+            Some(user) => format!("sudo -n -H -u '{user}' -- sh -c '{script}'"),
+        })
+    }
+
+    fn interactive(&self, script: &str) -> Result<Document> {
+        Ok(Document::Interactive {
+            command: self.command(script)?,
+        })
+    }
+
+    /// A clearer error where it was sudo that refused, else none.
+    fn refused(&self, complaints: &[&str]) -> Option<Error> {
+        let user = self.user.as_deref()?;
+        let words = complaints.iter().rev().find(|line| {
+            line.starts_with("sudo:")
+                || line.contains("sudoers")
+                || line.contains("sudo: not found")
+                || (line.contains("\"sudo\"") && line.contains("not found"))
+        })?;
+        Some(
+            Error::new(
+                ErrorKind::Denied,
+                format!(
+                    "the session on `{}` may not become `{}`",
+                    self.instance.label(),
+                    escape(user)
+                ),
+            )
+            .caused_by(words)
+            .hint(hint!(
+                "allow it on the server, in /etc/sudoers.d: ssm-user ALL=({}) NOPASSWD: ALL",
+                Hint::document(user)
+            )),
+        )
+    }
+}
+
+/// Makes a private folder `$d` with FIFOs in it, and a keeper for when nobody holds descriptor 9 any more: it ends the process that `$d/p` names with
+/// all below it, and removes what `$d/t` names, and the folder.
+///
+/// Only the shell that the agent started holds it: that one dies with its session, whatever else hangs. Opening a FIFO waits for its other side,
+/// so the keeper opens them for whoever still waits; after it has ended the process, which must not take that for the end of its input.
+const KEEPER: &str = "d=$(mktemp -d \"${TMPDIR:-/tmp}/ops-pipe.XXXXXX\") || exit 1\n\
+     mkfifo \"$d/life\" \"$d/in\" \"$d/out\" \"$d/eof\" || { rm -rf \"$d\"; exit 1; }\n\
+     ( trap \"\" HUP INT QUIT TERM\n\
+     exec 3>&- 5>&- 6>&- 7>&- </dev/null >/dev/null 2>&1\n\
+     cat \"$d/life\"\n\
+     if [ -s \"$d/p\" ]; then\n\
+     ps -A -o pid= -o ppid= >\"$d/ps\" || for f in /proc/[0-9]*/status; do\n\
+     sed -n -e \"s/^Pid:[^0-9]*//p\" -e \"s/^PPid:[^0-9]*//p\" \"$f\" | tr \"\\n\" \" \"; echo; done >\"$d/ps\"\n\
+     k() { echo \"$1\"; while read -r c q; do [ \"$q\" != \"$1\" ] || k \"$c\"; done <\"$d/ps\"; }\n\
+     set -- $(k \"$(cat \"$d/p\")\")\n\
+     kill -TERM \"$@\"; sleep 1; kill -KILL \"$@\"; fi\n\
+     : 1<>\"$d/in\" 2<>\"$d/out\"\n\
+     : 1<>\"$d/eof\"\n\
+     if [ -s \"$d/t\" ]; then t=$(cat \"$d/t\"; echo .); rm -rf \"${t%??}\"; fi\n\
+     rm -rf \"$d\" ) &\n\
+     exec 9>\"$d/life\"\n";
+
+/// The folder of a keeper as its script named it: it goes back into a script.
+fn folder(told: &str) -> Result<&str> {
+    let harmless = |b: u8| b.is_ascii_alphanumeric() || b"/._-".contains(&b);
+    if told.starts_with('/') && told.bytes().all(harmless) {
+        Ok(told)
+    } else {
+        Err(Error::target(
+            "the server named a folder that cannot be used",
+        ))
+    }
+}
+
+/// Waits for the message that names the keeper's folder.
+async fn await_folder(down: &mut Down) -> Result<String> {
+    loop {
+        match down.next().await? {
+            Some(Chunk::Message(text)) => {
+                if let Some(path) = text.strip_prefix("folder ") {
+                    return folder(path).map(str::to_owned);
+                }
+            }
+            Some(Chunk::Bytes(_)) => {}
+            None => return Err(down.failed("no pipe could be made on the server")),
+        }
+    }
+}
+
+/// A process on a server with its input and output.
+///
+/// Both halves have to be driven at the same time, as with any pipe to a process: one that is full holds back the other. Dropped, or when either
+/// session is lost, the process is ended, with what it has started; it never takes an input that was cut off for a whole one.
+pub struct Pipe {
+    /// What it writes. [`Down::status`] is the status of the script, once [`Down::next`] has given `None`.
+    pub down: Down,
+    /// What it reads. [`Up::end`] closes that; an error of [`Up::send`] says no more than that it reads no more.
+    pub up: Up,
+}
+
+impl Pipe {
+    /// Starts `script`, which holds no single quote, with a FIFO as its standard input, in the home of its user.
+    ///
+    /// # Errors
+    /// As [`Down::start`] and [`Up::start`]; a server without mkfifo; a document without separated output, over which nothing comes before the end.
+    pub async fn start(far: &Far, script: &str) -> Result<Self> {
+        if !far.known.is_learned() {
+            // Of a document without, nothing would ever come.
+            Down::start(far, "").await?.wait().await?;
+        }
+        if far.known.is_joined() {
+            return Err(no_live_output(far));
+        }
+        let mut down = Down::start_kept(far, &body(script)).await?;
+        let folder = await_folder(&mut down).await?;
+        let (consumer, at_end) = (
+            format!("cat >\"{folder}/in\""),
+            format!("echo >\"{folder}/eof\""),
+        );
+        let up = Up::start(far, &consumer, &at_end).await?;
+        Ok(Self { down, up })
+    }
+}
+
+/// `script` with the FIFO as its input, and its process named for the keeper.
+///
+/// Somebody else holds the FIFO open until `$d/eof` is written to: when the session that feeds it is lost, the script waits, and is ended, in place
+/// of reading an end.
+fn body(script: &str) -> String {
+    format!(
+        "printf \"!folder %s\\n\" \"$d\" >&6\n\
+         ( exec 3>&- 5>&- 6>&- </dev/null 8>\"$d/in\" >/dev/null 2>&1; read -r x <\"$d/eof\" ) >/dev/null 2>&1 &\n\
+         h=$!\n\
+         ( echo \"$(exec sh -c \"echo \\$PPID\")\" >\"$d/p\"; exec <\"$d/in\" || exit 1\n{script}\n)\n\
+         s=$?; rm -f \"$d/p\"; kill \"$h\" 2>/dev/null\n(exit \"$s\")"
+    )
+}
+
+/// What needs both directions at once cannot be had from this document.
+fn no_live_output(far: &Far) -> Error {
+    Error::target(format!(
+        "`{}` sends the output of a command only when it has ended",
+        far.instance.label()
+    ))
+    .caused_by("the document has no separated output")
+    .hint("name one that has in the profile: copy.document")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_with_a_single_quote_never_leaves() {
+        let cx = Context::new(
+            ops_ui::Globals::default(),
+            ops_ui::Env::default(),
+            ops_profile::Verbs::default(),
+        );
+        let far = Far {
+            cx,
+            instance: Instance::bare("i-0123456789abcdef0", "eu-west-1"),
+            user: Some("de$ploy".to_owned()),
+            document: None,
+            reason: None,
+            known: Known::default(),
+        };
+        assert!(far.command("echo 'x'").is_err());
+        assert_eq!(
+            far.command("id -un").unwrap(),
+            "sudo -n -H -u 'de$ploy' -- sh -c 'id -un'"
+        );
+        assert!(far.refused(&["sudo: a password is required"]).is_some());
+        assert!(far.refused(&["tar: x: gone"]).is_none());
+    }
+
+    #[test]
+    fn a_folder_that_could_leave_its_quotes_is_refused() {
+        assert!(folder("/tmp/ops-pipe.aB3_x").is_ok());
+        for bad in ["tmp/x", "/tmp/$(id)", "/tmp/\"x", "/a b", "/a'b"] {
+            assert!(folder(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,475 @@
+//! A script whose input is bytes, through a terminal in raw mode.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use ops_session::driver::{self, Event};
+
+use super::{
+    Chunk, Down, Far, KEEPER, await_folder,
+    lines::{Line, Lines},
+};
+use crate::{
+    connect::{Ending, OpenOptions},
+    error::{Error, Result},
+    trouble::Trouble,
+};
+
+/// Largest frame of [`Up::send`], in bytes: long enough that waiting for its credit costs little on a slow path, short enough to bound what is under way.
+pub const FRAME_BYTES: usize = 4 << 20;
+/// Piece handed to the session at once, in bytes.
+const PIECE_BYTES: usize = 64 << 10;
+/// Begins the message with which a script says why it gives up and ends; the error of whatever is sent to it then begins so too.
+pub const LOST: &str = "lost ";
+/// Lines that are no messages kept for an error.
+const KEPT_LINES: usize = 20;
+
+/// A running script; dropped, its session is ended in the background, which the script sees as a hang-up.
+pub struct Up {
+    session: driver::Session,
+    ending: Option<Ending>,
+    /// Carries what the script has to say, past the terminal's slow output.
+    voice: Option<Box<Down>>,
+    far: Far,
+    trouble: Trouble,
+    lines: Lines,
+    messages: VecDeque<String>,
+    complaints: VecDeque<String>,
+    /// Bytes that have no credit yet, of each frame under way.
+    owed: VecDeque<u64>,
+    /// Frames that may be under way.
+    ahead: usize,
+    /// Of a dialogue: the number of the last line, and of the last answer.
+    asked: u64,
+    answered: u64,
+    numbered: bool,
+    is_ready: bool,
+    status: Option<i32>,
+    ended: bool,
+}
+
+impl Up {
+    /// Feeds `consumer`'s standard input. `at_end` runs when [`Up::end`] has said that all is there, before the consumer reads end-of-file; not when the
+    /// session ends in another way.
+    ///
+    /// # Errors
+    /// As [`crate::Context::open`]; a server without stty.
+    pub async fn start(far: &Far, consumer: &str, at_end: &str) -> Result<Self> {
+        Self::run(far, &framed(consumer, at_end), None).await
+    }
+
+    /// Runs `script` on a terminal in raw mode, in the home of its user, from which it reads lines ([`Up::ask`]), each with a number in front, and the
+    /// bytes that they announce ([`Up::piece`]). It answers with `say NUMBER TEXT`, and what it complains about is kept for an error. `$d` is a
+    /// private folder; what `$d/t` names, a path and a line feed, goes with it when the script ends, however that comes about.
+    ///
+    /// Where the document separates output, answers leave by a [`Down`] too, as soon as they are said; the slow way over the terminal is the one
+    /// that survives a lost connection. The numbers tell which came already.
+    ///
+    /// # Errors
+    /// As [`Up::start`] and [`Down::start`].
+    pub async fn dialogue(far: &Far, script: &str) -> Result<Self> {
+        if far.known.is_joined() {
+            let mut up = Self::run(far, &spoken(script), None).await?;
+            up.numbered = true;
+            return Ok(up);
+        }
+        let relay = "printf \"!folder %s\\n\" \"$d\" >&6\ncat \"$d/out\" >&6\n";
+        let mut voice = Down::start_kept(far, relay).await?.strict();
+        let folder = await_folder(&mut voice).await?;
+        let mut up = Self::run(far, &told(&folder, script), Some(Box::new(voice))).await?;
+        up.numbered = true;
+        Ok(up)
+    }
+
+    async fn run(far: &Far, script: &str, mut voice: Option<Box<Down>>) -> Result<Self> {
+        let document = far.interactive(script)?;
+        let options = OpenOptions::reason(far.reason.clone());
+        let mut is_ready = false;
+        let heard = async {
+            let Some(voice) = &mut voice else {
+                return std::future::pending().await;
+            };
+            loop {
+                match voice.next().await {
+                    Ok(Some(Chunk::Message(text))) if text == "ready" => {
+                        is_ready = true;
+                        return;
+                    }
+                    Ok(Some(_)) => {}
+                    // What was said instead is told below.
+                    Ok(None) | Err(_) => return,
+                }
+            }
+        };
+        let connection =
+            Box::pin(far.cx.open_heard(&far.instance, document, options, heard)).await?;
+        let (session, ending) = connection.into_parts();
+        let mut up = Self {
+            session,
+            ending: Some(ending),
+            voice,
+            far: far.clone(),
+            trouble: Trouble::new(&far.known.0.troubled, &far.cx, far.instance.label()),
+            lines: Lines::default(),
+            messages: VecDeque::new(),
+            complaints: VecDeque::new(),
+            owed: VecDeque::new(),
+            ahead: 1,
+            asked: 0,
+            answered: 0,
+            numbered: false,
+            is_ready,
+            status: None,
+            ended: false,
+        };
+        // A size, if only to find out which payloads the agent takes.
+        if up.session.sender.send_size(80, 24).await.is_err() {
+            return Err(up.no_more());
+        }
+        if is_ready {
+            return Ok(up);
+        }
+        match up.next().await? {
+            Some(message) if message == "ready" => Ok(up),
+            _ => {
+                let label = far.instance.label();
+                Err(up.failed(format!("`{label}` cannot take what is to be sent")))
+            }
+        }
+    }
+
+    /// Lets a second frame of a [`Up::dialogue`] follow before the credit of the first: its way is then no time lost. Only for a server whose `head`
+    /// reads no further than it is told; what it took of the next frame would be lost.
+    pub fn send_ahead(&mut self) {
+        self.ahead = 2;
+    }
+
+    /// Sends `bytes` as one frame, once the one before has been handed on. At most [`FRAME_BYTES`].
+    ///
+    /// # Errors
+    /// The script has ended, or the session has failed.
+    pub async fn send(&mut self, bytes: Bytes) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.announce(bytes.len() as u64).await?;
+        self.piece(bytes).await
+    }
+
+    /// Announces a frame of `len_bytes`, once the one before has been handed on; [`Up::piece`] then sends its bytes.
+    ///
+    /// # Errors
+    /// As [`Up::send`].
+    pub async fn announce(&mut self, len_bytes: u64) -> Result<()> {
+        self.credit().await?;
+        self.owed.push_back(len_bytes);
+        self.raw(Bytes::from(format!("{len_bytes}\n"))).await
+    }
+
+    /// A part of the frame announced.
+    ///
+    /// # Errors
+    /// As [`Up::send`].
+    pub async fn piece(&mut self, mut bytes: Bytes) -> Result<()> {
+        while !bytes.is_empty() {
+            let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
+            self.raw(piece).await?;
+        }
+        Ok(())
+    }
+
+    /// Says that no more comes: the consumer reads end-of-file.
+    ///
+    /// # Errors
+    /// As [`Up::send`].
+    pub async fn end(&mut self) -> Result<()> {
+        self.credit().await?;
+        self.raw(Bytes::from_static(b"0\n")).await
+    }
+
+    /// A numbered line of a [`Up::dialogue`]; without a line feed in it.
+    ///
+    /// # Errors
+    /// As [`Up::send`].
+    pub async fn ask(&mut self, text: &str) -> Result<()> {
+        self.asked += 1;
+        let line = format!("{} {text}\n", self.asked);
+        self.raw(Bytes::from(line)).await
+    }
+
+    /// The next message of the script; `None` once it has ended. May be cancelled.
+    ///
+    /// # Errors
+    /// The session has failed.
+    pub async fn next(&mut self) -> Result<Option<String>> {
+        loop {
+            if let Some(message) = self.messages.pop_front() {
+                return Ok(Some(message));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            let event = match &mut self.voice {
+                None => Heard::Event(self.session.events.next().await),
+                Some(voice) => tokio::select! {
+                    chunk = voice.next() => Heard::Chunk(chunk),
+                    event = self.session.events.next() => Heard::Event(event),
+                },
+            };
+            match event {
+                Heard::Event(event) => self.event(event)?,
+                Heard::Chunk(Ok(Some(Chunk::Message(text)))) => self.message(text),
+                Heard::Chunk(Ok(Some(Chunk::Bytes(_)))) => {}
+                // The terminal has it all too.
+                Heard::Chunk(Ok(None) | Err(_)) => self.voice = None,
+            }
+        }
+    }
+
+    fn event(&mut self, event: Option<Event>) -> Result<()> {
+        match event {
+            Some(Event::Output(bytes)) => {
+                for line in self.lines.push(&bytes) {
+                    self.line_read(line);
+                }
+            }
+            Some(Event::Closed { output }) => {
+                self.ended = true;
+                if let Some(line) = self.lines.finish() {
+                    self.line_read(line);
+                }
+                if let Some(ending) = self.ending.take() {
+                    let failure = ending.closed(&output);
+                    ending.ended();
+                    if let Some(error) = failure {
+                        return Err(self.complain(error));
+                    }
+                }
+            }
+            Some(Event::Failed(error)) => {
+                self.ended = true;
+                return Err(match &self.ending {
+                    Some(ending) => ending.failed(&error),
+                    None => self.failed(format!(
+                        "the session on `{}` failed",
+                        self.far.instance.label()
+                    )),
+                });
+            }
+            Some(event) => self.trouble.hear(&event),
+            None => self.ended = true,
+        }
+        Ok(())
+    }
+
+    fn line_read(&mut self, line: Line) {
+        match line {
+            Line::Message(text) => self.message(text),
+            Line::Other(text) => self.complaint(text),
+        }
+    }
+
+    fn message(&mut self, text: String) {
+        if text == "ready" {
+            // Of a dialogue it comes twice.
+            if !self.is_ready {
+                self.is_ready = true;
+                self.messages.push_back(text);
+            }
+            return;
+        }
+        if self.numbered
+            && let Some((number, text)) = text.split_once(' ')
+            && let Ok(number) = number.parse::<u64>()
+        {
+            if number > self.answered {
+                self.answered = number;
+                self.messages.push_back(text.to_owned());
+            }
+            return;
+        }
+        if let Some(line) = text.strip_prefix("e ") {
+            self.complaint(line.to_owned());
+        } else if let Some(status) = text.strip_prefix("status ") {
+            self.status = status.trim().parse().ok();
+        } else {
+            self.messages.push_back(text);
+        }
+    }
+
+    fn complaint(&mut self, line: String) {
+        if self.complaints.len() == KEPT_LINES {
+            self.complaints.pop_front();
+        }
+        self.complaints.push_back(line);
+    }
+
+    /// Waits until the script has ended; gives its status, if it told one.
+    ///
+    /// # Errors
+    /// As [`Up::next`].
+    pub async fn wait(&mut self) -> Result<Option<i32>> {
+        while self.next().await?.is_some() {}
+        Ok(self.status)
+    }
+
+    /// An error that says `what`, and what the script complained about.
+    pub fn failed(&self, what: impl Into<ops_ui::Text>) -> Error {
+        let complaints: Vec<&str> = self.complaints().collect();
+        self.far
+            .refused(&complaints)
+            .unwrap_or_else(|| self.complain(Error::unexpected(what)))
+    }
+
+    /// Forgets what was complained about so far.
+    pub fn forgive(&mut self) {
+        self.complaints.clear();
+    }
+
+    /// Lines of the script that are no messages, the last ones, as the far side sent them.
+    pub fn complaints(&self) -> impl Iterator<Item = &str> {
+        self.complaints.iter().map(String::as_str)
+    }
+
+    /// Ends the script and its session; what it made for the moment it removes.
+    pub async fn stop(mut self) {
+        if let Some(ending) = self.ending.take() {
+            ending.terminate().await;
+        }
+    }
+
+    async fn raw(&mut self, bytes: Bytes) -> Result<()> {
+        // What happens meanwhile is told, although nobody waits for a message.
+        let sender = self.session.sender.clone();
+        let send = sender.send(bytes);
+        tokio::pin!(send);
+        let sent = loop {
+            tokio::select! {
+                biased;
+                sent = &mut send => break sent,
+                event = self.session.events.next(), if !self.ended => self.event(event)?,
+            }
+        };
+        if sent.is_err() {
+            // What it said before it ended stands for it.
+            let mut last_words = None;
+            while let Some(message) = self.next().await? {
+                if message.starts_with(LOST) {
+                    last_words = Some(message);
+                }
+            }
+            return Err(match last_words {
+                Some(words) => self.failed(words),
+                None => self.no_more(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Waits until the far side has handed on all that was sent.
+    ///
+    /// # Errors
+    /// As [`Up::send`]; a message that is no credit is one of these: the script gives up.
+    pub async fn credit(&mut self) -> Result<()> {
+        self.under_way_at_most(0).await
+    }
+
+    async fn under_way_at_most(&mut self, frames: usize) -> Result<()> {
+        while self.owed.len() > frames {
+            match self.next().await? {
+                Some(message) => {
+                    let Some(granted) = message.strip_prefix("credit ") else {
+                        return Err(self.failed(message));
+                    };
+                    self.granted(granted.trim().parse().unwrap_or(0));
+                }
+                None => return Err(self.no_more()),
+            }
+        }
+        Ok(())
+    }
+
+    fn granted(&mut self, mut bytes: u64) {
+        while let Some(first) = self.owed.front_mut() {
+            if *first > bytes {
+                *first -= bytes;
+                return;
+            }
+            bytes -= *first;
+            self.owed.pop_front();
+        }
+    }
+
+    /// A command of a [`Up::dialogue`] that announces `len_bytes` for [`Up::piece`], for which the script owes a credit.
+    ///
+    /// # Errors
+    /// As [`Up::send`].
+    pub async fn announce_line(&mut self, text: &str, len_bytes: u64) -> Result<()> {
+        self.under_way_at_most(self.ahead - 1).await?;
+        self.owed.push_back(len_bytes);
+        self.ask(text).await
+    }
+
+    fn no_more(&self) -> Error {
+        self.failed(format!("`{}` takes no more", self.far.instance.label()))
+    }
+
+    fn complain(&self, error: Error) -> Error {
+        self.complaints.iter().fold(error, Error::caused_by)
+    }
+}
+
+enum Heard {
+    Event(Option<Event>),
+    Chunk(Result<Option<Chunk>>),
+}
+
+/// The script around `consumer`. Only what was announced is read from the terminal, and nothing follows a frame before its credit, so that a
+/// `head` that reads ahead does no harm.
+fn framed(consumer: &str, at_end: &str) -> String {
+    format!(
+        "cd \"$HOME\" 2>/dev/null || cd /\n\
+         exec 6>&1\n\
+         stty raw -echo || exit 1\n\
+         printf \"!ready\\n\"\n\
+         while IFS= read -r n; do\n\
+         case \"$n\" in 0) {at_end}\nexit 0;; [1-9]*) ;; *) exit 1;; esac\n\
+         head -c \"$n\" || exit 1\n\
+         printf \"!credit %s\\n\" \"$n\" >&6\n\
+         done | {{ {consumer}\n}}\n\
+         s=$?\n\
+         printf \"!status %s\\n\" \"$s\"\n\
+         exit \"$s\"\n"
+    )
+}
+
+/// A dialogue whose answers leave by the terminal.
+fn spoken(script: &str) -> String {
+    format!(
+        "{KEEPER}{}",
+        dialogue("printf \"!%s %s\\n\" \"$1\" \"$2\"", script)
+    )
+}
+
+/// A dialogue whose answers leave by the FIFO of another session's keeper too. That session may be lost at any time.
+fn told(folder: &str, script: &str) -> String {
+    let say =
+        "printf \"!%s %s\\n\" \"$1\" \"$2\" >&7 2>/dev/null; printf \"!%s %s\\n\" \"$1\" \"$2\"";
+    format!(
+        "d=\"{folder}\"\nexec 9>\"$d/life\" || exit 1\nexec 7>\"$d/out\" || exit 1\ntrap \"\" PIPE\n{}",
+        dialogue(say, script).replace("#ready", "printf \"!ready\\n\" >&7")
+    )
+}
+
+fn dialogue(say: &str, script: &str) -> String {
+    format!(
+        "cd \"$HOME\" 2>/dev/null || cd /\n\
+         stty raw -echo || exit 1\n\
+         exec 8>&1 2>&1\n\
+         say() {{ {{ {say}; }} >&8; }}\n\
+         #ready\n\
+         printf \"!ready\\n\"\n\
+         ( {script}\n)\n\
+         printf \"!status %s\\n\" \"$?\"\n"
+    )
+}

@@ -1,0 +1,604 @@
+//! The one way to stdout and stderr: results on stdout, everything about them on stderr.
+
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal as _, Write},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+pub use crate::text::escape;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::{
+    bottom::{self, Bottom, Lines},
+    drawing::{self, Drawing},
+    env::Env,
+    error::{Error, Result},
+    globals::{ColorChoice, ErrorFormat, Format, Globals},
+    style::MarkColor,
+    terminal::Unechoed,
+    text::{Text, keep_lines_and_colors, printable_json},
+};
+
+/// What this process writes to, and how. Cheap to clone.
+#[derive(Clone)]
+pub struct Output(Arc<Inner>);
+
+struct Inner {
+    /// As the options alone ask for it.
+    typed: Look,
+    /// As the settings have it, once they are read.
+    settled: OnceLock<Look>,
+    auto_color: AutoColor,
+    headers: bool,
+    quiet: bool,
+    verbose: u8,
+    error_format: ErrorFormat,
+    input: bool,
+    stdin_terminal: bool,
+    stdout_terminal: bool,
+    stderr_terminal: bool,
+    columns: Option<usize>,
+    /// Lines on stderr need a carriage return while the terminal is in raw mode.
+    raw: AtomicBool,
+    /// Held by the spinner that is visible too.
+    spinning: Arc<()>,
+    stdout: Mutex<()>,
+    bottom: Bottom,
+    drawing: drawing::Present,
+}
+
+/// What a profile or a file may still change after the options were read.
+#[derive(Clone, Copy)]
+struct Look {
+    format: Format,
+    stdout_color: bool,
+    stderr_color: bool,
+}
+
+/// What the environment says of colour where nobody else does.
+#[derive(Clone, Copy)]
+struct AutoColor {
+    is_forced: bool,
+    is_refused: bool,
+}
+
+impl AutoColor {
+    fn from_env(env: &Env) -> Self {
+        Self {
+            is_forced: env.var("CLICOLOR_FORCE").is_some_and(|value| value != "0"),
+            is_refused: env.var("NO_COLOR").is_some() || env.var("TERM") == Some("dumb"),
+        }
+    }
+
+    /// Whether a stream is coloured that is a terminal or none.
+    fn colors(self, choice: ColorChoice, is_terminal: bool) -> bool {
+        match choice {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => self.is_forced || (is_terminal && !self.is_refused),
+        }
+    }
+}
+
+/// Colours with a meaning; what they look like is decided here alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// Nothing special.
+    Plain,
+    /// Of less weight.
+    Dim,
+    /// Of more weight.
+    Bold,
+    /// In order.
+    Good,
+    /// On its way, or worth a look.
+    Warn,
+    /// Wrong.
+    Bad,
+    /// A name to act on.
+    Accent,
+}
+
+impl Style {
+    const fn sgr(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Dim => "2",
+            Self::Bold => "1",
+            Self::Good => "32",
+            Self::Warn => "33",
+            Self::Bad => "31",
+            Self::Accent => "36",
+        }
+    }
+}
+
+impl Output {
+    /// Output as the options and the environment ask for it; see [`Self::settle`].
+    pub fn new(globals: &Globals, env: &Env) -> Self {
+        let stdout_terminal = io::stdout().is_terminal();
+        let stderr_terminal = io::stderr().is_terminal();
+        let auto_color = AutoColor::from_env(env);
+        let color = globals.color.unwrap_or_default();
+        let columns = env
+            .var("COLUMNS")
+            .and_then(|text| text.parse().ok())
+            .or_else(|| terminal_size().map(|(columns, _)| usize::from(columns)));
+        Self(Arc::new(Inner {
+            typed: Look {
+                format: globals.output.unwrap_or(Format::Table),
+                stdout_color: auto_color.colors(color, stdout_terminal),
+                stderr_color: auto_color.colors(color, stderr_terminal),
+            },
+            settled: OnceLock::new(),
+            auto_color,
+            headers: !globals.no_headers,
+            quiet: globals.quiet,
+            verbose: globals.verbose,
+            error_format: globals.error_format.unwrap_or_default(),
+            input: !globals.no_input && env.var("CI").is_none(),
+            stdin_terminal: io::stdin().is_terminal(),
+            stdout_terminal,
+            stderr_terminal,
+            columns: stdout_terminal.then_some(columns.unwrap_or(80)),
+            raw: AtomicBool::new(false),
+            spinning: Arc::default(),
+            stdout: Mutex::new(()),
+            bottom: Bottom::default(),
+            drawing: drawing::Present::default(),
+        }))
+    }
+
+    /// Takes over the effective form and colour, which a profile or a file may have named; the first call counts.
+    pub fn settle(&self, format: Format, color: ColorChoice) {
+        self.0.settled.get_or_init(|| Look {
+            format,
+            stdout_color: self.0.auto_color.colors(color, self.0.stdout_terminal),
+            stderr_color: self.0.auto_color.colors(color, self.0.stderr_terminal),
+        });
+    }
+
+    fn look(&self) -> Look {
+        *self.0.settled.get().unwrap_or(&self.0.typed)
+    }
+
+    /// Form of results.
+    pub fn format(&self) -> Format {
+        self.look().format
+    }
+
+    /// Whether tables have a header line.
+    pub fn headers(&self) -> bool {
+        self.0.headers
+    }
+
+    /// How often `-v` was given.
+    pub fn verbose(&self) -> u8 {
+        self.0.verbose
+    }
+
+    /// Whether `-q` was given.
+    pub fn quiet(&self) -> bool {
+        self.0.quiet
+    }
+
+    /// Width of the terminal that stdout is, in columns; `None` where it is none.
+    pub fn columns(&self) -> Option<usize> {
+        self.0.columns
+    }
+
+    /// Whether stdin is a terminal.
+    pub fn stdin_is_terminal(&self) -> bool {
+        self.0.stdin_terminal
+    }
+
+    /// Whether stdout is a terminal.
+    pub fn stdout_is_terminal(&self) -> bool {
+        self.0.stdout_terminal
+    }
+
+    /// Whether stderr is a terminal.
+    pub fn stderr_is_terminal(&self) -> bool {
+        self.0.stderr_terminal
+    }
+
+    /// Whether a question may be asked: stdin and stderr are terminals, and nothing forbids it.
+    pub fn may_ask(&self) -> bool {
+        self.0.input && self.0.stdin_terminal && self.0.stderr_terminal
+    }
+
+    /// Whether stdout is coloured.
+    pub fn colored(&self) -> bool {
+        self.look().stdout_color
+    }
+
+    /// `text` for stdout in a style, or as it is where stdout has no colour.
+    pub fn paint(&self, style: Style, text: &str) -> String {
+        paint(self.look().stdout_color, style, text)
+    }
+
+    /// `text` for stderr as the mark of a profile: bold, in `color` if it has one; as it is where stderr has no colour.
+    pub fn mark(&self, color: Option<MarkColor>, text: impl Into<Text>) -> Text {
+        let text = text.into();
+        if !self.look().stderr_color {
+            return text;
+        }
+        let sgr = match color {
+            None => "1",
+            Some(MarkColor::Red) => "1;31",
+            Some(MarkColor::Green) => "1;32",
+            Some(MarkColor::Yellow) => "1;33",
+            Some(MarkColor::Blue) => "1;34",
+            Some(MarkColor::Magenta) => "1;35",
+            Some(MarkColor::Cyan) => "1;36",
+        };
+        Text::painted(sgr, &text)
+    }
+
+    /// Says that the terminal is in raw mode, so that lines on stderr start at the left.
+    pub fn set_raw(&self, raw: bool) {
+        self.0.raw.store(raw, Ordering::Relaxed);
+    }
+
+    /// Writes a page of text to stdout, whole lines. On a terminal nothing in it drives that but colours; elsewhere it is written as
+    /// it is.
+    ///
+    /// # Errors
+    /// A closed pipe is [`crate::ErrorKind::BrokenPipe`], which ends the program quietly.
+    pub fn page(&self, text: &str) -> Result<()> {
+        if self.0.stdout_terminal {
+            self.write(keep_lines_and_colors(text).as_bytes())
+        } else {
+            self.write(text.as_bytes())
+        }
+    }
+
+    /// Writes a line of result to stdout. On a terminal it is escaped; elsewhere it is written as it is, for the program that reads
+    /// it.
+    ///
+    /// # Errors
+    /// As [`Self::page`].
+    pub fn line(&self, text: impl AsRef<str>) -> Result<()> {
+        let text = text.as_ref();
+        let mut line = if self.0.stdout_terminal {
+            escape(text)
+        } else {
+            text.to_owned()
+        };
+        line.push('\n');
+        self.write(line.as_bytes())
+    }
+
+    /// Writes `value` as one JSON document, indented, every character of it printable.
+    ///
+    /// # Errors
+    /// As [`Self::page`].
+    pub fn json(&self, value: &impl Serialize) -> Result<()> {
+        let text = serde_json::to_string_pretty(value).map_err(Error::unforeseen)?;
+        let mut text = printable_json(text);
+        text.push('\n');
+        self.write(text.as_bytes())
+    }
+
+    /// Writes `value` as one YAML document, every character of it printable.
+    ///
+    /// # Errors
+    /// As [`Self::page`].
+    pub fn yaml(&self, value: &impl Serialize) -> Result<()> {
+        let mut text = crate::yaml::to_string(value)?;
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+        self.write(text.as_bytes())
+    }
+
+    /// Empties the terminal that stdout is, for a list that is drawn anew.
+    ///
+    /// # Errors
+    /// As [`Self::page`].
+    pub fn clear_screen(&self) -> Result<()> {
+        // Home, and what was below is gone.
+        self.write(b"\x1b[H\x1b[2J")
+    }
+
+    fn write(&self, bytes: &[u8]) -> Result<()> {
+        let _turn = self.0.stdout.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes)?;
+        stdout.flush()?;
+        Ok(())
+    }
+
+    /// A line on stderr that belongs to the result, such as a note; silent with `-q`.
+    pub fn note(&self, text: impl Into<Text>) {
+        if !self.0.quiet {
+            self.stderr_line(&text.into().told_apart());
+        }
+    }
+
+    /// A warning on stderr; shown with `-q` too.
+    pub fn warn(&self, text: impl Into<Text>) {
+        let head = paint(self.look().stderr_color, Style::Warn, "warning:");
+        self.stderr_line(&format!("{head} {}", text.into().told_apart()));
+    }
+
+    /// A line on stderr that is shown with `-q` too: the one-line form of an error.
+    pub fn warn_line(&self, text: impl Into<Text>) {
+        self.stderr_line(&text.into().told_apart());
+    }
+
+    /// A line on stderr for those who asked with `-v`.
+    pub fn detail(&self, text: impl Into<Text>) {
+        if self.0.verbose > 0 && !self.0.quiet {
+            self.stderr_line(&text.into().told_apart());
+        }
+    }
+
+    /// Bytes on stderr as they are: what the far side itself has written there, in pass-through verbs, and nothing else.
+    pub fn pass_stderr(&self, bytes: &[u8]) {
+        let mut stderr = io::stderr().lock();
+        // Nobody is left to tell when stderr is gone.
+        let _ = stderr.write_all(bytes).and_then(|()| stderr.flush());
+    }
+
+    /// What the picker draws on stderr, cursor movements and all. Its lines are escaped by it.
+    pub fn draw_picker(&self, frame: &str) {
+        self.pass_stderr(frame.as_bytes());
+    }
+
+    /// A page of text on stderr, whole lines; nothing in it drives a terminal but colours.
+    pub fn stderr_page(&self, text: &str) {
+        self.pass_stderr(keep_lines_and_colors(text).as_bytes());
+    }
+
+    /// Shows an error in its three parts, or as JSON.
+    pub fn error(&self, error: &Error) {
+        if self.0.error_format == ErrorFormat::Json {
+            let object = serde_json::json!({
+                "code": error.kind().code(),
+                "message": error.what(),
+                "why": error.why(),
+                "hint": error.hints(),
+                "requestId": error.request_id(),
+            });
+            self.stderr_line(&printable_json(object.to_string()));
+            return;
+        }
+        let color = self.look().stderr_color;
+        let mut text = format!("{} {}", paint(color, Style::Bad, "error:"), error.what());
+        for why in error.why() {
+            let _ = write!(text, "\n  {} {why}", paint(color, Style::Bold, "why:"));
+        }
+        for hint in error.hints() {
+            let _ = write!(text, "\n  {} {hint}", paint(color, Style::Accent, "hint:"));
+        }
+        if self.0.verbose > 0
+            && let Some(id) = error.request_id()
+        {
+            let _ = write!(text, "\n  request id: {}", escape(id));
+        }
+        self.stderr_line(&text);
+    }
+
+    /// Asks on the terminal and reads one line, without its end. `None` at the end of input, or where nobody may be asked. What is told
+    /// meanwhile goes above the question. Dropped, it takes the question back.
+    ///
+    /// # Errors
+    /// stdin cannot be read.
+    pub async fn ask(&self, question: impl Into<Text>) -> Result<Option<String>> {
+        if !self.may_ask() {
+            return Ok(None);
+        }
+        let mut asking = Asking::begin(self, &question.into());
+        let line = bottom::read_line()
+            .await
+            .map_err(|error| Error::unexpected("the answer could not be read").caused_by(error))?;
+        asking.answered = line.is_some();
+        Ok(line)
+    }
+
+    /// As [`Self::ask`], for a question that comes by surprise: what was typed before it is no answer.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn ask_anew(&self, question: impl Into<Text>) -> Result<Option<String>> {
+        if self.may_ask() {
+            bottom::forget_typed().await;
+        }
+        self.ask(question).await
+    }
+
+    /// Draws a line that stays below everything else on stderr, in place of the one before; an empty one takes it away. For a terminal.
+    pub fn set_status(&self, text: impl Into<Text>) {
+        let text = text.into();
+        self.draw(|lines| lines.set_status(&text));
+    }
+
+    /// Leaves the terminal to somebody else, such as a browser that draws in it; nothing is drawn until the value is dropped.
+    pub(crate) fn hold(&self) -> Hold<'_> {
+        self.0.drawing.hold(true);
+        self.draw(Lines::hold);
+        Hold(self)
+    }
+
+    /// Has `drawing` make room for lines and questions from now on, as long as it exists. One at a time.
+    pub fn make_room(&self, drawing: Weak<dyn Drawing>) {
+        self.0.drawing.set(drawing);
+    }
+
+    fn draw(&self, change: impl FnOnce(&mut Lines) -> String) {
+        let mut lines = self.0.bottom.lock();
+        let text = change(&mut lines);
+        if !text.is_empty() {
+            self.pass_stderr(text.as_bytes());
+        }
+    }
+
+    /// As [`Self::ask`], for what nobody may see: what is typed is not shown. The terminal is restored also when this is dropped.
+    ///
+    /// # Errors
+    /// stdin cannot be read, or the terminal not be changed.
+    pub async fn ask_secret(&self, question: impl Into<Text>) -> Result<Option<Zeroizing<String>>> {
+        if !self.may_ask() {
+            return Ok(None);
+        }
+        bottom::forget_typed().await;
+        let unechoed = Unechoed::enable(self)?;
+        // The end of the line that is typed is not shown either.
+        let _asking = Asking::begin(self, &question.into());
+        let line = bottom::read_line()
+            .await
+            .map_err(|error| Error::unexpected("the answer could not be read").caused_by(error))?;
+        drop(unechoed);
+        Ok(line.map(Zeroizing::new))
+    }
+
+    /// A spinner on stderr for a step that takes longer than 300 ms; nothing where stderr is no terminal, and none for a step of a step that has
+    /// one already.
+    pub fn spinner(&self, text: impl Into<Text>) -> Spinner {
+        let alone = Arc::strong_count(&self.0.spinning) == 1;
+        let visible =
+            alone && !self.0.quiet && self.0.stderr_terminal && !self.0.drawing.is_visible();
+        Spinner::start(visible.then(|| Arc::clone(&self.0.spinning)), &text.into())
+    }
+
+    fn stderr_line(&self, text: &str) {
+        let raw = self.0.raw.load(Ordering::Relaxed);
+        let mut line = if raw {
+            text.replace('\n', "\r\n")
+        } else {
+            text.to_owned()
+        };
+        line.push_str(if raw { "\r\n" } else { "\n" });
+        if raw {
+            line.insert(0, '\r');
+        }
+        self.0
+            .drawing
+            .aside(|| self.draw(|lines| lines.above(&line)));
+    }
+}
+
+/// A question that stands on the terminal.
+struct Asking<'a> {
+    output: &'a Output,
+    answered: bool,
+}
+
+impl<'a> Asking<'a> {
+    fn begin(output: &'a Output, question: &str) -> Self {
+        output.0.drawing.hold(true);
+        output.draw(|lines| lines.begin_question(question));
+        Self {
+            output,
+            answered: false,
+        }
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        let answered = self.answered;
+        self.output.draw(|lines| lines.end_question(answered));
+        self.output.0.drawing.hold(false);
+    }
+}
+
+/// The terminal is somebody else's; see [`Output::hold`].
+pub(crate) struct Hold<'a>(&'a Output);
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.0.draw(Lines::release);
+        self.0.0.drawing.hold(false);
+    }
+}
+
+/// A spinner that is gone when dropped.
+pub struct Spinner {
+    bar: Option<indicatif::ProgressBar>,
+    /// Shared by the output and the one spinner that is visible.
+    _spinning: Option<Arc<()>>,
+}
+
+impl Spinner {
+    /// Steps shorter than this show nothing.
+    const PATIENCE: Duration = Duration::from_millis(300);
+
+    fn start(spinning: Option<Arc<()>>, text: &str) -> Self {
+        if spinning.is_none() {
+            return Self {
+                bar: None,
+                _spinning: None,
+            };
+        }
+        let bar = indicatif::ProgressBar::new_spinner().with_message(fitted(text));
+        bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
+        let shown = bar.clone();
+        // A thread of its own: the step may be one that blocks the runtime's.
+        std::thread::spawn(move || {
+            std::thread::sleep(Self::PATIENCE);
+            if !shown.is_finished() {
+                shown.set_draw_target(indicatif::ProgressDrawTarget::stderr());
+                shown.enable_steady_tick(Duration::from_millis(100));
+            }
+        });
+        Self {
+            bar: Some(bar),
+            _spinning: spinning,
+        }
+    }
+
+    /// Changes its text.
+    pub fn say(&self, text: impl Into<Text>) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(fitted(&text.into()));
+        }
+    }
+}
+
+/// A message that fits into one line of the terminal with room for `^C`: of a line that wraps, the first part would stay behind.
+fn fitted(text: &str) -> String {
+    let columns = terminal_size().map_or(80, |(columns, _)| usize::from(columns));
+    crate::table::cut(text, columns.saturating_sub(6).max(10))
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn paint(color: bool, style: Style, text: &str) -> String {
+    if color && style != Style::Plain {
+        format!("\x1b[{}m{text}\x1b[0m", style.sgr())
+    } else {
+        text.to_owned()
+    }
+}
+
+/// Columns and rows of the terminal on stdout, stderr or stdin, whichever is one; `None` where none is or it does not tell.
+pub fn terminal_size() -> Option<(u16, u16)> {
+    #[cfg(unix)]
+    {
+        let ask = |fd: std::os::fd::BorrowedFd<'_>| {
+            rustix::termios::tcgetwinsize(fd)
+                .ok()
+                .filter(|size| size.ws_col > 0 && size.ws_row > 0)
+        };
+        let size = ask(rustix::stdio::stdout())
+            .or_else(|| ask(rustix::stdio::stderr()))
+            .or_else(|| ask(rustix::stdio::stdin()))?;
+        Some((size.ws_col, size.ws_row))
+    }
+    #[cfg(not(unix))]
+    None
+}
