@@ -233,10 +233,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn another_user_is_refused_over_either_family() {
-        if !rustix::process::geteuid().is_root() {
-            eprintln!("SKIPPED: this test runs a process as another user, which takes root");
-            return;
-        }
+        ops_test_needs::needs_root!();
         let (serve, address, path, refused) = served().await;
         for host in ["127.0.0.1", "::ffff:127.0.0.1"] {
             let script = format!(

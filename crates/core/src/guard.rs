@@ -47,7 +47,8 @@ impl Context {
         let resolved;
         // Whoever confirms looks at a name, and the cache may be ten minutes behind: the name may be another server's by now.
         let instances = if is_asked {
-            resolved = self.resolve_cached_anew(instances).await?;
+            // Boxed: nearly every command has this future within its own.
+            resolved = Box::pin(self.resolve_cached_anew(instances)).await?;
             resolved.as_slice()
         } else {
             instances

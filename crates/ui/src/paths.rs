@@ -250,10 +250,7 @@ mod tests {
 
     #[test]
     fn another_users_folders_are_not_used() {
-        if !rustix::process::geteuid().is_root() {
-            eprintln!("SKIPPED: this test gives folders to other users, which takes root");
-            return;
-        }
+        ops_test_needs::needs_root!();
         let root = temporary_dir("t").unwrap();
         let (run, home) = (root.path().join("run"), root.path().join("home"));
         for folder in [&run, &home] {

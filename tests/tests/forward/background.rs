@@ -137,10 +137,7 @@ fn a_stop_waits_for_open_connections_and_for_no_new_ones() {
 
 #[test]
 fn another_users_runtime_folder_is_not_written_into() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: this test gives a folder to another user, which takes root");
-        return;
-    }
+    ops_test_needs::needs_root!();
     let service = service();
     // What `sudo -E` leaves in the environment.
     let theirs = service.home().join("theirs");

@@ -12,14 +12,6 @@ fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("permissions");
 }
 
-fn is_root() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        eprintln!("SKIPPED: this test gives files to other users, which takes root");
-    }
-    root
-}
-
 #[test]
 fn a_profile_that_others_may_write_is_refused_with_the_command_that_mends_it() {
     let lab = Lab::new();
@@ -58,9 +50,7 @@ fn a_profile_that_others_may_write_is_refused_with_the_command_that_mends_it() {
 
 #[test]
 fn a_profile_or_plugin_of_another_user_or_group_is_refused() {
-    if !is_root() {
-        return;
-    }
+    ops_test_needs::needs_root!();
     let lab = Lab::new();
     let team = lab.profile("team", "aws: { region: eu-west-1 }\n");
     let show = || lab.ops(["-p", "team", "config", "show"]).output();
