@@ -9,4 +9,5 @@ mod layering;
 mod permissions;
 mod plugins;
 mod profiles;
+mod quota;
 mod sandbox;
