@@ -20,10 +20,11 @@ use tokio::sync::oneshot;
 use self::gateway::SessionGateway;
 use crate::{
     context::Context,
+    context::FromCache,
     error::{Error, ErrorKind, Result},
     hint,
     instance::{Instance, Kind, State},
-    resolve::{Choice, FromCache},
+    resolve::Choice,
     text::Hint,
 };
 
