@@ -121,6 +121,5 @@ mod tests {
         assert!(lasts(token("2999-01-01T00:00:00Z").as_bytes()));
         assert!(!lasts(token("2020-01-01T00:00:00Z").as_bytes()));
         assert!(!lasts(b"{"));
-        assert_eq!(time(SystemTime::UNIX_EPOCH), "1970-01-01T00:00:00Z");
     }
 }

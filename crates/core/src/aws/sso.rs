@@ -464,4 +464,9 @@ aws_access_key_id = x
         assert!(!is_page("file:///etc/passwd"));
         assert!(!is_page("--help"));
     }
+
+    #[test]
+    fn a_time_is_written_as_the_aws_cli_does() {
+        assert_eq!(time(SystemTime::UNIX_EPOCH), "1970-01-01T00:00:00Z");
+    }
 }

@@ -18,10 +18,7 @@ use ops_core::{
     cache::{Patience, REFRESH, VARIABLE},
 };
 
-use crate::{
-    registry, sandbox,
-    shells,
-};
+use crate::{registry, sandbox, shells};
 
 /// The longest time from the key to candidates, the start of this process and its output included.
 const LIMIT: Duration = Duration::from_millis(1400);
