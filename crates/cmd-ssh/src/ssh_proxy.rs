@@ -108,7 +108,9 @@ impl SshProxy {
         };
         let (session, ending) = opened.connection.into_parts();
         // ssh has the terminal in raw mode sooner or later, and our notes appear in the middle of its output.
-        cx.output().set_raw(cx.output().stderr_is_terminal());
+        cx.output()
+            .raw_lines()
+            .set(cx.output().stderr_is_terminal());
         // The user's own entry for every host may tell ssh to check no host key; what the profile demands is made sure of here as well.
         let mut watch = match &self.pin_host_keys {
             Some(file) => Some(KeyWatch::new(file, &opened.id, &opened.label)?),
@@ -130,7 +132,7 @@ impl SshProxy {
             () = up(&session.sender) => End::Input,
             error = handler.wait() => End::Asked(error.kind().exit()),
         };
-        cx.output().set_raw(false);
+        cx.output().raw_lines().set(false);
         match end {
             End::FarSide => {
                 ending.ended();

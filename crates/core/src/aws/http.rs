@@ -21,7 +21,7 @@ use crate::{
 ///
 /// # Errors
 /// `AWS_CA_BUNDLE` names a file that cannot be read or holds no certificate; `HTTPS_PROXY` is no URL.
-pub(super) fn client(env: &Env, plain: bool, allow_plain: bool) -> Result<SharedHttpClient> {
+pub(crate) fn client(env: &Env, plain: bool, allow_plain: bool) -> Result<SharedHttpClient> {
     let client = if plain {
         Builder::new().build_http()
     } else {
@@ -54,7 +54,7 @@ fn tls_client(env: &Env) -> Result<SharedHttpClient> {
 ///
 /// # Errors
 /// As [`client`].
-pub(super) fn connector(env: &Env, plain: bool, allow_plain: bool) -> Result<SharedHttpConnector> {
+pub(crate) fn connector(env: &Env, plain: bool, allow_plain: bool) -> Result<SharedHttpConnector> {
     let connector = if plain {
         Connector::builder().build_http()
     } else {
