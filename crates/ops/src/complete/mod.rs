@@ -18,6 +18,7 @@ use std::{
 use ops_core::{
     Context, Env, Globals,
     cache::{Patience, REFRESH, VARIABLE},
+    text::{escape, is_unprintable},
 };
 
 use crate::sandbox;
@@ -85,10 +86,22 @@ pub(crate) fn answer() -> bool {
     } else if let Some(form) = shell::named(&asked)
         && let Some(asked) = form.read(&words, &env)
     {
-        let candidates = line::candidates(&asked.request, env, patience);
+        let mut candidates = line::candidates(&asked.request, env, patience);
+        show_safely(&mut candidates);
         shell::write(&form.show(&asked, &candidates));
     }
     true
+}
+
+/// Leaves out values that could not be typed, or would do something to the terminal, and escapes what they are: whatever candidates come
+/// from, such as tags, a profile or an external command, they all pass here.
+fn show_safely(candidates: &mut Vec<Candidate>) {
+    candidates.retain(|one| !one.value.contains(is_unprintable));
+    for one in candidates {
+        if one.about.contains(is_unprintable) {
+            one.about = escape(&one.about);
+        }
+    }
 }
 
 /// The process behind a request: it belongs to no terminal any more, and says nothing.
