@@ -10,8 +10,8 @@ use ops_core::{
     follower, hint,
     profile::{Auth, HostKeys},
     resolve::SessionArgs,
-    ssh::{Settings, TemporaryKey, host_keys, known_hosts, public_path},
 };
+use ops_remote::ssh::{Settings, TemporaryKey, host_keys, known_hosts, public_path};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 use tokio::signal::unix::{SignalKind, signal};
@@ -70,7 +70,7 @@ impl Command for Ssh {
     const TRAITS: Traits = Traits {
         pass_through: true,
         own_short_options: true,
-        hidden: false,
+        ..Traits::NONE
     };
 
     const COMPLETES: &'static [(&'static str, Values)] = &[("target", Values::Target)];

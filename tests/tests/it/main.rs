@@ -1,5 +1,7 @@
 //! The built binary as a user meets it, and the shape of the workspace. One program, so that it is linked once.
 
+mod circles;
+mod dependencies;
 mod dispatch;
 mod endpoint;
 mod help;

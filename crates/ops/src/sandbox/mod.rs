@@ -55,7 +55,7 @@ pub(crate) async fn lay(globals: &Globals, env: &mut Env, entry: &Entry) -> Resu
     if entry.name == "sandbox" {
         return Ok(Laid::Nothing);
     }
-    if crate::policy::always(entry.name) {
+    if entry.traits.always_allowed {
         return lay_for_show(globals, env, entry);
     }
     lay_for_external(globals, env).await
