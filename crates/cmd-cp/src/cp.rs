@@ -10,6 +10,7 @@ use std::{
 use futures_util::{StreamExt as _, stream};
 use ops_core::{
     Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Values,
+    connect::Urgency,
     output::escape,
     profile::CopyVia,
     resolve::{Choice, SessionArgs},
@@ -300,6 +301,11 @@ impl Cp {
             None => vec![cx.resolve(target, choice).await?],
         };
         known.insert(text.to_owned(), instances.clone());
+        let urgency = if instances.len() > 1 {
+            Urgency::Bulk
+        } else {
+            Urgency::Interactive
+        };
         let servers = instances
             .into_iter()
             .map(|instance| Server {
@@ -308,6 +314,7 @@ impl Cp {
                 user: target.user.clone(),
                 sudo: self.sudo,
                 reason: self.session.reason.clone(),
+                urgency,
             })
             .collect();
         Ok(Servers { servers, plural })
