@@ -78,7 +78,7 @@ pub(crate) async fn carry(
     let mut stdin = read_stdin();
     let resizes = Resizes::listen()?;
     let raw = if output.stdin_is_terminal() {
-        Some(RawMode::enable(output).map_err(|error| {
+        Some(RawMode::enable(output.raw_lines()).map_err(|error| {
             Error::from(error).caused_by("the terminal on standard input cannot be set to raw mode")
         })?)
     } else {

@@ -110,7 +110,9 @@ impl SshProxy {
         };
         let (session, ending) = opened.connection.into_parts();
         // ssh has the terminal in raw mode sooner or later, and our notes appear in the middle of its output.
-        cx.output().set_raw(cx.output().stderr_is_terminal());
+        cx.output()
+            .raw_lines()
+            .set(cx.output().stderr_is_terminal());
         let answered = || {
             tracing::debug!("the first bytes have come from the far side");
             if let Some(file) = &self.report {
@@ -128,7 +130,7 @@ impl SshProxy {
             error = handler.wait() => End::Asked(error.kind().exit()),
             () = self.owner_gone() => End::Asked(Exit::TERMINATED),
         };
-        cx.output().set_raw(false);
+        cx.output().raw_lines().set(false);
         match end {
             End::FarSide => {
                 ending.ended();
