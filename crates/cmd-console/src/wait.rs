@@ -135,7 +135,8 @@ impl Wait {
                     ));
                 }
                 Ok(seen) => seen,
-                // Encryption that is demanded, an agent that is too old: time changes nothing about it.
+                // Encryption that is demanded, an agent that is too old: time changes nothing about
+                // it.
                 Err(error) if error.is_lasting() => return Err(error),
                 // Not there yet, or not yet reachable: what is waited for.
                 Err(error)

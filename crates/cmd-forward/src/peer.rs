@@ -8,8 +8,8 @@
 
 use std::net::SocketAddr;
 
-/// Whether a connection's peer on this machine has closed its end altogether: no process holds the socket any more. `None`: not
-/// known, as when the peer is elsewhere.
+/// Whether a connection's peer on this machine has closed its end altogether: no process holds the
+/// socket any more. `None`: not known, as when the peer is elsewhere.
 pub(crate) async fn is_gone(peer: SocketAddr, ours: SocketAddr) -> Option<bool> {
     if !peer.ip().is_loopback() && peer.ip() != ours.ip() {
         return None;
@@ -56,7 +56,8 @@ mod diag {
 
     /// The answer is one socket with a few attributes, or an error; both are far below this.
     const ANSWER_BYTES: usize = 4096;
-    /// "Whichever socket has these addresses": `INET_DIAG_NOCOOKIE` of linux/inet_diag.h, in both halves of the cookie.
+    /// "Whichever socket has these addresses": `INET_DIAG_NOCOOKIE` of linux/inet_diag.h, in both
+    /// halves of the cookie.
     const ANY_COOKIE: [u8; 8] = [0xff; 8];
 
     /// Whether a process holds the end of a connection that is `local` there and talks to `remote`.
@@ -66,7 +67,8 @@ mod diag {
     pub(super) fn is_held(local: SocketAddr, remote: SocketAddr) -> io::Result<bool> {
         match inode_of(local, remote)? {
             Some(inode) => Ok(inode != 0),
-            // A kernel without the module for TCP says "no such socket" of every one. Our own end is there for certain.
+            // A kernel without the module for TCP says "no such socket" of every one. Our own end
+            // is there for certain.
             None => match inode_of(remote, local)? {
                 Some(_) => Ok(false),
                 None => Err(io::ErrorKind::Unsupported.into()),
@@ -74,7 +76,8 @@ mod diag {
         }
     }
 
-    /// The inode of a socket, 0 when no process holds it any more; `None` if there is no such socket.
+    /// The inode of a socket, 0 when no process holds it any more; `None` if there is no such
+    /// socket.
     fn inode_of(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<u32>> {
         let socket = rustix::net::socket_with(
             AddressFamily::NETLINK,

@@ -1,8 +1,10 @@
 //! The sessions to one destination through one server, shared by everything that goes there.
 //!
-//! A multiplexed session carries many connections. A pool starts with one; while one is in use another is open or on its way, up to
-//! [`Limits::most`], and each new connection takes the session that carries least ([`place`]). An agent too old for the multiplexer gets one
-//! session per connection ([`crate::basic`]). A session that is gone is replaced, and only the connections on it are lost.
+//! A multiplexed session carries many connections. A pool starts with one; while one is in use
+//! another is open or on its way, up to [`Limits::most`], and each new connection takes the session
+//! that carries least ([`place`]). An agent too old for the multiplexer gets one session per
+//! connection ([`crate::basic`]). A session that is gone is replaced, and only the connections on
+//! it are lost.
 
 mod follow;
 mod load;
@@ -39,7 +41,8 @@ const WINDOW_BYTES: usize = 2 << 20;
 const RESUME_FOR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Longest that a new connection waits for a further session that is being opened.
 const SPARE_PATIENCE: Duration = Duration::from_secs(5);
-/// A start is expected to take no longer than twice the last one, and this much: the first of a burst is quicker than the others.
+/// A start is expected to take no longer than twice the last one, and this much: the first of a
+/// burst is quicker than the others.
 const START_MARGIN: Duration = Duration::from_millis(100);
 /// After a further session could not be opened: how long none is tried but where there is no other.
 const SPARE_PAUSE: Duration = Duration::from_secs(10);
@@ -57,8 +60,9 @@ pub(crate) struct Limits {
     pub(crate) least: usize,
     /// Never more.
     pub(crate) most: usize,
-    /// While one is in use another is open, or on its way. Without, one is opened for whoever comes right behind another: the
-    /// destinations of a SOCKS proxy are many, mostly have one connection, and share one quota for starting sessions.
+    /// While one is in use another is open, or on its way. Without, one is opened for whoever comes
+    /// right behind another: the destinations of a SOCKS proxy are many, mostly have one
+    /// connection, and share one quota for starting sessions.
     pub(crate) spare: bool,
 }
 
@@ -142,7 +146,8 @@ struct Slot {
     mux: Mux,
     ending: Option<Ending>,
     resuming: bool,
-    /// The agent owes an answer and says nothing: it may be busy, or its worker dead, of which the service hears a minute later.
+    /// The agent owes an answer and says nothing: it may be busy, or its worker dead, of which the
+    /// service hears a minute later.
     silent: bool,
     load: Load,
 }
@@ -152,8 +157,8 @@ impl Slot {
         self.mux.is_open() && !self.mux.is_blocked() && !self.silent
     }
 
-    /// Whether it takes up one of the places of [`Limits::most`]. A silent one keeps its connections and its time, but not its
-    /// place: the next connection must not depend on it.
+    /// Whether it takes up one of the places of [`Limits::most`]. A silent one keeps its
+    /// connections and its time, but not its place: the next connection must not depend on it.
     fn counts(&self) -> bool {
         !self.silent
     }
@@ -179,7 +184,8 @@ impl Inner {
         self.slots.iter().filter(|slot| slot.counts()).count()
     }
 
-    /// How many sessions on their way may still come in time at `now`, and when the first of them is expected at the latest.
+    /// How many sessions on their way may still come in time at `now`, and when the first of them
+    /// is expected at the latest.
     fn expected(&self, now: Instant) -> (usize, Option<Instant>) {
         let patience = (self.last_start * 2 + START_MARGIN).min(SPARE_PATIENCE);
         let expected = || self.opening.iter().map(|at| *at + patience);
@@ -446,7 +452,8 @@ impl Pool {
         let rank = |(_, slot): &(usize, &Slot)| slot.rank(now);
         let usable = slots().filter(|(_, slot)| slot.is_usable());
         let best = usable.min_by_key(rank);
-        // Where no further session may be opened, one that is blocked must do: whoever waits on it puts an end to that.
+        // Where no further session may be opened, one that is blocked must do: whoever waits on it
+        // puts an end to that.
         let best = best.or_else(|| {
             let open = slots().filter(|(_, slot)| slot.mux.is_open() && !slot.silent);
             open.min_by_key(rank)
@@ -524,7 +531,8 @@ impl Pool {
         let began = self.begin_opening(inner);
         let pool = self.clone();
         tokio::spawn(async move {
-            // It is adopted before it is no longer on its way: in between nobody may take it for missing.
+            // It is adopted before it is no longer on its way: in between nobody may take it for
+            // missing.
             match pool.open().await {
                 Ok(connection) => {
                     pool.adopt(connection);
@@ -624,7 +632,8 @@ impl Pool {
     }
 }
 
-/// A connection that waits for a further session; counted in [`Inner::waiting`] until it is placed or given up.
+/// A connection that waits for a further session; counted in [`Inner::waiting`] until it is placed
+/// or given up.
 struct Waiting {
     pool: Arc<Pool>,
     is_counted: bool,

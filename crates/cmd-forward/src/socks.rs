@@ -32,7 +32,8 @@ const ADDRESS_UNKNOWN: u8 = 8;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The multiplexer does not tell of success, so failure is waited for: a round trip and this much more.
 const REFUSAL_PATIENCE: Duration = Duration::from_millis(30);
-/// A destination that took a connection within this time takes the next one too; nothing is waited for.
+/// A destination that took a connection within this time takes the next one too; nothing is waited
+/// for.
 const ACCEPTED_FOR: Duration = Duration::from_secs(60);
 /// Between looks for idle destinations, at most.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);

@@ -1,4 +1,5 @@
-//! The screen of a full-screen program, followed so that a line of ours can be put on it and taken away again.
+//! The screen of a full-screen program, followed so that a line of ours can be put on it and taken
+//! away again.
 //!
 //! An editor or a pager owns every cell of the alternate screen and does not know of anything that
 //! others write there. What stood under our line, the cursor and its attributes are therefore
@@ -84,7 +85,8 @@ mod tests {
     use super::*;
 
     const SIZE: (u16, u16) = (20, 4);
-    /// A program in full swing: text on every line, a coloured status line, the cursor in the middle, bold type.
+    /// A program in full swing: text on every line, a coloured status line, the cursor in the
+    /// middle, bold type.
     const PROGRAM: &[u8] = b"\x1b[?1049h\x1b[2J\x1b[1;1Hone\x1b[2;1Htwo\x1b[3;1Hthree\x1b[4;1H\x1b[44mstatus line 100%\x1b[0m\x1b[2;3H\x1b[1m";
 
     /// A terminal that shows what was written to it.

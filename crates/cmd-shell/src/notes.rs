@@ -1,7 +1,7 @@
 //! What there is to say about the connection while a session runs, on stderr and never over what the far side wrote.
 //!
-//! At a prompt it is a line of its own. While a full-screen program has the terminal it is a line at
-//! the bottom that goes away again: see [`FullScreen`].
+//! At a prompt it is a line of its own. While a full-screen program has the terminal it is a line
+//! at the bottom that goes away again: see [`FullScreen`].
 
 use std::time::Duration;
 
@@ -57,7 +57,13 @@ impl<'a> Notes<'a> {
         }
     }
 
-    /// The far side has written `bytes`, after which the terminal shows the alternate screen or does not.
+    /// What the instance is called.
+    pub(crate) fn label(&self) -> &'a str {
+        self.label
+    }
+
+    /// The far side has written `bytes`, after which the terminal shows the alternate screen or
+    /// does not.
     pub(crate) fn wrote(&mut self, bytes: &[u8], alternate_screen: bool) {
         let is_terminal = self.output.stdout_is_terminal();
         self.within_line = is_terminal && bytes.last() != Some(&b'\n');
@@ -151,10 +157,20 @@ impl<'a> Notes<'a> {
         }
     }
 
-    /// The service has ended the session with a text that tells of no failure.
-    pub(crate) fn ended(&mut self, text: &str) {
+    /// The session is over, and not by the user's doing; `text` is what the service says of it, often nothing.
+    pub(crate) fn over(&mut self, text: &str) {
+        let why = if text.is_empty() {
+            "it was ended on the other side, which gave no reason"
+        } else {
+            text
+        };
         // What ends the session ends the program too, and its screen is left behind.
         self.full_screen = None;
-        self.say(&format!("session on {} ended: {text}", self.label));
+        self.say(&format!("the session on {} is over: {why}", self.label));
+    }
+
+    /// What was typed just now went nowhere.
+    pub(crate) fn swallowed(&mut self) {
+        self.say("what was typed since then is dropped: it was meant for the session");
     }
 }

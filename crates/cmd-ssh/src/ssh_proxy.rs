@@ -7,13 +7,13 @@ use ops_core::{
     Command, Connection, Context, Document, Error, ErrorKind, Exit, Instance, OpenOptions, Result,
     Selector, Target, Traits, Values,
     connect::Ending,
-    hint,
+    follower, hint,
     resolve::{Choice, SessionArgs},
     stdio,
     trouble::Observer,
     voice,
 };
-use ops_remote::ssh::{self, host_keys};
+use ops_remote::ssh::{self, KeyWatch, host_keys};
 use ops_session::{
     driver::{Event, Events, Sender},
     wire::{Flag, PayloadType, size_payload},
@@ -28,10 +28,11 @@ const GRACE_AFTER_EOF: Duration = Duration::from_secs(10);
 const BULK_BYTES: usize = 8 << 10;
 /// Bytes written at once if as many are there.
 const WRITE_BYTES: usize = 64 << 10;
-/// What the agent says where it cannot connect, if it can. Source: the port plugin of the public amazon-ssm-agent.
+/// What the agent says where it cannot connect, if it can. Source: the port plugin of the public
+/// amazon-ssm-agent.
 const NO_CONNECTION: &str = "Unable to connect to specified port";
-/// What it says where its worker died, which it does of a connection that it could not make; the service hears of that a minute
-/// later. Source: the same program, `Messaging` of its executer.
+/// What it says where its worker died, which it does of a connection that it could not make; the
+/// service hears of that a minute later. Source: the same program, `Messaging` of its executer.
 const DEAD_WORKER: &str = "ipc messaging received timeout signal";
 /// How long the agent gets to answer the request to end.
 const GRACE_AFTER_FLAG: Duration = Duration::from_secs(2);
@@ -66,6 +67,9 @@ pub struct SshProxy {
     /// Say it in this file where it cannot be said, or that the far side has answered; for ops ssh
     #[arg(long, value_name = "FILE", hide = true)]
     report: Option<PathBuf>,
+    /// Process of the `ops ssh` that this belongs to; the session ends with it
+    #[arg(long, value_name = "PID", hide = true)]
+    owner: Option<i32>,
     #[command(flatten)]
     session: SessionArgs,
 }
@@ -100,6 +104,7 @@ impl Command for SshProxy {
 /// A session that ssh can be connected to.
 struct Opened {
     connection: Connection,
+    id: String,
     label: String,
 }
 
@@ -113,7 +118,14 @@ impl SshProxy {
         };
         let (session, ending) = opened.connection.into_parts();
         // ssh has the terminal in raw mode sooner or later, and our notes appear in the middle of its output.
-        cx.output().set_raw(cx.output().stderr_is_terminal());
+        cx.output()
+            .raw_lines()
+            .set(cx.output().stderr_is_terminal());
+        // The user's own entry for every host may tell ssh to check no host key; what the profile demands is made sure of here as well.
+        let mut watch = match &self.pin_host_keys {
+            Some(file) => Some(KeyWatch::new(file, &opened.id, &opened.label)?),
+            None => None,
+        };
         let answered = || {
             tracing::debug!("the first bytes have come from the far side");
             if let Some(file) = &self.report {
@@ -126,11 +138,12 @@ impl SshProxy {
         let end = tokio::select! {
             // What the far side has said comes first, so that its end is not taken for ours.
             biased;
-            end = down(cx, session.events, &ending, &opened.label, self.port, answered) => end,
+            end = down(cx, session.events, &ending, &opened.label, self.port, &mut watch, answered) => end,
             () = up(&session.sender) => End::Input,
             error = handler.wait() => End::Asked(error.kind().exit()),
+            () = self.owner_gone() => End::Asked(Exit::TERMINATED),
         };
-        cx.output().set_raw(false);
+        cx.output().raw_lines().set(false);
         match end {
             End::FarSide => {
                 ending.ended();
@@ -154,6 +167,15 @@ impl SshProxy {
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// Ends when the `ops ssh` that this belongs to is gone. A connection that is shared with later commands outlives it: ssh silences
+    /// the ProxyCommand of one.
+    async fn owner_gone(&self) {
+        match self.owner.and_then(rustix::process::Pid::from_raw) {
+            Some(owner) if !voice::is_silenced() => follower::gone(owner).await,
+            _ => std::future::pending().await,
         }
     }
 
@@ -185,6 +207,7 @@ impl SshProxy {
         Ok(Opened {
             connection,
             label: instance.label().to_owned(),
+            id: instance.id,
         })
     }
 }
@@ -208,6 +231,7 @@ async fn down(
     ending: &Ending,
     label: &str,
     port: u16,
+    watch: &mut Option<KeyWatch>,
     answered: impl FnOnce(),
 ) -> End {
     let mut stdout = stdio::StdoutWriter::start();
@@ -252,6 +276,11 @@ async fn down(
                 if let Some(answered) = answered.take() {
                     answered();
                 }
+                let bytes = match watch.as_mut().map(|watch| watch.pass(bytes.clone())) {
+                    None => bytes,
+                    Some(Ok(bytes)) => bytes,
+                    Some(Err(error)) => return End::Failed(error),
+                };
                 if let Err(error) = stdout.write(bytes).await {
                     return End::Failed(error);
                 }

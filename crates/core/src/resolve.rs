@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    context::Context,
+    context::{Context, FromCache},
     error::{Error, ErrorKind, Result},
     instance::{Instance, State},
     inventory::{Naming, Query, TagFilter, answers_to, has_address},
@@ -30,15 +30,6 @@ pub enum Choice {
     First,
     /// The one launched last.
     Newest,
-}
-
-/// An instance that came from the cache.
-#[derive(Clone, Debug)]
-pub(crate) enum FromCache {
-    /// Nobody has reached it yet; what was typed for it.
-    Unproven(Target),
-    /// It is gone, and this one answers to what was typed.
-    Replaced(Box<Instance>),
 }
 
 impl Context {
@@ -107,6 +98,31 @@ impl Context {
                 targets.remove(id);
             }
         }
+    }
+
+    /// `instances` with those that came from the cache looked up again by what was typed for them. What is opened later is what is found now.
+    ///
+    /// # Errors
+    /// As [`Self::resolve_now`].
+    pub(crate) async fn resolve_cached_anew(
+        &self,
+        instances: &[Instance],
+    ) -> Result<Vec<Instance>> {
+        let mut resolved = Vec::with_capacity(instances.len());
+        for instance in instances {
+            let found = match self.of_cache(&instance.id) {
+                None => instance.clone(),
+                Some(FromCache::Replaced(found)) => *found,
+                Some(FromCache::Unproven(target)) => {
+                    let found = self.resolve_now(&target, Choice::Ask).await?;
+                    let replaced = (found.id != instance.id).then(|| found.clone());
+                    self.settle_cached(&instance.id, replaced);
+                    found
+                }
+            };
+            resolved.push(found);
+        }
+        Ok(resolved)
     }
 
     fn cached_targets(&self) -> MutexGuard<'_, BTreeMap<String, FromCache>> {
@@ -183,7 +199,7 @@ impl Context {
                 sort_by_name(&mut found);
                 if self.output().may_ask() {
                     let title = format!("several match {}", target.as_str());
-                    return match picker::pick(self, &title, &found).await? {
+                    return match picker::pick(self.output(), &title, &found).await? {
                         Some(index) => Ok(found.swap_remove(index)),
                         None => Err(failure::not_picked(target)),
                     };

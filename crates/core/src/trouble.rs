@@ -1,8 +1,9 @@
 //! What the user hears of a connection that is lost or an agent that is silent.
 //!
-//! [`Observer`] is told what happens to a session and says what is worth a word, in one wording for every command. Where another
-//! program has the terminal, a connection that is back within [`QUIET`] was never lost as far as anybody has to know: the service
-//! closes each one every hour. [`Trouble`] says it once for a server, however many sessions meet it.
+//! [`Observer`] is told what happens to a session and says what is worth a word, in one wording for
+//! every command. Where another program has the terminal, a connection that is back within
+//! [`QUIET`] was never lost as far as anybody has to know: the service closes each one every hour.
+//! [`Trouble`] says it once for a server, however many sessions meet it.
 
 use std::{
     sync::{
@@ -17,7 +18,8 @@ use tokio::time::Instant;
 
 use crate::{context::Context, output::Output};
 
-/// Where another program has the terminal nothing is said of a connection that is back within this time.
+/// Where another program has the terminal nothing is said of a connection that is back within this
+/// time.
 pub const QUIET: Duration = Duration::from_secs(2);
 
 /// Something to say of a session's connection.
@@ -84,7 +86,8 @@ struct Lost {
 }
 
 impl Observer {
-    /// One for a terminal that another program has: it waits for [`QUIET`]. The default one says everything at once.
+    /// One for a terminal that another program has: it waits for [`QUIET`]. The default one says
+    /// everything at once.
     pub fn patient() -> Self {
         Self {
             quiet: QUIET,
@@ -195,7 +198,8 @@ impl Trouble {
         }
     }
 
-    /// Takes an event of the session. The first of several sessions tells of a trouble, and the last of its end.
+    /// Takes an event of the session. The first of several sessions tells of a trouble, and the
+    /// last of its end.
     pub fn hear(&mut self, event: &Event) {
         let Some(notice) = self.observer.hear(Instant::now(), event) else {
             return;

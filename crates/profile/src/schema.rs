@@ -14,6 +14,7 @@ use super::{
     ssh::{HostSsh, Ssh},
     values::{
         Account, Destination, EndpointUrl, Glob, Listen, Region, Size, TargetText, Time, Words,
+        is_default,
     },
 };
 use crate::{globals::Format, instance::State};
@@ -109,6 +110,9 @@ pub struct Aws {
     /// Endpoint of every service that has none of its own
     #[serde(skip_serializing_if = "is_default")]
     pub endpoint_url: Option<EndpointUrl>,
+    /// Whether endpoints may be plain http:, where everybody on the way can read and change what is said; without it only those of this machine
+    #[serde(skip_serializing_if = "is_default")]
+    pub allow_plain_http: Option<bool>,
 }
 
 /// Endpoints of single services
@@ -419,8 +423,4 @@ pub struct Forward {
     /// A name under which several forwards start together
     #[serde(skip_serializing_if = "is_default")]
     pub group: Option<String>,
-}
-
-pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }

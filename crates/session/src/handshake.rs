@@ -85,14 +85,14 @@ impl AgentVersion {
         self.newer_than([2, 3, 722, 0])
     }
 
-    /// Whether the agent ignores the parameter for separated output: before 3.1.1511.0. Output and error output then come as one,
-    /// when the command has ended.
+    /// Whether the agent ignores the parameter for separated output: before 3.1.1511.0. Output and
+    /// error output then come as one, when the command has ended.
     pub fn ignores_separated_output(&self) -> bool {
         self.older_than([3, 1, 1511, 0])
     }
 
-    /// Whether the agent keeps the output of sessions on the server's disk, for 14 days, with its default settings: before
-    /// 3.3.987.0. Any version does where the account logs sessions.
+    /// Whether the agent keeps the output of sessions on the server's disk, for 14 days, with its
+    /// default settings: before 3.3.987.0. Any version does where the account logs sessions.
     pub fn keeps_output_on_disk(&self) -> bool {
         self.older_than([3, 3, 987, 0])
     }
@@ -105,8 +105,9 @@ impl AgentVersion {
         self.compare(than).is_some_and(Ordering::is_gt)
     }
 
-    /// The official client's rule: numeric part by part, and no answer when the number of parts differs or when a part that has to
-    /// be compared is no number. Parts behind the first difference are never looked at.
+    /// The official client's rule: numeric part by part, and no answer when the number of parts
+    /// differs or when a part that has to be compared is no number. Parts behind the first
+    /// difference are never looked at.
     fn compare(&self, than: [u32; 4]) -> Option<Ordering> {
         let parts: Vec<&str> = self.0.split('.').collect();
         if parts.len() != than.len() {

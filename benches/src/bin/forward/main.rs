@@ -1,8 +1,9 @@
 //! `ops forward` against a direct connection, in one run.
 //!
-//! `cargo run --release -p ops-bench --bin bench-forward` takes about four minutes and prints ratios, then the targets and whether they were met;
-//! with the argument `memory` it measures only that.
-//! The tunnel, the sandbox and this program are three processes; on two processors they are in each other's way.
+//! `cargo run --release -p ops-bench --bin bench-forward` takes about four minutes and prints
+//! ratios, then the targets and whether they were met; with the argument `memory` it measures only
+//! that. The tunnel, the sandbox and this program are three processes; on two processors they are
+//! in each other's way.
 
 mod far;
 mod measure;
@@ -263,7 +264,8 @@ fn through(stage: &Stage, server: &Server, setting: Setting) -> io::Result<Outco
     let (tunnel, port) = forward(stage, server, &options)?;
     let process = Some(tunnel.0.id());
     let connections = setting.sessions.unwrap_or(TOGETHER);
-    // Where `ops` decides, they are the first connections of all: nothing is known of them, and one session is there.
+    // Where `ops` decides, they are the first connections of all: nothing is known of them, and one
+    // session is there.
     let together = match setting.sessions {
         None => Some(throughput(server, port, connections, WINDOW, process)?),
         Some(_) => None,

@@ -208,7 +208,8 @@ impl Pool {
         }
     }
 
-    /// A word about the connection of one session; none of trouble with resuming for whoever ends it.
+    /// A word about the connection of one session; none of trouble with resuming for whoever ends
+    /// it.
     fn tell(&self, name: &str, notice: &trouble::Notice) {
         let is_vain = matches!(notice, trouble::Notice::NotBack { .. })
             && self.cx.interrupt().requested().is_some();

@@ -1,11 +1,13 @@
-//! Where a new connection goes, and when a further session is opened: decisions without sessions or clocks.
+//! Where a new connection goes, and when a further session is opened: decisions without sessions or
+//! clocks.
 
 /// The sessions of a pool as a new connection finds them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Scene {
     /// The session that carries least, of those that can be used.
     pub(super) best: Option<Best>,
-    /// Sessions on their way that may still come in time: each start takes about as long as the one before.
+    /// Sessions on their way that may still come in time: each start takes about as long as the one
+    /// before.
     pub(super) coming: usize,
     /// Connections that wait for those.
     pub(super) waiting: usize,
@@ -21,9 +23,9 @@ pub(super) struct Best {
 }
 
 impl Scene {
-    /// Whether the connection takes the best session now, in place of waiting for one that is on its way. Each session that comes
-    /// gets an equal part of those that wait, so that connections which start together are spread evenly, and no more of them
-    /// wait than are needed for that.
+    /// Whether the connection takes the best session now, in place of waiting for one that is on
+    /// its way. Each session that comes gets an equal part of those that wait, so that connections
+    /// which start together are spread evenly, and no more of them wait than are needed for that.
     pub(super) fn takes_best(&self) -> bool {
         let Some(best) = self.best else { return false };
         if self.coming == 0 || best.streams == 0 {
@@ -47,8 +49,8 @@ pub(super) struct Count {
 }
 
 impl Count {
-    /// How many sessions are to be opened, so that whoever waits gets one and, with `spare`, the next connection finds one that
-    /// nobody uses. Never more than `most` in all.
+    /// How many sessions are to be opened, so that whoever waits gets one and, with `spare`, the
+    /// next connection finds one that nobody uses. Never more than `most` in all.
     pub(super) fn missing(self, spare: bool, most: usize) -> usize {
         let Self {
             used,

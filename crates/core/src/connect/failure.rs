@@ -229,7 +229,8 @@ pub(super) fn closed(label: &str, output: &str) -> Option<Error> {
         return None;
     }
     let lower = text.to_lowercase();
-    // Until the last one, what they tell of stays until somebody changes the account, the role or the agent.
+    // Until the last one, what they tell of stays until somebody changes the account, the role or
+    // the agent.
     let failure = |what: String| Some(Error::target(what).caused_by(text).lasting());
     if lower.contains("kms") {
         return failure(format!("the session on `{label}` could not be encrypted")).map(|error| {

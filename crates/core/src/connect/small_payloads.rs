@@ -1,4 +1,5 @@
-//! Servers to which large payloads do not get through: their sessions stay at the official client's 1,024 bytes.
+//! Servers to which large payloads do not get through: their sessions stay at the official client's
+//! 1,024 bytes.
 //!
 //! This process remembers each for as long as it runs; one where a session was lost over it has a
 //! file of its name under `$XDG_CACHE_HOME/ops/small-payloads`, which is good for a day.
@@ -40,7 +41,8 @@ impl Context {
         is_good
     }
 
-    /// Remembers that large payloads to this instance were lost; `lasting`: for other processes too.
+    /// Remembers that large payloads to this instance were lost; `lasting`: for other processes
+    /// too.
     pub(super) fn remember_small_payloads(&self, instance_id: &str, lasting: bool) {
         let known = self.0.small_payloads.lock();
         known

@@ -412,7 +412,8 @@ async fn open(far: &Far, framed: &str) -> Result<Connection> {
     if known.no_parameter.load(Ordering::Relaxed) {
         return open(false).await;
     }
-    // The list of agents may be an hour old: its word costs a second start where it is wrong, and saves one where it is right.
+    // The list of agents may be an hour old: its word costs a second start where it is wrong, and
+    // saves one where it is right.
     let listed = far.instance.agent_version.as_deref();
     if listed.is_some_and(|listed| AgentVersion::new(listed).ignores_separated_output()) {
         let connection = open(false).await?;
@@ -423,7 +424,8 @@ async fn open(far: &Far, framed: &str) -> Result<Connection> {
     }
     match open(true).await {
         Ok(connection) if ignores_separated_output(far, &connection) => {
-            // Its script would linger until somebody ends it, and nothing of its output come before.
+            // Its script would linger until somebody ends it, and nothing of its output come
+            // before.
             connection.terminate().await;
             open(false).await
         }
@@ -439,7 +441,8 @@ async fn open(far: &Far, framed: &str) -> Result<Connection> {
     }
 }
 
-/// What the handshake of a script's session tells: the agent's version, which is remembered, and whether it decides about the output.
+/// What the handshake of a script's session tells: the agent's version, which is remembered, and
+/// whether it decides about the output.
 fn ignores_separated_output(far: &Far, connection: &Connection) -> bool {
     let Some(version) = &connection.ready.agent_version else {
         return false;

@@ -104,7 +104,8 @@ impl Known {
         self.0.version.get()
     }
 
-    /// Takes the version that a handshake told. An agent that does not know separated output needs no script to show that.
+    /// Takes the version that a handshake told. An agent that does not know separated output needs
+    /// no script to show that.
     fn learn_version(&self, version: &AgentVersion) {
         let version = self.0.version.get_or_init(|| version.clone());
         if version.ignores_separated_output() {

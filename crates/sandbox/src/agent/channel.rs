@@ -238,7 +238,8 @@ impl Channel {
         self.0.outbox_filled.notify_one();
     }
 
-    /// Keeps all output from now on in a file of the machine, as agents before 3.3.987.0 do, and leaves it there.
+    /// Keeps all output from now on in a file of the machine, as agents before 3.3.987.0 do, and
+    /// leaves it there.
     ///
     /// # Errors
     /// The file cannot be made.

@@ -63,6 +63,7 @@ impl Client {
             late_handshake: Duration::ZERO,
             odd_json: false,
             late_open: Duration::ZERO,
+            customer_message: None,
             late_plugin: Duration::ZERO,
             slow_dial: Duration::ZERO,
         };

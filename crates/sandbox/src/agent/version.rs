@@ -47,13 +47,14 @@ pub(super) fn runs_commands(agent: &str) -> bool {
     compare(agent, "3.0.1124.0").is_ge()
 }
 
-/// Whether an agent of this version reads `separateOutputStream`; one that does not sends output and error output as one, when
-/// the command has ended.
+/// Whether an agent of this version reads `separateOutputStream`; one that does not sends output
+/// and error output as one, when the command has ended.
 pub(super) fn separates_output(agent: &str) -> bool {
     compare(agent, "3.1.1511.0").is_ge()
 }
 
-/// Whether an agent of this version keeps the output of sessions on its disk, for 14 days, with its default settings.
+/// Whether an agent of this version keeps the output of sessions on its disk, for 14 days, with its
+/// default settings.
 pub(super) fn keeps_output(agent: &str) -> bool {
     compare(agent, "3.3.987.0").is_lt()
 }

@@ -129,7 +129,8 @@ impl DataChannel {
         self.phase = Phase::Open;
         self.heard_at = now;
         if after_handshake {
-            // The round trip is no help: where it is long because the agent's machine is busy, the agent is late too.
+            // The round trip is no help: where it is long because the agent's machine is busy, the
+            // agent is late too.
             let wait = self.settle_after_handshake;
             self.input_from = (!wait.is_zero()).then(|| now + wait);
         }

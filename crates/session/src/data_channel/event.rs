@@ -28,7 +28,8 @@ pub enum Event {
     Silent(Duration),
     /// It speaks again.
     Back,
-    /// The connection was lost while the probe for large payloads was on its way. They are not used in this session.
+    /// The connection was lost while the probe for large payloads was on its way. They are not used
+    /// in this session.
     ProbeLost,
     /// The session is over; nothing is sent or taken any more.
     Closed {
@@ -68,8 +69,8 @@ pub enum ChannelError {
     /// One message stayed unacknowledged.
     #[error("the agent acknowledged nothing for {} s", .0.as_secs())]
     GaveUp(Duration),
-    /// One large payload was on its way each of the times that the connection was lost. Cut smaller it could arrive twice, so the
-    /// session cannot go on.
+    /// One large payload was on its way each of the times that the connection was lost. Cut smaller
+    /// it could arrive twice, so the session cannot go on.
     #[error(
         "the connection was lost twice while the same {payload_bytes} bytes were on their way: payloads of that size do not get through"
     )]

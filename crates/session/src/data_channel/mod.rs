@@ -310,7 +310,8 @@ impl DataChannel {
 
     /// The socket is gone: nothing is transmitted and no time counts until [`DataChannel::on_reconnected`].
     ///
-    /// A large payload that was on its way may be why: then [`Event::ProbeLost`] or [`ChannelError::LargePayloadLost`] follows.
+    /// A large payload that was on its way may be why: then [`Event::ProbeLost`] or
+    /// [`ChannelError::LargePayloadLost`] follows.
     pub fn on_disconnected(&mut self, now: Duration) {
         self.connected = false;
         // The far end repeats what it did not see acknowledged.

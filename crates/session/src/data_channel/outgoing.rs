@@ -515,7 +515,8 @@ impl Outgoing {
         Some(frame)
     }
 
-    /// The number to be sent again next after a reconnect, unless something before it has to be acknowledged first.
+    /// The number to be sent again next after a reconnect, unless something before it has to be
+    /// acknowledged first.
     fn next_replay(&self) -> Option<i64> {
         let number = self.replay?.max(self.first_number());
         (!self.is_held(number)).then_some(number)
@@ -538,8 +539,8 @@ impl Outgoing {
         loss
     }
 
-    /// Suspects the first large payload that went out on the connection and that no acknowledgement shows to have passed: what
-    /// ends a connection by its size is followed by nothing.
+    /// Suspects the first large payload that went out on the connection and that no acknowledgement
+    /// shows to have passed: what ends a connection by its size is followed by nothing.
     fn suspect_first_large(&mut self) -> LargeLoss {
         let sent_up_to = self.replay.unwrap_or(self.next_number);
         let first = (self.first_number()..sent_up_to)
@@ -594,8 +595,8 @@ impl Outgoing {
         }
         self.overdue.clear();
         self.acked_here = NOTHING_ACKED;
-        // Alone on its connection a suspect shows within a round trip what it is, and no message behind it, or count of
-        // messages, can be taken for the cause of another loss.
+        // Alone on its connection a suspect shows within a round trip what it is, and no message
+        // behind it, or count of messages, can be taken for the cause of another loss.
         self.hold_behind = self.suspect.map(|suspect| suspect.number);
         self.replay =
             (self.role == Role::Client && !self.unacked.is_empty()).then(|| self.first_number());

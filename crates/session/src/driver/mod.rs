@@ -36,6 +36,7 @@
 
 mod dial;
 mod error;
+mod io;
 pub mod mux;
 mod proxy;
 mod pulse;
@@ -68,10 +69,13 @@ use crate::wire::{Flag, PayloadType, size_payload};
 
 /// First dials with the same token, and the pauses between them.
 const FIRST_DIAL_PAUSES: [Duration; 2] = [Duration::from_millis(300), Duration::from_secs(1)];
-/// Largest input payload to try, in bytes. The API Gateway of AWS is known to take frames of 32 KiB with their header; what the
-/// message gateway takes nobody has published, and larger payloads are hardly faster.
+/// Largest input payload to try, in bytes. The API Gateway of AWS is known to take frames of 32 KiB
+/// with their header; what the message gateway takes nobody has published, and larger payloads are
+/// hardly faster.
 const MAX_PAYLOAD_BYTES: usize = 16 << 10;
-/// From the agent's word that the handshake is complete to the first input. The agent needs microseconds for it, unless its machine is busy: there one session of four lost its first input (amazon-ssm-agent 3.3.0.0).
+/// From the agent's word that the handshake is complete to the first input. The agent needs
+/// microseconds for it, unless its machine is busy: there one session of four lost its first input
+/// (amazon-ssm-agent 3.3.0.0).
 const SETTLE_AFTER_HANDSHAKE: Duration = Duration::from_millis(20);
 /// Largest piece in which a payload passes to the task, in bytes.
 const PIECE_BYTES: usize = 64 << 10;
@@ -103,8 +107,8 @@ pub trait Gateway: Send + Sync + 'static {
     fn headers<'a>(&'a self, stream_url: &'a str) -> BoxFuture<'a, HeaderMap>;
     /// ResumeSession.
     fn resume<'a>(&'a self, session_id: &'a str) -> BoxFuture<'a, Result<Resumed, ResumeError>>;
-    /// Large payloads have cost a connection, so that [`Options::max_payload`] of the next session to this target should be
-    /// [`OFFICIAL_PAYLOAD_BYTES`].
+    /// Large payloads have cost a connection, so that [`Options::max_payload`] of the next session
+    /// to this target should be [`OFFICIAL_PAYLOAD_BYTES`].
     fn large_payloads_lost(&self, loss: LargePayloads) {
         let _ = loss;
     }
@@ -185,10 +189,12 @@ pub struct Options {
     pub answer_within: Duration,
     /// Tells a suspension of the machine, over which other clocks stand still.
     pub wall_clock: fn() -> SystemTime,
-    /// First and longest pause between attempts to resume; each is doubled and jittered. The very first attempt does not wait, and
-    /// while ResumeSession gives tokens none waits longer than [`Options::answered_delay`].
+    /// First and longest pause between attempts to resume; each is doubled and jittered. The very
+    /// first attempt does not wait, and while ResumeSession gives tokens none waits longer than
+    /// [`Options::answered_delay`].
     pub resume_delays: (Duration, Duration),
-    /// Longest pause between attempts to resume while ResumeSession gives tokens: the service is there, and the user waits.
+    /// Longest pause between attempts to resume while ResumeSession gives tokens: the service is
+    /// there, and the user waits.
     pub answered_delay: Duration,
     /// How long to try to resume. A detached session lives 20 minutes by default.
     pub resume_for: Duration,

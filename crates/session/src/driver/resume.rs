@@ -118,8 +118,8 @@ impl Pauses {
         Self { first, longest }
     }
 
-    /// The first attempt at once: the service closes healthy connections every hour. Then doubled, within half and whole of it;
-    /// `jitter` is from 0 to 1.
+    /// The first attempt at once: the service closes healthy connections every hour. Then doubled,
+    /// within half and whole of it; `jitter` is from 0 to 1.
     fn before(self, attempt: u32, jitter: f64) -> Duration {
         let Self { first, longest } = self;
         match attempt {

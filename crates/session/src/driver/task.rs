@@ -54,10 +54,11 @@ struct Resumed {
 }
 
 impl Resumed {
-    /// Where the attempts to replace it begin, now that it is lost. If anything was acknowledged on it, it was a success however
-    /// short its life: the link works, and the user behind it waits.
+    /// Where the attempts to replace it begin, now that it is lost. If anything was acknowledged on
+    /// it, it was a success however short its life: the link works, and the user behind it waits.
     ///
-    /// A session is resumed once in `every` at most, whatever its connections carry: the service counts the calls.
+    /// A session is resumed once in `every` at most, whatever its connections carry: the service
+    /// counts the calls.
     fn beginning(self, now: Instant, stats: &Stats, every: Duration) -> Beginning {
         if carried(stats) == self.carried {
             return Beginning {
@@ -114,7 +115,8 @@ impl Task {
                     self.channel.on_disconnected(self.now());
                     self.emit(Event::Disconnected { reason });
                     if self.settle() {
-                        // The loss itself has ended the session, and a lost connection needs no farewell.
+                        // The loss itself has ended the session, and a lost connection needs no
+                        // farewell.
                         self.room.close();
                         return;
                     }

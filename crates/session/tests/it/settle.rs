@@ -1,4 +1,5 @@
-//! The moment after the handshake, in which the official agent acknowledges input and throws it away.
+//! The moment after the handshake, in which the official agent acknowledges input and throws it
+//! away.
 
 use std::time::Duration;
 

@@ -88,9 +88,10 @@ pub(super) async fn run(
     }
 }
 
-/// Where nothing listens, the official agent's worker closes a connection that it never had, and dies of it before it can say
-/// why; the other process of the agent notices when its patience with the worker is over. Source: `PortPlugin.stop` and
-/// `BasicPortSession.Stop` of amazon-ssm-agent 3.3.0.0, and that version running.
+/// Where nothing listens, the official agent's worker closes a connection that it never had, and
+/// dies of it before it can say why; the other process of the agent notices when its patience with
+/// the worker is over. Source: `PortPlugin.stop` and `BasicPortSession.Stop` of amazon-ssm-agent
+/// 3.3.0.0, and that version running.
 async fn dead_worker(pace: Pace) -> Closing {
     pace.delay(DEAD_WORKER_FOUND_AFTER).await;
     Closing {

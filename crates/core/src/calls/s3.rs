@@ -12,9 +12,8 @@ use std::{
     time::Duration,
 };
 
-use aws_smithy_http_client::Connector;
 use aws_smithy_runtime_api::client::{
-    http::HttpConnector as _,
+    http::{HttpConnector as _, SharedHttpConnector},
     orchestrator::{HttpRequest, HttpResponse},
     result::ConnectorError,
 };
@@ -24,8 +23,8 @@ use hyper::body::{Body, Frame, SizeHint};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::mpsc;
 
-use super::{Service, endpoint, http};
 use crate::{
+    aws::{Service, chain, http},
     context::Context,
     error::{Error, ErrorKind, Result},
     hint,
@@ -59,7 +58,7 @@ struct Inner {
     region: String,
     /// URL of the bucket, without a slash behind it.
     url: String,
-    connector: Connector,
+    connector: SharedHttpConnector,
     /// [`PATIENCE`], or `--timeout` where that is shorter.
     patience: Duration,
 }
@@ -72,9 +71,9 @@ impl Context {
     pub async fn bucket(&self, name: &str, prefix: &str, region: &str) -> Result<Bucket> {
         let aws = self.aws().await?;
         aws.credentials().await?;
-        let own = endpoint(&aws.options, &aws.env, Service::S3);
+        let own = aws.endpoint(Service::S3);
         let plain = own.as_deref().is_some_and(|url| url.starts_with("http://"));
-        let connector = http::connector(&aws.env, plain)?;
+        let connector = http::connector(self.env(), plain, aws.options().allow_plain_http)?;
         let mut inner = Inner {
             cx: self.clone(),
             name: name.to_owned(),
@@ -83,7 +82,7 @@ impl Context {
             url: url_of(own.as_deref(), name, region),
             connector,
             patience: aws
-                .options
+                .options()
                 .timeout
                 .map_or(PATIENCE, |timeout| timeout.min(PATIENCE)),
         };
@@ -337,7 +336,7 @@ impl Pull {
             Err(_) => Err(broken("nothing has come for a minute".to_owned())),
             Ok(None) if self.left == 0 => Ok(None),
             Ok(None) => Err(broken(format!("{} bytes are missing", self.left))),
-            Ok(Some(Err(error))) => Err(broken(super::chain(&error))),
+            Ok(Some(Err(error))) => Err(broken(chain(&error))),
             Ok(Some(Ok(bytes))) => {
                 self.left = self
                     .left
@@ -386,7 +385,7 @@ impl Inner {
             .await
             .map_err(|error: ConnectorError| {
                 Error::unexpected(what.to_owned())
-                    .caused_by(super::chain(&error))
+                    .caused_by(chain(&error))
                     .hint("check the network: HTTPS to S3 must be open, or HTTPS_PROXY set")
             })
     }
