@@ -75,8 +75,10 @@ fn a_limit_that_comes_later_ends_the_session_once_and_is_remembered_for_the_serv
     upload(forward.port(0), 1 << 20);
     service.set_faults("max-frame=8KiB");
     let mut stream = forward.connect();
-    let _ = writeln!(stream, "-{}", 4 << 20).and_then(|()| stream.write_all(&pattern(0, 4 << 20)));
-    let error = stream.read(&mut [0; 1]).expect_err("its session is gone");
+    let error = writeln!(stream, "-{}", 4 << 20)
+        .and_then(|()| stream.write_all(&pattern(0, 4 << 20)))
+        .and_then(|()| stream.read_exact(&mut [0; 1]))
+        .expect_err("its session is gone");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     forward
         .told
