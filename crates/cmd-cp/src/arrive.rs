@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use crate::{
     existing::{self, Version},
     landing,
-    links::{Leads, judge_links},
+    links::judge_links,
     made::{Folders, Made},
     names::Gate,
     options::Options,
@@ -309,20 +309,10 @@ async fn to_folder(
                     report.fail(id, error);
                 }
             },
-            Kind::Link(target) => {
-                if leads.get(&position) == Some(&Leads::Within) {
-                    links.push((id, path, target.clone()));
-                } else {
-                    report.fail(
-                        id,
-                        Error::unexpected(format!(
-                            "the link `{}` leads out of what is copied",
-                            path.display()
-                        ))
-                        .hint("copy what links point to: -L"),
-                    );
-                }
-            }
+            Kind::Link(target) => match options.links.leave_out(leads.get(&position)) {
+                None => links.push((id, path, target.clone())),
+                Some(why) => report.skip(id, why),
+            },
             Kind::File => match stays(cx, options, &path, &found).await {
                 Ok(None) => fetches.push(Fetch {
                     id,

@@ -23,6 +23,7 @@ mod ask;
 mod bars;
 mod failures;
 mod links;
+mod links_kept;
 mod modes;
 mod resume;
 mod split;
