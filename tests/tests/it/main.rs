@@ -8,4 +8,5 @@ mod help;
 mod layering;
 mod plugins;
 mod profiles;
+mod quota;
 mod sandbox;

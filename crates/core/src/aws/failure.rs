@@ -15,8 +15,8 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use super::{
     bounds::{BoundsError, CALL_LIMIT},
+    login::Login,
     options::AwsOptions,
-    sso::Login,
 };
 use crate::{
     error::{Error, ErrorKind},

@@ -101,7 +101,8 @@ impl Up {
 
     async fn run(far: &Far, script: &str, mut voice: Option<Box<Down>>) -> Result<Self> {
         let document = far.interactive(script)?;
-        let options = OpenOptions::reason(far.reason.clone());
+        let mut options = OpenOptions::reason(far.reason.clone());
+        options.urgency = far.urgency;
         let mut is_ready = false;
         let heard = async {
             let Some(voice) = &mut voice else {
