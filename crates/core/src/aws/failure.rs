@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind},
-    hint,
+    hint, iam,
     text::Hint,
 };
 
@@ -180,6 +180,24 @@ impl Call {
         translated.with_request_id(request_id.as_deref())
     }
 
+    /// As [`Self::failed`], for a code that [`meaning`] does not know and whose kind the caller does.
+    pub(crate) fn failed_as<E>(
+        &self,
+        kind: ErrorKind,
+        what: impl Into<String>,
+        error: &SdkError<E, HttpResponse>,
+    ) -> Error
+    where
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    {
+        let what = what.into();
+        let known = self.failed(what.clone(), error);
+        Error::new(kind, what)
+            .caused_as(&known)
+            .hinted_as(&known)
+            .with_request_id(known.request_id())
+    }
+
     fn service(&self, what: String, code: &str, message: &str) -> Error {
         let place = &self.place;
         let short = code_only(code);
@@ -213,6 +231,7 @@ impl Call {
                         self.action
                     ))
                     .hint("ask for that permission, or use another profile: ops config profiles")
+                    .hinted_with(self.statement())
             }
             Meaning::Throttled => Error::unexpected(what)
                 .caused_by(said)
@@ -223,6 +242,14 @@ impl Call {
                 .hint("the region is not enabled for this account: choose another with --region"),
             Meaning::Other => Error::unexpected(what).caused_by(said),
         }
+    }
+
+    /// The IAM statement that allows the call; a start of a session has one of its own, with its documents.
+    fn statement(&self) -> Option<Hint> {
+        let region = self.place.region.as_deref().unwrap_or_default();
+        iam::statement_text(self.action, region)
+            .filter(|_| self.action != "ssm:StartSession")
+            .map(|text| statement_hint(&text))
     }
 
     /// An answer that is none of the service's: a proxy's page, a wrong endpoint.
@@ -293,6 +320,14 @@ impl Call {
                 .hint("check the network and the proxy settings; -vv shows each attempt"),
         }
     }
+}
+
+/// What to ask an administrator for.
+pub(crate) fn statement_hint(statement: &str) -> Hint {
+    hint!(
+        "the IAM statement that allows it: {}",
+        Hint::document(statement)
+    )
 }
 
 /// The bound that an exchange has met, if that is why it failed.
