@@ -144,7 +144,7 @@ fn needs(server: &Server, wish: &Wish, error: Error) -> Error {
     if wish.via == CopyVia::S3
         && let Ok(Some(place)) = place(server)
     {
-        let bucket = s3::statement(&place.bucket, &place.prefix);
+        let bucket = s3::statement(&place.bucket, &place.prefix, &server.instance.region);
         error = error.hint(hint!("and for the bucket: {}", Hint::document(&bucket)));
     }
     error

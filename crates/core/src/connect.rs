@@ -3,6 +3,7 @@
 mod failure;
 mod gateway;
 mod stream_url;
+mod template;
 
 use std::{
     collections::{BTreeMap, HashMap},

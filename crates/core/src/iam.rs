@@ -77,6 +77,13 @@ pub const POLICY: &[Statement] = &[
         purpose: "the web socket of a session",
     },
     Statement {
+        id: "DocumentOfCopies",
+        actions: &["ssm:GetDocument"],
+        resources: &["arn:aws:ssm:*:*:document/*"],
+        own_sessions: false,
+        purpose: "`copy.document` of a profile alone: what stands around its parameter",
+    },
+    Statement {
         id: "SshWithoutLongLivedKeys",
         actions: &["ec2-instance-connect:SendSSHPublicKey"],
         resources: &["arn:aws:ec2:*:*:instance/*"],
@@ -144,6 +151,7 @@ pub const CALLS: &[Calls] = &[
             HYBRID,
             RESUME,
             PUSH,
+            ("ssm:GetDocument", "`copy.document`"),
             ("s3:ListBucket", "`--via s3`: the region of the bucket"),
             ("s3:PutObject", "`--via s3`"),
             ("s3:GetObject", "`--via s3`"),

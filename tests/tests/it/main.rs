@@ -4,6 +4,7 @@ mod circles;
 mod denied;
 mod dependencies;
 mod dispatch;
+mod documents;
 mod endpoint;
 mod help;
 mod layering;

@@ -40,6 +40,8 @@ pub(crate) struct Place {
     pub(crate) sandbox: bool,
     /// `--timeout`, where it is what ends a call that takes too long.
     pub(crate) timeout: Option<Duration>,
+    /// How the AWS profile is logged in to.
+    pub(crate) login: LoginWay,
 }
 
 impl fmt::Display for Place {
@@ -69,6 +71,7 @@ impl AwsOptions {
             aws_profile: self.profile.clone(),
             team: self.team.clone(),
             sandbox: self.sandbox,
+            login: self.login,
             timeout: self.timeout.filter(|timeout| *timeout < CALL_LIMIT),
         }
     }
@@ -212,12 +215,12 @@ impl Call {
                 Error::new(ErrorKind::NotLoggedIn, what)
                     .caused_by(format!("the AWS credentials have expired ({place})")),
                 place.aws_profile.as_deref(),
-                false,
+                place.login,
             ),
             Meaning::BadCredentials => login_hints(
                 Error::new(ErrorKind::NotLoggedIn, what).caused_by(said),
                 place.aws_profile.as_deref(),
-                false,
+                place.login,
             ),
             Meaning::Clock => Error::new(ErrorKind::NotLoggedIn, what)
                 .caused_by(said)
@@ -430,7 +433,8 @@ pub(super) fn credentials_failed(
     let name = options.profile.as_deref().unwrap_or("default");
     let profile = profiles.as_ref().and_then(|set| set.get_profile(name));
     let login = profiles.as_ref().and_then(|set| Login::of(set, name));
-    if is_sso_over(error, login.is_some()) {
+    let is_of_console = way_of(profiles.as_deref(), name) == LoginWay::Console;
+    if is_sso_over(error, login.is_some()) && !is_of_console {
         // The one to log in with: a profile with a role names another by `source_profile`.
         let name = login.as_ref().map_or(name, |login| &login.profile);
         return login_hints(
@@ -440,10 +444,14 @@ pub(super) fn credentials_failed(
             )
             .caused_by(innermost(error)),
             Some(name),
-            true,
+            LoginWay::Sso,
         );
     }
-    if lower.contains("login") && (lower.contains("expired") || lower.contains("cached")) {
+    let of_console = way_of(profiles.as_deref(), name) == LoginWay::Console
+        && !matches!(error, CredentialsError::CredentialsNotLoaded(_));
+    if of_console
+        || lower.contains("login") && (lower.contains("expired") || lower.contains("cached"))
+    {
         return Error::new(
             ErrorKind::NotLoggedIn,
             format!("the console login of AWS profile `{name}` has expired"),
@@ -502,16 +510,8 @@ pub(super) fn with_login_hints(
     options: &AwsOptions,
     profiles: Option<&ProfileSet>,
 ) -> Error {
-    let is_sso = options
-        .profile
-        .as_deref()
-        .or(Some("default"))
-        .zip(profiles)
-        .and_then(|(name, set)| set.get_profile(name))
-        .is_some_and(|profile| {
-            profile.get("sso_session").is_some() || profile.get("sso_start_url").is_some()
-        });
-    let error = login_hints(error, options.profile.as_deref(), is_sso);
+    let way = way_of(profiles, options.profile.as_deref().unwrap_or("default"));
+    let error = login_hints(error, options.profile.as_deref(), way);
     if options.sandbox {
         error
     } else {
@@ -519,18 +519,50 @@ pub(super) fn with_login_hints(
     }
 }
 
-fn login_hints(error: Error, profile: Option<&str>, is_sso: bool) -> Error {
+/// How somebody logs in anew to an AWS profile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum LoginWay {
+    /// `sso_session` or `sso_start_url`: by `aws sso login`.
+    Sso,
+    /// `login_session`: by `aws login`, with the credentials of the console.
+    Console,
+    /// Nothing says so.
+    #[default]
+    Unknown,
+}
+
+/// The way of the AWS profile `name`, or of the one that it takes its credentials from.
+pub(super) fn way_of(profiles: Option<&ProfileSet>, name: &str) -> LoginWay {
+    let mut seen = Vec::new();
+    let mut name = name;
+    while let Some(profile) = profiles.and_then(|set| set.get_profile(name)) {
+        if profile.get("login_session").is_some() {
+            return LoginWay::Console;
+        }
+        if profile.get("sso_session").is_some() || profile.get("sso_start_url").is_some() {
+            return LoginWay::Sso;
+        }
+        seen.push(name);
+        match profile.get("source_profile") {
+            Some(source) if !seen.contains(&source) => name = source,
+            _ => break,
+        }
+    }
+    LoginWay::Unknown
+}
+
+fn login_hints(error: Error, profile: Option<&str>, way: LoginWay) -> Error {
     let option = profile
         .filter(|name| *name != "default")
         .map_or_else(|| Hint::from(""), |name| hint!(" --profile {}", name));
-    if is_sso {
-        error
+    match way {
+        LoginWay::Console => error.hint(hint!("log in again: aws login{}", option)),
+        LoginWay::Sso => error
             .hint(hint!("log in again on a terminal: ops --aws-profile {} ls (or: aws sso login{})", profile.unwrap_or("default"), option))
-            .hint("or open the access portal of your SSO in a browser, choose the account, \"Access keys\", and paste its `export AWS_…` lines into this shell")
-    } else {
-        error
+            .hint("or open the access portal of your SSO in a browser, choose the account, \"Access keys\", and paste its `export AWS_…` lines into this shell"),
+        LoginWay::Unknown => error
             .hint(hint!("log in: aws sso login{} (or `aws configure{}` for access keys)", option, option))
-            .hint("without the AWS CLI: export AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN in this shell")
+            .hint("without the AWS CLI: export AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN in this shell"),
     }
 }
 
@@ -572,6 +604,59 @@ mod tests {
         assert!(text.contains("`ec2:DescribeInstances` on `*`"), "{text}");
         assert!(text.contains("region `eu-west-1`, profile `pay`"), "{text}");
         assert!(!text.contains("AAAA"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn each_profile_is_renewed_by_its_own_command() {
+        let set = profiles(
+            "[profile console]\nlogin_session = arn:aws:iam::111122223333:user/me\n\
+             [profile role]\nrole_arn = arn:aws:iam::111122223333:role/x\nsource_profile = console\n\
+             [profile sso]\nsso_session = corp\n[profile loop]\nsource_profile = loop\n[profile keys]\n",
+        )
+        .await;
+        let way = |name| way_of(Some(&set), name);
+        assert_eq!(way("console"), LoginWay::Console);
+        assert_eq!(way("role"), LoginWay::Console);
+        assert_eq!(way("sso"), LoginWay::Sso);
+        for name in ["loop", "keys", "missing"] {
+            assert_eq!(way(name), LoginWay::Unknown, "{name}");
+        }
+        let call = Call {
+            action: "ec2:DescribeInstances",
+            resource: None,
+            place: Place {
+                aws_profile: Some("console".to_owned()),
+                login: way("console"),
+                ..Place::default()
+            },
+        };
+        let error = call.service("cannot list".to_owned(), "ExpiredToken", "");
+        assert_eq!(error.hints(), ["log in again: aws login --profile console"]);
+        let options = AwsOptions {
+            profile: Some("console".to_owned()),
+            ..AwsOptions::default()
+        };
+        let error =
+            CredentialsError::provider_error("the token has expired; log in to the sso again");
+        let error = credentials_failed(&error, &options, &Some(Arc::new(set)));
+        assert_eq!(error.hints(), ["log in again: aws login --profile console"]);
+    }
+
+    #[allow(deprecated)] // The types moved to a crate that aws-config does not export.
+    async fn profiles(text: &str) -> ProfileSet {
+        use aws_config::profile::profile_file::{ProfileFileKind, ProfileFiles};
+        use aws_types::os_shim_internal as shim;
+        let files = ProfileFiles::builder()
+            .with_contents(ProfileFileKind::Config, text)
+            .build();
+        aws_config::profile::load(
+            &shim::Fs::from_slice(&[]),
+            &shim::Env::from_slice(&[]),
+            &files,
+            None,
+        )
+        .await
+        .expect("profiles")
     }
 
     #[test]

@@ -227,7 +227,7 @@ impl Context {
 
 impl Aws {
     async fn load(cx: &Context) -> Result<Self> {
-        let options = AwsOptions::of(cx)?;
+        let mut options = AwsOptions::of(cx)?;
         let env = cx.env().clone();
         let plain = options.sandbox
             && env
@@ -240,6 +240,10 @@ impl Aws {
         } else {
             Some(Arc::new(load_profiles(&options, &env).await?))
         };
+        options.login = failure::way_of(
+            profiles.as_deref(),
+            options.profile.as_deref().unwrap_or("default"),
+        );
         let region = region_of(&options, &env, &http).await;
         let base = if options.sandbox {
             SdkConfig::builder()

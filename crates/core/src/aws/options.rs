@@ -73,6 +73,8 @@ pub(crate) struct AwsOptions {
     pub(crate) endpoint_url: Option<String>,
     /// `--timeout`, which shortens every call.
     pub(crate) timeout: Option<Duration>,
+    /// How the AWS profile is logged in to; known once the AWS files are read.
+    pub(crate) login: super::failure::LoginWay,
     /// The environment is the sandbox's: it outranks everything, and no file is read.
     pub(crate) sandbox: bool,
 }
@@ -118,6 +120,7 @@ impl AwsOptions {
             endpoints,
             endpoint_url: aws.endpoint_url.as_ref().map(|url| url.as_str().to_owned()),
             timeout: settings.timeout.value,
+            login: super::failure::LoginWay::default(),
             sandbox: cx.globals().sandbox && cx.env().var("AWS_ENDPOINT_URL").is_some(),
         })
     }

@@ -37,6 +37,8 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use tokio::sync::OnceCell;
+
 use crate::{
     connect::{Document, Urgency},
     context::Context,
@@ -87,6 +89,8 @@ struct Learned {
     /// That was said already.
     told: AtomicBool,
     troubled: Troubled,
+    /// The agent reads the command as a template, so that dollar signs have to be doubled.
+    expands_dollars: OnceCell<bool>,
 }
 
 impl Known {
@@ -122,6 +126,24 @@ impl Far {
         Ok(Document::Interactive {
             command: self.command(script)?,
         })
+    }
+
+    /// Whether the profile's own document has the agent read commands as templates. Where it cannot be read, it is taken to be as AWS's own are.
+    async fn expands_dollars(&self) -> bool {
+        let Some(name) = &self.document else {
+            return false;
+        };
+        let look = async {
+            let region = &self.instance.region;
+            match self.cx.document_expands_dollars(name, region).await {
+                Ok(expands) => expands,
+                Err(error) => {
+                    self.cx.output().detail(error.to_string());
+                    false
+                }
+            }
+        };
+        *self.known.0.expands_dollars.get_or_init(|| look).await
     }
 
     /// A clearer error where it was sudo that refused, else none.
