@@ -128,7 +128,7 @@ fn a_node_without_the_advanced_tier_is_told_as_that() {
 #[test]
 fn a_short_remote_host_is_refused_before_any_call() {
     let service = Service::start(OPS, "");
-    for host in ["db", "a$b.c"] {
+    for host in ["db", "x"] {
         let spec = format!("0:{host}:3306");
         let answer = run(&service, &["forward", "web-1", &spec], "");
         answer.ends_with(2);
