@@ -2,6 +2,7 @@
 
 mod columns;
 mod document;
+mod list;
 mod ls;
 mod names;
 mod sort;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use ops_core::{Context, Exit, Format, Instance, Result, State};
 
-use crate::ls::{List, same};
+use crate::list::List;
 
 /// The pause is doubled up to this while something fails, such as calls that are throttled.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -74,11 +74,7 @@ fn changed(
 ) -> Vec<Instance> {
     let mut rows: Vec<Instance> = now
         .values()
-        .filter(|instance| {
-            before
-                .get(&instance.id)
-                .is_none_or(|old| !same(old, instance))
-        })
+        .filter(|instance| before.get(&instance.id).is_none_or(|old| old != *instance))
         .cloned()
         .collect();
     if !failed {

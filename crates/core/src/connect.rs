@@ -3,7 +3,6 @@
 mod failure;
 mod gateway;
 mod stream_url;
-mod template;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -29,11 +28,12 @@ pub use crate::pace::Urgency;
 use crate::{
     aws::{Aws, Meaning, code_of, meaning},
     context::Context,
+    context::FromCache,
     error::{Error, ErrorKind, Result},
     hint,
     instance::{Instance, State},
     pace::Operation,
-    resolve::{Choice, FromCache},
+    resolve::Choice,
     text::Hint,
 };
 

@@ -11,11 +11,11 @@ use nucleo_matcher::{
 use unicode_width::UnicodeWidthChar as _;
 
 use crate::{
-    context::Context,
     error::Result,
     instance::Instance,
-    output::{escape, terminal_size},
-    terminal::RawMode,
+    output::Output,
+    output::escape,
+    terminal::{self, RawMode},
 };
 
 /// Rows shown at most.
@@ -26,27 +26,27 @@ const ROWS: usize = 12;
 /// # Errors
 /// The terminal cannot be used.
 pub(crate) async fn pick(
-    cx: &Context,
+    output: &Output,
     title: &str,
     instances: &[Instance],
 ) -> Result<Option<usize>> {
     let lines: Vec<String> = instances.iter().map(describe).collect();
-    pick_line(cx, title, lines).await
+    pick_line(output, title, lines).await
 }
 
 /// Asks which of `lines` is meant.
-async fn pick_line(cx: &Context, title: &str, lines: Vec<String>) -> Result<Option<usize>> {
-    let output = cx.output().clone();
+async fn pick_line(output: &Output, title: &str, lines: Vec<String>) -> Result<Option<usize>> {
+    let output = output.clone();
     let title = escape(title);
     tokio::task::spawn_blocking(move || {
-        let raw = RawMode::enable(&output)?;
+        let raw = RawMode::enable(output.raw_lines())?;
         // Shown again by the restoring of the terminal, whatever happens.
         raw.undo_with(b"\x1b[?25h".to_vec());
         let mut state = Picker::new(&title, &lines);
         let mut drawn = 0;
         let mut keys = Keys::default();
         let choice = loop {
-            let (columns, rows) = terminal_size().unwrap_or((80, 24));
+            let (columns, rows) = terminal::size().unwrap_or((80, 24));
             let frame = state.frame(usize::from(columns), usize::from(rows));
             output.draw_picker(&redraw(drawn, &frame));
             drawn = frame.len();

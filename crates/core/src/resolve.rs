@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    context::Context,
+    context::{Context, FromCache},
     error::{Error, ErrorKind, Result},
     instance::{Instance, State},
     inventory::{Naming, Query, TagFilter, answers_to, has_address},
@@ -30,15 +30,6 @@ pub enum Choice {
     First,
     /// The one launched last.
     Newest,
-}
-
-/// An instance that came from the cache.
-#[derive(Clone, Debug)]
-pub(crate) enum FromCache {
-    /// Nobody has reached it yet; what was typed for it.
-    Unproven(Target),
-    /// It is gone, and this one answers to what was typed.
-    Replaced(Box<Instance>),
 }
 
 impl Context {
@@ -183,7 +174,7 @@ impl Context {
                 sort_by_name(&mut found);
                 if self.output().may_ask() {
                     let title = format!("several match {}", target.as_str());
-                    return match picker::pick(self, &title, &found).await? {
+                    return match picker::pick(self.output(), &title, &found).await? {
                         Some(index) => Ok(found.swap_remove(index)),
                         None => Err(failure::not_picked(target)),
                     };

@@ -15,8 +15,8 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use super::{
     bounds::{BoundsError, CALL_LIMIT},
+    login::{Login, LoginWay, way_of},
     options::AwsOptions,
-    sso::Login,
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -517,38 +517,6 @@ pub(super) fn with_login_hints(
     } else {
         error.hint("or try it without an account: ops --sandbox ls")
     }
-}
-
-/// How somebody logs in anew to an AWS profile.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum LoginWay {
-    /// `sso_session` or `sso_start_url`: by `aws sso login`.
-    Sso,
-    /// `login_session`: by `aws login`, with the credentials of the console.
-    Console,
-    /// Nothing says so.
-    #[default]
-    Unknown,
-}
-
-/// The way of the AWS profile `name`, or of the one that it takes its credentials from.
-pub(super) fn way_of(profiles: Option<&ProfileSet>, name: &str) -> LoginWay {
-    let mut seen = Vec::new();
-    let mut name = name;
-    while let Some(profile) = profiles.and_then(|set| set.get_profile(name)) {
-        if profile.get("login_session").is_some() {
-            return LoginWay::Console;
-        }
-        if profile.get("sso_session").is_some() || profile.get("sso_start_url").is_some() {
-            return LoginWay::Sso;
-        }
-        seen.push(name);
-        match profile.get("source_profile") {
-            Some(source) if !seen.contains(&source) => name = source,
-            _ => break,
-        }
-    }
-    LoginWay::Unknown
 }
 
 fn login_hints(error: Error, profile: Option<&str>, way: LoginWay) -> Error {

@@ -18,7 +18,7 @@ use crate::{
 ///
 /// # Errors
 /// `AWS_CA_BUNDLE` names a file that cannot be read or holds no certificate; `HTTPS_PROXY` is no URL.
-pub(super) fn client(env: &Env, plain: bool) -> Result<SharedHttpClient> {
+pub(crate) fn client(env: &Env, plain: bool) -> Result<SharedHttpClient> {
     if plain {
         return Ok(Builder::new().build_http());
     }
@@ -45,7 +45,7 @@ pub(super) fn client(env: &Env, plain: bool) -> Result<SharedHttpClient> {
 ///
 /// # Errors
 /// As [`client`].
-pub(super) fn connector(env: &Env, plain: bool) -> Result<Connector> {
+pub(crate) fn connector(env: &Env, plain: bool) -> Result<Connector> {
     if plain {
         return Ok(Connector::builder().build_http());
     }

@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::{context::Context, error::Result};
+use ops_profile::Settings;
+use ops_ui::Invocation;
 
 /// The services `ops` talks to, by the names of their endpoint settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,18 +75,14 @@ pub(crate) struct AwsOptions {
     /// `--timeout`, which shortens every call.
     pub(crate) timeout: Option<Duration>,
     /// How the AWS profile is logged in to; known once the AWS files are read.
-    pub(crate) login: super::failure::LoginWay,
+    pub(crate) login: super::login::LoginWay,
     /// The environment is the sandbox's: it outranks everything, and no file is read.
     pub(crate) sandbox: bool,
 }
 
 impl AwsOptions {
-    /// The options of `cx`.
-    ///
-    /// # Errors
-    /// An invalid profile.
-    pub(crate) fn of(cx: &Context) -> Result<Self> {
-        let settings = cx.settings()?;
+    /// What `settings` of `invocation` say.
+    pub(crate) fn of(invocation: &Invocation, settings: &Settings) -> Self {
         let aws = &settings.profile().aws;
         let endpoints = &aws.endpoints;
         let endpoints = [
@@ -99,11 +96,11 @@ impl AwsOptions {
         .into_iter()
         .filter_map(|(key, url)| Some((key.to_owned(), url.as_ref()?.as_str().to_owned())))
         .collect();
-        Ok(Self {
+        Self {
             profile: settings.aws_profile.value.clone(),
             profile_is_explicit: settings.aws_profile.is_explicit(),
             team: settings.profile.value.clone(),
-            regions: cx.globals().region.clone(),
+            regions: invocation.globals.region.clone(),
             region: settings.region.value.clone(),
             list_regions: settings.regions.value.clone(),
             role: aws.role_arn.clone().map(|arn| Role {
@@ -120,8 +117,8 @@ impl AwsOptions {
             endpoints,
             endpoint_url: aws.endpoint_url.as_ref().map(|url| url.as_str().to_owned()),
             timeout: settings.timeout.value,
-            login: super::failure::LoginWay::default(),
-            sandbox: cx.globals().sandbox && cx.env().var("AWS_ENDPOINT_URL").is_some(),
-        })
+            login: super::login::LoginWay::default(),
+            sandbox: invocation.globals.sandbox && invocation.env.var("AWS_ENDPOINT_URL").is_some(),
+        }
     }
 }

@@ -4,9 +4,7 @@
 
 mod external;
 mod line;
-mod quote;
 mod regions;
-pub(crate) mod shell;
 mod tree;
 mod values;
 
@@ -18,51 +16,13 @@ use std::{
 use ops_core::{
     Env, Globals,
     cache::{Patience, REFRESH, VARIABLE},
+    text::{escape, is_unprintable},
 };
 
-use crate::{registry, sandbox};
+use crate::{registry, sandbox, shells};
 
 /// The longest time from the key to candidates, the start of this process and its output included.
 const LIMIT: Duration = Duration::from_millis(1400);
-
-/// Something to offer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Candidate {
-    /// The whole word it would make of the one being typed, unquoted.
-    pub(crate) value: String,
-    /// What it is, in one line; may be empty.
-    pub(crate) about: String,
-    /// More of the same word follows, so no space is wanted behind it.
-    pub(crate) open: bool,
-}
-
-impl Candidate {
-    /// A candidate that is a whole word.
-    pub(crate) fn new(value: impl Into<String>, about: impl Into<String>) -> Self {
-        Self {
-            value: value.into(),
-            about: about.into(),
-            open: false,
-        }
-    }
-
-    /// A candidate that more follows.
-    pub(crate) fn open(value: impl Into<String>, about: impl Into<String>) -> Self {
-        Self {
-            open: true,
-            ..Self::new(value, about)
-        }
-    }
-}
-
-/// The line up to the cursor, without quotes: the words behind the program's name, and the one that is being typed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Request {
-    pub(crate) words: Vec<OsString>,
-    pub(crate) current: String,
-    /// Of more candidates the shell does not show what each is.
-    pub(crate) described: usize,
-}
 
 /// Answers a shell's request for candidates, or refreshes the cache behind one, if this is one of them. Never an error on the terminal.
 pub(crate) fn answer() -> bool {
@@ -82,13 +42,25 @@ pub(crate) fn answer() -> bool {
     let asked = asked.to_string_lossy();
     if asked == REFRESH {
         refresh(&words, &env);
-    } else if let Some(form) = shell::named(&asked)
+    } else if let Some(form) = shells::named(&asked)
         && let Some(asked) = form.read(&words, &env)
     {
-        let candidates = line::candidates(&asked.request, env, patience);
-        shell::write(&form.show(&asked, &candidates));
+        let mut candidates = line::candidates(&asked.request, env, patience);
+        show_safely(&mut candidates);
+        shells::write(&form.show(&asked, &candidates));
     }
     true
+}
+
+/// Leaves out values that could not be typed, or would do something to the terminal, and escapes what they are: whatever candidates come
+/// from, such as tags, a profile or an external command, they all pass here.
+fn show_safely(candidates: &mut Vec<shells::Candidate>) {
+    candidates.retain(|one| !one.value.contains(is_unprintable));
+    for one in candidates {
+        if one.about.contains(is_unprintable) {
+            one.about = escape(&one.about);
+        }
+    }
 }
 
 /// The process behind a request: it belongs to no terminal any more, and says nothing.

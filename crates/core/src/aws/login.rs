@@ -1,0 +1,157 @@
+//! The SSO login that an AWS profile depends on, and whether it was made.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use aws_config::profile::ProfileSet;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+/// What a token without other scopes is for, as the AWS CLI has it.
+const DEFAULT_SCOPE: &str = "sso:account:access";
+/// Between looks for a login that was made elsewhere.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The SSO login that an AWS profile depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Login {
+    /// The AWS profile that names it.
+    pub(super) profile: String,
+    /// `sso_session`; profiles of the old form have none.
+    pub(super) session: Option<String>,
+    pub(super) start_url: String,
+    pub(super) region: String,
+    pub(super) scopes: Vec<String>,
+}
+
+impl Login {
+    /// The login behind AWS profile `name`, by way of its `source_profile` too.
+    pub(super) fn of(profiles: &ProfileSet, name: &str) -> Option<Self> {
+        let mut name = name;
+        let mut seen = Vec::new();
+        loop {
+            let profile = profiles.get_profile(name)?;
+            if let Some(session) = profile.get("sso_session") {
+                let section = profiles.sso_session(session)?;
+                let scopes = section
+                    .get("sso_registration_scopes")
+                    .unwrap_or(DEFAULT_SCOPE);
+                return Some(Self {
+                    profile: name.to_owned(),
+                    session: Some(session.to_owned()),
+                    start_url: section.get("sso_start_url")?.to_owned(),
+                    region: section.get("sso_region")?.to_owned(),
+                    scopes: scopes
+                        .split([',', ' '])
+                        .filter(|scope| !scope.is_empty())
+                        .map(str::to_owned)
+                        .collect(),
+                });
+            }
+            if let Some(start_url) = profile.get("sso_start_url") {
+                return Some(Self {
+                    profile: name.to_owned(),
+                    session: None,
+                    start_url: start_url.to_owned(),
+                    region: profile.get("sso_region")?.to_owned(),
+                    scopes: Vec::new(),
+                });
+            }
+            seen.push(name);
+            name = profile
+                .get("source_profile")
+                .filter(|source| !seen.contains(source))?;
+        }
+    }
+
+    /// Where its token is kept.
+    pub(super) fn file(&self, home: &Path) -> PathBuf {
+        let identifier = self.session.as_ref().unwrap_or(&self.start_url);
+        let digest = aws_lc_rs::digest::digest(
+            &aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY,
+            identifier.as_bytes(),
+        );
+        home.join(".aws/sso/cache")
+            .join(format!("{}.json", super::hex(digest.as_ref())))
+    }
+
+    /// Whether anybody has logged in here before.
+    pub(super) fn was_made(&self, home: &Path) -> bool {
+        self.file(home).exists()
+    }
+
+    /// Ends once another program has logged in.
+    pub(super) async fn made_elsewhere(&self, home: &Path) {
+        let file = self.file(home);
+        let look = || std::fs::read(&file).ok().map(Zeroizing::new);
+        let before = look();
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let now = look();
+            if now != before && now.as_deref().is_some_and(|bytes| lasts(bytes)) {
+                return;
+            }
+        }
+    }
+}
+
+/// Whether a token in the cache is whole and has not reached its end.
+pub(super) fn lasts(bytes: &[u8]) -> bool {
+    /// Of what others write, nothing else is sure to be there.
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct End {
+        expires_at: String,
+    }
+    serde_json::from_slice::<End>(bytes)
+        .ok()
+        .and_then(|end| end.expires_at.parse::<jiff::Timestamp>().ok())
+        .is_some_and(|end| end > jiff::Timestamp::now())
+}
+
+/// How somebody logs in anew to an AWS profile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum LoginWay {
+    /// `sso_session` or `sso_start_url`: by `aws sso login`.
+    Sso,
+    /// `login_session`: by `aws login`, with the credentials of the console.
+    Console,
+    /// Nothing says so.
+    #[default]
+    Unknown,
+}
+
+/// The way of the AWS profile `name`, or of the one that it takes its credentials from.
+pub(super) fn way_of(profiles: Option<&ProfileSet>, name: &str) -> LoginWay {
+    let mut seen = Vec::new();
+    let mut name = name;
+    while let Some(profile) = profiles.and_then(|set| set.get_profile(name)) {
+        if profile.get("login_session").is_some() {
+            return LoginWay::Console;
+        }
+        if profile.get("sso_session").is_some() || profile.get("sso_start_url").is_some() {
+            return LoginWay::Sso;
+        }
+        seen.push(name);
+        match profile.get("source_profile") {
+            Some(source) if !seen.contains(&source) => name = source,
+            _ => break,
+        }
+    }
+    LoginWay::Unknown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_lasts_until_its_end_whoever_wrote_it() {
+        let token = |end: &str| format!("{{\"expiresAt\": \"{end}\", \"accessToken\": \"t\"}}");
+        assert!(lasts(token("2999-01-01T00:00:00Z").as_bytes()));
+        assert!(!lasts(token("2020-01-01T00:00:00Z").as_bytes()));
+        assert!(!lasts(b"{"));
+    }
+}
