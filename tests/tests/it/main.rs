@@ -8,6 +8,7 @@ mod documents;
 mod endpoint;
 mod help;
 mod layering;
+mod permissions;
 mod plugins;
 mod profiles;
 mod quota;

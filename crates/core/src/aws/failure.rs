@@ -21,6 +21,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     hint, iam,
+    profile::plain_http::PlainHttp,
     text::Hint,
 };
 
@@ -161,6 +162,9 @@ impl Call {
             }
             SdkError::TimeoutError(_) => self.too_slow(what),
             SdkError::DispatchFailure(failure) => {
+                if let Some(refused) = failure.as_connector_error().and_then(plain_http_of) {
+                    return Error::usage(what).caused_by(refused).hint(PlainHttp::HINT);
+                }
                 let bounds = failure.as_connector_error().and_then(bounds_of);
                 match bounds {
                     Some(BoundsError::TooSlow(_)) => self.too_slow(what),
@@ -331,6 +335,18 @@ pub(crate) fn statement_hint(statement: &str) -> Hint {
         "the IAM statement that allows it: {}",
         Hint::document(statement)
     )
+}
+
+/// The refusal of an endpoint without TLS, if this is one.
+fn plain_http_of(error: &ConnectorError) -> Option<&PlainHttp> {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(refused) = cause.downcast_ref() {
+            return Some(refused);
+        }
+        source = cause.source();
+    }
+    None
 }
 
 /// The bound that an exchange has met, if that is why it failed.

@@ -72,6 +72,8 @@ pub(crate) struct AwsOptions {
     pub(crate) endpoints: BTreeMap<String, String>,
     /// Endpoint of the team profile for every service.
     pub(crate) endpoint_url: Option<String>,
+    /// The team profile allows endpoints that are plain HTTP to other machines.
+    pub(crate) allow_plain_http: bool,
     /// `--timeout`, which shortens every call.
     pub(crate) timeout: Option<Duration>,
     /// How the AWS profile is logged in to; known once the AWS files are read.
@@ -116,6 +118,7 @@ impl AwsOptions {
                 .map(|account| account.as_str().to_owned()),
             endpoints,
             endpoint_url: aws.endpoint_url.as_ref().map(|url| url.as_str().to_owned()),
+            allow_plain_http: aws.allow_plain_http == Some(true),
             timeout: settings.timeout.value,
             login: super::login::LoginWay::default(),
             sandbox: invocation.globals.sandbox && invocation.env.var("AWS_ENDPOINT_URL").is_some(),

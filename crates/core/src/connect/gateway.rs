@@ -200,7 +200,7 @@ pub(super) async fn terminate(cx: &Context, region: &str, id: &str) {
             }
         }
     };
-    match tokio::time::timeout(TERMINATE_TIMEOUT, call).await {
+    match tokio::time::timeout(TERMINATE_TIMEOUT, Box::pin(call)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) if code_of(&error) == Some("DoesNotExistException") => {}
         Ok(Err(error)) => {

@@ -135,7 +135,8 @@ impl Far {
         };
         let look = async {
             let region = &self.instance.region;
-            match self.cx.document_expands_dollars(name, region).await {
+            // Boxed: the SDK's future is large, and every script would carry it.
+            match Box::pin(self.cx.document_expands_dollars(name, region)).await {
                 Ok(expands) => expands,
                 Err(error) => {
                     self.cx.output().detail(error.to_string());
