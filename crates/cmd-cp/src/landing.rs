@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
     fs::{File, Permissions},
-    io::{self, Read as _},
+    io,
     os::{
         fd::{AsFd as _, OwnedFd},
         unix::{
@@ -17,7 +17,6 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use aws_lc_rs::digest;
@@ -25,9 +24,12 @@ use ops_core::{Error, Result};
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 use crate::{
+    hashes::finish,
+    hashes::{Digest, hex},
+    item::{Entry, FileId},
+    local::time,
     local::{LocalPath, Occupant, check_replaceable, words},
-    report::hex,
-    transport::{Digest, Entry, FileId, Job},
+    transport::Job,
 };
 
 /// Longest file name, in bytes, on the file systems there are.
@@ -67,8 +69,8 @@ struct State {
 }
 
 impl Landing {
-    /// Makes the temporary file beside `destination`, whose folder exists. With `--resume` a part of
-    /// an earlier run is taken up: see [`Landing::resumable`].
+    /// Makes the temporary file beside `destination`, whose folder exists. With `--resume` a part
+    /// of an earlier run is taken up: see [`Landing::resumable`].
     ///
     /// A link at `destination` is not followed: the file replaces it.
     ///
@@ -119,8 +121,8 @@ impl Landing {
         })
     }
 
-    /// How much of an earlier run is there, and its hash: to be taken up if the far side's first bytes have the same. They count as arrived until
-    /// [`Landing::restart`].
+    /// How much of an earlier run is there, and its hash: to be taken up if the far side's first
+    /// bytes have the same. They count as arrived until [`Landing::restart`].
     ///
     /// # Errors
     /// It cannot be read.
@@ -381,39 +383,13 @@ impl State {
     }
 }
 
-/// A hash as bytes.
-pub(crate) fn finish(hash: digest::Context) -> Digest {
-    let mut bytes = Digest::default();
-    bytes.copy_from_slice(hash.finish().as_ref());
-    bytes
-}
-
-/// The SHA-256 of what is left to read of `file`.
-///
-/// # Errors
-/// It cannot be read.
-pub(crate) fn sha256(mut file: File) -> io::Result<Digest> {
-    let mut hash = digest::Context::new(&digest::SHA256);
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(finish(hash)),
-            read => hash.update(&buffer[..read]),
-        }
-    }
-}
-
-/// The time of `mtime` seconds since 1970; before that it is 1970.
-pub(crate) fn time(mtime: i64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(u64::try_from(mtime).unwrap_or(0))
-}
-
 /// A temporary name for a link beside `name`.
 pub(crate) fn temporary_link(name: &OsStr) -> OsString {
     OsString::from_vec(temporary_name(name.as_bytes(), false))
 }
 
-/// A name beside `name`: `.NAME.ops-…`, cut so that it is no longer than a name may be. The same every time for a part that is kept.
+/// A name beside `name`: `.NAME.ops-…`, cut so that it is no longer than a name may be. The same
+/// every time for a part that is kept.
 pub(crate) fn temporary_name(name: &[u8], kept: bool) -> Vec<u8> {
     let end = if kept {
         PART.to_owned()
@@ -436,7 +412,7 @@ mod tests {
     use std::{os::unix::fs::symlink, path::Path};
 
     use super::*;
-    use crate::{local::NamedFolder, pace::Pace, report::Report, transport::Kind};
+    use crate::{item::Kind, local::NamedFolder, pace::Pace, report::Report};
 
     fn job(resume: bool) -> Job {
         Job {

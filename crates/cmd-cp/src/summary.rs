@@ -4,8 +4,9 @@ use ops_core::{Context, Exit, Format, Result, output::escape};
 use serde::Serialize;
 
 use crate::{
+    item::{Item, Outcome},
     progress::{bytes, rate},
-    report::{Item, Outcome, Report, Totals},
+    report::{Report, Totals},
 };
 
 /// Version of the fields below: within one, fields are only added.
