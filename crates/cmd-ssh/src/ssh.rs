@@ -1,12 +1,13 @@
 //! `ops ssh`: the system's ssh, with the right options for one instance.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     process::{ExitStatus, Stdio},
 };
 
 use ops_core::{
-    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Text, Traits, Values, hint,
+    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Text, Traits, Values,
+    follower, hint, paths,
     profile::{Auth, HostKeys},
     resolve::SessionArgs,
 };
@@ -21,6 +22,9 @@ use crate::{
     ssh_proxy::ANSWERED,
     words,
 };
+
+/// Where programs are looked for without a PATH, as shells do.
+const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Run ssh to an instance, through a session
 ///
@@ -138,12 +142,15 @@ impl Command for Ssh {
         } else if !own_key {
             line.options(options::identity(&settings)?);
         }
-        // tempfile makes its folders 0700.
-        let folder = tempfile::Builder::new().prefix("ops-ssh-").tempdir()?;
+        let folder = paths::temporary_dir("ops-ssh-")?;
         let report = folder.path().join("report");
         proxy.extend(["--report".to_owned(), text(&report)?.to_owned()]);
         if let Some(reason) = &self.session.reason {
             proxy.extend(["--reason".to_owned(), reason.clone()]);
+        }
+        // Only Linux tells ssh when this process is gone. ssh in the background is meant to stay.
+        if cfg!(not(target_os = "linux")) && !words::has_flag(&self.options, b'f') {
+            proxy.extend(["--owner".to_owned(), std::process::id().to_string()]);
         }
         line.proxy(&cx, &instance, &proxy)?;
         if let Some(user) = user.filter(|_| typed.is_none()) {
@@ -161,16 +168,15 @@ impl Command for Ssh {
         }
         line.options(options::host_keys(&cx, policy)?);
         line.raw(&format!("HostKeyAlias={}", instance.id));
+        line.options(options::agent_forwarding(&settings));
         line.options(options::sharing(&cx, &settings)?);
         line.options(options::further(&settings)?);
         for forward in &settings.local_forwards {
             line.words.extend(["-L".into(), forward.into()]);
         }
-        line.words.push(instance.id.clone().into());
-        if !self.command.is_empty() {
-            line.words.push("--".into());
-            line.words.extend(self.command.iter().cloned());
-        }
+        // ssh looks for options behind the host too, unless `--` stands in front of it: neither an id nor a command is ever one.
+        line.words.extend(["--".into(), instance.id.clone().into()]);
+        line.words.extend(self.command.iter().cloned());
         cx.output().detail(format!(
             "ssh {}",
             words::shown(line.words.iter().map(OsString::as_os_str))
@@ -227,7 +233,7 @@ impl Line {
     fn proxy(&mut self, cx: &Context, instance: &Instance, rest: &[String]) -> Result<()> {
         let mut words = settings::program_words(cx, &instance.region)?;
         words.extend_from_slice(rest);
-        let command = crate::config_text::proxy_command(&words, &["%h", "%p"])
+        let command = crate::config_text::proxy_command(&words, &["--", "%h", "%p"])
             .map_err(|why| Error::usage("ssh cannot be told how to run ops").caused_by(why))?;
         self.raw(&format!("ProxyCommand={command}"));
         Ok(())
@@ -246,31 +252,32 @@ fn asked_words(cx: &Context) -> Vec<String> {
 
 /// Runs ssh on this terminal and gives its status; a signal's is 128 and its number, as a shell has it.
 async fn run(cx: &Context, words: &[OsString]) -> Result<Exit> {
-    let mut command = tokio::process::Command::new("ssh");
-    command
-        .args(words)
-        .env_clear()
-        .envs(cx.env().iter())
-        .stdin(Stdio::inherit())
-        .stdout(Stdio::inherit())
-        .stderr(Stdio::inherit());
-    let handler = cx.interrupt().handle();
-    let mut child = command.spawn().map_err(|error| {
-        if error.kind() == std::io::ErrorKind::NotFound {
-            Error::new(ErrorKind::Unexpected, "no ssh client was found on PATH")
-                .hint("install one: apt install openssh-client, dnf install openssh-clients, brew install openssh")
-                .hint("or do without: ops shell TARGET")
-        } else {
-            Error::unexpected("cannot run ssh").caused_by(error)
-        }
+    let path = cx.env().var_os("PATH").unwrap_or(OsStr::new(USUAL_PATH));
+    let program = follower::find("ssh", path).ok_or_else(|| {
+        Error::new(ErrorKind::Unexpected, "no ssh client was found on PATH")
+            .hint("install one: apt install openssh-client, dnf install openssh-clients, brew install openssh")
+            .hint("or do without: ops shell TARGET")
     })?;
+    let handler = cx.interrupt().handle();
+    // ssh, and with it the session, must not outlive this process: nobody could end them then but by their process ids.
+    let mut follower = follower::start(&program, words, |command| {
+        command
+            .env_clear()
+            .envs(cx.env().iter())
+            .stdin(Stdio::inherit())
+            .stdout(Stdio::inherit())
+            .stderr(Stdio::inherit());
+    })
+    .await
+    .map_err(|error| Error::unexpected("cannot run ssh").caused_by(error))?;
+    let child = &mut follower.child;
     let mut children = signal(SignalKind::child())?;
     let mut told = false;
     loop {
         tokio::select! {
             status = child.wait() => return Ok(exit_of(status?)),
             // `~^Z` stops ssh alone; the shell that started us waits for us to stop too.
-            _ = children.recv() => if let Some(pid) = pid_of(&child) && has_stopped(pid) {
+            _ = children.recv() => if let Some(pid) = pid_of(child) && has_stopped(pid) {
                 rustix::process::kill_process(rustix::process::getpid(), Signal::STOP).map_err(std::io::Error::from)?;
             },
             // A terminal's Ctrl-C reaches ssh by itself; what is sent to ops alone is passed on, and ssh decides how to end.
@@ -280,7 +287,7 @@ async fn run(cx: &Context, words: &[OsString]) -> Result<Exit> {
                     ErrorKind::Interrupted => Signal::INT,
                     _ => Signal::TERM,
                 };
-                if let Some(pid) = pid_of(&child) {
+                if let Some(pid) = pid_of(child) {
                     // It may have ended this moment.
                     let _ = rustix::process::kill_process(pid, signal);
                 }

@@ -6,6 +6,7 @@ mod alias;
 mod builtin;
 mod cli;
 mod complete;
+mod descriptors;
 mod dispatch;
 mod globals;
 mod help;
@@ -29,9 +30,14 @@ pub use registry::{GROUPS, Group, entries};
 pub fn main() -> std::process::ExitCode {
     panic::install();
     let outcome = std::panic::catch_unwind(|| {
+        // Before anything else: this is no command line of a user.
+        if let Some(exit) = ops_core::follower::answer() {
+            return exit;
+        }
         if complete::answer() {
             return ops_core::Exit::SUCCESS;
         }
+        descriptors::raise_limit();
         dispatch::dispatch(
             std::env::args_os().skip(1).collect(),
             &ops_core::Env::from_process(),

@@ -4,9 +4,11 @@
 
 mod client;
 mod config;
+mod gone;
 mod keys;
 mod names;
 mod proxy;
 mod sshd;
+mod takeover;
 mod transfers;
 mod use_it;
