@@ -101,7 +101,11 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, (char, u32, Vec<u8>)> {
             .collect();
         names.sort();
         for path in names {
-            let known = fs::symlink_metadata(&path).unwrap();
+            let known = match fs::symlink_metadata(&path) {
+                // A temporary file that is just being cleaned up.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                known => known.unwrap(),
+            };
             let below = path.strip_prefix(root).unwrap().to_owned();
             let mode = known.mode() & 0o7777;
             if known.is_dir() {
