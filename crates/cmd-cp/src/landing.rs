@@ -9,7 +9,7 @@ use std::{
         fd::{AsFd as _, OwnedFd},
         unix::{
             ffi::{OsStrExt as _, OsStringExt as _},
-            fs::{FileExt as _, PermissionsExt as _},
+            fs::{FileExt as _, MetadataExt as _, PermissionsExt as _},
         },
     },
     path::PathBuf,
@@ -99,12 +99,24 @@ impl Landing {
         }
         let file = rustix::fs::openat(&*parent, &temporary, flags, Mode::RUSR | Mode::WUSR)
             .map_err(|error| failed(error.into()))?;
-        let file = File::from(file);
-        if !file.metadata().map_err(failed)?.is_file() {
+        let mut file = File::from(file);
+        let known = file.metadata().map_err(failed)?;
+        if !known.is_file() {
             return Err(failed(io::Error::other(format!(
                 "`{}` is no file",
                 temporary.display()
             ))));
+        }
+        // A part under the name of ours that is another file's second name, or somebody else's: to
+        // go on with it would change that file, or leave the new one in the hands of its owner.
+        let is_ours = known.uid() == rustix::process::geteuid().as_raw() && known.nlink() == 1;
+        if job.resume && !is_ours {
+            rustix::fs::unlinkat(&*parent, &temporary, AtFlags::empty())
+                .map_err(|error| failed(error.into()))?;
+            let flags = flags | OFlags::EXCL;
+            file = rustix::fs::openat(&*parent, &temporary, flags, Mode::RUSR | Mode::WUSR)
+                .map(File::from)
+                .map_err(|error| failed(error.into()))?;
         }
         Ok(Self {
             parent,
@@ -570,6 +582,24 @@ mod tests {
             assert!(Landing::open(&place, id, &entry(4), 0o644, &job).is_err());
             assert_eq!(names(&at("out")), ["f"]);
         }
+    }
+
+    #[tokio::test]
+    async fn a_part_that_is_another_files_second_name_is_not_gone_on_with() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("theirs"), "theirs").unwrap();
+        let part = folder.path().join(".f.ops-part");
+        std::fs::hard_link(folder.path().join("theirs"), &part).unwrap();
+        let job = job(true);
+        let id = job.report.add("f", "f", 4);
+        let place = path(folder.path(), "f");
+        let landing = Landing::open(&place, id, &entry(4), 0o644, &job).unwrap();
+        assert_eq!(landing.resumable().unwrap(), None);
+        landing.write_at(0, b"abcd").await.unwrap();
+        landing.commit(None).unwrap();
+        let theirs = std::fs::read(folder.path().join("theirs")).unwrap();
+        assert_eq!(theirs, b"theirs");
+        assert_eq!(names(folder.path()), ["f", "theirs"]);
     }
 
     #[tokio::test]
