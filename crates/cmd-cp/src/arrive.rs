@@ -12,7 +12,7 @@ use crate::{
     hashes,
     item::{Ask, Found, Kind, Listing},
     landing,
-    links::{Leads, judge_links},
+    links::judge_links,
     local::umask,
     local::{LocalPath, Occupant, words},
     made::{Folders, Made},
@@ -276,20 +276,10 @@ async fn to_folder(
                     report.fail(id, error);
                 }
             },
-            Kind::Link(target) => {
-                if leads.get(&position) == Some(&Leads::Within) {
-                    links.push((id, path, target.clone()));
-                } else {
-                    report.fail(
-                        id,
-                        Error::unexpected(format!(
-                            "the link `{}` leads out of what is copied",
-                            shown.display()
-                        ))
-                        .hint("copy what links point to: -L"),
-                    );
-                }
-            }
+            Kind::Link(target) => match options.links.leave_out(leads.get(&position)) {
+                None => links.push((id, path, target.clone())),
+                Some(why) => report.skip(id, why),
+            },
             Kind::File => match stays(cx, options, &path, &found).await {
                 Ok(None) => fetches.push(Fetch {
                     id,

@@ -24,6 +24,7 @@ mod bars;
 mod failures;
 mod here;
 mod links;
+mod links_kept;
 mod long;
 mod modes;
 mod resume;
@@ -101,10 +102,9 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, (char, u32, Vec<u8>)> {
             .collect();
         names.sort();
         for path in names {
-            let known = match fs::symlink_metadata(&path) {
-                // A temporary file that is just being cleaned up.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                known => known.unwrap(),
+            // While a copy runs its temporary files come and go.
+            let Ok(known) = fs::symlink_metadata(&path) else {
+                continue;
             };
             let below = path.strip_prefix(root).unwrap().to_owned();
             let mode = known.mode() & 0o7777;
