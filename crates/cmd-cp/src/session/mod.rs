@@ -8,6 +8,7 @@ pub(crate) mod courier;
 mod dialogue;
 mod download;
 pub(crate) mod fuzzing;
+mod frames;
 mod inflate;
 mod list;
 pub(crate) mod pack;
@@ -24,7 +25,10 @@ use ops_core::{Result, output::escape, profile::CopyVia};
 use ops_remote::pipe::{Far, Known};
 
 use self::probe::Tools;
-use crate::transport::{Ask, Fetch, Job, Listing, Server, Store, Transport};
+use crate::{
+    item::{Ask, Listing},
+    transport::{Fetch, Job, Server, Store, Transport},
+};
 
 /// One server by this transport.
 pub(crate) struct Session {
@@ -63,7 +67,7 @@ impl Session {
         Ok(Self {
             far,
             tools,
-            umask: crate::arrive::umask(),
+            umask: crate::local::umask(),
         })
     }
 
