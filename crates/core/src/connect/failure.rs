@@ -199,11 +199,17 @@ pub(super) fn session_failed(label: &str, error: &SessionError) -> Error {
         .caused_by(format!(
             "the account's session preferences demand encryption with the KMS key `{key_id}`"
         ))
-        .hint("use `aws ssm start-session`, or a document without encryption: ops shell --document NAME"),
+        .hint("use `aws ssm start-session`, or a document without encryption: ops shell --document NAME")
+        .lasting(),
         SessionError::Channel(ChannelError::NoAnswer(_) | ChannelError::HandshakeTimedOut(_)) => {
             Error::target(format!("`{label}` does not answer"))
                 .caused_by(error)
                 .hint(hint!("see when its agent last reported: ops ls -o wide {}", label))
+        }
+        SessionError::Channel(ChannelError::LargePayloadLost { .. }) => {
+            Error::target(format!("the session on `{label}` failed"))
+                .caused_by(error)
+                .hint("try again: for a day new sessions to it send no more than 1,024 bytes at once")
         }
         SessionError::Channel(_) => Error::target(format!("the session on `{label}` failed"))
             .caused_by(error)
@@ -223,7 +229,9 @@ pub(super) fn closed(label: &str, output: &str) -> Option<Error> {
         return None;
     }
     let lower = text.to_lowercase();
-    let failure = |what: String| Some(Error::target(what).caused_by(text));
+    // Until the last one, what they tell of stays until somebody changes the account, the role or
+    // the agent.
+    let failure = |what: String| Some(Error::target(what).caused_by(text).lasting());
     if lower.contains("kms") {
         return failure(format!("the session on `{label}` could not be encrypted")).map(|error| {
             error.hint("the caller needs `kms:GenerateDataKey` on the session key, the instance's role `kms:Decrypt`")
@@ -252,9 +260,9 @@ pub(super) fn closed(label: &str, output: &str) -> Option<Error> {
     ]
     .iter()
     .any(|word| lower.contains(word));
-    is_failure
-        .then(|| failure(format!("the session on `{label}` ended with a failure")))
-        .flatten()
+    is_failure.then(|| {
+        Error::target(format!("the session on `{label}` ended with a failure")).caused_by(text)
+    })
 }
 
 #[cfg(test)]
