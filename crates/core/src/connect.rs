@@ -13,7 +13,7 @@ use aws_sdk_ssm::{
     error::SdkError,
     operation::start_session::{StartSessionError, StartSessionOutput},
 };
-use ops_session::driver::{self, Event, Expect, Opening, Proxy, Token};
+use ops_session::driver::{self, Event, Expect, Opening, Token};
 pub use ops_session::handshake::Ready;
 use tokio::sync::oneshot;
 
@@ -377,8 +377,8 @@ impl Context {
         aws.provider().set_quiet(!options.may_ask);
 
         options.driver.expect = document.expect();
-        options.driver.extra_roots = self.env().path("AWS_CA_BUNDLE");
-        options.driver.proxy = proxy(self);
+        options.driver.extra_roots = aws.network.ca_bundle();
+        options.driver.proxy = aws.network.for_sessions();
         let opening = Opening {
             session_id: id.clone(),
             stream_url: aws.stream_url(stream_url),
@@ -390,7 +390,7 @@ impl Context {
         });
         let mut session = driver::open(opening, gateway, options.driver)
             .await
-            .map_err(|error| failure::open_failed(instance, &error))?;
+            .map_err(|error| failure::open_failed(instance, &error, &aws.network))?;
         tracing::debug!("the web socket is open");
         let mut heard = std::pin::pin!(heard);
         let mut was_heard = false;
@@ -515,19 +515,6 @@ fn check_state(instance: &Instance) -> Result<()> {
             instance.state.as_str()
         ))
         .hint(hint))
-}
-
-fn proxy(cx: &Context) -> Proxy {
-    let env = cx.env();
-    let read = |name: &str| {
-        env.var(&name.to_ascii_lowercase())
-            .or_else(|| env.var(name))
-            .map(str::to_owned)
-    };
-    Proxy::new(
-        read("HTTPS_PROXY").or_else(|| read("ALL_PROXY")),
-        &read("NO_PROXY").unwrap_or_default(),
-    )
 }
 
 /// The ARN of an instance or hybrid node.

@@ -47,6 +47,17 @@ impl Paths {
     }
 }
 
+impl Paths {
+    /// A path that somebody wrote into a file: `~` at its beginning is the home folder.
+    pub fn expand(&self, path: &str) -> PathBuf {
+        match path.strip_prefix('~') {
+            Some("") => self.home.clone(),
+            Some(rest) if rest.starts_with('/') => self.home.join(&rest[1..]),
+            _ => PathBuf::from(path),
+        }
+    }
+}
+
 /// Creates `path` and its parents, `path` itself for this user alone (0700), and gives it back.
 ///
 /// # Errors

@@ -1,5 +1,6 @@
 //! The built binary as a user meets it, and the shape of the workspace. One program, so that it is linked once.
 
+mod aws;
 mod dispatch;
 mod help;
 mod layering;

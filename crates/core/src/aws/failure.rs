@@ -1,8 +1,7 @@
 //! What AWS and the SDK answer when something fails, in words: cause, place, next step, exit code.
 
-use std::{error::Error as StdError, fmt, sync::Arc};
+use std::{error::Error as StdError, fmt, path::Path};
 
-use aws_config::profile::ProfileSet;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_runtime_api::{
     client::{orchestrator::HttpResponse, result::SdkError},
@@ -11,7 +10,11 @@ use aws_smithy_runtime_api::{
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use super::{options::AwsOptions, sso::Login};
-use crate::error::{Error, ErrorKind};
+use crate::{
+    aws_files::AwsFiles,
+    error::{Error, ErrorKind},
+    output::escape,
+};
 
 /// Longest piece of an answer that is shown, in characters.
 const EXCERPT_CHARS: usize = 200;
@@ -23,6 +26,8 @@ pub(crate) struct Place {
     pub(crate) aws_profile: Option<String>,
     pub(crate) team: Option<String>,
     pub(crate) sandbox: bool,
+    /// The proxy in words, where calls go by way of one.
+    pub(crate) proxy: Option<String>,
 }
 
 impl fmt::Display for Place {
@@ -45,6 +50,14 @@ impl fmt::Display for Place {
     }
 }
 
+impl Place {
+    fn by_way(&self) -> String {
+        self.proxy
+            .as_ref()
+            .map_or_else(String::new, |proxy| format!(" by way of {proxy}"))
+    }
+}
+
 impl AwsOptions {
     pub(crate) fn place(&self, region: Option<&str>) -> Place {
         Place {
@@ -52,6 +65,7 @@ impl AwsOptions {
             aws_profile: self.profile.clone(),
             team: self.team.clone(),
             sandbox: self.sandbox,
+            proxy: self.proxy.clone(),
         }
     }
 }
@@ -139,7 +153,11 @@ impl Call {
                 Error::unexpected(what).caused_by(chain)
             }
             SdkError::TimeoutError(_) => Error::unexpected(what)
-                .caused_by(format!("no answer in time to {} ({place})", self.action))
+                .caused_by(format!(
+                    "no answer in time to {} ({place}){}",
+                    self.action,
+                    place.by_way()
+                ))
                 .hint("check the network and the proxy settings; -vv shows each attempt"),
             SdkError::DispatchFailure(failure) => {
                 let why = failure
@@ -151,8 +169,16 @@ impl Call {
                     "no connection"
                 };
                 Error::unexpected(what)
-                    .caused_by(format!("{verb} for {} ({place}): {why}", self.action))
-                    .hint("check the network, HTTPS_PROXY, and the spelling of the region")
+                    .caused_by(format!(
+                        "{verb} for {} ({place}){}: {why}",
+                        self.action,
+                        place.by_way()
+                    ))
+                    .hint(if place.proxy.is_some() {
+                        "check that proxy, or name the hosts of AWS in NO_PROXY"
+                    } else {
+                        "check the network, HTTPS_PROXY, and the spelling of the region"
+                    })
             }
             SdkError::ResponseError(_) => self.malformed(what, error),
             SdkError::ServiceError(_) => match error.code().map(str::to_owned) {
@@ -181,12 +207,10 @@ impl Call {
                 Error::new(ErrorKind::NotLoggedIn, what)
                     .caused_by(format!("the AWS credentials have expired ({place})")),
                 place.aws_profile.as_deref(),
-                false,
             ),
             Meaning::BadCredentials => login_hints(
                 Error::new(ErrorKind::NotLoggedIn, what).caused_by(said),
                 place.aws_profile.as_deref(),
-                false,
             ),
             Meaning::Clock => Error::new(ErrorKind::NotLoggedIn, what)
                 .caused_by(said)
@@ -237,7 +261,10 @@ impl Call {
                 "the answer to {} is not one of AWS ({}): status {status}, {id}, {line}",
                 self.action, self.place
             ))
-            .hint("a proxy or a wrong endpoint may have answered: check HTTPS_PROXY and AWS_ENDPOINT_URL")
+            .hint(match &self.place.proxy {
+                Some(proxy) => format!("{proxy} or a wrong endpoint may have answered: check it, and AWS_ENDPOINT_URL"),
+                None => "a proxy or a wrong endpoint may have answered: check HTTPS_PROXY and AWS_ENDPOINT_URL".to_owned(),
+            })
     }
 }
 
@@ -322,95 +349,138 @@ pub(super) fn is_sso_over(error: &CredentialsError, is_sso: bool) -> bool {
 pub(super) fn credentials_failed(
     error: &CredentialsError,
     options: &AwsOptions,
-    profiles: &Option<Arc<ProfileSet>>,
+    files: &AwsFiles,
+    home: &Path,
 ) -> Error {
     let text = chain(error);
     let lower = text.to_lowercase();
-    let name = options.profile.as_deref().unwrap_or("default");
-    let profile = profiles.as_ref().and_then(|set| set.get_profile(name));
-    let login = profiles.as_ref().and_then(|set| Login::of(set, name));
+    let name = options.profile_name();
+    let login = Login::of(files, name);
     if is_sso_over(error, login.is_some()) {
         // The one to log in with: a profile with a role names another by `source_profile`.
-        let name = login.as_ref().map_or(name, |login| &login.profile);
-        return login_hints(
-            Error::new(
+        let source = login.as_ref().map_or(name, |login| &login.profile);
+        let failure = match &login {
+            Some(login) if !login.was_made(home) => Error::new(
                 ErrorKind::NotLoggedIn,
-                format!("the SSO login of AWS profile `{name}` has expired"),
+                format!(
+                    "nobody has logged in to the SSO of AWS profile `{}` here yet",
+                    escape(source)
+                ),
+            ),
+            _ => Error::new(
+                ErrorKind::NotLoggedIn,
+                format!(
+                    "the SSO login of AWS profile `{}` has expired",
+                    escape(source)
+                ),
             )
             .caused_by(innermost(error)),
-            Some(name),
-            true,
-        );
+        };
+        return sso_hints(failure, options, source);
     }
     if lower.contains("login") && (lower.contains("expired") || lower.contains("cached")) {
+        let state = if lower.contains("expired") {
+            "has expired"
+        } else {
+            "is not there"
+        };
         return Error::new(
             ErrorKind::NotLoggedIn,
-            format!("the console login of AWS profile `{name}` has expired"),
+            format!(
+                "the console login of AWS profile `{}` {state}",
+                escape(name)
+            ),
         )
         .caused_by(innermost(error))
-        .hint(format!("log in again: aws login --profile {name}"));
+        .hint(format!(
+            "log in: aws login{}",
+            profile_option("--profile", name)
+        ));
+    }
+    let source = files.source_of(name);
+    if lower.contains("external process") {
+        return process_failed(&text, source, files);
     }
     if matches!(error, CredentialsError::CredentialsNotLoaded(_)) {
-        let mut failure = Error::new(ErrorKind::NotLoggedIn, "no AWS credentials found")
-            .caused_by(format!(
-                "looked in the environment, AWS profile `{name}`, web identity, container and instance metadata"
-            ));
-        if profile.is_none()
-            && let Some(names) = profile_names(profiles)
-        {
-            failure = failure.caused_by(format!("the AWS profiles on this machine: {names}"));
-        }
-        return with_login_hints(failure, options, profiles.as_deref());
-    }
-    if profile.is_none() && options.profile.is_some() && lower.contains("profile") {
-        let mut failure = Error::new(
-            ErrorKind::NotLoggedIn,
-            format!("there is no AWS profile `{name}`"),
-        );
-        if let Some(names) = profile_names(profiles) {
-            failure = failure.caused_by(format!("there are: {names}"));
-        }
-        return failure.hint("choose one with --aws-profile NAME, or unset AWS_PROFILE");
+        let failure = Error::new(ErrorKind::NotLoggedIn, "no AWS credentials found").caused_by(format!(
+            "looked in the environment, AWS profile `{}`, web identity, container and instance metadata",
+            escape(name)
+        ));
+        let failure = if files.has(name) {
+            failure
+        } else {
+            failure.caused_by(format!(
+                "the AWS profiles on this machine: {}",
+                files.quoted_names()
+            ))
+        };
+        return with_login_hints(failure, options, files);
     }
     let failure = Error::new(
         ErrorKind::NotLoggedIn,
-        format!("the credentials of AWS profile `{name}` could not be had"),
+        format!(
+            "the credentials of AWS profile `{}` could not be had",
+            escape(name)
+        ),
     )
     .caused_by(excerpt(&text, 600));
-    with_login_hints(failure, options, profiles.as_deref())
-}
-
-fn profile_names(profiles: &Option<Arc<ProfileSet>>) -> Option<String> {
-    let mut names: Vec<&str> = profiles.as_ref()?.profiles().collect();
-    if names.is_empty() {
-        return None;
+    // Keys of a file and roles are nothing that a login renews.
+    if login.is_some() || files.get(source, "login_session").is_some() {
+        with_login_hints(failure, options, files)
+    } else {
+        failure
     }
-    names.sort_unstable();
-    Some(
-        names
-            .iter()
-            .map(|name| format!("`{name}`"))
-            .collect::<Vec<_>>()
-            .join(", "),
-    )
 }
 
-/// Adds how to log in.
-pub(super) fn with_login_hints(
-    error: Error,
-    options: &AwsOptions,
-    profiles: Option<&ProfileSet>,
-) -> Error {
-    let is_sso = options
-        .profile
-        .as_deref()
-        .or(Some("default"))
-        .zip(profiles)
-        .and_then(|(name, set)| set.get_profile(name))
-        .is_some_and(|profile| {
-            profile.get("sso_session").is_some() || profile.get("sso_start_url").is_some()
-        });
-    let error = login_hints(error, options.profile.as_deref(), is_sso);
+/// Tells what the `credential_process` of AWS profile `name` said, in its own words. `text` is the SDK's, which holds them.
+fn process_failed(text: &str, name: &str, files: &AwsFiles) -> Error {
+    let place = files
+        .place(name, "credential_process")
+        .map_or_else(String::new, |place| format!(" in {place}"));
+    let (status, said) = text.split_once(". Stderr: ").unwrap_or((text, ""));
+    let said = said.trim();
+    let program = files
+        .get(name, "credential_process")
+        .and_then(|line| line.split_whitespace().next())
+        .unwrap_or_default();
+    // What the shell exits with where the command is not there, or is not to be executed.
+    let missing = ["exit status: 127", "exit status: 126"]
+        .iter()
+        .any(|status_of_shell| status.contains(status_of_shell));
+    let error = Error::new(
+        ErrorKind::NotLoggedIn,
+        if missing {
+            format!(
+                "the program that gives the credentials of AWS profile `{}` cannot be started: `{}`",
+                escape(name),
+                escape(program)
+            )
+        } else {
+            format!(
+                "the program that gives the credentials of AWS profile `{}` failed",
+                escape(name)
+            )
+        },
+    );
+    let error = if said.is_empty() {
+        error.caused_by(excerpt(text, 600))
+    } else {
+        error.caused_by(excerpt(said, 600))
+    };
+    let status = status
+        .split_once("exit status: ")
+        .map(|(_, code)| format!("exit status {code}; "))
+        .unwrap_or_default();
+    error.caused_by(format!("{status}`credential_process` stands{place}"))
+}
+
+/// Adds how to log in, where a login is what is missing.
+pub(super) fn with_login_hints(error: Error, options: &AwsOptions, files: &AwsFiles) -> Error {
+    let name = options.profile_name();
+    if Login::of(files, name).is_some() {
+        return sso_hints(error, options, files.source_of(name));
+    }
+    let error = login_hints(error, options.profile.as_deref());
     if options.sandbox {
         error
     } else {
@@ -418,23 +488,33 @@ pub(super) fn with_login_hints(
     }
 }
 
-fn login_hints(error: Error, profile: Option<&str>, is_sso: bool) -> Error {
-    let option = profile
-        .filter(|name| *name != "default")
-        .map(|name| format!(" --profile {name}"))
-        .unwrap_or_default();
-    if is_sso {
-        error
-            .hint(format!(
-                "log in again on a terminal: ops --aws-profile {} ls (or: aws sso login{option})",
-                profile.unwrap_or("default")
-            ))
-            .hint("or open the access portal of your SSO in a browser, choose the account, \"Access keys\", and paste its `export AWS_…` lines into this shell")
+/// ` --profile NAME` as a shell takes it; nothing for the default profile.
+fn profile_option(option: &str, name: &str) -> String {
+    if name == "default" {
+        String::new()
     } else {
-        error
-            .hint(format!("log in: aws sso login{option} (or `aws configure{option}` for access keys)"))
-            .hint("without the AWS CLI: export AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN in this shell")
+        format!(" {option} {}", shell_words::quote(name))
     }
+}
+
+fn sso_hints(error: Error, options: &AwsOptions, source: &str) -> Error {
+    // The profile that was asked for, which the login is a part of.
+    let asked = profile_option("--aws-profile", options.profile_name());
+    error
+        .hint(format!(
+            "log in on a terminal: ops{asked} ls (or: aws sso login{})",
+            profile_option("--profile", source)
+        ))
+        .hint("or open the access portal of your SSO in a browser, choose the account, \"Access keys\", and paste its `export AWS_…` lines into this shell")
+}
+
+fn login_hints(error: Error, profile: Option<&str>) -> Error {
+    let option = profile_option("--profile", profile.unwrap_or("default"));
+    error
+        .hint(format!(
+            "log in: aws sso login{option} (or `aws configure{option}` for access keys)"
+        ))
+        .hint("without the AWS CLI: export AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN in this shell")
 }
 
 #[cfg(test)]
@@ -463,6 +543,7 @@ mod tests {
                 aws_profile: None,
                 team: Some("pay".to_owned()),
                 sandbox: false,
+                proxy: None,
             },
         };
         let error = call.service(

@@ -7,6 +7,7 @@ mod failure;
 mod http;
 mod identity;
 mod instance_connect;
+mod network;
 pub(crate) mod options;
 mod provider;
 pub mod s3;
@@ -24,7 +25,6 @@ use aws_config::{
     BehaviorVersion,
     imds::{self, region::ImdsRegionProvider},
     meta::region::RegionProviderChain,
-    profile::ProfileSet,
 };
 use aws_credential_types::Credentials;
 use aws_sdk_ec2 as ec2;
@@ -37,6 +37,7 @@ use aws_types::{SdkConfig, region::Region};
 
 pub(crate) use self::{
     failure::{Call, Meaning, Place, chain, code_of, meaning},
+    network::Network,
     options::{AwsOptions, Service},
     provider::Provider,
 };
@@ -46,6 +47,7 @@ pub use self::{
     sign_in::SignIn,
 };
 use crate::{
+    aws_files::{AwsFiles, sdk_name},
     context::Context,
     env::Env,
     error::{Error, ErrorKind, Result},
@@ -92,6 +94,7 @@ pub(crate) struct Aws {
     env: Env,
     base: SdkConfig,
     provider: Provider,
+    pub(crate) network: Network,
     /// Of flag, `OPS_REGION`, team profile, environment, AWS profile, in this order.
     region: Option<String>,
     clients: Mutex<HashMap<String, Clients>>,
@@ -204,19 +207,36 @@ impl Context {
 
 impl Aws {
     async fn load(cx: &Context) -> Result<Self> {
-        let options = AwsOptions::of(cx)?;
+        let mut options = AwsOptions::of(cx)?;
         let env = cx.env().clone();
         let plain = options.sandbox
             && env
                 .var("AWS_ENDPOINT_URL")
                 .is_some_and(|url| url.starts_with("http://"));
-        let http = http::client(&env, plain)?;
-        let profiles = if options.sandbox {
-            None
+        // The sandbox's environment says everything, and no file is asked.
+        let files = if options.sandbox {
+            Arc::default()
         } else {
-            Some(Arc::new(load_profiles(&options, &env).await?))
+            Arc::clone(&cx.settings()?.aws_files)
         };
+        let network = Network::of(&env, &files, options.profile_name(), cx.paths());
+        let http = http::client(&network, plain)?;
         let region = region_of(&options, &env, &http).await;
+        let asked = endpoint(&options, &env, Service::Ec2);
+        let asked = asked
+            .as_deref()
+            .or_else(|| files.endpoint(options.profile_name(), "ec2"));
+        if !asked.is_some_and(|url| url.starts_with("http://")) {
+            options.proxy = network.proxy_for(&format!(
+                "ec2.{}.amazonaws.com",
+                region.as_deref().unwrap_or("us-east-1")
+            ));
+            if let Some(variable) = &network.left_alone {
+                cx.output().note(format!(
+                    "{variable} names a SOCKS proxy, which ops does not use: AWS is reached without a proxy; where one is needed, set HTTPS_PROXY=http://HOST:PORT"
+                ));
+            }
+        }
         let base = if options.sandbox {
             SdkConfig::builder()
                 .behavior_version(BehaviorVersion::latest())
@@ -224,13 +244,14 @@ impl Aws {
         } else {
             let mut loader = aws_config::defaults(BehaviorVersion::latest())
                 .http_client(http.clone())
+                .profile_files(sdk_files(&files))
                 .no_credentials()
                 // An empty chain: the default one would ask the instance metadata service at length.
                 .region(RegionProviderChain::first_try(
                     region.clone().map(Region::new),
                 ));
             if let Some(name) = &options.profile {
-                loader = loader.profile_name(name);
+                loader = loader.profile_name(sdk_name(name));
             }
             loader.load().await
         };
@@ -247,7 +268,7 @@ impl Aws {
             options: options.clone(),
             env: env.clone(),
             http: http.clone(),
-            profiles,
+            files,
             region: region.clone(),
             sts_endpoint: endpoint(Service::Sts),
             cache: cx.paths().cache.clone(),
@@ -278,6 +299,7 @@ impl Aws {
             env,
             base,
             provider,
+            network,
             region,
             clients: Mutex::default(),
             identity: tokio::sync::OnceCell::new(),
@@ -294,7 +316,7 @@ impl Aws {
             Error::new(ErrorKind::Usage, "no AWS region is set")
                 .caused_by(format!(
                     "neither --region nor OPS_REGION, the profile, AWS_REGION or AWS profile `{}` names one",
-                    self.options.profile.as_deref().unwrap_or("default")
+                    self.options.profile_name()
                 ))
                 .hint("name one: ops --region eu-west-1 …, or export AWS_REGION=eu-west-1")
         })
@@ -420,25 +442,13 @@ fn endpoint(options: &AwsOptions, env: &Env, service: Service) -> Option<String>
         .or_else(environment)
 }
 
+/// What of the AWS configuration files the SDK reads itself.
 #[allow(deprecated)] // The type moved to a crate that aws-config does not export.
-async fn load_profiles(options: &AwsOptions, env: &Env) -> Result<ProfileSet> {
-    use aws_types::os_shim_internal as shim;
-    let pairs: Vec<(&str, &str)> = env
-        .iter()
-        .filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?)))
-        .collect();
-    aws_config::profile::load(
-        &shim::Fs::real(),
-        &shim::Env::from_slice(&pairs),
-        &aws_config::profile::profile_file::ProfileFiles::default(),
-        options.profile.clone().map(Into::into),
-    )
-    .await
-    .map_err(|error| {
-        Error::usage("the AWS configuration files cannot be read")
-            .caused_by(chain(&error))
-            .hint("correct ~/.aws/config or ~/.aws/credentials (or the files AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE name)")
-    })
+fn sdk_files(files: &AwsFiles) -> aws_config::profile::profile_file::ProfileFiles {
+    use aws_config::profile::profile_file::{ProfileFileKind, ProfileFiles};
+    ProfileFiles::builder()
+        .with_contents(ProfileFileKind::Config, files.for_sdk().as_str())
+        .build()
 }
 
 /// The region that settings name, else that of the machine this runs on.

@@ -2,7 +2,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::{context::Context, error::Result};
+use crate::{
+    config::{Origin, Setting},
+    context::Context,
+    error::{Error, Result},
+    profile::values,
+};
 
 /// The services `ops` talks to, by the names of their endpoint settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,6 +58,8 @@ pub(crate) struct Role {
 pub(crate) struct AwsOptions {
     /// The AWS profile, if one is named.
     pub(crate) profile: Option<String>,
+    /// Who named it.
+    pub(crate) profile_origin: Option<Origin>,
     /// Whether it was named by a flag or `OPS_*`: then it outranks credentials of the environment.
     pub(crate) profile_is_explicit: bool,
     /// The team profile in use, for messages.
@@ -69,6 +76,8 @@ pub(crate) struct AwsOptions {
     pub(crate) account: Option<String>,
     /// Endpoints of the team profile by service.
     pub(crate) endpoints: BTreeMap<String, String>,
+    /// The proxy in words, where calls go by way of one.
+    pub(crate) proxy: Option<String>,
     /// Endpoint of the team profile for every service.
     pub(crate) endpoint_url: Option<String>,
     /// The environment is the sandbox's: it outranks everything, and no file is read.
@@ -76,12 +85,18 @@ pub(crate) struct AwsOptions {
 }
 
 impl AwsOptions {
+    /// The AWS profile that is meant where none is named, too.
+    pub(crate) fn profile_name(&self) -> &str {
+        self.profile.as_deref().unwrap_or("default")
+    }
+
     /// The options of `cx`.
     ///
     /// # Errors
     /// An invalid profile.
     pub(crate) fn of(cx: &Context) -> Result<Self> {
         let settings = cx.settings()?;
+        check_region(&settings.region)?;
         let aws = &settings.profile().aws;
         let endpoints = &aws.endpoints;
         let endpoints = [
@@ -97,6 +112,7 @@ impl AwsOptions {
         .collect();
         Ok(Self {
             profile: settings.aws_profile.value.clone(),
+            profile_origin: Some(settings.aws_profile.origin.clone()),
             profile_is_explicit: settings.aws_profile.is_explicit(),
             team: settings.profile.value.clone(),
             regions: cx.globals().region.clone(),
@@ -114,8 +130,26 @@ impl AwsOptions {
                 .as_ref()
                 .map(|account| account.as_str().to_owned()),
             endpoints,
+            proxy: None,
             endpoint_url: aws.endpoint_url.as_ref().map(|url| url.as_str().to_owned()),
             sandbox: cx.globals().sandbox && cx.env().var("AWS_ENDPOINT_URL").is_some(),
         })
+    }
+}
+
+/// A region that a variable or a file of AWS names is checked as `--region` and the profile's are, before a host is made of it.
+fn check_region(region: &Setting<Option<String>>) -> Result<()> {
+    let Setting {
+        value: Some(name),
+        origin: origin @ (Origin::Variable(_) | Origin::Aws(_)),
+    } = region
+    else {
+        return Ok(());
+    };
+    match name.parse::<values::Region>() {
+        Ok(_) => Ok(()),
+        Err(why) => {
+            Err(Error::usage(format!("the region of {origin} is not usable")).caused_by(why))
+        }
     }
 }

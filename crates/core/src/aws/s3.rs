@@ -67,7 +67,7 @@ impl Context {
         aws.credentials().await?;
         let own = endpoint(&aws.options, &aws.env, Service::S3);
         let plain = own.as_deref().is_some_and(|url| url.starts_with("http://"));
-        let connector = http::connector(&aws.env, plain)?;
+        let connector = http::connector(&aws.network, plain)?;
         let mut inner = Inner {
             cx: self.clone(),
             name: name.to_owned(),

@@ -142,7 +142,8 @@ async fn sign_in_token(cx: &Context, endpoint: &str, credentials: &Credentials) 
     }
     let mut request = HttpRequest::new(SdkBody::empty());
     request.set_uri(uri).map_err(|_| bad_endpoint())?;
-    let connector = super::http::connector(cx.env(), endpoint.starts_with("http://"))?;
+    let connector =
+        super::http::connector(&cx.aws().await?.network, endpoint.starts_with("http://"))?;
     let unreachable = |why: String| {
         fail().caused_by(why).hint(
             "check the network: HTTPS to the federation endpoint must be open, or HTTPS_PROXY set",

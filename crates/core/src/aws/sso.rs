@@ -7,7 +7,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use aws_config::profile::ProfileSet;
 use aws_sdk_ssooidc::{
     self as oidc,
     error::{ProvideErrorMetadata, SdkError},
@@ -21,6 +20,7 @@ use zeroize::Zeroizing;
 
 use super::{Call, options::AwsOptions};
 use crate::{
+    aws_files::AwsFiles,
     browser,
     env::Env,
     error::{Error, ErrorKind, Result},
@@ -69,42 +69,31 @@ struct Token<'a> {
 
 impl Login {
     /// The login behind AWS profile `name`, by way of its `source_profile` too.
-    pub(super) fn of(profiles: &ProfileSet, name: &str) -> Option<Self> {
-        let mut name = name;
-        let mut seen = Vec::new();
-        loop {
-            let profile = profiles.get_profile(name)?;
-            if let Some(session) = profile.get("sso_session") {
-                let section = profiles.sso_session(session)?;
-                let scopes = section
-                    .get("sso_registration_scopes")
-                    .unwrap_or(DEFAULT_SCOPE);
-                return Some(Self {
-                    profile: name.to_owned(),
-                    session: Some(session.to_owned()),
-                    start_url: section.get("sso_start_url")?.to_owned(),
-                    region: section.get("sso_region")?.to_owned(),
-                    scopes: scopes
-                        .split([',', ' '])
-                        .filter(|scope| !scope.is_empty())
-                        .map(str::to_owned)
-                        .collect(),
-                });
-            }
-            if let Some(start_url) = profile.get("sso_start_url") {
-                return Some(Self {
-                    profile: name.to_owned(),
-                    session: None,
-                    start_url: start_url.to_owned(),
-                    region: profile.get("sso_region")?.to_owned(),
-                    scopes: Vec::new(),
-                });
-            }
-            seen.push(name);
-            name = profile
-                .get("source_profile")
-                .filter(|source| !seen.contains(source))?;
-        }
+    pub(super) fn of(files: &AwsFiles, name: &str) -> Option<Self> {
+        let name = files.source_of(name);
+        let get = |key| files.get(name, key).map(str::to_owned);
+        let Some(session) = get("sso_session") else {
+            return Some(Self {
+                profile: name.to_owned(),
+                session: None,
+                start_url: get("sso_start_url")?,
+                region: get("sso_region")?,
+                scopes: Vec::new(),
+            });
+        };
+        let of_session = |key| files.sso_session(&session, key);
+        let scopes = of_session("sso_registration_scopes").unwrap_or(DEFAULT_SCOPE);
+        Some(Self {
+            profile: name.to_owned(),
+            start_url: of_session("sso_start_url")?.to_owned(),
+            region: of_session("sso_region")?.to_owned(),
+            scopes: scopes
+                .split([',', ' '])
+                .filter(|scope| !scope.is_empty())
+                .map(str::to_owned)
+                .collect(),
+            session: Some(session),
+        })
     }
 
     /// Where its token is kept.
@@ -427,7 +416,6 @@ impl Wait {
 #[cfg(test)]
 mod tests {
     #[allow(deprecated)] // As in the parent module: the types have moved.
-    use aws_config::profile::profile_file::{ProfileFileKind, ProfileFiles};
     use aws_sdk_ssooidc::types::error as oidc_error;
     use aws_smithy_runtime_api::http::StatusCode;
     use aws_smithy_types::body::SdkBody;
@@ -454,48 +442,35 @@ source_profile = loop
 aws_access_key_id = x
 ";
 
-    #[allow(deprecated)] // The type moved to a crate that aws-config does not export.
-    async fn login(profile: &str) -> Option<Login> {
-        use aws_types::os_shim_internal as shim;
-        let files = ProfileFiles::builder()
-            .with_contents(ProfileFileKind::Config, CONFIG)
-            .build();
-        let set = aws_config::profile::load(
-            &shim::Fs::from_slice(&[]),
-            &shim::Env::from_slice(&[]),
-            &files,
-            None,
-        )
-        .await
-        .expect("profiles");
-        Login::of(&set, profile)
+    fn login(profile: &str) -> Option<Login> {
+        Login::of(&AwsFiles::of_config(CONFIG), profile)
     }
 
-    #[tokio::test]
-    async fn the_login_of_a_profile_is_found_in_both_forms_and_behind_a_role() {
-        let new = login("new").await.expect("a login");
+    #[test]
+    fn the_login_of_a_profile_is_found_in_both_forms_and_behind_a_role() {
+        let new = login("new").expect("a login");
         assert_eq!(new.session.as_deref(), Some("my-sso"));
         assert_eq!(new.region, "us-east-1");
         assert_eq!(new.scopes, ["sso:account:access", "extra"]);
-        assert_eq!(login("role").await, Some(new));
-        let old = login("old").await.expect("a login");
+        assert_eq!(login("role"), Some(new));
+        let old = login("old").expect("a login");
         assert_eq!(old.session, None);
         assert_eq!(old.start_url, "https://d-92671207e4.awsapps.com/start");
         for none in ["loop", "keys", "missing"] {
-            assert_eq!(login(none).await, None, "{none}");
+            assert_eq!(login(none), None, "{none}");
         }
     }
 
     /// The names are those that `printf NAME | sha1sum` gives, as the AWS CLI makes them.
-    #[tokio::test]
-    async fn the_token_lies_where_the_aws_cli_keeps_it() {
+    #[test]
+    fn the_token_lies_where_the_aws_cli_keeps_it() {
         let home = Path::new("/home/user");
         assert_eq!(
-            login("new").await.expect("a login").file(home),
+            login("new").expect("a login").file(home),
             home.join(".aws/sso/cache/0ad374308c5a4e22f723adf10145eafad7c4031c.json")
         );
         assert_eq!(
-            login("old").await.expect("a login").file(home),
+            login("old").expect("a login").file(home),
             home.join(".aws/sso/cache/13f9d35043871d073ab260e020f0ffde092cb14b.json")
         );
     }

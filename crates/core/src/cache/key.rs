@@ -5,7 +5,6 @@ use std::{fmt::Write as _, path::Path, time::SystemTime};
 use super::Place;
 use crate::{
     aws::{hex_digest, options::AwsOptions},
-    aws_files::AwsFiles,
     context::Context,
     env::Env,
     error::Result,
@@ -66,7 +65,7 @@ pub(super) fn place(cx: &Context) -> Result<Place> {
         variables(env, &SOURCES, &mut put);
         if !options.sandbox {
             // Other programs rewrite these files, and may put another account into them.
-            let files = AwsFiles::read(env, cx.paths());
+            let files = &cx.settings()?.aws_files;
             put(
                 "files",
                 &(changed(&files.config), changed(&files.credentials)),

@@ -10,6 +10,7 @@ mod user;
 use std::{
     fmt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -133,6 +134,8 @@ pub struct Settings {
     effective: Profile,
     /// The tree of `effective`.
     tree: Option<Node>,
+    /// The configuration files of AWS.
+    pub(crate) aws_files: Arc<AwsFiles>,
 }
 
 impl Settings {
@@ -158,7 +161,7 @@ impl Settings {
                 .clone()
                 .map(|name| Setting::new(name, user_at(&["profile"]))),
         };
-        let aws_files = AwsFiles::read(cx.env(), cx.paths());
+        let aws_files = Arc::new(AwsFiles::read(cx.env(), cx.paths()));
         let chosen = choose(cx, asked.as_ref(), &aws_files)?;
         let team = match &chosen {
             Chosen::Team(found, all) => Some(Loaded::load(found, all, user.defaults.as_ref())?),
@@ -210,7 +213,8 @@ impl Settings {
         let of_files = || {
             let name = aws_profile.value.as_deref().unwrap_or("default");
             let region = aws_files.region(name)?;
-            let origin = Origin::Aws(format!("{} [{name}]", aws_files.config.display()));
+            let place = aws_files.place(name, "region")?;
+            let origin = Origin::Aws(format!("{place} [{name}]"));
             Some(Setting::new(region.to_owned(), origin))
         };
         let of_variables = || {
@@ -325,6 +329,7 @@ impl Settings {
             team,
             effective,
             tree,
+            aws_files,
         })
     }
 

@@ -178,7 +178,7 @@ fn flag_beats_variable_beats_profile_beats_aws_beats_own_default() {
         region(&home),
         (
             "eu-north-1".into(),
-            "AWS configuration ~/.aws/config [default]".into()
+            "AWS configuration ~/.aws/config:2 [default]".into()
         )
     );
     let home = home.variable("AWS_REGION", "us-east-1");
@@ -191,7 +191,7 @@ fn flag_beats_variable_beats_profile_beats_aws_beats_own_default() {
         region(&dev),
         (
             "sa-east-1".into(),
-            "AWS configuration ~/.aws/config [dev]".into()
+            "AWS configuration ~/.aws/config:4 [dev]".into()
         )
     );
     let home = dev.profile("dev", "aws: {region: eu-west-3}\n");

@@ -9,7 +9,7 @@ use ops_session::{
 
 use super::{Document, check_state, instance_arn};
 use crate::{
-    aws::{Aws, Meaning, code_of, meaning},
+    aws::{Aws, Meaning, Network, code_of, meaning},
     context::Context,
     error::{Error, ErrorKind},
     instance::{Instance, Ping},
@@ -154,13 +154,14 @@ fn age(since: Timestamp) -> String {
     crate::instance::age_words(Timestamp::now().duration_since(since).as_secs())
 }
 
-/// Translates a failure to open the web socket.
-pub(super) fn open_failed(instance: &Instance, error: &OpenError) -> Error {
+/// Translates a failure to open the web socket by way of `network`.
+pub(super) fn open_failed(instance: &Instance, error: &OpenError, network: &Network) -> Error {
     let what = format!("cannot open the session on `{}`", instance.label());
     let why = crate::aws::chain(error);
+    let proxy = network.proxy_variable();
     match error {
         OpenError::ProxySetting(_) => {
-            Error::usage(what).caused_by(why).hint("write HTTPS_PROXY=http://HOST:PORT")
+            Error::usage(what).caused_by(why).hint(format!("write {proxy}=http://HOST:PORT"))
         }
         OpenError::Roots { .. } => Error::usage(what)
             .caused_by(why)
@@ -183,7 +184,10 @@ pub(super) fn open_failed(instance: &Instance, error: &OpenError) -> Error {
         ),
         OpenError::ProxyRefused { status: 407, .. } => Error::target(what)
             .caused_by(why)
-            .hint("give the proxy's credentials: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"),
+            .hint(format!("give the proxy's credentials: {proxy}=http://USER:PASSWORD@HOST:PORT")),
+        OpenError::ProxyRefused { .. } | OpenError::Proxy { .. } => Error::target(what)
+            .caused_by(why)
+            .hint(format!("check the proxy that {proxy} names")),
         _ => Error::target(what).caused_by(why).hint(format!(
             "check the network: HTTPS to ssmmessages.{}.amazonaws.com must be open, or HTTPS_PROXY set",
             instance.region
