@@ -2,21 +2,24 @@
 
 mod ec2;
 mod managed;
+mod pages;
 mod query;
 mod states;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
-use self::managed::{Heard, Which};
+use tokio::{sync::mpsc, time::Instant};
+
 pub use self::query::{Ec2Filter, FilterError, Naming, Query, TagFilter, platform_of};
 pub(crate) use self::query::{answers_to, has_address};
 pub use self::states::StateFilter;
+use self::{
+    managed::{Heard, Which},
+    pages::LIST_LIMIT,
+};
 use crate::{
     context::Context,
     error::{Error, ErrorKind, Result},
@@ -24,10 +27,8 @@ use crate::{
     output::Spinner,
 };
 
-/// How much longer than EC2 SSM may take for a list, before the list comes without the rest of it.
+/// How long Systems Manager may give no answer, once EC2 has told everything, before the list comes without the rest of it.
 const SSM_PATIENCE: Duration = Duration::from_secs(6);
-/// Up to so many instances, asking by id is quicker than the rest of a list of all agents.
-const BY_ID_LIMIT: usize = 200;
 
 /// A list and what it lacks.
 #[derive(Debug, Default)]
@@ -104,7 +105,7 @@ impl Context {
     /// What concerns every region alike: no credentials, an unusable configuration.
     pub async fn list(&self, query: &Query, regions: &[String]) -> Result<Listing> {
         self.aws().await?.credentials().await?;
-        let progress = Arc::new(Progress::new(self));
+        let progress = Progress::new(self);
         let lists = futures_util::future::join_all(
             regions
                 .iter()
@@ -146,84 +147,72 @@ impl Context {
         &self,
         query: &Query,
         region: &str,
-        progress: &Arc<Progress>,
+        progress: &Progress,
     ) -> Result<(Vec<Instance>, Option<String>)> {
         let aws = self.aws().await?;
-        let wants_hybrid = query.wants_hybrid();
-        let heard = Arc::new(Heard::default());
-        let all = (query.reach || wants_hybrid).then(|| {
-            let which = if query.reach {
-                Which::All
-            } else {
-                Which::Hybrid
-            };
-            let (cx, region) = (self.clone(), region.to_owned());
-            let (heard, progress) = (heard.clone(), progress.clone());
-            // A task of its own, so that it can be given up.
-            AbortOnDrop(tokio::spawn(async move {
-                let aws = cx.aws().await?;
-                managed::ask(aws, &region, &which, &heard, &progress).await
-            }))
-        });
-        let mut rows = ec2::instances(aws, region, query, progress).await?;
-        let Some(mut all) = all else {
-            return Ok((rows, None));
-        };
-        let by_id =
-            query.reach && query.is_narrow() && rows.len() <= BY_ID_LIMIT && !all.0.is_finished();
-        if by_id {
-            drop(all);
-            let note = self
-                .agents_by_id(query, region, &mut rows, progress)
-                .await?;
-            return Ok((rows, note));
-        }
-        let result = tokio::time::timeout(SSM_PATIENCE, &mut all.0).await.ok();
-        let (complete, note) = outcome(result.map(|joined| match joined {
-            Ok(result) => result,
-            Err(_) => Err(Error::unexpected("asking Systems Manager failed")),
-        }));
-        drop(all);
-        if query.reach {
-            heard.apply(&mut rows, complete);
-        }
-        if wants_hybrid {
-            rows.extend(managed::hybrid(aws, region, query, &heard).await);
-        }
-        Ok((rows, note))
-    }
-
-    /// Asks SSM about `rows` and the hybrid nodes alone.
-    async fn agents_by_id(
-        &self,
-        query: &Query,
-        region: &str,
-        rows: &mut Vec<Instance>,
-        progress: &Progress,
-    ) -> Result<Option<String>> {
-        let aws = self.aws().await?;
-        let wants_hybrid = query.wants_hybrid();
+        let timeout = self.settings()?.timeout.value;
+        let limit = timeout.unwrap_or(LIST_LIMIT).min(LIST_LIMIT);
+        let deadline = Instant::now() + limit;
+        let too_slow = || list_too_slow(region, limit, timeout);
         let heard = Heard::default();
-        let ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
-        let asked = tokio::time::timeout(SSM_PATIENCE, async {
-            let by_id = managed::ask_ids(aws, region, &ids, &heard, progress);
-            let nodes = async {
-                if wants_hybrid {
-                    managed::ask(aws, region, &Which::Hybrid, &heard, progress).await?;
-                }
+        let (ids, rows_to_ask) = mpsc::unbounded_channel();
+        let wants_hybrid = query.wants_hybrid();
+        let mut agents = std::pin::pin!(async {
+            if query.reach {
+                let narrow = query.is_narrow();
+                let asking = managed::ask_as_rows_come(
+                    aws,
+                    region,
+                    rows_to_ask,
+                    wants_hybrid,
+                    narrow,
+                    &heard,
+                    progress,
+                );
+                asking.await
+            } else if wants_hybrid {
+                let asking = managed::ask(aws, region, Which::Hybrid, &heard, progress);
+                asking.await.map(drop)
+            } else {
                 Ok(())
+            }
+        });
+        let listing = ec2::instances(aws, region, query, progress, query.reach.then_some(ids));
+        let (mut rows, early) = {
+            let mut listing = std::pin::pin!(tokio::time::timeout_at(deadline, listing));
+            let mut early = None;
+            let listed = loop {
+                tokio::select! {
+                    listed = &mut listing => break listed,
+                    outcome = &mut agents, if early.is_none() => early = Some(outcome),
+                }
             };
-            futures_util::future::try_join(by_id, nodes)
-                .await
-                .map(|_| ())
-        })
-        .await;
-        let (complete, note) = outcome(asked.ok());
-        heard.apply(rows, complete);
-        if wants_hybrid {
-            rows.extend(managed::hybrid(aws, region, query, &heard).await);
+            (listed.map_err(|_| too_slow())??, early)
+        };
+        let told = match early {
+            Some(outcome) => Told::of(outcome),
+            None => tokio::select! {
+                outcome = &mut agents => Told::of(outcome),
+                () = heard.silent_for(SSM_PATIENCE) => Told::silent(SSM_PATIENCE),
+                () = tokio::time::sleep_until(deadline) => Told::silent(limit),
+            },
+        };
+        if query.reach {
+            heard.apply(&mut rows, told.is_complete());
         }
-        Ok(note)
+        if wants_hybrid {
+            let nodes = managed::hybrid(aws, region, query, &heard);
+            let nodes = tokio::time::timeout_at(deadline, nodes).await;
+            rows.extend(nodes.map_err(|_| too_slow())?);
+        }
+        let note = told.why.map(|why| {
+            let unknown = rows.iter().filter(|row| row.ping == Ping::Unknown).count();
+            match query.reach {
+                true => format!("{why}; {unknown} of {} are unknown", rows.len()),
+                false => why,
+            }
+        });
+        Ok((rows, note))
     }
 
     /// What SSM knows of one agent now; `None` where it cannot be asked.
@@ -237,7 +226,7 @@ impl Context {
         let heard = Heard::default();
         let progress = Progress::new(self);
         let which = Which::Ids(vec![instance.id.clone()]);
-        managed::ask(aws, &instance.region, &which, &heard, &progress)
+        managed::ask(aws, &instance.region, which, &heard, &progress)
             .await
             .ok()?;
         if let Some(node) = heard.take_hybrid().pop() {
@@ -255,35 +244,48 @@ impl Context {
     }
 }
 
-/// Whether SSM told everything, and if not, why.
-fn outcome(result: Option<Result<()>>) -> (bool, Option<String>) {
-    match result {
-        Some(Ok(())) => (true, None),
-        Some(Err(error)) => (
-            false,
-            Some(
+/// How far Systems Manager has told of the agents.
+struct Told {
+    /// Why it has not told everything; `None` where it has.
+    why: Option<String>,
+}
+
+impl Told {
+    fn of(outcome: Result<()>) -> Self {
+        Self {
+            why: outcome.err().map(|error| {
                 error
                     .why()
                     .first()
-                    .map_or_else(|| error.to_string(), Clone::clone),
-            ),
-        ),
-        None => (
-            false,
-            Some(format!(
-                "Systems Manager took more than {} s longer than EC2",
-                SSM_PATIENCE.as_secs()
-            )),
-        ),
+                    .cloned()
+                    .unwrap_or_else(|| error.to_string())
+            }),
+        }
+    }
+
+    fn silent(patience: Duration) -> Self {
+        Self {
+            why: Some(format!("Systems Manager gave no answer for {patience:?}")),
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.why.is_none()
     }
 }
 
-/// A task that ends with its owner.
-struct AbortOnDrop(tokio::task::JoinHandle<Result<()>>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
+/// The list of `region` took longer than `limit`, which is `--timeout` where that is given.
+fn list_too_slow(region: &str, limit: Duration, timeout: Option<Duration>) -> Error {
+    let what = format!("the list of instances in `{region}` was not complete within {limit:?}");
+    match timeout {
+        Some(_) => Error::new(ErrorKind::Timeout, what)
+            .caused_by("--timeout was reached")
+            .hint(
+                "give it longer: --timeout 2m, or narrow the list by a pattern, --tag or --filter",
+            ),
+        None => Error::unexpected(what)
+            .caused_by("ec2:DescribeInstances has pages upon pages")
+            .hint("narrow the list by a pattern, --tag or --filter"),
     }
 }
 

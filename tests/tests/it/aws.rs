@@ -153,7 +153,7 @@ fn byte_order_marks_are_read_and_other_bytes_are_told_with_their_place() {
 #[test]
 fn a_reference_to_what_is_not_there_is_told_with_file_and_line() {
     let shop = Shop::open();
-    let words = ["`not-there`, which is not there", "~/chain.conf:33"];
+    let words = ["`not-there`, which is not there", "~/chain.conf:35"];
     fails(
         &shop.list("chain", "lost-source"),
         2,
@@ -207,7 +207,7 @@ fn a_program_that_gives_no_credentials_has_the_last_word() {
     }
     let words = [
         "cannot be started: `/nonexistent/helper`",
-        "~/process.conf:28",
+        "~/process.conf:32",
     ];
     fails(&shop.list("process", "missing"), 4, &words, &["hint:"]);
     shop.lab.write_program(
@@ -228,11 +228,13 @@ fn expired_is_only_what_once_was() {
         "ops --aws-profile a ls",
     ];
     fails(&shop.list("sso", "a"), 4, &words, &["expired"]);
-    // `printf team | sha1sum`, as the AWS CLI names the file of a login.
+    // A login that was made once: the file has the name that `printf team | sha1sum` gives, as the AWS CLI has it.
     shop.lab.write(
-        ".aws/sso/cache/6e5b6bd1e5ae1f4cf1b7b5e7c0b8b8b4c5d0ff3c.json",
-        "{}",
+        ".aws/sso/cache/d25187dc137f35c88bc80ec8c3ffbdb17b5eb873.json",
+        r#"{"startUrl": "https://example.awsapps.com/start#/", "region": "eu-west-1", "accessToken": "x", "expiresAt": "2020-01-01T00:00:00Z"}"#,
     );
+    let words = ["the SSO login of AWS profile `a` has expired"];
+    fails(&shop.list("sso", "a"), 4, &words, &["yet"]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod aws;
 mod dispatch;
+mod endpoint;
 mod help;
 mod layering;
 mod plugins;

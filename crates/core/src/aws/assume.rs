@@ -106,7 +106,7 @@ pub(super) async fn assume(
         .region(Region::new(region.clone()))
         .http_client(recipe.http.clone())
         .retry_config(super::retry_config())
-        .timeout_config(super::timeout_config())
+        .timeout_config(super::timeout_config(recipe.options.timeout))
         .credentials_provider(source);
     config.set_endpoint_url(recipe.sts_endpoint.clone());
     let client = sts::Client::from_conf(config.build());

@@ -1,15 +1,23 @@
 //! What AWS and the SDK answer when something fails, in words: cause, place, next step, exit code.
 
-use std::{error::Error as StdError, fmt, path::Path};
+use std::{error::Error as StdError, fmt, path::Path, time::Duration};
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_runtime_api::{
-    client::{orchestrator::HttpResponse, result::SdkError},
+    client::{
+        orchestrator::HttpResponse,
+        result::{ConnectorError, DispatchFailure, SdkError},
+    },
     http::Headers,
 };
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
-use super::{options::AwsOptions, sso::Login};
+use super::{
+    bounds::{BoundsError, CALL_LIMIT},
+    network::ByProxy,
+    options::AwsOptions,
+    sso::Login,
+};
 use crate::{
     aws_files::AwsFiles,
     error::{Error, ErrorKind},
@@ -19,6 +27,10 @@ use crate::{
 /// Longest piece of an answer that is shown, in characters.
 const EXCERPT_CHARS: usize = 200;
 
+/// What to look at where an answer is none that AWS gives.
+const WRONG_ENDPOINT: &str =
+    "a proxy or a wrong endpoint may have answered: check HTTPS_PROXY and AWS_ENDPOINT_URL";
+
 /// Where a call was made: said in every message.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Place {
@@ -26,8 +38,10 @@ pub(crate) struct Place {
     pub(crate) aws_profile: Option<String>,
     pub(crate) team: Option<String>,
     pub(crate) sandbox: bool,
-    /// The proxy in words, where calls go by way of one.
-    pub(crate) proxy: Option<String>,
+    /// The proxy, where calls go by way of one.
+    pub(crate) proxy: Option<ByProxy>,
+    /// `--timeout`, where it is what ends a call that takes too long.
+    pub(crate) timeout: Option<Duration>,
 }
 
 impl fmt::Display for Place {
@@ -66,6 +80,7 @@ impl AwsOptions {
             team: self.team.clone(),
             sandbox: self.sandbox,
             proxy: self.proxy.clone(),
+            timeout: self.timeout.filter(|timeout| *timeout < CALL_LIMIT),
         }
     }
 }
@@ -152,33 +167,16 @@ impl Call {
                 let chain = chain(error);
                 Error::unexpected(what).caused_by(chain)
             }
-            SdkError::TimeoutError(_) => Error::unexpected(what)
-                .caused_by(format!(
-                    "no answer in time to {} ({place}){}",
-                    self.action,
-                    place.by_way()
-                ))
-                .hint("check the network and the proxy settings; -vv shows each attempt"),
+            SdkError::TimeoutError(_) => self.too_slow(what),
             SdkError::DispatchFailure(failure) => {
-                let why = failure
-                    .as_connector_error()
-                    .map_or_else(|| chain(error), |e| innermost(e));
-                let verb = if failure.is_timeout() {
-                    "no connection in time"
-                } else {
-                    "no connection"
-                };
-                Error::unexpected(what)
-                    .caused_by(format!(
-                        "{verb} for {} ({place}){}: {why}",
-                        self.action,
-                        place.by_way()
-                    ))
-                    .hint(if place.proxy.is_some() {
-                        "check that proxy, or name the hosts of AWS in NO_PROXY"
-                    } else {
-                        "check the network, HTTPS_PROXY, and the spelling of the region"
-                    })
+                let bounds = failure.as_connector_error().and_then(bounds_of);
+                match bounds {
+                    Some(BoundsError::TooSlow(_)) => self.too_slow(what),
+                    Some(bounds) => Error::unexpected(what)
+                        .caused_by(format!("{} ({place}): {bounds}", self.action))
+                        .hint(WRONG_ENDPOINT),
+                    None => self.unreachable(what, failure, error),
+                }
             }
             SdkError::ResponseError(_) => self.malformed(what, error),
             SdkError::ServiceError(_) => match error.code().map(str::to_owned) {
@@ -262,10 +260,74 @@ impl Call {
                 self.action, self.place
             ))
             .hint(match &self.place.proxy {
-                Some(proxy) => format!("{proxy} or a wrong endpoint may have answered: check it, and AWS_ENDPOINT_URL"),
-                None => "a proxy or a wrong endpoint may have answered: check HTTPS_PROXY and AWS_ENDPOINT_URL".to_owned(),
+                Some(proxy) => format!(
+                    "{proxy} or a wrong endpoint may have answered: check it, and AWS_ENDPOINT_URL"
+                ),
+                None => WRONG_ENDPOINT.to_owned(),
             })
     }
+
+    /// No connection, or one that broke off.
+    fn unreachable(
+        &self,
+        what: String,
+        failure: &DispatchFailure,
+        error: &(dyn StdError + 'static),
+    ) -> Error {
+        let why = failure
+            .as_connector_error()
+            .map_or_else(|| chain(error), |e| innermost(e));
+        let verb = if failure.is_timeout() {
+            "no connection in time"
+        } else {
+            "no connection"
+        };
+        let (action, place) = (self.action, &self.place);
+        let Some(proxy) = &place.proxy else {
+            return Error::unexpected(what)
+                .caused_by(format!("{verb} for {action} ({place}): {why}"))
+                .hint("check the network, HTTPS_PROXY, and the spelling of the region");
+        };
+        // The SDK's HTTP client says no more than this of an answer that opens no tunnel.
+        let answer = why.contains("tunnel").then(|| proxy.answer()).flatten();
+        let why = answer.map_or(why, |answer| format!("it answers `{answer}`"));
+        Error::unexpected(what)
+            .caused_by(format!(
+                "{verb} for {action} ({place}) by way of {proxy}: {why}"
+            ))
+            .hint("check that proxy, or name the hosts of AWS in NO_PROXY")
+    }
+
+    /// No whole answer within the time that a call has.
+    fn too_slow(&self, what: String) -> Error {
+        let (action, place) = (self.action, &self.place);
+        match place.timeout {
+            Some(limit) => Error::new(ErrorKind::Timeout, what)
+                .caused_by(format!(
+                    "{action} ({place}) was not answered within {limit:?}"
+                ))
+                .caused_by("--timeout was reached")
+                .hint("give it longer: --timeout 2m"),
+            None => Error::unexpected(what)
+                .caused_by(format!(
+                    "no whole answer to {action} ({place}){} within {CALL_LIMIT:?}",
+                    place.by_way()
+                ))
+                .hint("check the network and the proxy settings; -vv shows each attempt"),
+        }
+    }
+}
+
+/// The bound that an exchange has met, if that is why it failed.
+fn bounds_of(error: &ConnectorError) -> Option<BoundsError> {
+    let mut source: Option<&(dyn StdError + 'static)> = error.source();
+    while let Some(error) = source {
+        if let Some(bounds) = error.downcast_ref::<BoundsError>() {
+            return Some(*bounds);
+        }
+        source = error.source();
+    }
+    None
 }
 
 fn code_only(code: &str) -> &str {
@@ -542,8 +604,7 @@ mod tests {
                 region: Some("eu-west-1".to_owned()),
                 aws_profile: None,
                 team: Some("pay".to_owned()),
-                sandbox: false,
-                proxy: None,
+                ..Place::default()
             },
         };
         let error = call.service(

@@ -3,6 +3,7 @@
 //! Nothing is read or asked before the first call of [`Context::aws`](crate::Context).
 
 mod assume;
+mod bounds;
 mod failure;
 mod http;
 mod identity;
@@ -35,6 +36,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
 use aws_types::{SdkConfig, region::Region};
 
+use self::bounds::AnswerBounds;
 pub(crate) use self::{
     failure::{Call, Meaning, Place, chain, code_of, meaning},
     network::Network,
@@ -66,10 +68,12 @@ pub(crate) fn retry_config() -> RetryConfig {
         .with_max_backoff(Duration::from_secs(10))
 }
 
-fn timeout_config() -> TimeoutConfig {
+/// How long a call may take where `--timeout` is `timeout`.
+fn timeout_config(timeout: Option<Duration>) -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(READ_TIMEOUT)
+        .operation_timeout(bounds::call_limit(timeout))
         .build()
 }
 
@@ -93,6 +97,8 @@ pub(crate) struct Aws {
     options: AwsOptions,
     env: Env,
     base: SdkConfig,
+    /// Without bounds: each kind of client has its own.
+    http: SharedHttpClient,
     provider: Provider,
     pub(crate) network: Network,
     /// Of flag, `OPS_REGION`, team profile, environment, AWS profile, in this order.
@@ -220,7 +226,8 @@ impl Aws {
             Arc::clone(&cx.settings()?.aws_files)
         };
         let network = Network::of(&env, &files, options.profile_name(), cx.paths());
-        let http = http::client(&network, plain)?;
+        let unbounded = http::client(&network, plain)?;
+        let http = bounds::bounded(&unbounded, AnswerBounds::usual(options.timeout));
         let region = region_of(&options, &env, &http).await;
         let asked = endpoint(&options, &env, Service::Ec2);
         let asked = asked
@@ -260,7 +267,7 @@ impl Aws {
             .into_builder()
             .http_client(http.clone())
             .retry_config(retry_config())
-            .timeout_config(timeout_config())
+            .timeout_config(timeout_config(options.timeout))
             .build();
         let provider = Provider::new(provider::Recipe {
             base: base.clone(),
@@ -298,6 +305,7 @@ impl Aws {
             options,
             env,
             base,
+            http: unbounded,
             provider,
             network,
             region,
@@ -373,9 +381,11 @@ impl Aws {
             .region(Region::new(region.to_owned()))
             .build();
         let endpoint = |service| endpoint(&self.options, &self.env, service);
+        let long = bounds::bounded(&self.http, AnswerBounds::of_ec2(self.options.timeout));
+        let of_ec2 = config.clone().into_builder().http_client(long).build();
         macro_rules! client {
-            ($sdk:ident, $service:expr) => {{
-                let mut builder = $sdk::config::Builder::from(&config);
+            ($sdk:ident, $service:expr, $config:expr) => {{
+                let mut builder = $sdk::config::Builder::from($config);
                 if let Some(url) = endpoint($service) {
                     builder = builder.endpoint_url(url);
                 }
@@ -383,10 +393,10 @@ impl Aws {
             }};
         }
         Clients {
-            ec2: client!(ec2, Service::Ec2),
-            ssm: client!(ssm, Service::Ssm),
-            sts: client!(sts, Service::Sts),
-            instance_connect: client!(instance_connect_sdk, Service::InstanceConnect),
+            ec2: client!(ec2, Service::Ec2, &of_ec2),
+            ssm: client!(ssm, Service::Ssm, &config),
+            sts: client!(sts, Service::Sts, &config),
+            instance_connect: client!(instance_connect_sdk, Service::InstanceConnect, &config),
         }
     }
 

@@ -1,6 +1,12 @@
 //! What stands between this machine and AWS: a proxy, and certificate authorities beside the system's.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
+    path::PathBuf,
+    time::Duration,
+};
 
 use aws_smithy_http_client::{proxy::ProxyConfig, tls::TrustStore};
 use base64::Engine as _;
@@ -12,6 +18,11 @@ use crate::{
     error::{Error, Result},
     paths::Paths,
 };
+
+/// How long a proxy has to explain why it failed.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+/// Longest first line of its answer.
+const ANSWER_BYTES: u64 = 200;
 
 /// The settings of one invocation.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +74,49 @@ impl fmt::Debug for ProxySetting {
     }
 }
 
+/// A proxy that is between this machine and a host.
+#[derive(Clone, Debug)]
+pub(crate) struct ByProxy {
+    proxy: ProxySetting,
+    host: String,
+}
+
+impl fmt::Display for ByProxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ProxySetting { variable, .. } = &self.proxy;
+        write!(f, "the proxy `{}` of {variable}", self.proxy.shown())
+    }
+}
+
+impl ByProxy {
+    /// The first line that the proxy answers when it is asked for the host; `None` where it does not answer, or is asked by TLS.
+    ///
+    /// Waits for no more than a moment, on the thread that it is called on: it explains a failure and is no part of what works.
+    pub(super) fn answer(&self) -> Option<String> {
+        let url = url::Url::parse(&self.proxy.url)
+            .ok()
+            .filter(|url| url.scheme() == "http")?;
+        let address = url.socket_addrs(|| None).ok()?.into_iter().next()?;
+        let mut stream = TcpStream::connect_timeout(&address, ANSWER_LIMIT).ok()?;
+        stream.set_read_timeout(Some(ANSWER_LIMIT)).ok()?;
+        let mut request = format!("CONNECT {0}:443 HTTP/1.1\r\nHost: {0}:443\r\n", self.host);
+        if !url.username().is_empty() {
+            let decode = |text| percent_encoding::percent_decode_str(text).decode_utf8_lossy();
+            let pair = format!(
+                "{}:{}",
+                decode(url.username()),
+                decode(url.password().unwrap_or_default())
+            );
+            let pair = base64::engine::general_purpose::STANDARD.encode(pair);
+            request.push_str(&format!("Proxy-Authorization: Basic {pair}\r\n"));
+        }
+        stream.write_all(format!("{request}\r\n").as_bytes()).ok()?;
+        let mut line = String::new();
+        let _ = BufReader::new(stream.take(ANSWER_BYTES)).read_line(&mut line);
+        Some(line.trim().to_owned()).filter(|line| !line.is_empty())
+    }
+}
+
 impl Network {
     /// What the environment and AWS profile `profile` say. Of two spellings of a variable the lower-case one wins, as in curl;
     /// `AWS_CA_BUNDLE` stands in place of the profile's `ca_bundle`, as for the AWS CLI.
@@ -108,12 +162,13 @@ impl Network {
         network
     }
 
-    /// The proxy in words, if `host` is reached by way of one: its URL without a password, and the variable.
-    pub(super) fn proxy_for(&self, host: &str) -> Option<String> {
+    /// The proxy, if `host` is reached by way of one.
+    pub(super) fn proxy_for(&self, host: &str) -> Option<ByProxy> {
         let proxy = self.proxy.as_ref()?;
-        self.for_sessions()
-            .is_for(host, 443)
-            .then(|| format!("the proxy `{}` of {}", proxy.shown(), proxy.variable))
+        self.for_sessions().is_for(host, 443).then(|| ByProxy {
+            proxy: proxy.clone(),
+            host: host.to_owned(),
+        })
     }
 
     /// For the web socket of a session.

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use super::network::ByProxy;
 use crate::{
     config::{Origin, Setting},
     context::Context,
@@ -76,10 +77,12 @@ pub(crate) struct AwsOptions {
     pub(crate) account: Option<String>,
     /// Endpoints of the team profile by service.
     pub(crate) endpoints: BTreeMap<String, String>,
-    /// The proxy in words, where calls go by way of one.
-    pub(crate) proxy: Option<String>,
+    /// The proxy, where calls go by way of one.
+    pub(crate) proxy: Option<ByProxy>,
     /// Endpoint of the team profile for every service.
     pub(crate) endpoint_url: Option<String>,
+    /// `--timeout`, which shortens every call.
+    pub(crate) timeout: Option<Duration>,
     /// The environment is the sandbox's: it outranks everything, and no file is read.
     pub(crate) sandbox: bool,
 }
@@ -132,6 +135,7 @@ impl AwsOptions {
             endpoints,
             proxy: None,
             endpoint_url: aws.endpoint_url.as_ref().map(|url| url.as_str().to_owned()),
+            timeout: settings.timeout.value,
             sandbox: cx.globals().sandbox && cx.env().var("AWS_ENDPOINT_URL").is_some(),
         })
     }

@@ -4,7 +4,10 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     task::{Context as TaskContext, Poll},
     time::Duration,
 };
@@ -29,7 +32,7 @@ use crate::{
 
 /// How long a URL may be used: it is made when it is needed, and only the beginning of a request counts.
 const URL_LIFETIME: Duration = Duration::from_secs(15 * 60);
-/// How long nothing may come or go.
+/// How long nothing may come or go, and how long the head of an answer and its words may take. `--timeout` shortens it.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Body of an answer that is read for its words, in bytes.
 const WORDS_BYTES: usize = 16 << 10;
@@ -55,6 +58,8 @@ struct Inner {
     /// URL of the bucket, without a slash behind it.
     url: String,
     connector: Connector,
+    /// [`PATIENCE`], or `--timeout` where that is shorter.
+    patience: Duration,
 }
 
 impl Context {
@@ -75,6 +80,10 @@ impl Context {
             region: region.to_owned(),
             url: url_of(own.as_deref(), name, region),
             connector,
+            patience: aws
+                .options
+                .timeout
+                .map_or(PATIENCE, |timeout| timeout.min(PATIENCE)),
         };
         // HEAD tells the region whether it is allowed or not.
         let url = self
@@ -189,18 +198,30 @@ impl Object {
     pub async fn put(&mut self, len: u64, pieces: mpsc::Receiver<Result<Bytes>>) -> Result<()> {
         self.exists = true;
         let url = self.presigned("PUT").await?;
-        let body = SdkBody::from_body_1_x(Pieces { pieces, left: len });
+        let flow = Arc::new(Flow::default());
+        let body = SdkBody::from_body_1_x(Pieces {
+            pieces,
+            left: len,
+            flow: flow.clone(),
+        });
         let what = format!(
             "cannot put an object into the bucket `{}`",
             self.bucket.0.name
         );
         let length = len.to_string();
         let headers = [("content-length", length.as_str())];
-        let answer = self
+        let sending = self
             .bucket
             .0
-            .send_unbounded("PUT", url, &headers, body, &what)
-            .await?;
+            .send_unbounded("PUT", url, &headers, body, &what);
+        let answer = tokio::select! {
+            answer = sending => answer?,
+            () = flow.stopped(PATIENCE) => {
+                return Err(Error::unexpected(&what)
+                    .caused_by(format!("S3 has taken nothing and answered nothing for {PATIENCE:?}"))
+                    .hint("check the network, then try again"));
+            }
+        };
         self.bucket.0.success(answer, "s3:PutObject", &what).await?;
         Ok(())
     }
@@ -336,8 +357,9 @@ impl Inner {
         what: &str,
     ) -> Result<HttpResponse> {
         let sending = self.send_unbounded(method, url, headers, body, what);
-        tokio::time::timeout(PATIENCE, sending).await.map_err(|_| {
-            Error::unexpected(what).caused_by(format!("no answer within {} s", PATIENCE.as_secs()))
+        let patience = self.patience;
+        tokio::time::timeout(patience, sending).await.map_err(|_| {
+            Error::unexpected(what).caused_by(format!("no answer within {patience:?}"))
         })?
     }
 
@@ -380,11 +402,16 @@ impl Inner {
         }
         let mut stream = ByteStream::new(answer.into_body());
         let mut text = Vec::new();
-        while text.len() < WORDS_BYTES
-            && let Ok(Some(Ok(bytes))) = tokio::time::timeout(PATIENCE, stream.next()).await
-        {
-            text.extend_from_slice(&bytes);
-        }
+        let words = async {
+            while text.len() < WORDS_BYTES
+                && let Some(Ok(bytes)) = stream.next().await
+            {
+                let left = WORDS_BYTES - text.len();
+                text.extend_from_slice(&bytes[..bytes.len().min(left)]);
+            }
+        };
+        // A byte now and then must not hold up the error: what has come by then is told.
+        let _ = tokio::time::timeout(self.patience, words).await;
         let text = String::from_utf8_lossy(&text);
         let code = element(&text, "Code").unwrap_or("no code");
         let message = element(&text, "Message").unwrap_or_default();
@@ -410,10 +437,36 @@ fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     Some(inside)
 }
 
+/// How far the pieces of a body have gone; shared with whoever waits for the answer.
+#[derive(Default)]
+struct Flow {
+    /// Pieces taken by the connection so far.
+    taken: AtomicU64,
+    /// The connection would take another piece, which its source has not got yet.
+    waits_for_source: AtomicBool,
+}
+
+impl Flow {
+    /// Ends once the other side has neither taken a piece nor answered for `patience`. A slow source is not the other side's fault.
+    async fn stopped(&self, patience: Duration) {
+        let mut before = None;
+        loop {
+            let taken = self.taken.load(Ordering::Relaxed);
+            let is_waiting = self.waits_for_source.load(Ordering::Relaxed);
+            if !is_waiting && before == Some(taken) {
+                return;
+            }
+            before = (!is_waiting).then_some(taken);
+            tokio::time::sleep(patience).await;
+        }
+    }
+}
+
 /// A body of known length whose pieces come from elsewhere.
 struct Pieces {
     pieces: mpsc::Receiver<Result<Bytes>>,
     left: u64,
+    flow: Arc<Flow>,
 }
 
 impl Body for Pieces {
@@ -424,8 +477,13 @@ impl Body for Pieces {
         mut self: Pin<&mut Self>,
         task: &mut TaskContext<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        match std::task::ready!(self.pieces.poll_recv(task)) {
+        let next = self.pieces.poll_recv(task);
+        self.flow
+            .waits_for_source
+            .store(next.is_pending(), Ordering::Relaxed);
+        match std::task::ready!(next) {
             Some(Ok(bytes)) => {
+                self.flow.taken.fetch_add(1, Ordering::Relaxed);
                 self.left = self.left.saturating_sub(bytes.len() as u64);
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
@@ -463,6 +521,16 @@ mod tests {
             url_of(Some("http://127.0.0.1:1/"), "copies", "eu-west-1"),
             "http://127.0.0.1:1/copies"
         );
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_nobody_takes_or_answers_is_given_up() {
+        Flow::default().stopped(Duration::from_millis(1)).await;
+        let waiting = Flow::default();
+        waiting.waits_for_source.store(true, Ordering::Relaxed);
+        let stopped = waiting.stopped(Duration::from_millis(1));
+        let outcome = tokio::time::timeout(Duration::from_millis(20), stopped).await;
+        assert!(outcome.is_err(), "a slow source is no fault of S3's");
     }
 
     #[test]

@@ -10,7 +10,10 @@ use aws_smithy_types::body::SdkBody;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
-use super::Aws;
+use super::{
+    Aws,
+    bounds::{AnswerBounds, bounded_connector},
+};
 use crate::{
     context::Context,
     error::{Error, ErrorKind, Result},
@@ -142,8 +145,11 @@ async fn sign_in_token(cx: &Context, endpoint: &str, credentials: &Credentials) 
     }
     let mut request = HttpRequest::new(SdkBody::empty());
     request.set_uri(uri).map_err(|_| bad_endpoint())?;
+    let bounds = AnswerBounds::usual(cx.settings()?.timeout.value);
+    let limit = bounds.time.min(PATIENCE);
     let connector =
         super::http::connector(&cx.aws().await?.network, endpoint.starts_with("http://"))?;
+    let connector = bounded_connector(connector, bounds);
     let unreachable = |why: String| {
         fail().caused_by(why).hint(
             "check the network: HTTPS to the federation endpoint must be open, or HTTPS_PROXY set",
@@ -162,9 +168,9 @@ async fn sign_in_token(cx: &Context, endpoint: &str, credentials: &Credentials) 
             .to_vec();
         Ok::<_, Error>((status, body))
     };
-    let (status, body) = tokio::time::timeout(PATIENCE, answer)
+    let (status, body) = tokio::time::timeout(limit, answer)
         .await
-        .map_err(|_| unreachable(format!("no answer within {} s", PATIENCE.as_secs())))??;
+        .map_err(|_| unreachable(format!("no answer within {limit:?}")))??;
     if status != 200 {
         return Err(fail()
             .caused_by(format!(

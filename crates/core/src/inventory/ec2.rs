@@ -5,9 +5,11 @@ use std::collections::HashSet;
 use aws_sdk_ec2::types::{Filter, Instance as Ec2Instance, InstanceStateName};
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
+use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
     Progress,
+    pages::{EC2_PAGES, Pages},
     query::{Ec2Filter, Query},
 };
 use crate::{
@@ -21,19 +23,22 @@ const PAGE: i32 = 1000;
 /// Calls at the same time, where patterns of several kinds take several.
 const CALLS: usize = 4;
 
-/// Everything in `region` that answers to `query`, by one call per kind of pattern.
+/// Everything in `region` that answers to `query`, by one call per kind of pattern. The ids of each page go to `ids` at once, so that Systems
+/// Manager is asked about them while the next page is on its way.
 pub(super) async fn instances(
     aws: &Aws,
     region: &str,
     query: &Query,
     progress: &Progress,
+    ids: Option<UnboundedSender<Vec<String>>>,
 ) -> Result<Vec<Instance>> {
     let calls = query.calls();
+    let ids = ids.as_ref();
     if let [only] = calls.as_slice() {
-        return pages(aws, region, only, query, progress).await;
+        return pages(aws, region, only, query, progress, ids).await;
     }
     let mut found = stream::iter(calls)
-        .map(|filters| async move { pages(aws, region, &filters, query, progress).await })
+        .map(|filters| async move { pages(aws, region, &filters, query, progress, ids).await })
         .buffer_unordered(CALLS);
     let mut known = HashSet::new();
     let mut rows: Vec<Instance> = Vec::new();
@@ -49,6 +54,7 @@ async fn pages(
     filters: &[Ec2Filter],
     query: &Query,
     progress: &Progress,
+    ids: Option<&UnboundedSender<Vec<String>>>,
 ) -> Result<Vec<Instance>> {
     let client = aws.clients(region).ec2;
     let filters: Vec<Filter> = filters
@@ -61,7 +67,8 @@ async fn pages(
         })
         .collect();
     let filters = (!filters.is_empty()).then_some(filters);
-    let mut rows = Vec::new();
+    let mut rows: Vec<Instance> = Vec::new();
+    let mut following = Pages::of("ec2:DescribeInstances", EC2_PAGES);
     let mut token = None;
     loop {
         let page = client
@@ -76,6 +83,7 @@ async fn pages(
                     .failed(format!("cannot list the instances in `{region}`"), &error)
             })?;
         progress.page();
+        let known = rows.len();
         for reservation in page.reservations.unwrap_or_default() {
             for instance in reservation.instances.unwrap_or_default() {
                 let Some(mut row) = row(instance, region, query) else {
@@ -83,11 +91,16 @@ async fn pages(
                 };
                 if query.matches(&row) {
                     query.trim(&mut row);
+                    following.hold(&row)?;
                     rows.push(row);
                 }
             }
         }
-        token = page.next_token.filter(|token| !token.is_empty());
+        if let Some(ids) = ids {
+            // Nobody may be listening any more: then the state of agents is known already, or nobody could tell it.
+            let _ = ids.send(rows[known..].iter().map(|row| row.id.clone()).collect());
+        }
+        token = following.next(page.next_token)?;
         if token.is_none() {
             return Ok(rows);
         }

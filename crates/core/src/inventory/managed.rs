@@ -3,15 +3,25 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use aws_sdk_ssm::types::{
     InstanceInformation, InstanceInformationStringFilter, PingStatus, ResourceType,
     ResourceTypeForTagging,
 };
-use futures_util::{StreamExt as _, stream};
+use futures_util::{
+    StreamExt as _,
+    stream::{self, FuturesUnordered},
+};
+use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
 
-use super::{Progress, ec2::timestamp, query::Query};
+use super::{
+    Progress,
+    ec2::timestamp,
+    pages::{Pages, SSM_PAGES},
+    query::Query,
+};
 use crate::{
     aws::Aws,
     error::Result,
@@ -20,6 +30,10 @@ use crate::{
 
 /// The most that DescribeInstanceInformation gives a page.
 const PAGE: i32 = 50;
+/// The same as a length.
+const PAGE_LEN: usize = 50;
+/// Calls by id at the same time. The service's quota for them is not documented; a call that is throttled is made again by the SDK.
+const ID_CALLS: usize = 8;
 /// Calls for the tags of hybrid nodes at the same time; each node takes one.
 const TAG_CALLS: usize = 8;
 /// Tags of more hybrid nodes are read only where a condition needs them.
@@ -43,6 +57,10 @@ struct Parts {
     hybrid: Vec<Instance>,
     /// Versions and platforms are the same few texts over and over.
     texts: HashMap<String, Arc<str>>,
+    /// When the service last answered.
+    answered: Option<Instant>,
+    /// How many of `hybrid` have been counted into the bound of the list.
+    counted: usize,
 }
 
 impl Heard {
@@ -70,11 +88,42 @@ impl Heard {
 
     /// The hybrid nodes heard of.
     pub(super) fn take_hybrid(&self) -> Vec<Instance> {
-        std::mem::take(&mut self.lock().hybrid)
+        let mut parts = self.lock();
+        parts.counted = 0;
+        std::mem::take(&mut parts.hybrid)
+    }
+
+    /// Whether the agent on `id` is known.
+    fn has(&self, id: &str) -> bool {
+        self.lock().agents.contains_key(id)
+    }
+
+    /// Ends once the service has given no answer for `patience`, counted from now at the earliest.
+    pub(super) async fn silent_for(&self, patience: Duration) {
+        let mut since = Instant::now();
+        loop {
+            tokio::time::sleep_until(since + patience).await;
+            match self.lock().answered {
+                Some(answered) if answered > since => since = answered,
+                _ => return,
+            }
+        }
+    }
+
+    /// Counts the nodes that came since the last call.
+    fn within_bounds(&self, following: &mut Pages) -> Result<()> {
+        let mut parts = self.lock();
+        let counted = parts.counted;
+        for node in &parts.hybrid[counted.min(parts.hybrid.len())..] {
+            following.hold(node)?;
+        }
+        parts.counted = parts.hybrid.len();
+        Ok(())
     }
 
     fn add(&self, information: Vec<InstanceInformation>, region: &str) {
         let mut parts = self.lock();
+        parts.answered = Some(Instant::now());
         for one in information {
             let Some(id) = one.instance_id.clone() else {
                 continue;
@@ -111,19 +160,21 @@ impl Parts {
 /// Which agents to ask about.
 #[derive(Clone, Debug)]
 pub(super) enum Which {
-    All,
+    /// Fifty of all, whichever the service names first.
+    First,
     Hybrid,
+    /// At most fifty.
     Ids(Vec<String>),
 }
 
-/// Asks about `which`, page by page, into `heard`.
+/// Asks about `which`, page by page, into `heard`; gives whether there are no more pages.
 pub(super) async fn ask(
     aws: &Aws,
     region: &str,
-    which: &Which,
+    which: Which,
     heard: &Heard,
     progress: &Progress,
-) -> Result<()> {
+) -> Result<bool> {
     let filter = |key: &str, values: Vec<String>| {
         InstanceInformationStringFilter::builder()
             .key(key)
@@ -131,13 +182,14 @@ pub(super) async fn ask(
             .build()
             .ok()
     };
-    let filters = match which {
-        Which::All => None,
+    let filters = match &which {
+        Which::First => None,
         Which::Hybrid => filter("ResourceType", vec!["ManagedInstance".to_owned()]),
         Which::Ids(ids) => filter("InstanceIds", ids.clone()),
     }
     .map(|filter| vec![filter]);
     let client = aws.clients(region).ssm;
+    let mut following = Pages::of("ssm:DescribeInstanceInformation", SSM_PAGES);
     let mut token = None;
     loop {
         let page = client
@@ -156,31 +208,86 @@ pub(super) async fn ask(
             })?;
         progress.page();
         heard.add(page.instance_information_list.unwrap_or_default(), region);
-        token = page.next_token.filter(|token| !token.is_empty());
+        token = following.next(page.next_token)?;
         if token.is_none() {
-            return Ok(());
+            return Ok(true);
         }
+        if matches!(which, Which::First) {
+            return Ok(false);
+        }
+        heard.within_bounds(&mut following)?;
     }
 }
 
-/// Asks about `ids` alone, several pages at the same time.
-pub(super) async fn ask_ids(
+/// Asks about the agents of the instances whose ids come by `ids` while EC2 still lists, and about hybrid nodes if `wants_hybrid`.
+///
+/// The pages of a list of all agents come one after another, fifty each: 2,400 of them take twelve seconds where a page takes a quarter of one.
+/// Asked by id, [`ID_CALLS`] pages come at the same time. An account of up to fifty agents is known by one page of all, which is asked for beside
+/// EC2; `is_narrow` says that few ids are to be expected, so that this page is not waited for once they are there.
+pub(super) async fn ask_as_rows_come(
     aws: &Aws,
     region: &str,
-    ids: &[String],
+    mut ids: UnboundedReceiver<Vec<String>>,
+    wants_hybrid: bool,
+    is_narrow: bool,
     heard: &Heard,
     progress: &Progress,
 ) -> Result<()> {
-    let page = usize::try_from(PAGE).unwrap_or(50);
-    // Owned, not borrowed: a closure over borrowed chunks makes the future of every caller not provably `Send`.
-    let chunks: Vec<Vec<String>> = ids.chunks(page).map(<[String]>::to_vec).collect();
-    let mut calls = stream::iter(chunks)
-        .map(|chunk| async move { ask(aws, region, &Which::Ids(chunk), heard, progress).await })
-        .buffer_unordered(4);
-    while let Some(result) = calls.next().await {
-        result?;
+    let mut waiting: Vec<String> = Vec::new();
+    let mut are_all_there = false;
+    {
+        let mut first = std::pin::pin!(ask(aws, region, Which::First, heard, progress));
+        loop {
+            tokio::select! {
+                is_complete = &mut first => match is_complete? {
+                    true => return Ok(()),
+                    false => break,
+                },
+                more = ids.recv(), if !are_all_there => match more {
+                    Some(more) => waiting.extend(more),
+                    None => {
+                        are_all_there = true;
+                        if is_narrow && waiting.len() <= PAGE_LEN {
+                            break;
+                        }
+                    }
+                },
+            }
+        }
     }
-    Ok(())
+    // Those of the page of all come again.
+    heard.take_hybrid();
+    let by_id = async {
+        let mut calls = FuturesUnordered::new();
+        loop {
+            waiting.retain(|id| !heard.has(id));
+            while calls.len() < ID_CALLS
+                && (waiting.len() >= PAGE_LEN || are_all_there && !waiting.is_empty())
+            {
+                let chunk = waiting.split_off(waiting.len().saturating_sub(PAGE_LEN));
+                calls.push(ask(aws, region, Which::Ids(chunk), heard, progress));
+            }
+            tokio::select! {
+                Some(result) = calls.next(), if !calls.is_empty() => {
+                    result?;
+                }
+                more = ids.recv(), if !are_all_there => match more {
+                    Some(more) => waiting.extend(more),
+                    None => are_all_there = true,
+                },
+                else => return Ok(()),
+            }
+        }
+    };
+    let nodes = async {
+        if wants_hybrid {
+            ask(aws, region, Which::Hybrid, heard, progress).await?;
+        }
+        Ok(())
+    };
+    futures_util::future::try_join(by_id, nodes)
+        .await
+        .map(|_| ())
 }
 
 /// Of the hybrid nodes in `heard` those that answer to `query`, with their tags. Tags that cannot be read count as none.
