@@ -60,7 +60,7 @@ impl Command for Console {
 
     async fn run(self, cx: Context) -> Result<Exit> {
         let output = cx.output();
-        let instance = match cx.resolve(&self.target, self.choice.choice()).await {
+        let instance = match cx.resolve_whole(&self.target, self.choice.choice()).await {
             // A stopped instance has pages too.
             Err(error) if error.kind() == ErrorKind::Unreachable => {
                 match in_any_state(&cx, &self.target).await? {
@@ -130,7 +130,7 @@ async fn in_any_state(cx: &Context, target: &Target) -> Result<Option<Instance>>
     let mut query = cx.base_query()?;
     query.states.clear();
     query.add(target);
-    let listing = cx.list(&query, &[cx.region().await?]).await?;
+    let listing = cx.list(&query, &cx.regions_of(target).await?).await?;
     let mut found = listing.instances;
     Ok(match found.len() {
         1 => found.pop(),

@@ -26,6 +26,7 @@ pub mod interrupt;
 pub mod inventory;
 pub mod output;
 pub mod paths;
+mod phrase;
 mod picker;
 pub mod pipe;
 pub mod profile;

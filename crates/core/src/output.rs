@@ -19,6 +19,7 @@ use crate::{
     env::Env,
     error::{Error, Result},
     globals::{ColorChoice, ErrorFormat, Format, Globals},
+    phrase::{InUse, wrapped},
     profile::MarkColor,
     terminal::Unechoed,
 };
@@ -40,6 +41,9 @@ struct Inner {
     stdout_color: bool,
     stderr_color: bool,
     columns: Option<usize>,
+    /// Of the terminal that stderr is.
+    stderr_columns: Option<usize>,
+    in_use: InUse,
     /// Lines on stderr need a carriage return while the terminal is in raw mode.
     raw: AtomicBool,
     /// Held by the spinner that is visible too.
@@ -119,6 +123,8 @@ impl Output {
             stdout_color: color_on(stdout_terminal),
             stderr_color: color_on(stderr_terminal),
             columns: stdout_terminal.then_some(columns.unwrap_or(80)),
+            stderr_columns: stderr_terminal.then_some(columns.unwrap_or(80)),
+            in_use: InUse::of(globals),
             raw: AtomicBool::new(false),
             spinning: Arc::default(),
             stdout: Mutex::new(()),
@@ -252,26 +258,45 @@ impl Output {
     /// A line on stderr that belongs to the result, such as a note; silent with `-q`.
     pub fn note(&self, text: impl AsRef<str>) {
         if !self.0.quiet {
-            self.stderr_line(text.as_ref());
+            self.say("", Style::Plain, text.as_ref());
         }
     }
 
     /// A warning on stderr; shown with `-q` too.
     pub fn warn(&self, text: impl AsRef<str>) {
-        let head = paint(self.0.stderr_color, Style::Warn, "warning:");
-        self.stderr_line(&format!("{head} {}", text.as_ref()));
+        self.say("warning:", Style::Warn, text.as_ref());
     }
 
     /// A line on stderr that is shown with `-q` too: the one-line form of an error. Made safe for a terminal.
     pub fn warn_line(&self, text: &str) {
-        self.stderr_line(&escape(text));
+        self.say("", Style::Plain, &escape(text));
     }
 
     /// A line on stderr for those who asked with `-v`.
     pub fn detail(&self, text: impl AsRef<str>) {
         if self.0.verbose > 0 && !self.0.quiet {
-            self.stderr_line(text.as_ref());
+            self.say("", Style::Plain, text.as_ref());
         }
+    }
+
+    /// A line on stderr behind a mark, or several on a terminal that is too narrow for it.
+    fn say(&self, mark: &str, style: Style, text: &str) {
+        let text = self.fitted(mark, style, text);
+        self.stderr_line(&text);
+    }
+
+    /// `text` behind `mark`, its commands with the options in use, in lines that fit the terminal that stderr is.
+    fn fitted(&self, mark: &str, style: Style, text: &str) -> String {
+        let text = self.0.in_use.in_commands_of(text);
+        let indent = mark.len() - mark.trim_start().len() + 2;
+        if mark.is_empty() {
+            return wrapped(&text, self.0.stderr_columns, 0, indent);
+        }
+        let begin = mark.len() + 1;
+        let text = wrapped(&text, self.0.stderr_columns, begin, indent);
+        let blanks = &mark[..mark.len() - mark.trim_start().len()];
+        let mark = paint(self.0.stderr_color, style, mark.trim_start());
+        format!("{blanks}{mark} {text}")
     }
 
     /// Bytes on stderr as they are: the far side's own, in pass-through verbs.
@@ -288,33 +313,25 @@ impl Output {
                 "code": error.kind().code(),
                 "message": error.what(),
                 "why": error.why(),
-                "hint": error.hints(),
+                "hint": error
+                    .hints()
+                    .iter()
+                    .map(|hint| self.0.in_use.in_commands_of(hint))
+                    .collect::<Vec<_>>(),
                 "requestId": error.request_id(),
             });
             self.stderr_line(&object.to_string());
             return;
         }
-        let color = self.0.stderr_color;
-        let mut text = format!(
-            "{} {}",
-            paint(color, Style::Bad, "error:"),
-            escape_lines(error.what())
-        );
-        for why in error.why() {
-            let _ = write!(
-                text,
-                "\n  {} {}",
-                paint(color, Style::Bold, "why:"),
-                escape_lines(why)
-            );
-        }
-        for hint in error.hints() {
-            let _ = write!(
-                text,
-                "\n  {} {}",
-                paint(color, Style::Accent, "hint:"),
-                escape_lines(hint)
-            );
+        let mut text = self.fitted("error:", Style::Bad, &escape_lines(error.what()));
+        for (mark, style, parts) in [
+            ("  why:", Style::Bold, error.why()),
+            ("  hint:", Style::Accent, error.hints()),
+        ] {
+            for part in parts {
+                text.push('\n');
+                text.push_str(&self.fitted(mark, style, &escape_lines(part)));
+            }
         }
         if self.0.verbose > 0
             && let Some(id) = error.request_id()

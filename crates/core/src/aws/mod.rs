@@ -225,6 +225,7 @@ impl Aws {
         } else {
             Arc::clone(&cx.settings()?.aws_files)
         };
+        provider::check_profile(&options, &env, &files)?;
         let network = Network::of(&env, &files, options.profile_name(), cx.paths());
         let unbounded = http::client(&network, plain)?;
         let http = bounds::bounded(&unbounded, AnswerBounds::usual(options.timeout));

@@ -265,7 +265,6 @@ impl Recipe {
     async fn profile_plan(&self, known: Option<SharedCredentialsProvider>) -> Result<Plan> {
         let options = &self.options;
         let name = options.profile_name();
-        self.check_profile()?;
         if let Some(chain) = MfaChain::of(&self.files, name) {
             let base = match (known, chain.base) {
                 (Some(known), _) => Base::Sdk(known),
@@ -327,24 +326,6 @@ impl Recipe {
         )
     }
 
-    /// Tells what cannot work before anything is tried: an AWS profile that is named and not there, and mistakes in one.
-    fn check_profile(&self) -> Result<()> {
-        let options = &self.options;
-        if options.sandbox {
-            return Ok(());
-        }
-        let name = options.profile_name();
-        // The default profile is there without a word in any file.
-        if !self.files.has(name) && name != "default" {
-            let asked = options
-                .profile_origin
-                .as_ref()
-                .map_or_else(String::new, ToString::to_string);
-            return Err(self.files.unknown(name, &asked));
-        }
-        self.files.check(name)
-    }
-
     fn named_source(&self, source: &str) -> Result<Base> {
         match source {
             "Environment" => environment_credentials(&self.env)
@@ -373,6 +354,25 @@ impl Recipe {
             .hint("write Environment, Ec2InstanceMetadata or EcsContainer")),
         }
     }
+}
+
+/// Tells what cannot work before anything is tried: an AWS profile that is named and not there, and mistakes in one. What is not needed, because
+/// the environment has credentials, may be wrong.
+pub(super) fn check_profile(options: &AwsOptions, env: &Env, files: &AwsFiles) -> Result<()> {
+    let is_needed = options.profile_is_explicit || environment_credentials(env).is_none();
+    if options.sandbox || !is_needed {
+        return Ok(());
+    }
+    let name = options.profile_name();
+    // The default profile is there without a word in any file.
+    if !files.has(name) && name != "default" {
+        let asked = options
+            .profile_origin
+            .as_ref()
+            .map_or_else(String::new, ToString::to_string);
+        return Err(files.unknown(name, &asked));
+    }
+    files.check(name)
 }
 
 /// The credentials that `env` itself holds.

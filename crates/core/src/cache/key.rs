@@ -59,7 +59,7 @@ pub(super) fn place(cx: &Context) -> Result<Place> {
     } else {
         put("profile", &(&options.profile, options.profile_is_explicit));
         put("role", &options.role);
-        put("regions", &regions(cx, &options));
+        put("regions", &regions(&options));
         put("endpoints", &(&options.endpoints, &options.endpoint_url));
         variables(env, &ENDPOINTS, &mut put);
         variables(env, &SOURCES, &mut put);
@@ -80,14 +80,9 @@ pub(super) fn place(cx: &Context) -> Result<Place> {
     })
 }
 
-/// The regions that are listed: those of `--region`, else the one in which targets are looked up. None where only the machine itself knows.
-pub(super) fn regions(cx: &Context, options: &AwsOptions) -> Vec<String> {
-    let typed = &cx.globals().region;
-    if typed.is_empty() {
-        options.region.iter().cloned().collect()
-    } else {
-        typed.clone()
-    }
+/// The regions that are listed: those in which targets are looked up. None where only the machine itself knows.
+pub(super) fn regions(options: &AwsOptions) -> Vec<String> {
+    options.list_regions.clone()
 }
 
 fn variables(env: &Env, names: &[&str], put: &mut impl FnMut(&str, &dyn std::fmt::Debug)) {
