@@ -1,7 +1,7 @@
 //! The command `console`.
 
 use ops_core::{
-    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Values, browser,
+    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Values, browser, hint,
     resolve::ChoiceArgs,
 };
 use tokio::time::timeout;
@@ -103,21 +103,19 @@ impl Command for Console {
         let serve = handover.serve();
         let open = async {
             if !browser::open(cx.env(), output, &address).await {
-                return Err(
-                    Error::unexpected("no browser could be started").hint(format!(
-                        "print the URL and open it yourself: ops console {} --login --print",
-                        self.target
-                    )),
-                );
+                return Err(Error::unexpected("no browser could be started").hint(hint!(
+                    "print the URL and open it yourself: ops console {} --login --print",
+                    self.target.as_str()
+                )));
             }
             Ok(())
         };
         let both = async { tokio::try_join!(open, async { Ok(serve.await?) }).map(drop) };
         timeout(PATIENCE, both).await.unwrap_or_else(|_| {
             Err(
-                Error::unexpected("the browser did not ask for the page").hint(format!(
+                Error::unexpected("the browser did not ask for the page").hint(hint!(
                     "print the URL and open it yourself: ops console {} --login --print",
-                    self.target
+                    self.target.as_str()
                 )),
             )
         })?;

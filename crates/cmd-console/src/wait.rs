@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use ops_core::{
     Command, Context, Document, Error, ErrorKind, Exit, Instance, OpenOptions, Ping, Result, State,
-    Target, Values, output::Spinner, resolve::SessionArgs,
+    Target, Values, hint, output::Spinner, resolve::SessionArgs,
 };
 use tokio::time::{sleep, timeout};
 
@@ -98,9 +98,9 @@ impl Command for Wait {
                     .into_iter()
                     .flatten()
                     .fold(error, Error::caused_by);
-                Err(error.hint(format!(
+                Err(error.hint(hint!(
                     "see what is known of it: ops ls --state all -o wide {}",
-                    self.target
+                    self.target.as_str()
                 )))
             }
         }
@@ -139,7 +139,7 @@ impl Wait {
                 Err(error)
                     if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unreachable) =>
                 {
-                    known.why = error.why().first().cloned();
+                    known.why = error.why().first().map(ToString::to_string);
                     Some(error.what().to_owned())
                 }
                 // One session that took too long is not the whole wait.
@@ -147,7 +147,7 @@ impl Wait {
                 Err(error) => return Err(error),
             };
             let seen = known.seen.as_deref().unwrap_or_default();
-            let text = ops_core::output::escape(&format!("waiting for {}: {seen}", self.target));
+            let text = format!("waiting for {}: {seen}", self.target);
             match &known.spinner {
                 Some(spinner) => spinner.say(text),
                 None => known.spinner = Some(cx.output().spinner(text)),

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use ops_core::{Context, Error, Result, output::escape, stdio::StdoutWriter};
+use ops_core::{Context, Error, Result, hint, stdio::StdoutWriter};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -64,10 +64,7 @@ pub(crate) async fn look(
         digests,
         digests_below,
     };
-    let spinner = server
-        .cx
-        .output()
-        .spinner(format!("looking on {}", escape(label)));
+    let spinner = server.cx.output().spinner(format!("looking on {label}"));
     let Listing {
         found, complaints, ..
     } = transport.list(&ask).await?;
@@ -193,7 +190,7 @@ fn base(path: &Path, into: bool, several: bool, dry_run: bool) -> Result<Base> {
         }
         Err(_) if several || slash => {
             Err(Error::usage(format!("`{}` is not there", path.display()))
-                .hint(format!("make it first: mkdir -p {}", path.display())))
+                .hint(hint!("make it first: mkdir -p {}", path)))
         }
         Ok(_) | Err(_) => Ok(Base::Name(path.to_owned())),
     }

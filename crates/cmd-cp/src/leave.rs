@@ -3,7 +3,7 @@
 use std::{collections::HashMap, os::unix::ffi::OsStrExt as _, path::PathBuf};
 
 use bytes::Bytes;
-use ops_core::{Context, Error, Result, output::escape, stdio::read_stdin};
+use ops_core::{Context, Error, Result, hint, stdio::read_stdin};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -61,10 +61,7 @@ pub(crate) async fn destination(
         places: vec![path.to_vec()],
         ..Ask::default()
     };
-    let spinner = server
-        .cx
-        .output()
-        .spinner(format!("looking on {}", escape(label)));
+    let spinner = server.cx.output().spinner(format!("looking on {label}"));
     let listing = transport.list(&ask).await?;
     drop(spinner);
     let absolute = listing.places.first().cloned().unwrap_or_default();
@@ -147,7 +144,7 @@ pub(crate) async fn leave(
                 let Base::Name(path) = &base else {
                     return Err(
                         Error::usage("standard input needs the name of a file to become")
-                            .hint(format!("ops cp - {label}:FOLDER/NAME")),
+                            .hint(hint!("ops cp - {}:FOLDER/NAME", label)),
                     );
                 };
                 let id = report.add("-", shown(&label, path), 0);

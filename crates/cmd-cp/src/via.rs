@@ -1,7 +1,7 @@
 //! Which transport moves the files.
 
 use ops_core::{
-    Error, ErrorKind, Instance, Result, aws::s3, output::escape, profile::CopyVia,
+    Error, ErrorKind, Hint, Instance, Result, aws::s3, hint, output::escape, profile::CopyVia,
     ssh::client::Login,
 };
 
@@ -123,15 +123,15 @@ fn needs(server: &Server, wish: &Wish, error: Error) -> Error {
         CopyVia::Sftp => &["AWS-StartSSHSession"],
         _ => &[command, "AWS-StartInteractiveCommand"],
     };
-    let mut error = error.hint(format!(
+    let mut error = error.hint(hint!(
         "the IAM statement for it: {}",
-        statement(&server.instance, documents)
+        Hint::document(&statement(&server.instance, documents))
     ));
     if wish.via == CopyVia::S3
         && let Ok(Some(place)) = place(server)
     {
         let bucket = s3::statement(&place.bucket, &place.prefix);
-        error = error.hint(format!("and for the bucket: {bucket}"));
+        error = error.hint(hint!("and for the bucket: {}", Hint::document(&bucket)));
     }
     error
 }

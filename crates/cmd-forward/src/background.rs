@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use ops_core::{Context, Error, Exit, Result, paths, program};
+use ops_core::{Context, Error, Exit, Result, hint, paths, program};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::control;
@@ -57,7 +57,7 @@ pub(crate) async fn start(cx: &Context) -> Result<Exit> {
             .map_or(Exit::UNEXPECTED, crate::child::exit_of);
         let said = std::fs::read(&log_path).unwrap_or_default();
         let _ = std::fs::remove_file(&log_path);
-        cx.output().write_stderr(&said);
+        cx.output().stderr_page(&String::from_utf8_lossy(&said));
         return Ok(if exit == Exit::SUCCESS {
             Exit::UNEXPECTED
         } else {
@@ -76,20 +76,19 @@ pub(crate) async fn start(cx: &Context) -> Result<Exit> {
         ops_core::Format::Json => cx.output().json(&status::Document::new(&rows))?,
         _ => {
             for row in &rows {
-                cx.output()
-                    .note(ops_core::output::escape(&row.ready_line()));
+                cx.output().note(row.ready_line());
             }
             let name = match rows.as_slice() {
-                [row] => ops_core::output::escape(row.label()),
+                [row] => row.label().to_owned(),
                 _ => id.to_string(),
             };
-            cx.output().note(format!(
-                "running in the background (process {id}), stop it: ops forward --stop {name}"
+            cx.output().note(hint!(
+                "running in the background (process {}), stop it: ops forward --stop {}",
+                id,
+                name
             ));
-            cx.output().note(format!(
-                "what it has to say: {}",
-                ops_core::output::escape(&log.display().to_string())
-            ));
+            cx.output()
+                .note(format!("what it has to say: {}", log.display()));
         }
     }
     Ok(Exit::SUCCESS)

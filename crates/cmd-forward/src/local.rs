@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ops_core::{Error, Result};
+use ops_core::{Error, Hint, Result, hint};
 use rustix::event::{PollFd, PollFlags};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
@@ -82,7 +82,7 @@ impl Listener {
     /// A port that is taken names who holds it, as far as that can be known.
     pub(crate) async fn bind(
         local: &Local,
-        again: &str,
+        again: &Hint,
         is_ours: impl Fn(u32) -> bool,
     ) -> Result<(Self, Bound)> {
         match local {
@@ -131,7 +131,7 @@ fn cannot_listen(
     host: &str,
     port: u16,
     error: &io::Error,
-    again: &str,
+    again: &Hint,
     is_ours: impl Fn(u32) -> bool,
 ) -> Error {
     let what = format!("cannot listen on `{}`", join(host, port));
@@ -139,8 +139,9 @@ fn cannot_listen(
     if error.kind() != io::ErrorKind::AddrInUse {
         failure = failure.caused_by(error);
         return if error.kind() == io::ErrorKind::PermissionDenied {
-            failure.hint(format!(
-                "ports below 1024 are for root; take any free one: {again}"
+            failure.hint(hint!(
+                "ports below 1024 are for root; take any free one: {}",
+                again
             ))
         } else {
             failure.hint("leave the address out to listen on 127.0.0.1")
@@ -150,13 +151,14 @@ fn cannot_listen(
     failure = match holder::of(SocketAddr::new(address, port)) {
         Some(Holder::Process { id, .. }) if is_ours(id) => failure
             .caused_by(format!("another ops forward holds the port (process {id})"))
-            .hint(format!(
-                "use that one (ops forward --status), or stop it: ops forward --stop {port}"
+            .hint(hint!(
+                "use that one (ops forward --status), or stop it: ops forward --stop {}",
+                port
             )),
         Some(holder) => failure.caused_by(format!("the port is held by {holder}")),
         None => failure.caused_by("another process holds the port"),
     };
-    failure.hint(format!("take any free port: {again}"))
+    failure.hint(hint!("take any free port: {}", again))
 }
 
 /// `host:port`, an IPv6 address in brackets.

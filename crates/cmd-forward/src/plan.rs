@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ops_core::profile::nearest;
-use ops_core::{Context, Error, Result, Target, profile};
+use ops_core::{Context, Error, Hint, Result, Target, hint, profile};
 
 use crate::spec::{Local, Remote, Spec, SpecError, parse_listen};
 
@@ -92,8 +92,12 @@ pub(crate) fn plan(cx: &Context, typed: Typed<'_>) -> Result<Vec<Forward>> {
             });
         }
     } else if !typed.socks.is_empty() {
-        return Err(Error::usage("a SOCKS proxy needs a server to go through")
-            .hint(format!("ops forward TARGET -D {}", typed.socks[0])));
+        return Err(
+            Error::usage("a SOCKS proxy needs a server to go through").hint(hint!(
+                "ops forward TARGET -D {}",
+                typed.socks[0].to_string()
+            )),
+        );
     }
     if forwards.is_empty() {
         let error = Error::usage("nothing to forward was given");
@@ -153,9 +157,10 @@ fn of_profile(name: &str, forward: &profile::Forward) -> Result<Forward> {
         return Err(Error::usage(format!(
             "the forward `{name}` does not say which server it goes through"
         ))
-        .hint(format!(
-            "add via: TARGET to forwards.{name} of the profile, or: ops forward TARGET {}",
-            forward.to
+        .hint(hint!(
+            "add via: TARGET to forwards.{} of the profile, or: ops forward TARGET {}",
+            name,
+            forward.to.to_string()
         )));
     };
     Ok(Forward {
@@ -182,8 +187,8 @@ fn no_spec<'a>(word: &str, names: impl Iterator<Item = &'a String> + Clone) -> E
         "`{word}` is not the name of a forward, and a target needs a port to forward"
     ));
     match nearest(word, names.map(String::as_str)) {
-        Some(name) => error.hint(format!("did you mean: ops forward {name}")),
-        None => error.hint(format!("ops forward {word} LOCAL:HOST:PORT")),
+        Some(name) => error.hint(hint!("did you mean: ops forward {}", name)),
+        None => error.hint(hint!("ops forward {} LOCAL:HOST:PORT", word)),
     }
 }
 
@@ -193,7 +198,6 @@ fn unknown_group<'a>(group: &str, forwards: impl Iterator<Item = &'a profile::Fo
     if groups.is_empty() {
         error.hint("see what the profile names: ops forward --list")
     } else {
-        let groups: Vec<_> = groups.into_iter().collect();
-        error.hint(format!("there are: {}", groups.join(", ")))
+        error.hint(hint!("there are: {}", Hint::names(groups, ", ")))
     }
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ops_core::{Choice, Context, Error, ErrorKind, Exit, Format, Instance, Result};
+use ops_core::{
+    Choice, Context, Error, ErrorKind, Exit, Format, Hint, Instance, Result, hint, text::named,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::background;
@@ -297,11 +299,11 @@ fn warn_if_open(screen: &Screen, forward: &Forward) {
 }
 
 /// A command line for the same with a free local port.
-fn again(forward: &Forward) -> String {
+fn again(forward: &Forward) -> Hint {
     let target = forward.target.as_str();
     match (&forward.remote, &forward.local) {
         (Some(remote), Local::Tcp { bind: None, .. } | Local::Unix(_)) => {
-            format!("ops forward {target} 0:{remote}")
+            hint!("ops forward {} {}", target, format!("0:{remote}"))
         }
         (
             Some(remote),
@@ -311,9 +313,13 @@ fn again(forward: &Forward) -> String {
         ) => {
             let host = remote.host.as_deref().unwrap_or("localhost");
             let to = crate::local::join(host, remote.port);
-            format!("ops forward {target} {}:{to}", crate::local::join(bind, 0))
+            hint!(
+                "ops forward {} {}",
+                target,
+                format!("{}:{to}", crate::local::join(bind, 0))
+            )
         }
-        (None, _) => format!("ops forward {target} -D 0"),
+        (None, _) => hint!("ops forward {} -D 0", target),
     }
 }
 
@@ -328,9 +334,11 @@ async fn resolve(cx: &Context, plan: &[Forward], wishes: &Wishes) -> Result<Vec<
             let instance = resolved.map_err(|error| {
                 let is_name = cx.profile().is_ok_and(|p| p.forwards.contains_key(text));
                 match error.kind() {
-                    ErrorKind::NotFound if is_name && forward.name.is_none() => error.hint(
-                        format!("`{text}` is the name of a forward, which takes no SPEC: ops forward {text}"),
-                    ),
+                    ErrorKind::NotFound if is_name && forward.name.is_none() => error.hint(hint!(
+                        "{} is the name of a forward, which takes no SPEC: ops forward {}",
+                        named(text),
+                        text
+                    )),
                     _ => error,
                 }
             })?;

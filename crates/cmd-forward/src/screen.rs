@@ -1,6 +1,6 @@
 //! Lines on stderr, and below them on a terminal one line that is redrawn.
 
-use ops_core::Output;
+use ops_core::{Output, Text};
 
 /// Shared by everything that has something to say.
 #[derive(Clone)]
@@ -24,24 +24,22 @@ impl Screen {
     }
 
     /// A line for everybody.
-    pub(crate) fn note(&self, text: impl AsRef<str>) {
-        self.output.note(ops_core::output::escape(text.as_ref()));
+    pub(crate) fn note(&self, text: impl Into<Text>) {
+        self.output.note(text);
     }
 
     /// A line that is shown with `-q` too.
-    pub(crate) fn warn(&self, text: impl AsRef<str>) {
-        self.output.warn(ops_core::output::escape(text.as_ref()));
+    pub(crate) fn warn(&self, text: impl Into<Text>) {
+        self.output.warn(text);
     }
 
     /// A line for `-v`.
-    pub(crate) fn detail(&self, text: impl AsRef<str>) {
-        if self.output.verbose() > 0 {
-            self.output.detail(ops_core::output::escape(text.as_ref()));
-        }
+    pub(crate) fn detail(&self, text: impl Into<Text>) {
+        self.output.detail(text);
     }
 
     /// A line for `-vv`.
-    pub(crate) fn trace(&self, text: impl AsRef<str>) {
+    pub(crate) fn trace(&self, text: impl Into<Text>) {
         if self.output.verbose() > 1 {
             self.detail(text);
         }
@@ -55,6 +53,6 @@ impl Screen {
         // Asked anew: a window may have been made narrower, and a line that wraps could not be taken back.
         let columns = ops_core::terminal::size().map_or(80, |(columns, _)| usize::from(columns));
         let text: String = text.chars().take(columns.saturating_sub(1)).collect();
-        self.output.set_status(&text);
+        self.output.set_status(text);
     }
 }

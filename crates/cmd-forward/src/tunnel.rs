@@ -134,7 +134,7 @@ impl Tunnel {
                 Err(error) => {
                     self.tell(
                         &screen,
-                        &format!("{}: cannot accept connections: {error}", self.label()),
+                        format!("{}: cannot accept connections: {error}", self.label()),
                     );
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
@@ -201,7 +201,7 @@ impl Tunnel {
                 Ok(opened) => opened,
                 Err(refusal) => {
                     if let Some(error) = &refusal.error {
-                        self.tell(screen, &format!("{}: {error}", self.label()));
+                        self.tell(screen, format!("{}: {error}", self.label()));
                     }
                     return Err(refusal.why);
                 }
@@ -221,7 +221,7 @@ impl Tunnel {
             let host = pool.remote.host.as_deref().unwrap_or("localhost");
             self.tell(
                 screen,
-                &format!(
+                format!(
                     "{} could not connect to {}: {error}",
                     pool.instance.label(),
                     crate::local::join(host, pool.remote.port),
@@ -236,21 +236,21 @@ impl Tunnel {
             Some(hint) => format!("{error}; {hint}"),
             None => error.to_string(),
         };
-        self.tell(screen, &format!("{}: {text}", self.label()));
+        self.tell(screen, format!("{}: {text}", self.label()));
         error.to_string()
     }
 
     /// A warning, unless it was told a moment ago.
-    fn tell(&self, screen: &Screen, text: &str) {
+    fn tell(&self, screen: &Screen, text: String) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let again = told
             .as_ref()
-            .is_some_and(|(before, at)| before == text && at.elapsed() < TELL_AGAIN);
+            .is_some_and(|(before, at)| *before == text && at.elapsed() < TELL_AGAIN);
         if again {
             screen.trace(text);
         } else {
-            screen.warn(text);
-            *told = Some((text.to_owned(), Instant::now()));
+            screen.warn(&text);
+            *told = Some((text, Instant::now()));
         }
     }
 }

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use ops_core::{
     Command, Context, Error, Exit, Format, Instance, Listing, Ping, Query, Result, State, Target,
-    Values,
+    Values, hint,
     inventory::{Ec2Filter, StateFilter, TagFilter},
-    output::escape,
     table,
 };
 
@@ -143,9 +142,9 @@ impl List {
                         .caused_by(
                             "a user before @ and [N] are for commands that work on one instance",
                         )
-                        .hint(format!(
+                        .hint(hint!(
                             "list without them: ops ls {}",
-                            escape(bare(pattern.as_str()))
+                            bare(pattern.as_str())
                         )),
                 );
             }
@@ -244,7 +243,7 @@ impl List {
         let listing = self.fetch(cx).await?;
         self.show(cx, &listing).await?;
         for note in &listing.notes {
-            cx.output().note(format!("note: {}", escape(note)));
+            cx.output().note(format!("note: {note}"));
         }
         let is_empty = listing.instances.is_empty();
         if is_empty && listing.failures.len() < listing.regions {
@@ -302,7 +301,7 @@ impl List {
         };
         cx.output().note(format!(
             "no instances in {regions} ({}){widen}",
-            escape(&what.join(", "))
+            what.join(", ")
         ));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ops_core::{Context, Instance, Query, Result, Selector, State, Target};
+use ops_core::{Context, Instance, Query, Result, Selector, State};
 
 /// Of more names than one call takes, everything that runs is asked for.
 const ASKED_BY_NAME: usize = 200;
@@ -75,13 +75,9 @@ fn count(counts: &mut BTreeMap<(String, String), usize>, instances: &[Instance])
 
 /// The name, if it means a running instance by its name when typed.
 fn usable(instance: &Instance) -> Option<&str> {
-    let name = instance.name.as_deref()?;
-    let target: Target = name.parse().ok()?;
-    let plain = target.user.is_none()
-        && target.index.is_none()
-        && matches!(&target.selector, Selector::Word(word) if word == name);
-    let safe = name.chars().all(|c| !c.is_control() && !c.is_whitespace());
-    (plain && safe && !name.starts_with('-') && instance.state == State::Running).then_some(name)
+    instance
+        .plain_name()
+        .filter(|_| instance.state == State::Running)
 }
 
 #[cfg(test)]
@@ -104,6 +100,8 @@ mod tests {
             "tag:a=b",
             "i-0a1b2c3d",
             "a\nb",
+            "\u{202e}evil",
+            "web\u{200b}-1",
         ] {
             assert_eq!(usable(&named(bad)), None, "{bad}");
         }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use ops_core::{Context, Exit, Format, Instance, Result, State, output::escape};
+use ops_core::{Context, Exit, Format, Instance, Result, State};
 
 use crate::ls::{List, same};
 
@@ -21,7 +21,7 @@ pub(crate) async fn run(cx: &Context, list: &List, interval: Duration) -> Result
             Ok(listing) => listing,
             Err(error) if before.is_none() => return Err(error),
             Err(error) => {
-                output.note(format!("note: {}", escape(&error.to_string())));
+                output.note(format!("note: {error}"));
                 pause = (pause * 2).min(LONGEST.max(interval));
                 tokio::time::sleep(pause).await;
                 continue;
@@ -35,7 +35,7 @@ pub(crate) async fn run(cx: &Context, list: &List, interval: Duration) -> Result
             return Ok(Exit::SUCCESS);
         }
         for (region, error) in &listing.failures {
-            output.note(format!("note: {region}: {}", escape(&error.to_string())));
+            output.note(format!("note: {region}: {error}"));
         }
         let now: BTreeMap<String, Instance> = listing
             .instances
@@ -43,8 +43,7 @@ pub(crate) async fn run(cx: &Context, list: &List, interval: Duration) -> Result
             .map(|instance| (instance.id.clone(), instance.clone()))
             .collect();
         if redraws {
-            // Home, and what was below is gone.
-            output.write(b"\x1b[H\x1b[2J")?;
+            output.clear_screen()?;
             list.show(cx, &listing).await?;
             if listing.instances.is_empty() {
                 list.say_empty(cx);

@@ -163,7 +163,7 @@ async fn show(show: Show<'_>) -> Result<Ended> {
             }
             Event::Stderr(bytes) => {
                 heard.notify_one();
-                output.write_stderr(&bytes);
+                output.pass_stderr(&bytes);
             }
             Event::ExitCode(code) => {
                 status = Exit::of(u8::try_from(code).unwrap_or(Exit::UNEXPECTED.code()));

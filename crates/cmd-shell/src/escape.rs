@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use bytes::Bytes;
-use ops_core::profile::values::Escape;
+use ops_core::{Text, profile::values::Escape};
 
 /// Which character begins an escape; `None` inside: none does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,14 +203,14 @@ impl Escapes {
 }
 
 /// What `Enter ~ ?` shows, line by line.
-pub(crate) fn help(escape: EscapeChar) -> String {
-    format!(
-        "escapes, at the beginning of a line:\n  \
-         {escape}.   end this session\n  \
-         {escape}^Z  suspend ops\n  \
-         {escape}?   this help\n  \
-         {escape}{escape}   send the escape character"
-    )
+pub(crate) fn help(escape: EscapeChar) -> Text {
+    Text::lines([
+        "escapes, at the beginning of a line:".to_owned(),
+        format!("  {escape}.   end this session"),
+        format!("  {escape}^Z  suspend ops"),
+        format!("  {escape}?   this help"),
+        format!("  {escape}{escape}   send the escape character"),
+    ])
 }
 
 #[cfg(test)]

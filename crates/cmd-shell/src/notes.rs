@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ops_core::Output;
+use ops_core::{Output, Text};
 use tokio::time::Instant;
 
 use crate::escape::EscapeChar;
@@ -50,18 +50,18 @@ impl<'a> Notes<'a> {
         self.within_line = self.output.stdout_is_terminal() && bytes.last() != Some(&b'\n');
     }
 
-    fn say(&mut self, text: &str) {
+    fn say(&mut self, text: String) {
         let start = if std::mem::take(&mut self.within_line) {
             "\n"
         } else {
             ""
         };
-        self.output.note(format!("{start}{text}"));
+        self.output.note(Text::from(start).then(text));
     }
 
     /// The connection is lost.
     pub(crate) fn disconnected(&mut self, reason: &str) {
-        self.say(&format!(
+        self.say(format!(
             "connection to {} lost, reconnecting ({reason})",
             self.label
         ));
@@ -74,7 +74,7 @@ impl<'a> Notes<'a> {
             return;
         }
         let way_out = if attempt == 2 { &self.way_out } else { "" };
-        self.say(&format!(
+        self.say(format!(
             "reconnecting to {} in {:.0} s (attempt {attempt}){way_out}",
             self.label,
             delay.as_secs_f64().max(1.0)
@@ -84,7 +84,7 @@ impl<'a> Notes<'a> {
     /// The connection is back.
     pub(crate) fn resumed(&mut self) {
         self.silent = None;
-        self.say(&format!("connection to {} resumed", self.label));
+        self.say(format!("connection to {} resumed", self.label));
     }
 
     /// The agent owes an answer and has said nothing for `waited`.
@@ -102,7 +102,7 @@ impl<'a> Notes<'a> {
             waited.as_secs()
         );
         self.silent = Some((since, now + STILL));
-        self.say(&text);
+        self.say(text);
     }
 
     /// Waits until it has to be said again that the agent is silent; for ever while it is not. Cancel-safe.
@@ -119,16 +119,12 @@ impl<'a> Notes<'a> {
     /// The agent speaks again.
     pub(crate) fn back(&mut self) {
         if self.silent.take().is_some() {
-            self.say(&format!("agent on {} responding again", self.label));
+            self.say(format!("agent on {} responding again", self.label));
         }
     }
 
     /// The service has ended the session with a text that tells of no failure.
     pub(crate) fn ended(&mut self, text: &str) {
-        self.say(&format!(
-            "session on {} ended: {}",
-            self.label,
-            ops_core::output::escape(text)
-        ));
+        self.say(format!("session on {} ended: {text}", self.label));
     }
 }

@@ -1,7 +1,7 @@
 //! The command.
 
 use ops_core::{
-    Command, Context, Document, Error, Exit, OpenOptions, Result, Selector, Target, Values,
+    Command, Context, Document, Error, Exit, OpenOptions, Result, Selector, Target, Text, Values,
     resolve::SessionArgs,
 };
 
@@ -101,7 +101,7 @@ impl Command for Shell {
         let connection = opened?;
         output.detail(format!("session {} is open", connection.id));
         if !connection.ready.customer_message.is_empty() {
-            output.note(&connection.ready.customer_message);
+            output.note(Text::foreign_lines(&connection.ready.customer_message));
         }
         let (mut session, ending) = connection.into_parts();
         let ended = carry::carry(
@@ -120,7 +120,9 @@ impl Command for Shell {
             }
             Ok(Ended::ByEscape) => {
                 // Behind what the far side wrote last, mostly a prompt.
-                output.note(format!("\nending the session on {}", instance.label()));
+                output.note(
+                    Text::from("\n").then(format!("ending the session on {}", instance.label())),
+                );
                 ending.terminate().await;
                 Ok(Exit::SUCCESS)
             }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use ops_core::{
-    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Traits, Values,
+    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Text, Traits, Values, hint,
     profile::{Auth, HostKeys},
     resolve::SessionArgs,
     ssh::{Settings, TemporaryKey, host_keys, known_hosts, public_path},
@@ -123,9 +123,9 @@ impl Command for Ssh {
             let user = user.clone().ok_or_else(|| {
                 Error::usage(format!("no user is known for `{}`", instance.label()))
                     .caused_by("EC2 Instance Connect lets one user in, so it has to be named")
-                    .hint(format!(
+                    .hint(hint!(
                         "ops ssh --instance-connect ec2-user@{}",
-                        instance.label()
+                        instance.target_word()
                     ))
             })?;
             let public = public_path(&key.path());
@@ -178,33 +178,31 @@ impl Command for Ssh {
         let exit = run(&cx, &line.words).await?;
         if exit == Exit::PASS_THROUGH {
             let said = std::fs::read_to_string(&report).unwrap_or_default();
-            tell(
-                &cx,
-                &said,
-                instance.label(),
-                logged_in.filter(|_| key.is_some()),
-            );
+            tell(&cx, &said, &instance, logged_in.filter(|_| key.is_some()));
         }
         Ok(exit)
     }
 }
 
 /// What ssh did not say of its failure: `said` is the report of the ssh-proxy under it, `pushed` the user for whom a key was pushed.
-fn tell(cx: &Context, said: &str, name: &str, pushed: Option<String>) {
+fn tell(cx: &Context, said: &str, instance: &Instance, pushed: Option<String>) {
     let output = cx.output();
     if said != ANSWERED {
         if !said.is_empty() {
-            output.warn_line(said);
+            output.warn_line(Text::foreign(said));
         }
     } else if output.stderr_is_terminal() {
         // Somebody wants to know what to do; elsewhere stderr is ssh's.
         output.note(match pushed {
-            Some(user) => format!(
-                "ops: permission denied? The key was pushed for `{user}`, who must exist on {name}, as must the package ec2-instance-connect"
-            ),
-            None => format!(
-                "ops: permission denied? Log in as another user: ops ssh USER@{name}; with another key: -i FILE; with a key for the moment: --instance-connect"
-            ),
+            Some(user) => Text::from(format!(
+                "ops: permission denied? The key was pushed for `{user}`, who must exist on {}, as must the package ec2-instance-connect",
+                instance.label()
+            )),
+            None => hint!(
+                "ops: permission denied? Log in as another user: ops ssh USER@{}; with another key: -i FILE; with a key for the moment: --instance-connect",
+                instance.target_word()
+            )
+            .into(),
         });
     }
 }

@@ -97,7 +97,7 @@ impl Command for SshConfig {
             );
             let block =
                 config_text::block(&files.label, &refresh, &[text.hosts, text.ids].concat());
-            cx.output().write(block.as_bytes())?;
+            cx.output().page(&block)?;
             return Ok(Exit::SUCCESS);
         }
         let refresh = format!("{} --install", files.again);
@@ -110,7 +110,7 @@ impl Command for SshConfig {
         ];
         if self.diff {
             for change in &changes {
-                cx.output().write(change.diff().as_bytes())?;
+                cx.output().page(&change.diff())?;
             }
             return Ok(Exit::SUCCESS);
         }

@@ -7,6 +7,7 @@ use ops_core::{
     Command, Connection, Context, Document, Error, ErrorKind, Exit, Instance, OpenOptions, Result,
     Selector, Target, Traits, Values,
     connect::Ending,
+    hint,
     resolve::{Choice, SessionArgs},
     ssh::host_keys,
     stdio, voice,
@@ -83,7 +84,7 @@ impl Command for SshProxy {
             && voice::is_silenced()
         {
             // Whoever waits for it misses a line, as without it.
-            let _ = std::fs::write(file, error.one_line());
+            let _ = std::fs::write(file, error.one_line().as_str());
         }
         result
     }
@@ -228,7 +229,7 @@ async fn down(
                     (Some(_), _) if output.contains(NO_CONNECTION) => End::Failed(
                         Error::target(format!("nothing answers on port {port} of `{label}`"))
                             .caused_by(output.trim())
-                            .hint(format!("see whether sshd runs there: ops shell {label}")),
+                            .hint(hint!("see whether sshd runs there: ops shell {}", label)),
                     ),
                     (Some(error), _) | (None, Err(error)) => End::Failed(error),
                     (None, Ok(())) => End::FarSide,

@@ -21,8 +21,10 @@ use self::gateway::SessionGateway;
 use crate::{
     context::Context,
     error::{Error, ErrorKind, Result},
+    hint,
     instance::{Instance, Kind, State},
     resolve::{Choice, FromCache},
+    text::Hint,
 };
 
 /// For TerminateSession: long enough for a slow link, short enough for a command that wants to end.
@@ -316,9 +318,9 @@ impl Context {
                 format!("no session on `{}` within {limit:?}", instance.label()),
             )
             .caused_by("--timeout was reached before the session was ready")
-            .hint(format!(
+            .hint(hint!(
                 "see when its agent last reported: ops ls -o wide {}",
-                instance.label()
+                instance.target_word()
             ))),
         }
     }
@@ -419,7 +421,10 @@ impl Context {
                     ending.ended();
                     return Err(failure::closed(label, &output).unwrap_or_else(|| {
                         Error::target(format!("the session on `{label}` ended before it began"))
-                            .hint(format!("see what is known of it: ops ls -o wide {label}"))
+                            .hint(hint!(
+                                "see what is known of it: ops ls -o wide {}",
+                                instance.target_word()
+                            ))
                     }));
                 }
                 Some(Event::Failed(error)) => {
@@ -483,16 +488,18 @@ fn check_state(instance: &Instance) -> Result<()> {
         State::Running | State::Pending => return Ok(()),
         State::Stopped => (
             format!("`{label}` is stopped"),
-            format!(
+            hint!(
                 "start it: aws ec2 start-instances --instance-ids {} --region {}",
-                instance.id, instance.region
+                instance.id,
+                instance.region
             ),
         ),
         State::Stopping => (
             format!("`{label}` is stopping"),
-            format!(
+            hint!(
                 "wait until it has stopped, then start it: aws ec2 start-instances --instance-ids {} --region {}",
-                instance.id, instance.region
+                instance.id,
+                instance.region
             ),
         ),
         State::ShuttingDown | State::Terminated => (
@@ -504,7 +511,7 @@ fn check_state(instance: &Instance) -> Result<()> {
                     "being terminated"
                 }
             ),
-            "see what is there: ops ls".to_owned(),
+            Hint::from("see what is there: ops ls"),
         ),
     };
     Err(Error::target(what)

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::exit::Exit;
+use crate::{
+    exit::Exit,
+    text::{Hint, Text},
+};
 
 /// The result of everything that can fail in `ops`.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -85,6 +88,8 @@ impl ErrorKind {
 
 /// A failure, in three parts. Its texts are lower-case, without a full stop, values in backticks.
 ///
+/// What writes them is [`Text`] and [`Hint`]: values are escaped on their way in, and quoted in hints.
+///
 /// Nothing secret belongs in one: no token, no stream URL, nothing that was typed into a session.
 #[derive(Clone, Debug)]
 pub struct Error(Box<Parts>);
@@ -92,15 +97,15 @@ pub struct Error(Box<Parts>);
 #[derive(Clone, Debug)]
 struct Parts {
     kind: ErrorKind,
-    what: String,
-    why: Vec<String>,
-    hints: Vec<String>,
+    what: Text,
+    why: Vec<Text>,
+    hints: Vec<Hint>,
     request_id: Option<String>,
 }
 
 impl Error {
     /// A failure of `kind`; `what` says what could not be done.
-    pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
+    pub fn new(kind: ErrorKind, what: impl Into<Text>) -> Self {
         Self(Box::new(Parts {
             kind,
             what: what.into(),
@@ -111,30 +116,56 @@ impl Error {
     }
 
     /// Wrong arguments, or an invalid profile.
-    pub fn usage(what: impl Into<String>) -> Self {
+    pub fn usage(what: impl Into<Text>) -> Self {
         Self::new(ErrorKind::Usage, what)
     }
 
+    /// What another error says, where nobody foresaw it.
+    pub fn unforeseen(error: impl fmt::Display) -> Self {
+        Self::unexpected(Text::foreign(error))
+    }
+
     /// Something nobody foresaw.
-    pub fn unexpected(what: impl Into<String>) -> Self {
+    pub fn unexpected(what: impl Into<Text>) -> Self {
         Self::new(ErrorKind::Unexpected, what)
     }
 
     /// A target that was found and cannot be reached.
-    pub fn target(what: impl Into<String>) -> Self {
+    pub fn target(what: impl Into<Text>) -> Self {
         Self::new(ErrorKind::Unreachable, what)
     }
 
     /// Adds a line of why. Several are shown in the order they were added.
     #[must_use]
     pub fn caused_by(mut self, why: impl fmt::Display) -> Self {
-        self.0.why.push(why.to_string());
+        self.0.why.push(Text::foreign(why));
         self
     }
 
-    /// Adds what to do next; a command whenever one exists.
+    /// As [`Self::caused_by`], for a text of several lines.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub fn caused_by_lines(mut self, why: Text) -> Self {
+        self.0.why.push(why);
+        self
+    }
+
+    /// Adds the lines of why of `other`.
+    #[must_use]
+    pub fn caused_as(mut self, other: &Self) -> Self {
+        self.0.why.extend_from_slice(&other.0.why);
+        self
+    }
+
+    /// Adds the hints of `other`.
+    #[must_use]
+    pub fn hinted_as(mut self, other: &Self) -> Self {
+        self.0.hints.extend_from_slice(&other.0.hints);
+        self
+    }
+
+    /// Adds what to do next; a command whenever one exists. With values in it, made by [`hint!`](crate::hint).
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<Hint>) -> Self {
         self.0.hints.push(hint.into());
         self
     }
@@ -157,17 +188,17 @@ impl Error {
     }
 
     /// Why, in order.
-    pub fn why(&self) -> &[String] {
+    pub fn why(&self) -> &[Text] {
         &self.0.why
     }
 
     /// What to do next.
-    pub fn hints(&self) -> &[String] {
+    pub fn hints(&self) -> &[Hint] {
         &self.0.hints
     }
 
     /// All of it in one line that begins with the stable code: the form for verbs whose stderr is mostly the far side's.
-    pub fn one_line(&self) -> String {
+    pub fn one_line(&self) -> Text {
         let mut line = format!("ops: {}: {}", self.kind().code(), self.what());
         for why in self.why() {
             line.push_str(": ");
@@ -177,7 +208,7 @@ impl Error {
             line.push_str("; ");
             line.push_str(hint);
         }
-        line.split_whitespace().collect::<Vec<_>>().join(" ")
+        line.split_whitespace().collect::<Vec<_>>().join(" ").into()
     }
 
     /// The request id of the AWS call that failed.
@@ -189,15 +220,28 @@ impl Error {
 impl fmt::Display for Error {
     /// One line: what, and why in parentheses; the renderer of [`crate::output::Output`] shows all parts.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.what)?;
+        let one_line = |text: &Text| text.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+        f.write_str(&one_line(&self.0.what))?;
         if let Some(why) = self.0.why.first() {
-            write!(f, " ({why})")?;
+            write!(f, " ({})", one_line(why))?;
         }
         Ok(())
     }
 }
 
 impl std::error::Error for Error {}
+
+impl From<Error> for Text {
+    fn from(error: Error) -> Self {
+        Self::foreign(error)
+    }
+}
+
+impl From<&Error> for Text {
+    fn from(error: &Error) -> Self {
+        Self::foreign(error)
+    }
+}
 
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
@@ -206,6 +250,6 @@ impl From<std::io::Error> for Error {
         } else {
             ErrorKind::Unexpected
         };
-        Self::new(kind, error.to_string())
+        Self::new(kind, Text::foreign(error))
     }
 }

@@ -7,9 +7,10 @@
 use crate::{
     context::Context,
     error::{Error, ErrorKind, Result},
+    hint,
     instance::Instance,
-    output::escape,
     profile::{Confirm, Profile, Refused},
+    text::{Hint, Text},
 };
 
 impl Context {
@@ -86,7 +87,8 @@ impl Context {
         }
         let output = self.output();
         let answer = match (demanded, instances) {
-            (Confirm::TypeName, [one]) => one.label().to_owned(),
+            // A name with characters that cannot be typed is confirmed by its id.
+            (Confirm::TypeName, [one]) => one.target_word().to_owned(),
             (Confirm::TypeName, _) => label.to_owned(),
             _ => "yes".to_owned(),
         };
@@ -98,16 +100,15 @@ impl Context {
         };
         if !output.may_ask() {
             return Err(refused(format!(
-                "profile `{}` demands a confirmation, and there is no terminal to ask on or asking is forbidden",
-                escape(label)
+                "profile `{label}` demands a confirmation, and there is no terminal to ask on or asking is forbidden"
             )));
         }
-        let mark = output.mark(profile.guard.color, &format!("[{}]", escape(label)));
-        output.write_stderr(format!("{mark} {what}\n").as_bytes());
+        let mark = output.mark(profile.guard.color, format!("[{label}]"));
+        output.warn_line(mark.then(" ").then(what.clone()));
         let question = if demanded == Confirm::TypeName {
-            format!("Type {} to go on: ", escape(&answer))
+            Text::from(format!("Type {answer} to go on: "))
         } else {
-            "Go on? Type yes: ".to_owned()
+            Text::from("Go on? Type yes: ")
         };
         let typed = output.ask(question).await?.unwrap_or_default();
         let typed = typed.trim();
@@ -122,7 +123,7 @@ impl Context {
         Err(refused(if typed.is_empty() {
             "nothing was typed".to_owned()
         } else {
-            format!("`{}` was typed, not `{}`", escape(typed), escape(&answer))
+            format!("`{typed}` was typed, not `{answer}`")
         }))
     }
 }
@@ -131,7 +132,7 @@ impl Context {
 fn describe(verb: &str, instances: &[Instance]) -> String {
     match instances {
         [one] if one.name.is_some() => {
-            format!("{verb} on `{}` ({})", escape(one.label()), one.id)
+            format!("{verb} on `{}` ({})", one.label(), one.id)
         }
         [one] => format!("{verb} on `{}`", one.id),
         many => format!("{verb} on {} servers", many.len()),
@@ -146,7 +147,7 @@ pub fn check_verb(profile: &Profile, label: &str, verb: &str) -> Result<()> {
     if !profile.commands.allows(verb) {
         let refused = Refused {
             key: "commands",
-            why: format!("`commands` of the profile leaves `{}` out", escape(verb)),
+            why: format!("`commands` of the profile leaves `{verb}` out"),
         };
         return Err(refusal(&refused, label, verb));
     }
@@ -157,14 +158,14 @@ pub fn check_verb(profile: &Profile, label: &str, verb: &str) -> Result<()> {
 }
 
 fn refusal(refused: &Refused, label: &str, verb: &str) -> Error {
-    let hint = match refused.key {
-        "session.reason" | "session.reason_pattern" => "give one: --reason TEXT".to_owned(),
-        "guard.max_targets" => "name fewer servers, or ask who keeps the profile".to_owned(),
-        key => format!("see who says so: ops config show | grep {key}"),
+    let hint: Hint = match refused.key {
+        "session.reason" | "session.reason_pattern" => "give one: --reason TEXT".into(),
+        "guard.max_targets" => "name fewer servers, or ask who keeps the profile".into(),
+        key => hint!("see who says so: ops config show | grep {}", key),
     };
     Error::new(
         ErrorKind::Refused,
-        format!("profile `{}` refuses `{}`", escape(label), escape(verb)),
+        format!("profile `{label}` refuses `{verb}`"),
     )
     .caused_by(&refused.why)
     .hint(hint)

@@ -5,6 +5,11 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::{
+    target::{Selector, Target},
+    text::is_unprintable,
+};
+
 /// State of an instance as EC2 has it (`instance-state-name`), or of a hybrid node.
 #[derive(
     Clone,
@@ -151,6 +156,24 @@ impl Instance {
         let tag = self.tags.get("Name").map(String::as_str);
         name.into_iter()
             .chain(tag.filter(move |tag| Some(*tag) != name))
+    }
+
+    /// The name, if it reads as nothing but a name when it is typed as a target: no option, id, glob, address or tag, no user before
+    /// it, no number behind it, and no character that a shell splits at or a terminal does not show.
+    pub fn plain_name(&self) -> Option<&str> {
+        let name = self.name.as_deref()?;
+        let target: Target = name.parse().ok()?;
+        let reads_as_name = target.user.is_none()
+            && target.index.is_none()
+            && matches!(&target.selector, Selector::Word(word) if word == name)
+            && !name.starts_with('-');
+        let is_printable = |c: char| !is_unprintable(c) && !c.is_whitespace();
+        (reads_as_name && name.chars().all(is_printable)).then_some(name)
+    }
+
+    /// What to type in a command to mean it: the name where that reads as one, else the id.
+    pub fn target_word(&self) -> &str {
+        self.plain_name().unwrap_or(&self.id)
     }
 
     /// The name if it has one, else the id.

@@ -72,7 +72,7 @@ impl Listing {
             error = error.caused_by(format!("{region}: {failure}"));
         }
         if let Some(hint) = self.failures[0].1.hints().first() {
-            error = error.hint(hint.clone());
+            error = error.hint(hint);
         }
         Some(error)
     }
@@ -257,8 +257,7 @@ impl Told {
                 error
                     .why()
                     .first()
-                    .cloned()
-                    .unwrap_or_else(|| error.to_string())
+                    .map_or_else(|| error.to_string(), ToString::to_string)
             }),
         }
     }

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+pub use crate::text::escape;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -22,6 +23,7 @@ use crate::{
     phrase::{InUse, wrapped},
     profile::MarkColor,
     terminal::Unechoed,
+    text::{Text, keep_lines_and_colors, printable_json},
 };
 
 /// What this process writes to, and how. Cheap to clone.
@@ -189,9 +191,10 @@ impl Output {
     }
 
     /// `text` for stderr as the mark of a profile: bold, in `color` if it has one; as it is where stderr has no colour.
-    pub fn mark(&self, color: Option<MarkColor>, text: &str) -> String {
+    pub fn mark(&self, color: Option<MarkColor>, text: impl Into<Text>) -> Text {
+        let text = text.into();
         if !self.0.stderr_color {
-            return text.to_owned();
+            return text;
         }
         let sgr = match color {
             None => "1",
@@ -202,7 +205,7 @@ impl Output {
             Some(MarkColor::Magenta) => "1;35",
             Some(MarkColor::Cyan) => "1;36",
         };
-        format!("\x1b[{sgr}m{text}\x1b[0m")
+        Text::painted(sgr, &text)
     }
 
     /// Says that the terminal is in raw mode, so that lines on stderr start at the left.
@@ -210,43 +213,50 @@ impl Output {
         self.0.raw.store(raw, Ordering::Relaxed);
     }
 
-    /// Writes a result to stdout, bytes as they are.
+    /// Writes a page of text to stdout, whole lines. On a terminal nothing in it drives that but colours; elsewhere it is written as
+    /// it is.
     ///
     /// # Errors
     /// A closed pipe is [`crate::ErrorKind::BrokenPipe`], which ends the program quietly.
-    pub fn write(&self, bytes: &[u8]) -> Result<()> {
-        let _turn = self.0.stdout.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(bytes)?;
-        stdout.flush()?;
-        Ok(())
+    pub fn page(&self, text: &str) -> Result<()> {
+        if self.0.stdout_terminal {
+            self.write(keep_lines_and_colors(text).as_bytes())
+        } else {
+            self.write(text.as_bytes())
+        }
     }
 
-    /// Writes a line of result to stdout.
+    /// Writes a line of result to stdout. On a terminal it is escaped; elsewhere it is written as it is, for the program that reads
+    /// it.
     ///
     /// # Errors
-    /// As [`Self::write`].
+    /// As [`Self::page`].
     pub fn line(&self, text: impl AsRef<str>) -> Result<()> {
-        let mut line = text.as_ref().to_owned();
+        let text = text.as_ref();
+        let mut line = if self.0.stdout_terminal {
+            escape(text)
+        } else {
+            text.to_owned()
+        };
         line.push('\n');
         self.write(line.as_bytes())
     }
 
-    /// Writes `value` as one JSON document, indented.
+    /// Writes `value` as one JSON document, indented, every character of it printable.
     ///
     /// # Errors
-    /// As [`Self::write`].
+    /// As [`Self::page`].
     pub fn json(&self, value: &impl Serialize) -> Result<()> {
-        let mut text = serde_json::to_string_pretty(value)
-            .map_err(|error| Error::unexpected(error.to_string()))?;
+        let text = serde_json::to_string_pretty(value).map_err(Error::unforeseen)?;
+        let mut text = printable_json(text);
         text.push('\n');
         self.write(text.as_bytes())
     }
 
-    /// Writes `value` as one YAML document.
+    /// Writes `value` as one YAML document, every character of it printable.
     ///
     /// # Errors
-    /// As [`Self::write`].
+    /// As [`Self::page`].
     pub fn yaml(&self, value: &impl Serialize) -> Result<()> {
         let mut text = crate::yaml::to_string(value)?;
         if !text.ends_with('\n') {
@@ -255,27 +265,44 @@ impl Output {
         self.write(text.as_bytes())
     }
 
+    /// Empties the terminal that stdout is, for a list that is drawn anew.
+    ///
+    /// # Errors
+    /// As [`Self::page`].
+    pub fn clear_screen(&self) -> Result<()> {
+        // Home, and what was below is gone.
+        self.write(b"\x1b[H\x1b[2J")
+    }
+
+    fn write(&self, bytes: &[u8]) -> Result<()> {
+        let _turn = self.0.stdout.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes)?;
+        stdout.flush()?;
+        Ok(())
+    }
+
     /// A line on stderr that belongs to the result, such as a note; silent with `-q`.
-    pub fn note(&self, text: impl AsRef<str>) {
+    pub fn note(&self, text: impl Into<Text>) {
         if !self.0.quiet {
-            self.say("", Style::Plain, text.as_ref());
+            self.say("", Style::Plain, &text.into().told_apart());
         }
     }
 
     /// A warning on stderr; shown with `-q` too.
-    pub fn warn(&self, text: impl AsRef<str>) {
-        self.say("warning:", Style::Warn, text.as_ref());
+    pub fn warn(&self, text: impl Into<Text>) {
+        self.say("warning:", Style::Warn, &text.into().told_apart());
     }
 
-    /// A line on stderr that is shown with `-q` too: the one-line form of an error. Made safe for a terminal.
-    pub fn warn_line(&self, text: &str) {
-        self.say("", Style::Plain, &escape(text));
+    /// A line on stderr that is shown with `-q` too: the one-line form of an error.
+    pub fn warn_line(&self, text: impl Into<Text>) {
+        self.say("", Style::Plain, &text.into().told_apart());
     }
 
     /// A line on stderr for those who asked with `-v`.
-    pub fn detail(&self, text: impl AsRef<str>) {
+    pub fn detail(&self, text: impl Into<Text>) {
         if self.0.verbose > 0 && !self.0.quiet {
-            self.say("", Style::Plain, text.as_ref());
+            self.say("", Style::Plain, &text.into().told_apart());
         }
     }
 
@@ -299,14 +326,24 @@ impl Output {
         format!("{blanks}{mark} {text}")
     }
 
-    /// Bytes on stderr as they are: the far side's own, in pass-through verbs.
-    pub fn write_stderr(&self, bytes: &[u8]) {
+    /// Bytes on stderr as they are: what the far side itself has written there, in pass-through verbs, and nothing else.
+    pub fn pass_stderr(&self, bytes: &[u8]) {
         let mut stderr = io::stderr().lock();
         // Nobody is left to tell when stderr is gone.
         let _ = stderr.write_all(bytes).and_then(|()| stderr.flush());
     }
 
-    /// Shows an error in its three parts, or as JSON. The error's texts are made safe for a terminal.
+    /// What the picker draws on stderr, cursor movements and all. Its lines are escaped by it.
+    pub(crate) fn draw_picker(&self, frame: &str) {
+        self.pass_stderr(frame.as_bytes());
+    }
+
+    /// A page of text on stderr, whole lines; nothing in it drives a terminal but colours.
+    pub fn stderr_page(&self, text: &str) {
+        self.pass_stderr(keep_lines_and_colors(text).as_bytes());
+    }
+
+    /// Shows an error in its three parts, or as JSON.
     pub fn error(&self, error: &Error) {
         if self.0.error_format == ErrorFormat::Json {
             let object = serde_json::json!({
@@ -320,18 +357,21 @@ impl Output {
                     .collect::<Vec<_>>(),
                 "requestId": error.request_id(),
             });
-            self.stderr_line(&object.to_string());
+            self.stderr_line(&printable_json(object.to_string()));
             return;
         }
-        let mut text = self.fitted("error:", Style::Bad, &escape_lines(error.what()));
-        for (mark, style, parts) in [
-            ("  why:", Style::Bold, error.why()),
-            ("  hint:", Style::Accent, error.hints()),
-        ] {
-            for part in parts {
-                text.push('\n');
-                text.push_str(&self.fitted(mark, style, &escape_lines(part)));
-            }
+        let mut text = self.fitted("error:", Style::Bad, error.what());
+        let why = error
+            .why()
+            .iter()
+            .map(|why| ("  why:", Style::Bold, why.as_str()));
+        let hints = error
+            .hints()
+            .iter()
+            .map(|hint| ("  hint:", Style::Accent, &**hint));
+        for (mark, style, part) in why.chain(hints) {
+            text.push('\n');
+            text.push_str(&self.fitted(mark, style, part));
         }
         if self.0.verbose > 0
             && let Some(id) = error.request_id()
@@ -346,7 +386,7 @@ impl Output {
     ///
     /// # Errors
     /// stdin cannot be read.
-    pub async fn ask(&self, question: impl Into<String>) -> Result<Option<String>> {
+    pub async fn ask(&self, question: impl Into<Text>) -> Result<Option<String>> {
         if !self.may_ask() {
             return Ok(None);
         }
@@ -362,7 +402,7 @@ impl Output {
     ///
     /// # Errors
     /// As there.
-    pub async fn ask_anew(&self, question: impl Into<String>) -> Result<Option<String>> {
+    pub async fn ask_anew(&self, question: impl Into<Text>) -> Result<Option<String>> {
         if self.may_ask() {
             bottom::forget_typed().await;
         }
@@ -370,8 +410,9 @@ impl Output {
     }
 
     /// Draws a line that stays below everything else on stderr, in place of the one before; an empty one takes it away. For a terminal.
-    pub fn set_status(&self, text: &str) {
-        self.draw(|lines| lines.set_status(text));
+    pub fn set_status(&self, text: impl Into<Text>) {
+        let text = text.into();
+        self.draw(|lines| lines.set_status(&text));
     }
 
     /// Leaves the terminal to somebody else, such as a browser that draws in it; nothing is drawn until the value is dropped.
@@ -390,7 +431,7 @@ impl Output {
         let mut lines = self.0.bottom.lock();
         let text = change(&mut lines);
         if !text.is_empty() {
-            self.write_stderr(text.as_bytes());
+            self.pass_stderr(text.as_bytes());
         }
     }
 
@@ -398,10 +439,7 @@ impl Output {
     ///
     /// # Errors
     /// stdin cannot be read, or the terminal not be changed.
-    pub async fn ask_secret(
-        &self,
-        question: impl Into<String>,
-    ) -> Result<Option<Zeroizing<String>>> {
+    pub async fn ask_secret(&self, question: impl Into<Text>) -> Result<Option<Zeroizing<String>>> {
         if !self.may_ask() {
             return Ok(None);
         }
@@ -418,7 +456,7 @@ impl Output {
 
     /// A spinner on stderr for a step that takes longer than 300 ms; nothing where stderr is no terminal, and none for a step of a step that has
     /// one already.
-    pub fn spinner(&self, text: impl Into<String>) -> Spinner {
+    pub fn spinner(&self, text: impl Into<Text>) -> Spinner {
         let alone = Arc::strong_count(&self.0.spinning) == 1;
         let visible =
             alone && !self.0.quiet && self.0.stderr_terminal && !self.0.drawing.is_visible();
@@ -513,7 +551,7 @@ impl Spinner {
     }
 
     /// Changes its text.
-    pub fn say(&self, text: impl Into<String>) {
+    pub fn say(&self, text: impl Into<Text>) {
         if let Some(bar) = &self.bar {
             bar.set_message(fitted(&text.into()));
         }
@@ -542,33 +580,6 @@ fn paint(color: bool, style: Style, text: &str) -> String {
     }
 }
 
-/// `text` with every control character and every character that hides or reorders text shown as an escape, so that a tag cannot move a cursor,
-/// change a title or fake a line.
-pub fn escape(text: &str) -> String {
-    if !text.chars().any(is_unsafe) {
-        return text.to_owned();
-    }
-    text.chars()
-        .fold(String::with_capacity(text.len() + 8), |mut out, c| {
-            if is_unsafe(c) {
-                out.extend(c.escape_default());
-            } else {
-                out.push(c);
-            }
-            out
-        })
-}
-
-/// As [`escape`], but keeps line ends: for texts of several lines that `ops` itself composed, such as an excerpt of a profile.
-pub fn escape_lines(text: &str) -> String {
-    text.split('\n').map(escape).collect::<Vec<_>>().join("\n")
-}
-
-fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
-}
-
 /// Columns and rows of the terminal on stdout, stderr or stdin, whichever is one; `None` where none is or it does not tell.
 pub fn terminal_size() -> Option<(u16, u16)> {
     #[cfg(unix)]
@@ -585,17 +596,4 @@ pub fn terminal_size() -> Option<(u16, u16)> {
     }
     #[cfg(not(unix))]
     None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_could_drive_a_terminal_is_shown_instead() {
-        assert_eq!(escape("web-1"), "web-1");
-        assert_eq!(escape("a\x1b[2Jb\n"), "a\\u{1b}[2Jb\\n");
-        assert_eq!(escape("\u{202e}gpj"), "\\u{202e}gpj");
-        assert_eq!(escape("日本 ü"), "日本 ü");
-    }
 }

@@ -48,7 +48,7 @@ async fn pick_line(cx: &Context, title: &str, lines: Vec<String>) -> Result<Opti
         let choice = loop {
             let (columns, rows) = terminal_size().unwrap_or((80, 24));
             let frame = state.frame(usize::from(columns), usize::from(rows));
-            output.write_stderr(redraw(drawn, &frame).as_bytes());
+            output.draw_picker(&redraw(drawn, &frame));
             drawn = frame.len();
             match keys.next()? {
                 Key::Enter => {
@@ -60,7 +60,7 @@ async fn pick_line(cx: &Context, title: &str, lines: Vec<String>) -> Result<Opti
                 key => state.handle(key),
             }
         };
-        output.write_stderr(redraw(drawn, &[]).as_bytes());
+        output.draw_picker(&redraw(drawn, &[]));
         drop(raw);
         Ok(choice)
     })

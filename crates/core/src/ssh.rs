@@ -20,7 +20,7 @@ pub use self::settings::Settings;
 
 use crate::{
     error::{Error, Result},
-    paths,
+    hint, paths,
 };
 
 /// An Ed25519 key pair made here.
@@ -51,10 +51,7 @@ impl KeyPair {
                 let key = PrivateKey::from_openssh(text.as_bytes()).map_err(|error| {
                     Error::unexpected(format!("`{}` is no OpenSSH key", path.display()))
                         .caused_by(error)
-                        .hint(format!(
-                            "remove it, a new one is made: rm {}",
-                            path.display()
-                        ))
+                        .hint(hint!("remove it, a new one is made: rm {}", path))
                 })?;
                 Ok(Self(key))
             }

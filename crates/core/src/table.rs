@@ -174,11 +174,11 @@ where
     for (index, row) in rows.enumerate() {
         layout.line(row.iter(), output, &mut text);
         if index % BATCH == BATCH - 1 {
-            output.write(text.as_bytes())?;
+            output.page(&text)?;
             text.clear();
         }
     }
-    output.write(text.as_bytes())
+    output.page(&text)
 }
 
 /// `text` in at most `width` columns, the end of a longer one replaced by `…`.

@@ -4,7 +4,11 @@
 //! files, still points at the right line. What YAML would silently turn into something else stays visible: a plain `no` is a
 //! [`Value::Bool`] whose [`Place::text`] is `no`.
 
-use std::{fmt, path::Path, path::PathBuf, sync::Arc};
+use std::{
+    fmt::{self, Write as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use serde::{
     Deserialize, Deserializer,
@@ -12,7 +16,11 @@ use serde::{
 };
 use serde_saphyr::Spanned;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    hint,
+    text::{Hint, Text, is_unprintable},
+};
 
 /// Files above this are refused before they are parsed, in bytes.
 pub const MAX_BYTES: u64 = 1024 * 1024;
@@ -182,14 +190,14 @@ pub struct Problem {
     /// Where, if it is known.
     pub place: Option<Place>,
     /// What, in words that need no place.
-    pub message: String,
+    pub message: Text,
     /// What to write instead.
-    pub hint: Option<String>,
+    pub hint: Option<Hint>,
 }
 
 impl Problem {
     /// A problem at `place`.
-    pub fn at(place: &Place, message: impl Into<String>) -> Self {
+    pub fn at(place: &Place, message: impl Into<Text>) -> Self {
         Self {
             place: Some(place.clone()),
             message: message.into(),
@@ -199,7 +207,7 @@ impl Problem {
 
     /// Adds what to write instead.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub fn hint(mut self, hint: impl Into<Hint>) -> Self {
         self.hint = Some(hint.into());
         self
     }
@@ -270,12 +278,68 @@ pub fn parse(source: &Arc<Source>) -> Result<Node, Problem> {
         .and_then(|raw| node(source, raw))
 }
 
-/// Writes `value` as one document.
+/// Writes `value` as one document, every character of it printable.
 ///
 /// # Errors
 /// The value cannot be written as YAML, such as a map with maps for keys.
 pub fn to_string(value: &impl serde::Serialize) -> Result<String> {
-    serde_saphyr::to_string(value).map_err(|error| Error::unexpected(error.to_string()))
+    let text = serde_saphyr::to_string(value).map_err(Error::unforeseen)?;
+    if !text.contains(is_left) {
+        return Ok(text);
+    }
+    // The library writes some of these characters as they are, in forms of text that know no escapes. Texts that hold one are
+    // put between double quotes, which do, and then nothing else of the document can hold one.
+    let value = serde_json::to_value(value).map_err(Error::unforeseen)?;
+    let text = serde_saphyr::to_string(&Quoted(&value)).map_err(Error::unforeseen)?;
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match u32::from(c) {
+            _ if !is_left(c) => out.push(c),
+            code @ 0..=0xffff => {
+                let _ = write!(out, "\\u{code:04X}");
+            }
+            code => {
+                let _ = write!(out, "\\U{code:08X}");
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// A character that must not stand in a document as it is.
+fn is_left(c: char) -> bool {
+    c != '\n' && is_unprintable(c)
+}
+
+/// A value whose texts are between double quotes where they hold a character that [`is_left`].
+struct Quoted<'a>(&'a serde_json::Value);
+
+impl serde::Serialize for Quoted<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            serde_json::Value::String(text) => QuotedText(text).serialize(serializer),
+            serde_json::Value::Array(values) => serializer.collect_seq(values.iter().map(Quoted)),
+            serde_json::Value::Object(entries) => serializer.collect_map(
+                entries
+                    .iter()
+                    .map(|(key, value)| (QuotedText(key), Quoted(value))),
+            ),
+            other => other.serialize(serializer),
+        }
+    }
+}
+
+/// A text of a [`Quoted`] value.
+struct QuotedText<'a>(&'a str);
+
+impl serde::Serialize for QuotedText<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.contains(is_left) {
+            serde_saphyr::DoubleQuoted(self.0).serialize(serializer)
+        } else {
+            serializer.serialize_str(self.0)
+        }
+    }
 }
 
 /// What the library says of a value when it is asked for no type in particular.
@@ -400,7 +464,7 @@ pub fn no_text(place: &Place, value: &Value, wanted: &str) -> Problem {
     let raw = place.text();
     let quote = |kind: &str| {
         Problem::at(place, format!("expected {wanted}, found {kind} `{raw}`"))
-            .hint(format!("put it in quotes: \"{raw}\""))
+            .hint(hint!("put it in quotes: \"{}\"", Hint::document(raw)))
     };
     match value {
         Value::Bool(_) => quote("the truth value"),
@@ -457,7 +521,7 @@ fn explain(source: &Arc<Source>, error: &serde_saphyr::Error) -> Problem {
                 .next()
                 .unwrap_or(&text)
                 .trim_end_matches([',', ' ']);
-            Problem::at(&place, text)
+            Problem::at(&place, text.to_owned())
         }
     }
 }

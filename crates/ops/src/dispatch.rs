@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 
 use clap::ArgMatches;
 use ops_core::{
-    Context, Entry, Env, Error, ErrorKind, Exit, Globals, Output, globals::ErrorFormat,
+    Context, Entry, Env, Error, ErrorKind, Exit, Globals, Output, globals::ErrorFormat, hint,
     profile::nearest,
 };
 
@@ -170,7 +170,7 @@ fn unknown(name: &str, policy: &Policy, env: &Env) -> Error {
     names.extend(policy.aliases().map(|(name, _)| name.to_owned()));
     names.extend(plugin::listed(env).into_iter().map(|(name, _)| name));
     let error = match nearest(name, names.iter().map(String::as_str)) {
-        Some(near) => error.hint(format!("did you mean: ops {near}")),
+        Some(near) => error.hint(hint!("did you mean: ops {}", near)),
         None => error,
     };
     error.hint("see all commands: ops --help")

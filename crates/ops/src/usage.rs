@@ -1,7 +1,7 @@
 //! What clap refuses, in the words and forms of every other error; and its help pages, to the right stream.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use ops_core::{Env, Error, Exit, Globals, Output};
+use ops_core::{Env, Error, Exit, Globals, Hint, Output, hint, text::named};
 
 use crate::help;
 
@@ -18,13 +18,14 @@ pub(crate) fn show(
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let page = rendered(error, output.colored());
             // A reader that has gone is no failure.
-            let _ = output.write(help::fill_in(&page, output.colored(), globals, env).as_bytes());
+            let _ = output.page(&help::fill_in(&page, output.colored(), globals, env));
             Exit::SUCCESS
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            output.write_stderr(
-                rendered(error, output.stderr_is_terminal() && output.colored()).as_bytes(),
-            );
+            output.stderr_page(&rendered(
+                error,
+                output.stderr_is_terminal() && output.colored(),
+            ));
             Exit::USAGE
         }
         // A verb alone, that needs a target: its page says more than the name of what is missing.
@@ -33,7 +34,7 @@ pub(crate) fn show(
                 let page = crate::cli::verb(entry)
                     .bin_name(format!("ops {}", entry.name))
                     .render_help();
-                output.write_stderr(page.to_string().as_bytes());
+                output.stderr_page(&page.to_string());
             }
             Exit::USAGE
         }
@@ -61,25 +62,24 @@ fn translated(error: &clap::Error, verb: Option<&str>) -> Error {
     let what: Vec<&str> = sentence.lines().map(str::trim).collect();
     let mut ours = Error::usage(backticks(&what.join(" ")));
     if let Some(suggestion) = suggestion(error) {
-        ours = ours.hint(format!("did you mean {suggestion}?"));
+        ours = ours.hint(hint!("did you mean {}?", suggestion));
     }
     ours.hint(match verb {
-        Some(verb) => format!("see what it takes: ops {verb} --help"),
-        None => "see what it takes: ops --help".to_owned(),
+        Some(verb) => hint!("see what it takes: ops {} --help", verb),
+        None => "see what it takes: ops --help".into(),
     })
 }
 
-fn suggestion(error: &clap::Error) -> Option<String> {
+fn suggestion(error: &clap::Error) -> Option<Hint> {
     let kinds = [
         ContextKind::SuggestedArg,
         ContextKind::SuggestedSubcommand,
         ContextKind::SuggestedValue,
     ];
-    let quoted = |text: &String| format!("`{text}`");
     kinds.into_iter().find_map(|kind| match error.get(kind)? {
-        ContextValue::String(text) => Some(quoted(text)),
+        ContextValue::String(text) => Some(named(text)),
         ContextValue::Strings(all) if !all.is_empty() => {
-            Some(all.iter().map(quoted).collect::<Vec<_>>().join(" or "))
+            Some(Hint::names(all.iter().map(String::as_str), " or "))
         }
         _ => None,
     })

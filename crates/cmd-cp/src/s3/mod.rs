@@ -132,7 +132,7 @@ impl S3 {
     /// Deletes an object that was used; what cannot be deleted is told.
     async fn delete(&self, object: Object) {
         if let Err(error) = object.delete().await {
-            self.server.cx.output().warn(escape(&error.to_string()));
+            self.server.cx.output().warn(error);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use ops_core::{
-    Error, Result,
+    Error, Result, hint,
     pipe::{Far, LOST, Up},
 };
 
@@ -477,7 +477,7 @@ fn refusal(label: &str, why: &str) -> Error {
     });
     let error = Error::unexpected(format!("`{label}` says: {why}"));
     if FULL.iter().any(|words| why.contains(words)) {
-        return error.hint(format!("make room there: ops shell {label}"));
+        return error.hint(hint!("make room there: ops shell {}", label));
     }
     error
 }

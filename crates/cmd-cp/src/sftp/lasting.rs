@@ -58,9 +58,10 @@ impl Sftp {
     ) -> Result<Arc<Session>> {
         self.session(lane).await.map_err(|error| {
             let what = format!("cannot {doing} `{}`", self.shown(path));
-            let words = Error::new(error.kind(), what).caused_by(error.what());
-            let words = error.why().iter().fold(words, Error::caused_by);
-            error.hints().iter().fold(words, Error::hint)
+            Error::new(error.kind(), what)
+                .caused_by(error.what())
+                .caused_as(&error)
+                .hinted_as(&error)
         })
     }
 

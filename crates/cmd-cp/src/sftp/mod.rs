@@ -147,8 +147,9 @@ impl Sftp {
         match failure {
             Failure::Lost(why) => {
                 let lost = session.client.lost(why);
-                let error = Error::new(lost.kind(), what).caused_by(lost.what());
-                lost.why().iter().fold(error, Error::caused_by)
+                Error::new(lost.kind(), what)
+                    .caused_by(lost.what())
+                    .caused_as(&lost)
             }
             other => Error::unexpected(what).caused_by(other.words()),
         }

@@ -9,9 +9,10 @@ use std::{
 };
 
 use ops_core::{
-    Context, Error, ErrorKind, Result,
+    Context, Error, ErrorKind, Result, hint,
     output::escape,
     ssh::client::{Client, Dialer, Login},
+    text::named,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -213,12 +214,12 @@ impl Pool {
             let (label, login) = (&self.label, self.dialer.user());
             let what =
                 format!("no SFTP server could be started on `{label}` as `{user}` with sudo -n");
-            let error = error
-                .why()
-                .iter()
-                .fold(Error::target(what), Error::caused_by);
+            let error = Error::target(what).caused_as(&error);
             error
-                .hint(format!("let `{login}` use sudo there without a password"))
+                .hint(hint!(
+                    "let {} use sudo there without a password",
+                    named(login)
+                ))
                 .hint("or copy without SSH: --via session")
         })?;
         Ok(Arc::new(Session {

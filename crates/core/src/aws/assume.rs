@@ -17,7 +17,9 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
+    hint,
     paths::write_private,
+    text::named,
 };
 
 /// Codes asked for before giving up.
@@ -218,11 +220,12 @@ async fn mfa_code(
     match asking {
         Asking::Allowed | Asking::Anew => {}
         Asking::Never => {
-            return Err(fail("there is no terminal to ask on, or asking is forbidden").hint(
-                format!(
-                    "run it on a terminal, or give the code of `{serial}`: OPS_MFA_CODE=123456 ops …"
-                ),
-            ));
+            return Err(
+                fail("there is no terminal to ask on, or asking is forbidden").hint(hint!(
+                    "run it on a terminal, or give the code of {}: OPS_MFA_CODE=123456 ops …",
+                    named(serial)
+                )),
+            );
         }
         Asking::Over => {
             return Err(fail("nobody can be asked here now").hint(

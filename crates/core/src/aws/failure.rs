@@ -21,7 +21,8 @@ use super::{
 use crate::{
     aws_files::AwsFiles,
     error::{Error, ErrorKind},
-    output::escape,
+    hint,
+    text::Hint,
 };
 
 /// Longest piece of an answer that is shown, in characters.
@@ -256,14 +257,14 @@ impl Call {
         };
         error
             .caused_by(format!(
-                "the answer to {} is not one of AWS ({}): status {status}, {id}, {line}",
-                self.action, self.place
+                "the answer to {} is not one of AWS ({}){}: status {status}, {id}, {line}",
+                self.action,
+                self.place,
+                self.place.by_way()
             ))
             .hint(match &self.place.proxy {
-                Some(proxy) => format!(
-                    "{proxy} or a wrong endpoint may have answered: check it, and AWS_ENDPOINT_URL"
-                ),
-                None => WRONG_ENDPOINT.to_owned(),
+                Some(_) => "that proxy or a wrong endpoint may have answered: check both",
+                None => WRONG_ENDPOINT,
             })
     }
 
@@ -426,15 +427,12 @@ pub(super) fn credentials_failed(
                 ErrorKind::NotLoggedIn,
                 format!(
                     "nobody has logged in to the SSO of AWS profile `{}` here yet",
-                    escape(source)
+                    source
                 ),
             ),
             _ => Error::new(
                 ErrorKind::NotLoggedIn,
-                format!(
-                    "the SSO login of AWS profile `{}` has expired",
-                    escape(source)
-                ),
+                format!("the SSO login of AWS profile `{}` has expired", source),
             )
             .caused_by(innermost(error)),
         };
@@ -448,16 +446,10 @@ pub(super) fn credentials_failed(
         };
         return Error::new(
             ErrorKind::NotLoggedIn,
-            format!(
-                "the console login of AWS profile `{}` {state}",
-                escape(name)
-            ),
+            format!("the console login of AWS profile `{}` {state}", name),
         )
         .caused_by(innermost(error))
-        .hint(format!(
-            "log in: aws login{}",
-            profile_option("--profile", name)
-        ));
+        .hint(hint!("log in: aws login{}", profile_option(name)));
     }
     let source = files.source_of(name);
     if lower.contains("external process") {
@@ -466,7 +458,7 @@ pub(super) fn credentials_failed(
     if matches!(error, CredentialsError::CredentialsNotLoaded(_)) {
         let failure = Error::new(ErrorKind::NotLoggedIn, "no AWS credentials found").caused_by(format!(
             "looked in the environment, AWS profile `{}`, web identity, container and instance metadata",
-            escape(name)
+            name
         ));
         let failure = if files.has(name) {
             failure
@@ -480,10 +472,7 @@ pub(super) fn credentials_failed(
     }
     let failure = Error::new(
         ErrorKind::NotLoggedIn,
-        format!(
-            "the credentials of AWS profile `{}` could not be had",
-            escape(name)
-        ),
+        format!("the credentials of AWS profile `{}` could not be had", name),
     )
     .caused_by(excerpt(&text, 600));
     // Keys of a file and roles are nothing that a login renews.
@@ -514,13 +503,12 @@ fn process_failed(text: &str, name: &str, files: &AwsFiles) -> Error {
         if missing {
             format!(
                 "the program that gives the credentials of AWS profile `{}` cannot be started: `{}`",
-                escape(name),
-                escape(program)
+                name, program
             )
         } else {
             format!(
                 "the program that gives the credentials of AWS profile `{}` failed",
-                escape(name)
+                name
             )
         },
     );
@@ -550,31 +538,36 @@ pub(super) fn with_login_hints(error: Error, options: &AwsOptions, files: &AwsFi
     }
 }
 
-/// ` --profile NAME` as a shell takes it; nothing for the default profile.
-fn profile_option(option: &str, name: &str) -> String {
-    if name == "default" {
-        String::new()
-    } else {
-        format!(" {option} {}", shell_words::quote(name))
+/// ` --profile NAME`; nothing for the default profile.
+fn profile_option(name: &str) -> Hint {
+    match name {
+        "default" => Hint::from(""),
+        name => hint!(" --profile {}", name),
     }
 }
 
 fn sso_hints(error: Error, options: &AwsOptions, source: &str) -> Error {
     // The profile that was asked for, which the login is a part of.
-    let asked = profile_option("--aws-profile", options.profile_name());
+    let asked = match options.profile_name() {
+        "default" => Hint::from(""),
+        name => hint!(" --aws-profile {}", name),
+    };
     error
-        .hint(format!(
-            "log in on a terminal: ops{asked} ls (or: aws sso login{})",
-            profile_option("--profile", source)
+        .hint(hint!(
+            "log in on a terminal: ops{} ls (or: aws sso login{})",
+            asked,
+            profile_option(source)
         ))
         .hint("or open the access portal of your SSO in a browser, choose the account, \"Access keys\", and paste its `export AWS_…` lines into this shell")
 }
 
 fn login_hints(error: Error, profile: Option<&str>) -> Error {
-    let option = profile_option("--profile", profile.unwrap_or("default"));
+    let option = profile_option(profile.unwrap_or("default"));
     error
-        .hint(format!(
-            "log in: aws sso login{option} (or `aws configure{option}` for access keys)"
+        .hint(hint!(
+            "log in: aws sso login{} (or `aws configure{}` for access keys)",
+            option,
+            option
         ))
         .hint("without the AWS CLI: export AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN in this shell")
 }

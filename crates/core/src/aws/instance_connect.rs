@@ -3,6 +3,7 @@
 use crate::{
     context::Context,
     error::{Error, Result},
+    hint,
     instance::{Instance, Kind},
 };
 
@@ -45,9 +46,9 @@ impl Context {
                     &instance.region,
                 )
                 .failed(what(), &error)
-                .hint(format!(
+                .hint(hint!(
                     "use a key of your own: ops ssh -i FILE {}",
-                    instance.label()
+                    instance.target_word()
                 ))
             })?;
         if answer.success() {

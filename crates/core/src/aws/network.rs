@@ -16,6 +16,7 @@ use crate::{
     aws_files::AwsFiles,
     env::Env,
     error::{Error, Result},
+    hint,
     paths::Paths,
 };
 
@@ -201,7 +202,7 @@ impl Network {
                 "the proxy setting {} cannot be used",
                 proxy.variable
             ))
-            .hint(format!("write {}=http://HOST:PORT", proxy.variable))
+            .hint(hint!("write {}=http://HOST:PORT", proxy.variable))
         };
         if proxy.url.starts_with("socks") {
             return Err(

@@ -28,6 +28,8 @@ use super::{Service, endpoint, http};
 use crate::{
     context::Context,
     error::{Error, ErrorKind, Result},
+    hint,
+    text::Hint,
 };
 
 /// How long a URL may be used: it is made when it is needed, and only the beginning of a request counts.
@@ -310,7 +312,7 @@ impl Drop for Object {
         let cx = self.bucket.0.cx.clone();
         self.bucket.0.cx.interrupt().finish_later(async move {
             if let Err(error) = copy.delete_now().await {
-                cx.output().warn(crate::output::escape(&error.to_string()));
+                cx.output().warn(error);
             }
         });
     }
@@ -359,7 +361,7 @@ impl Inner {
         let sending = self.send_unbounded(method, url, headers, body, what);
         let patience = self.patience;
         tokio::time::timeout(patience, sending).await.map_err(|_| {
-            Error::unexpected(what).caused_by(format!("no answer within {patience:?}"))
+            Error::unexpected(what.to_owned()).caused_by(format!("no answer within {patience:?}"))
         })?
     }
 
@@ -373,7 +375,7 @@ impl Inner {
         what: &str,
     ) -> Result<HttpResponse> {
         let mut request = HttpRequest::new(body);
-        let bad = || Error::unexpected(what).caused_by("its address is no URL");
+        let bad = || Error::unexpected(what.to_owned()).caused_by("its address is no URL");
         request.set_method(method).map_err(|_| bad())?;
         request.set_uri(url).map_err(|_| bad())?;
         for (name, value) in headers {
@@ -383,7 +385,7 @@ impl Inner {
             .call(request)
             .await
             .map_err(|error: ConnectorError| {
-                Error::unexpected(what)
+                Error::unexpected(what.to_owned())
                     .caused_by(super::chain(&error))
                     .hint("check the network: HTTPS to S3 must be open, or HTTPS_PROXY set")
             })
@@ -418,15 +420,15 @@ impl Inner {
         let said = format!("{action} answered {status} {code}: {message}");
         if status == 403 {
             let place = format!("arn:aws:s3:::{}/{}*", self.name, self.prefix);
-            return Err(Error::new(ErrorKind::Denied, what)
+            return Err(Error::new(ErrorKind::Denied, what.to_owned())
                 .caused_by(said)
                 .caused_by(format!("the caller lacks `{action}` on `{place}`"))
-                .hint(format!(
+                .hint(hint!(
                     "ask for the IAM statement {}",
-                    statement(&self.name, &self.prefix)
+                    Hint::document(&statement(&self.name, &self.prefix))
                 )));
         }
-        Err(Error::unexpected(what).caused_by(said))
+        Err(Error::unexpected(what.to_owned()).caused_by(said))
     }
 }
 

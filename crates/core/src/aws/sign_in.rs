@@ -17,6 +17,7 @@ use super::{
 use crate::{
     context::Context,
     error::{Error, ErrorKind, Result},
+    hint,
 };
 
 /// In place of the partition's federation endpoint.
@@ -131,8 +132,9 @@ async fn sign_in_token(cx: &Context, endpoint: &str, credentials: &Credentials) 
     let bad_endpoint = || {
         fail()
             .caused_by(format!("`{}` is no URL", crate::output::escape(endpoint)))
-            .hint(format!(
-                "unset {ENDPOINT_VARIABLE}, or name an https:// URL with it"
+            .hint(hint!(
+                "unset {}, or name an https:// URL with it",
+                ENDPOINT_VARIABLE
             ))
     };
     let secure = url::Url::parse(endpoint).is_ok_and(|url| {

@@ -24,8 +24,10 @@ use crate::{
     browser,
     env::Env,
     error::{Error, ErrorKind, Result},
-    output::{Output, escape},
+    hint,
+    output::Output,
     paths::write_private,
+    text::named,
 };
 
 /// What the sign-in page calls us.
@@ -195,11 +197,8 @@ impl Desk<'_> {
         };
         let device_code = Zeroizing::new(device_code);
 
-        self.output.note(format!(
-            "confirm the code {} at {}",
-            escape(&user_code),
-            escape(&page)
-        ));
+        self.output
+            .note(format!("confirm the code {user_code} at {page}"));
         let mut wait = Wait::new(started.interval, started.expires_in, Instant::now());
         let poll = async {
             loop {
@@ -298,12 +297,12 @@ impl Desk<'_> {
             SdkError::DispatchFailure(_) | SdkError::TimeoutError(_) => ErrorKind::Unexpected,
             _ => ErrorKind::NotLoggedIn,
         };
-        let failure = why.why().iter().fold(cannot(kind, login), Error::caused_by);
+        let failure = cannot(kind, login).caused_as(&why);
         match why.hints().first() {
             Some(hint) => failure.hint(hint),
-            None => failure.hint(format!(
-                "check `sso_start_url` and `sso_region` of AWS profile `{}`",
-                login.profile
+            None => failure.hint(hint!(
+                "check `sso_start_url` and `sso_region` of AWS profile {}",
+                named(&login.profile)
             )),
         }
     }

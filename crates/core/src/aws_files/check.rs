@@ -3,8 +3,9 @@
 use super::AwsFiles;
 use crate::{
     error::{Error, Result},
-    output::escape,
+    hint,
     profile::nearest,
+    text::{Hint, named},
 };
 
 impl AwsFiles {
@@ -38,7 +39,7 @@ impl AwsFiles {
                 (Some(_), Some(_)) => {
                     return Err(Error::usage(format!(
                         "AWS profile `{}` has two sources of credentials",
-                        escape(name)
+                        name
                     ))
                     .caused_by(format!(
                         "`source_profile` stands in {}",
@@ -53,7 +54,7 @@ impl AwsFiles {
                 (None, None) => {
                     return Err(Error::usage(format!(
                         "AWS profile `{}` has a role and nothing to assume it with",
-                        escape(name)
+                        name
                     ))
                     .caused_by(format!("`role_arn` stands in {}", at("role_arn")))
                     .hint("add `source_profile = NAME`, the profile whose credentials may assume the role"));
@@ -64,8 +65,7 @@ impl AwsFiles {
                 (Some(source), _) if seen.contains(&source) => {
                     return Err(Error::usage(format!(
                         "the AWS profile `{}` has itself as its source, by way of `{}`",
-                        escape(source),
-                        escape(name)
+                        source, name
                     ))
                     .caused_by(format!(
                         "`source_profile` stands in {}",
@@ -76,8 +76,7 @@ impl AwsFiles {
                 (Some(source), _) if !self.has(source) => {
                     let error = Error::usage(format!(
                         "AWS profile `{}` takes its credentials from `{}`, which is not there",
-                        escape(name),
-                        escape(source)
+                        name, source
                     ))
                     .caused_by(format!(
                         "`source_profile` stands in {}",
@@ -85,9 +84,12 @@ impl AwsFiles {
                     ));
                     return Err(match nearest(source, self.names()) {
                         Some(near) => {
-                            error.hint(format!("did you mean `source_profile = {}`?", escape(near)))
+                            error.hint(hint!("did you mean source_profile = {} ?", named(near)))
                         }
-                        None => error.hint(format!("there are {}", self.quoted_names())),
+                        None => error.hint(hint!(
+                            "there are {}",
+                            Hint::names(self.names().take(20), ", ")
+                        )),
                     });
                 }
                 (Some(source), _) => name = source,
@@ -107,18 +109,20 @@ impl AwsFiles {
         else {
             return Ok(());
         };
-        let file = file.display();
+        let path = file.as_path();
+        let file = path.display();
         Err(Error::usage(format!(
             "AWS profile `{}` cannot be read",
-            escape(name)
+            name
         ))
         .caused_by(format!(
             "{file}:{}:{}: the byte 0x{:02x} is no UTF-8",
             damage.line, damage.column, damage.byte
         ))
-        .hint(format!(
-            "save the file as UTF-8; if it is in Latin-1: iconv -f latin1 -t utf-8 {0} > {0}.new",
-            shell_words::quote(&file.to_string())
+        .hint(hint!(
+            "save the file as UTF-8; if it is in Latin-1: iconv -f latin1 -t utf-8 {} > {}.new",
+            path,
+            path
         )))
     }
 
@@ -131,17 +135,15 @@ impl AwsFiles {
         if !self.sso_sessions.contains_key(session) {
             let error = Error::usage(format!(
                 "AWS profile `{}` logs in to the sso-session `{}`, which is not there",
-                escape(name),
-                escape(session)
+                name, session
             ))
             .caused_by(format!("`sso_session` stands in {at}"));
             let names = self.sso_sessions.keys().map(String::as_str);
             return Err(match nearest(session, names) {
-                Some(near) => error.hint(format!("did you mean `sso_session = {}`?", escape(near))),
-                None => error.hint(format!(
-                    "add a section `[sso-session {}]` with sso_start_url and sso_region, or: aws configure sso-session",
-                    escape(session)
-                )),
+                Some(near) => error.hint(hint!("did you mean sso_session = {} ?", named(near))),
+                None => error.hint(
+                    "add that section with sso_start_url and sso_region, or: aws configure sso-session",
+                ),
             });
         }
         for key in ["sso_start_url", "sso_region"] {
@@ -149,11 +151,10 @@ impl AwsFiles {
                 let header = &self.sso_sessions[session].place;
                 return Err(Error::usage(format!(
                     "the sso-session `{}` of AWS profile `{}` has no `{key}`",
-                    escape(session),
-                    escape(name)
+                    session, name
                 ))
                 .caused_by(format!("the section begins in {header}"))
-                .hint(format!("add `{key} = …` there")));
+                .hint(hint!("add {} there", named(key))));
             }
         }
         Ok(())
@@ -161,16 +162,16 @@ impl AwsFiles {
 
     /// The error of a profile `name` that is not there; `asked` says who asked for it.
     pub(crate) fn unknown(&self, name: &str, asked: &str) -> Error {
-        let mut error = Error::usage(format!("there is no AWS profile `{}`", escape(name)))
+        let mut error = Error::usage(format!("there is no AWS profile `{}`", name))
             .caused_by(format!("it was asked for by {asked}"))
             .caused_by(format!("there are: {}", self.quoted_names()));
         for path in [&self.config, &self.credentials] {
             error = error.caused_by(self.told_of(path));
         }
         match nearest(name, self.names()) {
-            Some(near) => error.hint(format!(
-                "did you mean `{}`? see them all: ops config profiles",
-                escape(near)
+            Some(near) => error.hint(hint!(
+                "did you mean {} ? see them all: ops config profiles",
+                named(near)
             )),
             None => error.hint("see what there is: ops config profiles"),
         }
@@ -190,10 +191,7 @@ impl AwsFiles {
 
     /// The names of the profiles as a message has them.
     pub(crate) fn quoted_names(&self) -> String {
-        let names: Vec<String> = self
-            .names()
-            .map(|name| format!("`{}`", escape(name)))
-            .collect();
+        let names: Vec<String> = self.names().map(|name| format!("`{}`", name)).collect();
         match names.len() {
             0 => "none".to_owned(),
             1..=20 => names.join(", "),
@@ -234,7 +232,7 @@ mod tests {
     #[test]
     fn a_source_that_is_not_there_is_told_with_its_line() {
         let config = "[profile base]\n[profile a]\nrole_arn = r\nsource_profile = bsae\n[profile b]\nrole_arn = r\nsource_profile=a\n";
-        insta::assert_snapshot!(mistake(config, "b").unwrap(), @"AWS profile `a` takes its credentials from `bsae`, which is not there | `source_profile` stands in /c:4 | did you mean `source_profile = base`?");
+        insta::assert_snapshot!(mistake(config, "b").unwrap(), @"AWS profile `a` takes its credentials from `bsae`, which is not there | `source_profile` stands in /c:4 | did you mean source_profile = `base` ?");
         assert_eq!(mistake(config, "base"), None);
     }
 
@@ -247,8 +245,8 @@ mod tests {
     #[test]
     fn a_slip_in_the_sso_session_is_told_and_one_elsewhere_is_not() {
         let config = "[sso-session team]\nsso_region = x\n[profile a]\nsso_session = taem\n[profile b]\nsso_session = team\n[profile c]\n# caf\u{e9}\n";
-        insta::assert_snapshot!(mistake(config, "a").unwrap(), @"AWS profile `a` logs in to the sso-session `taem`, which is not there | `sso_session` stands in /c:4 | did you mean `sso_session = team`?");
-        insta::assert_snapshot!(mistake(config, "b").unwrap(), @"the sso-session `team` of AWS profile `b` has no `sso_start_url` | the section begins in /c:1 | add `sso_start_url = …` there");
+        insta::assert_snapshot!(mistake(config, "a").unwrap(), @"AWS profile `a` logs in to the sso-session `taem`, which is not there | `sso_session` stands in /c:4 | did you mean sso_session = `team` ?");
+        insta::assert_snapshot!(mistake(config, "b").unwrap(), @"the sso-session `team` of AWS profile `b` has no `sso_start_url` | the section begins in /c:1 | add `sso_start_url` there");
         assert_eq!(mistake(config, "c"), None);
     }
 }

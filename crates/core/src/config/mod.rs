@@ -25,7 +25,9 @@ use crate::{
     context::Context,
     error::{Error, Result},
     globals::{ColorChoice, ErrorFormat, Format, Globals, Source},
+    hint,
     profile::{self, Found, Loaded, Profile, nearest},
+    text::named,
     yaml::{Node, Place},
 };
 
@@ -439,8 +441,9 @@ fn unknown_profile(asked: &Setting<String>, all: &[Found], aws: &AwsFiles) -> Er
         .caused_by(format!("team profiles: {}", quote(&mut teams)))
         .caused_by(format!("AWS profiles: {}", quote(&mut aws.names())));
     match near {
-        Some(near) => error.hint(format!(
-            "did you mean `{near}`? see them all: ops config profiles"
+        Some(near) => error.hint(hint!(
+            "did you mean {}? see them all: ops config profiles",
+            named(near)
         )),
         None => error.hint("see where profiles are looked for: ops config path"),
     }

@@ -11,7 +11,9 @@ use crate::{
     context::Context,
     error::{Error, Result},
     globals::ErrorFormat,
+    hint,
     profile::{self, Found, Loaded, Profile},
+    text::named,
     yaml::{Node, Value},
 };
 
@@ -213,11 +215,8 @@ pub fn profiles(cx: &Context) -> Result<Vec<ProfileRow>> {
 }
 
 fn one_line(error: &Error) -> String {
-    let why = error.why().first().map(String::as_str).unwrap_or_default();
-    why.lines()
-        .next()
-        .unwrap_or_else(|| error.what())
-        .to_owned()
+    let why = error.why().first().and_then(|why| why.lines().next());
+    why.unwrap_or_else(|| error.what()).to_owned()
 }
 
 /// A place where `ops` looks for files, as `ops config path` lists it.
@@ -331,7 +330,7 @@ pub fn validate(cx: &Context, names: &[String]) -> Result<Vec<Validation>> {
                     name.escape_debug()
                 ));
                 return Err(match near {
-                    Some(near) => error.hint(format!("did you mean `{near}`?")),
+                    Some(near) => error.hint(hint!("did you mean {}?", named(near))),
                     None => error.hint("see the profiles there are: ops config profiles"),
                 });
             }

@@ -12,6 +12,7 @@ use crate::{
     aws::{Aws, Meaning, Network, code_of, meaning},
     context::Context,
     error::{Error, ErrorKind},
+    hint,
     instance::{Instance, Ping},
     resolve::Choice,
 };
@@ -57,7 +58,7 @@ pub(super) async fn start_failed(
                         Some(last) => format!("its agent last reported {} ago ({last:.0})", age(last)),
                         None => "its agent is offline".to_owned(),
                     })
-                    .hint(format!("restart its agent, or the instance: aws ec2 reboot-instances --instance-ids {} --region {}", instance.id, instance.region)),
+                    .hint(hint!("restart its agent, or the instance: aws ec2 reboot-instances --instance-ids {} --region {}", instance.id, instance.region)),
                 Ping::Online => error
                     .caused_by("its agent reports, but keeps no connection to ssmmessages: the endpoint may be out of its reach, or its role lacks `ssmmessages:*`")
                     .hint("check its role (AmazonSSMManagedInstanceCore) and the way to ssmmessages"),
@@ -73,8 +74,9 @@ pub(super) async fn start_failed(
             }
             match known {
                 Ping::Lost { .. } => error,
-                _ => error.hint(format!(
-                    "see when its agent last reported: ops ls -o wide {label}"
+                _ => error.hint(hint!(
+                    "see when its agent last reported: ops ls -o wide {}",
+                    instance.target_word()
                 )),
             }
         }
@@ -161,7 +163,7 @@ pub(super) fn open_failed(instance: &Instance, error: &OpenError, network: &Netw
     let proxy = network.proxy_variable();
     match error {
         OpenError::ProxySetting(_) => {
-            Error::usage(what).caused_by(why).hint(format!("write {proxy}=http://HOST:PORT"))
+            Error::usage(what).caused_by(why).hint(hint!("write {}=http://HOST:PORT", proxy))
         }
         OpenError::Roots { .. } => Error::usage(what)
             .caused_by(why)
@@ -184,14 +186,11 @@ pub(super) fn open_failed(instance: &Instance, error: &OpenError, network: &Netw
         ),
         OpenError::ProxyRefused { status: 407, .. } => Error::target(what)
             .caused_by(why)
-            .hint(format!("give the proxy's credentials: {proxy}=http://USER:PASSWORD@HOST:PORT")),
+            .hint(hint!("give the proxy's credentials: {}=http://USER:PASSWORD@HOST:PORT", proxy)),
         OpenError::ProxyRefused { .. } | OpenError::Proxy { .. } => Error::target(what)
             .caused_by(why)
-            .hint(format!("check the proxy that {proxy} names")),
-        _ => Error::target(what).caused_by(why).hint(format!(
-            "check the network: HTTPS to ssmmessages.{}.amazonaws.com must be open, or HTTPS_PROXY set",
-            instance.region
-        )),
+            .hint(hint!("check the proxy that {} names", proxy)),
+        _ => Error::target(what).caused_by(why).hint(hint!("check the network: HTTPS to ssmmessages.{}.amazonaws.com must be open, or HTTPS_PROXY set", instance.region)),
     }
 }
 
@@ -208,7 +207,7 @@ pub(super) fn session_failed(label: &str, error: &SessionError) -> Error {
         SessionError::Channel(ChannelError::NoAnswer(_) | ChannelError::HandshakeTimedOut(_)) => {
             Error::target(format!("`{label}` does not answer"))
                 .caused_by(error)
-                .hint(format!("see when its agent last reported: ops ls -o wide {label}"))
+                .hint(hint!("see when its agent last reported: ops ls -o wide {}", label))
         }
         SessionError::Channel(_) => Error::target(format!("the session on `{label}` failed"))
             .caused_by(error)
@@ -236,7 +235,7 @@ pub(super) fn closed(label: &str, output: &str) -> Option<Error> {
     }
     if lower.contains("is not supported by this version of ssm agent") {
         return failure(format!("the agent on `{label}` is too old for this session")).map(|error| {
-            error.hint(format!("update it: aws ssm send-command --document-name AWS-UpdateSSMAgent --targets Key=InstanceIds,Values=ID (version: ops ls -o wide {label})"))
+            error.hint(hint!("update it: aws ssm send-command --document-name AWS-UpdateSSMAgent --targets Key=InstanceIds,Values=ID (version: ops ls -o wide {})", label))
         });
     }
     if lower.contains("run as") || lower.contains("runas") {

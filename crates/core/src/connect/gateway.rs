@@ -82,7 +82,7 @@ impl SessionGateway {
                 let text = words
                     .why()
                     .first()
-                    .map_or_else(|| words.to_string(), Clone::clone);
+                    .map_or_else(|| words.to_string(), ToString::to_string);
                 return Err(match code.as_deref() {
                     Some("DoesNotExistException") => {
                         ResumeError::Gone("the service no longer knows the session".to_owned())

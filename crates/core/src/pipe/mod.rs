@@ -41,8 +41,10 @@ use crate::{
     connect::Document,
     context::Context,
     error::{Error, ErrorKind, Result},
+    hint,
     instance::Instance,
     output::escape,
+    text::Hint,
     trouble::Troubled,
 };
 
@@ -139,8 +141,9 @@ impl Far {
                 ),
             )
             .caused_by(words)
-            .hint(format!(
-                "allow it on the server, in /etc/sudoers.d: ssm-user ALL=({user}) NOPASSWD: ALL"
+            .hint(hint!(
+                "allow it on the server, in /etc/sudoers.d: ssm-user ALL=({}) NOPASSWD: ALL",
+                Hint::document(user)
             )),
         )
     }

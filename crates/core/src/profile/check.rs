@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::{schema::Profile, suggest::nearest};
 use crate::{
+    hint,
     target::is_instance_id,
+    text::named,
     yaml::{Node, Place, Problem},
 };
 
@@ -71,7 +73,7 @@ impl Checker<'_> {
             .map_or_else(|| self.place(&[map]), |key| key.place.clone())
     }
 
-    fn problem(&self, path: &[&str], message: impl Into<String>) -> Problem {
+    fn problem(&self, path: &[&str], message: impl Into<crate::Text>) -> Problem {
         Problem::at(&self.place(path), message)
     }
 
@@ -260,7 +262,7 @@ impl Checker<'_> {
                         format!("`{}` is no verb of ops", name.escape_debug()),
                     );
                     return Err(match near {
-                        Some(near) => problem.hint(format!("did you mean `{near}`?")),
+                        Some(near) => problem.hint(hint!("did you mean {}?", named(near))),
                         None => problem.hint("the verbs: ops help"),
                     });
                 }

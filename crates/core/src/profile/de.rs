@@ -8,7 +8,11 @@ use serde::de::{
 };
 
 use super::suggest::nearest;
-use crate::yaml::{self, Key, Node, Place, Problem, Value};
+use crate::{
+    hint,
+    text::{Hint, Text, named},
+    yaml::{self, Key, Node, Place, Problem, Value},
+};
 
 /// Reads `node` as a `T`. A value of `null` in a map counts as not there.
 ///
@@ -44,7 +48,7 @@ impl serde::de::Error for Refusal {
     fn custom<T: fmt::Display>(message: T) -> Self {
         Self(Problem {
             place: None,
-            message: message.to_string(),
+            message: Text::foreign(message),
             hint: None,
         })
     }
@@ -72,7 +76,7 @@ impl serde::de::Error for Refusal {
             expected.join(", ")
         ));
         refusal.0.hint = nearest(variant, expected.iter().copied())
-            .map(|near| format!("did you mean `{near}`?"));
+            .map(|near| hint!("did you mean {}?", named(near)));
         refusal
     }
 
@@ -125,15 +129,17 @@ impl Reader<'_> {
         {
             let raw = place.text();
             if matches!(value, Value::Bool(_)) {
-                refusal.0.message = refusal.0.message.replace(
-                    "found a truth value",
-                    &format!("found the truth value `{raw}`"),
-                );
+                let found = format!("found the truth value `{raw}`");
+                refusal.0.message = refusal
+                    .0
+                    .message
+                    .replace("found a truth value", &found)
+                    .into();
             }
             refusal
                 .0
                 .hint
-                .get_or_insert_with(|| format!("put it in quotes: \"{raw}\""));
+                .get_or_insert_with(|| hint!("put it in quotes: \"{}\"", Hint::document(raw)));
         }
         refusal
     }
@@ -178,7 +184,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
             // Editors read YAML 1.2, where `yes` is text: one spelling for everybody.
             Value::Bool(value) => {
                 let mut refusal = self.refuse("`true` or `false`");
-                refusal.0.hint = Some(format!("write {value}"));
+                refusal.0.hint = Some(hint!("write {}", value.to_string()));
                 Err(refusal)
             }
             _ => Err(self.refuse("`true` or `false`")),
@@ -286,7 +292,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
                 place.text().trim_matches(['"', '\'']),
                 variants.iter().copied(),
             )
-            .map(|near| format!("did you mean `{near}`?"));
+            .map(|near| hint!("did you mean {}?", named(near)));
             return Err(refusal);
         };
         visitor
@@ -374,8 +380,11 @@ impl<'de> MapAccess<'de> for Entries<'_> {
 fn unknown_key(key: &Key, fields: &'static [&'static str]) -> Refusal {
     let problem = Problem::at(&key.place, format!("unknown key `{}`", key.text));
     Refusal(match nearest(&key.text, fields.iter().copied()) {
-        Some(near) => problem.hint(format!("did you mean `{near}`?")),
-        None => problem.hint(format!("the keys here are {}", fields.join(", "))),
+        Some(near) => problem.hint(hint!("did you mean {}?", named(near))),
+        None => problem.hint(hint!(
+            "the keys here are {}",
+            Hint::document(&fields.join(", "))
+        )),
     })
 }
 

@@ -10,7 +10,9 @@ use super::{check::check, de, merge::merge, report, schema::Profile, suggest::ne
 use crate::{
     error::{Error, Result},
     globals::{Globals, Source},
+    hint,
     paths::Paths,
+    text::{Hint, named},
     yaml::{self, Node, Problem, Value},
 };
 
@@ -61,7 +63,7 @@ pub fn list(folders: &[PathBuf]) -> Result<Vec<Found>> {
             Err(error) => {
                 return Err(Error::usage(format!("cannot list `{}`", folder.display()))
                     .caused_by(error)
-                    .hint(format!("see who may read it: ls -ld {}", folder.display())));
+                    .hint(hint!("see who may read it: ls -ld {}", folder)));
             }
         };
         let mut files: Vec<PathBuf> = entries
@@ -172,7 +174,7 @@ fn resolve(
         let Value::Text(name) = &parent.value else {
             continue;
         };
-        let fail = |message: String, hint: String| {
+        let fail = |message: String, hint: Hint| {
             report::error(&Problem::at(&parent.place, message).hint(hint), WHAT)
         };
         if chain.contains(name) {
@@ -180,20 +182,20 @@ fn resolve(
             ring.push(name.clone());
             return Err(fail(
                 format!("`extends` leads in a circle: {}", ring.join(" -> ")),
-                format!("remove `{name}` from one of them"),
+                hint!("remove {} from one of them", named(name)),
             ));
         }
         if chain.len() >= MAX_DEPTH {
             return Err(fail(
                 format!("`extends` reaches further than {MAX_DEPTH} profiles"),
-                "join some of them".to_owned(),
+                "join some of them".into(),
             ));
         }
         let Some(next) = all.iter().find(|other| other.name == *name) else {
             let names = || all.iter().map(|other| other.name.as_str());
             let hint = nearest(name, names().filter(|other| *other != found.name)).map_or_else(
-                || "the profiles there are: ops config profiles".to_owned(),
-                |near| format!("did you mean `{near}`?"),
+                || Hint::from("the profiles there are: ops config profiles"),
+                |near| hint!("did you mean {}?", named(near)),
             );
             return Err(fail(
                 format!("there is no profile `{name}` to extend"),

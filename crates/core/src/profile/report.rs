@@ -1,11 +1,10 @@
 //! A problem in a file as people read it: the place, what is wrong, and the line with a caret under it.
 
-use std::fmt::Write as _;
-
 use unicode_width::UnicodeWidthStr as _;
 
 use crate::{
     error::Error,
+    text::{Text, is_unprintable},
     yaml::{Place, Problem},
 };
 
@@ -21,13 +20,13 @@ pub(crate) fn error(problem: &Problem, what: &str) -> Error {
         "`{}` is not {what} that can be used",
         place.source.path.display()
     ))
-    .caused_by(format!(
-        "line {}, column {}: {}\n{}",
-        place.line,
-        place.column,
-        problem.message,
-        excerpt(place)
-    ));
+    .caused_by_lines(Text::lines([
+        Text::from(format!(
+            "line {}, column {}: {}",
+            place.line, place.column, problem.message
+        )),
+        excerpt(place),
+    ]));
     if let Some(hint) = &problem.hint {
         error = error.hint(hint);
     }
@@ -35,12 +34,12 @@ pub(crate) fn error(problem: &Problem, what: &str) -> Error {
 }
 
 /// Three lines: the place, its line, and a caret under what is meant.
-pub(crate) fn excerpt(place: &Place) -> String {
-    // One character for one: the caret line has to keep step.
+pub(crate) fn excerpt(place: &Place) -> Text {
+    // One character for one: the caret line has to keep step. An escape would be several.
     let line: Vec<char> = place
         .line_text()
         .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(|c| if is_unprintable(c) { ' ' } else { c })
         .collect();
     let column = (place.column - 1).min(line.len());
     let first = column.saturating_sub(EXCERPT_CHARS * 2 / 3);
@@ -50,14 +49,13 @@ pub(crate) fn excerpt(place: &Place) -> String {
     let shown: String = line[first..last].iter().collect();
     let number = place.line.to_string();
     let margin = " ".repeat(number.len());
-    let mut text = String::new();
-    let _ = writeln!(text, "    {margin} --> {place}");
-    let _ = writeln!(text, "    {number} | {}", shown.trim_end());
-    let _ = write!(
-        text,
-        "    {margin} | {}{}",
-        " ".repeat(before.width()),
-        "^".repeat(meant.trim_end().width().max(1))
-    );
-    text
+    Text::lines([
+        format!("    {margin} --> {place}"),
+        format!("    {number} | {}", shown.trim_end()),
+        format!(
+            "    {margin} | {}{}",
+            " ".repeat(before.width()),
+            "^".repeat(meant.trim_end().width().max(1))
+        ),
+    ])
 }

@@ -5,9 +5,11 @@ use std::fmt::Write as _;
 use crate::{
     context::Context,
     error::{Error, ErrorKind},
+    hint,
     instance::{Instance, State},
     inventory::{Query, answers_to},
     target::{Selector, Target},
+    text::{Hint, named},
 };
 
 /// Near names shown.
@@ -54,15 +56,13 @@ pub(super) async fn none(cx: &Context, target: &Target, regions: &[String]) -> E
             .all(|i| i.id == only.id || i.state == State::Terminated)
     {
         let hint = if only.state == State::Stopped {
-            format!(
+            hint!(
                 "start it: aws ec2 start-instances --instance-ids {} --region {}",
-                only.id, only.region
+                only.id,
+                only.region
             )
         } else {
-            format!(
-                "see its state: ops ls --state all {}",
-                shell_words::quote(text)
-            )
+            hint!("see its state: ops ls --state all {}", text)
         };
         return Error::new(
             ErrorKind::Unreachable,
@@ -112,9 +112,9 @@ pub(super) async fn none(cx: &Context, target: &Target, regions: &[String]) -> E
         named.next()
     });
     if let Some(instance) = whole {
-        error = error.hint(format!(
+        error = error.hint(hint!(
             "one has just this name; reach it by its tag or its id: {} or {}",
-            shell_words::quote(&by_tag(&query, instance)),
+            by_tag(&query, instance),
             instance.id
         ));
     }
@@ -123,35 +123,37 @@ pub(super) async fn none(cx: &Context, target: &Target, regions: &[String]) -> E
     if !near.is_empty() {
         let names: Vec<String> = near
             .iter()
-            .map(|instance| format!("`{}`", typed(&query, instance)))
+            .map(|instance| typed(&query, instance))
             .collect();
-        error = error.hint(format!("did you mean {}?", names.join(" or ")));
+        error = error.hint(hint!(
+            "did you mean {}?",
+            Hint::names(names.iter().map(String::as_str), " or ")
+        ));
     }
     let left_out: Vec<&&Instance> = same
         .iter()
         .filter(|i| i.state == State::Running && !query.is_selected(i))
         .collect();
     if let [only] = left_out.as_slice() {
-        error = error.hint(format!("its id reaches it all the same: {}", only.id));
+        error = error.hint(hint!("its id reaches it all the same: {}", only.id));
     }
     match &target.selector {
         Selector::Id(_) => {
             error.hint("it may be in another region or account: ops ls --all-regions --state all")
         }
-        _ => error.hint("see what there is: ops ls").hint(format!(
+        _ => error.hint("see what there is: ops ls").hint(hint!(
             "it may be in another region: ops ls --all-regions {}",
             as_argument(text)
         )),
     }
 }
 
-/// What a shell hands over as `text`, behind `--` where it would be an option.
-fn as_argument(text: &str) -> String {
-    let quoted = shell_words::quote(text);
+/// `text` as an argument, behind `--` where it would be an option.
+fn as_argument(text: &str) -> Hint {
     if text.starts_with('-') {
-        format!("-- {quoted}")
+        hint!("-- {}", text)
     } else {
-        quoted.into_owned()
+        hint!("{}", text)
     }
 }
 
@@ -249,14 +251,19 @@ pub(super) fn several(target: &Target, found: &[Instance]) -> Error {
     for line in lines(found) {
         error = error.caused_by(line);
     }
-    let one = match target.selector {
-        Selector::Id(_) => "its id and --region".to_owned(),
-        _ if regions_differ(found) => {
-            format!("its id, --region, `{text}[1]` (oldest launch first), --first or --newest")
-        }
-        _ => format!("its id, `{text}[1]` (oldest launch first), --first or --newest"),
+    let region = if regions_differ(found) {
+        Hint::from(" --region,")
+    } else {
+        Hint::from("")
     };
-    error.hint(format!("name one: {one}"))
+    match target.selector {
+        Selector::Id(_) => error.hint("name one: its id and --region"),
+        _ => error.hint(hint!(
+            "name one: its id,{} {} (oldest launch first), --first or --newest",
+            region,
+            indexed(text, 1)
+        )),
+    }
 }
 
 /// `name[N]` picks one of those called `name`, and another is called `name[N]`.
@@ -269,7 +276,10 @@ pub(super) fn index_or_name(target: &Target, found: &[Instance]) -> Error {
     for line in lines(found) {
         error = error.caused_by(line);
     }
-    error.hint(format!("name the one by `{text}[1]`, or either by its id"))
+    error.hint(hint!(
+        "name the one by {}, or either by its id",
+        indexed(text, 1)
+    ))
 }
 
 fn regions_differ(found: &[Instance]) -> bool {
@@ -317,7 +327,13 @@ pub(super) fn index(target: &Target, found: &[Instance]) -> Error {
     for line in lines(found) {
         error = error.caused_by(line);
     }
-    error.hint(format!("the last is `{name}[{}]`", found.len()))
+    error.hint(hint!("the last is {}", indexed(name, found.len())))
+}
+
+/// `name[N]` in a hint. Brackets are quoted only where the name is: shells take them for a pattern, and one without a match, which
+/// is what this is, for itself; but zsh refuses it.
+fn indexed(name: &str, number: usize) -> Hint {
+    named(&format!("{name}[{number}]"))
 }
 
 /// One machine in an error's list.

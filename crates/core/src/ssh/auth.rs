@@ -17,6 +17,7 @@ use super::key_file::{KeyFile, Keyring, Locked, Unusable};
 use crate::{
     context::Context,
     error::{Error, ErrorKind, Result},
+    hint,
     instance::Instance,
     profile::Auth,
     ssh::{KeyPair, Settings},
@@ -302,10 +303,7 @@ impl Keys {
         .caused_by(format!(
             "it is encrypted with a passphrase, which nobody can be asked for here, and {agent}"
         ))
-        .hint(format!(
-            "give it to the ssh agent: ssh-add {}",
-            locked.path.display()
-        ))
+        .hint(hint!("give it to the ssh agent: ssh-add {}", locked.path))
         .hint(CONNECT)
         .hint(WITHOUT)
     }

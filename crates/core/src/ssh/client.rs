@@ -178,7 +178,7 @@ impl Dialer {
             self.instance.label()
         ));
         match carrier.why() {
-            Some(told) => told.why().iter().fold(error, Error::caused_by),
+            Some(told) => error.caused_as(&told),
             None => error.caused_by(why),
         }
         .hint("copy without one: --via session")

@@ -14,6 +14,7 @@ use crate::{
     connect::{Document, OpenOptions},
     context::Context,
     error::{Error, Result},
+    hint,
     instance::Instance,
     paths,
 };
@@ -63,9 +64,9 @@ pub async fn pin(
             instance.label()
         ))
         .caused_by("no line of /etc/ssh/ssh_host_*_key.pub came back over the session")
-        .hint(format!(
+        .hint(hint!(
             "trust the first contact instead: ops ssh --host-keys accept-new {}",
-            instance.label()
+            instance.target_word()
         )));
     }
     let mut text = String::new();

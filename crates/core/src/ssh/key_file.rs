@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use crate::{
     context::Context,
     error::{Error, ErrorKind, Result},
+    hint,
     output::escape,
 };
 
@@ -102,10 +103,7 @@ impl Unusable {
             Self::Other(why) => Error::usage(what)
                 .caused_by(why)
                 .hint("keys of OpenSSH and PEM files are understood: Ed25519, ECDSA and RSA")
-                .hint(format!(
-                    "an ssh agent may know more: ssh-add {}",
-                    path.display()
-                )),
+                .hint(hint!("an ssh agent may know more: ssh-add {}", path)),
         }
     }
 }
@@ -171,9 +169,9 @@ async fn ask(cx: &Context, locked: &Locked) -> Result<Arc<PrivateKey>> {
         format!("cannot use the SSH key `{}`", locked.name),
     )
     .caused_by("it is encrypted, and its passphrase was not given")
-    .hint(format!(
+    .hint(hint!(
         "give it to the ssh agent once: ssh-add {}",
-        locked.path.display()
+        locked.path
     ))
     .hint("or log in with a key made for the moment: --instance-connect"))
 }

@@ -11,7 +11,8 @@ use russh::keys::{Algorithm, PublicKey, ssh_key::HashAlg};
 use crate::{
     context::Context,
     error::{Error, ErrorKind, Result},
-    paths,
+    hint, paths,
+    text::Hint,
 };
 
 /// The file; `UserKnownHostsFile` of the system's ssh.
@@ -82,7 +83,7 @@ impl Known {
         .caused_by(
             "either the server was set up anew, or something stands between it and the agent",
         )
-        .hint(format!(
+        .hint(hint!(
             "once you know why, forget the old key: {}",
             forget(&self.file, &self.id)
         )))
@@ -120,8 +121,8 @@ impl Known {
     }
 }
 
-fn forget(file: &Path, id: &str) -> String {
-    format!("ssh-keygen -R {id} -f {}", file.display())
+fn forget(file: &Path, id: &str) -> Hint {
+    hint!("ssh-keygen -R {} -f {}", id, file)
 }
 
 #[cfg(test)]

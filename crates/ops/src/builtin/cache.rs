@@ -4,7 +4,6 @@ use ops_core::{
     Command, Context, Exit, Format, Result,
     cache::Entry,
     instance::age_words,
-    output::escape,
     table::{self, Cell, Column},
 };
 use serde_json::json;
@@ -60,7 +59,7 @@ impl Command for Cache {
 async fn refresh(cx: &Context) -> Result<Exit> {
     if let Some(found) = Box::pin(cx.refresh_fleet(true)).await? {
         for note in &found.notes {
-            cx.output().warn(escape(note));
+            cx.output().warn(note);
         }
         let count = match found.count {
             1 => "1 running instance".to_owned(),

@@ -38,7 +38,7 @@ impl Command for Completion {
     ];
 
     async fn run(self, cx: Context) -> Result<Exit> {
-        cx.output().write(shell::script(self.shell).as_bytes())?;
+        cx.output().page(&shell::script(self.shell))?;
         Ok(Exit::SUCCESS)
     }
 }

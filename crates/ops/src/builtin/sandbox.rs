@@ -189,7 +189,7 @@ fn print_environment(cx: &Context, access: &Access) -> Result<()> {
     for (name, value) in access.environment() {
         text.push_str(&format!("export {name}={}\n", shell_words::quote(&value)));
     }
-    output.write(text.as_bytes())
+    output.page(&text)
 }
 
 fn unset(cx: &Context) -> Result<Exit> {

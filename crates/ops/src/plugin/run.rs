@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, io, process::Command};
 
-use ops_core::{Context, Error, ErrorKind, Exit, Paths, Result};
+use ops_core::{Context, Error, ErrorKind, Exit, Paths, Result, hint};
 
 use super::{Cache, Plugin, environment};
 
@@ -120,10 +120,7 @@ fn cannot_run(plugin: &Plugin, error: &io::Error) -> Error {
         // The file was there a moment ago: the system means the interpreter.
         io::ErrorKind::NotFound => ours
             .caused_by("the interpreter that its first line names does not exist")
-            .hint(format!(
-                "see its first line: head -1 {}",
-                shell_words::quote(&plugin.path.to_string_lossy())
-            )),
+            .hint(hint!("see its first line: head -1 {}", plugin.path)),
         _ if error.raw_os_error() == Some(8) => ours
             .caused_by(
                 "it is neither a program of this system nor a script that names its interpreter",

@@ -4,7 +4,7 @@ pub(crate) mod admin;
 
 use std::path::PathBuf;
 
-use ops_core::{Entry, Env, Error, ErrorKind, Globals, Paths, Result};
+use ops_core::{Entry, Env, Error, ErrorKind, Globals, Paths, Result, hint};
 use ops_sandbox::{Access, Faults, Options, Pace, Running, Sandbox, StartError, UNSET, discover};
 
 /// Names the file through which a child process finds the sandbox of the command that started it.
@@ -105,8 +105,9 @@ pub(crate) async fn lay_for_external(globals: &Globals, env: &mut Env) -> Result
                     "`{STATE}` names {}, and nothing answers there",
                     file.display()
                 ))
-                .hint(format!(
-                    "start one of its own: env -u {STATE} ops --sandbox ls"
+                .hint(hint!(
+                    "start one of its own: env -u {} ops --sandbox ls",
+                    STATE
                 ))
             })?;
         overlay(env, &access);
