@@ -2,14 +2,15 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    ffi::OsString,
-    path::PathBuf,
+    ffi::{OsStr, OsString},
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use futures_util::{StreamExt as _, stream};
 use ops_core::{
-    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Values,
+    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Values, hint,
     output::escape,
     profile::CopyVia,
     resolve::{Choice, SessionArgs},
@@ -285,6 +286,20 @@ impl Cp {
         })
     }
 
+    /// The argument that begins with the server `text`, if it is also a file of this machine.
+    fn colon_file(&self, text: &str) -> Option<&OsStr> {
+        let begins = |place: &&OsString| {
+            place
+                .as_bytes()
+                .strip_prefix(text.as_bytes())
+                .is_some_and(|rest| rest.starts_with(b":"))
+        };
+        let mut places = self.places.iter().filter(begins);
+        places
+            .find(|place| Path::new(place).symlink_metadata().is_ok())
+            .map(OsString::as_os_str)
+    }
+
     async fn servers(
         &self,
         cx: &Context,
@@ -297,7 +312,15 @@ impl Cp {
         let instances = match known.get(text) {
             Some(instances) => instances.clone(),
             None if plural => cx.resolve_many(std::slice::from_ref(target)).await?,
-            None => vec![cx.resolve(target, choice).await?],
+            None => vec![cx.resolve(target, choice).await.map_err(|error| {
+                // A file of this machine may have been meant, whose name has a colon.
+                match &self.colon_file(text) {
+                    Some(file) if error.kind() == ErrorKind::NotFound => {
+                        error.hint(hint!("for the file of this machine, write: ./{}", **file))
+                    }
+                    _ => error,
+                }
+            })?],
         };
         known.insert(text.to_owned(), instances.clone());
         let servers = instances

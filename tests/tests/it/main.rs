@@ -8,3 +8,4 @@ mod layering;
 mod plugins;
 mod profiles;
 mod sandbox;
+mod targets;
