@@ -14,8 +14,8 @@ use ops_core::{
     output::escape,
     profile::CopyVia,
     resolve::{Choice, SessionArgs},
-    ssh::client::Login,
 };
+use ops_remote::ssh::client::Login;
 
 use crate::{
     arrive::{Goal, arrive},

@@ -2,8 +2,8 @@
 
 use ops_core::{
     Error, ErrorKind, Hint, Instance, Result, aws::s3, hint, output::escape, profile::CopyVia,
-    ssh::client::Login,
 };
+use ops_remote::ssh::client::Login;
 
 use crate::{
     s3::{Place, S3},

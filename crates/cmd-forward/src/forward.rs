@@ -69,6 +69,9 @@ pub struct Forward {
     /// With -D: when the sessions of a destination without connections are ended
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
     idle: Duration,
+    /// Start none where one of several cannot start; so it is for a command too
+    #[arg(long)]
+    all_or_nothing: bool,
     #[command(flatten)]
     session: SessionArgs,
     /// Be the process in the background
@@ -155,6 +158,7 @@ impl Forward {
             },
             grace: self.grace,
             idle: self.idle,
+            together: self.all_or_nothing || plan.len() == 1 || !self.command.is_empty(),
             command: self.command,
             owner: self.owner,
         };

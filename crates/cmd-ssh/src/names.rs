@@ -5,7 +5,8 @@ use std::{
     path::Path,
 };
 
-use ops_core::{Context, Instance, output::escape, ssh::is_known_host};
+use ops_core::{Context, Instance, output::escape};
+use ops_remote::ssh::is_known_host;
 
 use crate::config_text::{self, Alias};
 

@@ -6,8 +6,8 @@ use ops_core::{
     Context, Error, Result,
     paths::private_dir,
     profile::{Auth, HostKeys},
-    ssh::{Settings, known_hosts},
 };
+use ops_remote::ssh::{Settings, known_hosts};
 
 use crate::config_text;
 

@@ -9,8 +9,8 @@ use ops_core::{
     Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Text, Traits, Values, hint,
     profile::{Auth, HostKeys},
     resolve::SessionArgs,
-    ssh::{Settings, TemporaryKey, host_keys, known_hosts, public_path},
 };
+use ops_remote::ssh::{Settings, TemporaryKey, host_keys, known_hosts, public_path};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 use tokio::signal::unix::{SignalKind, signal};
@@ -66,7 +66,7 @@ impl Command for Ssh {
     const TRAITS: Traits = Traits {
         pass_through: true,
         own_short_options: true,
-        hidden: false,
+        ..Traits::NONE
     };
 
     const COMPLETES: &'static [(&'static str, Values)] = &[("target", Values::Target)];

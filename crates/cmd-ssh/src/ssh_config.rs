@@ -9,8 +9,8 @@ use ops_core::{
     Command, Context, Error, Exit, Instance, Kind, Ping, Result, State, Target, Values,
     inventory::{Ec2Filter, StateFilter, TagFilter},
     profile::{Auth, HostKeys},
-    ssh::{KeyPair, Settings, public_path},
 };
+use ops_remote::ssh::{KeyPair, Settings, public_path};
 
 use crate::{
     config_text::{self, Host},
@@ -290,7 +290,7 @@ fn common(
     };
     if settings.host_keys == HostKeys::Ssm {
         words.push("--pin-host-keys".to_owned());
-        words.push(text(&ops_core::ssh::known_hosts::file(cx))?.to_owned());
+        words.push(text(&ops_remote::ssh::known_hosts::file(cx))?.to_owned());
     }
     let sharing = options::sharing(cx, settings)?;
     if !sharing.is_empty() {

@@ -9,9 +9,9 @@ use ops_core::{
     connect::Ending,
     hint,
     resolve::{Choice, SessionArgs},
-    ssh::host_keys,
     stdio, voice,
 };
+use ops_remote::ssh::host_keys;
 use ops_session::{
     driver::{Event, Events, Sender},
     wire::{Flag, PayloadType, size_payload},
@@ -72,6 +72,7 @@ impl Command for SshProxy {
     )];
     const TRAITS: Traits = Traits {
         pass_through: true,
+        ruled_as: Some("ssh"),
         ..Traits::NONE
     };
 

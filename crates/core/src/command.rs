@@ -3,6 +3,7 @@
 use std::{ffi::OsString, future::Future, pin::Pin};
 
 use clap::ArgMatches;
+use ops_profile::Verb;
 
 use crate::{
     complete::Values,
@@ -43,6 +44,10 @@ pub struct Traits {
     pub own_short_options: bool,
     /// Hidden from lists of verbs; works all the same.
     pub hidden: bool,
+    /// The verb whose rules in a profile hold for this one: whoever forbids `ssh` forbids what carries it.
+    pub ruled_as: Option<&'static str>,
+    /// No profile can take it away: it reaches no server and is needed to see why something is refused.
+    pub always_allowed: bool,
 }
 
 impl Traits {
@@ -51,6 +56,8 @@ impl Traits {
         pass_through: false,
         own_short_options: false,
         hidden: false,
+        ruled_as: None,
+        always_allowed: false,
     };
 }
 
@@ -79,6 +86,16 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// What a profile's rules know of it.
+    pub const fn verb(&self) -> Verb {
+        Verb {
+            name: self.name,
+            aliases: self.aliases,
+            ruled_as: self.traits.ruled_as,
+            is_always_allowed: self.traits.always_allowed,
+        }
+    }
+
     /// The entry of `C`.
     pub const fn of<C: Command>() -> Self {
         Self {

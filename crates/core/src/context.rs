@@ -5,54 +5,57 @@ use std::{
     sync::{Arc, Mutex, OnceLock},
 };
 
-use crate::{
-    aws::Aws, config::Settings, env::Env, error::Result, globals::Globals, interrupt::Interrupt,
-    output::Output, paths::Paths, resolve::FromCache,
-};
+use ops_profile::{Profile, Settings, Verbs};
+use ops_ui::{Env, Globals, Interrupt, Invocation, Output, Paths, Result};
+
+use crate::{aws::Aws, resolve::FromCache};
 
 /// Shared by everything one invocation does; cheap to clone into tasks.
 #[derive(Clone)]
 pub struct Context(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
-    pub(crate) globals: Globals,
-    pub(crate) env: Env,
-    pub(crate) paths: Paths,
-    pub(crate) output: OnceLock<Output>,
+    invocation: Invocation,
+    verbs: Verbs,
     pub(crate) settings: OnceLock<Result<Box<Settings>>>,
     /// Ids of the instances that have been through the guard.
     pub(crate) cleared: Mutex<BTreeSet<String>>,
     /// Instances that came from the cache, by id.
     pub(crate) from_cache: Mutex<BTreeMap<String, FromCache>>,
-    pub(crate) interrupt: Interrupt,
     pub(crate) aws: tokio::sync::OnceCell<Aws>,
 }
 
 impl Context {
-    /// A context for `globals` in `env`. Reads no file and asks nobody.
-    pub fn new(globals: Globals, env: Env) -> Self {
-        let paths = Paths::from_env(&env);
+    /// A context for `globals` in `env`; `verbs` are what a profile may rule. Reads no file and asks nobody.
+    pub fn new(globals: Globals, env: Env, verbs: Verbs) -> Self {
         Self(Arc::new(Inner {
-            globals,
-            env,
-            paths,
-            output: OnceLock::new(),
+            invocation: Invocation::new(globals, env),
+            verbs,
             settings: OnceLock::new(),
             cleared: Mutex::default(),
             from_cache: Mutex::default(),
-            interrupt: Interrupt::default(),
             aws: tokio::sync::OnceCell::new(),
         }))
     }
 
+    /// What this invocation was started with.
+    pub fn invocation(&self) -> &Invocation {
+        &self.0.invocation
+    }
+
+    /// The verbs of this program.
+    pub fn verbs(&self) -> Verbs {
+        self.0.verbs
+    }
+
     /// The global options as typed.
     pub fn globals(&self) -> &Globals {
-        &self.0.globals
+        &self.0.invocation.globals
     }
 
     /// The environment, with what the dispatcher laid over it.
     pub fn env(&self) -> &Env {
-        &self.0.env
+        &self.0.invocation.env
     }
 
     /// The absolute path of this program, for what has to start it again.
@@ -65,25 +68,42 @@ impl Context {
 
     /// The folders of this user.
     pub fn paths(&self) -> &Paths {
-        &self.0.paths
+        &self.0.invocation.paths
     }
 
     /// How a signal reaches this invocation, and what has to end before the process does.
     pub fn interrupt(&self) -> &Interrupt {
-        &self.0.interrupt
+        &self.0.invocation.interrupt
     }
 
     /// The way to stdout and stderr, in the effective format and colour; where the settings are invalid, as the options say.
     pub fn output(&self) -> &Output {
-        self.0.output.get_or_init(|| {
-            let globals = &self.0.globals;
-            // Whoever needs the settings meets their error; an error has to be shown in any case.
-            let (format, color) = match self.settings() {
-                Ok(settings) => (Some(settings.output.value), Some(settings.color.value)),
-                Err(_) => (globals.output, globals.color),
-            };
-            Output::new(globals, &self.0.env, format, color)
-        })
+        // Whoever needs the settings meets their error; an error has to be shown in any case.
+        let _ = self.settings();
+        &self.0.invocation.output
+    }
+
+    /// The effective settings, each with where it came from.
+    ///
+    /// # Errors
+    /// An invalid `config.yaml` or profile, or a name that is no profile; the same error each time.
+    pub fn settings(&self) -> Result<&Settings> {
+        let load = || {
+            let settings = Settings::load(&self.0.invocation, self.0.verbs)?;
+            let output = &self.0.invocation.output;
+            output.settle(settings.output.value, settings.color.value);
+            Ok(Box::new(settings))
+        };
+        let settings = self.0.settings.get_or_init(load);
+        settings.as_deref().map_err(Clone::clone)
+    }
+
+    /// What the team profile says, with the user's own defaults under it. Empty where there is neither.
+    ///
+    /// # Errors
+    /// As [`Self::settings`].
+    pub fn profile(&self) -> Result<&Profile> {
+        self.settings().map(Settings::profile)
     }
 
     /// A check that the context can be used; settings and profile come with it.

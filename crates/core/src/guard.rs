@@ -27,7 +27,9 @@ impl Context {
         reason: Option<&str>,
     ) -> Result<()> {
         let settings = self.settings()?;
-        check_verb(settings.profile(), settings.profile_label(), verb)?;
+        settings
+            .check_verb(verb)
+            .map_err(|refused| refusal(&refused, settings.profile_label(), verb))?;
         self.clear(verb, instances, reason).await
     }
 
@@ -137,24 +139,6 @@ fn describe(verb: &str, instances: &[Instance]) -> String {
         [one] => format!("{verb} on `{}`", one.id),
         many => format!("{verb} on {} servers", many.len()),
     }
-}
-
-/// Whether the profile called `label` lets `verb` be used at all: `commands` and `guard.deny`.
-///
-/// # Errors
-/// [`ErrorKind::Refused`].
-pub fn check_verb(profile: &Profile, label: &str, verb: &str) -> Result<()> {
-    if !profile.commands.allows(verb) {
-        let refused = Refused {
-            key: "commands",
-            why: format!("`commands` of the profile leaves `{verb}` out"),
-        };
-        return Err(refusal(&refused, label, verb));
-    }
-    profile
-        .guard
-        .check_verb(verb)
-        .map_err(|refused| refusal(&refused, label, verb))
 }
 
 fn refusal(refused: &Refused, label: &str, verb: &str) -> Error {

@@ -6,57 +6,31 @@
 #![warn(missing_docs)]
 
 pub mod aws;
-pub mod aws_files;
-mod bottom;
-pub mod browser;
 pub mod cache;
 pub mod command;
 pub mod complete;
-pub mod config;
 pub mod connect;
 pub mod context;
-pub mod drawing;
-pub mod env;
-pub mod error;
-pub mod exit;
-pub mod globals;
 pub mod guard;
-pub mod instance;
-pub mod interrupt;
 pub mod inventory;
-pub mod output;
-pub mod paths;
-mod phrase;
 mod picker;
-pub mod pipe;
-pub mod profile;
-pub mod program;
 pub mod resolve;
-pub mod ssh;
-pub mod stdio;
-pub mod table;
-pub mod target;
-pub mod terminal;
-pub mod text;
-mod trouble;
-pub mod voice;
-pub mod yaml;
+pub mod trouble;
 
 pub use command::{Command, Entry, RunFuture, Traits};
 pub use complete::Values;
-pub use config::{Origin, Setting, Settings};
 pub use connect::{Connection, Document, OpenOptions};
 pub use context::Context;
-pub use env::Env;
-pub use error::{Error, ErrorKind, Result};
-pub use exit::Exit;
-pub use globals::{ColorChoice, Format, Globals, Source};
-pub use instance::{Instance, Kind, Ping, State};
-pub use interrupt::Interrupt;
 pub use inventory::{Listing, Query};
-pub use output::Output;
-pub use paths::Paths;
-pub use profile::Profile;
 pub use resolve::Choice;
-pub use target::{Selector, Target};
-pub use text::{Hint, Text};
+
+// Until every crate names the one that has it.
+pub use ops_profile::{
+    self as profile, Instance, Kind, Origin, Ping, Profile, Selector, Setting, Settings, State,
+    Target, aws_files, instance, settings as config, target,
+};
+pub use ops_ui::{
+    ColorChoice, Env, Error, ErrorKind, Exit, Format, Globals, Hint, Interrupt, Output, Paths,
+    Result, Source, Text, browser, drawing, env, error, exit, globals, hint, interrupt, output,
+    paths, program, stdio, table, terminal, text, voice, yaml,
+};

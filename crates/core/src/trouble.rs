@@ -11,7 +11,7 @@ use crate::{context::Context, output::Output};
 
 /// Sessions of a server that are in trouble now; clones count the same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Troubled(Arc<Counts>);
+pub struct Troubled(Arc<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -20,7 +20,7 @@ struct Counts {
 }
 
 /// The troubles of one session.
-pub(crate) struct Trouble {
+pub struct Trouble {
     all: Troubled,
     output: Output,
     label: String,
@@ -30,7 +30,7 @@ pub(crate) struct Trouble {
 
 impl Trouble {
     /// None yet; `label` is the server's.
-    pub(crate) fn new(all: &Troubled, cx: &Context, label: &str) -> Self {
+    pub fn new(all: &Troubled, cx: &Context, label: &str) -> Self {
         Self {
             all: all.clone(),
             output: cx.output().clone(),
@@ -41,7 +41,7 @@ impl Trouble {
     }
 
     /// Tells of an event that begins or ends one.
-    pub(crate) fn hear(&mut self, event: &Event) {
+    pub fn hear(&mut self, event: &Event) {
         let Counts { lost, silent } = &*self.all.0;
         let label = &self.label;
         let text = match event {

@@ -4,11 +4,17 @@ use std::ffi::{OsStr, OsString};
 
 use clap::ArgMatches;
 use ops_core::{
-    Context, Entry, Env, Error, ErrorKind, Exit, Globals, Output, globals::ErrorFormat, hint,
+    Entry, Env, Error, ErrorKind, Exit, Globals, Output, globals::ErrorFormat, hint,
     profile::nearest,
 };
 
-use crate::{alias, cli, globals, hoist, plugin, policy::Policy, registry, run, usage};
+use crate::{
+    alias, cli, globals, hoist,
+    meaning::{self, Meaning},
+    plugin,
+    policy::Policy,
+    registry, run, usage,
+};
 
 /// Runs the line `words` (without the program's name) in `env`.
 pub(crate) fn dispatch(words: Vec<OsString>, env: &Env) -> Exit {
@@ -36,8 +42,12 @@ struct Failure {
 }
 
 impl Failure {
+    fn new(error: Error, globals: Globals) -> Box<Self> {
+        Box::new(Self { error, globals })
+    }
+
     fn show(&self, env: &Env) -> Exit {
-        Context::new(self.globals.clone(), env.clone())
+        registry::context(self.globals.clone(), env.clone())
             .output()
             .error(&self.error);
         self.error.kind().exit()
@@ -56,109 +66,56 @@ fn step(words: &[OsString], env: &Env, seen: &mut Vec<String>) -> Result<Step, B
         Ok(matches) => matches,
         Err(error) => return Ok(Step::Done(refuse(&error, words, env))),
     };
-    match matches.subcommand() {
-        None => {
-            // Options and nothing else: as no argument at all, but asked for something.
-            let error = Error::usage("which command?").hint("see them all: ops --help");
-            Err(Box::new(Failure {
-                error,
-                globals: globals::merge(&[&matches]),
-            }))
+    let (Some((_, below)), Some(place)) = (matches.subcommand(), meaning::place_of_verb(words))
+    else {
+        // Options and nothing else: as no argument at all, but asked for something.
+        let error = Error::usage("which command?").hint("see them all: ops --help");
+        return Err(Failure::new(error, globals::merge(&[&matches])));
+    };
+    let name = words[place].to_string_lossy();
+    let mut globals = globals::merge(&[&matches]);
+    let rules = |globals: &Globals| {
+        let cx = registry::context(globals.clone(), env.clone());
+        Policy::load(&cx).map(Some)
+    };
+    let meant = match meaning::understand(words, place, &mut globals, env, &rules) {
+        Ok(meant) => meant,
+        Err(error) => return Err(Failure::new(error, globals)),
+    };
+    let result = match meant {
+        Meaning::Verb(entry) => return Ok(Step::Done(built_in(entry, &matches, below, env))),
+        Meaning::Help => {
+            let mut line = words[..place].to_vec();
+            line.extend_from_slice(&words[place + 1..]);
+            line.push("--help".into());
+            Ok(Step::Again(line))
         }
-        Some((name, below)) => match registry::find(name) {
-            Some(entry) => built_in(entry, &matches, below, env),
-            None => external(words, name, &matches, below, env, seen),
-        },
-    }
+        Meaning::Alias(meaning, rules) => rules
+            .check(&name)
+            .and_then(|()| alias::expand(words, place, &meaning, seen))
+            .map(Step::Again),
+        Meaning::External(found, used, rules) => rules
+            .map_or(Ok(()), |rules| rules.check(&found.name))
+            .and_then(|()| {
+                let cx = registry::context(globals.clone(), env.clone());
+                run::external(&found, &words[place + used..], &cx)
+            })
+            .map(Step::Done),
+        Meaning::Nothing(rules) => Err(unknown(&name, rules.as_ref(), env)),
+    };
+    result.map_err(|error| Failure::new(error, globals))
 }
 
-fn built_in(
-    entry: &'static Entry,
-    root: &ArgMatches,
-    below: &ArgMatches,
-    env: &Env,
-) -> Result<Step, Box<Failure>> {
+fn built_in(entry: &'static Entry, root: &ArgMatches, below: &ArgMatches, env: &Env) -> Exit {
     let mut levels = vec![root, below];
     while let Some((_, deeper)) = levels.last().and_then(|last| last.subcommand()) {
         levels.push(deeper);
     }
-    let globals = globals::merge(&levels);
-    Ok(Step::Done(run::run(entry, below, globals, env.clone())))
-}
-
-/// Not built in: `help`, an alias, an external command, or a slip.
-fn external(
-    words: &[OsString],
-    name: &str,
-    root: &ArgMatches,
-    below: &ArgMatches,
-    env: &Env,
-    seen: &mut Vec<String>,
-) -> Result<Step, Box<Failure>> {
-    let mut globals = globals::merge(&[root]);
-    let failure = |error: Error, globals: &Globals| {
-        Box::new(Failure {
-            error,
-            globals: globals.clone(),
-        })
-    };
-    let arguments: Vec<OsString> = below
-        .get_many::<OsString>("")
-        .map(|all| all.cloned().collect())
-        .unwrap_or_default();
-    let place =
-        alias::position(words, OsStr::new(name)).unwrap_or(words.len() - arguments.len() - 1);
-    if name == "help" {
-        let mut line = words[..place].to_vec();
-        line.extend(arguments);
-        line.push("--help".into());
-        return Ok(Step::Again(line));
-    }
-    let policy = |globals: &Globals| {
-        let cx = Context::new(globals.clone(), env.clone());
-        Policy::load(&cx).map_err(|error| failure(error, globals))
-    };
-    let rules = policy(&globals)?;
-    if let Some(meaning) = rules.alias(name) {
-        return again(words, place, meaning, &rules, seen)
-            .map_err(|error| failure(error, &globals));
-    }
-    let mut called = vec![OsString::from(name)];
-    called.extend(arguments.iter().cloned());
-    if let Some((found, used)) = plugin::find(env, &called) {
-        let cx = Context::new(globals.clone(), env.clone());
-        return rules
-            .check(&found.name)
-            .and_then(|()| run::external(&found, &called[used..], &cx))
-            .map(Step::Done)
-            .map_err(|error| failure(error, &globals));
-    }
-    // The words after an alias may name the profile that has it; those after an external command are its own.
-    if let Some(profile) = alias::profile_among(&arguments) {
-        globals.profile = Some(profile);
-        let rules = policy(&globals)?;
-        if let Some(meaning) = rules.alias(name) {
-            return again(words, place, meaning, &rules, seen)
-                .map_err(|error| failure(error, &globals));
-        }
-    }
-    Err(failure(unknown(name, &rules, env), &globals))
-}
-
-/// The line with an alias replaced.
-fn again(
-    words: &[OsString],
-    place: usize,
-    meaning: &[String],
-    rules: &Policy,
-    seen: &mut Vec<String>,
-) -> ops_core::Result<Step> {
-    rules.check(&words[place].to_string_lossy())?;
-    alias::expand(words, place, meaning, seen).map(Step::Again)
+    run::run(entry, below, globals::merge(&levels), env.clone())
 }
 
 /// `ops foo`: nothing is called that.
-fn unknown(name: &str, policy: &Policy, env: &Env) -> Error {
+fn unknown(name: &str, policy: Option<&Policy>, env: &Env) -> Error {
     let error = Error::new(ErrorKind::Usage, format!("there is no command `{name}`")).caused_by(
         format!("it is not built in, no alias of the profile, and no `ops-{name}` is on PATH"),
     );
@@ -167,8 +124,14 @@ fn unknown(name: &str, policy: &Policy, env: &Env) -> Error {
         .flat_map(|entry| std::iter::once(&entry.name).chain(entry.aliases))
         .map(ToString::to_string)
         .collect();
-    names.extend(policy.aliases().map(|(name, _)| name.to_owned()));
-    names.extend(plugin::listed(env).into_iter().map(|(name, _)| name));
+    if let Some(policy) = policy {
+        names.extend(policy.aliases().map(|(name, _)| name.to_owned()));
+    }
+    names.extend(
+        plugin::listed(env, registry::verbs())
+            .into_iter()
+            .map(|(name, _)| name),
+    );
     let error = match nearest(name, names.iter().map(String::as_str)) {
         Some(near) => error.hint(hint!("did you mean: ops {}", near)),
         None => error,
@@ -186,7 +149,7 @@ fn hoisted(words: &[OsString]) -> Vec<OsString> {
             // `ops shell ssh` is no `ops ssh`: only options may stand before a verb.
             let place = places
                 .min()
-                .filter(|place| first_verb(words) == Some(*place))?;
+                .filter(|place| meaning::place_of_verb(words) == Some(*place))?;
             Some((place, entry))
         });
     match verb {
@@ -197,14 +160,6 @@ fn hoisted(words: &[OsString]) -> Vec<OsString> {
         }
         None => words.to_vec(),
     }
-}
-
-/// The place of the first word that is neither a global option nor the value of one.
-pub(crate) fn first_verb(words: &[OsString]) -> Option<usize> {
-    words.iter().enumerate().find_map(|(index, word)| {
-        (!word.to_string_lossy().starts_with('-') && alias::position(words, word) == Some(index))
-            .then_some(index)
-    })
 }
 
 /// What clap did not accept. No options are known then: what shows the error is read from the words themselves.
@@ -219,8 +174,8 @@ fn refuse(error: &clap::Error, words: &[OsString], env: &Env) -> Exit {
         error_format: json.then_some(ErrorFormat::Json),
         ..Globals::default()
     };
-    let output = Output::new(&globals, env, None, None);
-    let verb = first_verb(words);
+    let output = Output::new(&globals, env);
+    let verb = meaning::place_of_verb(words);
     let name = verb
         .and_then(|place| words[place].to_str())
         .filter(|name| registry::find(name).is_some());

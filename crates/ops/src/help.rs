@@ -3,9 +3,13 @@
 use std::fmt::Write as _;
 
 use clap::Command;
-use ops_core::{Context, Entry, Env, Globals, output::escape};
+use ops_core::{Entry, Env, Globals, output::escape};
 
-use crate::{plugin, policy::Policy, registry::GROUPS};
+use crate::{
+    plugin,
+    policy::Policy,
+    registry::{self, GROUPS},
+};
 
 /// Stands in the root's help where external commands and aliases go: they are looked for only when that page is shown.
 const EXTERNAL: &str = "<external commands>";
@@ -80,7 +84,7 @@ pub(crate) fn fill_in(page: &str, color: bool, globals: &Globals, env: &Env) -> 
         }
     };
     let mut text = String::new();
-    let plugins = plugin::listed(env);
+    let plugins = plugin::listed(env, registry::verbs());
     if !plugins.is_empty() {
         let _ = writeln!(text, "\n{}", plain("Plugins"));
         let width = plugins
@@ -93,7 +97,7 @@ pub(crate) fn fill_in(page: &str, color: bool, globals: &Globals, env: &Env) -> 
         }
     }
     // A profile that is wrong shows with the next command; help comes without its aliases.
-    let cx = Context::new(globals.clone(), env.clone());
+    let cx = registry::context(globals.clone(), env.clone());
     if let Ok(policy) = Policy::load(&cx) {
         let aliases: Vec<(&str, String)> = policy.aliases().collect();
         if !aliases.is_empty() {

@@ -10,6 +10,7 @@ mod dispatch;
 mod globals;
 mod help;
 mod hoist;
+mod meaning;
 mod panic;
 mod plugin;
 mod policy;

@@ -1,6 +1,9 @@
 //! Every command that is built in, in the order of help. Adding a crate adds one line here.
 
-use ops_core::Entry;
+use std::sync::LazyLock;
+
+use ops_core::{Context, Entry, Env, Globals};
+use ops_profile::{Verb, Verbs};
 
 use crate::builtin;
 
@@ -42,11 +45,25 @@ pub(crate) fn find(name: &str) -> Option<&'static Entry> {
     entries().find(|entry| entry.name == name || entry.aliases.contains(&name))
 }
 
-/// Every name that cannot be taken by an alias or a plugin.
-pub(crate) fn names() -> impl Iterator<Item = &'static str> {
-    entries()
-        .flat_map(|entry| std::iter::once(entry.name).chain(entry.aliases.iter().copied()))
-        .chain(["help"])
+/// What profiles may rule: every command, and `help`, which the dispatcher does itself.
+static VERBS: LazyLock<Vec<Verb>> = LazyLock::new(|| {
+    let help = Verb {
+        name: "help",
+        aliases: &[],
+        ruled_as: None,
+        is_always_allowed: true,
+    };
+    entries().map(Entry::verb).chain([help]).collect()
+});
+
+/// The verbs that are built in. No plugin can take their names.
+pub(crate) fn verbs() -> Verbs {
+    Verbs::new(&VERBS)
+}
+
+/// A context for `globals` in `env`, in which these verbs are known.
+pub(crate) fn context(globals: Globals, env: Env) -> Context {
+    Context::new(globals, env, verbs())
 }
 
 impl Group {

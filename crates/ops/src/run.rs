@@ -8,8 +8,8 @@ use tokio::task::JoinHandle;
 
 use crate::{
     plugin::{self, Plugin},
-    policy::{self, Policy},
-    sandbox,
+    policy::Policy,
+    registry, sandbox,
     signals::Signals,
     trace,
 };
@@ -22,7 +22,7 @@ const DROP_PATIENCE: Duration = Duration::from_secs(2);
 /// Runs a built-in command.
 pub(crate) fn run(entry: &'static Entry, matches: &ArgMatches, globals: Globals, env: Env) -> Exit {
     trace::start(globals.verbose);
-    let cx = Context::new(globals.clone(), env.clone());
+    let cx = registry::context(globals.clone(), env.clone());
     let result = check(entry, &cx).and_then(|()| {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -32,7 +32,7 @@ pub(crate) fn run(entry: &'static Entry, matches: &ArgMatches, globals: Globals,
             let mut env = env;
             let laid = sandbox::lay(&globals, &mut env, entry).await?;
             let cx = if laid.is_anything() {
-                Context::new(globals, env)
+                registry::context(globals, env)
             } else {
                 cx.clone()
             };
@@ -66,7 +66,7 @@ pub(crate) fn external(plugin: &Plugin, arguments: &[OsString], cx: &Context) ->
     runtime.block_on(async {
         let mut env = cx.env().clone();
         let laid = sandbox::lay_for_external(cx.globals(), &mut env).await?;
-        let inside = Context::new(cx.globals().clone(), env);
+        let inside = registry::context(cx.globals().clone(), env);
         if !laid.is_own() {
             return Err(plugin::exec(plugin, arguments, &inside));
         }
@@ -80,7 +80,7 @@ pub(crate) fn external(plugin: &Plugin, arguments: &[OsString], cx: &Context) ->
 fn check(entry: &Entry, cx: &Context) -> Result<()> {
     match Policy::load(cx) {
         Ok(policy) => policy.check(entry.name),
-        Err(_) if policy::always(entry.name) => Ok(()),
+        Err(_) if entry.traits.always_allowed => Ok(()),
         Err(error) => Err(error),
     }
 }

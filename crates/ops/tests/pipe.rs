@@ -1,4 +1,4 @@
-//! `ops_core::pipe` end to end: over the protocol, against an agent that runs real processes. Here because this crate alone may use both.
+//! `ops_remote::pipe` end to end: over the protocol, against an agent that runs real processes. Here because this crate alone may use both.
 
 #![allow(clippy::unwrap_used)] // In a test's helpers too.
 
@@ -6,10 +6,8 @@ use std::{future::Future, path::PathBuf, time::Duration};
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
-use ops_core::{
-    Choice, Context, Env, Globals, Result,
-    pipe::{Chunk, Down, FRAME_BYTES, Far, Known, Pipe, Up},
-};
+use ops_core::{Choice, Context, Env, Globals, Result};
+use ops_remote::pipe::{Chunk, Down, FRAME_BYTES, Far, Known, Pipe, Up};
 use ops_sandbox::{Options, Running, Sandbox};
 use rustix::process::{Pid, test_kill_process};
 
@@ -35,7 +33,7 @@ impl Stage {
             .into_iter()
             .chain([("HOME".to_owned(), home.path().display().to_string())])
             .collect();
-        let cx = Context::new(Globals::default(), env);
+        let cx = Context::new(Globals::default(), env, ops_core::profile::Verbs::default());
         let instance = cx
             .resolve(&"web-1".parse().unwrap(), Choice::Ask)
             .await

@@ -1,6 +1,8 @@
 //! The built binary as a user meets it, and the shape of the workspace. One program, so that it is linked once.
 
 mod aws;
+mod circles;
+mod dependencies;
 mod dispatch;
 mod endpoint;
 mod help;

@@ -11,10 +11,8 @@ use std::{
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use ops_core::{
-    Error, Result,
-    pipe::{Chunk, Down},
-};
+use ops_core::{Error, Result};
+use ops_remote::pipe::{Chunk, Down};
 use tokio::sync::{OnceCell, Semaphore, mpsc};
 
 use super::{

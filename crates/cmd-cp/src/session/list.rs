@@ -2,11 +2,8 @@
 
 use std::collections::HashMap;
 
-use ops_core::{
-    Error, Result,
-    output::escape,
-    pipe::{Chunk, Down, Far},
-};
+use ops_core::{Error, Result, output::escape};
+use ops_remote::pipe::{Chunk, Down, Far};
 
 use super::{
     probe::{Tools, trimmed},

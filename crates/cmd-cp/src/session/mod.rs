@@ -1,6 +1,6 @@
 //! Transport `session`: the shell of the server over Session Manager's own sessions; no sshd, no key.
 //!
-//! What is fetched is the separated output of small scripts; what is stored is fed to a dialogue on a raw terminal. See [`ops_core::pipe`].
+//! What is fetched is the separated output of small scripts; what is stored is fed to a dialogue on a raw terminal. See [`ops_remote::pipe`].
 
 pub(crate) mod bundle;
 pub(crate) mod courier;
@@ -16,12 +16,8 @@ mod stripes;
 mod upload;
 
 use futures_util::{FutureExt as _, future::BoxFuture};
-use ops_core::{
-    Result,
-    output::escape,
-    pipe::{Far, Known},
-    profile::CopyVia,
-};
+use ops_core::{Result, output::escape, profile::CopyVia};
+use ops_remote::pipe::{Far, Known};
 
 use self::probe::Tools;
 use crate::transport::{Ask, Fetch, Job, Listing, Server, Store, Transport};

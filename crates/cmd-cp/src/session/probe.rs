@@ -2,10 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use ops_core::{
-    Error, Result,
-    pipe::{Chunk, Down, Far},
-};
+use ops_core::{Error, Result};
+use ops_remote::pipe::{Chunk, Down, Far};
 
 /// The user's home and the tools that are there.
 #[derive(Clone, Debug)]

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// A frame before compression, in bytes: half of what a pipe takes at once, for the sake of memory.
-const FRAME_BYTES: usize = ops_core::pipe::FRAME_BYTES / 2;
+const FRAME_BYTES: usize = ops_remote::pipe::FRAME_BYTES / 2;
 /// Read at once, in bytes: what progress and `--limit-rate` count in.
 const READ_BYTES: usize = 256 << 10;
 /// A frame that is not compressed is never in memory as a whole, and may be longer, in bytes: each costs the server a process.

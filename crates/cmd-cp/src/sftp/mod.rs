@@ -37,7 +37,8 @@ use std::sync::{
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use ops_core::{Error, Result, output::escape, profile::CopyVia, ssh::client::Login};
+use ops_core::{Error, Result, output::escape, profile::CopyVia};
+use ops_remote::ssh::client::Login;
 use tokio::sync::OnceCell;
 
 use self::{

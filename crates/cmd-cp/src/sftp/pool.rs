@@ -8,12 +8,8 @@ use std::{
     time::Duration,
 };
 
-use ops_core::{
-    Context, Error, ErrorKind, Result, hint,
-    output::escape,
-    ssh::client::{Client, Dialer, Login},
-    text::named,
-};
+use ops_core::{Context, Error, ErrorKind, Result, hint, output::escape, text::named};
+use ops_remote::ssh::client::{Client, Dialer, Login};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::channel::{Channel, Failure};

@@ -19,11 +19,11 @@ use super::{
     sso::Login,
 };
 use crate::{
-    aws_files::AwsFiles,
     error::{Error, ErrorKind},
     hint,
     text::Hint,
 };
+use ops_profile::aws_files::AwsFiles;
 
 /// Longest piece of an answer that is shown, in characters.
 const EXCERPT_CHARS: usize = 200;

@@ -49,11 +49,11 @@ pub use self::{
     sign_in::SignIn,
 };
 use crate::{
-    aws_files::{AwsFiles, sdk_name},
     context::Context,
     env::Env,
     error::{Error, ErrorKind, Result},
 };
+use ops_profile::aws_files::{AwsFiles, sdk_name};
 
 /// Tries of one call, throttled ones included; the pauses between them grow and have jitter.
 const ATTEMPTS: u32 = 6;

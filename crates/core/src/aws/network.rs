@@ -13,12 +13,12 @@ use base64::Engine as _;
 use ops_session::driver::Proxy;
 
 use crate::{
-    aws_files::AwsFiles,
     env::Env,
     error::{Error, Result},
     hint,
     paths::Paths,
 };
+use ops_profile::aws_files::AwsFiles;
 
 /// How long a proxy has to explain why it failed.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);

@@ -35,12 +35,12 @@ use super::{
     options::{AwsOptions, Role},
 };
 use crate::{
-    aws_files::{AwsFiles, sdk_name},
     env::Env,
     error::{Error, ErrorKind, Result},
     interrupt::Interrupt,
     output::Output,
 };
+use ops_profile::aws_files::{AwsFiles, sdk_name};
 
 /// Credentials that end sooner than this are renewed before they are used.
 const MARGIN: Duration = Duration::from_secs(60);

@@ -20,7 +20,6 @@ use zeroize::Zeroizing;
 
 use super::{Call, options::AwsOptions};
 use crate::{
-    aws_files::AwsFiles,
     browser,
     env::Env,
     error::{Error, ErrorKind, Result},
@@ -29,6 +28,7 @@ use crate::{
     paths::write_private,
     text::named,
 };
+use ops_profile::aws_files::AwsFiles;
 
 /// What the sign-in page calls us.
 const CLIENT_NAME: &str = "ops";

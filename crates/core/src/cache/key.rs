@@ -10,6 +10,8 @@ use crate::{
     error::Result,
 };
 
+/// Names the file through which a child process finds the sandbox of the command that started it.
+pub const SANDBOX_STATE: &str = "OPS_SANDBOX_STATE";
 /// Set where the sandbox is one of the process's own: its port and keys are new each time, its fleet is not.
 pub const EMBEDDED: &str = "OPS_SANDBOX_EMBEDDED";
 

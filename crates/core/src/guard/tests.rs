@@ -1,7 +1,32 @@
 //! The guard without a terminal: what passes, what is refused, and which flag is named.
 
 use super::*;
+use ops_profile::{Verb, Verbs};
+
 use crate::{Env, Globals, Kind, Ping, State};
+
+const VERBS: Verbs = Verbs::new(&[
+    verb("ls", &["list"]),
+    verb("shell", &["sh"]),
+    verb("ssh", &[]),
+    Verb {
+        ruled_as: Some("ssh"),
+        ..verb("ssh-proxy", &[])
+    },
+    Verb {
+        is_always_allowed: true,
+        ..verb("config", &[])
+    },
+]);
+
+const fn verb(name: &'static str, aliases: &'static [&'static str]) -> Verb {
+    Verb {
+        name,
+        aliases,
+        ruled_as: None,
+        is_always_allowed: false,
+    }
+}
 
 fn instance(name: &str) -> Instance {
     Instance {
@@ -48,7 +73,7 @@ impl Case {
         };
         change(&mut globals);
         Self {
-            cx: Context::new(globals, env),
+            cx: Context::new(globals, env, VERBS),
             _home: home,
         }
     }
@@ -100,7 +125,7 @@ async fn another_spelling_of_a_denied_verb_is_denied_too() {
 async fn commands_enable_leaves_the_rest_out() {
     let case = Case::new("commands: {enable: [ls, shell], disable: [shell]}\n");
     assert_eq!(case.guard("ls", 1, None).await, "ok");
-    insta::assert_snapshot!(case.guard("shell", 1, None).await, @"profile `prod` refuses `shell` | `commands` of the profile leaves `shell` out | see who says so: ops config show | grep commands");
+    insta::assert_snapshot!(case.guard("shell", 1, None).await, @"profile `prod` refuses `shell` | `commands.disable` of the profile leaves it out | see who says so: ops config show | grep commands.disable");
     assert!(
         case.guard("forward", 1, None)
             .await

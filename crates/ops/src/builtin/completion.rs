@@ -1,6 +1,6 @@
 //! `ops completion SHELL`
 
-use ops_core::{Command, Context, Exit, Result};
+use ops_core::{Command, Context, Exit, Result, Traits};
 
 use crate::complete::shell::{self, Shell};
 
@@ -26,6 +26,10 @@ pub(crate) struct Completion {
 
 impl Command for Completion {
     const NAME: &'static str = "completion";
+    const TRAITS: Traits = Traits {
+        always_allowed: true,
+        ..Traits::NONE
+    };
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
         (
             "source <(ops completion bash)",

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ops_core::{
-    Command, Context, Exit, Format, Result, Values,
+    Command, Context, Exit, Format, Result, Traits, Values,
     config::{self as show, ProfileKind},
     output::escape,
 };
@@ -42,6 +42,10 @@ enum Action {
 
 impl Command for Config {
     const NAME: &'static str = "config";
+    const TRAITS: Traits = Traits {
+        always_allowed: true,
+        ..Traits::NONE
+    };
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
         (
             "ops config show",
@@ -77,7 +81,7 @@ impl Command for Config {
 }
 
 fn settings(cx: &Context) -> Result<Exit> {
-    let rows = show::show(cx)?;
+    let rows = show::show(cx.invocation(), cx.settings()?)?;
     if document(cx, "settings", &rows)? {
         return Ok(Exit::SUCCESS);
     }
@@ -88,7 +92,7 @@ fn settings(cx: &Context) -> Result<Exit> {
 }
 
 fn profiles(cx: &Context) -> Result<Exit> {
-    let rows = show::profiles(cx)?;
+    let rows = show::profiles(cx.invocation(), cx.verbs(), cx.settings().ok())?;
     if document(cx, "profiles", &rows)? {
         return Ok(Exit::SUCCESS);
     }
@@ -142,7 +146,7 @@ fn profiles(cx: &Context) -> Result<Exit> {
 }
 
 fn path(cx: &Context) -> Result<Exit> {
-    let rows = show::files(cx);
+    let rows = show::files(cx.invocation());
     if document(cx, "files", &rows)? {
         return Ok(Exit::SUCCESS);
     }
@@ -158,7 +162,7 @@ fn path(cx: &Context) -> Result<Exit> {
 }
 
 fn validate(cx: &Context, names: &[String]) -> Result<Exit> {
-    let results = show::validate(cx, names)?;
+    let results = show::validate(cx.invocation(), cx.verbs(), names)?;
     let output = cx.output();
     let describe = |result: &show::Validation| {
         let problem = result.problem.as_ref().map(

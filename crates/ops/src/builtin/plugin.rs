@@ -5,12 +5,12 @@ use std::ffi::OsString;
 use ops_core::{
     Command, Context, Error, ErrorKind, Exit, Format, Paths, Result, Values, output::escape,
 };
+use ops_profile::Verbs;
 use serde::Serialize;
 
 use crate::{
     plugin::{self, Cache, Found},
     policy::Policy,
-    registry,
 };
 
 /// List and run external commands
@@ -100,7 +100,7 @@ fn list(cx: &Context) -> Result<Exit> {
             .may_be_probed
             .then(|| cache.ask(&found.plugin.path, cx.env()))
             .flatten();
-        let mut problems = problems(&found, &aliases, &lines);
+        let mut problems = problems(&found, cx.verbs(), &aliases, &lines);
         if let Some(info) = info.as_ref().filter(|info| !info.is_spoken()) {
             problems.push(format!(
                 "speaks {}, this ops speaks {}",
@@ -128,13 +128,13 @@ fn list(cx: &Context) -> Result<Exit> {
     })
 }
 
-fn problems(found: &Found, aliases: &[String], before: &[Line]) -> Vec<String> {
+fn problems(found: &Found, verbs: Verbs, aliases: &[String], before: &[Line]) -> Vec<String> {
     let name = &found.plugin.name;
     let mut problems = Vec::new();
     if !found.executable {
         problems.push("not executable".to_owned());
     }
-    if registry::names().any(|built_in| built_in == name) {
+    if verbs.find(name).is_some() {
         problems.push(format!(
             "hidden by the built-in `{name}`; ops plugin run {name} reaches it"
         ));

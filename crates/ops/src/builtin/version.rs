@@ -1,6 +1,6 @@
 //! `ops version`
 
-use ops_core::{Command, Context, Exit, Format, Result};
+use ops_core::{Command, Context, Exit, Format, Result, Traits};
 use serde::Serialize;
 
 /// Show the version of ops
@@ -21,6 +21,10 @@ struct About {
 
 impl Command for Version {
     const NAME: &'static str = "version";
+    const TRAITS: Traits = Traits {
+        always_allowed: true,
+        ..Traits::NONE
+    };
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
         ("ops version", "the version"),
         ("ops version -o json", "and how it was built"),

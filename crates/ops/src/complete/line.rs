@@ -8,66 +8,53 @@ use super::{
     Candidate, Request, external, tree,
     values::{Source, starts_with},
 };
-use crate::{alias, dispatch, hoist, plugin, policy::Policy, registry, sandbox};
-
-/// How deep aliases may lead.
-const DEPTH: usize = 8;
+use crate::{
+    alias, hoist,
+    meaning::{self, Meaning},
+    plugin,
+    policy::Policy,
+    registry, sandbox,
+};
 
 /// What the word that is being typed can become.
 pub(super) fn candidates(request: &Request, env: Env, patience: Patience) -> Vec<Candidate> {
     let mut words = request.words.clone();
     let current = request.current.as_str();
-    for _ in 0..DEPTH {
-        let Some(place) = dispatch::first_verb(&words) else {
+    let mut seen = Vec::new();
+    loop {
+        let Some(place) = meaning::place_of_verb(&words) else {
             return of_root(&words, request, env, patience);
         };
-        let name = words[place].to_string_lossy().into_owned();
-        if let Some(entry) = registry::find(&name) {
-            return of_verb(entry, &words, place, request, env, patience);
-        }
-        if name == "help" {
-            return of_help(&words[place + 1..], current, &env);
-        }
-        let after = &words[place + 1..];
         let mut globals = tree::globals(None, &words[..place]);
-        if let Some(alias) = meaning(&name, &globals, &env) {
-            words = expanded(&words, place, &alias);
-            continue;
-        }
-        let called: Vec<OsString> = words[place..].to_vec();
-        if let Some((found, used)) = plugin::find(&env, &called) {
-            let cx = context(globals, env);
-            return external::candidates(&found, &called[used..], current, &cx, patience);
-        }
-        // Words after an alias may name the profile that has it.
-        if let Some(profile) = alias::profile_among(after) {
-            globals.profile = Some(profile);
-            if let Some(alias) = meaning(&name, &globals, &env) {
-                words = expanded(&words, place, &alias);
-                continue;
+        // A profile that is wrong has no aliases; the next command says what is wrong with it.
+        let rules = |globals: &Globals| {
+            let cx = registry::context(globals.clone(), env.clone());
+            Ok(Policy::load(&cx).ok())
+        };
+        let Ok(meant) = meaning::understand(&words, place, &mut globals, &env, &rules) else {
+            return Vec::new();
+        };
+        match meant {
+            Meaning::Verb(entry) => return of_verb(entry, &words, place, request, env, patience),
+            Meaning::Help => return of_help(&words[place + 1..], current, &env),
+            Meaning::Alias(meaning, _) => match alias::expand(&words, place, &meaning, &mut seen) {
+                Ok(line) => words = line,
+                Err(_) => return Vec::new(),
+            },
+            Meaning::External(found, used, _) => {
+                let cx = context(globals, env);
+                let words = &words[place + used..];
+                return external::candidates(&found, words, current, &cx, patience);
             }
+            Meaning::Nothing(_) => return Vec::new(),
         }
-        return Vec::new();
     }
-    Vec::new()
-}
-
-fn meaning(name: &str, globals: &Globals, env: &Env) -> Option<Vec<String>> {
-    let cx = Context::new(globals.clone(), env.clone());
-    Policy::load(&cx).ok()?.alias(name).map(<[String]>::to_vec)
-}
-
-fn expanded(words: &[OsString], place: usize, meaning: &[String]) -> Vec<OsString> {
-    let mut line = words[..place].to_vec();
-    line.extend(meaning.iter().map(OsString::from));
-    line.extend_from_slice(&words[place + 1..]);
-    line
 }
 
 /// The context of the line, with a sandbox that is served under it; none is started here.
 fn context(globals: Globals, mut env: Env) -> Context {
     sandbox::lay_served(&globals, &mut env);
-    Context::new(globals, env)
+    registry::context(globals, env)
 }
 
 /// No verb yet: verbs, aliases, external commands, global options and their values.
@@ -95,7 +82,7 @@ fn of_root(words: &[OsString], request: &Request, env: Env, patience: Patience) 
 fn named(cx: &Context, current: &str) -> Vec<Candidate> {
     let mut found: Vec<Candidate> = Vec::new();
     let policy = Policy::load(cx).ok();
-    let plugins = plugin::listed(cx.env());
+    let plugins = plugin::listed(cx.env(), cx.verbs());
     if let Some(policy) = &policy {
         let aliases = policy
             .aliases()
@@ -125,7 +112,7 @@ fn of_help(after: &[OsString], current: &str, env: &Env) -> Vec<Candidate> {
     if !after.is_empty() {
         return Vec::new();
     }
-    let cx = Context::new(Globals::default(), env.clone());
+    let cx = registry::context(Globals::default(), env.clone());
     let mut found: Vec<Candidate> = registry::entries()
         .filter(|entry| !entry.traits.hidden && starts_with(entry.name, current))
         .map(|entry| Candidate::new(entry.name, about(entry)))
@@ -155,7 +142,7 @@ fn of_verb(
     // As the dispatcher does, for verbs that take another program's command line.
     let (words, place) = if entry.traits.own_short_options {
         let moved = hoist::hoist(words.to_vec(), place, &(entry.clap)());
-        let place = dispatch::first_verb(&moved).unwrap_or(place);
+        let place = meaning::place_of_verb(&moved).unwrap_or(place);
         (moved, place)
     } else {
         (words.to_vec(), place)

@@ -16,11 +16,11 @@ use std::{
 };
 
 use ops_core::{
-    Context, Env, Globals,
+    Env, Globals,
     cache::{Patience, REFRESH, VARIABLE},
 };
 
-use crate::sandbox;
+use crate::{registry, sandbox};
 
 /// The longest time from the key to candidates, the start of this process and its output included.
 const LIMIT: Duration = Duration::from_millis(1400);
@@ -113,7 +113,7 @@ fn refresh(words: &[OsString], env: &Env) {
         let Ok(laid) = sandbox::lay_for_external(&globals, &mut env).await else {
             return;
         };
-        let cx = Context::new(globals, env);
+        let cx = registry::context(globals, env);
         // Why it failed shows with the next command.
         let _ = cx.refresh_fleet(false).await;
         laid.end().await;

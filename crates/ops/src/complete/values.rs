@@ -326,7 +326,12 @@ impl Source {
     }
 
     fn profiles(&self, current: &str, wanted: impl Fn(ProfileKind) -> bool) -> Vec<Candidate> {
-        let rows = config::profiles(&self.cx).unwrap_or_default();
+        let rows = config::profiles(
+            self.cx.invocation(),
+            self.cx.verbs(),
+            self.cx.settings().ok(),
+        )
+        .unwrap_or_default();
         rows.into_iter()
             .filter(|row| {
                 wanted(row.kind) && row.hidden_by.is_none() && starts_with(&row.name, current)

@@ -13,18 +13,18 @@ pub(crate) use info::Cache;
 pub(crate) use run::{exec, spawn};
 
 use ops_core::{Env, Paths};
-
-use crate::registry;
+use ops_profile::Verbs;
 
 /// The interface version that this program speaks.
 pub(crate) const API_VERSION: &str = "ops.plugin/v1";
 
-/// Names and descriptions for help and suggestions: from the cache, so that help starts no process and writes no file.
-pub(crate) fn listed(env: &Env) -> Vec<(String, String)> {
+/// Names and descriptions for help and suggestions: from the cache, so that help starts no process and writes no file. What one of `verbs`
+/// hides is left out.
+pub(crate) fn listed(env: &Env, verbs: Verbs) -> Vec<(String, String)> {
     let cache = Cache::load(&Paths::from_env(env));
     let mut names: Vec<(String, String)> = Vec::new();
     for found in all(env) {
-        let hidden = registry::names().any(|name| name == found.plugin.name);
+        let hidden = verbs.find(&found.plugin.name).is_some();
         if hidden || !found.executable || names.iter().any(|(name, _)| *name == found.plugin.name) {
             continue;
         }

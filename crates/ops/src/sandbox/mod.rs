@@ -7,10 +7,8 @@ use std::path::PathBuf;
 use ops_core::{Entry, Env, Error, ErrorKind, Globals, Paths, Result, hint};
 use ops_sandbox::{Access, Faults, Options, Pace, Running, Sandbox, StartError, UNSET, discover};
 
-/// Names the file through which a child process finds the sandbox of the command that started it.
-pub(crate) const STATE: &str = "OPS_SANDBOX_STATE";
-
 use ops_core::cache::EMBEDDED;
+pub(crate) use ops_core::cache::SANDBOX_STATE as STATE;
 
 /// What lies under a command.
 pub(crate) enum Laid {
@@ -55,7 +53,7 @@ pub(crate) async fn lay(globals: &Globals, env: &mut Env, entry: &Entry) -> Resu
     if entry.name == "sandbox" {
         return Ok(Laid::Nothing);
     }
-    if crate::policy::always(entry.name) {
+    if entry.traits.always_allowed {
         return lay_for_show(globals, env, entry);
     }
     lay_for_external(globals, env).await

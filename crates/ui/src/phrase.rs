@@ -2,7 +2,10 @@
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-use crate::globals::{Globals, Source};
+use crate::{
+    globals::{Globals, Source},
+    text::quote,
+};
 
 /// The options of the command line that a command in a hint needs too, so that it can be run as it stands.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +38,6 @@ impl InUse {
     /// Those of `globals` that were typed. What a variable says is said to the next command as well.
     pub(crate) fn of(globals: &Globals) -> Self {
         let typed = |name| matches!(globals.source(name), Some(Source::Flag(_)));
-        let quote = |text: &str| shell_words::quote(text).into_owned();
         let mut kept = Vec::new();
         let mut keep = |option: String, instead, not_for| {
             kept.push(Kept {

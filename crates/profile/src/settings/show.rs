@@ -2,20 +2,25 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-use serde_json::{Value as Json, json};
-
-use super::{Origin, Setting, exists, user};
-use crate::{
-    aws_files::AwsFiles,
-    context::Context,
-    error::{Error, Result},
+use ops_ui::{
+    Error, Invocation, Result,
     globals::ErrorFormat,
     hint,
-    profile::{self, Found, Loaded, Profile},
     text::named,
     yaml::{Node, Value},
 };
+use serde::Serialize;
+use serde_json::{Value as Json, json};
+
+use crate::{
+    aws_files::AwsFiles,
+    load::{self, Found, Loaded},
+    schema::Profile,
+    values,
+    verbs::Verbs,
+};
+
+use super::{Origin, Setting, Settings, exists, user};
 
 /// A setting as `ops config show` prints it.
 #[derive(Clone, Debug, Serialize)]
@@ -31,8 +36,8 @@ pub struct Row {
 /// Every effective value with where it came from: global options first, then the keys of the profile.
 ///
 /// # Errors
-/// As [`Context::settings`].
-pub fn show(cx: &Context) -> Result<Vec<Row>> {
+/// A value cannot be shown.
+pub fn show(invocation: &Invocation, settings: &Settings) -> Result<Vec<Row>> {
     fn row<T>(name: &str, setting: &Setting<T>, value: impl FnOnce(&T) -> Json) -> Row {
         Row {
             name: name.to_owned(),
@@ -40,11 +45,8 @@ pub fn show(cx: &Context) -> Result<Vec<Row>> {
             source: setting.origin.to_string(),
         }
     }
-    let settings = cx.settings()?;
     let time = |time: &Option<std::time::Duration>| {
-        time.map_or(Json::Null, |time| {
-            json!(profile::values::Time(time).to_string())
-        })
+        time.map_or(Json::Null, |time| json!(values::Time(time).to_string()))
     };
     let mut rows = vec![
         row("profile", &settings.profile, |v| json!(v)),
@@ -69,7 +71,7 @@ pub fn show(cx: &Context) -> Result<Vec<Row>> {
         row("profiles-dir", &settings.profiles_dir, |v| json!(v)),
     ];
     if let Some(tree) = &settings.tree {
-        let user = user::path(cx.paths());
+        let user = user::path(&invocation.paths);
         leaves(tree, &mut Vec::new(), &user, &mut rows);
     }
     Ok(rows)
@@ -171,16 +173,19 @@ pub struct ProfileRow {
 ///
 /// # Errors
 /// A folder of profiles cannot be read.
-pub fn profiles(cx: &Context) -> Result<Vec<ProfileRow>> {
-    let all = profile::list(&profile::folders(cx.globals(), cx.paths()))?;
-    let aws = AwsFiles::read(cx.env(), cx.paths());
+pub fn profiles(
+    invocation: &Invocation,
+    verbs: Verbs,
+    settings: Option<&Settings>,
+) -> Result<Vec<ProfileRow>> {
+    let all = load::list(&load::folders(&invocation.globals, &invocation.paths))?;
+    let aws = AwsFiles::read(&invocation.env, &invocation.paths);
     // The list is of use just when the profile in use is broken.
-    let settings = cx.settings().ok();
     let team = settings.and_then(|settings| settings.profile.value.as_deref());
     let aws_active = settings.and_then(|settings| settings.aws_profile.value.as_deref());
     let mut rows = Vec::new();
     for found in &all {
-        let loaded = Loaded::load(found, &all, None);
+        let loaded = Loaded::load(found, &all, None, verbs);
         let profile = loaded.as_ref().ok().map(|loaded| &loaded.profile);
         rows.push(ProfileRow {
             name: found.name.clone(),
@@ -231,12 +236,12 @@ pub struct FileRow {
 }
 
 /// Every place where `ops` looks for or keeps something, in the order of precedence.
-pub fn files(cx: &Context) -> Vec<FileRow> {
-    let paths = cx.paths();
-    let aws = AwsFiles::read(cx.env(), paths);
+pub fn files(invocation: &Invocation) -> Vec<FileRow> {
+    let paths = &invocation.paths;
+    let aws = AwsFiles::read(&invocation.env, paths);
     let mut places = vec![("user configuration", user::path(paths))];
     places.extend(
-        profile::folders(cx.globals(), paths)
+        load::folders(&invocation.globals, paths)
             .into_iter()
             .map(|folder| ("team profiles", folder)),
     );
@@ -291,21 +296,25 @@ pub struct Validation {
 ///
 /// # Errors
 /// A folder cannot be read, or a name is no profile; what is wrong with a profile is in its [`Validation`].
-pub fn validate(cx: &Context, names: &[String]) -> Result<Vec<Validation>> {
-    let folders = profile::folders(cx.globals(), cx.paths());
-    let all = profile::list(&folders)?;
+pub fn validate(
+    invocation: &Invocation,
+    verbs: Verbs,
+    names: &[String],
+) -> Result<Vec<Validation>> {
+    let folders = load::folders(&invocation.globals, &invocation.paths);
+    let all = load::list(&folders)?;
     if names.is_empty() {
         let mut results = Vec::new();
-        let config = user::path(cx.paths());
+        let config = user::path(&invocation.paths);
         if exists(&config) {
             results.push(Validation {
                 name: "config.yaml".to_owned(),
                 path: config,
-                problem: user::load(cx.paths()).err(),
+                problem: user::load(&invocation.paths, verbs).err(),
             });
         }
         for found in &all {
-            results.push(check(found, &all));
+            results.push(check(found, &all, verbs));
         }
         return Ok(results);
     }
@@ -313,18 +322,18 @@ pub fn validate(cx: &Context, names: &[String]) -> Result<Vec<Validation>> {
         .iter()
         .map(|name| {
             if let Some(found) = all.iter().find(|found| found.name == *name) {
-                return Ok(check(found, &all));
+                return Ok(check(found, &all, verbs));
             }
             let path = Path::new(name);
-            if path == user::path(cx.paths()) {
+            if path == user::path(&invocation.paths) {
                 return Ok(Validation {
                     name: "config.yaml".to_owned(),
                     path: path.to_owned(),
-                    problem: user::load(cx.paths()).err(),
+                    problem: user::load(&invocation.paths, verbs).err(),
                 });
             }
             if !path.is_file() {
-                let near = profile::nearest(name, all.iter().map(|found| found.name.as_str()));
+                let near = crate::nearest(name, all.iter().map(|found| found.name.as_str()));
                 let error = Error::usage(format!(
                     "`{}` is no team profile and no file",
                     name.escape_debug()
@@ -340,7 +349,7 @@ pub fn validate(cx: &Context, names: &[String]) -> Result<Vec<Validation>> {
             if folders[0].as_os_str().is_empty() {
                 folders[0] = PathBuf::from(".");
             }
-            let all = profile::list(&folders)?;
+            let all = load::list(&folders)?;
             let stem = path
                 .file_stem()
                 .unwrap_or_default()
@@ -353,15 +362,16 @@ pub fn validate(cx: &Context, names: &[String]) -> Result<Vec<Validation>> {
                     hides: Vec::new(),
                 },
                 &all,
+                verbs,
             ))
         })
         .collect()
 }
 
-fn check(found: &Found, all: &[Found]) -> Validation {
+fn check(found: &Found, all: &[Found], verbs: Verbs) -> Validation {
     Validation {
         name: found.name.clone(),
         path: found.path.clone(),
-        problem: Loaded::load(found, all, None).err(),
+        problem: Loaded::load(found, all, None, verbs).err(),
     }
 }

@@ -6,7 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{check::check, de, merge::merge, report, schema::Profile, suggest::nearest};
+use super::{
+    check::check, de, merge::merge, report, schema::Profile, suggest::nearest, verbs::Verbs,
+};
 use crate::{
     error::{Error, Result},
     globals::{Globals, Source},
@@ -117,11 +119,16 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Loads `found`; `all` is where `extends` looks, `defaults` a tree to lay it over.
+    /// Loads `found`; `all` is where `extends` looks, `defaults` a tree to lay it over, `verbs` what its guards may name.
     ///
     /// # Errors
     /// An invalid file, an unknown or circular `extends`; the error has file, line and column.
-    pub fn load(found: &Found, all: &[Found], defaults: Option<&Node>) -> Result<Self> {
+    pub fn load(
+        found: &Found,
+        all: &[Found],
+        defaults: Option<&Node>,
+        verbs: Verbs,
+    ) -> Result<Self> {
         let mut files = Vec::new();
         let own = resolve(found, all, &mut vec![found.name.clone()], &mut files)?;
         // What it extends and how it is described is said by its own file, or by the nearest that says it.
@@ -129,7 +136,7 @@ impl Loaded {
             Some(defaults) => merge(defaults.clone(), own),
             None => own,
         };
-        let profile = finish(&tree).map_err(|problem| report::error(&problem, WHAT))?;
+        let profile = finish(&tree, verbs).map_err(|problem| report::error(&problem, WHAT))?;
         Ok(Self {
             name: found.name.clone(),
             path: found.path.clone(),
@@ -148,9 +155,9 @@ impl Loaded {
 pub(crate) const WHAT: &str = "a team profile";
 
 /// Reads and checks a merged tree.
-pub(crate) fn finish(tree: &Node) -> Result<Profile, Problem> {
+pub(crate) fn finish(tree: &Node, verbs: Verbs) -> Result<Profile, Problem> {
     let profile = de::read(tree)?;
-    check(&profile, tree)?;
+    check(&profile, tree, verbs)?;
     Ok(profile)
 }
 

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub(crate) use for_sdk::sdk_name;
+pub use for_sdk::sdk_name;
 use read::{Damage, Key, Section};
 
 use crate::{env::Env, paths::Paths};
@@ -49,7 +49,7 @@ struct Value {
 
 /// A line of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Place {
+pub struct Place {
     file: PathBuf,
     /// Counted from 1.
     line: usize,
@@ -148,12 +148,12 @@ impl AwsFiles {
     }
 
     /// The value of `key` of profile `name`; `None` where nothing stands behind it, as for the AWS CLI.
-    pub(crate) fn get(&self, name: &str, key: &str) -> Option<&str> {
+    pub fn get(&self, name: &str, key: &str) -> Option<&str> {
         self.profiles.get(name)?.get(key)
     }
 
     /// Where `key` of profile `name` stands, or else the profile itself.
-    pub(crate) fn place(&self, name: &str, key: &str) -> Option<&Place> {
+    pub fn place(&self, name: &str, key: &str) -> Option<&Place> {
         let group = self.profiles.get(name)?;
         Some(
             group
@@ -164,12 +164,12 @@ impl AwsFiles {
     }
 
     /// The value of `key` of the SSO session `name`.
-    pub(crate) fn sso_session(&self, name: &str, key: &str) -> Option<&str> {
+    pub fn sso_session(&self, name: &str, key: &str) -> Option<&str> {
         self.sso_sessions.get(name)?.get(key)
     }
 
     /// The endpoint that profile `name` sets for the service that the AWS CLI calls `service`, or for all.
-    pub(crate) fn endpoint(&self, name: &str, service: &str) -> Option<&str> {
+    pub fn endpoint(&self, name: &str, service: &str) -> Option<&str> {
         self.get(name, "services")
             .and_then(|section| self.services.get(section))
             .and_then(|group| group.settings.get(service))
@@ -230,10 +230,9 @@ fn unquoted(text: &str) -> &str {
         .unwrap_or(text)
 }
 
-#[cfg(test)]
 impl AwsFiles {
-    /// Those of a configuration file alone.
-    pub(crate) fn of_config(text: &str) -> Self {
+    /// Those that have no more than one configuration file, with this text.
+    pub fn of_config(text: &str) -> Self {
         let mut files = Self::default();
         files.add(Path::new("/c"), true, text.as_bytes());
         files

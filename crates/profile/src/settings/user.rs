@@ -1,17 +1,20 @@
 //! The user's own defaults: `$XDG_CONFIG_HOME/ops/config.yaml`.
 
+use ops_ui::{
+    error::{Error, Result},
+    globals::{ColorChoice, Format},
+    paths::Paths,
+    yaml::{self, Node, Problem, Value},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    error::{Error, Result},
-    globals::{ColorChoice, Format},
-    paths::Paths,
-    profile::{
-        self, Copy, Exec, Shell, Ssh,
-        values::{Region, Time},
-    },
-    yaml::{self, Node, Problem, Value},
+    de, load, report,
+    schema::{Copy, Exec, Shell},
+    ssh::Ssh,
+    values::{Region, Time},
+    verbs::Verbs,
 };
 
 /// The user's own defaults for ops: what holds where no flag, variable, team profile or AWS configuration says otherwise
@@ -61,11 +64,11 @@ pub(super) fn path(paths: &Paths) -> std::path::PathBuf {
 }
 
 pub(super) fn error(problem: &Problem) -> Error {
-    profile::report::error(problem, "a configuration file")
+    report::error(problem, "a configuration file")
 }
 
 /// Reads the file; one that is not there says nothing.
-pub(super) fn load(paths: &Paths) -> Result<User> {
+pub(super) fn load(paths: &Paths, verbs: Verbs) -> Result<User> {
     let path = path(paths);
     if !path.exists() {
         return Ok(User {
@@ -76,10 +79,10 @@ pub(super) fn load(paths: &Paths) -> Result<User> {
     }
     let source = yaml::read(&path)?;
     let tree = yaml::parse(&source).map_err(|problem| error(&problem))?;
-    let config = profile::de::read(&tree).map_err(|problem| error(&problem))?;
+    let config = de::read(&tree).map_err(|problem| error(&problem))?;
     let defaults = sections(&tree);
     if let Some(defaults) = &defaults {
-        profile::finish(defaults).map_err(|problem| error(&problem))?;
+        load::finish(defaults, verbs).map_err(|problem| error(&problem))?;
     }
     Ok(User {
         config,

@@ -5,6 +5,34 @@ use std::path::PathBuf;
 use super::*;
 use crate::error::Error;
 
+/// A registry in small.
+pub(crate) const VERBS: Verbs = Verbs::new(&[
+    verb("ls", &["list"]),
+    verb("shell", &["sh"]),
+    verb("cp", &[]),
+    verb("forward", &["fwd"]),
+    verb("ssh", &[]),
+    Verb {
+        ruled_as: Some("ssh"),
+        ..verb("ssh-proxy", &[])
+    },
+    verb("ssh-config", &[]),
+    verb("console", &[]),
+    Verb {
+        is_always_allowed: true,
+        ..verb("config", &[])
+    },
+]);
+
+const fn verb(name: &'static str, aliases: &'static [&'static str]) -> Verb {
+    Verb {
+        name,
+        aliases,
+        ruled_as: None,
+        is_always_allowed: false,
+    }
+}
+
 /// A folder of profiles.
 struct Folder(tempfile::TempDir);
 
@@ -23,12 +51,12 @@ impl Folder {
             .iter()
             .find(|found| found.name == name)
             .expect("the profile");
-        Loaded::load(found, &all, None)
+        Loaded::load(found, &all, None, VERBS)
     }
 
     fn refusal(&self, name: &str) -> String {
         let error = self.load(name).expect_err("a refusal");
-        assert_eq!(error.kind(), crate::ErrorKind::Usage);
+        assert_eq!(error.kind(), ops_ui::ErrorKind::Usage);
         let mut text = format!("error: {}", error.what());
         for why in error.why() {
             text.push_str(&format!("\n  why: {why}"));
@@ -402,6 +430,7 @@ fn hosts_forwards_and_aliases_are_checked_as_a_whole() {
     insta::assert_snapshot!(brief("hosts: {i-0a1b2c3d4e5f60718: web-1}\n"), @"line 1, column 9: `i-0a1b2c3d4e5f60718` is an instance id, which always means that instance");
     insta::assert_snapshot!(brief("hosts: {b: {tgas: {a: b}}}\n"), @"line 1, column 13: unknown key `tgas` | did you mean `tags`?");
     insta::assert_snapshot!(brief("aliases: {ls: \"shell web-1\"}\n"), @"line 1, column 11: the alias `ls` would hide the verb `ls` | give it another name");
+    insta::assert_snapshot!(brief("aliases: {logs: \"ls --online\"}\n"), @"line 1, column 11: the alias `logs` takes a name that is kept for the verb `logs` | give it another name");
     insta::assert_snapshot!(brief("aliases: {logs: \"exec 'web-*\"}\n"), @r"line 1, column 17: a quote is not closed in `exec \'web-*`");
     insta::assert_snapshot!(brief("aliases: {Logs: \"exec x\"}\n"), @"line 1, column 11: `Logs` cannot be the name of an alias | use small letters, digits and single dashes, a letter first");
     insta::assert_snapshot!(brief("aliases: {logs: \"ops exec x\"}\n"), @"line 1, column 17: leave `ops` out: an alias begins with a verb of ops");
@@ -465,7 +494,7 @@ hosts:
 forwards:
   db: {via: bastion, listen: "127.0.0.1:0", to: "db.internal:3306", open: "http://localhost", group: dev}
   web: {via: web-1, listen: 0, to: 80}
-aliases: {logs: "exec 'web-*' -- tail -n 100 /var/log/app.log"}
+aliases: {errors: "exec 'web-*' -- tail -n 100 /var/log/app.log"}
 commands: {enable: [ls, shell], disable: ssh}
 "#,
     );
@@ -491,7 +520,7 @@ commands: {enable: [ls, shell], disable: ssh}
         }
     );
     assert_eq!(
-        profile.aliases["logs"].0,
+        profile.aliases["errors"].0,
         [
             "exec",
             "web-*",
@@ -667,7 +696,7 @@ fn the_first_folder_wins_and_says_what_it_hides() {
 #[test]
 fn relative_folders_of_the_variable_are_left_out() {
     use crate::globals::{Globals, Source};
-    let env: crate::Env = [("HOME", "/home/me")].into_iter().collect();
+    let env: ops_ui::Env = [("HOME", "/home/me")].into_iter().collect();
     let paths = crate::paths::Paths::from_env(&env);
     let mut globals = Globals {
         profiles_dir: Some("profiles:/srv/profiles::.".into()),

@@ -124,7 +124,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        profile::{Guard, Profile, de},
+        Guard, Profile, de,
         yaml::{self, Source},
     };
 

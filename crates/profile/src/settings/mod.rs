@@ -20,15 +20,22 @@ pub use show::{
 };
 pub use user::UserConfig;
 
-use crate::{
-    aws_files::AwsFiles,
-    context::Context,
-    error::{Error, Result},
+use ops_ui::{
+    Error, Invocation, Result,
     globals::{ColorChoice, ErrorFormat, Format, Globals, Source},
     hint,
-    profile::{self, Found, Loaded, Profile, nearest},
     text::named,
     yaml::{Node, Place},
+};
+
+use crate::{
+    aws_files::AwsFiles,
+    guard::Refused,
+    load::{self, Found, Loaded},
+    schema::Profile,
+    suggest::nearest,
+    values,
+    verbs::Verbs,
 };
 
 /// Where a value came from.
@@ -137,17 +144,18 @@ pub struct Settings {
     /// The tree of `effective`.
     tree: Option<Node>,
     /// The configuration files of AWS.
-    pub(crate) aws_files: Arc<AwsFiles>,
+    pub aws_files: Arc<AwsFiles>,
+    verbs: Verbs,
 }
 
 impl Settings {
-    /// Puts together what `globals`, the environment and the files of this user say.
+    /// Puts together what `invocation` and the files of this user say; `verbs` are what a profile may rule.
     ///
     /// # Errors
     /// An invalid `config.yaml` or profile, or a name that is no profile.
-    pub(crate) fn load(cx: &Context) -> Result<Self> {
-        let globals = cx.globals();
-        let user = user::load(cx.paths())?;
+    pub fn load(invocation: &Invocation, verbs: Verbs) -> Result<Self> {
+        let globals = &invocation.globals;
+        let user = user::load(&invocation.paths, verbs)?;
         let user_at = |keys: &[&str]| {
             user.at(keys)
                 .map_or(Origin::Default, |node| Origin::User(at(&node.place)))
@@ -163,16 +171,19 @@ impl Settings {
                 .clone()
                 .map(|name| Setting::new(name, user_at(&["profile"]))),
         };
-        let aws_files = Arc::new(AwsFiles::read(cx.env(), cx.paths()));
-        let chosen = choose(cx, asked.as_ref(), &aws_files)?;
+        let aws_files = Arc::new(AwsFiles::read(&invocation.env, &invocation.paths));
+        let chosen = choose(invocation, asked.as_ref(), &aws_files)?;
         let team = match &chosen {
-            Chosen::Team(found, all) => Some(Loaded::load(found, all, user.defaults.as_ref())?),
+            Chosen::Team(found, all) => {
+                let defaults = user.defaults.as_ref();
+                Some(Loaded::load(found, all, defaults, verbs)?)
+            }
             Chosen::Aws(_) | Chosen::None => None,
         };
         let (effective, tree) = match (&team, &user.defaults) {
             (Some(team), _) => (team.profile.clone(), Some(team.tree().clone())),
             (None, Some(tree)) => (
-                profile::finish(tree).map_err(|problem| user::error(&problem))?,
+                load::finish(tree, verbs).map_err(|problem| user::error(&problem))?,
                 Some(tree.clone()),
             ),
             (None, None) => (Profile::default(), None),
@@ -206,7 +217,7 @@ impl Settings {
                 .profile
                 .clone()
                 .map(|name| Setting::new(name, team_at(&["aws", "profile"]))),
-            variable(cx, &["AWS_PROFILE", "AWS_DEFAULT_PROFILE"]),
+            variable(invocation, &["AWS_PROFILE", "AWS_DEFAULT_PROFILE"]),
             user.config
                 .aws_profile
                 .clone()
@@ -220,7 +231,7 @@ impl Settings {
             Some(Setting::new(region.to_owned(), origin))
         };
         let of_variables = || {
-            let mut region = variable(cx, &["AWS_REGION", "AWS_DEFAULT_REGION"])?;
+            let mut region = variable(invocation, &["AWS_REGION", "AWS_DEFAULT_REGION"])?;
             // It has laid its environment over the user's.
             if globals.sandbox {
                 region.origin = Origin::Sandbox;
@@ -228,7 +239,7 @@ impl Settings {
             Some(region)
         };
         for region in &globals.region {
-            region.parse::<profile::values::Region>().map_err(|why| {
+            region.parse::<values::Region>().map_err(|why| {
                 Error::usage(format!("{} is not usable", flag("region"))).caused_by(why)
             })?;
         }
@@ -332,12 +343,22 @@ impl Settings {
             effective,
             tree,
             aws_files,
+            verbs,
         })
     }
 
     /// What the team profile says, with the user's own defaults under it. Empty where there is neither.
     pub fn profile(&self) -> &Profile {
         &self.effective
+    }
+
+    /// Whether the profile lets `verb`, built in or external, be used at all: `guard.deny` and `commands`.
+    ///
+    /// # Errors
+    /// The key that refuses, and why.
+    pub fn check_verb(&self, verb: &str) -> std::result::Result<(), Refused> {
+        self.effective.guard.check_verb(verb, self.verbs)?;
+        self.effective.commands.check_verb(verb, self.verbs)
     }
 
     /// What messages call the profile in use: the team profile, else the AWS profile, else `default`.
@@ -372,9 +393,9 @@ fn switch<T: Default + PartialEq + Copy>(globals: &Globals, name: &str, value: T
     }
 }
 
-fn variable(cx: &Context, names: &[&str]) -> Option<Setting<String>> {
+fn variable(invocation: &Invocation, names: &[&str]) -> Option<Setting<String>> {
     names.iter().find_map(|name| {
-        let value = cx.env().var(name)?;
+        let value = invocation.env.var(name)?;
         Some(Setting::new(
             value.to_owned(),
             Origin::Variable((*name).to_owned()),
@@ -409,12 +430,16 @@ enum Chosen {
 }
 
 /// A team profile of that name, else an AWS profile of that name, else an error that lists both kinds.
-fn choose(cx: &Context, asked: Option<&Setting<String>>, aws: &AwsFiles) -> Result<Chosen> {
+fn choose(
+    invocation: &Invocation,
+    asked: Option<&Setting<String>>,
+    aws: &AwsFiles,
+) -> Result<Chosen> {
     let Some(asked) = asked else {
         return Ok(Chosen::None);
     };
     let name = asked.value.as_str();
-    let all = profile::list(&profile::folders(cx.globals(), cx.paths()))?;
+    let all = load::list(&load::folders(&invocation.globals, &invocation.paths))?;
     if let Some(found) = all.iter().find(|found| found.name == name) {
         return Ok(Chosen::Team(found.clone(), all));
     }
@@ -452,26 +477,4 @@ fn unknown_profile(asked: &Setting<String>, all: &[Found], aws: &AwsFiles) -> Er
 /// Whether a file or folder is there.
 fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
-}
-
-impl Context {
-    /// The effective settings, each with where it came from.
-    ///
-    /// # Errors
-    /// An invalid `config.yaml` or profile, or a name that is no profile; the same error each time.
-    pub fn settings(&self) -> Result<&Settings> {
-        self.0
-            .settings
-            .get_or_init(|| Settings::load(self).map(Box::new))
-            .as_deref()
-            .map_err(Clone::clone)
-    }
-
-    /// What the team profile says, with the user's own defaults under it. Empty where there is neither.
-    ///
-    /// # Errors
-    /// As [`Self::settings`].
-    pub fn profile(&self) -> Result<&Profile> {
-        self.settings().map(Settings::profile)
-    }
 }

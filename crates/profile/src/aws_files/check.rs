@@ -3,8 +3,7 @@
 use super::AwsFiles;
 use crate::{
     error::{Error, Result},
-    hint,
-    profile::nearest,
+    hint, nearest,
     text::{Hint, named},
 };
 
@@ -15,7 +14,7 @@ impl AwsFiles {
     /// # Errors
     /// A reference to what is not there or to itself, a setting that is missing, a byte that is no UTF-8. A profile that is not there
     /// itself is none: see [`Self::unknown`].
-    pub(crate) fn check(&self, name: &str) -> Result<()> {
+    pub fn check(&self, name: &str) -> Result<()> {
         let mut seen: Vec<&str> = Vec::new();
         let mut name = name;
         while let Some(group) = self.profiles.get(name) {
@@ -161,7 +160,7 @@ impl AwsFiles {
     }
 
     /// The error of a profile `name` that is not there; `asked` says who asked for it.
-    pub(crate) fn unknown(&self, name: &str, asked: &str) -> Error {
+    pub fn unknown(&self, name: &str, asked: &str) -> Error {
         let mut error = Error::usage(format!("there is no AWS profile `{}`", name))
             .caused_by(format!("it was asked for by {asked}"))
             .caused_by(format!("there are: {}", self.quoted_names()));
@@ -190,7 +189,7 @@ impl AwsFiles {
     }
 
     /// The names of the profiles as a message has them.
-    pub(crate) fn quoted_names(&self) -> String {
+    pub fn quoted_names(&self) -> String {
         let names: Vec<String> = self.names().map(|name| format!("`{}`", name)).collect();
         match names.len() {
             0 => "none".to_owned(),
@@ -200,7 +199,7 @@ impl AwsFiles {
     }
 
     /// The profile that AWS profile `name` takes its credentials from in the end, by way of `source_profile`.
-    pub(crate) fn source_of<'a>(&'a self, name: &'a str) -> &'a str {
+    pub fn source_of<'a>(&'a self, name: &'a str) -> &'a str {
         let mut name = name;
         let mut seen = vec![name];
         while self.get(name, "role_arn").is_some()

@@ -2,6 +2,7 @@
 //!
 //! The checks here say yes or no; asking the user is [`crate::guard`].
 
+use ops_ui::style::MarkColor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +10,7 @@ use super::{
     lists::OneOrMany,
     schema::is_default,
     values::{Escape, Pattern},
+    verbs::Verbs,
 };
 
 /// What stands between a slip and a production server
@@ -50,24 +52,6 @@ pub enum Confirm {
     TypeName,
 }
 
-/// Colour of the mark of a protected profile
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum MarkColor {
-    /// Red
-    Red,
-    /// Yellow
-    Yellow,
-    /// Green
-    Green,
-    /// Blue
-    Blue,
-    /// Magenta
-    Magenta,
-    /// Cyan
-    Cyan,
-}
-
 /// Why a guard refuses, in words that fit after "why:".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
@@ -88,16 +72,12 @@ impl Guard {
         }
     }
 
-    /// Whether `verb` is allowed.
+    /// Whether `verb`, one of `verbs` or an external command, is allowed.
     ///
     /// # Errors
     /// `guard.deny` names it.
-    pub fn check_verb(&self, verb: &str) -> Result<(), Refused> {
-        if self
-            .deny
-            .iter()
-            .any(|denied| canonical(denied) == canonical(verb))
-        {
+    pub fn check_verb(&self, verb: &str, verbs: Verbs) -> Result<(), Refused> {
+        if self.deny.iter().any(|denied| verbs.means(denied, verb)) {
             return Err(Refused {
                 key: "guard.deny",
                 why: format!("`guard.deny` of the profile names `{verb}`"),
@@ -120,17 +100,6 @@ impl Guard {
             }),
             _ => Ok(()),
         }
-    }
-}
-
-/// The verb that `verb` is another spelling of. `ssh-proxy` is what carries `ssh`: whoever forbids one means both.
-fn canonical(verb: &str) -> &str {
-    match verb {
-        "list" => "ls",
-        "sh" => "shell",
-        "fwd" => "forward",
-        "ssh-proxy" => "ssh",
-        other => other,
     }
 }
 
@@ -217,14 +186,24 @@ pub struct Commands {
 }
 
 impl Commands {
-    /// What reaches no server and is needed to see why something is refused.
-    const ALWAYS: &[&str] = &["config", "completion", "help", "version"];
-
-    /// Whether `verb`, built in or external, may be used. `config`, `completion`, `help` and `version` always may.
-    pub fn allows(&self, verb: &str) -> bool {
-        let named =
-            |list: &OneOrMany<String>| list.iter().any(|name| canonical(name) == canonical(verb));
-        Self::ALWAYS.contains(&verb)
-            || (self.enable.as_ref().is_none_or(named) && !named(&self.disable))
+    /// Whether `verb`, one of `verbs` or an external command, may be used.
+    ///
+    /// # Errors
+    /// `commands.disable` names it, or `commands.enable` does not.
+    pub fn check_verb(&self, verb: &str, verbs: Verbs) -> Result<(), Refused> {
+        let named = |list: &OneOrMany<String>| list.iter().any(|name| verbs.means(name, verb));
+        let key = if verbs.is_always_allowed(verb) {
+            return Ok(());
+        } else if named(&self.disable) {
+            "commands.disable"
+        } else if self.enable.as_ref().is_some_and(|list| !named(list)) {
+            "commands.enable"
+        } else {
+            return Ok(());
+        };
+        Err(Refused {
+            key,
+            why: format!("`{key}` of the profile leaves it out"),
+        })
     }
 }

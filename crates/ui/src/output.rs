@@ -4,7 +4,7 @@ use std::{
     fmt::Write as _,
     io::{self, IsTerminal as _, Write},
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -21,7 +21,7 @@ use crate::{
     error::{Error, Result},
     globals::{ColorChoice, ErrorFormat, Format, Globals},
     phrase::{InUse, wrapped},
-    profile::MarkColor,
+    style::MarkColor,
     terminal::Unechoed,
     text::{Text, keep_lines_and_colors, printable_json},
 };
@@ -31,7 +31,11 @@ use crate::{
 pub struct Output(Arc<Inner>);
 
 struct Inner {
-    format: Format,
+    /// As the options alone ask for it.
+    typed: Look,
+    /// As the settings have it, once they are read.
+    settled: OnceLock<Look>,
+    auto_color: AutoColor,
     headers: bool,
     quiet: bool,
     verbose: u8,
@@ -40,8 +44,6 @@ struct Inner {
     stdin_terminal: bool,
     stdout_terminal: bool,
     stderr_terminal: bool,
-    stdout_color: bool,
-    stderr_color: bool,
     columns: Option<usize>,
     /// Of the terminal that stderr is.
     stderr_columns: Option<usize>,
@@ -53,6 +55,39 @@ struct Inner {
     stdout: Mutex<()>,
     bottom: Bottom,
     drawing: drawing::Present,
+}
+
+/// What a profile or a file may still change after the options were read.
+#[derive(Clone, Copy)]
+struct Look {
+    format: Format,
+    stdout_color: bool,
+    stderr_color: bool,
+}
+
+/// What the environment says of colour where nobody else does.
+#[derive(Clone, Copy)]
+struct AutoColor {
+    is_forced: bool,
+    is_refused: bool,
+}
+
+impl AutoColor {
+    fn from_env(env: &Env) -> Self {
+        Self {
+            is_forced: env.var("CLICOLOR_FORCE").is_some_and(|value| value != "0"),
+            is_refused: env.var("NO_COLOR").is_some() || env.var("TERM") == Some("dumb"),
+        }
+    }
+
+    /// Whether a stream is coloured that is a terminal or none.
+    fn colors(self, choice: ColorChoice, is_terminal: bool) -> bool {
+        match choice {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => self.is_forced || (is_terminal && !self.is_refused),
+        }
+    }
 }
 
 /// Colours with a meaning; what they look like is decided here alone.
@@ -89,31 +124,24 @@ impl Style {
 }
 
 impl Output {
-    /// Output as the options and the environment ask for it; `format` and `color` are the effective values.
-    pub fn new(
-        globals: &Globals,
-        env: &Env,
-        format: Option<Format>,
-        color: Option<ColorChoice>,
-    ) -> Self {
+    /// Output as the options and the environment ask for it; see [`Self::settle`].
+    pub fn new(globals: &Globals, env: &Env) -> Self {
         let stdout_terminal = io::stdout().is_terminal();
         let stderr_terminal = io::stderr().is_terminal();
-        let color_on = |terminal: bool| match color.unwrap_or_default() {
-            ColorChoice::Always => true,
-            ColorChoice::Never => false,
-            ColorChoice::Auto if env.var("CLICOLOR_FORCE").is_some_and(|value| value != "0") => {
-                true
-            }
-            ColorChoice::Auto => {
-                terminal && env.var("NO_COLOR").is_none() && env.var("TERM") != Some("dumb")
-            }
-        };
+        let auto_color = AutoColor::from_env(env);
+        let color = globals.color.unwrap_or_default();
         let columns = env
             .var("COLUMNS")
             .and_then(|text| text.parse().ok())
             .or_else(|| terminal_size().map(|(columns, _)| usize::from(columns)));
         Self(Arc::new(Inner {
-            format: format.unwrap_or(Format::Table),
+            typed: Look {
+                format: globals.output.unwrap_or(Format::Table),
+                stdout_color: auto_color.colors(color, stdout_terminal),
+                stderr_color: auto_color.colors(color, stderr_terminal),
+            },
+            settled: OnceLock::new(),
+            auto_color,
             headers: !globals.no_headers,
             quiet: globals.quiet,
             verbose: globals.verbose,
@@ -122,8 +150,6 @@ impl Output {
             stdin_terminal: io::stdin().is_terminal(),
             stdout_terminal,
             stderr_terminal,
-            stdout_color: color_on(stdout_terminal),
-            stderr_color: color_on(stderr_terminal),
             columns: stdout_terminal.then_some(columns.unwrap_or(80)),
             stderr_columns: stderr_terminal.then_some(columns.unwrap_or(80)),
             in_use: InUse::of(globals),
@@ -135,9 +161,22 @@ impl Output {
         }))
     }
 
+    /// Takes over the effective form and colour, which a profile or a file may have named; the first call counts.
+    pub fn settle(&self, format: Format, color: ColorChoice) {
+        self.0.settled.get_or_init(|| Look {
+            format,
+            stdout_color: self.0.auto_color.colors(color, self.0.stdout_terminal),
+            stderr_color: self.0.auto_color.colors(color, self.0.stderr_terminal),
+        });
+    }
+
+    fn look(&self) -> Look {
+        *self.0.settled.get().unwrap_or(&self.0.typed)
+    }
+
     /// Form of results.
     pub fn format(&self) -> Format {
-        self.0.format
+        self.look().format
     }
 
     /// Whether tables have a header line.
@@ -182,18 +221,18 @@ impl Output {
 
     /// Whether stdout is coloured.
     pub fn colored(&self) -> bool {
-        self.0.stdout_color
+        self.look().stdout_color
     }
 
     /// `text` for stdout in a style, or as it is where stdout has no colour.
     pub fn paint(&self, style: Style, text: &str) -> String {
-        paint(self.0.stdout_color, style, text)
+        paint(self.look().stdout_color, style, text)
     }
 
     /// `text` for stderr as the mark of a profile: bold, in `color` if it has one; as it is where stderr has no colour.
     pub fn mark(&self, color: Option<MarkColor>, text: impl Into<Text>) -> Text {
         let text = text.into();
-        if !self.0.stderr_color {
+        if !self.look().stderr_color {
             return text;
         }
         let sgr = match color {
@@ -322,7 +361,7 @@ impl Output {
         let begin = mark.len() + 1;
         let text = wrapped(&text, self.0.stderr_columns, begin, indent);
         let blanks = &mark[..mark.len() - mark.trim_start().len()];
-        let mark = paint(self.0.stderr_color, style, mark.trim_start());
+        let mark = paint(self.look().stderr_color, style, mark.trim_start());
         format!("{blanks}{mark} {text}")
     }
 
@@ -334,7 +373,7 @@ impl Output {
     }
 
     /// What the picker draws on stderr, cursor movements and all. Its lines are escaped by it.
-    pub(crate) fn draw_picker(&self, frame: &str) {
+    pub fn draw_picker(&self, frame: &str) {
         self.pass_stderr(frame.as_bytes());
     }
 

@@ -204,7 +204,7 @@ impl Down {
     }
 
     /// An error that says `what`, and what the script complained about.
-    pub fn failed(&self, what: impl Into<crate::Text>) -> Error {
+    pub fn failed(&self, what: impl Into<ops_ui::Text>) -> Error {
         let complaints: Vec<&str> = self.complaints().collect();
         self.far
             .refused(&complaints)

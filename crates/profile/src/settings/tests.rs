@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use super::*;
-use crate::env::Env;
+use ops_ui::Env;
+
+use crate::tests::VERBS;
 
 /// A home folder and an environment, both empty at first.
 struct Home {
@@ -44,8 +46,12 @@ impl Home {
         self
     }
 
-    fn context(&self) -> Context {
-        Context::new(self.globals.clone(), self.env.clone())
+    fn invocation(&self) -> Invocation {
+        Invocation::new(self.globals.clone(), self.env.clone())
+    }
+
+    fn settings(&self) -> Result<Settings> {
+        Settings::load(&self.invocation(), VERBS)
     }
 
     fn named(self, name: &str) -> Self {
@@ -55,8 +61,8 @@ impl Home {
 
     /// What the user reads, with the home folder as `~`.
     fn refusal(&self) -> String {
-        let error = self.context().settings().expect_err("an error").clone();
-        assert_eq!(error.kind(), crate::ErrorKind::Usage);
+        let error = self.settings().expect_err("an error");
+        assert_eq!(error.kind(), ops_ui::ErrorKind::Usage);
         self.show(&error)
     }
 
@@ -76,7 +82,7 @@ impl Home {
     }
 
     fn rows(&self) -> Vec<String> {
-        show(&self.context())
+        show(&self.invocation(), &self.settings().expect("settings"))
             .expect("settings")
             .into_iter()
             .filter(|row| row.source != "default")
@@ -105,11 +111,10 @@ guard: { confirm: yes, max_targets: 20 }
 #[test]
 fn no_file_at_all_is_a_complete_configuration() {
     let home = Home::new();
-    let cx = home.context();
-    let settings = cx.settings().expect("settings");
+    let settings = home.settings().expect("settings");
     assert_eq!(settings.output.value, Format::Table);
     assert_eq!(settings.region.value, None);
-    assert_eq!(cx.profile().expect("a profile"), &Profile::default());
+    assert_eq!(settings.profile(), &Profile::default());
     assert!(home.rows().is_empty(), "{:?}", home.rows());
 }
 
@@ -152,8 +157,7 @@ fn each_value_says_where_it_came_from() {
 #[test]
 fn flag_beats_variable_beats_profile_beats_aws_beats_own_default() {
     let region = |home: &Home| {
-        let cx = home.context();
-        let region = &cx.settings().expect("settings").region;
+        let region = &home.settings().expect("settings").region;
         (
             region.value.clone().unwrap_or_default(),
             region
@@ -223,8 +227,7 @@ fn a_name_is_a_team_profile_then_an_aws_profile_then_an_error_with_both_kinds() 
     let settings = |name: &str| {
         let mut globals = home.globals.clone();
         globals.profile = Some(name.to_owned());
-        let cx = Context::new(globals, home.env.clone());
-        let settings = cx.settings().cloned();
+        let settings = Settings::load(&Invocation::new(globals, home.env.clone()), VERBS);
         settings.map(|s| (s.profile.value, s.aws_profile.value))
     };
     assert_eq!(
@@ -254,7 +257,7 @@ fn examples() -> std::path::PathBuf {
 
 #[test]
 fn every_profile_in_the_repository_loads() {
-    let all = profile::list(&[examples()]).expect("a folder");
+    let all = crate::list(&[examples()]).expect("a folder");
     let names: Vec<_> = all.iter().map(|found| found.name.as_str()).collect();
     assert_eq!(
         names,
@@ -267,10 +270,11 @@ fn every_profile_in_the_repository_loads() {
         ]
     );
     for found in &all {
-        let loaded = Loaded::load(found, &all, None).unwrap_or_else(|error| panic!("{error:?}"));
+        let loaded =
+            Loaded::load(found, &all, None, VERBS).unwrap_or_else(|error| panic!("{error:?}"));
         let production = found.name.ends_with("production");
         assert_eq!(
-            loaded.profile.guard.confirmation() > profile::Confirm::None,
+            loaded.profile.guard.confirmation() > crate::Confirm::None,
             production,
             "{}",
             found.name
@@ -280,10 +284,10 @@ fn every_profile_in_the_repository_loads() {
 
 #[test]
 fn production_is_staging_with_other_tags_and_a_guard() {
-    let all = profile::list(&[examples()]).expect("a folder");
+    let all = crate::list(&[examples()]).expect("a folder");
     let load = |name: &str| {
         let found = all.iter().find(|found| found.name == name).expect(name);
-        Loaded::load(found, &all, None).expect(name).profile
+        Loaded::load(found, &all, None, VERBS).expect(name).profile
     };
     let web = load("web-production");
     assert_eq!(web.select.tags["Team"][0].as_str(), "web");
@@ -294,8 +298,8 @@ fn production_is_staging_with_other_tags_and_a_guard() {
     assert!(web.session.check_reason(None).is_err());
     assert!(web.session.check_reason(Some("CHG-1 deploy")).is_ok());
     let platform = load("platform-production");
-    assert!(platform.guard.check_verb("cp").is_err());
-    assert!(!platform.commands.allows("console"));
+    assert!(platform.guard.check_verb("cp", VERBS).is_err());
+    assert!(platform.commands.check_verb("console", VERBS).is_err());
     assert_eq!(platform.select.exclude_tags["Role"].len(), 1);
 }
 
@@ -391,7 +395,7 @@ fn the_configuration_in_the_readme_is_valid() {
     let home = Home::new()
         .file(".config/ops/config.yaml", text)
         .profile("web-staging", "");
-    home.context().settings().expect("settings");
+    home.settings().expect("settings");
     // Nothing in it is left out of the example.
     for key in keys(&user_schema()).iter().filter(|key| !key.contains('.')) {
         assert!(text.contains(&format!("{key}:")), "{key}");
@@ -430,7 +434,7 @@ fn a_list_of_profiles_shows_the_broken_one_and_what_is_hidden() {
     let home = home
         .flags(|globals| globals.profiles_dir = Some(other.into()))
         .named("good");
-    let rows = profiles(&home.context()).expect("rows");
+    let rows = profiles(&home.invocation(), VERBS, home.settings().ok().as_ref()).expect("rows");
     let text: Vec<_> = rows
         .iter()
         .map(|row| {
@@ -462,8 +466,8 @@ fn validate_names_each_file_and_takes_files_too() {
         .file(".config/ops/config.yaml", "colour: red\n")
         .file("elsewhere/new.yaml", "extends: near\nssh: {port: x}\n")
         .file("elsewhere/near.yaml", "");
-    let cx = home.context();
-    let all = validate(&cx, &[]).expect("results");
+    let invocation = home.invocation();
+    let all = validate(&invocation, VERBS, &[]).expect("results");
     let found: Vec<_> = all
         .iter()
         .map(|check| (check.name.as_str(), check.problem.is_none()))
@@ -473,12 +477,12 @@ fn validate_names_each_file_and_takes_files_too() {
         [("config.yaml", false), ("base", true), ("good", true)]
     );
     let file = home.path().join("elsewhere/new.yaml").display().to_string();
-    let one = validate(&cx, &[file]).expect("a result");
+    let one = validate(&invocation, VERBS, &[file]).expect("a result");
     assert!(
         home.show(one[0].problem.as_ref().expect("a problem"))
             .contains("line 2, column 13")
     );
-    let error = validate(&cx, &["god".to_owned()]).expect_err("no such profile");
+    let error = validate(&invocation, VERBS, &["god".to_owned()]).expect_err("no such profile");
     assert_eq!(error.hints(), ["did you mean `good`?"]);
 }
 
@@ -512,8 +516,8 @@ fn own_ssh_settings_lie_under_those_of_the_team() {
         .file(".config/ops/config.yaml", "ssh: {user: me, port: 2222}\n")
         .profile("team", "ssh: {user: deploy}\n");
     let ssh = |home: &Home| {
-        let cx = home.context();
-        let ssh = &cx.profile().expect("a profile").ssh;
+        let settings = home.settings().expect("settings");
+        let ssh = &settings.profile().ssh;
         (
             ssh.user.as_ref().map(|user| user.as_str().to_owned()),
             ssh.port,
@@ -530,7 +534,7 @@ fn own_ssh_settings_lie_under_those_of_the_team() {
 fn the_working_directory_holds_no_profiles() {
     // A test's working directory is its crate; a profile there would be found as `./src/…` if anything looked.
     let home = Home::new();
-    for folder in profile::folders(&home.globals, home.context().paths()) {
+    for folder in crate::folders(&home.globals, &home.invocation().paths) {
         assert!(folder.is_absolute(), "{}", folder.display());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{schema::Profile, suggest::nearest};
+use super::{schema::Profile, suggest::nearest, verbs::Verbs};
 use crate::{
     hint,
     target::is_instance_id,
@@ -10,39 +10,12 @@ use crate::{
     yaml::{Node, Place, Problem},
 };
 
-/// The verbs of `ops`, with their other spellings: what an alias cannot hide and a guard can name. Others may come from outside.
-pub const VERBS: &[&str] = &[
-    "ls",
-    "list",
-    "shell",
-    "sh",
-    "exec",
-    "cp",
-    "forward",
-    "fwd",
-    "ssh",
-    "ssh-config",
-    "ssh-proxy",
-    "pick",
-    "wait",
-    "doctor",
-    "console",
-    "sessions",
-    "config",
-    "plugin",
-    "completion",
-    "sandbox",
-    "version",
-    "help",
-    "man",
-];
-
 /// Checks `profile`, read from `tree`.
 ///
 /// # Errors
 /// The first thing that is wrong, with its place.
-pub(crate) fn check(profile: &Profile, tree: &Node) -> Result<(), Problem> {
-    let checker = Checker { tree };
+pub(crate) fn check(profile: &Profile, tree: &Node, verbs: Verbs) -> Result<(), Problem> {
+    let checker = Checker { tree, verbs };
     checker.numbers(profile)?;
     checker.aws(profile)?;
     checker.hosts(profile)?;
@@ -53,6 +26,7 @@ pub(crate) fn check(profile: &Profile, tree: &Node) -> Result<(), Problem> {
 
 struct Checker<'a> {
     tree: &'a Node,
+    verbs: Verbs,
 }
 
 impl Checker<'_> {
@@ -73,7 +47,7 @@ impl Checker<'_> {
             .map_or_else(|| self.place(&[map]), |key| key.place.clone())
     }
 
-    fn problem(&self, path: &[&str], message: impl Into<crate::Text>) -> Problem {
+    fn problem(&self, path: &[&str], message: impl Into<ops_ui::Text>) -> Problem {
         Problem::at(&self.place(path), message)
     }
 
@@ -224,11 +198,14 @@ impl Checker<'_> {
     fn aliases(&self, profile: &Profile) -> Result<(), Problem> {
         for name in profile.aliases.keys() {
             let at_key = |message: String| Problem::at(&self.key_place("aliases", name), message);
-            if VERBS.contains(&name.as_str()) {
-                return Err(
-                    at_key(format!("the alias `{name}` would hide the verb `{name}`"))
-                        .hint("give it another name"),
-                );
+            if self.verbs.is_taken(name) {
+                let what = if self.verbs.find(name).is_some() {
+                    "would hide the verb"
+                } else {
+                    "takes a name that is kept for the verb"
+                };
+                return Err(at_key(format!("the alias `{name}` {what} `{name}`"))
+                    .hint("give it another name"));
             }
             if !is_verb(name) {
                 return Err(at_key(format!(
@@ -251,10 +228,10 @@ impl Checker<'_> {
         ];
         for (path, names) in lists {
             for name in names {
-                if VERBS.contains(&name.as_str()) || profile.aliases.contains_key(name) {
+                if self.verbs.is_taken(name) || profile.aliases.contains_key(name) {
                     continue;
                 }
-                let near = nearest(name, VERBS.iter().copied());
+                let near = nearest(name, self.verbs.names());
                 if !is_verb(name) || near.is_some() {
                     let place = self.item_place(path, name);
                     let problem = Problem::at(

@@ -14,7 +14,7 @@ const REFERENCES: [&str; 3] = ["source_profile", "sso_session", "services"];
 
 impl AwsFiles {
     /// All of it as one configuration file. Names are as [`sdk_name`] writes them.
-    pub(crate) fn for_sdk(&self) -> Zeroizing<String> {
+    pub fn for_sdk(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::new());
         for (kind, groups) in [
             ("profile", &self.profiles),
@@ -54,7 +54,7 @@ fn write_settings(text: &mut String, group: &Group) {
 
 /// A name of a profile or another section as the SDK is told it: unchanged where the SDK takes it, else with what it does not take as
 /// `%` and two digits.
-pub(crate) fn sdk_name(name: &str) -> Cow<'_, str> {
+pub fn sdk_name(name: &str) -> Cow<'_, str> {
     if is_identifier(name) && !name.is_empty() && !name.starts_with(MARK) {
         return Cow::Borrowed(name);
     }

@@ -263,7 +263,11 @@ mod tests {
 
     #[test]
     fn a_script_with_a_single_quote_never_leaves() {
-        let cx = Context::new(crate::Globals::default(), crate::Env::default());
+        let cx = Context::new(
+            ops_ui::Globals::default(),
+            ops_ui::Env::default(),
+            ops_profile::Verbs::default(),
+        );
         let far = Far {
             cx,
             instance: Instance::bare("i-0123456789abcdef0", "eu-west-1"),

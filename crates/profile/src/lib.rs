@@ -1,0 +1,44 @@
+//! What people wrote down: team profiles and `config.yaml` as YAML, merged, checked as a whole, and the settings that follow from them.
+//!
+//! A team profile is one YAML file; it is merged along `extends` and checked before anything is done with it. [`Settings`] puts
+//! options, environment, profile and the files of AWS's tools together. [`Target`] and [`Instance`] are the words in which all of that
+//! speaks of machines. No network, no AWS client.
+
+#![warn(missing_docs)]
+
+pub mod aws_files;
+mod check;
+mod de;
+pub mod guard;
+pub mod instance;
+mod lists;
+mod load;
+mod merge;
+mod report;
+pub mod schema;
+pub mod settings;
+pub mod ssh;
+mod suggest;
+pub mod target;
+pub mod values;
+pub mod verbs;
+
+// Names that most files here use.
+use ops_ui::{env, error, globals, hint, paths, text, yaml};
+
+pub use guard::{Commands, Confirm, Guard, ReasonRule, Refused, SessionRules};
+pub use instance::{Instance, Kind, Ping, State};
+pub use lists::OneOrMany;
+pub use load::{Found, Loaded, SYSTEM_FOLDER, folders, is_name, list};
+pub use schema::{
+    Aws, Copy, CopyVia, Endpoints, Exec, ExecVia, Forward, Host, Names, OutputDefaults, Pick,
+    Platform, Profile, Select, Shell,
+};
+pub use settings::{Origin, Setting, Settings};
+pub use ssh::{Auth, HostKeys, HostSsh, Ssh, UserMatch, UserRule};
+pub use suggest::nearest;
+pub use target::{Selector, Target};
+pub use verbs::{RESERVED, Verb, Verbs};
+
+#[cfg(test)]
+mod tests;
