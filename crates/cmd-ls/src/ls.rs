@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use ops_core::{
-    Command, Context, Error, Exit, Format, Instance, Listing, Ping, Query, Result, State, Target,
-    Values, hint,
+    Command, Context, Error, Exit, Format, Instance, Listing, Output, Ping, Query, Result, State,
+    Target, Values, hint,
     inventory::{Ec2Filter, StateFilter, TagFilter},
     table,
 };
 
 use crate::{
     columns::{self, Field},
-    document, names,
+    document, names, paths,
     sort::SortKey,
     watch,
 };
@@ -53,21 +53,44 @@ pub(crate) struct Ls {
     /// Tags shown as columns
     #[arg(short = 'L', long, value_name = "KEY", value_delimiter = ',')]
     label_columns: Vec<String>,
-    /// Keep listing, every so many seconds
+    /// Keep listing, every so many seconds; q ends it
     #[arg(
         short,
         long,
         value_name = "SECONDS",
         num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "5",
-        value_parser = clap::value_parser!(u64).range(1..=86_400)
+        default_missing_value = "5"
     )]
-    watch: Option<u64>,
+    watch: Option<Watch>,
     /// Exit 3 when nothing is found
     #[arg(long)]
     fail_empty: bool,
 }
+
+/// What stands behind `--watch`: an interval, or the first pattern already.
+#[derive(Clone, Debug)]
+enum Watch {
+    Every(Duration),
+    Pattern(Target),
+}
+
+impl std::str::FromStr for Watch {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<u64>() {
+            Ok(seconds @ 1..=86_400) => Ok(Self::Every(Duration::from_secs(seconds))),
+            Ok(_) => Err("an interval is of 1 to 86400 seconds".to_owned()),
+            Err(_) => text
+                .parse()
+                .map(Self::Pattern)
+                .map_err(|error: ops_core::target::TargetError| error.to_string()),
+        }
+    }
+}
+
+/// Between lists where no interval is given.
+const INTERVAL: Duration = Duration::from_secs(5);
 
 impl Command for Ls {
     const NAME: &'static str = "ls";
@@ -86,8 +109,12 @@ impl Command for Ls {
             "everything, with more columns",
         ),
         (
-            "ops ls -o name | xargs -n1 ops shell",
+            "ops ls 'web-*' -o name | xargs -I{} ops cp app.conf {}:/etc/app/",
             "a target per line for other commands",
+        ),
+        (
+            "ops ls -o custom-columns=NAME:.name,TEAM:.tags.Team",
+            "any of the fields of -o json as columns",
         ),
     ];
 
@@ -101,9 +128,18 @@ impl Command for Ls {
     ];
 
     async fn run(self, cx: Context) -> Result<Exit> {
-        let list = List::new(self, &cx).await?;
-        match list.ls.watch {
-            Some(seconds) => watch::run(&cx, &list, Duration::from_secs(seconds)).await,
+        let mut ls = self;
+        let interval = match ls.watch.take() {
+            Some(Watch::Every(interval)) => Some(interval),
+            Some(Watch::Pattern(pattern)) => {
+                ls.patterns.push(pattern);
+                Some(INTERVAL)
+            }
+            None => None,
+        };
+        let list = List::new(ls, &cx).await?;
+        match interval {
+            Some(interval) => watch::run(&cx, &list, interval).await,
             None => list.once(&cx).await,
         }
     }
@@ -115,6 +151,8 @@ pub(crate) struct List {
     query: Query,
     pub(crate) regions: Vec<String>,
     pub(crate) fields: Vec<Field>,
+    /// The columns were named on the command line: those are shown, and no others.
+    named: bool,
     sort: SortKey,
 }
 
@@ -136,17 +174,13 @@ impl List {
 
         let mut query = cx.base_query()?;
         for pattern in &ls.patterns {
-            if pattern.index.is_some() || pattern.user.is_some() {
-                return Err(
-                    Error::usage(format!("`{}` is no pattern", pattern.as_str()))
-                        .caused_by(
-                            "a user before @ and [N] are for commands that work on one instance",
-                        )
-                        .hint(hint!(
-                            "list without them: ops ls {}",
-                            bare(pattern.as_str())
-                        )),
-                );
+            // `bracket[1]` and `user@name` can be names.
+            if let Some(whole) = pattern.whole() {
+                query.patterns.push(whole.clone());
+                continue;
+            }
+            if pattern.user.is_some() || pattern.index.is_some() {
+                return Err(no_pattern(pattern));
             }
             query.add(pattern);
         }
@@ -159,23 +193,29 @@ impl List {
         }
         query.reach = !matches!(format, Format::Name) || ls.online || ls.offline;
 
-        let labels = if ls.label_columns.is_empty() {
-            profile.output.label_columns.to_vec()
+        let named = !ls.columns.is_empty();
+        let fields = if named {
+            let mut fields = ls.columns.clone();
+            fields.extend(ls.label_columns.iter().cloned().map(Field::Tag));
+            fields
         } else {
-            ls.label_columns.clone()
-        };
-        let chosen = if ls.columns.is_empty() {
-            profile
+            let labels = if ls.label_columns.is_empty() {
+                profile.output.label_columns.to_vec()
+            } else {
+                ls.label_columns.clone()
+            };
+            let of_profile = profile
                 .output
                 .columns
                 .iter()
                 .map(|name| name.parse().map_err(Error::usage))
                 .collect::<Result<Vec<Field>>>()
-                .map_err(|error| error.caused_by("`output.columns` of the profile names it"))?
-        } else {
-            ls.columns.clone()
+                .map_err(|error| error.caused_by("`output.columns` of the profile names it"))?;
+            let is_wide = matches!(format, Format::Wide | Format::Csv);
+            columns::choose(of_profile, is_wide, regions.len() > 1, labels)
         };
-        let fields = columns::choose(chosen, format == Format::Wide, regions.len() > 1, labels);
+        // A path that is wrong is told before anything is asked.
+        paths::check(format)?;
         let sort = match (&ls.sort_by, &profile.output.sort_by) {
             (Some(sort), _) => sort.clone(),
             (None, Some(name)) => name.parse().map_err(|why: String| {
@@ -183,7 +223,10 @@ impl List {
             })?,
             (None, None) => SortKey::default(),
         };
-        if matches!(format, Format::Table | Format::Wide | Format::Name) {
+        if matches!(
+            format,
+            Format::Table | Format::Wide | Format::Name | Format::Csv
+        ) {
             let mut keep: Vec<String> = fields.iter().filter_map(Field::tag).collect();
             keep.extend(sort.tag());
             // The full name of instances whose name the profile shortens.
@@ -195,6 +238,7 @@ impl List {
             query,
             regions,
             fields,
+            named,
             sort,
         })
     }
@@ -225,18 +269,67 @@ impl List {
                 }
                 Ok(())
             }
-            Format::Table | Format::Wide => {
-                if listing.instances.is_empty() {
-                    return Ok(());
-                }
-                let now = jiff::Timestamp::now();
-                let rows = listing
-                    .instances
-                    .iter()
-                    .map(|instance| columns::row(&self.fields, instance, now));
-                table::write(output, &columns::head(&self.fields), rows)
-            }
+            Format::Jsonl => paths::lines(output, &listing.instances),
+            Format::Csv => self.csv(output, &listing.instances),
+            Format::JsonPath(template) => paths::template(output, listing, template),
+            Format::CustomColumns(spec) => paths::columns(output, &listing.instances, spec),
+            Format::Table | Format::Wide => self.table(output, &listing.instances, |_| false),
         }
+    }
+
+    /// A table; what is `marked` stands out.
+    pub(crate) fn table(
+        &self,
+        output: &Output,
+        instances: &[Instance],
+        marked: impl Fn(&Instance) -> bool + Clone,
+    ) -> Result<()> {
+        if instances.is_empty() {
+            return Ok(());
+        }
+        let now = jiff::Timestamp::now();
+        let rows = instances.iter().map(|instance| {
+            let row = columns::row(&self.fields, instance, now);
+            if marked(instance) {
+                row.into_iter().map(table::Cell::marked).collect()
+            } else {
+                row
+            }
+        });
+        let head = columns::head(&self.fields, self.named);
+        let left_out = table::write_and_tell(output, &head, rows)?;
+        // Of the usual columns there are more than a narrow terminal holds; who asks for more has to know.
+        if output.format() == Format::Wide && !left_out.is_empty() {
+            output.note(format!(
+                "left out for want of room: {}; name the columns you want: --columns",
+                left_out.join(", ").to_lowercase()
+            ));
+        }
+        Ok(())
+    }
+
+    /// RFC 4180: a header, then a line for each, in quotes where a value needs them.
+    fn csv(&self, output: &Output, instances: &[Instance]) -> Result<()> {
+        let quoted = |text: &str| {
+            if text.contains(['"', ',', '\n', '\r']) {
+                format!("\"{}\"", text.replace('"', "\"\""))
+            } else {
+                text.to_owned()
+            }
+        };
+        let line = |values: Vec<String>| {
+            let values: Vec<String> = values.iter().map(|value| quoted(value)).collect();
+            format!("{}\r\n", values.join(","))
+        };
+        let now = jiff::Timestamp::now();
+        let mut text = String::new();
+        if output.headers() {
+            text.push_str(&line(self.fields.iter().map(Field::title).collect()));
+        }
+        for instance in instances {
+            text.push_str(&line(columns::values(&self.fields, instance, now)));
+        }
+        output.page(&text)
     }
 
     async fn once(&self, cx: &Context) -> Result<Exit> {
@@ -247,6 +340,9 @@ impl List {
         }
         let is_empty = listing.instances.is_empty();
         if is_empty && listing.failures.len() < listing.regions {
+            if let Some(pattern) = self.ls.patterns.iter().find(|p| p.whole().is_some()) {
+                return Err(no_pattern(pattern));
+            }
             self.say_empty(cx);
         }
         if let Some(failure) = listing.into_failure() {
@@ -304,6 +400,16 @@ impl List {
             what.join(", ")
         ));
     }
+}
+
+/// A user and an index, where no name has them.
+fn no_pattern(pattern: &Target) -> Error {
+    Error::usage(format!("`{}` is no pattern", pattern.as_str()))
+        .caused_by("a user before @ and [N] are for commands that work on one instance")
+        .hint(hint!(
+            "list without them: ops ls {}",
+            bare(pattern.as_str())
+        ))
 }
 
 /// A target without its user and index.

@@ -42,10 +42,18 @@ pub(crate) fn for_root(root: Command) -> Command {
             heading("Usage"),
         )
     };
-    root.help_template(format!("{{before-help}}{}\n{{options}}{{after-help}}", heading("Options")))
-        .before_help(page(&ROOT_EXAMPLES[..2]))
-        .before_long_help(page(&ROOT_EXAMPLES))
-        .after_help("More: ops VERB --help, or ops --help for every detail")
+    // The short page fits a screen: the verbs first; its options are hidden, and what stands in for them is at its end.
+    let short = format!(
+        "{about}\n\n{} ops [OPTIONS] VERB [TARGET]... [-- COMMAND...]\n\n{verbs}{EXTERNAL}",
+        heading("Usage"),
+    );
+    let root = root.mut_args(|arg| arg.hide_short_help(true));
+    root.help_template("{before-help}{options}{after-help}")
+        .before_help(short)
+        .before_long_help(format!("{}\n{}", page(&ROOT_EXAMPLES), heading("Options")))
+        .after_help(
+            "Without AWS: ops --sandbox shell web-1. Options (-p, --region, -o and others): ops --help",
+        )
         .after_long_help(format!(
             "{}\n{EXIT_CODES}\n\nOptions work before and after the verb and its target; what follows -- is left alone. Each has a variable: OPS_PROFILE for --profile.",
             heading("Exit codes")

@@ -24,6 +24,39 @@ pub(crate) fn check(profile: &Profile, tree: &Node, verbs: Verbs) -> Result<(), 
     checker.verbs(profile)
 }
 
+/// The first alias whose verb nobody knows. No mistake that stops a command: the external command that it means may be missing on this machine.
+pub(crate) fn unknown_alias(
+    profile: &Profile,
+    tree: &Node,
+    verbs: Verbs,
+    is_external: &dyn Fn(&str) -> bool,
+) -> Option<Problem> {
+    let checker = Checker { tree, verbs };
+    profile.aliases.iter().find_map(|(name, words)| {
+        let verb = verb_of(words)?;
+        let is_known =
+            verbs.find(verb).is_some() || profile.aliases.contains_key(verb) || is_external(verb);
+        if is_known {
+            return None;
+        }
+        let place = checker.key_place("aliases", name);
+        let problem = Problem::at(
+            &place,
+            format!("the alias `{name}` means `{verb}`, which is no command"),
+        );
+        Some(match nearest(verb, verbs.names()) {
+            Some(near) => problem.hint(hint!("did you mean {}?", named(near))),
+            None => problem.hint("the commands: ops --help"),
+        })
+    })
+}
+
+/// The verb of an alias: its first word, unless options stand before it, whose values cannot be told from verbs here.
+fn verb_of(words: &[String]) -> Option<&str> {
+    let first = words.first()?;
+    (!first.starts_with('-')).then_some(first)
+}
+
 struct Checker<'a> {
     tree: &'a Node,
     verbs: Verbs,
@@ -213,6 +246,28 @@ impl Checker<'_> {
                     name.escape_debug()
                 ))
                 .hint("use small letters, digits and single dashes, a letter first"));
+            }
+            let mut ring = vec![name.as_str()];
+            while let Some(next) = profile
+                .aliases
+                .get(ring[ring.len() - 1])
+                .and_then(|words| verb_of(words))
+                .filter(|next| profile.aliases.contains_key(*next))
+            {
+                let is_closed = next == name;
+                // A ring that others lead into is told of those that are in it.
+                let is_entered = ring.contains(&next);
+                ring.push(next);
+                if is_closed {
+                    return Err(at_key(format!(
+                        "the aliases lead in a circle: {}",
+                        ring.join(" -> ")
+                    ))
+                    .hint("let one of them mean a verb"));
+                }
+                if is_entered {
+                    break;
+                }
             }
         }
         Ok(())
