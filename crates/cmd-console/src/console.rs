@@ -1,8 +1,10 @@
 //! The command `console`.
 
+use std::time::Duration;
+
 use ops_core::{
-    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Values, browser, hint,
-    resolve::ChoiceArgs,
+    Command, Context, Error, ErrorKind, Exit, Format, Instance, Output, Result, Target, Values,
+    browser, hint, resolve::ChoiceArgs,
 };
 use tokio::time::timeout;
 
@@ -71,15 +73,17 @@ impl Command for Console {
             resolved => resolved?,
         };
         let page = page::url(self.page, &instance);
-        let print = self.print || !browser::is_there(cx.env());
-        if print && !self.print {
+        // A document is for a program, which opens nothing.
+        let is_document = matches!(output.format(), Format::Json | Format::Yaml);
+        let print = self.print || is_document || !browser::is_there(cx.env());
+        if print && !self.print && !is_document {
             output.note("no browser here: open the URL elsewhere");
         }
         if !self.login {
             if !print && browser::open(cx.env(), output, &page).await {
                 return Ok(Exit::SUCCESS);
             }
-            output.line(page)?;
+            tell(output, &instance, &page, None)?;
             return Ok(Exit::SUCCESS);
         }
 
@@ -94,7 +98,7 @@ impl Command for Console {
             signed.lifetime.as_secs() / 60
         ));
         if print {
-            output.line(signed.url)?;
+            tell(output, &instance, &signed.url, Some(signed.lifetime))?;
             return Ok(Exit::SUCCESS);
         }
         let handover = Handover::new(signed.url).await?;
@@ -120,6 +124,24 @@ impl Command for Console {
             )
         })?;
         Ok(Exit::SUCCESS)
+    }
+}
+
+/// Writes the URL: a line, or a document that says what it leads to and how long it is good.
+fn tell(output: &Output, instance: &Instance, url: &str, lifetime: Option<Duration>) -> Result<()> {
+    let document = serde_json::json!({
+        "apiVersion": "ops/v1",
+        "kind": "ConsoleUrl",
+        "id": instance.id,
+        "name": instance.name,
+        "region": instance.region,
+        "url": url,
+        "validForSeconds": lifetime.map(|lifetime| lifetime.as_secs()),
+    });
+    match output.format() {
+        Format::Json => output.json(&document),
+        Format::Yaml => output.yaml(&document),
+        _ => output.line(url),
     }
 }
 
