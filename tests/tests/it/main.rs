@@ -10,4 +10,5 @@ mod layering;
 mod plugins;
 mod profiles;
 mod sandbox;
+mod screens;
 mod targets;
