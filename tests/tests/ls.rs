@@ -202,6 +202,22 @@ fn one_target_asks_about_its_own_agent_only() {
 }
 
 #[test]
+fn a_large_fleet_has_no_unknown_agents_where_pages_are_slow() {
+    let service = Service::start_with(OPS, |options| {
+        options.fleet_size = 2400;
+        // One after another they would take twelve seconds.
+        options.faults = "slow=ssm:DescribeInstanceInformation/250ms"
+            .parse()
+            .expect("a fault");
+    });
+    let answer = ls(&service, &["--columns", "name,reach"]);
+    assert_eq!(answer.status, Some(0), "{}", answer.stderr);
+    assert!(answer.stdout.lines().count() > 1000);
+    let unknown = answer.stdout.matches("unknown").count();
+    assert_eq!((unknown, answer.stderr.as_str()), (0, ""));
+}
+
+#[test]
 fn throttled_calls_are_repeated() {
     let service = Service::start(OPS, "throttle=ec2:DescribeInstances/2");
     let answer = ls(&service, &["web-1"]);

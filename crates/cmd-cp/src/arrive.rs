@@ -326,7 +326,7 @@ async fn to_folder(
             Kind::File => match stays(cx, options, &path, &found).await {
                 Ok(None) => fetches.push(Fetch {
                     id,
-                    path: source,
+                    path: found.path(options.follow),
                     entry: found.entry,
                     sink: Sink::File(path),
                 }),
@@ -453,7 +453,7 @@ async fn to_stdout(
         streams.push(receiver);
         fetches.push(Fetch {
             id,
-            path,
+            path: found.path(options.follow),
             entry: found.entry,
             sink: Sink::Stream(sender),
         });

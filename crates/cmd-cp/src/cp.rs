@@ -10,7 +10,9 @@ use std::{
 
 use futures_util::{StreamExt as _, stream};
 use ops_core::{
-    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Values, hint,
+    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Values,
+    connect::Urgency,
+    hint,
     output::escape,
     profile::CopyVia,
     resolve::{Choice, SessionArgs},
@@ -336,6 +338,11 @@ impl Cp {
             })?],
         };
         known.insert(text.to_owned(), instances.clone());
+        let urgency = if instances.len() > 1 {
+            Urgency::Bulk
+        } else {
+            Urgency::Interactive
+        };
         let servers = instances
             .into_iter()
             .map(|instance| Server {
@@ -344,6 +351,7 @@ impl Cp {
                 user: target.user.clone(),
                 sudo: self.sudo,
                 reason: self.session.reason.clone(),
+                urgency,
             })
             .collect();
         Ok(Servers { servers, plural })

@@ -11,6 +11,7 @@ use crate::{
     landing,
     options::Options,
     place::{join, name},
+    remote_path::RemotePath,
     transport::{Ask, Entry, Kind, Server, Source, Store, Transport, What},
     walk::{self, Local},
 };
@@ -30,19 +31,19 @@ pub(crate) enum Origin {
 #[derive(Clone, Debug)]
 pub(crate) enum Base {
     /// Things go into it, under their own names.
-    Folder(Vec<u8>),
+    Folder(RemotePath),
     /// The one thing gets this name.
-    Name(Vec<u8>),
+    Name(RemotePath),
 }
 
 impl Base {
     /// Where something called `root` goes, or what is `below` it.
-    pub(crate) fn path(&self, root: Option<&[u8]>, below: &[u8]) -> Vec<u8> {
+    pub(crate) fn path(&self, root: Option<&[u8]>, below: &[u8]) -> RemotePath {
         let root = match (self, root) {
-            (Self::Folder(folder), Some(name)) => join(folder, name),
+            (Self::Folder(folder), Some(name)) => folder.join(name),
             (Self::Folder(path), None) | (Self::Name(path), _) => path.clone(),
         };
-        join(&root, below)
+        root.join(below)
     }
 }
 
@@ -73,7 +74,7 @@ pub(crate) async fn destination(
     }
     let slash = path.ends_with(b"/");
     match listing.found.first().map(|found| &found.entry.kind) {
-        Some(Kind::Folder) => Ok(Base::Folder(absolute)),
+        Some(Kind::Folder) => Ok(Base::Folder(RemotePath::named(absolute))),
         Some(Kind::Other) => Err(Error::usage(format!(
             "`{shown}` is neither file nor folder"
         ))),
@@ -83,14 +84,14 @@ pub(crate) async fn destination(
         }
         None if several || slash => Err(Error::usage(format!("`{shown}` is not there"))
             .hint("make it first, or name one that is there")),
-        _ => Ok(Base::Name(absolute)),
+        _ => Ok(Base::Name(RemotePath::named(absolute))),
     }
 }
 
 /// What is at the destination already, by path; empty where it does not matter.
 pub(crate) async fn known(
     transport: &dyn Transport,
-    roots: Vec<Vec<u8>>,
+    roots: &[RemotePath],
     options: &Options,
 ) -> Result<HashMap<Vec<u8>, Entry>> {
     let mut known = HashMap::new();
@@ -100,8 +101,10 @@ pub(crate) async fn known(
     let (digests, digests_below) = options.digests();
     for places in roots.chunks(existing::PLACES_AT_ONCE) {
         let ask = Ask {
-            places: places.to_vec(),
+            places: places.iter().map(|root| root.whole().to_vec()).collect(),
             recursive: options.recursive,
+            // What is behind a link that nobody named is not what a copy would replace.
+            keep_links: !places.iter().all(RemotePath::is_named),
             digests,
             digests_below,
             ..Ask::default()
@@ -134,8 +137,8 @@ pub(crate) async fn leave(
     let roots = origins
         .iter()
         .map(|origin| base.path(root_name(origin).as_deref(), b""))
-        .collect();
-    let mut known = known(transport, roots, options).await?;
+        .collect::<Vec<_>>();
+    let mut known = known(transport, &roots, options).await?;
     let mut stores = Vec::new();
     for origin in origins {
         let source = match origin {
@@ -147,7 +150,7 @@ pub(crate) async fn leave(
                             .hint(hint!("ops cp - {}:FOLDER/NAME", label)),
                     );
                 };
-                let id = report.add("-", shown(&label, path), 0);
+                let id = report.add("-", shown(&label, path.whole()), 0);
                 if !options.dry_run {
                     stores.push(standard_input(id, path.clone()));
                 }
@@ -159,12 +162,12 @@ pub(crate) async fn leave(
         if options.resume {
             let paths = walked.iter().flatten().filter_map(|local| {
                 let path = base.path(root.as_deref(), &local.below);
-                let there = known.get(&path)?;
+                let there = known.get(path.whole())?;
                 let may_be_same = there.sha256.is_none()
                     && there.kind == Kind::File
                     && local.kind == Kind::File
                     && there.size == local.size;
-                may_be_same.then_some(path)
+                may_be_same.then(|| path.whole().to_vec())
             });
             let paths: Vec<Vec<u8>> = paths.collect();
             for (path, digest) in existing::digests(transport, &paths).await? {
@@ -188,8 +191,13 @@ pub(crate) async fn leave(
             } else {
                 0
             };
-            let id = report.add(local.path.to_string_lossy(), shown(&label, &path), size);
-            let stays = stays(&server.cx, options, &label, &local, known.get(&path)).await;
+            let id = report.add(
+                local.path.to_string_lossy(),
+                shown(&label, path.whole()),
+                size,
+            );
+            let there = known.get(path.whole());
+            let stays = stays(&server.cx, options, &label, &local, there).await;
             match stays {
                 Ok(None) => {}
                 Ok(Some(why)) => {
@@ -256,7 +264,7 @@ async fn stays(
     .await
 }
 
-fn standard_input(id: usize, path: Vec<u8>) -> Store {
+fn standard_input(id: usize, path: RemotePath) -> Store {
     let (sender, bytes) = mpsc::channel::<Result<Bytes>>(QUEUE);
     let mut stdin = read_stdin();
     tokio::spawn(async move {
@@ -277,7 +285,7 @@ fn standard_input(id: usize, path: Vec<u8>) -> Store {
 }
 
 /// What is stored for a folder that several servers' files go into, each its own.
-pub(crate) fn folder(id: usize, path: Vec<u8>) -> Store {
+pub(crate) fn folder(id: usize, path: RemotePath) -> Store {
     Store {
         id,
         path,

@@ -20,6 +20,7 @@ mod place;
 mod progress;
 mod reading;
 mod relay;
+mod remote_path;
 mod report;
 mod s3;
 mod screen;

@@ -46,8 +46,8 @@ pub(crate) async fn relay(
     let report = &options.report;
     let mut stores = Vec::new();
     if let (Some(name), Base::Folder(path)) = (under, &base) {
-        let path = join(path, name.as_bytes());
-        let id = report.add(source_label, shown(label, &path), 0);
+        let path = path.join(name.as_bytes());
+        let id = report.add(source_label, shown(label, path.whole()), 0);
         stores.push(folder(id, path.clone()));
         base = Base::Folder(path);
     }
@@ -56,8 +56,8 @@ pub(crate) async fn relay(
         .iter()
         .filter(|found| found.below.is_empty())
         .map(|found| base.path(last(&found.root), b""))
-        .collect();
-    let known = known(to.1, roots, options).await?;
+        .collect::<Vec<_>>();
+    let known = known(to.1, &roots, options).await?;
 
     // The other end of each file counts here too, but is shown nowhere.
     let mut source_job = options.job();
@@ -73,15 +73,22 @@ pub(crate) async fn relay(
         let source = join(&found.root, &found.below);
         let is_file = found.entry.kind == Kind::File;
         let size = if is_file { found.entry.size } else { 0 };
-        let id = report.add(shown(source_label, &source), shown(label, &target), size);
-        if is_file && let Some(there) = known.get(&target).filter(|there| there.kind == Kind::File)
+        let id = report.add(
+            shown(source_label, &source),
+            shown(label, target.whole()),
+            size,
+        );
+        if is_file
+            && let Some(there) = known
+                .get(target.whole())
+                .filter(|there| there.kind == Kind::File)
         {
             let version = |entry: &crate::transport::Entry| Version {
                 size: entry.size,
                 mtime: entry.mtime,
             };
             let same = || Ok(there.sha256.is_some() && there.sha256 == found.entry.sha256);
-            let question = shown(label, &target);
+            let question = shown(label, target.whole());
             let (new, old) = (version(&found.entry), version(there));
             if let Some(why) = existing::stays(&to.0.cx, options, &question, new, old, same).await?
             {
@@ -106,7 +113,7 @@ pub(crate) async fn relay(
                 let (sender, bytes) = mpsc::channel(QUEUE);
                 fetches.push(Fetch {
                     id: source_job.report.add("", "", size),
-                    path: source,
+                    path: found.path(options.follow),
                     entry: found.entry.clone(),
                     sink: Sink::Stream(sender),
                 });

@@ -8,10 +8,10 @@ use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use ops_core::{Context, Instance, Result, profile::CopyVia};
+use ops_core::{Context, Instance, Result, connect::Urgency, profile::CopyVia};
 use tokio::sync::mpsc;
 
-use crate::{made::Folders, pace::Pace, report::Report};
+use crate::{made::Folders, pace::Pace, remote_path::RemotePath, report::Report};
 
 /// A server and how it is reached.
 #[derive(Clone)]
@@ -24,6 +24,8 @@ pub(crate) struct Server {
     pub(crate) sudo: bool,
     /// Why, for the session's history.
     pub(crate) reason: Option<String>,
+    /// Sessions with one of many servers come after those that somebody waits for.
+    pub(crate) urgency: Urgency,
 }
 
 /// What the owner of a folder must be allowed while it is filled.
@@ -90,6 +92,15 @@ pub(crate) struct Found {
 }
 
 impl Found {
+    /// Where it is. With `follow` every link on the way is followed (`-L`), else those of the root alone.
+    pub(crate) fn path(&self, follow: bool) -> RemotePath {
+        if follow {
+            RemotePath::named(crate::place::join(&self.root, &self.below))
+        } else {
+            RemotePath::new(&self.root, &self.below)
+        }
+    }
+
     /// Its root, its path below that, and its kind: what [`crate::links::judge_links`] judges by.
     pub(crate) fn as_entry(&self) -> (&[u8], &[u8], &Kind) {
         (&self.root, &self.below, &self.entry.kind)
@@ -112,8 +123,8 @@ pub(crate) type FileId = usize;
 /// A regular file to be fetched.
 pub(crate) struct Fetch {
     pub(crate) id: FileId,
-    /// [`Found::root`] and [`Found::below`].
-    pub(crate) path: Vec<u8>,
+    /// [`Found::path`].
+    pub(crate) path: RemotePath,
     pub(crate) entry: Entry,
     pub(crate) sink: Sink,
 }
@@ -130,8 +141,8 @@ pub(crate) enum Sink {
 /// Something to be stored. Folders come before what is in them; a transport sets their times (`-p`) when all is in.
 pub(crate) struct Store {
     pub(crate) id: FileId,
-    /// Absolute, made of [`Listing::places`].
-    pub(crate) path: Vec<u8>,
+    /// Made of [`Listing::places`].
+    pub(crate) path: RemotePath,
     pub(crate) what: What,
     /// Permission bits: set as they are with [`Job::preserve`]; otherwise for a new file, less the far side's umask, and a file that is replaced
     /// keeps its own where the transport can tell.

@@ -54,8 +54,8 @@ impl Command for Describe {
             Format::Json => output.json(&document::list(&listing))?,
             Format::Yaml => output.yaml(&document::list(&listing))?,
             Format::Jsonl => paths::lines(output, &listing.instances)?,
-            Format::JsonPath(template) => paths::template(output, &listing, template)?,
-            Format::CustomColumns(spec) => paths::columns(output, &listing.instances, spec)?,
+            Format::JsonPath(template) => paths::template(output, &listing, template.text())?,
+            Format::CustomColumns(spec) => paths::columns(output, &listing.instances, spec.text())?,
             Format::Csv => {
                 return Err(Error::usage("`ops describe` has no output format `csv`")
                     .hint("a line of it: ops ls -o csv NAME"));

@@ -271,8 +271,8 @@ impl List {
             }
             Format::Jsonl => paths::lines(output, &listing.instances),
             Format::Csv => self.csv(output, &listing.instances),
-            Format::JsonPath(template) => paths::template(output, listing, template),
-            Format::CustomColumns(spec) => paths::columns(output, &listing.instances, spec),
+            Format::JsonPath(template) => paths::template(output, listing, template.text()),
+            Format::CustomColumns(spec) => paths::columns(output, &listing.instances, spec.text()),
             Format::Table | Format::Wide => self.table(output, &listing.instances, |_| false),
         }
     }

@@ -35,8 +35,8 @@ enum Piece {
 /// It is no template, or no columns.
 pub(crate) fn check(format: Format) -> Result<()> {
     match format {
-        Format::JsonPath(text) => parse_template(text).map(drop),
-        Format::CustomColumns(text) => parse_columns(text).map(drop),
+        Format::JsonPath(template) => parse_template(template.text()).map(drop),
+        Format::CustomColumns(spec) => parse_columns(spec.text()).map(drop),
         _ => Ok(()),
     }
 }

@@ -10,19 +10,26 @@ use std::{
 };
 
 use aws_sdk_ssm::{
-    error::SdkError,
+    error::{ProvideErrorMetadata, SdkError},
     operation::start_session::{StartSessionError, StartSessionOutput},
+};
+use aws_smithy_runtime_api::client::{
+    interceptors::context::InterceptorContext,
+    retries::classifiers::{ClassifyRetry, RetryAction, RetryClassifierPriority},
 };
 use ops_session::driver::{self, Event, Expect, Opening, Token};
 pub use ops_session::handshake::Ready;
 use tokio::sync::oneshot;
 
 use self::gateway::SessionGateway;
+pub use crate::pace::Urgency;
 use crate::{
+    aws::{Meaning, code_of, meaning},
     context::Context,
     error::{Error, ErrorKind, Result},
     hint,
     instance::{Instance, Kind, State},
+    pace::Operation,
     resolve::{Choice, FromCache},
     text::Hint,
 };
@@ -153,6 +160,8 @@ pub struct OpenOptions {
     pub reason: Option<String>,
     /// While it lasts, what renewed credentials need (an SSO login, an MFA code) may be asked for: nothing of it has the terminal.
     pub may_ask: bool,
+    /// Whether somebody waits for just this session: it comes before those that are some of many.
+    pub urgency: Urgency,
     /// How it is carried. What is expected of the agent, proxy and certificates are filled in.
     pub driver: driver::Options,
 }
@@ -350,19 +359,34 @@ impl Context {
         aws.credentials().await?;
 
         tracing::debug!(document = document.name(), "asking for a session");
-        let call = aws
-            .clients(&instance.region)
-            .ssm
-            .start_session()
-            .target(&instance.id)
-            .set_document_name(document.name_to_send())
-            .set_parameters(document.parameters())
-            .set_reason(reason.map(str::to_owned))
-            .send();
-        let (started, ending) = match self.start(instance, call).await {
-            Ok(started) => started,
-            Err(error) => {
-                return Err(failure::start_failed(self, aws, instance, document, error).await);
+        let call = || {
+            aws.clients(&instance.region)
+                .ssm
+                .start_session()
+                .target(&instance.id)
+                .set_document_name(document.name_to_send())
+                .set_parameters(document.parameters())
+                .set_reason(reason.map(str::to_owned))
+                .customize()
+                .config_override(paced::<StartSessionError>())
+                .send()
+        };
+        let pacer = aws.pacer(&instance.region).await;
+        let mut place = pacer.place(Operation::StartSession, options.urgency);
+        let (started, ending) = loop {
+            place
+                .turn(|ahead| self.output().note(waiting_words(ahead)))
+                .await;
+            match self.start(instance, call()).await {
+                Ok(started) => break started,
+                // Whoever else uses the account may have used up its quota. Only --timeout ends this.
+                Err(error) if code_of(&error).map(meaning) == Some(Meaning::Throttled) => {
+                    tracing::debug!("StartSession was throttled");
+                    place.throttled().await;
+                }
+                Err(error) => {
+                    return Err(failure::start_failed(self, aws, instance, document, error).await);
+                }
             }
         };
         tracing::debug!("the session is started");
@@ -479,6 +503,58 @@ impl Context {
             Err(_) => std::future::pending().await,
         }
     }
+}
+
+/// A configuration of a call that [`crate::pace::Pacer`] paces: what the service throttles is not repeated behind the pacer's back.
+fn paced<E>() -> aws_sdk_ssm::config::Builder
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    aws_sdk_ssm::config::Builder::new()
+        .retry_classifier(ThrottledIsPaced::<E>(std::marker::PhantomData))
+}
+
+/// Forbids the SDK to repeat calls that were throttled.
+#[derive(Debug)]
+struct ThrottledIsPaced<E>(std::marker::PhantomData<E>);
+
+impl<E> ClassifyRetry for ThrottledIsPaced<E>
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        let code = context
+            .output_or_error()
+            .and_then(|outcome| outcome.err())
+            .and_then(|error| error.as_operation_error())
+            .and_then(|error| error.downcast_ref::<E>())
+            .and_then(ProvideErrorMetadata::code);
+        match code.map(meaning) {
+            Some(Meaning::Throttled) => RetryAction::RetryForbidden,
+            _ => RetryAction::NoActionIndicated,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "throttled calls wait for their turn"
+    }
+
+    fn priority(&self) -> RetryClassifierPriority {
+        // After every other, so that this has the last word.
+        RetryClassifierPriority::run_after(RetryClassifierPriority::transient_error_classifier())
+    }
+}
+
+/// What somebody reads who waits for a turn.
+fn waiting_words(ahead: usize) -> String {
+    let before = match ahead {
+        0 => String::new(),
+        1 => "; one is to start before this one".to_owned(),
+        more => format!("; {more} are to start before this one"),
+    };
+    format!(
+        "waiting to start a session: AWS lets three start a second in an account and region{before}"
+    )
 }
 
 /// Refuses what cannot have a session whatever its agent says.

@@ -13,6 +13,7 @@ pub mod connect;
 pub mod context;
 pub mod guard;
 pub mod inventory;
+mod pace;
 mod picker;
 pub mod resolve;
 pub mod trouble;

@@ -6,7 +6,7 @@ use std::{future::Future, path::PathBuf, time::Duration};
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
-use ops_core::{Choice, Context, Env, Globals, Result};
+use ops_core::{Choice, Context, Env, Globals, Result, connect::Urgency};
 use ops_remote::pipe::{Chunk, Down, FRAME_BYTES, Far, Known, Pipe, Up};
 use ops_sandbox::{Options, Running, Sandbox};
 use rustix::process::{Pid, test_kill_process};
@@ -44,6 +44,7 @@ impl Stage {
             user: None,
             document: None,
             reason: None,
+            urgency: Urgency::default(),
             known: Known::default(),
         };
         Self {

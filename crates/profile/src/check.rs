@@ -33,7 +33,7 @@ pub(crate) fn unknown_alias(
 ) -> Option<Problem> {
     let checker = Checker { tree, verbs };
     profile.aliases.iter().find_map(|(name, words)| {
-        let verb = verb_of(words)?;
+        let verb = verb_of(&words.0)?;
         let is_known =
             verbs.find(verb).is_some() || profile.aliases.contains_key(verb) || is_external(verb);
         if is_known {
@@ -251,7 +251,7 @@ impl Checker<'_> {
             while let Some(next) = profile
                 .aliases
                 .get(ring[ring.len() - 1])
-                .and_then(|words| verb_of(words))
+                .and_then(|words| verb_of(&words.0))
                 .filter(|next| profile.aliases.contains_key(*next))
             {
                 let is_closed = next == name;

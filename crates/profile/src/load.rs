@@ -172,7 +172,7 @@ const MANY: usize = 50;
 
 /// Every mistake of `found` and of what it extends, in the order in which they are met: what is wrong is taken out, and the rest is read again.
 /// `is_external` says whether a verb is an external command.
-pub fn mistakes(
+pub(crate) fn mistakes(
     found: &Found,
     all: &[Found],
     verbs: Verbs,

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
@@ -15,7 +15,7 @@ use crate::{
     Pace,
     credentials::{Identity, Keyring},
     error::ApiError,
-    faults::Faults,
+    faults::{Faults, Rate},
     federation::Tokens,
     fleet::{Fleet, InstanceStates},
     gateway::Gateway,
@@ -47,6 +47,8 @@ pub(crate) struct App {
     faults: watch::Sender<Arc<Faults>>,
     /// How often each ordered failure has happened, by kind and action.
     used: Mutex<HashMap<(&'static str, String), u64>>,
+    /// Calls that may go through now, and since when, by action and region.
+    allowances: Mutex<HashMap<(String, String), (f64, Instant)>>,
 }
 
 /// Who calls, and where.
@@ -98,6 +100,7 @@ impl App {
             tasks,
             faults,
             used: Mutex::default(),
+            allowances: Mutex::default(),
         }
     }
 
@@ -108,6 +111,10 @@ impl App {
     /// Orders other faults, for open sessions too; counts begin anew.
     pub(crate) fn set_faults(&self, faults: Faults) {
         self.used().clear();
+        self.allowances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
         self.faults.send_replace(Arc::new(faults));
     }
 
@@ -133,12 +140,49 @@ impl App {
                 return Err(ApiError::throttled(call.service));
             }
         }
+        self.keep_to_rates(&faults, call, action)?;
         for (name, count) in &faults.fail {
             if is_meant(name) && self.counts("fail", name, *count) {
                 return Err(ApiError::internal(call.service));
             }
         }
         self.check_resource(call, action, "*", "*")
+    }
+
+    /// Token buckets for the whole account: there is one behind every key.
+    fn keep_to_rates(&self, faults: &Faults, call: &Call, action: &str) -> Result<(), ApiError> {
+        let documented;
+        let rates = match (&faults.tps, self.pace) {
+            (Some(rates), _) => rates,
+            (None, Pace::Real) => {
+                documented = Rate::documented();
+                &documented
+            }
+            (None, Pace::Unpaced) => return Ok(()),
+        };
+        let permission = call.service.permission(action);
+        let Some(rate) = rates
+            .iter()
+            .find(|rate| rate.action == action || rate.action == permission)
+        else {
+            return Ok(());
+        };
+        let now = Instant::now();
+        let mut allowances = self
+            .allowances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let (tokens, since) = allowances
+            .entry((action.to_owned(), call.region.clone()))
+            .or_insert((rate.burst, now));
+        let gained = now.duration_since(*since).as_secs_f64() * rate.per_second;
+        *tokens = (*tokens + gained).min(rate.burst);
+        *since = now;
+        if *tokens < 1.0 {
+            return Err(ApiError::throttled(call.service));
+        }
+        *tokens -= 1.0;
+        Ok(())
     }
 
     /// Whether the caller may do `action` to a resource, `name` being the short form that faults use.

@@ -35,6 +35,7 @@ use crate::duration::{parse_bytes, parse_duration, parse_share};
 /// | `kms=ARN` | sessions demand encryption with this key |
 /// | `deny=ACTION[/RESOURCE]` | the call is refused: `ssm:StartSession/AWS-StartSSHSession`; may be repeated |
 /// | `throttle=ACTION[/N]` | the next N (3) calls are told to slow down; may be repeated |
+/// | `tps=ACTION/RATE[/BURST]` | more calls a second, in a region, are told to slow down; a burst is one second's worth; may be repeated; `off` for none |
 /// | `fail=ACTION[/N]` | the next N (all) calls meet an internal error; may be repeated |
 /// | `slow=ACTION/2s` | the call is answered late; may be repeated |
 /// | `deny-region=R` | every call to this region is refused; may be repeated |
@@ -72,10 +73,63 @@ pub struct Faults {
     pub(crate) kms_key_id: Option<String>,
     pub(crate) deny: Vec<String>,
     pub(crate) throttle: Vec<(String, u64)>,
+    /// `None`: as the pace of the agents says.
+    pub(crate) tps: Option<Vec<Rate>>,
     pub(crate) fail: Vec<(String, u64)>,
     pub(crate) slow: Vec<(String, Duration)>,
     pub(crate) deny_regions: Vec<String>,
     pub(crate) expired: bool,
+}
+
+/// How often an action may be called.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Rate {
+    pub(crate) action: String,
+    /// Calls a second.
+    pub(crate) per_second: f64,
+    /// Calls at once after a pause.
+    pub(crate) burst: f64,
+}
+
+impl Rate {
+    /// Of a text such as `StartSession/3` or `StartSession/3/6`.
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('/');
+        let action = parts.next().filter(|action| !action.is_empty())?.to_owned();
+        let number = |text: &str| {
+            text.parse::<f64>()
+                .ok()
+                .filter(|n| n.is_finite() && *n > 0.0)
+        };
+        let per_second = number(parts.next()?)?;
+        let burst = match parts.next() {
+            Some(text) => number(text).filter(|burst| *burst >= 1.0)?,
+            None => per_second.max(1.0),
+        };
+        parts.next().is_none().then_some(Self {
+            action,
+            per_second,
+            burst,
+        })
+    }
+
+    /// The documented quotas for an account and region. Source: "AWS Systems Manager endpoints and quotas" in the AWS General Reference;
+    /// bursts are not documented.
+    pub(crate) fn documented() -> Vec<Self> {
+        [
+            ("StartSession", 3.0),
+            ("TerminateSession", 6.0),
+            ("ResumeSession", 6.0),
+            ("DescribeSessions", 6.0),
+            ("GetConnectionStatus", 50.0),
+        ]
+        .map(|(action, per_second)| Self {
+            action: action.to_owned(),
+            per_second,
+            burst: per_second,
+        })
+        .into()
+    }
 }
 
 /// How ResumeSession is refused.
@@ -133,12 +187,13 @@ strict                 agents check digests and lengths, which the official one 
 kms=ARN                sessions demand encryption with this key
 deny=ACTION[/RESOURCE] a call is refused: ssm:StartSession/AWS-StartSSHSession; may be repeated
 throttle=ACTION[/N]    the next N (3) calls are told to slow down; may be repeated
+tps=ACTION/RATE[/BURST] more calls a second in a region are told to slow down: StartSession/3; may be repeated; off for none
 fail=ACTION[/N]        the next N (all) calls meet an internal error; may be repeated
 slow=ACTION/2s         a call is answered late; may be repeated
 deny-region=R          every call to this region is refused; may be repeated
 expired                temporary credentials have expired";
 
-const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, rate, queue, cut-after, bye-after, end-after, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-handshake, odd-json, late-plugin, slow-dial, agent-version, strict, kms, deny, throttle, fail, slow, deny-region, expired";
+const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, rate, queue, cut-after, bye-after, end-after, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-handshake, odd-json, late-plugin, slow-dial, agent-version, strict, kms, deny, throttle, tps, fail, slow, deny-region, expired";
 
 impl Faults {
     /// Adds one fault, or replaces it.
@@ -219,6 +274,11 @@ impl Faults {
             "kms" => self.kms_key_id = Some(text()?),
             "deny" => self.deny.push(text()?),
             "throttle" => self.throttle.push(counted(3)?),
+            "tps" if value == "off" => self.tps = Some(Vec::new()),
+            "tps" => {
+                let rate = Rate::parse(value).ok_or_else(wrong)?;
+                self.tps.get_or_insert_default().push(rate);
+            }
             "fail" => self.fail.push(counted(u64::MAX)?),
             "slow" => {
                 let (action, delay) = value.rsplit_once('/').ok_or_else(wrong)?;
@@ -277,6 +337,11 @@ impl Faults {
         Ok(faults)
     }
 
+    /// No action has a rate of its own.
+    pub(crate) fn sets_no_rates(&self) -> bool {
+        self.tps.as_ref().is_none_or(Vec::is_empty)
+    }
+
     /// Messages pass as they are and at once.
     pub(crate) fn leave_messages_alone(&self) -> bool {
         self.delay.is_zero()
@@ -327,6 +392,24 @@ mod tests {
         assert_eq!(text.throttle, [("ec2:DescribeInstances".to_owned(), 5)]);
         assert!(!text.leave_messages_alone());
         assert!(Faults::default().leave_messages_alone());
+    }
+
+    #[test]
+    fn a_rate_has_a_burst_of_one_second_unless_it_is_given() {
+        let faults: Faults = "tps=StartSession/3,tps=ResumeSession/6/10".parse().unwrap();
+        let rates = faults.tps.expect("rates");
+        assert_eq!((rates[0].per_second, rates[0].burst), (3.0, 3.0));
+        assert_eq!((rates[1].per_second, rates[1].burst), (6.0, 10.0));
+        assert_eq!("tps=off".parse::<Faults>().unwrap().tps, Some(Vec::new()));
+        for wrong in [
+            "tps=StartSession",
+            "tps=StartSession/0",
+            "tps=/3",
+            "tps=StartSession/3/0.5",
+            "tps=a/1/2/3",
+        ] {
+            assert!(wrong.parse::<Faults>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -55,13 +55,13 @@ pub use state_file::{Access, UNSET, discover, served_file};
 /// How long [`Running::stop`] waits for sessions to end.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How fast agents send their output.
+/// How fast agents send their output, and how often calls may be made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pace {
-    /// As fast as the client acknowledges.
+    /// As fast as the client acknowledges; calls as often as anybody likes.
     #[default]
     Unpaced,
-    /// As the official agent: at least 1 ms of sleep after each payload of at most 1,024 bytes.
+    /// As the official agent: at least 1 ms of sleep after each payload of at most 1,024 bytes; calls within the service's documented quotas.
     Real,
 }
 
@@ -173,6 +173,7 @@ impl Sandbox {
             secret_access_key: user.secret_access_key.clone(),
             admin_token: admin_token.clone(),
             pid: std::process::id(),
+            starts_freely: options.pace == Pace::Unpaced && options.faults.sets_no_rates(),
         };
         for path in options.access_file.iter().chain(&kept) {
             access.write(path).map_err(state_error(path))?;

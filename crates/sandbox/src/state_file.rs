@@ -31,6 +31,9 @@ pub struct Access {
     pub admin_token: String,
     /// The process it runs in.
     pub pid: u32,
+    /// Sessions may be started as often as anybody likes: nothing has to be paced from the start.
+    #[serde(default)]
+    pub starts_freely: bool,
 }
 
 impl std::fmt::Debug for Access {
@@ -83,17 +86,21 @@ impl Access {
     }
 
     fn own_environment(&self) -> Vec<(String, String)> {
-        [
+        let federation = self.federation_endpoint();
+        let rate = self.starts_freely.then_some(("OPS_START_RATE", "0"));
+        let usual = [
             ("AWS_ENDPOINT_URL", self.endpoint.as_str()),
             ("AWS_ACCESS_KEY_ID", &self.access_key_id),
             ("AWS_SECRET_ACCESS_KEY", &self.secret_access_key),
             ("AWS_REGION", &self.region),
             ("AWS_DEFAULT_REGION", &self.region),
             ("AWS_EC2_METADATA_DISABLED", "true"),
-            ("OPS_FEDERATION_ENDPOINT", &self.federation_endpoint()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into()
+            ("OPS_FEDERATION_ENDPOINT", &federation),
+        ];
+        rate.into_iter()
+            .chain(usual)
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
     }
 
     /// In place of `https://signin.aws.amazon.com/federation`.

@@ -4,6 +4,21 @@ use std::{collections::BTreeMap, ffi::OsString, time::Duration};
 
 use clap::ValueEnum;
 
+/// The text of a format that has one. Typed once, and kept until the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Template(&'static str);
+
+impl Template {
+    fn new(text: &str) -> Self {
+        Self(Box::leak(text.to_owned().into_boxed_str()))
+    }
+
+    /// The text.
+    pub fn text(self) -> &'static str {
+        self.0
+    }
+}
+
 /// Form of results on stdout.
 #[derive(
     Clone,
@@ -35,11 +50,11 @@ pub enum Format {
     /// `jsonpath=TEMPLATE`: what paths into the document find.
     #[value(skip)]
     #[serde(skip)]
-    JsonPath(&'static str),
+    JsonPath(Template),
     /// `custom-columns=TITLE:PATH,…`: a table of what paths find.
     #[value(skip)]
     #[serde(skip)]
-    CustomColumns(&'static str),
+    CustomColumns(Template),
 }
 
 impl Format {
@@ -81,12 +96,12 @@ impl clap::builder::TypedValueParser for FormatParser {
         value: &std::ffi::OsStr,
     ) -> Result<Format, clap::Error> {
         let with_text = value.to_str().and_then(|text| text.split_once('='));
-        // Typed once, and needed until the process ends.
-        let kept = |text: &str| -> &'static str { Box::leak(text.to_owned().into_boxed_str()) };
         match with_text {
-            Some(("jsonpath", text)) if !text.is_empty() => Ok(Format::JsonPath(kept(text))),
+            Some(("jsonpath", text)) if !text.is_empty() => {
+                Ok(Format::JsonPath(Template::new(text)))
+            }
             Some(("custom-columns", text)) if !text.is_empty() => {
-                Ok(Format::CustomColumns(kept(text)))
+                Ok(Format::CustomColumns(Template::new(text)))
             }
             _ => clap::builder::EnumValueParser::<Format>::new().parse_ref(command, arg, value),
         }

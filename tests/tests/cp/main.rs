@@ -22,6 +22,7 @@ use ops_tests::{
 mod ask;
 mod bars;
 mod failures;
+mod links;
 mod modes;
 mod resume;
 mod split;

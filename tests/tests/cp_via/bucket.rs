@@ -255,7 +255,7 @@ fn what_a_hostile_server_packs_in_stays_out() {
     let path = |name: &str| lab.home().join(name);
     // Adds files that would land outside: by an absolute path, by one that climbs, and through a link.
     let script = format!(
-        "#!/bin/sh\ncase \"$*\" in *-chf*) ;; *) exec /usr/bin/tar \"$@\";; esac\n\
+        "#!/bin/sh\ncase \"$*\" in *\" -cf -\"*) ;; *) exec /usr/bin/tar \"$@\";; esac\n\
          cat >{home}/names\n/usr/bin/tar --null -T {home}/names -chf {home}/archive\n\
          cd {home}; ln -s {home}/outside link\n\
          add() {{ /usr/bin/tar -P -rf archive --transform \"s,^$1\\$,$2,\" \"$1\"; }}\n\
@@ -293,6 +293,7 @@ fn an_archive_leaves_nothing_behind_when_the_user_gives_up() {
     needs!("curl");
     let (lab, seen) = lab_with_curl(
         "p=; for a; do case $p in -o|-T) n=$a;; esac; p=$a; done\n\
+         case $n in /*) ;; *) n=$PWD/$n;; esac\n\
          \"$real\" \"$@\"\necho \"$n\" >\"$seen.new\"; mv \"$seen.new\" \"$seen\"\nexec sleep 600\n",
     );
     let state = lab.home().join(".local/state/ops/sandbox");

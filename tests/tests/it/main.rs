@@ -9,6 +9,7 @@ mod help;
 mod layering;
 mod plugins;
 mod profiles;
+mod quota;
 mod sandbox;
 mod screens;
 mod targets;

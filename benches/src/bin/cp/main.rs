@@ -251,7 +251,7 @@ impl Bench {
                 shown(memory),
             ]);
         }
-        println!("{megabytes} MB of {name}, --agent-pace real");
+        println!("{megabytes} MB of {name}, --agent-pace real, three StartSession calls a second");
         table::print(
             &["", "up MB/s", "to scp", "down MB/s", "to scp", "peak MB"],
             &rows,

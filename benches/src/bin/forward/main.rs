@@ -174,6 +174,7 @@ fn run() -> io::Result<()> {
     }
     let bounds = Bounds::measure()?;
     bounds.print();
+    println!("paced runs keep to three StartSession calls a second; unpaced ones have no limit");
 
     let mut rows = Vec::new();
     let mut outcomes = Vec::new();

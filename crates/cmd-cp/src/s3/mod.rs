@@ -28,6 +28,7 @@ use ops_core::{
 use tokio::sync::OnceCell;
 
 use crate::{
+    remote_path::RemotePath,
     session::{Session, courier::Courier},
     transport::{Ask, Fetch, Job, Listing, Server, Sink, Source, Store, Transport, What},
 };
@@ -231,7 +232,7 @@ impl S3 {
         };
         let (ours, others): (Vec<_>, Vec<_>) = items.into_iter().partition(is_ours);
         // What is put into a folder changes its time, so that it is set again.
-        let folders: Vec<(Vec<u8>, u32, i64)> = others
+        let folders: Vec<(RemotePath, u32, i64)> = others
             .iter()
             .filter(|item| job.preserve && matches!(item.what, What::Folder))
             .map(|item| (item.path.clone(), item.mode, item.mtime))

@@ -30,6 +30,7 @@ const QUEUE: usize = 2;
 /// Puts small files together.
 pub(super) struct Collector {
     works: bool,
+    /// Of one kind: all below the same folder that was named, or all named themselves.
     files: Vec<Fetch>,
     bytes: u64,
     names: usize,
@@ -55,11 +56,20 @@ impl Collector {
         if !self.works || fetch.entry.size > SMALL_BYTES {
             return Err(fetch);
         }
-        let names = script::format(&fetch.path).len() + 6;
+        let names = script::format(fetch.path.whole()).len() + 12;
+        let goes_with = |first: &Fetch| {
+            let (first, path) = (&first.path, &fetch.path);
+            match (first.is_named(), path.is_named()) {
+                (true, true) => true,
+                (false, false) => first.root() == path.root(),
+                _ => false,
+            }
+        };
         let full = (self.bytes + fetch.entry.size > BUNDLE_BYTES
-            || self.names + names > NAMES_BYTES)
-            .then(|| self.rest())
-            .flatten();
+            || self.names + names > NAMES_BYTES
+            || !self.files.first().is_none_or(goes_with))
+        .then(|| self.rest())
+        .flatten();
         self.bytes += fetch.entry.size;
         self.names += names;
         self.files.push(fetch);
@@ -114,7 +124,8 @@ where
                 handle,
             };
             for (fetch, mode) in files.into_iter().zip(modes) {
-                unpacker.wanted.insert(fetch.path.clone(), (fetch, mode));
+                let path = fetch.path.whole().to_vec();
+                unpacker.wanted.insert(path, (fetch, mode));
             }
             let outcome = unpacker.unpack(Incoming {
                 receiver,
@@ -212,31 +223,71 @@ async fn feed(session: &Session, text: String, mut intake: Intake) -> Result<()>
 }
 
 /// Hashes, a line for each file that can be read; an empty line; the archive.
+///
+/// The folders that the files lie in are looked at first, each on its way down from what was named: a link
+/// in the place of one of them ends it all, and each file is then asked for by itself. tar follows no link
+/// at the end of a path either, unless all of the files were named themselves.
 fn text(session: &Session, files: &[Fetch]) -> String {
     let root = root(files);
-    let mut text = script::assign("r", if root.is_empty() { b"/" } else { &root });
-    text.push_str("cd \"$r\" || exit 1\nn() { printf \"");
+    let follow = files.iter().all(|fetch| fetch.path.is_named());
+    let mut text = script::compact(script::ENTER);
+    text.push_str(&script::assign(
+        "root",
+        if root.is_empty() { b"/" } else { &root },
+    ));
+    text.push_str("refuse() { echo \"$why\" >&2; exit 1; }\n");
+    text.push_str("enter \"$root\" \"\" || refuse\n");
+    // The names of each folder in one call of printf, with the folder in its format.
+    text.push_str("each() {\n");
+    let mut folder: Option<&[u8]> = None;
     for fetch in files {
-        text.push_str(&script::format(&relative(&root, &fetch.path)));
-        text.push_str("\\000");
+        let below = relative(&root, fetch.path.whole());
+        let end = below
+            .iter()
+            .rposition(|&b| b == b'/')
+            .map_or(0, |at| at + 1);
+        let (parent, name) = below.split_at(end);
+        if folder != Some(parent) {
+            if folder.is_some() {
+                text.push('\n');
+            }
+            text.push_str(&format!("\"$1\" \"{}\"", script::format(parent)));
+            folder = Some(parent);
+        }
+        text.push_str(&format!(" \"{}\"", script::word(name)));
     }
-    text.push_str("\"; }\n");
+    text.push_str("\n}\n");
+    text.push_str("names() { format=$1; shift; printf \"./$format%b\\000\" \"$@\"; }\n");
+    if !follow {
+        text.push_str(
+            "check() { folders=$(printf \"$1.\"); folders=${folders%.}; enter \"$root\" \"${folders%/}\" || refuse; }\n\
+             (each check) || exit 1\n",
+        );
+    }
     // What sha256sum escapes in names it marks with a backslash before the hash.
     let hashes = session.tools.hash().map_or(String::new(), |hash| {
-        format!("n | xargs -0 {hash} 2>/dev/null | sed \"s/^\\\\\\\\//\" | cut -c1-64; ")
+        format!("each names | xargs -0 {hash} 2>/dev/null | sed \"s/^\\\\\\\\//\" | cut -c1-64; ")
     });
     let pack = session
         .tools
         .compressor()
         .map_or(String::new(), |compressor| format!(" | {compressor}"));
+    let options = if follow { "-chf" } else { "-cf" };
     text.push_str(&format!(
-        "{{ {hashes}echo; n | tar --null -T - -chf -; }}{pack}\n"
+        "{{ {hashes}echo; each names | tar --null -T - {options} -; }}{pack}\n"
     ));
     text
 }
 
+/// The folder that the paths of the files are told from.
 fn root(files: &[Fetch]) -> Vec<u8> {
-    common(files.iter().map(|fetch| fetch.path.as_slice()))
+    match files.first() {
+        Some(first) if !first.path.is_named() => {
+            let root = first.path.root();
+            root.strip_suffix(b"/").unwrap_or(root).to_vec()
+        }
+        _ => common(files.iter().map(|fetch| fetch.path.whole())),
+    }
 }
 
 /// The folder that holds all of `paths`, however deep, without a slash at its end; empty for `/`.
@@ -254,11 +305,10 @@ pub(super) fn common<'a>(mut paths: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
     first[..len].to_vec()
 }
 
-/// A path below `root`, as it cannot be taken for an option.
-fn relative(root: &[u8], path: &[u8]) -> Vec<u8> {
+/// A path below `root`, without a slash in front.
+fn relative<'a>(root: &[u8], path: &'a [u8]) -> &'a [u8] {
     let below = path.strip_prefix(root).unwrap_or(path);
-    let below = below.strip_prefix(b"/").unwrap_or(below);
-    [b"./", below].concat()
+    below.strip_prefix(b"/").unwrap_or(below)
 }
 
 /// What arrives, for code that reads and waits.
@@ -433,7 +483,7 @@ mod tests {
         assert_eq!(common(&["/a/b/c", "/a/b/c/d"]), "/a/b");
         assert_eq!(common(&["/a/x", "/b/x"]), "");
         assert_eq!(common(&["/x"]), "");
-        assert_eq!(relative(b"/a", b"/a/-x"), b"./-x");
-        assert_eq!(relative(b"", b"/a"), b"./a");
+        assert_eq!(relative(b"/a", b"/a/-x"), b"-x");
+        assert_eq!(relative(b"", b"/a"), b"a");
     }
 }

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     landing::{temporary_name, token},
-    place::{join, name},
     reading::FileReading,
+    remote_path::RemotePath,
     report::unhex,
     transport::{Digest, Fetch, Job, Store},
 };
@@ -30,7 +30,7 @@ pub(crate) struct Courier<'a> {
 /// An archive on the server.
 pub(crate) struct Archive {
     /// Where it lies, in a folder of its own.
-    pub(crate) path: Vec<u8>,
+    pub(crate) path: RemotePath,
     /// In bytes.
     pub(crate) len: u64,
     /// Where the server hashes.
@@ -130,13 +130,13 @@ impl Courier<'_> {
     /// # Errors
     /// The server's own words; it writes nothing, or cannot keep it.
     pub(crate) async fn keep(&mut self, script: &str) -> Result<Archive> {
-        let stage = format!("/tmp/.ops-{}", token()).into_bytes();
+        let stage = RemotePath::new(b"/tmp", format!(".ops-{}", token()).as_bytes());
         self.talk()?.stage(&stage).await?;
-        let path = join(&stage, b"a");
+        let path = stage.join(b"a");
         let text = format!(
-            "{}{}( exec >\"$a\"\n{script}) && printf \"!kept %s %s\\n\" \"$(wc -c <\"$a\" | tr -d \" \")\" \"$(h <\"$a\")\" >&6\n",
+            "{}{}( exec >\"$a\"\n{script}) && printf \"!kept %s %s\\n\" \"$(wc -c <\"$a\" | tr -d \" \")\" \"$(hash_input <\"$a\")\" >&6\n",
             self.session.tools.hash_function(),
-            script::assign("a", &path),
+            script::assign("a", path.whole()),
         );
         let mut down = Down::start(&self.session.far, &text).await?.strict();
         let mut archive = None;
@@ -180,7 +180,11 @@ impl Courier<'_> {
     ///
     /// # Errors
     /// The session.
-    pub(crate) async fn hash(&mut self, path: &[u8], len: Option<u64>) -> Result<Option<Digest>> {
+    pub(crate) async fn hash(
+        &mut self,
+        path: &RemotePath,
+        len: Option<u64>,
+    ) -> Result<Option<Digest>> {
         self.talk()?.hash(path, len).await
     }
 
@@ -190,7 +194,7 @@ impl Courier<'_> {
     /// The server's own words.
     pub(crate) async fn push(
         &mut self,
-        path: &[u8],
+        path: &RemotePath,
         part: (u64, u64, bool),
         url: &str,
     ) -> Result<()> {
@@ -207,7 +211,7 @@ impl Courier<'_> {
         reading: &FileReading,
         job: &Job,
     ) -> Result<u64> {
-        let last = name(&item.path).unwrap_or(b"file");
+        let last = item.path.name_or(b"file");
         let temporary = temporary_name(last, job.resume);
         let begun = self
             .talk()?
@@ -272,7 +276,12 @@ impl Courier<'_> {
     ///
     /// # Errors
     /// The server's own words.
-    pub(crate) async fn attributes(&mut self, path: &[u8], mode: u32, mtime: i64) -> Result<()> {
+    pub(crate) async fn attributes(
+        &mut self,
+        path: &RemotePath,
+        mode: u32,
+        mtime: i64,
+    ) -> Result<()> {
         self.talk()?
             .attributes(path, mode & 0o7777, Some(&stamp(mtime)))
             .await

@@ -5,7 +5,11 @@ use ops_core::{Error, Result, hint};
 use ops_remote::pipe::{Far, LOST, Up};
 
 use super::{probe::Tools, script};
-use crate::{report::hex, transport::Digest};
+use crate::{
+    remote_path::{RemotePath, Steps},
+    report::hex,
+    transport::Digest,
+};
 
 /// What places in a file are counted in, in bytes: see [`Dialogue::frame_at`].
 pub(super) const BLOCK_BYTES: u64 = 1 << 20;
@@ -43,9 +47,7 @@ impl Dialogue {
     /// # Errors
     /// As [`Up::dialogue`].
     pub(super) async fn start(far: &Far, tools: &Tools) -> Result<Self> {
-        let hash = tools.hash().unwrap_or("false");
-        let text = format!("{}H=\"{hash}\"\n{SPREAD}{SCRIPT}", tools.hash_function());
-        let mut up = Up::dialogue(far, &text).await?;
+        let mut up = Up::dialogue(far, &text(tools)).await?;
         if tools.has("exact") {
             up.send_ahead();
         }
@@ -77,24 +79,30 @@ impl Dialogue {
     ///
     /// # Errors
     /// The session.
-    pub(super) async fn folder_later(&mut self, path: &[u8], mode: u32) -> Result<()> {
-        self.up
-            .ask(&format!("d {} {mode:o}", script::word(path)))
-            .await
+    pub(super) async fn folder_later(&mut self, path: &RemotePath, mode: u32) -> Result<()> {
+        let place = place(path.steps());
+        self.up.ask(&format!("folder {place} {mode:o}")).await
     }
 
-    /// Makes a link, in the place of a file or link that is there.
+    /// Makes a link, in the place of a file or link that is there; under the name `temporary` first.
     ///
     /// # Errors
     /// The server's own words.
-    pub(super) async fn link(&mut self, path: &[u8], target: &[u8]) -> Result<()> {
-        self.ask(&format!(
-            "l {} {}",
-            script::word(path),
-            script::word(target)
-        ))
-        .await
-        .map(drop)
+    pub(super) async fn link(
+        &mut self,
+        path: &RemotePath,
+        temporary: &[u8],
+        target: &[u8],
+    ) -> Result<()> {
+        // What is behind a link that is there already is not what the new one replaces.
+        let place = place(Steps {
+            follow: false,
+            ..path.steps()
+        });
+        let (temporary, target) = (script::word(temporary), script::word(target));
+        self.ask(&format!("link {place} {temporary} {target}"))
+            .await
+            .map(drop)
     }
 
     /// Begins a file under the name `temporary` in its folder; `kept` ones outlive a failure, and what is there of one is `hashed`.
@@ -103,15 +111,15 @@ impl Dialogue {
     /// The server's own words.
     pub(super) async fn begin(
         &mut self,
-        path: &[u8],
+        path: &RemotePath,
         temporary: &[u8],
         kept: bool,
         hashed: bool,
     ) -> Result<Begun> {
         let answer = self
             .ask(&format!(
-                "b {} {} {} {}",
-                script::word(path),
+                "begin {} {} {} {}",
+                place(path.steps()),
                 script::word(temporary),
                 u8::from(kept),
                 u8::from(hashed)
@@ -132,9 +140,14 @@ impl Dialogue {
     ///
     /// # Errors
     /// The session.
-    pub(super) async fn hash(&mut self, path: &[u8], len: Option<u64>) -> Result<Option<Digest>> {
+    pub(super) async fn hash(
+        &mut self,
+        path: &RemotePath,
+        len: Option<u64>,
+    ) -> Result<Option<Digest>> {
         let len = len.map_or("-".to_owned(), |len| len.to_string());
-        let answer = self.ask(&format!("k {} {len}", script::word(path))).await?;
+        let place = place(path.steps());
+        let answer = self.ask(&format!("hash {place} {len}")).await?;
         Ok(answer.strip_prefix("sum ").and_then(crate::report::unhex))
     }
 
@@ -144,12 +157,12 @@ impl Dialogue {
     /// The server's own words.
     pub(super) async fn push(
         &mut self,
-        path: &[u8],
+        path: &RemotePath,
         (at, len, whole): (u64, u64, bool),
         url: &str,
     ) -> Result<()> {
-        let path = script::word(path);
-        self.ask(&format!("p {path} {at} {len} {} {url}", u8::from(whole)))
+        let (place, whole) = (place(path.steps()), u8::from(whole));
+        self.ask(&format!("push {place} {at} {len} {whole} {url}"))
             .await
             .map(drop)
     }
@@ -159,7 +172,7 @@ impl Dialogue {
     /// # Errors
     /// The server's own words.
     pub(super) async fn pull(&mut self, url: &str) -> Result<()> {
-        self.ask(&format!("g {url}")).await.map(drop)
+        self.ask(&format!("pull {url}")).await.map(drop)
     }
 
     /// Empties the file that was begun.
@@ -167,7 +180,7 @@ impl Dialogue {
     /// # Errors
     /// The server's own words.
     pub(super) async fn restart(&mut self) -> Result<()> {
-        self.ask("r").await.map(drop)
+        self.ask("empty").await.map(drop)
     }
 
     /// Appends a frame to the file, compressed by `codec` or as it is (`-`).
@@ -179,7 +192,7 @@ impl Dialogue {
         if len == 0 {
             return Ok(());
         }
-        self.announced(&format!("w {len} {codec}"), bytes).await
+        self.announced(&format!("write {len} {codec}"), bytes).await
     }
 
     /// Announces `len` bytes for the end of the file, as they are; [`Dialogue::piece`] then sends them.
@@ -187,7 +200,7 @@ impl Dialogue {
     /// # Errors
     /// As [`Dialogue::frame`].
     pub(super) async fn announce(&mut self, len: u64) -> Result<()> {
-        let announced = self.up.announce_line(&format!("w {len} -"), len).await;
+        let announced = self.up.announce_line(&format!("write {len} -"), len).await;
         announced.map_err(|error| self.words(error))
     }
 
@@ -195,9 +208,14 @@ impl Dialogue {
     ///
     /// # Errors
     /// It is not there.
-    pub(super) async fn attach(&mut self, path: &[u8], temporary: &[u8], kept: bool) -> Result<()> {
-        let (path, temporary) = (script::word(path), script::word(temporary));
-        self.ask(&format!("o {path} {temporary} {}", u8::from(kept)))
+    pub(super) async fn attach(
+        &mut self,
+        path: &RemotePath,
+        temporary: &[u8],
+        kept: bool,
+    ) -> Result<()> {
+        let (place, temporary) = (place(path.steps()), script::word(temporary));
+        self.ask(&format!("join {place} {temporary} {}", u8::from(kept)))
             .await
             .map(drop)
     }
@@ -208,7 +226,7 @@ impl Dialogue {
     /// The session.
     pub(super) async fn release(&mut self) -> Result<()> {
         self.settle().await?;
-        self.ask("f").await.map(drop)
+        self.ask("release").await.map(drop)
     }
 
     /// As [`Dialogue::frame`], for the place of block `block`.
@@ -217,7 +235,7 @@ impl Dialogue {
     /// As there.
     pub(super) async fn frame_at(&mut self, codec: &str, bytes: Bytes, block: u64) -> Result<()> {
         let len = bytes.len() as u64;
-        self.announced(&format!("W {len} {codec} {block}"), bytes)
+        self.announced(&format!("write-at {len} {codec} {block}"), bytes)
             .await
     }
 
@@ -228,7 +246,7 @@ impl Dialogue {
     pub(super) async fn announce_at(&mut self, len: u64, block: u64) -> Result<()> {
         let announced = self
             .up
-            .announce_line(&format!("W {len} - {block}"), len)
+            .announce_line(&format!("write-at {len} - {block}"), len)
             .await;
         announced.map_err(|error| self.words(error))
     }
@@ -248,7 +266,7 @@ impl Dialogue {
     /// The session.
     pub(super) async fn parts(&mut self, first: u64, count: u64) -> Result<Vec<Option<Digest>>> {
         self.settle().await?;
-        let answer = self.ask(&format!("R {first} {count}")).await?;
+        let answer = self.ask(&format!("sums {first} {count}")).await?;
         let words = answer.split_ascii_whitespace().skip(1);
         Ok(words.map(crate::report::unhex).collect())
     }
@@ -262,7 +280,7 @@ impl Dialogue {
         let digest = file.digest.map_or("-".to_owned(), |digest| hex(&digest));
         let stamp = file.stamp.as_deref().unwrap_or("-");
         self.ask(&format!(
-            "e {digest} {} {} {:o} {stamp}",
+            "end {digest} {} {} {:o} {stamp}",
             file.size,
             u8::from(file.exact),
             file.mode,
@@ -277,7 +295,7 @@ impl Dialogue {
     /// The session.
     pub(super) async fn leave(&mut self) -> Result<()> {
         self.settle().await?;
-        self.ask("x").await.map(drop)
+        self.ask("leave").await.map(drop)
     }
 
     /// Sets the mode and, if there is a `stamp`, the time of a folder.
@@ -286,12 +304,13 @@ impl Dialogue {
     /// The server's own words.
     pub(super) async fn attributes(
         &mut self,
-        path: &[u8],
+        path: &RemotePath,
         mode: u32,
         stamp: Option<&str>,
     ) -> Result<()> {
-        let (path, stamp) = (script::word(path), stamp.unwrap_or_default());
-        self.ask(&format!("a {path} {mode:o} {stamp}"))
+        let (root, folders) = (script::word(path.root()), script::word(path.below()));
+        let stamp = stamp.unwrap_or_default();
+        self.ask(&format!("attributes {root} {folders} {mode:o} {stamp}"))
             .await
             .map(drop)
     }
@@ -300,10 +319,9 @@ impl Dialogue {
     ///
     /// # Errors
     /// The server's own words.
-    pub(super) async fn stage(&mut self, path: &[u8]) -> Result<()> {
-        self.ask(&format!("s {}", script::word(path)))
-            .await
-            .map(drop)
+    pub(super) async fn stage(&mut self, path: &RemotePath) -> Result<()> {
+        let place = place(path.steps());
+        self.ask(&format!("stage {place}")).await.map(drop)
     }
 
     /// Begins to unpack into the stage; [`Dialogue::part`] follows, then [`Dialogue::unpacked`]. `times`: as in the archive.
@@ -311,7 +329,8 @@ impl Dialogue {
     /// # Errors
     /// The session.
     pub(super) async fn unpack(&mut self, times: bool) -> Result<()> {
-        self.ask(if times { "t -" } else { "t m" }).await.map(drop)
+        let times = if times { "-" } else { "m" };
+        self.ask(&format!("unpack {times}")).await.map(drop)
     }
 
     /// A part of the archive.
@@ -333,7 +352,7 @@ impl Dialogue {
     pub(super) async fn unpacked(&mut self) -> Result<()> {
         self.settle().await?;
         self.up.ask("0").await?;
-        self.ask("u").await.map(drop)
+        self.ask("unpacked").await.map(drop)
     }
 
     /// Unpacks into the stage the archive that is at `url`, if it has this SHA-256. The URL is in no command line there.
@@ -348,7 +367,7 @@ impl Dialogue {
         times: bool,
     ) -> Result<()> {
         let (times, digest) = (if times { "-" } else { "m" }, hex(&digest));
-        self.ask(&format!("i {times} {codec} {digest} {url}"))
+        self.ask(&format!("unpack-from {times} {codec} {digest} {url}"))
             .await
             .map(drop)
     }
@@ -358,19 +377,26 @@ impl Dialogue {
     /// # Errors
     /// The session.
     pub(super) async fn sum(&mut self) -> Result<Option<Digest>> {
-        let answer = self.ask("v").await?;
+        let answer = self.ask("verify").await?;
         Ok(answer.strip_prefix("sum ").and_then(crate::report::unhex))
     }
 
-    /// Asks for the files of `sub` of the stage to be moved into `folder`; [`Dialogue::answer`] tells, in this order. Unless `exact`, those that
-    /// replace others take their modes and owners. Where a link or folder is in the way none is moved.
+    /// Asks for the files of `sub` of the stage to be moved into `folder`; [`Dialogue::answer`] tells, in
+    /// this order. Unless `exact`, those that replace others take their modes and owners. Where something
+    /// is in the way that is neither file nor link none is moved.
     ///
     /// # Errors
     /// The session.
-    pub(super) async fn spread(&mut self, sub: &[u8], folder: &[u8], exact: bool) -> Result<()> {
-        let (sub, folder) = (script::word(sub), script::word(folder));
+    pub(super) async fn spread(
+        &mut self,
+        sub: &[u8],
+        folder: &RemotePath,
+        exact: bool,
+    ) -> Result<()> {
+        let (sub, exact) = (script::word(sub), u8::from(exact));
+        let (root, folders) = (script::word(folder.root()), script::word(folder.below()));
         self.up
-            .ask(&format!("m {sub} {folder} {}", u8::from(exact)))
+            .ask(&format!("spread {sub} {root} {folders} {exact}"))
             .await
     }
 
@@ -379,7 +405,7 @@ impl Dialogue {
     /// # Errors
     /// The session.
     pub(super) async fn clear(&mut self) -> Result<()> {
-        self.ask("z").await.map(drop)
+        self.ask("clear").await.map(drop)
     }
 
     /// Ends the dialogue, so that nothing is left behind when this returns.
@@ -387,7 +413,7 @@ impl Dialogue {
     /// # Errors
     /// The session.
     pub(super) async fn quit(mut self) -> Result<()> {
-        let asked = self.up.ask("q").await;
+        let asked = self.up.ask("quit").await;
         asked.map_err(|error| self.words(error))?;
         // Its sessions end with it; the terminal's own end comes a second late, but where its connection was lost it can come before the answer.
         self.up.next().await.map(drop)
@@ -507,14 +533,39 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (year, month, day)
 }
 
-/// The program of `m`: moves `$2` and the rest into `$0`. Modes and owners of all that is replaced are read at once, and set where they differ.
-const SPREAD: &str = include_str!("spread.sh");
-
 /// The answer of a folder that was missing and is there now.
 pub(super) const MADE: &str = "ok new";
 
-/// Each line is a number and a command, and gets one answer, `ok …` or `no` and why; a frame gets a credit, or `lost` and why and the end.
-const SCRIPT: &str = include_str!("dialogue.sh");
+/// Moves files of the stage into one folder.
+pub(super) const SPREAD: &str = include_str!("scripts/spread.sh");
+/// The commands and their answers: the table at its top tells them.
+const DIALOGUE: &str = include_str!("scripts/dialogue.sh");
+
+/// The script as it is sent, for a server with `tools`.
+pub(super) fn text(tools: &Tools) -> String {
+    let flag = |tool| if tools.has(tool) { "1" } else { "" };
+    format!(
+        "{}private=$d\nhash_files=\"{}\"\nexact_move={}\nhas_handles={}\nspread_program='{}'\n{}{}",
+        tools.hash_function(),
+        tools.hash().unwrap_or("false"),
+        if tools.has("exact-move") { "-T" } else { "" },
+        flag("handles"),
+        script::compact(SPREAD),
+        script::compact(script::ENTER),
+        script::compact(DIALOGUE),
+    )
+}
+
+/// PLACE of the script's table.
+pub(super) fn place(steps: Steps<'_>) -> String {
+    format!(
+        "{} {} {} {}",
+        script::word(steps.root),
+        script::word(steps.folders),
+        script::word(steps.name),
+        u8::from(steps.follow)
+    )
+}
 
 #[cfg(test)]
 mod tests {
@@ -526,11 +577,6 @@ mod tests {
         assert_eq!(stamp(951_827_696), "200002291234.56");
         assert_eq!(stamp(1_700_000_000), "202311142213.20");
         assert_eq!(stamp(-5), "197001010000.00");
-    }
-
-    #[test]
-    fn the_script_can_stand_in_a_command() {
-        assert!(!SCRIPT.contains('\'') && !SPREAD.contains('\''));
     }
 
     #[test]

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     landing::{self, Landing},
+    remote_path::RemotePath,
     report::{hex, unhex},
     transport::{Digest, Fetch, Job, Sink},
 };
@@ -231,14 +232,19 @@ async fn open(session: &Session, shared: &Shared, job: &Job) -> Result<Opened> {
 }
 
 /// Whether the first `len` bytes over there have this hash.
-async fn begins_with(session: &Session, path: &[u8], len: u64, digest: Digest) -> Result<bool> {
+async fn begins_with(
+    session: &Session,
+    path: &RemotePath,
+    len: u64,
+    digest: Digest,
+) -> Result<bool> {
     if session.tools.hash().is_none() {
         return Ok(false);
     }
     let script = format!(
-        "{}{}printf \"!sha %s\\n\" \"$(head -c {len} <\"$f\" | h)\" >&6\n",
+        "{}{}printf \"!sha %s\\n\" \"$(head -c {len} <\"$f\" | hash_input)\" >&6\n",
         session.tools.hash_function(),
-        script::assign("f", path),
+        script::open_folder(path),
     );
     let mut down = Down::start(&session.far, &script).await?;
     let mut told = None;
@@ -281,7 +287,7 @@ async fn carry(session: &Session, shared: &Shared, index: u64, job: &Job) -> Res
                 }
                 session.far.cx.output().detail(format!(
                     "taking up {} at byte {at}: {error}",
-                    String::from_utf8_lossy(&shared.fetch.path).escape_debug()
+                    String::from_utf8_lossy(shared.fetch.path.whole()).escape_debug()
                 ));
                 tokio::time::sleep(PAUSE).await;
             }
@@ -352,7 +358,7 @@ async fn run(
         return Ok(());
     }
     let label = session.far.instance.label();
-    let shown = String::from_utf8_lossy(&shared.fetch.path).into_owned();
+    let shown = String::from_utf8_lossy(shared.fetch.path.whole()).into_owned();
     if down.status().is_none() {
         return Err(Cut::Short(
             down.failed(format!("the output of `{label}` was cut off")),
@@ -410,7 +416,7 @@ fn text(session: &Session, shared: &Shared, lane: Lane, at: u64, job: &Job) -> S
     let size = lane.size;
     let total = lane.len() - at.min(lane.len());
     let mut text = tools.hash_function();
-    text.push_str(&script::assign("f", &shared.fetch.path));
+    text.push_str(&script::open_folder(&shared.fetch.path));
     text.push_str("exec 4<\"$f\" || exit 1\n");
     let codec = tools
         .codec()
@@ -426,7 +432,7 @@ fn text(session: &Session, shared: &Shared, lane: Lane, at: u64, job: &Job) -> S
     // A file that only grows is copied as it was when it was listed.
     if lane.index == 0 && tools.hash().is_some() {
         text.push_str(&format!(
-            "{{ printf \"!sha %s\\n\" \"$(head -c {size} <\"$f\" | h)\" >&6; }} &\n"
+            "{{ printf \"!sha %s\\n\" \"$(head -c {size} <\"$f\" | hash_input)\" >&6; }} &\n"
         ));
     }
     text.push_str(&format!("g() {{ {}; }}\n", source(lane, at, total)));

@@ -11,6 +11,8 @@ mod list;
 pub(crate) mod pack;
 mod probe;
 mod script;
+#[cfg(test)]
+mod shells;
 mod split;
 mod stripes;
 mod upload;
@@ -47,6 +49,7 @@ impl Session {
             user,
             document,
             reason: server.reason.clone(),
+            urgency: server.urgency,
             known: Known::default(),
         };
         let tools = again(&far, || Tools::probe(&far)).await?;

@@ -18,6 +18,7 @@ use crate::{
     landing,
     place::local,
     reading::Reading,
+    remote_path::RemotePath,
     report::hex,
     transport::{Digest, Job, Source, Store, What},
 };
@@ -41,7 +42,9 @@ pub(super) struct Collector {
 impl Collector {
     pub(super) fn new(session: &Session) -> Self {
         Self {
-            works: session.tools.has("tar") && session.tools.hash().is_some(),
+            works: session.tools.has("tar")
+                && session.tools.has("handles")
+                && session.tools.hash().is_some(),
             items: Vec::new(),
             bytes: 0,
         }
@@ -55,8 +58,12 @@ impl Collector {
             What::Folder | What::Link(_) => None,
         };
         // Programs that print hashes and names write some names in another way.
-        let plain = !item.path.iter().any(|b| b"\n\\".contains(b));
-        let Some(size) = size.filter(|&size| self.works && plain && size <= SMALL_BYTES) else {
+        let plain = !item.path.whole().iter().any(|b| b"\n\\".contains(b));
+        // An archive is unpacked below one folder that was named; what is named itself may be a link, which is followed.
+        let root = self.items.first().map(|first| first.path.root());
+        let below = !item.path.is_named() && root.is_none_or(|root| root == item.path.root());
+        let fits = |&size: &u64| self.works && plain && below && size <= SMALL_BYTES;
+        let Some(size) = size.filter(fits) else {
             return Err(item);
         };
         let full = (self.bytes + size > PACK_BYTES || self.items.len() >= PACK_FILES)
@@ -149,8 +156,13 @@ async fn unpack(
     mut parcel: Option<&mut (dyn Parcel + '_)>,
     job: &Job,
 ) -> Result<Vec<Store>, Refused> {
-    let root = common(items.iter().map(|item| item.path.as_slice()));
-    let stage = [&root[..], b"/.ops-", landing::token().as_bytes()].concat();
+    let Some(root) = items.first().map(|first| first.path.root().to_vec()) else {
+        return Ok(items);
+    };
+    // Beside the files, so that they can be renamed into place; the folders up to it are among those that were made.
+    let common = common(items.iter().map(|item| item.path.below()));
+    let token = format!(".ops-{}", landing::token());
+    let stage = RemotePath::new(&root, &common).join(token.as_bytes());
     let direct = parcel.is_none();
     let begun = async {
         let dialogue = usable(session, dialogue).await?;
@@ -178,7 +190,7 @@ async fn unpack(
             }
         };
         hashes.push(sha256(&bytes));
-        let below = file.item.path[root.len() + 1..].to_vec();
+        let below = within(&common, file.item.path.below()).to_vec();
         let added = archive.add(
             &below,
             &bytes,
@@ -222,7 +234,7 @@ async fn unpack(
             dialogue.clear().await?;
             return Err(Error::unexpected("what arrived is not what was sent"));
         }
-        spread(dialogue, &root, files, job).await
+        spread(dialogue, &root, &common, files, job).await
     };
     match done.await {
         Ok(left) => Ok(left),
@@ -253,19 +265,21 @@ async fn send_part(
 async fn spread(
     dialogue: &mut Dialogue,
     root: &[u8],
+    common: &[u8],
     files: &mut Vec<Packed>,
     job: &Job,
 ) -> Result<Vec<Store>> {
     let mut folders: BTreeMap<Vec<u8>, Vec<Packed>> = BTreeMap::new();
     for file in files.drain(..) {
-        let end = file.item.path.iter().rposition(|&b| b == b'/').unwrap_or(0);
-        let folder = file.item.path[..end].to_vec();
+        let below = file.item.path.below();
+        let end = below.iter().rposition(|&b| b == b'/').unwrap_or(0);
+        let folder = below[..end].to_vec();
         folders.entry(folder).or_default().push(file);
     }
     for folder in folders.keys() {
-        let sub = folder[root.len()..].strip_prefix(b"/").unwrap_or_default();
-        let sub = if sub.is_empty() { b"." } else { sub };
-        dialogue.spread(sub, folder, job.preserve).await?;
+        let sub = within(common, folder);
+        let folder = RemotePath::new(root, folder);
+        dialogue.spread(sub, &folder, job.preserve).await?;
     }
     let mut left = Vec::new();
     for (_, files) in folders {
@@ -290,6 +304,12 @@ async fn spread(
         dialogue.clear().await?;
     }
     Ok(left)
+}
+
+/// `path` below `common`, which is a folder above it or that itself.
+fn within<'a>(common: &[u8], path: &'a [u8]) -> &'a [u8] {
+    let below = path.strip_prefix(common).unwrap_or(path);
+    below.strip_prefix(b"/").unwrap_or(below)
 }
 
 async fn read(mut item: Store, job: &Job) -> Result<(Packed, Bytes)> {
@@ -340,16 +360,16 @@ fn sha256(bytes: &[u8]) -> Digest {
 }
 
 /// A tar archive as it grows.
-struct Archive {
+pub(super) struct Archive {
     bytes: Vec<u8>,
 }
 
 impl Archive {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { bytes: Vec::new() }
     }
 
-    fn add(&mut self, path: &[u8], content: &[u8], mode: u32, mtime: i64) -> Result<()> {
+    pub(super) fn add(&mut self, path: &[u8], content: &[u8], mode: u32, mtime: i64) -> Result<()> {
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
         header.set_mode(mode);
@@ -365,7 +385,7 @@ impl Archive {
         std::mem::take(&mut self.bytes).into()
     }
 
-    fn end(mut self) -> Bytes {
+    pub(super) fn end(mut self) -> Bytes {
         // Two empty blocks.
         self.bytes.resize(self.bytes.len() + 1024, 0);
         self.bytes.into()

@@ -23,24 +23,7 @@ const HASHES: [(&str, &str); 3] = [
     ("openssl", "openssl dgst -sha256 -r"),
 ];
 
-/// OpenSSL is tried beside the rest, since it takes longer to start than all of it; Perl's shasum, which takes longer still, only where it is needed.
-const SCRIPT: &str = r#"
-[ -n "$HOME" ] || HOME=$(getent passwd "$(id -u)" | cut -d: -f6)
-t=$(exec 4>&1 >/dev/null 2>&1
-has() { echo "$1" >&4; }
-{ : | openssl dgst -sha256 -r && has openssl; } &
-if : | sha256sum; then has sha256sum; sha256sum -z /dev/null && has sums
-elif : | shasum -a 256; then has shasum; fi
-for c in tar gzip zstd mktemp mkfifo head dd; do command -v "$c" && has "$c"; done
-[ "$(printf abcd | { head -c 2 >/dev/null; cat; })" = cd ] && has exact
-: | zstd -1 -c --zstd=wlog=17 && has window
-f=$(mktemp) && { rm -f "$f"; dd bs=2 seek=1 count=0 conv=notrunc </dev/null; echo; [ "$(wc -c <&3)" -eq 3 ]; } 1<>"$f" 3<"$f" && has blocks
-find / -prune -printf "" && has printf
-tar --null -T /dev/null -cf /dev/null && has null
-: | xargs -0 true && has xargs
-wait)
-printf "%s\000" "${HOME:-/}" "$(umask)" "$t"
-"#;
+pub(super) const SCRIPT: &str = include_str!("scripts/probe.sh");
 
 impl Tools {
     /// Asks the server.
@@ -48,7 +31,9 @@ impl Tools {
     /// # Errors
     /// No command can be run there as this user.
     pub(super) async fn probe(far: &Far) -> Result<Self> {
-        let mut down = Down::start(far, SCRIPT).await?.strict();
+        let mut down = Down::start(far, &super::script::compact(SCRIPT))
+            .await?
+            .strict();
         let mut told = Vec::new();
         while let Some(chunk) = down.next().await? {
             if let Chunk::Bytes(bytes) = chunk {
@@ -64,7 +49,8 @@ impl Tools {
         })
     }
 
-    fn read(told: &[u8]) -> Option<Self> {
+    /// What [`SCRIPT`] has printed; `None` if it is not of that form.
+    pub(super) fn read(told: &[u8]) -> Option<Self> {
         let mut parts = told.split(|&b| b == 0);
         let home = parts.next().filter(|home| home.starts_with(b"/"))?;
         let umask = std::str::from_utf8(parts.next()?).ok()?;
@@ -89,12 +75,12 @@ impl Tools {
             .map(|&(_, command)| command)
     }
 
-    /// The shell function `h`: the SHA-256 of its input in hexadecimal digits, or `-`.
+    /// The shell function `hash_input`: the SHA-256 of its input in hexadecimal digits, or `-`.
     pub(super) fn hash_function(&self) -> String {
         let last = HASHES.last().filter(|(name, _)| self.has(name));
         match last.map(|&(_, command)| command).or(self.hash()) {
-            Some(command) => format!("h() {{ {command} | cut -c1-64; }}\n"),
-            None => "h() { echo -; }\n".to_owned(),
+            Some(command) => format!("hash_input() {{ {command} | cut -c1-64; }}\n"),
+            None => "hash_input() { echo -; }\n".to_owned(),
         }
     }
 

@@ -23,7 +23,6 @@ use super::{
 };
 use crate::{
     landing,
-    place::name,
     reading::{FileReading, Reading},
     transport::{Digest, Job, Source, Store, What},
 };
@@ -275,7 +274,7 @@ async fn open(
         return Err(Error::unexpected("no file").into());
     };
     let reading = Arc::new(reading);
-    let last = name(&split.item.path).unwrap_or(b"file");
+    let last = split.item.path.name_or(b"file");
     let temporary = landing::temporary_name(last, job.resume);
     let begun = dialogue
         .begin(&split.item.path, &temporary, job.resume, false)

@@ -20,7 +20,6 @@ use super::{
 };
 use crate::{
     landing,
-    place::name,
     reading::{FileReading, Reading},
     transport::{Job, OWNER, Source, Store, What},
 };
@@ -91,7 +90,8 @@ pub(super) async fn upload(session: &Session, items: Vec<Store>, job: &Job) -> R
         let What::Link(target) = &item.what else {
             continue;
         };
-        match dialogue.link(&item.path, target).await {
+        let temporary = landing::temporary_name(item.path.name_or(b"link"), false);
+        match dialogue.link(&item.path, &temporary, target).await {
             Ok(()) => job.report.done(item.id),
             Err(error) if dialogue.is_usable() => job.report.fail(item.id, error),
             Err(error) => return Err(error),
@@ -295,7 +295,7 @@ async fn store(
     job: &Job,
 ) -> Result<()> {
     let mut reading = Reading::open(source, item.id, job)?;
-    let last = name(&item.path).unwrap_or(b"file");
+    let last = item.path.name_or(b"file");
     // Only what can be read again can be gone on with.
     let kept = job.resume && matches!(reading, Reading::File(_));
     let temporary = landing::temporary_name(last, kept);

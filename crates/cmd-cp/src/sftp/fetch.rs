@@ -18,6 +18,7 @@ use super::{
 use crate::{
     arrive::umask,
     landing::{Landing, finish},
+    remote_path::RemotePath,
     transport::{Digest, Fetch, Job, Sink},
 };
 
@@ -51,8 +52,8 @@ pub(super) async fn fetch(sftp: &Sftp, files: Vec<Fetch>, job: &Job) -> Result<(
 }
 
 async fn small(sftp: &Sftp, lane: usize, files: Vec<Fetch>, job: &Job) -> Result<()> {
-    let paths: Vec<Vec<u8>> = files.iter().map(|file| file.path.clone()).collect();
-    let paths: Vec<&[u8]> = paths.iter().map(Vec::as_slice).collect();
+    let paths: Vec<RemotePath> = files.iter().map(|file| file.path.clone()).collect();
+    let paths: Vec<&[u8]> = paths.iter().map(RemotePath::whole).collect();
     let hashes = sftp.hashes(lane, &paths);
     let reads = stream::iter(files)
         .map(|file| async move {
@@ -69,9 +70,9 @@ async fn small(sftp: &Sftp, lane: usize, files: Vec<Fetch>, job: &Job) -> Result
     for (file, landed) in read {
         let known = match &hashes {
             None => Ok(None),
-            Some(hashes) => match hashes.get(&file.path) {
+            Some(hashes) => match hashes.get(file.path.whole()) {
                 Some(digest) => Ok(Some(*digest)),
-                None => Err(no_hash(sftp, &file.path)),
+                None => Err(no_hash(sftp, file.path.whole())),
             },
         };
         let result = landed.and_then(|landing| landing.commit(known?));
@@ -116,14 +117,14 @@ async fn large_inner(sftp: &Sftp, lanes: usize, file: &Fetch, job: &Job) -> Resu
     let landing = landing(file, job)?;
     let mut begin = 0;
     if let Some((len, here)) = landing.resumable()? {
-        if sftp.beginning(0, &file.path, len).await? == Some(here) {
+        if sftp.beginning(0, file.path.whole(), len).await? == Some(here) {
             begin = len;
             sftp.tell_begin(len);
         } else {
             landing.restart()?;
         }
     }
-    let whole = [&file.path[..]];
+    let whole = [file.path.whole()];
     // The server hashes while it sends: what changes meanwhile is found out either way.
     let hash = sftp.hashes(0, &whole);
     let cursor = AtomicU64::new(begin);
@@ -139,9 +140,9 @@ async fn large_inner(sftp: &Sftp, lanes: usize, file: &Fetch, job: &Job) -> Resu
         }
         Some(hashes) => Some(
             hashes
-                .get(&file.path)
+                .get(file.path.whole())
                 .copied()
-                .ok_or_else(|| no_hash(sftp, &file.path))?,
+                .ok_or_else(|| no_hash(sftp, file.path.whole()))?,
         ),
     };
     commit(landing, digest).await
@@ -214,7 +215,7 @@ async fn streamed_inner(
 ) -> Result<()> {
     let open = open(sftp, lane, &file.path).await?;
     let mut hash = digest::Context::new(&digest::SHA256);
-    let whole = [&file.path[..]];
+    let whole = [file.path.whole()];
     let known = sftp.hashes(lane, &whole);
     let reading = async {
         let mut blocks = std::pin::pin!(in_order(&open, file.entry.size).await?);
@@ -226,7 +227,10 @@ async fn streamed_inner(
             if sink.send(Ok(bytes)).await.is_err() {
                 return Err(Error::new(
                     ErrorKind::BrokenPipe,
-                    format!("nobody takes what `{}` holds", sftp.shown(&file.path)),
+                    format!(
+                        "nobody takes what `{}` holds",
+                        sftp.shown(file.path.whole())
+                    ),
                 ));
             }
             job.report.bytes(file.id, len);
@@ -240,9 +244,9 @@ async fn streamed_inner(
         None => sftp.tell_no_hash(),
         Some(hashes) => {
             let there = hashes
-                .get(&file.path)
-                .ok_or_else(|| no_hash(sftp, &file.path))?;
-            sftp.compare(&file.path, &finish(hash), there)?;
+                .get(file.path.whole())
+                .ok_or_else(|| no_hash(sftp, file.path.whole()))?;
+            sftp.compare(file.path.whole(), &finish(hash), there)?;
         }
     }
     Ok(())
@@ -263,8 +267,8 @@ async fn in_order<'a>(
         .buffered(DEPTH))
 }
 
-async fn open<'a>(sftp: &'a Sftp, lane: usize, path: &[u8]) -> Result<Open<'a>> {
-    Open::open(sftp, lane, path, READ, ("read", path)).await
+async fn open<'a>(sftp: &'a Sftp, lane: usize, path: &RemotePath) -> Result<Open<'a>> {
+    Open::open(sftp, lane, path, READ, ("read", path.whole())).await
 }
 
 fn landing(file: &Fetch, job: &Job) -> Result<Landing> {
@@ -310,7 +314,7 @@ fn block_len(at: u64, end: u64, block: usize) -> usize {
 pub(super) async fn read_back(
     sftp: &Sftp,
     lane: usize,
-    path: &[u8],
+    path: &RemotePath,
     shown: &[u8],
     size: u64,
 ) -> Result<Digest> {

@@ -19,7 +19,7 @@ use super::{
     temporary::tidy,
     wire::{Attributes, code},
 };
-use crate::transport::Digest;
+use crate::{remote_path::RemotePath, transport::Digest};
 
 impl Sftp {
     /// Asks over session `lane`, and again where it is lost meanwhile; `doing` something with `path` is what it is for.
@@ -160,7 +160,7 @@ impl Sftp {
 pub(super) struct Open<'a> {
     sftp: &'a Sftp,
     lane: usize,
-    path: Vec<u8>,
+    path: RemotePath,
     flags: u32,
     /// What it is open for, and the path to show for it.
     doing: &'static str,
@@ -176,7 +176,7 @@ impl<'a> Open<'a> {
     pub(super) async fn open(
         sftp: &'a Sftp,
         lane: usize,
-        path: &[u8],
+        path: &RemotePath,
         flags: u32,
         (doing, shown): (&'static str, &[u8]),
     ) -> Result<Self> {
@@ -188,7 +188,7 @@ impl<'a> Open<'a> {
     pub(super) fn made(
         sftp: &'a Sftp,
         lane: usize,
-        path: &[u8],
+        path: &RemotePath,
         flags: u32,
         (doing, shown): (&'static str, &[u8]),
         opened: (Arc<Session>, Bytes),
@@ -196,7 +196,7 @@ impl<'a> Open<'a> {
         Self {
             sftp,
             lane,
-            path: path.to_vec(),
+            path: path.clone(),
             flags,
             doing,
             shown: shown.to_vec(),
@@ -330,13 +330,13 @@ impl<'a> Open<'a> {
 async fn opened(
     sftp: &Sftp,
     lane: usize,
-    path: &[u8],
+    path: &RemotePath,
     flags: u32,
     (doing, shown): (&str, &[u8]),
 ) -> Result<(Arc<Session>, Bytes)> {
     loop {
         let session = sftp.reach(lane, doing, shown).await?;
-        match session.channel.open_file(path, flags, None).await {
+        match sftp.inside.open(&session.channel, path, flags).await {
             Ok(handle) => return Ok((session, handle)),
             Err(Failure::Lost(_)) if session.channel.is_lost() => {}
             Err(failure) => return Err(sftp.failed(&session, doing, shown, &failure)),

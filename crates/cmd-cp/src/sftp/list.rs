@@ -37,6 +37,11 @@ pub(super) fn is_folder(attributes: &Attributes) -> bool {
     attributes.mode.is_some_and(|mode| mode & TYPE == FOLDER)
 }
 
+/// Whether this is a regular file, or a server does not tell.
+pub(super) fn is_file(attributes: &Attributes) -> bool {
+    attributes.mode.is_none_or(|mode| mode & TYPE == FILE)
+}
+
 /// Whether this is a link.
 pub(super) fn is_link(attributes: &Attributes) -> bool {
     attributes.mode.is_some_and(|mode| mode & TYPE == LINK)

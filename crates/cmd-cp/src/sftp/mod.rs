@@ -23,6 +23,7 @@ mod fetch;
 mod glob;
 mod group;
 mod hash;
+mod inside;
 mod lasting;
 mod list;
 mod pool;
@@ -44,6 +45,7 @@ use tokio::sync::OnceCell;
 use self::{
     channel::{Answered, Channel, Failure},
     hash::Hasher,
+    inside::Inside,
     pool::{Pool, SESSIONS_MAX, Session},
     temporary::{Temporaries, tidy},
 };
@@ -75,6 +77,7 @@ pub(crate) struct Sftp {
     hasher: Hasher,
     home: OnceCell<Bytes>,
     temporaries: Arc<Temporaries>,
+    inside: Inside,
     told: AtomicBool,
 }
 
@@ -92,6 +95,7 @@ impl Sftp {
             pool: Arc::new(pool),
             home: OnceCell::new(),
             temporaries: Arc::default(),
+            inside: Inside::default(),
             told: AtomicBool::new(false),
         })
     }

@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::{channel::Channel, pool::Pool, wire::Attributes};
-use crate::landing::{NAME_MAX_BYTES, token};
+use crate::{
+    landing::{NAME_MAX_BYTES, token},
+    remote_path::RemotePath,
+};
 
 /// End of the name of a part that is kept for `--resume`.
 const PART: &str = ".ops-part";
@@ -164,7 +167,15 @@ impl Written {
 }
 
 /// A name beside `destination`: `.NAME.ops-…`, no longer than a name may be; the same every time for a part that is kept.
-pub(super) fn beside(destination: &[u8], kept: bool) -> Vec<u8> {
+pub(super) fn beside(destination: &RemotePath, kept: bool) -> RemotePath {
+    let below = destination.below();
+    if below.is_empty() {
+        return RemotePath::named(beside_path(destination.whole(), kept));
+    }
+    RemotePath::new(destination.root(), &beside_path(below, kept))
+}
+
+fn beside_path(destination: &[u8], kept: bool) -> Vec<u8> {
     let at = destination
         .iter()
         .rposition(|&byte| byte == b'/')
@@ -199,8 +210,14 @@ mod tests {
 
     #[test]
     fn a_temporary_name_stands_beside_and_is_not_too_long() {
-        assert_eq!(beside(b"/a/x", true), b"/a/.x.ops-part");
-        let long = [b"/a/".to_vec(), vec![0xff; NAME_MAX_BYTES]].concat();
-        assert_eq!(beside(&long, false).len(), 3 + NAME_MAX_BYTES);
+        let path = RemotePath::new(b"/a", b"b/x");
+        assert_eq!(
+            beside(&path, true),
+            RemotePath::new(b"/a", b"b/.x.ops-part")
+        );
+        let named = RemotePath::named(b"/a/x".to_vec());
+        assert_eq!(beside(&named, true).whole(), b"/a/.x.ops-part");
+        let long = RemotePath::new(b"/a", &[0xff; NAME_MAX_BYTES]);
+        assert_eq!(beside(&long, false).whole().len(), 3 + NAME_MAX_BYTES);
     }
 }

@@ -52,9 +52,12 @@ use crate::{
     context::Context,
     env::Env,
     error::{Error, ErrorKind, Result},
+    pace::{Pacer, account_of_key},
 };
 use ops_profile::aws_files::{AwsFiles, sdk_name};
 
+/// How many sessions a second the account lets start, where it is not the documented quota; 0 is no limit until the service throttles.
+const START_RATE_VARIABLE: &str = "OPS_START_RATE";
 /// Tries of one call, throttled ones included; the pauses between them grow and have jitter.
 const ATTEMPTS: u32 = 6;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -106,6 +109,8 @@ pub(crate) struct Aws {
     clients: Mutex<HashMap<String, Clients>>,
     pub(in crate::aws) identity: tokio::sync::OnceCell<Identity>,
     cache: std::path::PathBuf,
+    runtime: std::path::PathBuf,
+    pacers: Mutex<HashMap<String, Arc<Pacer>>>,
 }
 
 /// The clients of one region.
@@ -313,7 +318,34 @@ impl Aws {
             clients: Mutex::default(),
             identity: tokio::sync::OnceCell::new(),
             cache: cx.paths().cache.clone(),
+            runtime: cx.paths().runtime.clone(),
+            pacers: Mutex::default(),
         })
+    }
+
+    /// The pace of session calls in `region`, shared with every process of this user that works in the same account.
+    pub(crate) async fn pacer(&self, region: &str) -> Arc<Pacer> {
+        let known = |pacers: &HashMap<String, Arc<Pacer>>| pacers.get(region).cloned();
+        let lock = || self.pacers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pacer) = known(&lock()) {
+            return pacer;
+        }
+        // Without an account there will be no call to pace.
+        let key = self.credentials().await.ok();
+        let account = key.map_or_else(String::new, |credentials| {
+            let id = credentials.access_key_id();
+            account_of_key(id).map_or_else(|| id.to_owned(), |account| account.to_string())
+        });
+        let endpoint = endpoint(&self.options, &self.env, Service::Ssm).unwrap_or_default();
+        let name = hex_digest(format!("{account}\n{region}\n{endpoint}").as_bytes());
+        let starts_per_second = self
+            .env
+            .var(START_RATE_VARIABLE)
+            .and_then(|text| text.parse::<f64>().ok())
+            .filter(|rate| rate.is_finite() && *rate >= 0.0);
+        let pacer = Pacer::new(&self.runtime, &name[..32], starts_per_second);
+        let pacer = Arc::new(pacer);
+        lock().entry(region.to_owned()).or_insert(pacer).clone()
     }
 
     /// The one region.

@@ -2,15 +2,19 @@
 
 use std::time::SystemTime;
 
-use aws_sdk_ssm::config::{retry::RetryConfig, timeout::TimeoutConfig};
+use aws_sdk_ssm::{
+    config::{retry::RetryConfig, timeout::TimeoutConfig},
+    operation::{resume_session::ResumeSessionError, terminate_session::TerminateSessionError},
+};
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use ops_session::driver::{Gateway, ResumeError, Resumed, Token};
 
-use super::TERMINATE_TIMEOUT;
+use super::{TERMINATE_TIMEOUT, paced};
 use crate::{
     aws::{Aws, Meaning, code_of, meaning, sign_upgrade},
     context::Context,
+    pace::{Operation, Urgency},
 };
 
 /// For one ResumeSession; the driver asks again itself.
@@ -50,7 +54,7 @@ impl SessionGateway {
         let aws = self.cx.aws().await.map_err(retry)?;
         // The credentials of an hour ago may have been replaced in the meantime.
         renew(aws).await?;
-        let override_config = aws_sdk_ssm::config::Builder::new()
+        let override_config = paced::<ResumeSessionError>()
             .retry_config(RetryConfig::disabled())
             .timeout_config(
                 TimeoutConfig::builder()
@@ -66,6 +70,10 @@ impl SessionGateway {
                 .config_override(override_config.clone())
                 .send()
         };
+        // After an hourly close every session of a tunnel resumes at once.
+        let pacer = aws.pacer(&self.region).await;
+        let mut place = pacer.place(Operation::ResumeSession, Urgency::Interactive);
+        place.turn(|_| {}).await;
         let mut answer = call().await;
         // Before their time, by the service's word alone.
         if answer.as_ref().err().and_then(code_of).map(meaning) == Some(Meaning::Expired) {
@@ -88,6 +96,10 @@ impl SessionGateway {
                         ResumeError::Gone("the service no longer knows the session".to_owned())
                     }
                     Some(code) if meaning(code) == Meaning::Denied => ResumeError::Gone(text),
+                    Some(code) if meaning(code) == Meaning::Throttled => {
+                        place.throttled().await;
+                        ResumeError::Retry(text)
+                    }
                     _ => ResumeError::Retry(text),
                 });
             }
@@ -123,12 +135,26 @@ pub(super) async fn terminate(cx: &Context, region: &str, id: &str) {
     let Ok(aws) = cx.aws().await else {
         return;
     };
-    let call = aws
-        .clients(region)
-        .ssm
-        .terminate_session()
-        .session_id(id)
-        .send();
+    let pacer = aws.pacer(region).await;
+    let mut place = pacer.place(Operation::TerminateSession, Urgency::Interactive);
+    let call = async {
+        loop {
+            place.turn(|_| {}).await;
+            let answer = aws
+                .clients(region)
+                .ssm
+                .terminate_session()
+                .session_id(id)
+                .customize()
+                .config_override(paced::<TerminateSessionError>())
+                .send()
+                .await;
+            match answer.as_ref().err().and_then(code_of).map(meaning) {
+                Some(Meaning::Throttled) => place.throttled().await,
+                _ => return answer,
+            }
+        }
+    };
     match tokio::time::timeout(TERMINATE_TIMEOUT, call).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) if code_of(&error) == Some("DoesNotExistException") => {}

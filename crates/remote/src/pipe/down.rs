@@ -400,6 +400,7 @@ async fn open(far: &Far, framed: &str) -> Result<crate::connect::Connection> {
     };
     let open = |separate: bool| {
         let mut options = OpenOptions::reason(far.reason.clone());
+        options.urgency = far.urgency;
         options.driver.receive_bound = WAITING_BYTES;
         let document = document(separate);
         Box::pin(async move { far.cx.open(&far.instance, document?, options).await })

@@ -38,7 +38,7 @@ use std::sync::{
 };
 
 use crate::{
-    connect::Document,
+    connect::{Document, Urgency},
     context::Context,
     error::{Error, ErrorKind, Result},
     hint,
@@ -66,6 +66,8 @@ pub struct Far {
     pub document: Option<String>,
     /// Why, for the session's history.
     pub reason: Option<String>,
+    /// Whether somebody waits for just this server.
+    pub urgency: Urgency,
     /// What was learned of the document.
     pub known: Known,
 }
@@ -274,6 +276,7 @@ mod tests {
             user: Some("de$ploy".to_owned()),
             document: None,
             reason: None,
+            urgency: Urgency::default(),
             known: Known::default(),
         };
         assert!(far.command("echo 'x'").is_err());

@@ -23,6 +23,8 @@ const PIECE_BYTES: usize = 64 << 10;
 pub const LOST: &str = "lost ";
 /// Lines that are no messages kept for an error.
 const KEPT_LINES: usize = 20;
+/// The line that ends the script of a dialogue.
+const SCRIPT_END: &str = ".";
 
 /// A running script; dropped, its session is ended in the background, which the script sees as a hang-up.
 pub struct Up {
@@ -62,6 +64,9 @@ impl Up {
     /// bytes that they announce ([`Up::piece`]). It answers with `say NUMBER TEXT`, and what it complains about is kept for an error. `$d` is a
     /// private folder; what `$d/t` names, a path and a line feed, goes with it when the script ends, however that comes about.
     ///
+    /// The script goes through the terminal too, so that no limit of a document's parameter bounds it and it may hold single quotes. No line of it
+    /// is a full stop alone, which ends it.
+    ///
     /// Where the document separates output, answers leave by a [`Down`] too, as soon as they are said; the slow way over the terminal is the one
     /// that survives a lost connection. The numbers tell which came already.
     ///
@@ -69,21 +74,35 @@ impl Up {
     /// As [`Up::start`] and [`Down::start`].
     pub async fn dialogue(far: &Far, script: &str) -> Result<Self> {
         if far.known.is_joined() {
-            let mut up = Self::run(far, &spoken(script), None).await?;
+            let mut up = Self::run(far, &spoken(), None).await?;
             up.numbered = true;
+            up.hand_over(script).await?;
             return Ok(up);
         }
         let relay = "printf \"!folder %s\\n\" \"$d\" >&6\ncat \"$d/out\" >&6\n";
         let mut voice = Down::start_kept(far, relay).await?.strict();
         let folder = await_folder(&mut voice).await?;
-        let mut up = Self::run(far, &told(&folder, script), Some(Box::new(voice))).await?;
+        let mut up = Self::run(far, &told(&folder), Some(Box::new(voice))).await?;
         up.numbered = true;
+        up.hand_over(script).await?;
         Ok(up)
+    }
+
+    /// Sends the script of a dialogue to the shell that waits for it. Nothing is waited for: what is asked next stands behind it.
+    async fn hand_over(&mut self, script: &str) -> Result<()> {
+        if script.lines().any(|line| line == SCRIPT_END) {
+            return Err(Error::unexpected(
+                "a script for the far side holds its own end",
+            ));
+        }
+        self.raw(Bytes::from(format!("{script}\n{SCRIPT_END}\n")))
+            .await
     }
 
     async fn run(far: &Far, script: &str, mut voice: Option<Box<Down>>) -> Result<Self> {
         let document = far.interactive(script)?;
-        let options = OpenOptions::reason(far.reason.clone());
+        let mut options = OpenOptions::reason(far.reason.clone());
+        options.urgency = far.urgency;
         let mut is_ready = false;
         let heard = async {
             let Some(voice) = &mut voice else {
@@ -444,32 +463,40 @@ fn framed(consumer: &str, at_end: &str) -> String {
 }
 
 /// A dialogue whose answers leave by the terminal.
-fn spoken(script: &str) -> String {
+fn spoken() -> String {
     format!(
         "{KEEPER}{}",
-        dialogue("printf \"!%s %s\\n\" \"$1\" \"$2\"", script)
+        dialogue("printf \"!%s %s\\n\" \"$1\" \"$2\"", "")
     )
 }
 
 /// A dialogue whose answers leave by the FIFO of another session's keeper too. That session may be lost at any time.
-fn told(folder: &str, script: &str) -> String {
+fn told(folder: &str) -> String {
     let say =
         "printf \"!%s %s\\n\" \"$1\" \"$2\" >&7 2>/dev/null; printf \"!%s %s\\n\" \"$1\" \"$2\"";
     format!(
         "d=\"{folder}\"\nexec 9>\"$d/life\" || exit 1\nexec 7>\"$d/out\" || exit 1\ntrap \"\" PIPE\n{}",
-        dialogue(say, script).replace("#ready", "printf \"!ready\\n\" >&7")
+        dialogue(say, "printf \"!ready\\n\" >&7\n")
     )
 }
 
-fn dialogue(say: &str, script: &str) -> String {
+/// `say` is how an answer leaves, `ready` says that the terminal is in raw mode. The script comes by the terminal, read
+/// line by line: `read` takes a byte at a time, so that what follows the script is left for the script itself. A
+/// script of which the end is missing is never run.
+fn dialogue(say: &str, ready: &str) -> String {
     format!(
         "cd \"$HOME\" 2>/dev/null || cd /\n\
          stty raw -echo || exit 1\n\
          exec 8>&1 2>&1\n\
          say() {{ {{ {say}; }} >&8; }}\n\
-         #ready\n\
+         {ready}\
          printf \"!ready\\n\"\n\
-         ( {script}\n)\n\
+         script=\n\
+         while IFS= read -r line || exit 1; do\n\
+         [ \"$line\" != {SCRIPT_END} ] || break\n\
+         script=\"$script$line\n\"\n\
+         done\n\
+         ( eval \"$script\" )\n\
          printf \"!status %s\\n\" \"$?\"\n"
     )
 }

@@ -84,7 +84,7 @@ async fn resume(
         return Ok(0);
     }
     if len <= reading.size() {
-        let there = sftp.beginning(0, &place.temporary, len).await?;
+        let there = sftp.beginning(0, place.temporary.whole(), len).await?;
         let hashed = Arc::clone(reading);
         let here = tokio::task::spawn_blocking(move || hash_of(&hashed, len))
             .await
@@ -124,7 +124,7 @@ async fn lane(
     if cursor.load(Ordering::Relaxed) >= reading.size() {
         return Ok(());
     }
-    let shown = ("write", &place.destination[..]);
+    let shown = ("write", place.destination.whole());
     let open = Open::open(sftp, index, &place.temporary, open::WRITE, shown).await?;
     let result = write_blocks(sftp, index, &open, reading, cursor, place).await;
     let closed = open.close().await;

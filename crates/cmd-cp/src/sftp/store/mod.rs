@@ -15,20 +15,22 @@ use super::{
     BLOCK_BYTES, DEPTH, Sftp,
     channel::Failure,
     group::{Group, grouped},
-    list::is_folder,
+    inside::not_followed,
+    list::{is_file, is_folder, is_link},
     pool::Session,
     temporary::{Written, beside},
     wire::Attributes,
 };
 use crate::{
     reading::Reading,
+    remote_path::RemotePath,
     transport::{FileId, Job, OWNER, Source, Store, What},
 };
 
 /// A file to be stored.
 struct File {
     id: FileId,
-    path: Vec<u8>,
+    path: RemotePath,
     source: Source,
     mode: u32,
     mtime: i64,
@@ -63,12 +65,7 @@ pub(super) async fn store(sftp: &Sftp, items: Vec<Store>, job: &Job) -> Result<(
             }),
         }
     }
-    // One after the other at the server, since they are sent in order; a folder's parents come before it.
-    let made: Vec<Result<bool>> = stream::iter(0..folders.len())
-        .map(|index| make_folder(sftp, &folders[index].1, folders[index].2))
-        .buffered(DEPTH)
-        .collect()
-        .await;
+    let made = make_folders(sftp, &folders).await;
     let mut folders: Vec<_> = folders.into_iter().zip(made).collect();
     stream::iter(links)
         .map(|(id, path, target)| async move {
@@ -86,10 +83,11 @@ pub(super) async fn store(sftp: &Sftp, items: Vec<Store>, job: &Job) -> Result<(
     for ((id, path, mode, mtime), made) in folders.drain(..).rev() {
         let result = match made {
             Ok(_) if job.preserve => {
-                let (place, wanted) = (&path[..], &preserved(mode, mtime));
+                let (place, wanted) = (&path, &preserved(mode, mtime));
                 let doing = "set modes and times of";
-                sftp.ask(0, doing, place, |session| async move {
-                    session.channel.set(place, wanted).await
+                sftp.ask(0, doing, place.whole(), |session| async move {
+                    sftp.inside.no_link(&session.channel, place).await?;
+                    session.channel.set(place.whole(), wanted).await
                 })
                 .await
             }
@@ -101,16 +99,54 @@ pub(super) async fn store(sftp: &Sftp, items: Vec<Store>, job: &Job) -> Result<(
     Ok(())
 }
 
+/// For each folder, whether it was missing. The outermost first: what is in one that could not be made, or
+/// is a link, is not even asked for.
+async fn make_folders(
+    sftp: &Sftp,
+    folders: &[(FileId, RemotePath, u32, i64)],
+) -> Vec<Result<bool>> {
+    let depth = |path: &RemotePath| path.folders_below().count();
+    let deepest = folders.iter().map(|folder| depth(&folder.1)).max();
+    let mut levels: Vec<Vec<usize>> = vec![Vec::new(); deepest.map_or(0, |deepest| deepest + 1)];
+    for (index, folder) in folders.iter().enumerate() {
+        // What was named itself lies around all the rest, and as deep as what is right below it.
+        levels[depth(&folder.1)].push(index);
+    }
+    let mut made: Vec<Option<Result<bool>>> = folders.iter().map(|_| None).collect();
+    for level in levels {
+        let (named, below): (Vec<usize>, Vec<usize>) = level
+            .into_iter()
+            .partition(|&index| folders[index].1.is_named());
+        for group in [named, below] {
+            let results: Vec<Result<bool>> = stream::iter(group.clone())
+                .map(|index| make_folder(sftp, &folders[index].1, folders[index].2))
+                .buffered(DEPTH)
+                .collect()
+                .await;
+            for (index, result) in group.into_iter().zip(results) {
+                made[index] = Some(result);
+            }
+        }
+    }
+    made.into_iter()
+        .map(|made| made.unwrap_or(Ok(false)))
+        .collect()
+}
+
 /// Whether it was missing.
-async fn make_folder(sftp: &Sftp, path: &[u8], mode: u32) -> Result<bool> {
+async fn make_folder(sftp: &Sftp, path: &RemotePath, mode: u32) -> Result<bool> {
     // Something is to be put into it, whatever it will have in the end.
     let mode = mode & 0o777 | OWNER;
-    sftp.ask(0, "make folder", path, |session| async move {
-        let Err(failure) = session.channel.make_folder(path, mode).await else {
+    sftp.ask(0, "make folder", path.whole(), |session| async move {
+        let channel = &session.channel;
+        sftp.inside.no_link_above(channel, path).await?;
+        let Err(failure) = channel.make_folder(path.whole(), mode).await else {
+            sftp.inside.know(path.whole());
             return Ok(true);
         };
-        match session.channel.stat(path, true).await {
+        match channel.stat(path.whole(), path.is_named()).await {
             Ok(known) if is_folder(&known) => Ok(false),
+            Ok(known) if is_link(&known) => Err(not_followed(path.whole())),
             Ok(_) => Err(Failure::Ours(
                 "something else is there that is no folder".to_owned(),
             )),
@@ -122,34 +158,47 @@ async fn make_folder(sftp: &Sftp, path: &[u8], mode: u32) -> Result<bool> {
 }
 
 /// Takes from the owner what `mode` does not give: a new folder has the rest of its mode, less the server's umask.
-async fn narrow(sftp: &Sftp, path: &[u8], mode: u32) -> Result<()> {
-    sftp.ask(0, "set the mode of", path, |session| async move {
-        let known = session.channel.stat(path, true).await?;
+async fn narrow(sftp: &Sftp, path: &RemotePath, mode: u32) -> Result<()> {
+    sftp.ask(0, "set the mode of", path.whole(), |session| async move {
+        sftp.inside.no_link(&session.channel, path).await?;
+        let known = session.channel.stat(path.whole(), true).await?;
         let Some(now) = known.mode else { return Ok(()) };
         let wanted = Attributes {
             mode: Some(now & 0o7777 & (mode | !OWNER)),
             ..Attributes::default()
         };
-        session.channel.set(path, &wanted).await
+        session.channel.set(path.whole(), &wanted).await
     })
     .await
 }
 
-async fn make_link(sftp: &Sftp, path: &[u8], target: &[u8]) -> Result<()> {
-    sftp.ask(0, "make link", path, |session| async move {
+async fn make_link(sftp: &Sftp, path: &RemotePath, target: &[u8]) -> Result<()> {
+    sftp.ask(0, "make link", path.whole(), |session| async move {
         // Another one each time: it may have been made when it was asked for before.
         let temporary = beside(path, false);
+        let temporary = temporary.whole();
         let channel = &session.channel;
-        sftp.temporaries.add(&temporary, Written::new(false));
-        let result = match channel.make_link(target, &temporary).await {
-            Ok(()) => channel.replace(&temporary, path).await,
+        sftp.inside.no_link_above(channel, path).await?;
+        match channel.stat(path.whole(), false).await {
+            Ok(known) if is_folder(&known) => {
+                return Err(Failure::Ours("it is a folder".to_owned()));
+            }
+            Ok(known) if !is_link(&known) && !is_file(&known) => {
+                return Err(Failure::Ours("it is neither file nor link".to_owned()));
+            }
+            Err(lost @ Failure::Lost(_)) => return Err(lost),
+            _ => {}
+        }
+        sftp.temporaries.add(temporary, Written::new(false));
+        let result = match channel.make_link(target, temporary).await {
+            Ok(()) => channel.replace(temporary, path.whole()).await,
             Err(failure) => Err(failure),
         };
         match result {
-            Ok(()) => sftp.temporaries.forget(&temporary),
+            Ok(()) => sftp.temporaries.forget(temporary),
             Err(_) => {
-                sftp.temporaries.leave(&temporary);
-                sftp.temporaries.clear(channel, &temporary).await;
+                sftp.temporaries.leave(temporary);
+                sftp.temporaries.clear(channel, temporary).await;
             }
         }
         result
@@ -198,7 +247,7 @@ async fn one(sftp: &Sftp, lanes: usize, file: File, job: &Job) -> Result<()> {
             }
         };
         let verified = match sent.await {
-            Ok(sent) => match sftp.hashes(0, &[&place.temporary]).await {
+            Ok(sent) => match sftp.hashes(0, &[place.temporary.whole()]).await {
                 Ok(hashes) => Ok((sent, hashes)),
                 Err(error) => Err(error),
             },
@@ -207,7 +256,7 @@ async fn one(sftp: &Sftp, lanes: usize, file: File, job: &Job) -> Result<()> {
         match verified {
             Ok((sent, hashes)) => finish_one(sftp, 0, &place, &meta, sent, &hashes, job).await,
             Err(error) => {
-                sftp.discard(&place.temporary).await;
+                sftp.discard(place.temporary.whole()).await;
                 Err(error)
             }
         }

@@ -10,17 +10,20 @@ use super::super::{
     channel::{Answered, Failure},
     fetch::read_back,
     lasting::Open,
-    list::{is_folder, is_link},
+    list::{is_file, is_folder, is_link},
     pool::Session,
     temporary::{Written, beside},
     wire::{Attributes, code, open},
 };
-use crate::transport::{Digest, FileId, Job};
+use crate::{
+    remote_path::RemotePath,
+    transport::{Digest, FileId, Job},
+};
 
 /// Where a file goes, and what is there.
 pub(super) struct Place {
-    pub(super) destination: Vec<u8>,
-    pub(super) temporary: Vec<u8>,
+    pub(super) destination: RemotePath,
+    pub(super) temporary: RemotePath,
     pub(super) written: Arc<Written>,
     /// Permissions of the file that is there, and its owner.
     known: Option<u32>,
@@ -33,7 +36,7 @@ impl Place {
         self.temporary = beside(&self.destination, job.resume);
         self.written = Written::new(job.resume);
         sftp.temporaries
-            .add(&self.temporary, Arc::clone(&self.written));
+            .add(self.temporary.whole(), Arc::clone(&self.written));
     }
 
     /// What the file is to have at the end; `None` leaves what the server gave it.
@@ -77,29 +80,37 @@ pub(super) struct Meta {
 ///
 /// # Errors
 /// It is a folder; it cannot be looked at.
-pub(super) async fn place(sftp: &Sftp, lane: usize, path: &[u8], job: &Job) -> Result<Place> {
+pub(super) async fn place(sftp: &Sftp, lane: usize, path: &RemotePath, job: &Job) -> Result<Place> {
     let (destination, known) = sftp
-        .ask(lane, "write", path, |session| async move {
+        .ask(lane, "write", path.whole(), |session| async move {
             let channel = &session.channel;
-            let known = existing(channel.stat(path, false).await)?;
-            if !known.as_ref().is_some_and(is_link) {
-                return Ok((path.to_vec(), known));
+            sftp.inside.no_link_above(channel, path).await?;
+            let known = existing(channel.stat(path.whole(), false).await)?;
+            match known {
+                // As scp: what is behind a link that was named is replaced, not the link.
+                Some(known) if is_link(&known) && path.is_named() => {
+                    let destination = channel.real_path(path.whole()).await?.to_vec();
+                    let known = existing(channel.stat(&destination, true).await)?;
+                    Ok((RemotePath::named(destination), known))
+                }
+                // The file takes the link's place, and nothing of it.
+                Some(known) if is_link(&known) => Ok((path.clone(), None)),
+                known => Ok((path.clone(), known)),
             }
-            // As scp: what is behind a link is replaced, not the link.
-            let destination = channel.real_path(path).await?.to_vec();
-            let known = existing(channel.stat(&destination, true).await)?;
-            Ok((destination, known))
         })
         .await?;
-    if known.as_ref().is_some_and(is_folder) {
-        return Err(
-            Error::unexpected(format!("cannot write `{}`", sftp.shown(path)))
-                .caused_by("it is a folder"),
-        );
+    let in_the_way = known.as_ref().and_then(|known| match known {
+        known if is_folder(known) => Some("it is a folder"),
+        known if !is_file(known) => Some("it is neither file nor link"),
+        _ => None,
+    });
+    if let Some(why) = in_the_way {
+        let what = format!("cannot write `{}`", sftp.shown(path.whole()));
+        return Err(Error::unexpected(what).caused_by(why));
     }
     let mut place = Place {
         destination,
-        temporary: Vec::new(),
+        temporary: path.clone(),
         written: Written::new(job.resume),
         owner: known.as_ref().and_then(|known| known.owner),
         known: known.and_then(|known| known.mode).map(|mode| mode & 0o7777),
@@ -126,10 +137,10 @@ pub(super) async fn make<'a>(
     job: &Job,
 ) -> Result<Open<'a>> {
     loop {
-        let session = sftp.reach(lane, "write", &place.destination).await?;
-        match make_once(&session, place, meta, job).await {
+        let session = sftp.reach(lane, "write", place.destination.whole()).await?;
+        match make_once(sftp, &session, place, meta, job).await {
             Ok(handle) => {
-                let shown = ("write", &place.destination[..]);
+                let shown = ("write", place.destination.whole());
                 let temporary = &place.temporary;
                 let opened = (session, handle);
                 return Ok(Open::made(
@@ -143,20 +154,31 @@ pub(super) async fn make<'a>(
             }
             // It may have been made all the same.
             Err(Failure::Lost(_)) if session.channel.is_lost() => {
-                sftp.temporaries.leave(&place.temporary);
+                sftp.temporaries.leave(place.temporary.whole());
                 place.begin(sftp, job);
             }
             Err(failure) => {
-                return Err(sftp.failed(&session, "write", &place.destination, &failure));
+                let destination = place.destination.whole();
+                return Err(sftp.failed(&session, "write", destination, &failure));
             }
         }
     }
 }
 
-async fn make_once(session: &Session, place: &Place, meta: &Meta, job: &Job) -> Answered<Bytes> {
+async fn make_once(
+    sftp: &Sftp,
+    session: &Session,
+    place: &Place,
+    meta: &Meta,
+    job: &Job,
+) -> Answered<Bytes> {
+    let temporary = &place.temporary;
+    sftp.inside
+        .no_link_above(&session.channel, temporary)
+        .await?;
     // A link that somebody put there is never followed: the name is new, or it is checked to be a file.
     let flags = if job.resume {
-        if let Some(known) = existing(session.channel.stat(&place.temporary, false).await)?
+        if let Some(known) = existing(session.channel.stat(temporary.whole(), false).await)?
             && (is_link(&known) || is_folder(&known))
         {
             return Err(Failure::Ours(
@@ -169,7 +191,7 @@ async fn make_once(session: &Session, place: &Place, meta: &Meta, job: &Job) -> 
     };
     session
         .channel
-        .open_file(&place.temporary, flags, Some(place.first_mode(meta, job)))
+        .open_file(temporary.whole(), flags, Some(place.first_mode(meta, job)))
         .await
 }
 
@@ -186,52 +208,57 @@ pub(super) async fn finish_one(
     hashes: &Option<HashMap<Vec<u8>, Digest>>,
     job: &Job,
 ) -> Result<()> {
+    let (destination, temporary) = (place.destination.whole(), place.temporary.whole());
     let result = async {
         let there = match hashes {
-            Some(hashes) => hashes.get(&place.temporary).copied().ok_or_else(|| {
-                Error::unexpected(format!(
-                    "`{}` could not be verified",
-                    sftp.shown(&place.destination)
-                ))
-                .caused_by("the server could not hash it")
-            })?,
+            Some(hashes) => hashes
+                .get(place.temporary.whole())
+                .copied()
+                .ok_or_else(|| {
+                    Error::unexpected(format!(
+                        "`{}` could not be verified",
+                        sftp.shown(destination)
+                    ))
+                    .caused_by("the server could not hash it")
+                })?,
             None => {
                 sftp.tell_no_hash();
-                read_back(sftp, lane, &place.temporary, &place.destination, sent.size).await?
+                read_back(sftp, lane, &place.temporary, destination, sent.size).await?
             }
         };
         if there != sent.digest {
             place.written.spoil();
         }
-        sftp.compare(&place.destination, &sent.digest, &there)?;
-        let destination = &place.destination[..];
+        sftp.compare(destination, &sent.digest, &there)?;
         sftp.ask(lane, "write", destination, |session| async move {
+            let inside = &sftp.inside;
+            inside
+                .no_link_above(&session.channel, &place.temporary)
+                .await?;
             if place.owner.is_some() {
                 // Root replaces a file without taking it; nobody else can give one away, and need not.
                 let owner = Attributes {
                     owner: place.owner,
                     ..Attributes::default()
                 };
-                if let Err(lost @ Failure::Lost(_)) =
-                    session.channel.set(&place.temporary, &owner).await
-                {
+                if let Err(lost @ Failure::Lost(_)) = session.channel.set(temporary, &owner).await {
                     return Err(lost);
                 }
             }
             match place.wanted(meta, job) {
-                Some(wanted) => session.channel.set(&place.temporary, &wanted).await,
+                Some(wanted) => session.channel.set(temporary, &wanted).await,
                 None => Ok(()),
             }
         })
         .await?;
-        sftp.replace(lane, &place.temporary, destination, sent.size)
+        sftp.replace(lane, temporary, destination, sent.size)
             .await?;
-        sftp.temporaries.forget(&place.temporary);
+        sftp.temporaries.forget(temporary);
         Ok(())
     }
     .await;
     if result.is_err() {
-        sftp.discard(&place.temporary).await;
+        sftp.discard(temporary).await;
     }
     result
 }
@@ -244,15 +271,15 @@ pub(super) async fn no_room(
     size: u64,
     failure: &Failure,
 ) -> Error {
-    let session = match sftp.reach(lane, "write", &place.destination).await {
+    let session = match sftp.reach(lane, "write", place.destination.whole()).await {
         Ok(session) => session,
         Err(error) => return error,
     };
-    let error = sftp.failed(&session, "write", &place.destination, failure);
+    let error = sftp.failed(&session, "write", place.destination.whole(), failure);
     if !failure.is(code::FAILURE) {
         return error;
     }
-    match session.channel.free_bytes(&place.temporary).await {
+    match session.channel.free_bytes(place.temporary.whole()).await {
         Some(free) if free < size.max(BLOCK_BYTES as u64) => error
             .caused_by(format!("no space is left there: {free} bytes are free"))
             .hint("make room, then copy again"),

@@ -41,7 +41,7 @@ pub(super) async fn small(sftp: &Sftp, lane: usize, files: Vec<File>, job: &Job)
     }
     let paths: Vec<&[u8]> = sent
         .iter()
-        .map(|(_, place, _)| &place.temporary[..])
+        .map(|(_, place, _)| place.temporary.whole())
         .collect();
     let hashes = sftp.hashes(lane, &paths).await?;
     let hashes = &hashes;
@@ -98,7 +98,7 @@ async fn send(
     match result {
         Ok(sent) => Ok((place, sent)),
         Err(error) => {
-            sftp.discard(&place.temporary).await;
+            sftp.discard(place.temporary.whole()).await;
             Err(error)
         }
     }

@@ -1,0 +1,89 @@
+//! The quota of StartSession, which all processes of a user share.
+
+use std::{
+    net::TcpListener,
+    process::{Child, Stdio},
+    thread,
+};
+
+use ops_tests::service::Service;
+
+const OPS: &str = env!("CARGO_BIN_EXE_ops-under-test");
+
+/// A port of this machine, and so of the sandbox's, that takes every connection and closes it.
+fn closing_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    thread::spawn(move || {
+        // Each is dropped, and so closed, at once.
+        listener.incoming().for_each(drop);
+    });
+    port
+}
+
+fn sessions_started(service: &Service) -> usize {
+    service.sessions().len()
+}
+
+#[test]
+fn many_processes_at_once_take_turns_and_none_fails() {
+    let service = Service::start(OPS, "tps=StartSession/3");
+    let port = closing_port().to_string();
+    let children: Vec<Child> = (0..12)
+        .map(|_| {
+            let mut ops = service.ops(&["ssh-proxy", "i-0a1b2c3d4e5f60718", &port]);
+            ops.stdin(Stdio::null()).spawn().expect("ops starts")
+        })
+        .collect();
+    for child in children {
+        let output = child.wait_with_output().expect("an end");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {text}", output.status);
+    }
+    assert_eq!(sessions_started(&service), 12);
+    // They took turns: twelve that do not would be throttled some twenty times before the last is served.
+    let calls = service.calls();
+    let starts = calls.iter().filter(|call| *call == "StartSession").count();
+    assert!(starts <= 20, "{starts} calls for 12 sessions");
+}
+
+#[test]
+fn a_throttled_start_is_tried_more_often_than_any_fixed_number_and_says_so() {
+    let service = Service::start(OPS, "throttle=ssm:StartSession/7");
+    let output = service
+        .ops(&[
+            "ssh-proxy",
+            "i-0a1b2c3d4e5f60718",
+            &closing_port().to_string(),
+        ])
+        .output()
+        .expect("ops runs");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {text}", output.status);
+    assert!(text.contains("waiting to start a session"), "{text}");
+    assert_eq!(text.matches("waiting to start").count(), 1, "{text}");
+}
+
+#[test]
+fn a_throttled_start_ends_with_the_time_limit() {
+    let service = Service::start(OPS, "throttle=ssm:StartSession/100000");
+    let output = service
+        .ops(&["shell", "web-1", "--timeout", "1s"])
+        .output()
+        .expect("ops runs");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(124), "{text}");
+    assert!(text.contains("--timeout was reached"), "{text}");
+}
+
+#[test]
+fn the_quota_is_on_with_agents_that_are_paced_as_real_ones() {
+    let free = Service::start(OPS, "");
+    let variables = |service: &Service| {
+        let names = service.environment().into_iter().map(|(name, _)| name);
+        names.collect::<Vec<_>>()
+    };
+    assert!(variables(&free).contains(&"OPS_START_RATE".into()));
+    let real = Service::start_with(OPS, |options| options.pace = ops_sandbox::Pace::Real);
+    assert!(!variables(&real).contains(&"OPS_START_RATE".into()));
+}
