@@ -1,7 +1,7 @@
 //! Which transport moves the files.
 
 use ops_core::{
-    Error, ErrorKind, Hint, Instance, Result, aws::s3, hint, output::escape, profile::CopyVia,
+    Error, ErrorKind, Hint, Instance, Result, calls::s3, hint, output::escape, profile::CopyVia,
 };
 use ops_remote::ssh::client::Login;
 

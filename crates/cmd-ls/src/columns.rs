@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use ops_core::{
     Instance, Ping, State,
     instance::age_words,
-    output::Style,
+    style::Style,
     table::{Cell, Column},
 };
 

@@ -3,6 +3,7 @@
 mod columns;
 mod describe;
 mod document;
+mod list;
 mod ls;
 mod names;
 mod paths;

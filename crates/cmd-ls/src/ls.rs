@@ -1,17 +1,16 @@
-//! The command: what is asked for, the list, its forms.
+//! The command: what is asked for.
 
 use std::time::Duration;
 
 use ops_core::{
-    Command, Context, Error, Exit, Format, Instance, Listing, Output, Ping, Query, Result, State,
-    Target, Values, hint,
+    Command, Context, Error, Exit, Format, Result, State, Target, Values, hint,
     inventory::{Ec2Filter, StateFilter, TagFilter},
-    table,
 };
 
 use crate::{
     columns::{self, Field},
-    document, names, paths,
+    list::{Agent, List},
+    paths,
     sort::SortKey,
     watch,
 };
@@ -137,27 +136,19 @@ impl Command for Ls {
             }
             None => None,
         };
-        let list = List::new(ls, &cx).await?;
+        let fail_empty = ls.fail_empty;
+        let list = ls.list(&cx).await?;
         match interval {
             Some(interval) => watch::run(&cx, &list, interval).await,
-            None => list.once(&cx).await,
+            None => once(&cx, &list, fail_empty).await,
         }
     }
 }
 
-/// A list as it is asked for, ready to be repeated.
-pub(crate) struct List {
-    ls: Ls,
-    query: Query,
-    pub(crate) regions: Vec<String>,
-    pub(crate) fields: Vec<Field>,
-    /// The columns were named on the command line: those are shown, and no others.
-    named: bool,
-    sort: SortKey,
-}
-
-impl List {
-    async fn new(ls: Ls, cx: &Context) -> Result<Self> {
+impl Ls {
+    /// What is asked for, checked.
+    async fn list(self, cx: &Context) -> Result<List> {
+        let ls = self;
         let regions = if ls.all_regions {
             if !cx.globals().region.is_empty() {
                 return Err(
@@ -233,173 +224,44 @@ impl List {
             keep.push("Name".to_owned());
             query.keep_tags = Some(keep);
         }
-        Ok(Self {
-            ls,
+        Ok(List {
             query,
+            agent: match (ls.online, ls.offline) {
+                (true, _) => Agent::Online,
+                (_, true) => Agent::Offline,
+                _ => Agent::Any,
+            },
+            names_state: !ls.state.is_empty(),
+            patterns: ls.patterns,
             regions,
             fields,
             named,
             sort,
         })
     }
+}
 
-    /// Asks once, sorted.
-    pub(crate) async fn fetch(&self, cx: &Context) -> Result<Listing> {
-        let mut listing = cx.list(&self.query, &self.regions).await?;
-        if self.ls.online {
-            listing.instances.retain(|i| i.ping == Ping::Online);
-        } else if self.ls.offline {
-            listing.instances.retain(|i| {
-                i.state == State::Running && matches!(i.ping, Ping::Lost { .. } | Ping::NoAgent)
-            });
-        }
-        self.sort.sort(&mut listing.instances);
-        Ok(listing)
+async fn once(cx: &Context, list: &List, fail_empty: bool) -> Result<Exit> {
+    let listing = list.fetch(cx).await?;
+    list.show(cx, &listing).await?;
+    for note in &listing.notes {
+        cx.output().note(format!("note: {note}"));
     }
-
-    /// Writes one list in the form that is asked for.
-    pub(crate) async fn show(&self, cx: &Context, listing: &Listing) -> Result<()> {
-        let output = cx.output();
-        match output.format() {
-            Format::Json => output.json(&document::list(listing)),
-            Format::Yaml => output.yaml(&document::list(listing)),
-            Format::Name => {
-                for target in names::targets(cx, &self.query, &listing.instances).await? {
-                    output.line(target)?;
-                }
-                Ok(())
-            }
-            Format::Jsonl => paths::lines(output, &listing.instances),
-            Format::Csv => self.csv(output, &listing.instances),
-            Format::JsonPath(template) => paths::template(output, listing, template.text()),
-            Format::CustomColumns(spec) => paths::columns(output, &listing.instances, spec.text()),
-            Format::Table | Format::Wide => self.table(output, &listing.instances, |_| false),
+    let is_empty = listing.instances.is_empty();
+    if is_empty && listing.failures.len() < listing.regions {
+        if let Some(pattern) = list.patterns.iter().find(|p| p.whole().is_some()) {
+            return Err(no_pattern(pattern));
         }
+        list.say_empty(cx);
     }
-
-    /// A table; what is `marked` stands out.
-    pub(crate) fn table(
-        &self,
-        output: &Output,
-        instances: &[Instance],
-        marked: impl Fn(&Instance) -> bool + Clone,
-    ) -> Result<()> {
-        if instances.is_empty() {
-            return Ok(());
-        }
-        let now = jiff::Timestamp::now();
-        let rows = instances.iter().map(|instance| {
-            let row = columns::row(&self.fields, instance, now);
-            if marked(instance) {
-                row.into_iter().map(table::Cell::marked).collect()
-            } else {
-                row
-            }
-        });
-        let head = columns::head(&self.fields, self.named);
-        let left_out = table::write_and_tell(output, &head, rows)?;
-        // Of the usual columns there are more than a narrow terminal holds; who asks for more has to know.
-        if output.format() == Format::Wide && !left_out.is_empty() {
-            output.note(format!(
-                "left out for want of room: {}; name the columns you want: --columns",
-                left_out.join(", ").to_lowercase()
-            ));
-        }
-        Ok(())
+    if let Some(failure) = listing.into_failure() {
+        return Err(failure);
     }
-
-    /// RFC 4180: a header, then a line for each, in quotes where a value needs them.
-    fn csv(&self, output: &Output, instances: &[Instance]) -> Result<()> {
-        let quoted = |text: &str| {
-            if text.contains(['"', ',', '\n', '\r']) {
-                format!("\"{}\"", text.replace('"', "\"\""))
-            } else {
-                text.to_owned()
-            }
-        };
-        let line = |values: Vec<String>| {
-            let values: Vec<String> = values.iter().map(|value| quoted(value)).collect();
-            format!("{}\r\n", values.join(","))
-        };
-        let now = jiff::Timestamp::now();
-        let mut text = String::new();
-        if output.headers() {
-            text.push_str(&line(self.fields.iter().map(Field::title).collect()));
-        }
-        for instance in instances {
-            text.push_str(&line(columns::values(&self.fields, instance, now)));
-        }
-        output.page(&text)
-    }
-
-    async fn once(&self, cx: &Context) -> Result<Exit> {
-        let listing = self.fetch(cx).await?;
-        self.show(cx, &listing).await?;
-        for note in &listing.notes {
-            cx.output().note(format!("note: {note}"));
-        }
-        let is_empty = listing.instances.is_empty();
-        if is_empty && listing.failures.len() < listing.regions {
-            if let Some(pattern) = self.ls.patterns.iter().find(|p| p.whole().is_some()) {
-                return Err(no_pattern(pattern));
-            }
-            self.say_empty(cx);
-        }
-        if let Some(failure) = listing.into_failure() {
-            return Err(failure);
-        }
-        Ok(if is_empty && self.ls.fail_empty {
-            Exit::NOT_FOUND
-        } else {
-            Exit::SUCCESS
-        })
-    }
-
-    /// Says on stderr that nothing was found, and where and for what was looked.
-    pub(crate) fn say_empty(&self, cx: &Context) {
-        let mut what = Vec::new();
-        if !self.query.states.is_empty() {
-            let states: Vec<&str> = self.query.states.iter().map(|s| s.as_str()).collect();
-            what.push(format!("state {}", states.join(" or ")));
-        }
-        for tag in &self.ls.tags {
-            what.push(format!(
-                "tag {}{}={}",
-                tag.key,
-                if tag.negated { "!" } else { "" },
-                tag.values.join(",")
-            ));
-        }
-        for (key, values) in &self.query.select.tags {
-            let values: Vec<&str> = values
-                .iter()
-                .map(ops_core::profile::values::Glob::as_str)
-                .collect();
-            what.push(format!("tag {key}={} of the profile", values.join(",")));
-        }
-        for pattern in &self.ls.patterns {
-            what.push(format!("`{}`", pattern.as_str()));
-        }
-        if self.ls.online {
-            what.push("agent online".to_owned());
-        }
-        if self.ls.offline {
-            what.push("agent not online".to_owned());
-        }
-        let regions = match self.regions.as_slice() {
-            [one] => format!("region {one}"),
-            many => format!("{} regions", many.len()),
-        };
-        let widen = if self.ls.state.is_empty() {
-            "; stopped ones too: --state all"
-        } else {
-            ""
-        };
-        cx.output().note(format!(
-            "no instances in {regions} ({}){widen}",
-            what.join(", ")
-        ));
-    }
+    Ok(if is_empty && fail_empty {
+        Exit::NOT_FOUND
+    } else {
+        Exit::SUCCESS
+    })
 }
 
 /// A user and an index, where no name has them.
@@ -416,9 +278,4 @@ fn no_pattern(pattern: &Target) -> Error {
 fn bare(text: &str) -> &str {
     let text = text.split_once('@').map_or(text, |(_, rest)| rest);
     text.rsplit_once('[').map_or(text, |(head, _)| head)
-}
-
-/// Whether something that a list shows has changed.
-pub(crate) fn same(a: &Instance, b: &Instance) -> bool {
-    a == b
 }

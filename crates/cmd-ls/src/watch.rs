@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use ops_core::{Context, Exit, Format, Instance, Result, State, terminal::QuitKey};
 
-use crate::ls::{List, same};
+use crate::list::List;
 
 /// The pause is doubled up to this while something fails, such as calls that are throttled.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -14,7 +14,9 @@ pub(crate) async fn run(cx: &Context, list: &List, interval: Duration) -> Result
     let output = cx.output();
     let redraws =
         output.stdout_is_terminal() && matches!(output.format(), Format::Table | Format::Wide);
-    let mut quit = redraws.then(|| QuitKey::listen(output).ok()).flatten();
+    let mut quit = redraws
+        .then(|| QuitKey::listen(output.raw_lines()).ok())
+        .flatten();
     let mut pause = interval;
     let mut before: Option<BTreeMap<String, Instance>> = None;
     loop {
@@ -122,11 +124,7 @@ fn changed(
 ) -> Vec<Instance> {
     let mut rows: Vec<Instance> = now
         .values()
-        .filter(|instance| {
-            before
-                .get(&instance.id)
-                .is_none_or(|old| !same(old, instance))
-        })
+        .filter(|instance| before.get(&instance.id).is_none_or(|old| old != *instance))
         .cloned()
         .collect();
     if !failed {

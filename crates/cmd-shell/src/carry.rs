@@ -62,7 +62,7 @@ pub(crate) async fn carry(
     let heard = Arc::new(Notify::new());
     let resizes = Resizes::listen()?;
     let raw = if output.stdin_is_terminal() {
-        Some(RawMode::enable(output).map_err(|error| {
+        Some(RawMode::enable(output.raw_lines()).map_err(|error| {
             Error::from(error).caused_by("the terminal on standard input cannot be set to raw mode")
         })?)
     } else {

@@ -107,7 +107,9 @@ impl SshProxy {
         };
         let (session, ending) = opened.connection.into_parts();
         // ssh has the terminal in raw mode sooner or later, and our notes appear in the middle of its output.
-        cx.output().set_raw(cx.output().stderr_is_terminal());
+        cx.output()
+            .raw_lines()
+            .set(cx.output().stderr_is_terminal());
         let answered = || {
             tracing::debug!("the first bytes have come from the far side");
             if let Some(file) = &self.report {
@@ -124,7 +126,7 @@ impl SshProxy {
             () = up(&session.sender) => End::Input,
             error = handler.wait() => End::Asked(error.kind().exit()),
         };
-        cx.output().set_raw(false);
+        cx.output().raw_lines().set(false);
         match end {
             End::FarSide => {
                 ending.ended();

@@ -26,11 +26,12 @@ pub use crate::pace::Urgency;
 use crate::{
     aws::{Meaning, code_of, meaning},
     context::Context,
+    context::FromCache,
     error::{Error, ErrorKind, Result},
     hint,
     instance::{Instance, Kind, State},
     pace::Operation,
-    resolve::{Choice, FromCache},
+    resolve::Choice,
     text::Hint,
 };
 

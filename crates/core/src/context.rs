@@ -5,10 +5,10 @@ use std::{
     sync::{Arc, Mutex, OnceLock},
 };
 
-use ops_profile::{Profile, Settings, Verbs};
+use ops_profile::{Instance, Profile, Settings, Target, Verbs};
 use ops_ui::{Env, Globals, Interrupt, Invocation, Output, Paths, Result};
 
-use crate::{aws::Aws, resolve::FromCache};
+use crate::aws::Aws;
 
 /// Shared by everything one invocation does; cheap to clone into tasks.
 #[derive(Clone)]
@@ -25,7 +25,27 @@ pub(crate) struct Inner {
     pub(crate) aws: tokio::sync::OnceCell<Aws>,
 }
 
+/// An instance that came from the cache.
+#[derive(Clone, Debug)]
+pub(crate) enum FromCache {
+    /// Nobody has reached it yet; what was typed for it.
+    Unproven(Target),
+    /// It is gone, and this one answers to what was typed.
+    Replaced(Box<Instance>),
+}
+
 impl Context {
+    /// The way to AWS, made on first use. Asks nobody yet but, for a region that nothing names, the instance metadata.
+    ///
+    /// # Errors
+    /// An invalid profile, an AWS configuration file that cannot be parsed, an unusable proxy or certificate setting.
+    pub(crate) async fn aws(&self) -> Result<&Aws> {
+        self.0
+            .aws
+            .get_or_try_init(|| async { Aws::load(&self.0.invocation, self.settings()?).await })
+            .await
+    }
+
     /// A context for `globals` in `env`; `verbs` are what a profile may rule. Reads no file and asks nobody.
     pub fn new(globals: Globals, env: Env, verbs: Verbs) -> Self {
         Self(Arc::new(Inner {

@@ -7,6 +7,7 @@
 
 pub mod aws;
 pub mod cache;
+pub mod calls;
 pub mod command;
 pub mod complete;
 pub mod connect;
@@ -33,5 +34,5 @@ pub use ops_profile::{
 pub use ops_ui::{
     ColorChoice, Env, Error, ErrorKind, Exit, Format, Globals, Hint, Interrupt, Output, Paths,
     Result, Source, Text, browser, drawing, env, error, exit, globals, hint, interrupt, output,
-    paths, program, stdio, table, terminal, text, voice, yaml,
+    paths, program, stdio, style, table, terminal, text, voice, yaml,
 };

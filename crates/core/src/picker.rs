@@ -11,12 +11,10 @@ use nucleo_matcher::{
 use unicode_width::UnicodeWidthStr as _;
 
 use crate::{
-    context::Context,
-    error::{Error, ErrorKind, Result},
+    error::Result,
     instance::{Instance, Ping, State, age_words},
-    output::{escape, terminal_size},
-    table,
-    terminal::RawMode,
+    output::{Output, escape},
+    terminal::{self, RawMode},
 };
 
 /// Rows shown at most.
@@ -29,27 +27,27 @@ const NAME_COLUMNS: usize = 32;
 /// # Errors
 /// The terminal cannot be used.
 pub(crate) async fn pick(
-    cx: &Context,
+    output: &Output,
     title: &str,
     instances: &[Instance],
 ) -> Result<Option<usize>> {
     let lines = describe(instances, jiff::Timestamp::now());
-    pick_line(cx, title, lines).await
+    pick_line(output, title, lines).await
 }
 
 /// Asks which of `lines` is meant.
-async fn pick_line(cx: &Context, title: &str, lines: Vec<String>) -> Result<Option<usize>> {
-    let output = cx.output().clone();
+async fn pick_line(output: &Output, title: &str, lines: Vec<String>) -> Result<Option<usize>> {
+    let output = output.clone();
     let title = escape(title);
     tokio::task::spawn_blocking(move || {
-        let raw = RawMode::enable(&output)?;
+        let raw = RawMode::enable(output.raw_lines())?;
         // Shown again by the restoring of the terminal, whatever happens.
         raw.undo_with(b"\x1b[?25h".to_vec());
         let mut state = Picker::new(&title, &lines);
         let mut drawn = 0;
         let mut keys = Keys::default();
         let choice = loop {
-            let (columns, rows) = terminal_size().unwrap_or((80, 24));
+            let (columns, rows) = terminal::size().unwrap_or((80, 24));
             let frame = state.frame(usize::from(columns), usize::from(rows));
             output.draw_picker(&redraw(drawn, &frame));
             drawn = frame.len();
@@ -136,31 +134,6 @@ fn reach(instance: &Instance, now: jiff::Timestamp) -> String {
         (State::Running, Ping::Lost { last: None }) => "offline".to_owned(),
         (State::Running, Ping::NoAgent) => "no agent".to_owned(),
         (state, _) => state.as_str().to_owned(),
-    }
-}
-
-impl Context {
-    /// Asks on the terminal which of the running instances is meant, `purpose` being what for.
-    ///
-    /// # Errors
-    /// Those of a list; nothing runs; nothing was chosen.
-    pub async fn pick_server(&self, purpose: &'static str) -> Result<Instance> {
-        let mut query = self.target_query()?;
-        query.reach = true;
-        let regions = self.regions().await?;
-        let mut listing = self.list(&query, &regions).await?;
-        let mut found = std::mem::take(&mut listing.instances);
-        if found.is_empty() {
-            return Err(listing.into_failure().unwrap_or_else(|| {
-                Error::new(ErrorKind::NotFound, "no instance is running here")
-                    .hint("see what there is: ops ls --state all")
-            }));
-        }
-        crate::resolve::sort_by_name(&mut found);
-        match pick(self, purpose, &found).await? {
-            Some(index) => Ok(found.swap_remove(index)),
-            None => Err(Error::new(ErrorKind::Ambiguous, "no target was chosen")),
-        }
     }
 }
 
@@ -413,7 +386,7 @@ impl<'a> Picker<'a> {
 
 /// `text` in at most `columns` columns, one left free so that no terminal wraps.
 fn cut(text: &str, columns: usize) -> String {
-    table::cut(text, columns.saturating_sub(1))
+    crate::text::cut(text, columns.saturating_sub(1))
 }
 
 #[cfg(test)]

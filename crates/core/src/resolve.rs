@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    context::Context,
+    context::{Context, FromCache},
     error::{Error, ErrorKind, Result},
     instance::{Instance, State},
     inventory::{Naming, Query, TagFilter, answers_to, has_address},
@@ -30,15 +30,6 @@ pub enum Choice {
     First,
     /// The one launched last.
     Newest,
-}
-
-/// An instance that came from the cache.
-#[derive(Clone, Debug)]
-pub(crate) enum FromCache {
-    /// Nobody has reached it yet; what was typed for it.
-    Unproven(Target),
-    /// It is gone, and this one answers to what was typed.
-    Replaced(Box<Instance>),
 }
 
 impl Context {
@@ -95,6 +86,29 @@ impl Context {
                 self.choose(target, &regions, found, choice).await
             }
             (result, _) => result,
+        }
+    }
+
+    /// Asks on the terminal which of the running instances is meant, `purpose` being what for.
+    ///
+    /// # Errors
+    /// Those of a list; nothing runs; nothing was chosen.
+    pub async fn pick_server(&self, purpose: &'static str) -> Result<Instance> {
+        let mut query = self.target_query()?;
+        query.reach = true;
+        let regions = self.regions().await?;
+        let mut listing = self.list(&query, &regions).await?;
+        let mut found = std::mem::take(&mut listing.instances);
+        if found.is_empty() {
+            return Err(listing.into_failure().unwrap_or_else(|| {
+                Error::new(ErrorKind::NotFound, "no instance is running here")
+                    .hint("see what there is: ops ls --state all")
+            }));
+        }
+        sort_by_name(&mut found);
+        match picker::pick(self.output(), purpose, &found).await? {
+            Some(index) => Ok(found.swap_remove(index)),
+            None => Err(Error::new(ErrorKind::Ambiguous, "no target was chosen")),
         }
     }
 
@@ -233,7 +247,7 @@ impl Context {
                 sort_by_name(&mut found);
                 if self.output().may_ask() {
                     let title = format!("several match {}", target.as_str());
-                    return match picker::pick(self, &title, &found).await? {
+                    return match picker::pick(self.output(), &title, &found).await? {
                         Some(index) => Ok(found.swap_remove(index)),
                         None => Err(failure::not_picked(target)),
                     };

@@ -20,6 +20,7 @@ mod registry;
 mod run;
 #[cfg_attr(not(feature = "sandbox"), path = "sandbox/none.rs")]
 mod sandbox;
+mod shells;
 mod signals;
 mod trace;
 mod usage;

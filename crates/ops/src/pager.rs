@@ -5,14 +5,14 @@ use std::{
     process::{Command, Stdio},
 };
 
-use ops_core::{Env, Output, output::terminal_size};
+use ops_core::{Env, Output, terminal};
 
 /// What shows a page where nobody names a program: it leaves at once where the page fits, keeps colours and leaves the screen as it is.
 const USUAL: &str = "less -FRX";
 
 /// Writes a page to stdout; through `OPS_PAGER`, `PAGER` or `less` where stdout is a terminal with fewer rows than the page has lines.
 pub(crate) fn show(page: &str, output: &Output, env: &Env) {
-    let rows = terminal_size().map_or(usize::MAX, |(_, rows)| usize::from(rows));
+    let rows = terminal::size().map_or(usize::MAX, |(_, rows)| usize::from(rows));
     let is_long = page.lines().count() >= rows;
     let pages = output.stdout_is_terminal() && output.stdin_is_terminal() && is_long;
     if !(pages && env.var("CI").is_none() && paged(page, env)) {

@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     lists::OneOrMany,
-    schema::is_default,
-    values::{Escape, Pattern},
+    values::{Escape, Pattern, is_default},
     verbs::Verbs,
 };
 

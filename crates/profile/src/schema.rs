@@ -14,6 +14,7 @@ use super::{
     ssh::{HostSsh, Ssh},
     values::{
         Account, Destination, EndpointUrl, Glob, Listen, Region, Size, TargetText, Time, Words,
+        is_default,
     },
 };
 use crate::{globals::Format, instance::State};
@@ -419,8 +420,4 @@ pub struct Forward {
     /// A name under which several forwards start together
     #[serde(skip_serializing_if = "is_default")]
     pub group: Option<String>,
-}
-
-pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }

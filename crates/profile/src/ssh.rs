@@ -12,9 +12,8 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::{
     lists::OneOrMany,
-    schema::is_default,
     suggest::nearest,
-    values::{Glob, LocalForward, UserName},
+    values::{Glob, LocalForward, UserName, is_default},
 };
 use crate::instance::Instance;
 

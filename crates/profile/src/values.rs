@@ -690,3 +690,8 @@ impl fmt::Display for EndpointUrl {
 }
 
 written_as_text!(EndpointUrl, "an https address", { "type": "string", "pattern": "^https?://" });
+
+/// Whether a key says nothing, so that it need not be written.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

@@ -3,10 +3,7 @@
 use std::{
     fmt::Write as _,
     io::{self, IsTerminal as _, Write},
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     time::Duration,
 };
 
@@ -21,9 +18,9 @@ use crate::{
     error::{Error, Result},
     globals::{ColorChoice, ErrorFormat, Format, Globals},
     phrase::{InUse, wrapped},
-    style::MarkColor,
-    terminal::Unechoed,
-    text::{Text, keep_lines_and_colors, printable_json},
+    style::{MarkColor, Style, paint},
+    terminal::{self, RawLines, Unechoed},
+    text::{Text, cut, keep_lines_and_colors, printable_json},
 };
 
 /// What this process writes to, and how. Cheap to clone.
@@ -48,8 +45,7 @@ struct Inner {
     /// Of the terminal that stderr is.
     stderr_columns: Option<usize>,
     in_use: InUse,
-    /// Lines on stderr need a carriage return while the terminal is in raw mode.
-    raw: AtomicBool,
+    raw_lines: RawLines,
     /// Held by the spinner that is visible too.
     spinning: Arc<()>,
     stdout: Mutex<()>,
@@ -90,39 +86,6 @@ impl AutoColor {
     }
 }
 
-/// Colours with a meaning; what they look like is decided here alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
-    /// Nothing special.
-    Plain,
-    /// Of less weight.
-    Dim,
-    /// Of more weight.
-    Bold,
-    /// In order.
-    Good,
-    /// On its way, or worth a look.
-    Warn,
-    /// Wrong.
-    Bad,
-    /// A name to act on.
-    Accent,
-}
-
-impl Style {
-    const fn sgr(self) -> &'static str {
-        match self {
-            Self::Plain => "",
-            Self::Dim => "2",
-            Self::Bold => "1",
-            Self::Good => "32",
-            Self::Warn => "33",
-            Self::Bad => "31",
-            Self::Accent => "36",
-        }
-    }
-}
-
 impl Output {
     /// Output as the options and the environment ask for it; see [`Self::settle`].
     pub fn new(globals: &Globals, env: &Env) -> Self {
@@ -133,7 +96,7 @@ impl Output {
         let columns = env
             .var("COLUMNS")
             .and_then(|text| text.parse().ok())
-            .or_else(|| terminal_size().map(|(columns, _)| usize::from(columns)));
+            .or_else(|| terminal::size().map(|(columns, _)| usize::from(columns)));
         Self(Arc::new(Inner {
             typed: Look {
                 format: globals.output.unwrap_or(Format::Table),
@@ -153,7 +116,7 @@ impl Output {
             columns: stdout_terminal.then_some(columns.unwrap_or(80)),
             stderr_columns: stderr_terminal.then_some(columns.unwrap_or(80)),
             in_use: InUse::of(globals),
-            raw: AtomicBool::new(false),
+            raw_lines: RawLines::default(),
             spinning: Arc::default(),
             stdout: Mutex::new(()),
             bottom: Bottom::default(),
@@ -247,9 +210,9 @@ impl Output {
         Text::painted(sgr, &text)
     }
 
-    /// Says that the terminal is in raw mode, so that lines on stderr start at the left.
-    pub fn set_raw(&self, raw: bool) {
-        self.0.raw.store(raw, Ordering::Relaxed);
+    /// Whether lines on stderr start at the left by themselves: the terminal's modes say so while they are raw.
+    pub fn raw_lines(&self) -> &RawLines {
+        &self.0.raw_lines
     }
 
     /// Writes a page of text to stdout, whole lines. On a terminal nothing in it drives that but colours; elsewhere it is written as
@@ -483,7 +446,7 @@ impl Output {
             return Ok(None);
         }
         bottom::forget_typed().await;
-        let unechoed = Unechoed::enable(self)?;
+        let unechoed = Unechoed::enable(&self.0.raw_lines)?;
         // The end of the line that is typed is not shown either.
         let _asking = Asking::begin(self, &question.into());
         let line = bottom::read_line()
@@ -503,7 +466,7 @@ impl Output {
     }
 
     fn stderr_line(&self, text: &str) {
-        let raw = self.0.raw.load(Ordering::Relaxed);
+        let raw = self.0.raw_lines.is_set();
         let mut line = if raw {
             text.replace('\n', "\r\n")
         } else {
@@ -599,8 +562,8 @@ impl Spinner {
 
 /// A message that fits into one line of the terminal with room for `^C`: of a line that wraps, the first part would stay behind.
 fn fitted(text: &str) -> String {
-    let columns = terminal_size().map_or(80, |(columns, _)| usize::from(columns));
-    crate::table::cut(text, columns.saturating_sub(6).max(10))
+    let columns = terminal::size().map_or(80, |(columns, _)| usize::from(columns));
+    cut(text, columns.saturating_sub(6).max(10))
 }
 
 impl Drop for Spinner {
@@ -609,30 +572,4 @@ impl Drop for Spinner {
             bar.finish_and_clear();
         }
     }
-}
-
-fn paint(color: bool, style: Style, text: &str) -> String {
-    if color && style != Style::Plain {
-        format!("\x1b[{}m{text}\x1b[0m", style.sgr())
-    } else {
-        text.to_owned()
-    }
-}
-
-/// Columns and rows of the terminal on stdout, stderr or stdin, whichever is one; `None` where none is or it does not tell.
-pub fn terminal_size() -> Option<(u16, u16)> {
-    #[cfg(unix)]
-    {
-        let ask = |fd: std::os::fd::BorrowedFd<'_>| {
-            rustix::termios::tcgetwinsize(fd)
-                .ok()
-                .filter(|size| size.ws_col > 0 && size.ws_row > 0)
-        };
-        let size = ask(rustix::stdio::stdout())
-            .or_else(|| ask(rustix::stdio::stderr()))
-            .or_else(|| ask(rustix::stdio::stdin()))?;
-        Some((size.ws_col, size.ws_row))
-    }
-    #[cfg(not(unix))]
-    None
 }

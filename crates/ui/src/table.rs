@@ -4,7 +4,9 @@ use unicode_width::UnicodeWidthStr as _;
 
 use crate::{
     error::Result,
-    output::{Output, Style, escape},
+    output::Output,
+    style::Style,
+    text::{cut, escape},
 };
 
 /// Between two columns.
@@ -220,25 +222,6 @@ where
     }
     output.page(&text)?;
     Ok(layout.left_out(columns))
-}
-
-/// `text` in at most `width` columns, the end of a longer one replaced by `…`.
-#[must_use]
-pub fn cut(text: &str, width: usize) -> String {
-    use unicode_width::UnicodeWidthChar as _;
-    if text.width() <= width {
-        return text.to_owned();
-    }
-    let mut used = 0;
-    let mut out: String = text
-        .chars()
-        .take_while(|c| {
-            used += c.width().unwrap_or(0);
-            used < width
-        })
-        .collect();
-    out.push('…');
-    out
 }
 
 #[cfg(test)]

@@ -5,7 +5,10 @@
 
 use std::{
     io,
-    sync::{Mutex, MutexGuard, PoisonError, TryLockError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 #[cfg(unix)]
@@ -14,9 +17,23 @@ use std::os::fd::OwnedFd;
 #[cfg(unix)]
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
-use crate::output::Output;
-
 static RAW: Mutex<Option<Saved>> = Mutex::new(None);
+
+/// Whether lines that are written to the terminal need a carriage return of their own, as they do while it is in raw mode; clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct RawLines(Arc<AtomicBool>);
+
+impl RawLines {
+    /// Says whether they do from now on.
+    pub fn set(&self, raw: bool) {
+        self.0.store(raw, Ordering::Relaxed);
+    }
+
+    /// Whether they do now.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// What brings the terminal back.
 struct Saved {
@@ -29,7 +46,7 @@ struct Saved {
     raw: Termios,
     /// Written to the terminal to take back what the far side switched on.
     undo: Vec<u8>,
-    output: Output,
+    raw_lines: RawLines,
 }
 
 impl Saved {
@@ -51,7 +68,7 @@ impl Saved {
                 }
             }
         }
-        self.output.set_raw(false);
+        self.raw_lines.set(false);
     }
 }
 
@@ -74,7 +91,7 @@ pub fn restore() {
 
 /// Changes the modes of the terminal that standard input is, and keeps those of before.
 #[cfg(unix)]
-fn change(output: &Output, raw: bool, change: impl FnOnce(&mut Termios)) -> io::Result<()> {
+fn change(raw_lines: &RawLines, raw: bool, change: impl FnOnce(&mut Termios)) -> io::Result<()> {
     let terminal = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     let cooked = tcgetattr(&terminal)?;
     let mut changed = cooked.clone();
@@ -85,13 +102,13 @@ fn change(output: &Output, raw: bool, change: impl FnOnce(&mut Termios)) -> io::
         earlier.restore();
     }
     tcsetattr(&terminal, OptionalActions::Drain, &changed)?;
-    output.set_raw(raw);
+    raw_lines.set(raw);
     *saved = Some(Saved {
         terminal,
         cooked,
         raw: changed,
         undo: Vec::new(),
-        output: output.clone(),
+        raw_lines: raw_lines.clone(),
     });
     Ok(())
 }
@@ -107,17 +124,17 @@ impl Unechoed {
     ///
     /// # Errors
     /// Fails if standard input is no terminal, or its modes cannot be changed.
-    pub fn enable(output: &Output) -> io::Result<Self> {
+    pub fn enable(raw_lines: &RawLines) -> io::Result<Self> {
         #[cfg(unix)]
         {
             use rustix::termios::LocalModes;
             let echoes = LocalModes::ECHO | LocalModes::ECHONL;
-            change(output, false, |modes| modes.local_modes.remove(echoes))?;
+            change(raw_lines, false, |modes| modes.local_modes.remove(echoes))?;
             Ok(Self(()))
         }
         #[cfg(not(unix))]
         {
-            let _ = output;
+            let _ = raw_lines;
             Err(io::ErrorKind::Unsupported.into())
         }
     }
@@ -153,15 +170,15 @@ impl QuitKey {
     ///
     /// # Errors
     /// Standard input is no terminal, or one that belongs to another process now.
-    pub fn listen(output: &Output) -> io::Result<Self> {
+    pub fn listen(raw_lines: &RawLines) -> io::Result<Self> {
         #[cfg(unix)]
         {
             use rustix::termios::LocalModes;
-            if !output.stdin_is_terminal() || !is_foreground() {
+            if !io::IsTerminal::is_terminal(&io::stdin()) || !is_foreground() {
                 return Err(io::ErrorKind::Unsupported.into());
             }
             let by_line = LocalModes::ICANON | LocalModes::ECHO | LocalModes::ECHONL;
-            change(output, false, |modes| modes.local_modes.remove(by_line))?;
+            change(raw_lines, false, |modes| modes.local_modes.remove(by_line))?;
             let over = std::sync::Arc::<std::sync::atomic::AtomicBool>::default();
             let (tell, pressed) = tokio::sync::oneshot::channel();
             let is_over = over.clone();
@@ -186,7 +203,7 @@ impl QuitKey {
         }
         #[cfg(not(unix))]
         {
-            let _ = output;
+            let _ = raw_lines;
             Err(io::ErrorKind::Unsupported.into())
         }
     }
@@ -216,20 +233,20 @@ impl Drop for QuitKey {
 pub struct RawMode(());
 
 impl RawMode {
-    /// Puts the terminal that standard input is into raw mode; what was typed before stays readable. Lines that `output` writes to stderr from
-    /// now on begin at the left.
+    /// Puts the terminal that standard input is into raw mode; what was typed before stays readable. Lines on stderr know
+    /// of it through `raw_lines`.
     ///
     /// # Errors
     /// Fails if standard input is no terminal, or its modes cannot be changed.
-    pub fn enable(output: &Output) -> io::Result<Self> {
+    pub fn enable(raw_lines: &RawLines) -> io::Result<Self> {
         #[cfg(unix)]
         {
-            change(output, true, Termios::make_raw)?;
+            change(raw_lines, true, Termios::make_raw)?;
             Ok(Self(()))
         }
         #[cfg(not(unix))]
         {
-            let _ = output;
+            let _ = raw_lines;
             Err(io::ErrorKind::Unsupported.into())
         }
     }
@@ -284,7 +301,20 @@ impl Drop for RawMode {
 
 /// Columns and rows of the terminal on stdout, stderr or stdin, whichever is one; `None` where none is or it does not tell.
 pub fn size() -> Option<(u16, u16)> {
-    crate::output::terminal_size()
+    #[cfg(unix)]
+    {
+        let ask = |fd: std::os::fd::BorrowedFd<'_>| {
+            rustix::termios::tcgetwinsize(fd)
+                .ok()
+                .filter(|size| size.ws_col > 0 && size.ws_row > 0)
+        };
+        let size = ask(rustix::stdio::stdout())
+            .or_else(|| ask(rustix::stdio::stderr()))
+            .or_else(|| ask(rustix::stdio::stdin()))?;
+        Some((size.ws_col, size.ws_row))
+    }
+    #[cfg(not(unix))]
+    None
 }
 
 /// Whether this process is in the foreground of its terminal. One in the background (`ops … &`) is stopped when it reads from it, and draws over

@@ -483,6 +483,25 @@ pub(crate) fn printable_json(json: String) -> String {
     out
 }
 
+/// `text` in at most `width` columns, the end of a longer one replaced by `…`.
+#[must_use]
+pub fn cut(text: &str, width: usize) -> String {
+    use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut used = 0;
+    let mut out: String = text
+        .chars()
+        .take_while(|c| {
+            used += c.width().unwrap_or(0);
+            used < width
+        })
+        .collect();
+    out.push('…');
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -58,7 +58,7 @@ fn piped(service: &Service, args: &[&str]) -> Command {
 /// Waits for a code behind the first `from` bytes, and confirms or denies it; gives where it stood.
 fn answer_code(service: &Service, terminal: &Terminal, from: usize, answer: &str) -> usize {
     let at = terminal.wait_for_after(from, "confirm the code ");
-    let end = terminal.wait_for_after(at, " at http://127.0.0.1:");
+    let end = terminal.wait_for_after(at, "http://127.0.0.1:");
     let output = terminal.output();
     let code = String::from_utf8_lossy(&output[at..at + 9]).into_owned();
     service.answer_code(&code, answer);

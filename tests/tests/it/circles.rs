@@ -30,19 +30,6 @@ const KNOWN: &[(&str, &str, &[&str])] = &[
         ],
     ),
     ("cmd-cp", "session", &["pack", "split", "upload"]),
-    ("cmd-ls", "", &["ls", "watch"]),
-    (
-        "core",
-        "",
-        &["aws", "context", "inventory", "picker", "resolve"],
-    ),
-    ("core", "aws", &["assume", "failure", "provider", "sso"]),
-    (
-        "ops",
-        "",
-        &["builtin", "cli", "complete", "help", "meaning", "registry"],
-    ),
-    ("profile", "", &["guard", "schema", "ssh"]),
     (
         "sandbox",
         "",
@@ -67,8 +54,6 @@ const KNOWN: &[(&str, &str, &[&str])] = &[
         "agent",
         &["environment", "machine", "port", "ssh"],
     ),
-    ("session", "driver", &["dial", "proxy"]),
-    ("ui", "", &["output", "table", "terminal"]),
 ];
 
 /// The path of a module inside its crate; the crate's root is empty.

@@ -14,10 +14,10 @@ fn two_regions() -> Lab {
     let lab = Lab::new();
     let fleet = lab.write(
         "fleet.yaml",
-        "region: eu-west-1\ninstances:\n  - { name: here }\n  - { name: twin }\n  - { name: there, region: eu-west-2 }\n  - { name: twin, region: eu-west-2 }\n",
+        "region: eu-west-1\ninstances:\n  - { name: here }\n  - { name: twin }\n  - { name: there, region: eu-central-1 }\n  - { name: twin, region: eu-central-1 }\n",
     );
     let lab = lab.serve(["--fleet", fleet.to_str().expect("UTF-8")]);
-    lab.profile("wide", "aws: { regions: [eu-west-1, eu-west-2] }\n");
+    lab.profile("wide", "aws: { regions: [eu-west-1, eu-central-1] }\n");
     lab
 }
 
@@ -90,7 +90,7 @@ fn a_name_that_could_be_taken_apart_is_found_where_it_can_mean_only_this() {
 #[test]
 fn what_is_proposed_is_near_and_not_what_was_typed() {
     let lab = odd_names();
-    for nothing_near in ["a", "bb", "bracket[7]"] {
+    for nothing_near in ["a", "bb"] {
         let done = lab
             .ops(["console", "--print", nothing_near])
             .output()
@@ -127,7 +127,7 @@ fn a_name_is_looked_for_in_every_region_of_the_profile() {
         .output()
         .success();
     assert!(
-        done.stdout.contains("eu-west-2") && done.stdout.contains(&there),
+        done.stdout.contains("eu-central-1") && done.stdout.contains(&there),
         "{done}"
     );
     let done = lab
@@ -139,7 +139,7 @@ fn a_name_is_looked_for_in_every_region_of_the_profile() {
         .ops(["-p", "wide", "console", "--print", "twin"])
         .output()
         .exits(6);
-    says(&done, &["eu-west-1", "eu-west-2", "--region"], &[]);
+    says(&done, &["eu-west-1", "eu-central-1", "--region"], &[]);
     // One region alone does not have it, and tells where else to look.
     let done = lab.ops(["console", "--print", "there"]).output().exits(3);
     says(&done, &["ops ls --all-regions there"], &[]);

@@ -3,7 +3,7 @@
 use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
 use ops_core::{
     Error, Result,
-    aws::s3::{Bucket, Object},
+    calls::s3::{Bucket, Object},
 };
 
 use super::{S3, no_hash, parts};

@@ -21,7 +21,7 @@ use std::sync::{Mutex, PoisonError};
 use futures_util::future::{self, BoxFuture};
 use ops_core::{
     Error, Result,
-    aws::s3::{Bucket, Object},
+    calls::s3::{Bucket, Object},
     output::escape,
     profile::CopyVia,
 };

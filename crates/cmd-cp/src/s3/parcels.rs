@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::future::{self, BoxFuture};
 use ops_core::{
     Error, Result,
-    aws::s3::{Bucket, Object},
+    calls::s3::{Bucket, Object},
 };
 use tokio::sync::mpsc;
 

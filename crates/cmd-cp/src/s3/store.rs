@@ -6,7 +6,7 @@ use aws_lc_rs::digest;
 use futures_util::future;
 use ops_core::{
     Error, Result,
-    aws::s3::{Bucket, Object},
+    calls::s3::{Bucket, Object},
 };
 use tokio::sync::mpsc;
 

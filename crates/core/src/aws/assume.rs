@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     failure::Call,
     options::Role,
-    provider::{Asking, Recipe},
+    recipe::{Asking, Recipe},
 };
 use crate::{
     error::{Error, ErrorKind, Result},

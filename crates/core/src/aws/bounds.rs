@@ -33,16 +33,16 @@ const RESERVED_BYTES: usize = 1 << 20;
 
 /// What one exchange of a request for an answer may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct AnswerBounds {
+pub(crate) struct AnswerBounds {
     /// Length of the body.
-    pub(super) bytes: usize,
+    pub(crate) bytes: usize,
     /// From the request to the last byte of the answer.
-    pub(super) time: Duration,
+    pub(crate) time: Duration,
 }
 
 impl AnswerBounds {
     /// Those of EC2, whose pages are long; `timeout` is `--timeout`.
-    pub(super) fn of_ec2(timeout: Option<Duration>) -> Self {
+    pub(crate) fn of_ec2(timeout: Option<Duration>) -> Self {
         Self {
             bytes: EC2_ANSWER_BYTES,
             time: call_limit(timeout),
@@ -50,7 +50,7 @@ impl AnswerBounds {
     }
 
     /// Those of every other service.
-    pub(super) fn usual(timeout: Option<Duration>) -> Self {
+    pub(crate) fn usual(timeout: Option<Duration>) -> Self {
         Self {
             bytes: ANSWER_BYTES,
             time: call_limit(timeout),
@@ -59,7 +59,7 @@ impl AnswerBounds {
 }
 
 /// How long a call may take where `--timeout` is `timeout`.
-pub(super) fn call_limit(timeout: Option<Duration>) -> Duration {
+pub(crate) fn call_limit(timeout: Option<Duration>) -> Duration {
     timeout.map_or(CALL_LIMIT, |timeout| timeout.min(CALL_LIMIT))
 }
 
@@ -75,7 +75,7 @@ pub(crate) enum BoundsError {
 }
 
 /// `client` with every answer held within `bounds`.
-pub(super) fn bounded(client: &SharedHttpClient, bounds: AnswerBounds) -> SharedHttpClient {
+pub(crate) fn bounded(client: &SharedHttpClient, bounds: AnswerBounds) -> SharedHttpClient {
     SharedHttpClient::new(BoundedClient {
         inner: client.clone(),
         bounds,
@@ -83,7 +83,7 @@ pub(super) fn bounded(client: &SharedHttpClient, bounds: AnswerBounds) -> Shared
 }
 
 /// `connector` with every answer held within `bounds`; for requests that no client of the SDK makes.
-pub(super) fn bounded_connector(
+pub(crate) fn bounded_connector(
     connector: impl HttpConnector + 'static,
     bounds: AnswerBounds,
 ) -> SharedHttpConnector {

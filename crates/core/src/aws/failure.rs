@@ -14,9 +14,9 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use super::{
     bounds::{BoundsError, CALL_LIMIT},
+    login::Login,
     network::ByProxy,
     options::AwsOptions,
-    sso::Login,
 };
 use crate::{
     error::{Error, ErrorKind},

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// A file of certificate authorities that cannot be read or holds none; a proxy that cannot be used.
-pub(super) fn client(network: &Network, plain: bool) -> Result<SharedHttpClient> {
+pub(crate) fn client(network: &Network, plain: bool) -> Result<SharedHttpClient> {
     if plain {
         return Ok(Builder::new().build_http());
     }
@@ -42,7 +42,7 @@ pub(super) fn client(network: &Network, plain: bool) -> Result<SharedHttpClient>
 ///
 /// # Errors
 /// As [`client`].
-pub(super) fn connector(network: &Network, plain: bool) -> Result<Connector> {
+pub(crate) fn connector(network: &Network, plain: bool) -> Result<Connector> {
     if plain {
         return Ok(Connector::builder().build_http());
     }

@@ -1,15 +1,11 @@
-//! Who is calling: GetCallerIdentity, and the check of the account a profile names.
+//! Who is calling: GetCallerIdentity.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::Aws;
-use crate::{
-    context::Context,
-    error::{Error, ErrorKind, Result},
-    paths::write_private,
-};
+use crate::{error::Result, paths::write_private};
 
 /// The caller as STS knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,43 +18,15 @@ pub struct Identity {
     pub user_id: String,
 }
 
-impl Context {
+impl Aws {
     /// The caller's identity; asked once per set of credentials, also across invocations.
     ///
     /// # Errors
     /// No credentials, or those of the call.
-    pub async fn identity(&self) -> Result<&Identity> {
-        let aws = self.aws().await?;
-        aws.identity.get_or_try_init(|| aws.ask_identity()).await
+    pub(crate) async fn identity(&self) -> Result<&Identity> {
+        self.identity.get_or_try_init(|| self.ask_identity()).await
     }
 
-    /// Compares the caller's account with `aws.account` of the profile; does nothing where the profile names none.
-    ///
-    /// # Errors
-    /// Refused (exit 9) on a mismatch.
-    pub async fn check_account(&self) -> Result<()> {
-        let aws = self.aws().await?;
-        let Some(wanted) = aws.options().account.clone() else {
-            return Ok(());
-        };
-        let identity = self.identity().await?;
-        if identity.account == wanted {
-            return Ok(());
-        }
-        Err(Error::new(
-            ErrorKind::Refused,
-            format!("the credentials belong to account `{}`, not `{wanted}`", identity.account),
-        )
-        .caused_by(format!(
-            "`aws.account` of profile `{}` names `{wanted}`; the caller is `{}`",
-            aws.options().team.as_deref().unwrap_or("?"),
-            identity.arn
-        ))
-        .hint("use credentials of that account (see where they come from: ops config show), or another profile: ops config profiles"))
-    }
-}
-
-impl Aws {
     async fn ask_identity(&self) -> Result<Identity> {
         let credentials = self.credentials().await?;
         let file = self.identity_file(credentials.access_key_id());

@@ -1,19 +1,18 @@
 //! AWS as `ops` uses it: one configuration, one source of credentials, one HTTP client, a set of service clients per region.
 //!
-//! Nothing is read or asked before the first call of [`Context::aws`](crate::Context).
+//! Nothing here knows of commands: it takes what an invocation and its settings say.
 
 mod assume;
-mod bounds;
+pub(crate) mod bounds;
 mod failure;
-mod http;
+pub(crate) mod http;
 mod identity;
-mod instance_connect;
+mod login;
 mod network;
 pub(crate) mod options;
 mod provider;
-pub mod s3;
+mod recipe;
 mod sign;
-mod sign_in;
 mod sso;
 
 use std::{
@@ -35,6 +34,8 @@ use aws_sdk_sts as sts;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
 use aws_types::{SdkConfig, region::Region};
+use ops_profile::Settings;
+use ops_ui::Invocation;
 
 use self::bounds::AnswerBounds;
 pub(crate) use self::{
@@ -46,10 +47,8 @@ pub(crate) use self::{
 pub use self::{
     identity::Identity,
     sign::{presign_s3, sign_upgrade},
-    sign_in::SignIn,
 };
 use crate::{
-    context::Context,
     env::Env,
     error::{Error, ErrorKind, Result},
     pace::{Pacer, account_of_key},
@@ -107,7 +106,7 @@ pub(crate) struct Aws {
     /// Of flag, `OPS_REGION`, team profile, environment, AWS profile, in this order.
     region: Option<String>,
     clients: Mutex<HashMap<String, Clients>>,
-    pub(in crate::aws) identity: tokio::sync::OnceCell<Identity>,
+    identity: tokio::sync::OnceCell<Identity>,
     cache: std::path::PathBuf,
     runtime: std::path::PathBuf,
     pacers: Mutex<HashMap<String, Arc<Pacer>>>,
@@ -122,104 +121,23 @@ pub(crate) struct Clients {
     pub(crate) instance_connect: instance_connect_sdk::Client,
 }
 
-impl Context {
-    /// The way to AWS, made on first use. Asks nobody yet but, for a region that nothing names, the instance metadata.
-    ///
-    /// # Errors
-    /// An invalid profile, an AWS configuration file that cannot be parsed, an unusable proxy or certificate setting.
-    pub(crate) async fn aws(&self) -> Result<&Aws> {
-        self.0.aws.get_or_try_init(|| Aws::load(self)).await
-    }
-
-    /// The region of this invocation: `--region`, `OPS_REGION`, the profile's, `AWS_REGION`, the AWS profile's, the instance's own.
-    ///
-    /// # Errors
-    /// Nothing names one; or several were given where one is meant.
-    pub async fn region(&self) -> Result<String> {
-        let aws = self.aws().await?;
-        if aws.options.regions.len() > 1 {
-            return Err(Error::usage("this command works in one region")
-                .caused_by(format!("given: {}", aws.options.regions.join(", ")))
-                .hint("give --region once"));
-        }
-        aws.region().map(str::to_owned)
-    }
-
-    /// The regions of a list: all that `--region` names, else the profile's `aws.regions`, else the one region.
-    ///
-    /// # Errors
-    /// Nothing names one.
-    pub async fn regions(&self) -> Result<Vec<String>> {
-        let aws = self.aws().await?;
-        let chosen = &aws.options.list_regions;
-        if !chosen.is_empty() {
-            let mut regions: Vec<String> = Vec::new();
-            for region in chosen {
-                if !regions.contains(region) {
-                    regions.push(region.clone());
-                }
-            }
-            return Ok(regions);
-        }
-        Ok(vec![aws.region()?.to_owned()])
-    }
-
-    /// Every region that the account has enabled (DescribeRegions), by name.
-    ///
-    /// # Errors
-    /// Those of the call.
-    pub async fn all_regions(&self) -> Result<Vec<String>> {
-        let aws = self.aws().await?;
-        // Any region answers; the one in use is the one whose endpoint is known to work.
-        let region = aws.region.clone().unwrap_or_else(|| "us-east-1".to_owned());
-        aws.credentials().await?;
-        let answer = aws
-            .clients(&region)
-            .ec2
-            .describe_regions()
-            .send()
-            .await
-            .map_err(|error| {
-                aws.call("ec2:DescribeRegions", None, &region)
-                    .failed("cannot list the regions", &error)
-            })?;
-        let mut regions: Vec<String> = answer
-            .regions
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(|region| region.region_name)
-            .collect();
-        regions.sort_unstable();
-        Ok(regions)
-    }
-
-    /// A URL that allows `method` on an S3 object for `valid_for` without credentials of its holder.
-    ///
-    /// # Errors
-    /// No credentials, or a URL that cannot be parsed.
-    pub async fn presign_s3(
-        &self,
-        method: &str,
-        url: &str,
-        region: &str,
-        valid_for: Duration,
-    ) -> Result<String> {
-        let credentials = self.aws().await?.credentials().await?;
-        presign_s3(
-            method,
-            url,
-            region,
-            &credentials,
-            valid_for,
-            std::time::SystemTime::now(),
-        )
-    }
-}
-
 impl Aws {
-    async fn load(cx: &Context) -> Result<Self> {
-        let mut options = AwsOptions::of(cx)?;
-        let env = cx.env().clone();
+    /// The way to AWS of `invocation`, whose settings are `settings`. Asks nobody yet but, for a region that nothing names, the instance
+    /// metadata.
+    ///
+    /// # Errors
+    /// An AWS configuration file that cannot be parsed, an unusable proxy or certificate setting.
+    pub(crate) async fn load(invocation: &Invocation, settings: &Settings) -> Result<Self> {
+        options::check_region(&settings.region)?;
+        let mut options = AwsOptions::of(invocation, settings);
+        let Invocation {
+            env,
+            paths,
+            output,
+            interrupt,
+            ..
+        } = invocation;
+        let env = env.clone();
         let plain = options.sandbox
             && env
                 .var("AWS_ENDPOINT_URL")
@@ -228,10 +146,10 @@ impl Aws {
         let files = if options.sandbox {
             Arc::default()
         } else {
-            Arc::clone(&cx.settings()?.aws_files)
+            Arc::clone(&settings.aws_files)
         };
         provider::check_profile(&options, &env, &files)?;
-        let network = Network::of(&env, &files, options.profile_name(), cx.paths());
+        let network = Network::of(&env, &files, options.profile_name(), paths);
         let unbounded = http::client(&network, plain)?;
         let http = bounds::bounded(&unbounded, AnswerBounds::usual(options.timeout));
         let region = region_of(&options, &env, &http).await;
@@ -245,7 +163,7 @@ impl Aws {
                 region.as_deref().unwrap_or("us-east-1")
             ));
             if let Some(variable) = &network.left_alone {
-                cx.output().note(format!(
+                output.note(format!(
                     "{variable} names a SOCKS proxy, which ops does not use: AWS is reached without a proxy; where one is needed, set HTTPS_PROXY=http://HOST:PORT"
                 ));
             }
@@ -275,18 +193,18 @@ impl Aws {
             .retry_config(retry_config())
             .timeout_config(timeout_config(options.timeout))
             .build();
-        let provider = Provider::new(provider::Recipe {
+        let provider = Provider::new(recipe::Recipe {
             base: base.clone(),
-            home: cx.paths().home.clone(),
+            home: paths.home.clone(),
             options: options.clone(),
             env: env.clone(),
             http: http.clone(),
             files,
             region: region.clone(),
             sts_endpoint: endpoint(Service::Sts),
-            cache: cx.paths().cache.clone(),
-            output: cx.output().clone(),
-            interrupt: cx.interrupt().clone(),
+            cache: paths.cache.clone(),
+            output: output.clone(),
+            interrupt: interrupt.clone(),
         });
         let base = base
             .into_builder()
@@ -296,13 +214,13 @@ impl Aws {
                 aws_credential_types::provider::SharedCredentialsProvider::new(provider.clone()),
             )
             .build();
-        if cx.output().verbose() > 0
+        if output.verbose() > 0
             && !options.sandbox
             && !options.profile_is_explicit
             && let Some(name) = &options.profile
             && provider::environment_credentials(&env).is_some()
         {
-            cx.output().detail(format!(
+            output.detail(format!(
                 "credentials of the environment are used in place of AWS profile `{}`",
                 crate::output::escape(name)
             ));
@@ -317,8 +235,8 @@ impl Aws {
             region,
             clients: Mutex::default(),
             identity: tokio::sync::OnceCell::new(),
-            cache: cx.paths().cache.clone(),
-            runtime: cx.paths().runtime.clone(),
+            cache: paths.cache.clone(),
+            runtime: paths.runtime.clone(),
             pacers: Mutex::default(),
         })
     }
@@ -359,8 +277,20 @@ impl Aws {
                     "neither --region nor OPS_REGION, the profile, AWS_REGION or AWS profile `{}` names one",
                     self.options.profile_name()
                 ))
-                .hint("name one: ops --region eu-west-1 …, or export AWS_REGION=eu-west-1")
+                .hint("name one: ops --region eu-west-1 ls, or export AWS_REGION=eu-west-1")
         })
+    }
+
+    /// Where EC2 is asked what is not about one region, such as which regions there are: any answers, and the one in use is known to.
+    pub(crate) fn any_region(&self) -> String {
+        self.region
+            .clone()
+            .unwrap_or_else(|| "us-east-1".to_owned())
+    }
+
+    /// The endpoint that is set for `service`, if one is.
+    pub(crate) fn endpoint(&self, service: Service) -> Option<String> {
+        endpoint(&self.options, &self.env, service)
     }
 
     pub(crate) fn options(&self) -> &AwsOptions {
@@ -413,7 +343,7 @@ impl Aws {
             .into_builder()
             .region(Region::new(region.to_owned()))
             .build();
-        let endpoint = |service| endpoint(&self.options, &self.env, service);
+        let endpoint = |service| self.endpoint(service);
         let long = bounds::bounded(&self.http, AnswerBounds::of_ec2(self.options.timeout));
         let of_ec2 = config.clone().into_builder().http_client(long).build();
         macro_rules! client {

@@ -2,10 +2,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use ops_profile::Settings;
+use ops_ui::Invocation;
+
 use super::network::ByProxy;
 use crate::{
     config::{Origin, Setting},
-    context::Context,
     error::{Error, Result},
     profile::values,
 };
@@ -93,13 +95,8 @@ impl AwsOptions {
         self.profile.as_deref().unwrap_or("default")
     }
 
-    /// The options of `cx`.
-    ///
-    /// # Errors
-    /// An invalid profile.
-    pub(crate) fn of(cx: &Context) -> Result<Self> {
-        let settings = cx.settings()?;
-        check_region(&settings.region)?;
+    /// What `settings` of `invocation` say.
+    pub(crate) fn of(invocation: &Invocation, settings: &Settings) -> Self {
         let aws = &settings.profile().aws;
         let endpoints = &aws.endpoints;
         let endpoints = [
@@ -113,12 +110,12 @@ impl AwsOptions {
         .into_iter()
         .filter_map(|(key, url)| Some((key.to_owned(), url.as_ref()?.as_str().to_owned())))
         .collect();
-        Ok(Self {
+        Self {
             profile: settings.aws_profile.value.clone(),
             profile_origin: Some(settings.aws_profile.origin.clone()),
             profile_is_explicit: settings.aws_profile.is_explicit(),
             team: settings.profile.value.clone(),
-            regions: cx.globals().region.clone(),
+            regions: invocation.globals.region.clone(),
             region: settings.region.value.clone(),
             list_regions: settings.regions.value.clone(),
             role: aws.role_arn.clone().map(|arn| Role {
@@ -136,13 +133,16 @@ impl AwsOptions {
             proxy: None,
             endpoint_url: aws.endpoint_url.as_ref().map(|url| url.as_str().to_owned()),
             timeout: settings.timeout.value,
-            sandbox: cx.globals().sandbox && cx.env().var("AWS_ENDPOINT_URL").is_some(),
-        })
+            sandbox: invocation.globals.sandbox && invocation.env.var("AWS_ENDPOINT_URL").is_some(),
+        }
     }
 }
 
 /// A region that a variable or a file of AWS names is checked as `--region` and the profile's are, before a host is made of it.
-fn check_region(region: &Setting<Option<String>>) -> Result<()> {
+///
+/// # Errors
+/// It is no region.
+pub(super) fn check_region(region: &Setting<Option<String>>) -> Result<()> {
     let Setting {
         value: Some(name),
         origin: origin @ (Origin::Variable(_) | Origin::Aws(_)),

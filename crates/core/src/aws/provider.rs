@@ -4,7 +4,6 @@ mod ask;
 
 use std::{
     fmt,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -25,20 +24,17 @@ use aws_credential_types::{
     Credentials,
     provider::{ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future},
 };
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
-use aws_types::{SdkConfig, region::Region};
+use aws_types::region::Region;
 
-pub(super) use self::ask::Asking;
 use self::ask::{asked_and_interrupted, cached_elsewhere, is_answer};
 use super::{
     assume,
     options::{AwsOptions, Role},
+    recipe::Recipe,
 };
 use crate::{
     env::Env,
     error::{Error, ErrorKind, Result},
-    interrupt::Interrupt,
-    output::Output,
 };
 use ops_profile::aws_files::{AwsFiles, sdk_name};
 
@@ -47,24 +43,6 @@ const MARGIN: Duration = Duration::from_secs(60);
 /// The instance metadata service answers within milliseconds or is not there; "no credentials" must not take longer than 1.5 s in all.
 const IMDS_CONNECT_TIMEOUT: Duration = Duration::from_millis(400);
 const IMDS_READ_TIMEOUT: Duration = Duration::from_millis(700);
-
-/// What a provider works from.
-pub(super) struct Recipe {
-    pub(super) options: AwsOptions,
-    pub(super) env: Env,
-    pub(super) http: SharedHttpClient,
-    /// Empty in the sandbox.
-    pub(super) files: Arc<AwsFiles>,
-    pub(super) region: Option<String>,
-    pub(super) sts_endpoint: Option<String>,
-    pub(super) cache: PathBuf,
-    pub(super) home: PathBuf,
-    pub(super) output: Output,
-    /// Whoever wants to end is asked nothing any more.
-    pub(super) interrupt: Interrupt,
-    /// For services that take no credentials.
-    pub(super) base: SdkConfig,
-}
 
 /// One source of credentials shared by every client: asked once, kept until they end.
 #[derive(Clone)]

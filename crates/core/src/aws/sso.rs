@@ -3,7 +3,7 @@
 //! The token is kept where every AWS tool looks for it, in the form in which the AWS CLI writes it.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, SystemTime},
 };
 
@@ -14,11 +14,11 @@ use aws_sdk_ssooidc::{
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_types::{SdkConfig, region::Region};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::{Call, options::AwsOptions};
+use super::{failure::Call, login::Login, options::AwsOptions};
 use crate::{
     browser,
     env::Env,
@@ -28,31 +28,14 @@ use crate::{
     paths::write_private,
     text::named,
 };
-use ops_profile::aws_files::AwsFiles;
 
 /// What the sign-in page calls us.
 const CLIENT_NAME: &str = "ops";
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
-/// What a token without other scopes is for, as the AWS CLI has it.
-const DEFAULT_SCOPE: &str = "sso:account:access";
 /// Between polls where the service names no interval, and what `slow_down` adds to it (RFC 8628, 3.2 and 3.5).
 const INTERVAL: Duration = Duration::from_secs(5);
 /// How long a code is good where the service does not tell.
 const LIFETIME: Duration = Duration::from_secs(600);
-/// Between looks for a login that was made elsewhere.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// The SSO login that an AWS profile depends on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Login {
-    /// The AWS profile that names it.
-    pub(super) profile: String,
-    /// `sso_session`; profiles of the old form have none.
-    session: Option<String>,
-    start_url: String,
-    region: String,
-    scopes: Vec<String>,
-}
 
 /// A token as it lies in the cache; times as `2026-01-31T12:00:00Z`.
 #[derive(Serialize)]
@@ -67,80 +50,6 @@ struct Token<'a> {
     registration_expires_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     refresh_token: Option<&'a str>,
-}
-
-impl Login {
-    /// The login behind AWS profile `name`, by way of its `source_profile` too.
-    pub(super) fn of(files: &AwsFiles, name: &str) -> Option<Self> {
-        let name = files.source_of(name);
-        let get = |key| files.get(name, key).map(str::to_owned);
-        let Some(session) = get("sso_session") else {
-            return Some(Self {
-                profile: name.to_owned(),
-                session: None,
-                start_url: get("sso_start_url")?,
-                region: get("sso_region")?,
-                scopes: Vec::new(),
-            });
-        };
-        let of_session = |key| files.sso_session(&session, key);
-        let scopes = of_session("sso_registration_scopes").unwrap_or(DEFAULT_SCOPE);
-        Some(Self {
-            profile: name.to_owned(),
-            start_url: of_session("sso_start_url")?.to_owned(),
-            region: of_session("sso_region")?.to_owned(),
-            scopes: scopes
-                .split([',', ' '])
-                .filter(|scope| !scope.is_empty())
-                .map(str::to_owned)
-                .collect(),
-            session: Some(session),
-        })
-    }
-
-    /// Where its token is kept.
-    fn file(&self, home: &Path) -> PathBuf {
-        let identifier = self.session.as_ref().unwrap_or(&self.start_url);
-        let digest = aws_lc_rs::digest::digest(
-            &aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY,
-            identifier.as_bytes(),
-        );
-        home.join(".aws/sso/cache")
-            .join(format!("{}.json", super::hex(digest.as_ref())))
-    }
-
-    /// Whether anybody has logged in here before.
-    pub(super) fn was_made(&self, home: &Path) -> bool {
-        self.file(home).exists()
-    }
-
-    /// Ends once another program has logged in.
-    pub(super) async fn made_elsewhere(&self, home: &Path) {
-        let file = self.file(home);
-        let look = || std::fs::read(&file).ok().map(Zeroizing::new);
-        let before = look();
-        loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            let now = look();
-            if now != before && now.as_deref().is_some_and(|bytes| lasts(bytes)) {
-                return;
-            }
-        }
-    }
-}
-
-/// Whether a token in the cache is whole and has not reached its end.
-fn lasts(bytes: &[u8]) -> bool {
-    /// Of what others write, nothing else is sure to be there.
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct End {
-        expires_at: String,
-    }
-    serde_json::from_slice::<End>(bytes)
-        .ok()
-        .and_then(|end| end.expires_at.parse::<jiff::Timestamp>().ok())
-        .is_some_and(|end| end > jiff::Timestamp::now())
 }
 
 /// What a login is made with.
@@ -442,7 +351,10 @@ aws_access_key_id = x
 ";
 
     fn login(profile: &str) -> Option<Login> {
-        Login::of(&AwsFiles::of_config(CONFIG), profile)
+        Login::of(
+            &ops_profile::aws_files::AwsFiles::of_config(CONFIG),
+            profile,
+        )
     }
 
     #[test]
@@ -532,15 +444,6 @@ aws_access_key_id = x
     }
 
     #[test]
-    fn a_token_lasts_until_its_end_whoever_wrote_it() {
-        let token = |end: &str| format!("{{\"expiresAt\": \"{end}\", \"accessToken\": \"t\"}}");
-        assert!(lasts(token("2999-01-01T00:00:00Z").as_bytes()));
-        assert!(!lasts(token("2020-01-01T00:00:00Z").as_bytes()));
-        assert!(!lasts(b"{"));
-        assert_eq!(time(SystemTime::UNIX_EPOCH), "1970-01-01T00:00:00Z");
-    }
-
-    #[test]
     fn only_a_page_that_cannot_be_read_on_the_way_is_opened() {
         assert!(is_page(
             "https://device.sso.eu-west-1.amazonaws.com/?user_code=A"
@@ -549,5 +452,10 @@ aws_access_key_id = x
         assert!(!is_page("http://example.com/"));
         assert!(!is_page("file:///etc/passwd"));
         assert!(!is_page("--help"));
+    }
+
+    #[test]
+    fn a_time_is_written_as_the_aws_cli_does() {
+        assert_eq!(time(SystemTime::UNIX_EPOCH), "1970-01-01T00:00:00Z");
     }
 }

@@ -40,7 +40,7 @@ const FLEET: [&str; 3] = [
 ];
 
 pub(super) fn place(cx: &Context) -> Result<Place> {
-    let options = AwsOptions::of(cx)?;
+    let options = AwsOptions::of(cx.invocation(), cx.settings()?);
     let env = cx.env();
     let mut text = String::new();
     let mut put = |name: &str, value: &dyn std::fmt::Debug| {

@@ -2,7 +2,7 @@
 
 use ops_core::{Command, Context, Exit, Result, Traits};
 
-use crate::complete::shell::{self, Shell};
+use crate::shells::{self, Shell};
 
 /// Print a script that completes ops in your shell
 ///
@@ -42,7 +42,7 @@ impl Command for Completion {
     ];
 
     async fn run(self, cx: Context) -> Result<Exit> {
-        cx.output().page(&shell::script(self.shell))?;
+        cx.output().page(&shells::script(self.shell))?;
         Ok(Exit::SUCCESS)
     }
 }

@@ -4,8 +4,9 @@ use std::{ffi::OsString, process::Command};
 
 use ops_core::{Context, Paths, cache::Patience, output::escape};
 
-use super::{Candidate, values::starts_with};
+use super::values::starts_with;
 use crate::plugin::{self, Cache, Plugin};
+use crate::shells::Candidate;
 
 /// Longest answer that is read, in bytes.
 const MAX_ANSWER: u64 = 4 << 20;

@@ -5,9 +5,10 @@ use std::{ffi::OsString, sync::Arc};
 use ops_core::{Context, Entry, Env, Globals, cache::Patience};
 
 use super::{
-    Candidate, Request, external, tree,
+    external, tree,
     values::{Source, starts_with},
 };
+use crate::shells::{Candidate, Request};
 use crate::{
     alias, hoist,
     meaning::{self, Meaning},

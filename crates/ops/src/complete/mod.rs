@@ -4,9 +4,7 @@
 
 mod external;
 mod line;
-mod quote;
 mod regions;
-pub(crate) mod shell;
 mod tree;
 mod values;
 
@@ -20,49 +18,10 @@ use ops_core::{
     cache::{Patience, REFRESH, VARIABLE},
 };
 
-use crate::{registry, sandbox};
+use crate::{registry, sandbox, shells};
 
 /// The longest time from the key to candidates, the start of this process and its output included.
 const LIMIT: Duration = Duration::from_millis(1400);
-
-/// Something to offer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Candidate {
-    /// The whole word it would make of the one being typed, unquoted.
-    pub(crate) value: String,
-    /// What it is, in one line; may be empty.
-    pub(crate) about: String,
-    /// More of the same word follows, so no space is wanted behind it.
-    pub(crate) open: bool,
-}
-
-impl Candidate {
-    /// A candidate that is a whole word.
-    pub(crate) fn new(value: impl Into<String>, about: impl Into<String>) -> Self {
-        Self {
-            value: value.into(),
-            about: about.into(),
-            open: false,
-        }
-    }
-
-    /// A candidate that more follows.
-    pub(crate) fn open(value: impl Into<String>, about: impl Into<String>) -> Self {
-        Self {
-            open: true,
-            ..Self::new(value, about)
-        }
-    }
-}
-
-/// The line up to the cursor, without quotes: the words behind the program's name, and the one that is being typed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Request {
-    pub(crate) words: Vec<OsString>,
-    pub(crate) current: String,
-    /// Of more candidates the shell does not show what each is.
-    pub(crate) described: usize,
-}
 
 /// Answers a shell's request for candidates, or refreshes the cache behind one, if this is one of them. Never an error on the terminal.
 pub(crate) fn answer() -> bool {
@@ -82,11 +41,11 @@ pub(crate) fn answer() -> bool {
     let asked = asked.to_string_lossy();
     if asked == REFRESH {
         refresh(&words, &env);
-    } else if let Some(form) = shell::named(&asked)
+    } else if let Some(form) = shells::named(&asked)
         && let Some(asked) = form.read(&words, &env)
     {
         let candidates = line::candidates(&asked.request, env, patience);
-        shell::write(&form.show(&asked, &candidates));
+        shells::write(&form.show(&asked, &candidates));
     }
     true
 }

@@ -16,8 +16,9 @@ use ops_core::{
     profile::values::TargetText,
 };
 
-use super::{Candidate, regions::REGIONS};
+use super::regions::REGIONS;
 use crate::plugin;
+use crate::shells::Candidate;
 
 /// Stands for all candidates of a [`Source`] in what clap's engine gives back: tens of thousands of them would take their time there.
 const MARK: &str = "\u{0}";

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
@@ -20,6 +19,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self};
 
 use super::error::OpenError;
+use super::io::Io;
 use super::proxy::Proxy;
 use crate::wire::{HEADER_LEN, MAX_PAYLOAD_BYTES};
 
@@ -31,10 +31,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const STEP_TIMEOUT: Duration = Duration::from_secs(15);
 /// How much of a refusal's body is kept, in characters.
 const BODY_EXCERPT_CHARS: usize = 300;
-
-/// A byte stream of whatever layers.
-pub(super) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
 pub(super) type Socket = WebSocketStream<Box<dyn Io>>;
 

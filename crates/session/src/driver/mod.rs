@@ -36,6 +36,7 @@
 
 mod dial;
 mod error;
+mod io;
 pub mod mux;
 mod proxy;
 mod pulse;

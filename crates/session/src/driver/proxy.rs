@@ -7,8 +7,8 @@ use percent_encoding::percent_decode_str;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use url::Url;
 
-use super::dial::Io;
 use super::error::OpenError;
+use super::io::Io;
 
 /// Longest answer to CONNECT, in bytes.
 const MAX_ANSWER_BYTES: usize = 16 << 10;

@@ -11,33 +11,16 @@ use super::{
     super::{
         assume,
         failure::{credentials_failed, is_sso_over},
-        sso::{Desk, Login},
+        login::Login,
+        recipe::{Asking, Recipe},
+        sso::Desk,
     },
-    Base, MARGIN, Provider, Recipe, State,
+    Base, MARGIN, Provider, State,
 };
 use crate::error::{Error, ErrorKind, Result};
 
 /// Between looks for what another `ops` may have put into the cache while a question stands.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// Whether what credentials need may be asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::aws) enum Asking {
-    /// Somebody waits for it.
-    Allowed,
-    /// By surprise: a session is open, and nobody has to do with the terminal now.
-    Anew,
-    /// Nobody is there to ask, or nobody wants to be asked.
-    Never,
-    /// A session is open and nobody can be asked any more: it has the terminal, there is none, or there was no answer.
-    Over,
-}
-
-impl Asking {
-    pub(in crate::aws) fn is_allowed(self) -> bool {
-        matches!(self, Self::Allowed | Self::Anew)
-    }
-}
 
 impl Provider {
     pub(super) fn asking(&self, state: &State) -> Asking {

@@ -24,8 +24,8 @@ use hyper::body::{Body, Frame, SizeHint};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::mpsc;
 
-use super::{Service, endpoint, http};
 use crate::{
+    aws::{Service, chain, http},
     context::Context,
     error::{Error, ErrorKind, Result},
     hint,
@@ -72,7 +72,7 @@ impl Context {
     pub async fn bucket(&self, name: &str, prefix: &str, region: &str) -> Result<Bucket> {
         let aws = self.aws().await?;
         aws.credentials().await?;
-        let own = endpoint(&aws.options, &aws.env, Service::S3);
+        let own = aws.endpoint(Service::S3);
         let plain = own.as_deref().is_some_and(|url| url.starts_with("http://"));
         let connector = http::connector(&aws.network, plain)?;
         let mut inner = Inner {
@@ -83,7 +83,7 @@ impl Context {
             url: url_of(own.as_deref(), name, region),
             connector,
             patience: aws
-                .options
+                .options()
                 .timeout
                 .map_or(PATIENCE, |timeout| timeout.min(PATIENCE)),
         };
@@ -337,7 +337,7 @@ impl Pull {
             Err(_) => Err(broken("nothing has come for a minute".to_owned())),
             Ok(None) if self.left == 0 => Ok(None),
             Ok(None) => Err(broken(format!("{} bytes are missing", self.left))),
-            Ok(Some(Err(error))) => Err(broken(super::chain(&error))),
+            Ok(Some(Err(error))) => Err(broken(chain(&error))),
             Ok(Some(Ok(bytes))) => {
                 self.left = self
                     .left
@@ -386,7 +386,7 @@ impl Inner {
             .await
             .map_err(|error: ConnectorError| {
                 Error::unexpected(what.to_owned())
-                    .caused_by(super::chain(&error))
+                    .caused_by(chain(&error))
                     .hint("check the network: HTTPS to S3 must be open, or HTTPS_PROXY set")
             })
     }

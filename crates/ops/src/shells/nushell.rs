@@ -5,8 +5,8 @@ use std::ffi::OsString;
 use ops_core::Env;
 use serde_json::json;
 
+use super::quote;
 use super::{Asked, Candidate};
-use crate::complete::quote;
 
 pub(super) const SCRIPT: &str = r#"# ops in Nushell: saved in a folder of $nu.vendor-autoload-dirs; see ops completion --help
 let ops_others = $env.config?.completions?.external?.completer?

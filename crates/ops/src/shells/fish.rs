@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use ops_core::Env;
 
 use super::Asked;
-use crate::complete::quote::{self, Dialect};
+use super::quote::{self, Dialect};
 
 pub(super) const SCRIPT: &str = r#"# ops in fish: ops completion fish > ~/.config/fish/completions/ops.fish
 function __ops_complete

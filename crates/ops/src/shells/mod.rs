@@ -5,15 +5,17 @@ mod elvish;
 mod fish;
 mod nushell;
 mod powershell;
+mod quote;
+mod request;
 mod zsh;
 
 use std::{ffi::OsString, io::Write as _};
 
 use clap::ValueEnum;
-use ops_core::{Env, output};
+use ops_core::{Env, terminal};
 use unicode_width::UnicodeWidthStr as _;
 
-use super::{Candidate, Request};
+pub(crate) use request::{Candidate, Request};
 
 /// A shell that completion is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -27,8 +29,8 @@ pub(crate) enum Shell {
 }
 
 /// A request with what the answer's form depends on.
-pub(super) struct Asked {
-    pub(super) request: Request,
+pub(crate) struct Asked {
+    pub(crate) request: Request,
     /// Columns of the terminal.
     columns: usize,
     /// The word as it was typed, for shells that take the answer literally.
@@ -51,7 +53,7 @@ impl Asked {
 }
 
 /// The shell called `name`, or the plain form that external commands give and may ask for.
-pub(super) fn named(name: &str) -> Option<Form> {
+pub(crate) fn named(name: &str) -> Option<Form> {
     if name == "plain" {
         return Some(Form::Plain);
     }
@@ -60,7 +62,7 @@ pub(super) fn named(name: &str) -> Option<Form> {
 
 /// How a request is read and answered.
 #[derive(Clone, Copy)]
-pub(super) enum Form {
+pub(crate) enum Form {
     /// One candidate a line, a tab, what it is.
     Plain,
     Shell(Shell),
@@ -68,7 +70,7 @@ pub(super) enum Form {
 
 impl Form {
     /// The request of a shell; `None` if it is none.
-    pub(super) fn read(self, words: &[OsString], env: &Env) -> Option<Asked> {
+    pub(crate) fn read(self, words: &[OsString], env: &Env) -> Option<Asked> {
         match self {
             Self::Plain | Self::Shell(Shell::Zsh | Shell::Elvish) => {
                 let (current, before) = words.split_last()?;
@@ -82,7 +84,7 @@ impl Form {
     }
 
     /// The answer.
-    pub(super) fn show(self, asked: &Asked, candidates: &[Candidate]) -> String {
+    pub(crate) fn show(self, asked: &Asked, candidates: &[Candidate]) -> String {
         match self {
             Self::Plain | Self::Shell(Shell::Fish) => lines(candidates),
             Self::Shell(Shell::Bash) => bash::show(asked, candidates),
@@ -107,7 +109,7 @@ pub(crate) const fn script(shell: Shell) -> &'static str {
 }
 
 /// Writes the answer; a shell that does not read it any more has its reasons.
-pub(super) fn write(answer: &str) {
+pub(crate) fn write(answer: &str) {
     let mut stdout = std::io::stdout().lock();
     let _ = stdout
         .write_all(answer.as_bytes())
@@ -135,7 +137,7 @@ fn columns(env: &Env) -> usize {
     env.var("COLUMNS")
         .and_then(|text| text.parse().ok())
         .filter(|columns| *columns >= 20)
-        .or_else(|| output::terminal_size().map(|(columns, _)| usize::from(columns)))
+        .or_else(|| terminal::size().map(|(columns, _)| usize::from(columns)))
         .unwrap_or(USUAL)
 }
 

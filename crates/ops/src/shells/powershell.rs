@@ -4,8 +4,8 @@ use std::ffi::OsString;
 
 use ops_core::Env;
 
+use super::quote::{self, Dialect};
 use super::{Asked, Candidate};
-use crate::complete::quote::{self, Dialect};
 
 /// Holds the line up to the cursor.
 const LINE: &str = "OPS_COMPLETE_LINE";

@@ -2,11 +2,11 @@
 
 use std::ffi::OsString;
 
-use ops_core::{Env, table::cut};
+use ops_core::{Env, text::cut};
 use unicode_width::UnicodeWidthStr as _;
 
+use super::quote::{self, Dialect, Open};
 use super::{Asked, Candidate, padded};
-use crate::complete::quote::{self, Dialect, Open};
 
 /// Up to so many candidates are described; more are shown side by side. As readline's own question whether to show them all.
 const DESCRIBED: usize = 100;

@@ -10,11 +10,12 @@ use aws_smithy_types::body::SdkBody;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
-use super::{
-    Aws,
-    bounds::{AnswerBounds, bounded_connector},
-};
 use crate::{
+    aws::{
+        Aws,
+        bounds::{AnswerBounds, bounded_connector},
+        chain, http,
+    },
     context::Context,
     error::{Error, ErrorKind, Result},
     hint,
@@ -149,8 +150,7 @@ async fn sign_in_token(cx: &Context, endpoint: &str, credentials: &Credentials) 
     request.set_uri(uri).map_err(|_| bad_endpoint())?;
     let bounds = AnswerBounds::usual(cx.settings()?.timeout.value);
     let limit = bounds.time.min(PATIENCE);
-    let connector =
-        super::http::connector(&cx.aws().await?.network, endpoint.starts_with("http://"))?;
+    let connector = http::connector(&cx.aws().await?.network, endpoint.starts_with("http://"))?;
     let connector = bounded_connector(connector, bounds);
     let unreachable = |why: String| {
         fail().caused_by(why).hint(
@@ -161,7 +161,7 @@ async fn sign_in_token(cx: &Context, endpoint: &str, credentials: &Credentials) 
         let response = connector
             .call(request)
             .await
-            .map_err(|error: ConnectorError| unreachable(super::chain(&error)))?;
+            .map_err(|error: ConnectorError| unreachable(chain(&error)))?;
         let status = response.status().as_u16();
         let body = aws_smithy_types::byte_stream::ByteStream::new(response.into_body())
             .collect()

@@ -1,0 +1,114 @@
+//! The SSO login that an AWS profile depends on, and whether it was made.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use ops_profile::aws_files::AwsFiles;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+/// What a token without other scopes is for, as the AWS CLI has it.
+const DEFAULT_SCOPE: &str = "sso:account:access";
+/// Between looks for a login that was made elsewhere.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The SSO login that an AWS profile depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Login {
+    /// The AWS profile that names it.
+    pub(super) profile: String,
+    /// `sso_session`; profiles of the old form have none.
+    pub(super) session: Option<String>,
+    pub(super) start_url: String,
+    pub(super) region: String,
+    pub(super) scopes: Vec<String>,
+}
+
+impl Login {
+    /// The login behind AWS profile `name`, by way of its `source_profile` too.
+    pub(super) fn of(files: &AwsFiles, name: &str) -> Option<Self> {
+        let name = files.source_of(name);
+        let get = |key| files.get(name, key).map(str::to_owned);
+        let Some(session) = get("sso_session") else {
+            return Some(Self {
+                profile: name.to_owned(),
+                session: None,
+                start_url: get("sso_start_url")?,
+                region: get("sso_region")?,
+                scopes: Vec::new(),
+            });
+        };
+        let of_session = |key| files.sso_session(&session, key);
+        let scopes = of_session("sso_registration_scopes").unwrap_or(DEFAULT_SCOPE);
+        Some(Self {
+            profile: name.to_owned(),
+            start_url: of_session("sso_start_url")?.to_owned(),
+            region: of_session("sso_region")?.to_owned(),
+            scopes: scopes
+                .split([',', ' '])
+                .filter(|scope| !scope.is_empty())
+                .map(str::to_owned)
+                .collect(),
+            session: Some(session),
+        })
+    }
+
+    /// Where its token is kept.
+    pub(super) fn file(&self, home: &Path) -> PathBuf {
+        let identifier = self.session.as_ref().unwrap_or(&self.start_url);
+        let digest = aws_lc_rs::digest::digest(
+            &aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY,
+            identifier.as_bytes(),
+        );
+        home.join(".aws/sso/cache")
+            .join(format!("{}.json", super::hex(digest.as_ref())))
+    }
+
+    /// Whether anybody has logged in here before.
+    pub(super) fn was_made(&self, home: &Path) -> bool {
+        self.file(home).exists()
+    }
+
+    /// Ends once another program has logged in.
+    pub(super) async fn made_elsewhere(&self, home: &Path) {
+        let file = self.file(home);
+        let look = || std::fs::read(&file).ok().map(Zeroizing::new);
+        let before = look();
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let now = look();
+            if now != before && now.as_deref().is_some_and(|bytes| lasts(bytes)) {
+                return;
+            }
+        }
+    }
+}
+
+/// Whether a token in the cache is whole and has not reached its end.
+pub(super) fn lasts(bytes: &[u8]) -> bool {
+    /// Of what others write, nothing else is sure to be there.
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct End {
+        expires_at: String,
+    }
+    serde_json::from_slice::<End>(bytes)
+        .ok()
+        .and_then(|end| end.expires_at.parse::<jiff::Timestamp>().ok())
+        .is_some_and(|end| end > jiff::Timestamp::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_lasts_until_its_end_whoever_wrote_it() {
+        let token = |end: &str| format!("{{\"expiresAt\": \"{end}\", \"accessToken\": \"t\"}}");
+        assert!(lasts(token("2999-01-01T00:00:00Z").as_bytes()));
+        assert!(!lasts(token("2020-01-01T00:00:00Z").as_bytes()));
+        assert!(!lasts(b"{"));
+    }
+}

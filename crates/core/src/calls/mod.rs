@@ -1,0 +1,9 @@
+//! What commands ask AWS through their [`Context`](crate::Context), beside the list of instances and their sessions.
+
+mod account;
+mod instance_connect;
+mod regions;
+pub mod s3;
+mod sign_in;
+
+pub use sign_in::SignIn;
