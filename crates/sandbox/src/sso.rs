@@ -4,7 +4,7 @@
 //! `POST /_sandbox/sso/CODE` with `confirm` or `deny`.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -29,6 +29,8 @@ const DEVICE_PAGE: &str = "/sso/device";
 const CODE_SECONDS: u64 = 600;
 const TOKEN_SECONDS: u64 = 8 * 3600;
 const REGISTRATION_SECONDS: i64 = 90 * 24 * 3600;
+/// Of registrations, codes and tokens so many are kept, each; nobody has to sign anything to ask for one, so the oldest goes for a new one.
+const MAX_KEPT: usize = 1000;
 /// Least time between two polls, in seconds.
 const INTERVAL_SECONDS: u64 = 1;
 /// Of a role's credentials.
@@ -41,13 +43,63 @@ pub(crate) struct Sso(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     /// Secrets by client id.
-    clients: HashMap<String, String>,
+    clients: Newest<String>,
     /// By device code.
-    devices: HashMap<String, Device>,
+    devices: Newest<Device>,
     /// Ends by access token.
-    tokens: HashMap<String, Timestamp>,
+    tokens: Newest<Timestamp>,
     /// Clients by refresh token.
-    refresh: HashMap<String, String>,
+    refresh: Newest<String>,
+}
+
+/// The newest [`MAX_KEPT`] values, by random keys that are never used twice.
+#[derive(Debug)]
+struct Newest<T> {
+    values: HashMap<String, T>,
+    /// Keys from the oldest on. Those of values that were removed stay until their turn comes.
+    order: VecDeque<String>,
+}
+
+impl<T> Default for Newest<T> {
+    fn default() -> Self {
+        Self {
+            values: HashMap::new(),
+            order: VecDeque::new(),
+        }
+    }
+}
+
+impl<T> Newest<T> {
+    fn insert(&mut self, key: String, value: T) {
+        while self.order.len() >= MAX_KEPT {
+            if let Some(oldest) = self.order.pop_front() {
+                self.values.remove(&oldest);
+            }
+        }
+        self.order.push_back(key.clone());
+        self.values.insert(key, value);
+    }
+
+    fn get(&self, key: &str) -> Option<&T> {
+        self.values.get(key)
+    }
+
+    fn remove(&mut self, key: &str) -> Option<T> {
+        self.values.remove(key)
+    }
+
+    fn values(&self) -> impl Iterator<Item = &T> {
+        self.values.values()
+    }
+
+    fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.values.values_mut()
+    }
+
+    fn clear(&mut self) {
+        self.values.clear();
+        self.order.clear();
+    }
 }
 
 #[derive(Debug)]
@@ -369,4 +421,25 @@ fn role_credentials(app: &App, parts: &Parts) -> Result<Value, Failure> {
             "expiration": key.expires.map(Timestamp::as_millisecond),
         }
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_registrations_the_newest_are_kept() {
+        let mut kept = Newest::default();
+        for number in 0..5 * MAX_KEPT {
+            kept.insert(number.to_string(), number);
+            // A code that is used at once takes no place for long.
+            if number % 2 == 0 {
+                kept.remove(&number.to_string());
+            }
+            assert!(kept.order.len() <= MAX_KEPT && kept.values.len() <= MAX_KEPT);
+        }
+        let last = 5 * MAX_KEPT - 1;
+        assert_eq!(kept.get(&last.to_string()), Some(&last));
+        assert_eq!(kept.get("1"), None);
+    }
 }

@@ -16,6 +16,7 @@ pub mod interrupt;
 pub mod invocation;
 pub mod output;
 pub mod paths;
+pub mod permissions;
 mod phrase;
 pub mod program;
 pub mod stdio;

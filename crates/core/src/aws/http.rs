@@ -5,20 +5,32 @@ use aws_smithy_http_client::{
     tls::{Provider, TlsContext, rustls_provider::CryptoMode},
 };
 use aws_smithy_runtime_api::client::{
-    http::SharedHttpClient, runtime_components::RuntimeComponents,
+    http::{SharedHttpClient, SharedHttpConnector},
+    runtime_components::RuntimeComponents,
 };
 
-use super::network::Network;
+use super::{network::Network, plain_http};
 use crate::error::{Error, Result};
 
-/// Builds the client. With `plain` it speaks HTTP only and needs no certificate store: for endpoints on loopback.
+/// Builds the client. With `plain` it speaks HTTP only and needs no certificate store: for endpoints on loopback. Plain HTTP to other machines is
+/// refused unless `allow_plain`.
 ///
 /// # Errors
 /// A file of certificate authorities that cannot be read or holds none; a proxy that cannot be used.
-pub(crate) fn client(network: &Network, plain: bool) -> Result<SharedHttpClient> {
-    if plain {
-        return Ok(Builder::new().build_http());
-    }
+pub(crate) fn client(
+    network: &Network,
+    plain: bool,
+    allow_plain: bool,
+) -> Result<SharedHttpClient> {
+    let client = if plain {
+        Builder::new().build_http()
+    } else {
+        tls_client(network)?
+    };
+    Ok(plain_http::guard_client(client, allow_plain))
+}
+
+fn tls_client(network: &Network) -> Result<SharedHttpClient> {
     let trust = network.trust_store()?;
     let proxy = network.for_calls()?;
     Ok(
@@ -42,10 +54,20 @@ pub(crate) fn client(network: &Network, plain: bool) -> Result<SharedHttpClient>
 ///
 /// # Errors
 /// As [`client`].
-pub(crate) fn connector(network: &Network, plain: bool) -> Result<Connector> {
-    if plain {
-        return Ok(Connector::builder().build_http());
-    }
+pub(crate) fn connector(
+    network: &Network,
+    plain: bool,
+    allow_plain: bool,
+) -> Result<SharedHttpConnector> {
+    let connector = if plain {
+        Connector::builder().build_http()
+    } else {
+        tls_connector(network)?
+    };
+    Ok(plain_http::guard_connector(connector, allow_plain))
+}
+
+fn tls_connector(network: &Network) -> Result<Connector> {
     let context = TlsContext::builder()
         .with_trust_store(network.trust_store()?)
         .build()

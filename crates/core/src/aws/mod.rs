@@ -10,6 +10,7 @@ mod identity;
 mod login;
 mod network;
 pub(crate) mod options;
+mod plain_http;
 mod provider;
 mod recipe;
 mod sign;
@@ -52,6 +53,7 @@ use crate::{
     env::Env,
     error::{Error, ErrorKind, Result},
     pace::{Pacer, account_of_key},
+    profile,
 };
 use ops_profile::aws_files::{AwsFiles, sdk_name};
 
@@ -142,6 +144,7 @@ impl Aws {
             && env
                 .var("AWS_ENDPOINT_URL")
                 .is_some_and(|url| url.starts_with("http://"));
+        refuse_plain_http(&options, &env)?;
         // The sandbox's environment says everything, and no file is asked.
         let files = if options.sandbox {
             Arc::default()
@@ -150,7 +153,7 @@ impl Aws {
         };
         provider::check_profile(&options, &env, &files)?;
         let network = Network::of(&env, &files, options.profile_name(), paths);
-        let unbounded = http::client(&network, plain)?;
+        let unbounded = http::client(&network, plain, options.allow_plain_http)?;
         let http = bounds::bounded(&unbounded, AnswerBounds::usual(options.timeout));
         let region = region_of(&options, &env, &http).await;
         let asked = endpoint(&options, &env, Service::Ec2);
@@ -413,6 +416,35 @@ fn endpoint(options: &AwsOptions, env: &Env, service: Service) -> Option<String>
         .or(options.endpoint_url.as_ref())
         .cloned()
         .or_else(environment)
+}
+
+/// Refuses an endpoint of the profile or the environment that is plain HTTP to another machine. Those of the AWS configuration files meet the same
+/// rule at their first request.
+///
+/// # Errors
+/// There is one, and the profile does not say that it is meant.
+fn refuse_plain_http(options: &AwsOptions, env: &Env) -> Result<()> {
+    if options.allow_plain_http {
+        return Ok(());
+    }
+    let services = [
+        Service::Ec2,
+        Service::Ssm,
+        Service::Sts,
+        Service::InstanceConnect,
+        Service::S3,
+    ];
+    for url in services
+        .into_iter()
+        .filter_map(|service| endpoint(options, env, service))
+    {
+        profile::plain_http::check(&url).map_err(|refused| {
+            Error::usage("AWS is not asked")
+                .caused_by(refused)
+                .hint(profile::plain_http::PlainHttp::HINT)
+        })?;
+    }
+    Ok(())
 }
 
 /// What of the AWS configuration files the SDK reads itself.

@@ -83,6 +83,8 @@ pub(crate) struct AwsOptions {
     pub(crate) proxy: Option<ByProxy>,
     /// Endpoint of the team profile for every service.
     pub(crate) endpoint_url: Option<String>,
+    /// The team profile allows endpoints that are plain HTTP to other machines.
+    pub(crate) allow_plain_http: bool,
     /// `--timeout`, which shortens every call.
     pub(crate) timeout: Option<Duration>,
     /// The environment is the sandbox's: it outranks everything, and no file is read.
@@ -132,6 +134,7 @@ impl AwsOptions {
             endpoints,
             proxy: None,
             endpoint_url: aws.endpoint_url.as_ref().map(|url| url.as_str().to_owned()),
+            allow_plain_http: aws.allow_plain_http == Some(true),
             timeout: settings.timeout.value,
             sandbox: invocation.globals.sandbox && invocation.env.var("AWS_ENDPOINT_URL").is_some(),
         }

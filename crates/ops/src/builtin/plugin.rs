@@ -119,8 +119,8 @@ fn list(cx: &Context) -> Result<Exit> {
             problems,
         });
     }
+    // Warnings are no failure of the list.
     show(&lines, cx)?;
-    // What is wrong with one of them is told beside the list, which is whole.
     Ok(Exit::SUCCESS)
 }
 
@@ -142,8 +142,8 @@ fn problems(found: &Found, verbs: Verbs, aliases: &[String], before: &[Line]) ->
     if let Some(first) = before.iter().find(|line| line.name == *name) {
         problems.push(format!("hidden by {}", first.path));
     }
-    if found.world_writable {
-        problems.push("anybody may change the file or its folder".to_owned());
+    if let Some(exposed) = &found.exposed {
+        problems.push(format!("not run: {exposed}; {}", exposed.mend()));
     }
     problems
 }
