@@ -24,8 +24,9 @@ pub(crate) fn check(profile: &Profile, tree: &Node, verbs: Verbs) -> Result<(), 
     checker.verbs(profile)
 }
 
-/// The first alias whose verb nobody knows. No mistake that stops a command: the external command that it means may be missing on this machine.
-pub(crate) fn unknown_alias(
+/// The first alias that cannot work: one of a circle, or one whose verb nobody knows. No mistake that stops other commands: the external command
+/// that it means may be missing on this machine alone.
+pub(crate) fn mistaken_alias(
     profile: &Profile,
     tree: &Node,
     verbs: Verbs,
@@ -33,13 +34,17 @@ pub(crate) fn unknown_alias(
 ) -> Option<Problem> {
     let checker = Checker { tree, verbs };
     profile.aliases.iter().find_map(|(name, words)| {
+        let place = checker.key_place("aliases", name);
+        if let Some(ring) = circle(profile, name) {
+            let problem = Problem::at(&place, format!("the aliases lead in a circle: {ring}"));
+            return Some(problem.hint("let one of them mean a verb"));
+        }
         let verb = verb_of(&words.0)?;
         let is_known =
             verbs.find(verb).is_some() || profile.aliases.contains_key(verb) || is_external(verb);
         if is_known {
             return None;
         }
-        let place = checker.key_place("aliases", name);
         let problem = Problem::at(
             &place,
             format!("the alias `{name}` means `{verb}`, which is no command"),
@@ -49,6 +54,23 @@ pub(crate) fn unknown_alias(
             None => problem.hint("the commands: ops --help"),
         })
     })
+}
+
+/// The circle that the alias `name` is a part of. One that it only leads into is told of those that are in it.
+fn circle(profile: &Profile, name: &str) -> Option<String> {
+    let mut ring = vec![name];
+    loop {
+        let words = profile.aliases.get(*ring.last()?)?;
+        let next = verb_of(&words.0)?;
+        let is_entered = ring.contains(&next);
+        ring.push(next);
+        if next == name {
+            return Some(ring.join(" -> "));
+        }
+        if is_entered {
+            return None;
+        }
+    }
 }
 
 /// The verb of an alias: its first word, unless options stand before it, whose values cannot be told from verbs here.
@@ -269,28 +291,6 @@ impl Checker<'_> {
                     name.escape_debug()
                 ))
                 .hint("use small letters, digits and single dashes, a letter first"));
-            }
-            let mut ring = vec![name.as_str()];
-            while let Some(next) = profile
-                .aliases
-                .get(ring[ring.len() - 1])
-                .and_then(|words| verb_of(&words.0))
-                .filter(|next| profile.aliases.contains_key(*next))
-            {
-                let is_closed = next == name;
-                // A ring that others lead into is told of those that are in it.
-                let is_entered = ring.contains(&next);
-                ring.push(next);
-                if is_closed {
-                    return Err(at_key(format!(
-                        "the aliases lead in a circle: {}",
-                        ring.join(" -> ")
-                    ))
-                    .hint("let one of them mean a verb"));
-                }
-                if is_entered {
-                    break;
-                }
             }
         }
         Ok(())

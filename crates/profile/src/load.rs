@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    check::{check, unknown_alias},
+    check::{check, mistaken_alias},
     de,
     merge::merge,
     report,
@@ -188,7 +188,7 @@ pub(crate) fn mistakes(
         let read = finish(&tree, verbs);
         let problem = match &read {
             Err(problem) => problem.clone(),
-            Ok(profile) => match unknown_alias(profile, &tree, verbs, is_external) {
+            Ok(profile) => match mistaken_alias(profile, &tree, verbs, is_external) {
                 Some(problem) => problem,
                 None => break,
             },

@@ -83,7 +83,7 @@ fn a_name_that_could_be_taken_apart_is_found_where_it_can_mean_only_this() {
         .output()
         .exits(6);
     says(&done, &["bracket[1][1]"], &[]);
-    let literal = id_of(&lab, &["ls", "-o", "json", "tag:Name=bracket[1]"]);
+    let literal = id_of(&lab, &["ls", "-o", "json", "bracket[1]"]);
     reaches(&lab, "bracket[1][1]", &literal);
 }
 

@@ -167,6 +167,10 @@ fn by_tag(query: &Query, instance: &Instance) -> String {
 /// What reaches an instance when it is typed: its name, unless that would be taken apart.
 fn typed(query: &Query, instance: &Instance) -> String {
     let name = instance.name.as_deref().unwrap_or(&instance.id);
+    // An index at its end would be one of a tag's value, too.
+    if name.ends_with(']') {
+        return instance.id.clone();
+    }
     let is_plain = name.parse::<Target>().is_ok_and(|target| {
         target.whole().is_none() && matches!(target.selector, Selector::Word(_) | Selector::Id(_))
     });
@@ -394,7 +398,8 @@ mod tests {
             )
         };
         assert_eq!(typed("web-1"), "web-1");
-        for name in ["bracket[1]", "user@name", "-dash", "star*", "tag:a=b"] {
+        assert_eq!(typed("bracket[1]"), "i-00000000");
+        for name in ["user@name", "-dash", "star*", "tag:a=b"] {
             assert_eq!(typed(name), format!("tag:Name={name}"));
         }
     }
