@@ -28,5 +28,15 @@ use ops_core::Entry;
 
 pub use forward::Forward;
 
+/// For `tests/fuzzing` alone.
+#[doc(hidden)]
+pub mod fuzzing {
+    /// Parses ports as they are typed.
+    pub fn spec(text: &str) {
+        let _ = text.parse::<crate::spec::Spec>();
+        let _ = crate::spec::parse_listen(text);
+    }
+}
+
 /// What this crate brings.
 pub const COMMANDS: &[Entry] = &[Entry::of::<Forward>()];
