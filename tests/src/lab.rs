@@ -233,6 +233,13 @@ impl Run<'_> {
         self
     }
 
+    /// Takes a variable away for this run.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.command.env_remove(name);
+        self
+    }
+
     /// Runs in another folder than the home folder.
     #[must_use]
     pub fn current_dir(mut self, path: impl AsRef<Path>) -> Self {

@@ -1,8 +1,10 @@
 //! The command `console`.
 
+use std::time::Duration;
+
 use ops_core::{
-    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Values, browser, hint,
-    resolve::ChoiceArgs,
+    Command, Context, Error, ErrorKind, Exit, Format, Instance, Output, Result, Target, Values,
+    browser, hint, resolve::ChoiceArgs,
 };
 use tokio::time::timeout;
 
@@ -65,7 +67,7 @@ impl Command for Console {
 
     async fn run(self, cx: Context) -> Result<Exit> {
         let output = cx.output();
-        let instance = match cx.resolve(&self.target, self.choice.choice()).await {
+        let instance = match cx.resolve_whole(&self.target, self.choice.choice()).await {
             // A stopped instance has pages too.
             Err(error) if error.kind() == ErrorKind::Unreachable => {
                 match in_any_state(&cx, &self.target).await? {
@@ -76,15 +78,17 @@ impl Command for Console {
             resolved => resolved?,
         };
         let page = page::url(self.page, &instance);
-        let print = self.print || !browser::is_there(cx.env());
-        if print && !self.print {
+        // A document is for a program, which opens nothing.
+        let is_document = matches!(output.format(), Format::Json | Format::Yaml);
+        let print = self.print || is_document || !browser::is_there(cx.env());
+        if print && !self.print && !is_document {
             output.note("no browser here: open the URL elsewhere");
         }
         if !self.login {
             if !print && browser::open(cx.env(), output, &page).await {
                 return Ok(Exit::SUCCESS);
             }
-            output.line(page)?;
+            tell(output, &instance, &page, None)?;
             return Ok(Exit::SUCCESS);
         }
 
@@ -99,7 +103,7 @@ impl Command for Console {
             signed.lifetime.as_secs() / 60
         ));
         if print {
-            output.line(signed.url)?;
+            tell(output, &instance, &signed.url, Some(signed.lifetime))?;
             return Ok(Exit::SUCCESS);
         }
         self.hand_over(&cx, signed.url).await?;
@@ -154,12 +158,30 @@ impl Console {
     }
 }
 
+/// Writes the URL: a line, or a document that says what it leads to and how long it is good.
+fn tell(output: &Output, instance: &Instance, url: &str, lifetime: Option<Duration>) -> Result<()> {
+    let document = serde_json::json!({
+        "apiVersion": "ops/v1",
+        "kind": "ConsoleUrl",
+        "id": instance.id,
+        "name": instance.name,
+        "region": instance.region,
+        "url": url,
+        "validForSeconds": lifetime.map(|lifetime| lifetime.as_secs()),
+    });
+    match output.format() {
+        Format::Json => output.json(&document),
+        Format::Yaml => output.yaml(&document),
+        _ => output.line(url),
+    }
+}
+
 /// The one instance that `target` selects whatever its state; `None` if there are several.
 async fn in_any_state(cx: &Context, target: &Target) -> Result<Option<Instance>> {
     let mut query = cx.base_query()?;
     query.states.clear();
     query.add(target);
-    let listing = cx.list(&query, &[cx.region().await?]).await?;
+    let listing = cx.list(&query, &cx.regions_of(target).await?).await?;
     let mut found = listing.instances;
     Ok(match found.len() {
         1 => found.pop(),

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use ops_core::{
-    Command, Context, Document, Error, ErrorKind, Exit, Instance, OpenOptions, Ping, Result, State,
-    Target, Values, hint, output::Spinner, resolve::SessionArgs,
+    Command, Context, Document, Error, ErrorKind, Exit, Format, Instance, OpenOptions, Ping,
+    Result, State, Target, Values, hint, output::Spinner, resolve::SessionArgs,
 };
 use tokio::time::{sleep, timeout};
 
@@ -77,11 +77,27 @@ impl Command for Wait {
         known.spinner = None;
         match outcome {
             Ok(Ok(label)) => {
-                cx.output().note(format!(
-                    "{label} is {} after {} s",
-                    self.goal.reached(),
-                    started.elapsed().as_secs()
-                ));
+                let output = cx.output();
+                let seconds = started.elapsed().as_secs();
+                let document = known.instance.as_ref().map(|instance| {
+                    serde_json::json!({
+                        "apiVersion": "ops/v1",
+                        "kind": "Waited",
+                        "id": instance.id,
+                        "name": instance.name,
+                        "region": instance.region,
+                        "reached": self.goal.reached(),
+                        "seconds": seconds,
+                    })
+                });
+                match (output.format(), document) {
+                    (Format::Json, Some(document)) => output.json(&document)?,
+                    (Format::Yaml, Some(document)) => output.yaml(&document)?,
+                    _ => output.note(format!(
+                        "{label} is {} after {seconds} s",
+                        self.goal.reached(),
+                    )),
+                }
                 Ok(Exit::SUCCESS)
             }
             Ok(Err(error)) => Err(error),
@@ -164,10 +180,11 @@ impl Wait {
     async fn look(&self, cx: &Context, known: &mut Known) -> Result<Option<String>> {
         // A name is looked up once: from then on the id is asked, which means its instance in any state.
         let target = match &known.instance {
-            Some(instance) => instance
-                .id
-                .parse()
-                .map_err(|error| Error::unexpected(format!("{error}")))?,
+            Some(instance) => {
+                let mut target: Target = instance.id.parse().map_err(Error::unforeseen)?;
+                target.region = Some(instance.region.clone());
+                target
+            }
             None => {
                 // Of several the user is asked which.
                 known.spinner = None;

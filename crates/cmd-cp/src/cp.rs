@@ -168,7 +168,8 @@ impl Command for Cp {
     ];
     const COMPLETES: &'static [(&'static str, Values)] = &[("places", Values::RemotePath)];
 
-    async fn run(self, cx: Context) -> Result<Exit> {
+    async fn run(mut self, cx: Context) -> Result<Exit> {
+        self.ask_for_server(&cx).await?;
         let (sources, destination) = self.read()?;
         let options = self.options(&cx)?;
         let (groups, origins) = split(sources);
@@ -216,6 +217,18 @@ impl Command for Cp {
 }
 
 impl Cp {
+    /// A file of this machine and no server: somebody who is there is asked which, and the file goes into the home there.
+    async fn ask_for_server(&mut self, cx: &Context) -> Result<()> {
+        if let [only] = self.places.as_slice()
+            && matches!(Place::parse(only)?, Place::Local(_))
+            && cx.output().may_ask()
+        {
+            let instance = cx.pick_server("copy to which server?").await?;
+            self.places.push(format!("{}:", instance.id).into());
+        }
+        Ok(())
+    }
+
     fn read(&self) -> Result<(Vec<Place>, Place)> {
         let mut places = Vec::new();
         for text in &self.places {

@@ -5,7 +5,12 @@ use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use ops_core::{Context, Error, Exit, Result, hint, paths, program};
+use ops_core::{
+    Context, Error, Exit, Result,
+    cache::{EMBEDDED, SANDBOX_STATE},
+    hint, paths, program,
+};
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::control;
@@ -22,12 +27,15 @@ pub(crate) async fn start(cx: &Context) -> Result<Exit> {
     let folder = paths::private_dir(control::folder(cx))?;
     let (log, log_path) = new_log(&folder)?;
     let arguments = program::arguments();
+    let mut command = tokio::process::Command::new(program::path()?);
+    command.args(&arguments).arg(OWNER).env_clear();
+    command.envs(cx.env().iter());
+    // A sandbox of this process ends with it: the owner starts one of its own.
+    if cx.env().var(EMBEDDED).is_some() {
+        command.env_remove(EMBEDDED).env_remove(SANDBOX_STATE);
+    }
     // Whoever may be asked has been asked: the owner has no terminal.
-    let mut child = tokio::process::Command::new(program::path()?)
-        .args(&arguments)
-        .arg(OWNER)
-        .env_clear()
-        .envs(cx.env().iter())
+    let mut child = command
         .env("OPS_YES", "1")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -48,8 +56,8 @@ pub(crate) async fn start(cx: &Context) -> Result<Exit> {
             return Err(error);
         }
     };
-    let rows: Option<Vec<Row>> = read.ok().and_then(|_| serde_json::from_str(&ready).ok());
-    let Some(rows) = rows else {
+    let ready: Option<Ready> = read.ok().and_then(|_| serde_json::from_str(&ready).ok());
+    let Some(Ready { rows, failed }) = ready else {
         let exit = child
             .wait()
             .await
@@ -66,10 +74,8 @@ pub(crate) async fn start(cx: &Context) -> Result<Exit> {
     let id = child.id().unwrap_or_default();
     let log = control::log_path(&folder, id);
     let _ = std::fs::rename(&log_path, &log);
-    if !control::socket_path(&folder, id).exists() {
-        cx.output().warn(format!(
-            "ops forward --status and --stop cannot reach it; end it with: kill {id}"
-        ));
+    for line in failed {
+        cx.output().warn(line);
     }
     match cx.output().format() {
         ops_core::Format::Json => cx.output().json(&status::Document::new(&rows))?,
@@ -81,11 +87,19 @@ pub(crate) async fn start(cx: &Context) -> Result<Exit> {
                 [row] => row.label().to_owned(),
                 _ => id.to_string(),
             };
-            cx.output().note(hint!(
-                "running in the background (process {}), stop it: ops forward --stop {}",
-                id,
-                name
-            ));
+            if control::socket_path(&folder, id).exists() {
+                cx.output().note(hint!(
+                    "running in the background (process {}), stop it: ops forward --stop {}",
+                    id,
+                    name
+                ));
+            } else {
+                // Such as a runtime folder whose path is too long for a socket.
+                cx.output().note(hint!(
+                    "running in the background, where ops forward --status and --stop do not reach it; stop it: kill {}",
+                    id
+                ));
+            }
             cx.output()
                 .note(format!("what it has to say: {}", log.display()));
         }
@@ -99,9 +113,18 @@ pub(crate) fn leave_terminal() {
     let _ = rustix::process::setsid();
 }
 
+/// What an owner tells the process that started it, on one line.
+#[derive(Serialize, Deserialize)]
+struct Ready {
+    rows: Vec<Row>,
+    /// Forwards that did not start beside those that did, and why.
+    failed: Vec<String>,
+}
+
 /// Tells the process that waits that the listeners accept.
-pub(crate) fn tell_ready(cx: &Context, rows: &[Row]) -> Result<()> {
-    let line = serde_json::to_string(rows).map_err(|error| Error::unexpected(error.to_string()))?;
+pub(crate) fn tell_ready(cx: &Context, rows: Vec<Row>, failed: Vec<String>) -> Result<()> {
+    let line = serde_json::to_string(&Ready { rows, failed })
+        .map_err(|error| Error::unexpected(error.to_string()))?;
     cx.output().line(line)
 }
 

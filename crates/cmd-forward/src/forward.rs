@@ -70,6 +70,9 @@ pub struct Forward {
     /// With -D: when the sessions of a destination without connections are ended
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
     idle: Duration,
+    /// Start none where one of several cannot start; so it is for a command too
+    #[arg(long)]
+    all_or_nothing: bool,
     #[command(flatten)]
     session: SessionArgs,
     /// Be the process in the background
@@ -138,8 +141,19 @@ impl Forward {
         if let Some(name) = &self.stop {
             return stop(cx, name).await;
         }
+        // Nothing at all, or a proxy without a server: somebody who is there is asked.
+        let mut words = self.words.clone();
+        let none = words.is_empty() && self.group.is_empty();
+        if none && !self.owner && !self.background && cx.output().may_ask() {
+            let instance = cx.pick_server("forward through which server?").await?;
+            words.push(instance.id);
+            if self.socks.is_empty() {
+                let spec = cx.output().ask("To what (PORT, or HOST:PORT)? ").await?;
+                words.extend(spec.map(|spec| spec.trim().to_owned()));
+            }
+        }
         let typed = Typed {
-            words: &self.words,
+            words: &words,
             groups: &self.group,
             socks: &self.socks,
         };
@@ -165,6 +179,7 @@ impl Forward {
             },
             grace: self.grace,
             idle: self.idle,
+            together: self.all_or_nothing || plan.len() == 1 || !self.command.is_empty(),
             command: self.command,
             owner: self.owner,
         };
@@ -190,7 +205,7 @@ fn list(cx: &Context) -> Result<Exit> {
         Format::Json => output.json(&document)?,
         Format::Yaml => output.yaml(&document)?,
         Format::Name => forwards.keys().try_for_each(|name| output.line(name))?,
-        Format::Table | Format::Wide => {
+        _ => {
             if forwards.is_empty() {
                 output.note("the profile names no forwards");
                 return Ok(Exit::SUCCESS);

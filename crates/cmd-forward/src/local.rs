@@ -1,7 +1,7 @@
 //! The near end: listeners and connections, over TCP or a unix socket.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,12 +9,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use ops_core::{Error, Hint, Result, hint, paths};
 use rustix::event::{PollFd, PollFlags};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
 use crate::holder::{self, Holder};
 use crate::peer;
 use crate::spec::Local;
 
+/// How often the system is asked for another free port where the first is taken in the other
+/// family.
+const CHOICES: usize = 20;
+/// Connections that wait to be accepted; what the standard library asks for.
+const BACKLOG: u32 = 1024;
 /// Before a look at whether a client that has stopped sending is still there: the first time, and
 /// at most. Most answers are over before the first look, so that most connections cost none.
 const GONE_DELAYS: (Duration, Duration) = (Duration::from_millis(150), Duration::from_secs(5));
@@ -23,7 +28,8 @@ const GONE_AFTER: Duration = Duration::from_secs(300);
 
 /// A listener.
 pub(crate) enum Listener {
-    Tcp(TcpListener),
+    /// One of them, or the same port of both families of addresses.
+    Tcp(TcpListener, Option<TcpListener>),
     Unix(
         UnixListener,
         #[expect(dead_code, reason = "removes the path when dropped")] OwnPath,
@@ -89,17 +95,30 @@ impl Listener {
     ) -> Result<(Self, Bound)> {
         match local {
             Local::Tcp { bind, port } => {
-                let host = match bind.as_deref() {
-                    None => "127.0.0.1",
-                    Some("*") => "0.0.0.0",
-                    Some(host) => host,
+                // As `ssh -L` and kubectl have it: a client of `localhost` may ask for either family.
+                let both: Option<(Ipv4Addr, Ipv6Addr)> = match bind.as_deref() {
+                    None | Some("localhost") => Some((Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST)),
+                    Some("*") => Some((Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED)),
+                    Some(_) => None,
                 };
-                match TcpListener::bind((host, *port)).await {
-                    Ok(listener) => {
-                        let address = listener.local_addr()?;
-                        Ok((Self::Tcp(listener), Bound::Tcp(address)))
+                let bound = match (both, bind) {
+                    (Some((four, six)), _) => bind_both(four, six, *port)
+                        .await
+                        .map_err(|(host, error)| (host.to_string(), error)),
+                    (None, bind) => {
+                        let host = bind.as_deref().unwrap_or_default();
+                        TcpListener::bind((host, *port))
+                            .await
+                            .map(|listener| (listener, None))
+                            .map_err(|error| (host.to_owned(), error))
                     }
-                    Err(error) => Err(cannot_listen(host, *port, &error, again, is_ours)),
+                };
+                match bound {
+                    Ok((first, second)) => {
+                        let address = first.local_addr()?;
+                        Ok((Self::Tcp(first, second), Bound::Tcp(address)))
+                    }
+                    Err((host, error)) => Err(cannot_listen(&host, *port, &error, again, is_ours)),
                 }
             }
             Local::Unix(path) => {
@@ -117,8 +136,17 @@ impl Listener {
     /// The next connection.
     pub(crate) async fn accept(&self) -> io::Result<Conn> {
         match self {
-            Self::Tcp(listener) => {
-                let (stream, peer) = listener.accept().await?;
+            Self::Tcp(first, second) => {
+                let of_second = async {
+                    match second {
+                        Some(listener) => listener.accept().await,
+                        None => std::future::pending().await,
+                    }
+                };
+                let (stream, peer) = tokio::select! {
+                    accepted = first.accept() => accepted?,
+                    accepted = of_second => accepted?,
+                };
                 // Small requests should not wait for more.
                 let _ = stream.set_nodelay(true);
                 let ours = stream.local_addr()?;
@@ -127,6 +155,37 @@ impl Listener {
             Self::Unix(listener, _) => Ok(Conn::Unix(listener.accept().await?.0)),
         }
     }
+}
+
+/// Listens on `port` of both addresses. With 0 the system chooses a port that both have free. A machine without IPv6 has the first alone.
+async fn bind_both(
+    four: Ipv4Addr,
+    six: Ipv6Addr,
+    port: u16,
+) -> Result<(TcpListener, Option<TcpListener>), (IpAddr, io::Error)> {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let of_four = |error| (four.into(), error);
+        let first = TcpListener::bind((four, port)).await.map_err(of_four)?;
+        let chosen = first.local_addr().map_err(of_four)?.port();
+        match bind_six(six, chosen) {
+            Ok(second) => return Ok((first, Some(second))),
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => return Ok((first, None)),
+            Err(_) if port == 0 && attempt < CHOICES => {}
+            Err(error) => return Err((six.into(), error)),
+        }
+    }
+}
+
+/// Listens on an address of IPv6 alone, whatever the system's default is: the one of IPv4 has a listener of its own.
+fn bind_six(address: Ipv6Addr, port: u16) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v6()?;
+    rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+    // As the standard library does for listeners: a port is free at once after its last owner.
+    socket.set_reuseaddr(true)?;
+    socket.bind((address, port).into())?;
+    socket.listen(BACKLOG)
 }
 
 /// Descriptors that connections leave free: for sessions that have to be opened anew, for `--status` and `--stop`.
@@ -138,7 +197,7 @@ pub(crate) fn has_room(listener: &Listener) -> bool {
         return true;
     };
     let fd = match listener {
-        Listener::Tcp(listener) => listener.as_fd(),
+        Listener::Tcp(listener, _) => listener.as_fd(),
         Listener::Unix(listener, _) => listener.as_fd(),
     };
     // A new descriptor is the lowest that is free (POSIX), so its number says how many are left at least.

@@ -35,6 +35,8 @@ pub(crate) struct Wishes {
     pub(crate) grace: Duration,
     /// A SOCKS destination without connections is left after this time.
     pub(crate) idle: Duration,
+    /// One that cannot start keeps the others from starting.
+    pub(crate) together: bool,
     pub(crate) command: Vec<OsString>,
     /// In the background: tell the starter, not the user.
     pub(crate) owner: bool,
@@ -58,25 +60,33 @@ pub(crate) async fn run(cx: &Context, plan: Vec<Forward>, wishes: Wishes) -> Res
     if !wishes.command.is_empty() {
         screen = screen.lent();
     }
+    let mut failed = Failed::new(wishes.together);
     // Before anything is asked of AWS: a port that is taken is told at once.
-    let mut listeners = Vec::new();
-    for forward in &plan {
-        warn_if_open(&screen, forward);
+    let mut listening = Vec::new();
+    for forward in plan {
+        warn_if_open(&screen, &forward);
         let folder = control::folder(cx);
         let is_ours = |process| control::socket_path(&folder, process).exists();
-        listeners.push(Listener::bind(&forward.local, &again(forward), is_ours).await?);
+        let bound = Listener::bind(&forward.local, &again(&forward), is_ours).await;
+        if let Some(bound) = failed.unless(&forward, bound)? {
+            listening.push((forward, bound));
+        }
     }
-    let instances = resolve(cx, &plan, &wishes).await?;
+    let (plan, listeners): (Vec<_>, Vec<_>) = listening.into_iter().unzip();
+    let instances = resolve(cx, &plan, &wishes, &mut failed).await?;
     let handler = cx.interrupt().handle();
     let (routes, pools) = routes(cx, &screen, &plan, &instances, &wishes);
     let started = tokio::select! {
         started = start_all(&pools) => started,
         error = handler.wait() => Err(error),
     };
-    if let Err(error) = started {
-        close_all(&pools).await;
-        return Err(error);
-    }
+    let unstarted = match started {
+        Ok(unstarted) => unstarted,
+        Err(error) => {
+            close_all(&pools).await;
+            return Err(error);
+        }
+    };
 
     let over = CancellationToken::new();
     let mut tunnels = Vec::new();
@@ -84,6 +94,24 @@ pub(crate) async fn run(cx: &Context, plan: Vec<Forward>, wishes: Wishes) -> Res
     for (((forward, (listener, bound)), route), instance) in
         plan.iter().zip(listeners).zip(routes).zip(&instances)
     {
+        let (Some(route), Some(instance)) = (route, instance) else {
+            continue;
+        };
+        let failure = match &route {
+            Route::Fixed(pool) => unstarted
+                .iter()
+                .position(|(failed, _)| Arc::ptr_eq(failed, pool)),
+            Route::Socks(_) => None,
+        };
+        if let Some(at) = failure {
+            // Several forwards may share it: each is named.
+            let error = unstarted[at].1.clone();
+            if let Err(error) = failed.unless::<()>(forward, Err(error)) {
+                close_all(&pools).await;
+                return Err(error);
+            }
+            continue;
+        }
         let tunnel = Arc::new(Tunnel::new(
             forward,
             instance.label().to_owned(),
@@ -92,6 +120,15 @@ pub(crate) async fn run(cx: &Context, plan: Vec<Forward>, wishes: Wishes) -> Res
         ));
         serving.push((tunnel.clone(), listener));
         tunnels.push(tunnel);
+    }
+    if tunnels.is_empty() {
+        close_all(&pools).await;
+        return Err(failed.into_error());
+    }
+    if !wishes.owner {
+        for line in &failed.told {
+            screen.warn(line.clone());
+        }
     }
     let running = Arc::new(Running {
         tunnels,
@@ -105,7 +142,16 @@ pub(crate) async fn run(cx: &Context, plan: Vec<Forward>, wishes: Wishes) -> Res
     let socket = Socket::bind(cx)
         .inspect_err(|error| screen.detail(format!("--status will not show this: {error}")))
         .ok();
-    let result = serve(cx, &screen, &running, &handler, &wishes, socket.as_ref()).await;
+    let result = serve(
+        cx,
+        &screen,
+        &running,
+        &handler,
+        &wishes,
+        socket.as_ref(),
+        failed.told,
+    )
+    .await;
     screen.draw("");
     let open = running.connections();
     if open > 0 && !running.grace.is_zero() {
@@ -137,10 +183,11 @@ async fn serve(
     handler: &ops_core::interrupt::Handler,
     wishes: &Wishes,
     socket: Option<&Socket>,
+    failed: Vec<String>,
 ) -> Result<Exit> {
     let rows: Vec<Row> = running.tunnels.iter().map(|t| Row::of(t)).collect();
     if wishes.owner {
-        background::tell_ready(cx, &rows)?;
+        background::tell_ready(cx, rows, failed)?;
     } else if cx.output().format() == Format::Json && wishes.command.is_empty() {
         cx.output().json(&status::Document::new(&rows))?;
     } else {
@@ -326,15 +373,84 @@ fn again(forward: &Forward) -> Hint {
     }
 }
 
-/// The instance of each forward, in the same order; the guard is asked once for all.
-async fn resolve(cx: &Context, plan: &[Forward], wishes: &Wishes) -> Result<Vec<Instance>> {
-    let mut known: HashMap<String, Instance> = HashMap::new();
-    let mut instances: Vec<Instance> = Vec::new();
+/// Forwards that cannot start, beside others that do.
+struct Failed {
+    together: bool,
+    /// A line for each, in the order of the plan.
+    told: Vec<String>,
+    last: Option<Error>,
+}
+
+impl Failed {
+    fn new(together: bool) -> Self {
+        Self {
+            together,
+            told: Vec::new(),
+            last: None,
+        }
+    }
+
+    /// The result of a step of `forward`; `None` where it has failed and the others go on.
+    ///
+    /// # Errors
+    /// The failure itself where all start together or none, and where it concerns the others as well.
+    fn unless<T>(&mut self, forward: &Forward, result: Result<T>) -> Result<Option<T>> {
+        let error = match result {
+            Ok(done) => return Ok(Some(done)),
+            Err(error) => error,
+        };
+        let is_its_own = matches!(
+            error.kind(),
+            ErrorKind::Usage
+                | ErrorKind::NotFound
+                | ErrorKind::Ambiguous
+                | ErrorKind::Unreachable
+                | ErrorKind::Denied
+                | ErrorKind::Unexpected
+                | ErrorKind::Timeout
+        );
+        if self.together || !is_its_own {
+            return Err(error);
+        }
+        let name = forward.name.clone().unwrap_or_else(|| {
+            let remote = forward.remote.as_ref().map(|remote| format!(":{remote}"));
+            format!("{}{}", forward.local, remote.unwrap_or_default())
+        });
+        self.told.push(format!("{name} does not start: {error}"));
+        self.last = Some(error);
+        Ok(None)
+    }
+
+    /// What to end with where none is left.
+    fn into_error(self) -> Error {
+        let last = self
+            .last
+            .unwrap_or_else(|| Error::usage("there is nothing to forward"));
+        self.told
+            .iter()
+            .fold(
+                Error::new(last.kind(), "no forward could start"),
+                Error::caused_by,
+            )
+            .hinted_as(&last)
+    }
+}
+
+/// The instance of each forward, in the same order, `None` for one that has failed; the guard is asked once for all.
+async fn resolve(
+    cx: &Context,
+    plan: &[Forward],
+    wishes: &Wishes,
+    failed: &mut Failed,
+) -> Result<Vec<Option<Instance>>> {
+    let mut known: HashMap<String, Option<Instance>> = HashMap::new();
+    let mut instances: Vec<Option<Instance>> = Vec::new();
     for forward in plan {
         let text = forward.target.as_str();
-        if !known.contains_key(text) {
+        // One that is not found is named with each of its forwards.
+        if known.get(text).is_none_or(Option::is_none) {
             let resolved = cx.resolve(&forward.target, wishes.choice).await;
-            let instance = resolved.map_err(|error| {
+            let resolved = resolved.map_err(|error| {
                 let is_name = cx.profile().is_ok_and(|p| p.forwards.contains_key(text));
                 match error.kind() {
                     ErrorKind::NotFound if is_name && forward.name.is_none() => error.hint(hint!(
@@ -344,13 +460,14 @@ async fn resolve(cx: &Context, plan: &[Forward], wishes: &Wishes) -> Result<Vec<
                     )),
                     _ => error,
                 }
-            })?;
+            });
+            let instance = failed.unless(forward, resolved)?;
             known.insert(text.to_owned(), instance);
         }
         instances.push(known[text].clone());
     }
     let mut distinct: Vec<Instance> = Vec::new();
-    for instance in &instances {
+    for instance in instances.iter().flatten() {
         if distinct.iter().all(|seen| seen.id != instance.id) {
             distinct.push(instance.clone());
         }
@@ -360,61 +477,68 @@ async fn resolve(cx: &Context, plan: &[Forward], wishes: &Wishes) -> Result<Vec<
     Ok(instances)
 }
 
-/// Where each forward leads; what leads to the same destination shares its sessions.
+/// Where each forward leads that has an instance; what leads to the same destination shares its sessions.
 fn routes(
     cx: &Context,
     screen: &Screen,
     plan: &[Forward],
-    instances: &[Instance],
+    instances: &[Option<Instance>],
     wishes: &Wishes,
-) -> (Vec<Route>, Vec<Arc<Pool>>) {
+) -> (Vec<Option<Route>>, Vec<Arc<Pool>>) {
     let mut pools: HashMap<(String, Remote), Arc<Pool>> = HashMap::new();
     let routes = plan
         .iter()
         .zip(instances)
-        .map(|(forward, instance)| match &forward.remote {
-            None => Route::Socks(Proxy::new(
-                cx,
-                screen,
-                instance.clone(),
-                wishes.reason.clone(),
-                Limits {
-                    spare: false,
-                    ..wishes.limits
-                },
-                wishes.idle,
-            )),
-            Some(remote) => Route::Fixed(
-                pools
-                    .entry((instance.id.clone(), remote.clone()))
-                    .or_insert_with(|| {
-                        Pool::new(
-                            cx,
-                            screen,
-                            instance.clone(),
-                            remote.clone(),
-                            wishes.reason.clone(),
-                            wishes.limits,
-                        )
-                    })
-                    .clone(),
-            ),
+        .map(|(forward, instance)| Some((forward, instance.as_ref()?)))
+        .map(|both| {
+            both.map(|(forward, instance)| match &forward.remote {
+                None => Route::Socks(Proxy::new(
+                    cx,
+                    screen,
+                    instance.clone(),
+                    wishes.reason.clone(),
+                    Limits {
+                        spare: false,
+                        ..wishes.limits
+                    },
+                    wishes.idle,
+                )),
+                Some(remote) => Route::Fixed(
+                    pools
+                        .entry((instance.id.clone(), remote.clone()))
+                        .or_insert_with(|| {
+                            Pool::new(
+                                cx,
+                                screen,
+                                instance.clone(),
+                                remote.clone(),
+                                wishes.reason.clone(),
+                                wishes.limits,
+                            )
+                        })
+                        .clone(),
+                ),
+            })
         })
         .collect();
     (routes, pools.into_values().collect())
 }
 
-/// The first session of each pool, side by side.
-async fn start_all(pools: &[Arc<Pool>]) -> Result<()> {
+/// The first session of each pool, side by side; gives those that could not start.
+async fn start_all(pools: &[Arc<Pool>]) -> Result<Vec<(Arc<Pool>, Error)>> {
     let mut starting = tokio::task::JoinSet::new();
     for pool in pools {
         let pool = pool.clone();
-        starting.spawn(async move { pool.start().await });
+        starting.spawn(async move { (pool.start().await, pool) });
     }
+    let mut unstarted = Vec::new();
     while let Some(started) = starting.join_next().await {
-        started.map_err(|error| Error::unexpected(error.to_string()))??;
+        let (started, pool) = started.map_err(|error| Error::unexpected(error.to_string()))?;
+        if let Err(error) = started {
+            unstarted.push((pool, error));
+        }
     }
-    Ok(())
+    Ok(unstarted)
 }
 
 async fn close_all(pools: &[Arc<Pool>]) {
@@ -432,5 +556,11 @@ pub(crate) async fn ask_beforehand(cx: &Context, plan: &[Forward], wishes: &Wish
     for forward in plan {
         warn_if_open(&screen, forward);
     }
-    resolve(cx, plan, wishes).await.map(drop)
+    let mut failed = Failed::new(wishes.together);
+    // The owner tells which of several fail; where none is left, there is no use in starting one.
+    let found = resolve(cx, plan, wishes, &mut failed).await?;
+    if found.iter().all(Option::is_none) {
+        return Err(failed.into_error());
+    }
+    Ok(())
 }

@@ -125,7 +125,7 @@ pub(crate) fn write(cx: &Context, rows: &[Row]) -> Result<()> {
         Format::Json => output.json(&Document::new(rows)),
         Format::Yaml => output.yaml(&Document::new(rows)),
         Format::Name => rows.iter().try_for_each(|row| output.line(row.label())),
-        Format::Table | Format::Wide => {
+        _ => {
             let mut head = vec![
                 "NAME",
                 "TARGET",

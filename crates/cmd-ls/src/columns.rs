@@ -156,6 +156,11 @@ impl Field {
         Column::new(title, worth)
     }
 
+    /// Its title in a table and in CSV.
+    pub(crate) fn title(&self) -> String {
+        self.column().title
+    }
+
     fn cell(&self, instance: &Instance, now: Timestamp) -> Cell {
         match self {
             Self::Name => Cell::maybe(instance.name.as_deref()),
@@ -192,17 +197,17 @@ impl Field {
     }
 }
 
-/// The columns of a table: those `chosen`, else the usual ones; more of them if `wide`, the region where there are several, then tags.
+/// The columns of a table: those that the profile has, else the usual ones; more of them if `wide`, the region where there are several, then tags.
 pub(crate) fn choose(
-    chosen: Vec<Field>,
+    of_profile: Vec<Field>,
     wide: bool,
     several_regions: bool,
     labels: Vec<String>,
 ) -> Vec<Field> {
-    let mut fields = if chosen.is_empty() {
+    let mut fields = if of_profile.is_empty() {
         TABLE.to_vec()
     } else {
-        chosen
+        of_profile
     };
     let mut add = |field: Field| {
         if !fields.contains(&field) {
@@ -219,9 +224,17 @@ pub(crate) fn choose(
     fields
 }
 
-/// The columns as a table wants them.
-pub(crate) fn head(fields: &[Field]) -> Vec<Column> {
-    fields.iter().map(Field::column).collect()
+/// The columns as a table wants them. Those that were `named` are cut where the terminal is too narrow, and never left out.
+pub(crate) fn head(fields: &[Field], named: bool) -> Vec<Column> {
+    let of = |field: &Field| {
+        let column = field.column();
+        if named {
+            Column::new(column.title, Column::KEPT).shrinking()
+        } else {
+            column
+        }
+    };
+    fields.iter().map(of).collect()
 }
 
 /// The cells of one instance.
@@ -229,6 +242,21 @@ pub(crate) fn row(fields: &[Field], instance: &Instance, now: Timestamp) -> Vec<
     fields
         .iter()
         .map(|field| field.cell(instance, now))
+        .collect()
+}
+
+/// What the columns show of one instance, as it is; nothing for what is missing.
+pub(crate) fn values(fields: &[Field], instance: &Instance, now: Timestamp) -> Vec<String> {
+    fields
+        .iter()
+        .map(|field| match field {
+            Field::Name => instance.name.clone().unwrap_or_default(),
+            Field::Tag(key) => instance.tags.get(key).cloned().unwrap_or_default(),
+            other => match other.cell(instance, now).text() {
+                "-" => String::new(),
+                text => text.to_owned(),
+            },
+        })
         .collect()
 }
 

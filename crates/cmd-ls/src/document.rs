@@ -29,7 +29,7 @@ struct Failure<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Item<'a> {
+pub(crate) struct Item<'a> {
     id: &'a str,
     name: Option<&'a str>,
     kind: Kind,
@@ -76,7 +76,8 @@ pub(crate) fn list(listing: &Listing) -> Document<'_> {
     }
 }
 
-fn item(instance: &Instance) -> Item<'_> {
+/// What is said of one instance.
+pub(crate) fn item(instance: &Instance) -> Item<'_> {
     let (status, last_ping) = match instance.ping {
         Ping::Online => ("online", None),
         Ping::Lost { last } => ("offline", last),

@@ -1,12 +1,17 @@
 //! `ops ls`: list instances.
 
 mod columns;
+mod describe;
 mod document;
 mod list;
 mod ls;
 mod names;
+mod paths;
 mod sort;
 mod watch;
 
 /// What this crate brings.
-pub const COMMANDS: &[ops_core::Entry] = &[ops_core::Entry::of::<ls::Ls>()];
+pub const COMMANDS: &[ops_core::Entry] = &[
+    ops_core::Entry::of::<ls::Ls>(),
+    ops_core::Entry::of::<describe::Describe>(),
+];

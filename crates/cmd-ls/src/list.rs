@@ -1,10 +1,12 @@
 //! A list as it is asked for: asking, and showing what came, once or again and again.
 
-use ops_core::{Context, Format, Listing, Ping, Query, Result, State, Target, table};
+use ops_core::{
+    Context, Format, Instance, Listing, Output, Ping, Query, Result, State, Target, table,
+};
 
 use crate::{
     columns::{self, Field},
-    document, names,
+    document, names, paths,
     sort::SortKey,
 };
 
@@ -28,6 +30,8 @@ pub(crate) struct List {
     pub(crate) names_state: bool,
     pub(crate) regions: Vec<String>,
     pub(crate) fields: Vec<Field>,
+    /// The columns were named on the command line: those are shown, and no others.
+    pub(crate) named: bool,
     pub(crate) sort: SortKey,
 }
 
@@ -58,18 +62,67 @@ impl List {
                 }
                 Ok(())
             }
-            Format::Table | Format::Wide => {
-                if listing.instances.is_empty() {
-                    return Ok(());
-                }
-                let now = jiff::Timestamp::now();
-                let rows = listing
-                    .instances
-                    .iter()
-                    .map(|instance| columns::row(&self.fields, instance, now));
-                table::write(output, &columns::head(&self.fields), rows)
-            }
+            Format::Jsonl => paths::lines(output, &listing.instances),
+            Format::Csv => self.csv(output, &listing.instances),
+            Format::JsonPath(template) => paths::template(output, listing, template.text()),
+            Format::CustomColumns(spec) => paths::columns(output, &listing.instances, spec.text()),
+            Format::Table | Format::Wide => self.table(output, &listing.instances, |_| false),
         }
+    }
+
+    /// A table; what is `marked` stands out.
+    pub(crate) fn table(
+        &self,
+        output: &Output,
+        instances: &[Instance],
+        marked: impl Fn(&Instance) -> bool + Clone,
+    ) -> Result<()> {
+        if instances.is_empty() {
+            return Ok(());
+        }
+        let now = jiff::Timestamp::now();
+        let rows = instances.iter().map(|instance| {
+            let row = columns::row(&self.fields, instance, now);
+            if marked(instance) {
+                row.into_iter().map(table::Cell::marked).collect()
+            } else {
+                row
+            }
+        });
+        let head = columns::head(&self.fields, self.named);
+        let left_out = table::write_and_tell(output, &head, rows)?;
+        // Of the usual columns there are more than a narrow terminal holds; who asks for more has to know.
+        if output.format() == Format::Wide && !left_out.is_empty() {
+            output.note(format!(
+                "left out for want of room: {}; name the columns you want: --columns",
+                left_out.join(", ").to_lowercase()
+            ));
+        }
+        Ok(())
+    }
+
+    /// RFC 4180: a header, then a line for each, in quotes where a value needs them.
+    fn csv(&self, output: &Output, instances: &[Instance]) -> Result<()> {
+        let quoted = |text: &str| {
+            if text.contains(['"', ',', '\n', '\r']) {
+                format!("\"{}\"", text.replace('"', "\"\""))
+            } else {
+                text.to_owned()
+            }
+        };
+        let line = |values: Vec<String>| {
+            let values: Vec<String> = values.iter().map(|value| quoted(value)).collect();
+            format!("{}\r\n", values.join(","))
+        };
+        let now = jiff::Timestamp::now();
+        let mut text = String::new();
+        if output.headers() {
+            text.push_str(&line(self.fields.iter().map(Field::title).collect()));
+        }
+        for instance in instances {
+            text.push_str(&line(columns::values(&self.fields, instance, now)));
+        }
+        output.page(&text)
     }
 
     /// Says on stderr that nothing was found, and where and for what was looked.

@@ -10,6 +10,7 @@ use ops_core::{
 use crate::{
     columns::{self, Field},
     list::{Agent, List},
+    paths,
     sort::SortKey,
     watch,
 };
@@ -51,21 +52,44 @@ pub(crate) struct Ls {
     /// Tags shown as columns
     #[arg(short = 'L', long, value_name = "KEY", value_delimiter = ',')]
     label_columns: Vec<String>,
-    /// Keep listing, every so many seconds
+    /// Keep listing, every so many seconds; q ends it
     #[arg(
         short,
         long,
         value_name = "SECONDS",
         num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "5",
-        value_parser = clap::value_parser!(u64).range(1..=86_400)
+        default_missing_value = "5"
     )]
-    watch: Option<u64>,
+    watch: Option<Watch>,
     /// Exit 3 when nothing is found
     #[arg(long)]
     fail_empty: bool,
 }
+
+/// What stands behind `--watch`: an interval, or the first pattern already.
+#[derive(Clone, Debug)]
+enum Watch {
+    Every(Duration),
+    Pattern(Target),
+}
+
+impl std::str::FromStr for Watch {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<u64>() {
+            Ok(seconds @ 1..=86_400) => Ok(Self::Every(Duration::from_secs(seconds))),
+            Ok(_) => Err("an interval is of 1 to 86400 seconds".to_owned()),
+            Err(_) => text
+                .parse()
+                .map(Self::Pattern)
+                .map_err(|error: ops_core::target::TargetError| error.to_string()),
+        }
+    }
+}
+
+/// Between lists where no interval is given.
+const INTERVAL: Duration = Duration::from_secs(5);
 
 impl Command for Ls {
     const NAME: &'static str = "ls";
@@ -84,8 +108,12 @@ impl Command for Ls {
             "everything, with more columns",
         ),
         (
-            "ops ls -o name | xargs -n1 ops shell",
+            "ops ls 'web-*' -o name | xargs -I{} ops cp app.conf {}:/etc/app/",
             "a target per line for other commands",
+        ),
+        (
+            "ops ls -o custom-columns=NAME:.name,TEAM:.tags.Team",
+            "any of the fields of -o json as columns",
         ),
     ];
 
@@ -99,10 +127,19 @@ impl Command for Ls {
     ];
 
     async fn run(self, cx: Context) -> Result<Exit> {
-        let (watch, fail_empty) = (self.watch, self.fail_empty);
-        let list = self.list(&cx).await?;
-        match watch {
-            Some(seconds) => watch::run(&cx, &list, Duration::from_secs(seconds)).await,
+        let mut ls = self;
+        let interval = match ls.watch.take() {
+            Some(Watch::Every(interval)) => Some(interval),
+            Some(Watch::Pattern(pattern)) => {
+                ls.patterns.push(pattern);
+                Some(INTERVAL)
+            }
+            None => None,
+        };
+        let fail_empty = ls.fail_empty;
+        let list = ls.list(&cx).await?;
+        match interval {
+            Some(interval) => watch::run(&cx, &list, interval).await,
             None => once(&cx, &list, fail_empty).await,
         }
     }
@@ -128,17 +165,13 @@ impl Ls {
 
         let mut query = cx.base_query()?;
         for pattern in &ls.patterns {
-            if pattern.index.is_some() || pattern.user.is_some() {
-                return Err(
-                    Error::usage(format!("`{}` is no pattern", pattern.as_str()))
-                        .caused_by(
-                            "a user before @ and [N] are for commands that work on one instance",
-                        )
-                        .hint(hint!(
-                            "list without them: ops ls {}",
-                            bare(pattern.as_str())
-                        )),
-                );
+            // `bracket[1]` and `user@name` can be names.
+            if let Some(whole) = pattern.whole() {
+                query.patterns.push(whole.clone());
+                continue;
+            }
+            if pattern.user.is_some() || pattern.index.is_some() {
+                return Err(no_pattern(pattern));
             }
             query.add(pattern);
         }
@@ -151,23 +184,29 @@ impl Ls {
         }
         query.reach = !matches!(format, Format::Name) || ls.online || ls.offline;
 
-        let labels = if ls.label_columns.is_empty() {
-            profile.output.label_columns.to_vec()
+        let named = !ls.columns.is_empty();
+        let fields = if named {
+            let mut fields = ls.columns.clone();
+            fields.extend(ls.label_columns.iter().cloned().map(Field::Tag));
+            fields
         } else {
-            ls.label_columns.clone()
-        };
-        let chosen = if ls.columns.is_empty() {
-            profile
+            let labels = if ls.label_columns.is_empty() {
+                profile.output.label_columns.to_vec()
+            } else {
+                ls.label_columns.clone()
+            };
+            let of_profile = profile
                 .output
                 .columns
                 .iter()
                 .map(|name| name.parse().map_err(Error::usage))
                 .collect::<Result<Vec<Field>>>()
-                .map_err(|error| error.caused_by("`output.columns` of the profile names it"))?
-        } else {
-            ls.columns.clone()
+                .map_err(|error| error.caused_by("`output.columns` of the profile names it"))?;
+            let is_wide = matches!(format, Format::Wide | Format::Csv);
+            columns::choose(of_profile, is_wide, regions.len() > 1, labels)
         };
-        let fields = columns::choose(chosen, format == Format::Wide, regions.len() > 1, labels);
+        // A path that is wrong is told before anything is asked.
+        paths::check(format)?;
         let sort = match (&ls.sort_by, &profile.output.sort_by) {
             (Some(sort), _) => sort.clone(),
             (None, Some(name)) => name.parse().map_err(|why: String| {
@@ -175,7 +214,10 @@ impl Ls {
             })?,
             (None, None) => SortKey::default(),
         };
-        if matches!(format, Format::Table | Format::Wide | Format::Name) {
+        if matches!(
+            format,
+            Format::Table | Format::Wide | Format::Name | Format::Csv
+        ) {
             let mut keep: Vec<String> = fields.iter().filter_map(Field::tag).collect();
             keep.extend(sort.tag());
             // The full name of instances whose name the profile shortens.
@@ -193,6 +235,7 @@ impl Ls {
             patterns: ls.patterns,
             regions,
             fields,
+            named,
             sort,
         })
     }
@@ -206,6 +249,9 @@ async fn once(cx: &Context, list: &List, fail_empty: bool) -> Result<Exit> {
     }
     let is_empty = listing.instances.is_empty();
     if is_empty && listing.failures.len() < listing.regions {
+        if let Some(pattern) = list.patterns.iter().find(|p| p.whole().is_some()) {
+            return Err(no_pattern(pattern));
+        }
         list.say_empty(cx);
     }
     if let Some(failure) = listing.into_failure() {
@@ -216,6 +262,16 @@ async fn once(cx: &Context, list: &List, fail_empty: bool) -> Result<Exit> {
     } else {
         Exit::SUCCESS
     })
+}
+
+/// A user and an index, where no name has them.
+fn no_pattern(pattern: &Target) -> Error {
+    Error::usage(format!("`{}` is no pattern", pattern.as_str()))
+        .caused_by("a user before @ and [N] are for commands that work on one instance")
+        .hint(hint!(
+            "list without them: ops ls {}",
+            bare(pattern.as_str())
+        ))
 }
 
 /// A target without its user and index.

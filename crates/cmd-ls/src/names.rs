@@ -26,7 +26,8 @@ pub(crate) async fn targets(
         }
     }
     let whole = query.patterns.is_empty() && query.tags.is_empty() && query.filters.is_empty();
-    let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
+    // A name is looked for in all regions of a profile, so that one in two of them means neither.
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     if whole {
         count(&mut counts, instances);
     } else {
@@ -52,23 +53,17 @@ pub(crate) async fn targets(
                 by_region
                     .get(instance.region.as_str())
                     .is_some_and(|names| names.contains(name))
-                    && counts
-                        .get(&(instance.region.clone(), (*name).to_owned()))
-                        .copied()
-                        .unwrap_or(0)
-                        <= 1
+                    && counts.get(*name).copied().unwrap_or(0) <= 1
             });
             name.unwrap_or(&instance.id).to_owned()
         })
         .collect())
 }
 
-fn count(counts: &mut BTreeMap<(String, String), usize>, instances: &[Instance]) {
+fn count(counts: &mut BTreeMap<String, usize>, instances: &[Instance]) {
     for instance in instances {
         for name in instance.full_names() {
-            *counts
-                .entry((instance.region.clone(), name.to_owned()))
-                .or_default() += 1;
+            *counts.entry(name.to_owned()).or_default() += 1;
         }
     }
 }

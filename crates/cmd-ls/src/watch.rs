@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use ops_core::{Context, Exit, Format, Instance, Result, State};
+use ops_core::{Context, Exit, Format, Instance, Result, State, terminal::QuitKey};
 
 use crate::list::List;
 
@@ -13,7 +13,10 @@ const LONGEST: Duration = Duration::from_secs(60);
 pub(crate) async fn run(cx: &Context, list: &List, interval: Duration) -> Result<Exit> {
     let output = cx.output();
     let redraws =
-        output.stdout_is_terminal() && !matches!(output.format(), Format::Json | Format::Yaml);
+        output.stdout_is_terminal() && matches!(output.format(), Format::Table | Format::Wide);
+    let mut quit = redraws
+        .then(|| QuitKey::listen(output.raw_lines()).ok())
+        .flatten();
     let mut pause = interval;
     let mut before: Option<BTreeMap<String, Instance>> = None;
     loop {
@@ -23,7 +26,9 @@ pub(crate) async fn run(cx: &Context, list: &List, interval: Duration) -> Result
             Err(error) => {
                 output.note(format!("note: {error}"));
                 pause = (pause * 2).min(LONGEST.max(interval));
-                tokio::time::sleep(pause).await;
+                if slept(pause, &mut quit).await {
+                    return Ok(Exit::SUCCESS);
+                }
                 continue;
             }
         };
@@ -44,7 +49,21 @@ pub(crate) async fn run(cx: &Context, list: &List, interval: Duration) -> Result
             .collect();
         if redraws {
             output.clear_screen()?;
-            list.show(cx, &listing).await?;
+            let marked = before
+                .as_ref()
+                .map(|before| changed(before, &now, failed))
+                .unwrap_or_default();
+            output.page(&header(interval, marked.len(), quit.is_some()))?;
+            let is_marked = |instance: &Instance| marked.iter().any(|row| row.id == instance.id);
+            // What is gone is shown once more.
+            let mut shown = listing.instances.clone();
+            shown.extend(
+                marked
+                    .iter()
+                    .filter(|row| !now.contains_key(&row.id))
+                    .cloned(),
+            );
+            list.table(output, &shown, is_marked)?;
             if listing.instances.is_empty() {
                 list.say_empty(cx);
             }
@@ -62,8 +81,39 @@ pub(crate) async fn run(cx: &Context, list: &List, interval: Duration) -> Result
         } else {
             interval
         };
-        tokio::time::sleep(pause).await;
+        if slept(pause, &mut quit).await {
+            return Ok(Exit::SUCCESS);
+        }
     }
+}
+
+/// Waits; whether `q` was pressed meanwhile.
+async fn slept(pause: Duration, quit: &mut Option<QuitKey>) -> bool {
+    let pressed = async {
+        match quit {
+            Some(quit) => quit.pressed().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = tokio::time::sleep(pause) => false,
+        () = pressed => true,
+    }
+}
+
+/// What stands above a list that is drawn anew.
+fn header(interval: Duration, changes: usize, can_quit: bool) -> String {
+    let now = jiff::Timestamp::now();
+    let changes = match changes {
+        0 => String::new(),
+        1 => " · 1 changed".to_owned(),
+        many => format!(" · {many} changed"),
+    };
+    let quit = if can_quit { " · q ends" } else { "" };
+    format!(
+        "{} · every {interval:?}{changes}{quit}\n\n",
+        now.strftime("%H:%M:%SZ")
+    )
 }
 
 /// What is new, different, or gone; the gone count as terminated unless a region failed, which would explain their absence.

@@ -368,10 +368,10 @@ fn ask_for_large_payloads(sender: &Sender) {
     }
 }
 
-/// The instance that `target` means; an id is taken at its word, so that nothing is asked before the session.
+/// The instance that `target` means; an id is taken at its word where there is one region, so that nothing is asked before the session.
 async fn find(cx: &Context, target: &Target, choice: Choice) -> Result<Instance> {
-    match &target.selector {
-        Selector::Id(id) => Ok(Instance::bare(id.as_str(), &cx.region().await?)),
+    match (&target.selector, cx.regions_of(target).await?.as_slice()) {
+        (Selector::Id(id), [region]) => Ok(Instance::bare(id.as_str(), region)),
         _ => cx.resolve(target, choice).await,
     }
 }

@@ -20,7 +20,7 @@ use aws_smithy_runtime_api::client::{
     interceptors::context::InterceptorContext,
     retries::classifiers::{ClassifyRetry, RetryAction, RetryClassifierPriority},
 };
-use ops_session::driver::{self, Event, Expect, Opening, Proxy, SessionError, Token};
+use ops_session::driver::{self, Event, Expect, Opening, SessionError, Token};
 pub use ops_session::handshake::Ready;
 use tokio::sync::oneshot;
 
@@ -415,8 +415,8 @@ impl Context {
         aws.provider().set_quiet(!options.may_ask);
 
         options.driver.expect = document.expect();
-        options.driver.extra_roots = self.env().path("AWS_CA_BUNDLE");
-        options.driver.proxy = proxy(self);
+        options.driver.extra_roots = aws.network.ca_bundle();
+        options.driver.proxy = aws.network.for_sessions();
         let opening = Opening {
             session_id: id.clone(),
             stream_url: aws.stream_url(stream_url),
@@ -442,7 +442,7 @@ impl Context {
                     // Unsigned it was no better: the next one is signed again.
                     aws.set_dials_unsigned(false);
                 }
-                return Err(failure::open_failed(instance, &error));
+                return Err(failure::open_failed(instance, &error, &aws.network));
             }
         };
         tracing::debug!("the web socket is open");
@@ -666,19 +666,6 @@ fn check_state(instance: &Instance) -> Result<()> {
             instance.state.as_str()
         ))
         .hint(hint))
-}
-
-fn proxy(cx: &Context) -> Proxy {
-    let env = cx.env();
-    let read = |name: &str| {
-        env.var(&name.to_ascii_lowercase())
-            .or_else(|| env.var(name))
-            .map(str::to_owned)
-    };
-    Proxy::new(
-        read("HTTPS_PROXY").or_else(|| read("ALL_PROXY")),
-        &read("NO_PROXY").unwrap_or_default(),
-    )
 }
 
 #[cfg(test)]

@@ -8,18 +8,19 @@ use nucleo_matcher::{
     Config, Matcher, Utf32Str,
     pattern::{CaseMatching, Normalization, Pattern},
 };
-use unicode_width::UnicodeWidthChar as _;
+use unicode_width::UnicodeWidthStr as _;
 
 use crate::{
     error::Result,
-    instance::Instance,
-    output::Output,
-    output::escape,
+    instance::{Instance, Ping, State, age_words},
+    output::{Output, escape},
     terminal::{self, RawMode},
 };
 
 /// Rows shown at most.
 const ROWS: usize = 12;
+/// What a name is cut to, so that an id stands on every terminal beside it.
+const NAME_COLUMNS: usize = 32;
 
 /// Asks which of `instances` is meant; `None` when the user leaves without a choice.
 ///
@@ -30,7 +31,7 @@ pub(crate) async fn pick(
     title: &str,
     instances: &[Instance],
 ) -> Result<Option<usize>> {
-    let lines: Vec<String> = instances.iter().map(describe).collect();
+    let lines = describe(instances, jiff::Timestamp::now());
     pick_line(output, title, lines).await
 }
 
@@ -68,23 +69,72 @@ async fn pick_line(output: &Output, title: &str, lines: Vec<String>) -> Result<O
     .map_err(|_| crate::Error::unexpected("the choice could not be read"))?
 }
 
-fn describe(instance: &Instance) -> String {
-    let mut text = format!("{}  {}", instance.label(), instance.id);
-    for part in [
-        Some(instance.state.as_str()),
-        instance.zone.as_deref(),
-        instance.private_ip.as_deref(),
-        instance.instance_type.as_deref(),
-    ]
-    .into_iter()
-    .flatten()
-    {
-        let _ = write!(text, "  {part}");
+/// A line for each instance, in columns: what tells them apart first, so that a narrow terminal cuts the rest.
+fn describe(instances: &[Instance], now: jiff::Timestamp) -> Vec<String> {
+    let differ = |of: fn(&Instance) -> &str| {
+        instances
+            .windows(2)
+            .any(|pair| of(&pair[0]) != of(&pair[1]))
+    };
+    let with_region = differ(|instance| &instance.region);
+    let rows: Vec<Vec<String>> = instances
+        .iter()
+        .map(|instance| {
+            let age = instance
+                .launched
+                .map(|at| age_words(now.duration_since(at).as_secs()));
+            let place = if with_region {
+                Some(instance.region.clone())
+            } else {
+                instance.zone.clone()
+            };
+            [
+                Some(cut(instance.label(), NAME_COLUMNS)),
+                Some(instance.id.clone()),
+                Some(reach(instance, now)),
+                age,
+                instance.private_ip.clone(),
+                instance.instance_type.clone(),
+                place,
+            ]
+            .into_iter()
+            .map(|part| escape(&part.unwrap_or_else(|| "-".to_owned())))
+            .collect()
+        })
+        .collect();
+    let columns = rows.first().map_or(0, Vec::len);
+    let widths: Vec<usize> = (0..columns)
+        .map(|at| {
+            rows.iter()
+                .map(|row| row[at].width())
+                .max()
+                .unwrap_or_default()
+        })
+        .collect();
+    rows.iter()
+        .map(|row| {
+            let mut line = String::new();
+            for (text, width) in row.iter().zip(&widths) {
+                line.push_str(text);
+                line.extend(std::iter::repeat_n(' ', width - text.width() + 2));
+            }
+            line.truncate(line.trim_end().len());
+            line
+        })
+        .collect()
+}
+
+/// Whether a session can be had: the agent's status where it is known, else the state.
+fn reach(instance: &Instance, now: jiff::Timestamp) -> String {
+    match (instance.state, instance.ping) {
+        (State::Running, Ping::Online) => "ok".to_owned(),
+        (State::Running, Ping::Lost { last: Some(last) }) => {
+            format!("offline {}", age_words(now.duration_since(last).as_secs()))
+        }
+        (State::Running, Ping::Lost { last: None }) => "offline".to_owned(),
+        (State::Running, Ping::NoAgent) => "no agent".to_owned(),
+        (state, _) => state.as_str().to_owned(),
     }
-    if let Some(launched) = instance.launched {
-        let _ = write!(text, "  launched {launched:.0}");
-    }
-    escape(&text)
 }
 
 /// Goes back over `drawn` lines and writes `frame` in their place.
@@ -334,15 +384,9 @@ impl<'a> Picker<'a> {
     }
 }
 
-/// `text` up to `columns` columns, one left free so that no terminal wraps.
+/// `text` in at most `columns` columns, one left free so that no terminal wraps.
 fn cut(text: &str, columns: usize) -> String {
-    let mut width = 0;
-    text.chars()
-        .take_while(|c| {
-            width += c.width().unwrap_or(0);
-            width < columns
-        })
-        .collect()
+    crate::text::cut(text, columns.saturating_sub(1))
 }
 
 #[cfg(test)]

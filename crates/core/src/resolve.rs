@@ -34,7 +34,7 @@ pub enum Choice {
 
 impl Context {
     /// The machine that `target` means. In order of meaning: id, host alias of the profile, Name, IP address, DNS name; running ones only, but an id
-    /// means its machine in any state. Agents are not asked about.
+    /// means its machine in any state. Agents are not asked about. It is looked for in every region of `--region` or the profile, side by side.
     ///
     /// With `--cached` a name or id that the cache knows once is taken from there; [`Context::open`] looks it up again if it is gone.
     ///
@@ -42,8 +42,8 @@ impl Context {
     /// None (3), or only one that is stopped (7); several and no choice made (6); those of the calls.
     pub async fn resolve(&self, target: &Target, choice: Choice) -> Result<Instance> {
         if self.globals().cached {
-            let region = self.region().await?;
-            if let Some(instance) = self.known(target, &region) {
+            let regions = self.regions_of(target).await?;
+            if let Some(instance) = self.known(target, &regions) {
                 self.output().detail(format!(
                     "`{}` is {}, from the cache",
                     target.as_str(),
@@ -62,24 +62,85 @@ impl Context {
     /// # Errors
     /// As [`Self::resolve`].
     pub async fn resolve_now(&self, target: &Target, choice: Choice) -> Result<Instance> {
-        let region = self.region().await?;
-        let found = self.candidates(target, &region).await?;
+        let regions = self.regions_of(target).await?;
+        let found = self.candidates(target, &regions).await?;
         let choice = found.choice.unwrap_or(choice);
-        self.choose(target, &region, found.instances, choice).await
+        self.choose(target, &regions, found.instances, choice).await
+    }
+
+    /// As [`Self::resolve`], for a verb that has no use for a user: where no machine is called `name` of `user@name`, one that is called
+    /// `user@name` as a whole is meant.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`].
+    pub async fn resolve_whole(&self, target: &Target, choice: Choice) -> Result<Instance> {
+        match (self.resolve(target, choice).await, target.whole()) {
+            (Err(error), Some(whole))
+                if error.kind() == ErrorKind::NotFound && target.user.is_some() =>
+            {
+                let regions = self.regions_of(target).await?;
+                let found = self.matching(whole, &regions).await?;
+                if found.is_empty() {
+                    return Err(error);
+                }
+                self.choose(target, &regions, found, choice).await
+            }
+            (result, _) => result,
+        }
+    }
+
+    /// Asks on the terminal which of the running instances is meant, `purpose` being what for.
+    ///
+    /// # Errors
+    /// Those of a list; nothing runs; nothing was chosen.
+    pub async fn pick_server(&self, purpose: &'static str) -> Result<Instance> {
+        let mut query = self.target_query()?;
+        query.reach = true;
+        let regions = self.regions().await?;
+        let mut listing = self.list(&query, &regions).await?;
+        let mut found = std::mem::take(&mut listing.instances);
+        if found.is_empty() {
+            return Err(listing.into_failure().unwrap_or_else(|| {
+                Error::new(ErrorKind::NotFound, "no instance is running here")
+                    .hint("see what there is: ops ls --state all")
+            }));
+        }
+        sort_by_name(&mut found);
+        match picker::pick(self.output(), purpose, &found).await? {
+            Some(index) => Ok(found.swap_remove(index)),
+            None => Err(Error::new(ErrorKind::Ambiguous, "no target was chosen")),
+        }
+    }
+
+    /// Where `target` is looked for: in the region that it names itself, else in all of `--region` or the profile.
+    ///
+    /// # Errors
+    /// Nothing names a region.
+    pub async fn regions_of(&self, target: &Target) -> Result<Vec<String>> {
+        match &target.region {
+            Some(region) => Ok(vec![region.clone()]),
+            None => self.regions().await,
+        }
     }
 
     /// What the cache knows of `target`: names, ids, and host aliases for one of them. A choice among several is never made from it.
-    fn known(&self, target: &Target, region: &str) -> Option<Instance> {
+    fn known(&self, target: &Target, regions: &[String]) -> Option<Instance> {
         if target.index.is_some() {
             return None;
         }
-        if let Selector::Word(word) = &target.selector
+        let of_host: Target;
+        let mut selector = &target.selector;
+        if let Selector::Word(word) = selector
             && let Some(host) = self.profile().ok()?.hosts.get(word)
         {
-            let target: Target = host.target.as_ref()?.as_str().parse().ok()?;
-            return self.cached_instance(&target.selector, region);
+            of_host = host.target.as_ref()?.as_str().parse().ok()?;
+            selector = &of_host.selector;
         }
-        self.cached_instance(&target.selector, region)
+        let mut known = regions
+            .iter()
+            .filter_map(|region| self.cached_instance(selector, region));
+        let only = known.next()?;
+        known.next().is_none().then_some(only)
     }
 
     /// What is known of an instance that came from the cache; `None` for any other.
@@ -138,24 +199,23 @@ impl Context {
     /// # Errors
     /// As [`Self::resolve`], for the first target that fails.
     pub async fn resolve_many(&self, targets: &[Target]) -> Result<Vec<Instance>> {
-        let region = self.region().await?;
-        let found = futures_util::future::try_join_all(
-            targets
-                .iter()
-                .map(|target| self.candidates(target, &region)),
-        )
+        let found = futures_util::future::try_join_all(targets.iter().map(async |target| {
+            let regions = self.regions_of(target).await?;
+            let found = self.candidates(target, &regions).await?;
+            Ok::<_, Error>((regions, found))
+        }))
         .await?;
         let mut instances: Vec<Instance> = Vec::new();
-        for (target, found) in targets.iter().zip(found) {
+        for (target, (regions, found)) in targets.iter().zip(found) {
             let mut part = found.instances;
             if target.is_plural() {
                 if part.is_empty() {
-                    return Err(failure::none(self, target, &region).await);
+                    return Err(failure::none(self, target, &regions).await);
                 }
                 sort_by_name(&mut part);
             } else {
                 let choice = found.choice.unwrap_or_default();
-                part = vec![self.choose(target, &region, part, choice).await?];
+                part = vec![self.choose(target, &regions, part, choice).await?];
             }
             for instance in part {
                 if instances.iter().all(|known| known.id != instance.id) {
@@ -169,11 +229,24 @@ impl Context {
     async fn choose(
         &self,
         target: &Target,
-        region: &str,
+        regions: &[String],
         mut found: Vec<Instance>,
         choice: Choice,
     ) -> Result<Instance> {
-        if let Some(index) = target.index {
+        // A Name may end in brackets itself.
+        let mut named = match target.whole() {
+            Some(whole) if target.index.is_some() && target.user.is_none() => {
+                self.matching(whole, regions).await?
+            }
+            _ => Vec::new(),
+        };
+        if !named.is_empty() && !found.is_empty() {
+            named.extend(found);
+            return Err(failure::index_or_name(target, &named));
+        }
+        if !named.is_empty() {
+            found = named;
+        } else if let Some(index) = target.index {
             sort_by_launch(&mut found);
             let count = found.len();
             if count > 0 && index > count {
@@ -182,10 +255,10 @@ impl Context {
             if let Some(instance) = found.into_iter().nth(index - 1) {
                 return Ok(instance);
             }
-            return Err(failure::none(self, target, region).await);
+            return Err(failure::none(self, target, regions).await);
         }
         match (found.len(), choice) {
-            (0, _) => Err(failure::none(self, target, region).await),
+            (0, _) => Err(failure::none(self, target, regions).await),
             (1, _) => Ok(found.remove(0)),
             (_, Choice::First) => {
                 sort_by_name(&mut found);
@@ -209,24 +282,26 @@ impl Context {
         }
     }
 
-    /// Everything that `target` may mean in `region`, already cut down to the first of its meanings that has any.
-    async fn candidates(&self, target: &Target, region: &str) -> Result<Found> {
+    /// Everything that `target` may mean in `regions`, already cut down to the first of its meanings that has any.
+    async fn candidates(&self, target: &Target, regions: &[String]) -> Result<Found> {
         if let Selector::Id(id) = &target.selector {
-            return self.by_id(id, region).await.map(Found::of);
+            return self.by_id(id, regions).await.map(Found::of);
         }
         if let Selector::Word(word) = &target.selector
             && let Some(host) = self.profile()?.hosts.get(word)
         {
-            return self.host(word, host, region).await;
+            return self.host(word, host, regions).await;
         }
-        self.matching(&target.selector, region).await.map(Found::of)
+        self.matching(&target.selector, regions)
+            .await
+            .map(Found::of)
     }
 
     /// The machines that `selector` means by the first of its meanings that has any.
-    async fn matching(&self, selector: &Selector, region: &str) -> Result<Vec<Instance>> {
+    async fn matching(&self, selector: &Selector, regions: &[String]) -> Result<Vec<Instance>> {
         let mut query = self.target_query()?;
         query.patterns.push(selector.clone());
-        let mut found = self.one_region(&query, region).await?;
+        let mut found = self.search(&query, regions).await?;
         if let Selector::Word(word) = selector {
             let by_name = |instance: &Instance| instance.full_names().any(|name| name == word);
             if found.iter().any(by_name) {
@@ -240,20 +315,23 @@ impl Context {
         Ok(found)
     }
 
-    async fn one_region(&self, query: &Query, region: &str) -> Result<Vec<Instance>> {
-        let listing = self.list(query, &[region.to_owned()]).await?;
-        if let Some((_, error)) = listing.failures.into_iter().next() {
-            return Err(error);
-        }
+    /// What answers to `query` in any of `regions`. A region that cannot be searched may hold another machine of the same name, so that it fails
+    /// the search: a name means one machine or none.
+    async fn search(&self, query: &Query, regions: &[String]) -> Result<Vec<Instance>> {
+        let mut listing = self.list(query, regions).await?;
         for note in &listing.notes {
             self.output()
                 .detail(format!("hybrid nodes may be missing: {note}"));
         }
-        Ok(listing.instances)
+        let instances = std::mem::take(&mut listing.instances);
+        match listing.into_failure() {
+            Some(error) => Err(error),
+            None => Ok(instances),
+        }
     }
 
     /// What the profile's host alias `name` means: its target, or the machines that have its tags.
-    async fn host(&self, name: &str, host: &Host, region: &str) -> Result<Found> {
+    async fn host(&self, name: &str, host: &Host, regions: &[String]) -> Result<Found> {
         if let Some(text) = &host.target {
             let target: Target = text.as_str().parse().map_err(|error| {
                 Error::usage(format!(
@@ -263,9 +341,12 @@ impl Context {
             })?;
             // A name of the alias's own kind would go round in circles: here it is a Name.
             if let Selector::Id(id) = &target.selector {
-                return self.by_id(id, region).await.map(Found::of);
+                return self.by_id(id, regions).await.map(Found::of);
             }
-            return self.matching(&target.selector, region).await.map(Found::of);
+            return self
+                .matching(&target.selector, regions)
+                .await
+                .map(Found::of);
         }
         let mut query = self.target_query()?;
         query
@@ -275,7 +356,7 @@ impl Context {
                 values: globs.iter().map(|glob| glob.as_str().to_owned()).collect(),
                 negated: false,
             }));
-        let mut instances = self.one_region(&query, region).await?;
+        let mut instances = self.search(&query, regions).await?;
         let choice = match host.pick.unwrap_or_default() {
             Pick::Only => None,
             Pick::Newest => Some(Choice::Newest),
@@ -290,19 +371,26 @@ impl Context {
     }
 
     /// An id means its machine in any state and whatever the profile selects. Without the permission to look, it is taken as it is.
-    async fn by_id(&self, id: &str, region: &str) -> Result<Vec<Instance>> {
+    async fn by_id(&self, id: &str, regions: &[String]) -> Result<Vec<Instance>> {
         let mut query = self.target_query()?;
         query.states.clear();
         query.patterns.push(Selector::Id(id.to_owned()));
-        let listing = self.list(&query, &[region.to_owned()]).await?;
-        match listing.failures.into_iter().next() {
-            Some((_, error)) if error.kind() == ErrorKind::Denied => {
+        let mut listing = self.list(&query, regions).await?;
+        // An id is that of one machine in the world: what other regions would say is of no interest.
+        if !listing.instances.is_empty() {
+            return Ok(listing.instances);
+        }
+        let failure = match (listing.failures.as_slice(), regions) {
+            ([(_, error)], [region]) if error.kind() == ErrorKind::Denied => {
                 self.output()
                     .detail(format!("`{id}` is taken as it is: {error}"));
-                Ok(vec![Instance::bare(id, region)])
+                return Ok(vec![Instance::bare(id, region)]);
             }
-            Some((_, error)) => Err(error),
-            None => Ok(listing.instances),
+            _ => std::mem::take(&mut listing).into_failure(),
+        };
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(Vec::new()),
         }
     }
 

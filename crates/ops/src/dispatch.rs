@@ -11,7 +11,7 @@ use ops_core::{
 use crate::{
     alias, cli, globals, hoist,
     meaning::{self, Meaning},
-    plugin,
+    pick, plugin,
     policy::Policy,
     registry, run, usage,
 };
@@ -64,7 +64,18 @@ fn step(words: &[OsString], env: &Env, seen: &mut Vec<String>) -> Result<Step, B
         .try_get_matches_from(std::iter::once(OsString::from("ops")).chain(words.iter().cloned()))
     {
         Ok(matches) => matches,
-        Err(error) => return Ok(Step::Done(refuse(&error, words, env))),
+        Err(error) => {
+            if error.kind() == clap::error::ErrorKind::MissingRequiredArgument
+                && let Some(place) = meaning::place_of_verb(words)
+            {
+                match pick::completed(words, place, env) {
+                    Ok(Some(line)) => return Ok(Step::Again(line)),
+                    Ok(None) => {}
+                    Err(error) => return Err(Failure::new(error, Globals::default())),
+                }
+            }
+            return Ok(Step::Done(refuse(&error, words, env)));
+        }
     };
     let (Some((_, below)), Some(place)) = (matches.subcommand(), meaning::place_of_verb(words))
     else {

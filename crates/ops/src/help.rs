@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use clap::Command;
-use ops_core::{Entry, Env, Globals, output::escape};
+use ops_core::{Entry, Env, Globals, output::escape, text::cut};
 
 use crate::{
     plugin,
@@ -13,6 +13,9 @@ use crate::{
 
 /// Stands in the root's help where external commands and aliases go: they are looked for only when that page is shown.
 const EXTERNAL: &str = "<external commands>";
+
+/// Of the narrowest terminal that is common.
+const SCREEN_COLUMNS: usize = 80;
 
 const ROOT_EXAMPLES: [(&str, &str); 4] = [
     ("ops ls --tag 'Name=web*'", "list instances"),
@@ -34,18 +37,27 @@ pub(crate) fn for_root(root: Command) -> Command {
         .get_about()
         .map(ToString::to_string)
         .unwrap_or_default();
-    let verbs = verbs();
+    let all = verbs(None);
     let page = |examples: &[(&str, &str)]| {
         format!(
-            "{about}\n\n{}\n{} ops [OPTIONS] VERB [TARGET]... [-- COMMAND...]\n\n{verbs}{EXTERNAL}",
+            "{about}\n\n{}\n{} ops [OPTIONS] VERB [TARGET]... [-- COMMAND...]\n\n{all}{EXTERNAL}",
             list_examples(examples),
             heading("Usage"),
         )
     };
-    root.help_template(format!("{{before-help}}{}\n{{options}}{{after-help}}", heading("Options")))
-        .before_help(page(&ROOT_EXAMPLES[..2]))
-        .before_long_help(page(&ROOT_EXAMPLES))
-        .after_help("More: ops VERB --help, or ops --help for every detail")
+    // The short page fits a screen of 24 rows: the verbs first, a line for each; its options are hidden, and what stands in for them is at its end.
+    let short = format!(
+        "Reach servers on AWS through Session Manager\n{} ops [OPTIONS] VERB [TARGET]... [-- COMMAND...]\n\n{}{EXTERNAL}",
+        heading("Usage"),
+        verbs(Some(SCREEN_COLUMNS)),
+    );
+    let root = root.mut_args(|arg| arg.hide_short_help(true));
+    root.help_template("{before-help}{options}{after-help}")
+        .before_help(short)
+        .before_long_help(format!("{}\n{}", page(&ROOT_EXAMPLES), heading("Options")))
+        .after_help(
+            "More: ops VERB -h, ops --help. Without AWS: ops --sandbox shell web-1",
+        )
         .after_long_help(format!(
             "{}\n{EXIT_CODES}\n\nOptions work before and after the verb and its target; what follows -- is left alone. Each has a variable: OPS_PROFILE for --profile.",
             heading("Exit codes")
@@ -115,8 +127,13 @@ pub(crate) fn fill_in(page: &str, color: bool, globals: &Globals, env: &Env) -> 
     page.replacen(EXTERNAL, &text, 1)
 }
 
-fn verbs() -> String {
-    let shown = |group: &'static crate::Group| group.entries().filter(|entry| !entry.traits.hidden);
+/// The verbs in their groups. On a screen of so many columns each has one line, and those that only other programs call are left out.
+fn verbs(columns: Option<usize>) -> String {
+    let is_shown = |entry: &&Entry| {
+        let is_plumbing = columns.is_some() && entry.name == "ssh-proxy";
+        !entry.traits.hidden && !is_plumbing
+    };
+    let shown = |group: &'static crate::Group| group.entries().filter(is_shown);
     let label = |entry: &Entry| match entry.aliases {
         [] => entry.name.to_owned(),
         aliases => format!("{}, {}", entry.name, aliases.join(", ")),
@@ -138,12 +155,12 @@ fn verbs() -> String {
                 .get_about()
                 .map(ToString::to_string)
                 .unwrap_or_default();
-            let _ = writeln!(
-                text,
-                "  {:width$}  {}",
-                label(entry),
-                about.lines().next().unwrap_or_default()
-            );
+            let about = about.lines().next().unwrap_or_default();
+            let about = match columns {
+                Some(columns) => cut(about, columns.saturating_sub(width + 5)),
+                None => about.to_owned(),
+            };
+            let _ = writeln!(text, "  {:width$}  {about}", label(entry));
         }
         text.push('\n');
     }

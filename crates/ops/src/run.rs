@@ -23,7 +23,8 @@ const DROP_PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) fn run(entry: &'static Entry, matches: &ArgMatches, globals: Globals, env: Env) -> Exit {
     trace::start(globals.verbose);
     let cx = registry::context(globals.clone(), env.clone());
-    let result = check(entry, &cx).and_then(|()| {
+    let known = check_format(entry, &globals);
+    let result = known.and_then(|()| check(entry, &cx)).and_then(|()| {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
@@ -113,6 +114,24 @@ async fn supervise(entry: &Entry, matches: &ArgMatches, cx: &Context) -> Result<
     finish(&interrupt, &mut signals).await;
     ops_core::terminal::restore();
     result
+}
+
+/// Verbs whose results are rows of instances.
+const LISTS: [&str; 2] = ["ls", "describe"];
+
+/// A form that a verb does not have is refused, not replaced by another.
+fn check_format(entry: &Entry, globals: &Globals) -> Result<()> {
+    match globals.output {
+        Some(format) if !format.is_general() && !LISTS.contains(&entry.name) => {
+            Err(Error::usage(format!(
+                "`ops {}` has no output format `{}`",
+                entry.name,
+                format.name()
+            ))
+            .hint("use one of table, wide, json, yaml, name"))
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn finish(interrupt: &Interrupt, signals: &mut Signals) {

@@ -3,7 +3,7 @@
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use ops_core::{Env, Error, Exit, Globals, Hint, Output, hint, text::named};
 
-use crate::help;
+use crate::{help, pager};
 
 /// Shows what clap returned in place of matches.
 pub(crate) fn show(
@@ -17,8 +17,8 @@ pub(crate) fn show(
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let page = rendered(error, output.colored());
-            // A reader that has gone is no failure.
-            let _ = output.page(&help::fill_in(&page, output.colored(), globals, env));
+            let page = help::fill_in(&page, output.colored(), globals, env);
+            pager::show(&page, output, env);
             Exit::SUCCESS
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {

@@ -24,6 +24,61 @@ pub(crate) fn check(profile: &Profile, tree: &Node, verbs: Verbs) -> Result<(), 
     checker.verbs(profile)
 }
 
+/// The first alias that cannot work: one of a circle, or one whose verb nobody knows. No mistake that stops other commands: the external command
+/// that it means may be missing on this machine alone.
+pub(crate) fn mistaken_alias(
+    profile: &Profile,
+    tree: &Node,
+    verbs: Verbs,
+    is_external: &dyn Fn(&str) -> bool,
+) -> Option<Problem> {
+    let checker = Checker { tree, verbs };
+    profile.aliases.iter().find_map(|(name, words)| {
+        let place = checker.key_place("aliases", name);
+        if let Some(ring) = circle(profile, name) {
+            let problem = Problem::at(&place, format!("the aliases lead in a circle: {ring}"));
+            return Some(problem.hint("let one of them mean a verb"));
+        }
+        let verb = verb_of(&words.0)?;
+        let is_known =
+            verbs.find(verb).is_some() || profile.aliases.contains_key(verb) || is_external(verb);
+        if is_known {
+            return None;
+        }
+        let problem = Problem::at(
+            &place,
+            format!("the alias `{name}` means `{verb}`, which is no command"),
+        );
+        Some(match nearest(verb, verbs.names()) {
+            Some(near) => problem.hint(hint!("did you mean {}?", named(near))),
+            None => problem.hint("the commands: ops --help"),
+        })
+    })
+}
+
+/// The circle that the alias `name` is a part of. One that it only leads into is told of those that are in it.
+fn circle(profile: &Profile, name: &str) -> Option<String> {
+    let mut ring = vec![name];
+    loop {
+        let words = profile.aliases.get(*ring.last()?)?;
+        let next = verb_of(&words.0)?;
+        let is_entered = ring.contains(&next);
+        ring.push(next);
+        if next == name {
+            return Some(ring.join(" -> "));
+        }
+        if is_entered {
+            return None;
+        }
+    }
+}
+
+/// The verb of an alias: its first word, unless options stand before it, whose values cannot be told from verbs here.
+fn verb_of(words: &[String]) -> Option<&str> {
+    let first = words.first()?;
+    (!first.starts_with('-')).then_some(first)
+}
+
 struct Checker<'a> {
     tree: &'a Node,
     verbs: Verbs,

@@ -7,7 +7,13 @@ use std::{
 };
 
 use super::{
-    check::check, de, merge::merge, report, schema::Profile, suggest::nearest, verbs::Verbs,
+    check::{check, mistaken_alias},
+    de,
+    merge::merge,
+    report,
+    schema::Profile,
+    suggest::nearest,
+    verbs::Verbs,
 };
 use crate::{
     error::{Error, Result},
@@ -160,6 +166,40 @@ pub(crate) fn finish(tree: &Node, verbs: Verbs) -> Result<Profile, Problem> {
     let profile = de::read(tree)?;
     check(&profile, tree, verbs)?;
     Ok(profile)
+}
+
+/// Mistakes told of one file at most.
+const MANY: usize = 50;
+
+/// Every mistake of `found` and of what it extends, in the order in which they are met: what is wrong is taken out, and the rest is read again.
+/// `is_external` says whether a verb is an external command.
+pub(crate) fn mistakes(
+    found: &Found,
+    all: &[Found],
+    verbs: Verbs,
+    is_external: &dyn Fn(&str) -> bool,
+) -> Vec<Error> {
+    let mut tree = match resolve(found, all, &mut vec![found.name.clone()], &mut Vec::new()) {
+        Ok(tree) => tree,
+        Err(error) => return vec![error],
+    };
+    let mut mistakes = Vec::new();
+    while mistakes.len() < MANY {
+        let read = finish(&tree, verbs);
+        let problem = match &read {
+            Err(problem) => problem.clone(),
+            Ok(profile) => match mistaken_alias(profile, &tree, verbs, is_external) {
+                Some(problem) => problem,
+                None => break,
+            },
+        };
+        mistakes.push(report::error(&problem, WHAT));
+        let is_removed = problem.place.is_some_and(|place| tree.remove(&place));
+        if !is_removed {
+            break;
+        }
+    }
+    mistakes
 }
 
 fn resolve(

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 /// A server as it was typed; `Context::resolve` finds out what it means.
 ///
-/// `[user@]` then an id (`i-…`, `mi-…`), `tag:Key=Value`, or a word: a host alias of the profile, a Name (with `*` and `?` a glob), a private IP
+/// `[user@]` then an id (`i-…`, `mi-…`) or the ARN of an instance, `tag:Key=Value`, or a word: a host alias of the profile, a Name (with `*` and `?` a glob), a private IP
 /// address or a private DNS name, tried in this order; `web-1[2]` picks the second of several, oldest launch first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -14,7 +14,11 @@ pub struct Target {
     pub selector: Selector,
     /// The `N` of `web-1[N]`, 1-based.
     pub index: Option<usize>,
+    /// The region that an ARN names.
+    pub region: Option<String>,
     text: String,
+    /// `text` as a Name, where it was taken apart: `bracket[1]` and `user@name` can be names too.
+    whole: Option<Selector>,
 }
 
 /// What selects a server.
@@ -39,6 +43,11 @@ impl Target {
     /// The text as it was typed.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// All that was typed as the name of a server, where it has been taken apart into a user, a name and an index.
+    pub fn whole(&self) -> Option<&Selector> {
+        self.whole.as_ref()
     }
 
     /// Whether it can mean several servers by its form alone.
@@ -69,10 +78,51 @@ pub fn is_instance_id(text: &str) -> bool {
             .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
+/// The id that `text` stands for in any case of letters; blanks around it come with copying.
+fn id_of(text: &str) -> Option<String> {
+    let id = text.trim().to_ascii_lowercase();
+    is_instance_id(&id).then_some(id)
+}
+
+/// Region and id of the ARN of an instance (`arn:aws:ec2:REGION:ACCOUNT:instance/ID`) or a managed node, in any partition.
+fn of_arn(text: &str) -> Option<(&str, String)> {
+    let mut parts = text.trim().split(':');
+    if parts.next()? != "arn" || !parts.next()?.starts_with("aws") {
+        return None;
+    }
+    let (service, region, _account) = (parts.next()?, parts.next()?, parts.next()?);
+    let id = match (service, parts.next()?.split_once('/')?) {
+        ("ec2", ("instance", id)) | ("ssm", ("managed-instance", id)) => id_of(id)?,
+        _ => return None,
+    };
+    (parts.next().is_none() && !region.is_empty()).then_some((region, id))
+}
+
+/// What a text without user and index selects.
+fn selector(text: &str) -> Selector {
+    if let Some(id) = id_of(text) {
+        Selector::Id(id)
+    } else if text.contains(['*', '?']) {
+        Selector::Glob(text.to_owned())
+    } else {
+        Selector::Word(text.to_owned())
+    }
+}
+
 impl FromStr for Target {
     type Err = TargetError;
 
     fn from_str(text: &str) -> Result<Self, TargetError> {
+        if let Some((region, id)) = of_arn(text) {
+            return Ok(Self {
+                user: None,
+                selector: Selector::Id(id),
+                index: None,
+                region: Some(region.to_owned()),
+                text: text.to_owned(),
+                whole: None,
+            });
+        }
         let (user, rest) = match text.split_once('@') {
             Some((user, rest)) if !text.starts_with("tag:") => (Some(user), rest),
             _ => (None, text),
@@ -111,9 +161,7 @@ impl FromStr for Target {
         if rest.is_empty() {
             return Err(TargetError("an empty target names no server".to_owned()));
         }
-        let selector = if is_instance_id(rest) {
-            Selector::Id(rest.to_owned())
-        } else if let Some(tag) = rest.strip_prefix("tag:") {
+        let selector = if let Some(tag) = rest.strip_prefix("tag:") {
             let (key, value) = tag
                 .split_once('=')
                 .filter(|(key, _)| !key.is_empty())
@@ -127,15 +175,17 @@ impl FromStr for Target {
                 key: key.to_owned(),
                 value: value.to_owned(),
             }
-        } else if rest.contains(['*', '?']) {
-            Selector::Glob(rest.to_owned())
         } else {
-            Selector::Word(rest.to_owned())
+            selector(rest)
         };
+        let is_apart = (user.is_some() || index.is_some())
+            && !matches!(selector, Selector::Id(_) | Selector::Tag { .. });
         Ok(Self {
+            whole: is_apart.then(|| self::selector(text)),
             user: user.map(str::to_owned),
             selector,
             index,
+            region: None,
             text: text.to_owned(),
         })
     }
@@ -174,6 +224,42 @@ mod tests {
             (Some("deploy"), Some(2))
         );
         assert_eq!(target.selector, Selector::Word("web-1".into()));
+    }
+
+    #[test]
+    fn an_id_is_known_in_capitals_with_blanks_and_in_an_arn() {
+        let id = || Selector::Id("i-0a1b2c3d4e5f60718".into());
+        for text in [
+            "I-0A1B2C3D4E5F60718",
+            " i-0a1b2c3d4e5f60718\n",
+            "ec2-user@i-0A1B2C3D4E5F60718",
+            "arn:aws:ec2:eu-west-2:111122223333:instance/i-0a1b2c3d4e5f60718",
+            "arn:aws-cn:ec2:cn-north-1:111122223333:instance/i-0a1b2c3d4e5f60718 ",
+        ] {
+            assert_eq!(parse(text).selector, id(), "{text}");
+        }
+        let node =
+            parse("arn:aws:ssm:eu-west-1:111122223333:managed-instance/mi-0a1b2c3d4e5f60718");
+        assert_eq!(node.region.as_deref(), Some("eu-west-1"));
+        assert_eq!(node.selector, Selector::Id("mi-0a1b2c3d4e5f60718".into()));
+        for text in [
+            "arn:aws:ec2:eu-west-1:111122223333:volume/vol-1",
+            "I-TEAM",
+            " i-team",
+        ] {
+            assert_eq!(parse(text).selector, Selector::Word(text.into()));
+        }
+    }
+
+    #[test]
+    fn what_is_taken_apart_can_be_a_name_as_a_whole() {
+        let word = |text: &str| Some(Selector::Word(text.to_owned()));
+        assert_eq!(parse("bracket[1]").whole, word("bracket[1]"));
+        assert_eq!(parse("user@name").whole, word("user@name"));
+        assert_eq!(parse("bracket[1][2]").whole, word("bracket[1][2]"));
+        for plain in ["web-1", "tag:Name=a[1]", "me@i-0a1b2c3d4e5f60718"] {
+            assert_eq!(parse(plain).whole, None, "{plain}");
+        }
     }
 
     #[test]

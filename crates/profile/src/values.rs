@@ -628,11 +628,16 @@ impl FromStr for Region {
             && text
                 .bytes()
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        fits.then(|| Self(text.to_owned())).ok_or_else(|| {
-            format!(
-                "`{}` is no region; one looks like eu-west-1",
-                text.escape_debug()
-            )
+        if fits {
+            return Ok(Self(text.to_owned()));
+        }
+        let shown = text.escape_debug();
+        let zone = text
+            .strip_suffix(|c: char| c.is_ascii_lowercase())
+            .filter(|region| region.parse::<Self>().is_ok());
+        Err(match zone {
+            Some(region) => format!("`{shown}` is an availability zone; its region is `{region}`"),
+            None => format!("`{shown}` is no region; one looks like eu-west-1"),
         })
     }
 }

@@ -4,6 +4,21 @@ use std::{collections::BTreeMap, ffi::OsString, time::Duration};
 
 use clap::ValueEnum;
 
+/// The text of a format that has one. Typed once, and kept until the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Template(&'static str);
+
+impl Template {
+    fn new(text: &str) -> Self {
+        Self(Box::leak(text.to_owned().into_boxed_str()))
+    }
+
+    /// The text.
+    pub fn text(self) -> &'static str {
+        self.0
+    }
+}
+
 /// Form of results on stdout.
 #[derive(
     Clone,
@@ -28,6 +43,78 @@ pub enum Format {
     Yaml,
     /// One target per line, which every command accepts.
     Name,
+    /// One JSON object per line.
+    Jsonl,
+    /// Comma-separated values, a header first.
+    Csv,
+    /// `jsonpath=TEMPLATE`: what paths into the document find.
+    #[value(skip)]
+    #[serde(skip)]
+    JsonPath(Template),
+    /// `custom-columns=TITLE:PATH,…`: a table of what paths find.
+    #[value(skip)]
+    #[serde(skip)]
+    CustomColumns(Template),
+}
+
+impl Format {
+    /// Whether every verb has it that has results at all.
+    pub fn is_general(self) -> bool {
+        matches!(
+            self,
+            Self::Table | Self::Wide | Self::Json | Self::Yaml | Self::Name
+        )
+    }
+
+    /// As it is typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::Wide => "wide",
+            Self::Json => "json",
+            Self::Yaml => "yaml",
+            Self::Name => "name",
+            Self::Jsonl => "jsonl",
+            Self::Csv => "csv",
+            Self::JsonPath(_) => "jsonpath",
+            Self::CustomColumns(_) => "custom-columns",
+        }
+    }
+}
+
+/// Reads `-o`: the names of formats, and two that have a text of their own.
+#[derive(Clone)]
+struct FormatParser;
+
+impl clap::builder::TypedValueParser for FormatParser {
+    type Value = Format;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<Format, clap::Error> {
+        let with_text = value.to_str().and_then(|text| text.split_once('='));
+        match with_text {
+            Some(("jsonpath", text)) if !text.is_empty() => {
+                Ok(Format::JsonPath(Template::new(text)))
+            }
+            Some(("custom-columns", text)) if !text.is_empty() => {
+                Ok(Format::CustomColumns(Template::new(text)))
+            }
+            _ => clap::builder::EnumValueParser::<Format>::new().parse_ref(command, arg, value),
+        }
+    }
+
+    fn possible_values(
+        &self,
+    ) -> Option<Box<dyn Iterator<Item = clap::builder::PossibleValue> + '_>> {
+        let with_text = ["jsonpath=", "custom-columns="].map(clap::builder::PossibleValue::new);
+        let plain = Format::value_variants().iter();
+        let plain = plain.filter_map(ValueEnum::to_possible_value);
+        Some(Box::new(plain.chain(with_text)))
+    }
 }
 
 /// When to colour.
@@ -88,13 +175,13 @@ pub struct Globals {
     /// Take a name from the cache of completion, up to ten minutes old
     #[arg(long, env = "OPS_CACHED", value_parser = clap::builder::FalseyValueParser::new())]
     pub cached: bool,
-    /// Form of the output: table, wide, json, yaml, name
+    /// Form of the output: table, wide, json, yaml, name; for lists jsonl, csv, jsonpath=, custom-columns= too
     #[arg(
         short,
         long,
         env = "OPS_OUTPUT",
         value_name = "FORMAT",
-        value_enum,
+        value_parser = FormatParser,
         hide_possible_values = true
     )]
     pub output: Option<Format>,

@@ -17,6 +17,7 @@ pub mod invocation;
 pub mod output;
 pub mod paths;
 pub mod permissions;
+mod phrase;
 pub mod program;
 pub mod stdio;
 pub mod style;

@@ -17,6 +17,7 @@ use crate::{
     env::Env,
     error::{Error, Result},
     globals::{ColorChoice, ErrorFormat, Format, Globals},
+    phrase::{InUse, wrapped},
     style::{MarkColor, Style, paint},
     terminal::{self, RawLines, Unechoed},
     text::{Text, cut, keep_lines_and_colors, printable_json},
@@ -41,6 +42,9 @@ struct Inner {
     stdout_terminal: bool,
     stderr_terminal: bool,
     columns: Option<usize>,
+    /// Of the terminal that stderr is.
+    stderr_columns: Option<usize>,
+    in_use: InUse,
     raw_lines: RawLines,
     /// Held by the spinner that is visible too.
     spinning: Arc<()>,
@@ -110,6 +114,8 @@ impl Output {
             stdout_terminal,
             stderr_terminal,
             columns: stdout_terminal.then_some(columns.unwrap_or(80)),
+            stderr_columns: stderr_terminal.then_some(columns.unwrap_or(80)),
+            in_use: InUse::of(globals),
             raw_lines: RawLines::default(),
             spinning: Arc::default(),
             stdout: Mutex::new(()),
@@ -281,26 +287,45 @@ impl Output {
     /// A line on stderr that belongs to the result, such as a note; silent with `-q`.
     pub fn note(&self, text: impl Into<Text>) {
         if !self.0.quiet {
-            self.stderr_line(&text.into().told_apart());
+            self.say("", Style::Plain, &text.into().told_apart());
         }
     }
 
     /// A warning on stderr; shown with `-q` too.
     pub fn warn(&self, text: impl Into<Text>) {
-        let head = paint(self.look().stderr_color, Style::Warn, "warning:");
-        self.stderr_line(&format!("{head} {}", text.into().told_apart()));
+        self.say("warning:", Style::Warn, &text.into().told_apart());
     }
 
     /// A line on stderr that is shown with `-q` too: the one-line form of an error.
     pub fn warn_line(&self, text: impl Into<Text>) {
-        self.stderr_line(&text.into().told_apart());
+        self.say("", Style::Plain, &text.into().told_apart());
     }
 
     /// A line on stderr for those who asked with `-v`.
     pub fn detail(&self, text: impl Into<Text>) {
         if self.0.verbose > 0 && !self.0.quiet {
-            self.stderr_line(&text.into().told_apart());
+            self.say("", Style::Plain, &text.into().told_apart());
         }
+    }
+
+    /// A line on stderr behind a mark, or several on a terminal that is too narrow for it.
+    fn say(&self, mark: &str, style: Style, text: &str) {
+        let text = self.fitted(mark, style, text);
+        self.stderr_line(&text);
+    }
+
+    /// `text` behind `mark`, its commands with the options in use, in lines that fit the terminal that stderr is.
+    fn fitted(&self, mark: &str, style: Style, text: &str) -> String {
+        let text = self.0.in_use.in_commands_of(text);
+        let indent = mark.len() - mark.trim_start().len() + 2;
+        if mark.is_empty() {
+            return wrapped(&text, self.0.stderr_columns, 0, indent);
+        }
+        let begin = mark.len() + 1;
+        let text = wrapped(&text, self.0.stderr_columns, begin, indent);
+        let blanks = &mark[..mark.len() - mark.trim_start().len()];
+        let mark = paint(self.look().stderr_color, style, mark.trim_start());
+        format!("{blanks}{mark} {text}")
     }
 
     /// Bytes on stderr as they are: what the far side itself has written there, in pass-through verbs, and nothing else.
@@ -334,19 +359,28 @@ impl Output {
                 "code": error.kind().code(),
                 "message": error.what(),
                 "why": error.why(),
-                "hint": error.hints(),
+                "hint": error
+                    .hints()
+                    .iter()
+                    .map(|hint| self.0.in_use.in_commands_of(hint))
+                    .collect::<Vec<_>>(),
                 "requestId": error.request_id(),
             });
             self.stderr_line(&printable_json(object.to_string()));
             return;
         }
-        let color = self.look().stderr_color;
-        let mut text = format!("{} {}", paint(color, Style::Bad, "error:"), error.what());
-        for why in error.why() {
-            let _ = write!(text, "\n  {} {why}", paint(color, Style::Bold, "why:"));
-        }
-        for hint in error.hints() {
-            let _ = write!(text, "\n  {} {hint}", paint(color, Style::Accent, "hint:"));
+        let mut text = self.fitted("error:", Style::Bad, error.what());
+        let why = error
+            .why()
+            .iter()
+            .map(|why| ("  why:", Style::Bold, why.as_str()));
+        let hints = error
+            .hints()
+            .iter()
+            .map(|hint| ("  hint:", Style::Accent, &**hint));
+        for (mark, style, part) in why.chain(hints) {
+            text.push('\n');
+            text.push_str(&self.fitted(mark, style, part));
         }
         if self.0.verbose > 0
             && let Some(id) = error.request_id()

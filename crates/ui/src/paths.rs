@@ -48,6 +48,17 @@ impl Paths {
     }
 }
 
+impl Paths {
+    /// A path that somebody wrote into a file: `~` at its beginning is the home folder.
+    pub fn expand(&self, path: &str) -> PathBuf {
+        match path.strip_prefix('~') {
+            Some("") => self.home.clone(),
+            Some(rest) if rest.starts_with('/') => self.home.join(&rest[1..]),
+            _ => PathBuf::from(path),
+        }
+    }
+}
+
 /// Where sockets and logs of running processes are kept.
 ///
 /// `sudo -E` leaves the variables of the user who called it: neither that user's runtime folder nor a state folder in that user's home is ours,

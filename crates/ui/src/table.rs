@@ -11,6 +11,8 @@ use crate::{
 
 /// Between two columns.
 const GAP: usize = 2;
+/// What a column is cut to at most.
+const NARROWEST: usize = 4;
 /// Rows written at a time.
 const BATCH: usize = 512;
 
@@ -77,6 +79,15 @@ impl Cell {
         Self::new(text.unwrap_or_default())
     }
 
+    /// The same cell, standing out among others.
+    #[must_use]
+    pub fn marked(self) -> Self {
+        Self {
+            style: Style::Bold,
+            ..self
+        }
+    }
+
     /// The text as it is shown.
     pub fn text(&self) -> &str {
         &self.text
@@ -106,12 +117,26 @@ impl Layout {
             let Some(least) = least else { break };
             kept[least] = None;
         }
-        let excess = total(&kept).saturating_sub(available);
-        let widest = (0..columns.len()).find(|&i| columns[i].may_shrink && kept[i].is_some());
-        if let (true, Some(index)) = (excess > 0, widest) {
-            kept[index] = kept[index].map(|width| width.saturating_sub(excess).max(4));
+        // What is kept is cut, the widest first, so that each keeps what it needs to be told from others.
+        while total(&kept) > available {
+            let widest = (0..columns.len())
+                .filter(|&i| {
+                    columns[i].may_shrink && kept[i].is_some_and(|width| width > NARROWEST)
+                })
+                .max_by_key(|&i| (kept[i], std::cmp::Reverse(i)));
+            let Some(widest) = widest else { break };
+            kept[widest] = kept[widest].map(|width| width - 1);
         }
         Self(kept)
+    }
+
+    /// The titles of the columns that are left out.
+    fn left_out<'a>(&self, columns: &'a [Column]) -> Vec<&'a str> {
+        let pairs = self.0.iter().zip(columns);
+        pairs
+            .filter(|(width, _)| width.is_none())
+            .map(|(_, column)| column.title.as_str())
+            .collect()
     }
 
     /// One line of `cells`, coloured as `output` is.
@@ -163,6 +188,21 @@ pub fn write<I>(output: &Output, columns: &[Column], rows: I) -> Result<()>
 where
     I: Iterator<Item = Vec<Cell>> + Clone,
 {
+    write_and_tell(output, columns, rows).map(drop)
+}
+
+/// As [`write`]; gives the titles of the columns for which the terminal is too narrow.
+///
+/// # Errors
+/// A closed pipe.
+pub fn write_and_tell<'a, I>(
+    output: &Output,
+    columns: &'a [Column],
+    rows: I,
+) -> Result<Vec<&'a str>>
+where
+    I: Iterator<Item = Vec<Cell>> + Clone,
+{
     let widths = widths(columns, rows.clone(), output.headers());
     let layout = Layout::fit(columns, &widths, output.columns());
     let mut text = String::new();
@@ -180,7 +220,8 @@ where
             text.clear();
         }
     }
-    output.page(&text)
+    output.page(&text)?;
+    Ok(layout.left_out(columns))
 }
 
 #[cfg(test)]

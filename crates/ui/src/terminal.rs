@@ -149,6 +149,84 @@ impl Drop for Unechoed {
     }
 }
 
+/// The key `q` on the terminal that standard input is, heard without Enter while something is drawn again and again; signals and output stay
+/// as they are. The terminal is restored when this is dropped, and by [`restore`].
+#[derive(Debug)]
+#[must_use = "the terminal is restored as soon as this is dropped"]
+pub struct QuitKey {
+    pressed: tokio::sync::oneshot::Receiver<()>,
+    over: std::sync::Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl QuitKey {
+    /// How long a look at the terminal lasts: so long its reader may outlive this.
+    #[cfg(unix)]
+    const LOOK: rustix::event::Timespec = rustix::event::Timespec {
+        tv_sec: 0,
+        tv_nsec: 100_000_000,
+    };
+
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// Standard input is no terminal, or one that belongs to another process now.
+    pub fn listen(raw_lines: &RawLines) -> io::Result<Self> {
+        #[cfg(unix)]
+        {
+            use rustix::termios::LocalModes;
+            if !io::IsTerminal::is_terminal(&io::stdin()) || !is_foreground() {
+                return Err(io::ErrorKind::Unsupported.into());
+            }
+            let by_line = LocalModes::ICANON | LocalModes::ECHO | LocalModes::ECHONL;
+            change(raw_lines, false, |modes| modes.local_modes.remove(by_line))?;
+            let over = std::sync::Arc::<std::sync::atomic::AtomicBool>::default();
+            let (tell, pressed) = tokio::sync::oneshot::channel();
+            let is_over = over.clone();
+            std::thread::spawn(move || {
+                use rustix::event::{PollFd, PollFlags, poll};
+                let stdin = rustix::stdio::stdin();
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    let mut polled = [PollFd::new(&stdin, PollFlags::IN)];
+                    if !matches!(poll(&mut polled, Some(&Self::LOOK)), Ok(1..)) {
+                        continue;
+                    }
+                    let mut byte = [0; 1];
+                    match rustix::io::read(stdin, &mut byte) {
+                        Ok(1..) if byte == *b"q" => break,
+                        Ok(0) => return,
+                        _ => {}
+                    }
+                }
+                let _ = tell.send(());
+            });
+            Ok(Self { pressed, over })
+        }
+        #[cfg(not(unix))]
+        {
+            let _ = raw_lines;
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    /// Returns once it is pressed.
+    pub async fn pressed(&mut self) {
+        // A terminal that is gone presses nothing.
+        if (&mut self.pressed).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for QuitKey {
+    fn drop(&mut self) {
+        self.over.store(true, std::sync::atomic::Ordering::Relaxed);
+        let taken = saved().take();
+        if let Some(saved) = taken {
+            saved.restore();
+        }
+    }
+}
+
 /// Standard input in raw mode: every key reaches the program, unechoed. Restored when dropped, and by [`restore`].
 #[derive(Debug)]
 #[must_use = "the terminal is restored as soon as this is dropped"]

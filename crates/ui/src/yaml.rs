@@ -66,6 +66,11 @@ impl Place {
         }
     }
 
+    fn is_same(&self, other: &Self) -> bool {
+        (self.line, self.column) == (other.line, other.column)
+            && self.source.path == other.source.path
+    }
+
     /// The text as it was written, quotes included.
     pub fn text(&self) -> &str {
         self.source
@@ -175,6 +180,32 @@ impl Node {
                 .map(|(name, _)| name)
                 .find(|name| name.text == key),
             _ => None,
+        }
+    }
+
+    /// Takes the entry or the item that was written at `place` out of it; whether there was one.
+    pub fn remove(&mut self, place: &Place) -> bool {
+        match &mut self.value {
+            Value::Map(entries) => {
+                let found = entries
+                    .iter()
+                    .position(|(key, node)| key.place.is_same(place) || node.place.is_same(place));
+                match found {
+                    Some(at) => {
+                        entries.remove(at);
+                        true
+                    }
+                    None => entries.iter_mut().any(|(_, node)| node.remove(place)),
+                }
+            }
+            Value::List(items) => match items.iter().position(|item| item.place.is_same(place)) {
+                Some(at) => {
+                    items.remove(at);
+                    true
+                }
+                None => items.iter_mut().any(|item| item.remove(place)),
+            },
+            _ => false,
         }
     }
 

@@ -58,7 +58,7 @@ fn piped(service: &Service, args: &[&str]) -> Command {
 /// Waits for a code behind the first `from` bytes, and confirms or denies it; gives where it stood.
 fn answer_code(service: &Service, terminal: &Terminal, from: usize, answer: &str) -> usize {
     let at = terminal.wait_for_after(from, "confirm the code ");
-    let end = terminal.wait_for_after(at, " at http://127.0.0.1:");
+    let end = terminal.wait_for_after(at, "http://127.0.0.1:");
     let output = terminal.output();
     let code = String::from_utf8_lossy(&output[at..at + 9]).into_owned();
     service.answer_code(&code, answer);
@@ -156,10 +156,7 @@ fn whoever_declines_a_login_is_not_asked_again_and_may_log_in_elsewhere() {
     service.set_faults("cut-after=0,cuts=1");
     let asked = forward.wait_for("Log in now? [Y/n] ");
     forward.send("n\r");
-    let told = forward.wait_for_after(
-        asked,
-        "not back yet, trying on: the SSO login of AWS profile `dev` has expired",
-    );
+    let told = forward.wait_for_after(asked, "not back yet, trying on: the SSO login of AWS");
     // Attempts go on meanwhile.
     let before = service
         .calls()
@@ -217,9 +214,9 @@ fn without_a_terminal_a_tunnel_says_what_to_do_and_waits_for_a_login() {
     echoes(&mut stream);
     service.expire();
     service.set_faults("cut-after=0,cuts=1");
-    told.wait_for("not back yet, trying on: the SSO login of AWS profile `dev` has expired");
+    told.wait_for("not back yet, trying on: the SSO login of AWS");
     let line = told.so_far();
-    assert!(line.contains("log in again on a terminal: "), "{line}");
+    assert!(line.contains("log in on a terminal: "), "{line}");
     log_in_elsewhere(&service);
     told.wait_for("nothing was lost");
     echoes(&mut stream);
@@ -242,7 +239,7 @@ fn a_login_that_is_refused_says_so() {
     let mut list = terminal(&service, &["--aws-profile", "dev", "ls"]);
     list.wait_for("Log in now? [Y/n] ");
     list.send("n\r");
-    list.wait_for("log in again on a terminal: ");
+    list.wait_for("log in on a terminal: ");
     assert_eq!(list.wait(), Some(4));
     let mut quiet = terminal(&service, &["--aws-profile", "dev", "-q", "ls"]);
     assert_eq!(quiet.wait(), Some(4));
@@ -294,7 +291,7 @@ fn a_tunnel_in_the_background_of_its_shell_asks_nothing_and_is_not_stopped() {
     let mut stream = local(&shell);
     service.expire();
     service.set_faults("cut-after=0,cuts=1");
-    shell.wait_for("not back yet, trying on: the SSO login of AWS profile `dev` has expired");
+    shell.wait_for("not back yet, trying on: the SSO login of AWS");
     log_in_elsewhere(&service);
     shell.wait_for("nothing was lost");
     echoes(&mut stream);

@@ -5,6 +5,7 @@ mod background;
 mod clients;
 mod command;
 mod end;
+mod families;
 mod far;
 mod faults;
 mod listen;

@@ -30,10 +30,10 @@ fn named_forwards_and_groups_come_from_the_profile() {
     assert!(text(&list.stdout).contains("reporting-db  bastion"));
     let mixed = ops(&service, &["-p", "team", "forward", "reporting-db", "80"]);
     assert!(
-        text(&mixed.stderr).contains("takes no SPEC: ops forward reporting-db"),
+        text(&mixed.stderr).contains("takes no SPEC: ops -p team forward reporting-db"),
         "{}",
         text(&mixed.stderr)
     );
     let wrong = ops(&service, &["-p", "team", "forward", "reporting-bd"]);
-    assert!(text(&wrong.stderr).contains("did you mean: ops forward reporting-db"));
+    assert!(text(&wrong.stderr).contains("did you mean: ops -p team forward reporting-db"));
 }

@@ -1,5 +1,6 @@
 //! The built binary as a user meets it, and the shape of the workspace. One program, so that it is linked once.
 
+mod aws;
 mod circles;
 mod denied;
 mod dependencies;
@@ -13,3 +14,5 @@ mod plugins;
 mod profiles;
 mod quota;
 mod sandbox;
+mod screens;
+mod targets;

@@ -1,8 +1,7 @@
 //! What AWS and the SDK answer when something fails, in words: cause, place, next step, exit code.
 
-use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
+use std::{error::Error as StdError, fmt, path::Path, time::Duration};
 
-use aws_config::profile::ProfileSet;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_runtime_api::{
     client::{
@@ -16,6 +15,7 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use super::{
     bounds::{BoundsError, CALL_LIMIT},
     login::{Login, LoginWay, way_of},
+    network::ByProxy,
     options::AwsOptions,
 };
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
     profile::plain_http::PlainHttp,
     text::Hint,
 };
+use ops_profile::aws_files::AwsFiles;
 
 /// Longest piece of an answer that is shown, in characters.
 const EXCERPT_CHARS: usize = 200;
@@ -39,6 +40,8 @@ pub(crate) struct Place {
     pub(crate) aws_profile: Option<String>,
     pub(crate) team: Option<String>,
     pub(crate) sandbox: bool,
+    /// The proxy, where calls go by way of one.
+    pub(crate) proxy: Option<ByProxy>,
     /// `--timeout`, where it is what ends a call that takes too long.
     pub(crate) timeout: Option<Duration>,
     /// How the AWS profile is logged in to.
@@ -65,6 +68,14 @@ impl fmt::Display for Place {
     }
 }
 
+impl Place {
+    fn by_way(&self) -> String {
+        self.proxy
+            .as_ref()
+            .map_or_else(String::new, |proxy| format!(" by way of {proxy}"))
+    }
+}
+
 impl AwsOptions {
     pub(crate) fn place(&self, region: Option<&str>) -> Place {
         Place {
@@ -73,6 +84,7 @@ impl AwsOptions {
             team: self.team.clone(),
             sandbox: self.sandbox,
             login: self.login,
+            proxy: self.proxy.clone(),
             timeout: self.timeout.filter(|timeout| *timeout < CALL_LIMIT),
         }
     }
@@ -220,11 +232,13 @@ impl Call {
                     .caused_by(format!("the AWS credentials have expired ({place})")),
                 place.aws_profile.as_deref(),
                 place.login,
+                place.aws_profile.as_deref().unwrap_or("default"),
             ),
             Meaning::BadCredentials => login_hints(
                 Error::new(ErrorKind::NotLoggedIn, what).caused_by(said),
                 place.aws_profile.as_deref(),
                 place.login,
+                place.aws_profile.as_deref().unwrap_or("default"),
             ),
             Meaning::Clock => Error::new(ErrorKind::NotLoggedIn, what)
                 .caused_by(said)
@@ -281,10 +295,15 @@ impl Call {
         };
         error
             .caused_by(format!(
-                "the answer to {} is not one of AWS ({}): status {status}, {id}, {line}",
-                self.action, self.place
+                "the answer to {} is not one of AWS ({}){}: status {status}, {id}, {line}",
+                self.action,
+                self.place,
+                self.place.by_way()
             ))
-            .hint(WRONG_ENDPOINT)
+            .hint(match &self.place.proxy {
+                Some(_) => "that proxy or a wrong endpoint may have answered: check both",
+                None => WRONG_ENDPOINT,
+            })
     }
 
     /// No connection, or one that broke off.
@@ -302,12 +321,20 @@ impl Call {
         } else {
             "no connection"
         };
+        let (action, place) = (self.action, &self.place);
+        let Some(proxy) = &place.proxy else {
+            return Error::unexpected(what)
+                .caused_by(format!("{verb} for {action} ({place}): {why}"))
+                .hint("check the network, HTTPS_PROXY, and the spelling of the region");
+        };
+        // The SDK's HTTP client says no more than this of an answer that opens no tunnel.
+        let answer = why.contains("tunnel").then(|| proxy.answer()).flatten();
+        let why = answer.map_or(why, |answer| format!("it answers `{answer}`"));
         Error::unexpected(what)
             .caused_by(format!(
-                "{verb} for {} ({}): {why}",
-                self.action, self.place
+                "{verb} for {action} ({place}) by way of {proxy}: {why}"
             ))
-            .hint("check the network, HTTPS_PROXY, and the spelling of the region")
+            .hint("check that proxy, or name the hosts of AWS in NO_PROXY")
     }
 
     /// No whole answer within the time that a call has.
@@ -322,7 +349,8 @@ impl Call {
                 .hint("give it longer: --timeout 2m"),
             None => Error::unexpected(what)
                 .caused_by(format!(
-                    "no whole answer to {action} ({place}) within {CALL_LIMIT:?}"
+                    "no whole answer to {action} ({place}){} within {CALL_LIMIT:?}",
+                    place.by_way()
                 ))
                 .hint("check the network and the proxy settings; -vv shows each attempt"),
         }
@@ -442,92 +470,137 @@ pub(super) fn is_sso_over(error: &CredentialsError, is_sso: bool) -> bool {
 pub(super) fn credentials_failed(
     error: &CredentialsError,
     options: &AwsOptions,
-    profiles: &Option<Arc<ProfileSet>>,
+    files: &AwsFiles,
+    home: &Path,
 ) -> Error {
     let text = chain(error);
     let lower = text.to_lowercase();
-    let name = options.profile.as_deref().unwrap_or("default");
-    let profile = profiles.as_ref().and_then(|set| set.get_profile(name));
-    let login = profiles.as_ref().and_then(|set| Login::of(set, name));
-    let is_of_console = way_of(profiles.as_deref(), name) == LoginWay::Console;
+    let name = options.profile_name();
+    let login = Login::of(files, name);
+    let is_of_console = way_of(files, name) == LoginWay::Console;
     if is_sso_over(error, login.is_some()) && !is_of_console {
         // The one to log in with: a profile with a role names another by `source_profile`.
-        let name = login.as_ref().map_or(name, |login| &login.profile);
-        return login_hints(
-            Error::new(
+        let source = login.as_ref().map_or(name, |login| &login.profile);
+        let failure = match &login {
+            Some(login) if !login.was_made(home) => Error::new(
                 ErrorKind::NotLoggedIn,
-                format!("the SSO login of AWS profile `{name}` has expired"),
+                format!(
+                    "nobody has logged in to the SSO of AWS profile `{}` here yet",
+                    source
+                ),
+            ),
+            _ => Error::new(
+                ErrorKind::NotLoggedIn,
+                format!("the SSO login of AWS profile `{}` has expired", source),
             )
             .caused_by(innermost(error)),
-            Some(name),
-            LoginWay::Sso,
-        );
+        };
+        return login_hints(failure, options.profile.as_deref(), LoginWay::Sso, source);
     }
-    let of_console = way_of(profiles.as_deref(), name) == LoginWay::Console
-        && !matches!(error, CredentialsError::CredentialsNotLoaded(_));
-    if of_console
+    // The provider of a console login fails where the login has ended or was never made; every
+    // other provider that speaks of a login is the SDK's own, in those words.
+    let is_console_over =
+        is_of_console && !matches!(error, CredentialsError::CredentialsNotLoaded(_));
+    if is_console_over
         || lower.contains("login") && (lower.contains("expired") || lower.contains("cached"))
     {
+        let state = if lower.contains("expired") {
+            "has expired"
+        } else {
+            "is not there"
+        };
         return Error::new(
             ErrorKind::NotLoggedIn,
-            format!("the console login of AWS profile `{name}` has expired"),
+            format!("the console login of AWS profile `{}` {state}", name),
         )
         .caused_by(innermost(error))
-        .hint(hint!("log in again: aws login --profile {}", name));
+        .hint(hint!(
+            "log in: aws login{}",
+            profile_option(files.source_of(name))
+        ));
+    }
+    let source = files.source_of(name);
+    if lower.contains("external process") {
+        return process_failed(&text, source, files);
     }
     if matches!(error, CredentialsError::CredentialsNotLoaded(_)) {
-        let mut failure = Error::new(ErrorKind::NotLoggedIn, "no AWS credentials found")
-            .caused_by(format!(
-                "looked in the environment, AWS profile `{name}`, web identity, container and instance metadata"
-            ));
-        if profile.is_none()
-            && let Some(names) = profile_names(profiles)
-        {
-            failure = failure.caused_by(format!("the AWS profiles on this machine: {names}"));
-        }
-        return with_login_hints(failure, options, profiles.as_deref());
-    }
-    if profile.is_none() && options.profile.is_some() && lower.contains("profile") {
-        let mut failure = Error::new(
-            ErrorKind::NotLoggedIn,
-            format!("there is no AWS profile `{name}`"),
-        );
-        if let Some(names) = profile_names(profiles) {
-            failure = failure.caused_by(format!("there are: {names}"));
-        }
-        return failure.hint("choose one with --aws-profile NAME, or unset AWS_PROFILE");
+        let failure = Error::new(ErrorKind::NotLoggedIn, "no AWS credentials found").caused_by(format!(
+            "looked in the environment, AWS profile `{}`, web identity, container and instance metadata",
+            name
+        ));
+        let failure = if files.has(name) {
+            failure
+        } else {
+            failure.caused_by(format!(
+                "the AWS profiles on this machine: {}",
+                files.quoted_names()
+            ))
+        };
+        return with_login_hints(failure, options, files);
     }
     let failure = Error::new(
         ErrorKind::NotLoggedIn,
-        format!("the credentials of AWS profile `{name}` could not be had"),
+        format!("the credentials of AWS profile `{}` could not be had", name),
     )
     .caused_by(excerpt(&text, 600));
-    with_login_hints(failure, options, profiles.as_deref())
-}
-
-fn profile_names(profiles: &Option<Arc<ProfileSet>>) -> Option<String> {
-    let mut names: Vec<&str> = profiles.as_ref()?.profiles().collect();
-    if names.is_empty() {
-        return None;
+    // Keys of a file and roles are nothing that a login renews.
+    if login.is_some() || files.get(source, "login_session").is_some() {
+        with_login_hints(failure, options, files)
+    } else {
+        failure
     }
-    names.sort_unstable();
-    Some(
-        names
-            .iter()
-            .map(|name| format!("`{name}`"))
-            .collect::<Vec<_>>()
-            .join(", "),
-    )
 }
 
-/// Adds how to log in.
-pub(super) fn with_login_hints(
-    error: Error,
-    options: &AwsOptions,
-    profiles: Option<&ProfileSet>,
-) -> Error {
-    let way = way_of(profiles, options.profile.as_deref().unwrap_or("default"));
-    let error = login_hints(error, options.profile.as_deref(), way);
+/// Tells what the `credential_process` of AWS profile `name` said, in its own words. `text` is the SDK's, which holds them.
+fn process_failed(text: &str, name: &str, files: &AwsFiles) -> Error {
+    let place = files
+        .place(name, "credential_process")
+        .map_or_else(String::new, |place| format!(" in {place}"));
+    let (status, said) = text.split_once(". Stderr: ").unwrap_or((text, ""));
+    let said = said.trim();
+    let program = files
+        .get(name, "credential_process")
+        .and_then(|line| line.split_whitespace().next())
+        .unwrap_or_default();
+    // What the shell exits with where the command is not there, or is not to be executed.
+    let missing = ["exit status: 127", "exit status: 126"]
+        .iter()
+        .any(|status_of_shell| status.contains(status_of_shell));
+    let error = Error::new(
+        ErrorKind::NotLoggedIn,
+        if missing {
+            format!(
+                "the program that gives the credentials of AWS profile `{}` cannot be started: `{}`",
+                name, program
+            )
+        } else {
+            format!(
+                "the program that gives the credentials of AWS profile `{}` failed",
+                name
+            )
+        },
+    );
+    let error = if said.is_empty() {
+        error.caused_by(excerpt(text, 600))
+    } else {
+        error.caused_by(excerpt(said, 600))
+    };
+    let status = status
+        .split_once("exit status: ")
+        .map(|(_, code)| format!("exit status {code}; "))
+        .unwrap_or_default();
+    error.caused_by(format!("{status}`credential_process` stands{place}"))
+}
+
+/// Adds how to log in, where a login is what is missing.
+pub(super) fn with_login_hints(error: Error, options: &AwsOptions, files: &AwsFiles) -> Error {
+    let name = options.profile_name();
+    let error = login_hints(
+        error,
+        options.profile.as_deref(),
+        way_of(files, name),
+        files.source_of(name),
+    );
     if options.sandbox {
         error
     } else {
@@ -535,17 +608,39 @@ pub(super) fn with_login_hints(
     }
 }
 
-fn login_hints(error: Error, profile: Option<&str>, way: LoginWay) -> Error {
-    let option = profile
-        .filter(|name| *name != "default")
-        .map_or_else(|| Hint::from(""), |name| hint!(" --profile {}", name));
+/// ` --profile NAME`; nothing for the default profile.
+fn profile_option(name: &str) -> Hint {
+    match name {
+        "default" => Hint::from(""),
+        name => hint!(" --profile {}", name),
+    }
+}
+
+/// Adds how to log in by `way`. `asked` is the AWS profile in use, `source` the one that it takes
+/// its credentials from, which is the one to log in to.
+fn login_hints(error: Error, asked: Option<&str>, way: LoginWay, source: &str) -> Error {
+    let option = profile_option(source);
     match way {
         LoginWay::Console => error.hint(hint!("log in again: aws login{}", option)),
-        LoginWay::Sso => error
-            .hint(hint!("log in again on a terminal: ops --aws-profile {} ls (or: aws sso login{})", profile.unwrap_or("default"), option))
-            .hint("or open the access portal of your SSO in a browser, choose the account, \"Access keys\", and paste its `export AWS_…` lines into this shell"),
+        LoginWay::Sso => {
+            let asked = match asked.unwrap_or("default") {
+                "default" => Hint::from(""),
+                name => hint!(" --aws-profile {}", name),
+            };
+            error
+                .hint(hint!(
+                    "log in on a terminal: ops{} ls (or: aws sso login{})",
+                    asked,
+                    option
+                ))
+                .hint("or open the access portal of your SSO in a browser, choose the account, \"Access keys\", and paste its `export AWS_…` lines into this shell")
+        }
         LoginWay::Unknown => error
-            .hint(hint!("log in: aws sso login{} (or `aws configure{}` for access keys)", option, option))
+            .hint(hint!(
+                "log in: aws sso login{} (or `aws configure{}` for access keys)",
+                option,
+                option
+            ))
             .hint("without the AWS CLI: export AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN in this shell"),
     }
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use aws_config::profile::ProfileSet;
+use ops_profile::aws_files::AwsFiles;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -28,42 +28,31 @@ pub(super) struct Login {
 
 impl Login {
     /// The login behind AWS profile `name`, by way of its `source_profile` too.
-    pub(super) fn of(profiles: &ProfileSet, name: &str) -> Option<Self> {
-        let mut name = name;
-        let mut seen = Vec::new();
-        loop {
-            let profile = profiles.get_profile(name)?;
-            if let Some(session) = profile.get("sso_session") {
-                let section = profiles.sso_session(session)?;
-                let scopes = section
-                    .get("sso_registration_scopes")
-                    .unwrap_or(DEFAULT_SCOPE);
-                return Some(Self {
-                    profile: name.to_owned(),
-                    session: Some(session.to_owned()),
-                    start_url: section.get("sso_start_url")?.to_owned(),
-                    region: section.get("sso_region")?.to_owned(),
-                    scopes: scopes
-                        .split([',', ' '])
-                        .filter(|scope| !scope.is_empty())
-                        .map(str::to_owned)
-                        .collect(),
-                });
-            }
-            if let Some(start_url) = profile.get("sso_start_url") {
-                return Some(Self {
-                    profile: name.to_owned(),
-                    session: None,
-                    start_url: start_url.to_owned(),
-                    region: profile.get("sso_region")?.to_owned(),
-                    scopes: Vec::new(),
-                });
-            }
-            seen.push(name);
-            name = profile
-                .get("source_profile")
-                .filter(|source| !seen.contains(source))?;
-        }
+    pub(super) fn of(files: &AwsFiles, name: &str) -> Option<Self> {
+        let name = files.source_of(name);
+        let get = |key| files.get(name, key).map(str::to_owned);
+        let Some(session) = get("sso_session") else {
+            return Some(Self {
+                profile: name.to_owned(),
+                session: None,
+                start_url: get("sso_start_url")?,
+                region: get("sso_region")?,
+                scopes: Vec::new(),
+            });
+        };
+        let of_session = |key| files.sso_session(&session, key);
+        let scopes = of_session("sso_registration_scopes").unwrap_or(DEFAULT_SCOPE);
+        Some(Self {
+            profile: name.to_owned(),
+            start_url: of_session("sso_start_url")?.to_owned(),
+            region: of_session("sso_region")?.to_owned(),
+            scopes: scopes
+                .split([',', ' '])
+                .filter(|scope| !scope.is_empty())
+                .map(str::to_owned)
+                .collect(),
+            session: Some(session),
+        })
     }
 
     /// Where its token is kept.
@@ -124,23 +113,16 @@ pub(crate) enum LoginWay {
 }
 
 /// The way of the AWS profile `name`, or of the one that it takes its credentials from.
-pub(super) fn way_of(profiles: Option<&ProfileSet>, name: &str) -> LoginWay {
-    let mut seen = Vec::new();
-    let mut name = name;
-    while let Some(profile) = profiles.and_then(|set| set.get_profile(name)) {
-        if profile.get("login_session").is_some() {
-            return LoginWay::Console;
-        }
-        if profile.get("sso_session").is_some() || profile.get("sso_start_url").is_some() {
-            return LoginWay::Sso;
-        }
-        seen.push(name);
-        match profile.get("source_profile") {
-            Some(source) if !seen.contains(&source) => name = source,
-            _ => break,
-        }
+pub(super) fn way_of(files: &AwsFiles, name: &str) -> LoginWay {
+    let source = files.source_of(name);
+    let has = |key| files.get(source, key).is_some();
+    if has("login_session") {
+        LoginWay::Console
+    } else if has("sso_session") || has("sso_start_url") {
+        LoginWay::Sso
+    } else {
+        LoginWay::Unknown
     }
-    LoginWay::Unknown
 }
 
 #[cfg(test)]

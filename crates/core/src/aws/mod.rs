@@ -8,6 +8,7 @@ mod failure;
 pub(crate) mod http;
 mod identity;
 mod login;
+mod network;
 pub(crate) mod options;
 mod plain_http;
 mod provider;
@@ -28,7 +29,6 @@ use aws_config::{
     BehaviorVersion,
     imds::{self, region::ImdsRegionProvider},
     meta::region::RegionProviderChain,
-    profile::ProfileSet,
 };
 use aws_credential_types::Credentials;
 use aws_sdk_ec2 as ec2;
@@ -44,6 +44,7 @@ use ops_ui::Invocation;
 use self::bounds::AnswerBounds;
 pub(crate) use self::{
     failure::{Call, Meaning, Place, chain, code_of, meaning, statement_hint},
+    network::Network,
     options::{AwsOptions, Service},
     provider::Provider,
 };
@@ -57,6 +58,7 @@ use crate::{
     pace::{Pacer, account_of_key},
     profile,
 };
+use ops_profile::aws_files::{AwsFiles, sdk_name};
 
 /// How many sessions a second the account lets start, where it is not the documented quota; 0 is no limit until the service throttles.
 const START_RATE_VARIABLE: &str = "OPS_START_RATE";
@@ -105,6 +107,7 @@ pub(crate) struct Aws {
     /// Without bounds: each kind of client has its own.
     http: SharedHttpClient,
     provider: Provider,
+    pub(crate) network: Network,
     /// Of flag, `OPS_REGION`, team profile, environment, AWS profile, in this order.
     region: Option<String>,
     clients: Mutex<HashMap<String, Clients>>,
@@ -134,6 +137,7 @@ impl Aws {
     /// # Errors
     /// An AWS configuration file that cannot be parsed, an unusable proxy or certificate setting.
     pub(crate) async fn load(invocation: &Invocation, settings: &Settings) -> Result<Self> {
+        options::check_region(&settings.region)?;
         let mut options = AwsOptions::of(invocation, settings);
         let Invocation {
             env,
@@ -148,18 +152,33 @@ impl Aws {
                 .var("AWS_ENDPOINT_URL")
                 .is_some_and(|url| url.starts_with("http://"));
         refuse_plain_http(&options, &env)?;
-        let unbounded = http::client(&env, plain, options.allow_plain_http)?;
-        let http = bounds::bounded(&unbounded, AnswerBounds::usual(options.timeout));
-        let profiles = if options.sandbox {
-            None
+        // The sandbox's environment says everything, and no file is asked.
+        let files = if options.sandbox {
+            Arc::default()
         } else {
-            Some(Arc::new(load_profiles(&options, &env).await?))
+            Arc::clone(&settings.aws_files)
         };
-        options.login = login::way_of(
-            profiles.as_deref(),
-            options.profile.as_deref().unwrap_or("default"),
-        );
+        options.login = login::way_of(&files, options.profile_name());
+        provider::check_profile(&options, &env, &files)?;
+        let network = Network::of(&env, &files, options.profile_name(), paths);
+        let unbounded = http::client(&network, plain, options.allow_plain_http)?;
+        let http = bounds::bounded(&unbounded, AnswerBounds::usual(options.timeout));
         let region = region_of(&options, &env, &http).await;
+        let asked = endpoint(&options, &env, Service::Ec2);
+        let asked = asked
+            .as_deref()
+            .or_else(|| files.endpoint(options.profile_name(), "ec2"));
+        if !asked.is_some_and(|url| url.starts_with("http://")) {
+            options.proxy = network.proxy_for(&format!(
+                "ec2.{}.amazonaws.com",
+                region.as_deref().unwrap_or("us-east-1")
+            ));
+            if let Some(variable) = &network.left_alone {
+                output.note(format!(
+                    "{variable} names a SOCKS proxy, which ops does not use: AWS is reached without a proxy; where one is needed, set HTTPS_PROXY=http://HOST:PORT"
+                ));
+            }
+        }
         let base = if options.sandbox {
             SdkConfig::builder()
                 .behavior_version(BehaviorVersion::latest())
@@ -167,13 +186,14 @@ impl Aws {
         } else {
             let mut loader = aws_config::defaults(BehaviorVersion::latest())
                 .http_client(http.clone())
+                .profile_files(sdk_files(&files))
                 .no_credentials()
                 // An empty chain: the default one would ask the instance metadata service at length.
                 .region(RegionProviderChain::first_try(
                     region.clone().map(Region::new),
                 ));
             if let Some(name) = &options.profile {
-                loader = loader.profile_name(name);
+                loader = loader.profile_name(sdk_name(name));
             }
             loader.load().await
         };
@@ -190,7 +210,7 @@ impl Aws {
             options: options.clone(),
             env: env.clone(),
             http: http.clone(),
-            profiles,
+            files,
             region: region.clone(),
             sts_endpoint: endpoint(Service::Sts),
             cache: paths.cache.clone(),
@@ -222,6 +242,7 @@ impl Aws {
             base,
             http: unbounded,
             provider,
+            network,
             region,
             clients: Mutex::default(),
             identity: tokio::sync::OnceCell::new(),
@@ -316,9 +337,9 @@ impl Aws {
             Error::new(ErrorKind::Usage, "no AWS region is set")
                 .caused_by(format!(
                     "neither --region nor OPS_REGION, the profile, AWS_REGION or AWS profile `{}` names one",
-                    self.options.profile.as_deref().unwrap_or("default")
+                    self.options.profile_name()
                 ))
-                .hint("name one: ops --region eu-west-1 …, or export AWS_REGION=eu-west-1")
+                .hint("name one: ops --region eu-west-1 ls, or export AWS_REGION=eu-west-1")
         })
     }
 
@@ -485,25 +506,13 @@ fn refuse_plain_http(options: &AwsOptions, env: &Env) -> Result<()> {
     Ok(())
 }
 
+/// What of the AWS configuration files the SDK reads itself.
 #[allow(deprecated)] // The type moved to a crate that aws-config does not export.
-async fn load_profiles(options: &AwsOptions, env: &Env) -> Result<ProfileSet> {
-    use aws_types::os_shim_internal as shim;
-    let pairs: Vec<(&str, &str)> = env
-        .iter()
-        .filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?)))
-        .collect();
-    aws_config::profile::load(
-        &shim::Fs::real(),
-        &shim::Env::from_slice(&pairs),
-        &aws_config::profile::profile_file::ProfileFiles::default(),
-        options.profile.clone().map(Into::into),
-    )
-    .await
-    .map_err(|error| {
-        Error::usage("the AWS configuration files cannot be read")
-            .caused_by(chain(&error))
-            .hint("correct ~/.aws/config or ~/.aws/credentials (or the files AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE name)")
-    })
+fn sdk_files(files: &AwsFiles) -> aws_config::profile::profile_file::ProfileFiles {
+    use aws_config::profile::profile_file::{ProfileFileKind, ProfileFiles};
+    ProfileFiles::builder()
+        .with_contents(ProfileFileKind::Config, files.for_sdk().as_str())
+        .build()
 }
 
 /// The region that settings name, else that of the machine this runs on.

@@ -5,6 +5,13 @@ use std::{collections::BTreeMap, time::Duration};
 use ops_profile::Settings;
 use ops_ui::Invocation;
 
+use super::network::ByProxy;
+use crate::{
+    config::{Origin, Setting},
+    error::{Error, Result},
+    profile::values,
+};
+
 /// The services `ops` talks to, by the names of their endpoint settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Service {
@@ -54,6 +61,8 @@ pub(crate) struct Role {
 pub(crate) struct AwsOptions {
     /// The AWS profile, if one is named.
     pub(crate) profile: Option<String>,
+    /// Who named it.
+    pub(crate) profile_origin: Option<Origin>,
     /// Whether it was named by a flag or `OPS_*`: then it outranks credentials of the environment.
     pub(crate) profile_is_explicit: bool,
     /// The team profile in use, for messages.
@@ -70,6 +79,8 @@ pub(crate) struct AwsOptions {
     pub(crate) account: Option<String>,
     /// Endpoints of the team profile by service.
     pub(crate) endpoints: BTreeMap<String, String>,
+    /// The proxy, where calls go by way of one.
+    pub(crate) proxy: Option<ByProxy>,
     /// Endpoint of the team profile for every service.
     pub(crate) endpoint_url: Option<String>,
     /// The team profile allows endpoints that are plain HTTP to other machines.
@@ -83,6 +94,11 @@ pub(crate) struct AwsOptions {
 }
 
 impl AwsOptions {
+    /// The AWS profile that is meant where none is named, too.
+    pub(crate) fn profile_name(&self) -> &str {
+        self.profile.as_deref().unwrap_or("default")
+    }
+
     /// What `settings` of `invocation` say.
     pub(crate) fn of(invocation: &Invocation, settings: &Settings) -> Self {
         let aws = &settings.profile().aws;
@@ -100,6 +116,7 @@ impl AwsOptions {
         .collect();
         Self {
             profile: settings.aws_profile.value.clone(),
+            profile_origin: Some(settings.aws_profile.origin.clone()),
             profile_is_explicit: settings.aws_profile.is_explicit(),
             team: settings.profile.value.clone(),
             regions: invocation.globals.region.clone(),
@@ -117,11 +134,32 @@ impl AwsOptions {
                 .as_ref()
                 .map(|account| account.as_str().to_owned()),
             endpoints,
+            proxy: None,
             endpoint_url: aws.endpoint_url.as_ref().map(|url| url.as_str().to_owned()),
             allow_plain_http: aws.allow_plain_http == Some(true),
             timeout: settings.timeout.value,
             login: super::login::LoginWay::default(),
             sandbox: invocation.globals.sandbox && invocation.env.var("AWS_ENDPOINT_URL").is_some(),
+        }
+    }
+}
+
+/// A region that a variable or a file of AWS names is checked as `--region` and the profile's are, before a host is made of it.
+///
+/// # Errors
+/// It is no region.
+pub(super) fn check_region(region: &Setting<Option<String>>) -> Result<()> {
+    let Setting {
+        value: Some(name),
+        origin: origin @ (Origin::Variable(_) | Origin::Aws(_)),
+    } = region
+    else {
+        return Ok(());
+    };
+    match name.parse::<values::Region>() {
+        Ok(_) => Ok(()),
+        Err(why) => {
+            Err(Error::usage(format!("the region of {origin} is not usable")).caused_by(why))
         }
     }
 }

@@ -12,11 +12,13 @@ use std::{
 };
 
 use aws_config::{
-    default_provider::credentials::DefaultCredentialsChain,
     ecs::EcsCredentialsProvider,
+    environment::EnvironmentVariableCredentialsProvider,
     imds::{self, credentials::ImdsCredentialsProvider},
-    profile::{ProfileFileCredentialsProvider, ProfileSet},
+    meta::credentials::CredentialsProviderChain,
+    profile::ProfileFileCredentialsProvider,
     provider_config::ProviderConfig,
+    web_identity_token::WebIdentityTokenCredentialsProvider,
 };
 use aws_credential_types::{
     Credentials,
@@ -34,6 +36,7 @@ use crate::{
     env::Env,
     error::{Error, ErrorKind, Result},
 };
+use ops_profile::aws_files::{AwsFiles, sdk_name};
 
 /// Credentials that end sooner than this are renewed before they are used.
 const MARGIN: Duration = Duration::from_secs(60);
@@ -172,7 +175,7 @@ impl Provider {
             (None, None) => return Err(Error::unexpected("no source of credentials")),
         };
         if !lasts(&credentials) {
-            return Err(expired(&recipe.options));
+            return Err(expired(&recipe.options, &recipe.files));
         }
         for (role, key) in plan.roles.iter().zip(&labels).skip(first) {
             let asking = self.asking(state);
@@ -197,11 +200,11 @@ fn lasts(credentials: &Credentials) -> bool {
         .is_none_or(|end| end > SystemTime::now() + MARGIN)
 }
 
-fn expired(options: &AwsOptions) -> Error {
+fn expired(options: &AwsOptions, files: &AwsFiles) -> Error {
     super::failure::with_login_hints(
         Error::new(ErrorKind::NotLoggedIn, "the AWS credentials have expired"),
         options,
-        None,
+        files,
     )
 }
 
@@ -239,10 +242,8 @@ impl Recipe {
 
     async fn profile_plan(&self, known: Option<SharedCredentialsProvider>) -> Result<Plan> {
         let options = &self.options;
-        let name = options.profile.as_deref().unwrap_or("default");
-        if let Some(profiles) = &self.profiles
-            && let Some(chain) = MfaChain::of(profiles, name)?
-        {
+        let name = options.profile_name();
+        if let Some(chain) = MfaChain::of(&self.files, name) {
             let base = match (known, chain.base) {
                 (Some(known), _) => Base::Sdk(known),
                 (None, ChainBase::Keys(credentials)) => Base::Static(credentials),
@@ -259,16 +260,31 @@ impl Recipe {
             Some(known) => known,
             None if options.profile_is_explicit => self.profile_provider(name),
             None => {
-                let mut chain = DefaultCredentialsChain::builder()
-                    .configure(self.provider_config())
-                    .imds_client(self.imds());
-                if let Some(name) = &options.profile {
-                    chain = chain.profile_name(name);
-                }
-                if let Some(region) = self.region.clone() {
-                    chain = chain.region(Region::new(region));
-                }
-                SharedCredentialsProvider::new(chain.build().await)
+                // The SDK's own default chain, whose profiles cannot be handed over: the same sources in the same order.
+                let config = self.provider_config();
+                let chain = CredentialsProviderChain::first_try(
+                    "Environment",
+                    EnvironmentVariableCredentialsProvider::new(),
+                )
+                .or_else("Profile", self.profile_provider(name))
+                .or_else(
+                    "WebIdentityToken",
+                    WebIdentityTokenCredentialsProvider::builder()
+                        .configure(&config)
+                        .build(),
+                )
+                .or_else(
+                    "EcsContainer",
+                    EcsCredentialsProvider::builder().configure(&config).build(),
+                )
+                .or_else(
+                    "Ec2InstanceMetadata",
+                    ImdsCredentialsProvider::builder()
+                        .configure(&config)
+                        .imds_client(self.imds())
+                        .build(),
+                );
+                SharedCredentialsProvider::new(chain)
             }
         };
         Ok(Plan {
@@ -282,7 +298,8 @@ impl Recipe {
         SharedCredentialsProvider::new(
             ProfileFileCredentialsProvider::builder()
                 .configure(&self.provider_config())
-                .profile_name(name)
+                .profile_name(sdk_name(name))
+                .profile_files(super::sdk_files(&self.files))
                 .build(),
         )
     }
@@ -317,6 +334,25 @@ impl Recipe {
     }
 }
 
+/// Tells what cannot work before anything is tried: an AWS profile that is named and not there, and mistakes in one. What is not needed, because
+/// the environment has credentials, may be wrong.
+pub(super) fn check_profile(options: &AwsOptions, env: &Env, files: &AwsFiles) -> Result<()> {
+    let is_needed = options.profile_is_explicit || environment_credentials(env).is_none();
+    if options.sandbox || !is_needed {
+        return Ok(());
+    }
+    let name = options.profile_name();
+    // The default profile is there without a word in any file.
+    if !files.has(name) && name != "default" {
+        let asked = options
+            .profile_origin
+            .as_ref()
+            .map_or_else(String::new, ToString::to_string);
+        return Err(files.unknown(name, &asked));
+    }
+    files.check(name)
+}
+
 /// The credentials that `env` itself holds.
 pub(super) fn environment_credentials(env: &Env) -> Option<Credentials> {
     let id = env.var("AWS_ACCESS_KEY_ID")?;
@@ -347,22 +383,18 @@ enum ChainBase {
 }
 
 impl MfaChain {
-    fn of(profiles: &ProfileSet, name: &str) -> Result<Option<Self>> {
+    /// The chain of AWS profile `name`, whose references have been checked; `None` where no role of it wants MFA.
+    fn of(files: &AwsFiles, name: &str) -> Option<Self> {
         let mut roles = Vec::new();
-        let mut seen = Vec::new();
         let mut name = name.to_owned();
         let base = loop {
-            let Some(profile) = profiles.get_profile(&name) else {
+            let Some(arn) = files.get(&name, "role_arn") else {
                 break ChainBase::Profile(name);
             };
-            let Some(arn) = profile.get("role_arn") else {
-                break ChainBase::Profile(name);
-            };
-            let text = |key: &str| profile.get(key).map(str::to_owned);
-            if profile.get("web_identity_token_file").is_some() {
+            let text = |key: &str| files.get(&name, key).map(str::to_owned);
+            if text("web_identity_token_file").is_some() {
                 break ChainBase::Profile(name);
             }
-            seen.push(name.clone());
             roles.push(Role {
                 arn: arn.to_owned(),
                 external_id: text("external_id"),
@@ -378,7 +410,7 @@ impl MfaChain {
                     let Some((id, secret)) =
                         text("aws_access_key_id").zip(text("aws_secret_access_key"))
                     else {
-                        return Ok(None);
+                        return None;
                     };
                     break ChainBase::Keys(Credentials::new(
                         id,
@@ -388,22 +420,16 @@ impl MfaChain {
                         "profile",
                     ));
                 }
-                (Some(source), _) if seen.contains(&source) => {
-                    return Err(Error::usage(format!(
-                        "the AWS profile `{name}` has itself as its source, by way of `{source}`"
-                    ))
-                    .hint("correct `source_profile` in ~/.aws/config"));
-                }
                 (Some(source), _) => name = source,
                 (None, Some(source)) => break ChainBase::Named(source),
-                (None, None) => return Ok(None),
+                (None, None) => return None,
             }
         };
         if roles.iter().all(|role| role.mfa_serial.is_none()) {
-            return Ok(None);
+            return None;
         }
         roles.reverse();
-        Ok(Some(Self { base, roles }))
+        Some(Self { base, roles })
     }
 }
 

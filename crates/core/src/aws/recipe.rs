@@ -2,9 +2,9 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use aws_config::profile::ProfileSet;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_types::SdkConfig;
+use ops_profile::aws_files::AwsFiles;
 use ops_ui::{Env, Interrupt, Output};
 
 use super::options::AwsOptions;
@@ -14,7 +14,8 @@ pub(super) struct Recipe {
     pub(super) options: AwsOptions,
     pub(super) env: Env,
     pub(super) http: SharedHttpClient,
-    pub(super) profiles: Option<Arc<ProfileSet>>,
+    /// Empty in the sandbox.
+    pub(super) files: Arc<AwsFiles>,
     pub(super) region: Option<String>,
     pub(super) sts_endpoint: Option<String>,
     pub(super) cache: PathBuf,

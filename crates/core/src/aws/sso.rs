@@ -324,7 +324,6 @@ impl Wait {
 #[cfg(test)]
 mod tests {
     #[allow(deprecated)] // As in the parent module: the types have moved.
-    use aws_config::profile::profile_file::{ProfileFileKind, ProfileFiles};
     use aws_sdk_ssooidc::types::error as oidc_error;
     use aws_smithy_runtime_api::http::StatusCode;
     use aws_smithy_types::body::SdkBody;
@@ -351,48 +350,38 @@ source_profile = loop
 aws_access_key_id = x
 ";
 
-    #[allow(deprecated)] // The type moved to a crate that aws-config does not export.
-    async fn login(profile: &str) -> Option<Login> {
-        use aws_types::os_shim_internal as shim;
-        let files = ProfileFiles::builder()
-            .with_contents(ProfileFileKind::Config, CONFIG)
-            .build();
-        let set = aws_config::profile::load(
-            &shim::Fs::from_slice(&[]),
-            &shim::Env::from_slice(&[]),
-            &files,
-            None,
+    fn login(profile: &str) -> Option<Login> {
+        Login::of(
+            &ops_profile::aws_files::AwsFiles::of_config(CONFIG),
+            profile,
         )
-        .await
-        .expect("profiles");
-        Login::of(&set, profile)
     }
 
-    #[tokio::test]
-    async fn the_login_of_a_profile_is_found_in_both_forms_and_behind_a_role() {
-        let new = login("new").await.expect("a login");
+    #[test]
+    fn the_login_of_a_profile_is_found_in_both_forms_and_behind_a_role() {
+        let new = login("new").expect("a login");
         assert_eq!(new.session.as_deref(), Some("my-sso"));
         assert_eq!(new.region, "us-east-1");
         assert_eq!(new.scopes, ["sso:account:access", "extra"]);
-        assert_eq!(login("role").await, Some(new));
-        let old = login("old").await.expect("a login");
+        assert_eq!(login("role"), Some(new));
+        let old = login("old").expect("a login");
         assert_eq!(old.session, None);
         assert_eq!(old.start_url, "https://d-92671207e4.awsapps.com/start");
         for none in ["loop", "keys", "missing"] {
-            assert_eq!(login(none).await, None, "{none}");
+            assert_eq!(login(none), None, "{none}");
         }
     }
 
     /// The names are those that `printf NAME | sha1sum` gives, as the AWS CLI makes them.
-    #[tokio::test]
-    async fn the_token_lies_where_the_aws_cli_keeps_it() {
+    #[test]
+    fn the_token_lies_where_the_aws_cli_keeps_it() {
         let home = Path::new("/home/user");
         assert_eq!(
-            login("new").await.expect("a login").file(home),
+            login("new").expect("a login").file(home),
             home.join(".aws/sso/cache/0ad374308c5a4e22f723adf10145eafad7c4031c.json")
         );
         assert_eq!(
-            login("old").await.expect("a login").file(home),
+            login("old").expect("a login").file(home),
             home.join(".aws/sso/cache/13f9d35043871d073ab260e020f0ffde092cb14b.json")
         );
     }

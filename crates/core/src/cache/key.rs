@@ -5,12 +5,13 @@ use std::{fmt::Write as _, path::Path, time::SystemTime};
 use super::Place;
 use crate::{
     aws::{hex_digest, options::AwsOptions},
-    aws_files::AwsFiles,
     context::Context,
     env::Env,
     error::Result,
 };
 
+/// Names the file through which a child process finds the sandbox of the command that started it.
+pub const SANDBOX_STATE: &str = "OPS_SANDBOX_STATE";
 /// Set where the sandbox is one of the process's own: its port and keys are new each time, its fleet is not.
 pub const EMBEDDED: &str = "OPS_SANDBOX_EMBEDDED";
 
@@ -60,13 +61,13 @@ pub(super) fn place(cx: &Context) -> Result<Place> {
     } else {
         put("profile", &(&options.profile, options.profile_is_explicit));
         put("role", &options.role);
-        put("regions", &regions(cx, &options));
+        put("regions", &regions(&options));
         put("endpoints", &(&options.endpoints, &options.endpoint_url));
         variables(env, &ENDPOINTS, &mut put);
         variables(env, &SOURCES, &mut put);
         if !options.sandbox {
             // Other programs rewrite these files, and may put another account into them.
-            let files = AwsFiles::read(env, cx.paths());
+            let files = &cx.settings()?.aws_files;
             put(
                 "files",
                 &(changed(&files.config), changed(&files.credentials)),
@@ -81,14 +82,9 @@ pub(super) fn place(cx: &Context) -> Result<Place> {
     })
 }
 
-/// The regions that are listed: those of `--region`, else the one in which targets are looked up. None where only the machine itself knows.
-pub(super) fn regions(cx: &Context, options: &AwsOptions) -> Vec<String> {
-    let typed = &cx.globals().region;
-    if typed.is_empty() {
-        options.region.iter().cloned().collect()
-    } else {
-        typed.clone()
-    }
+/// The regions that are listed: those in which targets are looked up. None where only the machine itself knows.
+pub(super) fn regions(options: &AwsOptions) -> Vec<String> {
+    options.list_regions.clone()
 }
 
 fn variables(env: &Env, names: &[&str], put: &mut impl FnMut(&str, &dyn std::fmt::Debug)) {

@@ -18,7 +18,7 @@ use std::{
 
 pub use self::{
     file::{Head, Row, TagRow},
-    key::EMBEDDED,
+    key::{EMBEDDED, SANDBOX_STATE},
     refresh::{Patience, REFRESH, Refreshed, VARIABLE},
     view::{Names, Tags},
 };

@@ -204,7 +204,7 @@ impl Context {
 
     async fn list_fleet(&self, place: &Place) -> Result<Refreshed> {
         let options = AwsOptions::of(self.invocation(), self.settings()?);
-        let mut regions = key::regions(self, &options);
+        let mut regions = key::regions(&options);
         if regions.is_empty() {
             regions.push(self.region().await?);
         }

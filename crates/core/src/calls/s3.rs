@@ -74,7 +74,7 @@ impl Context {
         aws.credentials().await?;
         let own = aws.endpoint(Service::S3);
         let plain = own.as_deref().is_some_and(|url| url.starts_with("http://"));
-        let connector = http::connector(self.env(), plain, aws.options().allow_plain_http)?;
+        let connector = http::connector(&aws.network, plain, aws.options().allow_plain_http)?;
         let hosts = Hosts {
             fips: aws.uses_fips(),
             dual_stack: aws.uses_dual_stack(),

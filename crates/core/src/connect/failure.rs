@@ -9,7 +9,7 @@ use ops_session::{
 
 use super::{Document, check_state, stream_url::StreamUrlError};
 use crate::{
-    aws::{Aws, Meaning, code_of, meaning, statement_hint},
+    aws::{Aws, Meaning, Network, code_of, meaning, statement_hint},
     context::Context,
     error::{Error, ErrorKind},
     hint, iam,
@@ -196,14 +196,15 @@ fn age(since: Timestamp) -> String {
     crate::instance::age_words(Timestamp::now().duration_since(since).as_secs())
 }
 
-/// Translates a failure to open the web socket.
-pub(super) fn open_failed(instance: &Instance, error: &OpenError) -> Error {
+/// Translates a failure to open the web socket by way of `network`.
+pub(super) fn open_failed(instance: &Instance, error: &OpenError, network: &Network) -> Error {
     let what = format!("cannot open the session on `{}`", instance.label());
     let why = crate::aws::chain(error);
+    let proxy = network.proxy_variable();
     match error {
         OpenError::ProxySetting(_) => Error::usage(what)
             .caused_by(why)
-            .hint("write HTTPS_PROXY=http://HOST:PORT"),
+            .hint(hint!("write {}=http://HOST:PORT", proxy)),
         OpenError::Roots { .. } => Error::usage(what)
             .caused_by(why)
             .hint("name a PEM file with AWS_CA_BUNDLE, or unset it"),
@@ -241,9 +242,15 @@ pub(super) fn open_failed(instance: &Instance, error: &OpenError) -> Error {
         OpenError::Tls { .. } => Error::target(what).caused_by(why).hint(
             "if a proxy inspects TLS here, name its certificate: export AWS_CA_BUNDLE=FILE.pem",
         ),
-        OpenError::ProxyRefused { status: 407, .. } => Error::target(what)
+        OpenError::ProxyRefused { status: 407, .. } => {
+            Error::target(what).caused_by(why).hint(hint!(
+                "give the proxy's credentials: {}=http://USER:PASSWORD@HOST:PORT",
+                proxy
+            ))
+        }
+        OpenError::ProxyRefused { .. } | OpenError::Proxy { .. } => Error::target(what)
             .caused_by(why)
-            .hint("give the proxy's credentials: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"),
+            .hint(hint!("check the proxy that {} names", proxy)),
         _ => Error::target(what).caused_by(why).hint(hint!(
             "check the network: HTTPS to ssmmessages.{}.{} must be open, or HTTPS_PROXY set",
             instance.region,

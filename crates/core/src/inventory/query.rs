@@ -139,9 +139,10 @@ pub struct Query {
 }
 
 impl Query {
-    /// Adds what `target` selects.
+    /// Adds what `target` selects, and what it is called as a whole: a list takes no user and no index.
     pub fn add(&mut self, target: &Target) {
         self.patterns.push(target.selector.clone());
+        self.patterns.extend(target.whole().cloned());
     }
 
     /// Whether anything but states and the profile's selection narrows the list.
@@ -378,9 +379,10 @@ pub fn platform_of(instance: &Instance) -> Platform {
     }
 }
 
-/// `\` has a meaning of its own in EC2's filters.
+/// `value` for a filter. EC2 takes a backslash for an escape; `?` stands for any character, whoever reads the filter, and what it finds too
+/// much is left out here.
 fn escape(value: impl AsRef<str>) -> String {
-    value.as_ref().replace('\\', "\\\\")
+    value.as_ref().replace('\\', "?")
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ const NEAR: usize = 3;
 const LISTED: usize = 20;
 
 /// No machine: looks again without the restrictions, to tell what would have matched and what is spelt alike.
-pub(super) async fn none(cx: &Context, target: &Target, region: &str) -> Error {
+pub(super) async fn none(cx: &Context, target: &Target, regions: &[String]) -> Error {
     let text = target.as_str();
     let mut query = cx.target_query().unwrap_or_default();
     let is_id = matches!(target.selector, Selector::Id(_));
@@ -35,9 +35,8 @@ pub(super) async fn none(cx: &Context, target: &Target, region: &str) -> Error {
     if is_id {
         wide.patterns.push(target.selector.clone());
     }
-    let regions = [region.to_owned()];
     let everything = cx
-        .list(&wide, &regions)
+        .list(&wide, regions)
         .await
         .map(|listing| listing.instances)
         .unwrap_or_default();
@@ -46,7 +45,7 @@ pub(super) async fn none(cx: &Context, target: &Target, region: &str) -> Error {
         .filter(|instance| answers_to(instance, &target.selector))
         .collect();
 
-    let searched = searched(cx, &query, region).await;
+    let searched = searched(cx, &query, regions).await;
     let off: Vec<&&Instance> = same
         .iter()
         .filter(|instance| instance.state != State::Running && instance.state != State::Terminated)
@@ -60,7 +59,7 @@ pub(super) async fn none(cx: &Context, target: &Target, region: &str) -> Error {
             hint!(
                 "start it: aws ec2 start-instances --instance-ids {} --region {}",
                 only.id,
-                region
+                only.region
             )
         } else {
             hint!("see its state: ops ls --state all {}", text)
@@ -84,32 +83,51 @@ pub(super) async fn none(cx: &Context, target: &Target, region: &str) -> Error {
     };
     let mut error = Error::new(ErrorKind::NotFound, what).caused_by(searched);
     for instance in same.iter().take(LISTED) {
-        error = error.caused_by(if instance.state == State::Running {
-            format!(
-                "`{}` ({}) runs, but the profile's `select` leaves it out",
-                instance.label(),
-                instance.id
-            )
-        } else {
-            format!(
-                "`{}` ({}) is {}",
-                instance.label(),
-                instance.id,
-                instance.state.as_str()
-            )
-        });
+        error = error.caused_by(
+            if instance.state == State::Running && query.is_selected(instance) {
+                format!("`{}` ({}) has come up since", instance.label(), instance.id)
+            } else if instance.state == State::Running {
+                format!(
+                    "`{}` ({}) runs, but the profile's `select` leaves it out",
+                    instance.label(),
+                    instance.id
+                )
+            } else {
+                format!(
+                    "`{}` ({}) is {}",
+                    instance.label(),
+                    instance.id,
+                    instance.state.as_str()
+                )
+            },
+        );
+    }
+    let in_reach = || {
+        let running = everything.iter().filter(|i| i.state == State::Running);
+        running.filter(|i| query.is_selected(i))
+    };
+    // Taken apart it means nothing; as a whole it is the name of one.
+    let whole = target.whole().and_then(|whole| {
+        let mut named = in_reach().filter(|instance| answers_to(instance, whole));
+        named.next()
+    });
+    if let Some(instance) = whole {
+        error = error.hint(hint!(
+            "one has just this name; reach it by its tag or its id: {} or {}",
+            by_tag(&query, instance),
+            instance.id
+        ));
     }
     // A name that would not be found either is no help.
-    let near = near(
-        text,
-        everything
-            .iter()
-            .filter(|i| i.state == State::Running && query.is_selected(i)),
-    );
+    let near = near(text, in_reach());
     if !near.is_empty() {
+        let names: Vec<String> = near
+            .iter()
+            .map(|instance| typed(&query, instance))
+            .collect();
         error = error.hint(hint!(
             "did you mean {}?",
-            Hint::names(near.iter().map(String::as_str), " or ")
+            Hint::names(names.iter().map(String::as_str), " or ")
         ));
     }
     let left_out: Vec<&&Instance> = same
@@ -123,15 +141,56 @@ pub(super) async fn none(cx: &Context, target: &Target, region: &str) -> Error {
         Selector::Id(_) => {
             error.hint("it may be in another region or account: ops ls --all-regions --state all")
         }
-        _ => error.hint("see what there is: ops ls"),
+        _ => error.hint("see what there is: ops ls").hint(hint!(
+            "it may be in another region: ops ls --all-regions {}",
+            as_argument(text)
+        )),
+    }
+}
+
+/// `text` as an argument, behind `--` where it would be an option.
+fn as_argument(text: &str) -> Hint {
+    if text.starts_with('-') {
+        hint!("-- {}", text)
+    } else {
+        hint!("{}", text)
+    }
+}
+
+/// The target that means an instance by its tag, whatever its name looks like.
+fn by_tag(query: &Query, instance: &Instance) -> String {
+    let key = &query.naming.tag;
+    let value = instance.tags.get(key).or(instance.name.as_ref());
+    format!("tag:{key}={}", value.map_or("", String::as_str))
+}
+
+/// What reaches an instance when it is typed: its name, unless that would be taken apart.
+fn typed(query: &Query, instance: &Instance) -> String {
+    let name = instance.name.as_deref().unwrap_or(&instance.id);
+    // An index at its end would be one of a tag's value, too.
+    if name.ends_with(']') {
+        return instance.id.clone();
+    }
+    let is_plain = name.parse::<Target>().is_ok_and(|target| {
+        target.whole().is_none() && matches!(target.selector, Selector::Word(_) | Selector::Id(_))
+    });
+    if is_plain && !name.starts_with('-') {
+        name.to_owned()
+    } else {
+        by_tag(query, instance)
     }
 }
 
 /// Where and how was looked, in words.
-async fn searched(cx: &Context, query: &Query, region: &str) -> String {
+async fn searched(cx: &Context, query: &Query, regions: &[String]) -> String {
+    let several = match regions {
+        [_] => String::new(),
+        _ => format!("{} regions: ", regions.len()),
+    };
+    let region = regions.join("`, `");
     let mut text = match cx.aws().await {
-        Ok(aws) => format!("searched {}", aws.place(Some(region))),
-        Err(_) => format!("searched region `{region}`"),
+        Ok(aws) => format!("searched {several}{}", aws.place(Some(&region))),
+        Err(_) => format!("searched {several}region `{region}`"),
     };
     if !query.states.is_empty() {
         let states: Vec<&str> = query.states.iter().map(|state| state.as_str()).collect();
@@ -157,28 +216,32 @@ async fn searched(cx: &Context, query: &Query, region: &str) -> String {
     text
 }
 
-/// Names spelt much like `text`.
-fn near<'a>(text: &str, instances: impl Iterator<Item = &'a Instance>) -> Vec<String> {
+/// Those whose names are spelt much like `text`, and not just so. How far a name may be from it is a third of its length, so that nothing is near
+/// one or two letters.
+fn near<'a>(text: &str, instances: impl Iterator<Item = &'a Instance>) -> Vec<&'a Instance> {
     let lower = text.to_lowercase();
-    let mut scored: Vec<(usize, &str)> = instances
-        .filter_map(|instance| instance.name.as_deref())
-        .filter_map(|name| {
+    let length = lower.chars().count();
+    let mut scored: Vec<(usize, &str, &Instance)> = instances
+        .filter_map(|instance| Some((instance.name.as_deref()?, instance)))
+        .filter(|(name, _)| *name != text)
+        .filter_map(|(name, instance)| {
             let other = name.to_lowercase();
-            let distance = if other.contains(&lower) || (other.len() > 2 && lower.contains(&other))
-            {
+            let is_part = length > 2 && other.contains(&lower)
+                || other.chars().count() > 2 && lower.contains(&other);
+            let distance = if is_part {
                 1
             } else {
                 strsim::damerau_levenshtein(&lower, &other)
             };
-            (distance <= 1 + lower.chars().count() / 4).then_some((distance, name))
+            (is_part || distance <= length / 3).then_some((distance, name, instance))
         })
         .collect();
-    scored.sort_unstable();
-    scored.dedup();
+    scored.sort_unstable_by_key(|(distance, name, _)| (*distance, *name));
+    scored.dedup_by_key(|(_, name, _)| *name);
     scored
         .into_iter()
         .take(NEAR)
-        .map(|(_, name)| name.to_owned())
+        .map(|(_, _, instance)| instance)
         .collect()
 }
 
@@ -189,16 +252,64 @@ pub(super) fn several(target: &Target, found: &[Instance]) -> Error {
         ErrorKind::Ambiguous,
         format!("`{text}` means {} instances", found.len()),
     );
-    for instance in found.iter().take(LISTED) {
-        error = error.caused_by(line(instance));
+    for line in lines(found) {
+        error = error.caused_by(line);
     }
-    if found.len() > LISTED {
-        error = error.caused_by(format!("and {} more", found.len() - LISTED));
+    let region = if regions_differ(found) {
+        Hint::from(" --region,")
+    } else {
+        Hint::from("")
+    };
+    match target.selector {
+        Selector::Id(_) => error.hint("name one: its id and --region"),
+        _ => error.hint(hint!(
+            "name one: its id,{} {} (oldest launch first), --first or --newest",
+            region,
+            indexed(text, 1)
+        )),
+    }
+}
+
+/// `name[N]` picks one of those called `name`, and another is called `name[N]`.
+pub(super) fn index_or_name(target: &Target, found: &[Instance]) -> Error {
+    let text = target.as_str();
+    let mut error = Error::new(
+        ErrorKind::Ambiguous,
+        format!("`{text}` is the name of one instance, and picks another"),
+    );
+    for line in lines(found) {
+        error = error.caused_by(line);
     }
     error.hint(hint!(
-        "name one: its id, {} (oldest launch first), --first or --newest",
+        "name the one by {}, or either by its id",
         indexed(text, 1)
     ))
+}
+
+fn regions_differ(found: &[Instance]) -> bool {
+    found
+        .windows(2)
+        .any(|pair| pair[0].region != pair[1].region)
+}
+
+/// The machines of an error's list, with their regions where those differ.
+fn lines(found: &[Instance]) -> Vec<String> {
+    let with_region = regions_differ(found);
+    let mut lines: Vec<String> = found
+        .iter()
+        .take(LISTED)
+        .map(|instance| {
+            if with_region {
+                format!("{}  {}", line(instance), instance.region)
+            } else {
+                line(instance)
+            }
+        })
+        .collect();
+    if found.len() > LISTED {
+        lines.push(format!("and {} more", found.len() - LISTED));
+    }
+    lines
 }
 
 /// The picker was left without a choice.
@@ -217,8 +328,8 @@ pub(super) fn index(target: &Target, found: &[Instance]) -> Error {
         ErrorKind::NotFound,
         format!("`{text}` picks nothing: {} match `{name}`", found.len()),
     );
-    for instance in found.iter().take(LISTED) {
-        error = error.caused_by(line(instance));
+    for line in lines(found) {
+        error = error.caused_by(line);
     }
     error.hint(hint!("the last is {}", indexed(name, found.len())))
 }
@@ -260,9 +371,36 @@ mod tests {
             named("database"),
             named("bastion"),
         ];
-        assert_eq!(near("wbe-1", all.iter())[0], "web-1");
-        assert_eq!(near("Web-1", all.iter()), ["web-1", "web-2"]);
-        assert_eq!(near("data", all.iter()), ["database"]);
-        assert!(near("nosuch", all.iter()).is_empty());
+        let near = |text: &str| {
+            let found = near(text, all.iter());
+            let names = found.iter().map(|instance| instance.name.as_deref());
+            names.map(|name| name.expect("a name")).collect::<Vec<_>>()
+        };
+        assert_eq!(near("wbe-1"), ["web-1"]);
+        assert_eq!(near("Web-1"), ["web-1", "web-2"]);
+        assert_eq!(near("data"), ["database"]);
+        for none in ["nosuch", "a", "w", "xy"] {
+            assert!(near(none).is_empty(), "{none}");
+        }
+        assert_eq!(near("web-1"), ["web-2"], "what was typed is no correction");
+    }
+
+    #[test]
+    fn a_name_that_would_be_taken_apart_is_proposed_by_its_tag() {
+        let query = Query::default();
+        let typed = |name: &str| {
+            super::typed(
+                &query,
+                &Instance {
+                    name: Some(name.to_owned()),
+                    ..Instance::bare("i-00000000", "eu-west-1")
+                },
+            )
+        };
+        assert_eq!(typed("web-1"), "web-1");
+        assert_eq!(typed("bracket[1]"), "i-00000000");
+        for name in ["user@name", "-dash", "star*", "tag:a=b"] {
+            assert_eq!(typed(name), format!("tag:Name={name}"));
+        }
     }
 }

@@ -82,7 +82,7 @@ fn info(cx: &Context) -> Result<Exit> {
                 output.line(entry.path.to_string_lossy())?;
             }
         }
-        format @ (Format::Table | Format::Wide) => {
+        format => {
             let mut columns = vec![
                 Column::new("PROFILE", Column::KEPT).shrinking(),
                 Column::new("REGION", Column::KEPT),

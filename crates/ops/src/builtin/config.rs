@@ -3,12 +3,15 @@
 use std::path::Path;
 
 use ops_core::{
-    Command, Context, Exit, Format, Result, Traits, Values,
+    Command, Context, Error, Exit, Format, Result, Traits, Values,
     config::{self as show, ProfileKind},
     output::escape,
+    table::{Cell, Column},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
+
+use crate::plugin;
 
 /// Show settings, profiles, and where they come from
 ///
@@ -162,30 +165,39 @@ fn path(cx: &Context) -> Result<Exit> {
 }
 
 fn validate(cx: &Context, names: &[String]) -> Result<Exit> {
-    let results = show::validate(cx.invocation(), cx.verbs(), names)?;
+    let is_external = |verb: &str| plugin::find(cx.env(), &[verb.into()]).is_some();
+    let results = show::validate(cx.invocation(), cx.verbs(), names, &is_external)?;
     let output = cx.output();
-    let describe = |result: &show::Validation| {
-        let problem = result.problem.as_ref().map(
-            |error| json!({ "message": error.what(), "why": error.why(), "hint": error.hints() }),
-        );
-        json!({ "name": result.name, "path": result.path, "problem": problem })
-    };
-    let rows: Vec<Value> = results.iter().map(describe).collect();
+    let described = |error: &Error| json!({ "message": error.what(), "why": error.why(), "hint": error.hints() });
+    let rows: Vec<Value> = results
+        .iter()
+        .map(|result| {
+            let problems: Vec<Value> = result.problems.iter().map(described).collect();
+            json!({
+                "name": result.name,
+                "path": result.path,
+                "problem": problems.first(),
+                "problems": problems,
+            })
+        })
+        .collect();
     if !document(cx, "files", &rows)? {
         for result in &results {
-            match &result.problem {
-                None => output.line(format!(
+            if result.problems.is_empty() {
+                output.line(format!(
                     "ok  {}",
                     escape(&result.path.display().to_string())
-                ))?,
-                Some(error) => output.error(error),
+                ))?;
+            }
+            for problem in &result.problems {
+                output.error(problem);
             }
         }
         if results.is_empty() {
             output.note("nothing to check; see where profiles are looked for: ops config path");
         }
     }
-    let right = results.iter().all(|result| result.problem.is_none());
+    let right = results.iter().all(|result| result.problems.is_empty());
     Ok(if right { Exit::SUCCESS } else { Exit::USAGE })
 }
 
@@ -196,39 +208,28 @@ fn document(cx: &Context, name: &str, rows: &impl Serialize) -> Result<bool> {
     match output.format() {
         Format::Json => output.json(&whole)?,
         Format::Yaml => output.yaml(&whole)?,
-        Format::Table | Format::Wide | Format::Name => return Ok(false),
+        _ => return Ok(false),
     }
     Ok(true)
 }
 
-/// Aligned columns; the last one as long as it is. The user's home folder is `~` here, which leaves room on a terminal.
+/// Aligned columns, cut where the terminal is too narrow. The user's home folder is `~` here, which leaves room on it.
 fn table(cx: &Context, head: &[&str], lines: impl Iterator<Item = Vec<String>>) -> Result<Exit> {
-    let output = cx.output();
-    let mut rows: Vec<Vec<String>> = lines
+    let rows: Vec<Vec<Cell>> = lines
         .map(|line| {
             line.iter()
-                .map(|cell| escape(&at_home(cell, &cx.paths().home)))
+                .map(|cell| Cell::new(at_home(cell, &cx.paths().home)))
                 .collect()
         })
         .collect();
-    if output.headers() && !rows.is_empty() {
-        rows.insert(0, head.iter().map(ToString::to_string).collect());
+    if rows.is_empty() {
+        return Ok(Exit::SUCCESS);
     }
-    let widths: Vec<usize> = (0..head.len())
-        .map(|column| {
-            rows.iter()
-                .map(|row| row[column].chars().count())
-                .max()
-                .unwrap_or_default()
-        })
+    let columns: Vec<Column> = head
+        .iter()
+        .map(|title| Column::new(*title, Column::KEPT).shrinking())
         .collect();
-    for row in &rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            line.push_str(&format!("{cell:width$}  "));
-        }
-        output.line(line.trim_end())?;
-    }
+    ops_core::table::write(cx.output(), &columns, rows.iter().cloned())?;
     Ok(Exit::SUCCESS)
 }
 

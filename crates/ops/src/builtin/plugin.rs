@@ -164,7 +164,7 @@ fn show(lines: &[Line], cx: &Context) -> Result<()> {
                 output.line(&line.name)?;
             }
         }
-        Format::Table | Format::Wide => {
+        _ => {
             for line in lines {
                 let version = line.version.as_deref().unwrap_or("-");
                 let about = line.about.as_deref().unwrap_or("");

@@ -180,7 +180,7 @@ fn print_environment(cx: &Context, access: &Access) -> Result<()> {
                 .collect();
             return output.json(&all);
         }
-        Format::Yaml | Format::Table | Format::Wide | Format::Name => {}
+        _ => {}
     }
     let mut text = String::new();
     for name in UNSET {
@@ -224,7 +224,7 @@ fn status(cx: &Context) -> Result<Exit> {
     match output.format() {
         Format::Json => output.json(&whole)?,
         Format::Yaml => output.yaml(&whole)?,
-        Format::Table | Format::Wide | Format::Name => {
+        _ => {
             output.line(format!(
                 "running at {}, process {}, {count} open sessions",
                 access.endpoint, access.pid

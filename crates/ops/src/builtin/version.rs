@@ -5,7 +5,7 @@ use serde::Serialize;
 
 /// Show the version of ops
 ///
-/// With `-o json`: version, platform, compiler and what was built in.
+/// With `-o json`: version, commit, target, the compiler, and what was built in.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Version {}
 
@@ -14,7 +14,12 @@ pub(crate) struct Version {}
 struct About {
     api_version: &'static str,
     version: &'static str,
+    /// The commit of the sources; none for those of a package.
+    commit: Option<&'static str>,
+    /// The triple it was built for.
+    target: &'static str,
     platform: String,
+    /// The compiler it was built with.
     rust_version: &'static str,
     sandbox: bool,
 }
@@ -27,15 +32,17 @@ impl Command for Version {
     };
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
         ("ops version", "the version"),
-        ("ops version -o json", "and how it was built"),
+        ("ops version -o json", "how it was built"),
     ];
 
     async fn run(self, cx: Context) -> Result<Exit> {
         let about = About {
             api_version: "ops.version/v1",
             version: env!("CARGO_PKG_VERSION"),
+            commit: Some(env!("OPS_COMMIT")).filter(|commit| !commit.is_empty()),
+            target: env!("OPS_TARGET"),
             platform: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
-            rust_version: env!("CARGO_PKG_RUST_VERSION"),
+            rust_version: env!("OPS_COMPILER"),
             sandbox: cfg!(feature = "sandbox"),
         };
         let output = cx.output();
@@ -43,7 +50,7 @@ impl Command for Version {
             Format::Json => output.json(&about)?,
             Format::Yaml => output.yaml(&about)?,
             Format::Wide => output.line(format!("ops {} ({})", about.version, about.platform))?,
-            Format::Table | Format::Name => output.line(format!("ops {}", about.version))?,
+            _ => output.line(format!("ops {}", about.version))?,
         }
         Ok(Exit::SUCCESS)
     }

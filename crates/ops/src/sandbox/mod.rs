@@ -7,10 +7,8 @@ use std::path::PathBuf;
 use ops_core::{Entry, Env, Error, ErrorKind, Globals, Paths, Result, hint};
 use ops_sandbox::{Access, Faults, Options, Pace, Running, Sandbox, StartError, UNSET, discover};
 
-/// Names the file through which a child process finds the sandbox of the command that started it.
-pub(crate) const STATE: &str = "OPS_SANDBOX_STATE";
-
 use ops_core::cache::EMBEDDED;
+pub(crate) use ops_core::cache::SANDBOX_STATE as STATE;
 
 /// What lies under a command.
 pub(crate) enum Laid {

@@ -10,6 +10,7 @@ mod user;
 use std::{
     fmt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -142,6 +143,8 @@ pub struct Settings {
     effective: Profile,
     /// The tree of `effective`.
     tree: Option<Node>,
+    /// The configuration files of AWS.
+    pub aws_files: Arc<AwsFiles>,
     verbs: Verbs,
 }
 
@@ -169,7 +172,7 @@ impl Settings {
                 .clone()
                 .map(|name| Setting::new(name, user_at(&["profile"]))),
         };
-        let aws_files = AwsFiles::read(&invocation.env, &invocation.paths);
+        let aws_files = Arc::new(AwsFiles::read(&invocation.env, &invocation.paths));
         let chosen = choose(invocation, asked.as_ref(), &aws_files)?;
         let team = match &chosen {
             Chosen::Team(found, all) => {
@@ -224,7 +227,8 @@ impl Settings {
         let of_files = || {
             let name = aws_profile.value.as_deref().unwrap_or("default");
             let region = aws_files.region(name)?;
-            let origin = Origin::Aws(format!("{} [{name}]", aws_files.config.display()));
+            let place = aws_files.place(name, "region")?;
+            let origin = Origin::Aws(format!("{place} [{name}]"));
             Some(Setting::new(region.to_owned(), origin))
         };
         let of_variables = || {
@@ -339,6 +343,7 @@ impl Settings {
             team,
             effective,
             tree,
+            aws_files,
             verbs,
         })
     }

@@ -288,11 +288,11 @@ pub struct Validation {
     pub name: String,
     /// The file.
     pub path: PathBuf,
-    /// The first thing that is wrong with it.
-    pub problem: Option<Error>,
+    /// All that is wrong with it.
+    pub problems: Vec<Error>,
 }
 
-/// Checks profiles by name or by file, or all there are and the user's `config.yaml`. A file's neighbours can be extended by it.
+/// Checks profiles by name or by file, or all there are and the user's `config.yaml`; `is_external` says whether a verb is an external command. A file's neighbours can be extended by it.
 ///
 /// # Errors
 /// A folder cannot be read, or a name is no profile; what is wrong with a profile is in its [`Validation`].
@@ -300,6 +300,7 @@ pub fn validate(
     invocation: &Invocation,
     verbs: Verbs,
     names: &[String],
+    is_external: &dyn Fn(&str) -> bool,
 ) -> Result<Vec<Validation>> {
     let folders = load::folders(&invocation.globals, &invocation.paths);
     let all = load::list(&folders)?;
@@ -310,11 +311,14 @@ pub fn validate(
             results.push(Validation {
                 name: "config.yaml".to_owned(),
                 path: config,
-                problem: user::load(&invocation.paths, verbs).err(),
+                problems: user::load(&invocation.paths, verbs)
+                    .err()
+                    .into_iter()
+                    .collect(),
             });
         }
         for found in &all {
-            results.push(check(found, &all, verbs));
+            results.push(check(found, &all, verbs, is_external));
         }
         return Ok(results);
     }
@@ -322,14 +326,17 @@ pub fn validate(
         .iter()
         .map(|name| {
             if let Some(found) = all.iter().find(|found| found.name == *name) {
-                return Ok(check(found, &all, verbs));
+                return Ok(check(found, &all, verbs, is_external));
             }
             let path = Path::new(name);
             if path == user::path(&invocation.paths) {
                 return Ok(Validation {
                     name: "config.yaml".to_owned(),
                     path: path.to_owned(),
-                    problem: user::load(&invocation.paths, verbs).err(),
+                    problems: user::load(&invocation.paths, verbs)
+                        .err()
+                        .into_iter()
+                        .collect(),
                 });
             }
             if !path.is_file() {
@@ -363,15 +370,21 @@ pub fn validate(
                 },
                 &all,
                 verbs,
+                is_external,
             ))
         })
         .collect()
 }
 
-fn check(found: &Found, all: &[Found], verbs: Verbs) -> Validation {
+fn check(
+    found: &Found,
+    all: &[Found],
+    verbs: Verbs,
+    is_external: &dyn Fn(&str) -> bool,
+) -> Validation {
     Validation {
         name: found.name.clone(),
         path: found.path.clone(),
-        problem: Loaded::load(found, all, None, verbs).err(),
+        problems: load::mistakes(found, all, verbs, is_external),
     }
 }

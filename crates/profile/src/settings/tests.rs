@@ -182,7 +182,7 @@ fn flag_beats_variable_beats_profile_beats_aws_beats_own_default() {
         region(&home),
         (
             "eu-north-1".into(),
-            "AWS configuration ~/.aws/config [default]".into()
+            "AWS configuration ~/.aws/config:2 [default]".into()
         )
     );
     let home = home.variable("AWS_REGION", "us-east-1");
@@ -195,7 +195,7 @@ fn flag_beats_variable_beats_profile_beats_aws_beats_own_default() {
         region(&dev),
         (
             "sa-east-1".into(),
-            "AWS configuration ~/.aws/config [dev]".into()
+            "AWS configuration ~/.aws/config:4 [dev]".into()
         )
     );
     let home = dev.profile("dev", "aws: {region: eu-west-3}\n");
@@ -467,23 +467,46 @@ fn validate_names_each_file_and_takes_files_too() {
         .file("elsewhere/new.yaml", "extends: near\nssh: {port: x}\n")
         .file("elsewhere/near.yaml", "");
     let invocation = home.invocation();
-    let all = validate(&invocation, VERBS, &[]).expect("results");
+    let all = validate(&invocation, VERBS, &[], &|_| false).expect("results");
     let found: Vec<_> = all
         .iter()
-        .map(|check| (check.name.as_str(), check.problem.is_none()))
+        .map(|check| (check.name.as_str(), check.problems.is_empty()))
         .collect();
     assert_eq!(
         found,
         [("config.yaml", false), ("base", true), ("good", true)]
     );
     let file = home.path().join("elsewhere/new.yaml").display().to_string();
-    let one = validate(&invocation, VERBS, &[file]).expect("a result");
+    let one = validate(&invocation, VERBS, &[file], &|_| false).expect("a result");
     assert!(
-        home.show(one[0].problem.as_ref().expect("a problem"))
+        home.show(one[0].problems.first().expect("a problem"))
             .contains("line 2, column 13")
     );
-    let error = validate(&invocation, VERBS, &["god".to_owned()]).expect_err("no such profile");
+    let error =
+        validate(&invocation, VERBS, &["god".to_owned()], &|_| false).expect_err("no such profile");
     assert_eq!(error.hints(), ["did you mean `good`?"]);
+}
+
+#[test]
+fn validate_tells_every_mistake_of_a_file() {
+    let home = Home::new().profile(
+        "many",
+        "regoin: x\nssh: {port: 0, usr: me}\naliases:\n  a: b\n  b: a\n  c: nosuch x\n  d: mine\n  e: ls -o wide\n",
+    );
+    let all = validate(&home.invocation(), VERBS, &[], &|verb| verb == "mine").expect("results");
+    let told: Vec<String> = all[0]
+        .problems
+        .iter()
+        .map(|problem| {
+            problem
+                .why()
+                .first()
+                .map(ToString::to_string)
+                .unwrap_or_default()
+        })
+        .map(|why| why.lines().next().unwrap_or_default().to_owned())
+        .collect();
+    insta::assert_snapshot!(told.join("\n"));
 }
 
 #[test]

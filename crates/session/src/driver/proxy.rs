@@ -59,19 +59,21 @@ impl Proxy {
         Self { https, exceptions }
     }
 
+    /// Whether a host is reached by way of the proxy.
+    pub fn is_for(&self, host: &str, port: u16) -> bool {
+        self.https.is_some()
+            && !self
+                .exceptions
+                .iter()
+                .any(|exception| matches(exception, &host.to_ascii_lowercase(), port))
+    }
+
     /// The proxy for a host, if it needs one.
     pub(super) fn for_host(&self, host: &str, port: u16) -> Result<Option<Hop>, OpenError> {
-        let Some(setting) = &self.https else {
-            return Ok(None);
-        };
-        if self
-            .exceptions
-            .iter()
-            .any(|exception| matches(exception, &host.to_ascii_lowercase(), port))
-        {
-            return Ok(None);
+        match &self.https {
+            Some(setting) if self.is_for(host, port) => Hop::parse(setting).map(Some),
+            _ => Ok(None),
         }
-        Hop::parse(setting).map(Some)
     }
 }
 

@@ -44,14 +44,11 @@ impl Provider {
         error: &CredentialsError,
     ) -> Result<Credentials> {
         let recipe = &self.0.recipe;
-        let translated =
-            |error: &CredentialsError| credentials_failed(error, &recipe.options, &recipe.profiles);
+        let translated = |error: &CredentialsError| {
+            credentials_failed(error, &recipe.options, &recipe.files, &recipe.home)
+        };
         let failure = translated(error);
-        let name = recipe.options.profile.as_deref().unwrap_or("default");
-        let login = recipe
-            .profiles
-            .as_deref()
-            .and_then(|profiles| Login::of(profiles, name))
+        let login = Login::of(&recipe.files, recipe.options.profile_name())
             .filter(|_| is_sso_over(error, true));
         let Some(login) = login else {
             return Err(failure);

@@ -1,0 +1,140 @@
+//! `ops describe`: everything that is known of one server.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use ops_core::{
+    Command, Context, Error, ErrorKind, Exit, Format, Instance, Listing, Ping, Result, State,
+    Target, Values, output::escape, resolve::ChoiceArgs,
+};
+
+use crate::{columns, document, paths};
+
+/// Show everything that is known of one instance
+///
+/// Its state and addresses, what Session Manager knows of its agent, and all its tags. A stopped instance is shown too. With -o json and the
+/// like it is the one item of what `ops ls` gives.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Describe {
+    /// Name, id, private address or tag:Key=Value
+    target: Target,
+    #[command(flatten)]
+    choice: ChoiceArgs,
+}
+
+impl Command for Describe {
+    const NAME: &'static str = "describe";
+    const EXAMPLES: &'static [(&'static str, &'static str)] = &[
+        ("ops describe web-1", "what there is to know of it"),
+        (
+            "ops describe web-1 -o jsonpath='{.items[0].privateIp}'",
+            "one field of it",
+        ),
+    ];
+
+    const COMPLETES: &'static [(&'static str, Values)] = &[("target", Values::Target)];
+
+    async fn run(self, cx: Context) -> Result<Exit> {
+        let format = cx.output().format();
+        paths::check(format)?;
+        let found = match cx.resolve_whole(&self.target, self.choice.choice()).await {
+            Err(error) if error.kind() == ErrorKind::Unreachable => {
+                in_any_state(&cx, &self.target, error).await?
+            }
+            resolved => resolved?,
+        };
+        let instance = cx.with_agent(&found).await.unwrap_or(found);
+        let listing = Listing {
+            instances: vec![instance],
+            regions: 1,
+            ..Listing::default()
+        };
+        let output = cx.output();
+        match format {
+            Format::Json => output.json(&document::list(&listing))?,
+            Format::Yaml => output.yaml(&document::list(&listing))?,
+            Format::Jsonl => paths::lines(output, &listing.instances)?,
+            Format::JsonPath(template) => paths::template(output, &listing, template.text())?,
+            Format::CustomColumns(spec) => paths::columns(output, &listing.instances, spec.text())?,
+            Format::Csv => {
+                return Err(Error::usage("`ops describe` has no output format `csv`")
+                    .hint("a line of it: ops ls -o csv NAME"));
+            }
+            Format::Name => output.line(&listing.instances[0].id)?,
+            Format::Table | Format::Wide => {
+                output.page(&page(&listing.instances[0], Timestamp::now()))?;
+            }
+        }
+        Ok(Exit::SUCCESS)
+    }
+}
+
+/// The one instance that `target` means in whatever state; else `error`.
+async fn in_any_state(cx: &Context, target: &Target, error: Error) -> Result<Instance> {
+    let mut query = cx.base_query()?;
+    query.states.clear();
+    query.add(target);
+    let mut found = cx
+        .list(&query, &cx.regions_of(target).await?)
+        .await?
+        .instances;
+    match (found.pop(), found.is_empty()) {
+        (Some(instance), true) => Ok(instance),
+        _ => Err(error),
+    }
+}
+
+/// A line for each thing that is known, then the tags.
+fn page(instance: &Instance, now: Timestamp) -> String {
+    let last_ping = match instance.ping {
+        Ping::Lost { last } => last.map(|last| format!("{last:.0}")),
+        _ => None,
+    };
+    let launched = instance.launched.map(|at| {
+        let age = ops_core::instance::age_words(now.duration_since(at).as_secs());
+        format!("{at:.0} ({age} ago)")
+    });
+    let (reach, _) = columns::reach(instance, now);
+    let reach = Some(reach).filter(|_| instance.state == State::Running);
+    let kind = match instance.kind {
+        ops_core::Kind::Ec2 => "EC2 instance",
+        ops_core::Kind::Hybrid => "hybrid node",
+    };
+    let rows = [
+        ("name", instance.name.clone()),
+        ("id", Some(instance.id.clone())),
+        ("kind", Some(kind.to_owned())),
+        ("state", Some(instance.state.as_str().to_owned())),
+        ("reach", reach),
+        ("agent", instance.agent_version.clone()),
+        ("last ping", last_ping),
+        ("platform", instance.platform.clone()),
+        ("type", instance.instance_type.clone()),
+        ("image", instance.image.clone()),
+        ("launched", launched),
+        ("region", Some(instance.region.clone())),
+        ("zone", instance.zone.clone()),
+        ("vpc", instance.vpc.clone()),
+        ("private ip", instance.private_ip.clone()),
+        ("private dns", instance.private_dns.clone()),
+        ("public ip", instance.public_ip.clone()),
+    ];
+    let mut text = String::new();
+    for (title, value) in rows {
+        if let Some(value) = value {
+            let _ = writeln!(text, "{title:<12} {}", escape(&value));
+        }
+    }
+    let width = instance.tags.keys().map(|key| key.chars().count()).max();
+    for (number, (key, value)) in instance.tags.iter().enumerate() {
+        let title = if number == 0 { "tags" } else { "" };
+        let _ = writeln!(
+            text,
+            "{title:<12} {:<width$}  {}",
+            escape(key),
+            escape(value),
+            width = width.unwrap_or_default()
+        );
+    }
+    text
+}

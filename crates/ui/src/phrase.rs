@@ -1,0 +1,260 @@
+//! What is said on stderr, made ready for its reader: commands of ours keep the options in use, and lines fit the terminal.
+
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
+use crate::{
+    globals::{Globals, Source},
+    text::quote,
+};
+
+/// The options of the command line that a command in a hint needs too, so that it can be run as it stands.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct InUse(Vec<Kept>);
+
+#[derive(Clone, Debug)]
+struct Kept {
+    /// With its value, as a shell takes it.
+    option: String,
+    /// Options that say the same; a command that has one of them keeps its own.
+    instead: &'static [&'static str],
+    /// Verbs that have no use for it, by their first words.
+    not_for: &'static [&'static str],
+}
+
+/// Verbs that ask no AWS: which one is meant is no matter to them, and may be what is wrong.
+const LOCAL: [&str; 9] = [
+    "config profiles",
+    "config path",
+    "config validate",
+    "config schema",
+    "completion",
+    "plugin",
+    "version",
+    "help",
+    "man",
+];
+
+impl InUse {
+    /// Those of `globals` that were typed. What a variable says is said to the next command as well.
+    pub(crate) fn of(globals: &Globals) -> Self {
+        let typed = |name| matches!(globals.source(name), Some(Source::Flag(_)));
+        let mut kept = Vec::new();
+        let mut keep = |option: String, instead, not_for| {
+            kept.push(Kept {
+                option,
+                instead,
+                not_for,
+            });
+        };
+        if typed("sandbox") && globals.sandbox {
+            keep("--sandbox".to_owned(), &["--sandbox"], &["sandbox"]);
+        }
+        if typed("profiles_dir")
+            && let Some(folders) = globals.profiles_dir.as_ref().and_then(|dirs| dirs.to_str())
+        {
+            let option = format!("--profiles-dir {}", quote(folders));
+            keep(option, &["--profiles-dir"], &[]);
+        }
+        if typed("profile")
+            && let Some(name) = &globals.profile
+        {
+            keep(
+                format!("-p {}", quote(name)),
+                &["-p", "--profile", "--aws-profile"],
+                &LOCAL,
+            );
+        }
+        if typed("aws_profile")
+            && let Some(name) = &globals.aws_profile
+        {
+            let option = format!("--aws-profile {}", quote(name));
+            keep(option, &["--aws-profile"], &LOCAL);
+        }
+        if typed("region") {
+            for region in &globals.region {
+                let option = format!("--region {}", quote(region));
+                keep(option, &["--region", "--all-regions"], &LOCAL);
+            }
+        }
+        Self(kept)
+    }
+
+    /// `text` with the options in every command of ours that it names.
+    pub(crate) fn in_commands_of(&self, text: &str) -> String {
+        if self.0.is_empty() {
+            return text.to_owned();
+        }
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(at) = find_command(rest, out.chars().next_back()) {
+            let begin = at + "ops ".len();
+            let command = &rest[begin..];
+            let command = &command[..end_of_command(command)];
+            out.push_str(&rest[..begin]);
+            for kept in self.0.iter().filter(|kept| kept.is_for(command)) {
+                out.push_str(&kept.option);
+                out.push(' ');
+            }
+            out.push_str(command);
+            rest = &rest[begin + command.len()..];
+        }
+        out.push_str(rest);
+        out
+    }
+}
+
+impl Kept {
+    fn is_for(&self, command: &str) -> bool {
+        let has_its_own = command
+            .split_whitespace()
+            .take_while(|word| *word != "--")
+            .any(|word| {
+                self.instead
+                    .contains(&word.split('=').next().unwrap_or(word))
+            });
+        let has_no_use = self.not_for.iter().any(|verb| {
+            command
+                .strip_prefix(verb)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+        });
+        !has_its_own && !has_no_use
+    }
+}
+
+/// Where the next command of ours begins. In a sentence `ops` is the program's name: a command stands at the beginning, behind a colon, or in
+/// backticks, quotes or parentheses. `before` is the character in front of `text`.
+fn find_command(text: &str, before: Option<char>) -> Option<usize> {
+    text.match_indices("ops ").map(|(at, _)| at).find(|&at| {
+        let front = &text[..at];
+        let is_begun = match front.chars().next_back().or(before) {
+            None => true,
+            Some(char) => "`\"'(".contains(char) || front.ends_with(": "),
+        };
+        let next = text[at + "ops ".len()..].chars().next();
+        is_begun && next.is_some_and(|char| char.is_ascii_lowercase() || char == '-')
+    })
+}
+
+/// How long a command is that `text` begins with.
+fn end_of_command(text: &str) -> usize {
+    ["`", "\n", " (", ")", "; ", ", or "]
+        .iter()
+        .filter_map(|end| text.find(end))
+        .min()
+        .unwrap_or(text.len())
+}
+
+/// `text`, whose first line begins behind `first` columns and whose others behind `indent`, broken at blanks so that no line is wider than
+/// `columns`. Lines that it has stay; a word that is wider than a line is left in one piece, so that it can be copied.
+pub(crate) fn wrapped(text: &str, columns: Option<usize>, first: usize, indent: usize) -> String {
+    let Some(columns) = columns.filter(|columns| *columns > indent + 20) else {
+        return text.to_owned();
+    };
+    let mut out = String::with_capacity(text.len() + 16);
+    let mut at = first;
+    for (number, line) in text.split('\n').enumerate() {
+        if number > 0 {
+            out.push('\n');
+            at = 0;
+        }
+        // Lines that were set on purpose (an excerpt of a file) keep their blanks.
+        if at + width(line) <= columns {
+            out.push_str(line);
+            continue;
+        }
+        let mut is_first = true;
+        for word in line.split(' ') {
+            let wide = width(word);
+            if !is_first && at + 1 + wide > columns && at > indent {
+                out.push('\n');
+                out.extend(std::iter::repeat_n(' ', indent));
+                at = indent;
+            } else if !is_first {
+                out.push(' ');
+                at += 1;
+            }
+            out.push_str(word);
+            at += wide;
+            is_first = false;
+        }
+    }
+    out
+}
+
+/// Columns that `text` takes, not counting what sets colours.
+fn width(text: &str) -> usize {
+    if !text.contains('\x1b') {
+        return text.width();
+    }
+    let mut chars = text.chars();
+    let mut columns = 0;
+    while let Some(char) = chars.next() {
+        if char == '\x1b' {
+            // `ESC [ … m`
+            chars.by_ref().find(|char| char.is_ascii_alphabetic());
+        } else {
+            columns += char.width().unwrap_or(0);
+        }
+    }
+    columns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn in_use(globals: Globals, typed: &[&'static str]) -> InUse {
+        let sources = typed
+            .iter()
+            .map(|name| (*name, Source::Flag(format!("--{name}"))))
+            .collect();
+        InUse::of(&Globals { sources, ..globals })
+    }
+
+    #[test]
+    fn commands_keep_the_options_in_use_and_sentences_are_left_alone() {
+        let globals = Globals {
+            sandbox: true,
+            profile: Some("my shop".to_owned()),
+            region: vec!["eu-west-1".to_owned()],
+            ..Globals::default()
+        };
+        let kept = in_use(globals.clone(), &["sandbox", "profile", "region"]);
+        for (hint, shown) in [
+            (
+                "see what there is: ops ls",
+                "see what there is: ops --sandbox -p 'my shop' --region eu-west-1 ls",
+            ),
+            (
+                "elsewhere: ops ls --all-regions x (or `ops -p y ls`)",
+                "elsewhere: ops --sandbox -p 'my shop' ls --all-regions x (or `ops --sandbox --region eu-west-1 -p y ls`)",
+            ),
+            (
+                "see them all: ops config profiles",
+                "see them all: ops --sandbox config profiles",
+            ),
+            (
+                "which ops cannot do yet; ops is not at fault",
+                "which ops cannot do yet; ops is not at fault",
+            ),
+            ("ops ls", "ops --sandbox -p 'my shop' --region eu-west-1 ls"),
+        ] {
+            assert_eq!(kept.in_commands_of(hint), shown);
+        }
+        // What the environment says is there for the next command too.
+        assert_eq!(in_use(globals, &[]).in_commands_of("ops ls"), "ops ls");
+    }
+
+    #[test]
+    fn lines_are_broken_at_blanks_and_behind_the_mark() {
+        let text = "one two three four five six seven";
+        assert_eq!(
+            wrapped(text, Some(26), 7, 4),
+            "one two three four\n    five six seven"
+        );
+        assert_eq!(wrapped(text, None, 7, 4), text);
+        let word = "x".repeat(60);
+        assert_eq!(wrapped(&word, Some(40), 0, 2), word);
+        assert_eq!(width("\x1b[31merror:\x1b[0m"), 6);
+    }
+}

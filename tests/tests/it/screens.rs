@@ -1,0 +1,208 @@
+//! What is on a terminal of 80 columns and 24 rows.
+
+use ops_tests::{Lab, service::Service, terminal::Terminal};
+
+const OPS: &str = env!("CARGO_BIN_EXE_ops-under-test");
+
+fn service() -> Service {
+    Service::start(OPS, "")
+}
+
+/// Runs to the end; gives the exit status and all that was written, colours left out.
+fn on_a_terminal(service: &Service, args: &[&str]) -> (Option<i32>, String) {
+    let mut terminal = Terminal::start(service, args);
+    let status = terminal.wait();
+    let screen = terminal.screen(80, 200);
+    (status, screen.screen().contents())
+}
+
+#[track_caller]
+fn fits(text: &str) {
+    for line in text.lines() {
+        assert!(line.chars().count() <= 80, "{line:?} in:\n{text}");
+    }
+}
+
+#[test]
+fn ops_alone_and_the_short_help_of_most_verbs_fit_one_screen() {
+    let service = service();
+    let (status, text) = on_a_terminal(&service, &[]);
+    assert_eq!(status, Some(0));
+    assert!(text.trim_end().lines().count() <= 23, "{text}");
+    let verbs = text.find("  ls, list").expect("verbs");
+    assert!(text[..verbs].lines().count() < 8, "{text}");
+    for verb in ["shell", "console", "wait", "describe", "version", "cache"] {
+        let (_, text) = on_a_terminal(&service, &[verb, "-h"]);
+        assert!(text.trim_end().lines().count() <= 23, "{text}");
+    }
+}
+
+#[test]
+fn a_verb_without_a_target_asks_which_server() {
+    let service = service();
+    let mut terminal = Terminal::start(&service, &["shell"]);
+    terminal.wait_for("a shell on which server?");
+    terminal.wait_for("worker-1");
+    let screen = terminal.screen(80, 24);
+    let text = screen.screen().contents();
+    fits(&text);
+    assert!(
+        text.contains("offline 3d") && text.contains("no agent"),
+        "{text}"
+    );
+    // Columns begin at the same place in each row.
+    let ids: Vec<usize> = text
+        .lines()
+        .filter_map(|line| line.find(" i-0").or_else(|| line.find(" mi-")))
+        .collect();
+    assert!(
+        ids.len() > 5 && ids.iter().all(|at| *at == ids[0]),
+        "{text}"
+    );
+    terminal.send("web-1\r");
+    terminal.wait_for("web-1:~$ ");
+    terminal.send("exit\r");
+    assert_eq!(terminal.wait(), Some(0));
+
+    let mut terminal = Terminal::start(&service, &["console", "--print"]);
+    terminal.wait_for("the console of which server?");
+    terminal.send("\x1b");
+    terminal.wait_for("no target was chosen");
+    assert_eq!(terminal.wait(), Some(6));
+}
+
+#[test]
+fn errors_are_broken_at_words() {
+    let (status, text) = on_a_terminal(&service(), &["console", "--print", "web-9"]);
+    assert_eq!(status, Some(3));
+    fits(&text);
+    assert!(
+        text.contains("\n  why: ") && text.contains("\n  hint: "),
+        "{text}"
+    );
+    // In a pipe each part is a line.
+    let done = Lab::with_sandbox()
+        .ops(["console", "--print", "web-9"])
+        .output();
+    assert!(
+        done.stderr.lines().all(|line| line.starts_with("error: ")
+            || line.starts_with("  why: ")
+            || line.starts_with("  hint: ")),
+        "{done}"
+    );
+}
+
+#[test]
+fn named_columns_are_shown_and_no_others() {
+    let service = service();
+    let named = ["--columns", "name,image,launched,vpc,private-dns,platform"];
+    for form in [&["-o", "wide"][..], &[]] {
+        let args = [&["ls"], form, &named].concat();
+        let (_, text) = on_a_terminal(&service, &args);
+        let head: Vec<&str> = text
+            .lines()
+            .next()
+            .expect("a head")
+            .split_whitespace()
+            .collect();
+        assert_eq!(head.len(), 6, "{text}");
+        assert!(head[0] == "NAME" && !text.contains("STATE"), "{text}");
+        fits(&text);
+    }
+    let (_, text) = on_a_terminal(&service, &["ls", "-o", "wide"]);
+    assert!(text.contains("left out for want of room: "), "{text}");
+    let lab = Lab::with_sandbox();
+    lab.profile("w", "output: { format: wide }\n");
+    let done = lab
+        .ops(["-p", "w", "ls", "--columns", "id", "web-1"])
+        .output()
+        .success();
+    assert_eq!(done.stdout, "ID\ni-0a1b2c3d4e5f60718\n");
+}
+
+#[test]
+fn watching_says_so_marks_what_changes_and_ends_with_q() {
+    let service = service();
+    for form in [
+        &["-w", "1"][..],
+        &["-w1"],
+        &["--watch", "1"],
+        &["--watch=1"],
+    ] {
+        let mut terminal = Terminal::start(&service, &[&["ls"], form].concat());
+        terminal.wait_for("every 1s");
+        terminal.wait_for("q ends");
+        terminal.wait_for("worker-1");
+        terminal.send("q");
+        assert_eq!(terminal.wait(), Some(0));
+        assert!(terminal.is_cooked());
+    }
+    let mut terminal = Terminal::start(&service, &["ls", "-w", "web-1"]);
+    terminal.wait_for("every 5s");
+    terminal.send("q");
+    assert_eq!(terminal.wait(), Some(0));
+    let mut terminal = Terminal::start(&service, &["ls", "-w", "1"]);
+    terminal.wait_for("worker-1");
+    service.change_instance("", r#"{"name": "new-1"}"#);
+    terminal.wait_for("1 changed");
+    terminal.wait_for("\x1b[1mnew-1");
+    terminal.send("q");
+    terminal.wait();
+}
+
+#[test]
+fn lists_have_the_forms_of_kubectl() {
+    let lab = Lab::with_sandbox();
+    let web_1 = "i-0a1b2c3d4e5f60718";
+    let said = |args: &[&str]| {
+        lab.ops([&["ls", "web-1"], args].concat())
+            .output()
+            .success()
+            .stdout
+    };
+    let line = said(&["-o", "jsonl"]);
+    assert_eq!(line.lines().count(), 1);
+    let item: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!(item["id"], web_1);
+    assert_eq!(
+        said(&["-o", "csv", "--columns", "name,id"]),
+        format!("NAME,ID\r\nweb-1,{web_1}\r\n")
+    );
+    assert_eq!(
+        said(&["-o", "jsonpath={.items[*].id}"]),
+        format!("{web_1}\n")
+    );
+    assert_eq!(
+        said(&["-o", "custom-columns=A:.name,B:.none"]),
+        "A      B\nweb-1  <none>\n"
+    );
+    let done = lab
+        .ops(["describe", "web-1", "-o", "jsonpath={.items[0].name}"])
+        .output()
+        .success();
+    assert_eq!(done.stdout, "web-1\n");
+    let page = lab.ops(["describe", "web-1"]).output().success().stdout;
+    for line in [
+        "name         web-1",
+        "reach        ok",
+        "private ip   10.0.1.11",
+    ] {
+        assert!(page.contains(line), "{page}");
+    }
+    let done = lab.ops(["cache", "info", "-o", "csv"]).output().exits(2);
+    assert!(done.stderr.contains("has no output format `csv`"), "{done}");
+    lab.ops(["ls", "-o", "jsonpath={.a"]).output().exits(2);
+}
+
+#[test]
+fn long_help_goes_through_the_pager() {
+    let service = service();
+    let command = pty_process::blocking::Command::new(service.program())
+        .args(["ls", "--help"])
+        .env_clear()
+        .envs(service.environment())
+        .env("OPS_PAGER", "sed -n s/^List.instances/paged/p");
+    let mut terminal = Terminal::run(command);
+    terminal.wait_for("paged");
+    assert_eq!(terminal.wait(), Some(0));
+}
