@@ -504,10 +504,11 @@ pub(super) fn credentials_failed(
     if is_console_over
         || lower.contains("login") && (lower.contains("expired") || lower.contains("cached"))
     {
-        let state = if lower.contains("expired") {
-            "has expired"
+        let option = profile_option(files.source_of(name));
+        let (state, hint) = if lower.contains("expired") {
+            ("has expired", hint!("log in again: aws login{}", option))
         } else {
-            "is not there"
+            ("is not there", hint!("log in: aws login{}", option))
         };
         return Error::new(
             ErrorKind::NotLoggedIn,
@@ -685,15 +686,14 @@ mod tests {
         assert!(!text.contains("AAAA"), "{text}");
     }
 
-    #[tokio::test]
-    async fn each_profile_is_renewed_by_its_own_command() {
-        let set = profiles(
+    #[test]
+    fn each_profile_is_renewed_by_its_own_command() {
+        let files = AwsFiles::of_config(
             "[profile console]\nlogin_session = arn:aws:iam::111122223333:user/me\n\
              [profile role]\nrole_arn = arn:aws:iam::111122223333:role/x\nsource_profile = console\n\
              [profile sso]\nsso_session = corp\n[profile loop]\nsource_profile = loop\n[profile keys]\n",
-        )
-        .await;
-        let way = |name| way_of(Some(&set), name);
+        );
+        let way = |name| way_of(&files, name);
         assert_eq!(way("console"), LoginWay::Console);
         assert_eq!(way("role"), LoginWay::Console);
         assert_eq!(way("sso"), LoginWay::Sso);
@@ -717,25 +717,8 @@ mod tests {
         };
         let error =
             CredentialsError::provider_error("the token has expired; log in to the sso again");
-        let error = credentials_failed(&error, &options, &Some(Arc::new(set)));
+        let error = credentials_failed(&error, &options, &files, Path::new("/nonexistent"));
         assert_eq!(error.hints(), ["log in again: aws login --profile console"]);
-    }
-
-    #[allow(deprecated)] // The types moved to a crate that aws-config does not export.
-    async fn profiles(text: &str) -> ProfileSet {
-        use aws_config::profile::profile_file::{ProfileFileKind, ProfileFiles};
-        use aws_types::os_shim_internal as shim;
-        let files = ProfileFiles::builder()
-            .with_contents(ProfileFileKind::Config, text)
-            .build();
-        aws_config::profile::load(
-            &shim::Fs::from_slice(&[]),
-            &shim::Env::from_slice(&[]),
-            &files,
-            None,
-        )
-        .await
-        .expect("profiles")
     }
 
     #[test]
