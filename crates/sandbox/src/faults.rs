@@ -17,6 +17,7 @@ use crate::duration::{parse_bytes, parse_duration, parse_share};
 /// | `drop=1%`, `duplicate=1%`, `reorder=1%` | shares of messages, each direction by itself |
 /// | `drop-acks=1%` | share of acknowledgements lost, both directions |
 /// | `garbage=1%` | share of messages to the client that have a malformed or unknown one before them |
+/// | `max-parameter=4096` | StartSession refuses a parameter of more characters |
 /// | `max-input=1024` | messages to the agent with a larger payload are lost |
 /// | `rate=600KB`, `queue=64KiB` | bytes a second each way, and how much waits before messages are dropped |
 /// | `cut-after=N`, `cuts=K` | break the web socket without a close frame after N messages, K times (1) for each session |
@@ -54,6 +55,8 @@ pub struct Faults {
     pub(crate) garbage: f64,
     /// Bytes of payload.
     pub(crate) max_input: Option<u64>,
+    /// Characters of one parameter of StartSession.
+    pub(crate) max_parameter: Option<u64>,
     /// Bytes a second.
     pub(crate) rate: Option<u64>,
     pub(crate) queue_bytes: Option<u64>,
@@ -172,6 +175,7 @@ duplicate=1%           share of messages that come twice
 reorder=1%             share of messages that come up to 30 ms late
 drop-acks=1%           share of acknowledgements lost
 garbage=1%             share of messages to the client with a malformed or unknown one before them
+max-parameter=4096     StartSession refuses a parameter of more characters
 max-input=1024         messages to the agent with a larger payload are lost
 rate=600KB queue=64KiB bytes a second each way, and how much waits before messages are dropped
 cut-after=N cuts=K     break the web socket after N messages, K times (1) for each session
@@ -199,7 +203,7 @@ slow=ACTION/2s         a call is answered late; may be repeated
 deny-region=R          every call to this region is refused; may be repeated
 expired                temporary credentials have expired";
 
-const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, rate, queue, cut-after, bye-after, end-after, end-text, customer-message, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-handshake, odd-json, late-plugin, slow-dial, agent-version, strict, kms, deny, throttle, tps, fail, slow, deny-region, expired";
+const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, max-parameter, rate, queue, cut-after, bye-after, end-after, end-text, customer-message, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-handshake, odd-json, late-plugin, slow-dial, agent-version, strict, kms, deny, throttle, tps, fail, slow, deny-region, expired";
 
 impl Faults {
     /// Adds one fault, or replaces it.
@@ -247,6 +251,7 @@ impl Faults {
             "drop-acks" => self.drop_acks = share()?,
             "garbage" => self.garbage = share()?,
             "max-input" => self.max_input = Some(bytes()?),
+            "max-parameter" => self.max_parameter = Some(number()?),
             "rate" => self.rate = Some(bytes()?),
             "queue" => self.queue_bytes = Some(bytes()?),
             "cut-after" => self.cut_after = Some(number()?),
