@@ -12,6 +12,8 @@ mod clashes;
 mod cp;
 mod existing;
 mod goal;
+mod hashes;
+mod item;
 mod landing;
 mod leave;
 mod links;
@@ -34,6 +36,15 @@ mod summary;
 mod transport;
 mod via;
 mod walk;
+
+/// For `tests/fuzzing` alone.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::{
+        session::fuzzing::{archive, list},
+        sftp::fuzzing::sftp_answer,
+    };
+}
 
 /// What this crate brings.
 pub const COMMANDS: &[ops_core::Entry] = &[ops_core::Entry::of::<cp::Cp>()];

@@ -7,6 +7,8 @@ pub(crate) mod bundle;
 pub(crate) mod courier;
 mod dialogue;
 mod download;
+mod frames;
+pub(crate) mod fuzzing;
 mod inflate;
 mod list;
 pub(crate) mod pack;
@@ -25,7 +27,10 @@ use ops_core::{Error, ErrorKind, Result, output::escape, profile::CopyVia};
 use ops_remote::pipe::{Far, Known};
 
 use self::probe::Tools;
-use crate::transport::{Ask, Fetch, Job, Listing, Server, Store, Transport};
+use crate::{
+    item::{Ask, Listing},
+    transport::{Fetch, Job, Server, Store, Transport},
+};
 
 /// One server by this transport.
 pub(crate) struct Session {
@@ -67,7 +72,7 @@ impl Session {
             far,
             tools,
             refused: AtomicUsize::new(usize::MAX),
-            umask: crate::arrive::umask(),
+            umask: crate::local::umask(),
         })
     }
 
