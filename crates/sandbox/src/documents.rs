@@ -148,6 +148,27 @@ fn parameters(name: &str, file: &FleetFile) -> Option<Vec<Parameter>> {
     Some(list)
 }
 
+/// Checks that no parameter has more than `most` characters. What the service itself takes is not known: its API model
+/// says 65,535, and people have met less.
+///
+/// # Errors
+/// `InvalidParameters`.
+pub(crate) fn check_lengths(parameters: Option<&Value>, most: u64) -> Result<(), ApiError> {
+    let lists = parameters.and_then(Value::as_object);
+    for (name, values) in lists.into_iter().flatten() {
+        let values = values.as_array().into_iter().flatten();
+        for value in values.filter_map(Value::as_str) {
+            if value.chars().count() as u64 > most {
+                return Err(ApiError::new(
+                    "InvalidParameters",
+                    format!("Parameter \"{name}\" has value longer than {most} characters"),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The session that StartSession asks for.
 ///
 /// # Errors
