@@ -175,13 +175,13 @@ async fn show(show: Show<'_>) -> Result<Ended> {
             Event::Resumed => notes.resumed(),
             Event::AgentSilent { waited } => notes.silent(waited),
             Event::AgentBack => notes.back(),
-            Event::Closed { output: text } => {
+            Event::Closed(closing) => {
                 finish(output, stdout).await?;
-                if let Some(error) = ending.closed(&text) {
+                if let Some(error) = ending.closed(&closing) {
                     return Err(error);
                 }
-                if !text.trim().is_empty() {
-                    notes.ended(text.trim());
+                if !closing.text().is_empty() {
+                    notes.ended(closing.text());
                 }
                 return Ok(Ended::ByFarSide(status));
             }

@@ -12,6 +12,7 @@ use ops_core::{
     stdio, voice,
 };
 use ops_remote::ssh::host_keys;
+use ops_session::closing::ClosingReason;
 use ops_session::{
     driver::{Event, Events, Sender},
     wire::{Flag, PayloadType, size_payload},
@@ -25,8 +26,6 @@ const GRACE_AFTER_EOF: Duration = Duration::from_secs(10);
 const BULK_BYTES: usize = 8 << 10;
 /// Bytes written at once if as many are there.
 const WRITE_BYTES: usize = 64 << 10;
-/// What the agent says where it cannot connect. Source: the port plugin of the public amazon-ssm-agent.
-const NO_CONNECTION: &str = "Unable to connect to specified port";
 /// How long the agent gets to answer the request to end.
 const GRACE_AFTER_FLAG: Duration = Duration::from_secs(2);
 
@@ -226,12 +225,12 @@ async fn down(
                     return End::Failed(error);
                 }
             }
-            Some(Event::Closed { output }) => {
+            Some(Event::Closed(closing)) => {
                 let written = stdout.finish().await;
-                return match (ending.closed(&output), written) {
-                    (Some(_), _) if output.contains(NO_CONNECTION) => End::Failed(
+                return match (ending.closed(&closing), written) {
+                    (Some(_), _) if closing.reason() == ClosingReason::NoConnection => End::Failed(
                         Error::target(format!("nothing answers on port {port} of `{label}`"))
-                            .caused_by(output.trim())
+                            .caused_by(closing.text())
                             .hint(hint!("see whether sshd runs there: ops shell {}", label)),
                     ),
                     (Some(error), _) | (None, Err(error)) => End::Failed(error),

@@ -1,5 +1,6 @@
 //! Session documents: which parameters they take, and the session that comes of them.
 
+use ops_session::documents;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{error::ApiError, fleet::FleetFile, session::SessionKind};
 
 /// The account's preferences, used when no document is named.
-pub(crate) const RUN_SHELL: &str = "SSM-SessionManagerRunShell";
+pub(crate) const RUN_SHELL: &str = documents::SHELL;
 
 /// A document of the fleet file.
 #[derive(Clone, Debug, Deserialize)]
@@ -107,25 +108,25 @@ impl Parameter {
 fn parameters(name: &str, file: &FleetFile) -> Option<Vec<Parameter>> {
     let list = match name {
         RUN_SHELL => Vec::new(),
-        "AWS-StartInteractiveCommand" => vec![Parameter::any("command", None)],
-        "AWS-StartNonInteractiveCommand" => vec![
+        documents::INTERACTIVE_COMMAND => vec![Parameter::any("command", None)],
+        documents::NON_INTERACTIVE_COMMAND => vec![
             Parameter::any("command", None),
             Parameter::boolean("separateOutputStream"),
             Parameter::prefix("stdOutSeparatorPrefix"),
             Parameter::prefix("stdErrSeparatorPrefix"),
         ],
-        "AWS-StartPortForwardingSession" => vec![
+        documents::PORT_FORWARDING => vec![
             Parameter::port("portNumber", "80"),
             Parameter::port("localPortNumber", "0"),
             Parameter::any("localUnixSocket", Some("")),
             Parameter::any("localConnectionType", Some("tcp")),
         ],
-        "AWS-StartPortForwardingSessionToRemoteHost" => vec![
+        documents::PORT_FORWARDING_TO_REMOTE_HOST => vec![
             Parameter::host(),
             Parameter::port("portNumber", "80"),
             Parameter::port("localPortNumber", "0"),
         ],
-        "AWS-StartSSHSession" => vec![Parameter::port("portNumber", "22")],
+        documents::SSH => vec![Parameter::port("portNumber", "22")],
         other => {
             let entry = file.documents.get(other)?;
             let mut list: Vec<Parameter> = entry
@@ -173,16 +174,16 @@ pub(crate) fn session_kind(
     };
     Ok(match name {
         RUN_SHELL => SessionKind::Shell { command: None },
-        "AWS-StartInteractiveCommand" => SessionKind::Interactive {
+        documents::INTERACTIVE_COMMAND => SessionKind::Interactive {
             command: value("command"),
         },
-        "AWS-StartNonInteractiveCommand" => SessionKind::NonInteractive {
+        documents::NON_INTERACTIVE_COMMAND => SessionKind::NonInteractive {
             command: value("command"),
             separate_output: value("separateOutputStream").eq_ignore_ascii_case("true"),
             stdout_prefix: value("stdOutSeparatorPrefix"),
             stderr_prefix: value("stdErrSeparatorPrefix"),
         },
-        "AWS-StartPortForwardingSession" | "AWS-StartPortForwardingSessionToRemoteHost" => {
+        documents::PORT_FORWARDING | documents::PORT_FORWARDING_TO_REMOTE_HOST => {
             let mut properties = properties();
             properties["type"] = json!("LocalPortForwarding");
             SessionKind::Port {
@@ -192,7 +193,7 @@ pub(crate) fn session_kind(
                 properties,
             }
         }
-        "AWS-StartSSHSession" => SessionKind::Port {
+        documents::SSH => SessionKind::Port {
             host: None,
             port: port(),
             port_type: None,
@@ -288,8 +289,8 @@ pub(crate) fn content(name: &str, file: &FleetFile) -> Option<Value> {
     let mut properties = json!({});
     let session_type = match name {
         RUN_SHELL => "Standard_Stream",
-        "AWS-StartInteractiveCommand" => "InteractiveCommands",
-        "AWS-StartNonInteractiveCommand" => {
+        documents::INTERACTIVE_COMMAND => "InteractiveCommands",
+        documents::NON_INTERACTIVE_COMMAND => {
             properties = json!({
                 "linux": { "commands": "{{ command }}" },
                 "separateOutputStream": "{{ separateOutputStream }}",

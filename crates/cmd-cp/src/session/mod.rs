@@ -19,7 +19,7 @@ mod upload;
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use ops_core::{Result, output::escape, profile::CopyVia};
-use ops_remote::pipe::{Far, Known};
+use ops_remote::pipe::{CutOff, Far, Known};
 
 use self::probe::Tools;
 use crate::transport::{Ask, Fetch, Job, Listing, Server, Store, Transport};
@@ -78,7 +78,7 @@ async fn again<T, F: Future<Output = Result<T>>>(
 ) -> Result<T> {
     for _ in 0..2 {
         match ask().await {
-            Err(error) if error.what().contains("was cut off") => {
+            Err(error) if error.came_from::<CutOff>() => {
                 far.cx.output().detail(format!("asking again: {error}"));
             }
             other => return other,
