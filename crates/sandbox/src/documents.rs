@@ -6,36 +6,14 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{error::ApiError, fleet::FleetFile, session::SessionKind};
+use crate::{
+    error::ApiError,
+    fleet::{DocumentEntry, EntryType, FleetFile},
+    session::SessionKind,
+};
 
 /// The account's preferences, used when no document is named.
 pub(crate) const RUN_SHELL: &str = documents::SHELL;
-
-/// A document of the fleet file.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct DocumentEntry {
-    #[serde(rename = "type")]
-    session_type: EntryType,
-    /// What runs; `{{ NAME }}` is replaced by the parameter. Without one, commands take a parameter `command`.
-    command: Option<String>,
-    /// `separateOutputStream`, fixed; not given is as the agent's default, false.
-    #[serde(default)]
-    separate_output: bool,
-    /// Names and defaults; `null` makes a parameter required.
-    #[serde(default)]
-    parameters: BTreeMap<String, Option<String>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-enum EntryType {
-    #[serde(rename = "Standard_Stream")]
-    Shell,
-    #[serde(rename = "InteractiveCommands")]
-    Interactive,
-    #[serde(rename = "NonInteractiveCommands")]
-    NonInteractive,
-}
 
 /// One parameter of a document.
 struct Parameter {

@@ -18,10 +18,6 @@ pub(crate) const PATH: &str = "/federation";
 /// How long a sign-in token is good.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
-/// Sign-in tokens that were given out.
-#[derive(Debug, Default)]
-pub(crate) struct Tokens(Mutex<HashMap<String, Instant>>);
-
 /// `Session` of a request, as it is written in JSON.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -120,10 +116,4 @@ fn login(app: &App, form: &Form) -> Result<Reply, &'static str> {
         .filter(|destination| destination.starts_with("https://"))
         .ok_or("Destination")?;
     Ok(Reply::empty(StatusCode::FOUND).header(header::LOCATION, destination))
-}
-
-impl Tokens {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }

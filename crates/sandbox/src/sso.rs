@@ -17,6 +17,7 @@ use crate::{
     app::App,
     credentials::{Identity, letters, random_base64},
     log,
+    logins::{Answer, Device},
     reply::Reply,
     xml::Form,
 };
@@ -33,85 +34,6 @@ const REGISTRATION_SECONDS: i64 = 90 * 24 * 3600;
 const INTERVAL_SECONDS: u64 = 1;
 /// Of a role's credentials.
 const ROLE_LIFETIME: Duration = Duration::from_secs(3600);
-
-/// What was registered, started and granted.
-#[derive(Debug, Default)]
-pub(crate) struct Sso(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    /// Secrets by client id.
-    clients: HashMap<String, String>,
-    /// By device code.
-    devices: HashMap<String, Device>,
-    /// Ends by access token.
-    tokens: HashMap<String, Timestamp>,
-    /// Clients by refresh token.
-    refresh: HashMap<String, String>,
-}
-
-#[derive(Debug)]
-struct Device {
-    client: String,
-    user_code: String,
-    answer: Answer,
-    ends: Timestamp,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
-    None,
-    Confirmed,
-    Denied,
-}
-
-impl Sso {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Codes that wait for an answer, the oldest first.
-    pub(crate) fn codes(&self) -> Vec<String> {
-        let state = self.lock();
-        let mut waiting: Vec<_> = state
-            .devices
-            .values()
-            .filter(|device| device.answer == Answer::None)
-            .collect();
-        waiting.sort_by_key(|device| device.ends);
-        waiting
-            .into_iter()
-            .map(|device| device.user_code.clone())
-            .collect()
-    }
-
-    /// Answers for the person at the page. False: no such code waits.
-    pub(crate) fn answer(&self, user_code: &str, confirm: bool) -> bool {
-        let mut state = self.lock();
-        let device = state
-            .devices
-            .values_mut()
-            .find(|device| device.user_code == user_code && device.answer == Answer::None);
-        match device {
-            Some(device) => {
-                device.answer = if confirm {
-                    Answer::Confirmed
-                } else {
-                    Answer::Denied
-                };
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// All logins are over.
-    pub(crate) fn expire(&self) {
-        let mut state = self.lock();
-        state.tokens.clear();
-        state.refresh.clear();
-    }
-}
 
 /// Whether a request is for these services.
 pub(crate) fn is_meant(path: &str) -> bool {

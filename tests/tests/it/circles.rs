@@ -30,30 +30,6 @@ const KNOWN: &[(&str, &str, &[&str])] = &[
         ],
     ),
     ("cmd-cp", "session", &["pack", "split", "upload"]),
-    (
-        "sandbox",
-        "",
-        &[
-            "agent",
-            "app",
-            "documents",
-            "error",
-            "federation",
-            "fleet",
-            "gateway",
-            "network",
-            "service",
-            "session",
-            "sigv4",
-            "sso",
-            "sts",
-        ],
-    ),
-    (
-        "sandbox",
-        "agent",
-        &["environment", "machine", "port", "ssh"],
-    ),
 ];
 
 /// The path of a module inside its crate; the crate's root is empty.
