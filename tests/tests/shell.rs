@@ -109,6 +109,105 @@ fn sighup_restores_the_terminal() {
 }
 
 #[test]
+fn every_signal_that_ends_a_process_restores_the_terminal_first() {
+    let service = service();
+    let signals = [
+        Signal::QUIT,
+        Signal::USR1,
+        Signal::USR2,
+        Signal::ALARM,
+        Signal::VTALARM,
+        Signal::PROF,
+        Signal::XCPU,
+        Signal::XFSZ,
+        Signal::ABORT,
+        Signal::TRAP,
+        Signal::SYS,
+    ];
+    for signal in signals {
+        let mut terminal = shell(&service);
+        terminal.signal(signal);
+        assert_eq!(
+            terminal.wait(),
+            Some(128 + signal.as_raw()),
+            "as a shell tells of {signal:?}"
+        );
+        assert_in_order(&service, &terminal);
+    }
+}
+
+/// The user's own shell, in which `ops shell` runs.
+fn local_shell(service: &Service, line: &str) -> Terminal {
+    let command = pty_process::blocking::Command::new("bash")
+        .args(["--norc", "--noprofile", "-i"])
+        .env_clear()
+        .envs(service.environment())
+        // Long enough for a busy machine to type within it.
+        .env("OPS_DEBUG_SURPRISE", "3000")
+        .current_dir(service.home());
+    let terminal = Terminal::run(command);
+    terminal.ask("PS1='lo''cal$ '", "local$ ");
+    terminal.ask(&format!("{OPS} {line}"), "web-1:~$ ");
+    terminal
+}
+
+#[test]
+fn a_session_that_the_service_ends_without_a_text_does_not_drop_the_user_into_his_own_shell() {
+    let service = service();
+    let terminal = local_shell(&service, "shell web-1");
+    // The service ends the session as soon as a key has passed.
+    service.set_faults("end-after=0");
+    let from = terminal.output().len();
+    terminal.send("e");
+    let at = terminal.wait_for_after(from, "the session on web-1 is over: ");
+    let at = terminal.wait_for_after(at, "gave no reason");
+    // On a line of its own, with what was at the prompt above.
+    let shown = terminal.output();
+    let line = shown[..at].iter().rposition(|&byte| byte == b'\n');
+    assert!(
+        shown[line.expect("a line") + 1..at].starts_with(b"the session"),
+        "{}",
+        String::from_utf8_lossy(&shown)
+    );
+    terminal.send("cho x >pwned\r");
+    let at = terminal.wait_for_after(at, "is dropped");
+    terminal.wait_for_after(at, "local$ ");
+    terminal.ask("echo a''live $?", "alive 0");
+    assert!(!service.home().join("pwned").exists());
+}
+
+#[test]
+fn what_the_service_says_of_an_end_is_told_and_a_quiet_shell_says_nothing() {
+    let service = service();
+    let mut terminal = shell(&service);
+    service.set_faults("end-after=0,end-text=Closed for the night.");
+    terminal.send("e");
+    terminal.wait_for("the session on web-1 is over: Closed for the night.");
+    assert_eq!(terminal.wait(), Some(0));
+
+    service.set_faults("seed=0");
+    let mut terminal = Terminal::start(&service, &["-q", "shell", "web-1"]);
+    terminal.wait_for("web-1:~$ ");
+    service.set_faults("end-after=0");
+    terminal.send("e");
+    assert_eq!(terminal.wait(), Some(0));
+    let shown = String::from_utf8_lossy(&terminal.output()).into_owned();
+    assert!(!shown.contains("is over"), "{shown}");
+}
+
+#[test]
+fn an_exit_of_the_users_own_needs_no_words() {
+    let service = service();
+    for keys in ["exit\r", "\x04", "true; exit 3\r", "exot\x7f\x7fit\r\r"] {
+        let mut terminal = shell(&service);
+        terminal.send(keys);
+        assert_eq!(terminal.wait(), Some(0));
+        let shown = String::from_utf8_lossy(&terminal.output()).into_owned();
+        assert!(!shown.contains("is over"), "{keys:?}: {shown}");
+    }
+}
+
+#[test]
 fn a_panic_restores_the_terminal_and_ends_the_session() {
     let service = service();
     let mut terminal = Terminal::start_with(&service, &["shell", "web-1"], |command| {

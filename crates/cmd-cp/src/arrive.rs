@@ -1,40 +1,26 @@
 //! From a server to this machine.
 
-use std::{
-    collections::HashSet,
-    fs,
-    hash::{BuildHasher as _, RandomState},
-    io,
-    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::HashSet, io, sync::Arc};
 
-use ops_core::{Context, Error, Result, hint, stdio::StdoutWriter};
+use ops_core::{Context, Error, Result, stdio::StdoutWriter};
 use tokio::sync::mpsc;
 
 use crate::{
+    clashes::{Claims, Wanted},
     existing::{self, Version},
+    goal::{Goal, LocalBase, open_stream},
     landing,
     links::{Leads, judge_links},
+    local::{LocalPath, Occupant, words},
     made::{Folders, Made},
     names::Gate,
     options::Options,
-    place::{join, local, name},
+    place::{join, name},
     transport::{Ask, Fetch, Found, Job, Kind, Listing, Server, Sink, Transport},
 };
 
-/// Pieces on their way to standard output.
+/// Pieces on their way to standard output, or what is like it.
 const QUEUE: usize = 4;
-
-/// Where files of one server go.
-#[derive(Clone, Debug)]
-pub(crate) enum Goal {
-    /// A path as typed. `into`: it is a folder by all means, made if it is missing.
-    Path { path: PathBuf, into: bool },
-    /// Standard output.
-    Standard,
-}
 
 /// What was found and passed the gate, with the place it was asked for.
 pub(crate) struct Passed {
@@ -137,82 +123,63 @@ pub(crate) async fn look(
     })
 }
 
-/// Copies `places` of a server here. `several`: other sources go to the same goal.
+/// Notes what `passed` of a server becomes below the destination.
+///
+/// # Errors
+/// Another source becomes the same.
+pub(crate) fn claim(
+    server: &Server,
+    passed: &Passed,
+    claims: &mut Claims,
+    place: impl Fn(&Found) -> Vec<u8>,
+) -> Result<()> {
+    for found in &passed.found {
+        let wanted = Wanted {
+            path: &place(found),
+            is_folder: found.entry.kind == Kind::Folder,
+            is_root: found.below.is_empty() && name(&found.root).is_some(),
+        };
+        claims.add(&wanted, || {
+            let source = join(&found.root, &found.below);
+            let label = server.instance.label();
+            format!("{label}:{}", String::from_utf8_lossy(&source))
+        })?;
+    }
+    Ok(())
+}
+
+/// Copies what `passed` of a server here. `several`: other sources go to the same goal.
 ///
 /// # Errors
 /// The server as a whole, or a destination that cannot be; failures of files are reported.
 pub(crate) async fn arrive(
     server: &Server,
     transport: &dyn Transport,
-    places: &[Vec<u8>],
+    passed: Passed,
     goal: &Goal,
     several: bool,
     options: &Options,
 ) -> Result<()> {
-    let passed = look(server, transport, places, options).await?;
     if passed.found.is_empty() {
         return Ok(());
     }
-    match goal {
-        Goal::Standard => to_stdout(server, transport, passed.found, options).await,
-        Goal::Path { path, into } => {
-            let several = several || passed.roots > 1;
-            let base = base(path, *into, several, options.dry_run)?;
-            to_folder(server, transport, passed.found, &base, options).await
-        }
-    }
-}
-
-/// What a destination turns out to be.
-enum Base {
-    /// Things go into it, under their own names.
-    Folder(PathBuf),
-    /// The one thing gets this name.
-    Name(PathBuf),
-}
-
-fn base(path: &Path, into: bool, several: bool, dry_run: bool) -> Result<Base> {
-    let slash = path.as_os_str().as_bytes().ends_with(b"/");
-    match fs::metadata(path) {
-        Ok(known) if known.is_dir() => Ok(Base::Folder(path.to_owned())),
-        Ok(_) if into || several || slash => {
-            Err(Error::usage(format!("`{}` is no folder", path.display()))
-                .hint("several things go into a folder"))
-        }
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Error::unexpected(format!("cannot reach `{}`", path.display())).caused_by(error))
-        }
-        Err(_) if into => {
-            if !dry_run {
-                fs::create_dir_all(path).map_err(|error| cannot_make(path, error))?;
+    let Goal::Path { path, under } = goal else {
+        let found = passed.found;
+        return to_stream(server, transport, found, "-", StdoutWriter::start, options).await;
+    };
+    let several = several || passed.roots > 1;
+    match LocalBase::find(path, under.as_deref(), several, options.dry_run)? {
+        LocalBase::Stream(path) => {
+            let shown = path.display().to_string();
+            let is_folder = |found: &Found| found.entry.kind == Kind::Folder;
+            if passed.found.iter().any(is_folder) {
+                return Err(Error::usage(format!("`{shown}` is no folder"))
+                    .hint("a folder goes into a folder"));
             }
-            Ok(Base::Folder(path.to_owned()))
+            let writer = || StdoutWriter::start_with(move || open_stream(&path));
+            to_stream(server, transport, passed.found, &shown, writer, options).await
         }
-        Err(_) if several || slash => {
-            Err(Error::usage(format!("`{}` is not there", path.display()))
-                .hint(hint!("make it first: mkdir -p {}", path)))
-        }
-        Ok(_) | Err(_) => Ok(Base::Name(path.to_owned())),
-    }
-}
-
-fn cannot_make(path: &Path, error: io::Error) -> Error {
-    Error::unexpected(format!("cannot make `{}`", path.display())).caused_by(error)
-}
-
-impl Base {
-    /// Where something goes.
-    fn path(&self, found: &Found) -> PathBuf {
-        let root = match (self, name(&found.root)) {
-            (Self::Folder(folder), Some(name)) => folder.join(local(name)),
-            (Self::Folder(folder), None) => folder.clone(),
-            (Self::Name(path), _) => path.clone(),
-        };
-        if found.below.is_empty() {
-            root
-        } else {
-            root.join(local(&found.below))
-        }
+        base => to_folder(server, transport, passed.found, &base, options).await,
     }
 }
 
@@ -220,14 +187,16 @@ impl Base {
 async fn hashed(
     transport: &dyn Transport,
     mut found: Vec<Found>,
-    base: &Base,
+    base: &LocalBase,
     options: &Options,
 ) -> Result<Vec<Found>> {
     let is_candidate = |found: &Found| {
         let entry = &found.entry;
         entry.kind == Kind::File
             && entry.sha256.is_none()
-            && fs::metadata(base.path(found)).is_ok_and(|known| known.len() == entry.size)
+            && base.path(found).is_some_and(|path| {
+                matches!(path.occupant(), Ok(Occupant::File(known)) if known.size == entry.size)
+            })
     };
     let paths: Vec<Vec<u8>> = found
         .iter()
@@ -248,7 +217,7 @@ async fn to_folder(
     server: &Server,
     transport: &dyn Transport,
     found: Vec<Found>,
-    base: &Base,
+    base: &LocalBase,
     options: &Options,
 ) -> Result<()> {
     let label = server.instance.label().to_owned();
@@ -256,43 +225,38 @@ async fn to_folder(
     let mut fetches = Vec::with_capacity(found.len());
     let mut links = Vec::new();
     let folders = Arc::new(Folders::new(umask(), options.preserve));
-    // Hashes, since of many files the names alone are much.
-    let mut taken: HashSet<u64> = HashSet::new();
-    let hasher = RandomState::new();
-    let mut barred: Vec<PathBuf> = Vec::new();
+    // Folders that could not be made: what is in them is not tried.
+    let mut barred: Vec<Vec<u8>> = Vec::new();
     let found = hashed(transport, found, base, options).await?;
     let leads = judge_links(found.iter().map(Found::as_entry));
     for (position, found) in found.into_iter().enumerate() {
         let source = join(&found.root, &found.below);
         let path = base.path(&found);
+        let shown = path
+            .as_ref()
+            .map_or_else(|| base.shown(), LocalPath::to_path);
         let id = report.add(
             format!("{label}:{}", String::from_utf8_lossy(&source)),
-            path.to_string_lossy(),
+            shown.to_string_lossy(),
             if found.entry.kind == Kind::File {
                 found.entry.size
             } else {
                 0
             },
         );
-        if !taken.insert(hasher.hash_one(&path)) && found.entry.kind != Kind::Folder {
-            report.fail(
-                id,
-                Error::unexpected(format!("two sources would become `{}`", path.display())),
-            );
-            continue;
-        }
-        if barred.iter().any(|bar| path.starts_with(bar)) {
+        let Some(path) = path else { continue };
+        if barred.iter().any(|bar| is_in(path.below(), bar)) {
             report.fail(
                 id,
                 Error::unexpected(format!(
                     "the folder of `{}` could not be made",
-                    path.display()
+                    shown.display()
                 )),
             );
             continue;
         }
         match &found.entry.kind {
-            Kind::Folder => match folder(&path, found.below.is_empty(), options.dry_run) {
+            Kind::Folder => match folder(&path, options.dry_run) {
                 Ok(is_new) => {
                     if !options.dry_run {
                         folders.add(Made {
@@ -305,7 +269,7 @@ async fn to_folder(
                     report.done(id);
                 }
                 Err(error) => {
-                    barred.push(path);
+                    barred.push(path.below().to_vec());
                     report.fail(id, error);
                 }
             },
@@ -317,7 +281,7 @@ async fn to_folder(
                         id,
                         Error::unexpected(format!(
                             "the link `{}` leads out of what is copied",
-                            path.display()
+                            shown.display()
                         ))
                         .hint("copy what links point to: -L"),
                     );
@@ -339,79 +303,94 @@ async fn to_folder(
     if options.dry_run {
         return Ok(());
     }
-    drop((taken, barred));
+    drop(barred);
     let job = Job {
         folders: Some(Arc::clone(&folders)),
         ..options.job()
     };
     transport.download(fetches, &job).await?;
     for (id, path, target) in links {
-        match link(&path, &target) {
+        let temporary = landing::temporary_link(path.name());
+        match path.make_link(&target, &temporary) {
             Ok(()) => report.done(id),
             Err(error) => report.fail(
                 id,
-                Error::unexpected(format!("cannot make the link `{}`", path.display()))
-                    .caused_by(error),
+                Error::unexpected(format!(
+                    "cannot make the link `{}`",
+                    path.to_path().display()
+                ))
+                .caused_by(words(error)),
             ),
         }
     }
     Ok(())
 }
 
-/// Makes a folder if it is missing; says whether. Below what was named no link is followed.
-fn folder(path: &Path, is_root: bool, dry_run: bool) -> Result<bool> {
-    match fs::symlink_metadata(path) {
-        Ok(known) if known.is_dir() => return Ok(false),
-        Ok(known) if known.file_type().is_symlink() && is_root && path.is_dir() => {
-            return Ok(false);
-        }
-        Ok(known) if known.file_type().is_symlink() => {
-            return Err(Error::unexpected(format!(
-                "`{}` is a link here, which is not followed",
-                path.display()
-            )));
-        }
-        Ok(_) => {
-            return Err(Error::unexpected(format!(
-                "`{}` is no folder",
-                path.display()
-            )));
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(cannot_make(path, error)),
+/// Whether `below` is `folder` or lies in it.
+fn is_in(below: &[u8], folder: &[u8]) -> bool {
+    below
+        .strip_prefix(folder)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
+/// Makes a folder if it is missing; says whether. A link to one is not followed.
+fn folder(path: &LocalPath, dry_run: bool) -> Result<bool> {
+    let shown = path.to_path();
+    let cannot_make = |error: io::Error| {
+        Error::unexpected(format!("cannot make `{}`", shown.display())).caused_by(words(error))
+    };
+    let in_the_way = |what: &str| {
+        Err(Error::unexpected(format!(
+            "`{}` is {what} here, and no folder",
+            shown.display()
+        )))
+    };
+    if path.below().is_empty() {
+        // The contents of a folder go into the one that was named, which is there.
+        return Ok(false);
+    }
+    match path.occupant().map_err(cannot_make)? {
+        Occupant::Folder => return Ok(false),
+        Occupant::Link => return in_the_way("a link, which is not followed,"),
+        Occupant::File(_) => return in_the_way("a file"),
+        Occupant::Special(what) => return in_the_way(what),
+        Occupant::Nothing => {}
     }
     if !dry_run {
         // Until all is in, this user must be able to write there.
-        let mut builder = fs::DirBuilder::new();
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder
-            .create(path)
-            .map_err(|error| cannot_make(path, error))?;
+        path.make_folder(0o700).map_err(cannot_make)?;
     }
     Ok(true)
 }
 
-fn link(path: &Path, target: &[u8]) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Ok(known) if !known.is_dir() => fs::remove_file(path)?,
-        _ => {}
-    }
-    std::os::unix::fs::symlink(local(target), path)
-}
-
+/// Why the file at `path` stays, if it does.
+///
+/// # Errors
+/// It is nothing that a file replaces, which is refused before anything is fetched.
 async fn stays(
     cx: &Context,
     options: &Options,
-    path: &Path,
+    path: &LocalPath,
     found: &Found,
 ) -> Result<Option<&'static str>> {
-    if !options.compares() {
-        return Ok(None);
-    }
-    let Ok(known) = fs::metadata(path) else {
-        return Ok(None);
+    let shown = path.to_path();
+    let refused = |what: &str| {
+        Err(
+            Error::unexpected(format!("`{}` is {what} here", shown.display()))
+                .caused_by("a file does not replace it"),
+        )
     };
-    if !known.is_file() {
+    let known = match path.occupant() {
+        Ok(Occupant::File(known)) => known,
+        Ok(Occupant::Folder) => return refused("a folder"),
+        Ok(Occupant::Special(what)) => return refused(what),
+        Ok(Occupant::Nothing | Occupant::Link) => return Ok(None),
+        Err(error) => {
+            let what = format!("cannot write `{}`", shown.display());
+            return Err(Error::unexpected(what).caused_by(error));
+        }
+    };
+    if !options.compares() {
         return Ok(None);
     }
     let new = Version {
@@ -419,19 +398,23 @@ async fn stays(
         mtime: found.entry.mtime,
     };
     let old = Version {
-        size: known.len(),
-        mtime: known.mtime(),
+        size: known.size,
+        mtime: known.mtime,
     };
-    existing::stays(cx, options, &path.to_string_lossy(), new, old, || {
-        Ok(found.entry.sha256.is_some() && Some(landing::sha256(path)?) == found.entry.sha256)
+    existing::stays(cx, options, &shown.to_string_lossy(), new, old, || {
+        let wanted = found.entry.sha256;
+        Ok(wanted.is_some() && Some(landing::sha256(path.open_file()?)?) == wanted)
     })
     .await
 }
 
-async fn to_stdout(
+/// Writes `found`, one after another, into what `start` opens; `shown` is its name.
+async fn to_stream(
     server: &Server,
     transport: &dyn Transport,
     found: Vec<Found>,
+    shown: &str,
+    start: impl FnOnce() -> StdoutWriter,
     options: &Options,
 ) -> Result<()> {
     let label = server.instance.label();
@@ -440,15 +423,15 @@ async fn to_stdout(
     let mut streams = Vec::new();
     for found in found {
         let path = join(&found.root, &found.below);
-        let shown = format!("{label}:{}", String::from_utf8_lossy(&path));
+        let source = format!("{label}:{}", String::from_utf8_lossy(&path));
         if found.entry.kind != Kind::File {
             if !matches!(found.entry.kind, Kind::Folder) {
-                let id = report.add(&shown, "-", 0);
-                report.fail(id, Error::unexpected(format!("`{shown}` is no file")));
+                let id = report.add(&source, shown, 0);
+                report.fail(id, Error::unexpected(format!("`{source}` is no file")));
             }
             continue;
         }
-        let id = report.add(shown, "-", found.entry.size);
+        let id = report.add(source, shown, found.entry.size);
         let (sender, receiver) = mpsc::channel(QUEUE);
         streams.push(receiver);
         fetches.push(Fetch {
@@ -458,22 +441,22 @@ async fn to_stdout(
             sink: Sink::Stream(sender),
         });
     }
-    if options.dry_run {
+    if options.dry_run || fetches.is_empty() {
         return Ok(());
     }
     let mut job = options.job();
     job.sessions = 1;
     let write = async {
-        let mut stdout = StdoutWriter::start();
+        let mut writer = start();
         for mut stream in streams {
             while let Some(piece) = stream.recv().await {
                 match piece {
-                    Ok(piece) => stdout.write(piece).await?,
+                    Ok(piece) => writer.write(piece).await?,
                     Err(_) => break,
                 }
             }
         }
-        stdout.finish().await
+        writer.finish().await
     };
     let (moved, written) = tokio::join!(transport.download(fetches, &job), write);
     written?;

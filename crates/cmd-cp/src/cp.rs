@@ -3,14 +3,15 @@
 use std::{
     collections::{BTreeMap, HashMap},
     ffi::OsString,
-    path::PathBuf,
-    sync::Arc,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use futures_util::{StreamExt as _, stream};
 use ops_core::{
     Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Values,
     connect::Urgency,
+    hint,
     output::escape,
     profile::CopyVia,
     resolve::{Choice, SessionArgs},
@@ -18,8 +19,10 @@ use ops_core::{
 use ops_remote::ssh::client::Login;
 
 use crate::{
-    arrive::{Goal, arrive},
-    leave::{Origin, leave},
+    arrive::{Passed, arrive, claim, look},
+    clashes::{Claims, refuse_same_names},
+    goal::{Goal, is_stdout},
+    leave::{Origin, Outgoing, destination, leave},
     names::{Excluded, folder_name},
     options::{Options, Overwrite, Rate, Via},
     pace::Pace,
@@ -28,7 +31,7 @@ use crate::{
     relay::relay,
     report::Report,
     summary,
-    transport::Server,
+    transport::{Server, Transport},
     via::{self, Wish},
 };
 
@@ -232,6 +235,13 @@ impl Cp {
         if places.iter().filter(standard).count() > 0 && places.len() > 1 {
             return Err(Error::usage("standard input goes alone"));
         }
+        let destination = match destination {
+            Place::Local(path) if is_stdout(&path) => Place::Standard,
+            other => other,
+        };
+        if destination != Place::Standard {
+            refuse_same_names(&places)?;
+        }
         Ok((places, destination))
     }
 
@@ -295,11 +305,12 @@ impl Cp {
     ) -> Result<Servers> {
         let text = target.as_str();
         let plural = target.is_plural() && choice == Choice::Ask;
-        let instances = match known.get(text) {
-            Some(instances) => instances.clone(),
-            None if plural => cx.resolve_many(std::slice::from_ref(target)).await?,
-            None => vec![cx.resolve(target, choice).await?],
+        let resolved = match known.get(text) {
+            Some(instances) => Ok(instances.clone()),
+            None if plural => cx.resolve_many(std::slice::from_ref(target)).await,
+            None => cx.resolve(target, choice).await.map(|one| vec![one]),
         };
+        let instances = resolved.map_err(|error| self.or_a_file_here(target, error))?;
         known.insert(text.to_owned(), instances.clone());
         let urgency = if instances.len() > 1 {
             Urgency::Bulk
@@ -320,6 +331,20 @@ impl Cp {
         Ok(Servers { servers, plural })
     }
 
+    /// `error` about a target, with a hint where what was typed is a file here: a colon in its name
+    /// has made a server of its beginning.
+    fn or_a_file_here(&self, target: &Target, error: Error) -> Error {
+        let is_meant = |text: &&OsString| {
+            let place = Place::parse(text);
+            matches!(place, Ok(Place::Remote { target: named, .. }) if named == *target)
+                && Path::new(text).symlink_metadata().is_ok()
+        };
+        match self.places.iter().find(is_meant) {
+            Some(text) => error.hint(hint!("if you mean the file here: ./{}", text)),
+            None => error,
+        }
+    }
+
     async fn to_here(
         &self,
         groups: &[Group],
@@ -333,17 +358,11 @@ impl Cp {
             .zip(froms)
             .flat_map(|(group, from)| {
                 let names = folders(from);
-                from.servers.iter().zip(names).map(move |(server, name)| {
+                from.servers.iter().zip(names).map(move |(server, under)| {
                     let goal = match destination {
-                        Place::Local(path) => match name {
-                            Some(name) => Goal::Path {
-                                path: path.join(name),
-                                into: true,
-                            },
-                            None => Goal::Path {
-                                path: path.clone(),
-                                into: false,
-                            },
+                        Place::Local(path) => Goal::Path {
+                            path: path.clone(),
+                            under,
                         },
                         _ => Goal::Standard,
                     };
@@ -357,6 +376,28 @@ impl Cp {
             _ => options.parallel,
         };
         let alone = jobs.len() == 1;
+        if !several || matches!(destination, Place::Standard) {
+            // One target: its servers have a folder each, so that a list is compared with itself.
+            return each(
+                jobs,
+                parallel,
+                alone,
+                options,
+                |(group, server, goal)| async move {
+                    let transport = via::open(server, &options.wish).await?;
+                    let passed = look(server, &*transport, &group.places, options).await?;
+                    if !matches!(goal, Goal::Standard) {
+                        let claims = &mut Claims::default();
+                        claim(server, &passed, claims, |found| goal.claim(found))?;
+                    }
+                    arrive(server, &*transport, passed, &goal, several, options).await
+                },
+            )
+            .await;
+        }
+        // All lists are compared before anything is touched.
+        let looked = Mutex::new(Vec::new());
+        let looked_at = &looked;
         each(
             jobs,
             parallel,
@@ -364,10 +405,36 @@ impl Cp {
             options,
             |(group, server, goal)| async move {
                 let transport = via::open(server, &options.wish).await?;
-                arrive(server, &*transport, &group.places, &goal, several, options).await
+                let passed = look(server, &*transport, &group.places, options).await?;
+                let mut looked = looked_at.lock().unwrap_or_else(PoisonError::into_inner);
+                looked.push(Looked {
+                    server: server.clone(),
+                    transport,
+                    passed,
+                    goal,
+                });
+                Ok(())
             },
         )
-        .await
+        .await?;
+        let looked = looked.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut claims = Claims::default();
+        for source in &looked {
+            claim(&source.server, &source.passed, &mut claims, |found| {
+                source.goal.claim(found)
+            })?;
+        }
+        drop(claims);
+        let work = |source: Looked| async move {
+            let Looked {
+                server,
+                transport,
+                passed,
+                goal,
+            } = source;
+            arrive(&server, &*transport, passed, &goal, several, options).await
+        };
+        each(looked, parallel, alone, options, work).await
     }
 
     async fn to_servers(
@@ -384,38 +451,71 @@ impl Cp {
                 .hint("write it to a file, and copy that"));
         }
         let alone = to.servers.len() == 1;
-        let several = groups.len() + origins.len() > 1;
+        let work = |server| self.to_server(groups, froms, origins, server, path, options);
         let jobs = to.servers.iter().collect();
-        each(
-            jobs,
-            options.parallel,
-            alone,
-            options,
-            |server| async move {
-                let transport = via::open(server, &options.wish).await?;
-                if !origins.is_empty() {
-                    leave(server, &*transport, origins, path, options).await?;
-                }
-                for (group, from) in groups.iter().zip(froms) {
-                    for (source, under) in from.servers.iter().zip(folders(from)) {
-                        let origin = via::open(source, &options.wish).await?;
-                        relay(
-                            (source, &*origin),
-                            &group.places,
-                            (server, &*transport),
-                            path,
-                            under.as_deref(),
-                            several,
-                            options,
-                        )
-                        .await?;
-                    }
-                }
-                Ok(())
-            },
-        )
-        .await
+        each(jobs, options.parallel, alone, options, work).await
     }
+
+    /// Copies everything to one server: all of it is looked at first, so that nothing is touched
+    /// where two sources would become one.
+    async fn to_server(
+        &self,
+        groups: &[Group],
+        froms: &[Servers],
+        origins: &[Origin],
+        server: &Server,
+        path: &[u8],
+        options: &Options,
+    ) -> Result<()> {
+        let transport = via::open(server, &options.wish).await?;
+        let outgoing: Vec<Outgoing> = origins
+            .iter()
+            .map(|origin| Outgoing::look(origin, options))
+            .collect();
+        let mut sources = Vec::new();
+        for (group, from) in groups.iter().zip(froms) {
+            for (source, under) in from.servers.iter().zip(folders(from)) {
+                let origin = via::open(source, &options.wish).await?;
+                let passed = look(source, &*origin, &group.places, options).await?;
+                sources.push((source, origin, passed, under));
+            }
+        }
+        let roots: usize = sources.iter().map(|source| source.2.roots).sum();
+        if outgoing.is_empty() && roots == 0 {
+            return Ok(());
+        }
+        let mut claims = Claims::default();
+        for outgoing in &outgoing {
+            outgoing.claim(&mut claims)?;
+        }
+        for (source, _, passed, under) in &sources {
+            let goal = Goal::Path {
+                path: PathBuf::new(),
+                under: under.clone(),
+            };
+            claim(source, passed, &mut claims, |found| goal.claim(found))?;
+        }
+        drop(claims);
+        let of_several = sources.iter().any(|source| source.3.is_some());
+        let several = origins.len() + roots > 1 || of_several;
+        let base = destination(server, &*transport, path, several).await?;
+        if !outgoing.is_empty() {
+            leave(server, &*transport, outgoing, &base, options).await?;
+        }
+        for (source, origin, passed, under) in sources {
+            let (from, to) = ((source, &*origin), (server, &*transport));
+            relay(from, passed, to, &base, under.as_deref(), options).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A source that was looked at, and where it goes on this machine.
+struct Looked {
+    server: Server,
+    transport: Box<dyn Transport>,
+    passed: Passed,
+    goal: Goal,
 }
 
 /// Runs `work` for each of `jobs`. Alone, its failure is the command's; otherwise it is reported, and the others go on.
@@ -466,6 +566,12 @@ trait HasServer {
 impl HasServer for &Server {
     fn server(&self) -> &Server {
         self
+    }
+}
+
+impl HasServer for Looked {
+    fn server(&self) -> &Server {
+        &self.server
     }
 }
 

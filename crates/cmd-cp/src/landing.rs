@@ -2,15 +2,19 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{File, OpenOptions, Permissions},
+    ffi::{OsStr, OsString},
+    fs::{File, Permissions},
     io::{self, Read as _},
-    os::unix::{
-        ffi::{OsStrExt as _, OsStringExt as _},
-        fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::{
+            ffi::{OsStrExt as _, OsStringExt as _},
+            fs::{FileExt as _, PermissionsExt as _},
+        },
     },
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -18,8 +22,10 @@ use std::{
 
 use aws_lc_rs::digest;
 use ops_core::{Error, Result};
+use rustix::fs::{AtFlags, Mode, OFlags};
 
 use crate::{
+    local::{LocalPath, Occupant, check_replaceable, words},
     report::hex,
     transport::{Digest, Entry, FileId, Job},
 };
@@ -29,10 +35,17 @@ pub(crate) const NAME_MAX_BYTES: usize = 255;
 /// End of the name of a part that is kept for `--resume`.
 const PART: &str = ".ops-part";
 
-/// A file on its way. Dropped without [`Landing::commit`] its temporary file goes, or with `--resume` is cut down to what arrived without a gap.
+/// A file on its way. Dropped without [`Landing::commit`] its temporary file goes, or with
+/// `--resume` is cut down to what arrived without a gap.
+///
+/// The temporary file is made, renamed and removed in the handle of the folder that was opened in
+/// the beginning: whatever is put in that folder's place meanwhile, nothing is written elsewhere.
 pub(crate) struct Landing {
-    temporary: PathBuf,
-    destination: PathBuf,
+    parent: Arc<OwnedFd>,
+    temporary: OsString,
+    name: OsString,
+    /// The destination, for people.
+    shown: PathBuf,
     file: File,
     id: FileId,
     entry: Entry,
@@ -44,6 +57,8 @@ pub(crate) struct Landing {
 }
 
 struct State {
+    /// What the file has in the end, in bytes: as listed, until its source says otherwise.
+    size: u64,
     /// Hash of the first `hashed` bytes.
     hash: digest::Context,
     hashed: u64,
@@ -52,53 +67,54 @@ struct State {
 }
 
 impl Landing {
-    /// Makes the temporary file beside `destination`, whose folder exists. With `--resume` a part of an earlier run is taken up: see
-    /// [`Landing::resumable`].
+    /// Makes the temporary file beside `destination`, whose folder exists. With `--resume` a part of
+    /// an earlier run is taken up: see [`Landing::resumable`].
+    ///
+    /// A link at `destination` is not followed: the file replaces it.
     ///
     /// # Errors
-    /// No permission, no space, a destination that is a folder.
+    /// No permission, no space, a link on the way, a destination that is neither file nor link.
     pub(crate) fn open(
-        destination: &Path,
+        destination: &LocalPath,
         id: FileId,
         entry: &Entry,
         mode: u32,
         job: &Job,
     ) -> Result<Self> {
+        let shown = destination.to_path();
         let failed = |error: io::Error| {
-            Error::unexpected(format!("cannot write `{}`", destination.display())).caused_by(error)
+            Error::unexpected(format!("cannot write `{}`", shown.display())).caused_by(words(error))
         };
-        // What scp does: a file behind a link that is the destination itself is replaced, not the link.
-        let destination = match std::fs::symlink_metadata(destination) {
-            Ok(known) if known.file_type().is_symlink() => {
-                std::fs::canonicalize(destination).map_err(failed)?
-            }
-            Ok(known) if known.is_dir() => {
-                return Err(failed(io::ErrorKind::IsADirectory.into()));
-            }
-            _ => destination.to_owned(),
-        };
-        let temporary = temporary(&destination, job.resume);
-        let mut options = OpenOptions::new();
-        options
-            .read(true)
-            .write(true)
-            .mode(0o600)
-            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
-        if job.resume {
-            options.create(true).truncate(false);
-        } else {
-            options.create_new(true);
+        let parent = destination.parent().map_err(failed)?;
+        let name = destination.name().to_owned();
+        check_replaceable(parent.as_fd(), &name).map_err(failed)?;
+        let temporary = OsString::from_vec(temporary_name(name.as_bytes(), job.resume));
+        // Without NONBLOCK a FIFO under the name of a part of an earlier run would hold us up.
+        let mut flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        if !job.resume {
+            flags |= OFlags::EXCL;
         }
-        let file = options.open(&temporary).map_err(failed)?;
+        let file = rustix::fs::openat(&*parent, &temporary, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|error| failed(error.into()))?;
+        let file = File::from(file);
+        if !file.metadata().map_err(failed)?.is_file() {
+            return Err(failed(io::Error::other(format!(
+                "`{}` is no file",
+                temporary.display()
+            ))));
+        }
         Ok(Self {
+            parent,
             temporary,
-            destination,
+            name,
+            shown,
             file,
             id,
             entry: entry.clone(),
             job: job.clone(),
             mode,
-            state: Mutex::new(State::new()),
+            state: Mutex::new(State::new(entry.size)),
             committed: AtomicBool::new(false),
         })
     }
@@ -132,7 +148,7 @@ impl Landing {
         let mut state = self.lock();
         let had: u64 = state.have.iter().map(|(start, end)| end - start).sum();
         self.job.report.back(self.id, had);
-        *state = State::new();
+        *state = State::new(self.entry.size);
         self.file.set_len(0)?;
         Ok(())
     }
@@ -149,10 +165,10 @@ impl Landing {
     /// As [`Landing::write_at`], without the wait.
     ///
     /// # Errors
-    /// As there.
+    /// As for [`Landing::write_at`].
     pub(crate) fn put(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         let end = offset + bytes.len() as u64;
-        if end > self.entry.size {
+        if end > self.lock().size {
             return Err(self.changed());
         }
         self.file.write_all_at(bytes, offset).map_err(|error| {
@@ -160,7 +176,7 @@ impl Landing {
                 error.kind(),
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
             );
-            let what = format!("cannot write `{}`", self.destination.display());
+            let what = format!("cannot write `{}`", self.shown.display());
             let error = Error::unexpected(what).caused_by(error);
             if is_full {
                 error.hint("make room, or copy to another folder")
@@ -179,19 +195,40 @@ impl Landing {
         Ok(())
     }
 
+    /// Writes what the file has behind all that is there so far, although it was listed as shorter:
+    /// it has grown, or is of a kind that does not say its size (`/proc`). Keeps to `--limit-rate`.
+    ///
+    /// # Errors
+    /// As for [`Landing::write_at`].
+    pub(crate) async fn write_tail(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.job.pace.wait(bytes.len()).await;
+        {
+            let mut state = self.lock();
+            state.size = state.size.max(offset + bytes.len() as u64);
+        }
+        self.put(offset, bytes)
+    }
+
+    /// The source has come to its end at `size`, which may be less than was listed: files of `/sys`
+    /// say 4096 and hold a few bytes.
+    pub(crate) fn ends_at(&self, size: u64) {
+        self.lock().size = size;
+    }
+
     /// Puts the file into place, if all of it is there and has the far side's hash.
     ///
     /// # Errors
-    /// Something is missing or differs; it cannot be renamed.
+    /// Something is missing or differs; the file cannot be renamed.
     pub(crate) fn commit(&self, sha256: Option<Digest>) -> Result<()> {
         let digest = {
             let mut state = self.lock();
-            let whole = state.prefix() == self.entry.size;
-            if !whole {
+            let size = state.size;
+            let is_whole = state.prefix() == size;
+            if !is_whole {
                 drop(state);
                 return Err(self.changed());
             }
-            state.hash_to(&self.file, self.entry.size)?;
+            state.hash_to(&self.file, size)?;
             state.digest()
         };
         if let Some(expected) = sha256
@@ -199,7 +236,7 @@ impl Landing {
         {
             let error = Error::unexpected(format!(
                 "`{}` did not arrive as it was sent",
-                self.destination.display()
+                self.shown.display()
             ))
             .caused_by(format!(
                 "SHA-256 is {} here and {} there",
@@ -211,12 +248,18 @@ impl Landing {
             self.lock().have.clear();
             return Err(error);
         }
-        // Of a file that was there the permissions stay, as with scp; setuid, setgid and sticky never come from a server.
-        let mode = if self.job.preserve {
-            self.entry.mode & 0o777
-        } else {
-            std::fs::metadata(&self.destination)
-                .map_or(self.mode, |known| known.permissions().mode() & 0o7777)
+        let cannot_replace = |error: io::Error| {
+            Error::unexpected(format!("cannot replace `{}`", self.shown.display()))
+                .caused_by(words(error))
+        };
+        // Looked at again: a FIFO or folder may have come since, which a rename would replace.
+        let there = check_replaceable(self.parent.as_fd(), &self.name).map_err(cannot_replace)?;
+        // Of a file that was there the permissions stay, as with scp; setuid, setgid and sticky
+        // never come from a server.
+        let mode = match there {
+            _ if self.job.preserve => self.entry.mode & 0o777,
+            Occupant::File(known) => known.mode,
+            _ => self.mode,
         };
         self.file.set_permissions(Permissions::from_mode(mode))?;
         if self.job.preserve {
@@ -227,18 +270,35 @@ impl Landing {
                     .set_accessed(time),
             )?;
         }
-        std::fs::rename(&self.temporary, &self.destination).map_err(|error| {
-            Error::unexpected(format!("cannot replace `{}`", self.destination.display()))
-                .caused_by(error)
-        })?;
+        rustix::fs::renameat(&*self.parent, &self.temporary, &*self.parent, &self.name)
+            .map_err(|error| cannot_replace(error.into()))?;
         self.committed.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// What the file has in the end, in bytes, as far as is known.
+    pub(crate) fn size(&self) -> u64 {
+        self.lock().size
+    }
+
+    /// The length and the SHA-256 of all that is there, if that has no gap.
+    ///
+    /// # Errors
+    /// The temporary file cannot be read.
+    pub(crate) fn digest(&self) -> Result<Option<(u64, Digest)>> {
+        let mut state = self.lock();
+        let prefix = state.prefix();
+        if prefix != state.size {
+            return Ok(None);
+        }
+        state.hash_to(&self.file, prefix)?;
+        Ok(Some((prefix, state.digest())))
     }
 
     fn changed(&self) -> Error {
         Error::unexpected(format!(
             "`{}` has another size than it had when it was listed",
-            self.destination.display()
+            self.shown.display()
         ))
         .caused_by("it changed while it was read")
         .hint("copy it again when nobody writes to it")
@@ -259,13 +319,14 @@ impl Drop for Landing {
             return;
         }
         // It may be gone already, with its folder.
-        let _ = std::fs::remove_file(&self.temporary);
+        let _ = rustix::fs::unlinkat(&*self.parent, &self.temporary, AtFlags::empty());
     }
 }
 
 impl State {
-    fn new() -> Self {
+    fn new(size: u64) -> Self {
         Self {
+            size,
             hash: digest::Context::new(&digest::SHA256),
             hashed: 0,
             have: BTreeMap::new(),
@@ -327,12 +388,11 @@ pub(crate) fn finish(hash: digest::Context) -> Digest {
     bytes
 }
 
-/// The SHA-256 of a file here.
+/// The SHA-256 of what is left to read of `file`.
 ///
 /// # Errors
 /// It cannot be read.
-pub(crate) fn sha256(path: &Path) -> io::Result<Digest> {
-    let mut file = File::open(path)?;
+pub(crate) fn sha256(mut file: File) -> io::Result<Digest> {
     let mut hash = digest::Context::new(&digest::SHA256);
     let mut buffer = vec![0; 256 << 10];
     loop {
@@ -348,9 +408,9 @@ pub(crate) fn time(mtime: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(u64::try_from(mtime).unwrap_or(0))
 }
 
-fn temporary(destination: &Path, kept: bool) -> PathBuf {
-    let name = destination.file_name().unwrap_or_default().as_bytes();
-    destination.with_file_name(std::ffi::OsString::from_vec(temporary_name(name, kept)))
+/// A temporary name for a link beside `name`.
+pub(crate) fn temporary_link(name: &OsStr) -> OsString {
+    OsString::from_vec(temporary_name(name.as_bytes(), false))
 }
 
 /// A name beside `name`: `.NAME.ops-…`, cut so that it is no longer than a name may be. The same every time for a part that is kept.
@@ -373,10 +433,10 @@ pub(crate) fn token() -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{os::unix::fs::symlink, path::Path};
 
     use super::*;
-    use crate::{pace::Pace, report::Report, transport::Kind};
+    use crate::{local::NamedFolder, pace::Pace, report::Report, transport::Kind};
 
     fn job(resume: bool) -> Job {
         Job {
@@ -400,6 +460,10 @@ mod tests {
         }
     }
 
+    fn path(folder: &Path, below: &str) -> LocalPath {
+        LocalPath::new(&NamedFolder::open(folder).unwrap(), below.into())
+    }
+
     fn names(folder: &Path) -> Vec<String> {
         let mut names: Vec<String> = std::fs::read_dir(folder)
             .unwrap()
@@ -413,9 +477,10 @@ mod tests {
     async fn pieces_in_any_order_become_the_file_and_setuid_stays_away() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
+        let place = self::path(folder.path(), "x");
         let job = job(false);
         let id = job.report.add("x", "x", 6);
-        let landing = Landing::open(&path, id, &entry(6), 0o644, &job).unwrap();
+        let landing = Landing::open(&place, id, &entry(6), 0o644, &job).unwrap();
         for (offset, bytes) in [(4, &b"ef"[..]), (0, b"ab"), (2, b"cd")] {
             landing.write_at(offset, bytes).await.unwrap();
         }
@@ -436,14 +501,15 @@ mod tests {
     async fn what_is_not_whole_or_not_the_same_leaves_the_old_file_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
+        let place = self::path(folder.path(), "x");
         std::fs::write(&path, "old").unwrap();
         let job = job(false);
         let id = job.report.add("x", "x", 4);
-        let landing = Landing::open(&path, id, &entry(4), 0o644, &job).unwrap();
+        let landing = Landing::open(&place, id, &entry(4), 0o644, &job).unwrap();
         landing.write_at(0, b"ab").await.unwrap();
         assert!(landing.commit(None).is_err());
         drop(landing);
-        let landing = Landing::open(&path, id, &entry(4), 0o644, &job).unwrap();
+        let landing = Landing::open(&place, id, &entry(4), 0o644, &job).unwrap();
         landing.write_at(0, b"abcd").await.unwrap();
         assert!(landing.write_at(4, b"e").await.is_err());
         assert!(landing.commit(Some([0; 32])).is_err());
@@ -456,15 +522,16 @@ mod tests {
     async fn a_part_is_kept_for_resume_up_to_its_first_gap() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
+        let place = self::path(folder.path(), "x");
         let job = job(true);
         let id = job.report.add("x", "x", 8);
-        let landing = Landing::open(&path, id, &entry(8), 0o644, &job).unwrap();
+        let landing = Landing::open(&place, id, &entry(8), 0o644, &job).unwrap();
         assert_eq!(landing.resumable().unwrap(), None);
         landing.write_at(0, b"abc").await.unwrap();
         landing.write_at(5, b"fg").await.unwrap();
         drop(landing);
         assert_eq!(names(folder.path()), [".x.ops-part"]);
-        let landing = Landing::open(&path, id, &entry(8), 0o644, &job).unwrap();
+        let landing = Landing::open(&place, id, &entry(8), 0o644, &job).unwrap();
         let (len, _) = landing.resumable().unwrap().expect("a part");
         assert_eq!(len, 3);
         landing.write_at(3, b"defgh").await.unwrap();
@@ -475,7 +542,7 @@ mod tests {
 
     #[test]
     fn ranges_are_joined_where_they_touch() {
-        let mut state = State::new();
+        let mut state = State::new(0);
         for (start, end) in [(10, 20), (30, 40), (20, 30), (0, 5), (3, 12), (50, 60)] {
             state.add(start, end);
         }
@@ -487,8 +554,111 @@ mod tests {
     fn a_long_name_still_has_a_temporary_one() {
         let long = "x".repeat(NAME_MAX_BYTES);
         for kept in [true, false] {
-            let path = temporary(Path::new(&format!("/tmp/{long}")), kept);
-            assert!(path.file_name().unwrap().len() <= NAME_MAX_BYTES);
+            assert!(temporary_name(long.as_bytes(), kept).len() <= NAME_MAX_BYTES);
         }
+    }
+
+    /// `in/sub` with a landing for `in/sub/f`, and `out/f`, which must stay as it is.
+    fn under_way(resume: bool) -> (tempfile::TempDir, Landing) {
+        let outer = tempfile::tempdir().unwrap();
+        for folder in ["in", "in/sub", "out"] {
+            std::fs::create_dir(outer.path().join(folder)).unwrap();
+        }
+        std::fs::write(outer.path().join("out/f"), "theirs").unwrap();
+        let place = path(&outer.path().join("in"), "sub/f");
+        let job = job(resume);
+        let id = job.report.add("f", "f", 4);
+        let landing = Landing::open(&place, id, &entry(4), 0o644, &job).unwrap();
+        (outer, landing)
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_becomes_a_link_while_a_file_arrives_leads_nowhere() {
+        for resume in [false, true] {
+            let (outer, landing) = under_way(resume);
+            let at = |below: &str| outer.path().join(below);
+            landing.write_at(0, b"ab").await.unwrap();
+            std::fs::rename(at("in/sub"), at("in/moved")).unwrap();
+            symlink("../out", at("in/sub")).unwrap();
+            landing.write_at(2, b"cd").await.unwrap();
+            landing.commit(None).unwrap();
+            drop(landing);
+            assert_eq!(std::fs::read(at("out/f")).unwrap(), b"theirs");
+            assert_eq!(names(&at("out")), ["f"]);
+            assert_eq!(std::fs::read(at("in/moved/f")).unwrap(), b"abcd");
+            assert_eq!(names(&at("in/moved")), ["f"]);
+            // What is opened from now on meets the link.
+            let job = job(resume);
+            let id = job.report.add("f", "f", 4);
+            let place = path(&at("in"), "sub/f");
+            assert!(Landing::open(&place, id, &entry(4), 0o644, &job).is_err());
+            assert_eq!(names(&at("out")), ["f"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_link_at_the_destination_is_replaced_and_not_written_through() {
+        for late in [false, true] {
+            let (outer, landing) = under_way(false);
+            let at = |below: &str| outer.path().join(below);
+            let landing = if late {
+                symlink("../../out/f", at("in/sub/f")).unwrap();
+                landing
+            } else {
+                drop(landing);
+                symlink("../../out/f", at("in/sub/f")).unwrap();
+                let job = job(false);
+                let id = job.report.add("f", "f", 4);
+                let place = path(&at("in"), "sub/f");
+                Landing::open(&place, id, &entry(4), 0o644, &job).unwrap()
+            };
+            landing.write_at(0, b"abcd").await.unwrap();
+            landing.commit(None).unwrap();
+            assert_eq!(std::fs::read(at("out/f")).unwrap(), b"theirs");
+            assert!(!at("in/sub/f").is_symlink());
+            assert_eq!(std::fs::read(at("in/sub/f")).unwrap(), b"abcd");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_file_is_never_replaced_by_one() {
+        for late in [false, true] {
+            let (outer, landing) = under_way(false);
+            let there = outer.path().join("in/sub/f");
+            let fifo = || rustix::fs::mkfifoat(rustix::fs::CWD, &there, Mode::RWXU).unwrap();
+            if late {
+                landing.write_at(0, b"abcd").await.unwrap();
+                fifo();
+                let error = landing.commit(None).unwrap_err();
+                assert!(
+                    format!("{error:?}").contains("a FIFO is there"),
+                    "{error:?}"
+                );
+            } else {
+                drop(landing);
+                fifo();
+                let job = job(false);
+                let id = job.report.add("f", "f", 4);
+                let place = path(&outer.path().join("in"), "sub/f");
+                assert!(Landing::open(&place, id, &entry(4), 0o644, &job).is_err());
+            }
+            assert!(!std::fs::symlink_metadata(&there).unwrap().is_file());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_ends_where_its_source_ends_and_not_where_the_list_says() {
+        let (outer, landing) = under_way(false);
+        landing.write_at(0, b"abcd").await.unwrap();
+        landing.write_tail(4, b"more").await.unwrap();
+        landing.commit(None).unwrap();
+        let there = outer.path().join("in/sub/f");
+        assert_eq!(std::fs::read(&there).unwrap(), b"abcdmore");
+        let (outer, landing) = under_way(false);
+        landing.write_at(0, b"a").await.unwrap();
+        assert!(landing.commit(None).is_err());
+        landing.ends_at(1);
+        landing.commit(None).unwrap();
+        assert_eq!(std::fs::read(outer.path().join("in/sub/f")).unwrap(), b"a");
     }
 }

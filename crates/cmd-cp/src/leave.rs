@@ -1,22 +1,32 @@
 //! From this machine to a server.
 
-use std::{collections::HashMap, os::unix::ffi::OsStrExt as _, path::PathBuf};
+use std::{
+    collections::HashMap,
+    fs::File,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
 
 use bytes::Bytes;
-use ops_core::{Context, Error, Result, hint, stdio::read_stdin};
+use ops_core::{
+    Context, Error, Result, hint,
+    stdio::{read_from, read_stdin},
+};
 use tokio::sync::mpsc;
 
 use crate::{
+    clashes::{Claims, Wanted},
     existing::{self, Version},
+    goal::is_descriptor,
     landing,
     options::Options,
     place::{join, name},
     remote_path::RemotePath,
-    transport::{Ask, Entry, Kind, Server, Source, Store, Transport, What},
-    walk::{self, Local},
+    transport::{Ask, Entry, FileId, Kind, Server, Source, Store, Transport, What},
+    walk::{Local, Walked, walk},
 };
 
-/// Pieces of standard input on their way.
+/// Pieces of a stream on their way.
 const QUEUE: usize = 4;
 
 /// What is sent.
@@ -27,16 +37,95 @@ pub(crate) enum Origin {
     Standard,
 }
 
+/// What is sent, once it was looked at.
+pub(crate) enum Outgoing {
+    /// Under the name of what the user named, if it has one: of `.` the contents are taken.
+    Tree {
+        name: Option<Vec<u8>>,
+        found: Vec<Result<Local, (PathBuf, Error)>>,
+    },
+    /// Read once, to its end: standard input, or a FIFO, device or descriptor at `path`.
+    Stream {
+        name: Option<Vec<u8>>,
+        path: Option<PathBuf>,
+    },
+}
+
+impl Outgoing {
+    /// Looks at `origin`.
+    pub(crate) fn look(origin: &Origin, options: &Options) -> Self {
+        let Origin::Path(path) = origin else {
+            return Self::Stream {
+                name: None,
+                path: None,
+            };
+        };
+        // Of `a/.` the contents are taken, as cp does; the standard library would call it `a`.
+        let name = name(path.as_os_str().as_bytes()).map(<[u8]>::to_vec);
+        match walk(path, options) {
+            Walked::Tree(found) => Self::Tree { name, found },
+            // `63` of /dev/fd/63 and `stdin` are no names for a file.
+            Walked::Stream if is_descriptor(path) => Self::Stream {
+                name: None,
+                path: Some(path.clone()),
+            },
+            Walked::Stream => Self::Stream {
+                name,
+                path: Some(path.clone()),
+            },
+        }
+    }
+
+    fn name(&self) -> Option<&[u8]> {
+        match self {
+            Self::Tree { name, .. } | Self::Stream { name, .. } => name.as_deref(),
+        }
+    }
+
+    /// Notes what it becomes below the destination.
+    ///
+    /// # Errors
+    /// Another source becomes the same.
+    pub(crate) fn claim(&self, claims: &mut Claims) -> Result<()> {
+        match self {
+            Self::Stream { name, path } => {
+                let Some(name) = name else { return Ok(()) };
+                let wanted = Wanted {
+                    path: name,
+                    is_folder: false,
+                    is_root: true,
+                };
+                claims.add(&wanted, || shown_here(path.as_deref()))
+            }
+            Self::Tree { name, found } => {
+                for local in found.iter().flatten() {
+                    let wanted = Wanted {
+                        path: &join(name.as_deref().unwrap_or_default(), &local.below),
+                        is_folder: local.kind == Kind::Folder,
+                        is_root: local.below.is_empty() && name.is_some(),
+                    };
+                    claims.add(&wanted, || shown_here(Some(&local.file.to_path())))?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn shown_here(path: Option<&Path>) -> String {
+    path.map_or("-".to_owned(), |path| path.to_string_lossy().into_owned())
+}
+
 /// What a destination on a server turns out to be.
 #[derive(Clone, Debug)]
-pub(crate) enum Base {
+pub(crate) enum RemoteBase {
     /// Things go into it, under their own names.
     Folder(RemotePath),
     /// The one thing gets this name.
     Name(RemotePath),
 }
 
-impl Base {
+impl RemoteBase {
     /// Where something called `root` goes, or what is `below` it.
     pub(crate) fn path(&self, root: Option<&[u8]>, below: &[u8]) -> RemotePath {
         let root = match (self, root) {
@@ -56,7 +145,7 @@ pub(crate) async fn destination(
     transport: &dyn Transport,
     path: &[u8],
     several: bool,
-) -> Result<Base> {
+) -> Result<RemoteBase> {
     let label = server.instance.label();
     let ask = Ask {
         places: vec![path.to_vec()],
@@ -74,7 +163,7 @@ pub(crate) async fn destination(
     }
     let slash = path.ends_with(b"/");
     match listing.found.first().map(|found| &found.entry.kind) {
-        Some(Kind::Folder) => Ok(Base::Folder(RemotePath::named(absolute))),
+        Some(Kind::Folder) => Ok(RemoteBase::Folder(RemotePath::named(absolute))),
         Some(Kind::Other) => Err(Error::usage(format!(
             "`{shown}` is neither file nor folder"
         ))),
@@ -84,7 +173,7 @@ pub(crate) async fn destination(
         }
         None if several || slash => Err(Error::usage(format!("`{shown}` is not there"))
             .hint("make it first, or name one that is there")),
-        _ => Ok(Base::Name(RemotePath::named(absolute))),
+        _ => Ok(RemoteBase::Name(RemotePath::named(absolute))),
     }
 }
 
@@ -116,49 +205,54 @@ pub(crate) async fn known(
     Ok(known)
 }
 
-/// Copies `origins` to `path` on a server.
+/// Copies `outgoing` to a server.
 ///
 /// # Errors
-/// The server as a whole, or a destination that cannot be; failures of files are reported.
+/// The server as a whole; failures of files are reported.
 pub(crate) async fn leave(
     server: &Server,
     transport: &dyn Transport,
-    origins: &[Origin],
-    path: &[u8],
+    outgoing: Vec<Outgoing>,
+    base: &RemoteBase,
     options: &Options,
 ) -> Result<()> {
-    let base = destination(server, transport, path, origins.len() > 1).await?;
     let label = server.instance.label().to_owned();
     let report = &options.report;
-    let root_name = |origin: &Origin| match origin {
-        Origin::Path(path) => path.file_name().map(|name| name.as_bytes().to_vec()),
-        Origin::Standard => None,
-    };
-    let roots = origins
+    let roots = outgoing
         .iter()
-        .map(|origin| base.path(root_name(origin).as_deref(), b""))
+        .map(|outgoing| base.path(outgoing.name(), b""))
         .collect::<Vec<_>>();
     let mut known = known(transport, &roots, options).await?;
     let mut stores = Vec::new();
-    for origin in origins {
-        let source = match origin {
-            Origin::Path(path) => path,
-            Origin::Standard => {
-                let Base::Name(path) = &base else {
-                    return Err(
-                        Error::usage("standard input needs the name of a file to become")
-                            .hint(hint!("ops cp - {}:FOLDER/NAME", label)),
-                    );
+    for outgoing in outgoing {
+        let (root, walked) = match outgoing {
+            Outgoing::Tree { name, found } => (name, found),
+            Outgoing::Stream { name, path } => {
+                let target = match (base, name) {
+                    (RemoteBase::Name(target), _) => target.clone(),
+                    (RemoteBase::Folder(_), Some(name)) => base.path(Some(&name), b""),
+                    (RemoteBase::Folder(_), None) => {
+                        let what = match path {
+                            None => "standard input".to_owned(),
+                            Some(path) => format!("`{}`", path.display()),
+                        };
+                        return Err(Error::usage(format!(
+                            "{what} needs the name of a file to become"
+                        ))
+                        .hint(hint!("ops cp - {}:FOLDER/NAME", label)));
+                    }
                 };
-                let id = report.add("-", shown(&label, path.whole()), 0);
+                let id = report.add(
+                    shown_here(path.as_deref()),
+                    shown(&label, target.whole()),
+                    0,
+                );
                 if !options.dry_run {
-                    stores.push(standard_input(id, path.clone()));
+                    stores.push(stream(id, path, target));
                 }
                 continue;
             }
         };
-        let root = root_name(origin);
-        let walked = walk::walk(source, options);
         if options.resume {
             let paths = walked.iter().flatten().filter_map(|local| {
                 let path = base.path(root.as_deref(), &local.below);
@@ -191,11 +285,8 @@ pub(crate) async fn leave(
             } else {
                 0
             };
-            let id = report.add(
-                local.path.to_string_lossy(),
-                shown(&label, path.whole()),
-                size,
-            );
+            let source = shown_here(Some(&local.file.to_path()));
+            let id = report.add(source, shown(&label, path.whole()), size);
             let there = known.get(path.whole());
             let stays = stays(&server.cx, options, &label, &local, there).await;
             match stays {
@@ -214,7 +305,7 @@ pub(crate) async fn leave(
                 Kind::Folder => What::Folder,
                 Kind::Link(target) => What::Link(target),
                 _ => What::File(Source::File {
-                    path: local.path,
+                    file: local.file,
                     size: local.size,
                 }),
             };
@@ -257,19 +348,30 @@ async fn stays(
         size: known.size,
         mtime: known.mtime,
     };
-    let shown = format!("{} on {label}", local.path.display());
+    let shown = format!("{} on {label}", local.file.to_path().display());
     existing::stays(cx, options, &shown, new, old, || {
-        Ok(known.sha256.is_some() && Some(landing::sha256(&local.path)?) == known.sha256)
+        Ok(known.sha256.is_some() && Some(landing::sha256(local.file.open()?)?) == known.sha256)
     })
     .await
 }
 
-fn standard_input(id: usize, path: RemotePath) -> Store {
+/// What is read once, to its end.
+fn stream(id: FileId, from: Option<PathBuf>, path: RemotePath) -> Store {
     let (sender, bytes) = mpsc::channel::<Result<Bytes>>(QUEUE);
-    let mut stdin = read_stdin();
+    let (mut pieces, shown) = match from {
+        None => (read_stdin(), "standard input".to_owned()),
+        Some(from) => {
+            let shown = format!("`{}`", from.display());
+            // Opening a FIFO waits for whoever writes into it.
+            (read_from(move || File::open(from)), shown)
+        }
+    };
     tokio::spawn(async move {
-        while let Some(piece) = stdin.recv().await {
-            if sender.send(piece.map_err(Error::from)).await.is_err() {
+        while let Some(piece) = pieces.recv().await {
+            let piece = piece.map_err(|error| {
+                Error::unexpected(format!("cannot read {shown}")).caused_by(error)
+            });
+            if sender.send(piece).await.is_err() {
                 return;
             }
         }

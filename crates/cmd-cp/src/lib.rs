@@ -7,11 +7,15 @@
 #![recursion_limit = "256"]
 
 mod arrive;
+mod budget;
+mod clashes;
 mod cp;
 mod existing;
+mod goal;
 mod landing;
 mod leave;
 mod links;
+mod local;
 mod made;
 mod names;
 mod options;

@@ -1,18 +1,17 @@
 //! Folders here that are set right when all is in, on every way out.
 
 use std::{
-    fs::{self, Permissions},
+    fs::{FileTimes, Permissions},
     os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
     sync::{Mutex, PoisonError},
 };
 
-use crate::landing;
+use crate::{landing, local::LocalPath};
 
 /// A folder that was made, or was there.
 #[derive(Debug)]
 pub(crate) struct Made {
-    pub(crate) path: PathBuf,
+    pub(crate) path: LocalPath,
     /// The source's permissions.
     pub(crate) mode: u32,
     /// Seconds since 1970.
@@ -67,39 +66,55 @@ fn finish(made: &Made, mask: u32, preserve: bool) {
     } else {
         made.mode & !mask
     };
-    // What is in the folder is there; how it looks is not worth a failure.
-    let _ = fs::set_permissions(&made.path, Permissions::from_mode(mode));
-    if preserve && let Ok(folder) = fs::File::open(&made.path) {
+    // What is in the folder is there; how it looks is not worth a failure. By its handle, so that a
+    // link which was put in its place is left alone.
+    let Ok(folder) = made.path.open_folder() else {
+        return;
+    };
+    let _ = folder.set_permissions(Permissions::from_mode(mode));
+    if preserve {
         let time = landing::time(made.mtime);
-        let _ = folder.set_times(fs::FileTimes::new().set_modified(time).set_accessed(time));
+        let _ = folder.set_times(FileTimes::new().set_modified(time).set_accessed(time));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{fs, os::unix::fs::symlink, sync::Arc};
 
     use super::*;
+    use crate::local::NamedFolder;
 
     #[test]
     fn folders_get_their_mode_when_the_last_who_writes_there_is_gone() {
         let root = tempfile::tempdir().unwrap();
-        let paths = ["a", "a/b"].map(|name| root.path().join(name));
+        let named = NamedFolder::open(root.path()).unwrap();
         let folders = Arc::new(Folders::new(0o022, false));
-        for path in &paths {
-            fs::create_dir(path).unwrap();
+        let paths = ["a", "a/b", "a/c"];
+        for below in paths {
+            let path = LocalPath::new(&named, below.into());
+            path.make_folder(0o700).unwrap();
             folders.add(Made {
-                path: path.clone(),
+                path,
                 mode: 0o577,
                 mtime: 0,
                 is_new: true,
             });
         }
-        let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        let outside = tempfile::tempdir().unwrap();
+        fs::remove_dir(root.path().join("a/c")).unwrap();
+        symlink(outside.path(), root.path().join("a/c")).unwrap();
+        let mode = |below| {
+            let known = fs::metadata(root.path().join(below)).unwrap();
+            known.permissions().mode() & 0o7777
+        };
+        let before = mode("a/c");
         let writer = Arc::clone(&folders);
         drop(folders);
-        assert_ne!(mode(&paths[1]), 0o555);
+        assert_ne!(mode("a/b"), 0o555);
         drop(writer);
-        assert_eq!(paths.each_ref().map(mode), [0o555; 2]);
+        assert_eq!(["a", "a/b"].map(mode), [0o555; 2]);
+        // What lies behind a link is not ours.
+        assert_eq!(mode("a/c"), before);
     }
 }

@@ -1,6 +1,9 @@
 //! What a server may call things. Nothing it names lies outside of the destination, whatever it says.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    hash::{BuildHasher as _, RandomState},
+};
 
 use ops_core::{Error, Result, output::escape};
 use wildmatch::WildMatch;
@@ -67,8 +70,10 @@ impl Excluded {
 /// Checks everything that one server listed, in order: folders come before what is in them.
 #[derive(Default)]
 pub(crate) struct Gate {
-    folders: HashSet<(Vec<u8>, Vec<u8>)>,
-    seen: HashSet<(Vec<u8>, Vec<u8>)>,
+    /// Paths by their hashes, with keys that no server knows: of a long list the paths are much.
+    folders: HashSet<u64>,
+    seen: HashSet<u64>,
+    hasher: RandomState,
 }
 
 impl Gate {
@@ -104,13 +109,13 @@ impl Gate {
                 }
             }
             let end = below.iter().rposition(|&b| b == b'/').unwrap_or(0);
-            let parent = (found.root.clone(), below[..end].to_vec());
+            let parent = self.hasher.hash_one((&found.root, &below[..end]));
             if !self.folders.contains(&parent) {
                 return refused("it lies in nothing that is a folder");
             }
         }
-        let key = (found.root.clone(), below.clone());
-        if !self.seen.insert(key.clone()) {
+        let key = self.hasher.hash_one((&found.root, &below[..]));
+        if !self.seen.insert(key) {
             return refused("the server lists it twice");
         }
         if found.entry.kind == Kind::Folder {
@@ -172,7 +177,7 @@ mod tests {
     fn found(root: &str, below: &str, kind: Kind) -> Found {
         Found {
             place: 0,
-            root: root.into(),
+            root: root.as_bytes().into(),
             below: below.into(),
             entry: Entry {
                 kind,

@@ -1,9 +1,9 @@
 //! A file that is sent: read in pieces, hashed, and watched for changes.
 
 use std::{
-    fs::{File, OpenOptions},
-    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
-    path::Path,
+    fs::File,
+    io::{self, Read as _, Seek as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _},
 };
 
 use aws_lc_rs::digest;
@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     landing,
+    local::LocalFile,
     transport::{Digest, FileId, Job, Source},
 };
 
@@ -31,7 +32,7 @@ impl Reading {
     /// The file has vanished, may not be read, or is none any more.
     pub(crate) fn open(source: Source, id: FileId, job: &Job) -> Result<Self> {
         match source {
-            Source::File { path, .. } => FileReading::open(&path, id, job).map(Self::File),
+            Source::File { file, .. } => FileReading::open(&file, id, job).map(Self::File),
             Source::Stream { bytes, .. } => Ok(Self::Stream(StreamReading {
                 bytes,
                 rest: Bytes::new(),
@@ -48,32 +49,40 @@ pub(crate) struct FileReading {
     file: File,
     shown: String,
     size: u64,
-    modified: (i64, i64),
+    /// When it was written last; `None` of a copy that nobody else can change.
+    modified: Option<(i64, i64)>,
     id: FileId,
     job: Job,
 }
 
 impl FileReading {
-    fn open(path: &Path, id: FileId, job: &Job) -> Result<Self> {
-        let shown = path.display().to_string();
+    fn open(file: &LocalFile, id: FileId, job: &Job) -> Result<Self> {
+        let shown = file.to_path().display().to_string();
         let failed = |error| Error::unexpected(format!("cannot read `{shown}`")).caused_by(error);
-        // Something that is no file any more must not block us.
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
-            .open(path)
-            .map_err(failed)?;
+        let file = file.open().map_err(failed)?;
         let known = file.metadata().map_err(failed)?;
         if !known.is_file() {
             return Err(Error::unexpected(format!("`{shown}` is no file any more")));
         }
-        Ok(Self {
-            file,
-            shown,
+        let opened = Self {
             size: known.len(),
-            modified: (known.mtime(), known.mtime_nsec()),
+            modified: Some((known.mtime(), known.mtime_nsec())),
+            shown: shown.clone(),
             id,
             job: job.clone(),
+            file,
+        };
+        if says_its_size(&opened.file, opened.size).map_err(failed)? {
+            return Ok(opened);
+        }
+        // Files of /proc say 0, those of /sys a page, and what they hold is made while it is read:
+        // they are read once, to their end, into a file without a name.
+        let (file, size) = kept(&opened.file).map_err(failed)?;
+        Ok(Self {
+            file,
+            size,
+            modified: None,
+            ..opened
         })
     }
 
@@ -142,23 +151,64 @@ impl FileReading {
         Ok(())
     }
 
-    /// Checks that it is as it was when it was opened.
+    /// Checks that what was sent, with the hash `sent`, is what the file had when it was opened.
+    /// More may stand behind that by now: a log that is written to is sent as it was.
     ///
     /// # Errors
-    /// It is not: what was sent may be half old and half new.
-    pub(crate) fn unchanged(&self) -> Result<()> {
+    /// The file has changed: what was sent may be half old and half new.
+    pub(crate) fn unchanged(&self, sent: &Digest) -> Result<()> {
+        let Some(modified) = self.modified else {
+            return Ok(());
+        };
         let known = self.file.metadata()?;
-        if known.len() == self.size && (known.mtime(), known.mtime_nsec()) == self.modified {
-            Ok(())
-        } else {
-            Err(self.changed())
+        if known.len() == self.size && (known.mtime(), known.mtime_nsec()) == modified {
+            return Ok(());
         }
+        if known.len() > self.size {
+            let mut hash = digest::Context::new(&digest::SHA256);
+            if self.hash_prefix(self.size, &mut hash)? == Some(*sent) {
+                return Ok(());
+            }
+        }
+        Err(self.changed())
     }
 
     fn changed(&self) -> Error {
         Error::unexpected(format!("`{}` changed while it was read", self.shown))
             .hint("copy it again when nobody writes to it")
     }
+}
+
+/// Whether a file ends where it says: its last byte is there, and none behind it.
+fn says_its_size(file: &File, size: u64) -> io::Result<bool> {
+    let mut byte = [0];
+    let has_last = match size.checked_sub(1) {
+        Some(last) => file.read_at(&mut byte, last)? == 1,
+        None => true,
+    };
+    Ok(has_last && file.read_at(&mut byte, size)? == 0)
+}
+
+/// All of `file` in a temporary file that has no name, and its size.
+fn kept(mut file: &File) -> io::Result<(File, u64)> {
+    // Some files of /proc have no beginning to read at an offset, but each can be rewound.
+    file.rewind()?;
+    let mut copy = tempfile::tempfile()?;
+    let mut buffer = vec![0; 64 << 10];
+    let mut size = 0;
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => {
+                copy.write_all_at(&buffer[..read], size)?;
+                size += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    copy.rewind()?;
+    Ok((copy, size))
 }
 
 /// Bytes from elsewhere.
@@ -196,5 +246,108 @@ impl StreamReading {
     /// The hash of all that was read.
     pub(crate) fn digest(&self) -> Digest {
         landing::finish(self.hash.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write as _, os::unix::fs::symlink, path::Path, sync::Arc};
+
+    use super::*;
+    use crate::{
+        local::{Follow, LocalPath, NamedFolder},
+        pace::Pace,
+        report::Report,
+    };
+
+    fn job() -> Job {
+        Job {
+            sessions: 1,
+            resume: false,
+            preserve: false,
+            compress: false,
+            pace: Arc::new(Pace::new(None)),
+            report: Arc::new(Report::silent()),
+            folders: None,
+        }
+    }
+
+    fn open(folder: &Path, below: &str) -> Result<FileReading> {
+        let root = NamedFolder::open(folder).unwrap();
+        let path = LocalPath::new(&root, below.into());
+        FileReading::open(&LocalFile::new(path, Follow::Nothing), 0, &job())
+    }
+
+    fn sha256(bytes: &[u8]) -> Digest {
+        let mut hash = digest::Context::new(&digest::SHA256);
+        hash.update(bytes);
+        landing::finish(hash)
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn files_that_do_not_say_their_size_are_read_to_their_end() {
+        for file in [
+            "/proc/version",
+            "/sys/class/net/lo/mtu",
+            "/proc/self/status",
+        ] {
+            if !Path::new(file).exists() {
+                continue;
+            }
+            let whole = std::fs::read(file).unwrap();
+            let reading = open(Path::new("/"), file.trim_start_matches('/')).or_else(|_| {
+                // Names of /sys are links for the most part.
+                let real = std::fs::canonicalize(file).unwrap();
+                open(
+                    Path::new("/"),
+                    real.to_str().unwrap().trim_start_matches('/'),
+                )
+            });
+            let reading = reading.unwrap();
+            assert_ne!(reading.size(), 0, "{file}");
+            let read = reading.read_at(0, 1 << 20).await.unwrap();
+            // A status counts what has happened in between.
+            if !file.ends_with("status") {
+                assert_eq!(read, whole, "{file}");
+            }
+            reading.unchanged(&sha256(&read)).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_added_behind_does_not_spoil_what_was_sent() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        std::fs::write(&path, "one\n").unwrap();
+        let reading = open(folder.path(), "log").unwrap();
+        let sent = reading.read_at(0, 100).await.unwrap();
+        let mut log = std::fs::OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .unwrap();
+        log.write_all(b"two\n").unwrap();
+        reading.unchanged(&sha256(&sent)).unwrap();
+        std::fs::write(&path, "another and longer\n").unwrap();
+        assert!(reading.unchanged(&sha256(&sent)).is_err());
+        std::fs::write(&path, "").unwrap();
+        assert!(reading.unchanged(&sha256(&sent)).is_err());
+    }
+
+    #[test]
+    fn a_link_that_is_put_in_a_files_place_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |below: &str| folder.path().join(below);
+        std::fs::create_dir(at("in")).unwrap();
+        std::fs::write(at("secret"), "s").unwrap();
+        std::fs::write(at("in/f"), "x").unwrap();
+        open(folder.path(), "in/f").unwrap();
+        std::fs::remove_file(at("in/f")).unwrap();
+        symlink("../secret", at("in/f")).unwrap();
+        assert!(open(folder.path(), "in/f").is_err());
+        std::fs::rename(at("in"), at("moved")).unwrap();
+        symlink(".", at("in")).unwrap();
+        std::fs::rename(at("secret"), at("f")).unwrap();
+        assert!(open(folder.path(), "in/f").is_err());
     }
 }

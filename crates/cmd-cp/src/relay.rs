@@ -6,9 +6,9 @@ use ops_core::Result;
 use tokio::sync::mpsc;
 
 use crate::{
-    arrive::look,
+    arrive::Passed,
     existing::{self, Version},
-    leave::{Base, destination, folder, known, last, shown},
+    leave::{RemoteBase, folder, known, last, shown},
     links::{Leads, judge_links},
     options::Options,
     pace::Pace,
@@ -23,33 +23,31 @@ const QUEUE: usize = 4;
 /// A server with the transport to it.
 pub(crate) type End<'a> = (&'a Server, &'a dyn Transport);
 
-/// Copies `places` of one server to `path` on another. `under`: into a folder of that name there, as one of several sources.
+/// Copies what `passed` of one server to another. `under`: into a folder of that name there, as one
+/// of several sources.
 ///
 /// # Errors
-/// One of the servers as a whole, or a destination that cannot be; failures of files are reported.
+/// One of the servers as a whole; failures of files are reported.
 pub(crate) async fn relay(
     from: End<'_>,
-    places: &[Vec<u8>],
+    passed: Passed,
     to: End<'_>,
-    path: &[u8],
+    base: &RemoteBase,
     under: Option<&str>,
-    several: bool,
     options: &Options,
 ) -> Result<()> {
-    let passed = look(from.0, from.1, places, options).await?;
     if passed.found.is_empty() {
         return Ok(());
     }
-    let several = several || passed.roots > 1 || under.is_some();
-    let mut base = destination(to.0, to.1, path, several).await?;
+    let mut base = base.clone();
     let (source_label, label) = (from.0.instance.label(), to.0.instance.label());
     let report = &options.report;
     let mut stores = Vec::new();
-    if let (Some(name), Base::Folder(path)) = (under, &base) {
+    if let (Some(name), RemoteBase::Folder(path)) = (under, &base) {
         let path = path.join(name.as_bytes());
         let id = report.add(source_label, shown(label, path.whole()), 0);
         stores.push(folder(id, path.clone()));
-        base = Base::Folder(path);
+        base = RemoteBase::Folder(path);
     }
     let roots = passed
         .found

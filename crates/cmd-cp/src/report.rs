@@ -84,6 +84,11 @@ impl Report {
         let mut items = self.items();
         if let Some(item) = items.get_mut(id) {
             item.moved += len;
+            // Some files hold more than they say, or than they had when they were listed.
+            if item.moved > item.size {
+                self.progress.expect(item.moved - item.size);
+                item.size = item.moved;
+            }
             self.progress.moved(id, item, len);
         }
     }

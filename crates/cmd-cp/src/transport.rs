@@ -4,14 +4,20 @@
 //! reports each file by its number to [`Job::report`]: progress as it goes, and one outcome. What a transport returns as an error is the failure
 //! of all files that have no outcome yet.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use ops_core::{Context, Instance, Result, connect::Urgency, profile::CopyVia};
 use tokio::sync::mpsc;
 
-use crate::{made::Folders, pace::Pace, remote_path::RemotePath, report::Report};
+use crate::{
+    local::{LocalFile, LocalPath},
+    made::Folders,
+    pace::Pace,
+    remote_path::RemotePath,
+    report::Report,
+};
 
 /// A server and how it is reached.
 #[derive(Clone)]
@@ -84,8 +90,8 @@ pub(crate) struct Ask {
 pub(crate) struct Found {
     /// Which of [`Ask::places`] it belongs to.
     pub(crate) place: usize,
-    /// The match itself, with `~` and globs expanded, absolute.
-    pub(crate) root: Vec<u8>,
+    /// The match itself, with `~` and globs expanded, absolute; shared by all that is below it.
+    pub(crate) root: Arc<[u8]>,
     /// Its path below the match, without a leading slash; empty for the match itself.
     pub(crate) below: Vec<u8>,
     pub(crate) entry: Entry,
@@ -132,7 +138,7 @@ pub(crate) struct Fetch {
 /// Where a fetched file goes.
 pub(crate) enum Sink {
     /// A path here, its folder exists; through [`crate::landing::Landing`].
-    File(PathBuf),
+    File(LocalPath),
     /// All bytes in order; standard output, or another server. A failure of the file is sent too, so that nobody takes a part for the whole;
     /// the channel closes when the file is complete and verified.
     Stream(mpsc::Sender<Result<Bytes>>),
@@ -162,7 +168,7 @@ pub(crate) enum What {
 /// What a stored file is read from.
 pub(crate) enum Source {
     /// A file here, of this size when it was listed; through [`crate::reading::Reading`].
-    File { path: PathBuf, size: u64 },
+    File { file: LocalFile, size: u64 },
     /// Bytes in order until the channel closes: standard input, or another server. The size is a guess where it is known at all. An error
     /// means that what came is not complete: nothing may be put into place.
     Stream {

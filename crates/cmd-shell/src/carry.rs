@@ -1,6 +1,10 @@
 //! Carries a session between the user and the far side: input, output, size, and what there is to say about the connection.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use ops_core::{
@@ -12,10 +16,11 @@ use ops_core::{
 use ops_session::driver::{Event, Events, Sender};
 use tokio::{
     sync::{Notify, mpsc},
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 
 use crate::{
+    departure::Departure,
     escape::{self, Action, EscapeChar, Escapes},
     modes::Modes,
     notes::Notes,
@@ -32,14 +37,23 @@ const END_OF_TRANSMISSION: &[u8] = b"\x04";
 const QUIET: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// In builds for development, has the session panic at its first output, so that a test sees the terminal restored.
 const PANIC_VARIABLE: &str = "OPS_DEBUG_PANIC";
+/// How long after an end that the user did not bring about what is typed is taken for meant for the session. People see an end that fast.
+const SURPRISE: Duration = Duration::from_millis(300);
+/// In builds for development, another [`SURPRISE`], in milliseconds, so that a test is not a race.
+const SURPRISE_VARIABLE: &str = "OPS_DEBUG_SURPRISE";
 /// For what is still to be written when the session was cut off.
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
+
+/// Standard input, piece by piece.
+type Stdin = mpsc::Receiver<io::Result<Bytes>>;
 
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// The far side ended it, with a status where the document has one.
+    /// The far side ended it, with a status where the document has one; mostly because the user left the shell.
     ByFarSide(Exit),
+    /// The other side did, and the user had not asked for it.
+    BySurprise(Exit),
     /// The user did, with the escape.
     ByEscape,
 }
@@ -60,6 +74,8 @@ pub(crate) async fn carry(
     let handler = cx.interrupt().handle();
     let mut stdout = Some(StdoutWriter::start());
     let heard = Arc::new(Notify::new());
+    let departure = Mutex::new(Departure::default());
+    let mut stdin = read_stdin();
     let resizes = Resizes::listen()?;
     let raw = if output.stdin_is_terminal() {
         Some(RawMode::enable(output.raw_lines()).map_err(|error| {
@@ -69,6 +85,7 @@ pub(crate) async fn carry(
         None
     };
 
+    let mut notes = Notes::new(output, label, escape, raw.is_some());
     let show = show(Show {
         output,
         events,
@@ -77,13 +94,13 @@ pub(crate) async fn carry(
         heard: &heard,
         panics: cx.env().var(PANIC_VARIABLE).is_some(),
         ending,
-        label,
-        escape,
+        departure: &departure,
+        notes: &mut notes,
     });
     let input = async {
         match &raw {
-            Some(raw) => typed(output, sender, raw, escape).await,
-            None => piped(sender, &heard).await,
+            Some(raw) => typed(output, sender, raw, escape, &mut stdin, &departure).await,
+            None => piped(sender, &heard, &mut stdin).await,
         }
     };
     let outcome = tokio::select! {
@@ -99,11 +116,33 @@ pub(crate) async fn carry(
         // not waited for.
         let _ = timeout(LAST_OUTPUT, stdout.finish()).await;
     }
+    if let (Some(_), Ok(Ended::BySurprise(_))) = (&raw, &outcome) {
+        // Still in raw mode, so that the keys are not echoed: they are typed by somebody who does not know yet where they would go.
+        let surprise = cx
+            .env()
+            .var(SURPRISE_VARIABLE)
+            .filter(|_| cfg!(debug_assertions))
+            .and_then(|text| text.parse().ok())
+            .map_or(SURPRISE, Duration::from_millis);
+        if swallow(&mut stdin, surprise).await {
+            notes.swallowed();
+        }
+    }
     drop(raw);
     outcome
 }
 
-struct Show<'a> {
+/// Takes what is typed for as long as `patience`; gives whether anything was.
+async fn swallow(stdin: &mut Stdin, patience: Duration) -> bool {
+    let mut any = false;
+    let until = Instant::now() + patience;
+    while let Ok(Some(Ok(_))) = timeout_at(until, stdin.recv()).await {
+        any = true;
+    }
+    any
+}
+
+struct Show<'a, 'b> {
     output: &'a Output,
     events: &'a mut Events,
     /// Taken once it has failed or finished.
@@ -112,12 +151,12 @@ struct Show<'a> {
     heard: &'a Notify,
     panics: bool,
     ending: &'a Ending,
-    label: &'a str,
-    escape: EscapeChar,
+    departure: &'a Mutex<Departure>,
+    notes: &'a mut Notes<'b>,
 }
 
 /// Writes what comes, in order; waits for a slow reader, which holds back the session in turn.
-async fn show(show: Show<'_>) -> Result<Ended> {
+async fn show(show: Show<'_, '_>) -> Result<Ended> {
     let Show {
         output,
         events,
@@ -126,12 +165,11 @@ async fn show(show: Show<'_>) -> Result<Ended> {
         heard,
         panics,
         ending,
-        label,
-        escape,
+        departure,
+        notes,
     } = show;
     let mut modes = Modes::default();
     let mut status = Exit::SUCCESS;
-    let mut notes = Notes::new(output, label, escape, raw.is_some());
     loop {
         let event = tokio::select! {
             event = events.next() => event,
@@ -154,6 +192,9 @@ async fn show(show: Show<'_>) -> Result<Ended> {
                     raw.undo_with(modes.undo());
                 }
                 notes.wrote(&bytes);
+                if raw.is_some() {
+                    follow(departure).show_output(&bytes);
+                }
                 if let Some(writer) = stdout
                     && let Err(error) = writer.write(bytes).await
                 {
@@ -180,10 +221,13 @@ async fn show(show: Show<'_>) -> Result<Ended> {
                 if let Some(error) = ending.closed(&closing) {
                     return Err(error);
                 }
-                if !closing.text().is_empty() {
-                    notes.ended(closing.text());
+                let text = closing.text();
+                let is_own = raw.is_none() || follow(departure).is_own();
+                if is_own && text.is_empty() {
+                    return Ok(Ended::ByFarSide(status));
                 }
-                return Ok(Ended::ByFarSide(status));
+                notes.over(text);
+                return Ok(Ended::BySurprise(status));
             }
             Event::Failed(error) => {
                 finish(output, stdout).await?;
@@ -193,8 +237,13 @@ async fn show(show: Show<'_>) -> Result<Ended> {
     }
     finish(output, stdout).await?;
     Err(Error::target(format!(
-        "the session on `{label}` ended without a word"
+        "the session on `{}` ended without a word",
+        notes.label()
     )))
+}
+
+fn follow(departure: &Mutex<Departure>) -> MutexGuard<'_, Departure> {
+    departure.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Waits until all of it is written, however slow the reader is.
@@ -222,8 +271,9 @@ async fn typed(
     sender: &Sender,
     raw: &RawMode,
     escape: EscapeChar,
+    stdin: &mut Stdin,
+    departure: &Mutex<Departure>,
 ) -> Result<Ended> {
-    let mut stdin = read_stdin();
     let (queue, mut queued) = mpsc::channel::<Bytes>(TYPED_AHEAD);
     let read = async {
         let mut escapes = Escapes::new(escape);
@@ -231,6 +281,7 @@ async fn typed(
             for action in escapes.feed(&piece) {
                 match action {
                     Action::Send(bytes) => {
+                        follow(departure).type_keys(&bytes);
                         // The receiver lives as long as this does.
                         let _ = queue.send(bytes).await;
                     }
@@ -258,9 +309,8 @@ async fn typed(
 }
 
 /// All of standard input goes to the far side, then the end of transmission that a terminal would send.
-async fn piped(sender: &Sender, heard: &Notify) -> Result<Ended> {
+async fn piped(sender: &Sender, heard: &Notify, stdin: &mut Stdin) -> Result<Ended> {
     let sent = async {
-        let mut stdin = read_stdin();
         let mut last = b'\n';
         while let Some(piece) = stdin.recv().await {
             let piece = piece?;

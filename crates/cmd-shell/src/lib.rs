@@ -1,6 +1,7 @@
 //! `ops shell`: an interactive shell on an instance.
 
 mod carry;
+mod departure;
 mod escape;
 mod modes;
 mod notes;

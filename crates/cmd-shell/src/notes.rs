@@ -45,6 +45,11 @@ impl<'a> Notes<'a> {
         }
     }
 
+    /// What the instance is called.
+    pub(crate) fn label(&self) -> &'a str {
+        self.label
+    }
+
     /// The far side has written `bytes`.
     pub(crate) fn wrote(&mut self, bytes: &[u8]) {
         self.within_line = self.output.stdout_is_terminal() && bytes.last() != Some(&b'\n');
@@ -123,8 +128,18 @@ impl<'a> Notes<'a> {
         }
     }
 
-    /// The service has ended the session with a text that tells of no failure.
-    pub(crate) fn ended(&mut self, text: &str) {
-        self.say(format!("session on {} ended: {text}", self.label));
+    /// The session is over, and not by the user's doing; `text` is what the service says of it, often nothing.
+    pub(crate) fn over(&mut self, text: &str) {
+        let why = if text.is_empty() {
+            "it was ended on the other side, which gave no reason"
+        } else {
+            text
+        };
+        self.say(format!("the session on {} is over: {why}", self.label));
+    }
+
+    /// What was typed just now went nowhere.
+    pub(crate) fn swallowed(&mut self) {
+        self.say("what was typed since then is dropped: it was meant for the session".to_owned());
     }
 }

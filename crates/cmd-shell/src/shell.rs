@@ -114,7 +114,7 @@ impl Command for Shell {
         )
         .await;
         match ended {
-            Ok(Ended::ByFarSide(exit)) => {
+            Ok(Ended::ByFarSide(exit) | Ended::BySurprise(exit)) => {
                 ending.ended();
                 Ok(exit)
             }

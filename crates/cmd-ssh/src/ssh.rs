@@ -1,12 +1,13 @@
 //! `ops ssh`: the system's ssh, with the right options for one instance.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     process::{ExitStatus, Stdio},
 };
 
 use ops_core::{
-    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Text, Traits, Values, hint,
+    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Text, Traits, Values,
+    follower, hint,
     profile::{Auth, HostKeys},
     resolve::SessionArgs,
 };
@@ -21,6 +22,9 @@ use crate::{
     ssh_proxy::ANSWERED,
     words,
 };
+
+/// Where programs are looked for without a PATH, as shells do.
+const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Run ssh to an instance, through a session
 ///
@@ -145,6 +149,10 @@ impl Command for Ssh {
         if let Some(reason) = &self.session.reason {
             proxy.extend(["--reason".to_owned(), reason.clone()]);
         }
+        // Only Linux tells ssh when this process is gone. ssh in the background is meant to stay.
+        if cfg!(not(target_os = "linux")) && !words::has_flag(&self.options, b'f') {
+            proxy.extend(["--owner".to_owned(), std::process::id().to_string()]);
+        }
         line.proxy(&cx, &instance, &proxy)?;
         if let Some(user) = user.filter(|_| typed.is_none()) {
             line.words.extend(["-l".into(), user.into()]);
@@ -246,31 +254,32 @@ fn asked_words(cx: &Context) -> Vec<String> {
 
 /// Runs ssh on this terminal and gives its status; a signal's is 128 and its number, as a shell has it.
 async fn run(cx: &Context, words: &[OsString]) -> Result<Exit> {
-    let mut command = tokio::process::Command::new("ssh");
-    command
-        .args(words)
-        .env_clear()
-        .envs(cx.env().iter())
-        .stdin(Stdio::inherit())
-        .stdout(Stdio::inherit())
-        .stderr(Stdio::inherit());
-    let handler = cx.interrupt().handle();
-    let mut child = command.spawn().map_err(|error| {
-        if error.kind() == std::io::ErrorKind::NotFound {
-            Error::new(ErrorKind::Unexpected, "no ssh client was found on PATH")
-                .hint("install one: apt install openssh-client, dnf install openssh-clients, brew install openssh")
-                .hint("or do without: ops shell TARGET")
-        } else {
-            Error::unexpected("cannot run ssh").caused_by(error)
-        }
+    let path = cx.env().var_os("PATH").unwrap_or(OsStr::new(USUAL_PATH));
+    let program = follower::find("ssh", path).ok_or_else(|| {
+        Error::new(ErrorKind::Unexpected, "no ssh client was found on PATH")
+            .hint("install one: apt install openssh-client, dnf install openssh-clients, brew install openssh")
+            .hint("or do without: ops shell TARGET")
     })?;
+    let handler = cx.interrupt().handle();
+    // ssh, and with it the session, must not outlive this process: nobody could end them then but by their process ids.
+    let mut follower = follower::start(&program, words, |command| {
+        command
+            .env_clear()
+            .envs(cx.env().iter())
+            .stdin(Stdio::inherit())
+            .stdout(Stdio::inherit())
+            .stderr(Stdio::inherit());
+    })
+    .await
+    .map_err(|error| Error::unexpected("cannot run ssh").caused_by(error))?;
+    let child = &mut follower.child;
     let mut children = signal(SignalKind::child())?;
     let mut told = false;
     loop {
         tokio::select! {
             status = child.wait() => return Ok(exit_of(status?)),
             // `~^Z` stops ssh alone; the shell that started us waits for us to stop too.
-            _ = children.recv() => if let Some(pid) = pid_of(&child) && has_stopped(pid) {
+            _ = children.recv() => if let Some(pid) = pid_of(child) && has_stopped(pid) {
                 rustix::process::kill_process(rustix::process::getpid(), Signal::STOP).map_err(std::io::Error::from)?;
             },
             // A terminal's Ctrl-C reaches ssh by itself; what is sent to ops alone is passed on, and ssh decides how to end.
@@ -280,7 +289,7 @@ async fn run(cx: &Context, words: &[OsString]) -> Result<Exit> {
                     ErrorKind::Interrupted => Signal::INT,
                     _ => Signal::TERM,
                 };
-                if let Some(pid) = pid_of(&child) {
+                if let Some(pid) = pid_of(child) {
                     // It may have ended this moment.
                     let _ = rustix::process::kill_process(pid, signal);
                 }

@@ -7,7 +7,7 @@ use ops_core::{
     Command, Connection, Context, Document, Error, ErrorKind, Exit, Instance, OpenOptions, Result,
     Selector, Target, Traits, Values,
     connect::Ending,
-    hint,
+    follower, hint,
     resolve::{Choice, SessionArgs},
     stdio, voice,
 };
@@ -59,6 +59,9 @@ pub struct SshProxy {
     /// Say it in this file where it cannot be said, or that the far side has answered; for ops ssh
     #[arg(long, value_name = "FILE", hide = true)]
     report: Option<PathBuf>,
+    /// Process of the `ops ssh` that this belongs to; the session ends with it
+    #[arg(long, value_name = "PID", hide = true)]
+    owner: Option<i32>,
     #[command(flatten)]
     session: SessionArgs,
 }
@@ -124,6 +127,7 @@ impl SshProxy {
             end = down(cx, session.events, &ending, &opened.label, self.port, answered) => end,
             () = up(&session.sender) => End::Input,
             error = handler.wait() => End::Asked(error.kind().exit()),
+            () = self.owner_gone() => End::Asked(Exit::TERMINATED),
         };
         cx.output().raw_lines().set(false);
         match end {
@@ -149,6 +153,15 @@ impl SshProxy {
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// Ends when the `ops ssh` that this belongs to is gone. A connection that is shared with later commands outlives it: ssh silences
+    /// the ProxyCommand of one.
+    async fn owner_gone(&self) {
+        match self.owner.and_then(rustix::process::Pid::from_raw) {
+            Some(owner) if !voice::is_silenced() => follower::gone(owner).await,
+            _ => std::future::pending().await,
         }
     }
 

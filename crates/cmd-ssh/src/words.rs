@@ -85,6 +85,23 @@ pub(crate) fn value<'a>(options: &'a [OsString], letter: u8, key: &str) -> Optio
     None
 }
 
+/// Whether one of ssh's options that take no value is `letter`, such as `-f`, alone or among others (`-Nf`).
+pub(crate) fn has_flag(options: &[OsString], letter: u8) -> bool {
+    let mut options = options.iter();
+    while let Some(word) = options.next() {
+        let letters = word.as_encoded_bytes().get(1..).unwrap_or_default();
+        let with_value = letters.iter().position(|found| WITH_VALUE.contains(found));
+        if letters[..with_value.unwrap_or(letters.len())].contains(&letter) {
+            return true;
+        }
+        if with_value.is_some_and(|at| at + 1 == letters.len()) {
+            // Its value is the next word.
+            options.next();
+        }
+    }
+    false
+}
+
 /// `words` as one line for a note, quoted.
 pub(crate) fn shown<'a>(words: impl IntoIterator<Item = &'a OsStr>) -> String {
     words
@@ -108,6 +125,16 @@ pub(crate) fn shown<'a>(words: impl IntoIterator<Item = &'a OsStr>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_flag_is_found_among_others_and_not_in_a_value() {
+        let has = |text: &str| {
+            let options: Vec<OsString> = text.split(' ').map(OsString::from).collect();
+            has_flag(&options, b'f')
+        };
+        assert!(has("-f") && has("-Nf") && has("-v -L 80:x:80 -f"));
+        assert!(!has("-N") && !has("-i -f") && !has("-if") && !has("-L f"));
+    }
 
     fn line(text: &str) -> String {
         let words = text.split(' ').map(OsString::from).collect();

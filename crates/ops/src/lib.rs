@@ -29,6 +29,10 @@ pub use registry::{GROUPS, Group, entries};
 pub fn main() -> std::process::ExitCode {
     panic::install();
     let outcome = std::panic::catch_unwind(|| {
+        // Before anything else: this is no command line of a user.
+        if let Some(exit) = ops_core::follower::answer() {
+            return exit;
+        }
         if complete::answer() {
             return ops_core::Exit::SUCCESS;
         }

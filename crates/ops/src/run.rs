@@ -10,7 +10,7 @@ use crate::{
     plugin::{self, Plugin},
     policy::Policy,
     registry, sandbox,
-    signals::Signals,
+    signals::{self, Signals},
     trace,
 };
 
@@ -170,7 +170,7 @@ fn failed(entry: &Entry, error: &Error, cx: &Context) -> Exit {
         output.error(error);
     }
     match kind {
-        ErrorKind::Interrupted | ErrorKind::Terminated => kind.exit(),
+        ErrorKind::Interrupted | ErrorKind::Terminated => signals::exit(kind),
         _ if entry.traits.pass_through => Exit::PASS_THROUGH,
         _ => kind.exit(),
     }

@@ -1,38 +1,106 @@
 //! The signals that ask a program to stop.
+//!
+//! Every signal that would end the process by itself is heard, as far as a program may hear it: whatever ends `ops`, the terminal is
+//! restored first and sessions end at the service. What is left out are SIGKILL, which nobody hears, and the signals of a program
+//! that went wrong (SIGSEGV, SIGBUS, SIGILL, SIGFPE), where going on would repeat the fault for ever.
 
-use ops_core::{Error, ErrorKind, Result};
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use ops_core::{Error, ErrorKind, Exit, Result};
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGINT, SIGTERM and SIGHUP from now on; none of them ends the process by itself any more.
+/// The number of the signal that asked first; 0 for none yet.
+static ASKED: AtomicI32 = AtomicI32::new(0);
+
+/// The signals that ask from now on; none of them ends the process by itself any more.
 pub(crate) struct Signals {
     #[cfg(unix)]
-    interrupt: Signal,
-    #[cfg(unix)]
-    terminate: Signal,
-    #[cfg(unix)]
-    hangup: Signal,
-    /// A SIGINT or SIGTERM has been seen.
+    asking: Vec<Asking>,
+    /// A signal that insists has been seen.
     heard: bool,
+}
+
+/// A signal that is listened to.
+#[cfg(unix)]
+struct Asking {
+    number: i32,
+    kind: ErrorKind,
+    insists: bool,
+    signal: Signal,
+}
+
+/// What is listened to, and whether a second one of them ends the process at once.
+#[cfg(unix)]
+fn numbers() -> impl Iterator<Item = (i32, bool)> {
+    use rustix::process::Signal as Number;
+    // A hang-up does not insist: ssh sends one after its ProxyCommand whatever else has arrived there, and a terminal that closes may
+    // send two.
+    let usual = [
+        (Number::INT, true),
+        (Number::TERM, true),
+        (Number::QUIT, true),
+        (Number::HUP, false),
+        (Number::USR1, true),
+        (Number::USR2, true),
+        (Number::ALARM, true),
+        (Number::VTALARM, true),
+        (Number::PROF, true),
+        (Number::XCPU, true),
+        (Number::XFSZ, true),
+        (Number::ABORT, true),
+        (Number::TRAP, true),
+        (Number::SYS, true),
+        #[cfg(target_os = "linux")]
+        (Number::IO, true),
+        #[cfg(target_os = "linux")]
+        (Number::POWER, true),
+        #[cfg(target_os = "linux")]
+        (Number::STKFLT, true),
+    ];
+    // Linux's real-time signals end a process too. The C library keeps the first ones for itself.
+    let real_time = if cfg!(target_os = "linux") {
+        35..=64
+    } else {
+        1..=0
+    };
+    usual
+        .into_iter()
+        .map(|(number, insists)| (number.as_raw(), insists))
+        .chain(real_time.map(|number| (number, true)))
 }
 
 impl Signals {
     /// Begins to listen; must be called within the runtime.
     ///
     /// # Errors
-    /// The system refuses.
+    /// The system refuses one of the signals that a terminal or `kill` sends.
     pub(crate) fn listen() -> Result<Self> {
         #[cfg(unix)]
         {
-            let listen = |kind| {
-                signal(kind).map_err(|error| {
-                    Error::unexpected("cannot listen for signals").caused_by(error)
-                })
-            };
+            let mut asking = Vec::new();
+            for (number, insists) in numbers() {
+                let kind = if number == SignalKind::interrupt().as_raw_value() {
+                    ErrorKind::Interrupted
+                } else {
+                    ErrorKind::Terminated
+                };
+                match signal(SignalKind::from_raw(number)) {
+                    Ok(signal) => asking.push(Asking {
+                        number,
+                        kind,
+                        insists,
+                        signal,
+                    }),
+                    // Some systems lack the less usual ones.
+                    Err(_) if number > SignalKind::terminate().as_raw_value() => {}
+                    Err(error) => {
+                        return Err(Error::unexpected("cannot listen for signals").caused_by(error));
+                    }
+                }
+            }
             Ok(Self {
-                interrupt: listen(SignalKind::interrupt())?,
-                terminate: listen(SignalKind::terminate())?,
-                hangup: listen(SignalKind::hangup())?,
+                asking,
                 heard: false,
             })
         }
@@ -44,11 +112,7 @@ impl Signals {
     pub(crate) async fn next(&mut self) -> ErrorKind {
         #[cfg(unix)]
         {
-            let (kind, insists) = tokio::select! {
-                _ = self.interrupt.recv() => (ErrorKind::Interrupted, true),
-                _ = self.terminate.recv() => (ErrorKind::Terminated, true),
-                _ = self.hangup.recv() => (ErrorKind::Terminated, false),
-            };
+            let (kind, insists) = self.receive().await;
             self.heard |= insists;
             kind
         }
@@ -62,22 +126,52 @@ impl Signals {
         }
     }
 
-    /// Ends when somebody insists: at the second SIGINT or SIGTERM of all. A hang-up counts neither as the first nor as the second: ssh sends one
-    /// after its ProxyCommand whatever else has arrived there, and a terminal that closes may send two.
+    /// Ends when somebody insists: at the second signal of all that insist.
     pub(crate) async fn insisting(&mut self) -> ErrorKind {
         loop {
             let before = self.heard;
             #[cfg(unix)]
-            let kind = tokio::select! {
-                _ = self.interrupt.recv() => ErrorKind::Interrupted,
-                _ = self.terminate.recv() => ErrorKind::Terminated,
-            };
+            let (kind, insists) = self.receive().await;
             #[cfg(not(unix))]
-            let kind = self.next().await;
+            let (kind, insists) = (self.next().await, true);
+            if !insists {
+                continue;
+            }
             self.heard = true;
             if before {
                 return kind;
             }
         }
+    }
+
+    #[cfg(unix)]
+    async fn receive(&mut self) -> (ErrorKind, bool) {
+        std::future::poll_fn(|task| {
+            for asking in &mut self.asking {
+                if asking.signal.poll_recv(task).is_ready() {
+                    // The first one decides the exit status.
+                    let _ = ASKED.compare_exchange(
+                        0,
+                        asking.number,
+                        Ordering::Relaxed,
+                        Ordering::Relaxed,
+                    );
+                    return std::task::Poll::Ready((asking.kind, asking.insists));
+                }
+            }
+            std::task::Poll::Pending
+        })
+        .await
+    }
+}
+
+/// The exit status for a stop that a signal asked for: 128 and its number, as a shell tells of a process that it ended. A hang-up counts
+/// as SIGTERM.
+pub(crate) fn exit(kind: ErrorKind) -> Exit {
+    let number = ASKED.load(Ordering::Relaxed);
+    let hang_up = rustix::process::Signal::HUP.as_raw();
+    match u8::try_from(number) {
+        Ok(number @ 1..=64) if i32::from(number) != hang_up => Exit::of(128 + number),
+        _ => kind.exit(),
     }
 }

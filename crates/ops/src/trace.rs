@@ -1,5 +1,6 @@
 //! The log behind `-vv`, on stderr.
 
+use ops_core::text::escape;
 use tracing_subscriber::{EnvFilter, fmt};
 
 /// Our own crates only: the SDK's log holds whole requests, and with them tokens.
@@ -28,8 +29,10 @@ struct LineEnds(std::io::Stderr);
 
 impl std::io::Write for LineEnds {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let text = String::from_utf8_lossy(bytes).replace('\n', "\r\n");
-        self.0.write_all(text.as_bytes())?;
+        // One event at a time: line ends within it are somebody else's.
+        let text = String::from_utf8_lossy(bytes);
+        let text = escape(text.trim_end_matches('\n'));
+        write!(self.0, "{text}\r\n")?;
         Ok(bytes.len())
     }
 

@@ -3,12 +3,11 @@
 use ops_session::documents;
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
     error::ApiError,
-    fleet::{DocumentEntry, EntryType, FleetFile},
+    fleet::{EntryType, FleetFile},
     session::SessionKind,
 };
 

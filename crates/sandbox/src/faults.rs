@@ -21,6 +21,8 @@ use crate::duration::{parse_bytes, parse_duration, parse_share};
 /// | `rate=600KB`, `queue=64KiB` | bytes a second each way, and how much waits before messages are dropped |
 /// | `cut-after=N`, `cuts=K` | break the web socket without a close frame after N messages, K times (1) for each session |
 /// | `end-after=N` | end the session, as TerminateSession by another caller does, after N messages |
+/// | `end-text=TEXT` | what the service says of a session's end |
+/// | `customer-message=TEXT` | what the account has to say to whoever begins a session |
 /// | `bye-after=N` | close the web socket with 1000 `Bye` after N messages; counts into `cuts` |
 /// | `refuse-resume[=gone\|timed-out\|N]` | ResumeSession says the session is gone, gives no token, or fails N times |
 /// | `silent-after=N`, `silent-for=10s` | the agent hears and says nothing after N messages, for so long (for good) |
@@ -58,6 +60,8 @@ pub struct Faults {
     pub(crate) cut_after: Option<u64>,
     pub(crate) bye_after: Option<u64>,
     pub(crate) end_after: Option<u64>,
+    pub(crate) end_text: Option<String>,
+    pub(crate) customer_message: Option<String>,
     pub(crate) cuts: Option<u64>,
     pub(crate) refuse_resume: Option<RefuseResume>,
     pub(crate) silent_after: Option<u64>,
@@ -173,6 +177,8 @@ rate=600KB queue=64KiB bytes a second each way, and how much waits before messag
 cut-after=N cuts=K     break the web socket after N messages, K times (1) for each session
 bye-after=N            close it with 1000 `Bye` after N messages; counts into cuts
 end-after=N            end the session after N messages, as TerminateSession by another caller does
+end-text=TEXT          what the service says of a session's end
+customer-message=TEXT  what the account has to say to whoever begins a session
 refuse-resume=HOW      gone, timed-out, or a number of errors before it works
 silent-after=N         the agent hears and says nothing after N messages
 silent-for=10s         for so long (for good)
@@ -193,7 +199,7 @@ slow=ACTION/2s         a call is answered late; may be repeated
 deny-region=R          every call to this region is refused; may be repeated
 expired                temporary credentials have expired";
 
-const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, rate, queue, cut-after, bye-after, end-after, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-handshake, odd-json, late-plugin, slow-dial, agent-version, strict, kms, deny, throttle, tps, fail, slow, deny-region, expired";
+const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, rate, queue, cut-after, bye-after, end-after, end-text, customer-message, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-handshake, odd-json, late-plugin, slow-dial, agent-version, strict, kms, deny, throttle, tps, fail, slow, deny-region, expired";
 
 impl Faults {
     /// Adds one fault, or replaces it.
@@ -246,6 +252,8 @@ impl Faults {
             "cut-after" => self.cut_after = Some(number()?),
             "bye-after" => self.bye_after = Some(number()?),
             "end-after" => self.end_after = Some(number()?),
+            "end-text" => self.end_text = Some(text()?),
+            "customer-message" => self.customer_message = Some(text()?),
             "cuts" => self.cuts = Some(number()?),
             "refuse-resume" => {
                 self.refuse_resume = Some(match value {

@@ -1,10 +1,6 @@
 //! The federation endpoint of the console: sign-in tokens for temporary keys, and the page that takes them.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use http::{Method, StatusCode, header, request::Parts};
 use jiff::Timestamp;

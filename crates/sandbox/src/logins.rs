@@ -9,10 +9,10 @@ use jiff::Timestamp;
 
 /// What was registered, started and granted.
 #[derive(Debug, Default)]
-pub(crate) struct Sso(Mutex<State>);
+pub(crate) struct Sso(Mutex<Logins>);
 
 #[derive(Debug, Default)]
-pub(crate) struct State {
+pub(crate) struct Logins {
     /// Secrets by client id.
     pub(crate) clients: HashMap<String, String>,
     /// By device code.
@@ -39,7 +39,7 @@ pub(crate) enum Answer {
 }
 
 impl Sso {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Logins> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

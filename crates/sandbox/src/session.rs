@@ -55,6 +55,8 @@ pub(crate) struct SessionSpec {
     pub(crate) late_handshake: Duration,
     /// Handshake bodies as another JSON library may write them: keys in lower case, unknown ones, `null`.
     pub(crate) odd_json: bool,
+    /// What the account says to whoever begins a session.
+    pub(crate) customer_message: Option<String>,
     /// How long after the handshake the plugin of a port session is there; until then input is refused.
     pub(crate) late_plugin: Duration,
     /// Before each connection to a destination.

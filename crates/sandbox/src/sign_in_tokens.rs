@@ -3,8 +3,9 @@
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
-    time::Instant,
 };
+
+use tokio::time::Instant;
 
 /// Sign-in tokens that were given out.
 #[derive(Debug, Default)]

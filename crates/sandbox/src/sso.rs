@@ -3,11 +3,7 @@
 //! Neither takes signed requests. Nobody gets a token without an admin request that confirms the code, which needs this run's admin token:
 //! `POST /_sandbox/sso/CODE` with `confirm` or `deny`.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use http::{Method, StatusCode, request::Parts};
 use jiff::Timestamp;
@@ -17,7 +13,7 @@ use crate::{
     app::App,
     credentials::{Identity, letters, random_base64},
     log,
-    logins::{Answer, Device},
+    logins::{Answer, Device, Logins},
     reply::Reply,
     xml::Form,
 };
@@ -144,7 +140,7 @@ fn register(app: &App, input: &Value) -> Result<Value, Failure> {
     }))
 }
 
-fn client<'a>(state: &State, input: &'a Value) -> Result<&'a str, Failure> {
+fn client<'a>(state: &Logins, input: &'a Value) -> Result<&'a str, Failure> {
     let (id, secret) = (text(input, "clientId")?, text(input, "clientSecret")?);
     match state.clients.get(id) {
         Some(known) if known == secret => Ok(id),

@@ -10,6 +10,7 @@ pub mod drawing;
 pub mod env;
 pub mod error;
 pub mod exit;
+pub mod follower;
 pub mod globals;
 pub mod interrupt;
 pub mod invocation;

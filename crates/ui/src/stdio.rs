@@ -1,11 +1,11 @@
-//! Standard input and output as bytes, for commands that carry a session over them.
+//! Standard input and output, and files like them (FIFOs, terminals), as bytes.
 //!
 //! Each has a thread of its own: a read of a terminal cannot be cancelled, so it must neither hold up the runtime nor the end of the program,
 //! and a slow reader of our output must hold back the session, not the tasks beside it.
 
 use std::{
     fs::File,
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     os::fd::AsFd as _,
     thread,
 };
@@ -24,12 +24,27 @@ const READ_BYTES: usize = 64 << 10;
 ///
 /// To be called once: what two readers get is undefined.
 pub fn read_stdin() -> mpsc::Receiver<io::Result<Bytes>> {
+    read_from(|| Ok(io::stdin().lock()))
+}
+
+/// As [`read_stdin`], for what `open` gives: it may wait as long as it likes, as for the other end
+/// of a FIFO, and its error is the channel's.
+pub fn read_from<R: io::Read>(
+    open: impl FnOnce() -> io::Result<R> + Send + 'static,
+) -> mpsc::Receiver<io::Result<Bytes>> {
     let (sender, receiver) = mpsc::channel(QUEUE);
     thread::spawn(move || {
-        let mut stdin = io::stdin().lock();
+        let mut input = match open() {
+            Ok(input) => input,
+            Err(error) => {
+                // Nobody may be left to be told.
+                let _ = sender.blocking_send(Err(error));
+                return;
+            }
+        };
         let mut buffer = vec![0; READ_BYTES];
         loop {
-            let read = match stdin.read(&mut buffer) {
+            let read = match input.read(&mut buffer) {
                 Ok(0) => return,
                 Ok(count) => Ok(Bytes::copy_from_slice(&buffer[..count])),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -60,11 +75,17 @@ pub struct StdoutWriter {
 impl StdoutWriter {
     /// Starts its thread.
     pub fn start() -> Self {
+        Self::start_with(unbuffered)
+    }
+
+    /// As [`Self::start`], for the file that `open` gives in place of standard output: it may wait
+    /// as long as it likes, as for the other end of a FIFO.
+    pub fn start_with(open: impl FnOnce() -> io::Result<File> + Send + 'static) -> Self {
         let (pieces, mut queue) = mpsc::channel::<Bytes>(QUEUE);
         let (done, failure) = oneshot::channel();
         thread::spawn(move || {
             let mut written = Ok(());
-            match unbuffered() {
+            match open() {
                 Ok(mut stdout) => {
                     while let Some(piece) = queue.blocking_recv() {
                         written = stdout.write_all(&piece);

@@ -216,7 +216,8 @@ fn a_file_that_changes_or_vanishes_fails_alone() {
     let args = [args, vec![remote(&far)]].concat();
     let done = meanwhile(&lab, ("1", "1500KB"), &args, &|| has_part(&far), &|| {
         fs::remove_file(here.join("second")).unwrap();
-        put(&here, b"first", &[&large[..], b"more"].concat(), 0o644);
+        // Longer, and another one from its first byte on: what is only added to would be fine.
+        put(&here, b"first", &[b"more", &large[..]].concat(), 0o644);
     })
     .exits(8);
     says(

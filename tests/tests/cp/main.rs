@@ -22,11 +22,14 @@ use ops_tests::{
 mod ask;
 mod bars;
 mod failures;
+mod here;
 mod links;
+mod long;
 mod modes;
 mod resume;
 mod split;
 mod streams;
+mod unsized_files;
 
 /// Names that mean something to a shell, a terminal or an option parser somewhere.
 const ODD: [&[u8]; 16] = [

@@ -108,9 +108,9 @@ fn sessions_that_are_lost_leave_the_old_file_and_nothing_else() {
     let child = lab.ops(all).spawn();
     until("the copy begins", || has_part(&far));
     fs::OpenOptions::new()
-        .append(true)
+        .write(true)
         .open(here.join("big"))
-        .and_then(|mut file| std::io::Write::write_all(&mut file, b"more"))
+        .and_then(|file| std::os::unix::fs::FileExt::write_all_at(&file, b"more", 0))
         .unwrap();
     let output = child.wait_with_output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);

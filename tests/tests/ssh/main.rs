@@ -4,6 +4,7 @@
 
 mod client;
 mod config;
+mod gone;
 mod keys;
 mod names;
 mod proxy;

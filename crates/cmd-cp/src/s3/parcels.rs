@@ -14,15 +14,17 @@ use tokio::sync::mpsc;
 use super::S3;
 use crate::{
     landing::finish,
-    session::{bundle::Intake, courier::Courier, pack::Parcel},
+    session::{
+        bundle::{Intake, most_bytes},
+        courier::Courier,
+        pack::Parcel,
+    },
     transport::{Digest, Fetch, Job, Store},
 };
 
 /// Pieces of an archive that are read ahead of a connection, and their bytes.
 const PIECES: usize = 4;
 const PIECE_BYTES: usize = 128 << 10;
-/// What an archive may have beyond the content of its files, for each: headers, a long name, a hash.
-const EXTRA_BYTES: u64 = 16 << 10;
 
 /// Fetches small files as one archive; gives back those that are to be fetched one by one.
 pub(super) async fn fetch(
@@ -33,8 +35,7 @@ pub(super) async fn fetch(
     job: &Job,
 ) -> Vec<Fetch> {
     let content: u64 = files.iter().map(|file| file.entry.size).sum();
-    // What the server says is believed up to here: files may have grown, but not much.
-    let most = 2 * content + (files.len() as u64 + 1) * EXTRA_BYTES;
+    let most = most_bytes(content, files.len());
     s3.session
         .fetch_bundle(files, job, |script, intake| {
             carry(s3, bucket, courier, script, most, intake)

@@ -62,9 +62,11 @@ pub(super) async fn one(
             s3.delete(object).await;
             moved?;
         }
-        reading.unchanged()?;
-        hash.await
-            .map_err(|_| Error::unexpected("a file could not be hashed"))?
+        let digest = hash
+            .await
+            .map_err(|_| Error::unexpected("a file could not be hashed"))??;
+        reading.unchanged(&digest)?;
+        Ok(digest)
     }
     .await;
     match moved {

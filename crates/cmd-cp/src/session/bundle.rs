@@ -11,7 +11,12 @@ use ops_core::{Error, Result};
 use ops_remote::pipe::{Chunk, Down};
 use tokio::{runtime::Handle, sync::mpsc};
 
-use super::{Session, inflate::Inflate, script};
+use super::{
+    Session,
+    archive::{ArchivedFile, ArchivedFiles},
+    inflate::Inflate,
+    script,
+};
 use crate::{
     landing::{self, Landing},
     report::unhex,
@@ -40,7 +45,12 @@ impl Collector {
     pub(super) fn new(session: &Session) -> Self {
         let tools = &session.tools;
         Self {
-            works: tools.has("tar") && tools.has("null") && tools.has("xargs"),
+            // Without hashes nobody could tell what a file holds from the zeros that tar puts in the
+            // place of what a file of /sys does not have.
+            works: tools.has("tar")
+                && tools.has("null")
+                && tools.has("xargs")
+                && tools.hash().is_some(),
             files: Vec::new(),
             bytes: 0,
             names: 0,
@@ -107,7 +117,9 @@ where
     }
     let text = text(session, &files);
     let root = root(&files);
-    let Ok((intake, receiver)) = Intake::new(session) else {
+    let content: u64 = files.iter().map(|file| file.entry.size).sum();
+    let codec = session.tools.codec().unwrap_or("-");
+    let Ok((intake, receiver)) = Intake::new(codec, most_bytes(content, files.len())) else {
         return files;
     };
     let unpacker = Thread::of(session, {
@@ -186,21 +198,45 @@ impl<T: Send + 'static> Drop for Thread<T> {
 pub(crate) struct Intake {
     inflate: Inflate,
     sender: mpsc::Sender<Bytes>,
+    /// Bytes that may still come out.
+    room: u64,
+}
+
+/// What an archive may have beyond the content of its files, for each, in bytes: headers, a long
+/// name, a hash.
+const EXTRA_BYTES: u64 = 16 << 10;
+
+/// The largest archive that `files` files with `content` bytes as listed can make: they may have
+/// grown, but not much.
+pub(crate) fn most_bytes(content: u64, files: usize) -> u64 {
+    2 * content + (files as u64 + 1) * EXTRA_BYTES
 }
 
 impl Intake {
-    fn new(session: &Session) -> Result<(Self, mpsc::Receiver<Bytes>)> {
+    /// For what `codec` has compressed, and `room` bytes of it at most.
+    fn new(codec: &str, room: u64) -> Result<(Self, mpsc::Receiver<Bytes>)> {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let inflate = Inflate::new(session.tools.codec().unwrap_or("-"))?;
-        Ok((Self { inflate, sender }, receiver))
+        let inflate = Inflate::new(codec)?;
+        let intake = Self {
+            inflate,
+            sender,
+            room,
+        };
+        Ok((intake, receiver))
     }
 
     /// Hands `bytes` on to be unpacked. `false`: the unpacker has seen the end, or gave up.
     ///
     /// # Errors
-    /// They are not compressed as was announced.
+    /// They are not compressed as was announced, or become more than the files can make.
     pub(crate) async fn put(&mut self, mut bytes: Bytes) -> Result<bool> {
         while let Some(piece) = self.inflate.next(&mut bytes)? {
+            let Some(room) = self.room.checked_sub(piece.len() as u64) else {
+                return Err(Error::unexpected(
+                    "the server has written a larger archive than its files can make",
+                ));
+            };
+            self.room = room;
             if self.sender.send(piece).await.is_err() {
                 return Ok(false);
             }
@@ -216,7 +252,9 @@ async fn feed(session: &Session, text: String, mut intake: Intake) -> Result<()>
         if let Chunk::Bytes(bytes) = chunk
             && !intake.put(bytes).await?
         {
-            return down.wait().await.map(drop);
+            // The archive is at its end, or is none: what else comes, however long, is not awaited.
+            down.stop().await;
+            return Ok(());
         }
     }
     Ok(())
@@ -344,6 +382,7 @@ impl Unpacker {
         let mut input = BufReader::with_capacity(64 << 10, incoming);
         let mut digests: HashMap<Digest, usize> = HashMap::new();
         let mut line = String::new();
+        let mut hashes = 0;
         loop {
             line.clear();
             (&mut input).take(100).read_line(&mut line)?;
@@ -352,25 +391,26 @@ impl Unpacker {
                 text => {
                     let digest =
                         unhex(text).ok_or_else(|| Error::unexpected("the server sent no hash"))?;
+                    // One for each file that was asked for, however long the server goes on.
+                    hashes += 1;
+                    if hashes > self.wanted.len() {
+                        return Err(Error::unexpected("the server sent more hashes than files"));
+                    }
                     *digests.entry(digest).or_default() += 1;
                 }
             }
         }
         let hashed = !digests.is_empty();
         let mut archive = tar::Archive::new(input);
-        for entry in archive.entries()? {
-            let mut entry = entry?;
-            let name = entry.path_bytes();
-            let below = name.strip_prefix(b"./").unwrap_or(&name);
+        let mut archived = ArchivedFiles::of(&mut archive)?;
+        while let Some(ArchivedFile { path, mut content }) = archived.next()? {
+            let below = path.strip_prefix(b"./").unwrap_or(&path);
             let path = [&self.root, &b"/"[..], below].concat();
             // Whatever else the server puts in is passed over.
-            if !entry.header().entry_type().is_file() {
-                continue;
-            }
             let Some((fetch, mode)) = self.wanted.remove(&path) else {
                 continue;
             };
-            match self.file(&fetch, mode, &mut entry, hashed.then_some(&mut digests)) {
+            match self.file(&fetch, mode, &mut content, hashed.then_some(&mut digests)) {
                 Ok(()) => self.job.report.done(fetch.id),
                 Err(Fault::Again) => {
                     self.wanted.insert(path, (fetch, mode));
@@ -472,6 +512,55 @@ enum Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_archive_larger_than_its_files_is_given_up() {
+        let bomb = super::super::inflate::deflate("gzip", &vec![0; 8 << 20]).unwrap();
+        assert!(bomb.len() < 128 << 10);
+        let (mut intake, mut receiver) = Intake::new("gzip", most_bytes(100, 3)).unwrap();
+        let reader = tokio::spawn(async move {
+            let mut all = 0;
+            while let Some(piece) = receiver.recv().await {
+                all += piece.len() as u64;
+            }
+            all
+        });
+        let error = intake.put(bomb.into()).await.unwrap_err();
+        assert!(error.what().contains("larger archive"), "{error}");
+        drop(intake);
+        assert!(reader.await.unwrap() <= most_bytes(100, 3));
+    }
+
+    #[tokio::test]
+    async fn more_hashes_than_files_are_refused() {
+        let (sender, receiver) = mpsc::channel(1);
+        let handle = Handle::current();
+        let unpacked = tokio::task::spawn_blocking(move || {
+            let mut unpacker = Unpacker {
+                root: b"/r".to_vec(),
+                wanted: HashMap::new(),
+                job: Job {
+                    sessions: 1,
+                    resume: false,
+                    preserve: false,
+                    compress: false,
+                    pace: std::sync::Arc::new(crate::pace::Pace::new(None)),
+                    report: std::sync::Arc::new(crate::report::Report::silent()),
+                    folders: None,
+                },
+                handle,
+            };
+            unpacker.unpack(Incoming {
+                receiver,
+                piece: Bytes::new(),
+            })
+        });
+        let line = format!("{}\n", "ab".repeat(32));
+        // Who reads no more takes no more.
+        while sender.send(line.clone().into()).await.is_ok() {}
+        let error = unpacked.await.unwrap().unwrap_err();
+        assert!(error.what().contains("more hashes than files"), "{error}");
+    }
 
     #[test]
     fn the_common_folder_is_made_of_whole_names() {

@@ -130,9 +130,13 @@ impl Courier<'_> {
     /// # Errors
     /// The server's own words; it writes nothing, or cannot keep it.
     pub(crate) async fn keep(&mut self, script: &str) -> Result<Archive> {
+        self.keep_as(b"a", script).await
+    }
+
+    async fn keep_as(&mut self, name: &[u8], script: &str) -> Result<Archive> {
         let stage = RemotePath::new(b"/tmp", format!(".ops-{}", token()).as_bytes());
         self.talk()?.stage(&stage).await?;
-        let path = stage.join(b"a");
+        let path = stage.join(name);
         let text = format!(
             "{}{}( exec >\"$a\"\n{script}) && printf \"!kept %s %s\\n\" \"$(wc -c <\"$a\" | tr -d \" \")\" \"$(hash_input <\"$a\")\" >&6\n",
             self.session.tools.hash_function(),
@@ -156,6 +160,16 @@ impl Courier<'_> {
             }
         }
         archive.ok_or_else(|| down.failed("no archive could be written on the server"))
+    }
+
+    /// Has the server keep what the file at `path` holds, read once and to its end, until
+    /// [`Courier::clear`]: how much that is, files of `/proc` and `/sys` do not say beforehand.
+    ///
+    /// # Errors
+    /// As for [`Courier::keep`].
+    pub(crate) async fn keep_file(&mut self, path: &RemotePath) -> Result<Archive> {
+        let script = format!("{}cat <\"$f\"\n", script::open_folder(path));
+        self.keep_as(b"f", &script).await
     }
 
     /// Removes what was kept.

@@ -36,6 +36,10 @@ const BUNDLES: usize = 3;
 const COMPRESS_FROM_BYTES: u64 = 64 << 10;
 /// What is tried, in bytes.
 const SAMPLE_BYTES: u64 = 256 << 10;
+/// A file listed as smaller than this, in bytes, is read once and to its end, and hashed as it is
+/// sent: files of `/proc` say 0, those of `/sys` a page of 4,096 or 65,536, and what they hold may
+/// be another thing each time they are read.
+const READ_ONCE_BELOW_BYTES: u64 = 1 << 20;
 /// Times a transfer is taken up where it was cut off, without any progress in between.
 const TRIES: u32 = 4;
 /// Before it is taken up.
@@ -54,7 +58,16 @@ struct Shared {
     left: AtomicUsize,
     opened: OnceCell<Opened>,
     sha256: Mutex<Option<Digest>>,
+    /// Where the file ended beyond its listed size, and the hash of all of it.
+    grown: Mutex<Option<Grown>>,
     failure: Mutex<Option<Error>>,
+}
+
+#[derive(Clone, Copy)]
+struct Grown {
+    size: u64,
+    /// `None` where the server does not hash.
+    sha256: Option<Digest>,
 }
 
 struct Opened {
@@ -128,6 +141,7 @@ impl Shared {
             left: AtomicUsize::new(usize::try_from(lanes).unwrap_or(1)),
             opened: OnceCell::new(),
             sha256: Mutex::new(None),
+            grown: Mutex::new(None),
             failure: Mutex::new(None),
         }
     }
@@ -174,7 +188,11 @@ async fn lane(session: &Session, shared: Arc<Shared>, index: u64, job: &Job) {
 }
 
 fn finish(shared: &Shared, _job: &Job) -> Result<()> {
-    let sha256 = *shared.sha256.lock().unwrap_or_else(PoisonError::into_inner);
+    let grown = *shared.grown.lock().unwrap_or_else(PoisonError::into_inner);
+    let sha256 = match grown {
+        Some(grown) => grown.sha256,
+        None => *shared.sha256.lock().unwrap_or_else(PoisonError::into_inner),
+    };
     let Some(opened) = shared.opened.get() else {
         return Err(Error::unexpected("nothing arrived"));
     };
@@ -216,11 +234,10 @@ async fn open(session: &Session, shared: &Shared, job: &Job) -> Result<Opened> {
     if let Some((len, digest)) = landing.resumable()? {
         if begins_with(session, &fetch.path, len, digest).await? {
             have = len;
-            session
-                .far
-                .cx
-                .output()
-                .detail(format!("going on from byte {len} of {}", path.display()));
+            session.far.cx.output().detail(format!(
+                "going on from byte {len} of {}",
+                path.to_path().display()
+            ));
         } else {
             landing.restart()?;
         }
@@ -281,9 +298,23 @@ async fn carry(session: &Session, shared: &Shared, index: u64, job: &Job) -> Res
             Ok(()) => return Ok(()),
             Err(Cut::Failed(error)) => return Err(error),
             Err(Cut::Short(error)) => {
-                tries = if at > before { 1 } else { tries + 1 };
+                let begins_again =
+                    matches!(opened.out, Out::File(_)) && at > 0 && lane.is_read_once(0);
+                // What begins again makes no progress, however far it came.
+                tries = if at > before && !begins_again {
+                    1
+                } else {
+                    tries + 1
+                };
                 if tries >= TRIES || shared.failure().is_some() {
                     return Err(error);
+                }
+                if let Out::File(landing) = &opened.out
+                    && begins_again
+                {
+                    // Hashed as a whole or not at all.
+                    landing.restart()?;
+                    at = 0;
                 }
                 session.far.cx.output().detail(format!(
                     "taking up {} at byte {at}: {error}",
@@ -312,6 +343,9 @@ async fn run(
     job: &Job,
 ) -> Result<(), Cut> {
     let text = text(session, shared, lane, *at, job);
+    let is_read_once = lane.is_read_once(*at);
+    let mut is_whole = false;
+    let mut grown: Option<Grown> = None;
     let mut down = Down::start(&session.far, &text)
         .await
         .map_err(Cut::Short)?
@@ -335,6 +369,10 @@ async fn run(
                     })?;
                 } else if let Some(digest) = text.strip_prefix("sha ").and_then(unhex) {
                     *shared.sha256.lock().unwrap_or_else(PoisonError::into_inner) = Some(digest);
+                } else if text == "whole" {
+                    is_whole = true;
+                } else if let Some(words) = text.strip_prefix("grown ") {
+                    grown = read_grown(words);
                 }
                 continue;
             }
@@ -354,8 +392,25 @@ async fn run(
             return Ok(());
         }
     }
-    if *at == lane.len() && down.status() == Some(0) {
+    let has_ended = down.status() == Some(0);
+    if has_ended && is_read_once && is_whole {
+        if let Out::File(landing) = &opened.out {
+            landing.ends_at(*at);
+        }
         return Ok(());
+    }
+    if has_ended && !is_read_once {
+        let beyond = at.saturating_sub(lane.len());
+        let is_end = match grown {
+            Some(grown) => beyond > 0 && lane.size + beyond == grown.size,
+            None => *at == lane.len(),
+        };
+        if is_end {
+            if grown.is_some() {
+                *shared.grown.lock().unwrap_or_else(PoisonError::into_inner) = grown;
+            }
+            return Ok(());
+        }
     }
     let label = session.far.instance.label();
     let shown = String::from_utf8_lossy(shared.fetch.path.whole()).into_owned();
@@ -370,9 +425,18 @@ async fn run(
         error
     } else {
         error
-            .caused_by("it became shorter while it was read")
+            .caused_by("its size changed while it was read")
             .hint("copy it again when nobody writes to it")
     }))
+}
+
+/// `SIZE HASH`, as the script tells of a file that has grown.
+fn read_grown(words: &str) -> Option<Grown> {
+    let (size, sha256) = words.split_once(' ')?;
+    Some(Grown {
+        size: size.parse().ok()?,
+        sha256: unhex(sha256),
+    })
 }
 
 async fn deliver(
@@ -383,17 +447,26 @@ async fn deliver(
     job: &Job,
     id: usize,
 ) -> Result<()> {
-    if *at + bytes.len() as u64 > lane.len() {
+    if *at + bytes.len() as u64 > lane.len() && !lane.is_last() {
         return Err(Error::unexpected(
             "the server sent more than the file had when it was listed",
         ));
     }
     while !bytes.is_empty() {
-        let (offset, room) = lane.place(*at);
+        // What lies behind the listed end follows the last part without a gap.
+        let beyond = at.checked_sub(lane.len());
+        let (offset, room) = match beyond {
+            Some(beyond) => (lane.size + beyond, u64::MAX),
+            None => {
+                let (offset, room) = lane.place(*at);
+                (offset, room.min(lane.len() - *at))
+            }
+        };
         let piece =
             bytes.split_to(usize::try_from(room).map_or(bytes.len(), |room| room.min(bytes.len())));
         *at += piece.len() as u64;
         match &opened.out {
+            Out::File(landing) if beyond.is_some() => landing.write_tail(offset, &piece).await?,
             Out::File(landing) => landing.write_at(offset, &piece).await?,
             Out::Stream(sender, hash) => {
                 job.pace.wait(piece.len()).await;
@@ -429,15 +502,64 @@ fn text(session: &Session, shared: &Shared, lane: Lane, at: u64, job: &Job) -> S
              if [ $((n * 10)) -lt $(({sample} * 8)) ]; then z=\"{codec} -1 -c\"; printf \"!z {codec}\\n\" >&6; fi\n"
         ));
     }
-    // A file that only grows is copied as it was when it was listed.
+    text.push_str("p() { if [ -n \"$z\" ]; then $z; else cat; fi; }\n");
+    if lane.is_read_once(at) {
+        text.push_str(if tools.hash().is_some() {
+            READ_ONCE_HASHED
+        } else {
+            READ_ONCE
+        });
+        return text;
+    }
     if lane.index == 0 && tools.hash().is_some() {
         text.push_str(&format!(
             "{{ printf \"!sha %s\\n\" \"$(head -c {size} <\"$f\" | hash_input)\" >&6; }} &\n"
         ));
     }
     text.push_str(&format!("g() {{ {}; }}\n", source(lane, at, total)));
-    text.push_str("if [ -n \"$z\" ]; then g | $z; else g; fi\nwait\n");
+    if lane.is_last() {
+        let from = size + at.saturating_sub(lane.len());
+        text.push_str(&tail(size, from));
+    } else {
+        text.push_str("t() { :; }\n");
+    }
+    text.push_str("{ g; t; } | p\nwait\n");
     text
+}
+
+/// Writes the file as it is read, once; `!whole` says that it was read to its end.
+const READ_ONCE: &str = "{ cat <\"$f\" && printf \"!whole\\n\" >&6; } | p\n";
+
+/// As [`READ_ONCE`], and hashes what is written on its way, by a second pipe. Where descriptors have
+/// no names the file is read twice.
+const READ_ONCE_HASHED: &str = "\
+c() { cat <\"$f\" && printf \"!whole\\n\" >&6; }
+if [ -e /dev/fd/0 ]; then
+exec 8>&1
+s=$( { c | tee /dev/fd/7 | p >&8; } 7>&1 | hash_input )
+exec 8>&-
+else c | p; s=$(hash_input <\"$f\"); fi
+printf \"!sha %s\\n\" \"$s\" >&6
+";
+
+/// The function `t`: writes what a file listed with `size` bytes has behind position `from` by now,
+/// and tells how long it is then, with its hash.
+fn tail(size: u64, from: u64) -> String {
+    // find asks for the size alone; some programs would read all of the file to count it.
+    format!(
+        "t() {{ [ -n \"$(find -H \"$f\" -prune -size +{size}c 2>/dev/null)\" ] || return 0\n\
+         e=$(($(wc -c <\"$f\")))\n\
+         tail -c +{} <\"$f\" | head -c $((e - {from}))\n\
+         printf \"!grown %s %s\\n\" \"$e\" \"$(head -c \"$e\" <\"$f\" | hash_input)\" >&6; }}\n",
+        from + 1
+    )
+}
+
+impl Lane {
+    /// Whether the file is read in one go from position `at` on, to wherever it ends.
+    fn is_read_once(&self, at: u64) -> bool {
+        at == 0 && self.count == 1 && self.size < READ_ONCE_BELOW_BYTES
+    }
 }
 
 /// The commands that write a lane from position `at` on, `total` bytes.

@@ -123,6 +123,26 @@ mod tests {
     }
 
     #[test]
+    fn a_window_that_costs_much_memory_is_refused() {
+        let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(WINDOW_LOG_MAX + 3).unwrap();
+        encoder.write_all(&[7; 1000]).unwrap();
+        encoder.flush().unwrap();
+        encoder.write_all(&[8; 1000]).unwrap();
+        let packed = encoder.finish().unwrap();
+        let mut inflate = Inflate::new("zstd").unwrap();
+        let mut packed = Bytes::from(packed);
+        let error = loop {
+            match inflate.next(&mut packed) {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("it was taken"),
+                Err(error) => break error,
+            }
+        };
+        assert!(error.to_string().contains("memory"), "{error}");
+    }
+
+    #[test]
     fn what_becomes_much_comes_little_by_little() {
         for codec in ["zstd", "gzip"] {
             let mut packed = Bytes::from(deflate(codec, &vec![0; 64 << 20]).unwrap());

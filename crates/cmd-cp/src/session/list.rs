@@ -1,6 +1,10 @@
 //! What is there: one script that lists everything asked for.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher as _, RandomState},
+    sync::Arc,
+};
 
 use ops_core::{Error, Result, output::escape};
 use ops_remote::pipe::{Chunk, Down, Far};
@@ -10,12 +14,13 @@ use super::{
     script,
 };
 use crate::{
+    budget::{ListBudget, too_long},
     report,
-    transport::{Ask, Digest, Entry, Found, Kind, Listing},
+    transport::{Ask, Entry, Found, Kind, Listing},
 };
 
-/// Most that a list may hold, in bytes: what a server sends without end must not fill the memory.
-const LIST_MAX_BYTES: usize = 512 << 20;
+/// Longest text of a list, in bytes: a path, or the target of a link, and what is told of it.
+const TEXT_MAX_BYTES: usize = 64 << 10;
 
 /// Lists on the server.
 ///
@@ -23,26 +28,23 @@ const LIST_MAX_BYTES: usize = 512 << 20;
 /// The session, or a list that is none.
 pub(super) async fn list(far: &Far, tools: &Tools, ask: &Ask) -> Result<Listing> {
     let mut down = Down::start(far, &body(tools, ask)?).await?.strict();
-    let mut told = Vec::new();
+    let label = far.instance.label();
+    let mut reader = ListReader::new(ask.places.len());
     while let Some(chunk) = down.next().await? {
-        if let Chunk::Bytes(bytes) = chunk {
-            told.extend_from_slice(&bytes);
-        }
-        if told.len() > LIST_MAX_BYTES {
-            return Err(down.failed(format!(
-                "the list of `{}` does not end",
-                far.instance.label()
-            )));
+        let Chunk::Bytes(bytes) = chunk else { continue };
+        match reader.feed(&bytes) {
+            Ok(()) => {}
+            Err(Unreadable::TooLong) => return Err(too_long(label)),
+            Err(Unreadable::Malformed) => return Err(unreadable(&down, label)),
         }
     }
-    let mut listing = read(&told, ask.places.len()).ok_or_else(|| {
-        down.failed(format!(
-            "`{}` sent a list that cannot be read",
-            far.instance.label()
-        ))
-    })?;
+    let mut listing = reader.finish().ok_or_else(|| unreadable(&down, label))?;
     listing.complaints = down.complaints().map(str::to_owned).collect();
     Ok(listing)
+}
+
+fn unreadable(down: &Down, label: &str) -> Error {
+    down.failed(format!("`{label}` sent a list that cannot be read"))
 }
 
 /// The script: pairs of texts, each ended by a NUL.
@@ -148,62 +150,157 @@ fn user_home(place: &[u8]) -> Result<(Option<String>, &[u8])> {
     Ok((Some(user), &after[end..]))
 }
 
-/// Reads what the script sent; `None` if it is not of that form.
-fn read(told: &[u8], places: usize) -> Option<Listing> {
-    let mut listing = Listing {
-        places: vec![Vec::new(); places],
-        ..Listing::default()
-    };
-    let mut parts = told.split(|&b| b == 0);
-    let mut place = None;
-    let mut digests: HashMap<&[u8], Digest> = HashMap::new();
-    while let Some(head) = parts.next() {
-        if head == b"D" {
-            for line in parts.by_ref() {
-                let (digest, path) = line.split_at_checked(64).unwrap_or_default();
-                if let Ok(digest) = std::str::from_utf8(digest)
-                    && let Some(digest) = report::unhex(digest)
-                {
-                    // Two blanks, or a blank and a mark for binary.
-                    digests.insert(path.get(2..)?, digest);
-                }
-            }
-            break;
+/// Why a list is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unreadable {
+    /// It is not of the form that the script gives it.
+    Malformed,
+    /// It has more entries or bytes than [`ListBudget`] allows.
+    TooLong,
+}
+
+/// Reads what the script sends as it comes: of the text itself no more is kept than one path.
+struct ListReader {
+    listing: Listing,
+    budget: ListBudget,
+    /// A text that is not complete yet.
+    text: Vec<u8>,
+    /// The first text of a pair, until the second one is there.
+    head: Option<Vec<u8>>,
+    /// What the entries that come belong to.
+    root: Option<(usize, Arc<[u8]>)>,
+    /// Positions of files by the hashes of their paths, once hashes of their contents follow.
+    files: Option<HashMap<u64, usize>>,
+    hasher: RandomState,
+}
+
+impl ListReader {
+    fn new(places: usize) -> Self {
+        Self {
+            listing: Listing {
+                places: vec![Vec::new(); places],
+                ..Listing::default()
+            },
+            budget: ListBudget::default(),
+            text: Vec::new(),
+            head: None,
+            root: None,
+            files: None,
+            hasher: RandomState::new(),
         }
-        let Some(tail) = parts.next() else {
-            return head.is_empty().then_some(listing);
+    }
+
+    fn feed(&mut self, bytes: &[u8]) -> Result<(), Unreadable> {
+        let mut parts = bytes.split(|&byte| byte == 0);
+        // What stands before the first NUL completes a text; what stands behind the last begins one.
+        let mut part = parts.next().unwrap_or_default();
+        for next in parts {
+            self.push(part)?;
+            let text = std::mem::take(&mut self.text);
+            self.text(text)?;
+            part = next;
+        }
+        self.push(part)
+    }
+
+    fn push(&mut self, part: &[u8]) -> Result<(), Unreadable> {
+        if self.text.len() + part.len() > TEXT_MAX_BYTES {
+            return Err(Unreadable::Malformed);
+        }
+        self.text.extend_from_slice(part);
+        Ok(())
+    }
+
+    /// Takes a complete text.
+    fn text(&mut self, text: Vec<u8>) -> Result<(), Unreadable> {
+        if self.files.is_some() {
+            return self.digest(&text).ok_or(Unreadable::Malformed);
+        }
+        let Some(head) = self.head.take() else {
+            if text == b"D" {
+                self.files = Some(self.positions());
+            } else {
+                self.head = Some(text);
+            }
+            return Ok(());
         };
+        if !matches!(head.first(), Some(b'A' | b'R')) {
+            let is_in_budget = self.budget.entry(head.len() + text.len());
+            if !is_in_budget {
+                return Err(Unreadable::TooLong);
+            }
+        }
+        self.pair(&head, &text).ok_or(Unreadable::Malformed)
+    }
+
+    fn pair(&mut self, head: &[u8], tail: &[u8]) -> Option<()> {
+        let places = self.listing.places.len();
         match head.first()? {
-            b'A' => *listing.places.get_mut(number::<usize>(&head[1..])?)? = trimmed(tail.to_vec()),
+            b'A' => {
+                let place = number::<usize>(&head[1..])?;
+                *self.listing.places.get_mut(place)? = trimmed(tail.to_vec());
+            }
             b'R' => {
-                place = Some((
-                    number(&head[1..]).filter(|&n: &usize| n < places)?,
-                    tail.to_vec(),
-                ));
+                let place = number(&head[1..]).filter(|&place: &usize| place < places)?;
+                self.root = Some((place, Arc::from(tail)));
             }
             _ => {
-                let (place, root) = place.as_ref()?;
+                let (place, root) = self.root.as_ref()?;
                 let (path, entry) = entry(head, tail)?;
-                let below = if path == root.as_slice() {
+                let below = if path == &root[..] {
                     &[][..]
                 } else {
-                    path.strip_prefix(root.as_slice())
+                    path.strip_prefix(&root[..])
                         .map(|below| below.strip_prefix(b"/").unwrap_or(below))?
                 };
-                listing.found.push(Found {
+                self.listing.found.push(Found {
                     place: *place,
-                    root: root.clone(),
+                    root: Arc::clone(root),
                     below: below.to_vec(),
                     entry,
                 });
             }
         }
+        Some(())
     }
-    for found in &mut listing.found {
-        let path = crate::place::join(&found.root, &found.below);
-        found.entry.sha256 = digests.get(path.as_slice()).copied();
+
+    fn positions(&self) -> HashMap<u64, usize> {
+        let files = self.listing.found.iter().enumerate();
+        files
+            .filter(|(_, found)| found.entry.kind == Kind::File)
+            .map(|(position, found)| {
+                let path = crate::place::join(&found.root, &found.below);
+                (self.hasher.hash_one(&path[..]), position)
+            })
+            .collect()
     }
-    Some(listing)
+
+    /// A hash, two characters and a path. The two are blanks, or a blank and a mark for binary.
+    fn digest(&mut self, line: &[u8]) -> Option<()> {
+        let (digest, path) = line.split_at_checked(64).unwrap_or_default();
+        let Some(digest) = std::str::from_utf8(digest).ok().and_then(report::unhex) else {
+            return Some(());
+        };
+        let path = self.hasher.hash_one(path.get(2..)?);
+        let position = self.files.as_ref()?.get(&path).copied();
+        if let Some(found) = position.and_then(|at| self.listing.found.get_mut(at)) {
+            found.entry.sha256 = Some(digest);
+        }
+        Some(())
+    }
+
+    /// The list, if it came to its end.
+    fn finish(self) -> Option<Listing> {
+        (self.text.is_empty() && self.head.is_none()).then_some(self.listing)
+    }
+}
+
+/// Reads a whole list; `None` if it is not of the form.
+#[cfg(test)]
+fn read(told: &[u8], places: usize) -> Option<Listing> {
+    let mut reader = ListReader::new(places);
+    reader.feed(told).ok()?;
+    reader.finish()
 }
 
 fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
@@ -309,6 +406,64 @@ mod tests {
                 String::from_utf8_lossy(told)
             );
         }
+    }
+
+    #[test]
+    fn a_list_is_read_the_same_however_it_is_cut() {
+        let sum = "ab".repeat(32);
+        let told = format!(
+            "A0\0/t\0R0\0/t\0d 1 755 1.0 /t\0\0f 3 644 1.0 /t/a\0\0f 3 644 1.0 /t/b\0\0D\0{sum}  /t/b\0"
+        );
+        let whole = read(told.as_bytes(), 1).unwrap();
+        assert_eq!(whole.found[2].entry.sha256, Some([0xab; 32]));
+        assert_eq!(whole.found[1].entry.sha256, None);
+        for cut in 1..told.len() {
+            let mut reader = ListReader::new(1);
+            for piece in told.as_bytes().chunks(cut) {
+                reader.feed(piece).unwrap();
+            }
+            let listing = reader.finish().unwrap();
+            assert_eq!(
+                (listing.found, listing.places),
+                (whole.found.clone(), whole.places.clone())
+            );
+        }
+    }
+
+    #[test]
+    fn a_list_without_an_end_is_refused_by_its_names_and_by_its_bytes() {
+        let feed = |name: &dyn Fn(usize) -> String| {
+            let mut reader = ListReader::new(1);
+            reader.feed(b"R0\0/t\0").unwrap();
+            for n in 0_usize.. {
+                let text: String = (0..1000)
+                    .map(|k| format!("f 3 644 1.0 /t/{}\0\0", name(1000 * n + k)))
+                    .collect();
+                if let Err(error) = reader.feed(text.as_bytes()) {
+                    return (error, reader.listing.found);
+                }
+            }
+            unreachable!()
+        };
+        let (error, found) = feed(&|n| n.to_string());
+        assert_eq!(error, Unreadable::TooLong);
+        assert_eq!(found.len(), crate::budget::LIST_MAX_ENTRIES);
+        // All of them share the name of their root.
+        assert!(
+            found
+                .iter()
+                .all(|entry| Arc::ptr_eq(&entry.root, &found[0].root))
+        );
+        drop(found);
+        let long = "n".repeat(3000);
+        let (error, found) = feed(&|n| format!("{n}{long}"));
+        assert_eq!(error, Unreadable::TooLong);
+        assert!(found.len() * 3000 <= crate::budget::LIST_MAX_BYTES);
+        drop(found);
+        // One text alone is bounded as well.
+        let mut reader = ListReader::new(1);
+        let fed = (0..1000).try_for_each(|_| reader.feed(&[b'x'; 1000]));
+        assert_eq!(fed, Err(Unreadable::Malformed));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! What is fetched is the separated output of small scripts; what is stored is fed to a dialogue on a raw terminal. See [`ops_remote::pipe`].
 
+mod archive;
 pub(crate) mod bundle;
 pub(crate) mod courier;
 mod dialogue;

@@ -317,8 +317,8 @@ async fn read(mut item: Store, job: &Job) -> Result<(Packed, Bytes)> {
         return Err(Error::unexpected("no file"));
     };
     let again = match &source {
-        Source::File { path, size } => Some(Source::File {
-            path: path.clone(),
+        Source::File { file, size } => Some(Source::File {
+            file: file.clone(),
             size: *size,
         }),
         Source::Stream { .. } => None,
@@ -330,7 +330,7 @@ async fn read(mut item: Store, job: &Job) -> Result<(Packed, Bytes)> {
                 return Err(Error::unexpected("it has grown while others were read"));
             }
             let bytes = file.read_at(0, len).await?;
-            file.unchanged()?;
+            file.unchanged(&sha256(&bytes))?;
             bytes
         }
         Reading::Stream(mut stream) => {

@@ -4,12 +4,9 @@
 //! All write into one temporary file beside the destination, each part where it belongs. Whichever dialogue dies takes that file with it, unless it is
 //! kept for `--resume`; then the parts of it that are the same are found by their hashes.
 
-use std::{
-    path::PathBuf,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 use aws_lc_rs::digest;
@@ -23,6 +20,7 @@ use super::{
 };
 use crate::{
     landing,
+    local::LocalFile,
     reading::{FileReading, Reading},
     transport::{Digest, Job, Source, Store, What},
 };
@@ -35,7 +33,7 @@ const HASHES_AT_ONCE: u64 = 50;
 /// A file that lanes share.
 pub(super) struct Split {
     item: Store,
-    path: PathBuf,
+    file: LocalFile,
     size: u64,
     tries: u32,
     /// Lanes that have not ended.
@@ -98,17 +96,17 @@ pub(super) fn lanes(session: &Session, item: &Store, sessions: usize) -> usize {
 impl Split {
     /// `item`, to be carried by so many calls of [`lane`]; gives it back if it is no file here.
     pub(super) fn new(item: Store, lanes: usize) -> Result<Arc<Self>, Box<Store>> {
-        let What::File(Source::File { path, size }) = &item.what else {
+        let What::File(Source::File { file, size }) = &item.what else {
             return Err(Box::new(item));
         };
-        let (path, size) = (path.clone(), *size);
-        Ok(Arc::new(Self::begin(item, path, size, 1, lanes)))
+        let (file, size) = (file.clone(), *size);
+        Ok(Arc::new(Self::begin(item, file, size, 1, lanes)))
     }
 
-    fn begin(item: Store, path: PathBuf, size: u64, tries: u32, lanes: usize) -> Self {
+    fn begin(item: Store, file: LocalFile, size: u64, tries: u32, lanes: usize) -> Self {
         Self {
             item,
-            path,
+            file,
             size,
             tries,
             left: AtomicUsize::new(lanes),
@@ -126,7 +124,7 @@ impl Split {
             mode: self.item.mode,
             mtime: self.item.mtime,
         };
-        Self::begin(item, self.path.clone(), self.size, self.tries + 1, 1)
+        Self::begin(item, self.file.clone(), self.size, self.tries + 1, 1)
     }
 
     fn fail(&self, failure: Failure) {
@@ -267,7 +265,7 @@ async fn open(
     job: &Job,
 ) -> Result<Opened, Failure> {
     let source = Source::File {
-        path: split.path.clone(),
+        file: split.file.clone(),
         size: split.size,
     };
     let Reading::File(reading) = Reading::open(source, split.item.id, job)? else {
@@ -420,7 +418,7 @@ async fn finish(
         None => Err(Error::unexpected("it was not hashed")),
     };
     let whole = match digest {
-        Ok(digest) => opened.reading.unchanged().map(|()| digest),
+        Ok(digest) => opened.reading.unchanged(&digest).map(|()| digest),
         error => error,
     };
     let digest = match whole {

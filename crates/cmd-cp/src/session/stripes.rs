@@ -20,6 +20,11 @@ impl Lane {
         self.size.div_ceil(PART_BYTES)
     }
 
+    /// Whether the file's last part is its own.
+    pub(super) fn is_last(&self) -> bool {
+        self.parts().saturating_sub(1) % self.count == self.index
+    }
+
     /// Bytes of this lane.
     pub(super) fn len(&self) -> u64 {
         let parts = self.parts();

@@ -254,8 +254,8 @@ async fn one(session: &Session, dialogue: &mut Option<Dialogue>, mut item: Store
             return;
         };
         let again = match &source {
-            Source::File { path, size } => Some(Source::File {
-                path: path.clone(),
+            Source::File { file, size } => Some(Source::File {
+                file: file.clone(),
                 size: *size,
             }),
             Source::Stream { .. } => None,
@@ -353,13 +353,14 @@ async fn store(
         let codec = *codec.get_or_insert_with(|| choose(session, job, &frame));
         dialogue.frame(codec, packed(codec, frame)?).await?;
     }
+    let digest = landing::finish(hash);
     if let Reading::File(file) = &reading
-        && let Err(error) = file.unchanged()
+        && let Err(error) = file.unchanged(&digest)
     {
         dialogue.leave().await?;
         return Err(error);
     }
-    let digest = session.tools.hash().map(|_| landing::finish(hash));
+    let digest = session.tools.hash().map(|_| digest);
     dialogue
         .end(&End {
             digest,

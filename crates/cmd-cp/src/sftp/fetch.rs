@@ -9,7 +9,7 @@ use ops_core::{Error, ErrorKind, Result};
 use tokio::sync::mpsc;
 
 use super::{
-    BLOCK_BYTES, DEPTH, FILES, Sftp,
+    BLOCK_BYTES, DEPTH, FILES, LARGE_BYTES, Sftp,
     group::{Group, grouped},
     lasting::Open,
     pool::Session,
@@ -75,7 +75,13 @@ async fn small(sftp: &Sftp, lane: usize, files: Vec<Fetch>, job: &Job) -> Result
                 None => Err(no_hash(sftp, file.path.whole())),
             },
         };
-        let result = landed.and_then(|landing| landing.commit(known?));
+        let result = match (landed, known) {
+            (Ok(landing), Ok(known)) => match wanted(sftp, lane, &file, &landing, known).await {
+                Ok(wanted) => landing.commit(wanted),
+                Err(error) => Err(error),
+            },
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        };
         settle(job, &file, result);
     }
     Ok(())
@@ -93,18 +99,102 @@ async fn read_small(sftp: &Sftp, lane: usize, file: &Fetch, job: &Job) -> Result
     result.map(|()| landing)
 }
 
-/// Everything up to `end`, block by block.
-async fn read_all(open: &Open<'_>, end: u64, landing: &Landing) -> Result<()> {
+/// Everything up to the end of the file, wherever that is: its listed `size` is a guess.
+async fn read_all(open: &Open<'_>, size: u64, landing: &Landing) -> Result<()> {
     let mut at = 0;
-    while at < end {
-        let session = open.session().await?;
-        let len = block_len(at, end, block(&session));
-        let _room = session.room(len).await;
-        let bytes = open.read(at, len).await?;
-        landing.write_at(at, &bytes).await?;
-        at += len as u64;
+    while let Some(bytes) = read_on(open, at, size).await? {
+        let next = at + bytes.len() as u64;
+        if next > size {
+            landing.write_tail(at, &bytes).await?;
+        } else {
+            landing.write_at(at, &bytes).await?;
+        }
+        at = next;
+        if is_honest_end(at, size) {
+            break;
+        }
+    }
+    landing.ends_at(at);
+    Ok(())
+}
+
+/// The next bytes of a file that is read in order; `None` at its end.
+///
+/// One byte more is asked for than the file was listed with, so that an ordinary file shows its
+/// end without a further question: see [`is_honest_end`].
+async fn read_on(open: &Open<'_>, at: u64, size: u64) -> Result<Option<Bytes>> {
+    let session = open.session().await?;
+    let block = block(&session);
+    let len = if at > size {
+        block
+    } else {
+        block_len(at, size + 1, block)
+    };
+    let _room = session.room(len).await;
+    let bytes = open.read_once(at, len).await?;
+    if bytes.len() > len {
+        return Err(Error::unexpected(
+            "the SFTP server sent more than it was asked for",
+        ));
+    }
+    Ok((!bytes.is_empty()).then_some(bytes))
+}
+
+/// Whether a file of `size` bytes that was read up to `at` has no more to give. One that says 0,
+/// as those of `/proc` do, is asked until it gives nothing.
+fn is_honest_end(at: u64, size: u64) -> bool {
+    at == size && size > 0
+}
+
+/// What stands behind `at`, where a file was listed to end.
+async fn read_tail(open: &Open<'_>, mut at: u64, landing: &Landing) -> Result<()> {
+    while let Some(bytes) = read_on(open, at, 0).await? {
+        landing.write_tail(at, &bytes).await?;
+        at += bytes.len() as u64;
     }
     Ok(())
+}
+
+/// The hash that a file is to have which has landed as far as its source goes; `known` is what the
+/// server's own program made of the file, at another moment.
+async fn wanted(
+    sftp: &Sftp,
+    lane: usize,
+    file: &Fetch,
+    landing: &Landing,
+    known: Option<Digest>,
+) -> Result<Option<Digest>> {
+    let Some((len, here)) = landing.digest()? else {
+        // The landing says what is missing.
+        return Ok(known);
+    };
+    settled(sftp, lane, file, len, here, known).await
+}
+
+/// As [`wanted`], for `len` bytes with the hash `here`.
+async fn settled(
+    sftp: &Sftp,
+    lane: usize,
+    file: &Fetch,
+    len: u64,
+    here: Digest,
+    known: Option<Digest>,
+) -> Result<Option<Digest>> {
+    if known.is_none_or(|known| known == here) {
+        return Ok(known);
+    }
+    // Written to since: then what has come is its beginning.
+    if sftp.beginning(lane, file.path.whole(), len).await? == Some(here) {
+        return Ok(Some(here));
+    }
+    // Of a file that does not say its size each reading is another one (`/proc/meminfo`): SSH has
+    // protected what came, and there is nothing else to compare it with.
+    let size = file.entry.size;
+    let is_page = size.is_multiple_of(4096) && size <= 64 << 10;
+    if size == 0 || (len < size && is_page) {
+        return Ok(Some(here));
+    }
+    Ok(known)
 }
 
 async fn large(sftp: &Sftp, lanes: usize, file: Fetch, job: &Job) -> Result<()> {
@@ -133,6 +223,11 @@ async fn large_inner(sftp: &Sftp, lanes: usize, file: &Fetch, job: &Job) -> Resu
         lane(sftp, index, file, cursor, landing)
     }));
     let (hashes, _) = future::try_join(hash, reading).await?;
+    let open = open(sftp, 0, &file.path).await?;
+    let tail = read_tail(&open, file.entry.size, &landing).await;
+    // It was only read.
+    let _ = open.close().await;
+    tail?;
     let digest = match hashes {
         None => {
             sftp.tell_no_hash();
@@ -144,6 +239,11 @@ async fn large_inner(sftp: &Sftp, lanes: usize, file: &Fetch, job: &Job) -> Resu
                 .copied()
                 .ok_or_else(|| no_hash(sftp, file.path.whole()))?,
         ),
+    };
+    let digest = match (digest, landing.size() > file.entry.size) {
+        // The server has hashed the file at another length than it was read to.
+        (Some(_), true) => sftp.beginning(0, file.path.whole(), landing.size()).await?,
+        (digest, _) => digest,
     };
     commit(landing, digest).await
 }
@@ -217,23 +317,26 @@ async fn streamed_inner(
     let mut hash = digest::Context::new(&digest::SHA256);
     let whole = [file.path.whole()];
     let known = sftp.hashes(lane, &whole);
+    let size = file.entry.size;
+    let mut len = 0;
     let reading = async {
-        let mut blocks = std::pin::pin!(in_order(&open, file.entry.size).await?);
-        while let Some(bytes) = blocks.next().await {
-            let bytes = bytes?;
-            job.pace.wait(bytes.len()).await;
-            hash.update(&bytes);
-            let len = bytes.len() as u64;
-            if sink.send(Ok(bytes)).await.is_err() {
-                return Err(Error::new(
-                    ErrorKind::BrokenPipe,
-                    format!(
-                        "nobody takes what `{}` holds",
-                        sftp.shown(file.path.whole())
-                    ),
-                ));
+        if size >= LARGE_BYTES {
+            let mut blocks = std::pin::pin!(in_order(&open, size).await?);
+            while let Some(bytes) = blocks.next().await {
+                let bytes = bytes?;
+                len += bytes.len() as u64;
+                hash.update(&bytes);
+                hand_on(sftp, file, sink, job, bytes).await?;
             }
-            job.report.bytes(file.id, len);
+        }
+        // From here on one after another, to wherever the file ends.
+        while let Some(bytes) = read_on(&open, len, size).await? {
+            len += bytes.len() as u64;
+            hash.update(&bytes);
+            hand_on(sftp, file, sink, job, bytes).await?;
+            if is_honest_end(len, size) {
+                break;
+            }
         }
         Ok(())
     };
@@ -246,9 +349,34 @@ async fn streamed_inner(
             let there = hashes
                 .get(file.path.whole())
                 .ok_or_else(|| no_hash(sftp, file.path.whole()))?;
-            sftp.compare(file.path.whole(), &finish(hash), there)?;
+            let here = finish(hash);
+            let there = settled(sftp, lane, file, len, here, Some(*there)).await?;
+            sftp.compare(file.path.whole(), &here, &there.unwrap_or(here))?;
         }
     }
+    Ok(())
+}
+
+/// Gives a piece of a stream to whoever takes it.
+async fn hand_on(
+    sftp: &Sftp,
+    file: &Fetch,
+    sink: &mpsc::Sender<Result<Bytes>>,
+    job: &Job,
+    bytes: Bytes,
+) -> Result<()> {
+    job.pace.wait(bytes.len()).await;
+    let len = bytes.len() as u64;
+    if sink.send(Ok(bytes)).await.is_err() {
+        return Err(Error::new(
+            ErrorKind::BrokenPipe,
+            format!(
+                "nobody takes what `{}` holds",
+                sftp.shown(file.path.whole())
+            ),
+        ));
+    }
+    job.report.bytes(file.id, len);
     Ok(())
 }
 

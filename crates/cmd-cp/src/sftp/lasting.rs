@@ -232,6 +232,20 @@ impl<'a> Open<'a> {
         bytes.map_err(|failure| self.failed(&session, &failure))
     }
 
+    /// What one request for `len` bytes at `at` gives: fewer where the server likes, none at the
+    /// end of the file.
+    ///
+    /// # Errors
+    /// As [`Sftp::ask`].
+    pub(super) async fn read_once(&self, at: u64, len: usize) -> Result<Bytes> {
+        let read = self.each(|session, handle| async move {
+            let bytes = session.channel.read(&handle, at, len).await;
+            (session, bytes)
+        });
+        let (session, bytes) = read.await?;
+        bytes.map_err(|failure| self.failed(&session, &failure))
+    }
+
     /// How long it is, in bytes.
     ///
     /// # Errors

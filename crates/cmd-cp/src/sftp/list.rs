@@ -1,5 +1,7 @@
 //! What a server has.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use ops_core::{Result, output::escape};
@@ -12,6 +14,7 @@ use super::{
     wire::{Attributes, Name, code},
 };
 use crate::{
+    budget::{ListBudget, too_long},
     place::join,
     transport::{Ask, Entry, Found, Kind, Listing},
 };
@@ -22,8 +25,8 @@ const FOLDERS: usize = 16;
 const LINKS: usize = 32;
 /// Deepest tree: more than a path can name. A server's tree need not end by itself.
 const DEPTH_MAX: usize = 2048;
-/// Names of one folder that are taken, in bytes.
-const NAMES_MAX_BYTES: usize = 256 << 20;
+/// Why a list is given up as a whole.
+const TOO_LONG: &str = "the list is too long";
 /// Files that are hashed by one command.
 const HASHED: usize = 500;
 
@@ -79,6 +82,7 @@ async fn list_over(sftp: &Sftp, session: &Session, ask: &Ask) -> Result<Listing>
         channel: &session.channel,
         ask,
         listing: Listing::default(),
+        budget: ListBudget::default(),
     };
     for (index, place) in ask.places.iter().enumerate() {
         let looked = match sftp.absolute(&session.channel, place).await {
@@ -93,6 +97,9 @@ async fn list_over(sftp: &Sftp, session: &Session, ask: &Ask) -> Result<Listing>
             }
         };
         if let Err(failure) = looked {
+            if matches!(failure, Failure::Ours(ref why) if why == TOO_LONG) {
+                return Err(too_long(sftp.pool.label()));
+            }
             lister.complain(place, &failure)?;
         }
     }
@@ -108,6 +115,7 @@ struct Lister<'a> {
     channel: &'a Channel,
     ask: &'a Ask,
     listing: Listing,
+    budget: ListBudget,
 }
 
 /// A folder to be read.
@@ -200,10 +208,11 @@ impl Lister<'_> {
             }
         };
         let entry = self.entry(&root, &followed).await?;
+        let root: Arc<[u8]> = root.into();
         let is_folder = entry.kind == Kind::Folder;
         self.listing.found.push(Found {
             place,
-            root: root.clone(),
+            root: Arc::clone(&root),
             below: Vec::new(),
             entry,
         });
@@ -214,7 +223,7 @@ impl Lister<'_> {
     }
 
     /// Everything below `root`, level by level.
-    async fn walk(&mut self, place: usize, root: &[u8]) -> Answered<()> {
+    async fn walk(&mut self, place: usize, root: &Arc<[u8]>) -> Answered<()> {
         let real = if self.ask.follow {
             self.channel.real_path(root).await?.to_vec()
         } else {
@@ -238,6 +247,9 @@ impl Lister<'_> {
                 let content = match content {
                     Ok(content) => content,
                     Err(failure @ Failure::Lost(_)) => return Err(failure),
+                    Err(Failure::Ours(why)) if why == TOO_LONG => {
+                        return Err(Failure::Ours(why));
+                    }
                     Err(failure) => {
                         complaints.push((folder.below, failure));
                         continue;
@@ -245,6 +257,9 @@ impl Lister<'_> {
                 };
                 for Content { name, entry, real } in content {
                     let below = join(&folder.below, &name);
+                    if !self.budget.bytes(below.len()) {
+                        return Err(Failure::Ours(TOO_LONG.to_owned()));
+                    }
                     match entry {
                         Ok(entry) => {
                             if entry.kind == Kind::Folder {
@@ -265,7 +280,7 @@ impl Lister<'_> {
                 .found
                 .extend(found.into_iter().map(|(below, entry)| Found {
                     place,
-                    root: root.to_vec(),
+                    root: Arc::clone(root),
                     below,
                     entry,
                 }));
@@ -340,19 +355,16 @@ impl Lister<'_> {
     /// The names in a folder, without `.` and `..`. What the server says is a name need be none.
     async fn names(&self, folder: &[u8]) -> Answered<Vec<Name>> {
         let handle = self.channel.open_folder(folder).await?;
-        let (mut names, mut bytes) = (Vec::new(), 0);
+        let mut names = Vec::new();
         let result = loop {
             match self.channel.read_folder(&handle).await {
                 Ok(more) if more.is_empty() => break Ok(()),
                 Ok(more) => {
-                    let each = more
-                        .iter()
-                        .map(|entry| size_of::<Name>() + entry.name.len());
-                    bytes += each.sum::<usize>();
-                    names.extend(more);
-                    if bytes > NAMES_MAX_BYTES {
-                        break Err(Failure::Ours("its list has no end".to_owned()));
+                    // `.` and `..` count too: a server may send them without end.
+                    if !more.iter().all(|entry| self.budget.entry(entry.name.len())) {
+                        break Err(Failure::Ours(TOO_LONG.to_owned()));
                     }
+                    names.extend(more);
                 }
                 Err(failure) => break Err(failure),
             }

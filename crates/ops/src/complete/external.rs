@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, process::Command};
 
-use ops_core::{Context, Paths, cache::Patience, output::escape};
+use ops_core::{Context, Paths, cache::Patience};
 
 use super::values::starts_with;
 use crate::plugin::{self, Cache, Plugin};
@@ -35,7 +35,7 @@ pub(super) fn candidates(
             let (value, about) = line.split_once('\t').unwrap_or((line, ""));
             starts_with(value, current).then(|| Candidate {
                 open: value.ends_with(['=', ':', '/']),
-                ..Candidate::new(value, escape(about))
+                ..Candidate::new(value, about)
             })
         })
         .collect()

@@ -88,9 +88,7 @@ fn named(cx: &Context, current: &str) -> Vec<Candidate> {
         let aliases = policy
             .aliases()
             .filter(|(name, _)| starts_with(name, current));
-        found.extend(aliases.map(|(name, meaning)| {
-            Candidate::new(name, format!("ops {}", ops_core::output::escape(&meaning)))
-        }));
+        found.extend(aliases.map(|(name, meaning)| Candidate::new(name, format!("ops {meaning}"))));
     }
     for (name, about) in plugins {
         let taken = found.iter().any(|known| known.value == name);

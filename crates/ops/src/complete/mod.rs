@@ -16,6 +16,7 @@ use std::{
 use ops_core::{
     Env, Globals,
     cache::{Patience, REFRESH, VARIABLE},
+    text::{escape, is_unprintable},
 };
 
 use crate::{registry, sandbox, shells};
@@ -44,10 +45,22 @@ pub(crate) fn answer() -> bool {
     } else if let Some(form) = shells::named(&asked)
         && let Some(asked) = form.read(&words, &env)
     {
-        let candidates = line::candidates(&asked.request, env, patience);
+        let mut candidates = line::candidates(&asked.request, env, patience);
+        show_safely(&mut candidates);
         shells::write(&form.show(&asked, &candidates));
     }
     true
+}
+
+/// Leaves out values that could not be typed, or would do something to the terminal, and escapes what they are: whatever candidates come
+/// from, such as tags, a profile or an external command, they all pass here.
+fn show_safely(candidates: &mut Vec<shells::Candidate>) {
+    candidates.retain(|one| !one.value.contains(is_unprintable));
+    for one in candidates {
+        if one.about.contains(is_unprintable) {
+            one.about = escape(&one.about);
+        }
+    }
 }
 
 /// The process behind a request: it belongs to no terminal any more, and says nothing.

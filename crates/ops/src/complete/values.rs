@@ -12,8 +12,8 @@ use ops_core::{
     aws_files::AwsFiles,
     cache::{Patience, Row},
     config::{self, ProfileKind},
-    output::escape,
     profile::values::TargetText,
+    text::is_unprintable,
 };
 
 use super::regions::REGIONS;
@@ -102,9 +102,7 @@ impl Source {
         index: usize,
         current: &str,
     ) -> Vec<CompletionCandidate> {
-        let mut found = self.values(kind, index, current);
-        // What could not be typed, or would do something to the terminal, is not offered.
-        found.retain(|one| !one.value.contains(char::is_control));
+        let found = self.values(kind, index, current);
         if found.is_empty() {
             return Vec::new();
         }
@@ -166,7 +164,7 @@ impl Source {
                     let target = host.target.as_ref().map(TargetText::as_str);
                     let about = target.map_or_else(
                         || "host of the profile".to_owned(),
-                        |target| format!("host of the profile: {}", escape(target)),
+                        |target| format!("host of the profile: {target}"),
                     );
                     found.push(Candidate::new(format!("{user}{name}"), about));
                 }
@@ -250,7 +248,7 @@ impl Source {
                 Candidate::new(
                     name,
                     match via {
-                        Some(via) => format!("forward via {}", escape(&via)),
+                        Some(via) => format!("forward via {via}"),
                         None => "forward of the profile".to_owned(),
                     },
                 )
@@ -346,7 +344,7 @@ impl Source {
                 Candidate::new(
                     row.name,
                     match about {
-                        Some(about) => format!("{kind}: {}", escape(&about)),
+                        Some(about) => format!("{kind}: {about}"),
                         None => kind.to_owned(),
                     },
                 )
@@ -397,8 +395,10 @@ fn add_rows(
                 .count(),
             None => 1,
         };
+        // Of other names the ids are offered.
         if let Some(name) = row.name
             && starts_with(name, typed)
+            && !name.contains(is_unprintable)
         {
             let about = if !describes {
                 String::new()
@@ -412,15 +412,13 @@ fn add_rows(
         index += same;
     }
     let by_id = rows.iter().filter(|row| {
-        let has_name = row
-            .name
-            .is_some_and(|name| !name.contains(char::is_control));
+        let has_name = row.name.is_some_and(|name| !name.contains(is_unprintable));
         (!typed.is_empty() || !has_name) && row.id.starts_with(typed)
     });
     let describes = by_id.clone().nth(described_up_to).is_none();
     found.extend(by_id.map(|row| {
         let about = if describes {
-            described(row, &escape(row.name.unwrap_or_default()))
+            described(row, row.name.unwrap_or_default())
         } else {
             String::new()
         };

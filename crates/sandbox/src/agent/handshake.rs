@@ -129,7 +129,7 @@ fn request(spec: &SessionSpec, key: Option<&str>) -> serde_json::Value {
     serde_json::json!({ "AgentVersion": spec.agent_version, "RequestedClientActions": actions })
 }
 
-fn customer_message(spec: &SessionSpec, client_version: &str) -> &'static str {
+fn customer_message<'a>(spec: &'a SessionSpec, client_version: &str) -> &'a str {
     let separated = matches!(
         spec.kind,
         SessionKind::NonInteractive {
@@ -140,6 +140,6 @@ fn customer_message(spec: &SessionSpec, client_version: &str) -> &'static str {
     if separated && version::wants_newer_client_for_separate_output(client_version) {
         "Please update session manager plugin version (minimum required version 1.2.312.0) for fully support of separate StdOut/StdErr output.\r\n"
     } else {
-        ""
+        spec.customer_message.as_deref().unwrap_or_default()
     }
 }

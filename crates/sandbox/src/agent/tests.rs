@@ -62,6 +62,7 @@ impl Client {
             strict: false,
             late_handshake: Duration::ZERO,
             odd_json: false,
+            customer_message: None,
             late_plugin: Duration::ZERO,
             slow_dial: Duration::ZERO,
         };

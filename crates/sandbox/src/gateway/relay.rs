@@ -434,7 +434,12 @@ impl Relay {
     }
 
     fn say_goodbye(&mut self, closing: &Closing) {
-        let output = self.verdict.unwrap_or(&closing.output);
+        let ordered = self.current.end_text.as_deref().unwrap_or_default();
+        let output = match (self.verdict, closing.output.as_str()) {
+            (Some(verdict), _) => verdict,
+            (None, "") => ordered,
+            (None, output) => output,
+        };
         let farewell = frame::channel_closed(&self.session.id, &self.session.target, output);
         let now = Instant::now();
         self.to_client.push_control(now, farewell);

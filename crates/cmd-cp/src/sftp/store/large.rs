@@ -55,7 +55,7 @@ pub(super) async fn large(
                 .map_err(|_| Error::unexpected("a file could not be hashed"))?
         };
         let (_, digest) = future::try_join(sending, hash).await?;
-        reading.unchanged()?;
+        reading.unchanged(&digest)?;
         Ok(digest)
     }
     .await;

@@ -88,11 +88,9 @@ async fn send(
         if let Err(failure) = result.and(closed) {
             return Err(no_room(sftp, lane, &place, size, &failure).await);
         }
-        reading.unchanged()?;
-        Ok(Sent {
-            digest: finish(hash),
-            size,
-        })
+        let digest = finish(hash);
+        reading.unchanged(&digest)?;
+        Ok(Sent { digest, size })
     }
     .await;
     match result {

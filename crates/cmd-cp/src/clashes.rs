@@ -1,0 +1,178 @@
+//! Sources that would become one and the same thing.
+//!
+//! GNU cp copies the first of them and refuses the second; here nothing is touched at all, since
+//! the user asked for something that cannot be done.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher as _, RandomState},
+    os::unix::ffi::OsStrExt as _,
+};
+
+use ops_core::{Error, Result, hint};
+
+use crate::place::{Place, name};
+
+/// What is to be made below one destination, by its path there.
+#[derive(Default)]
+pub(crate) struct Claims {
+    /// By hash, since of many files the names alone are much; two paths with one hash are as likely
+    /// as a disk that errs.
+    taken: HashMap<u64, Claim>,
+    /// Names of what was named itself, by the same hash: few.
+    roots: HashMap<u64, String>,
+    hasher: RandomState,
+}
+
+#[derive(Clone, Copy)]
+struct Claim {
+    is_folder: bool,
+    is_root: bool,
+}
+
+/// Something to be made.
+pub(crate) struct Wanted<'a> {
+    /// Its path below the destination.
+    pub(crate) path: &'a [u8],
+    pub(crate) is_folder: bool,
+    /// It was named itself, and goes there under its own name.
+    pub(crate) is_root: bool,
+}
+
+impl Claims {
+    /// Notes one more; `source` is where it comes from, as the user would write that.
+    ///
+    /// Folders may meet where the contents of several are copied into one (`a/. b/.`), but not
+    /// where each was named: `a/src` and `b/src` would be mixed.
+    ///
+    /// # Errors
+    /// Another source becomes the same.
+    pub(crate) fn add(&mut self, wanted: &Wanted<'_>, source: impl Fn() -> String) -> Result<()> {
+        let hash = self.hasher.hash_one(wanted.path);
+        let claim = Claim {
+            is_folder: wanted.is_folder,
+            is_root: wanted.is_root,
+        };
+        if let Some(other) = self.taken.insert(hash, claim) {
+            let may_meet = claim.is_folder && other.is_folder && !(claim.is_root && other.is_root);
+            if !may_meet {
+                let first = self.roots.get(&hash).map(String::as_str);
+                return Err(clash(first, &source(), wanted.path));
+            }
+        }
+        if wanted.is_root {
+            self.roots.insert(hash, source());
+        }
+        Ok(())
+    }
+}
+
+/// Refuses what can be known from the command line alone: sources whose last names are the same.
+/// `several` says of a target whether its servers' files go into folders of their own, each by the
+/// server's name.
+///
+/// # Errors
+/// Two sources have one name.
+pub(crate) fn refuse_same_names(sources: &[Place]) -> Result<()> {
+    let mut seen: HashMap<(String, Vec<u8>), String> = HashMap::new();
+    for source in sources {
+        let (group, last) = match source {
+            Place::Standard => continue,
+            Place::Local(path) => match name(path.as_os_str().as_bytes()) {
+                Some(name) => (String::new(), name.to_vec()),
+                None => continue,
+            },
+            Place::Remote { target, path } => {
+                // A pattern stands for names that only the server knows; they are compared later.
+                let is_pattern = path.iter().any(|byte| b"*?[".contains(byte));
+                let group = if target.is_plural() {
+                    target.to_string()
+                } else {
+                    String::new()
+                };
+                match name(path) {
+                    Some(name) if !is_pattern => (group, name.to_vec()),
+                    _ => continue,
+                }
+            }
+        };
+        let shown = source.shown();
+        if let Some(first) = seen.insert((group, last.clone()), shown.clone()) {
+            return Err(clash(Some(&first), &shown, &last));
+        }
+    }
+    Ok(())
+}
+
+fn clash(first: Option<&str>, second: &str, path: &[u8]) -> Error {
+    let name = String::from_utf8_lossy(path);
+    let error = Error::usage(format!("two sources would become one `{name}`"));
+    let error = match first {
+        Some(first) => error.caused_by(format!("`{first}` and `{second}`")),
+        None => error.caused_by(format!("one of them is `{second}`")),
+    };
+    error
+        .hint(hint!(
+            "to keep both, give one a name of its own: ops cp {} DST/{}.2",
+            second,
+            *name
+        ))
+        .hint("or name the servers by one pattern: each one's files go into a folder of its own")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    #[test]
+    fn names_that_are_the_same_on_the_command_line_are_refused() {
+        let refused = |texts: &[&str]| {
+            let places: Vec<Place> = texts
+                .iter()
+                .map(|text| Place::parse(OsStr::new(text)).unwrap())
+                .collect();
+            refuse_same_names(&places).is_err()
+        };
+        assert!(refused(&["web-1:README.txt", "web-2:README.txt"]));
+        assert!(refused(&["a/f", "b/f"]));
+        assert!(refused(&["a/f", "web-1:x/f/"]));
+        assert!(refused(&["web-1:f", "web-1:f"]));
+        assert!(refused(&["web-*:a/f", "web-*:b/f"]));
+        for fine in [
+            &["web-1:a", "web-2:b"][..],
+            // Each server has a folder of its own.
+            &["web-*:f", "db-*:f"],
+            &["web-*:f", "db-1:f"],
+            // Contents, which are compared by their own names.
+            &["a/.", "b/."],
+            &["web-1:", "web-2:~"],
+            &["web-1:*.log", "web-2:*.log"],
+        ] {
+            assert!(!refused(fine), "{fine:?}");
+        }
+    }
+
+    #[test]
+    fn contents_may_meet_in_folders_and_in_nothing_else() {
+        let add = |claims: &mut Claims, path: &str, is_folder, is_root| {
+            let wanted = Wanted {
+                path: path.as_bytes(),
+                is_folder,
+                is_root,
+            };
+            claims.add(&wanted, || format!("web-1:{path}"))
+        };
+        let mut claims = Claims::default();
+        add(&mut claims, "src", true, false).unwrap();
+        add(&mut claims, "src", true, false).unwrap();
+        add(&mut claims, "src/a", false, false).unwrap();
+        assert!(add(&mut claims, "src/a", false, false).is_err());
+        assert!(add(&mut claims, "src/a", true, false).is_err());
+        let mut claims = Claims::default();
+        add(&mut claims, "src", true, true).unwrap();
+        let error = add(&mut claims, "src", true, true).unwrap_err();
+        assert!(error.why()[0].contains("`web-1:src` and `web-1:src`"));
+    }
+}

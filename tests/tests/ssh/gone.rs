@@ -1,0 +1,80 @@
+//! `ops ssh` and what it has started end together, whatever ends them.
+
+use std::{io::Read as _, process::Stdio};
+
+use ops_test_needs::needs;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::client::{Client, OPS, WEB_1, wait, wait_until};
+
+/// The ssh clients of this user, as ps shows them: their command lines name files in his home.
+fn ssh_clients(client: &Client) -> Vec<String> {
+    let home = client.home().to_str().expect("a path");
+    let listed = client
+        .run("ps", ["-A", "-ww", "-o", "pid=,args="])
+        .success();
+    listed
+        .stdout
+        .lines()
+        .filter(|line| line.contains(home))
+        .filter(|line| {
+            line.split_whitespace()
+                .nth(1)
+                .is_some_and(|program| program == "ssh" || program.ends_with("/ssh"))
+        })
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn ssh_and_its_session_end_with_ops_whatever_ends_it() {
+    needs!("ssh", "ssh-keygen", "ps");
+    let client = Client::with_key();
+    let signals = [
+        Signal::KILL,
+        Signal::QUIT,
+        Signal::USR1,
+        Signal::USR2,
+        Signal::ALARM,
+        Signal::TERM,
+        Signal::HUP,
+    ];
+    for (before, signal) in signals.into_iter().enumerate() {
+        let mut terminal = client.terminal(OPS, &["-p", "team", "ssh", "-F", "none", "web-1"]);
+        terminal.wait_for("web-1:~$ ");
+        assert_eq!(ssh_clients(&client).len(), 1, "{signal:?}");
+        terminal.signal(signal);
+        terminal.wait();
+        wait_until("ssh has ended", || ssh_clients(&client).is_empty());
+        client.all_ended(before + 1);
+        assert!(terminal.is_cooked(), "{signal:?}");
+    }
+}
+
+#[test]
+fn the_session_of_a_proxy_ends_with_the_process_that_it_belongs_to() {
+    needs!("sleep");
+    let client = Client::with_key();
+    let mut owner = client.command("sleep", ["1000"]).spawn().expect("sleep");
+    let id = owner.id().to_string();
+    let mut proxy = client
+        .command(OPS, ["ssh-proxy", "--owner", &id, WEB_1])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("ops starts");
+    // Held open: its end would end the session too.
+    let input = proxy.stdin.take();
+    let mut banner = [0; 8];
+    proxy
+        .stdout
+        .as_mut()
+        .expect("a pipe")
+        .read_exact(&mut banner)
+        .expect("the server's first bytes");
+    assert_eq!(&banner, b"SSH-2.0-");
+    kill_process(Pid::from_child(&owner), Signal::KILL).expect("it runs");
+    owner.wait().expect("its end");
+    wait(proxy, "the proxy").exits(143);
+    client.all_ended(1);
+    drop(input);
+}
