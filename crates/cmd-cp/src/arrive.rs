@@ -224,7 +224,7 @@ async fn to_folder(
     let (cx, report) = (&server.cx, &options.report);
     let mut fetches = Vec::with_capacity(found.len());
     let mut links = Vec::new();
-    let folders = Arc::new(Folders::new(umask(), options.preserve));
+    let folders = Arc::new(Folders::new(ops_core::program::umask(), options.preserve));
     // Folders that could not be made: what is in them is not tried.
     let mut barred: Vec<Vec<u8>> = Vec::new();
     let found = hashed(transport, found, base, options).await?;
@@ -461,11 +461,4 @@ async fn to_stream(
     let (moved, written) = tokio::join!(transport.download(fetches, &job), write);
     written?;
     moved
-}
-
-/// The umask of this process. The system tells it only by setting another, so it is set twice.
-pub(crate) fn umask() -> u32 {
-    let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    rustix::process::umask(mask);
-    mask.bits() & 0o777
 }

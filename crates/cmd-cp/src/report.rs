@@ -6,6 +6,7 @@ use std::{
 };
 
 use ops_core::Error;
+pub(crate) use ops_core::text::hex;
 use tokio::time::Instant;
 
 use crate::{progress::Progress, transport::FileId};
@@ -174,11 +175,6 @@ impl Totals {
         }
         totals
     }
-}
-
-/// A hash as people write it.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A hash as the far side wrote it.

@@ -405,7 +405,10 @@ impl Context {
 
         options.driver.expect = document.expect();
         options.driver.extra_roots = self.env().path("AWS_CA_BUNDLE");
-        options.driver.proxy = proxy(self);
+        options.driver.proxy = Proxy::new(
+            self.env().https_proxy().map(str::to_owned),
+            self.env().no_proxy(),
+        );
         let opening = Opening {
             session_id: id.clone(),
             stream_url: aws.stream_url(stream_url),
@@ -599,19 +602,6 @@ fn check_state(instance: &Instance) -> Result<()> {
             instance.state.as_str()
         ))
         .hint(hint))
-}
-
-fn proxy(cx: &Context) -> Proxy {
-    let env = cx.env();
-    let read = |name: &str| {
-        env.var(&name.to_ascii_lowercase())
-            .or_else(|| env.var(name))
-            .map(str::to_owned)
-    };
-    Proxy::new(
-        read("HTTPS_PROXY").or_else(|| read("ALL_PROXY")),
-        &read("NO_PROXY").unwrap_or_default(),
-    )
 }
 
 /// The ARN of an instance or hybrid node.

@@ -62,7 +62,7 @@ impl Session {
         Ok(Self {
             far,
             tools,
-            umask: crate::arrive::umask(),
+            umask: ops_core::program::umask(),
         })
     }
 

@@ -16,7 +16,6 @@ use super::{
     wire::open::READ,
 };
 use crate::{
-    arrive::umask,
     landing::{Landing, finish},
     remote_path::RemotePath,
     transport::{Digest, Fetch, Job, Sink},
@@ -403,7 +402,7 @@ fn landing(file: &Fetch, job: &Job) -> Result<Landing> {
     let Sink::File(path) = &file.sink else {
         return Err(Error::unexpected("a stream has no place to land"));
     };
-    let mode = file.entry.mode & 0o777 & !umask();
+    let mode = file.entry.mode & 0o777 & !ops_core::program::umask();
     Landing::open(path, file.id, &file.entry, mode, job)
 }
 

@@ -100,15 +100,9 @@ fn trust_store(env: &Env) -> Result<TrustStore> {
     Ok(store)
 }
 
-/// The proxy settings of `env`, both spellings; the lower-case one wins, as in curl.
+/// The proxy settings of `env`.
 fn proxy(env: &Env) -> Result<ProxyConfig> {
-    let of = |name: &str| {
-        env.var(&name.to_ascii_lowercase())
-            .or_else(|| env.var(name))
-    };
-    let exceptions = of("NO_PROXY").unwrap_or_default();
-    let all = of("HTTPS_PROXY").or_else(|| of("ALL_PROXY"));
-    let Some(url) = all else {
+    let Some(url) = env.https_proxy() else {
         return Ok(ProxyConfig::disabled());
     };
     // Plain-HTTP endpoints are loopback or test servers: no proxy for those.
@@ -123,5 +117,5 @@ fn proxy(env: &Env) -> Result<ProxyConfig> {
                 .caused_by(error)
                 .hint("write HTTPS_PROXY=http://HOST:PORT")
         })?
-        .no_proxy(exceptions))
+        .no_proxy(env.no_proxy()))
 }

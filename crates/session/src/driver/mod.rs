@@ -182,7 +182,7 @@ impl Default for Options {
         Self {
             expect: Expect::default(),
             client_version: DEFAULT_CLIENT_VERSION.to_owned(),
-            proxy: Proxy::from_env(),
+            proxy: Proxy::none(),
             extra_roots: None,
             max_payload: 32 << 10,
             receive_bound: 1 << 20,
