@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use crate::{
     handover::{Handover, PATIENCE},
     page::{self, Page, Partition},
+    socket_owner::Owner,
 };
 
 /// Open an instance in the AWS console
@@ -17,7 +18,8 @@ use crate::{
 /// printed.
 ///
 /// `--login` signs in with the credentials in use, so that the page opens in the right account. The URL it makes is good for 15 minutes, for
-/// whoever has it: it is handed to the browser without showing in the list of processes, and printed only with --print or without a browser.
+/// whoever has it: it is handed to a browser of this user, once, without showing in the list of processes. It is printed with --print, without
+/// a browser, and on systems that do not tell which user a connection comes from.
 #[derive(clap::Args, Debug)]
 pub struct Console {
     /// Instance id, Name, glob, tag:Key=Value, IP or DNS name
@@ -38,6 +40,9 @@ pub struct Console {
     /// Sign in with the credentials in use
     #[arg(long)]
     login: bool,
+    /// Hand the sign-in URL to the browser although the system does not tell which user asks for it
+    #[arg(long, requires = "login", conflicts_with = "print")]
+    open: bool,
     #[command(flatten)]
     choice: ChoiceArgs,
 }
@@ -97,29 +102,55 @@ impl Command for Console {
             output.line(signed.url)?;
             return Ok(Exit::SUCCESS);
         }
-        let handover = Handover::new(signed.url).await?;
+        self.hand_over(&cx, signed.url).await?;
+        Ok(Exit::SUCCESS)
+    }
+}
+
+impl Console {
+    /// Starts the browser and leads it on to `url`, or prints `url` where it could be taken by somebody else.
+    async fn hand_over(&self, cx: &Context, url: String) -> Result<()> {
+        let output = cx.output();
+        let handover = Handover::new(url.clone()).await?;
+        let tells_owners = handover.tells_owners().await?;
+        if !self.open && !tells_owners {
+            output.note(
+                "this system does not tell which user a connection comes from, and shows everybody what a browser is started with: \
+                 the sign-in URL is printed, to be opened by you. Where nobody else is on this machine: --open",
+            );
+            output.line(url)?;
+            return Ok(());
+        }
         let address = handover.address()?;
+        let mut told = Vec::new();
+        let serve = handover.serve(!tells_owners, |owner| {
+            if !told.contains(&owner) {
+                told.push(owner);
+                output.warn(match owner {
+                    Owner::Other(uid) => format!(
+                        "another user of this machine (user id {uid}) asked for the sign-in page and was refused"
+                    ),
+                    _ => "somebody who cannot be told apart asked for the sign-in page and was refused".to_owned(),
+                });
+            }
+        });
+        let instead = || {
+            hint!(
+                "print the URL and open it yourself: ops console {} --login --print",
+                self.target.as_str()
+            )
+        };
         // A browser that is the user's own may keep running; it has what it needs once it has asked.
-        let serve = handover.serve();
         let open = async {
             if !browser::open(cx.env(), output, &address).await {
-                return Err(Error::unexpected("no browser could be started").hint(hint!(
-                    "print the URL and open it yourself: ops console {} --login --print",
-                    self.target.as_str()
-                )));
+                return Err(Error::unexpected("no browser could be started").hint(instead()));
             }
             Ok(())
         };
         let both = async { tokio::try_join!(open, async { Ok(serve.await?) }).map(drop) };
         timeout(PATIENCE, both).await.unwrap_or_else(|_| {
-            Err(
-                Error::unexpected("the browser did not ask for the page").hint(hint!(
-                    "print the URL and open it yourself: ops console {} --login --print",
-                    self.target.as_str()
-                )),
-            )
-        })?;
-        Ok(Exit::SUCCESS)
+            Err(Error::unexpected("the browser did not ask for the page").hint(instead()))
+        })
     }
 }
 

@@ -1,21 +1,28 @@
 //! Hands a secret URL to the browser: the browser is started with an address of this machine, which leads on to the URL once.
 //!
-//! The list of processes shows every user what a browser is started with, so the secret must not be in it.
+//! The list of processes shows every user of the machine what a browser is started with, so the secret must not be in that address, and
+//! the address alone must not be enough: a connection is answered only if the system's tables show that a process of this user made it.
 
 use std::{io, net::Ipv4Addr, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    sync::mpsc,
+    task::JoinSet,
     time::timeout,
 };
 use uuid::Uuid;
 
-/// Longest time from starting the browser until it asks.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+use crate::socket_owner::{self, Owner};
+
+/// Longest time from starting the browser until it asks. The address is dead afterwards.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Longest request read, in bytes, and the time for it.
 const REQUEST_BYTES: usize = 16 << 10;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections of this user that may be open at once. A browser opens a few ahead of its needs; more are closed at once.
+const MAX_CONNECTIONS: usize = 16;
 
 /// A page on loopback that leads on to a URL, once.
 pub(crate) struct Handover {
@@ -49,106 +56,220 @@ impl Handover {
         ))
     }
 
-    /// Answers until a process of this user has asked for the page.
+    /// Whether the system tells whose a connection is. Found out by a connection of our own: a table that is there but empty, as in some
+    /// sandboxes, is no better than none.
     ///
     /// # Errors
     /// The port is gone.
-    pub(crate) async fn serve(self) -> io::Result<()> {
-        loop {
-            let (stream, _) = self.listener.accept().await?;
-            if let Ok(Ok(true)) = timeout(REQUEST_TIMEOUT, self.answer(stream)).await {
-                return Ok(());
-            }
-        }
+    pub(crate) async fn tells_owners(&self) -> io::Result<bool> {
+        let address = self.listener.local_addr()?;
+        let (probe, accepted) = tokio::join!(TcpStream::connect(address), self.listener.accept());
+        let (_probe, (_, peer)) = (probe?, accepted?);
+        // Somebody else's connection may have come first; that user is then the one who is shown, which tells as much.
+        Ok(socket_owner::of(peer, address) != Owner::Unknown)
     }
 
-    /// True: the URL was handed over.
-    async fn answer(&self, mut stream: TcpStream) -> io::Result<bool> {
-        let mut request = Vec::new();
-        while !request.windows(4).any(|end| end == b"\r\n\r\n") {
-            if request.len() > REQUEST_BYTES || stream.read_buf(&mut request).await? == 0 {
-                return Ok(false);
+    /// Answers until a process of this user has asked for the page; the URL is gone then. Others that ask are refused and named to `refused`.
+    ///
+    /// `anybody` leaves the question of the owner out, for systems that do not tell.
+    ///
+    /// # Errors
+    /// The port is gone.
+    pub(crate) async fn serve(
+        self,
+        anybody: bool,
+        mut refused: impl FnMut(Owner),
+    ) -> io::Result<()> {
+        let address = self.listener.local_addr()?;
+        let page = std::sync::Arc::new((self.path, self.url));
+        // A connection that says nothing must not keep the browser waiting, so each has a task; dropping the set ends them.
+        let mut open = JoinSet::new();
+        let (handed_over, mut done) = mpsc::channel(1);
+        loop {
+            let (stream, peer) = tokio::select! {
+                accepted = self.listener.accept() => match accepted {
+                    Ok(accepted) => accepted,
+                    // A client that is gone already ends its own connection only.
+                    Err(error) if is_of_one_client(&error) => continue,
+                    Err(error) => return Err(error),
+                },
+                _ = open.join_next(), if !open.is_empty() => continue,
+                _ = done.recv() => return Ok(()),
+            };
+            // Asked before a byte is read: whoever is not shown to be this user gets nothing and holds nothing.
+            let owner = socket_owner::of(peer, address);
+            if !anybody && owner != Owner::Own {
+                refused(owner);
+                continue;
             }
+            if open.len() >= MAX_CONNECTIONS {
+                continue;
+            }
+            let (page, handed_over) = (page.clone(), handed_over.clone());
+            open.spawn(async move {
+                let (path, url) = (&page.0, &page.1);
+                let answered = answer(stream, path, url, &handed_over);
+                let _ = timeout(REQUEST_TIMEOUT, answered).await;
+            });
         }
-        let wanted = format!("GET {} HTTP/1.", self.path);
-        let good = request.starts_with(wanted.as_bytes()) && is_own(&stream);
-        let answer = if good {
-            format!(
-                "HTTP/1.1 302 Found\r\nLocation: {}\r\nCache-Control: no-store\r\nReferrer-Policy: no-referrer\r\n",
-                self.url
-            )
-        } else {
-            "HTTP/1.1 404 Not Found\r\n".to_owned()
-        };
-        let answer = format!("{answer}Content-Length: 0\r\nConnection: close\r\n\r\n");
-        stream.write_all(answer.as_bytes()).await?;
-        stream.shutdown().await?;
-        Ok(good)
     }
 }
 
-/// Whether the other end belongs to this user; where the system does not tell, the secret path has to do.
-fn is_own(stream: &TcpStream) -> bool {
-    #[cfg(target_os = "linux")]
-    {
-        use std::os::unix::fs::MetadataExt as _;
-        let (Ok(peer), Ok(table), Ok(own)) = (
-            stream.peer_addr(),
-            std::fs::read_to_string("/proc/self/net/tcp"),
-            std::fs::metadata("/proc/self"),
-        ) else {
-            return true;
-        };
-        // Local address and port in hexadecimal are the second word of a line, the owner is the eighth.
-        let port = format!(":{:04X}", peer.port());
-        let owner = table.lines().skip(1).find_map(|line| {
-            let mut words = line.split_ascii_whitespace();
-            let local = words.nth(1)?;
-            let owner: u32 = words.nth(5)?.parse().ok()?;
-            local.ends_with(&port).then_some(owner)
-        });
-        owner.is_none_or(|owner| owner == own.uid())
+fn is_of_one_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// Answers one request; takes the only place in `handed_over` if it gives the URL away.
+async fn answer(
+    mut stream: TcpStream,
+    path: &str,
+    url: &str,
+    handed_over: &mpsc::Sender<()>,
+) -> io::Result<()> {
+    let mut request = Vec::new();
+    while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+        if request.len() > REQUEST_BYTES || stream.read_buf(&mut request).await? == 0 {
+            return Ok(());
+        }
     }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = stream;
-        true
+    let wanted = format!("GET {path} HTTP/1.");
+    // Of two requests at the same time only one gets the place, and with it the URL.
+    let place = request
+        .starts_with(wanted.as_bytes())
+        .then(|| handed_over.try_reserve().ok())
+        .flatten();
+    let answer = if place.is_some() {
+        format!(
+            "HTTP/1.1 302 Found\r\nLocation: {url}\r\nCache-Control: no-store\r\nReferrer-Policy: no-referrer\r\n"
+        )
+    } else {
+        "HTTP/1.1 404 Not Found\r\n".to_owned()
+    };
+    let answer = format!("{answer}Content-Length: 0\r\nConnection: close\r\n\r\n");
+    stream.write_all(answer.as_bytes()).await?;
+    let shut = stream.shutdown().await;
+    if let Some(place) = place {
+        place.send(());
     }
+    shut
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        net::{Ipv6Addr, SocketAddr},
+        process::Command,
+        sync::Arc,
+    };
+
     use super::*;
 
-    async fn get(address: &str, path: &str) -> String {
+    async fn get(address: SocketAddr, path: &str) -> String {
         let mut stream = TcpStream::connect(address).await.expect("connects");
         stream
             .write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
             .await
             .expect("asks");
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("answers");
+        // A refused connection may end with a reset.
+        let _ = stream.read_to_string(&mut answer).await;
         answer
+    }
+
+    /// A page that is served, its address and path, and who was refused.
+    async fn served() -> (
+        tokio::task::JoinHandle<io::Result<()>>,
+        SocketAddr,
+        String,
+        Arc<std::sync::Mutex<Vec<Owner>>>,
+    ) {
+        let handover = Handover::new("https://example.com/secret".to_owned())
+            .await
+            .expect("listens");
+        let address = handover.listener.local_addr().expect("an address");
+        let path = handover.path.clone();
+        let refused = Arc::<std::sync::Mutex<Vec<Owner>>>::default();
+        let told = refused.clone();
+        let serve = tokio::spawn(handover.serve(false, move |owner| {
+            told.lock().expect("not poisoned").push(owner);
+        }));
+        (serve, address, path, refused)
     }
 
     #[tokio::test]
     async fn only_the_secret_path_leads_on_and_only_once() {
-        let handover = Handover::new("https://example.com/secret".to_owned())
-            .await
-            .expect("listens");
-        let address = handover.address().expect("an address");
-        let (host, path) = address
-            .strip_prefix("http://")
-            .and_then(|rest| rest.split_once('/'))
-            .expect("a URL");
-        let serve = tokio::spawn(handover.serve());
-        assert!(get(host, "/favicon.ico").await.starts_with("HTTP/1.1 404"));
-        let answer = get(host, &format!("/{path}")).await;
+        let (serve, address, path, _) = served().await;
+        // One that says nothing holds up nobody.
+        let _silent = TcpStream::connect(address).await.expect("connects");
+        assert!(
+            get(address, "/favicon.ico")
+                .await
+                .starts_with("HTTP/1.1 404")
+        );
+        let answer = get(address, &path).await;
         assert!(
             answer.contains("Location: https://example.com/secret\r\n"),
             "{answer}"
         );
         serve.await.expect("ends").expect("in order");
-        assert!(TcpStream::connect(host).await.is_err());
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_browser_whose_socket_is_of_the_other_family_is_let_in() {
+        let (serve, address, path, _) = served().await;
+        let mapped: Ipv6Addr = Ipv4Addr::LOCALHOST.to_ipv6_mapped();
+        let answer = get(SocketAddr::new(mapped.into(), address.port()), &path).await;
+        assert!(answer.contains("example.com/secret"), "{answer}");
+        serve.await.expect("ends").expect("in order");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn another_user_is_refused_over_either_family() {
+        ops_test_needs::needs_root!();
+        let (serve, address, path, refused) = served().await;
+        for host in ["127.0.0.1", "::ffff:127.0.0.1"] {
+            let script = format!(
+                "exec 3<>/dev/tcp/{host}/{} && printf 'GET {path} HTTP/1.1\\r\\n\\r\\n' >&3; cat <&3",
+                address.port()
+            );
+            let run = move || {
+                Command::new("setpriv")
+                    .args([
+                        "--reuid=65534",
+                        "--regid=65534",
+                        "--clear-groups",
+                        "bash",
+                        "-c",
+                    ])
+                    .arg(script)
+                    .output()
+                    .expect("setpriv and bash are there")
+            };
+            let output = tokio::task::spawn_blocking(run).await.expect("ends");
+            let stdout = String::from_utf8_lossy(&output.stdout);
+            assert!(!stdout.contains("secret"), "{host}: {stdout}");
+        }
+        assert_eq!(
+            *refused.lock().expect("not poisoned"),
+            [Owner::Other(65534), Owner::Other(65534)]
+        );
+        // The user's own browser still gets there.
+        assert!(get(address, &path).await.contains("example.com/secret"));
+        serve.await.expect("ends").expect("in order");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn this_system_tells_whose_a_connection_is() {
+        let handover = Handover::new(String::new()).await.expect("listens");
+        assert!(handover.tells_owners().await.expect("a port"));
     }
 }

@@ -3,6 +3,7 @@
 mod console;
 mod handover;
 mod page;
+mod socket_owner;
 mod wait;
 
 use ops_core::Entry;

@@ -1,8 +1,7 @@
 //! Forwards that outlive the command that started them.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -108,11 +107,8 @@ pub(crate) fn tell_ready(cx: &Context, rows: &[Row]) -> Result<()> {
 
 fn new_log(folder: &std::path::Path) -> io::Result<(File, PathBuf)> {
     let path = control::start_log_path(folder, std::process::id());
-    let file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(&path)?;
-    file.set_len(0)?;
+    // Only a dead process can have had our number; what lies there is removed and never written to.
+    let _ = std::fs::remove_file(&path);
+    let file = paths::create_private(&path)?;
     Ok((file, path))
 }

@@ -110,7 +110,9 @@ impl Socket {
         clear_leftovers(&folder);
         // Only a dead process can have had our id.
         let _ = std::fs::remove_file(&path);
-        let listener = UnixListener::bind(&path)?;
+        let listener = paths::listen_private(&path)?;
+        listener.set_nonblocking(true)?;
+        let listener = UnixListener::from_std(listener)?;
         Ok(Self { listener, path })
     }
 

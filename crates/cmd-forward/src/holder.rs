@@ -2,7 +2,12 @@
 //!
 //! Linux says both in `/proc`; elsewhere nothing is known.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    fs::File,
+    io::{Read as _, Seek as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{Mutex, OnceLock, PoisonError},
+};
 
 /// TCP states as `/proc/net/tcp` numbers them.
 const LISTEN: u8 = 0x0a;
@@ -72,12 +77,36 @@ fn plain(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
+/// Opens the tables, for as long as this process lives: they are needed most when no file can be opened any more, to find the connections whose
+/// clients have gone. To be called before connections are accepted.
+pub(crate) fn keep_tables_open() {
+    tables();
+}
+
+fn tables() -> &'static Mutex<Vec<File>> {
+    static TABLES: OnceLock<Mutex<Vec<File>>> = OnceLock::new();
+    TABLES.get_or_init(|| {
+        let files = ["/proc/net/tcp", "/proc/net/tcp6"];
+        let open = files.into_iter().filter_map(|path| File::open(path).ok());
+        Mutex::new(open.collect())
+    })
+}
+
 fn table() -> Vec<Entry> {
-    ["/proc/net/tcp", "/proc/net/tcp6"]
-        .into_iter()
-        .filter_map(|path| std::fs::read_to_string(path).ok())
-        .flat_map(|text| text.lines().skip(1).filter_map(parse).collect::<Vec<_>>())
-        .collect()
+    let mut tables = tables().lock().unwrap_or_else(PoisonError::into_inner);
+    let mut entries = Vec::new();
+    for file in tables.iter_mut() {
+        let mut text = String::new();
+        // From its beginning, the kernel makes the table anew.
+        if file
+            .rewind()
+            .and_then(|()| file.read_to_string(&mut text))
+            .is_ok()
+        {
+            entries.extend(text.lines().skip(1).filter_map(parse));
+        }
+    }
+    entries
 }
 
 fn parse(line: &str) -> Option<Entry> {

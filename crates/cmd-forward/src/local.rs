@@ -2,12 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ops_core::{Error, Hint, Result, hint};
+use ops_core::{Error, Hint, Result, hint, paths};
 use rustix::event::{PollFd, PollFlags};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
@@ -127,6 +127,25 @@ impl Listener {
     }
 }
 
+/// Descriptors that connections leave free: for sessions that have to be opened anew, for `--status` and `--stop`.
+const RESERVED_DESCRIPTORS: u64 = 32;
+
+/// Whether this process may open some more descriptors than one more connection takes. Where the system does not tell, it may.
+pub(crate) fn has_room(listener: &Listener) -> bool {
+    let Some(limit) = rustix::process::getrlimit(rustix::process::Resource::Nofile).current else {
+        return true;
+    };
+    let fd = match listener {
+        Listener::Tcp(listener) => listener.as_fd(),
+        Listener::Unix(listener, _) => listener.as_fd(),
+    };
+    // A new descriptor is the lowest that is free (POSIX), so its number says how many are left at least.
+    let reserved = RESERVED_DESCRIPTORS.min(limit / 4);
+    rustix::io::dup(fd).is_ok_and(|new| {
+        u64::try_from(new.as_raw_fd()).is_ok_and(|number| number < limit.saturating_sub(reserved))
+    })
+}
+
 fn cannot_listen(
     host: &str,
     port: u16,
@@ -170,15 +189,15 @@ pub(crate) fn join(host: &str, port: u16) -> String {
     }
 }
 
-/// Binds a path for this user alone; one that a crashed process left behind is taken over.
+/// Listens at a path for this user alone; one that a crashed process left behind is taken over.
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     let listener = take_unix(path)?;
-    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-    Ok(listener)
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
 }
 
-fn take_unix(path: &Path) -> io::Result<UnixListener> {
-    match UnixListener::bind(path) {
+fn take_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+    match paths::listen_private(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             if std::os::unix::net::UnixStream::connect(path).is_ok() {
                 return Err(io::Error::other("another process listens there"));
@@ -189,7 +208,7 @@ fn take_unix(path: &Path) -> io::Result<UnixListener> {
                 return Err(io::Error::other("there is a file that is no socket"));
             }
             std::fs::remove_file(path)?;
-            UnixListener::bind(path)
+            paths::listen_private(path)
         }
         other => other,
     }

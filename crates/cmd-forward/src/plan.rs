@@ -92,12 +92,8 @@ pub(crate) fn plan(cx: &Context, typed: Typed<'_>) -> Result<Vec<Forward>> {
             });
         }
     } else if !typed.socks.is_empty() {
-        return Err(
-            Error::usage("a SOCKS proxy needs a server to go through").hint(hint!(
-                "ops forward TARGET -D {}",
-                typed.socks[0].to_string()
-            )),
-        );
+        return Err(Error::usage("a SOCKS proxy needs a server to go through")
+            .hint(hint!("ops forward TARGET -D {}", typed.socks[0])));
     }
     if forwards.is_empty() {
         let error = Error::usage("nothing to forward was given");

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::local::{Bound, Conn, Listener};
+use crate::local::{self, Bound, Conn, Listener};
 use crate::meter::{self, Meter};
 use crate::pool::{Far, Pool, State};
 use crate::pump::{self, Carried, Counters, End};
@@ -20,7 +20,7 @@ use crate::socks::Proxy;
 
 /// A failure that repeats within this time is told with `-vv` only.
 const TELL_AGAIN: Duration = Duration::from_secs(2);
-/// After the system refused a connection for want of files or memory.
+/// Until connections are accepted again, where there is no room for more or the system refused one.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What connections are carried to.
@@ -120,7 +120,22 @@ impl Tunnel {
 
     /// Accepts until it is stopped.
     pub(crate) async fn serve(self: Arc<Self>, listener: Listener, screen: Screen) {
+        crate::holder::keep_tables_open();
         loop {
+            if !local::has_room(&listener) {
+                // Clients wait in the listener's queue until one ends, as at a busy server.
+                self.tell(
+                    &screen,
+                    format!(
+                        "{}: as many connections are open as this process may have; more wait (see ulimit -n)",
+                        self.label()
+                    ),
+                );
+                tokio::select! {
+                    () = tokio::time::sleep(ACCEPT_PAUSE) => continue,
+                    () = self.stop.cancelled() => return,
+                }
+            }
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = self.stop.cancelled() => return,

@@ -94,7 +94,7 @@ pub(crate) fn option_value(key: &str, value: &str) -> Result<String, &'static st
 
 /// A command line for `ProxyCommand`: each word quoted for the shell, and `%` doubled, but for the tokens in `tokens`, which ssh fills in.
 ///
-/// The words of `tokens` are only ever `%h`, `%p`, `%r`: ids, numbers and a user name of the same configuration.
+/// The words of `tokens` are only ever `--`, `%h`, `%p`, `%r`: ids, numbers and a user name of the same configuration.
 pub(crate) fn proxy_command(words: &[String], tokens: &[&str]) -> Result<String, &'static str> {
     // ssh puts `exec` in front of the line by itself; a second one would be looked for as a program.
     let mut line = String::new();

@@ -1,4 +1,6 @@
-//! `ops ssh-config --install`: a file of our own, and one `Include` at the top of the user's configuration.
+//! `ops ssh-config --install`: files of our own, and one `Include` at the end of the user's configuration.
+//!
+//! ssh takes the first value it finds for an option, so at the end the user's own entries win over ours.
 
 use std::{
     fs, io,
@@ -11,7 +13,9 @@ const MARK_OPEN: &str =
 /// Last line of it.
 const MARK_CLOSE: &str = "# <<< ops <<<";
 /// Included by the mark's block; a relative path is looked up in `~/.ssh`.
-const INCLUDE: &str = "Include ops/*.conf";
+pub(crate) const INCLUDE: &str = "Include ops/*.conf";
+/// In front of it: behind the user's last `Host` line the Include would count for the hosts of that line alone.
+const FOR_ALL: &str = "Match all";
 
 /// A file as it is, and as it shall be (`None`: not at all).
 #[derive(Debug, PartialEq, Eq)]
@@ -119,14 +123,16 @@ impl Change {
     }
 }
 
-/// The user's file with our `Include` at its top, once.
+/// The user's file with our `Include` at its end, once.
 pub(crate) fn with_include(old: Option<&str>) -> String {
-    let rest = without_include(old.unwrap_or_default());
-    let mut text = format!("{MARK_OPEN}\n{INCLUDE}\n{MARK_CLOSE}\n");
-    if !rest.is_empty() {
+    let mut text = without_include(old.unwrap_or_default());
+    // One line feed more than the user's text has, which `without_include` takes away again.
+    if !text.is_empty() {
         text.push('\n');
-        text.push_str(&rest);
     }
+    text.push_str(&format!(
+        "{MARK_OPEN}\n{FOR_ALL}\n{INCLUDE}\n{MARK_CLOSE}\n"
+    ));
     text
 }
 
@@ -139,13 +145,24 @@ pub(crate) fn without_include(old: &str) -> String {
             kept.push_str(line);
             continue;
         }
+        let mut stood_last = false;
         for inner in lines.by_ref() {
+            stood_last |= inner.trim_end() == FOR_ALL;
             if inner.trim_end() == MARK_CLOSE {
                 break;
             }
         }
-        // The empty line after the block is ours too.
-        lines.next_if(|line| line.trim().is_empty());
+        if !stood_last {
+            // Versions before put the block at the top, with an empty line behind it.
+            lines.next_if(|line| line.trim().is_empty());
+        } else if lines.peek().is_none() {
+            // The line feed in front of the block is ours. With text behind the block it is needed, if the user's own line had none.
+            if kept.ends_with('\n') {
+                kept.pop();
+            }
+        } else if kept.ends_with("\n\n") {
+            kept.pop();
+        }
     }
     kept
 }
@@ -188,14 +205,34 @@ mod tests {
     fn installing_twice_is_installing_once_and_uninstalling_gives_the_old_text_back() {
         for old in [
             "",
+            "\n",
             "Host *\n  User me\n",
+            "Host *\n  User me\n\n",
             "\n\n# mine\nHost x",
             "Include ops/*.conf\n",
         ] {
             let once = with_include(Some(old));
             assert_eq!(with_include(Some(&once)), once);
             assert_eq!(without_include(&once), old);
+            assert!(once.starts_with(old), "{once}");
+            assert!(once.contains("\nMatch all\nInclude ops/*.conf\n"), "{once}");
         }
+    }
+
+    #[test]
+    fn a_block_at_the_top_moves_to_the_end_and_so_does_one_with_text_behind_it() {
+        let own = "Host a\n  User me\n";
+        let last = with_include(Some(own));
+        let first = format!("{MARK_OPEN}\n{INCLUDE}\n{MARK_CLOSE}\n\n{own}");
+        assert_eq!(with_include(Some(&first)), last);
+        assert_eq!(without_include(&first), own);
+        let more = format!("{last}Host b\n");
+        assert_eq!(
+            with_include(Some(&more)),
+            with_include(Some("Host a\n  User me\nHost b\n"))
+        );
+        let more = format!("{}Host b\n", with_include(Some("Host a")));
+        assert_eq!(without_include(&more), "Host a\nHost b\n");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod config_text;
 mod include;
+mod meaning;
 mod names;
 mod options;
 mod settings;

@@ -1,12 +1,9 @@
 //! Which instance gets which name in `~/.ssh/config`.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use ops_core::{Context, Instance, output::escape};
-use ops_remote::ssh::is_known_host;
+use ops_remote::ssh::KnownNames;
 
 use crate::config_text::{self, Alias};
 
@@ -19,8 +16,8 @@ pub(crate) struct Names<'a> {
     pub(crate) prefix: &'a str,
     /// Of several instances with one name the one launched first gets it.
     pub(crate) first: bool,
-    /// The user's own file of known hosts.
-    pub(crate) known_hosts: &'a Path,
+    /// What the files of known hosts speak of.
+    pub(crate) known_hosts: &'a KnownNames,
     /// Names as they are written that mean something else already, and where.
     pub(crate) taken: &'a BTreeMap<String, String>,
 }
@@ -39,7 +36,7 @@ pub(crate) fn give(
     }
     let mut given = BTreeMap::new();
     let mut used = BTreeSet::new();
-    let mut elsewhere: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut elsewhere = Groups::new();
     for (name, same) in &by_name {
         for (at, instance) in same.iter().enumerate() {
             let mut alias = format!("{}{name}", how.prefix);
@@ -68,15 +65,16 @@ pub(crate) fn give(
             match config_text::alias(&alias) {
                 Alias::LeftOut(why) => left_out(why),
                 // Whoever may write tags must not get what the user types for another host: `Name=github.com`.
-                Alias::Written(_)
-                    if alias.contains('.') && is_known_host(&alias, how.known_hosts) =>
-                {
+                Alias::Written(_) if how.known_hosts.contains(&alias) => {
                     left_out(
-                        "a host of that name is in ~/.ssh/known_hosts; give ours a prefix (ssh.host_prefix), or forget that one: ssh-keygen -R NAME",
+                        "a host of that name is among the known hosts; give ours a prefix (ssh.host_prefix), or forget that one: ssh-keygen -R NAME",
                     );
                 }
                 Alias::Written(text) => match how.taken.get(&text) {
-                    Some(whose) => elsewhere.entry(whose).or_default().push(text),
+                    Some(whose) => elsewhere
+                        .entry(format!("{whose} has them"))
+                        .or_default()
+                        .push(text),
                     None => {
                         if used.insert(alias) {
                             given.insert(instance.id.clone(), text);
@@ -86,17 +84,25 @@ pub(crate) fn give(
             }
         }
     }
-    for (whose, names) in elsewhere {
+    tell_left_out(cx, &elsewhere);
+    given
+}
+
+/// Names that get no entry, by why.
+pub(crate) type Groups = BTreeMap<String, Vec<String>>;
+
+/// Tells of names that mean something already, a line for each reason.
+pub(crate) fn tell_left_out(cx: &Context, groups: &Groups) {
+    for (why, names) in groups {
         let more = match names.len().saturating_sub(SHOWN) {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
         cx.output().note(format!(
-            "no entry here for {}{more}: {whose} has them; ssh.host_prefix of the profile makes names distinct",
+            "no entry here for {}{more}: {why}; ssh.host_prefix of the profile makes names distinct",
             names[..names.len().min(SHOWN)].join(", ")
         ));
     }
-    given
 }
 
 /// The names that the `Host` lines of a configuration give, as they are written, patterns among them. Lines as ssh reads them: the keyword in

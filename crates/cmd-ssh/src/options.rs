@@ -42,6 +42,18 @@ pub(crate) fn host_keys(cx: &Context, policy: HostKeys) -> Result<Options> {
     ])
 }
 
+/// No forwarding of the ssh agent, unless the profile wants it: whoever is root on a server could use the user's keys.
+pub(crate) fn agent_forwarding(settings: &Settings) -> Options {
+    if settings
+        .options
+        .iter()
+        .any(|(key, _)| key == "ForwardAgent")
+    {
+        return Options::new();
+    }
+    vec![option("ForwardAgent", "no")]
+}
+
 /// Who is let in by what, unless a key is pushed.
 ///
 /// # Errors

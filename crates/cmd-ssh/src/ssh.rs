@@ -7,7 +7,7 @@ use std::{
 
 use ops_core::{
     Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Text, Traits, Values,
-    follower, hint,
+    follower, hint, paths,
     profile::{Auth, HostKeys},
     resolve::SessionArgs,
 };
@@ -142,8 +142,7 @@ impl Command for Ssh {
         } else if !own_key {
             line.options(options::identity(&settings)?);
         }
-        // tempfile makes its folders 0700.
-        let folder = tempfile::Builder::new().prefix("ops-ssh-").tempdir()?;
+        let folder = paths::temporary_dir("ops-ssh-")?;
         let report = folder.path().join("report");
         proxy.extend(["--report".to_owned(), text(&report)?.to_owned()]);
         if let Some(reason) = &self.session.reason {
@@ -169,16 +168,15 @@ impl Command for Ssh {
         }
         line.options(options::host_keys(&cx, policy)?);
         line.raw(&format!("HostKeyAlias={}", instance.id));
+        line.options(options::agent_forwarding(&settings));
         line.options(options::sharing(&cx, &settings)?);
         line.options(options::further(&settings)?);
         for forward in &settings.local_forwards {
             line.words.extend(["-L".into(), forward.into()]);
         }
-        line.words.push(instance.id.clone().into());
-        if !self.command.is_empty() {
-            line.words.push("--".into());
-            line.words.extend(self.command.iter().cloned());
-        }
+        // ssh looks for options behind the host too, unless `--` stands in front of it: neither an id nor a command is ever one.
+        line.words.extend(["--".into(), instance.id.clone().into()]);
+        line.words.extend(self.command.iter().cloned());
         cx.output().detail(format!(
             "ssh {}",
             words::shown(line.words.iter().map(OsString::as_os_str))
@@ -235,7 +233,7 @@ impl Line {
     fn proxy(&mut self, cx: &Context, instance: &Instance, rest: &[String]) -> Result<()> {
         let mut words = settings::program_words(cx, &instance.region)?;
         words.extend_from_slice(rest);
-        let command = crate::config_text::proxy_command(&words, &["%h", "%p"])
+        let command = crate::config_text::proxy_command(&words, &["--", "%h", "%p"])
             .map_err(|why| Error::usage("ssh cannot be told how to run ops").caused_by(why))?;
         self.raw(&format!("ProxyCommand={command}"));
         Ok(())

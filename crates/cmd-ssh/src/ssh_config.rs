@@ -10,12 +10,13 @@ use ops_core::{
     inventory::{Ec2Filter, StateFilter, TagFilter},
     profile::{Auth, HostKeys},
 };
-use ops_remote::ssh::{KeyPair, Settings, public_path};
+use ops_remote::ssh::{KeyPair, KnownNames, Settings, public_path};
 
 use crate::{
     config_text::{self, Host},
     include::{self, Change},
-    names::{self, Names},
+    meaning,
+    names::{self, Groups, Names},
     options::{self, Options, argument, text, unwritable},
     settings, words,
 };
@@ -48,7 +49,7 @@ pub struct SshConfig {
     /// Of several instances with one name, the one launched first gets it
     #[arg(long)]
     first: bool,
-    /// Write it to files of its own and include them at the top of ~/.ssh/config
+    /// Write it to files of its own and include them at the end of ~/.ssh/config
     #[arg(long, conflicts_with_all = ["uninstall", "diff"])]
     install: bool,
     /// Take out what --install wrote for this profile
@@ -89,7 +90,12 @@ impl Command for SshConfig {
         } else {
             BTreeMap::new()
         };
-        let text = self.text(&cx, &taken).await?;
+        let text = self.text(&cx, &taken, &files.config).await?;
+        if let Some(entry) = text.hosts.first()
+            && let Some(name) = entry.patterns.first()
+        {
+            meaning::tell_what_wins(&cx, &files.config, name.trim_matches('"'), entry).await?;
+        }
         if !self.install && !self.diff {
             let refresh = format!(
                 "{} >> ~/.ssh/config, after this block was removed; or once and for all: {0} --install",
@@ -136,17 +142,29 @@ struct Text {
 }
 
 impl SshConfig {
-    async fn text(&self, cx: &Context, taken: &BTreeMap<String, String>) -> Result<Text> {
+    async fn text(
+        &self,
+        cx: &Context,
+        taken: &BTreeMap<String, String>,
+        config: &Path,
+    ) -> Result<Text> {
         let instances = self.instances(cx).await?;
         let own_key = own_key(cx)?;
         let any = Settings::of_profile(cx)?;
         let names = Names {
             prefix: &any.host_prefix,
             first: self.first,
-            known_hosts: &cx.paths().home.join(".ssh/known_hosts"),
+            known_hosts: &KnownNames::read(&known_hosts_files(cx)),
             taken,
         };
-        let names = names::give(cx, &instances, &names);
+        let mut names = names::give(cx, &instances, &names);
+        let mut groups = Groups::new();
+        for (id, why) in meaning::taken(cx, config, &names, &instances).await? {
+            if let Some(name) = names.remove(&id) {
+                groups.entry(why).or_default().push(name);
+            }
+        }
+        names::tell_left_out(cx, &groups);
         let (mut hosts, mut hybrid, mut userless) = (Vec::new(), 0, 0);
         for instance in &instances {
             let settings = Settings::of(cx, instance)?;
@@ -238,6 +256,14 @@ impl SshConfig {
     }
 }
 
+/// The files in which ssh looks for known hosts unless it is told otherwise (ssh_config(5), `UserKnownHostsFile` and `GlobalKnownHostsFile`).
+fn known_hosts_files(cx: &Context) -> Vec<PathBuf> {
+    let own = ["known_hosts", "known_hosts2"].map(|name| cx.paths().home.join(".ssh").join(name));
+    let global =
+        ["ssh_known_hosts", "ssh_known_hosts2"].map(|name| Path::new("/etc/ssh").join(name));
+    own.into_iter().chain(global).collect()
+}
+
 /// The key that EC2 Instance Connect is told of, made on first use; `None` where the profile does not ask for it.
 fn own_key(cx: &Context) -> Result<Option<PathBuf>> {
     let profile = cx.profile()?;
@@ -296,7 +322,7 @@ fn common(
     if !sharing.is_empty() {
         words.push("--on-terminal".to_owned());
     }
-    let command = config_text::proxy_command(&words, &["%h", "%p"])
+    let command = config_text::proxy_command(&words, &["--", "%h", "%p"])
         .map_err(unwritable("the path of ops or a profile's name"))?;
     options.push(("ProxyCommand".to_owned(), command));
     if let Some(user) = &settings.user {
@@ -310,6 +336,7 @@ fn common(
         None => options::identity(settings)?,
     });
     options.extend(options::host_keys(cx, settings.host_keys)?);
+    options.extend(options::agent_forwarding(settings));
     options.extend(sharing);
     options.extend(options::further(settings)?);
     Ok(options)

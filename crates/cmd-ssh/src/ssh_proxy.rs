@@ -11,7 +11,7 @@ use ops_core::{
     resolve::{Choice, SessionArgs},
     stdio, voice,
 };
-use ops_remote::ssh::host_keys;
+use ops_remote::ssh::{KeyWatch, host_keys};
 use ops_session::closing::ClosingReason;
 use ops_session::{
     driver::{Event, Events, Sender},
@@ -96,6 +96,7 @@ impl Command for SshProxy {
 /// A session that ssh can be connected to.
 struct Opened {
     connection: Connection,
+    id: String,
     label: String,
 }
 
@@ -112,6 +113,11 @@ impl SshProxy {
         cx.output()
             .raw_lines()
             .set(cx.output().stderr_is_terminal());
+        // The user's own entry for every host may tell ssh to check no host key; what the profile demands is made sure of here as well.
+        let mut watch = match &self.pin_host_keys {
+            Some(file) => Some(KeyWatch::new(file, &opened.id, &opened.label)?),
+            None => None,
+        };
         let answered = || {
             tracing::debug!("the first bytes have come from the far side");
             if let Some(file) = &self.report {
@@ -124,7 +130,7 @@ impl SshProxy {
         let end = tokio::select! {
             // What the far side has said comes first, so that its end is not taken for ours.
             biased;
-            end = down(cx, session.events, &ending, &opened.label, self.port, answered) => end,
+            end = down(cx, session.events, &ending, &opened.label, self.port, &mut watch, answered) => end,
             () = up(&session.sender) => End::Input,
             error = handler.wait() => End::Asked(error.kind().exit()),
             () = self.owner_gone() => End::Asked(Exit::TERMINATED),
@@ -193,6 +199,7 @@ impl SshProxy {
         Ok(Opened {
             connection,
             label: instance.label().to_owned(),
+            id: instance.id,
         })
     }
 }
@@ -216,6 +223,7 @@ async fn down(
     ending: &Ending,
     label: &str,
     port: u16,
+    watch: &mut Option<KeyWatch>,
     answered: impl FnOnce(),
 ) -> End {
     let mut stdout = stdio::StdoutWriter::start();
@@ -234,6 +242,11 @@ async fn down(
                 if let Some(answered) = answered.take() {
                     answered();
                 }
+                let bytes = match watch.as_mut().map(|watch| watch.pass(bytes.clone())) {
+                    None => bytes,
+                    Some(Ok(bytes)) => bytes,
+                    Some(Err(error)) => return End::Failed(error),
+                };
                 if let Err(error) = stdout.write(bytes).await {
                     return End::Failed(error);
                 }

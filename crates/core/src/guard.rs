@@ -43,6 +43,16 @@ impl Context {
             .check_targets(instances.len())
             .and_then(|()| profile.session.check_reason(reason))
             .map_err(|refused| refusal(&refused, label, verb))?;
+        let is_asked = profile.guard.confirmation() != Confirm::None && !self.globals().yes;
+        let resolved;
+        // Whoever confirms looks at a name, and the cache may be ten minutes behind: the name may be another server's by now.
+        let instances = if is_asked {
+            // Boxed: nearly every command has this future within its own.
+            resolved = Box::pin(self.resolve_cached_anew(instances)).await?;
+            resolved.as_slice()
+        } else {
+            instances
+        };
         self.confirm(profile, label, verb, instances).await?;
         let mut cleared = self.cleared();
         cleared.extend(instances.iter().map(|instance| instance.id.clone()));

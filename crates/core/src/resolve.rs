@@ -100,6 +100,31 @@ impl Context {
         }
     }
 
+    /// `instances` with those that came from the cache looked up again by what was typed for them. What is opened later is what is found now.
+    ///
+    /// # Errors
+    /// As [`Self::resolve_now`].
+    pub(crate) async fn resolve_cached_anew(
+        &self,
+        instances: &[Instance],
+    ) -> Result<Vec<Instance>> {
+        let mut resolved = Vec::with_capacity(instances.len());
+        for instance in instances {
+            let found = match self.of_cache(&instance.id) {
+                None => instance.clone(),
+                Some(FromCache::Replaced(found)) => *found,
+                Some(FromCache::Unproven(target)) => {
+                    let found = self.resolve_now(&target, Choice::Ask).await?;
+                    let replaced = (found.id != instance.id).then(|| found.clone());
+                    self.settle_cached(&instance.id, replaced);
+                    found
+                }
+            };
+            resolved.push(found);
+        }
+        Ok(resolved)
+    }
+
     fn cached_targets(&self) -> MutexGuard<'_, BTreeMap<String, FromCache>> {
         self.0
             .from_cache

@@ -6,6 +6,7 @@ mod alias;
 mod builtin;
 mod cli;
 mod complete;
+mod descriptors;
 mod dispatch;
 mod globals;
 mod help;
@@ -37,6 +38,7 @@ pub fn main() -> std::process::ExitCode {
         if complete::answer() {
             return ops_core::Exit::SUCCESS;
         }
+        descriptors::raise_limit();
         dispatch::dispatch(
             std::env::args_os().skip(1).collect(),
             &ops_core::Env::from_process(),

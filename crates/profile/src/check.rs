@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{schema::Profile, suggest::nearest, verbs::Verbs};
+use super::{plain_http, schema::Profile, suggest::nearest, verbs::Verbs};
 use crate::{
     hint,
     target::is_instance_id,
@@ -108,6 +108,29 @@ impl Checker<'_> {
                         "`{}` is no name of a role session: 2 to 64 of A-Z a-z 0-9 _+=,.@-",
                         name.escape_debug()
                     ),
+                ));
+            }
+        }
+        let endpoints = &aws.endpoints;
+        let set = [
+            (&["aws", "endpoint_url"][..], &aws.endpoint_url),
+            (&["aws", "endpoints", "ssm"], &endpoints.ssm),
+            (&["aws", "endpoints", "ssmmessages"], &endpoints.ssmmessages),
+            (&["aws", "endpoints", "ec2"], &endpoints.ec2),
+            (&["aws", "endpoints", "sts"], &endpoints.sts),
+            (&["aws", "endpoints", "kms"], &endpoints.kms),
+            (
+                &["aws", "endpoints", "ec2_instance_connect"],
+                &endpoints.ec2_instance_connect,
+            ),
+            (&["aws", "endpoints", "s3"], &endpoints.s3),
+        ];
+        for (path, url) in set {
+            if aws.allow_plain_http != Some(true)
+                && let Some(Err(refused)) = url.as_ref().map(|url| plain_http::check(url.as_str()))
+            {
+                return Err(self.problem(path, refused.to_string()).hint(
+                    "write https://, or say that it is meant: `allow_plain_http: true` in `aws`",
                 ));
             }
         }

@@ -14,6 +14,7 @@ pub mod instance;
 mod lists;
 mod load;
 mod merge;
+pub mod plain_http;
 mod report;
 pub mod schema;
 pub mod settings;
@@ -24,11 +25,12 @@ pub mod values;
 pub mod verbs;
 
 // Names that most files here use.
-use ops_ui::{env, error, globals, hint, paths, text, yaml};
+use ops_ui::{env, error, globals, hint, paths, permissions, text, yaml};
 
 pub use guard::{Commands, Confirm, Guard, ReasonRule, Refused, SessionRules};
 pub use instance::{Instance, Kind, Ping, State};
 pub use lists::OneOrMany;
+pub(crate) use load::refuse_exposed;
 pub use load::{Found, Loaded, SYSTEM_FOLDER, folders, is_name, list};
 pub use schema::{
     Aws, Copy, CopyVia, Endpoints, Exec, ExecVia, Forward, Host, Names, OutputDefaults, Pick,

@@ -14,6 +14,7 @@ use crate::{
     globals::{Globals, Source},
     hint,
     paths::Paths,
+    permissions,
     text::{Hint, named},
     yaml::{self, Node, Problem, Value},
 };
@@ -167,6 +168,7 @@ fn resolve(
     chain: &mut Vec<String>,
     files: &mut Vec<PathBuf>,
 ) -> Result<Node> {
+    refuse_exposed(&found.path)?;
     let own = parse(&found.path)?;
     let parents = match own.get("extends") {
         None => Vec::new(),
@@ -224,6 +226,19 @@ fn resolve(
         None => own,
         Some(base) => merge(base, own),
     })
+}
+
+/// Refuses a file that others may write, or replace in its folder: it says which role is assumed, which endpoint is asked and what a guard demands.
+///
+/// # Errors
+/// Somebody besides this user and root may; the hint mends it.
+pub(crate) fn refuse_exposed(path: &Path) -> Result<()> {
+    match permissions::exposed(path) {
+        Some(exposed) => Err(Error::usage(format!("`{}` is not trusted", path.display()))
+            .caused_by(&exposed)
+            .hint(exposed.mend())),
+        None => Ok(()),
+    }
 }
 
 /// Parses one file and checks that each of its values has the right type, whatever others make of it later.

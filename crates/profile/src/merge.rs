@@ -4,7 +4,7 @@
 //! named later in `extends` removes what an earlier one says; reading a tree takes `null` for "not there". In `guard` nothing is
 //! ever relaxed: the stricter value holds, whatever the order.
 
-use super::guard::Confirm;
+use super::{de, guard::Confirm};
 use crate::yaml::{Key, Node, Value};
 
 /// `over` laid over `base`.
@@ -69,7 +69,7 @@ fn merge_guard(base: Node, over: Node) -> Node {
                 Value::Int(most) => -most,
                 _ => i128::MIN,
             }),
-            "confirm" => stricter(old, node, |node| strictness(node.place.text()).into()),
+            "confirm" => stricter(old, node, strictness),
             _ => stricter(old, node, |node| {
                 i128::from(matches!(node.value, Value::Bool(true)))
             }),
@@ -82,12 +82,10 @@ fn merge_guard(base: Node, over: Node) -> Node {
     }
 }
 
-fn strictness(confirm: &str) -> u8 {
-    match confirm.trim_matches(['"', '\'']) {
-        "type-name" => Confirm::TypeName as u8,
-        "yes" => Confirm::Yes as u8,
-        _ => Confirm::None as u8,
-    }
+/// How strict a value of `confirm` is: what it means, not how it is spelt (`"type\u002dname"`), by the reader that the profile is read by.
+fn strictness(confirm: &Node) -> i128 {
+    // Each file was checked by itself before it is merged; one that cannot be read stops everything there.
+    de::read::<Confirm>(confirm).unwrap_or_default() as i128
 }
 
 fn stricter(old: Node, new: Node, rank: impl Fn(&Node) -> i128) -> Node {
@@ -151,7 +149,19 @@ mod tests {
         };
         (
             one("protect", &["true", "false", "null"]),
-            one("confirm", &["none", "yes", "\"yes\"", "type-name", "null"]),
+            one(
+                "confirm",
+                &[
+                    "none",
+                    "yes",
+                    "\"yes\"",
+                    "type-name",
+                    "\"type\\u002dname\"",
+                    "!!str type-name",
+                    ">-\n    type-name",
+                    "null",
+                ],
+            ),
             one("max_targets", &["1", "5", "500", "null"]),
             one(
                 "deny",

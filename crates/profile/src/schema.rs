@@ -110,6 +110,9 @@ pub struct Aws {
     /// Endpoint of every service that has none of its own
     #[serde(skip_serializing_if = "is_default")]
     pub endpoint_url: Option<EndpointUrl>,
+    /// Whether endpoints may be plain http:, where everybody on the way can read and change what is said; without it only those of this machine
+    #[serde(skip_serializing_if = "is_default")]
+    pub allow_plain_http: Option<bool>,
 }
 
 /// Endpoints of single services

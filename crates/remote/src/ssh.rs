@@ -5,7 +5,9 @@ mod carrier;
 pub mod client;
 pub mod host_keys;
 mod key_file;
+mod key_watch;
 pub mod known_hosts;
+mod known_names;
 mod settings;
 
 use std::path::{Path, PathBuf};
@@ -16,7 +18,7 @@ use russh::keys::{
 };
 use zeroize::{Zeroize as _, Zeroizing};
 
-pub use self::settings::Settings;
+pub use self::{key_watch::KeyWatch, known_names::KnownNames, settings::Settings};
 
 use crate::{
     error::{Error, Result},
@@ -113,8 +115,7 @@ impl TemporaryKey {
     /// # Errors
     /// Fails if there is no randomness or no temporary folder.
     pub fn new() -> Result<Self> {
-        // tempfile makes its folders 0700.
-        let folder = tempfile::Builder::new().prefix("ops-ssh-").tempdir()?;
+        let folder = paths::temporary_dir("ops-ssh-")?;
         KeyPair::generate()?.write(&folder.path().join("key"))?;
         Ok(Self { folder })
     }
@@ -134,12 +135,6 @@ impl Drop for TemporaryKey {
             let _ = std::fs::write(&path, &bytes);
         }
     }
-}
-
-/// Whether `file` of known hosts has a key of `name`, hashed names too. A file that cannot be read has none.
-pub fn is_known_host(name: &str, file: &Path) -> bool {
-    russh::keys::known_hosts::known_host_keys_path(name, 22, file)
-        .is_ok_and(|keys| !keys.is_empty())
 }
 
 fn unusable(error: russh::keys::ssh_key::Error) -> Error {
@@ -174,22 +169,6 @@ mod tests {
                 0o600
             );
         }
-    }
-
-    #[test]
-    fn a_known_host_is_found_by_its_hashed_name_too() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("known_hosts");
-        let key =
-            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl0";
-        // Hashed by `ssh-keygen -H`.
-        let hashed = "|1|gp4MMIY2b9VFYgPyRUTal5ZJ7/0=|eEXy9e8JdQsTcdeieAMbRWUQRf0=";
-        std::fs::write(&path, format!("{hashed} {key}\nplain.example {key}\n")).unwrap();
-        for name in ["github.com", "plain.example"] {
-            assert!(is_known_host(name, &path), "{name}");
-        }
-        assert!(!is_known_host("web-1", &path));
-        assert!(!is_known_host("github.com", &folder.path().join("none")));
     }
 
     #[test]

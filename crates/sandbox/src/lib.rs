@@ -183,6 +183,7 @@ impl Sandbox {
         s3::remove_leftovers(&options.state_dir);
         let objects = tempfile::Builder::new()
             .prefix(&s3::folder_prefix(std::process::id()))
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700))
             .tempdir_in(&options.state_dir)
             .map_err(state_error(&options.state_dir))?;
         let app = Arc::new(App::new(Parts {

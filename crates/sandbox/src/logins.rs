@@ -1,11 +1,14 @@
 //! What the sign-in service of IAM Identity Center has registered, started and granted.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use jiff::Timestamp;
+
+/// Of registrations, codes and tokens so many are kept, each; nobody has to sign anything to ask for one, so the oldest goes for a new one.
+const MAX_KEPT: usize = 1000;
 
 /// What was registered, started and granted.
 #[derive(Debug, Default)]
@@ -14,13 +17,63 @@ pub(crate) struct Sso(Mutex<Logins>);
 #[derive(Debug, Default)]
 pub(crate) struct Logins {
     /// Secrets by client id.
-    pub(crate) clients: HashMap<String, String>,
+    pub(crate) clients: Newest<String>,
     /// By device code.
-    pub(crate) devices: HashMap<String, Device>,
+    pub(crate) devices: Newest<Device>,
     /// Ends by access token.
-    pub(crate) tokens: HashMap<String, Timestamp>,
+    pub(crate) tokens: Newest<Timestamp>,
     /// Clients by refresh token.
-    pub(crate) refresh: HashMap<String, String>,
+    pub(crate) refresh: Newest<String>,
+}
+
+/// The newest [`MAX_KEPT`] values, by random keys that are never used twice.
+#[derive(Debug)]
+pub(crate) struct Newest<T> {
+    values: HashMap<String, T>,
+    /// Keys from the oldest on. Those of values that were removed stay until their turn comes.
+    order: VecDeque<String>,
+}
+
+impl<T> Default for Newest<T> {
+    fn default() -> Self {
+        Self {
+            values: HashMap::new(),
+            order: VecDeque::new(),
+        }
+    }
+}
+
+impl<T> Newest<T> {
+    pub(crate) fn insert(&mut self, key: String, value: T) {
+        while self.order.len() >= MAX_KEPT {
+            if let Some(oldest) = self.order.pop_front() {
+                self.values.remove(&oldest);
+            }
+        }
+        self.order.push_back(key.clone());
+        self.values.insert(key, value);
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<&T> {
+        self.values.get(key)
+    }
+
+    pub(crate) fn remove(&mut self, key: &str) -> Option<T> {
+        self.values.remove(key)
+    }
+
+    pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
+        self.values.values()
+    }
+
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.values.values_mut()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.values.clear();
+        self.order.clear();
+    }
 }
 
 #[derive(Debug)]
@@ -83,5 +136,26 @@ impl Sso {
         let mut state = self.lock();
         state.tokens.clear();
         state.refresh.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_registrations_the_newest_are_kept() {
+        let mut kept = Newest::default();
+        for number in 0..5 * MAX_KEPT {
+            kept.insert(number.to_string(), number);
+            // A code that is used at once takes no place for long.
+            if number % 2 == 0 {
+                kept.remove(&number.to_string());
+            }
+            assert!(kept.order.len() <= MAX_KEPT && kept.values.len() <= MAX_KEPT);
+        }
+        let last = 5 * MAX_KEPT - 1;
+        assert_eq!(kept.get(&last.to_string()), Some(&last));
+        assert_eq!(kept.get("1"), None);
     }
 }

@@ -111,10 +111,20 @@ impl Access {
     /// Reads a state file.
     ///
     /// # Errors
-    /// It cannot be read, is no state file, or is open to other users.
+    /// It cannot be read, is no state file, is another user's, or is open to other users.
     pub fn read(path: &Path) -> io::Result<Self> {
-        use std::os::unix::fs::PermissionsExt as _;
-        let mode = fs::metadata(path)?.permissions().mode();
+        use std::{io::Read as _, os::unix::fs::MetadataExt as _};
+        // The open file is looked at, so that what is checked is what is read.
+        let mut file = fs::File::open(path)?;
+        let data = file.metadata()?;
+        let mode = data.mode();
+        if data.uid() != rustix::process::geteuid().as_raw() {
+            return Err(io::Error::other(format!(
+                "{} belongs to another user ({})",
+                path.display(),
+                data.uid()
+            )));
+        }
         if mode & 0o077 != 0 {
             return Err(io::Error::other(format!(
                 "{} is open to other users (mode {:o})",
@@ -122,7 +132,9 @@ impl Access {
                 mode & 0o777
             )));
         }
-        serde_json::from_slice(&fs::read(path)?).map_err(io::Error::other)
+        let mut text = Vec::new();
+        file.read_to_end(&mut text)?;
+        serde_json::from_slice(&text).map_err(io::Error::other)
     }
 
     /// Something listens at the endpoint.

@@ -16,6 +16,7 @@ pub mod interrupt;
 pub mod invocation;
 pub mod output;
 pub mod paths;
+pub mod permissions;
 pub mod program;
 pub mod stdio;
 pub mod style;

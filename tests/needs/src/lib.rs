@@ -23,6 +23,28 @@ macro_rules! needs {
     };
 }
 
+/// Ends the test, which is then shown as skipped, unless it runs as root: only root can give files to other users, or run as one. Not being root is
+/// no failure where `CI` is set, since nothing can be installed against it.
+#[macro_export]
+macro_rules! needs_root {
+    () => {
+        if !$crate::is_root() {
+            return;
+        }
+    };
+}
+
+/// Whether this is root. If not, says on standard error which test is skipped; `needs_root!` returns then.
+#[track_caller]
+#[must_use]
+pub fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        show_skipped("root");
+    }
+    root
+}
+
 /// Whether all of `programs` are installed. Where not, says on standard error which test is skipped and why; `needs!` returns then.
 ///
 /// # Panics
@@ -40,6 +62,13 @@ pub fn are_installed(programs: &[&str]) -> bool {
     }
     let missing = missing.join(", ");
     assert!(!is_ci(), "needs {missing}: ./test --install");
+    show_skipped(&missing);
+    false
+}
+
+/// Says on standard error that the test of this thread is skipped for want of `what`.
+#[track_caller]
+fn show_skipped(what: &str) {
     // A test's thread has the test's name. With one thread for all it is the main one, whose name says nothing.
     let place = std::panic::Location::caller();
     let thread = thread::current();
@@ -50,8 +79,7 @@ pub fn are_installed(programs: &[&str]) -> bool {
     // Written to the stream itself, which libtest does not capture, as it does with what `eprintln!` writes.
     let _ = std::io::stderr()
         .lock()
-        .write_all(format!("skipped {test}: needs {missing}\n").as_bytes());
-    false
+        .write_all(format!("skipped {test}: needs {what}\n").as_bytes());
 }
 
 /// Where a program is.

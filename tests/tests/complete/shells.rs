@@ -23,6 +23,8 @@ const CASES: &[(&str, &[&str])] = &[
     ("shell bac\t", &["shell", "back\\slash"]),
     ("shell sem\t", &["shell", "semi;colon & co"]),
     ("shell ban\t", &["shell", "bang!here"]),
+    ("shell \"ban\t", &["shell", "bang!here"]),
+    ("shell 'ban\t", &["shell", "bang!here"]),
     ("shell i-0a1b\t", &["shell", "i-0a1b2c3d4e5f60718"]),
     ("ssh deploy@web-\t1\t", &["ssh", "deploy@web-1"]),
     ("ls --tag Na\tweb-\t2\t", &["ls", "--tag", "Name=web-2"]),
@@ -140,6 +142,18 @@ fn bash_without_colon_and_equals_sign_as_word_breaks_does_too() {
         .collect();
     let terminal = bash(&service, "COMP_WORDBREAKS=${COMP_WORDBREAKS//[:=@]/}");
     check(&terminal, &some);
+}
+
+#[test]
+fn bash_with_its_history_expanded_as_usual_leaves_exclamation_marks_alone() {
+    let service = user("");
+    let some: Vec<_> = CASES
+        .iter()
+        .filter(|(typed, _)| typed.contains("ban"))
+        .copied()
+        .collect();
+    assert_eq!(some.len(), 3);
+    check(&bash(&service, "set -o histexpand"), &some);
 }
 
 #[test]

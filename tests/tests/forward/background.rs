@@ -134,3 +134,59 @@ fn a_stop_waits_for_open_connections_and_for_no_new_ones() {
     assert_eq!(stopped.status.code(), Some(0));
     assert_eq!(left_over(&service), Vec::<String>::new());
 }
+
+#[test]
+fn another_users_runtime_folder_is_not_written_into() {
+    ops_test_needs::needs_root!();
+    let service = service();
+    // What `sudo -E` leaves in the environment.
+    let theirs = service.home().join("theirs");
+    std::fs::create_dir(&theirs).expect("a folder");
+    std::os::unix::fs::chown(&theirs, Some(65_534), None).expect("an owner");
+    let ops = |args: &[&str]| {
+        service
+            .ops(args)
+            .env("XDG_RUNTIME_DIR", &theirs)
+            .output()
+            .expect("ops runs")
+    };
+    let started = ops(&["forward", "-d", "web-1", "0:80"]);
+    assert_eq!(started.status.code(), Some(0), "{}", text(&started.stderr));
+    let stopped = ops(&["forward", "--stop", "all"]);
+    assert_eq!(stopped.status.code(), Some(0), "{}", text(&stopped.stderr));
+    let written = std::fs::read_dir(&theirs).expect("a folder").count();
+    assert_eq!(written, 0);
+}
+
+#[test]
+fn sockets_and_logs_are_private_under_any_umask() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let service = service();
+    let socket = service.home().join("db.sock");
+    let script = format!(
+        "umask 0; exec \"$0\" forward -d web-1 {}:80",
+        socket.display()
+    );
+    let mut command = service.ops(&[]);
+    let program = command.get_program().to_owned();
+    let environment = service.environment();
+    command = std::process::Command::new("sh");
+    command
+        .args(["-c", &script])
+        .arg(program)
+        .env_clear()
+        .envs(environment);
+    let started = command.output().expect("sh runs");
+    assert_eq!(started.status.code(), Some(0), "{}", text(&started.stderr));
+    let mode = |path: &std::path::Path| {
+        let data = std::fs::metadata(path).expect("it is there");
+        data.permissions().mode() & 0o777
+    };
+    assert_eq!(mode(&socket), 0o600);
+    let folder = service.home().join(".local/state/ops/run/forward");
+    assert_eq!(mode(&folder), 0o700);
+    for name in left_over(&service) {
+        assert_eq!(mode(&folder.join(&name)), 0o600, "{name}");
+    }
+    ops(&service, &["forward", "--stop", "all"]);
+}

@@ -128,3 +128,64 @@ fn a_socks_destination_without_connections_is_left_and_found_again() {
     assert_eq!(service.sessions().len(), 3);
     forward.end();
 }
+
+/// `ops forward` under a limit of descriptors, set by `ulimit` with these options.
+#[cfg(target_os = "linux")]
+fn limited(service: &ops_tests::service::Service, options: &str, args: &[&str]) -> Forward {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &format!("ulimit {options} && exec \"$0\" \"$@\"")])
+        .arg(service.program())
+        .args(["forward", "-o", "json", "--grace", "200ms"])
+        .args(args)
+        .env_clear()
+        .envs(service.environment())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    Forward::started(command)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_soft_limit_of_descriptors_is_raised_to_the_hard_one() {
+    let service = service();
+    let forward = limited(&service, "-Sn 64", &["web-1", "0:80"]);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", forward.child.id()))
+        .expect("its limits");
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"))
+        .expect("a limit");
+    let words: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(words[3], words[4], "{line}");
+    forward.end();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_tunnel_at_its_limit_is_free_as_soon_as_clients_have_gone() {
+    let (service, port) = (service(), echo());
+    let forward = limited(&service, "-n 96", &["web-1", &spec(port)]);
+    let mut first = forward.connect();
+    echoes(&mut first);
+    let clients: Vec<TcpStream> = (0..160).map(|_| forward.connect()).collect();
+    forward.told.wait_for("as many connections are open");
+    // The tunnel can still be asked, and those that are in go on.
+    let status = Command::new(service.program())
+        .args(["forward", "--status", "-o", "name"])
+        .env_clear()
+        .envs(service.environment())
+        .output()
+        .expect("ops runs");
+    assert!(!status.stdout.is_empty(), "{}", text(&status.stderr));
+    echoes(&mut first);
+    drop(clients);
+    let mut next = forward.connect();
+    echoes(&mut next);
+    wait_until("no connection stays behind", || {
+        let fds = std::fs::read_dir(format!("/proc/{}/fd", forward.child.id()));
+        fds.expect("its descriptors").count() < 40
+    });
+    forward.end();
+}

@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader},
     net::TcpStream,
-    process::{Child, Output},
+    process::{Child, Command, Output},
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -89,10 +89,12 @@ impl Forward {
     }
 
     pub(crate) fn start_with_grace(service: &Service, grace: &str, args: &[&str]) -> Self {
-        let mut child = service
-            .ops(&[&["forward", "-o", "json", "--grace", grace], args].concat())
-            .spawn()
-            .expect("ops starts");
+        Self::started(service.ops(&[&["forward", "-o", "json", "--grace", grace], args].concat()))
+    }
+
+    /// Starts a command line of the test's own.
+    pub(crate) fn started(mut command: Command) -> Self {
+        let mut child = command.spawn().expect("ops starts");
         let told = Told::by(&mut child);
         // One document on stdout, whole once the listeners accept.
         let mut text = String::new();

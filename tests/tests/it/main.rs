@@ -6,6 +6,7 @@ mod dispatch;
 mod endpoint;
 mod help;
 mod layering;
+mod permissions;
 mod plugins;
 mod profiles;
 mod quota;

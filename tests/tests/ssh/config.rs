@@ -82,8 +82,8 @@ hosts:
         let path = of(name, "controlpath").remove(0);
         assert!(path.len() + 17 < 104, "{path}");
         let proxy = of(name, "proxycommand").remove(0);
-        let ops =
-            proxy.strip_suffix(" --profile team --region eu-west-1 ssh-proxy --on-terminal %h %p");
+        let ops = proxy
+            .strip_suffix(" --profile team --region eu-west-1 ssh-proxy --on-terminal -- %h %p");
         assert!(ops.is_some_and(|path| path.starts_with('/')), "{proxy}");
     }
     assert_eq!(of("stg-db-1", "user"), one("admin"));
@@ -92,7 +92,7 @@ hosts:
     // Ids that have no entry, of either kind.
     for id in ["i-00000000000000000", "mi-00000000000000000"] {
         assert_eq!(of(id, "hostname"), one(id));
-        assert!(of(id, "proxycommand")[0].ends_with(" ssh-proxy --on-terminal %h %p"));
+        assert!(of(id, "proxycommand")[0].ends_with(" ssh-proxy --on-terminal -- %h %p"));
     }
     assert_eq!(of("other", "port"), one("9"));
     // The region's own, and the same selectors as `ops ls`.
@@ -134,7 +134,7 @@ fn installing_again_changes_nothing_and_uninstalling_gives_everything_back() {
         .success();
     let installed = fs::read_to_string(&config).expect("a file");
     assert!(
-        installed.starts_with("# >>> ops >>>") && installed.ends_with(OWN),
+        installed.starts_with(OWN) && installed.contains("\nMatch all\nInclude ops/*.conf\n"),
         "{installed}"
     );
     assert_eq!(
@@ -145,7 +145,7 @@ fn installing_again_changes_nothing_and_uninstalling_gives_everything_back() {
         fs::read_to_string(client.home().join(".ssh/config.ops-backup")).expect("a backup"),
         OWN
     );
-    // The user's own entry comes after ours, so ours must not be there.
+    // The user's own entry comes before ours and would be mixed with it, so ours must not be there.
     assert!(
         said.stderr.contains("no entry here for web-1: ")
             && said.stderr.contains("ssh.host_prefix"),
@@ -156,7 +156,12 @@ fn installing_again_changes_nothing_and_uninstalling_gives_everything_back() {
     assert_eq!(of("web-1", "user"), ["somebody"]);
     assert_eq!(of("web-2", "hostname"), [WEB_2]);
     assert_eq!(of(WEB_1, "hostname"), [WEB_1]);
-    // What stands before the first entry still holds everywhere.
+    // What stands before the first entry still holds everywhere, which is said.
+    assert!(
+        said.stderr
+            .contains("wins over these entries: ForwardAgent yes;"),
+        "{said:?}"
+    );
     for name in ["web-2", "elsewhere"] {
         assert_eq!(of(name, "forwardagent"), ["yes"]);
         assert_eq!(of(name, "serveraliveinterval"), ["7"]);

@@ -26,7 +26,7 @@ fn plain_ssh_needs_no_key_of_the_users_where_the_profile_says_instance_connect()
     }
     assert_eq!(client.calls("SendSSHPublicKey"), 2);
     let hosts = fs::read_to_string(client.home().join(".ssh/ops/hosts-connect.conf"));
-    assert!(hosts.is_ok_and(|text| text.contains(" --zone eu-west-1a %h %p\n")));
+    assert!(hosts.is_ok_and(|text| text.contains(" --zone eu-west-1a -- %h %p\n")));
     let key = client.home().join(".local/state/ops/ssh/instance-connect");
     let mode = fs::metadata(&key).expect("a key").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -211,9 +211,22 @@ fn host_keys_are_pinned_before_the_first_contact_and_insisted_on_afterwards() {
     fs::remove_file(&key).expect("a key");
     fs::remove_file(key.with_extension("pub")).expect("a key");
     let said = client.ssh(["web-2", "uname"]).exits(255);
+    let changed = format!("the host key of `{WEB_2}` has changed");
     assert!(
-        said.stderr
-            .contains("REMOTE HOST IDENTIFICATION HAS CHANGED"),
+        said.stderr.contains(&changed) && said.stderr.contains("ssh-keygen -R"),
         "{said:?}"
     );
+    // An entry of the user's for every host that checks nothing makes no difference to that.
+    let own = "Host *\n  StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n";
+    client.write(".ssh/config", own);
+    let said = client
+        .ops(["-p", "pinning", "ssh-config", "--install"])
+        .success();
+    assert!(
+        said.stderr.contains("StrictHostKeyChecking false"),
+        "{said:?}"
+    );
+    let said = client.ssh(["web-2", "uname"]).exits(255);
+    assert!(said.stderr.contains(&changed), "{said:?}");
+    assert_eq!(client.ssh(["web-1", "uname"]).success().stdout, "Linux\n");
 }

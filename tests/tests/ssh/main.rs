@@ -9,5 +9,6 @@ mod keys;
 mod names;
 mod proxy;
 mod sshd;
+mod takeover;
 mod transfers;
 mod use_it;

@@ -62,7 +62,7 @@ const HARMLESS: &[&str] = &[
     "x",
 ];
 
-fn fleet(names: impl IntoIterator<Item = String>) -> (Client, Vec<(String, String)>) {
+pub(crate) fn fleet(names: impl IntoIterator<Item = String>) -> (Client, Vec<(String, String)>) {
     let folder = tempfile::tempdir().expect("a folder");
     let mut yaml = "instances:\n".to_owned();
     let mut ids = Vec::new();
@@ -78,7 +78,11 @@ fn fleet(names: impl IntoIterator<Item = String>) -> (Client, Vec<(String, Strin
 }
 
 /// What ssh says of `name`: its HostName and ProxyCommand.
-fn meaning(client: &Client, config: &str, name: &str) -> Option<(String, Option<String>)> {
+pub(crate) fn meaning(
+    client: &Client,
+    config: &str,
+    name: &str,
+) -> Option<(String, Option<String>)> {
     let lines = client.asked_of_ssh(config, name)?;
     let value = |key: &str| {
         let line = lines.iter().find(|line| line.starts_with(key));
@@ -141,6 +145,7 @@ fn a_name_leads_to_its_instance_or_nowhere() {
     let known = [
         "Host",
         "HostName",
+        "ForwardAgent",
         "HostKeyAlias",
         "ProxyCommand",
         "User",

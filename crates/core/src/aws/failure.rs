@@ -21,6 +21,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     hint,
+    profile::plain_http::PlainHttp,
     text::Hint,
 };
 
@@ -158,6 +159,9 @@ impl Call {
             }
             SdkError::TimeoutError(_) => self.too_slow(what),
             SdkError::DispatchFailure(failure) => {
+                if let Some(refused) = failure.as_connector_error().and_then(plain_http_of) {
+                    return Error::usage(what).caused_by(refused).hint(PlainHttp::HINT);
+                }
                 let bounds = failure.as_connector_error().and_then(bounds_of);
                 match bounds {
                     Some(BoundsError::TooSlow(_)) => self.too_slow(what),
@@ -293,6 +297,18 @@ impl Call {
                 .hint("check the network and the proxy settings; -vv shows each attempt"),
         }
     }
+}
+
+/// The refusal of an endpoint without TLS, if this is one.
+fn plain_http_of(error: &ConnectorError) -> Option<&PlainHttp> {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(refused) = cause.downcast_ref() {
+            return Some(refused);
+        }
+        source = cause.source();
+    }
+    None
 }
 
 /// The bound that an exchange has met, if that is why it failed.

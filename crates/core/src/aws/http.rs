@@ -6,22 +6,31 @@ use aws_smithy_http_client::{
     tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
 };
 use aws_smithy_runtime_api::client::{
-    http::SharedHttpClient, runtime_components::RuntimeComponents,
+    http::{SharedHttpClient, SharedHttpConnector},
+    runtime_components::RuntimeComponents,
 };
 
+use super::plain_http;
 use crate::{
     env::Env,
     error::{Error, Result},
 };
 
-/// Builds the client. With `plain` it speaks HTTP only and needs no certificate store: for endpoints on loopback.
+/// Builds the client. With `plain` it speaks HTTP only and needs no certificate store: for endpoints on loopback. Plain HTTP to other machines is
+/// refused unless `allow_plain`.
 ///
 /// # Errors
 /// `AWS_CA_BUNDLE` names a file that cannot be read or holds no certificate; `HTTPS_PROXY` is no URL.
-pub(crate) fn client(env: &Env, plain: bool) -> Result<SharedHttpClient> {
-    if plain {
-        return Ok(Builder::new().build_http());
-    }
+pub(crate) fn client(env: &Env, plain: bool, allow_plain: bool) -> Result<SharedHttpClient> {
+    let client = if plain {
+        Builder::new().build_http()
+    } else {
+        tls_client(env)?
+    };
+    Ok(plain_http::guard_client(client, allow_plain))
+}
+
+fn tls_client(env: &Env) -> Result<SharedHttpClient> {
     let trust = trust_store(env)?;
     let proxy = proxy(env)?;
     Ok(
@@ -45,10 +54,16 @@ pub(crate) fn client(env: &Env, plain: bool) -> Result<SharedHttpClient> {
 ///
 /// # Errors
 /// As [`client`].
-pub(crate) fn connector(env: &Env, plain: bool) -> Result<Connector> {
-    if plain {
-        return Ok(Connector::builder().build_http());
-    }
+pub(crate) fn connector(env: &Env, plain: bool, allow_plain: bool) -> Result<SharedHttpConnector> {
+    let connector = if plain {
+        Connector::builder().build_http()
+    } else {
+        tls_connector(env)?
+    };
+    Ok(plain_http::guard_connector(connector, allow_plain))
+}
+
+fn tls_connector(env: &Env) -> Result<Connector> {
     let context = TlsContext::builder()
         .with_trust_store(trust_store(env)?)
         .build()

@@ -9,6 +9,7 @@ pub(crate) mod http;
 mod identity;
 mod login;
 pub(crate) mod options;
+mod plain_http;
 mod provider;
 mod recipe;
 mod sign;
@@ -51,6 +52,7 @@ use crate::{
     env::Env,
     error::{Error, ErrorKind, Result},
     pace::{Pacer, account_of_key},
+    profile,
 };
 
 /// How many sessions a second the account lets start, where it is not the documented quota; 0 is no limit until the service throttles.
@@ -128,7 +130,8 @@ impl Aws {
             && env
                 .var("AWS_ENDPOINT_URL")
                 .is_some_and(|url| url.starts_with("http://"));
-        let unbounded = http::client(&env, plain)?;
+        refuse_plain_http(&options, &env)?;
+        let unbounded = http::client(&env, plain, options.allow_plain_http)?;
         let http = bounds::bounded(&unbounded, AnswerBounds::usual(options.timeout));
         let profiles = if options.sandbox {
             None
@@ -379,6 +382,35 @@ fn endpoint(options: &AwsOptions, env: &Env, service: Service) -> Option<String>
         .or(options.endpoint_url.as_ref())
         .cloned()
         .or_else(environment)
+}
+
+/// Refuses an endpoint of the profile or the environment that is plain HTTP to another machine. Those of the AWS configuration files meet the same
+/// rule at their first request.
+///
+/// # Errors
+/// There is one, and the profile does not say that it is meant.
+fn refuse_plain_http(options: &AwsOptions, env: &Env) -> Result<()> {
+    if options.allow_plain_http {
+        return Ok(());
+    }
+    let services = [
+        Service::Ec2,
+        Service::Ssm,
+        Service::Sts,
+        Service::InstanceConnect,
+        Service::S3,
+    ];
+    for url in services
+        .into_iter()
+        .filter_map(|service| endpoint(options, env, service))
+    {
+        profile::plain_http::check(&url).map_err(|refused| {
+            Error::usage("AWS is not asked")
+                .caused_by(refused)
+                .hint(profile::plain_http::PlainHttp::HINT)
+        })?;
+    }
+    Ok(())
 }
 
 #[allow(deprecated)] // The type moved to a crate that aws-config does not export.

@@ -72,6 +72,8 @@ pub(crate) struct AwsOptions {
     pub(crate) endpoints: BTreeMap<String, String>,
     /// Endpoint of the team profile for every service.
     pub(crate) endpoint_url: Option<String>,
+    /// The team profile allows endpoints that are plain HTTP to other machines.
+    pub(crate) allow_plain_http: bool,
     /// `--timeout`, which shortens every call.
     pub(crate) timeout: Option<Duration>,
     /// The environment is the sandbox's: it outranks everything, and no file is read.
@@ -114,6 +116,7 @@ impl AwsOptions {
                 .map(|account| account.as_str().to_owned()),
             endpoints,
             endpoint_url: aws.endpoint_url.as_ref().map(|url| url.as_str().to_owned()),
+            allow_plain_http: aws.allow_plain_http == Some(true),
             timeout: settings.timeout.value,
             sandbox: invocation.globals.sandbox && invocation.env.var("AWS_ENDPOINT_URL").is_some(),
         }

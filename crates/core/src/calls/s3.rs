@@ -12,9 +12,8 @@ use std::{
     time::Duration,
 };
 
-use aws_smithy_http_client::Connector;
 use aws_smithy_runtime_api::client::{
-    http::HttpConnector as _,
+    http::{HttpConnector as _, SharedHttpConnector},
     orchestrator::{HttpRequest, HttpResponse},
     result::ConnectorError,
 };
@@ -59,7 +58,7 @@ struct Inner {
     region: String,
     /// URL of the bucket, without a slash behind it.
     url: String,
-    connector: Connector,
+    connector: SharedHttpConnector,
     /// [`PATIENCE`], or `--timeout` where that is shorter.
     patience: Duration,
 }
@@ -74,7 +73,7 @@ impl Context {
         aws.credentials().await?;
         let own = aws.endpoint(Service::S3);
         let plain = own.as_deref().is_some_and(|url| url.starts_with("http://"));
-        let connector = http::connector(self.env(), plain)?;
+        let connector = http::connector(self.env(), plain, aws.options().allow_plain_http)?;
         let mut inner = Inner {
             cx: self.clone(),
             name: name.to_owned(),

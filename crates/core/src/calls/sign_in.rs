@@ -150,7 +150,7 @@ async fn sign_in_token(cx: &Context, endpoint: &str, credentials: &Credentials) 
     request.set_uri(uri).map_err(|_| bad_endpoint())?;
     let bounds = AnswerBounds::usual(cx.settings()?.timeout.value);
     let limit = bounds.time.min(PATIENCE);
-    let connector = http::connector(cx.env(), endpoint.starts_with("http://"))?;
+    let connector = http::connector(cx.env(), endpoint.starts_with("http://"), false)?;
     let connector = bounded_connector(connector, bounds);
     let unreachable = |why: String| {
         fail().caused_by(why).hint(

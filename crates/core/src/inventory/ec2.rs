@@ -16,6 +16,7 @@ use crate::{
     aws::Aws,
     error::Result,
     instance::{Instance, Kind, Ping, State},
+    target::is_instance_id,
 };
 
 /// The most that DescribeInstances gives a page.
@@ -108,7 +109,8 @@ async fn pages(
 }
 
 fn row(instance: Ec2Instance, region: &str, query: &Query) -> Option<Instance> {
-    let id = instance.instance_id?;
+    // An id goes into ssh configurations and command lines: what is none is no instance of ours, whoever answered.
+    let id = instance.instance_id.filter(|id| is_instance_id(id))?;
     let tags = instance
         .tags
         .unwrap_or_default()

@@ -26,6 +26,7 @@ use crate::{
     aws::Aws,
     error::Result,
     instance::{Instance, Kind, Ping, State},
+    target::is_instance_id,
 };
 
 /// The most that DescribeInstanceInformation gives a page.
@@ -125,7 +126,8 @@ impl Heard {
         let mut parts = self.lock();
         parts.answered = Some(Instant::now());
         for one in information {
-            let Some(id) = one.instance_id.clone() else {
+            // As for EC2: what is no id is no instance.
+            let Some(id) = one.instance_id.clone().filter(|id| is_instance_id(id)) else {
                 continue;
             };
             if one.resource_type == Some(ResourceType::ManagedInstance) || id.starts_with("mi-") {

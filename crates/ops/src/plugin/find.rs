@@ -7,7 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ops_core::{Env, Paths};
+use ops_core::{
+    Env, Error, ErrorKind, Paths, Result,
+    permissions::{self, Exposed},
+};
 
 /// What the names of files begin with.
 const PREFIX: &str = "ops-";
@@ -19,8 +22,26 @@ pub(crate) struct Plugin {
     pub(crate) name: String,
     /// Absolute.
     pub(crate) path: PathBuf,
-    /// It may be asked about itself: it lies in our own folder, or a file beside it says so.
+    /// It may be asked about itself: it lies in our own folder, or a file beside it says so, and nobody else may change it.
     pub(crate) may_be_probed: bool,
+}
+
+impl Plugin {
+    /// Refuses one that somebody else may change: it would run with this user's rights.
+    ///
+    /// # Errors
+    /// Exit 9; the hint mends it.
+    pub(crate) fn refuse_exposed(&self) -> Result<()> {
+        match permissions::exposed(&self.path) {
+            Some(exposed) => Err(Error::new(
+                ErrorKind::Refused,
+                format!("`{}` is not run", self.path.display()),
+            )
+            .caused_by(&exposed)
+            .hint(exposed.mend())),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A file called `ops-NAME`, runnable or not.
@@ -28,8 +49,8 @@ pub(crate) struct Plugin {
 pub(crate) struct Found {
     pub(crate) plugin: Plugin,
     pub(crate) executable: bool,
-    /// Anybody may change it, or its folder.
-    pub(crate) world_writable: bool,
+    /// Others may change it, or its folder.
+    pub(crate) exposed: Option<Exposed>,
 }
 
 /// A folder that is searched.
@@ -141,8 +162,8 @@ fn at(directory: &Directory, name: &str) -> Option<Found> {
         .find(|path| path.is_file())?;
     let sidecar = path.with_file_name(format!("{PREFIX}{name}.yaml"));
     let executable = is_executable(&path);
-    let world_writable = is_world_writable(&path) || is_world_writable(&directory.path);
-    let may_be_probed = directory.managed || sidecar.is_file();
+    let exposed = permissions::exposed(&path);
+    let may_be_probed = exposed.is_none() && (directory.managed || sidecar.is_file());
     let plugin = Plugin {
         name: name.to_owned(),
         path,
@@ -151,7 +172,7 @@ fn at(directory: &Directory, name: &str) -> Option<Found> {
     Some(Found {
         plugin,
         executable,
-        world_writable,
+        exposed,
     })
 }
 
@@ -163,17 +184,6 @@ fn is_executable(path: &Path) -> bool {
 #[cfg(not(unix))]
 fn is_executable(_path: &Path) -> bool {
     true
-}
-
-#[cfg(unix)]
-fn is_world_writable(path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    fs::metadata(path).is_ok_and(|data| data.mode() & 0o002 != 0 && data.mode() & 0o1000 == 0)
-}
-
-#[cfg(not(unix))]
-fn is_world_writable(_path: &Path) -> bool {
-    false
 }
 
 #[cfg(test)]

@@ -87,8 +87,9 @@ fn exit_of(status: std::process::ExitStatus) -> Exit {
     )
 }
 
-/// A plugin that speaks another version of the interface is not run. Only those that may be asked are.
+/// A plugin that others may change is not run, nor one that speaks another version of the interface. Only those that may be asked are.
 fn check(plugin: &Plugin, cx: &Context) -> Result<()> {
+    plugin.refuse_exposed()?;
     if !plugin.may_be_probed {
         return Ok(());
     }

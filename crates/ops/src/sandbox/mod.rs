@@ -122,8 +122,7 @@ pub(crate) async fn lay_for_external(globals: &Globals, env: &mut Env) -> Result
         return Ok(Laid::Shared);
     }
     let mut options = options(env, state)?;
-    let file = paths
-        .runtime
+    let file = ops_core::paths::private_dir(paths.runtime)?
         .join(format!("sandbox-{}.json", std::process::id()));
     options.access_file = Some(file.clone());
     let running = start(options).await?;

@@ -115,6 +115,9 @@ pub(super) fn bash(text: &str, open: Open) -> String {
                 out.push(c);
             }
             Open::Single if c == '\'' => out.push_str("'\\''"),
+            // Bash expands its history inside double quotes too, and there no backslash keeps it from that: the quotes are left for the
+            // one character.
+            Open::Double if c == '!' => out.push_str("\"\\!\""),
             Open::Double if "\"\\$`".contains(c) => {
                 out.push('\\');
                 out.push(c);

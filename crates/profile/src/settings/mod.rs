@@ -162,7 +162,8 @@ impl Settings {
         };
         let flag = |name: &str| flag_origin(globals, name);
 
-        // Set to nothing is how a variable is taken back.
+        refuse_empty_names(globals)?;
+        // A variable that is set to nothing counts as one that is not set.
         let asked = match globals.profile.as_ref().filter(|name| !name.is_empty()) {
             Some(name) => Some(Setting::new(name.clone(), flag("profile"))),
             None => user
@@ -376,6 +377,36 @@ impl Settings {
             .or(self.aws_profile.value.as_deref())
             .unwrap_or("default")
     }
+}
+
+/// A flag with nothing behind it is a variable of a script that is not set (`-p "$TEAM"`). Taking it for "no profile" would drop the one that
+/// `OPS_PROFILE` names, with all its guards.
+///
+/// # Errors
+/// `--profile` or `--aws-profile` was given without a name.
+fn refuse_empty_names(globals: &Globals) -> Result<()> {
+    let names = [
+        ("profile", "OPS_PROFILE", globals.profile.as_deref()),
+        (
+            "aws_profile",
+            "OPS_AWS_PROFILE",
+            globals.aws_profile.as_deref(),
+        ),
+    ];
+    for (field, variable, name) in names {
+        let typed = matches!(globals.source(field), Some(Source::Flag(_)));
+        if typed && name.is_some_and(|name| name.trim().is_empty()) {
+            return Err(
+                Error::usage(format!("{} names no profile", flag_origin(globals, field)))
+                    .caused_by("it is empty: a variable that is not set, perhaps")
+                    .hint(hint!(
+                        "to use none, take the variable away: env -u {} ops …",
+                        variable
+                    )),
+            );
+        }
+    }
+    Ok(())
 }
 
 /// `file:line` of a place.

@@ -77,6 +77,7 @@ pub(super) fn load(paths: &Paths, verbs: Verbs) -> Result<User> {
             tree: None,
         });
     }
+    crate::refuse_exposed(&path)?;
     let source = yaml::read(&path)?;
     let tree = yaml::parse(&source).map_err(|problem| error(&problem))?;
     let config = de::read(&tree).map_err(|problem| error(&problem))?;

@@ -48,6 +48,11 @@ impl Known {
         })
     }
 
+    /// What messages call the instance.
+    pub(super) fn label(&self) -> &str {
+        &self.label
+    }
+
     /// Kinds of keys to ask the server for: those that are pinned, so that it does not answer with one of another kind. Empty: any.
     pub(super) fn algorithms(&self) -> Vec<Algorithm> {
         self.keys.iter().map(|(_, key)| key.algorithm()).collect()

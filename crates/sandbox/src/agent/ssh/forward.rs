@@ -118,7 +118,11 @@ impl Forwards {
         if agent.is_some() {
             return Ok(());
         }
-        let folder = tempfile::Builder::new().prefix("ssh-").tempdir()?;
+        // As ssh's own: whoever reaches this socket signs with the client's keys.
+        let folder = tempfile::Builder::new()
+            .prefix("ssh-")
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700))
+            .tempdir()?;
         let socket = folder.path().join("agent");
         let listener = UnixListener::bind(&socket)?;
         let listener = tokio::spawn(async move {
