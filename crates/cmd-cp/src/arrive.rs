@@ -10,7 +10,7 @@ use crate::{
     existing::{self, Version},
     goal::{Goal, LocalBase, open_stream},
     landing,
-    links::{Leads, judge_links},
+    links::judge_links,
     local::{LocalPath, Occupant, words},
     made::{Folders, Made},
     names::Gate,
@@ -273,20 +273,10 @@ async fn to_folder(
                     report.fail(id, error);
                 }
             },
-            Kind::Link(target) => {
-                if leads.get(&position) == Some(&Leads::Within) {
-                    links.push((id, path, target.clone()));
-                } else {
-                    report.fail(
-                        id,
-                        Error::unexpected(format!(
-                            "the link `{}` leads out of what is copied",
-                            shown.display()
-                        ))
-                        .hint("copy what links point to: -L"),
-                    );
-                }
-            }
+            Kind::Link(target) => match options.links.leave_out(leads.get(&position)) {
+                None => links.push((id, path, target.clone())),
+                Some(why) => report.skip(id, why),
+            },
             Kind::File => match stays(cx, options, &path, &found).await {
                 Ok(None) => fetches.push(Fetch {
                     id,

@@ -23,6 +23,7 @@ use crate::{
     clashes::{Claims, refuse_same_names},
     goal::{Goal, is_stdout},
     leave::{Origin, Outgoing, destination, leave},
+    links::Links,
     names::{Excluded, folder_name},
     options::{Options, Overwrite, Rate, Via},
     pace::Pace,
@@ -52,8 +53,9 @@ const PARALLEL: usize = 4;
 /// through an SSH session. `--via s3` takes the way over the bucket that the profile names, with presigned addresses. `auto`, the default, takes the
 /// best that is permitted; -v tells which.
 ///
-/// Links are copied as links, but for those named themselves, and never followed out of what is copied. If some files fail the others go on, and the
-/// exit status is 8.
+/// Links are copied as links, but for those named themselves. `--links safe`, the default, leaves out those that are absolute or lead out of what is
+/// copied, with a note; `all` copies them as they are, `skip` leaves out every link, `follow` copies what they point to (-L). Nothing is ever written
+/// through a link below what is named. If some files fail the others go on, and the exit status is 8.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Cp {
     /// Sources, then the destination
@@ -71,6 +73,15 @@ pub(crate) struct Cp {
     /// Copy links as links, those named themselves too
     #[arg(short = 'P', long, conflicts_with = "dereference")]
     no_dereference: bool,
+    /// Links: safe, all, skip, follow [default: copy.links of the profile, else safe]
+    #[arg(
+        long,
+        value_name = "WHICH",
+        value_enum,
+        hide_possible_values = true,
+        conflicts_with = "dereference"
+    )]
+    links: Option<Links>,
     /// Say what would be copied
     #[arg(long)]
     dry_run: bool,
@@ -254,6 +265,18 @@ impl Cp {
             );
         }
         let copy = &cx.profile()?.copy;
+        let links = match self.links {
+            Some(Links::Follow) if self.no_dereference => {
+                return Err(Error::usage("-P and `--links follow` say the contrary")
+                    .hint("copy links as links: --links safe, or --links all"));
+            }
+            Some(links) => links,
+            None if self.dereference => Links::Follow,
+            None => match copy.links.map(Links::from).unwrap_or_default() {
+                Links::Follow if self.no_dereference => Links::Safe,
+                links => links,
+            },
+        };
         let wish = Wish {
             via: self
                 .via
@@ -280,8 +303,9 @@ impl Cp {
         Ok(Options {
             recursive: self.recursive,
             preserve: self.preserve,
-            follow: self.dereference,
+            follow: links == Links::Follow,
             keep_links: self.no_dereference,
+            links,
             dry_run: self.dry_run,
             excluded: Excluded::new(&self.exclude),
             overwrite: self.overwrite,

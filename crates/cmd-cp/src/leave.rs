@@ -19,6 +19,7 @@ use crate::{
     existing::{self, Version},
     goal::is_descriptor,
     landing,
+    links::judge_links,
     options::Options,
     place::{join, name},
     remote_path::RemotePath,
@@ -147,8 +148,10 @@ pub(crate) async fn destination(
     several: bool,
 ) -> Result<RemoteBase> {
     let label = server.instance.label();
+    let (folder, _) = split_typed(path);
     let ask = Ask {
-        places: vec![path.to_vec()],
+        // The folder it lies in too: one that is missing is said before anything is read.
+        places: vec![path.to_vec(), folder.to_vec()],
         ..Ask::default()
     };
     let spinner = server.cx.output().spinner(format!("looking on {label}"));
@@ -162,7 +165,12 @@ pub(crate) async fn destination(
         )));
     }
     let slash = path.ends_with(b"/");
-    match listing.found.first().map(|found| &found.entry.kind) {
+    let kind_of = |place: usize| {
+        let mut found = listing.found.iter();
+        let found = found.find(|found| found.place == place);
+        found.map(|found| &found.entry.kind)
+    };
+    match kind_of(0) {
         Some(Kind::Folder) => Ok(RemoteBase::Folder(RemotePath::named(absolute))),
         Some(Kind::Other) => Err(Error::usage(format!(
             "`{shown}` is neither file nor folder"
@@ -173,7 +181,34 @@ pub(crate) async fn destination(
         }
         None if several || slash => Err(Error::usage(format!("`{shown}` is not there"))
             .hint("make it first, or name one that is there")),
+        None if kind_of(1) != Some(&Kind::Folder) => {
+            let shown = format!("{label}:{}", String::from_utf8_lossy(folder));
+            let what = match kind_of(1) {
+                None => format!("there is no folder `{shown}`"),
+                Some(_) => format!("`{shown}` is no folder"),
+            };
+            let error = Error::usage(what);
+            Err(match kind_of(1) {
+                None => error.hint(hint!("make it first: ops shell {}", label)),
+                Some(_) => error,
+            })
+        }
         _ => Ok(RemoteBase::Name(RemotePath::named(absolute))),
+    }
+}
+
+/// A path as it was typed: its folder, and its last name. The folder of a name alone is the home.
+fn split_typed(path: &[u8]) -> (&[u8], &[u8]) {
+    let end = path
+        .iter()
+        .rposition(|&byte| byte != b'/')
+        .map_or(0, |at| at + 1);
+    match path[..end].iter().rposition(|&byte| byte == b'/') {
+        Some(0) => (b"/", &path[1..end]),
+        Some(slash) => (&path[..slash], &path[slash + 1..end]),
+        // `~user` is a home itself, and lies in no folder that could be named.
+        None if path.starts_with(b"~") => (&path[..end], b""),
+        None => (b"", &path[..end]),
     }
 }
 
@@ -270,7 +305,13 @@ pub(crate) async fn leave(
                 }
             }
         }
-        for local in walked {
+        // What cannot be read is no folder of the list, and no link.
+        let unread = (&b""[..], &b"/"[..], &Kind::Other);
+        let leads = judge_links(walked.iter().map(|local| match local {
+            Ok(local) => (&b""[..], &local.below[..], &local.kind),
+            Err(_) => unread,
+        }));
+        for (position, local) in walked.into_iter().enumerate() {
             let local = match local {
                 Ok(local) => local,
                 Err((path, error)) => {
@@ -303,7 +344,13 @@ pub(crate) async fn leave(
             let (mode, mtime) = (local.mode, local.mtime);
             let what = match local.kind {
                 Kind::Folder => What::Folder,
-                Kind::Link(target) => What::Link(target),
+                Kind::Link(target) => match options.links.leave_out(leads.get(&position)) {
+                    None => What::Link(target),
+                    Some(why) => {
+                        report.skip(id, why);
+                        continue;
+                    }
+                },
                 _ => What::File(Source::File {
                     file: local.file,
                     size: local.size,

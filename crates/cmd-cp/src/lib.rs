@@ -35,5 +35,14 @@ mod transport;
 mod via;
 mod walk;
 
+/// For `tests/fuzzing` alone.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::{
+        session::fuzzing::{archive, list},
+        sftp::fuzzing::sftp_answer,
+    };
+}
+
 /// What this crate brings.
 pub const COMMANDS: &[ops_core::Entry] = &[ops_core::Entry::of::<cp::Cp>()];

@@ -12,11 +12,57 @@
 
 use std::collections::HashMap;
 
+use clap::ValueEnum;
+use ops_core::profile::CopyLinks;
+
 use crate::transport::Kind;
 
 /// Links that one target may pass through, as many as Linux allows (`MAXSYMLINKS`). Source:
 /// path_resolution(7).
 const HOPS_MAX: usize = 40;
+
+/// Why [`Links::Safe`] leaves out an absolute link.
+pub(crate) const ABSOLUTE: &str = "an absolute link";
+/// Why [`Links::Safe`] leaves out a link that is not absolute.
+pub(crate) const LEADS_OUT: &str = "a link that leads out of what is copied";
+
+/// `--links`, or `copy.links` of the profile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Links {
+    /// Copied as links, but for those that are absolute or lead out, which are left out
+    #[default]
+    Safe,
+    /// Copied as links, whatever they point to
+    All,
+    /// Left out
+    Skip,
+    /// What they point to is copied
+    Follow,
+}
+
+impl Links {
+    /// Why a link is left out that leads where the judgement says; `None` where it is copied as a link.
+    pub(crate) fn leave_out(self, leads: Option<&Leads>) -> Option<&'static str> {
+        match (self, leads) {
+            // What could not be followed, since it leads nowhere, is a link like any other.
+            (Self::Safe | Self::Follow, Some(Leads::Within)) | (Self::All, _) => None,
+            (Self::Safe | Self::Follow, Some(Leads::Absolute)) => Some(ABSOLUTE),
+            (Self::Safe | Self::Follow, _) => Some(LEADS_OUT),
+            (Self::Skip, _) => Some("a link"),
+        }
+    }
+}
+
+impl From<CopyLinks> for Links {
+    fn from(links: CopyLinks) -> Self {
+        match links {
+            CopyLinks::Safe => Self::Safe,
+            CopyLinks::All => Self::All,
+            CopyLinks::Skip => Self::Skip,
+            CopyLinks::Follow => Self::Follow,
+        }
+    }
+}
 
 /// Where a link leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

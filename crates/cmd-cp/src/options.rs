@@ -5,7 +5,7 @@ use std::{str::FromStr, sync::Arc};
 use clap::ValueEnum;
 use ops_core::{profile::CopyVia, profile::values::Size};
 
-use crate::{names::Excluded, pace::Pace, report::Report, transport::Job, via::Wish};
+use crate::{links::Links, names::Excluded, pace::Pace, report::Report, transport::Job, via::Wish};
 
 /// A file smaller than this, in bytes, is hashed with `--resume` whether or not it is at the destination.
 const HASHED_BELOW_BYTES: u64 = (512 << 10) + 1;
@@ -71,6 +71,8 @@ pub(crate) struct Options {
     pub(crate) preserve: bool,
     pub(crate) follow: bool,
     pub(crate) keep_links: bool,
+    /// What becomes of links that are not followed.
+    pub(crate) links: Links,
     pub(crate) dry_run: bool,
     pub(crate) excluded: Excluded,
     pub(crate) overwrite: Overwrite,

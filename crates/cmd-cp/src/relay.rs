@@ -9,7 +9,7 @@ use crate::{
     arrive::Passed,
     existing::{self, Version},
     leave::{RemoteBase, folder, known, last, shown},
-    links::{Leads, judge_links},
+    links::judge_links,
     options::Options,
     pace::Pace,
     place::join,
@@ -96,17 +96,13 @@ pub(crate) async fn relay(
         }
         let what = match &found.entry.kind {
             Kind::Folder => What::Folder,
-            Kind::Link(link) if leads.get(&position) == Some(&Leads::Within) => {
-                What::Link(link.clone())
-            }
-            Kind::Link(_) => {
-                report.fail(
-                    id,
-                    ops_core::Error::unexpected("the link leads out of what is copied")
-                        .hint("copy what links point to: -L"),
-                );
-                continue;
-            }
+            Kind::Link(link) => match options.links.leave_out(leads.get(&position)) {
+                None => What::Link(link.clone()),
+                Some(why) => {
+                    report.skip(id, why);
+                    continue;
+                }
+            },
             _ => {
                 let (sender, bytes) = mpsc::channel(QUEUE);
                 fetches.push(Fetch {

@@ -1,9 +1,13 @@
 //! What is said at the end: failures, a line for people, a document for programs.
 
-use ops_core::{Context, Exit, Format, Result, output::escape};
+use ops_core::{
+    Context, Exit, Format, Result,
+    output::{Output, escape},
+};
 use serde::Serialize;
 
 use crate::{
+    links::{ABSOLUTE, LEADS_OUT},
     progress::{bytes, rate},
     report::{Item, Outcome, Report, Totals},
 };
@@ -72,6 +76,7 @@ pub(crate) fn tell(cx: &Context, report: &Report, dry_run: bool) -> Result<Exit>
             "{more} more failures are not shown; -o json tells them all"
         ));
     }
+    tell_links(output, &items);
     let seconds = report.elapsed();
     if document {
         let document = Document {
@@ -114,6 +119,23 @@ pub(crate) fn tell(cx: &Context, report: &Report, dry_run: bool) -> Result<Exit>
     } else {
         Exit::SUCCESS
     })
+}
+
+/// Says once which links were left out for where they lead.
+fn tell_links(output: &Output, items: &[Item]) {
+    let mut left_out = items.iter().filter(|item| {
+        matches!(&item.outcome, Some(Outcome::Skipped(why)) if [ABSOLUTE, LEADS_OUT].contains(why))
+    });
+    let Some(first) = left_out.next() else { return };
+    let more = left_out.count();
+    let which = match more {
+        0 => format!("the link `{}` is", escape(&first.source)),
+        more => format!("`{}` and {more} more links are", escape(&first.source)),
+    };
+    output.note(format!(
+        "{which} left out, since what is absolute or leads out of what is copied means something else \
+         elsewhere; copy them as they are: --links all, or what they point to: --links follow"
+    ));
 }
 
 fn line(item: &Item, dry_run: bool) -> Line<'_> {

@@ -60,7 +60,7 @@ pub struct Forward {
     /// Stop a forward: its name, local port, target or process id, or all
     #[arg(long, value_name = "NAME|all", conflicts_with_all = ["words", "group", "socks", "background"])]
     stop: Option<String>,
-    /// Sessions side by side for each destination; without this one, and up to 4 while connections are busy
+    /// Sessions side by side for each destination; without this one more than are in use, up to 4
     #[arg(long, value_name = "N", env = "OPS_FORWARD_SESSIONS", value_parser = clap::value_parser!(u8).range(1..=16))]
     sessions: Option<u8>,
     /// How long open connections may take to end
@@ -147,10 +147,15 @@ impl Forward {
             choice: self.session.choice(),
             reason: self.session.reason,
             limits: match self.sessions.map(usize::from) {
-                Some(n) => Limits { least: n, most: n },
+                Some(n) => Limits {
+                    least: n,
+                    most: n,
+                    spare: false,
+                },
                 None => Limits {
                     least: 1,
                     most: DEFAULT_SESSIONS,
+                    spare: true,
                 },
             },
             grace: self.grace,

@@ -14,6 +14,7 @@ mod forward;
 mod holder;
 mod local;
 mod meter;
+mod peer;
 mod plan;
 mod pool;
 mod pump;
@@ -27,6 +28,16 @@ mod tunnel;
 use ops_core::Entry;
 
 pub use forward::Forward;
+
+/// For `tests/fuzzing` alone.
+#[doc(hidden)]
+pub mod fuzzing {
+    /// Parses ports as they are typed.
+    pub fn spec(text: &str) {
+        let _ = text.parse::<crate::spec::Spec>();
+        let _ = crate::spec::parse_listen(text);
+    }
+}
 
 /// What this crate brings.
 pub const COMMANDS: &[Entry] = &[Entry::of::<Forward>()];

@@ -173,12 +173,13 @@ async fn show(show: Show<'_, '_>) -> Result<Ended> {
     loop {
         let event = tokio::select! {
             event = events.next() => event,
-            waited = notes.still_silent() => {
-                notes.silent(waited);
+            () = notes.due() => {
+                notes.say_due();
                 continue;
             }
         };
         let Some(event) = event else { break };
+        notes.hear(&event);
         match event {
             Event::Output(bytes) => {
                 heard.notify_one();
@@ -191,7 +192,7 @@ async fn show(show: Show<'_, '_>) -> Result<Ended> {
                 {
                     raw.undo_with(modes.undo());
                 }
-                notes.wrote(&bytes);
+                notes.wrote(&bytes, modes.is_alternate_screen());
                 if raw.is_some() {
                     follow(departure).show_output(&bytes);
                 }
@@ -209,13 +210,15 @@ async fn show(show: Show<'_, '_>) -> Result<Ended> {
             Event::ExitCode(code) => {
                 status = Exit::of(u8::try_from(code).unwrap_or(Exit::UNEXPECTED.code()));
             }
-            // Ready was taken when the session was opened; flags are for port sessions.
-            Event::Ready(_) | Event::Flag(_) => {}
-            Event::Disconnected { reason } => notes.disconnected(&reason),
-            Event::Reconnecting { attempt, delay, .. } => notes.reconnecting(attempt, delay),
-            Event::Resumed => notes.resumed(),
-            Event::AgentSilent { waited } => notes.silent(waited),
-            Event::AgentBack => notes.back(),
+            // Ready was taken when the session was opened; flags are for port sessions. What
+            // happens to the connection is said.
+            Event::Ready(_)
+            | Event::Flag(_)
+            | Event::Disconnected { .. }
+            | Event::Reconnecting { .. }
+            | Event::Resumed
+            | Event::AgentSilent { .. }
+            | Event::AgentBack => {}
             Event::Closed(closing) => {
                 finish(output, stdout).await?;
                 if let Some(error) = ending.closed(&closing) {

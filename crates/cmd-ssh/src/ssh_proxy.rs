@@ -1,6 +1,6 @@
 //! `ops ssh-proxy`: ssh's ProxyCommand.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, pin::pin, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use ops_core::{
@@ -9,14 +9,17 @@ use ops_core::{
     connect::Ending,
     follower, hint,
     resolve::{Choice, SessionArgs},
-    stdio, voice,
+    stdio,
+    trouble::Observer,
+    voice,
 };
-use ops_remote::ssh::{KeyWatch, host_keys};
+use ops_remote::ssh::{self, KeyWatch, host_keys};
 use ops_session::closing::ClosingReason;
 use ops_session::{
     driver::{Event, Events, Sender},
     wire::{Flag, PayloadType, size_payload},
 };
+use tokio::time::Instant;
 
 /// What a report says when the far side has answered.
 pub(crate) const ANSWERED: &str = "answered";
@@ -230,11 +233,37 @@ async fn down(
     let mut answered = Some(answered);
     // Taken with the output before it.
     let mut ahead = None;
+    let mut observer = Observer::patient();
+    let say = |text: &dyn std::fmt::Display| cx.output().note(format!("ops: {label}: {text}"));
+    let mut unanswered = pin!(tokio::time::sleep(ssh::UNANSWERED));
+    let mut may_be_unanswered = true;
     loop {
         let event = match ahead.take() {
             Some(event) => Some(event),
-            None => events.next().await,
+            None => tokio::select! {
+                biased;
+                event = events.next() => event,
+                () = observer.wake() => {
+                    while let Some(notice) = observer.poll(Instant::now()) {
+                        say(&notice);
+                    }
+                    continue;
+                }
+                () = &mut unanswered, if may_be_unanswered && answered.is_some() => {
+                    may_be_unanswered = false;
+                    // Of a connection that is lost something else is said.
+                    if !observer.has_told_loss() {
+                        say(&ssh::unanswered(label, port));
+                    }
+                    continue;
+                }
+            },
         };
+        if let Some(event) = &event
+            && let Some(notice) = observer.hear(Instant::now(), event)
+        {
+            say(&notice);
+        }
         match event {
             Some(Event::Output(bytes)) => {
                 let (bytes, next) = gather(bytes, &mut events);
@@ -253,8 +282,14 @@ async fn down(
             }
             Some(Event::Closed(closing)) => {
                 let written = stdout.finish().await;
+                let is_no_connection = match closing.reason() {
+                    ClosingReason::NoConnection => true,
+                    // The agent says so of a connection that it could not make.
+                    ClosingReason::DeadWorker => answered.is_some(),
+                    _ => false,
+                };
                 return match (ending.closed(&closing), written) {
-                    (Some(_), _) if closing.reason() == ClosingReason::NoConnection => End::Failed(
+                    (Some(_), _) if is_no_connection => End::Failed(
                         Error::target(format!("nothing answers on port {port} of `{label}`"))
                             .caused_by(closing.text())
                             .hint(hint!("see whether sshd runs there: ops shell {}", label)),
@@ -268,12 +303,6 @@ async fn down(
                 let _ = stdout.finish().await;
                 return End::Failed(ending.failed(&error));
             }
-            Some(Event::Disconnected { reason }) => cx.output().note(format!(
-                "ops: {label}: connection lost ({reason}), reconnecting"
-            )),
-            Some(Event::Resumed) => cx
-                .output()
-                .note(format!("ops: {label}: connection resumed")),
             Some(_) => {}
             None => return End::Input,
         }

@@ -2,6 +2,7 @@
 
 mod failure;
 mod gateway;
+mod small_payloads;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -417,7 +418,11 @@ impl Context {
         let gateway = Arc::new(SessionGateway {
             cx: self.clone(),
             region: instance.region.clone(),
+            instance: instance.id.clone(),
         });
+        if self.wants_small_payloads(&instance.id) {
+            options.driver.max_payload = driver::OFFICIAL_PAYLOAD_BYTES;
+        }
         let mut session = driver::open(opening, gateway, options.driver)
             .await
             .map_err(|error| failure::open_failed(instance, &error))?;

@@ -47,6 +47,15 @@ pub fn main() -> std::process::ExitCode {
     outcome.unwrap_or(ops_core::Exit::UNEXPECTED).into()
 }
 
+/// For `tests/fuzzing` alone.
+#[doc(hidden)]
+pub mod fuzzing {
+    /// Takes a line apart as each shell does, and quotes it as one word for bash.
+    pub fn quoting(text: &str) {
+        crate::shells::check_quoting(text);
+    }
+}
+
 /// The command line as clap sees it, for completion, man pages and tests.
 pub fn command() -> clap::Command {
     cli::root()

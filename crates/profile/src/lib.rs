@@ -33,14 +33,40 @@ pub use lists::OneOrMany;
 pub(crate) use load::refuse_exposed;
 pub use load::{Found, Loaded, SYSTEM_FOLDER, folders, is_name, list};
 pub use schema::{
-    Aws, Copy, CopyVia, Endpoints, Exec, ExecVia, Forward, Host, Names, OutputDefaults, Pick,
-    Platform, Profile, Select, Shell,
+    Aws, Copy, CopyLinks, CopyVia, Endpoints, Exec, ExecVia, Forward, Host, Names, OutputDefaults,
+    Pick, Platform, Profile, Select, Shell,
 };
 pub use settings::{Origin, Setting, Settings};
 pub use ssh::{Auth, HostKeys, HostSsh, Ssh, UserMatch, UserRule};
 pub use suggest::nearest;
 pub use target::{Selector, Target};
 pub use verbs::{RESERVED, Verb, Verbs};
+
+/// For `tests/fuzzing` alone.
+#[doc(hidden)]
+pub mod fuzzing {
+    use std::sync::Arc;
+
+    use crate::{Profile, de, merge, yaml};
+
+    /// Reads a profile, alone and laid over itself.
+    pub fn profile(text: &str) {
+        let source = Arc::new(yaml::Source {
+            path: "fuzz.yaml".into(),
+            text: text.to_owned(),
+        });
+        let Ok(node) = yaml::parse(&source) else {
+            return;
+        };
+        if de::read::<Profile>(&node).is_ok() {
+            let merged = merge::merge(node.clone(), node);
+            assert!(
+                de::read::<Profile>(&merged).is_ok(),
+                "a profile laid over itself is one"
+            );
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests;

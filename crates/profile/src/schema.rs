@@ -221,6 +221,9 @@ pub struct Copy {
     /// Transports that must not be used
     #[serde(skip_serializing_if = "is_default")]
     pub deny_via: OneOrMany<CopyVia>,
+    /// What becomes of links in what is copied
+    #[serde(skip_serializing_if = "is_default")]
+    pub links: Option<CopyLinks>,
     /// The session document of transport `session`
     #[serde(skip_serializing_if = "is_default")]
     pub document: Option<String>,
@@ -251,6 +254,20 @@ pub enum CopyVia {
     Sftp,
     /// A bucket, with presigned addresses
     S3,
+}
+
+/// What becomes of links in what is copied
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CopyLinks {
+    /// Copied as links, but for those that are absolute or lead out, which are left out
+    Safe,
+    /// Copied as links, whatever they point to
+    All,
+    /// Left out
+    Skip,
+    /// What they point to is copied
+    Follow,
 }
 
 /// Running commands

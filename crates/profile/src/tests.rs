@@ -483,7 +483,7 @@ ssh:
   local_forwards: ["8080:localhost:80", "127.0.0.1:1:[::1]:2"]
 shell: {document: Team-Shell, parameters: {a: [x, y], b: z}, as: deploy, login: true, cwd: /srv}
 session: {reason: optional, reason_pattern: "^x", escape: none}
-copy: {via: session, deny_via: [s3], document: D, sessions: 4, s3_bucket: b, s3_prefix: p/, s3_above: 100MB}
+copy: {via: session, deny_via: [s3], links: safe, document: D, sessions: 4, s3_bucket: b, s3_prefix: p/, s3_above: 100MB}
 exec: {via: run-command, document: D, fleet_threshold: 10, parallel: 20, s3_bucket: b}
 guard: {protect: true, confirm: type-name, max_targets: 5, deny: [cp], color: red}
 output: {format: wide, columns: [name, id], sort_by: name, label_columns: Team}

@@ -27,6 +27,9 @@ pub enum ClosingReason {
     Encryption,
     /// The user that the session preferences name does not exist on the instance.
     RunAsUser,
+    /// The agent's worker died, which it says of a connection too that it could not make; the service hears of that a minute later. Source:
+    /// `Messaging` of the executer in the public amazon-ssm-agent.
+    DeadWorker,
     /// The agent does not know this kind of session.
     AgentTooOld,
     /// The agent speaks of a failure in words that nobody here knows.
@@ -47,6 +50,10 @@ const KNOWN: &[(&str, ClosingReason)] = &[
     ),
     ("run as", ClosingReason::RunAsUser),
     ("runas", ClosingReason::RunAsUser),
+    (
+        "ipc messaging received timeout signal",
+        ClosingReason::DeadWorker,
+    ),
     ("is forbidden", ClosingReason::ForbiddenDestination),
     ("unable to connect", ClosingReason::NoConnection),
 ];

@@ -102,6 +102,7 @@ struct Parts {
     hints: Vec<Hint>,
     request_id: Option<String>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
+    is_lasting: bool,
 }
 
 impl Error {
@@ -114,6 +115,7 @@ impl Error {
             hints: Vec::new(),
             request_id: None,
             source: None,
+            is_lasting: false,
         }))
     }
 
@@ -192,6 +194,18 @@ impl Error {
             .source
             .as_ref()
             .is_some_and(|source| source.is::<T>())
+    }
+
+    /// Says that the same will fail again until somebody changes something: waiting does not help.
+    #[must_use]
+    pub fn lasting(mut self) -> Self {
+        self.0.is_lasting = true;
+        self
+    }
+
+    /// Whether the same will fail again until somebody changes something. False where nobody knows.
+    pub fn is_lasting(&self) -> bool {
+        self.0.is_lasting
     }
 
     /// What sort of failure it was.

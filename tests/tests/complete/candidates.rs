@@ -214,3 +214,37 @@ fn scripts_are_made_for_each_shell() {
         "{text}"
     );
 }
+
+#[test]
+fn with_cached_a_guard_asks_about_the_server_that_has_the_name_now() {
+    let service = user("");
+    crate::write(
+        &service,
+        ".config/ops/profiles/prod.yaml",
+        "guard: { confirm: type-name }\n",
+    );
+    let ops = |args: &[&str]| {
+        let done = run(&mut service.ops(&[&["-p", "prod", "--cached"], args].concat()));
+        (
+            done.status.code(),
+            String::from_utf8_lossy(&done.stderr).into_owned(),
+        )
+    };
+    assert_eq!(ops(&["cache", "refresh"]).0, Some(0));
+    let (status, told) = ops(&["--no-input", "shell", "web-1"]);
+    assert_eq!(status, Some(9), "{told}");
+    assert!(told.contains("i-0a1b2c3d4e5f60718"), "{told}");
+    // Another server has the name since.
+    service.change_instance("web-1", r#"{"state": "terminated"}"#);
+    service.change_instance("", r#"{"name": "web-1"}"#);
+    let (status, told) = ops(&["--no-input", "shell", "web-1"]);
+    assert_eq!(status, Some(9), "{told}");
+    assert!(
+        told.contains("shell on `web-1` (i-") && !told.contains("i-0a1b2c3d4e5f60718"),
+        "{told}"
+    );
+    // And nobody has this one.
+    service.change_instance("web-2", r#"{"state": "terminated"}"#);
+    let (status, told) = ops(&["--no-input", "shell", "web-2"]);
+    assert_eq!(status, Some(3), "{told}");
+}

@@ -31,6 +31,35 @@ fn says(done: &ops_tests::lab::Done, words: &[&str]) {
 }
 
 #[test]
+fn a_folder_that_is_missing_on_the_server_is_said_before_anything_is_read() {
+    let lab = Lab::with_sandbox();
+    lab.profile("t", "ssh: { user: ec2-user, auth: instance-connect }\n");
+    let (here, far) = (lab.folder("here"), lab.folder("far"));
+    put(&here, b"file", b"x", 0o644);
+    put(&far, b"plain", b"x", 0o644);
+    for via in ["session", "sftp"] {
+        for (name, why) in [
+            ("nope/x", "there is no folder `web-1:"),
+            ("plain/x", "plain` is no folder"),
+        ] {
+            let args = ["--profile", "t", "--via", via].map(os);
+            let places = [here.join("file").into(), remote(&far.join(name))];
+            let done = cp(&lab, args.into_iter().chain(places)).exits(2);
+            assert!(done.stderr.contains(why), "{via} {done}");
+            for words in ["cannot create", "No such file", ".ops-"] {
+                assert!(!done.stderr.contains(words), "{via} {done}");
+            }
+        }
+        // A name alone lies in the home.
+        let args = ["--profile", "t", "--via", via, "--dry-run"].map(os);
+        let places = [here.join("file").into(), os("web-1:new")];
+        let done = cp(&lab, args.into_iter().chain(places)).success();
+        let expected = format!("{} -> web-1:", here.join("file").display());
+        assert!(done.stdout.starts_with(&expected), "{done}");
+    }
+}
+
+#[test]
 fn what_may_not_be_read_or_written_there_is_told_file_by_file() {
     // Root may do anything: then the far side is somebody else.
     let lab = lab_with_sudo(

@@ -24,6 +24,7 @@ mod bars;
 mod failures;
 mod here;
 mod links;
+mod links_kept;
 mod long;
 mod modes;
 mod resume;
@@ -101,7 +102,10 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, (char, u32, Vec<u8>)> {
             .collect();
         names.sort();
         for path in names {
-            let known = fs::symlink_metadata(&path).unwrap();
+            // While a copy runs its temporary files come and go.
+            let Ok(known) = fs::symlink_metadata(&path) else {
+                continue;
+            };
             let below = path.strip_prefix(root).unwrap().to_owned();
             let mode = known.mode() & 0o7777;
             if known.is_dir() {

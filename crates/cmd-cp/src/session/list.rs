@@ -296,8 +296,7 @@ impl ListReader {
 }
 
 /// Reads a whole list; `None` if it is not of the form.
-#[cfg(test)]
-fn read(told: &[u8], places: usize) -> Option<Listing> {
+pub(super) fn read(told: &[u8], places: usize) -> Option<Listing> {
     let mut reader = ListReader::new(places);
     reader.feed(told).ok()?;
     reader.finish()

@@ -7,6 +7,7 @@ pub(crate) mod bundle;
 pub(crate) mod courier;
 mod dialogue;
 mod download;
+pub(crate) mod fuzzing;
 mod inflate;
 mod list;
 pub(crate) mod pack;

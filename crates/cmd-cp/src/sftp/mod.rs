@@ -20,6 +20,7 @@
 
 mod channel;
 mod fetch;
+pub(crate) mod fuzzing;
 mod glob;
 mod group;
 mod hash;

@@ -200,11 +200,17 @@ pub(super) fn session_failed(label: &str, error: &SessionError) -> Error {
         .caused_by(format!(
             "the account's session preferences demand encryption with the KMS key `{key_id}`"
         ))
-        .hint("use `aws ssm start-session`, or a document without encryption: ops shell --document NAME"),
+        .hint("use `aws ssm start-session`, or a document without encryption: ops shell --document NAME")
+        .lasting(),
         SessionError::Channel(ChannelError::NoAnswer(_) | ChannelError::HandshakeTimedOut(_)) => {
             Error::target(format!("`{label}` does not answer"))
                 .caused_by(error)
                 .hint(hint!("see when its agent last reported: ops ls -o wide {}", label))
+        }
+        SessionError::Channel(ChannelError::LargePayloadLost { .. }) => {
+            Error::target(format!("the session on `{label}` failed"))
+                .caused_by(error)
+                .hint("try again: for a day new sessions to it send no more than 1,024 bytes at once")
         }
         SessionError::Channel(_) => Error::target(format!("the session on `{label}` failed"))
             .caused_by(error)
@@ -222,7 +228,9 @@ pub(super) fn closed(label: &str, closing: &Closing) -> Option<Error> {
     if !closing.is_failure() {
         return None;
     }
-    let failure = |what: String| Error::target(what).caused_by(closing.text());
+    // Until the last one, what they tell of stays until somebody changes the account, the role or
+    // the agent.
+    let failure = |what: String| Error::target(what).caused_by(closing.text()).lasting();
     Some(match closing.reason() {
         ClosingReason::Encryption => {
             failure(format!("the session on `{label}` could not be encrypted"))
@@ -236,7 +244,8 @@ pub(super) fn closed(label: &str, closing: &Closing) -> Option<Error> {
             failure(format!("the session on `{label}` was refused by its agent"))
                 .hint("the user that the session preferences name must exist on the instance")
         }
-        _ => failure(format!("the session on `{label}` ended with a failure")),
+        _ => Error::target(format!("the session on `{label}` ended with a failure"))
+            .caused_by(closing.text()),
     })
 }
 

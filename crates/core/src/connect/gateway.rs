@@ -8,7 +8,7 @@ use aws_sdk_ssm::{
 };
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
-use ops_session::driver::{Gateway, ResumeError, Resumed, Token};
+use ops_session::driver::{Gateway, LargePayloads, ResumeError, Resumed, Token};
 
 use super::{TERMINATE_TIMEOUT, paced};
 use crate::{
@@ -23,6 +23,7 @@ const RESUME_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 pub(super) struct SessionGateway {
     pub(super) cx: Context,
     pub(super) region: String,
+    pub(super) instance: String,
 }
 
 impl Gateway for SessionGateway {
@@ -45,6 +46,16 @@ impl Gateway for SessionGateway {
 
     fn resume<'a>(&'a self, session_id: &'a str) -> BoxFuture<'a, Result<Resumed, ResumeError>> {
         Box::pin(self.resume_session(session_id))
+    }
+
+    fn large_payloads_lost(&self, loss: LargePayloads) {
+        tracing::debug!(?loss, "large payloads do not get through");
+        let lasting = match loss {
+            // It may have been an ordinary cut: the next process may find out anew.
+            LargePayloads::Probe => false,
+            LargePayloads::Numbered => true,
+        };
+        self.cx.remember_small_payloads(&self.instance, lasting);
     }
 }
 

@@ -162,3 +162,30 @@ fn state_of(name: &InstanceStateName) -> State {
 pub(super) fn timestamp(time: &aws_smithy_types::DateTime) -> Option<Timestamp> {
     Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).ok()?).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_instance_id_is_no_row() {
+        let row_of = |id: &str| {
+            let instance = Ec2Instance::builder().instance_id(id).build();
+            row(instance, "eu-west-1", &Query::default()).map(|row| row.id)
+        };
+        for id in ["i-0a1b2c3d4e5f60718", "i-0a1b2c3d"] {
+            assert_eq!(row_of(id).as_deref(), Some(id));
+        }
+        for id in [
+            "",
+            "i-",
+            "i-0a1b2c3d4e5f60718\n  ProxyCommand touch /tmp/x",
+            "-oProxyCommand=x",
+            "i-0A1B2C3D",
+            "i-0a1b2c3d4e5f607180",
+            "i-0a1b2c3d$(x)",
+        ] {
+            assert_eq!(row_of(id), None, "{id:?}");
+        }
+    }
+}

@@ -388,3 +388,26 @@ fn platform(one: &InstanceInformation) -> Option<String> {
         _ => name.to_owned(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_instance_id_is_neither_an_agent_nor_a_node() {
+        let heard = Heard::default();
+        let ids = [
+            "mi-0a4b5c6d7e8f90123",
+            "mi-0a4b5c6d7e8f90123\nHost *",
+            "mi-*",
+            "i-0a1b2c3d4e5f60718",
+            "i-x",
+        ];
+        let information = ids.map(|id| InstanceInformation::builder().instance_id(id).build());
+        heard.add(information.to_vec(), "eu-west-1");
+        let hybrid: Vec<String> = heard.take_hybrid().into_iter().map(|row| row.id).collect();
+        assert_eq!(hybrid, ["mi-0a4b5c6d7e8f90123"]);
+        let agents: Vec<String> = heard.lock().agents.keys().cloned().collect();
+        assert_eq!(agents, ["i-0a1b2c3d4e5f60718"]);
+    }
+}

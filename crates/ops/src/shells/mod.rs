@@ -15,6 +15,7 @@ use clap::ValueEnum;
 use ops_core::{Env, terminal};
 use unicode_width::UnicodeWidthStr as _;
 
+pub(crate) use quote::check_quoting;
 pub(crate) use request::{Candidate, Request};
 
 /// A shell that completion is made for.

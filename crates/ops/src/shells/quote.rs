@@ -128,6 +128,24 @@ pub(super) fn bash(text: &str, open: Open) -> String {
     out
 }
 
+/// For `tests/fuzzing`: any line is taken apart, and any text is one word of bash that stands for it.
+///
+/// # Panics
+/// It is not.
+pub(crate) fn check_quoting(text: &str) {
+    for dialect in [Dialect::Bash, Dialect::Fish, Dialect::PowerShell] {
+        let _ = split(text, dialect);
+        let _ = unquoted(text, dialect);
+    }
+    let _ = (powershell(text), nushell(text));
+    for (open, mark) in [(Open::No, ""), (Open::Single, "'"), (Open::Double, "\"")] {
+        let line = format!("{mark}{}{mark}", bash(text, open));
+        let words = split(&line, Dialect::Bash);
+        assert_eq!(words.len(), 1, "{line:?} is one word");
+        assert_eq!(words[0].text, text, "{line:?} stands for its text");
+    }
+}
+
 /// `text` as one word of PowerShell.
 pub(super) fn powershell(text: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_./:=+".contains(c);

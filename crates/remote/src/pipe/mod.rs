@@ -33,9 +33,11 @@ pub mod text;
 mod up;
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, Ordering},
 };
+
+use ops_session::handshake::AgentVersion;
 
 use crate::{
     connect::{Document, Urgency},
@@ -91,6 +93,8 @@ struct Learned {
     separated: AtomicBool,
     /// That was said already.
     told: AtomicBool,
+    /// The agent's own word for its version, from a handshake.
+    version: OnceLock<AgentVersion>,
     troubled: Troubled,
 }
 
@@ -98,6 +102,21 @@ impl Known {
     /// Whether output comes only when a command has ended, at the slow pace; known once the first script has ended.
     pub fn is_joined(&self) -> bool {
         self.0.joined.load(Ordering::Relaxed)
+    }
+
+    /// The agent's version, once a script has been started.
+    pub fn agent_version(&self) -> Option<&AgentVersion> {
+        self.0.version.get()
+    }
+
+    /// Takes the version that a handshake told. An agent that does not know separated output needs
+    /// no script to show that.
+    fn learn_version(&self, version: &AgentVersion) {
+        let version = self.0.version.get_or_init(|| version.clone());
+        if version.ignores_separated_output() {
+            self.0.no_parameter.store(true, Ordering::Relaxed);
+            self.0.joined.store(true, Ordering::Relaxed);
+        }
     }
 
     fn is_learned(&self) -> bool {
@@ -254,14 +273,23 @@ fn body(script: &str) -> String {
     )
 }
 
-/// What needs both directions at once cannot be had from this document.
+/// What needs both directions at once cannot be had from this document, or from this agent.
 fn no_live_output(far: &Far) -> Error {
-    Error::target(format!(
+    let error = Error::target(format!(
         "`{}` sends the output of a command only when it has ended",
         far.instance.label()
-    ))
-    .caused_by("the document has no separated output")
-    .hint("name one that has in the profile: copy.document")
+    ));
+    let version = far.known.agent_version();
+    match version.filter(|version| version.ignores_separated_output()) {
+        Some(version) => error
+            .caused_by(format!(
+                "its agent has version {version}, and output that comes at once begins with 3.1.1511.0"
+            ))
+            .hint("update it: aws ssm send-command --document-name AWS-UpdateSSMAgent --targets Key=InstanceIds,Values=ID"),
+        None => error
+            .caused_by("the document has no separated output")
+            .hint("name one that has in the profile: copy.document"),
+    }
 }
 
 #[cfg(test)]

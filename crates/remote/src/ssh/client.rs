@@ -144,7 +144,17 @@ impl Dialer {
             label: label.to_owned(),
             learns: self.policy == HostKeys::AcceptNew,
         };
-        let handle = within(client::connect_stream(config, stream, checker)).await;
+        let connecting = std::pin::pin!(within(client::connect_stream(config, stream, checker)));
+        let word = async {
+            tokio::time::sleep(super::UNANSWERED).await;
+            let text = super::unanswered(label, self.port);
+            self.cx.output().note(format!("{label}: {text}"));
+            std::future::pending::<()>().await;
+        };
+        let handle = tokio::select! {
+            handle = connecting => handle,
+            () = word => None,
+        };
         let mut handle = match handle {
             Some(Ok(handle)) => handle,
             Some(Err(Failure::Ours(error))) => return Err(error),

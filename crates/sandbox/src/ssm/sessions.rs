@@ -57,6 +57,7 @@ pub(super) fn start(app: &App, call: &Call, input: &Value) -> Result<Value, ApiE
         strict: faults.strict,
         late_handshake: faults.late_handshake,
         odd_json: faults.odd_json,
+        late_open: faults.late_open,
         customer_message: faults.customer_message.clone(),
         late_plugin: faults.late_plugin,
         slow_dial: faults.slow_dial,
