@@ -9,14 +9,17 @@ use crate::{
     clashes::{Claims, Wanted},
     existing::{self, Version},
     goal::{Goal, LocalBase, open_stream},
+    hashes,
+    item::{Ask, Found, Kind, Listing},
     landing,
     links::judge_links,
+    local::umask,
     local::{LocalPath, Occupant, words},
     made::{Folders, Made},
     names::Gate,
     options::Options,
     place::{join, name},
-    transport::{Ask, Fetch, Found, Job, Kind, Listing, Server, Sink, Transport},
+    transport::{Fetch, Job, Server, Sink, Transport},
 };
 
 /// Pieces on their way to standard output, or what is like it.
@@ -224,7 +227,7 @@ async fn to_folder(
     let (cx, report) = (&server.cx, &options.report);
     let mut fetches = Vec::with_capacity(found.len());
     let mut links = Vec::new();
-    let folders = Arc::new(Folders::new(ops_core::program::umask(), options.preserve));
+    let folders = Arc::new(Folders::new(umask(), options.preserve));
     // Folders that could not be made: what is in them is not tried.
     let mut barred: Vec<Vec<u8>> = Vec::new();
     let found = hashed(transport, found, base, options).await?;
@@ -393,7 +396,7 @@ async fn stays(
     };
     existing::stays(cx, options, &shown.to_string_lossy(), new, old, || {
         let wanted = found.entry.sha256;
-        Ok(wanted.is_some() && Some(landing::sha256(path.open_file()?)?) == wanted)
+        Ok(wanted.is_some() && Some(hashes::sha256(path.open_file()?)?) == wanted)
     })
     .await
 }

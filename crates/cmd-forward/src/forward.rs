@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use ops_core::globals::parse_duration;
 use ops_core::{
-    Command, Context, Error, ErrorKind, Exit, Format, Result, Values, resolve::SessionArgs,
+    Command, Context, Error, ErrorKind, Exit, Format, Result, Values, connect::check_remote_host,
+    resolve::SessionArgs,
 };
 
 use crate::background;
@@ -143,6 +144,10 @@ impl Forward {
             socks: &self.socks,
         };
         let plan = plan::plan(cx, typed)?;
+        for remote in plan.iter().filter_map(|forward| forward.remote.as_ref()) {
+            // Refused here and not by the service, after a look-up and a call for each.
+            remote.host.as_deref().map_or(Ok(()), check_remote_host)?;
+        }
         let wishes = Wishes {
             choice: self.session.choice(),
             reason: self.session.reason,

@@ -51,11 +51,11 @@ type Stdin = mpsc::Receiver<io::Result<Bytes>>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     /// The far side ended it, with a status where the document has one; mostly because the user left the shell.
-    ByFarSide(Exit),
+    FarSide(Exit),
     /// The other side did, and the user had not asked for it.
-    BySurprise(Exit),
+    Surprise(Exit),
     /// The user did, with the escape.
-    ByEscape,
+    Escape,
 }
 
 /// Carries a session until it ends. The terminal is in raw mode meanwhile if there is one on stdin, and as before afterwards.
@@ -116,7 +116,7 @@ pub(crate) async fn carry(
         // not waited for.
         let _ = timeout(LAST_OUTPUT, stdout.finish()).await;
     }
-    if let (Some(_), Ok(Ended::BySurprise(_))) = (&raw, &outcome) {
+    if let (Some(_), Ok(Ended::Surprise(_))) = (&raw, &outcome) {
         // Still in raw mode, so that the keys are not echoed: they are typed by somebody who does not know yet where they would go.
         let surprise = cx
             .env()
@@ -227,10 +227,10 @@ async fn show(show: Show<'_, '_>) -> Result<Ended> {
                 let text = closing.text();
                 let is_own = raw.is_none() || follow(departure).is_own();
                 if is_own && text.is_empty() {
-                    return Ok(Ended::ByFarSide(status));
+                    return Ok(Ended::FarSide(status));
                 }
                 notes.over(text);
-                return Ok(Ended::BySurprise(status));
+                return Ok(Ended::Surprise(status));
             }
             Event::Failed(error) => {
                 finish(output, stdout).await?;
@@ -289,7 +289,7 @@ async fn typed(
                         let _ = queue.send(bytes).await;
                     }
                     Action::Help => output.note(escape::help(escape)),
-                    Action::End => return Ok(Ended::ByEscape),
+                    Action::End => return Ok(Ended::Escape),
                     Action::Suspend => raw.suspend()?,
                 }
             }
@@ -307,7 +307,7 @@ async fn typed(
     };
     tokio::select! {
         outcome = read => outcome,
-        () = send => Ok(Ended::ByEscape),
+        () = send => Ok(Ended::Escape),
     }
 }
 

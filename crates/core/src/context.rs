@@ -49,6 +49,11 @@ impl Context {
             .await
     }
 
+    /// The way to AWS if it was made already.
+    pub(crate) fn aws_if_made(&self) -> Option<&Aws> {
+        self.0.aws.get()
+    }
+
     /// A context for `globals` in `env`; `verbs` are what a profile may rule. Reads no file and asks nobody.
     pub fn new(globals: Globals, env: Env, verbs: Verbs) -> Self {
         Self(Arc::new(Inner {

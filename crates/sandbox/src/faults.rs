@@ -36,6 +36,9 @@ use crate::duration::{parse_bytes, parse_duration, parse_share};
 /// | `slow-dial=2s` | the agent takes so long to connect to a destination, or to find that it cannot |
 /// | `agent-version=X` | all agents say so and behave so |
 /// | `strict` | the agent checks digests and lengths, which the official one does not |
+/// | `standard-tier` | hybrid nodes are without the advanced tier, and take no sessions |
+/// | `refuse-dial[=signed\|all\|clock]` | the gateway refuses dials with 403: signed ones, all (the default), or all with words about the time |
+/// | `stream-host=HOST` | stream URLs lead there |
 /// | `kms=ARN` | sessions demand encryption with this key |
 /// | `deny=ACTION[/RESOURCE]` | the call is refused: `ssm:StartSession/AWS-StartSSHSession`; may be repeated |
 /// | `throttle=ACTION[/N]` | the next N (3) calls are told to slow down; may be repeated |
@@ -78,6 +81,9 @@ pub struct Faults {
     pub(crate) slow_dial: Duration,
     pub(crate) agent_version: Option<String>,
     pub(crate) strict: bool,
+    pub(crate) standard_tier: bool,
+    pub(crate) refuse_dial: Option<RefuseDial>,
+    pub(crate) stream_host: Option<String>,
     pub(crate) kms_key_id: Option<String>,
     pub(crate) deny: Vec<String>,
     pub(crate) throttle: Vec<(String, u64)>,
@@ -159,6 +165,17 @@ impl Rate {
     }
 }
 
+/// Which dials of the gateway are refused with 403, and as what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RefuseDial {
+    /// Those that carry a signature: the caller lacks `ssmmessages:OpenDataChannel`.
+    Signed,
+    /// All.
+    All,
+    /// All, and a signature is told to have expired.
+    Clock,
+}
+
 /// How ResumeSession is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RefuseResume {
@@ -216,6 +233,9 @@ late-plugin=300ms      the agent refuses input for so long after the handshake
 slow-dial=2s           the agent takes so long to connect to a destination
 agent-version=X        all agents say so and behave so
 strict                 agents check digests and lengths, which the official one does not
+standard-tier          hybrid nodes are without the advanced tier, and take no sessions
+refuse-dial=WHICH      the gateway refuses dials with 403: signed, all, or clock (all, with words about the time)
+stream-host=HOST       stream URLs lead there
 kms=ARN                sessions demand encryption with this key
 deny=ACTION[/RESOURCE] a call is refused: ssm:StartSession/AWS-StartSSHSession; may be repeated
 throttle=ACTION[/N]    the next N (3) calls are told to slow down; may be repeated
@@ -225,7 +245,7 @@ slow=ACTION/2s         a call is answered late; may be repeated
 deny-region=R          every call to this region is refused; may be repeated
 expired                temporary credentials have expired";
 
-const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, max-frame, rate, queue, cut-after, bye-after, end-after, end-text, customer-message, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-handshake, odd-json, late-open, late-plugin, slow-dial, agent-version, strict, kms, deny, throttle, tps, fail, slow, deny-region, expired";
+const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, max-frame, rate, queue, cut-after, bye-after, end-after, end-text, customer-message, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-handshake, odd-json, late-open, late-plugin, slow-dial, agent-version, strict, standard-tier, refuse-dial, stream-host, kms, deny, throttle, tps, fail, slow, deny-region, expired";
 
 impl Faults {
     /// Adds one fault, or replaces it.
@@ -320,6 +340,16 @@ impl Faults {
                 self.agent_version = Some(value.to_owned());
             }
             "strict" => self.strict = switch()?,
+            "standard-tier" => self.standard_tier = switch()?,
+            "refuse-dial" => {
+                self.refuse_dial = Some(match value {
+                    "signed" => RefuseDial::Signed,
+                    "" | "all" => RefuseDial::All,
+                    "clock" => RefuseDial::Clock,
+                    _ => return Err(wrong()),
+                });
+            }
+            "stream-host" => self.stream_host = Some(text()?),
             "kms" => self.kms_key_id = Some(text()?),
             "deny" => self.deny.push(text()?),
             "throttle" => self.throttle.push(counted(3)?),

@@ -82,9 +82,9 @@ pub(crate) enum SessionKind {
         command: String,
         /// `separateOutputStream` of the document.
         separate_output: bool,
-        /// `stdOutSeparatorPrefix`, at most 30 characters, often empty.
+        /// `stdoutSeparatorPrefix`, at most 30 characters, often empty.
         stdout_prefix: String,
-        /// `stdErrSeparatorPrefix`.
+        /// `stderrSeparatorPrefix`.
         stderr_prefix: String,
     },
     /// `Port`.

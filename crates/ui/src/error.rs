@@ -174,6 +174,13 @@ impl Error {
         self
     }
 
+    /// Adds a hint where there is one.
+    #[must_use]
+    pub fn hinted_with(mut self, hint: Option<Hint>) -> Self {
+        self.0.hints.extend(hint);
+        self
+    }
+
     /// Keeps the request id of the AWS call, shown with `-v` and in JSON.
     #[must_use]
     pub fn with_request_id(mut self, id: Option<&str>) -> Self {

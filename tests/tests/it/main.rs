@@ -1,8 +1,10 @@
 //! The built binary as a user meets it, and the shape of the workspace. One program, so that it is linked once.
 
 mod circles;
+mod denied;
 mod dependencies;
 mod dispatch;
+mod documents;
 mod endpoint;
 mod help;
 mod layering;

@@ -15,12 +15,12 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use super::{
     bounds::{BoundsError, CALL_LIMIT},
-    login::Login,
+    login::{Login, LoginWay, way_of},
     options::AwsOptions,
 };
 use crate::{
     error::{Error, ErrorKind},
-    hint,
+    hint, iam,
     profile::plain_http::PlainHttp,
     text::Hint,
 };
@@ -41,6 +41,8 @@ pub(crate) struct Place {
     pub(crate) sandbox: bool,
     /// `--timeout`, where it is what ends a call that takes too long.
     pub(crate) timeout: Option<Duration>,
+    /// How the AWS profile is logged in to.
+    pub(crate) login: LoginWay,
 }
 
 impl fmt::Display for Place {
@@ -70,6 +72,7 @@ impl AwsOptions {
             aws_profile: self.profile.clone(),
             team: self.team.clone(),
             sandbox: self.sandbox,
+            login: self.login,
             timeout: self.timeout.filter(|timeout| *timeout < CALL_LIMIT),
         }
     }
@@ -184,6 +187,24 @@ impl Call {
         translated.with_request_id(request_id.as_deref())
     }
 
+    /// As [`Self::failed`], for a code that [`meaning`] does not know and whose kind the caller does.
+    pub(crate) fn failed_as<E>(
+        &self,
+        kind: ErrorKind,
+        what: impl Into<String>,
+        error: &SdkError<E, HttpResponse>,
+    ) -> Error
+    where
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    {
+        let what = what.into();
+        let known = self.failed(what.clone(), error);
+        Error::new(kind, what)
+            .caused_as(&known)
+            .hinted_as(&known)
+            .with_request_id(known.request_id())
+    }
+
     fn service(&self, what: String, code: &str, message: &str) -> Error {
         let place = &self.place;
         let short = code_only(code);
@@ -198,12 +219,12 @@ impl Call {
                 Error::new(ErrorKind::NotLoggedIn, what)
                     .caused_by(format!("the AWS credentials have expired ({place})")),
                 place.aws_profile.as_deref(),
-                false,
+                place.login,
             ),
             Meaning::BadCredentials => login_hints(
                 Error::new(ErrorKind::NotLoggedIn, what).caused_by(said),
                 place.aws_profile.as_deref(),
-                false,
+                place.login,
             ),
             Meaning::Clock => Error::new(ErrorKind::NotLoggedIn, what)
                 .caused_by(said)
@@ -217,6 +238,7 @@ impl Call {
                         self.action
                     ))
                     .hint("ask for that permission, or use another profile: ops config profiles")
+                    .hinted_with(self.statement())
             }
             Meaning::Throttled => Error::unexpected(what)
                 .caused_by(said)
@@ -227,6 +249,14 @@ impl Call {
                 .hint("the region is not enabled for this account: choose another with --region"),
             Meaning::Other => Error::unexpected(what).caused_by(said),
         }
+    }
+
+    /// The IAM statement that allows the call; a start of a session has one of its own, with its documents.
+    fn statement(&self) -> Option<Hint> {
+        let region = self.place.region.as_deref().unwrap_or_default();
+        iam::statement_text(self.action, region)
+            .filter(|_| self.action != "ssm:StartSession")
+            .map(|text| statement_hint(&text))
     }
 
     /// An answer that is none of the service's: a proxy's page, a wrong endpoint.
@@ -297,6 +327,14 @@ impl Call {
                 .hint("check the network and the proxy settings; -vv shows each attempt"),
         }
     }
+}
+
+/// What to ask an administrator for.
+pub(crate) fn statement_hint(statement: &str) -> Hint {
+    hint!(
+        "the IAM statement that allows it: {}",
+        Hint::document(statement)
+    )
 }
 
 /// The refusal of an endpoint without TLS, if this is one.
@@ -411,7 +449,8 @@ pub(super) fn credentials_failed(
     let name = options.profile.as_deref().unwrap_or("default");
     let profile = profiles.as_ref().and_then(|set| set.get_profile(name));
     let login = profiles.as_ref().and_then(|set| Login::of(set, name));
-    if is_sso_over(error, login.is_some()) {
+    let is_of_console = way_of(profiles.as_deref(), name) == LoginWay::Console;
+    if is_sso_over(error, login.is_some()) && !is_of_console {
         // The one to log in with: a profile with a role names another by `source_profile`.
         let name = login.as_ref().map_or(name, |login| &login.profile);
         return login_hints(
@@ -421,10 +460,14 @@ pub(super) fn credentials_failed(
             )
             .caused_by(innermost(error)),
             Some(name),
-            true,
+            LoginWay::Sso,
         );
     }
-    if lower.contains("login") && (lower.contains("expired") || lower.contains("cached")) {
+    let of_console = way_of(profiles.as_deref(), name) == LoginWay::Console
+        && !matches!(error, CredentialsError::CredentialsNotLoaded(_));
+    if of_console
+        || lower.contains("login") && (lower.contains("expired") || lower.contains("cached"))
+    {
         return Error::new(
             ErrorKind::NotLoggedIn,
             format!("the console login of AWS profile `{name}` has expired"),
@@ -483,16 +526,8 @@ pub(super) fn with_login_hints(
     options: &AwsOptions,
     profiles: Option<&ProfileSet>,
 ) -> Error {
-    let is_sso = options
-        .profile
-        .as_deref()
-        .or(Some("default"))
-        .zip(profiles)
-        .and_then(|(name, set)| set.get_profile(name))
-        .is_some_and(|profile| {
-            profile.get("sso_session").is_some() || profile.get("sso_start_url").is_some()
-        });
-    let error = login_hints(error, options.profile.as_deref(), is_sso);
+    let way = way_of(profiles, options.profile.as_deref().unwrap_or("default"));
+    let error = login_hints(error, options.profile.as_deref(), way);
     if options.sandbox {
         error
     } else {
@@ -500,18 +535,18 @@ pub(super) fn with_login_hints(
     }
 }
 
-fn login_hints(error: Error, profile: Option<&str>, is_sso: bool) -> Error {
+fn login_hints(error: Error, profile: Option<&str>, way: LoginWay) -> Error {
     let option = profile
         .filter(|name| *name != "default")
         .map_or_else(|| Hint::from(""), |name| hint!(" --profile {}", name));
-    if is_sso {
-        error
+    match way {
+        LoginWay::Console => error.hint(hint!("log in again: aws login{}", option)),
+        LoginWay::Sso => error
             .hint(hint!("log in again on a terminal: ops --aws-profile {} ls (or: aws sso login{})", profile.unwrap_or("default"), option))
-            .hint("or open the access portal of your SSO in a browser, choose the account, \"Access keys\", and paste its `export AWS_…` lines into this shell")
-    } else {
-        error
+            .hint("or open the access portal of your SSO in a browser, choose the account, \"Access keys\", and paste its `export AWS_…` lines into this shell"),
+        LoginWay::Unknown => error
             .hint(hint!("log in: aws sso login{} (or `aws configure{}` for access keys)", option, option))
-            .hint("without the AWS CLI: export AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN in this shell")
+            .hint("without the AWS CLI: export AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN in this shell"),
     }
 }
 
@@ -553,6 +588,59 @@ mod tests {
         assert!(text.contains("`ec2:DescribeInstances` on `*`"), "{text}");
         assert!(text.contains("region `eu-west-1`, profile `pay`"), "{text}");
         assert!(!text.contains("AAAA"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn each_profile_is_renewed_by_its_own_command() {
+        let set = profiles(
+            "[profile console]\nlogin_session = arn:aws:iam::111122223333:user/me\n\
+             [profile role]\nrole_arn = arn:aws:iam::111122223333:role/x\nsource_profile = console\n\
+             [profile sso]\nsso_session = corp\n[profile loop]\nsource_profile = loop\n[profile keys]\n",
+        )
+        .await;
+        let way = |name| way_of(Some(&set), name);
+        assert_eq!(way("console"), LoginWay::Console);
+        assert_eq!(way("role"), LoginWay::Console);
+        assert_eq!(way("sso"), LoginWay::Sso);
+        for name in ["loop", "keys", "missing"] {
+            assert_eq!(way(name), LoginWay::Unknown, "{name}");
+        }
+        let call = Call {
+            action: "ec2:DescribeInstances",
+            resource: None,
+            place: Place {
+                aws_profile: Some("console".to_owned()),
+                login: way("console"),
+                ..Place::default()
+            },
+        };
+        let error = call.service("cannot list".to_owned(), "ExpiredToken", "");
+        assert_eq!(error.hints(), ["log in again: aws login --profile console"]);
+        let options = AwsOptions {
+            profile: Some("console".to_owned()),
+            ..AwsOptions::default()
+        };
+        let error =
+            CredentialsError::provider_error("the token has expired; log in to the sso again");
+        let error = credentials_failed(&error, &options, &Some(Arc::new(set)));
+        assert_eq!(error.hints(), ["log in again: aws login --profile console"]);
+    }
+
+    #[allow(deprecated)] // The types moved to a crate that aws-config does not export.
+    async fn profiles(text: &str) -> ProfileSet {
+        use aws_config::profile::profile_file::{ProfileFileKind, ProfileFiles};
+        use aws_types::os_shim_internal as shim;
+        let files = ProfileFiles::builder()
+            .with_contents(ProfileFileKind::Config, text)
+            .build();
+        aws_config::profile::load(
+            &shim::Fs::from_slice(&[]),
+            &shim::Env::from_slice(&[]),
+            &files,
+            None,
+        )
+        .await
+        .expect("profiles")
     }
 
     #[test]

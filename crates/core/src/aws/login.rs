@@ -111,6 +111,38 @@ pub(super) fn lasts(bytes: &[u8]) -> bool {
         .is_some_and(|end| end > jiff::Timestamp::now())
 }
 
+/// How somebody logs in anew to an AWS profile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum LoginWay {
+    /// `sso_session` or `sso_start_url`: by `aws sso login`.
+    Sso,
+    /// `login_session`: by `aws login`, with the credentials of the console.
+    Console,
+    /// Nothing says so.
+    #[default]
+    Unknown,
+}
+
+/// The way of the AWS profile `name`, or of the one that it takes its credentials from.
+pub(super) fn way_of(profiles: Option<&ProfileSet>, name: &str) -> LoginWay {
+    let mut seen = Vec::new();
+    let mut name = name;
+    while let Some(profile) = profiles.and_then(|set| set.get_profile(name)) {
+        if profile.get("login_session").is_some() {
+            return LoginWay::Console;
+        }
+        if profile.get("sso_session").is_some() || profile.get("sso_start_url").is_some() {
+            return LoginWay::Sso;
+        }
+        seen.push(name);
+        match profile.get("source_profile") {
+            Some(source) if !seen.contains(&source) => name = source,
+            _ => break,
+        }
+    }
+    LoginWay::Unknown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -391,11 +391,15 @@ impl Flow {
 /// Starts the command with separated output; where the document knows no such parameter, without: it may have it fixed on, or lack it.
 async fn open(far: &Far, framed: &str) -> Result<Connection> {
     let name = far.document.as_deref().unwrap_or(DOCUMENT);
+    let expands_dollars = far.expands_dollars().await;
     let document = |separate: bool| -> Result<Document> {
         // Where output comes only when the command has ended, the command must end.
         let separated = separate || far.known.0.separated.load(Ordering::Relaxed);
         let linger = if separated { LINGER } else { "" };
-        let command = far.command(&format!("{framed}{linger}"))?;
+        let mut command = far.command(&format!("{framed}{linger}"))?;
+        if expands_dollars {
+            command = command.replace('$', "$$");
+        }
         let mut parameters = BTreeMap::from([("command".to_owned(), vec![command])]);
         if separate {
             parameters.insert(SEPARATE.to_owned(), vec!["true".to_owned()]);

@@ -38,6 +38,7 @@ use std::sync::{
 };
 
 use ops_session::handshake::AgentVersion;
+use tokio::sync::OnceCell;
 
 use crate::{
     connect::{Document, Urgency},
@@ -96,6 +97,8 @@ struct Learned {
     /// The agent's own word for its version, from a handshake.
     version: OnceLock<AgentVersion>,
     troubled: Troubled,
+    /// The agent reads the command as a template, so that dollar signs have to be doubled.
+    expands_dollars: OnceCell<bool>,
 }
 
 impl Known {
@@ -146,6 +149,25 @@ impl Far {
         Ok(Document::Interactive {
             command: self.command(script)?,
         })
+    }
+
+    /// Whether the profile's own document has the agent read commands as templates. Where it cannot be read, it is taken to be as AWS's own are.
+    async fn expands_dollars(&self) -> bool {
+        let Some(name) = &self.document else {
+            return false;
+        };
+        let look = async {
+            let region = &self.instance.region;
+            // Boxed: the SDK's future is large, and every script would carry it.
+            match Box::pin(self.cx.document_expands_dollars(name, region)).await {
+                Ok(expands) => expands,
+                Err(error) => {
+                    self.cx.output().detail(error.to_string());
+                    false
+                }
+            }
+        };
+        *self.known.0.expands_dollars.get_or_init(|| look).await
     }
 
     /// A clearer error where it was sudo that refused, else none.

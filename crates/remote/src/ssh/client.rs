@@ -86,8 +86,7 @@ impl Dialer {
         // ssh's own default is the name of the user here.
         let user = settings
             .user
-            .or_else(|| cx.env().var("USER").map(str::to_owned))
-            .or_else(|| cx.env().var("LOGNAME").map(str::to_owned))
+            .or_else(|| cx.env().user_name())
             .ok_or_else(|| {
                 Error::usage(format!("no user is known for `{}`", instance.label()))
                     .hint("name one in the profile: `ssh: { user: ec2-user }`")

@@ -25,6 +25,11 @@ use crate::session::{AgentLink, Closing, SessionKind, SessionSpec};
 
 use channel::Channel;
 
+/// Whether an agent of this version is older than `than`; one without a version is not.
+pub(crate) fn is_older(version: &str, than: &str) -> bool {
+    !version.is_empty() && version::compare(version, than).is_lt()
+}
+
 /// Runs one session until it ends by itself or is cancelled; the gateway then sends `channel_closed` with the output given here.
 pub(crate) async fn run(spec: SessionSpec, link: AgentLink) -> Closing {
     let needs_handshake = handshake::is_needed(&spec);

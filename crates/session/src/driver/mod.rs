@@ -106,6 +106,12 @@ impl fmt::Debug for Token {
 pub trait Gateway: Send + Sync + 'static {
     /// Headers for one dial of this URL, signed afresh; empty when they cannot be signed, which the service may accept.
     fn headers<'a>(&'a self, stream_url: &'a str) -> BoxFuture<'a, HeaderMap>;
+    /// The service refused a dial with `status`, 401 or 403. With true it is dialled once more, with the same token and headers
+    /// that are asked for anew.
+    fn dials_again(&self, status: u16) -> bool {
+        let _ = status;
+        false
+    }
     /// ResumeSession.
     fn resume<'a>(&'a self, session_id: &'a str) -> BoxFuture<'a, Result<Resumed, ResumeError>>;
     /// Large payloads have cost a connection, so that [`Options::max_payload`] of the next session
@@ -500,11 +506,10 @@ pub async fn open(
     .await?;
     let mut pauses = FIRST_DIAL_PAUSES.into_iter();
     let opened = loop {
-        let headers = gateway.headers(&opening.stream_url).await;
-        let attempt = socket::open(
+        let attempt = socket::open_for(
+            &*gateway,
             &dialer,
             &opening.stream_url,
-            headers,
             &opening.token,
             &client_id,
             &options.client_version,

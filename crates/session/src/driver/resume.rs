@@ -86,11 +86,10 @@ impl Resumer {
 
     async fn dial(&self, token: &Token) -> Result<Connection, ResumeError> {
         let url = &self.opening.stream_url;
-        let headers = self.gateway.headers(url).await;
-        socket::open(
+        socket::open_for(
+            &*self.gateway,
             &self.dialer,
             url,
-            headers,
             token,
             &self.client_id,
             &self.options.client_version,
