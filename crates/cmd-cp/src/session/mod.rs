@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use ops_core::{Error, ErrorKind, Result, output::escape, profile::CopyVia};
-use ops_remote::pipe::{Far, Known};
+use ops_remote::pipe::{CutOff, Far, Known};
 
 use self::probe::Tools;
 use crate::{
@@ -131,7 +131,7 @@ async fn again<T, F: Future<Output = Result<T>>>(
 ) -> Result<T> {
     for _ in 0..2 {
         match ask().await {
-            Err(error) if error.what().contains("was cut off") => {
+            Err(error) if error.came_from::<CutOff>() => {
                 far.cx.output().detail(format!("asking again: {error}"));
             }
             other => return other,

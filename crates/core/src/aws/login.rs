@@ -63,7 +63,7 @@ impl Login {
             identifier.as_bytes(),
         );
         home.join(".aws/sso/cache")
-            .join(format!("{}.json", super::hex(digest.as_ref())))
+            .join(format!("{}.json", ops_ui::text::hex(digest.as_ref())))
     }
 
     /// Whether anybody has logged in here before.
