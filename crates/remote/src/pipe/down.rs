@@ -100,7 +100,7 @@ impl Down {
     }
 
     async fn run(far: &Far, framed: &str) -> Result<Self> {
-        let connection = open(far, framed).await?;
+        let connection = Box::pin(open(far, framed)).await?;
         let (session, ending) = connection.into_parts();
         Ok(Self {
             session,
