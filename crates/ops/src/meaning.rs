@@ -50,16 +50,15 @@ pub(crate) fn understand(
     if name == "help" {
         return Ok(Meaning::Help);
     }
-    let alias = |policy: Option<Policy>| match policy {
-        Some(policy) => match policy.alias(&name).map(<[String]>::to_vec) {
-            Some(meaning) => Ok(Meaning::Alias(meaning, policy)),
-            None => Err(Some(policy)),
-        },
-        None => Err(None),
+    let alias = |policy: &Option<Policy>| {
+        let words = policy.as_ref()?.alias(&name)?;
+        Some(words.to_vec())
     };
-    let policy = match alias(rules(globals)?) {
-        Ok(found) => return Ok(found),
-        Err(policy) => policy,
+    let policy = rules(globals)?;
+    let aliased = alias(&policy);
+    let policy = match (aliased, policy) {
+        (Some(words), Some(policy)) => return Ok(Meaning::Alias(words, policy)),
+        (_, policy) => policy,
     };
     if let Some((found, used)) = plugin::find(env, &words[place..]) {
         return Ok(Meaning::External(found, used, policy));
@@ -68,7 +67,12 @@ pub(crate) fn understand(
         return Ok(Meaning::Nothing(policy));
     };
     globals.profile = Some(profile);
-    Ok(alias(rules(globals)?).unwrap_or_else(Meaning::Nothing))
+    let policy = rules(globals)?;
+    let aliased = alias(&policy);
+    Ok(match (aliased, policy) {
+        (Some(words), Some(policy)) => Meaning::Alias(words, policy),
+        (_, policy) => Meaning::Nothing(policy),
+    })
 }
 
 /// The place of the first word that is neither a global option nor the value of one.

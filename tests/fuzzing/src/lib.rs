@@ -123,8 +123,7 @@ pub fn channel_sequences(data: &[u8]) {
                 MessageType::StartPublication,
                 MessageType::PausePublication,
                 MessageType::AgentSessionState,
-            ][usize::from(kind % 7)]
-            .clone(),
+            ][usize::from(kind % 7)],
             schema_version: 1,
             created_ms: 1,
             sequence_number: i64::from(number.cast_signed()),

@@ -105,9 +105,9 @@ pub(super) async fn fetch(session: &Session, files: Vec<Fetch>, job: &Job) -> Ve
     while let Some(mut files) = waiting.pop() {
         let (count, len) = (files.len(), text(session, &files).len());
         if !session.refuses(len) {
-            files = fetch_by(session, files, job, |text, intake| {
+            files = Box::pin(fetch_by(session, files, job, |text, intake| {
                 feed(session, text, intake)
-            })
+            }))
             .await;
         }
         // A command that was refused for its length goes in halves: one session for each file would be many more.

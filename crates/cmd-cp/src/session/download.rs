@@ -96,7 +96,7 @@ pub(super) async fn download(session: &Session, files: Vec<Fetch>, job: &Job) {
                 Task::Bundle(files) => {
                     // Never closed.
                     let _turn = bundles.acquire().await;
-                    for fetch in bundle::fetch(session, files, job).await {
+                    for fetch in Box::pin(bundle::fetch(session, files, job)).await {
                         let shared = Shared::new(fetch, 1);
                         Box::pin(lane(session, Arc::new(shared), 0, job)).await;
                     }

@@ -60,10 +60,10 @@ impl Pages {
         let mut hasher = DefaultHasher::new();
         token.hash(&mut hasher);
         if !self.tokens.insert(hasher.finish()) {
-            return Err(self.endless("it gave the same NextToken twice".to_owned()));
+            return Err(self.endless("it gave the same NextToken twice"));
         }
         if self.fetched >= self.most {
-            return Err(self.endless(format!("it has more than {} pages", self.most)));
+            return Err(self.endless(&format!("it has more than {} pages", self.most)));
         }
         Ok(Some(token))
     }
@@ -76,12 +76,12 @@ impl Pages {
         self.held_bytes += ROW_BYTES + text_bytes(row);
         if self.held_bytes > HELD_BYTES {
             let bound = format!("its rows take more than {} MiB of memory", HELD_BYTES >> 20);
-            return Err(self.endless(bound));
+            return Err(self.endless(&bound));
         }
         Ok(())
     }
 
-    fn endless(&self, why: String) -> Error {
+    fn endless(&self, why: &str) -> Error {
         Error::unexpected("the list of instances does not end")
             .caused_by(format!("{}: {why}", self.operation))
             .hint("narrow the list by a pattern, --tag or --filter; a proxy or a wrong endpoint may have answered: check AWS_ENDPOINT_URL")

@@ -39,6 +39,10 @@ const WORTH_A_WORD_MS: i64 = 2_000;
 
 /// The calls that have a small quota. Source: "AWS Systems Manager endpoints and quotas" in the AWS General Reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[expect(
+    clippy::enum_variant_names,
+    reason = "the names of SSM's operations, as they are looked for"
+)]
 pub(crate) enum Operation {
     StartSession,
     TerminateSession,
