@@ -40,6 +40,7 @@ OPERATIONS = {
     "s3:HeadBucket",
     "s3:PutObject",
     "ssm:DescribeInstanceInformation",
+    "ssm:GetDocument",
     "ssm:ListTagsForResource",
     "ssm:ResumeSession",
     "ssm:StartSession",
@@ -67,6 +68,7 @@ TEAM_PROFILES = {
     "bucket": "copy: { s3_bucket: ops-sandbox-copies, s3_prefix: some/where }\n",
     "connect": "ssh: { user: ec2-user, auth: instance-connect }\n",
     "role": 'aws: { role_arn: "arn:aws:iam::123456789012:role/checker", session_name: check }\n',
+    "document": "copy: { document: Sandbox-CommandNice }\n",
     "account": 'aws: { account: "123456789012" }\n',
 }
 
@@ -249,10 +251,11 @@ def every_verb(check):
 
     run("cp", "file", f"web-1:{far}/up")
     run("cp", f"web-1:{far}/up", "down")
+    run("cp", "--profile", "document", f"web-1:{far}/up", "nice")
     run("cp", "--via", "sftp", "--profile", "connect", "file", f"web-1:{far}/sftp")
     run("cp", "--via", "s3", "--profile", "bucket", "file", f"web-1:{far}/s3")
     run("cp", "--via", "s3", "--profile", "bucket", f"web-1:{far}/s3", "from-s3")
-    for name in ("down", "from-s3", os.path.join(far, "sftp")):
+    for name in ("down", "nice", "from-s3", os.path.join(far, "sftp")):
         with open(os.path.join(check.home, name), encoding="utf-8") as copied, open(file, encoding="utf-8") as original:
             if copied.read() != original.read():
                 fail(f"{name} is not what was copied")

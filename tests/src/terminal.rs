@@ -166,6 +166,39 @@ impl Terminal {
         parser
     }
 
+    /// Waits until a terminal of [`SIZE`] shows `what`.
+    ///
+    /// # Panics
+    /// It does not.
+    pub fn wait_for_screen(&self, what: &str, shows: impl Fn(&vt100::Screen) -> bool) {
+        let begin = Instant::now();
+        loop {
+            let grown = {
+                let bytes = self.output.lock();
+                bytes.len()
+            };
+            let shown = self.screen(SIZE.0, SIZE.1);
+            if shows(shown.screen()) {
+                return;
+            }
+            let left = PATIENCE.saturating_sub(begin.elapsed());
+            assert!(
+                !left.is_zero(),
+                "{what} does not show; the terminal shows:\n{}",
+                shown.screen().contents()
+            );
+            let bytes = self.output.lock();
+            if bytes.len() == grown {
+                drop(
+                    self.output
+                        .grown
+                        .wait_timeout(bytes, left)
+                        .unwrap_or_else(PoisonError::into_inner),
+                );
+            }
+        }
+    }
+
     /// Changes the size, as a window does.
     ///
     /// # Panics

@@ -210,3 +210,28 @@ fn a_wait_that_is_over_ends_with_124_and_says_how_far_it_was() {
     let answer = run(&mut service.ops(&["wait", "web-*", "--timeout", "1h"]));
     assert_eq!(answer.status, Some(6), "{}", answer.stderr);
 }
+
+#[test]
+fn what_waiting_cannot_help_ends_the_wait_at_once_with_the_reason() {
+    for (faults, goal, status, words) in [
+        (
+            "kms=arn:aws:kms:eu-west-1:123456789012:key/k",
+            "session",
+            7,
+            "must be encrypted",
+        ),
+        ("deny=ssm:StartSession", "session", 5, "ssm:StartSession"),
+        (
+            "deny=ssm:DescribeInstanceInformation",
+            "online",
+            5,
+            "ssm:DescribeInstanceInformation",
+        ),
+    ] {
+        let service = Service::start(OPS, faults);
+        // Only the limit of the test itself would end a wait.
+        let answer = run(&mut service.ops(&["wait", "web-1", "--for", goal, "--timeout", "1h"]));
+        assert_eq!(answer.status, Some(status), "{faults}: {}", answer.stderr);
+        assert!(answer.stderr.contains(words), "{faults}: {}", answer.stderr);
+    }
+}

@@ -347,12 +347,57 @@ fn help_for_escapes_is_shown_and_the_escape_can_be_another_or_none() {
 fn what_is_typed_while_the_connection_is_down_is_delivered() {
     let service = service();
     let terminal = shell(&service);
-    service.set_faults("cut-after=1,refuse-resume=1");
+    // Four attempts take longer than the two seconds that nothing is said of.
+    service.set_faults("cut-after=1,refuse-resume=3");
     terminal.send("echo a line that is cut in the middle");
-    terminal.wait_for("lost, reconnecting");
+    terminal.wait_for("web-1: connection lost");
     terminal.send("; echo ty''ped mean''while\r");
-    terminal.wait_for("resumed");
+    terminal.wait_for("web-1: resumed after");
     terminal.wait_for("typed meanwhile\r\n");
+}
+
+#[test]
+fn a_connection_that_is_back_at_once_was_never_lost() {
+    let service = service();
+    let mut terminal = shell(&service);
+    service.set_faults("bye-after=1");
+    terminal.send("echo over the ho''urly close\r");
+    service.wait_for_call("ResumeSession");
+    terminal.wait_for("over the hourly close\r\n");
+    terminal.send("exit\r");
+    assert_eq!(terminal.wait(), Some(0));
+    let shown = terminal.screen(SIZE.0, SIZE.1).screen().contents();
+    assert!(
+        !shown.contains("lost") && !shown.contains("resumed"),
+        "{shown}"
+    );
+}
+
+/// A program with a full screen: text, a status line on the last of 24 lines, the cursor in the
+/// middle. It ends with a key.
+const FULL_SCREEN: &str = r#"printf '\033[?1049h\033[2J\033[3;5Hbod''y of it\033[24;1H\033[7mstat''us line\033[0m\033[10;10H'; read -rsn1 k; printf '\033[?1049l'; echo the end"#;
+
+#[test]
+fn a_full_screen_program_is_told_on_its_last_line_and_gets_it_back() {
+    let service = service();
+    let terminal = shell(&service);
+    let last_line = |screen: &vt100::Screen| screen.rows(0, SIZE.0).last().unwrap_or_default();
+    terminal.send(format!("{FULL_SCREEN}\r"));
+    terminal.wait_for_screen("the program's status line", |screen| {
+        last_line(screen) == "status line" && screen.cursor_position() == (9, 9)
+    });
+    let before = terminal.screen(SIZE.0, SIZE.1);
+    service.set_faults("cut-after=0,cuts=1,refuse-resume=4");
+    terminal.wait_for_screen("the word about the connection", |screen| {
+        last_line(screen).starts_with("web-1: connection lost (")
+            && screen.contents().contains("body of it")
+            && screen.cursor_position() == (9, 9)
+    });
+    terminal.wait_for_screen("the status line again", |screen| {
+        screen.state_formatted() == before.screen().state_formatted()
+    });
+    terminal.send("q");
+    terminal.wait_for("the end");
 }
 
 #[test]
@@ -361,7 +406,7 @@ fn a_silent_agent_is_told_of_and_can_be_left() {
     let mut terminal = shell(&service);
     service.set_faults("silent-after=1");
     terminal.send("echo the agent hears this no more");
-    terminal.wait_for("not responding for");
+    terminal.wait_for("the agent has not answered for");
     terminal.send("\r~.");
     assert_eq!(terminal.wait(), Some(0));
     assert!(terminal.is_cooked());
@@ -375,7 +420,7 @@ fn the_escape_works_behind_a_paste_that_nobody_takes() {
     service.set_faults("silent-after=1");
     // More than the session queues: what is typed behind it is read all the same.
     terminal.send("x".repeat(1 << 20));
-    terminal.wait_for("not responding for");
+    terminal.wait_for("the agent has not answered for");
     terminal.send("\r~.");
     assert_eq!(terminal.wait(), Some(0));
     assert!(terminal.is_cooked());

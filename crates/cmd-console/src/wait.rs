@@ -151,6 +151,9 @@ impl Wait {
                     ));
                 }
                 Ok(seen) => seen,
+                // Encryption that is demanded, an agent that is too old: time changes nothing about
+                // it.
+                Err(error) if error.is_lasting() => return Err(error),
                 // Not there yet, or not yet reachable: what is waited for.
                 Err(error)
                     if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unreachable) =>
@@ -207,14 +210,20 @@ impl Wait {
         if self.goal == Goal::Running {
             return Ok(None);
         }
-        let how = match cx.ping_of(instance).await {
-            Some(Ping::Online) => None,
-            Some(Ping::Lost { .. }) => Some("its agent does not answer"),
-            Some(Ping::NoAgent) => Some("no agent has reported"),
-            // A session may be possible all the same.
-            None | Some(Ping::Unknown) => {
-                (self.goal == Goal::Online).then_some("Systems Manager does not tell")
+        let ping = match cx.ask_agent(instance).await {
+            Ok(known) => known.ping,
+            // Whoever may not ask is not told later either.
+            Err(error) if self.goal == Goal::Online && error.kind() == ErrorKind::Denied => {
+                return Err(error);
             }
+            Err(_) => Ping::Unknown,
+        };
+        let how = match ping {
+            Ping::Online => None,
+            Ping::Lost { .. } => Some("its agent does not answer"),
+            Ping::NoAgent => Some("no agent has reported"),
+            // A session may be possible all the same.
+            Ping::Unknown => (self.goal == Goal::Online).then_some("Systems Manager does not tell"),
         };
         if let Some(how) = how {
             return Ok(Some(how.to_owned()));

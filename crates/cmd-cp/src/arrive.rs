@@ -9,14 +9,17 @@ use crate::{
     clashes::{Claims, Wanted},
     existing::{self, Version},
     goal::{Goal, LocalBase, open_stream},
+    hashes,
+    item::{Ask, Found, Kind, Listing},
     landing,
     links::judge_links,
+    local::umask,
     local::{LocalPath, Occupant, words},
     made::{Folders, Made},
     names::Gate,
     options::Options,
     place::{join, name},
-    transport::{Ask, Fetch, Found, Job, Kind, Listing, Server, Sink, Transport},
+    transport::{Fetch, Job, Server, Sink, Transport},
 };
 
 /// Pieces on their way to standard output, or what is like it.
@@ -393,7 +396,7 @@ async fn stays(
     };
     existing::stays(cx, options, &shown.to_string_lossy(), new, old, || {
         let wanted = found.entry.sha256;
-        Ok(wanted.is_some() && Some(landing::sha256(path.open_file()?)?) == wanted)
+        Ok(wanted.is_some() && Some(hashes::sha256(path.open_file()?)?) == wanted)
     })
     .await
 }
@@ -451,11 +454,4 @@ async fn to_stream(
     let (moved, written) = tokio::join!(transport.download(fetches, &job), write);
     written?;
     moved
-}
-
-/// The umask of this process. The system tells it only by setting another, so it is set twice.
-pub(crate) fn umask() -> u32 {
-    let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    rustix::process::umask(mask);
-    mask.bits() & 0o777
 }

@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use ops_core::{Context, Result, output::escape};
 
 use crate::{
+    hashes::Digest,
+    item::Ask,
     options::{Options, Overwrite},
     place::join,
-    transport::{Ask, Digest, Transport},
+    transport::Transport,
 };
 
 /// Places that one list asks for.
@@ -46,7 +48,8 @@ pub(crate) async fn digests(
     Ok(digests)
 }
 
-/// Why the file at the destination stays, if it does; `same` finds out whether the contents are equal and is asked only where it matters.
+/// Why the file at the destination stays, if it does; `same` finds out whether the contents are
+/// equal and is asked only where it matters.
 ///
 /// # Errors
 /// The contents cannot be compared; the answer cannot be read.

@@ -14,9 +14,9 @@ use std::{
 use ops_core::{Error, Result, hint};
 
 use crate::{
+    item::Found,
     local::{LocalPath, NamedFolder, Occupant},
     place::{join, name},
-    transport::Found,
 };
 
 /// Where files of one server go, as the user said it.

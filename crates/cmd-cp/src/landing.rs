@@ -4,12 +4,12 @@ use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
     fs::{File, Permissions},
-    io::{self, Read as _},
+    io,
     os::{
         fd::{AsFd as _, OwnedFd},
         unix::{
             ffi::{OsStrExt as _, OsStringExt as _},
-            fs::{FileExt as _, PermissionsExt as _},
+            fs::{FileExt as _, MetadataExt as _, PermissionsExt as _},
         },
     },
     path::PathBuf,
@@ -17,7 +17,6 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use aws_lc_rs::digest;
@@ -25,9 +24,12 @@ use ops_core::{Error, Result};
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 use crate::{
+    hashes::finish,
+    hashes::{Digest, hex},
+    item::{Entry, FileId},
+    local::time,
     local::{LocalPath, Occupant, check_replaceable, words},
-    report::hex,
-    transport::{Digest, Entry, FileId, Job},
+    transport::Job,
 };
 
 /// Longest file name, in bytes, on the file systems there are.
@@ -67,8 +69,8 @@ struct State {
 }
 
 impl Landing {
-    /// Makes the temporary file beside `destination`, whose folder exists. With `--resume` a part of
-    /// an earlier run is taken up: see [`Landing::resumable`].
+    /// Makes the temporary file beside `destination`, whose folder exists. With `--resume` a part
+    /// of an earlier run is taken up: see [`Landing::resumable`].
     ///
     /// A link at `destination` is not followed: the file replaces it.
     ///
@@ -97,12 +99,24 @@ impl Landing {
         }
         let file = rustix::fs::openat(&*parent, &temporary, flags, Mode::RUSR | Mode::WUSR)
             .map_err(|error| failed(error.into()))?;
-        let file = File::from(file);
-        if !file.metadata().map_err(failed)?.is_file() {
+        let mut file = File::from(file);
+        let known = file.metadata().map_err(failed)?;
+        if !known.is_file() {
             return Err(failed(io::Error::other(format!(
                 "`{}` is no file",
                 temporary.display()
             ))));
+        }
+        // A part under the name of ours that is another file's second name, or somebody else's: to
+        // go on with it would change that file, or leave the new one in the hands of its owner.
+        let is_ours = known.uid() == rustix::process::geteuid().as_raw() && known.nlink() == 1;
+        if job.resume && !is_ours {
+            rustix::fs::unlinkat(&*parent, &temporary, AtFlags::empty())
+                .map_err(|error| failed(error.into()))?;
+            let flags = flags | OFlags::EXCL;
+            file = rustix::fs::openat(&*parent, &temporary, flags, Mode::RUSR | Mode::WUSR)
+                .map(File::from)
+                .map_err(|error| failed(error.into()))?;
         }
         Ok(Self {
             parent,
@@ -119,8 +133,8 @@ impl Landing {
         })
     }
 
-    /// How much of an earlier run is there, and its hash: to be taken up if the far side's first bytes have the same. They count as arrived until
-    /// [`Landing::restart`].
+    /// How much of an earlier run is there, and its hash: to be taken up if the far side's first
+    /// bytes have the same. They count as arrived until [`Landing::restart`].
     ///
     /// # Errors
     /// It cannot be read.
@@ -381,39 +395,13 @@ impl State {
     }
 }
 
-/// A hash as bytes.
-pub(crate) fn finish(hash: digest::Context) -> Digest {
-    let mut bytes = Digest::default();
-    bytes.copy_from_slice(hash.finish().as_ref());
-    bytes
-}
-
-/// The SHA-256 of what is left to read of `file`.
-///
-/// # Errors
-/// It cannot be read.
-pub(crate) fn sha256(mut file: File) -> io::Result<Digest> {
-    let mut hash = digest::Context::new(&digest::SHA256);
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(finish(hash)),
-            read => hash.update(&buffer[..read]),
-        }
-    }
-}
-
-/// The time of `mtime` seconds since 1970; before that it is 1970.
-pub(crate) fn time(mtime: i64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(u64::try_from(mtime).unwrap_or(0))
-}
-
 /// A temporary name for a link beside `name`.
 pub(crate) fn temporary_link(name: &OsStr) -> OsString {
     OsString::from_vec(temporary_name(name.as_bytes(), false))
 }
 
-/// A name beside `name`: `.NAME.ops-…`, cut so that it is no longer than a name may be. The same every time for a part that is kept.
+/// A name beside `name`: `.NAME.ops-…`, cut so that it is no longer than a name may be. The same
+/// every time for a part that is kept.
 pub(crate) fn temporary_name(name: &[u8], kept: bool) -> Vec<u8> {
     let end = if kept {
         PART.to_owned()
@@ -436,7 +424,7 @@ mod tests {
     use std::{os::unix::fs::symlink, path::Path};
 
     use super::*;
-    use crate::{local::NamedFolder, pace::Pace, report::Report, transport::Kind};
+    use crate::{item::Kind, local::NamedFolder, pace::Pace, report::Report};
 
     fn job(resume: bool) -> Job {
         Job {
@@ -594,6 +582,24 @@ mod tests {
             assert!(Landing::open(&place, id, &entry(4), 0o644, &job).is_err());
             assert_eq!(names(&at("out")), ["f"]);
         }
+    }
+
+    #[tokio::test]
+    async fn a_part_that_is_another_files_second_name_is_not_gone_on_with() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("theirs"), "theirs").unwrap();
+        let part = folder.path().join(".f.ops-part");
+        std::fs::hard_link(folder.path().join("theirs"), &part).unwrap();
+        let job = job(true);
+        let id = job.report.add("f", "f", 4);
+        let place = path(folder.path(), "f");
+        let landing = Landing::open(&place, id, &entry(4), 0o644, &job).unwrap();
+        assert_eq!(landing.resumable().unwrap(), None);
+        landing.write_at(0, b"abcd").await.unwrap();
+        landing.commit(None).unwrap();
+        let theirs = std::fs::read(folder.path().join("theirs")).unwrap();
+        assert_eq!(theirs, b"theirs");
+        assert_eq!(names(folder.path()), ["f", "theirs"]);
     }
 
     #[tokio::test]

@@ -18,12 +18,13 @@ use crate::{
     clashes::{Claims, Wanted},
     existing::{self, Version},
     goal::is_descriptor,
-    landing,
+    hashes,
+    item::{Ask, Entry, FileId, Kind},
     links::judge_links,
     options::Options,
     place::{join, name},
     remote_path::RemotePath,
-    transport::{Ask, Entry, FileId, Kind, Server, Source, Store, Transport, What},
+    transport::{Server, Source, Store, Transport, What},
     walk::{Local, Walked, walk},
 };
 
@@ -397,7 +398,7 @@ async fn stays(
     };
     let shown = format!("{} on {label}", local.file.to_path().display());
     existing::stays(cx, options, &shown, new, old, || {
-        Ok(known.sha256.is_some() && Some(landing::sha256(local.file.open()?)?) == known.sha256)
+        Ok(known.sha256.is_some() && Some(hashes::sha256(local.file.open()?)?) == known.sha256)
     })
     .await
 }

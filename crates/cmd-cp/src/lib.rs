@@ -12,6 +12,8 @@ mod clashes;
 mod cp;
 mod existing;
 mod goal;
+mod hashes;
+mod item;
 mod landing;
 mod leave;
 mod links;

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use clap::ValueEnum;
 use ops_core::profile::CopyLinks;
 
-use crate::transport::Kind;
+use crate::item::Kind;
 
 /// Links that one target may pass through, as many as Linux allows (`MAXSYMLINKS`). Source:
 /// path_resolution(7).

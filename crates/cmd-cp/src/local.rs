@@ -17,6 +17,7 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rustix::{
@@ -32,7 +33,8 @@ const PASS: OFlags = OFlags::PATH;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const PASS: OFlags = OFlags::RDONLY;
 
-/// A folder that the user named, open. Links in the path as typed are followed: they are the user's.
+/// A folder that the user named, open. Links in the path as typed are followed: they are the
+/// user's.
 #[derive(Debug)]
 pub(crate) struct NamedFolder {
     handle: OwnedFd,
@@ -431,6 +433,18 @@ impl LocalFile {
         let target = rustix::fs::readlinkat(self.path.parent()?, self.path.name(), Vec::new())?;
         Ok(target.into_bytes())
     }
+}
+
+/// The time of `mtime` seconds since 1970; before that it is 1970.
+pub(crate) fn time(mtime: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(u64::try_from(mtime).unwrap_or(0))
+}
+
+/// The umask of this process. The system tells it only by setting another, so it is set twice.
+pub(crate) fn umask() -> u32 {
+    let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    rustix::process::umask(mask);
+    mask.bits() & 0o777
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use crate::{landing, local::LocalPath};
+use crate::local::{self, LocalPath};
 
 /// A folder that was made, or was there.
 #[derive(Debug)]
@@ -19,8 +19,9 @@ pub(crate) struct Made {
     pub(crate) is_new: bool,
 }
 
-/// Folders in which this user must be able to write until all is in. Whoever writes there holds them; when the last one is gone they get the mode,
-/// and with `-p` the time, that they should have, whether the copy came to its end or not.
+/// Folders in which this user must be able to write until all is in. Whoever writes there holds
+/// them; when the last one is gone they get the mode, and with `-p` the time, that they should
+/// have, whether the copy came to its end or not.
 #[derive(Debug)]
 pub(crate) struct Folders {
     made: Mutex<Vec<Made>>,
@@ -73,7 +74,7 @@ fn finish(made: &Made, mask: u32, preserve: bool) {
     };
     let _ = folder.set_permissions(Permissions::from_mode(mode));
     if preserve {
-        let time = landing::time(made.mtime);
+        let time = local::time(made.mtime);
         let _ = folder.set_times(FileTimes::new().set_modified(time).set_accessed(time));
     }
 }

@@ -1,4 +1,5 @@
-//! What a server may call things. Nothing it names lies outside of the destination, whatever it says.
+//! What a server may call things. Nothing it names lies outside of the destination, whatever it
+//! says.
 
 use std::{
     collections::HashSet,
@@ -9,9 +10,9 @@ use ops_core::{Error, Result, output::escape};
 use wildmatch::WildMatch;
 
 use crate::{
+    item::{Found, Kind},
     landing::NAME_MAX_BYTES,
     place::name,
-    transport::{Found, Kind},
 };
 
 /// Longest path below a destination, in bytes.
@@ -38,7 +39,8 @@ impl Excluded {
         )
     }
 
-    /// Whether `below`, or a folder it lies in, is left out. `root` is the name of what was named itself.
+    /// Whether `below`, or a folder it lies in, is left out. `root` is the name of what was named
+    /// itself.
     pub(crate) fn has(&self, root: &[u8], below: &[u8]) -> bool {
         if self.0.is_empty() {
             return false;
@@ -125,7 +127,8 @@ impl Gate {
     }
 }
 
-/// Whether `root` can be what `place` means, by its last name: a server must not answer `*.gz` with `.bashrc`.
+/// Whether `root` can be what `place` means, by its last name: a server must not answer `*.gz` with
+/// `.bashrc`.
 fn answers(place: &[u8], root: &[u8]) -> bool {
     let Some(asked) = name(place) else {
         // A home, `/` or `.`: its content is taken, under no name of its own.
@@ -172,7 +175,7 @@ pub(crate) fn folder_name(label: &str, id: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::Entry;
+    use crate::item::Entry;
 
     fn found(root: &str, below: &str, kind: Kind) -> Found {
         Found {

@@ -19,13 +19,15 @@ pub(crate) enum Place {
     Remote {
         /// The server, or servers.
         target: Target,
-        /// The path; empty is the home of the session's user. `~`, relative paths and globs are the server's to expand.
+        /// The path; empty is the home of the session's user. `~`, relative paths and globs are the
+        /// server's to expand.
         path: Vec<u8>,
     },
 }
 
 impl Place {
-    /// Reads one. As in scp, a colon before any slash makes it remote; `./a:b` is local. `tag:Key=Value:PATH` has its second colon.
+    /// Reads one. As in scp, a colon before any slash makes it remote; `./a:b` is local.
+    /// `tag:Key=Value:PATH` has its second colon.
     ///
     /// # Errors
     /// A server that is no target.

@@ -13,7 +13,10 @@ use ops_core::{
 };
 use tokio::time::Instant;
 
-use crate::{report::Item, screen::target, transport::FileId};
+use crate::{
+    item::{FileId, Item},
+    screen::target,
+};
 
 /// Files that have a bar of their own at the same time.
 const BARS: usize = 4;

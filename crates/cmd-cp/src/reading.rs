@@ -12,9 +12,11 @@ use ops_core::{Error, Result};
 use tokio::sync::mpsc;
 
 use crate::{
-    landing,
+    hashes,
+    hashes::Digest,
+    item::FileId,
     local::LocalFile,
-    transport::{Digest, FileId, Job, Source},
+    transport::{Job, Source},
 };
 
 /// What is sent, from one place or another.
@@ -91,7 +93,8 @@ impl FileReading {
         self.size
     }
 
-    /// Up to `len` bytes at `offset`, fewer only at its end. Keeps to `--limit-rate`, counts as progress.
+    /// Up to `len` bytes at `offset`, fewer only at its end. Keeps to `--limit-rate`, counts as
+    /// progress.
     ///
     /// # Errors
     /// It cannot be read, or has become shorter.
@@ -113,7 +116,8 @@ impl FileReading {
         Ok(bytes.into())
     }
 
-    /// Hashes its first `len` bytes into `hash`, and gives what that is so far; read apart from what is sent, counted nowhere.
+    /// Hashes its first `len` bytes into `hash`, and gives what that is so far; read apart from
+    /// what is sent, counted nowhere.
     ///
     /// # Errors
     /// It cannot be read, or is shorter.
@@ -123,7 +127,7 @@ impl FileReading {
         hash: &mut digest::Context,
     ) -> Result<Option<Digest>> {
         self.hash_range(0, len, hash)?;
-        Ok(Some(landing::finish(hash.clone())))
+        Ok(Some(hashes::finish(hash.clone())))
     }
 
     /// As [`FileReading::hash_prefix`], of `len` bytes from `offset` on.
@@ -245,7 +249,7 @@ impl StreamReading {
 
     /// The hash of all that was read.
     pub(crate) fn digest(&self) -> Digest {
-        landing::finish(self.hash.clone())
+        hashes::finish(self.hash.clone())
     }
 }
 
@@ -281,7 +285,7 @@ mod tests {
     fn sha256(bytes: &[u8]) -> Digest {
         let mut hash = digest::Context::new(&digest::SHA256);
         hash.update(bytes);
-        landing::finish(hash)
+        hashes::finish(hash)
     }
 
     #[cfg(target_os = "linux")]

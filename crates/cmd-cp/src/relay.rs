@@ -8,13 +8,14 @@ use tokio::sync::mpsc;
 use crate::{
     arrive::Passed,
     existing::{self, Version},
+    item::{Found, Kind},
     leave::{RemoteBase, folder, known, last, shown},
     links::judge_links,
     options::Options,
     pace::Pace,
     place::join,
     report::Report,
-    transport::{Fetch, Found, Kind, Server, Sink, Source, Store, Transport, What},
+    transport::{Fetch, Server, Sink, Source, Store, Transport, What},
 };
 
 /// Pieces of a file on their way.
@@ -81,7 +82,7 @@ pub(crate) async fn relay(
                 .get(target.whole())
                 .filter(|there| there.kind == Kind::File)
         {
-            let version = |entry: &crate::transport::Entry| Version {
+            let version = |entry: &crate::item::Entry| Version {
                 size: entry.size,
                 mtime: entry.mtime,
             };

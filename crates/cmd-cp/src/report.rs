@@ -8,32 +8,11 @@ use std::{
 use ops_core::Error;
 use tokio::time::Instant;
 
-use crate::{progress::Progress, transport::FileId};
-
-/// What became of a file.
-#[derive(Clone, Debug)]
-pub(crate) enum Outcome {
-    /// Copied and verified.
-    Done,
-    /// Left alone, and why.
-    Skipped(&'static str),
-    /// Not copied; the old one is untouched.
-    Failed(Box<Error>),
-}
-
-/// A file, folder or link of the command.
-#[derive(Clone, Debug)]
-pub(crate) struct Item {
-    /// Where it comes from, for people and in `-o json`; not escaped.
-    pub(crate) source: String,
-    /// Where it goes.
-    pub(crate) destination: String,
-    /// In bytes, as listed.
-    pub(crate) size: u64,
-    /// Bytes that have arrived.
-    pub(crate) moved: u64,
-    pub(crate) outcome: Option<Outcome>,
-}
+use crate::{
+    item::FileId,
+    item::{Item, Outcome},
+    progress::Progress,
+};
 
 /// All files of a command; shared by its transfers.
 pub(crate) struct Report {
@@ -174,21 +153,4 @@ impl Totals {
         }
         totals
     }
-}
-
-/// A hash as people write it.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// A hash as the far side wrote it.
-pub(crate) fn unhex(text: &str) -> Option<[u8; 32]> {
-    let mut digest = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (byte, pair) in digest.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(digest)
 }

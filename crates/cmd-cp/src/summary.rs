@@ -7,9 +7,10 @@ use ops_core::{
 use serde::Serialize;
 
 use crate::{
+    item::{Item, Outcome},
     links::{ABSOLUTE, LEADS_OUT},
     progress::{bytes, rate},
-    report::{Item, Outcome, Report, Totals},
+    report::{Report, Totals},
 };
 
 /// Version of the fields below: within one, fields are only added.

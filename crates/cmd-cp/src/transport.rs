@@ -1,8 +1,9 @@
 //! What every transport does for one server; how it moves things is its own.
 //!
-//! The command decides what goes where: it lists, picks names, makes local folders and links, and hands over files. A transport moves them, and
-//! reports each file by its number to [`Job::report`]: progress as it goes, and one outcome. What a transport returns as an error is the failure
-//! of all files that have no outcome yet.
+//! The command decides what goes where: it lists, picks names, makes local folders and links, and
+//! hands over files. A transport moves them, and reports each file by its number to
+//! [`Job::report`]: progress as it goes, and one outcome. What a transport returns as an error is
+//! the failure of all files that have no outcome yet.
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use ops_core::{Context, Instance, Result, connect::Urgency, profile::CopyVia};
 use tokio::sync::mpsc;
 
 use crate::{
+    item::{Ask, Entry, FileId, Listing},
     local::{LocalFile, LocalPath},
     made::Folders,
     pace::Pace,
@@ -37,95 +39,6 @@ pub(crate) struct Server {
 /// What the owner of a folder must be allowed while it is filled.
 pub(crate) const OWNER: u32 = 0o700;
 
-/// SHA-256 of a file's content.
-pub(crate) type Digest = [u8; 32];
-
-/// What something on a server is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    File,
-    Folder,
-    /// With its target, as it is written.
-    Link(Vec<u8>),
-    /// A device, socket or FIFO: never copied.
-    Other,
-}
-
-/// One thing on a server. All of it comes from there and is believed in nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) kind: Kind,
-    /// In bytes; of files.
-    pub(crate) size: u64,
-    /// Permission bits, `0o7777` at most.
-    pub(crate) mode: u32,
-    /// Seconds since 1970.
-    pub(crate) mtime: i64,
-    /// Where [`Ask::digests`] or [`Ask::digests_below`] was set.
-    pub(crate) sha256: Option<Digest>,
-}
-
-/// What is to be looked at on a server.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Ask {
-    /// As typed: `~`, relative to the home of the user, globs where [`Ask::globs`] is set; empty is the home.
-    pub(crate) places: Vec<Vec<u8>>,
-    /// Expand `*`, `?` and `[…]`. A place that exists by its very name is taken as it is.
-    pub(crate) globs: bool,
-    /// Everything below folders too, links within not followed unless [`Ask::follow`].
-    pub(crate) recursive: bool,
-    /// Take what links point to in their place (`-L`). A link that is named itself is followed for its kind anyway, as scp does, unless
-    /// [`Ask::keep_links`].
-    pub(crate) follow: bool,
-    /// `-P`: links that are named are taken as links too.
-    pub(crate) keep_links: bool,
-    /// With the SHA-256 of every file.
-    pub(crate) digests: bool,
-    /// With the SHA-256 of files smaller than this, in bytes, where a transport has them for little.
-    pub(crate) digests_below: Option<u64>,
-}
-
-/// Something found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Found {
-    /// Which of [`Ask::places`] it belongs to.
-    pub(crate) place: usize,
-    /// The match itself, with `~` and globs expanded, absolute; shared by all that is below it.
-    pub(crate) root: Arc<[u8]>,
-    /// Its path below the match, without a leading slash; empty for the match itself.
-    pub(crate) below: Vec<u8>,
-    pub(crate) entry: Entry,
-}
-
-impl Found {
-    /// Where it is. With `follow` every link on the way is followed (`-L`), else those of the root alone.
-    pub(crate) fn path(&self, follow: bool) -> RemotePath {
-        if follow {
-            RemotePath::named(crate::place::join(&self.root, &self.below))
-        } else {
-            RemotePath::new(&self.root, &self.below)
-        }
-    }
-
-    /// Its root, its path below that, and its kind: what [`crate::links::judge_links`] judges by.
-    pub(crate) fn as_entry(&self) -> (&[u8], &[u8], &Kind) {
-        (&self.root, &self.below, &self.entry.kind)
-    }
-}
-
-/// What a server has of what was asked for, folders before what is in them. A place without any match is in neither list.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Listing {
-    pub(crate) found: Vec<Found>,
-    /// Each of [`Ask::places`] as an absolute path, `~` expanded, globs not, without a slash at its end; whether it exists or not.
-    pub(crate) places: Vec<Vec<u8>>,
-    /// What could not be looked at, with the server's words; to be escaped.
-    pub(crate) complaints: Vec<String>,
-}
-
-/// The number of a file in [`Report`].
-pub(crate) type FileId = usize;
-
 /// A regular file to be fetched.
 pub(crate) struct Fetch {
     pub(crate) id: FileId,
@@ -139,19 +52,21 @@ pub(crate) struct Fetch {
 pub(crate) enum Sink {
     /// A path here, its folder exists; through [`crate::landing::Landing`].
     File(LocalPath),
-    /// All bytes in order; standard output, or another server. A failure of the file is sent too, so that nobody takes a part for the whole;
-    /// the channel closes when the file is complete and verified.
+    /// All bytes in order; standard output, or another server. A failure of the file is sent too,
+    /// so that nobody takes a part for the whole; the channel closes when the file is complete and
+    /// verified.
     Stream(mpsc::Sender<Result<Bytes>>),
 }
 
-/// Something to be stored. Folders come before what is in them; a transport sets their times (`-p`) when all is in.
+/// Something to be stored. Folders come before what is in them; a transport sets their times (`-p`)
+/// when all is in.
 pub(crate) struct Store {
     pub(crate) id: FileId,
     /// Made of [`Listing::places`].
     pub(crate) path: RemotePath,
     pub(crate) what: What,
-    /// Permission bits: set as they are with [`Job::preserve`]; otherwise for a new file, less the far side's umask, and a file that is replaced
-    /// keeps its own where the transport can tell.
+    /// Permission bits: set as they are with [`Job::preserve`]; otherwise for a new file, less the
+    /// far side's umask, and a file that is replaced keeps its own where the transport can tell.
     pub(crate) mode: u32,
     /// Seconds since 1970; set with [`Job::preserve`].
     pub(crate) mtime: i64,
@@ -169,8 +84,9 @@ pub(crate) enum What {
 pub(crate) enum Source {
     /// A file here, of this size when it was listed; through [`crate::reading::Reading`].
     File { file: LocalFile, size: u64 },
-    /// Bytes in order until the channel closes: standard input, or another server. The size is a guess where it is known at all. An error
-    /// means that what came is not complete: nothing may be put into place.
+    /// Bytes in order until the channel closes: standard input, or another server. The size is a
+    /// guess where it is known at all. An error means that what came is not complete: nothing may
+    /// be put into place.
     Stream {
         bytes: mpsc::Receiver<Result<Bytes>>,
         size: Option<u64>,
@@ -180,8 +96,8 @@ pub(crate) enum Source {
 /// How a transfer is done.
 #[derive(Clone)]
 pub(crate) struct Job {
-    /// Sessions side by side at most. With 1, files are handled strictly in the order given, one after another: a copy from one server to
-    /// another relies on it.
+    /// Sessions side by side at most. With 1, files are handled strictly in the order given, one
+    /// after another: a copy from one server to another relies on it.
     pub(crate) sessions: usize,
     /// Keep what is verified when interrupted, and go on from it.
     pub(crate) resume: bool,
@@ -189,7 +105,8 @@ pub(crate) struct Job {
     pub(crate) preserve: bool,
     /// Compress where it gains.
     pub(crate) compress: bool,
-    /// `--limit-rate`, shared by all transfers of the command; [`crate::landing::Landing`] and [`crate::reading::Reading`] keep to it.
+    /// `--limit-rate`, shared by all transfers of the command; [`crate::landing::Landing`] and
+    /// [`crate::reading::Reading`] keep to it.
     pub(crate) pace: Arc<Pace>,
     pub(crate) report: Arc<Report>,
     /// Held as long as anything is written into them.
@@ -214,7 +131,8 @@ pub(crate) trait Transport: Send + Sync {
     /// The transport as a whole; the failure of a file is reported.
     fn download<'a>(&'a self, files: Vec<Fetch>, job: &'a Job) -> BoxFuture<'a, Result<()>>;
 
-    /// Stores things. Each file goes to a temporary name beside its destination, is verified by size and SHA-256 of both ends, and renamed.
+    /// Stores things. Each file goes to a temporary name beside its destination, is verified by
+    /// size and SHA-256 of both ends, and renamed.
     ///
     /// # Errors
     /// As [`Transport::download`].

@@ -1,7 +1,8 @@
 //! Which transport moves the files.
 
 use ops_core::{
-    Error, ErrorKind, Hint, Instance, Result, calls::s3, hint, output::escape, profile::CopyVia,
+    Error, ErrorKind, Hint, Instance, Result, calls::s3, hint, iam, output::escape,
+    profile::CopyVia,
 };
 use ops_remote::ssh::client::Login;
 
@@ -57,16 +58,30 @@ pub(crate) async fn open(server: &Server, wish: &Wish) -> Result<Box<dyn Transpo
                 }
                 return Ok(transport);
             }
-            Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Unreachable) => {
-                failure.get_or_insert(error);
-            }
-            Err(error) => return Err(error),
+            Err(error) => match failure {
+                // The first failure is the one that is told: what failed after it was tried for its sake alone.
+                Some(first) => {
+                    let tried = format!("then by {}, in vain: {error}", word(via));
+                    failure = Some(first.caused_by(tried));
+                }
+                None if may_go_another_way(error.kind()) => failure = Some(error),
+                None => return Err(error),
+            },
         }
     }
     Err(failure.unwrap_or_else(|| {
         Error::new(ErrorKind::Refused, "the profile forbids every transport")
             .hint("see who says so: ops config show | grep copy.deny_via")
     }))
+}
+
+/// Whether another transport may do where one failed with this: the service denies the documents of this one, its agent cannot have its sessions, or
+/// its document does not take what is asked of it.
+fn may_go_another_way(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Denied | ErrorKind::Unreachable | ErrorKind::Usage
+    )
 }
 
 async fn connect(server: &Server, wish: &Wish, via: CopyVia) -> Result<Box<dyn Transport>> {
@@ -130,26 +145,20 @@ fn needs(server: &Server, wish: &Wish, error: Error) -> Error {
     if wish.via == CopyVia::S3
         && let Ok(Some(place)) = place(server)
     {
-        let bucket = s3::statement(&place.bucket, &place.prefix);
+        let bucket = s3::statement(&place.bucket, &place.prefix, &server.instance.region);
         error = error.hint(hint!("and for the bucket: {}", Hint::document(&bucket)));
     }
     error
 }
 
 fn statement(instance: &Instance, documents: &[&str]) -> String {
-    let (service, kind) = match instance.kind {
-        ops_core::Kind::Ec2 => ("ec2", "instance"),
-        ops_core::Kind::Hybrid => ("ssm", "managed-instance"),
-    };
-    let region = &instance.region;
-    let documents: String = documents
+    let server = iam::instance_arn(instance, "*");
+    let documents = documents
         .iter()
-        .map(|name| format!(r#","arn:aws:ssm:{region}:*:document/{name}""#))
-        .collect();
-    format!(
-        r#"{{"Effect":"Allow","Action":"ssm:StartSession","Resource":["arn:aws:{service}:{region}:*:{kind}/{}"{documents}]}}"#,
-        instance.id
-    )
+        .map(|name| iam::document_arn(&instance.region, "*", name));
+    let arns: Vec<String> = std::iter::once(server).chain(documents).collect();
+    let arns: Vec<&str> = arns.iter().map(String::as_str).collect();
+    iam::start_session(&arns)
 }
 
 fn reason(via: CopyVia) -> &'static str {

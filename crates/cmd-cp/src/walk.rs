@@ -18,11 +18,11 @@ use std::{
 use ops_core::{Error, Result};
 
 use crate::{
+    item::Kind,
     local::{Follow, LocalFile, LocalPath, NamedFolder, words},
     names::Excluded,
     options::Options,
     place::join,
-    transport::Kind,
 };
 
 /// Folders within folders, at most.
@@ -103,7 +103,7 @@ pub(crate) fn walk(source: &Path, options: &Options) -> Walked {
         (false, true) => LocalFile::new(path, Follow::Nothing),
         (false, false) => LocalFile::new(path, Follow::Last),
     };
-    walker.add(file, b"", &known);
+    walker.add(&file, b"", &known);
     Walked::Tree(walker.found)
 }
 
@@ -125,7 +125,7 @@ impl Walker<'_> {
         self.found.push(Err((path, error)));
     }
 
-    fn add(&mut self, file: LocalFile, below: &[u8], known: &Metadata) {
+    fn add(&mut self, file: &LocalFile, below: &[u8], known: &Metadata) {
         if self.excluded.has(&self.name, below) {
             return;
         }
@@ -136,7 +136,7 @@ impl Walker<'_> {
         } else if known.file_type().is_symlink() {
             match file.read_link() {
                 Ok(target) => Kind::Link(target),
-                Err(error) => return self.fail(&file, error),
+                Err(error) => return self.fail(file, error),
             }
         } else {
             let path = file.to_path();
@@ -167,7 +167,7 @@ impl Walker<'_> {
                 return;
             }
             self.trail.push(identity);
-            self.folder(&file, below, identity);
+            self.folder(file, below, identity);
             self.trail.pop();
         }
     }
@@ -189,7 +189,7 @@ impl Walker<'_> {
             let below = join(below, name.as_bytes());
             let child = file.child(name.as_bytes(), self.follow);
             match child.metadata() {
-                Ok(known) => self.add(child, &below, &known),
+                Ok(known) => self.add(&child, &below, &known),
                 Err(error) => self.fail(&child, error),
             }
         }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use ops_core::globals::parse_duration;
 use ops_core::{
-    Command, Context, Error, ErrorKind, Exit, Format, Result, Values, resolve::SessionArgs,
+    Command, Context, Error, ErrorKind, Exit, Format, Result, Values, connect::check_remote_host,
+    resolve::SessionArgs,
 };
 
 use crate::background;
@@ -60,7 +61,7 @@ pub struct Forward {
     /// Stop a forward: its name, local port, target or process id, or all
     #[arg(long, value_name = "NAME|all", conflicts_with_all = ["words", "group", "socks", "background"])]
     stop: Option<String>,
-    /// Sessions side by side for each destination; without this one, and up to 4 while connections are busy
+    /// Sessions side by side for each destination; without this one more than are in use, up to 4
     #[arg(long, value_name = "N", env = "OPS_FORWARD_SESSIONS", value_parser = clap::value_parser!(u8).range(1..=16))]
     sessions: Option<u8>,
     /// How long open connections may take to end
@@ -157,14 +158,23 @@ impl Forward {
             socks: &self.socks,
         };
         let plan = plan::plan(cx, typed)?;
+        for remote in plan.iter().filter_map(|forward| forward.remote.as_ref()) {
+            // Refused here and not by the service, after a look-up and a call for each.
+            remote.host.as_deref().map_or(Ok(()), check_remote_host)?;
+        }
         let wishes = Wishes {
             choice: self.session.choice(),
             reason: self.session.reason,
             limits: match self.sessions.map(usize::from) {
-                Some(n) => Limits { least: n, most: n },
+                Some(n) => Limits {
+                    least: n,
+                    most: n,
+                    spare: false,
+                },
                 None => Limits {
                     least: 1,
                     most: DEFAULT_SESSIONS,
+                    spare: true,
                 },
             },
             grace: self.grace,

@@ -1,6 +1,6 @@
-//! Which process holds a port, and whether the far end of a local connection is still there.
+//! Which process holds a port.
 //!
-//! Linux says both in `/proc`; elsewhere nothing is known.
+//! Linux says so in `/proc`; elsewhere nothing is known.
 
 use std::{
     fs::File,
@@ -32,13 +32,13 @@ impl std::fmt::Display for Holder {
 
 /// One line of `/proc/net/tcp`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Entry {
-    local: SocketAddr,
-    remote: SocketAddr,
+pub(crate) struct Entry {
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
     state: u8,
     user: u32,
     /// 0 when no process holds the socket any more.
-    inode: u64,
+    pub(crate) inode: u64,
 }
 
 /// Who listens at this address, as far as that can be known.
@@ -51,25 +51,6 @@ pub(crate) fn of(address: SocketAddr) -> Option<Holder> {
             (same, entry.local.ip().is_unspecified())
         })?;
     Some(process_with(entry.inode).unwrap_or(Holder::User(entry.user)))
-}
-
-/// Whether a connection's peer on this machine has closed it altogether: its socket belongs to no process. `None`: not known, as
-/// when the peer is elsewhere.
-///
-/// TCP itself does not tell a peer that has only finished sending from one that has gone.
-pub(crate) fn is_orphaned(peer: SocketAddr, ours: SocketAddr) -> Option<bool> {
-    if !peer.ip().is_loopback() && peer.ip() != ours.ip() {
-        return None;
-    }
-    let table = table();
-    if table.is_empty() {
-        return None;
-    }
-    let entry = table
-        .iter()
-        .find(|entry| entry.local == plain(peer) && entry.remote == plain(ours));
-    // A socket that is not listed any more is gone too.
-    Some(entry.is_none_or(|entry| entry.inode == 0))
 }
 
 /// IPv4 in IPv6 as IPv4, which is how both ends of a connection may be listed differently.
@@ -92,7 +73,9 @@ fn tables() -> &'static Mutex<Vec<File>> {
     })
 }
 
-fn table() -> Vec<Entry> {
+/// All TCP sockets; empty where there is no such table. The kernel walks its whole hash table for
+/// it.
+pub(crate) fn table() -> Vec<Entry> {
     let mut tables = tables().lock().unwrap_or_else(PoisonError::into_inner);
     let mut entries = Vec::new();
     for file in tables.iter_mut() {
@@ -174,8 +157,7 @@ fn process_with(inode: u64) -> Option<Holder> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
-    use std::net::{Shutdown, TcpListener, TcpStream};
+    use std::net::TcpListener;
 
     use super::*;
 
@@ -202,24 +184,6 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         assert!(
             matches!(of(address), Some(Holder::Process { id, .. }) if id == std::process::id())
-        );
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn a_peer_that_only_stopped_sending_is_told_from_one_that_is_gone() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let client = TcpStream::connect(address).expect("a connection");
-        let (mut server, peer) = listener.accept().expect("a connection");
-        client.shutdown(Shutdown::Write).expect("a half-close");
-        assert_eq!(server.read(&mut [0; 1]).expect("an end of file"), 0);
-        assert_eq!(is_orphaned(peer, address), Some(false));
-        drop(client);
-        assert_eq!(is_orphaned(peer, address), Some(true));
-        assert_eq!(
-            is_orphaned("192.0.2.1:5".parse().expect("an address"), address),
-            None
         );
     }
 }

@@ -14,6 +14,7 @@ mod forward;
 mod holder;
 mod local;
 mod meter;
+mod peer;
 mod plan;
 mod pool;
 mod pump;

@@ -12,14 +12,16 @@ use rustix::event::{PollFd, PollFlags};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
 use crate::holder::{self, Holder};
+use crate::peer;
 use crate::spec::Local;
 
 /// How often the system is asked for another free port where the first is taken in the other family.
 const CHOICES: usize = 20;
 /// Connections that wait to be accepted; what the standard library asks for.
 const BACKLOG: u32 = 1024;
-/// Between looks at whether a client that has stopped sending is still there: from the first to the second.
-const GONE_DELAYS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(5));
+/// Before a look at whether a client that has stopped sending is still there: the first time, and
+/// at most. Most answers are over before the first look, so that most connections cost none.
+const GONE_DELAYS: (Duration, Duration) = (Duration::from_millis(150), Duration::from_secs(5));
 /// Where nobody can tell, a client that has stopped sending and is sent nothing for this long counts as gone.
 const GONE_AFTER: Duration = Duration::from_secs(300);
 
@@ -383,37 +385,38 @@ impl Conn {
 
     /// Ends when a client that has stopped sending has gone altogether. `idle` says since when nothing was sent to it.
     pub(crate) async fn gone(&self, idle: impl Fn() -> Duration) {
-        let mut delay = GONE_DELAYS.0;
-        loop {
-            match self.is_gone() {
+        for delay in gone_delays() {
+            tokio::time::sleep(delay).await;
+            match self.is_gone().await {
                 Some(true) => return,
                 None if idle() >= GONE_AFTER => return,
                 _ => {}
             }
-            tokio::time::sleep(delay).await;
-            delay = (delay * 2).min(GONE_DELAYS.1);
         }
     }
 
-    fn is_gone(&self) -> Option<bool> {
+    async fn is_gone(&self) -> Option<bool> {
+        if self.has_hung_up() {
+            return Some(true);
+        }
+        match self {
+            Self::Tcp { peer, ours, .. } => peer::is_gone(*peer, *ours).await,
+            // Its hang-up tells.
+            Self::Unix(_) => Some(false),
+        }
+    }
+
+    fn has_hung_up(&self) -> bool {
         let fd = self.fd();
         let mut polled = [PollFd::new(&fd, PollFlags::empty())];
         let now = rustix::event::Timespec {
             tv_sec: 0,
             tv_nsec: 0,
         };
-        if rustix::event::poll(&mut polled, Some(&now)).is_ok_and(|ready| ready > 0)
+        rustix::event::poll(&mut polled, Some(&now)).is_ok_and(|ready| ready > 0)
             && polled[0]
                 .revents()
                 .intersects(PollFlags::HUP | PollFlags::ERR)
-        {
-            return Some(true);
-        }
-        match self {
-            Self::Tcp { peer, ours, .. } => holder::is_orphaned(*peer, *ours),
-            // Its hang-up tells.
-            Self::Unix(_) => Some(false),
-        }
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
@@ -421,5 +424,34 @@ impl Conn {
             Self::Tcp { stream, .. } => stream.as_fd(),
             Self::Unix(stream) => stream.as_fd(),
         }
+    }
+}
+
+/// The pauses before each look: doubled up to the longest.
+fn gone_delays() -> impl Iterator<Item = Duration> {
+    std::iter::successors(Some(GONE_DELAYS.0), |delay| {
+        Some((*delay * 2).min(GONE_DELAYS.1))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_looked_after_rarely_and_not_before_its_answer_had_time_to_end() {
+        let delays: Vec<_> = gone_delays().take(8).collect();
+        assert!(delays[0] >= Duration::from_millis(100));
+        assert!(delays.is_sorted());
+        assert_eq!(delays[7], Duration::from_secs(5));
+        // In the first ten seconds: the table of the kernel was read six times in the first two.
+        let mut at = Duration::ZERO;
+        let looks = gone_delays()
+            .take_while(|delay| {
+                at += *delay;
+                at < Duration::from_secs(10)
+            })
+            .count();
+        assert_eq!(looks, 6);
     }
 }

@@ -1,11 +1,14 @@
 //! The sessions to one destination through one server, shared by everything that goes there.
 //!
-//! A multiplexed session carries many connections. It starts with one; while all of them are busy, further ones are opened, up to
-//! [`Limits::most`], and each new connection takes the session that carries least. An agent too old for the multiplexer gets one
-//! session per connection ([`crate::basic`]). A session that is gone is replaced, and only the connections on it are lost.
+//! A multiplexed session carries many connections. A pool starts with one; while one is in use
+//! another is open or on its way, up to [`Limits::most`], and each new connection takes the session
+//! that carries least ([`place`]). An agent too old for the multiplexer gets one session per
+//! connection ([`crate::basic`]). A session that is gone is replaced, and only the connections on
+//! it are lost.
 
 mod follow;
 mod load;
+mod place;
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -26,6 +29,7 @@ use crate::screen::Screen;
 use crate::spec::Remote;
 
 use load::Load;
+use place::{Best, Count, Scene};
 
 /// Bytes of input that one session queues before it holds its streams back. What waits here, a small request waits behind.
 const SEND_BOUND: usize = 64 << 10;
@@ -35,8 +39,13 @@ const RECEIVE_BOUND: usize = 256 << 10;
 const WINDOW_BYTES: usize = 2 << 20;
 /// No limit of our own on resuming: the service ends a session that has been away too long.
 const RESUME_FOR: Duration = Duration::from_secs(365 * 24 * 3600);
-/// How long a new connection waits for a further session that is being opened.
-const SPARE_PATIENCE: Duration = Duration::from_secs(1);
+/// Longest that a new connection waits for a further session that is being opened.
+const SPARE_PATIENCE: Duration = Duration::from_secs(5);
+/// A start is expected to take no longer than twice the last one, and this much: the first of a
+/// burst is quicker than the others.
+const START_MARGIN: Duration = Duration::from_millis(100);
+/// After a further session could not be opened: how long none is tried but where there is no other.
+const SPARE_PAUSE: Duration = Duration::from_secs(10);
 /// How long it waits for the only one.
 const OPEN_PATIENCE: Duration = Duration::from_secs(20);
 /// How long an unused session without multiplexer is good for a connection.
@@ -51,6 +60,10 @@ pub(crate) struct Limits {
     pub(crate) least: usize,
     /// Never more.
     pub(crate) most: usize,
+    /// While one is in use another is open, or on its way. Without, one is opened for whoever comes
+    /// right behind another: the destinations of a SOCKS proxy are many, mostly have one
+    /// connection, and share one quota for starting sessions.
+    pub(crate) spare: bool,
 }
 
 /// What a pool is to the outside.
@@ -83,8 +96,8 @@ impl State {
 
 /// One way to the destination.
 pub(crate) enum Far {
-    /// A stream of a shared session.
-    Stream(MuxStream),
+    /// A stream of a shared session, and the session's number.
+    Stream(MuxStream, u32),
     /// A session of its own.
     Session(Box<Connection>),
 }
@@ -102,12 +115,20 @@ pub(crate) struct Pool {
     /// Counts what changes: whoever waits for a session looks again.
     changed: watch::Sender<u64>,
     watched: AtomicBool,
+    /// When the destination last took a connection, as far as that shows.
+    accepted: Mutex<Option<Instant>>,
 }
 
 struct Inner {
     slots: Vec<Slot>,
-    /// Sessions on their way.
-    opening: usize,
+    /// When the sessions that are on their way were asked for.
+    opening: Vec<Instant>,
+    /// How long the start of a session took the last time.
+    last_start: Duration,
+    /// Connections that wait for a session that is on its way although there is one.
+    waiting: usize,
+    /// No further session is tried before.
+    no_spare_before: Option<Instant>,
     last_number: u32,
     /// The agent has no multiplexer.
     basic: bool,
@@ -125,12 +146,21 @@ struct Slot {
     mux: Mux,
     ending: Option<Ending>,
     resuming: bool,
+    /// The agent owes an answer and says nothing: it may be busy, or its worker dead, of which the
+    /// service hears a minute later.
+    silent: bool,
     load: Load,
 }
 
 impl Slot {
     fn is_usable(&self) -> bool {
-        self.mux.is_open() && !self.mux.is_blocked()
+        self.mux.is_open() && !self.mux.is_blocked() && !self.silent
+    }
+
+    /// Whether it takes up one of the places of [`Limits::most`]. A silent one keeps its
+    /// connections and its time, but not its place: the next connection must not depend on it.
+    fn counts(&self) -> bool {
+        !self.silent
     }
 
     fn is_busy(&self) -> bool {
@@ -141,6 +171,46 @@ impl Slot {
     fn rank(&self, now: Instant) -> (bool, u64, usize) {
         let streams = self.mux.stream_count();
         (self.resuming, self.load.weight(now, streams), streams)
+    }
+}
+
+impl Inner {
+    /// Whether another session may be opened.
+    fn has_room(&self, limits: Limits) -> bool {
+        self.counted() + self.opening.len() < limits.most
+    }
+
+    fn counted(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.counts()).count()
+    }
+
+    /// How many sessions on their way may still come in time at `now`, and when the first of them
+    /// is expected at the latest.
+    fn expected(&self, now: Instant) -> (usize, Option<Instant>) {
+        let patience = (self.last_start * 2 + START_MARGIN).min(SPARE_PATIENCE);
+        let expected = || self.opening.iter().map(|at| *at + patience);
+        let in_time = expected().filter(|at| *at > now);
+        (in_time.clone().count(), in_time.min())
+    }
+
+    fn may_open(&self, now: Instant) -> bool {
+        !self.closed && self.no_spare_before.is_none_or(|until| now >= until)
+    }
+
+    /// How many further sessions are wanted now.
+    fn missing(&self, now: Instant, limits: Limits) -> usize {
+        if !self.may_open(now) {
+            return 0;
+        }
+        let usable = self.slots.iter().filter(|slot| slot.is_usable());
+        let unused = usable.filter(|slot| slot.mux.stream_count() == 0).count();
+        let count = Count {
+            used: self.counted() - unused,
+            unused,
+            coming: self.opening.len(),
+            waiting: self.waiting,
+        };
+        count.missing(limits.spare, limits.most)
     }
 }
 
@@ -163,7 +233,10 @@ impl Pool {
             screen: screen.clone(),
             inner: Mutex::new(Inner {
                 slots: Vec::new(),
-                opening: 0,
+                opening: Vec::new(),
+                last_start: Duration::ZERO,
+                waiting: 0,
+                no_spare_before: None,
                 last_number: 0,
                 basic: false,
                 fresh: None,
@@ -174,6 +247,7 @@ impl Pool {
             }),
             changed: watch::Sender::new(0),
             watched: AtomicBool::new(false),
+            accepted: Mutex::default(),
         })
     }
 
@@ -189,13 +263,18 @@ impl Pool {
         let inner = self.lock();
         if inner.closed {
             State::Closed
-        } else if inner.slots.iter().any(|slot| !slot.resuming) || inner.fresh.is_some() {
+        } else if inner
+            .slots
+            .iter()
+            .any(|slot| !slot.resuming && !slot.silent)
+            || inner.fresh.is_some()
+        {
             State::Up
         } else if !inner.slots.is_empty() {
             State::Resuming
         } else if inner.reopening {
             State::Reopening
-        } else if inner.opening > 0 {
+        } else if !inner.opening.is_empty() {
             State::Opening
         } else if inner.basic {
             State::Up
@@ -218,21 +297,40 @@ impl Pool {
 
     /// Opens the first session, so that whatever is wrong shows at once.
     pub(crate) async fn start(self: &Arc<Self>) -> Result<()> {
-        self.lock().opening += 1;
+        let began = self.begin_opening(&mut self.lock());
         let opened = self.open().await;
-        let mut inner = self.lock();
-        inner.opening -= 1;
-        drop(inner);
-        self.adopt(opened?);
+        let result = opened.map(|connection| self.adopt(connection));
+        self.end_opening(began, result.is_ok());
+        result?;
         for _ in 1..self.limits.least {
-            self.open_further();
+            self.open_further(&mut self.lock());
         }
         Ok(())
+    }
+
+    fn begin_opening(&self, inner: &mut Inner) -> Instant {
+        let began = Instant::now();
+        inner.opening.push(began);
+        began
+    }
+
+    fn end_opening(&self, began: Instant, opened: bool) {
+        let mut inner = self.lock();
+        if let Some(at) = inner.opening.iter().position(|at| *at == began) {
+            inner.opening.swap_remove(at);
+        }
+        if opened {
+            inner.last_start = began.elapsed();
+            inner.no_spare_before = None;
+        } else {
+            inner.no_spare_before = Some(Instant::now() + SPARE_PAUSE);
+        }
     }
 
     /// A way to the destination; waits for a session if there is none.
     pub(crate) async fn connect(self: &Arc<Self>) -> Result<Far> {
         let started = Instant::now();
+        let mut waiting: Option<Waiting> = None;
         let fresh = loop {
             let mut changed = self.changed.subscribe();
             let patience = {
@@ -247,27 +345,35 @@ impl Pool {
                 }
                 let waited = started.elapsed();
                 let now = Instant::now();
-                let room = inner.slots.len() + inner.opening < self.limits.most;
-                let opening = inner.opening;
-                let rank = |(_, slot): &(usize, &Slot)| slot.rank(now);
-                let slots = || inner.slots.iter().enumerate();
-                let best = slots()
-                    .filter(|(_, slot)| slot.is_usable())
-                    .min_by_key(rank);
-                // Where no further session may be opened, one that is blocked must do: whoever waits on it puts an end to that.
-                let best = best.or_else(|| {
-                    let open = slots().filter(|(_, slot)| slot.mux.is_open());
-                    open.min_by_key(rank).filter(|_| !room && opening == 0)
-                });
-                match best {
-                    Some((index, slot)) => {
-                        let crowded = slot.is_busy();
-                        let further = inner.opening > 0 && slot.mux.stream_count() > 0;
-                        if waited >= SPARE_PATIENCE || !(crowded && room || further) {
+                let (coming, expected) = inner.expected(now);
+                match self.best(&inner, now) {
+                    Some(index) => {
+                        let slot = &inner.slots[index];
+                        let opens_one = !self.limits.spare
+                            && coming == 0
+                            && slot.load.is_young(now)
+                            && inner.has_room(self.limits)
+                            && inner.may_open(now);
+                        let scene = Scene {
+                            best: Some(Best {
+                                streams: slot.mux.stream_count(),
+                                busy: slot.is_busy() || !slot.is_usable(),
+                            }),
+                            coming: coming + usize::from(opens_one),
+                            // This one counts among the others only.
+                            waiting: inner.waiting - usize::from(waiting.is_some()),
+                        };
+                        if waited >= SPARE_PATIENCE || scene.takes_best() {
                             match slot.mux.open() {
                                 Ok(stream) => {
-                                    inner.slots[index].load.place(now);
-                                    return Ok(Far::Stream(stream));
+                                    let slot = &mut inner.slots[index];
+                                    slot.load.place(now);
+                                    let number = slot.number;
+                                    if let Some(waiting) = waiting {
+                                        waiting.end(&mut inner);
+                                    }
+                                    self.open_missing(&mut inner, now);
+                                    return Ok(Far::Stream(stream, number));
                                 }
                                 // It has just ended, which its watcher will find out.
                                 Err(error) if waited >= OPEN_PATIENCE => {
@@ -275,21 +381,22 @@ impl Pool {
                                 }
                                 Err(_) => {}
                             }
+                        } else if waiting.is_none() {
+                            waiting = Some(Waiting::begin(self, &mut inner));
+                            self.open_missing(&mut inner, now);
                         }
-                        if crowded && room {
-                            self.open_further_locked(&mut inner);
-                        }
-                        SPARE_PATIENCE.saturating_sub(waited)
+                        let at_last = SPARE_PATIENCE.saturating_sub(waited);
+                        expected.map_or(at_last, |at| (at - now).min(at_last))
                     }
                     None => {
                         // One that has just ended is about to be replaced.
                         let ended = inner.slots.iter().any(|slot| slot.mux.has_ended());
-                        if inner.opening == 0 && !inner.reopening && !ended {
+                        if inner.opening.is_empty() && !inner.reopening && !ended {
                             if let Some(error) = inner.failed.take() {
                                 return Err(error);
                             }
-                            if room {
-                                self.open_further_locked(&mut inner);
+                            if inner.has_room(self.limits) {
+                                self.open_further(&mut inner);
                             }
                         }
                         if waited >= OPEN_PATIENCE {
@@ -318,6 +425,41 @@ impl Pool {
             Some(_) | None => {}
         }
         self.open().await.map(|c| Far::Session(Box::new(c)))
+    }
+
+    /// The destination has taken a connection.
+    pub(crate) fn has_accepted(&self) {
+        *self.accepted() = Some(Instant::now());
+    }
+
+    /// It has refused one.
+    pub(crate) fn has_refused(&self) {
+        *self.accepted() = None;
+    }
+
+    /// Whether it took one lately, and has refused none since.
+    pub(crate) fn has_accepted_within(&self, time: Duration) -> bool {
+        self.accepted().is_some_and(|at| at.elapsed() < time)
+    }
+
+    fn accepted(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.accepted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The session that a new connection would take.
+    fn best(&self, inner: &Inner, now: Instant) -> Option<usize> {
+        let slots = || inner.slots.iter().enumerate();
+        let rank = |(_, slot): &(usize, &Slot)| slot.rank(now);
+        let usable = slots().filter(|(_, slot)| slot.is_usable());
+        let best = usable.min_by_key(rank);
+        // Where no further session may be opened, one that is blocked must do: whoever waits on it
+        // puts an end to that.
+        let best = best.or_else(|| {
+            let open = slots().filter(|(_, slot)| slot.mux.is_open() && !slot.silent);
+            open.min_by_key(rank)
+                .filter(|_| !inner.has_room(self.limits) && inner.opening.is_empty())
+        });
+        best.map(|(index, _)| index)
     }
 
     /// Ends every session at the service.
@@ -378,24 +520,29 @@ impl Pool {
         self.cx.open(&self.instance, document, options).await
     }
 
-    fn open_further(self: &Arc<Self>) {
-        self.open_further_locked(&mut self.lock());
+    /// Opens as many further sessions as are wanted, behind the caller's back.
+    fn open_missing(self: &Arc<Self>, inner: &mut Inner, now: Instant) {
+        for _ in 0..inner.missing(now, self.limits) {
+            self.open_further(inner);
+        }
     }
 
-    fn open_further_locked(self: &Arc<Self>, inner: &mut Inner) {
-        inner.opening += 1;
+    fn open_further(self: &Arc<Self>, inner: &mut Inner) {
+        let began = self.begin_opening(inner);
         let pool = self.clone();
         tokio::spawn(async move {
-            let opened = pool.open().await;
-            pool.lock().opening -= 1;
-            match opened {
+            // It is adopted before it is no longer on its way: in between nobody may take it for
+            // missing.
+            match pool.open().await {
                 Ok(connection) => {
                     pool.adopt(connection);
+                    pool.end_opening(began, true);
                 }
                 Err(error) => {
                     pool.screen
                         .detail(format!("no further session to {}: {error}", pool.name()));
                     pool.lock().failed = Some(error);
+                    pool.end_opening(began, false);
                 }
             }
             pool.notify();
@@ -451,6 +598,7 @@ impl Pool {
             mux,
             ending: Some(ending),
             resuming: false,
+            silent: false,
             load: Load::default(),
         });
         drop(inner);
@@ -473,10 +621,45 @@ impl Pool {
             slot.load.sample(now, stats.bytes_in, stats.bytes_out);
         }
         let all_busy = !inner.slots.is_empty() && inner.slots.iter().all(Slot::is_busy);
-        if all_busy && inner.slots.len() + inner.opening < self.limits.most && inner.opening == 0 {
-            self.open_further_locked(&mut inner);
+        if all_busy
+            && inner.has_room(self.limits)
+            && inner.opening.is_empty()
+            && inner.may_open(now)
+        {
+            self.open_further(&mut inner);
         }
         true
+    }
+}
+
+/// A connection that waits for a further session; counted in [`Inner::waiting`] until it is placed
+/// or given up.
+struct Waiting {
+    pool: Arc<Pool>,
+    is_counted: bool,
+}
+
+impl Waiting {
+    fn begin(pool: &Arc<Pool>, inner: &mut Inner) -> Self {
+        inner.waiting += 1;
+        Self {
+            pool: pool.clone(),
+            is_counted: true,
+        }
+    }
+
+    /// Ends the wait under the lock that the caller holds; dropping it would want the lock itself.
+    fn end(mut self, inner: &mut Inner) {
+        inner.waiting -= 1;
+        self.is_counted = false;
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.is_counted {
+            self.pool.lock().waiting -= 1;
+        }
     }
 }
 

@@ -56,7 +56,10 @@ struct Running {
 /// What keeps them from starting; afterwards only an interruption.
 pub(crate) async fn run(cx: &Context, plan: Vec<Forward>, wishes: Wishes) -> Result<Exit> {
     let live = wishes.command.is_empty() && !wishes.owner;
-    let screen = Screen::new(cx.output(), live);
+    let mut screen = Screen::new(cx.output(), live);
+    if !wishes.command.is_empty() {
+        screen = screen.lent();
+    }
     let mut failed = Failed::new(wishes.together);
     // Before anything is asked of AWS: a port that is taken is told at once.
     let mut listening = Vec::new();
@@ -494,7 +497,10 @@ fn routes(
                     screen,
                     instance.clone(),
                     wishes.reason.clone(),
-                    wishes.limits,
+                    Limits {
+                        spare: false,
+                        ..wishes.limits
+                    },
                     wishes.idle,
                 )),
                 Some(remote) => Route::Fixed(

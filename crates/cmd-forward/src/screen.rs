@@ -1,12 +1,14 @@
 //! Lines on stderr, and below them on a terminal one line that is redrawn.
 
-use ops_core::{Output, Text};
+use ops_core::{Output, Text, trouble::Observer};
 
 /// Shared by everything that has something to say.
 #[derive(Clone)]
 pub(crate) struct Screen {
     output: Output,
     live: bool,
+    /// Another program has the terminal.
+    is_lent: bool,
 }
 
 impl Screen {
@@ -15,6 +17,24 @@ impl Screen {
         Self {
             output: output.clone(),
             live: live && output.stderr_is_terminal() && !output.quiet(),
+            is_lent: false,
+        }
+    }
+
+    /// The same while a command of the user's has the terminal.
+    pub(crate) fn lent(self) -> Self {
+        Self {
+            is_lent: true,
+            ..self
+        }
+    }
+
+    /// What tells of one session's connection.
+    pub(crate) fn observer(&self) -> Observer {
+        if self.is_lent {
+            Observer::patient()
+        } else {
+            Observer::default()
         }
     }
 

@@ -32,6 +32,9 @@ const ADDRESS_UNKNOWN: u8 = 8;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The multiplexer does not tell of success, so failure is waited for: a round trip and this much more.
 const REFUSAL_PATIENCE: Duration = Duration::from_millis(30);
+/// A destination that took a connection within this time takes the next one too; nothing is waited
+/// for.
+const ACCEPTED_FOR: Duration = Duration::from_secs(60);
 /// Between looks for idle destinations, at most.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
@@ -151,7 +154,9 @@ impl Proxy {
                 });
             }
         };
-        if let Far::Stream(stream) = &far {
+        if let Far::Stream(stream, _) = &far
+            && !pool.has_accepted_within(ACCEPTED_FOR)
+        {
             let patience = stream.rtt() + REFUSAL_PATIENCE;
             if let Ok(Err(error)) = tokio::time::timeout(patience, stream.answered()).await {
                 let code = match error.kind() {
@@ -167,6 +172,7 @@ impl Proxy {
                     ))),
                 });
             }
+            pool.has_accepted();
         }
         reply(conn, SUCCEEDED).await?;
         Ok((pool, far))

@@ -223,9 +223,15 @@ impl Tunnel {
             },
         };
         let name = destination.get_or_init(|| pool.name());
-        screen.trace(format!("{} → {name}: open", conn.peer()));
+        let session = match &far {
+            Far::Stream(_, number) => format!(", session {number}"),
+            Far::Session(_) => String::new(),
+        };
+        screen.trace(format!("{} → {name}: open{session}", conn.peer()));
         let end = match far {
-            Far::Stream(stream) => pump::over_stream(conn, stream, &self.counters, carried).await,
+            Far::Stream(stream, _) => {
+                pump::over_stream(conn, stream, &self.counters, carried).await
+            }
             Far::Session(session) => {
                 pump::over_session(conn, *session, &self.counters, carried).await
             }
@@ -233,6 +239,7 @@ impl Tunnel {
         if let End::Cut(error) = &end
             && error.kind() == io::ErrorKind::ConnectionRefused
         {
+            pool.has_refused();
             let host = pool.remote.host.as_deref().unwrap_or("localhost");
             self.tell(
                 screen,

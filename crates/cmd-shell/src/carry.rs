@@ -51,11 +51,11 @@ type Stdin = mpsc::Receiver<io::Result<Bytes>>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     /// The far side ended it, with a status where the document has one; mostly because the user left the shell.
-    ByFarSide(Exit),
+    FarSide(Exit),
     /// The other side did, and the user had not asked for it.
-    BySurprise(Exit),
+    Surprise(Exit),
     /// The user did, with the escape.
-    ByEscape,
+    Escape,
 }
 
 /// Carries a session until it ends. The terminal is in raw mode meanwhile if there is one on stdin, and as before afterwards.
@@ -116,7 +116,7 @@ pub(crate) async fn carry(
         // not waited for.
         let _ = timeout(LAST_OUTPUT, stdout.finish()).await;
     }
-    if let (Some(_), Ok(Ended::BySurprise(_))) = (&raw, &outcome) {
+    if let (Some(_), Ok(Ended::Surprise(_))) = (&raw, &outcome) {
         // Still in raw mode, so that the keys are not echoed: they are typed by somebody who does not know yet where they would go.
         let surprise = cx
             .env()
@@ -173,12 +173,13 @@ async fn show(show: Show<'_, '_>) -> Result<Ended> {
     loop {
         let event = tokio::select! {
             event = events.next() => event,
-            waited = notes.still_silent() => {
-                notes.silent(waited);
+            () = notes.due() => {
+                notes.say_due();
                 continue;
             }
         };
         let Some(event) = event else { break };
+        notes.hear(&event);
         match event {
             Event::Output(bytes) => {
                 heard.notify_one();
@@ -191,7 +192,7 @@ async fn show(show: Show<'_, '_>) -> Result<Ended> {
                 {
                     raw.undo_with(modes.undo());
                 }
-                notes.wrote(&bytes);
+                notes.wrote(&bytes, modes.is_alternate_screen());
                 if raw.is_some() {
                     follow(departure).show_output(&bytes);
                 }
@@ -209,13 +210,15 @@ async fn show(show: Show<'_, '_>) -> Result<Ended> {
             Event::ExitCode(code) => {
                 status = Exit::of(u8::try_from(code).unwrap_or(Exit::UNEXPECTED.code()));
             }
-            // Ready was taken when the session was opened; flags are for port sessions.
-            Event::Ready(_) | Event::Flag(_) => {}
-            Event::Disconnected { reason } => notes.disconnected(&reason),
-            Event::Reconnecting { attempt, delay, .. } => notes.reconnecting(attempt, delay),
-            Event::Resumed => notes.resumed(),
-            Event::AgentSilent { waited } => notes.silent(waited),
-            Event::AgentBack => notes.back(),
+            // Ready was taken when the session was opened; flags are for port sessions. What
+            // happens to the connection is said.
+            Event::Ready(_)
+            | Event::Flag(_)
+            | Event::Disconnected { .. }
+            | Event::Reconnecting { .. }
+            | Event::Resumed
+            | Event::AgentSilent { .. }
+            | Event::AgentBack => {}
             Event::Closed { output: text } => {
                 finish(output, stdout).await?;
                 if let Some(error) = ending.closed(&text) {
@@ -224,10 +227,10 @@ async fn show(show: Show<'_, '_>) -> Result<Ended> {
                 let text = text.trim();
                 let is_own = raw.is_none() || follow(departure).is_own();
                 if is_own && text.is_empty() {
-                    return Ok(Ended::ByFarSide(status));
+                    return Ok(Ended::FarSide(status));
                 }
                 notes.over(text);
-                return Ok(Ended::BySurprise(status));
+                return Ok(Ended::Surprise(status));
             }
             Event::Failed(error) => {
                 finish(output, stdout).await?;
@@ -286,7 +289,7 @@ async fn typed(
                         let _ = queue.send(bytes).await;
                     }
                     Action::Help => output.note(escape::help(escape)),
-                    Action::End => return Ok(Ended::ByEscape),
+                    Action::End => return Ok(Ended::Escape),
                     Action::Suspend => raw.suspend()?,
                 }
             }
@@ -304,7 +307,7 @@ async fn typed(
     };
     tokio::select! {
         outcome = read => outcome,
-        () = send => Ok(Ended::ByEscape),
+        () = send => Ok(Ended::Escape),
     }
 }
 

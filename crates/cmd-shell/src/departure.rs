@@ -105,11 +105,10 @@ enum Within {
 impl Shown {
     fn take_byte(&mut self, byte: u8) {
         self.within = match (self.within, byte) {
-            (_, 0x1b) => Within::Escape,
+            // Intermediate bytes, as in `ESC ( B`, come before the last one.
+            (_, 0x1b) | (Within::Escape, 0x20..=0x2f) => Within::Escape,
             (Within::Escape, b'[') => Within::Csi,
             (Within::Escape, b']' | b'P' | b'X' | b'^' | b'_') => Within::Words,
-            // Intermediate bytes, as in `ESC ( B`, then the last one.
-            (Within::Escape, 0x20..=0x2f) => Within::Escape,
             (Within::Escape, _) | (Within::Csi, 0x40..=0x7e) | (Within::Words, 0x07) => {
                 Within::Text
             }

@@ -3,6 +3,7 @@
 mod carry;
 mod departure;
 mod escape;
+mod full_screen;
 mod modes;
 mod notes;
 mod parameters;

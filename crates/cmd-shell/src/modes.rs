@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 const WATCHED: &[u16] = &[
     1, 5, 9, 47, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 1047, 1049, 2004, 2026,
 ];
+/// The three ways to an alternate screen, from the oldest to today's.
+const ALTERNATE_SCREENS: [u16; 3] = [47, 1047, 1049];
 /// Modes that are on in a terminal at rest: automatic wrap, visible cursor.
 const ON_AT_REST: &[u16] = &[7, 25];
 /// Longest control sequence that is followed; a longer one is not of those we know.
@@ -153,6 +155,11 @@ impl Modes {
         }
     }
 
+    /// Whether the far side shows the alternate screen, as full-screen programs do.
+    pub(crate) fn is_alternate_screen(&self) -> bool {
+        ALTERNATE_SCREENS.iter().any(|mode| self.on.contains(mode))
+    }
+
     /// What switches everything back; empty where the far side left all as it was.
     pub(crate) fn undo(&self) -> Vec<u8> {
         let mut undo = Vec::new();
@@ -195,6 +202,15 @@ mod tests {
             undo(b"\x1b[?1049h\x1b[?1006;1000h\x1b[?25l\x1b[?2004h\x1b=\x1b[>4;2m"),
             "\x1b[>4m\x1b>\x1b[?2004l\x1b[?1049l\x1b[?1006l\x1b[?1000l\x1b[?25h"
         );
+    }
+
+    #[test]
+    fn a_full_screen_program_is_known_by_its_screen() {
+        let mut modes = Modes::default();
+        modes.observe(b"$ less\x1b[?1049h\x1b[1;1Htext");
+        assert!(modes.is_alternate_screen());
+        modes.observe(b"\x1b[?1049l$ ");
+        assert!(!modes.is_alternate_screen());
     }
 
     #[test]

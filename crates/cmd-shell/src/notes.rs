@@ -1,11 +1,18 @@
 //! What there is to say about the connection while a session runs, on stderr and never over what the far side wrote.
+//!
+//! At a prompt it is a line of its own. While a full-screen program has the terminal it is a line
+//! at the bottom that goes away again: see [`FullScreen`].
 
 use std::time::Duration;
 
-use ops_core::{Output, Text};
+use ops_core::{
+    Output, Text, terminal,
+    trouble::{Notice, Observer},
+};
+use ops_session::driver::Event;
 use tokio::time::Instant;
 
-use crate::escape::EscapeChar;
+use crate::{escape::EscapeChar, full_screen::FullScreen};
 
 /// Between two notes that the agent is still silent.
 const STILL: Duration = Duration::from_secs(30);
@@ -17,10 +24,13 @@ pub(crate) struct Notes<'a> {
     label: &'a str,
     /// How the user can leave; nothing where there is no escape.
     way_out: String,
+    observer: Observer,
     /// The cursor may stand within a line of the far side's.
     within_line: bool,
     /// Since when the agent is silent, and when to say so again.
     silent: Option<(Instant, Instant)>,
+    /// While a program has the whole screen.
+    full_screen: Option<FullScreen>,
 }
 
 impl<'a> Notes<'a> {
@@ -40,8 +50,10 @@ impl<'a> Notes<'a> {
             output,
             label,
             way_out,
+            observer: Observer::patient(),
             within_line: false,
             silent: None,
+            full_screen: None,
         }
     }
 
@@ -50,81 +62,98 @@ impl<'a> Notes<'a> {
         self.label
     }
 
-    /// The far side has written `bytes`.
-    pub(crate) fn wrote(&mut self, bytes: &[u8]) {
-        self.within_line = self.output.stdout_is_terminal() && bytes.last() != Some(&b'\n');
+    /// The far side has written `bytes`, after which the terminal shows the alternate screen or
+    /// does not.
+    pub(crate) fn wrote(&mut self, bytes: &[u8], alternate_screen: bool) {
+        let is_terminal = self.output.stdout_is_terminal();
+        self.within_line = is_terminal && bytes.last() != Some(&b'\n');
+        if !(alternate_screen && is_terminal && self.output.stderr_is_terminal()) {
+            self.full_screen = None;
+        } else if let Some(size) = terminal::size() {
+            self.full_screen
+                .get_or_insert_with(|| FullScreen::new(size))
+                .observe(bytes, size);
+        }
     }
 
-    fn say(&mut self, text: String) {
+    /// Something has happened to the session.
+    pub(crate) fn hear(&mut self, event: &Event) {
+        if let Some(notice) = self.observer.hear(Instant::now(), event) {
+            self.tell(&notice);
+        }
+    }
+
+    /// Waits until time has made something worth saying: [`Notes::say_due`]. Cancel-safe.
+    pub(crate) async fn due(&self) {
+        let still_silent = async {
+            match self.silent {
+                Some((_, next)) => tokio::time::sleep_until(next).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.observer.wake() => {}
+            () = still_silent => {}
+        }
+    }
+
+    /// Says what is due.
+    pub(crate) fn say_due(&mut self) {
+        let now = Instant::now();
+        while let Some(notice) = self.observer.poll(now) {
+            self.tell(&notice);
+        }
+        if let Some((since, next)) = self.silent
+            && now >= next
+        {
+            let waited = since.elapsed();
+            self.tell(&Notice::Silent { waited });
+        }
+    }
+
+    fn tell(&mut self, notice: &Notice) {
+        let text = format!("{}: {notice}", self.label);
+        match notice {
+            Notice::Lost { .. } => self.say(&format!("{text}{}", self.way_out)),
+            Notice::NotBack { .. } => self.say(&text),
+            Notice::Silent { waited } => {
+                let now = Instant::now();
+                let way_out = match self.silent {
+                    None => self.way_out.as_str(),
+                    Some(_) => "",
+                };
+                let text = format!("{text}{way_out}");
+                self.silent = Some((now.checked_sub(*waited).unwrap_or(now), now + STILL));
+                self.say(&text);
+            }
+            Notice::Resumed { .. } | Notice::Answers => {
+                self.silent = None;
+                self.say_good_news(&text);
+            }
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        if let Some(full_screen) = &mut self.full_screen {
+            if !self.output.quiet() {
+                let line = full_screen.cover(&ops_core::text::escape(text));
+                self.output.draw_over_program(&line);
+            }
+            return;
+        }
         let start = if std::mem::take(&mut self.within_line) {
             "\n"
         } else {
             ""
         };
-        self.output.note(Text::from(start).then(text));
+        self.output.note(Text::from(start).then(text.to_owned()));
     }
 
-    /// The connection is lost.
-    pub(crate) fn disconnected(&mut self, reason: &str) {
-        self.say(format!(
-            "connection to {} lost, reconnecting ({reason})",
-            self.label
-        ));
-    }
-
-    /// Attempt `attempt` to get it back begins after `delay`.
-    pub(crate) fn reconnecting(&mut self, attempt: u32, delay: Duration) {
-        // The first one comes at once and mostly succeeds.
-        if attempt < 2 {
-            return;
-        }
-        let way_out = if attempt == 2 { &self.way_out } else { "" };
-        self.say(format!(
-            "reconnecting to {} in {:.0} s (attempt {attempt}){way_out}",
-            self.label,
-            delay.as_secs_f64().max(1.0)
-        ));
-    }
-
-    /// The connection is back.
-    pub(crate) fn resumed(&mut self) {
-        self.silent = None;
-        self.say(format!("connection to {} resumed", self.label));
-    }
-
-    /// The agent owes an answer and has said nothing for `waited`.
-    pub(crate) fn silent(&mut self, waited: Duration) {
-        let now = Instant::now();
-        let since = now.checked_sub(waited).unwrap_or(now);
-        let way_out = if self.silent.is_none() {
-            self.way_out.as_str()
-        } else {
-            ""
-        };
-        let text = format!(
-            "agent on {} not responding for {} s{way_out}",
-            self.label,
-            waited.as_secs()
-        );
-        self.silent = Some((since, now + STILL));
-        self.say(text);
-    }
-
-    /// Waits until it has to be said again that the agent is silent; for ever while it is not. Cancel-safe.
-    pub(crate) async fn still_silent(&self) -> Duration {
-        match self.silent {
-            Some((since, next)) => {
-                tokio::time::sleep_until(next).await;
-                since.elapsed()
-            }
-            None => std::future::pending().await,
-        }
-    }
-
-    /// The agent speaks again.
-    pub(crate) fn back(&mut self) {
-        if self.silent.take().is_some() {
-            self.say(format!("agent on {} responding again", self.label));
+    /// A full-screen program that has its screen back is the news.
+    fn say_good_news(&mut self, text: &str) {
+        match &mut self.full_screen {
+            Some(full_screen) => self.output.draw_over_program(&full_screen.uncover()),
+            None => self.say(text),
         }
     }
 
@@ -135,11 +164,13 @@ impl<'a> Notes<'a> {
         } else {
             text
         };
-        self.say(format!("the session on {} is over: {why}", self.label));
+        // What ends the session ends the program too, and its screen is left behind.
+        self.full_screen = None;
+        self.say(&format!("the session on {} is over: {why}", self.label));
     }
 
     /// What was typed just now went nowhere.
     pub(crate) fn swallowed(&mut self) {
-        self.say("what was typed since then is dropped: it was meant for the session".to_owned());
+        self.say("what was typed since then is dropped: it was meant for the session");
     }
 }

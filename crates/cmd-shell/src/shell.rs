@@ -114,11 +114,11 @@ impl Command for Shell {
         )
         .await;
         match ended {
-            Ok(Ended::ByFarSide(exit) | Ended::BySurprise(exit)) => {
+            Ok(Ended::FarSide(exit) | Ended::Surprise(exit)) => {
                 ending.ended();
                 Ok(exit)
             }
-            Ok(Ended::ByEscape) => {
+            Ok(Ended::Escape) => {
                 // Behind what the far side wrote last, mostly a prompt.
                 output.note(
                     Text::from("\n").then(format!("ending the session on {}", instance.label())),

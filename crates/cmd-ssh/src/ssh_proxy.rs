@@ -1,6 +1,6 @@
 //! `ops ssh-proxy`: ssh's ProxyCommand.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, pin::pin, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use ops_core::{
@@ -9,13 +9,16 @@ use ops_core::{
     connect::Ending,
     follower, hint,
     resolve::{Choice, SessionArgs},
-    stdio, voice,
+    stdio,
+    trouble::Observer,
+    voice,
 };
-use ops_remote::ssh::{KeyWatch, host_keys};
+use ops_remote::ssh::{self, KeyWatch, host_keys};
 use ops_session::{
     driver::{Event, Events, Sender},
     wire::{Flag, PayloadType, size_payload},
 };
+use tokio::time::Instant;
 
 /// What a report says when the far side has answered.
 pub(crate) const ANSWERED: &str = "answered";
@@ -25,8 +28,12 @@ const GRACE_AFTER_EOF: Duration = Duration::from_secs(10);
 const BULK_BYTES: usize = 8 << 10;
 /// Bytes written at once if as many are there.
 const WRITE_BYTES: usize = 64 << 10;
-/// What the agent says where it cannot connect. Source: the port plugin of the public amazon-ssm-agent.
+/// What the agent says where it cannot connect, if it can. Source: the port plugin of the public
+/// amazon-ssm-agent.
 const NO_CONNECTION: &str = "Unable to connect to specified port";
+/// What it says where its worker died, which it does of a connection that it could not make; the
+/// service hears of that a minute later. Source: the same program, `Messaging` of its executer.
+const DEAD_WORKER: &str = "ipc messaging received timeout signal";
 /// How long the agent gets to answer the request to end.
 const GRACE_AFTER_FLAG: Duration = Duration::from_secs(2);
 
@@ -231,11 +238,37 @@ async fn down(
     let mut answered = Some(answered);
     // Taken with the output before it.
     let mut ahead = None;
+    let mut observer = Observer::patient();
+    let say = |text: &dyn std::fmt::Display| cx.output().note(format!("ops: {label}: {text}"));
+    let mut unanswered = pin!(tokio::time::sleep(ssh::UNANSWERED));
+    let mut may_be_unanswered = true;
     loop {
         let event = match ahead.take() {
             Some(event) => Some(event),
-            None => events.next().await,
+            None => tokio::select! {
+                biased;
+                event = events.next() => event,
+                () = observer.wake() => {
+                    while let Some(notice) = observer.poll(Instant::now()) {
+                        say(&notice);
+                    }
+                    continue;
+                }
+                () = &mut unanswered, if may_be_unanswered && answered.is_some() => {
+                    may_be_unanswered = false;
+                    // Of a connection that is lost something else is said.
+                    if !observer.has_told_loss() {
+                        say(&ssh::unanswered(label, port));
+                    }
+                    continue;
+                }
+            },
         };
+        if let Some(event) = &event
+            && let Some(notice) = observer.hear(Instant::now(), event)
+        {
+            say(&notice);
+        }
         match event {
             Some(Event::Output(bytes)) => {
                 let (bytes, next) = gather(bytes, &mut events);
@@ -255,11 +288,16 @@ async fn down(
             Some(Event::Closed { output }) => {
                 let written = stdout.finish().await;
                 return match (ending.closed(&output), written) {
-                    (Some(_), _) if output.contains(NO_CONNECTION) => End::Failed(
-                        Error::target(format!("nothing answers on port {port} of `{label}`"))
-                            .caused_by(output.trim())
-                            .hint(hint!("see whether sshd runs there: ops shell {}", label)),
-                    ),
+                    (Some(_), _)
+                        if output.contains(NO_CONNECTION)
+                            || (answered.is_some() && output.contains(DEAD_WORKER)) =>
+                    {
+                        End::Failed(
+                            Error::target(format!("nothing answers on port {port} of `{label}`"))
+                                .caused_by(output.trim())
+                                .hint(hint!("see whether sshd runs there: ops shell {}", label)),
+                        )
+                    }
                     (Some(error), _) | (None, Err(error)) => End::Failed(error),
                     (None, Ok(())) => End::FarSide,
                 };
@@ -269,12 +307,6 @@ async fn down(
                 let _ = stdout.finish().await;
                 return End::Failed(ending.failed(&error));
             }
-            Some(Event::Disconnected { reason }) => cx.output().note(format!(
-                "ops: {label}: connection lost ({reason}), reconnecting"
-            )),
-            Some(Event::Resumed) => cx
-                .output()
-                .note(format!("ops: {label}: connection resumed")),
             Some(_) => {}
             None => return End::Input,
         }

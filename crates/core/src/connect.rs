@@ -2,10 +2,13 @@
 
 mod failure;
 mod gateway;
+mod small_payloads;
+mod stream_url;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    net::IpAddr,
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -17,19 +20,19 @@ use aws_smithy_runtime_api::client::{
     interceptors::context::InterceptorContext,
     retries::classifiers::{ClassifyRetry, RetryAction, RetryClassifierPriority},
 };
-use ops_session::driver::{self, Event, Expect, Opening, Token};
+use ops_session::driver::{self, Event, Expect, Opening, SessionError, Token};
 pub use ops_session::handshake::Ready;
 use tokio::sync::oneshot;
 
-use self::gateway::SessionGateway;
+use self::{gateway::SessionGateway, stream_url::Trusted};
 pub use crate::pace::Urgency;
 use crate::{
-    aws::{Meaning, code_of, meaning},
+    aws::{Aws, Meaning, code_of, meaning},
     context::Context,
     context::FromCache,
     error::{Error, ErrorKind, Result},
     hint,
-    instance::{Instance, Kind, State},
+    instance::{Instance, State},
     pace::Operation,
     resolve::Choice,
     text::Hint,
@@ -211,11 +214,13 @@ pub struct Ending {
     id: String,
     region: String,
     label: String,
+    /// Why the session cannot be taken up again, where the service has denied it.
+    denied: Arc<OnceLock<Error>>,
     armed: bool,
 }
 
 impl Ending {
-    /// TerminateSession; a failure is told with `-v` only, since nobody can do anything about it and the service ends idle sessions itself.
+    /// TerminateSession; a denial is told once, any other failure with `-v` only, since the service ends idle sessions itself.
     pub async fn terminate(mut self) {
         self.armed = false;
         gateway::terminate(&self.cx, &self.region, &self.id).await;
@@ -228,7 +233,10 @@ impl Ending {
 
     /// Words for [`Event::Failed`] of this session.
     pub fn failed(&self, error: &driver::SessionError) -> Error {
-        failure::session_failed(&self.label, error)
+        match (error, self.denied.get()) {
+            (SessionError::Gone(_), Some(denied)) => denied.clone(),
+            _ => failure::session_failed(&self.label, error),
+        }
     }
 
     /// Words for the text of [`Event::Closed`], if it tells of a failure.
@@ -343,6 +351,9 @@ impl Context {
         heard: impl Future<Output = ()> + Send,
     ) -> Result<Connection> {
         check_state(instance)?;
+        if let Document::PortForwardingToRemoteHost { host, .. } = document {
+            check_remote_host(host)?;
+        }
         let reason = options
             .reason
             .as_deref()
@@ -411,13 +422,29 @@ impl Context {
             stream_url: aws.stream_url(stream_url),
             token: Token::new(token),
         };
+        stream_url::check(&opening.stream_url, &trusted(aws))
+            .map_err(|error| failure::stream_url_refused(instance, &error))?;
         let gateway = Arc::new(SessionGateway {
             cx: self.clone(),
             region: instance.region.clone(),
+            instance: instance.id.clone(),
+            label: instance.label().to_owned(),
+            signed: AtomicBool::new(false),
+            denied: ending.denied.clone(),
         });
-        let mut session = driver::open(opening, gateway, options.driver)
-            .await
-            .map_err(|error| failure::open_failed(instance, &error, &aws.network))?;
+        if self.wants_small_payloads(&instance.id) {
+            options.driver.max_payload = driver::OFFICIAL_PAYLOAD_BYTES;
+        }
+        let mut session = match driver::open(opening, gateway.clone(), options.driver).await {
+            Ok(session) => session,
+            Err(error) => {
+                if matches!(error.upgrade_status(), Some(401 | 403)) {
+                    // Unsigned it was no better: the next one is signed again.
+                    aws.set_dials_unsigned(false);
+                }
+                return Err(failure::open_failed(instance, &error, &aws.network));
+            }
+        };
         tracing::debug!("the web socket is open");
         let mut heard = std::pin::pin!(heard);
         let mut was_heard = false;
@@ -453,7 +480,7 @@ impl Context {
                     }));
                 }
                 Some(Event::Failed(error)) => {
-                    return Err(failure::session_failed(instance.label(), &error));
+                    return Err(ending.failed(&error));
                 }
                 Some(_) => {}
                 None => {
@@ -492,6 +519,7 @@ impl Context {
                     id,
                     region,
                     label,
+                    denied: Arc::default(),
                 };
                 (started, ending)
             });
@@ -546,6 +574,22 @@ where
     }
 }
 
+/// Where a stream URL may lead beside Session Manager's own hosts.
+fn trusted(aws: &Aws) -> Trusted {
+    let hosts = aws.configured_hosts();
+    let is_loopback = |host: &String| {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost"
+            || host
+                .parse::<IpAddr>()
+                .is_ok_and(|address| address.is_loopback())
+    };
+    Trusted {
+        loopback: aws.options().sandbox || hosts.iter().any(is_loopback),
+        hosts,
+    }
+}
+
 /// What somebody reads who waits for a turn.
 fn waiting_words(ahead: usize) -> String {
     let before = match ahead {
@@ -556,6 +600,29 @@ fn waiting_words(ahead: usize) -> String {
     format!(
         "waiting to start a session: AWS lets three start a second in an account and region{before}"
     )
+}
+
+/// Characters that the document for ports of remote hosts does not take in a host.
+const NOT_IN_A_HOST: &str = ",$^&()!;'\"<>`{}[]|#=";
+
+/// Refuses a host that `AWS-StartPortForwardingSessionToRemoteHost` does not take, before anything is asked of the service.
+///
+/// # Errors
+/// Fewer than three characters, or one that the document's pattern forbids.
+pub fn check_remote_host(host: &str) -> Result<()> {
+    let what = || format!("`{host}` cannot be the host of a forward");
+    if host.chars().count() < 3 {
+        return Err(Error::usage(what())
+            .caused_by("Session Manager takes hosts of three characters and more")
+            .hint(failure::FULL_NAME));
+    }
+    let wrong = |c: char| c.is_whitespace() || c.is_control() || NOT_IN_A_HOST.contains(c);
+    match host.chars().find(|&c| wrong(c)) {
+        Some(c) => Err(Error::usage(what())
+            .caused_by(format!("Session Manager takes no `{c}` in a host"))
+            .hint("use its full name or address: db.internal, 10.0.0.7, fd00::7")),
+        None => Ok(()),
+    }
 }
 
 /// Refuses what cannot have a session whatever its agent says.
@@ -601,23 +668,31 @@ fn check_state(instance: &Instance) -> Result<()> {
         .hint(hint))
 }
 
-/// The ARN of an instance or hybrid node.
-fn instance_arn(instance: &Instance, account: &str) -> String {
-    match instance.kind {
-        Kind::Ec2 => format!(
-            "arn:aws:ec2:{}:{account}:instance/{}",
-            instance.region, instance.id
-        ),
-        Kind::Hybrid => format!(
-            "arn:aws:ssm:{}:{account}:managed-instance/{}",
-            instance.region, instance.id
-        ),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_that_the_document_does_not_take_is_refused_here() {
+        for host in ["db.internal", "db1", "10.0.0.7", "fd00::7", "::1"] {
+            assert!(check_remote_host(host).is_ok(), "{host}");
+        }
+        for host in [
+            "",
+            "x",
+            "db",
+            "a;b.c",
+            "$(id)",
+            "a b c",
+            "[fd00::7]",
+            "a=b",
+            "a`b`",
+        ] {
+            let error = check_remote_host(host).expect_err(host);
+            assert_eq!(error.kind(), ErrorKind::Usage, "{host}");
+            assert!(error.hints()[0].contains("full name"), "{host}");
+        }
+    }
 
     #[test]
     fn each_document_sends_its_parameters_as_lists_of_text() {

@@ -22,6 +22,9 @@ pub(crate) struct Inner {
     pub(crate) cleared: Mutex<BTreeSet<String>>,
     /// Instances that came from the cache, by id.
     pub(crate) from_cache: Mutex<BTreeMap<String, FromCache>>,
+    /// Ids of the instances to which large payloads do not get through, as far as this process has
+    /// found out.
+    pub(crate) small_payloads: Mutex<BTreeSet<String>>,
     pub(crate) aws: tokio::sync::OnceCell<Aws>,
 }
 
@@ -46,6 +49,11 @@ impl Context {
             .await
     }
 
+    /// The way to AWS if it was made already.
+    pub(crate) fn aws_if_made(&self) -> Option<&Aws> {
+        self.0.aws.get()
+    }
+
     /// A context for `globals` in `env`; `verbs` are what a profile may rule. Reads no file and asks nobody.
     pub fn new(globals: Globals, env: Env, verbs: Verbs) -> Self {
         Self(Arc::new(Inner {
@@ -54,6 +62,7 @@ impl Context {
             settings: OnceLock::new(),
             cleared: Mutex::default(),
             from_cache: Mutex::default(),
+            small_payloads: Mutex::default(),
             aws: tokio::sync::OnceCell::new(),
         }))
     }

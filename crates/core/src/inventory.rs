@@ -222,15 +222,21 @@ impl Context {
 
     /// `instance` with what SSM knows of its agent now: ping, version, and the platform as the agent names it. `None` where it cannot be asked.
     pub async fn with_agent(&self, instance: &Instance) -> Option<Instance> {
-        let aws = self.aws().await.ok()?;
+        self.ask_agent(instance).await.ok()
+    }
+
+    /// As [`Context::with_agent`], with the reason where it cannot be asked.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Denied`](crate::ErrorKind::Denied) and whatever else DescribeInstanceInformation fails with.
+    pub async fn ask_agent(&self, instance: &Instance) -> Result<Instance> {
+        let aws = self.aws().await?;
         let heard = Heard::default();
         let progress = Progress::new(self);
         let which = Which::Ids(vec![instance.id.clone()]);
-        managed::ask(aws, &instance.region, which, &heard, &progress)
-            .await
-            .ok()?;
+        managed::ask(aws, &instance.region, which, &heard, &progress).await?;
         if let Some(node) = heard.take_hybrid().pop() {
-            return Some(Instance {
+            return Ok(Instance {
                 ping: node.ping,
                 agent_version: node.agent_version,
                 platform: node.platform,
@@ -240,7 +246,7 @@ impl Context {
         let mut rows = [instance.clone()];
         heard.apply(&mut rows, true);
         let [row] = rows;
-        Some(row)
+        Ok(row)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use clap::Command;
+use clap::{Arg, ArgAction, Command};
 use ops_core::{Entry, Env, Globals, output::escape, text::cut};
 
 use crate::{
@@ -47,11 +47,25 @@ pub(crate) fn for_root(root: Command) -> Command {
     };
     // The short page fits a screen of 24 rows: the verbs first, a line for each; its options are hidden, and what stands in for them is at its end.
     let short = format!(
-        "Reach servers on AWS through Session Manager\n{} ops [OPTIONS] VERB [TARGET]... [-- COMMAND...]\n\n{}{EXTERNAL}",
-        heading("Usage"),
+        "Reach servers on AWS through Session Manager\nUsage: ops [OPTIONS] VERB [TARGET]... [-- COMMAND...]\n\n{}{EXTERNAL}",
         verbs(Some(SCREEN_COLUMNS)),
     );
-    let root = root.mut_args(|arg| arg.hide_short_help(true));
+    // Those that clap adds by itself cannot be hidden on the short page, where each line counts.
+    let own = |name: &'static str, action| Arg::new(name).long(name).action(action);
+    let root = root
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .arg(
+            own("help", ArgAction::Help)
+                .short('h')
+                .help("Print help (see a summary with '-h')"),
+        )
+        .arg(
+            own("version", ArgAction::Version)
+                .short('V')
+                .help("Print version"),
+        )
+        .mut_args(|arg| arg.hide_short_help(true));
     root.help_template("{before-help}{options}{after-help}")
         .before_help(short)
         .before_long_help(format!("{}\n{}", page(&ROOT_EXAMPLES), heading("Options")))
@@ -124,7 +138,12 @@ pub(crate) fn fill_in(page: &str, color: bool, globals: &Globals, env: &Env) -> 
             let _ = writeln!(text, "  {name:width$}  ops {}", escape(meaning));
         }
     }
-    page.replacen(EXTERNAL, &text, 1)
+    let mut page = page.replacen(EXTERNAL, &text, 1);
+    // Where a part of the page is empty, the blank lines around it would stand together.
+    while page.contains("\n\n\n") {
+        page = page.replace("\n\n\n", "\n\n");
+    }
+    page
 }
 
 /// The verbs in their groups. On a screen of so many columns each has one line, and those that only other programs call are left out.

@@ -167,7 +167,7 @@ fn failed(entry: &Entry, error: &Error, cx: &Context) -> Exit {
     if entry.traits.pass_through
         && cx.globals().error_format != Some(ops_core::globals::ErrorFormat::Json)
     {
-        output.warn_line(&error.one_line());
+        output.warn_line(error.one_line());
     } else {
         output.error(error);
     }

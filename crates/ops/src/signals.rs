@@ -59,15 +59,11 @@ fn numbers() -> impl Iterator<Item = (i32, bool)> {
         (Number::STKFLT, true),
     ];
     // Linux's real-time signals end a process too. The C library keeps the first ones for itself.
-    let real_time = if cfg!(target_os = "linux") {
-        35..=64
-    } else {
-        1..=0
-    };
+    let real_time = cfg!(target_os = "linux").then_some(35..=64);
     usual
         .into_iter()
         .map(|(number, insists)| (number.as_raw(), insists))
-        .chain(real_time.map(|number| (number, true)))
+        .chain(real_time.into_iter().flatten().map(|number| (number, true)))
 }
 
 impl Signals {

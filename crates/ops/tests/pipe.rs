@@ -404,3 +404,58 @@ async fn a_document_without_live_output_is_refused_at_once() {
     assert!(error.what().contains("only when it has ended"), "{error}");
     stage.settle(&[]).await;
 }
+
+/// Sessions that were started so far.
+fn starts(stage: &Stage) -> usize {
+    let log = stage.running.log();
+    let calls = log["calls"].as_array().unwrap();
+    calls
+        .iter()
+        .filter(|call| call["action"] == "StartSession")
+        .count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_before_separated_output_is_known_by_its_version_and_nothing_lingers() {
+    for version in ["3.0.1124.0", "3.1.1188.0"] {
+        let stage = Stage::new().await;
+        let faults = format!("agent-version={version}");
+        stage.running.set_faults(faults.parse().unwrap());
+        let down = soon(Down::start(&stage.far, "printf hello; exit 3"))
+            .await
+            .unwrap();
+        // Nothing has come yet; the second start is the one without parameter.
+        let known = &stage.far.known;
+        assert!(known.is_joined(), "{version}");
+        assert_eq!(known.agent_version().unwrap().as_str(), version);
+        assert_eq!(starts(&stage), 2);
+        let (len, hash, status) = soon(drain(down)).await.unwrap();
+        assert_eq!((len, status), (5, Some(3)));
+        assert_eq!(hash, sha256(b"hello"));
+        let again = soon(Down::start(&stage.far, "true")).await.unwrap();
+        soon(drain(again)).await.unwrap();
+        assert_eq!(starts(&stage), 3);
+        let Err(error) = soon(Pipe::start(&stage.far, "cat")).await else {
+            panic!("a pipe without live output");
+        };
+        assert!(error.why()[0].contains(version), "{error}");
+        stage.settle(&[]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_version_in_the_list_of_agents_saves_a_start_and_the_handshake_corrects_it() {
+    for (agent, expected) in [("3.1.1188.0", 1), ("3.3.987.0", 2)] {
+        let stage = Stage::new().await;
+        let faults = format!("agent-version={agent}");
+        stage.running.set_faults(faults.parse().unwrap());
+        let mut far = stage.far.clone();
+        far.instance.agent_version = Some("3.1.1188.0".to_owned());
+        let down = soon(Down::start(&far, "printf hello")).await.unwrap();
+        let (len, _, status) = soon(drain(down)).await.unwrap();
+        assert_eq!((len, status), (5, Some(0)), "{agent}");
+        assert_eq!(starts(&stage), expected, "{agent}");
+        assert_eq!(far.known.is_joined(), expected == 1);
+        stage.settle(&[]).await;
+    }
+}

@@ -10,7 +10,10 @@ pub mod known_hosts;
 mod known_names;
 mod settings;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use russh::keys::{
     PrivateKey,
@@ -23,7 +26,21 @@ pub use self::{key_watch::KeyWatch, known_names::KnownNames, settings::Settings}
 use crate::{
     error::{Error, Result},
     hint, paths,
+    text::Hint,
 };
+
+/// Without a byte from an SSH server, which speaks first, for this long there is something to say.
+/// Where none runs, the agent's worker dies of it and the service hears of that a minute later.
+pub const UNANSWERED: Duration = Duration::from_secs(5);
+
+/// The word about a server that is silent so long; `label` is the instance's.
+pub fn unanswered(label: &str, port: u16) -> Hint {
+    hint!(
+        "nothing has come from port {} for 5 s; probably nothing listens there (see: ops shell {})",
+        port,
+        label
+    )
+}
 
 /// An Ed25519 key pair made here.
 pub struct KeyPair(PrivateKey);

@@ -10,6 +10,13 @@ use crate::{error::ApiError, fleet::FleetFile, session::SessionKind};
 /// The account's preferences, used when no document is named.
 pub(crate) const RUN_SHELL: &str = "SSM-SessionManagerRunShell";
 
+/// Documents of AWS that exist and are not for sessions.
+const COMMAND_DOCUMENTS: [&str; 3] = [
+    "AWS-RunShellScript",
+    "AWS-RunPowerShellScript",
+    "AWS-UpdateSSMAgent",
+];
+
 /// A document of the fleet file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -69,12 +76,13 @@ impl Parameter {
         }
     }
 
+    /// The allowed values are just these, in lower case.
     fn boolean(name: &str) -> Self {
         Self {
             name: name.to_owned(),
             default: Some("false".to_owned()),
-            is_valid: |text| matches!(text.to_ascii_lowercase().as_str(), "true" | "false"),
-            pattern: "true|false",
+            is_valid: |text| matches!(text, "true" | "false"),
+            pattern: "^(true|false)$",
         }
     }
 
@@ -87,18 +95,16 @@ impl Parameter {
         }
     }
 
+    /// Three characters at least, and none of those that mean something to a shell.
     fn host() -> Self {
         Self {
             name: "host".to_owned(),
             default: Some("localhost".to_owned()),
             is_valid: |text| {
-                !text.is_empty()
-                    && text.len() <= 256
-                    && text
-                        .bytes()
-                        .all(|byte| byte.is_ascii_alphanumeric() || b".-_:%".contains(&byte))
+                text.chars().count() >= 3
+                    && !text.contains(|c| "\n,$^&()!;'\"<>`{}[]|#=".contains(c))
             },
-            pattern: "^[^,$^&\\(\\)!;'\"<>]{3,}$",
+            pattern: r#"^[^,$^&\(\)!;'"<>`{}\[\]|#=\n]{3,}$"#,
         }
     }
 }
@@ -111,8 +117,8 @@ fn parameters(name: &str, file: &FleetFile) -> Option<Vec<Parameter>> {
         "AWS-StartNonInteractiveCommand" => vec![
             Parameter::any("command", None),
             Parameter::boolean("separateOutputStream"),
-            Parameter::prefix("stdOutSeparatorPrefix"),
-            Parameter::prefix("stdErrSeparatorPrefix"),
+            Parameter::prefix("stdoutSeparatorPrefix"),
+            Parameter::prefix("stderrSeparatorPrefix"),
         ],
         "AWS-StartPortForwardingSession" => vec![
             Parameter::port("portNumber", "80"),
@@ -145,7 +151,7 @@ fn parameters(name: &str, file: &FleetFile) -> Option<Vec<Parameter>> {
 /// The session that StartSession asks for.
 ///
 /// # Errors
-/// `InvalidDocument` for an unknown one, `ValidationException` for parameters that it does not take.
+/// `InvalidDocument` for an unknown one, `InvalidParameters` for parameters that it does not take.
 pub(crate) fn session_kind(
     document: &str,
     given: Option<&Value>,
@@ -154,6 +160,12 @@ pub(crate) fn session_kind(
     let name = document
         .rsplit_once(":document/")
         .map_or(document, |(_, name)| name);
+    if COMMAND_DOCUMENTS.contains(&name) {
+        return Err(ApiError::new(
+            "InvalidDocument",
+            "Document type: 'Command' is not supported. Only type: 'Session' is supported for Session Manager.",
+        ));
+    }
     let declared = parameters(name, file).ok_or_else(|| {
         ApiError::new(
             "InvalidDocument",
@@ -178,9 +190,9 @@ pub(crate) fn session_kind(
         },
         "AWS-StartNonInteractiveCommand" => SessionKind::NonInteractive {
             command: value("command"),
-            separate_output: value("separateOutputStream").eq_ignore_ascii_case("true"),
-            stdout_prefix: value("stdOutSeparatorPrefix"),
-            stderr_prefix: value("stdErrSeparatorPrefix"),
+            separate_output: value("separateOutputStream") == "true",
+            stdout_prefix: value("stdoutSeparatorPrefix"),
+            stderr_prefix: value("stderrSeparatorPrefix"),
         },
         "AWS-StartPortForwardingSession" | "AWS-StartPortForwardingSessionToRemoteHost" => {
             let mut properties = properties();
@@ -206,12 +218,10 @@ fn custom(name: &str, values: &BTreeMap<String, String>, file: &FleetFile) -> Se
     let Some(entry) = file.documents.get(name) else {
         return SessionKind::Shell { command: None };
     };
-    let command = entry.command.as_ref().map(|template| {
-        values.iter().fold(template.clone(), |text, (name, value)| {
-            text.replace(&format!("{{{{ {name} }}}}"), value)
-                .replace(&format!("{{{{{name}}}}}"), value)
-        })
-    });
+    let command = entry
+        .command
+        .as_ref()
+        .map(|template| fill_in(template, values));
     let given = || values.get("command").cloned().unwrap_or_default();
     match entry.session_type {
         EntryType::Shell => SessionKind::Shell { command },
@@ -225,6 +235,60 @@ fn custom(name: &str, values: &BTreeMap<String, String>, file: &FleetFile) -> Se
             stderr_prefix: String::new(),
         },
     }
+}
+
+/// `template` with the values of parameters in it, as the agent does it: one that is a parameter and nothing else becomes its value, and in any
+/// other the value is taken for a template of Go's `regexp`, in which `$$` is a dollar sign and `$name` nothing.
+///
+/// Source: `ReplaceParameters` and `ReplaceParameter` of docparser/parameters in the public amazon-ssm-agent.
+fn fill_in(template: &str, values: &BTreeMap<String, String>) -> String {
+    let forms = |name: &str| [format!("{{{{ {name} }}}}"), format!("{{{{{name}}}}}")];
+    for (name, value) in values {
+        if forms(name).iter().any(|form| form == template) {
+            return value.clone();
+        }
+    }
+    values
+        .iter()
+        .fold(template.to_owned(), |text, (name, value)| {
+            let value = expand(value);
+            forms(name)
+                .iter()
+                .fold(text, |text, form| text.replace(form, &value))
+        })
+}
+
+/// A replacement as Go's `Regexp.Expand` reads it, of an expression without groups.
+fn expand(value: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    let mut rest = value;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            out.push('$');
+            rest = after;
+            continue;
+        }
+        let is_name = |c: char| c.is_alphanumeric() || c == '_';
+        let braced = rest
+            .strip_prefix('{')
+            .and_then(|inner| inner.split_once('}'))
+            .filter(|(name, _)| !name.is_empty() && name.chars().all(is_name));
+        let len = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
+        match braced {
+            Some((_, after)) => rest = after,
+            None if len > 0 => rest = &rest[len..],
+            // No name: the sign stays.
+            None => out.push('$'),
+        }
+    }
+    out + rest
+}
+
+/// What the service says of parameters, whatever is wrong with them: not a `ValidationException`, which is of the call's own members.
+fn invalid(message: String) -> ApiError {
+    ApiError::new("InvalidParameters", message)
 }
 
 /// Checks what was given against what is declared, and fills in defaults.
@@ -249,17 +313,17 @@ fn resolve(
                 ));
             };
             let Some(parameter) = declared.iter().find(|parameter| parameter.name == *name) else {
-                return Err(ApiError::validation(format!(
+                return Err(invalid(format!(
                     "Parameter \"{name}\" is not supported by document {document}."
                 )));
             };
             let [Value::String(value)] = list.as_slice() else {
-                return Err(ApiError::validation(format!(
+                return Err(invalid(format!(
                     "Parameter \"{name}\" takes exactly one value."
                 )));
             };
             if !(parameter.is_valid)(value) {
-                return Err(ApiError::validation(format!(
+                return Err(invalid(format!(
                     "Parameter \"{name}\" has value \"{value}\" not matching \"{}\".",
                     parameter.pattern
                 )));
@@ -272,7 +336,7 @@ fn resolve(
             continue;
         }
         let Some(default) = &parameter.default else {
-            return Err(ApiError::validation(format!(
+            return Err(invalid(format!(
                 "Parameter \"{}\" requires a value.",
                 parameter.name
             )));
@@ -291,10 +355,13 @@ pub(crate) fn content(name: &str, file: &FleetFile) -> Option<Value> {
         "AWS-StartInteractiveCommand" => "InteractiveCommands",
         "AWS-StartNonInteractiveCommand" => {
             properties = json!({
-                "linux": { "commands": "{{ command }}" },
-                "separateOutputStream": "{{ separateOutputStream }}",
-                "stdOutSeparatorPrefix": "{{ stdOutSeparatorPrefix }}",
-                "stdErrSeparatorPrefix": "{{ stdErrSeparatorPrefix }}",
+                "linux": {
+                    "commands": "{{ command }}",
+                    "runAsElevated": false,
+                    "separateOutputStream": "{{ separateOutputStream }}",
+                    "stdoutSeparatorPrefix": "{{ stdoutSeparatorPrefix }}",
+                    "stderrSeparatorPrefix": "{{ stderrSeparatorPrefix }}",
+                },
             });
             "NonInteractiveCommands"
         }
@@ -304,7 +371,7 @@ pub(crate) fn content(name: &str, file: &FleetFile) -> Option<Value> {
                 properties["linux"] =
                     json!({ "commands": entry.command.as_deref().unwrap_or("{{ command }}") });
                 if entry.separate_output {
-                    properties["separateOutputStream"] = json!(true);
+                    properties["linux"]["separateOutputStream"] = json!("true");
                 }
                 match entry.session_type {
                     EntryType::Shell => "Standard_Stream",
@@ -367,6 +434,26 @@ mod tests {
     }
 
     #[test]
+    fn a_template_that_is_more_than_its_parameter_eats_dollar_signs() {
+        let values = BTreeMap::from([(
+            "command".to_owned(),
+            "kill $$; echo $HOME ${x} $? $".to_owned(),
+        )]);
+        assert_eq!(fill_in("{{ command }}", &values), values["command"]);
+        assert_eq!(fill_in("{{command}}", &values), values["command"]);
+        assert_eq!(
+            fill_in("nice {{ command }}", &values),
+            "nice kill $; echo   $? $"
+        );
+        let doubled =
+            BTreeMap::from([("command".to_owned(), values["command"].replace('$', "$$"))]);
+        assert_eq!(
+            fill_in("nice {{ command }}", &doubled),
+            format!("nice {}", values["command"])
+        );
+    }
+
+    #[test]
     fn an_ssh_session_has_no_type() {
         let Ok(SessionKind::Port {
             port_type,
@@ -393,7 +480,7 @@ mod tests {
         assert!(!separate("AWS-StartNonInteractiveCommand", command.clone()));
         assert!(separate(
             "AWS-StartNonInteractiveCommand",
-            json!({"command": ["true"], "separateOutputStream": ["True"]})
+            json!({"command": ["true"], "separateOutputStream": ["true"]})
         ));
         assert!(separate("Sandbox-CommandSeparated", command.clone()));
         assert!(!separate("Sandbox-CommandPlain", command));
@@ -411,15 +498,36 @@ mod tests {
         );
         assert_eq!(
             code("AWS-StartSSHSession", json!({"portNumber": ["70000"]})),
-            "ValidationException"
+            "InvalidParameters"
         );
         assert_eq!(
             code("AWS-StartSSHSession", json!({"host": ["x"]})),
-            "ValidationException"
+            "InvalidParameters"
+        );
+        assert_eq!(code("AWS-RunShellScript", json!({})), "InvalidDocument");
+        let host = |host: &str| {
+            let document = "AWS-StartPortForwardingSessionToRemoteHost";
+            kind(document, json!({ "host": [host] }))
+        };
+        for wrong in ["db", "a;b", "a|b", "`id`", "a=b"] {
+            let error = host(wrong).unwrap_err();
+            assert_eq!(error.code, "InvalidParameters");
+            let begin = format!("Parameter \"host\" has value \"{wrong}\" not matching \"^[^,$^&");
+            assert!(error.message.starts_with(&begin), "{}", error.message);
+        }
+        for good in ["db1", "10.0.0.1", "fd00::1", "db.internal"] {
+            assert!(host(good).is_ok(), "{good}");
+        }
+        assert_eq!(
+            code(
+                "AWS-StartNonInteractiveCommand",
+                json!({"command": ["true"], "separateOutputStream": ["True"]})
+            ),
+            "InvalidParameters"
         );
         assert_eq!(
             code("AWS-StartInteractiveCommand", json!({})),
-            "ValidationException"
+            "InvalidParameters"
         );
     }
 }

@@ -18,6 +18,7 @@ use crate::duration::{parse_bytes, parse_duration, parse_share};
 /// | `drop-acks=1%` | share of acknowledgements lost, both directions |
 /// | `garbage=1%` | share of messages to the client that have a malformed or unknown one before them |
 /// | `max-input=1024` | messages to the agent with a larger payload are lost |
+/// | `max-frame=20KB[/close\|/reset\|/drop]` | a larger web socket message from the client, header included, closes the web socket with 1009, breaks it without a word, or is lost |
 /// | `rate=600KB`, `queue=64KiB` | bytes a second each way, and how much waits before messages are dropped |
 /// | `cut-after=N`, `cuts=K` | break the web socket without a close frame after N messages, K times (1) for each session |
 /// | `end-after=N` | end the session, as TerminateSession by another caller does, after N messages |
@@ -30,10 +31,14 @@ use crate::duration::{parse_bytes, parse_duration, parse_share};
 /// | `no-start` | the gateway sends no `start_publication` |
 /// | `late-handshake=1s` | the agent acknowledges and drops input for so long before it begins its handshake |
 /// | `odd-json` | handshake bodies have their keys in lower case, unknown ones, and `null` |
+/// | `late-open=5ms` | the agent acknowledges and drops input for so long after it has said that the handshake is complete |
 /// | `late-plugin=300ms` | the agent refuses input, without a word, for so long after the handshake |
 /// | `slow-dial=2s` | the agent takes so long to connect to a destination, or to find that it cannot |
 /// | `agent-version=X` | all agents say so and behave so |
 /// | `strict` | the agent checks digests and lengths, which the official one does not |
+/// | `standard-tier` | hybrid nodes are without the advanced tier, and take no sessions |
+/// | `refuse-dial[=signed\|all\|clock]` | the gateway refuses dials with 403: signed ones, all (the default), or all with words about the time |
+/// | `stream-host=HOST` | stream URLs lead there |
 /// | `kms=ARN` | sessions demand encryption with this key |
 /// | `deny=ACTION[/RESOURCE]` | the call is refused: `ssm:StartSession/AWS-StartSSHSession`; may be repeated |
 /// | `throttle=ACTION[/N]` | the next N (3) calls are told to slow down; may be repeated |
@@ -54,6 +59,7 @@ pub struct Faults {
     pub(crate) garbage: f64,
     /// Bytes of payload.
     pub(crate) max_input: Option<u64>,
+    pub(crate) max_frame: Option<MaxFrame>,
     /// Bytes a second.
     pub(crate) rate: Option<u64>,
     pub(crate) queue_bytes: Option<u64>,
@@ -70,10 +76,14 @@ pub struct Faults {
     pub(crate) no_start: bool,
     pub(crate) late_handshake: Duration,
     pub(crate) odd_json: bool,
+    pub(crate) late_open: Duration,
     pub(crate) late_plugin: Duration,
     pub(crate) slow_dial: Duration,
     pub(crate) agent_version: Option<String>,
     pub(crate) strict: bool,
+    pub(crate) standard_tier: bool,
+    pub(crate) refuse_dial: Option<RefuseDial>,
+    pub(crate) stream_host: Option<String>,
     pub(crate) kms_key_id: Option<String>,
     pub(crate) deny: Vec<String>,
     pub(crate) throttle: Vec<(String, u64)>,
@@ -83,6 +93,25 @@ pub struct Faults {
     pub(crate) slow: Vec<(String, Duration)>,
     pub(crate) deny_regions: Vec<String>,
     pub(crate) expired: bool,
+}
+
+/// The largest web socket message that the gateway takes from a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MaxFrame {
+    /// Of the whole message: header and payload.
+    pub(crate) bytes: u64,
+    pub(crate) otherwise: TooLarge,
+}
+
+/// What becomes of a message that is too large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TooLarge {
+    /// The web socket is closed with 1009, "message too big".
+    Close,
+    /// It breaks without a close frame.
+    Reset,
+    /// Only the message is lost.
+    Drop,
 }
 
 /// How often an action may be called.
@@ -136,6 +165,17 @@ impl Rate {
     }
 }
 
+/// Which dials of the gateway are refused with 403, and as what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RefuseDial {
+    /// Those that carry a signature: the caller lacks `ssmmessages:OpenDataChannel`.
+    Signed,
+    /// All.
+    All,
+    /// All, and a signature is told to have expired.
+    Clock,
+}
+
 /// How ResumeSession is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RefuseResume {
@@ -173,6 +213,8 @@ reorder=1%             share of messages that come up to 30 ms late
 drop-acks=1%           share of acknowledgements lost
 garbage=1%             share of messages to the client with a malformed or unknown one before them
 max-input=1024         messages to the agent with a larger payload are lost
+max-frame=N[/HOW]      a larger message from the client closes the web socket with 1009 (close),
+                       breaks it without a word (reset), or is lost (drop)
 rate=600KB queue=64KiB bytes a second each way, and how much waits before messages are dropped
 cut-after=N cuts=K     break the web socket after N messages, K times (1) for each session
 bye-after=N            close it with 1000 `Bye` after N messages; counts into cuts
@@ -186,10 +228,14 @@ pauses                 meanwhile each message is answered with pause_publication
 no-start               there is no start_publication
 late-handshake=1s      the agent begins its handshake so late
 odd-json               handshake bodies have keys in lower case, unknown ones, and null
+late-open=5ms          the agent drops input for so long after it has completed the handshake
 late-plugin=300ms      the agent refuses input for so long after the handshake
 slow-dial=2s           the agent takes so long to connect to a destination
 agent-version=X        all agents say so and behave so
 strict                 agents check digests and lengths, which the official one does not
+standard-tier          hybrid nodes are without the advanced tier, and take no sessions
+refuse-dial=WHICH      the gateway refuses dials with 403: signed, all, or clock (all, with words about the time)
+stream-host=HOST       stream URLs lead there
 kms=ARN                sessions demand encryption with this key
 deny=ACTION[/RESOURCE] a call is refused: ssm:StartSession/AWS-StartSSHSession; may be repeated
 throttle=ACTION[/N]    the next N (3) calls are told to slow down; may be repeated
@@ -199,7 +245,7 @@ slow=ACTION/2s         a call is answered late; may be repeated
 deny-region=R          every call to this region is refused; may be repeated
 expired                temporary credentials have expired";
 
-const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, rate, queue, cut-after, bye-after, end-after, end-text, customer-message, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-handshake, odd-json, late-plugin, slow-dial, agent-version, strict, kms, deny, throttle, tps, fail, slow, deny-region, expired";
+const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, max-frame, rate, queue, cut-after, bye-after, end-after, end-text, customer-message, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-handshake, odd-json, late-open, late-plugin, slow-dial, agent-version, strict, standard-tier, refuse-dial, stream-host, kms, deny, throttle, tps, fail, slow, deny-region, expired";
 
 impl Faults {
     /// Adds one fault, or replaces it.
@@ -247,6 +293,20 @@ impl Faults {
             "drop-acks" => self.drop_acks = share()?,
             "garbage" => self.garbage = share()?,
             "max-input" => self.max_input = Some(bytes()?),
+            "max-frame" => {
+                let (bytes, otherwise) = match value.split_once('/') {
+                    None | Some((_, "close")) => (value, TooLarge::Close),
+                    Some((bytes, "reset")) => (bytes, TooLarge::Reset),
+                    Some((bytes, "drop")) => (bytes, TooLarge::Drop),
+                    Some(_) => return Err(wrong()),
+                };
+                let bytes = bytes.trim_end_matches("/close");
+                let bytes = parse_bytes(bytes).filter(|bytes| *bytes > 0);
+                self.max_frame = Some(MaxFrame {
+                    bytes: bytes.ok_or_else(wrong)?,
+                    otherwise,
+                });
+            }
             "rate" => self.rate = Some(bytes()?),
             "queue" => self.queue_bytes = Some(bytes()?),
             "cut-after" => self.cut_after = Some(number()?),
@@ -268,6 +328,7 @@ impl Faults {
             "no-start" => self.no_start = switch()?,
             "late-handshake" => self.late_handshake = duration()?,
             "odd-json" => self.odd_json = switch()?,
+            "late-open" => self.late_open = duration()?,
             "late-plugin" => self.late_plugin = duration()?,
             "slow-dial" => self.slow_dial = duration()?,
             "agent-version" => {
@@ -279,6 +340,16 @@ impl Faults {
                 self.agent_version = Some(value.to_owned());
             }
             "strict" => self.strict = switch()?,
+            "standard-tier" => self.standard_tier = switch()?,
+            "refuse-dial" => {
+                self.refuse_dial = Some(match value {
+                    "signed" => RefuseDial::Signed,
+                    "" | "all" => RefuseDial::All,
+                    "clock" => RefuseDial::Clock,
+                    _ => return Err(wrong()),
+                });
+            }
+            "stream-host" => self.stream_host = Some(text()?),
             "kms" => self.kms_key_id = Some(text()?),
             "deny" => self.deny.push(text()?),
             "throttle" => self.throttle.push(counted(3)?),
@@ -400,6 +471,22 @@ mod tests {
         assert_eq!(text.throttle, [("ec2:DescribeInstances".to_owned(), 5)]);
         assert!(!text.leave_messages_alone());
         assert!(Faults::default().leave_messages_alone());
+    }
+
+    #[test]
+    fn a_largest_frame_says_what_becomes_of_a_larger_one() {
+        for (text, bytes, otherwise) in [
+            ("max-frame=20000", 20_000, TooLarge::Close),
+            ("max-frame=4KiB/close", 4096, TooLarge::Close),
+            ("max-frame=4KiB/reset", 4096, TooLarge::Reset),
+            ("max-frame=4KiB/drop", 4096, TooLarge::Drop),
+        ] {
+            let faults: Faults = text.parse().unwrap();
+            assert_eq!(faults.max_frame, Some(MaxFrame { bytes, otherwise }));
+        }
+        for text in ["max-frame", "max-frame=0", "max-frame=4KiB/keep"] {
+            assert!(text.parse::<Faults>().is_err(), "{text}");
+        }
     }
 
     #[test]

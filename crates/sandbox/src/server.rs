@@ -16,6 +16,7 @@ use crate::{
     app::{App, Call},
     connect, ec2,
     error::ApiError,
+    faults::RefuseDial,
     federation,
     gateway::accept_key,
     log, reply,
@@ -302,6 +303,18 @@ fn upgrade(app: &Arc<App>, mut request: http::Request<Incoming>) -> Reply {
         .any(|pair| pair == "role=publish_subscribe");
     if !has_role {
         return refuse(StatusCode::BAD_REQUEST, "role is missing");
+    }
+    let is_signed = !matches!(Claim::read(&parts), Ok(None));
+    match app.faults().refuse_dial {
+        Some(RefuseDial::Clock) => {
+            let why = "Signature expired: 20260101T000000Z is now earlier than 20260101T000500Z";
+            return refuse(StatusCode::FORBIDDEN, why);
+        }
+        Some(RefuseDial::Signed) if is_signed => {
+            return refuse(StatusCode::FORBIDDEN, "User is not authorized");
+        }
+        Some(RefuseDial::All) => return refuse(StatusCode::FORBIDDEN, "User is not authorized"),
+        _ => {}
     }
     match Claim::read(&parts) {
         Ok(None) => {}

@@ -55,6 +55,10 @@ pub(crate) struct SessionSpec {
     pub(crate) late_handshake: Duration,
     /// Handshake bodies as another JSON library may write them: keys in lower case, unknown ones, `null`.
     pub(crate) odd_json: bool,
+    /// How long input is still acknowledged and dropped after the client was told that the
+    /// handshake is complete. The official agent tells first and notes it for itself then, which
+    /// takes no time unless its machine is busy.
+    pub(crate) late_open: Duration,
     /// What the account says to whoever begins a session.
     pub(crate) customer_message: Option<String>,
     /// How long after the handshake the plugin of a port session is there; until then input is refused.
@@ -78,9 +82,9 @@ pub(crate) enum SessionKind {
         command: String,
         /// `separateOutputStream` of the document.
         separate_output: bool,
-        /// `stdOutSeparatorPrefix`, at most 30 characters, often empty.
+        /// `stdoutSeparatorPrefix`, at most 30 characters, often empty.
         stdout_prefix: String,
-        /// `stdErrSeparatorPrefix`.
+        /// `stderrSeparatorPrefix`.
         stderr_prefix: String,
     },
     /// `Port`.

@@ -1,5 +1,7 @@
 //! The handshake's JSON bodies and what versions and properties decide.
 
+use std::cmp::Ordering;
+
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -83,21 +85,41 @@ impl AgentVersion {
         self.newer_than([2, 3, 722, 0])
     }
 
-    /// The official client's rule: numeric part by part, false when the number of parts differs or when a part that has to be
-    /// compared is no number. Parts behind the first difference are never looked at.
+    /// Whether the agent ignores the parameter for separated output: before 3.1.1511.0. Output and
+    /// error output then come as one, when the command has ended.
+    pub fn ignores_separated_output(&self) -> bool {
+        self.older_than([3, 1, 1511, 0])
+    }
+
+    /// Whether the agent keeps the output of sessions on the server's disk, for 14 days, with its
+    /// default settings: before 3.3.987.0. Any version does where the account logs sessions.
+    pub fn keeps_output_on_disk(&self) -> bool {
+        self.older_than([3, 3, 987, 0])
+    }
+
+    fn older_than(&self, than: [u32; 4]) -> bool {
+        self.compare(than).is_some_and(Ordering::is_lt)
+    }
+
     fn newer_than(&self, than: [u32; 4]) -> bool {
+        self.compare(than).is_some_and(Ordering::is_gt)
+    }
+
+    /// The official client's rule: numeric part by part, and no answer when the number of parts
+    /// differs or when a part that has to be compared is no number. Parts behind the first
+    /// difference are never looked at.
+    fn compare(&self, than: [u32; 4]) -> Option<Ordering> {
         let parts: Vec<&str> = self.0.split('.').collect();
         if parts.len() != than.len() {
-            return false;
+            return None;
         }
         for (part, than) in parts.iter().zip(than) {
-            match part.parse::<u32>() {
-                Ok(part) if part != than => return part > than,
-                Ok(_) => {}
-                Err(_) => return false,
+            let order = part.parse::<u32>().ok()?.cmp(&than);
+            if order.is_ne() {
+                return Some(order);
             }
         }
-        false
+        Some(Ordering::Equal)
     }
 }
 
@@ -122,7 +144,7 @@ pub fn client_version_is_current(version: &str) -> bool {
     compare_as_agent(version, "1.2.295").is_gt()
 }
 
-fn compare_as_agent(a: &str, b: &str) -> std::cmp::Ordering {
+fn compare_as_agent(a: &str, b: &str) -> Ordering {
     let (a, b): (Vec<&str>, Vec<&str>) = (a.split('.').collect(), b.split('.').collect());
     for (x, y) in a.iter().zip(&b) {
         let order = match (x.parse::<u32>(), y.parse::<u32>()) {
@@ -464,4 +486,23 @@ fn text(body: &Map<String, Value>, key: &str) -> String {
         .and_then(Value::as_str)
         .unwrap_or_default()
         .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_agent_does_with_output_begins_with_the_versions_that_its_release_notes_name() {
+        let ignores = |version| AgentVersion::new(version).ignores_separated_output();
+        assert!(ignores("3.0.1124.0") && ignores("3.1.1510.0"));
+        assert!(!ignores("3.1.1511.0") && !ignores("3.3.3572.0"));
+        let keeps = |version| AgentVersion::new(version).keeps_output_on_disk();
+        assert!(keeps("3.2.2086.0") && keeps("3.3.986.9"));
+        assert!(!keeps("3.3.987.0") && !keeps("4.0.0.0"));
+        // What is no version is taken for a new agent.
+        for odd in ["", "latest", "3.1", "3.x.1.0"] {
+            assert!(!ignores(odd) && !keeps(odd), "{odd}");
+        }
+    }
 }

@@ -53,6 +53,20 @@ impl Env {
         self.vars.remove(OsStr::new(name));
     }
 
+    /// The name of the user who runs this: `USER`, `LOGNAME`, else what the user database says, which is asked by `id` since that knows every
+    /// kind of database that the system has. Services and containers often set neither variable.
+    pub fn user_name(&self) -> Option<String> {
+        self.var("USER")
+            .or_else(|| self.var("LOGNAME"))
+            .map(str::to_owned)
+            .or_else(|| {
+                let mut id = std::process::Command::new("id");
+                let answer = id.arg("-un").stderr(std::process::Stdio::null()).output();
+                let name = String::from_utf8(answer.ok()?.stdout).ok()?;
+                Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+            })
+    }
+
     /// Every variable, for starting a child process with exactly this environment.
     pub fn iter(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
         self.vars

@@ -101,6 +101,7 @@ struct Parts {
     why: Vec<Text>,
     hints: Vec<Hint>,
     request_id: Option<String>,
+    is_lasting: bool,
 }
 
 impl Error {
@@ -112,6 +113,7 @@ impl Error {
             why: Vec::new(),
             hints: Vec::new(),
             request_id: None,
+            is_lasting: false,
         }))
     }
 
@@ -170,11 +172,30 @@ impl Error {
         self
     }
 
+    /// Adds a hint where there is one.
+    #[must_use]
+    pub fn hinted_with(mut self, hint: Option<Hint>) -> Self {
+        self.0.hints.extend(hint);
+        self
+    }
+
     /// Keeps the request id of the AWS call, shown with `-v` and in JSON.
     #[must_use]
     pub fn with_request_id(mut self, id: Option<&str>) -> Self {
         self.0.request_id = id.map(str::to_owned);
         self
+    }
+
+    /// Says that the same will fail again until somebody changes something: waiting does not help.
+    #[must_use]
+    pub fn lasting(mut self) -> Self {
+        self.0.is_lasting = true;
+        self
+    }
+
+    /// Whether the same will fail again until somebody changes something. False where nobody knows.
+    pub fn is_lasting(&self) -> bool {
+        self.0.is_lasting
     }
 
     /// What sort of failure it was.

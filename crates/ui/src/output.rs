@@ -335,6 +335,13 @@ impl Output {
         let _ = stderr.write_all(bytes).and_then(|()| stderr.flush());
     }
 
+    /// What is drawn on stderr over a full-screen program of the far side's, cursor movements and
+    /// all. Whoever draws has escaped what is foreign in it, but for the program's own line that
+    /// goes back to its place.
+    pub fn draw_over_program(&self, frame: &[u8]) {
+        self.pass_stderr(frame);
+    }
+
     /// What the picker draws on stderr, cursor movements and all. Its lines are escaped by it.
     pub fn draw_picker(&self, frame: &str) {
         self.pass_stderr(frame.as_bytes());

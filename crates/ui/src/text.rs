@@ -10,6 +10,22 @@
 //!
 //! A [`Hint`] is stricter, because people copy hints into a shell: a `String` is no hint. [`hint!`](crate::hint) puts values into
 //! a literal and quotes each as one word of a shell.
+//!
+//! ```compile_fail
+//! # let name = String::new();
+//! ops_ui::Error::usage("no such server").hint(format!("ops shell {name}"));
+//! ```
+//!
+//! ```compile_fail
+//! # let name = String::new();
+//! ops_ui::Error::usage("no such server").hint(ops_ui::hint!("ops shell {name}"));
+//! ```
+//!
+//! ```compile_fail
+//! # let name = String::new();
+//! // Borrowed, and so neither a literal nor a `String`.
+//! ops_ui::Error::usage(name.as_str());
+//! ```
 
 use std::{
     borrow::{Borrow, Cow},

@@ -24,11 +24,11 @@ fn change_chain(far: &Path) {
 #[test]
 fn links_that_lead_out_together_bring_nothing_out_in_a_second_run() {
     let lab = Lab::with_sandbox();
-    for via in ["session", "sftp"] {
+    for via in ["session", "sftp", "s3"] {
         let (far, to) = (lab.folder(&format!("{via}-far")), lab.folder(via));
         put(&to, b".bashrc", b"mine", 0o644);
         plant_chain(&far);
-        lab.profile("t", "ssh: { user: ec2-user, auth: instance-connect }\n");
+        lab.profile("t", unsized_files::PROFILE);
         let fetch = || {
             let args = [
                 os("-r"),

@@ -4,7 +4,8 @@
 
 use super::*;
 
-const PROFILE: &str = "ssh: { user: ec2-user, auth: instance-connect }\n\
+/// All ways lead to the sandbox's servers.
+pub(crate) const PROFILE: &str = "ssh: { user: ec2-user, auth: instance-connect }\n\
                        copy: { s3_bucket: ops-sandbox-copies, s3_prefix: some/where }\n";
 const WAYS: [&str; 3] = ["session", "sftp", "s3"];
 

@@ -42,3 +42,54 @@ fn an_old_multiplexer_is_kept_alive_and_asked_for_no_large_payloads() {
     upload(forward.port(0), 1 << 20);
     forward.end();
 }
+
+#[test]
+fn a_service_that_does_not_survive_large_frames_gets_small_ones_after_one_lost_connection() {
+    for how in ["close", "reset"] {
+        let service = Service::start(OPS, &format!("max-frame=8KiB/{how}"));
+        let port = store();
+        let forward = Forward::start(&service, &["web-1", &spec(port), "--sessions", "1", "-v"]);
+        upload(forward.port(0), 4 << 20);
+        let told = forward.end();
+        assert_eq!(told.matches("connection lost").count(), 1, "{how}: {told}");
+        assert_eq!(service.sessions().len(), 1, "{how}: {told}");
+    }
+}
+
+#[test]
+fn a_large_frame_that_is_lost_without_a_word_is_given_up() {
+    let service = Service::start(OPS, "max-frame=8KiB/drop");
+    let port = store();
+    let forward = Forward::start(&service, &["web-1", &spec(port), "--sessions", "1", "-v"]);
+    upload(forward.port(0), 4 << 20);
+    let told = forward.end();
+    assert!(!told.contains("connection lost"), "{told}");
+}
+
+#[test]
+fn a_limit_that_comes_later_ends_the_session_once_and_is_remembered_for_the_server() {
+    let service = service();
+    let port = store();
+    let forward = Forward::start(&service, &["web-1", &spec(port), "--sessions", "1", "-v"]);
+    // Large payloads are in use before the limit comes.
+    upload(forward.port(0), 1 << 20);
+    service.set_faults("max-frame=8KiB");
+    let mut stream = forward.connect();
+    let error = writeln!(stream, "-{}", 4 << 20)
+        .and_then(|()| stream.write_all(&pattern(0, 4 << 20)))
+        .and_then(|()| stream.read_exact(&mut [0; 1]))
+        .expect_err("its session is gone");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    forward
+        .told
+        .wait_for("payloads of that size do not get through");
+    forward.told.wait_for("a new session is open");
+    upload(forward.port(0), 1 << 20);
+    let told = forward.end();
+    assert_eq!(told.matches("connection lost").count(), 2, "{told}");
+    // Another process knows it too, for a day.
+    let forward = Forward::start(&service, &["web-1", &spec(port), "--sessions", "1", "-v"]);
+    upload(forward.port(0), 1 << 20);
+    let told = forward.end();
+    assert!(!told.contains("connection lost"), "{told}");
+}

@@ -28,14 +28,20 @@ fn a_port_that_is_taken_names_its_holder_and_a_way_out() {
     let service = service();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
-    let output = ops(&service, &["forward", "web-1", &format!("{port}:db:3306")]);
+    let output = ops(
+        &service,
+        &["forward", "web-1", &format!("{port}:db.internal:3306")],
+    );
     let told = text(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{told}");
     assert!(
         told.contains(&format!("(process {})", std::process::id())),
         "{told}"
     );
-    assert!(told.contains("ops forward web-1 0:db:3306"), "{told}");
+    assert!(
+        told.contains("ops forward web-1 0:db.internal:3306"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -58,11 +64,14 @@ fn a_bind_that_others_can_reach_is_warned_of_in_the_background_too() {
 #[test]
 fn two_forwards_cannot_have_one_local_port() {
     let service = service();
-    let output = ops(&service, &["forward", "web-1", "18080:80", "18080:db:81"]);
+    let output = ops(
+        &service,
+        &["forward", "web-1", "18080:80", "18080:db.internal:81"],
+    );
     let told = text(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{told}");
     assert!(
-        told.contains("two forwards listen on `18080`: that to `80` and that to `db:81`"),
+        told.contains("two forwards listen on `18080`: that to `80` and that to `db.internal:81`"),
         "{told}"
     );
 }

@@ -2,14 +2,16 @@
 
 use std::{
     io::{Read as _, Write as _},
+    sync::Barrier,
     thread,
 };
 
+use ops_tests::service::Service;
 use serde_json::Value;
 
 use crate::{
     far::{CHUNK, connect, download, echo, echoes, flood, store},
-    tunnel::{Forward, all_terminated, ops, service, spec, wait_until},
+    tunnel::{Forward, OPS, all_terminated, ops, service, spec, wait_until},
 };
 
 #[test]
@@ -28,13 +30,80 @@ fn while_connections_are_busy_others_get_a_session_of_their_own() {
                 .expect("a number")
         })
     };
-    // The destination that is busy grows, the other does not.
+    // The destination that is used gets a spare one, the other does not.
     wait_until("a further session", || sessions()[0] > 1);
-    echoes(&mut connect(forward.port(1)));
     assert_eq!(sessions()[1], 1);
+    echoes(&mut connect(forward.port(1)));
     forward.end();
     reading.join().expect("the reader");
     assert!(all_terminated(&service));
+}
+
+#[test]
+fn connections_that_start_together_are_spread_over_sessions_that_nothing_was_known_of() {
+    // Long enough that all of them come while the first further session is on its way.
+    let (service, port) = (Service::start(OPS, "slow=ssm:StartSession/2s"), echo());
+    let forward = Forward::start(&service, &["web-1", &spec(port), "-vv"]);
+    let begin = Barrier::new(4);
+    let mut streams: Vec<_> = thread::scope(|scope| {
+        let started: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    begin.wait();
+                    let mut stream = forward.connect();
+                    echoes(&mut stream);
+                    stream
+                })
+            })
+            .collect();
+        started
+            .into_iter()
+            .map(|one| one.join().expect("an echo"))
+            .collect()
+    });
+    // Quiet as they are, no rate has told that they need one each.
+    assert_eq!(service.sessions().len(), 4);
+    streams.iter_mut().for_each(echoes);
+    let told = forward.end();
+    for session in 1..=4 {
+        let placed = format!(": open, session {session}\n");
+        assert_eq!(told.matches(&placed).count(), 1, "{session}: {told}");
+    }
+}
+
+#[test]
+fn while_one_session_is_used_another_is_open_and_no_more() {
+    let (service, port) = (service(), echo());
+    let forward = Forward::start(&service, &["web-1", &spec(port)]);
+    let mut stream = forward.connect();
+    echoes(&mut stream);
+    wait_until("a spare session", || service.sessions().len() == 2);
+    echoes(&mut stream);
+    assert_eq!(service.sessions().len(), 2);
+    forward.end();
+}
+
+#[test]
+fn a_session_whose_agent_is_silent_gets_no_new_connections_and_keeps_its_own() {
+    let (service, port) = (service(), echo());
+    let forward = Forward::start(&service, &["web-1", &spec(port), "--sessions", "1"]);
+    let mut old = forward.connect();
+    echoes(&mut old);
+    // More messages than the next session will need, so that only this one falls silent.
+    service.set_faults("silent-after=60");
+    let timeout = Some(std::time::Duration::from_secs(1));
+    old.set_read_timeout(timeout).expect("a timeout");
+    while old.write_all(b"x").is_ok() && old.read_exact(&mut [0; 1]).is_ok() {}
+    forward.told.wait_for("the agent has not answered for 10 s");
+    echoes(&mut forward.connect());
+    assert_eq!(service.sessions().len(), 2);
+    assert!(
+        service
+            .sessions()
+            .iter()
+            .all(|status| status == "Connected")
+    );
+    forward.end();
 }
 
 #[test]

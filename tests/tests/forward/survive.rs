@@ -16,7 +16,7 @@ use crate::{
 #[test]
 fn a_lost_connection_is_resumed_under_open_clients() {
     let (service, port) = (service(), echo());
-    let forward = Forward::start(&service, &["web-1", &spec(port)]);
+    let forward = Forward::start(&service, &["web-1", &spec(port), "--sessions", "1"]);
     let mut stream = forward.connect();
     service.set_faults("cut-after=20,cuts=1");
     let mut back = [0; 100];
@@ -32,7 +32,7 @@ fn a_lost_connection_is_resumed_under_open_clients() {
 #[test]
 fn a_session_that_is_gone_is_replaced_and_the_listener_stays() {
     let (service, port) = (service(), echo());
-    let forward = Forward::start(&service, &["web-1", &spec(port)]);
+    let forward = Forward::start(&service, &["web-1", &spec(port), "--sessions", "1"]);
     let mut stream = forward.connect();
     stream.write_all(b"x").expect("it is sent");
     stream.read_exact(&mut [0; 1]).expect("an echo");
@@ -59,7 +59,7 @@ fn a_restarted_service_gets_a_new_session_from_the_same_listener() {
     drop(free);
     let service = Service::start_with(OPS, |options| options.port = at);
     let port = echo();
-    let forward = Forward::start(&service, &["web-1", &spec(port)]);
+    let forward = Forward::start(&service, &["web-1", &spec(port), "--sessions", "1"]);
     let mut stream = forward.connect();
     stream.write_all(b"x").expect("it is sent");
     stream.read_exact(&mut [0; 1]).expect("an echo");
@@ -96,7 +96,7 @@ fn a_session_that_the_service_closed_for_idleness_is_opened_again_when_needed() 
         options.fleet = Some(fleet.path().to_owned());
     });
     let port = echo();
-    let forward = Forward::start(&service, &["web-1", &spec(port)]);
+    let forward = Forward::start(&service, &["web-1", &spec(port), "--sessions", "1"]);
     forward.told.wait_for("the service closed the idle session");
     wait_until("its end", || all_terminated(&service));
     echoes(&mut forward.connect());
@@ -130,7 +130,7 @@ fn whoever_waits_to_resume_is_told_why_and_goes_on_with_new_credentials() {
 #[test]
 fn a_laptop_that_was_suspended_goes_on_where_it_was() {
     let (service, port) = (service(), echo());
-    let forward = Forward::start(&service, &["web-1", &spec(port)]);
+    let forward = Forward::start(&service, &["web-1", &spec(port), "--sessions", "1"]);
     let mut stream = forward.connect();
     echoes(&mut stream);
     forward.signal(Signal::STOP);

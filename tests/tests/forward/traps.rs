@@ -103,7 +103,7 @@ fn a_resumption_that_fails_at_first_loses_nothing() {
 #[test]
 fn a_session_that_timed_out_meanwhile_is_replaced() {
     let (service, port) = (service(), echo());
-    let forward = Forward::start(&service, &["web-1", &spec(port)]);
+    let forward = Forward::start(&service, &["web-1", &spec(port), "--sessions", "1"]);
     let mut stream = forward.connect();
     echoes(&mut stream);
     service.set_faults("refuse-resume=timed-out,cut-after=0,cuts=1");

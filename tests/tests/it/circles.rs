@@ -12,25 +12,6 @@ use std::{
 /// Circles that are known and wait for somebody to open them: crate, folder, modules. A circle that is open by now fails the test too.
 const KNOWN: &[(&str, &str, &[&str])] = &[
     (
-        "cmd-cp",
-        "",
-        &[
-            "arrive",
-            "existing",
-            "landing",
-            "made",
-            "options",
-            "progress",
-            "report",
-            "s3",
-            "session",
-            "sftp",
-            "transport",
-            "via",
-        ],
-    ),
-    ("cmd-cp", "session", &["pack", "split", "upload"]),
-    (
         "sandbox",
         "",
         &[

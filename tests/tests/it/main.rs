@@ -2,8 +2,10 @@
 
 mod aws;
 mod circles;
+mod denied;
 mod dependencies;
 mod dispatch;
+mod documents;
 mod endpoint;
 mod help;
 mod layering;

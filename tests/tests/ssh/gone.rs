@@ -39,16 +39,45 @@ fn ssh_and_its_session_end_with_ops_whatever_ends_it() {
         Signal::TERM,
         Signal::HUP,
     ];
+    // Without a terminal of its own: where the leader of a terminal ends, the system hangs up on all the others anyway.
+    let words = ["-p", "team", "ssh", "-F", "none", "web-1"];
     for (before, signal) in signals.into_iter().enumerate() {
-        let mut terminal = client.terminal(OPS, &["-p", "team", "ssh", "-F", "none", "web-1"]);
-        terminal.wait_for("web-1:~$ ");
+        let mut ops = client
+            .command(OPS, words)
+            .arg("echo begun; sleep 1000")
+            .spawn()
+            .expect("ops starts");
+        let mut begun = [0; 6];
+        let stdout = ops.stdout.as_mut().expect("a pipe");
+        stdout.read_exact(&mut begun).expect("a first line");
         assert_eq!(ssh_clients(&client).len(), 1, "{signal:?}");
-        terminal.signal(signal);
-        terminal.wait();
+        kill_process(Pid::from_child(&ops), signal).expect("it runs");
+        // Its streams stay open for as long as ssh has them.
+        wait(ops, "ops ssh");
         wait_until("ssh has ended", || ssh_clients(&client).is_empty());
         client.all_ended(before + 1);
-        assert!(terminal.is_cooked(), "{signal:?}");
     }
+}
+
+#[test]
+fn the_terminal_of_an_ops_that_is_killed_is_put_in_order_by_ssh() {
+    needs!("ssh", "ssh-keygen", "sh", "stty");
+    let client = Client::with_key();
+    // A shell that, unlike an interactive one, leaves the terminal as the programs before have left it.
+    let script = format!(
+        "sh -c 'echo $$ >ops-id; exec {OPS} -p team ssh -F none web-1'\n\
+         until stty -a | grep -q ' icanon'; do sleep 0.1; done\necho in order"
+    );
+    let mut terminal = client.terminal("sh", &["-c", &script]);
+    terminal.wait_for("web-1:~$ ");
+    assert!(!terminal.is_cooked());
+    let id = std::fs::read_to_string(client.home().join("ops-id")).expect("its id");
+    let id = id.trim().parse().ok().and_then(Pid::from_raw);
+    kill_process(id.expect("an id"), Signal::KILL).expect("it runs");
+    terminal.wait_for("in order");
+    terminal.wait();
+    assert!(ssh_clients(&client).is_empty());
+    client.all_ended(1);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::{
     process::{Child, Stdio},
 };
 
+use ops_sandbox::Pace;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::{Client, OPS, WEB_1, wait};
@@ -182,8 +183,31 @@ fn a_failure_is_one_line_on_stderr_and_nothing_on_stdout() {
     assert!(
         said.stderr
             .starts_with("ops: OPS-E-UNREACHABLE: nothing answers on port 4 of ")
-            && said.stderr.contains("connection refused")
+            && said
+                .stderr
+                .contains("ipc messaging received timeout signal")
             && said.stderr.lines().count() == 1,
         "{said:?}"
     );
+}
+
+#[test]
+fn a_port_that_says_nothing_is_told_of_long_before_the_service_hears_of_it() {
+    // The agent's worker has died, and the service learns that after a minute.
+    let client = Client::with(|options| options.pace = Pace::Real);
+    let mut child = client
+        .command(OPS, ["ssh-proxy", WEB_1, "4"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("ops starts");
+    let stderr = child.stderr.take().expect("its stderr");
+    let mut lines = BufReader::new(stderr).lines().map_while(Result::ok);
+    let line = lines.next().expect("a line");
+    assert!(
+        line.contains("nothing has come from port 4 for 5 s; probably nothing listens there"),
+        "{line}"
+    );
+    signal(&child, Signal::HUP);
+    assert_eq!(wait(child, "ssh-proxy").status, 143);
+    client.all_ended(1);
 }

@@ -1,8 +1,9 @@
 //! `ops forward` against a direct connection, in one run.
 //!
-//! `cargo run --release -p ops-bench --bin bench-forward` takes about three minutes and prints ratios, then the targets and whether they were met;
-//! with the argument `memory` it measures only that.
-//! The tunnel, the sandbox and this program are three processes; on two processors they are in each other's way.
+//! `cargo run --release -p ops-bench --bin bench-forward` takes about four minutes and prints
+//! ratios, then the targets and whether they were met; with the argument `memory` it measures only
+//! that. The tunnel, the sandbox and this program are three processes; on two processors they are
+//! in each other's way.
 
 mod far;
 mod measure;
@@ -27,7 +28,12 @@ const CROWD: usize = 100;
 /// What `ops` may have resident under a crowd, in bytes.
 const MEMORY_BYTES: u64 = 32 << 20;
 /// Largest payload that `ops` sends, in bytes.
-const PAYLOAD_BYTES: usize = 32 << 10;
+const PAYLOAD_BYTES: usize = 16 << 10;
+/// Connections that start together where `ops` decides about the sessions.
+const TOGETHER: usize = 4;
+
+/// One way, in milliseconds, of the paths that are measured.
+const DELAYS_MS: [u64; 2] = [0, 20];
 
 /// Bytes resident.
 struct Memory {
@@ -42,17 +48,21 @@ struct Setting {
     paced: bool,
     /// One way, in milliseconds.
     delay_ms: u64,
-    sessions: usize,
+    /// `None`: as `ops` does by itself.
+    sessions: Option<usize>,
 }
 
 impl Setting {
     fn name(self) -> String {
         format!(
-            "{}, {} ms, {} session{}",
+            "{}, {} ms, {}",
             if self.paced { "paced" } else { "unpaced" },
             self.delay_ms,
-            self.sessions,
-            if self.sessions == 1 { "" } else { "s" }
+            match self.sessions {
+                None => format!("default options, {TOGETHER} together"),
+                Some(1) => "1 session".to_owned(),
+                Some(n) => format!("{n} sessions"),
+            }
         )
     }
 }
@@ -134,7 +144,7 @@ impl Bounds {
                 self.small,
             ),
             (
-                "a bare web socket over loopback, messages of 32,768 bytes",
+                "a bare web socket over loopback, messages of 16,384 bytes",
                 self.web_socket,
             ),
             (
@@ -178,12 +188,12 @@ fn run() -> io::Result<()> {
 
     let mut rows = Vec::new();
     let mut outcomes = Vec::new();
-    for delay_ms in [0, 20] {
+    for delay_ms in DELAYS_MS {
         let direct = direct(&server, delay_ms)?;
         rows.push(direct_row(delay_ms, &direct));
         for paced in [true, false] {
             let stage = stage(paced, delay_ms)?;
-            for sessions in [1, 4] {
+            for sessions in [Some(1), Some(4), None] {
                 let setting = Setting {
                     paced,
                     delay_ms,
@@ -246,12 +256,26 @@ fn forward(stage: &Stage, server: &Server, options: &[&str]) -> io::Result<(Owne
 }
 
 fn through(stage: &Stage, server: &Server, setting: Setting) -> io::Result<Outcome> {
-    let sessions = setting.sessions.to_string();
-    let (tunnel, port) = forward(stage, server, &["--sessions", &sessions])?;
-    let process = tunnel.0.id();
+    let sessions = setting.sessions.map(|count| count.to_string());
+    let options: Vec<&str> = sessions
+        .iter()
+        .flat_map(|count| ["--sessions", count.as_str()])
+        .collect();
+    let (tunnel, port) = forward(stage, server, &options)?;
+    let process = Some(tunnel.0.id());
+    let connections = setting.sessions.unwrap_or(TOGETHER);
+    // Where `ops` decides, they are the first connections of all: nothing is known of them, and one
+    // session is there.
+    let together = match setting.sessions {
+        None => Some(throughput(server, port, connections, WINDOW, process)?),
+        Some(_) => None,
+    };
     // The first connection finds all sessions there.
     let alone = Pings::of(ping(port, PINGS, WINDOW)?);
-    let rates = throughput(server, port, setting.sessions, WINDOW, Some(process))?;
+    let rates = match together {
+        Some(rates) => rates,
+        None => throughput(server, port, connections, WINDOW, process)?,
+    };
     let beside = {
         let _bulk = measure::Download::start(port)?;
         // Long enough for the rates by which a connection finds its session.
@@ -345,7 +369,7 @@ fn row(outcome: &Outcome, direct: &Direct) -> Vec<String> {
 
 /// The targets, and whether they were met.
 fn report(outcomes: &[Outcome], bounds: &Bounds, memory: Option<Memory>) {
-    let find = |paced: bool, delay_ms: u64, sessions: usize| {
+    let find = |paced: bool, delay_ms: u64, sessions: Option<usize>| {
         outcomes.iter().find(|outcome| {
             let s = outcome.setting;
             (s.paced, s.delay_ms, s.sessions) == (paced, delay_ms, sessions)
@@ -360,7 +384,7 @@ fn report(outcomes: &[Outcome], bounds: &Bounds, memory: Option<Memory>) {
         };
         rows.push(vec![what.to_owned(), wanted, got, met.to_owned()]);
     };
-    if let (Some(one), Some(four)) = (find(true, 0, 1), find(true, 0, 4)) {
+    if let (Some(one), Some(four)) = (find(true, 0, Some(1)), find(true, 0, Some(4))) {
         let share = one.rates.down / bounds.agent;
         target(
             "paced download of one session, of what its agent can give",
@@ -395,7 +419,22 @@ fn report(outcomes: &[Outcome], bounds: &Bounds, memory: Option<Memory>) {
             true,
         );
     }
-    if let Some(one) = find(false, 0, 1) {
+    for delay_ms in DELAYS_MS {
+        if let (Some(one), Some(own)) = (find(true, delay_ms, Some(1)), find(true, delay_ms, None))
+        {
+            let times = own.rates.down / one.rates.down;
+            target(
+                &format!(
+                    "{TOGETHER} paced downloads that start together, default options, path of {} ms, times one session",
+                    2 * delay_ms
+                ),
+                "3.5".into(),
+                format!("{times:.2}"),
+                times >= 3.5,
+            );
+        }
+    }
+    if let Some(one) = find(false, 0, Some(1)) {
         let share = one.rates.up / bounds.web_socket;
         target(
             &format!("upload, of a bare web socket with payloads of {PAYLOAD_BYTES} bytes"),

@@ -28,9 +28,10 @@ use ops_core::{
 use tokio::sync::OnceCell;
 
 use crate::{
+    item::{Ask, Listing},
     remote_path::RemotePath,
     session::{Session, courier::Courier},
-    transport::{Ask, Fetch, Job, Listing, Server, Sink, Source, Store, Transport, What},
+    transport::{Fetch, Job, Server, Sink, Source, Store, Transport, What},
 };
 
 /// From here on `auto` takes the bucket where the profile does not say, in bytes.

@@ -13,13 +13,13 @@ use tokio::sync::mpsc;
 
 use super::S3;
 use crate::{
-    landing::finish,
+    hashes::{Digest, finish},
     session::{
         bundle::{Intake, most_bytes},
         courier::Courier,
         pack::Parcel,
     },
-    transport::{Digest, Fetch, Job, Store},
+    transport::{Fetch, Job, Store},
 };
 
 /// Pieces of an archive that are read ahead of a connection, and their bytes.

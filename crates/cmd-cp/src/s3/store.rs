@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::{S3, parts};
 use crate::{
-    landing::finish,
+    hashes::finish,
     reading::{FileReading, Reading},
     session::courier::Courier,
     transport::{Job, Source, Store, What},

@@ -1,9 +1,9 @@
 //! A tar archive as a server writes it, file by file, with headers that are bounded.
 //!
 //! A name that does not fit into a tar header stands in a record of its own before it (`L` of GNU
-//! tar, `x` of pax), and says itself how long it is: six gigabytes of zeros are 200 KB once they are
-//! compressed. The reader of the crate `tar` takes such a record into memory whatever its length;
-//! so its records are asked for raw, and read here.
+//! tar, `x` of pax), and says itself how long it is: six gigabytes of zeros are 200 KB once they
+//! are compressed. The reader of the crate `tar` takes such a record into memory whatever its
+//! length; so its records are asked for raw, and read here.
 
 use std::io::{self, Read};
 
@@ -42,7 +42,7 @@ impl<'a, R: Read> ArchivedFiles<'a, R> {
     pub(super) fn next(&mut self) -> io::Result<Option<ArchivedFile<'a, R>>> {
         // Of the file that follows; pax counts where there are both.
         let (mut long_name, mut pax_path) = (None, None);
-        while let Some(entry) = self.entries.next() {
+        for entry in self.entries.by_ref() {
             let mut entry = entry?;
             let kind = entry.header().entry_type();
             if kind.is_gnu_longname() || kind.is_gnu_longlink() {

@@ -18,9 +18,11 @@ use super::{
     script,
 };
 use crate::{
-    landing::{self, Landing},
-    report::unhex,
-    transport::{Digest, Entry, Fetch, Job, Sink},
+    hashes,
+    hashes::{Digest, unhex},
+    item::Entry,
+    landing::Landing,
+    transport::{Fetch, Job, Sink},
 };
 
 /// A file up to this size, in bytes, is a small one.
@@ -45,8 +47,8 @@ impl Collector {
     pub(super) fn new(session: &Session) -> Self {
         let tools = &session.tools;
         Self {
-            // Without hashes nobody could tell what a file holds from the zeros that tar puts in the
-            // place of what a file of /sys does not have.
+            // Without hashes nobody could tell what a file holds from the zeros that tar puts in
+            // the place of what a file of /sys does not have.
             works: tools.has("tar")
                 && tools.has("null")
                 && tools.has("xargs")
@@ -57,7 +59,8 @@ impl Collector {
         }
     }
 
-    /// Takes a file if it is a small one, and gives the bundle that is full by then; gives the file back otherwise.
+    /// Takes a file if it is a small one, and gives the bundle that is full by then; gives the file
+    /// back otherwise.
     #[expect(
         clippy::result_large_err,
         reason = "what comes back is the file itself"
@@ -94,7 +97,8 @@ impl Collector {
     }
 }
 
-/// Fetches `files` as one archive; gives back those that did not come or did not come whole, to be fetched one by one.
+/// Fetches `files` as one archive; gives back those that did not come or did not come whole, to be
+/// fetched one by one.
 pub(super) async fn fetch(session: &Session, files: Vec<Fetch>, job: &Job) -> Vec<Fetch> {
     fetch_by(session, files, job, |text, intake| {
         feed(session, text, intake)
@@ -163,7 +167,8 @@ where
     left
 }
 
-/// Work on a thread of its own, which the process waits for also when nobody else does: it has files to put in order.
+/// Work on a thread of its own, which the process waits for also when nobody else does: it has
+/// files to put in order.
 struct Thread<T: Send + 'static> {
     handle: Option<tokio::task::JoinHandle<T>>,
     cx: ops_core::Context,
@@ -262,9 +267,9 @@ async fn feed(session: &Session, text: String, mut intake: Intake) -> Result<()>
 
 /// Hashes, a line for each file that can be read; an empty line; the archive.
 ///
-/// The folders that the files lie in are looked at first, each on its way down from what was named: a link
-/// in the place of one of them ends it all, and each file is then asked for by itself. tar follows no link
-/// at the end of a path either, unless all of the files were named themselves.
+/// The folders that the files lie in are looked at first, each on its way down from what was named:
+/// a link in the place of one of them ends it all, and each file is then asked for by itself. tar
+/// follows no link at the end of a path either, unless all of the files were named themselves.
 fn text(session: &Session, files: &[Fetch]) -> String {
     let root = root(files);
     let follow = files.iter().all(|fetch| fetch.path.is_named());
@@ -474,7 +479,7 @@ impl Unpacker {
             }
             at += read as u64;
         }
-        let digest = landing::finish(hash);
+        let digest = hashes::finish(hash);
         let known = digests.is_none_or(|digests| match digests.get_mut(&digest) {
             Some(count) if *count > 0 => {
                 *count -= 1;

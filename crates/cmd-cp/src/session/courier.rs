@@ -8,16 +8,16 @@ use super::{
     Session,
     bundle::{self, Intake},
     dialogue::{Begun, Dialogue, End, stamp},
+    frames::stored_mode,
     pack::{self, Parcel},
     script,
-    upload::mode,
 };
 use crate::{
+    hashes::{Digest, unhex},
     landing::{temporary_name, token},
     reading::FileReading,
     remote_path::RemotePath,
-    report::unhex,
-    transport::{Digest, Fetch, Job, Store},
+    transport::{Fetch, Job, Store},
 };
 
 /// Something on the server that moves files when asked.
@@ -266,7 +266,7 @@ impl Courier<'_> {
         job: &Job,
     ) -> Result<()> {
         let hashes = self.session.hashes();
-        let mode = mode(self.session, item, job);
+        let mode = stored_mode(self.session, item, job);
         self.talk()?
             .end(&End {
                 digest: hashes.then_some(digest),

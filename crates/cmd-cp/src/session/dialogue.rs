@@ -6,9 +6,8 @@ use ops_remote::pipe::{Far, LOST, Up};
 
 use super::{probe::Tools, script};
 use crate::{
+    hashes::{Digest, hex},
     remote_path::{RemotePath, Steps},
-    report::hex,
-    transport::Digest,
 };
 
 /// What places in a file are counted in, in bytes: see [`Dialogue::frame_at`].
@@ -132,7 +131,7 @@ impl Dialogue {
         let len = words.next().and_then(|len| len.parse().ok()).unwrap_or(0);
         Ok(Begun::Part(
             len,
-            words.next().and_then(crate::report::unhex),
+            words.next().and_then(crate::hashes::unhex),
         ))
     }
 
@@ -148,7 +147,7 @@ impl Dialogue {
         let len = len.map_or("-".to_owned(), |len| len.to_string());
         let place = place(path.steps());
         let answer = self.ask(&format!("hash {place} {len}")).await?;
-        Ok(answer.strip_prefix("sum ").and_then(crate::report::unhex))
+        Ok(answer.strip_prefix("sum ").and_then(crate::hashes::unhex))
     }
 
     /// Puts `len` bytes of a file from `at` where `url` says; `whole`: it has no others. The URL is in no command line there.
@@ -268,7 +267,7 @@ impl Dialogue {
         self.settle().await?;
         let answer = self.ask(&format!("sums {first} {count}")).await?;
         let words = answer.split_ascii_whitespace().skip(1);
-        Ok(words.map(crate::report::unhex).collect())
+        Ok(words.map(crate::hashes::unhex).collect())
     }
 
     /// Verifies the file and puts it into place.
@@ -378,7 +377,7 @@ impl Dialogue {
     /// The session.
     pub(super) async fn sum(&mut self) -> Result<Option<Digest>> {
         let answer = self.ask("verify").await?;
-        Ok(answer.strip_prefix("sum ").and_then(crate::report::unhex))
+        Ok(answer.strip_prefix("sum ").and_then(crate::hashes::unhex))
     }
 
     /// Asks for the files of `sub` of the stage to be moved into `folder`; [`Dialogue::answer`] tells, in

@@ -1,4 +1,5 @@
-//! Fetching: large files in stripes over several sessions, single ones over one, many small ones as archives.
+//! Fetching: large files in stripes over several sessions, single ones over one, many small ones as
+//! archives.
 
 use std::{
     sync::{
@@ -22,15 +23,17 @@ use super::{
     stripes::{BLOCK_BYTES, Lane, PART_BLOCKS},
 };
 use crate::{
-    landing::{self, Landing},
+    hashes,
+    hashes::{Digest, hex, unhex},
+    landing::Landing,
     remote_path::RemotePath,
-    report::{hex, unhex},
-    transport::{Digest, Fetch, Job, Sink},
+    transport::{Fetch, Job, Sink},
 };
 
 /// A lane is worth its session from this size on, in bytes.
 const LANE_FROM_BYTES: u64 = 24 << 20;
-/// Archives under way at the same time: each has a window of the compressor's and a thread, and more of them are hardly faster.
+/// Archives under way at the same time: each has a window of the compressor's and a thread, and
+/// more of them are hardly faster.
 const BUNDLES: usize = 3;
 /// Of this size, in bytes, compression is tried.
 const COMPRESS_FROM_BYTES: u64 = 64 << 10;
@@ -200,7 +203,7 @@ fn finish(shared: &Shared, _job: &Job) -> Result<()> {
         Out::File(landing) => landing.commit(sha256),
         Out::Stream(_, hash) => {
             let hash = hash.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let digest = landing::finish(hash);
+            let digest = hashes::finish(hash);
             match sha256 {
                 Some(expected) if expected != digest => Err(Error::unexpected(
                     "the file did not arrive as it was sent",
@@ -530,8 +533,8 @@ fn text(session: &Session, shared: &Shared, lane: Lane, at: u64, job: &Job) -> S
 /// Writes the file as it is read, once; `!whole` says that it was read to its end.
 const READ_ONCE: &str = "{ cat <\"$f\" && printf \"!whole\\n\" >&6; } | p\n";
 
-/// As [`READ_ONCE`], and hashes what is written on its way, by a second pipe. Where descriptors have
-/// no names the file is read twice.
+/// As [`READ_ONCE`], and hashes what is written on its way, by a second pipe. Where descriptors
+/// have no names the file is read twice.
 const READ_ONCE_HASHED: &str = "\
 c() { cat <\"$f\" && printf \"!whole\\n\" >&6; }
 if [ -e /dev/fd/0 ]; then

@@ -1,4 +1,5 @@
-//! Decompression of what a server sends, a little at a time: what it becomes must not fill the memory.
+//! Decompression of what a server sends, a little at a time: what it becomes must not fill the
+//! memory.
 
 use std::io::{self, Write as _};
 
@@ -39,7 +40,8 @@ impl Inflate {
         })
     }
 
-    /// Takes a part of `input`, and gives what comes of it, little at a time; nothing once all is taken and has come out.
+    /// Takes a part of `input`, and gives what comes of it, little at a time; nothing once all is
+    /// taken and has come out.
     ///
     /// # Errors
     /// It is not of this form.

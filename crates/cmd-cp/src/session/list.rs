@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     budget::{ListBudget, too_long},
-    report,
-    transport::{Ask, Entry, Found, Kind, Listing},
+    hashes,
+    item::{Ask, Entry, Found, Kind, Listing},
 };
 
 /// Longest text of a list, in bytes: a path, or the target of a link, and what is told of it.
@@ -49,8 +49,9 @@ fn unreadable(down: &Down, label: &str) -> Error {
 
 /// The script: pairs of texts, each ended by a NUL.
 ///
-/// `A<place>` and the absolute path; `R<place>` and a match; `<type> <size> <mode> <time> <path>` and a link's target; where find cannot print
-/// these, `x <mode in hex> <size> <time> <path>`. At the end `D`, then hashes with their paths.
+/// `A<place>` and the absolute path; `R<place>` and a match; `<type> <size> <mode> <time> <path>`
+/// and a link's target; where find cannot print these, `x <mode in hex> <size> <time> <path>`. At
+/// the end `D`, then hashes with their paths.
 fn body(tools: &Tools, ask: &Ask) -> Result<String> {
     let how = if ask.follow {
         "-L"
@@ -98,7 +99,8 @@ printf \"x %s %s\\000%s\\000\" \"\$m\" \"\$f\" \"\$l\"; done" "$2" {{}} +"#
     Ok(text)
 }
 
-/// The lines that call `function` with the number and each match of every place; the first time they tell the absolute paths too.
+/// The lines that call `function` with the number and each match of every place; the first time
+/// they tell the absolute paths too.
 fn places(tools: &Tools, ask: &Ask, function: &str, first: bool) -> Result<String> {
     let mut text = String::new();
     for (index, place) in ask.places.iter().enumerate() {
@@ -192,7 +194,8 @@ impl ListReader {
 
     fn feed(&mut self, bytes: &[u8]) -> Result<(), Unreadable> {
         let mut parts = bytes.split(|&byte| byte == 0);
-        // What stands before the first NUL completes a text; what stands behind the last begins one.
+        // What stands before the first NUL completes a text; what stands behind the last begins
+        // one.
         let mut part = parts.next().unwrap_or_default();
         for next in parts {
             self.push(part)?;
@@ -278,7 +281,7 @@ impl ListReader {
     /// A hash, two characters and a path. The two are blanks, or a blank and a mark for binary.
     fn digest(&mut self, line: &[u8]) -> Option<()> {
         let (digest, path) = line.split_at_checked(64).unwrap_or_default();
-        let Some(digest) = std::str::from_utf8(digest).ok().and_then(report::unhex) else {
+        let Some(digest) = std::str::from_utf8(digest).ok().and_then(hashes::unhex) else {
             return Some(());
         };
         let path = self.hasher.hash_one(path.get(2..)?);

@@ -12,15 +12,16 @@ use super::{
     Session,
     bundle::{SMALL_BYTES, common},
     dialogue::Dialogue,
-    upload::{choose, mode, packed, usable},
+    frames::{choose_codec, compress_frame, stored_mode, usable_dialogue},
 };
 use crate::{
+    hashes,
+    hashes::{Digest, hex},
     landing,
     place::local,
     reading::Reading,
     remote_path::RemotePath,
-    report::hex,
-    transport::{Digest, Job, Source, Store, What},
+    transport::{Job, Source, Store, What},
 };
 
 /// Most that one archive holds, in bytes of files.
@@ -165,7 +166,7 @@ async fn unpack(
     let stage = RemotePath::new(&root, &common).join(token.as_bytes());
     let direct = parcel.is_none();
     let begun = async {
-        let dialogue = usable(session, dialogue).await?;
+        let dialogue = usable_dialogue(session, dialogue).await?;
         dialogue.stage(&stage).await?;
         if direct {
             dialogue.unpack(job.preserve).await?;
@@ -194,14 +195,14 @@ async fn unpack(
         let added = archive.add(
             &below,
             &bytes,
-            mode(session, &file.item, job),
+            stored_mode(session, &file.item, job),
             file.item.mtime,
         );
         files.push(file);
         let sent = match added {
             Ok(()) if archive.bytes.len() >= FRAME_BYTES => {
                 let frame = archive.take();
-                let codec = *codec.get_or_insert_with(|| choose(session, job, &frame));
+                let codec = *codec.get_or_insert_with(|| choose_codec(session, job, &frame));
                 send_part(dialogue, &mut parcel, codec, frame).await
             }
             other => other,
@@ -213,7 +214,7 @@ async fn unpack(
     }
     let done = async {
         let frame = archive.end();
-        let codec = *codec.get_or_insert_with(|| choose(session, job, &frame));
+        let codec = *codec.get_or_insert_with(|| choose_codec(session, job, &frame));
         send_part(dialogue, &mut parcel, codec, frame).await?;
         match parcel {
             None => dialogue.unpacked().await?,
@@ -230,7 +231,7 @@ async fn unpack(
             text.update(hex(hash).as_bytes());
             text.update(b"\n");
         }
-        if dialogue.sum().await? != Some(landing::finish(text)) {
+        if dialogue.sum().await? != Some(hashes::finish(text)) {
             dialogue.clear().await?;
             return Err(Error::unexpected("what arrived is not what was sent"));
         }
@@ -254,7 +255,7 @@ async fn send_part(
     codec: &str,
     frame: Bytes,
 ) -> Result<()> {
-    let bytes = packed(codec, frame)?;
+    let bytes = compress_frame(codec, frame)?;
     match parcel {
         None => dialogue.part(codec, bytes).await,
         Some(parcel) => parcel.put(bytes).await,
@@ -356,7 +357,7 @@ async fn read(mut item: Store, job: &Job) -> Result<(Packed, Bytes)> {
 fn sha256(bytes: &[u8]) -> Digest {
     let mut hash = digest::Context::new(&digest::SHA256);
     hash.update(bytes);
-    landing::finish(hash)
+    hashes::finish(hash)
 }
 
 /// A tar archive as it grows.

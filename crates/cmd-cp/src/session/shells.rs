@@ -20,7 +20,7 @@ use super::{
     probe::{self, Tools},
     script,
 };
-use crate::{landing, remote_path::RemotePath, report::hex};
+use crate::{hashes, hashes::hex, landing, remote_path::RemotePath};
 
 /// A shell, with the tools that come with it.
 struct Shell {
@@ -175,7 +175,7 @@ impl Talk {
 fn sha256(bytes: &[u8]) -> String {
     let mut hash = digest::Context::new(&digest::SHA256);
     hash.update(bytes);
-    hex(&landing::finish(hash))
+    hex(&hashes::finish(hash))
 }
 
 fn remote(folder: &Path, below: &[u8]) -> RemotePath {

@@ -16,13 +16,18 @@ use tokio::{sync::OnceCell, task::JoinHandle};
 use super::{
     Session,
     dialogue::{BLOCK_BYTES, Begun, Dialogue, End, PART_BYTES, stamp},
-    upload::{PAUSE, TRIES, announced, choose, mode, packed, usable, whole},
+    frames::{
+        PAUSE, TRIES, choose_codec, compress_frame, read_frame, send_announced, stored_mode,
+        usable_dialogue,
+    },
 };
 use crate::{
+    hashes,
+    hashes::Digest,
     landing,
     local::LocalFile,
     reading::{FileReading, Reading},
-    transport::{Digest, Job, Source, Store, What},
+    transport::{Job, Source, Store, What},
 };
 
 /// A lane is worth its session from this size on, in bytes.
@@ -203,7 +208,7 @@ async fn carry(
     if split.failure().is_some() {
         return Ok(());
     }
-    let dialogue = usable(session, dialogue)
+    let dialogue = usable_dialogue(session, dialogue)
         .await
         .map_err(|error| Failure { error, lost: true })?;
     let opened = split
@@ -310,7 +315,7 @@ async fn open(
                 }
                 reading.hash_range(part * PART_BYTES, part_len(&reading, part), &mut hash)?;
             }
-            Ok(landing::finish(hash))
+            Ok(hashes::finish(hash))
         }
     });
     Ok(Opened {
@@ -342,7 +347,7 @@ async fn same_parts(
         for (part, there) in (first..first + some).zip(hashes) {
             let mut hash = digest::Context::new(&digest::SHA256);
             reading.hash_range(part * PART_BYTES, part_len(reading, part), &mut hash)?;
-            if there == Some(landing::finish(hash)) {
+            if there == Some(hashes::finish(hash)) {
                 same.push(part);
             }
         }
@@ -367,16 +372,16 @@ async fn send(
         let block = at / BLOCK_BYTES;
         if *codec == Some("-") {
             dialogue.announce_at(end - at, block).await?;
-            return announced(dialogue, reading, (at, end), |piece| {
+            return send_announced(dialogue, reading, (at, end), |piece| {
                 sent(piece.len());
             })
             .await;
         }
-        let frame = whole(reading, at, BLOCK_BYTES as usize).await?;
+        let frame = read_frame(reading, at, BLOCK_BYTES as usize).await?;
         let len = frame.len();
-        let codec = *codec.get_or_insert_with(|| choose(session, job, &frame));
+        let codec = *codec.get_or_insert_with(|| choose_codec(session, job, &frame));
         dialogue
-            .frame_at(codec, packed(codec, frame)?, block)
+            .frame_at(codec, compress_frame(codec, frame)?, block)
             .await?;
         sent(len);
         at += len as u64;
@@ -401,7 +406,7 @@ async fn finish(
     {
         attached = false;
     }
-    let dialogue = usable(session, dialogue)
+    let dialogue = usable_dialogue(session, dialogue)
         .await
         .map_err(|error| Failure { error, lost: true })?;
     attach(dialogue, split, opened, &mut attached, job).await?;
@@ -433,7 +438,7 @@ async fn finish(
         .end(&End {
             digest: session.tools.hash().map(|_| digest),
             size: opened.reading.size(),
-            mode: mode(session, &split.item, job),
+            mode: stored_mode(session, &split.item, job),
             exact: job.preserve,
             stamp: job.preserve.then(|| stamp(split.item.mtime)),
         })

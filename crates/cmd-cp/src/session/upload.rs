@@ -3,41 +3,37 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use futures_util::future::join_all;
-use ops_core::{Error, Result};
+use ops_core::Result;
 
 use super::{
     Session,
     dialogue::{Begun, Dialogue, End, MADE, stamp},
-    inflate::deflate,
+    frames::{
+        PAUSE, TRIES, choose_codec, compress_frame, read_frame, send_announced, stored_mode,
+        usable_dialogue,
+    },
     pack, probe,
     split::{self, Split},
 };
 use crate::{
-    landing,
-    reading::{FileReading, Reading},
+    hashes, landing,
+    reading::Reading,
     transport::{Job, OWNER, Source, Store, What},
 };
 
 /// A frame before compression, in bytes: half of what a pipe takes at once, for the sake of memory.
 const FRAME_BYTES: usize = ops_remote::pipe::FRAME_BYTES / 2;
-/// Read at once, in bytes: what progress and `--limit-rate` count in.
-const READ_BYTES: usize = 256 << 10;
 /// A frame that is not compressed is never in memory as a whole, and may be longer, in bytes: each costs the server a process.
 const LONG_FRAME_BYTES: u64 = 16 << 20;
 /// More dialogues than one are worth it for each so many bytes.
 const WORKER_BYTES: u64 = 16 << 20;
 /// Commands that may wait for their answers.
 const PIPELINED: usize = 64;
-/// Times a file is begun in all.
-pub(super) const TRIES: u32 = 3;
-/// Before it is begun again.
-pub(super) const PAUSE: Duration = Duration::from_millis(500);
 
 /// Something for one dialogue.
 enum Task {
@@ -231,20 +227,6 @@ async fn work(
     }
 }
 
-/// A dialogue that can be used: the one that is there, or another.
-pub(super) async fn usable<'a>(
-    session: &Session,
-    dialogue: &'a mut Option<Dialogue>,
-) -> Result<&'a mut Dialogue> {
-    if !dialogue.as_ref().is_some_and(Dialogue::is_usable) {
-        *dialogue = None;
-    }
-    match dialogue {
-        Some(dialogue) => Ok(dialogue),
-        none => Ok(none.insert(Dialogue::start(&session.far, &session.tools).await?)),
-    }
-}
-
 /// Stores one file, again where a session was lost under it, and reports it.
 async fn one(session: &Session, dialogue: &mut Option<Dialogue>, mut item: Store, job: &Job) {
     let mut tries = 0;
@@ -261,7 +243,7 @@ async fn one(session: &Session, dialogue: &mut Option<Dialogue>, mut item: Store
             Source::Stream { .. } => None,
         };
         let mut sent = 0;
-        let done = match usable(session, dialogue).await {
+        let done = match usable_dialogue(session, dialogue).await {
             Ok(dialogue) => {
                 let done = store(session, dialogue, &item, source, &mut sent, job).await;
                 done.map_err(|error| (error, dialogue.is_lost()))
@@ -329,7 +311,7 @@ async fn store(
                 break;
             }
             dialogue.announce(end - at).await?;
-            let announced = announced(dialogue, file, (at, end), |piece| {
+            let announced = send_announced(dialogue, file, (at, end), |piece| {
                 hash.update(piece);
                 *sent += piece.len() as u64;
             });
@@ -350,10 +332,10 @@ async fn store(
         hash.update(&frame);
         at += frame.len() as u64;
         *sent = at;
-        let codec = *codec.get_or_insert_with(|| choose(session, job, &frame));
-        dialogue.frame(codec, packed(codec, frame)?).await?;
+        let codec = *codec.get_or_insert_with(|| choose_codec(session, job, &frame));
+        dialogue.frame(codec, compress_frame(codec, frame)?).await?;
     }
-    let digest = landing::finish(hash);
+    let digest = hashes::finish(hash);
     if let Reading::File(file) = &reading
         && let Err(error) = file.unchanged(&digest)
     {
@@ -365,86 +347,17 @@ async fn store(
         .end(&End {
             digest,
             size: at,
-            mode: mode(session, item, job),
+            mode: stored_mode(session, item, job),
             exact: job.preserve,
             stamp: job.preserve.then(|| stamp(item.mtime)),
         })
         .await
 }
 
-/// Sends what is in `file` between `at` and `end`, which was announced; `told` of each piece.
-pub(super) async fn announced(
-    dialogue: &mut Dialogue,
-    file: &FileReading,
-    (mut at, end): (u64, u64),
-    mut told: impl FnMut(&[u8]),
-) -> Result<()> {
-    while at < end {
-        let len = usize::try_from(end - at).map_or(READ_BYTES, |left| left.min(READ_BYTES));
-        let piece = match file.read_at(at, len).await {
-            Ok(piece) => piece,
-            Err(error) => {
-                // What was announced is not coming.
-                dialogue.give_up();
-                return Err(error);
-            }
-        };
-        told(&piece);
-        at += piece.len() as u64;
-        dialogue.piece(piece).await?;
-    }
-    Ok(())
-}
-
-/// The permissions that a new file gets.
-pub(super) fn mode(session: &Session, item: &Store, job: &Job) -> u32 {
-    if job.preserve {
-        item.mode & 0o7777
-    } else {
-        item.mode & 0o777 & !session.tools.umask
-    }
-}
-
 /// The next frame, empty at the end.
 async fn frame(reading: &mut Reading, at: u64) -> Result<Bytes> {
     match reading {
         Reading::Stream(stream) => stream.next(FRAME_BYTES).await,
-        Reading::File(file) => whole(file, at, FRAME_BYTES).await,
+        Reading::File(file) => read_frame(file, at, FRAME_BYTES).await,
     }
-}
-
-/// What is in `file` from `at` on, `len` bytes or all that is left.
-pub(super) async fn whole(file: &FileReading, at: u64, len: usize) -> Result<Bytes> {
-    let left = file.size().saturating_sub(at);
-    let len = usize::try_from(left).map_or(len, |left| left.min(len));
-    let mut frame = Vec::with_capacity(len);
-    while frame.len() < len {
-        let piece = file
-            .read_at(at + frame.len() as u64, READ_BYTES.min(len - frame.len()))
-            .await?;
-        frame.extend_from_slice(&piece);
-    }
-    Ok(frame.into())
-}
-
-/// The program to compress with, or `-` where it does not gain a fifth.
-pub(super) fn choose(session: &Session, job: &Job, frame: &[u8]) -> &'static str {
-    let Some(codec) = session.tools.codec().filter(|_| job.compress) else {
-        return "-";
-    };
-    let sample = &frame[..frame.len().min(READ_BYTES)];
-    match deflate(codec, sample) {
-        Ok(packed) if sample.len() >= 4096 && packed.len() * 5 < sample.len() * 4 => codec,
-        _ => "-",
-    }
-}
-
-/// `frame` as `codec` has it.
-pub(super) fn packed(codec: &str, frame: Bytes) -> Result<Bytes> {
-    if codec == "-" {
-        return Ok(frame);
-    }
-    let packed = deflate(codec, &frame)
-        .map_err(|error| Error::unexpected("a file cannot be compressed").caused_by(error))?;
-    Ok(packed.into())
 }

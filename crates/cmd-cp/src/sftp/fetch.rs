@@ -16,10 +16,11 @@ use super::{
     wire::open::READ,
 };
 use crate::{
-    arrive::umask,
-    landing::{Landing, finish},
+    hashes::{Digest, finish},
+    landing::Landing,
+    local::umask,
     remote_path::RemotePath,
-    transport::{Digest, Fetch, Job, Sink},
+    transport::{Fetch, Job, Sink},
 };
 
 /// Fetches `files`.
@@ -435,7 +436,8 @@ fn block_len(at: u64, end: u64, block: usize) -> usize {
     usize::try_from(end - at).map_or(block, |left| left.min(block))
 }
 
-/// The hash of the first `size` bytes of a file on the server, read back for `shown`; one that is longer fails.
+/// The hash of the first `size` bytes of a file on the server, read back for `shown`; one that is
+/// longer fails.
 ///
 /// # Errors
 /// It cannot be read, or has another size.

@@ -8,7 +8,7 @@ use ops_remote::ssh::client::Client;
 use tokio::sync::OnceCell;
 
 use super::pool::Session;
-use crate::{report::unhex, transport::Digest};
+use crate::hashes::{Digest, unhex};
 
 /// What hashes, and all of it prints the hash first. Without a name it hashes its standard input.
 const TOOLS: [(&str, &str); 3] = [

@@ -19,7 +19,7 @@ use super::{
     temporary::tidy,
     wire::{Attributes, code},
 };
-use crate::{remote_path::RemotePath, transport::Digest};
+use crate::{hashes::Digest, remote_path::RemotePath};
 
 impl Sftp {
     /// Asks over session `lane`, and again where it is lost meanwhile; `doing` something with `path` is what it is for.

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     budget::{ListBudget, too_long},
+    item::{Ask, Entry, Found, Kind, Listing},
     place::join,
-    transport::{Ask, Entry, Found, Kind, Listing},
 };
 
 /// Folders that are read at the same time.

@@ -51,8 +51,10 @@ use self::{
     temporary::{Temporaries, tidy},
 };
 use crate::{
+    hashes::Digest,
+    item::{Ask, Listing},
     place::join,
-    transport::{Ask, Digest, Fetch, Job, Listing, Server, Store, Transport},
+    transport::{Fetch, Job, Server, Store, Transport},
 };
 
 /// Bytes of one request for content, where the server takes as many: small, so that all sessions end at the same time.

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ops_core::Error;
+use ops_core::{Error, trouble};
 use ops_session::driver::Event;
 use ops_session::driver::mux::Notice;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::Pool;
+use super::{Pool, Slot};
 
 /// First and longest pause between attempts to replace a session.
 const REOPEN_DELAYS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -29,52 +29,43 @@ impl Pool {
     ) {
         let name = self.name();
         let opened = Instant::now();
-        let mut lost_at = None;
-        let mut told = None;
+        let mut observer = self.screen.observer();
         let mut gone: Option<String> = None;
         let mut over_at_service = false;
-        while let Some(notice) = notices.recv().await {
-            match notice {
-                Notice::Session(Event::Disconnected { reason }) => {
-                    lost_at = Some(Instant::now());
-                    told = None;
-                    self.set_resuming(number, true);
-                    self.screen
-                        .note(format!("{name}: connection lost ({reason}), resuming"));
-                }
-                Notice::Session(Event::Reconnecting {
-                    attempt,
-                    delay,
-                    why,
-                }) => {
-                    // The same reason is worth one line, not one for each attempt; none for whoever ends it.
-                    if let Some(why) = why
-                        && told.as_ref() != Some(&why)
-                        && self.cx.interrupt().requested().is_none()
-                    {
-                        self.screen
-                            .note(format!("{name}: not back yet, trying on: {why}"));
-                        told = Some(why);
+        loop {
+            let notice = tokio::select! {
+                notice = notices.recv() => notice,
+                () = observer.wake() => {
+                    while let Some(notice) = observer.poll(Instant::now()) {
+                        self.tell(&name, &notice);
                     }
+                    continue;
+                }
+            };
+            let Some(notice) = notice else { break };
+            if let Notice::Session(event) = &notice
+                && let Some(notice) = observer.hear(Instant::now(), event)
+            {
+                self.tell(&name, &notice);
+            }
+            match notice {
+                Notice::Session(Event::Disconnected { .. }) => {
+                    self.change_slot(number, |slot| slot.resuming = true);
+                }
+                Notice::Session(Event::Reconnecting { attempt, delay, .. }) => {
                     self.screen.detail(format!(
                         "{name}: attempt {attempt} to resume in {:.1} s",
                         delay.as_secs_f64()
                     ));
                 }
                 Notice::Session(Event::Resumed) => {
-                    self.set_resuming(number, false);
-                    let after = lost_at.take().map_or(0.0, |at| at.elapsed().as_secs_f64());
-                    self.screen
-                        .note(format!("{name}: resumed after {after:.1} s, nothing was lost"));
+                    self.change_slot(number, |slot| slot.resuming = false);
                 }
-                Notice::Session(Event::AgentSilent { waited }) => {
-                    self.screen.note(format!(
-                        "{name}: the agent has not answered for {} s",
-                        waited.as_secs()
-                    ));
+                Notice::Session(Event::AgentSilent { .. }) => {
+                    self.change_slot(number, |slot| slot.silent = true);
                 }
                 Notice::Session(Event::AgentBack) => {
-                    self.screen.note(format!("{name}: the agent answers again"));
+                    self.change_slot(number, |slot| slot.silent = false);
                 }
                 Notice::Session(Event::Closed { output }) => {
                     over_at_service = true;
@@ -100,7 +91,7 @@ impl Pool {
             let Some(slot) = at.map(|at| inner.slots.remove(at)) else {
                 return;
             };
-            let alone = inner.slots.is_empty() && inner.opening == 0;
+            let alone = inner.slots.is_empty() && inner.opening.is_empty();
             let lost = slot.mux.stream_count();
             let was_idle = lost == 0 && gone.as_deref().is_some_and(|why| why.contains(IDLE_WORDS));
             let forbidden = gone.as_deref().filter(|why| why.contains(FORBIDDEN_WORDS));
@@ -217,10 +208,20 @@ impl Pool {
         }
     }
 
-    fn set_resuming(&self, number: u32, resuming: bool) {
+    /// A word about the connection of one session; none of trouble with resuming for whoever ends
+    /// it.
+    fn tell(&self, name: &str, notice: &trouble::Notice) {
+        let is_vain = matches!(notice, trouble::Notice::NotBack { .. })
+            && self.cx.interrupt().requested().is_some();
+        if !is_vain {
+            self.screen.note(format!("{name}: {notice}"));
+        }
+    }
+
+    fn change_slot(&self, number: u32, change: impl FnOnce(&mut Slot)) {
         let mut inner = self.lock();
         if let Some(slot) = inner.slots.iter_mut().find(|slot| slot.number == number) {
-            slot.resuming = resuming;
+            change(slot);
         }
         drop(inner);
         self.notify();

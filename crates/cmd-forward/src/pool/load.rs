@@ -37,6 +37,11 @@ impl Load {
         self.placed.push(now);
     }
 
+    /// Whether a connection came so lately that nobody knows what it carries.
+    pub(super) fn is_young(&self, now: Instant) -> bool {
+        self.placed.iter().any(|&at| is_young(now, at))
+    }
+
     pub(super) fn is_busy(&self) -> bool {
         self.down.rate() > BUSY_RATE || self.up.rate() > BUSY_RATE
     }

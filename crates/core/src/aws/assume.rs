@@ -253,10 +253,7 @@ async fn mfa_code(
 
 /// A name for the role's session that says whose it is: letters, digits and `=,.@-_`, 2 to 64 of them.
 fn session_name(env: &crate::env::Env) -> String {
-    let user = env
-        .var("USER")
-        .or_else(|| env.var("LOGNAME"))
-        .unwrap_or("user");
+    let user = env.user_name().unwrap_or_else(|| "user".to_owned());
     let clean: String = user
         .chars()
         .filter(|c| c.is_ascii_alphanumeric() || "=,.@-_".contains(*c))

@@ -14,13 +14,13 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use super::{
     bounds::{BoundsError, CALL_LIMIT},
-    login::Login,
+    login::{Login, LoginWay, way_of},
     network::ByProxy,
     options::AwsOptions,
 };
 use crate::{
     error::{Error, ErrorKind},
-    hint,
+    hint, iam,
     profile::plain_http::PlainHttp,
     text::Hint,
 };
@@ -44,6 +44,8 @@ pub(crate) struct Place {
     pub(crate) proxy: Option<ByProxy>,
     /// `--timeout`, where it is what ends a call that takes too long.
     pub(crate) timeout: Option<Duration>,
+    /// How the AWS profile is logged in to.
+    pub(crate) login: LoginWay,
 }
 
 impl fmt::Display for Place {
@@ -82,6 +84,7 @@ impl AwsOptions {
             team: self.team.clone(),
             sandbox: self.sandbox,
             proxy: self.proxy.clone(),
+            login: self.login,
             timeout: self.timeout.filter(|timeout| *timeout < CALL_LIMIT),
         }
     }
@@ -196,6 +199,24 @@ impl Call {
         translated.with_request_id(request_id.as_deref())
     }
 
+    /// As [`Self::failed`], for a code that [`meaning`] does not know and whose kind the caller does.
+    pub(crate) fn failed_as<E>(
+        &self,
+        kind: ErrorKind,
+        what: impl Into<String>,
+        error: &SdkError<E, HttpResponse>,
+    ) -> Error
+    where
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    {
+        let what = what.into();
+        let known = self.failed(what.clone(), error);
+        Error::new(kind, what)
+            .caused_as(&known)
+            .hinted_as(&known)
+            .with_request_id(known.request_id())
+    }
+
     fn service(&self, what: String, code: &str, message: &str) -> Error {
         let place = &self.place;
         let short = code_only(code);
@@ -210,10 +231,12 @@ impl Call {
                 Error::new(ErrorKind::NotLoggedIn, what)
                     .caused_by(format!("the AWS credentials have expired ({place})")),
                 place.aws_profile.as_deref(),
+                place.login,
             ),
             Meaning::BadCredentials => login_hints(
                 Error::new(ErrorKind::NotLoggedIn, what).caused_by(said),
                 place.aws_profile.as_deref(),
+                place.login,
             ),
             Meaning::Clock => Error::new(ErrorKind::NotLoggedIn, what)
                 .caused_by(said)
@@ -227,6 +250,7 @@ impl Call {
                         self.action
                     ))
                     .hint("ask for that permission, or use another profile: ops config profiles")
+                    .hinted_with(self.statement())
             }
             Meaning::Throttled => Error::unexpected(what)
                 .caused_by(said)
@@ -237,6 +261,14 @@ impl Call {
                 .hint("the region is not enabled for this account: choose another with --region"),
             Meaning::Other => Error::unexpected(what).caused_by(said),
         }
+    }
+
+    /// The IAM statement that allows the call; a start of a session has one of its own, with its documents.
+    fn statement(&self) -> Option<Hint> {
+        let region = self.place.region.as_deref().unwrap_or_default();
+        iam::statement_text(self.action, region)
+            .filter(|_| self.action != "ssm:StartSession")
+            .map(|text| statement_hint(&text))
     }
 
     /// An answer that is none of the service's: a proxy's page, a wrong endpoint.
@@ -321,6 +353,14 @@ impl Call {
                 .hint("check the network and the proxy settings; -vv shows each attempt"),
         }
     }
+}
+
+/// What to ask an administrator for.
+pub(crate) fn statement_hint(statement: &str) -> Hint {
+    hint!(
+        "the IAM statement that allows it: {}",
+        Hint::document(statement)
+    )
 }
 
 /// The refusal of an endpoint without TLS, if this is one.
@@ -435,7 +475,8 @@ pub(super) fn credentials_failed(
     let lower = text.to_lowercase();
     let name = options.profile_name();
     let login = Login::of(files, name);
-    if is_sso_over(error, login.is_some()) {
+    let is_of_console = way_of(files, name) == LoginWay::Console;
+    if is_sso_over(error, login.is_some()) && !is_of_console {
         // The one to log in with: a profile with a role names another by `source_profile`.
         let source = login.as_ref().map_or(name, |login| &login.profile);
         let failure = match &login {
@@ -454,11 +495,14 @@ pub(super) fn credentials_failed(
         };
         return sso_hints(failure, options, source);
     }
-    if lower.contains("login") && (lower.contains("expired") || lower.contains("cached")) {
-        let state = if lower.contains("expired") {
-            "has expired"
-        } else {
+    let of_console = is_of_console && !matches!(error, CredentialsError::CredentialsNotLoaded(_));
+    if of_console
+        || lower.contains("login") && (lower.contains("expired") || lower.contains("cached"))
+    {
+        let state = if lower.contains("cached") {
             "is not there"
+        } else {
+            "has expired"
         };
         return Error::new(
             ErrorKind::NotLoggedIn,
@@ -546,7 +590,8 @@ pub(super) fn with_login_hints(error: Error, options: &AwsOptions, files: &AwsFi
     if Login::of(files, name).is_some() {
         return sso_hints(error, options, files.source_of(name));
     }
-    let error = login_hints(error, options.profile.as_deref());
+    let way = way_of(files, name);
+    let error = login_hints(error, options.profile.as_deref(), way);
     if options.sandbox {
         error
     } else {
@@ -577,15 +622,24 @@ fn sso_hints(error: Error, options: &AwsOptions, source: &str) -> Error {
         .hint("or open the access portal of your SSO in a browser, choose the account, \"Access keys\", and paste its `export AWS_…` lines into this shell")
 }
 
-fn login_hints(error: Error, profile: Option<&str>) -> Error {
-    let option = profile_option(profile.unwrap_or("default"));
-    error
-        .hint(hint!(
-            "log in: aws sso login{} (or `aws configure{}` for access keys)",
-            option,
+fn login_hints(error: Error, profile: Option<&str>, way: LoginWay) -> Error {
+    let name = profile.unwrap_or("default");
+    let option = profile_option(name);
+    match way {
+        LoginWay::Console => error.hint(hint!("log in again: aws login{}", option)),
+        LoginWay::Sso => error.hint(hint!(
+            "log in on a terminal: ops --aws-profile {} ls (or: aws sso login{})",
+            name,
             option
-        ))
-        .hint("without the AWS CLI: export AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN in this shell")
+        )),
+        LoginWay::Unknown => error
+            .hint(hint!(
+                "log in: aws sso login{} (or `aws configure{}` for access keys)",
+                option,
+                option
+            ))
+            .hint("without the AWS CLI: export AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN in this shell"),
+    }
 }
 
 #[cfg(test)]
@@ -626,6 +680,41 @@ mod tests {
         assert!(text.contains("`ec2:DescribeInstances` on `*`"), "{text}");
         assert!(text.contains("region `eu-west-1`, profile `pay`"), "{text}");
         assert!(!text.contains("AAAA"), "{text}");
+    }
+
+    #[test]
+    fn each_profile_is_renewed_by_its_own_command() {
+        let files = AwsFiles::of_config(
+            "[profile console]\nlogin_session = arn:aws:iam::111122223333:user/me\n\
+             [profile role]\nrole_arn = arn:aws:iam::111122223333:role/x\nsource_profile = console\n\
+             [profile sso]\nsso_session = corp\n[profile loop]\nsource_profile = loop\n[profile keys]\n",
+        );
+        let way = |name| way_of(&files, name);
+        assert_eq!(way("console"), LoginWay::Console);
+        assert_eq!(way("role"), LoginWay::Console);
+        assert_eq!(way("sso"), LoginWay::Sso);
+        for name in ["loop", "keys", "missing"] {
+            assert_eq!(way(name), LoginWay::Unknown, "{name}");
+        }
+        let call = Call {
+            action: "ec2:DescribeInstances",
+            resource: None,
+            place: Place {
+                aws_profile: Some("console".to_owned()),
+                login: way("console"),
+                ..Place::default()
+            },
+        };
+        let error = call.service("cannot list".to_owned(), "ExpiredToken", "");
+        assert_eq!(error.hints(), ["log in again: aws login --profile console"]);
+        let options = AwsOptions {
+            profile: Some("console".to_owned()),
+            ..AwsOptions::default()
+        };
+        let error =
+            CredentialsError::provider_error("the token has expired; log in to the sso again");
+        let error = credentials_failed(&error, &options, &files, Path::new("/nowhere"));
+        assert_eq!(error.hints(), ["log in: aws login --profile console"]);
     }
 
     #[test]

@@ -100,6 +100,31 @@ pub(super) fn lasts(bytes: &[u8]) -> bool {
         .is_some_and(|end| end > jiff::Timestamp::now())
 }
 
+/// How somebody logs in anew to an AWS profile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum LoginWay {
+    /// `sso_session` or `sso_start_url`: by `aws sso login`.
+    Sso,
+    /// `login_session`: by `aws login`, with the credentials of the console.
+    Console,
+    /// Nothing says so.
+    #[default]
+    Unknown,
+}
+
+/// The way of the AWS profile `name`, or of the one that it takes its credentials from.
+pub(super) fn way_of(files: &AwsFiles, name: &str) -> LoginWay {
+    let name = files.source_of(name);
+    let has = |key| files.get(name, key).is_some();
+    if has("login_session") {
+        LoginWay::Console
+    } else if has("sso_session") || has("sso_start_url") {
+        LoginWay::Sso
+    } else {
+        LoginWay::Unknown
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,7 +18,10 @@ mod sso;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -40,7 +43,7 @@ use ops_ui::Invocation;
 
 use self::bounds::AnswerBounds;
 pub(crate) use self::{
-    failure::{Call, Meaning, Place, chain, code_of, meaning},
+    failure::{Call, Meaning, Place, chain, code_of, meaning, statement_hint},
     network::Network,
     options::{AwsOptions, Service},
     provider::Provider,
@@ -111,6 +114,10 @@ pub(crate) struct Aws {
     identity: tokio::sync::OnceCell<Identity>,
     cache: std::path::PathBuf,
     runtime: std::path::PathBuf,
+    /// Signed dials were refused and unsigned ones were not: no dial is signed any more.
+    dials_unsigned: AtomicBool,
+    /// Somebody has been told that sessions cannot be ended.
+    pub(crate) told_unended: AtomicBool,
     pacers: Mutex<HashMap<String, Arc<Pacer>>>,
 }
 
@@ -155,6 +162,7 @@ impl Aws {
         let network = Network::of(&env, &files, options.profile_name(), paths);
         let unbounded = http::client(&network, plain, options.allow_plain_http)?;
         let http = bounds::bounded(&unbounded, AnswerBounds::usual(options.timeout));
+        options.login = login::way_of(&files, options.profile_name());
         let region = region_of(&options, &env, &http).await;
         let asked = endpoint(&options, &env, Service::Ec2);
         let asked = asked
@@ -240,8 +248,59 @@ impl Aws {
             identity: tokio::sync::OnceCell::new(),
             cache: paths.cache.clone(),
             runtime: paths.runtime.clone(),
+            dials_unsigned: AtomicBool::new(false),
+            told_unended: AtomicBool::new(false),
             pacers: Mutex::default(),
         })
+    }
+
+    /// The caller's account where it is known by now.
+    pub(crate) fn known_account(&self) -> Option<&str> {
+        self.identity
+            .get()
+            .map(|identity| identity.account.as_str())
+    }
+
+    /// Whether the AWS configuration asks for FIPS endpoints.
+    pub(crate) fn uses_fips(&self) -> bool {
+        self.base.use_fips() == Some(true)
+    }
+
+    /// Whether the AWS configuration asks for dual-stack endpoints.
+    pub(crate) fn uses_dual_stack(&self) -> bool {
+        self.base.use_dual_stack() == Some(true)
+    }
+
+    /// Whether dials go unsigned.
+    pub(crate) fn dials_unsigned(&self) -> bool {
+        self.dials_unsigned.load(Ordering::Relaxed)
+    }
+
+    /// Remembers for this process whether dials go unsigned.
+    pub(crate) fn set_dials_unsigned(&self, unsigned: bool) {
+        self.dials_unsigned.store(unsigned, Ordering::Relaxed);
+    }
+
+    /// The hosts that settings of the user name as endpoints of Session Manager or of every service.
+    pub(crate) fn configured_hosts(&self) -> Vec<String> {
+        let own = ["ssm", "ssmmessages"]
+            .into_iter()
+            .filter_map(|key| self.options.endpoints.get(key).cloned());
+        let effective = endpoint(&self.options, &self.env, Service::Ssm);
+        let of_files = self.base.endpoint_url().map(str::to_owned);
+        own.chain(self.options.endpoint_url.clone())
+            .chain(effective)
+            .chain(of_files)
+            .filter_map(|text| {
+                // An endpoint of a profile may be a host alone.
+                let text = if text.contains("://") {
+                    text
+                } else {
+                    format!("https://{text}")
+                };
+                url::Url::parse(&text).ok()?.host_str().map(str::to_owned)
+            })
+            .collect()
     }
 
     /// The pace of session calls in `region`, shared with every process of this user that works in the same account.

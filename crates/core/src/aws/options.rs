@@ -87,6 +87,8 @@ pub(crate) struct AwsOptions {
     pub(crate) allow_plain_http: bool,
     /// `--timeout`, which shortens every call.
     pub(crate) timeout: Option<Duration>,
+    /// How the AWS profile is logged in to; known once the AWS files are read.
+    pub(crate) login: super::login::LoginWay,
     /// The environment is the sandbox's: it outranks everything, and no file is read.
     pub(crate) sandbox: bool,
 }
@@ -136,6 +138,7 @@ impl AwsOptions {
             endpoint_url: aws.endpoint_url.as_ref().map(|url| url.as_str().to_owned()),
             allow_plain_http: aws.allow_plain_http == Some(true),
             timeout: settings.timeout.value,
+            login: super::login::LoginWay::default(),
             sandbox: invocation.globals.sandbox && invocation.env.var("AWS_ENDPOINT_URL").is_some(),
         }
     }

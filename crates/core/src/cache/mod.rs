@@ -119,6 +119,8 @@ impl Context {
     pub fn clear_fleets(&self) -> Result<usize> {
         let folder = folder(self);
         let mut count = 0;
+        // What is remembered of single servers goes with them; mostly there is nothing.
+        let _ = std::fs::remove_dir_all(self.paths().cache.join("small-payloads"));
         let entries = match std::fs::read_dir(&folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),

@@ -3,7 +3,7 @@
 use crate::{
     context::Context,
     error::{Error, Result},
-    hint,
+    hint, iam,
     instance::{Instance, Kind},
 };
 
@@ -38,8 +38,7 @@ impl Context {
             .send()
             .await
             .map_err(|error| {
-                let resource =
-                    format!("arn:aws:ec2:{}:*:instance/{}", instance.region, instance.id);
+                let resource = iam::instance_arn(instance, "*");
                 aws.call(
                     "ec2-instance-connect:SendSSHPublicKey",
                     Some(resource),

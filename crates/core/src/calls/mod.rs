@@ -1,6 +1,7 @@
 //! What commands ask AWS through their [`Context`](crate::Context), beside the list of instances and their sessions.
 
 mod account;
+mod document;
 mod instance_connect;
 mod regions;
 pub mod s3;

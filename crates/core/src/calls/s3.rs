@@ -28,6 +28,7 @@ use crate::{
     context::Context,
     error::{Error, ErrorKind, Result},
     hint,
+    partition::Partition,
     text::Hint,
 };
 
@@ -74,12 +75,16 @@ impl Context {
         let own = aws.endpoint(Service::S3);
         let plain = own.as_deref().is_some_and(|url| url.starts_with("http://"));
         let connector = http::connector(&aws.network, plain, aws.options().allow_plain_http)?;
+        let hosts = Hosts {
+            fips: aws.uses_fips(),
+            dual_stack: aws.uses_dual_stack(),
+        };
         let mut inner = Inner {
             cx: self.clone(),
             name: name.to_owned(),
             prefix: prefix.trim_matches('/').to_owned(),
             region: region.to_owned(),
-            url: url_of(own.as_deref(), name, region),
+            url: url_of(own.as_deref(), name, region, hosts),
             connector,
             patience: aws
                 .options()
@@ -110,26 +115,32 @@ impl Context {
             && told.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
         {
             inner.region = told.to_owned();
-            inner.url = url_of(own.as_deref(), name, told);
+            inner.url = url_of(own.as_deref(), name, told, hosts);
         }
         Ok(Bucket(Arc::new(inner)))
     }
 }
 
-fn url_of(endpoint: Option<&str>, bucket: &str, region: &str) -> String {
+/// Which of S3's hosts the AWS configuration asks for: `use_fips_endpoint`, `use_dualstack_endpoint`.
+#[derive(Clone, Copy, Debug, Default)]
+struct Hosts {
+    fips: bool,
+    dual_stack: bool,
+}
+
+fn url_of(endpoint: Option<&str>, bucket: &str, region: &str, hosts: Hosts) -> String {
     if let Some(endpoint) = endpoint {
         return format!("{}/{bucket}", endpoint.trim_end_matches('/'));
     }
-    let suffix = if region.starts_with("cn-") {
-        "amazonaws.com.cn"
-    } else {
-        "amazonaws.com"
-    };
+    let service = if hosts.fips { "s3-fips" } else { "s3" };
+    let stack = if hosts.dual_stack { ".dualstack" } else { "" };
+    let suffix = Partition::of(region).suffix;
+    let host = format!("{service}{stack}.{region}.{suffix}");
     // A dot in the host's first label has no place in the service's certificate.
     if bucket.contains('.') {
-        format!("https://s3.{region}.{suffix}/{bucket}")
+        format!("https://{host}/{bucket}")
     } else {
-        format!("https://{bucket}.s3.{region}.{suffix}")
+        format!("https://{bucket}.{host}")
     }
 }
 
@@ -152,18 +163,19 @@ impl Bucket {
 
     /// The IAM statement that copies through the bucket need.
     pub fn statement(&self) -> String {
-        statement(&self.0.name, &self.0.prefix)
+        statement(&self.0.name, &self.0.prefix, &self.0.region)
     }
 }
 
-/// The IAM statement that copies through `prefix` in the bucket `name` need.
-pub fn statement(name: &str, prefix: &str) -> String {
+/// The IAM statement that copies through `prefix` in the bucket `name` need, in the partition of `region`.
+pub fn statement(name: &str, prefix: &str, region: &str) -> String {
+    let partition = Partition::of(region).name;
     let prefix = match prefix.trim_matches('/') {
         "" => String::new(),
         prefix => format!("{prefix}/"),
     };
     format!(
-        r#"{{"Effect":"Allow","Action":["s3:PutObject","s3:GetObject","s3:DeleteObject"],"Resource":"arn:aws:s3:::{name}/{prefix}*"}}"#
+        r#"{{"Effect":"Allow","Action":["s3:PutObject","s3:GetObject","s3:DeleteObject"],"Resource":"arn:{partition}:s3:::{name}/{prefix}*"}}"#
     )
 }
 
@@ -418,13 +430,14 @@ impl Inner {
         let message = element(&text, "Message").unwrap_or_default();
         let said = format!("{action} answered {status} {code}: {message}");
         if status == 403 {
-            let place = format!("arn:aws:s3:::{}/{}*", self.name, self.prefix);
+            let partition = Partition::of(&self.region).name;
+            let place = format!("arn:{partition}:s3:::{}/{}*", self.name, self.prefix);
             return Err(Error::new(ErrorKind::Denied, what.to_owned())
                 .caused_by(said)
                 .caused_by(format!("the caller lacks `{action}` on `{place}`"))
                 .hint(hint!(
                     "ask for the IAM statement {}",
-                    Hint::document(&statement(&self.name, &self.prefix))
+                    Hint::document(&statement(&self.name, &self.prefix, &self.region))
                 )));
         }
         Err(Error::unexpected(what.to_owned()).caused_by(said))
@@ -511,17 +524,83 @@ mod tests {
 
     #[test]
     fn a_bucket_is_in_the_host_where_its_certificate_allows_it() {
-        let url = |name| url_of(None, name, "eu-west-1");
+        let url = |name| url_of(None, name, "eu-west-1", Hosts::default());
         assert_eq!(url("copies"), "https://copies.s3.eu-west-1.amazonaws.com");
         assert_eq!(url("a.b"), "https://s3.eu-west-1.amazonaws.com/a.b");
         assert_eq!(
-            url_of(None, "copies", "cn-north-1"),
+            url_of(None, "copies", "cn-north-1", Hosts::default()),
             "https://copies.s3.cn-north-1.amazonaws.com.cn"
         );
         assert_eq!(
-            url_of(Some("http://127.0.0.1:1/"), "copies", "eu-west-1"),
+            url_of(
+                Some("http://127.0.0.1:1/"),
+                "copies",
+                "eu-west-1",
+                Hosts::default()
+            ),
             "http://127.0.0.1:1/copies"
         );
+    }
+
+    /// The hosts that boto3 gives for the same settings.
+    #[test]
+    fn partitions_fips_and_dual_stack_have_hosts_of_their_own() {
+        let url = |bucket, region, fips, dual_stack| {
+            url_of(None, bucket, region, Hosts { fips, dual_stack })
+        };
+        for (bucket, region, fips, dual_stack, expected) in [
+            (
+                "copies",
+                "us-east-1",
+                true,
+                false,
+                "https://copies.s3-fips.us-east-1.amazonaws.com",
+            ),
+            (
+                "a.b",
+                "us-east-1",
+                true,
+                false,
+                "https://s3-fips.us-east-1.amazonaws.com/a.b",
+            ),
+            (
+                "copies",
+                "eu-west-1",
+                false,
+                true,
+                "https://copies.s3.dualstack.eu-west-1.amazonaws.com",
+            ),
+            (
+                "copies",
+                "us-east-1",
+                true,
+                true,
+                "https://copies.s3-fips.dualstack.us-east-1.amazonaws.com",
+            ),
+            (
+                "copies",
+                "cn-north-1",
+                false,
+                true,
+                "https://copies.s3.dualstack.cn-north-1.amazonaws.com.cn",
+            ),
+            (
+                "copies",
+                "eusc-de-east-1",
+                false,
+                false,
+                "https://copies.s3.eusc-de-east-1.amazonaws.eu",
+            ),
+            (
+                "a.b",
+                "eusc-de-east-1",
+                false,
+                false,
+                "https://s3.eusc-de-east-1.amazonaws.eu/a.b",
+            ),
+        ] {
+            assert_eq!(url(bucket, region, fips, dual_stack), expected);
+        }
     }
 
     #[tokio::test]
@@ -543,7 +622,9 @@ mod tests {
 
     #[test]
     fn the_statement_names_the_prefix() {
-        assert!(statement("b", "/p/").ends_with(r#""Resource":"arn:aws:s3:::b/p/*"}"#));
-        assert!(statement("b", "").ends_with(r#""Resource":"arn:aws:s3:::b/*"}"#));
+        assert!(
+            statement("b", "/p/", "eu-west-1").ends_with(r#""Resource":"arn:aws:s3:::b/p/*"}"#)
+        );
+        assert!(statement("b", "", "cn-north-1").ends_with(r#""Resource":"arn:aws-cn:s3:::b/*"}"#));
     }
 }

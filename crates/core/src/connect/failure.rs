@@ -7,13 +7,14 @@ use ops_session::{
     driver::{OpenError, SessionError},
 };
 
-use super::{Document, check_state, instance_arn};
+use super::{Document, check_state, stream_url::StreamUrlError};
 use crate::{
-    aws::{Aws, Meaning, Network, code_of, meaning},
+    aws::{Aws, Meaning, Network, code_of, meaning, statement_hint},
     context::Context,
     error::{Error, ErrorKind},
-    hint,
+    hint, iam,
     instance::{Instance, Ping},
+    partition::Partition,
     resolve::Choice,
 };
 
@@ -86,7 +87,17 @@ pub(super) async fn start_failed(
                 .caused_by(format!("the document `{}` is not in this region, or not for sessions", document.name()))
                 .hint("list those that are: aws ssm list-documents --filters Key=DocumentType,Values=Session")
         }
-        "ValidationException" => {
+        "BadRequest" | "BadRequestException" => {
+            let error = aws
+                .call("ssm:StartSession", None, &instance.region)
+                .failed_as(
+                    ErrorKind::Unreachable,
+                    format!("cannot start a session on `{label}`"),
+                    &error,
+                );
+            bad_request(instance, error)
+        }
+        "ValidationException" | "InvalidParameters" => {
             let call = aws.call("ssm:StartSession", None, &instance.region);
             let names: Vec<String> = document
                 .parameters()
@@ -94,8 +105,9 @@ pub(super) async fn start_failed(
                 .into_keys()
                 .map(|name| format!("`{name}`"))
                 .collect();
-            let error = call.failed(format!("cannot start a session on `{label}`"), &error);
-            if names.is_empty() {
+            let what = format!("cannot start a session on `{label}`");
+            let error = call.failed_as(ErrorKind::Usage, what, &error);
+            let error = if names.is_empty() {
                 error.caused_by(format!("document `{}`, no parameters", document.name()))
             } else {
                 error.caused_by(format!(
@@ -103,20 +115,28 @@ pub(super) async fn start_failed(
                     document.name(),
                     names.join(", ")
                 ))
-            }
+            };
+            error.hint(match document {
+                Document::PortForwardingToRemoteHost { .. } => FULL_NAME.into(),
+                _ => hint!(
+                    "see what it takes: aws ssm get-document --name {} --query Content",
+                    document.name()
+                ),
+            })
         }
         code if meaning(code) == Meaning::Denied => {
             let caller = cx.identity().await.ok();
             let account = caller.map_or("*", |caller| caller.account.as_str());
-            let resource = format!(
-                "{}` and `arn:aws:ssm:{}:*:document/{}",
-                instance_arn(instance, account),
-                instance.region,
-                document.name()
+            let (server, document) = (
+                iam::instance_arn(instance, account),
+                iam::document_arn(&instance.region, account, document.name()),
             );
+            let statement = iam::start_session(&[&server, &document]);
+            let resource = format!("{server}` and `{document}");
             let error = aws
                 .call("ssm:StartSession", Some(resource), &instance.region)
-                .failed(format!("cannot start a session on `{label}`"), &error);
+                .failed(format!("cannot start a session on `{label}`"), &error)
+                .hint(statement_hint(&statement));
             // The service mostly says it too.
             let is_said = |arn: &str| error.why().iter().any(|why| why.contains(arn));
             match caller.filter(|caller| !is_said(&caller.arn)) {
@@ -132,6 +152,26 @@ pub(super) async fn start_failed(
             )
             .failed(format!("cannot start a session on `{label}`"), &error),
     }
+}
+
+/// What to give in place of a host that the document does not take.
+pub(super) const FULL_NAME: &str =
+    "a remote host has three characters or more: use its full name or address";
+
+/// What may help against an answer that is about the agent or the account and not about the call.
+fn bad_request(instance: &Instance, error: Error) -> Error {
+    let text = error.why().join(" ").to_lowercase();
+    let (id, region) = (&instance.id, &instance.region);
+    if text.contains("advanced-instances") || text.contains("tier") {
+        return error.hint(hint!("enable the advanced tier: aws ssm update-service-setting --setting-id /ssm/managed-instance/activation-tier --setting-value advanced --region {}", region));
+    }
+    if text.contains("agent") {
+        return error.hint(hint!("update the agent: aws ssm send-command --document-name AWS-UpdateSSMAgent --targets Key=InstanceIds,Values={} --region {}", id, region));
+    }
+    error.hint(hint!(
+        "see what is known of it: ops ls -o wide {}",
+        instance.label()
+    ))
 }
 
 /// Who is known by an id alone, as `ssh-proxy` knows it, may be stopped, or not be at all.
@@ -162,36 +202,102 @@ pub(super) fn open_failed(instance: &Instance, error: &OpenError, network: &Netw
     let why = crate::aws::chain(error);
     let proxy = network.proxy_variable();
     match error {
-        OpenError::ProxySetting(_) => {
-            Error::usage(what).caused_by(why).hint(hint!("write {}=http://HOST:PORT", proxy))
-        }
+        OpenError::ProxySetting(_) => Error::usage(what)
+            .caused_by(why)
+            .hint(hint!("write {}=http://HOST:PORT", proxy)),
         OpenError::Roots { .. } => Error::usage(what)
             .caused_by(why)
             .hint("name a PEM file with AWS_CA_BUNDLE, or unset it"),
         OpenError::NoRoots => Error::usage(what)
             .caused_by(why)
             .hint("install the system's CA certificates, or name a PEM file with AWS_CA_BUNDLE"),
-        OpenError::Upgrade { status: 401 | 403, body, .. } => {
+        OpenError::Upgrade {
+            status: 401 | 403,
+            body,
+            ..
+        } => {
             let error = Error::new(ErrorKind::Denied, what).caused_by(why);
-            let error = if body.is_empty() { error } else { error.caused_by(body) };
-            error.hint("check the clock of this machine (a signature lasts five minutes), then try again")
+            let error = if body.is_empty() {
+                error
+            } else {
+                error.caused_by(body)
+            };
+            if speaks_of_time(body) {
+                return error.hint("check the clock of this machine (a signature lasts five minutes), then try again");
+            }
+            let statement = iam::statement_text("ssmmessages:OpenDataChannel", &instance.region);
+            error
+                .caused_by("it was refused with a signature and without one: the caller may lack `ssmmessages:OpenDataChannel` on `*`")
+                .hinted_with(statement.as_deref().map(statement_hint))
         }
         OpenError::Upgrade { body, .. } => {
             let error = Error::target(what).caused_by(why);
-            let error = if body.is_empty() { error } else { error.caused_by(body) };
+            let error = if body.is_empty() {
+                error
+            } else {
+                error.caused_by(body)
+            };
             error.hint("try again; the session may be gone already")
         }
         OpenError::Tls { .. } => Error::target(what).caused_by(why).hint(
             "if a proxy inspects TLS here, name its certificate: export AWS_CA_BUNDLE=FILE.pem",
         ),
-        OpenError::ProxyRefused { status: 407, .. } => Error::target(what)
-            .caused_by(why)
-            .hint(hint!("give the proxy's credentials: {}=http://USER:PASSWORD@HOST:PORT", proxy)),
+        OpenError::ProxyRefused { status: 407, .. } => {
+            Error::target(what).caused_by(why).hint(hint!(
+                "give the proxy's credentials: {}=http://USER:PASSWORD@HOST:PORT",
+                proxy
+            ))
+        }
         OpenError::ProxyRefused { .. } | OpenError::Proxy { .. } => Error::target(what)
             .caused_by(why)
             .hint(hint!("check the proxy that {} names", proxy)),
-        _ => Error::target(what).caused_by(why).hint(hint!("check the network: HTTPS to ssmmessages.{}.amazonaws.com must be open, or HTTPS_PROXY set", instance.region)),
+        _ => Error::target(what).caused_by(why).hint(hint!(
+            "check the network: HTTPS to ssmmessages.{}.{} must be open, or HTTPS_PROXY set",
+            instance.region,
+            Partition::of(&instance.region).suffix
+        )),
     }
+}
+
+/// Whether a refusal is about the signature or the time in it.
+fn speaks_of_time(body: &str) -> bool {
+    let body = body.to_lowercase();
+    [
+        "signature",
+        "expired",
+        "skew",
+        "clock",
+        "x-amz-date",
+        "too old",
+    ]
+    .iter()
+    .any(|word| body.contains(word))
+}
+
+/// A stream URL that leads elsewhere than to Session Manager.
+pub(super) fn stream_url_refused(instance: &Instance, error: &StreamUrlError) -> Error {
+    let refused = Error::new(
+        ErrorKind::Refused,
+        format!("the session on `{}` is not opened", instance.label()),
+    )
+    .caused_by(format!(
+        "the stream URL that StartSession gave is not dialled: {error}"
+    ));
+    match error {
+        StreamUrlError::Host(_) => refused.hint("if the host is yours, name it in the team profile: `aws: { endpoints: { ssmmessages: https://HOST } }`"),
+        _ => refused.hint("a wrong endpoint may have answered: check AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_SSM"),
+    }
+}
+
+/// The connection is lost, and the service does not let the caller take the session up again. `words` is the denial.
+pub(super) fn resume_denied(label: &str, session_id: &str, words: &Error) -> Error {
+    Error::new(
+        ErrorKind::Denied,
+        format!("the connection to `{label}` was lost, and the session may not be taken up again"),
+    )
+    .caused_as(words)
+    .caused_by(format!("the session was `{session_id}`"))
+    .hinted_as(words)
 }
 
 /// Translates the end of a session against its owner's will.
@@ -203,11 +309,17 @@ pub(super) fn session_failed(label: &str, error: &SessionError) -> Error {
         .caused_by(format!(
             "the account's session preferences demand encryption with the KMS key `{key_id}`"
         ))
-        .hint("use `aws ssm start-session`, or a document without encryption: ops shell --document NAME"),
+        .hint("use `aws ssm start-session`, or a document without encryption: ops shell --document NAME")
+        .lasting(),
         SessionError::Channel(ChannelError::NoAnswer(_) | ChannelError::HandshakeTimedOut(_)) => {
             Error::target(format!("`{label}` does not answer"))
                 .caused_by(error)
                 .hint(hint!("see when its agent last reported: ops ls -o wide {}", label))
+        }
+        SessionError::Channel(ChannelError::LargePayloadLost { .. }) => {
+            Error::target(format!("the session on `{label}` failed"))
+                .caused_by(error)
+                .hint("try again: for a day new sessions to it send no more than 1,024 bytes at once")
         }
         SessionError::Channel(_) => Error::target(format!("the session on `{label}` failed"))
             .caused_by(error)
@@ -227,7 +339,9 @@ pub(super) fn closed(label: &str, output: &str) -> Option<Error> {
         return None;
     }
     let lower = text.to_lowercase();
-    let failure = |what: String| Some(Error::target(what).caused_by(text));
+    // Until the last one, what they tell of stays until somebody changes the account, the role or
+    // the agent.
+    let failure = |what: String| Some(Error::target(what).caused_by(text).lasting());
     if lower.contains("kms") {
         return failure(format!("the session on `{label}` could not be encrypted")).map(|error| {
             error.hint("the caller needs `kms:GenerateDataKey` on the session key, the instance's role `kms:Decrypt`")
@@ -256,9 +370,9 @@ pub(super) fn closed(label: &str, output: &str) -> Option<Error> {
     ]
     .iter()
     .any(|word| lower.contains(word));
-    is_failure
-        .then(|| failure(format!("the session on `{label}` ended with a failure")))
-        .flatten()
+    is_failure.then(|| {
+        Error::target(format!("the session on `{label}` ended with a failure")).caused_by(text)
+    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,12 @@
 //! What the driver asks for while a session lasts: signed headers for each dial, and fresh tokens.
 
-use std::time::SystemTime;
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
+};
 
 use aws_sdk_ssm::{
     config::{retry::RetryConfig, timeout::TimeoutConfig},
@@ -8,13 +14,16 @@ use aws_sdk_ssm::{
 };
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
-use ops_session::driver::{Gateway, ResumeError, Resumed, Token};
+use ops_session::driver::{Gateway, LargePayloads, ResumeError, Resumed, Token};
 
-use super::{TERMINATE_TIMEOUT, paced};
+use super::{TERMINATE_TIMEOUT, failure, paced, stream_url, trusted};
 use crate::{
     aws::{Aws, Meaning, code_of, meaning, sign_upgrade},
     context::Context,
+    error::{Error, ErrorKind},
     pace::{Operation, Urgency},
+    partition::Partition,
+    text::Text,
 };
 
 /// For one ResumeSession; the driver asks again itself.
@@ -23,17 +32,31 @@ const RESUME_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 pub(super) struct SessionGateway {
     pub(super) cx: Context,
     pub(super) region: String,
+    pub(super) instance: String,
+    /// Of the server, for what is told.
+    pub(super) label: String,
+    /// The last dial carried a signature.
+    pub(super) signed: AtomicBool,
+    /// Why the session cannot be taken up again, where the service has denied it.
+    pub(super) denied: Arc<OnceLock<Error>>,
 }
 
 impl Gateway for SessionGateway {
     fn headers<'a>(&'a self, stream_url: &'a str) -> BoxFuture<'a, HeaderMap> {
         Box::pin(async move {
+            self.signed.store(false, Ordering::Relaxed);
             let Ok(aws) = self.cx.aws().await else {
                 return HeaderMap::new();
             };
+            if aws.dials_unsigned() {
+                return HeaderMap::new();
+            }
             match aws.credentials().await {
                 Ok(credentials) => {
-                    sign_upgrade(stream_url, &self.region, &credentials, SystemTime::now())
+                    let now = SystemTime::now();
+                    let headers = sign_upgrade(stream_url, &self.region, &credentials, now);
+                    self.signed.store(!headers.is_empty(), Ordering::Relaxed);
+                    headers
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the web-socket upgrade goes unsigned");
@@ -43,8 +66,28 @@ impl Gateway for SessionGateway {
         })
     }
 
+    fn dials_again(&self, status: u16) -> bool {
+        // A policy written before the middle of 2025 allows no `ssmmessages:OpenDataChannel`, which a signature asks for; the token alone may do.
+        let was_signed = self.signed.load(Ordering::Relaxed);
+        if was_signed && let Some(aws) = self.cx.aws_if_made() {
+            tracing::debug!(status, "dialling again without a signature");
+            aws.set_dials_unsigned(true);
+        }
+        was_signed
+    }
+
     fn resume<'a>(&'a self, session_id: &'a str) -> BoxFuture<'a, Result<Resumed, ResumeError>> {
         Box::pin(self.resume_session(session_id))
+    }
+
+    fn large_payloads_lost(&self, loss: LargePayloads) {
+        tracing::debug!(?loss, "large payloads do not get through");
+        let lasting = match loss {
+            // It may have been an ordinary cut: the next process may find out anew.
+            LargePayloads::Probe => false,
+            LargePayloads::Numbered => true,
+        };
+        self.cx.remember_small_payloads(&self.instance, lasting);
     }
 }
 
@@ -84,7 +127,8 @@ impl SessionGateway {
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
-                let call = aws.call("ssm:ResumeSession", None, &self.region);
+                let session = session_arn(aws, &self.region, session_id);
+                let call = aws.call("ssm:ResumeSession", Some(session), &self.region);
                 let code = code_of(&error).map(str::to_owned);
                 let words = call.failed("cannot resume the session", &error);
                 let text = words
@@ -95,7 +139,11 @@ impl SessionGateway {
                     Some("DoesNotExistException") => {
                         ResumeError::Gone("the service no longer knows the session".to_owned())
                     }
-                    Some(code) if meaning(code) == Meaning::Denied => ResumeError::Gone(text),
+                    Some(code) if meaning(code) == Meaning::Denied => {
+                        let words = failure::resume_denied(&self.label, session_id, &words);
+                        let _ = self.denied.set(words);
+                        ResumeError::Gone(text)
+                    }
                     Some(code) if meaning(code) == Meaning::Throttled => {
                         place.throttled().await;
                         ResumeError::Retry(text)
@@ -107,13 +155,21 @@ impl SessionGateway {
         // No token: the session has timed out.
         let token = answer.token_value.filter(|token| !token.is_empty());
         match token {
-            Some(token) => Ok(Resumed {
-                stream_url: answer
+            Some(token) => {
+                let stream_url = answer
                     .stream_url
                     .filter(|url| !url.is_empty())
-                    .map(|url| aws.stream_url(url)),
-                token: Token::new(token),
-            }),
+                    .map(|url| aws.stream_url(url));
+                if let Some(url) = &stream_url {
+                    stream_url::check(url, &trusted(aws)).map_err(|error| {
+                        ResumeError::Gone(format!("its new stream URL is not dialled: {error}"))
+                    })?;
+                }
+                Ok(Resumed {
+                    stream_url,
+                    token: Token::new(token),
+                })
+            }
             None => Err(ResumeError::Gone("the session has timed out".to_owned())),
         }
     }
@@ -155,17 +211,42 @@ pub(super) async fn terminate(cx: &Context, region: &str, id: &str) {
             }
         }
     };
-    match tokio::time::timeout(TERMINATE_TIMEOUT, call).await {
+    match tokio::time::timeout(TERMINATE_TIMEOUT, Box::pin(call)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) if code_of(&error) == Some("DoesNotExistException") => {}
         Ok(Err(error)) => {
+            let session = session_arn(aws, region, id);
             let words = aws
-                .call("ssm:TerminateSession", None, region)
+                .call("ssm:TerminateSession", Some(session), region)
                 .failed("the session was not terminated at the service", &error);
-            cx.output().detail(words.to_string());
+            let is_denied = words.kind() == ErrorKind::Denied;
+            // Once, however many sessions a command has: they all meet the same.
+            if is_denied && !aws.told_unended.swap(true, Ordering::Relaxed) {
+                cx.output().note(unended(&words));
+            } else {
+                cx.output().detail(words.to_string());
+            }
         }
         Err(_) => cx
             .output()
             .detail("the session was not terminated at the service: no answer in time"),
     }
+}
+
+/// What is told of a session that may not be ended.
+fn unended(words: &Error) -> Text {
+    let mut lines = vec![Text::foreign(words)];
+    lines.push(
+        "it ends by itself once it is idle (after 20 minutes, unless the account says otherwise)"
+            .into(),
+    );
+    lines.extend(words.hints().last().map(|hint| Text::from(hint.clone())));
+    Text::lines(lines)
+}
+
+/// The ARN of a session.
+fn session_arn(aws: &Aws, region: &str, id: &str) -> String {
+    let account = aws.known_account().unwrap_or("*");
+    let partition = Partition::of(region).name;
+    format!("arn:{partition}:ssm:{region}:{account}:session/{id}")
 }

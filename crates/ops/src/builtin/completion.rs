@@ -42,7 +42,7 @@ impl Command for Completion {
     ];
 
     async fn run(self, cx: Context) -> Result<Exit> {
-        cx.output().page(&shells::script(self.shell))?;
+        cx.output().page(shells::script(self.shell))?;
         Ok(Exit::SUCCESS)
     }
 }

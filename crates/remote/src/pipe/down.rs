@@ -7,7 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use ops_session::driver::{self, Event};
+use ops_session::{
+    driver::{self, Event},
+    handshake::AgentVersion,
+};
 use tokio::time::Instant;
 
 use super::{
@@ -16,7 +19,7 @@ use super::{
     text::{Decoder, Encoding, Item},
 };
 use crate::{
-    connect::{Document, Ending, OpenOptions},
+    connect::{Connection, Document, Ending, OpenOptions},
     error::{Error, ErrorKind, Result},
     output::escape,
 };
@@ -381,13 +384,17 @@ impl Flow {
 }
 
 /// Starts the command with separated output; where the document knows no such parameter, without: it may have it fixed on, or lack it.
-async fn open(far: &Far, framed: &str) -> Result<crate::connect::Connection> {
+async fn open(far: &Far, framed: &str) -> Result<Connection> {
     let name = far.document.as_deref().unwrap_or(DOCUMENT);
+    let expands_dollars = far.expands_dollars().await;
     let document = |separate: bool| -> Result<Document> {
         // Where output comes only when the command has ended, the command must end.
         let separated = separate || far.known.0.separated.load(Ordering::Relaxed);
         let linger = if separated { LINGER } else { "" };
-        let command = far.command(&format!("{framed}{linger}"))?;
+        let mut command = far.command(&format!("{framed}{linger}"))?;
+        if expands_dollars {
+            command = command.replace('$', "$$");
+        }
         let mut parameters = BTreeMap::from([("command".to_owned(), vec![command])]);
         if separate {
             parameters.insert(SEPARATE.to_owned(), vec!["true".to_owned()]);
@@ -405,19 +412,47 @@ async fn open(far: &Far, framed: &str) -> Result<crate::connect::Connection> {
         let document = document(separate);
         Box::pin(async move { far.cx.open(&far.instance, document?, options).await })
     };
-    if far.known.0.no_parameter.load(Ordering::Relaxed) {
+    let known = &far.known.0;
+    if known.no_parameter.load(Ordering::Relaxed) {
         return open(false).await;
     }
+    // The list of agents may be an hour old: its word costs a second start where it is wrong, and
+    // saves one where it is right.
+    let listed = far.instance.agent_version.as_deref();
+    if listed.is_some_and(|listed| AgentVersion::new(listed).ignores_separated_output()) {
+        let connection = open(false).await?;
+        if ignores_separated_output(far, &connection) {
+            return Ok(connection);
+        }
+        connection.terminate().await;
+    }
     match open(true).await {
+        Ok(connection) if ignores_separated_output(far, &connection) => {
+            // Its script would linger until somebody ends it, and nothing of its output come
+            // before.
+            connection.terminate().await;
+            open(false).await
+        }
         // What the service says of a parameter that a document does not take has several forms; a document that fails for another reason fails
         // again.
         Err(error) if matches!(error.kind(), ErrorKind::Usage | ErrorKind::Unexpected) => {
             let connection = open(false).await?;
-            far.known.0.no_parameter.store(true, Ordering::Relaxed);
+            ignores_separated_output(far, &connection);
+            known.no_parameter.store(true, Ordering::Relaxed);
             Ok(connection)
         }
         other => other,
     }
+}
+
+/// What the handshake of a script's session tells: the agent's version, which is remembered, and
+/// whether it decides about the output.
+fn ignores_separated_output(far: &Far, connection: &Connection) -> bool {
+    let Some(version) = &connection.ready.agent_version else {
+        return false;
+    };
+    far.known.learn_version(version);
+    version.ignores_separated_output()
 }
 
 /// `script` with its output made text by `encode`, its complaints made messages, and its status told; `prelude` runs before it in the shell that the

@@ -33,9 +33,12 @@ pub mod text;
 mod up;
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, Ordering},
 };
+
+use ops_session::handshake::AgentVersion;
+use tokio::sync::OnceCell;
 
 use crate::{
     connect::{Document, Urgency},
@@ -86,13 +89,32 @@ struct Learned {
     separated: AtomicBool,
     /// That was said already.
     told: AtomicBool,
+    /// The agent's own word for its version, from a handshake.
+    version: OnceLock<AgentVersion>,
     troubled: Troubled,
+    /// The agent reads the command as a template, so that dollar signs have to be doubled.
+    expands_dollars: OnceCell<bool>,
 }
 
 impl Known {
     /// Whether output comes only when a command has ended, at the slow pace; known once the first script has ended.
     pub fn is_joined(&self) -> bool {
         self.0.joined.load(Ordering::Relaxed)
+    }
+
+    /// The agent's version, once a script has been started.
+    pub fn agent_version(&self) -> Option<&AgentVersion> {
+        self.0.version.get()
+    }
+
+    /// Takes the version that a handshake told. An agent that does not know separated output needs
+    /// no script to show that.
+    fn learn_version(&self, version: &AgentVersion) {
+        let version = self.0.version.get_or_init(|| version.clone());
+        if version.ignores_separated_output() {
+            self.0.no_parameter.store(true, Ordering::Relaxed);
+            self.0.joined.store(true, Ordering::Relaxed);
+        }
     }
 
     fn is_learned(&self) -> bool {
@@ -122,6 +144,25 @@ impl Far {
         Ok(Document::Interactive {
             command: self.command(script)?,
         })
+    }
+
+    /// Whether the profile's own document has the agent read commands as templates. Where it cannot be read, it is taken to be as AWS's own are.
+    async fn expands_dollars(&self) -> bool {
+        let Some(name) = &self.document else {
+            return false;
+        };
+        let look = async {
+            let region = &self.instance.region;
+            // Boxed: the SDK's future is large, and every script would carry it.
+            match Box::pin(self.cx.document_expands_dollars(name, region)).await {
+                Ok(expands) => expands,
+                Err(error) => {
+                    self.cx.output().detail(error.to_string());
+                    false
+                }
+            }
+        };
+        *self.known.0.expands_dollars.get_or_init(|| look).await
     }
 
     /// A clearer error where it was sudo that refused, else none.
@@ -249,14 +290,23 @@ fn body(script: &str) -> String {
     )
 }
 
-/// What needs both directions at once cannot be had from this document.
+/// What needs both directions at once cannot be had from this document, or from this agent.
 fn no_live_output(far: &Far) -> Error {
-    Error::target(format!(
+    let error = Error::target(format!(
         "`{}` sends the output of a command only when it has ended",
         far.instance.label()
-    ))
-    .caused_by("the document has no separated output")
-    .hint("name one that has in the profile: copy.document")
+    ));
+    let version = far.known.agent_version();
+    match version.filter(|version| version.ignores_separated_output()) {
+        Some(version) => error
+            .caused_by(format!(
+                "its agent has version {version}, and output that comes at once begins with 3.1.1511.0"
+            ))
+            .hint("update it: aws ssm send-command --document-name AWS-UpdateSSMAgent --targets Key=InstanceIds,Values=ID"),
+        None => error
+            .caused_by("the document has no separated output")
+            .hint("name one that has in the profile: copy.document"),
+    }
 }
 
 #[cfg(test)]

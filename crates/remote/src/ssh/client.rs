@@ -86,8 +86,7 @@ impl Dialer {
         // ssh's own default is the name of the user here.
         let user = settings
             .user
-            .or_else(|| cx.env().var("USER").map(str::to_owned))
-            .or_else(|| cx.env().var("LOGNAME").map(str::to_owned))
+            .or_else(|| cx.env().user_name())
             .ok_or_else(|| {
                 Error::usage(format!("no user is known for `{}`", instance.label()))
                     .hint("name one in the profile: `ssh: { user: ec2-user }`")
@@ -144,7 +143,17 @@ impl Dialer {
             label: label.to_owned(),
             learns: self.policy == HostKeys::AcceptNew,
         };
-        let handle = within(client::connect_stream(config, stream, checker)).await;
+        let connecting = std::pin::pin!(within(client::connect_stream(config, stream, checker)));
+        let word = async {
+            tokio::time::sleep(super::UNANSWERED).await;
+            let text = super::unanswered(label, self.port);
+            self.cx.output().note(format!("{label}: {text}"));
+            std::future::pending::<()>().await;
+        };
+        let handle = tokio::select! {
+            handle = connecting => handle,
+            () = word => None,
+        };
         let mut handle = match handle {
             Some(Ok(handle)) => handle,
             Some(Err(Failure::Ours(error))) => return Err(error),

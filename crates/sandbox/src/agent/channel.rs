@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    io::{self, Write as _},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -20,7 +21,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::frame::{self, FrameError, Message, payload};
-use crate::session::AgentLink;
+use crate::{fleet::InstanceState, session::AgentLink};
 
 /// Most payload bytes of one message.
 pub(super) const PAYLOAD_BYTES: usize = 1024;
@@ -105,6 +106,8 @@ struct State {
     fault: Option<String>,
     /// A flag asked for the end.
     ending: bool,
+    /// Where the session's output stays on the machine's disk.
+    kept: Option<std::fs::File>,
 }
 
 struct Sent {
@@ -176,6 +179,7 @@ impl Channel {
                 timer: Timer::new(),
                 fault: None,
                 ending: false,
+                kept: None,
             }),
             outbox_filled: Notify::new(),
             progress: watch::Sender::new(0),
@@ -203,6 +207,12 @@ impl Channel {
         })
         .await;
         let mut state = self.0.lock();
+        if let Some(kept) = &mut state.kept
+            && matches!(payload_type, payload::OUTPUT | payload::STDERR)
+        {
+            // As the agent does: a disk that is full ends nothing here.
+            let _ = kept.write_all(&payload);
+        }
         let number = state.next_number;
         state.next_number += 1;
         let frame = Message {
@@ -226,6 +236,22 @@ impl Channel {
         // Whoever is woken wants the lock at once.
         drop(state);
         self.0.outbox_filled.notify_one();
+    }
+
+    /// Keeps all output from now on in a file of the machine, as agents before 3.3.987.0 do, and
+    /// leaves it there.
+    ///
+    /// # Errors
+    /// The file cannot be made.
+    pub(super) fn keep_output(&self, machine: &InstanceState, session_id: &str) -> io::Result<()> {
+        let folder = machine
+            .folder()?
+            .join("var/lib/amazon/ssm/session/orchestration")
+            .join(session_id);
+        std::fs::create_dir_all(&folder)?;
+        let file = std::fs::File::create(folder.join("ipcTempFile.log"))?;
+        self.0.lock().kept = Some(file);
+        Ok(())
     }
 
     /// Whether the client is away, as far as the agent knows.

@@ -68,6 +68,9 @@ async fn exchange(channel: &Channel, spec: &SessionSpec) -> Result<String, Strin
     channel
         .send(payload::HANDSHAKE_COMPLETE, written(spec, complete))
         .await;
+    if !spec.late_open.is_zero() {
+        tokio::time::sleep(spec.late_open).await;
+    }
     channel.finish_handshake();
     Ok(response.client_version)
 }

@@ -23,6 +23,11 @@ use crate::session::{AgentLink, Closing, SessionKind, SessionSpec};
 
 use channel::Channel;
 
+/// Whether an agent of this version is older than `than`; one without a version is not.
+pub(crate) fn is_older(version: &str, than: &str) -> bool {
+    !version.is_empty() && version::compare(version, than).is_lt()
+}
+
 /// Runs one session until it ends by itself or is cancelled; the gateway then sends `channel_closed` with the output given here.
 pub(crate) async fn run(spec: SessionSpec, link: AgentLink) -> Closing {
     let needs_handshake = handshake::is_needed(&spec);
@@ -41,6 +46,16 @@ pub(crate) async fn run(spec: SessionSpec, link: AgentLink) -> Closing {
 }
 
 async fn execute(channel: &Channel, spec: &SessionSpec, needs_handshake: bool) -> Closing {
+    if matches!(spec.kind, SessionKind::NonInteractive { .. })
+        && !version::runs_commands(&spec.agent_version)
+    {
+        let name = spec.kind.session_type();
+        return Closing {
+            output: format!(
+                "Plugin with name {name} is not supported by this version of ssm agent, please update to latest version. Step name: {name}"
+            ),
+        };
+    }
     let client_version = if needs_handshake {
         match handshake::perform(channel, spec).await {
             Ok(version) => version,
@@ -51,6 +66,12 @@ async fn execute(channel: &Channel, spec: &SessionSpec, needs_handshake: bool) -
     } else {
         String::new()
     };
+    if version::keeps_output(&spec.agent_version)
+        && !matches!(spec.kind, SessionKind::Port { .. })
+        && let Err(error) = channel.keep_output(&spec.state, &spec.session_id)
+    {
+        tracing::warn!(%error, "the output of a session is not kept");
+    }
     match &spec.kind {
         SessionKind::Shell { command } => shell::run(channel, spec, command.as_deref()).await,
         SessionKind::Interactive { command } if command.trim().is_empty() => Closing {
@@ -65,7 +86,7 @@ async fn execute(channel: &Channel, spec: &SessionSpec, needs_handshake: bool) -
         } => {
             let asked = command::NonInteractive {
                 command,
-                separate_output: *separate_output,
+                separate_output: *separate_output && version::separates_output(&spec.agent_version),
                 stdout_prefix,
                 stderr_prefix,
             };

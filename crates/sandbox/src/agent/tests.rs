@@ -62,6 +62,7 @@ impl Client {
             strict: false,
             late_handshake: Duration::ZERO,
             odd_json: false,
+            late_open: Duration::ZERO,
             customer_message: None,
             late_plugin: Duration::ZERO,
             slow_dial: Duration::ZERO,
@@ -421,7 +422,7 @@ async fn a_raw_port_session_carries_bytes_and_ends_with_its_connection() {
 }
 
 #[tokio::test]
-async fn a_refused_raw_port_ends_the_session_with_the_reason() {
+async fn a_refused_raw_port_kills_the_agents_worker_which_cannot_say_why() {
     let free = {
         TcpListener::bind("127.0.0.1:0")
             .await
@@ -434,9 +435,9 @@ async fn a_refused_raw_port_ends_the_session_with_the_reason() {
     client.shake_hands("1.2.764.0").await;
     let (_, closing) = client.finish().await;
     assert!(
-        closing
-            .output
-            .starts_with("Unable to connect to specified port: dial tcp"),
+        closing.output.starts_with(
+            "document process failed unexpectedly: ipc messaging received timeout signal"
+        ),
         "{closing:?}"
     );
 }

@@ -42,6 +42,23 @@ pub(super) fn understands_terminate(agent: &str) -> bool {
     compare(agent, "2.3.722.0").is_gt()
 }
 
+/// Whether an agent of this version has commands without a terminal.
+pub(super) fn runs_commands(agent: &str) -> bool {
+    compare(agent, "3.0.1124.0").is_ge()
+}
+
+/// Whether an agent of this version reads `separateOutputStream`; one that does not sends output
+/// and error output as one, when the command has ended.
+pub(super) fn separates_output(agent: &str) -> bool {
+    compare(agent, "3.1.1511.0").is_ge()
+}
+
+/// Whether an agent of this version keeps the output of sessions on its disk, for 14 days, with its
+/// default settings.
+pub(super) fn keeps_output(agent: &str) -> bool {
+    compare(agent, "3.3.987.0").is_lt()
+}
+
 /// Whether an agent of this version tells a client of that version to update, for separated output.
 pub(super) fn wants_newer_client_for_separate_output(client: &str) -> bool {
     compare(client, "1.2.295").is_le()
@@ -62,6 +79,9 @@ mod tests {
         assert!(!keeps_alive("3.3.3572.0", "1.2.764.0"));
         assert!(!understands_terminate("2.3.600.0"));
         assert!(!wants_newer_client_for_separate_output("1.2.764.0"));
+        assert!(!runs_commands("3.0.1123.0") && runs_commands("3.0.1124.0"));
+        assert!(!separates_output("3.1.1510.0") && separates_output("3.1.1511.0"));
+        assert!(keeps_output("3.3.986.0") && !keeps_output("3.3.987.0"));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    credentials::{Identity, random_base64, random_hex},
+    credentials::{Identity, letters, random_base64},
     faults::Faults,
     session::SessionSpec,
 };
@@ -127,8 +127,11 @@ impl Gateway {
     /// # Errors
     /// There is no randomness.
     pub(crate) fn session_id(caller: &Identity) -> Result<String, aws_lc_rs::error::Unspecified> {
-        let digits = random_hex(9)?;
-        Ok(format!("{}-0{}", caller.caller_name, &digits[..16]))
+        Ok(format!(
+            "{}-{}",
+            caller.caller_name,
+            letters(26)?.to_ascii_lowercase()
+        ))
     }
 
     /// Starts the session that `spec` describes. Its agent begins when the first client attaches.

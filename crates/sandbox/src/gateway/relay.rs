@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode
 use super::{Session, Status, WebSocket, frame, line::Line, socket::close};
 use crate::{
     agent,
-    faults::Faults,
+    faults::{Faults, TooLarge},
     session::{AgentLink, Closing, SessionSpec},
 };
 
@@ -311,11 +311,20 @@ impl Relay {
     }
 
     /// Closes the web socket as the service does when it means no end of the session.
-    fn part(&mut self, reason: &'static str) {
+    fn part(&mut self, code: CloseCode, reason: &'static str) {
         if let Some(socket) = self.socket.take() {
-            let _ = socket.writer.try_send(close(CloseCode::Normal, reason));
+            let _ = socket.writer.try_send(close(code, reason));
         }
         self.detach();
+    }
+
+    /// A message of this length from the client is more than the gateway takes.
+    fn refuse_too_large(&mut self, otherwise: TooLarge) {
+        match otherwise {
+            TooLarge::Close => self.part(CloseCode::Size, "Message too big"),
+            TooLarge::Reset => self.detach(),
+            TooLarge::Drop => {}
+        }
     }
 
     /// Takes up what was ordered anew; counts begin from here, and an agent that was silent speaks.
@@ -356,11 +365,16 @@ impl Relay {
             // The official parser takes text frames for the same layout.
             Message::Binary(frame) => frame,
             Message::Text(text) => Bytes::from(text),
-            Message::Close(_) => return self.part(""),
+            Message::Close(_) => return self.part(CloseCode::Normal, ""),
             _ => return,
         };
         if self.farewell.is_some() {
             return;
+        }
+        if let Some(most) = self.current.max_frame
+            && frame.len() as u64 > most.bytes
+        {
+            return self.refuse_too_large(most.otherwise);
         }
         let now = Instant::now();
         self.note(&frame, now);
@@ -470,7 +484,7 @@ impl Relay {
         let reached = |limit: Option<u64>| limit.is_some_and(|count| self.passed >= count);
         if self.socket.is_some() && reached(faults.bye_after) {
             self.cuts += 1;
-            self.part("Bye");
+            self.part(CloseCode::Normal, "Bye");
         } else if self.socket.is_some() && reached(faults.cut_after) {
             self.cuts += 1;
             self.detach();

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{check_length, document_arn, optional, page_size, page_start, pairs, required};
 use crate::{
+    agent::is_older,
     app::{App, Call},
     documents,
     ec2::page_token,
@@ -17,13 +18,21 @@ use crate::{
     session::{SessionKind, SessionSpec},
 };
 
+/// The first agent that takes ports of remote hosts. Source: the agent's release notes.
+const REMOTE_HOSTS_SINCE: &str = "3.1.1188.0";
 /// The service's own default.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 
 pub(super) fn start(app: &App, call: &Call, input: &Value) -> Result<Value, ApiError> {
     let target = check_length(required(input, "Target")?, "Target", 1, 400)?;
     let reason = optional(input, "Reason", 1, 256)?;
-    let document = optional(input, "DocumentName", 1, 512)?.unwrap_or(documents::RUN_SHELL);
+    let document = optional(input, "DocumentName", 3, 128)?.unwrap_or(documents::RUN_SHELL);
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "_-.:/".contains(c);
+    if !document.chars().all(is_name) {
+        return Err(ApiError::validation(format!(
+            "1 validation error detected: Value '{document}' at 'documentName' failed to satisfy constraint: Member must satisfy regular expression pattern: ^[a-zA-Z0-9_\\-.:/]{{3,128}}$"
+        )));
+    }
     let short = document
         .rsplit_once(":document/")
         .map_or(document, |(_, short)| short);
@@ -45,6 +54,7 @@ pub(super) fn start(app: &App, call: &Call, input: &Value) -> Result<Value, ApiE
         .clone()
         .or_else(|| instance.agent.as_ref().map(|agent| agent.version.clone()))
         .unwrap_or_default();
+    refuse_what_it_cannot(&instance, &agent_version, &kind, faults.standard_tier)?;
     let spec = SessionSpec {
         session_id: Gateway::session_id(&call.identity).map_err(internal)?,
         state: app.states.of(&instance),
@@ -57,6 +67,7 @@ pub(super) fn start(app: &App, call: &Call, input: &Value) -> Result<Value, ApiE
         strict: faults.strict,
         late_handshake: faults.late_handshake,
         odd_json: faults.odd_json,
+        late_open: faults.late_open,
         customer_message: faults.customer_message.clone(),
         late_plugin: faults.late_plugin,
         slow_dial: faults.slow_dial,
@@ -77,6 +88,30 @@ pub(super) fn start(app: &App, call: &Call, input: &Value) -> Result<Value, ApiE
     let session = app.gateway.start(spec, request);
     let token = session.issue_token().map_err(internal)?;
     Ok(opening(app, &session, &token))
+}
+
+/// What the service knows that an agent or a node cannot: it says so before there is a session.
+fn refuse_what_it_cannot(
+    instance: &Instance,
+    agent_version: &str,
+    kind: &SessionKind,
+    standard_tier: bool,
+) -> Result<(), ApiError> {
+    if instance.is_hybrid() && standard_tier {
+        return Err(ApiError::new(
+            "BadRequest",
+            "Enable advanced-instances tier to use Session Manager with your on-premises instances",
+        ));
+    }
+    let wants_remote_host =
+        matches!(kind, SessionKind::Port { host: Some(host), .. } if host != "localhost");
+    if wants_remote_host && is_older(agent_version, REMOTE_HOSTS_SINCE) {
+        return Err(ApiError::new(
+            "BadRequest",
+            "The version of the SSM agent installed on this instance doesn't support port forwarding to remote hosts",
+        ));
+    }
+    Ok(())
 }
 
 /// The instance if its agent takes sessions.
@@ -161,9 +196,12 @@ fn opening(app: &App, session: &Session, token: &str) -> Value {
 
 /// With a cell number as nowadays, whose characters must survive as they are.
 fn stream_url(app: &App, session_id: &str) -> String {
+    let place = app.faults().stream_host.as_ref().map_or_else(
+        || format!("ws://{}", app.address),
+        |host| format!("wss://{host}"),
+    );
     format!(
-        "ws://{}/v1/data-channel/{session_id}?role=publish_subscribe&cell-number=AAEAAc4+sandbox+0f7b2c9d1e3a5f6b==",
-        app.address
+        "{place}/v1/data-channel/{session_id}?role=publish_subscribe&cell-number=AAEAAc4+sandbox+0f7b2c9d1e3a5f6b=="
     )
 }
 

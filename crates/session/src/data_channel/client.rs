@@ -128,6 +128,12 @@ impl DataChannel {
         let after_handshake = ready.agent_version.is_some();
         self.phase = Phase::Open;
         self.heard_at = now;
+        if after_handshake {
+            // The round trip is no help: where it is long because the agent's machine is busy, the
+            // agent is late too.
+            let wait = self.settle_after_handshake;
+            self.input_from = (!wait.is_zero()).then(|| now + wait);
+        }
         // A size sent before the handshake was acknowledged and thrown away.
         if let (true, Some(_), Some(size)) =
             (after_handshake, self.early_size.take(), self.size.clone())

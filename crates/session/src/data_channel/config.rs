@@ -46,6 +46,9 @@ pub struct Config {
     pub controller: Box<dyn Controller>,
     /// Client: fails when nothing came from the agent for this long while one message stays unacknowledged on a healthy socket.
     pub give_up_after: Duration,
+    /// Client: input waits so long after HandshakeComplete. The official agent sends that message
+    /// first and begins to use input then; what comes in between it acknowledges and throws away.
+    pub settle_after_handshake: Duration,
     /// Agent: refuse messages whose digest is wrong. The official agent does not look.
     pub check_digest: bool,
 }
@@ -63,6 +66,7 @@ impl Config {
             max_payload: OFFICIAL_PAYLOAD_BYTES,
             controller: Box::<Fixed>::default(),
             give_up_after: Duration::from_secs(300),
+            settle_after_handshake: Duration::ZERO,
             check_digest: true,
         }
     }

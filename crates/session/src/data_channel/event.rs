@@ -28,6 +28,9 @@ pub enum Event {
     Silent(Duration),
     /// It speaks again.
     Back,
+    /// The connection was lost while the probe for large payloads was on its way. They are not used
+    /// in this session.
+    ProbeLost,
     /// The session is over; nothing is sent or taken any more.
     Closed {
         /// The service's text; empty after an ordinary end.
@@ -66,6 +69,15 @@ pub enum ChannelError {
     /// One message stayed unacknowledged.
     #[error("the agent acknowledged nothing for {} s", .0.as_secs())]
     GaveUp(Duration),
+    /// One large payload was on its way each of the times that the connection was lost. Cut smaller
+    /// it could arrive twice, so the session cannot go on.
+    #[error(
+        "the connection was lost twice while the same {payload_bytes} bytes were on their way: payloads of that size do not get through"
+    )]
+    LargePayloadLost {
+        /// Of the payload.
+        payload_bytes: usize,
+    },
     /// Agent: an action failed at the client; the text is what the official agent closes with.
     #[error("{0}")]
     HandshakeRefused(String),
@@ -78,6 +90,8 @@ pub struct Stats {
     pub bytes_in: u64,
     /// Payload bytes numbered and sent, each counted once.
     pub bytes_out: u64,
+    /// Messages that the far end has acknowledged.
+    pub acked_messages: u64,
     /// Messages sent again.
     pub retransmitted: u64,
     /// Messages received again.
@@ -86,6 +100,8 @@ pub struct Stats {
     pub ignored: u64,
     /// Messages sent and not acknowledged.
     pub unacked_messages: usize,
-    /// Smoothed round-trip time.
+    /// Smoothed round-trip time, which begins with the official programs' guess of 100 ms.
     pub rtt: Duration,
+    /// The shortest round trip that was measured on the present connection.
+    pub shortest_rtt: Option<Duration>,
 }

@@ -34,7 +34,7 @@ use uuid::Uuid;
 pub use self::config::{Config, Expect, Role};
 pub use self::event::{ChannelError, Event, Stats};
 use self::incoming::{Incoming, Place};
-use self::outgoing::Outgoing;
+use self::outgoing::{LargeLoss, Outgoing};
 pub use self::rtt::Rtt;
 use self::stamp::Stamp;
 use crate::handshake::{Action, Ready, Request};
@@ -91,6 +91,9 @@ pub struct DataChannel {
     size: Option<Bytes>,
     /// Client: a size was sent while the phase was Waiting; when it was acknowledged.
     early_size: Option<Option<Duration>>,
+    settle_after_handshake: Duration,
+    /// Client: no input before.
+    input_from: Option<Duration>,
     /// Agent: the message its owner has not settled; without an acknowledgement if that has been given before.
     unsettled: Option<Option<Acknowledge>>,
     failed: bool,
@@ -126,6 +129,8 @@ impl DataChannel {
             paused: false,
             size: None,
             early_size: None,
+            settle_after_handshake: config.settle_after_handshake,
+            input_from: None,
             unsettled: None,
             failed: false,
             stamp: Stamp::new(config.origin_ms, config.seed),
@@ -216,6 +221,9 @@ impl DataChannel {
         if self.is_still() {
             return;
         }
+        if self.input_from.is_some_and(|from| now >= from) {
+            self.input_from = None;
+        }
         if !(self.role == Role::Agent && self.paused) {
             self.outgoing
                 .handle_timeout(now, self.paused, &mut self.stamp);
@@ -249,7 +257,11 @@ impl DataChannel {
             Phase::Handshaking { since, .. } => Some(*since + handshake_timeout(self.role)),
             _ => None,
         };
-        earliest([resend, phase, self.watches_until()])
+        // Only while there is something to send, or the past would be waited for.
+        let input = self
+            .input_from
+            .filter(|_| self.outgoing.pending_messages() > 0 || !self.urgent.is_empty());
+        earliest([resend, phase, self.watches_until(), input])
     }
 
     /// The next frame to write to the socket, whole. Call until `None`; not while the socket is full.
@@ -264,6 +276,9 @@ impl DataChannel {
             // Numbered and kept; repaired one by one once the client is back.
             while self.outgoing.next_new(now, &mut self.stamp).is_some() {}
             self.urgent.clear();
+            return None;
+        }
+        if self.input_from.is_some_and(|from| now < from) {
             return None;
         }
         if let Some(frame) = self.urgent.pop_front() {
@@ -294,12 +309,21 @@ impl DataChannel {
     }
 
     /// The socket is gone: nothing is transmitted and no time counts until [`DataChannel::on_reconnected`].
-    pub fn on_disconnected(&mut self, _now: Duration) {
+    ///
+    /// A large payload that was on its way may be why: then [`Event::ProbeLost`] or
+    /// [`ChannelError::LargePayloadLost`] follows.
+    pub fn on_disconnected(&mut self, now: Duration) {
         self.connected = false;
         // The far end repeats what it did not see acknowledged.
         self.acks.clear();
         self.urgent.clear();
-        self.outgoing.on_disconnected();
+        match self.outgoing.on_disconnected(now, &mut self.stamp) {
+            LargeLoss::None => {}
+            LargeLoss::Probe => self.events.push_back(Event::ProbeLost),
+            LargeLoss::Numbered { payload_bytes } => {
+                self.fail(ChannelError::LargePayloadLost { payload_bytes });
+            }
+        }
     }
 
     /// The owner stops reading the socket, because nobody takes what has come. Acknowledgements may lie there unread, so until
@@ -388,9 +412,11 @@ impl DataChannel {
     pub fn stats(&self) -> Stats {
         Stats {
             bytes_out: self.outgoing.bytes_sent,
+            acked_messages: self.outgoing.acked_messages,
             retransmitted: self.outgoing.retransmitted,
             unacked_messages: self.outgoing.unacked_messages(),
             rtt: self.outgoing.rtt().rtt(),
+            shortest_rtt: self.outgoing.shortest_rtt,
             ..self.stats
         }
     }

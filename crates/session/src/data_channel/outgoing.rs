@@ -26,6 +26,10 @@ const CLIENT_RESEND_BURST: usize = 32;
 const CLIENT_RESEND_DEPTH: usize = 512;
 /// A large probe that is not acknowledged for this long is replaced by its small equal.
 const PROBE_PATIENCE: Duration = Duration::from_secs(2);
+/// A large payload that met so many lost connections is taken to be their cause.
+const SUSPECT_CONNECTIONS: u32 = 2;
+/// Below every number.
+const NOTHING_ACKED: i64 = -1;
 /// Encoded messages share buffers of this size, in bytes.
 const BUFFER_LEN: usize = 64 << 10;
 
@@ -44,6 +48,17 @@ impl Sent {
     }
 }
 
+/// What large payloads had to do with a lost connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LargeLoss {
+    /// Nothing that is known.
+    None,
+    /// The probe was on its way; its small form has taken its number.
+    Probe,
+    /// A payload with the user's bytes was on its way, for the second time.
+    Numbered { payload_bytes: usize },
+}
+
 #[derive(Debug)]
 enum Probe {
     Untried,
@@ -54,6 +69,17 @@ enum Probe {
         small: Bytes,
     },
     Settled,
+}
+
+/// A large payload with the user's bytes that was on its way when the connection was lost.
+///
+/// Nothing tells whether its size ended the connection or an ordinary cut did. It may have arrived
+/// with only its acknowledgement lost, so another form under its number would be dropped as a
+/// duplicate, and what the form left out would be sent twice: it is repeated byte for byte.
+#[derive(Clone, Copy, Debug)]
+struct Suspect {
+    number: i64,
+    lost_connections: u32,
 }
 
 #[derive(Debug)]
@@ -78,9 +104,17 @@ pub(super) struct Outgoing {
     max_payload: usize,
     wanted_payload: usize,
     probe: Probe,
+    suspect: Option<Suspect>,
+    /// After a reconnect: nothing behind this number goes out before it is acknowledged.
+    hold_behind: Option<i64>,
+    /// The highest number acknowledged on the present connection.
+    acked_here: i64,
     buffer: BytesMut,
     pub(super) retransmitted: u64,
     pub(super) bytes_sent: u64,
+    pub(super) acked_messages: u64,
+    /// Of the messages that were sent once.
+    pub(super) shortest_rtt: Option<Duration>,
 }
 
 impl Outgoing {
@@ -98,7 +132,7 @@ impl Outgoing {
             unacked: VecDeque::new(),
             unacked_messages: 0,
             in_flight_bytes: 0,
-            highest_acked: -1,
+            highest_acked: NOTHING_ACKED,
             capacity: capacity.max(1),
             pending: VecDeque::new(),
             pending_bytes: 0,
@@ -112,9 +146,14 @@ impl Outgoing {
             max_payload: wanted_payload.min(OFFICIAL_PAYLOAD_BYTES),
             wanted_payload,
             probe: Probe::Untried,
+            suspect: None,
+            hold_behind: None,
+            acked_here: NOTHING_ACKED,
             buffer: BytesMut::new(),
             retransmitted: 0,
             bytes_sent: 0,
+            acked_messages: 0,
+            shortest_rtt: None,
         }
     }
 
@@ -167,7 +206,7 @@ impl Outgoing {
     pub(super) fn next_new(&mut self, now: Duration, stamp: &mut Stamp) -> Option<Bytes> {
         let (payload_type, front) = self.pending.front()?;
         let payload_type = *payload_type;
-        if self.unacked.len() >= self.capacity {
+        if self.unacked.len() >= self.capacity || self.hold_behind.is_some() {
             return None;
         }
         let bulk = self.role == Role::Client && payload_type == PayloadType::Output;
@@ -318,14 +357,22 @@ impl Outgoing {
         };
         let len = sent.payload_len();
         self.unacked_messages -= 1;
+        self.acked_messages += 1;
         let in_flight = self.in_flight_bytes;
         self.in_flight_bytes -= len;
         self.highest_acked = self.highest_acked.max(number);
+        self.acked_here = self.acked_here.max(number);
+        if self.suspect.is_some_and(|suspect| suspect.number == number) {
+            // It passed: the cut was an ordinary one.
+            self.suspect = None;
+            self.hold_behind = None;
+        }
         // Karn: which of several sendings was acknowledged cannot be known. The agent samples all the same, from the last one.
         let sample = (sent.resends == 0 || self.role == Role::Agent)
             .then(|| now.saturating_sub(sent.last_sent));
         if let Some(sample) = sample {
             self.rtt.sample(sample);
+            self.shortest_rtt = Some(self.shortest_rtt.map_or(sample, |rtt| rtt.min(sample)));
         }
         self.controller.on_ack(now, sample, len, in_flight);
         while matches!(self.unacked.front(), Some(None)) {
@@ -356,7 +403,7 @@ impl Outgoing {
     /// When the head of the list is to be looked at next.
     pub(super) fn next_timeout(&self, slow: bool) -> Option<Duration> {
         // A resend still waiting for the socket is not repeated, or a slow socket would only get slower.
-        if !self.overdue.is_empty() || self.replay.is_some() {
+        if !self.overdue.is_empty() || self.next_replay().is_some() {
             return None;
         }
         let sent = self.unacked.front()?.as_ref()?;
@@ -377,7 +424,7 @@ impl Outgoing {
         if self.next_timeout(slow).is_none_or(|at| now < at) {
             return;
         }
-        self.settle_probe(now, stamp);
+        self.settle_late_probe(now, stamp);
         self.controller.on_loss(now);
         // What one window would not carry at once overflowed a queue, and would again.
         let mut room = self.controller.window();
@@ -388,6 +435,9 @@ impl Outgoing {
         };
         for (number, sent) in (first..).zip(self.unacked.iter().take(depth)) {
             let Some(sent) = sent else { continue };
+            if self.is_held(number) {
+                break;
+            }
             if number > first
                 && (number > self.highest_acked || self.overdue.len() >= CLIENT_RESEND_BURST)
             {
@@ -403,33 +453,41 @@ impl Outgoing {
         }
     }
 
+    /// Gives up a large probe that nobody acknowledges.
+    fn settle_late_probe(&mut self, now: Duration, stamp: &mut Stamp) {
+        if let Probe::Asked { number, .. } = self.probe
+            && let Some(sent) = self.sent_mut(number)
+            && now.saturating_sub(sent.first_sent) >= PROBE_PATIENCE
+        {
+            self.shrink_probe(now, stamp);
+        }
+    }
+
     /// A large probe that does not get through is replaced under its own number by a small message that means the same, so
-    /// whichever of the two arrives is right.
-    fn settle_probe(&mut self, now: Duration, stamp: &mut Stamp) {
+    /// whichever of the two arrives is right. False: no probe was on its way.
+    fn shrink_probe(&mut self, now: Duration, stamp: &mut Stamp) -> bool {
         let Probe::Asked {
             number,
             payload_type,
             small,
         } = &self.probe
         else {
-            return;
+            return false;
         };
         let (number, payload_type, small) = (*number, *payload_type, small.clone());
+        self.probe = Probe::Settled;
         let header = Header {
             sequence_number: number,
             ..self.header(payload_type, now, stamp)
         };
         let Some(sent) = self.sent_mut(number) else {
-            return;
+            return false;
         };
-        if now.saturating_sub(sent.first_sent) < PROBE_PATIENCE {
-            return;
-        }
         let before = sent.payload_len();
         sent.frame = header.encode(&small);
         self.in_flight_bytes = self.in_flight_bytes - before + small.len();
         self.controller.on_sent(self.in_flight_bytes);
-        self.probe = Probe::Settled;
+        true
     }
 
     /// The next message to be sent again.
@@ -439,8 +497,7 @@ impl Outgoing {
                 return Some(frame);
             }
         }
-        while let Some(number) = self.replay {
-            let number = number.max(self.first_number());
+        while let Some(number) = self.next_replay() {
             self.replay = (number < self.next_number).then_some(number + 1);
             if let Some(frame) = self.send_again(number, now) {
                 return Some(frame);
@@ -458,9 +515,58 @@ impl Outgoing {
         Some(frame)
     }
 
-    pub(super) fn on_disconnected(&mut self) {
+    /// The number to be sent again next after a reconnect, unless something before it has to be
+    /// acknowledged first.
+    fn next_replay(&self) -> Option<i64> {
+        let number = self.replay?.max(self.first_number());
+        (!self.is_held(number)).then_some(number)
+    }
+
+    fn is_held(&self, number: i64) -> bool {
+        self.hold_behind.is_some_and(|hold| number > hold)
+    }
+
+    /// What large payloads had to do with the loss of the connection.
+    pub(super) fn on_disconnected(&mut self, now: Duration, stamp: &mut Stamp) -> LargeLoss {
+        let loss = if self.shrink_probe(now, stamp) {
+            LargeLoss::Probe
+        } else {
+            self.suspect_first_large()
+        };
         self.overdue.clear();
         self.replay = None;
+        self.hold_behind = None;
+        loss
+    }
+
+    /// Suspects the first large payload that went out on the connection and that no acknowledgement
+    /// shows to have passed: what ends a connection by its size is followed by nothing.
+    fn suspect_first_large(&mut self) -> LargeLoss {
+        let sent_up_to = self.replay.unwrap_or(self.next_number);
+        let first = (self.first_number()..sent_up_to)
+            .zip(&self.unacked)
+            .filter_map(|(number, sent)| Some((number, sent.as_ref()?.payload_len())))
+            .find(|&(_, payload_bytes)| payload_bytes > OFFICIAL_PAYLOAD_BYTES)
+            .filter(|&(number, _)| self.role == Role::Client && number > self.acked_here);
+        let before = self.suspect.take();
+        let Some((number, payload_bytes)) = first else {
+            // A connection that was lost before the suspect's turn says nothing about it.
+            self.suspect = before.filter(|before| before.number >= sent_up_to);
+            return LargeLoss::None;
+        };
+        let lost_connections = before
+            .filter(|before| before.number == number)
+            .map_or(0, |before| before.lost_connections)
+            + 1;
+        self.suspect = Some(Suspect {
+            number,
+            lost_connections,
+        });
+        if lost_connections < SUSPECT_CONNECTIONS {
+            LargeLoss::None
+        } else {
+            LargeLoss::Numbered { payload_bytes }
+        }
     }
 
     /// No acknowledgement could be seen from `since` until `now`: every timer stood still meanwhile.
@@ -479,6 +585,8 @@ impl Outgoing {
     /// The whole list goes out again, in order; time spent disconnected does not count against anything.
     pub(super) fn on_reconnected(&mut self, now: Duration) {
         self.controller.on_reconnected(now);
+        // Perhaps over another network.
+        self.shortest_rtt = None;
         for sent in self.unacked.iter_mut().flatten() {
             sent.first_sent = now;
             sent.last_sent = now;
@@ -486,6 +594,10 @@ impl Outgoing {
             sent.resends = sent.resends.max(1);
         }
         self.overdue.clear();
+        self.acked_here = NOTHING_ACKED;
+        // Alone on its connection a suspect shows within a round trip what it is, and no message
+        // behind it, or count of messages, can be taken for the cause of another loss.
+        self.hold_behind = self.suspect.map(|suspect| suspect.number);
         self.replay =
             (self.role == Role::Client && !self.unacked.is_empty()).then(|| self.first_number());
     }

@@ -64,10 +64,19 @@ use crate::data_channel::{Config, DataChannel};
 pub use crate::data_channel::{Expect, Stats};
 use crate::handshake::DEFAULT_CLIENT_VERSION;
 pub use crate::handshake::Ready;
+pub use crate::wire::OFFICIAL_PAYLOAD_BYTES;
 use crate::wire::{Flag, PayloadType, size_payload};
 
 /// First dials with the same token, and the pauses between them.
 const FIRST_DIAL_PAUSES: [Duration; 2] = [Duration::from_millis(300), Duration::from_secs(1)];
+/// Largest input payload to try, in bytes. The API Gateway of AWS is known to take frames of 32 KiB
+/// with their header; what the message gateway takes nobody has published, and larger payloads are
+/// hardly faster.
+const MAX_PAYLOAD_BYTES: usize = 16 << 10;
+/// From the agent's word that the handshake is complete to the first input. The agent needs
+/// microseconds for it, unless its machine is busy: there one session of four lost its first input
+/// (amazon-ssm-agent 3.3.0.0).
+const SETTLE_AFTER_HANDSHAKE: Duration = Duration::from_millis(20);
 /// Largest piece in which a payload passes to the task, in bytes.
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -96,8 +105,28 @@ impl fmt::Debug for Token {
 pub trait Gateway: Send + Sync + 'static {
     /// Headers for one dial of this URL, signed afresh; empty when they cannot be signed, which the service may accept.
     fn headers<'a>(&'a self, stream_url: &'a str) -> BoxFuture<'a, HeaderMap>;
+    /// The service refused a dial with `status`, 401 or 403. With true it is dialled once more, with the same token and headers
+    /// that are asked for anew.
+    fn dials_again(&self, status: u16) -> bool {
+        let _ = status;
+        false
+    }
     /// ResumeSession.
     fn resume<'a>(&'a self, session_id: &'a str) -> BoxFuture<'a, Result<Resumed, ResumeError>>;
+    /// Large payloads have cost a connection, so that [`Options::max_payload`] of the next session
+    /// to this target should be [`OFFICIAL_PAYLOAD_BYTES`].
+    fn large_payloads_lost(&self, loss: LargePayloads) {
+        let _ = loss;
+    }
+}
+
+/// What was on its way when a connection was lost, larger than [`OFFICIAL_PAYLOAD_BYTES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LargePayloads {
+    /// The probe, once: it may have been an ordinary cut.
+    Probe,
+    /// A payload with the user's bytes, twice; the session has ended over it.
+    Numbered,
 }
 
 /// What ResumeSession returned.
@@ -166,8 +195,13 @@ pub struct Options {
     pub answer_within: Duration,
     /// Tells a suspension of the machine, over which other clocks stand still.
     pub wall_clock: fn() -> SystemTime,
-    /// First and longest pause between attempts to resume; each is doubled and jittered. The very first attempt does not wait.
+    /// First and longest pause between attempts to resume; each is doubled and jittered. The very
+    /// first attempt does not wait, and while ResumeSession gives tokens none waits longer than
+    /// [`Options::answered_delay`].
     pub resume_delays: (Duration, Duration),
+    /// Longest pause between attempts to resume while ResumeSession gives tokens: the service is
+    /// there, and the user waits.
+    pub answered_delay: Duration,
     /// How long to try to resume. A detached session lives 20 minutes by default.
     pub resume_for: Duration,
     /// Fails when nothing comes from the agent for this long although it owes an acknowledgement.
@@ -183,7 +217,7 @@ impl Default for Options {
             client_version: DEFAULT_CLIENT_VERSION.to_owned(),
             proxy: Proxy::from_env(),
             extra_roots: None,
-            max_payload: 32 << 10,
+            max_payload: MAX_PAYLOAD_BYTES,
             receive_bound: 1 << 20,
             send_bound: 256 << 10,
             ping_every: Duration::from_secs(30),
@@ -192,6 +226,7 @@ impl Default for Options {
             answer_within: Duration::from_secs(15),
             wall_clock: SystemTime::now,
             resume_delays: (Duration::from_secs(1), Duration::from_secs(30)),
+            answered_delay: Duration::from_millis(2500),
             resume_for: Duration::from_secs(20 * 60),
             give_up_after: Duration::from_secs(300),
             controller: Arc::new(|| Box::<Adaptive>::default()),
@@ -473,11 +508,10 @@ pub async fn open(
     .await?;
     let mut pauses = FIRST_DIAL_PAUSES.into_iter();
     let opened = loop {
-        let headers = gateway.headers(&opening.stream_url).await;
-        let attempt = socket::open(
+        let attempt = socket::open_for(
+            &*gateway,
             &dialer,
             &opening.stream_url,
-            headers,
             &opening.token,
             &client_id,
             &options.client_version,
@@ -506,6 +540,7 @@ pub async fn open(
             max_payload: options.max_payload,
             controller: (options.controller)(),
             give_up_after: options.give_up_after,
+            settle_after_handshake: SETTLE_AFTER_HANDSHAKE,
             ..Config::client()
         },
         Duration::ZERO,

@@ -10,9 +10,9 @@ use http::HeaderMap;
 use tokio_tungstenite::tungstenite::{self, Message};
 use uuid::Uuid;
 
-use super::Token;
 use super::dial::{Dialer, Socket};
 use super::error::OpenError;
+use super::{Gateway, Token};
 use crate::data_channel::DataChannel;
 use crate::wire::OpenDataChannel;
 
@@ -21,8 +21,45 @@ const TURN_FRAMES: usize = 128;
 /// Bytes read in one turn; what comes above the receive bound is at most this and one frame.
 const TURN_BYTES: usize = 256 << 10;
 
+/// Dials with headers of `gateway` and writes the opening frame; once more where the gateway says so after a refusal.
+pub(super) async fn open_for(
+    gateway: &dyn Gateway,
+    dialer: &Dialer,
+    stream_url: &str,
+    token: &Token,
+    client_id: &str,
+    client_version: &str,
+) -> Result<Connection, OpenError> {
+    let headers = gateway.headers(stream_url).await;
+    let first = open(
+        dialer,
+        stream_url,
+        headers,
+        token,
+        client_id,
+        client_version,
+    )
+    .await;
+    match first.as_ref().err().and_then(OpenError::upgrade_status) {
+        Some(status @ (401 | 403)) if gateway.dials_again(status) => {
+            // The token was not used up: no frame has been sent.
+            let headers = gateway.headers(stream_url).await;
+            open(
+                dialer,
+                stream_url,
+                headers,
+                token,
+                client_id,
+                client_version,
+            )
+            .await
+        }
+        _ => first,
+    }
+}
+
 /// Dials and writes the opening frame.
-pub(super) async fn open(
+async fn open(
     dialer: &Dialer,
     stream_url: &str,
     headers: HeaderMap,

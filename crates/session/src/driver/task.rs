@@ -8,16 +8,14 @@ use tokio::time::Instant;
 
 use super::error::SessionError;
 use super::pulse::{Look, Pulse};
-use super::resume::Resumer;
+use super::resume::{Beginning, Resumer};
 use super::socket::{Connection, Turn};
-use super::{Command, Event, Gauge, Status, weight};
-use crate::data_channel::{self, DataChannel};
+use super::{Command, Event, Gauge, LargePayloads, Status, weight};
+use crate::data_channel::{self, ChannelError, DataChannel, Stats};
 use crate::wire::{PayloadType, parse_exit_code};
 
 /// For the last frames and the closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// A resumed connection that is lost sooner than this was no success: the pauses between attempts go on growing.
-const LASTING: Duration = Duration::from_secs(10);
 /// Commands taken in one turn.
 const TURN_COMMANDS: usize = 256;
 
@@ -43,6 +41,41 @@ enum End {
     Lost(String),
     /// The owner, the service or an error ended the session.
     Over,
+}
+
+/// A connection that took the place of a lost one.
+#[derive(Clone, Copy, Debug)]
+struct Resumed {
+    at: Instant,
+    /// The attempts it took, of those before it that carried nothing too.
+    attempts: u32,
+    /// As [`carried`] counted when it began.
+    carried: u64,
+}
+
+impl Resumed {
+    /// Where the attempts to replace it begin, now that it is lost. If anything was acknowledged on
+    /// it, it was a success however short its life: the link works, and the user behind it waits.
+    ///
+    /// A session is resumed once in `every` at most, whatever its connections carry: the service
+    /// counts the calls.
+    fn beginning(self, now: Instant, stats: &Stats, every: Duration) -> Beginning {
+        if carried(stats) == self.carried {
+            return Beginning {
+                attempts: self.attempts,
+                pause: Duration::ZERO,
+            };
+        }
+        Beginning {
+            attempts: 0,
+            pause: every.saturating_sub(now.saturating_duration_since(self.at)),
+        }
+    }
+}
+
+/// What has been acknowledged so far, by either end.
+fn carried(stats: &Stats) -> u64 {
+    stats.acked_messages.saturating_add(stats.bytes_in)
 }
 
 impl Task {
@@ -74,22 +107,31 @@ impl Task {
     }
 
     pub(super) async fn run(mut self, mut connection: Connection) {
-        // Since when there is a connection again, and the attempts it took.
-        let mut resumed: Option<(Instant, u32)> = None;
+        let mut resumed: Option<Resumed> = None;
         loop {
             match self.carry(&mut connection).await {
                 End::Over => break,
                 End::Lost(reason) => {
                     self.channel.on_disconnected(self.now());
                     self.emit(Event::Disconnected { reason });
-                    let before = match resumed {
-                        Some((at, attempts)) if at.elapsed() < LASTING => attempts,
-                        _ => 0,
-                    };
-                    match self.reconnect(before).await {
+                    if self.settle() {
+                        // The loss itself has ended the session, and a lost connection needs no
+                        // farewell.
+                        self.room.close();
+                        return;
+                    }
+                    let beginning = resumed.map_or_else(Beginning::default, |resumed| {
+                        let every = self.resumer.options.resume_delays.0;
+                        resumed.beginning(Instant::now(), &self.channel.stats(), every)
+                    });
+                    match self.reconnect(beginning).await {
                         Some(Ok((new, attempts))) => {
                             connection = new;
-                            resumed = Some((Instant::now(), attempts));
+                            resumed = Some(Resumed {
+                                at: Instant::now(),
+                                attempts,
+                                carried: carried(&self.channel.stats()),
+                            });
                             self.channel.on_reconnected(self.now());
                             self.emit(Event::Resumed);
                         }
@@ -199,7 +241,10 @@ impl Task {
     }
 
     /// Gets the connection back while the owner's commands are still taken. `None`: the owner has left.
-    async fn reconnect(&mut self, before: u32) -> Option<Result<(Connection, u32), SessionError>> {
+    async fn reconnect(
+        &mut self,
+        beginning: Beginning,
+    ) -> Option<Result<(Connection, u32), SessionError>> {
         let (progress, mut progressed) = mpsc::unbounded_channel();
         // Fields are borrowed apart: the resumer works while commands are taken.
         let Self {
@@ -214,7 +259,7 @@ impl Task {
             drained,
             ..
         } = self;
-        let resume = resumer.resume(before, &progress);
+        let resume = resumer.resume(beginning, &progress);
         tokio::pin!(resume);
         loop {
             tokio::select! {
@@ -300,12 +345,23 @@ impl Task {
                 }
                 data_channel::Event::Silent(waited) => Event::AgentSilent { waited },
                 data_channel::Event::Back => Event::AgentBack,
+                data_channel::Event::ProbeLost => {
+                    self.resumer
+                        .gateway
+                        .large_payloads_lost(LargePayloads::Probe);
+                    continue;
+                }
                 data_channel::Event::Closed { output } => {
                     over = true;
                     Event::Closed { output }
                 }
                 data_channel::Event::Failed(error) => {
                     over = true;
+                    if matches!(error, ChannelError::LargePayloadLost { .. }) {
+                        self.resumer
+                            .gateway
+                            .large_payloads_lost(LargePayloads::Numbered);
+                    }
                     Event::Failed(error.into())
                 }
             };
@@ -365,4 +421,45 @@ fn apply(
         Command::Close => return false,
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVERY: Duration = Duration::from_secs(1);
+
+    fn resumed(at: Instant) -> Resumed {
+        Resumed {
+            at,
+            attempts: 4,
+            carried: 7,
+        }
+    }
+
+    #[test]
+    fn a_connection_that_carried_acknowledged_data_was_a_success_however_short_its_life() {
+        let at = Instant::now();
+        let stats = Stats {
+            acked_messages: 8,
+            ..Stats::default()
+        };
+        let beginning = resumed(at).beginning(at + Duration::from_secs(3), &stats, EVERY);
+        assert_eq!((beginning.attempts, beginning.pause), (0, Duration::ZERO));
+        // But the service is not asked more than once a second.
+        let beginning = resumed(at).beginning(at + Duration::from_millis(200), &stats, EVERY);
+        assert_eq!(beginning.attempts, 0);
+        assert_eq!(beginning.pause, Duration::from_millis(800));
+    }
+
+    #[test]
+    fn connections_that_carry_nothing_count_as_attempts() {
+        let at = Instant::now();
+        let stats = Stats {
+            acked_messages: 7,
+            ..Stats::default()
+        };
+        let beginning = resumed(at).beginning(at + Duration::from_secs(60), &stats, EVERY);
+        assert_eq!(beginning.attempts, 4);
+    }
 }

@@ -38,7 +38,7 @@ pub(crate) fn frame(
     header.encode(payload)
 }
 
-fn output(number: i64, text: &str) -> Bytes {
+pub(crate) fn output(number: i64, text: &str) -> Bytes {
     frame(
         MessageType::OutputStreamData,
         number,
@@ -56,7 +56,7 @@ fn input(number: i64, text: &str) -> Bytes {
     )
 }
 
-fn ack(number: i64) -> Bytes {
+pub(crate) fn ack(number: i64) -> Bytes {
     let mut body = bytes::BytesMut::new();
     Acknowledge {
         message_type: MessageType::InputStreamData,

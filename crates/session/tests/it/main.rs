@@ -6,6 +6,7 @@ mod channel;
 #[cfg(feature = "driver")]
 mod driver;
 mod hostile;
+mod large;
 mod link;
 #[cfg(feature = "driver")]
 mod measure;
@@ -13,6 +14,7 @@ mod measure;
 mod resumption;
 #[cfg(feature = "driver")]
 mod server;
+mod settle;
 mod throttled;
 #[cfg(feature = "driver")]
 mod tls;

@@ -11,7 +11,8 @@ use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use http::HeaderMap;
 use ops_session::data_channel::{Config, DataChannel, Event};
 use ops_session::driver::{
-    self, Expect, Gateway, Opening, Options, Proxy, ResumeError, Resumed, Session, Token,
+    self, Expect, Gateway, LargePayloads, Opening, Options, Proxy, ResumeError, Resumed, Session,
+    Token,
 };
 use ops_session::wire::PayloadType;
 use serde_json::Value;
@@ -39,6 +40,8 @@ pub(crate) struct Service {
     /// The stream URL in the next answer.
     pub(crate) moved: Mutex<Option<String>>,
     pub(crate) resumed: AtomicUsize,
+    /// What [`Gateway::large_payloads_lost`] was told.
+    pub(crate) large_lost: Mutex<Vec<LargePayloads>>,
     signed: AtomicUsize,
 }
 
@@ -63,6 +66,10 @@ impl Gateway for Service {
             }),
         };
         std::future::ready(result).boxed()
+    }
+
+    fn large_payloads_lost(&self, loss: LargePayloads) {
+        self.large_lost.lock().unwrap().push(loss);
     }
 }
 

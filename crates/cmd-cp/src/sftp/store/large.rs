@@ -15,9 +15,9 @@ use super::{
     place::{Meta, Place, make, no_room},
 };
 use crate::{
-    landing::finish,
+    hashes::{Digest, finish},
     reading::FileReading,
-    transport::{Digest, Job},
+    transport::Job,
 };
 
 /// Sends a file over `lanes` sessions; gives its hash.

@@ -22,9 +22,10 @@ use super::{
     wire::Attributes,
 };
 use crate::{
+    item::FileId,
     reading::Reading,
     remote_path::RemotePath,
-    transport::{FileId, Job, OWNER, Source, Store, What},
+    transport::{Job, OWNER, Source, Store, What},
 };
 
 /// A file to be stored.

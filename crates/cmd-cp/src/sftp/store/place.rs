@@ -15,10 +15,7 @@ use super::super::{
     temporary::{Written, beside},
     wire::{Attributes, code, open},
 };
-use crate::{
-    remote_path::RemotePath,
-    transport::{Digest, FileId, Job},
-};
+use crate::{hashes::Digest, item::FileId, remote_path::RemotePath, transport::Job};
 
 /// Where a file goes, and what is there.
 pub(super) struct Place {

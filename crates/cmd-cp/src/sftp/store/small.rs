@@ -10,7 +10,7 @@ use super::{
     place::{Meta, Place, Sent, finish_one, make, no_room, place},
     settle,
 };
-use crate::{landing::finish, reading::Reading, transport::Job};
+use crate::{hashes::finish, reading::Reading, transport::Job};
 
 /// Files that are hashed by one command.
 ///

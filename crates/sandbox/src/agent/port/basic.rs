@@ -1,8 +1,11 @@
 //! One connection per session: old agents' forwarding, and the raw stream of SSH sessions.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -27,6 +30,11 @@ use crate::{
 /// Asks for a new connection; the answer is its writing half, or nothing when none could be made.
 type Reconnect = oneshot::Sender<WriteHalf<Stream>>;
 
+/// How long the service waits for a session worker that has died.
+const DEAD_WORKER_FOUND_AFTER: Duration = Duration::from_secs(60);
+/// What the agent says of a session worker that died; its own text, the odd blank included.
+const DEAD_WORKER_TEXT: &str = "document process failed unexpectedly: ipc messaging received timeout signal , check [ssm-document-worker]/[ssm-session-worker] log for crash reason";
+
 /// Connects at once and carries bytes. A forwarding session outlives its connection: it connects again when input arrives; the
 /// SSH kind ends with its connection.
 pub(super) async fn run(
@@ -41,7 +49,10 @@ pub(super) async fn run(
     let machine = Machine::of(spec);
     let stream = match machine.dial(asked.host, asked.port).await {
         Ok(stream) => stream,
-        Err(error) => return refused(error),
+        Err(error) => {
+            tracing::debug!(%error, "dial failed");
+            return dead_worker(spec.pace).await;
+        }
     };
     let (mut reader, writer) = tokio::io::split(stream);
     let (reconnect, mut reconnects) = mpsc::channel::<Reconnect>(1);
@@ -74,6 +85,17 @@ pub(super) async fn run(
             }
             Err(error) => return refused(error),
         }
+    }
+}
+
+/// Where nothing listens, the official agent's worker closes a connection that it never had, and
+/// dies of it before it can say why; the other process of the agent notices when its patience with
+/// the worker is over. Source: `PortPlugin.stop` and `BasicPortSession.Stop` of amazon-ssm-agent
+/// 3.3.0.0, and that version running.
+async fn dead_worker(pace: Pace) -> Closing {
+    pace.delay(DEAD_WORKER_FOUND_AFTER).await;
+    Closing {
+        output: DEAD_WORKER_TEXT.to_owned(),
     }
 }
 

@@ -153,6 +153,56 @@ async fn an_agent_before_the_flag_for_it_does_not_end_on_request() {
     assert_eq!(client.finish().await.1, Closing::default());
 }
 
+/// What the parameter for separated output comes to with an agent of this version.
+async fn separated_with(agent_version: &str) -> (Vec<(u32, Bytes)>, Closing) {
+    let kind = command("sh -c 'echo out; echo err >&2'", true);
+    let mut client = Client::with_version(kind, agent_version);
+    client.shake_hands("1.2.764.0").await;
+    client.finish().await
+}
+
+#[tokio::test]
+async fn an_agent_before_separated_output_ignores_the_parameter() {
+    for version in ["3.0.1124.0", "3.1.1188.0", "3.1.1510.0"] {
+        let (all, closing) = separated_with(version).await;
+        assert_eq!(text_of(&all, payload::OUTPUT), b"out\nerr\n", "{version}");
+        assert!(all.iter().all(|(kind, _)| *kind == payload::OUTPUT));
+        assert_eq!(closing, Closing::default());
+    }
+    for version in ["3.1.1511.0", "3.2.2086.0", "3.3.987.0"] {
+        let (all, _) = separated_with(version).await;
+        assert_eq!(text_of(&all, payload::OUTPUT), b"out\n", "{version}");
+        assert_eq!(text_of(&all, payload::STDERR), b"err\n", "{version}");
+        assert_eq!(all.last().unwrap().1, "EXIT_CODE: 0");
+    }
+}
+
+#[tokio::test]
+async fn an_agent_before_commands_without_a_terminal_says_that_it_is_too_old() {
+    let client = Client::with_version(command("true", true), "3.0.1123.0");
+    // It does not come to a handshake.
+    let (all, closing) = client.finish().await;
+    assert_eq!(all, []);
+    assert_eq!(
+        closing.output,
+        "Plugin with name NonInteractiveCommands is not supported by this version of ssm agent, please update to latest version. Step name: NonInteractiveCommands"
+    );
+}
+
+#[tokio::test]
+async fn an_agent_before_3_3_987_keeps_the_output_of_a_session_on_its_disk() {
+    for (version, keeps) in [("3.3.986.0", true), ("3.3.987.0", false)] {
+        let kind = command("echo for ever", true);
+        let mut client = Client::with_version(kind, version);
+        client.shake_hands("1.2.764.0").await;
+        client.until("for ever\n").await;
+        let folder = client.state.path().join("web-1/var/lib/amazon/ssm");
+        let file = folder.join("session/orchestration/me-0123/ipcTempFile.log");
+        let kept = std::fs::read(file).ok();
+        assert_eq!(kept.as_deref(), keeps.then_some(&b"for ever\n"[..]));
+    }
+}
+
 #[tokio::test]
 async fn an_old_client_gets_a_single_connection_from_a_new_agent() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

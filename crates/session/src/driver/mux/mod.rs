@@ -343,7 +343,12 @@ impl Shared {
     /// Ends every stream; `why` is a clause to append to "the session has ended".
     fn end(&self, why: String) {
         let mut state = self.lock();
-        state.ended.get_or_insert(why);
+        match &mut state.ended {
+            // The reason may come behind the end itself.
+            Some(known) if known.is_empty() => *known = why,
+            Some(_) => {}
+            ended => *ended = Some(why),
+        }
         for half in state.streams.values_mut() {
             half.wake();
         }

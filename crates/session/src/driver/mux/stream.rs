@@ -45,9 +45,10 @@ impl MuxStream {
         self.id
     }
 
-    /// The session's smoothed round-trip time.
+    /// The session's round-trip time: the shortest that was measured, else a guess.
     pub fn rtt(&self) -> std::time::Duration {
-        self.sender.stats().rtt
+        let stats = self.sender.stats();
+        stats.shortest_rtt.unwrap_or(stats.rtt)
     }
 
     /// Waits for a word of the far end: so many bytes or, with 0, its close. Takes nothing; a destination that waits for the client to speak

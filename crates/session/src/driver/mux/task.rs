@@ -139,7 +139,15 @@ pub(super) async fn receive(
                 shared.lock().client.handle_timeout(started.elapsed());
                 shared.to_send.notify_one();
             }
-            _ = over.wait_for(|over| *over) => return,
+            _ = over.wait_for(|over| *over) => {
+                // Whoever sends notices the end first, and the event that says why is there by then.
+                while let Some(event) = events.try_next() {
+                    if !take(&shared, event, &notices) {
+                        break;
+                    }
+                }
+                return;
+            }
         }
     }
 }

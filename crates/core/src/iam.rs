@@ -1,0 +1,411 @@
+//! What the caller has to be allowed: the one source of the policies in the documentation and of the statements in errors.
+
+use serde_json::{Value, json};
+
+use crate::{
+    instance::{Instance, Kind},
+    partition::Partition,
+};
+
+/// One statement of the policy that a user of `ops` needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Statement {
+    /// Its `Sid`.
+    pub id: &'static str,
+    /// What it allows.
+    pub actions: &'static [&'static str],
+    /// On what; in ARNs of the partition `aws`.
+    pub resources: &'static [&'static str],
+    /// Whether it is for sessions of the caller's own alone.
+    pub own_sessions: bool,
+    /// What it is for, in words.
+    pub purpose: &'static str,
+}
+
+/// The whole policy.
+///
+/// Ids of sessions begin with the name of the IAM user or of the role's session, so that `session/${aws:userid}-*` matches none; what works is the
+/// tag that the service gives each session. `ssmmessages:OpenDataChannel` has no resource type. Source: Example 4 of "Additional sample IAM
+/// policies for Session Manager" and the service authorization reference.
+pub const POLICY: &[Statement] = &[
+    Statement {
+        id: "FindServers",
+        actions: &[
+            "ec2:DescribeInstances",
+            "ec2:DescribeRegions",
+            "ssm:DescribeInstanceInformation",
+        ],
+        resources: &["*"],
+        own_sessions: false,
+        purpose: "lists, and names of EC2 instances",
+    },
+    Statement {
+        id: "NamesOfHybridNodes",
+        actions: &["ssm:ListTagsForResource"],
+        resources: &["arn:aws:ssm:*:*:managed-instance/*"],
+        own_sessions: false,
+        purpose: "tags, and so names, of hybrid nodes",
+    },
+    Statement {
+        id: "OpenSessions",
+        actions: &["ssm:StartSession"],
+        resources: &[
+            "arn:aws:ec2:*:*:instance/*",
+            "arn:aws:ssm:*:*:managed-instance/*",
+            "arn:aws:ssm:*:*:document/SSM-SessionManagerRunShell",
+            "arn:aws:ssm:*::document/AWS-StartInteractiveCommand",
+            "arn:aws:ssm:*::document/AWS-StartNonInteractiveCommand",
+            "arn:aws:ssm:*::document/AWS-StartSSHSession",
+            "arn:aws:ssm:*::document/AWS-StartPortForwardingSession",
+            "arn:aws:ssm:*::document/AWS-StartPortForwardingSessionToRemoteHost",
+        ],
+        own_sessions: false,
+        purpose: "sessions; narrow the instances by tags, and leave out the documents of verbs that nobody needs",
+    },
+    Statement {
+        id: "OwnSessions",
+        actions: &["ssm:ResumeSession", "ssm:TerminateSession"],
+        resources: &["arn:aws:ssm:*:*:session/*"],
+        own_sessions: true,
+        purpose: "taking up a session after a lost connection, and ending it",
+    },
+    Statement {
+        id: "DataChannels",
+        actions: &["ssmmessages:OpenDataChannel"],
+        resources: &["*"],
+        own_sessions: false,
+        purpose: "the web socket of a session",
+    },
+    Statement {
+        id: "DocumentOfCopies",
+        actions: &["ssm:GetDocument"],
+        resources: &["arn:aws:ssm:*:*:document/*"],
+        own_sessions: false,
+        purpose: "`copy.document` of a profile alone: what stands around its parameter",
+    },
+    Statement {
+        id: "SshWithoutLongLivedKeys",
+        actions: &["ec2-instance-connect:SendSSHPublicKey"],
+        resources: &["arn:aws:ec2:*:*:instance/*"],
+        own_sessions: false,
+        purpose: "--instance-connect alone",
+    },
+    Statement {
+        id: "ConsoleWithAUsersKeys",
+        actions: &["sts:GetFederationToken"],
+        resources: &["*"],
+        own_sessions: false,
+        purpose: "console --login with the long-lived keys of an IAM user alone",
+    },
+];
+
+/// Which actions a verb calls. Those of a verb's second column are called in some of its uses alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Calls {
+    /// The verb.
+    pub verb: &'static str,
+    /// Called whenever the verb reaches a server by its name.
+    pub always: &'static [&'static str],
+    /// Called in some uses, with which.
+    pub sometimes: &'static [(&'static str, &'static str)],
+}
+
+/// What finding a server by name calls.
+const FIND: &[&str] = &["ec2:DescribeInstances", "ssm:DescribeInstanceInformation"];
+/// What a verb with a session calls.
+const SESSION: &[&str] = &[
+    "ec2:DescribeInstances",
+    "ssm:DescribeInstanceInformation",
+    "ssm:StartSession",
+    "ssm:TerminateSession",
+    "ssmmessages:OpenDataChannel",
+];
+const HYBRID: (&str, &str) = ("ssm:ListTagsForResource", "hybrid nodes");
+const RESUME: (&str, &str) = ("ssm:ResumeSession", "after a lost connection");
+const PUSH: (&str, &str) = (
+    "ec2-instance-connect:SendSSHPublicKey",
+    "`--instance-connect`",
+);
+
+/// The calls of each verb that makes any, beside those of credentials: see [`CREDENTIALS`].
+pub const CALLS: &[Calls] = &[
+    Calls {
+        verb: "ls",
+        always: FIND,
+        sometimes: &[HYBRID, ("ec2:DescribeRegions", "`--all-regions`")],
+    },
+    Calls {
+        verb: "cache",
+        always: FIND,
+        sometimes: &[HYBRID],
+    },
+    Calls {
+        verb: "shell",
+        always: SESSION,
+        sometimes: &[HYBRID, RESUME],
+    },
+    Calls {
+        verb: "cp",
+        always: SESSION,
+        sometimes: &[
+            HYBRID,
+            RESUME,
+            PUSH,
+            ("ssm:GetDocument", "`copy.document`"),
+            ("s3:ListBucket", "`--via s3`: the region of the bucket"),
+            ("s3:PutObject", "`--via s3`"),
+            ("s3:GetObject", "`--via s3`"),
+            ("s3:DeleteObject", "`--via s3`"),
+        ],
+    },
+    Calls {
+        verb: "forward",
+        always: SESSION,
+        sometimes: &[HYBRID, RESUME],
+    },
+    Calls {
+        verb: "ssh",
+        always: SESSION,
+        sometimes: &[HYBRID, RESUME, PUSH],
+    },
+    Calls {
+        verb: "ssh-proxy",
+        always: SESSION,
+        sometimes: &[HYBRID, RESUME, PUSH],
+    },
+    Calls {
+        verb: "ssh-config",
+        always: FIND,
+        sometimes: &[HYBRID, ("ec2:DescribeRegions", "`--all-regions`")],
+    },
+    Calls {
+        verb: "console",
+        always: FIND,
+        sometimes: &[
+            HYBRID,
+            (
+                "sts:GetFederationToken",
+                "`--login` with keys of an IAM user",
+            ),
+        ],
+    },
+    Calls {
+        verb: "wait",
+        always: FIND,
+        sometimes: &[
+            HYBRID,
+            ("ssm:StartSession", "`--for session`"),
+            ("ssm:TerminateSession", "`--for session`"),
+            ("ssmmessages:OpenDataChannel", "`--for session`"),
+        ],
+    },
+];
+
+/// What finding credentials calls, whatever the verb. None of it has to be allowed to the caller but the role that is assumed.
+pub const CREDENTIALS: &[&str] = &[
+    "sts:GetCallerIdentity",
+    "sts:AssumeRole",
+    "sso-oauth:RegisterClient",
+    "sso-oauth:StartDeviceAuthorization",
+    "sso-oauth:CreateToken",
+];
+
+impl Statement {
+    /// The statement that allows `action`; `None` for one that no verb calls.
+    pub fn of(action: &str) -> Option<&'static Self> {
+        POLICY
+            .iter()
+            .find(|statement| statement.actions.contains(&action))
+    }
+
+    /// As JSON, in `partition`.
+    pub fn json(&self, partition: Partition) -> Value {
+        let one_or_all = |texts: Vec<String>| match texts.as_slice() {
+            [one] => json!(one),
+            all => json!(all),
+        };
+        let actions = self.actions.iter().map(|&action| action.to_owned());
+        let resources = self.resources.iter().map(|arn| partition.in_arns(arn));
+        let mut statement = json!({
+            "Sid": self.id,
+            "Effect": "Allow",
+            "Action": one_or_all(actions.collect()),
+            "Resource": one_or_all(resources.collect()),
+        });
+        if self.own_sessions {
+            statement["Condition"] = json!({
+                "StringLike": {
+                    "ssm:resourceTag/aws:ssmmessages:session-id": "${aws:userid}*"
+                }
+            });
+        }
+        statement
+    }
+}
+
+/// The policy as a document, in `partition`.
+pub fn policy(partition: Partition) -> Value {
+    let statements: Vec<Value> = POLICY
+        .iter()
+        .map(|statement| statement.json(partition))
+        .collect();
+    json!({ "Version": "2012-10-17", "Statement": statements })
+}
+
+/// The statement that allows `action` in `region`, on one line; `None` for an action that is in no statement.
+pub fn statement_text(action: &str, region: &str) -> Option<String> {
+    Statement::of(action).map(|statement| statement.json(Partition::of(region)).to_string())
+}
+
+/// A statement for sessions on `arns`, servers and documents, on one line.
+pub fn start_session(arns: &[&str]) -> String {
+    json!({ "Effect": "Allow", "Action": "ssm:StartSession", "Resource": arns }).to_string()
+}
+
+/// The ARN of an instance or a hybrid node; `account` may be `*`.
+pub fn instance_arn(instance: &Instance, account: &str) -> String {
+    let (service, kind) = match instance.kind {
+        Kind::Ec2 => ("ec2", "instance"),
+        Kind::Hybrid => ("ssm", "managed-instance"),
+    };
+    let (region, id) = (&instance.region, &instance.id);
+    let partition = Partition::of(region).name;
+    format!("arn:{partition}:{service}:{region}:{account}:{kind}/{id}")
+}
+
+/// The ARN of a document. AWS's own have no account in it, the preferences and documents of an account have theirs.
+pub fn document_arn(region: &str, account: &str, name: &str) -> String {
+    // A document of another account is named by its ARN.
+    if name.starts_with("arn:") {
+        return name.to_owned();
+    }
+    let account = if name.starts_with("AWS-") {
+        ""
+    } else {
+        account
+    };
+    let partition = Partition::of(region).name;
+    format!("arn:{partition}:ssm:{region}:{account}:document/{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_call_of_a_verb_is_allowed_by_the_policy() {
+        for calls in CALLS {
+            let sometimes = calls.sometimes.iter().map(|(action, _)| action);
+            for action in calls.always.iter().chain(sometimes) {
+                // The bucket's statement is its owner's matter, and printed with its name.
+                let is_allowed = Statement::of(action).is_some() || action.starts_with("s3:");
+                assert!(is_allowed, "{}: {action}", calls.verb);
+            }
+        }
+    }
+
+    /// The first document in JSON of a page.
+    fn json_of(page: &str) -> Value {
+        let (_, rest) = page.split_once("```json\n").expect("a document");
+        let (text, _) = rest.split_once("```").expect("its end");
+        serde_json::from_str(text).expect("JSON")
+    }
+
+    #[test]
+    fn the_pages_have_the_policy_of_the_code() {
+        let policy = policy(Partition::of("eu-west-1"));
+        for page in [
+            include_str!("../../../README.md"),
+            include_str!("../../../docs/iam.md"),
+        ] {
+            assert_eq!(json_of(page), policy);
+        }
+    }
+
+    #[test]
+    fn the_page_tells_of_every_verb_what_the_code_does() {
+        let page = include_str!("../../../docs/iam.md");
+        for calls in CALLS {
+            let begin = format!("| `{}` |", calls.verb);
+            let row = page.lines().find(|line| line.starts_with(&begin));
+            let row = row.unwrap_or_else(|| panic!("no row of `{}`", calls.verb));
+            let cells: Vec<&str> = row.split('|').collect();
+            for action in calls.always {
+                assert!(cells[2].contains(&format!("`{action}`")), "{row}: {action}");
+            }
+            for (action, why) in calls.sometimes {
+                let cell = format!("`{action}` ({why})");
+                assert!(cells[3].contains(&cell), "{row}: {action}");
+            }
+            assert_eq!(cells[2].matches(':').count(), calls.always.len(), "{row}");
+        }
+    }
+
+    fn sources(folder: &std::path::Path, found: &mut Vec<std::path::PathBuf>) {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                sources(&path, found);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                found.push(path);
+            }
+        }
+    }
+
+    /// Every action that stands in the source of this crate as the name of a call.
+    #[test]
+    fn no_call_of_the_source_is_missing_in_the_table() {
+        let mut found = Vec::new();
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        sources(&folder, &mut found);
+        let known: Vec<&str> = CALLS
+            .iter()
+            .flat_map(|calls| {
+                let sometimes = calls.sometimes.iter().map(|(action, _)| *action);
+                calls.always.iter().copied().chain(sometimes)
+            })
+            .chain(CREDENTIALS.iter().copied())
+            .collect();
+        let services = [
+            "ec2",
+            "ssm",
+            "sts",
+            "s3",
+            "sso-oauth",
+            "ssmmessages",
+            "ec2-instance-connect",
+        ];
+        let mut count = 0;
+        for path in found {
+            let text = std::fs::read_to_string(&path).expect("a source");
+            // The words of the tests are no calls.
+            let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+            for word in text.split('"').skip(1).step_by(2) {
+                let Some((service, operation)) = word.split_once(':') else {
+                    continue;
+                };
+                let is_operation = operation.starts_with(|c: char| c.is_ascii_uppercase())
+                    && operation.bytes().all(|byte| byte.is_ascii_alphanumeric());
+                if services.contains(&service) && is_operation {
+                    count += 1;
+                    assert!(known.contains(&word), "{}: {word}", path.display());
+                }
+            }
+        }
+        assert!(count > 20, "only {count} actions were found");
+    }
+
+    #[test]
+    fn own_sessions_are_told_by_their_tag() {
+        let text = statement_text("ssm:ResumeSession", "cn-north-1").expect("a statement");
+        assert!(text.contains("\"arn:aws-cn:ssm:*:*:session/*\""), "{text}");
+        assert!(
+            text.contains("\"ssm:resourceTag/aws:ssmmessages:session-id\":\"${aws:userid}*\""),
+            "{text}"
+        );
+        assert!(!text.contains("session/${aws:userid}"), "{text}");
+        let text = statement_text("ssmmessages:OpenDataChannel", "eu-west-1").expect("a statement");
+        assert!(text.contains("\"Resource\":\"*\""), "{text}");
+        assert_eq!(statement_text("ssm:PutParameter", "eu-west-1"), None);
+    }
+}

@@ -1,0 +1,245 @@
+//! What is told where AWS denies something, and that no verb calls what the policy of the documentation does not allow.
+
+use std::{collections::BTreeSet, io::Write as _, process::Stdio};
+
+use ops_tests::service::Service;
+
+const OPS: &str = env!("CARGO_BIN_EXE_ops-under-test");
+const WEB_1: &str = "i-0a1b2c3d4e5f60718";
+
+struct Answer {
+    status: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Answer {
+    #[track_caller]
+    fn tells(&self, words: &str) {
+        assert!(
+            self.stderr.contains(words),
+            "no `{words}` in: {}",
+            self.stderr
+        );
+    }
+
+    #[track_caller]
+    fn ends_with(&self, status: i32) {
+        assert_eq!(self.status, Some(status), "{}", self.stderr);
+    }
+}
+
+fn run(service: &Service, args: &[&str], input: &str) -> Answer {
+    let mut child = service
+        .ops(args)
+        .stdin(Stdio::piped())
+        .current_dir(service.home())
+        .spawn()
+        .expect("ops starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    // It may end without reading.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    let output = child.wait_with_output().expect("an end");
+    Answer {
+        status: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+#[test]
+fn a_denied_resumption_is_told_as_what_it_is() {
+    let service = Service::start(OPS, "cut-after=8,deny=ssm:ResumeSession");
+    let answer = run(&service, &["shell", "web-1"], "sleep 60\n");
+    answer.ends_with(5);
+    answer.tells("may not be taken up again");
+    answer.tells("the caller lacks `ssm:ResumeSession` on `arn:aws:ssm:eu-west-1:");
+    answer.tells("\"ssm:resourceTag/aws:ssmmessages:session-id\":\"${aws:userid}*\"");
+    assert!(!answer.stderr.contains("nothing brings this one back"));
+}
+
+#[test]
+fn a_denied_end_is_told_once() {
+    let service = Service::start(OPS, "deny=ssm:TerminateSession");
+    std::fs::write(service.home().join("file"), "text").expect("a file");
+    let to = format!("web-1:{}", service.home().join("copy").display());
+    let answer = run(&service, &["cp", "file", &to], "");
+    answer.ends_with(0);
+    let told = answer
+        .stderr
+        .matches("the session was not terminated at the service");
+    assert_eq!(told.count(), 1, "{}", answer.stderr);
+    answer.tells("\"Sid\":\"OwnSessions\"");
+}
+
+#[test]
+fn a_signature_that_is_refused_is_left_out_for_the_rest_of_the_process() {
+    let service = Service::start(OPS, "refuse-dial=signed");
+    let answer = run(&service, &["shell", "web-1"], "echo $((6*7))\nexit\n");
+    answer.ends_with(0);
+    assert!(answer.stdout.contains("42"), "{}", answer.stdout);
+}
+
+#[test]
+fn a_refused_dial_names_the_permission_and_blames_the_clock_only_where_the_answer_does() {
+    let service = Service::start(OPS, "refuse-dial=all");
+    let answer = run(&service, &["shell", "web-1"], "");
+    answer.ends_with(5);
+    answer.tells("`ssmmessages:OpenDataChannel` on `*`");
+    answer.tells("\"Sid\":\"DataChannels\"");
+    assert!(!answer.stderr.contains("clock"), "{}", answer.stderr);
+    service.set_faults("refuse-dial=clock");
+    let answer = run(&service, &["shell", "web-1"], "");
+    answer.ends_with(5);
+    answer.tells("check the clock");
+}
+
+#[test]
+fn a_stream_url_that_leads_elsewhere_is_refused_by_name() {
+    let host = "ssmmessages.eu-west-1.amazonaws.com.evil.example";
+    let service = Service::start(OPS, &format!("stream-host={host}"));
+    let answer = run(&service, &["shell", "web-1"], "");
+    answer.ends_with(9);
+    answer.tells(&format!("it leads to `{host}`"));
+    // The session that was started is ended.
+    service.wait_for_call("TerminateSession");
+}
+
+#[test]
+fn a_denied_start_prints_the_statement_with_server_and_document() {
+    let service = Service::start(OPS, "deny=ssm:StartSession/AWS-StartSSHSession");
+    let answer = run(&service, &["ssh-proxy", WEB_1], "");
+    answer.ends_with(255);
+    answer.tells(&format!(
+        "\"Resource\":[\"arn:aws:ec2:eu-west-1:123456789012:instance/{WEB_1}\",\"arn:aws:ssm:eu-west-1::document/AWS-StartSSHSession\"]"
+    ));
+}
+
+#[test]
+fn a_node_without_the_advanced_tier_is_told_as_that() {
+    let service = Service::start(OPS, "standard-tier");
+    let answer = run(&service, &["shell", "depot-1"], "");
+    answer.ends_with(7);
+    answer.tells("BadRequest");
+    answer.tells("hint: enable the advanced tier: aws ssm");
+}
+
+#[test]
+fn a_short_remote_host_is_refused_before_any_call() {
+    let service = Service::start(OPS, "");
+    for host in ["db", "x"] {
+        let spec = format!("0:{host}:3306");
+        let answer = run(&service, &["forward", "web-1", &spec], "");
+        answer.ends_with(2);
+        answer.tells("use its full name or address");
+    }
+    assert_eq!(service.calls(), Vec::<String>::new());
+}
+
+#[test]
+fn a_command_document_is_told_as_the_service_does() {
+    let service = Service::start(OPS, "");
+    let args = ["shell", "web-1", "--document", "AWS-RunShellScript"];
+    let answer = run(&service, &args, "");
+    assert_ne!(answer.status, Some(0));
+    answer.tells("Only type: 'Session' is supported");
+}
+
+/// A copy to a server whose agent is offline, by a user of whom the environment knows nothing.
+#[test]
+fn the_first_failure_is_the_one_that_is_told() {
+    let service = Service::start(OPS, "");
+    std::fs::write(service.home().join("file"), "text").expect("a file");
+    let answer = run(&service, &["cp", "file", "worker-1:/tmp/"], "");
+    answer.ends_with(7);
+    answer.tells("error: `worker-1` is not connected to Session Manager");
+    answer.tells("then by sftp, in vain");
+    assert!(
+        !answer.stderr.contains("no user is known"),
+        "{}",
+        answer.stderr
+    );
+}
+
+#[test]
+fn a_session_that_must_be_encrypted_is_told_alike_by_every_verb() {
+    let service = Service::start(OPS, "kms=arn:aws:kms:eu-west-1:123456789012:key/k");
+    std::fs::write(service.home().join("file"), "text").expect("a file");
+    for args in [
+        &["shell", "web-1"][..],
+        &["cp", "--via", "session", "file", "web-1:/tmp/"],
+    ] {
+        let answer = run(&service, args, "");
+        answer.ends_with(7);
+        answer.tells("must be encrypted, which ops cannot do yet");
+        answer.tells("key/k");
+    }
+    // By the way that `auto` takes after it, as far as it leads.
+    let answer = run(&service, &["cp", "file", "web-1:/tmp/"], "");
+    answer.ends_with(7);
+    answer.tells("must be encrypted, which ops cannot do yet");
+}
+
+/// Of a verb, the actions that `docs/iam.md` allows it.
+fn allowed(verb: &str) -> BTreeSet<String> {
+    let page = include_str!("../../../docs/iam.md");
+    let begin = format!("| `{verb}` |");
+    let row = page
+        .lines()
+        .find(|line| line.starts_with(&begin))
+        .expect(verb);
+    row.split('`')
+        .filter_map(|word| word.split_once(':'))
+        .filter(|(service, _)| !service.contains(' '))
+        .map(|(_, operation)| operation.to_owned())
+        // Of credentials.
+        .chain(["GetCallerIdentity".to_owned()])
+        // HEAD of a bucket is `s3:ListBucket`.
+        .chain((verb == "cp").then(|| "HeadBucket".to_owned()))
+        .collect()
+}
+
+#[test]
+fn no_verb_calls_what_the_page_does_not_allow_it() {
+    let service = Service::start(OPS, "");
+    let profiles = service.home().join(".config/ops/profiles");
+    std::fs::create_dir_all(&profiles).expect("a folder");
+    std::fs::write(
+        profiles.join("bucket.yaml"),
+        "copy: { s3_bucket: ops-sandbox-copies, s3_prefix: p }\nssh: { user: ec2-user, auth: instance-connect }\n",
+    )
+    .expect("a profile");
+    std::fs::write(service.home().join("file"), "text").expect("a file");
+    let to = |name: &str| format!("web-1:{}", service.home().join(name).display());
+    let (session, sftp, s3) = (to("session"), to("sftp"), to("s3"));
+    let by = ["cp", "--profile", "bucket", "--via"];
+    let runs: &[&[&str]] = &[
+        &["ls", "-o", "json"],
+        &["ls", "--all-regions"],
+        &["cache", "refresh"],
+        &["shell", "web-1"],
+        &["cp", "file", &session],
+        &[&by[..], &["sftp", "file", &sftp]].concat(),
+        &[&by[..], &["s3", "file", &s3]].concat(),
+        &["forward", "web-1", "0:9", "--", "true"],
+        &["ssh-proxy", "web-1"],
+        &["ssh-config"],
+        &["console", "web-1", "--login", "--print"],
+        &["wait", "web-1", "--for", "session"],
+    ];
+    let mut before = 0;
+    for args in runs {
+        let answer = run(&service, args, "exit\n");
+        let calls = service.calls();
+        let new = &calls[before..];
+        before = calls.len();
+        assert!(!new.is_empty(), "{args:?}: {}", answer.stderr);
+        let allowed = allowed(args[0]);
+        for call in new {
+            // The console's endpoint is no service of IAM's.
+            let is_allowed = allowed.contains(call) || call == "getSigninToken";
+            assert!(is_allowed, "{} calls {call}", args[0]);
+        }
+    }
+}
