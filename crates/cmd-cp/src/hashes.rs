@@ -1,5 +1,6 @@
 //! SHA-256 of files: as bytes, and as programs write it.
 
+pub(crate) use ops_core::text::hex;
 use std::{
     fs::File,
     io::{self, Read as _},
@@ -30,11 +31,6 @@ pub(crate) fn sha256(mut file: File) -> io::Result<Digest> {
             read => hash.update(&buffer[..read]),
         }
     }
-}
-
-/// A hash as people write it.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A hash as the far side wrote it.

@@ -440,11 +440,9 @@ pub(crate) fn time(mtime: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(u64::try_from(mtime).unwrap_or(0))
 }
 
-/// The umask of this process. The system tells it only by setting another, so it is set twice.
+/// The umask of this process, which `main` asked for while there was one thread.
 pub(crate) fn umask() -> u32 {
-    let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    rustix::process::umask(mask);
-    mask.bits() & 0o777
+    ops_core::program::umask()
 }
 
 #[cfg(test)]

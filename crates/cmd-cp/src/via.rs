@@ -5,6 +5,7 @@ use ops_core::{
     profile::CopyVia,
 };
 use ops_remote::ssh::client::Login;
+use ops_session::documents;
 
 use crate::{
     s3::{Place, S3},
@@ -133,10 +134,10 @@ fn needs(server: &Server, wish: &Wish, error: Error) -> Error {
     let command = wish
         .document
         .as_deref()
-        .unwrap_or("AWS-StartNonInteractiveCommand");
+        .unwrap_or(documents::NON_INTERACTIVE_COMMAND);
     let documents: &[&str] = match wish.via {
-        CopyVia::Sftp => &["AWS-StartSSHSession"],
-        _ => &[command, "AWS-StartInteractiveCommand"],
+        CopyVia::Sftp => &[documents::SSH],
+        _ => &[command, documents::INTERACTIVE_COMMAND],
     };
     let mut error = error.hint(hint!(
         "the IAM statement for it: {}",

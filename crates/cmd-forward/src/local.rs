@@ -15,7 +15,8 @@ use crate::holder::{self, Holder};
 use crate::peer;
 use crate::spec::Local;
 
-/// How often the system is asked for another free port where the first is taken in the other family.
+/// How often the system is asked for another free port where the first is taken in the other
+/// family.
 const CHOICES: usize = 20;
 /// Connections that wait to be accepted; what the standard library asks for.
 const BACKLOG: u32 = 1024;

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ops_core::Connection;
+use ops_session::closing::ClosingReason;
 use ops_session::driver::Event;
 use ops_session::driver::mux::MuxStream;
 use ops_session::wire::Flag;
@@ -203,20 +204,18 @@ pub(crate) async fn over_session(
                         touch(&last_down);
                         carried.add(counters, 0, bytes.len());
                     }
-                    Event::Closed { output } => {
+                    Event::Closed(closing) => {
                         over_at_service = true;
                         // The agent tells of a failed dial, and of nothing else, in this way.
-                        return Stop::Far(if output.trim().is_empty() {
-                            io::Error::new(
-                                io::ErrorKind::ConnectionAborted,
-                                "the session has ended",
-                            )
-                        } else if output.contains("Unable to connect")
-                            || output.contains("is forbidden")
-                        {
-                            io::Error::new(io::ErrorKind::ConnectionRefused, output.trim())
-                        } else {
-                            io::Error::new(io::ErrorKind::ConnectionAborted, output.trim())
+                        let kind = match closing.reason() {
+                            ClosingReason::NoConnection | ClosingReason::ForbiddenDestination => {
+                                io::ErrorKind::ConnectionRefused
+                            }
+                            _ => io::ErrorKind::ConnectionAborted,
+                        };
+                        return Stop::Far(match closing.text() {
+                            "" => io::Error::new(kind, "the session has ended"),
+                            text => io::Error::new(kind, text),
                         });
                     }
                     Event::Failed(error) => return Stop::Far(io::Error::other(error)),

@@ -219,12 +219,12 @@ async fn show(show: Show<'_, '_>) -> Result<Ended> {
             | Event::Resumed
             | Event::AgentSilent { .. }
             | Event::AgentBack => {}
-            Event::Closed { output: text } => {
+            Event::Closed(closing) => {
                 finish(output, stdout).await?;
-                if let Some(error) = ending.closed(&text) {
+                if let Some(error) = ending.closed(&closing) {
                     return Err(error);
                 }
-                let text = text.trim();
+                let text = closing.text();
                 let is_own = raw.is_none() || follow(departure).is_own();
                 if is_own && text.is_empty() {
                     return Ok(Ended::FarSide(status));

@@ -1,11 +1,12 @@
 //! Which document a shell is started with, and with what.
 
 use ops_core::{Error, Result, profile};
+use ops_session::documents;
 
 use crate::parameters::Parameters;
 
 /// The document that runs a command on a terminal; AWS owns it, so it is there in every account.
-const INTERACTIVE_COMMAND: &str = "AWS-StartInteractiveCommand";
+const INTERACTIVE_COMMAND: &str = documents::INTERACTIVE_COMMAND;
 
 /// What is asked for, from the command line or from a profile.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

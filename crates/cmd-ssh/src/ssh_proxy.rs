@@ -14,6 +14,7 @@ use ops_core::{
     voice,
 };
 use ops_remote::ssh::{self, KeyWatch, host_keys};
+use ops_session::closing::ClosingReason;
 use ops_session::{
     driver::{Event, Events, Sender},
     wire::{Flag, PayloadType, size_payload},
@@ -28,12 +29,6 @@ const GRACE_AFTER_EOF: Duration = Duration::from_secs(10);
 const BULK_BYTES: usize = 8 << 10;
 /// Bytes written at once if as many are there.
 const WRITE_BYTES: usize = 64 << 10;
-/// What the agent says where it cannot connect, if it can. Source: the port plugin of the public
-/// amazon-ssm-agent.
-const NO_CONNECTION: &str = "Unable to connect to specified port";
-/// What it says where its worker died, which it does of a connection that it could not make; the
-/// service hears of that a minute later. Source: the same program, `Messaging` of its executer.
-const DEAD_WORKER: &str = "ipc messaging received timeout signal";
 /// How long the agent gets to answer the request to end.
 const GRACE_AFTER_FLAG: Duration = Duration::from_secs(2);
 
@@ -285,19 +280,20 @@ async fn down(
                     return End::Failed(error);
                 }
             }
-            Some(Event::Closed { output }) => {
+            Some(Event::Closed(closing)) => {
                 let written = stdout.finish().await;
-                return match (ending.closed(&output), written) {
-                    (Some(_), _)
-                        if output.contains(NO_CONNECTION)
-                            || (answered.is_some() && output.contains(DEAD_WORKER)) =>
-                    {
-                        End::Failed(
-                            Error::target(format!("nothing answers on port {port} of `{label}`"))
-                                .caused_by(output.trim())
-                                .hint(hint!("see whether sshd runs there: ops shell {}", label)),
-                        )
-                    }
+                let is_no_connection = match closing.reason() {
+                    ClosingReason::NoConnection => true,
+                    // The agent says so of a connection that it could not make.
+                    ClosingReason::DeadWorker => answered.is_some(),
+                    _ => false,
+                };
+                return match (ending.closed(&closing), written) {
+                    (Some(_), _) if is_no_connection => End::Failed(
+                        Error::target(format!("nothing answers on port {port} of `{label}`"))
+                            .caused_by(closing.text())
+                            .hint(hint!("see whether sshd runs there: ops shell {}", label)),
+                    ),
                     (Some(error), _) | (None, Err(error)) => End::Failed(error),
                     (None, Ok(())) => End::FarSide,
                 };

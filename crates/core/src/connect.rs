@@ -20,8 +20,10 @@ use aws_smithy_runtime_api::client::{
     interceptors::context::InterceptorContext,
     retries::classifiers::{ClassifyRetry, RetryAction, RetryClassifierPriority},
 };
+use ops_profile::guard::MAX_REASON_CHARS;
 use ops_session::driver::{self, Event, Expect, Opening, SessionError, Token};
 pub use ops_session::handshake::Ready;
+use ops_session::{closing::Closing, documents};
 use tokio::sync::oneshot;
 
 use self::{gateway::SessionGateway, stream_url::Trusted};
@@ -40,8 +42,6 @@ use crate::{
 
 /// For TerminateSession: long enough for a slow link, short enough for a command that wants to end.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest `Reason` that StartSession takes, in characters.
-const REASON_CHARS: usize = 256;
 
 /// The SSM document that selects what a session is, with its parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,12 +103,12 @@ impl Document {
     /// The document's name; what StartSession takes for none is `SSM-SessionManagerRunShell`.
     pub fn name(&self) -> &str {
         match self {
-            Self::Shell { name, .. } => name.as_deref().unwrap_or("SSM-SessionManagerRunShell"),
-            Self::Interactive { .. } => "AWS-StartInteractiveCommand",
-            Self::NonInteractive { .. } => "AWS-StartNonInteractiveCommand",
-            Self::PortForwarding { .. } => "AWS-StartPortForwardingSession",
-            Self::PortForwardingToRemoteHost { .. } => "AWS-StartPortForwardingSessionToRemoteHost",
-            Self::Ssh { .. } => "AWS-StartSSHSession",
+            Self::Shell { name, .. } => name.as_deref().unwrap_or(documents::SHELL),
+            Self::Interactive { .. } => documents::INTERACTIVE_COMMAND,
+            Self::NonInteractive { .. } => documents::NON_INTERACTIVE_COMMAND,
+            Self::PortForwarding { .. } => documents::PORT_FORWARDING,
+            Self::PortForwardingToRemoteHost { .. } => documents::PORT_FORWARDING_TO_REMOTE_HOST,
+            Self::Ssh { .. } => documents::SSH,
             Self::Custom { name, .. } => name,
         }
     }
@@ -239,9 +239,9 @@ impl Ending {
         }
     }
 
-    /// Words for the text of [`Event::Closed`], if it tells of a failure.
-    pub fn closed(&self, output: &str) -> Option<Error> {
-        failure::closed(&self.label, output)
+    /// Words for [`Event::Closed`], if it tells of a failure.
+    pub fn closed(&self, closing: &Closing) -> Option<Error> {
+        failure::closed(&self.label, closing)
     }
 }
 
@@ -359,10 +359,10 @@ impl Context {
             .as_deref()
             .map(str::trim)
             .filter(|reason| !reason.is_empty());
-        if reason.is_some_and(|reason| reason.chars().count() > REASON_CHARS) {
+        if reason.is_some_and(|reason| reason.chars().count() > MAX_REASON_CHARS) {
             return Err(Error::usage("the reason is too long")
                 .caused_by(format!(
-                    "StartSession takes up to {REASON_CHARS} characters"
+                    "StartSession takes up to {MAX_REASON_CHARS} characters"
                 ))
                 .hint("shorten --reason"));
         }
@@ -468,10 +468,10 @@ impl Context {
                         ending,
                     });
                 }
-                Some(Event::Closed { output }) => {
+                Some(Event::Closed(closing)) => {
                     let label = instance.label();
                     ending.ended();
-                    return Err(failure::closed(label, &output).unwrap_or_else(|| {
+                    return Err(failure::closed(label, &closing).unwrap_or_else(|| {
                         Error::target(format!("the session on `{label}` ended before it began"))
                             .hint(hint!(
                                 "see what is known of it: ops ls -o wide {}",

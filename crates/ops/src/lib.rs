@@ -31,6 +31,7 @@ pub use registry::{GROUPS, Group, entries};
 /// The whole program: arguments and environment of this process, its exit status back.
 pub fn main() -> std::process::ExitCode {
     panic::install();
+    ops_core::program::umask();
     let outcome = std::panic::catch_unwind(|| {
         // Before anything else: this is no command line of a user.
         if let Some(exit) = ops_core::follower::answer() {

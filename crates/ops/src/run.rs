@@ -80,9 +80,26 @@ pub(crate) fn external(plugin: &Plugin, arguments: &[OsString], cx: &Context) ->
 /// The profile's gate. What is needed to see why a profile is wrong works with a wrong one too.
 fn check(entry: &Entry, cx: &Context) -> Result<()> {
     match Policy::load(cx) {
-        Ok(policy) => policy.check(entry.name),
+        Ok(policy) => {
+            policy.check(entry.name)?;
+            tell_of_idle_keys(entry, cx);
+            Ok(())
+        }
         Err(_) if entry.traits.always_allowed => Ok(()),
         Err(error) => Err(error),
+    }
+}
+
+/// Notes on keys of the profile that no verb reads so far. Where ssh or a program of ours has the terminal, only those who ask with `-v` see them.
+fn tell_of_idle_keys(entry: &Entry, cx: &Context) {
+    let Ok(settings) = cx.settings() else { return };
+    for (key, at) in settings.keys_without_effect() {
+        let note = format!("note: `{key}` ({at}) does nothing so far: no verb reads it");
+        if entry.traits.pass_through || entry.traits.hidden {
+            cx.output().detail(note);
+        } else {
+            cx.output().note(note);
+        }
     }
 }
 

@@ -16,13 +16,13 @@ use crate::{
     credentials::{Identity, Keyring},
     error::ApiError,
     faults::{Faults, Rate},
-    federation::Tokens,
     fleet::{Fleet, InstanceStates},
     gateway::Gateway,
     log::CallLog,
+    logins::Sso,
     network::Network,
     service::Service,
-    sso::Sso,
+    sign_in_tokens::Tokens,
 };
 
 /// The sandbox behind its listener.

@@ -1,14 +1,18 @@
 //! Session documents: which parameters they take, and the session that comes of them.
 
+use ops_session::documents;
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{error::ApiError, fleet::FleetFile, session::SessionKind};
+use crate::{
+    error::ApiError,
+    fleet::{EntryType, FleetFile},
+    session::SessionKind,
+};
 
 /// The account's preferences, used when no document is named.
-pub(crate) const RUN_SHELL: &str = "SSM-SessionManagerRunShell";
+pub(crate) const RUN_SHELL: &str = documents::SHELL;
 
 /// Documents of AWS that exist and are not for sessions.
 const COMMAND_DOCUMENTS: [&str; 3] = [
@@ -16,32 +20,6 @@ const COMMAND_DOCUMENTS: [&str; 3] = [
     "AWS-RunPowerShellScript",
     "AWS-UpdateSSMAgent",
 ];
-
-/// A document of the fleet file.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct DocumentEntry {
-    #[serde(rename = "type")]
-    session_type: EntryType,
-    /// What runs; `{{ NAME }}` is replaced by the parameter. Without one, commands take a parameter `command`.
-    command: Option<String>,
-    /// `separateOutputStream`, fixed; not given is as the agent's default, false.
-    #[serde(default)]
-    separate_output: bool,
-    /// Names and defaults; `null` makes a parameter required.
-    #[serde(default)]
-    parameters: BTreeMap<String, Option<String>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-enum EntryType {
-    #[serde(rename = "Standard_Stream")]
-    Shell,
-    #[serde(rename = "InteractiveCommands")]
-    Interactive,
-    #[serde(rename = "NonInteractiveCommands")]
-    NonInteractive,
-}
 
 /// One parameter of a document.
 struct Parameter {
@@ -113,25 +91,25 @@ impl Parameter {
 fn parameters(name: &str, file: &FleetFile) -> Option<Vec<Parameter>> {
     let list = match name {
         RUN_SHELL => Vec::new(),
-        "AWS-StartInteractiveCommand" => vec![Parameter::any("command", None)],
-        "AWS-StartNonInteractiveCommand" => vec![
+        documents::INTERACTIVE_COMMAND => vec![Parameter::any("command", None)],
+        documents::NON_INTERACTIVE_COMMAND => vec![
             Parameter::any("command", None),
             Parameter::boolean("separateOutputStream"),
             Parameter::prefix("stdoutSeparatorPrefix"),
             Parameter::prefix("stderrSeparatorPrefix"),
         ],
-        "AWS-StartPortForwardingSession" => vec![
+        documents::PORT_FORWARDING => vec![
             Parameter::port("portNumber", "80"),
             Parameter::port("localPortNumber", "0"),
             Parameter::any("localUnixSocket", Some("")),
             Parameter::any("localConnectionType", Some("tcp")),
         ],
-        "AWS-StartPortForwardingSessionToRemoteHost" => vec![
+        documents::PORT_FORWARDING_TO_REMOTE_HOST => vec![
             Parameter::host(),
             Parameter::port("portNumber", "80"),
             Parameter::port("localPortNumber", "0"),
         ],
-        "AWS-StartSSHSession" => vec![Parameter::port("portNumber", "22")],
+        documents::SSH => vec![Parameter::port("portNumber", "22")],
         other => {
             let entry = file.documents.get(other)?;
             let mut list: Vec<Parameter> = entry
@@ -146,6 +124,27 @@ fn parameters(name: &str, file: &FleetFile) -> Option<Vec<Parameter>> {
         }
     };
     Some(list)
+}
+
+/// Checks that no parameter has more than `most` characters. What the service itself takes is not known: its API model
+/// says 65,535, and people have met less.
+///
+/// # Errors
+/// `InvalidParameters`.
+pub(crate) fn check_lengths(parameters: Option<&Value>, most: u64) -> Result<(), ApiError> {
+    let lists = parameters.and_then(Value::as_object);
+    for (name, values) in lists.into_iter().flatten() {
+        let values = values.as_array().into_iter().flatten();
+        for value in values.filter_map(Value::as_str) {
+            if value.chars().count() as u64 > most {
+                return Err(ApiError::new(
+                    "InvalidParameters",
+                    format!("Parameter \"{name}\" has value longer than {most} characters"),
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The session that StartSession asks for.
@@ -185,16 +184,16 @@ pub(crate) fn session_kind(
     };
     Ok(match name {
         RUN_SHELL => SessionKind::Shell { command: None },
-        "AWS-StartInteractiveCommand" => SessionKind::Interactive {
+        documents::INTERACTIVE_COMMAND => SessionKind::Interactive {
             command: value("command"),
         },
-        "AWS-StartNonInteractiveCommand" => SessionKind::NonInteractive {
+        documents::NON_INTERACTIVE_COMMAND => SessionKind::NonInteractive {
             command: value("command"),
             separate_output: value("separateOutputStream") == "true",
             stdout_prefix: value("stdoutSeparatorPrefix"),
             stderr_prefix: value("stderrSeparatorPrefix"),
         },
-        "AWS-StartPortForwardingSession" | "AWS-StartPortForwardingSessionToRemoteHost" => {
+        documents::PORT_FORWARDING | documents::PORT_FORWARDING_TO_REMOTE_HOST => {
             let mut properties = properties();
             properties["type"] = json!("LocalPortForwarding");
             SessionKind::Port {
@@ -204,7 +203,7 @@ pub(crate) fn session_kind(
                 properties,
             }
         }
-        "AWS-StartSSHSession" => SessionKind::Port {
+        documents::SSH => SessionKind::Port {
             host: None,
             port: port(),
             port_type: None,
@@ -352,8 +351,8 @@ pub(crate) fn content(name: &str, file: &FleetFile) -> Option<Value> {
     let mut properties = json!({});
     let session_type = match name {
         RUN_SHELL => "Standard_Stream",
-        "AWS-StartInteractiveCommand" => "InteractiveCommands",
-        "AWS-StartNonInteractiveCommand" => {
+        documents::INTERACTIVE_COMMAND => "InteractiveCommands",
+        documents::NON_INTERACTIVE_COMMAND => {
             properties = json!({
                 "linux": {
                     "commands": "{{ command }}",

@@ -115,7 +115,7 @@ impl ApiError {
                 xml.finish()
             }
             Service::Sts => {
-                xml.root("ErrorResponse", crate::sts::NAMESPACE, |xml| {
+                xml.root("ErrorResponse", Service::STS_NAMESPACE, |xml| {
                     xml.element("Error", |xml| {
                         let kind = if self.status.is_server_error() {
                             "Receiver"

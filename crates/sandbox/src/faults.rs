@@ -17,6 +17,7 @@ use crate::duration::{parse_bytes, parse_duration, parse_share};
 /// | `drop=1%`, `duplicate=1%`, `reorder=1%` | shares of messages, each direction by itself |
 /// | `drop-acks=1%` | share of acknowledgements lost, both directions |
 /// | `garbage=1%` | share of messages to the client that have a malformed or unknown one before them |
+/// | `max-parameter=4096` | StartSession refuses a parameter of more characters |
 /// | `max-input=1024` | messages to the agent with a larger payload are lost |
 /// | `max-frame=20KB[/close\|/reset\|/drop]` | a larger web socket message from the client, header included, closes the web socket with 1009, breaks it without a word, or is lost |
 /// | `rate=600KB`, `queue=64KiB` | bytes a second each way, and how much waits before messages are dropped |
@@ -59,6 +60,8 @@ pub struct Faults {
     pub(crate) garbage: f64,
     /// Bytes of payload.
     pub(crate) max_input: Option<u64>,
+    /// Characters of one parameter of StartSession.
+    pub(crate) max_parameter: Option<u64>,
     pub(crate) max_frame: Option<MaxFrame>,
     /// Bytes a second.
     pub(crate) rate: Option<u64>,
@@ -212,6 +215,7 @@ duplicate=1%           share of messages that come twice
 reorder=1%             share of messages that come up to 30 ms late
 drop-acks=1%           share of acknowledgements lost
 garbage=1%             share of messages to the client with a malformed or unknown one before them
+max-parameter=4096     StartSession refuses a parameter of more characters
 max-input=1024         messages to the agent with a larger payload are lost
 max-frame=N[/HOW]      a larger message from the client closes the web socket with 1009 (close),
                        breaks it without a word (reset), or is lost (drop)
@@ -245,7 +249,7 @@ slow=ACTION/2s         a call is answered late; may be repeated
 deny-region=R          every call to this region is refused; may be repeated
 expired                temporary credentials have expired";
 
-const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, max-frame, rate, queue, cut-after, bye-after, end-after, end-text, customer-message, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-handshake, odd-json, late-open, late-plugin, slow-dial, agent-version, strict, standard-tier, refuse-dial, stream-host, kms, deny, throttle, tps, fail, slow, deny-region, expired";
+const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, max-parameter, max-frame, rate, queue, cut-after, bye-after, end-after, end-text, customer-message, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-handshake, odd-json, late-open, late-plugin, slow-dial, agent-version, strict, standard-tier, refuse-dial, stream-host, kms, deny, throttle, tps, fail, slow, deny-region, expired";
 
 impl Faults {
     /// Adds one fault, or replaces it.
@@ -293,6 +297,7 @@ impl Faults {
             "drop-acks" => self.drop_acks = share()?,
             "garbage" => self.garbage = share()?,
             "max-input" => self.max_input = Some(bytes()?),
+            "max-parameter" => self.max_parameter = Some(number()?),
             "max-frame" => {
                 let (bytes, otherwise) = match value.split_once('/') {
                     None | Some((_, "close")) => (value, TooLarge::Close),

@@ -1,10 +1,6 @@
 //! The federation endpoint of the console: sign-in tokens for temporary keys, and the page that takes them.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use http::{Method, StatusCode, header, request::Parts};
 use jiff::Timestamp;
@@ -17,10 +13,6 @@ use crate::{app::App, credentials::random_base64, log, reply::Reply, xml::Form};
 pub(crate) const PATH: &str = "/federation";
 /// How long a sign-in token is good.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(15 * 60);
-
-/// Sign-in tokens that were given out.
-#[derive(Debug, Default)]
-pub(crate) struct Tokens(Mutex<HashMap<String, Instant>>);
 
 /// `Session` of a request, as it is written in JSON.
 #[derive(Deserialize)]
@@ -120,10 +112,4 @@ fn login(app: &App, form: &Form) -> Result<Reply, &'static str> {
         .filter(|destination| destination.starts_with("https://"))
         .ok_or("Destination")?;
     Ok(Reply::empty(StatusCode::FOUND).header(header::LOCATION, destination))
-}
-
-impl Tokens {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }

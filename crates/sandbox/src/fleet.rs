@@ -1,5 +1,6 @@
 //! The machines of the sandbox.
 
+mod document;
 mod file;
 mod state;
 mod synthetic;
@@ -15,6 +16,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
+pub(crate) use document::{DocumentEntry, EntryType};
 pub(crate) use file::{FleetFile, InstanceEntry};
 pub(crate) use state::{InstanceState, InstanceStates, make_folder};
 

@@ -124,14 +124,15 @@ async fn call(app: &App, request: http::Request<Incoming>, request_id: &str) -> 
     let (parts, body) = request.into_parts();
     let claim = Claim::read(&parts);
     let said = claim.as_ref().ok().and_then(Option::as_ref);
+    let scope = said.map(|claim| claim.service.as_str());
     // Objects may be large; they are read after the signature was checked.
-    let is_object = Service::of(&parts, said, b"") == Service::S3;
+    let is_object = Service::of(&parts, scope, b"") == Service::S3;
     let (service, asked) = if is_object {
         (Service::S3, Asked::object(&parts, body))
     } else {
         match read(body).await {
             Ok(body) => {
-                let service = Service::of(&parts, said, &body);
+                let service = Service::of(&parts, scope, &body);
                 (service, Asked::read(service, &parts, &body))
             }
             Err(error) => return error.reply(Service::Ssm, request_id),

@@ -2,7 +2,7 @@
 
 use http::request::Parts;
 
-use crate::{sigv4::Claim, xml::Form};
+use crate::xml::Form;
 
 /// The services behind the one listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,9 @@ pub(crate) enum Service {
 }
 
 impl Service {
+    /// The XML namespace of the answers of STS.
+    pub(crate) const STS_NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
+
     /// The name in a credential scope.
     pub(crate) const fn signing_name(self) -> &'static str {
         match self {
@@ -26,9 +29,9 @@ impl Service {
         }
     }
 
-    /// The credential scope says it; a request without one is told by its shape, so that its error has the right shape too.
-    pub(crate) fn of(parts: &Parts, claim: Option<&Claim>, body: &[u8]) -> Self {
-        if let Some(claim) = claim
+    /// The service in the credential scope, `scope`, says it; a request without one is told by its shape, so that its error has the right shape too.
+    pub(crate) fn of(parts: &Parts, scope: Option<&str>, body: &[u8]) -> Self {
+        if let Some(scope) = scope
             && let Some(named) = [
                 Self::Ec2,
                 Self::Ssm,
@@ -37,7 +40,7 @@ impl Service {
                 Self::S3,
             ]
             .into_iter()
-            .find(|service| service.signing_name() == claim.service)
+            .find(|service| service.signing_name() == scope)
         {
             return named;
         }

@@ -3,11 +3,7 @@
 //! Neither takes signed requests. Nobody gets a token without an admin request that confirms the code, which needs this run's admin token:
 //! `POST /_sandbox/sso/CODE` with `confirm` or `deny`.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use http::{Method, StatusCode, request::Parts};
 use jiff::Timestamp;
@@ -17,6 +13,7 @@ use crate::{
     app::App,
     credentials::{Identity, letters, random_base64},
     log,
+    logins::{Answer, Device, Logins},
     reply::Reply,
     xml::Form,
 };
@@ -29,141 +26,10 @@ const DEVICE_PAGE: &str = "/sso/device";
 const CODE_SECONDS: u64 = 600;
 const TOKEN_SECONDS: u64 = 8 * 3600;
 const REGISTRATION_SECONDS: i64 = 90 * 24 * 3600;
-/// Of registrations, codes and tokens so many are kept, each; nobody has to sign anything to ask for one, so the oldest goes for a new one.
-const MAX_KEPT: usize = 1000;
 /// Least time between two polls, in seconds.
 const INTERVAL_SECONDS: u64 = 1;
 /// Of a role's credentials.
 const ROLE_LIFETIME: Duration = Duration::from_secs(3600);
-
-/// What was registered, started and granted.
-#[derive(Debug, Default)]
-pub(crate) struct Sso(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    /// Secrets by client id.
-    clients: Newest<String>,
-    /// By device code.
-    devices: Newest<Device>,
-    /// Ends by access token.
-    tokens: Newest<Timestamp>,
-    /// Clients by refresh token.
-    refresh: Newest<String>,
-}
-
-/// The newest [`MAX_KEPT`] values, by random keys that are never used twice.
-#[derive(Debug)]
-struct Newest<T> {
-    values: HashMap<String, T>,
-    /// Keys from the oldest on. Those of values that were removed stay until their turn comes.
-    order: VecDeque<String>,
-}
-
-impl<T> Default for Newest<T> {
-    fn default() -> Self {
-        Self {
-            values: HashMap::new(),
-            order: VecDeque::new(),
-        }
-    }
-}
-
-impl<T> Newest<T> {
-    fn insert(&mut self, key: String, value: T) {
-        while self.order.len() >= MAX_KEPT {
-            if let Some(oldest) = self.order.pop_front() {
-                self.values.remove(&oldest);
-            }
-        }
-        self.order.push_back(key.clone());
-        self.values.insert(key, value);
-    }
-
-    fn get(&self, key: &str) -> Option<&T> {
-        self.values.get(key)
-    }
-
-    fn remove(&mut self, key: &str) -> Option<T> {
-        self.values.remove(key)
-    }
-
-    fn values(&self) -> impl Iterator<Item = &T> {
-        self.values.values()
-    }
-
-    fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.values.values_mut()
-    }
-
-    fn clear(&mut self) {
-        self.values.clear();
-        self.order.clear();
-    }
-}
-
-#[derive(Debug)]
-struct Device {
-    client: String,
-    user_code: String,
-    answer: Answer,
-    ends: Timestamp,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
-    None,
-    Confirmed,
-    Denied,
-}
-
-impl Sso {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Codes that wait for an answer, the oldest first.
-    pub(crate) fn codes(&self) -> Vec<String> {
-        let state = self.lock();
-        let mut waiting: Vec<_> = state
-            .devices
-            .values()
-            .filter(|device| device.answer == Answer::None)
-            .collect();
-        waiting.sort_by_key(|device| device.ends);
-        waiting
-            .into_iter()
-            .map(|device| device.user_code.clone())
-            .collect()
-    }
-
-    /// Answers for the person at the page. False: no such code waits.
-    pub(crate) fn answer(&self, user_code: &str, confirm: bool) -> bool {
-        let mut state = self.lock();
-        let device = state
-            .devices
-            .values_mut()
-            .find(|device| device.user_code == user_code && device.answer == Answer::None);
-        match device {
-            Some(device) => {
-                device.answer = if confirm {
-                    Answer::Confirmed
-                } else {
-                    Answer::Denied
-                };
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// All logins are over.
-    pub(crate) fn expire(&self) {
-        let mut state = self.lock();
-        state.tokens.clear();
-        state.refresh.clear();
-    }
-}
 
 /// Whether a request is for these services.
 pub(crate) fn is_meant(path: &str) -> bool {
@@ -274,7 +140,7 @@ fn register(app: &App, input: &Value) -> Result<Value, Failure> {
     }))
 }
 
-fn client<'a>(state: &State, input: &'a Value) -> Result<&'a str, Failure> {
+fn client<'a>(state: &Logins, input: &'a Value) -> Result<&'a str, Failure> {
     let (id, secret) = (text(input, "clientId")?, text(input, "clientSecret")?);
     match state.clients.get(id) {
         Some(known) if known == secret => Ok(id),
@@ -421,25 +287,4 @@ fn role_credentials(app: &App, parts: &Parts) -> Result<Value, Failure> {
             "expiration": key.expires.map(Timestamp::as_millisecond),
         }
     }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_many_registrations_the_newest_are_kept() {
-        let mut kept = Newest::default();
-        for number in 0..5 * MAX_KEPT {
-            kept.insert(number.to_string(), number);
-            // A code that is used at once takes no place for long.
-            if number % 2 == 0 {
-                kept.remove(&number.to_string());
-            }
-            assert!(kept.order.len() <= MAX_KEPT && kept.values.len() <= MAX_KEPT);
-        }
-        let last = 5 * MAX_KEPT - 1;
-        assert_eq!(kept.get(&last.to_string()), Some(&last));
-        assert_eq!(kept.get("1"), None);
-    }
 }

@@ -9,10 +9,9 @@ use crate::{
     credentials::{Identity, Key, letters},
     error::ApiError,
     reply::Reply,
+    service::Service,
     xml::{Form, Xml},
 };
-
-pub(crate) const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
 
 /// Lifetime of assumed roles when none is asked for.
 const DEFAULT_SECONDS: u64 = 3600;
@@ -213,12 +212,16 @@ fn write_credentials(xml: &mut Xml, key: &Key) {
 
 fn respond(call: &Call, action: &str, result: impl FnOnce(&mut Xml)) -> Reply {
     let mut xml = Xml::new();
-    xml.root(&format!("{action}Response"), NAMESPACE, |xml| {
-        xml.element(&format!("{action}Result"), result);
-        xml.element("ResponseMetadata", |xml| {
-            xml.text("RequestId", &call.request_id);
-        });
-    });
+    xml.root(
+        &format!("{action}Response"),
+        Service::STS_NAMESPACE,
+        |xml| {
+            xml.element(&format!("{action}Result"), result);
+            xml.element("ResponseMetadata", |xml| {
+                xml.text("RequestId", &call.request_id);
+            });
+        },
+    );
     Reply::xml(StatusCode::OK, xml.finish())
 }
 

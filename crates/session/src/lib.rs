@@ -97,8 +97,10 @@
 //! Whatever comes over the network, nothing panics; what is malformed or unknown is logged, skipped and counted.
 #![warn(missing_docs)]
 
+pub mod closing;
 pub mod congestion;
 pub mod data_channel;
+pub mod documents;
 #[cfg(feature = "driver")]
 pub mod driver;
 pub mod handshake;

@@ -1,6 +1,6 @@
 //! Errors as people read them: what could not be done, why, and what to do next.
 
-use std::fmt;
+use std::{error::Error as StdError, fmt, sync::Arc};
 
 use crate::{
     exit::Exit,
@@ -101,6 +101,7 @@ struct Parts {
     why: Vec<Text>,
     hints: Vec<Hint>,
     request_id: Option<String>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
     is_lasting: bool,
 }
 
@@ -113,6 +114,7 @@ impl Error {
             why: Vec::new(),
             hints: Vec::new(),
             request_id: None,
+            source: None,
             is_lasting: false,
         }))
     }
@@ -186,6 +188,21 @@ impl Error {
         self
     }
 
+    /// Keeps what it came from, for whoever has to decide something by it: the texts are for people.
+    #[must_use]
+    pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+        self.0.source = Some(Arc::new(source));
+        self
+    }
+
+    /// Whether it came from a `T`.
+    pub fn came_from<T: StdError + 'static>(&self) -> bool {
+        self.0
+            .source
+            .as_ref()
+            .is_some_and(|source| source.is::<T>())
+    }
+
     /// Says that the same will fail again until somebody changes something: waiting does not help.
     #[must_use]
     pub fn lasting(mut self) -> Self {
@@ -250,7 +267,14 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_ref().map(|source| {
+            let source: &(dyn StdError + 'static) = &**source;
+            source
+        })
+    }
+}
 
 impl From<Error> for Text {
     fn from(error: Error) -> Self {

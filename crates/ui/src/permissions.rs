@@ -225,7 +225,7 @@ pub(crate) fn own_folder(path: &Path) -> io::Result<()> {
     std::fs::metadata(path).map(drop)
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt as _};
 

@@ -1,6 +1,6 @@
 //! This program itself: for a command that starts another process of it.
 
-use std::{ffi::OsString, io, path::PathBuf};
+use std::{ffi::OsString, io, path::PathBuf, sync::OnceLock};
 
 /// The file this process was started from.
 ///
@@ -13,4 +13,16 @@ pub fn path() -> io::Result<PathBuf> {
 /// The arguments this process was started with, without its name.
 pub fn arguments() -> Vec<OsString> {
     std::env::args_os().skip(1).collect()
+}
+
+/// The permissions that new files of this process lack.
+///
+/// The system tells the mask only by setting another. Asked first by `main`, while there is one thread: no other can make a file in between.
+pub fn umask() -> u32 {
+    static UMASK: OnceLock<u32> = OnceLock::new();
+    *UMASK.get_or_init(|| {
+        let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+        rustix::process::umask(mask);
+        mask.bits() & 0o777
+    })
 }

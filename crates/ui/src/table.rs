@@ -13,6 +13,9 @@ use crate::{
 const GAP: usize = 2;
 /// What a column is cut to at most.
 const NARROWEST: usize = 4;
+/// From so many lines on a table is written row by row, without comfy-table: that keeps every cell and every line of a table until the
+/// last is drawn, and a list of 100,000 servers is to be held once, not three times.
+const WHOLE_ROWS: usize = 2_000;
 /// Rows written at a time.
 const BATCH: usize = 512;
 
@@ -139,26 +142,73 @@ impl Layout {
             .collect()
     }
 
-    /// One line of `cells`, coloured as `output` is.
-    fn line<'a>(&self, cells: impl Iterator<Item = &'a Cell>, output: &Output, line: &mut String) {
-        let last = self.0.iter().rposition(Option::is_some).unwrap_or(0);
-        for (index, cell) in cells.enumerate() {
-            let Some(width) = self.0.get(index).copied().flatten() else {
-                continue;
-            };
-            let mut shown = cell.text.width();
-            if shown > width {
-                let cut = cut(&cell.text, width);
-                shown = cut.width();
-                line.push_str(&output.paint(cell.style, &cut));
-            } else {
-                line.push_str(&output.paint(cell.style, &cell.text));
-            }
-            if index < last {
-                line.extend(std::iter::repeat_n(' ', width.saturating_sub(shown) + GAP));
+    /// The cells of `row` that are shown, cut where they are wider than their column.
+    fn shown(&self, row: Vec<Cell>) -> Vec<Cell> {
+        row.into_iter()
+            .zip(&self.0)
+            .filter_map(|(mut cell, width)| {
+                let width = (*width)?;
+                if cell.text.width() > width {
+                    cell.text = cut(&cell.text, width);
+                }
+                Some(cell)
+            })
+            .collect()
+    }
+
+    /// The lines of `rows`, drawn by comfy-table; `None` for columns that are wider than it counts.
+    fn draw(&self, rows: &[Vec<Cell>]) -> Option<Vec<String>> {
+        let mut table = comfy_table::Table::new();
+        table.load_style(comfy_table::presets::NOTHING);
+        table.add_rows(rows.iter().map(|row| row.iter().map(Cell::text)));
+        let gap = u16::try_from(GAP).ok()?;
+        for (column, width) in table.column_iter_mut().zip(self.0.iter().flatten()) {
+            let width = u16::try_from(*width).ok()?.checked_add(gap)?;
+            column.set_padding((0, gap));
+            // A text that was cut may be narrower than its column.
+            column.set_constraint(comfy_table::ColumnConstraint::LowerBoundary(
+                comfy_table::Width::Fixed(width),
+            ));
+        }
+        Some(table.lines().collect())
+    }
+
+    /// One line of `cells`, put together here: the quick way for lists that are written row by row.
+    fn line(&self, cells: &[Cell], paint: &impl Fn(Style, &str) -> String, line: &mut String) {
+        let widths = self.0.iter().flatten();
+        for (index, (cell, width)) in cells.iter().zip(widths).enumerate() {
+            line.push_str(&paint(cell.style, &cell.text));
+            if index + 1 < cells.len() {
+                let blanks = width.saturating_sub(cell.text.width()) + GAP;
+                line.extend(std::iter::repeat_n(' ', blanks));
             }
         }
         line.push('\n');
+    }
+
+    /// All of `rows`, with the colours of `paint` laid over what comfy-table has drawn: it counts the columns of what it is given, and escape
+    /// sequences have none.
+    fn whole(&self, rows: &[Vec<Cell>], paint: &impl Fn(Style, &str) -> String) -> String {
+        let mut text = String::new();
+        let drawn = self.draw(rows).filter(|lines| lines.len() == rows.len());
+        let Some(lines) = drawn else {
+            for row in rows {
+                self.line(row, paint, &mut text);
+            }
+            return text;
+        };
+        for (line, row) in lines.iter().zip(rows) {
+            // What comes behind the last cell is padding.
+            let mut rest = line.as_str();
+            for cell in row {
+                let (before, behind) = rest.split_once(cell.text()).unwrap_or((rest, ""));
+                text.push_str(before);
+                text.push_str(&paint(cell.style, &cell.text));
+                rest = behind;
+            }
+            text.push('\n');
+        }
+        text
     }
 }
 
@@ -180,7 +230,7 @@ pub fn widths(
     widths
 }
 
-/// Writes a table to stdout. `rows` is gone through twice, once for the widths, so that no row has to be kept.
+/// Writes a table to stdout. `rows` is gone through twice, once for the widths, so that no row of a long list has to be kept.
 ///
 /// # Errors
 /// A closed pipe.
@@ -205,16 +255,20 @@ where
 {
     let widths = widths(columns, rows.clone(), output.headers());
     let layout = Layout::fit(columns, &widths, output.columns());
-    let mut text = String::new();
-    if output.headers() {
-        let head: Vec<Cell> = columns
-            .iter()
-            .map(|column| Cell::styled(&column.title, Style::Bold))
-            .collect();
-        layout.line(head.iter(), output, &mut text);
+    let head = output.headers().then(|| {
+        let title = |column: &Column| Cell::styled(&column.title, Style::Bold);
+        columns.iter().map(title).collect::<Vec<_>>()
+    });
+    let mut rows = head.into_iter().chain(rows).map(|row| layout.shown(row));
+    let paint = |style: Style, text: &str| output.paint(style, text);
+    let first: Vec<Vec<Cell>> = rows.by_ref().take(WHOLE_ROWS).collect();
+    if first.len() < WHOLE_ROWS {
+        output.page(&layout.whole(&first, &paint))?;
+        return Ok(layout.left_out(columns));
     }
-    for (index, row) in rows.enumerate() {
-        layout.line(row.iter(), output, &mut text);
+    let mut text = String::new();
+    for (index, row) in first.into_iter().chain(rows).enumerate() {
+        layout.line(&row, &paint, &mut text);
         if index % BATCH == BATCH - 1 {
             output.page(&text)?;
             text.clear();
@@ -246,6 +300,46 @@ mod tests {
         assert_eq!(fit(Some(31)), [Some(10), Some(19), None, None]);
         assert_eq!(fit(Some(26)), [Some(5), Some(19), None, None]);
         assert_eq!(fit(Some(3)), [Some(4), Some(19), None, None]);
+    }
+
+    #[test]
+    fn row_by_row_a_table_looks_as_comfy_table_draws_it() {
+        let cell = |text: &str, style| Cell::styled(text, style);
+        let rows = vec![
+            vec![
+                cell("NAME", Style::Bold),
+                cell("ID", Style::Bold),
+                cell("ZONE", Style::Bold),
+                cell("STATE", Style::Bold),
+            ],
+            vec![
+                cell("日本語-server", Style::Accent),
+                cell("i-0a1b2c3d4e5f60718", Style::Plain),
+                cell("", Style::Dim),
+                cell("running ", Style::Good),
+            ],
+            vec![
+                cell(" a", Style::Plain),
+                cell("a", Style::Plain),
+                cell("a a", Style::Warn),
+                cell("a", Style::Bad),
+            ],
+        ];
+        let widths = widths(&columns(), rows.clone().into_iter(), false);
+        let colored = |style: Style, text: &str| crate::style::paint(true, style, text);
+        let plain = |style: Style, text: &str| crate::style::paint(false, style, text);
+        for available in [None, Some(60), Some(40), Some(24)] {
+            let layout = Layout::fit(&columns(), &widths, available);
+            let shown: Vec<Vec<Cell>> = rows.iter().cloned().map(|row| layout.shown(row)).collect();
+            assert!(layout.draw(&shown).is_some_and(|lines| lines.len() == 3));
+            let mut lines = [String::new(), String::new()];
+            for row in &shown {
+                layout.line(row, &plain, &mut lines[0]);
+                layout.line(row, &colored, &mut lines[1]);
+            }
+            assert_eq!(layout.whole(&shown, &plain), lines[0], "{available:?}");
+            assert_eq!(layout.whole(&shown, &colored), lines[1], "{available:?}");
+        }
     }
 
     #[test]

@@ -434,6 +434,16 @@ pub fn named(name: &str) -> Hint {
     }))
 }
 
+/// `bytes` as hexadecimal digits, small letters, two for each: hashes as people and AWS write them.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .fold(String::with_capacity(2 * bytes.len()), |mut out, byte| {
+            let _ = write!(out, "{byte:02x}");
+            out
+        })
+}
+
 /// `text` as one word of a POSIX shell.
 ///
 /// Characters that cannot be shown are written as `$'\342\200\256'`, as GNU `ls` and `printf %q` of bash write them; that form is of

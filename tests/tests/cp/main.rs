@@ -26,6 +26,7 @@ mod here;
 mod links;
 mod links_kept;
 mod long;
+mod long_commands;
 mod modes;
 mod resume;
 mod split;

@@ -100,10 +100,26 @@ impl Collector {
 /// Fetches `files` as one archive; gives back those that did not come or did not come whole, to be
 /// fetched one by one.
 pub(super) async fn fetch(session: &Session, files: Vec<Fetch>, job: &Job) -> Vec<Fetch> {
-    fetch_by(session, files, job, |text, intake| {
-        feed(session, text, intake)
-    })
-    .await
+    let mut waiting = vec![files];
+    let mut left = Vec::new();
+    while let Some(mut files) = waiting.pop() {
+        let (count, len) = (files.len(), text(session, &files).len());
+        if !session.refuses(len) {
+            files = fetch_by(session, files, job, |text, intake| {
+                feed(session, text, intake)
+            })
+            .await;
+        }
+        // A command that was refused for its length goes in halves: one session for each file would be many more.
+        if session.refuses(len) && files.len() == count && count > 1 {
+            let second = files.split_off(count / 2);
+            waiting.extend([second, files]);
+        } else {
+            left.append(&mut files);
+        }
+    }
+    left.sort_by_key(|fetch| fetch.id);
+    left
 }
 
 /// As [`fetch`], with the archive that the script writes taking the way of `feed`.
@@ -252,7 +268,11 @@ impl Intake {
 
 /// Runs the script and hands on what it writes.
 async fn feed(session: &Session, text: String, mut intake: Intake) -> Result<()> {
-    let mut down = Down::start(&session.far, &text).await?.strict();
+    let started = Down::start(&session.far, &text).await;
+    if let Err(error) = &started {
+        session.note_refusal(text.len(), error);
+    }
+    let mut down = started?.strict();
     while let Some(chunk) = down.next().await? {
         if let Chunk::Bytes(bytes) = chunk
             && !intake.put(bytes).await?

@@ -505,31 +505,10 @@ fn refusal(label: &str, why: &str) -> Error {
     error
 }
 
-/// `mtime` as touch takes it, for a time zone of UTC.
+/// `mtime` as touch takes it, for a time zone of UTC; what lies before 1970, or beyond what a date can say, becomes 1970.
 pub(super) fn stamp(mtime: i64) -> String {
-    let days = mtime.max(0) / 86_400;
-    let rest = mtime.max(0) % 86_400;
-    let (year, month, day) = civil(days);
-    format!(
-        "{year:04}{month:02}{day:02}{:02}{:02}.{:02}",
-        rest / 3600,
-        rest / 60 % 60,
-        rest % 60
-    )
-}
-
-/// The date of a number of days since 1970. Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
-fn civil(days: i64) -> (i64, i64, i64) {
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let of_era = shifted % 146_097;
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    (year, month, day)
+    let time = jiff::Timestamp::from_second(mtime.max(0)).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    time.strftime("%Y%m%d%H%M.%S").to_string()
 }
 
 /// The answer of a folder that was missing and is there now.

@@ -67,9 +67,9 @@ impl Pool {
                 Notice::Session(Event::AgentBack) => {
                     self.change_slot(number, |slot| slot.silent = false);
                 }
-                Notice::Session(Event::Closed { output }) => {
+                Notice::Session(Event::Closed(closing)) => {
                     over_at_service = true;
-                    let output = output.trim().trim_end_matches('.').to_owned();
+                    let output = closing.text().trim_end_matches('.').to_owned();
                     gone = Some(if output.is_empty() {
                         "it was terminated".to_owned()
                     } else {

@@ -83,8 +83,8 @@ impl AwsOptions {
             aws_profile: self.profile.clone(),
             team: self.team.clone(),
             sandbox: self.sandbox,
-            proxy: self.proxy.clone(),
             login: self.login,
+            proxy: self.proxy.clone(),
             timeout: self.timeout.filter(|timeout| *timeout < CALL_LIMIT),
         }
     }
@@ -232,11 +232,13 @@ impl Call {
                     .caused_by(format!("the AWS credentials have expired ({place})")),
                 place.aws_profile.as_deref(),
                 place.login,
+                place.aws_profile.as_deref().unwrap_or("default"),
             ),
             Meaning::BadCredentials => login_hints(
                 Error::new(ErrorKind::NotLoggedIn, what).caused_by(said),
                 place.aws_profile.as_deref(),
                 place.login,
+                place.aws_profile.as_deref().unwrap_or("default"),
             ),
             Meaning::Clock => Error::new(ErrorKind::NotLoggedIn, what)
                 .caused_by(said)
@@ -493,23 +495,30 @@ pub(super) fn credentials_failed(
             )
             .caused_by(innermost(error)),
         };
-        return sso_hints(failure, options, source);
+        return login_hints(failure, options.profile.as_deref(), LoginWay::Sso, source);
     }
-    let of_console = is_of_console && !matches!(error, CredentialsError::CredentialsNotLoaded(_));
-    if of_console
+    // The provider of a console login fails where the login has ended or was never made; every
+    // other provider that speaks of a login is the SDK's own, in those words.
+    let is_console_over =
+        is_of_console && !matches!(error, CredentialsError::CredentialsNotLoaded(_));
+    if is_console_over
         || lower.contains("login") && (lower.contains("expired") || lower.contains("cached"))
     {
-        let state = if lower.contains("cached") {
-            "is not there"
+        let option = profile_option(files.source_of(name));
+        let (state, hint) = if lower.contains("expired") {
+            ("has expired", hint!("log in again: aws login{}", option))
         } else {
-            "has expired"
+            ("is not there", hint!("log in: aws login{}", option))
         };
         return Error::new(
             ErrorKind::NotLoggedIn,
             format!("the console login of AWS profile `{}` {state}", name),
         )
         .caused_by(innermost(error))
-        .hint(hint!("log in: aws login{}", profile_option(name)));
+        .hint(hint!(
+            "log in: aws login{}",
+            profile_option(files.source_of(name))
+        ));
     }
     let source = files.source_of(name);
     if lower.contains("external process") {
@@ -587,11 +596,12 @@ fn process_failed(text: &str, name: &str, files: &AwsFiles) -> Error {
 /// Adds how to log in, where a login is what is missing.
 pub(super) fn with_login_hints(error: Error, options: &AwsOptions, files: &AwsFiles) -> Error {
     let name = options.profile_name();
-    if Login::of(files, name).is_some() {
-        return sso_hints(error, options, files.source_of(name));
-    }
-    let way = way_of(files, name);
-    let error = login_hints(error, options.profile.as_deref(), way);
+    let error = login_hints(
+        error,
+        options.profile.as_deref(),
+        way_of(files, name),
+        files.source_of(name),
+    );
     if options.sandbox {
         error
     } else {
@@ -607,31 +617,25 @@ fn profile_option(name: &str) -> Hint {
     }
 }
 
-fn sso_hints(error: Error, options: &AwsOptions, source: &str) -> Error {
-    // The profile that was asked for, which the login is a part of.
-    let asked = match options.profile_name() {
-        "default" => Hint::from(""),
-        name => hint!(" --aws-profile {}", name),
-    };
-    error
-        .hint(hint!(
-            "log in on a terminal: ops{} ls (or: aws sso login{})",
-            asked,
-            profile_option(source)
-        ))
-        .hint("or open the access portal of your SSO in a browser, choose the account, \"Access keys\", and paste its `export AWS_…` lines into this shell")
-}
-
-fn login_hints(error: Error, profile: Option<&str>, way: LoginWay) -> Error {
-    let name = profile.unwrap_or("default");
-    let option = profile_option(name);
+/// Adds how to log in by `way`. `asked` is the AWS profile in use, `source` the one that it takes
+/// its credentials from, which is the one to log in to.
+fn login_hints(error: Error, asked: Option<&str>, way: LoginWay, source: &str) -> Error {
+    let option = profile_option(source);
     match way {
         LoginWay::Console => error.hint(hint!("log in again: aws login{}", option)),
-        LoginWay::Sso => error.hint(hint!(
-            "log in on a terminal: ops --aws-profile {} ls (or: aws sso login{})",
-            name,
-            option
-        )),
+        LoginWay::Sso => {
+            let asked = match asked.unwrap_or("default") {
+                "default" => Hint::from(""),
+                name => hint!(" --aws-profile {}", name),
+            };
+            error
+                .hint(hint!(
+                    "log in on a terminal: ops{} ls (or: aws sso login{})",
+                    asked,
+                    option
+                ))
+                .hint("or open the access portal of your SSO in a browser, choose the account, \"Access keys\", and paste its `export AWS_…` lines into this shell")
+        }
         LoginWay::Unknown => error
             .hint(hint!(
                 "log in: aws sso login{} (or `aws configure{}` for access keys)",
@@ -713,8 +717,8 @@ mod tests {
         };
         let error =
             CredentialsError::provider_error("the token has expired; log in to the sso again");
-        let error = credentials_failed(&error, &options, &files, Path::new("/nowhere"));
-        assert_eq!(error.hints(), ["log in: aws login --profile console"]);
+        let error = credentials_failed(&error, &options, &files, Path::new("/nonexistent"));
+        assert_eq!(error.hints(), ["log in again: aws login --profile console"]);
     }
 
     #[test]

@@ -63,7 +63,7 @@ impl Login {
             identifier.as_bytes(),
         );
         home.join(".aws/sso/cache")
-            .join(format!("{}.json", super::hex(digest.as_ref())))
+            .join(format!("{}.json", ops_ui::text::hex(digest.as_ref())))
     }
 
     /// Whether anybody has logged in here before.
@@ -114,8 +114,8 @@ pub(crate) enum LoginWay {
 
 /// The way of the AWS profile `name`, or of the one that it takes its credentials from.
 pub(super) fn way_of(files: &AwsFiles, name: &str) -> LoginWay {
-    let name = files.source_of(name);
-    let has = |key| files.get(name, key).is_some();
+    let source = files.source_of(name);
+    let has = |key| files.get(source, key).is_some();
     if has("login_session") {
         LoginWay::Console
     } else if has("sso_session") || has("sso_start_url") {

@@ -39,7 +39,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
 use aws_types::{SdkConfig, region::Region};
 use ops_profile::Settings;
-use ops_ui::Invocation;
+use ops_ui::{Invocation, text::hex};
 
 use self::bounds::AnswerBounds;
 pub(crate) use self::{
@@ -87,16 +87,6 @@ fn timeout_config(timeout: Option<Duration>) -> TimeoutConfig {
 /// SHA-256 in hexadecimal: names of cache files.
 pub(crate) fn hex_digest(bytes: &[u8]) -> String {
     hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes
-        .iter()
-        .fold(String::with_capacity(2 * bytes.len()), |mut out, byte| {
-            let _ = write!(out, "{byte:02x}");
-            out
-        })
 }
 
 /// The way to AWS of one invocation.
@@ -158,11 +148,11 @@ impl Aws {
         } else {
             Arc::clone(&settings.aws_files)
         };
+        options.login = login::way_of(&files, options.profile_name());
         provider::check_profile(&options, &env, &files)?;
         let network = Network::of(&env, &files, options.profile_name(), paths);
         let unbounded = http::client(&network, plain, options.allow_plain_http)?;
         let http = bounds::bounded(&unbounded, AnswerBounds::usual(options.timeout));
-        options.login = login::way_of(&files, options.profile_name());
         let region = region_of(&options, &env, &http).await;
         let asked = endpoint(&options, &env, Service::Ec2);
         let asked = asked

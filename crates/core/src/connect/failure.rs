@@ -3,6 +3,7 @@
 use aws_sdk_ssm::{error::SdkError, operation::start_session::StartSessionError};
 use jiff::Timestamp;
 use ops_session::{
+    closing::{Closing, ClosingReason},
     data_channel::ChannelError,
     driver::{OpenError, SessionError},
 };
@@ -332,46 +333,29 @@ pub(super) fn session_failed(label: &str, error: &SessionError) -> Error {
     }
 }
 
-/// Translates the text of a session's end, where it tells of a failure. An ordinary end has none, or one that only names the session.
-pub(super) fn closed(label: &str, output: &str) -> Option<Error> {
-    let text = output.trim();
-    if text.is_empty() {
+/// Translates a session's end, where it tells of a failure.
+pub(super) fn closed(label: &str, closing: &Closing) -> Option<Error> {
+    if !closing.is_failure() {
         return None;
     }
-    let lower = text.to_lowercase();
     // Until the last one, what they tell of stays until somebody changes the account, the role or
     // the agent.
-    let failure = |what: String| Some(Error::target(what).caused_by(text).lasting());
-    if lower.contains("kms") {
-        return failure(format!("the session on `{label}` could not be encrypted")).map(|error| {
-            error.hint("the caller needs `kms:GenerateDataKey` on the session key, the instance's role `kms:Decrypt`")
-        });
-    }
-    if lower.contains("is not supported by this version of ssm agent") {
-        return failure(format!("the agent on `{label}` is too old for this session")).map(|error| {
-            error.hint(hint!("update it: aws ssm send-command --document-name AWS-UpdateSSMAgent --targets Key=InstanceIds,Values=ID (version: ops ls -o wide {})", label))
-        });
-    }
-    if lower.contains("run as") || lower.contains("runas") {
-        return failure(format!("the session on `{label}` was refused by its agent")).map(
-            |error| {
-                error.hint("the user that the session preferences name must exist on the instance")
-            },
-        );
-    }
-    let is_failure = [
-        "error",
-        "failed",
-        "unable",
-        "denied",
-        "not found",
-        "cannot",
-        "unsupported",
-    ]
-    .iter()
-    .any(|word| lower.contains(word));
-    is_failure.then(|| {
-        Error::target(format!("the session on `{label}` ended with a failure")).caused_by(text)
+    let failure = |what: String| Error::target(what).caused_by(closing.text()).lasting();
+    Some(match closing.reason() {
+        ClosingReason::Encryption => {
+            failure(format!("the session on `{label}` could not be encrypted"))
+                .hint("the caller needs `kms:GenerateDataKey` on the session key, the instance's role `kms:Decrypt`")
+        }
+        ClosingReason::AgentTooOld => {
+            failure(format!("the agent on `{label}` is too old for this session"))
+                .hint(hint!("update it: aws ssm send-command --document-name AWS-UpdateSSMAgent --targets Key=InstanceIds,Values=ID (version: ops ls -o wide {})", label))
+        }
+        ClosingReason::RunAsUser => {
+            failure(format!("the session on `{label}` was refused by its agent"))
+                .hint("the user that the session preferences name must exist on the instance")
+        }
+        _ => Error::target(format!("the session on `{label}` ended with a failure"))
+            .caused_by(closing.text()),
     })
 }
 
@@ -381,8 +365,9 @@ mod tests {
 
     #[test]
     fn the_text_of_an_ordinary_end_is_no_failure() {
-        assert!(closed("web-1", "").is_none());
-        assert!(closed("web-1", "Exiting session with sessionId: alice-0.").is_none());
+        let closed = |text: &str| closed("web-1", &Closing::of(text));
+        assert!(closed("").is_none());
+        assert!(closed("Exiting session with sessionId: alice-0.").is_none());
     }
 
     #[test]
@@ -401,7 +386,7 @@ mod tests {
     fn an_old_agent_is_told_from_other_failures() {
         let error = closed(
             "web-1",
-            "Plugin with name Port is not supported by this version of ssm agent, please update to latest version. Step name: Port",
+            &Closing::of("Plugin with name Port is not supported by this version of ssm agent, please update to latest version. Step name: Port"),
         )
         .expect("a failure");
         assert!(error.what().contains("too old"));

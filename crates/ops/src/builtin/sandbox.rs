@@ -38,7 +38,7 @@ enum Action {
     Stop,
     /// Have things go wrong: delay=20ms, drop=1%, cut-after=100, refuse-resume …; none takes all back
     ///
-    /// Keys: seed=N, delay=T, jitter=T, drop=P%, duplicate=P%, reorder=P%, drop-acks=P%, garbage=P%, max-input=BYTES, max-frame=BYTES[/close|/reset|/drop], rate=BYTES, queue=BYTES, cut-after=N, bye-after=N, cuts=N, end-after=N, end-text=TEXT, customer-message=TEXT, refuse-resume[=gone|timed-out|N], silent-after=N, silent-for=T, pauses, no-start, late-handshake=T, odd-json, late-open=T, late-plugin=T, slow-dial=T, agent-version=X, strict, standard-tier, refuse-dial[=signed|all|clock], stream-host=HOST, kms=ARN, deny=ACTION[/RESOURCE], throttle=ACTION[/N], tps=ACTION/RATE[/BURST], fail=ACTION[/N], slow=ACTION/T, deny-region=R, expired.
+    /// Keys: seed=N, delay=T, jitter=T, drop=P%, duplicate=P%, reorder=P%, drop-acks=P%, garbage=P%, max-input=BYTES, max-parameter=N, max-frame=BYTES[/close|/reset|/drop], rate=BYTES, queue=BYTES, cut-after=N, bye-after=N, cuts=N, end-after=N, end-text=TEXT, customer-message=TEXT, refuse-resume[=gone|timed-out|N], silent-after=N, silent-for=T, pauses, no-start, late-handshake=T, odd-json, late-open=T, late-plugin=T, slow-dial=T, agent-version=X, strict, standard-tier, refuse-dial[=signed|all|clock], stream-host=HOST, kms=ARN, deny=ACTION[/RESOURCE], throttle=ACTION[/N], tps=ACTION/RATE[/BURST], fail=ACTION[/N], slow=ACTION/T, deny-region=R, expired.
     Fault {
         /// KEY or KEY=VALUE; they replace those of before
         #[arg(required = true, value_name = "FAULT")]

@@ -38,6 +38,9 @@ use crate::{
     verbs::Verbs,
 };
 
+/// Keys of a profile that no verb reads so far.
+const WITHOUT_EFFECT: &[&[&str]] = &[&["exec"], &["aws", "endpoints", "kms"]];
+
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -360,6 +363,15 @@ impl Settings {
     pub fn check_verb(&self, verb: &str) -> std::result::Result<(), Refused> {
         self.effective.guard.check_verb(verb, self.verbs)?;
         self.effective.commands.check_verb(verb, self.verbs)
+    }
+
+    /// Each key that is set although no verb reads it so far, with the place where it is set (`file:line`): people hear of it, so that nobody
+    /// takes it for something that protects or works.
+    pub fn keys_without_effect(&self) -> impl Iterator<Item = (String, String)> {
+        WITHOUT_EFFECT.iter().filter_map(|path| {
+            let node = self.tree.as_ref()?.at(path)?;
+            Some((path.join("."), at(&node.place)))
+        })
     }
 
     /// What messages call the profile in use: the team profile, else the AWS profile, else `default`.

@@ -561,3 +561,22 @@ fn the_working_directory_holds_no_profiles() {
         assert!(folder.is_absolute(), "{}", folder.display());
     }
 }
+
+#[test]
+fn a_key_that_no_verb_reads_is_told_with_its_place() {
+    let home = Home::new()
+        .profile(
+            "payments",
+            "aws:\n  endpoints:\n    kms: https://kms.example\nexec: {parallel: 3}\n",
+        )
+        .named("payments");
+    let settings = home.settings().expect("settings");
+    let told: Vec<String> = settings
+        .keys_without_effect()
+        .map(|(key, at)| format!("{key} {}", at.rsplit('/').next().unwrap_or_default()))
+        .collect();
+    assert_eq!(
+        told,
+        ["exec payments.yaml:4", "aws.endpoints.kms payments.yaml:3"]
+    );
+}

@@ -8,6 +8,8 @@ use std::{
 
 use bytes::Bytes;
 use ops_session::{
+    closing::Closing,
+    documents,
     driver::{self, Event},
     handshake::AgentVersion,
 };
@@ -25,7 +27,7 @@ use crate::{
 };
 
 /// AWS's document for commands without a terminal.
-const DOCUMENT: &str = "AWS-StartNonInteractiveCommand";
+const DOCUMENT: &str = documents::NON_INTERACTIVE_COMMAND;
 /// Its parameter that separates output from error output, where the document has one; then nothing is paced.
 const SEPARATE: &str = "separateOutputStream";
 /// Silence of this length, of a script that sends signs of life, means that no more comes: an agent that was away in the wrong moment has given up.
@@ -98,7 +100,7 @@ impl Down {
     }
 
     async fn run(far: &Far, framed: &str) -> Result<Self> {
-        let connection = open(far, framed).await?;
+        let connection = Box::pin(open(far, framed)).await?;
         let (session, ending) = connection.into_parts();
         Ok(Self {
             session,
@@ -172,9 +174,9 @@ impl Down {
                         self.line(line);
                     }
                 }
-                Some(Event::Closed { output }) => {
+                Some(Event::Closed(closing)) => {
                     self.ended = true;
-                    self.closed(&output)?;
+                    self.closed(&closing)?;
                 }
                 Some(Event::Failed(error)) => {
                     self.ended = true;
@@ -288,7 +290,7 @@ impl Down {
         }
     }
 
-    fn closed(&mut self, output: &str) -> Result<()> {
+    fn closed(&mut self, closing: &Closing) -> Result<()> {
         if let Some(line) = self.err.finish() {
             self.line(line);
         }
@@ -301,7 +303,7 @@ impl Down {
         let Some(ending) = self.ending.take() else {
             return Ok(());
         };
-        let failure = ending.closed(output);
+        let failure = ending.closed(closing);
         ending.ended();
         if self.status.is_none() {
             let complaints: Vec<&str> = self.complaints().collect();
@@ -344,10 +346,13 @@ impl Down {
     }
 
     fn cut_off(&self) -> Error {
-        self.complain(Error::target(format!(
-            "the output of `{}` was cut off",
-            self.far.instance.label()
-        )))
+        self.complain(
+            Error::target(format!(
+                "the output of `{}` was cut off",
+                self.far.instance.label()
+            ))
+            .with_source(super::CutOff),
+        )
     }
 }
 

@@ -56,6 +56,11 @@ pub use self::{
     up::{FRAME_BYTES, LOST, Up},
 };
 
+/// The output of a process was cut off, because its session was lost or a server's terminal lost bytes: asking again may help.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the output was cut off")]
+pub struct CutOff;
+
 /// Where and how scripts of one command run.
 #[derive(Clone)]
 pub struct Far {

@@ -252,13 +252,13 @@ impl Up {
                     self.line_read(line);
                 }
             }
-            Some(Event::Closed { output }) => {
+            Some(Event::Closed(closing)) => {
                 self.ended = true;
                 if let Some(line) = self.lines.finish() {
                     self.line_read(line);
                 }
                 if let Some(ending) = self.ending.take() {
-                    let failure = ending.closed(&output);
+                    let failure = ending.closed(&closing);
                     ending.ended();
                     if let Some(error) = failure {
                         return Err(self.complain(error));

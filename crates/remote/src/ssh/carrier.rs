@@ -90,7 +90,7 @@ async fn pump(
                         return None;
                     }
                 }
-                Some(event @ (Event::Closed { .. } | Event::Failed(_))) => return Some(event),
+                Some(event @ (Event::Closed(_) | Event::Failed(_))) => return Some(event),
                 Some(event) => trouble.hear(&event),
                 None => return None,
             }
@@ -106,12 +106,12 @@ async fn pump(
         }
     };
     let told = match &last {
-        Some(Event::Closed { output }) => ending.closed(output),
+        Some(Event::Closed(closing)) => ending.closed(closing),
         Some(Event::Failed(error)) => Some(ending.failed(error)),
         _ => None,
     };
     *why.lock().unwrap_or_else(PoisonError::into_inner) = told;
-    if matches!(last, Some(Event::Closed { .. })) {
+    if matches!(last, Some(Event::Closed(_))) {
         ending.ended();
     } else {
         ending.terminate().await;

@@ -143,7 +143,7 @@ impl Dialer {
             label: label.to_owned(),
             learns: self.policy == HostKeys::AcceptNew,
         };
-        let connecting = std::pin::pin!(within(client::connect_stream(config, stream, checker)));
+        let connecting = Box::pin(within(client::connect_stream(config, stream, checker)));
         let word = async {
             tokio::time::sleep(super::UNANSWERED).await;
             let text = super::unanswered(label, self.port);

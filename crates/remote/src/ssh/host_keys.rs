@@ -116,8 +116,8 @@ async fn print(cx: &Context, instance: &Instance, reason: Option<String>) -> Res
             Some(Event::Output(bytes)) if printed.len() + bytes.len() <= KEYS_BYTES_MAX => {
                 printed.extend_from_slice(&bytes);
             }
-            Some(Event::Closed { output }) => {
-                if let Some(error) = ending.closed(&output) {
+            Some(Event::Closed(closing)) => {
+                if let Some(error) = ending.closed(&closing) {
                     return Err(error);
                 }
                 ending.ended();

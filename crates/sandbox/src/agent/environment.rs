@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{signals, ssh};
+use super::{keys, signals};
 use crate::{fleet::Instance, fleet::InstanceState};
 
 /// Variables of this machine that programs need to run at all.
@@ -50,7 +50,7 @@ impl Environment {
         }
         variables.push(("TERM".into(), "xterm-256color".into()));
         // Instances share one /etc here. Their host keys lie where this says, and are there before the first connection, as on a real server.
-        ssh::host_key(state)?;
+        keys::host_key(state)?;
         variables.push(("OPS_SANDBOX_HOST_KEYS".into(), state.folder()?.into()));
         Ok(Self {
             home,

@@ -2,15 +2,17 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use super::{
-    environment::Environment,
-    port::{self, Stream},
-};
+use tokio::io::DuplexStream;
+
+use super::environment::Environment;
 use crate::{
     fleet::{Instance, InstanceState},
     network::Network,
     session::SessionSpec,
 };
+
+/// Serves SSH on a stream.
+pub(super) type ServeSsh = fn(&Machine, DuplexStream) -> io::Result<()>;
 
 /// The instance, its state on this disk and the network around it; clones are cheap.
 #[derive(Clone, Debug)]
@@ -19,16 +21,19 @@ pub(super) struct Machine {
     pub(super) state: Arc<InstanceState>,
     pub(super) network: Arc<Network>,
     pub(super) slow_dial: Duration,
+    /// Serves SSH on a connection to the instance itself. Given from above, since that server dials on from here for its clients.
+    pub(super) serve_ssh: ServeSsh,
 }
 
 impl Machine {
     /// The instance of a session.
-    pub(super) fn of(spec: &SessionSpec) -> Self {
+    pub(super) fn of(spec: &SessionSpec, serve_ssh: ServeSsh) -> Self {
         Self {
             instance: Arc::clone(&spec.instance),
             state: Arc::clone(&spec.state),
             network: Arc::clone(&spec.network),
             slow_dial: spec.slow_dial,
+            serve_ssh,
         }
     }
 
@@ -38,16 +43,5 @@ impl Machine {
     /// The home cannot be made.
     pub(super) fn environment(&self) -> io::Result<Environment> {
         Environment::new(&self.instance, &self.state)
-    }
-
-    /// Connects to `port` of `host`, `None` being the instance itself.
-    ///
-    /// # Errors
-    /// Why not, in the words of the agent's language.
-    pub(super) async fn dial(&self, host: Option<&str>, port: u16) -> Result<Stream, String> {
-        if !self.slow_dial.is_zero() {
-            tokio::time::sleep(self.slow_dial).await;
-        }
-        port::dial(self, host, port).await
     }
 }

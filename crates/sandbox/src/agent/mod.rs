@@ -5,9 +5,11 @@
 
 mod channel;
 mod command;
+mod dial;
 mod environment;
 mod frame;
 mod handshake;
+mod keys;
 mod machine;
 mod pace;
 mod port;

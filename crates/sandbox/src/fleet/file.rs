@@ -8,11 +8,8 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
-use super::{Agent, BootEntry, Instance, Platform, Service, State};
-use crate::{
-    documents::DocumentEntry,
-    duration::{Span, parse_duration},
-};
+use super::{Agent, BootEntry, DocumentEntry, Instance, Platform, Service, State};
+use crate::duration::{Span, parse_duration};
 
 pub(super) const AGENT_VERSION: &str = "3.3.3572.0";
 pub(super) const IMAGE_ID: &str = "ami-0c1f44f890950b53c";

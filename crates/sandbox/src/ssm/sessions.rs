@@ -38,6 +38,9 @@ pub(super) fn start(app: &App, call: &Call, input: &Value) -> Result<Value, ApiE
         .map_or(document, |(_, short)| short);
     app.check_resource(call, "StartSession", target, &instance_arn(call, target))?;
     app.check_resource(call, "StartSession", short, &document_arn(call, short))?;
+    if let Some(most) = app.faults().max_parameter {
+        documents::check_lengths(input.get("Parameters"), most)?;
+    }
     let kind = documents::session_kind(document, input.get("Parameters"), app.fleet.file())?;
     let instance = connected(app, call, target)?;
     let faults = app.faults();

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
+use ops_session::closing::Closing;
 use ops_session::driver::{
     self, Event, Expect, Gateway, ResumeError, Resumed, Session, Token,
     mux::{Mux, MuxOptions},
@@ -157,12 +158,7 @@ async fn a_shell_survives_the_hourly_close_and_resume_that_fails_first() {
         assert!(text.contains(&format!("line-{line}\r\n")), "{text}");
     }
     assert!(events.contains(&Event::Resumed), "{events:?}");
-    assert_eq!(
-        events.last(),
-        Some(&Event::Closed {
-            output: String::new()
-        })
-    );
+    assert_eq!(events.last(), Some(&Event::Closed(Closing::of(""))));
 }
 
 #[tokio::test]

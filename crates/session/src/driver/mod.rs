@@ -59,6 +59,7 @@ use zeroize::Zeroizing;
 
 pub use self::error::{OpenError, SessionError};
 pub use self::proxy::Proxy;
+use crate::closing::Closing;
 use crate::congestion::{Adaptive, Controller};
 use crate::data_channel::{Config, DataChannel};
 pub use crate::data_channel::{Expect, Stats};
@@ -215,7 +216,7 @@ impl Default for Options {
         Self {
             expect: Expect::default(),
             client_version: DEFAULT_CLIENT_VERSION.to_owned(),
-            proxy: Proxy::from_env(),
+            proxy: Proxy::none(),
             extra_roots: None,
             max_payload: MAX_PAYLOAD_BYTES,
             receive_bound: 1 << 20,
@@ -280,10 +281,7 @@ pub enum Event {
     /// It speaks again.
     AgentBack,
     /// The session is over. The last event.
-    Closed {
-        /// The service's text; empty after an ordinary end.
-        output: String,
-    },
+    Closed(Closing),
     /// The session cannot go on. The last event.
     Failed(SessionError),
 }

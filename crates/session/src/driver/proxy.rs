@@ -1,4 +1,4 @@
-//! Which proxy a dial goes through, as HTTPS_PROXY and NO_PROXY say.
+//! Which proxy a dial goes through.
 
 use std::fmt;
 
@@ -34,19 +34,6 @@ impl Proxy {
     /// No proxy at all.
     pub fn none() -> Self {
         Self::default()
-    }
-
-    /// `HTTPS_PROXY`, else `ALL_PROXY`, and `NO_PROXY`; lower-case names win, as in curl.
-    pub fn from_env() -> Self {
-        let read = |name: &str| {
-            [name.to_lowercase(), name.to_owned()]
-                .iter()
-                .find_map(|n| std::env::var(n).ok().filter(|v| !v.is_empty()))
-        };
-        Self::new(
-            read("HTTPS_PROXY").or_else(|| read("ALL_PROXY")),
-            &read("NO_PROXY").unwrap_or_default(),
-        )
     }
 
     /// `https` is the proxy's URL; `exceptions` a list of names, suffixes, addresses, networks (`10.0.0.0/8`) or `*`, separated by commas.

@@ -11,6 +11,7 @@ use super::pulse::{Look, Pulse};
 use super::resume::{Beginning, Resumer};
 use super::socket::{Connection, Turn};
 use super::{Command, Event, Gauge, LargePayloads, Status, weight};
+use crate::closing::Closing;
 use crate::data_channel::{self, ChannelError, DataChannel, Stats};
 use crate::wire::{PayloadType, parse_exit_code};
 
@@ -353,7 +354,7 @@ impl Task {
                 }
                 data_channel::Event::Closed { output } => {
                     over = true;
-                    Event::Closed { output }
+                    Event::Closed(Closing::of(&output))
                 }
                 data_channel::Event::Failed(error) => {
                     over = true;

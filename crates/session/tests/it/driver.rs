@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
+use ops_session::closing::Closing;
 use ops_session::data_channel::{self, ChannelError};
 use ops_session::driver::{self, Ended, Event, Events, OpenError, Options, SessionError};
 use ops_session::handshake::{Action, Request, SessionType};
@@ -147,9 +148,7 @@ async fn channel_closed_ends_the_session_without_a_resumption() {
     agent.far.send(closed("Session timed out")).await;
     assert_eq!(
         next(&mut session.events).await,
-        Event::Closed {
-            output: "Session timed out".to_owned()
-        }
+        Event::Closed(Closing::of("Session timed out"))
     );
     assert_eq!(soon(session.events.next()).await, None);
     assert_eq!(session.sender.send(&b"x"[..]).await, Err(Ended));

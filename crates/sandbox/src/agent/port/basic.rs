@@ -15,7 +15,8 @@ use tokio::{
     sync::{Notify, mpsc, oneshot},
 };
 
-use super::{Asked, Stream};
+use super::Asked;
+use crate::agent::{dial::Stream, ssh};
 use crate::{
     Pace,
     agent::{
@@ -46,7 +47,7 @@ pub(super) async fn run(
     let refused = |error: String| Closing {
         output: format!("Unable to connect to specified port: {error}"),
     };
-    let machine = Machine::of(spec);
+    let machine = Machine::of(spec, ssh::serve);
     let stream = match machine.dial(asked.host, asked.port).await {
         Ok(stream) => stream,
         Err(error) => {

@@ -1,13 +1,10 @@
 //! Port sessions: TCP connections from the instance to itself or to what it can reach.
 
 mod basic;
-mod dial;
 mod mux;
 
-use super::{channel::Channel, version};
+use super::{channel::Channel, dial, version};
 use crate::session::{Closing, SessionSpec};
-
-pub(super) use dial::{Stream, dial};
 
 /// What the document and the handshake said.
 pub(super) struct Asked<'a> {

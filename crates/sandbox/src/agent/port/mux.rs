@@ -16,7 +16,8 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Asked, Stream, basic::flag_of};
+use super::{Asked, basic::flag_of};
+use crate::agent::{dial::Stream, ssh};
 use crate::{
     Pace,
     agent::{
@@ -145,7 +146,7 @@ async fn transmit(channel: Channel, pace: Pace, shared: Arc<Shared>) {
 }
 
 async fn accept(channel: &Channel, spec: &SessionSpec, asked: &Asked<'_>, shared: &Arc<Shared>) {
-    let machine = Machine::of(spec);
+    let machine = Machine::of(spec, ssh::serve);
     let mut transfers = JoinSet::new();
     loop {
         let id = shared.until(|state| state.server.accept()).await;

@@ -1,7 +1,6 @@
 //! The SSH server of each instance. It listens nowhere: the agent hands it connections to the instance's port 22.
 
 mod forward;
-mod keys;
 mod process;
 mod sftp;
 
@@ -13,9 +12,10 @@ use russh::{
 };
 use tokio::io::DuplexStream;
 
-use super::machine::Machine;
-
-pub(in crate::agent) use keys::host_key;
+use super::{
+    keys::{self, host_key},
+    machine::Machine,
+};
 
 /// Messages of one channel that may wait for a program which does not read. The library gives the client new window as soon as
 /// data arrives, and stops reading the whole connection when this many wait; a program that writes before it reads needs the

@@ -32,6 +32,7 @@ impl Server {
     async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let machine = Machine {
+            serve_ssh: super::serve,
             instance: Fleet::load(None, 0).unwrap().listed_as("web-1").unwrap(),
             state: Arc::new(InstanceState::at(folder.path().join("web-1"))),
             network: Arc::new(Network::default()),
@@ -54,13 +55,15 @@ impl Server {
             _state: folder,
         };
         // The client's key is made as a host's is.
-        let key = super::host_key(&InstanceState::at(server.client.path().join("made"))).unwrap();
+        let key =
+            crate::agent::keys::host_key(&InstanceState::at(server.client.path().join("made")))
+                .unwrap();
         fs::copy(
             server.client.path().join("made/ssh_host_ed25519_key"),
             server.client.path().join("id"),
         )
         .unwrap();
-        let host = super::host_key(&server.machine.state).unwrap();
+        let host = crate::agent::keys::host_key(&server.machine.state).unwrap();
         let known = format!(
             "[127.0.0.1]:{port} {}\n",
             host.public_key().to_openssh().unwrap()

@@ -172,13 +172,12 @@ fn take(shared: &Shared, event: Event, notices: &mpsc::UnboundedSender<Notice>) 
             }
             return true;
         }
-        Event::Closed { output } => {
-            let why = if output.trim().is_empty() {
-                String::new()
-            } else {
-                format!(": {}", output.trim())
+        Event::Closed(closing) => {
+            let why = match closing.text() {
+                "" => String::new(),
+                text => format!(": {text}"),
             };
-            (Some(why), Event::Closed { output })
+            (Some(why), Event::Closed(closing))
         }
         Event::Failed(error) => (Some(format!(": {error}")), Event::Failed(error)),
         Event::Ready(_) | Event::Stderr(_) | Event::ExitCode(_) => return true,

@@ -5,6 +5,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::*;
+use crate::closing::Closing;
 use crate::driver::{Command, Events, Gauge, Status};
 use crate::smux::{self, Server};
 use crate::wire::PayloadType;
@@ -296,9 +297,7 @@ async fn the_end_of_the_session_is_no_end_of_file() {
     far.say(Event::Disconnected {
         reason: "the connection broke".to_owned(),
     });
-    far.say(Event::Closed {
-        output: "idle for too long".to_owned(),
-    });
+    far.say(Event::Closed(Closing::of("idle for too long")));
     let error = stream.read_u8().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
     assert!(error.to_string().contains("idle for too long"));
@@ -325,8 +324,6 @@ async fn an_end_is_asked_of_the_agent() {
             None => panic!("the flag is sent"),
         }
     }
-    far.say(Event::Closed {
-        output: String::new(),
-    });
+    far.say(Event::Closed(Closing::of("")));
     ending.await.unwrap();
 }

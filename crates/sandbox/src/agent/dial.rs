@@ -7,11 +7,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{
-    agent::{machine::Machine, ssh},
-    fleet::Instance,
-    network::Destination,
-};
+use crate::{agent::machine::Machine, fleet::Instance, network::Destination};
 
 /// Bytes that may wait in each direction between the agent and its own SSH server.
 const PIPE_BYTES: usize = 256 * 1024;
@@ -25,15 +21,28 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 /// Any connection.
 pub(in crate::agent) type Stream = Box<dyn Connection>;
 
+impl Machine {
+    /// Connects to `port` of `host`, `None` being the instance itself.
+    ///
+    /// # Errors
+    /// Why not, in the words of the agent's language.
+    pub(in crate::agent) async fn dial(
+        &self,
+        host: Option<&str>,
+        port: u16,
+    ) -> Result<Stream, String> {
+        if !self.slow_dial.is_zero() {
+            tokio::time::sleep(self.slow_dial).await;
+        }
+        dial_now(self, host, port).await
+    }
+}
+
 /// Connects to `port` of `host` (`None`: the instance) as seen from the machine.
 ///
 /// # Errors
 /// Why not, in the words of the agent's language.
-pub(in crate::agent) async fn dial(
-    machine: &Machine,
-    host: Option<&str>,
-    port: u16,
-) -> Result<Stream, String> {
+async fn dial_now(machine: &Machine, host: Option<&str>, port: u16) -> Result<Stream, String> {
     let refused =
         |address: &dyn std::fmt::Display, why: &str| format!("dial tcp {address}: connect: {why}");
     let named = format!("{}:{port}", host.unwrap_or("127.0.0.1"));
@@ -44,7 +53,8 @@ pub(in crate::agent) async fn dial(
     {
         Ok(Destination::Ssh) => {
             let (near, far) = tokio::io::duplex(PIPE_BYTES);
-            ssh::serve(machine, far).map_err(|error| refused(&named, &error.to_string()))?;
+            (machine.serve_ssh)(machine, far)
+                .map_err(|error| refused(&named, &error.to_string()))?;
             Ok(Box::new(near))
         }
         Ok(Destination::Address(address)) => match TcpStream::connect(address).await {
@@ -66,7 +76,7 @@ pub(in crate::agent) async fn dial(
 
 /// Whether the agent refuses to forward there at all: the metadata service, the link-local services of EC2 and the addresses
 /// that AWS keeps for itself in the machine's network (taken to be a /16).
-pub(super) fn is_forbidden(instance: &Instance, host: &str) -> bool {
+pub(in crate::agent) fn is_forbidden(instance: &Instance, host: &str) -> bool {
     const LINK_LOCAL: [[u8; 2]; 5] = [[169, 254], [169, 253], [169, 123], [169, 250], [169, 251]];
     let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() else {
         return false;

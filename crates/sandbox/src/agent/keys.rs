@@ -60,7 +60,7 @@ fn publish(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 ///
 /// All logins of a machine share one home here, so its `authorized_keys`, there or directly in the state folder, opens every
 /// login name. A key pushed by EC2 Instance Connect opens exactly the name it was pushed for.
-pub(super) fn is_authorized(state: &InstanceState, user: &str, key: &PublicKey) -> bool {
+pub(in crate::agent) fn is_authorized(state: &InstanceState, user: &str, key: &PublicKey) -> bool {
     let matches = |line: &str| parse(line).is_some_and(|known| known.key_data() == key.key_data());
     if state.pushed_keys(user).iter().any(|line| matches(line)) {
         return true;
