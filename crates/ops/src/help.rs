@@ -127,7 +127,7 @@ pub(crate) fn fill_in(page: &str, color: bool, globals: &Globals, env: &Env) -> 
     }
     let mut page = page.replacen(EXTERNAL, &text, 1);
     // Options that clap adds by itself cannot be hidden on the short page, where each line counts.
-    if page.starts_with(SHORT_ABOUT) {
+    if page.lines().next() == Some(SHORT_ABOUT) {
         let is_claps_own = |line: &&str| {
             let line = uncolored(line);
             line.starts_with("  -h, --help") || line.starts_with("  -V, --version")
