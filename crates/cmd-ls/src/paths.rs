@@ -26,7 +26,7 @@ enum Piece {
     Text(String),
     Path(Vec<Step>),
     /// What stands between `{range PATH}` and `{end}`, once for each value.
-    Range(Vec<Step>, Vec<Piece>),
+    Range(Vec<Step>, Vec<Self>),
 }
 
 /// Checks the text of a format that has one.

@@ -554,7 +554,7 @@ where
     fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
         let code = context
             .output_or_error()
-            .and_then(|outcome| outcome.err())
+            .and_then(std::result::Result::err)
             .and_then(|error| error.as_operation_error())
             .and_then(|error| error.downcast_ref::<E>())
             .and_then(ProvideErrorMetadata::code);

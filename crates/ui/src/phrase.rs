@@ -191,7 +191,7 @@ fn width(text: &str) -> usize {
     while let Some(char) = chars.next() {
         if char == '\x1b' {
             // `ESC [ … m`
-            chars.by_ref().find(|char| char.is_ascii_alphabetic());
+            chars.by_ref().find(char::is_ascii_alphabetic);
         } else {
             columns += char.width().unwrap_or(0);
         }

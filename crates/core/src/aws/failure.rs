@@ -484,14 +484,11 @@ pub(super) fn credentials_failed(
         let failure = match &login {
             Some(login) if !login.was_made(home) => Error::new(
                 ErrorKind::NotLoggedIn,
-                format!(
-                    "nobody has logged in to the SSO of AWS profile `{}` here yet",
-                    source
-                ),
+                format!("nobody has logged in to the SSO of AWS profile `{source}` here yet"),
             ),
             _ => Error::new(
                 ErrorKind::NotLoggedIn,
-                format!("the SSO login of AWS profile `{}` has expired", source),
+                format!("the SSO login of AWS profile `{source}` has expired"),
             )
             .caused_by(innermost(error)),
         };
@@ -505,20 +502,17 @@ pub(super) fn credentials_failed(
         || lower.contains("login") && (lower.contains("expired") || lower.contains("cached"))
     {
         let option = profile_option(files.source_of(name));
-        let (state, hint) = if lower.contains("expired") {
+        let (state, _hint) = if lower.contains("expired") {
             ("has expired", hint!("log in again: aws login{}", option))
         } else {
             ("is not there", hint!("log in: aws login{}", option))
         };
         return Error::new(
             ErrorKind::NotLoggedIn,
-            format!("the console login of AWS profile `{}` {state}", name),
+            format!("the console login of AWS profile `{name}` {state}"),
         )
         .caused_by(innermost(error))
-        .hint(hint!(
-            "log in: aws login{}",
-            profile_option(files.source_of(name))
-        ));
+        .hint(hint);
     }
     let source = files.source_of(name);
     if lower.contains("external process") {
@@ -526,8 +520,7 @@ pub(super) fn credentials_failed(
     }
     if matches!(error, CredentialsError::CredentialsNotLoaded(_)) {
         let failure = Error::new(ErrorKind::NotLoggedIn, "no AWS credentials found").caused_by(format!(
-            "looked in the environment, AWS profile `{}`, web identity, container and instance metadata",
-            name
+            "looked in the environment, AWS profile `{name}`, web identity, container and instance metadata"
         ));
         let failure = if files.has(name) {
             failure
@@ -541,7 +534,7 @@ pub(super) fn credentials_failed(
     }
     let failure = Error::new(
         ErrorKind::NotLoggedIn,
-        format!("the credentials of AWS profile `{}` could not be had", name),
+        format!("the credentials of AWS profile `{name}` could not be had"),
     )
     .caused_by(excerpt(&text, 600));
     // Keys of a file and roles are nothing that a login renews.
@@ -571,14 +564,10 @@ fn process_failed(text: &str, name: &str, files: &AwsFiles) -> Error {
         ErrorKind::NotLoggedIn,
         if missing {
             format!(
-                "the program that gives the credentials of AWS profile `{}` cannot be started: `{}`",
-                name, program
+                "the program that gives the credentials of AWS profile `{name}` cannot be started: `{program}`"
             )
         } else {
-            format!(
-                "the program that gives the credentials of AWS profile `{}` failed",
-                name
-            )
+            format!("the program that gives the credentials of AWS profile `{name}` failed")
         },
     );
     let error = if said.is_empty() {

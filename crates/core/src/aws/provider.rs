@@ -407,11 +407,8 @@ impl MfaChain {
             match (text("source_profile"), text("credential_source")) {
                 // A profile that is its own source has the keys beside the role.
                 (Some(source), _) if source == name => {
-                    let Some((id, secret)) =
-                        text("aws_access_key_id").zip(text("aws_secret_access_key"))
-                    else {
-                        return None;
-                    };
+                    let (id, secret) =
+                        text("aws_access_key_id").zip(text("aws_secret_access_key"))?;
                     break ChainBase::Keys(Credentials::new(
                         id,
                         secret,

@@ -171,16 +171,13 @@ fn running(cx: &Context) -> Result<Access> {
 
 fn print_environment(cx: &Context, access: &Access) -> Result<()> {
     let output = cx.output();
-    match output.format() {
-        Format::Json => {
-            let all: serde_json::Map<String, Value> = access
-                .environment()
-                .into_iter()
-                .map(|(name, value)| (name, value.into()))
-                .collect();
-            return output.json(&all);
-        }
-        _ => {}
+    if output.format() == Format::Json {
+        let all: serde_json::Map<String, Value> = access
+            .environment()
+            .into_iter()
+            .map(|(name, value)| (name, value.into()))
+            .collect();
+        return output.json(&all);
     }
     let mut text = String::new();
     for name in UNSET {

@@ -37,8 +37,7 @@ impl AwsFiles {
             ) {
                 (Some(_), Some(_)) => {
                     return Err(Error::usage(format!(
-                        "AWS profile `{}` has two sources of credentials",
-                        name
+                        "AWS profile `{name}` has two sources of credentials"
                     ))
                     .caused_by(format!(
                         "`source_profile` stands in {}",
@@ -52,8 +51,7 @@ impl AwsFiles {
                 }
                 (None, None) => {
                     return Err(Error::usage(format!(
-                        "AWS profile `{}` has a role and nothing to assume it with",
-                        name
+                        "AWS profile `{name}` has a role and nothing to assume it with"
                     ))
                     .caused_by(format!("`role_arn` stands in {}", at("role_arn")))
                     .hint("add `source_profile = NAME`, the profile whose credentials may assume the role"));
@@ -63,8 +61,7 @@ impl AwsFiles {
                 (Some(source), _) if source == name => return Ok(()),
                 (Some(source), _) if seen.contains(&source) => {
                     return Err(Error::usage(format!(
-                        "the AWS profile `{}` has itself as its source, by way of `{}`",
-                        source, name
+                        "the AWS profile `{source}` has itself as its source, by way of `{name}`"
                     ))
                     .caused_by(format!(
                         "`source_profile` stands in {}",
@@ -74,8 +71,7 @@ impl AwsFiles {
                 }
                 (Some(source), _) if !self.has(source) => {
                     let error = Error::usage(format!(
-                        "AWS profile `{}` takes its credentials from `{}`, which is not there",
-                        name, source
+                        "AWS profile `{name}` takes its credentials from `{source}`, which is not there"
                     ))
                     .caused_by(format!(
                         "`source_profile` stands in {}",
@@ -110,19 +106,16 @@ impl AwsFiles {
         };
         let path = file.as_path();
         let file = path.display();
-        Err(Error::usage(format!(
-            "AWS profile `{}` cannot be read",
-            name
-        ))
-        .caused_by(format!(
-            "{file}:{}:{}: the byte 0x{:02x} is no UTF-8",
-            damage.line, damage.column, damage.byte
-        ))
-        .hint(hint!(
-            "save the file as UTF-8; if it is in Latin-1: iconv -f latin1 -t utf-8 {} > {}.new",
-            path,
-            path
-        )))
+        Err(Error::usage(format!("AWS profile `{name}` cannot be read"))
+            .caused_by(format!(
+                "{file}:{}:{}: the byte 0x{:02x} is no UTF-8",
+                damage.line, damage.column, damage.byte
+            ))
+            .hint(hint!(
+                "save the file as UTF-8; if it is in Latin-1: iconv -f latin1 -t utf-8 {} > {}.new",
+                path,
+                path
+            )))
     }
 
     fn check_sso(&self, name: &str) -> Result<()> {
@@ -133,8 +126,7 @@ impl AwsFiles {
         let at = place.map(ToString::to_string).unwrap_or_default();
         if !self.sso_sessions.contains_key(session) {
             let error = Error::usage(format!(
-                "AWS profile `{}` logs in to the sso-session `{}`, which is not there",
-                name, session
+                "AWS profile `{name}` logs in to the sso-session `{session}`, which is not there"
             ))
             .caused_by(format!("`sso_session` stands in {at}"));
             let names = self.sso_sessions.keys().map(String::as_str);
@@ -149,8 +141,7 @@ impl AwsFiles {
             if self.sso_session(session, key).is_none() {
                 let header = &self.sso_sessions[session].place;
                 return Err(Error::usage(format!(
-                    "the sso-session `{}` of AWS profile `{}` has no `{key}`",
-                    session, name
+                    "the sso-session `{session}` of AWS profile `{name}` has no `{key}`"
                 ))
                 .caused_by(format!("the section begins in {header}"))
                 .hint(hint!("add {} there", named(key))));
@@ -161,7 +152,7 @@ impl AwsFiles {
 
     /// The error of a profile `name` that is not there; `asked` says who asked for it.
     pub fn unknown(&self, name: &str, asked: &str) -> Error {
-        let mut error = Error::usage(format!("there is no AWS profile `{}`", name))
+        let mut error = Error::usage(format!("there is no AWS profile `{name}`"))
             .caused_by(format!("it was asked for by {asked}"))
             .caused_by(format!("there are: {}", self.quoted_names()));
         for path in [&self.config, &self.credentials] {
@@ -190,7 +181,7 @@ impl AwsFiles {
 
     /// The names of the profiles as a message has them.
     pub fn quoted_names(&self) -> String {
-        let names: Vec<String> = self.names().map(|name| format!("`{}`", name)).collect();
+        let names: Vec<String> = self.names().map(|name| format!("`{name}`")).collect();
         match names.len() {
             0 => "none".to_owned(),
             1..=20 => names.join(", "),
