@@ -502,7 +502,7 @@ pub(super) fn credentials_failed(
         || lower.contains("login") && (lower.contains("expired") || lower.contains("cached"))
     {
         let option = profile_option(files.source_of(name));
-        let (state, _hint) = if lower.contains("expired") {
+        let (state, hint) = if lower.contains("expired") {
             ("has expired", hint!("log in again: aws login{}", option))
         } else {
             ("is not there", hint!("log in: aws login{}", option))
