@@ -191,5 +191,6 @@ fn refuse(error: &clap::Error, words: &[OsString], env: &Env) -> Exit {
         .and_then(|place| words[place].to_str())
         .filter(|name| registry::find(name).is_some());
     let bare = verb.is_some_and(|place| place + 1 == words.len());
-    usage::show(error, &output, &globals, env, name, bare)
+    let long = words.iter().any(|word| word == "--help");
+    usage::show(error, &output, &globals, env, name, bare, long)
 }

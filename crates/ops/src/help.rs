@@ -14,6 +14,8 @@ use crate::{
 /// Stands in the root's help where external commands and aliases go: they are looked for only when that page is shown.
 const EXTERNAL: &str = "<external commands>";
 
+/// What the short page begins with.
+const SHORT_ABOUT: &str = "Reach servers on AWS through Session Manager";
 /// Of the narrowest terminal that is common.
 const SCREEN_COLUMNS: usize = 80;
 
@@ -47,8 +49,7 @@ pub(crate) fn for_root(root: Command) -> Command {
     };
     // The short page fits a screen of 24 rows: the verbs first, a line for each; its options are hidden, and what stands in for them is at its end.
     let short = format!(
-        "Reach servers on AWS through Session Manager\n{} ops [OPTIONS] VERB [TARGET]... [-- COMMAND...]\n\n{}{EXTERNAL}",
-        heading("Usage"),
+        "{SHORT_ABOUT}\nUsage: ops [OPTIONS] VERB [TARGET]... [-- COMMAND...]\n\n{}{EXTERNAL}",
         verbs(Some(SCREEN_COLUMNS)),
     );
     let root = root.mut_args(|arg| arg.hide_short_help(true));
@@ -124,7 +125,21 @@ pub(crate) fn fill_in(page: &str, color: bool, globals: &Globals, env: &Env) -> 
             let _ = writeln!(text, "  {name:width$}  ops {}", escape(meaning));
         }
     }
-    page.replacen(EXTERNAL, &text, 1)
+    let mut page = page.replacen(EXTERNAL, &text, 1);
+    // Options that clap adds by itself cannot be hidden on the short page, where each line counts.
+    if page.lines().next() == Some(SHORT_ABOUT) {
+        let is_claps_own = |line: &&str| {
+            let line = uncolored(line);
+            line.starts_with("  -h, --help") || line.starts_with("  -V, --version")
+        };
+        let lines: Vec<&str> = page.lines().filter(|line| !is_claps_own(line)).collect();
+        page = lines.join("\n") + "\n";
+    }
+    // Where a part of the page is empty, the blank lines around it would stand together.
+    while page.contains("\n\n\n") {
+        page = page.replace("\n\n\n", "\n\n");
+    }
+    page
 }
 
 /// The verbs in their groups. On a screen of so many columns each has one line, and those that only other programs call are left out.
@@ -190,6 +205,15 @@ fn list_examples(examples: &[(&str, &str)]) -> String {
         };
     }
     text
+}
+
+/// `line` without what sets colours: `ESC [ … m`.
+fn uncolored(line: &str) -> String {
+    let mut parts = line.split('\x1b');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| {
+        text + part.split_once('m').map_or("", |(_, rest)| rest)
+    })
 }
 
 /// As clap styles its own headings; the codes are dropped where there is no colour.

@@ -13,12 +13,18 @@ pub(crate) fn show(
     env: &Env,
     verb: Option<&str>,
     bare: bool,
+    long: bool,
 ) -> Exit {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let page = rendered(error, output.colored());
             let page = help::fill_in(&page, output.colored(), globals, env);
-            pager::show(&page, output, env);
+            if long {
+                pager::show(&page, output, env);
+            } else {
+                // A reader that has gone is no failure.
+                let _ = output.page(&page);
+            }
             Exit::SUCCESS
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
