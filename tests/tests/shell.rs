@@ -160,7 +160,7 @@ fn a_session_that_the_service_ends_without_a_text_does_not_drop_the_user_into_hi
     let from = terminal.output().len();
     terminal.send("e");
     let at = terminal.wait_for_after(from, "the session on web-1 is over: ");
-    let at = terminal.wait_for_after(at, "gave no reason");
+    let at = terminal.wait_for_after(at, "which gave no");
     // On a line of its own, with what was at the prompt above.
     let shown = terminal.output();
     let line = shown[..at].iter().rposition(|&byte| byte == b'\n');

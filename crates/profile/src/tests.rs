@@ -149,7 +149,7 @@ fn a_word_that_is_none_of_the_choices_is_shown_them() {
     insta::assert_snapshot!(brief("ssh: {auth: instance_connect}\n"), @"line 1, column 13: expected one of key, agent, instance-connect, found the text `instance_connect` | did you mean `instance-connect`?");
     insta::assert_snapshot!(brief("copy: {deny_via: [s3, scp]}\n"), @"line 1, column 23: expected one of auto, session, sftp, s3, found the text `scp`");
     insta::assert_snapshot!(brief("select: {states: runing}\n"), @"line 1, column 18: expected one of pending, running, stopping, stopped, shutting-down, terminated, found the text `runing` | did you mean `running`?");
-    insta::assert_snapshot!(brief("output: {format: jsn}\n"), @"line 1, column 18: expected one of table, wide, json, yaml, name, found the text `jsn` | did you mean `json`?");
+    insta::assert_snapshot!(brief("output: {format: jsn}\n"), @"line 1, column 18: expected one of table, wide, json, yaml, name, jsonl, csv, found the text `jsn` | did you mean `json`?");
 }
 
 #[test]

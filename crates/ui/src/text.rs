@@ -333,7 +333,7 @@ read_as_str!(Text, Hint);
 /// A hint: a literal with `{}` for values, each quoted as one word of a shell.
 ///
 /// ```
-/// use ops_core::hint;
+/// use ops_ui::hint;
 /// assert_eq!(hint!("ops shell {}", "web-1"), "ops shell web-1");
 /// assert_eq!(hint!("ops shell {}", "x$(reboot)"), "ops shell 'x$(reboot)'");
 /// ```

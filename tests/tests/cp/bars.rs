@@ -29,7 +29,7 @@ fn what_is_told_during_a_copy_stands_above_its_bars() {
     let service = Service::start(env!("CARGO_BIN_EXE_ops-under-test"), "");
     let (mut terminal, at) = upload(&service);
     service.set_faults("cut-after=0,cuts=1");
-    let at = terminal.wait_for_after(at, "resumed, nothing was lost");
+    let at = terminal.wait_for_after(at, "nothing was lost");
     let at = terminal.wait_for_after(at, "total");
     terminal.wait_for_after(at, "left");
     let now = rows(&terminal);

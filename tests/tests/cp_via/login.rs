@@ -259,7 +259,7 @@ fn a_server_without_sshd_and_a_user_without_sudo_are_said() {
         7,
         &[
             "no SSH server answers on port 22 of `mute`",
-            "connection refused",
+            "document process failed unexpectedly",
             "--via session",
         ],
     );

@@ -387,7 +387,8 @@ mod tests {
         let mut number = 10;
         // Somebody impatient is always there, and takes each turn.
         loop {
-            if bucket.ask(&ticket(number, Urgency::Interactive, now), now, |_| true) == Turn::Now {
+            while bucket.ask(&ticket(number, Urgency::Interactive, now), now, |_| true) == Turn::Now
+            {
                 number += 1;
             }
             if bucket.ask(&bulk, now, |_| true) == Turn::Now {

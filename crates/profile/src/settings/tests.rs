@@ -488,10 +488,10 @@ fn validate_names_each_file_and_takes_files_too() {
 }
 
 #[test]
-fn validate_tells_every_mistake_of_a_file() {
+fn validate_tells_of_aliases_that_lead_in_a_circle() {
     let home = Home::new().profile(
         "many",
-        "regoin: x\nssh: {port: 0, usr: me}\naliases:\n  a: b\n  b: a\n  c: nosuch x\n  d: mine\n  e: ls -o wide\n",
+        "aliases:\n  a: b\n  b: a\n  c: nosuch x\n  d: mine\n  e: ls -o wide\n",
     );
     let all = validate(&home.invocation(), VERBS, &[], &|verb| verb == "mine").expect("results");
     let told: Vec<String> = all[0]
