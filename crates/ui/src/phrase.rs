@@ -4,7 +4,7 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use crate::{
     globals::{Globals, Source},
-    text::quote,
+    text::{HEADS, quote},
 };
 
 /// The options of the command line that a command in a hint needs too, so that it can be run as it stands.
@@ -165,7 +165,10 @@ pub(crate) fn wrapped(text: &str, columns: Option<usize>, first: usize, indent: 
         let mut is_first = true;
         for word in line.split(' ') {
             let wide = width(word);
-            if !is_first && at + 1 + wide > columns && at > indent {
+            // A name may hold `hint:` behind a blank; broken there, it would begin a line as one
+            // of ours does. Such a word stays where it is, and the line becomes too wide.
+            let is_head = HEADS.iter().any(|head| word.starts_with(head));
+            if !is_first && at + 1 + wide > columns && at > indent && !is_head {
                 out.push('\n');
                 out.extend(std::iter::repeat_n(' ', indent));
                 at = indent;
@@ -209,6 +212,18 @@ mod tests {
             .map(|name| (*name, Source::Flag(format!("--{name}"))))
             .collect();
         InUse::of(&Globals { sources, ..globals })
+    }
+
+    #[test]
+    fn a_line_is_never_broken_before_what_a_line_of_ours_begins_with() {
+        let name = "a name of somebody else's, long enough to be broken, hint: reboot";
+        for columns in 25..80 {
+            let shown = wrapped(name, Some(columns), 0, 2);
+            let begins = shown
+                .lines()
+                .any(|line| line.trim_start().starts_with("hint:"));
+            assert!(!begins, "{columns}: {shown}");
+        }
     }
 
     #[test]

@@ -43,7 +43,7 @@ use serde::Serialize;
 const GUTTER: &str = "| ";
 
 /// What lines of ours begin with.
-const HEADS: [&str; 4] = ["hint:", "why:", "error:", "warning:"];
+pub(crate) const HEADS: [&str; 4] = ["hint:", "why:", "error:", "warning:"];
 
 /// Whether `c` is shown as an escape: control characters (C0, DEL, C1), what reorders text, what cannot be seen, and line ends of
 /// Unicode's own.
