@@ -239,6 +239,7 @@ def every_verb(check):
     run("ls", "--filter", "instance-type=t3.medium,t3.large", "-o", "name")
     run("ls", "mi-0a4b5c6d7e8f90123")
     run("ls", "--all-regions", "-o", "yaml")
+    run("describe", "web-1")
     run("ls", "-p", "account")
     run("ls", "-p", "role")
     run("cache", "refresh")

@@ -129,12 +129,9 @@ impl Bucket {
                 ..ticket.clone()
             }),
         }
-        let place = |ticket: &Ticket| (ticket.due_ms(), ticket.number);
-        let ahead = self
-            .queue
-            .iter()
-            .filter(|other| other.number != ticket.number && place(other) < place(ticket))
-            .count();
+        // The queue's own note of when the ticket came decides, for its owner as for all others:
+        // two that each see the other ahead would wait for ever.
+        let ahead = self.ahead_of(ticket.number);
         // One call's worth is there once the bucket has had the time to gain it.
         let ready_ms = self.full_ms - (self.burst - 1.0) * self.interval_ms;
         #[expect(
