@@ -224,6 +224,7 @@ fn run(service: &Service, folder: &Path, case: &Case) -> Vec<u8> {
             .current_dir(folder)
             .env("OPS_VERBOSE", "1")
             .env("BROWSER", "true")
+            .env("OPS_PAGER", "cat")
     });
     // Typed ahead: whoever asks nothing does not read it.
     terminal.send(keys);
