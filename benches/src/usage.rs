@@ -1,8 +1,10 @@
-//! What a process has used, as Linux tells it in `/proc`. Elsewhere nothing is known, and the tables say so.
+//! What a process has used, as Linux tells it in `/proc`. Elsewhere nothing is known, and the
+//! tables say so.
 
 use std::time::Duration;
 
-/// `/proc` counts processor time in hundredths of a second on every Linux that Rust runs on (USER_HZ).
+/// `/proc` counts processor time in hundredths of a second on every Linux that Rust runs on
+/// (USER_HZ).
 const TICK: Duration = Duration::from_millis(10);
 
 /// Processor time so far, in user and kernel mode.
@@ -25,7 +27,8 @@ pub fn peak_memory_bytes(process: u32) -> Option<u64> {
     status_bytes(process, "VmHWM:")
 }
 
-/// What it has resident now of files, its own program first of all: memory that the system shares and can take back at any time.
+/// What it has resident now of files, its own program first of all: memory that the system shares
+/// and can take back at any time.
 pub fn file_memory_bytes(process: u32) -> Option<u64> {
     status_bytes(process, "RssFile:")
 }

@@ -1,4 +1,5 @@
-//! A clean environment in which the built binary runs: own home and XDG folders, no AWS variables, a fixed width and time zone.
+//! A clean environment in which the built binary runs: own home and XDG folders, no AWS variables,
+//! a fixed width and time zone.
 
 use std::{
     collections::BTreeMap,

@@ -1,5 +1,6 @@
-//! What end-to-end tests share: a clean environment for the built binary ([`lab`]), a sandbox of one's own in the test's process ([`service`]), and
-//! a terminal whose screen is read and whose keys are pressed ([`terminal`]).
+//! What end-to-end tests share: a clean environment for the built binary ([`lab`]), a sandbox of
+//! one's own in the test's process ([`service`]), and a terminal whose screen is read and whose
+//! keys are pressed ([`terminal`]).
 
 pub mod lab;
 pub mod service;

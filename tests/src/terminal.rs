@@ -234,7 +234,8 @@ impl Terminal {
         self.pty = None;
     }
 
-    /// Waits for the end, and until all that was written is read; gives the exit status, or `None` if a signal ended it.
+    /// Waits for the end, and until all that was written is read; gives the exit status, or `None`
+    /// if a signal ended it.
     ///
     /// # Panics
     /// It does not end.
@@ -256,7 +257,8 @@ impl Terminal {
 }
 
 impl Terminal {
-    /// Waits until nothing is left to read: what a program wrote last may still be on its way when it has ended.
+    /// Waits until nothing is left to read: what a program wrote last may still be on its way when
+    /// it has ended.
     fn read_out(&self) {
         let found_nothing = || self.output.found_nothing.load(Ordering::SeqCst);
         // The first may have begun before the end.
@@ -269,7 +271,8 @@ impl Terminal {
     }
 }
 
-/// Reads until the terminal is hung up or its last process has gone. Between reads nothing holds it open.
+/// Reads until the terminal is hung up or its last process has gone. Between reads nothing holds it
+/// open.
 fn read(pty: &Weak<Pty>, sink: &Output) {
     read_all(pty, sink);
     sink.over.store(true, Ordering::SeqCst);

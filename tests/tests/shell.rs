@@ -256,7 +256,8 @@ fn control_keys_reach_the_far_side() {
     let service = service();
     let terminal = shell(&service);
     for (key, line) in [("\x03", "^C"), ("\x1c", "^\\")] {
-        // The program itself says that it has the terminal; the shell around it would ignore the key.
+        // The program itself says that it has the terminal; the shell around it would ignore the
+        // key.
         terminal.ask("sh -c 'echo st\"\"arted; exec cat'", "started\r\n");
         let from = terminal.output().len();
         terminal.send(key);
@@ -486,8 +487,9 @@ fn a_slow_reader_gets_every_byte() {
         .write_all(b"stty -onlcr; seq 700000\nexit\n")
         .expect("input is taken");
     let mut stdout = child.stdout.take().expect("a pipe");
-    // The first bytes say that it runs; then nobody reads until every buffer on the way is full and the far side has to wait. That the far
-    // side waits shows in the session: it is still there when the rest is read.
+    // The first bytes say that it runs; then nobody reads until every buffer on the way is full and
+    // the far side has to wait. That the far side waits shows in the session: it is still there
+    // when the rest is read.
     let mut got = vec![0; 4096];
     stdout.read_exact(&mut got).expect("output");
     assert_eq!(service.sessions(), ["Connected"]);

@@ -1,8 +1,10 @@
 //! Completion of a name in bash, from the key to the candidates, in one run.
 //!
-//! `cargo run --release -p ops-bench --bin bench-completion` takes about a minute. Beside it, if `OPS_BENCH_AWS` names an AWS CLI or `aws` is on
-//! PATH, a completion of the kind that teams write: a function that reads a file of names, and fills it with `aws ec2 describe-instances` when
-//! it is older than a minute. Both are measured inside of bash, as the function that readline calls; the shell's own drawing is not.
+//! `cargo run --release -p ops-bench --bin bench-completion` takes about a minute. Beside it, if
+//! `OPS_BENCH_AWS` names an AWS CLI or `aws` is on PATH, a completion of the kind that teams write:
+//! a function that reads a file of names, and fills it with `aws ec2 describe-instances` when it is
+//! older than a minute. Both are measured inside of bash, as the function that readline calls; the
+//! shell's own drawing is not.
 
 use std::{
     ffi::OsString,
@@ -23,7 +25,8 @@ const SIZES: [usize; 2] = [10, 50_000];
 /// Keys for each figure.
 const WARM: usize = 30;
 const COLD: usize = 5;
-/// What the keys are pressed behind, small fleet and large one: the beginning of names, and nothing at all.
+/// What the keys are pressed behind, small fleet and large one: the beginning of names, and nothing
+/// at all.
 const TYPED: [[&str; 2]; 2] = [["web-", ""], ["web-00", ""]];
 /// Targets.
 const WARM_LIMIT: Duration = Duration::from_millis(20);
@@ -31,10 +34,12 @@ const LARGE_LIMIT: Duration = Duration::from_millis(60);
 const COLD_LIMIT: Duration = Duration::from_millis(1500);
 const COLD_EXTRA: Duration = Duration::from_millis(50);
 
-/// What readline asks for: with a first Tab what all candidates have in common, with a second one a list.
+/// What readline asks for: with a first Tab what all candidates have in common, with a second one a
+/// list.
 const KINDS: [(&str, &str); 2] = [("9", "first"), ("63", "second")];
 
-/// Calls `$function` `$keys` times, each after `$before`, and prints microseconds and the number of candidates.
+/// Calls `$function` `$keys` times, each after `$before`, and prints microseconds and the number of
+/// candidates.
 const KEYS: &str = r#"
 compopt() { :; }
 for ((key = 0; key < keys; key++)); do
@@ -182,7 +187,8 @@ impl Bench {
         Ok(Self { stage, bin })
     }
 
-    /// How long the service takes to list everything, without any other work of ours than a process.
+    /// How long the service takes to list everything, without any other work of ours than a
+    /// process.
     fn list(&self) -> io::Result<Duration> {
         let begin = Instant::now();
         let mut command = self.stage.ops();

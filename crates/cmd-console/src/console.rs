@@ -16,12 +16,13 @@ use crate::{
 
 /// Open an instance in the AWS console
 ///
-/// Opens the browser (`BROWSER`, else the desktop's) at a page about the instance, in its region and partition. Without a display the URL is
-/// printed.
+/// Opens the browser (`BROWSER`, else the desktop's) at a page about the instance, in its region
+/// and partition. Without a display the URL is printed.
 ///
-/// `--login` signs in with the credentials in use, so that the page opens in the right account. The URL it makes is good for 15 minutes, for
-/// whoever has it: it is handed to a browser of this user, once, without showing in the list of processes. It is printed with --print, without
-/// a browser, and on systems that do not tell which user a connection comes from.
+/// `--login` signs in with the credentials in use, so that the page opens in the right account. The
+/// URL it makes is good for 15 minutes, for whoever has it: it is handed to a browser of this user,
+/// once, without showing in the list of processes. It is printed with --print, without a browser,
+/// and on systems that do not tell which user a connection comes from.
 #[derive(clap::Args, Debug)]
 pub struct Console {
     /// Instance id, Name, glob, tag:Key=Value, IP or DNS name
@@ -112,7 +113,8 @@ impl Command for Console {
 }
 
 impl Console {
-    /// Starts the browser and leads it on to `url`, or prints `url` where it could be taken by somebody else.
+    /// Starts the browser and leads it on to `url`, or prints `url` where it could be taken by
+    /// somebody else.
     async fn hand_over(&self, cx: &Context, url: String) -> Result<()> {
         let output = cx.output();
         let handover = Handover::new(url.clone()).await?;
@@ -144,7 +146,8 @@ impl Console {
                 self.target.as_str()
             )
         };
-        // A browser that is the user's own may keep running; it has what it needs once it has asked.
+        // A browser that is the user's own may keep running; it has what it needs once it has
+        // asked.
         let open = async {
             if !browser::open(cx.env(), output, &address).await {
                 return Err(Error::unexpected("no browser could be started").hint(instead()));

@@ -1,7 +1,9 @@
-//! Hands a secret URL to the browser: the browser is started with an address of this machine, which leads on to the URL once.
+//! Hands a secret URL to the browser: the browser is started with an address of this machine, which
+//! leads on to the URL once.
 //!
-//! The list of processes shows every user of the machine what a browser is started with, so the secret must not be in that address, and
-//! the address alone must not be enough: a connection is answered only if the system's tables show that a process of this user made it.
+//! The list of processes shows every user of the machine what a browser is started with, so the
+//! secret must not be in that address, and the address alone must not be enough: a connection is
+//! answered only if the system's tables show that a process of this user made it.
 
 use std::{io, net::Ipv4Addr, time::Duration};
 
@@ -21,7 +23,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Longest request read, in bytes, and the time for it.
 const REQUEST_BYTES: usize = 16 << 10;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// Connections of this user that may be open at once. A browser opens a few ahead of its needs; more are closed at once.
+/// Connections of this user that may be open at once. A browser opens a few ahead of its needs;
+/// more are closed at once.
 const MAX_CONNECTIONS: usize = 16;
 
 /// A page on loopback that leads on to a URL, once.
@@ -56,8 +59,8 @@ impl Handover {
         ))
     }
 
-    /// Whether the system tells whose a connection is. Found out by a connection of our own: a table that is there but empty, as in some
-    /// sandboxes, is no better than none.
+    /// Whether the system tells whose a connection is. Found out by a connection of our own: a
+    /// table that is there but empty, as in some sandboxes, is no better than none.
     ///
     /// # Errors
     /// The port is gone.
@@ -65,11 +68,13 @@ impl Handover {
         let address = self.listener.local_addr()?;
         let (probe, accepted) = tokio::join!(TcpStream::connect(address), self.listener.accept());
         let (_probe, (_, peer)) = (probe?, accepted?);
-        // Somebody else's connection may have come first; that user is then the one who is shown, which tells as much.
+        // Somebody else's connection may have come first; that user is then the one who is shown,
+        // which tells as much.
         Ok(socket_owner::of(peer, address) != Owner::Unknown)
     }
 
-    /// Answers until a process of this user has asked for the page; the URL is gone then. Others that ask are refused and named to `refused`.
+    /// Answers until a process of this user has asked for the page; the URL is gone then. Others
+    /// that ask are refused and named to `refused`.
     ///
     /// `anybody` leaves the question of the owner out, for systems that do not tell.
     ///
@@ -82,7 +87,8 @@ impl Handover {
     ) -> io::Result<()> {
         let address = self.listener.local_addr()?;
         let page = std::sync::Arc::new((self.path, self.url));
-        // A connection that says nothing must not keep the browser waiting, so each has a task; dropping the set ends them.
+        // A connection that says nothing must not keep the browser waiting, so each has a task;
+        // dropping the set ends them.
         let mut open = JoinSet::new();
         let (handed_over, mut done) = mpsc::channel(1);
         loop {
@@ -96,7 +102,8 @@ impl Handover {
                 _ = open.join_next(), if !open.is_empty() => continue,
                 _ = done.recv() => return Ok(()),
             };
-            // Asked before a byte is read: whoever is not shown to be this user gets nothing and holds nothing.
+            // Asked before a byte is read: whoever is not shown to be this user gets nothing and
+            // holds nothing.
             let owner = socket_owner::of(peer, address);
             if !anybody && owner != Owner::Own {
                 refused(owner);

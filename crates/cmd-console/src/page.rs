@@ -88,7 +88,8 @@ pub(crate) fn url(page: Page, instance: &Instance) -> String {
         Page::Instance | Page::Fleet => format!(
             "{console}/systems-manager/fleet-manager/managed-nodes/{id}/general?region={region}"
         ),
-        // The console's own way to write `{AWS/EC2,InstanceId} ID`; a hybrid node has metrics of the CloudWatch agent only.
+        // The console's own way to write `{AWS/EC2,InstanceId} ID`; a hybrid node has metrics of
+        // the CloudWatch agent only.
         Page::Metrics if !hybrid => format!(
             "{console}/cloudwatch/home?region={region}#metricsV2:graph=~();query=~'*7bAWS*2fEC2*2cInstanceId*7d*20{id}"
         ),

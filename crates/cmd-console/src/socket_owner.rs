@@ -18,8 +18,8 @@ pub(crate) enum Owner {
 /// Whose the socket is that is bound to `client` and connected to `server`.
 #[cfg(target_os = "linux")]
 pub(crate) fn of(client: SocketAddr, server: SocketAddr) -> Owner {
-    // A client may reach an IPv4 listener from an IPv6 socket (`::ffff:127.0.0.1`), which only the second table shows. A system without
-    // IPv6 has no second table and no such sockets.
+    // A client may reach an IPv4 listener from an IPv6 socket (`::ffff:127.0.0.1`), which only the
+    // second table shows. A system without IPv6 has no second table and no such sockets.
     for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
         let text = std::fs::read_to_string(table).unwrap_or_default();
         if let Some(uid) = owner_in(&text, client, server) {
@@ -39,10 +39,11 @@ pub(crate) fn of(_client: SocketAddr, _server: SocketAddr) -> Owner {
     Owner::Unknown
 }
 
-/// The user id in the row of the socket that is bound to `client` and connected to `server`; addresses are equal across families.
+/// The user id in the row of the socket that is bound to `client` and connected to `server`;
+/// addresses are equal across families.
 ///
-/// Columns of a row: number, local address, remote address, state, queues, timer, retransmits, uid, timeout, inode.
-/// Source: `tcp4_seq_show` and `tcp6_seq_show` of Linux; proc_pid_net(5).
+/// Columns of a row: number, local address, remote address, state, queues, timer, retransmits, uid,
+/// timeout, inode. Source: `tcp4_seq_show` and `tcp6_seq_show` of Linux; proc_pid_net(5).
 #[cfg(target_os = "linux")]
 fn owner_in(table: &str, client: SocketAddr, server: SocketAddr) -> Option<u32> {
     let wanted = (canonical(client), canonical(server));
@@ -53,7 +54,8 @@ fn owner_in(table: &str, client: SocketAddr, server: SocketAddr) -> Option<u32> 
             return None;
         }
         let (uid, inode) = (words.nth(4)?, words.nth(1)?);
-        // A socket without an inode belongs to no process any more; its row names user 0, which must not count as root.
+        // A socket without an inode belongs to no process any more; its row names user 0, which
+        // must not count as root.
         if inode == "0" {
             return None;
         }
@@ -61,7 +63,8 @@ fn owner_in(table: &str, client: SocketAddr, server: SocketAddr) -> Option<u32> 
     })
 }
 
-/// An address of a row: words of 32 bits in the machine's byte order, written in hexadecimal, and the port.
+/// An address of a row: words of 32 bits in the machine's byte order, written in hexadecimal, and
+/// the port.
 #[cfg(target_os = "linux")]
 fn address(text: &str) -> Option<SocketAddr> {
     let (host, port) = text.split_once(':')?;
@@ -84,7 +87,8 @@ fn address(text: &str) -> Option<SocketAddr> {
     Some(canonical(SocketAddr::new(ip, port)))
 }
 
-/// `address` with an IPv4 address that is written as an IPv6 one told as what it is; a scope or a flow label is no part of it.
+/// `address` with an IPv4 address that is written as an IPv6 one told as what it is; a scope or a
+/// flow label is no part of it.
 #[cfg(target_os = "linux")]
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())

@@ -37,8 +37,8 @@ impl Goal {
 
 /// Wait until an instance can be used
 ///
-/// For scripts, after a launch: the instance need not even be there yet. Ends with 0 as soon as it is so far, and with 124 when --timeout (5
-/// minutes by default) is over.
+/// For scripts, after a launch: the instance need not even be there yet. Ends with 0 as soon as it
+/// is so far, and with 124 when --timeout (5 minutes by default) is over.
 #[derive(clap::Args, Debug)]
 pub struct Wait {
     /// Instance id, Name, glob, tag:Key=Value, IP or DNS name
@@ -178,7 +178,8 @@ impl Wait {
 
     /// One look: `None` when it is so far, else how far it is.
     async fn look(&self, cx: &Context, known: &mut Known) -> Result<Option<String>> {
-        // A name is looked up once: from then on the id is asked, which means its instance in any state.
+        // A name is looked up once: from then on the id is asked, which means its instance in any
+        // state.
         let target = match &known.instance {
             Some(instance) => {
                 let mut target: Target = instance.id.parse().map_err(Error::unforeseen)?;

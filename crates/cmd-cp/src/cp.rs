@@ -43,19 +43,24 @@ const PARALLEL: usize = 4;
 
 /// Copy files to, from and between instances
 ///
-/// Either side is a local path or `[USER@]TARGET:PATH`; `-` is standard input or output. Nothing need be installed or open on the server: no sshd, no
-/// key, no bucket. Paths on a server may begin with `~`, are relative to the home of the session's user, and globs in them are expanded there: quote
-/// them. From a glob of servers each one's files go into a folder of its own; to one, each gets a copy. Every file is written beside its
-/// destination, checked by size and SHA-256 on both ends, then renamed.
+/// Either side is a local path or `[USER@]TARGET:PATH`; `-` is standard input or output. Nothing
+/// need be installed or open on the server: no sshd, no key, no bucket. Paths on a server may begin
+/// with `~`, are relative to the home of the session's user, and globs in them are expanded there:
+/// quote them. From a glob of servers each one's files go into a folder of its own; to one, each
+/// gets a copy. Every file is written beside its destination, checked by size and SHA-256 on both
+/// ends, then renamed.
 ///
-/// `--via session` uses Session Manager's own sessions. Where the account logs its sessions to S3 or CloudWatch, WHAT IS COPIED THIS WAY IS IN THAT
-/// LOG (port and SSH sessions are not logged); a profile can forbid it: `copy: {deny_via: [session]}`. `--via sftp` logs in to the server's sshd
-/// through an SSH session. `--via s3` takes the way over the bucket that the profile names, with presigned addresses. `auto`, the default, takes the
-/// best that is permitted; -v tells which.
+/// `--via session` uses Session Manager's own sessions. Where the account logs its sessions to S3
+/// or CloudWatch, WHAT IS COPIED THIS WAY IS IN THAT LOG (port and SSH sessions are not logged); a
+/// profile can forbid it: `copy: {deny_via: [session]}`. `--via sftp` logs in to the server's sshd
+/// through an SSH session. `--via s3` takes the way over the bucket that the profile names, with
+/// presigned addresses. `auto`, the default, takes the best that is permitted; -v tells which.
 ///
-/// Links are copied as links, but for those named themselves. `--links safe`, the default, leaves out those that are absolute or lead out of what is
-/// copied, with a note; `all` copies them as they are, `skip` leaves out every link, `follow` copies what they point to (-L). Nothing is ever written
-/// through a link below what is named. If some files fail the others go on, and the exit status is 8.
+/// Links are copied as links, but for those named themselves. `--links safe`, the default, leaves
+/// out those that are absolute or lead out of what is copied, with a note;
+/// `all` copies them as they are, `skip` leaves out every link, `follow` copies what they point to
+/// (-L). Nothing is ever written through a link below what is named. If some files fail the others
+/// go on, and the exit status is 8.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Cp {
     /// Sources, then the destination
@@ -217,7 +222,8 @@ impl Command for Cp {
 }
 
 impl Cp {
-    /// A file of this machine and no server: somebody who is there is asked which, and the file goes into the home there.
+    /// A file of this machine and no server: somebody who is there is asked which, and the file
+    /// goes into the home there.
     async fn ask_for_server(&mut self, cx: &Context) -> Result<()> {
         if let [only] = self.places.as_slice()
             && matches!(Place::parse(only)?, Place::Local(_))
@@ -555,7 +561,8 @@ struct Looked {
     goal: Goal,
 }
 
-/// Runs `work` for each of `jobs`. Alone, its failure is the command's; otherwise it is reported, and the others go on.
+/// Runs `work` for each of `jobs`. Alone, its failure is the command's; otherwise it is reported,
+/// and the others go on.
 async fn each<J: HasServer, F: Future<Output = Result<()>>>(
     jobs: Vec<J>,
     parallel: usize,
@@ -640,7 +647,8 @@ fn split(sources: Vec<Place>) -> (Vec<Group>, Vec<Origin>) {
     (groups, origins)
 }
 
-/// The folder of each server's files, where a target could mean several: its name, with the end of its id where another has the same.
+/// The folder of each server's files, where a target could mean several: its name, with the end of
+/// its id where another has the same.
 fn folders(from: &Servers) -> Vec<Option<String>> {
     if !from.plural {
         return vec![None; from.servers.len()];

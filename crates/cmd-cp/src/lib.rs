@@ -1,9 +1,11 @@
 //! `ops cp`: copy files to, from and between instances.
 //!
-//! The command ([`cp`]) lists, decides what goes where ([`arrive`], [`leave`], [`relay`]) and hands files to a [`transport`], one for each server,
-//! chosen in [`via`]. What arrives goes through a [`landing`], what leaves through a [`reading`]; both count in the [`report`].
+//! The command ([`cp`]) lists, decides what goes where ([`arrive`], [`leave`], [`relay`]) and hands
+//! files to a [`transport`], one for each server, chosen in [`via`]. What arrives goes through a
+//! [`landing`], what leaves through a [`reading`]; both count in the [`report`].
 
-// Whether a future may change its thread is worked out through all that it waits for, down to the HTTP client.
+// Whether a future may change its thread is worked out through all that it waits for, down to the
+// HTTP client.
 #![recursion_limit = "256"]
 
 mod arrive;

@@ -41,7 +41,8 @@ pub(crate) enum Links {
 }
 
 impl Links {
-    /// Why a link is left out that leads where the judgement says; `None` where it is copied as a link.
+    /// Why a link is left out that leads where the judgement says; `None` where it is copied as a
+    /// link.
     pub(crate) fn leave_out(self, leads: Option<&Leads>) -> Option<&'static str> {
         match (self, leads) {
             // What could not be followed, since it leads nowhere, is a link like any other.

@@ -7,7 +7,8 @@ use ops_core::{profile::CopyVia, profile::values::Size};
 
 use crate::{links::Links, names::Excluded, pace::Pace, report::Report, transport::Job, via::Wish};
 
-/// A file smaller than this, in bytes, is hashed with `--resume` whether or not it is at the destination.
+/// A file smaller than this, in bytes, is hashed with `--resume` whether or not it is at the
+/// destination.
 const HASHED_BELOW_BYTES: u64 = (512 << 10) + 1;
 
 /// What happens to a file that is there already.
@@ -105,13 +106,14 @@ impl Options {
         self.compares_content() || self.overwrite != Overwrite::Always
     }
 
-    /// Whether what is equal at the destination stays there: with `--resume` it is what an earlier run has brought.
+    /// Whether what is equal at the destination stays there: with `--resume` it is what an earlier
+    /// run has brought.
     pub(crate) fn compares_content(&self) -> bool {
         self.checksum || self.resume
     }
 
-    /// Hashes to ask for when listing, all of them or those of small files: what it takes to list many files. [`crate::existing::digests`] asks
-    /// for those of large files that may be the same.
+    /// Hashes to ask for when listing, all of them or those of small files: what it takes to list
+    /// many files. [`crate::existing::digests`] asks for those of large files that may be the same.
     pub(crate) fn digests(&self) -> (bool, Option<u64>) {
         (self.checksum, self.resume.then_some(HASHED_BELOW_BYTES))
     }

@@ -1,4 +1,5 @@
-//! Progress on a terminal: a bar for each file under way and one for all; elsewhere a plain line now and then.
+//! Progress on a terminal: a bar for each file under way and one for all; elsewhere a plain line
+//! now and then.
 
 use std::{
     collections::BTreeMap,

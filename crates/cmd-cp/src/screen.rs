@@ -8,8 +8,9 @@ use indicatif::{ProgressDrawTarget, TermLike};
 /// Draws in a second.
 const HZ: u8 = 10;
 
-/// Standard error, with the cursor at the beginning of the last bar between two draws. The bars fill the width: behind them, a `^C` that the
-/// terminal echoes would begin a line that nobody clears.
+/// Standard error, with the cursor at the beginning of the last bar between two draws. The bars
+/// fill the width: behind them, a `^C` that the terminal echoes would begin a line that nobody
+/// clears.
 #[derive(Debug)]
 struct Screen(Term);
 

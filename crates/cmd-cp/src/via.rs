@@ -27,10 +27,12 @@ pub(crate) struct Wish {
     pub(crate) login: Login,
 }
 
-/// In the order in which `auto` tries them. The bucket is no way of its own for it: the server is asked by session, and large files go there.
+/// In the order in which `auto` tries them. The bucket is no way of its own for it: the server is
+/// asked by session, and large files go there.
 const ORDER: [CopyVia; 2] = [CopyVia::Session, CopyVia::Sftp];
 
-/// The transport for `server`; `auto` says with `-v` which it took and why, and once what was not permitted.
+/// The transport for `server`; `auto` says with `-v` which it took and why, and once what was not
+/// permitted.
 ///
 /// # Errors
 /// The one asked for by name is forbidden or does not work; none does.
@@ -60,7 +62,8 @@ pub(crate) async fn open(server: &Server, wish: &Wish) -> Result<Box<dyn Transpo
                 return Ok(transport);
             }
             Err(error) => match failure {
-                // The first failure is the one that is told: what failed after it was tried for its sake alone.
+                // The first failure is the one that is told: what failed after it was tried for its
+                // sake alone.
                 Some(first) => {
                     let tried = format!("then by {}, in vain: {error}", word(via));
                     failure = Some(first.caused_by(tried));
@@ -76,8 +79,8 @@ pub(crate) async fn open(server: &Server, wish: &Wish) -> Result<Box<dyn Transpo
     }))
 }
 
-/// Whether another transport may do where one failed with this: the service denies the documents of this one, its agent cannot have its sessions, or
-/// its document does not take what is asked of it.
+/// Whether another transport may do where one failed with this: the service denies the documents of
+/// this one, its agent cannot have its sessions, or its document does not take what is asked of it.
 fn may_go_another_way(kind: ErrorKind) -> bool {
     matches!(
         kind,
@@ -126,7 +129,8 @@ fn place(server: &Server) -> Result<Option<Place>> {
     }))
 }
 
-/// `error` of a transport asked for by name, with the IAM statement it needs where something was denied.
+/// `error` of a transport asked for by name, with the IAM statement it needs where something was
+/// denied.
 fn needs(server: &Server, wish: &Wish, error: Error) -> Error {
     if error.kind() != ErrorKind::Denied {
         return error;

@@ -19,7 +19,8 @@ use crate::status::{self, Row};
 /// The argument that makes a process an owner in the background.
 const OWNER: &str = "--owner";
 
-/// Starts another process of this program with the same arguments, waits until its listeners accept, and leaves it.
+/// Starts another process of this program with the same arguments, waits until its listeners
+/// accept, and leaves it.
 ///
 /// # Errors
 /// The other process's own, told on stderr already, give its exit status.

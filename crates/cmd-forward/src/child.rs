@@ -47,7 +47,8 @@ fn shout(name: &str) -> String {
         .collect()
 }
 
-/// Replaces `{0.port}`, `{db.addr}` and the like. Braces around anything else stay: many programs have their own.
+/// Replaces `{0.port}`, `{db.addr}` and the like. Braces around anything else stay: many programs
+/// have their own.
 fn fill(text: &str, places: &[Place]) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

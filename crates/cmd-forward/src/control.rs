@@ -1,7 +1,9 @@
-//! How one `ops` asks another about its forwards: one owner process per call, its socket in the runtime folder.
+//! How one `ops` asks another about its forwards: one owner process per call, its socket in the
+//! runtime folder.
 //!
-//! The folder is for this user alone (0700). A request is one line of JSON, an answer too; the socket's name is the owner's process
-//! id. What a crashed owner left is removed by whoever finds it.
+//! The folder is for this user alone (0700). A request is one line of JSON, an answer too; the
+//! socket's name is the owner's process id. What a crashed owner left is removed by whoever finds
+//! it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,7 +22,8 @@ const MAX_REQUEST: u64 = 4096;
 const MAX_ANSWER: u64 = 1 << 20;
 /// Before the process id in the name of a log.
 const START: &str = "start-";
-/// An owner that does not answer within this time is left out; one that stops may take as long as its connections may.
+/// An owner that does not answer within this time is left out; one that stops may take as long as
+/// its connections may.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Deserialize, Serialize)]

@@ -21,22 +21,22 @@ const DEFAULT_SESSIONS: usize = 4;
 
 /// Forward local ports to what an instance can reach
 ///
-/// Listens on 127.0.0.1 and carries every connection through Session Manager: to a port of the instance itself, or to any host
-/// and port that it can reach. No open port, no SSH server, no key.
+/// Listens on 127.0.0.1 and carries every connection through Session Manager: to a port of the
+/// instance itself, or to any host and port that it can reach. No open port, no SSH server, no key.
 ///
-/// SPEC is one of
-///   PORT                    a port of the instance, the same port here
-///   LOCAL:PORT              another port here; 0 is any free one, which is printed
-///   LOCAL:HOST:PORT         a host as the instance knows it
-///   BIND:LOCAL:HOST:PORT    another address to listen on, `*` for all
-///   PATH:HOST:PORT          a unix socket here
-/// with IPv6 addresses in brackets. If every word is the name of a forward of the team profile, those are started.
+/// SPEC is one of PORT a port of the instance, the same port here LOCAL:PORT another port here; 0
+/// is any free one, which is printed LOCAL:HOST:PORT a host as the instance knows it
+/// BIND:LOCAL:HOST:PORT another address to listen on, `*` for all PATH:HOST:PORT a unix socket here
+/// with IPv6 addresses in brackets. If every word is the name of a forward of the team profile,
+/// those are started.
 ///
-/// The tunnels stay up: the hourly end of the connection, a lost network and a suspended laptop are waited out, and nothing is
-/// lost unless the session itself has ended. Ctrl-C ends it: listeners first, then, after a moment, connections.
+/// The tunnels stay up: the hourly end of the connection, a lost network and a suspended laptop are
+/// waited out, and nothing is lost unless the session itself has ended. Ctrl-C ends it: listeners
+/// first, then, after a moment, connections.
 ///
-/// With a command after `--` the tunnels are up as long as it runs, and its exit code is returned. It finds them in
-/// OPS_FORWARD_0_ADDR, _HOST and _PORT (by number and by name), or in its arguments: {0.port}, {db.addr}.
+/// With a command after `--` the tunnels are up as long as it runs, and its exit code is returned.
+/// It finds them in OPS_FORWARD_0_ADDR, _HOST and _PORT (by number and by name), or in its
+/// arguments: {0.port}, {db.addr}.
 #[derive(clap::Args, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct Forward {

@@ -58,8 +58,9 @@ fn plain(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// Opens the tables, for as long as this process lives: they are needed most when no file can be opened any more, to find the connections whose
-/// clients have gone. To be called before connections are accepted.
+/// Opens the tables, for as long as this process lives: they are needed most when no file can be
+/// opened any more, to find the connections whose clients have gone. To be called before
+/// connections are accepted.
 pub(crate) fn keep_tables_open() {
     tables();
 }

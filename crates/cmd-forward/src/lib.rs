@@ -2,10 +2,12 @@
 //!
 //! # Memory
 //!
-//! What one process holds at most, whatever its connections do: for each destination 2 MiB of unacknowledged input, shared by its sessions;
-//! for each session 64 KiB of queued input, 256 KiB of queued output and 128 KiB of socket buffers in the driver, 0.7 MiB in the
-//! multiplexer; for each connection 16 KiB of a write under way here, and in the multiplexer 16 KiB for its reader and 8 KiB for the
-//! agent. With the default of 4 sessions and 100 connections that is 6.6 MiB + 3.9 MiB, all of it only when every buffer is full at once.
+//! What one process holds at most, whatever its connections do: for each destination 2 MiB of
+//! unacknowledged input, shared by its sessions; for each session 64 KiB of queued input, 256 KiB
+//! of queued output and 128 KiB of socket buffers in the driver, 0.7 MiB in the multiplexer; for
+//! each connection 16 KiB of a write under way here, and in the multiplexer 16 KiB for its reader
+//! and 8 KiB for the agent. With the default of 4 sessions and 100 connections that is 6.6 MiB +
+//! 3.9 MiB, all of it only when every buffer is full at once.
 
 mod background;
 mod child;

@@ -23,7 +23,8 @@ const BACKLOG: u32 = 1024;
 /// Before a look at whether a client that has stopped sending is still there: the first time, and
 /// at most. Most answers are over before the first look, so that most connections cost none.
 const GONE_DELAYS: (Duration, Duration) = (Duration::from_millis(150), Duration::from_secs(5));
-/// Where nobody can tell, a client that has stopped sending and is sent nothing for this long counts as gone.
+/// Where nobody can tell, a client that has stopped sending and is sent nothing for this long
+/// counts as gone.
 const GONE_AFTER: Duration = Duration::from_secs(300);
 
 /// A listener.
@@ -84,7 +85,8 @@ impl std::fmt::Display for Bound {
 }
 
 impl Listener {
-    /// Listens; `again` is a command line that would work where this one cannot, `is_ours` says whether a process is an `ops forward` too.
+    /// Listens; `again` is a command line that would work where this one cannot, `is_ours` says
+    /// whether a process is an `ops forward` too.
     ///
     /// # Errors
     /// A port that is taken names who holds it, as far as that can be known.
@@ -95,7 +97,8 @@ impl Listener {
     ) -> Result<(Self, Bound)> {
         match local {
             Local::Tcp { bind, port } => {
-                // As `ssh -L` and kubectl have it: a client of `localhost` may ask for either family.
+                // As `ssh -L` and kubectl have it: a client of `localhost` may ask for either
+                // family.
                 let both: Option<(Ipv4Addr, Ipv6Addr)> = match bind.as_deref() {
                     None | Some("localhost") => Some((Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST)),
                     Some("*") => Some((Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED)),
@@ -157,7 +160,8 @@ impl Listener {
     }
 }
 
-/// Listens on `port` of both addresses. With 0 the system chooses a port that both have free. A machine without IPv6 has the first alone.
+/// Listens on `port` of both addresses. With 0 the system chooses a port that both have free. A
+/// machine without IPv6 has the first alone.
 async fn bind_both(
     four: Ipv4Addr,
     six: Ipv6Addr,
@@ -178,7 +182,8 @@ async fn bind_both(
     }
 }
 
-/// Listens on an address of IPv6 alone, whatever the system's default is: the one of IPv4 has a listener of its own.
+/// Listens on an address of IPv6 alone, whatever the system's default is: the one of IPv4 has a
+/// listener of its own.
 fn bind_six(address: Ipv6Addr, port: u16) -> io::Result<TcpListener> {
     let socket = TcpSocket::new_v6()?;
     rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
@@ -188,10 +193,12 @@ fn bind_six(address: Ipv6Addr, port: u16) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Descriptors that connections leave free: for sessions that have to be opened anew, for `--status` and `--stop`.
+/// Descriptors that connections leave free: for sessions that have to be opened anew, for
+/// `--status` and `--stop`.
 const RESERVED_DESCRIPTORS: u64 = 32;
 
-/// Whether this process may open some more descriptors than one more connection takes. Where the system does not tell, it may.
+/// Whether this process may open some more descriptors than one more connection takes. Where the
+/// system does not tell, it may.
 pub(crate) fn has_room(listener: &Listener) -> bool {
     let Some(limit) = rustix::process::getrlimit(rustix::process::Resource::Nofile).current else {
         return true;
@@ -200,7 +207,8 @@ pub(crate) fn has_room(listener: &Listener) -> bool {
         Listener::Tcp(listener, _) => listener.as_fd(),
         Listener::Unix(listener, _) => listener.as_fd(),
     };
-    // A new descriptor is the lowest that is free (POSIX), so its number says how many are left at least.
+    // A new descriptor is the lowest that is free (POSIX), so its number says how many are left at
+    // least.
     let reserved = RESERVED_DESCRIPTORS.min(limit / 4);
     rustix::io::dup(fd).is_ok_and(|new| {
         u64::try_from(new.as_raw_fd()).is_ok_and(|number| number < limit.saturating_sub(reserved))
@@ -376,7 +384,8 @@ impl Conn {
         let _ = rustix::net::shutdown(self.fd(), rustix::net::Shutdown::Write);
     }
 
-    /// Closes so that the client sees a failure and no end. (A unix socket knows no reset; its client sees the end.)
+    /// Closes so that the client sees a failure and no end. (A unix socket knows no reset; its
+    /// client sees the end.)
     pub(crate) fn reset(self) {
         if let Self::Tcp { stream, .. } = &self {
             let _ = rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO));
@@ -384,7 +393,8 @@ impl Conn {
         drop(self);
     }
 
-    /// Ends when a client that has stopped sending has gone altogether. `idle` says since when nothing was sent to it.
+    /// Ends when a client that has stopped sending has gone altogether. `idle` says since when
+    /// nothing was sent to it.
     pub(crate) async fn gone(&self, idle: impl Fn() -> Duration) {
         for delay in gone_delays() {
             tokio::time::sleep(delay).await;

@@ -27,7 +27,8 @@ pub(crate) struct Typed<'a> {
     pub(crate) socks: &'a [String],
 }
 
-/// The forwards that `typed` asks for: names of the profile if every word is one, else a target and specs.
+/// The forwards that `typed` asks for: names of the profile if every word is one, else a target and
+/// specs.
 ///
 /// # Errors
 /// Nothing or something unknown was asked for (usage).

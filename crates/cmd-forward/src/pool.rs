@@ -31,11 +31,13 @@ use crate::spec::Remote;
 use load::Load;
 use place::{Best, Count, Scene};
 
-/// Bytes of input that one session queues before it holds its streams back. What waits here, a small request waits behind.
+/// Bytes of input that one session queues before it holds its streams back. What waits here, a
+/// small request waits behind.
 const SEND_BOUND: usize = 64 << 10;
 /// Bytes of output that one session queues for its streams.
 const RECEIVE_BOUND: usize = 256 << 10;
-/// Bytes of input that all sessions of a pool together may have unacknowledged: one alone moves 50 MB/s at 40 ms there and back.
+/// Bytes of input that all sessions of a pool together may have unacknowledged: one alone moves 50
+/// MB/s at 40 ms there and back.
 const WINDOW_BYTES: usize = 2 << 20;
 /// No limit of our own on resuming: the service ends a session that has been away too long.
 const RESUME_FOR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -417,7 +419,8 @@ impl Pool {
             .await;
         };
         match fresh {
-            // One that has waited may have been closed by the destination meanwhile, and nobody would tell.
+            // One that has waited may have been closed by the destination meanwhile, and nobody
+            // would tell.
             Some((connection, since)) if since.elapsed() < FRESH_FOR => {
                 return Ok(Far::Session(connection));
             }
@@ -663,7 +666,8 @@ impl Drop for Waiting {
     }
 }
 
-/// Ends an unused session without multiplexer: the connection behind it would take up a place at the destination.
+/// Ends an unused session without multiplexer: the connection behind it would take up a place at
+/// the destination.
 async fn drop_stale(pool: std::sync::Weak<Pool>) {
     tokio::time::sleep(FRESH_FOR).await;
     let Some(pool) = pool.upgrade() else { return };

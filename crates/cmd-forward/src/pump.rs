@@ -16,9 +16,11 @@ use crate::local::Conn;
 
 /// Bytes read at once from either end.
 const BUFFER_BYTES: usize = 16 << 10;
-/// After the far end has closed: how long the client may take to notice before its socket is closed too.
+/// After the far end has closed: how long the client may take to notice before its socket is closed
+/// too.
 const LINGER: Duration = Duration::from_secs(2);
-/// Without the multiplexer the far end's close is invisible: after the client has stopped sending, this much silence is the end.
+/// Without the multiplexer the far end's close is invisible: after the client has stopped sending,
+/// this much silence is the end.
 const BASIC_SILENCE: Duration = Duration::from_secs(10);
 /// Longest wait for acknowledgements when a connection without multiplexer ends.
 const BASIC_DRAIN: Duration = Duration::from_secs(5);
@@ -65,7 +67,8 @@ enum Stop {
     Far(io::Error),
 }
 
-/// Carries a connection over a stream of a shared session. The caller resets `local` after [`End::Cut`].
+/// Carries a connection over a stream of a shared session. The caller resets
+/// `local` after [`End::Cut`].
 pub(crate) async fn over_stream(
     local: &Conn,
     stream: MuxStream,
@@ -74,7 +77,8 @@ pub(crate) async fn over_stream(
 ) -> End {
     let last_down = Mutex::new(Instant::now());
     let end = {
-        // Memory is taken once there is something to put into it: most of many connections are idle.
+        // Memory is taken once there is something to put into it: most of many connections are
+        // idle.
         let up = async {
             loop {
                 let room = match stream.writable().await {

@@ -138,7 +138,8 @@ pub(crate) async fn run(cx: &Context, plan: Vec<Forward>, wishes: Wishes) -> Res
     for (tunnel, listener) in serving {
         tokio::spawn(tunnel.serve(listener, screen.clone()));
     }
-    // Without the socket everything works but --status and --stop. It goes last: whoever waits for its end finds nothing left.
+    // Without the socket everything works but --status and --stop. It goes last: whoever waits for
+    // its end finds nothing left.
     let socket = Socket::bind(cx)
         .inspect_err(|error| screen.detail(format!("--status will not show this: {error}")))
         .ok();
@@ -393,7 +394,8 @@ impl Failed {
     /// The result of a step of `forward`; `None` where it has failed and the others go on.
     ///
     /// # Errors
-    /// The failure itself where all start together or none, and where it concerns the others as well.
+    /// The failure itself where all start together or none, and where it concerns the others as
+    /// well.
     fn unless<T>(&mut self, forward: &Forward, result: Result<T>) -> Result<Option<T>> {
         let error = match result {
             Ok(done) => return Ok(Some(done)),
@@ -436,7 +438,8 @@ impl Failed {
     }
 }
 
-/// The instance of each forward, in the same order, `None` for one that has failed; the guard is asked once for all.
+/// The instance of each forward, in the same order, `None` for one that has failed; the guard is
+/// asked once for all.
 async fn resolve(
     cx: &Context,
     plan: &[Forward],
@@ -477,7 +480,8 @@ async fn resolve(
     Ok(instances)
 }
 
-/// Where each forward leads that has an instance; what leads to the same destination shares its sessions.
+/// Where each forward leads that has an instance; what leads to the same destination shares its
+/// sessions.
 fn routes(
     cx: &Context,
     screen: &Screen,
@@ -550,7 +554,8 @@ async fn close_all(pools: &[Arc<Pool>]) {
     closing.join_all().await;
 }
 
-/// Says and asks whatever has to be, so that the process in the background need not: which instance, the guard, credentials.
+/// Says and asks whatever has to be, so that the process in the background need not: which
+/// instance, the guard, credentials.
 pub(crate) async fn ask_beforehand(cx: &Context, plan: &[Forward], wishes: &Wishes) -> Result<()> {
     let screen = Screen::new(cx.output(), false);
     for forward in plan {

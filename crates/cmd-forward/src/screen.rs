@@ -70,7 +70,8 @@ impl Screen {
         if !self.live || !(text.is_empty() || ops_core::terminal::is_foreground()) {
             return;
         }
-        // Asked anew: a window may have been made narrower, and a line that wraps could not be taken back.
+        // Asked anew: a window may have been made narrower, and a line that wraps could not be
+        // taken back.
         let columns = ops_core::terminal::size().map_or(80, |(columns, _)| usize::from(columns));
         let text: String = text.chars().take(columns.saturating_sub(1)).collect();
         self.output.set_status(text);

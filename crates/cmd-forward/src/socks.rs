@@ -1,6 +1,7 @@
 //! A SOCKS5 proxy (RFC 1928, CONNECT without authentication): names are resolved on the far side.
 //!
-//! Each destination gets a pool of its own on its first connection, which is closed when nobody has used it for a while.
+//! Each destination gets a pool of its own on its first connection, which is closed when nobody has
+//! used it for a while.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -30,7 +31,8 @@ const ADDRESS_UNKNOWN: u8 = 8;
 
 /// A client that does not finish its request within this time is left.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// The multiplexer does not tell of success, so failure is waited for: a round trip and this much more.
+/// The multiplexer does not tell of success, so failure is waited for: a round trip and this much
+/// more.
 const REFUSAL_PATIENCE: Duration = Duration::from_millis(30);
 /// A destination that took a connection within this time takes the next one too; nothing is waited
 /// for.
@@ -130,7 +132,8 @@ impl Proxy {
         }
     }
 
-    /// Reads a client's request and opens the way it asks for; the client has its answer then. `destination` is told as soon as it is known.
+    /// Reads a client's request and opens the way it asks for; the client has its answer then.
+    /// `destination` is told as soon as it is known.
     pub(crate) async fn accept(
         &self,
         conn: &Conn,

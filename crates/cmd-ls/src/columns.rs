@@ -197,7 +197,8 @@ impl Field {
     }
 }
 
-/// The columns of a table: those that the profile has, else the usual ones; more of them if `wide`, the region where there are several, then tags.
+/// The columns of a table: those that the profile has, else the usual ones; more of them if `wide`,
+/// the region where there are several, then tags.
 pub(crate) fn choose(
     of_profile: Vec<Field>,
     wide: bool,
@@ -224,7 +225,8 @@ pub(crate) fn choose(
     fields
 }
 
-/// The columns as a table wants them. Those that were `named` are cut where the terminal is too narrow, and never left out.
+/// The columns as a table wants them. Those that were `named` are cut where the terminal is too
+/// narrow, and never left out.
 pub(crate) fn head(fields: &[Field], named: bool) -> Vec<Column> {
     let of = |field: &Field| {
         let column = field.column();

@@ -91,7 +91,8 @@ impl List {
         });
         let head = columns::head(&self.fields, self.named);
         let left_out = table::write_and_tell(output, &head, rows)?;
-        // Of the usual columns there are more than a narrow terminal holds; who asks for more has to know.
+        // Of the usual columns there are more than a narrow terminal holds; who asks for more has
+        // to know.
         if output.format() == Format::Wide && !left_out.is_empty() {
             output.note(format!(
                 "left out for want of room: {}; name the columns you want: --columns",

@@ -17,18 +17,21 @@ use crate::{
 
 /// List instances
 ///
-/// Lists EC2 instances and hybrid nodes, with what Session Manager knows of their agents. Patterns are ids, names, globs over names, private
-/// addresses or tag:Key=Value; an instance is listed if one of them means it. Without --state, pending and running instances are listed, or
-/// those in the states that the profile's `select.states` names.
+/// Lists EC2 instances and hybrid nodes, with what Session Manager knows of their agents. Patterns
+/// are ids, names, globs over names, private addresses or tag:Key=Value; an instance is listed if
+/// one of them means it. Without --state, pending and running instances are listed, or those in the
+/// states that the profile's `select.states` names.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Ls {
     /// Ids, names, globs such as 'web-*', private addresses or tag:Key=Value
     #[arg(value_name = "PATTERN")]
     patterns: Vec<Target>,
-    /// Condition on a tag: Key=GLOB[,GLOB] or Key!=GLOB; one key repeated is or, different keys are and
+    /// Condition on a tag: Key=GLOB[,GLOB] or Key!=GLOB; one key repeated is or, different keys are
+    /// and
     #[arg(short = 'l', long = "tag", value_name = "KEY=VALUE")]
     tags: Vec<TagFilter>,
-    /// States: pending, running, stopping, stopped, shutting-down, terminated; all leaves terminated out
+    /// States: pending, running, stopping, stopped, shutting-down, terminated; all leaves
+    /// terminated out
     #[arg(long, value_name = "STATE", value_delimiter = ',')]
     state: Vec<StateFilter>,
     /// Filter of EC2, passed on as it is

@@ -7,7 +7,8 @@ use ops_core::{Context, Instance, Query, Result, Selector, State};
 /// Of more names than one call takes, everything that runs is asked for.
 const ASKED_BY_NAME: usize = 200;
 
-/// The target of each of `instances`: its name where no other instance in its region would answer to it, else its id.
+/// The target of each of `instances`: its name where no other instance in its region would answer
+/// to it, else its id.
 ///
 /// # Errors
 /// Those of a list, as it may take one more to see whether a name is unique.

@@ -1,7 +1,9 @@
-//! `-o jsonl`, `-o jsonpath=` and `-o custom-columns=`: paths into the document of `-o json`, as kubectl has them.
+//! `-o jsonl`, `-o jsonpath=` and `-o custom-columns=`: paths into the document of `-o json`, as
+//! kubectl has them.
 //!
-//! Of kubectl's templates the part that lists need: `{.items[*].id}`, `{range .items[*]}{.name}{"\n"}{end}`; in a path names, `['name']`,
-//! `[N]`, `[-1]` and `[*]`. Source: "JSONPath Support" of the Kubernetes reference.
+//! Of kubectl's templates the part that lists need: `{.items[*].id}`, `{range
+//! .items[*]}{.name}{"\n"}{end}`; in a path names, `['name']`, `[N]`, `[-1]` and `[*]`. Source:
+//! "JSONPath Support" of the Kubernetes reference.
 
 use ops_core::{
     Error, Format, Instance, Listing, Output, Result,

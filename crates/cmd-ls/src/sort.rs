@@ -43,7 +43,8 @@ impl SortKey {
         self.field.tag()
     }
 
-    /// Sorts `instances`; equal ones by name, then oldest launch, then id. What has no value comes last.
+    /// Sorts `instances`; equal ones by name, then oldest launch, then id. What has no value comes
+    /// last.
     pub(crate) fn sort(&self, instances: &mut [Instance]) {
         instances.sort_by(|a, b| {
             let order = self.compare(a, b);

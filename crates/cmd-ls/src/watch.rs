@@ -9,7 +9,8 @@ use crate::list::List;
 /// The pause is doubled up to this while something fails, such as calls that are throttled.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Lists every `interval` until it is interrupted or nobody reads any more. The first list has to succeed.
+/// Lists every `interval` until it is interrupted or nobody reads any more. The first list has to
+/// succeed.
 pub(crate) async fn run(cx: &Context, list: &List, interval: Duration) -> Result<Exit> {
     let output = cx.output();
     let redraws =
@@ -116,7 +117,8 @@ fn header(interval: Duration, changes: usize, can_quit: bool) -> String {
     )
 }
 
-/// What is new, different, or gone; the gone count as terminated unless a region failed, which would explain their absence.
+/// What is new, different, or gone; the gone count as terminated unless a region failed, which
+/// would explain their absence.
 fn changed(
     before: &BTreeMap<String, Instance>,
     now: &BTreeMap<String, Instance>,

@@ -1,4 +1,5 @@
-//! Carries a session between the user and the far side: input, output, size, and what there is to say about the connection.
+//! Carries a session between the user and the far side: input, output, size, and what there is to
+//! say about the connection.
 
 use std::{
     io,
@@ -26,18 +27,22 @@ use crate::{
     notes::Notes,
 };
 
-/// Pieces of input that may wait while the session takes none, so that the escape is still found behind them. The kernel gives at most 4 KiB at
-/// once from a terminal.
+/// Pieces of input that may wait while the session takes none, so that the escape is still found
+/// behind them. The kernel gives at most 4 KiB at once from a terminal.
 const TYPED_AHEAD: usize = 2048;
-/// The size told where there is no terminal; the official client's, wide enough that little is wrapped.
+/// The size told where there is no terminal; the official client's, wide enough that little is
+/// wrapped.
 const SIZE_WITHOUT_TERMINAL: (u16, u16) = (300, 100);
 /// What Ctrl-D types.
 const END_OF_TRANSMISSION: &[u8] = b"\x04";
-/// How long the far side may say nothing before it is told again that the input has ended, at first and at most.
+/// How long the far side may say nothing before it is told again that the input has ended, at first
+/// and at most.
 const QUIET: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// In builds for development, has the session panic at its first output, so that a test sees the terminal restored.
+/// In builds for development, has the session panic at its first output, so that a test sees the
+/// terminal restored.
 const PANIC_VARIABLE: &str = "OPS_DEBUG_PANIC";
-/// How long after an end that the user did not bring about what is typed is taken for meant for the session. People see an end that fast.
+/// How long after an end that the user did not bring about what is typed is taken for meant for the
+/// session. People see an end that fast.
 const SURPRISE: Duration = Duration::from_millis(300);
 /// In builds for development, another [`SURPRISE`], in milliseconds, so that a test is not a race.
 const SURPRISE_VARIABLE: &str = "OPS_DEBUG_SURPRISE";
@@ -50,7 +55,8 @@ type Stdin = mpsc::Receiver<io::Result<Bytes>>;
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// The far side ended it, with a status where the document has one; mostly because the user left the shell.
+    /// The far side ended it, with a status where the document has one; mostly because the user
+    /// left the shell.
     FarSide(Exit),
     /// The other side did, and the user had not asked for it.
     Surprise(Exit),
@@ -58,7 +64,8 @@ pub(crate) enum Ended {
     Escape,
 }
 
-/// Carries a session until it ends. The terminal is in raw mode meanwhile if there is one on stdin, and as before afterwards.
+/// Carries a session until it ends. The terminal is in raw mode meanwhile if there is one on stdin,
+/// and as before afterwards.
 ///
 /// # Errors
 /// The session failed, the output cannot be written any more, or a signal asked to stop.
@@ -112,12 +119,13 @@ pub(crate) async fn carry(
         () = sizes(sender, resizes, raw.as_ref()) => Err(Error::unexpected("the terminal's size is not followed any more")),
     };
     if let Some(stdout) = stdout {
-        // Cut off: what is on its way goes first, so that it cannot change the terminal after it was restored. A reader that takes nothing is
-        // not waited for.
+        // Cut off: what is on its way goes first, so that it cannot change the terminal after it
+        // was restored. A reader that takes nothing is not waited for.
         let _ = timeout(LAST_OUTPUT, stdout.finish()).await;
     }
     if let (Some(_), Ok(Ended::Surprise(_))) = (&raw, &outcome) {
-        // Still in raw mode, so that the keys are not echoed: they are typed by somebody who does not know yet where they would go.
+        // Still in raw mode, so that the keys are not echoed: they are typed by somebody who does
+        // not know yet where they would go.
         let surprise = cx
             .env()
             .var(SURPRISE_VARIABLE)
@@ -311,7 +319,8 @@ async fn typed(
     }
 }
 
-/// All of standard input goes to the far side, then the end of transmission that a terminal would send.
+/// All of standard input goes to the far side, then the end of transmission that a terminal would
+/// send.
 async fn piped(sender: &Sender, heard: &Notify, stdin: &mut Stdin) -> Result<Ended> {
     let sent = async {
         let mut last = b'\n';
@@ -327,8 +336,9 @@ async fn piped(sender: &Sender, heard: &Notify, stdin: &mut Stdin) -> Result<End
             return Ok(());
         }
         let mut quiet = QUIET.0;
-        // Once is not always enough: a program that reads takes one, and a shell that changes its terminal's modes in this very moment loses it.
-        // Input that has ended gives its end to everyone who asks, so whoever is left is told again.
+        // Once is not always enough: a program that reads takes one, and a shell that changes its
+        // terminal's modes in this very moment loses it. Input that has ended gives its end to
+        // everyone who asks, so whoever is left is told again.
         while sender.send(END_OF_TRANSMISSION).await.is_ok() && sender.drained().await.is_ok() {
             while timeout(quiet, heard.notified()).await.is_ok() {}
             quiet = (quiet * 2).min(QUIET.1);
@@ -355,7 +365,8 @@ async fn sizes(sender: &Sender, mut resizes: Resizes, raw: Option<&RawMode>) {
         if resizes.next().await == Change::Continued
             && let Some(raw) = raw
         {
-            // The shell that continued us had the terminal for itself. If it is gone, reading it says so.
+            // The shell that continued us had the terminal for itself. If it is gone, reading it
+            // says so.
             let _ = raw.renew();
             told = None;
         }

@@ -1,4 +1,5 @@
-//! Whether it was the user who left the shell: the service tells an `exit` and an end against the user's will by the same message.
+//! Whether it was the user who left the shell: the service tells an `exit` and an end against the
+//! user's will by the same message.
 
 /// Bytes of a line that are kept; only its end matters.
 const LINE_BYTES: usize = 256;
@@ -9,9 +10,10 @@ const CTRL_D: u8 = 0x04;
 
 /// Follows what is typed and what the far side shows.
 ///
-/// The user has left if the last thing he did was to type a command that leaves, or Ctrl-D, and no prompt has come after it. A
-/// command that came out of the shell's history was not typed letter by letter, so the last line that is shown counts too: it
-/// ends with `exit` where a shell echoes the command, and where bash says so itself.
+/// The user has left if the last thing he did was to type a command that leaves, or Ctrl-D, and no
+/// prompt has come after it. A command that came out of the shell's history was not typed letter by
+/// letter, so the last line that is shown counts too: it ends with `exit` where a shell echoes the
+/// command, and where bash says so itself.
 #[derive(Debug, Default)]
 pub(crate) struct Departure {
     typed: Vec<u8>,
@@ -66,7 +68,8 @@ fn leaves(line: &[u8]) -> bool {
         .is_some_and(|word| LEAVING.contains(&word))
 }
 
-/// Whether a line that was shown, with a prompt before the command or none, ends with such a command.
+/// Whether a line that was shown, with a prompt before the command or none, ends with such a
+/// command.
 fn leaves_at_end(line: &[u8]) -> bool {
     let line = String::from_utf8_lossy(line);
     line.split_whitespace()
@@ -81,7 +84,8 @@ fn keep(line: &mut Vec<u8>, byte: u8) {
     line.push(byte);
 }
 
-/// The line that the far side is at, without control sequences, and the last one before it that was not empty.
+/// The line that the far side is at, without control sequences, and the last one before it that was
+/// not empty.
 #[derive(Debug, Default)]
 struct Shown {
     line: Vec<u8>,

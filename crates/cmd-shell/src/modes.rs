@@ -1,9 +1,11 @@
-//! What the far side has switched on in the user's terminal, so that it can be switched off when the far side no longer can.
+//! What the far side has switched on in the user's terminal, so that it can be switched off when
+//! the far side no longer can.
 
 use std::collections::BTreeSet;
 
-/// Private modes (`CSI ? n h`) that would make a terminal unusable, or odd, if they stayed: application cursor keys, reverse screen, mouse
-/// reports, alternate screens, focus reports, bracketed paste, synchronised output.
+/// Private modes (`CSI ? n h`) that would make a terminal unusable, or odd, if they stayed:
+/// application cursor keys, reverse screen, mouse reports, alternate screens, focus reports,
+/// bracketed paste, synchronised output.
 const WATCHED: &[u16] = &[
     1, 5, 9, 47, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 1047, 1049, 2004, 2026,
 ];

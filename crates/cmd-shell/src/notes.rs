@@ -1,4 +1,5 @@
-//! What there is to say about the connection while a session runs, on stderr and never over what the far side wrote.
+//! What there is to say about the connection while a session runs, on stderr and never over what
+//! the far side wrote.
 //!
 //! At a prompt it is a line of its own. While a full-screen program has the terminal it is a line
 //! at the bottom that goes away again: see [`FullScreen`].
@@ -157,7 +158,8 @@ impl<'a> Notes<'a> {
         }
     }
 
-    /// The session is over, and not by the user's doing; `text` is what the service says of it, often nothing.
+    /// The session is over, and not by the user's doing; `text` is what the service says of it,
+    /// often nothing.
     pub(crate) fn over(&mut self, text: &str) {
         let why = if text.is_empty() {
             "it was ended on the other side, which gave no reason"

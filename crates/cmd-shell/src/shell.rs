@@ -14,12 +14,13 @@ use crate::{
 
 /// Open a shell on an instance
 ///
-/// Opens an interactive shell through Session Manager: no open port, no SSH server, no key. The terminal is put into raw mode, so that every key
-/// reaches the far side and full-screen programs work. With input from a pipe, all of it is sent, then the end of transmission (Ctrl-D), and
-/// what the shell prints is printed, prompt and echo included.
+/// Opens an interactive shell through Session Manager: no open port, no SSH server, no key. The
+/// terminal is put into raw mode, so that every key reaches the far side and full-screen programs
+/// work. With input from a pipe, all of it is sent, then the end of transmission (Ctrl-D), and what
+/// the shell prints is printed, prompt and echo included.
 ///
-/// A lost connection is taken up again by itself; what is typed meanwhile is delivered. `Enter ~ .` ends a session that hangs, `Enter ~ ?` shows
-/// the other escapes.
+/// A lost connection is taken up again by itself; what is typed meanwhile is delivered. `Enter ~ .`
+/// ends a session that hangs, `Enter ~ ?` shows the other escapes.
 #[derive(clap::Args, Debug)]
 pub struct Shell {
     /// Instance id, Name, glob, tag:Key=Value, IP or DNS name; USER@ starts the shell as that user
@@ -33,7 +34,8 @@ pub struct Shell {
     parameters: Vec<String>,
     #[command(flatten)]
     session: SessionArgs,
-    /// Character that begins an escape at the beginning of a line, ^X for a control character, or none
+    /// Character that begins an escape at the beginning of a line, ^X for a control character, or
+    /// none
     #[arg(long, value_name = "CHAR", env = "OPS_ESCAPE")]
     escape: Option<EscapeChar>,
 }

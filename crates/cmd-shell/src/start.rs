@@ -39,7 +39,8 @@ impl Wishes {
         }
     }
 
-    /// These, and where they say nothing `profile`'s. Another document makes the profile's parameters meaningless.
+    /// These, and where they say nothing `profile`'s. Another document makes the profile's
+    /// parameters meaningless.
     pub(crate) fn over(self, profile: Self) -> Self {
         let parameters = if self.document.is_some() && self.document != profile.document {
             self.parameters

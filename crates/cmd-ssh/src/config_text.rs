@@ -1,10 +1,12 @@
 //! The text of an ssh configuration: what may stand in it, and how it is escaped.
 //!
-//! Names come from tags, which anybody with `ec2:CreateTags` can write, so a name is either harmless to ssh or not written at all.
+//! Names come from tags, which anybody with `ec2:CreateTags` can write, so a name is either
+//! harmless to ssh or not written at all.
 
 use std::fmt::Write as _;
 
-/// Longest ControlPath that every system takes: `sun_path` is 104 bytes on macOS, and ssh appends a dot and 16 characters while it connects.
+/// Longest ControlPath that every system takes: `sun_path` is 104 bytes on macOS, and ssh appends a
+/// dot and 16 characters while it connects.
 const CONTROL_PATH_MAX_BYTES: usize = 104 - 17 - 1;
 /// Length of what `%C` expands to: a SHA-1 in hexadecimal.
 const PERCENT_C_BYTES: usize = 40;
@@ -29,7 +31,8 @@ pub(crate) fn alias(name: &str) -> Alias {
     if name.contains(['*', '?', '!', ',']) {
         return Alias::LeftOut("ssh would read it as a pattern");
     }
-    // ssh refuses most of these in host names since 9.6, and a user's own `Match exec` or `%n` could hand them to a shell.
+    // ssh refuses most of these in host names since 9.6, and a user's own `Match exec` or `%n`
+    // could hand them to a shell.
     if name.contains([
         '\'', '"', '`', '$', '\\', ';', '&', '<', '>', '|', '(', ')', '{', '}', '#', '=', '%', '@',
         '/', ':',
@@ -55,7 +58,8 @@ pub(crate) fn alias(name: &str) -> Alias {
 /// `text` as one argument of an option that expands `%` tokens, such as `IdentityFile`.
 ///
 /// # Errors
-/// A text with quotes, backslashes or control characters cannot stand in every version's configuration.
+/// A text with quotes, backslashes or control characters cannot stand in every version's
+/// configuration.
 pub(crate) fn argument(text: &str) -> Result<String, &'static str> {
     quoted(text).map(|text| text.replace('%', "%%"))
 }
@@ -80,7 +84,8 @@ fn quoted(text: &str) -> Result<String, &'static str> {
 /// Options whose value is several words.
 const OF_SEVERAL_WORDS: &[&str] = &["IPQoS", "RekeyLimit", "SendEnv", "SetEnv"];
 
-/// The value of one of the profile's own `ssh.options`. It means what ssh_config(5) says of it, `%` tokens included.
+/// The value of one of the profile's own `ssh.options`. It means what ssh_config(5) says of it, `%`
+/// tokens included.
 ///
 /// # Errors
 /// As [`argument`].
@@ -92,11 +97,14 @@ pub(crate) fn option_value(key: &str, value: &str) -> Result<String, &'static st
     quoted(value)
 }
 
-/// A command line for `ProxyCommand`: each word quoted for the shell, and `%` doubled, but for the tokens in `tokens`, which ssh fills in.
+/// A command line for `ProxyCommand`: each word quoted for the shell, and `%` doubled, but for the
+/// tokens in `tokens`, which ssh fills in.
 ///
-/// The words of `tokens` are only ever `--`, `%h`, `%p`, `%r`: ids, numbers and a user name of the same configuration.
+/// The words of `tokens` are only ever `--`, `%h`, `%p`, `%r`: ids, numbers and a user name of the
+/// same configuration.
 pub(crate) fn proxy_command(words: &[String], tokens: &[&str]) -> Result<String, &'static str> {
-    // ssh puts `exec` in front of the line by itself; a second one would be looked for as a program.
+    // ssh puts `exec` in front of the line by itself; a second one would be looked for as a
+    // program.
     let mut line = String::new();
     for word in words {
         if word.chars().any(char::is_control) {
@@ -149,7 +157,8 @@ pub(crate) struct Host {
     pub(crate) options: Vec<(String, String)>,
 }
 
-/// `text` as part of a comment's line: it comes from options and from a profile's name, which is a file's name.
+/// `text` as part of a comment's line: it comes from options and from a profile's name, which is a
+/// file's name.
 fn one_line(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { '?' } else { c })

@@ -1,6 +1,8 @@
-//! `ops ssh-config --install`: files of our own, and one `Include` at the end of the user's configuration.
+//! `ops ssh-config --install`: files of our own, and one `Include` at the end of the user's
+//! configuration.
 //!
-//! ssh takes the first value it finds for an option, so at the end the user's own entries win over ours.
+//! ssh takes the first value it finds for an option, so at the end the user's own entries win over
+//! ours.
 
 use std::{
     fs, io,
@@ -14,7 +16,8 @@ const MARK_OPEN: &str =
 const MARK_CLOSE: &str = "# <<< ops <<<";
 /// Included by the mark's block; a relative path is looked up in `~/.ssh`.
 pub(crate) const INCLUDE: &str = "Include ops/*.conf";
-/// In front of it: behind the user's last `Host` line the Include would count for the hosts of that line alone.
+/// In front of it: behind the user's last `Host` line the Include would count for the hosts of that
+/// line alone.
 const FOR_ALL: &str = "Match all";
 
 /// A file as it is, and as it shall be (`None`: not at all).
@@ -52,7 +55,8 @@ impl Change {
         self.old == self.new
     }
 
-    /// Does it: atomically, permissions kept (a new file is 0600). `backup` keeps the old text beside it, as `NAME.ops-backup`.
+    /// Does it: atomically, permissions kept (a new file is 0600).
+    /// `backup` keeps the old text beside it, as `NAME.ops-backup`.
     ///
     /// # Errors
     /// Fails if the folder or the file cannot be written; the old file then stays.
@@ -89,7 +93,8 @@ impl Change {
         Ok(())
     }
 
-    /// The change as lines that begin with `-` and `+`, with a head that names the file; empty where nothing changes.
+    /// The change as lines that begin with `-` and `+`, with a head that names the file; empty
+    /// where nothing changes.
     pub(crate) fn diff(&self) -> String {
         if self.is_empty() {
             return String::new();
@@ -156,7 +161,8 @@ pub(crate) fn without_include(old: &str) -> String {
             // Versions before put the block at the top, with an empty line behind it.
             lines.next_if(|line| line.trim().is_empty());
         } else if lines.peek().is_none() {
-            // The line feed in front of the block is ours. With text behind the block it is needed, if the user's own line had none.
+            // The line feed in front of the block is ours. With text behind the block it is needed,
+            // if the user's own line had none.
             if kept.ends_with('\n') {
                 kept.pop();
             }
@@ -167,7 +173,8 @@ pub(crate) fn without_include(old: &str) -> String {
     kept
 }
 
-/// The user's file without the blocks that `ops ssh-config >> ~/.ssh/config` put there, and without our `Include`.
+/// The user's file without the blocks that `ops ssh-config >> ~/.ssh/config` put there, and without
+/// our `Include`.
 pub(crate) fn without_blocks(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut inside = false;

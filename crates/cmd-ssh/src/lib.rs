@@ -1,4 +1,5 @@
-//! `ops ssh`, `ops ssh-config` and `ops ssh-proxy`: OpenSSH, and all that speaks it, over Session Manager.
+//! `ops ssh`, `ops ssh-config` and `ops ssh-proxy`: OpenSSH, and all that speaks it, over Session
+//! Manager.
 
 mod config_text;
 mod include;

@@ -1,7 +1,9 @@
-//! What a name means to this user already: asked of ssh itself with the user's configuration as it is without ours, and of DNS.
+//! What a name means to this user already: asked of ssh itself with the user's configuration as it
+//! is without ours, and of DNS.
 //!
-//! Names come from tags, which anybody with `ec2:CreateTags` can write. Whoever calls an instance `git.corp.example` must not get what the user
-//! types for that host, so a name that leads anywhere already gets no entry.
+//! Names come from tags, which anybody with `ec2:CreateTags` can write. Whoever calls an instance
+//! `git.corp.example` must not get what the user types for that host, so a name that leads anywhere
+//! already gets no entry.
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +24,8 @@ use tokio::{
 
 use crate::{config_text, include};
 
-/// Names that are asked about at most; more get no entry. A call takes some milliseconds of a processor.
+/// Names that are asked about at most; more get no entry. A call takes some milliseconds of a
+/// processor.
 pub(crate) const MAX_NAMES: usize = 4000;
 /// Calls of ssh and of DNS at the same time.
 const SSH_CALLS: usize = 8;
@@ -34,8 +37,8 @@ const DNS_PATIENCE: Duration = Duration::from_secs(10);
 /// Where the system's own configuration lies; it counts after the user's.
 const SYSTEM_CONFIG: &str = "/etc/ssh/ssh_config";
 
-/// Options that say where a connection goes, or what the server there gets, with what a note calls them. All others may differ: they are the
-/// user's wishes for a server of ours.
+/// Options that say where a connection goes, or what the server there gets, with what a note calls
+/// them. All others may differ: they are the user's wishes for a server of ours.
 const TELLING: &[(&str, &str)] = &[
     ("hostname", "HostName"),
     ("port", "Port"),
@@ -211,7 +214,8 @@ async fn taken_in_ssh(
 fn difference(nobody: &Nobody, name: &str, told: &Told) -> Option<&'static str> {
     TELLING.iter().find_map(|(key, shown)| {
         let without = nobody.told.get(*key);
-        // `HostName %h.example` under `Host *` means another host for each name, and none for this one in particular.
+        // `HostName %h.example` under `Host *` means another host for each name, and none for this
+        // one in particular.
         let expected = without.map(|value| value.replace(&nobody.name, name));
         let same = match (&expected, told.get(*key)) {
             // ssh takes brackets off a host and writes it in lower case.
@@ -279,7 +283,8 @@ async fn addresses(name: &str, until: Instant) -> Vec<IpAddr> {
     }
 }
 
-/// Says what the user's configuration takes from `entry`, which is one of ours for `name`: what stands for every host there comes first.
+/// Says what the user's configuration takes from `entry`, which is one of ours for `name`: what
+/// stands for every host there comes first.
 ///
 /// # Errors
 /// No temporary file can be written.

@@ -22,7 +22,8 @@ pub(crate) struct Names<'a> {
     pub(crate) taken: &'a BTreeMap<String, String>,
 }
 
-/// The name each instance gets, by id, written for a `Host` line. Instances that get none are told of; they are reached by their ids.
+/// The name each instance gets, by id, written for a `Host` line. Instances that get none are told
+/// of; they are reached by their ids.
 pub(crate) fn give(
     cx: &Context,
     instances: &[Instance],
@@ -64,7 +65,8 @@ pub(crate) fn give(
             };
             match config_text::alias(&alias) {
                 Alias::LeftOut(why) => left_out(why),
-                // Whoever may write tags must not get what the user types for another host: `Name=github.com`.
+                // Whoever may write tags must not get what the user types for another host:
+                // `Name=github.com`.
                 Alias::Written(_) if how.known_hosts.contains(&alias) => {
                     left_out(
                         "a host of that name is among the known hosts; give ours a prefix (ssh.host_prefix), or forget that one: ssh-keygen -R NAME",
@@ -105,8 +107,8 @@ pub(crate) fn tell_left_out(cx: &Context, groups: &Groups) {
     }
 }
 
-/// The names that the `Host` lines of a configuration give, as they are written, patterns among them. Lines as ssh reads them: the keyword in
-/// any case, white space or one `=` behind it.
+/// The names that the `Host` lines of a configuration give, as they are written, patterns among
+/// them. Lines as ssh reads them: the keyword in any case, white space or one `=` behind it.
 pub(crate) fn named_by(text: &str) -> Vec<String> {
     let mut names = Vec::new();
     for line in text.lines() {

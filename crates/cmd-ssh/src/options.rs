@@ -42,7 +42,8 @@ pub(crate) fn host_keys(cx: &Context, policy: HostKeys) -> Result<Options> {
     ])
 }
 
-/// No forwarding of the ssh agent, unless the profile wants it: whoever is root on a server could use the user's keys.
+/// No forwarding of the ssh agent, unless the profile wants it: whoever is root on a server could
+/// use the user's keys.
 pub(crate) fn agent_forwarding(settings: &Settings) -> Options {
     if settings
         .options
@@ -88,7 +89,8 @@ pub(crate) fn sharing(cx: &Context, settings: &Settings) -> Result<Options> {
         return Ok(Vec::new());
     }
     let paths = cx.paths();
-    // Not the runtime folder if it can be helped: it goes with the last login, and ssh ends where a socket's folder is missing.
+    // Not the runtime folder if it can be helped: it goes with the last login, and ssh ends where a
+    // socket's folder is missing.
     let folders = [
         paths.state.join("ssh"),
         paths.home.join(".ssh"),

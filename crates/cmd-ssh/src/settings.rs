@@ -3,7 +3,8 @@
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use ops_core::{Context, Error, Origin, Result, profile::HostKeys};
 
-/// The words that start this program again with the same profile, account and region, from the environment it has now.
+/// The words that start this program again with the same profile, account and region, from the
+/// environment it has now.
 pub(crate) fn program_words(cx: &Context, region: &str) -> Result<Vec<String>> {
     words_for(
         cx,
@@ -13,14 +14,16 @@ pub(crate) fn program_words(cx: &Context, region: &str) -> Result<Vec<String>> {
     )
 }
 
-/// As [`program_words`], for a file: what the environment and the user's own configuration say now is fixed too.
+/// As [`program_words`], for a file: what the environment and the user's own configuration say now
+/// is fixed too.
 pub(crate) fn lasting_words(cx: &Context, region: &str) -> Result<Vec<String>> {
     let settings = cx.settings()?;
     let team = settings.profile.value.as_deref();
     let aws = match settings.aws_profile.origin {
         // The team profile, fixed above, says it.
         Origin::Profile(_) => None,
-        // Keys in the environment count more than this: naming a profile now would make it stronger than they are.
+        // Keys in the environment count more than this: naming a profile now would make it stronger
+        // than they are.
         Origin::Variable(_) if cx.env().var("AWS_ACCESS_KEY_ID").is_some() => None,
         _ => settings.aws_profile.value.as_deref(),
     };

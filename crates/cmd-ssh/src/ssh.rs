@@ -28,8 +28,9 @@ const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Run ssh to an instance, through a session
 ///
-/// Runs the system's ssh with the options that this target needs; no configuration has to be installed. All of ssh's own options pass through,
-/// before or after the target (`-L`, `-R`, `-D`, `-A`, `-t`, `-N`, `-v`, …), and its exit status comes back. Long options are those of ops.
+/// Runs the system's ssh with the options that this target needs; no configuration has to be
+/// installed. All of ssh's own options pass through, before or after the target (`-L`, `-R`,
+/// `-D`, `-A`, `-t`, `-N`, `-v`, …), and its exit status comes back. Long options are those of ops.
 #[derive(clap::Args, Debug)]
 pub struct Ssh {
     /// Instance id, Name, tag:Key=Value, IP or DNS name; USER@ logs in as that user
@@ -41,7 +42,8 @@ pub struct Ssh {
     /// Log in with a key made for the moment, pushed by EC2 Instance Connect
     #[arg(long)]
     instance_connect: bool,
-    /// Host keys: accept-new trusts the first contact, ssm fetches them over a session first, off does not check
+    /// Host keys: accept-new trusts the first contact, ssm fetches them over a session first, off
+    /// does not check
     #[arg(long, value_name = "HOW", value_parser = settings::host_keys_parser())]
     host_keys: Option<HostKeys>,
     #[command(flatten)]
@@ -86,7 +88,8 @@ impl Command for Ssh {
     }
 
     async fn run(self, cx: Context) -> Result<Exit> {
-        // Never from the cache: ssh keeps host keys by id, and the session is opened by a process that knows nothing but the id.
+        // Never from the cache: ssh keeps host keys by id, and the session is opened by a process
+        // that knows nothing but the id.
         let mut instance = cx.resolve_now(&self.target, self.session.choice()).await?;
         cx.guard(
             "ssh",
@@ -174,7 +177,8 @@ impl Command for Ssh {
         for forward in &settings.local_forwards {
             line.words.extend(["-L".into(), forward.into()]);
         }
-        // ssh looks for options behind the host too, unless `--` stands in front of it: neither an id nor a command is ever one.
+        // ssh looks for options behind the host too, unless `--` stands in front of it: neither an
+        // id nor a command is ever one.
         line.words.extend(["--".into(), instance.id.clone().into()]);
         line.words.extend(self.command.iter().cloned());
         cx.output().detail(format!(
@@ -190,7 +194,8 @@ impl Command for Ssh {
     }
 }
 
-/// What ssh did not say of its failure: `said` is the report of the ssh-proxy under it, `pushed` the user for whom a key was pushed.
+/// What ssh did not say of its failure: `said` is the report of the ssh-proxy under it, `pushed`
+/// the user for whom a key was pushed.
 fn tell(cx: &Context, said: &str, instance: &Instance, pushed: Option<String>) {
     let output = cx.output();
     if said != ANSWERED {
@@ -240,7 +245,8 @@ impl Line {
     }
 }
 
-/// Global options for the ssh-proxy under ssh: how much it says, and that what the guard asks has been answered here.
+/// Global options for the ssh-proxy under ssh: how much it says, and that what the guard asks has
+/// been answered here.
 fn asked_words(cx: &Context) -> Vec<String> {
     let mut words = vec!["--yes".to_owned()];
     words.extend((0..cx.globals().verbose).map(|_| "--verbose".to_owned()));
@@ -250,7 +256,8 @@ fn asked_words(cx: &Context) -> Vec<String> {
     words
 }
 
-/// Runs ssh on this terminal and gives its status; a signal's is 128 and its number, as a shell has it.
+/// Runs ssh on this terminal and gives its status; a signal's is 128 and its number, as a shell has
+/// it.
 async fn run(cx: &Context, words: &[OsString]) -> Result<Exit> {
     let path = cx.env().var_os("PATH").unwrap_or(OsStr::new(USUAL_PATH));
     let program = follower::find("ssh", path).ok_or_else(|| {
@@ -259,7 +266,8 @@ async fn run(cx: &Context, words: &[OsString]) -> Result<Exit> {
             .hint("or do without: ops shell TARGET")
     })?;
     let handler = cx.interrupt().handle();
-    // ssh, and with it the session, must not outlive this process: nobody could end them then but by their process ids.
+    // ssh, and with it the session, must not outlive this process: nobody could end them then but
+    // by their process ids.
     let mut follower = follower::start(&program, words, |command| {
         command
             .env_clear()
@@ -280,7 +288,8 @@ async fn run(cx: &Context, words: &[OsString]) -> Result<Exit> {
             _ = children.recv() => if let Some(pid) = pid_of(child) && has_stopped(pid) {
                 rustix::process::kill_process(rustix::process::getpid(), Signal::STOP).map_err(std::io::Error::from)?;
             },
-            // A terminal's Ctrl-C reaches ssh by itself; what is sent to ops alone is passed on, and ssh decides how to end.
+            // A terminal's Ctrl-C reaches ssh by itself; what is sent to ops alone is passed on,
+            // and ssh decides how to end.
             error = handler.wait(), if !told => {
                 told = true;
                 let signal = match error.kind() {
@@ -300,7 +309,8 @@ fn pid_of(child: &tokio::process::Child) -> Option<Pid> {
     Pid::from_raw(child.id()?.cast_signed())
 }
 
-/// Whether `pid` has been stopped since this was last asked. An end is left for whoever waits for it.
+/// Whether `pid` has been stopped since this was last asked. An end is left for whoever waits for
+/// it.
 fn has_stopped(pid: Pid) -> bool {
     let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
     matches!(waitid(WaitId::Pid(pid), options), Ok(Some(_)))

@@ -1,4 +1,5 @@
-//! `ops ssh-config`: what `~/.ssh/config` needs for plain ssh, and all that speaks it, to reach every server by name.
+//! `ops ssh-config`: what `~/.ssh/config` needs for plain ssh, and all that speaks it, to reach
+//! every server by name.
 
 use std::{
     collections::BTreeMap,
@@ -23,9 +24,10 @@ use crate::{
 
 /// Print or install what ~/.ssh/config needs to reach servers by name
 ///
-/// One entry per instance, under its name and its id, and one for every other id. With it plain ssh, scp, sftp, rsync, git, Ansible and VS Code
-/// Remote work without an open port. `ops ssh-config >> ~/.ssh/config` is enough; `--install` keeps the entries in files of their own, can be
-/// repeated, and can be taken out again.
+/// One entry per instance, under its name and its id, and one for every other id. With it plain
+/// ssh, scp, sftp, rsync, git, Ansible and VS Code Remote work without an open port.
+/// `ops ssh-config >> ~/.ssh/config` is enough; `--install` keeps the entries in files of their
+/// own, can be repeated, and can be taken out again.
 #[derive(clap::Args, Debug)]
 pub struct SshConfig {
     /// Instances to write entries for; all of the profile unless something is given
@@ -256,7 +258,8 @@ impl SshConfig {
     }
 }
 
-/// The files in which ssh looks for known hosts unless it is told otherwise (ssh_config(5), `UserKnownHostsFile` and `GlobalKnownHostsFile`).
+/// The files in which ssh looks for known hosts unless it is told otherwise (ssh_config(5),
+/// `UserKnownHostsFile` and `GlobalKnownHostsFile`).
 fn known_hosts_files(cx: &Context) -> Vec<PathBuf> {
     let own = ["known_hosts", "known_hosts2"].map(|name| cx.paths().home.join(".ssh").join(name));
     let global =
@@ -264,7 +267,8 @@ fn known_hosts_files(cx: &Context) -> Vec<PathBuf> {
     own.into_iter().chain(global).collect()
 }
 
-/// The key that EC2 Instance Connect is told of, made on first use; `None` where the profile does not ask for it.
+/// The key that EC2 Instance Connect is told of, made on first use; `None` where the profile does
+/// not ask for it.
 fn own_key(cx: &Context) -> Result<Option<PathBuf>> {
     let profile = cx.profile()?;
     let wanted = profile.ssh.auth == Some(Auth::InstanceConnect)
@@ -383,7 +387,8 @@ impl Files {
         let folder = ssh.join("ops");
         Ok(Self {
             config: ssh.join("config"),
-            // ssh reads them in this order: every profile's entries come before the entry for all ids of any.
+            // ssh reads them in this order: every profile's entries come before the entry for all
+            // ids of any.
             hosts: folder.join(format!("hosts-{label}.conf")),
             ids: folder.join(format!("ids-{label}.conf")),
             folder,
@@ -413,8 +418,9 @@ impl Files {
 }
 
 impl Files {
-    /// Names that already mean something to ssh, written as in a `Host` line, and what gives them their meaning: the user's own entries, and those
-    /// of other profiles. The first entry counts for ssh, and options of both would mix.
+    /// Names that already mean something to ssh, written as in a `Host` line, and what gives them
+    /// their meaning: the user's own entries, and those of other profiles. The first entry counts
+    /// for ssh, and options of both would mix.
     fn taken(&self) -> BTreeMap<String, String> {
         let mut taken = BTreeMap::new();
         let own = self.hosts.file_name();

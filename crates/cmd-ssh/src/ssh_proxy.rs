@@ -23,7 +23,8 @@ use tokio::time::Instant;
 
 /// What a report says when the far side has answered.
 pub(crate) const ANSWERED: &str = "answered";
-/// How long the far side may go on once our input has ended; ssh itself ends its connection long before.
+/// How long the far side may go on once our input has ended; ssh itself ends its connection long
+/// before.
 const GRACE_AFTER_EOF: Duration = Duration::from_secs(10);
 /// Input that comes at once in this length is bulk, in bytes.
 const BULK_BYTES: usize = 8 << 10;
@@ -34,8 +35,9 @@ const GRACE_AFTER_FLAG: Duration = Duration::from_secs(2);
 
 /// Carry ssh's connection over a session, as its ProxyCommand
 ///
-/// Connects standard input and output to a port of the instance, 22 unless another is given. Nothing else is ever written to standard
-/// output. An id needs no look-up: the first byte goes out after StartSession and the web socket handshake alone.
+/// Connects standard input and output to a port of the instance, 22 unless another is given.
+/// Nothing else is ever written to standard output. An id needs no look-up: the first byte goes out
+/// after StartSession and the web socket handshake alone.
 #[derive(clap::Args, Debug)]
 pub struct SshProxy {
     /// Instance id, name or any other target
@@ -53,10 +55,12 @@ pub struct SshProxy {
     /// Availability zone to name when a key is pushed; an id alone does not tell it
     #[arg(long, value_name = "ZONE", requires = "push_key")]
     zone: Option<String>,
-    /// Fetch the server's host keys over a session first and write them to this file of known hosts, unless it has some
+    /// Fetch the server's host keys over a session first and write them to this file of known
+    /// hosts, unless it has some
     #[arg(long, value_name = "FILE")]
     pin_host_keys: Option<PathBuf>,
-    /// Say on the terminal why there is no connection: ssh silences its ProxyCommand where connections are shared
+    /// Say on the terminal why there is no connection: ssh silences its ProxyCommand where
+    /// connections are shared
     #[arg(long, hide = true)]
     on_terminal: bool,
     /// Say it in this file where it cannot be said, or that the far side has answered; for ops ssh
@@ -112,11 +116,13 @@ impl SshProxy {
             error = handler.wait() => return Ok(error.kind().exit()),
         };
         let (session, ending) = opened.connection.into_parts();
-        // ssh has the terminal in raw mode sooner or later, and our notes appear in the middle of its output.
+        // ssh has the terminal in raw mode sooner or later, and our notes appear in the middle of
+        // its output.
         cx.output()
             .raw_lines()
             .set(cx.output().stderr_is_terminal());
-        // The user's own entry for every host may tell ssh to check no host key; what the profile demands is made sure of here as well.
+        // The user's own entry for every host may tell ssh to check no host key; what the profile
+        // demands is made sure of here as well.
         let mut watch = match &self.pin_host_keys {
             Some(file) => Some(KeyWatch::new(file, &opened.id, &opened.label)?),
             None => None,
@@ -149,7 +155,8 @@ impl SshProxy {
                 ending.terminate().await;
                 Ok(Exit::SUCCESS)
             }
-            // ssh hangs up on its ProxyCommand whenever it ends: nothing that anybody wants to read about.
+            // ssh hangs up on its ProxyCommand whenever it ends: nothing that anybody wants to read
+            // about.
             End::Asked(exit) => {
                 ending.terminate().await;
                 Ok(exit)
@@ -165,8 +172,8 @@ impl SshProxy {
         }
     }
 
-    /// Ends when the `ops ssh` that this belongs to is gone. A connection that is shared with later commands outlives it: ssh silences
-    /// the ProxyCommand of one.
+    /// Ends when the `ops ssh` that this belongs to is gone. A connection that is shared with later
+    /// commands outlives it: ssh silences the ProxyCommand of one.
     async fn owner_gone(&self) {
         match self.owner.and_then(rustix::process::Pid::from_raw) {
             Some(owner) if !voice::is_silenced() => follower::gone(owner).await,
@@ -219,7 +226,8 @@ enum End {
     Failed(Error),
 }
 
-/// From the far side to standard output. Waits for a slow reader, which holds back the session in turn, but not the other direction.
+/// From the far side to standard output. Waits for a slow reader, which holds back the session in
+/// turn, but not the other direction.
 async fn down(
     cx: &Context,
     mut events: Events,
@@ -309,8 +317,9 @@ async fn down(
     }
 }
 
-/// `first` with the output that is there already, up to [`WRITE_BYTES`], and the event that ended it: agents send a kilobyte at a time, and each
-/// write costs a system call and a change of threads.
+/// `first` with the output that is there already, up to [`WRITE_BYTES`], and the event that ended
+/// it: agents send a kilobyte at a time, and each write costs a system call and a change of
+/// threads.
 fn gather(first: Bytes, events: &mut Events) -> (Bytes, Option<Event>) {
     let mut whole = BytesMut::new();
     loop {
@@ -348,12 +357,14 @@ async fn up(sender: &Sender) {
             std::future::pending::<()>().await;
         }
     }
-    // A half-closed connection cannot be told apart at the agent, so the far side gets the time to finish.
+    // A half-closed connection cannot be told apart at the agent, so the far side gets the time to
+    // finish.
     tokio::time::sleep(GRACE_AFTER_EOF).await;
 }
 
-/// Asks whether the agent takes payloads above a kilobyte, by a size padded with blanks: its port plugin acknowledges and ignores every payload
-/// that is neither output nor a flag. Source: `HandleStreamMessage` of BasicPortSession in the public amazon-ssm-agent.
+/// Asks whether the agent takes payloads above a kilobyte, by a size padded with blanks: its port
+/// plugin acknowledges and ignores every payload that is neither output nor a flag. Source:
+/// `HandleStreamMessage` of BasicPortSession in the public amazon-ssm-agent.
 fn ask_for_large_payloads(sender: &Sender) {
     if let Some(len) = sender.probe_len() {
         let small = size_payload(80, 24);
@@ -364,7 +375,8 @@ fn ask_for_large_payloads(sender: &Sender) {
     }
 }
 
-/// The instance that `target` means; an id is taken at its word where there is one region, so that nothing is asked before the session.
+/// The instance that `target` means; an id is taken at its word where there is one region, so that
+/// nothing is asked before the session.
 async fn find(cx: &Context, target: &Target, choice: Choice) -> Result<Instance> {
     match (&target.selector, cx.regions_of(target).await?.as_slice()) {
         (Selector::Id(id), [region]) => Ok(Instance::bare(id.as_str(), region)),

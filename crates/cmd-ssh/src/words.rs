@@ -7,9 +7,11 @@ const WITH_VALUE: &[u8] = b"BbcDEeFIiJLlmOoPpQRSWw";
 
 /// Puts a command line as people type it for ssh into the order that clap reads.
 ///
-/// ssh takes its options before and after the host, and the second word that is no option begins the remote command. Long options are ours and
-/// stand anywhere up to `--` or the remote command; `takes_value` says which of them take the next word. The result is our long options, each
-/// of ssh's as `--ssh-option=WORD`, the target, `--`, and the remote command.
+/// ssh takes its options before and after the host, and the second word that is no option begins
+/// the remote command. Long options are ours and stand anywhere up to
+/// `--` or the remote command; `takes_value` says which of them take the next word. The result is
+/// our long options, each of ssh's as `--ssh-option=WORD`, the target, `--`, and the remote
+/// command.
 pub(crate) fn arrange(args: Vec<OsString>, takes_value: impl Fn(&str) -> bool) -> Vec<OsString> {
     let (mut ours, mut theirs, mut target, mut command) =
         (Vec::new(), Vec::new(), None, Vec::new());
@@ -57,7 +59,8 @@ pub(crate) fn arrange(args: Vec<OsString>, takes_value: impl Fn(&str) -> bool) -
     line
 }
 
-/// What ssh's options say for `letter` (such as `-l`) or, as `-o`, for `key` (such as `User`); the first counts, as for ssh.
+/// What ssh's options say for `letter` (such as `-l`) or, as `-o`, for `key` (such as `User`); the
+/// first counts, as for ssh.
 pub(crate) fn value<'a>(options: &'a [OsString], letter: u8, key: &str) -> Option<&'a [u8]> {
     let mut options = options.iter();
     while let Some(word) = options.next() {
@@ -85,7 +88,8 @@ pub(crate) fn value<'a>(options: &'a [OsString], letter: u8, key: &str) -> Optio
     None
 }
 
-/// Whether one of ssh's options that take no value is `letter`, such as `-f`, alone or among others (`-Nf`).
+/// Whether one of ssh's options that take no value is `letter`, such as `-f`, alone or among others
+/// (`-Nf`).
 pub(crate) fn has_flag(options: &[OsString], letter: u8) -> bool {
     let mut options = options.iter();
     while let Some(word) = options.next() {

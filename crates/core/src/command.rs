@@ -18,20 +18,23 @@ pub trait Command: clap::Args + Send + 'static {
     const NAME: &'static str;
     /// Other spellings, shown in help.
     const ALIASES: &'static [&'static str] = &[];
-    /// Examples, each a command line and what it does; help shows the first two before anything else.
+    /// Examples, each a command line and what it does; help shows the first two before anything
+    /// else.
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[];
     /// What the dispatcher has to know before it runs the verb.
     const TRAITS: Traits = Traits::NONE;
-    /// What its arguments complete to, by the names of their fields; the same below its own subcommands.
+    /// What its arguments complete to, by the names of their fields; the same below its own
+    /// subcommands.
     const COMPLETES: &'static [(&'static str, Values)] = &[];
 
-    /// Puts the words after the verb into the order that clap reads; `clap` is the verb's command with the global options. For verbs that take
-    /// another program's command line, such as ssh's.
+    /// Puts the words after the verb into the order that clap reads; `clap` is the verb's command
+    /// with the global options. For verbs that take another program's command line, such as ssh's.
     fn arrange(args: Vec<OsString>, _clap: &clap::Command) -> Vec<OsString> {
         args
     }
 
-    /// Does the work. The status of success is the command's; a failure's comes from the error's kind.
+    /// Does the work. The status of success is the command's; a failure's comes from the error's
+    /// kind.
     fn run(self, cx: Context) -> impl Future<Output = Result<Exit>> + Send;
 }
 
@@ -40,13 +43,16 @@ pub trait Command: clap::Args + Send + 'static {
 pub struct Traits {
     /// Returns the far side's exit status; a failure of `ops` itself is 255.
     pub pass_through: bool,
-    /// The verb's own short options win after the verb (as in `ssh` and `cp`): global options keep their long forms only.
+    /// The verb's own short options win after the verb (as in `ssh` and `cp`): global options keep
+    /// their long forms only.
     pub own_short_options: bool,
     /// Hidden from lists of verbs; works all the same.
     pub hidden: bool,
-    /// The verb whose rules in a profile hold for this one: whoever forbids `ssh` forbids what carries it.
+    /// The verb whose rules in a profile hold for this one: whoever forbids `ssh` forbids what
+    /// carries it.
     pub ruled_as: Option<&'static str>,
-    /// No profile can take it away: it reaches no server and is needed to see why something is refused.
+    /// No profile can take it away: it reaches no server and is needed to see why something is
+    /// refused.
     pub always_allowed: bool,
 }
 

@@ -2,10 +2,12 @@
 
 /// A kind of values that completion knows.
 ///
-/// Values of enumerations and paths (`clap::ValueHint`) need none: they are completed as clap describes them.
+/// Values of enumerations and paths (`clap::ValueHint`) need none: they are completed as clap
+/// describes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Values {
-    /// A server: names and ids of the running instances that the profile selects, host aliases, `tag:Key=Value`; `USER@` may stand before it.
+    /// A server: names and ids of the running instances that the profile selects, host aliases,
+    /// `tag:Key=Value`; `USER@` may stand before it.
     Target,
     /// A path here, or `TARGET:` before a path there.
     RemotePath,

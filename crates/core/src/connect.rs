@@ -1,4 +1,5 @@
-//! One session's life: StartSession, the data channel, fresh tokens while it lasts, TerminateSession on every way out.
+//! One session's life: StartSession, the data channel, fresh tokens while it lasts,
+//! TerminateSession on every way out.
 
 mod failure;
 mod gateway;
@@ -63,7 +64,8 @@ pub enum Document {
         /// The command line.
         command: String,
     },
-    /// `AWS-StartPortForwardingSession`: a port of the instance itself, many connections over one session.
+    /// `AWS-StartPortForwardingSession`: a port of the instance itself, many connections over one
+    /// session.
     PortForwarding {
         /// The instance's port.
         port: u16,
@@ -120,7 +122,8 @@ impl Document {
         }
     }
 
-    /// Every parameter is a list of text. Ports are always sent: the documents' defaults are not to be relied on.
+    /// Every parameter is a list of text. Ports are always sent: the documents' defaults are not to
+    /// be relied on.
     fn parameters(&self) -> Option<HashMap<String, Vec<String>>> {
         let one = |name: &str, value: String| (name.to_owned(), vec![value]);
         let map: HashMap<String, Vec<String>> = match self {
@@ -162,7 +165,8 @@ impl Document {
 pub struct OpenOptions {
     /// Why, for the session's history; what a profile may demand.
     pub reason: Option<String>,
-    /// While it lasts, what renewed credentials need (an SSO login, an MFA code) may be asked for: nothing of it has the terminal.
+    /// While it lasts, what renewed credentials need (an SSO login, an MFA code) may be asked for:
+    /// nothing of it has the terminal.
     pub may_ask: bool,
     /// Whether somebody waits for just this session: it comes before those that are some of many.
     pub urgency: Urgency,
@@ -180,7 +184,8 @@ impl OpenOptions {
     }
 }
 
-/// A session that is ready to be used. Dropped without [`Connection::terminate`], it is terminated in the background.
+/// A session that is ready to be used. Dropped without [`Connection::terminate`], it is terminated
+/// in the background.
 pub struct Connection {
     /// Its id at the service.
     pub id: String,
@@ -208,7 +213,8 @@ impl Connection {
     }
 }
 
-/// The duty to end a session at the service. Dropping it does so in the background, which the dispatcher waits for.
+/// The duty to end a session at the service. Dropping it does so in the background, which the
+/// dispatcher waits for.
 pub struct Ending {
     cx: Context,
     id: String,
@@ -220,7 +226,8 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// TerminateSession; a denial is told once, any other failure with `-v` only, since the service ends idle sessions itself.
+    /// TerminateSession; a denial is told once, any other failure with `-v` only, since the service
+    /// ends idle sessions itself.
     pub async fn terminate(mut self) {
         self.armed = false;
         gateway::terminate(&self.cx, &self.region, &self.id).await;
@@ -258,12 +265,14 @@ impl Drop for Ending {
 }
 
 impl Context {
-    /// Starts a session on `instance` and waits until it can be used; `--timeout` bounds all of it. An instance that came from the cache and
-    /// cannot be reached is looked up once more by what was typed, and the session opened on what is found.
+    /// Starts a session on `instance` and waits until it can be used; `--timeout` bounds all of it.
+    /// An instance that came from the cache and cannot be reached is looked up once more by what
+    /// was typed, and the session opened on what is found.
     ///
     /// # Errors
-    /// A stopped instance or one without an agent that answers (7), a denial (5), expired credentials (4), a refusal of the profile (9),
-    /// `--timeout` (124), a session that must be encrypted, a network that is in the way.
+    /// A stopped instance or one without an agent that answers (7), a denial (5), expired
+    /// credentials (4), a refusal of the profile (9), `--timeout` (124), a session that must be
+    /// encrypted, a network that is in the way.
     pub async fn open(
         &self,
         instance: &Instance,
@@ -311,7 +320,8 @@ impl Context {
             .await
     }
 
-    /// As [`Context::open`]; `heard` ends when the session's program has been heard of by another way, so that its first output is not waited for.
+    /// As [`Context::open`]; `heard` ends when the session's program has been heard of by another
+    /// way, so that its first output is not waited for.
     ///
     /// # Errors
     /// As there.
@@ -391,7 +401,8 @@ impl Context {
                 .await;
             match self.start(instance, call()).await {
                 Ok(started) => break started,
-                // Whoever else uses the account may have used up its quota. Only --timeout ends this.
+                // Whoever else uses the account may have used up its quota. Only --timeout ends
+                // this.
                 Err(error) if code_of(&error).map(meaning) == Some(Meaning::Throttled) => {
                     tracing::debug!("StartSession was throttled");
                     place.throttled().await;
@@ -495,8 +506,9 @@ impl Context {
 }
 
 impl Context {
-    /// Waits for StartSession. The call goes on if the caller is dropped meanwhile, by a signal or a time limit: a session that nobody knows of
-    /// would stay open at the service, so that it is ended as soon as its id is known.
+    /// Waits for StartSession. The call goes on if the caller is dropped meanwhile, by a signal or
+    /// a time limit: a session that nobody knows of would stay open at the service, so that it is
+    /// ended as soon as its id is known.
     async fn start(
         &self,
         instance: &Instance,
@@ -534,7 +546,8 @@ impl Context {
     }
 }
 
-/// A configuration of a call that [`crate::pace::Pacer`] paces: what the service throttles is not repeated behind the pacer's back.
+/// A configuration of a call that [`crate::pace::Pacer`] paces: what the service throttles is not
+/// repeated behind the pacer's back.
 fn paced<E>() -> aws_sdk_ssm::config::Builder
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
@@ -605,7 +618,8 @@ fn waiting_words(ahead: usize) -> String {
 /// Characters that the document for ports of remote hosts does not take in a host.
 const NOT_IN_A_HOST: &str = ",$^&()!;'\"<>`{}[]|#=";
 
-/// Refuses a host that `AWS-StartPortForwardingSessionToRemoteHost` does not take, before anything is asked of the service.
+/// Refuses a host that `AWS-StartPortForwardingSessionToRemoteHost` does not take, before anything
+/// is asked of the service.
 ///
 /// # Errors
 /// Fewer than three characters, or one that the document's pattern forbids.

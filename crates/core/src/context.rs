@@ -38,10 +38,12 @@ pub(crate) enum FromCache {
 }
 
 impl Context {
-    /// The way to AWS, made on first use. Asks nobody yet but, for a region that nothing names, the instance metadata.
+    /// The way to AWS, made on first use. Asks nobody yet but, for a region that nothing names, the
+    /// instance metadata.
     ///
     /// # Errors
-    /// An invalid profile, an AWS configuration file that cannot be parsed, an unusable proxy or certificate setting.
+    /// An invalid profile, an AWS configuration file that cannot be parsed, an unusable proxy or
+    /// certificate setting.
     pub(crate) async fn aws(&self) -> Result<&Aws> {
         self.0
             .aws
@@ -54,7 +56,8 @@ impl Context {
         self.0.aws.get()
     }
 
-    /// A context for `globals` in `env`; `verbs` are what a profile may rule. Reads no file and asks nobody.
+    /// A context for `globals` in `env`; `verbs` are what a profile may rule. Reads no file and
+    /// asks nobody.
     pub fn new(globals: Globals, env: Env, verbs: Verbs) -> Self {
         Self(Arc::new(Inner {
             invocation: Invocation::new(globals, env),
@@ -105,7 +108,8 @@ impl Context {
         &self.0.invocation.interrupt
     }
 
-    /// The way to stdout and stderr, in the effective format and colour; where the settings are invalid, as the options say.
+    /// The way to stdout and stderr, in the effective format and colour; where the settings are
+    /// invalid, as the options say.
     pub fn output(&self) -> &Output {
         // Whoever needs the settings meets their error; an error has to be shown in any case.
         let _ = self.settings();
@@ -127,7 +131,8 @@ impl Context {
         settings.as_deref().map_err(Clone::clone)
     }
 
-    /// What the team profile says, with the user's own defaults under it. Empty where there is neither.
+    /// What the team profile says, with the user's own defaults under it. Empty where there is
+    /// neither.
     ///
     /// # Errors
     /// As [`Self::settings`].

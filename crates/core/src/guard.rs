@@ -1,8 +1,10 @@
-//! The guard in front of servers: what the team profile demands before the first session of a command.
+//! The guard in front of servers: what the team profile demands before the first session of a
+//! command.
 //!
-//! The rules are data of the profile ([`crate::profile::Guard`], [`crate::profile::SessionRules`], [`crate::profile::Commands`]); here they
-//! are put to the user. [`Context::open`] runs the guard for an instance that no command has put through it, so that a forgotten call
-//! protects all the same.
+//! The rules are data of the profile ([`crate::profile::Guard`], [`crate::profile::SessionRules`],
+//! [`crate::profile::Commands`]); here they are put to the user. [`Context::open`] runs the guard
+//! for an instance that no command has put through it, so that a forgotten call protects all the
+//! same.
 
 use crate::{
     context::Context,
@@ -14,12 +16,14 @@ use crate::{
 };
 
 impl Context {
-    /// Checks what the profile says about `verb` on `instances`, and asks the user what it demands to be asked. To be called once per
-    /// command with all its instances, before the first session; `reason` is that of `--reason`.
+    /// Checks what the profile says about `verb` on `instances`, and asks the user what it demands
+    /// to be asked. To be called once per command with all its instances, before the first session;
+    /// `reason` is that of `--reason`.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`] (exit 9): the profile forbids the verb, fewer instances are allowed, a reason is missing or does not fit,
-    /// or the question was not answered with what it asks for. The hint names the flag that helps.
+    /// [`ErrorKind::Refused`] (exit 9): the profile forbids the verb, fewer instances are allowed,
+    /// a reason is missing or does not fit, or the question was not answered with what it asks for.
+    /// The hint names the flag that helps.
     pub async fn guard(
         &self,
         verb: &str,
@@ -45,7 +49,8 @@ impl Context {
             .map_err(|refused| refusal(&refused, label, verb))?;
         let is_asked = profile.guard.confirmation() != Confirm::None && !self.globals().yes;
         let resolved;
-        // Whoever confirms looks at a name, and the cache may be ten minutes behind: the name may be another server's by now.
+        // Whoever confirms looks at a name, and the cache may be ten minutes behind: the name may
+        // be another server's by now.
         let instances = if is_asked {
             // Boxed: nearly every command has this future within its own.
             resolved = Box::pin(self.resolve_cached_anew(instances)).await?;
@@ -59,8 +64,8 @@ impl Context {
         Ok(())
     }
 
-    /// As [`Self::guard`] for an instance that has not been through it. The verb is not known here; whether it may be used has been
-    /// checked before the command ran.
+    /// As [`Self::guard`] for an instance that has not been through it. The verb is not known here;
+    /// whether it may be used has been checked before the command ran.
     pub(crate) async fn ensure_guarded(
         &self,
         instance: &Instance,

@@ -1,4 +1,5 @@
-//! What the caller has to be allowed: the one source of the policies in the documentation and of the statements in errors.
+//! What the caller has to be allowed: the one source of the policies in the documentation and of
+//! the statements in errors.
 
 use serde_json::{Value, json};
 
@@ -24,9 +25,10 @@ pub struct Statement {
 
 /// The whole policy.
 ///
-/// Ids of sessions begin with the name of the IAM user or of the role's session, so that `session/${aws:userid}-*` matches none; what works is the
-/// tag that the service gives each session. `ssmmessages:OpenDataChannel` has no resource type. Source: Example 4 of "Additional sample IAM
-/// policies for Session Manager" and the service authorization reference.
+/// Ids of sessions begin with the name of the IAM user or of the role's session, so that
+/// `session/${aws:userid}-*` matches none; what works is the tag that the service gives each
+/// session. `ssmmessages:OpenDataChannel` has no resource type. Source: Example 4 of "Additional
+/// sample IAM policies for Session Manager" and the service authorization reference.
 pub const POLICY: &[Statement] = &[
     Statement {
         id: "FindServers",
@@ -99,7 +101,8 @@ pub const POLICY: &[Statement] = &[
     },
 ];
 
-/// Which actions a verb calls. Those of a verb's second column are called in some of its uses alone.
+/// Which actions a verb calls. Those of a verb's second column are called in some of its uses
+/// alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Calls {
     /// The verb.
@@ -201,7 +204,8 @@ pub const CALLS: &[Calls] = &[
     },
 ];
 
-/// What finding credentials calls, whatever the verb. None of it has to be allowed to the caller but the role that is assumed.
+/// What finding credentials calls, whatever the verb. None of it has to be allowed to the caller
+/// but the role that is assumed.
 pub const CREDENTIALS: &[&str] = &[
     "sts:GetCallerIdentity",
     "sts:AssumeRole",
@@ -252,7 +256,8 @@ pub fn policy(partition: Partition) -> Value {
     json!({ "Version": "2012-10-17", "Statement": statements })
 }
 
-/// The statement that allows `action` in `region`, on one line; `None` for an action that is in no statement.
+/// The statement that allows `action` in `region`, on one line; `None` for an action that is in no
+/// statement.
 pub fn statement_text(action: &str, region: &str) -> Option<String> {
     Statement::of(action).map(|statement| statement.json(Partition::of(region)).to_string())
 }
@@ -273,7 +278,8 @@ pub fn instance_arn(instance: &Instance, account: &str) -> String {
     format!("arn:{partition}:{service}:{region}:{account}:{kind}/{id}")
 }
 
-/// The ARN of a document. AWS's own have no account in it, the preferences and documents of an account have theirs.
+/// The ARN of a document. AWS's own have no account in it, the preferences and documents of an
+/// account have theirs.
 pub fn document_arn(region: &str, account: &str, name: &str) -> String {
     // A document of another account is named by its ARN.
     if name.starts_with("arn:") {

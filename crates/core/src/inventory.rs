@@ -27,7 +27,8 @@ use crate::{
     output::Spinner,
 };
 
-/// How long Systems Manager may give no answer, once EC2 has told everything, before the list comes without the rest of it.
+/// How long Systems Manager may give no answer, once EC2 has told everything, before the list comes
+/// without the rest of it.
 const SSM_PATIENCE: Duration = Duration::from_secs(6);
 
 /// A list and what it lacks.
@@ -44,7 +45,8 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// The error to end with after the list has been shown: that of the only region, or one that counts them (exit 8). `None` if all went well.
+    /// The error to end with after the list has been shown: that of the only region, or one that
+    /// counts them (exit 8). `None` if all went well.
     pub fn into_failure(mut self) -> Option<Error> {
         let failed = self.failures.len();
         if failed == 0 {
@@ -99,7 +101,8 @@ impl Progress {
 }
 
 impl Context {
-    /// The instances of `regions` that answer to `query`. A region that fails is reported in the listing, not as an error.
+    /// The instances of `regions` that answer to `query`. A region that fails is reported in the
+    /// listing, not as an error.
     ///
     /// # Errors
     /// What concerns every region alike: no credentials, an unusable configuration.
@@ -220,7 +223,8 @@ impl Context {
         self.with_agent(instance).await.map(|known| known.ping)
     }
 
-    /// `instance` with what SSM knows of its agent now: ping, version, and the platform as the agent names it. `None` where it cannot be asked.
+    /// `instance` with what SSM knows of its agent now: ping, version, and the platform as the
+    /// agent names it. `None` where it cannot be asked.
     pub async fn with_agent(&self, instance: &Instance) -> Option<Instance> {
         self.ask_agent(instance).await.ok()
     }
@@ -228,7 +232,8 @@ impl Context {
     /// As [`Context::with_agent`], with the reason where it cannot be asked.
     ///
     /// # Errors
-    /// [`ErrorKind::Denied`](crate::ErrorKind::Denied) and whatever else DescribeInstanceInformation fails with.
+    /// [`ErrorKind::Denied`](crate::ErrorKind::Denied) and whatever else
+    /// DescribeInstanceInformation fails with.
     pub async fn ask_agent(&self, instance: &Instance) -> Result<Instance> {
         let aws = self.aws().await?;
         let heard = Heard::default();

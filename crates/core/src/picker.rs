@@ -1,6 +1,7 @@
 //! Choosing one of several on the terminal: arrow keys, typing filters, Enter takes, Esc leaves.
 //!
-//! Drawn on stderr, so that a command's result stays clean; the terminal is given back on every way out.
+//! Drawn on stderr, so that a command's result stays clean; the terminal is given back on every way
+//! out.
 
 use std::fmt::Write as _;
 
@@ -69,7 +70,8 @@ async fn pick_line(output: &Output, title: &str, lines: Vec<String>) -> Result<O
     .map_err(|_| crate::Error::unexpected("the choice could not be read"))?
 }
 
-/// A line for each instance, in columns: what tells them apart first, so that a narrow terminal cuts the rest.
+/// A line for each instance, in columns: what tells them apart first, so that a narrow terminal
+/// cuts the rest.
 fn describe(instances: &[Instance], now: jiff::Timestamp) -> Vec<String> {
     let differ = |of: fn(&Instance) -> &str| {
         instances
@@ -231,7 +233,8 @@ fn readable_soon() -> std::io::Result<bool> {
     Ok(false)
 }
 
-/// The key at the beginning of `bytes` and its length; `None` while it is incomplete and not `last`.
+/// The key at the beginning of `bytes` and its length; `None` while it is incomplete and not
+/// `last`.
 fn parse_key(bytes: &[u8], last: bool) -> Option<(Key, usize)> {
     if bytes.is_empty() {
         return None;

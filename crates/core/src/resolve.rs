@@ -33,13 +33,17 @@ pub enum Choice {
 }
 
 impl Context {
-    /// The machine that `target` means. In order of meaning: id, host alias of the profile, Name, IP address, DNS name; running ones only, but an id
-    /// means its machine in any state. Agents are not asked about. It is looked for in every region of `--region` or the profile, side by side.
+    /// The machine that `target` means. In order of meaning: id, host alias of the profile, Name,
+    /// IP address, DNS name; running ones only, but an id means its machine in any state. Agents
+    /// are not asked about. It is looked for in every region of `--region` or the profile, side by
+    /// side.
     ///
-    /// With `--cached` a name or id that the cache knows once is taken from there; [`Context::open`] looks it up again if it is gone.
+    /// With `--cached` a name or id that the cache knows once is taken from there;
+    /// [`Context::open`] looks it up again if it is gone.
     ///
     /// # Errors
-    /// None (3), or only one that is stopped (7); several and no choice made (6); those of the calls.
+    /// None (3), or only one that is stopped (7); several and no choice made (6); those of the
+    /// calls.
     pub async fn resolve(&self, target: &Target, choice: Choice) -> Result<Instance> {
         if self.globals().cached {
             let regions = self.regions_of(target).await?;
@@ -68,8 +72,8 @@ impl Context {
         self.choose(target, &regions, found.instances, choice).await
     }
 
-    /// As [`Self::resolve`], for a verb that has no use for a user: where no machine is called `name` of `user@name`, one that is called
-    /// `user@name` as a whole is meant.
+    /// As [`Self::resolve`], for a verb that has no use for a user: where no machine is called
+    /// `name` of `user@name`, one that is called `user@name` as a whole is meant.
     ///
     /// # Errors
     /// As [`Self::resolve`].
@@ -112,7 +116,8 @@ impl Context {
         }
     }
 
-    /// Where `target` is looked for: in the region that it names itself, else in all of `--region` or the profile.
+    /// Where `target` is looked for: in the region that it names itself, else in all of `--region`
+    /// or the profile.
     ///
     /// # Errors
     /// Nothing names a region.
@@ -123,7 +128,8 @@ impl Context {
         }
     }
 
-    /// What the cache knows of `target`: names, ids, and host aliases for one of them. A choice among several is never made from it.
+    /// What the cache knows of `target`: names, ids, and host aliases for one of them. A choice
+    /// among several is never made from it.
     fn known(&self, target: &Target, regions: &[String]) -> Option<Instance> {
         if target.index.is_some() {
             return None;
@@ -161,7 +167,8 @@ impl Context {
         }
     }
 
-    /// `instances` with those that came from the cache looked up again by what was typed for them. What is opened later is what is found now.
+    /// `instances` with those that came from the cache looked up again by what was typed for them.
+    /// What is opened later is what is found now.
     ///
     /// # Errors
     /// As [`Self::resolve_now`].
@@ -193,8 +200,8 @@ impl Context {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The machines that `targets` mean, each once, in the order of the targets and then by name. A glob or `tag:` means all that match; anything
-    /// else one.
+    /// The machines that `targets` mean, each once, in the order of the targets and then by name. A
+    /// glob or `tag:` means all that match; anything else one.
     ///
     /// # Errors
     /// As [`Self::resolve`], for the first target that fails.
@@ -282,7 +289,8 @@ impl Context {
         }
     }
 
-    /// Everything that `target` may mean in `regions`, already cut down to the first of its meanings that has any.
+    /// Everything that `target` may mean in `regions`, already cut down to the first of its
+    /// meanings that has any.
     async fn candidates(&self, target: &Target, regions: &[String]) -> Result<Found> {
         if let Selector::Id(id) = &target.selector {
             return self.by_id(id, regions).await.map(Found::of);
@@ -315,8 +323,9 @@ impl Context {
         Ok(found)
     }
 
-    /// What answers to `query` in any of `regions`. A region that cannot be searched may hold another machine of the same name, so that it fails
-    /// the search: a name means one machine or none.
+    /// What answers to `query` in any of `regions`. A region that cannot be searched may hold
+    /// another machine of the same name, so that it fails the search: a name means one machine or
+    /// none.
     async fn search(&self, query: &Query, regions: &[String]) -> Result<Vec<Instance>> {
         let mut listing = self.list(query, regions).await?;
         for note in &listing.notes {
@@ -370,13 +379,15 @@ impl Context {
         Ok(Found { instances, choice })
     }
 
-    /// An id means its machine in any state and whatever the profile selects. Without the permission to look, it is taken as it is.
+    /// An id means its machine in any state and whatever the profile selects. Without the
+    /// permission to look, it is taken as it is.
     async fn by_id(&self, id: &str, regions: &[String]) -> Result<Vec<Instance>> {
         let mut query = self.target_query()?;
         query.states.clear();
         query.patterns.push(Selector::Id(id.to_owned()));
         let mut listing = self.list(&query, regions).await?;
-        // An id is that of one machine in the world: what other regions would say is of no interest.
+        // An id is that of one machine in the world: what other regions would say is of no
+        // interest.
         if !listing.instances.is_empty() {
             return Ok(listing.instances);
         }
@@ -403,7 +414,8 @@ impl Context {
         Ok(query)
     }
 
-    /// A query with the profile's selection and naming, no states but the profile's, no agents asked about.
+    /// A query with the profile's selection and naming, no states but the profile's, no agents
+    /// asked about.
     ///
     /// # Errors
     /// An invalid profile.

@@ -23,7 +23,8 @@ pub(crate) fn profile_among(words: &[OsString]) -> Option<String> {
     found
 }
 
-/// The whole line with the alias at `verb` replaced by what it means. `seen` are the aliases replaced before.
+/// The whole line with the alias at `verb` replaced by what it means. `seen` are the aliases
+/// replaced before.
 ///
 /// # Errors
 /// An alias that leads back to itself.
@@ -47,7 +48,8 @@ pub(crate) fn expand(
     Ok(line)
 }
 
-/// The place of the verb `name` among `words`: the first word equal to it that is not the value of a global option.
+/// The place of the verb `name` among `words`: the first word equal to it that is not the value of
+/// a global option.
 pub(crate) fn position(words: &[OsString], name: &OsStr) -> Option<usize> {
     let options = WithValue::of_globals();
     let mut index = 0;

@@ -2,12 +2,13 @@
 
 /// Raises the soft limit of descriptors to the hard one.
 ///
-/// The soft limit (often 1024, on macOS 256) is low for the sake of programs that use select(2). A tunnel with many clients needs more, and
-/// whoever set the hard limit allows it.
+/// The soft limit (often 1024, on macOS 256) is low for the sake of programs that use select(2). A
+/// tunnel with many clients needs more, and whoever set the hard limit allows it.
 #[cfg(unix)]
 pub(crate) fn raise_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    /// The most that macOS takes where its hard limit says "unlimited". Source: `OPEN_MAX` in its sys/syslimits.h; setrlimit(2) there.
+    /// The most that macOS takes where its hard limit says "unlimited". Source: `OPEN_MAX` in its
+    /// sys/syslimits.h; setrlimit(2) there.
     const OPEN_MAX: u64 = 10_240;
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raise = |to: Option<u64>| {

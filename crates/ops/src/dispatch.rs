@@ -150,7 +150,8 @@ fn unknown(name: &str, policy: Option<&Policy>, env: &Env) -> Error {
     error.hint("see all commands: ops --help")
 }
 
-/// Words with those after a verb that takes another program's command line in the order that clap reads, global options included.
+/// Words with those after a verb that takes another program's command line in the order that clap
+/// reads, global options included.
 fn hoisted(words: &[OsString]) -> Vec<OsString> {
     let verb = registry::entries()
         .filter(|entry| entry.traits.own_short_options)
@@ -173,7 +174,8 @@ fn hoisted(words: &[OsString]) -> Vec<OsString> {
     }
 }
 
-/// What clap did not accept. No options are known then: what shows the error is read from the words themselves.
+/// What clap did not accept. No options are known then: what shows the error is read from the words
+/// themselves.
 fn refuse(error: &clap::Error, words: &[OsString], env: &Env) -> Exit {
     let json = words
         .windows(2)

@@ -1,7 +1,8 @@
 //! The global options, accepted before the verb and after it.
 //!
-//! Not by clap's `global = true`: the short forms of `ssh` and `cp` would collide. Each level of the command line gets its own copies, without
-//! those the verb has itself, and what was typed last in the line wins.
+//! Not by clap's `global = true`: the short forms of `ssh` and `cp` would collide. Each level of
+//! the command line gets its own copies, without those the verb has itself, and what was typed last
+//! in the line wins.
 
 use std::{any::Any, collections::BTreeMap};
 
@@ -16,7 +17,8 @@ pub(crate) fn args() -> Vec<Arg> {
         .collect()
 }
 
-/// `command` and everything below it with the global options that it does not have itself; only their long forms with `own_short_options`.
+/// `command` and everything below it with the global options that it does not have itself; only
+/// their long forms with `own_short_options`.
 ///
 /// Their variables are read at the root alone.
 pub(crate) fn add(command: Command, own_short_options: bool) -> Command {
@@ -55,7 +57,8 @@ pub(crate) fn add(command: Command, own_short_options: bool) -> Command {
     command
 }
 
-/// The options of one invocation: `levels` are the matches of the root, the verb and what is below it, in this order.
+/// The options of one invocation: `levels` are the matches of the root, the verb and what is below
+/// it, in this order.
 pub(crate) fn merge(levels: &[&ArgMatches]) -> Globals {
     let merger = Merger {
         levels,
@@ -95,7 +98,8 @@ impl Merger<'_> {
     fn level<T: Any + Clone + Send + Sync>(&mut self, id: &'static str) -> Option<&ArgMatches> {
         let has = |source: ValueSource| {
             self.levels.iter().rev().copied().find(|matches| {
-                // Another type under this name is the verb's own option; without it the name is unknown at that level.
+                // Another type under this name is the verb's own option; without it the name is
+                // unknown at that level.
                 matches!(matches.try_get_raw(id), Ok(Some(_)))
                     && matches.try_get_many::<T>(id).is_ok()
                     && matches.value_source(id) == Some(source)

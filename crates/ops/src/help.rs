@@ -1,4 +1,5 @@
-//! What help pages say beyond what clap makes of the arguments: examples first, verbs in groups, external commands beside them.
+//! What help pages say beyond what clap makes of the arguments: examples first, verbs in groups,
+//! external commands beside them.
 
 use std::fmt::Write as _;
 
@@ -11,7 +12,8 @@ use crate::{
     registry::{self, GROUPS},
 };
 
-/// Stands in the root's help where external commands and aliases go: they are looked for only when that page is shown.
+/// Stands in the root's help where external commands and aliases go: they are looked for only when
+/// that page is shown.
 const EXTERNAL: &str = "<external commands>";
 
 /// What the short page begins with.
@@ -47,7 +49,8 @@ pub(crate) fn for_root(root: Command) -> Command {
             heading("Usage"),
         )
     };
-    // The short page fits a screen of 24 rows: the verbs first, a line for each; its options are hidden, and what stands in for them is at its end.
+    // The short page fits a screen of 24 rows: the verbs first, a line for each; its options are
+    // hidden, and what stands in for them is at its end.
     let short = format!(
         "{SHORT_ABOUT}\nUsage: ops [OPTIONS] VERB [TARGET]... [-- COMMAND...]\n\n{}{EXTERNAL}",
         verbs(Some(SCREEN_COLUMNS)),
@@ -142,7 +145,8 @@ pub(crate) fn fill_in(page: &str, color: bool, globals: &Globals, env: &Env) -> 
     page
 }
 
-/// The verbs in their groups. On a screen of so many columns each has one line, and those that only other programs call are left out.
+/// The verbs in their groups. On a screen of so many columns each has one line, and those that only
+/// other programs call are left out.
 fn verbs(columns: Option<usize>) -> String {
     let is_shown = |entry: &&Entry| {
         let is_plumbing = columns.is_some() && entry.name == "ssh-proxy";

@@ -1,7 +1,8 @@
 //! Global long options after a verb that takes another program's arguments as they are.
 //!
-//! `ops ssh web-1 -v --sandbox -- uptime`: ssh has no option `--sandbox`, so it is ours; it moves before the verb, where clap reads it. Short
-//! options stay where they are, and nothing after `--` is touched.
+//! `ops ssh web-1 -v --sandbox -- uptime`: ssh has no option `--sandbox`, so it is ours; it moves
+//! before the verb, where clap reads it. Short options stay where they are, and nothing after `--`
+//! is touched.
 
 use std::ffi::{OsStr, OsString};
 
@@ -9,7 +10,8 @@ use clap::{ArgAction, Command};
 
 use crate::globals;
 
-/// `words` (all of them, the verb at `verb`) with the global long options that follow the verb moved before it, except those that `own` has itself.
+/// `words` (all of them, the verb at `verb`) with the global long options that follow the verb
+/// moved before it, except those that `own` has itself.
 pub(crate) fn hoist(words: Vec<OsString>, verb: usize, own: &Command) -> Vec<OsString> {
     let globals: Vec<(String, bool)> = globals::args()
         .iter()

@@ -1,6 +1,8 @@
-//! `ops`: finds the command that was asked for, in this order: built in, alias of the team profile, external (`ops-NAME`), and runs it.
+//! `ops`: finds the command that was asked for, in this order: built in, alias of the team profile,
+//! external (`ops-NAME`), and runs it.
 //!
-//! Nothing here reaches AWS. Help, completion and wrong usage need no async runtime and make no file.
+//! Nothing here reaches AWS. Help, completion and wrong usage need no async runtime and make no
+//! file.
 
 mod alias;
 mod builtin;

@@ -1,4 +1,5 @@
-//! What the word in the place of the verb means. One order, for running a line and for completing it.
+//! What the word in the place of the verb means. One order, for running a line and for completing
+//! it.
 
 use std::ffi::OsString;
 
@@ -11,7 +12,8 @@ use crate::{
     registry,
 };
 
-/// The rules that hold under some global options; `None` where a profile that is wrong may be passed over.
+/// The rules that hold under some global options; `None` where a profile that is wrong may be
+/// passed over.
 pub(crate) type Rules<'a> = &'a dyn Fn(&Globals) -> Result<Option<Policy>>;
 
 /// What the word is.
@@ -28,11 +30,12 @@ pub(crate) enum Meaning {
     Nothing(Option<Policy>),
 }
 
-/// What the word at `place` in `words` means: a verb, else `help`, else an alias of the profile, else an external command, else an alias
-/// of a profile that the words behind it name.
+/// What the word at `place` in `words` means: a verb, else `help`, else an alias of the profile,
+/// else an external command, else an alias of a profile that the words behind it name.
 ///
-/// `globals` are the options before the word. The profile among the words behind an alias goes into them, since an alias stands for a
-/// line of `ops`; the words behind an external command are its own.
+/// `globals` are the options before the word. The profile among the words behind an alias goes into
+/// them, since an alias stands for a line of `ops`; the words behind an external command are its
+/// own.
 ///
 /// # Errors
 /// Those of `rules`.

@@ -7,10 +7,12 @@ use std::{
 
 use ops_core::{Env, Output, terminal};
 
-/// What shows a page where nobody names a program: it leaves at once where the page fits, keeps colours and leaves the screen as it is.
+/// What shows a page where nobody names a program: it leaves at once where the page fits, keeps
+/// colours and leaves the screen as it is.
 const USUAL: &str = "less -FRX";
 
-/// Writes a page to stdout; through `OPS_PAGER`, `PAGER` or `less` where stdout is a terminal with fewer rows than the page has lines.
+/// Writes a page to stdout; through `OPS_PAGER`, `PAGER` or `less` where stdout is a terminal with
+/// fewer rows than the page has lines.
 pub(crate) fn show(page: &str, output: &Output, env: &Env) {
     let rows = terminal::size().map_or(usize::MAX, |(_, rows)| usize::from(rows));
     let is_long = page.lines().count() >= rows;
@@ -21,7 +23,8 @@ pub(crate) fn show(page: &str, output: &Output, env: &Env) {
     }
 }
 
-/// Whether a pager has shown the page. One that cannot be started has not; one that is left early has.
+/// Whether a pager has shown the page. One that cannot be started has not; one that is left early
+/// has.
 fn paged(page: &str, env: &Env) -> bool {
     let line = env
         .var("OPS_PAGER")

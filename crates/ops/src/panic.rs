@@ -1,4 +1,5 @@
-//! A bug in `ops` itself: the terminal is restored and one line says how to report it. No backtrace.
+//! A bug in `ops` itself: the terminal is restored and one line says how to report it. No
+//! backtrace.
 
 use std::io::Write as _;
 

@@ -18,7 +18,8 @@ const VERBS: [(&str, &str); 5] = [
 /// Stands for a target while the rest of the line is read.
 const PLACEHOLDER: &str = "target";
 
-/// The line with a target that was chosen; `None` where the verb at `place` takes none, something else is missing too, or nobody can be asked.
+/// The line with a target that was chosen; `None` where the verb at `place` takes none, something
+/// else is missing too, or nobody can be asked.
 ///
 /// # Errors
 /// Those of a list; nothing was chosen.

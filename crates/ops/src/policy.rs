@@ -1,4 +1,5 @@
-//! What the team profile says about verbs: which are used, which are denied, which words are aliases.
+//! What the team profile says about verbs: which are used, which are denied, which words are
+//! aliases.
 
 use ops_core::{Context, Error, ErrorKind, Result, Settings};
 use serde_json::{Value, json};

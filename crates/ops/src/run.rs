@@ -1,4 +1,5 @@
-//! Runs one command: its gate, the sandbox under it, signals, and what its end means for the exit status.
+//! Runs one command: its gate, the sandbox under it, signals, and what its end means for the exit
+//! status.
 
 use std::{ffi::OsString, time::Duration};
 
@@ -51,7 +52,8 @@ pub(crate) fn run(entry: &'static Entry, matches: &ArgMatches, globals: Globals,
     }
 }
 
-/// Runs an external command in place of this process; returns only if that fails, or if a sandbox of this process has to stay under it.
+/// Runs an external command in place of this process; returns only if that fails, or if a sandbox
+/// of this process has to stay under it.
 ///
 /// # Errors
 /// It cannot be run, or no sandbox can be started.
@@ -90,7 +92,8 @@ fn check(entry: &Entry, cx: &Context) -> Result<()> {
     }
 }
 
-/// Notes on keys of the profile that no verb reads so far. Where ssh or a program of ours has the terminal, only those who ask with `-v` see them.
+/// Notes on keys of the profile that no verb reads so far. Where ssh or a program of ours has the
+/// terminal, only those who ask with `-v` see them.
 fn tell_of_idle_keys(entry: &Entry, cx: &Context) {
     let Ok(settings) = cx.settings() else { return };
     for (key, at) in settings.keys_without_effect() {
@@ -106,7 +109,8 @@ fn tell_of_idle_keys(entry: &Entry, cx: &Context) {
 async fn supervise(entry: &Entry, matches: &ArgMatches, cx: &Context) -> Result<Exit> {
     let interrupt = cx.interrupt().clone();
     let mut signals = Signals::listen()?;
-    // A task of its own, so that a signal is seen while the command computes; and a panic in it is caught here.
+    // A task of its own, so that a signal is seen while the command computes; and a panic in it is
+    // caught here.
     let mut work = tokio::spawn((entry.run)(cx.clone(), matches)?);
     let result = tokio::select! {
         result = &mut work => unpacked(result),
@@ -120,7 +124,8 @@ async fn supervise(entry: &Entry, matches: &ArgMatches, cx: &Context) -> Result<
             } else {
                 work.abort();
                 match tokio::time::timeout(DROP_PATIENCE, &mut work).await {
-                    // It was over already: ssh hangs up on its ProxyCommand in the moment in which that ends too.
+                    // It was over already: ssh hangs up on its ProxyCommand in the moment in which
+                    // that ends too.
                     Ok(Ok(result)) => result,
                     _ => Err(interrupt.wait().await),
                 }

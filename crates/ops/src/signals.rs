@@ -1,8 +1,9 @@
 //! The signals that ask a program to stop.
 //!
-//! Every signal that would end the process by itself is heard, as far as a program may hear it: whatever ends `ops`, the terminal is
-//! restored first and sessions end at the service. What is left out are SIGKILL, which nobody hears, and the signals of a program
-//! that went wrong (SIGSEGV, SIGBUS, SIGILL, SIGFPE), where going on would repeat the fault for ever.
+//! Every signal that would end the process by itself is heard, as far as a program may hear it:
+//! whatever ends `ops`, the terminal is restored first and sessions end at the service. What is
+//! left out are SIGKILL, which nobody hears, and the signals of a program that went wrong (SIGSEGV,
+//! SIGBUS, SIGILL, SIGFPE), where going on would repeat the fault for ever.
 
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -34,8 +35,8 @@ struct Asking {
 #[cfg(unix)]
 fn numbers() -> impl Iterator<Item = (i32, bool)> {
     use rustix::process::Signal as Number;
-    // A hang-up does not insist: ssh sends one after its ProxyCommand whatever else has arrived there, and a terminal that closes may
-    // send two.
+    // A hang-up does not insist: ssh sends one after its ProxyCommand whatever else has arrived
+    // there, and a terminal that closes may send two.
     let usual = [
         (Number::INT, true),
         (Number::TERM, true),
@@ -161,8 +162,8 @@ impl Signals {
     }
 }
 
-/// The exit status for a stop that a signal asked for: 128 and its number, as a shell tells of a process that it ended. A hang-up counts
-/// as SIGTERM.
+/// The exit status for a stop that a signal asked for: 128 and its number, as a shell tells of a
+/// process that it ended. A hang-up counts as SIGTERM.
 pub(crate) fn exit(kind: ErrorKind) -> Exit {
     let number = ASKED.load(Ordering::Relaxed);
     let hang_up = rustix::process::Signal::HUP.as_raw();

@@ -18,7 +18,8 @@ pub(crate) fn start(verbose: u8) {
         .with_env_filter(EnvFilter::new(directives.join(",")))
         .with_ansi(false)
         .without_time()
-        // In raw mode a line feed alone does not return to the left; the extra byte does no harm elsewhere.
+        // In raw mode a line feed alone does not return to the left; the extra byte does no harm
+        // elsewhere.
         .with_writer(|| LineEnds(std::io::stderr()))
         .finish();
     // Set before: by a test in this process.

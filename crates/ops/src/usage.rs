@@ -1,4 +1,5 @@
-//! What clap refuses, in the words and forms of every other error; and its help pages, to the right stream.
+//! What clap refuses, in the words and forms of every other error; and its help pages, to the right
+//! stream.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use ops_core::{Env, Error, Exit, Globals, Hint, Output, hint, text::named};

@@ -1,4 +1,5 @@
-//! `ops_remote::pipe` end to end: over the protocol, against an agent that runs real processes. Here because this crate alone may use both.
+//! `ops_remote::pipe` end to end: over the protocol, against an agent that runs real processes.
+//! Here because this crate alone may use both.
 
 #![allow(clippy::unwrap_used)] // In a test's helpers too.
 
@@ -229,7 +230,8 @@ async fn who_does_not_read_holds_the_other_back_and_loses_nothing() {
     };
     let watch = async {
         exactly(&mut down, 5).await;
-        // For a while nothing but the one frame without credit is taken; however busy the machine is, never more.
+        // For a while nothing but the one frame without credit is taken; however busy the machine
+        // is, never more.
         let mut tick = tokio::time::interval(Duration::from_millis(10));
         for _ in 0..50 {
             tick.tick().await;
@@ -350,7 +352,8 @@ async fn nothing_is_left_of_a_pipe_that_is_dropped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_connection_loses_nothing_unnoticed() {
     let stage = Stage::new().await;
-    // The session upwards is taken up again where it was; of the one downwards the agent may have lost something, and then that is an error.
+    // The session upwards is taken up again where it was; of the one downwards the agent may have
+    // lost something, and then that is an error.
     let (pipe, traces) = stage.pipe("cat | tee got").await;
     stage
         .running

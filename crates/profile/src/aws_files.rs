@@ -1,5 +1,7 @@
-//! The shared configuration of AWS: the profiles, SSO sessions and services of `~/.aws/config` and `~/.aws/credentials`, read as the AWS
-//! CLI reads them ([`read`]), checked before they are used ([`check`]), and handed to the SDK in a form that it takes ([`for_sdk`]).
+//! The shared configuration of AWS: the profiles, SSO sessions and services of
+//! `~/.aws/config` and `~/.aws/credentials`, read as the AWS CLI reads them
+//! ([`read`]), checked before they are used ([`check`]), and handed to the SDK in a form that it
+//! takes ([`for_sdk`]).
 
 mod check;
 mod for_sdk;
@@ -73,7 +75,8 @@ impl fmt::Debug for AwsFiles {
 }
 
 impl AwsFiles {
-    /// Reads them. A file that is not there has no profiles, and neither has one that cannot be read; why is told where a profile is missed.
+    /// Reads them. A file that is not there has no profiles, and neither has one that cannot be
+    /// read; why is told where a profile is missed.
     pub fn read(env: &Env, paths: &Paths) -> Self {
         let path = |name: &str, default: &str| match env.path(name) {
             Some(path) => path
@@ -86,7 +89,8 @@ impl AwsFiles {
             credentials: path("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials"),
             ..Self::default()
         };
-        // What the credentials file says of a profile stands in place of what the configuration says.
+        // What the credentials file says of a profile stands in place of what the configuration
+        // says.
         for (file, is_config) in [
             (files.config.clone(), true),
             (files.credentials.clone(), false),
@@ -100,8 +104,8 @@ impl AwsFiles {
         files
     }
 
-    /// Adds the sections of one file: `[profile NAME]`, `[default]`, `[sso-session NAME]` and `[services NAME]` of the configuration,
-    /// `[NAME]` of the credentials.
+    /// Adds the sections of one file: `[profile NAME]`, `[default]`, `[sso-session
+    /// NAME]` and `[services NAME]` of the configuration, `[NAME]` of the credentials.
     fn add(&mut self, file: &Path, is_config: bool, bytes: &[u8]) {
         let sections = read::sections(bytes);
         // Where both are there, the SDKs take no notice of the plain form.
@@ -122,7 +126,8 @@ impl AwsFiles {
                     Some(("profile", name)) => (&mut self.profiles, name),
                     Some(("sso-session", name)) => (&mut self.sso_sessions, name),
                     Some(("services", name)) => (&mut self.services, name),
-                    // Of other programs, and profiles whose author left out the word: the AWS CLI does not know them either.
+                    // Of other programs, and profiles whose author left out the word: the AWS CLI
+                    // does not know them either.
                     _ => continue,
                 }
             };
@@ -147,7 +152,8 @@ impl AwsFiles {
         self.get(name, "region")
     }
 
-    /// The value of `key` of profile `name`; `None` where nothing stands behind it, as for the AWS CLI.
+    /// The value of `key` of profile `name`; `None` where nothing stands behind it, as for the AWS
+    /// CLI.
     pub fn get(&self, name: &str, key: &str) -> Option<&str> {
         self.profiles.get(name)?.get(key)
     }
@@ -168,7 +174,8 @@ impl AwsFiles {
         self.sso_sessions.get(name)?.get(key)
     }
 
-    /// The endpoint that profile `name` sets for the service that the AWS CLI calls `service`, or for all.
+    /// The endpoint that profile `name` sets for the service that the AWS CLI calls `service`, or
+    /// for all.
     pub fn endpoint(&self, name: &str, service: &str) -> Option<&str> {
         self.get(name, "services")
             .and_then(|section| self.services.get(section))
@@ -211,8 +218,8 @@ impl Group {
     }
 }
 
-/// The first word of a header of the configuration file, and the name behind it: what the AWS CLI takes for one word, and also one that
-/// has blanks and no quotes.
+/// The first word of a header of the configuration file, and the name behind it: what the AWS CLI
+/// takes for one word, and also one that has blanks and no quotes.
 fn words_of(header: &str) -> Option<(&str, String)> {
     let (kind, name) = header.split_once(char::is_whitespace)?;
     let name = match shell_words::split(name) {

@@ -24,8 +24,9 @@ pub(crate) fn check(profile: &Profile, tree: &Node, verbs: Verbs) -> Result<(), 
     checker.verbs(profile)
 }
 
-/// The first alias that cannot work: one of a circle, or one whose verb nobody knows. No mistake that stops other commands: the external command
-/// that it means may be missing on this machine alone.
+/// The first alias that cannot work: one of a circle, or one whose verb nobody knows. No mistake
+/// that stops other commands: the external command that it means may be missing on this machine
+/// alone.
 pub(crate) fn mistaken_alias(
     profile: &Profile,
     tree: &Node,
@@ -56,7 +57,8 @@ pub(crate) fn mistaken_alias(
     })
 }
 
-/// The circle that the alias `name` is a part of. One that it only leads into is told of those that are in it.
+/// The circle that the alias `name` is a part of. One that it only leads into is told of those that
+/// are in it.
 fn circle(profile: &Profile, name: &str) -> Option<String> {
     let mut ring = vec![name];
     loop {
@@ -73,7 +75,8 @@ fn circle(profile: &Profile, name: &str) -> Option<String> {
     }
 }
 
-/// The verb of an alias: its first word, unless options stand before it, whose values cannot be told from verbs here.
+/// The verb of an alias: its first word, unless options stand before it, whose values cannot be
+/// told from verbs here.
 fn verb_of(words: &[String]) -> Option<&str> {
     let first = words.first()?;
     (!first.starts_with('-')).then_some(first)

@@ -1,4 +1,5 @@
-//! From a [`Node`] tree to the typed schema: serde's deserializer over it, whose errors know their place.
+//! From a [`Node`] tree to the typed schema: serde's deserializer over it, whose errors know their
+//! place.
 
 use std::fmt;
 
@@ -282,7 +283,8 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         let Node { value, place } = self.0;
         let word = match value {
             Value::Text(text) => text.as_str(),
-            // `confirm: yes` and `host_keys: off` can mean one thing only, so the words stand as they are written.
+            // `confirm: yes` and `host_keys: off` can mean one thing only, so the words stand as
+            // they are written.
             Value::Bool(_) if variants.contains(&place.text()) => place.text(),
             _ => "",
         };

@@ -18,7 +18,8 @@ use super::{
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Guard {
-    /// Whether this is something to protect: at least `confirm: yes`, and a mark in front of what concerns it
+    /// Whether this is something to protect: at least `confirm: yes`, and a mark in front of what
+    /// concerns it
     #[serde(skip_serializing_if = "is_default")]
     pub protect: Option<bool>,
     /// What has to be answered before a session or a change

@@ -87,7 +87,8 @@ pub enum Kind {
 pub struct Instance {
     /// `i-…` or `mi-…`.
     pub id: String,
-    /// The value of the name tag (`names.tag`, by default `Name`), or a hybrid node's computer name.
+    /// The value of the name tag (`names.tag`, by default `Name`), or a hybrid node's computer
+    /// name.
     pub name: Option<String>,
     /// Where it comes from.
     pub kind: Kind,
@@ -158,8 +159,9 @@ impl Instance {
             .chain(tag.filter(move |tag| Some(*tag) != name))
     }
 
-    /// The name, if it reads as nothing but a name when it is typed as a target: no option, id, glob, address or tag, no user before
-    /// it, no number behind it, and no character that a shell splits at or a terminal does not show.
+    /// The name, if it reads as nothing but a name when it is typed as a target: no option, id,
+    /// glob, address or tag, no user before it, no number behind it, and no character that a shell
+    /// splits at or a terminal does not show.
     pub fn plain_name(&self) -> Option<&str> {
         let name = self.name.as_deref()?;
         let target: Target = name.parse().ok()?;

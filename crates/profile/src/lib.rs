@@ -1,8 +1,10 @@
-//! What people wrote down: team profiles and `config.yaml` as YAML, merged, checked as a whole, and the settings that follow from them.
+//! What people wrote down: team profiles and `config.yaml` as YAML, merged, checked as a whole, and
+//! the settings that follow from them.
 //!
-//! A team profile is one YAML file; it is merged along `extends` and checked before anything is done with it. [`Settings`] puts
-//! options, environment, profile and the files of AWS's tools together. [`Target`] and [`Instance`] are the words in which all of that
-//! speaks of machines. No network, no AWS client.
+//! A team profile is one YAML file; it is merged along `extends` and checked before anything is
+//! done with it. [`Settings`] puts options, environment, profile and the files of AWS's tools
+//! together. [`Target`] and [`Instance`] are the words in which all of that speaks of machines. No
+//! network, no AWS client.
 
 #![warn(missing_docs)]
 

@@ -31,10 +31,11 @@ pub const SYSTEM_FOLDER: &str = "/etc/ops/profiles";
 /// How far `extends` may reach.
 const MAX_DEPTH: usize = 16;
 
-/// The folders of profiles, first wins: `--profiles-dir` or `OPS_PROFILES_DIR`, the user's, the system's.
+/// The folders of profiles, first wins: `--profiles-dir` or `OPS_PROFILES_DIR`, the user's, the
+/// system's.
 ///
-/// The working directory is never one of them: relative entries of the variable are left out, as a cloned repository may come with
-/// a file that sets it. Those of the flag were typed, and stay.
+/// The working directory is never one of them: relative entries of the variable are left out, as a
+/// cloned repository may come with a file that sets it. Those of the flag were typed, and stay.
 pub fn folders(globals: &Globals, paths: &Paths) -> Vec<PathBuf> {
     let typed = !matches!(globals.source("profiles_dir"), Some(Source::Variable(_)));
     let mut folders: Vec<PathBuf> = globals
@@ -126,7 +127,8 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Loads `found`; `all` is where `extends` looks, `defaults` a tree to lay it over, `verbs` what its guards may name.
+    /// Loads `found`; `all` is where `extends` looks, `defaults` a tree to lay it over, `verbs`
+    /// what its guards may name.
     ///
     /// # Errors
     /// An invalid file, an unknown or circular `extends`; the error has file, line and column.
@@ -138,7 +140,8 @@ impl Loaded {
     ) -> Result<Self> {
         let mut files = Vec::new();
         let own = resolve(found, all, &mut vec![found.name.clone()], &mut files)?;
-        // What it extends and how it is described is said by its own file, or by the nearest that says it.
+        // What it extends and how it is described is said by its own file, or by the nearest that
+        // says it.
         let tree = match defaults {
             Some(defaults) => merge(defaults.clone(), own),
             None => own,
@@ -171,8 +174,9 @@ pub(crate) fn finish(tree: &Node, verbs: Verbs) -> Result<Profile, Problem> {
 /// Mistakes told of one file at most.
 const MANY: usize = 50;
 
-/// Every mistake of `found` and of what it extends, in the order in which they are met: what is wrong is taken out, and the rest is read again.
-/// `is_external` says whether a verb is an external command.
+/// Every mistake of `found` and of what it extends, in the order in which they are met: what is
+/// wrong is taken out, and the rest is read again. `is_external` says whether a verb is an external
+/// command.
 pub(crate) fn mistakes(
     found: &Found,
     all: &[Found],
@@ -268,7 +272,8 @@ fn resolve(
     })
 }
 
-/// Refuses a file that others may write, or replace in its folder: it says which role is assumed, which endpoint is asked and what a guard demands.
+/// Refuses a file that others may write, or replace in its folder: it says which role is assumed,
+/// which endpoint is asked and what a guard demands.
 ///
 /// # Errors
 /// Somebody besides this user and root may; the hint mends it.
@@ -281,7 +286,8 @@ pub(crate) fn refuse_exposed(path: &Path) -> Result<()> {
     }
 }
 
-/// Parses one file and checks that each of its values has the right type, whatever others make of it later.
+/// Parses one file and checks that each of its values has the right type, whatever others make of
+/// it later.
 fn parse(path: &Path) -> Result<Node> {
     let source = yaml::read(path)?;
     yaml::parse(&source)

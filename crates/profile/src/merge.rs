@@ -1,8 +1,9 @@
 //! Laying one profile over another, before either is typed.
 //!
-//! Maps merge by key; text, numbers and lists replace; `null` removes. A removed key stays in the tree as `null`, so that a profile
-//! named later in `extends` removes what an earlier one says; reading a tree takes `null` for "not there". In `guard` nothing is
-//! ever relaxed: the stricter value holds, whatever the order.
+//! Maps merge by key; text, numbers and lists replace;
+//! `null` removes. A removed key stays in the tree as `null`, so that a profile named later in
+//! `extends` removes what an earlier one says; reading a tree takes `null` for "not there". In
+//! `guard` nothing is ever relaxed: the stricter value holds, whatever the order.
 
 use super::{de, guard::Confirm};
 use crate::yaml::{Key, Node, Value};
@@ -42,7 +43,8 @@ fn take(entries: &mut Vec<(Key, Node)>, key: &str) -> Option<Node> {
     Some(entries.remove(index).1)
 }
 
-/// Each key of `guard` by what makes it strict; the mark's colour, which protects nothing, is replaced as elsewhere.
+/// Each key of `guard` by what makes it strict; the mark's colour, which protects nothing, is
+/// replaced as elsewhere.
 fn merge_guard(base: Node, over: Node) -> Node {
     let place = base.place;
     let (mut entries, over_entries) = match (base.value, over.value) {
@@ -82,9 +84,11 @@ fn merge_guard(base: Node, over: Node) -> Node {
     }
 }
 
-/// How strict a value of `confirm` is: what it means, not how it is spelt (`"type\u002dname"`), by the reader that the profile is read by.
+/// How strict a value of `confirm` is: what it means, not how it is spelt (`"type\u002dname"`), by
+/// the reader that the profile is read by.
 fn strictness(confirm: &Node) -> i128 {
-    // Each file was checked by itself before it is merged; one that cannot be read stops everything there.
+    // Each file was checked by itself before it is merged; one that cannot be read stops everything
+    // there.
     de::read::<Confirm>(confirm).unwrap_or_default() as i128
 }
 

@@ -27,7 +27,8 @@ impl fmt::Display for PlainHttp {
 
 impl std::error::Error for PlainHttp {}
 
-/// Whether `url` may be asked: anything but plain HTTP, or a host that no other machine stands behind.
+/// Whether `url` may be asked: anything but plain HTTP, or a host that no other machine stands
+/// behind.
 ///
 /// # Errors
 /// It is plain HTTP to elsewhere.
@@ -41,8 +42,9 @@ pub fn check(url: &str) -> Result<(), PlainHttp> {
     }
     let stays_here = match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        // 169.254.169.254, 169.254.170.2 and 169.254.170.23 are the metadata and credentials services of instances and containers, which
-        // speak plain HTTP only; link-local packets pass no router.
+        // 169.254.169.254, 169.254.170.2 and 169.254.170.23 are the metadata and credentials
+        // services of instances and containers, which speak plain HTTP only; link-local packets
+        // pass no router.
         Some(Host::Ipv4(ip)) => ip.is_loopback() || ip.is_link_local(),
         // fd00:ec2::254 and fd00:ec2::23 are the same services by IPv6.
         Some(Host::Ipv6(ip)) => {

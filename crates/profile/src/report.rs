@@ -1,4 +1,5 @@
-//! A problem in a file as people read it: the place, what is wrong, and the line with a caret under it.
+//! A problem in a file as people read it: the place, what is wrong, and the line with a caret under
+//! it.
 
 use unicode_width::UnicodeWidthStr as _;
 

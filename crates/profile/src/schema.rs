@@ -1,7 +1,7 @@
 //! The keys of a profile, as types; the doc comments are the descriptions in the JSON Schema.
 //!
-//! Every key may be left out, and what is left out is `None` or empty: defaults belong to those who use a value, so that merging
-//! can tell "not said" from "said".
+//! Every key may be left out, and what is left out is `None` or empty: defaults belong to those who
+//! use a value, so that merging can tell "not said" from "said".
 
 use std::collections::BTreeMap;
 
@@ -110,7 +110,8 @@ pub struct Aws {
     /// Endpoint of every service that has none of its own
     #[serde(skip_serializing_if = "is_default")]
     pub endpoint_url: Option<EndpointUrl>,
-    /// Whether endpoints may be plain http:, where everybody on the way can read and change what is said; without it only those of this machine
+    /// Whether endpoints may be plain http:, where everybody on the way can read and change what is
+    /// said; without it only those of this machine
     #[serde(skip_serializing_if = "is_default")]
     pub allow_plain_http: Option<bool>,
 }

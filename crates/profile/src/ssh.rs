@@ -130,7 +130,8 @@ pub struct UserRule {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct UserMatch {
-    /// Pattern over the platform as `ops ls -o wide` shows it, such as `Ubuntu*`; case does not count
+    /// Pattern over the platform as `ops ls -o wide` shows it, such as `Ubuntu*`; case does not
+    /// count
     #[serde(skip_serializing_if = "is_default")]
     pub platform: Option<Glob>,
     /// Tags the server has
@@ -195,9 +196,9 @@ impl Options {
     }
 }
 
-/// The keys of ssh_config(5) that a profile may set. Left out is what runs or loads a program of this machine (ProxyCommand,
-/// LocalCommand, KnownHostsCommand, PKCS11Provider, XAuthLocation …), what leads elsewhere (HostName, ProxyJump, Include) and what
-/// has a key of its own in `ssh`.
+/// The keys of ssh_config(5) that a profile may set. Left out is what runs or loads a program of
+/// this machine (ProxyCommand, LocalCommand, KnownHostsCommand, PKCS11Provider, XAuthLocation …),
+/// what leads elsewhere (HostName, ProxyJump, Include) and what has a key of its own in `ssh`.
 const ALLOWED: &[&str] = &[
     "AddKeysToAgent",
     "AddressFamily",

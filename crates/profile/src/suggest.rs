@@ -2,7 +2,8 @@
 
 /// The one of `candidates` that `word` is most likely a slip for, if any is near enough.
 ///
-/// Near is a third of the longer word's characters, at least one, swapped neighbours counting once; case counts little.
+/// Near is a third of the longer word's characters, at least one, swapped neighbours counting once;
+/// case counts little.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     candidates

@@ -4,8 +4,9 @@ use std::{fmt, str::FromStr};
 
 /// A server as it was typed; `Context::resolve` finds out what it means.
 ///
-/// `[user@]` then an id (`i-…`, `mi-…`) or the ARN of an instance, `tag:Key=Value`, or a word: a host alias of the profile, a Name (with `*` and `?` a glob), a private IP
-/// address or a private DNS name, tried in this order; `web-1[2]` picks the second of several, oldest launch first.
+/// `[user@]` then an id (`i-…`, `mi-…`) or the ARN of an instance, `tag:Key=Value`, or a word: a
+/// host alias of the profile, a Name (with `*` and `?` a glob), a private IP address or a private
+/// DNS name, tried in this order; `web-1[2]` picks the second of several, oldest launch first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The user before `@`.
@@ -45,7 +46,8 @@ impl Target {
         &self.text
     }
 
-    /// All that was typed as the name of a server, where it has been taken apart into a user, a name and an index.
+    /// All that was typed as the name of a server, where it has been taken apart into a user, a
+    /// name and an index.
     pub fn whole(&self) -> Option<&Selector> {
         self.whole.as_ref()
     }
@@ -84,7 +86,8 @@ fn id_of(text: &str) -> Option<String> {
     is_instance_id(&id).then_some(id)
 }
 
-/// Region and id of the ARN of an instance (`arn:aws:ec2:REGION:ACCOUNT:instance/ID`) or a managed node, in any partition.
+/// Region and id of the ARN of an instance (`arn:aws:ec2:REGION:ACCOUNT:instance/ID`) or a managed
+/// node, in any partition.
 fn of_arn(text: &str) -> Option<(&str, String)> {
     let mut parts = text.trim().split(':');
     if parts.next()? != "arn" || !parts.next()?.starts_with("aws") {

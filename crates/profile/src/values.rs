@@ -1,4 +1,5 @@
-//! Single values of a profile that are more than text: each is checked where it is written and comes out typed.
+//! Single values of a profile that are more than text: each is checked where it is written and
+//! comes out typed.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -6,7 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{globals::parse_duration, target::Target};
 
-/// What a text has to be; gives the type its serde and JSON Schema forms over `FromStr` and `Display`.
+/// What a text has to be; gives the type its serde and JSON Schema forms over
+/// `FromStr` and `Display`.
 macro_rules! written_as_text {
     ($type:ty, $what:literal, $schema:tt) => {
         written_as_text!($type, $what, $schema, no_number);
@@ -120,7 +122,8 @@ written_as_text!(Glob, "a pattern with `*` and `?`", {
     "type": "string", "minLength": 1, "pattern": "^[^\\[\\]{}\\\\]+$"
 });
 
-/// An AWS account: twelve digits, which YAML would take for a number (and an octal one, with a zero in front) if they are not quoted.
+/// An AWS account: twelve digits, which YAML would take for a number (and an octal one, with a zero
+/// in front) if they are not quoted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account(String);
 
@@ -295,7 +298,8 @@ written_as_text!(Destination, "PORT or HOST:PORT", {
     "type": ["string", "integer"], "minimum": 1, "maximum": 65535
 }, or_number);
 
-/// Where a forward listens: `PORT` on the loopback address, or `ADDRESS:PORT`; port 0 is any free one.
+/// Where a forward listens: `PORT` on the loopback address, or `ADDRESS:PORT`; port 0 is any free
+/// one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listen {
     /// The address or name to bind; `None` is loopback.

@@ -1,7 +1,9 @@
-//! The verbs of this program, as the registry of its binary tells them, and the names that are kept free for verbs to come.
+//! The verbs of this program, as the registry of its binary tells them, and the names that are kept
+//! free for verbs to come.
 
-/// Names of verbs to come: no alias may take them, so that no profile breaks when they arrive. A guard may name them, and so may an
-/// external command be called; completion and hints leave them out.
+/// Names of verbs to come: no alias may take them, so that no profile breaks when they arrive. A
+/// guard may name them, and so may an external command be called; completion and hints leave them
+/// out.
 pub const RESERVED: &[&str] = &[
     "api", "describe", "doctor", "env", "exec", "login", "logout", "logs", "man", "pick", "play",
     "recent", "runs", "sessions", "warm", "whoami",
@@ -16,7 +18,8 @@ pub struct Verb {
     pub aliases: &'static [&'static str],
     /// The verb whose rules hold for this one; `None` where its own do.
     pub ruled_as: Option<&'static str>,
-    /// Whether no profile can take it away: what reaches no server and is needed to see why something is refused.
+    /// Whether no profile can take it away: what reaches no server and is needed to see why
+    /// something is refused.
     pub is_always_allowed: bool,
 }
 
@@ -44,7 +47,8 @@ impl Verbs {
             .flat_map(|verb| std::iter::once(verb.name).chain(verb.aliases.iter().copied()))
     }
 
-    /// The name under which rules know `name`: `ssh` for `ssh-proxy`, `shell` for `sh`, itself for what is not built in.
+    /// The name under which rules know `name`: `ssh` for `ssh-proxy`, `shell` for `sh`, itself for
+    /// what is not built in.
     pub fn ruled_as(self, name: &str) -> &str {
         self.find(name)
             .map_or(name, |verb| verb.ruled_as.unwrap_or(verb.name))

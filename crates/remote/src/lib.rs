@@ -1,7 +1,7 @@
 //! Work on a server without anything installed there: what `cp`, `ssh` and `exec` share.
 //!
-//! [`pipe`] carries bytes through the session's terminal to a program on the server and back; [`ssh`] is the SSH client, its keys and
-//! its idea of whom to trust.
+//! [`pipe`] carries bytes through the session's terminal to a program on the server and back;
+//! [`ssh`] is the SSH client, its keys and its idea of whom to trust.
 
 #![warn(missing_docs)]
 

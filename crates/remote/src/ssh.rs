@@ -1,4 +1,5 @@
-//! What `ssh` and `cp` share: what the profile says, keys of our own, servers' host keys, and a client in the process.
+//! What `ssh` and `cp` share: what the profile says, keys of our own, servers' host keys, and a
+//! client in the process.
 
 mod auth;
 mod carrier;
@@ -59,7 +60,8 @@ impl KeyPair {
         Ok(Self(key))
     }
 
-    /// The one at `path` (public half beside it, `.pub`), made there on first use, readable for this user alone.
+    /// The one at `path` (public half beside it, `.pub`), made there on first use, readable for
+    /// this user alone.
     ///
     /// # Errors
     /// Fails if the file is no OpenSSH key without passphrase, or cannot be written.

@@ -118,7 +118,8 @@ impl App {
         self.faults.send_replace(Arc::new(faults));
     }
 
-    /// Whether the call may go on as far as the ordered faults are concerned; waits if it is to be slow.
+    /// Whether the call may go on as far as the ordered faults are concerned; waits if it is to be
+    /// slow.
     ///
     /// # Errors
     /// The ordered one.
@@ -185,7 +186,8 @@ impl App {
         Ok(())
     }
 
-    /// Whether the caller may do `action` to a resource, `name` being the short form that faults use.
+    /// Whether the caller may do `action` to a resource, `name` being the short form that faults
+    /// use.
     ///
     /// # Errors
     /// `AccessDeniedException` and its like.
@@ -212,7 +214,8 @@ impl App {
         ApiError::denied(call.service, &call.identity.arn, &permission, resource)
     }
 
-    /// Counts an ordered failure; `false` once there were `most` since the faults were last changed.
+    /// Counts an ordered failure; `false` once there were `most` since the faults were last
+    /// changed.
     pub(crate) fn counts(&self, kind: &'static str, action: &str, most: u64) -> bool {
         let mut used = self.used();
         let count = used.entry((kind, action.to_owned())).or_default();

@@ -126,8 +126,8 @@ fn parameters(name: &str, file: &FleetFile) -> Option<Vec<Parameter>> {
     Some(list)
 }
 
-/// Checks that no parameter has more than `most` characters. What the service itself takes is not known: its API model
-/// says 65,535, and people have met less.
+/// Checks that no parameter has more than `most` characters. What the service itself takes is not
+/// known: its API model says 65,535, and people have met less.
 ///
 /// # Errors
 /// `InvalidParameters`.
@@ -236,10 +236,12 @@ fn custom(name: &str, values: &BTreeMap<String, String>, file: &FleetFile) -> Se
     }
 }
 
-/// `template` with the values of parameters in it, as the agent does it: one that is a parameter and nothing else becomes its value, and in any
-/// other the value is taken for a template of Go's `regexp`, in which `$$` is a dollar sign and `$name` nothing.
+/// `template` with the values of parameters in it, as the agent does it: one that is a parameter
+/// and nothing else becomes its value, and in any other the value is taken for a template of Go's
+/// `regexp`, in which `$$` is a dollar sign and `$name` nothing.
 ///
-/// Source: `ReplaceParameters` and `ReplaceParameter` of docparser/parameters in the public amazon-ssm-agent.
+/// Source: `ReplaceParameters` and `ReplaceParameter` of docparser/parameters in the public
+/// amazon-ssm-agent.
 fn fill_in(template: &str, values: &BTreeMap<String, String>) -> String {
     let forms = |name: &str| [format!("{{{{ {name} }}}}"), format!("{{{{{name}}}}}")];
     for (name, value) in values {
@@ -285,7 +287,8 @@ fn expand(value: &str) -> String {
     out + rest
 }
 
-/// What the service says of parameters, whatever is wrong with them: not a `ValidationException`, which is of the call's own members.
+/// What the service says of parameters, whatever is wrong with them: not a `ValidationException`,
+/// which is of the call's own members.
 fn invalid(message: String) -> ApiError {
     ApiError::new("InvalidParameters", message)
 }
@@ -345,7 +348,8 @@ fn resolve(
     Ok(values)
 }
 
-/// The content of a document, for those who look before they start: `sessionType`, parameters, `separateOutputStream`.
+/// The content of a document, for those who look before they start:
+/// `sessionType`, parameters, `separateOutputStream`.
 pub(crate) fn content(name: &str, file: &FleetFile) -> Option<Value> {
     let declared = parameters(name, file)?;
     let mut properties = json!({});

@@ -1,5 +1,5 @@
-//! The EC2 query API: DescribeInstances and DescribeRegions, and enough of StartInstances and StopInstances to try what happens
-//! then.
+//! The EC2 query API: DescribeInstances and DescribeRegions, and enough of StartInstances and
+//! StopInstances to try what happens then.
 
 use std::{collections::BTreeSet, sync::Arc};
 

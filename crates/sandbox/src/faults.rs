@@ -149,8 +149,8 @@ impl Rate {
         })
     }
 
-    /// The documented quotas for an account and region. Source: "AWS Systems Manager endpoints and quotas" in the AWS General Reference;
-    /// bursts are not documented.
+    /// The documented quotas for an account and region. Source: "AWS Systems Manager endpoints and
+    /// quotas" in the AWS General Reference; bursts are not documented.
     pub(crate) fn documented() -> Vec<Self> {
         [
             ("StartSession", 3.0),
@@ -392,7 +392,8 @@ impl Faults {
         Ok(())
     }
 
-    /// Faults from JSON: a text, a list of texts, or an object of `KEY: value` (a list of values repeats the key).
+    /// Faults from JSON: a text, a list of texts, or an object of `KEY: value` (a list of values
+    /// repeats the key).
     pub(crate) fn from_json(body: &Value) -> Result<Self, FaultError> {
         let mut faults = Self::default();
         match body {

@@ -1,4 +1,5 @@
-//! The federation endpoint of the console: sign-in tokens for temporary keys, and the page that takes them.
+//! The federation endpoint of the console: sign-in tokens for temporary keys, and the page that
+//! takes them.
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! What filters of lists have in common.
 
-/// A filter as the services have it: any of `values`, `*` and `?` standing for what they do in EC2 filters.
+/// A filter as the services have it: any of `values`, `*` and `?` standing for what they do in EC2
+/// filters.
 #[derive(Clone, Debug)]
 pub(crate) struct Filter {
     pub(crate) name: String,
@@ -8,8 +9,9 @@ pub(crate) struct Filter {
     raw: Vec<String>,
 }
 
-/// A value of a filter. A backslash takes the meaning from the character behind it, so that `\*` is a star and `\\` a backslash; alone at the end
-/// it means nothing. Source: "List and filter your resources" in the EC2 user guide.
+/// A value of a filter. A backslash takes the meaning from the character behind it, so that
+/// `\*` is a star and `\\` a backslash; alone at the end it means nothing. Source: "List and filter
+/// your resources" in the EC2 user guide.
 #[derive(Clone, Debug)]
 struct Glob(Vec<Part>);
 

@@ -46,7 +46,8 @@ pub(crate) struct Instance {
     pub(crate) platform: Platform,
     /// `None`: nothing on the machine reports to SSM.
     pub(crate) agent: Option<Agent>,
-    /// What listens on the machine's ports; port 22 is the embedded SSH server unless it is named here.
+    /// What listens on the machine's ports; port 22 is the embedded SSH server unless it is named
+    /// here.
     pub(crate) ports: BTreeMap<u16, Service>,
     /// EC2's state when `boot` is `None`.
     state: State,
@@ -210,7 +211,8 @@ impl Instance {
     }
 }
 
-/// All machines: those of the fleet file, and as many made-up ones as asked for, made when they are looked at.
+/// All machines: those of the fleet file, and as many made-up ones as asked for, made when they are
+/// looked at.
 #[derive(Debug)]
 pub(crate) struct Fleet {
     file: FleetFile,
@@ -250,7 +252,8 @@ pub enum FleetError {
 }
 
 impl Fleet {
-    /// Loads `path`, or the default fleet. `size` is the number of machines wanted in all: made-up ones fill it up.
+    /// Loads `path`, or the default fleet. `size` is the number of machines wanted in all: made-up
+    /// ones fill it up.
     ///
     /// # Errors
     /// See [`FleetError`].

@@ -1,8 +1,9 @@
-//! An embedded stand-in for the AWS services that `ops` uses: EC2, SSM, STS, EC2 Instance Connect, SSO, a minimal S3 and the
-//! federation endpoint, with the Session Manager gateway and the agent's side of the protocol behind them.
+//! An embedded stand-in for the AWS services that `ops` uses: EC2, SSM, STS, EC2 Instance Connect,
+//! SSO, a minimal S3 and the federation endpoint, with the Session Manager gateway and the agent's
+//! side of the protocol behind them.
 //!
-//! It listens on a loopback port only and answers nobody without this run's random keys. It is no isolation: the shells are
-//! real and run as the user who started it.
+//! It listens on a loopback port only and answers nobody without this run's random keys. It is no
+//! isolation: the shells are real and run as the user who started it.
 
 mod admin;
 mod agent;
@@ -63,7 +64,8 @@ pub enum Pace {
     /// As fast as the client acknowledges; calls as often as anybody likes.
     #[default]
     Unpaced,
-    /// As the official agent: at least 1 ms of sleep after each payload of at most 1,024 bytes; calls within the service's documented quotas.
+    /// As the official agent: at least 1 ms of sleep after each payload of at most 1,024 bytes;
+    /// calls within the service's documented quotas.
     Real,
 }
 
@@ -74,20 +76,23 @@ pub struct Options {
     pub fleet: Option<PathBuf>,
     /// How many machines there are at least; made-up ones fill the fleet up.
     pub fleet_size: usize,
-    /// Loopback port; 0 takes a free one. With any other the user's keys are the same at the next start with this port and state
-    /// folder, so that clients outlive a restart.
+    /// Loopback port; 0 takes a free one. With any other the user's keys are the same at the next
+    /// start with this port and state folder, so that clients outlive a restart.
     pub port: u16,
-    /// With `port` 0: where it was the last time with this state folder, and with the keys of then, if that port is free.
+    /// With `port` 0: where it was the last time with this state folder, and with the keys of then,
+    /// if that port is free.
     pub comes_back: bool,
     /// Of all agents.
     pub pace: Pace,
     /// From the start; `/_sandbox/faults` changes them.
     pub faults: Faults,
-    /// The machines' folders, kept between runs, and the objects of the minimal S3; made (0700) if it is missing.
+    /// The machines' folders, kept between runs, and the objects of the minimal S3; made (0700) if
+    /// it is missing.
     pub state_dir: PathBuf,
     /// The shell of users on the machines; by default `SHELL`, then bash, then sh.
     pub shell: Option<PathBuf>,
-    /// Where to write the [`Access`] file, removed at the end; [`served_file`] for one that `--sandbox` finds by itself.
+    /// Where to write the [`Access`] file, removed at the end; [`served_file`] for one that
+    /// `--sandbox` finds by itself.
     pub access_file: Option<PathBuf>,
 }
 
@@ -152,7 +157,8 @@ impl Sandbox {
         fleet::make_folder(&options.state_dir).map_err(state_error(&options.state_dir))?;
         let fleet = Arc::new(Fleet::load(options.fleet.as_deref(), options.fleet_size)?);
         let mut keyring = Keyring::new(fleet.account()).map_err(|_| StartError::NoRandomness)?;
-        // A port of one's own choice is one to come back to: clients that outlive a restart keep their keys.
+        // A port of one's own choice is one to come back to: clients that outlive a restart keep
+        // their keys.
         let kept = match options.port {
             0 => options.comes_back.then(|| "keys.json".to_owned()),
             port => Some(format!("keys-{port}.json")),
@@ -208,7 +214,8 @@ impl Sandbox {
     }
 }
 
-/// At `port` or, if that is 0, where it was `before` or at a free one; and whether that is the same as before.
+/// At `port` or, if that is 0, where it was `before` or at a free one; and whether that is the same
+/// as before.
 async fn listen(port: u16, before: Option<&Access>) -> Result<(TcpListener, bool), StartError> {
     if port == 0
         && let Some(address) = before.and_then(Access::address)
@@ -252,7 +259,8 @@ impl Running {
         &self.access
     }
 
-    /// The environment with which any AWS client uses it; see [`UNSET`] for what must not be set beside it.
+    /// The environment with which any AWS client uses it; see [`UNSET`] for what must not be set
+    /// beside it.
     pub fn environment(&self) -> Vec<(String, String)> {
         self.access.environment()
     }
@@ -277,7 +285,8 @@ impl Running {
         self.app.cancel.cancelled().await;
     }
 
-    /// Ends all sessions, so that clients see them closed, and the listener; waits for that at most ten seconds.
+    /// Ends all sessions, so that clients see them closed, and the listener; waits for that at most
+    /// ten seconds.
     pub async fn stop(mut self) {
         self.app.stop(STOP_PATIENCE).await;
         let _ = (&mut self.server).await;

@@ -14,7 +14,8 @@ const BOUND: usize = 10_000;
 #[derive(Debug, Default)]
 pub(crate) struct CallLog(Mutex<VecDeque<Entry>>);
 
-/// One call. Nothing secret is in it: no key, token or signature, and of parameters only names and targets.
+/// One call. Nothing secret is in it: no key, token or signature, and of parameters only names and
+/// targets.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Entry {
     pub(crate) time: Timestamp,

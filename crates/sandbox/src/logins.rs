@@ -7,7 +7,8 @@ use std::{
 
 use jiff::Timestamp;
 
-/// Of registrations, codes and tokens so many are kept, each; nobody has to sign anything to ask for one, so the oldest goes for a new one.
+/// Of registrations, codes and tokens so many are kept, each; nobody has to sign anything to ask
+/// for one, so the oldest goes for a new one.
 const MAX_KEPT: usize = 1000;
 
 /// What was registered, started and granted.

@@ -1,5 +1,5 @@
-//! What an instance can reach: its own ports, the fleet's name table, its neighbours, this computer's loopback listeners, and
-//! nothing else.
+//! What an instance can reach: its own ports, the fleet's name table, its neighbours, this
+//! computer's loopback listeners, and nothing else.
 
 use std::{
     collections::HashMap,
@@ -24,7 +24,8 @@ pub(crate) enum Destination {
     Ssh,
     /// A listener on this machine's loopback interface; a dial may still be refused.
     Address(SocketAddr),
-    /// A known machine with nothing on that port, or an address outside the sandbox: fails as `connection refused`.
+    /// A known machine with nothing on that port, or an address outside the sandbox: fails as
+    /// `connection refused`.
     Refused,
     /// No such name: the official agent's dial says `missing address`.
     Unknown,
@@ -57,8 +58,8 @@ impl Network {
         }
     }
 
-    /// Resolves `host` (`None`, `localhost`: the instance itself) and `port` as seen from `instance`; starts the embedded
-    /// service behind it at its first use.
+    /// Resolves `host` (`None`, `localhost`: the instance itself) and `port` as seen from
+    /// `instance`; starts the embedded service behind it at its first use.
     ///
     /// # Errors
     /// No loopback listener could be opened for an embedded service.
@@ -92,7 +93,8 @@ impl Network {
         }
     }
 
-    /// What is on `port` of a machine. Where nothing is declared, its own programs reach this computer's loopback listeners.
+    /// What is on `port` of a machine. Where nothing is declared, its own programs reach this
+    /// computer's loopback listeners.
     async fn port_of(
         &self,
         instance: &Instance,
@@ -180,7 +182,8 @@ async fn echo(mut stream: TcpStream) -> io::Result<()> {
     writer.shutdown().await
 }
 
-/// A web server with keep-alive: `/` says who it is, `/bytes/N` sends N bytes, `/echo` sends back the body.
+/// A web server with keep-alive: `/` says who it is, `/bytes/N` sends N bytes, `/echo` sends back
+/// the body.
 async fn http(stream: TcpStream, name: &str) -> io::Result<()> {
     /// The largest body that is taken or made.
     const BODY_BOUND_BYTES: u64 = 4 << 30;
@@ -265,7 +268,8 @@ async fn http(stream: TcpStream, name: &str) -> io::Result<()> {
     }
 }
 
-/// Speaks first, as MySQL does: protocol 10 and a greeting; whatever login comes is refused with MySQL's own error.
+/// Speaks first, as MySQL does: protocol 10 and a greeting; whatever login comes is refused with
+/// MySQL's own error.
 async fn mysql(mut stream: TcpStream) -> io::Result<()> {
     let mut greeting = vec![10];
     greeting.extend_from_slice(b"8.0.36-ops-sandbox\0");

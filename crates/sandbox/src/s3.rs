@@ -1,7 +1,8 @@
-//! A minimal S3: objects of named buckets, put, read whole or in part, and deleted, with signed headers or presigned URLs.
+//! A minimal S3: objects of named buckets, put, read whole or in part, and deleted, with signed
+//! headers or presigned URLs.
 //!
-//! Paths are `/BUCKET/KEY`. Objects last as long as the sandbox. An ETag is no MD5 here, as it is none for many objects of the
-//! real service.
+//! Paths are `/BUCKET/KEY`. Objects last as long as the sandbox. An ETag is no MD5 here, as it is
+//! none for many objects of the real service.
 
 use std::{
     io,

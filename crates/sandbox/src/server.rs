@@ -283,7 +283,8 @@ fn text_header(parts: &Parts, name: &str) -> String {
         .to_owned()
 }
 
-/// The web socket of a data channel. Its signature may be absent, as older clients leave it, but not wrong.
+/// The web socket of a data channel. Its signature may be absent, as older clients leave it, but
+/// not wrong.
 fn upgrade(app: &Arc<App>, mut request: http::Request<Incoming>) -> Reply {
     let on_upgrade = hyper::upgrade::on(&mut request);
     let (parts, _) = request.into_parts();

@@ -29,7 +29,8 @@ impl Service {
         }
     }
 
-    /// The service in the credential scope, `scope`, says it; a request without one is told by its shape, so that its error has the right shape too.
+    /// The service in the credential scope, `scope`, says it; a request without one is told by its
+    /// shape, so that its error has the right shape too.
     pub(crate) fn of(parts: &Parts, scope: Option<&str>, body: &[u8]) -> Self {
         if let Some(scope) = scope
             && let Some(named) = [

@@ -1,7 +1,8 @@
 //! What the gateway hands to the agent for one session, and what it gets back.
 //!
-//! The agent never sees a socket, a token or a fault: it has a pair of queues of whole binary protocol messages, which outlive
-//! any number of web sockets, and the text with which the session closed.
+//! The agent never sees a socket, a token or a fault: it has a pair of queues of whole binary
+//! protocol messages, which outlive any number of web sockets, and the text with which the session
+//! closed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,17 +18,20 @@ use crate::{
 
 /// The two directions of one session's data channel, as the agent sees them.
 ///
-/// Frames are whole binary protocol messages, exactly what the web socket carries. The link lasts as long as the session;
-/// web sockets come and go behind it.
+/// Frames are whole binary protocol messages, exactly what the web socket carries. The link lasts
+/// as long as the session; web sockets come and go behind it.
 #[derive(Debug)]
 pub(crate) struct AgentLink {
     /// Messages of the client. `None` means that the sandbox is stopping: end as if cancelled.
     pub(crate) from_client: mpsc::Receiver<Bytes>,
-    /// Messages to the client. While no client is attached the gateway takes them and drops them, as the service does.
+    /// Messages to the client. While no client is attached the gateway takes them and drops them,
+    /// as the service does.
     pub(crate) to_client: mpsc::Sender<Bytes>,
-    /// `true` while no client is attached: the gateway's `pause_publication`; `false` is its `start_publication`.
+    /// `true` while no client is attached: the gateway's `pause_publication`;
+    /// `false` is its `start_publication`.
     pub(crate) publication: watch::Receiver<bool>,
-    /// Cancelled by TerminateSession, by the gateway's timeouts and when the sandbox stops: kill what runs and return.
+    /// Cancelled by TerminateSession, by the gateway's timeouts and when the sandbox stops: kill
+    /// what runs and return.
     pub(crate) cancel: CancellationToken,
 }
 
@@ -43,17 +47,19 @@ pub(crate) struct SessionSpec {
     pub(crate) network: Arc<Network>,
     pub(crate) kind: SessionKind,
     pub(crate) pace: Pace,
-    /// Four dotted numbers: what the handshake announces and what decides the agent's habits. A fault may have replaced the
-    /// instance's own version.
+    /// Four dotted numbers: what the handshake announces and what decides the agent's habits. A
+    /// fault may have replaced the instance's own version.
     pub(crate) agent_version: String,
-    /// ARN of the key when the session's preferences demand KMS encryption (never for `Port`): then there is a handshake also
-    /// for shells, with the `KMSEncryption` action.
+    /// ARN of the key when the session's preferences demand KMS encryption (never for `Port`): then
+    /// there is a handshake also for shells, with the `KMSEncryption` action.
     pub(crate) kms_key_id: Option<String>,
     /// Check what the official agent does not (digests, lengths), to catch the faults of a client.
     pub(crate) strict: bool,
-    /// How long the agent takes to begin its handshake; until then it acknowledges input and drops it.
+    /// How long the agent takes to begin its handshake; until then it acknowledges input and drops
+    /// it.
     pub(crate) late_handshake: Duration,
-    /// Handshake bodies as another JSON library may write them: keys in lower case, unknown ones, `null`.
+    /// Handshake bodies as another JSON library may write them: keys in lower case, unknown ones,
+    /// `null`.
     pub(crate) odd_json: bool,
     /// How long input is still acknowledged and dropped after the client was told that the
     /// handshake is complete. The official agent tells first and notes it for itself then, which
@@ -61,7 +67,8 @@ pub(crate) struct SessionSpec {
     pub(crate) late_open: Duration,
     /// What the account says to whoever begins a session.
     pub(crate) customer_message: Option<String>,
-    /// How long after the handshake the plugin of a port session is there; until then input is refused.
+    /// How long after the handshake the plugin of a port session is there; until then input is
+    /// refused.
     pub(crate) late_plugin: Duration,
     /// Before each connection to a destination.
     pub(crate) slow_dial: Duration,
@@ -114,6 +121,7 @@ impl SessionKind {
 /// How a session ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Closing {
-    /// `Output` of `channel_closed`: empty after a normal end or a cancellation, else the agent's error text.
+    /// `Output` of `channel_closed`: empty after a normal end or a cancellation, else the agent's
+    /// error text.
     pub(crate) output: String,
 }

@@ -1,6 +1,7 @@
 //! Signature Version 4, the verifying side.
 //!
-//! Written from the public description, apart from the signer that the client uses, so that each checks the other.
+//! Written from the public description, apart from the signer that the client uses, so that each
+//! checks the other.
 
 use std::fmt::Write as _;
 
@@ -118,7 +119,8 @@ pub(crate) enum Plus {
 }
 
 impl Claim {
-    /// Reads the Authorization header, else the query. `Ok(None)` means that there is no signature at all.
+    /// Reads the Authorization header, else the query. `Ok(None)` means that there is no signature
+    /// at all.
     ///
     /// # Errors
     /// [`Refusal::Incomplete`] if there is one with parts missing.
@@ -287,7 +289,8 @@ impl Claim {
     fn canonical_request(&self, parts: &Parts, payload_sha256: &str, plus: Plus) -> String {
         let method = parts.method.as_str();
         let path = if self.service == "s3" {
-            // S3 alone encodes a path once; what was sent is normalised, so that both spellings of a byte agree.
+            // S3 alone encodes a path once; what was sent is normalised, so that both spellings of
+            // a byte agree.
             encode(
                 &percent_decode_str(parts.uri.path()).collect::<Vec<u8>>(),
                 true,
@@ -476,7 +479,8 @@ pub(crate) fn presign(
 mod tests {
     use super::*;
 
-    /// The first example of AWS's published test suite (`get-vanilla`): its keys, date, scope and signature.
+    /// The first example of AWS's published test suite (`get-vanilla`): its keys, date, scope and
+    /// signature.
     #[test]
     fn the_published_example_has_the_published_signature() {
         let request = http::Request::get("http://example.amazonaws.com/")
@@ -504,7 +508,8 @@ mod tests {
         );
     }
 
-    /// The official client's signature over a stream URL with a bare `+` (`sigv4-upgrade-cell-number` of the protocol vectors).
+    /// The official client's signature over a stream URL with a bare
+    /// `+` (`sigv4-upgrade-cell-number` of the protocol vectors).
     #[test]
     fn the_official_client_reads_a_plus_as_a_space() {
         let request = http::Request::get("/v1/data-channel/alice-0123456789abcdef0?role=publish_subscribe&cell-number=AAEAAf+Zb/x8CV0=")

@@ -1,7 +1,8 @@
-//! IAM Identity Center (SSO): the device authorization grant of the SSO OIDC service, and the portal that gives credentials for its tokens.
+//! IAM Identity Center (SSO): the device authorization grant of the SSO OIDC service, and the
+//! portal that gives credentials for its tokens.
 //!
-//! Neither takes signed requests. Nobody gets a token without an admin request that confirms the code, which needs this run's admin token:
-//! `POST /_sandbox/sso/CODE` with `confirm` or `deny`.
+//! Neither takes signed requests. Nobody gets a token without an admin request that confirms the
+//! code, which needs this run's admin token: `POST /_sandbox/sso/CODE` with `confirm` or `deny`.
 
 use std::time::Duration;
 

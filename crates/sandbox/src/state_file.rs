@@ -15,7 +15,8 @@ use crate::fleet::make_folder;
 /// The file of `ops sandbox serve` in a state folder.
 const SERVED: &str = "sandbox.json";
 
-/// What a process needs to know to use a sandbox: where it is and this run's keys. Kept in a file of mode 0600.
+/// What a process needs to know to use a sandbox: where it is and this run's keys. Kept in a file
+/// of mode 0600.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Access {
@@ -65,7 +66,8 @@ pub const UNSET: [&str; 12] = [
 impl Access {
     /// The environment with which any AWS client uses this sandbox; holds the secret key.
     ///
-    /// Where this process has a proxy for plain HTTP in its environment, the loopback address is taken out of it.
+    /// Where this process has a proxy for plain HTTP in its environment, the loopback address is
+    /// taken out of it.
     pub fn environment(&self) -> Vec<(String, String)> {
         let mut environment = self.own_environment();
         let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());

@@ -256,7 +256,8 @@ impl Channel {
         let _ = self.socket.send(Frame::binary(frame)).await;
     }
 
-    /// The next message that is not the repetition of another, acknowledged; `None` when the socket is gone.
+    /// The next message that is not the repetition of another, acknowledged; `None` when the socket
+    /// is gone.
     async fn message(&mut self) -> Option<(Header, Bytes)> {
         loop {
             let frame = match self.socket.next().await? {

@@ -1,7 +1,7 @@
 //! Why a session has ended, as the service or the agent says.
 //!
-//! Both say it in one text for people (`Output` of the `channel_closed` message). The text is read here and nowhere else; whoever has to
-//! decide something looks at [`ClosingReason`].
+//! Both say it in one text for people (`Output` of the `channel_closed` message). The text is read
+//! here and nowhere else; whoever has to decide something looks at [`ClosingReason`].
 
 /// The end of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,8 +27,9 @@ pub enum ClosingReason {
     Encryption,
     /// The user that the session preferences name does not exist on the instance.
     RunAsUser,
-    /// The agent's worker died, which it says of a connection too that it could not make; the service hears of that a minute later. Source:
-    /// `Messaging` of the executer in the public amazon-ssm-agent.
+    /// The agent's worker died, which it says of a connection too that it could not make; the
+    /// service hears of that a minute later. Source: `Messaging` of the executer in the public
+    /// amazon-ssm-agent.
     DeadWorker,
     /// The agent does not know this kind of session.
     AgentTooOld,
@@ -36,9 +37,9 @@ pub enum ClosingReason {
     Failure,
 }
 
-/// Parts of texts, in small letters, and what they mean; the first that is found counts. Sources: the agent's own sources for `Unable to
-/// connect to specified port`, `is forbidden` and `is not supported by this version of ssm agent`; the service's observed texts for the
-/// rest.
+/// Parts of texts, in small letters, and what they mean; the first that is found counts. Sources:
+/// the agent's own sources for `Unable to connect to specified port`, `is forbidden` and
+/// `is not supported by this version of ssm agent`; the service's observed texts for the rest.
 const KNOWN: &[(&str, ClosingReason)] = &[
     ("timed out due to inactivity", ClosingReason::Idle),
     ("maximum duration", ClosingReason::Expired),
@@ -93,7 +94,8 @@ impl Closing {
         &self.text
     }
 
-    /// Whether what the session was for has not been done. A session that has reached its time has ended in order.
+    /// Whether what the session was for has not been done. A session that has reached its time has
+    /// ended in order.
     pub fn is_failure(&self) -> bool {
         !matches!(
             self.reason,

@@ -1,10 +1,11 @@
 //! How many bytes the client may have unacknowledged at once.
 //!
-//! The service has no window of its own and tears sessions down that are flooded, and there is no signal but the
-//! acknowledgements: when they come, and whether one is missing. [`Adaptive`] therefore keeps the path between two bounds:
-//! it lets a queue of [`TARGET_DELAY`] build up, so that the path is never idle, and no more, so that a keystroke beside an
-//! upload waits no longer than that (the idea of LEDBAT, RFC 6817, with the start of TCP). A retransmission shrinks the window
-//! whatever the delay says.
+//! The service has no window of its own and tears sessions down that are flooded, and there is no
+//! signal but the acknowledgements: when they come, and whether one is missing. [`Adaptive`]
+//! therefore keeps the path between two bounds: it lets a queue of [`TARGET_DELAY`] build up, so
+//! that the path is never idle, and no more, so that a keystroke beside an upload waits no longer
+//! than that (the idea of LEDBAT, RFC 6817, with the start of TCP). A retransmission shrinks the
+//! window whatever the delay says.
 
 mod budget;
 
@@ -13,7 +14,8 @@ use std::time::Duration;
 
 pub use self::budget::Budget;
 
-/// Delay above the shortest round trip that bulk data may cause. A quarter of that round trip where it is longer.
+/// Delay above the shortest round trip that bulk data may cause. A quarter of that round trip where
+/// it is longer.
 pub const TARGET_DELAY: Duration = Duration::from_millis(25);
 /// The window never grows above this, in bytes: it is what a session may hold for retransmission.
 pub const MAX_WINDOW_BYTES: usize = 1 << 20;
@@ -24,26 +26,29 @@ const INITIAL_WINDOW_BYTES: usize = 32 << 10;
 const MIN_WINDOW_BYTES: usize = 4 << 10;
 /// Least growth in one round trip, in bytes.
 const MIN_STEP_BYTES: usize = 4 << 10;
-/// The shortest round trip is forgotten after one to two of these, so that a changed route is noticed.
+/// The shortest round trip is forgotten after one to two of these, so that a changed route is
+/// noticed.
 const GENERATION: Duration = Duration::from_secs(30);
-/// An agent that is only starting refuses its first input without a word; until this much was acknowledged, a
-/// retransmission says nothing about the path.
+/// An agent that is only starting refuses its first input without a word; until this much was
+/// acknowledged, a retransmission says nothing about the path.
 const START_BYTES: usize = 64 << 10;
 /// Acknowledgements in a row that must be late before the quick start ends.
 const LATE_IN_A_ROW: u32 = 4;
 
-/// Decides the window of bytes in flight from what becomes of the messages sent. Times are since the channel's origin.
+/// Decides the window of bytes in flight from what becomes of the messages sent. Times are since
+/// the channel's origin.
 pub trait Controller: Debug + Send {
     /// `in_flight` bytes are unacknowledged now that something was sent.
     fn on_sent(&mut self, in_flight: usize) {
         let _ = in_flight;
     }
-    /// A message of `bytes` of payload was acknowledged, `in_flight` were unacknowledged before that; `rtt` is `None` when it
-    /// had been sent more than once.
+    /// A message of `bytes` of payload was acknowledged, `in_flight` were unacknowledged before
+    /// that; `rtt` is `None` when it had been sent more than once.
     fn on_ack(&mut self, now: Duration, rtt: Option<Duration>, bytes: usize, in_flight: usize);
     /// A message's timer expired while the socket was up.
     fn on_loss(&mut self, now: Duration);
-    /// A new connection carries the session, perhaps over another path; everything unacknowledged is sent again.
+    /// A new connection carries the session, perhaps over another path; everything unacknowledged
+    /// is sent again.
     fn on_reconnected(&mut self, now: Duration);
     /// Bytes of payload that may be in flight now. One message may always be.
     fn window(&self) -> usize;
@@ -68,10 +73,11 @@ impl Controller for Fixed {
     }
 }
 
-/// A window that grows while acknowledgements come back in time, and shrinks on retransmission and on rising delay.
+/// A window that grows while acknowledgements come back in time, and shrinks on retransmission and
+/// on rising delay.
 ///
-/// It is adjusted once per round trip, by the shortest sample of that round, because single samples on a busy machine say
-/// more about its scheduler than about the path.
+/// It is adjusted once per round trip, by the shortest sample of that round, because single samples
+/// on a busy machine say more about its scheduler than about the path.
 #[derive(Debug)]
 pub struct Adaptive {
     window: usize,
@@ -135,7 +141,8 @@ impl Adaptive {
         Self::with_limit(MAX_WINDOW_BYTES)
     }
 
-    /// As [`Adaptive::new`], with a bound of its own on the window, in bytes: what many sessions may hold together.
+    /// As [`Adaptive::new`], with a bound of its own on the window, in bytes: what many sessions
+    /// may hold together.
     pub fn with_limit(limit: usize) -> Self {
         Self {
             window: INITIAL_WINDOW_BYTES.min(limit),
@@ -179,7 +186,8 @@ impl Adaptive {
             return;
         };
         if !self.starting && self.base.renew(now) && round.limited {
-            // Twice a minute the queue runs dry for a moment, or our own queue would pass for the path's round trip.
+            // Twice a minute the queue runs dry for a moment, or our own queue would pass for the
+            // path's round trip.
             self.draining = Some((now + 2 * rtt, self.window));
             self.set(scale(self.window, base, shortest) * 3 / 4);
             return;

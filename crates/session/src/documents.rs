@@ -1,4 +1,5 @@
-//! Names of the session documents that AWS provides (`aws ssm list-documents --filters Key=Owner,Values=Amazon`).
+//! Names of the session documents that AWS provides (`aws ssm list-documents --filters
+//! Key=Owner,Values=Amazon`).
 
 /// The account's preferences of a shell.
 pub const SHELL: &str = "SSM-SessionManagerRunShell";

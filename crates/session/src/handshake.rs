@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 
 use crate::wire::lookup;
 
-/// The client version announced by default. It decides the agent's behaviour (smux, keep-alive), so it names a version of
-/// the official client whose wire behaviour ours has, never our own.
+/// The client version announced by default. It decides the agent's behaviour (smux, keep-alive), so
+/// it names a version of the official client whose wire behaviour ours has, never our own.
 pub const DEFAULT_CLIENT_VERSION: &str = "1.2.764.0";
 
 /// The plugin that serves a session, as its handshake names it.
@@ -74,8 +74,8 @@ impl AgentVersion {
         self.newer_than([3, 1, 1511, 0])
     }
 
-    /// Whether input payloads above 1,024 bytes are worth trying: from 3.3 on, whose source takes them and of which one (3.3.3572.0) was seen
-    /// to; nothing is known of older ones.
+    /// Whether input payloads above 1,024 bytes are worth trying: from 3.3 on, whose source takes
+    /// them and of which one (3.3.3572.0) was seen to; nothing is known of older ones.
     pub fn takes_large_payloads(&self) -> bool {
         self.newer_than([3, 2, u32::MAX, 0])
     }
@@ -129,12 +129,14 @@ impl std::fmt::Display for AgentVersion {
     }
 }
 
-/// Whether an agent answers a client of this version with smux: at least 1.1.70, compared as the agent compares.
+/// Whether an agent answers a client of this version with smux: at least 1.1.70, compared as the
+/// agent compares.
 pub fn client_version_speaks_mux(version: &str) -> bool {
     compare_as_agent(version, "1.1.70").is_ge()
 }
 
-/// Whether an agent turns its smux keep-alive off for a client of this version: newer than 1.2.331.0.
+/// Whether an agent turns its smux keep-alive off for a client of this version: newer than
+/// 1.2.331.0.
 pub fn client_version_disables_smux_keepalive(version: &str) -> bool {
     compare_as_agent(version, "1.2.331.0").is_gt()
 }
@@ -203,7 +205,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// Reads the body; keys without regard to case, `null` for anything. `None` if it is not a JSON object.
+    /// Reads the body; keys without regard to case, `null` for anything. `None` if it is not a JSON
+    /// object.
     pub fn parse(payload: &[u8]) -> Option<Self> {
         let body: Map<String, Value> = serde_json::from_slice(payload).ok()?;
         let actions = lookup(&body, "RequestedClientActions")
@@ -325,7 +328,8 @@ pub struct Response {
 }
 
 impl Response {
-    /// Answers every action of `request`; encryption and unknown actions are answered as unsupported.
+    /// Answers every action of `request`; encryption and unknown actions are answered as
+    /// unsupported.
     pub fn answer(request: &Request, client_version: &str) -> Self {
         let processed: Vec<ProcessedAction> = request
             .actions

@@ -1,7 +1,9 @@
-//! The AWS Session Manager data channel: a protocol core without I/O, and a thin tokio driver around it.
+//! The AWS Session Manager data channel: a protocol core without I/O, and a thin tokio driver
+//! around it.
 //!
-//! StartSession returns a stream URL and a token. A web socket opened with them leads, through the service, to the agent on
-//! the instance. This crate speaks what goes over that socket; it makes no AWS calls and knows nothing of terminals or ports.
+//! StartSession returns a stream URL and a token. A web socket opened with them leads, through the
+//! service, to the agent on the instance. This crate speaks what goes over that socket; it makes no
+//! AWS calls and knows nothing of terminals or ports.
 //!
 //! # A session, message by message
 //!
@@ -17,9 +19,10 @@
 //!    | <---------- channel_closed ----------|                                   |
 //! ```
 //!
-//! Each direction counts its messages from 0 for as long as the *session* lasts. When the socket is lost, ResumeSession gives a
-//! new token, another socket takes over, and the numbers go on: what was not acknowledged is sent again, so nothing is lost and
-//! nothing arrives twice. Only `channel_closed` ends a session; a closed socket does not, and the service closes healthy ones
+//! Each direction counts its messages from 0 for as long as the *session* lasts. When the socket is
+//! lost, ResumeSession gives a new token, another socket takes over, and the numbers go on: what
+//! was not acknowledged is sent again, so nothing is lost and nothing arrives twice. Only
+//! `channel_closed` ends a session; a closed socket does not, and the service closes healthy ones
 //! every hour.
 //!
 //! # Where to look
@@ -33,7 +36,8 @@
 //! | [`smux`] | many connections inside one port session |
 //! | `driver` (feature) | dialling, proxies, TLS, pings, resumption, bounded queues |
 //!
-//! Everything but the driver is handed its bytes and its time and hands back bytes and wake-up times. So tests own the clock:
+//! Everything but the driver is handed its bytes and its time and hands back bytes and wake-up
+//! times. So tests own the clock:
 //!
 //! ```
 //! use std::time::Duration;
@@ -72,16 +76,19 @@
 //! | a socket without a sound for 75 s is replaced, one with close code 1000 too | read errors only | sleeping laptops, hourly closes |
 //!
 //! Encryption with a KMS key is not there yet: such a session ends with
-//! [`ChannelError::EncryptionRequired`](data_channel::ChannelError::EncryptionRequired), and the agent is told so.
+//! [`ChannelError::EncryptionRequired`](data_channel::ChannelError::EncryptionRequired), and the
+//! agent is told so.
 //!
 //! # Large payloads
 //!
-//! Payloads of 1,024 bytes are what every agent is known to take. A larger one that did not get through could not be cut up
-//! afterwards, because its number is used up and its bytes might have arrived. So the first large message is one whose loss does
-//! no harm: a *probe* with a small equal, such as a terminal size padded with blanks. Shells send it by themselves before the
-//! first bulk input; tunnels name one with [`DataChannel::probe_payload`](data_channel::DataChannel::probe_payload). Only when it
-//! is acknowledged do payloads grow; if it is not for two seconds, the small equal takes its number, and payloads stay at 1,024
-//! bytes for the rest of the session.
+//! Payloads of 1,024 bytes are what every agent is known to take. A larger one that did not get
+//! through could not be cut up afterwards, because its number is used up and its bytes might have
+//! arrived. So the first large message is one whose loss does no harm: a *probe* with a small
+//! equal, such as a terminal size padded with blanks. Shells send it by themselves before the first
+//! bulk input; tunnels name one with
+//! [`DataChannel::probe_payload`](data_channel::DataChannel::probe_payload). Only when it is
+//! acknowledged do payloads grow; if it is not for two seconds, the small equal takes its number,
+//! and payloads stay at 1,024 bytes for the rest of the session.
 //!
 //! # Memory
 //!
@@ -94,7 +101,8 @@
 //! | events waiting for their reader | `Options::receive_bound`, and at most one turn of 256 KiB and one message more |
 //! | input waiting to be numbered | `Options::send_bound` |
 //!
-//! Whatever comes over the network, nothing panics; what is malformed or unknown is logged, skipped and counted.
+//! Whatever comes over the network, nothing panics; what is malformed or unknown is logged, skipped
+//! and counted.
 #![warn(missing_docs)]
 
 pub mod closing;

@@ -1,4 +1,5 @@
-//! The binary message of the data channel: header, payload types, and the JSON bodies of acknowledgements and closes.
+//! The binary message of the data channel: header, payload types, and the JSON bodies of
+//! acknowledgements and closes.
 //!
 //! Every web socket message after the opening one is one of these, big-endian:
 //! 116 bytes of header, a `u32` payload length, the payload.
@@ -13,9 +14,11 @@ use uuid::Uuid;
 
 /// Bytes before the payload: the header and the payload length.
 pub const HEADER_LEN: usize = 120;
-/// The only value of the HeaderLength field in use; it does not count the payload length's own four bytes.
+/// The only value of the HeaderLength field in use; it does not count the payload length's own four
+/// bytes.
 pub const HEADER_LENGTH_FIELD: u32 = 116;
-/// Largest payload accepted from the far end, in bytes. Official programs send about 1 KiB; handshakes are a few KiB.
+/// Largest payload accepted from the far end, in bytes. Official programs send about 1 KiB;
+/// handshakes are a few KiB.
 pub const MAX_PAYLOAD_BYTES: usize = 1 << 20;
 /// Largest payload the official programs send in one message, in bytes.
 pub const OFFICIAL_PAYLOAD_BYTES: usize = 1024;
@@ -48,7 +51,8 @@ pub enum MessageType {
 }
 
 impl MessageType {
-    /// The name on the wire, without padding. Unknown names that are not UTF-8 are replaced as `from_utf8_lossy` does.
+    /// The name on the wire, without padding. Unknown names that are not UTF-8 are replaced as
+    /// `from_utf8_lossy` does.
     pub fn name(&self) -> Cow<'_, str> {
         Cow::Borrowed(match self {
             Self::InputStreamData => "input_stream_data",
@@ -206,7 +210,8 @@ impl From<Flag> for u32 {
     }
 }
 
-/// Why a frame is not a message. Such frames are dropped without an acknowledgement; the channel goes on.
+/// Why a frame is not a message. Such frames are dropped without an acknowledgement; the channel
+/// goes on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
     /// Shorter than a header.
@@ -273,8 +278,9 @@ pub struct Message<'a> {
 impl<'a> Message<'a> {
     /// Decodes one message strictly, as a client should.
     ///
-    /// `frame` is a whole web socket message. Nothing is copied or allocated. `start_publication` and `pause_publication`
-    /// pass whatever their date, length and digest, because the service sends them bare.
+    /// `frame` is a whole web socket message. Nothing is copied or allocated. `start_publication`
+    /// and `pause_publication` pass whatever their date, length and digest, because the service
+    /// sends them bare.
     pub fn decode(frame: &'a [u8]) -> Result<Self, WireError> {
         let message = Self::decode_unverified(frame)?;
         if !message.is_publication()
@@ -285,7 +291,8 @@ impl<'a> Message<'a> {
         Ok(message)
     }
 
-    /// Decodes one message without checking its digest, as the official agent does. Lengths are checked all the same.
+    /// Decodes one message without checking its digest, as the official agent does. Lengths are
+    /// checked all the same.
     pub fn decode_unverified(frame: &'a [u8]) -> Result<Self, WireError> {
         let Some((head, payload)) = frame.split_at_checked(HEADER_LEN) else {
             return Err(WireError::Truncated(frame.len()));
@@ -340,13 +347,15 @@ impl<'a> Message<'a> {
 }
 
 impl Header {
-    /// Writes a whole message to the end of `out`: this header, the payload's digest and length, the payload.
+    /// Writes a whole message to the end of `out`: this header, the payload's digest and length,
+    /// the payload.
     pub fn encode_into(&self, payload: &[u8], out: &mut BytesMut) {
         out.reserve(HEADER_LEN + payload.len());
         self.encode_with(out, |out| out.put_slice(payload));
     }
 
-    /// Like [`Header::encode_into`] for a payload that `write` appends piece by piece, so that nothing is copied twice.
+    /// Like [`Header::encode_into`] for a payload that `write` appends piece by piece, so that
+    /// nothing is copied twice.
     pub fn encode_with(&self, out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
         let name;
         let type_bytes: &[u8] = match &self.message_type {
@@ -375,7 +384,8 @@ impl Header {
         write(out);
         let (head, payload) = out[start..].split_at_mut(HEADER_LEN);
         head[80..112].copy_from_slice(digest::digest(&digest::SHA256, payload).as_ref());
-        // Payloads come in chunks far below 4 GiB; a caller that passes more gets a message every reader refuses.
+        // Payloads come in chunks far below 4 GiB; a caller that passes more gets a message every
+        // reader refuses.
         head[116..120].copy_from_slice(
             &u32::try_from(payload.len())
                 .unwrap_or(u32::MAX)
@@ -422,10 +432,12 @@ impl Acknowledge {
         out.put_slice(b",\"IsSequentialMessage\":true}");
     }
 
-    /// The number an acknowledgement's body names. Keys are matched without regard to case, as Go does; the rest is not looked at.
+    /// The number an acknowledgement's body names. Keys are matched without regard to case, as Go
+    /// does; the rest is not looked at.
     pub fn parse_sequence_number(payload: &[u8]) -> Result<i64, WireError> {
         const KEY: &[u8] = b"\"AcknowledgedMessageSequenceNumber\":";
-        // The official programs write no spaces, so the common case is a search for the key and a few digits.
+        // The official programs write no spaces, so the common case is a search for the key and a
+        // few digits.
         if let Some(at) = payload.windows(KEY.len()).position(|window| window == KEY) {
             let digits = &payload[at + KEY.len()..];
             let end = digits

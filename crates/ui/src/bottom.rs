@@ -1,4 +1,5 @@
-//! The last line of the terminal: a status that is drawn anew, or a question that waits for its answer, below whatever else is told meanwhile.
+//! The last line of the terminal: a status that is drawn anew, or a question that waits for its
+//! answer, below whatever else is told meanwhile.
 
 use std::{
     io,
@@ -10,7 +11,8 @@ use tokio::task::JoinHandle;
 /// Takes the cursor to the beginning of the line and clears it.
 const CLEAR_LINE: &str = "\r\x1b[2K";
 
-/// What stands on the last line. Each method gives the bytes to write; the lock is held by whoever writes them.
+/// What stands on the last line. Each method gives the bytes to write; the lock is held by whoever
+/// writes them.
 #[derive(Debug, Default)]
 pub(crate) struct Bottom(Mutex<Lines>);
 
@@ -92,11 +94,13 @@ impl Lines {
     }
 }
 
-/// A read of standard input, which nobody can call back: who asks next takes the line that one left waits for.
+/// A read of standard input, which nobody can call back: who asks next takes the line that one left
+/// waits for.
 static READING: tokio::sync::Mutex<Option<JoinHandle<io::Result<Option<String>>>>> =
     tokio::sync::Mutex::const_new(None);
 
-/// The next line of standard input, without its end; `None` at its end. Can be given up without loss. One at a time.
+/// The next line of standard input, without its end; `None` at its end. Can be given up without
+/// loss. One at a time.
 pub(crate) async fn read_line() -> io::Result<Option<String>> {
     let mut reading = READING.lock().await;
     let task = reading.get_or_insert_with(|| {

@@ -66,7 +66,8 @@ pub fn is_there(env: &Env) -> bool {
     !openers(env).is_empty()
 }
 
-/// Opens `url`. False: no way worked. `url` is seen by every user of this machine in the list of processes.
+/// Opens `url`. False: no way worked. `url` is seen by every user of this machine in the list of
+/// processes.
 pub async fn open(env: &Env, output: &Output, url: &str) -> bool {
     for opener in openers(env) {
         let words = opener.command(url);

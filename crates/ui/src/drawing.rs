@@ -1,4 +1,5 @@
-//! What a command draws on the terminal, such as progress bars, makes room for what is told and asked meanwhile.
+//! What a command draws on the terminal, such as progress bars, makes room for what is told and
+//! asked meanwhile.
 
 use std::sync::{Mutex, PoisonError, Weak};
 
@@ -7,11 +8,12 @@ pub trait Drawing: Send + Sync {
     /// Whether there is something to be seen.
     fn is_visible(&self) -> bool;
 
-    /// Runs `write`, which writes whole lines to stderr, with the drawing out of the way, and brings it back below them.
+    /// Runs `write`, which writes whole lines to stderr, with the drawing out of the way, and
+    /// brings it back below them.
     fn aside(&self, write: &mut dyn FnMut());
 
-    /// Takes the drawing away while somebody is asked something, and brings it back. May be called again before that; then as often to bring it
-    /// back.
+    /// Takes the drawing away while somebody is asked something, and brings it back. May be called
+    /// again before that; then as often to bring it back.
     fn hold(&self, held: bool);
 }
 

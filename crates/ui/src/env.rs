@@ -1,6 +1,7 @@
 //! The environment as it was when the program started, with what the dispatcher lays over it.
 //!
-//! Commands never read the process environment themselves, so that a test or the sandbox can give them another.
+//! Commands never read the process environment themselves, so that a test or the sandbox can give
+//! them another.
 
 use std::{
     collections::BTreeMap,
@@ -44,7 +45,8 @@ impl Env {
             .or_else(|| self.either_case("ALL_PROXY"))
     }
 
-    /// What goes past the proxy: `NO_PROXY`, names, suffixes and networks with commas between them; the lower-case name wins.
+    /// What goes past the proxy: `NO_PROXY`, names, suffixes and networks with commas between them;
+    /// the lower-case name wins.
     pub fn no_proxy(&self) -> &str {
         self.either_case("NO_PROXY").unwrap_or_default()
     }
@@ -69,8 +71,9 @@ impl Env {
         self.vars.remove(OsStr::new(name));
     }
 
-    /// The name of the user who runs this: `USER`, `LOGNAME`, else what the user database says, which is asked by `id` since that knows every
-    /// kind of database that the system has. Services and containers often set neither variable.
+    /// The name of the user who runs this: `USER`, `LOGNAME`, else what the user database says,
+    /// which is asked by `id` since that knows every kind of database that the system has. Services
+    /// and containers often set neither variable.
     pub fn user_name(&self) -> Option<String> {
         self.var("USER")
             .or_else(|| self.var("LOGNAME"))

@@ -88,7 +88,8 @@ impl ErrorKind {
 
 /// A failure, in three parts. Its texts are lower-case, without a full stop, values in backticks.
 ///
-/// What writes them is [`Text`] and [`Hint`]: values are escaped on their way in, and quoted in hints.
+/// What writes them is [`Text`] and [`Hint`]: values are escaped on their way in, and quoted in
+/// hints.
 ///
 /// Nothing secret belongs in one: no token, no stream URL, nothing that was typed into a session.
 #[derive(Clone, Debug)]
@@ -167,7 +168,8 @@ impl Error {
         self
     }
 
-    /// Adds what to do next; a command whenever one exists. With values in it, made by [`hint!`](crate::hint).
+    /// Adds what to do next; a command whenever one exists. With values in it, made by
+    /// [`hint!`](crate::hint).
     #[must_use]
     pub fn hint(mut self, hint: impl Into<Hint>) -> Self {
         self.0.hints.push(hint.into());
@@ -188,7 +190,8 @@ impl Error {
         self
     }
 
-    /// Keeps what it came from, for whoever has to decide something by it: the texts are for people.
+    /// Keeps what it came from, for whoever has to decide something by it: the texts are for
+    /// people.
     #[must_use]
     pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
         self.0.source = Some(Arc::new(source));
@@ -235,7 +238,8 @@ impl Error {
         &self.0.hints
     }
 
-    /// All of it in one line that begins with the stable code: the form for verbs whose stderr is mostly the far side's.
+    /// All of it in one line that begins with the stable code: the form for verbs whose stderr is
+    /// mostly the far side's.
     pub fn one_line(&self) -> Text {
         let mut line = format!("ops: {}: {}", self.kind().code(), self.what());
         for why in self.why() {
@@ -256,7 +260,8 @@ impl Error {
 }
 
 impl fmt::Display for Error {
-    /// One line: what, and why in parentheses; the renderer of [`crate::output::Output`] shows all parts.
+    /// One line: what, and why in parentheses; the renderer of [`crate::output::Output`] shows all
+    /// parts.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let one_line = |text: &Text| text.lines().map(str::trim).collect::<Vec<_>>().join(" ");
         f.write_str(&one_line(&self.0.what))?;

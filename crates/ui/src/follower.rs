@@ -1,8 +1,10 @@
-//! A program that ends when this process does, however that ends: by itself, by a signal, by SIGKILL.
+//! A program that ends when this process does, however that ends: by itself, by a signal, by
+//! SIGKILL.
 //!
-//! Linux can send a process a signal when its parent dies, but only the child itself can ask for that, between its start and its
-//! `exec`. So the child is this very program first: it asks, looks whether its parent is still there, and becomes the other program.
-//! The wish survives `exec`, and no fork inherits it: what the program puts into the background stays.
+//! Linux can send a process a signal when its parent dies, but only the child itself can ask for
+//! that, between its start and its `exec`. So the child is this very program first: it asks, looks
+//! whether its parent is still there, and becomes the other program. The wish survives `exec`, and
+//! no fork inherits it: what the program puts into the background stays.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -17,10 +19,12 @@ use tokio::process::{Child, Command};
 
 use crate::{exit::Exit, program};
 
-/// First argument of a process that is to become a program; behind it the parent's process id and the program's own words.
+/// First argument of a process that is to become a program; behind it the parent's process id and
+/// the program's own words.
 const MARK: &str = "--follow-parent";
 
-/// A running program. It is asked to end (SIGTERM, on Linux) when this process ends, or when this value is dropped.
+/// A running program. It is asked to end (SIGTERM, on Linux) when this process ends, or when this
+/// value is dropped.
 #[derive(Debug)]
 pub struct Follower {
     /// The process.
@@ -29,10 +33,12 @@ pub struct Follower {
     _parent: mpsc::Sender<()>,
 }
 
-/// Starts `program`, a path, with `words`; `prepare` sets its streams and environment. Must be called within the runtime.
+/// Starts `program`, a path, with `words`; `prepare` sets its streams and environment. Must be
+/// called within the runtime.
 ///
 /// # Errors
-/// No process or thread can be started. That `program` cannot be run is told by the process itself, with exit status 255.
+/// No process or thread can be started. That `program` cannot be run is told by the process itself,
+/// with exit status 255.
 pub async fn start(
     program: &Path,
     words: &[OsString],
@@ -48,7 +54,8 @@ pub async fn start(
     let runtime = tokio::runtime::Handle::current();
     let (started, child) = tokio::sync::oneshot::channel();
     let (parent, over) = mpsc::channel::<()>();
-    // The signal comes when the thread ends that started the child, and threads of the runtime come and go. This one stays.
+    // The signal comes when the thread ends that started the child, and threads of the runtime come
+    // and go. This one stays.
     std::thread::Builder::new()
         .name("parent of a follower".to_owned())
         .spawn(move || {
@@ -65,7 +72,8 @@ pub async fn start(
     })
 }
 
-/// Becomes the program that this process was started for, if it was; gives the exit status where that fails.
+/// Becomes the program that this process was started for, if it was; gives the exit status where
+/// that fails.
 pub fn answer() -> Option<Exit> {
     let mut words = std::env::args_os().skip(1);
     if words.next()? != MARK {

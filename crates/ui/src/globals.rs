@@ -151,9 +151,11 @@ pub enum ErrorFormat {
     Json,
 }
 
-/// The global options as typed or set by `OPS_*`; what a profile or a file adds is in [`crate::config`].
+/// The global options as typed or set by `OPS_*`; what a profile or a file adds is in
+/// [`crate::config`].
 ///
-/// clap fills each from its flag or its `OPS_*` variable; [`crate::config::Settings`] remembers which.
+/// clap fills each from its flag or its `OPS_*` variable; [`crate::config::Settings`] remembers
+/// which.
 #[derive(clap::Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Global options")]
 pub struct Globals {
@@ -175,7 +177,8 @@ pub struct Globals {
     /// Take a name from the cache of completion, up to ten minutes old
     #[arg(long, env = "OPS_CACHED", value_parser = clap::builder::FalseyValueParser::new())]
     pub cached: bool,
-    /// Form of the output: table, wide, json, yaml, name; for lists jsonl, csv, jsonpath=, custom-columns= too
+    /// Form of the output: table, wide, json, yaml, name; for lists jsonl, csv, jsonpath=,
+    /// custom-columns= too
     #[arg(
         short,
         long,

@@ -1,9 +1,11 @@
 //! How a signal reaches a running command, and what has to end before the process does.
 //!
-//! The first SIGINT, SIGTERM or SIGHUP asks. A command that has something to put in order holds a [`Handler`] and waits for the request; one that
-//! holds none is dropped where it is. A second SIGINT or SIGTERM ends the process at once; a hang-up never does, since ssh sends one after its
-//! ProxyCommand whatever else it did. Work that must outlive the command, such as ending its session at
-//! the service, goes into [`Interrupt::finish_later`]: the dispatcher waits for it, for a bounded time, on every way out.
+//! The first SIGINT, SIGTERM or SIGHUP asks. A command that has something to put in order holds a
+//! [`Handler`] and waits for the request; one that holds none is dropped where it is. A second
+//! SIGINT or SIGTERM ends the process at once; a hang-up never does, since ssh sends one after its
+//! ProxyCommand whatever else it did. Work that must outlive the command, such as ending its
+//! session at the service, goes into [`Interrupt::finish_later`]: the dispatcher waits for it, for
+//! a bounded time, on every way out.
 
 use std::{
     future::Future,
@@ -81,7 +83,8 @@ impl Interrupt {
         )
     }
 
-    /// Runs `task` to its end even when the command that started it is dropped; the process waits for it a few seconds at most.
+    /// Runs `task` to its end even when the command that started it is dropped; the process waits
+    /// for it a few seconds at most.
     ///
     /// Must be called within the runtime; outside of one the task is dropped.
     pub fn finish_later(&self, task: impl Future<Output = ()> + Send + 'static) {

@@ -2,7 +2,8 @@
 
 use crate::{env::Env, globals::Globals, interrupt::Interrupt, output::Output, paths::Paths};
 
-/// What one invocation was started with; cheap to share behind a reference, made once by the dispatcher.
+/// What one invocation was started with; cheap to share behind a reference, made once by the
+/// dispatcher.
 pub struct Invocation {
     /// The global options as typed.
     pub globals: Globals,
@@ -17,8 +18,8 @@ pub struct Invocation {
 }
 
 impl Invocation {
-    /// The invocation with `globals` in `env`. Reads no file and asks nobody; until [`Output::settle`] the form and the colour of
-    /// results are those of the options alone.
+    /// The invocation with `globals` in `env`. Reads no file and asks nobody; until
+    /// [`Output::settle`] the form and the colour of results are those of the options alone.
     pub fn new(globals: Globals, env: Env) -> Self {
         Self {
             paths: Paths::from_env(&env),

@@ -1,4 +1,5 @@
-//! What a command is started with and how it speaks: environment, global options, folders, terminal, output, errors.
+//! What a command is started with and how it speaks: environment, global options, folders,
+//! terminal, output, errors.
 //!
 //! Nothing here knows of AWS, of profiles or of sessions.
 

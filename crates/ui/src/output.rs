@@ -124,7 +124,8 @@ impl Output {
         }))
     }
 
-    /// Takes over the effective form and colour, which a profile or a file may have named; the first call counts.
+    /// Takes over the effective form and colour, which a profile or a file may have named; the
+    /// first call counts.
     pub fn settle(&self, format: Format, color: ColorChoice) {
         self.0.settled.get_or_init(|| Look {
             format,
@@ -192,7 +193,8 @@ impl Output {
         paint(self.look().stdout_color, style, text)
     }
 
-    /// `text` for stderr as the mark of a profile: bold, in `color` if it has one; as it is where stderr has no colour.
+    /// `text` for stderr as the mark of a profile: bold, in `color` if it has one; as it is where
+    /// stderr has no colour.
     pub fn mark(&self, color: Option<MarkColor>, text: impl Into<Text>) -> Text {
         let text = text.into();
         if !self.look().stderr_color {
@@ -210,13 +212,14 @@ impl Output {
         Text::painted(sgr, &text)
     }
 
-    /// Whether lines on stderr start at the left by themselves: the terminal's modes say so while they are raw.
+    /// Whether lines on stderr start at the left by themselves: the terminal's modes say so while
+    /// they are raw.
     pub fn raw_lines(&self) -> &RawLines {
         &self.0.raw_lines
     }
 
-    /// Writes a page of text to stdout, whole lines. On a terminal nothing in it drives that but colours; elsewhere it is written as
-    /// it is.
+    /// Writes a page of text to stdout, whole lines. On a terminal nothing in it drives that but
+    /// colours; elsewhere it is written as it is.
     ///
     /// # Errors
     /// A closed pipe is [`crate::ErrorKind::BrokenPipe`], which ends the program quietly.
@@ -228,8 +231,8 @@ impl Output {
         }
     }
 
-    /// Writes a line of result to stdout. On a terminal it is escaped; elsewhere it is written as it is, for the program that reads
-    /// it.
+    /// Writes a line of result to stdout. On a terminal it is escaped; elsewhere it is written as
+    /// it is, for the program that reads it.
     ///
     /// # Errors
     /// As [`Self::page`].
@@ -314,7 +317,8 @@ impl Output {
         self.stderr_line(&text);
     }
 
-    /// `text` behind `mark`, its commands with the options in use, in lines that fit the terminal that stderr is.
+    /// `text` behind `mark`, its commands with the options in use, in lines that fit the terminal
+    /// that stderr is.
     fn fitted(&self, mark: &str, style: Style, text: &str) -> String {
         let text = self.0.in_use.in_commands_of(text);
         let indent = mark.len() - mark.trim_start().len() + 2;
@@ -328,7 +332,8 @@ impl Output {
         format!("{blanks}{mark} {text}")
     }
 
-    /// Bytes on stderr as they are: what the far side itself has written there, in pass-through verbs, and nothing else.
+    /// Bytes on stderr as they are: what the far side itself has written there, in pass-through
+    /// verbs, and nothing else.
     pub fn pass_stderr(&self, bytes: &[u8]) {
         let mut stderr = io::stderr().lock();
         // Nobody is left to tell when stderr is gone.
@@ -390,8 +395,9 @@ impl Output {
         self.stderr_line(&text);
     }
 
-    /// Asks on the terminal and reads one line, without its end. `None` at the end of input, or where nobody may be asked. What is told
-    /// meanwhile goes above the question. Dropped, it takes the question back.
+    /// Asks on the terminal and reads one line, without its end. `None` at the end of input, or
+    /// where nobody may be asked. What is told meanwhile goes above the question. Dropped, it takes
+    /// the question back.
     ///
     /// # Errors
     /// stdin cannot be read.
@@ -407,7 +413,8 @@ impl Output {
         Ok(line)
     }
 
-    /// As [`Self::ask`], for a question that comes by surprise: what was typed before it is no answer.
+    /// As [`Self::ask`], for a question that comes by surprise: what was typed before it is no
+    /// answer.
     ///
     /// # Errors
     /// As there.
@@ -418,20 +425,23 @@ impl Output {
         self.ask(question).await
     }
 
-    /// Draws a line that stays below everything else on stderr, in place of the one before; an empty one takes it away. For a terminal.
+    /// Draws a line that stays below everything else on stderr, in place of the one before; an
+    /// empty one takes it away. For a terminal.
     pub fn set_status(&self, text: impl Into<Text>) {
         let text = text.into();
         self.draw(|lines| lines.set_status(&text));
     }
 
-    /// Leaves the terminal to somebody else, such as a browser that draws in it; nothing is drawn until the value is dropped.
+    /// Leaves the terminal to somebody else, such as a browser that draws in it; nothing is drawn
+    /// until the value is dropped.
     pub(crate) fn hold(&self) -> Hold<'_> {
         self.0.drawing.hold(true);
         self.draw(Lines::hold);
         Hold(self)
     }
 
-    /// Has `drawing` make room for lines and questions from now on, as long as it exists. One at a time.
+    /// Has `drawing` make room for lines and questions from now on, as long as it exists. One at a
+    /// time.
     pub fn make_room(&self, drawing: Weak<dyn Drawing>) {
         self.0.drawing.set(drawing);
     }
@@ -444,7 +454,8 @@ impl Output {
         }
     }
 
-    /// As [`Self::ask`], for what nobody may see: what is typed is not shown. The terminal is restored also when this is dropped.
+    /// As [`Self::ask`], for what nobody may see: what is typed is not shown. The terminal is
+    /// restored also when this is dropped.
     ///
     /// # Errors
     /// stdin cannot be read, or the terminal not be changed.
@@ -463,8 +474,8 @@ impl Output {
         Ok(line.map(Zeroizing::new))
     }
 
-    /// A spinner on stderr for a step that takes longer than 300 ms; nothing where stderr is no terminal, and none for a step of a step that has
-    /// one already.
+    /// A spinner on stderr for a step that takes longer than 300 ms; nothing where stderr is no
+    /// terminal, and none for a step of a step that has one already.
     pub fn spinner(&self, text: impl Into<Text>) -> Spinner {
         let alone = Arc::strong_count(&self.0.spinning) == 1;
         let visible =
@@ -567,7 +578,8 @@ impl Spinner {
     }
 }
 
-/// A message that fits into one line of the terminal with room for `^C`: of a line that wraps, the first part would stay behind.
+/// A message that fits into one line of the terminal with room for `^C`: of a line that wraps, the
+/// first part would stay behind.
 fn fitted(text: &str) -> String {
     let columns = terminal::size().map_or(80, |(columns, _)| usize::from(columns));
     cut(text, columns.saturating_sub(6).max(10))

@@ -20,8 +20,9 @@ pub struct Paths {
     pub state: PathBuf,
     /// `$XDG_DATA_HOME/ops`.
     pub data: PathBuf,
-    /// Sockets and logs of running processes: `$XDG_RUNTIME_DIR/ops` if that folder is this user's alone, else a folder of this user under the
-    /// state folder, else one of this user in the folder for temporary files. To be made with [`private_dir`].
+    /// Sockets and logs of running processes: `$XDG_RUNTIME_DIR/ops` if that folder is this user's
+    /// alone, else a folder of this user under the state folder, else one of this user in the
+    /// folder for temporary files. To be made with [`private_dir`].
     pub runtime: PathBuf,
 }
 
@@ -61,8 +62,9 @@ impl Paths {
 
 /// Where sockets and logs of running processes are kept.
 ///
-/// `sudo -E` leaves the variables of the user who called it: neither that user's runtime folder nor a state folder in that user's home is ours,
-/// and a link that its owner has planted there would be followed by us.
+/// `sudo -E` leaves the variables of the user who called it: neither that user's runtime folder nor
+/// a state folder in that user's home is ours, and a link that its owner has planted there would be
+/// followed by us.
 fn runtime(env: &Env, state: &Path) -> PathBuf {
     if let Some(folder) = env
         .path("XDG_RUNTIME_DIR")
@@ -78,8 +80,8 @@ fn runtime(env: &Env, state: &Path) -> PathBuf {
     own_temporary(env).unwrap_or_else(|| state.join("run"))
 }
 
-/// A folder of this user among the temporary files, by the user's number as tmux and screen have theirs; [`private_dir`] refuses one that
-/// somebody else has made.
+/// A folder of this user among the temporary files, by the user's number as tmux and screen have
+/// theirs; [`private_dir`] refuses one that somebody else has made.
 #[cfg(unix)]
 fn own_temporary(env: &Env) -> Option<PathBuf> {
     let folder = env.path("TMPDIR").filter(|path| path.is_absolute());
@@ -130,13 +132,15 @@ fn tighten(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A temporary folder for this user alone (0700), whatever the umask, removed when dropped; `prefix` begins its name.
+/// A temporary folder for this user alone (0700), whatever the umask, removed when dropped;
+/// `prefix` begins its name.
 ///
 /// # Errors
 /// The folder cannot be made.
 pub fn temporary_dir(prefix: &str) -> io::Result<tempfile::TempDir> {
     let mut builder = tempfile::Builder::new();
-    // Without this a folder has the mode that the umask leaves, and whoever is let in can plant links in it.
+    // Without this a folder has the mode that the umask leaves, and whoever is let in can plant
+    // links in it.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
     builder.prefix(prefix).tempdir()
@@ -155,10 +159,12 @@ pub fn create_private(path: &Path) -> io::Result<std::fs::File> {
     options.open(path)
 }
 
-/// Listens at `path` with a socket that nobody else can connect to, at no moment and under any umask.
+/// Listens at `path` with a socket that nobody else can connect to, at no moment and under any
+/// umask.
 ///
 /// # Errors
-/// There is something of that name already ([`io::ErrorKind::AddrInUse`]), or the path is too long for a socket.
+/// There is something of that name already ([`io::ErrorKind::AddrInUse`]), or the path is too long
+/// for a socket.
 #[cfg(unix)]
 pub fn listen_private(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     let socket = bind_private(path)?;
@@ -175,7 +181,8 @@ fn bind_private(path: &Path) -> io::Result<std::os::fd::OwnedFd> {
     let socket = socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
     rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
     bind(&socket, &address)?;
-    // The socket has the umask's mode for a moment. Nobody can connect in it: that takes a socket that listens.
+    // The socket has the umask's mode for a moment. Nobody can connect in it: that takes a socket
+    // that listens.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     if let Err(error) = std::fs::set_permissions(path, mode) {
         let _ = std::fs::remove_file(path);
@@ -184,7 +191,8 @@ fn bind_private(path: &Path) -> io::Result<std::os::fd::OwnedFd> {
     Ok(socket)
 }
 
-/// Writes `bytes` to `path` for this user alone (0600), atomically: readers see the old file or the new one.
+/// Writes `bytes` to `path` for this user alone (0600), atomically: readers see the old file or the
+/// new one.
 ///
 /// # Errors
 /// Fails if the folder cannot be made or the file cannot be written; the old file then stays.
@@ -192,7 +200,8 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace(path, bytes, true)
 }
 
-/// As [`write_private`] for what can be had again: after a crash of the system the file may be empty.
+/// As [`write_private`] for what can be had again: after a crash of the system the file may be
+/// empty.
 ///
 /// # Errors
 /// As [`write_private`].
@@ -208,7 +217,8 @@ fn replace(path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
     make_private(dir)?;
     #[cfg(unix)]
     tighten(dir)?;
-    // tempfile makes its files 0600, under a new name; the last step replaces a link and does not follow it.
+    // tempfile makes its files 0600, under a new name; the last step replaces a link and does not
+    // follow it.
     let mut file = tempfile::NamedTempFile::new_in(dir)?;
     file.write_all(bytes)?;
     if durable {

@@ -1,8 +1,9 @@
 //! Who besides this user could change a file that is about to be trusted.
 //!
-//! A profile says which role is assumed and which endpoint is asked, and a plugin is run with this user's rights: whoever may write one of them, or
-//! put another into its folder, acts as this user. The rule is that of OpenSSH's `StrictModes`, with the exception that Debian makes for a
-//! group of the user's own.
+//! A profile says which role is assumed and which endpoint is asked, and a plugin is run with this
+//! user's rights: whoever may write one of them, or put another into its folder, acts as this user.
+//! The rule is that of OpenSSH's `StrictModes`, with the exception that Debian makes for a group of
+//! the user's own.
 
 use std::{
     fmt, io,
@@ -59,8 +60,8 @@ impl fmt::Display for Exposed {
     }
 }
 
-/// Whoever may change the file at `path`, replace it in its folder, or do so behind a symbolic link that `path` is. `None` where only this user
-/// and root may, or where there is no such file.
+/// Whoever may change the file at `path`, replace it in its folder, or do so behind a symbolic link
+/// that `path` is. `None` where only this user and root may, or where there is no such file.
 pub fn exposed(path: &Path) -> Option<Exposed> {
     let real = path.canonicalize().ok();
     let mut places = vec![path.to_owned()];
@@ -83,7 +84,8 @@ fn one(path: &Path) -> Option<Exposed> {
     };
     let data = std::fs::metadata(path).ok()?;
     let own = rustix::process::geteuid().as_raw();
-    // The sticky bit keeps others from replacing a file of ours, and not from putting one of theirs beside it.
+    // The sticky bit keeps others from replacing a file of ours, and not from putting one of theirs
+    // beside it.
     let writer = if data.uid() != own && data.uid() != 0 {
         Writer::Owner(data.uid())
     } else if data.mode() & 0o002 != 0 {
@@ -106,12 +108,14 @@ fn one(_path: &Path) -> Option<Exposed> {
     None
 }
 
-/// Whether nobody but the user `own`, root and whoever may become root is in the group: writing as this group is no more than they can do anyhow.
+/// Whether nobody but the user `own`, root and whoever may become root is in the group: writing as
+/// this group is no more than they can do anyhow.
 #[cfg(unix)]
 fn is_group_without_others(gid: u32, owner: u32, own: u32) -> bool {
     if cfg!(target_os = "macos") {
-        // `wheel` and `admin`: whoever is in them may use sudo, and Homebrew's folders are of `admin`. The other groups are kept in Open
-        // Directory, which no file tells of; `staff` holds every user.
+        // `wheel` and `admin`: whoever is in them may use sudo, and Homebrew's folders are of
+        // `admin`. The other groups are kept in Open Directory, which no file tells of; `staff`
+        // holds every user.
         return matches!(gid, 0 | 80);
     }
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
@@ -132,10 +136,12 @@ struct Accounts<'a> {
 
 #[cfg(unix)]
 impl Accounts<'_> {
-    /// Ids of groups that a system makes for itself end below this one. Source: `SYS_GID_MAX` of login.defs(5) and its counterparts.
+    /// Ids of groups that a system makes for itself end below this one. Source: `SYS_GID_MAX` of
+    /// login.defs(5) and its counterparts.
     const FIRST_USERS_GROUP: u32 = 1000;
 
-    /// As [`is_group_without_others`]; `owner` is that of the file, `primary` the primary group of `own`.
+    /// As [`is_group_without_others`]; `owner` is that of the file,
+    /// `primary` the primary group of `own`.
     fn is_without_others(&self, gid: u32, owner: u32, own: u32, primary: u32) -> bool {
         // name:password:uid:gid:…
         let users = || {
@@ -159,7 +165,8 @@ impl Accounts<'_> {
             .find(|(_, uid, _)| *uid == own)
             .map(|(name, ..)| name);
         let Some((_, name, members)) = groups.find(|(id, ..)| *id == gid) else {
-            // A group that a directory service keeps. One with the number of the user is the user's own, as all such services have it.
+            // A group that a directory service keeps. One with the number of the user is the user's
+            // own, as all such services have it.
             return gid == own && gid == primary;
         };
         let others = members
@@ -167,7 +174,8 @@ impl Accounts<'_> {
             .filter(|member| !member.is_empty())
             .any(|member| member != "root" && Some(member) != own_name)
             || users().any(|(_, uid, group)| group == gid && uid != own && uid != 0);
-        // Of a group of users the files alone do not tell everybody: a directory service may put more of them into `users`.
+        // Of a group of users the files alone do not tell everybody: a directory service may put
+        // more of them into `users`.
         let is_own = own_name == Some(name) || (gid == own && gid == primary);
         let is_of_system = gid == 0 || (owner == 0 && gid < Self::FIRST_USERS_GROUP);
         !others && (is_own || is_of_system)
@@ -179,7 +187,8 @@ pub fn is_own_folder(path: &Path) -> bool {
     own_folder(path).is_ok()
 }
 
-/// Checks that `path` is a folder of this user that nobody else may write, and no link that somebody else has put there.
+/// Checks that `path` is a folder of this user that nobody else may write, and no link that
+/// somebody else has put there.
 ///
 /// # Errors
 /// Says who else has to do with it.

@@ -1,4 +1,5 @@
-//! What is said on stderr, made ready for its reader: commands of ours keep the options in use, and lines fit the terminal.
+//! What is said on stderr, made ready for its reader: commands of ours keep the options in use, and
+//! lines fit the terminal.
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
@@ -7,7 +8,8 @@ use crate::{
     text::{HEADS, quote},
 };
 
-/// The options of the command line that a command in a hint needs too, so that it can be run as it stands.
+/// The options of the command line that a command in a hint needs too, so that it can be run as it
+/// stands.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct InUse(Vec<Kept>);
 
@@ -35,7 +37,8 @@ const LOCAL: [&str; 9] = [
 ];
 
 impl InUse {
-    /// Those of `globals` that were typed. What a variable says is said to the next command as well.
+    /// Those of `globals` that were typed. What a variable says is said to the next command as
+    /// well.
     pub(crate) fn of(globals: &Globals) -> Self {
         let typed = |name| matches!(globals.source(name), Some(Source::Flag(_)));
         let mut kept = Vec::new();
@@ -121,8 +124,9 @@ impl Kept {
     }
 }
 
-/// Where the next command of ours begins. In a sentence `ops` is the program's name: a command stands at the beginning, behind a colon, or in
-/// backticks, quotes or parentheses. `before` is the character in front of `text`.
+/// Where the next command of ours begins. In a sentence `ops` is the program's name: a command
+/// stands at the beginning, behind a colon, or in backticks, quotes or parentheses. `before` is the
+/// character in front of `text`.
 fn find_command(text: &str, before: Option<char>) -> Option<usize> {
     text.match_indices("ops ").map(|(at, _)| at).find(|&at| {
         let front = &text[..at];
@@ -144,8 +148,9 @@ fn end_of_command(text: &str) -> usize {
         .unwrap_or(text.len())
 }
 
-/// `text`, whose first line begins behind `first` columns and whose others behind `indent`, broken at blanks so that no line is wider than
-/// `columns`. Lines that it has stay; a word that is wider than a line is left in one piece, so that it can be copied.
+/// `text`, whose first line begins behind `first` columns and whose others behind `indent`, broken
+/// at blanks so that no line is wider than `columns`. Lines that it has stay; a word that is wider
+/// than a line is left in one piece, so that it can be copied.
 pub(crate) fn wrapped(text: &str, columns: Option<usize>, first: usize, indent: usize) -> String {
     let Some(columns) = columns.filter(|columns| *columns > indent + 20) else {
         return text.to_owned();

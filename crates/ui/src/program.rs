@@ -17,7 +17,8 @@ pub fn arguments() -> Vec<OsString> {
 
 /// The permissions that new files of this process lack.
 ///
-/// The system tells the mask only by setting another. Asked first by `main`, while there is one thread: no other can make a file in between.
+/// The system tells the mask only by setting another. Asked first by `main`, while there is one
+/// thread: no other can make a file in between.
 pub fn umask() -> u32 {
     static UMASK: OnceLock<u32> = OnceLock::new();
     *UMASK.get_or_init(|| {

@@ -1,7 +1,8 @@
 //! Standard input and output, and files like them (FIFOs, terminals), as bytes.
 //!
-//! Each has a thread of its own: a read of a terminal cannot be cancelled, so it must neither hold up the runtime nor the end of the program,
-//! and a slow reader of our output must hold back the session, not the tasks beside it.
+//! Each has a thread of its own: a read of a terminal cannot be cancelled, so it must neither hold
+//! up the runtime nor the end of the program, and a slow reader of our output must hold back the
+//! session, not the tasks beside it.
 
 use std::{
     fs::File,
@@ -59,7 +60,8 @@ pub fn read_from<R: io::Read>(
     receiver
 }
 
-/// Standard output without the standard library's buffer, which looks for the last line of each piece and writes what is behind it by itself.
+/// Standard output without the standard library's buffer, which looks for the last line of each
+/// piece and writes what is behind it by itself.
 fn unbuffered() -> io::Result<File> {
     let mut stdout = io::stdout().lock();
     stdout.flush()?;

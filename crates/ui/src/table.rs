@@ -1,4 +1,5 @@
-//! Aligned columns: to the terminal's width by leaving out the least useful ones, in full everywhere else.
+//! Aligned columns: to the terminal's width by leaving out the least useful ones, in full
+//! everywhere else.
 
 use unicode_width::UnicodeWidthStr as _;
 
@@ -13,8 +14,9 @@ use crate::{
 const GAP: usize = 2;
 /// What a column is cut to at most.
 const NARROWEST: usize = 4;
-/// From so many lines on a table is written row by row, without comfy-table: that keeps every cell and every line of a table until the
-/// last is drawn, and a list of 100,000 servers is to be held once, not three times.
+/// From so many lines on a table is written row by row, without comfy-table: that keeps every cell
+/// and every line of a table until the last is drawn, and a list of 100,000 servers is to be held
+/// once, not three times.
 const WHOLE_ROWS: usize = 2_000;
 /// Rows written at a time.
 const BATCH: usize = 512;
@@ -102,7 +104,8 @@ impl Cell {
 pub struct Layout(Vec<Option<usize>>);
 
 impl Layout {
-    /// The layout of `columns` for rows of these `widths`, on a terminal of `available` columns or, with `None`, in full.
+    /// The layout of `columns` for rows of these `widths`, on a terminal of
+    /// `available` columns or, with `None`, in full.
     pub fn fit(columns: &[Column], widths: &[usize], available: Option<usize>) -> Self {
         let mut kept: Vec<Option<usize>> = widths.iter().copied().map(Some).collect();
         let Some(available) = available else {
@@ -120,7 +123,8 @@ impl Layout {
             let Some(least) = least else { break };
             kept[least] = None;
         }
-        // What is kept is cut, the widest first, so that each keeps what it needs to be told from others.
+        // What is kept is cut, the widest first, so that each keeps what it needs to be told from
+        // others.
         while total(&kept) > available {
             let widest = (0..columns.len())
                 .filter(|&i| {
@@ -186,8 +190,8 @@ impl Layout {
         line.push('\n');
     }
 
-    /// All of `rows`, with the colours of `paint` laid over what comfy-table has drawn: it counts the columns of what it is given, and escape
-    /// sequences have none.
+    /// All of `rows`, with the colours of `paint` laid over what comfy-table has drawn: it counts
+    /// the columns of what it is given, and escape sequences have none.
     fn whole(&self, rows: &[Vec<Cell>], paint: &impl Fn(Style, &str) -> String) -> String {
         let mut text = String::new();
         let drawn = self.draw(rows).filter(|lines| lines.len() == rows.len());
@@ -230,7 +234,8 @@ pub fn widths(
     widths
 }
 
-/// Writes a table to stdout. `rows` is gone through twice, once for the widths, so that no row of a long list has to be kept.
+/// Writes a table to stdout. `rows` is gone through twice, once for the widths, so that no row of a
+/// long list has to be kept.
 ///
 /// # Errors
 /// A closed pipe.

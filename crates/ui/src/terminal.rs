@@ -1,7 +1,8 @@
 //! The user's terminal in raw mode, its size, and the way back to what it was.
 //!
-//! What is needed to restore the terminal is kept for the whole process, so that the owner of a [`RawMode`], a panic hook and the handler of a
-//! signal restore the same thing and whoever comes second finds nothing left to do.
+//! What is needed to restore the terminal is kept for the whole process, so that the owner of a
+//! [`RawMode`], a panic hook and the handler of a signal restore the same thing and whoever comes
+//! second finds nothing left to do.
 
 use std::{
     io,
@@ -19,7 +20,8 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 static RAW: Mutex<Option<Saved>> = Mutex::new(None);
 
-/// Whether lines that are written to the terminal need a carriage return of their own, as they do while it is in raw mode; clones are the same.
+/// Whether lines that are written to the terminal need a carriage return of their own, as they do
+/// while it is in raw mode; clones are the same.
 #[derive(Clone, Debug, Default)]
 pub struct RawLines(Arc<AtomicBool>);
 
@@ -57,7 +59,8 @@ impl Saved {
             while let Err(rustix::io::Errno::INTR) =
                 tcsetattr(&self.terminal, OptionalActions::Now, &self.cooked)
             {}
-            // Past `io::stdout`, whose lock another thread may hold while it waits for a slow terminal.
+            // Past `io::stdout`, whose lock another thread may hold while it waits for a slow
+            // terminal.
             let mut rest = self.undo.as_slice();
             while !rest.is_empty() {
                 match rustix::io::write(&self.terminal, rest) {
@@ -76,12 +79,14 @@ fn saved() -> MutexGuard<'static, Option<Saved>> {
     RAW.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Restores the terminal if it is in raw mode. Safe to call from anywhere, a panic hook included, and any number of times.
+/// Restores the terminal if it is in raw mode. Safe to call from anywhere, a panic hook included,
+/// and any number of times.
 pub fn restore() {
     let taken = match RAW.try_lock() {
         Ok(mut saved) => saved.take(),
         Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().take(),
-        // Held for a few instructions by another thread, or by this very one as it panics: then its guard restores while unwinding.
+        // Held for a few instructions by another thread, or by this very one as it panics: then its
+        // guard restores while unwinding.
         Err(TryLockError::WouldBlock) => return,
     };
     if let Some(saved) = taken {
@@ -96,7 +101,8 @@ fn change(raw_lines: &RawLines, raw: bool, change: impl FnOnce(&mut Termios)) ->
     let cooked = tcgetattr(&terminal)?;
     let mut changed = cooked.clone();
     change(&mut changed);
-    // The lock is held while the modes change: a panic in between finds either nothing to restore or everything.
+    // The lock is held while the modes change: a panic in between finds either nothing to restore
+    // or everything.
     let mut saved = saved();
     if let Some(earlier) = saved.take() {
         earlier.restore();
@@ -113,8 +119,8 @@ fn change(raw_lines: &RawLines, raw: bool, change: impl FnOnce(&mut Termios)) ->
     Ok(())
 }
 
-/// Standard input without an echo, for what nobody may see; otherwise it edits lines and takes signals as before. Restored when dropped, and by
-/// [`restore`].
+/// Standard input without an echo, for what nobody may see; otherwise it edits lines and takes
+/// signals as before. Restored when dropped, and by [`restore`].
 #[derive(Debug)]
 #[must_use = "the terminal is restored as soon as this is dropped"]
 pub struct Unechoed(());
@@ -149,8 +155,9 @@ impl Drop for Unechoed {
     }
 }
 
-/// The key `q` on the terminal that standard input is, heard without Enter while something is drawn again and again; signals and output stay
-/// as they are. The terminal is restored when this is dropped, and by [`restore`].
+/// The key `q` on the terminal that standard input is, heard without Enter while something is drawn
+/// again and again; signals and output stay as they are. The terminal is restored when this is
+/// dropped, and by [`restore`].
 #[derive(Debug)]
 #[must_use = "the terminal is restored as soon as this is dropped"]
 pub struct QuitKey {
@@ -227,14 +234,15 @@ impl Drop for QuitKey {
     }
 }
 
-/// Standard input in raw mode: every key reaches the program, unechoed. Restored when dropped, and by [`restore`].
+/// Standard input in raw mode: every key reaches the program, unechoed. Restored when dropped, and
+/// by [`restore`].
 #[derive(Debug)]
 #[must_use = "the terminal is restored as soon as this is dropped"]
 pub struct RawMode(());
 
 impl RawMode {
-    /// Puts the terminal that standard input is into raw mode; what was typed before stays readable. Lines on stderr know
-    /// of it through `raw_lines`.
+    /// Puts the terminal that standard input is into raw mode; what was typed before stays
+    /// readable. Lines on stderr know of it through `raw_lines`.
     ///
     /// # Errors
     /// Fails if standard input is no terminal, or its modes cannot be changed.
@@ -251,15 +259,17 @@ impl RawMode {
         }
     }
 
-    /// Has `bytes` written to the terminal once its modes are restored: the sequences that take back what the far side switched on
-    /// (alternate screen, mouse reports, a hidden cursor). Replaces what was set before.
+    /// Has `bytes` written to the terminal once its modes are restored: the sequences that take
+    /// back what the far side switched on (alternate screen, mouse reports, a hidden cursor).
+    /// Replaces what was set before.
     pub fn undo_with(&self, bytes: Vec<u8>) {
         if let Some(saved) = saved().as_mut() {
             saved.undo = bytes;
         }
     }
 
-    /// Sets the raw modes again, as after the process was stopped and the shell took the terminal for itself.
+    /// Sets the raw modes again, as after the process was stopped and the shell took the terminal
+    /// for itself.
     ///
     /// # Errors
     /// Fails if the terminal has hung up.
@@ -271,7 +281,8 @@ impl RawMode {
         Ok(())
     }
 
-    /// Restores the terminal, stops this process as Ctrl-Z would have, and goes on in raw mode once it is continued.
+    /// Restores the terminal, stops this process as Ctrl-Z would have, and goes on in raw mode once
+    /// it is continued.
     ///
     /// # Errors
     /// Fails if the process cannot be stopped or the terminal has hung up.
@@ -299,7 +310,8 @@ impl Drop for RawMode {
     }
 }
 
-/// Columns and rows of the terminal on stdout, stderr or stdin, whichever is one; `None` where none is or it does not tell.
+/// Columns and rows of the terminal on stdout, stderr or stdin, whichever is one; `None` where none
+/// is or it does not tell.
 pub fn size() -> Option<(u16, u16)> {
     #[cfg(unix)]
     {
@@ -317,8 +329,8 @@ pub fn size() -> Option<(u16, u16)> {
     None
 }
 
-/// Whether this process is in the foreground of its terminal. One in the background (`ops … &`) is stopped when it reads from it, and draws over
-/// what its user types.
+/// Whether this process is in the foreground of its terminal. One in the background (`ops … &`) is
+/// stopped when it reads from it, and draws over what its user types.
 pub fn is_foreground() -> bool {
     #[cfg(unix)]
     {

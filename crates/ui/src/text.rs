@@ -1,15 +1,18 @@
-//! What a person reads: text that cannot drive a terminal, and commands that are safe to copy into a shell.
+//! What a person reads: text that cannot drive a terminal, and commands that are safe to copy into
+//! a shell.
 //!
-//! Names come from tags, from the computers of hybrid nodes, from file systems of servers; reasons come from services. Whoever
-//! writes them must not be able to move the cursor, hide or reorder characters, or begin a line that looks like one of ours. So
-//! whatever writes to stderr takes a [`Text`], and there are two ways to make one:
+//! Names come from tags, from the computers of hybrid nodes, from file systems of servers; reasons
+//! come from services. Whoever writes them must not be able to move the cursor, hide or reorder
+//! characters, or begin a line that looks like one of ours. So whatever writes to stderr takes a
+//! [`Text`], and there are two ways to make one:
 //!
 //! - A literal (`&'static str`) is ours and stays as it is, line ends included.
-//! - A [`String`] is foreign, whoever built it: every character in it that a terminal acts on is shown as an escape instead, a
-//!   line end too. A text of several lines of ours is put together with [`Text::lines`].
+//! - A [`String`] is foreign, whoever built it: every character in it that a terminal acts on is
+//!   shown as an escape instead, a line end too. A text of several lines of ours is put together
+//!   with [`Text::lines`].
 //!
-//! A [`Hint`] is stricter, because people copy hints into a shell: a `String` is no hint. [`hint!`](crate::hint) puts values into
-//! a literal and quotes each as one word of a shell.
+//! A [`Hint`] is stricter, because people copy hints into a shell: a `String` is no hint.
+//! [`hint!`](crate::hint) puts values into a literal and quotes each as one word of a shell.
 //!
 //! ```compile_fail
 //! # let name = String::new();
@@ -39,18 +42,20 @@ use std::{
 
 use serde::Serialize;
 
-/// Before each line of a foreign text of several lines, so that none of them begins as a line of ours does.
+/// Before each line of a foreign text of several lines, so that none of them begins as a line of
+/// ours does.
 const GUTTER: &str = "| ";
 
 /// What lines of ours begin with.
 pub(crate) const HEADS: [&str; 4] = ["hint:", "why:", "error:", "warning:"];
 
-/// Whether `c` is shown as an escape: control characters (C0, DEL, C1), what reorders text, what cannot be seen, and line ends of
-/// Unicode's own.
+/// Whether `c` is shown as an escape: control characters (C0, DEL, C1), what reorders text, what
+/// cannot be seen, and line ends of Unicode's own.
 ///
-/// Source: general categories Cc, Cf, Zl and Zp of Unicode 17, and the code points that renderers leave out or leave blank
-/// although their category says otherwise (fillers of Hangul, joiners, the second block of variation selectors). The first block
-/// of variation selectors stays, since emoji are written with it.
+/// Source: general categories Cc, Cf, Zl and Zp of Unicode 17, and the code points that renderers
+/// leave out or leave blank although their category says otherwise (fillers of Hangul, joiners, the
+/// second block of variation selectors). The first block of variation selectors stays, since emoji
+/// are written with it.
 pub fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -102,8 +107,8 @@ pub fn escape_bytes(bytes: &[u8]) -> String {
     })
 }
 
-/// `text` with what drives a terminal shown as an escape, but for ends of lines and colours (`ESC [ … m`): the last wall in front
-/// of a terminal, for pages whose colours are ours.
+/// `text` with what drives a terminal shown as an escape, but for ends of lines and colours (`ESC [
+/// … m`): the last wall in front of a terminal, for pages whose colours are ours.
 pub(crate) fn keep_lines_and_colors(text: &str) -> Cow<'_, str> {
     if !text.chars().any(|c| c != '\n' && is_unprintable(c)) {
         return Cow::Borrowed(text);
@@ -139,12 +144,14 @@ fn color_len(text: &str) -> Option<usize> {
 pub struct Text(String);
 
 impl Text {
-    /// What `value` says, which is foreign. For types that say something of themselves, such as an error of a library.
+    /// What `value` says, which is foreign. For types that say something of themselves, such as an
+    /// error of a library.
     pub fn foreign(value: impl fmt::Display) -> Self {
         Self(escape(&value.to_string()))
     }
 
-    /// A foreign text whose line ends are kept: a bar stands before each of its lines. A text of one line, or none, has no bar.
+    /// A foreign text whose line ends are kept: a bar stands before each of its lines. A text of
+    /// one line, or none, has no bar.
     pub fn foreign_lines(text: &str) -> Self {
         let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
         match lines.as_slice() {
@@ -178,8 +185,8 @@ impl Text {
         Self(format!("\x1b[{sgr}m{text}\x1b[0m"))
     }
 
-    /// This text, told apart from lines of ours: a line that begins as an error or a hint of ours does gets a bar before it. A name
-    /// may be `hint: run this`, and notes begin with names.
+    /// This text, told apart from lines of ours: a line that begins as an error or a hint of ours
+    /// does gets a bar before it. A name may be `hint: run this`, and notes begin with names.
     pub(crate) fn told_apart(&self) -> Cow<'_, str> {
         let is_mistakable = |line: &str| {
             let line = line.trim_start();
@@ -272,7 +279,8 @@ impl Hint {
         Self(Text(words.join(" ")))
     }
 
-    /// A text that no shell is meant to read, such as a policy to be pasted elsewhere. Escaped, not quoted.
+    /// A text that no shell is meant to read, such as a policy to be pasted elsewhere. Escaped, not
+    /// quoted.
     pub fn document(text: &str) -> Self {
         Self(Text(escape(text)))
     }
@@ -338,9 +346,10 @@ read_as_str!(Text, Hint);
 /// assert_eq!(hint!("ops shell {}", "x$(reboot)"), "ops shell 'x$(reboot)'");
 /// ```
 ///
-/// A value beside other text is quoted too, which a shell joins to one word: `{}:FOLDER` becomes `'x y':FOLDER`. Values that stand in
-/// the sentence and not in the command are written with [`named`]. A variable within the braces does not compile: it would be
-/// put in as it is.
+/// A value beside other text is quoted too, which a shell joins to one word:
+/// `{}:FOLDER` becomes `'x y':FOLDER`. Values that stand in the sentence and not in the command are
+/// written with [`named`]. A variable within the braces does not compile: it would be put in as it
+/// is.
 #[macro_export]
 macro_rules! hint {
     // `concat!` keeps `format_args!` from taking variables of the caller's, past the quoting.
@@ -424,7 +433,8 @@ impl InHint for SocketAddr {
     }
 }
 
-/// A name within the sentence of a hint: `` `web-1` ``, or quoted as a shell needs it where that differs, so that it can be copied.
+/// A name within the sentence of a hint: `` `web-1` ``, or quoted as a shell needs it where that
+/// differs, so that it can be copied.
 pub fn named(name: &str) -> Hint {
     let quoted = quote(name);
     Hint(Text(if quoted == name {
@@ -446,8 +456,8 @@ pub fn hex(bytes: &[u8]) -> String {
 
 /// `text` as one word of a POSIX shell.
 ///
-/// Characters that cannot be shown are written as `$'\342\200\256'`, as GNU `ls` and `printf %q` of bash write them; that form is of
-/// POSIX.1-2024, and of bash, zsh and ksh long before.
+/// Characters that cannot be shown are written as `$'\342\200\256'`, as GNU `ls` and `printf %q` of
+/// bash write them; that form is of POSIX.1-2024, and of bash, zsh and ksh long before.
 pub fn quote(text: &str) -> String {
     quote_bytes(text.as_bytes())
 }
@@ -488,7 +498,8 @@ pub fn quote_bytes(bytes: &[u8]) -> String {
     out
 }
 
-/// JSON whose characters are all printable: inside its strings, the only place for them, the others become `\u`. Means the same.
+/// JSON whose characters are all printable: inside its strings, the only place for them, the others
+/// become `\u`. Means the same.
 pub(crate) fn printable_json(json: String) -> String {
     // What `serde_json` leaves: line ends between values.
     let is_left = |c: char| c != '\n' && is_unprintable(c);

@@ -1,7 +1,8 @@
 //! How a ProxyCommand is heard although ssh silences it.
 //!
-//! Where ssh shares connections (`ControlPersist`) it gives its ProxyCommand `/dev/null` for stderr, so that what stays behind does not hold the
-//! user's pipes open. Why there is no connection would then never be told. Source: `ssh_proxy_connect` in OpenSSH's sshconnect.c.
+//! Where ssh shares connections (`ControlPersist`) it gives its ProxyCommand `/dev/null` for
+//! stderr, so that what stays behind does not hold the user's pipes open. Why there is no
+//! connection would then never be told. Source: `ssh_proxy_connect` in OpenSSH's sshconnect.c.
 
 use std::{
     fs, io,
@@ -25,7 +26,8 @@ pub fn raise() -> bool {
     is_silenced() && lead_to("/dev/tty").is_ok()
 }
 
-/// Silences it again: what a shared connection meets later is nothing for whoever has the terminal by then.
+/// Silences it again: what a shared connection meets later is nothing for whoever has the terminal
+/// by then.
 pub fn lower() {
     // Where even this fails it stays as it is.
     let _ = lead_to("/dev/null");

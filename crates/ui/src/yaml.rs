@@ -1,7 +1,8 @@
 //! YAML in and out: the one module that names the YAML library.
 //!
-//! A file becomes a [`Node`] tree that remembers where each key and value was written, so that a later error, after merging several
-//! files, still points at the right line. What YAML would silently turn into something else stays visible: a plain `no` is a
+//! A file becomes a [`Node`] tree that remembers where each key and value was written, so that a
+//! later error, after merging several files, still points at the right line. What YAML would
+//! silently turn into something else stays visible: a plain `no` is a
 //! [`Value::Bool`] whose [`Place::text`] is `no`.
 
 use std::{
@@ -275,7 +276,8 @@ pub fn read(path: &Path) -> Result<Arc<Source>> {
 /// Parses a file of one document. An empty file is an empty map.
 ///
 /// # Errors
-/// No YAML, a key twice in one map, several documents, too deep, or aliases that expand to too much.
+/// No YAML, a key twice in one map, several documents, too deep, or aliases that expand to too
+/// much.
 pub fn parse(source: &Arc<Source>) -> Result<Node, Problem> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -318,8 +320,9 @@ pub fn to_string(value: &impl serde::Serialize) -> Result<String> {
     if !text.contains(is_left) {
         return Ok(text);
     }
-    // The library writes some of these characters as they are, in forms of text that know no escapes. Texts that hold one are
-    // put between double quotes, which do, and then nothing else of the document can hold one.
+    // The library writes some of these characters as they are, in forms of text that know no
+    // escapes. Texts that hold one are put between double quotes, which do, and then nothing else
+    // of the document can hold one.
     let value = serde_json::to_value(value).map_err(Error::unforeseen)?;
     let text = serde_saphyr::to_string(&Quoted(&value)).map_err(Error::unforeseen)?;
     let mut out = String::with_capacity(text.len() + 16);

@@ -1,6 +1,8 @@
-//! Mutates the corpora for a while: `fuzz-for-a-while SECONDS [TARGET]`. What panics is written to the folder for temporary files.
+//! Mutates the corpora for a while: `fuzz-for-a-while SECONDS [TARGET]`. What panics is written to
+//! the folder for temporary files.
 //!
-//! No coverage guides it, so it is no replacement for cargo-fuzz; it finds in a minute what lies near the corpora, with a stable compiler.
+//! No coverage guides it, so it is no replacement for cargo-fuzz; it finds in a minute what lies
+//! near the corpora, with a stable compiler.
 
 use std::{
     hash::{BuildHasher as _, RandomState},

@@ -1,7 +1,8 @@
 //! What reads bytes of others, as functions of bytes: each must return, whatever it is given.
 //!
-//! One function for each target is shared by three: cargo-fuzz (the folder `fuzz` of the repository, which takes a nightly
-//! compiler), the test that replays the corpora on stable, and `fuzz-for-a-while`, which mutates them for a minute:
+//! One function for each target is shared by three: cargo-fuzz (the folder `fuzz` of the
+//! repository, which takes a nightly compiler), the test that replays the corpora on stable, and
+//! `fuzz-for-a-while`, which mutates them for a minute:
 //!
 //! ```sh
 //! cargo test -p ops-fuzzing
@@ -9,7 +10,8 @@
 //! cargo +nightly fuzz run frames
 //! ```
 //!
-//! An input that has broken something once goes into `fuzz/corpus/TARGET`, under a name that says what it did.
+//! An input that has broken something once goes into `fuzz/corpus/TARGET`, under a name that says
+//! what it did.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -99,7 +101,8 @@ pub fn smux(data: &[u8]) {
     let _ = client.finish();
 }
 
-/// Messages of right form in any order, at any time: each begins with kind, number, kind of payload, length and delay, a byte each.
+/// Messages of right form in any order, at any time: each begins with kind, number, kind of
+/// payload, length and delay, a byte each.
 pub fn channel_sequences(data: &[u8]) {
     let (config, mut rest) = match data.split_first() {
         Some((role, rest)) if role % 2 == 1 => (Config::agent(), rest),

@@ -1,5 +1,6 @@
-//! One policy for tests that run a program which is not part of `ops`: where the program is missing, the test is shown as skipped, with
-//! its name and the program's; where `CI` is set it fails, since nobody reads what a machine has skipped. `./test` installs all of them.
+//! One policy for tests that run a program which is not part of `ops`: where the program is
+//! missing, the test is shown as skipped, with its name and the program's; where `CI` is set it
+//! fails, since nobody reads what a machine has skipped. `./test` installs all of them.
 
 use std::{
     env, fs,
@@ -9,8 +10,9 @@ use std::{
     thread,
 };
 
-/// Ends the test, which is then shown as skipped, unless every one of these programs is installed. A name is looked for on `PATH` and in
-/// the folders of servers (`sshd` is in `/usr/sbin`); what has a slash is the path of a file.
+/// Ends the test, which is then shown as skipped, unless every one of these programs is installed.
+/// A name is looked for on `PATH` and in the folders of servers (`sshd` is in `/usr/sbin`); what
+/// has a slash is the path of a file.
 ///
 /// # Panics
 /// A program is missing and `CI` is set.
@@ -23,8 +25,9 @@ macro_rules! needs {
     };
 }
 
-/// Ends the test, which is then shown as skipped, unless it runs as root: only root can give files to other users, or run as one. Not being root is
-/// no failure where `CI` is set, since nothing can be installed against it.
+/// Ends the test, which is then shown as skipped, unless it runs as root: only root can give files
+/// to other users, or run as one. Not being root is no failure where `CI` is set, since nothing can
+/// be installed against it.
 #[macro_export]
 macro_rules! needs_root {
     () => {
@@ -34,7 +37,8 @@ macro_rules! needs_root {
     };
 }
 
-/// Whether this is root. If not, says on standard error which test is skipped; `needs_root!` returns then.
+/// Whether this is root. If not, says on standard error which test is skipped; `needs_root!`
+/// returns then.
 #[track_caller]
 #[must_use]
 pub fn is_root() -> bool {
@@ -45,7 +49,8 @@ pub fn is_root() -> bool {
     root
 }
 
-/// Whether all of `programs` are installed. Where not, says on standard error which test is skipped and why; `needs!` returns then.
+/// Whether all of `programs` are installed. Where not, says on standard error which test is skipped
+/// and why; `needs!` returns then.
 ///
 /// # Panics
 /// A program is missing and `CI` is set.
@@ -69,14 +74,16 @@ pub fn are_installed(programs: &[&str]) -> bool {
 /// Says on standard error that the test of this thread is skipped for want of `what`.
 #[track_caller]
 fn show_skipped(what: &str) {
-    // A test's thread has the test's name. With one thread for all it is the main one, whose name says nothing.
+    // A test's thread has the test's name. With one thread for all it is the main one, whose name
+    // says nothing.
     let place = std::panic::Location::caller();
     let thread = thread::current();
     let test = thread.name().filter(|name| *name != "main").map_or_else(
         || format!("{}:{}", place.file(), place.line()),
         str::to_owned,
     );
-    // Written to the stream itself, which libtest does not capture, as it does with what `eprintln!` writes.
+    // Written to the stream itself, which libtest does not capture, as it does with what
+    // `eprintln!` writes.
     let _ = std::io::stderr()
         .lock()
         .write_all(format!("skipped {test}: needs {what}\n").as_bytes());

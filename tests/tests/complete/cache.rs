@@ -16,7 +16,8 @@ pub(crate) fn files(service: &Service, ending: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Makes a fleet older: its time is a number behind its texts, in the section that a digest protects.
+/// Makes a fleet older: its time is a number behind its texts, in the section that a digest
+/// protects.
 fn grow_old(path: &Path, milliseconds: u64) {
     let mut bytes = std::fs::read(path).expect("a fleet");
     let len = u32::from_le_bytes(bytes[8..12].try_into().expect("four bytes")) as usize;
@@ -117,8 +118,9 @@ fn an_old_one_is_shown_at_once_and_refreshed_behind() {
     let fleet = files(&service, "fleet").remove(0);
     grow_old(&fleet, 120_000);
     service.change_instance("web-2", r#"{"state": "stopped"}"#);
-    // The service does not answer in time: what is shown is the old one. That the output ends proves that the process behind does not hold it,
-    // nor another descriptor that the shell has open.
+    // The service does not answer in time: what is shown is the old one. That the output ends
+    // proves that the process behind does not hold it, nor another descriptor that the shell has
+    // open.
     service.set_faults("slow=ec2:DescribeInstances/3s");
     let output = Command::new("sh")
         .args(["-c", "exec \"$@\" 9>&2", "sh"])

@@ -33,7 +33,8 @@ instances:
   - { name: dup }
 "#;
 
-/// A user with a fleet, a profile, an external command, and an `ops` in PATH that completes, and says with what it was called otherwise.
+/// A user with a fleet, a profile, an external command, and an `ops` in PATH that completes, and
+/// says with what it was called otherwise.
 fn user(faults: &str) -> Service {
     let service = Service::start_with(OPS, |options| {
         let fleet = options

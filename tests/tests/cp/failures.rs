@@ -1,4 +1,5 @@
-//! What cannot be copied: an error for each file, the others go on, and nothing is left half done on either side.
+//! What cannot be copied: an error for each file, the others go on, and nothing is left half done
+//! on either side.
 
 use super::*;
 
@@ -213,7 +214,8 @@ fn a_file_that_changes_or_vanishes_fails_alone() {
         put(root, b"third", &large[..800_000], 0o644);
     };
     let all = |root: &Path| ["first", "second", "third"].map(|name| root.join(name));
-    // From the server: one is cut short while it is read, so long that most of it is not on its way yet; the next one vanishes.
+    // From the server: one is cut short while it is read, so long that most of it is not on its way
+    // yet; the next one vanishes.
     grow(&far);
     put(&far, b"first", &large.repeat(10), 0o644);
     fs::write(here.join("first"), "old").unwrap();
@@ -299,7 +301,8 @@ fn a_file_cut_short_on_its_way_to_a_server_is_not_tried_again() {
 
 #[test]
 fn an_interrupt_cleans_up_below_sudo_too() {
-    // One that waits for the command, as the real one does: what ends sudo does not end what it runs.
+    // One that waits for the command, as the real one does: what ends sudo does not end what it
+    // runs.
     let lab = Lab::new();
     let (bin, tmp) = (lab.folder("bin"), lab.folder("tmp"));
     let path = bin.join("sudo");

@@ -224,7 +224,8 @@ fn what_the_user_named_may_be_a_link() {
     }
 }
 
-/// A server on which `program` puts a link to `outside` in the place of the folder `t/d`, as soon as it has run.
+/// A server on which `program` puts a link to `outside` in the place of the folder `t/d`, as soon
+/// as it has run.
 fn swapping(program: &str) -> (Lab, PathBuf, PathBuf) {
     let lab = Lab::new();
     let (bin, far, outside) = (lab.folder("bin"), lab.folder("far"), lab.folder("outside"));

@@ -7,7 +7,8 @@ use ops_test_needs::needs;
 const PROFILE: &str =
     "ssh: { user: ec2-user, auth: instance-connect }\ncopy: { s3_bucket: ops-sandbox-copies }\n";
 
-/// As below /etc/nginx: links within, one that is absolute, one that leads out, and one that does so by way of another.
+/// As below /etc/nginx: links within, one that is absolute, one that leads out, and one that does
+/// so by way of another.
 fn plant(root: &Path) {
     put(root, b"t/available/site", b"site", 0o644);
     put(root, b"elsewhere", b"elsewhere", 0o644);
@@ -96,7 +97,8 @@ fn keeps_what_it_should(via: &str) {
         if at > 0 && via == "s3" {
             continue;
         }
-        // What they point to. A link to a folder above is not followed for ever, and one to nothing is told of.
+        // What they point to. A link to a folder above is not followed for ever, and one to nothing
+        // is told of.
         fs::remove_file(from.join("t/top")).unwrap();
         fs::remove_file(from.join("t/by-way")).unwrap();
         fs::remove_file(from.join("t/dangling")).unwrap();

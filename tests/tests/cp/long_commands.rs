@@ -1,5 +1,5 @@
-//! Where the service takes no long parameter: the dialogue's script goes through the terminal, and commands that name
-//! many files go in halves.
+//! Where the service takes no long parameter: the dialogue's script goes through the terminal, and
+//! commands that name many files go in halves.
 
 use super::*;
 

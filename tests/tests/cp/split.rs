@@ -62,7 +62,8 @@ fn parts_that_are_there_are_not_sent_again() {
         fs::read(&part).is_ok_and(|there| there.get(at..at + 4096) == Some(&bytes[at..at + 4096]))
     };
     interrupt(&lab, &args(&["--resume", "--limit-rate", "12MB"]), &|| {
-        // The third and the fourth part are begun, by two lanes at most, so that two of the first three are there.
+        // The third and the fourth part are begun, by two lanes at most, so that two of the first
+        // three are there.
         arrived(17 << 20) && arrived(25 << 20)
     });
     // One that was there is not believed.

@@ -56,12 +56,14 @@ fn files_arrive_by_way_of_the_bucket_although_the_agent_is_gone_for_ten_seconds(
                 let begun = Instant::now();
                 std::thread::scope(|scope| {
                     let copy = scope.spawn(|| run(&service, &["--via", "s3", &from, &to]));
-                    // In the middle: one side has put the object, and the other is still about to get it.
+                    // In the middle: one side has put the object, and the other is still about to
+                    // get it.
                     service.wait_for_call("PutObject");
                     service.set_faults(&format!("silent-after=0,silent-for={}s", GONE.as_secs()));
                     succeed(&copy.join().unwrap());
                 });
-                // However slow the machine, it took as long as the agent was gone, or the agent never was.
+                // However slow the machine, it took as long as the agent was gone, or the agent
+                // never was.
                 assert!(begun.elapsed() >= GONE);
                 no_objects(&service.home().join("sandbox"));
                 no_sessions(&service);
@@ -253,7 +255,8 @@ fn what_a_hostile_server_packs_in_stays_out() {
     let lab = Lab::new();
     lab.write("evil", "evil");
     let path = |name: &str| lab.home().join(name);
-    // Adds files that would land outside: by an absolute path, by one that climbs, and through a link.
+    // Adds files that would land outside: by an absolute path, by one that climbs, and through a
+    // link.
     let script = format!(
         "#!/bin/sh\ncase \"$*\" in *\" -cf -\"*) ;; *) exec /usr/bin/tar \"$@\";; esac\n\
          cat >{home}/names\n/usr/bin/tar --null -T {home}/names -chf {home}/archive\n\

@@ -1,4 +1,5 @@
-//! Sessions that end in the middle: the service or somebody else terminates them, so that nothing can be resumed.
+//! Sessions that end in the middle: the service or somebody else terminates them, so that nothing
+//! can be resumed.
 
 use std::{fs, path::Path};
 

@@ -25,7 +25,8 @@ fn files_arrive_by_sftp_although_the_agent_is_gone_for_ten_seconds() {
     let service = service("silent-after=1450,silent-for=11s", CONNECT);
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    // Down it is near its end by then: of what is lost an agent sends ten messages again in a second.
+    // Down it is near its end by then: of what is lost an agent sends ten messages again in a
+    // second.
     for (name, len) in [("up", 3_000_001), ("down", 800_000)] {
         fs::write(path(name), noise(len)).unwrap();
     }
@@ -33,7 +34,8 @@ fn files_arrive_by_sftp_although_the_agent_is_gone_for_ten_seconds() {
     let silent = "web-1: the agent has not answered for";
     let pairs = [
         (text(&up).to_owned(), remote(&path("up-there")), silent),
-        // Nothing is owed to whoever only waits: after ten seconds it is told how far the copy has come.
+        // Nothing is owed to whoever only waits: after ten seconds it is told how far the copy has
+        // come.
         (
             remote(&path("down")),
             text(&down).to_owned(),

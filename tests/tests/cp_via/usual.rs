@@ -16,7 +16,8 @@ use crate::scene::{
     fail, no_sessions, plant, run, same_trees, service, succeed, text, write_profile,
 };
 
-/// Answers connections with one `sshd` each, as inetd would, so that there is no port to choose and no daemon to stop.
+/// Answers connections with one `sshd` each, as inetd would, so that there is no port to choose and
+/// no daemon to stop.
 fn serve_sshd(sshd: PathBuf, config: PathBuf) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

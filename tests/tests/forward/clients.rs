@@ -88,7 +88,8 @@ fn a_database_client_works_against_a_real_server() {
     let _ = server.wait();
 }
 
-/// A client that asks a SOCKS proxy for a port of this machine, which the sandbox reaches as every loopback destination.
+/// A client that asks a SOCKS proxy for a port of this machine, which the sandbox reaches as every
+/// loopback destination.
 fn connect_through_socks(proxy: u16, port: u16) -> TcpStream {
     let mut stream = connect(proxy);
     stream.write_all(&[5, 1, 0]).expect("it is sent");

@@ -16,7 +16,8 @@ use crate::{
 /// 4 MB each way with `faults` on.
 #[track_caller]
 fn transfer_with(faults: &str) {
-    // At the real agent's pace few messages are under way, of which it repairs ten a second after a cut.
+    // At the real agent's pace few messages are under way, of which it repairs ten a second after a
+    // cut.
     let service = Service::start_with(OPS, |options| options.pace = Pace::Real);
     let port = store();
     let forward = Forward::start(&service, &["web-1", &spec(port)]);

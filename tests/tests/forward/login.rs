@@ -1,4 +1,5 @@
-//! Credentials that expire under open tunnels: an SSO login that somebody is asked for, or that is made elsewhere; MFA.
+//! Credentials that expire under open tunnels: an SSO login that somebody is asked for, or that is
+//! made elsewhere; MFA.
 
 use std::{net::TcpStream, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command};
 

@@ -112,7 +112,8 @@ fn a_client_that_stops_reading_is_reset_for_the_sake_of_those_who_wait() {
     let forward = Forward::start(&service, &["web-1", &spec(port), "--sessions", "1"]);
     let mut stuck = forward.connect();
     writeln!(stuck, "{}", 256 << 20).expect("it is sent");
-    // As long as it is alone it may take its time. Everything on the way fills up, and then nothing moves any more.
+    // As long as it is alone it may take its time. Everything on the way fills up, and then nothing
+    // moves any more.
     let moved = || {
         let status = ops(&service, &["forward", "--status", "-o", "json"]);
         let status: Value = serde_json::from_slice(&status.stdout).expect("JSON");

@@ -1,4 +1,5 @@
-//! What the protocol has in store for a client that takes it at its word; each by a fault of `ops sandbox serve --fault`.
+//! What the protocol has in store for a client that takes it at its word; each by a fault of
+//! `ops sandbox serve --fault`.
 
 use std::{
     io::{Read as _, Write as _},

@@ -1,4 +1,5 @@
-//! Names, texts and files whose writers want to drive the terminal of whoever reads them, or to have a command of theirs copied.
+//! Names, texts and files whose writers want to drive the terminal of whoever reads them, or to
+//! have a command of theirs copied.
 
 mod names;
 mod screen;

@@ -212,7 +212,8 @@ const CASES: &[Case] = &[
     ("-p", &["evil", "--help"], ""),
 ];
 
-/// A terminal on which `ops` has run to its end in a folder of files with hostile names, told all there is to tell.
+/// A terminal on which `ops` has run to its end in a folder of files with hostile names, told all
+/// there is to tell.
 fn run(service: &Service, folder: &Path, case: &Case) -> Vec<u8> {
     let hostile = name();
     let (verb, arguments, keys) = case;
@@ -257,7 +258,8 @@ fn no_verb_lets_a_name_drive_the_terminal_or_a_shell() {
     assert!(wrote_hints > 20, "only {wrote_hints} hints");
 }
 
-/// Has shells read a hint, the whole line and each end of it behind a colon, where nothing can run but what the shell does by itself.
+/// Has shells read a hint, the whole line and each end of it behind a colon, where nothing can run
+/// but what the shell does by itself.
 #[track_caller]
 fn assert_harmless(hint: &str) {
     let folder = tempfile::tempdir().expect("a folder");

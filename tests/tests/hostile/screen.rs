@@ -73,7 +73,8 @@ pub(crate) fn assert_clean(case: &str, written: &[u8]) {
     }
 }
 
-/// As it looks without colours, movements of the cursor and clearing, which are ours. The colour within the name is none of ours.
+/// As it looks without colours, movements of the cursor and clearing, which are ours. The colour
+/// within the name is none of ours.
 fn without_own_sequences(text: &str) -> String {
     let mut plain = String::new();
     let mut rest = text;

@@ -1,5 +1,5 @@
-//! The configuration of AWS as people have it. The files in `tests/data/aws` are read by the AWS CLI too: `tests/independent/aws-config` holds `ops`
-//! against it.
+//! The configuration of AWS as people have it. The files in `tests/data/aws` are read by the AWS
+//! CLI too: `tests/independent/aws-config` holds `ops` against it.
 
 use std::{io::Write as _, net::TcpListener, path::PathBuf};
 
@@ -228,7 +228,8 @@ fn expired_is_only_what_once_was() {
         "ops --aws-profile a ls",
     ];
     fails(&shop.list("sso", "a"), 4, &words, &["expired"]);
-    // A login that was made once: the file has the name that `printf team | sha1sum` gives, as the AWS CLI has it.
+    // A login that was made once: the file has the name that `printf team | sha1sum` gives, as the
+    // AWS CLI has it.
     shop.lab.write(
         ".aws/sso/cache/d25187dc137f35c88bc80ec8c3ffbdb17b5eb873.json",
         r#"{"startUrl": "https://example.awsapps.com/start#/", "region": "eu-west-1", "accessToken": "x", "expiresAt": "2020-01-01T00:00:00Z"}"#,

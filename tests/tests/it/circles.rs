@@ -1,7 +1,8 @@
 //! No import circles inside a crate: between the modules of one folder, "uses" has a direction.
 //!
-//! A module is one with the files below it. What is read is `use` lines and `crate::`/`super::` paths; a name that a module re-exports counts for
-//! the module that defines it, so that a `lib.rs` or `mod.rs` which only lists its parts stands in no circle.
+//! A module is one with the files below it. What is read is `use` lines and `crate::`/`super::`
+//! paths; a name that a module re-exports counts for the module that defines it, so that a
+//! `lib.rs` or `mod.rs` which only lists its parts stands in no circle.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +10,8 @@ use std::{
     path::Path,
 };
 
-/// Circles that are known and wait for somebody to open them: crate, folder, modules. A circle that is open by now fails the test too.
+/// Circles that are known and wait for somebody to open them: crate, folder, modules. A circle that
+/// is open by now fails the test too.
 const KNOWN: &[(&str, &str, &[&str])] = &[];
 
 /// The path of a module inside its crate; the crate's root is empty.
@@ -58,7 +60,8 @@ impl Sources {
                 }
             }
         }
-        // Down as far as there are files; what follows is an item, or a name that is re-exported there.
+        // Down as far as there are files; what follows is an item, or a name that is re-exported
+        // there.
         while let Some(word) = rest.first() {
             at.push(word.clone());
             if !self.code.contains_key(&at) {
@@ -218,7 +221,8 @@ fn reexports(code: &str) -> BTreeMap<String, Vec<String>> {
         .collect()
 }
 
-/// By folder (`""` is the crate's root): its modules that stand in a circle, each with those of them that it uses.
+/// By folder (`""` is the crate's root): its modules that stand in a circle, each with those of
+/// them that it uses.
 type Circles = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
 fn circles(sources: &Sources) -> Circles {

@@ -1,4 +1,5 @@
-//! What is told where AWS denies something, and that no verb calls what the policy of the documentation does not allow.
+//! What is told where AWS denies something, and that no verb calls what the policy of the
+//! documentation does not allow.
 
 use std::{collections::BTreeSet, io::Write as _, process::Stdio};
 

@@ -1,4 +1,5 @@
-//! What the manifests declare: nothing that no code uses, and nothing that needs a newer compiler than we promise.
+//! What the manifests declare: nothing that no code uses, and nothing that needs a newer compiler
+//! than we promise.
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 

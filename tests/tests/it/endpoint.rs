@@ -1,4 +1,5 @@
-//! What an endpoint that is no honest service may cost: memory and time are bounded, and the error says why.
+//! What an endpoint that is no honest service may cost: memory and time are bounded, and the error
+//! says why.
 
 use std::{
     io::{Read as _, Write as _},
@@ -131,7 +132,8 @@ fn an_answer_without_end_is_given_up_at_a_bound() {
             .contains("longer than 64 MiB, which no honest one is"),
         "{done}"
     );
-    // What lies in the sockets beyond the bound was sent too, and Systems Manager was asked beside EC2.
+    // What lies in the sockets beyond the bound was sent too, and Systems Manager was asked beside
+    // EC2.
     let sent = hostile.sent.load(Ordering::Relaxed);
     assert!(sent < 160 << 20, "{sent} bytes were taken");
 }

@@ -53,7 +53,8 @@ fn every_crate_imports_only_what_the_architecture_allows() {
             "ops-tests" | "ops-bench" => {
                 ["ops", "ops-tests", "ops-sandbox", "ops-session"].contains(&other)
             }
-            // What reads foreign bytes is private to its crate, which hands it out for this one alone.
+            // What reads foreign bytes is private to its crate, which hands it out for this one
+            // alone.
             "ops-fuzzing" => {
                 ["ops", "ops-profile", "ops-session", "cmd-cp", "cmd-forward"].contains(&other)
             }
@@ -68,7 +69,8 @@ fn every_crate_imports_only_what_the_architecture_allows() {
     }
 }
 
-/// The names in Cargo.lock: whatever the workspace may draw in with any feature on any system, so more than is ever built.
+/// The names in Cargo.lock: whatever the workspace may draw in with any feature on any system, so
+/// more than is ever built.
 fn locked() -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.lock");
     let text = fs::read_to_string(path).expect("Cargo.lock");

@@ -1,4 +1,5 @@
-//! The built binary as a user meets it, and the shape of the workspace. One program, so that it is linked once.
+//! The built binary as a user meets it, and the shape of the workspace. One program, so that it is
+//! linked once.
 
 mod aws;
 mod circles;
@@ -15,4 +16,5 @@ mod profiles;
 mod quota;
 mod sandbox;
 mod screens;
+mod style;
 mod targets;

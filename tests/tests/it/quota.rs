@@ -41,7 +41,8 @@ fn many_processes_at_once_take_turns_and_none_fails() {
         assert!(output.status.success(), "{}: {text}", output.status);
     }
     assert_eq!(sessions_started(&service), 12);
-    // They took turns: twelve that do not would be throttled some twenty times before the last is served.
+    // They took turns: twelve that do not would be throttled some twenty times before the last is
+    // served.
     let calls = service.calls();
     let starts = calls.iter().filter(|call| *call == "StartSession").count();
     assert!(starts <= 20, "{starts} calls for 12 sessions");

@@ -62,12 +62,14 @@ impl Client {
         client
     }
 
-    /// The default fleet, and a key of the user's that opens every server; the profile `team` names it.
+    /// The default fleet, and a key of the user's that opens every server; the profile `team` names
+    /// it.
     pub(crate) fn with_key() -> Self {
         Self::new().and_key("")
     }
 
-    /// A key of the user's that opens every server, and a profile `team` that names it, with further lines of its `ssh` section.
+    /// A key of the user's that opens every server, and a profile
+    /// `team` that names it, with further lines of its `ssh` section.
     pub(crate) fn and_key(self, further: &str) -> Self {
         let key = self.home().join("id");
         self.run(
@@ -116,7 +118,8 @@ impl Client {
         path
     }
 
-    /// The installed configuration in a form for `-F`: ssh would look for a relative Include in the home of the user database.
+    /// The installed configuration in a form for `-F`: ssh would look for a relative Include in the
+    /// home of the user database.
     pub(crate) fn config(&self) -> String {
         let folder = self.home().join(".ssh");
         let installed =
@@ -176,7 +179,8 @@ impl Client {
         finish(command.args(args), b"")
     }
 
-    /// What ssh makes of `name` with the configuration `config`, a line for each option; `None` if it refuses the name.
+    /// What ssh makes of `name` with the configuration `config`, a line for each option; `None` if
+    /// it refuses the name.
     pub(crate) fn asked_of_ssh(&self, config: &str, name: &str) -> Option<Vec<String>> {
         let said = self.run("ssh", ["-F", config, "-G", "--", name]);
         (said.status == 0).then(|| said.stdout.lines().map(str::to_owned).collect())

@@ -39,7 +39,8 @@ fn ssh_and_its_session_end_with_ops_whatever_ends_it() {
         Signal::TERM,
         Signal::HUP,
     ];
-    // Without a terminal of its own: where the leader of a terminal ends, the system hangs up on all the others anyway.
+    // Without a terminal of its own: where the leader of a terminal ends, the system hangs up on
+    // all the others anyway.
     let words = ["-p", "team", "ssh", "-F", "none", "web-1"];
     for (before, signal) in signals.into_iter().enumerate() {
         let mut ops = client
@@ -63,7 +64,8 @@ fn ssh_and_its_session_end_with_ops_whatever_ends_it() {
 fn the_terminal_of_an_ops_that_is_killed_is_put_in_order_by_ssh() {
     needs!("ssh", "ssh-keygen", "sh", "stty");
     let client = Client::with_key();
-    // A shell that, unlike an interactive one, leaves the terminal as the programs before have left it.
+    // A shell that, unlike an interactive one, leaves the terminal as the programs before have left
+    // it.
     let script = format!(
         "sh -c 'echo $$ >ops-id; exec {OPS} -p team ssh -F none web-1'\n\
          until stty -a | grep -q ' icanon'; do sleep 0.1; done\necho in order"

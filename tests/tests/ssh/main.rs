@@ -1,6 +1,8 @@
-//! `ops ssh`, `ops ssh-config` and `ops ssh-proxy` under the real OpenSSH client, and what speaks through it.
+//! `ops ssh`, `ops ssh-config` and `ops ssh-proxy` under the real OpenSSH client, and what speaks
+//! through it.
 //!
-//! OpenSSH takes the home folder of the user database, not `$HOME`, so that each program is given its configuration by `-F`.
+//! OpenSSH takes the home folder of the user database, not `$HOME`, so that each program is given
+//! its configuration by `-F`.
 
 mod client;
 mod config;

@@ -133,7 +133,8 @@ fn a_name_leads_to_its_instance_or_nowhere() {
             Some((host, _)) if hostile => assert_eq!(&host, name),
             Some((host, _)) => assert_eq!(&host, id, "{name:?}"),
         }
-        // The service's XML does not carry control characters as they are, so that the name told may be another.
+        // The service's XML does not carry control characters as they are, so that the name told
+        // may be another.
         if hostile && !name.starts_with("i-") && !name.contains(char::is_control) {
             let told = format!("{id} has no entry by its name");
             assert!(said.stderr.contains(&told), "{name:?}: {said:?}");

@@ -1,4 +1,5 @@
-//! `ops ssh-proxy` by itself: what is on its streams, what is called, and that the session ends with it whatever the way.
+//! `ops ssh-proxy` by itself: what is on its streams, what is called, and that the session ends
+//! with it whatever the way.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -54,7 +55,8 @@ fn the_session_ends_with_every_signal_and_without_a_word() {
         (&[Signal::TERM], 143),
         (&[Signal::HUP], 143),
         (&[Signal::INT], 130),
-        // Ctrl-C reaches ssh and its ProxyCommand, and ssh hangs up on that as it ends; a terminal that closes may do so twice.
+        // Ctrl-C reaches ssh and its ProxyCommand, and ssh hangs up on that as it ends; a terminal
+        // that closes may do so twice.
         (&[Signal::INT, Signal::HUP], 130),
         (&[Signal::HUP, Signal::HUP, Signal::HUP], 143),
     ];

@@ -116,7 +116,8 @@ fn the_real_sshd_behind_a_session() {
     client.all_ended(6);
 }
 
-/// Without root sshd cannot give a terminal to the group that it insists on; it need not where the system does so, as most do and containers may not.
+/// Without root sshd cannot give a terminal to the group that it insists on; it need not where the
+/// system does so, as most do and containers may not.
 fn gives_terminals() -> bool {
     let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
     let mut devpts = mounts.lines().filter(|line| line.starts_with("devpts "));

@@ -1,4 +1,5 @@
-//! Names of instances that mean something to the user already: whoever writes tags must not get what the user types for another host.
+//! Names of instances that mean something to the user already: whoever writes tags must not get
+//! what the user types for another host.
 
 use std::net::ToSocketAddrs as _;
 

@@ -108,7 +108,8 @@ fn rsync_carries_a_large_file_and_small_ones_both_ways() {
 #[test]
 fn rsync_goes_on_over_a_connection_that_is_cut() {
     needs!("ssh", "ssh-keygen", "rsync");
-    // At the real agent's pace few messages are under way, of which it repairs ten a second after a cut.
+    // At the real agent's pace few messages are under way, of which it repairs ten a second after a
+    // cut.
     let t = Transfer::new(Client::with(|options| options.pace = Pace::Real).and_key(""));
     let file = t.here.join("file");
     fs::write(&file, pattern(4, 4 << 20)).expect("a file");

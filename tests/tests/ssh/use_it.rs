@@ -1,4 +1,5 @@
-//! Commands, terminals, forwards, git and shared connections, by name and by id, with plain ssh and with `ops ssh`.
+//! Commands, terminals, forwards, git and shared connections, by name and by id, with plain ssh and
+//! with `ops ssh`.
 
 use std::{
     fs,
@@ -224,7 +225,8 @@ fn a_socks_server_and_a_remote_forward() {
         .expect("a reply and a greeting");
     assert_eq!((reply[1], reply[14]), (0, 10), "{reply:?}");
 
-    // "Allocated port N for remote forward to …", and what connects there on the server arrives here.
+    // "Allocated port N for remote forward to …", and what connects there on the server arrives
+    // here.
     let mut told = String::new();
     let mut stderr = std::io::BufReader::new(child.stderr.take().expect("its stderr"));
     let far = loop {

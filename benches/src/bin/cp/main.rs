@@ -1,11 +1,14 @@
 //! `ops cp` against OpenSSH's scp through `ops ssh-proxy`, agents paced as real ones are.
 //!
-//! `cargo run --release -p ops-bench --bin bench-cp [-- MEGABYTES [FILES [LARGE]]]`: a file of noise and one of text, both ways, each in megabytes (64);
-//! small files of 4 KiB (10,000); one large file in megabytes for the memory (1,024; 0 leaves it out).
-//! All of it takes a good quarter of an hour, most of which the paced ways need at 0.9 MB/s; `-- 16` gives the same ratios in a few minutes.
+//! `cargo run --release -p ops-bench --bin bench-cp [-- MEGABYTES [FILES [LARGE]]]`: a file of
+//! noise and one of text, both ways, each in megabytes (64); small files of 4 KiB (10,000); one
+//! large file in megabytes for the memory (1,024; 0 leaves it out). All of it takes a good quarter
+//! of an hour, most of which the paced ways need at 0.9 MB/s; `-- 16` gives the same ratios in a
+//! few minutes.
 //!
-//! *official habit* is scp through the same proxy held to what today's official client does with input: 1,024 bytes, then a millisecond. It is a
-//! setting of this benchmark, no program of AWS's. Ratios are of rates, to scp through our proxy in the same run.
+//! *official habit* is scp through the same proxy held to what today's official client does with
+//! input: 1,024 bytes, then a millisecond. It is a setting of this benchmark, no program of AWS's.
+//! Ratios are of rates, to scp through our proxy in the same run.
 
 #[path = "../ssh/server.rs"]
 mod server;

@@ -1,4 +1,5 @@
-//! The destination: a server that gives, takes or returns bytes without end, and a relay that delays.
+//! The destination: a server that gives, takes or returns bytes without end, and a relay that
+//! delays.
 
 use std::{
     io::{self, Read as _, Write as _},

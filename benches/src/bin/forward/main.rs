@@ -308,7 +308,8 @@ fn direct(server: &Server, delay_ms: u64) -> io::Result<Direct> {
     })
 }
 
-/// Peak memory of `ops` with as many sessions as it likes, under a crowd that sends and receives without end.
+/// Peak memory of `ops` with as many sessions as it likes, under a crowd that sends and receives
+/// without end.
 fn crowd(server: &Server) -> io::Result<Option<Memory>> {
     eprintln!("measuring: {CROWD} connections both ways");
     let stage = stage(false, 0)?;

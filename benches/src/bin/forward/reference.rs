@@ -25,7 +25,8 @@ const ACKNOWLEDGEMENT_BYTES: usize = 220;
 /// Header of a message of the protocol, in bytes.
 const HEADER_BYTES: usize = 120;
 
-/// Bytes per second of an agent that sleeps a millisecond after each payload and does nothing else, as the sandbox's does it.
+/// Bytes per second of an agent that sleeps a millisecond after each payload and does nothing else,
+/// as the sandbox's does it.
 pub(crate) fn pauses() -> f64 {
     let begin = Instant::now();
     let mut rounds = 0_u32;
@@ -36,8 +37,8 @@ pub(crate) fn pauses() -> f64 {
     f64::from(rounds) / begin.elapsed().as_secs_f64() * AGENT_PAYLOAD_BYTES as f64
 }
 
-/// Bytes per second of an agent that does what it has to for each payload before it sleeps, and no more: a message with its digest, written to a
-/// web socket whose other end acknowledges it.
+/// Bytes per second of an agent that does what it has to for each payload before it sleeps, and no
+/// more: a message with its digest, written to a web socket whose other end acknowledges it.
 pub(crate) fn paced_agent() -> io::Result<f64> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
@@ -78,8 +79,9 @@ pub(crate) fn paced_agent() -> io::Result<f64> {
     Ok(rate)
 }
 
-/// Payload bytes per second of a web socket over loopback that carries messages with payloads of this length, from one thread to another;
-/// with `digests` the sender computes SHA-256 of each payload.
+/// Payload bytes per second of a web socket over loopback that carries messages with payloads of
+/// this length, from one thread to another; with `digests` the sender computes SHA-256 of each
+/// payload.
 pub(crate) fn web_socket(payload_bytes: usize, window: Duration, digests: bool) -> io::Result<f64> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
@@ -128,9 +130,10 @@ pub(crate) fn web_socket(payload_bytes: usize, window: Duration, digests: bool) 
     }
 }
 
-/// Payload bytes per second of the whole way of an upload with nothing of the protocol on it but the digest: a connection to a relay, a web
-/// socket from there to a second one, a connection to the destination. What is left of a bare web socket when this machine's processors
-/// have to do all of it.
+/// Payload bytes per second of the whole way of an upload with nothing of the protocol on it but
+/// the digest: a connection to a relay, a web socket from there to a second one, a connection to
+/// the destination. What is left of a bare web socket when this machine's processors have to do all
+/// of it.
 pub(crate) fn chain(payload_bytes: usize, window: Duration) -> io::Result<f64> {
     let entry = TcpListener::bind("127.0.0.1:0")?;
     let middle = TcpListener::bind("127.0.0.1:0")?;

@@ -1,6 +1,8 @@
-//! `ops ssh` and plain ssh through sessions, against the same client and server over a direct loopback connection.
+//! `ops ssh` and plain ssh through sessions, against the same client and server over a direct
+//! loopback connection.
 //!
-//! `cargo run --release -p ops-bench --bin bench-ssh [-- MEGABYTES [RUNS]]`: the time until `ssh NAME true` is done, in its parts, and what scp carries.
+//! `cargo run --release -p ops-bench --bin bench-ssh [-- MEGABYTES [RUNS]]`: the time until
+//! `ssh NAME true` is done, in its parts, and what scp carries.
 
 mod parts;
 mod server;

@@ -6,7 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What is said when a part is over, in order; the parts of a direct connection lack those of `ops`.
+/// What is said when a part is over, in order; the parts of a direct connection lack those of
+/// `ops`.
 const MARKS: [&str; 8] = [
     "asking for a session",
     "the session is started",

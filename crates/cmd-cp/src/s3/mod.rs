@@ -7,10 +7,11 @@
 //!
 //! Small files go together, as archives ([`parcels`]).
 //!
-//! Nothing of S3 is needed on the server but an address, good for a quarter of an hour and for one object. It goes to the server as input of a
-//! dialogue, so that it is in no command line there, in no parameter of a call, and in no log of the session's output. Objects are deleted when
-//! they have been used, also after a failure and an interruption; what kills this process at once leaves one behind, which a lifecycle rule on
-//! the prefix should remove.
+//! Nothing of S3 is needed on the server but an address, good for a quarter of an hour and for one
+//! object. It goes to the server as input of a dialogue, so that it is in no command line there, in
+//! no parameter of a call, and in no log of the session's output. Objects are deleted when they
+//! have been used, also after a failure and an interruption; what kills this process at once leaves
+//! one behind, which a lifecycle rule on the prefix should remove.
 
 mod fetch;
 mod parcels;
@@ -36,7 +37,8 @@ use crate::{
 
 /// From here on `auto` takes the bucket where the profile does not say, in bytes.
 const ABOVE_BYTES: u64 = 1 << 30;
-/// Largest object, in bytes: a part of a file that is larger. What is under way in the bucket is paid for, and lost when a connection breaks.
+/// Largest object, in bytes: a part of a file that is larger. What is under way in the bucket is
+/// paid for, and lost when a connection breaks.
 const PART_BYTES: u64 = 1 << 30;
 
 /// Where the bucket is, of the profile's `copy`.
@@ -76,7 +78,8 @@ impl S3 {
         Ok(s3)
     }
 
-    /// For files of `above` bytes or more; what goes wrong with the bucket is told, and the session's way taken.
+    /// For files of `above` bytes or more; what goes wrong with the bucket is told, and the
+    /// session's way taken.
     pub(crate) fn beside(
         server: &Server,
         session: Session,
@@ -269,7 +272,8 @@ enum One {
     Store(Store),
 }
 
-/// Parts of what is left of a file of `size` bytes after `begin`: where each begins and how long it is.
+/// Parts of what is left of a file of `size` bytes after `begin`: where each begins and how long it
+/// is.
 fn parts(begin: u64, size: u64) -> impl Iterator<Item = (u64, u64)> {
     let mut at = begin;
     std::iter::from_fn(move || {

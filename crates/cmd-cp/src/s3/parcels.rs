@@ -1,4 +1,5 @@
-//! Many small files: as archives, each an object of its own, packed and unpacked as those that go through the session.
+//! Many small files: as archives, each an object of its own, packed and unpacked as those that go
+//! through the session.
 
 use std::{fs::File, os::unix::fs::FileExt as _, sync::Arc};
 
@@ -83,7 +84,8 @@ async fn carry(
     Ok(())
 }
 
-/// An object of `len` bytes, in a file without a name: nothing is unpacked until it is known to be what the server has put there.
+/// An object of `len` bytes, in a file without a name: nothing is unpacked until it is known to be
+/// what the server has put there.
 async fn get(object: &Object, len: u64, sha256: Option<Digest>) -> Result<Arc<File>> {
     let file = tempfile::tempfile()?;
     let mut hash = digest::Context::new(&digest::SHA256);

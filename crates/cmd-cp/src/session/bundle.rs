@@ -110,7 +110,8 @@ pub(super) async fn fetch(session: &Session, files: Vec<Fetch>, job: &Job) -> Ve
             }))
             .await;
         }
-        // A command that was refused for its length goes in halves: one session for each file would be many more.
+        // A command that was refused for its length goes in halves: one session for each file would
+        // be many more.
         if session.refuses(len) && files.len() == count && count > 1 {
             let second = files.split_off(count / 2);
             waiting.extend([second, files]);

@@ -1,5 +1,5 @@
-//! A dialogue for a transport whose bytes take another way: the server moves them to and from addresses, and the rest is as with files that come
-//! through the session.
+//! A dialogue for a transport whose bytes take another way: the server moves them to and from
+//! addresses, and the rest is as with files that come through the session.
 
 use ops_core::{Error, Result};
 use ops_remote::pipe::{Chunk, Down};
@@ -95,7 +95,8 @@ impl Session {
         (packs, others)
     }
 
-    /// Fetches a bundle by a way of the caller's, which takes the script that writes the archive; gives back what did not come.
+    /// Fetches a bundle by a way of the caller's, which takes the script that writes the archive;
+    /// gives back what did not come.
     pub(crate) async fn fetch_bundle<F>(
         &self,
         files: Vec<Fetch>,
@@ -180,7 +181,8 @@ impl Courier<'_> {
         self.talk()?.clear().await
     }
 
-    /// Stores small files as one archive by way of `parcel`; gives back those that are to be stored one by one.
+    /// Stores small files as one archive by way of `parcel`; gives back those that are to be stored
+    /// one by one.
     pub(crate) async fn pack(
         &mut self,
         items: Vec<Store>,

@@ -57,7 +57,8 @@ impl Dialogue {
         })
     }
 
-    /// Whether it can be asked for anything else; not after a frame that was not taken, nor after a failure of its session.
+    /// Whether it can be asked for anything else; not after a frame that was not taken, nor after a
+    /// failure of its session.
     pub(super) fn is_usable(&self) -> bool {
         self.state == State::Usable
     }
@@ -74,7 +75,8 @@ impl Dialogue {
         }
     }
 
-    /// Asks for a folder to be made if it is missing; [`Dialogue::answer`] tells, in this order: [`MADE`] of one that was not there.
+    /// Asks for a folder to be made if it is missing;
+    /// [`Dialogue::answer`] tells, in this order: [`MADE`] of one that was not there.
     ///
     /// # Errors
     /// The session.
@@ -83,7 +85,8 @@ impl Dialogue {
         self.up.ask(&format!("folder {place} {mode:o}")).await
     }
 
-    /// Makes a link, in the place of a file or link that is there; under the name `temporary` first.
+    /// Makes a link, in the place of a file or link that is there; under the name `temporary`
+    /// first.
     ///
     /// # Errors
     /// The server's own words.
@@ -104,7 +107,8 @@ impl Dialogue {
             .map(drop)
     }
 
-    /// Begins a file under the name `temporary` in its folder; `kept` ones outlive a failure, and what is there of one is `hashed`.
+    /// Begins a file under the name `temporary` in its folder; `kept` ones outlive a failure, and
+    /// what is there of one is `hashed`.
     ///
     /// # Errors
     /// The server's own words.
@@ -150,7 +154,8 @@ impl Dialogue {
         Ok(answer.strip_prefix("sum ").and_then(crate::hashes::unhex))
     }
 
-    /// Puts `len` bytes of a file from `at` where `url` says; `whole`: it has no others. The URL is in no command line there.
+    /// Puts `len` bytes of a file from `at` where `url` says; `whole`: it has no others. The URL is
+    /// in no command line there.
     ///
     /// # Errors
     /// The server's own words.
@@ -194,7 +199,8 @@ impl Dialogue {
         self.announced(&format!("write {len} {codec}"), bytes).await
     }
 
-    /// Announces `len` bytes for the end of the file, as they are; [`Dialogue::piece`] then sends them.
+    /// Announces `len` bytes for the end of the file, as they are; [`Dialogue::piece`] then sends
+    /// them.
     ///
     /// # Errors
     /// As [`Dialogue::frame`].
@@ -323,7 +329,8 @@ impl Dialogue {
         self.ask(&format!("stage {place}")).await.map(drop)
     }
 
-    /// Begins to unpack into the stage; [`Dialogue::part`] follows, then [`Dialogue::unpacked`]. `times`: as in the archive.
+    /// Begins to unpack into the stage; [`Dialogue::part`] follows, then [`Dialogue::unpacked`].
+    /// `times`: as in the archive.
     ///
     /// # Errors
     /// The session.
@@ -354,7 +361,8 @@ impl Dialogue {
         self.ask("unpacked").await.map(drop)
     }
 
-    /// Unpacks into the stage the archive that is at `url`, if it has this SHA-256. The URL is in no command line there.
+    /// Unpacks into the stage the archive that is at `url`, if it has this SHA-256. The URL is in
+    /// no command line there.
     ///
     /// # Errors
     /// The server's own words.
@@ -380,9 +388,10 @@ impl Dialogue {
         Ok(answer.strip_prefix("sum ").and_then(crate::hashes::unhex))
     }
 
-    /// Asks for the files of `sub` of the stage to be moved into `folder`; [`Dialogue::answer`] tells, in
-    /// this order. Unless `exact`, those that replace others take their modes and owners. Where something
-    /// is in the way that is neither file nor link none is moved.
+    /// Asks for the files of `sub` of the stage to be moved into `folder`;
+    /// [`Dialogue::answer`] tells, in this order. Unless `exact`, those that replace others take
+    /// their modes and owners. Where something is in the way that is neither file nor link none is
+    /// moved.
     ///
     /// # Errors
     /// The session.
@@ -414,7 +423,8 @@ impl Dialogue {
     pub(super) async fn quit(mut self) -> Result<()> {
         let asked = self.up.ask("quit").await;
         asked.map_err(|error| self.words(error))?;
-        // Its sessions end with it; the terminal's own end comes a second late, but where its connection was lost it can come before the answer.
+        // Its sessions end with it; the terminal's own end comes a second late, but where its
+        // connection was lost it can come before the answer.
         self.up.next().await.map(drop)
     }
 
@@ -505,7 +515,8 @@ fn refusal(label: &str, why: &str) -> Error {
     error
 }
 
-/// `mtime` as touch takes it, for a time zone of UTC; what lies before 1970, or beyond what a date can say, becomes 1970.
+/// `mtime` as touch takes it, for a time zone of UTC; what lies before 1970, or beyond what a date
+/// can say, becomes 1970.
 pub(super) fn stamp(mtime: i64) -> String {
     let time = jiff::Timestamp::from_second(mtime.max(0)).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     time.strftime("%Y%m%d%H%M.%S").to_string()

@@ -1,6 +1,8 @@
-//! Transport `session`: the shell of the server over Session Manager's own sessions; no sshd, no key.
+//! Transport `session`: the shell of the server over Session Manager's own sessions; no sshd, no
+//! key.
 //!
-//! What is fetched is the separated output of small scripts; what is stored is fed to a dialogue on a raw terminal. See [`ops_remote::pipe`].
+//! What is fetched is the separated output of small scripts; what is stored is fed to a dialogue on
+//! a raw terminal. See [`ops_remote::pipe`].
 
 mod archive;
 pub(crate) mod bundle;
@@ -81,7 +83,8 @@ impl Session {
         len >= self.refused.load(Ordering::Relaxed)
     }
 
-    /// Notes that the service has refused a script of `len` bytes, if `error` of its start can mean that.
+    /// Notes that the service has refused a script of `len` bytes, if `error` of its start can mean
+    /// that.
     fn note_refusal(&self, len: usize, error: &Error) {
         if is_refusal(error) {
             self.refused.fetch_min(len, Ordering::Relaxed);
@@ -119,7 +122,8 @@ impl Session {
     }
 }
 
-/// Whether a command that did not start can have been too long: what the service says of that is not known.
+/// Whether a command that did not start can have been too long: what the service says of that is
+/// not known.
 fn is_refusal(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Usage | ErrorKind::Unexpected)
 }

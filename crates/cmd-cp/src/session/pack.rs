@@ -1,4 +1,5 @@
-//! Many small files for a server: as archives, unpacked into a private folder, verified, and moved into place folder by folder.
+//! Many small files for a server: as archives, unpacked into a private folder, verified, and moved
+//! into place folder by folder.
 
 use std::collections::BTreeMap;
 
@@ -51,7 +52,8 @@ impl Collector {
         }
     }
 
-    /// Takes a file if it is a small one, and gives the pack that is full by then; gives the file back otherwise.
+    /// Takes a file if it is a small one, and gives the pack that is full by then; gives the file
+    /// back otherwise.
     pub(super) fn take(&mut self, item: Store) -> Result<Option<Vec<Store>>, Store> {
         let size = match &item.what {
             What::File(Source::File { size, .. }) => Some(*size),
@@ -60,7 +62,8 @@ impl Collector {
         };
         // Programs that print hashes and names write some names in another way.
         let plain = !item.path.whole().iter().any(|b| b"\n\\".contains(b));
-        // An archive is unpacked below one folder that was named; what is named itself may be a link, which is followed.
+        // An archive is unpacked below one folder that was named; what is named itself may be a
+        // link, which is followed.
         let root = self.items.first().map(|first| first.path.root());
         let below = !item.path.is_named() && root.is_none_or(|root| root == item.path.root());
         let fits = |&size: &u64| self.works && plain && below && size <= SMALL_BYTES;
@@ -83,7 +86,8 @@ impl Collector {
     }
 }
 
-/// Another way for an archive than through the session: something that holds it for the server to fetch.
+/// Another way for an archive than through the session: something that holds it for the server to
+/// fetch.
 pub(crate) trait Parcel: Send {
     /// Appends to it.
     fn put(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<()>>;
@@ -100,7 +104,8 @@ struct Packed {
     size: u64,
 }
 
-/// Sends `items` as one archive, through the session or as a `parcel`; gives back those that are to be sent one by one.
+/// Sends `items` as one archive, through the session or as a `parcel`; gives back those that are to
+/// be sent one by one.
 pub(super) async fn send(
     session: &Session,
     dialogue: &mut Option<Dialogue>,
@@ -160,7 +165,8 @@ async fn unpack(
     let Some(root) = items.first().map(|first| first.path.root().to_vec()) else {
         return Ok(items);
     };
-    // Beside the files, so that they can be renamed into place; the folders up to it are among those that were made.
+    // Beside the files, so that they can be renamed into place; the folders up to it are among
+    // those that were made.
     let common = common(items.iter().map(|item| item.path.below()));
     let token = format!(".ops-{}", landing::token());
     let stage = RemotePath::new(&root, &common).join(token.as_bytes());

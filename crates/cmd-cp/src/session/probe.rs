@@ -15,8 +15,9 @@ pub(super) struct Tools {
     have: BTreeSet<String>,
 }
 
-/// How hashes of files are made there, best first: the name in the probe, the command, which prints the hash first. Of much that is read from
-/// standard input OpenSSL makes them faster, of many small files the one that starts faster.
+/// How hashes of files are made there, best first: the name in the probe, the command, which prints
+/// the hash first. Of much that is read from standard input OpenSSL makes them faster, of many
+/// small files the one that starts faster.
 const HASHES: [(&str, &str); 3] = [
     ("sha256sum", "sha256sum"),
     ("shasum", "shasum -a 256"),
@@ -67,7 +68,8 @@ impl Tools {
         self.have.contains(tool)
     }
 
-    /// The command that prints the SHA-256 of its input or of files first in a line; `None` where there is none.
+    /// The command that prints the SHA-256 of its input or of files first in a line; `None` where
+    /// there is none.
     pub(super) fn hash(&self) -> Option<&'static str> {
         HASHES
             .iter()
@@ -89,7 +91,8 @@ impl Tools {
         ["zstd", "gzip"].into_iter().find(|codec| self.has(codec))
     }
 
-    /// The command that compresses a stream fast, and with a window that costs the reader little memory where that can be had.
+    /// The command that compresses a stream fast, and with a window that costs the reader little
+    /// memory where that can be had.
     pub(super) fn compressor(&self) -> Option<String> {
         let codec = self.codec()?;
         let window = if codec == "zstd" && self.has("window") {
@@ -115,7 +118,8 @@ impl Tools {
         notes
     }
 
-    /// `~` and relative paths made absolute, without a slash at the end. `None` for `~user`, which only the server can expand.
+    /// `~` and relative paths made absolute, without a slash at the end. `None` for `~user`, which
+    /// only the server can expand.
     pub(super) fn absolute(&self, place: &[u8]) -> Option<Vec<u8>> {
         let path = match place {
             b"" | b"~" => self.home.clone(),

@@ -1,18 +1,19 @@
 //! Text of scripts for the server.
 //!
-//! They are written to be read, in files of their own below `scripts/`, and sent without comments and
-//! indentation ([`compact`]). No byte of a path ever stands in one as it is: paths travel as octal
-//! escapes. A script that travels in a command holds no single quote, since one pair of them holds it
-//! all; a dialogue's script goes through the terminal and may.
+//! They are written to be read, in files of their own below `scripts/`, and sent without comments
+//! and indentation ([`compact`]). No byte of a path ever stands in one as it is: paths travel as
+//! octal escapes. A script that travels in a command holds no single quote, since one pair of them
+//! holds it all; a dialogue's script goes through the terminal and may.
 
 use crate::remote_path::RemotePath;
 
-/// The shell function `enter`, which goes to a folder and follows no link below what the user named.
+/// The shell function `enter`, which goes to a folder and follows no link below what the user
+/// named.
 pub(super) const ENTER: &str = include_str!("scripts/enter.sh");
 
-/// `source` without comments, indentation and empty lines. A comment stands on a line of its own, and no
-/// text of more than one line holds a line that begins with white space or `#`: the scripts' tests run
-/// what comes out of this.
+/// `source` without comments, indentation and empty lines. A comment stands on a line of its own,
+/// and no text of more than one line holds a line that begins with white space or `#`: the scripts'
+/// tests run what comes out of this.
 pub(super) fn compact(source: &str) -> String {
     let mut text = String::with_capacity(source.len());
     for line in source.lines().map(str::trim_start) {
@@ -24,8 +25,8 @@ pub(super) fn compact(source: &str) -> String {
     text
 }
 
-/// Lines that go to the folder of a file and set `f` to its name there; they end the script with a word
-/// of why where a link is in the way that must not be followed.
+/// Lines that go to the folder of a file and set `f` to its name there; they end the script with a
+/// word of why where a link is in the way that must not be followed.
 pub(super) fn open_folder(path: &RemotePath) -> String {
     let steps = path.steps();
     let mut text = compact(ENTER);
@@ -84,8 +85,9 @@ pub(super) fn assign(variable: &str, bytes: &[u8]) -> String {
     )
 }
 
-/// A pattern: `*`, `?` and `[…]` in `bytes` mean what they mean to sh, everything else itself. Gives the
-/// lines that set the variables it is made of, and the word; `None` where there is nothing to expand.
+/// A pattern: `*`, `?` and `[…]` in `bytes` mean what they mean to sh, everything else itself.
+/// Gives the lines that set the variables it is made of, and the word; `None` where there is
+/// nothing to expand.
 pub(super) fn glob(bytes: &[u8]) -> Option<(String, String)> {
     if !bytes.iter().any(|b| b"*?[".contains(b)) {
         return None;

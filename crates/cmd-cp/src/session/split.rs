@@ -1,8 +1,9 @@
-//! A large file for a server, shared out over several dialogues: each takes parts as it gets on; the last to end has the whole verified and put
-//! into place.
+//! A large file for a server, shared out over several dialogues: each takes parts as it gets on;
+//! the last to end has the whole verified and put into place.
 //!
-//! All write into one temporary file beside the destination, each part where it belongs. Whichever dialogue dies takes that file with it, unless it is
-//! kept for `--resume`; then the parts of it that are the same are found by their hashes.
+//! All write into one temporary file beside the destination, each part where it belongs. Whichever
+//! dialogue dies takes that file with it, unless it is kept for `--resume`; then the parts of it
+//! that are the same are found by their hashes.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -161,7 +162,8 @@ pub(super) async fn lane(
     let is_last = split.left.fetch_sub(1, Ordering::SeqCst) == 1;
     let failed = split.failure();
     if !is_last || failed.is_some() {
-        // The file is the others' from here on, or nobody's. A session that fails over this is noticed by whoever uses it next.
+        // The file is the others' from here on, or nobody's. A session that fails over this is
+        // noticed by whoever uses it next.
         if let Some(dialogue) = dialogue
             .as_mut()
             .filter(|dialogue| attached && dialogue.is_usable())
@@ -228,7 +230,8 @@ async fn carry(
     while split.failure().is_none() {
         let next = opened.next.fetch_add(1, Ordering::Relaxed);
         let Some(&part) = opened.todo.get(next) else {
-            // Whoever ends last has the whole verified: by then this lane's last part must be written.
+            // Whoever ends last has the whole verified: by then this lane's last part must be
+            // written.
             let written = dialogue.settle().await;
             return written.map_err(|error| Failure::of(error, dialogue));
         };

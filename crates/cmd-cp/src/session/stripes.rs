@@ -1,4 +1,5 @@
-//! How a large file is shared out: lane `k` of `n` carries parts `k`, `k + n`, `k + 2n`, …, so that what has arrived has few gaps.
+//! How a large file is shared out: lane `k` of `n` carries parts `k`, `k + n`, `k + 2n`, …, so that
+//! what has arrived has few gaps.
 
 /// A part, in blocks.
 pub(super) const PART_BLOCKS: u64 = 8;

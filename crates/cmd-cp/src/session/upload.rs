@@ -28,7 +28,8 @@ use crate::{
 
 /// A frame before compression, in bytes: half of what a pipe takes at once, for the sake of memory.
 const FRAME_BYTES: usize = ops_remote::pipe::FRAME_BYTES / 2;
-/// A frame that is not compressed is never in memory as a whole, and may be longer, in bytes: each costs the server a process.
+/// A frame that is not compressed is never in memory as a whole, and may be longer, in bytes: each
+/// costs the server a process.
 const LONG_FRAME_BYTES: u64 = 16 << 20;
 /// More dialogues than one are worth it for each so many bytes.
 const WORKER_BYTES: u64 = 16 << 20;
@@ -143,7 +144,8 @@ async fn make_folders(
     Ok(new)
 }
 
-/// What a folder gets when all is in: with `-p` mode and time of the source, else its mode if the owner's part of it had to be widened.
+/// What a folder gets when all is in: with `-p` mode and time of the source, else its mode if the
+/// owner's part of it had to be widened.
 fn last_attributes(
     session: &Session,
     item: &Store,
@@ -252,7 +254,8 @@ async fn one(session: &Session, dialogue: &mut Option<Dialogue>, mut item: Store
         };
         match (done, again) {
             (Ok(()), _) => return job.report.done(item.id),
-            // Words of the server are the same the next time; a session that was lost is another one then.
+            // Words of the server are the same the next time; a session that was lost is another
+            // one then.
             (Err((error, true)), Some(source)) if tries < TRIES => {
                 session
                     .far

@@ -339,7 +339,8 @@ impl Channel {
         }
         let rename = || Request::new(kind::RENAME).bytes(from).bytes(to);
         match self.done(rename()).await {
-            // A server without the extension refuses to replace; there is a moment without the file then.
+            // A server without the extension refuses to replace; there is a moment without the file
+            // then.
             Err(failure) if failure.is(code::FAILURE) => {
                 self.remove(to).await?;
                 self.done(rename()).await

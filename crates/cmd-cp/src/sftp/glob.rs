@@ -1,4 +1,5 @@
-//! Patterns of file names, as a shell has them: `*`, `?`, `[a-z]`, `[!a]`, and `\` before what stands for itself.
+//! Patterns of file names, as a shell has them: `*`, `?`, `[a-z]`, `[!a]`, and `\` before what
+//! stands for itself.
 
 /// Whether `path` has any of it.
 pub(super) fn is_pattern(path: &[u8]) -> bool {
@@ -10,7 +11,8 @@ pub(super) fn matches(pattern: &[u8], name: &[u8]) -> bool {
     if name.first() == Some(&b'.') && pattern.first() != Some(&b'.') {
         return false;
     }
-    // Where to go on after the last `*` if what follows does not match: pattern after it, name from there.
+    // Where to go on after the last `*` if what follows does not match: pattern after it, name from
+    // there.
     let mut again: Option<(&[u8], &[u8])> = None;
     let (mut pattern, mut name) = (pattern, name);
     loop {
@@ -64,7 +66,8 @@ fn one(pattern: &[u8], byte: u8) -> Option<&[u8]> {
     }
 }
 
-/// Whether the set whose inside begins `set` has `byte`, and what follows the set; `None` if it has no end.
+/// Whether the set whose inside begins `set` has `byte`, and what follows the set; `None` if it has
+/// no end.
 fn class(set: &[u8], byte: u8) -> Option<(bool, &[u8])> {
     let (negated, mut rest) = match set {
         [b'!' | b'^', rest @ ..] => (true, rest),

@@ -19,7 +19,8 @@ const TOOLS: [(&str, &str); 3] = [
 /// Output of one command that is read, in bytes.
 const OUTPUT_BYTES: usize = 8 << 20;
 
-/// Hashes on one server. Commands are started over SSH; paths are given to xargs on standard input, so that none is ever in a command line.
+/// Hashes on one server. Commands are started over SSH; paths are given to xargs on standard input,
+/// so that none is ever in a command line.
 pub(super) struct Hasher {
     /// Words in front of commands.
     prefix: String,
@@ -59,7 +60,8 @@ impl Hasher {
         tool.await.copied()
     }
 
-    /// Hashes of whole files; one that is not there could not be read. `None`: the server does not hash.
+    /// Hashes of whole files; one that is not there could not be read. `None`: the server does not
+    /// hash.
     ///
     /// # Errors
     /// The connection is lost.

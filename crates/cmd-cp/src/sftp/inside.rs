@@ -1,9 +1,10 @@
 //! No link is followed below what the user named.
 //!
-//! SFTP opens by path alone, from the root each time: it has no way to hold a folder and to name things
-//! relative to it. So each folder below what was named is asked for by LSTAT before something in it is
-//! made, opened, renamed or removed. Somebody who may write to one of these folders and puts a link in its
-//! place between the look and the request behind it is not seen: `docs/security.md` tells what that means.
+//! SFTP opens by path alone, from the root each time: it has no way to hold a folder and to name
+//! things relative to it. So each folder below what was named is asked for by LSTAT before
+//! something in it is made, opened, renamed or removed. Somebody who may write to one of these
+//! folders and puts a link in its place between the look and the request behind it is not seen:
+//! `docs/security.md` tells what that means.
 
 use std::{
     collections::HashMap,
@@ -22,8 +23,8 @@ use super::{
 };
 use crate::remote_path::RemotePath;
 
-/// How long a folder that was looked at counts as one. Files of a folder come one after another: each look
-/// at every folder above would double what a server has to answer.
+/// How long a folder that was looked at counts as one. Files of a folder come one after another:
+/// each look at every folder above would double what a server has to answer.
 const FRESH: Duration = Duration::from_secs(1);
 /// Folders that are remembered, which bounds the memory.
 const REMEMBERED: usize = 4096;
@@ -51,7 +52,8 @@ impl Inside {
         Ok(())
     }
 
-    /// As [`Inside::no_link_above`], and looks at `path` itself: a link there is followed only where it was named.
+    /// As [`Inside::no_link_above`], and looks at `path` itself: a link there is followed only
+    /// where it was named.
     ///
     /// # Errors
     /// As there.
@@ -67,7 +69,8 @@ impl Inside {
             .map(drop)
     }
 
-    /// Opens a file that exists. A link at its name is followed only for reading, and where it was named.
+    /// Opens a file that exists. A link at its name is followed only for reading, and where it was
+    /// named.
     ///
     /// # Errors
     /// A link; what the server answers.

@@ -1,7 +1,9 @@
-//! What outlasts a session: questions that are asked again, and open files that are opened again, over another one.
+//! What outlasts a session: questions that are asked again, and open files that are opened again,
+//! over another one.
 //!
-//! All that is asked here may be asked twice: blocks are read and written at their places, and what was made under a temporary name before the
-//! session was lost is left to be cleaned up. A file goes on from the blocks that were acknowledged; its hash, taken when all is there, covers them.
+//! All that is asked here may be asked twice: blocks are read and written at their places, and what
+//! was made under a temporary name before the session was lost is left to be cleaned up. A file
+//! goes on from the blocks that were acknowledged; its hash, taken when all is there, covers them.
 
 use std::sync::{
     Arc,
@@ -22,7 +24,8 @@ use super::{
 use crate::{hashes::Digest, remote_path::RemotePath};
 
 impl Sftp {
-    /// Asks over session `lane`, and again where it is lost meanwhile; `doing` something with `path` is what it is for.
+    /// Asks over session `lane`, and again where it is lost meanwhile; `doing` something with
+    /// `path` is what it is for.
     ///
     /// # Errors
     /// What the server answers; the session is lost over and over.
@@ -326,7 +329,8 @@ impl<'a> Open<'a> {
         }
     }
 
-    /// Closes it; gives the server's own answer. With a session that is lost there is nothing to close.
+    /// Closes it; gives the server's own answer. With a session that is lost there is nothing to
+    /// close.
     pub(super) async fn close(self) -> Answered<()> {
         let (session, handle) = self.current.into_inner();
         match session.channel.close(&handle).await {

@@ -8,15 +8,19 @@
 //!   hash   SHA-256 by a command of the server's
 //! ```
 //!
-//! **What is under way.** Each session has half a megabyte of requests outstanding at most: enough that neither the path nor the agent's pauses leave
-//! it idle, and a bound on memory whatever the size of a file. The agent sends a kilobyte a millisecond on each session of this kind, so that a
+//! **What is under way.** Each session has half a megabyte of requests outstanding at most: enough
+//! that neither the path nor the agent's pauses leave it idle, and a bound on memory whatever the
+//! size of a file. The agent sends a kilobyte a millisecond on each session of this kind, so that a
 //! download is as many times faster as it has sessions.
 //!
-//! **What is lost.** A session that ends in the middle is made again, a few times at most where nothing gets done in between; what was under way on
-//! it is asked again, so that a file goes on from what has arrived ([`lasting`]).
+//! **What is lost.** A session that ends in the middle is made again, a few times at most where
+//! nothing gets done in between; what was under way on it is asked again, so that a file goes on
+//! from what has arrived ([`lasting`]).
 //!
-//! **What is verified.** SSH protects what travels. Beyond that the SHA-256 of each file is compared with that of the server's sha256sum, shasum or
-//! openssl. A server that has none or starts no commands is told of once: what is fetched is then checked by its size, what is stored is read back.
+//! **What is verified.** SSH protects what travels. Beyond that the SHA-256 of each file is
+//! compared with that of the server's sha256sum, shasum or openssl. A server that has none or
+//! starts no commands is told of once: what is fetched is then checked by its size, what is stored
+//! is read back.
 
 mod channel;
 mod fetch;
@@ -57,7 +61,8 @@ use crate::{
     transport::{Fetch, Job, Server, Store, Transport},
 };
 
-/// Bytes of one request for content, where the server takes as many: small, so that all sessions end at the same time.
+/// Bytes of one request for content, where the server takes as many: small, so that all sessions
+/// end at the same time.
 const BLOCK_BYTES: usize = 64 << 10;
 /// Requests for content of one file on one session.
 const DEPTH: usize = 8;

@@ -17,7 +17,8 @@ use crate::transport::Server;
 
 /// Most sessions to one server, whatever is asked for.
 pub(super) const SESSIONS_MAX: usize = 16;
-/// Bytes of content that one session may have under way: ten megabytes a second at 50 ms, and sixteen times as much of it stays small.
+/// Bytes of content that one session may have under way: ten megabytes a second at 50 ms, and
+/// sixteen times as much of it stays small.
 const ROOM_KIB: u32 = 512;
 /// Times that a lost session is made again without anything done in between.
 const TRIES: u32 = 4;
@@ -53,7 +54,8 @@ impl Session {
         self.used.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it is still there; asks the server, since several channels need not learn of an end in any order.
+    /// Whether it is still there; asks the server, since several channels need not learn of an end
+    /// in any order.
     pub(super) async fn is_alive(&self) -> bool {
         !matches!(self.channel.real_path(b".").await, Err(Failure::Lost(_)))
     }

@@ -166,7 +166,8 @@ impl Written {
     }
 }
 
-/// A name beside `destination`: `.NAME.ops-…`, no longer than a name may be; the same every time for a part that is kept.
+/// A name beside `destination`: `.NAME.ops-…`, no longer than a name may be; the same every time
+/// for a part that is kept.
 pub(super) fn beside(destination: &RemotePath, kept: bool) -> RemotePath {
     let below = destination.below();
     if below.is_empty() {

@@ -1,6 +1,8 @@
-//! SFTP packets, version 3, as a client has them: requests out, answers in. Names are bytes, as file systems have them.
+//! SFTP packets, version 3, as a client has them: requests out, answers in. Names are bytes, as
+//! file systems have them.
 //!
-//! Source: draft-ietf-secsh-filexfer-02 and OpenSSH's PROTOCOL file, section 4, whose server most servers run.
+//! Source: draft-ietf-secsh-filexfer-02 and OpenSSH's PROTOCOL file, section 4, whose server most
+//! servers run.
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
@@ -174,7 +176,8 @@ pub(super) fn version(mut packet: Bytes) -> Result<Vec<Bytes>, Garbled> {
     if take_u8(&mut packet)? != kind::VERSION {
         return Err(Garbled);
     }
-    // A later version than asked for would be a server's mistake, and nothing in it would matter here.
+    // A later version than asked for would be a server's mistake, and nothing in it would matter
+    // here.
     take_u32(&mut packet)?;
     let mut names = Vec::new();
     while !packet.is_empty() {

@@ -13,7 +13,8 @@ use super::{Pool, Slot};
 
 /// First and longest pause between attempts to replace a session.
 const REOPEN_DELAYS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// A session that ended sooner is replaced after a pause: a destination or a service that ends one at once would end the next one too.
+/// A session that ended sooner is replaced after a pause: a destination or a service that ends one
+/// at once would end the next one too.
 const SHORT_LIFE: Duration = Duration::from_secs(10);
 /// In the agent's text for a session to an address that it forwards nothing to.
 const FORBIDDEN_WORDS: &str = "is forbidden";

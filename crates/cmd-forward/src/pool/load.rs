@@ -46,8 +46,9 @@ impl Load {
         self.down.rate() > BUSY_RATE || self.up.rate() > BUSY_RATE
     }
 
-    /// The less, the better for a new connection; `streams` are open. Those that have only just come count as well: of several that come
-    /// at once each would go to the session that was the quietest a moment ago.
+    /// The less, the better for a new connection; `streams` are open. Those that have only just
+    /// come count as well: of several that come at once each would go to the session that was the
+    /// quietest a moment ago.
     pub(super) fn weight(&self, now: Instant, streams: usize) -> u64 {
         if streams == 0 {
             // What it carried has ended.
@@ -80,7 +81,8 @@ mod tests {
         load
     }
 
-    /// Gives each of `count` connections to the session that carries least: how many each session has then.
+    /// Gives each of `count` connections to the session that carries least: how many each session
+    /// has then.
     fn place(sessions: &mut [(Load, usize)], now: Instant, count: usize) -> Vec<usize> {
         for _ in 0..count {
             let (load, streams) = sessions

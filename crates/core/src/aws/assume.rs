@@ -70,7 +70,8 @@ pub(super) fn cached(cache: &Path, key: &str, margin: Duration) -> Option<Creden
     })
 }
 
-/// Keeps credentials for the next invocation. A cache that cannot be written costs another question, not the command.
+/// Keeps credentials for the next invocation. A cache that cannot be written costs another
+/// question, not the command.
 pub(super) fn keep(cache: &Path, key: &str, credentials: &Credentials) {
     let (Some(token), Some(end)) = (credentials.session_token(), credentials.expiry()) else {
         return;
@@ -92,7 +93,8 @@ pub(super) fn keep(cache: &Path, key: &str, credentials: &Credentials) {
     }
 }
 
-/// Assumes `role` with `source`. The MFA code comes from `OPS_MFA_CODE` or `AWS_MFA_CODE`, else from the terminal if that may be asked.
+/// Assumes `role` with `source`. The MFA code comes from `OPS_MFA_CODE` or `AWS_MFA_CODE`, else
+/// from the terminal if that may be asked.
 pub(super) async fn assume(
     recipe: &Recipe,
     role: &Role,
@@ -155,7 +157,8 @@ pub(super) async fn assume(
             Err(error) => error,
         };
         let wrong_code = code.is_some() && is_mfa_error(&error);
-        // A code of the environment is good once: whoever renews credentials an hour later has to ask.
+        // A code of the environment is good once: whoever renews credentials an hour later has to
+        // ask.
         let may_ask = asking.is_allowed() || code.as_ref().is_some_and(|code| code.typed);
         if wrong_code && may_ask && attempt < MFA_ATTEMPTS {
             attempt += 1;
@@ -251,7 +254,8 @@ async fn mfa_code(
     Ok(MfaCode { text, typed: true })
 }
 
-/// A name for the role's session that says whose it is: letters, digits and `=,.@-_`, 2 to 64 of them.
+/// A name for the role's session that says whose it is: letters, digits and `=,.@-_`, 2 to 64 of
+/// them.
 fn session_name(env: &crate::env::Env) -> String {
     let user = env.user_name().unwrap_or_else(|| "user".to_owned());
     let clean: String = user

@@ -1,8 +1,9 @@
 //! What an endpoint may make a call hold in memory, and how long it may take.
 //!
-//! The SDK reads the body of an answer to its end whatever its length, and its own time limits stop at the head of an answer: an endpoint that
-//! streams for ever, or sends a byte every few seconds, would keep a command for ever. Every HTTP client of `ops` is therefore wrapped: the
-//! wrapper reads the whole body itself, within [`AnswerBounds`], before the SDK sees any of it.
+//! The SDK reads the body of an answer to its end whatever its length, and its own time limits stop
+//! at the head of an answer: an endpoint that streams for ever, or sends a byte every few seconds,
+//! would keep a command for ever. Every HTTP client of `ops` is therefore wrapped: the wrapper
+//! reads the whole body itself, within [`AnswerBounds`], before the SDK sees any of it.
 
 use std::{fmt, time::Duration};
 
@@ -18,17 +19,21 @@ use aws_smithy_runtime_api::client::{
 };
 use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream, config_bag::ConfigBag};
 
-/// The longest that one call may take, its repetitions and the pauses between them included. `--timeout` shortens it.
+/// The longest that one call may take, its repetitions and the pauses between them included.
+/// `--timeout` shortens it.
 ///
 /// A page of a thousand instances has about 8 MB, which takes this long at half a megabit a second.
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(120);
 /// Longest pause within an answer: the same as before its head.
 const SILENCE: Duration = super::READ_TIMEOUT;
-/// The largest answer of EC2, in bytes. A page has a thousand instances; with fifty tags each, all of full length, it comes to some 30 MB.
+/// The largest answer of EC2, in bytes. A page has a thousand instances; with fifty tags each, all
+/// of full length, it comes to some 30 MB.
 const EC2_ANSWER_BYTES: usize = 64 << 20;
-/// The largest answer of any other service, in bytes. The largest honest one is a page of fifty agents, some 50 kB.
+/// The largest answer of any other service, in bytes. The largest honest one is a page of fifty
+/// agents, some 50 kB.
 const ANSWER_BYTES: usize = 4 << 20;
-/// What is reserved before any byte of a body has come, in bytes: an announced length is not believed beyond it.
+/// What is reserved before any byte of a body has come, in bytes: an announced length is not
+/// believed beyond it.
 const RESERVED_BYTES: usize = 1 << 20;
 
 /// What one exchange of a request for an answer may cost.
@@ -82,7 +87,8 @@ pub(crate) fn bounded(client: &SharedHttpClient, bounds: AnswerBounds) -> Shared
     })
 }
 
-/// `connector` with every answer held within `bounds`; for requests that no client of the SDK makes.
+/// `connector` with every answer held within `bounds`; for requests that no client of the SDK
+/// makes.
 pub(crate) fn bounded_connector(
     connector: impl HttpConnector + 'static,
     bounds: AnswerBounds,

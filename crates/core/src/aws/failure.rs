@@ -111,7 +111,8 @@ pub(crate) enum Meaning {
     Other,
 }
 
-/// Puts an error code in its class. The lists hold EC2's spellings, which has its own, beside the JSON services'.
+/// Puts an error code in its class. The lists hold EC2's spellings, which has its own, beside the
+/// JSON services'.
 pub(crate) fn meaning(code: &str) -> Meaning {
     // JSON services put a namespace before the code and a URL behind it.
     let code = code.rsplit('#').next().unwrap_or(code);
@@ -199,7 +200,8 @@ impl Call {
         translated.with_request_id(request_id.as_deref())
     }
 
-    /// As [`Self::failed`], for a code that [`meaning`] does not know and whose kind the caller does.
+    /// As [`Self::failed`], for a code that [`meaning`] does not know and whose kind the caller
+    /// does.
     pub(crate) fn failed_as<E>(
         &self,
         kind: ErrorKind,
@@ -265,7 +267,8 @@ impl Call {
         }
     }
 
-    /// The IAM statement that allows the call; a start of a session has one of its own, with its documents.
+    /// The IAM statement that allows the call; a start of a session has one of its own, with its
+    /// documents.
     fn statement(&self) -> Option<Hint> {
         let region = self.place.region.as_deref().unwrap_or_default();
         iam::statement_text(self.action, region)
@@ -545,7 +548,8 @@ pub(super) fn credentials_failed(
     }
 }
 
-/// Tells what the `credential_process` of AWS profile `name` said, in its own words. `text` is the SDK's, which holds them.
+/// Tells what the `credential_process` of AWS profile `name` said, in its own words. `text` is the
+/// SDK's, which holds them.
 fn process_failed(text: &str, name: &str, files: &AwsFiles) -> Error {
     let place = files
         .place(name, "credential_process")

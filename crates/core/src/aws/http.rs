@@ -1,4 +1,5 @@
-//! The one HTTP client of all service clients: proxies and extra certificate authorities, connections shared.
+//! The one HTTP client of all service clients: proxies and extra certificate authorities,
+//! connections shared.
 
 use aws_smithy_http_client::{
     Builder, Connector,
@@ -12,11 +13,12 @@ use aws_smithy_runtime_api::client::{
 use super::{network::Network, plain_http};
 use crate::error::{Error, Result};
 
-/// Builds the client. With `plain` it speaks HTTP only and needs no certificate store: for endpoints on loopback. Plain HTTP to other machines is
-/// refused unless `allow_plain`.
+/// Builds the client. With `plain` it speaks HTTP only and needs no certificate store: for
+/// endpoints on loopback. Plain HTTP to other machines is refused unless `allow_plain`.
 ///
 /// # Errors
-/// A file of certificate authorities that cannot be read or holds none; a proxy that cannot be used.
+/// A file of certificate authorities that cannot be read or holds none; a proxy that cannot be
+/// used.
 pub(crate) fn client(
     network: &Network,
     plain: bool,
@@ -50,7 +52,8 @@ fn tls_client(network: &Network) -> Result<SharedHttpClient> {
     )
 }
 
-/// One connector for a request that is no AWS call, with the same proxies and certificate authorities.
+/// One connector for a request that is no AWS call, with the same proxies and certificate
+/// authorities.
 ///
 /// # Errors
 /// As [`client`].

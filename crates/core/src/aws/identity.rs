@@ -64,7 +64,8 @@ impl Aws {
         Ok(identity)
     }
 
-    /// An access key belongs to one account for ever. The sandbox's are new in every run: nothing to keep.
+    /// An access key belongs to one account for ever. The sandbox's are new in every run: nothing
+    /// to keep.
     fn identity_file(&self, access_key_id: &str) -> Option<PathBuf> {
         (!self.options.sandbox).then(|| {
             let sts = super::endpoint(&self.options, &self.env, super::Service::Sts);

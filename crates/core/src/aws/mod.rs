@@ -1,4 +1,5 @@
-//! AWS as `ops` uses it: one configuration, one source of credentials, one HTTP client, a set of service clients per region.
+//! AWS as `ops` uses it: one configuration, one source of credentials, one HTTP client, a set of
+//! service clients per region.
 //!
 //! Nothing here knows of commands: it takes what an invocation and its settings say.
 
@@ -60,7 +61,8 @@ use crate::{
 };
 use ops_profile::aws_files::{AwsFiles, sdk_name};
 
-/// How many sessions a second the account lets start, where it is not the documented quota; 0 is no limit until the service throttles.
+/// How many sessions a second the account lets start, where it is not the documented quota; 0 is no
+/// limit until the service throttles.
 const START_RATE_VARIABLE: &str = "OPS_START_RATE";
 /// Tries of one call, throttled ones included; the pauses between them grow and have jitter.
 const ATTEMPTS: u32 = 6;
@@ -121,8 +123,8 @@ pub(crate) struct Clients {
 }
 
 impl Aws {
-    /// The way to AWS of `invocation`, whose settings are `settings`. Asks nobody yet but, for a region that nothing names, the instance
-    /// metadata.
+    /// The way to AWS of `invocation`, whose settings are `settings`. Asks nobody yet but, for a
+    /// region that nothing names, the instance metadata.
     ///
     /// # Errors
     /// An AWS configuration file that cannot be parsed, an unusable proxy or certificate setting.
@@ -178,7 +180,8 @@ impl Aws {
                 .http_client(http.clone())
                 .profile_files(sdk_files(&files))
                 .no_credentials()
-                // An empty chain: the default one would ask the instance metadata service at length.
+                // An empty chain: the default one would ask the instance metadata service at
+                // length.
                 .region(RegionProviderChain::first_try(
                     region.clone().map(Region::new),
                 ));
@@ -271,7 +274,8 @@ impl Aws {
         self.dials_unsigned.store(unsigned, Ordering::Relaxed);
     }
 
-    /// The hosts that settings of the user name as endpoints of Session Manager or of every service.
+    /// The hosts that settings of the user name as endpoints of Session Manager or of every
+    /// service.
     pub(crate) fn configured_hosts(&self) -> Vec<String> {
         let own = ["ssm", "ssmmessages"]
             .into_iter()
@@ -293,7 +297,8 @@ impl Aws {
             .collect()
     }
 
-    /// The pace of session calls in `region`, shared with every process of this user that works in the same account.
+    /// The pace of session calls in `region`, shared with every process of this user that works in
+    /// the same account.
     pub(crate) async fn pacer(&self, region: &str) -> Arc<Pacer> {
         let known = |pacers: &HashMap<String, Arc<Pacer>>| pacers.get(region).cloned();
         let lock = || self.pacers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -333,7 +338,8 @@ impl Aws {
         })
     }
 
-    /// Where EC2 is asked what is not about one region, such as which regions there are: any answers, and the one in use is known to.
+    /// Where EC2 is asked what is not about one region, such as which regions there are: any
+    /// answers, and the one in use is known to.
     pub(crate) fn any_region(&self) -> String {
         self.region
             .clone()
@@ -371,7 +377,8 @@ impl Aws {
         }
     }
 
-    /// The credentials; asked for before any call, so that their failure is told in their own words.
+    /// The credentials; asked for before any call, so that their failure is told in their own
+    /// words.
     ///
     /// # Errors
     /// None found, expired ones, a refused role.
@@ -415,7 +422,8 @@ impl Aws {
         }
     }
 
-    /// `stream_url` with the host of the team profile's `aws.endpoints.ssmmessages`, if it names one.
+    /// `stream_url` with the host of the team profile's `aws.endpoints.ssmmessages`, if it names
+    /// one.
     pub(crate) fn stream_url(&self, stream_url: String) -> String {
         let Some(endpoint) = self
             .options
@@ -443,7 +451,8 @@ fn replace_host(url: &str, endpoint: &str) -> Option<String> {
     Some(authority + path)
 }
 
-/// The endpoint set for `service`, if one is: the team profile's, else the environment's. The AWS configuration files' are the SDK's matter.
+/// The endpoint set for `service`, if one is: the team profile's, else the environment's. The AWS
+/// configuration files' are the SDK's matter.
 fn endpoint(options: &AwsOptions, env: &Env, service: Service) -> Option<String> {
     let environment = || {
         let ignored = env
@@ -467,8 +476,8 @@ fn endpoint(options: &AwsOptions, env: &Env, service: Service) -> Option<String>
         .or_else(environment)
 }
 
-/// Refuses an endpoint of the profile or the environment that is plain HTTP to another machine. Those of the AWS configuration files meet the same
-/// rule at their first request.
+/// Refuses an endpoint of the profile or the environment that is plain HTTP to another machine.
+/// Those of the AWS configuration files meet the same rule at their first request.
 ///
 /// # Errors
 /// There is one, and the profile does not say that it is meant.

@@ -1,4 +1,5 @@
-//! What stands between this machine and AWS: a proxy, and certificate authorities beside the system's.
+//! What stands between this machine and AWS: a proxy, and certificate authorities beside the
+//! system's.
 
 use std::{
     fmt,
@@ -90,9 +91,11 @@ impl fmt::Display for ByProxy {
 }
 
 impl ByProxy {
-    /// The first line that the proxy answers when it is asked for the host; `None` where it does not answer, or is asked by TLS.
+    /// The first line that the proxy answers when it is asked for the host; `None` where it does
+    /// not answer, or is asked by TLS.
     ///
-    /// Waits for no more than a moment, on the thread that it is called on: it explains a failure and is no part of what works.
+    /// Waits for no more than a moment, on the thread that it is called on: it explains a failure
+    /// and is no part of what works.
     pub(super) fn answer(&self) -> Option<String> {
         let url = url::Url::parse(&self.proxy.url)
             .ok()
@@ -119,8 +122,9 @@ impl ByProxy {
 }
 
 impl Network {
-    /// What the environment and AWS profile `profile` say. Of two spellings of a variable the lower-case one wins, as in curl;
-    /// `AWS_CA_BUNDLE` stands in place of the profile's `ca_bundle`, as for the AWS CLI.
+    /// What the environment and AWS profile `profile` say. Of two spellings of a variable the
+    /// lower-case one wins, as in curl; `AWS_CA_BUNDLE` stands in place of the profile's
+    /// `ca_bundle`, as for the AWS CLI.
     pub(super) fn of(env: &Env, files: &AwsFiles, profile: &str, paths: &Paths) -> Self {
         let variable = |name: &str| {
             [name.to_ascii_lowercase(), name.to_owned()]
@@ -141,7 +145,8 @@ impl Network {
         };
         network.proxy = variable("HTTPS_PROXY").map(setting).or_else(|| {
             let all = variable("ALL_PROXY").map(setting)?;
-            // Set for other programs: what `ops` cannot use is no reason to stop, since nobody said that it shall be used for HTTPS.
+            // Set for other programs: what `ops` cannot use is no reason to stop, since nobody said
+            // that it shall be used for HTTPS.
             if all.url.starts_with("socks") {
                 network.left_alone = Some(all.variable);
                 return None;
@@ -192,7 +197,8 @@ impl Network {
         Some(self.ca_bundle.as_ref()?.path.clone())
     }
 
-    /// For calls of the services. Endpoints of plain HTTP are on loopback or of a test: they are reached without a proxy.
+    /// For calls of the services. Endpoints of plain HTTP are on loopback or of a test: they are
+    /// reached without a proxy.
     pub(super) fn for_calls(&self) -> Result<ProxyConfig> {
         let Some(proxy) = &self.proxy else {
             return Ok(ProxyConfig::disabled());

@@ -1,4 +1,5 @@
-//! Which account, region and role an invocation means: flags, `OPS_*`, team profile and AWS configuration put in order.
+//! Which account, region and role an invocation means: flags, `OPS_*`, team profile and AWS
+//! configuration put in order.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -69,7 +70,8 @@ pub(crate) struct AwsOptions {
     pub(crate) team: Option<String>,
     /// Regions of flag or `OPS_REGION` alone.
     pub(crate) regions: Vec<String>,
-    /// The region of flag, `OPS_REGION`, team profile, environment, AWS files or the user's own file, in this order.
+    /// The region of flag, `OPS_REGION`, team profile, environment, AWS files or the user's own
+    /// file, in this order.
     pub(crate) region: Option<String>,
     /// The regions of a list, where several are set.
     pub(crate) list_regions: Vec<String>,
@@ -144,7 +146,8 @@ impl AwsOptions {
     }
 }
 
-/// A region that a variable or a file of AWS names is checked as `--region` and the profile's are, before a host is made of it.
+/// A region that a variable or a file of AWS names is checked as `--region` and the profile's are,
+/// before a host is made of it.
 ///
 /// # Errors
 /// It is no region.

@@ -1,7 +1,8 @@
-//! Keeps requests off plain HTTP: whoever is on the way would read the answers and could make up others.
+//! Keeps requests off plain HTTP: whoever is on the way would read the answers and could make up
+//! others.
 //!
-//! Checked at the one place that every request passes, because an endpoint may come from a team profile, a variable, a file of the AWS
-//! configuration, or from an answer.
+//! Checked at the one place that every request passes, because an endpoint may come from a team
+//! profile, a variable, a file of the AWS configuration, or from an answer.
 
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::{
@@ -47,7 +48,8 @@ impl HttpClient for Guarded<SharedHttpClient> {
         settings: &HttpConnectorSettings,
         components: &RuntimeComponents,
     ) -> SharedHttpConnector {
-        // The client keeps its connectors, and with them their connections; what is put around them is nothing.
+        // The client keeps its connectors, and with them their connections; what is put around them
+        // is nothing.
         let connector = self.0.http_connector(settings, components);
         SharedHttpConnector::new(Guarded(connector))
     }

@@ -1,4 +1,5 @@
-//! Where credentials come from, and how they are renewed: everything aws-config supports, and roles that want MFA.
+//! Where credentials come from, and how they are renewed: everything aws-config supports, and roles
+//! that want MFA.
 
 mod ask;
 
@@ -40,7 +41,8 @@ use ops_profile::aws_files::{AwsFiles, sdk_name};
 
 /// Credentials that end sooner than this are renewed before they are used.
 const MARGIN: Duration = Duration::from_secs(60);
-/// The instance metadata service answers within milliseconds or is not there; "no credentials" must not take longer than 1.5 s in all.
+/// The instance metadata service answers within milliseconds or is not there; "no credentials" must
+/// not take longer than 1.5 s in all.
 const IMDS_CONNECT_TIMEOUT: Duration = Duration::from_millis(400);
 const IMDS_READ_TIMEOUT: Duration = Duration::from_millis(700);
 
@@ -105,7 +107,8 @@ impl Provider {
         Ok(credentials)
     }
 
-    /// The credentials, found anew where the ones in memory carry no end (another program may rewrite their file every hour) or have reached it.
+    /// The credentials, found anew where the ones in memory carry no end (another program may
+    /// rewrite their file every hour) or have reached it.
     ///
     /// # Errors
     /// As [`Self::credentials`].
@@ -124,7 +127,8 @@ impl Provider {
         self.credentials().await
     }
 
-    /// The service says that the credentials have expired: they are found anew, not taken from memory or the cache.
+    /// The service says that the credentials have expired: they are found anew, not taken from
+    /// memory or the cache.
     pub(crate) async fn refused(&self) {
         let mut state = self.0.state.lock().await;
         state.base = None;
@@ -225,7 +229,8 @@ impl Recipe {
             .build()
     }
 
-    /// Where to begin and which roles to assume. `known` is the source of an earlier call, which keeps a cache of its own.
+    /// Where to begin and which roles to assume. `known` is the source of an earlier call, which
+    /// keeps a cache of its own.
     async fn plan(&self, known: Option<SharedCredentialsProvider>) -> Result<Plan> {
         let options = &self.options;
         let mut plan = match environment_credentials(&self.env) {
@@ -260,7 +265,8 @@ impl Recipe {
             Some(known) => known,
             None if options.profile_is_explicit => self.profile_provider(name),
             None => {
-                // The SDK's own default chain, whose profiles cannot be handed over: the same sources in the same order.
+                // The SDK's own default chain, whose profiles cannot be handed over: the same
+                // sources in the same order.
                 let config = self.provider_config();
                 let chain = CredentialsProviderChain::first_try(
                     "Environment",
@@ -334,8 +340,8 @@ impl Recipe {
     }
 }
 
-/// Tells what cannot work before anything is tried: an AWS profile that is named and not there, and mistakes in one. What is not needed, because
-/// the environment has credentials, may be wrong.
+/// Tells what cannot work before anything is tried: an AWS profile that is named and not there, and
+/// mistakes in one. What is not needed, because the environment has credentials, may be wrong.
 pub(super) fn check_profile(options: &AwsOptions, env: &Env, files: &AwsFiles) -> Result<()> {
     let is_needed = options.profile_is_explicit || environment_credentials(env).is_none();
     if options.sandbox || !is_needed {
@@ -368,7 +374,8 @@ pub(super) fn environment_credentials(env: &Env) -> Option<Credentials> {
     ))
 }
 
-/// Roles of AWS profiles, of which at least one wants MFA: the SDK's own chain leaves `mfa_serial` out.
+/// Roles of AWS profiles, of which at least one wants MFA: the SDK's own chain leaves `mfa_serial`
+/// out.
 #[derive(Debug, PartialEq)]
 struct MfaChain {
     base: ChainBase,
@@ -383,7 +390,8 @@ enum ChainBase {
 }
 
 impl MfaChain {
-    /// The chain of AWS profile `name`, whose references have been checked; `None` where no role of it wants MFA.
+    /// The chain of AWS profile `name`, whose references have been checked; `None` where no role of
+    /// it wants MFA.
     fn of(files: &AwsFiles, name: &str) -> Option<Self> {
         let mut roles = Vec::new();
         let mut name = name.to_owned();

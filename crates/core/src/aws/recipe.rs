@@ -36,7 +36,8 @@ pub(in crate::aws) enum Asking {
     Anew,
     /// Nobody is there to ask, or nobody wants to be asked.
     Never,
-    /// A session is open and nobody can be asked any more: it has the terminal, there is none, or there was no answer.
+    /// A session is open and nobody can be asked any more: it has the terminal, there is none, or
+    /// there was no answer.
     Over,
 }
 

@@ -1,4 +1,5 @@
-//! SigV4 signatures that the SDK's clients do not make: the web-socket upgrade, and URLs that carry their own signature.
+//! SigV4 signatures that the SDK's clients do not make: the web-socket upgrade, and URLs that carry
+//! their own signature.
 
 use std::time::{Duration, SystemTime};
 
@@ -28,11 +29,13 @@ const SIGNED_QUERY: [&str; 7] = [
     "x-amz-security-token",
 ];
 
-/// The headers that sign a web-socket upgrade of `stream_url` in `region` at `now`: `authorization`, `x-amz-date`, and the session token of
-/// temporary credentials. Empty for a URL that carries a signature, or one that cannot be signed; the service may accept it all the same.
+/// The headers that sign a web-socket upgrade of `stream_url` in `region` at
+/// `now`: `authorization`, `x-amz-date`, and the session token of temporary credentials. Empty for
+/// a URL that carries a signature, or one that cannot be signed; the service may accept it all the
+/// same.
 ///
-/// The query is read form-style, so that a `+` is signed as a space, as the official client does. Source: protocol.md §2.1; pinned by the
-/// `sigv4` vectors.
+/// The query is read form-style, so that a `+` is signed as a space, as the official client does.
+/// Source: protocol.md §2.1; pinned by the `sigv4` vectors.
 pub fn sign_upgrade(
     stream_url: &str,
     region: &str,
@@ -95,7 +98,8 @@ fn has_signature(url: &str) -> bool {
     })
 }
 
-/// A URL that allows `method` on an S3 object until `valid_for` has passed, without credentials of its holder. A secret while it lasts.
+/// A URL that allows `method` on an S3 object until `valid_for` has passed, without credentials of
+/// its holder. A secret while it lasts.
 ///
 /// # Errors
 /// A URL that cannot be parsed.

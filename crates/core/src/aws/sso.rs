@@ -1,4 +1,5 @@
-//! Logging in to IAM Identity Center (SSO) without the AWS CLI: the device authorization grant (RFC 8628) of the SSO OIDC service.
+//! Logging in to IAM Identity Center (SSO) without the AWS CLI: the device authorization grant
+//! (RFC 8628) of the SSO OIDC service.
 //!
 //! The token is kept where every AWS tool looks for it, in the form in which the AWS CLI writes it.
 
@@ -32,7 +33,8 @@ use crate::{
 /// What the sign-in page calls us.
 const CLIENT_NAME: &str = "ops";
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
-/// Between polls where the service names no interval, and what `slow_down` adds to it (RFC 8628, 3.2 and 3.5).
+/// Between polls where the service names no interval, and what `slow_down` adds to it (RFC 8628,
+/// 3.2 and 3.5).
 const INTERVAL: Duration = Duration::from_secs(5);
 /// How long a code is good where the service does not tell.
 const LIFETIME: Duration = Duration::from_secs(600);
@@ -63,10 +65,12 @@ pub(super) struct Desk<'a> {
 }
 
 impl Desk<'_> {
-    /// Logs in: shows a code and where to confirm it, opens the browser there, waits for the confirmation, and keeps the token.
+    /// Logs in: shows a code and where to confirm it, opens the browser there, waits for the
+    /// confirmation, and keeps the token.
     ///
     /// # Errors
-    /// Nobody confirms in time, or somebody refuses; the service cannot be reached; the token cannot be kept.
+    /// Nobody confirms in time, or somebody refuses; the service cannot be reached; the token
+    /// cannot be kept.
     pub(super) async fn log_in(&self, login: &Login) -> Result<()> {
         let config = oidc::config::Builder::from(self.base)
             .region(Region::new(login.region.clone()))
@@ -131,7 +135,8 @@ impl Desk<'_> {
                 }
             }
         };
-        // The page is on the screen: a browser that does not open is no failure, and one that stays open holds nothing up.
+        // The page is on the screen: a browser that does not open is no failure, and one that stays
+        // open holds nothing up.
         let browse = async {
             if is_page(&page) && browser::is_there(self.env) {
                 browser::open(self.env, self.output, &page).await;

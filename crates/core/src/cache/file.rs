@@ -1,4 +1,5 @@
-//! The file's form: a magic number, then sections, each with its length and digest in front. Who wants names reads the names alone.
+//! The file's form: a magic number, then sections, each with its length and digest in front. Who
+//! wants names reads the names alone.
 
 use std::{borrow::Cow, collections::BTreeMap};
 

@@ -12,10 +12,12 @@ use crate::{
 
 /// Names the file through which a child process finds the sandbox of the command that started it.
 pub const SANDBOX_STATE: &str = "OPS_SANDBOX_STATE";
-/// Set where the sandbox is one of the process's own: its port and keys are new each time, its fleet is not.
+/// Set where the sandbox is one of the process's own: its port and keys are new each time, its
+/// fleet is not.
 pub const EMBEDDED: &str = "OPS_SANDBOX_EMBEDDED";
 
-/// Variables that say where credentials come from, or whose they are. None of their values is a secret.
+/// Variables that say where credentials come from, or whose they are. None of their values is a
+/// secret.
 const SOURCES: [&str; 8] = [
     "AWS_ACCESS_KEY_ID",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -82,7 +84,8 @@ pub(super) fn place(cx: &Context) -> Result<Place> {
     })
 }
 
-/// The regions that are listed: those in which targets are looked up. None where only the machine itself knows.
+/// The regions that are listed: those in which targets are looked up. None where only the machine
+/// itself knows.
 pub(super) fn regions(options: &AwsOptions) -> Vec<String> {
     options.list_regions.clone()
 }

@@ -1,8 +1,10 @@
-//! The fleet as it was a moment ago: what completion offers, and what `--cached` resolves names from.
+//! The fleet as it was a moment ago: what completion offers, and what `--cached` resolves names
+//! from.
 //!
-//! One file under `$XDG_CACHE_HOME/ops/fleet` for each set of profile, role, region, endpoint and source of credentials. It is written whole
-//! beside its place and moved there, so any number of shells may read and refresh it at once; what is damaged, of another version or not this
-//! user's is as good as not there.
+//! One file under `$XDG_CACHE_HOME/ops/fleet` for each set of profile, role, region, endpoint and
+//! source of credentials. It is written whole beside its place and moved there, so any number of
+//! shells may read and refresh it at once; what is damaged, of another version or not this user's
+//! is as good as not there.
 
 mod file;
 mod key;

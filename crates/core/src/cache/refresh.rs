@@ -20,11 +20,13 @@ use crate::{
     paths::{private_dir, replace_private},
 };
 
-/// The variable that turns a call of this program into a request for candidates, with the shell's name as its value.
+/// The variable that turns a call of this program into a request for candidates, with the shell's
+/// name as its value.
 pub const VARIABLE: &str = "OPS_COMPLETE";
 /// Its value for a process that refreshes the cache and does nothing else.
 pub const REFRESH: &str = "refresh";
-/// After a failure nobody asks again for so long: without credentials every key would start a process in vain.
+/// After a failure nobody asks again for so long: without credentials every key would start a
+/// process in vain.
 const AFTER_FAILURE: Duration = Duration::from_secs(10);
 /// How much longer than the list STS may take to tell the account.
 const ACCOUNT_PATIENCE: Duration = Duration::from_millis(250);
@@ -52,7 +54,8 @@ pub struct Refreshed {
 }
 
 impl Context {
-    /// The names of the fleet: at once if they are not older than ten minutes, else as soon as the service has answered, or not at all.
+    /// The names of the fleet: at once if they are not older than ten minutes, else as soon as the
+    /// service has answered, or not at all.
     pub fn fleet_names(&self, patience: Patience) -> Option<Names> {
         self.fleet_part(patience, View::names)
     }
@@ -67,7 +70,8 @@ impl Context {
         if let Some(part) = self.fleet_view(&place, patience).map(part)? {
             return Some(part);
         }
-        // Its head is whole and this part is not: out of the way, so that nobody takes it for fresh.
+        // Its head is whole and this part is not: out of the way, so that nobody takes it for
+        // fresh.
         std::fs::remove_file(place.file()).ok()?;
         self.fleet_view(&place, patience).and_then(part)
     }
@@ -92,12 +96,14 @@ impl Context {
         View::of(place, STALE)
     }
 
-    /// Starts a process that refreshes, and waits until it has ended; what it has not finished in time it finishes behind.
+    /// Starts a process that refreshes, and waits until it has ended; what it has not finished in
+    /// time it finishes behind.
     #[cfg(unix)]
     fn refresh_and_wait(&self, patience: Patience) -> Option<()> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let (reader, writer) = io::pipe().ok()?;
-        // The end of the process is the end of the pipe: the writer is closed here as soon as it has been handed over.
+        // The end of the process is the end of the pipe: the writer is closed here as soon as it
+        // has been handed over.
         self.start_refresh(writer.into()).ok()?;
         loop {
             let left = patience.until.checked_duration_since(Instant::now())?;
@@ -123,7 +129,8 @@ impl Context {
         None
     }
 
-    /// A process of its own that refreshes the fleet of this invocation: no terminal, none of the shell's descriptors, nothing to say.
+    /// A process of its own that refreshes the fleet of this invocation: no terminal, none of the
+    /// shell's descriptors, nothing to say.
     fn start_refresh(&self, stdout: Stdio) -> io::Result<std::process::Child> {
         let globals = self.globals();
         let mut command = Command::new(crate::program::path()?);
@@ -156,14 +163,16 @@ impl Context {
         #[cfg(unix)]
         {
             use std::os::unix::process::CommandExt as _;
-            // What the shell has open beside the three streams, a lock perhaps, must not outlive it in there.
+            // What the shell has open beside the three streams, a lock perhaps, must not outlive it
+            // in there.
             close_fds::set_fds_cloexec(3, &[]);
             command.current_dir("/").process_group(0);
         }
         command.spawn()
     }
 
-    /// Lists the fleet of this invocation and keeps it, unless another process has done so while this one waited for its turn; `None` then.
+    /// Lists the fleet of this invocation and keeps it, unless another process has done so while
+    /// this one waited for its turn; `None` then.
     ///
     /// # Errors
     /// Those of listing; no place to keep it.
@@ -284,7 +293,8 @@ fn private_file(place: &Place) -> io::Result<File> {
     options.open(place.lock())
 }
 
-/// Deletes what nobody has used for long: of profiles that are no more, of sandboxes that have ended.
+/// Deletes what nobody has used for long: of profiles that are no more, of sandboxes that have
+/// ended.
 fn sweep(place: &Place) {
     let Ok(entries) = std::fs::read_dir(&place.folder) else {
         return;

@@ -13,7 +13,8 @@ impl Context {
         self.aws().await?.identity().await
     }
 
-    /// Compares the caller's account with `aws.account` of the profile; does nothing where the profile names none.
+    /// Compares the caller's account with `aws.account` of the profile; does nothing where the
+    /// profile names none.
     ///
     /// # Errors
     /// Refused (exit 9) on a mismatch.

@@ -1,4 +1,5 @@
-//! What stands around the parameter in the commands of a document, which decides what the agent does to dollar signs.
+//! What stands around the parameter in the commands of a document, which decides what the agent
+//! does to dollar signs.
 
 use aws_sdk_ssm::types::DocumentFormat;
 use serde::Deserialize;
@@ -28,8 +29,9 @@ struct Commands {
 }
 
 impl Context {
-    /// Whether the commands of the document `name` are more than its parameter `command` (GetDocument). Then the agent reads what is put there as a
-    /// template of Go's `regexp`, in which `$$` is a dollar sign and `$HOME` is nothing.
+    /// Whether the commands of the document `name` are more than its parameter `command`
+    /// (GetDocument). Then the agent reads what is put there as a template of Go's
+    /// `regexp`, in which `$$` is a dollar sign and `$HOME` is nothing.
     ///
     /// Source: `ReplaceParameters` of docparser/parameters in the public amazon-ssm-agent.
     ///
@@ -57,7 +59,8 @@ impl Context {
     }
 }
 
-/// Whether `template` is a parameter and nothing else. Nothing at all is bare too: such a document runs no commands of ours.
+/// Whether `template` is a parameter and nothing else. Nothing at all is bare too: such a document
+/// runs no commands of ours.
 fn is_bare(template: &str) -> bool {
     let inside = template
         .strip_prefix("{{")

@@ -8,10 +8,12 @@ use crate::{
 };
 
 impl Context {
-    /// Makes `instance` accept `public_key` (one line in OpenSSH's form) for `user` for the next 60 seconds (SendSSHPublicKey).
+    /// Makes `instance` accept `public_key` (one line in OpenSSH's form) for `user` for the next 60
+    /// seconds (SendSSHPublicKey).
     ///
     /// # Errors
-    /// A hybrid node; a denial, which names `ec2-instance-connect:SendSSHPublicKey`; an instance that does not support it.
+    /// A hybrid node; a denial, which names `ec2-instance-connect:SendSSHPublicKey`; an instance
+    /// that does not support it.
     pub async fn send_ssh_public_key(
         &self,
         instance: &Instance,

@@ -1,4 +1,5 @@
-//! What commands ask AWS through their [`Context`](crate::Context), beside the list of instances and their sessions.
+//! What commands ask AWS through their [`Context`](crate::Context), beside the list of instances
+//! and their sessions.
 
 mod account;
 mod document;

@@ -7,7 +7,8 @@ use ops_ui::{Error, Result};
 use crate::{aws::presign_s3, context::Context};
 
 impl Context {
-    /// The region of this invocation: `--region`, `OPS_REGION`, the profile's, `AWS_REGION`, the AWS profile's, the instance's own.
+    /// The region of this invocation: `--region`, `OPS_REGION`, the profile's, `AWS_REGION`, the
+    /// AWS profile's, the instance's own.
     ///
     /// # Errors
     /// Nothing names one; or several were given where one is meant.
@@ -21,7 +22,8 @@ impl Context {
         aws.region().map(str::to_owned)
     }
 
-    /// The regions of a list: all that `--region` names, else the profile's `aws.regions`, else the one region.
+    /// The regions of a list: all that `--region` names, else the profile's `aws.regions`, else the
+    /// one region.
     ///
     /// # Errors
     /// Nothing names one.
@@ -68,7 +70,8 @@ impl Context {
         Ok(regions)
     }
 
-    /// A URL that allows `method` on an S3 object for `valid_for` without credentials of its holder.
+    /// A URL that allows `method` on an S3 object for `valid_for` without credentials of its
+    /// holder.
     ///
     /// # Errors
     /// No credentials, or a URL that cannot be parsed.

@@ -1,6 +1,8 @@
-//! Objects of a bucket that exist for the moment of a copy: put, got and deleted here by signed requests, or by whoever holds a presigned URL.
+//! Objects of a bucket that exist for the moment of a copy: put, got and deleted here by signed
+//! requests, or by whoever holds a presigned URL.
 //!
-//! Not the SDK's client: it would be a large part of a build for three requests that the signer of the SDK signs as well.
+//! Not the SDK's client: it would be a large part of a build for three requests that the signer of
+//! the SDK signs as well.
 
 use std::{
     pin::Pin,
@@ -32,9 +34,11 @@ use crate::{
     text::Hint,
 };
 
-/// How long a URL may be used: it is made when it is needed, and only the beginning of a request counts.
+/// How long a URL may be used: it is made when it is needed, and only the beginning of a request
+/// counts.
 const URL_LIFETIME: Duration = Duration::from_secs(15 * 60);
-/// How long nothing may come or go, and how long the head of an answer and its words may take. `--timeout` shortens it.
+/// How long nothing may come or go, and how long the head of an answer and its words may take.
+/// `--timeout` shortens it.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Body of an answer that is read for its words, in bytes.
 const WORDS_BYTES: usize = 16 << 10;
@@ -121,7 +125,8 @@ impl Context {
     }
 }
 
-/// Which of S3's hosts the AWS configuration asks for: `use_fips_endpoint`, `use_dualstack_endpoint`.
+/// Which of S3's hosts the AWS configuration asks for:
+/// `use_fips_endpoint`, `use_dualstack_endpoint`.
 #[derive(Clone, Copy, Debug, Default)]
 struct Hosts {
     fips: bool,
@@ -167,7 +172,8 @@ impl Bucket {
     }
 }
 
-/// The IAM statement that copies through `prefix` in the bucket `name` need, in the partition of `region`.
+/// The IAM statement that copies through `prefix` in the bucket `name` need, in the partition of
+/// `region`.
 pub fn statement(name: &str, prefix: &str, region: &str) -> String {
     let partition = Partition::of(region).name;
     let prefix = match prefix.trim_matches('/') {
@@ -179,7 +185,8 @@ pub fn statement(name: &str, prefix: &str, region: &str) -> String {
     )
 }
 
-/// An object of the moment. Dropped, it is deleted in the background, which the dispatcher waits for.
+/// An object of the moment. Dropped, it is deleted in the background, which the dispatcher waits
+/// for.
 pub struct Object {
     bucket: Bucket,
     url: String,
@@ -204,7 +211,8 @@ impl Object {
         self.presigned("GET").await
     }
 
-    /// Puts the object: `len` bytes, which come from `pieces`; an error among them is that of the call.
+    /// Puts the object: `len` bytes, which come from `pieces`; an error among them is that of the
+    /// call.
     ///
     /// # Errors
     /// A denial, with the IAM statement; a connection that is lost; fewer bytes than announced.
@@ -461,7 +469,8 @@ struct Flow {
 }
 
 impl Flow {
-    /// Ends once the other side has neither taken a piece nor answered for `patience`. A slow source is not the other side's fault.
+    /// Ends once the other side has neither taken a piece nor answered for `patience`. A slow
+    /// source is not the other side's fault.
     async fn stopped(&self, patience: Duration) {
         let mut before = None;
         loop {

@@ -1,4 +1,5 @@
-//! Sign-in URLs of the console: temporary credentials exchanged for a page that opens in their account.
+//! Sign-in URLs of the console: temporary credentials exchanged for a page that opens in their
+//! account.
 
 use std::time::Duration;
 
@@ -27,9 +28,11 @@ const ENDPOINT_VARIABLE: &str = "OPS_FEDERATION_ENDPOINT";
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a sign-in URL is good: the endpoint's documented limit.
 const URL_LIFETIME: Duration = Duration::from_secs(15 * 60);
-/// How long the keys of an IAM user's federation last; the console's session ends with them. An hour, as for a role.
+/// How long the keys of an IAM user's federation last; the console's session ends with them. An
+/// hour, as for a role.
 const FEDERATION_SECONDS: i32 = 3600;
-/// Keys of GetFederationToken can do what both the user and this policy allow; without one they can do nothing.
+/// Keys of GetFederationToken can do what both the user and this policy allow; without one they can
+/// do nothing.
 const FEDERATION_POLICY: &str =
     r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#;
 /// What RFC 3986 leaves unescaped.
@@ -48,9 +51,10 @@ pub struct SignIn {
 }
 
 impl Context {
-    /// A URL that signs in to the console with the credentials of this invocation and goes on to `destination`; `default_endpoint` is the
-    /// federation endpoint of the partition, unless `OPS_FEDERATION_ENDPOINT` names another. An IAM user's own keys are exchanged for
-    /// temporary ones first (GetFederationToken).
+    /// A URL that signs in to the console with the credentials of this invocation and goes on to
+    /// `destination`; `default_endpoint` is the federation endpoint of the partition, unless
+    /// `OPS_FEDERATION_ENDPOINT` names another. An IAM user's own keys are exchanged for temporary
+    /// ones first (GetFederationToken).
     ///
     /// # Errors
     /// No credentials, a denial of GetFederationToken, an endpoint that does not answer or refuses.

@@ -290,7 +290,8 @@ pub(super) fn stream_url_refused(instance: &Instance, error: &StreamUrlError) ->
     }
 }
 
-/// The connection is lost, and the service does not let the caller take the session up again. `words` is the denial.
+/// The connection is lost, and the service does not let the caller take the session up again.
+/// `words` is the denial.
 pub(super) fn resume_denied(label: &str, session_id: &str, words: &Error) -> Error {
     Error::new(
         ErrorKind::Denied,

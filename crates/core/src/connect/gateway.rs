@@ -67,7 +67,8 @@ impl Gateway for SessionGateway {
     }
 
     fn dials_again(&self, status: u16) -> bool {
-        // A policy written before the middle of 2025 allows no `ssmmessages:OpenDataChannel`, which a signature asks for; the token alone may do.
+        // A policy written before the middle of 2025 allows no `ssmmessages:OpenDataChannel`, which
+        // a signature asks for; the token alone may do.
         let was_signed = self.signed.load(Ordering::Relaxed);
         if was_signed && let Some(aws) = self.cx.aws_if_made() {
             tracing::debug!(status, "dialling again without a signature");

@@ -1,7 +1,9 @@
-//! Whether a stream URL leads to Session Manager, before it is dialled with a token and a signature.
+//! Whether a stream URL leads to Session Manager, before it is dialled with a token and a
+//! signature.
 //!
-//! The URL comes with an answer of the API. Whoever can forge that, or has the user's endpoint settings lead elsewhere, must not get a signed
-//! request, and with it the session, sent to a host of their own. The official plugin checks it since 1.2.889.0.
+//! The URL comes with an answer of the API. Whoever can forge that, or has the user's endpoint
+//! settings lead elsewhere, must not get a signed request, and with it the session, sent to a host
+//! of their own. The official plugin checks it since 1.2.889.0.
 
 use url::{Host, Url};
 
@@ -62,7 +64,8 @@ pub(crate) fn check(url: &str, trusted: &Trusted) -> Result<(), StreamUrlError> 
     }
 }
 
-/// Whether `host` is one of Session Manager's: regional, FIPS, dual-stack, or an interface endpoint, in any partition.
+/// Whether `host` is one of Session Manager's: regional, FIPS, dual-stack, or an interface
+/// endpoint, in any partition.
 fn is_of_session_manager(host: &str) -> bool {
     let is_label = |text: &str| {
         !text.is_empty()
@@ -81,7 +84,8 @@ fn is_of_session_manager(host: &str) -> bool {
         }
         _ => false,
     };
-    // `vpce-0123-abcd.ssmmessages.REGION.vpce`, the first label with an availability zone behind it, or not.
+    // `vpce-0123-abcd.ssmmessages.REGION.vpce`, the first label with an availability zone behind
+    // it, or not.
     let is_interface = |rest: &str| match rest.split('.').collect::<Vec<_>>().as_slice() {
         [endpoint, service, region, "vpce"] => {
             endpoint.starts_with("vpce-")

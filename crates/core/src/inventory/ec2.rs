@@ -24,8 +24,9 @@ const PAGE: i32 = 1000;
 /// Calls at the same time, where patterns of several kinds take several.
 const CALLS: usize = 4;
 
-/// Everything in `region` that answers to `query`, by one call per kind of pattern. The ids of each page go to `ids` at once, so that Systems
-/// Manager is asked about them while the next page is on its way.
+/// Everything in `region` that answers to `query`, by one call per kind of pattern. The ids of each
+/// page go to `ids` at once, so that Systems Manager is asked about them while the next page is on
+/// its way.
 pub(super) async fn instances(
     aws: &Aws,
     region: &str,
@@ -98,7 +99,8 @@ async fn pages(
             }
         }
         if let Some(ids) = ids {
-            // Nobody may be listening any more: then the state of agents is known already, or nobody could tell it.
+            // Nobody may be listening any more: then the state of agents is known already, or
+            // nobody could tell it.
             let _ = ids.send(rows[known..].iter().map(|row| row.id.clone()).collect());
         }
         token = following.next(page.next_token)?;
@@ -109,7 +111,8 @@ async fn pages(
 }
 
 fn row(instance: Ec2Instance, region: &str, query: &Query) -> Option<Instance> {
-    // An id goes into ssh configurations and command lines: what is none is no instance of ours, whoever answered.
+    // An id goes into ssh configurations and command lines: what is none is no instance of ours,
+    // whoever answered.
     let id = instance.instance_id.filter(|id| is_instance_id(id))?;
     let tags = instance
         .tags

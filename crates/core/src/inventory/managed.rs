@@ -33,7 +33,8 @@ use crate::{
 const PAGE: i32 = 50;
 /// The same as a length.
 const PAGE_LEN: usize = 50;
-/// Calls by id at the same time. The service's quota for them is not documented; a call that is throttled is made again by the SDK.
+/// Calls by id at the same time. The service's quota for them is not documented; a call that is
+/// throttled is made again by the SDK.
 const ID_CALLS: usize = 8;
 /// Calls for the tags of hybrid nodes at the same time; each node takes one.
 const TAG_CALLS: usize = 8;
@@ -69,7 +70,8 @@ impl Heard {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what is known into `rows`; whoever is missing has no agent if `complete`, else nothing is known.
+    /// Writes what is known into `rows`; whoever is missing has no agent if `complete`, else
+    /// nothing is known.
     pub(super) fn apply(&self, rows: &mut [Instance], complete: bool) {
         let parts = self.lock();
         for row in rows {
@@ -221,11 +223,14 @@ pub(super) async fn ask(
     }
 }
 
-/// Asks about the agents of the instances whose ids come by `ids` while EC2 still lists, and about hybrid nodes if `wants_hybrid`.
+/// Asks about the agents of the instances whose ids come by `ids` while EC2 still lists, and about
+/// hybrid nodes if `wants_hybrid`.
 ///
-/// The pages of a list of all agents come one after another, fifty each: 2,400 of them take twelve seconds where a page takes a quarter of one.
-/// Asked by id, [`ID_CALLS`] pages come at the same time. An account of up to fifty agents is known by one page of all, which is asked for beside
-/// EC2; `is_narrow` says that few ids are to be expected, so that this page is not waited for once they are there.
+/// The pages of a list of all agents come one after another, fifty each: 2,400 of them take twelve
+/// seconds where a page takes a quarter of one. Asked by id, [`ID_CALLS`] pages come at the same
+/// time. An account of up to fifty agents is known by one page of all, which is asked for beside
+/// EC2; `is_narrow` says that few ids are to be expected, so that this page is not waited for once
+/// they are there.
 pub(super) async fn ask_as_rows_come(
     aws: &Aws,
     region: &str,
@@ -292,7 +297,8 @@ pub(super) async fn ask_as_rows_come(
         .map(|_| ())
 }
 
-/// Of the hybrid nodes in `heard` those that answer to `query`, with their tags. Tags that cannot be read count as none.
+/// Of the hybrid nodes in `heard` those that answer to `query`, with their tags. Tags that cannot
+/// be read count as none.
 pub(super) async fn hybrid(aws: &Aws, region: &str, query: &Query, heard: &Heard) -> Vec<Instance> {
     let nodes = heard.take_hybrid();
     let need = query.needs_tags();

@@ -1,7 +1,7 @@
 //! How far the pages of a list are followed, and how much of them is held.
 //!
-//! A service decides how many pages there are. One that answers with a token for ever, by fault or by malice, must end in an error and not in a
-//! command that never ends or takes all memory.
+//! A service decides how many pages there are. One that answers with a token for ever, by fault or
+//! by malice, must end in an error and not in a command that never ends or takes all memory.
 
 use std::{
     collections::{HashSet, hash_map::DefaultHasher},
@@ -14,13 +14,15 @@ use crate::{
     instance::Instance,
 };
 
-/// Pages of one list of one region. EC2 gives up to a thousand instances a page, so that this is half a million of them.
+/// Pages of one list of one region. EC2 gives up to a thousand instances a page, so that this is
+/// half a million of them.
 pub(super) const EC2_PAGES: usize = 500;
 /// Pages of one list of agents of one region, fifty each.
 pub(super) const SSM_PAGES: usize = 10_000;
 /// Longest time that the list of one region may take. `--timeout` shortens it.
 pub(super) const LIST_LIMIT: Duration = Duration::from_secs(600);
-/// What the rows of one region may take in memory, in bytes; a row of a usual instance with all its tags takes some 1.5 kB.
+/// What the rows of one region may take in memory, in bytes; a row of a usual instance with all its
+/// tags takes some 1.5 kB.
 const HELD_BYTES: usize = 1 << 30;
 /// What a row takes beside its texts, in bytes, generously.
 const ROW_BYTES: usize = 400;
@@ -32,7 +34,8 @@ pub(super) struct Pages {
     most: usize,
     fetched: usize,
     held_bytes: usize,
-    /// Hashes of the tokens so far: a token names a place in the list, so that one seen twice is a circle.
+    /// Hashes of the tokens so far: a token names a place in the list, so that one seen twice is a
+    /// circle.
     tokens: HashSet<u64>,
 }
 

@@ -139,7 +139,8 @@ pub struct Query {
 }
 
 impl Query {
-    /// Adds what `target` selects, and what it is called as a whole: a list takes no user and no index.
+    /// Adds what `target` selects, and what it is called as a whole: a list takes no user and no
+    /// index.
     pub fn add(&mut self, target: &Target) {
         self.patterns.push(target.selector.clone());
         self.patterns.extend(target.whole().cloned());
@@ -165,9 +166,11 @@ impl Query {
                     .any(|pattern| !matches!(pattern, Selector::Id(id) if id.starts_with("i-"))))
     }
 
-    /// The filters of each DescribeInstances call that together find everything; `None` where only hybrid nodes can match.
+    /// The filters of each DescribeInstances call that together find everything; `None` where only
+    /// hybrid nodes can match.
     ///
-    /// A filter's name is used once per call: what else there is to the same name is checked here, as everything is.
+    /// A filter's name is used once per call: what else there is to the same name is checked here,
+    /// as everything is.
     pub(super) fn calls(&self) -> Vec<Vec<Ec2Filter>> {
         let mut base: Vec<Ec2Filter> = Vec::new();
         let mut put = |name: String, values: Vec<String>| {
@@ -274,7 +277,8 @@ impl Query {
         map
     }
 
-    /// Whether `instance`, with all its tags, is one of those asked for. EC2's own filters are EC2's matter.
+    /// Whether `instance`, with all its tags, is one of those asked for. EC2's own filters are
+    /// EC2's matter.
     pub(super) fn matches(&self, instance: &Instance) -> bool {
         if !self.states.is_empty() && !self.states.contains(&instance.state) {
             return false;
@@ -350,7 +354,8 @@ pub(crate) fn answers_to(instance: &Instance, pattern: &Selector) -> bool {
     }
 }
 
-/// Whether `word` is the private address or DNS name of `instance`, also the first part of the name.
+/// Whether `word` is the private address or DNS name of `instance`, also the first part of the
+/// name.
 pub(crate) fn has_address(instance: &Instance, word: &str) -> bool {
     instance.private_ip.as_deref() == Some(word)
         || instance.private_dns.as_deref().is_some_and(|dns| {
@@ -379,8 +384,8 @@ pub fn platform_of(instance: &Instance) -> Platform {
     }
 }
 
-/// `value` for a filter. EC2 takes a backslash for an escape; `?` stands for any character, whoever reads the filter, and what it finds too
-/// much is left out here.
+/// `value` for a filter. EC2 takes a backslash for an escape; `?` stands for any character, whoever
+/// reads the filter, and what it finds too much is left out here.
 fn escape(value: impl AsRef<str>) -> String {
     value.as_ref().replace('\\', "?")
 }

@@ -1,10 +1,12 @@
-//! When the next call may go out: a token bucket with a queue before it. No clock and no file here: both are the caller's.
+//! When the next call may go out: a token bucket with a queue before it. No clock and no file here:
+//! both are the caller's.
 
 use serde::{Deserialize, Serialize};
 
 /// After a throttled call the time between two becomes so much longer.
 const SLOWER: f64 = 1.4;
-/// While nothing is throttled the time between two becomes so much shorter, once in [`EASE_EVERY_MS`].
+/// While nothing is throttled the time between two becomes so much shorter, once in
+/// [`EASE_EVERY_MS`].
 const FASTER: f64 = 0.9;
 /// How often the bucket may become faster, in milliseconds.
 const EASE_EVERY_MS: i64 = 5_000;
@@ -12,11 +14,13 @@ const EASE_EVERY_MS: i64 = 5_000;
 const SLOW_EVERY_MS: i64 = 1_000;
 /// The longest time between two calls, in milliseconds.
 const SLOWEST_MS: f64 = 4_000.0;
-/// A ticket that nobody has renewed for so long belongs to a process that has died or stands still, in milliseconds.
+/// A ticket that nobody has renewed for so long belongs to a process that has died or stands still,
+/// in milliseconds.
 const LEASE_MS: i64 = 3_000;
 /// How often a waiting process looks at the least, so that its ticket stays, in milliseconds.
 pub(super) const LOOK_MS: i64 = 500;
-/// Bulk goes behind what comes up to so much later, in milliseconds. It is a head start and no rank, so that bulk is never left out for good.
+/// Bulk goes behind what comes up to so much later, in milliseconds. It is a head start and no
+/// rank, so that bulk is never left out for good.
 const HEAD_START_MS: i64 = 30_000;
 /// Tickets beyond so many are not queued: the file stays small.
 const QUEUE_BOUND: usize = 4_096;
@@ -69,12 +73,14 @@ pub(super) enum Turn {
 pub(super) struct Bucket {
     /// Time between two calls once the burst is used up, in milliseconds; 0 is no limit.
     interval_ms: f64,
-    /// The interval that the quota allows: never faster than this. 0 until the service has throttled something.
+    /// The interval that the quota allows: never faster than this. 0 until the service has
+    /// throttled something.
     floor_ms: f64,
     /// Calls that may go out at once after a pause.
     burst: f64,
-    /// The same while nothing is throttled. It is one less than a second's worth of the quota: a call that is on its way for a shorter time than
-    /// the one before it must not find the service's bucket empty.
+    /// The same while nothing is throttled. It is one less than a second's worth of the quota: a
+    /// call that is on its way for a shorter time than the one before it must not find the
+    /// service's bucket empty.
     full_burst: f64,
     /// When the bucket is full again, in milliseconds since 1970.
     full_ms: f64,
@@ -84,7 +90,8 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    /// A full one for `per_second` calls a second of a quota of `quota`; 0 is no limit until the service throttles.
+    /// A full one for `per_second` calls a second of a quota of `quota`; 0 is no limit until the
+    /// service throttles.
     pub(super) fn new(per_second: f64, quota: f64) -> Self {
         let interval_ms = if per_second > 0.0 {
             1000.0 / per_second
@@ -103,8 +110,8 @@ impl Bucket {
         }
     }
 
-    /// Whether the owner of `ticket` may call at `now_ms`; its ticket is queued, renewed, or with [`Turn::Now`] taken out. `is_there` tells
-    /// whether a process still lives.
+    /// Whether the owner of `ticket` may call at `now_ms`; its ticket is queued, renewed, or with
+    /// [`Turn::Now`] taken out. `is_there` tells whether a process still lives.
     pub(super) fn ask(
         &mut self,
         ticket: &Ticket,
@@ -199,7 +206,8 @@ impl Bucket {
         self.full_ms = self.full_ms.max(now_ms as f64 + self.interval_ms);
     }
 
-    /// A clock that was set back, or a machine that was started anew, must not make everybody wait for a time far away.
+    /// A clock that was set back, or a machine that was started anew, must not make everybody wait
+    /// for a time far away.
     #[expect(
         clippy::cast_precision_loss,
         reason = "milliseconds of this century are exact"
@@ -263,7 +271,8 @@ mod tests {
         }
     }
 
-    /// Runs waiters, each with when it looks next, until all have been served; gives who was served when.
+    /// Runs waiters, each with when it looks next, until all have been served; gives who was served
+    /// when.
     fn run(
         bucket: &mut Bucket,
         service: &mut Service,

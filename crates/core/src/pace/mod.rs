@@ -1,9 +1,11 @@
 //! One pace for the calls whose quota is small, shared by all processes of a user.
 //!
-//! StartSession has a quota of three calls a second for an account and region, whoever makes them. A copy to many servers, a pool of tunnels or the
-//! ssh-proxies of one Ansible run would each find the others' calls in the way. All of them therefore take turns by one small file for each account
-//! and region in the runtime folder. The file is locked while it is read and written, which the system ends with the process; what waits has a
-//! ticket in it that has to be renewed. A process that dies holds nothing.
+//! StartSession has a quota of three calls a second for an account and region, whoever makes them.
+//! A copy to many servers, a pool of tunnels or the ssh-proxies of one Ansible run would each find
+//! the others' calls in the way. All of them therefore take turns by one small file for each
+//! account and region in the runtime folder. The file is locked while it is read and written, which
+//! the system ends with the process; what waits has a ticket in it that has to be renewed. A
+//! process that dies holds nothing.
 
 mod bucket;
 
@@ -27,7 +29,8 @@ use crate::paths::private_dir;
 
 /// Between two tries to lock the file, which is held for less than a millisecond.
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
-/// Tries to lock it. A process that was stopped while it held the lock must not stop everybody else.
+/// Tries to lock it. A process that was stopped while it held the lock must not stop everybody
+/// else.
 const LOCK_TRIES: usize = 200;
 /// The largest file that is read, in bytes: thousands of tickets.
 const FILE_BYTES: u64 = 1 << 20;
@@ -37,7 +40,8 @@ const KEPT: Duration = Duration::from_secs(24 * 3600);
 /// How long somebody waits before it is worth a word, in milliseconds.
 const WORTH_A_WORD_MS: i64 = 2_000;
 
-/// The calls that have a small quota. Source: "AWS Systems Manager endpoints and quotas" in the AWS General Reference.
+/// The calls that have a small quota. Source: "AWS Systems Manager endpoints and quotas" in the AWS
+/// General Reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[expect(
     clippy::enum_variant_names,
@@ -67,7 +71,8 @@ pub(crate) struct Pacer {
     file: Option<PathBuf>,
     /// Of this process alone: where the file cannot be used.
     own: Mutex<Buckets>,
-    /// StartSession calls a second where the user says so; 0 is no limit until the service throttles.
+    /// StartSession calls a second where the user says so; 0 is no limit until the service
+    /// throttles.
     starts_per_second: Option<f64>,
     /// Somebody has been told that this takes time.
     told: AtomicBool,
@@ -115,7 +120,8 @@ impl Pacer {
         Bucket::new(per_second, quota)
     }
 
-    /// Works on the shared bucket of `operation`, or on this process's own where the file cannot be had.
+    /// Works on the shared bucket of `operation`, or on this process's own where the file cannot be
+    /// had.
     async fn with<T>(&self, operation: Operation, work: impl FnOnce(&mut Bucket) -> T) -> T {
         if let Some(file) = self.lock_file().await {
             return self.work_on(file, operation, work);
@@ -180,7 +186,8 @@ impl Pacer {
     }
 }
 
-/// A place in the queue of an operation. It keeps its rank while a throttled call is made again, and is given up with the value.
+/// A place in the queue of an operation. It keeps its rank while a throttled call is made again,
+/// and is given up with the value.
 pub(crate) struct Place<'a> {
     pacer: &'a Pacer,
     operation: Operation,
@@ -190,7 +197,8 @@ pub(crate) struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Waits for the turn of the call. `waiting` is told once in this process, after a while, how many come before it.
+    /// Waits for the turn of the call. `waiting` is told once in this process, after a while, how
+    /// many come before it.
     pub(crate) async fn turn(&mut self, mut waiting: impl FnMut(usize)) {
         self.is_waiting = true;
         loop {
@@ -265,7 +273,8 @@ fn try_lock(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Removes the files beside `path` that nobody has used for long: each embedded sandbox has an account of its own.
+/// Removes the files beside `path` that nobody has used for long: each embedded sandbox has an
+/// account of its own.
 fn sweep(path: &Path) {
     let Some(entries) = path
         .parent()
@@ -316,10 +325,12 @@ fn now_ms() -> i64 {
         .unwrap_or(0)
 }
 
-/// The account that an access key id belongs to, which is written in it; `None` for an id of another form.
+/// The account that an access key id belongs to, which is written in it; `None` for an id of
+/// another form.
 ///
-/// The sixteen characters behind `AKIA` or `ASIA` are base 32 (RFC 4648); bits 1 to 40 of them are the account. This is not documented, and known
-/// from the many keys that people have compared; where it were wrong, processes would merely not share a pace.
+/// The sixteen characters behind `AKIA` or `ASIA` are base 32 (RFC 4648); bits 1 to 40 of them are
+/// the account. This is not documented, and known from the many keys that people have compared;
+/// where it were wrong, processes would merely not share a pace.
 pub(crate) fn account_of_key(access_key_id: &str) -> Option<u64> {
     let digits = access_key_id
         .strip_prefix("AKIA")

@@ -1,4 +1,5 @@
-//! Why a target means nothing, or too much: what was searched, what comes near, what exists in another state.
+//! Why a target means nothing, or too much: what was searched, what comes near, what exists in
+//! another state.
 
 use std::fmt::Write as _;
 
@@ -17,7 +18,8 @@ const NEAR: usize = 3;
 /// Candidates listed in an error.
 const LISTED: usize = 20;
 
-/// No machine: looks again without the restrictions, to tell what would have matched and what is spelt alike.
+/// No machine: looks again without the restrictions, to tell what would have matched and what is
+/// spelt alike.
 pub(super) async fn none(cx: &Context, target: &Target, regions: &[String]) -> Error {
     let text = target.as_str();
     let mut query = cx.target_query().unwrap_or_default();
@@ -31,7 +33,8 @@ pub(super) async fn none(cx: &Context, target: &Target, regions: &[String]) -> E
         naming: query.naming.clone(),
         ..Query::default()
     };
-    // Everything there is: names that come near can only be found among all. Nothing comes near an id.
+    // Everything there is: names that come near can only be found among all. Nothing comes near an
+    // id.
     if is_id {
         wide.patterns.push(target.selector.clone());
     }
@@ -216,8 +219,8 @@ async fn searched(cx: &Context, query: &Query, regions: &[String]) -> String {
     text
 }
 
-/// Those whose names are spelt much like `text`, and not just so. How far a name may be from it is a third of its length, so that nothing is near
-/// one or two letters.
+/// Those whose names are spelt much like `text`, and not just so. How far a name may be from it is
+/// a third of its length, so that nothing is near one or two letters.
 fn near<'a>(text: &str, instances: impl Iterator<Item = &'a Instance>) -> Vec<&'a Instance> {
     let lower = text.to_lowercase();
     let length = lower.chars().count();
@@ -334,8 +337,8 @@ pub(super) fn index(target: &Target, found: &[Instance]) -> Error {
     error.hint(hint!("the last is {}", indexed(name, found.len())))
 }
 
-/// `name[N]` in a hint. Brackets are quoted only where the name is: shells take them for a pattern, and one without a match, which
-/// is what this is, for itself; but zsh refuses it.
+/// `name[N]` in a hint. Brackets are quoted only where the name is: shells take them for a pattern,
+/// and one without a match, which is what this is, for itself; but zsh refuses it.
 fn indexed(name: &str, number: usize) -> Hint {
     named(&format!("{name}[{number}]"))
 }

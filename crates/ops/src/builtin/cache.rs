@@ -10,9 +10,10 @@ use serde_json::json;
 
 /// The cache of instances behind completion and --cached
 ///
-/// Completion offers names from it, and with --cached single targets are looked up in it. Lists, and targets that mean several servers, never
-/// come from it. There is a file for each profile, role, region, endpoint and source of credentials, readable by you alone; what is older than
-/// ten minutes is not used.
+/// Completion offers names from it, and with --cached single targets are looked up in it. Lists,
+/// and targets that mean several servers, never come from it. There is a file for each profile,
+/// role, region, endpoint and source of credentials, readable by you alone; what is older than ten
+/// minutes is not used.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Cache {
     #[command(subcommand)]

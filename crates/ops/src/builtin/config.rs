@@ -15,7 +15,9 @@ use crate::plugin;
 
 /// Show settings, profiles, and where they come from
 ///
-/// Precedence: flag, `OPS_*` variable, team profile, AWS configuration (`AWS_*` variables and files), default. A team profile is one YAML file; `ops config path` says where they are looked for, and nothing is ever read from the working directory.
+/// Precedence: flag, `OPS_*` variable, team profile, AWS configuration (`AWS_*` variables and
+/// files), default. A team profile is one YAML file; `ops config path` says where they are looked
+/// for, and nothing is ever read from the working directory.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Config {
     #[command(subcommand)]
@@ -213,7 +215,8 @@ fn document(cx: &Context, name: &str, rows: &impl Serialize) -> Result<bool> {
     Ok(true)
 }
 
-/// Aligned columns, cut where the terminal is too narrow. The user's home folder is `~` here, which leaves room on it.
+/// Aligned columns, cut where the terminal is too narrow. The user's home folder is `~` here, which
+/// leaves room on it.
 fn table(cx: &Context, head: &[&str], lines: impl Iterator<Item = Vec<String>>) -> Result<Exit> {
     let rows: Vec<Vec<Cell>> = lines
         .map(|line| {

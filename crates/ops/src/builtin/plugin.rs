@@ -15,7 +15,9 @@ use crate::{
 
 /// List and run external commands
 ///
-/// An executable called `ops-NAME` is the command `ops NAME`. It is looked for in `$XDG_DATA_HOME/ops/plugins/bin`, then in each absolute folder of PATH. Built-in commands and aliases of the profile cannot be replaced by one.
+/// An executable called `ops-NAME` is the command `ops
+/// NAME`. It is looked for in `$XDG_DATA_HOME/ops/plugins/bin`, then in each absolute folder of
+/// PATH. Built-in commands and aliases of the profile cannot be replaced by one.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Plugins {
     #[command(subcommand)]

@@ -11,9 +11,12 @@ use crate::sandbox::{self, admin};
 
 /// Run the embedded stand-in for AWS
 ///
-/// `ops --sandbox VERB` runs any verb against a stand-in for EC2, SSM and STS inside this very process, reached over the wire as AWS is. `ops sandbox serve` runs one for several commands and for other AWS clients.
+/// `ops --sandbox VERB` runs any verb against a stand-in for EC2, SSM and STS inside this very
+/// process, reached over the wire as AWS is. `ops sandbox serve` runs one for several commands and
+/// for other AWS clients.
 ///
-/// It is NO isolation: the shells are real and run as you, on this machine, in your files. It listens on the loopback interface only and answers nobody without the random keys of its run.
+/// It is NO isolation: the shells are real and run as you, on this machine, in your files. It
+/// listens on the loopback interface only and answers nobody without the random keys of its run.
 #[derive(clap::Args, Debug)]
 pub(crate) struct SandboxCommand {
     #[command(subcommand)]
@@ -24,7 +27,8 @@ pub(crate) struct SandboxCommand {
 enum Action {
     /// Run it until it is stopped, and print the environment that AWS clients need
     ///
-    /// It is no isolation: shells run as you, on this machine. While it runs, `ops --sandbox` uses it.
+    /// It is no isolation: shells run as you, on this machine. While it runs, `ops --sandbox` uses
+    /// it.
     Serve(Serve),
     /// Print the environment of the running one: eval "$(ops sandbox env)"
     Env {
@@ -36,9 +40,17 @@ enum Action {
     Status,
     /// Stop the running one
     Stop,
-    /// Have things go wrong: delay=20ms, drop=1%, cut-after=100, refuse-resume …; none takes all back
+    /// Have things go wrong: delay=20ms, drop=1%, cut-after=100, refuse-resume …; none takes all
+    /// back
     ///
-    /// Keys: seed=N, delay=T, jitter=T, drop=P%, duplicate=P%, reorder=P%, drop-acks=P%, garbage=P%, max-input=BYTES, max-parameter=N, max-frame=BYTES[/close|/reset|/drop], rate=BYTES, queue=BYTES, cut-after=N, bye-after=N, cuts=N, end-after=N, end-text=TEXT, customer-message=TEXT, refuse-resume[=gone|timed-out|N], silent-after=N, silent-for=T, pauses, no-start, late-handshake=T, odd-json, late-open=T, late-plugin=T, slow-dial=T, agent-version=X, strict, standard-tier, refuse-dial[=signed|all|clock], stream-host=HOST, kms=ARN, deny=ACTION[/RESOURCE], throttle=ACTION[/N], tps=ACTION/RATE[/BURST], fail=ACTION[/N], slow=ACTION/T, deny-region=R, expired.
+    /// Keys: seed=N, delay=T, jitter=T, drop=P%, duplicate=P%, reorder=P%, drop-acks=P%,
+    /// garbage=P%, max-input=BYTES, max-parameter=N, max-frame=BYTES[/close|/reset|/drop],
+    /// rate=BYTES, queue=BYTES, cut-after=N, bye-after=N, cuts=N, end-after=N, end-text=TEXT,
+    /// customer-message=TEXT, refuse-resume[=gone|timed-out|N], silent-after=N, silent-for=T,
+    /// pauses, no-start, late-handshake=T, odd-json, late-open=T, late-plugin=T, slow-dial=T,
+    /// agent-version=X, strict, standard-tier, refuse-dial[=signed|all|clock], stream-host=HOST,
+    /// kms=ARN, deny=ACTION[/RESOURCE], throttle=ACTION[/N], tps=ACTION/RATE[/BURST],
+    /// fail=ACTION[/N], slow=ACTION/T, deny-region=R, expired.
     Fault {
         /// KEY or KEY=VALUE; they replace those of before
         #[arg(required = true, value_name = "FAULT")]
@@ -64,7 +76,8 @@ struct Serve {
         env = "OPS_SANDBOX_FLEET_SIZE"
     )]
     fleet_size: usize,
-    /// How fast agents send: none, or as real ones do, at most 1,024 bytes in a millisecond; with real, calls keep to the documented quotas
+    /// How fast agents send: none, or as real ones do, at most 1,024 bytes in a millisecond; with
+    /// real, calls keep to the documented quotas
     #[arg(long, value_enum, default_value_t = AgentPace::None, env = "OPS_SANDBOX_PACE")]
     agent_pace: AgentPace,
     /// A fault from the start; see ops sandbox fault --help

@@ -11,9 +11,11 @@ use crate::shells::Candidate;
 /// Longest answer that is read, in bytes.
 const MAX_ANSWER: u64 = 4 << 20;
 
-/// What the external command offers for `current` behind `words`; nothing if it does not say that it completes, or takes too long.
+/// What the external command offers for `current` behind `words`; nothing if it does not say that
+/// it completes, or takes too long.
 ///
-/// Only one that says so is asked: an old script would take `__complete` for an argument and do its job.
+/// Only one that says so is asked: an old script would take `__complete` for an argument and do its
+/// job.
 pub(super) fn candidates(
     plugin: &Plugin,
     words: &[OsString],

@@ -1,4 +1,5 @@
-//! Completion: the shell calls `ops` with `OPS_COMPLETE` set, as the script of `ops completion` tells it to.
+//! Completion: the shell calls `ops` with `OPS_COMPLETE` set, as the script of `ops completion`
+//! tells it to.
 //!
 //! Whatever happens, nothing but candidates reaches the terminal, and they come within [`LIMIT`].
 
@@ -24,7 +25,8 @@ use crate::{registry, sandbox, shells};
 /// The longest time from the key to candidates, the start of this process and its output included.
 const LIMIT: Duration = Duration::from_millis(1400);
 
-/// Answers a shell's request for candidates, or refreshes the cache behind one, if this is one of them. Never an error on the terminal.
+/// Answers a shell's request for candidates, or refreshes the cache behind one, if this is one of
+/// them. Never an error on the terminal.
 pub(crate) fn answer() -> bool {
     let Some(asked) = std::env::var_os(VARIABLE) else {
         return false;
@@ -52,8 +54,9 @@ pub(crate) fn answer() -> bool {
     true
 }
 
-/// Leaves out values that could not be typed, or would do something to the terminal, and escapes what they are: whatever candidates come
-/// from, such as tags, a profile or an external command, they all pass here.
+/// Leaves out values that could not be typed, or would do something to the terminal, and escapes
+/// what they are: whatever candidates come from, such as tags, a profile or an external command,
+/// they all pass here.
 fn show_safely(candidates: &mut Vec<shells::Candidate>) {
     candidates.retain(|one| !one.value.contains(is_unprintable));
     for one in candidates {
@@ -66,7 +69,8 @@ fn show_safely(candidates: &mut Vec<shells::Candidate>) {
 /// The process behind a request: it belongs to no terminal any more, and says nothing.
 fn refresh(words: &[OsString], env: &Env) {
     #[cfg(unix)]
-    // It fails for a leader of a process group, which this process is not when a request has started it; nothing depends on it then.
+    // It fails for a leader of a process group, which this process is not when a request has
+    // started it; nothing depends on it then.
     let _ = rustix::process::setsid();
     let globals = Globals {
         no_input: true,

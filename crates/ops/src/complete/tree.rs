@@ -1,4 +1,5 @@
-//! The part of the command line that completion needs: one verb with its arguments, or all verbs with their first lines.
+//! The part of the command line that completion needs: one verb with its arguments, or all verbs
+//! with their first lines.
 
 use std::{ffi::OsString, sync::Arc};
 
@@ -16,7 +17,8 @@ const GLOBALS: [(&str, Values); 3] = [
     ("region", Values::Region),
 ];
 
-/// Root with the global options, and `verb` with its own; every verb by name alone if none is given. No help pages are made.
+/// Root with the global options, and `verb` with its own; every verb by name alone if none is
+/// given. No help pages are made.
 fn bare(verb: Option<&Entry>) -> Command {
     let root = Command::new("ops")
         .version(env!("CARGO_PKG_VERSION"))
@@ -101,7 +103,8 @@ impl clap_complete::engine::ValueCompleter for Completer {
     }
 }
 
-/// The global options among `words`, a line that need not be complete. Where they cannot be read, there are none.
+/// The global options among `words`, a line that need not be complete. Where they cannot be read,
+/// there are none.
 pub(super) fn globals(verb: Option<&Entry>, words: &[OsString]) -> Globals {
     let line = std::iter::once(OsString::from("ops")).chain(words.iter().cloned());
     let root = if verb.is_some() {

@@ -20,7 +20,8 @@ use super::regions::REGIONS;
 use crate::plugin;
 use crate::shells::Candidate;
 
-/// Stands for all candidates of a [`Source`] in what clap's engine gives back: tens of thousands of them would take their time there.
+/// Stands for all candidates of a [`Source`] in what clap's engine gives back: tens of thousands of
+/// them would take their time there.
 const MARK: &str = "\u{0}";
 
 /// Where candidates come from, and the ones that were asked for last.
@@ -50,7 +51,8 @@ impl Source {
         }
     }
 
-    /// Lets clap's engine find out what `current` behind `words` is, and gives the candidates for it.
+    /// Lets clap's engine find out what `current` behind `words` is, and gives the candidates for
+    /// it.
     pub(super) fn run(
         &self,
         mut command: clap::Command,
@@ -198,7 +200,8 @@ impl Source {
     fn remote_paths(&self, current: &str) -> Vec<Candidate> {
         let colon = current.find(':');
         let slash = current.find('/');
-        // Behind the colon begins a path that only the server knows; a slash before it makes it a path here.
+        // Behind the colon begins a path that only the server knows; a slash before it makes it a
+        // path here.
         if let Some(colon) = colon
             && slash.is_none_or(|slash| colon < slash)
             && !current.starts_with("tag:")

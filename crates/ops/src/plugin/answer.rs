@@ -7,8 +7,9 @@ use std::{
     time::Instant,
 };
 
-/// Runs `command` and gives what it writes to standard output until it closes it, at most `most_bytes` of it. `None` if it cannot be started, or has
-/// not come to an end by `until`; it is killed then.
+/// Runs `command` and gives what it writes to standard output until it closes it, at most
+/// `most_bytes` of it. `None` if it cannot be started, or has not come to an end by `until`; it is
+/// killed then.
 pub(crate) fn answer(command: &mut Command, most_bytes: u64, until: Instant) -> Option<Vec<u8>> {
     let mut child = command
         .stdin(Stdio::null())
@@ -18,7 +19,8 @@ pub(crate) fn answer(command: &mut Command, most_bytes: u64, until: Instant) -> 
         .ok()?;
     let stdout = child.stdout.take()?;
     let (sender, receiver) = mpsc::channel();
-    // A child of its own may keep the pipe open after it was killed: the thread then stays behind, not we.
+    // A child of its own may keep the pipe open after it was killed: the thread then stays behind,
+    // not we.
     std::thread::spawn(move || {
         let mut text = Vec::new();
         if stdout.take(most_bytes).read_to_end(&mut text).is_ok() {

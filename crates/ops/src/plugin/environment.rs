@@ -7,7 +7,8 @@ use std::{
 
 use ops_core::{Context, Env, Error, Result, profile::values::EndpointUrl};
 
-/// The environment of a plugin, and the file behind `OPS_CONTEXT`, which must stay open until the plugin has started.
+/// The environment of a plugin, and the file behind `OPS_CONTEXT`, which must stay open until the
+/// plugin has started.
 pub(crate) struct Prepared {
     pub(crate) env: Env,
     pub(crate) context: Option<File>,
@@ -74,7 +75,8 @@ pub(crate) fn prepare(cx: &Context) -> Result<Prepared> {
     Ok(Prepared { env, context })
 }
 
-/// A file that has no name any more and is gone with its last reader: nothing has to be cleaned up after a plugin that took our place.
+/// A file that has no name any more and is gone with its last reader: nothing has to be cleaned up
+/// after a plugin that took our place.
 #[cfg(unix)]
 fn context_file(cx: &Context, env: &mut Env) -> Result<Option<File>> {
     use std::os::fd::AsRawFd as _;

@@ -22,7 +22,8 @@ pub(crate) struct Plugin {
     pub(crate) name: String,
     /// Absolute.
     pub(crate) path: PathBuf,
-    /// It may be asked about itself: it lies in our own folder, or a file beside it says so, and nobody else may change it.
+    /// It may be asked about itself: it lies in our own folder, or a file beside it says so, and
+    /// nobody else may change it.
     pub(crate) may_be_probed: bool,
 }
 
@@ -61,7 +62,8 @@ pub(crate) struct Directory {
     pub(crate) managed: bool,
 }
 
-/// The folders in the order they are searched. Relative and empty entries of PATH mean the working directory and are left out.
+/// The folders in the order they are searched. Relative and empty entries of PATH mean the working
+/// directory and are left out.
 pub(crate) fn directories(env: &Env) -> Vec<Directory> {
     let managed = Directory {
         path: Paths::from_env(env).data.join("plugins").join("bin"),
@@ -84,7 +86,8 @@ pub(crate) fn directories(env: &Env) -> Vec<Directory> {
         .collect()
 }
 
-/// The plugin that `words` call, and how many of them are its name: `ops db dump` is `ops-db-dump`, else `ops-db`.
+/// The plugin that `words` call, and how many of them are its name: `ops db dump` is `ops-db-dump`,
+/// else `ops-db`.
 pub(crate) fn find(env: &Env, words: &[OsString]) -> Option<(Plugin, usize)> {
     let parts: Vec<&str> = words
         .iter()
@@ -100,7 +103,8 @@ pub(crate) fn find(env: &Env, words: &[OsString]) -> Option<(Plugin, usize)> {
     })
 }
 
-/// Every file called `ops-NAME`, in the order of the search; the same file reached twice counts once.
+/// Every file called `ops-NAME`, in the order of the search; the same file reached twice counts
+/// once.
 pub(crate) fn all(env: &Env) -> Vec<Found> {
     let mut seen = HashSet::new();
     let mut found = Vec::new();

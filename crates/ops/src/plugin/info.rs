@@ -41,7 +41,8 @@ impl Info {
     }
 }
 
-/// Asks the plugin about itself. `None` if it does not answer in time with the JSON that is expected.
+/// Asks the plugin about itself. `None` if it does not answer in time with the JSON that is
+/// expected.
 pub(crate) fn probe(path: &Path, env: &Env) -> Option<Info> {
     let mut command = Command::new(path);
     command

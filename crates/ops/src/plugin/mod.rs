@@ -18,8 +18,8 @@ use ops_profile::Verbs;
 /// The interface version that this program speaks.
 pub(crate) const API_VERSION: &str = "ops.plugin/v1";
 
-/// Names and descriptions for help and suggestions: from the cache, so that help starts no process and writes no file. What one of `verbs`
-/// hides is left out.
+/// Names and descriptions for help and suggestions: from the cache, so that help starts no process
+/// and writes no file. What one of `verbs` hides is left out.
 pub(crate) fn listed(env: &Env, verbs: Verbs) -> Vec<(String, String)> {
     let cache = Cache::load(&Paths::from_env(env));
     let mut names: Vec<(String, String)> = Vec::new();

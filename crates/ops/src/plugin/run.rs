@@ -38,7 +38,8 @@ pub(crate) fn exec(plugin: &Plugin, arguments: &[OsString], cx: &Context) -> Err
 pub(crate) async fn spawn(plugin: &Plugin, arguments: &[OsString], cx: &Context) -> Result<Exit> {
     check(plugin, cx)?;
     let prepared = environment::prepare(cx)?;
-    // The terminal's signals reach the plugin by themselves: both are in one process group. We stay until it ends.
+    // The terminal's signals reach the plugin by themselves: both are in one process group. We stay
+    // until it ends.
     let mut signals = crate::signals::Signals::listen()?;
     let mut child = tokio::process::Command::new(&plugin.path)
         .args(arguments)
@@ -87,7 +88,8 @@ fn exit_of(status: std::process::ExitStatus) -> Exit {
     )
 }
 
-/// A plugin that others may change is not run, nor one that speaks another version of the interface. Only those that may be asked are.
+/// A plugin that others may change is not run, nor one that speaks another version of the
+/// interface. Only those that may be asked are.
 fn check(plugin: &Plugin, cx: &Context) -> Result<()> {
     plugin.refuse_exposed()?;
     if !plugin.may_be_probed {

@@ -1,4 +1,5 @@
-//! `--sandbox`: the embedded stand-in for AWS under a command, its environment laid over the command's own.
+//! `--sandbox`: the embedded stand-in for AWS under a command, its environment laid over the
+//! command's own.
 
 pub(crate) mod admin;
 
@@ -59,7 +60,8 @@ pub(crate) async fn lay(globals: &Globals, env: &mut Env, entry: &Entry) -> Resu
     lay_for_external(globals, env).await
 }
 
-/// For `config`, which reaches nothing: the environment that another command would have, as far as it is known without starting a sandbox.
+/// For `config`, which reaches nothing: the environment that another command would have, as far as
+/// it is known without starting a sandbox.
 ///
 /// # Errors
 /// The fleet file is wrong.
@@ -81,7 +83,8 @@ fn lay_for_show(globals: &Globals, env: &mut Env, entry: &Entry) -> Result<Laid>
     Ok(Laid::Shared)
 }
 
-/// Puts a sandbox under an external command if one is wanted: that of the command which started this one, else a served one, else one of our own.
+/// Puts a sandbox under an external command if one is wanted: that of the command which started
+/// this one, else a served one, else one of our own.
 ///
 /// # Errors
 /// As [`lay`].
@@ -130,7 +133,8 @@ pub(crate) async fn lay_for_external(globals: &Globals, env: &mut Env) -> Result
     Ok(Laid::Own(Box::new(running)))
 }
 
-/// Lays a sandbox that another process runs over `env`, if one is wanted; otherwise says that one of the process's own is meant, without starting it.
+/// Lays a sandbox that another process runs over `env`, if one is wanted; otherwise says that one
+/// of the process's own is meant, without starting it.
 pub(crate) fn lay_served(globals: &Globals, env: &mut Env) {
     if !globals.sandbox {
         return;
@@ -214,7 +218,8 @@ pub(crate) fn faults<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Fau
     Ok(faults)
 }
 
-/// The variables with which every AWS client uses the sandbox, and none beside them that would lead it elsewhere.
+/// The variables with which every AWS client uses the sandbox, and none beside them that would lead
+/// it elsewhere.
 fn overlay(env: &mut Env, access: &Access) {
     for name in UNSET {
         env.remove(name);

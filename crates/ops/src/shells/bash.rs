@@ -1,4 +1,5 @@
-//! bash: the line is taken apart here, since bash splits words at `:`, `=` and `@`, and the answer has to be quoted as it is to stand there.
+//! bash: the line is taken apart here, since bash splits words at `:`, `=` and `@`, and the answer
+//! has to be quoted as it is to stand there.
 
 use std::ffi::OsString;
 
@@ -8,12 +9,15 @@ use unicode_width::UnicodeWidthStr as _;
 use super::quote::{self, Dialect, Open};
 use super::{Asked, Candidate, padded};
 
-/// Up to so many candidates are described; more are shown side by side. As readline's own question whether to show them all.
+/// Up to so many candidates are described; more are shown side by side. As readline's own question
+/// whether to show them all.
 const DESCRIBED: usize = 100;
-/// Of more candidates no more are given to readline than it needs: nobody reads so many, and bash takes its time over tens of thousands.
+/// Of more candidates no more are given to readline than it needs: nobody reads so many, and bash
+/// takes its time over tens of thousands.
 const MANY: usize = 1000;
 
-/// The arguments: the line up to the cursor, the part of the word that readline replaces, and the kind of completion.
+/// The arguments: the line up to the cursor, the part of the word that readline replaces, and the
+/// kind of completion.
 pub(super) const SCRIPT: &str = r#"# ops in bash: source <(ops completion bash)
 _ops() {
     local out type=${COMP_TYPE:-37}
@@ -94,7 +98,8 @@ pub(super) fn read(words: &[OsString], env: &Env) -> Option<Asked> {
     let kind = words.get(2).and_then(|word| word.to_str()).unwrap_or("9");
     let mut typed = quote::split(line, Dialect::Bash);
     let current = typed.pop()?;
-    // Readline breaks words at more places than the shell does: what stands before the part that it replaces stays.
+    // Readline breaks words at more places than the shell does: what stands before the part that it
+    // replaces stays.
     let kept = current
         .raw
         .strip_suffix(replaced)
@@ -164,7 +169,8 @@ pub(super) fn show(asked: &Asked, candidates: &[Candidate]) -> String {
     text
 }
 
-/// A few of `all` that have in common what all have, whether case counts or, as `completion-ignore-case` wants it, does not.
+/// A few of `all` that have in common what all have, whether case counts or, as
+/// `completion-ignore-case` wants it, does not.
 fn with_the_same_in_common(all: Vec<String>) -> Vec<String> {
     let Some((first, others)) = all.split_first() else {
         return all;

@@ -1,4 +1,5 @@
-//! Nushell: one completer for all external programs, so the one that is there goes on for the others.
+//! Nushell: one completer for all external programs, so the one that is there goes on for the
+//! others.
 
 use std::ffi::OsString;
 

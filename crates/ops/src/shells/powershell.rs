@@ -1,4 +1,5 @@
-//! PowerShell: the line comes through a variable, since arguments that are empty or quoted do not reach programs unharmed in every version.
+//! PowerShell: the line comes through a variable, since arguments that are empty or quoted do not
+//! reach programs unharmed in every version.
 
 use std::ffi::OsString;
 

@@ -25,7 +25,8 @@ pub(super) struct Word {
     pub(super) open: Open,
 }
 
-/// The words of `line`; the last one is the one that is being typed, and may be empty. Nothing is expanded.
+/// The words of `line`; the last one is the one that is being typed, and may be empty. Nothing is
+/// expanded.
 pub(super) fn split(line: &str, dialect: Dialect) -> Vec<Word> {
     let mut words = Vec::new();
     let mut rest = line;
@@ -45,7 +46,8 @@ pub(super) fn unquoted(raw: &str, dialect: Dialect) -> Word {
     word(raw, dialect, false).0
 }
 
-/// The word at the beginning of `line` and its length; to the end of the line unless `ends` at a blank.
+/// The word at the beginning of `line` and its length; to the end of the line unless `ends` at a
+/// blank.
 fn word(line: &str, dialect: Dialect, ends: bool) -> (Word, usize) {
     let escape = if dialect == Dialect::PowerShell {
         '`'
@@ -76,7 +78,8 @@ fn word(line: &str, dialect: Dialect, ends: bool) -> (Word, usize) {
             (Open::Double, '"') => open = Open::No,
             (Open::No, c) if c == escape => text.extend(chars.next().map(|(_, c)| c)),
             (Open::Double, c) if c == escape => {
-                // In double quotes a backslash escapes few characters, and is one before the others.
+                // In double quotes a backslash escapes few characters, and is one before the
+                // others.
                 let special = |next: char| {
                     dialect == Dialect::PowerShell || matches!(next, '$' | '"' | '\\' | '`' | '\n')
                 };
@@ -115,8 +118,8 @@ pub(super) fn bash(text: &str, open: Open) -> String {
                 out.push(c);
             }
             Open::Single if c == '\'' => out.push_str("'\\''"),
-            // Bash expands its history inside double quotes too, and there no backslash keeps it from that: the quotes are left for the
-            // one character.
+            // Bash expands its history inside double quotes too, and there no backslash keeps it
+            // from that: the quotes are left for the one character.
             Open::Double if c == '!' => out.push_str("\"\\!\""),
             Open::Double if "\"\\$`".contains(c) => {
                 out.push('\\');
@@ -128,7 +131,8 @@ pub(super) fn bash(text: &str, open: Open) -> String {
     out
 }
 
-/// For `tests/fuzzing`: any line is taken apart, and any text is one word of bash that stands for it.
+/// For `tests/fuzzing`: any line is taken apart, and any text is one word of bash that stands for
+/// it.
 ///
 /// # Panics
 /// It is not.

@@ -32,7 +32,8 @@ impl Candidate {
     }
 }
 
-/// The line up to the cursor, without quotes: the words behind the program's name, and the one that is being typed.
+/// The line up to the cursor, without quotes: the words behind the program's name, and the one that
+/// is being typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
     pub(crate) words: Vec<OsString>,

@@ -1,4 +1,5 @@
-//! What of an AWS profile cannot work, told before anybody is asked for credentials: with the file and the line where it stands.
+//! What of an AWS profile cannot work, told before anybody is asked for credentials: with the file
+//! and the line where it stands.
 
 use super::AwsFiles;
 use crate::{
@@ -8,12 +9,12 @@ use crate::{
 };
 
 impl AwsFiles {
-    /// Checks profile `name` and all that it refers to: the profiles it takes its credentials from, its SSO session. Profiles that it does
-    /// not need may have any mistake.
+    /// Checks profile `name` and all that it refers to: the profiles it takes its credentials from,
+    /// its SSO session. Profiles that it does not need may have any mistake.
     ///
     /// # Errors
-    /// A reference to what is not there or to itself, a setting that is missing, a byte that is no UTF-8. A profile that is not there
-    /// itself is none: see [`Self::unknown`].
+    /// A reference to what is not there or to itself, a setting that is missing, a byte that is no
+    /// UTF-8. A profile that is not there itself is none: see [`Self::unknown`].
     pub fn check(&self, name: &str) -> Result<()> {
         let mut seen: Vec<&str> = Vec::new();
         let mut name = name;
@@ -189,7 +190,8 @@ impl AwsFiles {
         }
     }
 
-    /// The profile that AWS profile `name` takes its credentials from in the end, by way of `source_profile`.
+    /// The profile that AWS profile `name` takes its credentials from in the end, by way of
+    /// `source_profile`.
     pub fn source_of<'a>(&'a self, name: &'a str) -> &'a str {
         let mut name = name;
         let mut seen = vec![name];

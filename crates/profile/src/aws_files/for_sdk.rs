@@ -1,5 +1,5 @@
-//! The same configuration in the form that the SDK for Rust reads: that one stops at a setting that is indented, and leaves out, without
-//! a word, profiles whose names have a blank or an umlaut.
+//! The same configuration in the form that the SDK for Rust reads: that one stops at a setting that
+//! is indented, and leaves out, without a word, profiles whose names have a blank or an umlaut.
 
 use std::{borrow::Cow, fmt::Write as _};
 
@@ -52,8 +52,8 @@ fn write_settings(text: &mut String, group: &Group) {
     }
 }
 
-/// A name of a profile or another section as the SDK is told it: unchanged where the SDK takes it, else with what it does not take as
-/// `%` and two digits.
+/// A name of a profile or another section as the SDK is told it: unchanged where the SDK takes it,
+/// else with what it does not take as `%` and two digits.
 pub fn sdk_name(name: &str) -> Cow<'_, str> {
     if is_identifier(name) && !name.is_empty() && !name.starts_with(MARK) {
         return Cow::Borrowed(name);
@@ -62,7 +62,8 @@ pub fn sdk_name(name: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{MARK}{rest}"))
 }
 
-/// Whether the SDK takes it for a name; its rule is `validate_identifier` of aws-runtime's `env_config/normalize.rs`.
+/// Whether the SDK takes it for a name; its rule is `validate_identifier` of aws-runtime's
+/// `env_config/normalize.rs`.
 fn is_identifier(name: &str) -> bool {
     name.chars()
         .all(|char| char.is_ascii_alphanumeric() || "_-/.%@:+".contains(char))

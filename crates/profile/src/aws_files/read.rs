@@ -1,8 +1,9 @@
 //! Reads one file of AWS's shared configuration.
 //!
-//! The reference is the AWS CLI, whose parser is Python's `configparser`: what works there works here. Where that one refuses a whole file
-//! for one line (a byte that is no UTF-8, a line that is no setting), this one goes on and remembers the place, since a slip in a section
-//! that nobody asked for must stop nothing.
+//! The reference is the AWS CLI, whose parser is Python's `configparser`: what works there works
+//! here. Where that one refuses a whole file for one line (a byte that is no UTF-8, a line that is
+//! no setting), this one goes on and remembers the place, since a slip in a section that nobody
+//! asked for must stop nothing.
 
 use zeroize::Zeroizing;
 
@@ -41,7 +42,8 @@ pub(super) struct Damage {
     pub(super) byte: u8,
 }
 
-/// Reads the sections of a file. What stands before the first one belongs to nothing and is left out.
+/// Reads the sections of a file. What stands before the first one belongs to nothing and is left
+/// out.
 pub(super) fn sections(bytes: &[u8]) -> Vec<Section> {
     let text = Zeroizing::new(unified(bytes));
     let mut reader = Reader::default();
@@ -51,8 +53,8 @@ pub(super) fn sections(bytes: &[u8]) -> Vec<Section> {
     reader.sections
 }
 
-/// The bytes of a file without a byte order mark, in UTF-8 where that mark says UTF-16 (what a redirection of PowerShell writes), and
-/// with `\n` alone between its lines.
+/// The bytes of a file without a byte order mark, in UTF-8 where that mark says UTF-16 (what a
+/// redirection of PowerShell writes), and with `\n` alone between its lines.
 fn unified(bytes: &[u8]) -> Vec<u8> {
     let utf_16 = |from: fn([u8; 2]) -> u16| {
         let (pairs, _) = bytes[2..].as_chunks();
@@ -82,7 +84,8 @@ fn unified(bytes: &[u8]) -> Vec<u8> {
 #[derive(Default)]
 struct Reader {
     sections: Vec<Section>,
-    /// How far the last setting is indented, in characters; `None` right behind a header, where no line can go on with anything.
+    /// How far the last setting is indented, in characters; `None` right behind a header, where no
+    /// line can go on with anything.
     indent: Option<usize>,
 }
 
@@ -146,8 +149,8 @@ impl Reader {
     }
 }
 
-/// What a header says, `rest` being all behind its `[`. It ends at the last bracket, as for the CLI (`[profile a[1]]`), unless the first
-/// one is followed by a comment.
+/// What a header says, `rest` being all behind its `[`. It ends at the last bracket, as for the CLI
+/// (`[profile a[1]]`), unless the first one is followed by a comment.
 fn header_of(rest: &str) -> &str {
     let first = rest.split(']').next().unwrap_or_default();
     let behind = &rest[first.len()..];
@@ -183,7 +186,8 @@ fn setting_of(line: &str) -> Option<(String, &str)> {
     Some((name, value[..end].trim_end()))
 }
 
-/// Whether AWS has a setting of this name on a profile's own level: then an indented line is one, and no second line of the one above.
+/// Whether AWS has a setting of this name on a profile's own level: then an indented line is one,
+/// and no second line of the one above.
 fn is_known(name: &str) -> bool {
     const NAMES: [&str; 17] = [
         "region",

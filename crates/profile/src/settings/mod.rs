@@ -1,6 +1,7 @@
 //! The effective settings: each value with where it came from.
 //!
-//! Precedence: flag, `OPS_*`, team profile, AWS configuration, the user's own `config.yaml`, default.
+//! Precedence: flag, `OPS_*`, team profile, AWS configuration, the user's own `config.yaml`,
+//! default.
 
 mod show;
 #[cfg(test)]
@@ -152,7 +153,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Puts together what `invocation` and the files of this user say; `verbs` are what a profile may rule.
+    /// Puts together what `invocation` and the files of this user say; `verbs` are what a profile
+    /// may rule.
     ///
     /// # Errors
     /// An invalid `config.yaml` or profile, or a name that is no profile.
@@ -351,12 +353,14 @@ impl Settings {
         })
     }
 
-    /// What the team profile says, with the user's own defaults under it. Empty where there is neither.
+    /// What the team profile says, with the user's own defaults under it. Empty where there is
+    /// neither.
     pub fn profile(&self) -> &Profile {
         &self.effective
     }
 
-    /// Whether the profile lets `verb`, built in or external, be used at all: `guard.deny` and `commands`.
+    /// Whether the profile lets `verb`, built in or external, be used at all: `guard.deny` and
+    /// `commands`.
     ///
     /// # Errors
     /// The key that refuses, and why.
@@ -365,8 +369,9 @@ impl Settings {
         self.effective.commands.check_verb(verb, self.verbs)
     }
 
-    /// Each key that is set although no verb reads it so far, with the place where it is set (`file:line`): people hear of it, so that nobody
-    /// takes it for something that protects or works.
+    /// Each key that is set although no verb reads it so far, with the place where it is set
+    /// (`file:line`): people hear of it, so that nobody takes it for something that protects or
+    /// works.
     pub fn keys_without_effect(&self) -> impl Iterator<Item = (String, String)> {
         WITHOUT_EFFECT.iter().filter_map(|path| {
             let node = self.tree.as_ref()?.at(path)?;
@@ -374,7 +379,8 @@ impl Settings {
         })
     }
 
-    /// What messages call the profile in use: the team profile, else the AWS profile, else `default`.
+    /// What messages call the profile in use: the team profile, else the AWS profile, else
+    /// `default`.
     pub fn profile_label(&self) -> &str {
         self.profile
             .value
@@ -384,8 +390,8 @@ impl Settings {
     }
 }
 
-/// A flag with nothing behind it is a variable of a script that is not set (`-p "$TEAM"`). Taking it for "no profile" would drop the one that
-/// `OPS_PROFILE` names, with all its guards.
+/// A flag with nothing behind it is a variable of a script that is not set (`-p "$TEAM"`). Taking
+/// it for "no profile" would drop the one that `OPS_PROFILE` names, with all its guards.
 ///
 /// # Errors
 /// `--profile` or `--aws-profile` was given without a name.
@@ -472,7 +478,8 @@ enum Chosen {
     None,
 }
 
-/// A team profile of that name, else an AWS profile of that name, else an error that lists both kinds.
+/// A team profile of that name, else an AWS profile of that name, else an error that lists both
+/// kinds.
 fn choose(
     invocation: &Invocation,
     asked: Option<&Setting<String>>,

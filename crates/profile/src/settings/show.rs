@@ -33,7 +33,8 @@ pub struct Row {
     pub source: String,
 }
 
-/// Every effective value with where it came from: global options first, then the keys of the profile.
+/// Every effective value with where it came from: global options first, then the keys of the
+/// profile.
 ///
 /// # Errors
 /// A value cannot be shown.
@@ -161,7 +162,8 @@ pub struct ProfileRow {
     pub path: PathBuf,
     /// Whether it is the one in use.
     pub active: bool,
-    /// Files of the same name that it hides; for an AWS profile the team profile's name is `hidden_by`.
+    /// Files of the same name that it hides; for an AWS profile the team profile's name is
+    /// `hidden_by`.
     pub hides: Vec<PathBuf>,
     /// The team profile that `-p` finds in its place.
     pub hidden_by: Option<PathBuf>,
@@ -169,7 +171,8 @@ pub struct ProfileRow {
     pub problem: Option<String>,
 }
 
-/// Every profile that `-p` can name: team profiles, then those of AWS. An invalid one is listed with what is wrong.
+/// Every profile that `-p` can name: team profiles, then those of AWS. An invalid one is listed
+/// with what is wrong.
 ///
 /// # Errors
 /// A folder of profiles cannot be read.
@@ -292,10 +295,12 @@ pub struct Validation {
     pub problems: Vec<Error>,
 }
 
-/// Checks profiles by name or by file, or all there are and the user's `config.yaml`; `is_external` says whether a verb is an external command. A file's neighbours can be extended by it.
+/// Checks profiles by name or by file, or all there are and the user's `config.yaml`; `is_external`
+/// says whether a verb is an external command. A file's neighbours can be extended by it.
 ///
 /// # Errors
-/// A folder cannot be read, or a name is no profile; what is wrong with a profile is in its [`Validation`].
+/// A folder cannot be read, or a name is no profile; what is wrong with a profile is in its
+/// [`Validation`].
 pub fn validate(
     invocation: &Invocation,
     verbs: Verbs,

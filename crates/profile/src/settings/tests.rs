@@ -555,7 +555,8 @@ fn own_ssh_settings_lie_under_those_of_the_team() {
 
 #[test]
 fn the_working_directory_holds_no_profiles() {
-    // A test's working directory is its crate; a profile there would be found as `./src/…` if anything looked.
+    // A test's working directory is its crate; a profile there would be found as `./src/…` if
+    // anything looked.
     let home = Home::new();
     for folder in crate::folders(&home.globals, &home.invocation().paths) {
         assert!(folder.is_absolute(), "{}", folder.display());

@@ -17,7 +17,8 @@ use crate::{
     verbs::Verbs,
 };
 
-/// The user's own defaults for ops: what holds where no flag, variable, team profile or AWS configuration says otherwise
+/// The user's own defaults for ops: what holds where no flag, variable, team profile or AWS
+/// configuration says otherwise
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct UserConfig {

@@ -28,22 +28,28 @@ use crate::{
 
 /// AWS's document for commands without a terminal.
 const DOCUMENT: &str = documents::NON_INTERACTIVE_COMMAND;
-/// Its parameter that separates output from error output, where the document has one; then nothing is paced.
+/// Its parameter that separates output from error output, where the document has one; then nothing
+/// is paced.
 const SEPARATE: &str = "separateOutputStream";
-/// Silence of this length, of a script that sends signs of life, means that no more comes: an agent that was away in the wrong moment has given up.
+/// Silence of this length, of a script that sends signs of life, means that no more comes: an agent
+/// that was away in the wrong moment has given up.
 const SILENCE: Duration = Duration::from_secs(12);
-/// What may wait for [`Down::next`], in bytes. Payloads of a kilobyte hold twice their size in buffers of the socket, and a copy has several sessions.
+/// What may wait for [`Down::next`], in bytes. Payloads of a kilobyte hold twice their size in
+/// buffers of the socket, and a copy has several sessions.
 const WAITING_BYTES: usize = 256 << 10;
 /// Lines of error output that are kept for a message.
 const KEPT_LINES: usize = 20;
 
-/// Keeps the script's session until the client ends it: of a command that has ended the agent repairs what was lost on the way for two seconds
-/// only. In this process, so that it goes with the session; it ends by itself where nobody ends it.
+/// Keeps the script's session until the client ends it: of a command that has ended the agent
+/// repairs what was lost on the way for two seconds only. In this process, so that it goes with the
+/// session; it ends by itself where nobody ends it.
 const LINGER: &str = "exec 9>&-\nexec sleep 30\n";
 
-/// Makes text of output, a whole buffer at a time: nothing is faster, and what fills no buffer waits until the script ends.
+/// Makes text of output, a whole buffer at a time: nothing is faster, and what fills no buffer
+/// waits until the script ends.
 const BULK: &str = "$e";
-/// Makes text of output as it comes: what one read of the pipe gives is a run of its own. Two processes for each, so that it costs when much comes.
+/// Makes text of output as it comes: what one read of the pipe gives is a run of its own. Two
+/// processes for each, so that it costs when much comes.
 const LIVE: &str = "while v=$(dd bs=65536 count=1 2>/dev/null | $e); [ -n \"$v\" ]; do printf \"%s\\n\" \"$v\" || exit 1; done";
 
 /// What arrives.
@@ -78,7 +84,8 @@ pub struct Down {
 }
 
 impl Down {
-    /// Starts `script`, in the home of its user. In it descriptor 6 takes messages, and what it complains about is kept for an error.
+    /// Starts `script`, in the home of its user. In it descriptor 6 takes messages, and what it
+    /// complains about is kept for an error.
     ///
     /// # Errors
     /// As [`crate::Context::open`].
@@ -86,8 +93,9 @@ impl Down {
         Self::run(far, &framed("", BULK, script)).await
     }
 
-    /// Makes a lost connection a failure at once. An agent repairs what was on its way then at some ten kilobytes a second, and gives up the rest
-    /// where it looks in that moment: who can ask again where it was cut off is better off so.
+    /// Makes a lost connection a failure at once. An agent repairs what was on its way then at some
+    /// ten kilobytes a second, and gives up the rest where it looks in that moment: who can ask
+    /// again where it was cut off is better off so.
     #[must_use]
     pub fn strict(mut self) -> Self {
         self.strict = true;
@@ -123,7 +131,8 @@ impl Down {
     /// What comes next; `None` once the script has ended. May be cancelled.
     ///
     /// # Errors
-    /// The session failed, the script may not run as the user asked for, or what came is not of the agreed form.
+    /// The session failed, the script may not run as the user asked for, or what came is not of the
+    /// agreed form.
     pub async fn next(&mut self) -> Result<Option<Chunk>> {
         loop {
             if let Some(chunk) = self.queue.pop_front() {
@@ -133,7 +142,8 @@ impl Down {
                 return Ok(None);
             }
             if self.complete && self.told && self.status.is_some() {
-                // The script lingers until its session is ended: what the agent still has to repair would be lost with it.
+                // The script lingers until its session is ended: what the agent still has to repair
+                // would be lost with it.
                 self.ended = true;
                 self.ending = None;
                 return if self.out.finish().is_ok() {
@@ -194,7 +204,8 @@ impl Down {
         }
     }
 
-    /// Waits until the script has ended; what it still writes is thrown away. Gives its status, if it told one.
+    /// Waits until the script has ended; what it still writes is thrown away. Gives its status, if
+    /// it told one.
     ///
     /// # Errors
     /// As [`Down::next`].
@@ -356,7 +367,8 @@ impl Down {
     }
 }
 
-/// How fast output comes: a stream that has become a trickle is one that an agent repairs, message by message.
+/// How fast output comes: a stream that has become a trickle is one that an agent repairs, message
+/// by message.
 struct Flow {
     since: Instant,
     bytes: usize,
@@ -388,7 +400,8 @@ impl Flow {
     }
 }
 
-/// Starts the command with separated output; where the document knows no such parameter, without: it may have it fixed on, or lack it.
+/// Starts the command with separated output; where the document knows no such parameter, without:
+/// it may have it fixed on, or lack it.
 async fn open(far: &Far, framed: &str) -> Result<Connection> {
     let name = far.document.as_deref().unwrap_or(DOCUMENT);
     let expands_dollars = far.expands_dollars().await;
@@ -438,8 +451,8 @@ async fn open(far: &Far, framed: &str) -> Result<Connection> {
             connection.terminate().await;
             open(false).await
         }
-        // What the service says of a parameter that a document does not take has several forms; a document that fails for another reason fails
-        // again.
+        // What the service says of a parameter that a document does not take has several forms; a
+        // document that fails for another reason fails again.
         Err(error) if matches!(error.kind(), ErrorKind::Usage | ErrorKind::Unexpected) => {
             let connection = open(false).await?;
             ignores_separated_output(far, &connection);
@@ -460,11 +473,13 @@ fn ignores_separated_output(far: &Far, connection: &Connection) -> bool {
     version.ignores_separated_output()
 }
 
-/// `script` with its output made text by `encode`, its complaints made messages, and its status told; `prelude` runs before it in the shell that the
-/// agent starts.
+/// `script` with its output made text by `encode`, its complaints made messages, and its status
+/// told; `prelude` runs before it in the shell that the agent starts.
 ///
-/// Descriptor 3 is the real output, 6 the real error output, 5 leads to the complaints' prefix. Nothing that is forked here keeps descriptor 9. Who
-/// gives signs of life notices first that nobody listens any more: then the agent has let go, and with sudo in between its kill has not come here.
+/// Descriptor 3 is the real output, 6 the real error output, 5 leads to the complaints' prefix.
+/// Nothing that is forked here keeps descriptor 9. Who gives signs of life notices first that
+/// nobody listens any more: then the agent has let go, and with sudo in between its kill has not
+/// come here.
 fn framed(prelude: &str, encode: &str, script: &str) -> String {
     format!(
         "exec 3>&1 6>&2\n\

@@ -7,25 +7,34 @@
 //! messages and exit status ──► error output  credits and messages ◄── the terminal's output, or a Down of its own
 //! ```
 //!
-//! The agent sends the separated output of a command as fast as it comes, and writes input to a terminal as fast as it is taken; everything else
-//! it paces at a kilobyte a millisecond, and a terminal's first output comes a second late. [`Down`] and [`Up`] each use one of the two;
-//! [`Pipe`] joins them at a FIFO in a private folder of the server, so that one process there has both. [`Up::dialogue`] joins them the other
-//! way: what a script on the terminal has to say leaves by separated output, so that nothing waits for that second.
+//! The agent sends the separated output of a command as fast as it comes, and writes input to a
+//! terminal as fast as it is taken; everything else it paces at a kilobyte a millisecond, and a
+//! terminal's first output comes a second late. [`Down`] and [`Up`] each use one of the two;
+//! [`Pipe`] joins them at a FIFO in a private folder of the server, so that one process there has
+//! both. [`Up::dialogue`] joins them the other way: what a script on the terminal has to say leaves
+//! by separated output, so that nothing waits for that second.
 //!
-//! **What holds back whom.** Down: what is not taken from [`Down::next`] waits in the session's bounded queue, then in the network; the script
-//! blocks. Up: bytes go in frames, each announced by its length, and the far side grants credit for the next when it has handed one on; a slow
-//! script holds back [`Up::send`], and never more than a frame is under way, or two where [`Up::send_ahead`] allows it.
+//! **What holds back whom.** Down: what is not taken from [`Down::next`] waits in the session's
+//! bounded queue, then in the network; the script blocks. Up: bytes go in frames, each announced by
+//! its length, and the far side grants credit for the next when it has handed one on; a slow script
+//! holds back [`Up::send`], and never more than a frame is under way, or two where
+//! [`Up::send_ahead`] allows it.
 //!
-//! **When it arrives.** What a process at a [`Pipe`] writes arrives as it is written, each read of its output a run of base64 of its own; a
-//! [`Down`] by itself waits for full buffers, which is faster. A frame up is handed on when it is complete.
+//! **When it arrives.** What a process at a [`Pipe`] writes arrives as it is written, each read of
+//! its output a run of base64 of its own; a [`Down`] by itself waits for full buffers, which is
+//! faster. A frame up is handed on when it is complete.
 //!
-//! **What a lost connection does.** Upwards nothing: the terminal's session is taken up again where it was. Downwards the agent gives up what it had
-//! no place for in that moment, and [`Down::next`] fails, after twelve seconds without a sign of life at the latest; it never ends in order with a
-//! part missing. Only [`Up::end`] is an end of input to the process: one whose session is lost waits, and is ended.
+//! **What a lost connection does.** Upwards nothing: the terminal's session is taken up again where
+//! it was. Downwards the agent gives up what it had no place for in that moment, and [`Down::next`]
+//! fails, after twelve seconds without a sign of life at the latest; it never ends in order with a
+//! part missing. Only [`Up::end`] is an end of input to the process: one whose session is lost
+//! waits, and is ended.
 //!
-//! **What is left behind.** Nothing: a script that makes something for the moment has a keeper, a small process beside it that outlives its
-//! death by any signal, holds no terminal, ends the process at a pipe with all it has started, and removes what is left. Sessions are terminated at
-//! the service on every way out. `docs/pipe.md` tells more; `crates/ops/tests/pipe.rs` holds it all to its word.
+//! **What is left behind.** Nothing: a script that makes something for the moment has a keeper, a
+//! small process beside it that outlives its death by any signal, holds no terminal, ends the
+//! process at a pipe with all it has started, and removes what is left. Sessions are terminated at
+//! the service on every way out. `docs/pipe.md` tells more; `crates/ops/tests/pipe.rs` holds it all
+//! to its word.
 
 mod down;
 mod lines;
@@ -56,7 +65,8 @@ pub use self::{
     up::{FRAME_BYTES, LOST, Up},
 };
 
-/// The output of a process was cut off, because its session was lost or a server's terminal lost bytes: asking again may help.
+/// The output of a process was cut off, because its session was lost or a server's terminal lost
+/// bytes: asking again may help.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the output was cut off")]
 pub struct CutOff;
@@ -80,7 +90,8 @@ pub struct Far {
     pub known: Known,
 }
 
-/// What was learned of a document for commands, and told of its server; shared by the clones of a [`Far`].
+/// What was learned of a document for commands, and told of its server; shared by the clones of a
+/// [`Far`].
 #[derive(Clone, Debug, Default)]
 pub struct Known(Arc<Learned>);
 
@@ -102,7 +113,8 @@ struct Learned {
 }
 
 impl Known {
-    /// Whether output comes only when a command has ended, at the slow pace; known once the first script has ended.
+    /// Whether output comes only when a command has ended, at the slow pace; known once the first
+    /// script has ended.
     pub fn is_joined(&self) -> bool {
         self.0.joined.load(Ordering::Relaxed)
     }
@@ -151,7 +163,8 @@ impl Far {
         })
     }
 
-    /// Whether the profile's own document has the agent read commands as templates. Where it cannot be read, it is taken to be as AWS's own are.
+    /// Whether the profile's own document has the agent read commands as templates. Where it cannot
+    /// be read, it is taken to be as AWS's own are.
     async fn expands_dollars(&self) -> bool {
         let Some(name) = &self.document else {
             return false;
@@ -197,11 +210,13 @@ impl Far {
     }
 }
 
-/// Makes a private folder `$d` with FIFOs in it, and a keeper for when nobody holds descriptor 9 any more: it ends the process that `$d/p` names with
-/// all below it, and removes what `$d/t` names, and the folder.
+/// Makes a private folder `$d` with FIFOs in it, and a keeper for when nobody holds descriptor 9
+/// any more: it ends the process that `$d/p` names with all below it, and removes what `$d/t`
+/// names, and the folder.
 ///
-/// Only the shell that the agent started holds it: that one dies with its session, whatever else hangs. Opening a FIFO waits for its other side,
-/// so the keeper opens them for whoever still waits; after it has ended the process, which must not take that for the end of its input.
+/// Only the shell that the agent started holds it: that one dies with its session, whatever else
+/// hangs. Opening a FIFO waits for its other side, so the keeper opens them for whoever still
+/// waits; after it has ended the process, which must not take that for the end of its input.
 const KEEPER: &str = "d=$(mktemp -d \"${TMPDIR:-/tmp}/ops-pipe.XXXXXX\") || exit 1\n\
      mkfifo \"$d/life\" \"$d/in\" \"$d/out\" \"$d/eof\" || { rm -rf \"$d\"; exit 1; }\n\
      ( trap \"\" HUP INT QUIT TERM\n\
@@ -248,20 +263,25 @@ async fn await_folder(down: &mut Down) -> Result<String> {
 
 /// A process on a server with its input and output.
 ///
-/// Both halves have to be driven at the same time, as with any pipe to a process: one that is full holds back the other. Dropped, or when either
-/// session is lost, the process is ended, with what it has started; it never takes an input that was cut off for a whole one.
+/// Both halves have to be driven at the same time, as with any pipe to a process: one that is full
+/// holds back the other. Dropped, or when either session is lost, the process is ended, with what
+/// it has started; it never takes an input that was cut off for a whole one.
 pub struct Pipe {
-    /// What it writes. [`Down::status`] is the status of the script, once [`Down::next`] has given `None`.
+    /// What it writes. [`Down::status`] is the status of the script, once [`Down::next`] has given
+    /// `None`.
     pub down: Down,
-    /// What it reads. [`Up::end`] closes that; an error of [`Up::send`] says no more than that it reads no more.
+    /// What it reads. [`Up::end`] closes that; an error of [`Up::send`] says no more than that it
+    /// reads no more.
     pub up: Up,
 }
 
 impl Pipe {
-    /// Starts `script`, which holds no single quote, with a FIFO as its standard input, in the home of its user.
+    /// Starts `script`, which holds no single quote, with a FIFO as its standard input, in the home
+    /// of its user.
     ///
     /// # Errors
-    /// As [`Down::start`] and [`Up::start`]; a server without mkfifo; a document without separated output, over which nothing comes before the end.
+    /// As [`Down::start`] and [`Up::start`]; a server without mkfifo; a document without separated
+    /// output, over which nothing comes before the end.
     pub async fn start(far: &Far, script: &str) -> Result<Self> {
         if !far.known.is_learned() {
             // Of a document without, nothing would ever come.
@@ -283,8 +303,8 @@ impl Pipe {
 
 /// `script` with the FIFO as its input, and its process named for the keeper.
 ///
-/// Somebody else holds the FIFO open until `$d/eof` is written to: when the session that feeds it is lost, the script waits, and is ended, in place
-/// of reading an end.
+/// Somebody else holds the FIFO open until `$d/eof` is written to: when the session that feeds it
+/// is lost, the script waits, and is ended, in place of reading an end.
 fn body(script: &str) -> String {
     format!(
         "printf \"!folder %s\\n\" \"$d\" >&6\n\

@@ -1,8 +1,10 @@
 //! Bytes and messages on a channel that is safe for text only.
 //!
-//! The agent repairs what is not UTF-8 in a command's output, and loses some of it, so bytes travel as base64 (or hexadecimal digits where a
-//! server has no base64). Messages of the script stand between them: `!`, which neither alphabet has, then text up to a line feed. A script
-//! writes each with one call, so that it stays together although both streams may end up in one. White space between bytes means nothing.
+//! The agent repairs what is not UTF-8 in a command's output, and loses some of it, so bytes travel
+//! as base64 (or hexadecimal digits where a server has no base64). Messages of the script stand
+//! between them: `!`, which neither alphabet has, then text up to a line feed. A script writes each
+//! with one call, so that it stays together although both streams may end up in one. White space
+//! between bytes means nothing.
 
 use base64::{
     Engine as _,
@@ -37,7 +39,8 @@ pub enum Encoding {
 pub enum Item {
     /// Bytes, in order.
     Bytes(Bytes),
-    /// A message of the script, without `!` and line feed. It comes from the far side: to be escaped before a terminal sees it.
+    /// A message of the script, without `!` and line feed. It comes from the far side: to be
+    /// escaped before a terminal sees it.
     Message(String),
 }
 
@@ -119,7 +122,8 @@ impl Decoder {
             Encoding::Base64 => {
                 let mut bytes = Vec::with_capacity(self.digits.len() / 4 * 3);
                 let mut whole = self.digits.len() / 4 * 4;
-                // Padding ends a run; another may follow, as each of several programs writes its own.
+                // Padding ends a run; another may follow, as each of several programs writes its
+                // own.
                 let mut digits = &self.digits[..whole];
                 while let Some(pad) = digits.iter().position(|&b| b == b'=') {
                     let end = (pad / 4 + 1) * 4;

@@ -15,18 +15,21 @@ use crate::{
     trouble::Trouble,
 };
 
-/// Largest frame of [`Up::send`], in bytes: long enough that waiting for its credit costs little on a slow path, short enough to bound what is under way.
+/// Largest frame of [`Up::send`], in bytes: long enough that waiting for its credit costs little on
+/// a slow path, short enough to bound what is under way.
 pub const FRAME_BYTES: usize = 4 << 20;
 /// Piece handed to the session at once, in bytes.
 const PIECE_BYTES: usize = 64 << 10;
-/// Begins the message with which a script says why it gives up and ends; the error of whatever is sent to it then begins so too.
+/// Begins the message with which a script says why it gives up and ends; the error of whatever is
+/// sent to it then begins so too.
 pub const LOST: &str = "lost ";
 /// Lines that are no messages kept for an error.
 const KEPT_LINES: usize = 20;
 /// The line that ends the script of a dialogue.
 const SCRIPT_END: &str = ".";
 
-/// A running script; dropped, its session is ended in the background, which the script sees as a hang-up.
+/// A running script; dropped, its session is ended in the background, which the script sees as a
+/// hang-up.
 pub struct Up {
     session: driver::Session,
     ending: Option<Ending>,
@@ -51,8 +54,8 @@ pub struct Up {
 }
 
 impl Up {
-    /// Feeds `consumer`'s standard input. `at_end` runs when [`Up::end`] has said that all is there, before the consumer reads end-of-file; not when the
-    /// session ends in another way.
+    /// Feeds `consumer`'s standard input. `at_end` runs when [`Up::end`] has said that all is
+    /// there, before the consumer reads end-of-file; not when the session ends in another way.
     ///
     /// # Errors
     /// As [`crate::Context::open`]; a server without stty.
@@ -60,15 +63,18 @@ impl Up {
         Self::run(far, &framed(consumer, at_end), None).await
     }
 
-    /// Runs `script` on a terminal in raw mode, in the home of its user, from which it reads lines ([`Up::ask`]), each with a number in front, and the
-    /// bytes that they announce ([`Up::piece`]). It answers with `say NUMBER TEXT`, and what it complains about is kept for an error. `$d` is a
-    /// private folder; what `$d/t` names, a path and a line feed, goes with it when the script ends, however that comes about.
+    /// Runs `script` on a terminal in raw mode, in the home of its user, from which it reads lines
+    /// ([`Up::ask`]), each with a number in front, and the bytes that they announce
+    /// ([`Up::piece`]). It answers with `say NUMBER TEXT`, and what it complains about is kept for
+    /// an error. `$d` is a private folder; what `$d/t` names, a path and a line feed, goes with it
+    /// when the script ends, however that comes about.
     ///
-    /// The script goes through the terminal too, so that no limit of a document's parameter bounds it and it may hold single quotes. No line of it
-    /// is a full stop alone, which ends it.
+    /// The script goes through the terminal too, so that no limit of a document's parameter bounds
+    /// it and it may hold single quotes. No line of it is a full stop alone, which ends it.
     ///
-    /// Where the document separates output, answers leave by a [`Down`] too, as soon as they are said; the slow way over the terminal is the one
-    /// that survives a lost connection. The numbers tell which came already.
+    /// Where the document separates output, answers leave by a [`Down`] too, as soon as they are
+    /// said; the slow way over the terminal is the one that survives a lost connection. The numbers
+    /// tell which came already.
     ///
     /// # Errors
     /// As [`Up::start`] and [`Down::start`].
@@ -88,7 +94,8 @@ impl Up {
         Ok(up)
     }
 
-    /// Sends the script of a dialogue to the shell that waits for it. Nothing is waited for: what is asked next stands behind it.
+    /// Sends the script of a dialogue to the shell that waits for it. Nothing is waited for: what
+    /// is asked next stands behind it.
     async fn hand_over(&mut self, script: &str) -> Result<()> {
         if script.lines().any(|line| line == SCRIPT_END) {
             return Err(Error::unexpected(
@@ -157,8 +164,9 @@ impl Up {
         }
     }
 
-    /// Lets a second frame of a [`Up::dialogue`] follow before the credit of the first: its way is then no time lost. Only for a server whose `head`
-    /// reads no further than it is told; what it took of the next frame would be lost.
+    /// Lets a second frame of a [`Up::dialogue`] follow before the credit of the first: its way is
+    /// then no time lost. Only for a server whose `head` reads no further than it is told; what it
+    /// took of the next frame would be lost.
     pub fn send_ahead(&mut self) {
         self.ahead = 2;
     }
@@ -175,7 +183,8 @@ impl Up {
         self.piece(bytes).await
     }
 
-    /// Announces a frame of `len_bytes`, once the one before has been handed on; [`Up::piece`] then sends its bytes.
+    /// Announces a frame of `len_bytes`, once the one before has been handed on; [`Up::piece`] then
+    /// sends its bytes.
     ///
     /// # Errors
     /// As [`Up::send`].
@@ -419,7 +428,8 @@ impl Up {
         }
     }
 
-    /// A command of a [`Up::dialogue`] that announces `len_bytes` for [`Up::piece`], for which the script owes a credit.
+    /// A command of a [`Up::dialogue`] that announces `len_bytes` for [`Up::piece`], for which the
+    /// script owes a credit.
     ///
     /// # Errors
     /// As [`Up::send`].
@@ -443,8 +453,8 @@ enum Heard {
     Chunk(Result<Option<Chunk>>),
 }
 
-/// The script around `consumer`. Only what was announced is read from the terminal, and nothing follows a frame before its credit, so that a
-/// `head` that reads ahead does no harm.
+/// The script around `consumer`. Only what was announced is read from the terminal, and nothing
+/// follows a frame before its credit, so that a `head` that reads ahead does no harm.
 fn framed(consumer: &str, at_end: &str) -> String {
     format!(
         "cd \"$HOME\" 2>/dev/null || cd /\n\
@@ -470,7 +480,8 @@ fn spoken() -> String {
     )
 }
 
-/// A dialogue whose answers leave by the FIFO of another session's keeper too. That session may be lost at any time.
+/// A dialogue whose answers leave by the FIFO of another session's keeper too. That session may be
+/// lost at any time.
 fn told(folder: &str) -> String {
     let say =
         "printf \"!%s %s\\n\" \"$1\" \"$2\" >&7 2>/dev/null; printf \"!%s %s\\n\" \"$1\" \"$2\"";
@@ -480,9 +491,9 @@ fn told(folder: &str) -> String {
     )
 }
 
-/// `say` is how an answer leaves, `ready` says that the terminal is in raw mode. The script comes by the terminal, read
-/// line by line: `read` takes a byte at a time, so that what follows the script is left for the script itself. A
-/// script of which the end is missing is never run.
+/// `say` is how an answer leaves, `ready` says that the terminal is in raw mode. The script comes
+/// by the terminal, read line by line: `read` takes a byte at a time, so that what follows the
+/// script is left for the script itself. A script of which the end is missing is never run.
 fn dialogue(say: &str, ready: &str) -> String {
     format!(
         "cd \"$HOME\" 2>/dev/null || cd /\n\

@@ -133,7 +133,8 @@ impl Keys {
     /// Logs in with the first key that opens the server.
     ///
     /// # Errors
-    /// None does; the text names those that were tried. A connection that ends meanwhile is [`Error`] of the caller's.
+    /// None does; the text names those that were tried. A connection that ends meanwhile is
+    /// [`Error`] of the caller's.
     pub(super) async fn log_in<H: Handler>(
         &self,
         cx: &Context,
@@ -261,7 +262,8 @@ impl Keys {
         Ok(false)
     }
 
-    /// Asks for the passphrase of a key if the server would take it; gives its answer if that was no.
+    /// Asks for the passphrase of a key if the server would take it; gives its answer if that was
+    /// no.
     async fn try_locked<H: Handler>(
         &self,
         cx: &Context,

@@ -77,7 +77,8 @@ async fn pump(
             buffer.reserve(PIECE_BYTES);
             match reader.read_buf(&mut buffer).await {
                 Ok(1..) if sender.send(buffer.split().freeze()).await.is_ok() => {}
-                // The events say why nothing more can be sent; a client that has gone is not missed.
+                // The events say why nothing more can be sent; a client that has gone is not
+                // missed.
                 _ => return,
             }
         }

@@ -21,7 +21,8 @@ use crate::{
 
 /// For the key exchange and the login, each; far more than a slow path takes.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// For a login during which somebody may have to find a passphrase; servers usually wait for two minutes.
+/// For a login during which somebody may have to find a passphrase; servers usually wait for two
+/// minutes.
 const TYPING_PATIENCE: Duration = Duration::from_secs(600);
 /// Bytes that the server may send on a channel ahead of its reader.
 const WINDOW_BYTES: u32 = 2 << 20;
@@ -46,7 +47,8 @@ pub struct Login {
 }
 
 impl Login {
-    /// With a private key's file, or with a key of the moment, or with what the profile says; and why.
+    /// With a private key's file, or with a key of the moment, or with what the profile says; and
+    /// why.
     pub fn new(identity: Option<PathBuf>, instance_connect: bool, reason: Option<String>) -> Self {
         Self {
             identity,
@@ -111,7 +113,8 @@ impl Dialer {
     /// Opens a session, checks the server's key and logs in.
     ///
     /// # Errors
-    /// As [`Context::open`]; no server on the port; a host key that has changed ([`ErrorKind::Refused`]); a login that is refused.
+    /// As [`Context::open`]; no server on the port; a host key that has changed
+    /// ([`ErrorKind::Refused`]); a login that is refused.
     pub async fn connect(&self) -> Result<Client> {
         let label = self.instance.label();
         let file = known_hosts::file(&self.cx);
@@ -210,7 +213,8 @@ async fn within<T>(work: impl Future<Output = T>) -> Option<T> {
 }
 
 fn config(known: Option<&known_hosts::Known>) -> Config {
-    // AES-GCM first: processors have instructions for it, and what a session carries is bound by them.
+    // AES-GCM first: processors have instructions for it, and what a session carries is bound by
+    // them.
     const CIPHERS: &[cipher::Name] = &[
         cipher::AES_256_GCM,
         cipher::AES_128_GCM,
@@ -314,7 +318,8 @@ impl Client {
         self.started(channel).await
     }
 
-    /// Starts a command line, which the user's shell on the server splits; `None` if the server starts none.
+    /// Starts a command line, which the user's shell on the server splits; `None` if the server
+    /// starts none.
     ///
     /// # Errors
     /// The connection is lost.
@@ -394,7 +399,8 @@ impl ProgramOutput {
         }
     }
 
-    /// Its exit status, once it has ended; 255 if a signal ended it. `None` at the end of its output: the connection was lost.
+    /// Its exit status, once it has ended; 255 if a signal ended it. `None` at the end of its
+    /// output: the connection was lost.
     pub fn status(&self) -> Option<u32> {
         self.status
     }

@@ -1,4 +1,5 @@
-//! A server's host keys, fetched over a session, so that the first contact is not trust on first use.
+//! A server's host keys, fetched over a session, so that the first contact is not trust on first
+//! use.
 
 use std::{
     collections::BTreeSet,
@@ -19,13 +20,15 @@ use crate::{
     paths,
 };
 
-/// Prints the public host keys. The variable is set by the embedded sandbox alone, whose instances keep their keys in a folder of their own.
+/// Prints the public host keys. The variable is set by the embedded sandbox alone, whose instances
+/// keep their keys in a folder of their own.
 const PRINT_KEYS: &str = "sh -c 'cat \"${OPS_SANDBOX_HOST_KEYS:-/etc/ssh}\"/ssh_host_*_key.pub'";
 /// Far more than a server's keys take, in bytes.
 const KEYS_BYTES_MAX: usize = 64 << 10;
 
-/// Fetches the keys of `instance` and pins them under its id in `file`, unless some are there already. Behind another port than 22 ssh looks for
-/// `[ID]:PORT` where no alias is set, so that name is pinned too.
+/// Fetches the keys of `instance` and pins them under its id in `file`, unless some are there
+/// already. Behind another port than 22 ssh looks for `[ID]:PORT` where no alias is set, so that
+/// name is pinned too.
 ///
 /// # Errors
 /// The session cannot be opened, or the far side shows no key.
@@ -88,7 +91,8 @@ pub async fn pin(
     Ok(())
 }
 
-/// In one write at the end of the file: ssh does the same, and others may be at it for other servers.
+/// In one write at the end of the file: ssh does the same, and others may be at it for other
+/// servers.
 fn append(file: &Path, text: &str) -> io::Result<()> {
     // Not where others may rely on its permissions.
     if let Some(folder) = file.parent().filter(|folder| !folder.exists()) {
@@ -132,7 +136,8 @@ async fn print(cx: &Context, instance: &Instance, reason: Option<String>) -> Res
     Ok(printed)
 }
 
-/// The keys among the lines, type and base64 only; what comes from the far side is taken for nothing else.
+/// The keys among the lines, type and base64 only; what comes from the far side is taken for
+/// nothing else.
 fn parse(printed: &[u8]) -> BTreeSet<String> {
     String::from_utf8_lossy(printed)
         .lines()

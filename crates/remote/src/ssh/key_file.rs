@@ -108,7 +108,8 @@ impl Unusable {
     }
 }
 
-/// Keys that were decrypted, for all servers and sessions of a command: nobody types a passphrase twice. Clones share it.
+/// Keys that were decrypted, for all servers and sessions of a command: nobody types a passphrase
+/// twice. Clones share it.
 #[derive(Clone, Default)]
 pub(super) struct Keyring(Arc<Mutex<HashMap<PathBuf, Result<Arc<PrivateKey>>>>>);
 

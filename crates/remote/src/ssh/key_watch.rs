@@ -1,8 +1,10 @@
 //! Looks at the host key that a server shows to an ssh that runs elsewhere.
 //!
-//! The user's own ssh checks host keys as its configuration says, and a `Host *` entry there may say that it checks none. Whoever carries the
-//! connection can look for itself: up to NEWKEYS a key exchange is in the clear, and the server's reply begins with its host key. That the server
-//! has the key, ssh makes sure of in any case: it verifies the signature of the exchange under just this key.
+//! The user's own ssh checks host keys as its configuration says, and a `Host *` entry there may
+//! say that it checks none. Whoever carries the connection can look for itself: up to NEWKEYS a key
+//! exchange is in the clear, and the server's reply begins with its host key. That the server has
+//! the key, ssh makes sure of in any case: it verifies the signature of the exchange under just
+//! this key.
 
 use std::path::Path;
 
@@ -20,7 +22,8 @@ const NEWKEYS: u8 = 21;
 /// The reply of all key exchanges but those with a negotiated group, where this is the group.
 const REPLY_OR_GROUP: u8 = 31;
 const GROUP_REPLY: u8 = 33;
-/// What a server sends before its keys are agreed is far shorter, in bytes: RFC 4253 wants 35,000 for a packet.
+/// What a server sends before its keys are agreed is far shorter, in bytes: RFC 4253 wants 35,000
+/// for a packet.
 const MAX_BYTES: usize = 256 << 10;
 
 /// What the server sends at the beginning of a connection, looked through.
@@ -55,7 +58,8 @@ impl KeyWatch {
         })
     }
 
-    /// Takes what came from the server, and gives what may be passed on. A packet is held back until it is whole and has been looked at.
+    /// Takes what came from the server, and gives what may be passed on. A packet is held back
+    /// until it is whole and has been looked at.
     ///
     /// # Errors
     /// The server shows another key, or none before it goes over to encryption.
@@ -116,8 +120,9 @@ impl KeyWatch {
                 let mut rest = payload.get(1..).unwrap_or_default();
                 let len = rest.try_get_u32().unwrap_or_default() as usize;
                 let blob = rest.get(..len).unwrap_or_default();
-                // The prime of a group is a positive number of thousands of bits: after at most one zero byte comes a large one. A key begins
-                // with the length of its name, three bytes of which are zero.
+                // The prime of a group is a positive number of thousands of bits: after at most one
+                // zero byte comes a large one. A key begins with the length of its name, three
+                // bytes of which are zero.
                 if *number == GROUP_REPLY || blob.len() < 64 || blob.starts_with(&[0, 0, 0]) {
                     self.verify(blob)?;
                 }

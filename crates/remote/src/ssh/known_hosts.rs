@@ -1,4 +1,5 @@
-//! The host keys that `ops` has pinned: one file for the system's ssh and for the client in this process, under instance ids.
+//! The host keys that `ops` has pinned: one file for the system's ssh and for the client in this
+//! process, under instance ids.
 
 use std::{
     fs::OpenOptions,
@@ -53,7 +54,8 @@ impl Known {
         &self.label
     }
 
-    /// Kinds of keys to ask the server for: those that are pinned, so that it does not answer with one of another kind. Empty: any.
+    /// Kinds of keys to ask the server for: those that are pinned, so that it does not answer with
+    /// one of another kind. Empty: any.
     pub(super) fn algorithms(&self) -> Vec<Algorithm> {
         self.keys.iter().map(|(_, key)| key.algorithm()).collect()
     }

@@ -99,7 +99,8 @@ impl HostField {
 
 /// Whether `text` fits `pattern`, in which `*` stands for any bytes and `?` for one.
 fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    // On a mismatch only the last `*` has to take one byte more, so that the time is at most the product of both lengths.
+    // On a mismatch only the last `*` has to take one byte more, so that the time is at most the
+    // product of both lengths.
     let (mut at, mut from, mut star) = (0, 0, None);
     while from < text.len() {
         match pattern.get(at) {

@@ -1,7 +1,8 @@
 //! The agent's data channel: numbers, acknowledgements, repair and the rhythm of its input.
 //!
-//! As in the official agent, input is handled one message at a time and acknowledged after it was taken: a program that does
-//! not read withholds acknowledgements. Output goes its own way and never waits for input.
+//! As in the official agent, input is handled one message at a time and acknowledged after it was
+//! taken: a program that does not read withholds acknowledgements. Output goes its own way and
+//! never waits for input.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -30,7 +31,8 @@ pub(super) const PAYLOAD_BYTES: usize = 1024;
 const RESEND_TICK: Duration = Duration::from_millis(100);
 /// Out-of-order messages kept.
 const EARLY_CAPACITY: usize = 100_000;
-/// Messages that may be unacknowledged before output waits. The official agent has no such bound; it costs memory only.
+/// Messages that may be unacknowledged before output waits. The official agent has no such bound;
+/// it costs memory only.
 const UNACKED_BOUND: usize = 10_000;
 /// Frames that may wait for the gateway before output waits.
 const OUTBOX_BOUND: usize = 64;
@@ -86,7 +88,8 @@ impl Drop for Running {
 struct Shared {
     state: Mutex<State>,
     outbox_filled: Notify,
-    /// Counts acknowledgements, sent frames and changes of publication: whoever waits for one of those looks again.
+    /// Counts acknowledgements, sent frames and changes of publication: whoever waits for one of
+    /// those looks again.
     progress: watch::Sender<u64>,
     handler: tokio::sync::Mutex<Option<Box<dyn InputHandler>>>,
     /// The session is over: TerminateSession, a flag, or a fault that strict reading found.
@@ -144,7 +147,8 @@ impl Timer {
         }
     }
 
-    /// The agent's arithmetic: its sample is the time since the last sending, also of a message sent twice.
+    /// The agent's arithmetic: its sample is the time since the last sending, also of a message
+    /// sent twice.
     fn sample(&mut self, sample: Duration) {
         let sample = sample.as_secs_f64() * 1000.0;
         self.variation = 0.75 * self.variation + 0.25 * (self.rtt - sample).abs();
@@ -154,8 +158,8 @@ impl Timer {
 }
 
 impl Channel {
-    /// Starts reading, writing and repairing. With `handshake`, input is acknowledged and thrown away until
-    /// [`Channel::finish_handshake`].
+    /// Starts reading, writing and repairing. With `handshake`, input is acknowledged and thrown
+    /// away until [`Channel::finish_handshake`].
     pub(super) fn start(link: AgentLink, handshake: bool, strict: bool) -> (Self, Running) {
         let AgentLink {
             from_client,
@@ -264,7 +268,8 @@ impl Channel {
         self.until(|state| !state.paused).await;
     }
 
-    /// Waits until everything sent is acknowledged, two seconds at most, and everything queued is with the gateway.
+    /// Waits until everything sent is acknowledged, two seconds at most, and everything queued is
+    /// with the gateway.
     pub(super) async fn drain(&self) {
         let _ = tokio::time::timeout(
             Duration::from_secs(2),
@@ -274,7 +279,8 @@ impl Channel {
         self.drain_acknowledgements().await;
     }
 
-    /// Waits until what is queued is with the gateway: the acknowledgement of the flag that ended the session, for one.
+    /// Waits until what is queued is with the gateway: the acknowledgement of the flag that ended
+    /// the session, for one.
     pub(super) async fn drain_acknowledgements(&self) {
         let _ = tokio::time::timeout(
             Duration::from_secs(1),
@@ -298,7 +304,8 @@ impl Channel {
         response
     }
 
-    /// No response is wanted any more: the next one blocks the agent's reader, as it does the official agent's.
+    /// No response is wanted any more: the next one blocks the agent's reader, as it does the
+    /// official agent's.
     pub(super) fn stop_expecting(&self) {
         self.0.lock().handshake = Handshake::Answered;
     }
@@ -313,7 +320,8 @@ impl Channel {
         self.0.lock().ending = true;
     }
 
-    /// Waits until the session is terminated; the text is for `channel_closed`, empty unless strict reading found a fault.
+    /// Waits until the session is terminated; the text is for `channel_closed`, empty unless strict
+    /// reading found a fault.
     pub(super) async fn ended(&self) -> String {
         self.0.ended.cancelled().await;
         self.0.lock().fault.clone().unwrap_or_default()
@@ -423,7 +431,8 @@ impl Shared {
                 state.early.get(&state.expected).cloned()
             };
             let Some(early) = early else { return Ok(()) };
-            // It was acknowledged when it was stored: refused now, it is neither delivered nor ever sent again. So it is there.
+            // It was acknowledged when it was stored: refused now, it is neither delivered nor ever
+            // sent again. So it is there.
             if self.process(&early).await? == Disposition::Refused {
                 return Ok(());
             }
@@ -456,7 +465,8 @@ impl Shared {
                         let _ = reply.send(response);
                         Ok(Disposition::Taken)
                     }
-                    // Nobody waits for a second response: the official agent's reader blocks here for good.
+                    // Nobody waits for a second response: the official agent's reader blocks here
+                    // for good.
                     None => std::future::pending().await,
                 }
             }

@@ -165,7 +165,8 @@ async fn separated(
     };
     pumps.await;
     let status = child.wait().await;
-    // An interrupt makes the official agent wait for the command twice, and the second wait knows no status.
+    // An interrupt makes the official agent wait for the command twice, and the second wait knows
+    // no status.
     let code = if *interrupted.borrow() {
         1
     } else {
@@ -189,7 +190,8 @@ fn exit_code(status: std::io::Result<ExitStatus>) -> i32 {
     status.map_or(1, |status| status.code().unwrap_or(-1))
 }
 
-/// Copies one stream, unpaced, until it ends. When the client is away at the time of a read the rest is never sent.
+/// Copies one stream, unpaced, until it ends. When the client is away at the time of a read the
+/// rest is never sent.
 async fn separate_pump(
     channel: &Channel,
     stream: &mut (impl AsyncRead + Unpin),

@@ -1,4 +1,5 @@
-//! What programs on an instance find in their environment: little, and nothing of the user's own secrets.
+//! What programs on an instance find in their environment: little, and nothing of the user's own
+//! secrets.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -49,7 +50,8 @@ impl Environment {
             variables.push((name.into(), value.into()));
         }
         variables.push(("TERM".into(), "xterm-256color".into()));
-        // Instances share one /etc here. Their host keys lie where this says, and are there before the first connection, as on a real server.
+        // Instances share one /etc here. Their host keys lie where this says, and are there before
+        // the first connection, as on a real server.
         keys::host_key(state)?;
         variables.push(("OPS_SANDBOX_HOST_KEYS".into(), state.folder()?.into()));
         Ok(Self {
@@ -72,7 +74,8 @@ impl Environment {
         command
     }
 
-    /// The user's shell, interactive, with the instance's prompt whatever the user's own start files say.
+    /// The user's shell, interactive, with the instance's prompt whatever the user's own start
+    /// files say.
     pub(super) fn interactive_shell(&self) -> tokio::process::Command {
         let name = self
             .shell
@@ -136,7 +139,8 @@ impl Environment {
     }
 }
 
-/// What `SHELL` names. Services and containers often have none set: bash then, where it is, as it is what servers give.
+/// What `SHELL` names. Services and containers often have none set: bash then, where it is, as it
+/// is what servers give.
 fn shell_of_the_user() -> PathBuf {
     std::env::var_os("SHELL")
         .map(PathBuf::from)

@@ -1,7 +1,7 @@
 //! Binary messages as the agent reads and writes them.
 //!
-//! The agent's reader is laxer than the client's in some things and fragile in others, and both are wanted here; the strict
-//! codec of the client is not what an agent has.
+//! The agent's reader is laxer than the client's in some things and fragile in others, and both are
+//! wanted here; the strict codec of the client is not what an agent has.
 
 use std::{
     borrow::Cow,
@@ -77,7 +77,8 @@ pub(super) enum FrameError {
 }
 
 impl Message {
-    /// Reads a frame with the checks that the official agent makes; `strict` adds those that it leaves out.
+    /// Reads a frame with the checks that the official agent makes; `strict` adds those that it
+    /// leaves out.
     ///
     /// # Errors
     /// See [`FrameError`].

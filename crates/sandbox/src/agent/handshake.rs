@@ -84,7 +84,8 @@ fn written(spec: &SessionSpec, body: serde_json::Value) -> String {
     }
 }
 
-/// Allowed all the same: Go reads keys without regard to case, writes `null` for what is empty, and later versions add keys.
+/// Allowed all the same: Go reads keys without regard to case, writes `null` for what is empty, and
+/// later versions add keys.
 fn odd(value: serde_json::Value) -> serde_json::Value {
     use serde_json::Value;
     match value {

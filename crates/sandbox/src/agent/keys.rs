@@ -11,7 +11,8 @@ use crate::fleet::InstanceState;
 
 const HOST_KEY: &str = "ssh_host_ed25519_key";
 
-/// The host key, made at first use and kept in the state folder with its public half beside it, as an SSH server keeps it.
+/// The host key, made at first use and kept in the state folder with its public half beside it, as
+/// an SSH server keeps it.
 ///
 /// # Errors
 /// The key cannot be read, made or written.
@@ -58,8 +59,9 @@ fn publish(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 
 /// Whether `key` opens the machine for `user`.
 ///
-/// All logins of a machine share one home here, so its `authorized_keys`, there or directly in the state folder, opens every
-/// login name. A key pushed by EC2 Instance Connect opens exactly the name it was pushed for.
+/// All logins of a machine share one home here, so its `authorized_keys`, there or directly in the
+/// state folder, opens every login name. A key pushed by EC2 Instance Connect opens exactly the
+/// name it was pushed for.
 pub(in crate::agent) fn is_authorized(state: &InstanceState, user: &str, key: &PublicKey) -> bool {
     let matches = |line: &str| parse(line).is_some_and(|known| known.key_data() == key.key_data());
     if state.pushed_keys(user).iter().any(|line| matches(line)) {

@@ -21,7 +21,8 @@ pub(super) struct Machine {
     pub(super) state: Arc<InstanceState>,
     pub(super) network: Arc<Network>,
     pub(super) slow_dial: Duration,
-    /// Serves SSH on a connection to the instance itself. Given from above, since that server dials on from here for its clients.
+    /// Serves SSH on a connection to the instance itself. Given from above, since that server dials
+    /// on from here for its clients.
     pub(super) serve_ssh: ServeSsh,
 }
 

@@ -1,7 +1,8 @@
 //! The agent's side of the data channel.
 //!
-//! It does what the official SSM agent does on Linux, habits and traps included, with real programs and real connections:
-//! shells run as the user of this process, ports are ports of this machine's loopback interface.
+//! It does what the official SSM agent does on Linux, habits and traps included, with real programs
+//! and real connections: shells run as the user of this process, ports are ports of this machine's
+//! loopback interface.
 
 mod channel;
 mod command;
@@ -30,7 +31,8 @@ pub(crate) fn is_older(version: &str, than: &str) -> bool {
     !version.is_empty() && version::compare(version, than).is_lt()
 }
 
-/// Runs one session until it ends by itself or is cancelled; the gateway then sends `channel_closed` with the output given here.
+/// Runs one session until it ends by itself or is cancelled; the gateway then sends
+/// `channel_closed` with the output given here.
 pub(crate) async fn run(spec: SessionSpec, link: AgentLink) -> Closing {
     let needs_handshake = handshake::is_needed(&spec);
     let (channel, _running) = Channel::start(link, needs_handshake, spec.strict);

@@ -16,9 +16,10 @@ impl Pace {
         self.delay(Duration::from_secs(1)).await;
     }
 
-    /// Runs what sends output and pauses between its payloads. With the real pace it has a thread of its own, as in the agent: on a
-    /// shared one each pause would also cost the way to another thread and back, and make the agent slower than it is. When this
-    /// future is dropped, so is `sending`, within one pause.
+    /// Runs what sends output and pauses between its payloads. With the real pace it has a thread
+    /// of its own, as in the agent: on a shared one each pause would also cost the way to another
+    /// thread and back, and make the agent slower than it is. When this future is dropped, so is
+    /// `sending`, within one pause.
     pub(super) async fn run<T: Send + 'static>(
         self,
         sending: impl Future<Output = T> + Send + 'static,
@@ -43,8 +44,8 @@ impl Pace {
         }
     }
 
-    /// After one payload; only within [`Pace::run`]. The real pause sleeps a thread: a timer of the runtime counts in whole
-    /// milliseconds and would take two.
+    /// After one payload; only within [`Pace::run`]. The real pause sleeps a thread: a timer of the
+    /// runtime counts in whole milliseconds and would take two.
     pub(super) async fn pause(self) {
         match self {
             Self::Unpaced => tokio::task::yield_now().await,

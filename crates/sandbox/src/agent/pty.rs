@@ -5,7 +5,8 @@ use std::io;
 use pty_process::{OwnedReadPty, OwnedWritePty, Size};
 use tokio::process::Child;
 
-/// A program that leads a session of its own on a terminal of its own. Dropped, it is killed and its terminal hung up.
+/// A program that leads a session of its own on a terminal of its own. Dropped, it is killed and
+/// its terminal hung up.
 pub(super) struct OnTerminal {
     pub(super) child: Child,
     pub(super) reader: OwnedReadPty,

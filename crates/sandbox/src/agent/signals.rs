@@ -1,18 +1,21 @@
 //! Programs on an instance start with the usual signal dispositions.
 //!
-//! A process started in the background by a script, or under `nohup`, ignores interrupts and hang-ups, and so do all programs
-//! it starts: Ctrl-C would do nothing in a shell on the instance. A signal that is caught, however, is back at its default in
-//! a new program. So what is ignored here is caught, and nothing done about it.
+//! A process started in the background by a script, or under `nohup`, ignores interrupts and
+//! hang-ups, and so do all programs it starts: Ctrl-C would do nothing in a shell on the instance.
+//! A signal that is caught, however, is back at its default in a new program. So what is ignored
+//! here is caught, and nothing done about it.
 
 use std::{fs, sync::Once};
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Has to be called, within the runtime, before programs are started; calls after the first do nothing.
+/// Has to be called, within the runtime, before programs are started; calls after the first do
+/// nothing.
 pub(super) fn unignore() {
     static DONE: Once = Once::new();
     DONE.call_once(|| {
-        // Only Linux tells what is ignored without installing something first; elsewhere nothing is changed.
+        // Only Linux tells what is ignored without installing something first; elsewhere nothing is
+        // changed.
         let Ok(status) = fs::read_to_string("/proc/self/status") else {
             return;
         };

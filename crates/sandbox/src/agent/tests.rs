@@ -110,7 +110,8 @@ impl Client {
         self.next_number += 1;
     }
 
-    /// Sends one `Output` payload again until it is acknowledged: the first after a handshake may come too early.
+    /// Sends one `Output` payload again until it is acknowledged: the first after a handshake may
+    /// come too early.
     async fn send_until_taken(&mut self, payload: Vec<u8>) {
         let number = self.next_number;
         self.next_number += 1;

@@ -1,11 +1,13 @@
-//! The agent's care for UTF-8: a payload never ends inside a character, at the price of a few habits.
+//! The agent's care for UTF-8: a payload never ends inside a character, at the price of a few
+//! habits.
 
 /// Cuts a byte stream into payloads as the official agent does.
 ///
-/// A character that is not complete within the last three bytes waits for the next read. A byte that is not UTF-8 passes
-/// through, unless it is among the last three, where it waits too. What still waits when the stream ends is lost, and of
-/// U+FFFD, which the agent takes for a decoding error, only the first of three bytes is passed on.
-/// Source: the agent's shell plugin; pinned by the recorded conversations `shell` and `command-separated`.
+/// A character that is not complete within the last three bytes waits for the next read. A byte
+/// that is not UTF-8 passes through, unless it is among the last three, where it waits too. What
+/// still waits when the stream ends is lost, and of U+FFFD, which the agent takes for a decoding
+/// error, only the first of three bytes is passed on. Source: the agent's shell plugin; pinned by
+/// the recorded conversations `shell` and `command-separated`.
 #[derive(Debug, Default)]
 pub(super) struct Utf8Chunker {
     held: Vec<u8>,
@@ -16,12 +18,14 @@ const UTF8_MAX: usize = 4;
 const REPLACEMENT: char = '\u{FFFD}';
 
 impl Utf8Chunker {
-    /// Puts bytes in front of the next read, as the agent does with the prefix of a separated stream.
+    /// Puts bytes in front of the next read, as the agent does with the prefix of a separated
+    /// stream.
     pub(super) fn prepend(&mut self, prefix: &[u8]) {
         self.held.extend_from_slice(prefix);
     }
 
-    /// Adds what was read and returns the bytes to send, possibly none, at most three more than were read and prepended.
+    /// Adds what was read and returns the bytes to send, possibly none, at most three more than
+    /// were read and prepended.
     pub(super) fn push(&mut self, read: &[u8]) -> Vec<u8> {
         let mut bytes = std::mem::take(&mut self.held);
         bytes.extend_from_slice(read);
@@ -44,7 +48,8 @@ impl Utf8Chunker {
     }
 }
 
-/// The first character and its length; an invalid byte is U+FFFD of length 1, a real U+FFFD has length 3.
+/// The first character and its length; an invalid byte is U+FFFD of length 1, a real U+FFFD has
+/// length 3.
 fn decode(bytes: &[u8]) -> (char, usize) {
     let head = &bytes[..bytes.len().min(UTF8_MAX)];
     let valid = match std::str::from_utf8(head) {

@@ -2,7 +2,8 @@
 
 use std::cmp::Ordering;
 
-/// Compares dotted versions number by number; parts that are not numbers are compared as text, as the agent does.
+/// Compares dotted versions number by number; parts that are not numbers are compared as text, as
+/// the agent does.
 pub(super) fn compare(left: &str, right: &str) -> Ordering {
     let mut left = left.split('.');
     let mut right = right.split('.');
@@ -22,7 +23,8 @@ pub(super) fn compare(left: &str, right: &str) -> Ordering {
     }
 }
 
-/// Whether an agent of this version has the multiplexer (strictly greater: the version named has not).
+/// Whether an agent of this version has the multiplexer (strictly greater: the version named has
+/// not).
 pub(super) fn agent_multiplexes(agent: &str) -> bool {
     compare(agent, "3.0.196.0").is_gt()
 }

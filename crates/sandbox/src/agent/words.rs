@@ -5,9 +5,10 @@ use std::str::Chars;
 
 /// Splits `line` into words.
 ///
-/// Double quotes keep blanks, and within them a backslash stands for the character after it, whichever that is (a shell would
-/// keep the backslash before most); single quotes keep everything; `#` at the start of a word begins a comment that lasts to
-/// the end of the line. Nothing is expanded. Source: the splitting library that the official agent uses.
+/// Double quotes keep blanks, and within them a backslash stands for the character after it,
+/// whichever that is (a shell would keep the backslash before most); single quotes keep everything;
+/// `#` at the start of a word begins a comment that lasts to the end of the line. Nothing is
+/// expanded. Source: the splitting library that the official agent uses.
 ///
 /// # Errors
 /// A quote that is not closed or a backslash at the end, in that library's words.

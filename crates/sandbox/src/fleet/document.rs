@@ -10,7 +10,8 @@ use serde::Deserialize;
 pub(crate) struct DocumentEntry {
     #[serde(rename = "type")]
     pub(crate) session_type: EntryType,
-    /// What runs; `{{ NAME }}` is replaced by the parameter. Without one, commands take a parameter `command`.
+    /// What runs; `{{ NAME }}` is replaced by the parameter. Without one, commands take a parameter
+    /// `command`.
     pub(crate) command: Option<String>,
     /// `separateOutputStream`, fixed; not given is as the agent's default, false.
     #[serde(default)]

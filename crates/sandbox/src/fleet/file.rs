@@ -37,7 +37,8 @@ pub(crate) struct FleetFile {
     /// Buckets of the minimal S3.
     #[serde(default)]
     pub(crate) buckets: Vec<String>,
-    /// `host:port` to what answers there: `http`, `echo`, `mysql`, `closed`, or a loopback address with port.
+    /// `host:port` to what answers there: `http`, `echo`, `mysql`, `closed`, or a loopback address
+    /// with port.
     #[serde(default)]
     pub(crate) names: BTreeMap<String, String>,
     /// Session documents beside those of AWS.

@@ -86,7 +86,8 @@ impl InstanceState {
         }
     }
 
-    /// The machine's state folder (0700), made if it is missing: host keys and the like belong here, outside the home.
+    /// The machine's state folder (0700), made if it is missing: host keys and the like belong
+    /// here, outside the home.
     ///
     /// # Errors
     /// The folder cannot be made.
@@ -100,14 +101,16 @@ impl InstanceState {
         self.shell.as_deref()
     }
 
-    /// `HOME` of sessions on this machine, made with its demo files at the first call; `.ssh/authorized_keys` is read from here.
+    /// `HOME` of sessions on this machine, made with its demo files at the first call;
+    /// `.ssh/authorized_keys` is read from here.
     ///
     /// # Errors
     /// A folder or file cannot be written.
     pub(crate) fn home(&self) -> io::Result<PathBuf> {
         let home = self.folder()?.join("home");
         if !home.is_dir() {
-            // Written aside and renamed, so that two processes with one folder never see half a home.
+            // Written aside and renamed, so that two processes with one folder never see half a
+            // home.
             let fresh = self.folder.join(format!(".home-{}", uuid::Uuid::new_v4()));
             make_folder(&fresh)?;
             self.demo.write(&fresh)?;
@@ -132,7 +135,8 @@ impl InstanceState {
         });
     }
 
-    /// Public keys in OpenSSH form that EC2 Instance Connect pushed for `user` within the last 60 seconds.
+    /// Public keys in OpenSSH form that EC2 Instance Connect pushed for `user` within the last 60
+    /// seconds.
     pub(crate) fn pushed_keys(&self, user: &str) -> Vec<String> {
         self.pushed
             .lock()

@@ -1,4 +1,5 @@
-//! Made-up machines: each is a function of its number, so that a hundred thousand of them cost nothing until they are looked at.
+//! Made-up machines: each is a function of its number, so that a hundred thousand of them cost
+//! nothing until they are looked at.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -6,7 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Agent, FleetFile, Instance, Platform, State, file};
 
-/// An odd factor and its inverse modulo 2^60: a permutation that spreads numbers over ids, and back.
+/// An odd factor and its inverse modulo 2^60: a permutation that spreads numbers over ids, and
+/// back.
 const FACTOR: u64 = 0x09e3_779b_97f4_a7c1;
 const MASK: u64 = (1 << 60) - 1;
 
@@ -94,7 +96,8 @@ pub(super) fn number(id: &str) -> Option<usize> {
     (self::id(number) == id).then_some(number)
 }
 
-/// The inverse of an odd number modulo 2^64, by Newton's iteration: each step doubles the correct low bits.
+/// The inverse of an odd number modulo 2^64, by Newton's iteration: each step doubles the correct
+/// low bits.
 const fn inverse(odd: u64) -> u64 {
     let mut inverse = odd;
     let mut step = 0;

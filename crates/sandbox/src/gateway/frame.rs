@@ -1,4 +1,5 @@
-//! The few messages that the gateway itself writes, and what it must know of those that pass through.
+//! The few messages that the gateway itself writes, and what it must know of those that pass
+//! through.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -122,7 +122,8 @@ impl Line {
         self.hold(due, frame);
     }
 
-    /// Takes a message of the gateway itself: it is never lost, and comes after all that was taken before.
+    /// Takes a message of the gateway itself: it is never lost, and comes after all that was taken
+    /// before.
     pub(super) fn push_control(&mut self, now: Instant, frame: Bytes) {
         let due = self
             .waiting
@@ -234,8 +235,8 @@ impl Line {
         most.mul_f64(self.random.f64())
     }
 
-    /// Something that a client must survive: too short, a wrong length, random bytes, an unknown type, a message of the service
-    /// with nothing but its type, a spoiled copy of what comes next.
+    /// Something that a client must survive: too short, a wrong length, random bytes, an unknown
+    /// type, a message of the service with nothing but its type, a spoiled copy of what comes next.
     fn garbage(&mut self, next: &[u8]) -> Bytes {
         match self.random.u8(0..7) {
             0 => Bytes::from_static(&[0; 7]),

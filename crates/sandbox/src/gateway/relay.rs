@@ -1,7 +1,7 @@
 //! What stands between one client and one agent for the life of a session.
 //!
-//! A single task owns both directions. It never waits for one side while the other has something to say: each step is taken when
-//! there is room for it, and what may not be held is not read.
+//! A single task owns both directions. It never waits for one side while the other has something to
+//! say: each step is taken when there is room for it, and what may not be held is not read.
 
 use std::{future::pending, pin::pin, sync::Arc, time::Duration};
 
@@ -348,7 +348,8 @@ impl Relay {
         }
     }
 
-    /// The web socket is gone: what was under way to the client is lost, and some of what came from it.
+    /// The web socket is gone: what was under way to the client is lost, and some of what came from
+    /// it.
     fn detach(&mut self) {
         if let Some(socket) = self.socket.take() {
             socket.task.abort();

@@ -19,7 +19,8 @@ use super::Session;
 
 pub(crate) use tokio_tungstenite::tungstenite::handshake::derive_accept_key as accept_key;
 
-/// Messages above this are refused; the largest that a client has reason to send is 32 KiB and a header.
+/// Messages above this are refused; the largest that a client has reason to send is 32 KiB and a
+/// header.
 const MESSAGE_BOUND_BYTES: usize = 1 << 20;
 /// Cleared before each read, so not larger than what one read brings as a rule.
 const READ_BUFFER_BYTES: usize = 32 << 10;
@@ -46,7 +47,8 @@ struct OpenFrame {
 }
 
 impl Session {
-    /// Waits for the open frame, checks its token and hands the web socket to the session. A wrong or used token closes it.
+    /// Waits for the open frame, checks its token and hands the web socket to the session. A wrong
+    /// or used token closes it.
     pub(crate) async fn attach(self: Arc<Self>, upgraded: Upgraded) {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)

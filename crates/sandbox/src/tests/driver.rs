@@ -145,7 +145,8 @@ async fn a_shell_survives_the_hourly_close_and_resume_that_fails_first() {
         match event {
             Event::Output(bytes) => {
                 text.push_str(&String::from_utf8_lossy(&bytes));
-                // Not before: an agent that ends waits two seconds for its output to be repaired, no longer.
+                // Not before: an agent that ends waits two seconds for its output to be repaired,
+                // no longer.
                 if text.contains("done\r\n") && !has_ended {
                     has_ended = true;
                     session.sender.send("exit\r").await.unwrap();

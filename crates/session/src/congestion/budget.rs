@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use super::{Adaptive, Controller};
 
-/// Bytes that the sessions of one owner may have unacknowledged together. Each may use what the others do not, an equal share at
-/// least: one that works alone fills a long path, however many are idle beside it, and many that work hold no more than the one did.
-/// While one takes up work beside another, they may hold up to an equal share too much for one round trip.
+/// Bytes that the sessions of one owner may have unacknowledged together. Each may use what the
+/// others do not, an equal share at least: one that works alone fills a long path, however many are
+/// idle beside it, and many that work hold no more than the one did. While one takes up work beside
+/// another, they may hold up to an equal share too much for one round trip.
 #[derive(Clone, Debug)]
 pub struct Budget {
     bytes: usize,
@@ -31,7 +32,8 @@ impl Budget {
         }
     }
 
-    /// The window of one more session, an [`Adaptive`] one within what is left to it. The others get its part back when it is dropped.
+    /// The window of one more session, an [`Adaptive`] one within what is left to it. The others
+    /// get its part back when it is dropped.
     pub fn share(&self) -> Box<dyn Controller> {
         self.common.sharers.fetch_add(1, Ordering::Relaxed);
         Box::new(Share {
@@ -112,8 +114,8 @@ mod tests {
         now
     }
 
-    /// What `busy` sessions have on their way that always send all they may, once that changes no more. What they send is acknowledged a round trip
-    /// later, all at once.
+    /// What `busy` sessions have on their way that always send all they may, once that changes no
+    /// more. What they send is acknowledged a round trip later, all at once.
     fn settle(busy: &mut [&mut Box<dyn Controller>]) -> Vec<usize> {
         let rtt = Duration::from_millis(40);
         let mut in_flight = vec![0; busy.len()];

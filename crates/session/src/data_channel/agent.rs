@@ -1,4 +1,5 @@
-//! What only the agent does: it asks for the handshake, and acknowledges input once its owner has used it.
+//! What only the agent does: it asks for the handshake, and acknowledges input once its owner has
+//! used it.
 
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use crate::handshake::{
 use crate::wire::{Acknowledge, PayloadType};
 
 impl DataChannel {
-    /// Agent: begins the handshake. Until it is over, input is acknowledged and thrown away, as the official agent does.
+    /// Agent: begins the handshake. Until it is over, input is acknowledged and thrown away, as the
+    /// official agent does.
     pub fn start_handshake(&mut self, now: Duration, request: &Request) {
         let (session_type, properties) = session_type_of(request);
         let ready = Ready {
@@ -25,7 +27,8 @@ impl DataChannel {
             .push(PayloadType::HandshakeRequest, request.payload());
     }
 
-    /// Agent: the data event last polled has been used; it is acknowledged and the next one, if stored, becomes an event.
+    /// Agent: the data event last polled has been used; it is acknowledged and the next one, if
+    /// stored, becomes an event.
     pub fn acknowledge(&mut self, now: Duration) {
         if let Some(ack) = self.unsettled.take() {
             if let Some(ack) = ack {
@@ -36,13 +39,15 @@ impl DataChannel {
         }
     }
 
-    /// Agent: the data event last polled could not be used now. It is not acknowledged, so the client repeats it. (One that had come early
-    /// was acknowledged when it was stored; it is lost and blocks the input for good, as it does at the official agent.)
+    /// Agent: the data event last polled could not be used now. It is not acknowledged, so the
+    /// client repeats it. (One that had come early was acknowledged when it was stored; it is lost
+    /// and blocks the input for good, as it does at the official agent.)
     pub fn refuse(&mut self) {
         self.unsettled = None;
     }
 
-    /// Agent: whether the data event last polled came in its turn, so that refusing it makes the client repeat it.
+    /// Agent: whether the data event last polled came in its turn, so that refusing it makes the
+    /// client repeat it.
     pub fn may_refuse(&self) -> bool {
         matches!(self.unsettled, Some(Some(_)))
     }

@@ -1,4 +1,5 @@
-//! What only the client does: it answers the handshake, delivers output, asks for large payloads, and watches for silence.
+//! What only the client does: it answers the handshake, delivers output, asks for large payloads,
+//! and watches for silence.
 
 use std::time::Duration;
 
@@ -14,14 +15,17 @@ const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
 const SIZE_AFTER: Duration = Duration::from_secs(3);
 /// Once that was acknowledged, a handshake that has not begun after this long does not come.
 const PLAIN_AFTER: Duration = Duration::from_secs(2);
-/// The agent counts as silent when nothing came from it for this long although it owes an acknowledgement.
+/// The agent counts as silent when nothing came from it for this long although it owes an
+/// acknowledgement.
 const SILENT_AFTER: Duration = Duration::from_secs(10);
 
 impl DataChannel {
-    /// Sends, ahead of what is pending, one large message that proves whether large payloads arrive; until it is acknowledged they stay
-    /// at 1,024 bytes. `small` must mean the same to the agent as `large` (a Size with and without padding, many keep-alive
-    /// frames and one), because it takes the large one's number if that does not get through: a numbered message cannot be cut
-    /// up afterwards without risking that its bytes arrive twice.
+    /// Sends, ahead of what is pending, one large message that proves whether large payloads
+    /// arrive; until it is acknowledged they stay at 1,024 bytes.
+    /// `small` must mean the same to the agent as `large` (a Size with and without padding, many
+    /// keep-alive frames and one), because it takes the large one's number if that does not get
+    /// through: a numbered message cannot be cut up afterwards without risking that its bytes
+    /// arrive twice.
     ///
     /// Does nothing when large payloads are not wanted or were asked for before.
     pub fn probe_payload(
@@ -45,7 +49,8 @@ impl DataChannel {
             .then(|| self.outgoing.wanted_payload())
     }
 
-    /// Client: uses one message in its turn. It is acknowledged already; acting twice is impossible since its number has passed.
+    /// Client: uses one message in its turn. It is acknowledged already; acting twice is impossible
+    /// since its number has passed.
     pub(super) fn deliver(&mut self, now: Duration, payload_type: PayloadType, payload: Bytes) {
         match payload_type {
             PayloadType::HandshakeRequest if self.phase == Phase::Waiting => {
@@ -146,8 +151,9 @@ impl DataChannel {
         self.events.push_back(Event::Ready(ready));
     }
 
-    /// The client's session can be used as it is: its program is known to run, so that the time of a handshake is over. Without this its first output
-    /// says so, which a silent program never sends. Does nothing once something came.
+    /// The client's session can be used as it is: its program is known to run, so that the time of
+    /// a handshake is over. Without this its first output says so, which a silent program never
+    /// sends. Does nothing once something came.
     pub fn assume_plain(&mut self, now: Duration) {
         if self.role == Role::Client
             && self.expect == Expect::MaybePlain
@@ -164,7 +170,8 @@ impl DataChannel {
         } else if matches!(self.early_size, Some(Some(at)) if now >= at + PLAIN_AFTER) {
             self.open(now, Ready::default());
         } else if self.wants_early_size() && now >= self.connected_at + SIZE_AFTER {
-            // The agent takes a size at any time, or throws it away: then it is repeated after the handshake.
+            // The agent takes a size at any time, or throws it away: then it is repeated after the
+            // handshake.
             if let Some(size) = self.outgoing.take_pending(PayloadType::Size) {
                 let frame = self
                     .outgoing
@@ -206,7 +213,8 @@ impl DataChannel {
         }
     }
 
-    /// Since when the agent has owed a word; `None` if it owes none. The agent's own end does not watch the client.
+    /// Since when the agent has owed a word; `None` if it owes none. The agent's own end does not
+    /// watch the client.
     pub(super) fn owed_since(&self) -> Option<Duration> {
         if self.role == Role::Agent {
             return None;

@@ -38,13 +38,15 @@ pub struct Config {
     pub expect: Expect,
     /// Client: the version announced in the handshake.
     pub client_version: String,
-    /// Most messages between the oldest unacknowledged and the newest. The next ones wait, none is dropped.
+    /// Most messages between the oldest unacknowledged and the newest. The next ones wait, none is
+    /// dropped.
     pub unacked_messages: usize,
     /// Client: largest input payload to try, in bytes; above 1,024 the far end is asked first.
     pub max_payload: usize,
     /// Client: the window of bytes in flight.
     pub controller: Box<dyn Controller>,
-    /// Client: fails when nothing came from the agent for this long while one message stays unacknowledged on a healthy socket.
+    /// Client: fails when nothing came from the agent for this long while one message stays
+    /// unacknowledged on a healthy socket.
     pub give_up_after: Duration,
     /// Client: input waits so long after HandshakeComplete. The official agent sends that message
     /// first and begins to use input then; what comes in between it acknowledges and throws away.

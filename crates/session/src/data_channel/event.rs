@@ -12,7 +12,8 @@ use crate::wire::PayloadType;
 pub enum Event {
     /// The session can be used. Comes once, before any data.
     Ready(Ready),
-    /// A payload, in order. Never empty. The agent settles each with [`DataChannel::acknowledge`] or [`DataChannel::refuse`].
+    /// A payload, in order. Never empty. The agent settles each with
+    /// [`DataChannel::acknowledge`] or [`DataChannel::refuse`].
     Data {
         /// Output, Size, Flag, …; handshake types never.
         payload_type: PayloadType,

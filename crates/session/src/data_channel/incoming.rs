@@ -58,7 +58,8 @@ impl Incoming {
         self.expected += 1;
     }
 
-    /// Takes the expected message out of the store, if it is there. Call [`Incoming::advance`] once it has been used.
+    /// Takes the expected message out of the store, if it is there. Call [`Incoming::advance`] once
+    /// it has been used.
     pub(super) fn take_stored(&mut self) -> Option<(PayloadType, Bytes)> {
         let entry = self.stored.remove(&self.expected)?;
         self.stored_bytes -= entry.1.len();

@@ -1,13 +1,16 @@
 //! The data channel as a state machine: no socket, no clock, no randomness.
 //!
-//! Frames and the passing of time go in ([`DataChannel::handle_frame`], [`DataChannel::handle_timeout`]); frames to send, events and
-//! the next time to be woken come out ([`DataChannel::poll_transmit`], [`DataChannel::poll_event`], [`DataChannel::poll_timeout`]).
-//! Every time is a `Duration` since an origin that the caller chooses once; dates and message ids are made from
-//! [`Config::origin_ms`] and [`Config::seed`].
+//! Frames and the passing of time go in ([`DataChannel::handle_frame`],
+//! [`DataChannel::handle_timeout`]); frames to send, events and the next time to be woken come out
+//! ([`DataChannel::poll_transmit`], [`DataChannel::poll_event`],
+//! [`DataChannel::poll_timeout`]). Every time is a `Duration` since an origin that the caller
+//! chooses once; dates and message ids are made from [`Config::origin_ms`] and [`Config::seed`].
 //!
-//! After every call that takes `now`, drain `poll_event` and `poll_transmit`, then sleep until `poll_timeout`.
+//! After every call that takes `now`, drain `poll_event` and
+//! `poll_transmit`, then sleep until `poll_timeout`.
 //!
-//! The two roles share numbers, order and retransmission, and differ where the official programs do:
+//! The two roles share numbers, order and retransmission, and differ where the official programs
+//! do:
 //!
 //! | | client | agent |
 //! |---|---|---|
@@ -47,7 +50,8 @@ use crate::wire::{
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The agent waits this long for the HandshakeResponse.
 const AGENT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
-/// Acknowledgements waiting for the socket; above this the newest are dropped, and the far end repeats its message.
+/// Acknowledgements waiting for the socket; above this the newest are dropped, and the far end
+/// repeats its message.
 const MAX_WAITING_ACKS: usize = 20_000;
 /// Encoded acknowledgements share buffers of this size, in bytes.
 const ACK_BUFFER_LEN: usize = 32 << 10;
@@ -94,7 +98,8 @@ pub struct DataChannel {
     settle_after_handshake: Duration,
     /// Client: no input before.
     input_from: Option<Duration>,
-    /// Agent: the message its owner has not settled; without an acknowledgement if that has been given before.
+    /// Agent: the message its owner has not settled; without an acknowledgement if that has been
+    /// given before.
     unsettled: Option<Option<Acknowledge>>,
     failed: bool,
     stamp: Stamp,
@@ -150,8 +155,8 @@ impl DataChannel {
         }
     }
 
-    /// Queues a payload. It goes out when the session is ready and the window has room; nothing is ever dropped, so the caller looks at
-    /// [`DataChannel::pending_bytes`] to hold back its source.
+    /// Queues a payload. It goes out when the session is ready and the window has room; nothing is
+    /// ever dropped, so the caller looks at [`DataChannel::pending_bytes`] to hold back its source.
     ///
     /// The client cuts and joins Output payloads as it likes; the agent sends each as it is given.
     pub fn send(&mut self, payload_type: PayloadType, payload: impl Into<Bytes>) {
@@ -169,7 +174,8 @@ impl DataChannel {
         self.outgoing.push(payload_type, payload);
     }
 
-    /// Takes one binary web socket message. An error says why it was dropped; the channel goes on either way.
+    /// Takes one binary web socket message. An error says why it was dropped; the channel goes on
+    /// either way.
     pub fn handle_frame(&mut self, now: Duration, frame: &Bytes) -> Result<(), WireError> {
         if matches!(self.phase, Phase::Over | Phase::Deaf) {
             return Ok(());
@@ -241,7 +247,8 @@ impl DataChannel {
         self.watch(now);
     }
 
-    /// When [`DataChannel::handle_timeout`] is to be called next; may be in the past. `None`: not before something else happens.
+    /// When [`DataChannel::handle_timeout`] is to be called next; may be in the past. `None`: not
+    /// before something else happens.
     pub fn poll_timeout(&self) -> Option<Duration> {
         if self.is_still() {
             return None;
@@ -264,7 +271,8 @@ impl DataChannel {
         earliest([resend, phase, self.watches_until(), input])
     }
 
-    /// The next frame to write to the socket, whole. Call until `None`; not while the socket is full.
+    /// The next frame to write to the socket, whole. Call until `None`; not while the socket is
+    /// full.
     pub fn poll_transmit(&mut self, now: Duration) -> Option<Bytes> {
         if !self.connected || self.phase == Phase::Over {
             return None;
@@ -308,7 +316,8 @@ impl DataChannel {
         self.events.pop_front()
     }
 
-    /// The socket is gone: nothing is transmitted and no time counts until [`DataChannel::on_reconnected`].
+    /// The socket is gone: nothing is transmitted and no time counts until
+    /// [`DataChannel::on_reconnected`].
     ///
     /// A large payload that was on its way may be why: then [`Event::ProbeLost`] or
     /// [`ChannelError::LargePayloadLost`] follows.
@@ -326,8 +335,9 @@ impl DataChannel {
         }
     }
 
-    /// The owner stops reading the socket, because nobody takes what has come. Acknowledgements may lie there unread, so until
-    /// [`DataChannel::on_reading_resumed`] nothing is repeated and nobody is held to be silent.
+    /// The owner stops reading the socket, because nobody takes what has come. Acknowledgements may
+    /// lie there unread, so until [`DataChannel::on_reading_resumed`] nothing is repeated and
+    /// nobody is held to be silent.
     pub fn on_reading_stopped(&mut self, now: Duration) {
         self.unread_since.get_or_insert(now);
     }
@@ -340,7 +350,8 @@ impl DataChannel {
         }
     }
 
-    /// A new socket carries the same session: the client sends its whole unacknowledged list again, in order.
+    /// A new socket carries the same session: the client sends its whole unacknowledged list again,
+    /// in order.
     pub fn on_reconnected(&mut self, now: Duration) {
         self.connected = true;
         self.unread_since = None;
@@ -353,7 +364,8 @@ impl DataChannel {
         self.outgoing.on_reconnected(now);
     }
 
-    /// As `pause_publication` does: the agent stores instead of sending, the client repeats more slowly.
+    /// As `pause_publication` does: the agent stores instead of sending, the client repeats more
+    /// slowly.
     pub fn pause(&mut self) {
         if !std::mem::replace(&mut self.paused, true) {
             self.events

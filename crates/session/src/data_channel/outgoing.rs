@@ -19,7 +19,8 @@ const AGENT_RTO_CAP: Duration = Duration::from_secs(1);
 const CLIENT_RTO_CAP: Duration = Duration::from_secs(30);
 /// A busy machine answers late without having lost anything; the estimate alone allows 10 ms.
 const CLIENT_RTO_FLOOR: Duration = Duration::from_millis(100);
-/// Pause between resends of the client while the service says that the agent is away, and the ceiling of its back-off.
+/// Pause between resends of the client while the service says that the agent is away, and the
+/// ceiling of its back-off.
 const CLIENT_SLOW_RESEND: Duration = Duration::from_secs(1);
 /// The client repeats this many holes at once, and looks this deep into its list for them.
 const CLIENT_RESEND_BURST: usize = 32;
@@ -87,7 +88,8 @@ pub(super) struct Outgoing {
     role: Role,
     origin: Duration,
     next_number: i64,
-    /// Index 0 has number `next_number - unacked.len()`; `None` is acknowledged already. The front is always `Some`.
+    /// Index 0 has number `next_number - unacked.len()`;
+    /// `None` is acknowledged already. The front is always `Some`.
     unacked: VecDeque<Option<Sent>>,
     unacked_messages: usize,
     in_flight_bytes: usize,
@@ -251,7 +253,8 @@ impl Outgoing {
         self.number(now, frame)
     }
 
-    /// Sends a large message that tells whether large payloads arrive; if it is not acknowledged, `small` takes its number.
+    /// Sends a large message that tells whether large payloads arrive; if it is not acknowledged,
+    /// `small` takes its number.
     pub(super) fn send_probe(
         &mut self,
         now: Duration,
@@ -295,13 +298,15 @@ impl Outgoing {
         }
     }
 
-    /// Most bytes of the next payload: several messages make up a window, or there would be nothing to pace.
+    /// Most bytes of the next payload: several messages make up a window, or there would be nothing
+    /// to pace.
     fn piece_len(&self) -> usize {
         self.max_payload
             .min((self.controller.window() / 4).max(OFFICIAL_PAYLOAD_BYTES))
     }
 
-    /// Fills one payload from the front of the queue: large pieces are cut, small neighbours joined.
+    /// Fills one payload from the front of the queue: large pieces are cut, small neighbours
+    /// joined.
     fn gather(&mut self, out: &mut BytesMut) {
         let mut room = self.piece_len();
         while let Some((PayloadType::Output, payload)) = self.pending.front_mut() {
@@ -344,7 +349,8 @@ impl Outgoing {
         self.unacked.get_mut(index)?.as_mut()
     }
 
-    /// Acknowledgements name one message each and may come twice, so a number no longer held is no error.
+    /// Acknowledgements name one message each and may come twice, so a number no longer held is no
+    /// error.
     pub(super) fn handle_ack(&mut self, now: Duration, number: i64) -> bool {
         let Some(index) = number
             .checked_sub(self.first_number())
@@ -367,7 +373,8 @@ impl Outgoing {
             self.suspect = None;
             self.hold_behind = None;
         }
-        // Karn: which of several sendings was acknowledged cannot be known. The agent samples all the same, from the last one.
+        // Karn: which of several sendings was acknowledged cannot be known. The agent samples all
+        // the same, from the last one.
         let sample = (sent.resends == 0 || self.role == Role::Agent)
             .then(|| now.saturating_sub(sent.last_sent));
         if let Some(sample) = sample {
@@ -395,14 +402,16 @@ impl Outgoing {
         if slow {
             return rto.max(CLIENT_SLOW_RESEND);
         }
-        // The first repeats are quick because an agent that is only starting refuses its first input.
+        // The first repeats are quick because an agent that is only starting refuses its first
+        // input.
         let factor = 1 << sent.resends.saturating_sub(3).min(4);
         (rto * factor).min(rto.max(CLIENT_SLOW_RESEND))
     }
 
     /// When the head of the list is to be looked at next.
     pub(super) fn next_timeout(&self, slow: bool) -> Option<Duration> {
-        // A resend still waiting for the socket is not repeated, or a slow socket would only get slower.
+        // A resend still waiting for the socket is not repeated, or a slow socket would only get
+        // slower.
         if !self.overdue.is_empty() || self.next_replay().is_some() {
             return None;
         }
@@ -418,8 +427,8 @@ impl Outgoing {
         }
     }
 
-    /// Queues what is overdue for another sending. The agent repeats its head only; the client also messages that were overtaken by an
-    /// acknowledgement, since those behind them have arrived.
+    /// Queues what is overdue for another sending. The agent repeats its head only; the client also
+    /// messages that were overtaken by an acknowledgement, since those behind them have arrived.
     pub(super) fn handle_timeout(&mut self, now: Duration, slow: bool, stamp: &mut Stamp) {
         if self.next_timeout(slow).is_none_or(|at| now < at) {
             return;
@@ -463,8 +472,9 @@ impl Outgoing {
         }
     }
 
-    /// A large probe that does not get through is replaced under its own number by a small message that means the same, so
-    /// whichever of the two arrives is right. False: no probe was on its way.
+    /// A large probe that does not get through is replaced under its own number by a small message
+    /// that means the same, so whichever of the two arrives is right. False: no probe was on its
+    /// way.
     fn shrink_probe(&mut self, now: Duration, stamp: &mut Stamp) -> bool {
         let Probe::Asked {
             number,
@@ -569,7 +579,8 @@ impl Outgoing {
         }
     }
 
-    /// No acknowledgement could be seen from `since` until `now`: every timer stood still meanwhile.
+    /// No acknowledgement could be seen from `since` until `now`: every timer stood still
+    /// meanwhile.
     pub(super) fn skip_time(&mut self, since: Duration, now: Duration) {
         for sent in self.unacked.iter_mut().flatten() {
             if sent.last_sent > since {
@@ -582,7 +593,8 @@ impl Outgoing {
         }
     }
 
-    /// The whole list goes out again, in order; time spent disconnected does not count against anything.
+    /// The whole list goes out again, in order; time spent disconnected does not count against
+    /// anything.
     pub(super) fn on_reconnected(&mut self, now: Duration) {
         self.controller.on_reconnected(now);
         // Perhaps over another network.

@@ -12,7 +12,8 @@ pub struct Rtt {
 }
 
 impl Rtt {
-    /// Starts at an rtt of 100 ms and a timeout of 200 ms. `cap` is the longest timeout: 1 s in the official programs.
+    /// Starts at an rtt of 100 ms and a timeout of 200 ms. `cap` is the longest timeout: 1 s in the
+    /// official programs.
     pub fn new(cap: Duration) -> Self {
         Self {
             rtt: 0.1,

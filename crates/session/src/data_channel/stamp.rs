@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-/// Makes the dates and ids of outgoing messages from the origin's date and a seed, so that a run repeats byte for byte.
+/// Makes the dates and ids of outgoing messages from the origin's date and a seed, so that a run
+/// repeats byte for byte.
 #[derive(Clone, Debug)]
 pub(super) struct Stamp {
     origin_ms: u64,
@@ -12,7 +13,8 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    /// `origin_ms` is the Unix date of time zero; zero would make invalid dates, so at least 1 is used.
+    /// `origin_ms` is the Unix date of time zero; zero would make invalid dates, so at least 1 is
+    /// used.
     pub(super) fn new(origin_ms: u64, seed: u128) -> Self {
         Self {
             origin_ms: origin_ms.max(1),

@@ -62,7 +62,8 @@ impl Dialer {
         stream_url: &str,
         headers: HeaderMap,
     ) -> Result<Socket, OpenError> {
-        // Taken byte for byte: its query has characters that a round trip through a URL type could change.
+        // Taken byte for byte: its query has characters that a round trip through a URL type could
+        // change.
         let mut request = stream_url
             .into_client_request()
             .map_err(|e| OpenError::Url(without_url(&e, stream_url)))?;
@@ -171,7 +172,8 @@ async fn connect(host: &str, port: u16) -> Result<TcpStream, OpenError> {
     for address in addresses {
         match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
-                // Keystrokes are small messages that must not wait for an acknowledgement of the ones before.
+                // Keystrokes are small messages that must not wait for an acknowledgement of the
+                // ones before.
                 let _ = stream.set_nodelay(true);
                 return Ok(stream);
             }

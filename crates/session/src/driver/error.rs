@@ -65,8 +65,8 @@ pub enum OpenError {
         /// rustls's reason.
         source: io::Error,
     },
-    /// The service answered the web socket upgrade with an error: 401 and 403 are about the token, the signature or the clock,
-    /// 400 and 404 about a session that is gone.
+    /// The service answered the web socket upgrade with an error: 401 and 403 are about the token,
+    /// the signature or the clock, 400 and 404 about a session that is gone.
     #[error("`{host}` refused the web socket with status {status}")]
     Upgrade {
         /// The host as in the URL.

@@ -1,14 +1,17 @@
-//! A tokio task that carries one session over web sockets: dials, pings, resumes, and holds back whoever is too fast.
+//! A tokio task that carries one session over web sockets: dials, pings, resumes, and holds back
+//! whoever is too fast.
 //!
-//! The task owns the socket and the [`DataChannel`]. [`Sender`] and [`Events`] are its two ends; the bytes waiting on either side
-//! are bounded, and nothing is dropped:
+//! The task owns the socket and the [`DataChannel`]. [`Sender`] and [`Events`] are its two ends;
+//! the bytes waiting on either side are bounded, and nothing is dropped:
 //!
 //! - [`Sender::send`] waits while [`Options::send_bound`] bytes are queued.
-//! - While more than [`Options::receive_bound`] bytes of events wait for [`Events::next`], the socket is not read, so that TCP
-//!   holds back the far end; the silence that follows is not taken for a dead connection.
+//! - While more than [`Options::receive_bound`] bytes of events wait for [`Events::next`], the
+//!   socket is not read, so that TCP holds back the far end; the silence that follows is not taken
+//!   for a dead connection.
 //!
-//! Frames that are queued go to the socket in one write; the last of them flushes it, and the kernel adds no delay (TCP_NODELAY).
-//! What the service refuses is in [`OpenError`] and [`SessionError`], as types, so that the caller can name the next step.
+//! Frames that are queued go to the socket in one write; the last of them flushes it, and the
+//! kernel adds no delay (TCP_NODELAY). What the service refuses is in
+//! [`OpenError`] and [`SessionError`], as types, so that the caller can name the next step.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -30,7 +33,8 @@
 //! # }
 //! ```
 //!
-//! A session outlives its connection: whoever stops before [`Event::Closed`] ends it with TerminateSession.
+//! A session outlives its connection: whoever stops before [`Event::Closed`] ends it with
+//! TerminateSession.
 // The only place that reads a clock.
 #![allow(clippy::disallowed_methods)]
 
@@ -104,10 +108,11 @@ impl fmt::Debug for Token {
 
 /// What the driver cannot know: headers signed for a dial, and fresh tokens.
 pub trait Gateway: Send + Sync + 'static {
-    /// Headers for one dial of this URL, signed afresh; empty when they cannot be signed, which the service may accept.
+    /// Headers for one dial of this URL, signed afresh; empty when they cannot be signed, which the
+    /// service may accept.
     fn headers<'a>(&'a self, stream_url: &'a str) -> BoxFuture<'a, HeaderMap>;
-    /// The service refused a dial with `status`, 401 or 403. With true it is dialled once more, with the same token and headers
-    /// that are asked for anew.
+    /// The service refused a dial with `status`, 401 or 403. With true it is dialled once more,
+    /// with the same token and headers that are asked for anew.
     fn dials_again(&self, status: u16) -> bool {
         let _ = status;
         false
@@ -190,7 +195,8 @@ pub struct Options {
     pub ping_every: Duration,
     /// Without any frame for this long the connection is dead.
     pub dead_after: Duration,
-    /// When the agent owes an acknowledgement and nothing was heard for this long, a ping asks whether the connection lives.
+    /// When the agent owes an acknowledgement and nothing was heard for this long, a ping asks
+    /// whether the connection lives.
     pub doubt_after: Duration,
     /// What a doubtful connection has to answer.
     pub answer_within: Duration,
@@ -301,7 +307,8 @@ impl Event {
 #[error("the session has ended")]
 pub struct Ended;
 
-/// An open session. Dropping both halves closes the connection; it does not end the session at the service.
+/// An open session. Dropping both halves closes the connection; it does not end the session at the
+/// service.
 #[derive(Debug)]
 pub struct Session {
     /// Input.
@@ -336,7 +343,8 @@ struct Status {
 }
 
 impl Sender {
-    /// Sends bytes of type Output; waits while too much is queued. Cancelling may leave a part of `bytes` sent.
+    /// Sends bytes of type Output; waits while too much is queued. Cancelling may leave a part of
+    /// `bytes` sent.
     pub async fn send(&self, bytes: impl Into<Bytes>) -> Result<(), Ended> {
         self.send_payload(PayloadType::Output, bytes.into()).await
     }
@@ -352,7 +360,8 @@ impl Sender {
         self.send_payload(PayloadType::Flag, flag.payload()).await
     }
 
-    /// Sends a payload of any type; only Output may be cut into several messages or joined with its neighbours.
+    /// Sends a payload of any type; only Output may be cut into several messages or joined with its
+    /// neighbours.
     pub async fn send_payload(
         &self,
         payload_type: PayloadType,
@@ -378,8 +387,9 @@ impl Sender {
         Ok(())
     }
 
-    /// Asks the agent whether it takes large payloads, by sending `large`; `small` must mean the same to it and takes the place of
-    /// `large` if that does not arrive. Shells ask by themselves. See [`DataChannel::probe_payload`].
+    /// Asks the agent whether it takes large payloads, by sending `large`; `small` must mean the
+    /// same to it and takes the place of `large` if that does not arrive. Shells ask by themselves.
+    /// See [`DataChannel::probe_payload`].
     pub fn probe_payload(
         &self,
         payload_type: PayloadType,
@@ -391,13 +401,14 @@ impl Sender {
             .map_err(|_| Ended)
     }
 
-    /// Says that what runs at the far end has been heard of by another way, so that no handshake can come any more: see
-    /// [`DataChannel::assume_plain`].
+    /// Says that what runs at the far end has been heard of by another way, so that no handshake
+    /// can come any more: see [`DataChannel::assume_plain`].
     pub fn assume_plain(&self) -> Result<(), Ended> {
         self.commands.send(Command::Plain).map_err(|_| Ended)
     }
 
-    /// The length a probe should have, in bytes; `None` when none is wanted (any more) or the session is not ready.
+    /// The length a probe should have, in bytes; `None` when none is wanted (any more) or the
+    /// session is not ready.
     pub fn probe_len(&self) -> Option<usize> {
         self.stats.borrow().probe_len
     }
@@ -407,7 +418,8 @@ impl Sender {
         self.stats.borrow().max_payload
     }
 
-    /// Waits until the agent has acknowledged everything sent before this call, and what is sent meanwhile.
+    /// Waits until the agent has acknowledged everything sent before this call, and what is sent
+    /// meanwhile.
     pub async fn drained(&self) -> Result<(), Ended> {
         let (done, wait) = oneshot::channel();
         self.commands
@@ -416,7 +428,8 @@ impl Sender {
         wait.await.map_err(|_| Ended)
     }
 
-    /// Closes the connection after what is queued for the socket; the events end. The session itself lives on at the service.
+    /// Closes the connection after what is queued for the socket; the events end. The session
+    /// itself lives on at the service.
     pub fn close(&self) {
         let _ = self.commands.send(Command::Close);
     }
@@ -489,7 +502,8 @@ impl Gauge {
     }
 }
 
-/// Opens the data channel and spawns the task that carries it. Returns when the opening frame is written; [`Event::Ready`] follows.
+/// Opens the data channel and spawns the task that carries it. Returns when the opening frame is
+/// written; [`Event::Ready`] follows.
 ///
 /// The dial is tried up to three times if it fails in a way that may pass.
 pub async fn open(

@@ -36,7 +36,8 @@ impl Proxy {
         Self::default()
     }
 
-    /// `https` is the proxy's URL; `exceptions` a list of names, suffixes, addresses, networks (`10.0.0.0/8`) or `*`, separated by commas.
+    /// `https` is the proxy's URL; `exceptions` a list of names, suffixes, addresses, networks
+    /// (`10.0.0.0/8`) or `*`, separated by commas.
     pub fn new(https: Option<String>, exceptions: &str) -> Self {
         let exceptions = exceptions
             .split(',')
@@ -198,7 +199,8 @@ impl Hop {
             .map_err(|e| failed(e.to_string()))?;
         stream.flush().await.map_err(|e| failed(e.to_string()))?;
 
-        // The far side of the tunnel waits for our TLS hello, so nothing follows the answer and reading in blocks takes nothing away from it.
+        // The far side of the tunnel waits for our TLS hello, so nothing follows the answer and
+        // reading in blocks takes nothing away from it.
         let mut answer = Vec::new();
         let end = loop {
             if let Some(end) = answer.windows(4).position(|w| w == b"\r\n\r\n") {

@@ -1,9 +1,10 @@
 //! Whether the far end of a connection is still there.
 //!
-//! A connection that went away without a word (a suspended laptop, another network) is found out by pings. One goes out every
-//! [`Options::ping_every`] and soon whenever there is reason to doubt: the agent owes an acknowledgement and nothing comes, or the
-//! machine's clock has jumped, as it does over a suspension. A doubtful connection has [`Options::answer_within`] to answer, any other
-//! [`Options::dead_after`].
+//! A connection that went away without a word (a suspended laptop, another network) is found out by
+//! pings. One goes out every [`Options::ping_every`] and soon whenever there is reason to doubt:
+//! the agent owes an acknowledgement and nothing comes, or the machine's clock has jumped, as it
+//! does over a suspension. A doubtful connection has [`Options::answer_within`] to answer, any
+//! other [`Options::dead_after`].
 
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +14,8 @@ use super::Options;
 
 /// Longest time between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// The two clocks of a machine differ by less than this, unless it was suspended or somebody has set one.
+/// The two clocks of a machine differ by less than this, unless it was suspended or somebody has
+/// set one.
 const JUMP: Duration = Duration::from_secs(10);
 
 /// The watch over one connection.
@@ -75,7 +77,8 @@ impl Pulse {
         next.unwrap_or(soon).min(soon).min(self.next_ping)
     }
 
-    /// Looks. `owed`: the agent has yet to acknowledge something. `reads`: what comes would be heard.
+    /// Looks. `owed`: the agent has yet to acknowledge something. `reads`: what comes would be
+    /// heard.
     pub(super) fn look(&mut self, now: Instant, owed: bool, reads: bool) -> Look {
         let jumped = self.has_jumped(now);
         if !reads {

@@ -30,8 +30,8 @@ pub(super) struct Beginning {
 }
 
 impl Resumer {
-    /// Asks for a new token and dials, again and again, until it works, the session is gone, or time is up. Returns the
-    /// connection and the number of attempts.
+    /// Asks for a new token and dials, again and again, until it works, the session is gone, or
+    /// time is up. Returns the connection and the number of attempts.
     pub(super) async fn resume(
         &mut self,
         beginning: Beginning,

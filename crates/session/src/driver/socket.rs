@@ -21,7 +21,8 @@ const TURN_FRAMES: usize = 128;
 /// Bytes read in one turn; what comes above the receive bound is at most this and one frame.
 const TURN_BYTES: usize = 256 << 10;
 
-/// Dials with headers of `gateway` and writes the opening frame; once more where the gateway says so after a refusal.
+/// Dials with headers of `gateway` and writes the opening frame; once more where the gateway says
+/// so after a refusal.
 pub(super) async fn open_for(
     gateway: &dyn Gateway,
     dialer: &Dialer,
@@ -107,7 +108,8 @@ impl Connection {
         self.ping_due = true;
     }
 
-    /// Writes what the channel has to send and, if `may_read`, hands it what has arrived. Ready as soon as anything moved.
+    /// Writes what the channel has to send and, if `may_read`, hands it what has arrived. Ready as
+    /// soon as anything moved.
     pub(super) fn poll_turn(
         &mut self,
         cx: &mut Context<'_>,

@@ -241,7 +241,8 @@ impl Task {
         }
     }
 
-    /// Gets the connection back while the owner's commands are still taken. `None`: the owner has left.
+    /// Gets the connection back while the owner's commands are still taken. `None`: the owner has
+    /// left.
     async fn reconnect(
         &mut self,
         beginning: Beginning,

@@ -9,7 +9,8 @@ use super::frame::{Decoder, Item};
 use super::scheduler::Scheduler;
 use super::{Event, SmuxError, StreamId};
 
-/// How often a NOP is sent when the agent expects them: it closes a session that was silent for 30 seconds.
+/// How often a NOP is sent when the agent expects them: it closes a session that was silent for 30
+/// seconds.
 pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The first id the official client uses: it adds two to one before the first stream.
@@ -17,9 +18,10 @@ const FIRST_STREAM_ID: StreamId = 3;
 
 /// The client's half of a multiplexed port session.
 ///
-/// Nothing is buffered for reading: data of a stream comes out of [`Client::poll_event`] as it comes in, and the caller
-/// bounds what it keeps. What is written waits here until [`Client::poll_transmit`] takes it, so the caller bounds that too,
-/// by [`Client::queued_bytes_of`].
+/// Nothing is buffered for reading: data of a stream comes out of [`Client::poll_event`] as it
+/// comes in, and the caller bounds what it keeps. What is written waits here until
+/// [`Client::poll_transmit`] takes it, so the caller bounds that too, by
+/// [`Client::queued_bytes_of`].
 #[derive(Debug)]
 pub struct Client {
     decoder: Decoder,
@@ -70,7 +72,8 @@ impl Client {
         Ok(id)
     }
 
-    /// Queues bytes for a stream. Ignored when the stream is closed on either side: nobody would read them.
+    /// Queues bytes for a stream. Ignored when the stream is closed on either side: nobody would
+    /// read them.
     pub fn write(&mut self, id: StreamId, data: Bytes) {
         if self
             .streams
@@ -81,8 +84,9 @@ impl Client {
         }
     }
 
-    /// Closes a stream after what was written to it: the agent then closes its whole connection, so an answer that is still
-    /// on its way is lost. What still arrives for the stream is discarded here.
+    /// Closes a stream after what was written to it: the agent then closes its whole connection, so
+    /// an answer that is still on its way is lost. What still arrives for the stream is discarded
+    /// here.
     pub fn close(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
@@ -128,11 +132,13 @@ impl Client {
         Ok(())
     }
 
-    /// Takes the flag ConnectToPortError, with which the agent says that a dial failed, but not which.
+    /// Takes the flag ConnectToPortError, with which the agent says that a dial failed, but not
+    /// which.
     ///
-    /// The agent dials one stream at a time and closes the failed stream right after the flag, so the flag belongs to the
-    /// stream that is closed next without having received anything. (The oldest stream without received data is not always
-    /// the one: it may be connected to a server that waits for the client to speak.)
+    /// The agent dials one stream at a time and closes the failed stream right after the flag, so
+    /// the flag belongs to the stream that is closed next without having received anything. (The
+    /// oldest stream without received data is not always the one: it may be connected to a server
+    /// that waits for the client to speak.)
     pub fn handle_connect_error(&mut self) {
         self.pending_refusals += 1;
     }
@@ -154,7 +160,8 @@ impl Client {
         } else {
             self.scheduler.discard(id);
         }
-        // A refusal is reported even when the stream was given up here meanwhile: a person may want to know the reason.
+        // A refusal is reported even when the stream was given up here meanwhile: a person may want
+        // to know the reason.
         if refused {
             self.events.push_back(Event::Refused(id));
         } else if self.streams.contains_key(&id) {

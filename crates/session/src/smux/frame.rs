@@ -7,12 +7,13 @@ use super::{SmuxError, StreamId};
 /// Length of a frame header in bytes.
 pub const HEADER_LEN: usize = 8;
 
-/// The most bytes of payload one data frame may carry when we send it (the `MaxFrameSize` of both official programs).
-/// What is received may be longer, up to the 65,535 the length field can say.
+/// The most bytes of payload one data frame may carry when we send it (the `MaxFrameSize` of both
+/// official programs). What is received may be longer, up to the 65,535 the length field can say.
 pub const MAX_SEND_PAYLOAD_BYTES: usize = 32_768;
 
 const VERSION: u8 = 1;
-/// Body of an `UPD` frame, which belongs to version 2; the official reader skips it in version 1 too.
+/// Body of an `UPD` frame, which belongs to version 2; the official reader skips it in version 1
+/// too.
 const UPDATE_LEN: u16 = 8;
 
 /// The command byte of a frame.
@@ -66,8 +67,9 @@ pub enum Item {
 
 /// Reads frames from a byte stream that arrives in pieces of any size.
 ///
-/// Payload is handed on as it arrives, without waiting for the end of its frame and without copying. At most one header
-/// is ever held back. After an error every further call fails in the same way: there is no way to find the next frame.
+/// Payload is handed on as it arrives, without waiting for the end of its frame and without
+/// copying. At most one header is ever held back. After an error every further call fails in the
+/// same way: there is no way to find the next frame.
 #[derive(Debug, Default)]
 pub struct Decoder {
     header: [u8; HEADER_LEN],
@@ -85,7 +87,8 @@ struct Body {
 }
 
 impl Decoder {
-    /// Takes the next item from `input`, which keeps what was not used; `None` when more input is needed.
+    /// Takes the next item from `input`, which keeps what was not used; `None` when more input is
+    /// needed.
     ///
     /// Fails on a wrong version, an unknown command or a length the command cannot have.
     pub fn poll(&mut self, input: &mut Bytes) -> Result<Option<Item>, SmuxError> {

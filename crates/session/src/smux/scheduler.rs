@@ -1,4 +1,5 @@
-//! The sending half that client and server share: whose turn it is, and in which order the frames of a stream go out.
+//! The sending half that client and server share: whose turn it is, and in which order the frames
+//! of a stream go out.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -10,13 +11,15 @@ use super::frame::{Command, HEADER_LEN, MAX_SEND_PAYLOAD_BYTES, encode_header};
 /// How many bytes a stream may send before the others get their turn.
 const QUANTUM_BYTES: usize = 4096;
 
-/// Less room than this at the end of a message is left empty rather than used for a sliver of a frame.
+/// Less room than this at the end of a message is left empty rather than used for a sliver of a
+/// frame.
 const MIN_USEFUL_ROOM: usize = HEADER_LEN + 64;
 
 /// Takes turns between streams, in byte-fair rounds.
 ///
-/// A stream that had nothing queued goes before those that have been sending (as `fq_codel` treats new flows), so that a
-/// key press does not wait behind a round of bulk data; it loses that place once it has sent a quantum.
+/// A stream that had nothing queued goes before those that have been sending (as `fq_codel` treats
+/// new flows), so that a key press does not wait behind a round of bulk data; it loses that place
+/// once it has sent a quantum.
 #[derive(Debug, Default)]
 pub(super) struct Scheduler {
     queues: HashMap<StreamId, Queue>,
@@ -101,7 +104,8 @@ impl Scheduler {
         }
     }
 
-    /// Fills one carrier message of at most `max_bytes` with whole frames; `None` when nothing waits or nothing fits.
+    /// Fills one carrier message of at most `max_bytes` with whole frames; `None` when nothing
+    /// waits or nothing fits.
     pub(super) fn poll_transmit(&mut self, max_bytes: usize) -> Option<Bytes> {
         if self.is_idle() || max_bytes < HEADER_LEN + 1 {
             return None;
@@ -141,7 +145,8 @@ impl Scheduler {
                 self.pop(from_fresh);
                 self.busy.push_back(id);
             } else {
-                // The message is full in the middle of this stream's turn; it goes on in the next one.
+                // The message is full in the middle of this stream's turn; it goes on in the next
+                // one.
                 break;
             }
         }

@@ -8,7 +8,8 @@ use super::frame::{Decoder, Item};
 use super::scheduler::Scheduler;
 use super::{Event, SmuxError, StreamId};
 
-/// Bytes that all streams of a session together may have received and not yet delivered (the official default).
+/// Bytes that all streams of a session together may have received and not yet delivered (the
+/// official default).
 pub const RECEIVE_BUDGET_BYTES: usize = 4 * 1024 * 1024;
 
 /// Streams that may wait to be accepted (the official default).
@@ -16,9 +17,10 @@ pub const ACCEPT_BACKLOG: usize = 1024;
 
 /// The agent's half of a multiplexed port session.
 ///
-/// The caller reports delivered bytes with [`Server::release`] and accepted streams with [`Server::accept`], and must not call
-/// [`Server::handle_input`] while [`Server::wants_input`] is false: that is how the official library behaves, and it is why one
-/// stream that nobody reads blocks all others.
+/// The caller reports delivered bytes with [`Server::release`] and accepted streams with
+/// [`Server::accept`], and must not call [`Server::handle_input`] while [`Server::wants_input`] is
+/// false: that is how the official library behaves, and it is why one stream that nobody reads
+/// blocks all others.
 #[derive(Debug)]
 pub struct Server {
     decoder: Decoder,

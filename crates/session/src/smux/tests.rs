@@ -173,7 +173,8 @@ fn a_keep_alive_is_due_every_ten_seconds() {
     assert_eq!(client.poll_timeout(), Some(Duration::from_secs(20)));
 }
 
-/// What a server made of a byte stream: data of each stream, those that ended, and the error of the session if any.
+/// What a server made of a byte stream: data of each stream, those that ended, and the error of the
+/// session if any.
 #[allow(clippy::type_complexity)] // What a run of both ends shows, used here alone.
 fn serve(
     pieces: impl IntoIterator<Item = Bytes>,
@@ -223,7 +224,8 @@ fn the_server_reads_as_the_official_one() {
             let stream = row["stream_id"].as_u64().expect("an id") as StreamId;
             let ended = row["end"].is_string();
             assert_eq!(finished.contains(&stream), ended, "{id}");
-            // Data of a session that breaks off may be delivered up to the break: we do not wait for the end of a frame.
+            // Data of a session that breaks off may be delivered up to the break: we do not wait
+            // for the end of a frame.
             if ended {
                 assert_eq!(
                     Some(to_hex(&data[&stream]).as_str()),

@@ -122,8 +122,8 @@ fn the_timeout_follows_the_official_series() {
     }
 }
 
-/// The vector `script-receive` with our two departures: a duplicate is acknowledged again, and a message is never refused for want of
-/// a handler, because it is queued.
+/// The vector `script-receive` with our two departures: a duplicate is acknowledged again, and a
+/// message is never refused for want of a handler, because it is queued.
 #[test]
 fn the_receive_script_goes_as_recorded_but_duplicates_are_acknowledged() {
     let script = of_kind("script")

@@ -1,4 +1,5 @@
-//! The tokio driver against a service on loopback. Nothing here waits for time to pass; limits only end a test that hangs.
+//! The tokio driver against a service on loopback. Nothing here waits for time to pass; limits only
+//! end a test that hangs.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,8 +20,8 @@ use crate::channel::frame;
 use crate::link::{ms, port_request};
 use crate::server::{Agent, Server, opening, options, soon};
 
-/// Longer than any loopback needs to move what is under way, when a test has to see that nothing moves any more. Too short a
-/// time makes such a test weaker, never wrong.
+/// Longer than any loopback needs to move what is under way, when a test has to see that nothing
+/// moves any more. Too short a time makes such a test weaker, never wrong.
 const A_WHILE: Duration = Duration::from_millis(200);
 
 pub(crate) async fn next(events: &mut Events) -> Event {
@@ -267,7 +268,8 @@ async fn the_round_trip_is_measured_to_when_the_acknowledgement_comes() {
     let (mut session, mut agent) = server.shell(options()).await;
     for n in 1..=16 {
         session.sender.send(&b"x"[..]).await.unwrap();
-        // The agent's program is slow; the estimate starts above that, and would sink below it with shorter samples.
+        // The agent's program is slow; the estimate starts above that, and would sink below it with
+        // shorter samples.
         soon(agent.far.socket.get_ref().readable()).await.unwrap();
         tokio::time::sleep(DELAY).await;
         agent.receive(n).await;

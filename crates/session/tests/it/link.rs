@@ -140,7 +140,8 @@ impl Link {
                     continue;
                 };
                 moved = true;
-                // A message refused after it was acknowledged is lost, at the official agent too; so only those in their turn are refused.
+                // A message refused after it was acknowledged is lost, at the official agent too;
+                // so only those in their turn are refused.
                 if self.agent.may_refuse() && self.chance(self.faults.refuse) {
                     self.agent.refuse();
                     continue;
@@ -166,7 +167,8 @@ impl Link {
         }
     }
 
-    /// Lets time pass to the next thing that happens, at most to `until`. False when nothing happens before.
+    /// Lets time pass to the next thing that happens, at most to `until`. False when nothing
+    /// happens before.
     pub(crate) fn step(&mut self, until: Duration) -> bool {
         self.settle();
         let arrival = self.wire.keys().next().map(|(at, _)| *at);
@@ -250,7 +252,8 @@ fn random_bytes(rng: &mut fastrand::Rng, len: usize) -> Vec<u8> {
     (0..len).map(|_| rng.u8(..)).collect()
 }
 
-/// One schedule: bytes both ways at random times over a link with random faults, cut and resumed now and then.
+/// One schedule: bytes both ways at random times over a link with random faults, cut and resumed
+/// now and then.
 fn run_schedule(seed: u64) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let client = Config {

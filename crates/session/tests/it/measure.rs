@@ -1,6 +1,8 @@
-//! How fast the driver moves bytes over loopback, and how soon a key comes back. Measures, asserts nothing about time:
+//! How fast the driver moves bytes over loopback, and how soon a key comes back. Measures, asserts
+//! nothing about time:
 //!
-//! `cargo test --release -p ops-session --features driver -- --ignored --nocapture --test-threads 1 measure`
+//! `cargo test --release -p ops-session --features driver -- --ignored --nocapture --test-threads 1
+//! measure`
 #![allow(clippy::disallowed_methods)] // It measures.
 
 use std::time::{Duration, Instant};
@@ -181,7 +183,8 @@ async fn throughput_of_receiving() {
     }
 }
 
-/// Answers every input message; prints `flood` messages of 1 KiB each millisecond meanwhile, as four agents do at their fastest.
+/// Answers every input message; prints `flood` messages of 1 KiB each millisecond meanwhile, as
+/// four agents do at their fastest.
 async fn echo(far: Far, flood: usize) {
     let (mut sink, mut stream) = far.socket.split();
     let mut number = 0;

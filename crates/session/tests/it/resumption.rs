@@ -34,7 +34,8 @@ async fn a_lost_connection_is_resumed_with_a_new_token_and_nothing_is_lost_or_do
     let before = agent.far.open.clone();
     session.sender.send(&b"one "[..]).await.unwrap();
     agent.receive(4).await;
-    // Output that the client never sees on this connection, and input that the agent never reads from it.
+    // Output that the client never sees on this connection, and input that the agent never reads
+    // from it.
     session.sender.send(&b"two "[..]).await.unwrap();
     agent.cut().await;
     agent.channel.send(PayloadType::Output, &b"while away"[..]);

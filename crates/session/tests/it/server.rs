@@ -1,4 +1,5 @@
-//! A loopback web socket server with the agent's half of a data channel behind it, for tests of the driver.
+//! A loopback web socket server with the agent's half of a data channel behind it, for tests of the
+//! driver.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -219,7 +220,8 @@ impl Agent {
         self.channel.on_reconnected(now);
     }
 
-    /// Ends the connection without a word; what the client has sent on it and the agent has not read is lost.
+    /// Ends the connection without a word; what the client has sent on it and the agent has not
+    /// read is lost.
     pub(crate) async fn cut(&mut self) {
         let now = self.now();
         self.channel.on_disconnected(now);

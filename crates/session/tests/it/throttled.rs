@@ -14,8 +14,9 @@ const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// A client that uploads without end, an agent that takes everything, and one bottleneck towards the agent: a token bucket
-/// with a queue in front of it that drops what does not fit. Acknowledgements come back over a path that only delays.
+/// A client that uploads without end, an agent that takes everything, and one bottleneck towards
+/// the agent: a token bucket with a queue in front of it that drops what does not fit.
+/// Acknowledgements come back over a path that only delays.
 struct Throttled {
     /// Bytes of whole messages per second.
     rate: f64,

@@ -47,7 +47,8 @@ async fn accept(server: &Server) -> Far<TlsStream<TcpStream>> {
     Box::pin(Far::accept(stream)).await
 }
 
-/// Takes one CONNECT, answers with `status`, then passes bytes on to `onward`. Returns the request's head.
+/// Takes one CONNECT, answers with `status`, then passes bytes on to `onward`. Returns the
+/// request's head.
 async fn proxy(listener: TcpListener, status: &str, onward: Option<String>) -> String {
     let (stream, _) = listener.accept().await.unwrap();
     let mut stream = BufReader::new(stream);

@@ -1,10 +1,13 @@
-//! Replays of what the official client and agent said to each other (`tests/data/transcripts`; its README explains the files).
+//! Replays of what the official client and agent said to each other (`tests/data/transcripts`; its
+//! README explains the files).
 //!
-//! Either core takes the other side's recorded frames at their times, and says what the official program said: the same
-//! acknowledgements, the same messages under the same numbers. Dates and message ids are each run's own. Departures:
+//! Either core takes the other side's recorded frames at their times, and says what the official
+//! program said: the same acknowledgements, the same messages under the same numbers. Dates and
+//! message ids are each run's own. Departures:
 //!
-//! - A message that comes again is acknowledged again. The official client keeps silent, so its agent repeated a
-//!   HandshakeComplete for four seconds (`command-not-separated`); an agent that hears the second acknowledgement stops.
+//! - A message that comes again is acknowledged again. The official client keeps silent, so its
+//!   agent repeated a HandshakeComplete for four seconds (`command-not-separated`); an agent that
+//!   hears the second acknowledgement stops.
 //! - Our agent notes a message before it is sent, so it has no such race and repeats nothing there.
 
 use std::time::Duration;

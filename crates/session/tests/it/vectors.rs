@@ -1,4 +1,5 @@
-//! The vectors made with the official programs (`tests/data/protocol-vectors.json`; its `how_to_read` explains the kinds).
+//! The vectors made with the official programs
+//! (`tests/data/protocol-vectors.json`; its `how_to_read` explains the kinds).
 
 use ops_session::handshake::{
     AgentVersion, client_version_disables_smux_keepalive, client_version_is_current,
@@ -36,7 +37,8 @@ pub(crate) fn frame_of(id: &str) -> Vec<u8> {
 #[test]
 fn every_kind_of_vector_is_known_here() {
     let here = ["message", "message_negative", "rto", "versions", "script"];
-    // smux is tested beside its codec; sigv4 where the upgrade is signed; kms when encryption comes.
+    // smux is tested beside its codec; sigv4 where the upgrade is signed; kms when encryption
+    // comes.
     let elsewhere = [
         "smux",
         "smux_reader",

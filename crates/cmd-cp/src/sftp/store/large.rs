@@ -1,4 +1,5 @@
-//! A large file: shared out over sessions block by block, gone on with where an earlier run left it.
+//! A large file: shared out over sessions block by block, gone on with where an earlier run left
+//! it.
 
 use std::sync::{
     Arc,

@@ -100,8 +100,8 @@ pub(super) async fn store(sftp: &Sftp, items: Vec<Store>, job: &Job) -> Result<(
     Ok(())
 }
 
-/// For each folder, whether it was missing. The outermost first: what is in one that could not be made, or
-/// is a link, is not even asked for.
+/// For each folder, whether it was missing. The outermost first: what is in one that could not be
+/// made, or is a link, is not even asked for.
 async fn make_folders(
     sftp: &Sftp,
     folders: &[(FileId, RemotePath, u32, i64)],
@@ -158,7 +158,8 @@ async fn make_folder(sftp: &Sftp, path: &RemotePath, mode: u32) -> Result<bool> 
     .await
 }
 
-/// Takes from the owner what `mode` does not give: a new folder has the rest of its mode, less the server's umask.
+/// Takes from the owner what `mode` does not give: a new folder has the rest of its mode, less the
+/// server's umask.
 async fn narrow(sftp: &Sftp, path: &RemotePath, mode: u32) -> Result<()> {
     sftp.ask(0, "set the mode of", path.whole(), |session| async move {
         sftp.inside.no_link(&session.channel, path).await?;

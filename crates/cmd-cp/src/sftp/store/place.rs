@@ -173,7 +173,8 @@ async fn make_once(
     sftp.inside
         .no_link_above(&session.channel, temporary)
         .await?;
-    // A link that somebody put there is never followed: the name is new, or it is checked to be a file.
+    // A link that somebody put there is never followed: the name is new, or it is checked to be a
+    // file.
     let flags = if job.resume {
         if let Some(known) = existing(session.channel.stat(temporary.whole(), false).await)?
             && (is_link(&known) || is_folder(&known))
@@ -233,7 +234,8 @@ pub(super) async fn finish_one(
                 .no_link_above(&session.channel, &place.temporary)
                 .await?;
             if place.owner.is_some() {
-                // Root replaces a file without taking it; nobody else can give one away, and need not.
+                // Root replaces a file without taking it; nobody else can give one away, and need
+                // not.
                 let owner = Attributes {
                     owner: place.owner,
                     ..Attributes::default()
@@ -260,7 +262,8 @@ pub(super) async fn finish_one(
     result
 }
 
-/// A failed write, with the reason that the server leaves out: version 3 has no words for a full disk.
+/// A failed write, with the reason that the server leaves out: version 3 has no words for a full
+/// disk.
 pub(super) async fn no_room(
     sftp: &Sftp,
     lane: usize,

@@ -1,4 +1,5 @@
-//! What credentials need from a person: a login at the SSO, an MFA code; asked once, and not where nobody can answer.
+//! What credentials need from a person: a login at the SSO, an MFA code; asked once, and not where
+//! nobody can answer.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -37,7 +38,8 @@ impl Provider {
         }
     }
 
-    /// The credentials after a new login, where that is what they want and somebody agrees to it; else the translation of `error`.
+    /// The credentials after a new login, where that is what they want and somebody agrees to it;
+    /// else the translation of `error`.
     pub(super) async fn after_login(
         &self,
         state: &mut State,
@@ -79,12 +81,14 @@ impl Provider {
     }
 }
 
-/// Whether a question is over: nobody wants it at every attempt, unless it is the network that failed.
+/// Whether a question is over: nobody wants it at every attempt, unless it is the network that
+/// failed.
 pub(super) fn is_answer(error: Option<&Error>) -> bool {
     error.is_none_or(|error| error.kind() != ErrorKind::Unexpected)
 }
 
-/// Ends when somebody interrupts a question. A role that asks nothing is assumed to the end: sessions are ended with it.
+/// Ends when somebody interrupts a question. A role that asks nothing is assumed to the end:
+/// sessions are ended with it.
 pub(super) async fn asked_and_interrupted(recipe: &Recipe, asking: Asking) -> Error {
     if !asking.is_allowed() {
         std::future::pending::<()>().await;

@@ -36,8 +36,8 @@ const DEAD_WORKER_FOUND_AFTER: Duration = Duration::from_secs(60);
 /// What the agent says of a session worker that died; its own text, the odd blank included.
 const DEAD_WORKER_TEXT: &str = "document process failed unexpectedly: ipc messaging received timeout signal , check [ssm-document-worker]/[ssm-session-worker] log for crash reason";
 
-/// Connects at once and carries bytes. A forwarding session outlives its connection: it connects again when input arrives; the
-/// SSH kind ends with its connection.
+/// Connects at once and carries bytes. A forwarding session outlives its connection: it connects
+/// again when input arrives; the SSH kind ends with its connection.
 pub(super) async fn run(
     channel: &Channel,
     spec: &SessionSpec,

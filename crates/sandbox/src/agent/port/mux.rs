@@ -35,7 +35,8 @@ const STREAM_QUEUE_BYTES: usize = 128 * 1024;
 const FRAME_BYTES: usize = READ_BYTES + HEADER_LEN;
 /// Most bytes read from a connection at once: one frame.
 const READ_BYTES: usize = 32 * 1024;
-/// Keep-alive of agents and clients that have it: a frame this often, and the end when none came for three times as long.
+/// Keep-alive of agents and clients that have it: a frame this often, and the end when none came
+/// for three times as long.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -80,7 +81,8 @@ struct State {
     broken: bool,
 }
 
-/// What the client sent on one stream and its connection has not taken yet; bounded by the budget of the session.
+/// What the client sent on one stream and its connection has not taken yet; bounded by the budget
+/// of the session.
 #[derive(Default)]
 struct Incoming {
     queue: VecDeque<Bytes>,
@@ -120,8 +122,9 @@ impl Shared {
     }
 }
 
-/// Sends what the multiplexer has to send, at the agent's pace. As with the official agent, a frame that has been begun is sent whole,
-/// over as many payloads as it takes, and whatever comes meanwhile waits behind it.
+/// Sends what the multiplexer has to send, at the agent's pace. As with the official agent, a frame
+/// that has been begun is sent whole, over as many payloads as it takes, and whatever comes
+/// meanwhile waits behind it.
 async fn transmit(channel: Channel, pace: Pace, shared: Arc<Shared>) {
     let mut frames = Bytes::new();
     loop {
@@ -169,7 +172,8 @@ async fn accept(channel: &Channel, spec: &SessionSpec, asked: &Asked<'_>, shared
     }
 }
 
-/// Carries one connection. When either side closes, both are closed, whatever was still to come from the other.
+/// Carries one connection. When either side closes, both are closed, whatever was still to come
+/// from the other.
 async fn transfer(shared: Arc<Shared>, id: StreamId, stream: Stream) {
     let (reader, writer) = tokio::io::split(stream);
     tokio::select! {
@@ -242,7 +246,8 @@ impl InputHandler for Input {
         async move {
             match payload_type {
                 payload::OUTPUT => {
-                    // While the budget of all streams is spent nothing is taken: one stalled stream stalls the session.
+                    // While the budget of all streams is spent nothing is taken: one stalled stream
+                    // stalls the session.
                     self.shared
                         .until(|state| state.server.wants_input().then_some(()))
                         .await;

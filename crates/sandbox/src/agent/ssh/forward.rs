@@ -1,4 +1,5 @@
-//! Forwarding: connections from the client to what the instance reaches, from the instance to the client, and to its key agent.
+//! Forwarding: connections from the client to what the instance reaches, from the instance to the
+//! client, and to its key agent.
 
 use std::{
     collections::HashMap,
@@ -57,7 +58,8 @@ struct Agent {
     _folder: tempfile::TempDir,
 }
 
-/// Where the client's key agent listens on the instance, if the client asked for that. It may ask after the channel was opened.
+/// Where the client's key agent listens on the instance, if the client asked for that. It may ask
+/// after the channel was opened.
 #[derive(Clone)]
 pub(super) struct AgentSocket(Arc<Mutex<Option<Agent>>>);
 
@@ -73,7 +75,8 @@ impl AgentSocket {
 }
 
 impl Forwards {
-    /// `-R`: listens on this machine's loopback interface, whatever address was asked for, and sets `port` when it was 0.
+    /// `-R`: listens on this machine's loopback interface, whatever address was asked for, and sets
+    /// `port` when it was 0.
     pub(super) async fn listen(
         &mut self,
         address: &str,

@@ -1,4 +1,5 @@
-//! The SSH server of each instance. It listens nowhere: the agent hands it connections to the instance's port 22.
+//! The SSH server of each instance. It listens nowhere: the agent hands it connections to the
+//! instance's port 22.
 
 mod forward;
 mod process;
@@ -17,9 +18,10 @@ use super::{
     machine::Machine,
 };
 
-/// Messages of one channel that may wait for a program which does not read. The library gives the client new window as soon as
-/// data arrives, and stops reading the whole connection when this many wait; a program that writes before it reads needs the
-/// connection to be read, so the bound is generous: 64 MiB in full packets.
+/// Messages of one channel that may wait for a program which does not read. The library gives the
+/// client new window as soon as data arrives, and stops reading the whole connection when this many
+/// wait; a program that writes before it reads needs the connection to be read, so the bound is
+/// generous: 64 MiB in full packets.
 const CHANNEL_MESSAGES: usize = 2048;
 /// Bytes that a client may send on a channel ahead of its adjustment.
 const WINDOW_BYTES: u32 = 2 * 1024 * 1024;
@@ -139,8 +141,8 @@ impl Handler for Connection {
         Ok(())
     }
 
-    // Requests are answered here, in the order in which they came; what they ask for happens in the channel's own task, which
-    // sees the same requests as messages.
+    // Requests are answered here, in the order in which they came; what they ask for happens in the
+    // channel's own task, which sees the same requests as messages.
 
     async fn pty_request(
         &mut self,

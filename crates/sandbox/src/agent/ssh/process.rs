@@ -32,7 +32,8 @@ pub(super) struct Context {
     pub(super) agent_socket: AgentSocket,
 }
 
-/// Whether the client may set this variable: what `AcceptEnv` of the usual server has, and git's protocol version.
+/// Whether the client may set this variable: what `AcceptEnv` of the usual server has, and git's
+/// protocol version.
 pub(super) fn is_accepted_variable(name: &str) -> bool {
     name == "LANG" || name.starts_with("LC_") || name == "COLORTERM" || name == "GIT_PROTOCOL"
 }
@@ -182,7 +183,8 @@ async fn on_terminal(
         tokio::select! {
             () = &mut copying => running.child.wait().await,
             status = running.child.wait() => {
-                // What runs on in the background may hold the terminal; a login ends without it, as with OpenSSH's server.
+                // What runs on in the background may hold the terminal; a login ends without it, as
+                // with OpenSSH's server.
                 let _ = tokio::time::timeout(LAST_OUTPUT, copying).await;
                 status
             }
@@ -206,7 +208,8 @@ async fn on_terminal(
     }
 }
 
-/// Runs a program on three pipes until it has ended and closed its output; `None` when the client left first.
+/// Runs a program on three pipes until it has ended and closed its output; `None` when the client
+/// left first.
 async fn on_pipes(
     channel: Channel<Msg>,
     mut program: Command,
@@ -243,7 +246,8 @@ async fn on_pipes(
     }
 }
 
-/// Gives the client's data to the program; returns when the client has closed the channel or is gone.
+/// Gives the client's data to the program; returns when the client has closed the channel or is
+/// gone.
 async fn feed(
     requests: &mut ChannelReadHalf,
     stdin: &mut Option<tokio::process::ChildStdin>,

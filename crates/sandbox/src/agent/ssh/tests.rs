@@ -83,7 +83,8 @@ impl Server {
         fs::write(ssh.join("authorized_keys"), format!("{line}\n")).unwrap();
     }
 
-    /// A client program that knows the host and the key, and nothing of the configuration of whoever runs the tests.
+    /// A client program that knows the host and the key, and nothing of the configuration of
+    /// whoever runs the tests.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         let file = |name: &str| self.client.path().join(name).display().to_string();

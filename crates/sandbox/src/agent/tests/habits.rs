@@ -1,4 +1,5 @@
-//! What the official agent does that nobody would build on purpose, and that a client has to live with.
+//! What the official agent does that nobody would build on purpose, and that a client has to live
+//! with.
 
 use std::{io::Write as _, time::Duration};
 
@@ -10,7 +11,8 @@ use super::{Client, Closing, Message, SessionKind, command, frame, payload, port
 use crate::Pace;
 
 impl Client {
-    /// Tells the agent that the client is away, in order with everything else it is sent, and waits until it has heard.
+    /// Tells the agent that the client is away, in order with everything else it is sent, and waits
+    /// until it has heard.
     async fn detach(&self) {
         let pause = Message {
             message_type: frame::PAUSE_PUBLICATION.into(),
@@ -21,7 +23,8 @@ impl Client {
             payload: Bytes::new(),
         };
         self.to_agent.send(pause.encode()).await.unwrap();
-        // Frames that are none are dropped. When the second is taken, what came before the first has been handled.
+        // Frames that are none are dropped. When the second is taken, what came before the first
+        // has been handled.
         for _ in 0..2 {
             self.to_agent.send(Bytes::new()).await.unwrap();
         }

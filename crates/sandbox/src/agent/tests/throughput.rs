@@ -1,5 +1,5 @@
-//! How fast the agent's half is by itself, with a client that costs little. Not a test of anything: run with
-//! `--ignored --nocapture --test-threads 1` in an optimised build.
+//! How fast the agent's half is by itself, with a client that costs little. Not a test of anything:
+//! run with `--ignored --nocapture --test-threads 1` in an optimised build.
 
 use std::time::Instant;
 

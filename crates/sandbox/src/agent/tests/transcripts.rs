@@ -1,15 +1,19 @@
-//! The recorded conversations, with this agent in the place of the official one: it gets the frames of the official client
-//! and must do what the official agent did.
+//! The recorded conversations, with this agent in the place of the official one: it gets the frames
+//! of the official client and must do what the official agent did.
 //!
-//! Every payload is compared: handshakes as JSON, commands byte for byte, multiplexed bytes by stream, shells line by line,
-//! and which inputs were acknowledged. Where this agent departs from the official one:
+//! Every payload is compared: handshakes as JSON, commands byte for byte, multiplexed bytes by
+//! stream, shells line by line, and which inputs were acknowledged. Where this agent departs from
+//! the official one:
 //!
-//! - How output is cut into messages depends on when it is read; payloads are joined before they are compared.
-//! - In `command-not-separated` the official agent missed an acknowledgement that came faster than it had noted its message
-//!   (a race between two of its threads), said the same again every 300 ms and waited at the end. Here a message is noted
-//!   before it is sent.
-//! - A shell prompts and echoes as the shell of this computer does; the lines that commands print are compared.
-//! - In `shell-terminated` the last input was overtaken by the end of the session; here it may be acknowledged first.
+//! - How output is cut into messages depends on when it is read; payloads are joined before they
+//!   are compared.
+//! - In `command-not-separated` the official agent missed an acknowledgement that came faster than
+//!   it had noted its message (a race between two of its threads), said the same again every 300 ms
+//!   and waited at the end. Here a message is noted before it is sent.
+//! - A shell prompts and echoes as the shell of this computer does; the lines that commands print
+//!   are compared.
+//! - In `shell-terminated` the last input was overtaken by the end of the session; here it may be
+//!   acknowledged first.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -259,7 +263,8 @@ impl Said {
 fn has_lines(text: &[u8], recorded: &[u8]) -> bool {
     let ends = |line: &[u8]| line.strip_prefix(b"$ ").unwrap_or(line).to_vec();
     let mut recorded: Vec<_> = recorded.split(|&byte| byte == b'\n').map(ends).collect();
-    // What follows the last newline is a prompt; a shell's first prompt is all the sign of life there is.
+    // What follows the last newline is a prompt; a shell's first prompt is all the sign of life
+    // there is.
     let prompted = recorded.pop().is_some_and(|last| !last.is_empty());
     let mut lines = text.split_inclusive(|&byte| byte == b'\n');
     (!prompted || !text.is_empty())
@@ -375,7 +380,8 @@ async fn unused_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// What the recordings' service does: after a line `E` it echoes; after any other it sends what it sent then, and closes.
+/// What the recordings' service does: after a line `E` it echoes; after any other it sends what it
+/// sent then, and closes.
 async fn service(transcript: &Transcript) -> u16 {
     let mut recorded = BytesMut::new();
     for event in &transcript.events {

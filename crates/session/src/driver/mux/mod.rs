@@ -1,22 +1,29 @@
 //! Many connections over one port session: smux on the driver.
 //!
-//! smux version 1 has no window per stream, so whatever one local reader leaves lying holds up everything behind it. The bounds:
+//! smux version 1 has no window per stream, so whatever one local reader leaves lying holds up
+//! everything behind it. The bounds:
 //!
-//! - A stream buffers up to [`MuxOptions::stream_bound`] bytes for its reader while all streams together hold less than
-//!   [`MuxOptions::session_bound`], and up to [`MuxOptions::crowded_bound`] beyond that (each plus one message of the agent).
-//! - At its bound a stream *blocks* the session: nothing more is read from it, the driver's own bound fills, and TCP holds back
-//!   the service. Nothing is dropped. [`Mux::is_blocked`] says so, and new connections should go to another session.
-//! - If others have been held up for [`MuxOptions::blocked_after`] by a stream of which nothing was read for that long, it is
-//!   reset: its reader gets an error, never an end of file. A stream that is alone may wait as long as it likes.
-//! - Each stream queues up to [`MuxOptions::write_bound`] bytes towards the agent while all together queue less than
-//!   [`MuxOptions::session_write_bound`], and up to [`MuxOptions::crowded_write_bound`] beyond that.
+//! - A stream buffers up to [`MuxOptions::stream_bound`] bytes for its reader while all streams
+//!   together hold less than [`MuxOptions::session_bound`], and up to [`MuxOptions::crowded_bound`]
+//!   beyond that (each plus one message of the agent).
+//! - At its bound a stream *blocks* the session: nothing more is read from it, the driver's own
+//!   bound fills, and TCP holds back the service. Nothing is dropped. [`Mux::is_blocked`] says so,
+//!   and new connections should go to another session.
+//! - If others have been held up for [`MuxOptions::blocked_after`] by a stream of which nothing was
+//!   read for that long, it is reset: its reader gets an error, never an end of file. A stream that
+//!   is alone may wait as long as it likes.
+//! - Each stream queues up to [`MuxOptions::write_bound`] bytes towards the agent while all
+//!   together queue less than [`MuxOptions::session_write_bound`], and up to
+//!   [`MuxOptions::crowded_write_bound`] beyond that.
 //!
-//! A session of `n` streams thus holds at most `session_bound + stream_bound + session_write_bound + write_bound +
-//! n * (crowded_bound + crowded_write_bound)` bytes here.
+//! A session of `n` streams thus holds at most this many bytes here:
+//! `session_bound + stream_bound + session_write_bound + write_bound` for all of them together, and
+//! `n * (crowded_bound + crowded_write_bound)` for each by itself.
 //!
-//! `FIN` closes a stream in both directions at the agent, which would cut off the answer to a client that has only shut down its
-//! sending side. So [`AsyncWriteExt::shutdown`](tokio::io::AsyncWriteExt::shutdown) sends nothing; `FIN` goes out when the
-//! stream is dropped.
+//! `FIN` closes a stream in both directions at the agent, which would cut off the answer to a
+//! client that has only shut down its sending side. So
+//! [`AsyncWriteExt::shutdown`](tokio::io::AsyncWriteExt::shutdown) sends nothing; `FIN` goes out
+//! when the stream is dropped.
 
 mod stream;
 mod task;
@@ -106,10 +113,12 @@ pub enum Notice {
     Broken(SmuxError),
 }
 
-/// Why a stream ended otherwise than by its far end's close. Inside the [`io::Error`] of a [`MuxStream`].
+/// Why a stream ended otherwise than by its far end's close. Inside the
+/// [`io::Error`] of a [`MuxStream`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StreamError {
-    /// The agent could not connect to the destination. The kind is [`io::ErrorKind::ConnectionRefused`].
+    /// The agent could not connect to the destination. The kind is
+    /// [`io::ErrorKind::ConnectionRefused`].
     #[error("the destination refused the connection or could not be resolved")]
     Refused,
     /// It held up the other streams. The kind is [`io::ErrorKind::ConnectionReset`].
@@ -135,8 +144,9 @@ impl From<StreamError> for io::Error {
     }
 }
 
-/// A session shared by many connections. Clones share it; when the last clone and the last stream are gone, the connection to the
-/// service is closed (the session itself lives on there until it is terminated).
+/// A session shared by many connections. Clones share it; when the last clone and the last stream
+/// are gone, the connection to the service is closed (the session itself lives on there until it is
+/// terminated).
 #[derive(Clone, Debug)]
 pub struct Mux {
     shared: Arc<Shared>,
@@ -177,8 +187,8 @@ impl Mux {
         (mux, receiver)
     }
 
-    /// Opens a stream. Whether the agent can connect shows later: a refused one fails its reads and writes with
-    /// [`io::ErrorKind::ConnectionRefused`].
+    /// Opens a stream. Whether the agent can connect shows later: a refused one fails its reads and
+    /// writes with [`io::ErrorKind::ConnectionRefused`].
     ///
     /// Fails when the session is over or has used up its stream ids; a new session is then needed.
     pub fn open(&self) -> io::Result<MuxStream> {
@@ -235,7 +245,8 @@ impl Mux {
         self.sender.stats()
     }
 
-    /// Asks the agent to end the session, and waits a moment until it has. The owner calls TerminateSession all the same.
+    /// Asks the agent to end the session, and waits a moment until it has. The owner calls
+    /// TerminateSession all the same.
     pub async fn terminate(&self) {
         let mut over = self.shared.over.subscribe();
         let ended = async {
@@ -264,7 +275,8 @@ struct Shared {
     options: MuxOptions,
     /// Something waits to be sent.
     to_send: Notify,
-    /// Something has changed in a session that was blocked: a byte was read, or a stream came or went.
+    /// Something has changed in a session that was blocked: a byte was read, or a stream came or
+    /// went.
     to_read: Notify,
     over: watch::Sender<bool>,
 }

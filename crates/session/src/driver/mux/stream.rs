@@ -51,8 +51,8 @@ impl MuxStream {
         stats.shortest_rtt.unwrap_or(stats.rtt)
     }
 
-    /// Waits for a word of the far end: so many bytes or, with 0, its close. Takes nothing; a destination that waits for the client to speak
-    /// says nothing.
+    /// Waits for a word of the far end: so many bytes or, with 0, its close. Takes nothing; a
+    /// destination that waits for the client to speak says nothing.
     pub async fn answered(&self) -> io::Result<usize> {
         std::future::poll_fn(|cx| self.poll_answered(cx)).await
     }
@@ -117,13 +117,15 @@ impl MuxStream {
         Poll::Ready(Ok(room))
     }
 
-    /// Queues bytes, at most as many as [`MuxStream::writable`] has promised. What the far end no longer wants is dropped.
+    /// Queues bytes, at most as many as [`MuxStream::writable`] has promised. What the far end no
+    /// longer wants is dropped.
     pub fn write_bytes(&self, bytes: Bytes) {
         self.shared.lock().client.write(self.id, bytes);
         self.shared.to_send.notify_one();
     }
 
-    /// Takes what has come; 0 at the far end's close, `None` when nothing is there. [`MuxStream::answered`] waits.
+    /// Takes what has come; 0 at the far end's close,
+    /// `None` when nothing is there. [`MuxStream::answered`] waits.
     pub fn try_read(&self, out: &mut [u8]) -> io::Result<Option<usize>> {
         let mut guard = self.shared.lock();
         let state = &mut *guard;

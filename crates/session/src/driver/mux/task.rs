@@ -70,8 +70,8 @@ fn wake_writers(state: &mut State, options: &MuxOptions) {
     }
 }
 
-/// Sends a payload full of keep-alive frames, which mean nothing. It must not fall into the middle of a frame, so what was sent
-/// before goes first.
+/// Sends a payload full of keep-alive frames, which mean nothing. It must not fall into the middle
+/// of a frame, so what was sent before goes first.
 async fn ask_for_large_payloads(sender: &Sender) -> bool {
     if sender.drained().await.is_err() {
         return false;
@@ -102,7 +102,8 @@ pub(super) async fn receive(
     let started = Instant::now();
     let mut keep_alive = tokio::time::interval(KEEP_ALIVE_INTERVAL);
     let keeps_alive = shared.options.keep_alive;
-    // When somebody was first held up since the session was last free: those who give up in between do not start it anew.
+    // When somebody was first held up since the session was last free: those who give up in between
+    // do not start it anew.
     let mut held_since: Option<Instant> = None;
     loop {
         let (blocked, give_up_at) = {
@@ -140,7 +141,8 @@ pub(super) async fn receive(
                 shared.to_send.notify_one();
             }
             _ = over.wait_for(|over| *over) => {
-                // Whoever sends notices the end first, and the event that says why is there by then.
+                // Whoever sends notices the end first, and the event that says why is there by
+                // then.
                 while let Some(event) = events.try_next() {
                     if !take(&shared, event, &notices) {
                         break;
@@ -240,7 +242,8 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-/// Resets the streams that hold up others and of which nothing was read for `waited`. Slow is not stuck.
+/// Resets the streams that hold up others and of which nothing was read for `waited`. Slow is not
+/// stuck.
 pub(super) fn reset_blocking(
     shared: &Shared,
     notices: &mpsc::UnboundedSender<Notice>,

@@ -153,7 +153,8 @@ impl Server {
                 fs::rename(from, to)?;
             }
             kind::SYMLINK => {
-                // The usual server has the two names in this order, whatever the draft says, and clients follow it.
+                // The usual server has the two names in this order, whatever the draft says, and
+                // clients follow it.
                 let target = OsStr::from_bytes(fields.bytes()?);
                 std::os::unix::fs::symlink(target, self.path(fields)?)?;
             }

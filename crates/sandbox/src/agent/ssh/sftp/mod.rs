@@ -1,7 +1,9 @@
-//! The SFTP subsystem: version 3 with the extensions that the usual client uses, on this machine's files.
+//! The SFTP subsystem: version 3 with the extensions that the usual client uses, on this machine's
+//! files.
 //!
-//! Requests are answered in order. What a client has sent ahead is handled in one go on a thread that may wait for the disk, so
-//! that a pipelining client pays for a change of thread once per batch.
+//! Requests are answered in order. What a client has sent ahead is handled in one go on a thread
+//! that may wait for the disk, so that a pipelining client pays for a change of thread once per
+//! batch.
 
 mod files;
 mod wire;

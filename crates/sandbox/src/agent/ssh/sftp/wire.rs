@@ -152,7 +152,8 @@ pub(super) struct Attributes {
 pub(super) struct Answers(pub(super) Vec<u8>);
 
 impl Answers {
-    /// Appends one packet whose body `write` makes. When that fails the packet becomes the failure's status.
+    /// Appends one packet whose body `write` makes. When that fails the packet becomes the
+    /// failure's status.
     pub(super) fn packet(
         &mut self,
         packet_kind: u8,

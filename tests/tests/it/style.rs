@@ -1,0 +1,114 @@
+//! What a reader meets before the code: comments and pages that fit a window.
+
+use std::path::{Path, PathBuf};
+
+/// The widest line of a comment or of a page, in characters: rustfmt's own `max_width`.
+const COLUMNS: usize = 100;
+
+/// Takes from a line what is read as prose.
+type Prose = fn(&str) -> Option<&str>;
+
+/// All files below `dir` that end in one of `endings`, without what git or cargo make.
+fn files(dir: &Path, endings: &[&str], found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let name = path
+            .file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        if path.is_dir() {
+            if !matches!(name.as_str(), "target" | ".git" | "node_modules") {
+                files(&path, endings, found);
+            }
+        } else if endings.iter().any(|ending| name.ends_with(ending)) {
+            found.push(path);
+        }
+    }
+}
+
+/// The numbers of prose lines in `text` that are too wide. Code in fences, rows of tables and
+/// what cannot be broken (one long word, such as an address) are no prose.
+fn wide_lines(text: &str, prose: Prose) -> Vec<usize> {
+    let mut fenced = false;
+    let mut wide = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let Some(words) = prose(line).map(str::trim) else {
+            fenced = false;
+            continue;
+        };
+        if words.starts_with("```") {
+            fenced = !fenced;
+            continue;
+        }
+        let breakable = words.split_whitespace().nth(2).is_some();
+        if !fenced && breakable && !words.starts_with('|') && line.chars().count() > COLUMNS {
+            wide.push(number + 1);
+        }
+    }
+    wide
+}
+
+/// The words of a comment that has a line of its own.
+fn comment(line: &str) -> Option<&str> {
+    let line = line.trim_start();
+    ["///", "//!", "//"]
+        .iter()
+        .find_map(|marker| line.strip_prefix(marker))
+}
+
+/// Every line of a page.
+fn page(line: &str) -> Option<&str> {
+    Some(line)
+}
+
+fn complaints(endings: &[&str], prose: Prose) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the workspace");
+    let mut found = Vec::new();
+    files(root, endings, &mut found);
+    assert!(
+        found.len() > 5,
+        "the files are looked for in the wrong place"
+    );
+    let mut complaints = Vec::new();
+    for path in found {
+        let text = std::fs::read_to_string(&path).expect("a text");
+        let shown = path
+            .strip_prefix(root)
+            .expect("below the workspace")
+            .display()
+            .to_string();
+        for number in wide_lines(&text, prose) {
+            complaints.push(format!("{shown}:{number}"));
+        }
+    }
+    complaints
+}
+
+#[test]
+fn comments_fit_a_hundred_columns() {
+    let wide = complaints(&[".rs"], comment);
+    assert!(wide.is_empty(), "too wide:\n{}", wide.join("\n"));
+}
+
+#[test]
+fn pages_fit_a_hundred_columns() {
+    let wide = complaints(&[".md"], page);
+    assert!(wide.is_empty(), "too wide:\n{}", wide.join("\n"));
+}
+
+#[test]
+fn what_is_too_wide_is_found() {
+    let long = format!("/// {}\nlet x = 1;\n", "word ".repeat(20));
+    assert_eq!(wide_lines(&long, comment), [1]);
+    let table = format!("/// | {} |\n", "word ".repeat(20));
+    assert!(wide_lines(&table, comment).is_empty());
+    let code = format!(
+        "```\n{}\n```\n{}\n",
+        "a b c ".repeat(20),
+        "a b c ".repeat(20)
+    );
+    assert_eq!(wide_lines(&code, page), [4]);
+}
