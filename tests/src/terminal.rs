@@ -309,5 +309,12 @@ impl Drop for Terminal {
         // A test that failed leaves nothing behind.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // A wrong status says little without the words that came with it.
+        if std::thread::panicking() {
+            eprintln!(
+                "the terminal shows:\n{}",
+                String::from_utf8_lossy(&self.output())
+            );
+        }
     }
 }
