@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use ops_core::{
-    Command, Context, Error, ErrorKind, Exit, Format, Instance, Output, Result, Target, Values,
-    browser, hint, resolve::ChoiceArgs,
-};
+use ops_core::{Command, Context, Values, resolve::ChoiceArgs};
+use ops_profile::{Instance, Target};
+use ops_ui::{Error, ErrorKind, Exit, Format, Output, Result, browser, hint};
 use tokio::time::timeout;
 
 use crate::{

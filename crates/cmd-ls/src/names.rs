@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ops_core::{Context, Instance, Query, Result, Selector, State};
+use ops_core::{Context, Query};
+use ops_profile::{Instance, Selector, State};
+use ops_ui::Result;
 
 /// Of more names than one call takes, everything that runs is asked for.
 const ASKED_BY_NAME: usize = 200;

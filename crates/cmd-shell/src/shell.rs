@@ -1,9 +1,8 @@
 //! The command.
 
-use ops_core::{
-    Command, Context, Document, Error, Exit, OpenOptions, Result, Selector, Target, Text, Values,
-    resolve::SessionArgs,
-};
+use ops_core::{Command, Context, Document, OpenOptions, Values, resolve::SessionArgs};
+use ops_profile::{Selector, Target};
+use ops_ui::{Error, Exit, Result, Text};
 
 use crate::{
     carry::{self, Ended},

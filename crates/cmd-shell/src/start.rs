@@ -1,7 +1,7 @@
 //! Which document a shell is started with, and with what.
 
-use ops_core::{Error, Result, profile};
 use ops_session::documents;
+use ops_ui::{Error, Result};
 
 use crate::parameters::Parameters;
 
@@ -25,7 +25,7 @@ pub(crate) struct Wishes {
 
 impl Wishes {
     /// What `shell` of a profile or of one of its hosts says.
-    pub(crate) fn of(shell: &profile::Shell) -> Self {
+    pub(crate) fn of(shell: &ops_profile::Shell) -> Self {
         Self {
             document: shell.document.clone(),
             parameters: shell

@@ -21,24 +21,20 @@ use aws_smithy_runtime_api::client::{
     interceptors::context::InterceptorContext,
     retries::classifiers::{ClassifyRetry, RetryAction, RetryClassifierPriority},
 };
-use ops_profile::guard::MAX_REASON_CHARS;
+use ops_profile::{Instance, State, guard::MAX_REASON_CHARS};
 use ops_session::driver::{self, Event, Expect, Opening, SessionError, Token};
 pub use ops_session::handshake::Ready;
 use ops_session::{closing::Closing, documents};
+use ops_ui::{Error, ErrorKind, Hint, Result, hint};
 use tokio::sync::oneshot;
 
 use self::{gateway::SessionGateway, stream_url::Trusted};
 pub use crate::pace::Urgency;
 use crate::{
     aws::{Aws, Meaning, code_of, meaning},
-    context::Context,
-    context::FromCache,
-    error::{Error, ErrorKind, Result},
-    hint,
-    instance::{Instance, State},
+    context::{Context, FromCache},
     pace::Operation,
     resolve::Choice,
-    text::Hint,
 };
 
 /// For TerminateSession: long enough for a slow link, short enough for a command that wants to end.

@@ -1,12 +1,10 @@
 //! What the caller has to be allowed: the one source of the policies in the documentation and of
 //! the statements in errors.
 
+use ops_profile::{Instance, Kind};
 use serde_json::{Value, json};
 
-use crate::{
-    instance::{Instance, Kind},
-    partition::Partition,
-};
+use crate::partition::Partition;
 
 /// One statement of the policy that a user of `ops` needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

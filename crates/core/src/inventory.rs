@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use ops_profile::{Instance, Ping};
+use ops_ui::{Error, ErrorKind, Result, output::Spinner};
 use tokio::{sync::mpsc, time::Instant};
 
 pub use self::query::{Ec2Filter, FilterError, Naming, Query, TagFilter, platform_of};
@@ -20,12 +22,7 @@ use self::{
     managed::{Heard, Which},
     pages::LIST_LIMIT,
 };
-use crate::{
-    context::Context,
-    error::{Error, ErrorKind, Result},
-    instance::{Instance, Ping},
-    output::Spinner,
-};
+use crate::context::Context;
 
 /// How long Systems Manager may give no answer, once EC2 has told everything, before the list comes
 /// without the rest of it.
@@ -232,7 +229,7 @@ impl Context {
     /// As [`Context::with_agent`], with the reason where it cannot be asked.
     ///
     /// # Errors
-    /// [`ErrorKind::Denied`](crate::ErrorKind::Denied) and whatever else
+    /// [`ErrorKind::Denied`](ops_ui::ErrorKind::Denied) and whatever else
     /// DescribeInstanceInformation fails with.
     pub async fn ask_agent(&self, instance: &Instance) -> Result<Instance> {
         let aws = self.aws().await?;
@@ -308,7 +305,7 @@ impl Query {
             || self
                 .patterns
                 .iter()
-                .any(|pattern| matches!(pattern, crate::target::Selector::Tag { .. }))
+                .any(|pattern| matches!(pattern, ops_profile::Selector::Tag { .. }))
     }
 
     /// Drops the tags that nobody will look at.

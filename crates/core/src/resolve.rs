@@ -8,14 +8,13 @@ use std::{
     sync::{MutexGuard, PoisonError},
 };
 
+use ops_profile::{Host, Instance, Pick, Selector, State, Target};
+use ops_ui::{Error, ErrorKind, Result};
+
 use crate::{
     context::{Context, FromCache},
-    error::{Error, ErrorKind, Result},
-    instance::{Instance, State},
     inventory::{Naming, Query, TagFilter, answers_to, has_address},
     picker,
-    profile::{Host, Pick},
-    target::{Selector, Target},
 };
 
 pub use args::{ChoiceArgs, SessionArgs};

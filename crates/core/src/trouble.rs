@@ -14,9 +14,10 @@ use std::{
 };
 
 use ops_session::driver::Event;
+use ops_ui::Output;
 use tokio::time::Instant;
 
-use crate::{context::Context, output::Output};
+use crate::context::Context;
 
 /// Where another program has the terminal nothing is said of a connection that is back within this
 /// time.

@@ -1,7 +1,9 @@
 //! What the team profile says about verbs: which are used, which are denied, which words are
 //! aliases.
 
-use ops_core::{Context, Error, ErrorKind, Result, Settings};
+use ops_core::Context;
+use ops_profile::Settings;
+use ops_ui::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 
 /// The profile's rules for verbs.

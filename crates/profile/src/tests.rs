@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use ops_ui::Error;
+
 use super::*;
-use crate::error::Error;
 
 /// A registry in small.
 pub(crate) const VERBS: Verbs = Verbs::new(&[
@@ -536,7 +537,7 @@ commands: {enable: [ls, shell], disable: ssh}
         Some("::1")
     );
     // What is written is read back the same.
-    let text = crate::yaml::to_string(&profile).expect("yaml");
+    let text = ops_ui::yaml::to_string(&profile).expect("yaml");
     assert_eq!(loaded(&text), profile, "{text}");
 }
 
@@ -695,9 +696,9 @@ fn the_first_folder_wins_and_says_what_it_hides() {
 
 #[test]
 fn relative_folders_of_the_variable_are_left_out() {
-    use crate::globals::{Globals, Source};
+    use ops_ui::{Globals, Source};
     let env: ops_ui::Env = [("HOME", "/home/me")].into_iter().collect();
-    let paths = crate::paths::Paths::from_env(&env);
+    let paths = ops_ui::Paths::from_env(&env);
     let mut globals = Globals {
         profiles_dir: Some("profiles:/srv/profiles::.".into()),
         ..Globals::default()

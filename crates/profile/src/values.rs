@@ -3,9 +3,10 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
+use ops_ui::globals::parse_duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::{globals::parse_duration, target::Target};
+use crate::target::Target;
 
 /// What a text has to be; gives the type its serde and JSON Schema forms over
 /// `FromStr` and `Display`.

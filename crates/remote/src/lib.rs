@@ -7,6 +7,3 @@
 
 pub mod pipe;
 pub mod ssh;
-
-// Until every file names the crate that has it.
-use ops_core::{connect, context, error, hint, instance, output, paths, profile, text, trouble};

@@ -24,11 +24,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 pub use self::{key_watch::KeyWatch, known_names::KnownNames, settings::Settings};
 
-use crate::{
-    error::{Error, Result},
-    hint, paths,
-    text::Hint,
-};
+use ops_ui::{Error, Hint, Result, hint, paths};
 
 /// Without a byte from an SSH server, which speaks first, for this long there is something to say.
 /// Where none runs, the agent's worker dies of it and the service hears of that a minute later.

@@ -11,6 +11,8 @@ use aws_smithy_runtime_api::{
     http::Headers,
 };
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use ops_profile::{aws_files::AwsFiles, plain_http::PlainHttp};
+use ops_ui::{Error, ErrorKind, Hint, hint};
 
 use super::{
     bounds::{BoundsError, CALL_LIMIT},
@@ -18,13 +20,7 @@ use super::{
     network::ByProxy,
     options::AwsOptions,
 };
-use crate::{
-    error::{Error, ErrorKind},
-    hint, iam,
-    profile::plain_http::PlainHttp,
-    text::Hint,
-};
-use ops_profile::aws_files::AwsFiles;
+use crate::iam;
 
 /// Longest piece of an answer that is shown, in characters.
 const EXCERPT_CHARS: usize = 200;

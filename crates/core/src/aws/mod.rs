@@ -39,8 +39,11 @@ use aws_sdk_sts as sts;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
 use aws_types::{SdkConfig, region::Region};
-use ops_profile::Settings;
-use ops_ui::{Invocation, text::hex};
+use ops_profile::{
+    Settings,
+    aws_files::{AwsFiles, sdk_name},
+};
+use ops_ui::{Env, Error, ErrorKind, Invocation, Result, text::hex};
 
 use self::bounds::AnswerBounds;
 pub(crate) use self::{
@@ -53,13 +56,7 @@ pub use self::{
     identity::Identity,
     sign::{presign_s3, sign_upgrade},
 };
-use crate::{
-    env::Env,
-    error::{Error, ErrorKind, Result},
-    pace::{Pacer, account_of_key},
-    profile,
-};
-use ops_profile::aws_files::{AwsFiles, sdk_name};
+use crate::pace::{Pacer, account_of_key};
 
 /// How many sessions a second the account lets start, where it is not the documented quota; 0 is no
 /// limit until the service throttles.
@@ -226,7 +223,7 @@ impl Aws {
         {
             output.detail(format!(
                 "credentials of the environment are used in place of AWS profile `{}`",
-                crate::output::escape(name)
+                ops_ui::output::escape(name)
             ));
         }
         Ok(Self {
@@ -496,10 +493,10 @@ fn refuse_plain_http(options: &AwsOptions, env: &Env) -> Result<()> {
         .into_iter()
         .filter_map(|service| endpoint(options, env, service))
     {
-        profile::plain_http::check(&url).map_err(|refused| {
+        ops_profile::plain_http::check(&url).map_err(|refused| {
             Error::usage("AWS is not asked")
                 .caused_by(refused)
-                .hint(profile::plain_http::PlainHttp::HINT)
+                .hint(ops_profile::plain_http::PlainHttp::HINT)
         })?;
     }
     Ok(())

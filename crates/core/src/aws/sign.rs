@@ -13,7 +13,7 @@ use aws_sigv4::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::error::{Error, Result};
+use ops_ui::{Error, Result};
 
 /// The service name in signatures of the data channel.
 const SERVICE: &str = "ssmmessages";

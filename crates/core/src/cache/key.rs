@@ -2,12 +2,12 @@
 
 use std::{fmt::Write as _, path::Path, time::SystemTime};
 
+use ops_ui::{Env, Result};
+
 use super::Place;
 use crate::{
     aws::{hex_digest, options::AwsOptions},
     context::Context,
-    env::Env,
-    error::Result,
 };
 
 /// Names the file through which a child process finds the sandbox of the command that started it.

@@ -18,13 +18,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use ops_profile::{Instance, Selector};
+use ops_ui::Result;
+
 pub use self::{
     file::{Head, Row, TagRow},
     key::{EMBEDDED, SANDBOX_STATE},
     refresh::{Patience, REFRESH, Refreshed, VARIABLE},
     view::{Names, Tags},
 };
-use crate::{context::Context, error::Result, instance::Instance, target::Selector};
+use crate::context::Context;
 
 /// Younger ones are taken as they are.
 pub const FRESH: Duration = Duration::from_secs(60);

@@ -7,18 +7,18 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use ops_ui::{
+    Error, ErrorKind, Result,
+    paths::{private_dir, replace_private},
+};
+
 use super::{
     FRESH, KEPT, Names, Place, STALE, Tags,
     file::{self, Head},
     key, now_ms,
     view::View,
 };
-use crate::{
-    aws::options::AwsOptions,
-    context::Context,
-    error::{Error, ErrorKind, Result},
-    paths::{private_dir, replace_private},
-};
+use crate::{aws::options::AwsOptions, context::Context};
 
 /// The variable that turns a call of this program into a request for candidates, with the shell's
 /// name as its value.
@@ -133,7 +133,7 @@ impl Context {
     /// shell's descriptors, nothing to say.
     fn start_refresh(&self, stdout: Stdio) -> io::Result<std::process::Child> {
         let globals = self.globals();
-        let mut command = Command::new(crate::program::path()?);
+        let mut command = Command::new(ops_ui::program::path()?);
         command.arg("--");
         let mut option = |name: &str, value: &std::ffi::OsStr| {
             command.arg(name).arg(value);

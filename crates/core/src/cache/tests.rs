@@ -2,15 +2,14 @@
 
 use std::{path::Path, time::Duration};
 
+use ops_profile::{Instance, State};
+use ops_ui::paths::replace_private;
+
 use super::{
     FRESH, Place, STALE,
     file::{self, Head},
     now_ms,
     view::View,
-};
-use crate::{
-    instance::{Instance, State},
-    paths::replace_private,
 };
 
 fn fleet() -> Vec<Instance> {

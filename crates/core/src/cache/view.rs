@@ -7,12 +7,13 @@ use std::{
     time::Duration,
 };
 
+use ops_profile::Instance;
+
 use super::{
     Place,
     file::{self, Detail, Head, MAGIC, MAX_SECTION, Row, SECTION_HEAD, TagRow},
     now_ms,
 };
-use crate::instance::Instance;
 
 /// An open file whose head has been read.
 pub(super) struct View {

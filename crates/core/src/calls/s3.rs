@@ -22,16 +22,14 @@ use aws_smithy_runtime_api::client::{
 use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use ops_ui::{Error, ErrorKind, Hint, Result, hint};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::mpsc;
 
 use crate::{
     aws::{Service, chain, http},
     context::Context,
-    error::{Error, ErrorKind, Result},
-    hint,
     partition::Partition,
-    text::Hint,
 };
 
 /// How long a URL may be used: it is made when it is needed, and only the beginning of a request

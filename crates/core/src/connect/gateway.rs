@@ -15,15 +15,14 @@ use aws_sdk_ssm::{
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use ops_session::driver::{Gateway, LargePayloads, ResumeError, Resumed, Token};
+use ops_ui::{Error, ErrorKind, Text};
 
 use super::{TERMINATE_TIMEOUT, failure, paced, stream_url, trusted};
 use crate::{
     aws::{Aws, Meaning, code_of, meaning, sign_upgrade},
     context::Context,
-    error::{Error, ErrorKind},
     pace::{Operation, Urgency},
     partition::Partition,
-    text::Text,
 };
 
 /// For one ResumeSession; the driver asks again itself.
@@ -94,7 +93,7 @@ impl Gateway for SessionGateway {
 
 impl SessionGateway {
     async fn resume_session(&self, session_id: &str) -> Result<Resumed, ResumeError> {
-        let retry = |error: crate::Error| ResumeError::Retry(error.to_string());
+        let retry = |error: ops_ui::Error| ResumeError::Retry(error.to_string());
         let aws = self.cx.aws().await.map_err(retry)?;
         // The credentials of an hour ago may have been replaced in the meantime.
         renew(aws).await?;

@@ -4,11 +4,7 @@ use std::{collections::BTreeMap, str::FromStr};
 
 use wildmatch::WildMatch;
 
-use crate::{
-    instance::{Instance, State},
-    profile::{Platform, Select},
-    target::{Selector, Target},
-};
+use ops_profile::{Instance, Platform, Select, Selector, State, Target};
 
 /// A condition on one tag: `Key=VALUE[,VALUE…]` or `Key!=VALUE`; a value may be a glob.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -316,7 +312,7 @@ impl Query {
     /// Whether the profile's selection has it.
     pub(crate) fn is_selected(&self, instance: &Instance) -> bool {
         let select = &self.select;
-        let has = |key: &str, globs: &[crate::profile::values::Glob]| {
+        let has = |key: &str, globs: &[ops_profile::values::Glob]| {
             instance
                 .tags
                 .get(key)

@@ -21,11 +21,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use ops_ui::paths::private_dir;
 use serde::{Deserialize, Serialize};
 
 pub use self::bucket::Urgency;
 use self::bucket::{Bucket, LOOK_MS, Ticket, Turn};
-use crate::paths::private_dir;
 
 /// Between two tries to lock the file, which is held for less than a millisecond.
 const LOCK_PAUSE: Duration = Duration::from_millis(5);

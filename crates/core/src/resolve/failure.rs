@@ -3,14 +3,12 @@
 
 use std::fmt::Write as _;
 
+use ops_profile::{Instance, Selector, State, Target};
+use ops_ui::{Error, ErrorKind, Hint, hint, text::named};
+
 use crate::{
     context::Context,
-    error::{Error, ErrorKind},
-    hint,
-    instance::{Instance, State},
     inventory::{Query, answers_to},
-    target::{Selector, Target},
-    text::{Hint, named},
 };
 
 /// Near names shown.
@@ -202,14 +200,14 @@ async fn searched(cx: &Context, query: &Query, regions: &[String]) -> String {
     for (key, globs) in &query.select.tags {
         let values: Vec<&str> = globs
             .iter()
-            .map(crate::profile::values::Glob::as_str)
+            .map(ops_profile::values::Glob::as_str)
             .collect();
         let _ = write!(text, ", tag {key}={}", values.join(","));
     }
     for (key, globs) in &query.select.exclude_tags {
         let values: Vec<&str> = globs
             .iter()
-            .map(crate::profile::values::Glob::as_str)
+            .map(ops_profile::values::Glob::as_str)
             .collect();
         let _ = write!(text, ", tag {key}!={}", values.join(","));
     }

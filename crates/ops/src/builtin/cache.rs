@@ -1,9 +1,9 @@
 //! `ops cache`
 
-use ops_core::{
-    Command, Context, Exit, Format, Result,
-    cache::Entry,
-    instance::age_words,
+use ops_core::{Command, Context, cache::Entry};
+use ops_profile::instance::age_words;
+use ops_ui::{
+    Exit, Format, Result,
     table::{self, Cell, Column},
 };
 use serde_json::json;

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use ops_core::{Command, Context, Error, ErrorKind, Exit, Format, Result};
+use ops_core::{Command, Context};
 use ops_sandbox::{Access, Options, Pace, UNSET, discover, served_file};
+use ops_ui::{Error, ErrorKind, Exit, Format, Result};
 use serde_json::{Value, json};
 
 use crate::sandbox::{self, admin};

@@ -14,9 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ops_core::{
+use ops_core::cache::{Patience, REFRESH, VARIABLE};
+use ops_ui::{
     Env, Globals,
-    cache::{Patience, REFRESH, VARIABLE},
     text::{escape, is_unprintable},
 };
 

@@ -9,12 +9,14 @@ use std::{
 use clap_complete::engine::{self, CompletionCandidate, PathCompleter, ValueCompleter as _};
 use ops_core::{
     Context, Values,
-    aws_files::AwsFiles,
     cache::{Patience, Row},
-    config::{self, ProfileKind},
-    profile::values::TargetText,
-    text::is_unprintable,
 };
+use ops_profile::{
+    aws_files::AwsFiles,
+    settings::{self, ProfileKind},
+    values::TargetText,
+};
+use ops_ui::text::is_unprintable;
 
 use super::regions::REGIONS;
 use crate::plugin;
@@ -328,7 +330,7 @@ impl Source {
     }
 
     fn profiles(&self, current: &str, wanted: impl Fn(ProfileKind) -> bool) -> Vec<Candidate> {
-        let rows = config::profiles(
+        let rows = settings::profiles(
             self.cx.invocation(),
             self.cx.verbs(),
             self.cx.settings().ok(),
