@@ -5,6 +5,9 @@
 
 mod assume;
 pub(crate) mod bounds;
+mod call_place;
+mod code;
+mod credentials_failure;
 mod failure;
 pub(crate) mod http;
 mod identity;
@@ -47,7 +50,9 @@ use ops_ui::{Env, Error, ErrorKind, Invocation, Result, text::hex};
 
 use self::bounds::AnswerBounds;
 pub(crate) use self::{
-    failure::{Call, Meaning, Place, chain, code_of, meaning, statement_hint},
+    call_place::CallPlace,
+    code::{Meaning, code_of, meaning},
+    failure::{Call, chain, statement_hint},
     network::Network,
     options::{AwsOptions, Service},
     provider::Provider,
@@ -356,7 +361,7 @@ impl Aws {
         &self.provider
     }
 
-    pub(crate) fn place(&self, region: Option<&str>) -> Place {
+    pub(crate) fn place(&self, region: Option<&str>) -> CallPlace {
         self.options.place(region)
     }
 

@@ -202,7 +202,7 @@ fn lasts(credentials: &Credentials) -> bool {
 }
 
 fn expired(options: &AwsOptions, files: &AwsFiles) -> Error {
-    super::failure::with_login_hints(
+    super::credentials_failure::with_login_hints(
         Error::new(ErrorKind::NotLoggedIn, "the AWS credentials have expired"),
         options,
         files,

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, path::Path, time::SystemTime};
 
 use ops_ui::{Env, Result};
 
-use super::Place;
+use super::FleetFile;
 use crate::{
     aws::{hex_digest, options::AwsOptions},
     context::Context,
@@ -41,7 +41,7 @@ const FLEET: [&str; 3] = [
     "OPS_SANDBOX_FAULT",
 ];
 
-pub(super) fn place(cx: &Context) -> Result<Place> {
+pub(super) fn fleet_file(cx: &Context) -> Result<FleetFile> {
     let options = AwsOptions::of(cx.invocation(), cx.settings()?);
     let env = cx.env();
     let mut text = String::new();
@@ -77,7 +77,7 @@ pub(super) fn place(cx: &Context) -> Result<Place> {
         }
     }
     let account = options.account.clone();
-    Ok(Place {
+    Ok(FleetFile {
         folder: super::folder(cx),
         key: hex_digest(text.as_bytes()),
         account,

@@ -38,7 +38,7 @@ const KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// Where one fleet is kept, and under which key.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct FleetFile {
     folder: PathBuf,
     /// Hexadecimal digest of all that decides which fleet is meant.
     key: String,
@@ -66,7 +66,7 @@ impl Entry {
     }
 }
 
-impl Place {
+impl FleetFile {
     fn file(&self) -> PathBuf {
         self.folder.join(format!("{}.fleet", self.key))
     }
@@ -85,13 +85,13 @@ impl Context {
     ///
     /// # Errors
     /// An invalid profile.
-    pub fn fleet_place(&self) -> Result<Place> {
-        key::place(self)
+    pub fn fleet_file(&self) -> Result<FleetFile> {
+        key::fleet_file(self)
     }
 
     /// The files of the cache, by profile and region.
     pub fn fleets(&self) -> Vec<Entry> {
-        let current = self.fleet_place().ok().map(|place| place.file());
+        let current = self.fleet_file().ok().map(|fleet| fleet.file());
         let Ok(entries) = std::fs::read_dir(folder(self)) else {
             return Vec::new();
         };
@@ -146,7 +146,7 @@ impl Context {
 
     /// The one machine that `selector` means in the cache, if exactly one is known there.
     pub(crate) fn cached_instance(&self, selector: &Selector, region: &str) -> Option<Instance> {
-        let view = view::View::of(&self.fleet_place().ok()?, STALE)?;
+        let view = view::View::of(&self.fleet_file().ok()?, STALE)?;
         let found = view.instances(|row| match selector {
             Selector::Id(id) => row.id == id,
             Selector::Word(word) => row.name == Some(word),

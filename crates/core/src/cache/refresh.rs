@@ -13,7 +13,7 @@ use ops_ui::{
 };
 
 use super::{
-    FRESH, KEPT, Names, Place, STALE, Tags,
+    FRESH, FleetFile, KEPT, Names, STALE, Tags,
     file::{self, Head},
     key, now_ms,
     view::View,
@@ -66,22 +66,22 @@ impl Context {
     }
 
     fn fleet_part<T>(&self, patience: Patience, part: fn(View) -> Option<T>) -> Option<T> {
-        let place = self.fleet_place().ok()?;
-        if let Some(part) = self.fleet_view(&place, patience).map(part)? {
+        let fleet = self.fleet_file().ok()?;
+        if let Some(part) = self.fleet_view(&fleet, patience).map(part)? {
             return Some(part);
         }
         // Its head is whole and this part is not: out of the way, so that nobody takes it for
         // fresh.
-        std::fs::remove_file(place.file()).ok()?;
-        self.fleet_view(&place, patience).and_then(part)
+        std::fs::remove_file(fleet.file()).ok()?;
+        self.fleet_view(&fleet, patience).and_then(part)
     }
 
-    fn fleet_view(&self, place: &Place, patience: Patience) -> Option<View> {
-        let known = View::of(place, STALE);
+    fn fleet_view(&self, fleet: &FleetFile, patience: Patience) -> Option<View> {
+        let known = View::of(fleet, STALE);
         match known.as_ref().and_then(View::age) {
             Some(age) if age <= FRESH => return known,
             Some(_) => {
-                if !place.is_busy() && !place.has_failed() {
+                if !fleet.is_busy() && !fleet.has_failed() {
                     // Without it the fleet is shown as old as it is.
                     let _ = self.start_refresh(Stdio::null());
                 }
@@ -89,11 +89,11 @@ impl Context {
             }
             None => {}
         }
-        if place.has_failed() {
+        if fleet.has_failed() {
             return None;
         }
         self.refresh_and_wait(patience)?;
-        View::of(place, STALE)
+        View::of(fleet, STALE)
     }
 
     /// Starts a process that refreshes, and waits until it has ended; what it has not finished in
@@ -177,21 +177,21 @@ impl Context {
     /// # Errors
     /// Those of listing; no place to keep it.
     pub async fn refresh_fleet(&self, always: bool) -> Result<Option<Refreshed>> {
-        let place = self.fleet_place()?;
-        private_dir(place.folder.clone())?;
-        let lock = private_file(&place)?;
+        let fleet = self.fleet_file()?;
+        private_dir(fleet.folder.clone())?;
+        let lock = private_file(&fleet)?;
         // A task that blocks, so that a signal still ends the command.
         let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock))
             .await
             .map_err(|error| Error::unexpected("cannot wait for the cache").caused_by(error))??;
         if !always
-            && View::of(&place, STALE)
+            && View::of(&fleet, STALE)
                 .and_then(|view| view.age())
                 .is_some_and(|age| age <= FRESH)
         {
             return Ok(None);
         }
-        let result = tokio::time::timeout(LIMIT, Box::pin(self.list_fleet(&place)))
+        let result = tokio::time::timeout(LIMIT, Box::pin(self.list_fleet(&fleet)))
             .await
             .unwrap_or_else(|_| {
                 Err(Error::new(
@@ -203,15 +203,15 @@ impl Context {
                 ))
             });
         match &result {
-            Ok(_) => drop(std::fs::remove_file(place.failure())),
-            Err(_) => drop(replace_private(&place.failure(), b"")),
+            Ok(_) => drop(std::fs::remove_file(fleet.failure())),
+            Err(_) => drop(replace_private(&fleet.failure(), b"")),
         }
-        sweep(&place);
+        sweep(&fleet);
         drop(lock);
         result.map(Some)
     }
 
-    async fn list_fleet(&self, place: &Place) -> Result<Refreshed> {
+    async fn list_fleet(&self, fleet: &FleetFile) -> Result<Refreshed> {
         let options = AwsOptions::of(self.invocation(), self.settings()?);
         let mut regions = key::regions(&options);
         if regions.is_empty() {
@@ -246,7 +246,7 @@ impl Context {
             account = &mut account => (listed.await?, account),
         };
         let head = Head {
-            key: place.key.clone(),
+            key: fleet.key.clone(),
             account: account.clone(),
             profile: self.settings()?.profile_label().to_owned(),
             regions: regions.clone(),
@@ -255,7 +255,7 @@ impl Context {
         };
         let bytes = file::encode(&head, &mut listing.instances)
             .ok_or_else(|| Error::unexpected("the fleet is too large to be kept"))?;
-        replace_private(&place.file(), &bytes)?;
+        replace_private(&fleet.file(), &bytes)?;
         Ok(Refreshed {
             count: listing.instances.len(),
             account,
@@ -265,7 +265,7 @@ impl Context {
     }
 }
 
-impl Place {
+impl FleetFile {
     /// Whether another process is refreshing it now.
     fn is_busy(&self) -> bool {
         File::open(self.lock())
@@ -285,18 +285,18 @@ impl Place {
 }
 
 /// The file that is locked; it stays, empty.
-fn private_file(place: &Place) -> io::Result<File> {
+fn private_file(fleet: &FleetFile) -> io::Result<File> {
     let mut options = File::options();
     options.create(true).truncate(false).write(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(place.lock())
+    options.open(fleet.lock())
 }
 
 /// Deletes what nobody has used for long: of profiles that are no more, of sandboxes that have
 /// ended.
-fn sweep(place: &Place) {
-    let Ok(entries) = std::fs::read_dir(&place.folder) else {
+fn sweep(fleet: &FleetFile) {
+    let Ok(entries) = std::fs::read_dir(&fleet.folder) else {
         return;
     };
     for entry in entries.filter_map(std::result::Result::ok) {
@@ -305,7 +305,7 @@ fn sweep(place: &Place) {
             .and_then(|data| data.modified())
             .ok()
             .and_then(|at| SystemTime::now().duration_since(at).ok());
-        let own = entry.file_name().to_string_lossy().starts_with(&place.key);
+        let own = entry.file_name().to_string_lossy().starts_with(&fleet.key);
         if !own && age.is_some_and(|age| age > KEPT) {
             let _ = std::fs::remove_file(entry.path());
         }

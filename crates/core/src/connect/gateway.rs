@@ -115,8 +115,8 @@ impl SessionGateway {
         };
         // After an hourly close every session of a tunnel resumes at once.
         let pacer = aws.pacer(&self.region).await;
-        let mut place = pacer.place(Operation::ResumeSession, Urgency::Interactive);
-        place.turn(|_| {}).await;
+        let mut ticket = pacer.take_ticket(Operation::ResumeSession, Urgency::Interactive);
+        ticket.turn(|_| {}).await;
         let mut answer = call().await;
         // Before their time, by the service's word alone.
         if answer.as_ref().err().and_then(code_of).map(meaning) == Some(Meaning::Expired) {
@@ -145,7 +145,7 @@ impl SessionGateway {
                         ResumeError::Gone(text)
                     }
                     Some(code) if meaning(code) == Meaning::Throttled => {
-                        place.throttled().await;
+                        ticket.throttled().await;
                         ResumeError::Retry(text)
                     }
                     _ => ResumeError::Retry(text),
@@ -192,10 +192,10 @@ pub(super) async fn terminate(cx: &Context, region: &str, id: &str) {
         return;
     };
     let pacer = aws.pacer(region).await;
-    let mut place = pacer.place(Operation::TerminateSession, Urgency::Interactive);
+    let mut ticket = pacer.take_ticket(Operation::TerminateSession, Urgency::Interactive);
     let call = async {
         loop {
-            place.turn(|_| {}).await;
+            ticket.turn(|_| {}).await;
             let answer = aws
                 .clients(region)
                 .ssm
@@ -206,7 +206,7 @@ pub(super) async fn terminate(cx: &Context, region: &str, id: &str) {
                 .send()
                 .await;
             match answer.as_ref().err().and_then(code_of).map(meaning) {
-                Some(Meaning::Throttled) => place.throttled().await,
+                Some(Meaning::Throttled) => ticket.throttled().await,
                 _ => return answer,
             }
         }

@@ -12,7 +12,7 @@ use ops_ui::{Error, ErrorKind, Result};
 use super::{
     super::{
         assume,
-        failure::{credentials_failed, is_sso_over},
+        credentials_failure::{credentials_failed, is_sso_over},
         login::Login,
         recipe::{Asking, Recipe},
         sso::Desk,
