@@ -467,13 +467,7 @@ pub fn quote_bytes(bytes: &[u8]) -> String {
     if let Ok(text) = std::str::from_utf8(bytes)
         && !text.chars().any(is_unprintable)
     {
-        let is_plain = |c: char| c.is_alphanumeric() || "@%_-+=:,./".contains(c);
-        // zsh looks up a word that begins with `=`.
-        return if !text.is_empty() && text.chars().all(is_plain) && !text.starts_with('=') {
-            text.to_owned()
-        } else {
-            format!("'{}'", text.replace('\'', r"'\''"))
-        };
+        return sh_word(text);
     }
     let mut out = String::from("$'");
     let octal = |out: &mut String, bytes: &[u8]| {
@@ -496,6 +490,25 @@ pub fn quote_bytes(bytes: &[u8]) -> String {
     }
     out.push('\'');
     out
+}
+
+/// `text` as one word of every POSIX shell, whatever its characters: for programs, and not for
+/// people to read, since what cannot be shown stays as it is.
+pub fn sh_word(text: &str) -> String {
+    // shell-words leaves `{a,b}` and `!` as they are, which bash does not.
+    let is_plain = |c: char| c.is_alphanumeric() || "@%_-+=:,./".contains(c);
+    // zsh looks up a word that begins with `=` among the commands.
+    if !text.is_empty() && text.chars().all(is_plain) && !text.starts_with('=') {
+        text.to_owned()
+    } else {
+        single_quoted(text)
+    }
+}
+
+/// `text` in single quotes, in which POSIX shells read nothing but the closing one: as part of a
+/// script.
+pub fn single_quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// JSON whose characters are all printable: inside its strings, the only place for them, the others

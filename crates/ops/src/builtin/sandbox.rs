@@ -198,7 +198,10 @@ fn print_environment(cx: &Context, access: &Access) -> Result<()> {
         text.push_str(&format!("unset {name}\n"));
     }
     for (name, value) in access.environment() {
-        text.push_str(&format!("export {name}={}\n", shell_words::quote(&value)));
+        text.push_str(&format!(
+            "export {name}={}\n",
+            ops_ui::text::sh_word(&value)
+        ));
     }
     output.page(&text)
 }
