@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use ops_core::{Command, Context, Listing, Values, resolve::ChoiceArgs};
+use ops_core::{Command, Context, Listing, Query, Values, resolve::ChoiceArgs};
 use ops_profile::{Instance, Ping, State, Target};
 use ops_ui::{Error, ErrorKind, Exit, Format, Result, output::escape};
 
@@ -70,7 +70,7 @@ impl Command for Describe {
 
 /// The one instance that `target` means in whatever state; else `error`.
 async fn in_any_state(cx: &Context, target: &Target, error: Error) -> Result<Instance> {
-    let mut query = cx.base_query()?;
+    let mut query = Query::of(cx.profile()?);
     query.states.clear();
     query.add(target);
     let mut found = cx

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ops_core::{
-    Command, Context, Values,
+    Command, Context, Query, Values,
     inventory::{Ec2Filter, StateFilter, TagFilter},
 };
 use ops_profile::{State, Target};
@@ -168,7 +168,7 @@ impl Ls {
         let profile = cx.profile()?;
         let format = cx.output().format();
 
-        let mut query = cx.base_query()?;
+        let mut query = Query::of(cx.profile()?);
         for pattern in &ls.patterns {
             // `bracket[1]` and `user@name` can be names.
             if let Some(whole) = pattern.whole() {

@@ -36,7 +36,7 @@ pub(crate) async fn targets(
     } else {
         // The list may lack others of the same name.
         for (region, names) in &by_region {
-            let mut all = cx.base_query()?;
+            let mut all = Query::of(cx.profile()?);
             all.states = vec![State::Running];
             all.keep_tags = Some(vec!["Name".to_owned()]);
             if names.len() <= ASKED_BY_NAME {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use ops_core::{
-    Command, Context, Values,
+    Command, Context, Query, Values,
     inventory::{Ec2Filter, StateFilter, TagFilter},
 };
 use ops_profile::{Auth, HostKeys, Instance, Kind, Ping, State, Target};
@@ -225,7 +225,7 @@ impl SshConfig {
 
     /// The instances to write entries for, in an order that stays.
     async fn instances(&self, cx: &Context) -> Result<Vec<Instance>> {
-        let mut query = cx.base_query()?;
+        let mut query = Query::of(cx.profile()?);
         if !self.state.is_empty() {
             query.states = StateFilter::states(&self.state);
         } else if query.states.is_empty() {

@@ -20,7 +20,7 @@ const LISTED: usize = 20;
 /// spelt alike.
 pub(super) async fn none(cx: &Context, target: &Target, regions: &[String]) -> Error {
     let text = target.as_str();
-    let mut query = cx.target_query().unwrap_or_default();
+    let mut query = cx.profile().map(Query::of_targets).unwrap_or_default();
     let is_id = matches!(target.selector, Selector::Id(_));
     if is_id {
         // It is looked for in any state and whatever the profile selects.
