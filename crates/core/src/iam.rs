@@ -27,7 +27,7 @@ pub struct Statement {
 /// `session/${aws:userid}-*` matches none; what works is the tag that the service gives each
 /// session. `ssmmessages:OpenDataChannel` has no resource type. Source: Example 4 of "Additional
 /// sample IAM policies for Session Manager" and the service authorization reference.
-pub const POLICY: &[Statement] = &[
+pub(crate) const POLICY: &[Statement] = &[
     Statement {
         id: "FindServers",
         actions: &[
@@ -256,7 +256,7 @@ pub fn policy(partition: Partition) -> Value {
 
 /// The statement that allows `action` in `region`, on one line; `None` for an action that is in no
 /// statement.
-pub fn statement_text(action: &str, region: &str) -> Option<String> {
+pub(crate) fn statement_text(action: &str, region: &str) -> Option<String> {
     Statement::of(action).map(|statement| statement.json(Partition::of(region)).to_string())
 }
 

@@ -132,7 +132,7 @@ impl Observer {
     }
 
     /// When [`Observer::poll`] has something to say, unless something happens before.
-    pub fn wakes_at(&self) -> Option<Instant> {
+    pub(crate) fn wakes_at(&self) -> Option<Instant> {
         let lost = self.lost.as_ref().filter(|lost| !lost.is_told)?;
         Some(lost.at + self.quiet)
     }

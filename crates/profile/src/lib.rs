@@ -30,7 +30,7 @@ pub use guard::{Commands, Confirm, Guard, ReasonRule, Refused, SessionRules};
 pub use instance::{Instance, Kind, Ping, State};
 pub use lists::OneOrMany;
 pub(crate) use load::refuse_exposed;
-pub use load::{Found, Loaded, SYSTEM_FOLDER, folders, is_name, list};
+pub use load::{Found, Loaded, folders, is_name, list};
 pub use schema::{
     Aws, Copy, CopyLinks, CopyVia, Endpoints, Exec, ExecVia, Forward, Host, Names, OutputDefaults,
     Pick, Platform, Profile, Select, Shell,

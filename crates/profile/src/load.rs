@@ -23,7 +23,7 @@ use super::{
 };
 
 /// Where a machine's administrator puts profiles for everybody.
-pub const SYSTEM_FOLDER: &str = "/etc/ops/profiles";
+pub(crate) const SYSTEM_FOLDER: &str = "/etc/ops/profiles";
 
 /// How far `extends` may reach.
 const MAX_DEPTH: usize = 16;

@@ -47,7 +47,7 @@ impl KeyPair {
     ///
     /// # Errors
     /// Fails if the system has no randomness to give.
-    pub fn generate() -> Result<Self> {
+    pub(crate) fn generate() -> Result<Self> {
         let mut seed = Zeroizing::new([0_u8; 32]);
         aws_lc_rs::rand::fill(seed.as_mut())
             .map_err(|_| Error::unexpected("cannot make an SSH key: no randomness"))?;
@@ -102,12 +102,12 @@ impl KeyPair {
     ///
     /// # Errors
     /// Fails if the key cannot be encoded.
-    pub fn public_line(&self) -> Result<String> {
+    pub(crate) fn public_line(&self) -> Result<String> {
         self.0.public_key().to_openssh().map_err(unusable)
     }
 
     /// The key itself, for a client in this process.
-    pub fn private_key(&self) -> &PrivateKey {
+    pub(crate) fn private_key(&self) -> &PrivateKey {
         &self.0
     }
 }

@@ -96,17 +96,6 @@ pub fn escape(text: &str) -> String {
         })
 }
 
-/// As [`escape`], for bytes that may be no UTF-8: those that are none are shown as `\xNN`.
-pub fn escape_bytes(bytes: &[u8]) -> String {
-    bytes.utf8_chunks().fold(String::new(), |mut out, chunk| {
-        out.push_str(&escape(chunk.valid()));
-        for byte in chunk.invalid() {
-            let _ = write!(out, "\\x{byte:02x}");
-        }
-        out
-    })
-}
-
 /// `text` with what drives a terminal shown as an escape, but for ends of lines and colours (`ESC [
 /// … m`): the last wall in front of a terminal, for pages whose colours are ours.
 pub(crate) fn keep_lines_and_colors(text: &str) -> Cow<'_, str> {
@@ -463,7 +452,7 @@ pub fn quote(text: &str) -> String {
 }
 
 /// As [`quote`], for bytes that may be no UTF-8.
-pub fn quote_bytes(bytes: &[u8]) -> String {
+pub(crate) fn quote_bytes(bytes: &[u8]) -> String {
     if let Ok(text) = std::str::from_utf8(bytes)
         && !text.chars().any(is_unprintable)
     {
@@ -572,7 +561,6 @@ mod tests {
         for c in "\u{0}\u{7}\r\u{7f}\u{80}\u{9b}\u{9d}\u{ad}\u{61c}\u{200b}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2066}\u{2069}\u{feff}\u{e0041}\u{e0100}".chars() {
             assert!(is_unprintable(c), "{c:?}");
         }
-        assert_eq!(escape_bytes(b"a\xff\xc3\xbc\x1b"), "a\\xffü\\u{1b}");
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl Call {
             .with_request_id(known.request_id())
     }
 
-    fn service(&self, what: String, code: &str, message: &str) -> Error {
+    pub(super) fn service(&self, what: String, code: &str, message: &str) -> Error {
         let place = &self.place;
         let short = without_namespace(code);
         let message = shorten_message(message);

@@ -49,6 +49,8 @@ use ops_profile::{
 use ops_ui::{Env, Error, ErrorKind, Invocation, Result, text::hex};
 
 use self::bounds::AnswerBounds;
+pub use self::identity::Identity;
+pub(crate) use self::sign::{presign_s3, sign_upgrade};
 pub(crate) use self::{
     call_place::CallPlace,
     code::{Meaning, code_of, meaning},
@@ -56,10 +58,6 @@ pub(crate) use self::{
     network::Network,
     options::{AwsOptions, Service},
     provider::Provider,
-};
-pub use self::{
-    identity::Identity,
-    sign::{presign_s3, sign_upgrade},
 };
 use crate::pace::{Pacer, account_of_key};
 

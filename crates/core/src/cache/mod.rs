@@ -33,7 +33,7 @@ pub use self::{
 /// Younger ones are taken as they are.
 pub const FRESH: Duration = Duration::from_secs(60);
 /// Up to this age one is shown at once, and refreshed behind.
-pub const STALE: Duration = Duration::from_secs(600);
+pub(crate) const STALE: Duration = Duration::from_secs(600);
 /// Files that nobody has refreshed for so long are deleted by the next refresh.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
 

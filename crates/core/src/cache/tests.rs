@@ -12,7 +12,7 @@ use super::{
     view::View,
 };
 
-fn fleet() -> Vec<Instance> {
+fn instances() -> Vec<Instance> {
     let named = |id: &str, name: Option<&str>| Instance {
         name: name.map(str::to_owned),
         instance_type: Some("t3.micro".to_owned()),
@@ -48,7 +48,7 @@ fn written(fleet: &FleetFile, age: Duration) -> Vec<u8> {
         created_ms: now_ms() - u64::try_from(age.as_millis()).expect("small"),
         count: 3,
     };
-    let bytes = file::encode(&head, &mut fleet()).expect("a file");
+    let bytes = file::encode(&head, &mut instances()).expect("a file");
     replace_private(&fleet.file(), &bytes).expect("written");
     bytes
 }
@@ -77,7 +77,7 @@ fn what_is_kept_comes_back_sorted_by_name() {
     let found = view()
         .instances(|row| row.state == State::Running)
         .expect("instances");
-    let mut wanted = fleet();
+    let mut wanted = instances();
     wanted.sort_by(|a, b| (a.name.is_none(), &a.name).cmp(&(b.name.is_none(), &b.name)));
     assert_eq!(found, wanted);
 }

@@ -40,8 +40,6 @@ const URL_LIFETIME: Duration = Duration::from_secs(15 * 60);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Body of an answer that is read for its words, in bytes.
 const WORDS_BYTES: usize = 16 << 10;
-/// Largest object that one request may put: the service's own limit, in bytes.
-pub const OBJECT_MAX_BYTES: u64 = 5 << 30;
 /// What RFC 3986 leaves unescaped, and the slash.
 const KEY: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')

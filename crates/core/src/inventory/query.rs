@@ -389,7 +389,7 @@ pub(crate) fn has_address(instance: &Instance, word: &str) -> bool {
 }
 
 /// The kind of system, from what EC2 and SSM call it.
-pub fn platform_of(instance: &Instance) -> Platform {
+pub(crate) fn platform_of(instance: &Instance) -> Platform {
     let text = instance
         .platform
         .as_deref()

@@ -16,18 +16,13 @@ impl Glob {
         &self.0
     }
 
-    /// Whether it has no `*` and no `?`.
-    pub fn is_literal(&self) -> bool {
-        !self.0.contains(['*', '?'])
-    }
-
     /// Whether `text` matches as a whole.
     pub fn matches(&self, text: &str) -> bool {
         wildmatch::WildMatch::new(&self.0).matches(text)
     }
 
     /// As [`Self::matches`], whatever the case of letters.
-    pub fn matches_any_case(&self, text: &str) -> bool {
+    pub(crate) fn matches_any_case(&self, text: &str) -> bool {
         wildmatch::WildMatch::new_case_insensitive(&self.0).matches(text)
     }
 }
@@ -74,7 +69,7 @@ impl Pattern {
     }
 
     /// Whether it matches somewhere in `text`; anchor it with `^` and `$` for the whole.
-    pub fn is_match(&self, text: &str) -> bool {
+    pub(crate) fn is_match(&self, text: &str) -> bool {
         self.0.is_match(text)
     }
 }

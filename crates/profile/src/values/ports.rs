@@ -17,7 +17,7 @@ pub struct Destination {
 
 impl Destination {
     /// Whether it was left out, which only a part of a profile may do.
-    pub fn is_missing(&self) -> bool {
+    pub(crate) fn is_missing(&self) -> bool {
         self.port == 0
     }
 }

@@ -346,11 +346,6 @@ impl Up {
             .unwrap_or_else(|| self.complain(Error::unexpected(what)))
     }
 
-    /// Forgets what was complained about so far.
-    pub fn forgive(&mut self) {
-        self.complaints.clear();
-    }
-
     /// Lines of the script that are no messages, the last ones, as the far side sent them.
     pub fn complaints(&self) -> impl Iterator<Item = &str> {
         self.complaints.iter().map(String::as_str)
