@@ -11,7 +11,7 @@ use ops_session::driver::Event;
 use ops_ui::{Output, Text, terminal};
 use tokio::time::Instant;
 
-use crate::{escape::EscapeChar, full_screen::FullScreen};
+use super::{escape::EscapeChar, full_screen::FullScreen};
 
 /// Between two notes that the agent is still silent.
 const STILL: Duration = Duration::from_secs(30);
