@@ -41,10 +41,10 @@ mod text;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ops_ui::Text;
+use ops_core::{Context, connect::Urgency};
+use ops_profile::Instance;
+use ops_ui::{Result, Text};
 use tokio::sync::mpsc;
-
-use crate::{connect::Urgency, context::Context, error::Result, instance::Instance};
 
 /// Events that may wait for [`Run::next`]; each holds at most [`PIECE_BYTES`] or so.
 const WAITING_EVENTS: usize = 8;

@@ -2,14 +2,12 @@
 
 use base64::Engine as _;
 use bytes::Bytes;
+use ops_core::Context;
+use ops_profile::Instance;
+use ops_ui::{Error, Result};
 
 use super::{Command, Control, Ends, Event, Input, Request, Signal, Status, text};
-use crate::{
-    context::Context,
-    error::{Error, Result},
-    instance::Instance,
-    pipe::{Chunk, Down, Far, Known, Pipe, Up},
-};
+use crate::pipe::{Chunk, Down, Far, Known, Pipe, Up};
 
 /// Runs the lines of `command` with its error output as messages: 3,072 bytes of it make a line
 /// that is not cut off.

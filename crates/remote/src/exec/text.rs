@@ -4,12 +4,9 @@
 //! itself. A text travels as a format of printf ([`as_format`]), which holds neither quotes nor
 //! spaces, or as bytes.
 
+use ops_ui::{Error, Result, hint, output::escape};
+
 use super::{Command, Request};
-use crate::{
-    error::{Error, Result},
-    hint,
-    output::escape,
-};
 
 /// The variable that holds the path of a script's private file.
 const SCRIPT_FILE: &str = "$script";
