@@ -36,12 +36,15 @@
 //! for.
 
 mod feed;
+mod input;
 mod line;
+mod opening;
 mod order;
 mod position;
 mod run;
 mod scripts;
 mod text;
+mod words;
 
 use std::{collections::VecDeque, time::Duration};
 
