@@ -4,7 +4,9 @@
 use std::{ffi::OsString, time::Duration};
 
 use clap::ArgMatches;
-use ops_core::{Context, Entry, Env, Error, ErrorKind, Exit, Globals, Interrupt, Result};
+use ops_core::{
+    Context, Entry, Env, Error, ErrorKind, Exit, Format, Globals, Interrupt, Result,
+};
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -140,10 +142,14 @@ async fn supervise(entry: &Entry, matches: &ArgMatches, cx: &Context) -> Result<
 
 /// Verbs whose results are rows of instances.
 const LISTS: [&str; 2] = ["ls", "describe"];
+/// Verbs that have a line of JSON for each server.
+const WITH_JSONL: [&str; 1] = ["exec"];
 
 /// A form that a verb does not have is refused, not replaced by another.
 fn check_format(entry: &Entry, globals: &Globals) -> Result<()> {
+    let has_jsonl = WITH_JSONL.contains(&entry.name);
     match globals.output {
+        Some(Format::Jsonl) if has_jsonl => Ok(()),
         Some(format) if !format.is_general() && !LISTS.contains(&entry.name) => {
             Err(Error::usage(format!(
                 "`ops {}` has no output format `{}`",
