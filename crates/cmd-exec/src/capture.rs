@@ -151,7 +151,10 @@ mod tests {
                 })
                 .expect("the records");
             assert_eq!(order[..2], [(Stream::Stdout, 3), (Stream::Stderr, 3)]);
-            assert_eq!(order[2..].iter().map(|(_, len)| len).sum::<usize>(), 200_000);
+            assert_eq!(
+                order[2..].iter().map(|(_, len)| len).sum::<usize>(),
+                200_000
+            );
         }
         assert_eq!(capture.bytes_of(Stream::Stderr).expect("bytes"), b"err");
         assert_eq!(capture.len(Stream::Stdout), 200_003);

@@ -3,14 +3,11 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use ops_core::{
-    Command, Context, Error, Exit, Result, Target, Text, Traits, Values,
-    connect::Urgency,
-    globals::parse_duration,
-    inventory::TagFilter,
-    profile::ExecVia,
-    resolve::SessionArgs,
+    Command, Context, Traits, Values, connect::Urgency, inventory::TagFilter, resolve::SessionArgs,
 };
+use ops_profile::{ExecVia, Target};
 use ops_remote::exec::Request;
+use ops_ui::{Error, Exit, Result, Text, globals::parse_duration};
 
 use crate::{
     hosts::{Host, Hosts, Selection, read_targets},
@@ -111,7 +108,10 @@ impl Command for Exec {
             "ops exec 'web-*' -- systemctl is-active nginx",
             "on all of them, side by side",
         ),
-        ("cat dump.sql | ops exec db-1 -- psql app", "its input from here"),
+        (
+            "cat dump.sql | ops exec db-1 -- psql app",
+            "its input from here",
+        ),
         (
             "ops exec web-1 --shell 'ps aux | grep nginx'",
             "a line of sh",
@@ -190,11 +190,11 @@ impl Exec {
     fn request(&self, cx: &Context, spoken: &Spoken) -> Result<Request> {
         let profile = &cx.profile()?.exec;
         if profile.via == Some(ExecVia::RunCommand) {
-            return Err(
-                Error::usage("the profile asks for Run Command, which `ops exec` does not use")
-                    .caused_by("`exec.via` is `run-command`; commands are run by sessions")
-                    .hint("let it say `exec: { via: auto }`"),
-            );
+            return Err(Error::usage(
+                "the profile asks for Run Command, which `ops exec` does not use",
+            )
+            .caused_by("`exec.via` is `run-command`; commands are run by sessions")
+            .hint("let it say `exec: { via: auto }`"));
         }
         let reads_targets = self
             .targets_from
@@ -232,7 +232,7 @@ impl Exec {
         let found = selection.resolve(cx).await;
         // `ops exec web-1 git log -- x`: the two dashes were meant for the command.
         found.map_err(|error| match self.targets.as_slice() {
-            [_, _, ..] if error.kind() == ops_core::ErrorKind::NotFound => error.hint(
+            [_, _, ..] if error.kind() == ops_ui::ErrorKind::NotFound => error.hint(
                 "all words before -- are targets; put one before the command too: ops exec TARGET -- COMMAND",
             ),
             _ => error,

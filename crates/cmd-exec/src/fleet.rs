@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use ops_core::{Result, Text};
+use ops_ui::{Result, Text};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
@@ -170,8 +170,8 @@ mod tests {
         atomic::{AtomicUsize, Ordering},
     };
 
-    use ops_core::{Error, ErrorKind};
     use ops_remote::exec::Status;
+    use ops_ui::{Error, ErrorKind};
     use tokio::sync::Barrier;
 
     use super::*;
@@ -317,7 +317,13 @@ mod tests {
             .expect("ends");
         assert_eq!(
             endings,
-            ["succeeded", "failed", "failed", "not-started", "not-started"]
+            [
+                "succeeded",
+                "failed",
+                "failed",
+                "not-started",
+                "not-started"
+            ]
         );
     }
 

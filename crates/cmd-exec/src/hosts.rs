@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, io::Read as _, path::Path};
 
-use ops_core::{
-    Choice, Context, Error, ErrorKind, Instance, Result, Target, inventory::TagFilter, stdio,
-};
+use ops_core::{Choice, Context, inventory::TagFilter};
+use ops_profile::{Instance, Target};
+use ops_ui::{Error, ErrorKind, Result, stdio};
 
 /// One server of a run.
 #[derive(Clone, Debug)]
@@ -60,7 +60,11 @@ impl Selection {
     /// As [`Context::resolve`]; no target at all.
     pub(crate) async fn resolve(&self, cx: &Context) -> Result<Hosts> {
         let are_many = match self.targets.as_slice() {
-            [only] => !self.tags.is_empty() || self.is_file || (only.is_plural() && self.choice == Choice::Ask),
+            [only] => {
+                !self.tags.is_empty()
+                    || self.is_file
+                    || (only.is_plural() && self.choice == Choice::Ask)
+            }
             _ => true,
         };
         let mut found: Vec<(Instance, Option<String>)> = Vec::new();
@@ -98,11 +102,10 @@ impl Selection {
                 found.retain(|(instance, _)| tagged.iter().any(|other| other.id == instance.id));
             }
             if found.is_empty() {
-                return Err(Error::new(
-                    ErrorKind::NotFound,
-                    "no running instance has these tags",
-                )
-                .hint("see what is there: ops ls --show-tags"));
+                return Err(
+                    Error::new(ErrorKind::NotFound, "no running instance has these tags")
+                        .hint("see what is there: ops ls --show-tags"),
+                );
             }
         }
         Ok(Hosts {
@@ -117,7 +120,7 @@ async fn tagged(cx: &Context, tags: &[TagFilter]) -> Result<Vec<Instance>> {
     let mut query = cx.base_query()?;
     query.tags = tags.to_vec();
     if query.states.is_empty() {
-        query.states = vec![ops_core::State::Running];
+        query.states = vec![ops_profile::State::Running];
     }
     let regions = cx.regions().await?;
     let mut listing = cx.list(&query, &regions).await?;
@@ -154,7 +157,7 @@ fn named(found: Vec<(Instance, Option<String>)>) -> Vec<Host> {
                 label = format!("{user}@{label}");
             }
             Host {
-                label: ops_core::text::escape(&label),
+                label: ops_ui::text::escape(&label),
                 instance,
                 user,
             }
@@ -168,9 +171,8 @@ fn named(found: Vec<(Instance, Option<String>)>) -> Vec<Host> {
 /// The file cannot be read, a line is no target, or there is none.
 pub(crate) fn read_targets(path: &Path) -> Result<Vec<Target>> {
     let shown = path.display().to_string();
-    let unread = |error: std::io::Error| {
-        Error::usage(format!("`{shown}` cannot be read")).caused_by(error)
-    };
+    let unread =
+        |error: std::io::Error| Error::usage(format!("`{shown}` cannot be read")).caused_by(error);
     let mut text = String::new();
     if path.as_os_str() == "-" {
         stdio::stdin_file()
@@ -185,11 +187,10 @@ pub(crate) fn read_targets(path: &Path) -> Result<Vec<Target>> {
         Error::usage(format!("`{shown}` does not hold a target in line {line}")).caused_by(why)
     })?;
     if targets.is_empty() {
-        return Err(Error::new(
-            ErrorKind::NotFound,
-            format!("`{shown}` names no server"),
-        )
-        .hint("write a target on each line, as `ops ls -o name` and --failed-to do"));
+        return Err(
+            Error::new(ErrorKind::NotFound, format!("`{shown}` names no server"))
+                .hint("write a target on each line, as `ops ls -o name` and --failed-to do"),
+        );
     }
     Ok(targets)
 }
@@ -204,7 +205,7 @@ fn targets_in(text: &str) -> Result<Vec<Target>, (usize, String)> {
         }
         let target = line
             .parse()
-            .map_err(|error: ops_core::target::TargetError| (index + 1, error.to_string()))?;
+            .map_err(|error: ops_profile::target::TargetError| (index + 1, error.to_string()))?;
         targets.push(target);
     }
     Ok(targets)

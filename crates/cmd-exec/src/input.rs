@@ -6,8 +6,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use ops_core::{Error, Output, Result, stdio};
 use ops_remote::exec::Stdin;
+use ops_ui::{Error, Output, Result, stdio};
 use tokio::{sync::mpsc, task::JoinHandle};
 
 /// Pieces that wait for the slowest server; each holds at most 64 KiB.
@@ -152,9 +152,7 @@ impl ReadFailure {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         match kept {
             None => Ok(()),
-            Some(error) => {
-                Err(Error::unexpected("standard input cannot be read").caused_by(error))
-            }
+            Some(error) => Err(Error::unexpected("standard input cannot be read").caused_by(error)),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use ops_core::text::is_unprintable;
+use ops_ui::text::is_unprintable;
 
 /// A line that is longer than this, in bytes, is shown in parts: a command that never ends its line
 /// must not fill the memory.
@@ -127,7 +127,10 @@ mod tests {
 
     #[test]
     fn on_a_terminal_a_line_stays_within_its_line() {
-        assert_eq!(shown(b"plain\ttext \xf0\x9f\x98\x80"), "plain\ttext \u{1f600}");
+        assert_eq!(
+            shown(b"plain\ttext \xf0\x9f\x98\x80"),
+            "plain\ttext \u{1f600}"
+        );
         assert_eq!(shown(b"\x1b[31mred"), "\x1b[31mred\x1b[0m");
         assert_eq!(shown(b"\x1b[2J\x1b]0;x\x07"), "\\u{1b}[2J\\u{1b}]0;x\\u{7}");
         assert_eq!(shown(b" 10%\r 50%\r100%\r"), "100%");

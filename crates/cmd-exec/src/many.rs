@@ -8,8 +8,9 @@ use std::{
     time::Instant,
 };
 
-use ops_core::{Context, Error, ErrorKind, Exit, Output, Result};
+use ops_core::Context;
 use ops_remote::exec::{self, Event, Request};
+use ops_ui::{Error, ErrorKind, Exit, Output, Result};
 use serde_json::Value;
 
 use crate::{
@@ -155,15 +156,17 @@ fn exit_of(endings: &[Ending], pass_status: bool) -> Exit {
 /// same time.
 fn check_input(servers: usize, manner: &mut Manner) -> Result<()> {
     if servers > MOST_FED {
-        return Err(Error::usage(format!(
-            "standard input is not sent to {servers} servers"
-        ))
-        .caused_by(format!("it goes to {MOST_FED} at most: each gets all of it"))
-        .hint("without input: -n. A file for all of them: ops cp FILE 'TARGET:'")
-        .hint("a script for all of them: --script FILE"));
+        return Err(
+            Error::usage(format!("standard input is not sent to {servers} servers"))
+                .caused_by(format!(
+                    "it goes to {MOST_FED} at most: each gets all of it"
+                ))
+                .hint("without input: -n. A file for all of them: ops cp FILE 'TARGET:'")
+                .hint("a script for all of them: --script FILE"),
+        );
     }
-    let all_at_once = manner.plan.batches.len() <= 1
-        && (servers <= manner.parallel || !manner.is_parallel_asked);
+    let all_at_once =
+        manner.plan.batches.len() <= 1 && (servers <= manner.parallel || !manner.is_parallel_asked);
     if !all_at_once {
         return Err(Error::usage(
             "standard input goes to all servers at the same time, and here some start later",
@@ -203,7 +206,10 @@ fn write_failed(path: &Path, hosts: &[Host], endings: &[Ending]) -> Result<()> {
         .filter(|(_, (_, ending))| !ending.outcome.is_success())
         .map(|(index, (host, _))| (index, host.target()))
         .collect();
-    let text: String = targets.values().map(|target| format!("{target}\n")).collect();
+    let text: String = targets
+        .values()
+        .map(|target| format!("{target}\n"))
+        .collect();
     std::fs::File::create(path)
         .and_then(|mut file| file.write_all(text.as_bytes()))
         .map_err(|error| {
@@ -259,7 +265,7 @@ impl Audience for Hall {
             Heard::Note(text) => {
                 let label = self.labels[host].clone();
                 self.output
-                    .note(ops_core::Text::from(format!("{label}: ")).then(text));
+                    .note(ops_ui::Text::from(format!("{label}: ")).then(text));
             }
             Heard::Piece(stream, bytes) => {
                 let (view, output) = (&mut self.view, &self.output);
@@ -344,7 +350,7 @@ impl Runner for Engine {
 
 #[cfg(test)]
 mod tests {
-    use ops_core::Instance;
+    use ops_profile::Instance;
     use ops_remote::exec::Status;
 
     use super::*;

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use ops_core::{Context, Error, Format, Result, hint};
+use ops_core::Context;
+use ops_ui::{Error, Format, Result, hint};
 
 use crate::{
     many::{Manner, Shown},
@@ -111,8 +112,10 @@ impl ManyArgs {
         form: Option<Form>,
     ) -> Result<Manner> {
         if self.pause && !self.has_batches() {
-            return Err(Error::usage("--pause asks between batches, and there is one")
-                .hint("say how many servers make one: --batch N, or --canary N"));
+            return Err(
+                Error::usage("--pause asks between batches, and there is one")
+                    .hint("say how many servers make one: --batch N, or --canary N"),
+            );
         }
         if self.pause && !cx.output().may_ask() {
             return Err(Error::usage("nobody can be asked between batches")

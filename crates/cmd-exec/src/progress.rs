@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use ops_core::{Output, text::cut};
+use ops_ui::{Output, text::cut};
 
 use crate::outcome::{Ending, Outcome};
 
@@ -131,12 +131,8 @@ impl Drop for Progress {
 
 /// The line at the end.
 pub(crate) fn summary(endings: &[Ending], took: Duration) -> String {
-    let count = |is: fn(&Outcome) -> bool| {
-        endings
-            .iter()
-            .filter(|ending| is(&ending.outcome))
-            .count()
-    };
+    let count =
+        |is: fn(&Outcome) -> bool| endings.iter().filter(|ending| is(&ending.outcome)).count();
     let succeeded = count(Outcome::is_success);
     let mut parts = vec![format!("{succeeded} of {} succeeded", endings.len())];
     let not_run = count(|outcome| matches!(outcome, Outcome::Failed(_)));
@@ -156,9 +152,7 @@ pub(crate) fn summary(endings: &[Ending], took: Duration) -> String {
 
 /// The servers on which it did not succeed, each with why; how many more there are, if so. Those
 /// that were not started are told together.
-pub(crate) fn failures<'a>(
-    rows: impl Iterator<Item = (&'a str, &'a Ending)>,
-) -> Vec<String> {
+pub(crate) fn failures<'a>(rows: impl Iterator<Item = (&'a str, &'a Ending)>) -> Vec<String> {
     let mut lines = Vec::new();
     let mut left_out = 0;
     let mut not_started: Vec<&str> = Vec::new();
@@ -190,8 +184,8 @@ pub(crate) fn failures<'a>(
 
 #[cfg(test)]
 mod tests {
-    use ops_core::Error;
     use ops_remote::exec::Status;
+    use ops_ui::Error;
 
     use super::*;
 

@@ -6,8 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ops_core::{Env, Error, Result, hint, text::escape_bytes};
 use ops_remote::exec::Command;
+use ops_ui::{Env, Error, Hint, Result, hint};
 
 /// Largest script that is sent, in bytes: what is larger is data, and has a better way.
 const LARGEST_SCRIPT: u64 = 8 << 20;
@@ -33,10 +33,7 @@ impl Spoken {
                 Ok(Command::Line(line.as_bytes().to_vec()))
             }
             (Some(_), None) => Err(Error::usage("--shell is the whole command")
-                .caused_by(format!(
-                    "`{}` stands behind it",
-                    escape_bytes(self.words[0].as_bytes())
-                ))
+                .caused_by(format!("`{}` stands behind it", lossy(&self.words[0])))
                 .hint("put all of it into one word: ops exec TARGET --shell 'a | b'")),
             (None, Some(path)) => Ok(Command::Script {
                 name: path
@@ -54,29 +51,24 @@ impl Spoken {
         }
     }
 
-    /// As a person would type it, for notes.
-    pub(crate) fn shown(&self) -> String {
-        let word = |word: &OsStr| {
-            let text = escape_bytes(word.as_bytes());
-            let is_plain = !text.is_empty()
-                && text
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b"@%+=:,./-_".contains(&b));
-            if is_plain {
-                text
-            } else {
-                format!("'{}'", text.replace('\'', r"'\''"))
-            }
-        };
+    /// As a person would type it.
+    pub(crate) fn shown(&self) -> Hint {
         let mut words: Vec<String> = Vec::new();
         match (&self.line, &self.script) {
-            (Some(line), _) => words.extend(["sh".to_owned(), "-c".to_owned(), word(line)]),
-            (_, Some(path)) => words.push(word(path.as_os_str())),
+            (Some(line), _) => {
+                words.extend(["sh".to_owned(), "-c".to_owned(), lossy(line)]);
+            }
+            (_, Some(path)) => words.push(lossy(path.as_os_str())),
             _ => {}
         }
-        words.extend(self.words.iter().map(|one| word(one)));
-        words.join(" ")
+        words.extend(self.words.iter().map(|word| lossy(word)));
+        Hint::command(words.iter().map(String::as_str))
     }
+}
+
+/// For people: a byte that is no UTF-8 is shown as a question mark of its own.
+fn lossy(word: &OsStr) -> String {
+    word.to_string_lossy().into_owned()
 }
 
 fn read_script(path: &Path) -> Result<Vec<u8>> {
@@ -230,9 +222,14 @@ mod tests {
     #[test]
     fn a_command_is_shown_as_it_would_be_typed() {
         assert_eq!(
-            spoken(None, None, &["echo", "it's", "", "\n"]).shown(),
-            r"echo 'it'\''s' '' '\n'"
+            spoken(None, None, &["echo", "it's", "", "\n"])
+                .shown()
+                .as_ref(),
+            r"echo 'it'\''s' '' $'\n'"
         );
-        assert_eq!(spoken(Some("a | b"), None, &[]).shown(), "sh -c 'a | b'");
+        assert_eq!(
+            spoken(Some("a | b"), None, &[]).shown().as_ref(),
+            "sh -c 'a | b'"
+        );
     }
 }

@@ -13,7 +13,12 @@ impl FromStr for Share {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("`{}` is neither a number nor a part such as 25%", text.escape_debug());
+        let bad = || {
+            format!(
+                "`{}` is neither a number nor a part such as 25%",
+                text.escape_debug()
+            )
+        };
         match text.strip_suffix('%') {
             Some(percent) => match percent.parse() {
                 Ok(percent @ 0..=100) => Ok(Self::Percent(percent)),

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ops_core::{Error, Result};
 use ops_remote::exec::{Signal, Signals};
+use ops_ui::{Error, Result};
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinHandle,

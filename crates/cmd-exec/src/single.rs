@@ -1,8 +1,9 @@
 //! A command on one server: its bytes, its status, and nothing else.
 
 use bytes::Bytes;
-use ops_core::{Context, Error, ErrorKind, Exit, Result, stdio::StdoutWriter};
+use ops_core::Context;
 use ops_remote::exec::{self, Event, Request, Run};
+use ops_ui::{Error, ErrorKind, Exit, Result, stdio::StdoutWriter};
 
 use crate::{
     hosts::Host,

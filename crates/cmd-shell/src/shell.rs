@@ -1,10 +1,9 @@
 //! The command.
 
-use ops_core::{
-    Command, Context, Document, Error, Exit, OpenOptions, Result, Selector, Target, Text, Values,
-    resolve::SessionArgs,
-};
+use ops_core::{Command, Context, Document, OpenOptions, Values, resolve::SessionArgs};
+use ops_profile::{Selector, Target};
 use ops_remote::terminal::{self, Ended, EscapeChar};
+use ops_ui::{Error, Exit, Result, Text};
 
 use crate::{
     parameters,

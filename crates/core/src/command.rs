@@ -4,13 +4,9 @@ use std::{ffi::OsString, future::Future, pin::Pin};
 
 use clap::ArgMatches;
 use ops_profile::Verb;
+use ops_ui::{Error, Exit, Result};
 
-use crate::{
-    complete::Values,
-    context::Context,
-    error::{Error, Result},
-    exit::Exit,
-};
+use crate::{complete::Values, context::Context};
 
 /// One subcommand: the fields are its arguments, the doc comment is its help.
 pub trait Command: clap::Args + Send + 'static {

@@ -3,10 +3,9 @@
 use std::ffi::{OsStr, OsString};
 
 use clap::ArgMatches;
-use ops_core::{
-    Entry, Env, Error, ErrorKind, Exit, Globals, Output, globals::ErrorFormat, hint,
-    profile::nearest,
-};
+use ops_core::Entry;
+use ops_profile::nearest;
+use ops_ui::{Env, Error, ErrorKind, Exit, Globals, Output, globals::ErrorFormat, hint};
 
 use crate::{
     alias, cli, globals, hoist,

@@ -199,7 +199,7 @@ impl Output {
     }
 
     /// `text` for stdout in a style, or as it is where stdout has no colour.
-    pub fn paint(&self, style: Style, text: &str) -> String {
+    pub(crate) fn paint(&self, style: Style, text: &str) -> String {
         paint(self.look().stdout_color, style, text)
     }
 

@@ -10,8 +10,8 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use ops_core::{Error, Result};
 use ops_remote::ssh::client::{Program, ProgramOutput};
+use ops_ui::{Error, Result};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use ops_core::Result;
 use ops_remote::exec::Status;
+use ops_ui::Result;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -95,7 +95,7 @@ impl Document {
 
     fn row(&mut self, host: usize, ending: &Ending) -> Result<Value> {
         let row = Row::new(&self.hosts[host], ending);
-        let mut value = serde_json::to_value(row).map_err(ops_core::Error::unforeseen)?;
+        let mut value = serde_json::to_value(row).map_err(ops_ui::Error::unforeseen)?;
         let mut capture = self.captures[host].take();
         for (stream, name) in [(Stream::Stdout, "stdout"), (Stream::Stderr, "stderr")] {
             let bytes = match &mut capture {
@@ -152,7 +152,7 @@ impl View for Document {
 
 #[cfg(test)]
 mod tests {
-    use ops_core::Instance;
+    use ops_profile::Instance;
 
     use super::super::tests::Written;
     use super::*;

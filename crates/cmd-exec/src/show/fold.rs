@@ -1,6 +1,6 @@
 //! Servers whose output and status are the same, shown once for all of them.
 
-use ops_core::Result;
+use ops_ui::Result;
 
 use super::{Look, Sink, View, carried, paint_name, push_line, uncarried};
 use crate::{
@@ -59,7 +59,8 @@ impl Fold {
 
     fn show(&self, group: &mut Group, sink: &mut dyn Sink) -> Result<()> {
         let title = self.title(group, Stream::Stdout);
-        let is_silent = [Stream::Stdout, Stream::Stderr].map(|stream| group.capture.len(stream) == 0);
+        let is_silent =
+            [Stream::Stdout, Stream::Stderr].map(|stream| group.capture.len(stream) == 0);
         if is_silent == [true, true] {
             return sink.lines(Stream::Stdout, format!("{title}\n").as_bytes());
         }
@@ -164,8 +165,8 @@ impl View for Fold {
 
 #[cfg(test)]
 mod tests {
-    use ops_core::Error;
     use ops_remote::exec::Status;
+    use ops_ui::Error;
 
     use super::super::tests::{TERMINAL, Written, names};
     use super::*;

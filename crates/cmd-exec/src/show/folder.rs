@@ -7,18 +7,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ops_core::{Error, Result};
+use ops_ui::{Error, Result};
 use serde_json::{Value, json};
 
 use super::{
     Sink, View,
     document::{API_VERSION, Row},
 };
-use crate::{
-    capture::Stream,
-    hosts::Host,
-    outcome::Ending,
-};
+use crate::{capture::Stream, hosts::Host, outcome::Ending};
 
 /// The name of the index.
 const INDEX: &str = "index.json";
@@ -109,8 +105,8 @@ impl View for Folder {
     }
 
     fn end(&mut self, host: usize, ending: &Ending, _: &mut dyn Sink) -> Result<()> {
-        let mut row = serde_json::to_value(Row::new(&self.hosts[host], ending))
-            .map_err(Error::unforeseen)?;
+        let mut row =
+            serde_json::to_value(Row::new(&self.hosts[host], ending)).map_err(Error::unforeseen)?;
         if ending.started.is_some() {
             // Both files are there also where nothing was written.
             self.files(host)?;
@@ -137,7 +133,7 @@ impl View for Folder {
 
 #[cfg(test)]
 mod tests {
-    use ops_core::Instance;
+    use ops_profile::Instance;
     use ops_remote::exec::Status;
 
     use super::super::tests::Written;
@@ -165,8 +161,7 @@ mod tests {
     fn each_server_has_two_files_and_the_index_names_them() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("new/one");
-        let mut view =
-            Folder::create(path.clone(), vec![host("a"), host("b")]).expect("a folder");
+        let mut view = Folder::create(path.clone(), vec![host("a"), host("b")]).expect("a folder");
         let mut written = Written::default();
         view.hear(0, Stream::Stdout, b"\x00\xff", &mut written)
             .expect("written");
@@ -179,7 +174,10 @@ mod tests {
         view.end(1, &Ending::not_started("x"), &mut written)
             .expect("written");
         view.finish(&mut written).expect("written");
-        assert_eq!(std::fs::read(path.join("a.out")).expect("a file"), b"\x00\xff");
+        assert_eq!(
+            std::fs::read(path.join("a.out")).expect("a file"),
+            b"\x00\xff"
+        );
         assert_eq!(std::fs::read(path.join("a.err")).expect("a file"), b"");
         assert!(!path.join("b.out").exists());
         let index: Value =

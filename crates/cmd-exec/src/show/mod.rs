@@ -7,7 +7,7 @@ mod prefixed;
 
 use std::io;
 
-use ops_core::Result;
+use ops_ui::Result;
 use serde_json::Value;
 
 pub(crate) use self::{
@@ -16,10 +16,7 @@ pub(crate) use self::{
     folder::Folder,
     prefixed::{Grouped, Live},
 };
-use crate::{
-    capture::Stream,
-    outcome::Ending,
-};
+use crate::{capture::Stream, outcome::Ending};
 
 /// Where a view writes: whole lines on stdout and stderr, or documents on stdout.
 pub(crate) trait Sink {
@@ -35,8 +32,13 @@ pub(crate) trait View: Send {
     ///
     /// # Errors
     /// It cannot be written, or not be kept.
-    fn hear(&mut self, host: usize, stream: Stream, piece: &[u8], sink: &mut dyn Sink)
-    -> Result<()>;
+    fn hear(
+        &mut self,
+        host: usize,
+        stream: Stream,
+        piece: &[u8],
+        sink: &mut dyn Sink,
+    ) -> Result<()>;
 
     /// The command on one server has ended, or was not started.
     ///
@@ -113,16 +115,19 @@ fn push_line(text: &mut Vec<u8>, line: &[u8], is_terminal: bool) {
 }
 
 /// For `io` closures that call a [`Sink`]: its error, carried through.
-fn carried(error: ops_core::Error) -> io::Error {
+fn carried(error: ops_ui::Error) -> io::Error {
     io::Error::other(error)
 }
 
 /// The error that [`carried`] put in, or one that says what went wrong with a temporary file.
-fn uncarried(error: io::Error) -> ops_core::Error {
+fn uncarried(error: io::Error) -> ops_ui::Error {
     let kind = error.kind();
-    match error.into_inner().map(|inner| inner.downcast::<ops_core::Error>()) {
+    match error
+        .into_inner()
+        .map(|inner| inner.downcast::<ops_ui::Error>())
+    {
         Some(Ok(ours)) => *ours,
-        _ => ops_core::Error::unexpected("the output cannot be kept in a temporary file")
+        _ => ops_ui::Error::unexpected("the output cannot be kept in a temporary file")
             .caused_by(kind)
             .hint("make room in the folder for temporary files, or name another: TMPDIR=FOLDER"),
     }

@@ -1,6 +1,6 @@
 //! Each line behind the name of its server: as it comes, or server by server.
 
-use ops_core::Result;
+use ops_ui::Result;
 
 use super::{Look, Sink, View, carried, paint_name, push_line, uncarried};
 use crate::{
@@ -139,7 +139,13 @@ mod tests {
     fn lines_of_two_servers_are_never_torn() {
         let mut view = Live::new(names(&["web-1", "db"]), Look::default());
         let mut written = Written::default();
-        for (host, piece) in [(0, "on"), (1, "eins\nzw"), (0, "e\n"), (1, "ei\n"), (0, "last")] {
+        for (host, piece) in [
+            (0, "on"),
+            (1, "eins\nzw"),
+            (0, "e\n"),
+            (1, "ei\n"),
+            (0, "last"),
+        ] {
             view.hear(host, Stream::Stdout, piece.as_bytes(), &mut written)
                 .expect("written");
         }

@@ -13,13 +13,8 @@ use aws_smithy_http_client::{proxy::ProxyConfig, tls::TrustStore};
 use base64::Engine as _;
 use ops_session::driver::Proxy;
 
-use crate::{
-    env::Env,
-    error::{Error, Result},
-    hint,
-    paths::Paths,
-};
 use ops_profile::aws_files::AwsFiles;
+use ops_ui::{Env, Error, Paths, Result, hint};
 
 /// How long a proxy has to explain why it failed.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);

@@ -2,19 +2,19 @@
 
 use aws_sdk_ssm::{error::SdkError, operation::start_session::StartSessionError};
 use jiff::Timestamp;
+use ops_profile::{Instance, Ping};
 use ops_session::{
     closing::{Closing, ClosingReason},
     data_channel::ChannelError,
     driver::{OpenError, SessionError},
 };
+use ops_ui::{Error, ErrorKind, hint};
 
 use super::{Document, check_state, stream_url::StreamUrlError};
 use crate::{
     aws::{Aws, Meaning, Network, code_of, meaning, statement_hint},
     context::Context,
-    error::{Error, ErrorKind},
-    hint, iam,
-    instance::{Instance, Ping},
+    iam,
     partition::Partition,
     resolve::Choice,
 };
@@ -194,7 +194,7 @@ async fn is_there(cx: &Context, instance: &Instance) -> Result<(), Error> {
 }
 
 fn age(since: Timestamp) -> String {
-    crate::instance::age_words(Timestamp::now().duration_since(since).as_secs())
+    ops_profile::instance::age_words(Timestamp::now().duration_since(since).as_secs())
 }
 
 /// Translates a failure to open the web socket by way of `network`.

@@ -2,7 +2,8 @@
 
 use std::{ffi::OsString, sync::Arc};
 
-use ops_core::{Context, Entry, Env, Globals, cache::Patience};
+use ops_core::{Context, Entry, cache::Patience};
+use ops_ui::{Env, Globals};
 
 use super::{
     external, tree,

@@ -8,13 +8,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use ops_core::{
-    Context, Error, ErrorKind, Exit, Output, Result,
-    connect::Ending,
+use ops_core::{Context, connect::Ending};
+use ops_session::driver::{Event, Events, Sender};
+use ops_ui::{
+    Error, ErrorKind, Exit, Output, Result,
     stdio::{StdoutWriter, read_stdin},
     terminal::{self, Change, RawMode, Resizes},
 };
-use ops_session::driver::{Event, Events, Sender};
 use tokio::{
     sync::{Notify, mpsc},
     time::{Instant, timeout, timeout_at},

@@ -3,7 +3,8 @@
 use std::{fmt, str::FromStr};
 
 use bytes::Bytes;
-use ops_core::{Text, profile::values::Escape};
+use ops_profile::values::Escape;
+use ops_ui::Text;
 
 /// Which character begins an escape; `None` inside: none does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
