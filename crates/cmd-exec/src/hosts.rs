@@ -117,11 +117,8 @@ impl Selection {
 
 /// The running servers with these tags, by name.
 async fn tagged(cx: &Context, tags: &[TagFilter]) -> Result<Vec<Instance>> {
-    let mut query = cx.base_query()?;
+    let mut query = ops_core::Query::of_targets(cx.profile()?);
     query.tags = tags.to_vec();
-    if query.states.is_empty() {
-        query.states = vec![ops_profile::State::Running];
-    }
     let regions = cx.regions().await?;
     let mut listing = cx.list(&query, &regions).await?;
     let mut instances = std::mem::take(&mut listing.instances);

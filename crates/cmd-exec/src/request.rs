@@ -225,7 +225,7 @@ mod tests {
             spoken(None, None, &["echo", "it's", "", "\n"])
                 .shown()
                 .as_ref(),
-            r"echo 'it'\''s' '' $'\n'"
+            r"echo 'it'\''s' '' $'\012'"
         );
         assert_eq!(
             spoken(Some("a | b"), None, &[]).shown().as_ref(),

@@ -81,7 +81,7 @@ pub(crate) const POLICY: &[Statement] = &[
         actions: &["ssm:GetDocument"],
         resources: &["arn:aws:ssm:*:*:document/*"],
         own_sessions: false,
-        purpose: "`copy.document` of a profile alone: what stands around its parameter",
+        purpose: "`copy.document` and `exec.document` of a profile alone: what stands around their parameter",
     },
     Statement {
         id: "SshWithoutLongLivedKeys",
@@ -144,6 +144,15 @@ pub const CALLS: &[Calls] = &[
         verb: "shell",
         always: SESSION,
         sometimes: &[HYBRID, RESUME],
+    },
+    Calls {
+        verb: "exec",
+        always: SESSION,
+        sometimes: &[
+            HYBRID,
+            RESUME,
+            ("ssm:GetDocument", "`exec.document`, `--document`"),
+        ],
     },
     Calls {
         verb: "cp",
