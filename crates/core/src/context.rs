@@ -98,7 +98,7 @@ impl Context {
     /// # Errors
     /// Fails where the system does not tell.
     pub fn program(&self) -> Result<std::path::PathBuf> {
-        Ok(std::env::current_exe()?)
+        Ok(ops_ui::program::path()?)
     }
 
     /// The folders of this user.

@@ -6,9 +6,11 @@
 use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
-use ops_core::{Choice, Context, Env, Globals, Instance, Result};
+use ops_core::{Choice, Context};
+use ops_profile::Instance;
 use ops_remote::exec::{self, Command, Event, Request, Run, Status};
 use ops_sandbox::{Options, Running, Sandbox};
+use ops_ui::{Env, Globals, Result};
 
 /// Only a failing test waits so long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,7 +35,7 @@ impl Stage {
             .into_iter()
             .chain([("HOME".to_owned(), home.path().display().to_string())])
             .collect();
-        let cx = Context::new(Globals::default(), env, ops_core::profile::Verbs::default());
+        let cx = Context::new(Globals::default(), env, ops_profile::Verbs::default());
         let instance = cx
             .resolve(&"web-1".parse().unwrap(), Choice::Ask)
             .await

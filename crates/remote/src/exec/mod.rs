@@ -2,7 +2,7 @@
 //!
 //! ```no_run
 //! # use ops_remote::exec::{self, Command, Event, Request};
-//! # async fn example(cx: &ops_core::Context, instance: &ops_core::Instance) -> ops_core::Result<()> {
+//! # async fn example(cx: &ops_core::Context, instance: &ops_profile::Instance) -> ops_ui::Result<()> {
 //! let argv = vec![b"pg_dump".to_vec(), b"app".to_vec()];
 //! let mut run = exec::start(cx, instance, Request::new(Command::Argv(argv))).await?;
 //! while let Some(event) = run.next().await? {
