@@ -11,7 +11,7 @@ use ops_ui::{Error, Exit, Result, Text, globals::parse_duration};
 
 use crate::{
     hosts::{Host, Hosts, Selection, read_targets},
-    input, many,
+    input, many, on_terminal,
     options::{self, ManyArgs},
     request::{Spoken, variables},
     rollout::Plan,
@@ -54,6 +54,9 @@ pub struct Exec {
     /// Send a script from here and run it by its #! line; its arguments follow --
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     script: Option<PathBuf>,
+    /// Run it on a terminal, for programs that need one: -it
+    #[arg(short, long, conflicts_with_all = ["no_stdin", "detach"])]
+    tty: bool,
     /// Send what is typed on this terminal to the command
     #[arg(short, long)]
     interactive: bool,
@@ -116,6 +119,7 @@ impl Command for Exec {
             "ops exec web-1 --shell 'ps aux | grep nginx'",
             "a line of sh",
         ),
+        ("ops exec -it web-1 -- htop", "on a terminal"),
         (
             "ops exec --tag Role=web --canary 1 --batch 25% --script ./fix.sh -- --all",
             "a script in batches, behind one that has to succeed",
@@ -149,6 +153,9 @@ impl Command for Exec {
             return Err(Error::usage(format!("{option} is for several servers"))
                 .hint("leave it out; a glob means several even where it finds one"));
         }
+        if self.tty {
+            self.check_terminal(&hosts, form.is_some())?;
+        }
         let manner = self.many.manner(&cx, hosts.all.len(), form)?;
         if self.dry_run {
             return show_plan(&cx, &hosts, &manner.plan, &spoken);
@@ -160,6 +167,10 @@ impl Command for Exec {
             request.urgency = Urgency::Bulk;
         }
         match hosts.all.as_slice() {
+            [only] if self.tty => {
+                request.user.clone_from(&only.user);
+                on_terminal::run(&cx, only, request, self.time_limit).await
+            }
             [only] if !hosts.are_many && form.is_none() => {
                 request.user.clone_from(&only.user);
                 single::run(&cx, only, request).await
@@ -211,6 +222,20 @@ impl Exec {
         request.reason.clone_from(&self.session.reason);
         request.detach = self.detach;
         Ok(request)
+    }
+
+    /// A terminal has one screen and one keyboard, and joins what a command writes.
+    fn check_terminal(&self, hosts: &Hosts, has_form: bool) -> Result<()> {
+        let why = if hosts.are_many {
+            "-t is for one server"
+        } else if has_form {
+            "-t and -o do not go together"
+        } else if self.document.is_some() {
+            "-t and --document do not go together"
+        } else {
+            return Ok(());
+        };
+        Err(Error::usage(why).hint("leave out -t"))
     }
 
     async fn hosts(&self, cx: &Context) -> Result<Hosts> {

@@ -7,6 +7,7 @@ mod hosts;
 mod input;
 mod lines;
 mod many;
+mod on_terminal;
 mod options;
 mod outcome;
 mod progress;

@@ -1,6 +1,6 @@
 //! What a profile says comes before the first session.
 
-use ops_tests::{Lab, Service, lab::binary, terminal::Terminal};
+use ops_tests::{Lab, lab::binary, service::Service, terminal::Terminal};
 
 #[test]
 fn a_profile_may_deny_it_bound_it_and_demand_a_reason() {

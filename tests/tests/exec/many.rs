@@ -1,6 +1,6 @@
 //! Many servers: prefixes, groups, folds, documents, folders, batches.
 
-use ops_tests::{Lab, Service, lab::binary, terminal::Terminal};
+use ops_tests::{Lab, lab::binary, service::Service, terminal::Terminal};
 
 #[test]
 fn each_line_stands_behind_the_name_of_its_server() {
@@ -83,7 +83,15 @@ fn one_that_cannot_be_reached_is_a_row_and_the_others_go_on() {
 fn the_highest_status_is_passed_on_where_that_is_asked_for() {
     let lab = Lab::with_sandbox();
     // 1 on web-1, 2 on web-2, 3 on web-3.
-    let words = ["exec", "--shell", "exit ${HOSTNAME##*-}", "web-2", "web-3", "web-1", "-n"];
+    let words = [
+        "exec",
+        "--shell",
+        "exit ${HOSTNAME##*-}",
+        "web-2",
+        "web-3",
+        "web-1",
+        "-n",
+    ];
     let done = lab.ops(words).output();
     assert_eq!(done.status, 8, "{done}");
     let rows: Vec<&str> = done

@@ -284,3 +284,55 @@ fn cron_and_xargs_run_it_too() {
     lines.sort_unstable();
     assert_eq!(lines, ["of web-1", "of web-2", "of web-3"], "{done}");
 }
+
+mod on_a_terminal {
+    use ops_tests::{lab::binary, service::Service, terminal::Terminal};
+
+    #[test]
+    fn a_program_has_a_terminal_of_our_size_and_its_status_comes_back() {
+        let service = Service::start(binary().to_str().unwrap(), "");
+        let script = "test -t 0 && test -t 1 && stty size; read line; echo \"got $line\"; exit 42";
+        let mut terminal = Terminal::start(
+            &service,
+            &[
+                "exec", "-it", "--env", "A=1", "web-1", "--", "sh", "-c", script,
+            ],
+        );
+        terminal.wait_for("24 80");
+        terminal.send("typed\r");
+        terminal.wait_for("got typed");
+        assert_eq!(terminal.wait(), Some(42));
+        assert!(terminal.is_cooked());
+        let output = String::from_utf8_lossy(&terminal.output()).into_owned();
+        assert!(!output.contains('\u{1e}'), "{output:?}");
+    }
+
+    #[test]
+    fn ctrl_c_is_the_commands_and_a_resize_reaches_it() {
+        let service = Service::start(binary().to_str().unwrap(), "");
+        let script = "trap 'stty size' WINCH; trap 'echo caught; exit 9' INT; echo up; \
+                      while :; do sleep 0.1; done";
+        let mut terminal = Terminal::start(
+            &service,
+            &["exec", "-t", "web-1", "--", "bash", "-c", script],
+        );
+        terminal.wait_for("up");
+        terminal.resize(100, 30);
+        terminal.wait_for("30 100");
+        terminal.send("\x03");
+        terminal.wait_for("caught");
+        assert_eq!(terminal.wait(), Some(9));
+    }
+
+    #[test]
+    fn without_a_terminal_here_it_says_so() {
+        let lab = ops_tests::Lab::with_sandbox();
+        let done = lab.ops(["exec", "-t", "web-1", "--", "true"]).output();
+        assert_eq!(done.status, 255);
+        assert!(
+            done.stderr
+                .starts_with("ops: OPS-E-USAGE: -t needs a terminal on standard input"),
+            "{done}"
+        );
+    }
+}

@@ -35,6 +35,7 @@
 //! SIGPIPE would. A [`Run`] that is dropped ends it in the background, which the dispatcher waits
 //! for.
 
+mod on_terminal;
 mod simple;
 mod text;
 
@@ -45,6 +46,8 @@ use ops_core::{Context, connect::Urgency};
 use ops_profile::Instance;
 use ops_ui::{Result, Text};
 use tokio::sync::mpsc;
+
+pub use self::on_terminal::{OnTerminal, start_on_terminal};
 
 /// Events that may wait for [`Run::next`]; each holds at most [`PIECE_BYTES`] or so.
 const WAITING_EVENTS: usize = 8;
