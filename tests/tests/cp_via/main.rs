@@ -5,6 +5,7 @@
 mod bucket;
 mod choice;
 mod login;
+mod kept_output;
 mod lost;
 mod modes;
 mod scene;
