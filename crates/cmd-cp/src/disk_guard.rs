@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use futures_util::{FutureExt as _, future::BoxFuture};
-use ops_core::{Error, ErrorKind, Result, output::escape, profile::CopyVia};
+use ops_profile::CopyVia;
+use ops_ui::{Error, ErrorKind, Result, output::escape};
 use tokio::sync::OnceCell;
 
 use crate::{
@@ -193,10 +194,13 @@ impl Objection {
         );
         let why = match &self.keeper {
             Keeper::Agent(version) => {
-                format!("its agent, {version}, keeps all output of sessions there; from 3.3.987.0 on none does")
+                format!(
+                    "its agent, {version}, keeps all output of sessions there; from 3.3.987.0 on none does"
+                )
             }
             Keeper::Account => {
-                "the account logs sessions, for which agents keep all output of sessions there".to_owned()
+                "the account logs sessions, for which agents keep all output of sessions there"
+                    .to_owned()
             }
         };
         Error::new(ErrorKind::Refused, what)

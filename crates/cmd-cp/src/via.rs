@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use ops_core::{
-    Error, ErrorKind, Hint, Instance, Result, calls::s3, hint, iam, output::escape,
-    profile::CopyVia,
-};
+use ops_core::{calls::s3, iam};
+use ops_profile::{CopyVia, Instance};
 use ops_remote::ssh::client::Login;
 use ops_session::documents;
+use ops_ui::{Error, ErrorKind, Hint, Result, hint, output::escape};
 
 use crate::{
     disk_guard::GuardedSession,
@@ -131,7 +130,9 @@ async fn connect(
                 Error::usage("the profile names no bucket, so that nothing can go by s3")
                     .hint("name one: `copy: { s3_bucket: NAME }` in the profile")
             })?;
-            Ok(Box::new(S3::open(server, Arc::new(session.await?), place).await?))
+            Ok(Box::new(
+                S3::open(server, Arc::new(session.await?), place).await?,
+            ))
         }
     }
 }

@@ -30,7 +30,12 @@ fn a_small_copy_takes_two_sessions_at_most() {
     let service = start();
     let root = service.home().join("copied");
     for n in 0..12 {
-        put(&root, format!("t/d{}/f{n}", n % 3).as_bytes(), &noise(n * 500), 0o644);
+        put(
+            &root,
+            format!("t/d{}/f{n}", n % 3).as_bytes(),
+            &noise(n * 500),
+            0o644,
+        );
     }
     // Neither small nor worth a session of its own.
     put(&root, b"t/middle", &noise(900_000), 0o644);
@@ -51,15 +56,50 @@ fn a_small_copy_takes_two_sessions_at_most() {
     let plain: [OsString; 0] = [];
     let cases: [(&str, &[OsString], OsString, OsString); 10] = [
         ("a file up", &plain, file.clone().into(), remote(&up)),
-        ("a file up over itself", &plain, file.clone().into(), remote(&up)),
+        (
+            "a file up over itself",
+            &plain,
+            file.clone().into(),
+            remote(&up),
+        ),
         ("a file down", &plain, remote(&file), down.clone().into()),
         ("a folder up", &recursive, tree.clone().into(), remote(&up)),
-        ("a folder down", &recursive, remote(&tree), down.clone().into()),
-        ("a folder up, compared", &compared, tree.clone().into(), remote(&up)),
-        ("a folder down, compared", &compared, remote(&tree), down.clone().into()),
-        ("a folder up, resumed", &resumed, tree.clone().into(), remote(&to_folder("up-2"))),
-        ("a glob down", &plain, remote(&root.join("t/d0/*")), down.clone().into()),
-        ("a list alone", &[os("-r"), os("--dry-run")], remote(&tree), down.clone().into()),
+        (
+            "a folder down",
+            &recursive,
+            remote(&tree),
+            down.clone().into(),
+        ),
+        (
+            "a folder up, compared",
+            &compared,
+            tree.clone().into(),
+            remote(&up),
+        ),
+        (
+            "a folder down, compared",
+            &compared,
+            remote(&tree),
+            down.clone().into(),
+        ),
+        (
+            "a folder up, resumed",
+            &resumed,
+            tree.clone().into(),
+            remote(&to_folder("up-2")),
+        ),
+        (
+            "a glob down",
+            &plain,
+            remote(&root.join("t/d0/*")),
+            down.clone().into(),
+        ),
+        (
+            "a list alone",
+            &[os("-r"), os("--dry-run")],
+            remote(&tree),
+            down.clone().into(),
+        ),
     ];
     for (what, options, from, to) in cases {
         let args: Vec<&OsStr> = options
@@ -92,7 +132,10 @@ fn a_copy_to_and_from_a_fleet_takes_two_sessions_for_each_server() {
     let back = sessions_of(&service, &[&there("web-*", "there"), down.as_os_str()]);
     let servers = fs::read_dir(&down).unwrap().count();
     assert!(servers >= 2, "{servers}");
-    assert!(count <= 2 * servers, "{count} sessions to {servers} servers");
+    assert!(
+        count <= 2 * servers,
+        "{count} sessions to {servers} servers"
+    );
     assert!(back <= 2 * servers, "{back} sessions to {servers} servers");
 
     let between = sessions_of(&service, &[&there("web-1", "file"), &there("web-2", "got")]);

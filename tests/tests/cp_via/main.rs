@@ -4,8 +4,8 @@
 
 mod bucket;
 mod choice;
-mod login;
 mod kept_output;
+mod login;
 mod lost;
 mod modes;
 mod scene;

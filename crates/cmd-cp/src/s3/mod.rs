@@ -20,12 +20,9 @@ mod store;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::{self, BoxFuture};
-use ops_core::{
-    Error, Result,
-    calls::s3::{Bucket, Object},
-    output::escape,
-    profile::CopyVia,
-};
+use ops_core::calls::s3::{Bucket, Object};
+use ops_profile::CopyVia;
+use ops_ui::{Error, Result, output::escape};
 use tokio::sync::OnceCell;
 
 use crate::{
@@ -65,11 +62,7 @@ impl S3 {
     ///
     /// # Errors
     /// No bucket, neither curl nor wget.
-    pub(crate) async fn open(
-        server: &Server,
-        session: Arc<Session>,
-        place: Place,
-    ) -> Result<Self> {
+    pub(crate) async fn open(server: &Server, session: Arc<Session>, place: Place) -> Result<Self> {
         let s3 = Self {
             server: server.clone(),
             session,
@@ -84,12 +77,7 @@ impl S3 {
 
     /// For files of `above` bytes or more; what goes wrong with the bucket is told, and the
     /// session's way taken.
-    pub(crate) fn beside(
-        server: &Server,
-        session: Arc<Session>,
-        place: Place,
-        above: u64,
-    ) -> Self {
+    pub(crate) fn beside(server: &Server, session: Arc<Session>, place: Place, above: u64) -> Self {
         Self {
             server: server.clone(),
             session,

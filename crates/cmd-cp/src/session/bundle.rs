@@ -7,8 +7,8 @@ use std::{
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
-use ops_core::{Error, Result};
 use ops_remote::pipe::{Chunk, Down};
+use ops_ui::{Error, Result};
 use tokio::{runtime::Handle, sync::mpsc};
 
 use super::{
@@ -56,7 +56,11 @@ impl Collector {
         let tools = &session.tools;
         Self {
             // A part of a file in an archive is never kept.
-            largest: if job.resume { SMALL_BYTES } else { SHARED_BYTES },
+            largest: if job.resume {
+                SMALL_BYTES
+            } else {
+                SHARED_BYTES
+            },
             // Without hashes nobody could tell what a file holds from the zeros that tar puts in
             // the place of what a file of /sys does not have.
             works: tools.has("tar")

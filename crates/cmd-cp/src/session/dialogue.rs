@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use ops_core::{Error, Result, hint};
 use ops_remote::pipe::{
     CutOff, Far, LOST, Up,
     text::{Decoder, Encoding, Item},
 };
+use ops_ui::{Error, Result, hint};
 
 use super::{
     probe::{self, Tools},

@@ -6,8 +6,8 @@ use std::{
     sync::Arc,
 };
 
-use ops_core::{Error, Result, output::escape};
 use ops_remote::pipe::{Chunk, Down, Far};
+use ops_ui::{Error, Result, output::escape};
 
 use super::{
     dialogue::Dialogue,
@@ -31,7 +31,11 @@ pub(super) const DESCRIBE: &str = include_str!("scripts/describe.sh");
 /// # Errors
 /// A place that is none.
 pub(super) fn first_script(ask: &Ask) -> Result<String> {
-    Ok(format!("{}tell_tools\n{}", probing_script(), listing_script(ask)?))
+    Ok(format!(
+        "{}tell_tools\n{}",
+        probing_script(),
+        listing_script(ask)?
+    ))
 }
 
 /// Reads what the script of [`first_script`] prints.
@@ -172,7 +176,11 @@ fn base_of(place: &[u8]) -> Result<(String, Vec<u8>)> {
     let (user, rest) = user_home(place)?;
     if let Some(user) = user {
         // An assignment expands `~user`; nothing else in it means anything to a shell.
-        let rest = if rest.is_empty() { Vec::new() } else { trimmed(rest.to_vec()) };
+        let rest = if rest.is_empty() {
+            Vec::new()
+        } else {
+            trimmed(rest.to_vec())
+        };
         return Ok((user, rest));
     }
     Ok(match rest {

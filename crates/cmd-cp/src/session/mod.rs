@@ -28,8 +28,9 @@ use std::sync::{
 };
 
 use futures_util::{FutureExt as _, future::BoxFuture};
-use ops_core::{Error, ErrorKind, Result, output::escape, profile::CopyVia};
+use ops_profile::CopyVia;
 use ops_remote::pipe::{CutOff, Down, Far, Known};
+use ops_ui::{Error, ErrorKind, Result, output::escape};
 
 use self::{dialogue::Dialogue, probe::Tools};
 use crate::{
@@ -227,7 +228,9 @@ async fn reach_and_list(far: &Far, ask: &Ask) -> Result<Reached> {
     let down = match Down::start(far, &script).await {
         Ok(down) => down.strict(),
         Err(error) if is_refusal(&error) => {
-            far.cx.output().detail(format!("asking for less at once: {error}"));
+            far.cx
+                .output()
+                .detail(format!("asking for less at once: {error}"));
             return Ok(Reached {
                 tools: Tools::probe(far).await?,
                 listing: None,

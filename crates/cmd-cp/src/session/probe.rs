@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use ops_core::{Error, Result};
 use ops_remote::pipe::{Chunk, Down, Far};
+use ops_ui::{Error, Result};
 
 use super::script;
 
@@ -75,7 +75,9 @@ impl Tools {
     /// # Errors
     /// No command can be run there as this user.
     pub(super) async fn probe(far: &Far) -> Result<Self> {
-        let mut down = Down::start(far, &format!("{}tell_tools\n", probing_script())).await?.strict();
+        let mut down = Down::start(far, &format!("{}tell_tools\n", probing_script()))
+            .await?
+            .strict();
         let mut reader = ToolsReader::default();
         while let Some(chunk) = down.next().await? {
             let Chunk::Bytes(bytes) = chunk else { continue };
@@ -96,12 +98,16 @@ impl Tools {
         let have = std::str::from_utf8(parts.next()?).ok()?;
         let free_kib = std::str::from_utf8(parts.next()?).ok()?;
         // They go back into scripts.
-        let is_harmless = |name: &&str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        let is_harmless =
+            |name: &&str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         let have = have.split_ascii_whitespace().filter(is_harmless);
         Some(Self {
             home: home.to_vec(),
             umask: u32::from_str_radix(umask.trim(), 8).ok()? & 0o777,
-            free_bytes: free_kib.parse().ok().map(|kib: u64| kib.saturating_mul(1024)),
+            free_bytes: free_kib
+                .parse()
+                .ok()
+                .map(|kib: u64| kib.saturating_mul(1024)),
             have: have.map(str::to_owned).collect(),
         })
     }
@@ -235,6 +241,10 @@ mod tests {
             // What is no name of the probe goes into no script.
             assert!(tools.prelude().starts_with("tools=\"gzip tar\"\n"));
         }
-        assert!(ToolsReader::default().feed(&[b'x'; TOLD_MAX_BYTES + 1]).is_err());
+        assert!(
+            ToolsReader::default()
+                .feed(&[b'x'; TOLD_MAX_BYTES + 1])
+                .is_err()
+        );
     }
 }

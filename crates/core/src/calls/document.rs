@@ -2,12 +2,10 @@
 //! decides what the agent does to dollar signs, and whether the account's preferences log sessions.
 
 use aws_sdk_ssm::{operation::get_document::GetDocumentError, types::DocumentFormat};
+use ops_ui::{Error, Result};
 use serde::Deserialize;
 
-use crate::{
-    context::Context,
-    error::{Error, Result},
-};
+use crate::context::Context;
 
 /// The parts of a session document that are read here.
 #[derive(Deserialize)]
@@ -81,7 +79,9 @@ impl Context {
                 return Ok(false);
             }
             Err(error) => {
-                return Err(aws.call("ssm:GetDocument", None, region).failed(what(), &error));
+                return Err(aws
+                    .call("ssm:GetDocument", None, region)
+                    .failed(what(), &error));
             }
         };
         let preferences: Preferences = serde_json::from_str(&text)
@@ -138,8 +138,14 @@ mod tests {
     fn preferences_that_name_a_bucket_or_a_log_group_log_sessions() {
         for (text, logs) in [
             (r#"{"inputs":{"s3BucketName":"logs"}}"#, true),
-            (r#"{"inputs":{"s3BucketName":"","cloudWatchLogGroupName":"/ssm"}}"#, true),
-            (r#"{"inputs":{"s3BucketName":"","cloudWatchLogGroupName":null}}"#, false),
+            (
+                r#"{"inputs":{"s3BucketName":"","cloudWatchLogGroupName":"/ssm"}}"#,
+                true,
+            ),
+            (
+                r#"{"inputs":{"s3BucketName":"","cloudWatchLogGroupName":null}}"#,
+                false,
+            ),
             (r#"{"schemaVersion":"1.0"}"#, false),
         ] {
             let preferences: Preferences = serde_json::from_str(text).unwrap();

@@ -43,11 +43,7 @@ impl Shell {
         assert!(!script.contains('\''), "{script}");
         let messages = folder.join("messages");
         let script = format!("exec 6>{}\n{script}", messages.display());
-        let output = self
-            .command(&script)
-            .env("HOME", folder)
-            .output()
-            .unwrap();
+        let output = self.command(&script).env("HOME", folder).output().unwrap();
         Written {
             output: output.stdout,
             messages: fs::read_to_string(messages).unwrap(),
@@ -59,13 +55,29 @@ impl Shell {
 /// `tools` without those of `names`, as a server without them has told.
 fn without(tools: &Tools, names: &[&str]) -> Tools {
     let all = [
-        "tar", "gzip", "zstd", "sha256sum", "sums", "openssl", "printf", "null", "xargs", "window",
+        "tar",
+        "gzip",
+        "zstd",
+        "sha256sum",
+        "sums",
+        "openssl",
+        "printf",
+        "null",
+        "xargs",
+        "window",
     ];
     let have: Vec<&str> = all
         .into_iter()
         .filter(|name| tools.has(name) && !names.contains(name))
         .collect();
-    let told = [&tools.home[..], b"0022", have.join(" ").as_bytes(), b"1", b""].join(&0);
+    let told = [
+        &tools.home[..],
+        b"0022",
+        have.join(" ").as_bytes(),
+        b"1",
+        b"",
+    ]
+    .join(&0);
     Tools::read(&told).unwrap()
 }
 
@@ -106,7 +118,11 @@ fn lists(shell: &Shell) {
             digests: true,
             ..Ask::default()
         };
-        let script = format!("{}{}", with_home(tools, &root), listing_script(&ask).unwrap());
+        let script = format!(
+            "{}{}",
+            with_home(tools, &root),
+            listing_script(&ask).unwrap()
+        );
         let written = shell.run(&script, &root);
         let listing = list::read(&written.output, 4).unwrap_or_else(|| {
             let text = String::from_utf8_lossy(&written.output);
@@ -150,7 +166,10 @@ fn lists(shell: &Shell) {
             .map(|found| &found.root[absolute("other/").len()..])
             .collect();
         matches.sort_unstable();
-        assert_eq!(matches, [&b"back\\slash\\0101"[..], b"bad\xff\xfe", b"below"]);
+        assert_eq!(
+            matches,
+            [&b"back\\slash\\0101"[..], b"bad\xff\xfe", b"below"]
+        );
         assert!(listing.found.iter().all(|found| found.place != 3));
         assert!(!tree.join("pwned").exists() && !root.join("pwned").exists());
     }
@@ -160,7 +179,11 @@ fn lists(shell: &Shell) {
         keep_links: true,
         ..Ask::default()
     };
-    let script = format!("{}{}", with_home(&all, &root), listing_script(&ask).unwrap());
+    let script = format!(
+        "{}{}",
+        with_home(&all, &root),
+        listing_script(&ask).unwrap()
+    );
     let written = shell.run(&script, &root);
     let listing = list::read(&written.output, 1).unwrap();
     assert_eq!(listing.found.len(), 1);
@@ -178,7 +201,9 @@ fn with_home(tools: &Tools, home: &Path) -> String {
 fn fetches(shell: &Shell) {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().canonicalize().unwrap();
-    let content: Vec<u8> = (0..20 * 1024 * 1024_u32).map(|n| (n / 77 % 251) as u8).collect();
+    let content: Vec<u8> = (0..20 * 1024 * 1024_u32)
+        .map(|n| (n / 77 % 251) as u8)
+        .collect();
     let tools = shell.tools();
     for name in NAMES {
         fs::write(path_of(&root, name), &content[..5000]).unwrap();
@@ -187,7 +212,11 @@ fn fetches(shell: &Shell) {
             &format!("{script}codec=\ngo_to_file\nchoose_compressor 5000\nfetch_whole\n"),
             &root,
         );
-        assert!(written.output == content[..5000], "{name:?}: {}", written.complaints);
+        assert!(
+            written.output == content[..5000],
+            "{name:?}: {}",
+            written.complaints
+        );
         let sum = format!("!sha {}\n", sha256(&content[..5000]));
         assert!(
             written.messages.contains(&sum) && written.messages.contains("!whole\n"),
@@ -232,7 +261,11 @@ fn fetches(shell: &Shell) {
         let script = fetching_script(&tools, &remote(&root, below));
         let written = shell.run(&format!("{script}go_to_file\ncat <\"$file\"\n"), &root);
         assert!(written.output.is_empty());
-        assert!(written.complaints.contains("not followed"), "{}", written.complaints);
+        assert!(
+            written.complaints.contains("not followed"),
+            "{}",
+            written.complaints
+        );
     }
 }
 
@@ -297,14 +330,21 @@ fn bundles(shell: &Shell) {
     symlink("../elsewhere", root.join("tree/sub 50%s")).unwrap();
     let written = shell.run(&script, &root);
     assert!(written.output.is_empty());
-    assert!(written.complaints.contains("not followed"), "{}", written.complaints);
+    assert!(
+        written.complaints.contains("not followed"),
+        "{}",
+        written.complaints
+    );
 }
 
 /// A dialogue tells what the probe tells, and what a script writes.
 fn runs_scripts(shell: &Shell) {
     let mut talk = Talk::start_on(shell, None);
     let (told, complaints, answer) = talk.output_of("tools", b"");
-    assert_eq!((complaints, answer), (vec![], format!("ok 0 {}", told.len())));
+    assert_eq!(
+        (complaints, answer),
+        (vec![], format!("ok 0 {}", told.len()))
+    );
     let (told, tools) = (Tools::read(&told).unwrap(), shell.tools());
     assert_eq!(told.prelude(), tools.prelude());
     assert!(told.free_bytes.is_some());
@@ -312,7 +352,10 @@ fn runs_scripts(shell: &Shell) {
     let command = format!("run {}", script.len());
     let (told, complaints, answer) = talk.output_of(&command, script);
     assert_eq!(told, b"\0\xff\n");
-    assert_eq!((complaints, answer), (vec!["gone".to_owned()], "ok 3 3".to_owned()));
+    assert_eq!(
+        (complaints, answer),
+        (vec!["gone".to_owned()], "ok 3 3".to_owned())
+    );
     let (told, _, answer) = talk.output_of("run 4", b"true");
     assert_eq!((told.len(), answer.as_str()), (0, "ok 0 0"));
     talk.quit();
