@@ -36,8 +36,8 @@
 //! the service on every way out. `docs/pipe.md` tells more; `crates/ops/tests/pipe.rs` holds it all
 //! to its word.
 
-mod down;
-mod lines;
+pub(crate) mod down;
+pub(crate) mod lines;
 pub mod text;
 mod up;
 
@@ -127,7 +127,7 @@ impl Known {
         }
     }
 
-    fn is_learned(&self) -> bool {
+    pub(crate) fn is_learned(&self) -> bool {
         self.is_joined() || self.0.separated.load(Ordering::Relaxed)
     }
 }
@@ -164,7 +164,7 @@ impl Far {
         })
     }
 
-    fn interactive(&self, script: &str) -> Result<Document> {
+    pub(crate) fn interactive(&self, script: &str) -> Result<Document> {
         Ok(Document::Interactive {
             command: self.command(script)?,
         })
@@ -191,7 +191,7 @@ impl Far {
     }
 
     /// A clearer error where it was sudo that refused, else none.
-    fn refused(&self, complaints: &[&str]) -> Option<Error> {
+    pub(crate) fn refused(&self, complaints: &[&str]) -> Option<Error> {
         let user = self.user.as_deref()?;
         let words = complaints.iter().rev().find(|line| {
             line.starts_with("sudo:")
@@ -242,7 +242,7 @@ const KEEPER: &str = "d=$(mktemp -d \"${TMPDIR:-/tmp}/ops-pipe.XXXXXX\") || exit
      exec 9>\"$d/life\"\n";
 
 /// The folder of a keeper as its script named it: it goes back into a script.
-fn folder(told: &str) -> Result<&str> {
+pub(crate) fn folder(told: &str) -> Result<&str> {
     let harmless = |b: u8| b.is_ascii_alphanumeric() || b"/._-".contains(&b);
     if told.starts_with('/') && told.bytes().all(harmless) {
         Ok(told)
