@@ -8,10 +8,7 @@ mod script;
 mod single;
 mod ways_out;
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use ops_tests::lab::PATIENCE;
 
@@ -28,23 +25,27 @@ fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Whether a process runs whose command line holds `mark`.
-fn is_running(mark: &str) -> bool {
-    let own = std::process::id().to_string();
+/// Whether a process sleeps for so many seconds: a program of its own, no shell that is about to
+/// start one.
+fn is_sleeping(seconds: &str) -> bool {
+    let wanted = format!("sleep\0{seconds}\0");
     std::fs::read_dir("/proc")
         .unwrap()
         .filter_map(Result::ok)
-        .filter(|entry| {
-            let name = entry.file_name();
-            name.as_encoded_bytes().iter().all(u8::is_ascii_digit) && name != *own
-        })
-        .any(|entry| command_line(&entry.path()).contains(mark))
+        // A process that has just ended has no command line.
+        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+        .any(|line| line == wanted.as_bytes())
 }
 
-fn command_line(process: &Path) -> String {
-    // A process that has just ended has none.
-    let bytes = std::fs::read(process.join("cmdline")).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).replace('\0', " ")
+/// The status of a child that ends within a test's patience.
+#[track_caller]
+fn status_of(child: &mut std::process::Child) -> Option<i32> {
+    let mut status = None;
+    eventually("the client ends", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    status.and_then(|status| status.code())
 }
 
 /// A number of seconds to sleep that no other test sleeps: processes are found by it.
