@@ -42,42 +42,42 @@ use crate::{
 /// `--env NAME=VALUE` shows it to whoever can list the processes of this computer.
 #[derive(clap::Args, Debug)]
 pub struct Exec {
-    /// Instance id, Name, glob, tag:Key=Value, IP or DNS name; USER@ runs it as that user
+    /// Name, id, glob, tag:Key=Value, IP; USER@ runs it as that user
     #[arg(value_name = "TARGET")]
     targets: Vec<Target>,
-    /// Command and its arguments; with --script the arguments of the script
+    /// Command and its arguments; with --script those of the script
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
     /// Run a line of sh in place of a command
     #[arg(long, value_name = "LINE", conflicts_with = "script")]
     shell: Option<OsString>,
-    /// Send a script from here and run it by its #! line; its arguments follow --
+    /// Script from here to run there; arguments behind --
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     script: Option<PathBuf>,
-    /// Run it on a terminal, for programs that need one: -it
+    /// Run it on a terminal, for programs that need one
     #[arg(short, long, conflicts_with_all = ["no_stdin", "detach"])]
     tty: bool,
     /// Send what is typed on this terminal to the command
-    #[arg(short, long)]
+    #[arg(short, long, hide_short_help = true)]
     interactive: bool,
     /// Give the command no standard input
     #[arg(short, long, conflicts_with = "interactive")]
     no_stdin: bool,
-    /// Run it as this user, with sudo that asks for no password
+    /// Run it as this user, with passwordless sudo
     #[arg(long, value_name = "USER")]
     user: Option<String>,
     /// Folder to run it in
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", hide_short_help = true)]
     cwd: Option<String>,
     /// Variable of its environment: NAME is taken from here, NAME=VALUE is seen in the list of
     /// processes here
-    #[arg(long, value_name = "NAME[=VALUE]")]
+    #[arg(long, value_name = "NAME[=VALUE]", hide_short_help = true)]
     env: Vec<OsString>,
     /// File with lines NAME=VALUE
     #[arg(long, value_name = "FILE", hide_short_help = true, value_hint = clap::ValueHint::FilePath)]
     env_file: Vec<PathBuf>,
     /// End the command there after this time, with status 124: 30s, 5m
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", hide_short_help = true, value_parser = parse_duration)]
     time_limit: Option<Duration>,
     /// Leave it running there; prints its process id and the file with its output
     #[arg(long, hide_short_help = true, conflicts_with_all = ["interactive", "time_limit"])]
@@ -86,9 +86,9 @@ pub struct Exec {
     #[arg(long, value_name = "NAME", hide_short_help = true)]
     document: Option<String>,
     /// Say which servers would run what, and in which order
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     dry_run: bool,
-    /// Every running server with this tag: Key=GLOB[,GLOB] or Key!=GLOB
+    /// All servers with this tag; Key!=GLOB: without it
     #[arg(short = 'l', long = "tag", value_name = "KEY=VALUE")]
     tags: Vec<TagFilter>,
     /// File with a target on each line; - is standard input
@@ -105,7 +105,7 @@ impl Command for Exec {
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
         (
             "ops exec db-1 -- pg_dump app > app.sql",
-            "its output here, its status ours",
+            "its output, and its status",
         ),
         (
             "ops exec 'web-*' -- systemctl is-active nginx",

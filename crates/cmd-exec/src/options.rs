@@ -19,37 +19,37 @@ const PARALLEL: usize = 20;
 #[command(next_help_heading = "Many servers")]
 pub(crate) struct ManyArgs {
     /// Servers at the same time [default: exec.parallel of the profile, else 20]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, hide_short_help = true, value_name = "N", value_parser = at_least_one)]
     parallel: Option<usize>,
     /// Show servers whose output and status are the same once; the default on a terminal for more
     /// than 8
-    #[arg(long, conflicts_with_all = ["group", "no_fold"])]
+    #[arg(long, hide_short_help = true, conflicts_with_all = ["group", "no_fold"])]
     fold: bool,
     /// Show each line as it comes
     #[arg(long, conflicts_with = "group", hide_short_help = true)]
     no_fold: bool,
     /// Show one server after the other, as each ends
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     group: bool,
     /// Write two files for each server, and index.json, into this folder
     #[arg(
-        long,
+        long, hide_short_help = true,
         value_name = "DIR",
         value_hint = clap::ValueHint::DirPath,
         conflicts_with_all = ["fold", "no_fold", "group"]
     )]
     out: Option<PathBuf>,
     /// Write the servers where it failed into this file, for --targets-from
-    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    #[arg(long, hide_short_help = true, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     failed_to: Option<PathBuf>,
     /// Exit with the highest status, in place of 8 where some failed
     #[arg(long, hide_short_help = true)]
     pass_status: bool,
     /// Go in batches of so many servers, or of a part such as 25%
-    #[arg(long, value_name = "N|P%")]
+    #[arg(long, hide_short_help = true, value_name = "N|P%")]
     batch: Option<Share>,
     /// Begin with so many servers; when one of them fails, the rest are left alone
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, hide_short_help = true, value_name = "N", value_parser = at_least_one)]
     canary: Option<usize>,
     /// Start nothing more once more servers than these have failed
     #[arg(long, value_name = "N|P%", hide_short_help = true)]

@@ -2,8 +2,8 @@
 //!
 //! A session with a terminal has no exit status, and its command line stands in the history of
 //! sessions. So the document is given a short script alone. The command itself, with its variables
-//! and folder, is typed into the terminal while that is raw and echoes nothing, and the script tells
-//! the status between marks that no program can know beforehand.
+//! and folder, is typed into the terminal while that is raw and echoes nothing, and the script
+//! tells the status between marks that no program can know beforehand.
 
 use bytes::Bytes;
 use ops_core::{Context, Document, OpenOptions, connect::Ending};
