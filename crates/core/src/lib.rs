@@ -37,5 +37,6 @@ pub use ops_profile::{
 pub use ops_ui::{
     ColorChoice, Env, Error, ErrorKind, Exit, Format, Globals, Hint, Interrupt, Output, Paths,
     Result, Source, Text, browser, drawing, env, error, exit, follower, globals, hint, interrupt,
-    output, paths, permissions, program, stdio, style, table, terminal, text, voice, yaml,
+    output, paths, permissions, program, stdio, style, table, terminal, text, unwritable, voice,
+    yaml,
 };

@@ -9,4 +9,6 @@ pub mod pipe;
 pub mod ssh;
 
 // Until every file names the crate that has it.
-use ops_core::{connect, context, error, hint, instance, output, paths, profile, text, trouble};
+use ops_core::{
+    connect, context, error, hint, instance, output, paths, profile, text, trouble, unwritable,
+};

@@ -5,6 +5,7 @@ mod auth;
 mod carrier;
 pub mod client;
 pub mod host_keys;
+pub mod image_user;
 mod key_file;
 mod key_watch;
 pub mod known_hosts;
@@ -134,7 +135,7 @@ impl TemporaryKey {
     /// # Errors
     /// Fails if there is no randomness or no temporary folder.
     pub fn new() -> Result<Self> {
-        let folder = paths::temporary_dir("ops-ssh-")?;
+        let folder = crate::unwritable::temporary_dir_for("a key for the moment", "ops-ssh-")?;
         KeyPair::generate()?.write(&folder.path().join("key"))?;
         Ok(Self { folder })
     }

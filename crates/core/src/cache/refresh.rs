@@ -17,7 +17,7 @@ use crate::{
     aws::options::AwsOptions,
     context::Context,
     error::{Error, ErrorKind, Result},
-    paths::{private_dir, replace_private},
+    paths::replace_private,
 };
 
 /// The variable that turns a call of this program into a request for candidates, with the shell's
@@ -178,8 +178,12 @@ impl Context {
     /// Those of listing; no place to keep it.
     pub async fn refresh_fleet(&self, always: bool) -> Result<Option<Refreshed>> {
         let place = self.fleet_place()?;
-        private_dir(place.folder.clone())?;
-        let lock = private_file(&place)?;
+        self.paths()
+            .private_dir_for("the list of instances", place.folder.clone())?;
+        let lock = private_file(&place).map_err(|error| {
+            self.paths()
+                .cannot_keep("the list of instances", &place.folder, &error)
+        })?;
         // A task that blocks, so that a signal still ends the command.
         let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock))
             .await
