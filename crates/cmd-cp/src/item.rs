@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ops_core::Error;
+use ops_ui::Error;
 
 use crate::{hashes::Digest, place::join, remote_path::RemotePath};
 
@@ -32,7 +32,7 @@ pub(crate) struct Entry {
 }
 
 /// What is to be looked at on a server.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ask {
     /// As typed: `~`, relative to the home of the user, globs where [`Ask::globs`] is set; empty is
     /// the home.

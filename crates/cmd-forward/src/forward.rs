@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::Duration;
 
-use ops_core::globals::parse_duration;
-use ops_core::{
-    Command, Context, Error, ErrorKind, Exit, Format, Result, Values, connect::check_remote_host,
-    profile, resolve::SessionArgs,
-};
+use ops_core::{Command, Context, Values, connect::check_remote_host, resolve::SessionArgs};
+use ops_profile as profile;
+use ops_ui::{Error, ErrorKind, Exit, Format, Result, globals::parse_duration};
 
 use crate::background;
 use crate::control::{self, Request};

@@ -2,7 +2,8 @@
 
 use std::{ffi::OsStr, path::PathBuf};
 
-use ops_core::{Context, follower};
+use ops_core::Context;
+use ops_ui::follower;
 
 /// Where programs are looked for without a PATH, as shells do.
 const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";

@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use ops_core::{
-    Context, Error, Result,
-    profile::{Auth, HostKeys},
-};
+use ops_core::Context;
+use ops_profile::{Auth, HostKeys};
 use ops_remote::ssh::{Settings, known_hosts};
+use ops_ui::{Error, Result};
 
 use crate::config_text;
 

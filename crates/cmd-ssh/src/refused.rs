@@ -2,8 +2,10 @@
 
 use std::ffi::{OsStr, OsString};
 
-use ops_core::{Context, Instance, Text, hint, text::named};
+use ops_core::Context;
+use ops_profile::{Instance, Kind};
 use ops_remote::ssh::image_user;
+use ops_ui::{Text, hint, text::named};
 use tokio::process::Command;
 
 use crate::openssh;
@@ -48,7 +50,7 @@ async fn proposal(cx: &Context, instance: &Instance, tried: Option<&str>, pushed
         ),
     };
     let text = Text::from(user).then("; another key: -i FILE");
-    if pushed || instance.kind == ops_core::Kind::Hybrid {
+    if pushed || instance.kind == Kind::Hybrid {
         return text
             .then("; or do without ssh: ")
             .then(hint!("ops shell {}", word));

@@ -5,14 +5,10 @@ use std::{
     process::{ExitStatus, Stdio},
 };
 
-use ops_core::{
-    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Text, Traits, Values,
-    follower, hint,
-    profile::{Auth, HostKeys},
-    resolve::SessionArgs,
-    unwritable,
-};
+use ops_core::{Command, Context, Traits, Values, resolve::SessionArgs};
+use ops_profile::{Auth, HostKeys, Instance, Target};
 use ops_remote::ssh::{Settings, TemporaryKey, host_keys, image_user, public_path};
+use ops_ui::{Error, ErrorKind, Exit, Result, Text, follower, hint, unwritable};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 use tokio::signal::unix::{SignalKind, signal};

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ops_core::{Error, trouble};
+use ops_core::trouble;
 use ops_session::driver::Event;
 use ops_session::driver::mux::Notice;
+use ops_ui::Error;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 

@@ -5,8 +5,9 @@ pub(crate) mod admin;
 
 use std::path::PathBuf;
 
-use ops_core::{Entry, Env, Error, ErrorKind, Globals, Paths, Result, hint};
+use ops_core::Entry;
 use ops_sandbox::{Access, Faults, Options, Pace, Running, Sandbox, StartError, UNSET, discover};
+use ops_ui::{Env, Error, ErrorKind, Globals, Paths, Result, hint};
 
 use ops_core::cache::EMBEDDED;
 pub(crate) use ops_core::cache::SANDBOX_STATE as STATE;

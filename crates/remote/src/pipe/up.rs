@@ -3,16 +3,13 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use ops_core::{OpenOptions, connect::Ending, trouble::Trouble};
 use ops_session::driver::{self, Event};
+use ops_ui::{Error, Result};
 
 use super::{
     Chunk, Down, Far, KEEPER, await_folder,
     lines::{Line, Lines},
-};
-use crate::{
-    connect::{Ending, OpenOptions},
-    error::{Error, Result},
-    trouble::Trouble,
 };
 
 /// Largest frame of [`Up::send`], in bytes: long enough that waiting for its credit costs little on
@@ -79,16 +76,27 @@ impl Up {
     /// # Errors
     /// As [`Up::start`] and [`Down::start`].
     pub async fn dialogue(far: &Far, script: &str) -> Result<Self> {
-        if far.known.is_joined() {
-            let mut up = Self::run(far, &spoken(), None).await?;
-            up.numbered = true;
-            up.hand_over(script).await?;
-            return Ok(up);
+        if far.may_join_output() {
+            return Self::dialogue_by_terminal(far, script).await;
         }
         let relay = "printf \"!folder %s\\n\" \"$d\" >&6\ncat \"$d/out\" >&6\n";
         let mut voice = Down::start_kept(far, relay).await?.strict();
+        if far.may_join_output() {
+            // Its start has shown it. What the relay says would come when it has ended, which it
+            // never does.
+            voice.stop().await;
+            return Self::dialogue_by_terminal(far, script).await;
+        }
         let folder = await_folder(&mut voice).await?;
         let mut up = Self::run(far, &told(&folder), Some(Box::new(voice))).await?;
+        up.numbered = true;
+        up.hand_over(script).await?;
+        Ok(up)
+    }
+
+    /// A dialogue whose answers leave by the terminal alone.
+    async fn dialogue_by_terminal(far: &Far, script: &str) -> Result<Self> {
+        let mut up = Self::run(far, &spoken(), None).await?;
         up.numbered = true;
         up.hand_over(script).await?;
         Ok(up)
@@ -347,11 +355,6 @@ impl Up {
         self.far
             .refused(&complaints)
             .unwrap_or_else(|| self.complain(Error::unexpected(what)))
-    }
-
-    /// Forgets what was complained about so far.
-    pub fn forgive(&mut self) {
-        self.complaints.clear();
     }
 
     /// Lines of the script that are no messages, the last ones, as the far side sent them.

@@ -1,6 +1,7 @@
 //! The user that an image of AWS is made with.
 
-use crate::{context::Context, instance::Instance};
+use ops_core::Context;
+use ops_profile::{Instance, Kind};
 
 /// The name of a platform, as Systems Manager tells it in `PlatformName`, begins with the first
 /// word; the user is the second. Source: "Default user names for Linux AMIs" in the EC2 user guide.
@@ -33,7 +34,7 @@ pub fn of_platform(platform: &str) -> Option<&'static str> {
 /// The user that the image of `instance` is made with, as far as Systems Manager tells the
 /// platform, which it is asked for. `None` for a hybrid node, which has no image of AWS.
 pub async fn of_instance(cx: &Context, instance: &Instance) -> Option<&'static str> {
-    if instance.kind == crate::instance::Kind::Hybrid {
+    if instance.kind == Kind::Hybrid {
         return None;
     }
     // What EC2 tells of a platform, `Linux/UNIX`, says nothing of the image.

@@ -9,12 +9,8 @@ use std::{
 
 use russh::keys::{Algorithm, PublicKey, ssh_key::HashAlg};
 
-use crate::{
-    context::Context,
-    error::{Error, ErrorKind, Result},
-    hint, paths,
-    text::{Hint, Text},
-};
+use ops_core::Context;
+use ops_ui::{Error, ErrorKind, Hint, Result, Text, hint, paths};
 
 /// What errors call these keys.
 const PURPOSE: &str = "known hosts";

@@ -2,13 +2,11 @@
 
 use std::path::PathBuf;
 
-use crate::{
-    context::Context,
-    error::Result,
-    instance::{Instance, Kind},
-    profile::{Auth, HostKeys, Ssh},
-    ssh::image_user,
-};
+use ops_core::Context;
+use ops_profile::{Auth, HostKeys, Instance, Kind, Ssh};
+use ops_ui::Result;
+
+use super::image_user;
 
 /// The profile's `ssh` section for one instance, defaults filled in.
 #[derive(Clone, Debug)]
