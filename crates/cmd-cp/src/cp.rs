@@ -1,5 +1,7 @@
 //! The command.
 
+mod again;
+
 use std::{
     collections::{BTreeMap, HashMap},
     ffi::OsString,
@@ -229,7 +231,7 @@ impl Command for Cp {
         };
         let done = tokio::select! {
             done = Box::pin(work) => done,
-            error = handler.wait() => Err(error),
+            error = handler.wait() => Err(again::tell_what_is_kept(error, &options, self.to_resume())),
         };
         options.report.clear();
         match done {
