@@ -155,6 +155,11 @@ pub const CALLS: &[Calls] = &[
         ],
     },
     Calls {
+        verb: "logs",
+        always: SESSION,
+        sometimes: &[HYBRID, RESUME, ("ssm:GetDocument", "`exec.document`")],
+    },
+    Calls {
         verb: "cp",
         always: SESSION,
         sometimes: &[
