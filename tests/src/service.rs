@@ -32,6 +32,9 @@ pub struct Service {
     runtime: Runtime,
     home: TempDir,
     program: PathBuf,
+    /// The port that was asked for: 0 for a free one, to which a sandbox comes back with the same
+    /// state folder and the same keys.
+    port: u16,
 }
 
 impl Service {
@@ -54,6 +57,7 @@ impl Service {
         let runtime = Runtime::new().expect("a runtime for the sandbox");
         let mut options = options(home.path());
         change(&mut options);
+        let port = options.port;
         let running = runtime
             .block_on(Sandbox::start(options))
             .expect("a sandbox");
@@ -62,6 +66,7 @@ impl Service {
             runtime,
             home,
             program: program.into(),
+            port,
         }
     }
 
@@ -72,7 +77,7 @@ impl Service {
     #[must_use]
     pub fn restart(self, meanwhile: impl FnOnce()) -> Self {
         let mut options = options(self.home.path());
-        options.port = self.running.address().port();
+        options.port = self.port;
         self.runtime.block_on(self.running.stop());
         meanwhile();
         let running = self

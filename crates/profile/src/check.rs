@@ -42,6 +42,7 @@ pub(crate) fn mistaken_alias(
             return Some(problem.hint("let one of them mean a verb"));
         }
         let verb = verb_of(&words.0)?;
+        // An alias may mean another alias; whether that one works is told of itself.
         let is_known =
             verbs.find(verb).is_some() || profile.aliases.contains_key(verb) || is_external(verb);
         if is_known {
@@ -65,6 +66,7 @@ fn circle(profile: &Profile, name: &str) -> Option<String> {
     loop {
         let words = profile.aliases.get(*ring.last()?)?;
         let next = verb_of(&words.0)?;
+        // Looked up before it is pushed: the ring holds `next` from then on in any case.
         let is_entered = ring.contains(&next);
         ring.push(next);
         if next == name {
@@ -91,6 +93,7 @@ struct Checker<'a> {
 impl Checker<'_> {
     /// The place of a value, or of the nearest map around it.
     fn place(&self, path: &[&str]) -> Place {
+        // A value that is missing, or was merged away, has no place of its own.
         (0..=path.len())
             .rev()
             .find_map(|len| self.tree.at(&path[..len]))
@@ -134,6 +137,9 @@ impl Checker<'_> {
     fn aws(&self, profile: &Profile) -> Result<(), Problem> {
         let aws = &profile.aws;
         if let Some(arn) = &aws.role_arn {
+            // `arn:PARTITION:iam::ACCOUNT:role/PATH/NAME`: IAM is not of a region, so that the
+            // fourth part is empty. The path of a role may hold no colon, and would stay whole if
+            // it did.
             let parts: Vec<&str> = arn.splitn(6, ':').collect();
             let [arn_word, partition, "iam", "", account, role] = parts[..] else {
                 return Err(self.no_role(arn));
@@ -141,6 +147,8 @@ impl Checker<'_> {
             if arn_word != "arn" || !partition.starts_with("aws") || !role.starts_with("role/") {
                 return Err(self.no_role(arn));
             }
+            // Told here, since `check_account` would refuse every session later, and with words
+            // about credentials that are not at fault.
             if let Some(wanted) = aws
                 .account
                 .as_ref()
@@ -155,7 +163,7 @@ impl Checker<'_> {
             }
         }
         if let Some(name) = &aws.session_name {
-            // STS AssumeRole, `RoleSessionName`.
+            // The pattern of `RoleSessionName` in STS AssumeRole, `[\w+=,.@-]{2,64}`.
             let fits = (2..=64).contains(&name.len())
                 && name
                     .bytes()
@@ -193,6 +201,8 @@ impl Checker<'_> {
                 ));
             }
         }
+        // `DurationSeconds` of STS AssumeRole: from 900 to the maximum of the role, which is 43,200
+        // at most. What the role itself allows is for STS to say.
         if let Some(duration) = aws.duration
             && !(Duration::from_mins(15)..=Duration::from_hours(12)).contains(&duration.0)
         {
@@ -215,6 +225,8 @@ impl Checker<'_> {
     fn hosts(&self, profile: &Profile) -> Result<(), Problem> {
         for (name, host) in &profile.hosts {
             let at_key = |message: String| Problem::at(&self.key_place("hosts", name), message);
+            // Characters that mean something in a target or in a place of `ops cp`: such a name
+            // could be written here and never be reached.
             if name.is_empty()
                 || name.contains(['*', '?', '@', '[', ']', ':', '/'])
                 || name.contains(char::is_whitespace)
@@ -225,6 +237,8 @@ impl Checker<'_> {
                     name.escape_debug()
                 )));
             }
+            // An id that is a host's name would lead people to another machine than the one they
+            // have copied from an alarm.
             if is_instance_id(name) {
                 return Err(at_key(format!(
                     "`{name}` is an instance id, which always means that instance"
@@ -310,9 +324,12 @@ impl Checker<'_> {
         ];
         for (path, names) in lists {
             for name in names {
+                // Names of verbs to come may be forbidden today.
                 if self.verbs.is_taken(name) || profile.aliases.contains_key(name) {
                     continue;
                 }
+                // Any other word may be an external command, which need not be on this machine. One
+                // that comes near a verb is taken for a slip: `shel` would forbid nothing.
                 let near = nearest(name, self.verbs.names());
                 if !is_verb(name) || near.is_some() {
                     let place = self.item_place(path, name);

@@ -66,6 +66,9 @@ pub fn list(folders: &[PathBuf]) -> Result<Vec<Found>> {
     for folder in folders {
         let entries = match std::fs::read_dir(folder) {
             Ok(entries) => entries,
+            // Most people have no folder of their own, and most machines none of the system's. Any
+            // other failure is an error: a folder that cannot be read may hold the profile with the
+            // guards.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             Err(error) => {
                 return Err(Error::usage(format!("cannot list `{}`", folder.display()))
@@ -76,7 +79,8 @@ pub fn list(folders: &[PathBuf]) -> Result<Vec<Found>> {
         let mut files: Vec<PathBuf> = entries
             .filter_map(|entry| Some(entry.ok()?.path()))
             .collect();
-        // `x.yaml` before `x.yml`.
+        // `x.yaml` before `x.yml`, so that the first one wins on every file system alike: the order
+        // of read_dir is the file system's own.
         files.sort();
         for path in files {
             let Some(name) = profile_name(&path) else {
@@ -84,6 +88,7 @@ pub fn list(folders: &[PathBuf]) -> Result<Vec<Found>> {
             };
             match found.get_mut(name) {
                 Some(first) if first.path != path => first.hides.push(path),
+                // The same folder was given twice.
                 Some(_) => {}
                 None => {
                     let name = name.to_owned();
@@ -137,8 +142,8 @@ impl Loaded {
     ) -> Result<Self> {
         let mut files = Vec::new();
         let own = resolve(found, all, &mut vec![found.name.clone()], &mut files)?;
-        // What it extends and how it is described is said by its own file, or by the nearest that
-        // says it.
+        // The user's defaults lie below everything that the team says, however far away in
+        // `extends` it stands: they are habits, and a team's word counts more.
         let tree = match defaults {
             Some(defaults) => merge(defaults.clone(), own),
             None => own,
@@ -185,6 +190,9 @@ pub(crate) fn mistakes(
         Err(error) => return vec![error],
     };
     let mut mistakes = Vec::new();
+    // serde stops at the first mistake, and a reader that went on would have to be written a second
+    // time. The value at fault is taken out of the tree instead, and all is read again: a profile
+    // has a few hundred keys.
     while mistakes.len() < MANY {
         let read = finish(&tree, verbs);
         let problem = match &read {
@@ -195,6 +203,8 @@ pub(crate) fn mistakes(
             },
         };
         mistakes.push(report::error(&problem, WHAT));
+        // A mistake that has no place in the tree, such as a key that is missing, would come back
+        // for ever.
         let is_removed = problem.place.is_some_and(|place| tree.remove(&place));
         if !is_removed {
             break;
@@ -209,6 +219,7 @@ fn resolve(
     chain: &mut Vec<String>,
     files: &mut Vec<PathBuf>,
 ) -> Result<Node> {
+    // Before anything of the file is read: it decides whose credentials go to which endpoint.
     refuse_exposed(&found.path)?;
     let own = parse(&found.path)?;
     let parents = match own.get("extends") {
@@ -221,6 +232,7 @@ fn resolve(
     };
     let mut merged: Option<Node> = None;
     for parent in parents {
+        // `parse` has refused everything but text.
         let Value::Text(name) = &parent.value else {
             continue;
         };
@@ -235,6 +247,7 @@ fn resolve(
                 hint!("remove {} from one of them", named(name)),
             ));
         }
+        // The chain has no circle, so that it ends; the stack of this function may end before.
         if chain.len() >= MAX_DEPTH {
             return Err(fail(
                 format!("`extends` reaches further than {MAX_DEPTH} profiles"),
@@ -260,6 +273,8 @@ fn resolve(
             Some(before) => merge(before, node),
         });
     }
+    // Two parents may extend the same third one. It is merged for each, since a later parent has
+    // the last word, and told once.
     if !files.contains(&found.path) {
         files.push(found.path.clone());
     }
