@@ -310,7 +310,7 @@ pub(super) fn resume_denied(label: &str, session_id: &str, words: &Error) -> Err
 /// Translates the end of a session against its owner's will.
 pub(super) fn session_failed(label: &str, error: &SessionError) -> Error {
     match error {
-        SessionError::Channel(ChannelError::EncryptionRequired { key_id }) => Error::target(
+        SessionError::Channel(ChannelError::NoDataKey { key_id, .. }) => Error::target(
             format!("the session on `{label}` must be encrypted, which ops cannot do yet"),
         )
         .caused_by(format!(
@@ -393,8 +393,9 @@ mod tests {
     fn a_session_that_demands_a_key_says_so() {
         let error = session_failed(
             "web-1",
-            &SessionError::Channel(ChannelError::EncryptionRequired {
+            &SessionError::Channel(ChannelError::NoDataKey {
                 key_id: "arn:aws:kms:eu-west-1:1:key/k".to_owned(),
+                reason: String::new(),
             }),
         );
         assert_eq!(error.kind(), ErrorKind::Unreachable);
