@@ -119,7 +119,8 @@ struct Watched {
 
 impl Watched {
     fn start() -> Self {
-        let (is_over, largest_bytes) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        let is_over = Arc::new(AtomicBool::new(false));
+        let largest_bytes = Arc::new(AtomicU64::new(0));
         let (over, largest) = (Arc::clone(&is_over), Arc::clone(&largest_bytes));
         let thread = std::thread::spawn(move || {
             while !over.load(Ordering::Relaxed) {
