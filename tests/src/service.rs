@@ -64,10 +64,7 @@ impl Service {
         on_a_free_port(|port| Self::try_start(program, |options| options.port = port).ok()).1
     }
 
-    fn try_start(
-        program: &str,
-        change: impl FnOnce(&mut Options),
-    ) -> Result<Self, StartError> {
+    fn try_start(program: &str, change: impl FnOnce(&mut Options)) -> Result<Self, StartError> {
         let home = tempfile::tempdir().expect("a folder for the test");
         let runtime = Runtime::new().expect("a runtime for the sandbox");
         let mut options = options(home.path());

@@ -178,25 +178,14 @@ impl Checker<'_> {
                 ));
             }
         }
-        let endpoints = &aws.endpoints;
-        let set = [
-            (&["aws", "endpoint_url"][..], &aws.endpoint_url),
-            (&["aws", "endpoints", "ssm"], &endpoints.ssm),
-            (&["aws", "endpoints", "ssmmessages"], &endpoints.ssmmessages),
-            (&["aws", "endpoints", "ec2"], &endpoints.ec2),
-            (&["aws", "endpoints", "sts"], &endpoints.sts),
-            (&["aws", "endpoints", "kms"], &endpoints.kms),
-            (
-                &["aws", "endpoints", "ec2_instance_connect"],
-                &endpoints.ec2_instance_connect,
-            ),
-            (&["aws", "endpoints", "s3"], &endpoints.s3),
-        ];
-        for (path, url) in set {
+        let of_all = (vec!["aws", "endpoint_url"], aws.endpoint_url.as_ref());
+        let of_each = aws.endpoints.each();
+        let of_each = of_each.map(|(key, url)| (vec!["aws", "endpoints", key], url));
+        for (path, url) in [of_all].into_iter().chain(of_each) {
             if aws.allow_plain_http != Some(true)
-                && let Some(Err(refused)) = url.as_ref().map(|url| plain_http::check(url.as_str()))
+                && let Some(Err(refused)) = url.map(|url| plain_http::check(url.as_str()))
             {
-                return Err(self.problem(path, refused.to_string()).hint(
+                return Err(self.problem(&path, refused.to_string()).hint(
                     "write https://, or say that it is meant: `allow_plain_http: true` in `aws`",
                 ));
             }
