@@ -25,43 +25,49 @@ pub(crate) fn check(profile: &Profile, tree: &Node, verbs: Verbs) -> Result<(), 
     checker.verbs(profile)
 }
 
-/// The first alias that cannot work: one of a circle, or one whose verb nobody knows. No mistake
-/// that stops other commands: the external command that it means may be missing on this machine
-/// alone.
-pub(crate) fn mistaken_alias(
+/// The aliases that cannot work: those of a circle, told once for each circle, and those whose verb
+/// nobody knows. None of these stops other commands: the external command that an alias means may
+/// be missing on this machine alone.
+pub(crate) fn mistaken_aliases(
     profile: &Profile,
     tree: &Node,
     verbs: Verbs,
     is_external: &dyn Fn(&str) -> bool,
-) -> Option<Problem> {
+) -> Vec<Problem> {
     let checker = Checker { tree, verbs };
-    profile.aliases.iter().find_map(|(name, words)| {
+    let mut in_told_circles: Vec<&str> = Vec::new();
+    let mut problems = Vec::new();
+    for (name, words) in &profile.aliases {
+        if in_told_circles.contains(&name.as_str()) {
+            continue;
+        }
         let place = checker.key_place("aliases", name);
         if let Some(ring) = circle(profile, name) {
-            let problem = Problem::at(&place, format!("the aliases lead in a circle: {ring}"));
-            return Some(problem.hint("let one of them mean a verb"));
+            let message = format!("the aliases lead in a circle: {}", ring.join(" -> "));
+            problems.push(Problem::at(&place, message).hint("let one of them mean a verb"));
+            in_told_circles.extend(ring);
+            continue;
         }
-        let verb = verb_of(&words.0)?;
+        let Some(verb) = verb_of(&words.0) else {
+            continue;
+        };
         // An alias may mean another alias; whether that one works is told of itself.
-        let is_known =
-            verbs.find(verb).is_some() || profile.aliases.contains_key(verb) || is_external(verb);
-        if is_known {
-            return None;
+        if verbs.find(verb).is_some() || profile.aliases.contains_key(verb) || is_external(verb) {
+            continue;
         }
-        let problem = Problem::at(
-            &place,
-            format!("the alias `{name}` means `{verb}`, which is no command"),
-        );
-        Some(match nearest(verb, verbs.names()) {
+        let message = format!("the alias `{name}` means `{verb}`, which is no command");
+        let problem = Problem::at(&place, message);
+        problems.push(match nearest(verb, verbs.names()) {
             Some(near) => problem.hint(hint!("did you mean {}?", named(near))),
             None => problem.hint("the commands: ops --help"),
-        })
-    })
+        });
+    }
+    problems
 }
 
 /// The circle that the alias `name` is a part of. One that it only leads into is told of those that
 /// are in it.
-fn circle(profile: &Profile, name: &str) -> Option<String> {
+fn circle<'a>(profile: &'a Profile, name: &'a str) -> Option<Vec<&'a str>> {
     let mut ring = vec![name];
     loop {
         let words = profile.aliases.get(*ring.last()?)?;
@@ -70,7 +76,7 @@ fn circle(profile: &Profile, name: &str) -> Option<String> {
         let is_entered = ring.contains(&next);
         ring.push(next);
         if next == name {
-            return Some(ring.join(" -> "));
+            return Some(ring);
         }
         if is_entered {
             return None;

@@ -158,7 +158,7 @@ impl Query {
     }
 
     /// What a target is looked for among: the running machines of the profile's selection.
-    pub(crate) fn of_targets(profile: &Profile) -> Self {
+    pub fn of_targets(profile: &Profile) -> Self {
         let mut query = Self::of(profile);
         if query.states.is_empty() {
             query.states = vec![State::Running];

@@ -40,7 +40,11 @@ use crate::{
 };
 
 /// Keys of a profile that no verb reads so far.
-const WITHOUT_EFFECT: &[&[&str]] = &[&["exec"], &["aws", "endpoints", "kms"]];
+const WITHOUT_EFFECT: &[&[&str]] = &[
+    &["exec", "fleet_threshold"],
+    &["exec", "s3_bucket"],
+    &["aws", "endpoints", "kms"],
+];
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
