@@ -1,5 +1,7 @@
 //! The command.
 
+mod again;
+
 use std::{
     collections::{BTreeMap, HashMap},
     ffi::OsString,
@@ -14,9 +16,10 @@ use ops_remote::ssh::client::Login;
 use ops_ui::{Error, ErrorKind, Exit, Result, hint, output::escape};
 
 use crate::{
-    arrive::{Passed, arrive, claim, look},
+    arrive::{Passed, arrive, claim, look, question},
     clashes::{Claims, refuse_same_names},
     goal::{Goal, is_stdout},
+    item::Ask,
     leave::{Origin, Outgoing, destination, leave},
     links::Links,
     names::{Excluded, folder_name},
@@ -27,7 +30,7 @@ use crate::{
     relay::relay,
     report::Report,
     summary,
-    transport::{Server, Transport},
+    transport::{FirstUse, Server, Transport},
     via::{self, Wish},
 };
 
@@ -68,14 +71,20 @@ pub(crate) struct Cp {
     #[arg(short, long)]
     preserve: bool,
     /// Copy what links point to
-    #[arg(short = 'L', long)]
+    #[arg(hide_short_help = true, short = 'L', long)]
     dereference: bool,
     /// Copy links as links, those named themselves too
-    #[arg(short = 'P', long, conflicts_with = "dereference")]
+    #[arg(
+        hide_short_help = true,
+        short = 'P',
+        long,
+        conflicts_with = "dereference"
+    )]
     no_dereference: bool,
     /// Links: safe, all, skip, follow [default: copy.links of the profile, else safe]
     #[arg(
         long,
+        hide_short_help = true,
         value_name = "WHICH",
         value_enum,
         hide_possible_values = true,
@@ -85,47 +94,63 @@ pub(crate) struct Cp {
     /// Say what would be copied
     #[arg(long)]
     dry_run: bool,
-    /// Leave out what matches: a name anywhere, or with a slash a path below what is named
+    /// Leave out what matches: a name anywhere, or a path
+    ///
+    /// A pattern with a slash is compared with paths below what is named.
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
-    /// What happens to a file that is there: always, ask, never, newer
+    /// Replace files: always (default), ask, never, newer
     #[arg(
         long,
         value_name = "WHEN",
         value_enum,
         default_value_t,
+        hide_default_value = true,
         hide_possible_values = true
     )]
     overwrite: Overwrite,
-    /// Keep what has arrived of a file when interrupted, and go on from there, once it is verified
+    /// Go on where an interrupted copy has ended
+    ///
+    /// Keeps what has arrived of a file when interrupted, and goes on from there, once it is
+    /// verified.
     #[arg(long)]
     resume: bool,
     /// Leave files alone whose SHA-256 is equal
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     checksum: bool,
     /// Most bytes a second, all together: 500KB, 2MiB
-    #[arg(long, value_name = "RATE")]
+    #[arg(hide_short_help = true, long, value_name = "RATE")]
     limit_rate: Option<Rate>,
     /// Servers at a time
-    #[arg(long, value_name = "N", default_value_t = PARALLEL, value_parser = at_least_one)]
+    #[arg(hide_short_help = true, long, value_name = "N", default_value_t = PARALLEL, value_parser = at_least_one)]
     parallel: usize,
     /// Sessions to one server at most [default: copy.sessions of the profile, else 4]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(hide_short_help = true, long, value_name = "N", value_parser = at_least_one)]
     sessions: Option<usize>,
     /// Compress nothing
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     no_compress: bool,
-    /// The way: auto, session, sftp, s3 [default: copy.via of the profile, else auto]
+    /// The way: auto, session, sftp, s3
+    ///
+    /// [default: copy.via of the profile, else auto]
     #[arg(long, value_name = "WAY", value_enum, hide_possible_values = true)]
     via: Option<Via>,
-    /// Act as root on the server, or as USER@, with sudo that asks for no password
+    /// Act as root on the server, or as USER@
+    ///
+    /// By sudo, which must ask for no password.
     #[arg(long)]
     sudo: bool,
     /// Private key to log in with, for sftp
-    #[arg(short, long, value_name = "FILE", conflicts_with = "instance_connect")]
+    #[arg(
+        hide_short_help = true,
+        short,
+        long,
+        value_name = "FILE",
+        conflicts_with = "instance_connect"
+    )]
     identity: Option<PathBuf>,
     /// Log in with a key made for the moment, pushed by EC2 Instance Connect, for sftp
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     instance_connect: bool,
     #[command(flatten)]
     session: SessionArgs,
@@ -206,7 +231,7 @@ impl Command for Cp {
         };
         let done = tokio::select! {
             done = Box::pin(work) => done,
-            error = handler.wait() => Err(error),
+            error = handler.wait() => Err(again::tell_what_is_kept(error, &options, self.to_resume())),
         };
         options.report.clear();
         match done {
@@ -422,8 +447,9 @@ impl Cp {
                 alone,
                 options,
                 |(group, server, goal)| async move {
-                    let transport = via::open(server, &options.wish).await?;
-                    let passed = look(server, &*transport, &group.places, options).await?;
+                    let ask = question(&group.places, options);
+                    let transport = open(server, &ask, options).await?;
+                    let passed = look(server, &*transport, &ask, options).await?;
                     if !matches!(goal, Goal::Standard) {
                         let claims = &mut Claims::default();
                         claim(server, &passed, claims, |found| goal.claim(found))?;
@@ -442,8 +468,9 @@ impl Cp {
             alone,
             options,
             |(group, server, goal)| async move {
-                let transport = via::open(server, &options.wish).await?;
-                let passed = look(server, &*transport, &group.places, options).await?;
+                let ask = question(&group.places, options);
+                let transport = open(server, &ask, options).await?;
+                let passed = look(server, &*transport, &ask, options).await?;
                 let mut looked = looked_at.lock().unwrap_or_else(PoisonError::into_inner);
                 looked.push(Looked {
                     server: server.clone(),
@@ -505,7 +532,7 @@ impl Cp {
         path: &[u8],
         options: &Options,
     ) -> Result<()> {
-        let transport = via::open(server, &options.wish).await?;
+        let transport = via::open(server, &options.wish, FirstUse::Store).await?;
         let outgoing: Vec<Outgoing> = origins
             .iter()
             .map(|origin| Outgoing::look(origin, options))
@@ -513,8 +540,9 @@ impl Cp {
         let mut sources = Vec::new();
         for (group, from) in groups.iter().zip(froms) {
             for (source, under) in from.servers.iter().zip(folders(from)) {
-                let origin = via::open(source, &options.wish).await?;
-                let passed = look(source, &*origin, &group.places, options).await?;
+                let ask = question(&group.places, options);
+                let origin = open(source, &ask, options).await?;
+                let passed = look(source, &*origin, &ask, options).await?;
                 sources.push((source, origin, passed, under));
             }
         }
@@ -546,6 +574,11 @@ impl Cp {
         }
         Ok(())
     }
+}
+
+/// Opens the transport to a server that is fetched from.
+async fn open(server: &Server, ask: &Ask, options: &Options) -> Result<Box<dyn Transport>> {
+    via::open(server, &options.wish, FirstUse::List(ask)).await
 }
 
 /// A source that was looked at, and where it goes on this machine.

@@ -11,7 +11,9 @@
 mod arrive;
 mod budget;
 mod clashes;
+pub mod complete;
 mod cp;
+mod disk_guard;
 mod existing;
 mod goal;
 mod hashes;

@@ -1,10 +1,15 @@
 //! The dialogue that stores things on a server: its script, and a method for each of its commands.
 
+mod output;
+
 use bytes::Bytes;
 use ops_remote::pipe::{Far, LOST, Up};
 use ops_ui::{Error, Result, hint};
 
-use super::{probe::Tools, script};
+use super::{
+    probe::{self, Tools},
+    script,
+};
 use crate::{
     hashes::{Digest, hex},
     remote_path::{RemotePath, Steps},
@@ -40,21 +45,54 @@ pub(super) enum Begun {
     Part(u64, Option<Digest>),
 }
 
+/// Most that a server tells of its tools, in bytes.
+const TOOLS_MAX_BYTES: usize = 64 << 10;
+
 impl Dialogue {
-    /// Starts one.
+    /// Starts one on a server with `tools`.
     ///
     /// # Errors
     /// As [`Up::dialogue`].
     pub(super) async fn start(far: &Far, tools: &Tools) -> Result<Self> {
-        let mut up = Up::dialogue(far, &text(tools)).await?;
-        if tools.has("exact") {
-            up.send_ahead();
-        }
+        let mut dialogue = Self::start_script(far, Some(tools)).await?;
+        dialogue.use_tools(tools);
+        Ok(dialogue)
+    }
+
+    /// Starts one on a server of which nothing is known, and finds out what it has.
+    ///
+    /// # Errors
+    /// As [`Up::dialogue`]; what it has cannot be read.
+    pub(super) async fn open(far: &Far) -> Result<(Self, Tools)> {
+        let mut dialogue = Self::start_script(far, None).await?;
+        let label = far.instance.label();
+        let did_not_say = || Error::unexpected(format!("`{label}` did not say what it has"));
+        let mut told = Vec::new();
+        let asked = dialogue.ask_for_output("tools", Bytes::new(), |bytes| {
+            told.extend_from_slice(bytes);
+            if told.len() > TOOLS_MAX_BYTES {
+                return Err(did_not_say());
+            }
+            Ok(())
+        });
+        asked.await?;
+        let tools = Tools::read(&told).ok_or_else(did_not_say)?;
+        dialogue.use_tools(&tools);
+        Ok((dialogue, tools))
+    }
+
+    async fn start_script(far: &Far, tools: Option<&Tools>) -> Result<Self> {
         Ok(Self {
-            up,
+            up: Up::dialogue(far, &text(tools)).await?,
             label: far.instance.label().to_owned(),
             state: State::Usable,
         })
+    }
+
+    fn use_tools(&mut self, tools: &Tools) {
+        if tools.has("exact") {
+            self.up.send_ahead();
+        }
     }
 
     /// Whether it can be asked for anything else; not after a frame that was not taken, nor after a
@@ -530,15 +568,12 @@ pub(super) const SPREAD: &str = include_str!("scripts/spread.sh");
 /// The commands and their answers: the table at its top tells them.
 const DIALOGUE: &str = include_str!("scripts/dialogue.sh");
 
-/// The script as it is sent, for a server with `tools`.
-pub(super) fn text(tools: &Tools) -> String {
-    let flag = |tool| if tools.has(tool) { "1" } else { "" };
+/// The script as it is sent; to a server of which `tools` are not known yet, it finds them out
+/// itself.
+pub(super) fn text(tools: Option<&Tools>) -> String {
+    let known = tools.map_or_else(probe::probing_script, Tools::prelude);
     format!(
-        "{}private=$d\nhash_files=\"{}\"\nexact_move={}\nhas_handles={}\nspread_program='{}'\n{}{}",
-        tools.hash_function(),
-        tools.hash().unwrap_or("false"),
-        if tools.has("exact-move") { "-T" } else { "" },
-        flag("handles"),
+        "{known}private=$d\nspread_program='{}'\n{}{}",
         script::compact(SPREAD),
         script::compact(script::ENTER),
         script::compact(DIALOGUE),

@@ -38,6 +38,7 @@
 mod feed;
 mod input;
 mod line;
+mod on_terminal;
 mod opening;
 mod order;
 mod position;
@@ -53,6 +54,8 @@ use ops_core::{Context, connect::Urgency};
 use ops_profile::Instance;
 use ops_ui::{Result, Text};
 use tokio::sync::mpsc;
+
+pub use self::on_terminal::{OnTerminal, start_on_terminal};
 
 /// See [`Request::patience`].
 const PATIENCE: Duration = Duration::from_secs(600);

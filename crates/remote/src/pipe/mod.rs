@@ -133,6 +133,20 @@ impl Known {
 }
 
 impl Far {
+    /// Whether output may come only when a command has ended: by what was seen, by the agent's version,
+    /// or since the document was refused the parameter and no output was seen yet.
+    fn may_join_output(&self) -> bool {
+        let learned = &self.known.0;
+        let listed = self.instance.agent_version.as_deref();
+        self.known.is_joined()
+            || !learned.separated.load(Ordering::Relaxed)
+                && (learned.no_parameter.load(Ordering::Relaxed)
+                    || self.known.agent_version().is_none()
+                        && listed.is_some_and(|listed| {
+                            AgentVersion::new(listed).ignores_separated_output()
+                        }))
+    }
+
     /// The command line that runs `script`, which must hold no single quote.
     fn command(&self, script: &str) -> Result<String> {
         if script.contains('\'') {
