@@ -16,6 +16,7 @@ pub(crate) enum Service {
     Sts,
     InstanceConnect,
     S3,
+    Kms,
 }
 
 impl Service {
@@ -27,6 +28,7 @@ impl Service {
             Self::Sts => "sts",
             Self::InstanceConnect => "ec2_instance_connect",
             Self::S3 => "s3",
+            Self::Kms => "kms",
         }
     }
 
@@ -38,6 +40,7 @@ impl Service {
             Self::Sts => "AWS_ENDPOINT_URL_STS",
             Self::InstanceConnect => "AWS_ENDPOINT_URL_EC2_INSTANCE_CONNECT",
             Self::S3 => "AWS_ENDPOINT_URL_S3",
+            Self::Kms => "AWS_ENDPOINT_URL_KMS",
         }
     }
 }
@@ -107,6 +110,7 @@ impl AwsOptions {
             ("sts", &endpoints.sts),
             ("ec2_instance_connect", &endpoints.ec2_instance_connect),
             ("s3", &endpoints.s3),
+            ("kms", &endpoints.kms),
         ]
         .into_iter()
         .filter_map(|(key, url)| Some((key.to_owned(), url.as_ref()?.as_str().to_owned())))
