@@ -178,6 +178,16 @@ pub const CALLS: &[Calls] = &[
         ],
     },
     Calls {
+        verb: "logs",
+        always: SESSION,
+        sometimes: &[
+            HYBRID,
+            RESUME,
+            ENCRYPTED,
+            ("ssm:GetDocument", "`exec.document`"),
+        ],
+    },
+    Calls {
         verb: "cp",
         always: SESSION,
         sometimes: &[

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ops_bench::{stage::Stage, table};
+use ops_bench::{report::Report, stage::Stage};
 
 use crate::{content, finish, same};
 
@@ -21,8 +21,8 @@ const ROUNDS: usize = 3;
 /// The servers of the comparison, by name.
 const SERVERS: [&str; 2] = ["clear", "encrypted"];
 
-/// Prints the table for files, and output, of `megabytes`.
-pub(crate) fn compare(folder: &Path, megabytes: usize) -> io::Result<()> {
+/// Reports on files, and on output of a shell, of `megabytes`.
+pub(crate) fn compare(report: &mut Report, folder: &Path, megabytes: usize) -> io::Result<()> {
     let fleet = folder.join("encryption.yaml");
     fs::write(
         &fleet,
@@ -65,8 +65,10 @@ pub(crate) fn compare(folder: &Path, megabytes: usize) -> io::Result<()> {
             ]
         })
         .collect();
-    println!("{megabytes} MB with and without encryption, agents unpaced, best of {ROUNDS}");
-    table::print(&["", "clear MB/s", "encrypted MB/s", "ratio"], &rows);
+    report.line(&format!(
+        "{megabytes} MB with and without encryption, agents unpaced, best of {ROUNDS}"
+    ));
+    report.table(&["", "clear MB/s", "encrypted MB/s", "ratio"], &rows);
     Ok(())
 }
 

@@ -481,7 +481,7 @@ fn endpoint(options: &AwsOptions, env: &Env, service: Service) -> Option<String>
         if ignores_configured_endpoints(env) {
             return None;
         }
-        env.var(service.variable())
+        env.var(&service.variable())
             .or_else(|| env.var("AWS_ENDPOINT_URL"))
             .map(str::to_owned)
     };

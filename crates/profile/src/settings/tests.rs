@@ -629,7 +629,7 @@ fn a_key_that_no_verb_reads_is_told_with_its_place() {
     let home = Home::new()
         .profile(
             "payments",
-            "aws: {endpoints: {kms: \"https://kms.example\"}}\nexec: {fleet_threshold: 3}\n",
+            "aws: {endpoints: {kms: \"https://kms.example\"}}\nexec: {parallel: 3, fleet_threshold: 9}\n",
         )
         .named("payments");
     let settings = home.settings().expect("settings");
