@@ -9,9 +9,9 @@ use tokio::sync::mpsc;
 use crate::{
     clashes::{Claims, Wanted},
     existing::{self, Version},
-    goal::{Goal, LocalBase, open_stream},
+    goal::{LocalGoal, LocalBase, open_stream},
     hashes,
-    item::{Ask, Found, Kind, Listing},
+    item::{ListRequest, Found, Kind, Listing},
     landing,
     links::judge_links,
     local::umask,
@@ -27,16 +27,16 @@ use crate::{
 const QUEUE: usize = 4;
 
 /// What was found and passed the gate, with the place it was asked for.
-pub(crate) struct Passed {
+pub(crate) struct CheckedListing {
     pub(crate) found: Vec<Found>,
     /// Places that matched something.
     pub(crate) roots: usize,
 }
 
 /// What [`look`] asks about `places`.
-pub(crate) fn question(places: &[Vec<u8>], options: &Options) -> Ask {
+pub(crate) fn question(places: &[Vec<u8>], options: &Options) -> ListRequest {
     let (digests, digests_below) = options.digests();
-    Ask {
+    ListRequest {
         places: places.to_vec(),
         globs: true,
         recursive: options.recursive,
@@ -55,9 +55,9 @@ pub(crate) fn question(places: &[Vec<u8>], options: &Options) -> Ask {
 pub(crate) async fn look(
     server: &Server,
     transport: &dyn Transport,
-    ask: &Ask,
+    ask: &ListRequest,
     options: &Options,
-) -> Result<Passed> {
+) -> Result<CheckedListing> {
     let (label, places) = (server.instance.label(), &ask.places);
     let spinner = server.cx.output().spinner(format!("looking on {label}"));
     let Listing {
@@ -126,7 +126,7 @@ pub(crate) async fn look(
             }
         }
     });
-    Ok(Passed {
+    Ok(CheckedListing {
         found: passed,
         roots: roots.len(),
     })
@@ -138,7 +138,7 @@ pub(crate) async fn look(
 /// Another source becomes the same.
 pub(crate) fn claim(
     server: &Server,
-    passed: &Passed,
+    passed: &CheckedListing,
     claims: &mut Claims,
     place: impl Fn(&Found) -> Vec<u8>,
 ) -> Result<()> {
@@ -164,15 +164,15 @@ pub(crate) fn claim(
 pub(crate) async fn arrive(
     server: &Server,
     transport: &dyn Transport,
-    passed: Passed,
-    goal: &Goal,
+    passed: CheckedListing,
+    goal: &LocalGoal,
     several: bool,
     options: &Options,
 ) -> Result<()> {
     if passed.found.is_empty() {
         return Ok(());
     }
-    let Goal::Path { path, under } = goal else {
+    let LocalGoal::Path { path, under } = goal else {
         let found = passed.found;
         return to_stream(server, transport, found, "-", StdoutWriter::start, options).await;
     };

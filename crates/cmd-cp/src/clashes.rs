@@ -11,7 +11,7 @@ use std::{
 
 use ops_ui::{Error, Result, hint};
 
-use crate::place::{Place, name};
+use crate::place::{TypedPath, name};
 
 /// What is to be made below one destination, by its path there.
 #[derive(Default)]
@@ -73,16 +73,16 @@ impl Claims {
 ///
 /// # Errors
 /// Two sources have one name.
-pub(crate) fn refuse_same_names(sources: &[Place]) -> Result<()> {
+pub(crate) fn refuse_same_names(sources: &[TypedPath]) -> Result<()> {
     let mut seen: HashMap<(String, Vec<u8>), String> = HashMap::new();
     for source in sources {
         let (group, last) = match source {
-            Place::Standard => continue,
-            Place::Local(path) => match name(path.as_os_str().as_bytes()) {
+            TypedPath::Standard => continue,
+            TypedPath::Local(path) => match name(path.as_os_str().as_bytes()) {
                 Some(name) => (String::new(), name.to_vec()),
                 None => continue,
             },
-            Place::Remote { target, path } => {
+            TypedPath::Remote { target, path } => {
                 // A pattern stands for names that only the server knows; they are compared later.
                 let is_pattern = path.iter().any(|byte| b"*?[".contains(byte));
                 let group = if target.is_plural() {
@@ -129,9 +129,9 @@ mod tests {
     #[test]
     fn names_that_are_the_same_on_the_command_line_are_refused() {
         let refused = |texts: &[&str]| {
-            let places: Vec<Place> = texts
+            let places: Vec<TypedPath> = texts
                 .iter()
-                .map(|text| Place::parse(OsStr::new(text)).unwrap())
+                .map(|text| TypedPath::parse(OsStr::new(text)).unwrap())
                 .collect();
             refuse_same_names(&places).is_err()
         };

@@ -16,22 +16,22 @@ use ops_remote::ssh::client::Login;
 use ops_ui::{Error, ErrorKind, Exit, Result, hint, output::escape};
 
 use crate::{
-    arrive::{Passed, arrive, claim, look, question},
+    arrive::{CheckedListing, arrive, claim, look, question},
     clashes::{Claims, refuse_same_names},
-    goal::{Goal, is_stdout},
-    item::Ask,
+    goal::{LocalGoal, is_stdout},
+    item::ListRequest,
     leave::{Origin, Outgoing, destination, leave},
     links::Links,
     names::{Excluded, folder_name},
     options::{Options, Overwrite, Rate, Via},
     pace::Pace,
-    place::Place,
+    place::TypedPath,
     progress::Progress,
     relay::relay,
     report::Report,
     summary,
     transport::{FirstUse, Server, Transport},
-    via::{self, Wish},
+    via::{self, TransportOptions},
 };
 
 /// Sessions to one server where nobody says how many.
@@ -205,7 +205,7 @@ impl Command for Cp {
             froms.push(self.servers(&cx, &group.target, choice, &mut known).await?);
         }
         let to = match &destination {
-            Place::Remote { target, .. } => {
+            TypedPath::Remote { target, .. } => {
                 Some(self.servers(&cx, target, choice, &mut known).await?)
             }
             _ => None,
@@ -222,7 +222,7 @@ impl Command for Cp {
         let handler = cx.interrupt().handle();
         let work = async {
             match (&destination, &to) {
-                (Place::Remote { path, .. }, Some(to)) => {
+                (TypedPath::Remote { path, .. }, Some(to)) => {
                     self.to_servers(&groups, &froms, &origins, to, path, &options)
                         .await
                 }
@@ -246,7 +246,7 @@ impl Cp {
     /// goes into the home there.
     async fn ask_for_server(&mut self, cx: &Context) -> Result<()> {
         if let [only] = self.places.as_slice()
-            && matches!(Place::parse(only)?, Place::Local(_))
+            && matches!(TypedPath::parse(only)?, TypedPath::Local(_))
             && cx.output().may_ask()
         {
             let instance = cx.pick_server("copy to which server?").await?;
@@ -255,10 +255,10 @@ impl Cp {
         Ok(())
     }
 
-    fn read(&self) -> Result<(Vec<Place>, Place)> {
+    fn read(&self) -> Result<(Vec<TypedPath>, TypedPath)> {
         let mut places = Vec::new();
         for text in &self.places {
-            places.push(Place::parse(text)?);
+            places.push(TypedPath::parse(text)?);
         }
         let destination = match places.pop() {
             Some(destination) if !places.is_empty() => destination,
@@ -267,7 +267,7 @@ impl Cp {
                     .hint("ops cp SRC… DST; a place on a server is TARGET:PATH"));
             }
         };
-        let is_remote = |place: &Place| matches!(place, Place::Remote { .. });
+        let is_remote = |place: &TypedPath| matches!(place, TypedPath::Remote { .. });
         if !is_remote(&destination) && !places.iter().all(is_remote) {
             return Err(Error::usage("neither side is on a server")
                 .caused_by(format!(
@@ -275,21 +275,21 @@ impl Cp {
                     places
                         .iter()
                         .find(|place| !is_remote(place))
-                        .map(Place::shown)
+                        .map(TypedPath::shown)
                         .unwrap_or_default(),
                     destination.shown()
                 ))
                 .hint("a place on a server is TARGET:PATH"));
         }
-        let standard = |place: &&Place| **place == Place::Standard;
+        let standard = |place: &&TypedPath| **place == TypedPath::Standard;
         if places.iter().filter(standard).count() > 0 && places.len() > 1 {
             return Err(Error::usage("standard input goes alone"));
         }
         let destination = match destination {
-            Place::Local(path) if is_stdout(&path) => Place::Standard,
+            TypedPath::Local(path) if is_stdout(&path) => TypedPath::Standard,
             other => other,
         };
-        if destination != Place::Standard {
+        if destination != TypedPath::Standard {
             refuse_same_names(&places)?;
         }
         Ok((places, destination))
@@ -316,7 +316,7 @@ impl Cp {
                 links => links,
             },
         };
-        let wish = Wish {
+        let transport_options = TransportOptions {
             via: self
                 .via
                 .map(CopyVia::from)
@@ -353,7 +353,7 @@ impl Cp {
             sessions,
             parallel: self.parallel,
             compress: !self.no_compress,
-            wish,
+            transport_options,
             pace: Arc::new(Pace::new(self.limit_rate.map(|rate| rate.0))),
             report: Arc::new(Report::new(progress)),
         })
@@ -398,8 +398,8 @@ impl Cp {
     /// has made a server of its beginning.
     fn or_a_file_here(&self, target: &Target, error: Error) -> Error {
         let is_meant = |text: &&OsString| {
-            let place = Place::parse(text);
-            matches!(place, Ok(Place::Remote { target: named, .. }) if named == *target)
+            let place = TypedPath::parse(text);
+            matches!(place, Ok(TypedPath::Remote { target: named, .. }) if named == *target)
                 && Path::new(text).symlink_metadata().is_ok()
         };
         match self.places.iter().find(is_meant) {
@@ -412,7 +412,7 @@ impl Cp {
         &self,
         groups: &[Group],
         froms: &[Servers],
-        destination: &Place,
+        destination: &TypedPath,
         options: &Options,
     ) -> Result<()> {
         let several = groups.len() > 1;
@@ -423,11 +423,11 @@ impl Cp {
                 let names = folders(from);
                 from.servers.iter().zip(names).map(move |(server, under)| {
                     let goal = match destination {
-                        Place::Local(path) => Goal::Path {
+                        TypedPath::Local(path) => LocalGoal::Path {
                             path: path.clone(),
                             under,
                         },
-                        _ => Goal::Standard,
+                        _ => LocalGoal::Standard,
                     };
                     (group, server, goal)
                 })
@@ -435,11 +435,11 @@ impl Cp {
             .collect();
         // Bytes of several servers must not get mixed.
         let parallel = match destination {
-            Place::Standard => 1,
+            TypedPath::Standard => 1,
             _ => options.parallel,
         };
         let alone = jobs.len() == 1;
-        if !several || matches!(destination, Place::Standard) {
+        if !several || matches!(destination, TypedPath::Standard) {
             // One target: its servers have a folder each, so that a list is compared with itself.
             return each(
                 jobs,
@@ -450,7 +450,7 @@ impl Cp {
                     let ask = question(&group.places, options);
                     let transport = open(server, &ask, options).await?;
                     let passed = look(server, &*transport, &ask, options).await?;
-                    if !matches!(goal, Goal::Standard) {
+                    if !matches!(goal, LocalGoal::Standard) {
                         let claims = &mut Claims::default();
                         claim(server, &passed, claims, |found| goal.claim(found))?;
                     }
@@ -472,7 +472,7 @@ impl Cp {
                 let transport = open(server, &ask, options).await?;
                 let passed = look(server, &*transport, &ask, options).await?;
                 let mut looked = looked_at.lock().unwrap_or_else(PoisonError::into_inner);
-                looked.push(Looked {
+                looked.push(ListedSource {
                     server: server.clone(),
                     transport,
                     passed,
@@ -490,8 +490,8 @@ impl Cp {
             })?;
         }
         drop(claims);
-        let work = |source: Looked| async move {
-            let Looked {
+        let work = |source: ListedSource| async move {
+            let ListedSource {
                 server,
                 transport,
                 passed,
@@ -532,7 +532,7 @@ impl Cp {
         path: &[u8],
         options: &Options,
     ) -> Result<()> {
-        let transport = via::open(server, &options.wish, FirstUse::Store).await?;
+        let transport = via::open(server, &options.transport_options, FirstUse::Store).await?;
         let outgoing: Vec<Outgoing> = origins
             .iter()
             .map(|origin| Outgoing::look(origin, options))
@@ -555,7 +555,7 @@ impl Cp {
             outgoing.claim(&mut claims)?;
         }
         for (source, _, passed, under) in &sources {
-            let goal = Goal::Path {
+            let goal = LocalGoal::Path {
                 path: PathBuf::new(),
                 under: under.clone(),
             };
@@ -577,16 +577,16 @@ impl Cp {
 }
 
 /// Opens the transport to a server that is fetched from.
-async fn open(server: &Server, ask: &Ask, options: &Options) -> Result<Box<dyn Transport>> {
-    via::open(server, &options.wish, FirstUse::List(ask)).await
+async fn open(server: &Server, ask: &ListRequest, options: &Options) -> Result<Box<dyn Transport>> {
+    via::open(server, &options.transport_options, FirstUse::List(ask)).await
 }
 
 /// A source that was looked at, and where it goes on this machine.
-struct Looked {
+struct ListedSource {
     server: Server,
     transport: Box<dyn Transport>,
-    passed: Passed,
-    goal: Goal,
+    passed: CheckedListing,
+    goal: LocalGoal,
 }
 
 /// Runs `work` for each of `jobs`. Alone, its failure is the command's; otherwise it is reported,
@@ -641,27 +641,27 @@ impl HasServer for &Server {
     }
 }
 
-impl HasServer for Looked {
+impl HasServer for ListedSource {
     fn server(&self) -> &Server {
         &self.server
     }
 }
 
-impl HasServer for (&Group, &Server, Goal) {
+impl HasServer for (&Group, &Server, LocalGoal) {
     fn server(&self) -> &Server {
         self.1
     }
 }
 
 /// Sources by target, in the order of their first mention; and those of this machine.
-fn split(sources: Vec<Place>) -> (Vec<Group>, Vec<Origin>) {
+fn split(sources: Vec<TypedPath>) -> (Vec<Group>, Vec<Origin>) {
     let mut groups: Vec<Group> = Vec::new();
     let mut origins = Vec::new();
     for source in sources {
         match source {
-            Place::Standard => origins.push(Origin::Standard),
-            Place::Local(path) => origins.push(Origin::Path(path)),
-            Place::Remote { target, path } => {
+            TypedPath::Standard => origins.push(Origin::Standard),
+            TypedPath::Local(path) => origins.push(Origin::Path(path)),
+            TypedPath::Remote { target, path } => {
                 match groups.iter_mut().find(|group| group.target == target) {
                     Some(group) => group.places.push(path),
                     None => groups.push(Group {

@@ -7,7 +7,7 @@ use ops_ui::{Result, output::escape};
 
 use crate::{
     hashes::Digest,
-    item::Ask,
+    item::ListRequest,
     options::{Options, Overwrite},
     place::join,
     transport::Transport,
@@ -35,10 +35,10 @@ pub(crate) async fn digests(
 ) -> Result<HashMap<Vec<u8>, Digest>> {
     let mut digests = HashMap::new();
     for places in paths.chunks(PLACES_AT_ONCE) {
-        let ask = Ask {
+        let ask = ListRequest {
             places: places.to_vec(),
             digests: true,
-            ..Ask::default()
+            ..ListRequest::default()
         };
         for found in transport.list(&ask).await?.found {
             if let Some(digest) = found.entry.sha256 {

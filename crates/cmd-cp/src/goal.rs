@@ -21,7 +21,7 @@ use crate::{
 
 /// Where files of one server go, as the user said it.
 #[derive(Clone, Debug)]
-pub(crate) enum Goal {
+pub(crate) enum LocalGoal {
     /// A path as typed. `under`: a folder of this name in it, which is made by all means, as is the
     /// path itself: each of several servers has its own.
     Path {
@@ -32,7 +32,7 @@ pub(crate) enum Goal {
     Standard,
 }
 
-impl Goal {
+impl LocalGoal {
     /// Where `found` goes, from the destination on, as [`crate::clashes`] compares it.
     pub(crate) fn claim(&self, found: &Found) -> Vec<u8> {
         let under = match self {

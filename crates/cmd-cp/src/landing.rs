@@ -54,11 +54,11 @@ pub(crate) struct Landing {
     job: Job,
     /// What a new file gets, before the umask.
     mode: u32,
-    state: Mutex<State>,
+    state: Mutex<Arrived>,
     committed: AtomicBool,
 }
 
-struct State {
+struct Arrived {
     /// What the file has in the end, in bytes: as listed, until its source says otherwise.
     size: u64,
     /// Hash of the first `hashed` bytes.
@@ -128,7 +128,7 @@ impl Landing {
             entry: entry.clone(),
             job: job.clone(),
             mode,
-            state: Mutex::new(State::new(entry.size)),
+            state: Mutex::new(Arrived::new(entry.size)),
             committed: AtomicBool::new(false),
         })
     }
@@ -162,7 +162,7 @@ impl Landing {
         let mut state = self.lock();
         let had: u64 = state.have.iter().map(|(start, end)| end - start).sum();
         self.job.report.back(self.id, had);
-        *state = State::new(self.entry.size);
+        *state = Arrived::new(self.entry.size);
         self.file.set_len(0)?;
         Ok(())
     }
@@ -318,7 +318,7 @@ impl Landing {
         .hint("copy it again when nobody writes to it")
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Arrived> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -337,7 +337,7 @@ impl Drop for Landing {
     }
 }
 
-impl State {
+impl Arrived {
     fn new(size: u64) -> Self {
         Self {
             size,
@@ -530,7 +530,7 @@ mod tests {
 
     #[test]
     fn ranges_are_joined_where_they_touch() {
-        let mut state = State::new(0);
+        let mut state = Arrived::new(0);
         for (start, end) in [(10, 20), (30, 40), (20, 30), (0, 5), (3, 12), (50, 60)] {
             state.add(start, end);
         }

@@ -20,12 +20,12 @@ use crate::{
     existing::{self, Version},
     goal::is_descriptor,
     hashes,
-    item::{Ask, Entry, FileId, Kind},
+    item::{ListRequest, Entry, FileId, Kind},
     links::judge_links,
     options::Options,
     place::{join, name},
     remote_path::RemotePath,
-    transport::{Server, Source, Store, Transport, What},
+    transport::{Server, Source, Store, Transport, StoreKind},
     walk::{Local, Walked, walk},
 };
 
@@ -151,10 +151,10 @@ pub(crate) async fn destination(
 ) -> Result<RemoteBase> {
     let label = server.instance.label();
     let (folder, _) = split_typed(path);
-    let ask = Ask {
+    let ask = ListRequest {
         // The folder it lies in too: one that is missing is said before anything is read.
         places: vec![path.to_vec(), folder.to_vec()],
-        ..Ask::default()
+        ..ListRequest::default()
     };
     let spinner = server.cx.output().spinner(format!("looking on {label}"));
     let listing = transport.list(&ask).await?;
@@ -226,14 +226,14 @@ pub(crate) async fn known(
     }
     let (digests, digests_below) = options.digests();
     for places in roots.chunks(existing::PLACES_AT_ONCE) {
-        let ask = Ask {
+        let ask = ListRequest {
             places: places.iter().map(|root| root.whole().to_vec()).collect(),
             recursive: options.recursive,
             // What is behind a link that nobody named is not what a copy would replace.
             keep_links: !places.iter().all(RemotePath::is_named),
             digests,
             digests_below,
-            ..Ask::default()
+            ..ListRequest::default()
         };
         for found in transport.list(&ask).await?.found {
             known.insert(join(&found.root, &found.below), found.entry);
@@ -345,15 +345,15 @@ pub(crate) async fn leave(
             }
             let (mode, mtime) = (local.mode, local.mtime);
             let what = match local.kind {
-                Kind::Folder => What::Folder,
+                Kind::Folder => StoreKind::Folder,
                 Kind::Link(target) => match options.links.leave_out(leads.get(&position)) {
-                    None => What::Link(target),
+                    None => StoreKind::Link(target),
                     Some(why) => {
                         report.skip(id, why);
                         continue;
                     }
                 },
-                _ => What::File(Source::File {
+                _ => StoreKind::File(Source::File {
                     file: local.file,
                     size: local.size,
                 }),
@@ -428,7 +428,7 @@ fn stream(id: FileId, from: Option<PathBuf>, path: RemotePath) -> Store {
     Store {
         id,
         path,
-        what: What::File(Source::Stream { bytes, size: None }),
+        what: StoreKind::File(Source::Stream { bytes, size: None }),
         // What a shell's redirection would make.
         mode: 0o666,
         mtime: 0,
@@ -440,7 +440,7 @@ pub(crate) fn folder(id: usize, path: RemotePath) -> Store {
     Store {
         id,
         path,
-        what: What::Folder,
+        what: StoreKind::Folder,
         mode: 0o777,
         mtime: 0,
     }

@@ -5,7 +5,7 @@ use std::{str::FromStr, sync::Arc};
 use clap::ValueEnum;
 use ops_profile::{CopyVia, values::Size};
 
-use crate::{links::Links, names::Excluded, pace::Pace, report::Report, transport::Job, via::Wish};
+use crate::{links::Links, names::Excluded, pace::Pace, report::Report, transport::Job, via::TransportOptions};
 
 /// A file smaller than this, in bytes, is hashed with `--resume` whether or not it is at the
 /// destination.
@@ -82,7 +82,7 @@ pub(crate) struct Options {
     pub(crate) sessions: usize,
     pub(crate) parallel: usize,
     pub(crate) compress: bool,
-    pub(crate) wish: Wish,
+    pub(crate) transport_options: TransportOptions,
     pub(crate) pace: Arc<Pace>,
     pub(crate) report: Arc<Report>,
 }

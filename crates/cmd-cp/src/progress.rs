@@ -39,7 +39,7 @@ const STEADY: Duration = Duration::from_millis(250);
 pub(crate) struct Progress {
     output: Option<Output>,
     drawn: Option<Arc<Drawn>>,
-    state: Mutex<State>,
+    state: Mutex<Counts>,
 }
 
 /// The bars. What is told meanwhile goes above them, and questions stand alone.
@@ -158,7 +158,7 @@ impl Drawing for Drawn {
     }
 }
 
-struct State {
+struct Counts {
     bars: BTreeMap<FileId, ProgressBar>,
     /// Since the first byte.
     first: Option<Instant>,
@@ -180,7 +180,7 @@ impl Progress {
         Self {
             output: (!output.quiet()).then(|| output.clone()),
             drawn,
-            state: Mutex::new(State::new()),
+            state: Mutex::new(Counts::new()),
         }
     }
 
@@ -189,7 +189,7 @@ impl Progress {
         Self {
             output: None,
             drawn: None,
-            state: Mutex::new(State::new()),
+            state: Mutex::new(Counts::new()),
         }
     }
 
@@ -258,7 +258,7 @@ impl Progress {
         }
     }
 
-    fn say(&self, state: &mut State) {
+    fn say(&self, state: &mut Counts) {
         let Some(output) = &self.output else {
             return;
         };
@@ -274,12 +274,12 @@ impl Progress {
         ));
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, Counts> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl Counts {
     fn new() -> Self {
         let now = Instant::now();
         Self {

@@ -6,7 +6,7 @@ use ops_ui::Result;
 use tokio::sync::mpsc;
 
 use crate::{
-    arrive::Passed,
+    arrive::CheckedListing,
     existing::{self, Version},
     item::{Found, Kind},
     leave::{RemoteBase, folder, known, last, shown},
@@ -15,14 +15,14 @@ use crate::{
     pace::Pace,
     place::join,
     report::Report,
-    transport::{Fetch, Server, Sink, Source, Store, Transport, What},
+    transport::{Fetch, Server, Sink, Source, Store, Transport, StoreKind},
 };
 
 /// Pieces of a file on their way.
 const QUEUE: usize = 4;
 
 /// A server with the transport to it.
-pub(crate) type End<'a> = (&'a Server, &'a dyn Transport);
+pub(crate) type RelayEnd<'a> = (&'a Server, &'a dyn Transport);
 
 /// Copies what `passed` of one server to another. `under`: into a folder of that name there, as one
 /// of several sources.
@@ -30,9 +30,9 @@ pub(crate) type End<'a> = (&'a Server, &'a dyn Transport);
 /// # Errors
 /// One of the servers as a whole; failures of files are reported.
 pub(crate) async fn relay(
-    from: End<'_>,
-    passed: Passed,
-    to: End<'_>,
+    from: RelayEnd<'_>,
+    passed: CheckedListing,
+    to: RelayEnd<'_>,
     base: &RemoteBase,
     under: Option<&str>,
     options: &Options,
@@ -96,9 +96,9 @@ pub(crate) async fn relay(
             }
         }
         let what = match &found.entry.kind {
-            Kind::Folder => What::Folder,
+            Kind::Folder => StoreKind::Folder,
             Kind::Link(link) => match options.links.leave_out(leads.get(&position)) {
-                None => What::Link(link.clone()),
+                None => StoreKind::Link(link.clone()),
                 Some(why) => {
                     report.skip(id, why);
                     continue;
@@ -112,7 +112,7 @@ pub(crate) async fn relay(
                     entry: found.entry.clone(),
                     sink: Sink::Stream(sender),
                 });
-                What::File(Source::Stream {
+                StoreKind::File(Source::Stream {
                     bytes,
                     size: Some(size),
                 })

@@ -10,15 +10,15 @@ use ops_ui::{Error, ErrorKind, Hint, Result, hint, output::escape};
 
 use crate::{
     disk_guard::GuardedSession,
-    s3::{ABOVE_BYTES, Place, S3},
-    session::Session,
-    sftp::Sftp,
+    s3::{ABOVE_BYTES, BucketPath, BucketTransport},
+    session::ShellTransport,
+    sftp::SftpTransport,
     transport::{FirstUse, Server, Transport},
 };
 
 /// What the user and the profile want.
 #[derive(Clone, Debug)]
-pub(crate) struct Wish {
+pub(crate) struct TransportOptions {
     /// `--via`, else `copy.via`.
     pub(crate) via: CopyVia,
     /// `copy.deny_via`.
@@ -40,20 +40,20 @@ const ORDER: [CopyVia; 2] = [CopyVia::Session, CopyVia::Sftp];
 /// The one asked for by name is forbidden or does not work; none does.
 pub(crate) async fn open(
     server: &Server,
-    wish: &Wish,
+    transport_options: &TransportOptions,
     first_use: FirstUse<'_>,
 ) -> Result<Box<dyn Transport>> {
-    if wish.via != CopyVia::Auto {
-        if wish.deny.contains(&wish.via) {
-            return Err(forbidden(wish.via));
+    if transport_options.via != CopyVia::Auto {
+        if transport_options.deny.contains(&transport_options.via) {
+            return Err(forbidden(transport_options.via));
         }
-        return connect(server, wish, wish.via, first_use)
+        return connect(server, transport_options, transport_options.via, first_use)
             .await
-            .map_err(|error| needs(server, wish, error));
+            .map_err(|error| needs(server, transport_options, error));
     }
     let mut failure: Option<Error> = None;
-    for via in ORDER.into_iter().filter(|via| !wish.deny.contains(via)) {
-        match connect(server, wish, via, first_use).await {
+    for via in ORDER.into_iter().filter(|via| !transport_options.deny.contains(via)) {
+        match connect(server, transport_options, via, first_use).await {
             Ok(transport) => {
                 let why = reason(via);
                 let label = server.instance.label();
@@ -96,7 +96,7 @@ fn may_go_another_way(kind: ErrorKind) -> bool {
 
 async fn connect(
     server: &Server,
-    wish: &Wish,
+    transport_options: &TransportOptions,
     via: CopyVia,
     first_use: FirstUse<'_>,
 ) -> Result<Box<dyn Transport>> {
@@ -105,25 +105,25 @@ async fn connect(
         CopyVia::S3 => FirstUse::Store,
         _ => first_use,
     };
-    let session = Session::open(server, wish.document.clone(), first_use);
+    let session = ShellTransport::open(server, transport_options.document.clone(), first_use);
     match via {
         CopyVia::Auto | CopyVia::Session => {
             let session = session.await?;
             // Named, it is the session alone, whatever the server keeps of it.
-            if wish.via != CopyVia::Auto {
+            if transport_options.via != CopyVia::Auto {
                 return Ok(Box::new(session));
             }
             let bucket = match place(server)? {
-                Some(place) if !wish.deny.contains(&CopyVia::S3) => {
+                Some(place) if !transport_options.deny.contains(&CopyVia::S3) => {
                     let above = server.cx.profile()?.copy.s3_above;
                     Some((place, above.map_or(ABOVE_BYTES, |size| size.0)))
                 }
                 _ => None,
             };
-            Ok(Box::new(GuardedSession::new(server, wish, session, bucket)))
+            Ok(Box::new(GuardedSession::new(server, transport_options, session, bucket)))
         }
         CopyVia::Sftp => Ok(Box::new(
-            Box::pin(Sftp::open(server, wish.login.clone())).await?,
+            Box::pin(SftpTransport::open(server, transport_options.login.clone())).await?,
         )),
         CopyVia::S3 => {
             let place = place(server)?.ok_or_else(|| {
@@ -131,16 +131,16 @@ async fn connect(
                     .hint("name one: `copy: { s3_bucket: NAME }` in the profile")
             })?;
             Ok(Box::new(
-                S3::open(server, Arc::new(session.await?), place).await?,
+                BucketTransport::open(server, Arc::new(session.await?), place).await?,
             ))
         }
     }
 }
 
 /// The bucket that the profile names.
-fn place(server: &Server) -> Result<Option<Place>> {
+fn place(server: &Server) -> Result<Option<BucketPath>> {
     let copy = &server.cx.profile()?.copy;
-    Ok(copy.s3_bucket.as_ref().map(|bucket| Place {
+    Ok(copy.s3_bucket.as_ref().map(|bucket| BucketPath {
         bucket: bucket.clone(),
         prefix: copy.s3_prefix.clone().unwrap_or_default(),
     }))
@@ -148,15 +148,15 @@ fn place(server: &Server) -> Result<Option<Place>> {
 
 /// `error` of a transport asked for by name, with the IAM statement it needs where something was
 /// denied.
-fn needs(server: &Server, wish: &Wish, error: Error) -> Error {
+fn needs(server: &Server, transport_options: &TransportOptions, error: Error) -> Error {
     if error.kind() != ErrorKind::Denied {
         return error;
     }
-    let command = wish
+    let command = transport_options
         .document
         .as_deref()
         .unwrap_or(documents::NON_INTERACTIVE_COMMAND);
-    let documents: &[&str] = match wish.via {
+    let documents: &[&str] = match transport_options.via {
         CopyVia::Sftp => &[documents::SSH],
         _ => &[command, documents::INTERACTIVE_COMMAND],
     };
@@ -164,7 +164,7 @@ fn needs(server: &Server, wish: &Wish, error: Error) -> Error {
         "the IAM statement for it: {}",
         Hint::document(&statement(&server.instance, documents))
     ));
-    if wish.via == CopyVia::S3
+    if transport_options.via == CopyVia::S3
         && let Ok(Some(place)) = place(server)
     {
         let bucket = s3::statement(&place.bucket, &place.prefix, &server.instance.region);

@@ -10,9 +10,9 @@ use super::Cp;
 use crate::{
     item::{Item, Outcome},
     options::{Options, Overwrite},
-    place::Place,
+    place::TypedPath,
     progress::bytes,
-    session::bundle::SMALL_BYTES,
+    session::fetch_archive::SMALL_BYTES,
 };
 
 /// `error`, an interruption, with what the copy has done so far and how it goes on.
@@ -57,7 +57,7 @@ impl Cp {
     /// is no text.
     pub(super) fn to_resume(&self) -> Option<Hint> {
         let is_stream = |text: &OsStr| {
-            matches!(Place::parse(text), Ok(Place::Standard))
+            matches!(TypedPath::parse(text), Ok(TypedPath::Standard))
                 || Path::new(text).starts_with("/dev")
                 || Path::new(text).starts_with("/proc/self/fd")
         };

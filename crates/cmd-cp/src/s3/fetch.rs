@@ -4,10 +4,10 @@ use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
 use ops_core::calls::s3::{Bucket, Object};
 use ops_ui::{Error, Result};
 
-use super::{S3, no_hash, parts};
+use super::{BucketTransport, no_hash, parts};
 use crate::{
     landing::Landing,
-    session::courier::Courier,
+    session::url_dialogue::UrlDialogue,
     transport::{Fetch, Job, Sink},
 };
 
@@ -24,9 +24,9 @@ const READ_ONCE_BELOW_BYTES: u64 = 128 << 10;
 /// # Errors
 /// Of this file.
 pub(super) async fn one(
-    s3: &S3,
+    s3: &BucketTransport,
     bucket: &Bucket,
-    courier: &mut Courier<'_>,
+    dialogue: &mut UrlDialogue<'_>,
     file: &Fetch,
     job: &Job,
 ) -> Result<()> {
@@ -37,17 +37,17 @@ pub(super) async fn one(
     let mode = s3.session.local_mode(file.entry.mode);
     let landing = Landing::open(path, file.id, &file.entry, mode, job)?;
     if size < READ_ONCE_BELOW_BYTES {
-        return small(s3, bucket, courier, file, landing).await;
+        return small(s3, bucket, dialogue, file, landing).await;
     }
     let mut begin = 0;
     if let Some((len, here)) = landing.resumable()? {
-        if courier.hash(&file.path, Some(len)).await? == Some(here) {
+        if dialogue.hash(&file.path, Some(len)).await? == Some(here) {
             begin = len;
         } else {
             landing.restart()?;
         }
     }
-    let there = courier.hash(&file.path, None).await?;
+    let there = dialogue.hash(&file.path, None).await?;
     if there.is_none() && s3.session.hashes() {
         return Err(no_hash(&path.to_path().display().to_string()));
     }
@@ -55,7 +55,7 @@ pub(super) async fn one(
         let mut object = bucket.object();
         let moved = async {
             let url = object.url_to_put().await?;
-            courier
+            dialogue
                 .push(&file.path, (at, len, len == size), &url)
                 .await?;
             pull(&object, &landing, at, len).await
@@ -71,9 +71,9 @@ pub(super) async fn one(
 
 /// Fetches a file as the server has read it once.
 async fn small(
-    s3: &S3,
+    s3: &BucketTransport,
     bucket: &Bucket,
-    courier: &mut Courier<'_>,
+    dialogue: &mut UrlDialogue<'_>,
     file: &Fetch,
     landing: Landing,
 ) -> Result<()> {
@@ -81,12 +81,12 @@ async fn small(
         landing.restart()?;
     }
     let moved = async {
-        let kept = courier.keep_file(&file.path).await?;
+        let kept = dialogue.keep_file(&file.path).await?;
         if kept.len > 0 {
             let mut object = bucket.object();
             let moved = async {
                 let url = object.url_to_put().await?;
-                courier.push(&kept.path, (0, kept.len, true), &url).await?;
+                dialogue.push(&kept.path, (0, kept.len, true), &url).await?;
                 let mut bytes = object.get(0, kept.len).await?;
                 let mut at = 0;
                 while let Some(piece) = bytes.next().await? {
@@ -103,8 +103,8 @@ async fn small(
         landing.commit(kept.sha256)
     }
     .await;
-    if courier.is_usable() {
-        courier.clear().await?;
+    if dialogue.is_usable() {
+        dialogue.clear().await?;
     }
     moved
 }

@@ -5,7 +5,7 @@
 //! store   here ── PUT ──► object ── curl GET, presigned ──► server        hashes, temporary names, renames: by its dialogue
 //! ```
 //!
-//! Small files go together, as archives ([`parcels`]).
+//! Small files go together, as archives ([`archives`]).
 //!
 //! Nothing of S3 is needed on the server but an address, good for a quarter of an hour and for one
 //! object. It goes to the server as input of a dialogue, so that it is in no command line there, in
@@ -14,7 +14,7 @@
 //! one behind, which a lifecycle rule on the prefix should remove.
 
 mod fetch;
-mod parcels;
+mod archives;
 mod store;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,10 +26,10 @@ use ops_ui::{Error, Result, output::escape};
 use tokio::sync::OnceCell;
 
 use crate::{
-    item::{Ask, Listing},
+    item::{ListRequest, Listing},
     remote_path::RemotePath,
-    session::{Session, courier::Courier},
-    transport::{Fetch, Job, Server, Sink, Source, Store, Transport, What},
+    session::{ShellTransport, url_dialogue::UrlDialogue},
+    transport::{Fetch, Job, Server, Sink, Source, Store, Transport, StoreKind},
 };
 
 /// From here on `auto` takes the bucket where the profile does not say, in bytes.
@@ -40,16 +40,16 @@ const PART_BYTES: u64 = 1 << 30;
 
 /// Where the bucket is, of the profile's `copy`.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct BucketPath {
     pub(crate) bucket: String,
     pub(crate) prefix: String,
 }
 
-/// One server by way of a bucket.
-pub(crate) struct S3 {
+/// SingleFile server by way of a bucket.
+pub(crate) struct BucketTransport {
     server: Server,
-    session: Arc<Session>,
-    place: Place,
+    session: Arc<ShellTransport>,
+    place: BucketPath,
     /// Files smaller than this take the session's way, in bytes.
     above: u64,
     /// It was asked for: without the bucket nothing is copied.
@@ -57,12 +57,12 @@ pub(crate) struct S3 {
     bucket: OnceCell<Bucket>,
 }
 
-impl S3 {
+impl BucketTransport {
     /// For everything; checks that the bucket is there and the server can use it.
     ///
     /// # Errors
     /// No bucket, neither curl nor wget.
-    pub(crate) async fn open(server: &Server, session: Arc<Session>, place: Place) -> Result<Self> {
+    pub(crate) async fn open(server: &Server, session: Arc<ShellTransport>, place: BucketPath) -> Result<Self> {
         let s3 = Self {
             server: server.clone(),
             session,
@@ -77,7 +77,7 @@ impl S3 {
 
     /// For files of `above` bytes or more; what goes wrong with the bucket is told, and the
     /// session's way taken.
-    pub(crate) fn beside(server: &Server, session: Arc<Session>, place: Place, above: u64) -> Self {
+    pub(crate) fn beside(server: &Server, session: Arc<ShellTransport>, place: BucketPath, above: u64) -> Self {
         Self {
             server: server.clone(),
             session,
@@ -92,9 +92,9 @@ impl S3 {
         self.bucket
             .get_or_try_init(|| async {
                 let region = &self.server.instance.region;
-                let Place { bucket, prefix } = &self.place;
+                let BucketPath { bucket, prefix } = &self.place;
                 let bucket = self.server.cx.bucket(bucket, prefix, region).await?;
-                self.session.check_courier()?;
+                self.session.check_url_tools()?;
                 Ok(bucket)
             })
             .await
@@ -142,23 +142,23 @@ impl S3 {
         let queue = Mutex::new(tasks.into_iter());
         let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
         future::try_join_all((0..workers).map(|_| async {
-            let mut courier = self.session.courier().await?;
+            let mut dialogue = self.session.url_dialogue().await?;
             while let Some(task) = next() {
-                for one in self.alone(bucket, &mut courier, task, job).await {
-                    if !courier.is_usable() {
-                        courier = self.session.courier().await?;
+                for one in self.alone(bucket, &mut dialogue, task, job).await {
+                    if !dialogue.is_usable() {
+                        dialogue = self.session.url_dialogue().await?;
                     }
-                    self.one(bucket, &mut courier, one, job).await;
+                    self.one(bucket, &mut dialogue, one, job).await;
                 }
-                if !courier.is_usable() {
-                    courier = self.session.courier().await?;
+                if !dialogue.is_usable() {
+                    dialogue = self.session.url_dialogue().await?;
                 }
             }
             if keep {
-                courier.rest().await;
+                dialogue.rest().await;
                 return Ok(());
             }
-            courier.quit().await
+            dialogue.quit().await
         }))
         .await
         .map(drop)
@@ -168,33 +168,33 @@ impl S3 {
     async fn alone(
         &self,
         bucket: &Bucket,
-        courier: &mut Courier<'_>,
+        dialogue: &mut UrlDialogue<'_>,
         task: Task,
         job: &Job,
-    ) -> Vec<One> {
+    ) -> Vec<SingleFile> {
         match task {
-            Task::One(one) => vec![one],
-            Task::Bundle(files) => {
-                let left = parcels::fetch(self, bucket, courier, files, job).await;
-                left.into_iter().map(One::Fetch).collect()
+            Task::SingleFile(one) => vec![one],
+            Task::FetchArchive(files) => {
+                let left = archives::fetch(self, bucket, dialogue, files, job).await;
+                left.into_iter().map(SingleFile::Fetch).collect()
             }
-            Task::Pack(items) => {
-                let left = parcels::store(self, bucket, courier, items, job).await;
-                left.into_iter().map(One::Store).collect()
+            Task::StoreArchive(items) => {
+                let left = archives::store(self, bucket, dialogue, items, job).await;
+                left.into_iter().map(SingleFile::Store).collect()
             }
         }
     }
 
     /// Moves one file, and reports it.
-    async fn one(&self, bucket: &Bucket, courier: &mut Courier<'_>, one: One, job: &Job) {
+    async fn one(&self, bucket: &Bucket, dialogue: &mut UrlDialogue<'_>, one: SingleFile, job: &Job) {
         let (id, result) = match one {
-            One::Fetch(file) => {
-                let result = fetch::one(self, bucket, courier, &file, job).await;
+            SingleFile::Fetch(file) => {
+                let result = fetch::one(self, bucket, dialogue, &file, job).await;
                 (file.id, result)
             }
-            One::Store(item) => {
+            SingleFile::Store(item) => {
                 let id = item.id;
-                (id, store::one(self, bucket, courier, item, job).await)
+                (id, store::one(self, bucket, dialogue, item, job).await)
             }
         };
         match result {
@@ -216,14 +216,14 @@ impl S3 {
             self.session.download(others, job).await?;
         }
         let (bundles, ours) = self.session.bundles(ours, job);
-        let alone = ours.into_iter().map(|file| Task::One(One::Fetch(file)));
-        let tasks = bundles.into_iter().map(Task::Bundle).chain(alone).collect();
+        let alone = ours.into_iter().map(|file| Task::SingleFile(SingleFile::Fetch(file)));
+        let tasks = bundles.into_iter().map(Task::FetchArchive).chain(alone).collect();
         self.work(bucket, tasks, false, job).await
     }
 
     async fn upload_inner(&self, items: Vec<Store>, job: &Job) -> Result<()> {
         let is_ours = |item: &Store| match &item.what {
-            What::File(Source::File { size, .. }) => *size >= self.above.max(1),
+            StoreKind::File(Source::File { size, .. }) => *size >= self.above.max(1),
             _ => false,
         };
         let count = items.iter().filter(|item| is_ours(item)).count();
@@ -234,23 +234,23 @@ impl S3 {
         // What is put into a folder changes its time, so that it is set again.
         let folders: Vec<(RemotePath, u32, i64)> = others
             .iter()
-            .filter(|item| job.preserve && matches!(item.what, What::Folder))
+            .filter(|item| job.preserve && matches!(item.what, StoreKind::Folder))
             .map(|item| (item.path.clone(), item.mode, item.mtime))
             .collect();
         if !others.is_empty() {
-            self.session.upload_before_courier(others, job).await?;
+            self.session.upload_before_urls(others, job).await?;
         }
         let (packs, ours) = self.session.packs(ours);
-        let alone = ours.into_iter().map(|item| Task::One(One::Store(item)));
-        let tasks = packs.into_iter().map(Task::Pack).chain(alone).collect();
+        let alone = ours.into_iter().map(|item| Task::SingleFile(SingleFile::Store(item)));
+        let tasks = packs.into_iter().map(Task::StoreArchive).chain(alone).collect();
         let keep = !folders.is_empty();
         self.work(bucket, tasks, keep, job).await?;
         if !folders.is_empty() {
-            let mut courier = self.session.courier().await?;
+            let mut dialogue = self.session.url_dialogue().await?;
             for (path, mode, mtime) in folders.iter().rev() {
-                courier.attributes(path, *mode, *mtime).await?;
+                dialogue.attributes(path, *mode, *mtime).await?;
             }
-            courier.quit().await?;
+            dialogue.quit().await?;
         }
         Ok(())
     }
@@ -258,13 +258,13 @@ impl S3 {
 
 /// Something to be moved.
 enum Task {
-    One(One),
-    Bundle(Vec<Fetch>),
-    Pack(Vec<Store>),
+    SingleFile(SingleFile),
+    FetchArchive(Vec<Fetch>),
+    StoreArchive(Vec<Store>),
 }
 
-/// One file to be moved.
-enum One {
+/// SingleFile file to be moved.
+enum SingleFile {
     Fetch(Fetch),
     Store(Store),
 }
@@ -286,7 +286,7 @@ fn no_hash(name: &str) -> Error {
         .caused_by("the server could not hash it: it may have vanished, or not be readable")
 }
 
-impl Transport for S3 {
+impl Transport for BucketTransport {
     fn via(&self) -> CopyVia {
         if self.named {
             CopyVia::S3
@@ -295,7 +295,7 @@ impl Transport for S3 {
         }
     }
 
-    fn list<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Listing>> {
+    fn list<'a>(&'a self, ask: &'a ListRequest) -> BoxFuture<'a, Result<Listing>> {
         self.session.list(ask)
     }
 

@@ -8,12 +8,12 @@ use ops_core::calls::s3::{Bucket, Object};
 use ops_ui::{Error, Result};
 use tokio::sync::mpsc;
 
-use super::{S3, parts};
+use super::{BucketTransport, parts};
 use crate::{
     hashes::finish,
     reading::{FileReading, Reading},
-    session::courier::Courier,
-    transport::{Job, Source, Store, What},
+    session::url_dialogue::UrlDialogue,
+    transport::{Job, Source, Store, StoreKind},
 };
 
 /// Pieces of a file that wait for the connection, and their bytes.
@@ -25,13 +25,13 @@ const PIECE_BYTES: usize = 256 << 10;
 /// # Errors
 /// Of this file.
 pub(super) async fn one(
-    s3: &S3,
+    s3: &BucketTransport,
     bucket: &Bucket,
-    courier: &mut Courier<'_>,
+    dialogue: &mut UrlDialogue<'_>,
     mut item: Store,
     job: &Job,
 ) -> Result<()> {
-    let What::File(source @ Source::File { .. }) = std::mem::replace(&mut item.what, What::Folder)
+    let StoreKind::File(source @ Source::File { .. }) = std::mem::replace(&mut item.what, StoreKind::Folder)
     else {
         return Err(Error::unexpected("a stream takes no way over a bucket"));
     };
@@ -40,7 +40,7 @@ pub(super) async fn one(
     };
     let size = reading.size();
     let reading = Arc::new(reading);
-    let begin = courier.begin(&item, &reading, job).await?;
+    let begin = dialogue.begin(&item, &reading, job).await?;
     job.report.bytes(item.id, begin);
     let hashed = Arc::clone(&reading);
     let hash = tokio::task::spawn_blocking(move || {
@@ -54,7 +54,7 @@ pub(super) async fn one(
             let moved = async {
                 push(&mut object, &reading, at, len).await?;
                 let url = object.url_to_get().await?;
-                courier.pull(&url).await
+                dialogue.pull(&url).await
             }
             .await;
             s3.delete(object).await;
@@ -68,10 +68,10 @@ pub(super) async fn one(
     }
     .await;
     match moved {
-        Ok(digest) => courier.end(&item, size, digest, job).await,
+        Ok(digest) => dialogue.end(&item, size, digest, job).await,
         Err(error) => {
-            if courier.is_usable() {
-                courier.leave().await?;
+            if dialogue.is_usable() {
+                dialogue.leave().await?;
             }
             Err(error)
         }

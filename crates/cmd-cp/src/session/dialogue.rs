@@ -24,11 +24,11 @@ pub(super) const PART_BYTES: u64 = 8 * BLOCK_BYTES;
 pub(super) struct Dialogue {
     up: Up,
     label: String,
-    state: State,
+    state: DialogueState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum DialogueState {
     Usable,
     /// Ended by what the script said, or by what is missing here.
     GivenUp,
@@ -38,7 +38,7 @@ enum State {
 
 /// What came of the beginning of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Begun {
+pub(super) enum BeginAnswer {
     /// Empty.
     New,
     /// So much of it is there from before, with its hash.
@@ -85,7 +85,7 @@ impl Dialogue {
         Ok(Self {
             up: Up::dialogue(far, &text(tools)).await?,
             label: far.instance.label().to_owned(),
-            state: State::Usable,
+            state: DialogueState::Usable,
         })
     }
 
@@ -98,18 +98,18 @@ impl Dialogue {
     /// Whether it can be asked for anything else; not after a frame that was not taken, nor after a
     /// failure of its session.
     pub(super) fn is_usable(&self) -> bool {
-        self.state == State::Usable
+        self.state == DialogueState::Usable
     }
 
     /// Whether its session failed: what was asked for may go well over another.
     pub(super) fn is_lost(&self) -> bool {
-        self.state == State::Lost
+        self.state == DialogueState::Lost
     }
 
     /// Says that it cannot: what was announced is not coming.
     pub(super) fn give_up(&mut self) {
         if self.is_usable() {
-            self.state = State::GivenUp;
+            self.state = DialogueState::GivenUp;
         }
     }
 
@@ -156,7 +156,7 @@ impl Dialogue {
         temporary: &[u8],
         kept: bool,
         hashed: bool,
-    ) -> Result<Begun> {
+    ) -> Result<BeginAnswer> {
         let answer = self
             .ask(&format!(
                 "begin {} {} {} {}",
@@ -168,10 +168,10 @@ impl Dialogue {
             .await?;
         let mut words = answer.split_ascii_whitespace();
         if words.next() != Some("have") {
-            return Ok(Begun::New);
+            return Ok(BeginAnswer::New);
         }
         let len = words.next().and_then(|len| len.parse().ok()).unwrap_or(0);
-        Ok(Begun::Part(
+        Ok(BeginAnswer::Part(
             len,
             words.next().and_then(crate::hashes::unhex),
         ))
@@ -318,7 +318,7 @@ impl Dialogue {
     ///
     /// # Errors
     /// It is not what was sent, or cannot be put there.
-    pub(super) async fn end(&mut self, file: &End) -> Result<()> {
+    pub(super) async fn end(&mut self, file: &FileEnd) -> Result<()> {
         self.settle().await?;
         let digest = file.digest.map_or("-".to_owned(), |digest| hex(&digest));
         let stamp = file.stamp.as_deref().unwrap_or("-");
@@ -473,7 +473,7 @@ impl Dialogue {
     pub(super) async fn answer(&mut self) -> Result<String> {
         let next = self.up.next().await;
         if !matches!(next, Ok(Some(_))) {
-            self.state = State::Lost;
+            self.state = DialogueState::Lost;
         }
         match next? {
             Some(text) => {
@@ -481,7 +481,7 @@ impl Dialogue {
                     return Err(refusal(&self.label, why));
                 }
                 if let Some(why) = text.strip_prefix(LOST) {
-                    self.state = State::GivenUp;
+                    self.state = DialogueState::GivenUp;
                     return Err(refusal(&self.label, why));
                 }
                 Ok(text)
@@ -517,16 +517,16 @@ impl Dialogue {
     /// The error of a frame that was not taken: what the script said stands in it as it is.
     fn words(&mut self, error: Error) -> Error {
         if let Some(why) = error.what().strip_prefix(LOST) {
-            self.state = State::GivenUp;
+            self.state = DialogueState::GivenUp;
             return refusal(&self.label, why);
         }
-        self.state = State::Lost;
+        self.state = DialogueState::Lost;
         error
     }
 }
 
 /// How a file ends.
-pub(super) struct End {
+pub(super) struct FileEnd {
     pub(super) digest: Option<Digest>,
     pub(super) size: u64,
     pub(super) mode: u32,

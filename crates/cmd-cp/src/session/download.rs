@@ -17,11 +17,11 @@ use ops_ui::{Error, Result};
 use tokio::sync::{OnceCell, Semaphore, mpsc};
 
 use super::{
-    Session, bundle,
+    ShellTransport, fetch_archive,
     inflate::Inflate,
     probe::Tools,
     script,
-    stripes::{BLOCK_BYTES, Lane, PART_BLOCKS},
+    lanes::{BLOCK_BYTES, Lane, PART_BLOCKS},
 };
 use crate::{
     hashes,
@@ -35,7 +35,7 @@ use crate::{
 const LANE_FROM_BYTES: u64 = 24 << 20;
 /// Archives under way at the same time: each has a window of the compressor's and a thread, and
 /// more of them are hardly faster.
-const BUNDLES: usize = 3;
+const ARCHIVES: usize = 3;
 /// Of this size, in bytes, compression is tried.
 const COMPRESS_FROM_BYTES: u64 = 64 << 10;
 /// A file listed as smaller than this, in bytes, is read once and to its end, and hashed as it is
@@ -49,16 +49,16 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// Something for one session.
 enum Task {
-    Lane(Arc<Shared>, u64),
-    Bundle(Vec<Fetch>),
+    Lane(Arc<LanedFetch>, u64),
+    Archive(Vec<Fetch>),
 }
 
 /// A file that lanes share.
-struct Shared {
+struct LanedFetch {
     fetch: Fetch,
     lanes: u64,
     left: AtomicUsize,
-    opened: OnceCell<Opened>,
+    opened: OnceCell<OpenedFetch>,
     sha256: Mutex<Option<Digest>>,
     /// Where the file ended beyond its listed size, and the hash of all of it.
     grown: Mutex<Option<Grown>>,
@@ -72,31 +72,31 @@ struct Grown {
     sha256: Option<Digest>,
 }
 
-struct Opened {
-    out: Out,
+struct OpenedFetch {
+    out: FetchOutput,
     /// Bytes at the beginning that an earlier run has left.
     have: u64,
 }
 
-enum Out {
+enum FetchOutput {
     File(Box<Landing>),
     Stream(mpsc::Sender<Result<Bytes>>, Mutex<digest::Context>),
 }
 
 /// Fetches `files`; every one of them is reported.
-pub(super) async fn download(session: &Session, files: Vec<Fetch>, job: &Job) {
+pub(super) async fn download(session: &ShellTransport, files: Vec<Fetch>, job: &Job) {
     let tasks = tasks(session, files, job);
-    let bundles = Semaphore::new(BUNDLES);
+    let bundles = Semaphore::new(ARCHIVES);
     let bundles = &bundles;
     stream::iter(tasks)
         .map(|task| async move {
             match task {
                 Task::Lane(shared, index) => lane(session, shared, index, job).await,
-                Task::Bundle(files) => {
+                Task::Archive(files) => {
                     // Never closed.
                     let _turn = bundles.acquire().await;
-                    for fetch in Box::pin(bundle::fetch(session, files, job)).await {
-                        let shared = Shared::new(fetch, 1);
+                    for fetch in Box::pin(fetch_archive::fetch(session, files, job)).await {
+                        let shared = LanedFetch::new(fetch, 1);
                         Box::pin(lane(session, Arc::new(shared), 0, job)).await;
                     }
                 }
@@ -107,20 +107,20 @@ pub(super) async fn download(session: &Session, files: Vec<Fetch>, job: &Job) {
         .await;
 }
 
-fn tasks(session: &Session, files: Vec<Fetch>, job: &Job) -> Vec<Task> {
+fn tasks(session: &ShellTransport, files: Vec<Fetch>, job: &Job) -> Vec<Task> {
     let mut tasks = Vec::new();
-    let mut small = bundle::Collector::new(session, job);
+    let mut small = fetch_archive::FetchCollector::new(session, job);
     for fetch in files {
         let fetch = match small.take(fetch) {
             Ok(full) => {
-                tasks.extend(full.map(Task::Bundle));
+                tasks.extend(full.map(Task::Archive));
                 continue;
             }
             Err(fetch) => fetch,
         };
         if job.sessions <= 1 {
             // In the order given.
-            tasks.extend(small.rest().map(Task::Bundle));
+            tasks.extend(small.rest().map(Task::Archive));
         }
         let lanes = match fetch.sink {
             Sink::File(_) => (fetch.entry.size / LANE_FROM_BYTES)
@@ -128,14 +128,14 @@ fn tasks(session: &Session, files: Vec<Fetch>, job: &Job) -> Vec<Task> {
                 .max(1),
             Sink::Stream(_) => 1,
         };
-        let shared = Arc::new(Shared::new(fetch, lanes));
+        let shared = Arc::new(LanedFetch::new(fetch, lanes));
         tasks.extend((0..lanes).map(|index| Task::Lane(Arc::clone(&shared), index)));
     }
-    tasks.extend(small.rest().map(Task::Bundle));
+    tasks.extend(small.rest().map(Task::Archive));
     tasks
 }
 
-impl Shared {
+impl LanedFetch {
     fn new(fetch: Fetch, lanes: u64) -> Self {
         Self {
             fetch,
@@ -164,7 +164,7 @@ impl Shared {
 }
 
 /// Carries one lane; the last to end puts the file into place.
-async fn lane(session: &Session, shared: Arc<Shared>, index: u64, job: &Job) {
+async fn lane(session: &ShellTransport, shared: Arc<LanedFetch>, index: u64, job: &Job) {
     if shared.failure().is_none()
         && let Err(error) = carry(session, &shared, index, job).await
     {
@@ -189,7 +189,7 @@ async fn lane(session: &Session, shared: Arc<Shared>, index: u64, job: &Job) {
     }
 }
 
-fn finish(shared: &Shared, _job: &Job) -> Result<()> {
+fn finish(shared: &LanedFetch, _job: &Job) -> Result<()> {
     let grown = *shared.grown.lock().unwrap_or_else(PoisonError::into_inner);
     let sha256 = match grown {
         Some(grown) => grown.sha256,
@@ -199,8 +199,8 @@ fn finish(shared: &Shared, _job: &Job) -> Result<()> {
         return Err(Error::unexpected("nothing arrived"));
     };
     match &opened.out {
-        Out::File(landing) => landing.commit(sha256),
-        Out::Stream(_, hash) => {
+        FetchOutput::File(landing) => landing.commit(sha256),
+        FetchOutput::Stream(_, hash) => {
             let hash = hash.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let digest = hashes::finish(hash);
             match sha256 {
@@ -218,13 +218,13 @@ fn finish(shared: &Shared, _job: &Job) -> Result<()> {
     }
 }
 
-async fn open(session: &Session, shared: &Shared, job: &Job) -> Result<Opened> {
+async fn open(session: &ShellTransport, shared: &LanedFetch, job: &Job) -> Result<OpenedFetch> {
     let fetch = &shared.fetch;
     let path = match &fetch.sink {
         Sink::Stream(sender) => {
             let hash = Mutex::new(digest::Context::new(&digest::SHA256));
-            return Ok(Opened {
-                out: Out::Stream(sender.clone(), hash),
+            return Ok(OpenedFetch {
+                out: FetchOutput::Stream(sender.clone(), hash),
                 have: 0,
             });
         }
@@ -244,15 +244,15 @@ async fn open(session: &Session, shared: &Shared, job: &Job) -> Result<Opened> {
             landing.restart()?;
         }
     }
-    Ok(Opened {
-        out: Out::File(Box::new(landing)),
+    Ok(OpenedFetch {
+        out: FetchOutput::File(Box::new(landing)),
         have,
     })
 }
 
 /// Whether the first `len` bytes over there have this hash.
 async fn begins_with(
-    session: &Session,
+    session: &ShellTransport,
     path: &RemotePath,
     len: u64,
     digest: Digest,
@@ -275,7 +275,7 @@ async fn begins_with(
 }
 
 /// Carries a lane to its end, over as many sessions as it takes.
-async fn carry(session: &Session, shared: &Shared, index: u64, job: &Job) -> Result<()> {
+async fn carry(session: &ShellTransport, shared: &LanedFetch, index: u64, job: &Job) -> Result<()> {
     let opened = shared
         .opened
         .get_or_try_init(|| Box::pin(open(session, shared, job)))
@@ -297,10 +297,10 @@ async fn carry(session: &Session, shared: &Shared, index: u64, job: &Job) -> Res
         let before = at;
         match run(session, shared, opened, lane, &mut at, job).await {
             Ok(()) => return Ok(()),
-            Err(Cut::Failed(error)) => return Err(error),
-            Err(Cut::Short(error)) => {
+            Err(LaneError::Failed(error)) => return Err(error),
+            Err(LaneError::Short(error)) => {
                 let begins_again =
-                    matches!(opened.out, Out::File(_)) && at > 0 && lane.is_read_once(0);
+                    matches!(opened.out, FetchOutput::File(_)) && at > 0 && lane.is_read_once(0);
                 // What begins again makes no progress, however far it came.
                 tries = if at > before && !begins_again {
                     1
@@ -310,7 +310,7 @@ async fn carry(session: &Session, shared: &Shared, index: u64, job: &Job) -> Res
                 if tries >= TRIES || shared.failure().is_some() {
                     return Err(error);
                 }
-                if let Out::File(landing) = &opened.out
+                if let FetchOutput::File(landing) = &opened.out
                     && begins_again
                 {
                     // Hashed as a whole or not at all.
@@ -328,7 +328,7 @@ async fn carry(session: &Session, shared: &Shared, index: u64, job: &Job) -> Res
 }
 
 /// Why a lane did not come to its end.
-enum Cut {
+enum LaneError {
     /// Worth another session: the output was cut off.
     Short(Error),
     Failed(Error),
@@ -336,34 +336,34 @@ enum Cut {
 
 /// One session of a lane, from position `at` on.
 async fn run(
-    session: &Session,
-    shared: &Shared,
-    opened: &Opened,
+    session: &ShellTransport,
+    shared: &LanedFetch,
+    opened: &OpenedFetch,
     lane: Lane,
     at: &mut u64,
     job: &Job,
-) -> Result<(), Cut> {
+) -> Result<(), LaneError> {
     let text = lane_script(session, shared, lane, *at, job);
     let is_read_once = lane.is_read_once(*at);
     let mut is_whole = false;
     let mut grown: Option<Grown> = None;
     let mut down = Down::start(&session.far, &text)
         .await
-        .map_err(Cut::Short)?
+        .map_err(LaneError::Short)?
         .strict();
     let mut inflate = Inflate::Plain;
     loop {
         let chunk = match down.next().await {
             Ok(Some(chunk)) => chunk,
             Ok(None) => break,
-            Err(error) => return Err(Cut::Short(error)),
+            Err(error) => return Err(LaneError::Short(error)),
         };
         let bytes = match chunk {
             Chunk::Bytes(bytes) => bytes,
             Chunk::Message(text) => {
                 if let Some(codec) = text.strip_prefix("z ") {
                     inflate = Inflate::new(codec).map_err(|error| {
-                        Cut::Failed(
+                        LaneError::Failed(
                             down.failed("the server compresses in an unknown way")
                                 .caused_by(error),
                         )
@@ -380,14 +380,14 @@ async fn run(
         };
         let mut bytes = bytes;
         while let Some(out) = inflate.next(&mut bytes).map_err(|error| {
-            Cut::Failed(
+            LaneError::Failed(
                 down.failed("what the server compressed cannot be read")
                     .caused_by(error),
             )
         })? {
             deliver(opened, lane, at, out, job, shared.fetch.id)
                 .await
-                .map_err(Cut::Failed)?;
+                .map_err(LaneError::Failed)?;
         }
         if shared.failure().is_some() {
             return Ok(());
@@ -395,7 +395,7 @@ async fn run(
     }
     let has_ended = down.status() == Some(0);
     if has_ended && is_read_once && is_whole {
-        if let Out::File(landing) = &opened.out {
+        if let FetchOutput::File(landing) = &opened.out {
             landing.ends_at(*at);
         }
         return Ok(());
@@ -416,13 +416,13 @@ async fn run(
     let label = session.far.instance.label();
     let shown = String::from_utf8_lossy(shared.fetch.path.whole()).into_owned();
     if down.status().is_none() {
-        return Err(Cut::Short(
+        return Err(LaneError::Short(
             down.failed(format!("the output of `{label}` was cut off")),
         ));
     }
     let complained = down.complaints().next().is_some();
     let error = down.failed(format!("cannot read `{shown}` on `{label}`"));
-    Err(Cut::Failed(if complained {
+    Err(LaneError::Failed(if complained {
         error
     } else {
         error
@@ -441,7 +441,7 @@ fn read_grown(words: &str) -> Option<Grown> {
 }
 
 async fn deliver(
-    opened: &Opened,
+    opened: &OpenedFetch,
     lane: Lane,
     at: &mut u64,
     mut bytes: Bytes,
@@ -467,9 +467,9 @@ async fn deliver(
             bytes.split_to(usize::try_from(room).map_or(bytes.len(), |room| room.min(bytes.len())));
         *at += piece.len() as u64;
         match &opened.out {
-            Out::File(landing) if beyond.is_some() => landing.write_tail(offset, &piece).await?,
-            Out::File(landing) => landing.write_at(offset, &piece).await?,
-            Out::Stream(sender, hash) => {
+            FetchOutput::File(landing) if beyond.is_some() => landing.write_tail(offset, &piece).await?,
+            FetchOutput::File(landing) => landing.write_at(offset, &piece).await?,
+            FetchOutput::Stream(sender, hash) => {
                 job.pace.wait(piece.len()).await;
                 hash.lock()
                     .unwrap_or_else(PoisonError::into_inner)
@@ -498,7 +498,7 @@ pub(super) fn fetching_script(tools: &Tools, path: &RemotePath) -> String {
 }
 
 /// The script of a lane, from position `at` on.
-fn lane_script(session: &Session, shared: &Shared, lane: Lane, at: u64, job: &Job) -> String {
+fn lane_script(session: &ShellTransport, shared: &LanedFetch, lane: Lane, at: u64, job: &Job) -> String {
     let size = lane.size;
     let left = lane.len() - at.min(lane.len());
     let codec = session

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ops_ui::{Error, Result};
 
-use super::{Session, dialogue::Dialogue, inflate::deflate};
+use super::{ShellTransport, dialogue::Dialogue, inflate::deflate};
 use crate::{
     reading::FileReading,
     transport::{Job, Store},
@@ -21,7 +21,7 @@ pub(super) const PAUSE: Duration = Duration::from_millis(500);
 
 /// A dialogue that can be used: the one that is there, or another.
 pub(super) async fn usable_dialogue<'a>(
-    session: &Session,
+    session: &ShellTransport,
     dialogue: &'a mut Option<Dialogue>,
 ) -> Result<&'a mut Dialogue> {
     if !dialogue.as_ref().is_some_and(Dialogue::is_usable) {
@@ -58,7 +58,7 @@ pub(super) async fn send_announced(
 }
 
 /// The permissions that a new file gets.
-pub(super) fn stored_mode(session: &Session, item: &Store, job: &Job) -> u32 {
+pub(super) fn stored_mode(session: &ShellTransport, item: &Store, job: &Job) -> u32 {
     if job.preserve {
         item.mode & 0o7777
     } else {
@@ -81,7 +81,7 @@ pub(super) async fn read_frame(file: &FileReading, at: u64, len: usize) -> Resul
 }
 
 /// The program to compress with, or `-` where it does not gain a fifth.
-pub(super) fn choose_codec(session: &Session, job: &Job, frame: &[u8]) -> &'static str {
+pub(super) fn choose_codec(session: &ShellTransport, job: &Job, frame: &[u8]) -> &'static str {
     let Some(codec) = session.tools.codec().filter(|_| job.compress) else {
         return "-";
     };

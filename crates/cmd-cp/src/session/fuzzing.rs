@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 
-use super::{archive::ArchivedFiles, list};
+use super::{tar_reader::ArchivedFiles, list};
 
 /// Most files read of an archive: what it holds is bounded by whoever unpacks it.
 const MAX_FILES: usize = 1000;

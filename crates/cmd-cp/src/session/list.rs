@@ -17,7 +17,7 @@ use super::{
 use crate::{
     budget::{ListBudget, too_long},
     hashes,
-    item::{Ask, Entry, Found, Kind, Listing},
+    item::{ListRequest, Entry, Found, Kind, Listing},
 };
 
 /// Longest text of a list, in bytes: a path, or the target of a link, and what is told of it.
@@ -30,7 +30,7 @@ pub(super) const DESCRIBE: &str = include_str!("scripts/describe.sh");
 ///
 /// # Errors
 /// A place that is none.
-pub(super) fn first_script(ask: &Ask) -> Result<String> {
+pub(super) fn first_script(ask: &ListRequest) -> Result<String> {
     Ok(format!(
         "{}tell_tools\n{}",
         probing_script(),
@@ -42,7 +42,7 @@ pub(super) fn first_script(ask: &Ask) -> Result<String> {
 ///
 /// # Errors
 /// The session; what a server has, or a list, that cannot be read.
-pub(super) async fn read_first(mut down: Down, label: &str, ask: &Ask) -> Result<(Tools, Listing)> {
+pub(super) async fn read_first(mut down: Down, label: &str, ask: &ListRequest) -> Result<(Tools, Listing)> {
     let mut reader = ToolsReader::default();
     while let Some(chunk) = down.next().await? {
         let Chunk::Bytes(bytes) = chunk else { continue };
@@ -62,7 +62,7 @@ pub(super) async fn read_first(mut down: Down, label: &str, ask: &Ask) -> Result
 ///
 /// # Errors
 /// The session, or a list that is none.
-pub(super) async fn list(far: &Far, tools: &Tools, ask: &Ask) -> Result<Listing> {
+pub(super) async fn list(far: &Far, tools: &Tools, ask: &ListRequest) -> Result<Listing> {
     let text = format!("{}{}", tools.prelude(), listing_script(ask)?);
     let down = Down::start(far, &text).await?.strict();
     read_list(down, far.instance.label(), ask, b"").await
@@ -75,7 +75,7 @@ pub(super) async fn list(far: &Far, tools: &Tools, ask: &Ask) -> Result<Listing>
 pub(super) async fn list_by_dialogue(
     dialogue: &mut Dialogue,
     label: &str,
-    ask: &Ask,
+    ask: &ListRequest,
 ) -> Result<Listing> {
     let mut reader = ListReader::new(ask.places.len());
     let ran = dialogue
@@ -92,7 +92,7 @@ pub(super) async fn list_by_dialogue(
 }
 
 /// Reads a list that begins with `first`.
-async fn read_list(mut down: Down, label: &str, ask: &Ask, first: &[u8]) -> Result<Listing> {
+async fn read_list(mut down: Down, label: &str, ask: &ListRequest, first: &[u8]) -> Result<Listing> {
     let mut reader = ListReader::new(ask.places.len());
     let mut fed = reader.feed(first);
     loop {
@@ -126,7 +126,7 @@ fn malformed(label: &str) -> Error {
 }
 
 /// The script that lists, for where `tools.sh` was read: see `scripts/list.sh`.
-pub(super) fn listing_script(ask: &Ask) -> Result<String> {
+pub(super) fn listing_script(ask: &ListRequest) -> Result<String> {
     let follow = if ask.follow {
         "-L"
     } else if ask.keep_links {
@@ -152,7 +152,7 @@ pub(super) fn listing_script(ask: &Ask) -> Result<String> {
 }
 
 /// The lines that visit every place.
-fn visits(ask: &Ask) -> Result<String> {
+fn visits(ask: &ListRequest) -> Result<String> {
     let mut text = String::new();
     for (index, place) in ask.places.iter().enumerate() {
         let (base, rest) = base_of(place)?;

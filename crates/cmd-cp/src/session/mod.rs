@@ -4,22 +4,22 @@
 //! What is fetched is the separated output of small scripts; what is stored is fed to a dialogue on
 //! a raw terminal. See [`ops_remote::pipe`].
 
-mod archive;
-pub(crate) mod bundle;
-pub(crate) mod courier;
+mod tar_reader;
+pub(crate) mod fetch_archive;
+pub(crate) mod url_dialogue;
 mod dialogue;
 mod download;
 mod frames;
 pub(crate) mod fuzzing;
 mod inflate;
 mod list;
-pub(crate) mod pack;
+pub(crate) mod store_archive;
 mod probe;
 mod script;
 #[cfg(test)]
 mod shells;
-mod split;
-mod stripes;
+mod store_lanes;
+mod lanes;
 mod upload;
 
 use std::sync::{
@@ -34,7 +34,7 @@ use ops_ui::{Error, ErrorKind, Result, output::escape};
 
 use self::{dialogue::Dialogue, probe::Tools};
 use crate::{
-    item::{Ask, Listing},
+    item::{ListRequest, Listing},
     transport::{Fetch, FirstUse, Job, Server, Store, Transport},
 };
 
@@ -45,7 +45,7 @@ const NAMES: &str = include_str!("scripts/names.sh");
 /// StartSession may be called three times a second in an account and region, so sessions are shared:
 /// one that is opened to fetch finds out what the server has and lists in the same session; one that
 /// is opened to store does both over the dialogue that stores, which takes two.
-pub(crate) struct Session {
+pub(crate) struct ShellTransport {
     far: Far,
     tools: Tools,
     /// What files made here lose of their permissions.
@@ -53,7 +53,7 @@ pub(crate) struct Session {
     /// The shortest script, in bytes, that the service has refused in a command.
     refused: AtomicUsize,
     /// The answer to the question that the session was opened with, until it is asked for.
-    first_answer: Mutex<Option<(Ask, Listing)>>,
+    first_answer: Mutex<Option<(ListRequest, Listing)>>,
     /// A dialogue that nobody uses at the moment.
     idle: tokio::sync::Mutex<Option<Dialogue>>,
 }
@@ -65,7 +65,7 @@ struct Reached {
     dialogue: Option<Dialogue>,
 }
 
-impl Session {
+impl ShellTransport {
     /// Reaches the server and finds out what it has; `document` is the profile's own for commands.
     ///
     /// # Errors
@@ -142,7 +142,7 @@ impl Session {
     }
 
     /// Lists the places of `ask`, in halves where a command that names all of them is refused.
-    async fn list_places(&self, ask: &Ask) -> Result<Listing> {
+    async fn list_places(&self, ask: &ListRequest) -> Result<Listing> {
         if let Some(listing) = self.take_first_answer(ask) {
             return Ok(listing);
         }
@@ -157,7 +157,7 @@ impl Session {
         let output = self.far.cx.output();
         output.detail(format!("asking for fewer places at once: {error}"));
         let (first, second) = ask.places.split_at(count / 2);
-        let half = |places: &[Vec<u8>]| Ask {
+        let half = |places: &[Vec<u8>]| ListRequest {
             places: places.to_vec(),
             ..ask.clone()
         };
@@ -173,7 +173,7 @@ impl Session {
     }
 
     /// The listing that came with the first session, if `ask` is what it was asked.
-    fn take_first_answer(&self, ask: &Ask) -> Option<Listing> {
+    fn take_first_answer(&self, ask: &ListRequest) -> Option<Listing> {
         let mut first = self
             .first_answer
             .lock()
@@ -185,7 +185,7 @@ impl Session {
 
     /// Lists over the dialogue that nobody uses; `None` where there is none, or where it was lost
     /// over this.
-    async fn list_by_idle_dialogue(&self, ask: &Ask) -> Result<Option<Listing>> {
+    async fn list_by_idle_dialogue(&self, ask: &ListRequest) -> Result<Option<Listing>> {
         let mut idle = self.idle.lock().await;
         let Some(dialogue) = idle.as_mut().filter(|dialogue| dialogue.is_usable()) else {
             return Ok(None);
@@ -225,7 +225,7 @@ impl Session {
 
 /// Finds out what the server has, and lists, over one session. Where the service refuses the script
 /// of both for its length, the list is left for another.
-async fn reach_and_list(far: &Far, ask: &Ask) -> Result<Reached> {
+async fn reach_and_list(far: &Far, ask: &ListRequest) -> Result<Reached> {
     let script = list::first_script(ask)?;
     let down = match Down::start(far, &script).await {
         Ok(down) => down.strict(),
@@ -314,12 +314,12 @@ async fn again<T, F: Future<Output = Result<T>>>(
     ask().await
 }
 
-impl Transport for Session {
+impl Transport for ShellTransport {
     fn via(&self) -> CopyVia {
         CopyVia::Session
     }
 
-    fn list<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Listing>> {
+    fn list<'a>(&'a self, ask: &'a ListRequest) -> BoxFuture<'a, Result<Listing>> {
         self.list_places(ask).boxed()
     }
 

@@ -17,11 +17,11 @@ use aws_lc_rs::digest;
 use ops_test_needs::needs;
 
 use super::{
-    bundle::BUNDLE,
+    fetch_archive::ARCHIVE,
     dialogue::{self, SPREAD},
     download::FETCH,
     list::{DESCRIBE, LIST},
-    pack::Archive,
+    store_archive::ArchiveWriter,
     probe::{self, Tools},
     script,
 };
@@ -443,7 +443,7 @@ fn unpacks_archives(talk: &mut Talk, tools: &Tools, there: &Path, outside: &Path
         (b"deep/-n $(touch pwned)", b"5"),
         (b"deep/barred/victim", b"6"),
     ];
-    let mut archive = Archive::new();
+    let mut archive = ArchiveWriter::new();
     let mut sums = Vec::new();
     for (name, content) in files {
         archive.add(name, content, 0o600, 1_577_934_245).unwrap();
@@ -598,7 +598,7 @@ fn what_is_sent_is_what_is_written_without_comments() {
         LIST,
         DESCRIBE,
         FETCH,
-        BUNDLE,
+        ARCHIVE,
     ] {
         assert!(!script::compact(source).contains('\''));
     }

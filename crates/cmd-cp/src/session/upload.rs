@@ -11,19 +11,19 @@ use futures_util::future::join_all;
 use ops_ui::Result;
 
 use super::{
-    Session,
-    dialogue::{Begun, Dialogue, End, MADE, stamp},
+    ShellTransport,
+    dialogue::{BeginAnswer, Dialogue, FileEnd, MADE, stamp},
     frames::{
         PAUSE, TRIES, choose_codec, compress_frame, read_frame, send_announced, stored_mode,
         usable_dialogue,
     },
-    pack, probe,
-    split::{self, Split},
+    store_archive, probe,
+    store_lanes::{self, LanedStore},
 };
 use crate::{
     hashes, landing,
     reading::Reading,
-    transport::{Job, OWNER, Source, Store, What},
+    transport::{Job, OWNER, Source, Store, StoreKind},
 };
 
 /// A frame before compression, in bytes: half of what a pipe takes at once, for the sake of memory.
@@ -40,8 +40,8 @@ const PIPELINED: usize = 64;
 enum Task {
     File(Box<Store>),
     /// One of the lanes of a large file.
-    Lane(Arc<Split>),
-    Pack(Vec<Store>),
+    Lane(Arc<LanedStore>),
+    Archive(Vec<Store>),
 }
 
 /// Stores `items`; every one of them is reported. Gives a dialogue that is still of use.
@@ -49,7 +49,7 @@ enum Task {
 /// # Errors
 /// Nothing can be stored at all.
 pub(super) async fn upload(
-    session: &Session,
+    session: &ShellTransport,
     items: Vec<Store>,
     job: &Job,
 ) -> Result<Option<Dialogue>> {
@@ -57,9 +57,9 @@ pub(super) async fn upload(
     let (mut folders, mut links, mut files) = (Vec::new(), Vec::new(), Vec::new());
     for item in items {
         match item.what {
-            What::Folder => folders.push(item),
-            What::Link(_) => links.push(item),
-            What::File(_) => files.push(item),
+            StoreKind::Folder => folders.push(item),
+            StoreKind::Link(_) => links.push(item),
+            StoreKind::File(_) => files.push(item),
         }
     }
     let mut dialogue = session.take_dialogue().await?;
@@ -88,7 +88,7 @@ pub(super) async fn upload(
         None => session.take_dialogue().await?,
     };
     for item in links {
-        let What::Link(target) = &item.what else {
+        let StoreKind::Link(target) = &item.what else {
             continue;
         };
         let temporary = landing::temporary_name(item.path.name_or(b"link"), false);
@@ -122,7 +122,7 @@ pub(super) async fn upload(
 
 /// Makes those that are missing: for each, whether it was.
 async fn make_folders(
-    session: &Session,
+    session: &ShellTransport,
     dialogue: &mut Dialogue,
     folders: &[Store],
     job: &Job,
@@ -151,7 +151,7 @@ async fn make_folders(
 /// What a folder gets when all is in: with `-p` mode and time of the source, else its mode if the
 /// owner's part of it had to be widened.
 fn last_attributes(
-    session: &Session,
+    session: &ShellTransport,
     item: &Store,
     is_new: bool,
     job: &Job,
@@ -167,48 +167,48 @@ fn last_attributes(
 }
 
 /// The source's permissions without what the far side's umask takes away.
-fn masked(session: &Session, item: &Store) -> u32 {
+fn masked(session: &ShellTransport, item: &Store) -> u32 {
     item.mode & 0o777 & !session.tools.umask
 }
 
 fn size_of(item: &Store) -> u64 {
     match &item.what {
-        What::File(Source::File { size, .. }) => *size,
-        What::File(Source::Stream { size, .. }) => size.unwrap_or(0),
-        What::Folder | What::Link(_) => 0,
+        StoreKind::File(Source::File { size, .. }) => *size,
+        StoreKind::File(Source::Stream { size, .. }) => size.unwrap_or(0),
+        StoreKind::Folder | StoreKind::Link(_) => 0,
     }
 }
 
-fn tasks(session: &Session, files: Vec<Store>, job: &Job) -> Vec<Task> {
+fn tasks(session: &ShellTransport, files: Vec<Store>, job: &Job) -> Vec<Task> {
     let mut tasks = Vec::new();
-    let mut small = pack::Collector::new(session);
+    let mut small = store_archive::StoreCollector::new(session);
     for item in files {
         match small.take(item) {
-            Ok(full) => tasks.extend(full.map(Task::Pack)),
+            Ok(full) => tasks.extend(full.map(Task::Archive)),
             Err(item) => {
                 // In the order given, where it matters: what is streamed from elsewhere comes so.
-                if matches!(item.what, What::File(Source::Stream { .. })) {
-                    tasks.extend(small.rest().map(Task::Pack));
+                if matches!(item.what, StoreKind::File(Source::Stream { .. })) {
+                    tasks.extend(small.rest().map(Task::Archive));
                 }
-                let lanes = split::lanes(session, &item, job.sessions);
+                let lanes = store_lanes::lanes(session, &item, job.sessions);
                 if lanes == 1 {
                     tasks.push(Task::File(Box::new(item)));
                     continue;
                 }
-                match Split::new(item, lanes) {
+                match LanedStore::new(item, lanes) {
                     Ok(split) => tasks.extend((0..lanes).map(|_| Task::Lane(Arc::clone(&split)))),
                     Err(item) => tasks.push(Task::File(item)),
                 }
             }
         }
     }
-    tasks.extend(small.rest().map(Task::Pack));
+    tasks.extend(small.rest().map(Task::Archive));
     tasks
 }
 
 /// Takes tasks until there are none; gives back a dialogue that can still be used.
 async fn work(
-    session: &Session,
+    session: &ShellTransport,
     queue: &Mutex<VecDeque<Task>>,
     mut dialogue: Option<Dialogue>,
     job: &Job,
@@ -222,10 +222,10 @@ async fn work(
             None => return dialogue.filter(Dialogue::is_usable),
             Some(Task::File(item)) => one(session, &mut dialogue, *item, job).await,
             Some(Task::Lane(split)) => {
-                Box::pin(split::lane(session, &mut dialogue, split, job)).await;
+                Box::pin(store_lanes::lane(session, &mut dialogue, split, job)).await;
             }
-            Some(Task::Pack(items)) => {
-                for item in pack::send(session, &mut dialogue, items, None, job).await {
+            Some(Task::Archive(items)) => {
+                for item in store_archive::send(session, &mut dialogue, items, None, job).await {
                     one(session, &mut dialogue, item, job).await;
                 }
             }
@@ -234,11 +234,11 @@ async fn work(
 }
 
 /// Stores one file, again where a session was lost under it, and reports it.
-async fn one(session: &Session, dialogue: &mut Option<Dialogue>, mut item: Store, job: &Job) {
+async fn one(session: &ShellTransport, dialogue: &mut Option<Dialogue>, mut item: Store, job: &Job) {
     let mut tries = 0;
     loop {
         tries += 1;
-        let What::File(source) = std::mem::replace(&mut item.what, What::Folder) else {
+        let StoreKind::File(source) = std::mem::replace(&mut item.what, StoreKind::Folder) else {
             return;
         };
         let again = match &source {
@@ -267,7 +267,7 @@ async fn one(session: &Session, dialogue: &mut Option<Dialogue>, mut item: Store
                     .output()
                     .detail(format!("sending it again: {error}"));
                 job.report.back(item.id, sent);
-                item.what = What::File(source);
+                item.what = StoreKind::File(source);
                 tokio::time::sleep(PAUSE).await;
             }
             (Err((error, _)), _) => return job.report.fail(item.id, error),
@@ -276,7 +276,7 @@ async fn one(session: &Session, dialogue: &mut Option<Dialogue>, mut item: Store
 }
 
 async fn store(
-    session: &Session,
+    session: &ShellTransport,
     dialogue: &mut Dialogue,
     item: &Store,
     source: Source,
@@ -291,7 +291,7 @@ async fn store(
     let begun = dialogue.begin(&item.path, &temporary, kept, true).await?;
     let mut hash = digest::Context::new(&digest::SHA256);
     let mut at = 0;
-    if let (Begun::Part(len, there), Reading::File(file)) = (begun, &reading) {
+    if let (BeginAnswer::Part(len, there), Reading::File(file)) = (begun, &reading) {
         let same = len > 0
             && len <= file.size()
             && there.is_some()
@@ -351,7 +351,7 @@ async fn store(
     }
     let digest = session.tools.hash().map(|_| digest);
     dialogue
-        .end(&End {
+        .end(&FileEnd {
             digest,
             size: at,
             mode: stored_mode(session, item, job),

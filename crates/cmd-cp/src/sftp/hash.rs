@@ -7,7 +7,7 @@ use ops_remote::ssh::client::Client;
 use ops_ui::Result;
 use tokio::sync::OnceCell;
 
-use super::pool::Session;
+use super::pool::SftpSession;
 use crate::hashes::{Digest, unhex};
 
 /// What hashes, and all of it prints the hash first. Without a name it hashes its standard input.
@@ -39,7 +39,7 @@ impl Hasher {
     ///
     /// # Errors
     /// The connection is lost.
-    async fn tool(&self, session: &Session) -> Result<Option<&'static str>> {
+    async fn tool(&self, session: &SftpSession) -> Result<Option<&'static str>> {
         let tool = self.tool.get_or_try_init(|| async {
             let line = format!(
                 "{}sh -c 'command -v xargs >/dev/null || exit 1; for t in sha256sum shasum openssl; do command -v $t >/dev/null && echo $t && exit 0; done; exit 1'",
@@ -67,7 +67,7 @@ impl Hasher {
     /// The connection is lost.
     pub(super) async fn files(
         &self,
-        session: &Session,
+        session: &SftpSession,
         paths: &[&[u8]],
     ) -> Result<Option<HashMap<Vec<u8>, Digest>>> {
         let Some(tool) = self.tool(session).await? else {
@@ -115,7 +115,7 @@ impl Hasher {
     /// The connection is lost.
     pub(super) async fn beginning(
         &self,
-        session: &Session,
+        session: &SftpSession,
         path: &[u8],
         len: u64,
     ) -> Result<Option<Digest>> {

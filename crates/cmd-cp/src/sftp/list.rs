@@ -7,15 +7,15 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use ops_ui::{Result, output::escape};
 
 use super::{
-    Sftp,
+    SftpTransport,
     channel::{Answered, Channel, Failure},
     glob,
-    pool::Session,
+    pool::SftpSession,
     wire::{Attributes, Name, code},
 };
 use crate::{
     budget::{ListBudget, too_long},
-    item::{Ask, Entry, Found, Kind, Listing},
+    item::{ListRequest, Entry, Found, Kind, Listing},
     place::join,
 };
 
@@ -65,7 +65,7 @@ fn is_within(path: &[u8], folder: &[u8]) -> bool {
 ///
 /// # Errors
 /// The connection is lost.
-pub(super) async fn list(sftp: &Sftp, ask: &Ask) -> Result<Listing> {
+pub(super) async fn list(sftp: &SftpTransport, ask: &ListRequest) -> Result<Listing> {
     loop {
         let session = sftp.pool.session(0).await?;
         match list_over(sftp, &session, ask).await {
@@ -75,7 +75,7 @@ pub(super) async fn list(sftp: &Sftp, ask: &Ask) -> Result<Listing> {
     }
 }
 
-async fn list_over(sftp: &Sftp, session: &Session, ask: &Ask) -> Result<Listing> {
+async fn list_over(sftp: &SftpTransport, session: &SftpSession, ask: &ListRequest) -> Result<Listing> {
     let mut lister = Lister {
         sftp,
         session,
@@ -110,10 +110,10 @@ async fn list_over(sftp: &Sftp, session: &Session, ask: &Ask) -> Result<Listing>
 }
 
 struct Lister<'a> {
-    sftp: &'a Sftp,
-    session: &'a Session,
+    sftp: &'a SftpTransport,
+    session: &'a SftpSession,
     channel: &'a Channel,
-    ask: &'a Ask,
+    ask: &'a ListRequest,
     listing: Listing,
     budget: ListBudget,
 }

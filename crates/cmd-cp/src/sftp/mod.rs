@@ -52,12 +52,12 @@ use self::{
     channel::{Answered, Channel, Failure},
     hash::Hasher,
     inside::Inside,
-    pool::{Pool, SESSIONS_MAX, Session},
+    pool::{Pool, SESSIONS_MAX, SftpSession},
     temporary::{Temporaries, tidy},
 };
 use crate::{
     hashes::Digest,
-    item::{Ask, Listing},
+    item::{ListRequest, Listing},
     place::join,
     transport::{Fetch, Job, Server, Store, Transport},
 };
@@ -80,7 +80,7 @@ const GROUP_BYTES: u64 = 4 << 20;
 const FILES: usize = 64;
 
 /// One server over SFTP.
-pub(crate) struct Sftp {
+pub(crate) struct SftpTransport {
     server: Server,
     pool: Arc<Pool>,
     hasher: Hasher,
@@ -90,7 +90,7 @@ pub(crate) struct Sftp {
     told: AtomicBool,
 }
 
-impl Sftp {
+impl SftpTransport {
     /// Connects, logs in and starts the SFTP server.
     ///
     /// # Errors
@@ -118,7 +118,7 @@ impl Sftp {
     }
 
     /// Session number `index`, or the first where there can be no more.
-    async fn session(&self, index: usize) -> Result<Arc<Session>> {
+    async fn session(&self, index: usize) -> Result<Arc<SftpSession>> {
         match self.pool.session(index).await {
             Err(error) if index > 0 => {
                 self.server
@@ -156,7 +156,7 @@ impl Sftp {
     }
 
     /// `doing` could not be done with `path`.
-    fn failed(&self, session: &Session, doing: &str, path: &[u8], failure: &Failure) -> Error {
+    fn failed(&self, session: &SftpSession, doing: &str, path: &[u8], failure: &Failure) -> Error {
         let what = format!("cannot {doing} `{}`", self.shown(path));
         match failure {
             Failure::Lost(why) => {
@@ -206,12 +206,12 @@ impl Sftp {
     }
 }
 
-impl Transport for Sftp {
+impl Transport for SftpTransport {
     fn via(&self) -> CopyVia {
         CopyVia::Sftp
     }
 
-    fn list<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Listing>> {
+    fn list<'a>(&'a self, ask: &'a ListRequest) -> BoxFuture<'a, Result<Listing>> {
         Box::pin(list::list(self, ask))
     }
 
@@ -224,7 +224,7 @@ impl Transport for Sftp {
     }
 }
 
-impl Drop for Sftp {
+impl Drop for SftpTransport {
     fn drop(&mut self) {
         let temporaries = Arc::clone(&self.temporaries);
         if temporaries.is_empty() {

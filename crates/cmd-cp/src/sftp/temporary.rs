@@ -117,10 +117,10 @@ async fn put_in_order(channel: &Channel, path: &[u8], written: &Written) {
 pub(super) struct Written {
     /// Keep it for `--resume`.
     keep: bool,
-    state: Mutex<State>,
+    state: Mutex<TemporaryState>,
 }
 
-struct State {
+struct TemporaryState {
     /// Bytes from the beginning without a gap.
     prefix: u64,
     /// Ranges beyond, start to end.
@@ -131,7 +131,7 @@ impl Written {
     pub(super) fn new(keep: bool) -> Arc<Self> {
         Arc::new(Self {
             keep,
-            state: Mutex::new(State {
+            state: Mutex::new(TemporaryState {
                 prefix: 0,
                 beyond: BTreeMap::new(),
             }),
@@ -161,7 +161,7 @@ impl Written {
         if self.keep { self.state().prefix } else { 0 }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, TemporaryState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,9 +8,9 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::{
     hashes::unhex,
-    item::{Ask, Entry, Kind},
+    item::{ListRequest, Entry, Kind},
     session::{
-        bundle::{bundling_script, with_prelude},
+        fetch_archive::{bundling_script, with_prelude},
         download::fetching_script,
         list::{self, listing_script},
     },
@@ -105,7 +105,7 @@ fn lists(shell: &Shell) {
     }
     let all = shell.tools();
     for tools in [&all, &without(&all, &["printf", "sums"])] {
-        let ask = Ask {
+        let ask = ListRequest {
             // By its whole path, from the home by way of a link, by a pattern, and not there.
             places: vec![
                 tree.as_os_str().as_bytes().to_vec(),
@@ -116,7 +116,7 @@ fn lists(shell: &Shell) {
             globs: true,
             recursive: true,
             digests: true,
-            ..Ask::default()
+            ..ListRequest::default()
         };
         let script = format!(
             "{}{}",
@@ -174,10 +174,10 @@ fn lists(shell: &Shell) {
         assert!(!tree.join("pwned").exists() && !root.join("pwned").exists());
     }
     // What is not recursive ends at the place; -P takes a link as a link.
-    let ask = Ask {
+    let ask = ListRequest {
         places: vec![b"by-link".to_vec()],
         keep_links: true,
-        ..Ask::default()
+        ..ListRequest::default()
     };
     let script = format!(
         "{}{}",

@@ -11,9 +11,9 @@ use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
 use ops_ui::{Error, Result};
 
 use super::{
-    super::{DEPTH, Sftp, lasting::Open, wire::open},
+    super::{DEPTH, SftpTransport, lasting::Open, wire::open},
     block,
-    place::{Meta, Place, make, no_room},
+    destination::{Meta, Destination, make, no_room},
 };
 use crate::{
     hashes::{Digest, finish},
@@ -26,10 +26,10 @@ use crate::{
 /// # Errors
 /// It cannot be read or written.
 pub(super) async fn large(
-    sftp: &Sftp,
+    sftp: &SftpTransport,
     lanes: usize,
     reading: Arc<FileReading>,
-    place: &mut Place,
+    place: &mut Destination,
     meta: &Meta,
     job: &Job,
 ) -> Result<Digest> {
@@ -70,10 +70,10 @@ pub(super) async fn large(
 
 /// How much of an earlier run is there and the same; the rest is cut off.
 async fn resume(
-    sftp: &Sftp,
+    sftp: &SftpTransport,
     open: &Open<'_>,
     reading: &Arc<FileReading>,
-    place: &Place,
+    place: &Destination,
     meta: &Meta,
     job: &Job,
 ) -> Result<u64> {
@@ -109,11 +109,11 @@ fn hash_of(reading: &FileReading, len: u64) -> Result<Digest> {
 
 /// A session's share of a large file.
 async fn lane(
-    sftp: &Sftp,
+    sftp: &SftpTransport,
     index: usize,
     reading: &FileReading,
     cursor: &AtomicU64,
-    place: &Place,
+    place: &Destination,
 ) -> Result<()> {
     if let Err(error) = sftp.pool.session(index).await {
         // The others do its share.
@@ -138,12 +138,12 @@ async fn lane(
 
 /// Sends the next block whenever one has been taken, until none is left.
 async fn write_blocks(
-    sftp: &Sftp,
+    sftp: &SftpTransport,
     lane: usize,
     open: &Open<'_>,
     reading: &FileReading,
     cursor: &AtomicU64,
-    place: &Place,
+    place: &Destination,
 ) -> Result<()> {
     let (block, end) = (block(&*open.session().await?), reading.size());
     let next = std::iter::from_fn(|| {

@@ -5,9 +5,9 @@ use futures_util::{StreamExt as _, future, stream};
 use ops_ui::{Error, Result};
 
 use super::{
-    super::{FILES, Sftp},
+    super::{FILES, SftpTransport},
     File, block,
-    place::{Meta, Place, Sent, finish_one, make, no_room, place},
+    destination::{Meta, Destination, Sent, finish_one, make, no_room, place},
     settle,
 };
 use crate::{hashes::finish, reading::Reading, transport::Job};
@@ -16,8 +16,8 @@ use crate::{hashes::finish, reading::Reading, transport::Job};
 ///
 /// # Errors
 /// No session.
-pub(super) async fn small(sftp: &Sftp, lane: usize, files: Vec<File>, job: &Job) -> Result<()> {
-    let sent: Vec<(Meta, Place, Sent)> = stream::iter(files)
+pub(super) async fn small(sftp: &SftpTransport, lane: usize, files: Vec<File>, job: &Job) -> Result<()> {
+    let sent: Vec<(Meta, Destination, Sent)> = stream::iter(files)
         .map(|file| async move {
             let meta = Meta {
                 id: file.id,
@@ -57,12 +57,12 @@ pub(super) async fn small(sftp: &Sftp, lane: usize, files: Vec<File>, job: &Job)
 }
 
 async fn send(
-    sftp: &Sftp,
+    sftp: &SftpTransport,
     lane: usize,
     file: File,
     meta: Meta,
     job: &Job,
-) -> Result<(Place, Sent)> {
+) -> Result<(Destination, Sent)> {
     let reading = Reading::open(file.source, file.id, job)?;
     let Reading::File(reading) = reading else {
         return Err(Error::unexpected("a stream is no small file"));

@@ -12,8 +12,8 @@ use ops_ui::{Error, Result};
 use tokio::{runtime::Handle, sync::mpsc};
 
 use super::{
-    Session,
-    archive::{ArchivedFile, ArchivedFiles},
+    ShellTransport,
+    tar_reader::{ArchivedFile, ArchivedFiles},
     inflate::Inflate,
     probe::Tools,
     script,
@@ -32,16 +32,16 @@ pub(crate) const SMALL_BYTES: u64 = 512 << 10;
 /// below it is not worth a session of its own, of which there are three a second for all.
 const SHARED_BYTES: u64 = 4 << 20;
 /// Most that one archive holds, in bytes of files.
-const BUNDLE_BYTES: u64 = 32 << 20;
+const ARCHIVE_BYTES: u64 = 32 << 20;
 /// Most that one archive holds, in bytes of escaped names: they stand in the command's line.
 const NAMES_BYTES: usize = 24 << 10;
-pub(super) const BUNDLE: &str = include_str!("scripts/bundle.sh");
+pub(super) const ARCHIVE: &str = include_str!("scripts/archive.sh");
 
 /// Pieces of an archive that wait to be unpacked; each up to a block of the compressor, 128 KiB.
 const QUEUE: usize = 2;
 
 /// Puts small files together.
-pub(super) struct Collector {
+pub(super) struct FetchCollector {
     works: bool,
     /// Largest file that is taken, in bytes.
     largest: u64,
@@ -51,8 +51,8 @@ pub(super) struct Collector {
     names: usize,
 }
 
-impl Collector {
-    pub(super) fn new(session: &Session, job: &Job) -> Self {
+impl FetchCollector {
+    pub(super) fn new(session: &ShellTransport, job: &Job) -> Self {
         let tools = &session.tools;
         Self {
             // A part of a file in an archive is never kept.
@@ -92,7 +92,7 @@ impl Collector {
                 _ => false,
             }
         };
-        let full = (self.bytes + fetch.entry.size > BUNDLE_BYTES
+        let full = (self.bytes + fetch.entry.size > ARCHIVE_BYTES
             || self.names + names > NAMES_BYTES
             || !self.files.first().is_none_or(goes_with))
         .then(|| self.rest())
@@ -113,7 +113,7 @@ impl Collector {
 
 /// Fetches `files` as one archive; gives back those that did not come or did not come whole, to be
 /// fetched one by one.
-pub(super) async fn fetch(session: &Session, files: Vec<Fetch>, job: &Job) -> Vec<Fetch> {
+pub(super) async fn fetch(session: &ShellTransport, files: Vec<Fetch>, job: &Job) -> Vec<Fetch> {
     let mut waiting = vec![files];
     let mut left = Vec::new();
     while let Some(mut files) = waiting.pop() {
@@ -140,10 +140,10 @@ pub(super) async fn fetch(session: &Session, files: Vec<Fetch>, job: &Job) -> Ve
 
 /// As [`fetch`], with the archive that the script writes taking the way of `feed`.
 pub(super) async fn fetch_by<F>(
-    session: &Session,
+    session: &ShellTransport,
     files: Vec<Fetch>,
     job: &Job,
-    feed: impl FnOnce(String, Intake) -> F,
+    feed: impl FnOnce(String, ArchiveInput) -> F,
 ) -> Vec<Fetch>
 where
     F: Future<Output = Result<()>>,
@@ -156,7 +156,7 @@ where
     let content: u64 = files.iter().map(|file| file.entry.size).sum();
     let codec = session.tools.codec().filter(|_| job.compress);
     let codec = codec.unwrap_or("-");
-    let Ok((intake, receiver)) = Intake::new(codec, most_bytes(content, files.len())) else {
+    let Ok((intake, receiver)) = ArchiveInput::new(codec, most_bytes(content, files.len())) else {
         return files;
     };
     let unpacker = Thread::of(session, {
@@ -166,7 +166,7 @@ where
             .map(|fetch| session.local_mode(fetch.entry.mode))
             .collect();
         tokio::task::spawn_blocking(move || {
-            let mut unpacker = Unpacker {
+            let mut unpacker = ArchiveUnpacker {
                 root,
                 wanted: HashMap::new(),
                 job,
@@ -176,7 +176,7 @@ where
                 let path = fetch.path.whole().to_vec();
                 unpacker.wanted.insert(path, (fetch, mode));
             }
-            let outcome = unpacker.unpack(Incoming {
+            let outcome = unpacker.unpack(ArchiveReader {
                 receiver,
                 piece: Bytes::new(),
             });
@@ -208,7 +208,7 @@ struct Thread<T: Send + 'static> {
 }
 
 impl<T: Send + 'static> Thread<T> {
-    fn of(session: &Session, handle: tokio::task::JoinHandle<T>) -> Self {
+    fn of(session: &ShellTransport, handle: tokio::task::JoinHandle<T>) -> Self {
         Self {
             handle: Some(handle),
             cx: session.far.cx.clone(),
@@ -233,7 +233,7 @@ impl<T: Send + 'static> Drop for Thread<T> {
 }
 
 /// Takes the bytes of an archive as the server has packed it.
-pub(crate) struct Intake {
+pub(crate) struct ArchiveInput {
     inflate: Inflate,
     sender: mpsc::Sender<Bytes>,
     /// Bytes that may still come out.
@@ -250,7 +250,7 @@ pub(crate) fn most_bytes(content: u64, files: usize) -> u64 {
     2 * content + (files as u64 + 1) * EXTRA_BYTES
 }
 
-impl Intake {
+impl ArchiveInput {
     /// For what `codec` has compressed, and `room` bytes of it at most.
     fn new(codec: &str, room: u64) -> Result<(Self, mpsc::Receiver<Bytes>)> {
         let (sender, receiver) = mpsc::channel(QUEUE);
@@ -284,7 +284,7 @@ impl Intake {
 }
 
 /// Runs the script and hands on what it writes.
-async fn feed(session: &Session, text: String, mut intake: Intake) -> Result<()> {
+async fn feed(session: &ShellTransport, text: String, mut intake: ArchiveInput) -> Result<()> {
     let started = Down::start(&session.far, &text).await;
     if let Err(error) = &started {
         session.note_refusal(text.len(), error);
@@ -303,7 +303,7 @@ async fn feed(session: &Session, text: String, mut intake: Intake) -> Result<()>
 }
 
 /// The script that writes the hashes of `files` and an archive of them, for where `tools.sh` and
-/// `enter.sh` were read: see `scripts/bundle.sh`.
+/// `enter.sh` were read: see `scripts/archive.sh`.
 ///
 /// The folders that the files lie in are looked at first, each on its way down from what was named:
 /// a link in the place of one of them ends it all, and each file is then asked for by itself. tar
@@ -317,7 +317,7 @@ pub(super) fn bundling_script(tools: &Tools, files: &[Fetch], compress: bool) ->
         "tar_options={}\ncompressor=\"{}\"\n{}each_folder() {{\n",
         if follow { "-chf" } else { "-cf" },
         compressor.unwrap_or_default(),
-        script::compact(BUNDLE),
+        script::compact(ARCHIVE),
     ));
     let mut folder: Option<&[u8]> = None;
     for fetch in files {
@@ -379,12 +379,12 @@ fn relative<'a>(root: &[u8], path: &'a [u8]) -> &'a [u8] {
 }
 
 /// What arrives, for code that reads and waits.
-struct Incoming {
+struct ArchiveReader {
     receiver: mpsc::Receiver<Bytes>,
     piece: Bytes,
 }
 
-impl Read for Incoming {
+impl Read for ArchiveReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.piece.is_empty() {
             match self.receiver.blocking_recv() {
@@ -398,7 +398,7 @@ impl Read for Incoming {
     }
 }
 
-struct Unpacker {
+struct ArchiveUnpacker {
     root: Vec<u8>,
     /// By path; what is left is what did not come. With what a new file's permissions are.
     wanted: HashMap<Vec<u8>, (Fetch, u32)>,
@@ -406,8 +406,8 @@ struct Unpacker {
     handle: Handle,
 }
 
-impl Unpacker {
-    fn unpack(&mut self, incoming: Incoming) -> Result<()> {
+impl ArchiveUnpacker {
+    fn unpack(&mut self, incoming: ArchiveReader) -> Result<()> {
         let mut input = BufReader::with_capacity(64 << 10, incoming);
         let mut digests: HashMap<Digest, usize> = HashMap::new();
         let mut line = String::new();
@@ -441,11 +441,11 @@ impl Unpacker {
             };
             match self.file(&fetch, mode, &mut content, hashed.then_some(&mut digests)) {
                 Ok(()) => self.job.report.done(fetch.id),
-                Err(Fault::Again) => {
+                Err(ArchiveFault::Again) => {
                     self.wanted.insert(path, (fetch, mode));
                 }
-                Err(Fault::Final(error)) => self.job.report.fail(fetch.id, error),
-                Err(Fault::Broken(error)) => {
+                Err(ArchiveFault::Final(error)) => self.job.report.fail(fetch.id, error),
+                Err(ArchiveFault::Broken(error)) => {
                     self.wanted.insert(path, (fetch, mode));
                     return Err(error.into());
                 }
@@ -461,7 +461,7 @@ impl Unpacker {
         mode: u32,
         from: &mut impl Read,
         digests: Option<&mut HashMap<Digest, usize>>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), ArchiveFault> {
         let size = fetch.entry.size;
         let landing = match &fetch.sink {
             Sink::File(path) => {
@@ -474,7 +474,7 @@ impl Unpacker {
                     resume: false,
                     ..self.job.clone()
                 };
-                Some(Landing::open(path, fetch.id, &entry, mode, &job).map_err(Fault::Final)?)
+                Some(Landing::open(path, fetch.id, &entry, mode, &job).map_err(ArchiveFault::Final)?)
             }
             Sink::Stream(_) => None,
         };
@@ -483,19 +483,19 @@ impl Unpacker {
         let mut held = Vec::new();
         let mut at = 0;
         loop {
-            let read = from.read(&mut buffer).map_err(Fault::Broken)?;
+            let read = from.read(&mut buffer).map_err(ArchiveFault::Broken)?;
             if read == 0 {
                 break;
             }
             if at + read as u64 > size {
                 self.job.report.back(fetch.id, at);
-                return Err(Fault::Again);
+                return Err(ArchiveFault::Again);
             }
             let piece = &buffer[..read];
             hash.update(piece);
             self.handle.block_on(self.job.pace.wait(read));
             match &landing {
-                Some(landing) => landing.put(at, piece).map_err(Fault::Final)?,
+                Some(landing) => landing.put(at, piece).map_err(ArchiveFault::Final)?,
                 None => {
                     held.extend_from_slice(piece);
                     self.job.report.bytes(fetch.id, read as u64);
@@ -513,10 +513,10 @@ impl Unpacker {
         });
         if at != size || !known {
             self.job.report.back(fetch.id, at);
-            return Err(Fault::Again);
+            return Err(ArchiveFault::Again);
         }
         match (landing, &fetch.sink) {
-            (Some(landing), _) => landing.commit(None).map_err(Fault::Final),
+            (Some(landing), _) => landing.commit(None).map_err(ArchiveFault::Final),
             (None, Sink::Stream(sender)) => {
                 if !held.is_empty() {
                     // Who does not want it any more has said why elsewhere.
@@ -529,7 +529,7 @@ impl Unpacker {
     }
 }
 
-enum Fault {
+enum ArchiveFault {
     /// To be fetched by itself.
     Again,
     /// Cannot be kept here.
@@ -546,7 +546,7 @@ mod tests {
     async fn an_archive_larger_than_its_files_is_given_up() {
         let bomb = super::super::inflate::deflate("gzip", &vec![0; 8 << 20]).unwrap();
         assert!(bomb.len() < 128 << 10);
-        let (mut intake, mut receiver) = Intake::new("gzip", most_bytes(100, 3)).unwrap();
+        let (mut intake, mut receiver) = ArchiveInput::new("gzip", most_bytes(100, 3)).unwrap();
         let reader = tokio::spawn(async move {
             let mut all = 0;
             while let Some(piece) = receiver.recv().await {
@@ -565,7 +565,7 @@ mod tests {
         let (sender, receiver) = mpsc::channel(1);
         let handle = Handle::current();
         let unpacked = tokio::task::spawn_blocking(move || {
-            let mut unpacker = Unpacker {
+            let mut unpacker = ArchiveUnpacker {
                 root: b"/r".to_vec(),
                 wanted: HashMap::new(),
                 job: Job {
@@ -579,7 +579,7 @@ mod tests {
                 },
                 handle,
             };
-            unpacker.unpack(Incoming {
+            unpacker.unpack(ArchiveReader {
                 receiver,
                 piece: Bytes::new(),
             })

@@ -4,12 +4,12 @@
 use ops_ui::{Error, Result};
 
 use super::{
-    Session,
-    bundle::{self, Intake},
-    dialogue::{Begun, Dialogue, End, stamp},
+    ShellTransport,
+    fetch_archive::{self, ArchiveInput},
+    dialogue::{BeginAnswer, Dialogue, FileEnd, stamp},
     download::FETCH,
     frames::stored_mode,
-    pack::{self, Parcel},
+    store_archive::{self, ArchiveCarrier},
     script,
     upload::upload,
 };
@@ -25,14 +25,14 @@ use crate::{
 const TOLD_MAX_BYTES: usize = 1 << 10;
 
 /// Something on the server that moves files when asked.
-pub(crate) struct Courier<'a> {
-    session: &'a Session,
+pub(crate) struct UrlDialogue<'a> {
+    session: &'a ShellTransport,
     /// None after one that was lost.
     dialogue: Option<Dialogue>,
 }
 
 /// An archive on the server.
-pub(crate) struct Archive {
+pub(crate) struct KeptArchive {
     /// Where it lies, in a folder of its own.
     pub(crate) path: RemotePath,
     /// In bytes.
@@ -41,12 +41,12 @@ pub(crate) struct Archive {
     pub(crate) sha256: Option<Digest>,
 }
 
-impl Session {
+impl ShellTransport {
     /// Checks that the server can move files by itself.
     ///
     /// # Errors
     /// It has neither curl nor wget.
-    pub(crate) fn check_courier(&self) -> Result<()> {
+    pub(crate) fn check_url_tools(&self) -> Result<()> {
         if ["curl", "wget"].iter().any(|tool| self.tools.has(tool)) {
             return Ok(());
         }
@@ -57,22 +57,22 @@ impl Session {
         .hint("install curl there, or copy without the bucket: --via session"))
     }
 
-    /// Starts one.
+    /// Starts one, or takes up the idle one.
     ///
     /// # Errors
     /// As [`Dialogue::start`].
-    pub(crate) async fn courier(&self) -> Result<Courier<'_>> {
-        Ok(Courier {
+    pub(crate) async fn url_dialogue(&self) -> Result<UrlDialogue<'_>> {
+        Ok(UrlDialogue {
             session: self,
             dialogue: Some(self.take_dialogue().await?),
         })
     }
 
-    /// Stores `items` through the session; the dialogue is kept for a courier.
+    /// Stores `items` through the session; the dialogue is kept for a dialogue.
     ///
     /// # Errors
     /// As [`Transport::upload`](crate::transport::Transport::upload).
-    pub(crate) async fn upload_before_courier(&self, items: Vec<Store>, job: &Job) -> Result<()> {
+    pub(crate) async fn upload_before_urls(&self, items: Vec<Store>, job: &Job) -> Result<()> {
         if let Some(dialogue) = upload(self, items, job).await? {
             self.give_back(dialogue).await;
         }
@@ -81,7 +81,7 @@ impl Session {
 
     /// Puts small files together that can be fetched as archives, and gives the others.
     pub(crate) fn bundles(&self, files: Vec<Fetch>, job: &Job) -> (Vec<Vec<Fetch>>, Vec<Fetch>) {
-        let mut small = bundle::Collector::new(self, job);
+        let mut small = fetch_archive::FetchCollector::new(self, job);
         let (mut bundles, mut others) = (Vec::new(), Vec::new());
         for file in files {
             match small.take(file) {
@@ -95,7 +95,7 @@ impl Session {
 
     /// Puts small files together that can be stored as archives, and gives the others.
     pub(crate) fn packs(&self, items: Vec<Store>) -> (Vec<Vec<Store>>, Vec<Store>) {
-        let mut small = pack::Collector::new(self);
+        let mut small = store_archive::StoreCollector::new(self);
         let (mut packs, mut others) = (Vec::new(), Vec::new());
         for item in items {
             match small.take(item) {
@@ -113,12 +113,12 @@ impl Session {
         &self,
         files: Vec<Fetch>,
         job: &Job,
-        feed: impl FnOnce(String, Intake) -> F,
+        feed: impl FnOnce(String, ArchiveInput) -> F,
     ) -> Vec<Fetch>
     where
         F: Future<Output = Result<()>>,
     {
-        bundle::fetch_by(self, files, job, feed).await
+        fetch_archive::fetch_by(self, files, job, feed).await
     }
 
     /// Whether the server hashes at all.
@@ -127,7 +127,7 @@ impl Session {
     }
 }
 
-impl Courier<'_> {
+impl UrlDialogue<'_> {
     /// Whether it can be asked for anything else.
     pub(crate) fn is_usable(&self) -> bool {
         self.dialogue.as_ref().is_some_and(Dialogue::is_usable)
@@ -138,15 +138,15 @@ impl Courier<'_> {
         self.dialogue.as_mut().ok_or_else(lost)
     }
 
-    /// Has the server keep what `script` writes, until [`Courier::clear`] or the end.
+    /// Has the server keep what `script` writes, until [`UrlDialogue::clear`] or the end.
     ///
     /// # Errors
     /// The server's own words; it writes nothing, or cannot keep it.
-    pub(crate) async fn keep(&mut self, script: &str) -> Result<Archive> {
+    pub(crate) async fn keep(&mut self, script: &str) -> Result<KeptArchive> {
         self.keep_as(b"a", script).await
     }
 
-    async fn keep_as(&mut self, name: &[u8], script: &str) -> Result<Archive> {
+    async fn keep_as(&mut self, name: &[u8], script: &str) -> Result<KeptArchive> {
         let stage = RemotePath::new(b"/tmp", format!(".ops-{}", token()).as_bytes());
         self.talk()?.stage(&stage).await?;
         let path = stage.join(name);
@@ -171,7 +171,7 @@ impl Courier<'_> {
         let told = String::from_utf8_lossy(&told);
         let mut words = told.split_ascii_whitespace();
         let len = words.next().and_then(|len| len.parse().ok());
-        Ok(Archive {
+        Ok(KeptArchive {
             path,
             len: len.ok_or_else(failed)?,
             sha256: words.next().and_then(unhex),
@@ -179,11 +179,11 @@ impl Courier<'_> {
     }
 
     /// Has the server keep what the file at `path` holds, read once and to its end, until
-    /// [`Courier::clear`]: how much that is, files of `/proc` and `/sys` do not say beforehand.
+    /// [`UrlDialogue::clear`]: how much that is, files of `/proc` and `/sys` do not say beforehand.
     ///
     /// # Errors
-    /// As for [`Courier::keep`].
-    pub(crate) async fn keep_file(&mut self, path: &RemotePath) -> Result<Archive> {
+    /// As for [`UrlDialogue::keep`].
+    pub(crate) async fn keep_file(&mut self, path: &RemotePath) -> Result<KeptArchive> {
         let script = format!(
             "{}{}go_to_file\ncat <\"$file\"\n",
             script::name_file(path),
@@ -205,10 +205,10 @@ impl Courier<'_> {
     pub(crate) async fn pack(
         &mut self,
         items: Vec<Store>,
-        parcel: &mut (dyn Parcel + '_),
+        carrier: &mut (dyn ArchiveCarrier + '_),
         job: &Job,
     ) -> Vec<Store> {
-        pack::send(self.session, &mut self.dialogue, items, Some(parcel), job).await
+        store_archive::send(self.session, &mut self.dialogue, items, Some(carrier), job).await
     }
 
     /// The hash of a file, or of its first `len` bytes; `None` where the server does not hash.
@@ -252,7 +252,7 @@ impl Courier<'_> {
             .talk()?
             .begin(&item.path, &temporary, job.resume, true)
             .await?;
-        let Begun::Part(len, there) = begun else {
+        let BeginAnswer::Part(len, there) = begun else {
             return Ok(0);
         };
         let mut hash = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
@@ -289,7 +289,7 @@ impl Courier<'_> {
         let hashes = self.session.hashes();
         let mode = stored_mode(self.session, item, job);
         self.talk()?
-            .end(&End {
+            .end(&FileEnd {
                 digest: hashes.then_some(digest),
                 size,
                 mode,
@@ -322,7 +322,7 @@ impl Courier<'_> {
             .await
     }
 
-    /// Keeps its dialogue for the next courier.
+    /// Keeps its dialogue for the next dialogue.
     pub(crate) async fn rest(self) {
         if let Some(dialogue) = self.dialogue.filter(Dialogue::is_usable) {
             self.session.give_back(dialogue).await;

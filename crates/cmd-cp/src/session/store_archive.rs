@@ -10,8 +10,8 @@ use ops_ui::{Error, Result};
 use tokio::sync::mpsc;
 
 use super::{
-    Session,
-    bundle::{SMALL_BYTES, common},
+    ShellTransport,
+    fetch_archive::{SMALL_BYTES, common},
     dialogue::Dialogue,
     frames::{choose_codec, compress_frame, stored_mode, usable_dialogue},
 };
@@ -22,27 +22,27 @@ use crate::{
     place::local,
     reading::Reading,
     remote_path::RemotePath,
-    transport::{Job, Source, Store, What},
+    transport::{Job, Source, Store, StoreKind},
 };
 
 /// Most that one archive holds, in bytes of files.
-const PACK_BYTES: u64 = 8 << 20;
+const ARCHIVE_BYTES: u64 = 8 << 20;
 /// Most that one archive holds.
-const PACK_FILES: usize = 4000;
+const ARCHIVE_FILES: usize = 4000;
 /// Fewer are sent one by one.
 const WORTH_FILES: usize = 4;
 /// A frame of the archive, in bytes.
 const FRAME_BYTES: usize = 512 << 10;
 
 /// Puts small files together.
-pub(super) struct Collector {
+pub(super) struct StoreCollector {
     works: bool,
     items: Vec<Store>,
     bytes: u64,
 }
 
-impl Collector {
-    pub(super) fn new(session: &Session) -> Self {
+impl StoreCollector {
+    pub(super) fn new(session: &ShellTransport) -> Self {
         Self {
             works: session.tools.has("tar")
                 && session.tools.has("handles")
@@ -56,9 +56,9 @@ impl Collector {
     /// back otherwise.
     pub(super) fn take(&mut self, item: Store) -> Result<Option<Vec<Store>>, Store> {
         let size = match &item.what {
-            What::File(Source::File { size, .. }) => Some(*size),
-            What::File(Source::Stream { size, .. }) => *size,
-            What::Folder | What::Link(_) => None,
+            StoreKind::File(Source::File { size, .. }) => Some(*size),
+            StoreKind::File(Source::Stream { size, .. }) => *size,
+            StoreKind::Folder | StoreKind::Link(_) => None,
         };
         // Programs that print hashes and names write some names in another way.
         let plain = !item.path.whole().iter().any(|b| b"\n\\".contains(b));
@@ -70,7 +70,7 @@ impl Collector {
         let Some(size) = size.filter(fits) else {
             return Err(item);
         };
-        let full = (self.bytes + size > PACK_BYTES || self.items.len() >= PACK_FILES)
+        let full = (self.bytes + size > ARCHIVE_BYTES || self.items.len() >= ARCHIVE_FILES)
             .then(|| self.rest())
             .flatten();
         self.bytes += size;
@@ -88,7 +88,7 @@ impl Collector {
 
 /// Another way for an archive than through the session: something that holds it for the server to
 /// fetch.
-pub(crate) trait Parcel: Send {
+pub(crate) trait ArchiveCarrier: Send {
     /// Appends to it.
     fn put(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<()>>;
 
@@ -97,7 +97,7 @@ pub(crate) trait Parcel: Send {
 }
 
 /// A file that has been read.
-struct Packed {
+struct ArchivedItem {
     item: Store,
     /// Kept where it cannot be read again.
     content: Option<Bytes>,
@@ -107,17 +107,17 @@ struct Packed {
 /// Sends `items` as one archive, through the session or as a `parcel`; gives back those that are to
 /// be sent one by one.
 pub(super) async fn send(
-    session: &Session,
+    session: &ShellTransport,
     dialogue: &mut Option<Dialogue>,
     items: Vec<Store>,
-    parcel: Option<&mut (dyn Parcel + '_)>,
+    carrier: Option<&mut (dyn ArchiveCarrier + '_)>,
     job: &Job,
 ) -> Vec<Store> {
     if items.len() < WORTH_FILES {
         return items;
     }
     let mut files = Vec::new();
-    match Box::pin(unpack(session, dialogue, items, &mut files, parcel, job)).await {
+    match Box::pin(unpack(session, dialogue, items, &mut files, carrier, job)).await {
         Ok(left) => left,
         Err((error, mut left)) => {
             session.far.cx.output().detail(format!(
@@ -137,8 +137,8 @@ pub(super) async fn send(
 }
 
 /// The file as it was before it was read.
-fn restored(file: Packed) -> Store {
-    let Packed {
+fn restored(file: ArchivedItem) -> Store {
+    let ArchivedItem {
         mut item, content, ..
     } = file;
     if let Some(content) = content {
@@ -146,7 +146,7 @@ fn restored(file: Packed) -> Store {
         let (sender, bytes) = mpsc::channel(1);
         // There is room for one.
         let _ = sender.try_send(Ok(content));
-        item.what = What::File(Source::Stream { bytes, size });
+        item.what = StoreKind::File(Source::Stream { bytes, size });
     }
     item
 }
@@ -155,11 +155,11 @@ type Refused = (Error, Vec<Store>);
 
 /// Gives what is to be sent one by one although the archive arrived; `files` is what is in it.
 async fn unpack(
-    session: &Session,
+    session: &ShellTransport,
     dialogue: &mut Option<Dialogue>,
     items: Vec<Store>,
-    files: &mut Vec<Packed>,
-    mut parcel: Option<&mut (dyn Parcel + '_)>,
+    files: &mut Vec<ArchivedItem>,
+    mut carrier: Option<&mut (dyn ArchiveCarrier + '_)>,
     job: &Job,
 ) -> Result<Vec<Store>, Refused> {
     let Some(root) = items.first().map(|first| first.path.root().to_vec()) else {
@@ -170,7 +170,7 @@ async fn unpack(
     let common = common(items.iter().map(|item| item.path.below()));
     let token = format!(".ops-{}", landing::token());
     let stage = RemotePath::new(&root, &common).join(token.as_bytes());
-    let direct = parcel.is_none();
+    let direct = carrier.is_none();
     let begun = async {
         let dialogue = usable_dialogue(session, dialogue).await?;
         dialogue.stage(&stage).await?;
@@ -184,7 +184,7 @@ async fn unpack(
         Err(error) => return Err((error, items)),
     };
     let mut items = items.into_iter();
-    let mut archive = Archive::new();
+    let mut archive = ArchiveWriter::new();
     let mut hashes = Vec::new();
     let mut codec = None;
     while let Some(item) = items.next() {
@@ -209,7 +209,7 @@ async fn unpack(
             Ok(()) if archive.bytes.len() >= FRAME_BYTES => {
                 let frame = archive.take();
                 let codec = *codec.get_or_insert_with(|| choose_codec(session, job, &frame));
-                send_part(dialogue, &mut parcel, codec, frame).await
+                send_part(dialogue, &mut carrier, codec, frame).await
             }
             other => other,
         };
@@ -221,11 +221,11 @@ async fn unpack(
     let done = async {
         let frame = archive.end();
         let codec = *codec.get_or_insert_with(|| choose_codec(session, job, &frame));
-        send_part(dialogue, &mut parcel, codec, frame).await?;
-        match parcel {
+        send_part(dialogue, &mut carrier, codec, frame).await?;
+        match carrier {
             None => dialogue.unpacked().await?,
-            Some(parcel) => {
-                let (url, digest) = parcel.send().await?;
+            Some(carrier) => {
+                let (url, digest) = carrier.send().await?;
                 dialogue
                     .unpack_from(&url, codec, digest, job.preserve)
                     .await?;
@@ -257,14 +257,14 @@ async fn unpack(
 
 async fn send_part(
     dialogue: &mut Dialogue,
-    parcel: &mut Option<&mut (dyn Parcel + '_)>,
+    carrier: &mut Option<&mut (dyn ArchiveCarrier + '_)>,
     codec: &str,
     frame: Bytes,
 ) -> Result<()> {
     let bytes = compress_frame(codec, frame)?;
-    match parcel {
+    match carrier {
         None => dialogue.part(codec, bytes).await,
-        Some(parcel) => parcel.put(bytes).await,
+        Some(carrier) => carrier.put(bytes).await,
     }
 }
 
@@ -273,10 +273,10 @@ async fn spread(
     dialogue: &mut Dialogue,
     root: &[u8],
     common: &[u8],
-    files: &mut Vec<Packed>,
+    files: &mut Vec<ArchivedItem>,
     job: &Job,
 ) -> Result<Vec<Store>> {
-    let mut folders: BTreeMap<Vec<u8>, Vec<Packed>> = BTreeMap::new();
+    let mut folders: BTreeMap<Vec<u8>, Vec<ArchivedItem>> = BTreeMap::new();
     for file in files.drain(..) {
         let below = file.item.path.below();
         let end = below.iter().rposition(|&b| b == b'/').unwrap_or(0);
@@ -319,8 +319,8 @@ fn within<'a>(common: &[u8], path: &'a [u8]) -> &'a [u8] {
     below.strip_prefix(b"/").unwrap_or(below)
 }
 
-async fn read(mut item: Store, job: &Job) -> Result<(Packed, Bytes)> {
-    let What::File(source) = std::mem::replace(&mut item.what, What::Folder) else {
+async fn read(mut item: Store, job: &Job) -> Result<(ArchivedItem, Bytes)> {
+    let StoreKind::File(source) = std::mem::replace(&mut item.what, StoreKind::Folder) else {
         return Err(Error::unexpected("no file"));
     };
     let again = match &source {
@@ -347,11 +347,11 @@ async fn read(mut item: Store, job: &Job) -> Result<(Packed, Bytes)> {
     };
     let content = again.is_none().then(|| bytes.clone());
     if let Some(source) = again {
-        item.what = What::File(source);
+        item.what = StoreKind::File(source);
     }
     let size = bytes.len() as u64;
     Ok((
-        Packed {
+        ArchivedItem {
             item,
             content,
             size,
@@ -367,11 +367,11 @@ fn sha256(bytes: &[u8]) -> Digest {
 }
 
 /// A tar archive as it grows.
-pub(super) struct Archive {
+pub(super) struct ArchiveWriter {
     bytes: Vec<u8>,
 }
 
-impl Archive {
+impl ArchiveWriter {
     pub(super) fn new() -> Self {
         Self { bytes: Vec::new() }
     }
@@ -407,7 +407,7 @@ mod tests {
 
     #[test]
     fn an_archive_in_parts_is_one_archive() {
-        let mut archive = Archive::new();
+        let mut archive = ArchiveWriter::new();
         let long = [&b"d/"[..], &[b'x'; 200], b"/\xff"].concat();
         archive.add(b"a", b"1", 0o600, 5).unwrap();
         let mut bytes = archive.take().to_vec();

@@ -10,13 +10,13 @@ use ops_core::calls::s3::{Bucket, Object};
 use ops_ui::{Error, Result};
 use tokio::sync::mpsc;
 
-use super::S3;
+use super::BucketTransport;
 use crate::{
     hashes::{Digest, finish},
     session::{
-        bundle::{Intake, most_bytes},
-        courier::Courier,
-        pack::Parcel,
+        fetch_archive::{ArchiveInput, most_bytes},
+        url_dialogue::UrlDialogue,
+        store_archive::ArchiveCarrier,
     },
     transport::{Fetch, Job, Store},
 };
@@ -27,9 +27,9 @@ const PIECE_BYTES: usize = 128 << 10;
 
 /// Fetches small files as one archive; gives back those that are to be fetched one by one.
 pub(super) async fn fetch(
-    s3: &S3,
+    s3: &BucketTransport,
     bucket: &Bucket,
-    courier: &mut Courier<'_>,
+    dialogue: &mut UrlDialogue<'_>,
     files: Vec<Fetch>,
     job: &Job,
 ) -> Vec<Fetch> {
@@ -37,20 +37,20 @@ pub(super) async fn fetch(
     let most = most_bytes(content, files.len());
     s3.session
         .fetch_bundle(files, job, |script, intake| {
-            carry(s3, bucket, courier, script, most, intake)
+            carry(s3, bucket, dialogue, script, most, intake)
         })
         .await
 }
 
 async fn carry(
-    s3: &S3,
+    s3: &BucketTransport,
     bucket: &Bucket,
-    courier: &mut Courier<'_>,
+    dialogue: &mut UrlDialogue<'_>,
     script: String,
     most: u64,
-    mut intake: Intake,
+    mut intake: ArchiveInput,
 ) -> Result<()> {
-    let got = match courier.keep(&script).await {
+    let got = match dialogue.keep(&script).await {
         Ok(archive) if archive.len > most => Err(Error::unexpected(
             "the server has written a larger archive than its files can make",
         )),
@@ -58,7 +58,7 @@ async fn carry(
             let mut object = bucket.object();
             let got = async {
                 let url = object.url_to_put().await?;
-                courier
+                dialogue
                     .push(&archive.path, (0, archive.len, true), &url)
                     .await?;
                 get(&object, archive.len, archive.sha256).await
@@ -69,8 +69,8 @@ async fn carry(
         }
         Err(error) => Err(error),
     };
-    if courier.is_usable() {
-        courier.clear().await?;
+    if dialogue.is_usable() {
+        dialogue.clear().await?;
     }
     let (file, len) = got?;
     let mut pieces = pieces(file, len);
@@ -125,25 +125,25 @@ fn pieces(file: Arc<File>, len: u64) -> mpsc::Receiver<Result<Bytes>> {
 
 /// Stores small files as one archive; gives back those that are to be stored one by one.
 pub(super) async fn store(
-    s3: &S3,
+    s3: &BucketTransport,
     bucket: &Bucket,
-    courier: &mut Courier<'_>,
+    dialogue: &mut UrlDialogue<'_>,
     items: Vec<Store>,
     job: &Job,
 ) -> Vec<Store> {
-    let mut shipment = Shipment {
+    let mut archive_object = ArchiveObject {
         object: bucket.object(),
         file: None,
         len: 0,
         hash: digest::Context::new(&digest::SHA256),
     };
-    let left = courier.pack(items, &mut shipment, job).await;
-    s3.delete(shipment.object).await;
+    let left = dialogue.pack(items, &mut archive_object, job).await;
+    s3.delete(archive_object.object).await;
     left
 }
 
 /// An archive on its way into the bucket.
-struct Shipment {
+struct ArchiveObject {
     object: Object,
     /// The length of an object has to be known beforehand.
     file: Option<Arc<File>>,
@@ -151,7 +151,7 @@ struct Shipment {
     hash: digest::Context,
 }
 
-impl Parcel for Shipment {
+impl ArchiveCarrier for ArchiveObject {
     fn put(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<()>> {
         Box::pin(future::ready(self.append(&bytes)))
     }
@@ -167,7 +167,7 @@ impl Parcel for Shipment {
     }
 }
 
-impl Shipment {
+impl ArchiveObject {
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
         let file = match &self.file {
             Some(file) => Arc::clone(file),

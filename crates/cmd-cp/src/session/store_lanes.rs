@@ -15,8 +15,8 @@ use ops_ui::{Error, Result};
 use tokio::{sync::OnceCell, task::JoinHandle};
 
 use super::{
-    Session,
-    dialogue::{BLOCK_BYTES, Begun, Dialogue, End, PART_BYTES, stamp},
+    ShellTransport,
+    dialogue::{BLOCK_BYTES, BeginAnswer, Dialogue, FileEnd, PART_BYTES, stamp},
     frames::{
         PAUSE, TRIES, choose_codec, compress_frame, read_frame, send_announced, stored_mode,
         usable_dialogue,
@@ -28,7 +28,7 @@ use crate::{
     landing,
     local::LocalFile,
     reading::{FileReading, Reading},
-    transport::{Job, Source, Store, What},
+    transport::{Job, Source, Store, StoreKind},
 };
 
 /// A lane is worth its session from this size on, in bytes.
@@ -37,18 +37,18 @@ const LANE_FROM_BYTES: u64 = 32 << 20;
 const HASHES_AT_ONCE: u64 = 50;
 
 /// A file that lanes share.
-pub(super) struct Split {
+pub(super) struct LanedStore {
     item: Store,
     file: LocalFile,
     size: u64,
     tries: u32,
     /// Lanes that have not ended.
     left: AtomicUsize,
-    opened: OnceCell<Opened>,
-    failure: Mutex<Option<Failure>>,
+    opened: OnceCell<OpenedStore>,
+    failure: Mutex<Option<LaneFailure>>,
 }
 
-struct Opened {
+struct OpenedStore {
     reading: Arc<FileReading>,
     temporary: Vec<u8>,
     /// Parts that are to be sent.
@@ -61,36 +61,36 @@ struct Opened {
     there: AtomicU64,
 }
 
-impl Drop for Opened {
+impl Drop for OpenedStore {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
     }
 }
 
 #[derive(Clone)]
-struct Failure {
+struct LaneFailure {
     error: Error,
     /// It was the session's: another may do it.
     lost: bool,
 }
 
-impl Failure {
+impl LaneFailure {
     fn of(error: Error, dialogue: &Dialogue) -> Self {
         let lost = dialogue.is_lost();
         Self { error, lost }
     }
 }
 
-impl From<Error> for Failure {
+impl From<Error> for LaneFailure {
     fn from(error: Error) -> Self {
         Self { error, lost: false }
     }
 }
 
 /// How many dialogues `item` is worth.
-pub(super) fn lanes(session: &Session, item: &Store, sessions: usize) -> usize {
+pub(super) fn lanes(session: &ShellTransport, item: &Store, sessions: usize) -> usize {
     match &item.what {
-        What::File(Source::File { size, .. }) if session.tools.has("blocks") => {
+        StoreKind::File(Source::File { size, .. }) if session.tools.has("blocks") => {
             usize::try_from(size / LANE_FROM_BYTES)
                 .unwrap_or(usize::MAX)
                 .clamp(1, sessions.max(1))
@@ -99,10 +99,10 @@ pub(super) fn lanes(session: &Session, item: &Store, sessions: usize) -> usize {
     }
 }
 
-impl Split {
+impl LanedStore {
     /// `item`, to be carried by so many calls of [`lane`]; gives it back if it is no file here.
     pub(super) fn new(item: Store, lanes: usize) -> Result<Arc<Self>, Box<Store>> {
-        let What::File(Source::File { file, size }) = &item.what else {
+        let StoreKind::File(Source::File { file, size }) = &item.what else {
             return Err(Box::new(item));
         };
         let (file, size) = (file.clone(), *size);
@@ -126,21 +126,21 @@ impl Split {
         let item = Store {
             id: self.item.id,
             path: self.item.path.clone(),
-            what: What::Folder,
+            what: StoreKind::Folder,
             mode: self.item.mode,
             mtime: self.item.mtime,
         };
         Self::begin(item, self.file.clone(), self.size, self.tries + 1, 1)
     }
 
-    fn fail(&self, failure: Failure) {
+    fn fail(&self, failure: LaneFailure) {
         self.failure
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get_or_insert(failure);
     }
 
-    fn failure(&self) -> Option<Failure> {
+    fn failure(&self) -> Option<LaneFailure> {
         self.failure
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -150,9 +150,9 @@ impl Split {
 
 /// Carries parts until there are none; the last lane to end reports the file.
 pub(super) async fn lane(
-    session: &Session,
+    session: &ShellTransport,
     dialogue: &mut Option<Dialogue>,
-    split: Arc<Split>,
+    split: Arc<LanedStore>,
     job: &Job,
 ) {
     let mut attached = false;
@@ -183,7 +183,7 @@ pub(super) async fn lane(
     };
     match done {
         Ok(()) => job.report.done(split.item.id),
-        Err(Failure { error, lost: true }) if split.tries < TRIES => {
+        Err(LaneFailure { error, lost: true }) if split.tries < TRIES => {
             session
                 .far
                 .cx
@@ -196,23 +196,23 @@ pub(super) async fn lane(
             tokio::time::sleep(PAUSE).await;
             Box::pin(lane(session, dialogue, Arc::new(split.again()), job)).await;
         }
-        Err(Failure { error, .. }) => job.report.fail(split.item.id, error),
+        Err(LaneFailure { error, .. }) => job.report.fail(split.item.id, error),
     }
 }
 
 async fn carry(
-    session: &Session,
+    session: &ShellTransport,
     dialogue: &mut Option<Dialogue>,
-    split: &Split,
+    split: &LanedStore,
     attached: &mut bool,
     job: &Job,
-) -> Result<(), Failure> {
+) -> Result<(), LaneFailure> {
     if split.failure().is_some() {
         return Ok(());
     }
     let dialogue = usable_dialogue(session, dialogue)
         .await
-        .map_err(|error| Failure { error, lost: true })?;
+        .map_err(|error| LaneFailure { error, lost: true })?;
     let opened = split
         .opened
         .get_or_try_init(|| async {
@@ -233,22 +233,22 @@ async fn carry(
             // Whoever ends last has the whole verified: by then this lane's last part must be
             // written.
             let written = dialogue.settle().await;
-            return written.map_err(|error| Failure::of(error, dialogue));
+            return written.map_err(|error| LaneFailure::of(error, dialogue));
         };
         attach(dialogue, split, opened, attached, job).await?;
         let sent = send(session, dialogue, opened, part, &mut codec, job).await;
-        sent.map_err(|error| Failure::of(error, dialogue))?;
+        sent.map_err(|error| LaneFailure::of(error, dialogue))?;
     }
     Ok(())
 }
 
 async fn attach(
     dialogue: &mut Dialogue,
-    split: &Split,
-    opened: &Opened,
+    split: &LanedStore,
+    opened: &OpenedStore,
     attached: &mut bool,
     job: &Job,
-) -> Result<(), Failure> {
+) -> Result<(), LaneFailure> {
     if *attached {
         return Ok(());
     }
@@ -260,18 +260,18 @@ async fn attach(
             *attached = true;
             Ok(())
         }
-        Err(error) => Err(Failure::of(error, dialogue)),
+        Err(error) => Err(LaneFailure::of(error, dialogue)),
     }
 }
 
 /// Makes the temporary file, or finds out what is in the one that is there.
 async fn open(
-    session: &Session,
+    session: &ShellTransport,
     dialogue: &mut Dialogue,
-    split: &Split,
+    split: &LanedStore,
     attached: &mut bool,
     job: &Job,
-) -> Result<Opened, Failure> {
+) -> Result<OpenedStore, LaneFailure> {
     let source = Source::File {
         file: split.file.clone(),
         size: split.size,
@@ -285,15 +285,15 @@ async fn open(
     let begun = dialogue
         .begin(&split.item.path, &temporary, job.resume, false)
         .await
-        .map_err(|error| Failure::of(error, dialogue))?;
+        .map_err(|error| LaneFailure::of(error, dialogue))?;
     *attached = true;
     let parts = reading.size().div_ceil(PART_BYTES);
     let mut todo: Vec<u64> = (0..parts).collect();
     let mut there = 0;
-    if let Begun::Part(len, _) = begun {
+    if let BeginAnswer::Part(len, _) = begun {
         if len > 0 && len <= reading.size() && session.tools.hash().is_some() {
             let same = same_parts(dialogue, &reading, len.div_ceil(PART_BYTES)).await;
-            let same = same.map_err(|error| Failure::of(error, dialogue))?;
+            let same = same.map_err(|error| LaneFailure::of(error, dialogue))?;
             there = same.iter().map(|&part| part_len(&reading, part)).sum();
             job.report.bytes(split.item.id, there);
             session
@@ -304,7 +304,7 @@ async fn open(
             todo.retain(|part| !same.contains(part));
         } else {
             let restarted = dialogue.restart().await;
-            restarted.map_err(|error| Failure::of(error, dialogue))?;
+            restarted.map_err(|error| LaneFailure::of(error, dialogue))?;
         }
     }
     let stop = Arc::new(AtomicBool::new(false));
@@ -321,7 +321,7 @@ async fn open(
             Ok(hashes::finish(hash))
         }
     });
-    Ok(Opened {
+    Ok(OpenedStore {
         reading,
         temporary,
         todo,
@@ -361,9 +361,9 @@ async fn same_parts(
 
 /// Sends a part.
 async fn send(
-    session: &Session,
+    session: &ShellTransport,
     dialogue: &mut Dialogue,
-    opened: &Opened,
+    opened: &OpenedStore,
     part: u64,
     codec: &mut Option<&'static str>,
     job: &Job,
@@ -394,12 +394,12 @@ async fn send(
 
 /// Has the whole verified and put into place.
 async fn finish(
-    session: &Session,
+    session: &ShellTransport,
     dialogue: &mut Option<Dialogue>,
-    split: &Split,
+    split: &LanedStore,
     mut attached: bool,
     job: &Job,
-) -> Result<(), Failure> {
+) -> Result<(), LaneFailure> {
     let Some(opened) = split.opened.get() else {
         return Err(Error::unexpected("nothing was sent").into());
     };
@@ -411,7 +411,7 @@ async fn finish(
     }
     let dialogue = usable_dialogue(session, dialogue)
         .await
-        .map_err(|error| Failure { error, lost: true })?;
+        .map_err(|error| LaneFailure { error, lost: true })?;
     attach(dialogue, split, opened, &mut attached, job).await?;
     let handle = opened
         .digest
@@ -433,12 +433,12 @@ async fn finish(
         Ok(digest) => digest,
         Err(error) => {
             let left = dialogue.leave().await;
-            left.map_err(|error| Failure::of(error, dialogue))?;
+            left.map_err(|error| LaneFailure::of(error, dialogue))?;
             return Err(error.into());
         }
     };
     let ended = dialogue
-        .end(&End {
+        .end(&FileEnd {
             digest: session.tools.hash().map(|_| digest),
             size: opened.reading.size(),
             mode: stored_mode(session, &split.item, job),
@@ -446,5 +446,5 @@ async fn finish(
             stamp: job.preserve.then(|| stamp(split.item.mtime)),
         })
         .await;
-    ended.map_err(|error| Failure::of(error, dialogue))
+    ended.map_err(|error| LaneFailure::of(error, dialogue))
 }
