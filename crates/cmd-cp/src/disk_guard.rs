@@ -13,12 +13,12 @@ use tokio::sync::OnceCell;
 
 use crate::{
     item::{ListRequest, Listing},
-    progress::bytes,
+    progress::human_bytes,
     s3::{BucketPath, BucketTransport},
     session::ShellTransport,
     sftp::SftpTransport,
     transport::{Fetch, Job, Server, Store, Transport},
-    via::{TransportOptions, word},
+    via::{TransportOptions, transport_name},
 };
 
 /// What may be fetched by session whatever the server keeps of it, in bytes.
@@ -123,13 +123,13 @@ impl GuardedSession {
                     self.server.cx.output().note(format!(
                         "{}; going by {} instead",
                         escape(&objection.words()),
-                        word(via)
+                        transport_name(via)
                     ));
                     return Ok(transport);
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    let tried = format!("then by {}, in vain: {error}", word(via));
+                    let tried = format!("then by {}, in vain: {error}", transport_name(via));
                     refusal = refusal.caused_by(tried);
                 }
             }
@@ -141,7 +141,11 @@ impl GuardedSession {
     async fn open_other(&self, via: CopyVia) -> Result<Option<Box<dyn Transport>>> {
         let server = &self.server;
         if via == CopyVia::Sftp {
-            let sftp = Box::pin(SftpTransport::open(server, self.transport_options.login.clone())).await?;
+            let sftp = Box::pin(SftpTransport::open(
+                server,
+                self.transport_options.login.clone(),
+            ))
+            .await?;
             return Ok(Some(Box::new(sftp)));
         }
         let Some(bucket) = self.bucket.clone() else {
@@ -189,7 +193,7 @@ impl Objection {
     fn to_error(&self) -> Error {
         let what = format!(
             "{} of `{}` would stay on its disk for 14 days",
-            bytes(self.len_bytes),
+            human_bytes(self.len_bytes),
             self.label
         );
         let why = match &self.keeper {
@@ -207,7 +211,7 @@ impl Objection {
             .caused_by(why)
             .caused_by(format!(
                 "by session `auto` fetches {} at most from such a server: 100 MB, or a tenth of its free space where that is less",
-                bytes(self.most_bytes)
+                human_bytes(self.most_bytes)
             ))
             .hint("if the server has the room, insist on it: --via session")
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ops_ui::Error;
 
-use crate::{hashes::Digest, place::join, remote_path::RemotePath};
+use crate::{hashes::Digest, place::join_paths, remote_path::RemotePath};
 
 /// What something on a server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Found {
     /// alone.
     pub(crate) fn path(&self, follow: bool) -> RemotePath {
         if follow {
-            RemotePath::named(join(&self.root, &self.below))
+            RemotePath::named(join_paths(&self.root, &self.below))
         } else {
             RemotePath::new(&self.root, &self.below)
         }

@@ -84,12 +84,12 @@ fn split_at(bytes: &[u8]) -> Option<usize> {
 }
 
 /// The local path of these bytes.
-pub(crate) fn local(bytes: &[u8]) -> PathBuf {
+pub(crate) fn local_path(bytes: &[u8]) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes.to_vec()))
 }
 
 /// `below` under `root`, as a path on a server; an empty `below` is `root` itself.
-pub(crate) fn join(root: &[u8], below: &[u8]) -> Vec<u8> {
+pub(crate) fn join_paths(root: &[u8], below: &[u8]) -> Vec<u8> {
     if below.is_empty() {
         return root.to_vec();
     }
@@ -102,7 +102,7 @@ pub(crate) fn join(root: &[u8], below: &[u8]) -> Vec<u8> {
 }
 
 /// The last name in `path`, without slashes behind it; `None` for `/`, `.`, `..`, `~` and nothing.
-pub(crate) fn name(path: &[u8]) -> Option<&[u8]> {
+pub(crate) fn base_name(path: &[u8]) -> Option<&[u8]> {
     let end = path.iter().rposition(|&b| b != b'/').map_or(0, |at| at + 1);
     let path = &path[..end];
     let start = path.iter().rposition(|&b| b == b'/').map_or(0, |at| at + 1);
@@ -156,14 +156,14 @@ mod tests {
 
     #[test]
     fn the_last_name_is_found_and_dots_are_none() {
-        assert_eq!(name(b"/var/log/"), Some(&b"log"[..]));
-        assert_eq!(name(b"x"), Some(&b"x"[..]));
+        assert_eq!(base_name(b"/var/log/"), Some(&b"log"[..]));
+        assert_eq!(base_name(b"x"), Some(&b"x"[..]));
         for path in [&b"/"[..], b"", b".", b"a/..", b"~", b"//"] {
-            assert_eq!(name(path), None);
+            assert_eq!(base_name(path), None);
         }
-        assert_eq!(join(b"/a", b"b/c"), b"/a/b/c");
-        assert_eq!(join(b"/", b"b"), b"/b");
-        assert_eq!(join(b"", b"b"), b"b");
-        assert_eq!(join(b"/a", b""), b"/a");
+        assert_eq!(join_paths(b"/a", b"b/c"), b"/a/b/c");
+        assert_eq!(join_paths(b"/", b"b"), b"/b");
+        assert_eq!(join_paths(b"", b"b"), b"b");
+        assert_eq!(join_paths(b"/a", b""), b"/a");
     }
 }

@@ -15,7 +15,7 @@ use ops_ui::Result;
 use tokio::sync::mpsc;
 
 use crate::{
-    item::{ListRequest, Entry, FileId, Listing},
+    item::{Entry, FileId, ListRequest, Listing},
     local::{LocalFile, LocalPath},
     made::Folders,
     pace::Pace,
@@ -53,7 +53,7 @@ pub(crate) const OWNER: u32 = 0o700;
 /// A regular file to be fetched.
 pub(crate) struct Fetch {
     pub(crate) id: FileId,
-    /// [`Found::path`].
+    /// [`Found::path`](crate::item::Found::path).
     pub(crate) path: RemotePath,
     pub(crate) entry: Entry,
     pub(crate) sink: Sink,

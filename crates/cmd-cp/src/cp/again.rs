@@ -11,7 +11,7 @@ use crate::{
     item::{Item, Outcome},
     options::{Options, Overwrite},
     place::TypedPath,
-    progress::bytes,
+    progress::human_bytes,
     session::fetch_archive::SMALL_BYTES,
 };
 
@@ -39,8 +39,8 @@ pub(super) fn tell_what_is_kept(error: Error, options: &Options, resuming: Optio
                 Some(item) => format!(
                     "what has arrived of `{}` without a gap is kept ({} of {} were on their way)",
                     escape(&item.source),
-                    bytes(item.moved),
-                    bytes(item.size)
+                    human_bytes(item.moved),
+                    human_bytes(item.size)
                 ),
                 None => "of small files no parts are kept".to_owned(),
             }

@@ -12,11 +12,11 @@ use tokio::sync::mpsc;
 
 use super::BucketTransport;
 use crate::{
-    hashes::{Digest, finish},
+    hashes::{Digest, finish_hash},
     session::{
         fetch_archive::{ArchiveInput, most_bytes},
-        url_dialogue::UrlDialogue,
         store_archive::ArchiveCarrier,
+        url_dialogue::UrlDialogue,
     },
     transport::{Fetch, Job, Store},
 };
@@ -26,7 +26,7 @@ const PIECES: usize = 4;
 const PIECE_BYTES: usize = 128 << 10;
 
 /// Fetches small files as one archive; gives back those that are to be fetched one by one.
-pub(super) async fn fetch(
+pub(super) async fn fetch_archive(
     s3: &BucketTransport,
     bucket: &Bucket,
     dialogue: &mut UrlDialogue<'_>,
@@ -36,13 +36,13 @@ pub(super) async fn fetch(
     let content: u64 = files.iter().map(|file| file.entry.size).sum();
     let most = most_bytes(content, files.len());
     s3.session
-        .fetch_bundle(files, job, |script, intake| {
-            carry(s3, bucket, dialogue, script, most, intake)
+        .fetch_archive_by(files, job, |script, intake| {
+            carry_archive(s3, bucket, dialogue, script, most, intake)
         })
         .await
 }
 
-async fn carry(
+async fn carry_archive(
     s3: &BucketTransport,
     bucket: &Bucket,
     dialogue: &mut UrlDialogue<'_>,
@@ -50,7 +50,7 @@ async fn carry(
     most: u64,
     mut intake: ArchiveInput,
 ) -> Result<()> {
-    let got = match dialogue.keep(&script).await {
+    let got = match dialogue.keep_output(&script).await {
         Ok(archive) if archive.len > most => Err(Error::unexpected(
             "the server has written a larger archive than its files can make",
         )),
@@ -59,23 +59,23 @@ async fn carry(
             let got = async {
                 let url = object.url_to_put().await?;
                 dialogue
-                    .push(&archive.path, (0, archive.len, true), &url)
+                    .push_part(&archive.path, (0, archive.len, true), &url)
                     .await?;
-                get(&object, archive.len, archive.sha256).await
+                get_object(&object, archive.len, archive.sha256).await
             };
             let got = got.await;
-            s3.delete(object).await;
+            s3.delete_object(object).await;
             got.map(|file| (file, archive.len))
         }
         Err(error) => Err(error),
     };
     if dialogue.is_usable() {
-        dialogue.clear().await?;
+        dialogue.clear_kept().await?;
     }
     let (file, len) = got?;
-    let mut pieces = pieces(file, len);
+    let mut pieces = read_pieces(file, len);
     while let Some(piece) = pieces.recv().await {
-        if !intake.put(piece?).await? {
+        if !intake.put_bytes(piece?).await? {
             break;
         }
     }
@@ -84,7 +84,7 @@ async fn carry(
 
 /// An object of `len` bytes, in a file without a name: nothing is unpacked until it is known to be
 /// what the server has put there.
-async fn get(object: &Object, len: u64, sha256: Option<Digest>) -> Result<Arc<File>> {
+async fn get_object(object: &Object, len: u64, sha256: Option<Digest>) -> Result<Arc<File>> {
     let file = tempfile::tempfile()?;
     let mut hash = digest::Context::new(&digest::SHA256);
     let mut pull = object.get(0, len).await?;
@@ -94,7 +94,7 @@ async fn get(object: &Object, len: u64, sha256: Option<Digest>) -> Result<Arc<Fi
         hash.update(&piece);
         at += piece.len() as u64;
     }
-    if sha256.is_some_and(|sha256| sha256 != finish(hash)) {
+    if sha256.is_some_and(|sha256| sha256 != finish_hash(hash)) {
         return Err(Error::unexpected(
             "an archive did not leave the bucket as the server has put it there",
         ));
@@ -103,7 +103,7 @@ async fn get(object: &Object, len: u64, sha256: Option<Digest>) -> Result<Arc<Fi
 }
 
 /// The first `len` bytes of a file, read away from the runtime.
-fn pieces(file: Arc<File>, len: u64) -> mpsc::Receiver<Result<Bytes>> {
+fn read_pieces(file: Arc<File>, len: u64) -> mpsc::Receiver<Result<Bytes>> {
     let (sender, pieces) = mpsc::channel(PIECES);
     tokio::task::spawn_blocking(move || {
         let mut at = 0;
@@ -124,7 +124,7 @@ fn pieces(file: Arc<File>, len: u64) -> mpsc::Receiver<Result<Bytes>> {
 }
 
 /// Stores small files as one archive; gives back those that are to be stored one by one.
-pub(super) async fn store(
+pub(super) async fn store_archive(
     s3: &BucketTransport,
     bucket: &Bucket,
     dialogue: &mut UrlDialogue<'_>,
@@ -137,8 +137,10 @@ pub(super) async fn store(
         len: 0,
         hash: digest::Context::new(&digest::SHA256),
     };
-    let left = dialogue.pack(items, &mut archive_object, job).await;
-    s3.delete(archive_object.object).await;
+    let left = dialogue
+        .store_archive(items, &mut archive_object, job)
+        .await;
+    s3.delete_object(archive_object.object).await;
     left
 }
 
@@ -152,23 +154,25 @@ struct ArchiveObject {
 }
 
 impl ArchiveCarrier for ArchiveObject {
-    fn put(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<()>> {
-        Box::pin(future::ready(self.append(&bytes)))
+    fn put_bytes(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<()>> {
+        Box::pin(future::ready(self.append_bytes(&bytes)))
     }
 
-    fn send(&mut self) -> BoxFuture<'_, Result<(String, Digest)>> {
+    fn send_object(&mut self) -> BoxFuture<'_, Result<(String, Digest)>> {
         Box::pin(async move {
             let empty = || Error::unexpected("an archive without anything in it");
             let file = self.file.clone().ok_or_else(empty)?;
-            self.object.put(self.len, pieces(file, self.len)).await?;
+            self.object
+                .put(self.len, read_pieces(file, self.len))
+                .await?;
             let url = self.object.url_to_get().await?;
-            Ok((url, finish(self.hash.clone())))
+            Ok((url, finish_hash(self.hash.clone())))
         })
     }
 }
 
 impl ArchiveObject {
-    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+    fn append_bytes(&mut self, bytes: &[u8]) -> Result<()> {
         let file = match &self.file {
             Some(file) => Arc::clone(file),
             None => Arc::clone(self.file.insert(Arc::new(tempfile::tempfile()?))),

@@ -13,8 +13,8 @@
 //! have been used, also after a failure and an interruption; what kills this process at once leaves
 //! one behind, which a lifecycle rule on the prefix should remove.
 
-mod fetch;
 mod archives;
+mod fetch;
 mod store;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,7 +29,7 @@ use crate::{
     item::{ListRequest, Listing},
     remote_path::RemotePath,
     session::{ShellTransport, url_dialogue::UrlDialogue},
-    transport::{Fetch, Job, Server, Sink, Source, Store, Transport, StoreKind},
+    transport::{Fetch, Job, Server, Sink, Source, Store, StoreKind, Transport},
 };
 
 /// From here on `auto` takes the bucket where the profile does not say, in bytes.
@@ -62,7 +62,11 @@ impl BucketTransport {
     ///
     /// # Errors
     /// No bucket, neither curl nor wget.
-    pub(crate) async fn open(server: &Server, session: Arc<ShellTransport>, place: BucketPath) -> Result<Self> {
+    pub(crate) async fn open(
+        server: &Server,
+        session: Arc<ShellTransport>,
+        place: BucketPath,
+    ) -> Result<Self> {
         let s3 = Self {
             server: server.clone(),
             session,
@@ -71,13 +75,18 @@ impl BucketTransport {
             named: true,
             bucket: OnceCell::new(),
         };
-        s3.bucket().await?;
+        s3.open_bucket().await?;
         Ok(s3)
     }
 
     /// For files of `above` bytes or more; what goes wrong with the bucket is told, and the
     /// session's way taken.
-    pub(crate) fn beside(server: &Server, session: Arc<ShellTransport>, place: BucketPath, above: u64) -> Self {
+    pub(crate) fn beside(
+        server: &Server,
+        session: Arc<ShellTransport>,
+        place: BucketPath,
+        above: u64,
+    ) -> Self {
         Self {
             server: server.clone(),
             session,
@@ -88,7 +97,7 @@ impl BucketTransport {
         }
     }
 
-    async fn bucket(&self) -> Result<&Bucket> {
+    async fn open_bucket(&self) -> Result<&Bucket> {
         self.bucket
             .get_or_try_init(|| async {
                 let region = &self.server.instance.region;
@@ -101,12 +110,12 @@ impl BucketTransport {
     }
 
     /// The bucket for `count` files, if it is to be used for them.
-    async fn wanted(&self, count: usize) -> Result<Option<&Bucket>> {
+    async fn bucket_for(&self, count: usize) -> Result<Option<&Bucket>> {
         if count == 0 {
             return Ok(None);
         }
         let label = escape(self.server.instance.label());
-        match self.bucket().await {
+        match self.open_bucket().await {
             Ok(bucket) => {
                 if !self.named {
                     self.server.cx.output().detail(format!(
@@ -127,7 +136,7 @@ impl BucketTransport {
     }
 
     /// Deletes an object that was used; what cannot be deleted is told.
-    async fn delete(&self, object: Object) {
+    async fn delete_object(&self, object: Object) {
         if let Err(error) = object.delete().await {
             self.server.cx.output().warn(error);
         }
@@ -137,35 +146,41 @@ impl BucketTransport {
     ///
     /// # Errors
     /// No session.
-    async fn work(&self, bucket: &Bucket, tasks: Vec<Task>, keep: bool, job: &Job) -> Result<()> {
+    async fn do_tasks(
+        &self,
+        bucket: &Bucket,
+        tasks: Vec<Task>,
+        keep: bool,
+        job: &Job,
+    ) -> Result<()> {
         let workers = job.sessions.min(tasks.len());
         let queue = Mutex::new(tasks.into_iter());
         let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
         future::try_join_all((0..workers).map(|_| async {
             let mut dialogue = self.session.url_dialogue().await?;
             while let Some(task) = next() {
-                for one in self.alone(bucket, &mut dialogue, task, job).await {
+                for one in self.move_archives(bucket, &mut dialogue, task, job).await {
                     if !dialogue.is_usable() {
                         dialogue = self.session.url_dialogue().await?;
                     }
-                    self.one(bucket, &mut dialogue, one, job).await;
+                    self.move_file(bucket, &mut dialogue, one, job).await;
                 }
                 if !dialogue.is_usable() {
                     dialogue = self.session.url_dialogue().await?;
                 }
             }
             if keep {
-                dialogue.rest().await;
+                dialogue.give_back().await;
                 return Ok(());
             }
-            dialogue.quit().await
+            dialogue.quit_dialogue().await
         }))
         .await
         .map(drop)
     }
 
     /// Moves what goes together; gives what is to be moved alone.
-    async fn alone(
+    async fn move_archives(
         &self,
         bucket: &Bucket,
         dialogue: &mut UrlDialogue<'_>,
@@ -175,31 +190,40 @@ impl BucketTransport {
         match task {
             Task::SingleFile(one) => vec![one],
             Task::FetchArchive(files) => {
-                let left = archives::fetch(self, bucket, dialogue, files, job).await;
+                let left = archives::fetch_archive(self, bucket, dialogue, files, job).await;
                 left.into_iter().map(SingleFile::Fetch).collect()
             }
             Task::StoreArchive(items) => {
-                let left = archives::store(self, bucket, dialogue, items, job).await;
+                let left = archives::store_archive(self, bucket, dialogue, items, job).await;
                 left.into_iter().map(SingleFile::Store).collect()
             }
         }
     }
 
     /// Moves one file, and reports it.
-    async fn one(&self, bucket: &Bucket, dialogue: &mut UrlDialogue<'_>, one: SingleFile, job: &Job) {
+    async fn move_file(
+        &self,
+        bucket: &Bucket,
+        dialogue: &mut UrlDialogue<'_>,
+        one: SingleFile,
+        job: &Job,
+    ) {
         let (id, result) = match one {
             SingleFile::Fetch(file) => {
-                let result = fetch::one(self, bucket, dialogue, &file, job).await;
+                let result = fetch::fetch_file(self, bucket, dialogue, &file, job).await;
                 (file.id, result)
             }
             SingleFile::Store(item) => {
                 let id = item.id;
-                (id, store::one(self, bucket, dialogue, item, job).await)
+                (
+                    id,
+                    store::store_file(self, bucket, dialogue, item, job).await,
+                )
             }
         };
         match result {
-            Ok(()) => job.report.done(id),
-            Err(error) => job.report.fail(id, error),
+            Ok(()) => job.report.mark_done(id),
+            Err(error) => job.report.mark_failed(id, error),
         }
     }
 
@@ -208,17 +232,23 @@ impl BucketTransport {
             matches!(file.sink, Sink::File(_)) && file.entry.size >= self.above.max(1)
         };
         let count = files.iter().filter(|file| is_ours(file)).count();
-        let Some(bucket) = self.wanted(count).await? else {
+        let Some(bucket) = self.bucket_for(count).await? else {
             return self.session.download(files, job).await;
         };
         let (ours, others): (Vec<_>, Vec<_>) = files.into_iter().partition(is_ours);
         if !others.is_empty() {
             self.session.download(others, job).await?;
         }
-        let (bundles, ours) = self.session.bundles(ours, job);
-        let alone = ours.into_iter().map(|file| Task::SingleFile(SingleFile::Fetch(file)));
-        let tasks = bundles.into_iter().map(Task::FetchArchive).chain(alone).collect();
-        self.work(bucket, tasks, false, job).await
+        let (archives, ours) = self.session.plan_fetch_archives(ours, job);
+        let alone = ours
+            .into_iter()
+            .map(|file| Task::SingleFile(SingleFile::Fetch(file)));
+        let tasks = archives
+            .into_iter()
+            .map(Task::FetchArchive)
+            .chain(alone)
+            .collect();
+        self.do_tasks(bucket, tasks, false, job).await
     }
 
     async fn upload_inner(&self, items: Vec<Store>, job: &Job) -> Result<()> {
@@ -227,7 +257,7 @@ impl BucketTransport {
             _ => false,
         };
         let count = items.iter().filter(|item| is_ours(item)).count();
-        let Some(bucket) = self.wanted(count).await? else {
+        let Some(bucket) = self.bucket_for(count).await? else {
             return self.session.upload(items, job).await;
         };
         let (ours, others): (Vec<_>, Vec<_>) = items.into_iter().partition(is_ours);
@@ -240,17 +270,23 @@ impl BucketTransport {
         if !others.is_empty() {
             self.session.upload_before_urls(others, job).await?;
         }
-        let (packs, ours) = self.session.packs(ours);
-        let alone = ours.into_iter().map(|item| Task::SingleFile(SingleFile::Store(item)));
-        let tasks = packs.into_iter().map(Task::StoreArchive).chain(alone).collect();
+        let (archives, ours) = self.session.plan_store_archives(ours);
+        let alone = ours
+            .into_iter()
+            .map(|item| Task::SingleFile(SingleFile::Store(item)));
+        let tasks = archives
+            .into_iter()
+            .map(Task::StoreArchive)
+            .chain(alone)
+            .collect();
         let keep = !folders.is_empty();
-        self.work(bucket, tasks, keep, job).await?;
+        self.do_tasks(bucket, tasks, keep, job).await?;
         if !folders.is_empty() {
             let mut dialogue = self.session.url_dialogue().await?;
             for (path, mode, mtime) in folders.iter().rev() {
-                dialogue.attributes(path, *mode, *mtime).await?;
+                dialogue.set_attributes(path, *mode, *mtime).await?;
             }
-            dialogue.quit().await?;
+            dialogue.quit_dialogue().await?;
         }
         Ok(())
     }
@@ -271,7 +307,7 @@ enum SingleFile {
 
 /// Parts of what is left of a file of `size` bytes after `begin`: where each begins and how long it
 /// is.
-fn parts(begin: u64, size: u64) -> impl Iterator<Item = (u64, u64)> {
+fn parts_left(begin: u64, size: u64) -> impl Iterator<Item = (u64, u64)> {
     let mut at = begin;
     std::iter::from_fn(move || {
         let len = (size - at).min(PART_BYTES);
@@ -314,9 +350,9 @@ mod tests {
 
     #[test]
     fn parts_cover_what_is_left() {
-        assert_eq!(parts(0, 0).count(), 0);
-        assert_eq!(parts(5, 5).count(), 0);
-        let all: Vec<_> = parts(7, 2 * PART_BYTES + 9).collect();
+        assert_eq!(parts_left(0, 0).count(), 0);
+        assert_eq!(parts_left(5, 5).count(), 0);
+        let all: Vec<_> = parts_left(7, 2 * PART_BYTES + 9).collect();
         assert_eq!(
             all,
             [

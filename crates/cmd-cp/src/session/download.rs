@@ -1,4 +1,4 @@
-//! Fetching: large files in stripes over several sessions, single ones over one, many small ones as
+//! Fetching: large files in lanes over several sessions, single ones over one, many small ones as
 //! archives.
 
 use std::{
@@ -19,13 +19,13 @@ use tokio::sync::{OnceCell, Semaphore, mpsc};
 use super::{
     ShellTransport, fetch_archive,
     inflate::Inflate,
+    lanes::{BLOCK_BYTES, Lane, PART_BLOCKS},
     probe::Tools,
     script,
-    lanes::{BLOCK_BYTES, Lane, PART_BLOCKS},
 };
 use crate::{
     hashes,
-    hashes::{Digest, hex, unhex},
+    hashes::{Digest, hex, parse_hash},
     landing::Landing,
     remote_path::RemotePath,
     transport::{Fetch, Job, Sink},
@@ -84,20 +84,20 @@ enum FetchOutput {
 }
 
 /// Fetches `files`; every one of them is reported.
-pub(super) async fn download(session: &ShellTransport, files: Vec<Fetch>, job: &Job) {
-    let tasks = tasks(session, files, job);
-    let bundles = Semaphore::new(ARCHIVES);
-    let bundles = &bundles;
+pub(super) async fn download_files(session: &ShellTransport, files: Vec<Fetch>, job: &Job) {
+    let tasks = plan_tasks(session, files, job);
+    let turns = Semaphore::new(ARCHIVES);
+    let turns = &turns;
     stream::iter(tasks)
         .map(|task| async move {
             match task {
-                Task::Lane(shared, index) => lane(session, shared, index, job).await,
+                Task::Lane(shared, index) => carry_lane(session, shared, index, job).await,
                 Task::Archive(files) => {
                     // Never closed.
-                    let _turn = bundles.acquire().await;
-                    for fetch in Box::pin(fetch_archive::fetch(session, files, job)).await {
+                    let _turn = turns.acquire().await;
+                    for fetch in Box::pin(fetch_archive::fetch_files(session, files, job)).await {
                         let shared = LanedFetch::new(fetch, 1);
-                        Box::pin(lane(session, Arc::new(shared), 0, job)).await;
+                        Box::pin(carry_lane(session, Arc::new(shared), 0, job)).await;
                     }
                 }
             }
@@ -107,11 +107,11 @@ pub(super) async fn download(session: &ShellTransport, files: Vec<Fetch>, job: &
         .await;
 }
 
-fn tasks(session: &ShellTransport, files: Vec<Fetch>, job: &Job) -> Vec<Task> {
+fn plan_tasks(session: &ShellTransport, files: Vec<Fetch>, job: &Job) -> Vec<Task> {
     let mut tasks = Vec::new();
     let mut small = fetch_archive::FetchCollector::new(session, job);
     for fetch in files {
-        let fetch = match small.take(fetch) {
+        let fetch = match small.take_if_small(fetch) {
             Ok(full) => {
                 tasks.extend(full.map(Task::Archive));
                 continue;
@@ -120,7 +120,7 @@ fn tasks(session: &ShellTransport, files: Vec<Fetch>, job: &Job) -> Vec<Task> {
         };
         if job.sessions <= 1 {
             // In the order given.
-            tasks.extend(small.rest().map(Task::Archive));
+            tasks.extend(small.take_rest().map(Task::Archive));
         }
         let lanes = match fetch.sink {
             Sink::File(_) => (fetch.entry.size / LANE_FROM_BYTES)
@@ -131,7 +131,7 @@ fn tasks(session: &ShellTransport, files: Vec<Fetch>, job: &Job) -> Vec<Task> {
         let shared = Arc::new(LanedFetch::new(fetch, lanes));
         tasks.extend((0..lanes).map(|index| Task::Lane(Arc::clone(&shared), index)));
     }
-    tasks.extend(small.rest().map(Task::Archive));
+    tasks.extend(small.take_rest().map(Task::Archive));
     tasks
 }
 
@@ -148,7 +148,7 @@ impl LanedFetch {
         }
     }
 
-    fn fail(&self, error: Error) {
+    fn note_failure(&self, error: Error) {
         self.failure
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -164,32 +164,32 @@ impl LanedFetch {
 }
 
 /// Carries one lane; the last to end puts the file into place.
-async fn lane(session: &ShellTransport, shared: Arc<LanedFetch>, index: u64, job: &Job) {
+async fn carry_lane(session: &ShellTransport, shared: Arc<LanedFetch>, index: u64, job: &Job) {
     if shared.failure().is_none()
-        && let Err(error) = carry(session, &shared, index, job).await
+        && let Err(error) = carry_to_end(session, &shared, index, job).await
     {
-        shared.fail(error);
+        shared.note_failure(error);
     }
     if shared.left.fetch_sub(1, Ordering::SeqCst) == 1 {
         let id = shared.fetch.id;
         let done = match shared.failure() {
             Some(error) => Err(error),
-            None => finish(&shared, job),
+            None => finish_file(&shared, job),
         };
         match done {
-            Ok(()) => job.report.done(id),
+            Ok(()) => job.report.mark_done(id),
             Err(error) => {
                 if let Sink::Stream(sender) = &shared.fetch.sink {
                     // Nobody may be left to be told.
                     let _ = sender.send(Err(error.clone())).await;
                 }
-                job.report.fail(id, error);
+                job.report.mark_failed(id, error);
             }
         }
     }
 }
 
-fn finish(shared: &LanedFetch, _job: &Job) -> Result<()> {
+fn finish_file(shared: &LanedFetch, _job: &Job) -> Result<()> {
     let grown = *shared.grown.lock().unwrap_or_else(PoisonError::into_inner);
     let sha256 = match grown {
         Some(grown) => grown.sha256,
@@ -199,10 +199,10 @@ fn finish(shared: &LanedFetch, _job: &Job) -> Result<()> {
         return Err(Error::unexpected("nothing arrived"));
     };
     match &opened.out {
-        FetchOutput::File(landing) => landing.commit(sha256),
+        FetchOutput::File(landing) => landing.commit_file(sha256),
         FetchOutput::Stream(_, hash) => {
             let hash = hash.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let digest = hashes::finish(hash);
+            let digest = hashes::finish_hash(hash);
             match sha256 {
                 Some(expected) if expected != digest => Err(Error::unexpected(
                     "the file did not arrive as it was sent",
@@ -218,7 +218,11 @@ fn finish(shared: &LanedFetch, _job: &Job) -> Result<()> {
     }
 }
 
-async fn open(session: &ShellTransport, shared: &LanedFetch, job: &Job) -> Result<OpenedFetch> {
+async fn open_output(
+    session: &ShellTransport,
+    shared: &LanedFetch,
+    job: &Job,
+) -> Result<OpenedFetch> {
     let fetch = &shared.fetch;
     let path = match &fetch.sink {
         Sink::Stream(sender) => {
@@ -233,7 +237,7 @@ async fn open(session: &ShellTransport, shared: &LanedFetch, job: &Job) -> Resul
     let mode = session.local_mode(fetch.entry.mode);
     let landing = Landing::open(path, fetch.id, &fetch.entry, mode, job)?;
     let mut have = 0;
-    if let Some((len, digest)) = landing.resumable()? {
+    if let Some((len, digest)) = landing.resumable_part()? {
         if begins_with(session, &fetch.path, len, digest).await? {
             have = len;
             session.far.cx.output().detail(format!(
@@ -241,7 +245,7 @@ async fn open(session: &ShellTransport, shared: &LanedFetch, job: &Job) -> Resul
                 path.to_path().display()
             ));
         } else {
-            landing.restart()?;
+            landing.start_over()?;
         }
     }
     Ok(OpenedFetch {
@@ -257,7 +261,7 @@ async fn begins_with(
     len: u64,
     digest: Digest,
 ) -> Result<bool> {
-    if session.tools.hash().is_none() {
+    if session.tools.hash_command().is_none() {
         return Ok(false);
     }
     let script = format!(
@@ -268,17 +272,22 @@ async fn begins_with(
     let mut told = None;
     while let Some(chunk) = down.next().await? {
         if let Chunk::Message(text) = chunk {
-            told = text.strip_prefix("sha ").and_then(unhex).or(told);
+            told = text.strip_prefix("sha ").and_then(parse_hash).or(told);
         }
     }
     Ok(told == Some(digest))
 }
 
 /// Carries a lane to its end, over as many sessions as it takes.
-async fn carry(session: &ShellTransport, shared: &LanedFetch, index: u64, job: &Job) -> Result<()> {
+async fn carry_to_end(
+    session: &ShellTransport,
+    shared: &LanedFetch,
+    index: u64,
+    job: &Job,
+) -> Result<()> {
     let opened = shared
         .opened
-        .get_or_try_init(|| Box::pin(open(session, shared, job)))
+        .get_or_try_init(|| Box::pin(open_output(session, shared, job)))
         .await?;
     let lane = Lane {
         index,
@@ -290,12 +299,12 @@ async fn carry(session: &ShellTransport, shared: &LanedFetch, index: u64, job: &
         // What is fetched a second time counts once.
         let (offset, _) = lane.place(at);
         job.report
-            .back(shared.fetch.id, opened.have.saturating_sub(offset));
+            .take_back(shared.fetch.id, opened.have.saturating_sub(offset));
     }
     let mut tries = 0;
     loop {
         let before = at;
-        match run(session, shared, opened, lane, &mut at, job).await {
+        match run_lane(session, shared, opened, lane, &mut at, job).await {
             Ok(()) => return Ok(()),
             Err(LaneError::Failed(error)) => return Err(error),
             Err(LaneError::Short(error)) => {
@@ -314,7 +323,7 @@ async fn carry(session: &ShellTransport, shared: &LanedFetch, index: u64, job: &
                     && begins_again
                 {
                     // Hashed as a whole or not at all.
-                    landing.restart()?;
+                    landing.start_over()?;
                     at = 0;
                 }
                 session.far.cx.output().detail(format!(
@@ -335,7 +344,7 @@ enum LaneError {
 }
 
 /// One session of a lane, from position `at` on.
-async fn run(
+async fn run_lane(
     session: &ShellTransport,
     shared: &LanedFetch,
     opened: &OpenedFetch,
@@ -368,7 +377,7 @@ async fn run(
                                 .caused_by(error),
                         )
                     })?;
-                } else if let Some(digest) = text.strip_prefix("sha ").and_then(unhex) {
+                } else if let Some(digest) = text.strip_prefix("sha ").and_then(parse_hash) {
                     *shared.sha256.lock().unwrap_or_else(PoisonError::into_inner) = Some(digest);
                 } else if text == "whole" {
                     is_whole = true;
@@ -385,7 +394,7 @@ async fn run(
                     .caused_by(error),
             )
         })? {
-            deliver(opened, lane, at, out, job, shared.fetch.id)
+            deliver_bytes(opened, lane, at, out, job, shared.fetch.id)
                 .await
                 .map_err(LaneError::Failed)?;
         }
@@ -436,11 +445,11 @@ fn read_grown(words: &str) -> Option<Grown> {
     let (size, sha256) = words.split_once(' ')?;
     Some(Grown {
         size: size.parse().ok()?,
-        sha256: unhex(sha256),
+        sha256: parse_hash(sha256),
     })
 }
 
-async fn deliver(
+async fn deliver_bytes(
     opened: &OpenedFetch,
     lane: Lane,
     at: &mut u64,
@@ -467,14 +476,16 @@ async fn deliver(
             bytes.split_to(usize::try_from(room).map_or(bytes.len(), |room| room.min(bytes.len())));
         *at += piece.len() as u64;
         match &opened.out {
-            FetchOutput::File(landing) if beyond.is_some() => landing.write_tail(offset, &piece).await?,
+            FetchOutput::File(landing) if beyond.is_some() => {
+                landing.write_tail(offset, &piece).await?
+            }
             FetchOutput::File(landing) => landing.write_at(offset, &piece).await?,
             FetchOutput::Stream(sender, hash) => {
-                job.pace.wait(piece.len()).await;
+                job.pace.wait_for_bytes(piece.len()).await;
                 hash.lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .update(&piece);
-                job.report.bytes(id, piece.len() as u64);
+                job.report.add_bytes(id, piece.len() as u64);
                 sender.send(Ok(piece)).await.map_err(|_| {
                     Error::new(ops_ui::ErrorKind::BrokenPipe, "nobody reads any more")
                 })?;
@@ -490,20 +501,26 @@ pub(super) const FETCH: &str = include_str!("scripts/fetch.sh");
 pub(super) fn fetching_script(tools: &Tools, path: &RemotePath) -> String {
     format!(
         "{}{}{}{}",
-        tools.prelude(),
-        script::compact(script::ENTER),
+        tools.prelude_script(),
+        script::strip_comments(script::ENTER),
         script::name_file(path),
-        script::compact(FETCH)
+        script::strip_comments(FETCH)
     )
 }
 
 /// The script of a lane, from position `at` on.
-fn lane_script(session: &ShellTransport, shared: &LanedFetch, lane: Lane, at: u64, job: &Job) -> String {
+fn lane_script(
+    session: &ShellTransport,
+    shared: &LanedFetch,
+    lane: Lane,
+    at: u64,
+    job: &Job,
+) -> String {
     let size = lane.size;
     let left = lane.len() - at.min(lane.len());
     let codec = session
         .tools
-        .codec()
+        .best_codec()
         .filter(|_| job.compress && left >= COMPRESS_FROM_BYTES);
     let mut text = fetching_script(&session.tools, &shared.fetch.path);
     text.push_str(&format!(
@@ -515,10 +532,10 @@ fn lane_script(session: &ShellTransport, shared: &LanedFetch, lane: Lane, at: u6
         text.push_str("fetch_whole\n");
         return text;
     }
-    if lane.index == 0 && session.tools.hash().is_some() {
+    if lane.index == 0 && session.tools.hash_command().is_some() {
         text.push_str(&format!("hash_beside {size}\n"));
     }
-    text.push_str(&format!("{{\n{}", copying(lane, at, left)));
+    text.push_str(&format!("{{\n{}", copying_script(lane, at, left)));
     if lane.is_last() {
         let from = size + at.saturating_sub(lane.len());
         text.push_str(&format!("copy_growth {size} {from}\n"));
@@ -535,7 +552,7 @@ impl Lane {
 }
 
 /// The commands that write a lane from position `at` on, `left` bytes.
-fn copying(lane: Lane, at: u64, left: u64) -> String {
+fn copying_script(lane: Lane, at: u64, left: u64) -> String {
     if left == 0 {
         // Braces hold a command at least.
         return ":\n".to_owned();
@@ -547,7 +564,7 @@ fn copying(lane: Lane, at: u64, left: u64) -> String {
     // To the end of its part first, so that dd can count in blocks from there.
     if !at.is_multiple_of(BLOCK_BYTES) {
         let head = room.min(left);
-        let rest = copying(lane, at + head, left - head);
+        let rest = copying_script(lane, at + head, left - head);
         return format!("copy_range {offset} {head}\n{rest}");
     }
     let (part, block) = lane.block(at);
@@ -598,8 +615,8 @@ mod tests {
                     let script = format!(
                         "file={}\n{}{}",
                         path.display(),
-                        script::compact(FETCH),
-                        copying(lane, at, lane.len() - at)
+                        script::strip_comments(FETCH),
+                        copying_script(lane, at, lane.len() - at)
                     );
                     let output = Command::new("sh").args(["-c", &script]).output().unwrap();
                     assert!(output.stdout == expected, "{script}");

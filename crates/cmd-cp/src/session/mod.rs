@@ -4,23 +4,23 @@
 //! What is fetched is the separated output of small scripts; what is stored is fed to a dialogue on
 //! a raw terminal. See [`ops_remote::pipe`].
 
-mod tar_reader;
-pub(crate) mod fetch_archive;
-pub(crate) mod url_dialogue;
 mod dialogue;
 mod download;
+pub(crate) mod fetch_archive;
 mod frames;
 pub(crate) mod fuzzing;
 mod inflate;
+mod lanes;
 mod list;
-pub(crate) mod store_archive;
 mod probe;
 mod script;
 #[cfg(test)]
 mod shells;
+pub(crate) mod store_archive;
 mod store_lanes;
-mod lanes;
+mod tar_reader;
 mod upload;
+pub(crate) mod url_dialogue;
 
 use std::sync::{
     Mutex, PoisonError,
@@ -90,10 +90,10 @@ impl ShellTransport {
             known: Known::default(),
         };
         let reached = match first_use {
-            FirstUse::List(ask) => again(&far, || reach_and_list(&far, ask)).await?,
+            FirstUse::List(ask) => retry_cut_off(&far, || reach_and_list(&far, ask)).await?,
             FirstUse::Store => reach_and_talk(&far).await?,
         };
-        for note in reached.tools.lacks() {
+        for note in reached.tools.notes_on_missing() {
             far.cx
                 .output()
                 .detail(format!("{}: {note}", escape(far.instance.label())));
@@ -150,7 +150,11 @@ impl ShellTransport {
             return Ok(listing);
         }
         let count = ask.places.len();
-        let error = match again(&self.far, || list::list(&self.far, &self.tools, ask)).await {
+        let error = match retry_cut_off(&self.far, || {
+            list::list_by_session(&self.far, &self.tools, ask)
+        })
+        .await
+        {
             Err(error) if is_refusal(&error) && count > 1 => error,
             listed => return listed,
         };
@@ -234,7 +238,7 @@ async fn reach_and_list(far: &Far, ask: &ListRequest) -> Result<Reached> {
                 .output()
                 .detail(format!("asking for less at once: {error}"));
             return Ok(Reached {
-                tools: Tools::probe(far).await?,
+                tools: Tools::probe_server(far).await?,
                 listing: None,
                 dialogue: None,
             });
@@ -255,7 +259,7 @@ async fn reach_and_talk(far: &Far) -> Result<Reached> {
     if far.document.is_some() {
         // Whether a document of the profile's separates output shows when its first command has
         // ended. Over one that does not, the faster half of a dialogue would never say a word.
-        let tools = again(far, || Tools::probe(far)).await?;
+        let tools = retry_cut_off(far, || Tools::probe_server(far)).await?;
         probe::needed_to_send(&tools, label)?;
         return Ok(Reached {
             dialogue: Some(Dialogue::start(far, &tools).await?),
@@ -263,7 +267,7 @@ async fn reach_and_talk(far: &Far) -> Result<Reached> {
             listing: None,
         });
     }
-    match again(far, || Dialogue::open(far)).await {
+    match retry_cut_off(far, || Dialogue::open(far)).await {
         Ok((dialogue, tools)) => Ok(Reached {
             tools,
             listing: None,
@@ -271,7 +275,7 @@ async fn reach_and_talk(far: &Far) -> Result<Reached> {
         }),
         Err(error) if is_refusal(&error) => {
             // It may lack what a dialogue is made of, which the probe does without.
-            let tools = again(far, || Tools::probe(far)).await?;
+            let tools = retry_cut_off(far, || Tools::probe_server(far)).await?;
             probe::needed_to_send(&tools, label)?;
             Err(error)
         }
@@ -287,8 +291,8 @@ pub(crate) fn names_script(folder: &[u8]) -> Result<String> {
     let (base, rest) = list::base_of(folder)?;
     Ok(format!(
         "home=${{HOME:-/}}\nbase={base}\n{}{}",
-        script::assign("rest", &rest),
-        script::compact(NAMES)
+        script::assign_variable("rest", &rest),
+        script::strip_comments(NAMES)
     ))
 }
 
@@ -299,7 +303,7 @@ fn is_refusal(error: &Error) -> bool {
 }
 
 /// Asks once or twice more where a session was lost under the question.
-async fn again<T, F: Future<Output = Result<T>>>(
+async fn retry_cut_off<T, F: Future<Output = Result<T>>>(
     far: &Far,
     mut ask: impl FnMut() -> F,
 ) -> Result<T> {
@@ -325,7 +329,7 @@ impl Transport for ShellTransport {
 
     fn download<'a>(&'a self, files: Vec<Fetch>, job: &'a Job) -> BoxFuture<'a, Result<()>> {
         async move {
-            download::download(self, files, job).await;
+            download::download_files(self, files, job).await;
             Ok(())
         }
         .boxed()
@@ -333,9 +337,9 @@ impl Transport for ShellTransport {
 
     fn upload<'a>(&'a self, items: Vec<Store>, job: &'a Job) -> BoxFuture<'a, Result<()>> {
         async move {
-            let dialogue = upload::upload(self, items, job).await?;
+            let dialogue = upload::upload_items(self, items, job).await?;
             match dialogue {
-                Some(dialogue) => dialogue.quit().await,
+                Some(dialogue) => dialogue.quit_dialogue().await,
                 None => Ok(()),
             }
         }

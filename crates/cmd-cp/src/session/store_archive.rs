@@ -11,15 +11,15 @@ use tokio::sync::mpsc;
 
 use super::{
     ShellTransport,
-    fetch_archive::{SMALL_BYTES, common},
     dialogue::Dialogue,
+    fetch_archive::{SMALL_BYTES, common_folder},
     frames::{choose_codec, compress_frame, stored_mode, usable_dialogue},
 };
 use crate::{
     hashes,
     hashes::{Digest, hex},
     landing,
-    place::local,
+    place::local_path,
     reading::Reading,
     remote_path::RemotePath,
     transport::{Job, Source, Store, StoreKind},
@@ -46,15 +46,15 @@ impl StoreCollector {
         Self {
             works: session.tools.has("tar")
                 && session.tools.has("handles")
-                && session.tools.hash().is_some(),
+                && session.tools.hash_command().is_some(),
             items: Vec::new(),
             bytes: 0,
         }
     }
 
-    /// Takes a file if it is a small one, and gives the pack that is full by then; gives the file
+    /// Takes a file if it is a small one, and gives the archive that is full by then; gives the file
     /// back otherwise.
-    pub(super) fn take(&mut self, item: Store) -> Result<Option<Vec<Store>>, Store> {
+    pub(super) fn take_if_small(&mut self, item: Store) -> Result<Option<Vec<Store>>, Store> {
         let size = match &item.what {
             StoreKind::File(Source::File { size, .. }) => Some(*size),
             StoreKind::File(Source::Stream { size, .. }) => *size,
@@ -71,7 +71,7 @@ impl StoreCollector {
             return Err(item);
         };
         let full = (self.bytes + size > ARCHIVE_BYTES || self.items.len() >= ARCHIVE_FILES)
-            .then(|| self.rest())
+            .then(|| self.take_rest())
             .flatten();
         self.bytes += size;
         self.items.push(item);
@@ -79,7 +79,7 @@ impl StoreCollector {
     }
 
     /// What is left.
-    pub(super) fn rest(&mut self) -> Option<Vec<Store>> {
+    pub(super) fn take_rest(&mut self) -> Option<Vec<Store>> {
         self.bytes = 0;
         let items = std::mem::take(&mut self.items);
         (!items.is_empty()).then_some(items)
@@ -90,10 +90,10 @@ impl StoreCollector {
 /// fetch.
 pub(crate) trait ArchiveCarrier: Send {
     /// Appends to it.
-    fn put(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<()>>;
+    fn put_bytes(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<()>>;
 
     /// Puts it where the server can fetch it; gives the address and the SHA-256 of what is there.
-    fn send(&mut self) -> BoxFuture<'_, Result<(String, Digest)>>;
+    fn send_object(&mut self) -> BoxFuture<'_, Result<(String, Digest)>>;
 }
 
 /// A file that has been read.
@@ -104,9 +104,9 @@ struct ArchivedItem {
     size: u64,
 }
 
-/// Sends `items` as one archive, through the session or as a `parcel`; gives back those that are to
+/// Sends `items` as one archive, through the session or by a `carrier`; gives back those that are to
 /// be sent one by one.
-pub(super) async fn send(
+pub(super) async fn send_archive(
     session: &ShellTransport,
     dialogue: &mut Option<Dialogue>,
     items: Vec<Store>,
@@ -117,7 +117,11 @@ pub(super) async fn send(
         return items;
     }
     let mut files = Vec::new();
-    match Box::pin(unpack(session, dialogue, items, &mut files, carrier, job)).await {
+    match Box::pin(unpack_archive(
+        session, dialogue, items, &mut files, carrier, job,
+    ))
+    .await
+    {
         Ok(left) => left,
         Err((error, mut left)) => {
             session.far.cx.output().detail(format!(
@@ -126,8 +130,8 @@ pub(super) async fn send(
             let mut again: Vec<Store> = files
                 .into_iter()
                 .map(|file| {
-                    job.report.back(file.item.id, file.size);
-                    restored(file)
+                    job.report.take_back(file.item.id, file.size);
+                    unread_item(file)
                 })
                 .collect();
             again.append(&mut left);
@@ -137,7 +141,7 @@ pub(super) async fn send(
 }
 
 /// The file as it was before it was read.
-fn restored(file: ArchivedItem) -> Store {
+fn unread_item(file: ArchivedItem) -> Store {
     let ArchivedItem {
         mut item, content, ..
     } = file;
@@ -154,7 +158,7 @@ fn restored(file: ArchivedItem) -> Store {
 type Refused = (Error, Vec<Store>);
 
 /// Gives what is to be sent one by one although the archive arrived; `files` is what is in it.
-async fn unpack(
+async fn unpack_archive(
     session: &ShellTransport,
     dialogue: &mut Option<Dialogue>,
     items: Vec<Store>,
@@ -167,15 +171,15 @@ async fn unpack(
     };
     // Beside the files, so that they can be renamed into place; the folders up to it are among
     // those that were made.
-    let common = common(items.iter().map(|item| item.path.below()));
-    let token = format!(".ops-{}", landing::token());
+    let common = common_folder(items.iter().map(|item| item.path.below()));
+    let token = format!(".ops-{}", landing::random_token());
     let stage = RemotePath::new(&root, &common).join(token.as_bytes());
     let direct = carrier.is_none();
     let begun = async {
         let dialogue = usable_dialogue(session, dialogue).await?;
-        dialogue.stage(&stage).await?;
+        dialogue.make_stage(&stage).await?;
         if direct {
-            dialogue.unpack(job.preserve).await?;
+            dialogue.begin_unpacking(job.preserve).await?;
         }
         Ok(dialogue)
     };
@@ -189,18 +193,18 @@ async fn unpack(
     let mut codec = None;
     while let Some(item) = items.next() {
         let id = item.id;
-        let (file, bytes) = match read(item, job).await {
-            Ok(read) => read,
+        let (file, human_bytes) = match read_item(item, job).await {
+            Ok(read_item) => read_item,
             Err(error) => {
-                job.report.fail(id, error);
+                job.report.mark_failed(id, error);
                 continue;
             }
         };
-        hashes.push(sha256(&bytes));
-        let below = within(&common, file.item.path.below()).to_vec();
+        hashes.push(sha256(&human_bytes));
+        let below = path_within(&common, file.item.path.below()).to_vec();
         let added = archive.add(
             &below,
-            &bytes,
+            &human_bytes,
             stored_mode(session, &file.item, job),
             file.item.mtime,
         );
@@ -223,9 +227,9 @@ async fn unpack(
         let codec = *codec.get_or_insert_with(|| choose_codec(session, job, &frame));
         send_part(dialogue, &mut carrier, codec, frame).await?;
         match carrier {
-            None => dialogue.unpacked().await?,
+            None => dialogue.end_unpacking().await?,
             Some(carrier) => {
-                let (url, digest) = carrier.send().await?;
+                let (url, digest) = carrier.send_object().await?;
                 dialogue
                     .unpack_from(&url, codec, digest, job.preserve)
                     .await?;
@@ -237,18 +241,18 @@ async fn unpack(
             text.update(hex(hash).as_bytes());
             text.update(b"\n");
         }
-        if dialogue.sum().await? != Some(hashes::finish(text)) {
-            dialogue.clear().await?;
+        if dialogue.hash_unpacked().await? != Some(hashes::finish_hash(text)) {
+            dialogue.clear_stage().await?;
             return Err(Error::unexpected("what arrived is not what was sent"));
         }
-        spread(dialogue, &root, &common, files, job).await
+        spread_files(dialogue, &root, &common, files, job).await
     };
     match done.await {
         Ok(left) => Ok(left),
         Err(error) => {
             if dialogue.is_usable() {
                 // What cannot be asked for now is done at the dialogue's end.
-                let _ = dialogue.clear().await;
+                let _ = dialogue.clear_stage().await;
             }
             Err((error, Vec::new()))
         }
@@ -263,13 +267,13 @@ async fn send_part(
 ) -> Result<()> {
     let bytes = compress_frame(codec, frame)?;
     match carrier {
-        None => dialogue.part(codec, bytes).await,
-        Some(carrier) => carrier.put(bytes).await,
+        None => dialogue.send_archive_part(codec, bytes).await,
+        Some(carrier) => carrier.put_bytes(bytes).await,
     }
 }
 
 /// Moves what was unpacked into place; gives what could not be.
-async fn spread(
+async fn spread_files(
     dialogue: &mut Dialogue,
     root: &[u8],
     common: &[u8],
@@ -284,42 +288,44 @@ async fn spread(
         folders.entry(folder).or_default().push(file);
     }
     for folder in folders.keys() {
-        let sub = within(common, folder);
+        let sub = path_within(common, folder);
         let folder = RemotePath::new(root, folder);
-        dialogue.spread(sub, &folder, job.preserve).await?;
+        dialogue.spread_files(sub, &folder, job.preserve).await?;
     }
     let mut left = Vec::new();
     for (_, files) in folders {
-        match dialogue.answer().await {
-            Ok(_) => files.iter().for_each(|file| job.report.done(file.item.id)),
+        match dialogue.next_answer().await {
+            Ok(_) => files
+                .iter()
+                .for_each(|file| job.report.mark_done(file.item.id)),
             Err(error) if dialogue.is_usable() => {
                 // One by one each gets its own answer.
                 drop(error);
                 left.extend(files.into_iter().map(|file| {
-                    job.report.back(file.item.id, file.size);
-                    restored(file)
+                    job.report.take_back(file.item.id, file.size);
+                    unread_item(file)
                 }));
             }
             Err(error) => {
                 for file in files {
-                    job.report.fail(file.item.id, error.clone());
+                    job.report.mark_failed(file.item.id, error.clone());
                 }
             }
         }
     }
     if dialogue.is_usable() {
-        dialogue.clear().await?;
+        dialogue.clear_stage().await?;
     }
     Ok(left)
 }
 
 /// `path` below `common`, which is a folder above it or that itself.
-fn within<'a>(common: &[u8], path: &'a [u8]) -> &'a [u8] {
+fn path_within<'a>(common: &[u8], path: &'a [u8]) -> &'a [u8] {
     let below = path.strip_prefix(common).unwrap_or(path);
     below.strip_prefix(b"/").unwrap_or(below)
 }
 
-async fn read(mut item: Store, job: &Job) -> Result<(ArchivedItem, Bytes)> {
+async fn read_item(mut item: Store, job: &Job) -> Result<(ArchivedItem, Bytes)> {
     let StoreKind::File(source) = std::mem::replace(&mut item.what, StoreKind::Folder) else {
         return Err(Error::unexpected("no file"));
     };
@@ -337,7 +343,7 @@ async fn read(mut item: Store, job: &Job) -> Result<(ArchivedItem, Bytes)> {
                 return Err(Error::unexpected("it has grown while others were read"));
             }
             let bytes = file.read_at(0, len).await?;
-            file.unchanged(&sha256(&bytes))?;
+            file.check_unchanged(&sha256(&bytes))?;
             bytes
         }
         Reading::Stream(mut stream) => {
@@ -363,7 +369,7 @@ async fn read(mut item: Store, job: &Job) -> Result<(ArchivedItem, Bytes)> {
 fn sha256(bytes: &[u8]) -> Digest {
     let mut hash = digest::Context::new(&digest::SHA256);
     hash.update(bytes);
-    hashes::finish(hash)
+    hashes::finish_hash(hash)
 }
 
 /// A tar archive as it grows.
@@ -382,7 +388,7 @@ impl ArchiveWriter {
         header.set_mode(mode);
         header.set_mtime(u64::try_from(mtime).unwrap_or(0));
         let mut builder = tar::Builder::new(std::mem::take(&mut self.bytes));
-        let added = builder.append_data(&mut header, local(path), content);
+        let added = builder.append_data(&mut header, local_path(path), content);
         // Without the end of the archive, which `into_inner` would write.
         self.bytes = std::mem::take(builder.get_mut());
         added.map_err(Error::from)

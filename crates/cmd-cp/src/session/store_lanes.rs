@@ -16,7 +16,7 @@ use tokio::{sync::OnceCell, task::JoinHandle};
 
 use super::{
     ShellTransport,
-    dialogue::{BLOCK_BYTES, BeginAnswer, Dialogue, FileEnd, PART_BYTES, stamp},
+    dialogue::{BLOCK_BYTES, BeginAnswer, Dialogue, FileEnd, PART_BYTES, touch_stamp},
     frames::{
         PAUSE, TRIES, choose_codec, compress_frame, read_frame, send_announced, stored_mode,
         usable_dialogue,
@@ -88,7 +88,7 @@ impl From<Error> for LaneFailure {
 }
 
 /// How many dialogues `item` is worth.
-pub(super) fn lanes(session: &ShellTransport, item: &Store, sessions: usize) -> usize {
+pub(super) fn lane_count(session: &ShellTransport, item: &Store, sessions: usize) -> usize {
     match &item.what {
         StoreKind::File(Source::File { size, .. }) if session.tools.has("blocks") => {
             usize::try_from(size / LANE_FROM_BYTES)
@@ -100,16 +100,16 @@ pub(super) fn lanes(session: &ShellTransport, item: &Store, sessions: usize) -> 
 }
 
 impl LanedStore {
-    /// `item`, to be carried by so many calls of [`lane`]; gives it back if it is no file here.
+    /// `item`, to be carried by so many calls of [`carry_lane`]; gives it back if it is no file here.
     pub(super) fn new(item: Store, lanes: usize) -> Result<Arc<Self>, Box<Store>> {
         let StoreKind::File(Source::File { file, size }) = &item.what else {
             return Err(Box::new(item));
         };
         let (file, size) = (file.clone(), *size);
-        Ok(Arc::new(Self::begin(item, file, size, 1, lanes)))
+        Ok(Arc::new(Self::with_lanes(item, file, size, 1, lanes)))
     }
 
-    fn begin(item: Store, file: LocalFile, size: u64, tries: u32, lanes: usize) -> Self {
+    fn with_lanes(item: Store, file: LocalFile, size: u64, tries: u32, lanes: usize) -> Self {
         Self {
             item,
             file,
@@ -122,7 +122,7 @@ impl LanedStore {
     }
 
     /// The same from the beginning, by one lane.
-    fn again(&self) -> Self {
+    fn for_another_try(&self) -> Self {
         let item = Store {
             id: self.item.id,
             path: self.item.path.clone(),
@@ -130,10 +130,10 @@ impl LanedStore {
             mode: self.item.mode,
             mtime: self.item.mtime,
         };
-        Self::begin(item, self.file.clone(), self.size, self.tries + 1, 1)
+        Self::with_lanes(item, self.file.clone(), self.size, self.tries + 1, 1)
     }
 
-    fn fail(&self, failure: LaneFailure) {
+    fn note_failure(&self, failure: LaneFailure) {
         self.failure
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -149,15 +149,15 @@ impl LanedStore {
 }
 
 /// Carries parts until there are none; the last lane to end reports the file.
-pub(super) async fn lane(
+pub(super) async fn carry_lane(
     session: &ShellTransport,
     dialogue: &mut Option<Dialogue>,
     split: Arc<LanedStore>,
     job: &Job,
 ) {
     let mut attached = false;
-    if let Err(failure) = carry(session, dialogue, &split, &mut attached, job).await {
-        split.fail(failure);
+    if let Err(failure) = carry_parts(session, dialogue, &split, &mut attached, job).await {
+        split.note_failure(failure);
     }
     let is_last = split.left.fetch_sub(1, Ordering::SeqCst) == 1;
     let failed = split.failure();
@@ -169,8 +169,8 @@ pub(super) async fn lane(
             .filter(|dialogue| attached && dialogue.is_usable())
         {
             let _ = match failed {
-                Some(_) => dialogue.leave().await,
-                None => dialogue.release().await,
+                Some(_) => dialogue.leave_file().await,
+                None => dialogue.release_file().await,
             };
         }
         if !is_last {
@@ -179,10 +179,10 @@ pub(super) async fn lane(
     }
     let done = match failed {
         Some(failure) => Err(failure),
-        None => finish(session, dialogue, &split, attached, job).await,
+        None => finish_file(session, dialogue, &split, attached, job).await,
     };
     match done {
-        Ok(()) => job.report.done(split.item.id),
+        Ok(()) => job.report.mark_done(split.item.id),
         Err(LaneFailure { error, lost: true }) if split.tries < TRIES => {
             session
                 .far
@@ -191,16 +191,22 @@ pub(super) async fn lane(
                 .detail(format!("sending it again: {error}"));
             if let Some(opened) = split.opened.get() {
                 job.report
-                    .back(split.item.id, opened.there.load(Ordering::Relaxed));
+                    .take_back(split.item.id, opened.there.load(Ordering::Relaxed));
             }
             tokio::time::sleep(PAUSE).await;
-            Box::pin(lane(session, dialogue, Arc::new(split.again()), job)).await;
+            Box::pin(carry_lane(
+                session,
+                dialogue,
+                Arc::new(split.for_another_try()),
+                job,
+            ))
+            .await;
         }
-        Err(LaneFailure { error, .. }) => job.report.fail(split.item.id, error),
+        Err(LaneFailure { error, .. }) => job.report.mark_failed(split.item.id, error),
     }
 }
 
-async fn carry(
+async fn carry_parts(
     session: &ShellTransport,
     dialogue: &mut Option<Dialogue>,
     split: &LanedStore,
@@ -219,9 +225,9 @@ async fn carry(
             if let Some(failure) = split.failure() {
                 return Err(failure);
             }
-            let opened = Box::pin(open(session, dialogue, split, attached, job)).await;
+            let opened = Box::pin(open_temporary(session, dialogue, split, attached, job)).await;
             if let Err(failure) = &opened {
-                split.fail(failure.clone());
+                split.note_failure(failure.clone());
             }
             opened
         })
@@ -232,17 +238,17 @@ async fn carry(
         let Some(&part) = opened.todo.get(next) else {
             // Whoever ends last has the whole verified: by then this lane's last part must be
             // written.
-            let written = dialogue.settle().await;
+            let written = dialogue.settle_frames().await;
             return written.map_err(|error| LaneFailure::of(error, dialogue));
         };
-        attach(dialogue, split, opened, attached, job).await?;
-        let sent = send(session, dialogue, opened, part, &mut codec, job).await;
+        attach_dialogue(dialogue, split, opened, attached, job).await?;
+        let sent = send_part(session, dialogue, opened, part, &mut codec, job).await;
         sent.map_err(|error| LaneFailure::of(error, dialogue))?;
     }
     Ok(())
 }
 
-async fn attach(
+async fn attach_dialogue(
     dialogue: &mut Dialogue,
     split: &LanedStore,
     opened: &OpenedStore,
@@ -253,7 +259,7 @@ async fn attach(
         return Ok(());
     }
     match dialogue
-        .attach(&split.item.path, &opened.temporary, job.resume)
+        .join_file(&split.item.path, &opened.temporary, job.resume)
         .await
     {
         Ok(()) => {
@@ -265,7 +271,7 @@ async fn attach(
 }
 
 /// Makes the temporary file, or finds out what is in the one that is there.
-async fn open(
+async fn open_temporary(
     session: &ShellTransport,
     dialogue: &mut Dialogue,
     split: &LanedStore,
@@ -283,7 +289,7 @@ async fn open(
     let last = split.item.path.name_or(b"file");
     let temporary = landing::temporary_name(last, job.resume);
     let begun = dialogue
-        .begin(&split.item.path, &temporary, job.resume, false)
+        .begin_file(&split.item.path, &temporary, job.resume, false)
         .await
         .map_err(|error| LaneFailure::of(error, dialogue))?;
     *attached = true;
@@ -291,11 +297,11 @@ async fn open(
     let mut todo: Vec<u64> = (0..parts).collect();
     let mut there = 0;
     if let BeginAnswer::Part(len, _) = begun {
-        if len > 0 && len <= reading.size() && session.tools.hash().is_some() {
+        if len > 0 && len <= reading.size() && session.tools.hash_command().is_some() {
             let same = same_parts(dialogue, &reading, len.div_ceil(PART_BYTES)).await;
             let same = same.map_err(|error| LaneFailure::of(error, dialogue))?;
             there = same.iter().map(|&part| part_len(&reading, part)).sum();
-            job.report.bytes(split.item.id, there);
+            job.report.add_bytes(split.item.id, there);
             session
                 .far
                 .cx
@@ -303,7 +309,7 @@ async fn open(
                 .detail(format!("{} of {parts} parts are there already", same.len()));
             todo.retain(|part| !same.contains(part));
         } else {
-            let restarted = dialogue.restart().await;
+            let restarted = dialogue.empty_file().await;
             restarted.map_err(|error| LaneFailure::of(error, dialogue))?;
         }
     }
@@ -318,7 +324,7 @@ async fn open(
                 }
                 reading.hash_range(part * PART_BYTES, part_len(&reading, part), &mut hash)?;
             }
-            Ok(hashes::finish(hash))
+            Ok(hashes::finish_hash(hash))
         }
     });
     Ok(OpenedStore {
@@ -346,11 +352,11 @@ async fn same_parts(
     let mut first = 0;
     while first < count {
         let some = HASHES_AT_ONCE.min(count - first);
-        let hashes = dialogue.parts(first, some).await?;
+        let hashes = dialogue.hash_parts(first, some).await?;
         for (part, there) in (first..first + some).zip(hashes) {
             let mut hash = digest::Context::new(&digest::SHA256);
             reading.hash_range(part * PART_BYTES, part_len(reading, part), &mut hash)?;
-            if there == Some(hashes::finish(hash)) {
+            if there == Some(hashes::finish_hash(hash)) {
                 same.push(part);
             }
         }
@@ -360,7 +366,7 @@ async fn same_parts(
 }
 
 /// Sends a part.
-async fn send(
+async fn send_part(
     session: &ShellTransport,
     dialogue: &mut Dialogue,
     opened: &OpenedStore,
@@ -393,7 +399,7 @@ async fn send(
 }
 
 /// Has the whole verified and put into place.
-async fn finish(
+async fn finish_file(
     session: &ShellTransport,
     dialogue: &mut Option<Dialogue>,
     split: &LanedStore,
@@ -412,7 +418,7 @@ async fn finish(
     let dialogue = usable_dialogue(session, dialogue)
         .await
         .map_err(|error| LaneFailure { error, lost: true })?;
-    attach(dialogue, split, opened, &mut attached, job).await?;
+    attach_dialogue(dialogue, split, opened, &mut attached, job).await?;
     let handle = opened
         .digest
         .lock()
@@ -426,24 +432,24 @@ async fn finish(
         None => Err(Error::unexpected("it was not hashed")),
     };
     let whole = match digest {
-        Ok(digest) => opened.reading.unchanged(&digest).map(|()| digest),
+        Ok(digest) => opened.reading.check_unchanged(&digest).map(|()| digest),
         error => error,
     };
     let digest = match whole {
         Ok(digest) => digest,
         Err(error) => {
-            let left = dialogue.leave().await;
+            let left = dialogue.leave_file().await;
             left.map_err(|error| LaneFailure::of(error, dialogue))?;
             return Err(error.into());
         }
     };
     let ended = dialogue
-        .end(&FileEnd {
-            digest: session.tools.hash().map(|_| digest),
+        .end_file(&FileEnd {
+            digest: session.tools.hash_command().map(|_| digest),
             size: opened.reading.size(),
             mode: stored_mode(session, &split.item, job),
             exact: job.preserve,
-            stamp: job.preserve.then(|| stamp(split.item.mtime)),
+            stamp: job.preserve.then(|| touch_stamp(split.item.mtime)),
         })
         .await;
     ended.map_err(|error| LaneFailure::of(error, dialogue))

@@ -5,17 +5,17 @@ use ops_ui::{Error, Result};
 
 use super::{
     ShellTransport,
-    fetch_archive::{self, ArchiveInput},
-    dialogue::{BeginAnswer, Dialogue, FileEnd, stamp},
+    dialogue::{BeginAnswer, Dialogue, FileEnd, touch_stamp},
     download::FETCH,
+    fetch_archive::{self, ArchiveInput},
     frames::stored_mode,
-    store_archive::{self, ArchiveCarrier},
     script,
-    upload::upload,
+    store_archive::{self, ArchiveCarrier},
+    upload::upload_items,
 };
 use crate::{
-    hashes::{Digest, unhex},
-    landing::{temporary_name, token},
+    hashes::{Digest, parse_hash},
+    landing::{random_token, temporary_name},
     reading::FileReading,
     remote_path::RemotePath,
     transport::{Fetch, Job, Store},
@@ -73,43 +73,47 @@ impl ShellTransport {
     /// # Errors
     /// As [`Transport::upload`](crate::transport::Transport::upload).
     pub(crate) async fn upload_before_urls(&self, items: Vec<Store>, job: &Job) -> Result<()> {
-        if let Some(dialogue) = upload(self, items, job).await? {
+        if let Some(dialogue) = upload_items(self, items, job).await? {
             self.give_back(dialogue).await;
         }
         Ok(())
     }
 
     /// Puts small files together that can be fetched as archives, and gives the others.
-    pub(crate) fn bundles(&self, files: Vec<Fetch>, job: &Job) -> (Vec<Vec<Fetch>>, Vec<Fetch>) {
+    pub(crate) fn plan_fetch_archives(
+        &self,
+        files: Vec<Fetch>,
+        job: &Job,
+    ) -> (Vec<Vec<Fetch>>, Vec<Fetch>) {
         let mut small = fetch_archive::FetchCollector::new(self, job);
-        let (mut bundles, mut others) = (Vec::new(), Vec::new());
+        let (mut archives, mut others) = (Vec::new(), Vec::new());
         for file in files {
-            match small.take(file) {
-                Ok(full) => bundles.extend(full),
+            match small.take_if_small(file) {
+                Ok(full) => archives.extend(full),
                 Err(file) => others.push(file),
             }
         }
-        bundles.extend(small.rest());
-        (bundles, others)
+        archives.extend(small.take_rest());
+        (archives, others)
     }
 
     /// Puts small files together that can be stored as archives, and gives the others.
-    pub(crate) fn packs(&self, items: Vec<Store>) -> (Vec<Vec<Store>>, Vec<Store>) {
+    pub(crate) fn plan_store_archives(&self, items: Vec<Store>) -> (Vec<Vec<Store>>, Vec<Store>) {
         let mut small = store_archive::StoreCollector::new(self);
-        let (mut packs, mut others) = (Vec::new(), Vec::new());
+        let (mut archives, mut others) = (Vec::new(), Vec::new());
         for item in items {
-            match small.take(item) {
-                Ok(full) => packs.extend(full),
+            match small.take_if_small(item) {
+                Ok(full) => archives.extend(full),
                 Err(item) => others.push(item),
             }
         }
-        packs.extend(small.rest());
-        (packs, others)
+        archives.extend(small.take_rest());
+        (archives, others)
     }
 
-    /// Fetches a bundle by a way of the caller's, which takes the script that writes the archive;
+    /// Fetches an archive by a way of the caller's, which takes the script that writes the archive;
     /// gives back what did not come.
-    pub(crate) async fn fetch_bundle<F>(
+    pub(crate) async fn fetch_archive_by<F>(
         &self,
         files: Vec<Fetch>,
         job: &Job,
@@ -122,8 +126,8 @@ impl ShellTransport {
     }
 
     /// Whether the server hashes at all.
-    pub(crate) fn hashes(&self) -> bool {
-        self.tools.hash().is_some()
+    pub(crate) fn can_hash(&self) -> bool {
+        self.tools.hash_command().is_some()
     }
 }
 
@@ -133,29 +137,29 @@ impl UrlDialogue<'_> {
         self.dialogue.as_ref().is_some_and(Dialogue::is_usable)
     }
 
-    fn talk(&mut self) -> Result<&mut Dialogue> {
+    fn open_dialogue(&mut self) -> Result<&mut Dialogue> {
         let lost = || Error::target("the session to the server is lost");
         self.dialogue.as_mut().ok_or_else(lost)
     }
 
-    /// Has the server keep what `script` writes, until [`UrlDialogue::clear`] or the end.
+    /// Has the server keep what `script` writes, until [`UrlDialogue::clear_kept`] or the end.
     ///
     /// # Errors
     /// The server's own words; it writes nothing, or cannot keep it.
-    pub(crate) async fn keep(&mut self, script: &str) -> Result<KeptArchive> {
+    pub(crate) async fn keep_output(&mut self, script: &str) -> Result<KeptArchive> {
         self.keep_as(b"a", script).await
     }
 
     async fn keep_as(&mut self, name: &[u8], script: &str) -> Result<KeptArchive> {
-        let stage = RemotePath::new(b"/tmp", format!(".ops-{}", token()).as_bytes());
-        self.talk()?.stage(&stage).await?;
+        let stage = RemotePath::new(b"/tmp", format!(".ops-{}", random_token()).as_bytes());
+        self.open_dialogue()?.make_stage(&stage).await?;
         let path = stage.join(name);
         let text = format!(
             "{}( exec >\"$kept\"\n{script}) || exit\nprintf \"%s %s\" \"$(wc -c <\"$kept\" | tr -d \" \")\" \"$(hash_input <\"$kept\")\"\n",
-            script::assign("kept", path.whole()),
+            script::assign_variable("kept", path.whole()),
         );
         let mut told = Vec::new();
-        let ran = self.talk()?.run(&text, |bytes| {
+        let ran = self.open_dialogue()?.run_script(&text, |bytes| {
             let room = TOLD_MAX_BYTES.saturating_sub(told.len());
             told.extend_from_slice(&bytes[..bytes.len().min(room)]);
             Ok(())
@@ -174,20 +178,20 @@ impl UrlDialogue<'_> {
         Ok(KeptArchive {
             path,
             len: len.ok_or_else(failed)?,
-            sha256: words.next().and_then(unhex),
+            sha256: words.next().and_then(parse_hash),
         })
     }
 
     /// Has the server keep what the file at `path` holds, read once and to its end, until
-    /// [`UrlDialogue::clear`]: how much that is, files of `/proc` and `/sys` do not say beforehand.
+    /// [`UrlDialogue::clear_kept`]: how much that is, files of `/proc` and `/sys` do not say beforehand.
     ///
     /// # Errors
-    /// As for [`UrlDialogue::keep`].
+    /// As for [`UrlDialogue::keep_output`].
     pub(crate) async fn keep_file(&mut self, path: &RemotePath) -> Result<KeptArchive> {
         let script = format!(
             "{}{}go_to_file\ncat <\"$file\"\n",
             script::name_file(path),
-            script::compact(FETCH)
+            script::strip_comments(FETCH)
         );
         self.keep_as(b"f", &script).await
     }
@@ -196,51 +200,52 @@ impl UrlDialogue<'_> {
     ///
     /// # Errors
     /// The session.
-    pub(crate) async fn clear(&mut self) -> Result<()> {
-        self.talk()?.clear().await
+    pub(crate) async fn clear_kept(&mut self) -> Result<()> {
+        self.open_dialogue()?.clear_stage().await
     }
 
-    /// Stores small files as one archive by way of `parcel`; gives back those that are to be stored
+    /// Stores small files as one archive by way of `carrier`; gives back those that are to be stored
     /// one by one.
-    pub(crate) async fn pack(
+    pub(crate) async fn store_archive(
         &mut self,
         items: Vec<Store>,
         carrier: &mut (dyn ArchiveCarrier + '_),
         job: &Job,
     ) -> Vec<Store> {
-        store_archive::send(self.session, &mut self.dialogue, items, Some(carrier), job).await
+        store_archive::send_archive(self.session, &mut self.dialogue, items, Some(carrier), job)
+            .await
     }
 
     /// The hash of a file, or of its first `len` bytes; `None` where the server does not hash.
     ///
     /// # Errors
     /// The session.
-    pub(crate) async fn hash(
+    pub(crate) async fn hash_file(
         &mut self,
         path: &RemotePath,
         len: Option<u64>,
     ) -> Result<Option<Digest>> {
-        self.talk()?.hash(path, len).await
+        self.open_dialogue()?.hash_file(path, len).await
     }
 
     /// Puts a part of a file where `url` says.
     ///
     /// # Errors
     /// The server's own words.
-    pub(crate) async fn push(
+    pub(crate) async fn push_part(
         &mut self,
         path: &RemotePath,
         part: (u64, u64, bool),
         url: &str,
     ) -> Result<()> {
-        self.talk()?.push(path, part, url).await
+        self.open_dialogue()?.push_part(path, part, url).await
     }
 
     /// Begins to store `item`: how much of it is there from before, and the same.
     ///
     /// # Errors
     /// The server's own words.
-    pub(crate) async fn begin(
+    pub(crate) async fn begin_file(
         &mut self,
         item: &Store,
         reading: &FileReading,
@@ -249,8 +254,8 @@ impl UrlDialogue<'_> {
         let last = item.path.name_or(b"file");
         let temporary = temporary_name(last, job.resume);
         let begun = self
-            .talk()?
-            .begin(&item.path, &temporary, job.resume, true)
+            .open_dialogue()?
+            .begin_file(&item.path, &temporary, job.resume, true)
             .await?;
         let BeginAnswer::Part(len, there) = begun else {
             return Ok(0);
@@ -263,7 +268,7 @@ impl UrlDialogue<'_> {
         {
             return Ok(len);
         }
-        self.talk()?.restart().await?;
+        self.open_dialogue()?.empty_file().await?;
         Ok(0)
     }
 
@@ -271,30 +276,30 @@ impl UrlDialogue<'_> {
     ///
     /// # Errors
     /// The server's own words.
-    pub(crate) async fn pull(&mut self, url: &str) -> Result<()> {
-        self.talk()?.pull(url).await
+    pub(crate) async fn pull_url(&mut self, url: &str) -> Result<()> {
+        self.open_dialogue()?.pull_url(url).await
     }
 
     /// Verifies what was begun and puts it into place.
     ///
     /// # Errors
     /// It is not what was sent, or cannot be put there.
-    pub(crate) async fn end(
+    pub(crate) async fn end_file(
         &mut self,
         item: &Store,
         size: u64,
         digest: Digest,
         job: &Job,
     ) -> Result<()> {
-        let hashes = self.session.hashes();
+        let hashes = self.session.can_hash();
         let mode = stored_mode(self.session, item, job);
-        self.talk()?
-            .end(&FileEnd {
+        self.open_dialogue()?
+            .end_file(&FileEnd {
                 digest: hashes.then_some(digest),
                 size,
                 mode,
                 exact: job.preserve,
-                stamp: job.preserve.then(|| stamp(item.mtime)),
+                stamp: job.preserve.then(|| touch_stamp(item.mtime)),
             })
             .await
     }
@@ -303,27 +308,27 @@ impl UrlDialogue<'_> {
     ///
     /// # Errors
     /// The session.
-    pub(crate) async fn leave(&mut self) -> Result<()> {
-        self.talk()?.leave().await
+    pub(crate) async fn leave_file(&mut self) -> Result<()> {
+        self.open_dialogue()?.leave_file().await
     }
 
     /// Sets mode and time of a folder.
     ///
     /// # Errors
     /// The server's own words.
-    pub(crate) async fn attributes(
+    pub(crate) async fn set_attributes(
         &mut self,
         path: &RemotePath,
         mode: u32,
         mtime: i64,
     ) -> Result<()> {
-        self.talk()?
-            .attributes(path, mode & 0o7777, Some(&stamp(mtime)))
+        self.open_dialogue()?
+            .set_attributes(path, mode & 0o7777, Some(&touch_stamp(mtime)))
             .await
     }
 
     /// Keeps its dialogue for the next dialogue.
-    pub(crate) async fn rest(self) {
+    pub(crate) async fn give_back(self) {
         if let Some(dialogue) = self.dialogue.filter(Dialogue::is_usable) {
             self.session.give_back(dialogue).await;
         }
@@ -333,9 +338,9 @@ impl UrlDialogue<'_> {
     ///
     /// # Errors
     /// The session.
-    pub(crate) async fn quit(self) -> Result<()> {
+    pub(crate) async fn quit_dialogue(self) -> Result<()> {
         match self.dialogue {
-            Some(dialogue) if dialogue.is_usable() => dialogue.quit().await,
+            Some(dialogue) if dialogue.is_usable() => dialogue.quit_dialogue().await,
             _ => Ok(()),
         }
     }

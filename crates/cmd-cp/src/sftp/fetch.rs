@@ -16,7 +16,7 @@ use super::{
     wire::open::READ,
 };
 use crate::{
-    hashes::{Digest, finish},
+    hashes::{Digest, finish_hash},
     landing::Landing,
     local::umask,
     remote_path::RemotePath,
@@ -27,7 +27,7 @@ use crate::{
 ///
 /// # Errors
 /// No session at all.
-pub(super) async fn fetch(sftp: &SftpTransport, files: Vec<Fetch>, job: &Job) -> Result<()> {
+pub(super) async fn fetch_files(sftp: &SftpTransport, files: Vec<Fetch>, job: &Job) -> Result<()> {
     let bytes = files.iter().map(|file| file.entry.size).sum();
     let lanes = sftp.lanes(job, files.len(), bytes);
     let in_order = job.sessions == 1
@@ -78,7 +78,7 @@ async fn small(sftp: &SftpTransport, lane: usize, files: Vec<Fetch>, job: &Job) 
         };
         let result = match (landed, known) {
             (Ok(landing), Ok(known)) => match wanted(sftp, lane, &file, &landing, known).await {
-                Ok(wanted) => landing.commit(wanted),
+                Ok(wanted) => landing.commit_file(wanted),
                 Err(error) => Err(error),
             },
             (Err(error), _) | (_, Err(error)) => Err(error),
@@ -90,8 +90,8 @@ async fn small(sftp: &SftpTransport, lane: usize, files: Vec<Fetch>, job: &Job) 
 
 async fn read_small(sftp: &SftpTransport, lane: usize, file: &Fetch, job: &Job) -> Result<Landing> {
     let landing = landing(file, job)?;
-    if landing.resumable()?.is_some() {
-        landing.restart()?;
+    if landing.resumable_part()?.is_some() {
+        landing.start_over()?;
     }
     let open = open(sftp, lane, &file.path).await?;
     let result = read_all(&open, file.entry.size, &landing).await;
@@ -207,12 +207,12 @@ async fn large(sftp: &SftpTransport, lanes: usize, file: Fetch, job: &Job) -> Re
 async fn large_inner(sftp: &SftpTransport, lanes: usize, file: &Fetch, job: &Job) -> Result<()> {
     let landing = landing(file, job)?;
     let mut begin = 0;
-    if let Some((len, here)) = landing.resumable()? {
+    if let Some((len, here)) = landing.resumable_part()? {
         if sftp.beginning(0, file.path.whole(), len).await? == Some(here) {
             begin = len;
             sftp.tell_begin(len);
         } else {
-            landing.restart()?;
+            landing.start_over()?;
         }
     }
     let whole = [file.path.whole()];
@@ -350,7 +350,7 @@ async fn streamed_inner(
             let there = hashes
                 .get(file.path.whole())
                 .ok_or_else(|| no_hash(sftp, file.path.whole()))?;
-            let here = finish(hash);
+            let here = finish_hash(hash);
             let there = settled(sftp, lane, file, len, here, Some(*there)).await?;
             sftp.compare(file.path.whole(), &here, &there.unwrap_or(here))?;
         }
@@ -366,7 +366,7 @@ async fn hand_on(
     job: &Job,
     bytes: Bytes,
 ) -> Result<()> {
-    job.pace.wait(bytes.len()).await;
+    job.pace.wait_for_bytes(bytes.len()).await;
     let len = bytes.len() as u64;
     if sink.send(Ok(bytes)).await.is_err() {
         return Err(Error::new(
@@ -377,7 +377,7 @@ async fn hand_on(
             ),
         ));
     }
-    job.report.bytes(file.id, len);
+    job.report.add_bytes(file.id, len);
     Ok(())
 }
 
@@ -410,15 +410,15 @@ fn landing(file: &Fetch, job: &Job) -> Result<Landing> {
 
 /// Commits away from the runtime: what came out of order is hashed now.
 async fn commit(landing: Landing, digest: Option<Digest>) -> Result<()> {
-    tokio::task::spawn_blocking(move || landing.commit(digest))
+    tokio::task::spawn_blocking(move || landing.commit_file(digest))
         .await
         .map_err(|_| Error::unexpected("a file could not be put into place"))?
 }
 
 fn settle(job: &Job, file: &Fetch, result: Result<()>) {
     match result {
-        Ok(()) => job.report.done(file.id),
-        Err(error) => job.report.fail(file.id, error),
+        Ok(()) => job.report.mark_done(file.id),
+        Err(error) => job.report.mark_failed(file.id, error),
     }
 }
 
@@ -468,5 +468,5 @@ pub(super) async fn read_back(
     .await;
     // It was only read.
     let _ = open.close().await;
-    result.map(|()| finish(hash))
+    result.map(|()| finish_hash(hash))
 }

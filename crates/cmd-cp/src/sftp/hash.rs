@@ -8,7 +8,7 @@ use ops_ui::Result;
 use tokio::sync::OnceCell;
 
 use super::pool::SftpSession;
-use crate::hashes::{Digest, unhex};
+use crate::hashes::{Digest, parse_hash};
 
 /// What hashes, and all of it prints the hash first. Without a name it hashes its standard input.
 const TOOLS: [(&str, &str); 3] = [
@@ -87,7 +87,7 @@ impl Hasher {
             for line in printed.split(|&byte| byte == b'\n') {
                 // Hash, a space, a space or a star, the name.
                 let Some((digest, name)) = line.split_at_checked(64).and_then(|(hash, rest)| {
-                    let digest = unhex(std::str::from_utf8(hash).ok()?)?;
+                    let digest = parse_hash(std::str::from_utf8(hash).ok()?)?;
                     Some((digest, rest.get(2..)?))
                 }) else {
                     continue;
@@ -132,7 +132,7 @@ impl Hasher {
 }
 
 fn digest_of(line: &[u8]) -> Option<Digest> {
-    unhex(std::str::from_utf8(line.get(..64)?).ok()?)
+    parse_hash(std::str::from_utf8(line.get(..64)?).ok()?)
 }
 
 fn joined(paths: &[&[u8]]) -> Bytes {

@@ -58,7 +58,7 @@ use self::{
 use crate::{
     hashes::Digest,
     item::{ListRequest, Listing},
-    place::join,
+    place::join_paths,
     transport::{Fetch, Job, Server, Store, Transport},
 };
 
@@ -140,14 +140,14 @@ impl SftpTransport {
         let mut path = match place {
             [b'/', ..] => place.to_vec(),
             b"~" => home.to_vec(),
-            [b'~', b'/', rest @ ..] => join(home, rest),
+            [b'~', b'/', rest @ ..] => join_paths(home, rest),
             [b'~', ..] => {
                 let end = place.iter().position(|&byte| byte == b'/');
                 let (user, rest) = place.split_at(end.unwrap_or(place.len()));
                 let rest = rest.strip_prefix(b"/").unwrap_or(rest);
-                join(&channel.expand(user).await?, rest)
+                join_paths(&channel.expand(user).await?, rest)
             }
-            _ => join(home, place),
+            _ => join_paths(home, place),
         };
         while path.len() > 1 && path.last() == Some(&b'/') {
             path.pop();
@@ -216,11 +216,11 @@ impl Transport for SftpTransport {
     }
 
     fn download<'a>(&'a self, files: Vec<Fetch>, job: &'a Job) -> BoxFuture<'a, Result<()>> {
-        Box::pin(fetch::fetch(self, files, job))
+        Box::pin(fetch::fetch_files(self, files, job))
     }
 
     fn upload<'a>(&'a self, items: Vec<Store>, job: &'a Job) -> BoxFuture<'a, Result<()>> {
-        Box::pin(store::store(self, items, job))
+        Box::pin(store::store_items(self, items, job))
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use super::{channel::Channel, pool::Pool, wire::Attributes};
 use crate::{
-    landing::{NAME_MAX_BYTES, token},
+    landing::{NAME_MAX_BYTES, random_token},
     remote_path::RemotePath,
 };
 
@@ -185,7 +185,7 @@ fn beside_path(destination: &[u8], kept: bool) -> Vec<u8> {
     let end = if kept {
         PART.to_owned()
     } else {
-        format!(".ops-{}", token())
+        format!(".ops-{}", random_token())
     };
     let name = &name[..name.len().min(NAME_MAX_BYTES - 1 - end.len())];
     [folder, b".", name, end.as_bytes()].concat()

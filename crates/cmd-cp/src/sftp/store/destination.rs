@@ -77,7 +77,12 @@ pub(super) struct Meta {
 ///
 /// # Errors
 /// It is a folder; it cannot be looked at.
-pub(super) async fn place(sftp: &SftpTransport, lane: usize, path: &RemotePath, job: &Job) -> Result<Destination> {
+pub(super) async fn place(
+    sftp: &SftpTransport,
+    lane: usize,
+    path: &RemotePath,
+    job: &Job,
+) -> Result<Destination> {
     let (destination, known) = sftp
         .ask(lane, "write", path.whole(), |session| async move {
             let channel = &session.channel;

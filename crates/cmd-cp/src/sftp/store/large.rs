@@ -13,10 +13,10 @@ use ops_ui::{Error, Result};
 use super::{
     super::{DEPTH, SftpTransport, lasting::Open, wire::open},
     block,
-    destination::{Meta, Destination, make, no_room},
+    destination::{Destination, Meta, make, no_room},
 };
 use crate::{
-    hashes::{Digest, finish},
+    hashes::{Digest, finish_hash},
     reading::FileReading,
     transport::Job,
 };
@@ -56,7 +56,7 @@ pub(super) async fn large(
                 .map_err(|_| Error::unexpected("a file could not be hashed"))?
         };
         let (_, digest) = future::try_join(sending, hash).await?;
-        reading.unchanged(&digest)?;
+        reading.check_unchanged(&digest)?;
         Ok(digest)
     }
     .await;
@@ -92,7 +92,7 @@ async fn resume(
             .map_err(|_| Error::unexpected("a file could not be hashed"))??;
         if there == Some(here) {
             place.written.add(0, len);
-            job.report.bytes(meta.id, len);
+            job.report.add_bytes(meta.id, len);
             sftp.tell_begin(len);
             return Ok(len);
         }
@@ -104,7 +104,7 @@ async fn resume(
 fn hash_of(reading: &FileReading, len: u64) -> Result<Digest> {
     let mut hash = digest::Context::new(&digest::SHA256);
     reading.hash_prefix(len, &mut hash)?;
-    Ok(finish(hash))
+    Ok(finish_hash(hash))
 }
 
 /// A session's share of a large file.

@@ -1,7 +1,7 @@
 //! Files, folders and links to the server.
 
-mod large;
 mod destination;
+mod large;
 mod small;
 mod streamed;
 
@@ -50,7 +50,7 @@ impl File {
 ///
 /// # Errors
 /// No session at all.
-pub(super) async fn store(sftp: &SftpTransport, items: Vec<Store>, job: &Job) -> Result<()> {
+pub(super) async fn store_items(sftp: &SftpTransport, items: Vec<Store>, job: &Job) -> Result<()> {
     let (mut folders, mut links, mut files) = (Vec::new(), Vec::new(), Vec::new());
     for item in items {
         let (id, path, mode, mtime) = (item.id, item.path, item.mode, item.mtime);
@@ -217,8 +217,8 @@ async fn store_files(sftp: &SftpTransport, files: Vec<File>, job: &Job) -> Resul
         .map(|(index, group)| async move {
             match group {
                 Group::Small(files) => small::small(sftp, index % lanes, files, job).await,
-                Group::Large(file) => one(sftp, lanes, file, job).await,
-                Group::Stream(file) => one(sftp, 1, file, job).await,
+                Group::Large(file) => store_item(sftp, lanes, file, job).await,
+                Group::Stream(file) => store_item(sftp, 1, file, job).await,
             }
         })
         .buffer_unordered(together)
@@ -227,7 +227,7 @@ async fn store_files(sftp: &SftpTransport, files: Vec<File>, job: &Job) -> Resul
 }
 
 /// One file by all sessions, or a stream by one.
-async fn one(sftp: &SftpTransport, lanes: usize, file: File, job: &Job) -> Result<()> {
+async fn store_item(sftp: &SftpTransport, lanes: usize, file: File, job: &Job) -> Result<()> {
     let meta = Meta {
         id: file.id,
         mode: file.mode,
@@ -274,7 +274,7 @@ fn block(session: &SftpSession) -> usize {
 
 fn settle(job: &Job, id: FileId, result: Result<()>) {
     match result {
-        Ok(()) => job.report.done(id),
-        Err(error) => job.report.fail(id, error),
+        Ok(()) => job.report.mark_done(id),
+        Err(error) => job.report.mark_failed(id, error),
     }
 }

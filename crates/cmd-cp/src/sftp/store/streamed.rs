@@ -8,7 +8,7 @@ use ops_ui::{Error, Result};
 use super::{
     super::{DEPTH, SftpTransport},
     block,
-    destination::{Meta, Destination, Sent, make, no_room},
+    destination::{Destination, Meta, Sent, make, no_room},
 };
 use crate::{reading::StreamReading, transport::Job};
 
