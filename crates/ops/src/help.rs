@@ -17,6 +17,9 @@ use crate::{
 /// that page is shown.
 const EXTERNAL: &str = "<external commands>";
 
+/// Verbs that the short page leaves out, where each line counts: what only other programs call, and
+/// what completion and `--version` do by themselves.
+const LONG_PAGE_ALONE: [&str; 3] = ["ssh-proxy", "cache", "version"];
 /// What the short page begins with.
 const SHORT_ABOUT: &str = "Reach servers on AWS through Session Manager";
 /// Of the narrowest terminal that is common.
@@ -167,12 +170,12 @@ pub(crate) fn fill_in(page: &str, color: bool, globals: &Globals, env: &Env) -> 
     page
 }
 
-/// The verbs in their groups. On a screen of so many columns each has one line, and those that only
-/// other programs call are left out.
+/// The verbs in their groups. On a screen of so many columns each has one line, and
+/// [`LONG_PAGE_ALONE`] is left out.
 fn verbs(columns: Option<usize>) -> String {
     let is_shown = |entry: &&Entry| {
-        let is_plumbing = columns.is_some() && entry.name == "ssh-proxy";
-        !entry.traits.hidden && !is_plumbing
+        let is_left_out = columns.is_some() && LONG_PAGE_ALONE.contains(&entry.name);
+        !entry.traits.hidden && !is_left_out
     };
     let shown = |group: &'static crate::Group| group.entries().filter(is_shown);
     let label = |entry: &Entry| match entry.aliases {
