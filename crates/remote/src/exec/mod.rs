@@ -44,6 +44,8 @@ mod order;
 mod position;
 mod run;
 mod scripts;
+#[cfg(test)]
+mod shells;
 mod text;
 mod words;
 

@@ -6,6 +6,8 @@
 # "!x BASE64" of 3,072 bytes each, which is as long as a line may be; the status is a line there too.
 #
 # No single quote may stand here: the text travels between a pair of them.
+#
+# shellcheck disable=SC2154 # Set before: command.
 
 exec 3>&1 6>&2
 if base64 -w0 </dev/null >/dev/null 2>&1; then

@@ -538,7 +538,8 @@ enter() {
     while IFS= read -r line; do
         set -- $line
         case "$1" in
-        put) take "$3" "$2" || exit 1 ;;
+        # Orders follow one another at once, and the head of busybox would read into the next one.
+        put) dd bs=1 count="$3" >"$d/$2" 2>/dev/null || exit 1 ;;
         run)
             shift
             # It may have been asked for by an enter whose session was lost.
