@@ -3,7 +3,8 @@
 # Runs the lines of $command where nothing can be written: the command ends with its session.
 #
 # Standard output leaves as base64 by standard output. Error output leaves by error output, in lines
-# "!x BASE64" of 3,072 bytes each, which is as long as a line may be; the status is a line there too.
+# "!x BASE64" of 3,072 bytes each, which is as long as a line may be; the status is a line there
+# too.
 #
 # No single quote may stand here: the text travels between a pair of them.
 #

@@ -34,7 +34,8 @@
 #   NAME.last    "SEGMENT LENGTH": where the stream ended
 #   NAME.sent    sent=SEGMENT: where the client is
 #   in           FIFO: what the command reads
-#   in.N         frames of it that have arrived, from 1 on; in.stored: stored=NUMBER of the last one;
+#   in.N         frames of it that have arrived, from 1 on; in.stored: stored=NUMBER of the last
+#   one;
 #                in.done: handed=NUMBER of the last one that was handed on; in.end: no more come;
 #                in.closed: nobody reads any more
 #   bell, feed   FIFOs: a line in them wakes attach and the feeder
@@ -47,9 +48,12 @@
 #   told         the status has been sent; leaving: the client may not come back
 #   output       the file that takes the output of a command that is left running
 #
-# A small file that is written again and again (NAME.at, NAME.sent, in.stored, in.done, turn, up) is a
-# line of sh, which recall reads. The builtin read takes a byte at a time, and would find half of one
-# number and half of the next; a text of sh is read at once, and was written at once. Between the two
+# A small file that is written again and again (NAME.at, NAME.sent, in.stored, in.done, turn, up)
+# is a
+# line of sh, which recall reads. The builtin read takes a byte at a time, and would find half of
+# one
+# number and half of the next; a text of sh is read at once, and was written at once. Between the
+# two
 # calls that empty a file and fill it nothing is found: whoever fills it rings afterwards.
 #
 # --- Why nothing is lost --------------------------------------------------------------------------
@@ -77,7 +81,8 @@ ring() { echo >&4; }
 # shellcheck disable=SC1090
 recall() { [ ! -e "$d/$1" ] || . "$d/$1"; }
 
-# apart COMMAND…: becomes COMMAND as the leader of a new session and process group, if the system has
+# apart COMMAND…: becomes COMMAND as the leader of a new session and process group, if the system
+# has
 # a way to do that.
 apart() {
     if command -v setsid >/dev/null 2>&1; then
@@ -88,10 +93,12 @@ apart() {
     exec "$@"
 }
 
-# --- the command and its processes -----------------------------------------------------------------
+# --- the command and its processes
+# -----------------------------------------------------------------
 
 launch() {
-    # A shell lets what it starts with "&" ignore SIGINT for ever, and the command would inherit that.
+    # A shell lets what it starts with "&" ignore SIGINT for ever, and the command would inherit
+    # that.
     # What stands in a pipeline is spared. The last element ends the shell that would wait for the
     # first, which goes on alone.
     # shellcheck disable=SC2216
@@ -271,7 +278,8 @@ keep() {
     [ ! -d "$d" ] || end_all
 }
 
-# --- output ----------------------------------------------------------------------------------------
+# --- output
+# ----------------------------------------------------------------------------------------
 
 # pump NAME: what the FIFO gives, into segments.
 pump() {
@@ -517,13 +525,15 @@ await_end() {
     : >"$d/told"
     printf "!%s\n" "$1" >&3
     [ "$linger" = 1 ] || return 0
-    # Of a command that has ended the agent repairs what was lost on the way for two seconds only. The
+    # Of a command that has ended the agent repairs what was lost on the way for two seconds only.
+    # The
     # client ends the session when it has the status; if that does not come about, nobody has it.
     sleep 30 >/dev/null 2>&1 3>&- 4>&- 9>&-
     rm -f "$d/told"
 }
 
-# --- input -----------------------------------------------------------------------------------------
+# --- input
+# -----------------------------------------------------------------------------------------
 
 enter() {
     stty raw -echo || exit 1
