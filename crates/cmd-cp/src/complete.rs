@@ -10,8 +10,8 @@ use crate::{cp::Cp, place::TypedPath, session::names_script};
 /// Most that is read of a folder, in bytes.
 const MAX_BYTES: usize = 1 << 20;
 
-/// Lists the folder that `place` (`TARGET:FOLDER`) names and keeps its names in the cache. Nobody is
-/// asked and nothing is said: what fails is not tried again for a moment.
+/// Lists the folder that `place` (`TARGET:FOLDER`) names and keeps its names in the cache. Nobody
+/// is asked and nothing is said: what fails is not tried again for a moment.
 pub async fn keep_folder(cx: &Context, place: &str) {
     let Ok(settings) = cx.settings() else { return };
     let file = FolderFile::of(cx.invocation(), settings, place);
