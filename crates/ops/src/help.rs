@@ -61,7 +61,7 @@ pub(crate) fn for_root(root: Command) -> Command {
         .before_help(short)
         .before_long_help(format!("{}\n{}", page(&ROOT_EXAMPLES), heading("Options")))
         .after_help(
-            "More: ops VERB -h, ops --help. Without AWS: ops --sandbox shell web-1",
+            "All of it: ops --help, ops VERB -h. Without AWS: ops --sandbox shell web-1",
         )
         .after_long_help(format!(
             "{}\n{EXIT_CODES}\n\nOptions work before and after the verb and its target; what follows -- is left alone. Each has a variable: OPS_PROFILE for --profile.",
@@ -167,12 +167,15 @@ pub(crate) fn fill_in(page: &str, color: bool, globals: &Globals, env: &Env) -> 
     page
 }
 
-/// The verbs in their groups. On a screen of so many columns each has one line, and those that only
-/// other programs call are left out.
+/// Verbs that the short page has no room for: other programs call them, or hardly anybody.
+const LONG_PAGE_ONLY: [&str; 3] = ["ssh-proxy", "cache", "version"];
+
+/// The verbs in their groups. On a screen of so many columns each has one line, and
+/// [`LONG_PAGE_ONLY`] is left out.
 fn verbs(columns: Option<usize>) -> String {
     let is_shown = |entry: &&Entry| {
-        let is_plumbing = columns.is_some() && entry.name == "ssh-proxy";
-        !entry.traits.hidden && !is_plumbing
+        let is_left_out = columns.is_some() && LONG_PAGE_ONLY.contains(&entry.name);
+        !entry.traits.hidden && !is_left_out
     };
     let shown = |group: &'static crate::Group| group.entries().filter(is_shown);
     let label = |entry: &Entry| match entry.aliases {

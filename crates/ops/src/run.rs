@@ -140,7 +140,7 @@ async fn supervise(entry: &Entry, matches: &ArgMatches, cx: &Context) -> Result<
 }
 
 /// Verbs whose results are rows of instances.
-const LISTS: [&str; 2] = ["ls", "describe"];
+const LISTS: [&str; 3] = ["ls", "describe", "pick"];
 
 /// A form that a verb does not have is refused, not replaced by another.
 fn check_format(entry: &Entry, globals: &Globals) -> Result<()> {
