@@ -17,6 +17,10 @@ use crate::{
 /// that page is shown.
 const EXTERNAL: &str = "<external commands>";
 
+/// Verbs that the short page leaves out, where each line counts: what only other programs call,
+/// what completion and `--version` do by themselves, and how external commands are looked after,
+/// which that page lists where there are some.
+const LONG_PAGE_ALONE: [&str; 4] = ["ssh-proxy", "cache", "plugin", "version"];
 /// What the short page begins with.
 const SHORT_ABOUT: &str = "Reach servers on AWS through Session Manager";
 /// Of the narrowest terminal that is common.
@@ -167,14 +171,11 @@ pub(crate) fn fill_in(page: &str, color: bool, globals: &Globals, env: &Env) -> 
     page
 }
 
-/// Verbs that the short page has no room for: other programs call them, or hardly anybody.
-const LONG_PAGE_ONLY: [&str; 3] = ["ssh-proxy", "cache", "version"];
-
 /// The verbs in their groups. On a screen of so many columns each has one line, and
-/// [`LONG_PAGE_ONLY`] is left out.
+/// [`LONG_PAGE_ALONE`] is left out.
 fn verbs(columns: Option<usize>) -> String {
     let is_shown = |entry: &&Entry| {
-        let is_left_out = columns.is_some() && LONG_PAGE_ONLY.contains(&entry.name);
+        let is_left_out = columns.is_some() && LONG_PAGE_ALONE.contains(&entry.name);
         !entry.traits.hidden && !is_left_out
     };
     let shown = |group: &'static crate::Group| group.entries().filter(is_shown);

@@ -67,6 +67,9 @@ pub fn list(folders: &[PathBuf]) -> Result<Vec<Found>> {
     for folder in folders {
         let entries = match std::fs::read_dir(folder) {
             Ok(entries) => entries,
+            // Most people have no folder of their own, and most machines none of the system's. Any
+            // other failure is an error: a folder that cannot be read may hold the profile with the
+            // guards.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             Err(error) => {
                 return Err(Error::usage(format!("cannot list `{}`", folder.display()))
@@ -77,7 +80,8 @@ pub fn list(folders: &[PathBuf]) -> Result<Vec<Found>> {
         let mut files: Vec<PathBuf> = entries
             .filter_map(|entry| Some(entry.ok()?.path()))
             .collect();
-        // `x.yaml` before `x.yml`.
+        // `x.yaml` before `x.yml`, so that the first one wins on every file system alike: the order
+        // of read_dir is the file system's own.
         files.sort();
         for path in files {
             let Some(name) = profile_name(&path) else {
@@ -85,6 +89,7 @@ pub fn list(folders: &[PathBuf]) -> Result<Vec<Found>> {
             };
             match found.get_mut(name) {
                 Some(first) if first.path != path => first.hides.push(path),
+                // The same folder was given twice.
                 Some(_) => {}
                 None => {
                     let name = name.to_owned();
@@ -138,8 +143,8 @@ impl Loaded {
     ) -> Result<Self> {
         let mut resolver = Resolver::new(found, all);
         let own = resolver.resolve(found)?;
-        // What it extends and how it is described is said by its own file, or by the nearest that
-        // says it.
+        // The user's defaults lie below everything that the team says, however far away in
+        // `extends` it stands: they are habits, and a team's word counts more.
         let tree = match defaults {
             Some(defaults) => merge(defaults.clone(), own),
             None => own,
@@ -219,6 +224,7 @@ impl<'a> Resolver<'a> {
 
     /// The tree of `found` over the trees of what it extends.
     fn resolve(&mut self, found: &Found) -> Result<Node> {
+        // Before anything of the file is read: it decides whose credentials go to which endpoint.
         refuse_exposed(&found.path)?;
         let own = self.parse(&found.path)?;
         let parents = match own.get("extends") {
@@ -231,6 +237,7 @@ impl<'a> Resolver<'a> {
         };
         let mut merged: Option<Node> = None;
         for parent in parents {
+            // Everything but text has been refused with the rest of the file.
             let Value::Text(name) = &parent.value else {
                 continue;
             };
@@ -247,6 +254,8 @@ impl<'a> Resolver<'a> {
                 },
             }
         }
+        // Two parents may extend the same third one. It is merged for each, since a later parent has
+        // the last word, and told once.
         if !self.files.contains(&found.path) {
             self.files.push(found.path.clone());
         }
@@ -269,6 +278,7 @@ impl<'a> Resolver<'a> {
                 hint!("remove {} from one of them", named(name)),
             ));
         }
+        // The chain has no circle, so that it ends; the stack of this function may end before.
         if self.chain.len() >= MAX_DEPTH {
             return Err(fail(
                 format!("`extends` reaches further than {MAX_DEPTH} profiles"),

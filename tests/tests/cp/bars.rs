@@ -122,7 +122,7 @@ fn an_interrupted_copy_says_what_is_kept_and_a_command_that_goes_on() {
         let mut terminal = Terminal::start(&service, &args);
         let at = terminal.wait_for("total");
         // More than what is read before anything is sent.
-        terminal.wait_for_after(at, "4.");
+        terminal.wait_for_after(at, "total 4.");
         terminal.send("\x03");
         assert_eq!(terminal.wait(), Some(130));
         let said = rows(&terminal)

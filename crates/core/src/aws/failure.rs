@@ -57,6 +57,7 @@ impl Call {
             }
             SdkError::TimeoutError(_) => self.too_slow(what),
             SdkError::DispatchFailure(failure) => {
+                // Our own layers below the SDK speak by the error's source: it has no other way.
                 if let Some(refused) = failure.as_connector_error().and_then(plain_http_of) {
                     return Error::usage(what).caused_by(refused).hint(PlainHttp::HINT);
                 }
@@ -70,6 +71,8 @@ impl Call {
                 }
             }
             SdkError::ResponseError(_) => self.malformed(what, error),
+            // An error without a code was not written by the service, whatever its status: a
+            // proxy's page, mostly.
             SdkError::ServiceError(_) => match error.code().map(str::to_owned) {
                 Some(code) => {
                     let message = error.message().unwrap_or_default();
@@ -94,6 +97,7 @@ impl Call {
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
         let what = what.into();
+        // The same words and hints under another kind: the exit code is the caller's knowledge.
         let known = self.failed(what.clone(), error);
         Error::new(kind, what)
             .caused_as(&known)
@@ -163,6 +167,8 @@ impl Call {
         let Some(response) = error.raw_response() else {
             return Error::unexpected(what);
         };
+        // The status, the missing request id and a first line are what an administrator of the
+        // proxy needs. More of a foreign page would bury it.
         let status = response.status().as_u16();
         let line = response
             .body()
@@ -297,6 +303,7 @@ pub(super) fn excerpt(text: &str, chars: usize) -> String {
 }
 
 fn first_line(bytes: &[u8]) -> Option<String> {
+    // The first line of a page is near its beginning; the rest may be megabytes.
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]);
     text.lines()
         .map(str::trim)
@@ -305,6 +312,7 @@ fn first_line(bytes: &[u8]) -> Option<String> {
 }
 
 fn request_id(headers: &Headers) -> Option<String> {
+    // The first two are those that the SDK's own `request_id` reads.
     ["x-amzn-requestid", "x-amz-request-id", "x-amzn-request-id"]
         .into_iter()
         .find_map(|name| headers.get(name))
