@@ -378,7 +378,7 @@ impl Context {
         }
         self.check_account().await?;
         let aws = self.aws().await?;
-        aws.credentials().await?;
+        let access_key_id = aws.credentials().await?.access_key_id().to_owned();
 
         tracing::debug!(document = document.name(), "asking for a session");
         let call = || {
@@ -408,6 +408,9 @@ impl Context {
                     place.throttled().await;
                 }
                 Err(error) => {
+                    if code_of(&error).map(meaning) == Some(Meaning::Expired) {
+                        aws.provider().refused(&access_key_id).await;
+                    }
                     return Err(failure::start_failed(self, aws, instance, document, error).await);
                 }
             }

@@ -17,6 +17,7 @@ use super::{
     login::{Login, LoginWay, way_of},
     network::ByProxy,
     options::AwsOptions,
+    provider::failure_of,
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -175,6 +176,12 @@ impl Call {
             }
             SdkError::TimeoutError(_) => self.too_slow(what),
             SdkError::DispatchFailure(failure) => {
+                if let Some(failure) = failure_of(error) {
+                    return Error::new(failure.kind(), what)
+                        .caused_by(failure.what())
+                        .caused_as(failure)
+                        .hinted_as(failure);
+                }
                 if let Some(refused) = failure.as_connector_error().and_then(plain_http_of) {
                     return Error::usage(what).caused_by(refused).hint(PlainHttp::HINT);
                 }

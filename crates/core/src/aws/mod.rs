@@ -47,7 +47,7 @@ pub(crate) use self::{
     failure::{Call, Meaning, Place, chain, code_of, meaning, statement_hint},
     network::Network,
     options::{AwsOptions, Service},
-    provider::Provider,
+    provider::{Provider, failure_of},
 };
 pub use self::{
     identity::Identity,
