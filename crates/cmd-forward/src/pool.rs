@@ -16,7 +16,8 @@ use std::sync::{
 };
 use std::time::Duration;
 
-use ops_core::connect::Ending;
+use ops_core::connect::{Ending, Urgency};
+use ops_core::trouble::Troubled;
 use ops_core::{Connection, Context, Document, Error, Instance, OpenOptions, Result};
 use ops_session::congestion::Budget;
 use ops_session::driver;
@@ -113,6 +114,8 @@ pub(crate) struct Pool {
     /// The bound of what its sessions have on their way.
     window: Budget,
     screen: Screen,
+    /// What its sessions tell of their connections, each thing once.
+    troubled: Troubled,
     inner: Mutex<Inner>,
     /// Counts what changes: whoever waits for a session looks again.
     changed: watch::Sender<u64>,
@@ -233,6 +236,7 @@ impl Pool {
             limits,
             window: Budget::new(WINDOW_BYTES),
             screen: screen.clone(),
+            troubled: Troubled::default(),
             inner: Mutex::new(Inner {
                 slots: Vec::new(),
                 opening: Vec::new(),
@@ -300,12 +304,12 @@ impl Pool {
     /// Opens the first session, so that whatever is wrong shows at once.
     pub(crate) async fn start(self: &Arc<Self>) -> Result<()> {
         let began = self.begin_opening(&mut self.lock());
-        let opened = self.open().await;
+        let opened = self.open(Urgency::Interactive).await;
         let result = opened.map(|connection| self.adopt(connection));
         self.end_opening(began, result.is_ok());
         result?;
         for _ in 1..self.limits.least {
-            self.open_further(&mut self.lock());
+            self.open_further(&mut self.lock(), Urgency::Bulk);
         }
         Ok(())
     }
@@ -398,7 +402,7 @@ impl Pool {
                                 return Err(error);
                             }
                             if inner.has_room(self.limits) {
-                                self.open_further(&mut inner);
+                                self.open_further(&mut inner, Urgency::Interactive);
                             }
                         }
                         if waited >= OPEN_PATIENCE {
@@ -427,7 +431,8 @@ impl Pool {
             // Dropped, it is terminated in the background.
             Some(_) | None => {}
         }
-        self.open().await.map(|c| Far::Session(Box::new(c)))
+        let opened = self.open(Urgency::Interactive).await;
+        opened.map(|connection| Far::Session(Box::new(connection)))
     }
 
     /// The destination has taken a connection.
@@ -497,7 +502,9 @@ impl Pool {
             .send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    async fn open(&self) -> Result<Connection> {
+    /// Starts a session. Where others want to start some too, one that nobody waits for comes
+    /// after those that somebody does wait for.
+    async fn open(&self, urgency: Urgency) -> Result<Connection> {
         let document = match &self.remote.host {
             None => Document::PortForwarding {
                 port: self.remote.port,
@@ -511,6 +518,7 @@ impl Pool {
         let options = OpenOptions {
             reason: self.reason.clone(),
             may_ask: self.screen.is_live(),
+            urgency,
             driver: driver::Options {
                 send_bound: SEND_BOUND,
                 receive_bound: RECEIVE_BOUND,
@@ -518,25 +526,25 @@ impl Pool {
                 controller: Arc::new(move || window.share()),
                 ..driver::Options::default()
             },
-            ..OpenOptions::default()
         };
         self.cx.open(&self.instance, document, options).await
     }
 
-    /// Opens as many further sessions as are wanted, behind the caller's back.
+    /// Opens as many further sessions as are wanted, behind the caller's back. Whoever waits for
+    /// one could use another.
     fn open_missing(self: &Arc<Self>, inner: &mut Inner, now: Instant) {
         for _ in 0..inner.missing(now, self.limits) {
-            self.open_further(inner);
+            self.open_further(inner, Urgency::Bulk);
         }
     }
 
-    fn open_further(self: &Arc<Self>, inner: &mut Inner) {
+    fn open_further(self: &Arc<Self>, inner: &mut Inner, urgency: Urgency) {
         let began = self.begin_opening(inner);
         let pool = self.clone();
         tokio::spawn(async move {
             // It is adopted before it is no longer on its way: in between nobody may take it for
             // missing.
-            match pool.open().await {
+            match pool.open(urgency).await {
                 Ok(connection) => {
                     pool.adopt(connection);
                     pool.end_opening(began, true);
@@ -629,7 +637,7 @@ impl Pool {
             && inner.opening.is_empty()
             && inner.may_open(now)
         {
-            self.open_further(&mut inner);
+            self.open_further(&mut inner, Urgency::Bulk);
         }
         true
     }
