@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use ops_core::{
-    Command, Context, Error, ErrorKind, Exit, Format, Instance, Output, Result, Target, Values,
-    browser, hint, resolve::ChoiceArgs,
-};
+use ops_core::{Command, Context, Query, Values, resolve::ChoiceArgs};
+use ops_profile::{Instance, Target};
+use ops_ui::{Error, ErrorKind, Exit, Format, Output, Result, browser, hint};
 use tokio::time::timeout;
 
 use crate::{
@@ -181,7 +180,7 @@ fn tell(output: &Output, instance: &Instance, url: &str, lifetime: Option<Durati
 
 /// The one instance that `target` selects whatever its state; `None` if there are several.
 async fn in_any_state(cx: &Context, target: &Target) -> Result<Option<Instance>> {
-    let mut query = cx.base_query()?;
+    let mut query = Query::of(cx.profile()?);
     query.states.clear();
     query.add(target);
     let listing = cx.list(&query, &cx.regions_of(target).await?).await?;

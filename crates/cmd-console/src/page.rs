@@ -1,7 +1,7 @@
 //! URLs of the console's pages, in each partition.
 
 use clap::ValueEnum;
-use ops_core::{Instance, Kind};
+use ops_profile::{Instance, Kind};
 
 /// A page about an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -102,7 +102,7 @@ pub(crate) fn url(page: Page, instance: &Instance) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ops_core::{Ping, State};
+    use ops_profile::{Ping, State};
 
     fn instance(id: &str, region: &str) -> Instance {
         Instance {

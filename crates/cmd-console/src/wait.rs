@@ -3,10 +3,9 @@
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use ops_core::{
-    Command, Context, Document, Error, ErrorKind, Exit, Format, Instance, OpenOptions, Ping,
-    Result, State, Target, Values, hint, output::Spinner, resolve::SessionArgs,
-};
+use ops_core::{Command, Context, Document, OpenOptions, Values, resolve::SessionArgs};
+use ops_profile::{Instance, Ping, State, Target};
+use ops_ui::{Error, ErrorKind, Exit, Format, Result, hint, output::Spinner};
 use tokio::time::{sleep, timeout};
 
 /// How long without `--timeout`.

@@ -2,7 +2,8 @@
 
 use std::{collections::HashSet, io, sync::Arc};
 
-use ops_core::{Context, Error, Result, stdio::StdoutWriter};
+use ops_core::Context;
+use ops_ui::{Error, Result, stdio::StdoutWriter};
 use tokio::sync::mpsc;
 
 use crate::{

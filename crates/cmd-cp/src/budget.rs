@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ops_core::Error;
+use ops_ui::Error;
 
 /// Entries of one list, at most: a home folder with its caches has some hundred thousand.
 pub(crate) const LIST_MAX_ENTRIES: usize = 1_000_000;

@@ -9,7 +9,7 @@ use std::{
     os::unix::ffi::OsStrExt as _,
 };
 
-use ops_core::{Error, Result, hint};
+use ops_ui::{Error, Result, hint};
 
 use crate::place::{Place, name};
 

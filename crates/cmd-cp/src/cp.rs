@@ -8,15 +8,10 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream};
-use ops_core::{
-    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Values,
-    connect::Urgency,
-    hint,
-    output::escape,
-    profile::CopyVia,
-    resolve::{Choice, SessionArgs},
-};
+use ops_core::{Choice, Command, Context, Values, connect::Urgency, resolve::SessionArgs};
+use ops_profile::{CopyVia, Instance, Target};
 use ops_remote::ssh::client::Login;
+use ops_ui::{Error, ErrorKind, Exit, Result, hint, output::escape};
 
 use crate::{
     arrive::{Passed, arrive, claim, look},

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use ops_core::{Context, Result, output::escape};
+use ops_core::Context;
+use ops_ui::{Result, output::escape};
 
 use crate::{
     hashes::Digest,

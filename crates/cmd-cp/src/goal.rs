@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use ops_core::{Error, Result, hint};
+use ops_ui::{Error, Result, hint};
 
 use crate::{
     item::Found,
@@ -271,11 +271,11 @@ mod tests {
         }
         assert_eq!(
             find(&at("socket")).unwrap_err().kind(),
-            ops_core::ErrorKind::Usage
+            ops_ui::ErrorKind::Usage
         );
         for several in ["fifo", "file", "/dev/null", "socket"] {
             let error = LocalBase::find(&at(several), None, true, false).unwrap_err();
-            assert_eq!(error.kind(), ops_core::ErrorKind::Usage, "{several}");
+            assert_eq!(error.kind(), ops_ui::ErrorKind::Usage, "{several}");
         }
         assert!(
             find(&at("file/")).is_err()

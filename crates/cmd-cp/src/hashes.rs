@@ -1,6 +1,6 @@
 //! SHA-256 of files: as bytes, and as programs write it.
 
-pub(crate) use ops_core::text::hex;
+pub(crate) use ops_ui::text::hex;
 use std::{
     fs::File,
     io::{self, Read as _},

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ops_core::Error;
+use ops_ui::Error;
 
 use crate::{hashes::Digest, place::join, remote_path::RemotePath};
 

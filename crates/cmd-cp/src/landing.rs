@@ -20,7 +20,7 @@ use std::{
 };
 
 use aws_lc_rs::digest;
-use ops_core::{Error, Result};
+use ops_ui::{Error, Result};
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 use crate::{

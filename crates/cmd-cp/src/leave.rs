@@ -8,8 +8,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use ops_core::{
-    Context, Error, Result, hint,
+use ops_core::Context;
+use ops_ui::{
+    Error, Result, hint,
     stdio::{read_from, read_stdin},
 };
 use tokio::sync::mpsc;

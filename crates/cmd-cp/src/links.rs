@@ -13,7 +13,7 @@
 use std::collections::HashMap;
 
 use clap::ValueEnum;
-use ops_core::profile::CopyLinks;
+use ops_profile::CopyLinks;
 
 use crate::item::Kind;
 

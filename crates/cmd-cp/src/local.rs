@@ -442,7 +442,7 @@ pub(crate) fn time(mtime: i64) -> SystemTime {
 
 /// The umask of this process, which `main` asked for while there was one thread.
 pub(crate) fn umask() -> u32 {
-    ops_core::program::umask()
+    ops_ui::program::umask()
 }
 
 #[cfg(test)]

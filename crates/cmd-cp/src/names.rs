@@ -6,7 +6,7 @@ use std::{
     hash::{BuildHasher as _, RandomState},
 };
 
-use ops_core::{Error, Result, output::escape};
+use ops_ui::{Error, Result, output::escape};
 use wildmatch::WildMatch;
 
 use crate::{

@@ -3,7 +3,7 @@
 use std::{str::FromStr, sync::Arc};
 
 use clap::ValueEnum;
-use ops_core::{profile::CopyVia, profile::values::Size};
+use ops_profile::{CopyVia, values::Size};
 
 use crate::{links::Links, names::Excluded, pace::Pace, report::Report, transport::Job, via::Wish};
 

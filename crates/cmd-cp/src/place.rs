@@ -6,7 +6,8 @@ use std::{
     path::PathBuf,
 };
 
-use ops_core::{Error, Result, Target};
+use ops_profile::Target;
+use ops_ui::{Error, Result};
 
 /// One end of a copy: any bytes but NUL, as typed.
 #[derive(Clone, Debug, PartialEq, Eq)]

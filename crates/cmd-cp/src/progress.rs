@@ -8,10 +8,7 @@ use std::{
 };
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use ops_core::{
-    drawing::Drawing,
-    output::{Output, escape},
-};
+use ops_ui::{Output, drawing::Drawing, output::escape};
 use tokio::time::Instant;
 
 use crate::{

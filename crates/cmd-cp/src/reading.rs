@@ -8,7 +8,7 @@ use std::{
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
-use ops_core::{Error, Result};
+use ops_ui::{Error, Result};
 use tokio::sync::mpsc;
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ops_core::Result;
+use ops_ui::Result;
 use tokio::sync::mpsc;
 
 use crate::{

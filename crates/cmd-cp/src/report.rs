@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use ops_core::Error;
+use ops_ui::Error;
 use tokio::time::Instant;
 
 use crate::{

@@ -1,9 +1,7 @@
 //! What is said at the end: failures, a line for people, a document for programs.
 
-use ops_core::{
-    Context, Exit, Format, Result,
-    output::{Output, escape},
-};
+use ops_core::Context;
+use ops_ui::{Exit, Format, Output, Result, output::escape};
 use serde::Serialize;
 
 use crate::{

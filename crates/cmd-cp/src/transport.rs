@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use ops_core::{Context, Instance, Result, connect::Urgency, profile::CopyVia};
+use ops_core::{Context, connect::Urgency};
+use ops_profile::{CopyVia, Instance};
+use ops_ui::Result;
 use tokio::sync::mpsc;
 
 use crate::{

@@ -1,11 +1,10 @@
 //! Which transport moves the files.
 
-use ops_core::{
-    Error, ErrorKind, Hint, Instance, Result, calls::s3, hint, iam, output::escape,
-    profile::CopyVia,
-};
+use ops_core::{calls::s3, iam};
+use ops_profile::{CopyVia, Instance};
 use ops_remote::ssh::client::Login;
 use ops_session::documents;
+use ops_ui::{Error, ErrorKind, Hint, Result, hint, output::escape};
 
 use crate::{
     s3::{Place, S3},

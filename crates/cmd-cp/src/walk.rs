@@ -15,7 +15,7 @@ use std::{
     sync::Arc,
 };
 
-use ops_core::{Error, Result};
+use ops_ui::{Error, Result};
 
 use crate::{
     item::Kind,

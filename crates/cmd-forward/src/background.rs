@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use ops_core::{
-    Context, Error, Exit, Result,
+    Context,
     cache::{EMBEDDED, SANDBOX_STATE},
-    hint, paths, program,
 };
+use ops_ui::{Error, Exit, Result, hint, paths, program};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
@@ -79,7 +79,7 @@ pub(crate) async fn start(cx: &Context) -> Result<Exit> {
         cx.output().warn(line);
     }
     match cx.output().format() {
-        ops_core::Format::Json => cx.output().json(&status::Document::new(&rows))?,
+        ops_ui::Format::Json => cx.output().json(&status::Document::new(&rows))?,
         _ => {
             for row in &rows {
                 cx.output().note(row.ready_line());

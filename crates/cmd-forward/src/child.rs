@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 use std::process::ExitStatus;
 
-use ops_core::{Context, Error, Exit, Result};
+use ops_core::Context;
+use ops_ui::{Error, Exit, Result};
 
 use crate::status::Row;
 

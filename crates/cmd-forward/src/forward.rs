@@ -3,11 +3,8 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use ops_core::globals::parse_duration;
-use ops_core::{
-    Command, Context, Error, ErrorKind, Exit, Format, Result, Values, connect::check_remote_host,
-    resolve::SessionArgs,
-};
+use ops_core::{Command, Context, Values, connect::check_remote_host, resolve::SessionArgs};
+use ops_ui::{Error, ErrorKind, Exit, Format, Result, globals::parse_duration};
 
 use crate::background;
 use crate::control::{self, Request};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ops_core::{Error, Hint, Result, hint, paths};
+use ops_ui::{Error, Hint, Result, hint, paths};
 use rustix::event::{PollFd, PollFlags};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use ops_core::profile::nearest;
-use ops_core::{Context, Error, Hint, Result, Target, hint, profile};
+use ops_core::Context;
+use ops_profile::{Target, nearest};
+use ops_ui::{Error, Hint, Result, hint};
 
 use crate::spec::{Local, Remote, Spec, SpecError, parse_listen};
 
@@ -149,7 +150,7 @@ fn distinct(forwards: Vec<Forward>) -> Vec<Forward> {
         .collect()
 }
 
-fn of_profile(name: &str, forward: &profile::Forward) -> Result<Forward> {
+fn of_profile(name: &str, forward: &ops_profile::Forward) -> Result<Forward> {
     let Some(via) = &forward.via else {
         return Err(Error::usage(format!(
             "the forward `{name}` does not say which server it goes through"
@@ -189,7 +190,10 @@ fn no_spec<'a>(word: &str, names: impl Iterator<Item = &'a String> + Clone) -> E
     }
 }
 
-fn unknown_group<'a>(group: &str, forwards: impl Iterator<Item = &'a profile::Forward>) -> Error {
+fn unknown_group<'a>(
+    group: &str,
+    forwards: impl Iterator<Item = &'a ops_profile::Forward>,
+) -> Error {
     let groups: BTreeSet<&str> = forwards.filter_map(|f| f.group.as_deref()).collect();
     let error = Error::usage(format!("no forward is in the group `{group}`"));
     if groups.is_empty() {

@@ -18,11 +18,13 @@ use std::time::Duration;
 
 use ops_core::connect::{Ending, Urgency};
 use ops_core::trouble::Troubled;
-use ops_core::{Connection, Context, Document, Error, Instance, OpenOptions, Result};
+use ops_core::{Connection, Context, Document, OpenOptions};
+use ops_profile::Instance;
 use ops_session::congestion::Budget;
 use ops_session::driver;
 use ops_session::driver::mux::{Mux, MuxOptions, MuxStream};
 use ops_session::handshake::AgentVersion;
+use ops_ui::{Error, Result};
 use tokio::sync::watch;
 use tokio::time::Instant;
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ops_core::{
-    Choice, Context, Error, ErrorKind, Exit, Format, Hint, Instance, Result, hint, text::named,
-};
+use ops_core::{Choice, Context};
+use ops_profile::Instance;
+use ops_ui::{Error, ErrorKind, Exit, Format, Hint, Result, hint, text::named};
 use tokio_util::sync::CancellationToken;
 
 use crate::background;
@@ -181,7 +181,7 @@ async fn serve(
     cx: &Context,
     screen: &Screen,
     running: &Arc<Running>,
-    handler: &ops_core::interrupt::Handler,
+    handler: &ops_ui::interrupt::Handler,
     wishes: &Wishes,
     socket: Option<&Socket>,
     failed: Vec<String>,
@@ -222,7 +222,7 @@ async fn serve(
 async fn run_command(
     cx: &Context,
     running: &Running,
-    handler: &ops_core::interrupt::Handler,
+    handler: &ops_ui::interrupt::Handler,
     wishes: &Wishes,
 ) -> Result<Exit> {
     let places = child::places(&running.tunnels);

@@ -1,6 +1,7 @@
 //! Lines on stderr, and below them on a terminal one line that is redrawn.
 
-use ops_core::{Output, Text, trouble::Observer};
+use ops_core::trouble::Observer;
+use ops_ui::{Output, Text};
 
 /// Shared by everything that has something to say.
 #[derive(Clone)]
@@ -67,12 +68,12 @@ impl Screen {
 
     /// Draws the status line anew; an empty one removes it.
     pub(crate) fn draw(&self, text: &str) {
-        if !self.live || !(text.is_empty() || ops_core::terminal::is_foreground()) {
+        if !self.live || !(text.is_empty() || ops_ui::terminal::is_foreground()) {
             return;
         }
         // Asked anew: a window may have been made narrower, and a line that wraps could not be
         // taken back.
-        let columns = ops_core::terminal::size().map_or(80, |(columns, _)| usize::from(columns));
+        let columns = ops_ui::terminal::size().map_or(80, |(columns, _)| usize::from(columns));
         let text: String = text.chars().take(columns.saturating_sub(1)).collect();
         self.output.set_status(text);
     }

@@ -8,7 +8,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use ops_core::{Context, Error, Instance};
+use ops_core::Context;
+use ops_profile::Instance;
+use ops_ui::Error;
 use tokio::time::Instant;
 
 use crate::local::Conn;

@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use ops_core::{Context, Format, Result, output::escape};
+use ops_core::Context;
+use ops_ui::{Format, Result, output::escape};
 use serde::{Deserialize, Serialize};
 
 use crate::local::Bound;

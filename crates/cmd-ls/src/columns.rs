@@ -3,9 +3,8 @@
 use std::{fmt, str::FromStr};
 
 use jiff::Timestamp;
-use ops_core::{
-    Instance, Ping, State,
-    instance::age_words,
+use ops_profile::{Instance, Ping, State, instance::age_words};
+use ops_ui::{
     style::Style,
     table::{Cell, Column},
 };
@@ -131,7 +130,7 @@ impl Field {
 
     fn column(&self) -> Column {
         let title = match self {
-            Self::Tag(key) => ops_core::output::escape(key).to_uppercase(),
+            Self::Tag(key) => ops_ui::output::escape(key).to_uppercase(),
             named => named.to_string().to_uppercase(),
         };
         let worth = match self {

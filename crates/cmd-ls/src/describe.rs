@@ -3,10 +3,9 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use ops_core::{
-    Command, Context, Error, ErrorKind, Exit, Format, Instance, Listing, Ping, Result, State,
-    Target, Values, output::escape, resolve::ChoiceArgs,
-};
+use ops_core::{Command, Context, Listing, Query, Values, resolve::ChoiceArgs};
+use ops_profile::{Instance, Ping, State, Target};
+use ops_ui::{Error, ErrorKind, Exit, Format, Result, output::escape};
 
 use crate::{columns, document, paths};
 
@@ -71,7 +70,7 @@ impl Command for Describe {
 
 /// The one instance that `target` means in whatever state; else `error`.
 async fn in_any_state(cx: &Context, target: &Target, error: Error) -> Result<Instance> {
-    let mut query = cx.base_query()?;
+    let mut query = Query::of(cx.profile()?);
     query.states.clear();
     query.add(target);
     let mut found = cx
@@ -91,14 +90,14 @@ fn page(instance: &Instance, now: Timestamp) -> String {
         _ => None,
     };
     let launched = instance.launched.map(|at| {
-        let age = ops_core::instance::age_words(now.duration_since(at).as_secs());
+        let age = ops_profile::instance::age_words(now.duration_since(at).as_secs());
         format!("{at:.0} ({age} ago)")
     });
     let (reach, _) = columns::reach(instance, now);
     let reach = Some(reach).filter(|_| instance.state == State::Running);
     let kind = match instance.kind {
-        ops_core::Kind::Ec2 => "EC2 instance",
-        ops_core::Kind::Hybrid => "hybrid node",
+        ops_profile::Kind::Ec2 => "EC2 instance",
+        ops_profile::Kind::Hybrid => "hybrid node",
     };
     let rows = [
         ("name", instance.name.clone()),

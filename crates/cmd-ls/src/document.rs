@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use ops_core::{Instance, Kind, Listing, Ping, State};
+use ops_core::Listing;
+use ops_profile::{Instance, Kind, Ping, State};
 use serde::Serialize;
 
 /// Version of the fields below: within one, fields are only added.

@@ -1,8 +1,8 @@
 //! A list as it is asked for: asking, and showing what came, once or again and again.
 
-use ops_core::{
-    Context, Format, Instance, Listing, Output, Ping, Query, Result, State, Target, table,
-};
+use ops_core::{Context, Listing, Query};
+use ops_profile::{Instance, Ping, State, Target};
+use ops_ui::{Format, Output, Result, table};
 
 use crate::{
     columns::{self, Field},
@@ -144,7 +144,7 @@ impl List {
         for (key, values) in &self.query.select.tags {
             let values: Vec<&str> = values
                 .iter()
-                .map(ops_core::profile::values::Glob::as_str)
+                .map(ops_profile::values::Glob::as_str)
                 .collect();
             what.push(format!("tag {key}={} of the profile", values.join(",")));
         }

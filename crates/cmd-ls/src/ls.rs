@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use ops_core::{
-    Command, Context, Error, Exit, Format, Result, State, Target, Values, hint,
+    Command, Context, Query, Values,
     inventory::{Ec2Filter, StateFilter, TagFilter},
 };
+use ops_profile::{State, Target};
+use ops_ui::{Error, Exit, Format, Result, hint};
 
 use crate::{
     columns::{self, Field},
@@ -86,7 +88,7 @@ impl std::str::FromStr for Watch {
             Err(_) => text
                 .parse()
                 .map(Self::Pattern)
-                .map_err(|error: ops_core::target::TargetError| error.to_string()),
+                .map_err(|error: ops_profile::target::TargetError| error.to_string()),
         }
     }
 }
@@ -166,7 +168,7 @@ impl Ls {
         let profile = cx.profile()?;
         let format = cx.output().format();
 
-        let mut query = cx.base_query()?;
+        let mut query = Query::of(cx.profile()?);
         for pattern in &ls.patterns {
             // `bracket[1]` and `user@name` can be names.
             if let Some(whole) = pattern.whole() {

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ops_core::{Context, Instance, Query, Result, Selector, State};
+use ops_core::{Context, Query};
+use ops_profile::{Instance, Selector, State};
+use ops_ui::Result;
 
 /// Of more names than one call takes, everything that runs is asked for.
 const ASKED_BY_NAME: usize = 200;
@@ -34,7 +36,7 @@ pub(crate) async fn targets(
     } else {
         // The list may lack others of the same name.
         for (region, names) in &by_region {
-            let mut all = cx.base_query()?;
+            let mut all = Query::of(cx.profile()?);
             all.states = vec![State::Running];
             all.keep_tags = Some(vec!["Name".to_owned()]);
             if names.len() <= ASKED_BY_NAME {

@@ -5,8 +5,10 @@
 //! .items[*]}{.name}{"\n"}{end}`; in a path names, `['name']`, `[N]`, `[-1]` and `[*]`. Source:
 //! "JSONPath Support" of the Kubernetes reference.
 
-use ops_core::{
-    Error, Format, Instance, Listing, Output, Result,
+use ops_core::Listing;
+use ops_profile::Instance;
+use ops_ui::{
+    Error, Format, Output, Result,
     table::{self, Cell, Column},
 };
 use serde_json::Value;

@@ -2,7 +2,7 @@
 
 use std::{cmp::Ordering, net::IpAddr, str::FromStr};
 
-use ops_core::Instance;
+use ops_profile::Instance;
 
 use crate::columns::Field;
 

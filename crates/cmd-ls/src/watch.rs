@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use ops_core::{Context, Exit, Format, Instance, Result, State, terminal::QuitKey};
+use ops_core::Context;
+use ops_profile::{Instance, State};
+use ops_ui::{Exit, Format, Result, terminal::QuitKey};
 
 use crate::list::List;
 

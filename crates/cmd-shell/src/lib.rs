@@ -1,11 +1,5 @@
 //! `ops shell`: an interactive shell on an instance.
 
-mod carry;
-mod departure;
-mod escape;
-mod full_screen;
-mod modes;
-mod notes;
 mod parameters;
 mod shell;
 mod start;

@@ -1,13 +1,11 @@
 //! The command.
 
-use ops_core::{
-    Command, Context, Document, Error, Exit, OpenOptions, Result, Selector, Target, Text, Values,
-    resolve::SessionArgs,
-};
+use ops_core::{Command, Context, Document, OpenOptions, Values, resolve::SessionArgs};
+use ops_profile::{Selector, Target};
+use ops_remote::terminal::{self, Ended, EscapeChar};
+use ops_ui::{Error, Exit, Result, Text};
 
 use crate::{
-    carry::{self, Ended},
-    escape::EscapeChar,
     parameters,
     start::{self, Wishes},
 };
@@ -106,13 +104,14 @@ impl Command for Shell {
             output.note(Text::foreign_lines(&connection.ready.customer_message));
         }
         let (mut session, ending) = connection.into_parts();
-        let ended = carry::carry(
+        let ended = terminal::carry(
             &cx,
             &session.sender,
             &mut session.events,
             &ending,
             instance.label(),
             escape,
+            None,
         )
         .await;
         match ended {

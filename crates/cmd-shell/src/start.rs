@@ -1,7 +1,7 @@
 //! Which document a shell is started with, and with what.
 
-use ops_core::{Error, Result, profile};
 use ops_session::documents;
+use ops_ui::{Error, Result, text::single_quoted};
 
 use crate::parameters::Parameters;
 
@@ -25,7 +25,7 @@ pub(crate) struct Wishes {
 
 impl Wishes {
     /// What `shell` of a profile or of one of its hosts says.
-    pub(crate) fn of(shell: &profile::Shell) -> Self {
+    pub(crate) fn of(shell: &ops_profile::Shell) -> Self {
         Self {
             document: shell.document.clone(),
             parameters: shell
@@ -118,7 +118,7 @@ fn command(user: Option<&str>, login: Option<bool>, cwd: Option<&str>) -> String
     // As with `sudo -i`, a shell as somebody else is a login shell unless that is unwanted.
     let login = login.unwrap_or(user.is_some());
     let folder = match cwd {
-        Some(cwd) => format!("cd -- {}; ", quote(cwd)),
+        Some(cwd) => format!("cd -- {}; ", single_quoted(cwd)),
         None if login => "cd; ".to_owned(),
         None => String::new(),
     };
@@ -127,19 +127,14 @@ fn command(user: Option<&str>, login: Option<bool>, cwd: Option<&str>) -> String
     match user {
         None => shell,
         Some(user) => {
-            let user = quote(user);
+            let user = single_quoted(user);
             // Without sudo where the session's user is the one asked for already.
             format!(
                 "if [ \"$(id -un)\" = {user} ]; then {shell}; else exec sudo -H -u {user} -- sh -c {}; fi",
-                quote(&shell)
+                single_quoted(&shell)
             )
         }
     }
-}
-
-/// `text` as one word for a POSIX shell.
-fn quote(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]

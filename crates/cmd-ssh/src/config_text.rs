@@ -5,6 +5,8 @@
 
 use std::fmt::Write as _;
 
+use ops_ui::text::{is_unprintable, sh_word};
+
 /// Longest ControlPath that every system takes: `sun_path` is 104 bytes on macOS, and ssh appends a
 /// dot and 16 characters while it connects.
 const CONTROL_PATH_MAX_BYTES: usize = 104 - 17 - 1;
@@ -25,7 +27,7 @@ pub(crate) fn alias(name: &str) -> Alias {
     if name.is_empty() {
         return Alias::LeftOut("it is empty");
     }
-    if name.chars().any(|c| c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')) {
+    if name.chars().any(is_unprintable) {
         return Alias::LeftOut("it has control characters");
     }
     if name.contains(['*', '?', '!', ',']) {
@@ -113,25 +115,12 @@ pub(crate) fn proxy_command(words: &[String], tokens: &[&str]) -> Result<String,
         if !line.is_empty() {
             line.push(' ');
         }
-        line.push_str(&quote(word).replace('%', "%%"));
+        line.push_str(&sh_word(word).replace('%', "%%"));
     }
     for token in tokens {
         let _ = write!(line, " {token}");
     }
     Ok(line)
-}
-
-/// `word` quoted for a POSIX shell.
-fn quote(word: &str) -> String {
-    let plain = !word.is_empty()
-        && word
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"@%+=:,./-_".contains(&b));
-    if plain {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
 }
 
 /// A ControlPath in `folder` with `%C` as its name, unless it would be too long.

@@ -76,7 +76,7 @@ impl Change {
             Err(_) => None,
         };
         if !dir.exists() {
-            ops_core::paths::private_dir(dir.to_owned())?;
+            ops_ui::paths::private_dir(dir.to_owned())?;
         }
         if backup && self.old.is_some() {
             let mut name = self.path.file_name().unwrap_or_default().to_owned();
@@ -120,7 +120,7 @@ impl Change {
         ] {
             for line in lines {
                 text.push(sign);
-                text.push_str(&ops_core::output::escape(line));
+                text.push_str(&ops_ui::output::escape(line));
                 text.push('\n');
             }
         }

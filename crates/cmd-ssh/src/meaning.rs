@@ -16,7 +16,9 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream};
-use ops_core::{Context, Env, Instance, Result, output::escape, paths};
+use ops_core::Context;
+use ops_profile::Instance;
+use ops_ui::{Env, Result, output::escape, paths};
 use tokio::{
     process::Command,
     time::{Instant, timeout, timeout_at},

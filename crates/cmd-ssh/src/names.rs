@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ops_core::{Context, Instance, output::escape};
+use ops_core::Context;
+use ops_profile::Instance;
 use ops_remote::ssh::KnownNames;
+use ops_ui::output::escape;
 
 use crate::config_text::{self, Alias};
 
@@ -53,7 +55,7 @@ pub(crate) fn give(
                     format!("{}{short}", how.prefix)
                 };
             }
-            if ops_core::target::is_instance_id(&alias) {
+            if ops_profile::target::is_instance_id(&alias) {
                 continue;
             }
             let left_out = |why: &str| {

@@ -2,12 +2,10 @@
 
 use std::path::Path;
 
-use ops_core::{
-    Context, Error, Result,
-    paths::private_dir,
-    profile::{Auth, HostKeys},
-};
+use ops_core::Context;
+use ops_profile::{Auth, HostKeys};
 use ops_remote::ssh::{Settings, known_hosts};
+use ops_ui::{Error, Result, paths::private_dir};
 
 use crate::config_text;
 

@@ -1,7 +1,9 @@
 //! How a process of ours finds its way back to the same account and region, and values of options.
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-use ops_core::{Context, Error, Origin, Result, profile::HostKeys};
+use ops_core::Context;
+use ops_profile::{HostKeys, Origin};
+use ops_ui::{Error, Result};
 
 /// The words that start this program again with the same profile, account and region, from the
 /// environment it has now.

@@ -5,13 +5,10 @@ use std::{
     process::{ExitStatus, Stdio},
 };
 
-use ops_core::{
-    Command, Context, Error, ErrorKind, Exit, Instance, Result, Target, Text, Traits, Values,
-    follower, hint, paths,
-    profile::{Auth, HostKeys},
-    resolve::SessionArgs,
-};
+use ops_core::{Command, Context, Traits, Values, resolve::SessionArgs};
+use ops_profile::{Auth, HostKeys, Instance, Target};
 use ops_remote::ssh::{Settings, TemporaryKey, host_keys, known_hosts, public_path};
+use ops_ui::{Error, ErrorKind, Exit, Result, Text, follower, hint, paths};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 use tokio::signal::unix::{SignalKind, signal};

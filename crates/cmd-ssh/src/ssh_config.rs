@@ -7,11 +7,12 @@ use std::{
 };
 
 use ops_core::{
-    Command, Context, Error, Exit, Instance, Kind, Ping, Result, State, Target, Values,
+    Command, Context, Query, Values,
     inventory::{Ec2Filter, StateFilter, TagFilter},
-    profile::{Auth, HostKeys},
 };
+use ops_profile::{Auth, HostKeys, Instance, Kind, Ping, State, Target};
 use ops_remote::ssh::{KeyPair, KnownNames, Settings, public_path};
+use ops_ui::{Error, Exit, Result};
 
 use crate::{
     config_text::{self, Host},
@@ -224,7 +225,7 @@ impl SshConfig {
 
     /// The instances to write entries for, in an order that stays.
     async fn instances(&self, cx: &Context) -> Result<Vec<Instance>> {
-        let mut query = cx.base_query()?;
+        let mut query = Query::of(cx.profile()?);
         if !self.state.is_empty() {
             query.states = StateFilter::states(&self.state);
         } else if query.states.is_empty() {
@@ -448,7 +449,7 @@ impl Files {
 
 /// The command line that wrote this, without what says where to.
 fn again(profile: Option<&str>) -> String {
-    let mut words = ops_core::program::arguments();
+    let mut words = ops_ui::program::arguments();
     words.retain(|word| word != "--install" && word != "--diff");
     let names_profile = words.iter().any(|word| {
         word == "-p" || word == "--profile" || word.to_string_lossy().starts_with("--profile=")

@@ -4,21 +4,17 @@ use std::{path::PathBuf, pin::pin, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use ops_core::{
-    Command, Connection, Context, Document, Error, ErrorKind, Exit, Instance, OpenOptions, Result,
-    Selector, Target, Traits, Values,
-    connect::Ending,
-    follower, hint,
-    resolve::{Choice, SessionArgs},
-    stdio,
-    trouble::Observer,
-    voice,
+    Choice, Command, Connection, Context, Document, OpenOptions, Traits, Values, connect::Ending,
+    resolve::SessionArgs, trouble::Observer,
 };
+use ops_profile::{Instance, Selector, Target};
 use ops_remote::ssh::{self, KeyWatch, host_keys};
 use ops_session::closing::ClosingReason;
 use ops_session::{
     driver::{Event, Events, Sender},
     wire::{Flag, PayloadType, size_payload},
 };
+use ops_ui::{Error, ErrorKind, Exit, Result, follower, hint, stdio, voice};
 use tokio::time::Instant;
 
 /// What a report says when the far side has answered.

@@ -4,13 +4,9 @@ use std::{ffi::OsString, future::Future, pin::Pin};
 
 use clap::ArgMatches;
 use ops_profile::Verb;
+use ops_ui::{Error, Exit, Result};
 
-use crate::{
-    complete::Values,
-    context::Context,
-    error::{Error, Result},
-    exit::Exit,
-};
+use crate::{complete::Values, context::Context};
 
 /// One subcommand: the fields are its arguments, the doc comment is its help.
 pub trait Command: clap::Args + Send + 'static {
@@ -28,7 +24,8 @@ pub trait Command: clap::Args + Send + 'static {
     const COMPLETES: &'static [(&'static str, Values)] = &[];
 
     /// Puts the words after the verb into the order that clap reads; `clap` is the verb's command
-    /// with the global options. For verbs that take another program's command line, such as ssh's.
+    /// with the global options. For verbs that take another program's command line, such as ssh's:
+    /// those with [`Traits::own_short_options`] or [`Traits::runs_a_command`].
     fn arrange(args: Vec<OsString>, _clap: &clap::Command) -> Vec<OsString> {
         args
     }
@@ -46,6 +43,9 @@ pub struct Traits {
     /// The verb's own short options win after the verb (as in `ssh` and `cp`): global options keep
     /// their long forms only.
     pub own_short_options: bool,
+    /// Another program's command line follows its own words: they are put in order by
+    /// [`Command::arrange`], and the global options are as everywhere before it.
+    pub runs_a_command: bool,
     /// Hidden from lists of verbs; works all the same.
     pub hidden: bool,
     /// The verb whose rules in a profile hold for this one: whoever forbids `ssh` forbids what
@@ -61,6 +61,7 @@ impl Traits {
     pub const NONE: Self = Self {
         pass_through: false,
         own_short_options: false,
+        runs_a_command: false,
         hidden: false,
         ruled_as: None,
         always_allowed: false,

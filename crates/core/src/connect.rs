@@ -1,164 +1,45 @@
 //! One session's life: StartSession, the data channel, fresh tokens while it lasts,
 //! TerminateSession on every way out.
 
+mod document;
+mod ending;
 mod failure;
 mod gateway;
 mod small_payloads;
+mod start;
 mod stream_url;
 
 use std::{
-    collections::{BTreeMap, HashMap},
     net::IpAddr,
-    sync::{Arc, OnceLock, atomic::AtomicBool},
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
-use aws_sdk_ssm::{
-    error::{ProvideErrorMetadata, SdkError},
-    operation::start_session::{StartSessionError, StartSessionOutput},
-};
-use aws_smithy_runtime_api::client::{
-    interceptors::context::InterceptorContext,
-    retries::classifiers::{ClassifyRetry, RetryAction, RetryClassifierPriority},
-};
-use ops_profile::guard::MAX_REASON_CHARS;
-use ops_session::driver::{self, Event, Expect, Opening, SessionError, Token};
+use aws_sdk_ssm::operation::start_session::StartSessionError;
+use ops_profile::{Instance, State, guard::MAX_REASON_CHARS};
+use ops_session::driver::{self, Event, Opening, Token};
 pub use ops_session::handshake::Ready;
-use ops_session::{closing::Closing, documents};
-use tokio::sync::oneshot;
+use ops_ui::{Error, ErrorKind, Hint, Result, hint};
 
-use self::{gateway::SessionGateway, stream_url::Trusted};
+pub use self::{
+    document::{Document, check_remote_host},
+    ending::Ending,
+};
+use self::{
+    gateway::SessionGateway,
+    start::{paced, waiting_words},
+    stream_url::Trusted,
+};
 pub use crate::pace::Urgency;
 use crate::{
     aws::{Aws, Meaning, code_of, meaning},
-    context::Context,
-    context::FromCache,
-    error::{Error, ErrorKind, Result},
-    hint,
-    instance::{Instance, State},
+    context::{Context, FromCache},
     pace::Operation,
     resolve::Choice,
-    text::Hint,
 };
 
 /// For TerminateSession: long enough for a slow link, short enough for a command that wants to end.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The SSM document that selects what a session is, with its parameters.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Document {
-    /// A shell; without a name the account's own `SSM-SessionManagerRunShell`.
-    Shell {
-        /// A session document of type `Standard_Stream`.
-        name: Option<String>,
-        /// Its parameters, each a list.
-        parameters: BTreeMap<String, Vec<String>>,
-    },
-    /// `AWS-StartInteractiveCommand`: a command on a terminal.
-    Interactive {
-        /// The command line.
-        command: String,
-    },
-    /// `AWS-StartNonInteractiveCommand`: a command without a terminal.
-    NonInteractive {
-        /// The command line.
-        command: String,
-    },
-    /// `AWS-StartPortForwardingSession`: a port of the instance itself, many connections over one
-    /// session.
-    PortForwarding {
-        /// The instance's port.
-        port: u16,
-    },
-    /// `AWS-StartPortForwardingSessionToRemoteHost`: a port that the instance can reach.
-    PortForwardingToRemoteHost {
-        /// The host as the instance knows it.
-        host: String,
-        /// Its port.
-        port: u16,
-    },
-    /// `AWS-StartSSHSession`: one raw connection to the instance's SSH server.
-    Ssh {
-        /// The SSH server's port.
-        port: u16,
-    },
-    /// Any other document.
-    Custom {
-        /// Its name.
-        name: String,
-        /// Its parameters, each a list.
-        parameters: BTreeMap<String, Vec<String>>,
-        /// Whether its agent begins with a handshake for certain: false for shells.
-        handshake: bool,
-    },
-}
-
-impl Document {
-    /// The account's own shell.
-    pub fn shell() -> Self {
-        Self::Shell {
-            name: None,
-            parameters: BTreeMap::new(),
-        }
-    }
-
-    /// The document's name; what StartSession takes for none is `SSM-SessionManagerRunShell`.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Shell { name, .. } => name.as_deref().unwrap_or(documents::SHELL),
-            Self::Interactive { .. } => documents::INTERACTIVE_COMMAND,
-            Self::NonInteractive { .. } => documents::NON_INTERACTIVE_COMMAND,
-            Self::PortForwarding { .. } => documents::PORT_FORWARDING,
-            Self::PortForwardingToRemoteHost { .. } => documents::PORT_FORWARDING_TO_REMOTE_HOST,
-            Self::Ssh { .. } => documents::SSH,
-            Self::Custom { name, .. } => name,
-        }
-    }
-
-    fn name_to_send(&self) -> Option<String> {
-        match self {
-            Self::Shell { name, .. } => name.clone(),
-            other => Some(other.name().to_owned()),
-        }
-    }
-
-    /// Every parameter is a list of text. Ports are always sent: the documents' defaults are not to
-    /// be relied on.
-    fn parameters(&self) -> Option<HashMap<String, Vec<String>>> {
-        let one = |name: &str, value: String| (name.to_owned(), vec![value]);
-        let map: HashMap<String, Vec<String>> = match self {
-            Self::Shell { parameters, .. } | Self::Custom { parameters, .. } => parameters
-                .iter()
-                .map(|(name, values)| (name.clone(), values.clone()))
-                .collect(),
-            Self::Interactive { command } | Self::NonInteractive { command } => {
-                HashMap::from([one("command", command.clone())])
-            }
-            Self::PortForwarding { port } => HashMap::from([
-                one("portNumber", port.to_string()),
-                one("localPortNumber", "0".to_owned()),
-            ]),
-            Self::PortForwardingToRemoteHost { host, port } => HashMap::from([
-                one("host", host.clone()),
-                one("portNumber", port.to_string()),
-                one("localPortNumber", "0".to_owned()),
-            ]),
-            Self::Ssh { port } => HashMap::from([one("portNumber", port.to_string())]),
-        };
-        (!map.is_empty()).then_some(map)
-    }
-
-    fn expect(&self) -> Expect {
-        match self {
-            Self::Shell { .. }
-            | Self::Interactive { .. }
-            | Self::Custom {
-                handshake: false, ..
-            } => Expect::MaybePlain,
-            _ => Expect::Handshake,
-        }
-    }
-}
 
 /// How a session is opened.
 #[derive(Clone, Debug, Default)]
@@ -210,57 +91,6 @@ impl Connection {
         } = self;
         ending.terminate().await;
         drop(session);
-    }
-}
-
-/// The duty to end a session at the service. Dropping it does so in the background, which the
-/// dispatcher waits for.
-pub struct Ending {
-    cx: Context,
-    id: String,
-    region: String,
-    label: String,
-    /// Why the session cannot be taken up again, where the service has denied it.
-    denied: Arc<OnceLock<Error>>,
-    armed: bool,
-}
-
-impl Ending {
-    /// TerminateSession; a denial is told once, any other failure with `-v` only, since the service
-    /// ends idle sessions itself.
-    pub async fn terminate(mut self) {
-        self.armed = false;
-        gateway::terminate(&self.cx, &self.region, &self.id).await;
-    }
-
-    /// The session has ended by itself (`Event::Closed`): nothing is left to do.
-    pub fn ended(mut self) {
-        self.armed = false;
-    }
-
-    /// Words for [`Event::Failed`] of this session.
-    pub fn failed(&self, error: &driver::SessionError) -> Error {
-        match (error, self.denied.get()) {
-            (SessionError::Gone(_), Some(denied)) => denied.clone(),
-            _ => failure::session_failed(&self.label, error),
-        }
-    }
-
-    /// Words for [`Event::Closed`], if it tells of a failure.
-    pub fn closed(&self, closing: &Closing) -> Option<Error> {
-        failure::closed(&self.label, closing)
-    }
-}
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        if !self.armed {
-            return;
-        }
-        let (cx, id, region) = (self.cx.clone(), self.id.clone(), self.region.clone());
-        self.cx
-            .interrupt()
-            .finish_later(async move { gateway::terminate(&cx, &region, &id).await });
     }
 }
 
@@ -394,9 +224,9 @@ impl Context {
                 .send()
         };
         let pacer = aws.pacer(&instance.region).await;
-        let mut place = pacer.place(Operation::StartSession, options.urgency);
+        let mut ticket = pacer.take_ticket(Operation::StartSession, options.urgency);
         let (started, ending) = loop {
-            place
+            ticket
                 .turn(|ahead| self.output().note(waiting_words(ahead)))
                 .await;
             match self.start(instance, call()).await {
@@ -405,7 +235,7 @@ impl Context {
                 // this.
                 Err(error) if code_of(&error).map(meaning) == Some(Meaning::Throttled) => {
                     tracing::debug!("StartSession was throttled");
-                    place.throttled().await;
+                    ticket.throttled().await;
                 }
                 Err(error) => {
                     if code_of(&error).map(meaning) == Some(Meaning::Expired) {
@@ -508,88 +338,6 @@ impl Context {
     }
 }
 
-impl Context {
-    /// Waits for StartSession. The call goes on if the caller is dropped meanwhile, by a signal or
-    /// a time limit: a session that nobody knows of would stay open at the service, so that it is
-    /// ended as soon as its id is known.
-    async fn start(
-        &self,
-        instance: &Instance,
-        call: impl Future<Output = Result<StartSessionOutput, SdkError<StartSessionError>>>
-        + Send
-        + 'static,
-    ) -> Result<(StartSessionOutput, Ending), SdkError<StartSessionError>> {
-        let (cx, region, label) = (
-            self.clone(),
-            instance.region.clone(),
-            instance.label().to_owned(),
-        );
-        let (done, started) = oneshot::channel();
-        self.interrupt().finish_later(async move {
-            let result = call.await.map(|started| {
-                let id = started.session_id.clone().unwrap_or_default();
-                let ending = Ending {
-                    cx,
-                    armed: !id.is_empty(),
-                    id,
-                    region,
-                    label,
-                    denied: Arc::default(),
-                };
-                (started, ending)
-            });
-            // Nobody waits any more: dropping the duty to end the session does it.
-            let _ = done.send(result);
-        });
-        match started.await {
-            Ok(result) => result,
-            // The runtime is going down, and this with it.
-            Err(_) => std::future::pending().await,
-        }
-    }
-}
-
-/// A configuration of a call that [`crate::pace::Pacer`] paces: what the service throttles is not
-/// repeated behind the pacer's back.
-fn paced<E>() -> aws_sdk_ssm::config::Builder
-where
-    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-{
-    aws_sdk_ssm::config::Builder::new()
-        .retry_classifier(ThrottledIsPaced::<E>(std::marker::PhantomData))
-}
-
-/// Forbids the SDK to repeat calls that were throttled.
-#[derive(Debug)]
-struct ThrottledIsPaced<E>(std::marker::PhantomData<E>);
-
-impl<E> ClassifyRetry for ThrottledIsPaced<E>
-where
-    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-{
-    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
-        let code = context
-            .output_or_error()
-            .and_then(std::result::Result::err)
-            .and_then(|error| error.as_operation_error())
-            .and_then(|error| error.downcast_ref::<E>())
-            .and_then(ProvideErrorMetadata::code);
-        match code.map(meaning) {
-            Some(Meaning::Throttled) => RetryAction::RetryForbidden,
-            _ => RetryAction::NoActionIndicated,
-        }
-    }
-
-    fn name(&self) -> &'static str {
-        "throttled calls wait for their turn"
-    }
-
-    fn priority(&self) -> RetryClassifierPriority {
-        // After every other, so that this has the last word.
-        RetryClassifierPriority::run_after(RetryClassifierPriority::transient_error_classifier())
-    }
-}
-
 /// Where a stream URL may lead beside Session Manager's own hosts.
 fn trusted(aws: &Aws) -> Trusted {
     let hosts = aws.configured_hosts();
@@ -603,42 +351,6 @@ fn trusted(aws: &Aws) -> Trusted {
     Trusted {
         loopback: aws.options().sandbox || hosts.iter().any(is_loopback),
         hosts,
-    }
-}
-
-/// What somebody reads who waits for a turn.
-fn waiting_words(ahead: usize) -> String {
-    let before = match ahead {
-        0 => String::new(),
-        1 => "; one is to start before this one".to_owned(),
-        more => format!("; {more} are to start before this one"),
-    };
-    format!(
-        "waiting to start a session: AWS lets three start a second in an account and region{before}"
-    )
-}
-
-/// Characters that the document for ports of remote hosts does not take in a host.
-const NOT_IN_A_HOST: &str = ",$^&()!;'\"<>`{}[]|#=";
-
-/// Refuses a host that `AWS-StartPortForwardingSessionToRemoteHost` does not take, before anything
-/// is asked of the service.
-///
-/// # Errors
-/// Fewer than three characters, or one that the document's pattern forbids.
-pub fn check_remote_host(host: &str) -> Result<()> {
-    let what = || format!("`{host}` cannot be the host of a forward");
-    if host.chars().count() < 3 {
-        return Err(Error::usage(what())
-            .caused_by("Session Manager takes hosts of three characters and more")
-            .hint(failure::FULL_NAME));
-    }
-    let wrong = |c: char| c.is_whitespace() || c.is_control() || NOT_IN_A_HOST.contains(c);
-    match host.chars().find(|&c| wrong(c)) {
-        Some(c) => Err(Error::usage(what())
-            .caused_by(format!("Session Manager takes no `{c}` in a host"))
-            .hint("use its full name or address: db.internal, 10.0.0.7, fd00::7")),
-        None => Ok(()),
     }
 }
 
@@ -683,51 +395,4 @@ fn check_state(instance: &Instance) -> Result<()> {
             instance.state.as_str()
         ))
         .hint(hint))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_that_the_document_does_not_take_is_refused_here() {
-        for host in ["db.internal", "db1", "10.0.0.7", "fd00::7", "::1"] {
-            assert!(check_remote_host(host).is_ok(), "{host}");
-        }
-        for host in [
-            "",
-            "x",
-            "db",
-            "a;b.c",
-            "$(id)",
-            "a b c",
-            "[fd00::7]",
-            "a=b",
-            "a`b`",
-        ] {
-            let error = check_remote_host(host).expect_err(host);
-            assert_eq!(error.kind(), ErrorKind::Usage, "{host}");
-            assert!(error.hints()[0].contains("full name"), "{host}");
-        }
-    }
-
-    #[test]
-    fn each_document_sends_its_parameters_as_lists_of_text() {
-        assert_eq!(Document::shell().name_to_send(), None);
-        assert_eq!(Document::shell().parameters(), None);
-        let document = Document::PortForwardingToRemoteHost {
-            host: "db".to_owned(),
-            port: 3306,
-        };
-        assert_eq!(
-            document.name(),
-            "AWS-StartPortForwardingSessionToRemoteHost"
-        );
-        let parameters = document.parameters().expect("parameters");
-        assert_eq!(parameters["portNumber"], ["3306"]);
-        assert_eq!(parameters["host"], ["db"]);
-        assert_eq!(document.expect(), Expect::Handshake);
-        let ssh = Document::Ssh { port: 22 };
-        assert_eq!(ssh.parameters().expect("parameters").len(), 1);
-    }
 }

@@ -5,10 +5,13 @@ use std::{
     sync::{Arc, Mutex, OnceLock},
 };
 
-use ops_profile::{Instance, Profile, Settings, Target, Verbs};
+use ops_profile::{Instance, Ping, Profile, Settings, Target, Verbs};
 use ops_ui::{Env, Globals, Interrupt, Invocation, Output, Paths, Result};
 
-use crate::aws::Aws;
+use crate::{
+    aws::Aws,
+    inventory::{Inventory, Listing, Query},
+};
 
 /// Shared by everything one invocation does; cheap to clone into tasks.
 #[derive(Clone)]
@@ -95,7 +98,7 @@ impl Context {
     /// # Errors
     /// Fails where the system does not tell.
     pub fn program(&self) -> Result<std::path::PathBuf> {
-        Ok(std::env::current_exe()?)
+        Ok(ops_ui::program::path()?)
     }
 
     /// The folders of this user.
@@ -146,5 +149,42 @@ impl Context {
     /// An invalid profile or configuration file.
     pub fn check(&self) -> Result<()> {
         self.settings().map(drop)
+    }
+
+    async fn inventory(&self) -> Result<Inventory<'_>> {
+        Ok(Inventory {
+            aws: self.aws().await?,
+            output: self.output(),
+            timeout: self.settings()?.timeout.value,
+        })
+    }
+
+    /// The instances of `regions` that answer to `query`. A region that fails is reported in the
+    /// listing, not as an error.
+    ///
+    /// # Errors
+    /// What concerns every region alike: no credentials, an unusable configuration.
+    pub async fn list(&self, query: &Query, regions: &[String]) -> Result<Listing> {
+        self.inventory().await?.list(query, regions).await
+    }
+
+    /// What SSM knows of one agent now; `None` where it cannot be asked.
+    pub(crate) async fn ping_of(&self, instance: &Instance) -> Option<Ping> {
+        self.with_agent(instance).await.map(|known| known.ping)
+    }
+
+    /// `instance` with what SSM knows of its agent now: ping, version, and the platform as the
+    /// agent names it. `None` where it cannot be asked.
+    pub async fn with_agent(&self, instance: &Instance) -> Option<Instance> {
+        self.ask_agent(instance).await.ok()
+    }
+
+    /// As [`Context::with_agent`], with the reason where it cannot be asked.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Denied`](ops_ui::ErrorKind::Denied) and whatever else
+    /// DescribeInstanceInformation fails with.
+    pub async fn ask_agent(&self, instance: &Instance) -> Result<Instance> {
+        self.inventory().await?.ask_agent(instance).await
     }
 }

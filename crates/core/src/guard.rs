@@ -1,19 +1,15 @@
 //! The guard in front of servers: what the team profile demands before the first session of a
 //! command.
 //!
-//! The rules are data of the profile ([`crate::profile::Guard`], [`crate::profile::SessionRules`],
-//! [`crate::profile::Commands`]); here they are put to the user. [`Context::open`] runs the guard
+//! The rules are data of the profile ([`ops_profile::Guard`], [`ops_profile::SessionRules`],
+//! [`ops_profile::Commands`]); here they are put to the user. [`Context::open`] runs the guard
 //! for an instance that no command has put through it, so that a forgotten call protects all the
 //! same.
 
-use crate::{
-    context::Context,
-    error::{Error, ErrorKind, Result},
-    hint,
-    instance::Instance,
-    profile::{Confirm, Profile, Refused},
-    text::{Hint, Text},
-};
+use ops_profile::{Confirm, Instance, Profile, Refused};
+use ops_ui::{Error, ErrorKind, Hint, Result, Text, hint};
+
+use crate::context::Context;
 
 impl Context {
     /// Checks what the profile says about `verb` on `instances`, and asks the user what it demands

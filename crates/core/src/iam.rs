@@ -1,12 +1,10 @@
 //! What the caller has to be allowed: the one source of the policies in the documentation and of
 //! the statements in errors.
 
+use ops_profile::{Instance, Kind};
 use serde_json::{Value, json};
 
-use crate::{
-    instance::{Instance, Kind},
-    partition::Partition,
-};
+use crate::partition::Partition;
 
 /// One statement of the policy that a user of `ops` needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +27,7 @@ pub struct Statement {
 /// `session/${aws:userid}-*` matches none; what works is the tag that the service gives each
 /// session. `ssmmessages:OpenDataChannel` has no resource type. Source: Example 4 of "Additional
 /// sample IAM policies for Session Manager" and the service authorization reference.
-pub const POLICY: &[Statement] = &[
+pub(crate) const POLICY: &[Statement] = &[
     Statement {
         id: "FindServers",
         actions: &[
@@ -258,7 +256,7 @@ pub fn policy(partition: Partition) -> Value {
 
 /// The statement that allows `action` in `region`, on one line; `None` for an action that is in no
 /// statement.
-pub fn statement_text(action: &str, region: &str) -> Option<String> {
+pub(crate) fn statement_text(action: &str, region: &str) -> Option<String> {
     Statement::of(action).map(|statement| statement.json(Partition::of(region)).to_string())
 }
 

@@ -11,21 +11,18 @@ use std::{
     time::Duration,
 };
 
+use ops_profile::{Instance, Ping};
+use ops_ui::{Error, ErrorKind, Output, Result, output::Spinner};
 use tokio::{sync::mpsc, time::Instant};
 
-pub use self::query::{Ec2Filter, FilterError, Naming, Query, TagFilter, platform_of};
+pub use self::query::{Ec2Filter, FilterError, Naming, Query, TagFilter};
 pub(crate) use self::query::{answers_to, has_address};
 pub use self::states::StateFilter;
 use self::{
     managed::{Heard, Which},
     pages::LIST_LIMIT,
 };
-use crate::{
-    context::Context,
-    error::{Error, ErrorKind, Result},
-    instance::{Instance, Ping},
-    output::Spinner,
-};
+use crate::aws::Aws;
 
 /// How long Systems Manager may give no answer, once EC2 has told everything, before the list comes
 /// without the rest of it.
@@ -87,10 +84,10 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    fn new(cx: &Context) -> Self {
+    fn new(output: &Output) -> Self {
         Self {
             pages: AtomicUsize::new(0),
-            spinner: cx.output().spinner("listing instances"),
+            spinner: output.spinner("listing instances"),
         }
     }
 
@@ -100,15 +97,23 @@ impl Progress {
     }
 }
 
-impl Context {
+/// EC2 and SSM as one list of instances.
+pub(crate) struct Inventory<'a> {
+    pub(crate) aws: &'a Aws,
+    pub(crate) output: &'a Output,
+    /// `--timeout`: the longest that a list may take, where that is less than [`LIST_LIMIT`].
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl Inventory<'_> {
     /// The instances of `regions` that answer to `query`. A region that fails is reported in the
     /// listing, not as an error.
     ///
     /// # Errors
     /// What concerns every region alike: no credentials, an unusable configuration.
-    pub async fn list(&self, query: &Query, regions: &[String]) -> Result<Listing> {
-        self.aws().await?.credentials().await?;
-        let progress = Progress::new(self);
+    pub(crate) async fn list(&self, query: &Query, regions: &[String]) -> Result<Listing> {
+        self.aws.credentials().await?;
+        let progress = Progress::new(self.output);
         let lists = futures_util::future::join_all(
             regions
                 .iter()
@@ -152,8 +157,7 @@ impl Context {
         region: &str,
         progress: &Progress,
     ) -> Result<(Vec<Instance>, Option<String>)> {
-        let aws = self.aws().await?;
-        let timeout = self.settings()?.timeout.value;
+        let (aws, timeout) = (self.aws, self.timeout);
         let limit = timeout.unwrap_or(LIST_LIMIT).min(LIST_LIMIT);
         let deadline = Instant::now() + limit;
         let too_slow = || list_too_slow(region, limit, timeout);
@@ -218,28 +222,16 @@ impl Context {
         Ok((rows, note))
     }
 
-    /// What SSM knows of one agent now; `None` where it cannot be asked.
-    pub async fn ping_of(&self, instance: &Instance) -> Option<Ping> {
-        self.with_agent(instance).await.map(|known| known.ping)
-    }
-
     /// `instance` with what SSM knows of its agent now: ping, version, and the platform as the
-    /// agent names it. `None` where it cannot be asked.
-    pub async fn with_agent(&self, instance: &Instance) -> Option<Instance> {
-        self.ask_agent(instance).await.ok()
-    }
-
-    /// As [`Context::with_agent`], with the reason where it cannot be asked.
+    /// agent names it.
     ///
     /// # Errors
-    /// [`ErrorKind::Denied`](crate::ErrorKind::Denied) and whatever else
-    /// DescribeInstanceInformation fails with.
-    pub async fn ask_agent(&self, instance: &Instance) -> Result<Instance> {
-        let aws = self.aws().await?;
+    /// [`ErrorKind::Denied`] and whatever else DescribeInstanceInformation fails with.
+    pub(crate) async fn ask_agent(&self, instance: &Instance) -> Result<Instance> {
         let heard = Heard::default();
-        let progress = Progress::new(self);
+        let progress = Progress::new(self.output);
         let which = Which::Ids(vec![instance.id.clone()]);
-        managed::ask(aws, &instance.region, which, &heard, &progress).await?;
+        managed::ask(self.aws, &instance.region, which, &heard, &progress).await?;
         if let Some(node) = heard.take_hybrid().pop() {
             return Ok(Instance {
                 ping: node.ping,
@@ -308,7 +300,7 @@ impl Query {
             || self
                 .patterns
                 .iter()
-                .any(|pattern| matches!(pattern, crate::target::Selector::Tag { .. }))
+                .any(|pattern| matches!(pattern, ops_profile::Selector::Tag { .. }))
     }
 
     /// Drops the tags that nobody will look at.

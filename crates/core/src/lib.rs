@@ -28,14 +28,3 @@ pub use connect::{Connection, Document, OpenOptions};
 pub use context::Context;
 pub use inventory::{Listing, Query};
 pub use resolve::Choice;
-
-// Until every crate names the one that has it.
-pub use ops_profile::{
-    self as profile, Instance, Kind, Origin, Ping, Profile, Selector, Setting, Settings, State,
-    Target, aws_files, instance, settings as config, target,
-};
-pub use ops_ui::{
-    ColorChoice, Env, Error, ErrorKind, Exit, Format, Globals, Hint, Interrupt, Output, Paths,
-    Result, Source, Text, browser, drawing, env, error, exit, follower, globals, hint, interrupt,
-    output, paths, permissions, program, stdio, style, table, terminal, text, voice, yaml,
-};

@@ -80,7 +80,7 @@ impl Partition {
     }
 
     /// `text`, whose ARNs are written for the partition `aws`, with those of this one.
-    pub fn in_arns(self, text: &str) -> String {
+    pub(crate) fn in_arns(self, text: &str) -> String {
         text.replace("arn:aws:", &format!("arn:{}:", self.name))
     }
 }

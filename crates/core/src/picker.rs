@@ -11,10 +11,10 @@ use nucleo_matcher::{
 };
 use unicode_width::UnicodeWidthStr as _;
 
-use crate::{
-    error::Result,
-    instance::{Instance, Ping, State, age_words},
-    output::{Output, escape},
+use ops_profile::{Instance, Ping, State, instance::age_words};
+use ops_ui::{
+    Output, Result,
+    output::escape,
     terminal::{self, RawMode},
 };
 
@@ -67,7 +67,7 @@ async fn pick_line(output: &Output, title: &str, lines: Vec<String>) -> Result<O
         Ok(choice)
     })
     .await
-    .map_err(|_| crate::Error::unexpected("the choice could not be read"))?
+    .map_err(|_| ops_ui::Error::unexpected("the choice could not be read"))?
 }
 
 /// A line for each instance, in columns: what tells them apart first, so that a narrow terminal
@@ -389,7 +389,7 @@ impl<'a> Picker<'a> {
 
 /// `text` in at most `columns` columns, one left free so that no terminal wraps.
 fn cut(text: &str, columns: usize) -> String {
-    crate::text::cut(text, columns.saturating_sub(1))
+    ops_ui::text::cut(text, columns.saturating_sub(1))
 }
 
 #[cfg(test)]

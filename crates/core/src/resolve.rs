@@ -8,14 +8,14 @@ use std::{
     sync::{MutexGuard, PoisonError},
 };
 
+use ops_profile::{Host, Instance, Pick, Selector, Target};
+use ops_ui::{Error, ErrorKind, Result};
+
 use crate::{
+    cache::FleetFile,
     context::{Context, FromCache},
-    error::{Error, ErrorKind, Result},
-    instance::{Instance, State},
-    inventory::{Naming, Query, TagFilter, answers_to, has_address},
+    inventory::{Query, TagFilter, answers_to, has_address},
     picker,
-    profile::{Host, Pick},
-    target::{Selector, Target},
 };
 
 pub use args::{ChoiceArgs, SessionArgs};
@@ -98,7 +98,7 @@ impl Context {
     /// # Errors
     /// Those of a list; nothing runs; nothing was chosen.
     pub async fn pick_server(&self, purpose: &'static str) -> Result<Instance> {
-        let mut query = self.target_query()?;
+        let mut query = Query::of_targets(self.profile()?);
         query.reach = true;
         let regions = self.regions().await?;
         let mut listing = self.list(&query, &regions).await?;
@@ -142,9 +142,10 @@ impl Context {
             of_host = host.target.as_ref()?.as_str().parse().ok()?;
             selector = &of_host.selector;
         }
+        let fleet = FleetFile::of(self.invocation(), self.settings().ok()?);
         let mut known = regions
             .iter()
-            .filter_map(|region| self.cached_instance(selector, region));
+            .filter_map(|region| fleet.instance(selector, region));
         let only = known.next()?;
         known.next().is_none().then_some(only)
     }
@@ -307,7 +308,7 @@ impl Context {
 
     /// The machines that `selector` means by the first of its meanings that has any.
     async fn matching(&self, selector: &Selector, regions: &[String]) -> Result<Vec<Instance>> {
-        let mut query = self.target_query()?;
+        let mut query = Query::of_targets(self.profile()?);
         query.patterns.push(selector.clone());
         let mut found = self.search(&query, regions).await?;
         if let Selector::Word(word) = selector {
@@ -357,7 +358,7 @@ impl Context {
                 .await
                 .map(Found::of);
         }
-        let mut query = self.target_query()?;
+        let mut query = Query::of_targets(self.profile()?);
         query
             .tags
             .extend(host.tags.iter().map(|(key, globs)| TagFilter {
@@ -382,7 +383,7 @@ impl Context {
     /// An id means its machine in any state and whatever the profile selects. Without the
     /// permission to look, it is taken as it is.
     async fn by_id(&self, id: &str, regions: &[String]) -> Result<Vec<Instance>> {
-        let mut query = self.target_query()?;
+        let mut query = Query::of_targets(self.profile()?);
         query.states.clear();
         query.patterns.push(Selector::Id(id.to_owned()));
         let mut listing = self.list(&query, regions).await?;
@@ -403,38 +404,6 @@ impl Context {
             Some(error) => Err(error),
             None => Ok(Vec::new()),
         }
-    }
-
-    /// What a target is looked for among: the running machines of the profile's selection.
-    pub(crate) fn target_query(&self) -> Result<Query> {
-        let mut query = self.base_query()?;
-        if query.states.is_empty() {
-            query.states = vec![State::Running];
-        }
-        Ok(query)
-    }
-
-    /// A query with the profile's selection and naming, no states but the profile's, no agents
-    /// asked about.
-    ///
-    /// # Errors
-    /// An invalid profile.
-    pub fn base_query(&self) -> Result<Query> {
-        let profile = self.profile()?;
-        let default = Naming::default();
-        Ok(Query {
-            states: profile.select.states.to_vec(),
-            select: profile.select.clone(),
-            naming: Naming {
-                tag: profile.names.tag.clone().unwrap_or(default.tag),
-                strip_prefix: profile
-                    .names
-                    .strip_prefix
-                    .clone()
-                    .unwrap_or(default.strip_prefix),
-            },
-            ..Query::default()
-        })
     }
 }
 

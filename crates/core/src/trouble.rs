@@ -11,9 +11,10 @@ use std::{
 };
 
 use ops_session::driver::Event;
+use ops_ui::Output;
 use tokio::time::Instant;
 
-use crate::{context::Context, output::Output};
+use crate::context::Context;
 
 /// Where another program has the terminal nothing is said of a connection that is back within this
 /// time.
@@ -128,7 +129,7 @@ impl Observer {
     }
 
     /// When [`Observer::poll`] has something to say, unless something happens before.
-    pub fn wakes_at(&self) -> Option<Instant> {
+    pub(crate) fn wakes_at(&self) -> Option<Instant> {
         let lost = self.lost.as_ref().filter(|lost| !lost.is_told)?;
         Some(lost.at + self.quiet)
     }

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use ops_core::{Error, Result};
+use ops_ui::{Error, Result};
 
 /// The profile that words after an alias ask for; they are not parsed before the alias is expanded.
 pub(crate) fn profile_among(words: &[OsString]) -> Option<String> {

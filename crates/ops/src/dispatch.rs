@@ -3,10 +3,9 @@
 use std::ffi::{OsStr, OsString};
 
 use clap::ArgMatches;
-use ops_core::{
-    Entry, Env, Error, ErrorKind, Exit, Globals, Output, globals::ErrorFormat, hint,
-    profile::nearest,
-};
+use ops_core::Entry;
+use ops_profile::nearest;
+use ops_ui::{Env, Error, ErrorKind, Exit, Globals, Output, globals::ErrorFormat, hint};
 
 use crate::{
     alias, cli, globals, hoist,
@@ -154,7 +153,7 @@ fn unknown(name: &str, policy: Option<&Policy>, env: &Env) -> Error {
 /// reads, global options included.
 fn hoisted(words: &[OsString]) -> Vec<OsString> {
     let verb = registry::entries()
-        .filter(|entry| entry.traits.own_short_options)
+        .filter(|entry| entry.traits.own_short_options || entry.traits.runs_a_command)
         .find_map(|entry| {
             let names = std::iter::once(&entry.name).chain(entry.aliases);
             let places = names.filter_map(|name| alias::position(words, OsStr::new(name)));
@@ -168,7 +167,11 @@ fn hoisted(words: &[OsString]) -> Vec<OsString> {
         Some((place, entry)) => {
             let (mut words, after) = (words[..=place].to_vec(), words[place + 1..].to_vec());
             words.extend((entry.arrange)(after, &cli::verb(entry)));
-            hoist::hoist(words, place, &(entry.clap)())
+            if entry.traits.own_short_options {
+                hoist::hoist(words, place, &(entry.clap)())
+            } else {
+                words
+            }
         }
         None => words.to_vec(),
     }

@@ -7,7 +7,7 @@
 use std::{any::Any, collections::BTreeMap};
 
 use clap::{Arg, ArgMatches, Args as _, Command, builder::Resettable, parser::ValueSource};
-use ops_core::{Globals, Source};
+use ops_ui::{Globals, Source};
 
 /// The global options as clap arguments.
 pub(crate) fn args() -> Vec<Arg> {

@@ -4,7 +4,8 @@
 use std::fmt::Write as _;
 
 use clap::Command;
-use ops_core::{Entry, Env, Globals, output::escape, text::cut};
+use ops_core::Entry;
+use ops_ui::{Env, Globals, output::escape, text::cut};
 
 use crate::{
     plugin,

@@ -33,22 +33,22 @@ pub use registry::{GROUPS, Group, entries};
 /// The whole program: arguments and environment of this process, its exit status back.
 pub fn main() -> std::process::ExitCode {
     panic::install();
-    ops_core::program::umask();
+    ops_ui::program::umask();
     let outcome = std::panic::catch_unwind(|| {
         // Before anything else: this is no command line of a user.
-        if let Some(exit) = ops_core::follower::answer() {
+        if let Some(exit) = ops_ui::follower::answer() {
             return exit;
         }
         if complete::answer() {
-            return ops_core::Exit::SUCCESS;
+            return ops_ui::Exit::SUCCESS;
         }
         descriptors::raise_limit();
         dispatch::dispatch(
             std::env::args_os().skip(1).collect(),
-            &ops_core::Env::from_process(),
+            &ops_ui::Env::from_process(),
         )
     });
-    outcome.unwrap_or(ops_core::Exit::UNEXPECTED).into()
+    outcome.unwrap_or(ops_ui::Exit::UNEXPECTED).into()
 }
 
 /// For `tests/fuzzing` alone.

@@ -3,7 +3,8 @@
 
 use std::ffi::OsString;
 
-use ops_core::{Entry, Env, Globals, Result};
+use ops_core::Entry;
+use ops_ui::{Env, Globals, Result};
 
 use crate::{
     alias,

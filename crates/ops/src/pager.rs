@@ -5,7 +5,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use ops_core::{Env, Output, terminal};
+use ops_ui::{Env, Output, terminal};
 
 /// What shows a page where nobody names a program: it leaves at once where the page fits, keeps
 /// colours and leaves the screen as it is.

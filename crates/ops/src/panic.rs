@@ -9,10 +9,10 @@ const REPORT: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/issues");
 /// Replaces the standard hook, which prints to a terminal that may be in raw mode.
 pub(crate) fn install() {
     std::panic::set_hook(Box::new(|info| {
-        ops_core::terminal::restore();
+        ops_ui::terminal::restore();
         let message = info
             .payload_as_str()
-            .map_or_else(|| "no message".to_owned(), ops_core::output::escape);
+            .map_or_else(|| "no message".to_owned(), ops_ui::output::escape);
         let place = info
             .location()
             .map(|place| format!(" at {}:{}", place.file(), place.line()))

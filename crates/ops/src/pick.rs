@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 
 use clap::ArgMatches;
-use ops_core::{Entry, Error, Globals, Result};
+use ops_core::Entry;
+use ops_ui::{Error, Globals, Result};
 
 use crate::{cli, globals, registry, sandbox};
 
@@ -26,7 +27,7 @@ const PLACEHOLDER: &str = "target";
 pub(crate) fn completed(
     words: &[OsString],
     place: usize,
-    env: &ops_core::Env,
+    env: &ops_ui::Env,
 ) -> Result<Option<Vec<OsString>>> {
     let verb = words[place].to_string_lossy();
     let Some(entry) = registry::find(&verb) else {
@@ -69,7 +70,7 @@ fn globals_of(matches: &ArgMatches) -> Option<Globals> {
 fn chosen(
     entry: &'static Entry,
     globals: Globals,
-    env: &ops_core::Env,
+    env: &ops_ui::Env,
     purpose: &'static str,
 ) -> Result<String> {
     let runtime = tokio::runtime::Builder::new_multi_thread()

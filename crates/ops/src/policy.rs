@@ -1,7 +1,9 @@
 //! What the team profile says about verbs: which are used, which are denied, which words are
 //! aliases.
 
-use ops_core::{Context, Error, ErrorKind, Result, Settings};
+use ops_core::Context;
+use ops_profile::Settings;
+use ops_ui::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 
 /// The profile's rules for verbs.
@@ -27,12 +29,8 @@ impl Policy {
 
     /// The aliases and what each means.
     pub(crate) fn aliases(&self) -> impl Iterator<Item = (&str, String)> {
-        let words = |words: &[String]| shell_words::join(words.iter().map(String::as_str));
-        self.0
-            .profile()
-            .aliases
-            .iter()
-            .map(move |(name, meaning)| (name.as_str(), words(&meaning.0)))
+        let aliases = self.0.profile().aliases.iter();
+        aliases.map(|(name, words)| (name.as_str(), words.to_string()))
     }
 
     /// Whether the profile lets `verb` be used; a verb is meant by each of its spellings.

@@ -2,8 +2,9 @@
 
 use std::sync::LazyLock;
 
-use ops_core::{Context, Entry, Env, Globals};
+use ops_core::{Context, Entry};
 use ops_profile::{Verb, Verbs};
+use ops_ui::{Env, Globals};
 
 use crate::builtin;
 

@@ -4,7 +4,8 @@
 use std::{ffi::OsString, time::Duration};
 
 use clap::ArgMatches;
-use ops_core::{Context, Entry, Env, Error, ErrorKind, Exit, Globals, Interrupt, Result};
+use ops_core::{Context, Entry};
+use ops_ui::{Env, Error, ErrorKind, Exit, Globals, Interrupt, Result};
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -134,7 +135,7 @@ async fn supervise(entry: &Entry, matches: &ArgMatches, cx: &Context) -> Result<
     };
     // In this order: what a dropped value left to finish is known only now.
     finish(&interrupt, &mut signals).await;
-    ops_core::terminal::restore();
+    ops_ui::terminal::restore();
     result
 }
 
@@ -165,7 +166,7 @@ async fn finish(interrupt: &Interrupt, signals: &mut Signals) {
 }
 
 fn forced(work: &JoinHandle<Result<Exit>>, kind: ErrorKind) -> Result<Exit> {
-    ops_core::terminal::restore();
+    ops_ui::terminal::restore();
     work.abort();
     Err(Error::new(kind, "stopped at once")
         .caused_by("a second signal came before everything was in order"))
@@ -187,7 +188,7 @@ fn failed(entry: &Entry, error: &Error, cx: &Context) -> Exit {
     }
     let output = cx.output();
     if entry.traits.pass_through
-        && cx.globals().error_format != Some(ops_core::globals::ErrorFormat::Json)
+        && cx.globals().error_format != Some(ops_ui::globals::ErrorFormat::Json)
     {
         output.warn_line(error.one_line());
     } else {

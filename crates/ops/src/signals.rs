@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use ops_core::{Error, ErrorKind, Exit, Result};
+use ops_ui::{Error, ErrorKind, Exit, Result};
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 

@@ -1,6 +1,6 @@
 //! The log behind `-vv`, on stderr.
 
-use ops_core::text::escape;
+use ops_ui::text::escape;
 use tracing_subscriber::{EnvFilter, fmt};
 
 /// Our own crates only: the SDK's log holds whole requests, and with them tokens.

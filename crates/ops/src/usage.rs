@@ -2,7 +2,7 @@
 //! stream.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use ops_core::{Env, Error, Exit, Globals, Hint, Output, hint, text::named};
+use ops_ui::{Env, Error, Exit, Globals, Hint, Output, hint, text::named};
 
 use crate::{help, pager};
 

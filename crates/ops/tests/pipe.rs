@@ -7,9 +7,10 @@ use std::{future::Future, path::PathBuf, time::Duration};
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
-use ops_core::{Choice, Context, Env, Globals, Result, connect::Urgency};
+use ops_core::{Choice, Context, connect::Urgency};
 use ops_remote::pipe::{Chunk, CutOff, Down, FRAME_BYTES, Far, Known, Pipe, Up};
 use ops_sandbox::{Options, Running, Sandbox};
+use ops_ui::{Env, Globals, Result};
 use rustix::process::{Pid, test_kill_process};
 
 /// Only a failing test waits so long.
@@ -34,7 +35,7 @@ impl Stage {
             .into_iter()
             .chain([("HOME".to_owned(), home.path().display().to_string())])
             .collect();
-        let cx = Context::new(Globals::default(), env, ops_core::profile::Verbs::default());
+        let cx = Context::new(Globals::default(), env, ops_profile::Verbs::default());
         let instance = cx
             .resolve(&"web-1".parse().unwrap(), Choice::Ask)
             .await

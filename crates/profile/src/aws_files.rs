@@ -16,7 +16,7 @@ use std::{
 pub use for_sdk::sdk_name;
 use read::{Damage, Key, Section};
 
-use crate::{env::Env, paths::Paths};
+use ops_ui::{Env, Paths};
 
 /// The configuration and the credentials file, or those that the environment names.
 #[derive(Clone, Default)]

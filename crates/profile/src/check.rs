@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use super::{plain_http, schema::Profile, suggest::nearest, verbs::Verbs};
-use crate::{
+use ops_ui::{
     hint,
-    target::is_instance_id,
     text::named,
     yaml::{Node, Place, Problem},
 };
+
+use super::{plain_http, schema::Profile, suggest::nearest, verbs::Verbs};
+use crate::target::is_instance_id;
 
 /// Checks `profile`, read from `tree`.
 ///
@@ -330,7 +331,7 @@ impl Checker<'_> {
     }
 
     fn item_place(&self, path: &[&str], item: &str) -> Place {
-        use crate::yaml::Value;
+        use ops_ui::yaml::Value;
         let Some(list) = self.tree.at(path) else {
             return self.place(path);
         };

@@ -3,17 +3,17 @@
 
 use std::fmt;
 
+use ops_ui::{
+    Hint, Text, hint,
+    text::named,
+    yaml::{self, Key, Node, Place, Problem, Value},
+};
 use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error as _, IntoDeserializer, MapAccess, SeqAccess,
     Unexpected, VariantAccess, Visitor, value::StrDeserializer,
 };
 
 use super::suggest::nearest;
-use crate::{
-    hint,
-    text::{Hint, Text, named},
-    yaml::{self, Key, Node, Place, Problem, Value},
-};
 
 /// Reads `node` as a `T`. A value of `null` in a map counts as not there.
 ///

@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use ops_ui::text::is_unprintable;
 use serde::Serialize;
 
-use crate::{
-    target::{Selector, Target},
-    text::is_unprintable,
-};
+use crate::target::{Selector, Target};
 
 /// State of an instance as EC2 has it (`instance-state-name`), or of a hybrid node.
 #[derive(

@@ -26,14 +26,11 @@ pub mod target;
 pub mod values;
 pub mod verbs;
 
-// Names that most files here use.
-use ops_ui::{env, error, globals, hint, paths, permissions, text, yaml};
-
 pub use guard::{Commands, Confirm, Guard, ReasonRule, Refused, SessionRules};
 pub use instance::{Instance, Kind, Ping, State};
 pub use lists::OneOrMany;
 pub(crate) use load::refuse_exposed;
-pub use load::{Found, Loaded, SYSTEM_FOLDER, folders, is_name, list};
+pub use load::{Found, Loaded, folders, is_name, list};
 pub use schema::{
     Aws, Copy, CopyLinks, CopyVia, Endpoints, Exec, ExecVia, Forward, Host, Names, OutputDefaults,
     Pick, Platform, Profile, Select, Shell,
@@ -49,7 +46,9 @@ pub use verbs::{RESERVED, Verb, Verbs};
 pub mod fuzzing {
     use std::sync::Arc;
 
-    use crate::{Profile, de, merge, yaml};
+    use ops_ui::yaml;
+
+    use crate::{Profile, de, merge};
 
     /// Reads a profile, alone and laid over itself.
     pub fn profile(text: &str) {

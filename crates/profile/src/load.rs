@@ -6,6 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ops_ui::{
+    Error, Globals, Hint, Paths, Result, Source, hint, permissions,
+    text::named,
+    yaml::{self, Node, Problem, Value},
+};
+
 use super::{
     check::{check, mistaken_alias},
     de,
@@ -15,18 +21,9 @@ use super::{
     suggest::nearest,
     verbs::Verbs,
 };
-use crate::{
-    error::{Error, Result},
-    globals::{Globals, Source},
-    hint,
-    paths::Paths,
-    permissions,
-    text::{Hint, named},
-    yaml::{self, Node, Problem, Value},
-};
 
 /// Where a machine's administrator puts profiles for everybody.
-pub const SYSTEM_FOLDER: &str = "/etc/ops/profiles";
+pub(crate) const SYSTEM_FOLDER: &str = "/etc/ops/profiles";
 
 /// How far `extends` may reach.
 const MAX_DEPTH: usize = 16;

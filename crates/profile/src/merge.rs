@@ -5,8 +5,9 @@
 //! `extends` removes what an earlier one says; reading a tree takes `null` for "not there". In
 //! `guard` nothing is ever relaxed: the stricter value holds, whatever the order.
 
+use ops_ui::yaml::{Key, Node, Value};
+
 use super::{de, guard::Confirm};
-use crate::yaml::{Key, Node, Value};
 
 /// `over` laid over `base`.
 pub(crate) fn merge(base: Node, over: Node) -> Node {
@@ -125,10 +126,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{
-        Guard, Profile, de,
-        yaml::{self, Source},
-    };
+    use crate::{Guard, Profile, de};
+    use ops_ui::yaml::{self, Source};
 
     fn node(text: &str) -> Node {
         let source = Arc::new(Source {

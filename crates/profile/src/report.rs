@@ -3,9 +3,9 @@
 
 use unicode_width::UnicodeWidthStr as _;
 
-use crate::{
-    error::Error,
-    text::{Text, is_unprintable},
+use ops_ui::{
+    Error, Text,
+    text::is_unprintable,
     yaml::{Place, Problem},
 };
 

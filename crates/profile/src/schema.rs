@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use ops_ui::Format;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +18,7 @@ use super::{
         is_default,
     },
 };
-use crate::{globals::Format, instance::State};
+use crate::instance::State;
 
 /// A team profile of ops
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]

@@ -1,12 +1,13 @@
 //! Work on a server without anything installed there: what `cp`, `ssh` and `exec` share.
 //!
 //! [`pipe`] carries bytes through the session's terminal to a program on the server and back;
-//! [`ssh`] is the SSH client, its keys and its idea of whom to trust.
+//! [`exec`] runs a command there and tells its output and status; [`ssh`] is the SSH client, its
+//! keys and its idea of whom to trust; [`terminal`] carries a session between the user's terminal
+//! and a program on the server.
 
 #![warn(missing_docs)]
 
+pub mod exec;
 pub mod pipe;
 pub mod ssh;
-
-// Until every file names the crate that has it.
-use ops_core::{connect, context, error, hint, instance, output, paths, profile, text, trouble};
+pub mod terminal;

@@ -24,11 +24,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 pub use self::{key_watch::KeyWatch, known_names::KnownNames, settings::Settings};
 
-use crate::{
-    error::{Error, Result},
-    hint, paths,
-    text::Hint,
-};
+use ops_ui::{Error, Hint, Result, hint, paths};
 
 /// Without a byte from an SSH server, which speaks first, for this long there is something to say.
 /// Where none runs, the agent's worker dies of it and the service hears of that a minute later.
@@ -51,7 +47,7 @@ impl KeyPair {
     ///
     /// # Errors
     /// Fails if the system has no randomness to give.
-    pub fn generate() -> Result<Self> {
+    pub(crate) fn generate() -> Result<Self> {
         let mut seed = Zeroizing::new([0_u8; 32]);
         aws_lc_rs::rand::fill(seed.as_mut())
             .map_err(|_| Error::unexpected("cannot make an SSH key: no randomness"))?;
@@ -106,12 +102,12 @@ impl KeyPair {
     ///
     /// # Errors
     /// Fails if the key cannot be encoded.
-    pub fn public_line(&self) -> Result<String> {
+    pub(crate) fn public_line(&self) -> Result<String> {
         self.0.public_key().to_openssh().map_err(unusable)
     }
 
     /// The key itself, for a client in this process.
-    pub fn private_key(&self) -> &PrivateKey {
+    pub(crate) fn private_key(&self) -> &PrivateKey {
         &self.0
     }
 }

@@ -106,7 +106,7 @@ impl Access {
     }
 
     /// In place of `https://signin.aws.amazon.com/federation`.
-    pub fn federation_endpoint(&self) -> String {
+    pub(crate) fn federation_endpoint(&self) -> String {
         format!("{}/federation", self.endpoint)
     }
 

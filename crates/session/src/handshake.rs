@@ -2,10 +2,13 @@
 
 use std::cmp::Ordering;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::encryption::DataKey;
 use crate::wire::lookup;
 
 /// The client version announced by default. It decides the agent's behaviour (smux, keep-alive), so
@@ -327,14 +330,24 @@ pub struct Response {
     pub errors: Option<Vec<String>>,
 }
 
+/// What the client says to a demand for encryption.
+#[derive(Clone, Copy, Debug)]
+pub enum KeyAnswer<'a> {
+    /// The data key, in its encrypted form.
+    Given(&'a DataKey),
+    /// There is none; the reason, for the agent's log and its farewell.
+    Refused(&'a str),
+}
+
 impl Response {
-    /// Answers every action of `request`; encryption and unknown actions are answered as
+    /// Answers every action of `request`: a demand for encryption with `key`, an unknown action as
     /// unsupported.
-    pub fn answer(request: &Request, client_version: &str) -> Self {
+    pub fn answer(request: &Request, client_version: &str, key: KeyAnswer<'_>) -> Self {
         let processed: Vec<ProcessedAction> = request
             .actions
             .iter()
             .map(|action| {
+                let mut result = Value::Null;
                 let (status, error) = match action {
                     Action::SessionType { name, .. } if SessionType::parse(name).is_some() => {
                         (ActionStatus::Success, String::new())
@@ -342,10 +355,13 @@ impl Response {
                     Action::SessionType { name, .. } => {
                         (ActionStatus::Failed, format!("Unknown session type {name}"))
                     }
-                    Action::KmsEncryption { .. } => (
-                        ActionStatus::Unsupported,
-                        "This client does not support KMS encryption".to_owned(),
-                    ),
+                    Action::KmsEncryption { challenge, .. } => match key {
+                        KeyAnswer::Given(key) => {
+                            result = key_result(key, challenge.is_some());
+                            (ActionStatus::Success, String::new())
+                        }
+                        KeyAnswer::Refused(why) => (ActionStatus::Failed, why.to_owned()),
+                    },
                     Action::Unknown { name } => (
                         ActionStatus::Unsupported,
                         format!("Unsupported action {name}"),
@@ -354,7 +370,7 @@ impl Response {
                 ProcessedAction {
                     action_type: action.name().to_owned(),
                     action_status: status,
-                    action_result: Value::Null,
+                    action_result: result,
                     error,
                 }
             })
@@ -417,6 +433,41 @@ impl Response {
     }
 }
 
+/// ActionResult of a KMSEncryption action. The agent does not look at the hash, and the official
+/// client leaves it out. `challenged`: the agent's text was part of the encryption context, which
+/// the agent has to be told; older agents do not know the key.
+fn key_result(key: &DataKey, challenged: bool) -> Value {
+    let blob = STANDARD.encode(key.ciphertext_blob());
+    let mut result = json!({"KMSCipherTextKey": blob, "KMSCipherTextHash": null});
+    if challenged {
+        result["ChallengeAcknowledgement"] = json!(true);
+    }
+    result
+}
+
+/// What a client answered to a KMSEncryption action, as the agent reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfferedKey {
+    /// The data key in its encrypted form.
+    pub ciphertext_blob: Bytes,
+    /// Whether the agent's text is part of the encryption context.
+    pub has_challenge: bool,
+}
+
+impl OfferedKey {
+    /// Reads an ActionResult; `None` if it has no data key in base64.
+    pub fn parse(result: &Value) -> Option<Self> {
+        let result = result.as_object()?;
+        let blob = STANDARD.decode(text(result, "KMSCipherTextKey")).ok()?;
+        Some(Self {
+            ciphertext_blob: Some(blob).filter(|blob| !blob.is_empty())?.into(),
+            has_challenge: lookup(result, "ChallengeAcknowledgement")
+                .and_then(Value::as_bool)
+                .unwrap_or_default(),
+        })
+    }
+}
+
 /// Body of a HandshakeComplete.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -459,6 +510,8 @@ pub struct Ready {
     pub properties: Value,
     /// Text to show; may be empty.
     pub customer_message: String,
+    /// Id or ARN of the KMS key that the session is encrypted with; `None` if it is not.
+    pub encrypted_with: Option<String>,
 }
 
 impl Default for Ready {
@@ -469,6 +522,7 @@ impl Default for Ready {
             client_version: None,
             properties: Value::Null,
             customer_message: String::new(),
+            encrypted_with: None,
         }
     }
 }

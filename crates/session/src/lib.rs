@@ -32,6 +32,7 @@
 //! | [`wire`] | the binary message: 120 bytes of header, payload types, JSON bodies |
 //! | [`handshake`] | its bodies, session types, and what versions of the agent can do |
 //! | [`data_channel`] | numbers, order, acknowledgements, repetition: a state machine for either end |
+//! | [`encryption`] | sealing and opening with the data key of a KMS key |
 //! | [`congestion`] | how many bytes the client may have under way |
 //! | [`smux`] | many connections inside one port session |
 //! | `driver` (feature) | dialling, proxies, TLS, pings, resumption, bounded queues |
@@ -74,10 +75,8 @@
 //! | bytes under way are limited by a window that follows delay and loss ([`congestion`]) | a pause of 1 ms after each 1,024 bytes | faster where the path allows it, and a keystroke beside an upload waits little |
 //! | payloads above 1,024 bytes where the agent takes them | never | an eighth of the overhead |
 //! | a socket without a sound for 75 s is replaced, one with close code 1000 too | read errors only | sleeping laptops, hourly closes |
-//!
-//! Encryption with a KMS key is not there yet: such a session ends with
-//! [`ChannelError::EncryptionRequired`](data_channel::ChannelError::EncryptionRequired), and the
-//! agent is told so.
+//! | the text of newer agents (`Challenge` of their KMS action) goes into the encryption context | ignored | the data key is bound to this one handshake |
+//! | a ciphertext that comes again under another number ends an encrypted session | opened again | it would be shown twice |
 //!
 //! # Large payloads
 //!
@@ -111,6 +110,8 @@ pub mod data_channel;
 pub mod documents;
 #[cfg(feature = "driver")]
 pub mod driver;
+pub mod encryption;
 pub mod handshake;
+mod role;
 pub mod smux;
 pub mod wire;

@@ -52,6 +52,11 @@ impl Lines {
         format!("{}{line}{}", self.clear(), self.shown())
     }
 
+    /// What has to be written before and after lines that go above the last one.
+    pub(crate) fn around(&self) -> (&'static str, &str) {
+        (self.clear(), self.shown())
+    }
+
     /// Another status; an empty one is none.
     pub(crate) fn set_status(&mut self, text: &str) -> String {
         if self.status == text {

@@ -39,21 +39,12 @@ impl Env {
             .map(PathBuf::from)
     }
 
-    /// The proxy for HTTPS: `HTTPS_PROXY`, else `ALL_PROXY`; lower-case names win, as in curl.
-    pub fn https_proxy(&self) -> Option<&str> {
-        self.either_case("HTTPS_PROXY")
-            .or_else(|| self.either_case("ALL_PROXY"))
-    }
-
-    /// What goes past the proxy: `NO_PROXY`, names, suffixes and networks with commas between them;
-    /// the lower-case name wins.
-    pub fn no_proxy(&self) -> &str {
-        self.either_case("NO_PROXY").unwrap_or_default()
-    }
-
-    fn either_case(&self, name: &str) -> Option<&str> {
-        self.var(&name.to_ascii_lowercase())
-            .or_else(|| self.var(name))
+    /// The value of a variable that has two spellings, such as `HTTPS_PROXY`, and the spelling that
+    /// is set. Of two the lower-case one wins, as in curl.
+    pub fn either_case(&self, name: &str) -> Option<(&str, String)> {
+        [name.to_ascii_lowercase(), name.to_owned()]
+            .into_iter()
+            .find_map(|name| Some((self.var(&name)?, name)))
     }
 
     /// The raw value of `name`.

@@ -188,8 +188,18 @@ impl Output {
         self.look().stdout_color
     }
 
+    /// Whether stderr is coloured.
+    pub fn colors_stderr(&self) -> bool {
+        self.look().stderr_color
+    }
+
+    /// Width of the terminal that stderr is, in columns; `None` where it is none.
+    pub fn stderr_columns(&self) -> Option<usize> {
+        self.0.stderr_columns
+    }
+
     /// `text` for stdout in a style, or as it is where stdout has no colour.
-    pub fn paint(&self, style: Style, text: &str) -> String {
+    pub(crate) fn paint(&self, style: Style, text: &str) -> String {
         paint(self.look().stdout_color, style, text)
     }
 
@@ -270,6 +280,17 @@ impl Output {
         self.write(text.as_bytes())
     }
 
+    /// Writes `value` as one JSON document on a line, every character of it printable.
+    ///
+    /// # Errors
+    /// As [`Self::page`].
+    pub fn json_line(&self, value: &impl Serialize) -> Result<()> {
+        let text = serde_json::to_string(value).map_err(Error::unforeseen)?;
+        let mut text = printable_json(text);
+        text.push('\n');
+        self.write(text.as_bytes())
+    }
+
     /// Empties the terminal that stdout is, for a list that is drawn anew.
     ///
     /// # Errors
@@ -330,6 +351,39 @@ impl Output {
         let blanks = &mark[..mark.len() - mark.trim_start().len()];
         let mark = paint(self.look().stderr_color, style, mark.trim_start());
         format!("{blanks}{mark} {text}")
+    }
+
+    /// Whole lines on stdout, as they are: what servers have written there. On a terminal they go
+    /// above what stands on its last line, and whoever calls has made them harmless.
+    ///
+    /// # Errors
+    /// As [`Self::page`].
+    pub fn pass_stdout_lines(&self, lines: &[u8]) -> Result<()> {
+        if !(self.0.stdout_terminal && self.0.stderr_terminal) {
+            return self.write(lines);
+        }
+        // The last line is drawn on stderr, and both are one screen: nobody else may draw between.
+        let bottom = self.0.bottom.lock();
+        let (clear, shown) = bottom.around();
+        if !clear.is_empty() {
+            self.pass_stderr(clear.as_bytes());
+        }
+        let written = self.write(lines);
+        if !shown.is_empty() {
+            self.pass_stderr(shown.as_bytes());
+        }
+        written
+    }
+
+    /// As [`Self::pass_stdout_lines`], on stderr.
+    pub fn pass_stderr_lines(&self, lines: &[u8]) {
+        let bottom = self.0.bottom.lock();
+        let (clear, shown) = bottom.around();
+        let mut whole = Vec::with_capacity(clear.len() + lines.len() + shown.len());
+        for part in [clear.as_bytes(), lines, shown.as_bytes()] {
+            whole.extend_from_slice(part);
+        }
+        self.pass_stderr(&whole);
     }
 
     /// Bytes on stderr as they are: what the far side itself has written there, in pass-through

@@ -183,7 +183,7 @@ impl Accounts<'_> {
 }
 
 /// Whether the folder at `path` is there, is this user's, and nobody else may write it.
-pub fn is_own_folder(path: &Path) -> bool {
+pub(crate) fn is_own_folder(path: &Path) -> bool {
     own_folder(path).is_ok()
 }
 

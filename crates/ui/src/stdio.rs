@@ -68,6 +68,56 @@ fn unbuffered() -> io::Result<File> {
     stdout.as_fd().try_clone_to_owned().map(File::from)
 }
 
+/// Standard input as a file of its own, past the standard library's buffer.
+///
+/// # Errors
+/// Standard input is closed.
+pub fn stdin_file() -> io::Result<File> {
+    io::stdin().as_fd().try_clone_to_owned().map(File::from)
+}
+
+/// Whether standard input has nothing to give and never will: it is closed, `/dev/null`, an empty
+/// file, or a pipe whose writers have gone. Of a terminal nobody can tell.
+pub fn stdin_is_empty() -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    let Ok(stdin) = stdin_file() else {
+        return true;
+    };
+    let Ok(metadata) = stdin.metadata() else {
+        return true;
+    };
+    if metadata.is_file() {
+        // The shell may have read a part of it: what is left counts.
+        let position = rustix::fs::tell(&stdin).unwrap_or(0);
+        return position >= metadata.len();
+    }
+    if metadata.file_type().is_char_device() {
+        return is_null(&stdin);
+    }
+    let mut polled = [PollFd::new(&stdin, PollFlags::IN)];
+    if !matches!(poll(&mut polled, Some(&Timespec::default())), Ok(1..)) {
+        return false;
+    }
+    let ready = polled[0].revents();
+    // Of a pipe whose writer has gone: what is left in it can still be read.
+    ready.contains(PollFlags::HUP)
+        && !ready.contains(PollFlags::IN)
+        && rustix::io::ioctl_fionread(&stdin).is_ok_and(|left| left == 0)
+}
+
+/// Whether `file` is the device that gives nothing.
+fn is_null(file: &File) -> bool {
+    let device = |metadata: io::Result<std::fs::Metadata>| {
+        use std::os::unix::fs::MetadataExt as _;
+        metadata.map(|metadata| metadata.rdev()).ok()
+    };
+    let null = device(std::fs::metadata("/dev/null"));
+    null.is_some() && device(file.metadata()) == null
+}
+
 /// Writes standard output, piece by piece; waits while [`QUEUE`] pieces are on their way.
 pub struct StdoutWriter {
     pieces: mpsc::Sender<Bytes>,
@@ -78,6 +128,11 @@ impl StdoutWriter {
     /// Starts its thread.
     pub fn start() -> Self {
         Self::start_with(unbuffered)
+    }
+
+    /// As [`Self::start`], for standard error.
+    pub fn start_stderr() -> Self {
+        Self::start_with(|| io::stderr().as_fd().try_clone_to_owned().map(File::from))
     }
 
     /// As [`Self::start`], for the file that `open` gives in place of standard output: it may wait

@@ -96,17 +96,6 @@ pub fn escape(text: &str) -> String {
         })
 }
 
-/// As [`escape`], for bytes that may be no UTF-8: those that are none are shown as `\xNN`.
-pub fn escape_bytes(bytes: &[u8]) -> String {
-    bytes.utf8_chunks().fold(String::new(), |mut out, chunk| {
-        out.push_str(&escape(chunk.valid()));
-        for byte in chunk.invalid() {
-            let _ = write!(out, "\\x{byte:02x}");
-        }
-        out
-    })
-}
-
 /// `text` with what drives a terminal shown as an escape, but for ends of lines and colours (`ESC [
 /// … m`): the last wall in front of a terminal, for pages whose colours are ours.
 pub(crate) fn keep_lines_and_colors(text: &str) -> Cow<'_, str> {
@@ -463,17 +452,11 @@ pub fn quote(text: &str) -> String {
 }
 
 /// As [`quote`], for bytes that may be no UTF-8.
-pub fn quote_bytes(bytes: &[u8]) -> String {
+pub(crate) fn quote_bytes(bytes: &[u8]) -> String {
     if let Ok(text) = std::str::from_utf8(bytes)
         && !text.chars().any(is_unprintable)
     {
-        let is_plain = |c: char| c.is_alphanumeric() || "@%_-+=:,./".contains(c);
-        // zsh looks up a word that begins with `=`.
-        return if !text.is_empty() && text.chars().all(is_plain) && !text.starts_with('=') {
-            text.to_owned()
-        } else {
-            format!("'{}'", text.replace('\'', r"'\''"))
-        };
+        return sh_word(text);
     }
     let mut out = String::from("$'");
     let octal = |out: &mut String, bytes: &[u8]| {
@@ -496,6 +479,25 @@ pub fn quote_bytes(bytes: &[u8]) -> String {
     }
     out.push('\'');
     out
+}
+
+/// `text` as one word of every POSIX shell, whatever its characters: for programs, and not for
+/// people to read, since what cannot be shown stays as it is.
+pub fn sh_word(text: &str) -> String {
+    // shell-words leaves `{a,b}` and `!` as they are, which bash does not.
+    let is_plain = |c: char| c.is_alphanumeric() || "@%_-+=:,./".contains(c);
+    // zsh looks up a word that begins with `=` among the commands.
+    if !text.is_empty() && text.chars().all(is_plain) && !text.starts_with('=') {
+        text.to_owned()
+    } else {
+        single_quoted(text)
+    }
+}
+
+/// `text` in single quotes, in which POSIX shells read nothing but the closing one: as part of a
+/// script.
+pub fn single_quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// JSON whose characters are all printable: inside its strings, the only place for them, the others
@@ -559,7 +561,6 @@ mod tests {
         for c in "\u{0}\u{7}\r\u{7f}\u{80}\u{9b}\u{9d}\u{ad}\u{61c}\u{200b}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2066}\u{2069}\u{feff}\u{e0041}\u{e0100}".chars() {
             assert!(is_unprintable(c), "{c:?}");
         }
-        assert_eq!(escape_bytes(b"a\xff\xc3\xbc\x1b"), "a\\xffü\\u{1b}");
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub struct Place {
 
 impl Place {
     /// The start of a file.
-    pub fn start_of(source: &Arc<Source>) -> Self {
+    pub(crate) fn start_of(source: &Arc<Source>) -> Self {
         Self {
             source: source.clone(),
             line: 1,

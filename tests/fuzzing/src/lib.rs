@@ -17,8 +17,9 @@ use std::{path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use ops_session::{
-    data_channel::{Config, DataChannel},
-    handshake::{Complete, Request, Response},
+    data_channel::{Config, DataChannel, Event},
+    encryption::{Challenge, DataKey},
+    handshake::{Complete, KeyAnswer, OfferedKey, Request, Response},
     smux,
     wire::{
         Acknowledge, ChannelClosed, Flag, Header, Message, MessageType, OpenDataChannel,
@@ -75,9 +76,16 @@ pub fn frames(data: &[u8]) {
 /// The JSON of the handshake.
 pub fn handshake(data: &[u8]) {
     if let Some(request) = Request::parse(data) {
-        let _ = Response::answer(&request, "1.2.800.0").payload();
+        let refused = KeyAnswer::Refused("no key");
+        let _ = Response::answer(&request, "1.2.800.0", refused).payload();
     }
-    let _ = Response::parse(data);
+    for action in Response::parse(data)
+        .into_iter()
+        .flat_map(|r| r.processed_client_actions)
+    {
+        let _ = OfferedKey::parse(&action.action_result);
+    }
+    let _ = Challenge::parse(data);
     let _ = Complete::parse(data);
 }
 
@@ -136,10 +144,14 @@ pub fn channel_sequences(data: &[u8]) {
         };
         let _ = channel.handle_frame(now, &header.encode(payload));
         for _ in 0..100 {
-            if channel.poll_event().is_none() {
-                break;
+            match channel.poll_event() {
+                None => break,
+                Some(Event::DataKeyWanted(_) | Event::DataKeyOffered { .. }) => {
+                    let key = DataKey::new(vec![7; 64].into(), &b"blob"[..]);
+                    channel.provide_data_key(now, &key.expect("64 bytes"));
+                }
+                Some(_) => channel.acknowledge(now),
             }
-            channel.acknowledge(now);
         }
         for turn in 0.. {
             if channel.poll_transmit(now).is_none() {

@@ -2,14 +2,14 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     process::{Command, Stdio},
     sync::mpsc,
     thread,
 };
 
 use ops_test_needs::needs;
-use ops_tests::service::PATIENCE;
+use ops_tests::{ports::on_a_free_port, service::PATIENCE};
 
 use crate::{
     far::{connect, echo, echoes},
@@ -44,29 +44,34 @@ fn curl_reaches_names_of_the_far_side_through_the_socks_proxy() {
 fn a_database_client_works_against_a_real_server() {
     needs!("redis-server", "redis-cli");
     let service = service();
-    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = free.local_addr().expect("an address").port();
-    drop(free);
-    let mut server = Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-        .args(["--save", "", "--appendonly", "no"])
-        .current_dir(service.home())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("redis-server starts");
-    let stdout = server.stdout.take().expect("its stdout");
-    // Read to its end in a thread, so that what it says later fills no pipe.
-    let (ready, is_ready) = mpsc::channel();
-    thread::spawn(move || {
-        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            if line.contains("Ready to accept connections") {
-                let _ = ready.send(());
+    let (port, mut server) = on_a_free_port(|port| {
+        let mut server = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+            .args(["--save", "", "--appendonly", "no"])
+            .current_dir(service.home())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("redis-server starts");
+        let stdout = server.stdout.take().expect("its stdout");
+        // Read to its end in a thread, so that what it says later fills no pipe.
+        let (ready, is_ready) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if line.contains("Ready to accept connections") {
+                    let _ = ready.send(());
+                }
             }
+        });
+        // Where the port is taken, redis-server ends, and its stdout with it.
+        match is_ready.recv_timeout(PATIENCE) {
+            Ok(()) => Some(server),
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                server.wait().expect("its end");
+                None
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => panic!("redis-server is not ready"),
         }
     });
-    is_ready
-        .recv_timeout(PATIENCE)
-        .expect("redis-server is ready");
     let forward = Forward::start(&service, &["web-1", &spec(port)]);
     let redis = |args: &[&str]| {
         let output = Command::new("redis-cli")

@@ -1,9 +1,6 @@
 //! Connections to the service that are lost, and sessions that are gone.
 
-use std::{
-    io::{Read as _, Write as _},
-    net::TcpListener,
-};
+use std::io::{Read as _, Write as _};
 
 use ops_tests::service::Service;
 use rustix::process::Signal;
@@ -54,10 +51,7 @@ fn a_session_that_is_gone_is_replaced_and_the_listener_stays() {
 
 #[test]
 fn a_restarted_service_gets_a_new_session_from_the_same_listener() {
-    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let at = free.local_addr().expect("an address").port();
-    drop(free);
-    let service = Service::start_with(OPS, |options| options.port = at);
+    let service = service();
     let port = echo();
     let forward = Forward::start(&service, &["web-1", &spec(port), "--sessions", "1"]);
     let mut stream = forward.connect();

@@ -3,7 +3,7 @@
 
 use std::{io::Write as _, net::TcpListener, path::PathBuf};
 
-use ops_tests::{Done, Lab, Run};
+use ops_tests::{Done, Lab, Run, ports::ClosedPort};
 
 /// Files whose profiles the AWS CLI lists with, and those profiles.
 const READ_BY_THE_CLI: &[(&str, &[&str])] = &[
@@ -286,15 +286,16 @@ fn a_socks_proxy_for_everything_is_left_alone() {
     let run = shop.run("crlf", &["-p", "shop", "ls", "-o", "name"]);
     is_the_list(&run.env("ALL_PROXY", "socks5h://127.0.0.1:1080").output());
     // With HTTPS the variable is named; the endpoint is one that nobody answers on.
-    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = free.local_addr().expect("an address").port();
-    drop(free);
+    let closed = ClosedPort::reserve();
     let run = shop.lab.ops(["ls"]).without("OPS_SANDBOX");
     let done = run
         .env("AWS_ACCESS_KEY_ID", "x")
         .env("AWS_SECRET_ACCESS_KEY", "x")
         .env("AWS_REGION", "eu-west-1")
-        .env("AWS_ENDPOINT_URL", format!("https://127.0.0.1:{port}"))
+        .env(
+            "AWS_ENDPOINT_URL",
+            format!("https://127.0.0.1:{}", closed.number()),
+        )
         .env("all_proxy", "socks5h://127.0.0.1:1080")
         .output();
     fails(
@@ -322,12 +323,10 @@ fn proxy(answer: &'static str) -> u16 {
 #[test]
 fn a_proxy_that_fails_is_named_with_its_answer() {
     let lab = Lab::new();
-    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let closed = free.local_addr().expect("an address").port();
-    drop(free);
+    let closed = ClosedPort::reserve();
     let broken = proxy("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
     for (variable, port, why) in [
-        ("HTTPS_PROXY", closed, "refused"),
+        ("HTTPS_PROXY", closed.number(), "refused"),
         ("https_proxy", broken, "502"),
     ] {
         let done = lab

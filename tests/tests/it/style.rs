@@ -1,9 +1,13 @@
-//! What a reader meets before the code: comments and pages that fit a window.
+//! What a reader meets before the code: files of one idea, comments and pages that fit a window.
 
 use std::path::{Path, PathBuf};
 
 /// The widest line of a comment or of a page, in characters: rustfmt's own `max_width`.
 const COLUMNS: usize = 100;
+
+/// The most lines of a source file. One that grows beyond has a second idea, which gets a file with
+/// a name of its own.
+const LINES: usize = 700;
 
 /// Takes from a line what is read as prose.
 type Prose = fn(&str) -> Option<&str>;
@@ -62,7 +66,9 @@ fn page(line: &str) -> Option<&str> {
     Some(line)
 }
 
-fn complaints(endings: &[&str], prose: Prose) -> Vec<String> {
+/// The files of the workspace that end in one of `endings`: each one's path below the workspace,
+/// and its text.
+fn texts(endings: &[&str]) -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("the workspace");
@@ -72,19 +78,34 @@ fn complaints(endings: &[&str], prose: Prose) -> Vec<String> {
         found.len() > 5,
         "the files are looked for in the wrong place"
     );
+    found
+        .into_iter()
+        .map(|path| {
+            let shown = path.strip_prefix(root).expect("below the workspace");
+            let text = std::fs::read_to_string(&path).expect("a text");
+            (shown.display().to_string(), text)
+        })
+        .collect()
+}
+
+fn complaints(endings: &[&str], prose: Prose) -> Vec<String> {
     let mut complaints = Vec::new();
-    for path in found {
-        let text = std::fs::read_to_string(&path).expect("a text");
-        let shown = path
-            .strip_prefix(root)
-            .expect("below the workspace")
-            .display()
-            .to_string();
+    for (shown, text) in texts(endings) {
         for number in wide_lines(&text, prose) {
             complaints.push(format!("{shown}:{number}"));
         }
     }
     complaints
+}
+
+#[test]
+fn no_source_file_is_longer_than_seven_hundred_lines() {
+    let long: Vec<String> = texts(&[".rs"])
+        .into_iter()
+        .filter(|(_, text)| text.lines().count() > LINES)
+        .map(|(shown, text)| format!("{shown}: {}", text.lines().count()))
+        .collect();
+    assert!(long.is_empty(), "too long:\n{}", long.join("\n"));
 }
 
 #[test]

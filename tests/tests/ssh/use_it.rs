@@ -9,6 +9,7 @@ use std::{
 };
 
 use ops_test_needs::needs;
+use ops_tests::ports::on_a_free_port;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::{Client, OPS, WEB_1, WEB_2, digest, finish, pattern, wait_until};
@@ -188,28 +189,31 @@ fn local_forwards_lead_where_the_server_sees() {
 fn a_socks_server_and_a_remote_forward() {
     needs!("ssh", "ssh-keygen");
     let client = Client::with_key().installed("team");
-    // Free a moment ago; OpenSSH cannot be asked to choose one for -D.
-    let port = TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a port")
-        .port();
     let near = TcpListener::bind("127.0.0.1:0").expect("a port");
     let back = format!(
         "0:127.0.0.1:{}",
         near.local_addr().expect("an address").port()
     );
     let config = client.config();
-    let port_text = port.to_string();
-    let mut child = client
-        .command(
-            "ssh",
-            ["-F", &config, "-N", "-D", &port_text, "-R", &back, "web-1"],
-        )
-        .spawn()
-        .expect("it starts");
-
-    wait_until("it listens", || {
-        TcpStream::connect(("127.0.0.1", port)).is_ok()
+    // OpenSSH cannot be asked to choose a port for -D; it ends where somebody else has it.
+    let (port, mut child) = on_a_free_port(|port| {
+        let port_text = port.to_string();
+        let ends = "ExitOnForwardFailure=yes";
+        let mut child = client
+            .command(
+                "ssh",
+                [
+                    "-F", &config, "-o", ends, "-N", "-D", &port_text, "-R", &back, "web-1",
+                ],
+            )
+            .spawn()
+            .expect("it starts");
+        let mut has_ended = false;
+        wait_until("it listens", || {
+            has_ended = child.try_wait().expect("its state").is_some();
+            has_ended || TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        (!has_ended).then_some(child)
     });
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
     stream.write_all(&[5, 1, 0]).expect("a greeting");

@@ -1,10 +1,8 @@
 //! Files from the server, by way of the bucket.
 
 use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
-use ops_core::{
-    Error, Result,
-    calls::s3::{Bucket, Object},
-};
+use ops_core::calls::s3::{Bucket, Object};
+use ops_ui::{Error, Result};
 
 use super::{S3, no_hash, parts};
 use crate::{

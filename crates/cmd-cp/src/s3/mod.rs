@@ -20,12 +20,9 @@ mod store;
 use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::{self, BoxFuture};
-use ops_core::{
-    Error, Result,
-    calls::s3::{Bucket, Object},
-    output::escape,
-    profile::CopyVia,
-};
+use ops_core::calls::s3::{Bucket, Object};
+use ops_profile::CopyVia;
+use ops_ui::{Error, Result, output::escape};
 use tokio::sync::OnceCell;
 
 use crate::{

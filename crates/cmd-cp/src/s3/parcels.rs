@@ -6,10 +6,8 @@ use std::{fs::File, os::unix::fs::FileExt as _, sync::Arc};
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use futures_util::future::{self, BoxFuture};
-use ops_core::{
-    Error, Result,
-    calls::s3::{Bucket, Object},
-};
+use ops_core::calls::s3::{Bucket, Object};
+use ops_ui::{Error, Result};
 use tokio::sync::mpsc;
 
 use super::S3;

@@ -4,10 +4,8 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use futures_util::future;
-use ops_core::{
-    Error, Result,
-    calls::s3::{Bucket, Object},
-};
+use ops_core::calls::s3::{Bucket, Object};
+use ops_ui::{Error, Result};
 use tokio::sync::mpsc;
 
 use super::{S3, parts};

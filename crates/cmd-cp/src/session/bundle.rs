@@ -7,8 +7,8 @@ use std::{
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
-use ops_core::{Error, Result};
 use ops_remote::pipe::{Chunk, Down};
+use ops_ui::{Error, Result};
 use tokio::{runtime::Handle, sync::mpsc};
 
 use super::{

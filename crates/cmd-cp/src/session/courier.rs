@@ -1,8 +1,8 @@
 //! A dialogue for a transport whose bytes take another way: the server moves them to and from
 //! addresses, and the rest is as with files that come through the session.
 
-use ops_core::{Error, Result};
 use ops_remote::pipe::{Chunk, Down};
+use ops_ui::{Error, Result};
 
 use super::{
     Session,

@@ -1,8 +1,8 @@
 //! The dialogue that stores things on a server: its script, and a method for each of its commands.
 
 use bytes::Bytes;
-use ops_core::{Error, Result, hint};
 use ops_remote::pipe::{Far, LOST, Up};
+use ops_ui::{Error, Result, hint};
 
 use super::{probe::Tools, script};
 use crate::{

@@ -12,8 +12,8 @@ use std::{
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use ops_core::{Error, Result};
 use ops_remote::pipe::{Chunk, Down};
+use ops_ui::{Error, Result};
 use tokio::sync::{OnceCell, Semaphore, mpsc};
 
 use super::{
@@ -478,7 +478,7 @@ async fn deliver(
                     .update(&piece);
                 job.report.bytes(id, piece.len() as u64);
                 sender.send(Ok(piece)).await.map_err(|_| {
-                    Error::new(ops_core::ErrorKind::BrokenPipe, "nobody reads any more")
+                    Error::new(ops_ui::ErrorKind::BrokenPipe, "nobody reads any more")
                 })?;
             }
         }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use ops_core::{Error, Result};
+use ops_ui::{Error, Result};
 
 use super::{Session, dialogue::Dialogue, inflate::deflate};
 use crate::{

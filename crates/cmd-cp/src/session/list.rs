@@ -6,8 +6,8 @@ use std::{
     sync::Arc,
 };
 
-use ops_core::{Error, Result, output::escape};
 use ops_remote::pipe::{Chunk, Down, Far};
+use ops_ui::{Error, Result, output::escape};
 
 use super::{
     probe::{Tools, trimmed},

@@ -25,8 +25,9 @@ mod upload;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
-use ops_core::{Error, ErrorKind, Result, output::escape, profile::CopyVia};
+use ops_profile::CopyVia;
 use ops_remote::pipe::{CutOff, Far, Known};
+use ops_ui::{Error, ErrorKind, Result, output::escape};
 
 use self::probe::Tools;
 use crate::{

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use ops_core::{Error, Result};
+use ops_ui::{Error, Result};
 use tokio::sync::mpsc;
 
 use super::{

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use ops_core::{Error, Result};
 use ops_remote::pipe::{Chunk, Down, Far};
+use ops_ui::{Error, Result};
 
 /// The user's home and the tools that are there.
 #[derive(Clone, Debug)]

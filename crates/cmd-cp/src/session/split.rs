@@ -11,7 +11,7 @@ use std::sync::{
 };
 
 use aws_lc_rs::digest;
-use ops_core::{Error, Result};
+use ops_ui::{Error, Result};
 use tokio::{sync::OnceCell, task::JoinHandle};
 
 use super::{

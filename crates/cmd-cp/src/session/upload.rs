@@ -8,7 +8,7 @@ use std::{
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use futures_util::future::join_all;
-use ops_core::Result;
+use ops_ui::Result;
 
 use super::{
     Session,

@@ -10,8 +10,9 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use ops_core::{Error, Result};
 use ops_remote::ssh::client::{Program, ProgramOutput};
+use ops_sftp::Fields;
+use ops_ui::{Error, Result};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
@@ -158,8 +159,9 @@ impl Channel {
         };
         if inner.has(b"limits@openssh.com") {
             let asked = Request::new(kind::EXTENDED).bytes(b"limits@openssh.com");
-            if let Ok(Answer::Extended(mut limits)) = inner.ask(asked).await {
-                let mut take = || wire::take_u64(&mut limits).ok();
+            if let Ok(Answer::Extended(limits)) = inner.ask(asked).await {
+                let mut limits = Fields(limits);
+                let mut take = || limits.u64().ok();
                 let numbers = (take(), take(), take());
                 if let (Some(_), Some(read), Some(write)) = numbers {
                     // Zero: no limit is known.
@@ -356,12 +358,12 @@ impl Channel {
             return None;
         }
         let asked = Request::new(kind::EXTENDED).bytes(STAT).bytes(path);
-        let Ok(Answer::Extended(mut told)) = self.0.ask(asked).await else {
+        let Ok(Answer::Extended(told)) = self.0.ask(asked).await else {
             return None;
         };
-        let mut numbers = [0; 5];
+        let (mut told, mut numbers) = (Fields(told), [0; 5]);
         for number in &mut numbers {
-            *number = wire::take_u64(&mut told).ok()?;
+            *number = told.u64().ok()?;
         }
         // Fragment size, and free fragments for those who are not root.
         Some(numbers[1].saturating_mul(numbers[4]))

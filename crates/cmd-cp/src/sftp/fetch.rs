@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
-use ops_core::{Error, ErrorKind, Result};
+use ops_ui::{Error, ErrorKind, Result};
 use tokio::sync::mpsc;
 
 use super::{

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use ops_core::Result;
 use ops_remote::ssh::client::Client;
+use ops_ui::Result;
 use tokio::sync::OnceCell;
 
 use super::pool::Session;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use futures_util::future;
-use ops_core::output::escape;
+use ops_ui::output::escape;
 use tokio::time::Instant;
 
 use super::{

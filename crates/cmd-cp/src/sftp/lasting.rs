@@ -11,7 +11,7 @@ use std::sync::{
 };
 
 use bytes::{Bytes, BytesMut};
-use ops_core::{Error, Result};
+use ops_ui::{Error, Result};
 use tokio::sync::Mutex;
 
 use super::{

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use ops_core::{Result, output::escape};
+use ops_ui::{Result, output::escape};
 
 use super::{
     Sftp,

@@ -43,8 +43,9 @@ use std::sync::{
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use ops_core::{Error, Result, output::escape, profile::CopyVia};
+use ops_profile::CopyVia;
 use ops_remote::ssh::client::Login;
+use ops_ui::{Error, Result, output::escape};
 use tokio::sync::OnceCell;
 
 use self::{

@@ -8,8 +8,9 @@ use std::{
     time::Duration,
 };
 
-use ops_core::{Context, Error, ErrorKind, Result, hint, output::escape, text::named};
+use ops_core::Context;
 use ops_remote::ssh::client::{Client, Dialer, Login};
+use ops_ui::{Error, ErrorKind, Result, hint, output::escape, text::named};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::channel::{Channel, Failure};

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ops_core::{
-    Error,
     connect::Urgency,
     trouble::{self, Share},
 };
 use ops_session::driver::Event;
 use ops_session::driver::mux::Notice;
+use ops_ui::Error;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 

@@ -8,18 +8,13 @@ use std::{
 use aws_credential_types::Credentials;
 use aws_sdk_sts as sts;
 use aws_types::region::Region;
+use ops_ui::{Error, ErrorKind, Result, hint, paths::write_private, text::named};
 use serde::{Deserialize, Serialize};
 
 use super::{
     failure::Call,
     options::Role,
     recipe::{Asking, Recipe},
-};
-use crate::{
-    error::{Error, ErrorKind, Result},
-    hint,
-    paths::write_private,
-    text::named,
 };
 
 /// Codes asked for before giving up.
@@ -241,7 +236,7 @@ async fn mfa_code(
     } else {
         ""
     };
-    let question = format!("{again}MFA code of {}: ", crate::output::escape(serial));
+    let question = format!("{again}MFA code of {}: ", ops_ui::output::escape(serial));
     let answer = match asking {
         Asking::Anew => recipe.output.ask_anew(question).await?,
         _ => recipe.output.ask(question).await?,
@@ -256,7 +251,7 @@ async fn mfa_code(
 
 /// A name for the role's session that says whose it is: letters, digits and `=,.@-_`, 2 to 64 of
 /// them.
-fn session_name(env: &crate::env::Env) -> String {
+fn session_name(env: &ops_ui::Env) -> String {
     let user = env.user_name().unwrap_or_else(|| "user".to_owned());
     let clean: String = user
         .chars()

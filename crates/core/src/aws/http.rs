@@ -9,9 +9,9 @@ use aws_smithy_runtime_api::client::{
     http::{SharedHttpClient, SharedHttpConnector},
     runtime_components::RuntimeComponents,
 };
+use ops_ui::{Error, Result};
 
 use super::{network::Network, plain_http};
-use crate::error::{Error, Result};
 
 /// Builds the client. With `plain` it speaks HTTP only and needs no certificate store: for
 /// endpoints on loopback. Plain HTTP to other machines is refused unless `allow_plain`.

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
+use ops_ui::{Result, paths::write_private};
 use serde::{Deserialize, Serialize};
 
 use super::Aws;
-use crate::{error::Result, paths::write_private};
 
 /// The caller as STS knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

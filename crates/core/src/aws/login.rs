@@ -6,6 +6,7 @@ use std::{
 };
 
 use ops_profile::aws_files::AwsFiles;
+use ops_ui::{Error, Hint, hint};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -122,6 +123,43 @@ pub(super) fn way_of(files: &AwsFiles, name: &str) -> LoginWay {
         LoginWay::Sso
     } else {
         LoginWay::Unknown
+    }
+}
+
+/// ` --profile NAME`; nothing for the default profile.
+pub(super) fn profile_option(name: &str) -> Hint {
+    match name {
+        "default" => Hint::from(""),
+        name => hint!(" --profile {}", name),
+    }
+}
+
+/// Adds how to log in by `way`. `asked` is the AWS profile in use, `source` the one that it takes
+/// its credentials from, which is the one to log in to.
+pub(super) fn login_hints(error: Error, asked: Option<&str>, way: LoginWay, source: &str) -> Error {
+    let option = profile_option(source);
+    match way {
+        LoginWay::Console => error.hint(hint!("log in again: aws login{}", option)),
+        LoginWay::Sso => {
+            let asked = match asked.unwrap_or("default") {
+                "default" => Hint::from(""),
+                name => hint!(" --aws-profile {}", name),
+            };
+            error
+                .hint(hint!(
+                    "log in on a terminal: ops{} ls (or: aws sso login{})",
+                    asked,
+                    option
+                ))
+                .hint("or open the access portal of your SSO in a browser, choose the account, \"Access keys\", and paste its `export AWS_…` lines into this shell")
+        }
+        LoginWay::Unknown => error
+            .hint(hint!(
+                "log in: aws sso login{} (or `aws configure{}` for access keys)",
+                option,
+                option
+            ))
+            .hint("without the AWS CLI: export AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN in this shell"),
     }
 }
 

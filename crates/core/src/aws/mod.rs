@@ -5,6 +5,9 @@
 
 mod assume;
 pub(crate) mod bounds;
+mod call_place;
+mod code;
+mod credentials_failure;
 mod failure;
 pub(crate) mod http;
 mod identity;
@@ -39,27 +42,24 @@ use aws_sdk_sts as sts;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
 use aws_types::{SdkConfig, region::Region};
-use ops_profile::Settings;
-use ops_ui::{Invocation, text::hex};
+use ops_profile::{
+    Settings,
+    aws_files::{AwsFiles, sdk_name},
+};
+use ops_ui::{Env, Error, ErrorKind, Invocation, Result, text::hex};
 
 use self::bounds::AnswerBounds;
+pub use self::identity::Identity;
+pub(crate) use self::sign::{presign_s3, sign_upgrade};
 pub(crate) use self::{
-    failure::{Call, Meaning, Place, chain, code_of, meaning, statement_hint},
+    call_place::CallPlace,
+    code::{Meaning, code_of, meaning},
+    failure::{Call, chain, statement_hint},
     network::Network,
     options::{AwsOptions, Service},
     provider::{Provider, failure_of},
 };
-pub use self::{
-    identity::Identity,
-    sign::{presign_s3, sign_upgrade},
-};
-use crate::{
-    env::Env,
-    error::{Error, ErrorKind, Result},
-    pace::{Pacer, account_of_key},
-    profile,
-};
-use ops_profile::aws_files::{AwsFiles, sdk_name};
+use crate::pace::{Pacer, account_of_key};
 
 /// How many sessions a second the account lets start, where it is not the documented quota; 0 is no
 /// limit until the service throttles.
@@ -226,7 +226,7 @@ impl Aws {
         {
             output.detail(format!(
                 "credentials of the environment are used in place of AWS profile `{}`",
-                crate::output::escape(name)
+                ops_ui::output::escape(name)
             ));
         }
         Ok(Self {
@@ -359,7 +359,7 @@ impl Aws {
         &self.provider
     }
 
-    pub(crate) fn place(&self, region: Option<&str>) -> Place {
+    pub(crate) fn place(&self, region: Option<&str>) -> CallPlace {
         self.options.place(region)
     }
 
@@ -496,10 +496,10 @@ fn refuse_plain_http(options: &AwsOptions, env: &Env) -> Result<()> {
         .into_iter()
         .filter_map(|service| endpoint(options, env, service))
     {
-        profile::plain_http::check(&url).map_err(|refused| {
+        ops_profile::plain_http::check(&url).map_err(|refused| {
             Error::usage("AWS is not asked")
                 .caused_by(refused)
-                .hint(profile::plain_http::PlainHttp::HINT)
+                .hint(ops_profile::plain_http::PlainHttp::HINT)
         })?;
     }
     Ok(())

@@ -13,13 +13,8 @@ use aws_smithy_http_client::{proxy::ProxyConfig, tls::TrustStore};
 use base64::Engine as _;
 use ops_session::driver::Proxy;
 
-use crate::{
-    env::Env,
-    error::{Error, Result},
-    hint,
-    paths::Paths,
-};
 use ops_profile::aws_files::AwsFiles;
+use ops_ui::{Env, Error, Paths, Result, hint};
 
 /// How long a proxy has to explain why it failed.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
@@ -122,29 +117,25 @@ impl ByProxy {
 }
 
 impl Network {
-    /// What the environment and AWS profile `profile` say. Of two spellings of a variable the
-    /// lower-case one wins, as in curl; `AWS_CA_BUNDLE` stands in place of the profile's
-    /// `ca_bundle`, as for the AWS CLI.
+    /// What the environment and AWS profile `profile` say. `AWS_CA_BUNDLE` stands in place of the
+    /// profile's `ca_bundle`, as for the AWS CLI.
     pub(super) fn of(env: &Env, files: &AwsFiles, profile: &str, paths: &Paths) -> Self {
-        let variable = |name: &str| {
-            [name.to_ascii_lowercase(), name.to_owned()]
-                .into_iter()
-                .find_map(|name| Some((env.var(&name)?.to_owned(), name)))
-        };
-        let setting = |(value, variable): (String, String)| ProxySetting {
+        let setting = |(value, variable): (&str, String)| ProxySetting {
             url: if value.contains("://") {
-                value
+                value.to_owned()
             } else {
                 format!("http://{value}")
             },
             variable,
         };
         let mut network = Self {
-            exceptions: variable("NO_PROXY").unwrap_or_default().0,
+            exceptions: env
+                .either_case("NO_PROXY")
+                .map_or_else(String::new, |(exceptions, _)| exceptions.to_owned()),
             ..Self::default()
         };
-        network.proxy = variable("HTTPS_PROXY").map(setting).or_else(|| {
-            let all = variable("ALL_PROXY").map(setting)?;
+        network.proxy = env.either_case("HTTPS_PROXY").map(setting).or_else(|| {
+            let all = env.either_case("ALL_PROXY").map(setting)?;
             // Set for other programs: what `ops` cannot use is no reason to stop, since nobody said
             // that it shall be used for HTTPS.
             if all.url.starts_with("socks") {

@@ -3,15 +3,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use ops_profile::Settings;
-use ops_ui::Invocation;
+use ops_profile::{Origin, Setting, Settings, values};
+use ops_ui::{Error, Invocation, Result};
 
 use super::network::ByProxy;
-use crate::{
-    config::{Origin, Setting},
-    error::{Error, Result},
-    profile::values,
-};
 
 /// The services `ops` talks to, by the names of their endpoint settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -17,7 +17,7 @@ use aws_smithy_runtime_api::client::{
 };
 use aws_smithy_types::config_bag::ConfigBag;
 
-use crate::profile::plain_http;
+use ops_profile::plain_http;
 
 /// `client` that refuses plain HTTP, unless the profile allows it.
 pub(super) fn guard_client(client: SharedHttpClient, allowed: bool) -> SharedHttpClient {

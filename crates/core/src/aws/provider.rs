@@ -27,6 +27,8 @@ use aws_credential_types::{
     provider::{ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future},
 };
 use aws_types::region::Region;
+use ops_profile::aws_files::{AwsFiles, sdk_name};
+use ops_ui::{Env, Error, ErrorKind, Result};
 
 use self::ask::{asked_and_interrupted, cached_elsewhere, is_answer};
 use super::{
@@ -34,11 +36,6 @@ use super::{
     options::{AwsOptions, Role},
     recipe::Recipe,
 };
-use crate::{
-    env::Env,
-    error::{Error, ErrorKind, Result},
-};
-use ops_profile::aws_files::{AwsFiles, sdk_name};
 
 /// Credentials that end sooner than this are renewed before they are used.
 const MARGIN: Duration = Duration::from_secs(60);
@@ -228,7 +225,7 @@ fn lasts(credentials: &Credentials) -> bool {
 }
 
 fn expired(options: &AwsOptions, files: &AwsFiles) -> Error {
-    super::failure::with_login_hints(
+    super::credentials_failure::with_login_hints(
         Error::new(ErrorKind::NotLoggedIn, "the AWS credentials have expired"),
         options,
         files,

@@ -13,7 +13,7 @@ use aws_sigv4::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::error::{Error, Result};
+use ops_ui::{Error, Result};
 
 /// The service name in signatures of the data channel.
 const SERVICE: &str = "ssmmessages";
@@ -36,7 +36,7 @@ const SIGNED_QUERY: [&str; 7] = [
 ///
 /// The query is read form-style, so that a `+` is signed as a space, as the official client does.
 /// Source: protocol.md §2.1; pinned by the `sigv4` vectors.
-pub fn sign_upgrade(
+pub(crate) fn sign_upgrade(
     stream_url: &str,
     region: &str,
     credentials: &Credentials,
@@ -103,7 +103,7 @@ fn has_signature(url: &str) -> bool {
 ///
 /// # Errors
 /// A URL that cannot be parsed.
-pub fn presign_s3(
+pub(crate) fn presign_s3(
     method: &str,
     url: &str,
     region: &str,

@@ -15,20 +15,14 @@ use aws_sdk_ssooidc::{
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_types::{SdkConfig, region::Region};
+use ops_ui::{
+    Env, Error, ErrorKind, Output, Result, browser, hint, paths::write_private, text::named,
+};
 use serde::Serialize;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::{failure::Call, login::Login, options::AwsOptions};
-use crate::{
-    browser,
-    env::Env,
-    error::{Error, ErrorKind, Result},
-    hint,
-    output::Output,
-    paths::write_private,
-    text::named,
-};
 
 /// What the sign-in page calls us.
 const CLIENT_NAME: &str = "ops";

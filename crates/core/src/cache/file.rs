@@ -6,7 +6,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::instance::{Instance, Kind, Ping, State};
+use ops_profile::{Instance, Kind, Ping, State};
 
 /// Eight bytes that no other file begins with; the last is the version of the form.
 pub(super) const MAGIC: [u8; 8] = *b"opsflt\0\x01";

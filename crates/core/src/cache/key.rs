@@ -2,12 +2,13 @@
 
 use std::{fmt::Write as _, path::Path, time::SystemTime};
 
-use super::Place;
+use ops_profile::Settings;
+use ops_ui::{Env, Invocation};
+
+use super::FleetFile;
 use crate::{
     aws::{hex_digest, options::AwsOptions},
-    context::Context,
-    env::Env,
-    error::Result,
+    inventory::Query,
 };
 
 /// Names the file through which a child process finds the sandbox of the command that started it.
@@ -41,21 +42,22 @@ const FLEET: [&str; 3] = [
     "OPS_SANDBOX_FAULT",
 ];
 
-pub(super) fn place(cx: &Context) -> Result<Place> {
-    let options = AwsOptions::of(cx.invocation(), cx.settings()?);
-    let env = cx.env();
+pub(super) fn fleet_file(invocation: &Invocation, settings: &Settings) -> FleetFile {
+    let options = AwsOptions::of(invocation, settings);
+    let (globals, env) = (&invocation.globals, &invocation.env);
+    let profile = settings.profile();
     let mut text = String::new();
     let mut put = |name: &str, value: &dyn std::fmt::Debug| {
         let _ = writeln!(text, "{name}={value:?}");
     };
     put("team", &options.team);
     // What the profile selects, and how it names.
-    put("query", &cx.target_query()?);
+    put("query", &Query::of_targets(profile));
     put("account", &options.account);
-    put("sandbox", &cx.globals().sandbox);
-    if cx.globals().sandbox && env.var(EMBEDDED).is_some() {
+    put("sandbox", &globals.sandbox);
+    if globals.sandbox && env.var(EMBEDDED).is_some() {
         // It has one set of keys and one region of its own; who asks before it runs knows neither.
-        put("region", &(&cx.globals().region, &cx.profile()?.aws.region));
+        put("region", &(&globals.region, &profile.aws.region));
         variables(env, &FLEET, &mut put);
         if let Some(fleet) = env.path(FLEET[0]) {
             put("fleet", &changed(&fleet));
@@ -69,7 +71,7 @@ pub(super) fn place(cx: &Context) -> Result<Place> {
         variables(env, &SOURCES, &mut put);
         if !options.sandbox {
             // Other programs rewrite these files, and may put another account into them.
-            let files = &cx.settings()?.aws_files;
+            let files = &settings.aws_files;
             put(
                 "files",
                 &(changed(&files.config), changed(&files.credentials)),
@@ -77,11 +79,11 @@ pub(super) fn place(cx: &Context) -> Result<Place> {
         }
     }
     let account = options.account.clone();
-    Ok(Place {
-        folder: super::folder(cx),
+    FleetFile {
+        folder: super::folder(&invocation.paths),
         key: hex_digest(text.as_bytes()),
         account,
-    })
+    }
 }
 
 /// The regions that are listed: those in which targets are looked up. None where only the machine

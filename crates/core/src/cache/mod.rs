@@ -8,6 +8,7 @@
 
 mod file;
 mod key;
+mod read;
 mod refresh;
 #[cfg(test)]
 mod tests;
@@ -18,24 +19,27 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use ops_profile::{Instance, Selector, Settings};
+use ops_ui::{Invocation, Paths, Result};
+
 pub use self::{
     file::{Head, Row, TagRow},
     key::{EMBEDDED, SANDBOX_STATE},
-    refresh::{Patience, REFRESH, Refreshed, VARIABLE},
+    read::{Patience, REFRESH, VARIABLE, names, tags},
+    refresh::{Refreshed, refresh},
     view::{Names, Tags},
 };
-use crate::{context::Context, error::Result, instance::Instance, target::Selector};
 
 /// Younger ones are taken as they are.
 pub const FRESH: Duration = Duration::from_secs(60);
 /// Up to this age one is shown at once, and refreshed behind.
-pub const STALE: Duration = Duration::from_secs(600);
+pub(crate) const STALE: Duration = Duration::from_secs(600);
 /// Files that nobody has refreshed for so long are deleted by the next refresh.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// Where one fleet is kept, and under which key.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct FleetFile {
     folder: PathBuf,
     /// Hexadecimal digest of all that decides which fleet is meant.
     key: String,
@@ -63,7 +67,12 @@ impl Entry {
     }
 }
 
-impl Place {
+impl FleetFile {
+    /// Where the fleet of this invocation is kept. Asks nobody.
+    pub(crate) fn of(invocation: &Invocation, settings: &Settings) -> Self {
+        key::fleet_file(invocation, settings)
+    }
+
     fn file(&self) -> PathBuf {
         self.folder.join(format!("{}.fleet", self.key))
     }
@@ -75,75 +84,10 @@ impl Place {
     fn failure(&self) -> PathBuf {
         self.folder.join(format!("{}.failed", self.key))
     }
-}
-
-impl Context {
-    /// Where the fleet of this invocation is kept. Asks nobody.
-    ///
-    /// # Errors
-    /// An invalid profile.
-    pub fn fleet_place(&self) -> Result<Place> {
-        key::place(self)
-    }
-
-    /// The files of the cache, by profile and region.
-    pub fn fleets(&self) -> Vec<Entry> {
-        let current = self.fleet_place().ok().map(|place| place.file());
-        let Ok(entries) = std::fs::read_dir(folder(self)) else {
-            return Vec::new();
-        };
-        let mut found: Vec<Entry> = entries
-            .filter_map(|entry| {
-                let path = entry.ok()?.path();
-                let view = view::View::open(&path)?;
-                Some(Entry {
-                    len_bytes: view.len_bytes,
-                    is_current: current.as_ref() == Some(&path),
-                    head: view.head,
-                    path,
-                })
-            })
-            .collect();
-        found.sort_by(|a, b| {
-            (&a.head.profile, &a.head.regions, &a.path).cmp(&(
-                &b.head.profile,
-                &b.head.regions,
-                &b.path,
-            ))
-        });
-        found
-    }
-
-    /// Deletes the whole cache; gives how many fleets there were.
-    ///
-    /// # Errors
-    /// A file cannot be deleted.
-    pub fn clear_fleets(&self) -> Result<usize> {
-        let folder = folder(self);
-        let mut count = 0;
-        // What is remembered of single servers goes with them; mostly there is nothing.
-        let _ = std::fs::remove_dir_all(self.paths().cache.join("small-payloads"));
-        let entries = match std::fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-            Err(error) => return Err(error.into()),
-        };
-        for entry in entries {
-            let path = entry?.path();
-            let is_fleet = path.extension().is_some_and(|end| end == "fleet");
-            match std::fs::remove_file(&path) {
-                Ok(()) => count += usize::from(is_fleet),
-                // Another process was quicker.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(count)
-    }
 
     /// The one machine that `selector` means in the cache, if exactly one is known there.
-    pub(crate) fn cached_instance(&self, selector: &Selector, region: &str) -> Option<Instance> {
-        let view = view::View::of(&self.fleet_place().ok()?, STALE)?;
+    pub(crate) fn instance(&self, selector: &Selector, region: &str) -> Option<Instance> {
+        let view = view::View::of(self, STALE)?;
         let found = view.instances(|row| match selector {
             Selector::Id(id) => row.id == id,
             Selector::Word(word) => row.name == Some(word),
@@ -156,9 +100,65 @@ impl Context {
     }
 }
 
+/// The files of the cache, by profile and region. `settings` are those of this invocation, where
+/// they are valid.
+pub fn fleets(invocation: &Invocation, settings: Option<&Settings>) -> Vec<Entry> {
+    let current = settings.map(|settings| FleetFile::of(invocation, settings).file());
+    let Ok(entries) = std::fs::read_dir(folder(&invocation.paths)) else {
+        return Vec::new();
+    };
+    let mut found: Vec<Entry> = entries
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let view = view::View::open(&path)?;
+            Some(Entry {
+                len_bytes: view.len_bytes,
+                is_current: current.as_ref() == Some(&path),
+                head: view.head,
+                path,
+            })
+        })
+        .collect();
+    found.sort_by(|a, b| {
+        (&a.head.profile, &a.head.regions, &a.path).cmp(&(
+            &b.head.profile,
+            &b.head.regions,
+            &b.path,
+        ))
+    });
+    found
+}
+
+/// Deletes the whole cache; gives how many fleets there were.
+///
+/// # Errors
+/// A file cannot be deleted.
+pub fn clear(paths: &Paths) -> Result<usize> {
+    let folder = folder(paths);
+    let mut count = 0;
+    // What is remembered of single servers goes with them; mostly there is nothing.
+    let _ = std::fs::remove_dir_all(paths.cache.join("small-payloads"));
+    let entries = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error.into()),
+    };
+    for entry in entries {
+        let path = entry?.path();
+        let is_fleet = path.extension().is_some_and(|end| end == "fleet");
+        match std::fs::remove_file(&path) {
+            Ok(()) => count += usize::from(is_fleet),
+            // Another process was quicker.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(count)
+}
+
 /// Where all fleets are kept.
-fn folder(cx: &Context) -> PathBuf {
-    cx.paths().cache.join("fleet")
+fn folder(paths: &Paths) -> PathBuf {
+    paths.cache.join("fleet")
 }
 
 /// Milliseconds since 1970.

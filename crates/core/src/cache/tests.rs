@@ -2,18 +2,17 @@
 
 use std::{path::Path, time::Duration};
 
+use ops_profile::{Instance, State};
+use ops_ui::paths::replace_private;
+
 use super::{
-    FRESH, Place, STALE,
+    FRESH, FleetFile, STALE,
     file::{self, Head},
     now_ms,
     view::View,
 };
-use crate::{
-    instance::{Instance, State},
-    paths::replace_private,
-};
 
-fn fleet() -> Vec<Instance> {
+fn instances() -> Vec<Instance> {
     let named = |id: &str, name: Option<&str>| Instance {
         name: name.map(str::to_owned),
         instance_type: Some("t3.micro".to_owned()),
@@ -32,34 +31,34 @@ fn fleet() -> Vec<Instance> {
     ]
 }
 
-fn place(folder: &Path) -> Place {
-    Place {
+fn fleet_file(folder: &Path) -> FleetFile {
+    FleetFile {
         folder: folder.to_owned(),
         key: "k".repeat(64),
         account: None,
     }
 }
 
-fn written(place: &Place, age: Duration) -> Vec<u8> {
+fn written(fleet: &FleetFile, age: Duration) -> Vec<u8> {
     let head = Head {
-        key: place.key.clone(),
+        key: fleet.key.clone(),
         account: "123456789012".to_owned(),
         profile: "default".to_owned(),
         regions: vec!["eu-west-1".to_owned()],
         created_ms: now_ms() - u64::try_from(age.as_millis()).expect("small"),
         count: 3,
     };
-    let bytes = file::encode(&head, &mut fleet()).expect("a file");
-    replace_private(&place.file(), &bytes).expect("written");
+    let bytes = file::encode(&head, &mut instances()).expect("a file");
+    replace_private(&fleet.file(), &bytes).expect("written");
     bytes
 }
 
 #[test]
 fn what_is_kept_comes_back_sorted_by_name() {
     let folder = tempfile::tempdir().expect("a folder");
-    let place = place(folder.path());
-    written(&place, Duration::ZERO);
-    let view = || View::of(&place, FRESH).expect("a fleet");
+    let fleet = fleet_file(folder.path());
+    written(&fleet, Duration::ZERO);
+    let view = || View::of(&fleet, FRESH).expect("a fleet");
     let names = view().names().expect("names");
     let ids: Vec<&str> = names
         .rows()
@@ -78,7 +77,7 @@ fn what_is_kept_comes_back_sorted_by_name() {
     let found = view()
         .instances(|row| row.state == State::Running)
         .expect("instances");
-    let mut wanted = fleet();
+    let mut wanted = instances();
     wanted.sort_by(|a, b| (a.name.is_none(), &a.name).cmp(&(b.name.is_none(), &b.name)));
     assert_eq!(found, wanted);
 }
@@ -86,32 +85,32 @@ fn what_is_kept_comes_back_sorted_by_name() {
 #[test]
 fn one_that_is_too_old_or_of_another_account_or_key_is_not_taken() {
     let folder = tempfile::tempdir().expect("a folder");
-    let place = place(folder.path());
-    written(&place, Duration::from_secs(300));
-    assert!(View::of(&place, FRESH).is_none());
-    assert!(View::of(&place, STALE).is_some());
-    let account = |account: &str| Place {
+    let fleet = fleet_file(folder.path());
+    written(&fleet, Duration::from_secs(300));
+    assert!(View::of(&fleet, FRESH).is_none());
+    assert!(View::of(&fleet, STALE).is_some());
+    let account = |account: &str| FleetFile {
         account: Some(account.to_owned()),
-        ..place.clone()
+        ..fleet.clone()
     };
     assert!(View::of(&account("123456789012"), STALE).is_some());
     assert!(View::of(&account("210987654321"), STALE).is_none());
-    let other = Place {
+    let other = FleetFile {
         key: "x".repeat(64),
-        ..place.clone()
+        ..fleet.clone()
     };
-    std::fs::copy(place.file(), other.file()).expect("copied");
+    std::fs::copy(fleet.file(), other.file()).expect("copied");
     assert!(View::of(&other, STALE).is_none());
 }
 
 #[test]
 fn no_cut_and_no_changed_byte_gives_anything_but_the_truth() {
     let folder = tempfile::tempdir().expect("a folder");
-    let place = place(folder.path());
-    let whole = written(&place, Duration::ZERO);
+    let fleet = fleet_file(folder.path());
+    let whole = written(&fleet, Duration::ZERO);
     let read = |bytes: &[u8]| {
-        replace_private(&place.file(), bytes).expect("written");
-        let rows = View::of(&place, STALE)?.names()?;
+        replace_private(&fleet.file(), bytes).expect("written");
+        let rows = View::of(&fleet, STALE)?.names()?;
         Some(rows.rows()?.len())
     };
     assert_eq!(read(&whole), Some(3));

@@ -7,12 +7,13 @@ use std::{
     time::Duration,
 };
 
+use ops_profile::Instance;
+
 use super::{
-    Place,
+    FleetFile,
     file::{self, Detail, Head, MAGIC, MAX_SECTION, Row, SECTION_HEAD, TagRow},
     now_ms,
 };
-use crate::instance::Instance;
 
 /// An open file whose head has been read.
 pub(super) struct View {
@@ -44,12 +45,12 @@ impl Tags {
 }
 
 impl View {
-    /// The fleet of `place`, unless it is older than `limit`, or comes from the future.
-    pub(super) fn of(place: &Place, limit: Duration) -> Option<Self> {
-        let view = Self::open(&place.file())?;
-        let fits = view.head.key == place.key
+    /// The fleet of `fleet`, unless it is older than `limit`, or comes from the future.
+    pub(super) fn of(fleet: &FleetFile, limit: Duration) -> Option<Self> {
+        let view = Self::open(&fleet.file())?;
+        let fits = view.head.key == fleet.key
             && view.age()? <= limit
-            && place
+            && fleet
                 .account
                 .as_ref()
                 .is_none_or(|account| *account == view.head.account);

@@ -2,12 +2,10 @@
 //! does to dollar signs.
 
 use aws_sdk_ssm::types::DocumentFormat;
+use ops_ui::{Error, Result};
 use serde::Deserialize;
 
-use crate::{
-    context::Context,
-    error::{Error, Result},
-};
+use crate::context::Context;
 
 /// The parts of a session document that are read here.
 #[derive(Deserialize)]

@@ -75,7 +75,7 @@ impl Context {
     ///
     /// # Errors
     /// No credentials, or a URL that cannot be parsed.
-    pub async fn presign_s3(
+    pub(crate) async fn presign_s3(
         &self,
         method: &str,
         url: &str,

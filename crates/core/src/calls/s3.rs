@@ -22,16 +22,14 @@ use aws_smithy_runtime_api::client::{
 use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use ops_ui::{Error, ErrorKind, Hint, Result, hint};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::mpsc;
 
 use crate::{
     aws::{Service, chain, http},
     context::Context,
-    error::{Error, ErrorKind, Result},
-    hint,
     partition::Partition,
-    text::Hint,
 };
 
 /// How long a URL may be used: it is made when it is needed, and only the beginning of a request
@@ -42,8 +40,6 @@ const URL_LIFETIME: Duration = Duration::from_secs(15 * 60);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Body of an answer that is read for its words, in bytes.
 const WORDS_BYTES: usize = 16 << 10;
-/// Largest object that one request may put: the service's own limit, in bytes.
-pub const OBJECT_MAX_BYTES: u64 = 5 << 30;
 /// What RFC 3986 leaves unescaped, and the slash.
 const KEY: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')

@@ -8,6 +8,7 @@ use aws_smithy_runtime_api::client::{
     http::HttpConnector as _, orchestrator::HttpRequest, result::ConnectorError,
 };
 use aws_smithy_types::body::SdkBody;
+use ops_ui::{Error, ErrorKind, Result, hint};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
@@ -18,8 +19,6 @@ use crate::{
         chain, http,
     },
     context::Context,
-    error::{Error, ErrorKind, Result},
-    hint,
 };
 
 /// In place of the partition's federation endpoint.
@@ -136,7 +135,7 @@ async fn sign_in_token(cx: &Context, endpoint: &str, credentials: &Credentials) 
     );
     let bad_endpoint = || {
         fail()
-            .caused_by(format!("`{}` is no URL", crate::output::escape(endpoint)))
+            .caused_by(format!("`{}` is no URL", ops_ui::output::escape(endpoint)))
             .hint(hint!(
                 "unset {}, or name an https:// URL with it",
                 ENDPOINT_VARIABLE

@@ -1,20 +1,23 @@
 //! Why a session did not come about or could not go on, in words.
 
-use aws_sdk_ssm::{error::SdkError, operation::start_session::StartSessionError};
+use aws_sdk_ssm::{
+    error::{ProvideErrorMetadata as _, SdkError},
+    operation::start_session::StartSessionError,
+};
 use jiff::Timestamp;
+use ops_profile::{Instance, Ping};
 use ops_session::{
     closing::{Closing, ClosingReason},
     data_channel::ChannelError,
     driver::{OpenError, SessionError},
 };
+use ops_ui::{Error, ErrorKind, hint};
 
 use super::{Document, check_state, stream_url::StreamUrlError};
 use crate::{
     aws::{Aws, Meaning, Network, code_of, meaning, statement_hint},
     context::Context,
-    error::{Error, ErrorKind},
-    hint, iam,
-    instance::{Instance, Ping},
+    iam,
     partition::Partition,
     resolve::Choice,
 };
@@ -86,6 +89,7 @@ pub(super) async fn start_failed(
                 .hint("list those that are: aws ssm list-documents --filters Key=DocumentType,Values=Session")
         }
         "BadRequest" | "BadRequestException" => {
+            let message = error.message().unwrap_or_default().to_lowercase();
             let error = aws
                 .call("ssm:StartSession", None, &instance.region)
                 .failed_as(
@@ -93,7 +97,7 @@ pub(super) async fn start_failed(
                     format!("cannot start a session on `{label}`"),
                     &error,
                 );
-            bad_request(instance, error)
+            hint_for_bad_request(instance, &message, error)
         }
         "ValidationException" | "InvalidParameters" => {
             let call = aws.call("ssm:StartSession", None, &instance.region);
@@ -156,14 +160,15 @@ pub(super) async fn start_failed(
 pub(super) const FULL_NAME: &str =
     "a remote host has three characters or more: use its full name or address";
 
-/// What may help against an answer that is about the agent or the account and not about the call.
-fn bad_request(instance: &Instance, error: Error) -> Error {
-    let text = error.why().join(" ").to_lowercase();
+/// Adds what may help against an answer that is about the agent or the account and not about the
+/// call. `message` is the service's own, in small letters: the error's words have names in them,
+/// such as that of an AWS profile, and a profile may be called `frontier`.
+fn hint_for_bad_request(instance: &Instance, message: &str, error: Error) -> Error {
     let (id, region) = (&instance.id, &instance.region);
-    if text.contains("advanced-instances") || text.contains("tier") {
+    if message.contains("advanced-instances") || message.contains("tier") {
         return error.hint(hint!("enable the advanced tier: aws ssm update-service-setting --setting-id /ssm/managed-instance/activation-tier --setting-value advanced --region {}", region));
     }
-    if text.contains("agent") {
+    if message.contains("agent") {
         return error.hint(hint!("update the agent: aws ssm send-command --document-name AWS-UpdateSSMAgent --targets Key=InstanceIds,Values={} --region {}", id, region));
     }
     error.hint(hint!(
@@ -191,7 +196,7 @@ async fn is_there(cx: &Context, instance: &Instance) -> Result<(), Error> {
 }
 
 fn age(since: Timestamp) -> String {
-    crate::instance::age_words(Timestamp::now().duration_since(since).as_secs())
+    ops_profile::instance::age_words(Timestamp::now().duration_since(since).as_secs())
 }
 
 /// Translates a failure to open the web socket by way of `network`.
@@ -302,7 +307,7 @@ pub(super) fn resume_denied(label: &str, session_id: &str, words: &Error) -> Err
 /// Translates the end of a session against its owner's will.
 pub(super) fn session_failed(label: &str, error: &SessionError) -> Error {
     match error {
-        SessionError::Channel(ChannelError::EncryptionRequired { key_id }) => Error::target(
+        SessionError::Channel(ChannelError::NoDataKey { key_id, .. }) => Error::target(
             format!("the session on `{label}` must be encrypted, which ops cannot do yet"),
         )
         .caused_by(format!(
@@ -369,11 +374,25 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_reads_like_a_cause_is_none() {
+        let instance = Instance::bare("i-0a1b2c3d4e5f60718", "eu-west-1");
+        let hint_for = |message: &str| {
+            let error = Error::unexpected("cannot start a session")
+                .caused_by(format!("AWS profile `frontier-agents`: {message}"));
+            hint_for_bad_request(&instance, message, error).hints()[0].to_string()
+        };
+        assert!(hint_for("something else").contains("ops ls -o wide"));
+        assert!(hint_for("enable advanced-instances tier").contains("activation-tier"));
+        assert!(hint_for("update your agent").contains("AWS-UpdateSSMAgent"));
+    }
+
+    #[test]
     fn a_session_that_demands_a_key_says_so() {
         let error = session_failed(
             "web-1",
-            &SessionError::Channel(ChannelError::EncryptionRequired {
+            &SessionError::Channel(ChannelError::NoDataKey {
                 key_id: "arn:aws:kms:eu-west-1:1:key/k".to_owned(),
+                reason: String::new(),
             }),
         );
         assert_eq!(error.kind(), ErrorKind::Unreachable);

@@ -15,15 +15,14 @@ use aws_sdk_ssm::{
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use ops_session::driver::{Gateway, LargePayloads, ResumeError, Resumed, Token};
+use ops_ui::{Error, ErrorKind, Text};
 
 use super::{TERMINATE_TIMEOUT, failure, paced, stream_url, trusted};
 use crate::{
     aws::{Aws, Meaning, code_of, failure_of, meaning, sign_upgrade},
     context::Context,
-    error::{Error, ErrorKind},
     pace::{Operation, Urgency},
     partition::Partition,
-    text::Text,
 };
 
 /// For one ResumeSession; the driver asks again itself.
@@ -94,7 +93,7 @@ impl Gateway for SessionGateway {
 
 impl SessionGateway {
     async fn resume_session(&self, session_id: &str) -> Result<Resumed, ResumeError> {
-        let retry = |error: crate::Error| ResumeError::Retry(error.to_string());
+        let retry = |error: ops_ui::Error| ResumeError::Retry(error.to_string());
         let aws = self.cx.aws().await.map_err(retry)?;
         // The credentials of an hour ago may have been replaced in the meantime.
         let access_key_id = renew(aws).await?;
@@ -116,8 +115,8 @@ impl SessionGateway {
         };
         // After an hourly close every session of a tunnel resumes at once.
         let pacer = aws.pacer(&self.region).await;
-        let mut place = pacer.place(Operation::ResumeSession, Urgency::Interactive);
-        place.turn(|_| {}).await;
+        let mut ticket = pacer.take_ticket(Operation::ResumeSession, Urgency::Interactive);
+        ticket.turn(|_| {}).await;
         let mut answer = call().await;
         // Before their time, by the service's word alone.
         if answer.as_ref().err().and_then(code_of).map(meaning) == Some(Meaning::Expired) {
@@ -150,7 +149,7 @@ impl SessionGateway {
                         ResumeError::Gone(text)
                     }
                     Some(code) if meaning(code) == Meaning::Throttled => {
-                        place.throttled().await;
+                        ticket.throttled().await;
                         ResumeError::Retry(text)
                     }
                     _ => ResumeError::Retry(text),
@@ -202,10 +201,10 @@ pub(super) async fn terminate(cx: &Context, region: &str, id: &str) {
         return;
     };
     let pacer = aws.pacer(region).await;
-    let mut place = pacer.place(Operation::TerminateSession, Urgency::Interactive);
+    let mut ticket = pacer.take_ticket(Operation::TerminateSession, Urgency::Interactive);
     let call = async {
         loop {
-            place.turn(|_| {}).await;
+            ticket.turn(|_| {}).await;
             let answer = aws
                 .clients(region)
                 .ssm
@@ -216,7 +215,7 @@ pub(super) async fn terminate(cx: &Context, region: &str, id: &str) {
                 .send()
                 .await;
             match answer.as_ref().err().and_then(code_of).map(meaning) {
-                Some(Meaning::Throttled) => place.throttled().await,
+                Some(Meaning::Throttled) => ticket.throttled().await,
                 _ => return answer,
             }
         }

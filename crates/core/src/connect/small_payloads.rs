@@ -10,7 +10,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{context::Context, paths};
+use ops_ui::paths;
+
+use crate::context::Context;
 
 /// How long a file is good. Whatever is in the way may be gone by then.
 const GOOD_FOR: Duration = Duration::from_secs(24 * 3600);
@@ -71,7 +73,7 @@ mod tests {
     use ops_profile::Verbs;
 
     use super::*;
-    use crate::Globals;
+    use ops_ui::Globals;
 
     const ID: &str = "i-0123456789abcdef0";
 

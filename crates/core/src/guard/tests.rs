@@ -1,9 +1,10 @@
 //! The guard without a terminal: what passes, what is refused, and which flag is named.
 
-use super::*;
-use ops_profile::{Verb, Verbs};
+use ops_profile::{Kind, Ping, State, Verb, Verbs};
 
-use crate::{Env, Globals, Kind, Ping, State};
+use super::*;
+
+use ops_ui::{Env, Globals};
 
 const VERBS: Verbs = Verbs::new(&[
     verb("ls", &["list"]),

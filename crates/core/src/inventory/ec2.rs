@@ -5,6 +5,8 @@ use std::collections::HashSet;
 use aws_sdk_ec2::types::{Filter, Instance as Ec2Instance, InstanceStateName};
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
+use ops_profile::{Instance, Kind, Ping, State, target::is_instance_id};
+use ops_ui::Result;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
@@ -12,12 +14,7 @@ use super::{
     pages::{EC2_PAGES, Pages},
     query::{Ec2Filter, Query},
 };
-use crate::{
-    aws::Aws,
-    error::Result,
-    instance::{Instance, Kind, Ping, State},
-    target::is_instance_id,
-};
+use crate::aws::Aws;
 
 /// The most that DescribeInstances gives a page.
 const PAGE: i32 = 1000;

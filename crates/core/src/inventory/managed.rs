@@ -14,6 +14,8 @@ use futures_util::{
     StreamExt as _,
     stream::{self, FuturesUnordered},
 };
+use ops_profile::{Instance, Kind, Ping, State, target::is_instance_id};
+use ops_ui::Result;
 use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
 
 use super::{
@@ -22,12 +24,7 @@ use super::{
     pages::{Pages, SSM_PAGES},
     query::Query,
 };
-use crate::{
-    aws::Aws,
-    error::Result,
-    instance::{Instance, Kind, Ping, State},
-    target::is_instance_id,
-};
+use crate::aws::Aws;
 
 /// The most that DescribeInstanceInformation gives a page.
 const PAGE: i32 = 50;

@@ -9,10 +9,8 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    error::{Error, Result},
-    instance::Instance,
-};
+use ops_profile::Instance;
+use ops_ui::{Error, Result};
 
 /// Pages of one list of one region. EC2 gives up to a thousand instances a page, so that this is
 /// half a million of them.

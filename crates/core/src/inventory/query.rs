@@ -4,11 +4,7 @@ use std::{collections::BTreeMap, str::FromStr};
 
 use wildmatch::WildMatch;
 
-use crate::{
-    instance::{Instance, State},
-    profile::{Platform, Select},
-    target::{Selector, Target},
-};
+use ops_profile::{Instance, Platform, Profile, Select, Selector, State, Target};
 
 /// A condition on one tag: `Key=VALUE[,VALUE…]` or `Key!=VALUE`; a value may be a glob.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,6 +135,34 @@ pub struct Query {
 }
 
 impl Query {
+    /// A query with the profile's selection and naming, no states but the profile's, no agents
+    /// asked about.
+    pub fn of(profile: &Profile) -> Self {
+        let default = Naming::default();
+        Self {
+            states: profile.select.states.to_vec(),
+            select: profile.select.clone(),
+            naming: Naming {
+                tag: profile.names.tag.clone().unwrap_or(default.tag),
+                strip_prefix: profile
+                    .names
+                    .strip_prefix
+                    .clone()
+                    .unwrap_or(default.strip_prefix),
+            },
+            ..Self::default()
+        }
+    }
+
+    /// What a target is looked for among: the running machines of the profile's selection.
+    pub(crate) fn of_targets(profile: &Profile) -> Self {
+        let mut query = Self::of(profile);
+        if query.states.is_empty() {
+            query.states = vec![State::Running];
+        }
+        query
+    }
+
     /// Adds what `target` selects, and what it is called as a whole: a list takes no user and no
     /// index.
     pub fn add(&mut self, target: &Target) {
@@ -316,7 +340,7 @@ impl Query {
     /// Whether the profile's selection has it.
     pub(crate) fn is_selected(&self, instance: &Instance) -> bool {
         let select = &self.select;
-        let has = |key: &str, globs: &[crate::profile::values::Glob]| {
+        let has = |key: &str, globs: &[ops_profile::values::Glob]| {
             instance
                 .tags
                 .get(key)
@@ -365,7 +389,7 @@ pub(crate) fn has_address(instance: &Instance, word: &str) -> bool {
 }
 
 /// The kind of system, from what EC2 and SSM call it.
-pub fn platform_of(instance: &Instance) -> Platform {
+pub(crate) fn platform_of(instance: &Instance) -> Platform {
     let text = instance
         .platform
         .as_deref()

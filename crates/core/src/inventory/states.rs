@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::instance::State;
+use ops_profile::State;
 
 /// A value of `--state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,11 +21,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use ops_ui::paths::private_dir;
 use serde::{Deserialize, Serialize};
 
 pub use self::bucket::Urgency;
 use self::bucket::{Bucket, LOOK_MS, Ticket, Turn};
-use crate::paths::private_dir;
 
 /// Between two tries to lock the file, which is held for less than a millisecond.
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
@@ -92,10 +92,10 @@ impl Pacer {
         }
     }
 
-    /// A place in the queue for a call, from now on; the queue is entered by [`Place::turn`].
-    pub(crate) fn place(&self, operation: Operation, urgency: Urgency) -> Place<'_> {
+    /// A place in the queue for a call, from now on; the queue is entered by [`QueueTicket::turn`].
+    pub(crate) fn take_ticket(&self, operation: Operation, urgency: Urgency) -> QueueTicket<'_> {
         let came_ms = now_ms();
-        Place {
+        QueueTicket {
             pacer: self,
             operation,
             ticket: Ticket {
@@ -188,7 +188,7 @@ impl Pacer {
 
 /// A place in the queue of an operation. It keeps its rank while a throttled call is made again,
 /// and is given up with the value.
-pub(crate) struct Place<'a> {
+pub(crate) struct QueueTicket<'a> {
     pacer: &'a Pacer,
     operation: Operation,
     ticket: Ticket,
@@ -196,7 +196,7 @@ pub(crate) struct Place<'a> {
     is_waiting: bool,
 }
 
-impl Place<'_> {
+impl QueueTicket<'_> {
     /// Waits for the turn of the call. `waiting` is told once in this process, after a while, how
     /// many come before it.
     pub(crate) async fn turn(&mut self, mut waiting: impl FnMut(usize)) {
@@ -232,7 +232,7 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueueTicket<'_> {
     fn drop(&mut self) {
         if !self.is_waiting {
             return;
@@ -353,8 +353,8 @@ mod tests {
     use super::*;
 
     async fn take_turn(pacer: &Pacer, operation: Operation) {
-        let mut place = pacer.place(operation, Urgency::Interactive);
-        place.turn(|_| {}).await;
+        let mut ticket = pacer.take_ticket(operation, Urgency::Interactive);
+        ticket.turn(|_| {}).await;
     }
 
     #[test]

@@ -3,14 +3,12 @@
 
 use std::fmt::Write as _;
 
+use ops_profile::{Instance, Selector, State, Target};
+use ops_ui::{Error, ErrorKind, Hint, hint, text::named};
+
 use crate::{
     context::Context,
-    error::{Error, ErrorKind},
-    hint,
-    instance::{Instance, State},
     inventory::{Query, answers_to},
-    target::{Selector, Target},
-    text::{Hint, named},
 };
 
 /// Near names shown.
@@ -22,7 +20,7 @@ const LISTED: usize = 20;
 /// spelt alike.
 pub(super) async fn none(cx: &Context, target: &Target, regions: &[String]) -> Error {
     let text = target.as_str();
-    let mut query = cx.target_query().unwrap_or_default();
+    let mut query = cx.profile().map(Query::of_targets).unwrap_or_default();
     let is_id = matches!(target.selector, Selector::Id(_));
     if is_id {
         // It is looked for in any state and whatever the profile selects.
@@ -202,14 +200,14 @@ async fn searched(cx: &Context, query: &Query, regions: &[String]) -> String {
     for (key, globs) in &query.select.tags {
         let values: Vec<&str> = globs
             .iter()
-            .map(crate::profile::values::Glob::as_str)
+            .map(ops_profile::values::Glob::as_str)
             .collect();
         let _ = write!(text, ", tag {key}={}", values.join(","));
     }
     for (key, globs) in &query.select.exclude_tags {
         let values: Vec<&str> = globs
             .iter()
-            .map(crate::profile::values::Glob::as_str)
+            .map(ops_profile::values::Glob::as_str)
             .collect();
         let _ = write!(text, ", tag {key}!={}", values.join(","));
     }

@@ -1,9 +1,12 @@
 //! `ops cache`
 
 use ops_core::{
-    Command, Context, Exit, Format, Result,
-    cache::Entry,
-    instance::age_words,
+    Command, Context,
+    cache::{self, Entry},
+};
+use ops_profile::instance::age_words;
+use ops_ui::{
+    Exit, Format, Result,
     table::{self, Cell, Column},
 };
 use serde_json::json;
@@ -44,7 +47,7 @@ impl Command for Cache {
         match self.action {
             Action::Refresh => refresh(&cx).await,
             Action::Clear => {
-                let count = cx.clear_fleets()?;
+                let count = cache::clear(cx.paths())?;
                 cx.output().note(match count {
                     0 => "there was nothing to delete".to_owned(),
                     1 => "deleted 1 list of instances".to_owned(),
@@ -58,7 +61,7 @@ impl Command for Cache {
 }
 
 async fn refresh(cx: &Context) -> Result<Exit> {
-    if let Some(found) = Box::pin(cx.refresh_fleet(true)).await? {
+    if let Some(found) = Box::pin(cache::refresh(cx, true)).await? {
         for note in &found.notes {
             cx.output().warn(note);
         }
@@ -73,7 +76,7 @@ async fn refresh(cx: &Context) -> Result<Exit> {
 }
 
 fn info(cx: &Context) -> Result<Exit> {
-    let entries = cx.fleets();
+    let entries = cache::fleets(cx.invocation(), cx.settings().ok());
     let output = cx.output();
     match output.format() {
         Format::Json => output.json(&document(&entries))?,

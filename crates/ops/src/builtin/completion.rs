@@ -1,6 +1,7 @@
 //! `ops completion SHELL`
 
-use ops_core::{Command, Context, Exit, Result, Traits};
+use ops_core::{Command, Context, Traits};
+use ops_ui::{Exit, Result};
 
 use crate::shells::{self, Shell};
 

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use ops_core::{
-    Command, Context, Error, Exit, Format, Result, Traits, Values,
-    config::{self as show, ProfileKind},
+use ops_core::{Command, Context, Traits, Values};
+use ops_profile::settings::{self as show, ProfileKind};
+use ops_ui::{
+    Error, Exit, Format, Result,
     output::escape,
     table::{Cell, Column},
 };
@@ -232,7 +233,7 @@ fn table(cx: &Context, head: &[&str], lines: impl Iterator<Item = Vec<String>>) 
         .iter()
         .map(|title| Column::new(*title, Column::KEPT).shrinking())
         .collect();
-    ops_core::table::write(cx.output(), &columns, rows.iter().cloned())?;
+    ops_ui::table::write(cx.output(), &columns, rows.iter().cloned())?;
     Ok(Exit::SUCCESS)
 }
 

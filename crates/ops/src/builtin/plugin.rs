@@ -2,10 +2,9 @@
 
 use std::ffi::OsString;
 
-use ops_core::{
-    Command, Context, Error, ErrorKind, Exit, Format, Paths, Result, Values, output::escape,
-};
+use ops_core::{Command, Context, Values};
 use ops_profile::Verbs;
+use ops_ui::{Error, ErrorKind, Exit, Format, Paths, Result, output::escape};
 use serde::Serialize;
 
 use crate::{

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use ops_core::{Command, Context, Error, ErrorKind, Exit, Format, Result};
+use ops_core::{Command, Context};
 use ops_sandbox::{Access, Options, Pace, UNSET, discover, served_file};
+use ops_ui::{Error, ErrorKind, Exit, Format, Result};
 use serde_json::{Value, json};
 
 use crate::sandbox::{self, admin};
@@ -197,7 +198,10 @@ fn print_environment(cx: &Context, access: &Access) -> Result<()> {
         text.push_str(&format!("unset {name}\n"));
     }
     for (name, value) in access.environment() {
-        text.push_str(&format!("export {name}={}\n", shell_words::quote(&value)));
+        text.push_str(&format!(
+            "export {name}={}\n",
+            ops_ui::text::sh_word(&value)
+        ));
     }
     output.page(&text)
 }

@@ -1,6 +1,7 @@
 //! `ops version`
 
-use ops_core::{Command, Context, Exit, Format, Result, Traits};
+use ops_core::{Command, Context, Traits};
+use ops_ui::{Exit, Format, Result};
 use serde::Serialize;
 
 /// Show the version of ops

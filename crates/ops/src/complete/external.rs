@@ -2,7 +2,8 @@
 
 use std::{ffi::OsString, process::Command};
 
-use ops_core::{Context, Paths, cache::Patience};
+use ops_core::{Context, cache::Patience};
+use ops_ui::Paths;
 
 use super::values::starts_with;
 use crate::plugin::{self, Cache, Plugin};

@@ -2,7 +2,8 @@
 
 use std::{ffi::OsString, sync::Arc};
 
-use ops_core::{Context, Entry, Env, Globals, cache::Patience};
+use ops_core::{Context, Entry, cache::Patience};
+use ops_ui::{Env, Globals};
 
 use super::{
     external, tree,
@@ -153,7 +154,8 @@ fn of_verb(
     let pending = after.last().filter(|last| {
         last.as_encoded_bytes().starts_with(b"-") && !last.as_encoded_bytes().starts_with(b"--")
     });
-    if entry.traits.own_short_options && pending.is_none() {
+    let is_arranged = entry.traits.own_short_options || entry.traits.runs_a_command;
+    if is_arranged && pending.is_none() {
         let command = crate::cli::verb(entry);
         after = (entry.arrange)(after, &command);
     }

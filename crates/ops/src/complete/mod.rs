@@ -14,9 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ops_core::{
+use ops_core::cache::{self, Patience, REFRESH, VARIABLE};
+use ops_ui::{
     Env, Globals,
-    cache::{Patience, REFRESH, VARIABLE},
     text::{escape, is_unprintable},
 };
 
@@ -91,7 +91,7 @@ fn refresh(words: &[OsString], env: &Env) {
         };
         let cx = registry::context(globals, env);
         // Why it failed shows with the next command.
-        let _ = cx.refresh_fleet(false).await;
+        let _ = cache::refresh(&cx, false).await;
         laid.end().await;
     });
     runtime.shutdown_background();

@@ -5,7 +5,8 @@ use std::{ffi::OsString, sync::Arc};
 
 use clap::{Arg, ArgMatches, Command, ValueHint};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
-use ops_core::{Entry, Globals, Values};
+use ops_core::{Entry, Values};
+use ops_ui::Globals;
 
 use super::values::Source;
 use crate::{globals, registry};

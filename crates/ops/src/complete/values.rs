@@ -9,12 +9,15 @@ use std::{
 use clap_complete::engine::{self, CompletionCandidate, PathCompleter, ValueCompleter as _};
 use ops_core::{
     Context, Values,
-    aws_files::AwsFiles,
-    cache::{Patience, Row},
-    config::{self, ProfileKind},
-    profile::values::TargetText,
-    text::is_unprintable,
+    cache::{self, Patience, Row},
 };
+use ops_profile::{
+    Settings,
+    aws_files::AwsFiles,
+    settings::{self, ProfileKind},
+    values::TargetText,
+};
+use ops_ui::{Invocation, text::is_unprintable};
 
 use super::regions::REGIONS;
 use crate::plugin;
@@ -173,7 +176,7 @@ impl Source {
             }
         }
         let aliases = found.len();
-        if let Some(names) = self.cx.fleet_names(self.patience)
+        if let Some(names) = self.fleet(cache::names)
             && let Some(rows) = names.rows()
         {
             add_rows(&rows, user, rest, self.described, &mut found);
@@ -286,8 +289,17 @@ impl Source {
             .collect()
     }
 
+    /// A part of the fleet, as far as the cache can have it in time.
+    fn fleet<T>(&self, part: fn(&Invocation, &Settings, Patience) -> Option<T>) -> Option<T> {
+        part(
+            self.cx.invocation(),
+            self.cx.settings().ok()?,
+            self.patience,
+        )
+    }
+
     fn tag_keys(&self, current: &str) -> Vec<Candidate> {
-        let Some(tags) = self.cx.fleet_tags(self.patience) else {
+        let Some(tags) = self.fleet(cache::tags) else {
             return Vec::new();
         };
         let rows = tags.rows().unwrap_or_default();
@@ -299,7 +311,7 @@ impl Source {
 
     /// `KEY=`, then `KEY=VALUE`; of several values the last.
     fn tag_filters(&self, current: &str) -> Vec<Candidate> {
-        let Some(tags) = self.cx.fleet_tags(self.patience) else {
+        let Some(tags) = self.fleet(cache::tags) else {
             return Vec::new();
         };
         let rows = tags.rows().unwrap_or_default();
@@ -328,7 +340,7 @@ impl Source {
     }
 
     fn profiles(&self, current: &str, wanted: impl Fn(ProfileKind) -> bool) -> Vec<Candidate> {
-        let rows = config::profiles(
+        let rows = settings::profiles(
             self.cx.invocation(),
             self.cx.verbs(),
             self.cx.settings().ok(),

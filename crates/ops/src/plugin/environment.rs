@@ -5,7 +5,9 @@ use std::{
     io::{Seek as _, Write as _},
 };
 
-use ops_core::{Context, Env, Error, Result, profile::values::EndpointUrl};
+use ops_core::Context;
+use ops_profile::values::EndpointUrl;
+use ops_ui::{Env, Error, Result};
 
 /// The environment of a plugin, and the file behind `OPS_CONTEXT`, which must stay open until the
 /// plugin has started.

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ops_core::{
+use ops_ui::{
     Env, Error, ErrorKind, Paths, Result,
     permissions::{self, Exposed},
 };

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant, UNIX_EPOCH},
 };
 
-use ops_core::{Env, Paths};
+use ops_ui::{Env, Paths};
 use serde::{Deserialize, Serialize};
 
 use super::answer;
@@ -114,7 +114,7 @@ impl Cache {
         self.entries.retain(|path, _| path.exists());
         if let Ok(bytes) = serde_json::to_vec(&self.entries) {
             // Without a cache everything works, only slower.
-            let _ = ops_core::paths::write_private(&self.file, &bytes);
+            let _ = ops_ui::paths::write_private(&self.file, &bytes);
         }
     }
 }

@@ -12,8 +12,8 @@ pub(crate) use find::{Found, Plugin, all, find};
 pub(crate) use info::Cache;
 pub(crate) use run::{exec, spawn};
 
-use ops_core::{Env, Paths};
 use ops_profile::Verbs;
+use ops_ui::{Env, Paths};
 
 /// The interface version that this program speaks.
 pub(crate) const API_VERSION: &str = "ops.plugin/v1";
@@ -32,7 +32,7 @@ pub(crate) fn listed(env: &Env, verbs: Verbs) -> Vec<(String, String)> {
             .get(&found.plugin.path)
             .map(|info| info.about.clone())
             .unwrap_or_default();
-        names.push((found.plugin.name, ops_core::output::escape(&about)));
+        names.push((found.plugin.name, ops_ui::output::escape(&about)));
     }
     names.sort();
     names

@@ -2,7 +2,8 @@
 
 use std::{ffi::OsString, io, process::Command};
 
-use ops_core::{Context, Error, ErrorKind, Exit, Paths, Result, hint};
+use ops_core::Context;
+use ops_ui::{Error, ErrorKind, Exit, Paths, Result, hint};
 
 use super::{Cache, Plugin, environment};
 

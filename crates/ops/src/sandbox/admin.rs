@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use ops_core::{Error, Result};
 use ops_sandbox::Access;
+use ops_ui::{Error, Result};
 use serde_json::Value;
 
 /// How long an answer may take.

@@ -5,8 +5,9 @@ pub(crate) mod admin;
 
 use std::path::PathBuf;
 
-use ops_core::{Entry, Env, Error, ErrorKind, Globals, Paths, Result, hint};
+use ops_core::Entry;
 use ops_sandbox::{Access, Faults, Options, Pace, Running, Sandbox, StartError, UNSET, discover};
+use ops_ui::{Env, Error, ErrorKind, Globals, Paths, Result, hint};
 
 use ops_core::cache::EMBEDDED;
 pub(crate) use ops_core::cache::SANDBOX_STATE as STATE;
@@ -123,7 +124,7 @@ pub(crate) async fn lay_for_external(globals: &Globals, env: &mut Env) -> Result
         return Ok(Laid::Shared);
     }
     let mut options = options(env, state)?;
-    let file = ops_core::paths::private_dir(paths.runtime)?
+    let file = ops_ui::paths::private_dir(paths.runtime)?
         .join(format!("sandbox-{}.json", std::process::id()));
     options.access_file = Some(file.clone());
     let running = start(options).await?;

@@ -1,6 +1,7 @@
 //! In place of the sandbox in a build without it.
 
-use ops_core::{Entry, Env, Error, Globals, Result};
+use ops_core::Entry;
+use ops_ui::{Env, Error, Globals, Result};
 
 /// Nothing ever lies under a command here.
 pub(crate) struct Laid;

@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 
-use ops_core::{Env, text::cut};
+use ops_ui::{Env, text::cut};
 use unicode_width::UnicodeWidthStr as _;
 
 use super::quote::{self, Dialect, Open};

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use ops_core::Env;
+use ops_ui::Env;
 
 use super::Asked;
 use super::quote::{self, Dialect};

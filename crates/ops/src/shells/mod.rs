@@ -12,7 +12,7 @@ mod zsh;
 use std::{ffi::OsString, io::Write as _};
 
 use clap::ValueEnum;
-use ops_core::{Env, terminal};
+use ops_ui::{Env, terminal};
 use unicode_width::UnicodeWidthStr as _;
 
 pub(crate) use quote::check_quoting;

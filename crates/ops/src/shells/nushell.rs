@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 
-use ops_core::Env;
+use ops_ui::Env;
 use serde_json::json;
 
 use super::quote;

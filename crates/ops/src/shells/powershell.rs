@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 
-use ops_core::Env;
+use ops_ui::Env;
 
 use super::quote::{self, Dialect};
 use super::{Asked, Candidate};

@@ -1,6 +1,6 @@
 //! zsh: `compadd` quotes by itself, and shows a line of text in place of each candidate.
 
-use ops_core::text::cut;
+use ops_ui::text::cut;
 use unicode_width::UnicodeWidthStr as _;
 
 use super::{Asked, Candidate, padded};

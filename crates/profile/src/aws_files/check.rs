@@ -1,12 +1,10 @@
 //! What of an AWS profile cannot work, told before anybody is asked for credentials: with the file
 //! and the line where it stands.
 
+use ops_ui::{Error, Hint, Result, hint, text::named};
+
 use super::AwsFiles;
-use crate::{
-    error::{Error, Result},
-    hint, nearest,
-    text::{Hint, named},
-};
+use crate::nearest;
 
 impl AwsFiles {
     /// Checks profile `name` and all that it refers to: the profiles it takes its credentials from,

@@ -22,8 +22,8 @@ pub use show::{
 pub use user::UserConfig;
 
 use ops_ui::{
-    Error, Invocation, Result,
-    globals::{ColorChoice, ErrorFormat, Format, Globals, Source},
+    ColorChoice, Error, Format, Globals, Invocation, Result, Source,
+    globals::ErrorFormat,
     hint,
     text::named,
     yaml::{Node, Place},

@@ -1,9 +1,7 @@
 //! The user's own defaults: `$XDG_CONFIG_HOME/ops/config.yaml`.
 
 use ops_ui::{
-    error::{Error, Result},
-    globals::{ColorChoice, Format},
-    paths::Paths,
+    ColorChoice, Error, Format, Paths, Result,
     yaml::{self, Node, Problem, Value},
 };
 use schemars::JsonSchema;

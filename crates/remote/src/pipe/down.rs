@@ -7,23 +7,20 @@ use std::{
 };
 
 use bytes::Bytes;
+use ops_core::{Connection, Document, OpenOptions, connect::Ending};
 use ops_session::{
     closing::Closing,
     documents,
     driver::{self, Event},
     handshake::AgentVersion,
 };
+use ops_ui::{Error, ErrorKind, Result, output::escape};
 use tokio::time::Instant;
 
 use super::{
     Far, KEEPER,
     lines::{Line, Lines},
     text::{Decoder, Encoding, Item},
-};
-use crate::{
-    connect::{Connection, Document, Ending, OpenOptions},
-    error::{Error, ErrorKind, Result},
-    output::escape,
 };
 
 /// AWS's document for commands without a terminal.

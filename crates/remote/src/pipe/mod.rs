@@ -49,16 +49,9 @@ use std::sync::{
 use ops_session::handshake::AgentVersion;
 use tokio::sync::OnceCell;
 
-use crate::{
-    connect::{Document, Urgency},
-    context::Context,
-    error::{Error, ErrorKind, Result},
-    hint,
-    instance::Instance,
-    output::escape,
-    text::Hint,
-    trouble::Troubled,
-};
+use ops_core::{Context, Document, connect::Urgency, trouble::Troubled};
+use ops_profile::Instance;
+use ops_ui::{Error, ErrorKind, Hint, Result, hint, output::escape};
 
 pub use self::{
     down::{Chunk, Down},

@@ -3,16 +3,13 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use ops_core::{OpenOptions, connect::Ending, trouble::Trouble};
 use ops_session::driver::{self, Event};
+use ops_ui::{Error, Result};
 
 use super::{
     Chunk, Down, Far, KEEPER, await_folder,
     lines::{Line, Lines},
-};
-use crate::{
-    connect::{Ending, OpenOptions},
-    error::{Error, Result},
-    trouble::Trouble,
 };
 
 /// Largest frame of [`Up::send`], in bytes: long enough that waiting for its credit costs little on
@@ -347,11 +344,6 @@ impl Up {
         self.far
             .refused(&complaints)
             .unwrap_or_else(|| self.complain(Error::unexpected(what)))
-    }
-
-    /// Forgets what was complained about so far.
-    pub fn forgive(&mut self) {
-        self.complaints.clear();
     }
 
     /// Lines of the script that are no messages, the last ones, as the far side sent them.

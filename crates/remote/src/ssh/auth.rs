@@ -5,6 +5,9 @@ use std::{
     sync::Arc,
 };
 
+use ops_core::Context;
+use ops_profile::{Auth, Instance};
+use ops_ui::{Error, ErrorKind, Result, hint};
 use russh::{
     client::{AuthResult, Handle, Handler},
     keys::{
@@ -14,14 +17,7 @@ use russh::{
 };
 
 use super::key_file::{KeyFile, Keyring, Locked, Unusable};
-use crate::{
-    context::Context,
-    error::{Error, ErrorKind, Result},
-    hint,
-    instance::Instance,
-    profile::Auth,
-    ssh::{KeyPair, Settings},
-};
+use crate::ssh::{KeyPair, Settings};
 
 /// Keys that are tried at most; a usual server hangs up after six.
 const TRIES: usize = 5;

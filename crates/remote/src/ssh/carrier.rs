@@ -7,12 +7,8 @@ use ops_session::driver::{self, Event};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::{
-    connect::{Connection, Ending},
-    context::Context,
-    error::Error,
-    trouble::Trouble,
-};
+use ops_core::{Connection, Context, connect::Ending, trouble::Trouble};
+use ops_ui::Error;
 
 /// Bytes that may wait in each direction between the session and the client.
 const PIPE_BYTES: usize = 128 << 10;

@@ -3,6 +3,12 @@
 use std::{borrow::Cow, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use ops_core::{
+    Context, Document, OpenOptions,
+    trouble::{Trouble, Troubled},
+};
+use ops_profile::{HostKeys, Instance};
+use ops_ui::{Error, ErrorKind, Result};
 use russh::{
     ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Preferred, cipher,
     client::{self, Config, Handle, Msg},
@@ -10,14 +16,6 @@ use russh::{
 };
 
 use super::{Settings, auth::Keys, carrier::Carrier, host_keys, key_file::Keyring, known_hosts};
-use crate::{
-    connect::{Document, OpenOptions},
-    context::Context,
-    error::{Error, ErrorKind, Result},
-    instance::Instance,
-    profile::HostKeys,
-    trouble::{Trouble, Troubled},
-};
 
 /// For the key exchange and the login, each; far more than a slow path takes.
 const PATIENCE: Duration = Duration::from_secs(60);

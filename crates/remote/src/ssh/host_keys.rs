@@ -11,14 +11,9 @@ use std::{
 
 use ops_session::driver::Event;
 
-use crate::{
-    connect::{Document, OpenOptions},
-    context::Context,
-    error::{Error, Result},
-    hint,
-    instance::Instance,
-    paths,
-};
+use ops_core::{Context, Document, OpenOptions};
+use ops_profile::Instance;
+use ops_ui::{Error, Result, hint, paths};
 
 /// Prints the public host keys. The variable is set by the embedded sandbox alone, whose instances
 /// keep their keys in a folder of their own.

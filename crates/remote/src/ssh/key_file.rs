@@ -10,12 +10,8 @@ use russh::keys::{PrivateKey, PublicKey};
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
-use crate::{
-    context::Context,
-    error::{Error, ErrorKind, Result},
-    hint,
-    output::escape,
-};
+use ops_core::Context;
+use ops_ui::{Error, ErrorKind, Result, hint, output::escape};
 
 /// Times that a passphrase is asked for, as with ssh.
 const PROMPTS: usize = 3;

@@ -9,13 +9,10 @@
 use std::path::Path;
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use ops_ui::{Error, ErrorKind, Result, hint};
 use russh::keys::{Certificate, PublicKey, ssh_key::public::KeyData};
 
 use super::known_hosts::Known;
-use crate::{
-    error::{Error, ErrorKind, Result},
-    hint,
-};
 
 /// Message numbers. Source: RFC 4253, section 12; RFC 4419, section 5; RFC 5656, section 7.1.
 const NEWKEYS: u8 = 21;

@@ -9,12 +9,8 @@ use std::{
 
 use russh::keys::{Algorithm, PublicKey, ssh_key::HashAlg};
 
-use crate::{
-    context::Context,
-    error::{Error, ErrorKind, Result},
-    hint, paths,
-    text::Hint,
-};
+use ops_core::Context;
+use ops_ui::{Error, ErrorKind, Hint, Result, hint, paths};
 
 /// The file; `UserKnownHostsFile` of the system's ssh.
 pub fn file(cx: &Context) -> PathBuf {

@@ -2,12 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::{
-    context::Context,
-    error::Result,
-    instance::Instance,
-    profile::{Auth, HostKeys, Ssh},
-};
+use ops_core::Context;
+use ops_profile::{Auth, HostKeys, Instance, Ssh};
+use ops_ui::Result;
 
 /// The profile's `ssh` section for one instance, defaults filled in.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     sync::{mpsc, watch},
     task::JoinHandle,
 };
@@ -422,17 +422,19 @@ async fn a_raw_port_session_carries_bytes_and_ends_with_its_connection() {
     assert_eq!(closing, Closing::default());
 }
 
+/// A socket that has a port and does not listen, and that port: it refuses connections while the
+/// socket is held.
+fn closed_port() -> (TcpSocket, u16) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    (socket, port)
+}
+
 #[tokio::test]
 async fn a_refused_raw_port_kills_the_agents_worker_which_cannot_say_why() {
-    let free = {
-        TcpListener::bind("127.0.0.1:0")
-            .await
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port()
-    };
-    let mut client = Client::start(port(free, None));
+    let (_closed, number) = closed_port();
+    let mut client = Client::start(port(number, None));
     client.shake_hands("1.2.764.0").await;
     let (_, closing) = client.finish().await;
     assert!(
@@ -569,11 +571,8 @@ fn unframed(mut carried: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_refused_stream_is_flagged_then_closed_and_the_session_goes_on() {
-    let free = {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        listener.local_addr().unwrap().port()
-    };
-    let mut client = Client::start(port(free, Some("LocalPortForwarding")));
+    let (_closed, number) = closed_port();
+    let mut client = Client::start(port(number, Some("LocalPortForwarding")));
     client.shake_hands("1.2.764.0").await;
     for stream in [3, 5] {
         client.send_until_taken(smux(SYN, stream, b"")).await;

@@ -5,8 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::key_round::{KeyRound, key_demand};
 use super::{ChannelError, DataChannel, Event, Expect, Phase, Role, earliest, session_type_of};
-use crate::handshake::{Action, AgentVersion, Complete, Ready, Request, Response, SessionType};
+use crate::encryption::is_encrypted;
+use crate::handshake::{
+    Action, AgentVersion, Complete, KeyAnswer, Ready, Request, Response, SessionType,
+};
 use crate::wire::PayloadType;
 
 /// From opening to the first stream data.
@@ -57,18 +61,23 @@ impl DataChannel {
                 self.answer_handshake(now, &payload);
             }
             PayloadType::HandshakeComplete => {
-                if let Phase::Handshaking { ready, .. } = &self.phase {
-                    let mut ready = ready.clone();
-                    ready.customer_message = Complete::parse(&payload).customer_message;
+                if let Phase::Handshaking { ready, key, .. } = &self.phase {
                     if self.failed {
                         return;
                     }
+                    // An agent that skips the round has shown that it holds no key.
+                    if *key != KeyRound::Settled {
+                        self.end_over_encryption(ChannelError::KeyRoundSkipped);
+                        return;
+                    }
+                    let mut ready = Ready::clone(ready);
+                    ready.customer_message = Complete::parse(&payload).customer_message;
                     self.open(now, ready);
                 }
             }
+            PayloadType::EncryptionChallengeRequest => self.answer_challenge(now, &payload),
             PayloadType::HandshakeRequest
             | PayloadType::HandshakeResponse
-            | PayloadType::EncryptionChallengeRequest
             | PayloadType::EncryptionChallengeResponse => {
                 tracing::debug!(?payload_type, "skipped a handshake message out of turn");
             }
@@ -76,6 +85,17 @@ impl DataChannel {
                 tracing::debug!(?payload_type, "skipped a payload of unknown type");
             }
             _ => {
+                // What comes before the end of an encrypted handshake is not the agent's, or comes
+                // from one that does not keep its own demand.
+                if is_encrypted(Role::Agent, payload_type)
+                    && matches!(&self.phase, Phase::Handshaking { ready, .. } if ready.encrypted_with.is_some())
+                {
+                    self.end_over_encryption(ChannelError::KeyRoundSkipped);
+                    return;
+                }
+                let Some(payload) = self.open_received(payload_type, payload) else {
+                    return;
+                };
                 if self.phase == Phase::Waiting {
                     self.open(now, Ready::default());
                 }
@@ -96,37 +116,58 @@ impl DataChannel {
             return;
         };
         let (session_type, properties) = session_type_of(&request);
+        let demand = key_demand(&request);
+        let key_id = |demand: &crate::encryption::DataKeyRequest| demand.key_id.clone();
+        let ready = Ready {
+            session_type: session_type.as_deref().and_then(SessionType::parse),
+            agent_version: Some(AgentVersion::new(request.agent_version.clone())),
+            properties,
+            encrypted_with: demand.as_ref().ok().and_then(Option::as_ref).map(key_id),
+            ..Ready::default()
+        };
+        let failure = request.actions.iter().find_map(|action| match action {
+            Action::Unknown { name } => Some(ChannelError::UnknownAction(name.clone())),
+            Action::SessionType { name, .. } if SessionType::parse(name).is_none() => {
+                Some(ChannelError::UnknownSessionType(name.clone()))
+            }
+            Action::SessionType { .. } | Action::KmsEncryption { .. } => None,
+        });
+        let failure = failure.or(demand.as_ref().err().cloned());
+        // A key is fetched only where the session can come about: KMS keeps a record of each.
+        if let (None, Ok(Some(wanted))) = (&failure, demand) {
+            self.phase = Phase::Handshaking {
+                since: now,
+                ready: Box::new(ready),
+                key: KeyRound::Fetching(request),
+            };
+            self.events.push_back(Event::DataKeyWanted(wanted));
+            return;
+        }
         self.phase = Phase::Handshaking {
             since: now,
-            ready: Ready {
-                session_type: session_type.as_deref().and_then(SessionType::parse),
-                agent_version: Some(AgentVersion::new(request.agent_version.clone())),
-                properties,
-                ..Ready::default()
-            },
+            ready: Box::new(ready),
+            key: KeyRound::Settled,
         };
-        let response = Response::answer(&request, &self.client_version).payload();
-        let frame = self.outgoing.send_now(
-            now,
-            &mut self.stamp,
-            PayloadType::HandshakeResponse,
-            &response,
-        );
-        self.urgent.push_back(frame);
+        let refused = KeyAnswer::Refused("No data key was fetched");
+        let response = Response::answer(&request, &self.client_version, refused).payload();
+        self.send_urgently(now, PayloadType::HandshakeResponse, &response);
         // The answer names what failed; the agent then closes the session by itself.
-        let failure = request.actions.into_iter().find_map(|action| match action {
-            Action::KmsEncryption { key_id, .. } => {
-                Some(ChannelError::EncryptionRequired { key_id })
-            }
-            Action::Unknown { name } => Some(ChannelError::UnknownAction(name)),
-            Action::SessionType { name, .. } if SessionType::parse(&name).is_none() => {
-                Some(ChannelError::UnknownSessionType(name))
-            }
-            Action::SessionType { .. } => None,
-        });
         if let Some(failure) = failure {
             self.fail(failure);
         }
+    }
+
+    /// Sends `payload` before everything pending.
+    pub(super) fn send_urgently(
+        &mut self,
+        now: Duration,
+        payload_type: PayloadType,
+        payload: &[u8],
+    ) {
+        let frame = self
+            .outgoing
+            .send_now(now, &mut self.stamp, payload_type, payload);
+        self.urgent.push_back(frame);
     }
 
     pub(super) fn open(&mut self, now: Duration, ready: Ready) {
@@ -143,10 +184,7 @@ impl DataChannel {
         if let (true, Some(_), Some(size)) =
             (after_handshake, self.early_size.take(), self.size.clone())
         {
-            let frame = self
-                .outgoing
-                .send_now(now, &mut self.stamp, PayloadType::Size, &size);
-            self.urgent.push_back(frame);
+            self.send_urgently(now, PayloadType::Size, &size);
         }
         self.events.push_back(Event::Ready(ready));
     }
@@ -173,10 +211,7 @@ impl DataChannel {
             // The agent takes a size at any time, or throws it away: then it is repeated after the
             // handshake.
             if let Some(size) = self.outgoing.take_pending(PayloadType::Size) {
-                let frame = self
-                    .outgoing
-                    .send_now(now, &mut self.stamp, PayloadType::Size, &size);
-                self.urgent.push_back(frame);
+                self.send_urgently(now, PayloadType::Size, &size);
                 self.early_size = Some(None);
             }
         }

@@ -4,16 +4,8 @@ use std::time::Duration;
 
 use crate::congestion::{Controller, Fixed};
 use crate::handshake::DEFAULT_CLIENT_VERSION;
+use crate::role::Role;
 use crate::wire::OFFICIAL_PAYLOAD_BYTES;
-
-/// Which end this is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Sends input, receives output.
-    Client,
-    /// Sends output, receives input.
-    Agent,
-}
 
 /// Whether the agent begins with a handshake.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,12 +4,25 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::encryption::DataKeyRequest;
 use crate::handshake::Ready;
 use crate::wire::PayloadType;
 
 /// What the channel tells its owner.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
+    /// Client: the session is to be encrypted, and needs a data key:
+    /// [`DataChannel::provide_data_key`] or [`DataChannel::refuse_data_key`] follows. The agent
+    /// waits 15 s for it.
+    DataKeyWanted(DataKeyRequest),
+    /// Agent: the client has given a data key, which is to be decrypted:
+    /// [`DataChannel::provide_data_key`] or [`DataChannel::refuse_data_key`] follows.
+    DataKeyOffered {
+        /// The data key in its encrypted form.
+        ciphertext_blob: Bytes,
+        /// Whether the agent's text is part of the encryption context.
+        has_challenge: bool,
+    },
     /// The session can be used. Comes once, before any data.
     Ready(Ready),
     /// A payload, in order. Never empty. The agent settles each with
@@ -44,14 +57,25 @@ pub enum Event {
 /// Why a session cannot go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChannelError {
-    /// The session must be encrypted with a KMS key.
-    #[error(
-        "the session demands encryption with the KMS key `{key_id}`, which is not supported yet"
-    )]
-    EncryptionRequired {
-        /// Key id or ARN.
+    /// The session must be encrypted, and its owner has no data key for it.
+    #[error("no data key of the KMS key `{key_id}` could be had: {reason}")]
+    NoDataKey {
+        /// Id or ARN of the KMS key.
         key_id: String,
+        /// Why, for people.
+        reason: String,
     },
+    /// The agent demanded encryption, and then went on without it.
+    #[error("the agent demanded encryption and went on without having shown that it holds the key")]
+    KeyRoundSkipped,
+    /// What came was not sealed with the session's key, or was changed on its way.
+    #[error(
+        "what came could not be decrypted: it was changed on its way, or the agent holds another key"
+    )]
+    Undecryptable,
+    /// A ciphertext came again as a message of its own.
+    #[error("an encrypted message came a second time under another number")]
+    RepeatedCiphertext,
     /// The handshake names a session type nobody here serves.
     #[error("the agent started a session of unknown type `{0}`")]
     UnknownSessionType(String),

@@ -24,6 +24,7 @@ mod client;
 mod config;
 mod event;
 mod incoming;
+mod key_round;
 mod outgoing;
 mod rtt;
 mod stamp;
@@ -34,13 +35,16 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use uuid::Uuid;
 
-pub use self::config::{Config, Expect, Role};
+pub use self::config::{Config, Expect};
 pub use self::event::{ChannelError, Event, Stats};
 use self::incoming::{Incoming, Place};
+use self::key_round::KeyRound;
 use self::outgoing::{LargeLoss, Outgoing};
 pub use self::rtt::Rtt;
 use self::stamp::Stamp;
+use crate::encryption::Opener;
 use crate::handshake::{Action, Ready, Request};
+pub use crate::role::Role;
 use crate::wire::{
     Acknowledge, ChannelClosed, FLAGS_ACKNOWLEDGE, HEADER_LEN, Header, Message, MessageType,
     PayloadType, WireError,
@@ -65,7 +69,8 @@ enum Phase {
     /// A HandshakeRequest has been seen (client) or sent (agent).
     Handshaking {
         since: Duration,
-        ready: Ready,
+        ready: Box<Ready>,
+        key: KeyRound,
     },
     /// Data flows.
     Open,
@@ -102,6 +107,11 @@ pub struct DataChannel {
     /// given before.
     unsettled: Option<Option<Acknowledge>>,
     failed: bool,
+    seed: u128,
+    /// Of an encrypted session, once there is a key; its other half is with `outgoing`.
+    opener: Option<Opener>,
+    /// Agent: the payload that its owner has not settled, as it was opened.
+    opened: Option<Bytes>,
     stamp: Stamp,
     incoming: Incoming,
     outgoing: Outgoing,
@@ -138,6 +148,9 @@ impl DataChannel {
             input_from: None,
             unsettled: None,
             failed: false,
+            seed: config.seed,
+            opener: None,
+            opened: None,
             stamp: Stamp::new(config.origin_ms, config.seed),
             incoming: Incoming::default(),
             outgoing: Outgoing::new(

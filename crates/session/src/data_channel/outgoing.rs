@@ -1,5 +1,7 @@
 //! The sending half: numbering, the unacknowledged list, retransmission.
 
+mod sealed;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use super::Role;
 use super::rtt::Rtt;
 use super::stamp::Stamp;
 use crate::congestion::Controller;
+use crate::encryption::{SEAL_BYTES, Sealer};
 use crate::wire::{FLAG_SYN, HEADER_LEN, Header, MessageType, OFFICIAL_PAYLOAD_BYTES, PayloadType};
 
 /// The agent looks at its list this often, counted from its start.
@@ -112,6 +115,9 @@ pub(super) struct Outgoing {
     /// The highest number acknowledged on the present connection.
     acked_here: i64,
     buffer: BytesMut,
+    /// Of an encrypted session, once there is a key. A payload is sealed when it gets its number,
+    /// and repeated as it was sealed.
+    sealer: Option<Sealer>,
     pub(super) retransmitted: u64,
     pub(super) bytes_sent: u64,
     pub(super) acked_messages: u64,
@@ -152,6 +158,7 @@ impl Outgoing {
             hold_behind: None,
             acked_here: NOTHING_ACKED,
             buffer: BytesMut::new(),
+            sealer: None,
             retransmitted: 0,
             bytes_sent: 0,
             acked_messages: 0,
@@ -219,26 +226,34 @@ impl Outgoing {
             }
         }
         let header = self.header(payload_type, now, stamp);
+        let payload_len = if bulk {
+            self.piece_len()
+        } else {
+            front_len(&self.pending)
+        };
         let mut buffer = std::mem::take(&mut self.buffer);
-        self.reserve(
-            &mut buffer,
-            if bulk {
-                self.piece_len()
-            } else {
-                front_len(&self.pending)
-            },
-        );
-        header.encode_with(&mut buffer, |out| {
-            if bulk {
-                self.gather(out);
-            } else if let Some((_, payload)) = self.pending.pop_front() {
-                self.pending_bytes -= payload.len();
-                out.put_slice(&payload);
-            }
+        let mut sealer = self.take_sealer(payload_type);
+        let seal_len = sealer.as_ref().map_or(0, |_| SEAL_BYTES);
+        self.reserve(&mut buffer, payload_len + seal_len);
+        let gathered = bulk.then_some(payload_len);
+        header.encode_with(&mut buffer, |out| match &mut sealer {
+            None => self.write_payload(gathered, out),
+            Some(sealer) => sealer.seal(out, |out| self.write_payload(gathered, out)),
         });
+        self.put_back_sealer(sealer);
         let frame = buffer.split().freeze();
         self.buffer = buffer;
         Some(self.number(now, frame))
+    }
+
+    /// Writes what is to be sent next: up to `gathered` bytes of the queue, or its front as it is.
+    fn write_payload(&mut self, gathered: Option<usize>, out: &mut BytesMut) {
+        if let Some(room) = gathered {
+            self.gather(room, out);
+        } else if let Some((_, payload)) = self.pending.pop_front() {
+            self.pending_bytes -= payload.len();
+            out.put_slice(&payload);
+        }
     }
 
     /// Sends `payload` now, before everything pending and whatever the window says.
@@ -249,7 +264,8 @@ impl Outgoing {
         payload_type: PayloadType,
         payload: &[u8],
     ) -> Bytes {
-        let frame = self.header(payload_type, now, stamp).encode(payload);
+        let header = self.header(payload_type, now, stamp);
+        let frame = self.encode(&header, payload);
         self.number(now, frame)
     }
 
@@ -301,14 +317,22 @@ impl Outgoing {
     /// Most bytes of the next payload: several messages make up a window, or there would be nothing
     /// to pace.
     fn piece_len(&self) -> usize {
-        self.max_payload
-            .min((self.controller.window() / 4).max(OFFICIAL_PAYLOAD_BYTES))
+        let len = self
+            .max_payload
+            .min((self.controller.window() / 4).max(OFFICIAL_PAYLOAD_BYTES));
+        match self.sealer {
+            // Sealed it is no longer than what was proven to get through; the official client's
+            // payloads count without their seal.
+            Some(_) if len > OFFICIAL_PAYLOAD_BYTES => {
+                (len - SEAL_BYTES.min(len)).max(OFFICIAL_PAYLOAD_BYTES)
+            }
+            _ => len,
+        }
     }
 
     /// Fills one payload from the front of the queue: large pieces are cut, small neighbours
     /// joined.
-    fn gather(&mut self, out: &mut BytesMut) {
-        let mut room = self.piece_len();
+    fn gather(&mut self, mut room: usize, out: &mut BytesMut) {
         while let Some((PayloadType::Output, payload)) = self.pending.front_mut() {
             let piece = payload.split_to(payload.len().min(room));
             out.put_slice(&piece);
@@ -490,12 +514,14 @@ impl Outgoing {
             sequence_number: number,
             ..self.header(payload_type, now, stamp)
         };
+        let frame = self.encode(&header, &small);
         let Some(sent) = self.sent_mut(number) else {
             return false;
         };
         let before = sent.payload_len();
-        sent.frame = header.encode(&small);
-        self.in_flight_bytes = self.in_flight_bytes - before + small.len();
+        sent.frame = frame;
+        let after = sent.payload_len();
+        self.in_flight_bytes = self.in_flight_bytes - before + after;
         self.controller.on_sent(self.in_flight_bytes);
         true
     }
@@ -556,7 +582,7 @@ impl Outgoing {
         let first = (self.first_number()..sent_up_to)
             .zip(&self.unacked)
             .filter_map(|(number, sent)| Some((number, sent.as_ref()?.payload_len())))
-            .find(|&(_, payload_bytes)| payload_bytes > OFFICIAL_PAYLOAD_BYTES)
+            .find(|&(_, payload_bytes)| payload_bytes > self.official_payload_len())
             .filter(|&(number, _)| self.role == Role::Client && number > self.acked_here);
         let before = self.suspect.take();
         let Some((number, payload_bytes)) = first else {

@@ -67,6 +67,7 @@ use crate::closing::Closing;
 use crate::congestion::{Adaptive, Controller};
 use crate::data_channel::{Config, DataChannel};
 pub use crate::data_channel::{Expect, Stats};
+pub use crate::encryption::{DataKey, DataKeyRequest};
 use crate::handshake::DEFAULT_CLIENT_VERSION;
 pub use crate::handshake::Ready;
 pub use crate::wire::OFFICIAL_PAYLOAD_BYTES;
@@ -106,7 +107,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// What the driver cannot know: headers signed for a dial, and fresh tokens.
+/// What the driver cannot know: headers signed for a dial, data keys, and fresh tokens.
 pub trait Gateway: Send + Sync + 'static {
     /// Headers for one dial of this URL, signed afresh; empty when they cannot be signed, which the
     /// service may accept.
@@ -116,6 +117,21 @@ pub trait Gateway: Send + Sync + 'static {
     fn dials_again(&self, status: u16) -> bool {
         let _ = status;
         false
+    }
+    /// GenerateDataKey of KMS: 64 bytes of the key that `wanted` names, with an encryption context
+    /// of `aws:ssm:SessionId`, `aws:ssm:TargetId` (exactly as StartSession was given it), and
+    /// `aws:ssm:RandomChallenge` where there is one.
+    ///
+    /// The agent waits 15 s, and whatever is typed waits with it.
+    fn data_key<'a>(
+        &'a self,
+        session_id: &'a str,
+        wanted: DataKeyRequest,
+    ) -> BoxFuture<'a, Result<DataKey, NoDataKey>> {
+        let _ = (session_id, wanted);
+        Box::pin(std::future::ready(Err(NoDataKey(
+            "this client has no way to KMS".to_owned(),
+        ))))
     }
     /// ResumeSession.
     fn resume<'a>(&'a self, session_id: &'a str) -> BoxFuture<'a, Result<Resumed, ResumeError>>;
@@ -134,6 +150,11 @@ pub enum LargePayloads {
     /// A payload with the user's bytes, twice; the session has ended over it.
     Numbered,
 }
+
+/// Why there is no data key, in a few words: the agent is told them, and may log them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NoDataKey(pub String);
 
 /// What ResumeSession returned.
 #[derive(Debug)]

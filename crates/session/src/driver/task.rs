@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::error::SessionError;
 use super::pulse::{Look, Pulse};
 use super::resume::{Beginning, Resumer};
 use super::socket::{Connection, Turn};
-use super::{Command, Event, Gauge, LargePayloads, Status, weight};
+use super::{Command, DataKey, DataKeyRequest, Event, Gauge, LargePayloads, NoDataKey};
+use super::{Status, weight};
 use crate::closing::Closing;
 use crate::data_channel::{self, ChannelError, DataChannel, Stats};
 use crate::wire::{PayloadType, parse_exit_code};
@@ -34,6 +36,8 @@ pub(super) struct Task {
     drained: Vec<oneshot::Sender<()>>,
     status: watch::Sender<Status>,
     resumer: Resumer,
+    /// The one call for a data key, while it lasts; dropped with the session.
+    key_fetch: JoinSet<Result<DataKey, NoDataKey>>,
     origin: Instant,
 }
 
@@ -103,6 +107,7 @@ impl Task {
             drained: Vec::new(),
             status,
             resumer,
+            key_fetch: JoinSet::new(),
             origin: Instant::now(),
         }
     }
@@ -234,10 +239,32 @@ impl Task {
                         return End::Over;
                     }
                 }
+                Some(fetched) = self.key_fetch.join_next(), if !self.key_fetch.is_empty() => {
+                    self.give_data_key(fetched);
+                }
                 () = self.events.closed(), if self.senders_gone => return End::Over,
                 () = self.gauge.fell.notified(), if full => {}
                 () = &mut sleep => {}
             }
+        }
+    }
+
+    /// Begins to fetch a data key beside everything else: acknowledgements and pings go on, and the
+    /// agent's 15 s run already. One that comes while the connection is lost waits for the next.
+    fn fetch_data_key(&mut self, wanted: DataKeyRequest) {
+        let gateway = Arc::clone(&self.resumer.gateway);
+        let session_id = self.resumer.opening.session_id.clone();
+        self.key_fetch
+            .spawn(async move { gateway.data_key(&session_id, wanted).await });
+    }
+
+    fn give_data_key(&mut self, fetched: Result<Result<DataKey, NoDataKey>, JoinError>) {
+        let now = self.now();
+        match fetched {
+            Ok(Ok(key)) => self.channel.provide_data_key(now, &key),
+            Ok(Err(NoDataKey(why))) => self.channel.refuse_data_key(now, &why),
+            // It panicked; the session must not wait for it.
+            Err(_) => self.channel.refuse_data_key(now, "the call for it failed"),
         }
     }
 
@@ -324,6 +351,12 @@ impl Task {
         let mut over = false;
         while let Some(event) = self.channel.poll_event() {
             let event = match event {
+                data_channel::Event::DataKeyWanted(wanted) => {
+                    self.fetch_data_key(wanted);
+                    continue;
+                }
+                // The agent's.
+                data_channel::Event::DataKeyOffered { .. } => continue,
                 data_channel::Event::Ready(ready) => Event::Ready(ready),
                 data_channel::Event::Data {
                     payload_type,

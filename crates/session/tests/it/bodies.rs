@@ -1,7 +1,8 @@
 //! The JSON bodies: what is written is read again, and what Go programs may write is read too.
 
 use ops_session::handshake::{
-    Action, ActionStatus, Complete, ProcessedAction, Ready, Request, Response, SessionType,
+    Action, ActionStatus, Complete, KeyAnswer, OfferedKey, ProcessedAction, Ready, Request,
+    Response, SessionType,
 };
 use ops_session::wire::{
     ChannelClosed, Flag, OpenDataChannel, exit_code_payload, parse_exit_code, parse_size,
@@ -9,6 +10,8 @@ use ops_session::wire::{
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
+
+use crate::kms::data_key;
 
 fn any_action() -> impl Strategy<Value = Action> {
     prop_oneof![
@@ -67,7 +70,9 @@ proptest! {
     #[test]
     fn an_answer_has_one_element_for_each_action_in_its_order(actions in proptest::collection::vec(any_action(), 0..6)) {
         let names: Vec<String> = actions.iter().map(|a| a.name().to_owned()).collect();
-        let answer = Response::answer(&Request { agent_version: String::new(), actions }, "1.2.764.0");
+        let request = Request { agent_version: String::new(), actions };
+        let key = data_key();
+        let answer = Response::answer(&request, "1.2.764.0", KeyAnswer::Given(&key));
         let answered: Vec<String> = answer.processed_client_actions.iter().map(|a| a.action_type.clone()).collect();
         prop_assert_eq!(answered, names);
         let all_well = answer.processed_client_actions.iter().all(|a| a.action_status == ActionStatus::Success);
@@ -124,6 +129,37 @@ fn keys_of_any_case_and_null_for_anything_are_read() {
         Complete::parse(br#"{"CustomerMessage":null}"#),
         Complete::default()
     );
+}
+
+#[test]
+fn a_data_key_is_read_as_it_is_written_and_nothing_else_is_one() {
+    let offered = |result: Value| OfferedKey::parse(&result);
+    let blob = &b"\x01\x02"[..];
+    for (result, has_challenge) in [
+        (
+            json!({"KMSCipherTextKey": "AQI=", "KMSCipherTextHash": null}),
+            false,
+        ),
+        (
+            json!({"kmsciphertextkey": "AQI=", "challengeacknowledgement": true}),
+            true,
+        ),
+    ] {
+        let expected = OfferedKey {
+            ciphertext_blob: blob.into(),
+            has_challenge,
+        };
+        assert_eq!(offered(result), Some(expected));
+    }
+    for result in [
+        json!(null),
+        json!({"KMSCipherTextKey": null}),
+        json!({"KMSCipherTextKey": ""}),
+        json!({"KMSCipherTextKey": "AQI"}),
+        json!({"KMSCipherTextKey": [1, 2]}),
+    ] {
+        assert_eq!(offered(result.clone()), None, "{result}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ops_session::data_channel::{ChannelError, Config, DataChannel, Event, Expect, Rtt};
-use ops_session::handshake::{Action, Request, Response, SessionType};
+use ops_session::handshake::{Action, Request, SessionType};
 use ops_session::wire::{
     Acknowledge, ChannelClosed, Header, Message, MessageType, PayloadType, WireError, size_payload,
 };
@@ -68,7 +68,7 @@ pub(crate) fn ack(number: i64) -> Bytes {
 }
 
 /// What a channel sends, in words: `ack 3`, `1 Size`, …
-fn sent(channel: &mut DataChannel, now: Duration) -> Vec<String> {
+pub(crate) fn sent(channel: &mut DataChannel, now: Duration) -> Vec<String> {
     let mut words = Vec::new();
     while let Some(frame) = channel.poll_transmit(now) {
         let message = Message::decode(&frame).unwrap();
@@ -306,29 +306,6 @@ fn a_size_that_a_handshake_swallowed_is_sent_again_after_it() {
         sent(&mut channel, at),
         ["ack 0", "ack 1", "1 HandshakeResponse", "2 Size"]
     );
-}
-
-#[test]
-fn a_session_that_demands_encryption_fails_clearly_and_the_agent_is_told() {
-    let mut channel = client();
-    channel
-        .handle_frame(START, &frame_of("msg-handshake-request-kms").into())
-        .unwrap();
-    assert!(
-        matches!(channel.poll_event(), Some(Event::Failed(ChannelError::EncryptionRequired { key_id })) if !key_id.is_empty())
-    );
-    channel.poll_transmit(START).unwrap();
-    let frame = channel.poll_transmit(START).unwrap();
-    let response = Response::parse(Message::decode(&frame).unwrap().payload).unwrap();
-    assert_eq!(
-        response
-            .processed_client_actions
-            .iter()
-            .map(|a| a.action_status.code())
-            .collect::<Vec<_>>(),
-        [1, 3]
-    );
-    assert_eq!(response.errors.unwrap().len(), 1);
 }
 
 #[test]

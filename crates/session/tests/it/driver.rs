@@ -9,7 +9,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use ops_session::closing::Closing;
 use ops_session::data_channel::{self, ChannelError};
 use ops_session::driver::{self, Ended, Event, Events, OpenError, Options, SessionError};
-use ops_session::handshake::{Action, Request, SessionType};
+use ops_session::handshake::SessionType;
 use ops_session::wire::{
     ChannelClosed, Flag, Message as Decoded, MessageType, PayloadType, exit_code_payload,
 };
@@ -423,39 +423,6 @@ async fn a_key_pressed_during_a_flood_of_output_reaches_the_agent() {
         () = flood => {}
         () = user => {}
     }
-}
-
-#[tokio::test]
-async fn a_session_that_demands_encryption_fails_and_tells_the_agent_why() {
-    let server = Server::start().await;
-    let (mut session, far) = server.open(options()).await;
-    let mut agent = Agent::new(far);
-    let request = Request {
-        agent_version: "3.3.3572.0".to_owned(),
-        actions: vec![
-            Action::SessionType {
-                name: "Standard_Stream".to_owned(),
-                properties: serde_json::Value::Null,
-            },
-            Action::KmsEncryption {
-                key_id: "arn:aws:kms:eu-west-1:111122223333:key/k".to_owned(),
-                challenge: None,
-            },
-        ],
-    };
-    agent.channel.start_handshake(Duration::ZERO, &request);
-    let data_channel::Event::Failed(ChannelError::HandshakeRefused(text)) = agent.event().await
-    else {
-        panic!("the agent was not told");
-    };
-    assert!(text.contains("KMSEncryption failed on client"), "{text}");
-    let Event::Failed(SessionError::Channel(ChannelError::EncryptionRequired { key_id })) =
-        next(&mut session.events).await
-    else {
-        panic!("it did not fail");
-    };
-    assert_eq!(key_id, "arn:aws:kms:eu-west-1:111122223333:key/k");
-    assert_eq!(soon(session.events.next()).await, None);
 }
 
 #[tokio::test]

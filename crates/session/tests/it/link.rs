@@ -1,13 +1,16 @@
 //! A client and an agent core joined by a simulated link, in virtual time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ops_session::data_channel::{Config, DataChannel, Event};
+use ops_session::data_channel::{Config, DataChannel, Event, Role};
+use ops_session::encryption::{DataKey, is_encrypted};
 use ops_session::handshake::{Action, Request};
-use ops_session::wire::PayloadType;
+use ops_session::wire::{HEADER_LEN, Message, PayloadType};
 use serde_json::json;
+
+use crate::kms::{data_key, kms_request};
 
 pub(crate) fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -42,6 +45,12 @@ pub(crate) struct Link {
     pub(crate) agent_events: Vec<Event>,
     /// Frames from the client, counted from 1, that are lost.
     pub(crate) drop_from_client: Vec<usize>,
+    /// What either end gets when it asks for a data key.
+    pub(crate) data_keys: [fn() -> DataKey; 2],
+    /// Every ciphertext by its nonce, each direction for itself: never two under one.
+    ciphertexts: [HashMap<[u8; 12], Bytes>; 2],
+    /// Lengths of the payloads of type Output that the client has sent.
+    pub(crate) sent_lens: Vec<usize>,
     from_client: usize,
     rng: fastrand::Rng,
     wire: BTreeMap<(Duration, u64), (To, Bytes)>,
@@ -66,6 +75,9 @@ impl Link {
             client_events: Vec::new(),
             agent_events: Vec::new(),
             drop_from_client: Vec::new(),
+            data_keys: [data_key, data_key],
+            ciphertexts: Default::default(),
+            sent_lens: Vec::new(),
             from_client: 0,
             rng: fastrand::Rng::with_seed(seed),
             wire: BTreeMap::new(),
@@ -91,7 +103,36 @@ impl Link {
         self.rng.u32(..1000) < of_1000
     }
 
+    /// Ciphertexts that were sent, by direction: from the client, from the agent.
+    pub(crate) fn ciphertexts(&self) -> [usize; 2] {
+        self.ciphertexts.each_ref().map(HashMap::len)
+    }
+
+    fn watch_nonces(&mut self, to: To, frame: &Bytes) {
+        let header = Message::decode(frame).unwrap().header;
+        if to == To::Agent && header.payload_type == PayloadType::Output {
+            self.sent_lens.push(frame.len() - HEADER_LEN);
+        }
+        let (sender, index) = match to {
+            To::Agent => (Role::Client, 0),
+            To::Client => (Role::Agent, 1),
+        };
+        if !header.message_type.is_stream_data() || !is_encrypted(sender, header.payload_type) {
+            return;
+        }
+        let payload = frame.slice(HEADER_LEN..);
+        let nonce = payload[..12].try_into().unwrap();
+        let before = self.ciphertexts[index].insert(nonce, payload.clone());
+        assert!(
+            before.is_none_or(|before| before == payload),
+            "two ciphertexts under one nonce"
+        );
+    }
+
     fn put(&mut self, to: To, frame: &Bytes) {
+        if self.client_events.iter().any(is_ready_and_encrypted) {
+            self.watch_nonces(to, frame);
+        }
         if !self.connected {
             return;
         }
@@ -126,9 +167,12 @@ impl Link {
                 } = &event
                 {
                     self.client_received.extend_from_slice(payload);
-                } else {
-                    self.client_events.push(event);
+                    continue;
                 }
+                if matches!(event, Event::DataKeyWanted(_)) {
+                    self.client.provide_data_key(self.now, &self.data_keys[0]());
+                }
+                self.client_events.push(event);
             }
             while let Some(event) = self.agent.poll_event() {
                 let Event::Data {
@@ -136,6 +180,9 @@ impl Link {
                     payload,
                 } = &event
                 else {
+                    if matches!(event, Event::DataKeyOffered { .. }) {
+                        self.agent.provide_data_key(self.now, &self.data_keys[1]());
+                    }
                     self.agent_events.push(event);
                     continue;
                 };
@@ -238,6 +285,10 @@ impl Link {
     }
 }
 
+fn is_ready_and_encrypted(event: &Event) -> bool {
+    matches!(event, Event::Ready(ready) if ready.encrypted_with.is_some())
+}
+
 pub(crate) fn port_request() -> Request {
     Request {
         agent_version: "3.3.3572.0".to_owned(),
@@ -252,9 +303,17 @@ fn random_bytes(rng: &mut fastrand::Rng, len: usize) -> Vec<u8> {
     (0..len).map(|_| rng.u8(..)).collect()
 }
 
+/// How a schedule begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Beginning {
+    Plain,
+    Handshake,
+    Encryption,
+}
+
 /// One schedule: bytes both ways at random times over a link with random faults, cut and resumed
-/// now and then.
-fn run_schedule(seed: u64) {
+/// now and then. Without `beginning` it begins in one of the ways without encryption.
+fn run_schedule(seed: u64, beginning: Option<Beginning>) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let client = Config {
         max_payload: [1024, 16 << 10][rng.usize(..2)],
@@ -269,18 +328,32 @@ fn run_schedule(seed: u64) {
         jitter: ms(rng.u64(0..300)),
         refuse: rng.u32(..300),
     };
-    let handshake = rng.bool();
-    if handshake {
-        link.agent.start_handshake(Duration::ZERO, &port_request());
+    let beginning = beginning.unwrap_or(if rng.bool() {
+        Beginning::Handshake
     } else {
-        link.agent.send(PayloadType::Output, &b"$ "[..]);
-    }
+        Beginning::Plain
+    });
     let mut to_agent = Vec::new();
-    let mut to_client = if handshake {
-        Vec::new()
-    } else {
-        b"$ ".to_vec()
-    };
+    let mut to_client = Vec::new();
+    match beginning {
+        Beginning::Plain => {
+            link.agent.send(PayloadType::Output, &b"$ "[..]);
+            to_client.extend_from_slice(b"$ ");
+        }
+        Beginning::Handshake => link.agent.start_handshake(Duration::ZERO, &port_request()),
+        Beginning::Encryption => {
+            link.agent.start_handshake(Duration::ZERO, &kms_request());
+            // What is typed meanwhile waits; the program behind an agent prints nothing before.
+            link.client.send(PayloadType::Output, &b"typed ahead"[..]);
+            to_agent.extend_from_slice(b"typed ahead");
+            while !link.client.is_open() {
+                assert!(
+                    link.step(Duration::from_secs(600)),
+                    "seed {seed}: no handshake"
+                );
+            }
+        }
+    }
     for _ in 0..rng.usize(1..25) {
         match rng.u32(..12) {
             0 => {
@@ -326,12 +399,24 @@ fn run_schedule(seed: u64) {
         "seed {seed}: {:?}",
         link.client_events
     );
+    if beginning == Beginning::Encryption {
+        let [from_client, from_agent] = link.ciphertexts();
+        assert!(from_client > 0, "seed {seed}: nothing was encrypted");
+        assert_eq!(from_agent > 0, !to_client.is_empty(), "seed {seed}");
+    }
 }
 
 #[test]
 fn every_byte_arrives_in_order_over_thousands_of_lossy_schedules() {
     for seed in 0..3000 {
-        run_schedule(seed);
+        run_schedule(seed, None);
+    }
+}
+
+#[test]
+fn every_byte_of_an_encrypted_session_arrives_in_order_over_thousands_of_lossy_schedules() {
+    for seed in 0..2000 {
+        run_schedule(seed, Some(Beginning::Encryption));
     }
 }
 

@@ -6,6 +6,9 @@ mod channel;
 #[cfg(feature = "driver")]
 mod driver;
 mod hostile;
+mod kms;
+#[cfg(feature = "driver")]
+mod kms_driver;
 mod large;
 mod link;
 #[cfg(feature = "driver")]

@@ -12,17 +12,20 @@ use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use http::HeaderMap;
 use ops_session::data_channel::{Config, DataChannel, Event};
 use ops_session::driver::{
-    self, Expect, Gateway, LargePayloads, Opening, Options, Proxy, ResumeError, Resumed, Session,
-    Token,
+    self, DataKey, DataKeyRequest, Expect, Gateway, LargePayloads, NoDataKey, Opening, Options,
+    Proxy, ResumeError, Resumed, Session, Token,
 };
 use ops_session::wire::PayloadType;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+
+use crate::kms::data_key;
 
 /// A test that hangs fails after this long.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -43,10 +46,45 @@ pub(crate) struct Service {
     pub(crate) resumed: AtomicUsize,
     /// What [`Gateway::large_payloads_lost`] was told.
     pub(crate) large_lost: Mutex<Vec<LargePayloads>>,
+    /// What data keys were asked for.
+    pub(crate) data_keys_asked: Mutex<Vec<DataKeyRequest>>,
+    /// Why there is none.
+    pub(crate) no_data_key: Mutex<Option<String>>,
+    /// What each waits for.
+    data_key_gate: Mutex<Option<Arc<Notify>>>,
     signed: AtomicUsize,
 }
 
+impl Service {
+    /// Data keys come only once the gate is opened.
+    pub(crate) fn hold_data_keys(&self) -> Arc<Notify> {
+        let gate = Arc::<Notify>::default();
+        *self.data_key_gate.lock().unwrap() = Some(gate.clone());
+        gate
+    }
+}
+
 impl Gateway for Service {
+    fn data_key<'a>(
+        &'a self,
+        session_id: &'a str,
+        wanted: DataKeyRequest,
+    ) -> BoxFuture<'a, Result<DataKey, NoDataKey>> {
+        assert_eq!(session_id, "session-1");
+        async move {
+            self.data_keys_asked.lock().unwrap().push(wanted);
+            let gate = self.data_key_gate.lock().unwrap().clone();
+            if let Some(gate) = gate {
+                gate.notified().await;
+            }
+            match self.no_data_key.lock().unwrap().clone() {
+                Some(why) => Err(NoDataKey(why)),
+                None => Ok(data_key()),
+            }
+        }
+        .boxed()
+    }
+
     fn headers<'a>(&'a self, _stream_url: &'a str) -> BoxFuture<'a, HeaderMap> {
         let n = self.signed.fetch_add(1, Ordering::SeqCst) + 1;
         let mut headers = HeaderMap::new();
@@ -257,7 +295,7 @@ impl Agent {
     }
 
     /// Takes what has come; waits for more if nothing has.
-    async fn step(&mut self) -> Option<Event> {
+    pub(crate) async fn step(&mut self) -> Option<Event> {
         let before = self.received.len();
         while let Some(event) = self.channel.poll_event() {
             let now = self.now();

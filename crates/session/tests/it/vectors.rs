@@ -37,8 +37,8 @@ pub(crate) fn frame_of(id: &str) -> Vec<u8> {
 #[test]
 fn every_kind_of_vector_is_known_here() {
     let here = ["message", "message_negative", "rto", "versions", "script"];
-    // smux is tested beside its codec; sigv4 where the upgrade is signed; kms when encryption
-    // comes.
+    // smux is tested beside its codec, kms beside its cipher; sigv4 where the upgrade is signed,
+    // kms_request where the call is made.
     let elsewhere = [
         "smux",
         "smux_reader",

@@ -8,7 +8,7 @@ use std::sync::{
 
 use aws_lc_rs::digest;
 use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
-use ops_core::{Error, Result};
+use ops_ui::{Error, Result};
 
 use super::{
     super::{DEPTH, Sftp, lasting::Open, wire::open},

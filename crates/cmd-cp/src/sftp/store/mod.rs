@@ -8,7 +8,7 @@ mod streamed;
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
-use ops_core::Result;
+use ops_ui::Result;
 
 use self::place::{Meta, Sent, finish_one, place, preserved};
 use super::{

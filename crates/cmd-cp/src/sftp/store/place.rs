@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
-use ops_core::{Error, Result};
+use ops_ui::{Error, Result};
 
 use super::super::{
     BLOCK_BYTES, Sftp,

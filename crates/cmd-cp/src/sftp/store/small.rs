@@ -2,7 +2,7 @@
 
 use aws_lc_rs::digest;
 use futures_util::{StreamExt as _, future, stream};
-use ops_core::{Error, Result};
+use ops_ui::{Error, Result};
 
 use super::{
     super::{FILES, Sftp},

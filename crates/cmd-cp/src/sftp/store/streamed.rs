@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::{TryStreamExt as _, future, stream};
-use ops_core::{Error, Result};
+use ops_ui::{Error, Result};
 
 use super::{
     super::{DEPTH, Sftp},

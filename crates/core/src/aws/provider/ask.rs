@@ -7,25 +7,25 @@ use aws_credential_types::{
     Credentials,
     provider::{ProvideCredentials as _, error::CredentialsError},
 };
+use ops_ui::{Error, ErrorKind, Result};
 
 use super::{
     super::{
         assume,
-        failure::{credentials_failed, is_sso_over},
+        credentials_failure::{credentials_failed, is_sso_over},
         login::Login,
         recipe::{Asking, Recipe},
         sso::Desk,
     },
     Base, MARGIN, Provider, State,
 };
-use crate::error::{Error, ErrorKind, Result};
 
 /// Between looks for what another `ops` may have put into the cache while a question stands.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Provider {
     pub(super) fn asking(&self, state: &State) -> Asking {
-        let may_ask = self.0.recipe.output.may_ask() && crate::terminal::is_foreground();
+        let may_ask = self.0.recipe.output.may_ask() && ops_ui::terminal::is_foreground();
         let is_taken = self.0.quiet.load(Ordering::Relaxed)
             || state.asked
             || self.0.recipe.interrupt.requested().is_some();
@@ -115,7 +115,7 @@ pub(super) async fn cached_elsewhere(
 impl Recipe {
     /// Asks whether to log in, and does. False: nobody wants to.
     async fn log_in(&self, login: &Login) -> Result<bool> {
-        let profile = crate::output::escape(&login.profile);
+        let profile = ops_ui::output::escape(&login.profile);
         let state = if login.was_made(&self.home) {
             format!("The SSO login of AWS profile `{profile}` has expired.")
         } else {

@@ -13,11 +13,12 @@ use std::{
 };
 
 use bytes::Bytes;
+use ops_sftp::{Attributes, Fields, kind, open};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
 use super::{
     PACKET_BYTES,
-    wire::{Answers, Attributes, Failure, Fields, kind},
+    wire::{Answers, Failure},
 };
 
 /// Most bytes of one read or write; a packet has room for its own fields beside them.
@@ -71,8 +72,8 @@ impl Server {
     pub(super) fn answer(&mut self, packets: &[Bytes]) -> Vec<u8> {
         let mut answers = Answers::default();
         for packet in packets {
-            let mut fields = Fields(packet);
-            let Ok(request) = fields.byte() else { continue };
+            let mut fields = Fields(packet.clone());
+            let Ok(request) = fields.u8() else { continue };
             if request == kind::INIT {
                 answers.version(&EXTENSIONS);
                 continue;
@@ -83,7 +84,7 @@ impl Server {
         answers.0
     }
 
-    fn answer_one(&mut self, request: u8, id: u32, fields: &mut Fields<'_>, answers: &mut Answers) {
+    fn answer_one(&mut self, request: u8, id: u32, fields: &mut Fields, answers: &mut Answers) {
         let answer_kind = match request {
             kind::OPEN | kind::OPENDIR => kind::HANDLE,
             kind::READ => kind::DATA,
@@ -121,7 +122,7 @@ impl Server {
     }
 
     /// Requests that are answered with a status alone.
-    fn change(&mut self, request: u8, fields: &mut Fields<'_>) -> Result<(), Failure> {
+    fn change(&mut self, request: u8, fields: &mut Fields) -> Result<(), Failure> {
         match request {
             kind::CLOSE => {
                 let handle = handle_number(fields)?;
@@ -155,20 +156,20 @@ impl Server {
             kind::SYMLINK => {
                 // The usual server has the two names in this order, whatever the draft says, and
                 // clients follow it.
-                let target = OsStr::from_bytes(fields.bytes()?);
-                std::os::unix::fs::symlink(target, self.path(fields)?)?;
+                let target = fields.bytes()?;
+                std::os::unix::fs::symlink(OsStr::from_bytes(&target), self.path(fields)?)?;
             }
             _ => return Err(Failure::Unsupported),
         }
         Ok(())
     }
 
-    fn extended(&mut self, id: u32, fields: &mut Fields<'_>, answers: &mut Answers) {
+    fn extended(&mut self, id: u32, fields: &mut Fields, answers: &mut Answers) {
         let name = fields.bytes().unwrap_or_default();
-        match name {
+        match &name[..] {
             b"statvfs@openssh.com" | b"fstatvfs@openssh.com" | b"limits@openssh.com" => {
                 answers.packet(kind::EXTENDED_REPLY, id, |out| {
-                    match name {
+                    match &name[..] {
                         b"statvfs@openssh.com" => {
                             file_system(out, &rustix::fs::statvfs(self.path(fields)?)?);
                         }
@@ -189,13 +190,13 @@ impl Server {
                 });
             }
             b"expand-path@openssh.com" => answers.packet(kind::NAME, id, |out| {
-                let path = real_path(&self.expand(fields.bytes()?))?;
+                let path = real_path(&self.expand(&fields.bytes()?))?;
                 out.u32(1);
                 out.name(path.as_os_str().as_bytes(), None);
                 Ok(())
             }),
             _ => answers.packet(kind::STATUS, id, |out| {
-                match name {
+                match &name[..] {
                     b"posix-rename@openssh.com" => {
                         fs::rename(self.path(fields)?, self.path(fields)?)?;
                     }
@@ -220,36 +221,30 @@ impl Server {
         }
     }
 
-    fn open_file(&mut self, fields: &mut Fields<'_>, out: &mut Answers) -> Result<(), Failure> {
-        const READ: u32 = 1;
-        const WRITE: u32 = 2;
-        const APPEND: u32 = 4;
-        const CREATE: u32 = 8;
-        const TRUNCATE: u32 = 0x10;
-        const EXCLUSIVE: u32 = 0x20;
+    fn open_file(&mut self, fields: &mut Fields, out: &mut Answers) -> Result<(), Failure> {
         let path = self.path(fields)?;
         let flags = fields.u32()?;
         let mode = fields.attributes()?.mode.unwrap_or(0o666);
         let has = |flag| flags & flag != 0;
         let file = OpenOptions::new()
-            .read(has(READ))
-            .write(has(WRITE) && !has(APPEND))
-            .append(has(APPEND))
-            .create(has(CREATE))
-            .create_new(has(CREATE) && has(EXCLUSIVE))
-            .truncate(has(TRUNCATE))
+            .read(has(open::READ))
+            .write(has(open::WRITE) && !has(open::APPEND))
+            .append(has(open::APPEND))
+            .create(has(open::CREATE))
+            .create_new(has(open::CREATE) && has(open::EXCLUSIVE))
+            .truncate(has(open::TRUNCATE))
             .mode(mode & 0o7777)
             .open(path)?;
         self.remember(
             Handle::File {
                 file,
-                appends: has(APPEND),
+                appends: has(open::APPEND),
             },
             out,
         )
     }
 
-    fn open_folder(&mut self, fields: &mut Fields<'_>, out: &mut Answers) -> Result<(), Failure> {
+    fn open_folder(&mut self, fields: &mut Fields, out: &mut Answers) -> Result<(), Failure> {
         let path = self.path(fields)?;
         let entries = fs::read_dir(&path)?;
         self.remember(
@@ -275,7 +270,7 @@ impl Server {
         Ok(())
     }
 
-    fn read(&mut self, fields: &mut Fields<'_>, out: &mut Answers) -> Result<(), Failure> {
+    fn read(&mut self, fields: &mut Fields, out: &mut Answers) -> Result<(), Failure> {
         let Handle::File { file, .. } = self.handle(fields)? else {
             return Err(Failure::BadMessage);
         };
@@ -296,25 +291,25 @@ impl Server {
             return Err(Failure::Eof);
         }
         out.0.truncate(start + 4 + len);
-        let count = u32::try_from(len).unwrap_or(u32::MAX);
+        let count = ops_sftp::len32(len);
         out.0[start..start + 4].copy_from_slice(&count.to_be_bytes());
         Ok(())
     }
 
-    fn write(&mut self, fields: &mut Fields<'_>) -> Result<(), Failure> {
+    fn write(&mut self, fields: &mut Fields) -> Result<(), Failure> {
         let Handle::File { file, appends } = self.handle(fields)? else {
             return Err(Failure::BadMessage);
         };
         let (offset, data) = (fields.u64()?, fields.bytes()?);
         if *appends {
-            io::Write::write_all(file, data)?;
+            io::Write::write_all(file, &data)?;
         } else {
-            file.write_all_at(data, offset)?;
+            file.write_all_at(&data, offset)?;
         }
         Ok(())
     }
 
-    fn list(&mut self, fields: &mut Fields<'_>, out: &mut Answers) -> Result<(), Failure> {
+    fn list(&mut self, fields: &mut Fields, out: &mut Answers) -> Result<(), Failure> {
         let Handle::Folder(folder) = self.handle(fields)? else {
             return Err(Failure::BadMessage);
         };
@@ -346,22 +341,22 @@ impl Server {
         Ok(())
     }
 
-    fn metadata(&mut self, fields: &mut Fields<'_>) -> Result<Metadata, Failure> {
+    fn metadata(&mut self, fields: &mut Fields) -> Result<Metadata, Failure> {
         Ok(match self.handle(fields)? {
             Handle::File { file, .. } => file.metadata()?,
             Handle::Folder(folder) => fs::metadata(&folder.path)?,
         })
     }
 
-    fn handle(&mut self, fields: &mut Fields<'_>) -> Result<&mut Handle, Failure> {
+    fn handle(&mut self, fields: &mut Fields) -> Result<&mut Handle, Failure> {
         self.open
             .get_mut(&handle_number(fields)?)
             .ok_or(Failure::BadMessage)
     }
 
-    fn path(&self, fields: &mut Fields<'_>) -> Result<PathBuf, Failure> {
+    fn path(&self, fields: &mut Fields) -> Result<PathBuf, Failure> {
         // Joining an absolute path gives that path; joining an empty one, the home.
-        Ok(self.home.join(OsStr::from_bytes(fields.bytes()?)))
+        Ok(self.home.join(OsStr::from_bytes(&fields.bytes()?)))
     }
 
     /// `~` and `~/…`; another user's home is not known here and stays as it is.
@@ -375,8 +370,8 @@ impl Server {
     }
 }
 
-fn handle_number(fields: &mut Fields<'_>) -> Result<u32, Failure> {
-    <[u8; 4]>::try_from(fields.bytes()?)
+fn handle_number(fields: &mut Fields) -> Result<u32, Failure> {
+    <[u8; 4]>::try_from(&fields.bytes()?[..])
         .map(u32::from_be_bytes)
         .map_err(|_| Failure::BadMessage)
 }
@@ -392,7 +387,7 @@ fn real_path(path: &Path) -> io::Result<PathBuf> {
 }
 
 fn set_attributes(path: &Path, wanted: &Attributes, follows: bool) -> Result<(), Failure> {
-    if let (Some(size), true) = (wanted.size_bytes, follows) {
+    if let (Some(size), true) = (wanted.size, follows) {
         OpenOptions::new().write(true).open(path)?.set_len(size)?;
     }
     if let Some((user, group)) = wanted.owner {
@@ -418,7 +413,7 @@ fn set_attributes(path: &Path, wanted: &Attributes, follows: bool) -> Result<(),
 }
 
 fn set_file_attributes(file: &File, wanted: &Attributes) -> Result<(), Failure> {
-    if let Some(size) = wanted.size_bytes {
+    if let Some(size) = wanted.size {
         file.set_len(size)?;
     }
     if let Some((user, group)) = wanted.owner {

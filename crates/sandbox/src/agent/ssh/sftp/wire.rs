@@ -1,39 +1,10 @@
-//! SFTP packets, version 3: fields in, answers out. Names are bytes, as file systems have them.
+//! SFTP packets as a server has them: answers out, and why a request failed.
 
 use std::{fs::Metadata, io, os::unix::fs::MetadataExt as _, time::SystemTime};
 
+use bytes::BufMut as _;
 use jiff::Timestamp;
-
-/// Packet types.
-pub(super) mod kind {
-    pub(in super::super) const INIT: u8 = 1;
-    pub(in super::super) const VERSION: u8 = 2;
-    pub(in super::super) const OPEN: u8 = 3;
-    pub(in super::super) const CLOSE: u8 = 4;
-    pub(in super::super) const READ: u8 = 5;
-    pub(in super::super) const WRITE: u8 = 6;
-    pub(in super::super) const LSTAT: u8 = 7;
-    pub(in super::super) const FSTAT: u8 = 8;
-    pub(in super::super) const SETSTAT: u8 = 9;
-    pub(in super::super) const FSETSTAT: u8 = 10;
-    pub(in super::super) const OPENDIR: u8 = 11;
-    pub(in super::super) const READDIR: u8 = 12;
-    pub(in super::super) const REMOVE: u8 = 13;
-    pub(in super::super) const MKDIR: u8 = 14;
-    pub(in super::super) const RMDIR: u8 = 15;
-    pub(in super::super) const REALPATH: u8 = 16;
-    pub(in super::super) const STAT: u8 = 17;
-    pub(in super::super) const RENAME: u8 = 18;
-    pub(in super::super) const READLINK: u8 = 19;
-    pub(in super::super) const SYMLINK: u8 = 20;
-    pub(in super::super) const STATUS: u8 = 101;
-    pub(in super::super) const HANDLE: u8 = 102;
-    pub(in super::super) const DATA: u8 = 103;
-    pub(in super::super) const NAME: u8 = 104;
-    pub(in super::super) const ATTRS: u8 = 105;
-    pub(in super::super) const EXTENDED: u8 = 200;
-    pub(in super::super) const EXTENDED_REPLY: u8 = 201;
-}
+use ops_sftp::{Attributes, Garbled, VERSION, code, kind, len32, put_attributes, put_bytes};
 
 /// Why a request failed, in the codes of version 3.
 #[derive(Debug)]
@@ -47,14 +18,14 @@ pub(super) enum Failure {
 impl Failure {
     pub(super) fn code(&self) -> u32 {
         match self {
-            Self::Eof => 1,
+            Self::Eof => code::EOF,
             Self::Io(error) => match error.kind() {
-                io::ErrorKind::NotFound => 2,
-                io::ErrorKind::PermissionDenied => 3,
-                _ => 4,
+                io::ErrorKind::NotFound => code::NO_SUCH_FILE,
+                io::ErrorKind::PermissionDenied => code::PERMISSION_DENIED,
+                _ => code::FAILURE,
             },
-            Self::BadMessage => 5,
-            Self::Unsupported => 8,
+            Self::BadMessage => code::BAD_MESSAGE,
+            Self::Unsupported => code::UNSUPPORTED,
         }
     }
 
@@ -80,71 +51,10 @@ impl From<rustix::io::Errno> for Failure {
     }
 }
 
-/// What is left of a packet.
-pub(super) struct Fields<'a>(pub(super) &'a [u8]);
-
-impl<'a> Fields<'a> {
-    pub(super) fn byte(&mut self) -> Result<u8, Failure> {
-        let (&byte, rest) = self.0.split_first().ok_or(Failure::BadMessage)?;
-        self.0 = rest;
-        Ok(byte)
+impl From<Garbled> for Failure {
+    fn from(_: Garbled) -> Self {
+        Self::BadMessage
     }
-
-    pub(super) fn u32(&mut self) -> Result<u32, Failure> {
-        let (bytes, rest) = self.0.split_first_chunk().ok_or(Failure::BadMessage)?;
-        self.0 = rest;
-        Ok(u32::from_be_bytes(*bytes))
-    }
-
-    pub(super) fn u64(&mut self) -> Result<u64, Failure> {
-        let (bytes, rest) = self.0.split_first_chunk().ok_or(Failure::BadMessage)?;
-        self.0 = rest;
-        Ok(u64::from_be_bytes(*bytes))
-    }
-
-    pub(super) fn bytes(&mut self) -> Result<&'a [u8], Failure> {
-        let len = self.u32()? as usize;
-        let (bytes, rest) = self.0.split_at_checked(len).ok_or(Failure::BadMessage)?;
-        self.0 = rest;
-        Ok(bytes)
-    }
-
-    pub(super) fn attributes(&mut self) -> Result<Attributes, Failure> {
-        let flags = self.u32()?;
-        let mut attributes = Attributes::default();
-        if flags & flag::SIZE != 0 {
-            attributes.size_bytes = Some(self.u64()?);
-        }
-        if flags & flag::OWNER != 0 {
-            attributes.owner = Some((self.u32()?, self.u32()?));
-        }
-        if flags & flag::PERMISSIONS != 0 {
-            attributes.mode = Some(self.u32()?);
-        }
-        if flags & flag::TIMES != 0 {
-            attributes.times = Some((self.u32()?, self.u32()?));
-        }
-        // Extended attributes follow; nothing follows those.
-        Ok(attributes)
-    }
-}
-
-mod flag {
-    pub(super) const SIZE: u32 = 1;
-    pub(super) const OWNER: u32 = 2;
-    pub(super) const PERMISSIONS: u32 = 4;
-    pub(super) const TIMES: u32 = 8;
-}
-
-/// What a client wants a file to have.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Attributes {
-    pub(super) size_bytes: Option<u64>,
-    /// User and group.
-    pub(super) owner: Option<(u32, u32)>,
-    pub(super) mode: Option<u32>,
-    /// Access and modification, in seconds since 1970.
-    pub(super) times: Option<(u32, u32)>,
 }
 
 /// Answers, one after the other in one buffer.
@@ -180,7 +90,7 @@ impl Answers {
         let start = self.0.len();
         self.u32(0);
         self.0.push(kind::VERSION);
-        self.u32(3);
+        self.u32(VERSION);
         for (name, version) in extensions {
             self.bytes(name.as_bytes());
             self.bytes(version.as_bytes());
@@ -189,39 +99,38 @@ impl Answers {
     }
 
     fn close_packet(&mut self, start: usize) {
-        let len = u32::try_from(self.0.len() - start - 4).unwrap_or(u32::MAX);
+        let len = len32(self.0.len() - start - 4);
         self.0[start..start + 4].copy_from_slice(&len.to_be_bytes());
     }
 
     /// The rest of a status packet that reports success.
     pub(super) fn success(&mut self) {
-        self.u32(0);
+        self.u32(code::OK);
         self.bytes(b"Success");
         self.bytes(b"");
     }
 
     pub(super) fn u32(&mut self, number: u32) {
-        self.0.extend_from_slice(&number.to_be_bytes());
+        self.0.put_u32(number);
     }
 
     pub(super) fn u64(&mut self, number: u64) {
-        self.0.extend_from_slice(&number.to_be_bytes());
+        self.0.put_u64(number);
     }
 
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
-        self.u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-        self.0.extend_from_slice(bytes);
+        put_bytes(&mut self.0, bytes);
     }
 
     pub(super) fn attributes(&mut self, metadata: &Metadata) {
         let seconds = |time: i64| u32::try_from(time).unwrap_or(0);
-        self.u32(flag::SIZE | flag::OWNER | flag::PERMISSIONS | flag::TIMES);
-        self.u64(metadata.size());
-        self.u32(metadata.uid());
-        self.u32(metadata.gid());
-        self.u32(metadata.mode());
-        self.u32(seconds(metadata.atime()));
-        self.u32(seconds(metadata.mtime()));
+        let attributes = Attributes {
+            size: Some(metadata.size()),
+            owner: Some((metadata.uid(), metadata.gid())),
+            mode: Some(metadata.mode()),
+            times: Some((seconds(metadata.atime()), seconds(metadata.mtime()))),
+        };
+        put_attributes(&mut self.0, &attributes);
     }
 
     /// One entry of a name packet; with no metadata its attributes are empty.
@@ -285,6 +194,8 @@ fn long_listing(metadata: &Metadata) -> String {
 
 #[cfg(test)]
 mod tests {
+    use ops_sftp::Fields;
+
     use super::*;
 
     #[test]
@@ -294,20 +205,12 @@ mod tests {
             answers.bytes(&[0; 100]);
             Err(Failure::Eof)
         });
-        let mut fields = Fields(&answers.0);
-        assert_eq!(fields.u32().unwrap() as usize, answers.0.len() - 4);
-        assert_eq!(fields.byte().unwrap(), kind::STATUS);
+        let len = answers.0.len();
+        let mut fields = Fields(answers.0.into());
+        assert_eq!(fields.u32().unwrap() as usize, len - 4);
+        assert_eq!(fields.u8().unwrap(), kind::STATUS);
         assert_eq!(fields.u32().unwrap(), 7);
-        assert_eq!(fields.u32().unwrap(), 1);
-        assert_eq!(fields.bytes().unwrap(), b"End of file");
-    }
-
-    #[test]
-    fn lengths_beyond_the_packet_are_refused() {
-        assert!(matches!(
-            Fields(&[0, 0, 0, 9, 1]).bytes(),
-            Err(Failure::BadMessage)
-        ));
-        assert!(matches!(Fields(&[0, 0]).u32(), Err(Failure::BadMessage)));
+        assert_eq!(fields.u32().unwrap(), code::EOF);
+        assert_eq!(&fields.bytes().unwrap()[..], b"End of file");
     }
 }

@@ -6,14 +6,12 @@
 
 use std::time::Duration;
 
-use ops_core::{
-    Output, Text, terminal,
-    trouble::{Notice, Observer},
-};
+use ops_core::trouble::{Notice, Observer};
 use ops_session::driver::Event;
+use ops_ui::{Output, Text, terminal};
 use tokio::time::Instant;
 
-use crate::{escape::EscapeChar, full_screen::FullScreen};
+use super::{escape::EscapeChar, full_screen::FullScreen};
 
 /// Between two notes that the agent is still silent.
 const STILL: Duration = Duration::from_secs(30);
@@ -137,7 +135,7 @@ impl<'a> Notes<'a> {
     fn say(&mut self, text: &str) {
         if let Some(full_screen) = &mut self.full_screen {
             if !self.output.quiet() {
-                let line = full_screen.cover(&ops_core::text::escape(text));
+                let line = full_screen.cover(&ops_ui::text::escape(text));
                 self.output.draw_over_program(&line);
             }
             return;

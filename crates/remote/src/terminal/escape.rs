@@ -3,15 +3,16 @@
 use std::{fmt, str::FromStr};
 
 use bytes::Bytes;
-use ops_core::{Text, profile::values::Escape};
+use ops_profile::values::Escape;
+use ops_ui::Text;
 
 /// Which character begins an escape; `None` inside: none does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct EscapeChar(Option<u8>);
+pub struct EscapeChar(Option<u8>);
 
 impl EscapeChar {
     /// Escapes are off.
-    pub(crate) const NONE: Self = Self(None);
+    pub const NONE: Self = Self(None);
 }
 
 impl Default for EscapeChar {

@@ -8,19 +8,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use ops_core::{
-    Context, Error, ErrorKind, Exit, Output, Result,
-    connect::Ending,
+use ops_core::{Context, connect::Ending};
+use ops_session::driver::{Event, Events, Sender};
+use ops_ui::{
+    Error, ErrorKind, Exit, Output, Result,
     stdio::{StdoutWriter, read_stdin},
     terminal::{self, Change, RawMode, Resizes},
 };
-use ops_session::driver::{Event, Events, Sender};
 use tokio::{
     sync::{Notify, mpsc},
     time::{Instant, timeout, timeout_at},
 };
 
-use crate::{
+use super::{
     departure::Departure,
     escape::{self, Action, EscapeChar, Escapes},
     modes::Modes,
@@ -54,7 +54,7 @@ type Stdin = mpsc::Receiver<io::Result<Bytes>>;
 
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub enum Ended {
     /// The far side ended it, with a status where the document has one; mostly because the user
     /// left the shell.
     FarSide(Exit),
@@ -64,18 +64,28 @@ pub(crate) enum Ended {
     Escape,
 }
 
+/// Looks at what the far side writes before the terminal gets it.
+pub trait OutputFilter: Send {
+    /// What of `piece` is for the terminal, with what was held back before.
+    fn pass(&mut self, piece: Bytes) -> Bytes;
+
+    /// How the program ended, once it has said so: the end of its session is no surprise then.
+    fn status(&self) -> Option<Exit>;
+}
+
 /// Carries a session until it ends. The terminal is in raw mode meanwhile if there is one on stdin,
-/// and as before afterwards.
+/// and as before afterwards. `filter` sees all output first.
 ///
 /// # Errors
 /// The session failed, the output cannot be written any more, or a signal asked to stop.
-pub(crate) async fn carry(
+pub async fn carry(
     cx: &Context,
     sender: &Sender,
     events: &mut Events,
     ending: &Ending,
     label: &str,
     escape: EscapeChar,
+    filter: Option<Box<dyn OutputFilter>>,
 ) -> Result<Ended> {
     let output = cx.output();
     let handler = cx.interrupt().handle();
@@ -103,6 +113,7 @@ pub(crate) async fn carry(
         ending,
         departure: &departure,
         notes: &mut notes,
+        filter,
     });
     let input = async {
         match &raw {
@@ -161,6 +172,7 @@ struct Show<'a, 'b> {
     ending: &'a Ending,
     departure: &'a Mutex<Departure>,
     notes: &'a mut Notes<'b>,
+    filter: Option<Box<dyn OutputFilter>>,
 }
 
 /// Writes what comes, in order; waits for a slow reader, which holds back the session in turn.
@@ -175,6 +187,7 @@ async fn show(show: Show<'_, '_>) -> Result<Ended> {
         ending,
         departure,
         notes,
+        mut filter,
     } = show;
     let mut modes = Modes::default();
     let mut status = Exit::SUCCESS;
@@ -193,6 +206,13 @@ async fn show(show: Show<'_, '_>) -> Result<Ended> {
                 heard.notify_one();
                 if cfg!(debug_assertions) && panics {
                     panic!("{PANIC_VARIABLE} asks for it");
+                }
+                let bytes = match &mut filter {
+                    Some(filter) => filter.pass(bytes),
+                    None => bytes,
+                };
+                if bytes.is_empty() {
+                    continue;
                 }
                 if let Some(raw) = raw
                     && output.stdout_is_terminal()
@@ -231,6 +251,9 @@ async fn show(show: Show<'_, '_>) -> Result<Ended> {
                 finish(output, stdout).await?;
                 if let Some(error) = ending.closed(&closing) {
                     return Err(error);
+                }
+                if let Some(told) = filter.as_ref().and_then(|filter| filter.status()) {
+                    return Ok(Ended::FarSide(told));
                 }
                 let text = closing.text();
                 let is_own = raw.is_none() || follow(departure).is_own();

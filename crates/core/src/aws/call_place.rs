@@ -1,0 +1,63 @@
+//! Where a call was made, as every message about it says.
+
+use std::{fmt, time::Duration};
+
+use super::{bounds::CALL_LIMIT, login::LoginWay, network::ByProxy, options::AwsOptions};
+
+/// Where a call was made: said in every message.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CallPlace {
+    pub(crate) region: Option<String>,
+    pub(crate) aws_profile: Option<String>,
+    pub(crate) team: Option<String>,
+    pub(crate) sandbox: bool,
+    /// The proxy, where calls go by way of one.
+    pub(crate) proxy: Option<ByProxy>,
+    /// `--timeout`, where it is what ends a call that takes too long.
+    pub(crate) timeout: Option<Duration>,
+    /// How the AWS profile is logged in to.
+    pub(crate) login: LoginWay,
+}
+
+impl fmt::Display for CallPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.region {
+            Some(region) => write!(f, "region `{region}`")?,
+            None => f.write_str("no region")?,
+        }
+        if let Some(team) = &self.team {
+            write!(f, ", profile `{team}`")?;
+        }
+        if self.sandbox {
+            return f.write_str(", the sandbox");
+        }
+        match (&self.aws_profile, &self.team) {
+            (Some(name), _) => write!(f, ", AWS profile `{name}`"),
+            (None, Some(_)) => Ok(()),
+            (None, None) => f.write_str(", default AWS profile"),
+        }
+    }
+}
+
+impl CallPlace {
+    /// ` by way of PROXY`; nothing where calls go straight to AWS.
+    pub(super) fn by_way(&self) -> String {
+        self.proxy
+            .as_ref()
+            .map_or_else(String::new, |proxy| format!(" by way of {proxy}"))
+    }
+}
+
+impl AwsOptions {
+    pub(crate) fn place(&self, region: Option<&str>) -> CallPlace {
+        CallPlace {
+            region: region.map(str::to_owned),
+            aws_profile: self.profile.clone(),
+            team: self.team.clone(),
+            sandbox: self.sandbox,
+            login: self.login,
+            proxy: self.proxy.clone(),
+            timeout: self.timeout.filter(|timeout| *timeout < CALL_LIMIT),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The duty to end a session at the service.
+
+use std::sync::{Arc, OnceLock};
+
+use ops_session::{closing::Closing, driver::SessionError};
+use ops_ui::Error;
+
+use super::{failure, gateway};
+use crate::context::Context;
+
+/// The duty to end a session at the service. Dropping it does so in the background, which the
+/// dispatcher waits for.
+pub struct Ending {
+    pub(super) cx: Context,
+    /// The session's id at the service.
+    pub(super) id: String,
+    pub(super) region: String,
+    /// The instance as errors call it.
+    pub(super) label: String,
+    /// Why the session cannot be taken up again, where the service has denied it.
+    pub(super) denied: Arc<OnceLock<Error>>,
+    /// Whether a drop still has to end the session.
+    pub(super) armed: bool,
+}
+
+impl Ending {
+    /// TerminateSession; a denial is told once, any other failure with `-v` only, since the service
+    /// ends idle sessions itself.
+    pub async fn terminate(mut self) {
+        self.armed = false;
+        gateway::terminate(&self.cx, &self.region, &self.id).await;
+    }
+
+    /// The session has ended by itself (`Event::Closed`): nothing is left to do.
+    pub fn ended(mut self) {
+        self.armed = false;
+    }
+
+    /// Words for [`Event::Failed`] of this session.
+    pub fn failed(&self, error: &SessionError) -> Error {
+        match (error, self.denied.get()) {
+            (SessionError::Gone(_), Some(denied)) => denied.clone(),
+            _ => failure::session_failed(&self.label, error),
+        }
+    }
+
+    /// Words for [`Event::Closed`], if it tells of a failure.
+    pub fn closed(&self, closing: &Closing) -> Option<Error> {
+        failure::closed(&self.label, closing)
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
+        let (cx, id, region) = (self.cx.clone(), self.id.clone(), self.region.clone());
+        self.cx
+            .interrupt()
+            .finish_later(async move { gateway::terminate(&cx, &region, &id).await });
+    }
+}
