@@ -33,19 +33,10 @@ pub(crate) struct Passed {
     pub(crate) roots: usize,
 }
 
-/// Lists `places` on a server, and reports what is not there or not to be had.
-///
-/// # Errors
-/// The server cannot be asked.
-pub(crate) async fn look(
-    server: &Server,
-    transport: &dyn Transport,
-    places: &[Vec<u8>],
-    options: &Options,
-) -> Result<Passed> {
-    let label = server.instance.label();
+/// What [`look`] asks about `places`.
+pub(crate) fn question(places: &[Vec<u8>], options: &Options) -> Ask {
     let (digests, digests_below) = options.digests();
-    let ask = Ask {
+    Ask {
         places: places.to_vec(),
         globs: true,
         recursive: options.recursive,
@@ -53,11 +44,25 @@ pub(crate) async fn look(
         keep_links: options.keep_links,
         digests,
         digests_below,
-    };
+    }
+}
+
+/// Lists places on a server, and reports what is not there or not to be had. `ask` is the
+/// [`question`] about them.
+///
+/// # Errors
+/// The server cannot be asked.
+pub(crate) async fn look(
+    server: &Server,
+    transport: &dyn Transport,
+    ask: &Ask,
+    options: &Options,
+) -> Result<Passed> {
+    let (label, places) = (server.instance.label(), &ask.places);
     let spinner = server.cx.output().spinner(format!("looking on {label}"));
     let Listing {
         found, complaints, ..
-    } = transport.list(&ask).await?;
+    } = transport.list(ask).await?;
     drop(spinner);
     let report = &options.report;
     let shown = |path: &[u8]| format!("{label}:{}", String::from_utf8_lossy(path));

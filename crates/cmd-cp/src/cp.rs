@@ -14,9 +14,10 @@ use ops_remote::ssh::client::Login;
 use ops_ui::{Error, ErrorKind, Exit, Result, hint, output::escape};
 
 use crate::{
-    arrive::{Passed, arrive, claim, look},
+    arrive::{Passed, arrive, claim, look, question},
     clashes::{Claims, refuse_same_names},
     goal::{Goal, is_stdout},
+    item::Ask,
     leave::{Origin, Outgoing, destination, leave},
     links::Links,
     names::{Excluded, folder_name},
@@ -27,7 +28,7 @@ use crate::{
     relay::relay,
     report::Report,
     summary,
-    transport::{Server, Transport},
+    transport::{FirstUse, Server, Transport},
     via::{self, Wish},
 };
 
@@ -422,8 +423,9 @@ impl Cp {
                 alone,
                 options,
                 |(group, server, goal)| async move {
-                    let transport = via::open(server, &options.wish).await?;
-                    let passed = look(server, &*transport, &group.places, options).await?;
+                    let ask = question(&group.places, options);
+                    let transport = open(server, &ask, options).await?;
+                    let passed = look(server, &*transport, &ask, options).await?;
                     if !matches!(goal, Goal::Standard) {
                         let claims = &mut Claims::default();
                         claim(server, &passed, claims, |found| goal.claim(found))?;
@@ -442,8 +444,9 @@ impl Cp {
             alone,
             options,
             |(group, server, goal)| async move {
-                let transport = via::open(server, &options.wish).await?;
-                let passed = look(server, &*transport, &group.places, options).await?;
+                let ask = question(&group.places, options);
+                let transport = open(server, &ask, options).await?;
+                let passed = look(server, &*transport, &ask, options).await?;
                 let mut looked = looked_at.lock().unwrap_or_else(PoisonError::into_inner);
                 looked.push(Looked {
                     server: server.clone(),
@@ -505,7 +508,7 @@ impl Cp {
         path: &[u8],
         options: &Options,
     ) -> Result<()> {
-        let transport = via::open(server, &options.wish).await?;
+        let transport = via::open(server, &options.wish, FirstUse::Store).await?;
         let outgoing: Vec<Outgoing> = origins
             .iter()
             .map(|origin| Outgoing::look(origin, options))
@@ -513,8 +516,9 @@ impl Cp {
         let mut sources = Vec::new();
         for (group, from) in groups.iter().zip(froms) {
             for (source, under) in from.servers.iter().zip(folders(from)) {
-                let origin = via::open(source, &options.wish).await?;
-                let passed = look(source, &*origin, &group.places, options).await?;
+                let ask = question(&group.places, options);
+                let origin = open(source, &ask, options).await?;
+                let passed = look(source, &*origin, &ask, options).await?;
                 sources.push((source, origin, passed, under));
             }
         }
@@ -546,6 +550,11 @@ impl Cp {
         }
         Ok(())
     }
+}
+
+/// Opens the transport to a server that is fetched from.
+async fn open(server: &Server, ask: &Ask, options: &Options) -> Result<Box<dyn Transport>> {
+    via::open(server, &options.wish, FirstUse::List(ask)).await
 }
 
 /// A source that was looked at, and where it goes on this machine.

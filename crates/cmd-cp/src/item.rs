@@ -32,7 +32,7 @@ pub(crate) struct Entry {
 }
 
 /// What is to be looked at on a server.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ask {
     /// As typed: `~`, relative to the home of the user, globs where [`Ask::globs`] is set; empty is
     /// the home.

@@ -12,6 +12,7 @@ mod arrive;
 mod budget;
 mod clashes;
 mod cp;
+mod disk_guard;
 mod existing;
 mod goal;
 mod hashes;

@@ -38,6 +38,15 @@ pub(crate) struct Server {
     pub(crate) urgency: Urgency,
 }
 
+/// What a transport is opened for: some of them save a session where they know.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum FirstUse<'a> {
+    /// Files will be fetched; this is what [`Transport::list`] is asked first.
+    List(&'a Ask),
+    /// Things will be stored.
+    Store,
+}
+
 /// What the owner of a folder must be allowed while it is filled.
 pub(crate) const OWNER: u32 = 0o700;
 
@@ -139,4 +148,22 @@ pub(crate) trait Transport: Send + Sync {
     /// # Errors
     /// As [`Transport::download`].
     fn upload<'a>(&'a self, items: Vec<Store>, job: &'a Job) -> BoxFuture<'a, Result<()>>;
+}
+
+impl<T: Transport + ?Sized> Transport for Arc<T> {
+    fn via(&self) -> CopyVia {
+        (**self).via()
+    }
+
+    fn list<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Listing>> {
+        (**self).list(ask)
+    }
+
+    fn download<'a>(&'a self, files: Vec<Fetch>, job: &'a Job) -> BoxFuture<'a, Result<()>> {
+        (**self).download(files, job)
+    }
+
+    fn upload<'a>(&'a self, items: Vec<Store>, job: &'a Job) -> BoxFuture<'a, Result<()>> {
+        (**self).upload(items, job)
+    }
 }

@@ -1,5 +1,7 @@
 //! Which transport moves the files.
 
+use std::sync::Arc;
+
 use ops_core::{calls::s3, iam};
 use ops_profile::{CopyVia, Instance};
 use ops_remote::ssh::client::Login;
@@ -7,10 +9,11 @@ use ops_session::documents;
 use ops_ui::{Error, ErrorKind, Hint, Result, hint, output::escape};
 
 use crate::{
-    s3::{Place, S3},
+    disk_guard::GuardedSession,
+    s3::{ABOVE_BYTES, Place, S3},
     session::Session,
     sftp::Sftp,
-    transport::{Server, Transport},
+    transport::{FirstUse, Server, Transport},
 };
 
 /// What the user and the profile want.
@@ -35,18 +38,22 @@ const ORDER: [CopyVia; 2] = [CopyVia::Session, CopyVia::Sftp];
 ///
 /// # Errors
 /// The one asked for by name is forbidden or does not work; none does.
-pub(crate) async fn open(server: &Server, wish: &Wish) -> Result<Box<dyn Transport>> {
+pub(crate) async fn open(
+    server: &Server,
+    wish: &Wish,
+    first_use: FirstUse<'_>,
+) -> Result<Box<dyn Transport>> {
     if wish.via != CopyVia::Auto {
         if wish.deny.contains(&wish.via) {
             return Err(forbidden(wish.via));
         }
-        return connect(server, wish, wish.via)
+        return connect(server, wish, wish.via, first_use)
             .await
             .map_err(|error| needs(server, wish, error));
     }
     let mut failure: Option<Error> = None;
     for via in ORDER.into_iter().filter(|via| !wish.deny.contains(via)) {
-        match connect(server, wish, via).await {
+        match connect(server, wish, via, first_use).await {
             Ok(transport) => {
                 let why = reason(via);
                 let label = server.instance.label();
@@ -87,24 +94,33 @@ fn may_go_another_way(kind: ErrorKind) -> bool {
     )
 }
 
-async fn connect(server: &Server, wish: &Wish, via: CopyVia) -> Result<Box<dyn Transport>> {
-    let session = Session::open(server, wish.document.clone());
+async fn connect(
+    server: &Server,
+    wish: &Wish,
+    via: CopyVia,
+    first_use: FirstUse<'_>,
+) -> Result<Box<dyn Transport>> {
+    // By way of a bucket a dialogue does the server's part of fetching too.
+    let first_use = match via {
+        CopyVia::S3 => FirstUse::Store,
+        _ => first_use,
+    };
+    let session = Session::open(server, wish.document.clone(), first_use);
     match via {
         CopyVia::Auto | CopyVia::Session => {
             let session = session.await?;
-            // Named, it is the session alone.
-            let place = if wish.via == CopyVia::Auto && !wish.deny.contains(&CopyVia::S3) {
-                place(server)?
-            } else {
-                None
-            };
-            Ok(match place {
-                Some(place) => {
-                    let above = server.cx.profile()?.copy.s3_above.map(|size| size.0);
-                    Box::new(S3::beside(server, session, place, above))
+            // Named, it is the session alone, whatever the server keeps of it.
+            if wish.via != CopyVia::Auto {
+                return Ok(Box::new(session));
+            }
+            let bucket = match place(server)? {
+                Some(place) if !wish.deny.contains(&CopyVia::S3) => {
+                    let above = server.cx.profile()?.copy.s3_above;
+                    Some((place, above.map_or(ABOVE_BYTES, |size| size.0)))
                 }
-                None => Box::new(session),
-            })
+                _ => None,
+            };
+            Ok(Box::new(GuardedSession::new(server, wish, session, bucket)))
         }
         CopyVia::Sftp => Ok(Box::new(
             Box::pin(Sftp::open(server, wish.login.clone())).await?,
@@ -114,7 +130,9 @@ async fn connect(server: &Server, wish: &Wish, via: CopyVia) -> Result<Box<dyn T
                 Error::usage("the profile names no bucket, so that nothing can go by s3")
                     .hint("name one: `copy: { s3_bucket: NAME }` in the profile")
             })?;
-            Ok(Box::new(S3::open(server, session.await?, place).await?))
+            Ok(Box::new(
+                S3::open(server, Arc::new(session.await?), place).await?,
+            ))
         }
     }
 }

@@ -81,7 +81,7 @@ pub(crate) const POLICY: &[Statement] = &[
         actions: &["ssm:GetDocument"],
         resources: &["arn:aws:ssm:*:*:document/*"],
         own_sessions: false,
-        purpose: "`copy.document` of a profile alone: what stands around its parameter",
+        purpose: "`cp` alone: what stands around the parameter of `copy.document`; whether the account logs sessions, before a large copy by session",
     },
     Statement {
         id: "SshWithoutLongLivedKeys",
@@ -152,7 +152,10 @@ pub const CALLS: &[Calls] = &[
             HYBRID,
             RESUME,
             PUSH,
-            ("ssm:GetDocument", "`copy.document`"),
+            (
+                "ssm:GetDocument",
+                "`copy.document`, and large copies by session",
+            ),
             ("s3:ListBucket", "`--via s3`: the region of the bucket"),
             ("s3:PutObject", "`--via s3`"),
             ("s3:GetObject", "`--via s3`"),

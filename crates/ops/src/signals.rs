@@ -3,7 +3,9 @@
 //! Every signal that would end the process by itself is heard, as far as a program may hear it:
 //! whatever ends `ops`, the terminal is restored first and sessions end at the service. What is
 //! left out are SIGKILL, which nobody hears, and the signals of a program that went wrong (SIGSEGV,
-//! SIGBUS, SIGILL, SIGFPE), where going on would repeat the fault for ever.
+//! SIGBUS, SIGILL, SIGFPE), where going on would repeat the fault for ever. What was ignored when the
+//! process began stays ignored, as `nohup` and `trap '' XFSZ` of a shell mean it, where the system
+//! tells that: on Linux.
 
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -67,6 +69,31 @@ fn numbers() -> impl Iterator<Item = (i32, bool)> {
         .chain(real_time.into_iter().flatten().map(|number| (number, true)))
 }
 
+/// The place of a signal in a mask of the kernel's.
+#[cfg(unix)]
+fn bit(number: i32) -> u64 {
+    u32::try_from(number - 1)
+        .ok()
+        .and_then(|shift| 1_u64.checked_shl(shift))
+        .unwrap_or(0)
+}
+
+/// The signals that this process ignores, bit by bit; none where the system does not tell.
+#[cfg(unix)]
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    // SIGPIPE is ignored by the standard library, and is none of those that are listened to.
+    ignored_of(&status)
+}
+
+/// The mask of ignored signals in the text of `/proc/PID/status`.
+#[cfg(unix)]
+fn ignored_of(status: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0)
+}
+
 impl Signals {
     /// Begins to listen; must be called within the runtime.
     ///
@@ -76,7 +103,11 @@ impl Signals {
         #[cfg(unix)]
         {
             let mut asking = Vec::new();
+            let ignored = ignored_signals();
             for (number, insists) in numbers() {
+                if ignored & bit(number) != 0 {
+                    continue;
+                }
                 let kind = if number == SignalKind::interrupt().as_raw_value() {
                     ErrorKind::Interrupted
                 } else {
@@ -170,5 +201,20 @@ pub(crate) fn exit(kind: ErrorKind) -> Exit {
     match u8::try_from(number) {
         Ok(number @ 1..=64) if i32::from(number) != hang_up => Exit::of(128 + number),
         _ => kind.exit(),
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ignored_signals_are_read_from_the_status_of_a_process() {
+        // As Linux shows a process that `nohup` has started, with SIGPIPE ignored too.
+        let status = "Name:\tops\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\n";
+        let ignored = ignored_of(status);
+        assert_ne!(ignored & bit(rustix::process::Signal::HUP.as_raw()), 0);
+        assert_eq!(ignored & bit(rustix::process::Signal::INT.as_raw()), 0);
+        assert_eq!(ignored_of("Name:\tops\n"), 0);
     }
 }

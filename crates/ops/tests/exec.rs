@@ -8,7 +8,7 @@ use std::{future::Future, time::Duration};
 use bytes::Bytes;
 use ops_core::{Choice, Context};
 use ops_profile::Instance;
-use ops_remote::exec::{self, Command, Event, Request, Run, Status};
+use ops_remote::exec::{self, Command, Event, Request, Run, Signal, Status};
 use ops_sandbox::{Options, Running, Sandbox};
 use ops_ui::{Env, Globals, Result};
 
@@ -129,4 +129,340 @@ async fn input_arrives_whole_and_ends() {
     assert!(told.stdout == bytes);
     assert_eq!(told.status, Some(Status::Code(0)));
     stage.settle().await;
+}
+
+/// A command with `words`.
+fn argv(words: &[&[u8]]) -> Request {
+    let words = words.iter().map(|word| word.to_vec()).collect();
+    Request::new(Command::Argv(words))
+}
+
+fn sh(line: &str) -> Request {
+    Request::new(Command::Line(line.as_bytes().to_vec()))
+}
+
+/// Sessions that were started so far.
+fn starts(stage: &Stage) -> usize {
+    let log = stage.running.log();
+    let calls = log["calls"].as_array().unwrap();
+    calls
+        .iter()
+        .filter(|call| call["action"] == "StartSession")
+        .count()
+}
+
+fn is_running(process: i32) -> bool {
+    // A dead one that nobody has waited for is not running.
+    std::fs::read_to_string(format!("/proc/{process}/stat"))
+        .is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+async fn until(what: &str, there: impl Fn() -> bool) {
+    let mut tick = tokio::time::interval(Duration::from_millis(10));
+    let wait = async {
+        while !there() {
+            tick.tick().await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, wait).await.is_ok(), "{what}");
+}
+
+/// Reads standard output until it holds a line; the rest of what came is dropped.
+async fn first_line(run: &mut Run) -> String {
+    let mut text = Vec::new();
+    while !text.contains(&b'\n') {
+        match soon(run.next()).await.unwrap() {
+            Some(Event::Stdout(bytes)) => text.extend_from_slice(&bytes),
+            Some(Event::Started) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    let line = text.split(|&b| b == b'\n').next().unwrap();
+    String::from_utf8(line.to_vec()).unwrap()
+}
+
+/// Starts a line that first tells its process and the folder of the run; gives both.
+async fn started(stage: &Stage, mut request: Request) -> (Run, Traces) {
+    let Command::Line(line) = &mut request.command else {
+        panic!("a line");
+    };
+    let before = folders();
+    *line = [b"echo $$; ", &line[..]].concat();
+    let mut run = stage.start(request).await;
+    let process = first_line(&mut run).await.parse().unwrap();
+    let folders = folders().difference(&before).cloned().collect();
+    assert!(is_running(process));
+    (run, Traces { process, folders })
+}
+
+struct Traces {
+    process: i32,
+    folders: std::collections::BTreeSet<std::path::PathBuf>,
+}
+
+impl Traces {
+    /// Nothing is left of the run.
+    async fn gone(&self) {
+        until("the command has ended", || !is_running(self.process)).await;
+        // Those of runs beside this one are among them.
+        assert!(!self.folders.is_empty());
+    }
+}
+
+/// The folders of runs on this machine.
+fn folders() -> std::collections::BTreeSet<std::path::PathBuf> {
+    std::fs::read_dir(std::env::temp_dir())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("ops-exec."))
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn arguments_arrive_as_they_were_given_however_long_they_are() {
+    let stage = Stage::new().await;
+    let all: Vec<u8> = (1..=255).collect();
+    let long: Vec<u8> = (0..100_000_u32).map(|n| (n % 255 + 1) as u8).collect();
+    for words in [
+        vec![
+            &b""[..],
+            b" a  b ",
+            b"$HOME `id` \"'\\",
+            b"*",
+            b"-n",
+            b"--",
+            b"new\nline\n",
+        ],
+        vec![&all[..], b"!gone", b"~"],
+        vec![&long[..], b"", b"x"],
+    ] {
+        let request = argv(&[&[&b"printf"[..], b"%s\\000"], &words[..]].concat());
+        let told = soon(drain(&mut stage.start(request).await)).await.unwrap();
+        let expected: Vec<u8> = words
+            .iter()
+            .flat_map(|word| word.iter().copied().chain([0]))
+            .collect();
+        assert!(told.stdout == expected);
+        assert_eq!(told.status, Some(Status::Code(0)));
+    }
+    stage.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_input_there_is_one_session_and_the_command_reads_an_end() {
+    let stage = Stage::new().await;
+    let told = stage.line("cat; echo $?").await;
+    assert_eq!(told.stdout, b"0\n");
+    assert_eq!(starts(&stage), 1);
+    stage.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folder_and_variables_are_set_and_the_service_never_hears_of_them() {
+    let stage = Stage::new().await;
+    let mut request = sh("pwd; printf '%s' \"$SECRET\"");
+    request.cwd = Some("/usr/lib".to_owned());
+    request.env = vec![("SECRET".to_owned(), b"s3cr3t it's\n".to_vec())];
+    let told = soon(drain(&mut stage.start(request).await)).await.unwrap();
+    assert_eq!(told.stdout, b"/usr/lib\ns3cr3t it's\n");
+    let log = stage.running.log().to_string();
+    for secret in ["s3cr3t", "SECRET", "/usr/lib"] {
+        assert!(!log.contains(secret));
+    }
+    stage.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_is_run_by_its_first_line() {
+    let stage = Stage::new().await;
+    let script = |text: &str, args: &[&str]| {
+        Request::new(Command::Script {
+            name: "fix.sh".to_owned(),
+            bytes: text.as_bytes().to_vec(),
+            args: args.iter().map(|arg| arg.as_bytes().to_vec()).collect(),
+        })
+    };
+    let short = script(
+        "#!/bin/sh -e\necho \"$#:$1:$2\"\nfalse\necho no\n",
+        &["a b", ""],
+    );
+    let told = soon(drain(&mut stage.start(short).await)).await.unwrap();
+    assert_eq!(told.stdout, b"2:a b:\n");
+    assert_eq!(told.status, Some(Status::Code(1)));
+    let long = format!("# {}\necho long $1", "x".repeat(50_000));
+    let told = soon(drain(&mut stage.start(script(&long, &["one"])).await))
+        .await
+        .unwrap();
+    assert_eq!(told.stdout, b"long one\n");
+    stage.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_reach_the_command_and_its_children() {
+    let stage = Stage::new().await;
+    for (signal, number) in [
+        (Signal::Interrupt, 2),
+        (Signal::Terminate, 15),
+        (Signal::HangUp, 1),
+        (Signal::Kill, 9),
+    ] {
+        for stdin in [false, true] {
+            let mut request = sh("sleep 1000; sleep 1000");
+            request.stdin = stdin;
+            let (mut run, traces) = started(&stage, request).await;
+            run.signals().send(signal);
+            let event = soon(run.next()).await.unwrap();
+            assert_eq!(event, Some(Event::Ended(Status::Signal(number))), "{stdin}");
+            traces.gone().await;
+        }
+    }
+    // One that is caught: the command goes on, and its own status counts.
+    let (mut run, traces) = started(
+        &stage,
+        sh("trap 'echo caught; exit 7' INT; echo ready; while :; do sleep 0.1; done"),
+    )
+    .await;
+    assert_eq!(first_line(&mut run).await, "ready");
+    run.signals().send(Signal::Interrupt);
+    assert_eq!(first_line(&mut run).await, "caught");
+    let event = soon(run.next()).await.unwrap();
+    assert_eq!(event, Some(Event::Ended(Status::Code(7))));
+    traces.gone().await;
+    stage.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_left_of_a_run_that_is_dropped_or_whose_reader_has_gone() {
+    let stage = Stage::new().await;
+    // It does not want to go, and has a child.
+    let stubborn = "trap '' TERM HUP INT PIPE; sleep 1000 & wait; while :; do sleep 0.2; done";
+    let mut traces = Vec::new();
+    for stdin in [false, true] {
+        let mut request = sh(stubborn);
+        request.stdin = stdin;
+        let (run, trace) = started(&stage, request).await;
+        drop(run);
+        traces.push(trace);
+        let (mut run, trace) = started(&stage, sh("yes")).await;
+        run.stdout_closed();
+        let status = loop {
+            match soon(run.next()).await.unwrap() {
+                Some(Event::Ended(status)) => break status,
+                Some(Event::Stdout(_)) => {}
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(status.as_exit_code(), 141);
+        traces.push(trace);
+    }
+    for trace in &traces {
+        trace.gone().await;
+    }
+    stage.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_limit_ends_the_command_there() {
+    let stage = Stage::new().await;
+    let mut request = sh("echo begun; sleep 1000");
+    request.time_limit = Some(Duration::from_millis(300));
+    let told = soon(drain(&mut stage.start(request).await)).await.unwrap();
+    assert_eq!(told.stdout, b"begun\n");
+    assert_eq!(told.status, Some(Status::TimeLimit));
+    stage.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_does_not_read_its_input_holds_up_nobody() {
+    let stage = Stage::new().await;
+    let mut request = sh("head -c 10; echo; exit 3");
+    request.stdin = true;
+    let mut run = stage.start(request).await;
+    let mut stdin = run.take_stdin().unwrap();
+    let bytes: Bytes = vec![b'x'; 50_000_000].into();
+    let send = async { stdin.send(bytes).await };
+    let (sent, told) = soon(async { tokio::join!(send, drain(&mut run)) }).await;
+    assert!(sent.is_err());
+    let told = told.unwrap();
+    assert_eq!(told.stdout, b"xxxxxxxxxx\n");
+    assert_eq!(told.status, Some(Status::Code(3)));
+    stage.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_outlives_its_sessions() {
+    let stage = Stage::new().await;
+    // Each session is cut after some hundred messages, and closed by the service.
+    stage
+        .running
+        .set_faults("cut-after=700,bye-after=1500,cuts=2".parse().unwrap());
+    let mut request = sh("tee /dev/stderr; exit 5");
+    request.stdin = true;
+    let mut run = stage.start(request).await;
+    let mut stdin = run.take_stdin().unwrap();
+    let bytes = noise(12_000_000);
+    let send = async {
+        for piece in bytes.chunks(300_001) {
+            stdin.send(Bytes::copy_from_slice(piece)).await.unwrap();
+        }
+        stdin.end().await.unwrap();
+    };
+    let ((), told) = soon(async { tokio::join!(send, drain(&mut run)) }).await;
+    let told = told.unwrap();
+    assert_eq!(told.stdout.len(), bytes.len());
+    assert!(told.stdout == bytes && told.stderr == bytes);
+    assert_eq!(told.status, Some(Status::Code(5)));
+    assert!(starts(&stage) > 20, "{} sessions", starts(&stage));
+    stage.settle().await;
+}
+
+/// Every value, no UTF-8, nothing that repeats soon.
+fn noise(len: usize) -> Bytes {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    })
+    .flatten()
+    .take(len)
+    .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_detached_goes_on_and_keeps_its_output() {
+    let stage = Stage::new().await;
+    let mut request =
+        sh("echo begun; echo err >&2; while [ ! -e go ]; do sleep 0.1; done; echo ended");
+    request.detach = true;
+    let mut run = stage.start(request).await;
+    let mut detached = None;
+    let mut status = None;
+    while let Some(event) = soon(run.next()).await.unwrap() {
+        match event {
+            Event::Detached { pid, output } => detached = Some((pid, output)),
+            Event::Ended(ended) => status = Some(ended),
+            Event::Started => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(status, Some(Status::Code(0)));
+    let (pid, output) = detached.unwrap();
+    let process = i32::try_from(pid).unwrap();
+    drop(run);
+    soon(stage.cx.interrupt().finished()).await;
+    assert!(is_running(process));
+    let home = std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap();
+    std::fs::write(home.join("go"), "").unwrap();
+    until("it has ended", || !is_running(process)).await;
+    until("all is written", || {
+        std::fs::read_to_string(&output).unwrap() == "begun\nerr\nended\n"
+    })
+    .await;
+    std::fs::remove_file(&output).unwrap();
+    soon(stage.running.stop()).await;
 }

@@ -394,12 +394,24 @@ pub(crate) fn content(name: &str, file: &FleetFile) -> Option<Value> {
             (parameter.name, body)
         })
         .collect();
-    Some(json!({
+    let mut content = json!({
         "schemaVersion": "1.0",
         "sessionType": session_type,
         "parameters": parameters,
         "properties": properties,
-    }))
+    });
+    if name == RUN_SHELL {
+        let session = &file.session;
+        content["inputs"] = json!({
+            "s3BucketName": session.s3_bucket_name.as_deref().unwrap_or_default(),
+            "s3KeyPrefix": "",
+            "s3EncryptionEnabled": true,
+            "cloudWatchLogGroupName": "",
+            "cloudWatchEncryptionEnabled": true,
+            "kmsKeyId": session.kms_key_id.as_deref().unwrap_or_default(),
+        });
+    }
+    Some(content)
 }
 
 #[cfg(test)]

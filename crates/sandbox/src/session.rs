@@ -53,6 +53,8 @@ pub(crate) struct SessionSpec {
     /// ARN of the key when the session's preferences demand KMS encryption (never for `Port`): then
     /// there is a handshake also for shells, with the `KMSEncryption` action.
     pub(crate) kms_key_id: Option<String>,
+    /// The account logs sessions, for which the agent keeps their output on its disk.
+    pub(crate) is_logged: bool,
     /// Check what the official agent does not (digests, lengths), to catch the faults of a client.
     pub(crate) strict: bool,
     /// How long the agent takes to begin its handshake; until then it acknowledges input and drops

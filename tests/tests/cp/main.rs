@@ -29,6 +29,7 @@ mod long;
 mod long_commands;
 mod modes;
 mod resume;
+mod sessions;
 mod split;
 mod streams;
 mod unsized_files;

@@ -4,6 +4,7 @@
 
 mod bucket;
 mod choice;
+mod kept_output;
 mod login;
 mod lost;
 mod modes;

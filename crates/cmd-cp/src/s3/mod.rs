@@ -17,7 +17,7 @@ mod fetch;
 mod parcels;
 mod store;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::{self, BoxFuture};
 use ops_core::calls::s3::{Bucket, Object};
@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// From here on `auto` takes the bucket where the profile does not say, in bytes.
-const ABOVE_BYTES: u64 = 1 << 30;
+pub(crate) const ABOVE_BYTES: u64 = 1 << 30;
 /// Largest object, in bytes: a part of a file that is larger. What is under way in the bucket is
 /// paid for, and lost when a connection breaks.
 const PART_BYTES: u64 = 1 << 30;
@@ -48,7 +48,7 @@ pub(crate) struct Place {
 /// One server by way of a bucket.
 pub(crate) struct S3 {
     server: Server,
-    session: Session,
+    session: Arc<Session>,
     place: Place,
     /// Files smaller than this take the session's way, in bytes.
     above: u64,
@@ -62,7 +62,7 @@ impl S3 {
     ///
     /// # Errors
     /// No bucket, neither curl nor wget.
-    pub(crate) async fn open(server: &Server, session: Session, place: Place) -> Result<Self> {
+    pub(crate) async fn open(server: &Server, session: Arc<Session>, place: Place) -> Result<Self> {
         let s3 = Self {
             server: server.clone(),
             session,
@@ -77,17 +77,12 @@ impl S3 {
 
     /// For files of `above` bytes or more; what goes wrong with the bucket is told, and the
     /// session's way taken.
-    pub(crate) fn beside(
-        server: &Server,
-        session: Session,
-        place: Place,
-        above: Option<u64>,
-    ) -> Self {
+    pub(crate) fn beside(server: &Server, session: Arc<Session>, place: Place, above: u64) -> Self {
         Self {
             server: server.clone(),
             session,
             place,
-            above: above.unwrap_or(ABOVE_BYTES),
+            above,
             named: false,
             bucket: OnceCell::new(),
         }
@@ -99,7 +94,7 @@ impl S3 {
                 let region = &self.server.instance.region;
                 let Place { bucket, prefix } = &self.place;
                 let bucket = self.server.cx.bucket(bucket, prefix, region).await?;
-                self.session.has_courier().await?;
+                self.session.check_courier()?;
                 Ok(bucket)
             })
             .await
@@ -138,11 +133,11 @@ impl S3 {
         }
     }
 
-    /// Does `tasks`, several at a time; each is reported.
+    /// Does `tasks`, several at a time; each is reported. With `keep` a dialogue outlives them.
     ///
     /// # Errors
     /// No session.
-    async fn work(&self, bucket: &Bucket, tasks: Vec<Task>, job: &Job) -> Result<()> {
+    async fn work(&self, bucket: &Bucket, tasks: Vec<Task>, keep: bool, job: &Job) -> Result<()> {
         let workers = job.sessions.min(tasks.len());
         let queue = Mutex::new(tasks.into_iter());
         let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
@@ -158,6 +153,10 @@ impl S3 {
                 if !courier.is_usable() {
                     courier = self.session.courier().await?;
                 }
+            }
+            if keep {
+                courier.rest().await;
+                return Ok(());
             }
             courier.quit().await
         }))
@@ -216,10 +215,10 @@ impl S3 {
         if !others.is_empty() {
             self.session.download(others, job).await?;
         }
-        let (bundles, ours) = self.session.bundles(ours);
+        let (bundles, ours) = self.session.bundles(ours, job);
         let alone = ours.into_iter().map(|file| Task::One(One::Fetch(file)));
         let tasks = bundles.into_iter().map(Task::Bundle).chain(alone).collect();
-        self.work(bucket, tasks, job).await
+        self.work(bucket, tasks, false, job).await
     }
 
     async fn upload_inner(&self, items: Vec<Store>, job: &Job) -> Result<()> {
@@ -239,12 +238,13 @@ impl S3 {
             .map(|item| (item.path.clone(), item.mode, item.mtime))
             .collect();
         if !others.is_empty() {
-            self.session.upload(others, job).await?;
+            self.session.upload_before_courier(others, job).await?;
         }
         let (packs, ours) = self.session.packs(ours);
         let alone = ours.into_iter().map(|item| Task::One(One::Store(item)));
         let tasks = packs.into_iter().map(Task::Pack).chain(alone).collect();
-        self.work(bucket, tasks, job).await?;
+        let keep = !folders.is_empty();
+        self.work(bucket, tasks, keep, job).await?;
         if !folders.is_empty() {
             let mut courier = self.session.courier().await?;
             for (path, mode, mtime) in folders.iter().rev() {

@@ -15,6 +15,7 @@ use super::{
     Session,
     archive::{ArchivedFile, ArchivedFiles},
     inflate::Inflate,
+    probe::Tools,
     script,
 };
 use crate::{
@@ -27,16 +28,23 @@ use crate::{
 
 /// A file up to this size, in bytes, is a small one.
 pub(super) const SMALL_BYTES: u64 = 512 << 10;
+/// As [`SMALL_BYTES`], for what is fetched and need not be gone on with after an interruption: a file
+/// below it is not worth a session of its own, of which there are three a second for all.
+const SHARED_BYTES: u64 = 4 << 20;
 /// Most that one archive holds, in bytes of files.
 const BUNDLE_BYTES: u64 = 32 << 20;
 /// Most that one archive holds, in bytes of escaped names: they stand in the command's line.
 const NAMES_BYTES: usize = 24 << 10;
+pub(super) const BUNDLE: &str = include_str!("scripts/bundle.sh");
+
 /// Pieces of an archive that wait to be unpacked; each up to a block of the compressor, 128 KiB.
 const QUEUE: usize = 2;
 
 /// Puts small files together.
 pub(super) struct Collector {
     works: bool,
+    /// Largest file that is taken, in bytes.
+    largest: u64,
     /// Of one kind: all below the same folder that was named, or all named themselves.
     files: Vec<Fetch>,
     bytes: u64,
@@ -44,9 +52,15 @@ pub(super) struct Collector {
 }
 
 impl Collector {
-    pub(super) fn new(session: &Session) -> Self {
+    pub(super) fn new(session: &Session, job: &Job) -> Self {
         let tools = &session.tools;
         Self {
+            // A part of a file in an archive is never kept.
+            largest: if job.resume {
+                SMALL_BYTES
+            } else {
+                SHARED_BYTES
+            },
             // Without hashes nobody could tell what a file holds from the zeros that tar puts in
             // the place of what a file of /sys does not have.
             works: tools.has("tar")
@@ -66,7 +80,7 @@ impl Collector {
         reason = "what comes back is the file itself"
     )]
     pub(super) fn take(&mut self, fetch: Fetch) -> Result<Option<Vec<Fetch>>, Fetch> {
-        if !self.works || fetch.entry.size > SMALL_BYTES {
+        if !self.works || fetch.entry.size > self.largest {
             return Err(fetch);
         }
         let names = script::format(fetch.path.whole()).len() + 12;
@@ -103,10 +117,11 @@ pub(super) async fn fetch(session: &Session, files: Vec<Fetch>, job: &Job) -> Ve
     let mut waiting = vec![files];
     let mut left = Vec::new();
     while let Some(mut files) = waiting.pop() {
-        let (count, len) = (files.len(), text(session, &files).len());
+        let script = bundling_script(&session.tools, &files, job.compress);
+        let (count, len) = (files.len(), with_prelude(&session.tools, &script).len());
         if !session.refuses(len) {
-            files = Box::pin(fetch_by(session, files, job, |text, intake| {
-                feed(session, text, intake)
+            files = Box::pin(fetch_by(session, files, job, |script, intake| {
+                feed(session, with_prelude(&session.tools, &script), intake)
             }))
             .await;
         }
@@ -136,10 +151,11 @@ where
     if files.len() < 2 {
         return files;
     }
-    let text = text(session, &files);
+    let script = bundling_script(&session.tools, &files, job.compress);
     let root = root(&files);
     let content: u64 = files.iter().map(|file| file.entry.size).sum();
-    let codec = session.tools.codec().unwrap_or("-");
+    let codec = session.tools.codec().filter(|_| job.compress);
+    let codec = codec.unwrap_or("-");
     let Ok((intake, receiver)) = Intake::new(codec, most_bytes(content, files.len())) else {
         return files;
     };
@@ -167,7 +183,7 @@ where
             (unpacker.wanted, outcome)
         })
     });
-    let sent = feed(text, intake).await;
+    let sent = feed(script, intake).await;
     let Some((left, unpacked)) = unpacker.join().await else {
         return Vec::new();
     };
@@ -286,23 +302,23 @@ async fn feed(session: &Session, text: String, mut intake: Intake) -> Result<()>
     Ok(())
 }
 
-/// Hashes, a line for each file that can be read; an empty line; the archive.
+/// The script that writes the hashes of `files` and an archive of them, for where `tools.sh` and
+/// `enter.sh` were read: see `scripts/bundle.sh`.
 ///
 /// The folders that the files lie in are looked at first, each on its way down from what was named:
 /// a link in the place of one of them ends it all, and each file is then asked for by itself. tar
 /// follows no link at the end of a path either, unless all of the files were named themselves.
-fn text(session: &Session, files: &[Fetch]) -> String {
+pub(super) fn bundling_script(tools: &Tools, files: &[Fetch], compress: bool) -> String {
     let root = root(files);
     let follow = files.iter().all(|fetch| fetch.path.is_named());
-    let mut text = script::compact(script::ENTER);
-    text.push_str(&script::assign(
-        "root",
-        if root.is_empty() { b"/" } else { &root },
+    let compressor = tools.compressor().filter(|_| compress);
+    let mut text = script::assign("root", if root.is_empty() { b"/" } else { &root });
+    text.push_str(&format!(
+        "tar_options={}\ncompressor=\"{}\"\n{}each_folder() {{\n",
+        if follow { "-chf" } else { "-cf" },
+        compressor.unwrap_or_default(),
+        script::compact(BUNDLE),
     ));
-    text.push_str("refuse() { echo \"$why\" >&2; exit 1; }\n");
-    text.push_str("enter \"$root\" \"\" || refuse\n");
-    // The names of each folder in one call of printf, with the folder in its format.
-    text.push_str("each() {\n");
     let mut folder: Option<&[u8]> = None;
     for fetch in files {
         let below = relative(&root, fetch.path.whole());
@@ -320,27 +336,14 @@ fn text(session: &Session, files: &[Fetch]) -> String {
         }
         text.push_str(&format!(" \"{}\"", script::word(name)));
     }
-    text.push_str("\n}\n");
-    text.push_str("names() { format=$1; shift; printf \"./$format%b\\000\" \"$@\"; }\n");
-    if !follow {
-        text.push_str(
-            "check() { folders=$(printf \"$1.\"); folders=${folders%.}; enter \"$root\" \"${folders%/}\" || refuse; }\n\
-             (each check) || exit 1\n",
-        );
-    }
-    // What sha256sum escapes in names it marks with a backslash before the hash.
-    let hashes = session.tools.hash().map_or(String::new(), |hash| {
-        format!("each names | xargs -0 {hash} 2>/dev/null | sed \"s/^\\\\\\\\//\" | cut -c1-64; ")
-    });
-    let pack = session
-        .tools
-        .compressor()
-        .map_or(String::new(), |compressor| format!(" | {compressor}"));
-    let options = if follow { "-chf" } else { "-cf" };
-    text.push_str(&format!(
-        "{{ {hashes}echo; each names | tar --null -T - {options} -; }}{pack}\n"
-    ));
+    text.push_str(&format!("\n}}\nsend_bundle {}\n", u8::from(!follow)));
     text
+}
+
+/// The same for a session of its own.
+pub(super) fn with_prelude(tools: &Tools, script: &str) -> String {
+    let enter = script::compact(script::ENTER);
+    format!("{}{enter}{script}", tools.prelude())
 }
 
 /// The folder that the paths of the files are told from.

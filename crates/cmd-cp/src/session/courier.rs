@@ -1,16 +1,17 @@
 //! A dialogue for a transport whose bytes take another way: the server moves them to and from
 //! addresses, and the rest is as with files that come through the session.
 
-use ops_remote::pipe::{Chunk, Down};
 use ops_ui::{Error, Result};
 
 use super::{
     Session,
     bundle::{self, Intake},
     dialogue::{Begun, Dialogue, End, stamp},
+    download::FETCH,
     frames::stored_mode,
     pack::{self, Parcel},
     script,
+    upload::upload,
 };
 use crate::{
     hashes::{Digest, unhex},
@@ -19,6 +20,9 @@ use crate::{
     remote_path::RemotePath,
     transport::{Fetch, Job, Store},
 };
+
+/// Most that is read of what the server says of an archive, in bytes: a number and a hash.
+const TOLD_MAX_BYTES: usize = 1 << 10;
 
 /// Something on the server that moves files when asked.
 pub(crate) struct Courier<'a> {
@@ -42,11 +46,8 @@ impl Session {
     ///
     /// # Errors
     /// It has neither curl nor wget.
-    pub(crate) async fn has_courier(&self) -> Result<()> {
-        let look = "command -v curl >/dev/null 2>&1 || command -v wget >/dev/null 2>&1";
-        let mut down = Down::start(&self.far, look).await?;
-        while down.next().await?.is_some() {}
-        if down.status() == Some(0) {
+    pub(crate) fn check_courier(&self) -> Result<()> {
+        if ["curl", "wget"].iter().any(|tool| self.tools.has(tool)) {
             return Ok(());
         }
         let label = self.far.instance.label();
@@ -63,13 +64,24 @@ impl Session {
     pub(crate) async fn courier(&self) -> Result<Courier<'_>> {
         Ok(Courier {
             session: self,
-            dialogue: Some(Dialogue::start(&self.far, &self.tools).await?),
+            dialogue: Some(self.take_dialogue().await?),
         })
     }
 
+    /// Stores `items` through the session; the dialogue is kept for a courier.
+    ///
+    /// # Errors
+    /// As [`Transport::upload`](crate::transport::Transport::upload).
+    pub(crate) async fn upload_before_courier(&self, items: Vec<Store>, job: &Job) -> Result<()> {
+        if let Some(dialogue) = upload(self, items, job).await? {
+            self.give_back(dialogue).await;
+        }
+        Ok(())
+    }
+
     /// Puts small files together that can be fetched as archives, and gives the others.
-    pub(crate) fn bundles(&self, files: Vec<Fetch>) -> (Vec<Vec<Fetch>>, Vec<Fetch>) {
-        let mut small = bundle::Collector::new(self);
+    pub(crate) fn bundles(&self, files: Vec<Fetch>, job: &Job) -> (Vec<Vec<Fetch>>, Vec<Fetch>) {
+        let mut small = bundle::Collector::new(self, job);
         let (mut bundles, mut others) = (Vec::new(), Vec::new());
         for file in files {
             match small.take(file) {
@@ -139,28 +151,31 @@ impl Courier<'_> {
         self.talk()?.stage(&stage).await?;
         let path = stage.join(name);
         let text = format!(
-            "{}{}( exec >\"$a\"\n{script}) && printf \"!kept %s %s\\n\" \"$(wc -c <\"$a\" | tr -d \" \")\" \"$(hash_input <\"$a\")\" >&6\n",
-            self.session.tools.hash_function(),
-            script::assign("a", path.whole()),
+            "{}( exec >\"$kept\"\n{script}) || exit\nprintf \"%s %s\" \"$(wc -c <\"$kept\" | tr -d \" \")\" \"$(hash_input <\"$kept\")\"\n",
+            script::assign("kept", path.whole()),
         );
-        let mut down = Down::start(&self.session.far, &text).await?.strict();
-        let mut archive = None;
-        while let Some(chunk) = down.next().await? {
-            let Chunk::Message(said) = chunk else {
-                continue;
-            };
-            let mut words = said.split_ascii_whitespace();
-            if words.next() == Some("kept")
-                && let Some(len) = words.next().and_then(|len| len.parse().ok())
-            {
-                archive = Some(Archive {
-                    path: path.clone(),
-                    len,
-                    sha256: words.next().and_then(unhex),
-                });
-            }
+        let mut told = Vec::new();
+        let ran = self.talk()?.run(&text, |bytes| {
+            let room = TOLD_MAX_BYTES.saturating_sub(told.len());
+            told.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            Ok(())
+        });
+        let ran = ran.await?;
+        let failed = || {
+            let error = Error::unexpected("no archive could be written on the server");
+            ran.complaints.iter().fold(error, Error::caused_by)
+        };
+        if ran.status != 0 {
+            return Err(failed());
         }
-        archive.ok_or_else(|| down.failed("no archive could be written on the server"))
+        let told = String::from_utf8_lossy(&told);
+        let mut words = told.split_ascii_whitespace();
+        let len = words.next().and_then(|len| len.parse().ok());
+        Ok(Archive {
+            path,
+            len: len.ok_or_else(failed)?,
+            sha256: words.next().and_then(unhex),
+        })
     }
 
     /// Has the server keep what the file at `path` holds, read once and to its end, until
@@ -169,7 +184,11 @@ impl Courier<'_> {
     /// # Errors
     /// As for [`Courier::keep`].
     pub(crate) async fn keep_file(&mut self, path: &RemotePath) -> Result<Archive> {
-        let script = format!("{}cat <\"$f\"\n", script::open_folder(path));
+        let script = format!(
+            "{}{}go_to_file\ncat <\"$file\"\n",
+            script::name_file(path),
+            script::compact(FETCH)
+        );
         self.keep_as(b"f", &script).await
     }
 
@@ -301,6 +320,13 @@ impl Courier<'_> {
         self.talk()?
             .attributes(path, mode & 0o7777, Some(&stamp(mtime)))
             .await
+    }
+
+    /// Keeps its dialogue for the next courier.
+    pub(crate) async fn rest(self) {
+        if let Some(dialogue) = self.dialogue.filter(Dialogue::is_usable) {
+            self.session.give_back(dialogue).await;
+        }
     }
 
     /// Ends it.

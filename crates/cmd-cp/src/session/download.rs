@@ -19,6 +19,7 @@ use tokio::sync::{OnceCell, Semaphore, mpsc};
 use super::{
     Session, bundle,
     inflate::Inflate,
+    probe::Tools,
     script,
     stripes::{BLOCK_BYTES, Lane, PART_BLOCKS},
 };
@@ -37,8 +38,6 @@ const LANE_FROM_BYTES: u64 = 24 << 20;
 const BUNDLES: usize = 3;
 /// Of this size, in bytes, compression is tried.
 const COMPRESS_FROM_BYTES: u64 = 64 << 10;
-/// What is tried, in bytes.
-const SAMPLE_BYTES: u64 = 256 << 10;
 /// A file listed as smaller than this, in bytes, is read once and to its end, and hashed as it is
 /// sent: files of `/proc` say 0, those of `/sys` a page of 4,096 or 65,536, and what they hold may
 /// be another thing each time they are read.
@@ -110,7 +109,7 @@ pub(super) async fn download(session: &Session, files: Vec<Fetch>, job: &Job) {
 
 fn tasks(session: &Session, files: Vec<Fetch>, job: &Job) -> Vec<Task> {
     let mut tasks = Vec::new();
-    let mut small = bundle::Collector::new(session);
+    let mut small = bundle::Collector::new(session, job);
     for fetch in files {
         let fetch = match small.take(fetch) {
             Ok(full) => {
@@ -262,9 +261,8 @@ async fn begins_with(
         return Ok(false);
     }
     let script = format!(
-        "{}{}printf \"!sha %s\\n\" \"$(head -c {len} <\"$f\" | hash_input)\" >&6\n",
-        session.tools.hash_function(),
-        script::open_folder(path),
+        "{}go_to_file\ntell \"sha $(head -c {len} <\"$file\" | hash_input)\"\n",
+        fetching_script(&session.tools, path),
     );
     let mut down = Down::start(&session.far, &script).await?;
     let mut told = None;
@@ -345,7 +343,7 @@ async fn run(
     at: &mut u64,
     job: &Job,
 ) -> Result<(), Cut> {
-    let text = text(session, shared, lane, *at, job);
+    let text = lane_script(session, shared, lane, *at, job);
     let is_read_once = lane.is_read_once(*at);
     let mut is_whole = false;
     let mut grown: Option<Grown> = None;
@@ -486,76 +484,47 @@ async fn deliver(
     Ok(())
 }
 
-/// The script of a lane, from position `at` on.
-fn text(session: &Session, shared: &Shared, lane: Lane, at: u64, job: &Job) -> String {
-    let tools = &session.tools;
-    let size = lane.size;
-    let total = lane.len() - at.min(lane.len());
-    let mut text = tools.hash_function();
-    text.push_str(&script::open_folder(&shared.fetch.path));
-    text.push_str("exec 4<\"$f\" || exit 1\n");
-    let codec = tools
-        .codec()
-        .filter(|_| job.compress && total >= COMPRESS_FROM_BYTES);
-    text.push_str("z=\n");
-    if let Some(codec) = codec {
-        let sample = size.min(SAMPLE_BYTES);
-        text.push_str(&format!(
-            "n=$(dd if=\"$f\" bs=65536 count=4 2>/dev/null | head -c {sample} | {codec} -1 -c | wc -c)\n\
-             if [ $((n * 10)) -lt $(({sample} * 8)) ]; then z=\"{codec} -1 -c\"; printf \"!z {codec}\\n\" >&6; fi\n"
-        ));
-    }
-    text.push_str("p() { if [ -n \"$z\" ]; then $z; else cat; fi; }\n");
-    if lane.is_read_once(at) {
-        text.push_str(if tools.hash().is_some() {
-            READ_ONCE_HASHED
-        } else {
-            READ_ONCE
-        });
-        return text;
-    }
-    if lane.index == 0 && tools.hash().is_some() {
-        text.push_str(&format!(
-            "{{ printf \"!sha %s\\n\" \"$(head -c {size} <\"$f\" | hash_input)\" >&6; }} &\n"
-        ));
-    }
-    text.push_str(&format!("g() {{ {}; }}\n", source(lane, at, total)));
-    if lane.is_last() {
-        let from = size + at.saturating_sub(lane.len());
-        text.push_str(&tail(size, from));
-    } else {
-        text.push_str("t() { :; }\n");
-    }
-    text.push_str("{ g; t; } | p\nwait\n");
-    text
+pub(super) const FETCH: &str = include_str!("scripts/fetch.sh");
+
+/// The beginning of a script that reads the file at `path`: see `scripts/fetch.sh`.
+pub(super) fn fetching_script(tools: &Tools, path: &RemotePath) -> String {
+    format!(
+        "{}{}{}{}",
+        tools.prelude(),
+        script::compact(script::ENTER),
+        script::name_file(path),
+        script::compact(FETCH)
+    )
 }
 
-/// Writes the file as it is read, once; `!whole` says that it was read to its end.
-const READ_ONCE: &str = "{ cat <\"$f\" && printf \"!whole\\n\" >&6; } | p\n";
-
-/// As [`READ_ONCE`], and hashes what is written on its way, by a second pipe. Where descriptors
-/// have no names the file is read twice.
-const READ_ONCE_HASHED: &str = "\
-c() { cat <\"$f\" && printf \"!whole\\n\" >&6; }
-if [ -e /dev/fd/0 ]; then
-exec 8>&1
-s=$( { c | tee /dev/fd/7 | p >&8; } 7>&1 | hash_input )
-exec 8>&-
-else c | p; s=$(hash_input <\"$f\"); fi
-printf \"!sha %s\\n\" \"$s\" >&6
-";
-
-/// The function `t`: writes what a file listed with `size` bytes has behind position `from` by now,
-/// and tells how long it is then, with its hash.
-fn tail(size: u64, from: u64) -> String {
-    // find asks for the size alone; some programs would read all of the file to count it.
-    format!(
-        "t() {{ [ -n \"$(find -H \"$f\" -prune -size +{size}c 2>/dev/null)\" ] || return 0\n\
-         e=$(($(wc -c <\"$f\")))\n\
-         tail -c +{} <\"$f\" | head -c $((e - {from}))\n\
-         printf \"!grown %s %s\\n\" \"$e\" \"$(head -c \"$e\" <\"$f\" | hash_input)\" >&6; }}\n",
-        from + 1
-    )
+/// The script of a lane, from position `at` on.
+fn lane_script(session: &Session, shared: &Shared, lane: Lane, at: u64, job: &Job) -> String {
+    let size = lane.size;
+    let left = lane.len() - at.min(lane.len());
+    let codec = session
+        .tools
+        .codec()
+        .filter(|_| job.compress && left >= COMPRESS_FROM_BYTES);
+    let mut text = fetching_script(&session.tools, &shared.fetch.path);
+    text.push_str(&format!(
+        "codec={}\ngo_to_file\n\
+         exec 4<\"$file\" || exit 1\nchoose_compressor {size}\n",
+        codec.unwrap_or_default()
+    ));
+    if lane.is_read_once(at) {
+        text.push_str("fetch_whole\n");
+        return text;
+    }
+    if lane.index == 0 && session.tools.hash().is_some() {
+        text.push_str(&format!("hash_beside {size}\n"));
+    }
+    text.push_str(&format!("{{\n{}", copying(lane, at, left)));
+    if lane.is_last() {
+        let from = size + at.saturating_sub(lane.len());
+        text.push_str(&format!("copy_growth {size} {from}\n"));
+    }
+    text.push_str("} | compress\nwait\n");
+    text
 }
 
 impl Lane {
@@ -565,44 +534,29 @@ impl Lane {
     }
 }
 
-/// The commands that write a lane from position `at` on, `total` bytes.
-fn source(lane: Lane, at: u64, total: u64) -> String {
-    if total == 0 {
-        return ":".to_owned();
+/// The commands that write a lane from position `at` on, `left` bytes.
+fn copying(lane: Lane, at: u64, left: u64) -> String {
+    if left == 0 {
+        // Braces hold a command at least.
+        return ":\n".to_owned();
     }
     let (offset, room) = lane.place(at);
     if lane.count == 1 {
-        return exactly(offset, total);
+        return format!("copy_range {offset} {left}\n");
     }
     // To the end of its part first, so that dd can count in blocks from there.
     if !at.is_multiple_of(BLOCK_BYTES) {
-        let head = room.min(total);
-        let rest = source(lane, at + head, total - head);
-        return format!("{}; {rest}", exactly(offset, head));
+        let head = room.min(left);
+        let rest = copying(lane, at + head, left - head);
+        return format!("copy_range {offset} {head}\n{rest}");
     }
     let (part, block) = lane.block(at);
-    let dd = format!("dd if=\"$f\" bs={BLOCK_BYTES}");
     let (last_offset, _) = lane.place(lane.len() - 1);
     let last = last_offset / (PART_BLOCKS * BLOCK_BYTES);
-    // Of the last part the end is not known to dd where the file has grown.
     let first_of_last = if last == part { block } else { 0 };
     let rest = lane.size.min((last + 1) * PART_BLOCKS * BLOCK_BYTES)
         - (last * PART_BLOCKS + first_of_last) * BLOCK_BYTES;
-    format!(
-        "i={part}; o={block}; \
-         while [ \"$i\" -lt {last} ]; do {dd} skip=$((i * {PART_BLOCKS} + o)) count=$(({PART_BLOCKS} - o)) 2>/dev/null; \
-         o=0; i=$((i + {})); done; {dd} skip=$((i * {PART_BLOCKS} + o)) 2>/dev/null | head -c {rest}",
-        lane.count,
-    )
-}
-
-/// The command that writes `len` bytes from `offset` on.
-fn exactly(offset: u64, len: u64) -> String {
-    if offset == 0 {
-        format!("head -c {len} <\"$f\"")
-    } else {
-        format!("tail -c +{} <\"$f\" | head -c {len}", offset + 1)
-    }
+    format!("copy_parts {part} {block} {} {last} {rest}\n", lane.count)
 }
 
 #[cfg(test)]
@@ -642,9 +596,10 @@ mod tests {
                         position += len;
                     }
                     let script = format!(
-                        "f={}\n{}",
+                        "file={}\n{}{}",
                         path.display(),
-                        source(lane, at, lane.len() - at)
+                        script::compact(FETCH),
+                        copying(lane, at, lane.len() - at)
                     );
                     let output = Command::new("sh").args(["-c", &script]).output().unwrap();
                     assert!(output.stdout == expected, "{script}");

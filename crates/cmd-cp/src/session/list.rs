@@ -10,7 +10,8 @@ use ops_remote::pipe::{Chunk, Down, Far};
 use ops_ui::{Error, Result, output::escape};
 
 use super::{
-    probe::{Tools, trimmed},
+    dialogue::Dialogue,
+    probe::{Tools, ToolsReader, did_not_say, probing_script, trimmed},
     script,
 };
 use crate::{
@@ -22,112 +23,172 @@ use crate::{
 /// Longest text of a list, in bytes: a path, or the target of a link, and what is told of it.
 const TEXT_MAX_BYTES: usize = 64 << 10;
 
-/// Lists on the server.
+pub(super) const LIST: &str = include_str!("scripts/list.sh");
+pub(super) const DESCRIBE: &str = include_str!("scripts/describe.sh");
+
+/// The script that finds out what a server has, and lists at once: one session for both.
+///
+/// # Errors
+/// A place that is none.
+pub(super) fn first_script(ask: &Ask) -> Result<String> {
+    Ok(format!(
+        "{}tell_tools\n{}",
+        probing_script(),
+        listing_script(ask)?
+    ))
+}
+
+/// Reads what the script of [`first_script`] prints.
+///
+/// # Errors
+/// The session; what a server has, or a list, that cannot be read.
+pub(super) async fn read_first(mut down: Down, label: &str, ask: &Ask) -> Result<(Tools, Listing)> {
+    let mut reader = ToolsReader::default();
+    while let Some(chunk) = down.next().await? {
+        let Chunk::Bytes(bytes) = chunk else { continue };
+        match reader.feed(&bytes) {
+            Ok(None) => {}
+            Ok(Some((tools, rest))) => {
+                let listing = read_list(down, label, ask, &rest).await?;
+                return Ok((tools, listing));
+            }
+            Err(()) => break,
+        }
+    }
+    Err(did_not_say(&down, label))
+}
+
+/// Lists over a session of its own.
 ///
 /// # Errors
 /// The session, or a list that is none.
 pub(super) async fn list(far: &Far, tools: &Tools, ask: &Ask) -> Result<Listing> {
-    let mut down = Down::start(far, &body(tools, ask)?).await?.strict();
-    let label = far.instance.label();
+    let text = format!("{}{}", tools.prelude(), listing_script(ask)?);
+    let down = Down::start(far, &text).await?.strict();
+    read_list(down, far.instance.label(), ask, b"").await
+}
+
+/// Lists over a dialogue, which takes no session more.
+///
+/// # Errors
+/// As for [`list`]; what has arrived is not all.
+pub(super) async fn list_by_dialogue(
+    dialogue: &mut Dialogue,
+    label: &str,
+    ask: &Ask,
+) -> Result<Listing> {
     let mut reader = ListReader::new(ask.places.len());
-    while let Some(chunk) = down.next().await? {
-        let Chunk::Bytes(bytes) = chunk else { continue };
-        match reader.feed(&bytes) {
+    let ran = dialogue
+        .run(&listing_script(ask)?, |bytes| {
+            reader.feed(bytes).map_err(|why| match why {
+                Unreadable::TooLong => too_long(label),
+                Unreadable::Malformed => malformed(label),
+            })
+        })
+        .await?;
+    let mut listing = reader.finish().ok_or_else(|| malformed(label))?;
+    listing.complaints = ran.complaints;
+    Ok(listing)
+}
+
+/// Reads a list that begins with `first`.
+async fn read_list(mut down: Down, label: &str, ask: &Ask, first: &[u8]) -> Result<Listing> {
+    let mut reader = ListReader::new(ask.places.len());
+    let mut fed = reader.feed(first);
+    loop {
+        match fed {
             Ok(()) => {}
             Err(Unreadable::TooLong) => return Err(too_long(label)),
             Err(Unreadable::Malformed) => return Err(unreadable(&down, label)),
         }
+        fed = match down.next().await? {
+            Some(Chunk::Bytes(bytes)) => reader.feed(&bytes),
+            Some(Chunk::Message(_)) => Ok(()),
+            None => break,
+        };
     }
     let mut listing = reader.finish().ok_or_else(|| unreadable(&down, label))?;
     listing.complaints = down.complaints().map(str::to_owned).collect();
     Ok(listing)
 }
 
-fn unreadable(down: &Down, label: &str) -> Error {
-    down.failed(format!("`{label}` sent a list that cannot be read"))
+/// What is said of a list that has another form.
+fn unreadable_words(label: &str) -> String {
+    format!("`{label}` sent a list that cannot be read")
 }
 
-/// The script: pairs of texts, each ended by a NUL.
-///
-/// `A<place>` and the absolute path; `R<place>` and a match; `<type> <size> <mode> <time> <path>`
-/// and a link's target; where find cannot print these, `x <mode in hex> <size> <time> <path>`. At
-/// the end `D`, then hashes with their paths.
-fn body(tools: &Tools, ask: &Ask) -> Result<String> {
-    let how = if ask.follow {
+fn unreadable(down: &Down, label: &str) -> Error {
+    down.failed(unreadable_words(label))
+}
+
+fn malformed(label: &str) -> Error {
+    Error::unexpected(unreadable_words(label))
+}
+
+/// The script that lists, for where `tools.sh` was read: see `scripts/list.sh`.
+pub(super) fn listing_script(ask: &Ask) -> Result<String> {
+    let follow = if ask.follow {
         "-L"
     } else if ask.keep_links {
         "-P"
     } else {
         "-H"
     };
-    let prune = if ask.recursive { "" } else { "-prune" };
-    let mut text = String::from("set -f\n");
-    let print = if tools.has("printf") {
-        r#"-printf "%y %s %m %T@ %p\000%l\000""#.to_owned()
-    } else {
-        let stat = if ask.follow { "stat -L" } else { "stat" };
-        // A match that is a link is looked through by find, and so must be here.
-        format!(
-            r#"-exec sh -c "for f; do s=\"{stat}\"; [ \"\$f\" = \"\$0\" ] && [ {how} != -P ] && s=\"stat -L\"; \
-m=\$(\$s -c \"%f %s %Y\" \"\$f\" 2>/dev/null || \$s -f \"%Xp %z %m\" \"\$f\") || continue; \
-l=; [ -h \"\$f\" ] && l=\$(readlink \"\$f\"; echo .) && l=\${{l%??}}; \
-printf \"x %s %s\\000%s\\000\" \"\$m\" \"\$f\" \"\$l\"; done" "$2" {{}} +"#
-        )
-    };
-    text.push_str(&format!(
-        "l() {{ printf \"R%s\\000%s\\000\" \"$1\" \"$2\"; find {how} \"$2\" {prune} {print}; }}\n"
-    ));
-    let sums = match (tools.hash(), tools.has("sums")) {
-        (_, true) => "-exec sha256sum -z {} +".to_owned(),
-        (Some(hash), false) => format!(
-            r#"-exec sh -c "for f; do printf \"%s  %s\\000\" \"\$({hash} <\"\$f\" | cut -c1-64)\" \"\$f\"; done" sh {{}} +"#
-        ),
-        (None, false) => String::new(),
-    };
     let small = match ask.digests_below {
         Some(bytes) if !ask.digests => format!("-size -{bytes}c"),
         _ => String::new(),
     };
-    text.push_str(&format!(
-        "s() {{ find {how} \"$2\" {prune} -type f {small} {sums}; }}\n"
-    ));
-    text.push_str(&places(tools, ask, "l", true)?);
-    if (ask.digests || ask.digests_below.is_some()) && !sums.is_empty() {
-        text.push_str("printf \"D\\000\"\n");
-        text.push_str(&places(tools, ask, "s", false)?);
+    // No process is started for the inner script where nobody needs it.
+    Ok(format!(
+        "follow={follow}\nprune={}\nsmall=\"{small}\"\n\
+         has printf || describe=$(cat <<\"DESCRIBE\"\n{}DESCRIBE\n)\n\
+         {}visit_places() {{\n{}}}\nlist_places {}\n",
+        if ask.recursive { "" } else { "-prune" },
+        script::compact(DESCRIBE),
+        script::compact(LIST),
+        visits(ask)?,
+        u8::from(ask.digests || ask.digests_below.is_some()),
+    ))
+}
+
+/// The lines that visit every place.
+fn visits(ask: &Ask) -> Result<String> {
+    let mut text = String::new();
+    for (index, place) in ask.places.iter().enumerate() {
+        let (base, rest) = base_of(place)?;
+        text.push_str(&format!("base={base}\n"));
+        text.push_str(&script::assign("rest", &rest));
+        text.push_str(&format!("visit {index} \"$base$rest\""));
+        if let Some((lines, word)) = script::glob(&rest).filter(|_| ask.globs) {
+            // A pattern is expanded here alone, and before its matches are used.
+            text.push_str(&format!(
+                " || {{\n{lines}set +f\nset -- \"$base\"{word}\nset -f\nvisit_matches {index} \"$@\"\n}}"
+            ));
+        }
+        text.push('\n');
     }
     Ok(text)
 }
 
-/// The lines that call `function` with the number and each match of every place; the first time
-/// they tell the absolute paths too.
-fn places(tools: &Tools, ask: &Ask, function: &str, first: bool) -> Result<String> {
-    let mut text = String::new();
-    for (index, place) in ask.places.iter().enumerate() {
-        let (user, rest) = user_home(place)?;
-        let rest = match &user {
-            Some(_) => rest.to_vec(),
-            None => tools.absolute(rest).unwrap_or_else(|| rest.to_vec()),
-        };
-        let rest = trimmed(rest);
+/// What a place begins with on the server, as the right side of an assignment, and the bytes that
+/// follow it, without slashes at their end.
+fn base_of(place: &[u8]) -> Result<(String, Vec<u8>)> {
+    let (user, rest) = user_home(place)?;
+    if let Some(user) = user {
         // An assignment expands `~user`; nothing else in it means anything to a shell.
-        text.push_str(&format!("b={}\n", user.unwrap_or_default()));
-        text.push_str(&script::assign("r", &rest));
-        if first {
-            text.push_str(&format!("printf \"A{index}\\000%s\\000\" \"$b$r\"\n"));
-        }
-        text.push_str(&format!(
-            "if [ -e \"$b$r\" ] || [ -h \"$b$r\" ]; then {function} {index} \"$b$r\"\n"
-        ));
-        if let Some((lines, word)) = script::glob(&rest).filter(|_| ask.globs) {
-            text.push_str(&format!(
-                "else {lines}set +f\nfor f in \"$b\"{word}; do set -f\n\
-                 if [ -e \"$f\" ] || [ -h \"$f\" ]; then {function} {index} \"$f\"; fi; done\nset -f\n"
-            ));
-        }
-        text.push_str("fi\n");
+        let rest = if rest.is_empty() {
+            Vec::new()
+        } else {
+            trimmed(rest.to_vec())
+        };
+        return Ok((user, rest));
     }
-    Ok(text)
+    Ok(match rest {
+        b"" | b"~" | b"~/" => ("$home".to_owned(), Vec::new()),
+        [b'/', ..] => (String::new(), trimmed(rest.to_vec())),
+        [b'~', b'/', below @ ..] => ("${home%/}/".to_owned(), trimmed(below.to_vec())),
+        below => ("${home%/}/".to_owned(), trimmed(below.to_vec())),
+    })
 }
 
 /// `~user` before a path, to be expanded there, and the rest.
@@ -466,6 +527,27 @@ mod tests {
         let mut reader = ListReader::new(1);
         let fed = (0..1000).try_for_each(|_| reader.feed(&[b'x'; 1000]));
         assert_eq!(fed, Err(Unreadable::Malformed));
+    }
+
+    #[test]
+    fn relative_places_begin_at_home() {
+        let based = |place: &str| {
+            let (base, rest) = base_of(place.as_bytes()).unwrap();
+            (base, String::from_utf8(rest).unwrap())
+        };
+        for (place, base, rest) in [
+            ("", "$home", ""),
+            ("~", "$home", ""),
+            ("~/", "$home", ""),
+            ("~/x/", "${home%/}/", "x"),
+            ("x//", "${home%/}/", "x"),
+            ("/", "", "/"),
+            ("/a/", "", "/a"),
+            ("~bob", "~bob", ""),
+            ("~bob/x/", "~bob", "/x"),
+        ] {
+            assert_eq!(based(place), (base.to_owned(), rest.to_owned()), "{place}");
+        }
     }
 
     #[test]

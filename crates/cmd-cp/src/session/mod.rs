@@ -22,20 +22,27 @@ mod split;
 mod stripes;
 mod upload;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use ops_profile::CopyVia;
-use ops_remote::pipe::{CutOff, Far, Known};
+use ops_remote::pipe::{CutOff, Down, Far, Known};
 use ops_ui::{Error, ErrorKind, Result, output::escape};
 
-use self::probe::Tools;
+use self::{dialogue::Dialogue, probe::Tools};
 use crate::{
     item::{Ask, Listing},
-    transport::{Fetch, Job, Server, Store, Transport},
+    transport::{Fetch, FirstUse, Job, Server, Store, Transport},
 };
 
 /// One server by this transport.
+///
+/// StartSession may be called three times a second in an account and region, so sessions are shared:
+/// one that is opened to fetch finds out what the server has and lists in the same session; one that
+/// is opened to store does both over the dialogue that stores, which takes two.
 pub(crate) struct Session {
     far: Far,
     tools: Tools,
@@ -43,14 +50,29 @@ pub(crate) struct Session {
     umask: u32,
     /// The shortest script, in bytes, that the service has refused in a command.
     refused: AtomicUsize,
+    /// The answer to the question that the session was opened with, until it is asked for.
+    first_answer: Mutex<Option<(Ask, Listing)>>,
+    /// A dialogue that nobody uses at the moment.
+    idle: tokio::sync::Mutex<Option<Dialogue>>,
+}
+
+/// What is known of a server once it was reached.
+struct Reached {
+    tools: Tools,
+    listing: Option<Listing>,
+    dialogue: Option<Dialogue>,
 }
 
 impl Session {
-    /// Finds out what the server has; `document` is the profile's own for commands.
+    /// Reaches the server and finds out what it has; `document` is the profile's own for commands.
     ///
     /// # Errors
     /// No session, or no command in it as the user asked for.
-    pub(crate) async fn open(server: &Server, document: Option<String>) -> Result<Self> {
+    pub(crate) async fn open(
+        server: &Server,
+        document: Option<String>,
+        first_use: FirstUse<'_>,
+    ) -> Result<Self> {
         let user = match (&server.user, server.sudo) {
             (Some(user), _) => Some(user.clone()),
             (None, true) => Some("root".to_owned()),
@@ -65,18 +87,43 @@ impl Session {
             urgency: server.urgency,
             known: Known::default(),
         };
-        let tools = again(&far, || Tools::probe(&far)).await?;
-        for note in tools.lacks() {
+        let reached = match first_use {
+            FirstUse::List(ask) => again(&far, || reach_and_list(&far, ask)).await?,
+            FirstUse::Store => reach_and_talk(&far).await?,
+        };
+        for note in reached.tools.lacks() {
             far.cx
                 .output()
                 .detail(format!("{}: {note}", escape(far.instance.label())));
         }
+        let first_answer = match (first_use, reached.listing) {
+            (FirstUse::List(ask), Some(listing)) => Some((ask.clone(), listing)),
+            _ => None,
+        };
         Ok(Self {
             far,
-            tools,
+            tools: reached.tools,
             refused: AtomicUsize::new(usize::MAX),
             umask: crate::local::umask(),
+            first_answer: Mutex::new(first_answer),
+            idle: tokio::sync::Mutex::new(reached.dialogue),
         })
+    }
+
+    /// A dialogue: the one that nobody uses, or another.
+    ///
+    /// # Errors
+    /// As [`Dialogue::start`].
+    async fn take_dialogue(&self) -> Result<Dialogue> {
+        match self.idle.lock().await.take() {
+            Some(dialogue) if dialogue.is_usable() => Ok(dialogue),
+            _ => Dialogue::start(&self.far, &self.tools).await,
+        }
+    }
+
+    /// Keeps a dialogue for whoever takes one next.
+    async fn give_back(&self, dialogue: Dialogue) {
+        *self.idle.lock().await = Some(dialogue);
     }
 
     /// Whether the service refuses a script of `len` bytes in a command, as far as is known.
@@ -94,6 +141,12 @@ impl Session {
 
     /// Lists the places of `ask`, in halves where a command that names all of them is refused.
     async fn list_places(&self, ask: &Ask) -> Result<Listing> {
+        if let Some(listing) = self.take_first_answer(ask) {
+            return Ok(listing);
+        }
+        if let Some(listing) = self.list_by_idle_dialogue(ask).await? {
+            return Ok(listing);
+        }
         let count = ask.places.len();
         let error = match again(&self.far, || list::list(&self.far, &self.tools, ask)).await {
             Err(error) if is_refusal(&error) && count > 1 => error,
@@ -117,9 +170,110 @@ impl Session {
         Ok(listing)
     }
 
+    /// The listing that came with the first session, if `ask` is what it was asked.
+    fn take_first_answer(&self, ask: &Ask) -> Option<Listing> {
+        let mut first = self
+            .first_answer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        first
+            .take_if(|(asked, _)| asked == ask)
+            .map(|(_, listing)| listing)
+    }
+
+    /// Lists over the dialogue that nobody uses; `None` where there is none, or where it was lost
+    /// over this.
+    async fn list_by_idle_dialogue(&self, ask: &Ask) -> Result<Option<Listing>> {
+        let mut idle = self.idle.lock().await;
+        let Some(dialogue) = idle.as_mut().filter(|dialogue| dialogue.is_usable()) else {
+            return Ok(None);
+        };
+        let label = self.far.instance.label();
+        let error = match list::list_by_dialogue(dialogue, label, ask).await {
+            Ok(listing) => return Ok(Some(listing)),
+            Err(error) => error,
+        };
+        if !dialogue.is_lost() && !error.came_from::<CutOff>() {
+            return Err(error);
+        }
+        *idle = None;
+        let output = self.far.cx.output();
+        output.detail(format!("asking by a session of its own: {error}"));
+        Ok(None)
+    }
+
+    /// The version of the agent, if agents of that version keep all output of sessions on the server.
+    pub(crate) fn version_that_keeps_output(&self) -> Option<String> {
+        let version = self.far.known.agent_version();
+        version
+            .filter(|version| version.keeps_output_on_disk())
+            .map(ToString::to_string)
+    }
+
+    /// Room on the server where its agent keeps that, in bytes; `None` where it is not known.
+    pub(crate) fn free_bytes(&self) -> Option<u64> {
+        self.tools.free_bytes
+    }
+
     /// The permissions of a new file here.
     pub(crate) fn local_mode(&self, mode: u32) -> u32 {
         mode & 0o777 & !self.umask
+    }
+}
+
+/// Finds out what the server has, and lists, over one session. Where the service refuses the script
+/// of both for its length, the list is left for another.
+async fn reach_and_list(far: &Far, ask: &Ask) -> Result<Reached> {
+    let script = list::first_script(ask)?;
+    let down = match Down::start(far, &script).await {
+        Ok(down) => down.strict(),
+        Err(error) if is_refusal(&error) => {
+            far.cx
+                .output()
+                .detail(format!("asking for less at once: {error}"));
+            return Ok(Reached {
+                tools: Tools::probe(far).await?,
+                listing: None,
+                dialogue: None,
+            });
+        }
+        Err(error) => return Err(error),
+    };
+    let (tools, listing) = list::read_first(down, far.instance.label(), ask).await?;
+    Ok(Reached {
+        tools,
+        listing: Some(listing),
+        dialogue: None,
+    })
+}
+
+/// Starts the dialogue that stores, and finds out over it what the server has.
+async fn reach_and_talk(far: &Far) -> Result<Reached> {
+    let label = far.instance.label();
+    if far.document.is_some() {
+        // Whether a document of the profile's separates output shows when its first command has
+        // ended. Over one that does not, the faster half of a dialogue would never say a word.
+        let tools = again(far, || Tools::probe(far)).await?;
+        probe::needed_to_send(&tools, label)?;
+        return Ok(Reached {
+            dialogue: Some(Dialogue::start(far, &tools).await?),
+            tools,
+            listing: None,
+        });
+    }
+    match again(far, || Dialogue::open(far)).await {
+        Ok((dialogue, tools)) => Ok(Reached {
+            tools,
+            listing: None,
+            dialogue: Some(dialogue),
+        }),
+        Err(error) if is_refusal(&error) => {
+            // It may lack what a dialogue is made of, which the probe does without.
+            let tools = again(far, || Tools::probe(far)).await?;
+            probe::needed_to_send(&tools, label)?;
+            Err(error)
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -163,6 +317,13 @@ impl Transport for Session {
     }
 
     fn upload<'a>(&'a self, items: Vec<Store>, job: &'a Job) -> BoxFuture<'a, Result<()>> {
-        upload::upload(self, items, job).boxed()
+        async move {
+            let dialogue = upload::upload(self, items, job).await?;
+            match dialogue {
+                Some(dialogue) => dialogue.quit().await,
+                None => Ok(()),
+            }
+        }
+        .boxed()
     }
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use ops_remote::pipe::{Chunk, Down, Far};
 use ops_ui::{Error, Result};
 
+use super::script;
+
 /// The user's home and the tools that are there.
 #[derive(Clone, Debug)]
 pub(super) struct Tools {
@@ -12,55 +14,114 @@ pub(super) struct Tools {
     pub(super) home: Vec<u8>,
     /// What new files lose of their permissions.
     pub(super) umask: u32,
+    /// Room where an agent keeps the output of sessions, in bytes; `None` where df does not tell.
+    pub(super) free_bytes: Option<u64>,
     have: BTreeSet<String>,
 }
 
 /// How hashes of files are made there, best first: the name in the probe, the command, which prints
-/// the hash first. Of much that is read from standard input OpenSSL makes them faster, of many
-/// small files the one that starts faster.
+/// the hash first. `scripts/tools.sh` chooses by the same rule.
 const HASHES: [(&str, &str); 3] = [
     ("sha256sum", "sha256sum"),
     ("shasum", "shasum -a 256"),
     ("openssl", "openssl dgst -sha256 -r"),
 ];
 
-pub(super) const SCRIPT: &str = include_str!("scripts/probe.sh");
+pub(super) const PROBE: &str = include_str!("scripts/probe.sh");
+pub(super) const TOOLS: &str = include_str!("scripts/tools.sh");
+
+/// The script that finds out what a server has; `tell_tools` then prints it.
+pub(super) fn probing_script() -> String {
+    format!("{}{}", script::compact(PROBE), script::compact(TOOLS))
+}
+
+/// What is told of tools may have so many bytes: a path, and names.
+const TOLD_MAX_BYTES: usize = 64 << 10;
+
+/// Reads what `tell_tools` of [`probing_script`] prints, from a stream on which something else follows.
+#[derive(Default)]
+pub(super) struct ToolsReader {
+    told: Vec<u8>,
+}
+
+impl ToolsReader {
+    /// Takes the next bytes. Once all is there: the tools, and the bytes that follow.
+    ///
+    /// # Errors
+    /// They are not of that form.
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<Option<(Tools, Vec<u8>)>, ()> {
+        self.told.extend_from_slice(bytes);
+        let mut ends = self.told.iter().enumerate().filter(|&(_, &byte)| byte == 0);
+        let Some((end, _)) = ends.nth(Tools::TEXTS - 1) else {
+            return if self.told.len() > TOLD_MAX_BYTES {
+                Err(())
+            } else {
+                Ok(None)
+            };
+        };
+        let rest = self.told.split_off(end + 1);
+        Tools::read(&self.told)
+            .map(|tools| Some((tools, rest)))
+            .ok_or(())
+    }
+}
 
 impl Tools {
+    /// The texts that `tell_tools` prints.
+    const TEXTS: usize = 4;
+
     /// Asks the server.
     ///
     /// # Errors
     /// No command can be run there as this user.
     pub(super) async fn probe(far: &Far) -> Result<Self> {
-        let mut down = Down::start(far, &super::script::compact(SCRIPT))
+        let mut down = Down::start(far, &format!("{}tell_tools\n", probing_script()))
             .await?
             .strict();
-        let mut told = Vec::new();
+        let mut reader = ToolsReader::default();
         while let Some(chunk) = down.next().await? {
-            if let Chunk::Bytes(bytes) = chunk {
-                told.extend_from_slice(&bytes);
-            }
-            if told.len() > 64 << 10 {
-                break;
+            let Chunk::Bytes(bytes) = chunk else { continue };
+            match reader.feed(&bytes) {
+                Ok(None) => {}
+                Ok(Some((tools, _))) => return Ok(tools),
+                Err(()) => break,
             }
         }
-        Self::read(&told).ok_or_else(|| {
-            let label = far.instance.label();
-            down.failed(format!("`{label}` did not say what it has"))
-        })
+        Err(did_not_say(&down, far.instance.label()))
     }
 
-    /// What [`SCRIPT`] has printed; `None` if it is not of that form.
+    /// What `tell_tools` has printed; `None` if it is not of that form.
     pub(super) fn read(told: &[u8]) -> Option<Self> {
         let mut parts = told.split(|&b| b == 0);
         let home = parts.next().filter(|home| home.starts_with(b"/"))?;
         let umask = std::str::from_utf8(parts.next()?).ok()?;
         let have = std::str::from_utf8(parts.next()?).ok()?;
+        let free_kib = std::str::from_utf8(parts.next()?).ok()?;
+        // They go back into scripts.
+        let is_harmless =
+            |name: &&str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        let have = have.split_ascii_whitespace().filter(is_harmless);
         Some(Self {
             home: home.to_vec(),
             umask: u32::from_str_radix(umask.trim(), 8).ok()? & 0o777,
-            have: have.split_ascii_whitespace().map(str::to_owned).collect(),
+            free_bytes: free_kib
+                .parse()
+                .ok()
+                .map(|kib: u64| kib.saturating_mul(1024)),
+            have: have.map(str::to_owned).collect(),
         })
+    }
+
+    /// The beginning of a script for a server that was asked already: what [`probing_script`] sets
+    /// and defines there.
+    pub(super) fn prelude(&self) -> String {
+        let have: Vec<&str> = self.have.iter().map(String::as_str).collect();
+        format!(
+            "tools=\"{}\"\n{}{}",
+            have.join(" "),
+            script::assign("home", &self.home),
+            script::compact(TOOLS)
+        )
     }
 
     /// Whether it has a tool, by its name in the probe.
@@ -75,15 +136,6 @@ impl Tools {
             .iter()
             .find(|(name, _)| self.has(name))
             .map(|&(_, command)| command)
-    }
-
-    /// The shell function `hash_input`: the SHA-256 of its input in hexadecimal digits, or `-`.
-    pub(super) fn hash_function(&self) -> String {
-        let last = HASHES.last().filter(|(name, _)| self.has(name));
-        match last.map(|&(_, command)| command).or(self.hash()) {
-            Some(command) => format!("hash_input() {{ {command} | cut -c1-64; }}\n"),
-            None => "hash_input() { echo -; }\n".to_owned(),
-        }
     }
 
     /// The best program to compress and decompress with.
@@ -117,19 +169,6 @@ impl Tools {
         }
         notes
     }
-
-    /// `~` and relative paths made absolute, without a slash at the end. `None` for `~user`, which
-    /// only the server can expand.
-    pub(super) fn absolute(&self, place: &[u8]) -> Option<Vec<u8>> {
-        let path = match place {
-            b"" | b"~" => self.home.clone(),
-            [b'~', b'/', rest @ ..] => crate::place::join(&self.home, rest),
-            [b'~', ..] => return None,
-            [b'/', ..] => place.to_vec(),
-            relative => crate::place::join(&self.home, relative),
-        };
-        Some(trimmed(path))
-    }
 }
 
 /// Without slashes at the end.
@@ -138,6 +177,11 @@ pub(super) fn trimmed(mut path: Vec<u8>) -> Vec<u8> {
         path.pop();
     }
     path
+}
+
+/// The error of a server that ran the probe and told something else.
+pub(super) fn did_not_say(down: &Down, label: &str) -> Error {
+    down.failed(format!("`{label}` did not say what it has"))
 }
 
 /// What cannot be done over this transport at all.
@@ -161,17 +205,13 @@ mod tests {
     use super::*;
 
     fn tools(have: &str) -> Tools {
-        Tools::read(format!("/home/me\x000022\0{have}\0").as_bytes()).unwrap()
+        Tools::read(format!("/home/me\x000022\0{have}\x00123\0").as_bytes()).unwrap()
     }
 
     #[test]
     fn what_is_missing_is_done_without() {
         let all = tools("tar gzip zstd sha256sum shasum");
         assert_eq!((all.hash(), all.codec()), (Some("sha256sum"), Some("zstd")));
-        assert!(all.hash_function().contains("{ sha256sum |"));
-        let both = tools("sha256sum openssl");
-        assert_eq!(both.hash(), Some("sha256sum"));
-        assert!(both.hash_function().contains("{ openssl dgst -sha256 -r |"));
         assert_eq!((all.umask, all.lacks().len()), (0o022, 0));
         let few = tools("gzip openssl");
         assert_eq!(few.hash(), Some("openssl dgst -sha256 -r"));
@@ -181,17 +221,30 @@ mod tests {
     }
 
     #[test]
-    fn relative_places_begin_at_home() {
-        let tools = tools("");
-        let absolute = |text: &str| {
-            tools
-                .absolute(text.as_bytes())
-                .map(|path| String::from_utf8(path).unwrap())
-        };
-        assert_eq!(absolute("").as_deref(), Some("/home/me"));
-        assert_eq!(absolute("~/x/").as_deref(), Some("/home/me/x"));
-        assert_eq!(absolute("x").as_deref(), Some("/home/me/x"));
-        assert_eq!(absolute("/").as_deref(), Some("/"));
-        assert_eq!(absolute("~bob/x"), None);
+    fn what_is_told_is_read_however_it_is_cut_and_what_follows_is_left() {
+        let told = b"/home/me\x000022\0tar gzip `id`\x00123\0A0\0/tmp\0";
+        for cut in 1..told.len() {
+            let mut reader = ToolsReader::default();
+            let mut rest = Vec::new();
+            let mut tools = None;
+            for piece in told.chunks(cut) {
+                if tools.is_some() {
+                    rest.extend_from_slice(piece);
+                } else if let Some((read, more)) = reader.feed(piece).unwrap() {
+                    tools = Some(read);
+                    rest.extend(more);
+                }
+            }
+            let tools = tools.unwrap();
+            assert_eq!(rest, b"A0\0/tmp\0");
+            assert_eq!(tools.free_bytes, Some(123 << 10));
+            // What is no name of the probe goes into no script.
+            assert!(tools.prelude().starts_with("tools=\"gzip tar\"\n"));
+        }
+        assert!(
+            ToolsReader::default()
+                .feed(&[b'x'; TOLD_MAX_BYTES + 1])
+                .is_err()
+        );
     }
 }

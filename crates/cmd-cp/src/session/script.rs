@@ -25,21 +25,16 @@ pub(super) fn compact(source: &str) -> String {
     text
 }
 
-/// Lines that go to the folder of a file and set `f` to its name there; they end the script with a
-/// word of why where a link is in the way that must not be followed.
-pub(super) fn open_folder(path: &RemotePath) -> String {
+/// Lines that say which file a script is about: see `scripts/fetch.sh`.
+pub(super) fn name_file(path: &RemotePath) -> String {
     let steps = path.steps();
-    let mut text = compact(ENTER);
-    text.push_str(&assign("root", steps.root));
-    text.push_str(&assign("folders", steps.folders));
-    text.push_str(&assign("f", &[b"./", steps.name].concat()));
-    text.push_str("enter \"$root\" \"$folders\" || { echo \"$why\" >&2; exit 1; }\n");
-    if !steps.follow {
-        text.push_str(
-            "if [ -h \"$f\" ]; then echo \"it is a link now, which is not followed\" >&2; exit 1; fi\n",
-        );
-    }
-    text
+    std::format!(
+        "{}{}{}follow={}\n",
+        assign("root", steps.root),
+        assign("folders", steps.folders),
+        assign("file", steps.name),
+        u8::from(steps.follow)
+    )
 }
 
 /// Stays as it is within double quotes, in printf's format and in its `%b`.

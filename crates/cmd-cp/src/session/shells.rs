@@ -1,5 +1,7 @@
 //! The scripts in the shells that servers have, as they are sent.
 
+mod reading;
+
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -15,7 +17,10 @@ use aws_lc_rs::digest;
 use ops_test_needs::needs;
 
 use super::{
+    bundle::BUNDLE,
     dialogue::{self, SPREAD},
+    download::FETCH,
+    list::{DESCRIBE, LIST},
     pack::Archive,
     probe::{self, Tools},
     script,
@@ -68,7 +73,7 @@ impl Shell {
     }
 
     fn tools(&self) -> Tools {
-        let script = script::compact(probe::SCRIPT);
+        let script = format!("{}tell_tools\n", probe::probing_script());
         assert!(!script.contains('\''), "{script}");
         let output = self.command(&script).output().unwrap();
         Tools::read(&output.stdout).unwrap_or_else(|| panic!("{}: {output:?}", self.words[0]))
@@ -86,6 +91,11 @@ struct Talk {
 
 impl Talk {
     fn start(shell: &Shell, tools: &Tools) -> Self {
+        Self::start_on(shell, Some(tools))
+    }
+
+    /// `None` for tools that are not known yet.
+    fn start_on(shell: &Shell, tools: Option<&Tools>) -> Self {
         let private = tempfile::tempdir().unwrap();
         let text = format!(
             "d='{}'\nexec 8>&1\nsay() {{ printf \"!%s %s\\n\" \"$1\" \"$2\" >&8; }}\n( {}\n)\n",
@@ -562,7 +572,7 @@ fn the_scripts_are_clean_for_shellcheck() {
         .map(|entry| entry.unwrap().path())
         .collect();
     scripts.sort();
-    assert!(scripts.len() >= 4);
+    assert!(scripts.len() >= 9);
     let output = Command::new("shellcheck")
         .args(["--shell=sh", "--severity=style"])
         .args(&scripts)
@@ -580,7 +590,16 @@ fn what_is_sent_is_what_is_written_without_comments() {
         "f() {\nif x; then # stays\ny 'a # b'\nfi\n}\n"
     );
     // What stands in a command, or in quotes of the dialogue.
-    for source in [SPREAD, script::ENTER, probe::SCRIPT] {
+    for source in [
+        SPREAD,
+        script::ENTER,
+        probe::PROBE,
+        probe::TOOLS,
+        LIST,
+        DESCRIBE,
+        FETCH,
+        BUNDLE,
+    ] {
         assert!(!script::compact(source).contains('\''));
     }
 }

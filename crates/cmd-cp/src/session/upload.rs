@@ -44,11 +44,15 @@ enum Task {
     Pack(Vec<Store>),
 }
 
-/// Stores `items`; every one of them is reported.
+/// Stores `items`; every one of them is reported. Gives a dialogue that is still of use.
 ///
 /// # Errors
 /// Nothing can be stored at all.
-pub(super) async fn upload(session: &Session, items: Vec<Store>, job: &Job) -> Result<()> {
+pub(super) async fn upload(
+    session: &Session,
+    items: Vec<Store>,
+    job: &Job,
+) -> Result<Option<Dialogue>> {
     probe::needed_to_send(&session.tools, session.far.instance.label())?;
     let (mut folders, mut links, mut files) = (Vec::new(), Vec::new(), Vec::new());
     for item in items {
@@ -58,7 +62,7 @@ pub(super) async fn upload(session: &Session, items: Vec<Store>, job: &Job) -> R
             What::File(_) => files.push(item),
         }
     }
-    let mut dialogue = Dialogue::start(&session.far, &session.tools).await?;
+    let mut dialogue = session.take_dialogue().await?;
     let new = make_folders(session, &mut dialogue, &folders, job).await?;
     let mut first = Some(dialogue);
 
@@ -80,8 +84,8 @@ pub(super) async fn upload(session: &Session, items: Vec<Store>, job: &Job) -> R
 
     let mut dialogue = match idle.next() {
         Some(dialogue) => dialogue,
-        None if links.is_empty() && folders.is_empty() => return Ok(()),
-        None => Dialogue::start(&session.far, &session.tools).await?,
+        None if links.is_empty() && folders.is_empty() => return Ok(None),
+        None => session.take_dialogue().await?,
     };
     for item in links {
         let What::Link(target) = &item.what else {
@@ -110,10 +114,10 @@ pub(super) async fn upload(session: &Session, items: Vec<Store>, job: &Job) -> R
     for item in &folders {
         job.report.done(item.id);
     }
-    for dialogue in std::iter::once(dialogue).chain(idle) {
+    for dialogue in idle {
         dialogue.quit().await?;
     }
-    Ok(())
+    Ok(Some(dialogue))
 }
 
 /// Makes those that are missing: for each, whether it was.

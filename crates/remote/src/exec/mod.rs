@@ -35,10 +35,15 @@
 //! SIGPIPE would. A [`Run`] that is dropped ends it in the background, which the dispatcher waits
 //! for.
 
-mod simple;
+mod feed;
+mod line;
+mod order;
+mod position;
+mod run;
+mod scripts;
 mod text;
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 use ops_core::{Context, connect::Urgency};
@@ -46,6 +51,8 @@ use ops_profile::Instance;
 use ops_ui::{Result, Text};
 use tokio::sync::mpsc;
 
+/// See [`Request::patience`].
+const PATIENCE: Duration = Duration::from_secs(600);
 /// Events that may wait for [`Run::next`]; each holds at most [`PIECE_BYTES`] or so.
 const WAITING_EVENTS: usize = 8;
 /// Largest piece of input that is handed on at once, in bytes.
@@ -91,6 +98,8 @@ pub struct Request {
     pub reason: Option<String>,
     /// Whether somebody waits for just this server.
     pub urgency: Urgency,
+    /// How long it is kept on the server for a client that is away: 10 minutes. Then it is ended.
+    pub patience: Duration,
     /// Leaves it running: [`Event::Detached`] tells its process and where its output goes.
     pub detach: bool,
 }
@@ -108,6 +117,7 @@ impl Request {
             document: None,
             reason: None,
             urgency: Urgency::default(),
+            patience: PATIENCE,
             detach: false,
         }
     }
@@ -197,6 +207,16 @@ impl Signal {
             Self::Kill => "KILL",
         }
     }
+
+    /// Its number, the same on every system.
+    fn number(self) -> u8 {
+        match self {
+            Self::HangUp => 1,
+            Self::Interrupt => 2,
+            Self::Kill => 9,
+            Self::Terminate => 15,
+        }
+    }
 }
 
 /// What a [`Run`] is told.
@@ -260,6 +280,8 @@ impl Stdin {
 /// A command that runs on a server.
 #[derive(Debug)]
 pub struct Run {
+    /// What came before it was started, and that.
+    first: VecDeque<Event>,
     events: mpsc::Receiver<Result<Event>>,
     stdin: Option<Stdin>,
     control: mpsc::UnboundedSender<Control>,
@@ -272,6 +294,9 @@ impl Run {
     /// The command could not be run as asked, or what became of it cannot be known: a session that
     /// was lost for good, or output of which a part is missing.
     pub async fn next(&mut self) -> Result<Option<Event>> {
+        if let Some(event) = self.first.pop_front() {
+            return Ok(Some(event));
+        }
         self.events.recv().await.transpose()
     }
 
@@ -305,7 +330,6 @@ struct Ends {
 /// As [`Context::open`]; a NUL in an argument or a name that no variable can have (2); a server
 /// that does not let the session become the user (5).
 pub async fn start(cx: &Context, instance: &Instance, request: Request) -> Result<Run> {
-    let text = text::of(&request)?;
     let (events, receiver) = mpsc::channel(WAITING_EVENTS);
     let (control, commands) = mpsc::unbounded_channel();
     let (stdin, input) = if request.stdin {
@@ -319,12 +343,23 @@ pub async fn start(cx: &Context, instance: &Instance, request: Request) -> Resul
         control: commands,
         input,
     };
-    simple::start(cx, instance, request, &text, ends).await?;
-    Ok(Run {
+    run::spawn(cx, instance, &request, ends)?;
+    let mut run = Run {
+        first: VecDeque::new(),
         events: receiver,
         stdin,
         control,
-    })
+    };
+    let mut first = VecDeque::new();
+    while let Some(event) = run.next().await? {
+        let is_started = event == Event::Started;
+        first.push_back(event);
+        if is_started {
+            break;
+        }
+    }
+    run.first = first;
+    Ok(run)
 }
 
 #[cfg(test)]

@@ -105,7 +105,8 @@ impl Down {
     }
 
     async fn run(far: &Far, framed: &str) -> Result<Self> {
-        let connection = Box::pin(open(far, framed)).await?;
+        let text = |linger| format!("{framed}{}", if linger { LINGER } else { "" });
+        let connection = Box::pin(open(far, text)).await?;
         let (session, ending) = connection.into_parts();
         Ok(Self {
             session,
@@ -366,7 +367,7 @@ impl Down {
 
 /// How fast output comes: a stream that has become a trickle is one that an agent repairs, message
 /// by message.
-struct Flow {
+pub(crate) struct Flow {
     since: Instant,
     bytes: usize,
     most: usize,
@@ -377,7 +378,7 @@ impl Flow {
     /// The share of the best window so far that is a trickle.
     const SHARE: usize = 15;
 
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             since: Instant::now(),
             bytes: 0,
@@ -385,7 +386,7 @@ impl Flow {
         }
     }
 
-    fn is_trickle(&mut self, len: usize) -> bool {
+    pub(crate) fn is_trickle(&mut self, len: usize) -> bool {
         self.bytes += len;
         if self.since.elapsed() < Self::WINDOW {
             return false;
@@ -397,16 +398,15 @@ impl Flow {
     }
 }
 
-/// Starts the command with separated output; where the document knows no such parameter, without:
-/// it may have it fixed on, or lack it.
-async fn open(far: &Far, framed: &str) -> Result<Connection> {
+/// Starts a script with separated output; where the document knows no such parameter, without: it
+/// may have it fixed on, or lack it. `script` is told whether it may wait for its session's end:
+/// where output comes only when the command has ended, the command must end.
+pub(crate) async fn open(far: &Far, script: impl Fn(bool) -> String) -> Result<Connection> {
     let name = far.document.as_deref().unwrap_or(DOCUMENT);
     let expands_dollars = far.expands_dollars().await;
     let document = |separate: bool| -> Result<Document> {
-        // Where output comes only when the command has ended, the command must end.
         let separated = separate || far.known.0.separated.load(Ordering::Relaxed);
-        let linger = if separated { LINGER } else { "" };
-        let mut command = far.command(&format!("{framed}{linger}"))?;
+        let mut command = far.command(&script(separated))?;
         if expands_dollars {
             command = command.replace('$', "$$");
         }

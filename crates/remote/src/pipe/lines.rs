@@ -5,7 +5,7 @@ const LINE_MAX_BYTES: usize = 8 << 10;
 
 /// A line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Line {
+pub(crate) enum Line {
     /// `!…`: a message of the script.
     Message(String),
     /// Anything else that is not empty.
@@ -14,13 +14,13 @@ pub(super) enum Line {
 
 /// Puts lines together, however they are cut.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub(crate) struct Lines {
     line: Vec<u8>,
 }
 
 impl Lines {
     /// Takes the next piece; gives the lines it completes.
-    pub(super) fn push(&mut self, piece: &[u8]) -> Vec<Line> {
+    pub(crate) fn push(&mut self, piece: &[u8]) -> Vec<Line> {
         let mut lines = Vec::new();
         for &byte in piece {
             if byte == b'\n' {
@@ -33,7 +33,7 @@ impl Lines {
     }
 
     /// The last line, which nothing ends.
-    pub(super) fn finish(&mut self) -> Option<Line> {
+    pub(crate) fn finish(&mut self) -> Option<Line> {
         let text = String::from_utf8_lossy(&self.line).trim_end().to_owned();
         self.line.clear();
         match text.strip_prefix('!') {

@@ -36,8 +36,8 @@
 //! the service on every way out. `docs/pipe.md` tells more; `crates/ops/tests/pipe.rs` holds it all
 //! to its word.
 
-mod down;
-mod lines;
+pub(crate) mod down;
+pub(crate) mod lines;
 pub mod text;
 mod up;
 
@@ -127,12 +127,26 @@ impl Known {
         }
     }
 
-    fn is_learned(&self) -> bool {
+    pub(crate) fn is_learned(&self) -> bool {
         self.is_joined() || self.0.separated.load(Ordering::Relaxed)
     }
 }
 
 impl Far {
+    /// Whether output may come only when a command has ended: by what was seen, by the agent's version,
+    /// or since the document was refused the parameter and no output was seen yet.
+    fn may_join_output(&self) -> bool {
+        let learned = &self.known.0;
+        let listed = self.instance.agent_version.as_deref();
+        self.known.is_joined()
+            || !learned.separated.load(Ordering::Relaxed)
+                && (learned.no_parameter.load(Ordering::Relaxed)
+                    || self.known.agent_version().is_none()
+                        && listed.is_some_and(|listed| {
+                            AgentVersion::new(listed).ignores_separated_output()
+                        }))
+    }
+
     /// The command line that runs `script`, which must hold no single quote.
     fn command(&self, script: &str) -> Result<String> {
         if script.contains('\'') {
@@ -150,7 +164,7 @@ impl Far {
         })
     }
 
-    fn interactive(&self, script: &str) -> Result<Document> {
+    pub(crate) fn interactive(&self, script: &str) -> Result<Document> {
         Ok(Document::Interactive {
             command: self.command(script)?,
         })
@@ -177,7 +191,7 @@ impl Far {
     }
 
     /// A clearer error where it was sudo that refused, else none.
-    fn refused(&self, complaints: &[&str]) -> Option<Error> {
+    pub(crate) fn refused(&self, complaints: &[&str]) -> Option<Error> {
         let user = self.user.as_deref()?;
         let words = complaints.iter().rev().find(|line| {
             line.starts_with("sudo:")
@@ -228,7 +242,7 @@ const KEEPER: &str = "d=$(mktemp -d \"${TMPDIR:-/tmp}/ops-pipe.XXXXXX\") || exit
      exec 9>\"$d/life\"\n";
 
 /// The folder of a keeper as its script named it: it goes back into a script.
-fn folder(told: &str) -> Result<&str> {
+pub(crate) fn folder(told: &str) -> Result<&str> {
     let harmless = |b: u8| b.is_ascii_alphanumeric() || b"/._-".contains(&b);
     if told.starts_with('/') && told.bytes().all(harmless) {
         Ok(told)

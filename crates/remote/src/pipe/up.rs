@@ -76,16 +76,27 @@ impl Up {
     /// # Errors
     /// As [`Up::start`] and [`Down::start`].
     pub async fn dialogue(far: &Far, script: &str) -> Result<Self> {
-        if far.known.is_joined() {
-            let mut up = Self::run(far, &spoken(), None).await?;
-            up.numbered = true;
-            up.hand_over(script).await?;
-            return Ok(up);
+        if far.may_join_output() {
+            return Self::dialogue_by_terminal(far, script).await;
         }
         let relay = "printf \"!folder %s\\n\" \"$d\" >&6\ncat \"$d/out\" >&6\n";
         let mut voice = Down::start_kept(far, relay).await?.strict();
+        if far.may_join_output() {
+            // Its start has shown it. What the relay says would come when it has ended, which it
+            // never does.
+            voice.stop().await;
+            return Self::dialogue_by_terminal(far, script).await;
+        }
         let folder = await_folder(&mut voice).await?;
         let mut up = Self::run(far, &told(&folder), Some(Box::new(voice))).await?;
+        up.numbered = true;
+        up.hand_over(script).await?;
+        Ok(up)
+    }
+
+    /// A dialogue whose answers leave by the terminal alone.
+    async fn dialogue_by_terminal(far: &Far, script: &str) -> Result<Self> {
+        let mut up = Self::run(far, &spoken(), None).await?;
         up.numbered = true;
         up.hand_over(script).await?;
         Ok(up)

@@ -70,7 +70,7 @@ async fn execute(channel: &Channel, spec: &SessionSpec, needs_handshake: bool) -
     } else {
         String::new()
     };
-    if version::keeps_output(&spec.agent_version)
+    if (version::keeps_output(&spec.agent_version) || spec.is_logged)
         && !matches!(spec.kind, SessionKind::Port { .. })
         && let Err(error) = channel.keep_output(&spec.state, &spec.session_id)
     {

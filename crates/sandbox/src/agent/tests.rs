@@ -59,6 +59,7 @@ impl Client {
             pace: Pace::Unpaced,
             agent_version: "3.3.3572.0".to_owned(),
             kms_key_id: None,
+            is_logged: false,
             strict: false,
             late_handshake: Duration::ZERO,
             odd_json: false,

@@ -57,6 +57,8 @@ pub(crate) struct Preferences {
     pub(crate) max_duration: Option<Span>,
     /// Sessions demand encryption with this key.
     pub(crate) kms_key_id: Option<String>,
+    /// Bucket that the account logs its sessions to; then agents keep their output on the disk.
+    pub(crate) s3_bucket_name: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

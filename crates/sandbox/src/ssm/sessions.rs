@@ -67,6 +67,7 @@ pub(super) fn start(app: &App, call: &Call, input: &Value) -> Result<Value, ApiE
         pace: app.pace,
         agent_version,
         kms_key_id,
+        is_logged: file.session.s3_bucket_name.is_some(),
         strict: faults.strict,
         late_handshake: faults.late_handshake,
         odd_json: faults.odd_json,

@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# shellcheck disable=SC2154 # Set before: private, hash_files, exact_move, has_handles, spread_program.
+# shellcheck disable=SC2154 # Set before: private, spread_program, and what tools.sh and enter.sh say.
 # shellcheck disable=SC2086 # Options and commands are split into words on purpose.
 #
 # The dialogue that stores files on a server: it reads commands from a terminal in raw mode, a line
@@ -13,6 +13,9 @@
 # \c for nothing): links in ROOT are followed, those in FOLDERS refused, and one at NAME is followed
 # where FOLLOW is 1, else it is replaced by what is stored.
 #
+#   tools                                 what the server has, as tell_tools prints it, by data lines
+#   run        LENGTH                     runs a script of so many bytes: its output by data lines, its
+#                                         complaints by "- COMPLAINT" lines, then "ok STATUS BYTES"
 #   folder     PLACE MODE                 makes a folder if it is missing: "ok new"
 #   link       PLACE TEMPORARY TARGET     makes a link in the place of a file or link
 #   attributes ROOT FOLDERS MODE [STAMP]  sets mode and time of a folder
@@ -37,6 +40,9 @@
 #   spread     SUB ROOT FOLDERS EXACT     moves the files of a folder of the stage into place
 #   clear                                 removes the stage
 #   quit
+#
+# A data line is "+ BASE64", or "x DIGITS" in hexadecimal where a server has no base64. These lines have
+# no number, since they go by the fast way alone where there is one: the client counts what arrives.
 
 # What is made is private until it gets its own mode.
 umask 077
@@ -54,6 +60,10 @@ name=
 temporary=
 kept=
 target=
+exact_move=
+! has exact-move || exact_move=-T
+has_handles=
+! has handles || has_handles=1
 
 ok() { say "$number" "ok${1:+ $1}"; }
 refuse() { say "$number" "no $(one_line "$1")"; }
@@ -158,6 +168,51 @@ set_attributes() {
     else
         refuse "$error"
     fi
+}
+
+# --- scripts, and what they print -------------------------------------------------------------------
+
+# Descriptor 7 is the fast way, which a dialogue over the terminal alone does not have. In a subshell,
+# since a redirection that fails may end a shell.
+if (: >&7) 2>/dev/null; then exec 3>&7; else exec 3>&8; fi
+
+# send_data: standard input, as data lines. ksh gives no descriptor above 2 to a program unless it is
+# named beside it.
+send_data() {
+    if command -v base64 >/dev/null 2>&1; then
+        base64 | sed "s/^/!+ /" >&3
+    elif command -v openssl >/dev/null 2>&1; then
+        openssl base64 | sed "s/^/!+ /" >&3
+    else
+        od -An -v -tx1 | sed "s/^/!x /" >&3
+    fi
+}
+
+# send_result STATUS: answers with what is in the files that hold output and error output.
+send_result() {
+    # An empty line behind the last one, which may have no end of its own.
+    { sed "s/^/!- /" <"$private/e" && echo; } >&3
+    send_data <"$private/r"
+    length=$(wc -c <"$private/r" | tr -d " ")
+    rm -f "$private/r" "$private/e"
+    ok "$1 $length"
+}
+
+send_tools() {
+    : >"$private/e"
+    tell_tools >"$private/r"
+    send_result 0
+}
+
+run_script() {
+    # The full stop keeps line feeds at the end.
+    script=$(
+        head -c "$1"
+        echo .
+    )
+    # What it changes, and what it might read from the terminal, is no matter of the dialogue.
+    (eval "${script%.}") </dev/null >"$private/r" 2>"$private/e"
+    send_result "$?"
 }
 
 # --- a file: descriptor 5 holds it from its beginning to its end ------------------------------------
@@ -499,6 +554,8 @@ while IFS= read -r line; do
     command=$2
     shift 2
     case "$command" in
+    tools) send_tools ;;
+    run) run_script "$@" ;;
     folder) make_folder "$@" ;;
     link) make_link "$@" ;;
     attributes) set_attributes "$@" ;;

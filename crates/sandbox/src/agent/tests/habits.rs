@@ -194,9 +194,17 @@ async fn an_agent_before_commands_without_a_terminal_says_that_it_is_too_old() {
 
 #[tokio::test]
 async fn an_agent_before_3_3_987_keeps_the_output_of_a_session_on_its_disk() {
-    for (version, keeps) in [("3.3.986.0", true), ("3.3.987.0", false)] {
+    // Of any version where the account logs sessions.
+    for (version, is_logged, keeps) in [
+        ("3.3.986.0", false, true),
+        ("3.3.987.0", false, false),
+        ("3.3.987.0", true, true),
+    ] {
         let kind = command("echo for ever", true);
-        let mut client = Client::with_version(kind, version);
+        let mut client = Client::with(kind, |spec| {
+            spec.agent_version = version.to_owned();
+            spec.is_logged = is_logged;
+        });
         client.shake_hands("1.2.764.0").await;
         client.until("for ever\n").await;
         let folder = client.state.path().join("web-1/var/lib/amazon/ssm");

@@ -1,0 +1,230 @@
+//! The session that takes a command's input, and orders.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use ops_core::{Connection, OpenOptions, connect::Ending};
+use ops_session::driver::{Event, Events};
+use ops_ui::Result;
+use tokio::{sync::mpsc, task::JoinHandle};
+
+use super::scripts;
+use crate::pipe::Far;
+
+/// Frames that may be on their way to the command. They wait on the server in its folder, and here
+/// until they are stored there.
+const WINDOW: u64 = 8;
+
+/// The frames of an input, kept until the server has them.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    /// Those that the server does not have yet, from number `stored + 1` on.
+    kept: VecDeque<Bytes>,
+    /// The number of the last frame that the server has.
+    stored: u64,
+    /// Of the last one that it has handed on to the command.
+    handed: u64,
+    /// Of the last one that went into the session at hand.
+    sent: u64,
+    /// No more come.
+    is_end: bool,
+    is_end_sent: bool,
+}
+
+impl Frames {
+    /// Whether there is room for another one.
+    pub(super) fn has_room(&self) -> bool {
+        !self.is_end && self.last() - self.handed < WINDOW
+    }
+
+    fn last(&self) -> u64 {
+        self.stored + self.kept.len() as u64
+    }
+
+    pub(super) fn push(&mut self, bytes: Bytes) {
+        self.kept.push_back(bytes);
+    }
+
+    pub(super) fn end(&mut self) {
+        self.is_end = true;
+    }
+
+    /// The server has stored and handed on so many.
+    pub(super) fn told(&mut self, stored: u64, handed: u64) {
+        while self.stored < stored && self.kept.pop_front().is_some() {
+            self.stored += 1;
+        }
+        self.handed = self.handed.max(handed);
+    }
+
+    /// A session begins, to which the server says that it has `stored` frames.
+    fn begin(&mut self, stored: u64) {
+        self.told(stored, 0);
+        self.sent = self.stored;
+        self.is_end_sent = false;
+    }
+
+    /// What is to be sent next. With `one_by_one` nothing may follow a frame before it is stored.
+    fn next(&mut self, one_by_one: bool) -> Option<Vec<Bytes>> {
+        if one_by_one && self.sent > self.stored {
+            return None;
+        }
+        let ahead = usize::try_from(self.sent - self.stored).ok()?;
+        if let Some(bytes) = self.kept.get(ahead) {
+            self.sent += 1;
+            let head = format!("in {}\n", bytes.len());
+            return Some(vec![head.into(), bytes.clone()]);
+        }
+        if self.is_end && !self.is_end_sent {
+            self.is_end_sent = true;
+            return Some(vec![Bytes::from_static(b"end\n")]);
+        }
+        None
+    }
+}
+
+/// A session on a terminal of the server in raw mode; dropped, it is ended in the background.
+pub(super) struct Feed {
+    events: Events,
+    // Ends the session when dropped.
+    _ending: Ending,
+    writer: mpsc::UnboundedSender<Bytes>,
+    writing: JoinHandle<()>,
+    /// The server listens; whether its `head` reads no further than it is told.
+    is_ready: bool,
+    is_exact: bool,
+}
+
+impl Feed {
+    /// Opens the `turn`th session of the run in `folder`. The server says by the other session when
+    /// it listens, since a terminal's own output comes a second late: `heard` ends then.
+    ///
+    /// # Errors
+    /// As [`ops_core::Context::open`].
+    pub(super) async fn open(
+        far: Far,
+        folder: String,
+        turn: u32,
+        heard: impl Future<Output = ()> + Send,
+    ) -> Result<Connection> {
+        let document = far.interactive(&scripts::enter(&folder, turn))?;
+        let mut options = OpenOptions::reason(far.reason.clone());
+        options.urgency = far.urgency;
+        Box::pin(far.cx.open_heard(&far.instance, document, options, heard)).await
+    }
+
+    pub(super) fn new(connection: Connection) -> Self {
+        let (session, ending) = connection.into_parts();
+        let sender = session.sender;
+        let (writer, mut queue) = mpsc::unbounded_channel::<Bytes>();
+        // What waits here is bounded by the window of the frames.
+        let writing = tokio::spawn(async move {
+            // A size, if only to find out which payloads the agent takes.
+            let mut is_open = sender.send_size(80, 24).await.is_ok();
+            while let Some(bytes) = queue.recv().await {
+                is_open = is_open && sender.send(bytes).await.is_ok();
+            }
+        });
+        Self {
+            events: session.events,
+            _ending: ending,
+            writer,
+            writing,
+            is_ready: false,
+            is_exact: false,
+        }
+    }
+
+    /// Ends when the session has ended. Cancel-safe.
+    pub(super) async fn ended(&mut self) -> String {
+        loop {
+            match self.events.next().await {
+                Some(Event::Closed(_)) => return "the session has ended".to_owned(),
+                Some(Event::Failed(error)) => return error.to_string(),
+                None => return "the connection was closed".to_owned(),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// The server listens, and has so many frames.
+    pub(super) fn ready(&mut self, frames: &mut Frames, stored: u64, is_exact: bool) {
+        self.is_ready = true;
+        self.is_exact = is_exact;
+        frames.begin(stored);
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.is_ready
+    }
+
+    /// Sends what is due.
+    pub(super) fn send_frames(&mut self, frames: &mut Frames) {
+        while self.is_ready
+            && let Some(pieces) = frames.next(!self.is_exact)
+        {
+            for piece in pieces {
+                let _ = self.writer.send(piece);
+            }
+        }
+    }
+
+    /// A line for the script, and the bytes that it announces.
+    pub(super) fn order(&self, line: String, bytes: Option<&[u8]>) {
+        let _ = self.writer.send(line.into());
+        if let Some(bytes) = bytes {
+            let _ = self.writer.send(Bytes::copy_from_slice(bytes));
+        }
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.writing.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heads(frames: &mut Frames, one_by_one: bool) -> Vec<Bytes> {
+        std::iter::from_fn(|| frames.next(one_by_one))
+            .map(|pieces| pieces[0].clone())
+            .collect()
+    }
+
+    #[test]
+    fn a_new_session_begins_behind_what_is_stored() {
+        let mut frames = Frames::default();
+        frames.begin(0);
+        for len in 1..=5 {
+            frames.push(vec![0; len].into());
+        }
+        frames.end();
+        assert_eq!(heads(&mut frames, false).len(), 6);
+        frames.told(2, 1);
+        assert_eq!(heads(&mut frames, false), Vec::<Bytes>::new());
+        frames.begin(3);
+        assert_eq!(heads(&mut frames, false), ["in 4\n", "in 5\n", "end\n"]);
+        frames.begin(3);
+        assert_eq!(heads(&mut frames, true), ["in 4\n"]);
+        frames.told(4, 1);
+        assert_eq!(heads(&mut frames, true), ["in 5\n"]);
+        frames.told(5, 5);
+        assert_eq!(heads(&mut frames, true), ["end\n"]);
+    }
+
+    #[test]
+    fn no_more_than_a_window_is_under_way() {
+        let mut frames = Frames::default();
+        let mut pushed = 0;
+        while frames.has_room() {
+            frames.push(Bytes::from_static(b"x"));
+            pushed += 1;
+        }
+        assert_eq!(pushed, WINDOW);
+        frames.told(WINDOW, 1);
+        assert!(frames.has_room());
+    }
+}

@@ -1,0 +1,250 @@
+//! The session that brings what a command writes.
+
+use std::{collections::VecDeque, time::Duration};
+
+use base64::Engine as _;
+use bytes::Bytes;
+use ops_core::connect::Ending;
+use ops_session::driver::{self, Event};
+use ops_ui::{Error, Result};
+
+use crate::pipe::{
+    Far,
+    down::{self, Flow},
+    lines::{Line as Text, Lines},
+    text::{Decoder, Encoding, Item},
+};
+
+/// Silence of this length, of a script that sends signs of life every three seconds, means that no
+/// more comes: an agent that was away in the wrong moment has given up.
+const SILENCE: Duration = Duration::from_secs(12);
+/// For the far end of a session that was asked to end.
+const END_PATIENCE: Duration = Duration::from_secs(5);
+/// Lines of error output that are kept for a message.
+const KEPT_LINES: usize = 20;
+
+/// What the agent passes on to the script as SIGINT and SIGQUIT.
+const INTERRUPT: &[u8] = b"\x03";
+const QUIT: &[u8] = b"\x1c";
+
+/// What has come.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// Bytes of the stream that was named last.
+    Bytes(Bytes),
+    /// A message of the script.
+    Message(String),
+    /// Bytes of error output, where that goes its own way.
+    Error(Bytes),
+}
+
+/// Why no more comes.
+#[derive(Debug)]
+pub(super) enum Lost {
+    /// The session was lost: another one may go on. The words are for people.
+    Cut(String),
+    /// There is no use in another one.
+    Failed(Error),
+}
+
+/// A session with a script of this run; dropped, it is ended in the background.
+pub(super) struct Line {
+    session: driver::Session,
+    ending: Option<Ending>,
+    far: Far,
+    decoder: Decoder,
+    lines: Lines,
+    queue: VecDeque<Said>,
+    complaints: VecDeque<String>,
+    flow: Flow,
+    /// Something of ours has come.
+    is_heard: bool,
+    is_over: bool,
+}
+
+impl Line {
+    /// Starts `script`, which is told whether it may wait for its session's end.
+    ///
+    /// # Errors
+    /// As [`ops_core::Context::open`].
+    pub(super) async fn open(far: &Far, script: impl Fn(bool) -> String) -> Result<Self> {
+        let connection = Box::pin(down::open(far, script)).await?;
+        let (session, ending) = connection.into_parts();
+        Ok(Self {
+            session,
+            ending: Some(ending),
+            far: far.clone(),
+            decoder: Decoder::new(Encoding::default()),
+            lines: Lines::default(),
+            queue: VecDeque::new(),
+            complaints: VecDeque::new(),
+            flow: Flow::new(),
+            is_heard: false,
+            is_over: false,
+        })
+    }
+
+    /// What comes next. May be cancelled.
+    pub(super) async fn next(&mut self) -> Result<Said, Lost> {
+        loop {
+            if let Some(said) = self.queue.pop_front() {
+                return Ok(said);
+            }
+            if self.is_over {
+                return Err(Lost::Cut("the session has ended".to_owned()));
+            }
+            let event = if self.is_heard {
+                match tokio::time::timeout(SILENCE, self.session.events.next()).await {
+                    Ok(event) => event,
+                    Err(_) => return Err(self.cut("nothing came any more")),
+                }
+            } else {
+                self.session.events.next().await
+            };
+            match event {
+                Some(Event::Output(bytes)) => {
+                    self.read(&bytes)?;
+                    // An agent repairs what was on its way at some ten kilobytes a second.
+                    if self.flow.is_trickle(bytes.len()) {
+                        return Err(self.cut("the agent sends only what it repairs"));
+                    }
+                }
+                Some(Event::Stderr(bytes)) => {
+                    for line in self.lines.push(&bytes) {
+                        self.read_line(line)?;
+                    }
+                }
+                // The agent gives up what it had no place for while the client was away.
+                Some(Event::Disconnected { reason }) => return Err(self.cut(&reason)),
+                Some(Event::Closed(closing)) => return Err(self.closed(&closing)),
+                Some(Event::Failed(error)) => {
+                    let words = self.ending.as_ref().map(|ending| ending.failed(&error));
+                    return Err(match words {
+                        Some(words) if !self.is_heard => Lost::Failed(words),
+                        _ => self.cut(&error.to_string()),
+                    });
+                }
+                Some(_) => {}
+                None => return Err(self.cut("the connection was closed")),
+            }
+        }
+    }
+
+    fn read(&mut self, bytes: &[u8]) -> Result<(), Lost> {
+        let mut items = Vec::new();
+        let read = self.decoder.push(bytes, &mut items);
+        for item in items {
+            self.is_heard = true;
+            match item {
+                Item::Bytes(bytes) => self.queue.push_back(Said::Bytes(bytes)),
+                Item::Message(text) if text == "beat" => {}
+                Item::Message(text) => self.queue.push_back(Said::Message(text)),
+            }
+        }
+        if read.is_ok() {
+            return Ok(());
+        }
+        // Not ours: the agent's or sudo's own words.
+        for line in String::from_utf8_lossy(bytes).lines() {
+            self.complain(line);
+        }
+        Err(Lost::Failed(self.not_run()))
+    }
+
+    fn read_line(&mut self, line: Text) -> Result<(), Lost> {
+        match line {
+            Text::Other(text) => self.complain(&text),
+            Text::Message(text) => match text.strip_prefix("x ") {
+                None => self.queue.push_back(Said::Message(text)),
+                Some(digits) => {
+                    let bytes = base64::engine::general_purpose::STANDARD
+                        .decode(digits)
+                        .map_err(|_| Lost::Failed(self.not_run()))?;
+                    self.queue.push_back(Said::Error(bytes.into()));
+                }
+            },
+        }
+        Ok(())
+    }
+
+    fn complain(&mut self, line: &str) {
+        if line.trim().is_empty() {
+            return;
+        }
+        if self.complaints.len() == KEPT_LINES {
+            self.complaints.pop_front();
+        }
+        self.complaints.push_back(line.trim_end().to_owned());
+    }
+
+    fn cut(&mut self, why: &str) -> Lost {
+        self.is_over = true;
+        Lost::Cut(why.to_owned())
+    }
+
+    fn closed(&mut self, closing: &ops_session::closing::Closing) -> Lost {
+        self.is_over = true;
+        if let Some(line) = self.lines.finish()
+            && let Err(lost) = self.read_line(line)
+        {
+            return lost;
+        }
+        let failure = self.ending.take().and_then(|ending| {
+            let failure = ending.closed(closing);
+            ending.ended();
+            failure
+        });
+        if self.is_heard {
+            return Lost::Cut("the session has ended".to_owned());
+        }
+        let complaints: Vec<&str> = self.complaints.iter().map(String::as_str).collect();
+        Lost::Failed(match (self.far.refused(&complaints), failure) {
+            (Some(refused), _) => refused,
+            (None, Some(failure)) => self.explain(failure),
+            (None, None) => self.not_run(),
+        })
+    }
+
+    /// The server did something else.
+    pub(super) fn not_run(&self) -> Error {
+        let complaints: Vec<&str> = self.complaints.iter().map(String::as_str).collect();
+        self.far.refused(&complaints).unwrap_or_else(|| {
+            self.explain(Error::target(format!(
+                "`{}` did not run the command as asked",
+                self.far.instance.label()
+            )))
+        })
+    }
+
+    fn explain(&self, error: Error) -> Error {
+        self.complaints.iter().fold(error, Error::caused_by)
+    }
+
+    /// SIGINT for the script: it passes the signal on to the command and ends, since the agent
+    /// listens no more from then on.
+    pub(super) async fn interrupt(&self) {
+        let _ = self.session.sender.send(INTERRUPT).await;
+    }
+
+    /// SIGQUIT for the script, which ends the command and removes everything; whether the session
+    /// has ended over that.
+    pub(super) async fn quit(mut self) -> bool {
+        if self.is_over || self.session.sender.send(QUIT).await.is_err() {
+            return false;
+        }
+        let closed = async {
+            while let Some(event) = self.session.events.next().await {
+                if let Event::Closed(_) = event {
+                    if let Some(ending) = self.ending.take() {
+                        ending.ended();
+                    }
+                    return true;
+                }
+            }
+            false
+        };
+        tokio::time::timeout(END_PATIENCE, closed)
+            .await
+            .unwrap_or(false)
+    }
+}

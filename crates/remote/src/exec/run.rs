@@ -1,0 +1,709 @@
+//! A run: what is done with its sessions until the command has ended.
+//!
+//! There is always one [`Line`], which brings what the command writes, and, where the command has
+//! input or cannot travel as a parameter of a document, a [`Feed`] beside it. Either may be lost at
+//! any time and is replaced: the server keeps what a client may not have, and says at which byte a
+//! session goes on.
+
+use std::{collections::VecDeque, time::Duration};
+
+use ops_core::{Connection, Context};
+use ops_profile::Instance;
+use ops_ui::{Error, ErrorKind, Result, output::escape};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::Instant,
+};
+
+use super::{
+    Control, Ends, Event, Input, PIECE_BYTES, Request, Signal, Status,
+    feed::{Feed, Frames},
+    line::{Line, Lost, Said},
+    order::Order,
+    position::Position,
+    scripts,
+};
+use crate::pipe::{self, Down, Far, Known};
+
+/// First and longest pause between attempts to attach again.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+/// Sessions for the input that may end one after another without any progress.
+const FEED_TRIES: u32 = 4;
+/// For a session that is to end a command.
+const END_PATIENCE: Duration = Duration::from_secs(15);
+/// The number of SIGPIPE.
+const PIPE: u8 = 13;
+
+/// Starts the task of a run.
+pub(super) fn spawn(
+    cx: &Context,
+    instance: &Instance,
+    request: &Request,
+    ends: Ends,
+) -> Result<()> {
+    let far = Far {
+        cx: cx.clone(),
+        instance: instance.clone(),
+        user: request.user.clone(),
+        document: request.document.clone(),
+        reason: request.reason.clone(),
+        urgency: request.urgency,
+        known: Known::default(),
+    };
+    let task = Task {
+        far,
+        order: Order::new(request)?,
+        patience: request.patience,
+        events: ends.events,
+        pending: VecDeque::new(),
+        control: ends.control,
+        controls: VecDeque::new(),
+        input: ends.input,
+        frames: Frames::default(),
+        folder: None,
+        turn: 1,
+        stream: Stream::Out,
+        out: Position::default(),
+        err: Position::default(),
+        is_direct: false,
+        is_running: false,
+        status: None,
+        feed: FeedState::None,
+        feed_turn: 0,
+        feed_tries: 0,
+    };
+    // The process waits for it, so that a command does not outlive a client that is interrupted.
+    cx.interrupt().finish_later(Box::pin(task.carry()));
+    Ok(())
+}
+
+/// Which stream the bytes that come belong to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    Out,
+    Err,
+}
+
+enum FeedState {
+    /// None is needed, or not yet.
+    None,
+    Opening {
+        opening: JoinHandle<Result<Connection>>,
+        /// Tells the opening that the server listens.
+        heard: Option<oneshot::Sender<()>>,
+        /// What the server said then.
+        up: Option<Up>,
+    },
+    Open(Feed),
+}
+
+/// A session for input is ready on the server.
+#[derive(Clone, Copy)]
+struct Up {
+    turn: u32,
+    stored: u64,
+    is_exact: bool,
+}
+
+/// What became of following a session.
+enum Turn {
+    Ended(Status),
+    /// The session was lost.
+    Cut(String),
+    /// The command is to be ended; the status for whoever still listens.
+    Stop(Option<Status>),
+}
+
+struct Task {
+    far: Far,
+    order: Order,
+    patience: Duration,
+    events: mpsc::Sender<Result<Event>>,
+    /// Events that nobody had room for yet.
+    pending: VecDeque<Event>,
+    control: mpsc::UnboundedReceiver<Control>,
+    /// What was asked for while there was no session.
+    controls: VecDeque<Control>,
+    /// `None` once the command reads no more.
+    input: Option<mpsc::Receiver<Input>>,
+    frames: Frames,
+    /// The run's folder on the server.
+    folder: Option<String>,
+    turn: u32,
+    stream: Stream,
+    out: Position,
+    err: Position,
+    /// The server has no place to write: the command ends with its session.
+    is_direct: bool,
+    is_running: bool,
+    status: Option<Status>,
+    feed: FeedState,
+    feed_turn: u32,
+    feed_tries: u32,
+}
+
+impl Task {
+    async fn carry(mut self) {
+        match self.run().await {
+            Ok(Some(status)) => {
+                while let Some(event) = self.pending.pop_front() {
+                    let _ = self.events.send(Ok(event)).await;
+                }
+                let _ = self.events.send(Ok(Event::Ended(status))).await;
+            }
+            Ok(None) => {}
+            Err(error) => {
+                let _ = self.events.send(Err(error)).await;
+            }
+        }
+    }
+
+    /// `None` where nobody listens any more.
+    async fn run(&mut self) -> Result<Option<Status>> {
+        let mut line = match self.first_line().await? {
+            Some(line) => line,
+            None => return Ok(None),
+        };
+        loop {
+            match self.follow(&mut line).await {
+                Ok(Turn::Ended(status)) => return Ok(Some(status)),
+                Ok(Turn::Stop(status)) => {
+                    self.stop(Some(line)).await;
+                    return Ok(status);
+                }
+                Ok(Turn::Cut(why)) => {
+                    drop(line);
+                    if self.is_direct || self.folder.is_none() {
+                        return Err(self.cut_off(&why));
+                    }
+                    self.detail(format!("going on in another session: {why}"));
+                    match self.attach().await {
+                        Ok(Some(next)) => line = next,
+                        Ok(None) => {
+                            self.stop(None).await;
+                            return Ok(None);
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+                Err(error) => {
+                    self.stop(Some(line)).await;
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// The session that makes the folder; `None` where nobody waits for it any more.
+    async fn first_line(&mut self) -> Result<Option<Line>> {
+        if self.far.document.is_some() && !self.far.known.is_learned() {
+            // Of a document whose output comes at the end nothing would come before.
+            Down::start(&self.far, "").await?.wait().await?;
+        }
+        let order = &self.order;
+        let opening = Line::open(&self.far, |linger| scripts::begin(order, linger));
+        tokio::select! {
+            line = opening => line.map(Some),
+            () = self.events.closed() => Ok(None),
+        }
+    }
+
+    /// Another session for a run that has lost one; `None` where nobody waits for it any more.
+    async fn attach(&mut self) -> Result<Option<Line>> {
+        let lost = Instant::now();
+        let mut pause = PAUSES.0;
+        let Some(folder) = self.folder.clone() else {
+            return Ok(None);
+        };
+        loop {
+            self.turn += 1;
+            let (turn, out, err) = (self.turn, self.out, self.err);
+            let opening = Line::open(&self.far, |linger| {
+                scripts::attach(&folder, turn, &out, &err, linger)
+            });
+            let opened = tokio::select! {
+                opened = opening => opened,
+                () = self.events.closed() => return Ok(None),
+            };
+            let error = match opened {
+                Ok(line) => return Ok(Some(line)),
+                Err(error) => error,
+            };
+            let is_passing = matches!(
+                error.kind(),
+                ErrorKind::Unreachable | ErrorKind::Unexpected | ErrorKind::Timeout
+            );
+            if !is_passing || lost.elapsed() >= self.patience {
+                return Err(self.not_back(&error));
+            }
+            self.detail(format!("not back yet, trying on: {error}"));
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.events.closed() => return Ok(None),
+            }
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    /// Carries everything between the sessions and whoever runs the command, until this session
+    /// ends or is not needed any more.
+    async fn follow(&mut self, line: &mut Line) -> Result<Turn> {
+        loop {
+            if let Some(control) = self.controls.pop_front()
+                && let Some(turn) = self.obey(line, control).await
+            {
+                return Ok(turn);
+            }
+            if let FeedState::Open(feed) = &mut self.feed {
+                feed.send_frames(&mut self.frames);
+            }
+            if self.pending.is_empty()
+                && let Some(status) = self.status
+            {
+                return Ok(Turn::Ended(status));
+            }
+            let takes_input = self.is_running && self.frames.has_room();
+            let events = self.events.clone();
+            tokio::select! {
+                biased;
+                control = self.control.recv() => match control {
+                    Some(control) => self.controls.push_back(control),
+                    // The run is dropped; so are its events.
+                    None => return Ok(Turn::Stop(None)),
+                },
+                permit = events.reserve(), if !self.pending.is_empty() => match permit {
+                    Ok(permit) => {
+                        if let Some(event) = self.pending.pop_front() {
+                            permit.send(Ok(event));
+                        }
+                    }
+                    Err(_) => return Ok(Turn::Stop(None)),
+                },
+                () = events.closed() => return Ok(Turn::Stop(None)),
+                change = changed(&mut self.feed) => self.feed_changed(change)?,
+                piece = receive(&mut self.input), if takes_input => self.take_input(piece),
+                said = line.next(), if self.pending.is_empty() && self.status.is_none() => {
+                    match said {
+                        Ok(said) => self.hear(line, said)?,
+                        Err(Lost::Cut(why)) => return Ok(Turn::Cut(why)),
+                        Err(Lost::Failed(error)) => return Err(error),
+                    }
+                }
+            }
+        }
+    }
+
+    // --- what comes --------------------------------------------------------------------------
+
+    fn hear(&mut self, line: &Line, said: Said) -> Result<()> {
+        match said {
+            Said::Bytes(bytes) => {
+                // It may have written something before the server looked.
+                self.note_running();
+                let (position, event) = match self.stream {
+                    Stream::Out => (&mut self.out, Event::Stdout(bytes.clone())),
+                    Stream::Err => (&mut self.err, Event::Stderr(bytes.clone())),
+                };
+                position.advance(bytes.len());
+                self.pending.push_back(event);
+                Ok(())
+            }
+            Said::Error(bytes) => {
+                self.pending.push_back(Event::Stderr(bytes));
+                Ok(())
+            }
+            Said::Message(text) => self.hear_message(line, &text),
+        }
+    }
+
+    fn hear_message(&mut self, line: &Line, text: &str) -> Result<()> {
+        let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
+        match word {
+            "folder" => {
+                self.folder = Some(pipe::folder(rest)?.to_owned());
+                if self.order.needs_terminal() {
+                    self.open_feed();
+                }
+            }
+            "nowhere" => self.begin_direct(line)?,
+            "running" => self.note_running(),
+            "out" => {
+                self.stream = Stream::Out;
+                self.out.check(rest).map_err(|error| self.missing(error))?;
+            }
+            "err" => {
+                self.stream = Stream::Err;
+                self.err.check(rest).map_err(|error| self.missing(error))?;
+            }
+            "end" | "last" => {
+                let (name, place) = rest.split_once(' ').unwrap_or_default();
+                let position = match name {
+                    "out" => &mut self.out,
+                    "err" => &mut self.err,
+                    _ => return Err(line.not_run()),
+                };
+                let checked = if word == "end" {
+                    position.end_segment(place)
+                } else {
+                    position.end(place)
+                };
+                checked.map_err(|error| self.missing(error))?;
+            }
+            "up" => self.feed_is_up(rest),
+            "in" => self.input_told(rest),
+            "status" => {
+                if !(self.out.is_end && self.err.is_end) {
+                    return Err(self.missing(super::position::Missing));
+                }
+                self.status = Some(read_status(rest).ok_or_else(|| line.not_run())?);
+            }
+            "detached" => {
+                let (pid, output) = rest.split_once(' ').unwrap_or_default();
+                self.pending.push_back(Event::Detached {
+                    pid: pid.parse().map_err(|_| line.not_run())?,
+                    output: output.to_owned(),
+                });
+                self.status = Some(Status::Code(0));
+            }
+            // Told by both streams of a direct session, each after its last byte.
+            "over" if self.is_direct => {
+                if self.out.is_end {
+                    self.status = Some(read_status(rest).ok_or_else(|| line.not_run())?);
+                }
+                self.out.is_end = true;
+            }
+            "gone" => return Err(self.gone()),
+            "failed" => {
+                return Err(Error::target(format!(
+                    "the output on `{}` cannot be kept until it is sent",
+                    self.label()
+                ))
+                .caused_by(escape(rest))
+                .hint("make room on the server, in /tmp"));
+            }
+            _ => return Err(line.not_run()),
+        }
+        Ok(())
+    }
+
+    fn note_running(&mut self) {
+        if !self.is_running {
+            self.is_running = true;
+            self.pending.push_back(Event::Started);
+        }
+    }
+
+    fn begin_direct(&mut self, line: &Line) -> Result<()> {
+        if self.order.needs_terminal() || self.order.needs_folder() {
+            return Err(line
+                .not_run()
+                .caused_by("nothing can be written on the server: input, scripts, long commands and variables need a folder there")
+                .hint("make room on the server, in /tmp"));
+        }
+        self.is_direct = true;
+        self.stream = Stream::Out;
+        self.pending.push_back(Event::Note(
+            format!(
+                "nothing can be written on `{}`: this command ends when its session is lost",
+                self.label()
+            )
+            .into(),
+        ));
+        Ok(())
+    }
+
+    // --- input -------------------------------------------------------------------------------
+
+    fn open_feed(&mut self) {
+        let Some(folder) = self.folder.clone() else {
+            return;
+        };
+        self.feed_turn += 1;
+        let (heard, hears) = oneshot::channel();
+        let heard_of = async {
+            if hears.await.is_err() {
+                std::future::pending().await
+            }
+        };
+        let opening = Feed::open(self.far.clone(), folder, self.feed_turn, heard_of);
+        self.feed = FeedState::Opening {
+            opening: tokio::spawn(opening),
+            heard: Some(heard),
+            up: None,
+        };
+    }
+
+    fn feed_is_up(&mut self, words: &str) {
+        let mut words = words.split(' ');
+        let mut number = || words.next().and_then(|word| word.parse().ok());
+        let (Some(turn), Some(stored)) = (number(), number()) else {
+            return;
+        };
+        let up = Up {
+            turn: u32::try_from(turn).unwrap_or(0),
+            stored,
+            is_exact: words.next() == Some("exact"),
+        };
+        // Of a session that was replaced meanwhile.
+        if up.turn != self.feed_turn {
+            return;
+        }
+        match &mut self.feed {
+            FeedState::None => {}
+            FeedState::Opening {
+                heard, up: told, ..
+            } => {
+                *told = Some(up);
+                if let Some(heard) = heard.take() {
+                    let _ = heard.send(());
+                }
+            }
+            FeedState::Open(feed) => {
+                if !feed.is_ready() {
+                    feed.ready(&mut self.frames, up.stored, up.is_exact);
+                    self.give_orders();
+                }
+            }
+        }
+    }
+
+    fn feed_changed(&mut self, change: Change) -> Result<()> {
+        match change {
+            Change::Opened(Ok(connection)) => {
+                let mut feed = Feed::new(connection);
+                if let FeedState::Opening { up: Some(up), .. } = self.feed {
+                    feed.ready(&mut self.frames, up.stored, up.is_exact);
+                }
+                self.feed = FeedState::Open(feed);
+                self.give_orders();
+                Ok(())
+            }
+            Change::Opened(Err(error)) => self.feed_failed(error),
+            Change::Ended(why) => {
+                if self.input.is_none() && self.is_running {
+                    // Nobody needs it.
+                    self.feed = FeedState::None;
+                    return Ok(());
+                }
+                self.detail(format!("the input goes on in another session: {why}"));
+                let error = Error::target(format!("`{}` takes no input", self.label()));
+                self.feed_failed(error.caused_by(why))
+            }
+        }
+    }
+
+    /// Tries again, unless that has come to nothing several times.
+    fn feed_failed(&mut self, error: Error) -> Result<()> {
+        self.feed_tries += 1;
+        if self.feed_tries >= FEED_TRIES {
+            return Err(error);
+        }
+        self.open_feed();
+        Ok(())
+    }
+
+    /// Sends the command by the terminal, if it did not come another way.
+    fn give_orders(&mut self) {
+        let FeedState::Open(feed) = &self.feed else {
+            return;
+        };
+        if !feed.is_ready() || self.is_running || self.order.is_open() {
+            return;
+        }
+        let command = &self.order.command;
+        feed.order(format!("put command {}\n", command.len()), Some(command));
+        if let Some(script) = &self.order.script {
+            feed.order(format!("put script {}\n", script.len()), Some(script));
+        }
+        feed.order(format!("run {}\n", self.order.settings()), None);
+    }
+
+    fn input_told(&mut self, words: &str) {
+        let mut words = words.split(' ');
+        let mut number = || words.next().and_then(|word| word.parse().ok());
+        if let (Some(stored), Some(handed)) = (number(), number()) {
+            self.frames.told(stored, handed);
+            self.feed_tries = 0;
+        }
+        if words.next() == Some("closed") {
+            self.input = None;
+        }
+    }
+
+    fn take_input(&mut self, piece: Option<Input>) {
+        match piece {
+            Some(Input::Bytes(mut bytes)) => {
+                // What is there already travels in the same frame: each costs the server processes.
+                let mut is_end = false;
+                while bytes.len() < PIECE_BYTES
+                    && let Some(Ok(more)) = self.input.as_mut().map(mpsc::Receiver::try_recv)
+                {
+                    match more {
+                        Input::Bytes(more) => bytes = [bytes, more].concat().into(),
+                        Input::End => {
+                            is_end = true;
+                            break;
+                        }
+                    }
+                }
+                self.frames.push(bytes);
+                if is_end {
+                    self.frames.end();
+                }
+            }
+            Some(Input::End) => self.frames.end(),
+            // Dropped without an end: the command never reads one.
+            None => self.input = None,
+        }
+    }
+
+    // --- ways out ----------------------------------------------------------------------------
+
+    async fn obey(&mut self, line: &Line, control: Control) -> Option<Turn> {
+        match control {
+            Control::StdoutClosed => Some(Turn::Stop(Some(Status::Signal(PIPE)))),
+            Control::Signal(signal) if !self.is_running || self.is_direct => {
+                // There is nothing yet, or nobody there, to take a signal.
+                Some(Turn::Stop(Some(Status::Signal(signal.number()))))
+            }
+            Control::Signal(signal) => {
+                self.send_signal(line, signal).await;
+                None
+            }
+        }
+    }
+
+    async fn send_signal(&self, line: &Line, signal: Signal) {
+        if let FeedState::Open(feed) = &self.feed
+            && feed.is_ready()
+        {
+            feed.order(format!("signal {}\n", signal.name()), None);
+            return;
+        }
+        if signal == Signal::Interrupt {
+            line.interrupt().await;
+            return;
+        }
+        if let Some(folder) = &self.folder {
+            let role = format!("signal \"{folder}\" {}", signal.name());
+            let tell = tell(self.far.clone(), scripts::tell(folder, &role));
+            self.far.cx.interrupt().finish_later(tell);
+        }
+    }
+
+    /// Ends the command and all it has left on the server.
+    async fn stop(&mut self, line: Option<Line>) {
+        if self.is_direct {
+            return;
+        }
+        if let Some(line) = line
+            && line.quit().await
+        {
+            return;
+        }
+        if let Some(folder) = &self.folder {
+            let role = format!("end \"{folder}\"");
+            tell(self.far.clone(), scripts::tell(folder, &role)).await;
+        }
+    }
+
+    // --- words -------------------------------------------------------------------------------
+
+    fn label(&self) -> &str {
+        self.far.instance.label()
+    }
+
+    fn detail(&self, text: impl std::fmt::Display) {
+        let label = escape(self.label());
+        self.far.cx.output().detail(format!("{label}: {text}"));
+    }
+
+    fn missing(&self, error: impl std::fmt::Display) -> Error {
+        Error::target(format!("the output of `{}` is not whole", self.label())).caused_by(error)
+    }
+
+    fn cut_off(&self, why: &str) -> Error {
+        let error = Error::target(format!("the output of `{}` was cut off", self.label()));
+        let error = error.caused_by(why).with_source(pipe::CutOff);
+        if self.is_direct {
+            error.caused_by(
+                "nothing can be written on the server, so that a command ends with its session",
+            )
+        } else {
+            error
+        }
+    }
+
+    fn gone(&self) -> Error {
+        Error::target(format!(
+            "the command on `{}` cannot be gone on with",
+            self.label()
+        ))
+        .caused_by(format!(
+            "its output is not kept there any more: a server keeps it for {} s after a client has gone",
+            self.patience.as_secs()
+        ))
+    }
+
+    fn not_back(&self, error: &Error) -> Error {
+        Error::target(format!(
+            "the session on `{}` was lost, and no other one could be had",
+            self.label()
+        ))
+        .caused_as(error)
+        .hinted_as(error)
+    }
+}
+
+/// Runs a script that only does something.
+async fn tell(far: Far, script: String) {
+    let told = async {
+        let mut down = Down::start(&far, &script).await?;
+        down.wait().await
+    };
+    match tokio::time::timeout(END_PATIENCE, told).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => far.cx.output().detail(error.to_string()),
+        Err(_) => far.cx.output().detail("the server did not answer in time"),
+    }
+}
+
+enum Change {
+    Opened(Result<Connection>),
+    Ended(String),
+}
+
+/// Ends when something has become of the session for input. Cancel-safe.
+async fn changed(feed: &mut FeedState) -> Change {
+    match feed {
+        FeedState::None => std::future::pending().await,
+        FeedState::Opening { opening, .. } => match opening.await {
+            Ok(opened) => Change::Opened(opened),
+            Err(error) => Change::Opened(Err(Error::unforeseen(error))),
+        },
+        FeedState::Open(feed) => Change::Ended(feed.ended().await),
+    }
+}
+
+async fn receive(input: &mut Option<mpsc::Receiver<Input>>) -> Option<Input> {
+    match input {
+        Some(input) => input.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn read_status(text: &str) -> Option<Status> {
+    if text == "limit" {
+        return Some(Status::TimeLimit);
+    }
+    text.parse().ok().map(Status::from_exit_code)
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if let FeedState::Opening { opening, .. } = &self.feed {
+            opening.abort();
+        }
+    }
+}

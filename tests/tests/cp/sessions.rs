@@ -1,0 +1,144 @@
+//! How many sessions a copy takes: an account may start three a second.
+
+use ops_tests::service::Service;
+
+use super::*;
+
+fn start() -> Service {
+    Service::start(env!("CARGO_BIN_EXE_ops-under-test"), "")
+}
+
+/// Runs `ops cp` with `args`, which ends well; gives the sessions that it has started.
+#[track_caller]
+fn sessions_of(service: &Service, args: &[&OsStr]) -> usize {
+    let started = |service: &Service| {
+        let calls = service.calls();
+        calls.iter().filter(|call| *call == "StartSession").count()
+    };
+    let before = started(service);
+    let output = service.ops(&["cp"]).args(args).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    started(service) - before
+}
+
+#[test]
+fn a_small_copy_takes_two_sessions_at_most() {
+    let service = start();
+    let root = service.home().join("copied");
+    for n in 0..12 {
+        put(
+            &root,
+            format!("t/d{}/f{n}", n % 3).as_bytes(),
+            &noise(n * 500),
+            0o644,
+        );
+    }
+    // Neither small nor worth a session of its own.
+    put(&root, b"t/middle", &noise(900_000), 0o644);
+    put(&root, b"t/other", &noise(1_400_000), 0o644);
+    symlink("d0/f0", root.join("t/link")).unwrap();
+    put(&root, b"file", b"one file", 0o644);
+    put(&root, b"web-2/x", b"there", 0o644);
+    let (file, tree) = (root.join("file"), root.join("t"));
+    let to_folder = |name: &str| {
+        let path = root.join(name);
+        fs::create_dir_all(&path).unwrap();
+        path
+    };
+    let (up, down) = (to_folder("up"), to_folder("down"));
+    let recursive = [os("-r")];
+    let compared = [os("-r"), os("--checksum")];
+    let resumed = [os("-rp"), os("--resume")];
+    let plain: [OsString; 0] = [];
+    let cases: [(&str, &[OsString], OsString, OsString); 10] = [
+        ("a file up", &plain, file.clone().into(), remote(&up)),
+        (
+            "a file up over itself",
+            &plain,
+            file.clone().into(),
+            remote(&up),
+        ),
+        ("a file down", &plain, remote(&file), down.clone().into()),
+        ("a folder up", &recursive, tree.clone().into(), remote(&up)),
+        (
+            "a folder down",
+            &recursive,
+            remote(&tree),
+            down.clone().into(),
+        ),
+        (
+            "a folder up, compared",
+            &compared,
+            tree.clone().into(),
+            remote(&up),
+        ),
+        (
+            "a folder down, compared",
+            &compared,
+            remote(&tree),
+            down.clone().into(),
+        ),
+        (
+            "a folder up, resumed",
+            &resumed,
+            tree.clone().into(),
+            remote(&to_folder("up-2")),
+        ),
+        (
+            "a glob down",
+            &plain,
+            remote(&root.join("t/d0/*")),
+            down.clone().into(),
+        ),
+        (
+            "a list alone",
+            &[os("-r"), os("--dry-run")],
+            remote(&tree),
+            down.clone().into(),
+        ),
+    ];
+    for (what, options, from, to) in cases {
+        let args: Vec<&OsStr> = options
+            .iter()
+            .chain([&from, &to])
+            .map(OsString::as_os_str)
+            .collect();
+        let count = sessions_of(&service, &args);
+        assert!((1..=2).contains(&count), "{what}: {count} sessions");
+    }
+    same(&tree, &down.join("t"));
+    same(&tree, &up.join("t"));
+    same(&tree, &root.join("up-2/t"));
+}
+
+#[test]
+fn a_copy_to_and_from_a_fleet_takes_two_sessions_for_each_server() {
+    let service = start();
+    let root = service.home().join("copied");
+    put(&root, b"file", b"one file", 0o644);
+    let there = |target: &str, name: &str| {
+        let mut place = OsString::from(format!("{target}:"));
+        place.push(root.join(name));
+        place
+    };
+    let (up, down) = (there("web-*", "there"), root.join("down"));
+    let file = root.join("file").into_os_string();
+    let count = sessions_of(&service, &[&file, &up]);
+    fs::create_dir(&down).unwrap();
+    let back = sessions_of(&service, &[&there("web-*", "there"), down.as_os_str()]);
+    let servers = fs::read_dir(&down).unwrap().count();
+    assert!(servers >= 2, "{servers}");
+    assert!(
+        count <= 2 * servers,
+        "{count} sessions to {servers} servers"
+    );
+    assert!(back <= 2 * servers, "{back} sessions to {servers} servers");
+
+    let between = sessions_of(&service, &[&there("web-1", "file"), &there("web-2", "got")]);
+    assert!(between <= 4, "{between} sessions to two servers");
+    assert_eq!(fs::read(root.join("got")).unwrap(), b"one file");
+}
