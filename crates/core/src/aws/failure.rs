@@ -18,7 +18,7 @@ use super::{
     call_place::CallPlace,
     code::{Meaning, meaning, without_namespace},
     login::login_hints,
-    provider::failure_of,
+    no_credentials::failure_of,
 };
 use crate::iam;
 

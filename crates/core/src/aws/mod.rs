@@ -13,6 +13,7 @@ pub(crate) mod http;
 mod identity;
 mod login;
 mod network;
+mod no_credentials;
 pub(crate) mod options;
 mod plain_http;
 mod provider;
@@ -56,8 +57,9 @@ pub(crate) use self::{
     code::{Meaning, code_of, meaning},
     failure::{Call, chain, statement_hint},
     network::Network,
+    no_credentials::failure_of,
     options::{AwsOptions, Service},
-    provider::{Provider, failure_of},
+    provider::Provider,
 };
 use crate::pace::{Pacer, account_of_key};
 

@@ -4,7 +4,6 @@
 mod ask;
 
 use std::{
-    error::Error as StdError,
     fmt,
     sync::{
         Arc,
@@ -203,19 +202,6 @@ impl Provider {
         }
         Ok(credentials)
     }
-}
-
-/// Why a call had no credentials, as the [`Provider`] says it. The SDK asks for them by itself, and
-/// wraps what comes back as if no connection had come about.
-pub(crate) fn failure_of<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
-    let mut source = error.source();
-    while let Some(cause) = source {
-        if let Some(failure) = cause.downcast_ref() {
-            return Some(failure);
-        }
-        source = cause.source();
-    }
-    None
 }
 
 fn lasts(credentials: &Credentials) -> bool {
