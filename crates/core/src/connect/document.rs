@@ -6,8 +6,6 @@ use std::collections::{BTreeMap, HashMap};
 use ops_session::{documents, driver::Expect};
 use ops_ui::{Error, Result};
 
-use super::failure;
-
 /// The SSM document that selects what a session is, with its parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Document {
@@ -124,6 +122,9 @@ impl Document {
     }
 }
 
+/// What to give in place of a host that the document does not take.
+pub(super) const FULL_NAME: &str =
+    "a remote host has three characters or more: use its full name or address";
 /// Characters that the document for ports of remote hosts does not take in a host.
 const NOT_IN_A_HOST: &str = ",$^&()!;'\"<>`{}[]|#=";
 
@@ -137,7 +138,7 @@ pub fn check_remote_host(host: &str) -> Result<()> {
     if host.chars().count() < 3 {
         return Err(Error::usage(what())
             .caused_by("Session Manager takes hosts of three characters and more")
-            .hint(failure::FULL_NAME));
+            .hint(FULL_NAME));
     }
     let wrong = |c: char| c.is_whitespace() || c.is_control() || NOT_IN_A_HOST.contains(c);
     match host.chars().find(|&c| wrong(c)) {

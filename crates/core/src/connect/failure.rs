@@ -13,7 +13,7 @@ use ops_session::{
 };
 use ops_ui::{Error, ErrorKind, hint};
 
-use super::{Document, check_state, stream_url::StreamUrlError};
+use super::{Document, check_state, document::FULL_NAME, stream_url::StreamUrlError};
 use crate::{
     aws::{Aws, Meaning, Network, code_of, meaning, statement_hint},
     context::Context,
@@ -155,10 +155,6 @@ pub(super) async fn start_failed(
             .failed(format!("cannot start a session on `{label}`"), &error),
     }
 }
-
-/// What to give in place of a host that the document does not take.
-pub(super) const FULL_NAME: &str =
-    "a remote host has three characters or more: use its full name or address";
 
 /// Adds what may help against an answer that is about the agent or the account and not about the
 /// call. `message` is the service's own, in small letters: the error's words have names in them,
