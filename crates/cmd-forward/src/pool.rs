@@ -9,6 +9,7 @@
 mod follow;
 mod load;
 mod place;
+mod starts;
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -33,6 +34,7 @@ use crate::spec::Remote;
 
 use load::Load;
 use place::{Best, Count, Scene};
+use starts::Starts;
 
 /// Bytes of input that one session queues before it holds its streams back. What waits here, a
 /// small request waits behind.
@@ -46,9 +48,6 @@ const WINDOW_BYTES: usize = 2 << 20;
 const RESUME_FOR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Longest that a new connection waits for a further session that is being opened.
 const SPARE_PATIENCE: Duration = Duration::from_secs(5);
-/// A start is expected to take no longer than twice the last one, and this much: the first of a
-/// burst is quicker than the others.
-const START_MARGIN: Duration = Duration::from_millis(100);
 /// After a further session could not be opened: how long none is tried but where there is no other.
 const SPARE_PAUSE: Duration = Duration::from_secs(10);
 /// How long it waits for the only one.
@@ -128,10 +127,8 @@ pub(crate) struct Pool {
 
 struct Inner {
     slots: Vec<Slot>,
-    /// When the sessions that are on their way were asked for.
-    opening: Vec<Instant>,
-    /// How long the start of a session took the last time.
-    last_start: Duration,
+    /// The sessions that are on their way.
+    starts: Starts,
     /// Connections that wait for a session that is on its way although there is one.
     waiting: usize,
     /// No further session is tried before.
@@ -184,20 +181,11 @@ impl Slot {
 impl Inner {
     /// Whether another session may be opened.
     fn has_room(&self, limits: Limits) -> bool {
-        self.counted() + self.opening.len() < limits.most
+        self.counted() + self.starts.len() < limits.most
     }
 
     fn counted(&self) -> usize {
         self.slots.iter().filter(|slot| slot.counts()).count()
-    }
-
-    /// How many sessions on their way may still come in time at `now`, and when the first of them
-    /// is expected at the latest.
-    fn expected(&self, now: Instant) -> (usize, Option<Instant>) {
-        let patience = (self.last_start * 2 + START_MARGIN).min(SPARE_PATIENCE);
-        let expected = || self.opening.iter().map(|at| *at + patience);
-        let in_time = expected().filter(|at| *at > now);
-        (in_time.clone().count(), in_time.min())
     }
 
     fn may_open(&self, now: Instant) -> bool {
@@ -214,7 +202,7 @@ impl Inner {
         let count = Count {
             used: self.counted() - unused,
             unused,
-            coming: self.opening.len(),
+            coming: self.starts.len(),
             waiting: self.waiting,
         };
         count.missing(limits.spare, limits.most)
@@ -241,8 +229,7 @@ impl Pool {
             troubled: Troubled::default(),
             inner: Mutex::new(Inner {
                 slots: Vec::new(),
-                opening: Vec::new(),
-                last_start: Duration::ZERO,
+                starts: Starts::default(),
                 waiting: 0,
                 no_spare_before: None,
                 last_number: 0,
@@ -282,7 +269,7 @@ impl Pool {
             State::Resuming
         } else if inner.reopening {
             State::Reopening
-        } else if !inner.opening.is_empty() {
+        } else if !inner.starts.is_empty() {
             State::Opening
         } else if inner.basic {
             State::Up
@@ -318,17 +305,14 @@ impl Pool {
 
     fn begin_opening(&self, inner: &mut Inner) -> Instant {
         let began = Instant::now();
-        inner.opening.push(began);
+        inner.starts.begin(began);
         began
     }
 
     fn end_opening(&self, began: Instant, opened: bool) {
         let mut inner = self.lock();
-        if let Some(at) = inner.opening.iter().position(|at| *at == began) {
-            inner.opening.swap_remove(at);
-        }
+        inner.starts.end(began, opened.then(|| began.elapsed()));
         if opened {
-            inner.last_start = began.elapsed();
             inner.no_spare_before = None;
         } else {
             inner.no_spare_before = Some(Instant::now() + SPARE_PAUSE);
@@ -353,7 +337,7 @@ impl Pool {
                 }
                 let waited = started.elapsed();
                 let now = Instant::now();
-                let (coming, expected) = inner.expected(now);
+                let (coming, expected) = inner.starts.expected(now, SPARE_PATIENCE);
                 match self.best(&inner, now) {
                     Some(index) => {
                         let slot = &inner.slots[index];
@@ -399,7 +383,7 @@ impl Pool {
                     None => {
                         // One that has just ended is about to be replaced.
                         let ended = inner.slots.iter().any(|slot| slot.mux.has_ended());
-                        if inner.opening.is_empty() && !inner.reopening && !ended {
+                        if inner.starts.is_empty() && !inner.reopening && !ended {
                             if let Some(error) = inner.failed.take() {
                                 return Err(error);
                             }
@@ -467,7 +451,7 @@ impl Pool {
         let best = best.or_else(|| {
             let open = slots().filter(|(_, slot)| slot.mux.is_open() && !slot.silent);
             open.min_by_key(rank)
-                .filter(|_| !inner.has_room(self.limits) && inner.opening.is_empty())
+                .filter(|_| !inner.has_room(self.limits) && inner.starts.is_empty())
         });
         best.map(|(index, _)| index)
     }
@@ -634,10 +618,7 @@ impl Pool {
             slot.load.sample(now, stats.bytes_in, stats.bytes_out);
         }
         let all_busy = !inner.slots.is_empty() && inner.slots.iter().all(Slot::is_busy);
-        if all_busy
-            && inner.has_room(self.limits)
-            && inner.opening.is_empty()
-            && inner.may_open(now)
+        if all_busy && inner.has_room(self.limits) && inner.starts.is_empty() && inner.may_open(now)
         {
             self.open_further(&mut inner, Urgency::Bulk);
         }

@@ -97,7 +97,7 @@ impl Pool {
             let Some(slot) = at.map(|at| inner.slots.remove(at)) else {
                 return;
             };
-            let alone = inner.slots.is_empty() && inner.opening.is_empty();
+            let alone = inner.slots.is_empty() && inner.starts.is_empty();
             let lost = slot.mux.stream_count();
             let was_idle = lost == 0 && gone.as_deref().is_some_and(|why| why.contains(IDLE_WORDS));
             let forbidden = gone.as_deref().filter(|why| why.contains(FORBIDDEN_WORDS));
