@@ -1,4 +1,4 @@
-//! Aligned columns on stdout.
+//! Tables: aligned columns on stdout, and Markdown.
 
 /// Prints rows below a head, right-aligned but for the first column.
 pub fn print(head: &[&str], rows: &[Vec<String>]) {
@@ -30,4 +30,19 @@ pub fn print(head: &[&str], rows: &[Vec<String>]) {
     for row in rows {
         line(row.iter().map(String::as_str).collect());
     }
+}
+
+/// The same as a table of Markdown.
+pub fn markdown(head: &[&str], rows: &[Vec<String>]) -> String {
+    let line = |cells: Vec<&str>| format!("| {} |\n", cells.join(" | "));
+    let mut text = line(head.to_vec());
+    let rule = head.iter().enumerate().map(|(column, _)| match column {
+        0 => "---",
+        _ => "--:",
+    });
+    text.push_str(&line(rule.collect()));
+    for row in rows {
+        text.push_str(&line(row.iter().map(String::as_str).collect()));
+    }
+    text
 }

@@ -8,9 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ops_sandbox::{Options, Running, Sandbox};
+use ops_sandbox::{Options, Running, Sandbox, StartError};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+
+use crate::ports::on_a_free_port;
 
 /// For everything that must happen sooner or later; long, because machines that run tests are busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -50,22 +52,34 @@ impl Service {
     /// # Panics
     /// It cannot be started.
     pub fn start_with(program: &str, change: impl FnOnce(&mut Options)) -> Self {
+        Self::try_start(program, change).expect("a sandbox")
+    }
+
+    /// Starts one that can be stopped and started again: a sandbox that was given its port has the
+    /// same keys each time.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    pub fn start_to_restart(program: &str) -> Self {
+        on_a_free_port(|port| Self::try_start(program, |options| options.port = port).ok()).1
+    }
+
+    fn try_start(program: &str, change: impl FnOnce(&mut Options)) -> Result<Self, StartError> {
         let home = tempfile::tempdir().expect("a folder for the test");
         let runtime = Runtime::new().expect("a runtime for the sandbox");
         let mut options = options(home.path());
         change(&mut options);
-        let running = runtime
-            .block_on(Sandbox::start(options))
-            .expect("a sandbox");
-        Self {
+        let running = runtime.block_on(Sandbox::start(options))?;
+        Ok(Self {
             running,
             runtime,
             home,
             program: program.into(),
-        }
+        })
     }
 
-    /// Stops it, sessions and all, runs `meanwhile`, and starts it again where it was.
+    /// Stops it, sessions and all, runs `meanwhile`, and starts it again where it was. To be called
+    /// for one of [`Self::start_to_restart`].
     ///
     /// # Panics
     /// It cannot be started again.

@@ -16,8 +16,8 @@ use std::{
 };
 
 use ops_bench::{
+    report::Report,
     stage::{self, Stage},
-    table,
 };
 
 /// Fleets, in instances.
@@ -141,7 +141,8 @@ fn run() -> io::Result<()> {
             }
         }
     }
-    table::print(
+    let mut report = Report::of("bench-completion");
+    report.table(
         &[
             "what",
             "instances",
@@ -153,13 +154,14 @@ fn run() -> io::Result<()> {
         &rows,
     );
     if aws.is_none() {
-        println!("\nAWS CLI: skipped; OPS_BENCH_AWS names none, and there is none on PATH");
+        report.line("AWS CLI: skipped; OPS_BENCH_AWS names none, and there is none on PATH");
     }
-    println!();
-    for (what, met, figure) in targets {
-        println!("{} {what}: {figure}", if met { "met   " } else { "MISSED" });
-    }
-    Ok(())
+    let rows: Vec<Vec<String>> = targets
+        .into_iter()
+        .map(|(what, met, figure)| vec![what, figure, if met { "met" } else { "MISSED" }.into()])
+        .collect();
+    report.table(&["target", "measured", ""], &rows);
+    report.finish()
 }
 
 /// A sandbox, a home, and a bash in it.

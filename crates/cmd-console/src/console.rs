@@ -24,10 +24,10 @@ use crate::{
 /// and on systems that do not tell which user a connection comes from.
 #[derive(clap::Args, Debug)]
 pub struct Console {
-    /// Instance id, Name, glob, tag:Key=Value, IP or DNS name
+    /// Id, Name, glob, tag:Key=Value, IP or DNS name
     #[arg(value_name = "TARGET")]
     target: Target,
-    /// The page: connect, session, instance, metrics, fleet
+    /// connect, session, instance, metrics or fleet
     #[arg(
         long,
         value_name = "PAGE",
@@ -42,7 +42,10 @@ pub struct Console {
     /// Sign in with the credentials in use
     #[arg(long)]
     login: bool,
-    /// Hand the sign-in URL to the browser although the system does not tell which user asks for it
+    /// Open the sign-in URL where others could ask for it too
+    ///
+    /// On systems that do not tell which user a connection is from, the URL is printed unless this
+    /// is given.
     #[arg(long, requires = "login", conflicts_with = "print")]
     open: bool,
     #[command(flatten)]
@@ -55,7 +58,7 @@ impl Command for Console {
         ("ops console web-1", "EC2's Connect page of the instance"),
         (
             "ops console web-1 --page metrics --login",
-            "its metrics, signed in with the credentials in use",
+            "its metrics, signed in",
         ),
         (
             "ops console web-1 --print",

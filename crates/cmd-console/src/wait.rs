@@ -40,7 +40,7 @@ impl Goal {
 /// is so far, and with 124 when --timeout (5 minutes by default) is over.
 #[derive(clap::Args, Debug)]
 pub struct Wait {
-    /// Instance id, Name, glob, tag:Key=Value, IP or DNS name
+    /// Id, Name, glob, tag:Key=Value, IP or DNS name
     #[arg(value_name = "TARGET")]
     target: Target,
     /// What to wait for: running, online, session

@@ -1,5 +1,7 @@
 //! The command.
 
+mod again;
+
 use std::{
     collections::{BTreeMap, HashMap},
     ffi::OsString,
@@ -69,14 +71,20 @@ pub(crate) struct Cp {
     #[arg(short, long)]
     preserve: bool,
     /// Copy what links point to
-    #[arg(short = 'L', long)]
+    #[arg(hide_short_help = true, short = 'L', long)]
     dereference: bool,
     /// Copy links as links, those named themselves too
-    #[arg(short = 'P', long, conflicts_with = "dereference")]
+    #[arg(
+        hide_short_help = true,
+        short = 'P',
+        long,
+        conflicts_with = "dereference"
+    )]
     no_dereference: bool,
     /// Links: safe, all, skip, follow [default: copy.links of the profile, else safe]
     #[arg(
         long,
+        hide_short_help = true,
         value_name = "WHICH",
         value_enum,
         hide_possible_values = true,
@@ -86,47 +94,63 @@ pub(crate) struct Cp {
     /// Say what would be copied
     #[arg(long)]
     dry_run: bool,
-    /// Leave out what matches: a name anywhere, or with a slash a path below what is named
+    /// Leave out what matches: a name anywhere, or a path
+    ///
+    /// A pattern with a slash is compared with paths below what is named.
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
-    /// What happens to a file that is there: always, ask, never, newer
+    /// Replace files: always (default), ask, never, newer
     #[arg(
         long,
         value_name = "WHEN",
         value_enum,
         default_value_t,
+        hide_default_value = true,
         hide_possible_values = true
     )]
     overwrite: Overwrite,
-    /// Keep what has arrived of a file when interrupted, and go on from there, once it is verified
+    /// Go on where an interrupted copy has ended
+    ///
+    /// Keeps what has arrived of a file when interrupted, and goes on from there, once it is
+    /// verified.
     #[arg(long)]
     resume: bool,
     /// Leave files alone whose SHA-256 is equal
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     checksum: bool,
     /// Most bytes a second, all together: 500KB, 2MiB
-    #[arg(long, value_name = "RATE")]
+    #[arg(hide_short_help = true, long, value_name = "RATE")]
     limit_rate: Option<Rate>,
     /// Servers at a time
-    #[arg(long, value_name = "N", default_value_t = PARALLEL, value_parser = at_least_one)]
+    #[arg(hide_short_help = true, long, value_name = "N", default_value_t = PARALLEL, value_parser = at_least_one)]
     parallel: usize,
     /// Sessions to one server at most [default: copy.sessions of the profile, else 4]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(hide_short_help = true, long, value_name = "N", value_parser = at_least_one)]
     sessions: Option<usize>,
     /// Compress nothing
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     no_compress: bool,
-    /// The way: auto, session, sftp, s3 [default: copy.via of the profile, else auto]
+    /// The way: auto, session, sftp, s3
+    ///
+    /// [default: copy.via of the profile, else auto]
     #[arg(long, value_name = "WAY", value_enum, hide_possible_values = true)]
     via: Option<Via>,
-    /// Act as root on the server, or as USER@, with sudo that asks for no password
+    /// Act as root on the server, or as USER@
+    ///
+    /// By sudo, which must ask for no password.
     #[arg(long)]
     sudo: bool,
     /// Private key to log in with, for sftp
-    #[arg(short, long, value_name = "FILE", conflicts_with = "instance_connect")]
+    #[arg(
+        hide_short_help = true,
+        short,
+        long,
+        value_name = "FILE",
+        conflicts_with = "instance_connect"
+    )]
     identity: Option<PathBuf>,
     /// Log in with a key made for the moment, pushed by EC2 Instance Connect, for sftp
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     instance_connect: bool,
     #[command(flatten)]
     session: SessionArgs,
@@ -207,7 +231,7 @@ impl Command for Cp {
         };
         let done = tokio::select! {
             done = Box::pin(work) => done,
-            error = handler.wait() => Err(error),
+            error = handler.wait() => Err(again::tell_what_is_kept(error, &options, self.to_resume())),
         };
         options.report.clear();
         match done {

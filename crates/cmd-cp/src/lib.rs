@@ -11,6 +11,7 @@
 mod arrive;
 mod budget;
 mod clashes;
+pub mod complete;
 mod cp;
 mod disk_guard;
 mod existing;

@@ -3,17 +3,26 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Write,
+    io::{self, IsTerminal as _},
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use ops_ui::{Output, drawing::Drawing, output::escape};
+use indicatif::{
+    HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle,
+};
+use ops_ui::{
+    Output,
+    drawing::Drawing,
+    output::escape,
+    terminal::{RawLines, Unechoed, is_foreground},
+};
 use tokio::time::Instant;
 
 use crate::{
     item::{FileId, Item},
-    screen::target,
+    screen::{columns, target},
 };
 
 /// Files that have a bar of their own at the same time.
@@ -38,6 +47,7 @@ struct Drawn {
     all: MultiProgress,
     total: ProgressBar,
     state: Mutex<Visible>,
+    raw_lines: RawLines,
 }
 
 #[derive(Default)]
@@ -46,12 +56,16 @@ struct Visible {
     is_drawn: bool,
     /// Questions that stand there.
     held: usize,
+    /// Keeps what is typed meanwhile from being echoed into the bars; it waits for whoever reads
+    /// next. `None` while a question stands there, and where nothing is echoed.
+    unechoed: Option<Unechoed>,
 }
 
 impl Drawn {
-    fn new() -> Self {
+    fn new(raw_lines: RawLines) -> Self {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
         let total = all.add(ProgressBar::new(0));
+        // The only rate there is: two estimates of one copy never agree.
         total.set_style(style(
             "{prefix} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left",
         ));
@@ -60,7 +74,37 @@ impl Drawn {
             all,
             total,
             state: Mutex::default(),
+            raw_lines,
         }
+    }
+
+    /// The terminal without an echo, where it is this process's to change: one in the background
+    /// would be stopped for it.
+    fn without_echo(&self) -> Option<Unechoed> {
+        if !io::stdin().is_terminal() || !is_foreground() {
+            return None;
+        }
+        Unechoed::enable(&self.raw_lines).ok()
+    }
+
+    /// A bar for one file, above that of them all.
+    fn add_bar(&self, item: &Item) -> ProgressBar {
+        let bar = ProgressBar::new(item.size);
+        let bar = self.all.insert_before(&self.total, bar);
+        let name = escape(&item.source);
+        let style = style("{name}  {percent:>3}%  {bytes:>10}/{total_bytes}");
+        let name_key = move |state: &ProgressState, text: &mut dyn Write| {
+            let counts = "  100%  /".len() + 10;
+            let total = HumanBytes(state.len().unwrap_or(0)).to_string().len();
+            // Asked each time: the window may be another size by now. One column stays free, since
+            // some terminals wrap a line that fills the last one.
+            let width = usize::from(columns()).saturating_sub(counts + total + 1);
+            // A terminal that takes no more gets no more.
+            let _ = text.write_str(&fit_end(&name, width));
+        };
+        bar.set_style(style.with_key("name", name_key));
+        bar.set_position(item.moved);
+        bar
     }
 
     /// Brings them up, once.
@@ -70,6 +114,7 @@ impl Drawn {
             state.is_drawn = true;
             if state.held == 0 {
                 self.all.set_draw_target(target());
+                state.unechoed = self.without_echo();
             }
             self.total.enable_steady_tick(STEADY);
         }
@@ -105,8 +150,10 @@ impl Drawing for Drawn {
             // A terminal that is gone needs no tidying.
             let _ = self.all.clear();
             self.all.set_draw_target(ProgressDrawTarget::hidden());
+            state.unechoed = None;
         } else if before == 1 && !held {
             self.all.set_draw_target(target());
+            state.unechoed = self.without_echo();
         }
     }
 }
@@ -125,7 +172,7 @@ impl Progress {
     /// Bars if stderr is a terminal, else lines; nothing with `-q`.
     pub(crate) fn new(output: &Output) -> Self {
         let drawn = (output.stderr_is_terminal() && !output.quiet()).then(|| {
-            let drawn = Arc::new(Drawn::new());
+            let drawn = Arc::new(Drawn::new(output.raw_lines().clone()));
             let drawing: Weak<Drawn> = Arc::downgrade(&drawn);
             output.make_room(drawing);
             drawn
@@ -169,14 +216,7 @@ impl Progress {
         if let Some(bar) = state.bars.get(&id) {
             bar.set_position(item.moved);
         } else if item.size >= BAR_FROM_BYTES && state.bars.len() < BARS && item.outcome.is_none() {
-            let bar = drawn
-                .all
-                .insert_before(&drawn.total, ProgressBar::new(item.size));
-            bar.set_style(style(
-                "{wide_msg} {percent:>3}%  {bytes:>10}  {bytes_per_sec:>12}  {eta:>4}",
-            ));
-            bar.set_message(escape(&item.source));
-            bar.set_position(item.moved);
+            let bar = drawn.add_bar(item);
             state.bars.insert(id, bar);
         }
     }
@@ -214,6 +254,7 @@ impl Progress {
             drawn.total.finish_and_clear();
             // A terminal that is gone needs no tidying.
             let _ = drawn.all.clear();
+            drawn.visible().unechoed = None;
         }
     }
 
@@ -252,6 +293,27 @@ impl State {
     }
 }
 
+/// `name` in exactly `width` columns: the end of a long one, which says more than its beginning.
+fn fit_end(name: &str, width: usize) -> String {
+    let wide = console::measure_text_width(name);
+    if wide <= width {
+        return format!("{name}{}", " ".repeat(width - wide));
+    }
+    let mut kept = String::new();
+    let mut used = 1;
+    for char in name.chars().rev() {
+        used += console::measure_text_width(char.encode_utf8(&mut [0; 4]));
+        if used > width {
+            break;
+        }
+        kept.insert(0, char);
+    }
+    let shown = format!("…{kept}");
+    // A wide character that does not fit leaves a column.
+    let missing = width.saturating_sub(console::measure_text_width(&shown));
+    format!("{shown}{}", " ".repeat(missing))
+}
+
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
@@ -271,4 +333,21 @@ pub(crate) fn rate(count: u64, time: Duration) -> String {
     )]
     let rate = (count as f64 / time.as_secs_f64().max(0.001)) as u64;
     format!("{}/s", bytes(rate))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_keeps_its_end_and_a_short_one_its_place() {
+        assert_eq!(fit_end("a.iso", 8), "a.iso   ");
+        assert_eq!(fit_end("web-1:/srv/images/a.iso", 8), "…s/a.iso");
+        // Half of a wide character is none of it.
+        assert_eq!(fit_end("日本日本", 6), "…日本 ");
+        for width in 1..30 {
+            let shown = fit_end("web-1:/日本/very/long", width);
+            assert_eq!(console::measure_text_width(&shown), width, "{shown}");
+        }
+    }
 }

@@ -131,9 +131,6 @@ impl FileReading {
     }
 
     /// As [`FileReading::hash_prefix`], of `len` bytes from `offset` on.
-    ///
-    /// # Errors
-    /// As there.
     pub(crate) fn hash_range(
         &self,
         offset: u64,

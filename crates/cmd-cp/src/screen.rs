@@ -19,6 +19,11 @@ pub(crate) fn target() -> ProgressDrawTarget {
     ProgressDrawTarget::term_like_with_hz(Box::new(Screen(Term::buffered_stderr())), HZ)
 }
 
+/// How wide the terminal is at the moment.
+pub(crate) fn columns() -> u16 {
+    Term::stderr().size().1
+}
+
 impl TermLike for Screen {
     fn width(&self) -> u16 {
         self.0.size().1

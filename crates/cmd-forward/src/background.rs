@@ -20,16 +20,23 @@ use crate::status::{self, Row};
 const OWNER: &str = "--owner";
 
 /// Starts another process of this program with the same arguments, waits until its listeners
-/// accept, and leaves it.
+/// accept, and leaves it. `answers` are further arguments, for what nobody had typed and somebody
+/// has been asked for.
 ///
 /// # Errors
 /// The other process's own, told on stderr already, give its exit status.
-pub(crate) async fn start(cx: &Context) -> Result<Exit> {
-    let folder = paths::private_dir(control::folder(cx))?;
+pub(crate) async fn start(cx: &Context, answers: &[String]) -> Result<Exit> {
+    let folder = cx
+        .paths()
+        .private_dir_for("sockets and logs of tunnels", control::folder(cx))?;
     let (log, log_path) = new_log(&folder)?;
     let arguments = program::arguments();
     let mut command = tokio::process::Command::new(program::path()?);
-    command.args(&arguments).arg(OWNER).env_clear();
+    command
+        .args(&arguments)
+        .args(answers)
+        .arg(OWNER)
+        .env_clear();
     command.envs(cx.env().iter());
     // A sandbox of this process ends with it: the owner starts one of its own.
     if cx.env().var(EMBEDDED).is_some() {

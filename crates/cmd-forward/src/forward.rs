@@ -1,9 +1,11 @@
 //! The command.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::Duration;
 
 use ops_core::{Command, Context, Values, connect::check_remote_host, resolve::SessionArgs};
+use ops_profile as profile;
 use ops_ui::{Error, ErrorKind, Exit, Format, Result, globals::parse_duration};
 
 use crate::background;
@@ -11,6 +13,7 @@ use crate::control::{self, Request};
 use crate::plan::{self, Typed};
 use crate::pool::Limits;
 use crate::run::{self, Wishes};
+use crate::spec::Spec;
 use crate::status;
 
 /// Sessions that a busy destination may grow to when nothing else is asked for.
@@ -21,11 +24,7 @@ const DEFAULT_SESSIONS: usize = 4;
 /// Listens on 127.0.0.1 and carries every connection through Session Manager: to a port of the
 /// instance itself, or to any host and port that it can reach. No open port, no SSH server, no key.
 ///
-/// SPEC is one of PORT a port of the instance, the same port here LOCAL:PORT another port here; 0
-/// is any free one, which is printed LOCAL:HOST:PORT a host as the instance knows it
-/// BIND:LOCAL:HOST:PORT another address to listen on, `*` for all PATH:HOST:PORT a unix socket here
-/// with IPv6 addresses in brackets. If every word is the name of a forward of the team profile,
-/// those are started.
+/// If every word is the name of a forward of the team profile, those are started.
 ///
 /// The tunnels stay up: the hourly end of the connection, a lost network and a suspended laptop are
 /// waited out, and nothing is lost unless the session itself has ended. Ctrl-C ends it: listeners
@@ -35,12 +34,19 @@ const DEFAULT_SESSIONS: usize = 4;
 /// It finds them in OPS_FORWARD_0_ADDR, _HOST and _PORT (by number and by name), or in its
 /// arguments: {0.port}, {db.addr}.
 #[derive(clap::Args, Debug)]
-#[command(verbatim_doc_comment)]
 pub struct Forward {
-    /// TARGET and SPECs, or names of forwards of the profile
-    #[arg(value_name = "NAME|TARGET SPEC")]
+    /// TARGET and SPECs, or names of the profile's forwards
+    ///
+    /// A SPEC is one of these, IPv6 addresses in brackets:
+    ///
+    ///   PORT                  a port of the instance, the same one here
+    ///   LOCAL:PORT            another port here; 0 is any free one
+    ///   LOCAL:HOST:PORT       a host as the instance knows it
+    ///   BIND:LOCAL:HOST:PORT  another address to listen on, `*` for all
+    ///   PATH:HOST:PORT        a unix socket here
+    #[arg(value_name = "NAME|TARGET SPEC", verbatim_doc_comment)]
     words: Vec<String>,
-    /// Start every forward of a group of the profile
+    /// Start the forwards of a group of the profile
     #[arg(long, value_name = "NAME")]
     group: Vec<String>,
     /// List the forwards of the profile
@@ -49,29 +55,32 @@ pub struct Forward {
     /// SOCKS5 proxy; names are resolved on the far side
     #[arg(short = 'D', long, value_name = "[BIND:]PORT")]
     socks: Vec<String>,
-    /// Return once the listeners are ready, and go on in the background
+    /// Go on in the background once it listens
     #[arg(short = 'd', long, conflicts_with = "command")]
     background: bool,
     /// Show what is being forwarded
     #[arg(long, conflicts_with_all = ["words", "group", "socks", "stop", "background"])]
     status: bool,
-    /// Stop a forward: its name, local port, target or process id, or all
+    /// Stop one, by name, local port, target or process id
     #[arg(long, value_name = "NAME|all", conflicts_with_all = ["words", "group", "socks", "background"])]
     stop: Option<String>,
     /// Sessions side by side for each destination; without this one more than are in use, up to 4
-    #[arg(long, value_name = "N", env = "OPS_FORWARD_SESSIONS", value_parser = clap::value_parser!(u8).range(1..=16))]
+    #[arg(hide_short_help = true, long, value_name = "N", env = "OPS_FORWARD_SESSIONS", value_parser = clap::value_parser!(u8).range(1..=16))]
     sessions: Option<u8>,
     /// How long open connections may take to end
-    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = parse_duration)]
+    #[arg(hide_short_help = true, long, value_name = "TIME", default_value = "3s", value_parser = parse_duration)]
     grace: Duration,
     /// With -D: when the sessions of a destination without connections are ended
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
+    #[arg(hide_short_help = true, long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
     idle: Duration,
     /// Start none where one of several cannot start; so it is for a command too
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     all_or_nothing: bool,
     #[command(flatten)]
     session: SessionArgs,
+    /// The server that somebody has chosen already, for the process in the background
+    #[arg(long, hide = true, requires = "owner")]
+    through: Option<String>,
     /// Be the process in the background
     #[arg(long, hide = true)]
     owner: bool,
@@ -86,12 +95,9 @@ impl Command for Forward {
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
         (
             "ops forward bastion 3307:db.internal:3306",
-            "127.0.0.1:3307 is the database behind the bastion",
+            "a database behind the bastion",
         ),
-        (
-            "ops forward reporting-db",
-            "a forward that the team profile names",
-        ),
+        ("ops forward reporting-db", "a forward of the team profile"),
         (
             "ops forward -d --group dev",
             "all forwards of a group, in the background",
@@ -128,6 +134,14 @@ impl Command for Forward {
 }
 
 impl Forward {
+    /// Whether no server was named: no words at all, or nothing but SPECs, of which none is the
+    /// name of a forward.
+    fn lacks_target(&self, cx: &Context) -> Result<bool> {
+        let named = &cx.profile()?.forwards;
+        let is_spec = |word: &String| word.parse::<Spec>().is_ok() && !named.contains_key(word);
+        Ok(self.group.is_empty() && self.words.iter().all(is_spec))
+    }
+
     async fn go(self, cx: &Context) -> Result<Exit> {
         if self.list {
             return list(cx);
@@ -138,15 +152,19 @@ impl Forward {
         if let Some(name) = &self.stop {
             return stop(cx, name).await;
         }
-        // Nothing at all, or a proxy without a server: somebody who is there is asked.
+        // Nothing at all, or SPECs and proxies without a server: somebody who is there is asked.
         let mut words = self.words.clone();
-        let none = words.is_empty() && self.group.is_empty();
-        if none && !self.owner && !self.background && cx.output().may_ask() {
+        words.splice(0..0, self.through.clone());
+        let mut answers = Vec::new();
+        if !self.owner && self.lacks_target(cx)? && cx.output().may_ask() {
             let instance = cx.pick_server("forward through which server?").await?;
-            words.push(instance.id);
-            if self.socks.is_empty() {
+            words.insert(0, instance.id.clone());
+            answers.extend(["--through".to_owned(), instance.id]);
+            if self.words.is_empty() && self.socks.is_empty() {
                 let spec = cx.output().ask("To what (PORT, or HOST:PORT)? ").await?;
-                words.extend(spec.map(|spec| spec.trim().to_owned()));
+                let spec = spec.map(|spec| spec.trim().to_owned());
+                words.extend(spec.clone());
+                answers.extend(spec);
             }
         }
         let typed = Typed {
@@ -184,7 +202,7 @@ impl Forward {
             background::leave_terminal();
         } else if self.background {
             run::ask_beforehand(cx, &plan, &wishes).await?;
-            return background::start(cx).await;
+            return background::start(cx, &answers).await;
         }
         run::run(cx, plan, wishes).await
     }
@@ -193,10 +211,24 @@ impl Forward {
 fn list(cx: &Context) -> Result<Exit> {
     let forwards = &cx.profile()?.forwards;
     let output = cx.output();
+    // Every field of every forward, the port that the destination's stands for too.
+    let documents: BTreeMap<&String, _> = forwards
+        .iter()
+        .map(|(name, forward)| {
+            let described = serde_json::json!({
+                "via": forward.via,
+                "listen": local_text(forward),
+                "to": forward.to,
+                "open": forward.open,
+                "group": forward.group,
+            });
+            (name, described)
+        })
+        .collect();
     let document = serde_json::json!({
         "apiVersion": "ops/v1",
         "kind": "NamedForwardList",
-        "forwards": forwards,
+        "forwards": documents,
     });
     match output.format() {
         Format::Json => output.json(&document)?,
@@ -209,17 +241,15 @@ fn list(cx: &Context) -> Result<Exit> {
             }
             let rows = forwards.iter().map(|(name, forward)| {
                 let dash = || "-".to_owned();
-                let listen = forward.listen.as_ref();
                 vec![
                     name.clone(),
                     forward
                         .via
                         .as_ref()
                         .map_or_else(dash, |via| via.as_str().to_owned()),
-                    match listen {
+                    match &forward.listen {
                         Some(listen) if listen.port == 0 => "any free port".to_owned(),
-                        Some(listen) => listen.to_string(),
-                        None => forward.to.port.to_string(),
+                        _ => local_text(forward),
                     },
                     forward.to.to_string(),
                     forward.group.clone().unwrap_or_else(dash),
@@ -233,6 +263,15 @@ fn list(cx: &Context) -> Result<Exit> {
         }
     }
     Ok(Exit::SUCCESS)
+}
+
+/// `PORT` or `ADDRESS:PORT` on which a forward of the profile listens; where it does not say, the
+/// port of its destination.
+fn local_text(forward: &profile::Forward) -> String {
+    match &forward.listen {
+        Some(listen) => listen.to_string(),
+        None => forward.to.port.to_string(),
+    }
 }
 
 async fn show(cx: &Context) -> Result<Exit> {

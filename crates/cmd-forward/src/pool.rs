@@ -2,8 +2,8 @@
 //!
 //! A multiplexed session carries many connections. A pool starts with one; while one is in use
 //! another is open or on its way, up to [`Limits::most`], and each new connection takes the session
-//! that carries least ([`place`]). An agent too old for the multiplexer gets one session per
-//! connection ([`crate::basic`]). A session that is gone is replaced, and only the connections on
+//! that carries least ([`place`]). An agent too old for the multiplexer gets a session for each
+//! connection of its own. A session that is gone is replaced, and only the connections on
 //! it are lost.
 
 mod follow;

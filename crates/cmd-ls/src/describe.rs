@@ -24,7 +24,7 @@ pub(crate) struct Describe {
 impl Command for Describe {
     const NAME: &'static str = "describe";
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
-        ("ops describe web-1", "what there is to know of it"),
+        ("ops describe web-1", "all of it"),
         (
             "ops describe web-1 -o jsonpath='{.items[0].privateIp}'",
             "one field of it",

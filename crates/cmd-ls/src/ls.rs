@@ -25,30 +25,32 @@ use crate::{
 /// states that the profile's `select.states` names.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Ls {
-    /// Ids, names, globs such as 'web-*', private addresses or tag:Key=Value
+    /// Ids, names, globs such as 'web-*', addresses or tag:Key=Value
     #[arg(value_name = "PATTERN")]
     patterns: Vec<Target>,
-    /// Condition on a tag: Key=GLOB[,GLOB] or Key!=GLOB; one key repeated is or, different keys are
-    /// and
+    /// Condition on a tag: Key=GLOB[,GLOB] or Key!=GLOB
+    ///
+    /// Where one key is repeated, one of its conditions has to hold; of different keys all.
     #[arg(short = 'l', long = "tag", value_name = "KEY=VALUE")]
     tags: Vec<TagFilter>,
-    /// States: pending, running, stopping, stopped, shutting-down, terminated; all leaves
-    /// terminated out
+    /// States: running, stopped and so on, or all
+    ///
+    /// pending, running, stopping, stopped, shutting-down, terminated. `all` leaves terminated out.
     #[arg(long, value_name = "STATE", value_delimiter = ',')]
     state: Vec<StateFilter>,
     /// Filter of EC2, passed on as it is
-    #[arg(long, value_name = "NAME=VALUES")]
+    #[arg(hide_short_help = true, long, value_name = "NAME=VALUES")]
     filter: Vec<Ec2Filter>,
     /// Only instances whose agent answers
     #[arg(long, conflicts_with = "offline")]
     online: bool,
     /// Only running instances whose agent does not answer
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     offline: bool,
     /// Every region that the account has enabled
     #[arg(long)]
     all_regions: bool,
-    /// Column to sort by, or tag:KEY; with - in front from the end
+    /// Column to sort by, or tag:KEY; -COLUMN from the end
     #[arg(long, value_name = "COLUMN", allow_hyphen_values = true)]
     sort_by: Option<SortKey>,
     /// Columns of the table, in this order
@@ -67,7 +69,7 @@ pub(crate) struct Ls {
     )]
     watch: Option<Watch>,
     /// Exit 3 when nothing is found
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     fail_empty: bool,
 }
 
@@ -100,10 +102,7 @@ impl Command for Ls {
     const NAME: &'static str = "ls";
     const ALIASES: &'static [&'static str] = &["list"];
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
-        (
-            "ops ls 'web-*'",
-            "running instances whose name begins with web-",
-        ),
+        ("ops ls 'web-*'", "running, with a name like this"),
         (
             "ops ls --tag Team=web --tag 'Env!=prod'",
             "those of team web outside of prod",

@@ -21,19 +21,22 @@ use crate::{
 /// ends a session that hangs, `Enter ~ ?` shows the other escapes.
 #[derive(clap::Args, Debug)]
 pub struct Shell {
-    /// Instance id, Name, glob, tag:Key=Value, IP or DNS name; USER@ starts the shell as that user
+    /// Id, Name, glob, tag:Key=Value, IP or DNS name, behind USER@
+    ///
+    /// USER@ is who the shell runs as, where that is not the account's default.
     #[arg(value_name = "TARGET", required_unless_present = "parameters")]
     target: Option<Target>,
-    /// Session document to start with, in place of the account's own settings
+    /// Session document, in place of the account's own
     #[arg(long, value_name = "NAME")]
     document: Option<String>,
-    /// Parameters of the document; a JSON object will do as well
-    #[arg(long, value_name = "KEY=VALUE", num_args = 1..)]
+    /// Parameters of the document, or one JSON object
+    #[arg(long, value_name = "K=V", num_args = 1..)]
     parameters: Vec<String>,
     #[command(flatten)]
     session: SessionArgs,
-    /// Character that begins an escape at the beginning of a line, ^X for a control character, or
-    /// none
+    /// Begins an escape, or none
+    ///
+    /// A character; it counts at the beginning of a line. `^X` is a control character.
     #[arg(long, value_name = "CHAR", env = "OPS_ESCAPE")]
     escape: Option<EscapeChar>,
 }
@@ -45,7 +48,7 @@ impl Command for Shell {
         ("ops shell web-1", "a shell on the instance of that name"),
         (
             "echo uptime | ops shell web-1",
-            "run what is piped in, print what the shell prints",
+            "type what is piped in, then Ctrl-D",
         ),
         (
             "ops shell deploy@tag:Role=web --newest --reason INC-4711",

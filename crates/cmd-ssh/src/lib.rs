@@ -3,9 +3,12 @@
 
 mod config_text;
 mod include;
+mod log;
 mod meaning;
 mod names;
+mod openssh;
 mod options;
+mod refused;
 mod settings;
 mod ssh;
 mod ssh_config;

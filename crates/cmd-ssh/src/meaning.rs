@@ -18,7 +18,7 @@ use std::{
 use futures_util::{StreamExt as _, stream};
 use ops_core::Context;
 use ops_profile::Instance;
-use ops_ui::{Env, Result, output::escape, paths};
+use ops_ui::{Env, Result, output::escape, paths, unwritable};
 use tokio::{
     process::Command,
     time::{Instant, timeout, timeout_at},
@@ -81,7 +81,7 @@ impl Configuration {
     }
 
     fn new(cx: &Context, text: &str) -> Result<Self> {
-        let folder = paths::temporary_dir("ops-ssh-")?;
+        let folder = unwritable::temporary_dir_for("a configuration for ssh", "ops-ssh-")?;
         let file = folder.path().join("config");
         // With `-F` ssh reads no other file, so the system's is included where it would come next.
         let system = if Path::new(SYSTEM_CONFIG).exists() {

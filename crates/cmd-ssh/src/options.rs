@@ -1,11 +1,11 @@
 //! Options that entries of ssh_config and `ops ssh` have in common.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ops_core::Context;
 use ops_profile::{Auth, HostKeys};
 use ops_remote::ssh::{Settings, known_hosts};
-use ops_ui::{Error, Result, paths::private_dir};
+use ops_ui::{Error, Result};
 
 use crate::config_text;
 
@@ -16,26 +16,62 @@ fn option(key: &str, value: impl Into<String>) -> (String, String) {
     (key.to_owned(), value.into())
 }
 
+/// Where ssh looks for the keys of servers, the file first to which it adds new ones.
+pub(crate) struct KnownHosts(Vec<PathBuf>);
+
+impl KnownHosts {
+    /// The file that lasts.
+    ///
+    /// # Errors
+    /// Its folder cannot be made or written to.
+    pub(crate) fn lasting(cx: &Context) -> Result<Self> {
+        Ok(Self(vec![known_hosts::writable_file(cx)?]))
+    }
+
+    /// The file that lasts, or, where nothing can be written to it, one for this run in `folder`
+    /// before it, which is told.
+    pub(crate) fn of(cx: &Context, label: &str, folder: &Path, policy: HostKeys) -> Self {
+        match known_hosts::writable_file(cx) {
+            Ok(file) => Self(vec![file]),
+            Err(error) => {
+                if policy != HostKeys::Off {
+                    known_hosts::tell_of_no_memory(cx, label, &error);
+                }
+                // Keys that were pinned once still count.
+                Self(vec![folder.join("known_hosts"), known_hosts::file(cx)])
+            }
+        }
+    }
+
+    /// The file to which new keys are added.
+    pub(crate) fn written(&self) -> &Path {
+        &self.0[0]
+    }
+}
+
 /// How host keys are checked.
 ///
 /// # Errors
-/// The folder of known hosts cannot be made or named.
-pub(crate) fn host_keys(cx: &Context, policy: HostKeys) -> Result<Options> {
+/// A path of known hosts cannot be named.
+pub(crate) fn host_keys(policy: HostKeys, known: &KnownHosts) -> Result<Options> {
     if policy == HostKeys::Off {
         return Ok(vec![
             option("StrictHostKeyChecking", "no"),
             option("UserKnownHostsFile", "/dev/null"),
         ]);
     }
-    private_dir(cx.paths().state.join("ssh"))?;
-    let file = path("the state folder's path", &known_hosts::file(cx))?;
+    let files: Result<Vec<String>> = known
+        .0
+        .iter()
+        .map(|file| path("the state folder's path", file))
+        .collect();
     let strict = match policy {
         // The keys are pinned before ssh asks for them.
         HostKeys::Ssm => "yes",
         _ => "accept-new",
     };
     Ok(vec![
-        option("UserKnownHostsFile", file),
+        option("UserKnownHostsFile", files?.join(" ")),
         option("StrictHostKeyChecking", strict),
     ])
 }
@@ -104,7 +140,7 @@ pub(crate) fn sharing(cx: &Context, settings: &Settings) -> Result<Options> {
         );
         return Ok(Vec::new());
     };
-    private_dir(folder)?;
+    paths.private_dir_for("sockets of shared connections", folder)?;
     let mut options = vec![
         option("ControlMaster", "auto"),
         option("ControlPath", written),

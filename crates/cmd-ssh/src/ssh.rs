@@ -1,27 +1,24 @@
 //! `ops ssh`: the system's ssh, with the right options for one instance.
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     process::{ExitStatus, Stdio},
 };
 
 use ops_core::{Command, Context, Traits, Values, resolve::SessionArgs};
 use ops_profile::{Auth, HostKeys, Instance, Target};
-use ops_remote::ssh::{Settings, TemporaryKey, host_keys, known_hosts, public_path};
-use ops_ui::{Error, ErrorKind, Exit, Result, Text, follower, hint, paths};
+use ops_remote::ssh::{Settings, TemporaryKey, host_keys, image_user, public_path};
+use ops_ui::{Error, ErrorKind, Exit, Result, Text, follower, hint, unwritable};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    options::{self, Options, text},
-    settings,
-    ssh_proxy::ANSWERED,
-    words,
+    log::Log,
+    openssh,
+    options::{self, KnownHosts, Options, text},
+    refused, settings, words,
 };
-
-/// Where programs are looked for without a PATH, as shells do.
-const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Run ssh to an instance, through a session
 ///
@@ -30,25 +27,32 @@ const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// `-D`, `-A`, `-t`, `-N`, `-v`, …), and its exit status comes back. Long options are those of ops.
 #[derive(clap::Args, Debug)]
 pub struct Ssh {
-    /// Instance id, Name, tag:Key=Value, IP or DNS name; USER@ logs in as that user
-    #[arg(value_name = "TARGET")]
-    target: Target,
+    /// Id, Name, tag:Key=Value, IP or DNS name; USER@ is who logs in
+    #[arg(value_name = "TARGET", required_unless_present = "about_ssh")]
+    target: Option<Target>,
     /// User on the instance
     #[arg(long, value_name = "USER")]
     user: Option<String>,
-    /// Log in with a key made for the moment, pushed by EC2 Instance Connect
+    /// Log in with a key for the moment
+    ///
+    /// The key is made here, pushed by EC2 Instance Connect, and good for a minute.
     #[arg(long)]
     instance_connect: bool,
-    /// Host keys: accept-new trusts the first contact, ssm fetches them over a session first, off
-    /// does not check
-    #[arg(long, value_name = "HOW", value_parser = settings::host_keys_parser())]
+    /// How host keys are checked: accept-new, ssm, off
+    ///
+    /// accept-new trusts the first contact, ssm fetches them over a session first, off does not
+    /// check.
+    #[arg(long, value_name = "HOW", hide_possible_values = true, value_parser = settings::host_keys_parser())]
     host_keys: Option<HostKeys>,
     #[command(flatten)]
     session: SessionArgs,
     /// Words of ssh's own options, put here by `arrange`
     #[arg(long = "ssh-option", hide = true, allow_hyphen_values = true)]
     options: Vec<OsString>,
-    /// Command to run on the instance; all of ssh's options may stand before it
+    /// ssh is asked about itself (`-V`, `-Q`), which takes no target; put here by `arrange`
+    #[arg(long = "about-ssh", hide = true)]
+    about_ssh: bool,
+    /// Command to run there; ssh's own options stand before it
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
@@ -59,7 +63,7 @@ impl Command for Ssh {
         ("ops ssh web-1", "a login on web-1"),
         (
             "ops ssh deploy@web-1 -L 8080:localhost:80 -N",
-            "ssh's own options pass through",
+            "with ssh's own options",
         ),
         (
             "ops ssh --instance-connect web-1 uptime",
@@ -85,9 +89,12 @@ impl Command for Ssh {
     }
 
     async fn run(self, cx: Context) -> Result<Exit> {
+        let Some(target) = self.target.as_ref().filter(|_| !self.about_ssh) else {
+            return run(&cx, &self.options).await;
+        };
         // Never from the cache: ssh keeps host keys by id, and the session is opened by a process
         // that knows nothing but the id.
-        let mut instance = cx.resolve_now(&self.target, self.session.choice()).await?;
+        let mut instance = cx.resolve_now(target, self.session.choice()).await?;
         cx.guard(
             "ssh",
             std::slice::from_ref(&instance),
@@ -98,17 +105,17 @@ impl Command for Ssh {
             .map(|user| String::from_utf8_lossy(user).into_owned());
         let asked = typed
             .clone()
-            .or_else(|| self.target.user.clone())
+            .or_else(|| target.user.clone())
             .or_else(|| self.user.clone());
+        // The sandbox's image has a user too, and there nothing is slow.
         if asked.is_none()
-            && Settings::ask_for_platforms(&cx)?
+            && (cx.globals().sandbox || Settings::ask_for_platforms(&cx)?)
             && let Some(known) = cx.with_agent(&instance).await
         {
             instance = known;
         }
         let settings = Settings::of(&cx, &instance)?;
         let user = asked.or_else(|| settings.user.clone());
-        let logged_in = user.clone();
         let own_key = words::value(&self.options, b'i', "IdentityFile").is_some();
         let connect =
             self.instance_connect || (settings.auth == Some(Auth::InstanceConnect) && !own_key);
@@ -124,14 +131,10 @@ impl Command for Ssh {
         let mut proxy = asked_words(&cx);
         proxy.push("ssh-proxy".to_owned());
         if let Some(key) = &key {
-            let user = user.clone().ok_or_else(|| {
-                Error::usage(format!("no user is known for `{}`", instance.label()))
-                    .caused_by("EC2 Instance Connect lets one user in, so it has to be named")
-                    .hint(hint!(
-                        "ops ssh --instance-connect ec2-user@{}",
-                        instance.target_word()
-                    ))
-            })?;
+            let user = match &user {
+                Some(user) => user.clone(),
+                None => return Err(no_user(&cx, &instance).await),
+            };
             let public = public_path(&key.path());
             proxy.extend(["--user".to_owned(), user, "--push-key".to_owned()]);
             proxy.push(text(&public)?.to_owned());
@@ -142,7 +145,8 @@ impl Command for Ssh {
         } else if !own_key {
             line.options(options::identity(&settings)?);
         }
-        let folder = paths::temporary_dir("ops-ssh-")?;
+        let folder =
+            unwritable::temporary_dir_for("what ssh and ops ssh-proxy report", "ops-ssh-")?;
         let report = folder.path().join("report");
         proxy.extend(["--report".to_owned(), text(&report)?.to_owned()]);
         if let Some(reason) = &self.session.reason {
@@ -161,12 +165,13 @@ impl Command for Ssh {
             line.words.extend(["-p".into(), port.to_string().into()]);
         }
         let policy = self.host_keys.unwrap_or(settings.host_keys);
+        let known = KnownHosts::of(&cx, instance.label(), folder.path(), policy);
         if policy == HostKeys::Ssm {
             // Under its alias a server is known without its port.
-            let file = known_hosts::file(&cx);
-            host_keys::pin(&cx, &instance, 22, &file, self.session.reason.clone()).await?;
+            let reason = self.session.reason.clone();
+            host_keys::pin(&cx, &instance, 22, known.written(), reason).await?;
         }
-        line.options(options::host_keys(&cx, policy)?);
+        line.options(options::host_keys(policy, &known)?);
         line.raw(&format!("HostKeyAlias={}", instance.id));
         line.options(options::agent_forwarding(&settings));
         line.options(options::sharing(&cx, &settings)?);
@@ -182,37 +187,42 @@ impl Command for Ssh {
             "ssh {}",
             words::shown(line.words.iter().map(OsString::as_os_str))
         ));
-        let exit = run(&cx, &line.words).await?;
+        // ssh in the background goes on writing its messages after our end, and who names a log for
+        // them (`-E`, `-y`) has them there.
+        let has_own_log = words::value(&self.options, b'E', "").is_some()
+            || [b'y', b'f']
+                .into_iter()
+                .any(|flag| words::has_flag(&self.options, flag));
+        let log = match has_own_log {
+            true => None,
+            false => Log::open(&cx, folder.path()).ok(),
+        };
+        let logging = log.iter().flat_map(Log::words);
+        let all: Vec<OsString> = logging.chain(line.words.iter().cloned()).collect();
+        let exit = run(&cx, &all).await?;
+        let is_refused = log.is_some_and(Log::finish);
         if exit == Exit::PASS_THROUGH {
             let said = std::fs::read_to_string(&report).unwrap_or_default();
-            tell(&cx, &said, &instance, logged_in.filter(|_| key.is_some()));
+            if !said.is_empty() {
+                cx.output().warn_line(Text::foreign(said));
+            } else if is_refused {
+                refused::tell(&cx, &instance, &line.words, key.is_some()).await;
+            }
         }
         Ok(exit)
     }
 }
 
-/// What ssh did not say of its failure: `said` is the report of the ssh-proxy under it, `pushed`
-/// the user for whom a key was pushed.
-fn tell(cx: &Context, said: &str, instance: &Instance, pushed: Option<String>) {
-    let output = cx.output();
-    if said != ANSWERED {
-        if !said.is_empty() {
-            output.warn_line(Text::foreign(said));
-        }
-    } else if output.stderr_is_terminal() {
-        // Somebody wants to know what to do; elsewhere stderr is ssh's.
-        output.note(match pushed {
-            Some(user) => Text::from(format!(
-                "ops: permission denied? The key was pushed for `{user}`, who must exist on {}, as must the package ec2-instance-connect",
-                instance.label()
-            )),
-            None => hint!(
-                "ops: permission denied? Log in as another user: ops ssh USER@{}; with another key: -i FILE; with a key for the moment: --instance-connect",
-                instance.target_word()
-            )
-            .into(),
-        });
-    }
+/// EC2 Instance Connect was asked for, and nobody has said for whom.
+async fn no_user(cx: &Context, instance: &Instance) -> Error {
+    let of_image = image_user::of_instance(cx, instance).await;
+    Error::usage(format!("no user is known for `{}`", instance.label()))
+        .caused_by("EC2 Instance Connect lets one user in, so it has to be named")
+        .hint(hint!(
+            "ops ssh --instance-connect {}@{}",
+            of_image.unwrap_or(image_user::USUAL),
+            instance.target_word()
+        ))
 }
 
 /// ssh's command line as it grows.
@@ -256,8 +266,7 @@ fn asked_words(cx: &Context) -> Vec<String> {
 /// Runs ssh on this terminal and gives its status; a signal's is 128 and its number, as a shell has
 /// it.
 async fn run(cx: &Context, words: &[OsString]) -> Result<Exit> {
-    let path = cx.env().var_os("PATH").unwrap_or(OsStr::new(USUAL_PATH));
-    let program = follower::find("ssh", path).ok_or_else(|| {
+    let program = openssh::find(cx, "ssh").ok_or_else(|| {
         Error::new(ErrorKind::Unexpected, "no ssh client was found on PATH")
             .hint("install one: apt install openssh-client, dnf install openssh-clients, brew install openssh")
             .hint("or do without: ops shell TARGET")

@@ -19,7 +19,7 @@ use crate::{
     include::{self, Change},
     meaning,
     names::{self, Groups, Names},
-    options::{self, Options, argument, text, unwritable},
+    options::{self, KnownHosts, Options, argument, text, unwritable},
     settings, words,
 };
 
@@ -31,13 +31,15 @@ use crate::{
 /// own, can be repeated, and can be taken out again.
 #[derive(clap::Args, Debug)]
 pub struct SshConfig {
-    /// Instances to write entries for; all of the profile unless something is given
+    /// Instances to write entries for; without one all of the profile
     #[arg(value_name = "PATTERN")]
     patterns: Vec<Target>,
-    /// Only instances with this tag: Key=Value, globs allowed, Key!=Value for all others
+    /// Only instances with this tag; globs and != too
+    ///
+    /// Key=Value, where the value may be a glob, or Key!=Value for all others.
     #[arg(short = 'l', long, value_name = "KEY=VALUE")]
     tag: Vec<TagFilter>,
-    /// States, as for ops ls; pending and running unless something is given
+    /// States, as for ops ls [default: pending, running]
     #[arg(long, value_name = "STATE", value_delimiter = ',')]
     state: Vec<StateFilter>,
     /// Filter of EC2: NAME=VALUES
@@ -49,10 +51,14 @@ pub struct SshConfig {
     /// Every region that the account has enabled
     #[arg(long)]
     all_regions: bool,
-    /// Of several instances with one name, the one launched first gets it
+    /// A name that several have goes to the oldest
+    ///
+    /// Without this no entry has a name that several instances have.
     #[arg(long)]
     first: bool,
-    /// Write it to files of its own and include them at the end of ~/.ssh/config
+    /// Write it to files that ~/.ssh/config includes
+    ///
+    /// The Include stands at its end, so that your own entries win.
     #[arg(long, conflicts_with_all = ["uninstall", "diff"])]
     install: bool,
     /// Take out what --install wrote for this profile
@@ -72,7 +78,7 @@ impl Command for SshConfig {
         ),
         (
             "ops ssh-config --install",
-            "the same in files of its own; repeat it to refresh",
+            "in files of its own; repeat it to refresh",
         ),
         ("ops ssh-config --diff", "what --install would change"),
     ];
@@ -272,7 +278,7 @@ fn known_hosts_files(cx: &Context) -> Vec<PathBuf> {
 /// not ask for it.
 fn own_key(cx: &Context) -> Result<Option<PathBuf>> {
     let profile = cx.profile()?;
-    let wanted = profile.ssh.auth == Some(Auth::InstanceConnect)
+    let wanted = Settings::of_profile(cx)?.auth == Some(Auth::InstanceConnect)
         || profile
             .hosts
             .values()
@@ -340,7 +346,10 @@ fn common(
         Some(key) => options::pushed_identity(key)?,
         None => options::identity(settings)?,
     });
-    options.extend(options::host_keys(cx, settings.host_keys)?);
+    options.extend(options::host_keys(
+        settings.host_keys,
+        &KnownHosts::lasting(cx)?,
+    )?);
     options.extend(options::agent_forwarding(settings));
     options.extend(sharing);
     options.extend(options::further(settings)?);
@@ -498,7 +507,8 @@ fn apply(cx: &Context, changes: &[Change], config: &Path) -> Result<()> {
         let backup = change.path == config
             || config.read_link().is_ok() && !change.path.starts_with(config.with_file_name("ops"));
         change.apply(backup).map_err(|error| {
-            Error::unexpected(format!("cannot write `{}`", change.path.display())).caused_by(error)
+            let paths = cx.paths();
+            paths.cannot_keep("entries for ssh", &change.path, &error)
         })?;
         let what = if change.new.is_some() {
             "wrote"

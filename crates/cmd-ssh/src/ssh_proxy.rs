@@ -17,8 +17,6 @@ use ops_session::{
 use ops_ui::{Error, ErrorKind, Exit, Result, follower, hint, stdio, voice};
 use tokio::time::Instant;
 
-/// What a report says when the far side has answered.
-pub(crate) const ANSWERED: &str = "answered";
 /// How long the far side may go on once our input has ended; ssh itself ends its connection long
 /// before.
 const GRACE_AFTER_EOF: Duration = Duration::from_secs(10);
@@ -42,24 +40,29 @@ pub struct SshProxy {
     /// Port on the instance
     #[arg(value_name = "PORT", default_value_t = 22, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
-    /// Public key to push by EC2 Instance Connect first; it is valid for 60 seconds
+    /// Public key to push by EC2 Instance Connect first
+    ///
+    /// It is good for 60 seconds.
     #[arg(long, value_name = "FILE", requires = "user")]
     push_key: Option<PathBuf>,
     /// User whom the pushed key lets in
     #[arg(long, value_name = "USER")]
     user: Option<String>,
-    /// Availability zone to name when a key is pushed; an id alone does not tell it
+    /// Availability zone to name when a key is pushed
+    ///
+    /// An id alone does not tell it.
     #[arg(long, value_name = "ZONE", requires = "push_key")]
     zone: Option<String>,
-    /// Fetch the server's host keys over a session first and write them to this file of known
-    /// hosts, unless it has some
+    /// Add the server's host keys to this file first
+    ///
+    /// They are fetched over a session, unless the file of known hosts has some.
     #[arg(long, value_name = "FILE")]
     pin_host_keys: Option<PathBuf>,
     /// Say on the terminal why there is no connection: ssh silences its ProxyCommand where
     /// connections are shared
     #[arg(long, hide = true)]
     on_terminal: bool,
-    /// Say it in this file where it cannot be said, or that the far side has answered; for ops ssh
+    /// Say it in this file where it cannot be said; for ops ssh
     #[arg(long, value_name = "FILE", hide = true)]
     report: Option<PathBuf>,
     /// Process of the `ops ssh` that this belongs to; the session ends with it
@@ -125,9 +128,6 @@ impl SshProxy {
         };
         let answered = || {
             tracing::debug!("the first bytes have come from the far side");
-            if let Some(file) = &self.report {
-                let _ = std::fs::write(file, ANSWERED);
-            }
             if raised {
                 voice::lower();
             }

@@ -46,6 +46,10 @@ pub(crate) fn arrange(args: Vec<OsString>, takes_value: impl Fn(&str) -> bool) -
         }
     }
     let mut line = ours;
+    // What is asked of ssh about itself takes no host.
+    if has_flag(&theirs, b'V') || value(&theirs, b'Q', "").is_some() {
+        line.push("--about-ssh".into());
+    }
     line.extend(theirs.into_iter().map(|word| {
         let mut option = OsString::from("--ssh-option=");
         option.push(word);
@@ -59,8 +63,8 @@ pub(crate) fn arrange(args: Vec<OsString>, takes_value: impl Fn(&str) -> bool) -
     line
 }
 
-/// What ssh's options say for `letter` (such as `-l`) or, as `-o`, for `key` (such as `User`); the
-/// first counts, as for ssh.
+/// What ssh's options say for `letter` (such as `-l`) or, as `-o`, for `key` (such as `User`; empty
+/// where ssh_config has no such key); the first counts, as for ssh.
 pub(crate) fn value<'a>(options: &'a [OsString], letter: u8, key: &str) -> Option<&'a [u8]> {
     let mut options = options.iter();
     while let Some(word) = options.next() {
@@ -76,6 +80,7 @@ pub(crate) fn value<'a>(options: &'a [OsString], letter: u8, key: &str) -> Optio
             return Some(value);
         }
         if letters[at] == b'o'
+            && !key.is_empty()
             && let Some((name, rest)) = value.split_at_checked(key.len())
             && name.eq_ignore_ascii_case(key.as_bytes())
             && rest.starts_with(b"=") | rest.first().is_some_and(u8::is_ascii_whitespace)
@@ -165,6 +170,16 @@ mod tests {
             line("web-1 -vi key -- ls --all"),
             "--ssh-option=-vi --ssh-option=key web-1 -- ls --all"
         );
+    }
+
+    #[test]
+    fn a_question_about_ssh_itself_needs_no_target() {
+        assert_eq!(line("-V"), "--about-ssh --ssh-option=-V");
+        assert_eq!(
+            line("-Q cipher"),
+            "--about-ssh --ssh-option=-Q --ssh-option=cipher"
+        );
+        assert_eq!(line("-l -V web-1"), "--ssh-option=-l --ssh-option=-V web-1");
     }
 
     #[test]

@@ -109,6 +109,8 @@ impl Context {
         document: Document,
         options: OpenOptions,
     ) -> Result<Connection> {
+        // An instance that was just resolved is opened. One of the cache may be ten minutes old,
+        // and its name may belong to another machine by now.
         let target = match self.of_cache(&instance.id) {
             None => return self.open_on(instance, document, options).await,
             Some(FromCache::Replaced(found)) => {
@@ -124,6 +126,8 @@ impl Context {
             }
             Err(error) => error,
         };
+        // A denial or a refusal would be the same for whatever is found anew, and the question of a
+        // guard is not to be put twice.
         if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unreachable) {
             return Err(error);
         }
@@ -133,6 +137,7 @@ impl Context {
             target.as_str()
         ));
         let found = Box::pin(self.resolve_now(&target, Choice::Ask)).await?;
+        // The cache was right: this machine it is, and it cannot be reached.
         if found.id == instance.id {
             return Err(error);
         }
@@ -150,11 +155,11 @@ impl Context {
             .await
     }
 
-    /// As [`Context::open`]; `heard` ends when the session's program has been heard of by another
-    /// way, so that its first output is not waited for.
+    /// As [`Context::open`], and without waiting for the program's first output once `heard` ends:
+    /// the caller has seen by another session that the program runs.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`Context::open`].
     pub async fn open_heard(
         &self,
         instance: &Instance,
@@ -206,6 +211,8 @@ impl Context {
                 ))
                 .hint("shorten --reason"));
         }
+        // A team profile that names its account must not open a session in another one, whose
+        // server of the same name is the wrong one.
         self.check_account().await?;
         let aws = self.aws().await?;
         let access_key_id = aws.credentials().await?.access_key_id().to_owned();
@@ -223,6 +230,7 @@ impl Context {
                 .config_override(paced::<StartSessionError>())
                 .send()
         };
+        // One ticket for all tries: a call that is throttled keeps its place among those that wait.
         let pacer = aws.pacer(&instance.region).await;
         let mut ticket = pacer.take_ticket(Operation::StartSession, options.urgency);
         let (started, ending) = loop {
@@ -266,6 +274,8 @@ impl Context {
             stream_url: aws.stream_url(stream_url),
             token: Token::new(token),
         };
+        // Before anything is dialled: the token in the first frame opens the session for whoever
+        // reads it.
         stream_url::check(&opening.stream_url, &trusted(aws))
             .map_err(|error| failure::stream_url_refused(instance, &error))?;
         let gateway = Arc::new(SessionGateway {
@@ -290,6 +300,9 @@ impl Context {
             }
         };
         tracing::debug!("the web socket is open");
+        // A terminal has no handshake: its first sign of life is what the program on the server
+        // writes, which may be nothing for a long time. A caller that sees its program start by
+        // another way (a second session) need not wait for that.
         let mut heard = std::pin::pin!(heard);
         let mut was_heard = false;
         loop {
@@ -314,6 +327,8 @@ impl Context {
                 }
                 Some(Event::Closed(closing)) => {
                     let label = instance.label();
+                    // The service ended it, so that TerminateSession would answer that there is
+                    // none.
                     ending.ended();
                     return Err(failure::closed(label, &closing).unwrap_or_else(|| {
                         Error::target(format!("the session on `{label}` ended before it began"))

@@ -118,6 +118,11 @@ impl Context {
         }
         let mark = output.mark(profile.guard.color, format!("[{label}]"));
         output.warn_line(mark.then(" ").then(what.clone()));
+        if instances.len() > 1 {
+            // Whoever says yes has to see to which servers.
+            let names: Vec<&str> = instances.iter().map(Instance::label).collect();
+            output.warn_line(names.join(", "));
+        }
         let question = if demanded == Confirm::TypeName {
             Text::from(format!("Type {answer} to go on: "))
         } else {

@@ -81,7 +81,7 @@ pub(crate) const POLICY: &[Statement] = &[
         actions: &["ssm:GetDocument"],
         resources: &["arn:aws:ssm:*:*:document/*"],
         own_sessions: false,
-        purpose: "`cp` alone: what stands around the parameter of `copy.document`; whether the account logs sessions, before a large copy by session",
+        purpose: "`cp` and `exec` alone: what stands around the parameter of `copy.document` and `exec.document`; whether the account logs sessions, before a large copy by session",
     },
     Statement {
         id: "SshWithoutLongLivedKeys",
@@ -144,6 +144,20 @@ pub const CALLS: &[Calls] = &[
         verb: "shell",
         always: SESSION,
         sometimes: &[HYBRID, RESUME],
+    },
+    Calls {
+        verb: "exec",
+        always: SESSION,
+        sometimes: &[
+            HYBRID,
+            RESUME,
+            ("ssm:GetDocument", "`exec.document`, `--document`"),
+        ],
+    },
+    Calls {
+        verb: "logs",
+        always: SESSION,
+        sometimes: &[HYBRID, RESUME, ("ssm:GetDocument", "`exec.document`")],
     },
     Calls {
         verb: "cp",

@@ -52,6 +52,8 @@ impl Listing {
         if self.regions == 1 {
             return self.failures.pop().map(|(_, error)| error);
         }
+        // One exit code for all of them, where they failed alike: nobody who may not list anything
+        // should have to read "partial".
         let same_kind = self.failures.iter().map(|(_, error)| error.kind());
         let kind = if failed == self.regions {
             let first = self.failures[0].1.kind();
@@ -112,6 +114,7 @@ impl Inventory<'_> {
     /// # Errors
     /// What concerns every region alike: no credentials, an unusable configuration.
     pub(crate) async fn list(&self, query: &Query, regions: &[String]) -> Result<Listing> {
+        // Before the regions: each of them would report the same missing credentials.
         self.aws.credentials().await?;
         let progress = Progress::new(self.output);
         let lists = futures_util::future::join_all(
@@ -128,6 +131,7 @@ impl Inventory<'_> {
         for (region, result) in regions.iter().zip(lists) {
             match result {
                 Ok((rows, note)) => {
+                    // Mostly there is one region, whose rows need not be moved.
                     if listing.instances.is_empty() {
                         listing.instances = rows;
                     } else {
@@ -162,6 +166,7 @@ impl Inventory<'_> {
         let deadline = Instant::now() + limit;
         let too_slow = || list_too_slow(region, limit, timeout);
         let heard = Heard::default();
+        // Unbounded: what goes through it are ids of rows that are held anyway.
         let (ids, rows_to_ask) = mpsc::unbounded_channel();
         let wants_hybrid = query.wants_hybrid();
         let mut agents = std::pin::pin!(async {
@@ -178,6 +183,7 @@ impl Inventory<'_> {
                 );
                 asking.await
             } else if wants_hybrid {
+                // Hybrid nodes are rows of the list, and EC2 does not know them.
                 let asking = managed::ask(aws, region, Which::Hybrid, &heard, progress);
                 asking.await.map(drop)
             } else {
@@ -185,6 +191,8 @@ impl Inventory<'_> {
             }
         });
         let listing = ec2::instances(aws, region, query, progress, query.reach.then_some(ids));
+        // EC2 decides whether there is a list; Systems Manager only adds to it. A failure of the
+        // second is therefore kept as the reason for what is unknown, and never ends the first.
         let (mut rows, early) = {
             let mut listing = std::pin::pin!(tokio::time::timeout_at(deadline, listing));
             let mut early = None;
@@ -198,6 +206,7 @@ impl Inventory<'_> {
         };
         let told = match early {
             Some(outcome) => Told::of(outcome),
+            // What has been heard until one of these ends is used: `heard` is filled page by page.
             None => tokio::select! {
                 outcome = &mut agents => Told::of(outcome),
                 () = heard.silent_for(SSM_PATIENCE) => Told::silent(SSM_PATIENCE),
@@ -233,6 +242,7 @@ impl Inventory<'_> {
         let which = Which::Ids(vec![instance.id.clone()]);
         managed::ask(self.aws, &instance.region, which, &heard, &progress).await?;
         if let Some(node) = heard.take_hybrid().pop() {
+            // Its tags and name take a call of their own, and were read when it was listed.
             return Ok(Instance {
                 ping: node.ping,
                 agent_version: node.agent_version,

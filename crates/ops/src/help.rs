@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use clap::Command;
+use clap::{Arg, ArgAction, Command};
 use ops_core::Entry;
 use ops_ui::{Env, Globals, output::escape, text::cut};
 
@@ -17,6 +17,9 @@ use crate::{
 /// that page is shown.
 const EXTERNAL: &str = "<external commands>";
 
+/// Verbs that the short page leaves out, where each line counts: what only other programs call, and
+/// what completion and `--version` do by themselves.
+const LONG_PAGE_ALONE: [&str; 3] = ["ssh-proxy", "cache", "version"];
 /// What the short page begins with.
 const SHORT_ABOUT: &str = "Reach servers on AWS through Session Manager";
 /// Of the narrowest terminal that is common.
@@ -71,7 +74,7 @@ pub(crate) fn for_root(root: Command) -> Command {
 
 /// The pages of one verb.
 pub(crate) fn for_verb(command: Command, entry: &Entry) -> Command {
-    let mut command = command.help_template(
+    let mut command = with_help_option(command).help_template(
         "{before-help}{about-with-newline}\n{usage-heading} {usage}\n\n{all-args}{after-help}",
     );
     if !entry.examples.is_empty() {
@@ -82,9 +85,30 @@ pub(crate) fn for_verb(command: Command, entry: &Entry) -> Command {
             .before_long_help("")
             .after_long_help(list_examples(entry.examples));
     }
-    command.after_help(
-        "Global options (-p, --region, --sandbox, -o, -v and others) work here too: see --help",
-    )
+    command.after_help(format!(
+        "Also -p, --region, --sandbox, -o, -v and others: ops {} --help",
+        entry.name
+    ))
+}
+
+/// `command` and what is below it with `-h` and `--help` of our own: the short page has to fit a
+/// screen, and whoever reads it knows the option.
+fn with_help_option(command: Command) -> Command {
+    let help = Arg::new("help")
+        .short('h')
+        .long("help")
+        .help("Print this page; the short one with -h")
+        .hide_short_help(true)
+        .action(ArgAction::Help);
+    let mut command = command.disable_help_flag(true).arg(help);
+    let below: Vec<String> = command
+        .get_subcommands()
+        .map(|sub| sub.get_name().to_owned())
+        .collect();
+    for name in below {
+        command = command.mut_subcommand(name, with_help_option);
+    }
+    command
 }
 
 /// The root's rendered page with external commands and aliases in their place.
@@ -146,12 +170,12 @@ pub(crate) fn fill_in(page: &str, color: bool, globals: &Globals, env: &Env) -> 
     page
 }
 
-/// The verbs in their groups. On a screen of so many columns each has one line, and those that only
-/// other programs call are left out.
+/// The verbs in their groups. On a screen of so many columns each has one line, and
+/// [`LONG_PAGE_ALONE`] is left out.
 fn verbs(columns: Option<usize>) -> String {
     let is_shown = |entry: &&Entry| {
-        let is_plumbing = columns.is_some() && entry.name == "ssh-proxy";
-        !entry.traits.hidden && !is_plumbing
+        let is_left_out = columns.is_some() && LONG_PAGE_ALONE.contains(&entry.name);
+        !entry.traits.hidden && !is_left_out
     };
     let shown = |group: &'static crate::Group| group.entries().filter(is_shown);
     let label = |entry: &Entry| match entry.aliases {
@@ -190,8 +214,6 @@ fn verbs(columns: Option<usize>) -> String {
 }
 
 fn list_examples(examples: &[(&str, &str)]) -> String {
-    /// Where a terminal of unknown width ends for clap, less some room.
-    const COLUMNS: usize = 98;
     let length = |text: &str| text.chars().count();
     let width = examples
         .iter()
@@ -200,7 +222,7 @@ fn list_examples(examples: &[(&str, &str)]) -> String {
         .unwrap_or_default();
     let fits = examples
         .iter()
-        .all(|(_, what)| 2 + width + 2 + length(what) <= COLUMNS);
+        .all(|(_, what)| 2 + width + 2 + length(what) <= SCREEN_COLUMNS);
     let mut text = format!("{}\n", heading("Examples"));
     for (line, what) in examples {
         let _ = if fits {

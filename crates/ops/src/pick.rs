@@ -3,18 +3,39 @@
 use std::ffi::OsString;
 
 use clap::ArgMatches;
-use ops_core::Entry;
-use ops_ui::{Error, Globals, Result};
+use ops_core::{Context, Entry};
+use ops_ui::{Error, Globals, Result, hint};
 
 use crate::{cli, globals, registry, sandbox};
 
-/// The verbs, each with what its picker says.
-const VERBS: [(&str, &str); 5] = [
-    ("shell", "a shell on which server?"),
-    ("ssh", "ssh to which server?"),
-    ("console", "the console of which server?"),
-    ("wait", "wait for which server?"),
-    ("describe", "which server?"),
+/// What a verb asks where no target was given.
+struct Asking {
+    verb: &'static str,
+    /// What its picker says.
+    purpose: &'static str,
+    /// The question for a path on that server, of a verb that needs one; what is there comes here.
+    path: Option<&'static str>,
+}
+
+const fn target(verb: &'static str, purpose: &'static str) -> Asking {
+    Asking {
+        verb,
+        purpose,
+        path: None,
+    }
+}
+
+const ASKING: [Asking; 6] = [
+    target("shell", "a shell on which server?"),
+    target("ssh", "ssh to which server?"),
+    target("console", "the console of which server?"),
+    target("wait", "wait for which server?"),
+    target("describe", "which server?"),
+    Asking {
+        verb: "cp",
+        purpose: "copy from which server?",
+        path: Some("Which file there? "),
+    },
 ];
 /// Stands for a target while the rest of the line is read.
 const PLACEHOLDER: &str = "target";
@@ -33,7 +54,7 @@ pub(crate) fn completed(
     let Some(entry) = registry::find(&verb) else {
         return Ok(None);
     };
-    let Some((_, purpose)) = VERBS.into_iter().find(|(name, _)| *name == entry.name) else {
+    let Some(asking) = ASKING.iter().find(|asking| asking.verb == entry.name) else {
         return Ok(None);
     };
     // Behind `--` a target is none any more: it goes in front.
@@ -41,12 +62,13 @@ pub(crate) fn completed(
         .iter()
         .position(|word| word == "--")
         .map_or(words.len(), |at| place + at);
-    let with = |target: &str| {
+    let with = |answers: Vec<String>| {
         let mut line = words.to_vec();
-        line.insert(end, target.into());
+        line.splice(end..end, answers.into_iter().map(OsString::from));
         line
     };
-    let line = std::iter::once(OsString::from("ops")).chain(with(PLACEHOLDER));
+    let placeholder = vec![PLACEHOLDER.to_owned()];
+    let line = std::iter::once(OsString::from("ops")).chain(with(placeholder));
     let Ok(matches) = cli::root().try_get_matches_from(line) else {
         return Ok(None);
     };
@@ -57,8 +79,8 @@ pub(crate) fn completed(
     if !cx.output().may_ask() || !cx.output().stdout_is_terminal() {
         return Ok(None);
     }
-    let chosen = chosen(entry, globals, env, purpose)?;
-    Ok(Some(with(&chosen)))
+    let chosen = chosen(entry, globals, env, asking)?;
+    Ok(Some(with(chosen)))
 }
 
 fn globals_of(matches: &ArgMatches) -> Option<Globals> {
@@ -66,13 +88,14 @@ fn globals_of(matches: &ArgMatches) -> Option<Globals> {
     Some(globals::merge(&[matches, below]))
 }
 
-/// The id of the instance that is picked.
+/// The words that were missing: the id of the instance that is picked, or a path there and the
+/// current folder.
 fn chosen(
     entry: &'static Entry,
     globals: Globals,
     env: &ops_ui::Env,
-    purpose: &'static str,
-) -> Result<String> {
+    asking: &'static Asking,
+) -> Result<Vec<String>> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -81,11 +104,24 @@ fn chosen(
         let mut env = env.clone();
         let laid = sandbox::lay(&globals, &mut env, entry).await?;
         let cx = registry::context(globals, env);
-        let instance = cx.pick_server(purpose).await;
+        let answers = answers(&cx, asking).await;
         laid.end().await;
-        instance.map(|instance| instance.id)
+        answers
     });
     // A thread may sit in a read of standard input that never returns.
     runtime.shutdown_background();
     chosen
+}
+
+async fn answers(cx: &Context, asking: &Asking) -> Result<Vec<String>> {
+    let id = cx.pick_server(asking.purpose).await?.id;
+    let Some(question) = asking.path else {
+        return Ok(vec![id]);
+    };
+    let path = cx.output().ask(question).await?.unwrap_or_default();
+    match path.trim() {
+        "" => Err(Error::usage("no file was named")
+            .hint(hint!("see what it takes: ops {} --help", asking.verb))),
+        path => Ok(vec![format!("{id}:{path}"), ".".to_owned()]),
+    }
 }

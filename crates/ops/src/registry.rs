@@ -24,6 +24,7 @@ pub const GROUPS: &[Group] = &[
         crates: &[
             cmd_ls::COMMANDS,
             cmd_shell::COMMANDS,
+            cmd_exec::COMMANDS,
             cmd_cp::COMMANDS,
             cmd_forward::COMMANDS,
             cmd_ssh::COMMANDS,

@@ -5,7 +5,7 @@ use std::{ffi::OsString, time::Duration};
 
 use clap::ArgMatches;
 use ops_core::{Context, Entry};
-use ops_ui::{Env, Error, ErrorKind, Exit, Globals, Interrupt, Result};
+use ops_ui::{Env, Error, ErrorKind, Exit, Format, Globals, Interrupt, Result};
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -18,6 +18,8 @@ use crate::{
 
 /// How long what a command left to finish may take, such as ending its session at the service.
 const FINISH_PATIENCE: Duration = Duration::from_secs(5);
+/// The same after a second signal: a call or two to the service, for somebody who wants to be gone.
+const FORCED_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a dropped command may take to let go.
 const DROP_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -120,7 +122,9 @@ async fn supervise(entry: &Entry, matches: &ArgMatches, cx: &Context) -> Result<
             if interrupt.is_handled() {
                 tokio::select! {
                     result = &mut work => unpacked(result),
-                    kind = signals.insisting() => return forced(&work, kind),
+                    kind = signals.insisting() => {
+                        return forced(&mut work, kind, &interrupt, &mut signals).await;
+                    }
                 }
             } else {
                 work.abort();
@@ -141,10 +145,14 @@ async fn supervise(entry: &Entry, matches: &ArgMatches, cx: &Context) -> Result<
 
 /// Verbs whose results are rows of instances.
 const LISTS: [&str; 2] = ["ls", "describe"];
+/// Verbs that have a line of JSON for each server.
+const WITH_JSONL: [&str; 1] = ["exec"];
 
 /// A form that a verb does not have is refused, not replaced by another.
 fn check_format(entry: &Entry, globals: &Globals) -> Result<()> {
+    let has_jsonl = WITH_JSONL.contains(&entry.name);
     match globals.output {
+        Some(Format::Jsonl) if has_jsonl => Ok(()),
         Some(format) if !format.is_general() && !LISTS.contains(&entry.name) => {
             Err(Error::usage(format!(
                 "`ops {}` has no output format `{}`",
@@ -165,9 +173,25 @@ async fn finish(interrupt: &Interrupt, signals: &mut Signals) {
     }
 }
 
-fn forced(work: &JoinHandle<Result<Exit>>, kind: ErrorKind) -> Result<Exit> {
+/// Ends now, but for what a dropped command has left to end on servers: nobody could end that
+/// later. A third signal does not wait for it either.
+async fn forced(
+    work: &mut JoinHandle<Result<Exit>>,
+    kind: ErrorKind,
+    interrupt: &Interrupt,
+    signals: &mut Signals,
+) -> Result<Exit> {
     ops_ui::terminal::restore();
     work.abort();
+    let ended = async {
+        let _ = work.await;
+        interrupt.finished().await;
+    };
+    tokio::select! {
+        () = ended => {}
+        () = tokio::time::sleep(FORCED_PATIENCE) => {}
+        _ = signals.insisting() => {}
+    }
     Err(Error::new(kind, "stopped at once")
         .caused_by("a second signal came before everything was in order"))
 }

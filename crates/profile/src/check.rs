@@ -21,54 +21,63 @@ pub(crate) fn check(profile: &Profile, tree: &Node, verbs: Verbs) -> Result<(), 
     checker.aws(profile)?;
     checker.hosts(profile)?;
     checker.forwards(profile)?;
+    checker.logs(profile)?;
     checker.aliases(profile)?;
     checker.verbs(profile)
 }
 
-/// The first alias that cannot work: one of a circle, or one whose verb nobody knows. No mistake
-/// that stops other commands: the external command that it means may be missing on this machine
-/// alone.
-pub(crate) fn mistaken_alias(
+/// The aliases that cannot work: those of a circle, told once for each circle, and those whose verb
+/// nobody knows. None of these stops other commands: the external command that an alias means may
+/// be missing on this machine alone.
+pub(crate) fn mistaken_aliases(
     profile: &Profile,
     tree: &Node,
     verbs: Verbs,
     is_external: &dyn Fn(&str) -> bool,
-) -> Option<Problem> {
+) -> Vec<Problem> {
     let checker = Checker { tree, verbs };
-    profile.aliases.iter().find_map(|(name, words)| {
+    let mut in_told_circles: Vec<&str> = Vec::new();
+    let mut problems = Vec::new();
+    for (name, words) in &profile.aliases {
+        if in_told_circles.contains(&name.as_str()) {
+            continue;
+        }
         let place = checker.key_place("aliases", name);
         if let Some(ring) = circle(profile, name) {
-            let problem = Problem::at(&place, format!("the aliases lead in a circle: {ring}"));
-            return Some(problem.hint("let one of them mean a verb"));
+            let message = format!("the aliases lead in a circle: {}", ring.join(" -> "));
+            problems.push(Problem::at(&place, message).hint("let one of them mean a verb"));
+            in_told_circles.extend(ring);
+            continue;
         }
-        let verb = verb_of(&words.0)?;
-        let is_known =
-            verbs.find(verb).is_some() || profile.aliases.contains_key(verb) || is_external(verb);
-        if is_known {
-            return None;
+        let Some(verb) = verb_of(&words.0) else {
+            continue;
+        };
+        // An alias may mean another alias; whether that one works is told of itself.
+        if verbs.find(verb).is_some() || profile.aliases.contains_key(verb) || is_external(verb) {
+            continue;
         }
-        let problem = Problem::at(
-            &place,
-            format!("the alias `{name}` means `{verb}`, which is no command"),
-        );
-        Some(match nearest(verb, verbs.names()) {
+        let message = format!("the alias `{name}` means `{verb}`, which is no command");
+        let problem = Problem::at(&place, message);
+        problems.push(match nearest(verb, verbs.names()) {
             Some(near) => problem.hint(hint!("did you mean {}?", named(near))),
             None => problem.hint("the commands: ops --help"),
-        })
-    })
+        });
+    }
+    problems
 }
 
 /// The circle that the alias `name` is a part of. One that it only leads into is told of those that
 /// are in it.
-fn circle(profile: &Profile, name: &str) -> Option<String> {
+fn circle<'a>(profile: &'a Profile, name: &'a str) -> Option<Vec<&'a str>> {
     let mut ring = vec![name];
     loop {
         let words = profile.aliases.get(*ring.last()?)?;
         let next = verb_of(&words.0)?;
+        // Looked up before it is pushed: the ring holds `next` from then on in any case.
         let is_entered = ring.contains(&next);
         ring.push(next);
         if next == name {
-            return Some(ring.join(" -> "));
+            return Some(ring);
         }
         if is_entered {
             return None;
@@ -91,6 +100,7 @@ struct Checker<'a> {
 impl Checker<'_> {
     /// The place of a value, or of the nearest map around it.
     fn place(&self, path: &[&str]) -> Place {
+        // A value that is missing, or was merged away, has no place of its own.
         (0..=path.len())
             .rev()
             .find_map(|len| self.tree.at(&path[..len]))
@@ -134,6 +144,9 @@ impl Checker<'_> {
     fn aws(&self, profile: &Profile) -> Result<(), Problem> {
         let aws = &profile.aws;
         if let Some(arn) = &aws.role_arn {
+            // `arn:PARTITION:iam::ACCOUNT:role/PATH/NAME`: IAM is not of a region, so that the
+            // fourth part is empty. The path of a role may hold no colon, and would stay whole if
+            // it did.
             let parts: Vec<&str> = arn.splitn(6, ':').collect();
             let [arn_word, partition, "iam", "", account, role] = parts[..] else {
                 return Err(self.no_role(arn));
@@ -141,6 +154,8 @@ impl Checker<'_> {
             if arn_word != "arn" || !partition.starts_with("aws") || !role.starts_with("role/") {
                 return Err(self.no_role(arn));
             }
+            // Told here, since `check_account` would refuse every session later, and with words
+            // about credentials that are not at fault.
             if let Some(wanted) = aws
                 .account
                 .as_ref()
@@ -155,7 +170,7 @@ impl Checker<'_> {
             }
         }
         if let Some(name) = &aws.session_name {
-            // STS AssumeRole, `RoleSessionName`.
+            // The pattern of `RoleSessionName` in STS AssumeRole, `[\w+=,.@-]{2,64}`.
             let fits = (2..=64).contains(&name.len())
                 && name
                     .bytes()
@@ -170,29 +185,20 @@ impl Checker<'_> {
                 ));
             }
         }
-        let endpoints = &aws.endpoints;
-        let set = [
-            (&["aws", "endpoint_url"][..], &aws.endpoint_url),
-            (&["aws", "endpoints", "ssm"], &endpoints.ssm),
-            (&["aws", "endpoints", "ssmmessages"], &endpoints.ssmmessages),
-            (&["aws", "endpoints", "ec2"], &endpoints.ec2),
-            (&["aws", "endpoints", "sts"], &endpoints.sts),
-            (&["aws", "endpoints", "kms"], &endpoints.kms),
-            (
-                &["aws", "endpoints", "ec2_instance_connect"],
-                &endpoints.ec2_instance_connect,
-            ),
-            (&["aws", "endpoints", "s3"], &endpoints.s3),
-        ];
-        for (path, url) in set {
+        let of_all = (vec!["aws", "endpoint_url"], aws.endpoint_url.as_ref());
+        let of_each = aws.endpoints.each();
+        let of_each = of_each.map(|(key, url)| (vec!["aws", "endpoints", key], url));
+        for (path, url) in [of_all].into_iter().chain(of_each) {
             if aws.allow_plain_http != Some(true)
-                && let Some(Err(refused)) = url.as_ref().map(|url| plain_http::check(url.as_str()))
+                && let Some(Err(refused)) = url.map(|url| plain_http::check(url.as_str()))
             {
-                return Err(self.problem(path, refused.to_string()).hint(
+                return Err(self.problem(&path, refused.to_string()).hint(
                     "write https://, or say that it is meant: `allow_plain_http: true` in `aws`",
                 ));
             }
         }
+        // `DurationSeconds` of STS AssumeRole: from 900 to the maximum of the role, which is 43,200
+        // at most. What the role itself allows is for STS to say.
         if let Some(duration) = aws.duration
             && !(Duration::from_mins(15)..=Duration::from_hours(12)).contains(&duration.0)
         {
@@ -215,6 +221,8 @@ impl Checker<'_> {
     fn hosts(&self, profile: &Profile) -> Result<(), Problem> {
         for (name, host) in &profile.hosts {
             let at_key = |message: String| Problem::at(&self.key_place("hosts", name), message);
+            // Characters that mean something in a target or in a place of `ops cp`: such a name
+            // could be written here and never be reached.
             if name.is_empty()
                 || name.contains(['*', '?', '@', '[', ']', ':', '/'])
                 || name.contains(char::is_whitespace)
@@ -225,6 +233,8 @@ impl Checker<'_> {
                     name.escape_debug()
                 )));
             }
+            // An id that is a host's name would lead people to another machine than the one they
+            // have copied from an alarm.
             if is_instance_id(name) {
                 return Err(at_key(format!(
                     "`{name}` is an instance id, which always means that instance"
@@ -277,6 +287,34 @@ impl Checker<'_> {
         Ok(())
     }
 
+    fn logs(&self, profile: &Profile) -> Result<(), Problem> {
+        for (name, sources) in &profile.logs {
+            if name.is_empty() || name.starts_with(['/', '~', '-']) {
+                return Err(Problem::at(
+                    &self.key_place("logs", name),
+                    format!("`{}` cannot be the name of a log", name.escape_debug()),
+                )
+                .hint("use a word that does not begin with / ~ or -"));
+            }
+            let is_source = |text: &String| {
+                text.starts_with('/')
+                    || text.starts_with("~/")
+                    || text
+                        .strip_prefix("unit:")
+                        .is_some_and(|unit| !unit.is_empty())
+            };
+            if let Some(wrong) = sources.0.iter().find(|text| !is_source(text)) {
+                return Err(self
+                    .problem(
+                        &["logs", name],
+                        format!("`{}` is neither a file nor a unit", wrong.escape_debug()),
+                    )
+                    .hint("write /var/log/syslog, ~/app.log or unit:nginx"));
+            }
+        }
+        Ok(())
+    }
+
     fn aliases(&self, profile: &Profile) -> Result<(), Problem> {
         for name in profile.aliases.keys() {
             let at_key = |message: String| Problem::at(&self.key_place("aliases", name), message);
@@ -310,9 +348,12 @@ impl Checker<'_> {
         ];
         for (path, names) in lists {
             for name in names {
+                // Names of verbs to come may be forbidden today.
                 if self.verbs.is_taken(name) || profile.aliases.contains_key(name) {
                     continue;
                 }
+                // Any other word may be an external command, which need not be on this machine. One
+                // that comes near a verb is taken for a slip: `shel` would forbid nothing.
                 let near = nearest(name, self.verbs.names());
                 if !is_verb(name) || near.is_some() {
                     let place = self.item_place(path, name);

@@ -55,6 +55,7 @@ impl serde::de::Error for Refusal {
     }
 
     fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn serde::de::Expected) -> Self {
+        // serde's own types name themselves in the words of Rust.
         let expected = expected.to_string();
         let wanted = match expected.as_str() {
             "u16" => "a whole number from 0 to 65535",
@@ -149,6 +150,8 @@ impl Reader<'_> {
         let Value::Int(number) = self.0.value else {
             return Err(self.refuse("a whole number"));
         };
+        // serde's visitors of integers know u64 and i64. None of the schema takes an i128, so that
+        // a number beyond both is refused.
         if let Ok(number) = u64::try_from(number) {
             visitor.visit_u64(number)
         } else if let Ok(number) = i64::try_from(number) {
@@ -179,6 +182,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
         match self.0.value {
+            // The parser reads `yes` and `on` as truth values too, as YAML 1.1 does.
             Value::Bool(value) if self.0.place.text().eq_ignore_ascii_case(&value.to_string()) => {
                 visitor.visit_bool(value)
             }
@@ -281,6 +285,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         visitor: V,
     ) -> Result<V::Value, Refusal> {
         let Node { value, place } = self.0;
+        // The words of all enums are text here: none of them carries a value.
         let word = match value {
             Value::Text(text) => text.as_str(),
             // `confirm: yes` and `host_keys: off` can mean one thing only, so the words stand as
@@ -352,11 +357,13 @@ impl<'de> MapAccess<'de> for Entries<'_> {
             let Some((key, node)) = self.rest.next() else {
                 return Ok(None);
             };
+            // Before the value is looked at: an unknown key with nothing behind it is a slip too.
             if let Some(fields) = self.fields
                 && !fields.contains(&key.text.as_str())
             {
                 return Err(unknown_key(key, fields));
             }
+            // Merging has left it in the tree as the mark of a key that was removed.
             if matches!(node.value, Value::Null) {
                 continue;
             }

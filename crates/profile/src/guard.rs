@@ -1,6 +1,6 @@
 //! The safety keys: `guard`, `session` and `commands`, and the checks they stand for.
 //!
-//! The checks here say yes or no; asking the user is [`crate::guard`].
+//! The checks here say yes or no; asking the user is for `ops_core`.
 
 use ops_ui::style::MarkColor;
 use schemars::JsonSchema;

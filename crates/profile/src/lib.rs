@@ -16,6 +16,7 @@ pub mod instance;
 mod lists;
 mod load;
 mod merge;
+mod mistakes;
 pub mod plain_http;
 mod report;
 pub mod schema;

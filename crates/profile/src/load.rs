@@ -13,9 +13,10 @@ use ops_ui::{
 };
 
 use super::{
-    check::{check, mistaken_alias},
+    check::{check, mistaken_aliases},
     de,
     merge::merge,
+    mistakes::Mistakes,
     report,
     schema::Profile,
     suggest::nearest,
@@ -66,6 +67,9 @@ pub fn list(folders: &[PathBuf]) -> Result<Vec<Found>> {
     for folder in folders {
         let entries = match std::fs::read_dir(folder) {
             Ok(entries) => entries,
+            // Most people have no folder of their own, and most machines none of the system's. Any
+            // other failure is an error: a folder that cannot be read may hold the profile with the
+            // guards.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             Err(error) => {
                 return Err(Error::usage(format!("cannot list `{}`", folder.display()))
@@ -76,7 +80,8 @@ pub fn list(folders: &[PathBuf]) -> Result<Vec<Found>> {
         let mut files: Vec<PathBuf> = entries
             .filter_map(|entry| Some(entry.ok()?.path()))
             .collect();
-        // `x.yaml` before `x.yml`.
+        // `x.yaml` before `x.yml`, so that the first one wins on every file system alike: the order
+        // of read_dir is the file system's own.
         files.sort();
         for path in files {
             let Some(name) = profile_name(&path) else {
@@ -84,6 +89,7 @@ pub fn list(folders: &[PathBuf]) -> Result<Vec<Found>> {
             };
             match found.get_mut(name) {
                 Some(first) if first.path != path => first.hides.push(path),
+                // The same folder was given twice.
                 Some(_) => {}
                 None => {
                     let name = name.to_owned();
@@ -135,10 +141,10 @@ impl Loaded {
         defaults: Option<&Node>,
         verbs: Verbs,
     ) -> Result<Self> {
-        let mut files = Vec::new();
-        let own = resolve(found, all, &mut vec![found.name.clone()], &mut files)?;
-        // What it extends and how it is described is said by its own file, or by the nearest that
-        // says it.
+        let mut resolver = Resolver::new(found, all);
+        let own = resolver.resolve(found)?;
+        // The user's defaults lie below everything that the team says, however far away in
+        // `extends` it stands: they are habits, and a team's word counts more.
         let tree = match defaults {
             Some(defaults) => merge(defaults.clone(), own),
             None => own,
@@ -147,7 +153,7 @@ impl Loaded {
         Ok(Self {
             name: found.name.clone(),
             path: found.path.clone(),
-            files,
+            files: resolver.files,
             profile,
             tree,
         })
@@ -168,79 +174,118 @@ pub(crate) fn finish(tree: &Node, verbs: Verbs) -> Result<Profile, Problem> {
     Ok(profile)
 }
 
-/// Mistakes told of one file at most.
-const MANY: usize = 50;
-
-/// Every mistake of `found` and of what it extends, in the order in which they are met: what is
-/// wrong is taken out, and the rest is read again. `is_external` says whether a verb is an external
-/// command.
+/// Every mistake of `found` and of what it extends. `is_external` says whether a verb is an
+/// external command.
 pub(crate) fn mistakes(
     found: &Found,
     all: &[Found],
     verbs: Verbs,
     is_external: &dyn Fn(&str) -> bool,
 ) -> Vec<Error> {
-    let mut tree = match resolve(found, all, &mut vec![found.name.clone()], &mut Vec::new()) {
-        Ok(tree) => tree,
-        Err(error) => return vec![error],
-    };
-    let mut mistakes = Vec::new();
-    while mistakes.len() < MANY {
-        let read = finish(&tree, verbs);
-        let problem = match &read {
-            Err(problem) => problem.clone(),
-            Ok(profile) => match mistaken_alias(profile, &tree, verbs, is_external) {
-                Some(problem) => problem,
-                None => break,
-            },
-        };
-        mistakes.push(report::error(&problem, WHAT));
-        let is_removed = problem.place.is_some_and(|place| tree.remove(&place));
-        if !is_removed {
-            break;
+    let mut resolver = Resolver::new(found, all);
+    resolver.mistakes = Some(Mistakes::in_file(WHAT));
+    let tree = resolver.resolve(found);
+    let mut mistakes = resolver.mistakes.unwrap_or(Mistakes::in_file(WHAT));
+    match tree {
+        Err(error) => mistakes.tell(error),
+        Ok(mut tree) => {
+            let profile = mistakes.gather(&mut tree, |tree| finish(tree, verbs));
+            if let Some(profile) = profile {
+                for problem in mistaken_aliases(&profile, &tree, verbs, is_external) {
+                    mistakes.tell(report::error(&problem, WHAT));
+                }
+            }
         }
     }
-    mistakes
+    mistakes.into_errors()
 }
 
-fn resolve(
-    found: &Found,
-    all: &[Found],
-    chain: &mut Vec<String>,
-    files: &mut Vec<PathBuf>,
-) -> Result<Node> {
-    refuse_exposed(&found.path)?;
-    let own = parse(&found.path)?;
-    let parents = match own.get("extends") {
-        None => Vec::new(),
-        Some(node) => match &node.value {
-            Value::List(items) => items.iter().collect(),
-            Value::Null => Vec::new(),
-            _ => vec![node],
-        },
-    };
-    let mut merged: Option<Node> = None;
-    for parent in parents {
-        let Value::Text(name) = &parent.value else {
-            continue;
+/// Follows `extends` from file to file.
+struct Resolver<'a> {
+    /// Where `extends` looks.
+    all: &'a [Found],
+    /// The profiles that are being read, each extended by the one before it.
+    chain: Vec<String>,
+    /// The files that were read, from the most basic one on.
+    files: Vec<PathBuf>,
+    /// Where mistakes are gathered; without it the first one ends everything.
+    mistakes: Option<Mistakes>,
+}
+
+impl<'a> Resolver<'a> {
+    fn new(found: &Found, all: &'a [Found]) -> Self {
+        Self {
+            all,
+            chain: vec![found.name.clone()],
+            files: Vec::new(),
+            mistakes: None,
+        }
+    }
+
+    /// The tree of `found` over the trees of what it extends.
+    fn resolve(&mut self, found: &Found) -> Result<Node> {
+        // Before anything of the file is read: it decides whose credentials go to which endpoint.
+        refuse_exposed(&found.path)?;
+        let own = self.parse(&found.path)?;
+        let parents = match own.get("extends") {
+            None => Vec::new(),
+            Some(node) => match &node.value {
+                Value::List(items) => items.iter().collect(),
+                Value::Null => Vec::new(),
+                _ => vec![node],
+            },
         };
+        let mut merged: Option<Node> = None;
+        for parent in parents {
+            // Everything but text has been refused with the rest of the file.
+            let Value::Text(name) = &parent.value else {
+                continue;
+            };
+            match self.parent(found, parent, name) {
+                Ok(node) => {
+                    merged = Some(match merged {
+                        None => node,
+                        Some(before) => merge(before, node),
+                    });
+                }
+                Err(error) => match &mut self.mistakes {
+                    Some(mistakes) => mistakes.tell(error),
+                    None => return Err(error),
+                },
+            }
+        }
+        // Two parents may extend the same third one. It is merged for each, since a later parent has
+        // the last word, and told once.
+        if !self.files.contains(&found.path) {
+            self.files.push(found.path.clone());
+        }
+        Ok(match merged {
+            None => own,
+            Some(base) => merge(base, own),
+        })
+    }
+
+    /// The tree of the profile `name`, which `found` extends at `parent`.
+    fn parent(&mut self, found: &Found, parent: &Node, name: &str) -> Result<Node> {
         let fail = |message: String, hint: Hint| {
             report::error(&Problem::at(&parent.place, message).hint(hint), WHAT)
         };
-        if chain.contains(name) {
-            let mut ring = chain.clone();
-            ring.push(name.clone());
+        if self.chain.iter().any(|before| before == name) {
+            let mut ring = self.chain.clone();
+            ring.push(name.to_owned());
             return Err(fail(
                 format!("`extends` leads in a circle: {}", ring.join(" -> ")),
                 hint!("remove {} from one of them", named(name)),
             ));
         }
-        if chain.len() >= MAX_DEPTH {
+        // The chain has no circle, so that it ends; the stack of this function may end before.
+        if self.chain.len() >= MAX_DEPTH {
             return Err(fail(
                 format!("`extends` reaches further than {MAX_DEPTH} profiles"),
                 "join some of them".into(),
             ));
         }
+        let all = self.all;
         let Some(next) = all.iter().find(|other| other.name == *name) else {
             let names = || all.iter().map(|other| other.name.as_str());
             let hint = nearest(name, names().filter(|other| *other != found.name)).map_or_else(
@@ -252,21 +297,31 @@ fn resolve(
                 hint,
             ));
         };
-        chain.push(name.clone());
-        let node = resolve(next, all, chain, files)?;
-        chain.pop();
-        merged = Some(match merged {
-            None => node,
-            Some(before) => merge(before, node),
-        });
+        self.chain.push(name.to_owned());
+        let node = self.resolve(next);
+        self.chain.pop();
+        node
     }
-    if !files.contains(&found.path) {
-        files.push(found.path.clone());
+
+    /// Parses one file and checks that each of its values has the right type, whatever others make
+    /// of it later.
+    fn parse(&mut self, path: &Path) -> Result<Node> {
+        let source = yaml::read(path)?;
+        let failed = |problem: Problem| report::error(&problem, WHAT);
+        let mut node = yaml::parse(&source).map_err(failed)?;
+        match &mut self.mistakes {
+            Some(mistakes) => {
+                if mistakes.gather(&mut node, de::read::<Profile>).is_none() {
+                    // Nothing of it can be used, which is told already.
+                    node.value = Value::Map(Vec::new());
+                }
+            }
+            None => {
+                de::read::<Profile>(&node).map_err(failed)?;
+            }
+        }
+        Ok(node)
     }
-    Ok(match merged {
-        None => own,
-        Some(base) => merge(base, own),
-    })
 }
 
 /// Refuses a file that others may write, or replace in its folder: it says which role is assumed,
@@ -281,13 +336,4 @@ pub(crate) fn refuse_exposed(path: &Path) -> Result<()> {
             .hint(exposed.mend())),
         None => Ok(()),
     }
-}
-
-/// Parses one file and checks that each of its values has the right type, whatever others make of
-/// it later.
-fn parse(path: &Path) -> Result<Node> {
-    let source = yaml::read(path)?;
-    yaml::parse(&source)
-        .and_then(|node| de::read::<Profile>(&node).map(|_| node))
-        .map_err(|problem| report::error(&problem, WHAT))
 }

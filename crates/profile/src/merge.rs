@@ -17,6 +17,8 @@ pub(crate) fn merge(base: Node, over: Node) -> Node {
 fn lay(base: Node, over: Node, top: bool) -> Node {
     let (mut entries, over_entries, place) = match (base.value, over.value) {
         (Value::Map(base), Value::Map(entries)) => (base, entries, over.place),
+        // A `null` lands here too, and stays as a value: it also has to remove what a profile that
+        // is merged before this one says.
         (_, value) => {
             return Node {
                 value,
@@ -27,6 +29,7 @@ fn lay(base: Node, over: Node, top: bool) -> Node {
     for (key, node) in over_entries {
         let old = take(&mut entries, &key.text);
         let merged = match old {
+            // Only at the top: a tag or an alias may be called `guard` as well.
             Some(old) if top && key.text == "guard" => merge_guard(old, node),
             Some(old) => lay(old, node, false),
             None => node,
@@ -50,6 +53,7 @@ fn merge_guard(base: Node, over: Node) -> Node {
     let place = base.place;
     let (mut entries, over_entries) = match (base.value, over.value) {
         (Value::Map(entries), Value::Map(over_entries)) => (entries, over_entries),
+        // `guard: null` would be the shortest way around every rule.
         (Value::Map(entries), _) => (entries, Vec::new()),
         (_, value) => {
             return Node {
@@ -64,15 +68,20 @@ fn merge_guard(base: Node, over: Node) -> Node {
             continue;
         };
         let merged = match key.text.as_str() {
+            // `null` is no rule, so that the other one holds, whichever comes first.
             _ if matches!(node.value, Value::Null) => old,
             _ if matches!(old.value, Value::Null) => node,
             "color" => node,
             "deny" => union(old, node),
+            // Fewer is stricter. Each file was checked by itself, so that nothing but a number is
+            // here; if it were, it would be the weakest.
             "max_targets" => stricter(old, node, |node| match node.value {
                 Value::Int(most) => -most,
                 _ => i128::MIN,
             }),
             "confirm" => stricter(old, node, strictness),
+            // What is left is `protect`, and a key of the future, which is a switch in all
+            // likelihood.
             _ => stricter(old, node, |node| {
                 i128::from(matches!(node.value, Value::Bool(true)))
             }),
@@ -94,6 +103,7 @@ fn strictness(confirm: &Node) -> i128 {
 }
 
 fn stricter(old: Node, new: Node, rank: impl Fn(&Node) -> i128) -> Node {
+    // Of two that are alike the later one is kept: errors about it name the file that people edit.
     if rank(&old) > rank(&new) { old } else { new }
 }
 

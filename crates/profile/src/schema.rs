@@ -66,6 +66,9 @@ pub struct Profile {
     /// Named forwards
     #[serde(skip_serializing_if = "is_default")]
     pub forwards: BTreeMap<String, Forward>,
+    /// Log files, and units of systemd as `unit:NAME`, under names for `ops logs`
+    #[serde(skip_serializing_if = "is_default")]
+    pub logs: BTreeMap<String, OneOrMany<String>>,
     /// Short names for ops command lines; never for programs or shell strings
     #[serde(skip_serializing_if = "is_default")]
     pub aliases: BTreeMap<String, Words>,
@@ -117,6 +120,12 @@ pub struct Aws {
     pub allow_plain_http: Option<bool>,
 }
 
+/// The variable with which every AWS SDK and the AWS CLI take the endpoint of the service that
+/// `key` names under `aws.endpoints`.
+pub fn endpoint_variable(key: &str) -> String {
+    format!("AWS_ENDPOINT_URL_{}", key.to_ascii_uppercase())
+}
+
 /// Endpoints of single services
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -142,6 +151,22 @@ pub struct Endpoints {
     /// S3, for copies through a bucket; buckets are in its path
     #[serde(skip_serializing_if = "is_default")]
     pub s3: Option<EndpointUrl>,
+}
+
+impl Endpoints {
+    /// Each service by its key, which is the name that AWS's SDKs give it too, with its endpoint
+    /// where one is set.
+    pub fn each(&self) -> [(&'static str, Option<&EndpointUrl>); 7] {
+        [
+            ("ssm", self.ssm.as_ref()),
+            ("ssmmessages", self.ssmmessages.as_ref()),
+            ("ec2", self.ec2.as_ref()),
+            ("sts", self.sts.as_ref()),
+            ("kms", self.kms.as_ref()),
+            ("ec2_instance_connect", self.ec2_instance_connect.as_ref()),
+            ("s3", self.s3.as_ref()),
+        ]
+    }
 }
 
 /// The instances this team sees by default

@@ -5,6 +5,7 @@ mod auth;
 mod carrier;
 pub mod client;
 pub mod host_keys;
+pub mod image_user;
 mod key_file;
 mod key_watch;
 pub mod known_hosts;
@@ -24,7 +25,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 pub use self::{key_watch::KeyWatch, known_names::KnownNames, settings::Settings};
 
-use ops_ui::{Error, Hint, Result, hint, paths};
+use ops_ui::{Error, Hint, Result, hint, paths, unwritable};
 
 /// Without a byte from an SSH server, which speaks first, for this long there is something to say.
 /// Where none runs, the agent's worker dies of it and the service hears of that a minute later.
@@ -130,7 +131,7 @@ impl TemporaryKey {
     /// # Errors
     /// Fails if there is no randomness or no temporary folder.
     pub fn new() -> Result<Self> {
-        let folder = paths::temporary_dir("ops-ssh-")?;
+        let folder = unwritable::temporary_dir_for("a key for the moment", "ops-ssh-")?;
         KeyPair::generate()?.write(&folder.path().join("key"))?;
         Ok(Self { folder })
     }

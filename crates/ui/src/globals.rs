@@ -152,10 +152,9 @@ pub enum ErrorFormat {
 }
 
 /// The global options as typed or set by `OPS_*`; what a profile or a file adds is in
-/// [`crate::config`].
+/// `ops_profile`.
 ///
-/// clap fills each from its flag or its `OPS_*` variable; [`crate::config::Settings`] remembers
-/// which.
+/// clap fills each from its flag or its `OPS_*` variable; the settings there remember which.
 #[derive(clap::Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Global options")]
 pub struct Globals {

@@ -25,6 +25,7 @@ pub mod style;
 pub mod table;
 pub mod terminal;
 pub mod text;
+pub mod unwritable;
 pub mod voice;
 pub mod yaml;
 

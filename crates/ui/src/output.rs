@@ -71,6 +71,9 @@ struct AutoColor {
 impl AutoColor {
     fn from_env(env: &Env) -> Self {
         Self {
+            // https://no-color.org and https://bixense.com/clicolors, which git, cargo and ls
+            // follow in part: `Env::var` takes a variable that is empty for one that is not set, as
+            // the first of them asks for.
             is_forced: env.var("CLICOLOR_FORCE").is_some_and(|value| value != "0"),
             is_refused: env.var("NO_COLOR").is_some() || env.var("TERM") == Some("dumb"),
         }
@@ -93,6 +96,7 @@ impl Output {
         let stderr_terminal = io::stderr().is_terminal();
         let auto_color = AutoColor::from_env(env);
         let color = globals.color.unwrap_or_default();
+        // COLUMNS first: whoever exports it means it, and tests have no terminal to ask.
         let columns = env
             .var("COLUMNS")
             .and_then(|text| text.parse().ok())
@@ -109,10 +113,13 @@ impl Output {
             quiet: globals.quiet,
             verbose: globals.verbose,
             error_format: globals.error_format.unwrap_or_default(),
+            // A runner may give its jobs a terminal, and nobody sits in front of that.
             input: !globals.no_input && env.var("CI").is_none(),
             stdin_terminal: io::stdin().is_terminal(),
             stdout_terminal,
             stderr_terminal,
+            // A pipe has no width: what is cut to one there would be cut for the program that
+            // reads.
             columns: stdout_terminal.then_some(columns.unwrap_or(80)),
             stderr_columns: stderr_terminal.then_some(columns.unwrap_or(80)),
             in_use: InUse::of(globals),
@@ -127,6 +134,8 @@ impl Output {
     /// Takes over the effective form and colour, which a profile or a file may have named; the
     /// first call counts.
     pub fn settle(&self, format: Format, color: ColorChoice) {
+        // Once: a task that asks for the settings later must not change the form of a list that is
+        // half written.
         self.0.settled.get_or_init(|| Look {
             format,
             stdout_color: self.0.auto_color.colors(color, self.0.stdout_terminal),
@@ -304,6 +313,9 @@ impl Output {
         let _turn = self.0.stdout.lock().unwrap_or_else(PoisonError::into_inner);
         let mut stdout = io::stdout().lock();
         stdout.write_all(bytes)?;
+        // Rust's stdout keeps what follows the last end of line, also of a pipe: a prompt would
+        // come after its answer, and a closed pipe would be noticed when it is too late to end
+        // quietly.
         stdout.flush()?;
         Ok(())
     }
@@ -471,7 +483,7 @@ impl Output {
     /// answer.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`Self::ask`].
     pub async fn ask_anew(&self, question: impl Into<Text>) -> Result<Option<String>> {
         if self.may_ask() {
             bottom::forget_typed().await;

@@ -171,6 +171,16 @@ impl StdoutWriter {
         self.outcome().await
     }
 
+    /// Ends when a piece could not be written, with the error of [`Self::write`]. May be cancelled.
+    /// Not to be waited for again, nor written to, once it has ended.
+    pub async fn failed(&mut self) -> Error {
+        match self.outcome().await {
+            Err(error) => error,
+            // Its thread ends well only when nothing more can come.
+            Ok(()) => std::future::pending().await,
+        }
+    }
+
     /// Waits until everything is written.
     ///
     /// # Errors

@@ -67,8 +67,11 @@ impl Place {
         }
     }
 
+    /// Whether it is the same text of the same file. A map begins where its first key does, and
+    /// differs from it in its length.
     fn is_same(&self, other: &Self) -> bool {
-        (self.line, self.column) == (other.line, other.column)
+        (self.start, self.len, self.line, self.column)
+            == (other.start, other.len, other.line, other.column)
             && self.source.path == other.source.path
     }
 
@@ -184,29 +187,37 @@ impl Node {
         }
     }
 
-    /// Takes the entry or the item that was written at `place` out of it; whether there was one.
-    pub fn remove(&mut self, place: &Place) -> bool {
+    /// Takes the entry or the item that was written at `place` out of it, and gives its path: keys,
+    /// and the numbers of items. `None` where there is none.
+    pub fn remove(&mut self, place: &Place) -> Option<Vec<String>> {
+        let deeper = |name: String, node: &mut Self| {
+            let mut path = node.remove(place)?;
+            path.insert(0, name);
+            Some(path)
+        };
         match &mut self.value {
             Value::Map(entries) => {
                 let found = entries
                     .iter()
                     .position(|(key, node)| key.place.is_same(place) || node.place.is_same(place));
                 match found {
-                    Some(at) => {
-                        entries.remove(at);
-                        true
-                    }
-                    None => entries.iter_mut().any(|(_, node)| node.remove(place)),
+                    Some(at) => Some(vec![entries.remove(at).0.text]),
+                    None => entries
+                        .iter_mut()
+                        .find_map(|(key, node)| deeper(key.text.clone(), node)),
                 }
             }
             Value::List(items) => match items.iter().position(|item| item.place.is_same(place)) {
                 Some(at) => {
                     items.remove(at);
-                    true
+                    Some(vec![at.to_string()])
                 }
-                None => items.iter_mut().any(|item| item.remove(place)),
+                None => items
+                    .iter_mut()
+                    .enumerate()
+                    .find_map(|(at, item)| deeper(at.to_string(), item)),
             },
-            _ => false,
+            _ => None,
         }
     }
 

@@ -248,3 +248,59 @@ fn with_cached_a_guard_asks_about_the_server_that_has_the_name_now() {
     let (status, told) = ops(&["--no-input", "shell", "web-2"]);
     assert_eq!(status, Some(3), "{told}");
 }
+
+#[test]
+fn paths_of_a_server_come_from_a_session_and_then_from_the_cache() {
+    let service = user("");
+    for path in [
+        "there/alpha/x",
+        "there/al file",
+        "there/beta",
+        "there/.hidden",
+    ] {
+        write(&service, path, "");
+    }
+    let there = service.home().join("there");
+    let asked = |path: &str| {
+        let word = format!("web-1:{}/{path}", there.display());
+        // The first key may be too early for a busy machine: what comes later is there for the next.
+        let found = complete(&service, &["ops", "cp", &word]);
+        let begin = format!("web-1:{}/", there.display());
+        let names = found
+            .iter()
+            .map(|one| one.strip_prefix(&begin).expect(one).to_owned());
+        names.collect::<Vec<String>>()
+    };
+    let sessions = || {
+        let calls = service.calls();
+        calls.iter().filter(|call| *call == "StartSession").count()
+    };
+    let begin = std::time::Instant::now();
+    let mut first = asked("al");
+    while first.is_empty() {
+        assert!(begin.elapsed() < ops_tests::service::PATIENCE);
+        first = asked("al");
+    }
+    first.sort();
+    assert_eq!(first, ["al file", "alpha/"]);
+    let started = sessions();
+    assert!(started >= 1);
+    assert_eq!(asked("b"), ["beta"]);
+    assert_eq!(asked(".h"), [".hidden"]);
+    assert_eq!(sessions(), started);
+    // Nobody is asked for the folders of several servers, nor where a profile forbids sessions; what
+    // is not there is no error.
+    write(
+        &service,
+        ".config/ops/profiles/no-session.yaml",
+        "copy: { deny_via: [session] }\n",
+    );
+    let word = format!("web-1:{}/", there.display());
+    let denied = ["ops", "-p", "no-session", "cp", &word];
+    assert_eq!(complete(&service, &denied), [""; 0]);
+    let several = format!("web-*:{}/", there.display());
+    assert_eq!(complete(&service, &["ops", "cp", &several]), [""; 0]);
+    assert_eq!(sessions(), started);
+    let missing = format!("web-1:{}/missing/", there.display());
+    assert_eq!(complete(&service, &["ops", "cp", &missing]), [""; 0]);
+}

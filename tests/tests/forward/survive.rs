@@ -51,7 +51,7 @@ fn a_session_that_is_gone_is_replaced_and_the_listener_stays() {
 
 #[test]
 fn a_restarted_service_gets_a_new_session_from_the_same_listener() {
-    let service = service();
+    let service = Service::start_to_restart(OPS);
     let port = echo();
     let forward = Forward::start(&service, &["web-1", &spec(port), "--sessions", "1"]);
     let mut stream = forward.connect();

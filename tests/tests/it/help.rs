@@ -38,6 +38,30 @@ fn every_verb_says_what_it_does_and_shows_examples_first() {
     }
 }
 
+/// A terminal has 24 lines of 80 columns unless somebody has made it larger, and the prompt below
+/// takes one of them.
+#[test]
+fn every_short_page_fits_a_screen() {
+    let lab = Lab::new().env("COLUMNS", "80");
+    let mut commands = vec![(Vec::new(), ops::command())];
+    let mut too_long = Vec::new();
+    while let Some((path, command)) = commands.pop() {
+        for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+            let mut path: Vec<String> = path.clone();
+            path.push(sub.get_name().to_owned());
+            let page = lab.ops(path.iter().chain(&["-h".to_owned()])).output();
+            let page = page.success().stdout;
+            let lines = page.lines().count();
+            let widest = page.lines().map(|line| line.chars().count()).max();
+            if lines > 23 || widest > Some(80) {
+                too_long.push(format!("{lines} lines, {widest:?} columns:\n{page}"));
+            }
+            commands.push((path, sub.clone()));
+        }
+    }
+    assert!(too_long.is_empty(), "{}", too_long.join("\n"));
+}
+
 #[test]
 fn every_page_is_as_it_was() {
     let lab = Lab::new();

@@ -8,6 +8,7 @@ mod dependencies;
 mod dispatch;
 mod documents;
 mod endpoint;
+mod examples;
 mod help;
 mod layering;
 mod permissions;

@@ -72,6 +72,38 @@ fn a_verb_without_a_target_asks_which_server() {
 }
 
 #[test]
+fn cp_and_forward_ask_for_a_server_too() {
+    let service = service();
+    let copy = pty_process::blocking::Command::new(OPS)
+        .arg("cp")
+        .env_clear()
+        .envs(service.environment())
+        .current_dir(service.home());
+    let mut terminal = Terminal::run(copy);
+    terminal.wait_for("copy from which server?");
+    terminal.send("web-1\r");
+    terminal.wait_for("Which file there? ");
+    terminal.send("README.txt\r");
+    terminal.wait_for("1 copied");
+    assert_eq!(terminal.wait(), Some(0));
+    assert!(service.home().join("README.txt").exists());
+    for typed in [&["forward", "-d"][..], &["forward", "-d", "0:80"]] {
+        let mut terminal = Terminal::start(&service, typed);
+        terminal.wait_for("forward through which server?");
+        terminal.send("web-2\r");
+        if typed.len() == 2 {
+            terminal.wait_for("To what (PORT, or HOST:PORT)? ");
+            terminal.send("0:80\r");
+        }
+        terminal.wait_for("running in the background");
+        assert_eq!(terminal.wait(), Some(0));
+        terminal.wait_for("80 through web-2");
+    }
+    let (status, _) = on_a_terminal(&service, &["forward", "--stop", "all"]);
+    assert_eq!(status, Some(0));
+}
+
+#[test]
 fn errors_are_broken_at_words() {
     let (status, text) = on_a_terminal(&service(), &["console", "--print", "web-9"]);
     assert_eq!(status, Some(3));

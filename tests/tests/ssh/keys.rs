@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use ops_test_needs::needs;
 
-use crate::client::{Client, DEPOT_1, OPS, WEB_1, WEB_2, finish, text};
+use crate::client::{Client, DEPOT_1, OPS, WEB_1, WEB_2, finish, text, wait_until};
 
 const CONNECT: &str = "ssh: { user: ec2-user, auth: instance-connect }\n";
 
@@ -146,20 +146,119 @@ fn a_shared_connection_pushes_once_and_its_successor_again() {
 }
 
 #[test]
-fn who_is_not_let_in_is_told_what_to_try_on_a_terminal_and_nothing_elsewhere() {
-    needs!("ssh");
+fn who_is_not_let_in_is_told_who_was_tried_with_which_keys_and_what_to_try() {
+    needs!("ssh", "ssh-keygen", "ssh-agent", "ssh-add");
     let client = Client::new();
-    let args = ["ssh", "-F", "none", "-o", "IdentityFile=none", "web-1"];
-    let mut command = client.command(OPS, args);
-    let said = finish(command.env_remove("SSH_AUTH_SOCK"), b"").exits(255);
+    let key = client.home().join("mine");
+    let make = [
+        "-q",
+        "-t",
+        "ed25519",
+        "-N",
+        "",
+        "-C",
+        "me@laptop",
+        "-f",
+        text(&key),
+    ];
+    client.run("ssh-keygen", make).success();
+    let file = format!("IdentityFile={}", text(&key));
+    let none = [
+        "ssh",
+        "-F",
+        "none",
+        "-o",
+        "IdentityFile=none",
+        "root@web-1",
+        "true",
+    ];
+    let mine = ["ssh", "-F", "none", "-o", &file, "root@web-1", "true"];
+    let refused = |args: &[&str], agent: Option<&str>| {
+        let mut command = client.command(OPS, args);
+        match agent {
+            Some(socket) => command.env("SSH_AUTH_SOCK", socket),
+            None => command.env_remove("SSH_AUTH_SOCK"),
+        };
+        let said = finish(&mut command, b"").exits(255);
+        let told = said
+            .stderr
+            .find("Permission denied (publickey)")
+            .expect("ssh's own words");
+        said.stderr[told..].to_owned()
+    };
+    let told = refused(&none, None);
     assert!(
-        said.stderr.contains("Permission denied (publickey)") && !said.stderr.contains("ops:"),
-        "{said:?}"
+        told.contains("did not let root in: no SSH key was found"),
+        "{told}"
     );
-    let mut terminal = client.terminal(OPS, &args);
+    for what in [
+        "ops ssh ec2-user@web-1",
+        "`ssh.user`",
+        "-i FILE",
+        "--instance-connect",
+    ] {
+        assert!(told.contains(what), "{told}");
+    }
+    let told = refused(&mine, None);
+    assert!(
+        told.contains(&format!("root in with any of: {}\n", text(&key))),
+        "{told}"
+    );
+
+    let socket = client.home().join("agent");
+    let mut agent = client
+        .command("ssh-agent", ["-D", "-a", text(&socket)])
+        .spawn()
+        .expect("an agent");
+    wait_until("the agent listens", || socket.exists());
+    let mut add = client.command("ssh-add", ["-q", text(&key)]);
+    finish(add.env("SSH_AUTH_SOCK", &socket), b"").success();
+    let told = refused(&none, Some(text(&socket)));
+    agent.kill().expect("it runs");
+    agent.wait().expect("its end");
+    assert!(
+        told.contains("with any of: the agent's key `me@laptop`"),
+        "{told}"
+    );
+
+    let mut terminal = client.terminal(OPS, &none);
     terminal.wait_for("Permission denied (publickey)");
     terminal.wait_for("--instance-connect");
     assert_eq!(terminal.wait(), Some(255));
+}
+
+#[test]
+fn a_pushed_key_that_opens_nothing_and_a_command_that_ends_with_255_are_told_apart() {
+    needs!("ssh", "ssh-keygen");
+    let client = Client::with_key();
+    // The key is pushed for one user, and ssh logs in as another one: its own `-l` counts.
+    client.profile("connect", CONNECT);
+    let ours = [
+        "-p",
+        "connect",
+        "ssh",
+        "-F",
+        "none",
+        "-o",
+        "PubkeyAuthentication=no",
+        "web-1",
+    ];
+    let said = client.ops(ours).exits(255);
+    assert!(
+        said.stderr
+            .contains("with the key of the moment that EC2 Instance Connect pushed"),
+        "{said:?}"
+    );
+    let ours = ["-p", "team", "ssh", "-F", "none", "web-1", "exit 255"];
+    let said = client.ops(ours).exits(255);
+    assert!(!said.stderr.contains("ops: "), "{said:?}");
+    // A log of the user's own gets ssh's messages.
+    let log = client.home().join("log");
+    let ours = ["ssh", "-F", "none", "-E", text(&log), "root@web-1", "true"];
+    let said = client.ops(ours).exits(255);
+    assert_eq!(said.stderr, "");
+    let log = fs::read_to_string(log).expect("a log");
+    assert!(log.contains("Permission denied (publickey)"), "{log}");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 mod client;
 mod config;
+mod first_login;
 mod gone;
 mod keys;
 mod names;

@@ -22,8 +22,9 @@ use std::{
 };
 
 use ops_bench::{
+    report::Report,
     stage::{self, Stage},
-    table, usage,
+    usage,
 };
 
 use crate::server::Server;
@@ -107,15 +108,15 @@ fn run() -> io::Result<()> {
     let large = numbers.next().transpose()?.unwrap_or(1024);
     let folder = tempfile::tempdir()?;
     let bench = Bench::new(folder.path())?;
+    let mut report = Report::of("bench-cp");
     for (name, text) in [("noise", false), ("text", true)] {
-        bench.compare(name, text, megabytes)?;
-        println!();
+        bench.compare(&mut report, name, text, megabytes)?;
     }
-    bench.small(files)?;
+    bench.small(&mut report, files)?;
     if large > 0 {
-        bench.large(large)?;
+        bench.large(&mut report, large)?;
     }
-    Ok(())
+    report.finish()
 }
 
 impl Bench {
@@ -195,7 +196,13 @@ impl Bench {
     }
 
     /// One table: every way there is, both ways.
-    fn compare(&self, name: &str, text: bool, megabytes: usize) -> io::Result<()> {
+    fn compare(
+        &self,
+        report: &mut Report,
+        name: &str,
+        text: bool,
+        megabytes: usize,
+    ) -> io::Result<()> {
         let file = self.folder.join(name);
         let far = self.folder.join("far");
         let back = self.folder.join("back");
@@ -254,15 +261,17 @@ impl Bench {
                 shown(memory),
             ]);
         }
-        println!("{megabytes} MB of {name}, --agent-pace real, three StartSession calls a second");
-        table::print(
+        report.line(&format!(
+            "{megabytes} MB of {name}, --agent-pace real, three StartSession calls a second"
+        ));
+        report.table(
             &["", "up MB/s", "to scp", "down MB/s", "to scp", "peak MB"],
             &rows,
         );
         Ok(())
     }
 
-    fn small(&self, files: usize) -> io::Result<()> {
+    fn small(&self, report: &mut Report, files: usize) -> io::Result<()> {
         let tree = self.folder.join("tree");
         let noise = content(false, 4096 * 64);
         for n in 0..files {
@@ -278,8 +287,8 @@ impl Bench {
         let up = self.cp(&via, &[tree.display().to_string(), place.clone()])?;
         let down = self.cp(&via, &[place, back.display().to_string()])?;
         let rate = |taken: &Taken| files as f64 * 4096.0 / MEGABYTE / taken.time.as_secs_f64();
-        println!("{files} files of 4 KiB by session");
-        table::print(
+        report.line(&format!("{files} files of 4 KiB by session"));
+        report.table(
             &["", "MB/s", "peak MB"],
             &[
                 vec![
@@ -294,11 +303,10 @@ impl Bench {
                 ],
             ],
         );
-        println!();
         Ok(())
     }
 
-    fn large(&self, megabytes: usize) -> io::Result<()> {
+    fn large(&self, report: &mut Report, megabytes: usize) -> io::Result<()> {
         let file = self.folder.join("large");
         let part = content(false, 1_000_000);
         let mut writer = fs::File::create(&file)?;
@@ -313,8 +321,8 @@ impl Bench {
         let down = self.cp(&via, &[place, back.display().to_string()])?;
         same(&file, &back)?;
         let rate = |taken: &Taken| format!("{:.1}", megabytes as f64 / taken.time.as_secs_f64());
-        println!("{megabytes} MB in one file by session");
-        table::print(
+        report.line(&format!("{megabytes} MB in one file by session"));
+        report.table(
             &["", "MB/s", "peak MB"],
             &[
                 vec!["up".to_owned(), rate(&up), shown(up.memory_bytes)],

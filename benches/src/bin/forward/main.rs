@@ -12,8 +12,9 @@ mod reference;
 use std::{io, process::ExitCode, time::Duration};
 
 use ops_bench::{
+    report::Report,
     stage::{Owned, Stage, document},
-    table, usage,
+    usage,
 };
 
 use far::Server;
@@ -129,7 +130,7 @@ impl Bounds {
         })
     }
 
-    fn print(&self) {
+    fn print(&self, report: &mut Report) {
         let lines = [
             (
                 "a pause of 1 ms for each 1,024 bytes, as an agent makes it here",
@@ -156,9 +157,11 @@ impl Bounds {
                 self.chain,
             ),
         ];
-        for (what, rate) in lines {
-            println!("{what}: {} MB/s", megabytes(rate));
-        }
+        let rows: Vec<Vec<String>> = lines
+            .into_iter()
+            .map(|(what, rate)| vec![what.to_owned(), megabytes(rate)])
+            .collect();
+        report.table(&["what there could be at best", "MB/s"], &rows);
     }
 }
 
@@ -178,13 +181,16 @@ fn main() -> ExitCode {
 fn run() -> io::Result<()> {
     let server = Server::start()?;
     if std::env::args().nth(1).as_deref() == Some("memory") {
-        let memory = crowd(&server)?;
-        report(&[], &Bounds::default(), memory);
+        let mut report = Report::of("bench-forward");
+        let memory = crowd(&mut report, &server)?;
+        targets(&mut report, &[], &Bounds::default(), memory);
+        // A part of the section would stand for the whole.
         return Ok(());
     }
+    let mut report = Report::of("bench-forward");
     let bounds = Bounds::measure()?;
-    bounds.print();
-    println!("paced runs keep to three StartSession calls a second; unpaced ones have no limit");
+    bounds.print(&mut report);
+    report.line("paced runs keep to three StartSession calls a second; unpaced ones have no limit");
 
     let mut rows = Vec::new();
     let mut outcomes = Vec::new();
@@ -206,8 +212,7 @@ fn run() -> io::Result<()> {
             }
         }
     }
-    println!();
-    table::print(
+    report.table(
         &[
             "",
             "down MB/s",
@@ -222,10 +227,9 @@ fn run() -> io::Result<()> {
         ],
         &rows,
     );
-    let memory = crowd(&server)?;
-    println!();
-    report(&outcomes, &bounds, memory);
-    Ok(())
+    let memory = crowd(&mut report, &server)?;
+    targets(&mut report, &outcomes, &bounds, memory);
+    report.finish()
 }
 
 fn stage(paced: bool, delay_ms: u64) -> io::Result<Stage> {
@@ -310,16 +314,16 @@ fn direct(server: &Server, delay_ms: u64) -> io::Result<Direct> {
 
 /// Peak memory of `ops` with as many sessions as it likes, under a crowd that sends and receives
 /// without end.
-fn crowd(server: &Server) -> io::Result<Option<Memory>> {
+fn crowd(report: &mut Report, server: &Server) -> io::Result<Option<Memory>> {
     eprintln!("measuring: {CROWD} connections both ways");
     let stage = stage(false, 0)?;
     let (tunnel, port) = forward(&stage, server, &[])?;
     let moved = measure::crowd(port, CROWD, WINDOW)?;
-    println!(
-        "\n{CROWD} connections at once: {} MB/s down, {} MB/s up",
+    report.line(&format!(
+        "{CROWD} connections at once: {} MB/s down, {} MB/s up",
         megabytes(moved.0),
         megabytes(moved.1)
-    );
+    ));
     let process = tunnel.0.id();
     let (peak, files) = (
         usage::peak_memory_bytes(process),
@@ -369,7 +373,7 @@ fn row(outcome: &Outcome, direct: &Direct) -> Vec<String> {
 }
 
 /// The targets, and whether they were met.
-fn report(outcomes: &[Outcome], bounds: &Bounds, memory: Option<Memory>) {
+fn targets(report: &mut Report, outcomes: &[Outcome], bounds: &Bounds, memory: Option<Memory>) {
     let find = |paced: bool, delay_ms: u64, sessions: Option<usize>| {
         outcomes.iter().find(|outcome| {
             let s = outcome.setting;
@@ -480,7 +484,7 @@ fn report(outcomes: &[Outcome], bounds: &Bounds, memory: Option<Memory>) {
             true,
         ),
     }
-    table::print(&["target", "wanted", "measured", ""], &rows);
+    report.table(&["target", "wanted", "measured", ""], &rows);
 }
 
 fn ratio(a: Duration, b: Duration) -> f64 {

@@ -15,8 +15,8 @@ use std::{
 };
 
 use ops_bench::{
+    report::Report,
     stage::{self, Owned, Stage},
-    table,
 };
 
 use crate::{parts::Timeline, server::Server};
@@ -56,9 +56,10 @@ fn run() -> io::Result<()> {
     )?;
     let stage = Stage::serve(&["--fleet", &fleet.to_string_lossy()])?;
     let bench = Bench::new(stage, &server, folder.path())?;
-    bench.first_byte(runs)?;
-    println!();
-    bench.scp(megabytes, runs.min(5))
+    let mut report = Report::of("bench-ssh");
+    bench.first_byte(&mut report, runs)?;
+    bench.scp(&mut report, megabytes, runs.min(5))?;
+    report.finish()
 }
 
 struct Bench {
@@ -123,7 +124,7 @@ impl Bench {
         command
     }
 
-    fn first_byte(&self, runs: usize) -> io::Result<()> {
+    fn first_byte(&self, report: &mut Report, runs: usize) -> io::Result<()> {
         type Make<'a> = Box<dyn Fn() -> Command + 'a>;
         let plain = |target: &'static str| {
             move || {
@@ -157,17 +158,17 @@ impl Bench {
             row.extend(parts::medians(&timelines).into_iter().map(milliseconds));
             rows.push(row);
         }
-        println!(
+        report.line(&format!(
             "`ssh NAME true`, milliseconds, medians of {runs}; where a part is missing the next one begins earlier"
-        );
+        ));
         let mut head = vec![""];
         head.extend(parts::NAMES);
         head.push("total");
-        table::print(&head, &rows);
+        report.table(&head, &rows);
         Ok(())
     }
 
-    fn scp(&self, megabytes: usize, runs: usize) -> io::Result<()> {
+    fn scp(&self, report: &mut Report, megabytes: usize, runs: usize) -> io::Result<()> {
         let (file, far, back) = (
             self.folder.join("file"),
             self.folder.join("far"),
@@ -209,10 +210,10 @@ impl Bench {
                 ]
             })
             .collect();
-        println!(
+        report.line(&format!(
             "scp of {megabytes} MiB, unpaced, MiB/s with its ratio to the direct connection, medians of {runs}"
-        );
-        table::print(&["", "up", "ratio", "down", "ratio"], &rows);
+        ));
+        report.table(&["", "up", "ratio", "down", "ratio"], &rows);
         Ok(())
     }
 

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// A file up to this size, in bytes, is a small one.
-pub(super) const SMALL_BYTES: u64 = 512 << 10;
+pub(crate) const SMALL_BYTES: u64 = 512 << 10;
 /// As [`SMALL_BYTES`], for what is fetched and need not be gone on with after an interruption: a file
 /// below it is not worth a session of its own, of which there are three a second for all.
 const SHARED_BYTES: u64 = 4 << 20;

@@ -172,7 +172,7 @@ fn visits(ask: &Ask) -> Result<String> {
 
 /// What a place begins with on the server, as the right side of an assignment, and the bytes that
 /// follow it, without slashes at their end.
-fn base_of(place: &[u8]) -> Result<(String, Vec<u8>)> {
+pub(super) fn base_of(place: &[u8]) -> Result<(String, Vec<u8>)> {
     let (user, rest) = user_home(place)?;
     if let Some(user) = user {
         // An assignment expands `~user`; nothing else in it means anything to a shell.

@@ -38,6 +38,8 @@ use crate::{
     transport::{Fetch, FirstUse, Job, Server, Store, Transport},
 };
 
+const NAMES: &str = include_str!("scripts/names.sh");
+
 /// One server by this transport.
 ///
 /// StartSession may be called three times a second in an account and region, so sessions are shared:
@@ -275,6 +277,19 @@ async fn reach_and_talk(far: &Far) -> Result<Reached> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// The script that prints the names in a folder as it was typed: see `scripts/names.sh`.
+///
+/// # Errors
+/// The home of no user.
+pub(crate) fn names_script(folder: &[u8]) -> Result<String> {
+    let (base, rest) = list::base_of(folder)?;
+    Ok(format!(
+        "home=${{HOME:-/}}\nbase={base}\n{}{}",
+        script::assign("rest", &rest),
+        script::compact(NAMES)
+    ))
 }
 
 /// Whether a command that did not start can have been too long: what the service says of that is

@@ -54,9 +54,6 @@ impl Inside {
 
     /// As [`Inside::no_link_above`], and looks at `path` itself: a link there is followed only
     /// where it was named.
-    ///
-    /// # Errors
-    /// As there.
     pub(super) async fn no_link(&self, channel: &Channel, path: &RemotePath) -> Answered<()> {
         let itself = async {
             if path.is_named() {

@@ -58,6 +58,7 @@ impl Call {
             }
             SdkError::TimeoutError(_) => self.too_slow(what),
             SdkError::DispatchFailure(failure) => {
+                // Our own layers below the SDK speak by the error's source: it has no other way.
                 if let Some(failure) = failure_of(error) {
                     return Error::new(failure.kind(), what)
                         .caused_by(failure.what())
@@ -77,6 +78,8 @@ impl Call {
                 }
             }
             SdkError::ResponseError(_) => self.malformed(what, error),
+            // An error without a code was not written by the service, whatever its status: a
+            // proxy's page, mostly.
             SdkError::ServiceError(_) => match error.code().map(str::to_owned) {
                 Some(code) => {
                     let message = error.message().unwrap_or_default();
@@ -101,6 +104,7 @@ impl Call {
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
         let what = what.into();
+        // The same words and hints under another kind: the exit code is the caller's knowledge.
         let known = self.failed(what.clone(), error);
         Error::new(kind, what)
             .caused_as(&known)
@@ -170,6 +174,8 @@ impl Call {
         let Some(response) = error.raw_response() else {
             return Error::unexpected(what);
         };
+        // The status, the missing request id and a first line are what an administrator of the
+        // proxy needs. More of a foreign page would bury it.
         let status = response.status().as_u16();
         let line = response
             .body()
@@ -304,6 +310,7 @@ pub(super) fn excerpt(text: &str, chars: usize) -> String {
 }
 
 fn first_line(bytes: &[u8]) -> Option<String> {
+    // The first line of a page is near its beginning; the rest may be megabytes.
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]);
     text.lines()
         .map(str::trim)
@@ -312,6 +319,7 @@ fn first_line(bytes: &[u8]) -> Option<String> {
 }
 
 fn request_id(headers: &Headers) -> Option<String> {
+    // The first two are those that the SDK's own `request_id` reads.
     ["x-amzn-requestid", "x-amz-request-id", "x-amzn-request-id"]
         .into_iter()
         .find_map(|name| headers.get(name))

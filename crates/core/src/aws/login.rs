@@ -30,6 +30,7 @@ pub(super) struct Login {
 impl Login {
     /// The login behind AWS profile `name`, by way of its `source_profile` too.
     pub(super) fn of(files: &AwsFiles, name: &str) -> Option<Self> {
+        // A profile with a role has the login of the profile that it takes its credentials from.
         let name = files.source_of(name);
         let get = |key| files.get(name, key).map(str::to_owned);
         let Some(session) = get("sso_session") else {
@@ -58,6 +59,7 @@ impl Login {
 
     /// Where its token is kept.
     pub(super) fn file(&self, home: &Path) -> PathBuf {
+        // As the AWS CLI names the file: by the session's name, in the old form by the start URL.
         let identifier = self.session.as_ref().unwrap_or(&self.start_url);
         let digest = aws_lc_rs::digest::digest(
             &aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY,
@@ -76,6 +78,8 @@ impl Login {
     pub(super) async fn made_elsewhere(&self, home: &Path) {
         let file = self.file(home);
         let look = || std::fs::read(&file).ok().map(Zeroizing::new);
+        // The whole file is compared, and not its time: a login within the same second counts.
+        // Polling is enough, since a person is what is waited for.
         let before = look();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;

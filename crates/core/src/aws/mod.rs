@@ -463,7 +463,7 @@ fn endpoint(options: &AwsOptions, env: &Env, service: Service) -> Option<String>
         if ignored {
             return None;
         }
-        env.var(service.variable())
+        env.var(&service.variable())
             .or_else(|| env.var("AWS_ENDPOINT_URL"))
             .map(str::to_owned)
     };

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use ops_profile::{Origin, Setting, Settings, values};
+use ops_profile::{Origin, Setting, Settings, schema::endpoint_variable, values};
 use ops_ui::{Error, Invocation, Result};
 
 use super::network::ByProxy;
@@ -31,14 +31,8 @@ impl Service {
     }
 
     /// Its variable, as every AWS SDK names it.
-    pub(crate) const fn variable(self) -> &'static str {
-        match self {
-            Self::Ec2 => "AWS_ENDPOINT_URL_EC2",
-            Self::Ssm => "AWS_ENDPOINT_URL_SSM",
-            Self::Sts => "AWS_ENDPOINT_URL_STS",
-            Self::InstanceConnect => "AWS_ENDPOINT_URL_EC2_INSTANCE_CONNECT",
-            Self::S3 => "AWS_ENDPOINT_URL_S3",
-        }
+    pub(crate) fn variable(self) -> String {
+        endpoint_variable(self.key())
     }
 }
 
@@ -99,18 +93,12 @@ impl AwsOptions {
     /// What `settings` of `invocation` say.
     pub(crate) fn of(invocation: &Invocation, settings: &Settings) -> Self {
         let aws = &settings.profile().aws;
-        let endpoints = &aws.endpoints;
-        let endpoints = [
-            ("ssm", &endpoints.ssm),
-            ("ssmmessages", &endpoints.ssmmessages),
-            ("ec2", &endpoints.ec2),
-            ("sts", &endpoints.sts),
-            ("ec2_instance_connect", &endpoints.ec2_instance_connect),
-            ("s3", &endpoints.s3),
-        ]
-        .into_iter()
-        .filter_map(|(key, url)| Some((key.to_owned(), url.as_ref()?.as_str().to_owned())))
-        .collect();
+        let endpoints = aws
+            .endpoints
+            .each()
+            .into_iter()
+            .filter_map(|(key, url)| Some((key.to_owned(), url?.as_str().to_owned())))
+            .collect();
         Self {
             profile: settings.aws_profile.value.clone(),
             profile_origin: Some(settings.aws_profile.origin.clone()),

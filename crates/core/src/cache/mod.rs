@@ -7,6 +7,7 @@
 //! is as good as not there.
 
 mod file;
+mod folder;
 mod key;
 mod read;
 mod refresh;
@@ -24,8 +25,9 @@ use ops_ui::{Invocation, Paths, Result};
 
 pub use self::{
     file::{Head, Row, TagRow},
+    folder::{FolderFile, names_in_folder},
     key::{EMBEDDED, SANDBOX_STATE},
-    read::{Patience, REFRESH, VARIABLE, names, tags},
+    read::{Patience, REFRESH, REFRESH_FOLDER, VARIABLE, names, tags},
     refresh::{Refreshed, refresh},
     view::{Names, Tags},
 };
@@ -138,6 +140,7 @@ pub fn clear(paths: &Paths) -> Result<usize> {
     let mut count = 0;
     // What is remembered of single servers goes with them; mostly there is nothing.
     let _ = std::fs::remove_dir_all(paths.cache.join("small-payloads"));
+    let _ = std::fs::remove_dir_all(paths.cache.join("folders"));
     let entries = match std::fs::read_dir(&folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),

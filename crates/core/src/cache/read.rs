@@ -17,9 +17,11 @@ use super::{FRESH, FleetFile, Names, STALE, Tags, view::View};
 pub const VARIABLE: &str = "OPS_COMPLETE";
 /// Its value for a process that refreshes the cache and does nothing else.
 pub const REFRESH: &str = "refresh";
+/// Its value for a process that lists a folder of a server for the cache; the last word names it.
+pub const REFRESH_FOLDER: &str = "refresh-folder";
 /// After a failure nobody asks again for so long: without credentials every key would start a
 /// process in vain.
-const AFTER_FAILURE: Duration = Duration::from_secs(10);
+pub(super) const AFTER_FAILURE: Duration = Duration::from_secs(10);
 /// How long a reader of the cache waits for a fleet that is not there.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
@@ -61,7 +63,7 @@ fn view_fleet(invocation: &Invocation, fleet: &FleetFile, patience: Patience) ->
         Some(_) => {
             if !fleet.is_busy() && !fleet.has_failed() {
                 // Without it the fleet is shown as old as it is.
-                let _ = start_refresh(invocation, Stdio::null());
+                let _ = start_refresh(invocation, REFRESH, None, Stdio::null());
             }
             return known;
         }
@@ -70,19 +72,24 @@ fn view_fleet(invocation: &Invocation, fleet: &FleetFile, patience: Patience) ->
     if fleet.has_failed() {
         return None;
     }
-    refresh_and_wait(invocation, patience)?;
+    refresh_and_wait(invocation, REFRESH, None, patience)?;
     View::of(fleet, STALE)
 }
 
 /// Starts a process that refreshes, and waits until it has ended; what it has not finished in
 /// time it finishes behind.
 #[cfg(unix)]
-fn refresh_and_wait(invocation: &Invocation, patience: Patience) -> Option<()> {
+pub(super) fn refresh_and_wait(
+    invocation: &Invocation,
+    request: &str,
+    word: Option<&str>,
+    patience: Patience,
+) -> Option<()> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let (reader, writer) = io::pipe().ok()?;
     // The end of the process is the end of the pipe: the writer is closed here as soon as it
     // has been handed over.
-    start_refresh(invocation, writer.into()).ok()?;
+    start_refresh(invocation, request, word, writer.into()).ok()?;
     loop {
         let left = patience.until.checked_duration_since(Instant::now())?;
         let timeout = Timespec::try_from(left).ok()?;
@@ -96,8 +103,13 @@ fn refresh_and_wait(invocation: &Invocation, patience: Patience) -> Option<()> {
 }
 
 #[cfg(not(unix))]
-fn refresh_and_wait(invocation: &Invocation, patience: Patience) -> Option<()> {
-    let mut child = start_refresh(invocation, Stdio::null()).ok()?;
+pub(super) fn refresh_and_wait(
+    invocation: &Invocation,
+    request: &str,
+    word: Option<&str>,
+    patience: Patience,
+) -> Option<()> {
+    let mut child = start_refresh(invocation, request, word, Stdio::null()).ok()?;
     while Instant::now() < patience.until {
         if child.try_wait().ok()?.is_some() {
             return Some(());
@@ -107,9 +119,14 @@ fn refresh_and_wait(invocation: &Invocation, patience: Patience) -> Option<()> {
     None
 }
 
-/// A process of its own that refreshes the fleet of this invocation: no terminal, none of the
-/// shell's descriptors, nothing to say.
-fn start_refresh(invocation: &Invocation, stdout: Stdio) -> io::Result<std::process::Child> {
+/// A process of its own that does what `request` says for this invocation, with `word` behind the
+/// options: no terminal, none of the shell's descriptors, nothing to say.
+pub(super) fn start_refresh(
+    invocation: &Invocation,
+    request: &str,
+    word: Option<&str>,
+    stdout: Stdio,
+) -> io::Result<std::process::Child> {
     let globals = &invocation.globals;
     let mut command = Command::new(ops_ui::program::path()?);
     command.arg("--");
@@ -131,10 +148,13 @@ fn start_refresh(invocation: &Invocation, stdout: Stdio) -> io::Result<std::proc
     if globals.sandbox {
         command.arg("--sandbox");
     }
+    if let Some(word) = word {
+        command.arg("--").arg(word);
+    }
     command
         .env_clear()
         .envs(invocation.env.iter())
-        .env(VARIABLE, REFRESH)
+        .env(VARIABLE, request)
         .stdin(Stdio::null())
         .stdout(stdout)
         .stderr(Stdio::null());

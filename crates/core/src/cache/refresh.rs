@@ -6,10 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use ops_ui::{
-    Error, ErrorKind, Result,
-    paths::{private_dir, replace_private},
-};
+use ops_ui::{Error, ErrorKind, Result, paths::replace_private};
 
 use super::{
     FRESH, FleetFile, KEPT, STALE,
@@ -44,8 +41,11 @@ pub struct Refreshed {
 /// Those of listing; no place to keep it.
 pub async fn refresh(cx: &Context, always: bool) -> Result<Option<Refreshed>> {
     let fleet = FleetFile::of(cx.invocation(), cx.settings()?);
-    private_dir(fleet.folder.clone())?;
-    let lock = private_file(&fleet)?;
+    const PURPOSE: &str = "the list of instances";
+    let paths = cx.paths();
+    paths.private_dir_for(PURPOSE, fleet.folder.clone())?;
+    let lock =
+        private_file(&fleet).map_err(|error| paths.cannot_keep(PURPOSE, &fleet.folder, &error))?;
     // A task that blocks, so that a signal still ends the command.
     let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock))
         .await

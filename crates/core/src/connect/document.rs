@@ -88,6 +88,7 @@ impl Document {
     /// be relied on.
     pub(super) fn parameters(&self) -> Option<HashMap<String, Vec<String>>> {
         let one = |name: &str, value: String| (name.to_owned(), vec![value]);
+        // `None` in place of an empty map leaves the member out of the request.
         let map: HashMap<String, Vec<String>> = match self {
             Self::Shell { parameters, .. } | Self::Custom { parameters, .. } => parameters
                 .iter()
@@ -98,6 +99,8 @@ impl Document {
             }
             Self::PortForwarding { port } => HashMap::from([
                 one("portNumber", port.to_string()),
+                // The agent gives it back in the handshake and has no other use for it: the
+                // listener is here.
                 one("localPortNumber", "0".to_owned()),
             ]),
             Self::PortForwardingToRemoteHost { host, port } => HashMap::from([
@@ -112,6 +115,8 @@ impl Document {
 
     pub(super) fn expect(&self) -> Expect {
         match self {
+            // A terminal has no handshake unless the account demands encryption: its first output
+            // says which it is. Ports, and commands without a terminal, always begin with one.
             Self::Shell { .. }
             | Self::Interactive { .. }
             | Self::Custom {
@@ -125,6 +130,7 @@ impl Document {
 /// What to give in place of a host that the document does not take.
 pub(super) const FULL_NAME: &str =
     "a remote host has three characters or more: use its full name or address";
+
 /// Characters that the document for ports of remote hosts does not take in a host.
 const NOT_IN_A_HOST: &str = ",$^&()!;'\"<>`{}[]|#=";
 

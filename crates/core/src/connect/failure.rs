@@ -13,7 +13,11 @@ use ops_session::{
 };
 use ops_ui::{Error, ErrorKind, hint};
 
-use super::{Document, check_state, document::FULL_NAME, stream_url::StreamUrlError};
+use super::{
+    check_state,
+    document::{Document, FULL_NAME},
+    stream_url::StreamUrlError,
+};
 use crate::{
     aws::{Aws, Meaning, Network, code_of, meaning, statement_hint},
     context::Context,

@@ -35,9 +35,12 @@ impl Context {
             instance.region.clone(),
             instance.label().to_owned(),
         );
+        // Everything that ends the session is inside of the task: between the answer and the moment
+        // in which the caller has the id, a signal may take the caller away.
         let (done, started) = oneshot::channel();
         self.interrupt().finish_later(async move {
             let result = call.await.map(|started| {
+                // Without an id there is nothing that could be ended, and the caller says so.
                 let id = started.session_id.clone().unwrap_or_default();
                 let ending = Ending {
                     cx,
@@ -86,6 +89,8 @@ where
             .and_then(|error| error.downcast_ref::<E>())
             .and_then(ProvideErrorMetadata::code);
         match code.map(meaning) {
+            // The SDK would repeat the call out of turn, after pauses of its own, and give up after
+            // a few.
             Some(Meaning::Throttled) => RetryAction::RetryForbidden,
             _ => RetryAction::NoActionIndicated,
         }

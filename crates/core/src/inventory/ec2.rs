@@ -39,6 +39,7 @@ pub(super) async fn instances(
     let mut found = stream::iter(calls)
         .map(|filters| async move { pages(aws, region, &filters, query, progress, ids).await })
         .buffer_unordered(CALLS);
+    // A machine may answer to two of the patterns, by name and by address.
     let mut known = HashSet::new();
     let mut rows: Vec<Instance> = Vec::new();
     while let Some(part) = found.next().await {
@@ -123,6 +124,7 @@ fn row(instance: Ec2Instance, region: &str, query: &Query) -> Option<Instance> {
         state: instance
             .state
             .and_then(|state| state.name)
+            // EC2 always tells it. What has no state cannot be opened, whatever it is.
             .map_or(State::Terminated, |name| state_of(&name)),
         ping: Ping::Unknown,
         zone: instance

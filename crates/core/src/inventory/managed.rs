@@ -80,6 +80,8 @@ impl Heard {
                         row.platform = Some(platform.to_string());
                     }
                 }
+                // An agent that has never reported is in no page, so that only the end of the pages
+                // tells it from one that was not reached.
                 None if complete => row.ping = Ping::NoAgent,
                 None => {}
             }
@@ -103,6 +105,7 @@ impl Heard {
         let mut since = Instant::now();
         loop {
             tokio::time::sleep_until(since + patience).await;
+            // Each page is an answer: a long list is no silence.
             match self.lock().answered {
                 Some(answered) if answered > since => since = answered,
                 _ => return,
@@ -129,6 +132,7 @@ impl Heard {
             let Some(id) = one.instance_id.clone().filter(|id| is_instance_id(id)) else {
                 continue;
             };
+            // Every member of the answer is optional; the id of a hybrid node begins with `mi-`.
             if one.resource_type == Some(ResourceType::ManagedInstance) || id.starts_with("mi-") {
                 let row = hybrid_row(id, one, region);
                 parts.hybrid.push(row);
@@ -213,6 +217,7 @@ pub(super) async fn ask(
         if token.is_none() {
             return Ok(true);
         }
+        // Another page would follow; asking by id is quicker from here on.
         if matches!(which, Which::First) {
             return Ok(false);
         }
@@ -251,6 +256,8 @@ pub(super) async fn ask_as_rows_come(
                     Some(more) => waiting.extend(more),
                     None => {
                         are_all_there = true;
+                        // One call by id answers for them. Without a condition the page of all may
+                        // still turn out to be the only one, which saves that call.
                         if is_narrow && waiting.len() <= PAGE_LEN {
                             break;
                         }
@@ -264,7 +271,10 @@ pub(super) async fn ask_as_rows_come(
     let by_id = async {
         let mut calls = FuturesUnordered::new();
         loop {
+            // The page of all has told of some already.
             waiting.retain(|id| !heard.has(id));
+            // Full pages while ids still come, since every call costs the same; what is left over
+            // goes once they have all come.
             while calls.len() < ID_CALLS
                 && (waiting.len() >= PAGE_LEN || are_all_there && !waiting.is_empty())
             {
@@ -343,6 +353,8 @@ async fn with_tags(aws: &Aws, region: &str, mut node: Instance, query: &Query) -
                 node.name = Some(query.naming.name(name).to_owned());
             }
         }
+        // Many roles may list nodes and not read their tags. The node is shown by its computer's
+        // name then.
         Err(error) => {
             let words = aws
                 .call("ssm:ListTagsForResource", Some(node.id.clone()), region)
@@ -361,6 +373,7 @@ fn hybrid_row(id: String, one: InstanceInformation, region: &str) -> Instance {
     Instance {
         name: filled(one.name).or_else(|| computer_name.clone()),
         kind: Kind::Hybrid,
+        // Nobody tells whether the machine is on; what reports is.
         state: State::Running,
         ping,
         private_ip: filled(one.ip_address),

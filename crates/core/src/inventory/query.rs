@@ -98,6 +98,7 @@ impl Naming {
     /// The name that `tag_value` stands for.
     pub(crate) fn name<'a>(&self, tag_value: &'a str) -> &'a str {
         match tag_value.strip_prefix(&self.strip_prefix) {
+            // A value that is nothing but the prefix would leave a machine without a name.
             Some(rest) if !rest.is_empty() => rest,
             _ => tag_value,
         }
@@ -108,6 +109,8 @@ impl Naming {
         if self.strip_prefix.is_empty() {
             vec![name.to_owned()]
         } else {
+            // Machines that were named without the prefix keep their names, and can be reached by
+            // them.
             vec![name.to_owned(), format!("{}{name}", self.strip_prefix)]
         }
     }
@@ -155,7 +158,7 @@ impl Query {
     }
 
     /// What a target is looked for among: the running machines of the profile's selection.
-    pub(crate) fn of_targets(profile: &Profile) -> Self {
+    pub fn of_targets(profile: &Profile) -> Self {
         let mut query = Self::of(profile);
         if query.states.is_empty() {
             query.states = vec![State::Running];
@@ -196,6 +199,7 @@ impl Query {
     /// A filter's name is used once per call: what else there is to the same name is checked here,
     /// as everything is.
     pub(super) fn calls(&self) -> Vec<Vec<Ec2Filter>> {
+        // EC2 joins filters of different names by "and", the values of one filter by "or".
         let mut base: Vec<Ec2Filter> = Vec::new();
         let mut put = |name: String, values: Vec<String>| {
             if base.iter().all(|filter| filter.name != name) && !values.is_empty() {
@@ -217,6 +221,8 @@ impl Query {
                 values.into_iter().map(escape).collect(),
             );
         }
+        // The profile's selection is a view and no permission: whoever has an id from an alarm
+        // means that machine.
         let by_id_alone =
             !self.patterns.is_empty() && self.patterns.iter().all(|p| matches!(p, Selector::Id(_)));
         if !by_id_alone {
@@ -235,8 +241,10 @@ impl Query {
         }
         let mut calls = Vec::new();
         for (name, values) in self.alternatives() {
-            // EC2 takes 200 values per filter.
+            // EC2 takes 200 values per filter (API reference of DescribeInstances).
             for chunk in values.chunks(200) {
+                // Where the profile selects by the same tag, the pattern is asked for and the
+                // selection is checked here.
                 let mut filters: Vec<Ec2Filter> = base
                     .iter()
                     .filter(|filter| filter.name != name)
@@ -264,6 +272,7 @@ impl Query {
         };
         for pattern in &self.patterns {
             match pattern {
+                // EC2 knows no hybrid nodes.
                 Selector::Id(id) if id.starts_with("mi-") => {}
                 Selector::Id(id) => add("instance-id", id.clone()),
                 Selector::Tag { key, value } => add(&format!("tag:{key}"), escape(value)),
@@ -278,6 +287,7 @@ impl Query {
                     }
                     if word.parse::<std::net::Ipv4Addr>().is_ok() {
                         add("private-ip-address", word.clone());
+                    // `ip-10-0-0-7.eu-west-1.compute.internal`; people type its first part, too.
                     } else if word.contains('.') || word.starts_with("ip-") {
                         add("private-dns-name", escape(word));
                         if !word.contains('.') {

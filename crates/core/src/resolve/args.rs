@@ -5,11 +5,13 @@ use super::Choice;
 /// `--first` and `--newest`, to be flattened into a command's arguments.
 #[derive(clap::Args, Clone, Copy, Debug, Default)]
 pub struct ChoiceArgs {
-    /// Of several matches the first by name, then the oldest launch
-    #[arg(long, conflicts_with = "newest")]
+    /// Of several matches the first
+    ///
+    /// By name; of those with one name the one that was launched first.
+    #[arg(long, conflicts_with = "newest", hide_short_help = true)]
     first: bool,
-    /// Of several matches the newest launch
-    #[arg(long)]
+    /// Of several matches the one launched last
+    #[arg(long, hide_short_help = true)]
     newest: bool,
 }
 

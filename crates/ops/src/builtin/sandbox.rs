@@ -63,13 +63,17 @@ enum Action {
 
 #[derive(clap::Args, Debug)]
 struct Serve {
-    /// Loopback port, 0 for a free one; by default that of the last time, so that tunnels come back
+    /// Loopback port, 0 for a free one
+    ///
+    /// By default that of the last time, so that tunnels come back.
     #[arg(long, env = "OPS_SANDBOX_PORT")]
     port: Option<u16>,
     /// Fleet in place of the default one, as YAML
     #[arg(long, value_name = "FILE", env = "OPS_SANDBOX_FLEET")]
     fleet: Option<PathBuf>,
-    /// How many machines there are at least; made-up ones fill the fleet up
+    /// How many machines there are at least
+    ///
+    /// Made-up ones fill the fleet up.
     #[arg(
         long,
         value_name = "N",
@@ -77,8 +81,10 @@ struct Serve {
         env = "OPS_SANDBOX_FLEET_SIZE"
     )]
     fleet_size: usize,
-    /// How fast agents send: none, or as real ones do, at most 1,024 bytes in a millisecond; with
-    /// real, calls keep to the documented quotas
+    /// How fast agents send
+    ///
+    /// None holds them back, or they send as real ones do, at most 1,024 bytes in a millisecond;
+    /// with real, calls keep to the documented quotas too.
     #[arg(long, value_enum, default_value_t = AgentPace::None, env = "OPS_SANDBOX_PACE")]
     agent_pace: AgentPace,
     /// A fault from the start; see ops sandbox fault --help
@@ -145,19 +151,22 @@ async fn serve(options: Serve, cx: &Context) -> Result<Exit> {
         );
     }
     let handler = cx.interrupt().handle();
-    let running = sandbox::start(Options {
-        fleet: options.fleet,
-        fleet_size: options.fleet_size,
-        port: options.port.unwrap_or(0),
-        comes_back: options.port.is_none(),
-        pace: match options.agent_pace {
-            AgentPace::None => Pace::Unpaced,
-            AgentPace::Real => Pace::Real,
+    let running = sandbox::start(
+        Options {
+            fleet: options.fleet,
+            fleet_size: options.fleet_size,
+            port: options.port.unwrap_or(0),
+            comes_back: options.port.is_none(),
+            pace: match options.agent_pace {
+                AgentPace::None => Pace::Unpaced,
+                AgentPace::Real => Pace::Real,
+            },
+            faults: sandbox::faults(options.faults.iter().map(String::as_str))?,
+            access_file: Some(served_file(&state)),
+            ..Options::new(state)
         },
-        faults: sandbox::faults(options.faults.iter().map(String::as_str))?,
-        access_file: Some(served_file(&state)),
-        ..Options::new(state)
-    })
+        cx.paths(),
+    )
     .await?;
     let output = cx.output();
     output.note(format!(

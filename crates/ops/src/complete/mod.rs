@@ -14,7 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ops_core::cache::{self, Patience, REFRESH, VARIABLE};
+use ops_core::{
+    Context,
+    cache::{self, Patience, REFRESH, REFRESH_FOLDER, VARIABLE},
+};
 use ops_ui::{
     Env, Globals,
     text::{escape, is_unprintable},
@@ -43,7 +46,18 @@ pub(crate) fn answer() -> bool {
     }
     let asked = asked.to_string_lossy();
     if asked == REFRESH {
-        refresh(&words, &env);
+        // Why it failed shows with the next command.
+        behind(&words, &env, async |cx| {
+            drop(cache::refresh(cx, false).await)
+        });
+    } else if asked == REFRESH_FOLDER {
+        // The place stands behind a `--`, and the options before that.
+        if let Some(place) = words.pop().and_then(|place| place.into_string().ok()) {
+            words.pop();
+            behind(&words, &env, async |cx| {
+                cmd_cp::complete::keep_folder(cx, &place).await
+            });
+        }
     } else if let Some(form) = shells::named(&asked)
         && let Some(asked) = form.read(&words, &env)
     {
@@ -67,7 +81,7 @@ fn show_safely(candidates: &mut Vec<shells::Candidate>) {
 }
 
 /// The process behind a request: it belongs to no terminal any more, and says nothing.
-fn refresh(words: &[OsString], env: &Env) {
+fn behind(words: &[OsString], env: &Env, work: impl AsyncFnOnce(&Context)) {
     #[cfg(unix)]
     // It fails for a leader of a process group, which this process is not when a request has
     // started it; nothing depends on it then.
@@ -75,6 +89,10 @@ fn refresh(words: &[OsString], env: &Env) {
     let globals = Globals {
         no_input: true,
         quiet: true,
+        // Nobody has been asked.
+        yes: false,
+        // A name that is known costs no call.
+        cached: true,
         ..tree::globals(None, words)
     };
     let Ok(runtime) = tokio::runtime::Builder::new_multi_thread()
@@ -90,8 +108,7 @@ fn refresh(words: &[OsString], env: &Env) {
             return;
         };
         let cx = registry::context(globals, env);
-        // Why it failed shows with the next command.
-        let _ = cache::refresh(&cx, false).await;
+        work(&cx).await;
         laid.end().await;
     });
     runtime.shutdown_background();

@@ -4,6 +4,7 @@ use std::{
     ffi::{OsStr, OsString},
     fmt::Write as _,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use clap_complete::engine::{self, CompletionCandidate, PathCompleter, ValueCompleter as _};
@@ -26,6 +27,9 @@ use crate::shells::Candidate;
 /// Stands for all candidates of a [`Source`] in what clap's engine gives back: tens of thousands of
 /// them would take their time there.
 const MARK: &str = "\u{0}";
+
+/// How long a key waits for the names in a folder of a server.
+const FOLDER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where candidates come from, and the ones that were asked for last.
 pub(super) struct Source {
@@ -122,7 +126,7 @@ impl Source {
     fn values(&self, kind: Values, index: usize, current: &str) -> Vec<Candidate> {
         match kind {
             // The beginning of an option: clap's engine asks all the same.
-            Values::Target | Values::RemotePath | Values::ForwardWord
+            Values::Target | Values::RemotePath | Values::ForwardWord | Values::LogWord
                 if current.starts_with('-') =>
             {
                 Vec::new()
@@ -130,6 +134,7 @@ impl Source {
             Values::Target => self.targets(current),
             Values::RemotePath => self.remote_paths(current),
             Values::ForwardWord => self.forward_words(index, current),
+            Values::LogWord => self.log_words(current),
             Values::ForwardGroup => self.groups(current),
             Values::TagFilter => self.tag_filters(current),
             Values::TagKey => self.tag_keys(current),
@@ -209,7 +214,7 @@ impl Source {
             && slash.is_none_or(|slash| colon < slash)
             && !current.starts_with("tag:")
         {
-            return Vec::new();
+            return self.paths_there(&current[..colon], &current[colon + 1..]);
         }
         let mut found = Vec::new();
         if slash.is_none() {
@@ -235,7 +240,49 @@ impl Source {
         found
     }
 
+    /// Paths on a server, folder by folder: `TARGET:/va` becomes `TARGET:/var/`.
+    fn paths_there(&self, target: &str, path: &str) -> Vec<Candidate> {
+        // Each of several servers has paths of its own.
+        if target.is_empty() || target.contains(['*', '?', '[']) {
+            return Vec::new();
+        }
+        let (folder, begun) = match path.rfind('/') {
+            Some(slash) => path.split_at(slash + 1),
+            None => ("", path),
+        };
+        let patience = Patience {
+            until: self.patience.until.min(Instant::now() + FOLDER_PATIENCE),
+        };
+        let place = format!("{target}:{folder}");
+        let Ok(settings) = self.cx.settings() else {
+            return Vec::new();
+        };
+        let names = cache::names_in_folder(self.cx.invocation(), settings, &place, patience);
+        let names = names.unwrap_or_default().into_iter();
+        names
+            .filter(|name| starts_with(name, begun))
+            // Hidden files are offered to who begins one.
+            .filter(|name| begun.starts_with('.') || !name.starts_with('.'))
+            .map(|name| Candidate {
+                open: name.ends_with('/'),
+                ..Candidate::new(format!("{place}{name}"), "")
+            })
+            .collect()
+    }
+
     /// The first word is a target or a forward's name; names may follow names.
+    /// Servers, and names under `logs` of the profile.
+    fn log_words(&self, current: &str) -> Vec<Candidate> {
+        let mut found = self.targets(current);
+        if let Ok(profile) = self.cx.profile() {
+            let named = profile.logs.iter();
+            found.extend(named.filter(|(name, _)| starts_with(name, current)).map(
+                |(name, sources)| Candidate::new(name, format!("log: {}", sources.0.join(", "))),
+            ));
+        }
+        found
+    }
+
     fn forward_words(&self, index: usize, current: &str) -> Vec<Candidate> {
         let Ok(profile) = self.cx.profile() else {
             return Vec::new();

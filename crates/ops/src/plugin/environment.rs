@@ -6,7 +6,7 @@ use std::{
 };
 
 use ops_core::Context;
-use ops_profile::values::EndpointUrl;
+use ops_profile::{schema::endpoint_variable, values::EndpointUrl};
 use ops_ui::{Env, Error, Result};
 
 /// The environment of a plugin, and the file behind `OPS_CONTEXT`, which must stay open until the
@@ -49,7 +49,6 @@ pub(crate) fn prepare(cx: &Context) -> Result<Prepared> {
     }
     // The sandbox's own environment says all this already.
     if !settings.sandbox.value {
-        let endpoints = &profile.aws.endpoints;
         let aws = [
             ("AWS_PROFILE", settings.aws_profile.value.clone()),
             ("AWS_REGION", settings.region.value.clone()),
@@ -57,19 +56,17 @@ pub(crate) fn prepare(cx: &Context) -> Result<Prepared> {
                 "AWS_ENDPOINT_URL",
                 profile.aws.endpoint_url.as_ref().map(text_of),
             ),
-            ("AWS_ENDPOINT_URL_SSM", endpoints.ssm.as_ref().map(text_of)),
-            ("AWS_ENDPOINT_URL_EC2", endpoints.ec2.as_ref().map(text_of)),
-            ("AWS_ENDPOINT_URL_STS", endpoints.sts.as_ref().map(text_of)),
-            ("AWS_ENDPOINT_URL_KMS", endpoints.kms.as_ref().map(text_of)),
-            (
-                "AWS_ENDPOINT_URL_EC2_INSTANCE_CONNECT",
-                endpoints.ec2_instance_connect.as_ref().map(text_of),
-            ),
-            ("AWS_ENDPOINT_URL_S3", endpoints.s3.as_ref().map(text_of)),
         ];
         for (name, value) in aws {
             if let Some(value) = value {
                 env.set(name, value);
+            }
+        }
+        // No SDK has a client of ssmmessages, whose web sockets are for us alone.
+        let of_services = profile.aws.endpoints.each().into_iter();
+        for (key, url) in of_services.filter(|(key, _)| *key != "ssmmessages") {
+            if let Some(url) = url {
+                env.set(endpoint_variable(key), text_of(url));
             }
         }
     }

@@ -124,10 +124,11 @@ pub(crate) async fn lay_for_external(globals: &Globals, env: &mut Env) -> Result
         return Ok(Laid::Shared);
     }
     let mut options = options(env, state)?;
-    let file = ops_ui::paths::private_dir(paths.runtime)?
+    let file = paths
+        .private_dir_for("the way to the sandbox", paths.runtime.clone())?
         .join(format!("sandbox-{}.json", std::process::id()));
     options.access_file = Some(file.clone());
-    let running = start(options).await?;
+    let running = start(options, &paths).await?;
     overlay(env, running.access());
     env.set(STATE, file);
     env.set(EMBEDDED, "1");
@@ -156,11 +157,14 @@ pub(crate) fn lay_served(globals: &Globals, env: &mut Env) {
 /// Starts it.
 ///
 /// # Errors
-/// With the way to a fleet that is right, or a free port.
-pub(crate) async fn start(options: Options) -> Result<Running> {
-    Sandbox::start(options)
-        .await
-        .map_err(|error| cannot_start(&error))
+/// With the way to a fleet that is right, a free port, or a folder that can be written to.
+pub(crate) async fn start(options: Options, paths: &Paths) -> Result<Running> {
+    Sandbox::start(options).await.map_err(|error| match &error {
+        StartError::State { path, source } => {
+            paths.cannot_keep("the sandbox's machines", path, source)
+        }
+        _ => cannot_start(&error),
+    })
 }
 
 fn cannot_start(error: &StartError) -> Error {

@@ -40,7 +40,11 @@ use crate::{
 };
 
 /// Keys of a profile that no verb reads so far.
-const WITHOUT_EFFECT: &[&[&str]] = &[&["exec"], &["aws", "endpoints", "kms"]];
+const WITHOUT_EFFECT: &[&[&str]] = &[
+    &["exec", "fleet_threshold"],
+    &["exec", "s3_bucket"],
+    &["aws", "endpoints", "kms"],
+];
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,6 +171,7 @@ impl Settings {
         };
         let flag = |name: &str| flag_origin(globals, name);
 
+        // First of all: a profile that is left out by mistake takes its guards with it.
         refuse_empty_names(globals)?;
         // A variable that is set to nothing counts as one that is not set.
         let asked = match globals.profile.as_ref().filter(|name| !name.is_empty()) {
@@ -177,6 +182,8 @@ impl Settings {
                 .clone()
                 .map(|name| Setting::new(name, user_at(&["profile"]))),
         };
+        // Read once, for everything in this process: the same file must not give `-p` one list of
+        // profiles and the credentials another.
         let aws_files = Arc::new(AwsFiles::read(&invocation.env, &invocation.paths));
         let chosen = choose(invocation, asked.as_ref(), &aws_files)?;
         let team = match &chosen {
@@ -187,6 +194,7 @@ impl Settings {
             Chosen::Aws(_) | Chosen::None => None,
         };
         let (effective, tree) = match (&team, &user.defaults) {
+            // The team's tree lies over the user's defaults already.
             (Some(team), _) => (team.profile.clone(), Some(team.tree().clone())),
             (None, Some(tree)) => (
                 load::finish(tree, verbs).map_err(|problem| user::error(&problem))?,
@@ -206,6 +214,8 @@ impl Settings {
             }
             _ => Setting::new(None, Origin::Default),
         };
+        // In the order of precedence; `-p NAME` comes in between where no team profile is called
+        // so.
         let aws_profile = first([
             globals
                 .aws_profile
@@ -244,6 +254,7 @@ impl Settings {
             }
             Some(region)
         };
+        // Regions of files are checked where they are read. These become part of a host name.
         for region in &globals.region {
             region.parse::<values::Region>().map_err(|why| {
                 Error::usage(format!("{} is not usable", flag("region"))).caused_by(why)
@@ -339,12 +350,13 @@ impl Settings {
                 "error_format",
                 globals.error_format.unwrap_or_default(),
             ),
-            profiles_dir: globals
-                .profiles_dir
-                .as_ref()
-                .map_or(Setting::new(Vec::new(), Origin::Default), |dirs| {
+            profiles_dir: globals.profiles_dir.as_ref().map_or(
+                Setting::new(Vec::new(), Origin::Default),
+                |dirs| {
+                    // As typed: which of them count, and why, is for `load::folders`.
                     Setting::new(std::env::split_paths(dirs).collect(), flag("profiles_dir"))
-                }),
+                },
+            ),
             team,
             effective,
             tree,
@@ -489,6 +501,8 @@ fn choose(
         return Ok(Chosen::None);
     };
     let name = asked.value.as_str();
+    // Team profiles first. With the other order an entry in ~/.aws/config that happens to have the
+    // name of a team profile would switch its guards off.
     let all = load::list(&load::folders(&invocation.globals, &invocation.paths))?;
     if let Some(found) = all.iter().find(|found| found.name == name) {
         return Ok(Chosen::Team(found.clone(), all));

@@ -316,10 +316,7 @@ pub fn validate(
             results.push(Validation {
                 name: "config.yaml".to_owned(),
                 path: config,
-                problems: user::load(&invocation.paths, verbs)
-                    .err()
-                    .into_iter()
-                    .collect(),
+                problems: user::mistakes(&invocation.paths, verbs),
             });
         }
         for found in &all {
@@ -338,10 +335,7 @@ pub fn validate(
                 return Ok(Validation {
                     name: "config.yaml".to_owned(),
                     path: path.to_owned(),
-                    problems: user::load(&invocation.paths, verbs)
-                        .err()
-                        .into_iter()
-                        .collect(),
+                    problems: user::mistakes(&invocation.paths, verbs),
                 });
             }
             if !path.is_file() {

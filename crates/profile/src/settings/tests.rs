@@ -506,7 +506,68 @@ fn validate_tells_of_aliases_that_lead_in_a_circle() {
         })
         .map(|why| why.lines().next().unwrap_or_default().to_owned())
         .collect();
-    insta::assert_snapshot!(told.join("\n"));
+    insta::assert_snapshot!(told.join("\n"), @r"
+    line 2, column 3: the aliases lead in a circle: a -> b -> a
+    line 4, column 3: the alias `c` means `nosuch`, which is no command
+    ");
+}
+
+/// What `config validate` says of the profile `many`, a line for each mistake.
+fn told_of(home: &Home, name: &str) -> Vec<String> {
+    let all = validate(&home.invocation(), VERBS, &[], &|_| false).expect("results");
+    let one = all
+        .iter()
+        .find(|one| one.name == name)
+        .expect("it is there");
+    let why = |problem: &Error| {
+        problem
+            .why()
+            .first()
+            .map(ToString::to_string)
+            .unwrap_or_default()
+    };
+    let lines = one.problems.iter().map(why);
+    lines
+        .map(|why| why.lines().next().unwrap_or_default().to_owned())
+        .collect()
+}
+
+#[test]
+fn validate_tells_of_every_mistake_and_of_none_that_another_one_makes() {
+    let home = Home::new()
+        .profile("base", "aws: { regoin: eu-west-1 }\nextends: nosuch\n")
+        .profile(
+            "many",
+            "extends: base\n\
+             gaurd: {}\n\
+             ssh:\n  port: 0\n  prot: 22\n\
+             hosts:\n  a: { target: 5 }\n  b: { pick: some }\n\
+             forwards:\n  db: { to: x y }\n\
+             aliases:\n  x: y\n  y: x\n  ls: describe\n  z: nosuch\n",
+        )
+        .file(
+            ".config/ops/config.yaml",
+            "colour: red\noutput: tabel\nssh: { port: 0, nosuch: 1 }\n",
+        );
+    insta::assert_snapshot!(told_of(&home, "many").join("\n"), @r"
+    line 2, column 1: unknown key `gaurd`
+    line 5, column 3: unknown key `prot`
+    line 7, column 16: expected text, found the number `5`
+    line 8, column 14: expected one of only, newest, oldest, any, found the text `some`
+    line 10, column 13: `x y` is no destination; write PORT or HOST:PORT, ports from 1 to 65535
+    line 1, column 8: unknown key `regoin`
+    line 2, column 10: there is no profile `nosuch` to extend
+    line 4, column 9: `ssh.port` is at least 1
+    line 14, column 3: the alias `ls` would hide the verb `ls`
+    line 12, column 3: the aliases lead in a circle: x -> y -> x
+    line 15, column 3: the alias `z` means `nosuch`, which is no command
+    ");
+    insta::assert_snapshot!(told_of(&home, "config.yaml").join("\n"), @r"
+    line 1, column 1: unknown key `colour`
+    line 2, column 9: expected one of table, wide, json, yaml, name, jsonl, csv, found the text `tabel`
+    line 3, column 17: unknown key `nosuch`
+    line 3, column 14: `ssh.port` is at least 1
+    ");
 }
 
 #[test]
@@ -568,7 +629,7 @@ fn a_key_that_no_verb_reads_is_told_with_its_place() {
     let home = Home::new()
         .profile(
             "payments",
-            "aws:\n  endpoints:\n    kms: https://kms.example\nexec: {parallel: 3}\n",
+            "aws:\n  endpoints:\n    kms: https://kms.example\nexec: {parallel: 3, fleet_threshold: 9}\n",
         )
         .named("payments");
     let settings = home.settings().expect("settings");
@@ -578,6 +639,9 @@ fn a_key_that_no_verb_reads_is_told_with_its_place() {
         .collect();
     assert_eq!(
         told,
-        ["exec payments.yaml:4", "aws.endpoints.kms payments.yaml:3"]
+        [
+            "exec.fleet_threshold payments.yaml:4",
+            "aws.endpoints.kms payments.yaml:3"
+        ]
     );
 }

@@ -8,7 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    de, load, report,
+    de, load,
+    mistakes::Mistakes,
+    report,
     schema::{Copy, Exec, Shell},
     ssh::Ssh,
     values::{Region, Time},
@@ -42,6 +44,9 @@ pub struct UserConfig {
     pub exec: Exec,
 }
 
+/// What errors call the file.
+const WHAT: &str = "a configuration file";
+
 /// The sections that lie under those of the team profile.
 const SECTIONS: [&str; 4] = ["ssh", "shell", "copy", "exec"];
 
@@ -63,7 +68,7 @@ pub(super) fn path(paths: &Paths) -> std::path::PathBuf {
 }
 
 pub(super) fn error(problem: &Problem) -> Error {
-    report::error(problem, "a configuration file")
+    report::error(problem, WHAT)
 }
 
 /// Reads the file; one that is not there says nothing.
@@ -89,6 +94,25 @@ pub(super) fn load(paths: &Paths, verbs: Verbs) -> Result<User> {
         defaults,
         tree: Some(tree),
     })
+}
+
+/// Every mistake of the file.
+pub(super) fn mistakes(paths: &Paths, verbs: Verbs) -> Vec<Error> {
+    let path = path(paths);
+    let mut mistakes = Mistakes::in_file(WHAT);
+    let tree = crate::refuse_exposed(&path)
+        .and_then(|()| yaml::read(&path))
+        .and_then(|source| yaml::parse(&source).map_err(|problem| error(&problem)));
+    match tree {
+        Err(error) => mistakes.tell(error),
+        Ok(mut tree) => {
+            let config = mistakes.gather(&mut tree, de::read::<UserConfig>);
+            if let (Some(_), Some(mut defaults)) = (config, sections(&tree)) {
+                mistakes.gather(&mut defaults, |tree| load::finish(tree, verbs));
+            }
+        }
+    }
+    mistakes.into_errors()
 }
 
 fn sections(tree: &Node) -> Option<Node> {

@@ -37,6 +37,7 @@
 
 mod feed;
 mod line;
+mod on_terminal;
 mod order;
 mod position;
 mod run;
@@ -50,6 +51,8 @@ use ops_core::{Context, connect::Urgency};
 use ops_profile::Instance;
 use ops_ui::{Result, Text};
 use tokio::sync::mpsc;
+
+pub use self::on_terminal::{OnTerminal, start_on_terminal};
 
 /// See [`Request::patience`].
 const PATIENCE: Duration = Duration::from_secs(600);

@@ -85,7 +85,7 @@ impl Down {
     /// complains about is kept for an error.
     ///
     /// # Errors
-    /// As [`crate::Context::open`].
+    /// As [`ops_core::Context::open`].
     pub async fn start(far: &Far, script: &str) -> Result<Self> {
         Self::run(far, &framed("", BULK, script)).await
     }

@@ -55,7 +55,7 @@ impl Up {
     /// there, before the consumer reads end-of-file; not when the session ends in another way.
     ///
     /// # Errors
-    /// As [`crate::Context::open`]; a server without stty.
+    /// As [`ops_core::Context::open`]; a server without stty.
     pub async fn start(far: &Far, consumer: &str, at_end: &str) -> Result<Self> {
         Self::run(far, &framed(consumer, at_end), None).await
     }

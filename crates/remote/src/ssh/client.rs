@@ -141,6 +141,7 @@ impl Dialer {
         let config = Arc::new(config(known.as_ref()));
         let checker = Checker {
             known,
+            cx: self.cx.clone(),
             label: label.to_owned(),
             learns: self.policy == HostKeys::AcceptNew,
         };
@@ -253,6 +254,7 @@ fn config(known: Option<&known_hosts::Known>) -> Config {
 struct Checker {
     /// `None`: any key will do.
     known: Option<known_hosts::Known>,
+    cx: Context,
     label: String,
     learns: bool,
 }
@@ -285,7 +287,12 @@ impl client::Handler for Checker {
             return Ok(true);
         }
         if self.learns {
-            known.learn(key).map_err(Failure::Ours)?;
+            // A first contact is trusted here anyway. What cannot be written down is trusted once
+            // more the next time, and nothing else is lost.
+            if let Err(error) = known.learn(key) {
+                let error = known_hosts::cannot_keep(&self.cx, &error);
+                known_hosts::tell_of_no_memory(&self.cx, &self.label, &error);
+            }
             return Ok(true);
         }
         Err(Failure::Ours(Error::new(

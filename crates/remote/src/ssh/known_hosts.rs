@@ -10,11 +10,48 @@ use std::{
 use russh::keys::{Algorithm, PublicKey, ssh_key::HashAlg};
 
 use ops_core::Context;
-use ops_ui::{Error, ErrorKind, Hint, Result, hint, paths};
+use ops_ui::{Error, ErrorKind, Hint, Result, Text, hint, paths};
+
+/// What errors call these keys.
+const PURPOSE: &str = "known hosts";
 
 /// The file; `UserKnownHostsFile` of the system's ssh.
 pub fn file(cx: &Context) -> PathBuf {
     cx.paths().state.join("ssh/known_hosts")
+}
+
+/// As [`file`], in a folder that is there and private, and that takes new keys.
+///
+/// # Errors
+/// The folder cannot be made or written to, or is somebody else's; with the variable that names
+/// another.
+pub fn writable_file(cx: &Context) -> Result<PathBuf> {
+    let file = file(cx);
+    let folder = cx
+        .paths()
+        .private_dir_for(PURPOSE, cx.paths().state.join("ssh"))?;
+    // A file system that is mounted for reading has the folder and takes no file.
+    let written = if file.exists() { &file } else { &folder };
+    rustix::fs::access(written, rustix::fs::Access::WRITE_OK)
+        .map_err(|error| cx.paths().cannot_keep(PURPOSE, written, &error.into()))?;
+    Ok(file)
+}
+
+pub(super) fn cannot_keep(cx: &Context, error: &io::Error) -> Error {
+    cx.paths().cannot_keep(PURPOSE, &file(cx), error)
+}
+
+/// Says that the key of the server `label` is known for this run alone, because of `error`, one of
+/// [`writable_file`].
+pub fn tell_of_no_memory(cx: &Context, label: &str, error: &Error) {
+    let line = Text::from(format!(
+        "ops: the host key of {label} is trusted for this run alone: {error}"
+    ));
+    let line = error
+        .hints()
+        .iter()
+        .fold(line, |line, hint| line.then("; ").then(hint.clone()));
+    cx.output().warn_line(line);
 }
 
 /// What the file says of one server.
@@ -31,12 +68,19 @@ impl Known {
     /// # Errors
     /// A line of its that is no key.
     pub(super) fn read(file: &Path, id: &str, label: &str) -> Result<Self> {
-        let keys =
+        // As for OpenSSH, a file in a folder that is closed to this user knows no keys. That none
+        // can be learnt there either is told then.
+        let is_closed = std::fs::File::open(file)
+            .is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+        let keys = if is_closed {
+            Vec::new()
+        } else {
             russh::keys::known_hosts::known_host_keys_path(id, 22, file).map_err(|error| {
                 Error::unexpected(format!("cannot read `{}`", file.display()))
                     .caused_by(error)
                     .hint(forget(file, id))
-            })?;
+            })?
+        };
         Ok(Self {
             file: file.to_owned(),
             id: id.to_owned(),
@@ -96,15 +140,12 @@ impl Known {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub(super) fn learn(&self, key: &PublicKey) -> Result<()> {
-        let failed = |error: io::Error| {
-            Error::unexpected(format!("cannot write `{}`", self.file.display())).caused_by(error)
-        };
+    pub(super) fn learn(&self, key: &PublicKey) -> io::Result<()> {
         let line = PublicKey::from(key.key_data().clone())
             .to_openssh()
-            .map_err(|error| failed(io::Error::other(error)))?;
+            .map_err(io::Error::other)?;
         let folder = self.file.parent().unwrap_or(Path::new("."));
-        paths::private_dir(folder.to_owned()).map_err(failed)?;
+        paths::private_dir(folder.to_owned())?;
         let before = std::fs::read(&self.file).unwrap_or_default();
         let separator = match before.last() {
             None | Some(b'\n') => "",
@@ -115,12 +156,9 @@ impl Known {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         // One write, so that copies to many servers at a time do not mix their lines.
-        options
-            .open(&self.file)
-            .and_then(|mut file| {
-                file.write_all(format!("{separator}{} {line}\n", self.id).as_bytes())
-            })
-            .map_err(failed)
+        options.open(&self.file).and_then(|mut file| {
+            file.write_all(format!("{separator}{} {line}\n", self.id).as_bytes())
+        })
     }
 }
 

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use ops_core::Context;
-use ops_profile::{Auth, HostKeys, Instance, Ssh};
+use ops_profile::{Auth, HostKeys, Instance, Kind, Ssh};
 use ops_ui::Result;
+
+use super::image_user;
 
 /// The profile's `ssh` section for one instance, defaults filled in.
 #[derive(Clone, Debug)]
@@ -46,7 +48,25 @@ impl Settings {
             None => profile.ssh.clone(),
         };
         let user = ssh.user_for(instance).map(str::to_owned);
-        Ok(Self::from_section(cx, &ssh, user))
+        let mut settings = Self::from_section(cx, &ssh, user);
+        if instance.kind == Kind::Ec2 {
+            settings.settle_for_sandbox(cx, instance.platform.as_deref());
+        }
+        Ok(settings)
+    }
+
+    /// The embedded sandbox needs no set-up: where neither a key nor another way to log in is
+    /// named, EC2 Instance Connect lets the image's user in. AWS itself is asked for nothing that
+    /// nobody has asked for.
+    fn settle_for_sandbox(&mut self, cx: &Context, platform: Option<&str>) {
+        if !cx.globals().sandbox || self.auth.is_some() || self.identity.is_some() {
+            return;
+        }
+        self.auth = Some(Auth::InstanceConnect);
+        if self.user.is_none() {
+            let user = platform.and_then(image_user::of_platform);
+            self.user = Some(user.unwrap_or(image_user::USUAL).to_owned());
+        }
     }
 
     /// Whether the profile tells users by the platform, which only Systems Manager knows.
@@ -67,7 +87,9 @@ impl Settings {
     pub fn of_profile(cx: &Context) -> Result<Self> {
         let ssh = &cx.profile()?.ssh;
         let user = ssh.user.as_ref().map(|user| user.as_str().to_owned());
-        Ok(Self::from_section(cx, ssh, user))
+        let mut settings = Self::from_section(cx, ssh, user);
+        settings.settle_for_sandbox(cx, None);
+        Ok(settings)
     }
 
     fn from_section(cx: &Context, ssh: &Ssh, user: Option<String>) -> Self {

@@ -256,7 +256,8 @@ async fn show(show: Show<'_, '_>) -> Result<Ended> {
                     return Ok(Ended::FarSide(told));
                 }
                 let text = closing.text();
-                let is_own = raw.is_none() || follow(departure).is_own();
+                // Whoever waits for a status takes no guess for it.
+                let is_own = filter.is_none() && (raw.is_none() || follow(departure).is_own());
                 if is_own && text.is_empty() {
                     return Ok(Ended::FarSide(status));
                 }

@@ -16,7 +16,7 @@ use super::{escape::EscapeChar, full_screen::FullScreen};
 /// Between two notes that the agent is still silent.
 const STILL: Duration = Duration::from_secs(30);
 
-/// Says it.
+/// Tells the user what happens to the connection of one session.
 pub(crate) struct Notes<'a> {
     output: &'a Output,
     /// What the instance is called.

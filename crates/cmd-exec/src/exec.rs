@@ -1,0 +1,327 @@
+//! The command.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use ops_core::{
+    Command, Context, Traits, Values, connect::Urgency, inventory::TagFilter, resolve::SessionArgs,
+};
+use ops_profile::{ExecVia, Target};
+use ops_remote::exec::Request;
+use ops_ui::{Error, Exit, Result, Text, globals::parse_duration};
+
+use crate::{
+    hosts::{Host, Hosts, Selection, read_targets},
+    input, many, on_terminal,
+    options::{self, ManyArgs},
+    request::{Spoken, variables},
+    rollout::Plan,
+    show::{API_VERSION, Form},
+    single, words,
+};
+
+/// Run a command on one server or on many
+///
+/// Runs the command through Session Manager, without a terminal: no SSH server, no key, no open
+/// port. Its arguments arrive as they are, its output and error output come apart and byte for
+/// byte, and its exit status becomes that of ops: 128 and the number of a signal for one that was
+/// killed, 124 for --time-limit, 255 for a failure of ops itself, with one line that begins with
+/// `ops: OPS-E-`.
+///
+/// Without `--` there is one TARGET, and from the next word that is no option of ops on, everything
+/// is the command. With it all words before it are targets. Where a target can mean several (a
+/// glob, tag:, --tag, two targets), the command runs on all of them side by side, each line of
+/// output behind the name of its server, and the exit status is 0 if it succeeded everywhere and 8
+/// otherwise.
+///
+/// Standard input is sent to the command unless it is a terminal (then with -i), `/dev/null` or
+/// empty. In a loop that reads its lines from standard input, give -n. Ctrl-C reaches the command;
+/// a second one ends at once, and with it what runs there.
+///
+/// The command, its variables and its input are not in the command line of a process there, and
+/// not in the history of sessions. Where the account logs sessions to S3 or CloudWatch, WHAT A
+/// COMMAND PRINTS IS IN THAT LOG. `--env NAME` takes a value from the environment here;
+/// `--env NAME=VALUE` shows it to whoever can list the processes of this computer.
+#[derive(clap::Args, Debug)]
+pub struct Exec {
+    /// Name, id, glob, tag:Key=Value, IP; USER@ runs it as that user
+    #[arg(value_name = "TARGET")]
+    targets: Vec<Target>,
+    /// Command and its arguments; with --script those of the script
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+    /// Run a line of sh in place of a command
+    #[arg(long, value_name = "LINE", conflicts_with = "script")]
+    shell: Option<OsString>,
+    /// Script from here to run there; arguments behind --
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    script: Option<PathBuf>,
+    /// Run it on a terminal, for programs that need one
+    #[arg(short, long, conflicts_with_all = ["no_stdin", "detach"])]
+    tty: bool,
+    /// Send what is typed on this terminal to the command
+    #[arg(short, long, hide_short_help = true)]
+    interactive: bool,
+    /// Give the command no standard input
+    #[arg(short, long, conflicts_with = "interactive")]
+    no_stdin: bool,
+    /// Run it as this user, with passwordless sudo
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    /// Folder to run it in
+    #[arg(long, value_name = "DIR", hide_short_help = true)]
+    cwd: Option<String>,
+    /// Variable of its environment: NAME is taken from here, NAME=VALUE is seen in the list of
+    /// processes here
+    #[arg(long, value_name = "NAME[=VALUE]", hide_short_help = true)]
+    env: Vec<OsString>,
+    /// File with lines NAME=VALUE
+    #[arg(long, value_name = "FILE", hide_short_help = true, value_hint = clap::ValueHint::FilePath)]
+    env_file: Vec<PathBuf>,
+    /// End the command there after this time, with status 124: 30s, 5m
+    #[arg(long, value_name = "TIME", hide_short_help = true, value_parser = parse_duration)]
+    time_limit: Option<Duration>,
+    /// Leave it running there; prints its process id and the file with its output
+    #[arg(long, hide_short_help = true, conflicts_with_all = ["interactive", "time_limit"])]
+    detach: bool,
+    /// Session document for commands, in place of AWS-StartNonInteractiveCommand
+    #[arg(long, value_name = "NAME", hide_short_help = true)]
+    document: Option<String>,
+    /// Say which servers would run what, and in which order
+    #[arg(long, hide_short_help = true)]
+    dry_run: bool,
+    /// All servers with this tag; Key!=GLOB: without it
+    #[arg(short = 'l', long = "tag", value_name = "KEY=VALUE")]
+    tags: Vec<TagFilter>,
+    /// File with a target on each line; - is standard input
+    #[arg(long, value_name = "FILE", hide_short_help = true, value_hint = clap::ValueHint::FilePath)]
+    targets_from: Option<PathBuf>,
+    #[command(flatten)]
+    session: SessionArgs,
+    #[command(flatten)]
+    many: ManyArgs,
+}
+
+impl Command for Exec {
+    const NAME: &'static str = "exec";
+    const EXAMPLES: &'static [(&'static str, &'static str)] = &[
+        (
+            "ops exec db-1 -- pg_dump app > app.sql",
+            "its output, and its status",
+        ),
+        (
+            "ops exec 'web-*' -- systemctl is-active nginx",
+            "on all of them, side by side",
+        ),
+        (
+            "cat dump.sql | ops exec db-1 -- psql app",
+            "its input from here",
+        ),
+        (
+            "ops exec web-1 --shell 'ps aux | grep nginx'",
+            "a line of sh",
+        ),
+        ("ops exec -it web-1 -- htop", "on a terminal"),
+        (
+            "ops exec --tag Role=web --canary 1 --batch 25% --script ./fix.sh -- --all",
+            "a script in batches, behind one that has to succeed",
+        ),
+        (
+            "ops exec 'web-*' -o json -- uname -r | jq -r '.items[].stdout'",
+            "an object for each server",
+        ),
+    ];
+    const TRAITS: Traits = Traits {
+        pass_through: true,
+        runs_a_command: true,
+        ..Traits::NONE
+    };
+    const COMPLETES: &'static [(&'static str, Values)] =
+        &[("targets", Values::Target), ("tags", Values::TagFilter)];
+
+    fn arrange(args: Vec<OsString>, clap: &clap::Command) -> Vec<OsString> {
+        words::arrange(args, clap)
+    }
+
+    async fn run(self, cx: Context) -> Result<Exit> {
+        let spoken = self.spoken();
+        let form = options::form(&cx)?;
+        // What is wrong with the command is told before anything is asked of AWS.
+        let mut request = self.request(&cx, &spoken)?;
+        let hosts = self.hosts(&cx).await?;
+        if !hosts.are_many
+            && let Some(option) = self.many.for_many_alone()
+        {
+            return Err(Error::usage(format!("{option} is for several servers"))
+                .hint("leave it out; a glob means several even where it finds one"));
+        }
+        if self.tty {
+            self.check_terminal(&hosts, form.is_some())?;
+        }
+        let manner = self.many.manner(&cx, hosts.all.len(), form)?;
+        if self.dry_run {
+            return show_plan(&cx, &hosts, &manner.plan, &spoken, form);
+        }
+        let instances: Vec<_> = hosts.all.iter().map(|host| host.instance.clone()).collect();
+        cx.guard(Self::NAME, &instances, self.session.reason.as_deref())
+            .await?;
+        if hosts.all.len() > 1 {
+            request.urgency = Urgency::Bulk;
+        }
+        match hosts.all.as_slice() {
+            [only] if self.tty => {
+                request.user.clone_from(&only.user);
+                on_terminal::run(&cx, only, request, self.time_limit).await
+            }
+            [only] if !hosts.are_many && form.is_none() => {
+                request.user.clone_from(&only.user);
+                single::run(&cx, only, request).await
+            }
+            [_] if !hosts.are_many => {
+                // A document of one server: the status stays the command's.
+                let manner = many::Manner {
+                    pass_status: true,
+                    ..manner
+                };
+                many::run(&cx, hosts.all, request, manner).await
+            }
+            _ => many::run(&cx, hosts.all, request, manner).await,
+        }
+    }
+}
+
+impl Exec {
+    fn spoken(&self) -> Spoken {
+        Spoken {
+            line: self.shell.clone(),
+            script: self.script.clone(),
+            words: self.command.clone(),
+        }
+    }
+
+    /// What every server is asked to run; users are the servers' own.
+    fn request(&self, cx: &Context, spoken: &Spoken) -> Result<Request> {
+        let profile = &cx.profile()?.exec;
+        if profile.via == Some(ExecVia::RunCommand) {
+            return Err(Error::usage(
+                "the profile asks for Run Command, which `ops exec` does not use",
+            )
+            .caused_by("`exec.via` is `run-command`; commands are run by sessions")
+            .hint("let it say `exec: { via: auto }`"));
+        }
+        let reads_targets = self
+            .targets_from
+            .as_deref()
+            .is_some_and(|path| path.as_os_str() == "-");
+        let mut request = Request::new(spoken.command()?);
+        request.cwd.clone_from(&self.cwd);
+        request.env = variables(&self.env_file, &self.env, cx.env())?;
+        request.time_limit = self.time_limit;
+        request.stdin = !self.detach
+            && !reads_targets
+            && input::is_given(cx.output(), self.no_stdin, self.interactive);
+        request.document = self.document.clone().or_else(|| profile.document.clone());
+        request.reason.clone_from(&self.session.reason);
+        request.detach = self.detach;
+        Ok(request)
+    }
+
+    /// A terminal has one screen and one keyboard, and joins what a command writes.
+    fn check_terminal(&self, hosts: &Hosts, has_form: bool) -> Result<()> {
+        let why = if hosts.are_many {
+            "-t is for one server"
+        } else if has_form {
+            "-t and -o do not go together"
+        } else if self.document.is_some() {
+            "-t and --document do not go together"
+        } else {
+            return Ok(());
+        };
+        Err(Error::usage(why).hint("leave out -t"))
+    }
+
+    async fn hosts(&self, cx: &Context) -> Result<Hosts> {
+        let mut targets = self.targets.clone();
+        if let Some(path) = &self.targets_from {
+            targets.extend(read_targets(path)?);
+        }
+        if targets.is_empty() && self.tags.is_empty() {
+            return Err(Error::usage("no target was given")
+                .hint("name one: ops exec TARGET -- COMMAND; see what there is: ops ls"));
+        }
+        let selection = Selection {
+            targets,
+            tags: self.tags.clone(),
+            choice: self.session.choice(),
+            user: self.user.clone(),
+            is_file: self.targets_from.is_some(),
+        };
+        let found = selection.resolve(cx).await;
+        // `ops exec web-1 git log -- x`: the two dashes were meant for the command.
+        found.map_err(|error| match self.targets.as_slice() {
+            [_, _, ..] if error.kind() == ops_ui::ErrorKind::NotFound => error.hint(
+                "all words before -- are targets; put one before the command too: ops exec TARGET -- COMMAND",
+            ),
+            _ => error,
+        })
+    }
+}
+
+/// Says what would be done; nothing is started, and nobody is asked.
+fn show_plan(
+    cx: &Context,
+    hosts: &Hosts,
+    plan: &Plan,
+    spoken: &Spoken,
+    form: Option<Form>,
+) -> Result<Exit> {
+    let output = cx.output();
+    if let Some(form) = form {
+        let document = plan_document(hosts, plan, spoken);
+        match form {
+            Form::Json => output.json(&document)?,
+            Form::Yaml => output.yaml(&document)?,
+            Form::Jsonl => output.json_line(&document)?,
+        }
+        return Ok(Exit::SUCCESS);
+    }
+    let described = |host: &Host| match &host.user {
+        Some(user) => format!("{} ({}) as {user}", host.label, host.instance.id),
+        None => format!("{} ({})", host.label, host.instance.id),
+    };
+    let is_divided = plan.batches.len() > 1;
+    for (number, batch) in plan.batches.iter().enumerate() {
+        if is_divided {
+            output.line(format!("{}:", plan.name_of(number)))?;
+        }
+        for host in &hosts.all[batch.clone()] {
+            let indent = if is_divided { "  " } else { "" };
+            output.line(format!("{indent}{}", described(host)))?;
+        }
+    }
+    output.note(Text::from(format!("would run: {}", spoken.shown())));
+    Ok(Exit::SUCCESS)
+}
+
+fn plan_document(hosts: &Hosts, plan: &Plan, spoken: &Spoken) -> serde_json::Value {
+    let host = |host: &Host| {
+        serde_json::json!({
+            "name": host.instance.label(),
+            "id": host.instance.id,
+            "region": host.instance.region,
+            "user": host.user,
+        })
+    };
+    let batches = plan.batches.iter().enumerate();
+    let batches: Vec<_> = batches
+        .map(|(number, batch)| {
+            let items: Vec<_> = hosts.all[batch.clone()].iter().map(host).collect();
+            serde_json::json!({ "name": plan.name_of(number), "items": items })
+        })
+        .collect();
+    serde_json::json!({
+        "apiVersion": API_VERSION,
+        "kind": "ExecPlan",
+        "command": spoken.shown().as_ref(),
+        "batches": batches,
+    })
+}

@@ -1,0 +1,257 @@
+//! Which servers a command is for, and what each is called in its output.
+
+use std::{collections::BTreeMap, io::Read as _, path::Path};
+
+use ops_core::{Choice, Context, inventory::TagFilter};
+use ops_profile::{Instance, Target};
+use ops_ui::{Error, ErrorKind, Result, stdio};
+
+/// One server of a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Host {
+    pub(crate) instance: Instance,
+    /// The user to become there.
+    pub(crate) user: Option<String>,
+    /// What it is called in the output; no other server of the run is called so.
+    pub(crate) label: String,
+}
+
+impl Host {
+    /// What to type to mean this server, and the same user there.
+    pub(crate) fn target(&self) -> String {
+        // A label that is no plain name of its own names more than this server, or none.
+        let word = match self.instance.plain_name() {
+            Some(name) if name == self.label => name,
+            _ => &self.instance.id,
+        };
+        match &self.user {
+            Some(user) => format!("{user}@{word}"),
+            None => word.to_owned(),
+        }
+    }
+}
+
+/// What the command line says of servers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Selection {
+    pub(crate) targets: Vec<Target>,
+    pub(crate) tags: Vec<TagFilter>,
+    pub(crate) choice: Choice,
+    /// `--user`, where a target names none.
+    pub(crate) user: Option<String>,
+    /// Some of the targets come from a file.
+    pub(crate) is_file: bool,
+}
+
+/// The servers of a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Hosts {
+    /// In the order of the targets, then by name.
+    pub(crate) all: Vec<Host>,
+    /// Whether several could be meant: output and status are then those of many, even where one
+    /// was found.
+    pub(crate) are_many: bool,
+}
+
+impl Selection {
+    /// Looks the servers up.
+    ///
+    /// # Errors
+    /// As [`Context::resolve`]; no target at all.
+    pub(crate) async fn resolve(&self, cx: &Context) -> Result<Hosts> {
+        let are_many = match self.targets.as_slice() {
+            [only] => {
+                !self.tags.is_empty()
+                    || self.is_file
+                    || (only.is_plural() && self.choice == Choice::Ask)
+            }
+            _ => true,
+        };
+        let mut found: Vec<(Instance, Option<String>)> = Vec::new();
+        let mut add = |instance: Instance, user: Option<&String>| {
+            let user = user.or(self.user.as_ref()).cloned();
+            let is_known = found
+                .iter()
+                .any(|(known, of)| known.id == instance.id && *of == user);
+            if !is_known {
+                found.push((instance, user));
+            }
+        };
+        if let ([only], false) = (self.targets.as_slice(), are_many) {
+            add(cx.resolve(only, self.choice).await?, only.user.as_ref());
+        } else {
+            for target in &self.targets {
+                let instances = if target.is_plural() {
+                    cx.resolve_many(std::slice::from_ref(target)).await?
+                } else {
+                    vec![cx.resolve(target, self.choice).await?]
+                };
+                for instance in instances {
+                    add(instance, target.user.as_ref());
+                }
+            }
+        }
+        if !self.tags.is_empty() {
+            let tagged = tagged(cx, &self.tags).await?;
+            if self.targets.is_empty() {
+                for instance in tagged {
+                    add(instance, None);
+                }
+            } else {
+                // Targets and tags have to hold both, as in a list.
+                found.retain(|(instance, _)| tagged.iter().any(|other| other.id == instance.id));
+            }
+            if found.is_empty() {
+                return Err(
+                    Error::new(ErrorKind::NotFound, "no running instance has these tags")
+                        .hint("see what is there: ops ls --show-tags"),
+                );
+            }
+        }
+        Ok(Hosts {
+            all: named(found),
+            are_many,
+        })
+    }
+}
+
+/// The running servers with these tags, by name.
+async fn tagged(cx: &Context, tags: &[TagFilter]) -> Result<Vec<Instance>> {
+    let mut query = ops_core::Query::of_targets(cx.profile()?);
+    query.tags = tags.to_vec();
+    let regions = cx.regions().await?;
+    let mut listing = cx.list(&query, &regions).await?;
+    let mut instances = std::mem::take(&mut listing.instances);
+    // A region that cannot be searched may hold servers that are meant: better none than a part.
+    if let Some(error) = listing.into_failure() {
+        return Err(error);
+    }
+    instances.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    Ok(instances)
+}
+
+/// Gives each server a label of its own: its name, with the user or the id where another is called
+/// the same.
+fn named(found: Vec<(Instance, Option<String>)>) -> Vec<Host> {
+    let mut names: BTreeMap<String, usize> = BTreeMap::new();
+    let mut ids: BTreeMap<String, usize> = BTreeMap::new();
+    for (instance, _) in &found {
+        *names.entry(instance.label().to_owned()).or_default() += 1;
+        *ids.entry(instance.id.clone()).or_default() += 1;
+    }
+    found
+        .into_iter()
+        .map(|(instance, user)| {
+            let name = instance.label();
+            let of_name = names.get(name).copied().unwrap_or_default();
+            let of_id = ids.get(&instance.id).copied().unwrap_or_default();
+            let mut label = if of_name > of_id && name != instance.id {
+                format!("{name}/{}", instance.id)
+            } else {
+                name.to_owned()
+            };
+            if let (2.., Some(user)) = (of_id, &user) {
+                label = format!("{user}@{label}");
+            }
+            Host {
+                label: ops_ui::text::escape(&label),
+                instance,
+                user,
+            }
+        })
+        .collect()
+}
+
+/// Reads `--targets-from`: a target a line, `#` begins a comment, `-` is standard input.
+///
+/// # Errors
+/// The file cannot be read, a line is no target, or there is none.
+pub(crate) fn read_targets(path: &Path) -> Result<Vec<Target>> {
+    let shown = path.display().to_string();
+    let unread =
+        |error: std::io::Error| Error::usage(format!("`{shown}` cannot be read")).caused_by(error);
+    let mut text = String::new();
+    if path.as_os_str() == "-" {
+        stdio::stdin_file()
+            .and_then(|mut stdin| stdin.read_to_string(&mut text))
+            .map_err(unread)?;
+    } else {
+        std::fs::File::open(path)
+            .and_then(|mut file| file.read_to_string(&mut text))
+            .map_err(unread)?;
+    }
+    let targets = targets_in(&text).map_err(|(line, why)| {
+        Error::usage(format!("`{shown}` does not hold a target in line {line}")).caused_by(why)
+    })?;
+    if targets.is_empty() {
+        return Err(
+            Error::new(ErrorKind::NotFound, format!("`{shown}` names no server"))
+                .hint("write a target on each line, as `ops ls -o name` and --failed-to do"),
+        );
+    }
+    Ok(targets)
+}
+
+/// The targets of a text, or the number of the first line that holds none, and why.
+fn targets_in(text: &str) -> Result<Vec<Target>, (usize, String)> {
+    let mut targets = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let target = line
+            .parse()
+            .map_err(|error: ops_profile::target::TargetError| (index + 1, error.to_string()))?;
+        targets.push(target);
+    }
+    Ok(targets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instance(id: &str, name: &str) -> Instance {
+        Instance {
+            name: (!name.is_empty()).then(|| name.to_owned()),
+            ..Instance::bare(id, "eu-west-1")
+        }
+    }
+
+    #[test]
+    fn each_server_has_a_label_of_its_own_and_a_target_that_means_it() {
+        let me = Some("me".to_owned());
+        let hosts = named(vec![
+            (instance("i-00000001", "web-1"), None),
+            (instance("i-00000002", "twin"), None),
+            (instance("i-00000003", "twin"), me.clone()),
+            (instance("i-00000004", ""), None),
+            (instance("i-00000005", "db"), me.clone()),
+            (instance("i-00000005", "db"), Some("root".to_owned())),
+        ]);
+        let told: Vec<(&str, String)> = hosts
+            .iter()
+            .map(|host| (host.label.as_str(), host.target()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("web-1", "web-1".to_owned()),
+                ("twin/i-00000002", "i-00000002".to_owned()),
+                ("twin/i-00000003", "me@i-00000003".to_owned()),
+                ("i-00000004", "i-00000004".to_owned()),
+                ("me@db", "me@i-00000005".to_owned()),
+                ("root@db", "root@i-00000005".to_owned()),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_file_of_targets_has_comments_and_blank_lines() {
+        let targets = targets_in("# failed\n\nweb-1\n  me@web-2 \n").expect("targets");
+        let texts: Vec<&str> = targets.iter().map(Target::as_str).collect();
+        assert_eq!(texts, ["web-1", "me@web-2"]);
+        assert_eq!(targets_in("web-1\n@\n").expect_err("no target").0, 2);
+    }
+}

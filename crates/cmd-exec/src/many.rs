@@ -1,0 +1,443 @@
+//! A command on many servers: the engine behind the fleet, the views before it.
+
+use std::{
+    collections::BTreeMap,
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+use ops_core::Context;
+use ops_remote::exec::{self, Event, Request};
+use ops_ui::{Error, ErrorKind, Exit, Output, Result};
+use serde_json::Value;
+
+use crate::{
+    capture::Stream,
+    fleet::{self, Audience, Heard, Runner, Teller},
+    hosts::Host,
+    input::{Feeding, Hub, ReadFailure},
+    outcome::{Ending, Outcome},
+    progress::{Progress, failures, summary},
+    rollout::Plan,
+    show::{Document, Fold, Folder, Form, Grouped, Live, Look, Sink, View},
+    signals::Relay,
+    single::{PIPE_CLOSED, unknown_end},
+};
+
+/// So many servers on a terminal are shown folded.
+const FOLDED_ABOVE: usize = 8;
+/// To more servers no standard input is sent: each piece of it goes to every one of them.
+const MOST_FED: usize = 50;
+
+/// How the output is shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// Folded on a terminal for more than [`FOLDED_ABOVE`] servers, else line by line.
+    #[default]
+    Usual,
+    Lines,
+    Grouped,
+    Folded,
+    Document(Form),
+    Folder(PathBuf),
+}
+
+/// What is told at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// A line for all, and those where it failed.
+    All,
+    /// Those where it failed, unless it was interrupted: that is how a follower ends.
+    Failures,
+}
+
+/// What is asked for beside the command.
+#[derive(Clone, Debug)]
+pub(crate) struct Manner {
+    pub(crate) plan: Plan,
+    pub(crate) parallel: usize,
+    /// `--parallel` was typed, or the profile names a number.
+    pub(crate) is_parallel_asked: bool,
+    pub(crate) shown: Shown,
+    pub(crate) pause: bool,
+    pub(crate) failed_to: Option<PathBuf>,
+    pub(crate) pass_status: bool,
+    pub(crate) told: Told,
+}
+
+/// Runs the command on all of them.
+///
+/// # Errors
+/// The output cannot be written; an input that cannot be given to all; an interruption.
+pub(crate) async fn run(
+    cx: &Context,
+    hosts: Vec<Host>,
+    request: Request,
+    mut manner: Manner,
+) -> Result<Exit> {
+    let output = cx.output().clone();
+    if request.stdin {
+        check_input(hosts.len(), &mut manner)?;
+    }
+    let _handler = cx.interrupt().handle();
+    let relay = Arc::new(Relay::listen()?);
+    let failure = ReadFailure::default();
+    let hub = request.stdin.then(|| {
+        let (kept, relay) = (failure.clone(), relay.clone());
+        Hub::start(hosts.len(), move |error| {
+            kept.keep(error);
+            relay.terminate_all();
+        })
+    });
+    let runner = Arc::new(Engine {
+        cx: cx.clone(),
+        hosts: hosts.clone(),
+        request,
+        relay,
+        hub,
+    });
+    let begin = Instant::now();
+    let stop = async {
+        cx.interrupt().wait().await;
+    };
+    let mut hall = Hall {
+        output: output.clone(),
+        view: view(&output, &hosts, &manner.shown)?,
+        progress: Progress::new(&output, hosts.len()),
+        labels: hosts.iter().map(|host| host.label.clone()).collect(),
+        plan: manner.plan.clone(),
+        pause: manner.pause,
+    };
+    let (plan, parallel) = (&manner.plan, manner.parallel.max(1));
+    let ended = Box::pin(fleet::run(
+        runner,
+        hosts.len(),
+        plan,
+        parallel,
+        stop,
+        &mut hall,
+    ))
+    .await;
+    hall.progress.clear();
+    let finished = match ended {
+        Ok(endings) => blocking(|| hall.view.finish(&mut ToOutput(&output))).map(|()| endings),
+        Err(error) => Err(error),
+    };
+    let endings = match finished {
+        Ok(endings) => endings,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(PIPE_CLOSED),
+        Err(error) => return Err(error),
+    };
+    let is_interrupted = cx.interrupt().requested().is_some();
+    if manner.told == Told::All {
+        output.note(summary(&endings, begin.elapsed()));
+    }
+    let is_expected = is_interrupted && manner.told == Told::Failures;
+    if !hall.view.tells_endings() && !is_expected {
+        let rows = hosts.iter().zip(&endings);
+        for line in failures(rows.map(|(host, ending)| (host.label.as_str(), ending))) {
+            output.warn_line(line);
+        }
+    }
+    if let Some(path) = &manner.failed_to {
+        write_failed(path, &hosts, &endings)?;
+    }
+    failure.check()?;
+    if is_interrupted {
+        return Err(cx.interrupt().wait().await);
+    }
+    Ok(exit_of(&endings, manner.pass_status))
+}
+
+/// 0 only if the command succeeded everywhere.
+fn exit_of(endings: &[Ending], pass_status: bool) -> Exit {
+    if endings.iter().all(|ending| ending.outcome.is_success()) {
+        return Exit::SUCCESS;
+    }
+    if !pass_status {
+        return Exit::PARTIAL;
+    }
+    let exits = endings.iter().filter_map(|ending| ending.outcome.exit());
+    exits
+        .max_by_key(|exit| exit.code())
+        .filter(|exit| *exit != Exit::SUCCESS)
+        .unwrap_or(Exit::PARTIAL)
+}
+
+/// Every server gets all of the input at the pace of the slowest, so that all have to run at the
+/// same time.
+fn check_input(servers: usize, manner: &mut Manner) -> Result<()> {
+    if servers > MOST_FED {
+        return Err(
+            Error::usage(format!("standard input is not sent to {servers} servers"))
+                .caused_by(format!(
+                    "it goes to {MOST_FED} at most: each gets all of it"
+                ))
+                .hint("without input: -n. A file for all of them: ops cp FILE 'TARGET:'")
+                .hint("a script for all of them: --script FILE"),
+        );
+    }
+    let all_at_once =
+        manner.plan.batches.len() <= 1 && (servers <= manner.parallel || !manner.is_parallel_asked);
+    if !all_at_once {
+        return Err(Error::usage(
+            "standard input goes to all servers at the same time, and here some start later",
+        )
+        .caused_by("--batch, --canary or --parallel lets them wait for others")
+        .hint("without input: -n; or leave these options out"));
+    }
+    manner.parallel = manner.parallel.max(servers);
+    Ok(())
+}
+
+fn view(output: &Output, hosts: &[Host], shown: &Shown) -> Result<Box<dyn View>> {
+    let look = Look {
+        stdout_is_terminal: output.stdout_is_terminal(),
+        stderr_is_terminal: output.stderr_is_terminal(),
+        colors_stdout: output.colored(),
+        colors_stderr: output.colors_stderr(),
+    };
+    let names = || hosts.iter().map(|host| host.label.clone()).collect();
+    let is_folded = output.stdout_is_terminal() && hosts.len() > FOLDED_ABOVE;
+    Ok(match shown {
+        Shown::Usual if is_folded => Box::new(Fold::new(names(), look)),
+        Shown::Folded => Box::new(Fold::new(names(), look)),
+        Shown::Usual | Shown::Lines => Box::new(Live::new(names(), look)),
+        Shown::Grouped => Box::new(Grouped::new(names(), look)),
+        Shown::Document(form) => Box::new(Document::new(hosts.to_vec(), *form)),
+        Shown::Folder(path) => Box::new(Folder::create(path.clone(), hosts.to_vec())?),
+    })
+}
+
+/// Writes the servers on which it did not succeed, a target on each line.
+fn write_failed(path: &Path, hosts: &[Host], endings: &[Ending]) -> Result<()> {
+    let targets: BTreeMap<usize, String> = hosts
+        .iter()
+        .zip(endings)
+        .enumerate()
+        .filter(|(_, (_, ending))| !ending.outcome.is_success())
+        .map(|(index, (host, _))| (index, host.target()))
+        .collect();
+    let text: String = targets
+        .values()
+        .map(|target| format!("{target}\n"))
+        .collect();
+    std::fs::File::create(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|error| {
+            Error::unexpected(format!("`{}` cannot be written", path.display()))
+                .caused_by(error)
+                .hint("name another file: --failed-to FILE")
+        })
+}
+
+/// Runs `work`, which may wait for a slow reader, without holding up the commands.
+fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(work)
+}
+
+/// Writes what views show.
+struct ToOutput<'a>(&'a Output);
+
+impl Sink for ToOutput<'_> {
+    fn lines(&mut self, stream: Stream, bytes: &[u8]) -> Result<()> {
+        match stream {
+            Stream::Stdout => self.0.pass_stdout_lines(bytes),
+            Stream::Stderr => {
+                self.0.pass_stderr_lines(bytes);
+                Ok(())
+            }
+        }
+    }
+
+    fn document(&mut self, form: Form, value: &Value) -> Result<()> {
+        match form {
+            Form::Json => self.0.json(value),
+            Form::Yaml => self.0.yaml(value),
+            Form::Jsonl => self.0.json_line(value),
+        }
+    }
+}
+
+/// Shows what is heard, and asks between batches.
+struct Hall {
+    output: Output,
+    view: Box<dyn View>,
+    progress: Progress,
+    labels: Vec<String>,
+    plan: Plan,
+    pause: bool,
+}
+
+impl Audience for Hall {
+    fn hear(&mut self, host: usize, heard: Heard) -> Result<()> {
+        match heard {
+            Heard::Starting => self.progress.change(|tally| tally.starting(host)),
+            Heard::Running => self.progress.change(|tally| tally.running(host)),
+            Heard::Note(text) => {
+                let label = self.labels[host].clone();
+                self.output
+                    .note(ops_ui::Text::from(format!("{label}: ")).then(text));
+            }
+            Heard::Piece(stream, bytes) => {
+                let (view, output) = (&mut self.view, &self.output);
+                return blocking(|| view.hear(host, stream, &bytes, &mut ToOutput(output)));
+            }
+            Heard::Ended(ending) => {
+                self.progress
+                    .change(|tally| tally.ended(host, &ending.outcome));
+                let (view, output) = (&mut self.view, &self.output);
+                return blocking(|| view.end(host, &ending, &mut ToOutput(output)));
+            }
+        }
+        Ok(())
+    }
+
+    async fn may_start(&mut self, batch: usize) -> Result<bool> {
+        if !self.pause {
+            return Ok(true);
+        }
+        self.progress.clear();
+        let servers = self.plan.batches[batch].len();
+        let question = format!(
+            "Go on with {} ({servers} servers)? Type yes: ",
+            self.plan.name_of(batch)
+        );
+        let answer = self.output.ask_anew(question).await?.unwrap_or_default();
+        let answer = answer.trim();
+        Ok(answer.eq_ignore_ascii_case("yes") || answer.eq_ignore_ascii_case("y"))
+    }
+}
+
+/// Runs the command by sessions.
+struct Engine {
+    cx: Context,
+    hosts: Vec<Host>,
+    /// Without the user, which is the host's.
+    request: Request,
+    relay: Arc<Relay>,
+    hub: Option<Hub>,
+}
+
+impl Runner for Engine {
+    async fn run(&self, host: usize, teller: Teller) -> Outcome {
+        // Whatever comes of it: the others must not wait for this one's input.
+        let queue = self.hub.as_ref().and_then(|hub| hub.take(host));
+        let Host { instance, user, .. } = &self.hosts[host];
+        let mut request = self.request.clone();
+        request.user.clone_from(user);
+        let started = tokio::select! {
+            run = Box::pin(exec::start(&self.cx, instance, request)) => run,
+            _ = self.cx.interrupt().wait() => {
+                return Outcome::NotStarted("interrupted".to_owned());
+            }
+        };
+        let mut run = match started {
+            Ok(run) => run,
+            Err(error) => return Outcome::Failed(error),
+        };
+        self.relay.add(run.signals());
+        let _feeding = match (queue, run.take_stdin()) {
+            (Some(queue), Some(stdin)) => Some(Feeding::start(queue, stdin)),
+            _ => None,
+        };
+        loop {
+            let heard = match run.next().await {
+                Ok(Some(Event::Started)) => Heard::Running,
+                Ok(Some(Event::Stdout(bytes))) => Heard::Piece(Stream::Stdout, bytes),
+                Ok(Some(Event::Stderr(bytes))) => Heard::Piece(Stream::Stderr, bytes),
+                Ok(Some(Event::Note(text))) => Heard::Note(text),
+                Ok(Some(Event::Detached { pid, output })) => {
+                    let line = format!("{pid} {output}\n");
+                    Heard::Piece(Stream::Stdout, line.into())
+                }
+                Ok(Some(Event::Ended(status))) => return Outcome::Ended(status),
+                Ok(None) => return Outcome::Failed(unknown_end()),
+                Err(error) => return Outcome::Failed(error),
+            };
+            teller.tell(heard).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ops_profile::Instance;
+    use ops_remote::exec::Status;
+
+    use super::*;
+    use crate::rollout::Wishes;
+
+    fn ended(code: u8) -> Ending {
+        Ending {
+            outcome: Outcome::Ended(Status::Code(code)),
+            ..Ending::not_started("")
+        }
+    }
+
+    #[test]
+    fn the_status_is_0_only_if_all_are() {
+        let failed = Ending {
+            outcome: Outcome::Failed(Error::target("gone")),
+            ..Ending::not_started("")
+        };
+        let of = |endings: &[Ending], pass| exit_of(endings, pass).code();
+        assert_eq!(of(&[ended(0), ended(0)], false), 0);
+        assert_eq!(of(&[ended(0), ended(3)], false), 8);
+        assert_eq!(of(&[ended(0), ended(3), ended(2)], true), 3);
+        assert_eq!(of(&[ended(0), failed], true), 255);
+        assert_eq!(of(&[ended(0), Ending::not_started("x")], true), 8);
+    }
+
+    #[test]
+    fn input_goes_to_all_at_once_or_to_none() {
+        let manner = |servers, wishes, parallel, is_parallel_asked| Manner {
+            plan: Plan::new(servers, wishes),
+            parallel,
+            is_parallel_asked,
+            shown: Shown::Usual,
+            pause: false,
+            failed_to: None,
+            pass_status: false,
+            told: Told::All,
+        };
+        let usual = Wishes::default();
+        let mut many = manner(30, usual, 20, false);
+        assert!(check_input(30, &mut many).is_ok());
+        assert_eq!(many.parallel, 30);
+        assert!(check_input(30, &mut manner(30, usual, 20, true)).is_err());
+        assert!(check_input(51, &mut manner(51, usual, 99, true)).is_err());
+        let canary = Wishes {
+            canary: Some(1),
+            ..usual
+        };
+        assert!(check_input(5, &mut manner(5, canary, 20, false)).is_err());
+    }
+
+    #[test]
+    fn the_failed_ones_are_written_as_targets() {
+        let host = |id: &str, name: &str| Host {
+            instance: Instance {
+                name: Some(name.to_owned()),
+                ..Instance::bare(id, "eu-west-1")
+            },
+            user: None,
+            label: name.to_owned(),
+        };
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("failed");
+        let hosts = [
+            host("i-00000001", "a"),
+            host("i-00000002", "b c"),
+            host("i-00000003", "d"),
+        ];
+        let endings = [ended(1), ended(2), ended(0)];
+        write_failed(&path, &hosts, &endings).expect("written");
+        assert_eq!(
+            std::fs::read_to_string(&path).expect("a file"),
+            "a\ni-00000002\n"
+        );
+    }
+}

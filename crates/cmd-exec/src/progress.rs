@@ -1,0 +1,235 @@
+//! How far a command on many servers is: a line while it runs, a line at its end, and the servers
+//! on which it failed.
+
+use std::time::{Duration, Instant};
+
+use ops_ui::{Output, text::cut};
+
+use crate::outcome::{Ending, Outcome};
+
+/// Between two lines where stderr is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+/// Failures that are shown one by one.
+const SHOWN: usize = 50;
+
+/// Where one server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Waiting,
+    Starting,
+    Running,
+    Succeeded,
+    Failed,
+    NotStarted,
+}
+
+/// Counts the servers in each phase.
+#[derive(Clone, Debug)]
+pub(crate) struct Tally {
+    phases: Vec<Phase>,
+}
+
+impl Tally {
+    pub(crate) fn new(servers: usize) -> Self {
+        Self {
+            phases: vec![Phase::Waiting; servers],
+        }
+    }
+
+    pub(crate) fn starting(&mut self, host: usize) {
+        self.phases[host] = Phase::Starting;
+    }
+
+    pub(crate) fn running(&mut self, host: usize) {
+        self.phases[host] = Phase::Running;
+    }
+
+    pub(crate) fn ended(&mut self, host: usize, outcome: &Outcome) {
+        self.phases[host] = match outcome {
+            outcome if outcome.is_success() => Phase::Succeeded,
+            Outcome::NotStarted(_) => Phase::NotStarted,
+            _ => Phase::Failed,
+        };
+    }
+
+    fn count(&self, phase: Phase) -> usize {
+        self.phases.iter().filter(|&&found| found == phase).count()
+    }
+
+    /// `3 of 12 ended, 1 failed; 5 running, 1 starting, 3 waiting`.
+    pub(crate) fn line(&self) -> String {
+        let failed = self.count(Phase::Failed);
+        let ended = self.count(Phase::Succeeded) + failed + self.count(Phase::NotStarted);
+        let mut line = format!("{ended} of {} ended", self.phases.len());
+        if failed > 0 {
+            line.push_str(&format!(", {failed} failed"));
+        }
+        let rest: Vec<String> = [
+            (Phase::Running, "running"),
+            (Phase::Starting, "starting"),
+            (Phase::Waiting, "waiting"),
+        ]
+        .into_iter()
+        .map(|(phase, word)| (self.count(phase), word))
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, word)| format!("{count} {word}"))
+        .collect();
+        if !rest.is_empty() {
+            line.push_str(&format!("; {}", rest.join(", ")));
+        }
+        line
+    }
+}
+
+/// Shows the line while it runs.
+pub(crate) struct Progress {
+    output: Output,
+    tally: Tally,
+    /// When a line was last written where nothing can be drawn.
+    told: Instant,
+    is_drawn: bool,
+}
+
+impl Progress {
+    pub(crate) fn new(output: &Output, servers: usize) -> Self {
+        Self {
+            output: output.clone(),
+            tally: Tally::new(servers),
+            told: Instant::now(),
+            is_drawn: output.stderr_is_terminal() && !output.quiet(),
+        }
+    }
+
+    /// Changes the tally and shows it.
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut Tally)) {
+        change(&mut self.tally);
+        let line = self.tally.line();
+        if self.is_drawn {
+            let columns = self.output.stderr_columns().unwrap_or(80);
+            // A line that wraps could not be taken away again.
+            self.output
+                .set_status(cut(&line, columns.saturating_sub(1).max(10)));
+        } else if self.told.elapsed() >= LINE_EVERY {
+            self.told = Instant::now();
+            self.output.note(line);
+        }
+    }
+
+    /// Takes the line away.
+    pub(crate) fn clear(&self) {
+        if self.is_drawn {
+            self.output.set_status("");
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// The line at the end.
+pub(crate) fn summary(endings: &[Ending], took: Duration) -> String {
+    let count =
+        |is: fn(&Outcome) -> bool| endings.iter().filter(|ending| is(&ending.outcome)).count();
+    let succeeded = count(Outcome::is_success);
+    let mut parts = vec![format!("{succeeded} of {} succeeded", endings.len())];
+    let not_run = count(|outcome| matches!(outcome, Outcome::Failed(_)));
+    let not_started = count(|outcome| matches!(outcome, Outcome::NotStarted(_)));
+    let failed = endings.len() - succeeded - not_run - not_started;
+    for (count, word) in [
+        (failed, "failed"),
+        (not_run, "could not be run"),
+        (not_started, "not started"),
+    ] {
+        if count > 0 {
+            parts.push(format!("{count} {word}"));
+        }
+    }
+    format!("{} in {:.1} s", parts.join(", "), took.as_secs_f64())
+}
+
+/// The servers on which it did not succeed, each with why; how many more there are, if so. Those
+/// that were not started are told together.
+pub(crate) fn failures<'a>(rows: impl Iterator<Item = (&'a str, &'a Ending)>) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut left_out = 0;
+    let mut not_started: Vec<&str> = Vec::new();
+    let mut why_not = String::new();
+    for (label, ending) in rows {
+        match &ending.outcome {
+            outcome if outcome.is_success() => {}
+            Outcome::NotStarted(why) => {
+                not_started.push(label);
+                why_not.clone_from(why);
+            }
+            _ if lines.len() == SHOWN => left_out += 1,
+            outcome => lines.push(format!("{label}: {}", outcome.words_for(label))),
+        }
+    }
+    if left_out > 0 {
+        lines.push(format!("and {left_out} more; -o json tells them all"));
+    }
+    match not_started.as_slice() {
+        [] => {}
+        [one] => lines.push(format!("not started: {one} ({why_not})")),
+        [first, .., last] => lines.push(format!(
+            "not started: {first} to {last}, {} servers ({why_not})",
+            not_started.len()
+        )),
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use ops_remote::exec::Status;
+    use ops_ui::Error;
+
+    use super::*;
+
+    fn ending(outcome: Outcome) -> Ending {
+        Ending {
+            outcome,
+            ..Ending::not_started("")
+        }
+    }
+
+    #[test]
+    fn the_line_counts_the_servers_in_each_state() {
+        let mut tally = Tally::new(4);
+        assert_eq!(tally.line(), "0 of 4 ended; 4 waiting");
+        tally.starting(0);
+        tally.running(1);
+        tally.ended(2, &Outcome::Ended(Status::Code(1)));
+        assert_eq!(
+            tally.line(),
+            "1 of 4 ended, 1 failed; 1 running, 1 starting, 1 waiting"
+        );
+    }
+
+    #[test]
+    fn the_end_names_what_failed_and_why() {
+        let endings = [
+            ending(Outcome::Ended(Status::Code(0))),
+            ending(Outcome::Ended(Status::Code(3))),
+            ending(Outcome::Failed(Error::target("`c` is stopped"))),
+            Ending::not_started("a canary failed"),
+            Ending::not_started("a canary failed"),
+        ];
+        assert_eq!(
+            summary(&endings, Duration::from_millis(1250)),
+            "1 of 5 succeeded, 1 failed, 1 could not be run, 2 not started in 1.2 s"
+        );
+        let rows = ["a", "b", "c", "d", "e"].into_iter().zip(&endings);
+        assert_eq!(
+            failures(rows),
+            [
+                "b: exit status 3",
+                "c: not run: stopped",
+                "not started: d to e, 2 servers (a canary failed)",
+            ]
+        );
+    }
+}

@@ -1,0 +1,242 @@
+//! Servers whose output and status are the same, shown once for all of them.
+
+use ops_ui::Result;
+
+use super::{Look, Sink, View, carried, paint_name, push_line, uncarried};
+use crate::{
+    capture::{Capture, Likeness, Stream},
+    lines::Lines,
+    outcome::Ending,
+};
+
+/// Servers that cannot be told apart by what they said.
+struct Group {
+    hosts: Vec<usize>,
+    likeness: Likeness,
+    /// How they ended; empty for success.
+    words: String,
+    capture: Capture,
+}
+
+/// The view.
+pub(crate) struct Fold {
+    names: Vec<String>,
+    look: Look,
+    running: Vec<Option<Capture>>,
+    groups: Vec<Group>,
+}
+
+impl Fold {
+    pub(crate) fn new(names: Vec<String>, look: Look) -> Self {
+        let running = names.iter().map(|_| None).collect();
+        Self {
+            names,
+            look,
+            running,
+            groups: Vec::new(),
+        }
+    }
+
+    /// `web-1,web-3 (2 hosts)`, with how they ended where that was no success.
+    fn title(&self, group: &Group, stream: Stream) -> String {
+        let names: Vec<&str> = group
+            .hosts
+            .iter()
+            .map(|&host| self.names[host].as_str())
+            .collect();
+        let is_colored = self.look.colors(stream);
+        let names = paint_name(group.hosts[0], &names.join(","), is_colored);
+        let hosts = match group.hosts.len() {
+            1 => "1 host".to_owned(),
+            many => format!("{many} hosts"),
+        };
+        if group.words.is_empty() {
+            format!("{names} ({hosts})")
+        } else {
+            format!("{names} ({hosts}, {})", group.words)
+        }
+    }
+
+    fn show(&self, group: &mut Group, sink: &mut dyn Sink) -> Result<()> {
+        let title = self.title(group, Stream::Stdout);
+        let is_silent =
+            [Stream::Stdout, Stream::Stderr].map(|stream| group.capture.len(stream) == 0);
+        if is_silent == [true, true] {
+            return sink.lines(Stream::Stdout, format!("{title}\n").as_bytes());
+        }
+        if is_silent[1]
+            && let Some(line) = only_line(&mut group.capture)?
+        {
+            let mut text = format!("{title}: ").into_bytes();
+            push_line(&mut text, &line, self.look.stdout_is_terminal);
+            return sink.lines(Stream::Stdout, &text);
+        }
+        sink.lines(Stream::Stdout, format!("{title}:\n").as_bytes())?;
+        if !is_silent[1] && !self.look.is_one_screen() {
+            let title = self.title(group, Stream::Stderr);
+            sink.lines(Stream::Stderr, format!("{title}:\n").as_bytes())?;
+        }
+        let mut lines = <[Lines; 2]>::default();
+        let look = self.look;
+        group
+            .capture
+            .replay(|stream, piece| {
+                let mut text = Vec::new();
+                lines[stream as usize].feed(piece, |line| {
+                    push_line(&mut text, line, look.is_terminal(stream));
+                });
+                if text.is_empty() {
+                    return Ok(());
+                }
+                sink.lines(stream, &text).map_err(carried)
+            })
+            .map_err(uncarried)?;
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            if let Some(line) = lines[stream as usize].finish() {
+                let mut text = Vec::new();
+                push_line(&mut text, &line, look.is_terminal(stream));
+                sink.lines(stream, &text)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The line that is all of stdout, without its end; `None` where there are several, or one that is
+/// too long to stand behind names.
+fn only_line(capture: &mut Capture) -> Result<Option<Vec<u8>>> {
+    const SHORT: u64 = 400;
+    if capture.len(Stream::Stdout) > SHORT {
+        return Ok(None);
+    }
+    let mut text = capture.bytes_of(Stream::Stdout).map_err(uncarried)?;
+    if text.last() == Some(&b'\n') {
+        text.pop();
+    }
+    Ok((!text.contains(&b'\n')).then_some(text))
+}
+
+impl View for Fold {
+    fn hear(&mut self, host: usize, stream: Stream, piece: &[u8], _: &mut dyn Sink) -> Result<()> {
+        self.running[host]
+            .get_or_insert_default()
+            .add(stream, piece)
+            .map_err(uncarried)
+    }
+
+    fn end(&mut self, host: usize, ending: &Ending, _: &mut dyn Sink) -> Result<()> {
+        let capture = self.running[host].take().unwrap_or_default();
+        let likeness = capture.likeness();
+        let words = ending.outcome.words_for(&self.names[host]);
+        let same = self
+            .groups
+            .iter_mut()
+            .find(|group| group.likeness == likeness && group.words == words);
+        match same {
+            // What it said is there already.
+            Some(group) => group.hosts.push(host),
+            None => self.groups.push(Group {
+                hosts: vec![host],
+                likeness,
+                words,
+                capture,
+            }),
+        }
+        Ok(())
+    }
+
+    /// The largest group comes first: what differs from it is nearest to the eye, at the end.
+    fn finish(&mut self, sink: &mut dyn Sink) -> Result<()> {
+        let mut groups = std::mem::take(&mut self.groups);
+        for group in &mut groups {
+            group.hosts.sort_unstable();
+        }
+        groups.sort_by_key(|group| (std::cmp::Reverse(group.hosts.len()), group.hosts[0]));
+        for mut group in groups {
+            self.show(&mut group, sink)?;
+        }
+        Ok(())
+    }
+
+    fn tells_endings(&self) -> bool {
+        self.look.stdout_is_terminal
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ops_remote::exec::Status;
+    use ops_ui::Error;
+
+    use super::super::tests::{TERMINAL, Written, names};
+    use super::*;
+    use crate::outcome::Outcome;
+
+    fn ended(code: u8) -> Ending {
+        Ending {
+            outcome: Outcome::Ended(Status::Code(code)),
+            ..Ending::not_started("")
+        }
+    }
+
+    fn folded(look: Look, hosts: &[(&str, &str, &str, Ending)]) -> Written {
+        let all: Vec<&str> = hosts.iter().map(|(name, ..)| *name).collect();
+        let mut view = Fold::new(names(&all), look);
+        let mut written = Written::default();
+        // Backwards, so that the order of ends is not that of the names.
+        for (host, (_, out, err, ending)) in hosts.iter().enumerate().rev() {
+            for (stream, text) in [(Stream::Stdout, out), (Stream::Stderr, err)] {
+                if !text.is_empty() {
+                    view.hear(host, stream, text.as_bytes(), &mut written)
+                        .expect("kept");
+                }
+            }
+            view.end(host, ending, &mut written).expect("kept");
+        }
+        assert_eq!(written.screen, "", "shown at the end");
+        view.finish(&mut written).expect("written");
+        written
+    }
+
+    #[test]
+    fn the_same_output_is_shown_once_and_what_differs_comes_last() {
+        let failed = Ending {
+            outcome: Outcome::Failed(Error::target("`db` is stopped")),
+            ..Ending::not_started("")
+        };
+        let written = folded(
+            TERMINAL,
+            &[
+                ("web-1", "active\n", "", ended(0)),
+                ("web-2", "failed\n", "", ended(3)),
+                ("web-3", "active\n", "", ended(0)),
+                ("web-4", "a\nb", "", ended(0)),
+                ("db", "", "", failed),
+                ("web-5", "active\n", "", ended(3)),
+            ],
+        );
+        assert_eq!(
+            written.screen,
+            "web-1,web-3 (2 hosts): active\n\
+             web-2 (1 host, exit status 3): failed\n\
+             web-4 (1 host):\na\nb\n\
+             db (1 host, not run: stopped)\n\
+             web-5 (1 host, exit status 3): active\n"
+        );
+    }
+
+    #[test]
+    fn error_output_goes_to_stderr_under_names_of_its_own() {
+        let written = folded(
+            Look::default(),
+            &[
+                ("a", "out\n", "err\n", ended(0)),
+                ("b", "out\n", "err\n", ended(0)),
+            ],
+        );
+        assert_eq!(written.stdout, "a,b (2 hosts):\nout\n");
+        assert_eq!(written.stderr, "a,b (2 hosts):\nerr\n");
+        let on_screen = folded(TERMINAL, &[("a", "out\n", "err\n", ended(0))]);
+        assert_eq!(on_screen.screen, "a (1 host):\nout\nerr\n");
+    }
+}

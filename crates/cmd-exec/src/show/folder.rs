@@ -1,0 +1,192 @@
+//! `--out DIR`: two files for each server, and an index.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use ops_ui::{Error, Result};
+use serde_json::{Value, json};
+
+use super::{
+    Sink, View,
+    document::{API_VERSION, Row},
+};
+use crate::{capture::Stream, hosts::Host, outcome::Ending};
+
+/// The name of the index.
+const INDEX: &str = "index.json";
+
+/// The view: nothing goes to stdout.
+pub(crate) struct Folder {
+    path: PathBuf,
+    hosts: Vec<Host>,
+    /// The two files of each server while it runs.
+    files: Vec<Option<[File; 2]>>,
+    rows: Vec<Option<Value>>,
+}
+
+impl Folder {
+    /// Makes the folder if it is missing. What an earlier run has left in it under the same names
+    /// is replaced.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub(crate) fn create(path: PathBuf, hosts: Vec<Host>) -> Result<Self> {
+        std::fs::create_dir_all(&path).map_err(|error| unwritten(&path, error))?;
+        let files = hosts.iter().map(|_| None).collect();
+        let rows = hosts.iter().map(|_| None).collect();
+        Ok(Self {
+            path,
+            hosts,
+            files,
+            rows,
+        })
+    }
+
+    fn names(&self, host: usize) -> [String; 2] {
+        let stem = file_stem(&self.hosts[host].label);
+        [format!("{stem}.out"), format!("{stem}.err")]
+    }
+
+    fn files(&mut self, host: usize) -> Result<&mut [File; 2]> {
+        if self.files[host].is_none() {
+            let [out, err] = self.names(host).map(|name| self.path.join(name));
+            self.files[host] = Some([create(&out)?, create(&err)?]);
+        }
+        self.files[host]
+            .as_mut()
+            .ok_or_else(|| Error::unexpected("the files of a server are gone"))
+    }
+}
+
+/// A file that its user alone may read: outputs of servers hold what the servers hold.
+fn create(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| unwritten(path, error))
+}
+
+fn unwritten(path: &Path, error: io::Error) -> Error {
+    Error::unexpected(format!("`{}` cannot be written", path.display()))
+        .caused_by(error)
+        .hint("name another folder: --out DIR")
+}
+
+/// A label as the beginning of a file's name: within its folder, not hidden, and no option to a
+/// program that is given it.
+fn file_stem(label: &str) -> String {
+    let stem: String = label
+        .chars()
+        .map(|c| match c {
+            '/' | '\\' | ':' => '_',
+            c if c.is_control() || c.is_whitespace() => '_',
+            c => c,
+        })
+        .collect();
+    match stem.strip_prefix(['.', '-']) {
+        Some(rest) => format!("_{rest}"),
+        None => stem,
+    }
+}
+
+impl View for Folder {
+    fn hear(&mut self, host: usize, stream: Stream, piece: &[u8], _: &mut dyn Sink) -> Result<()> {
+        let path = self.path.join(&self.names(host)[stream as usize]);
+        self.files(host)?[stream as usize]
+            .write_all(piece)
+            .map_err(|error| unwritten(&path, error))
+    }
+
+    fn end(&mut self, host: usize, ending: &Ending, _: &mut dyn Sink) -> Result<()> {
+        let mut row =
+            serde_json::to_value(Row::new(&self.hosts[host], ending)).map_err(Error::unforeseen)?;
+        if ending.started.is_some() {
+            // Both files are there also where nothing was written.
+            self.files(host)?;
+            let [out, err] = self.names(host);
+            row["stdoutFile"] = json!(out);
+            row["stderrFile"] = json!(err);
+        }
+        self.files[host] = None;
+        self.rows[host] = Some(row);
+        Ok(())
+    }
+
+    fn finish(&mut self, _: &mut dyn Sink) -> Result<()> {
+        let items: Vec<Value> = self.rows.iter_mut().filter_map(Option::take).collect();
+        let index = json!({ "apiVersion": API_VERSION, "kind": "ExecIndex", "items": items });
+        let path = self.path.join(INDEX);
+        let mut text = serde_json::to_string_pretty(&index).map_err(Error::unforeseen)?;
+        text.push('\n');
+        create(&path)?
+            .write_all(text.as_bytes())
+            .map_err(|error| unwritten(&path, error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ops_profile::Instance;
+    use ops_remote::exec::Status;
+
+    use super::super::tests::Written;
+    use super::*;
+    use crate::outcome::Outcome;
+
+    fn host(label: &str) -> Host {
+        Host {
+            instance: Instance::bare("i-0123456789abcdef0", "eu-west-1"),
+            user: None,
+            label: label.to_owned(),
+        }
+    }
+
+    #[test]
+    fn no_label_leads_out_of_the_folder() {
+        assert_eq!(file_stem("web-1"), "web-1");
+        assert_eq!(file_stem("../../etc/passwd"), "_._.._etc_passwd");
+        assert_eq!(file_stem("-rf"), "_rf");
+        assert_eq!(file_stem("a b\n"), "a_b_");
+        assert_eq!(file_stem("twin/i-00000001"), "twin_i-00000001");
+    }
+
+    #[test]
+    fn each_server_has_two_files_and_the_index_names_them() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("new/one");
+        let mut view = Folder::create(path.clone(), vec![host("a"), host("b")]).expect("a folder");
+        let mut written = Written::default();
+        view.hear(0, Stream::Stdout, b"\x00\xff", &mut written)
+            .expect("written");
+        let ended = Ending {
+            outcome: Outcome::Ended(Status::Code(4)),
+            started: Some("2026-01-02T03:04:05Z".parse().expect("a time")),
+            took: std::time::Duration::ZERO,
+        };
+        view.end(0, &ended, &mut written).expect("written");
+        view.end(1, &Ending::not_started("x"), &mut written)
+            .expect("written");
+        view.finish(&mut written).expect("written");
+        assert_eq!(
+            std::fs::read(path.join("a.out")).expect("a file"),
+            b"\x00\xff"
+        );
+        assert_eq!(std::fs::read(path.join("a.err")).expect("a file"), b"");
+        assert!(!path.join("b.out").exists());
+        let index: Value =
+            serde_json::from_slice(&std::fs::read(path.join(INDEX)).expect("an index"))
+                .expect("JSON");
+        assert_eq!(index["items"][0]["stdoutFile"], "a.out");
+        assert_eq!(index["items"][0]["code"], 4);
+        assert_eq!(index["items"][1]["state"], "not-started");
+        assert_eq!(index["items"][1].get("stdoutFile"), None);
+        assert_eq!(written.screen, "");
+    }
+}

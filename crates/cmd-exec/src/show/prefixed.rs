@@ -1,0 +1,208 @@
+//! Each line behind the name of its server: as it comes, or server by server.
+
+use ops_ui::Result;
+
+use super::{Look, Sink, View, carried, paint_name, push_line, uncarried};
+use crate::{
+    capture::{Capture, Stream},
+    lines::Lines,
+    outcome::Ending,
+};
+
+/// The names before the lines.
+struct Prefixes {
+    names: Vec<String>,
+    look: Look,
+    width: usize,
+}
+
+impl Prefixes {
+    fn new(names: Vec<String>, look: Look) -> Self {
+        let width = names.iter().map(|name| name.chars().count()).max();
+        Self {
+            names,
+            look,
+            width: width.unwrap_or_default(),
+        }
+    }
+
+    /// Adds `line` of a server behind its name. On a terminal the lines are aligned.
+    fn push(&self, text: &mut Vec<u8>, host: usize, stream: Stream, line: &[u8]) {
+        let name = &self.names[host];
+        let is_terminal = self.look.is_terminal(stream);
+        let prefix = paint_name(host, &format!("{name}:"), self.look.colors(stream));
+        text.extend_from_slice(prefix.as_bytes());
+        let blanks = if is_terminal {
+            self.width - name.chars().count() + 1
+        } else {
+            1
+        };
+        text.extend(std::iter::repeat_n(b' ', blanks));
+        push_line(text, line, is_terminal);
+    }
+}
+
+/// Lines as they come.
+pub(crate) struct Live {
+    prefixes: Prefixes,
+    /// Of each server, of each stream.
+    lines: Vec<[Lines; 2]>,
+}
+
+impl Live {
+    pub(crate) fn new(names: Vec<String>, look: Look) -> Self {
+        let lines = names.iter().map(|_| Default::default()).collect();
+        Self {
+            prefixes: Prefixes::new(names, look),
+            lines,
+        }
+    }
+}
+
+impl View for Live {
+    fn hear(
+        &mut self,
+        host: usize,
+        stream: Stream,
+        piece: &[u8],
+        sink: &mut dyn Sink,
+    ) -> Result<()> {
+        let mut text = Vec::with_capacity(piece.len() + 64);
+        let prefixes = &self.prefixes;
+        self.lines[host][stream as usize].feed(piece, |line| {
+            prefixes.push(&mut text, host, stream, line);
+        });
+        if text.is_empty() {
+            return Ok(());
+        }
+        // All lines of a piece in one write: no other program on the terminal gets between them.
+        sink.lines(stream, &text)
+    }
+
+    fn end(&mut self, host: usize, _ending: &Ending, sink: &mut dyn Sink) -> Result<()> {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            if let Some(line) = self.lines[host][stream as usize].finish() {
+                let mut text = Vec::new();
+                self.prefixes.push(&mut text, host, stream, &line);
+                sink.lines(stream, &text)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lines of one server after the other, as each ends.
+pub(crate) struct Grouped {
+    live: Live,
+    captures: Vec<Option<Capture>>,
+}
+
+impl Grouped {
+    pub(crate) fn new(names: Vec<String>, look: Look) -> Self {
+        let captures = names.iter().map(|_| None).collect();
+        Self {
+            live: Live::new(names, look),
+            captures,
+        }
+    }
+}
+
+impl View for Grouped {
+    fn hear(&mut self, host: usize, stream: Stream, piece: &[u8], _: &mut dyn Sink) -> Result<()> {
+        self.captures[host]
+            .get_or_insert_default()
+            .add(stream, piece)
+            .map_err(uncarried)
+    }
+
+    fn end(&mut self, host: usize, ending: &Ending, sink: &mut dyn Sink) -> Result<()> {
+        if let Some(mut capture) = self.captures[host].take() {
+            let live = &mut self.live;
+            capture
+                .replay(|stream, piece| live.hear(host, stream, piece, sink).map_err(carried))
+                .map_err(uncarried)?;
+        }
+        self.live.end(host, ending, sink)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{TERMINAL, Written, names};
+    use super::*;
+
+    fn ending() -> Ending {
+        Ending::not_started("")
+    }
+
+    #[test]
+    fn lines_of_two_servers_are_never_torn() {
+        let mut view = Live::new(names(&["web-1", "db"]), Look::default());
+        let mut written = Written::default();
+        for (host, piece) in [
+            (0, "on"),
+            (1, "eins\nzw"),
+            (0, "e\n"),
+            (1, "ei\n"),
+            (0, "last"),
+        ] {
+            view.hear(host, Stream::Stdout, piece.as_bytes(), &mut written)
+                .expect("written");
+        }
+        for host in 0..2 {
+            view.end(host, &ending(), &mut written).expect("written");
+        }
+        assert_eq!(
+            written.stdout,
+            "db: eins\nweb-1: one\ndb: zwei\nweb-1: last\n"
+        );
+    }
+
+    #[test]
+    fn on_a_terminal_names_are_aligned_and_lines_harmless() {
+        let look = Look {
+            colors_stdout: true,
+            ..TERMINAL
+        };
+        let mut view = Live::new(names(&["web-1", "db"]), look);
+        let mut written = Written::default();
+        view.hear(1, Stream::Stdout, b"\x1b[2Jgone\n", &mut written)
+            .expect("written");
+        view.hear(0, Stream::Stderr, b"oh\n", &mut written)
+            .expect("written");
+        assert_eq!(
+            written.screen,
+            "\x1b[33mdb:\x1b[0m    \\u{1b}[2Jgone\nweb-1: oh\n"
+        );
+    }
+
+    #[test]
+    fn off_a_terminal_lines_are_as_they_are() {
+        let mut view = Live::new(names(&["a"]), Look::default());
+        let mut written = Written::default();
+        view.hear(0, Stream::Stdout, b"\x1b[2J\tx\r\n", &mut written)
+            .expect("written");
+        assert_eq!(written.stdout, "a: \x1b[2J\tx\r\n");
+    }
+
+    #[test]
+    fn grouped_lines_wait_for_the_end_of_their_server() {
+        let mut view = Grouped::new(names(&["a", "b"]), Look::default());
+        let mut written = Written::default();
+        for (host, stream, piece) in [
+            (0, Stream::Stdout, "1\n"),
+            (1, Stream::Stdout, "x\n"),
+            (0, Stream::Stderr, "2\n"),
+            (0, Stream::Stdout, "3"),
+        ] {
+            view.hear(host, stream, piece.as_bytes(), &mut written)
+                .expect("kept");
+        }
+        assert_eq!(written.screen, "");
+        view.end(0, &ending(), &mut written).expect("written");
+        assert_eq!(written.screen, "a: 1\na: 2\na: 3\n");
+        assert_eq!(written.stderr, "a: 2\n");
+        view.end(1, &ending(), &mut written).expect("written");
+        assert_eq!(written.stdout, "a: 1\na: 3\nb: x\n");
+    }
+}

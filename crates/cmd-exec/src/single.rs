@@ -1,0 +1,150 @@
+//! A command on one server: its bytes, its status, and nothing else.
+
+use bytes::Bytes;
+use ops_core::Context;
+use ops_remote::exec::{self, Event, Request, Run};
+use ops_ui::{Error, ErrorKind, Exit, Result, stdio::StdoutWriter};
+
+use crate::{
+    hosts::Host,
+    input::{Feeding, Hub, ReadFailure},
+    signals::Relay,
+};
+
+/// The status of a program whose reader has gone, as a shell tells SIGPIPE: 128 and 13.
+pub(crate) const PIPE_CLOSED: Exit = Exit::of(141);
+
+/// Runs the command and gives its status.
+///
+/// # Errors
+/// It could not be run, its output could not be written, or what became of it is not known.
+pub(crate) async fn run(cx: &Context, host: &Host, request: Request) -> Result<Exit> {
+    let _handler = cx.interrupt().handle();
+    let relay = Relay::listen()?;
+    let label = host.instance.label();
+    let spinner = cx
+        .output()
+        .spinner(format!("starting the command on {label}"));
+    let started = tokio::select! {
+        run = Box::pin(exec::start(cx, &host.instance, request)) => run,
+        // Nothing runs there yet that could be told.
+        error = cx.interrupt().wait() => Err(error),
+    };
+    drop(spinner);
+    let mut run = started?;
+    relay.add(run.signals());
+    let failure = ReadFailure::default();
+    let _feeding = run.take_stdin().and_then(|stdin| {
+        let (kept, signals) = (failure.clone(), run.signals());
+        let hub = Hub::start(1, move |error| {
+            kept.keep(error);
+            // A part of an input must not be taken for the whole.
+            signals.send(exec::Signal::Terminate);
+        });
+        let queue = hub.take(0)?;
+        Some((Feeding::start(queue, stdin), hub))
+    });
+    let exit = Streams::start().carry(cx, &mut run).await;
+    failure.check()?;
+    exit
+}
+
+/// Standard output and error output, each with a thread that waits for its reader.
+struct Streams {
+    /// `None` once its reader has gone.
+    stdout: Option<StdoutWriter>,
+    stderr: Option<StdoutWriter>,
+}
+
+impl Streams {
+    fn start() -> Self {
+        Self {
+            stdout: Some(StdoutWriter::start()),
+            stderr: Some(StdoutWriter::start_stderr()),
+        }
+    }
+
+    async fn carry(mut self, cx: &Context, run: &mut Run) -> Result<Exit> {
+        let result = loop {
+            let event = tokio::select! {
+                event = run.next() => event,
+                error = failed(&mut self.stdout) => {
+                    self.close_stdout(run, error)?;
+                    continue;
+                }
+            };
+            match event {
+                Ok(Some(Event::Stdout(bytes))) => self.write(run, bytes).await?,
+                Ok(Some(Event::Stderr(bytes))) => {
+                    if let Some(stderr) = &mut self.stderr
+                        && stderr.write(bytes).await.is_err()
+                    {
+                        // Nobody is left to be told, and the command's output is wanted all the
+                        // same.
+                        self.stderr = None;
+                    }
+                }
+                Ok(Some(Event::Note(text))) => cx.output().note(text),
+                Ok(Some(Event::Detached { pid, output })) => {
+                    let line = format!("{pid} {output}\n");
+                    self.write(run, Bytes::from(line)).await?;
+                }
+                Ok(Some(Event::Started)) => {}
+                Ok(Some(Event::Ended(status))) => break Ok(Exit::of(status.as_exit_code())),
+                Ok(None) => break Err(unknown_end()),
+                Err(error) => break Err(error),
+            }
+        };
+        // What was written is all there before anything is said about it.
+        let was_open = self.stdout.is_some();
+        let written = match self.stdout.take() {
+            Some(stdout) => stdout.finish().await,
+            None => Ok(()),
+        };
+        if let Some(stderr) = self.stderr.take() {
+            let _ = stderr.finish().await;
+        }
+        let exit = result?;
+        match written {
+            Ok(()) if was_open || exit != Exit::SUCCESS => Ok(exit),
+            // Never a success with a part of the output unread.
+            Ok(()) => Ok(PIPE_CLOSED),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(PIPE_CLOSED),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn write(&mut self, run: &Run, bytes: Bytes) -> Result<()> {
+        match &mut self.stdout {
+            Some(stdout) => match stdout.write(bytes).await {
+                Ok(()) => Ok(()),
+                Err(error) => self.close_stdout(run, error),
+            },
+            None => Ok(()),
+        }
+    }
+
+    /// Its reader has gone: the command is ended quietly, and its status is waited for.
+    fn close_stdout(&mut self, run: &Run, error: Error) -> Result<()> {
+        self.stdout = None;
+        if error.kind() != ErrorKind::BrokenPipe {
+            // A full disk, say.
+            return Err(error);
+        }
+        run.stdout_closed();
+        Ok(())
+    }
+}
+
+/// Ends when standard output cannot be written any more.
+async fn failed(stdout: &mut Option<StdoutWriter>) -> Error {
+    match stdout {
+        Some(stdout) => stdout.failed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The engine ends with a status or an error; neither came.
+pub(crate) fn unknown_end() -> Error {
+    Error::unexpected("the status of the command is not known")
+}

@@ -1,0 +1,52 @@
+//! What a profile says comes before the first session.
+
+use ops_tests::{Lab, lab::binary, service::Service, terminal::Terminal};
+
+#[test]
+fn a_profile_may_deny_it_bound_it_and_demand_a_reason() {
+    let lab = Lab::with_sandbox();
+    for (guard, why) in [
+        ("guard: { deny: [exec] }\n", "OPS-E-REFUSED"),
+        ("guard: { max_targets: 1 }\n", "guard.max_targets"),
+        ("session: { reason: required }\n", "--reason TEXT"),
+        ("guard: { protect: true }\n", "--yes"),
+        ("exec: { via: run-command }\n", "Run Command"),
+    ] {
+        lab.profile("g", guard);
+        let done = lab
+            .ops(["-p", "g", "exec", "web-1", "web-2", "-n", "--", "true"])
+            .output();
+        assert_eq!(done.status, 255, "{guard} {done}");
+        assert!(done.stderr.contains(why), "{guard} {done}");
+    }
+    lab.profile(
+        "g",
+        "session: { reason: required }\nexec: { parallel: 1 }\n",
+    );
+    let done = lab
+        .ops([
+            "-p", "g", "exec", "web-1", "-n", "--reason", "INC-1", "--", "true",
+        ])
+        .output()
+        .success();
+    assert_eq!(done.stderr, "");
+}
+
+#[test]
+fn whoever_confirms_sees_the_servers_first() {
+    let service = Service::start(binary().to_str().unwrap(), "");
+    let profiles = service.home().join(".config/ops/profiles");
+    std::fs::create_dir_all(&profiles).unwrap();
+    std::fs::write(profiles.join("prod.yaml"), "guard: { confirm: yes }\n").unwrap();
+    let terminal = Terminal::start(
+        &service,
+        &["-p", "prod", "exec", "web-1", "web-2", "--", "echo", "ran"],
+    );
+    terminal.wait_for("Type yes:");
+    let screen = terminal.screen(80, 24).screen().contents();
+    assert!(screen.contains("exec on 2 servers"), "{screen}");
+    assert!(screen.contains("web-1, web-2"), "{screen}");
+    assert!(!service.calls().contains(&"StartSession".to_owned()));
+    terminal.send("yes\r");
+    terminal.wait_for("2 of 2 succeeded");
+}
