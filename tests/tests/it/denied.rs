@@ -212,6 +212,7 @@ fn no_verb_calls_what_the_page_does_not_allow_it() {
     let runs: &[&[&str]] = &[
         &["ls", "-o", "json"],
         &["ls", "--all-regions"],
+        &["describe", "web-1"],
         &["cache", "refresh"],
         &["shell", "web-1"],
         &["cp", "file", &session],
