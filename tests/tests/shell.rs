@@ -560,8 +560,8 @@ fn what_cannot_have_a_session_says_why_and_what_to_do() {
             "document/SSM-SessionManagerRunShell",
         ],
     );
-    service.set_faults("kms=arn:aws:kms:eu-west-1:123456789012:key/k");
-    assert_fails(&service, &["shell", "web-1"], 7, &["encrypted", "key/k"]);
+    service.set_faults("kms=arn:aws:kms:eu-west-1:123456789012:key/k,deny=kms:GenerateDataKey");
+    assert_fails(&service, &["shell", "web-1"], 5, &["encrypted", "key/k"]);
     service.set_faults("");
     service.change_instance("web-2", r#"{"online": false}"#);
     assert_fails(&service, &["shell", "web-2"], 7, &["web-2"]);

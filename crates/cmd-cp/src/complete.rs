@@ -5,7 +5,7 @@ use ops_profile::CopyVia;
 use ops_remote::pipe::{Chunk, Down, Far, Known};
 use ops_ui::{Error, ErrorKind, Result};
 
-use crate::{cp::Cp, place::Place, session::names_script};
+use crate::{cp::Cp, place::TypedPath, session::names_script};
 
 /// Most that is read of a folder, in bytes.
 const MAX_BYTES: usize = 1 << 20;
@@ -22,7 +22,7 @@ pub async fn keep_folder(cx: &Context, place: &str) {
 
 /// The names, each ended by a NUL, folders with a slash at their end.
 async fn list_folder(cx: &Context, place: &str) -> Result<Vec<u8>> {
-    let Place::Remote { target, path } = Place::parse(place.as_ref())? else {
+    let TypedPath::Remote { target, path } = TypedPath::parse(place.as_ref())? else {
         return Err(Error::usage("no folder of a server"));
     };
     let copy = &cx.profile()?.copy;

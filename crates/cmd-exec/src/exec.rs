@@ -15,6 +15,7 @@ use crate::{
     options::{self, ManyArgs},
     request::{Spoken, variables},
     rollout::Plan,
+    show::{API_VERSION, Form},
     single, words,
 };
 
@@ -158,7 +159,7 @@ impl Command for Exec {
         }
         let manner = self.many.manner(&cx, hosts.all.len(), form)?;
         if self.dry_run {
-            return show_plan(&cx, &hosts, &manner.plan, &spoken);
+            return show_plan(&cx, &hosts, &manner.plan, &spoken, form);
         }
         let instances: Vec<_> = hosts.all.iter().map(|host| host.instance.clone()).collect();
         cx.guard(Self::NAME, &instances, self.session.reason.as_deref())
@@ -266,8 +267,23 @@ impl Exec {
 }
 
 /// Says what would be done; nothing is started, and nobody is asked.
-fn show_plan(cx: &Context, hosts: &Hosts, plan: &Plan, spoken: &Spoken) -> Result<Exit> {
+fn show_plan(
+    cx: &Context,
+    hosts: &Hosts,
+    plan: &Plan,
+    spoken: &Spoken,
+    form: Option<Form>,
+) -> Result<Exit> {
     let output = cx.output();
+    if let Some(form) = form {
+        let document = plan_document(hosts, plan, spoken);
+        match form {
+            Form::Json => output.json(&document)?,
+            Form::Yaml => output.yaml(&document)?,
+            Form::Jsonl => output.json_line(&document)?,
+        }
+        return Ok(Exit::SUCCESS);
+    }
     let described = |host: &Host| match &host.user {
         Some(user) => format!("{} ({}) as {user}", host.label, host.instance.id),
         None => format!("{} ({})", host.label, host.instance.id),
@@ -284,4 +300,28 @@ fn show_plan(cx: &Context, hosts: &Hosts, plan: &Plan, spoken: &Spoken) -> Resul
     }
     output.note(Text::from(format!("would run: {}", spoken.shown())));
     Ok(Exit::SUCCESS)
+}
+
+fn plan_document(hosts: &Hosts, plan: &Plan, spoken: &Spoken) -> serde_json::Value {
+    let host = |host: &Host| {
+        serde_json::json!({
+            "name": host.instance.label(),
+            "id": host.instance.id,
+            "region": host.instance.region,
+            "user": host.user,
+        })
+    };
+    let batches = plan.batches.iter().enumerate();
+    let batches: Vec<_> = batches
+        .map(|(number, batch)| {
+            let items: Vec<_> = hosts.all[batch.clone()].iter().map(host).collect();
+            serde_json::json!({ "name": plan.name_of(number), "items": items })
+        })
+        .collect();
+    serde_json::json!({
+        "apiVersion": API_VERSION,
+        "kind": "ExecPlan",
+        "command": spoken.shown().as_ref(),
+        "batches": batches,
+    })
 }

@@ -1,4 +1,4 @@
-//! `ops exec`: a command on one server or on many.
+//! `ops exec` and `ops logs`: a command on one server or on many, and what their logs say.
 
 mod capture;
 mod exec;
@@ -6,6 +6,7 @@ mod fleet;
 mod hosts;
 mod input;
 mod lines;
+mod logs;
 mod many;
 mod on_terminal;
 mod options;
@@ -21,6 +22,7 @@ mod words;
 use ops_core::Entry;
 
 pub use exec::Exec;
+pub use logs::Logs;
 
 /// What this crate brings.
-pub const COMMANDS: &[Entry] = &[Entry::of::<Exec>()];
+pub const COMMANDS: &[Entry] = &[Entry::of::<Exec>(), Entry::of::<Logs>()];

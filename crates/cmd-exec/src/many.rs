@@ -44,6 +44,15 @@ pub(crate) enum Shown {
     Folder(PathBuf),
 }
 
+/// What is told at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// A line for all, and those where it failed.
+    All,
+    /// Those where it failed, unless it was interrupted: that is how a follower ends.
+    Failures,
+}
+
 /// What is asked for beside the command.
 #[derive(Clone, Debug)]
 pub(crate) struct Manner {
@@ -55,6 +64,7 @@ pub(crate) struct Manner {
     pub(crate) pause: bool,
     pub(crate) failed_to: Option<PathBuf>,
     pub(crate) pass_status: bool,
+    pub(crate) told: Told,
 }
 
 /// Runs the command on all of them.
@@ -120,8 +130,12 @@ pub(crate) async fn run(
         Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(PIPE_CLOSED),
         Err(error) => return Err(error),
     };
-    output.note(summary(&endings, begin.elapsed()));
-    if !hall.view.tells_endings() {
+    let is_interrupted = cx.interrupt().requested().is_some();
+    if manner.told == Told::All {
+        output.note(summary(&endings, begin.elapsed()));
+    }
+    let is_expected = is_interrupted && manner.told == Told::Failures;
+    if !hall.view.tells_endings() && !is_expected {
         let rows = hosts.iter().zip(&endings);
         for line in failures(rows.map(|(host, ending)| (host.label.as_str(), ending))) {
             output.warn_line(line);
@@ -131,7 +145,7 @@ pub(crate) async fn run(
         write_failed(path, &hosts, &endings)?;
     }
     failure.check()?;
-    if cx.interrupt().requested().is_some() {
+    if is_interrupted {
         return Err(cx.interrupt().wait().await);
     }
     Ok(exit_of(&endings, manner.pass_status))
@@ -387,6 +401,7 @@ mod tests {
             pause: false,
             failed_to: None,
             pass_status: false,
+            told: Told::All,
         };
         let usual = Wishes::default();
         let mut many = manner(30, usual, 20, false);

@@ -6,7 +6,7 @@ use ops_core::Context;
 use ops_ui::{Error, Format, Result, hint};
 
 use crate::{
-    many::{Manner, Shown},
+    many::{Manner, Shown, Told},
     rollout::{Plan, Share, Wishes},
     show::Form,
 };
@@ -150,6 +150,7 @@ impl ManyArgs {
             pause: self.pause,
             failed_to: self.failed_to.clone(),
             pass_status: self.pass_status,
+            told: Told::All,
         })
     }
 }

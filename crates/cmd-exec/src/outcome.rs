@@ -104,6 +104,20 @@ impl Outcome {
         }
     }
 
+    /// As [`Self::words`] behind the name `label`, which is not said again: servers that failed
+    /// alike have the same words.
+    pub(crate) fn words_for(&self, label: &str) -> String {
+        match self {
+            Self::Failed(error) => {
+                let what = error.what();
+                let named = format!("`{label}` ");
+                let why = what.strip_prefix(&named).unwrap_or(what);
+                format!("not run: {}", why.strip_prefix("is ").unwrap_or(why))
+            }
+            _ => self.words(),
+        }
+    }
+
     /// What a person reads of it; nothing for a success.
     pub(crate) fn words(&self) -> String {
         match self {
@@ -157,6 +171,10 @@ mod tests {
         assert_eq!(
             told(Outcome::Failed(Error::target("`db-1` is stopped"))),
             (Some(255), "`db-1` is stopped".to_owned())
+        );
+        assert_eq!(
+            Outcome::Failed(Error::target("`db-1` is stopped")).words_for("db-1"),
+            "not run: stopped"
         );
         assert_eq!(
             told(Outcome::NotStarted("a canary failed".to_owned())),

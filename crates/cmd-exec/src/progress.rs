@@ -165,7 +165,7 @@ pub(crate) fn failures<'a>(rows: impl Iterator<Item = (&'a str, &'a Ending)>) ->
                 why_not.clone_from(why);
             }
             _ if lines.len() == SHOWN => left_out += 1,
-            outcome => lines.push(format!("{label}: {}", outcome.words())),
+            outcome => lines.push(format!("{label}: {}", outcome.words_for(label))),
         }
     }
     if left_out > 0 {
@@ -227,7 +227,7 @@ mod tests {
             failures(rows),
             [
                 "b: exit status 3",
-                "c: `c` is stopped",
+                "c: not run: stopped",
                 "not started: d to e, 2 servers (a canary failed)",
             ]
         );

@@ -15,6 +15,8 @@ pub enum Values {
     ForwardWord,
     /// A group of the profile's forwards.
     ForwardGroup,
+    /// The words of `logs`: a target, or names under `logs` of the profile.
+    LogWord,
     /// A condition on a tag, `KEY=VALUE`.
     TagFilter,
     /// The key of a tag.

@@ -21,6 +21,7 @@ pub(crate) fn check(profile: &Profile, tree: &Node, verbs: Verbs) -> Result<(), 
     checker.aws(profile)?;
     checker.hosts(profile)?;
     checker.forwards(profile)?;
+    checker.logs(profile)?;
     checker.aliases(profile)?;
     checker.verbs(profile)
 }
@@ -281,6 +282,34 @@ impl Checker<'_> {
                     at_key(format!("the forward `{name}` does not say where it leads"))
                         .hint("add to: PORT of the server itself, or to: HOST:PORT"),
                 );
+            }
+        }
+        Ok(())
+    }
+
+    fn logs(&self, profile: &Profile) -> Result<(), Problem> {
+        for (name, sources) in &profile.logs {
+            if name.is_empty() || name.starts_with(['/', '~', '-']) {
+                return Err(Problem::at(
+                    &self.key_place("logs", name),
+                    format!("`{}` cannot be the name of a log", name.escape_debug()),
+                )
+                .hint("use a word that does not begin with / ~ or -"));
+            }
+            let is_source = |text: &String| {
+                text.starts_with('/')
+                    || text.starts_with("~/")
+                    || text
+                        .strip_prefix("unit:")
+                        .is_some_and(|unit| !unit.is_empty())
+            };
+            if let Some(wrong) = sources.0.iter().find(|text| !is_source(text)) {
+                return Err(self
+                    .problem(
+                        &["logs", name],
+                        format!("`{}` is neither a file nor a unit", wrong.escape_debug()),
+                    )
+                    .hint("write /var/log/syslog, ~/app.log or unit:nginx"));
             }
         }
         Ok(())

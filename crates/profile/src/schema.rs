@@ -66,6 +66,9 @@ pub struct Profile {
     /// Named forwards
     #[serde(skip_serializing_if = "is_default")]
     pub forwards: BTreeMap<String, Forward>,
+    /// Log files, and units of systemd as `unit:NAME`, under names for `ops logs`
+    #[serde(skip_serializing_if = "is_default")]
+    pub logs: BTreeMap<String, OneOrMany<String>>,
     /// Short names for ops command lines; never for programs or shell strings
     #[serde(skip_serializing_if = "is_default")]
     pub aliases: BTreeMap<String, Words>,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // In a test's helpers too.
 
 mod guards;
+mod logs;
 mod many;
 mod script;
 mod single;

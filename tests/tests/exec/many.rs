@@ -267,6 +267,10 @@ fn a_roll_out_stops_where_it_fails() {
          web-3 (i-0c3d4e5f60718293a)\n"
     );
     assert!(done.stderr.starts_with("would run: sh -c '"), "{done}");
+    let options = ["--canary", "1", "--dry-run", "-o", "json"];
+    let plan = lab.ops(words.iter().chain(&options)).output().success();
+    assert_eq!(plan.json()["batches"][0]["items"][0]["name"], "web-1");
+    assert_eq!(ran(), 0);
 }
 
 #[test]

@@ -285,6 +285,46 @@ fn cron_and_xargs_run_it_too() {
     assert_eq!(lines, ["of web-1", "of web-2", "of web-3"], "{done}");
 }
 
+#[test]
+fn a_connection_that_is_lost_again_and_again_costs_no_byte() {
+    let lab = Lab::with_sandbox();
+    let bytes = noise(4 << 20);
+    let file = lab.home().join("noise");
+    std::fs::write(&file, &bytes).unwrap();
+    let cuts = ["sandbox", "fault", "cut-after=300,cuts=5"];
+    lab.ops(cuts).output().success();
+    let line = format!("cat {}; exit 6", file.display());
+    let done = lab
+        .ops(["exec", "-n", "web-1", "--shell", &line])
+        .output()
+        .exits(6);
+    assert!(
+        done.bytes == bytes,
+        "{} of {} bytes",
+        done.bytes.len(),
+        bytes.len()
+    );
+}
+
+#[test]
+fn a_detached_command_stays_and_says_where_its_output_goes() {
+    let lab = Lab::with_sandbox();
+    let seconds = super::odd_seconds();
+    let line = format!("echo begun; exec sleep {seconds}");
+    let done = lab
+        .ops(["exec", "--detach", "web-1", "--shell", &line])
+        .output()
+        .success();
+    let (pid, path) = done.stdout.trim_end().split_once(' ').unwrap();
+    super::eventually("the command runs", || super::is_sleeping(&seconds));
+    super::eventually("its output is kept", || {
+        std::fs::read(path).is_ok_and(|text| text == b"begun\n")
+    });
+    let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    super::eventually("the command has ended", || !super::is_sleeping(&seconds));
+}
+
 mod on_a_terminal {
     use ops_tests::{lab::binary, service::Service, terminal::Terminal};
 

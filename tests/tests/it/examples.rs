@@ -35,6 +35,19 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("rsync ", "ssh/transfers.rs"),
     ("OPS_REASON=INC-4711 OPS_YES=1 rsync", "ssh/use_it.rs"),
     ("git ", "ssh/use_it.rs"),
+    ("ops exec db-1 -- pg_dump", "needs PostgreSQL on the server"),
+    (
+        "cat dump.sql | ops exec db-1",
+        "needs PostgreSQL on the server",
+    ),
+    (
+        "ops exec 'web-*' -- systemctl",
+        "needs systemd on the servers",
+    ),
+    ("ops exec -it", "exec/single.rs, on a terminal"),
+    ("ops exec 'web-*' -o json", "needs jq"),
+    ("ops logs -f", "stays until it is ended: exec/logs.rs"),
+    ("ops logs web-1 --unit", "needs systemd on the server"),
     (
         "ops ssh deploy@web-1 -L",
         "stays until it is ended: ssh/use_it.rs",
@@ -61,6 +74,8 @@ const REPLACED: &[(&str, &str)] = &[
     ("redis:6379", "db-reporting:3306"),
     // The guard of that profile asks on a terminal.
     ("web-3 --reason INC-4711", "web-3 --reason INC-4711 --yes"),
+    // Standard input is a pipe here, and it cannot go to servers that start later.
+    (" --canary", " -n --canary"),
     // Long enough for an agent that reports at once.
     ("--timeout 10m", "--timeout 1m"),
 ];
@@ -203,6 +218,9 @@ fn reader() -> Lab {
         ("xdg-open", "true"),
     ] {
         lab.write_program(&format!("bin/{program}"), &format!("#!/bin/sh\n{body}\n"));
+    }
+    for script in ["fix.sh", "upgrade.sh"] {
+        lab.write_program(script, "#!/bin/sh\ntrue\n");
     }
     let ops = lab.home().join("bin/ops");
     std::os::unix::fs::symlink(ops_tests::lab::binary(), ops).expect("a link");

@@ -127,7 +127,7 @@ impl View for Fold {
     fn end(&mut self, host: usize, ending: &Ending, _: &mut dyn Sink) -> Result<()> {
         let capture = self.running[host].take().unwrap_or_default();
         let likeness = capture.likeness();
-        let words = ending.outcome.words();
+        let words = ending.outcome.words_for(&self.names[host]);
         let same = self
             .groups
             .iter_mut()
@@ -220,7 +220,7 @@ mod tests {
             "web-1,web-3 (2 hosts): active\n\
              web-2 (1 host, exit status 3): failed\n\
              web-4 (1 host):\na\nb\n\
-             db (1 host, `db` is stopped)\n\
+             db (1 host, not run: stopped)\n\
              web-5 (1 host, exit status 3): active\n"
         );
     }

@@ -11,7 +11,7 @@ use ops_ui::Result;
 use serde_json::Value;
 
 pub(crate) use self::{
-    document::{Document, Form},
+    document::{API_VERSION, Document, Form},
     fold::Fold,
     folder::Folder,
     prefixed::{Grouped, Live},

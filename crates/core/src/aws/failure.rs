@@ -156,6 +156,9 @@ impl Call {
     /// The IAM statement that allows the call; a start of a session has one of its own, with its
     /// documents.
     fn statement(&self) -> Option<Hint> {
+        if let (iam::GENERATE_DATA_KEY, Some(key)) = (self.action, &self.resource) {
+            return Some(statement_hint(&iam::key_statement(self.action, key)));
+        }
         let region = self.place.region.as_deref().unwrap_or_default();
         iam::statement_text(self.action, region)
             .filter(|_| self.action != "ssm:StartSession")

@@ -2,10 +2,17 @@
 
 use std::sync::{Arc, OnceLock};
 
-use ops_session::{closing::Closing, driver::SessionError};
+use ops_session::{
+    closing::{Closing, ClosingReason},
+    data_channel::ChannelError,
+    driver::SessionError,
+};
 use ops_ui::Error;
 
-use super::{failure, gateway};
+use super::{
+    data_key::{self, KeyRecord},
+    failure, gateway,
+};
 use crate::context::Context;
 
 /// The duty to end a session at the service. Dropping it does so in the background, which the
@@ -19,6 +26,8 @@ pub struct Ending {
     pub(super) label: String,
     /// Why the session cannot be taken up again, where the service has denied it.
     pub(super) denied: Arc<OnceLock<Error>>,
+    /// What is known of the session's encryption.
+    pub(super) key: Arc<KeyRecord>,
     /// Whether a drop still has to end the session.
     pub(super) armed: bool,
 }
@@ -38,14 +47,21 @@ impl Ending {
 
     /// Words for [`Event::Failed`] of this session.
     pub fn failed(&self, error: &SessionError) -> Error {
-        match (error, self.denied.get()) {
-            (SessionError::Gone(_), Some(denied)) => denied.clone(),
-            _ => failure::session_failed(&self.label, error),
-        }
+        let told = match error {
+            SessionError::Gone(_) => self.denied.get(),
+            SessionError::Channel(ChannelError::NoDataKey { .. }) => self.key.refused.get(),
+            _ => None,
+        };
+        told.cloned()
+            .unwrap_or_else(|| failure::session_failed(&self.label, error))
     }
 
     /// Words for [`Event::Closed`], if it tells of a failure.
     pub fn closed(&self, closing: &Closing) -> Option<Error> {
+        if closing.reason() == ClosingReason::Encryption {
+            let words = data_key::decryption_failed;
+            return Some(words(&self.label, &self.region, &self.key, closing.text()));
+        }
         failure::closed(&self.label, closing)
     }
 }

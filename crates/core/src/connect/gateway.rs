@@ -1,4 +1,5 @@
-//! What the driver asks for while a session lasts: signed headers for each dial, and fresh tokens.
+//! What the driver asks for while a session lasts: signed headers for each dial, the data key of an
+//! encrypted session, and fresh tokens.
 
 use std::{
     sync::{
@@ -14,10 +15,16 @@ use aws_sdk_ssm::{
 };
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
-use ops_session::driver::{Gateway, LargePayloads, ResumeError, Resumed, Token};
+use ops_session::driver::{
+    DataKey, DataKeyRequest, Gateway, LargePayloads, NoDataKey, ResumeError, Resumed, Token,
+};
 use ops_ui::{Error, ErrorKind, Text};
 
-use super::{TERMINATE_TIMEOUT, failure, paced, stream_url, trusted};
+use super::{
+    TERMINATE_TIMEOUT,
+    data_key::{KeyRecord, SessionKey},
+    failure, paced, stream_url, trusted,
+};
 use crate::{
     aws::{Aws, Meaning, code_of, meaning, sign_upgrade},
     context::Context,
@@ -38,6 +45,7 @@ pub(super) struct SessionGateway {
     pub(super) signed: AtomicBool,
     /// Why the session cannot be taken up again, where the service has denied it.
     pub(super) denied: Arc<OnceLock<Error>>,
+    pub(super) key: Arc<KeyRecord>,
 }
 
 impl Gateway for SessionGateway {
@@ -74,6 +82,22 @@ impl Gateway for SessionGateway {
             aws.set_dials_unsigned(true);
         }
         was_signed
+    }
+
+    fn data_key<'a>(
+        &'a self,
+        session_id: &'a str,
+        wanted: DataKeyRequest,
+    ) -> BoxFuture<'a, Result<DataKey, NoDataKey>> {
+        Box::pin(async move {
+            let of_session = SessionKey {
+                session_id,
+                target: &self.instance,
+                region: &self.region,
+                label: &self.label,
+            };
+            Box::pin(of_session.fetch(&self.cx, &self.key, wanted)).await
+        })
     }
 
     fn resume<'a>(&'a self, session_id: &'a str) -> BoxFuture<'a, Result<Resumed, ResumeError>> {

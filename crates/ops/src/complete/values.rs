@@ -126,7 +126,7 @@ impl Source {
     fn values(&self, kind: Values, index: usize, current: &str) -> Vec<Candidate> {
         match kind {
             // The beginning of an option: clap's engine asks all the same.
-            Values::Target | Values::RemotePath | Values::ForwardWord
+            Values::Target | Values::RemotePath | Values::ForwardWord | Values::LogWord
                 if current.starts_with('-') =>
             {
                 Vec::new()
@@ -134,6 +134,7 @@ impl Source {
             Values::Target => self.targets(current),
             Values::RemotePath => self.remote_paths(current),
             Values::ForwardWord => self.forward_words(index, current),
+            Values::LogWord => self.log_words(current),
             Values::ForwardGroup => self.groups(current),
             Values::TagFilter => self.tag_filters(current),
             Values::TagKey => self.tag_keys(current),
@@ -270,6 +271,18 @@ impl Source {
     }
 
     /// The first word is a target or a forward's name; names may follow names.
+    /// Servers, and names under `logs` of the profile.
+    fn log_words(&self, current: &str) -> Vec<Candidate> {
+        let mut found = self.targets(current);
+        if let Ok(profile) = self.cx.profile() {
+            let named = profile.logs.iter();
+            found.extend(named.filter(|(name, _)| starts_with(name, current)).map(
+                |(name, sources)| Candidate::new(name, format!("log: {}", sources.0.join(", "))),
+            ));
+        }
+        found
+    }
+
     fn forward_words(&self, index: usize, current: &str) -> Vec<Candidate> {
         let Ok(profile) = self.cx.profile() else {
             return Vec::new();
