@@ -45,9 +45,9 @@ fn main() -> ExitCode {
 
 /// True: every target was met.
 fn run() -> io::Result<bool> {
-    let runs = [
-        ("a small file to 40 servers", copies as fn(&Bench) -> _),
-        ("100 ssh-proxy at once", proxies as fn(&Bench) -> _),
+    let runs: [(&str, Work); 2] = [
+        ("a small file to 40 servers", copies),
+        ("100 ssh-proxy at once", proxies),
     ];
     let (mut rows, mut are_met) = (Vec::new(), true);
     for (what, work) in runs {
@@ -84,6 +84,9 @@ fn run() -> io::Result<bool> {
     report.finish()?;
     Ok(are_met)
 }
+
+/// Starts sessions; gives how many commands failed.
+type Work = fn(&Bench) -> io::Result<usize>;
 
 /// How long so many starts take if none waits longer than the quota demands: the first few are
 /// there at once.
