@@ -16,8 +16,8 @@ use std::{
 };
 
 use ops_bench::{
+    report::Report,
     stage::{self, Stage},
-    table,
 };
 use serde_json::Value;
 
@@ -53,7 +53,7 @@ fn run() -> io::Result<bool> {
     for (what, work) in runs {
         let bench = Bench::new()?;
         let begin = Instant::now();
-        let failed = work(&bench)?;
+        let failed: usize = work(&bench)?;
         let took = begin.elapsed();
         let starts = bench.starts()?;
         let allowed = allowed(starts.answered);
@@ -78,8 +78,10 @@ fn run() -> io::Result<bool> {
         "took",
         "ratio",
     ];
-    table::print(&head, &rows);
-    println!("target: none failed, ratio {MARGIN} at most");
+    let mut report = Report::of("bench-quota");
+    report.table(&head, &rows);
+    report.line(&format!("target: none failed, ratio {MARGIN} at most"));
+    report.finish()?;
     Ok(are_met)
 }
 

@@ -59,7 +59,7 @@ impl Ending {
         self.armed = false;
     }
 
-    /// Words for [`Event::Failed`] of this session.
+    /// Words for [`Event::Failed`](ops_session::driver::Event::Failed) of this session.
     pub fn failed(&self, error: &SessionError) -> Error {
         let told = match error {
             SessionError::Gone(_) => self.denied.get(),
@@ -70,7 +70,7 @@ impl Ending {
             .unwrap_or_else(|| failure::session_failed(&self.label, error))
     }
 
-    /// Words for [`Event::Closed`], if it tells of a failure.
+    /// Words for [`Event::Closed`](ops_session::driver::Event::Closed), if it tells of a failure.
     pub fn closed(&self, closing: &Closing) -> Option<Error> {
         if closing.reason() == ClosingReason::Encryption {
             let words = data_key::decryption_failed;

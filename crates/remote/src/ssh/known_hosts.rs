@@ -20,7 +20,7 @@ pub fn file(cx: &Context) -> PathBuf {
     cx.paths().state.join("ssh/known_hosts")
 }
 
-/// As [`file`], in a folder that is there and private, and that takes new keys.
+/// As [`file()`], in a folder that is there and private, and that takes new keys.
 ///
 /// # Errors
 /// The folder cannot be made or written to, or is somebody else's; with the variable that names
