@@ -1,6 +1,6 @@
 //! Names in a folder of a server, for completion.
 
-use ops_core::{Command as _, Context, cache::FolderFile, connect::Urgency, resolve::Choice};
+use ops_core::{Choice, Command as _, Context, cache::FolderFile, connect::Urgency};
 use ops_profile::CopyVia;
 use ops_remote::pipe::{Chunk, Down, Far, Known};
 use ops_ui::{Error, ErrorKind, Result};

@@ -323,7 +323,7 @@ fn body(script: &str) -> String {
 }
 
 /// What needs both directions at once cannot be had from this document, or from this agent.
-fn no_live_output(far: &Far) -> Error {
+pub(crate) fn no_live_output(far: &Far) -> Error {
     let error = Error::target(format!(
         "`{}` sends the output of a command only when it has ended",
         far.instance.label()
