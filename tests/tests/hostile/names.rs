@@ -180,7 +180,7 @@ const CASES: &[Case] = &[
     ("exec", &["--targets-from", "NAME", "--", "true"], ""),
     ("logs", &["NAME", "/etc/passwd"], ESC),
     ("logs", &[FIRST, OFFLINE, "/nosuch"], ""),
-    ("logs", &["-p", "evil", FIRST, "--unit", "NAME"], ""),
+    ("logs", &[FIRST, "--unit", "NAME"], ""),
     ("forward", &["NAME", "0:80"], ESC),
     ("forward", &[OFFLINE, "0:80"], "\x03"),
     ("forward", &["NAME"], ""),
