@@ -35,6 +35,7 @@ OPERATIONS = {
     "ec2:DescribeInstances",
     "ec2:DescribeRegions",
     "ec2-instance-connect:SendSSHPublicKey",
+    "kms:GenerateDataKey",
     "s3:DeleteObject",
     "s3:GetObject",
     "s3:HeadBucket",
@@ -249,6 +250,8 @@ def every_verb(check):
 
     run("shell", "web-1", stdin="exit\n")
     run("shell", "web-1", "--reason", "INC-4711", stdin="exit\n")
+    # The one server of the sandbox's fleet whose sessions are encrypted.
+    run("shell", "web-3", stdin="exit\n")
 
     run("exec", "web-1", "--", "cat", stdin="text")
     run("exec", "web-*", "-n", "--", "true")

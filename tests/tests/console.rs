@@ -215,10 +215,10 @@ fn a_wait_that_is_over_ends_with_124_and_says_how_far_it_was() {
 fn what_waiting_cannot_help_ends_the_wait_at_once_with_the_reason() {
     for (faults, goal, status, words) in [
         (
-            "kms=arn:aws:kms:eu-west-1:123456789012:key/k",
+            "kms=arn:aws:kms:eu-west-1:123456789012:key/k,kms-state=disabled",
             "session",
             7,
-            "must be encrypted",
+            "could not be encrypted",
         ),
         ("deny=ssm:StartSession", "session", 5, "ssm:StartSession"),
         (

@@ -100,6 +100,18 @@ fn a_terminal_that_is_closed_ends_the_session_at_the_service() {
 }
 
 #[test]
+fn a_hang_up_while_the_session_is_being_ended_does_not_keep_it_open() {
+    let service = service();
+    let mut terminal = shell(&service);
+    service.set_faults("slow=TerminateSession/1s");
+    terminal.send("\r~.");
+    terminal.wait_for("ending the session on web-1");
+    terminal.signal(Signal::HUP);
+    terminal.wait();
+    assert_ended(&service);
+}
+
+#[test]
 fn sighup_restores_the_terminal() {
     let service = service();
     let mut terminal = shell(&service);
@@ -560,8 +572,8 @@ fn what_cannot_have_a_session_says_why_and_what_to_do() {
             "document/SSM-SessionManagerRunShell",
         ],
     );
-    service.set_faults("kms=arn:aws:kms:eu-west-1:123456789012:key/k");
-    assert_fails(&service, &["shell", "web-1"], 7, &["encrypted", "key/k"]);
+    service.set_faults("kms=arn:aws:kms:eu-west-1:123456789012:key/k,deny=kms:GenerateDataKey");
+    assert_fails(&service, &["shell", "web-1"], 5, &["encrypted", "key/k"]);
     service.set_faults("");
     service.change_instance("web-2", r#"{"online": false}"#);
     assert_fails(&service, &["shell", "web-2"], 7, &["web-2"]);

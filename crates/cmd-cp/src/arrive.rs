@@ -9,9 +9,9 @@ use tokio::sync::mpsc;
 use crate::{
     clashes::{Claims, Wanted},
     existing::{self, Version},
-    goal::{Goal, LocalBase, open_stream},
+    goal::{LocalBase, LocalGoal, open_stream},
     hashes,
-    item::{Ask, Found, Kind, Listing},
+    item::{Found, Kind, ListRequest, Listing},
     landing,
     links::judge_links,
     local::umask,
@@ -19,7 +19,7 @@ use crate::{
     made::{Folders, Made},
     names::Gate,
     options::Options,
-    place::{join, name},
+    place::{base_name, join_paths},
     transport::{Fetch, Job, Server, Sink, Transport},
 };
 
@@ -27,16 +27,16 @@ use crate::{
 const QUEUE: usize = 4;
 
 /// What was found and passed the gate, with the place it was asked for.
-pub(crate) struct Passed {
+pub(crate) struct CheckedListing {
     pub(crate) found: Vec<Found>,
     /// Places that matched something.
     pub(crate) roots: usize,
 }
 
-/// What [`look`] asks about `places`.
-pub(crate) fn question(places: &[Vec<u8>], options: &Options) -> Ask {
+/// What [`list_sources`] asks about `places`.
+pub(crate) fn listing_request(places: &[Vec<u8>], options: &Options) -> ListRequest {
     let (digests, digests_below) = options.digests();
-    Ask {
+    ListRequest {
         places: places.to_vec(),
         globs: true,
         recursive: options.recursive,
@@ -48,16 +48,16 @@ pub(crate) fn question(places: &[Vec<u8>], options: &Options) -> Ask {
 }
 
 /// Lists places on a server, and reports what is not there or not to be had. `ask` is the
-/// [`question`] about them.
+/// [`listing_request`] about them.
 ///
 /// # Errors
 /// The server cannot be asked.
-pub(crate) async fn look(
+pub(crate) async fn list_sources(
     server: &Server,
     transport: &dyn Transport,
-    ask: &Ask,
+    ask: &ListRequest,
     options: &Options,
-) -> Result<Passed> {
+) -> Result<CheckedListing> {
     let (label, places) = (server.instance.label(), &ask.places);
     let spinner = server.cx.output().spinner(format!("looking on {label}"));
     let Listing {
@@ -72,15 +72,15 @@ pub(crate) async fn look(
             for complaint in &complaints {
                 error = error.caused_by(complaint);
             }
-            let id = report.add(shown(place), "", 0);
-            report.fail(id, error);
+            let id = report.add_item(shown(place), "", 0);
+            report.mark_failed(id, error);
         }
     }
     if !found.is_empty() {
         // What could not be looked into is missing in the list: it must not pass for all there is.
         for complaint in &complaints {
-            let id = report.add(shown(b""), "", 0);
-            report.fail(
+            let id = report.add_item(shown(b""), "", 0);
+            report.mark_failed(
                 id,
                 Error::unexpected(format!("`{label}` says: {complaint}")),
             );
@@ -90,16 +90,16 @@ pub(crate) async fn look(
     let mut roots = HashSet::new();
     let mut passed = found;
     passed.retain(|found| {
-        let path = join(&found.root, &found.below);
+        let path = join_paths(&found.root, &found.below);
         let place = places.get(found.place).map_or(&b""[..], Vec::as_slice);
         if options
             .excluded
-            .has(name(&found.root).unwrap_or_default(), &found.below)
+            .excludes(base_name(&found.root).unwrap_or_default(), &found.below)
         {
             // Folders that are left out are known all the same: what is in them is left out too.
             return false;
         }
-        let refused = gate.check(place, found).and_then(|()| {
+        let refused = gate.check_name(place, found).and_then(|()| {
             if found.entry.kind == Kind::Folder && !options.recursive {
                 return Err(Error::unexpected(format!("`{}` is a folder", shown(&path)))
                     .hint("copy folders with all that is in them: -r"));
@@ -120,13 +120,13 @@ pub(crate) async fn look(
                 true
             }
             Err(error) => {
-                let id = report.add(shown(&path), "", 0);
-                report.fail(id, error);
+                let id = report.add_item(shown(&path), "", 0);
+                report.mark_failed(id, error);
                 false
             }
         }
     });
-    Ok(Passed {
+    Ok(CheckedListing {
         found: passed,
         roots: roots.len(),
     })
@@ -136,9 +136,9 @@ pub(crate) async fn look(
 ///
 /// # Errors
 /// Another source becomes the same.
-pub(crate) fn claim(
+pub(crate) fn claim_names(
     server: &Server,
-    passed: &Passed,
+    passed: &CheckedListing,
     claims: &mut Claims,
     place: impl Fn(&Found) -> Vec<u8>,
 ) -> Result<()> {
@@ -146,10 +146,10 @@ pub(crate) fn claim(
         let wanted = Wanted {
             path: &place(found),
             is_folder: found.entry.kind == Kind::Folder,
-            is_root: found.below.is_empty() && name(&found.root).is_some(),
+            is_root: found.below.is_empty() && base_name(&found.root).is_some(),
         };
-        claims.add(&wanted, || {
-            let source = join(&found.root, &found.below);
+        claims.add_claim(&wanted, || {
+            let source = join_paths(&found.root, &found.below);
             let label = server.instance.label();
             format!("{label}:{}", String::from_utf8_lossy(&source))
         })?;
@@ -161,23 +161,23 @@ pub(crate) fn claim(
 ///
 /// # Errors
 /// The server as a whole, or a destination that cannot be; failures of files are reported.
-pub(crate) async fn arrive(
+pub(crate) async fn copy_to_here(
     server: &Server,
     transport: &dyn Transport,
-    passed: Passed,
-    goal: &Goal,
+    passed: CheckedListing,
+    goal: &LocalGoal,
     several: bool,
     options: &Options,
 ) -> Result<()> {
     if passed.found.is_empty() {
         return Ok(());
     }
-    let Goal::Path { path, under } = goal else {
+    let LocalGoal::Path { path, under } = goal else {
         let found = passed.found;
         return to_stream(server, transport, found, "-", StdoutWriter::start, options).await;
     };
     let several = several || passed.roots > 1;
-    match LocalBase::find(path, under.as_deref(), several, options.dry_run)? {
+    match LocalBase::find_base(path, under.as_deref(), several, options.dry_run)? {
         LocalBase::Stream(path) => {
             let shown = path.display().to_string();
             let is_folder = |found: &Found| found.entry.kind == Kind::Folder;
@@ -193,7 +193,7 @@ pub(crate) async fn arrive(
 }
 
 /// With `--resume`: `found` with the hashes of files that seem to be here already.
-async fn hashed(
+async fn with_known_hashes(
     transport: &dyn Transport,
     mut found: Vec<Found>,
     base: &LocalBase,
@@ -203,19 +203,19 @@ async fn hashed(
         let entry = &found.entry;
         entry.kind == Kind::File
             && entry.sha256.is_none()
-            && base.path(found).is_some_and(|path| {
+            && base.path_of(found).is_some_and(|path| {
                 matches!(path.occupant(), Ok(Occupant::File(known)) if known.size == entry.size)
             })
     };
     let paths: Vec<Vec<u8>> = found
         .iter()
         .filter(|found| options.resume && is_candidate(found))
-        .map(|found| join(&found.root, &found.below))
+        .map(|found| join_paths(&found.root, &found.below))
         .collect();
-    let digests = existing::digests(transport, &paths).await?;
+    let digests = existing::list_digests(transport, &paths).await?;
     if !digests.is_empty() {
         for found in &mut found {
-            let path = join(&found.root, &found.below);
+            let path = join_paths(&found.root, &found.below);
             found.entry.sha256 = found.entry.sha256.or(digests.get(&path).copied());
         }
     }
@@ -236,15 +236,15 @@ async fn to_folder(
     let folders = Arc::new(Folders::new(umask(), options.preserve));
     // Folders that could not be made: what is in them is not tried.
     let mut barred: Vec<Vec<u8>> = Vec::new();
-    let found = hashed(transport, found, base, options).await?;
+    let found = with_known_hashes(transport, found, base, options).await?;
     let leads = judge_links(found.iter().map(Found::as_entry));
     for (position, found) in found.into_iter().enumerate() {
-        let source = join(&found.root, &found.below);
-        let path = base.path(&found);
+        let source = join_paths(&found.root, &found.below);
+        let path = base.path_of(&found);
         let shown = path
             .as_ref()
             .map_or_else(|| base.shown(), LocalPath::to_path);
-        let id = report.add(
+        let id = report.add_item(
             format!("{label}:{}", String::from_utf8_lossy(&source)),
             shown.to_string_lossy(),
             if found.entry.kind == Kind::File {
@@ -255,7 +255,7 @@ async fn to_folder(
         );
         let Some(path) = path else { continue };
         if barred.iter().any(|bar| is_in(path.below(), bar)) {
-            report.fail(
+            report.mark_failed(
                 id,
                 Error::unexpected(format!(
                     "the folder of `{}` could not be made",
@@ -265,36 +265,36 @@ async fn to_folder(
             continue;
         }
         match &found.entry.kind {
-            Kind::Folder => match folder(&path, options.dry_run) {
+            Kind::Folder => match make_folder(&path, options.dry_run) {
                 Ok(is_new) => {
                     if !options.dry_run {
-                        folders.add(Made {
+                        folders.add_folder(Made {
                             path,
                             mode: found.entry.mode & 0o777,
                             mtime: found.entry.mtime,
                             is_new,
                         });
                     }
-                    report.done(id);
+                    report.mark_done(id);
                 }
                 Err(error) => {
                     barred.push(path.below().to_vec());
-                    report.fail(id, error);
+                    report.mark_failed(id, error);
                 }
             },
             Kind::Link(target) => match options.links.leave_out(leads.get(&position)) {
                 None => links.push((id, path, target.clone())),
-                Some(why) => report.skip(id, why),
+                Some(why) => report.mark_skipped(id, why),
             },
-            Kind::File => match stays(cx, options, &path, &found).await {
+            Kind::File => match reason_to_stay(cx, options, &path, &found).await {
                 Ok(None) => fetches.push(Fetch {
                     id,
                     path: found.path(options.follow),
                     entry: found.entry,
                     sink: Sink::File(path),
                 }),
-                Ok(Some(why)) => report.skip(id, why),
-                Err(error) => report.fail(id, error),
+                Ok(Some(why)) => report.mark_skipped(id, why),
+                Err(error) => report.mark_failed(id, error),
             },
             Kind::Other => {}
         }
@@ -311,8 +311,8 @@ async fn to_folder(
     for (id, path, target) in links {
         let temporary = landing::temporary_link(path.name());
         match path.make_link(&target, &temporary) {
-            Ok(()) => report.done(id),
-            Err(error) => report.fail(
+            Ok(()) => report.mark_done(id),
+            Err(error) => report.mark_failed(
                 id,
                 Error::unexpected(format!(
                     "cannot make the link `{}`",
@@ -333,7 +333,7 @@ fn is_in(below: &[u8], folder: &[u8]) -> bool {
 }
 
 /// Makes a folder if it is missing; says whether. A link to one is not followed.
-fn folder(path: &LocalPath, dry_run: bool) -> Result<bool> {
+fn make_folder(path: &LocalPath, dry_run: bool) -> Result<bool> {
     let shown = path.to_path();
     let cannot_make = |error: io::Error| {
         Error::unexpected(format!("cannot make `{}`", shown.display())).caused_by(words(error))
@@ -366,7 +366,7 @@ fn folder(path: &LocalPath, dry_run: bool) -> Result<bool> {
 ///
 /// # Errors
 /// It is nothing that a file replaces, which is refused before anything is fetched.
-async fn stays(
+async fn reason_to_stay(
     cx: &Context,
     options: &Options,
     path: &LocalPath,
@@ -400,9 +400,9 @@ async fn stays(
         size: known.size,
         mtime: known.mtime,
     };
-    existing::stays(cx, options, &shown.to_string_lossy(), new, old, || {
+    existing::reason_to_stay(cx, options, &shown.to_string_lossy(), new, old, || {
         let wanted = found.entry.sha256;
-        Ok(wanted.is_some() && Some(hashes::sha256(path.open_file()?)?) == wanted)
+        Ok(wanted.is_some() && Some(hashes::hash_reader(path.open_file()?)?) == wanted)
     })
     .await
 }
@@ -421,16 +421,16 @@ async fn to_stream(
     let mut fetches = Vec::new();
     let mut streams = Vec::new();
     for found in found {
-        let path = join(&found.root, &found.below);
+        let path = join_paths(&found.root, &found.below);
         let source = format!("{label}:{}", String::from_utf8_lossy(&path));
         if found.entry.kind != Kind::File {
             if !matches!(found.entry.kind, Kind::Folder) {
-                let id = report.add(&source, shown, 0);
-                report.fail(id, Error::unexpected(format!("`{source}` is no file")));
+                let id = report.add_item(&source, shown, 0);
+                report.mark_failed(id, Error::unexpected(format!("`{source}` is no file")));
             }
             continue;
         }
-        let id = report.add(source, shown, found.entry.size);
+        let id = report.add_item(source, shown, found.entry.size);
         let (sender, receiver) = mpsc::channel(QUEUE);
         streams.push(receiver);
         fetches.push(Fetch {

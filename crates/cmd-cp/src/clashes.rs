@@ -11,7 +11,7 @@ use std::{
 
 use ops_ui::{Error, Result, hint};
 
-use crate::place::{Place, name};
+use crate::place::{TypedPath, base_name};
 
 /// What is to be made below one destination, by its path there.
 #[derive(Default)]
@@ -47,7 +47,11 @@ impl Claims {
     ///
     /// # Errors
     /// Another source becomes the same.
-    pub(crate) fn add(&mut self, wanted: &Wanted<'_>, source: impl Fn() -> String) -> Result<()> {
+    pub(crate) fn add_claim(
+        &mut self,
+        wanted: &Wanted<'_>,
+        source: impl Fn() -> String,
+    ) -> Result<()> {
         let hash = self.hasher.hash_one(wanted.path);
         let claim = Claim {
             is_folder: wanted.is_folder,
@@ -57,7 +61,7 @@ impl Claims {
             let may_meet = claim.is_folder && other.is_folder && !(claim.is_root && other.is_root);
             if !may_meet {
                 let first = self.roots.get(&hash).map(String::as_str);
-                return Err(clash(first, &source(), wanted.path));
+                return Err(clash_error(first, &source(), wanted.path));
             }
         }
         if wanted.is_root {
@@ -73,16 +77,16 @@ impl Claims {
 ///
 /// # Errors
 /// Two sources have one name.
-pub(crate) fn refuse_same_names(sources: &[Place]) -> Result<()> {
+pub(crate) fn refuse_same_names(sources: &[TypedPath]) -> Result<()> {
     let mut seen: HashMap<(String, Vec<u8>), String> = HashMap::new();
     for source in sources {
         let (group, last) = match source {
-            Place::Standard => continue,
-            Place::Local(path) => match name(path.as_os_str().as_bytes()) {
+            TypedPath::Standard => continue,
+            TypedPath::Local(path) => match base_name(path.as_os_str().as_bytes()) {
                 Some(name) => (String::new(), name.to_vec()),
                 None => continue,
             },
-            Place::Remote { target, path } => {
+            TypedPath::Remote { target, path } => {
                 // A pattern stands for names that only the server knows; they are compared later.
                 let is_pattern = path.iter().any(|byte| b"*?[".contains(byte));
                 let group = if target.is_plural() {
@@ -90,7 +94,7 @@ pub(crate) fn refuse_same_names(sources: &[Place]) -> Result<()> {
                 } else {
                     String::new()
                 };
-                match name(path) {
+                match base_name(path) {
                     Some(name) if !is_pattern => (group, name.to_vec()),
                     _ => continue,
                 }
@@ -98,13 +102,13 @@ pub(crate) fn refuse_same_names(sources: &[Place]) -> Result<()> {
         };
         let shown = source.shown();
         if let Some(first) = seen.insert((group, last.clone()), shown.clone()) {
-            return Err(clash(Some(&first), &shown, &last));
+            return Err(clash_error(Some(&first), &shown, &last));
         }
     }
     Ok(())
 }
 
-fn clash(first: Option<&str>, second: &str, path: &[u8]) -> Error {
+fn clash_error(first: Option<&str>, second: &str, path: &[u8]) -> Error {
     let name = String::from_utf8_lossy(path);
     let error = Error::usage(format!("two sources would become one `{name}`"));
     let error = match first {
@@ -129,9 +133,9 @@ mod tests {
     #[test]
     fn names_that_are_the_same_on_the_command_line_are_refused() {
         let refused = |texts: &[&str]| {
-            let places: Vec<Place> = texts
+            let places: Vec<TypedPath> = texts
                 .iter()
-                .map(|text| Place::parse(OsStr::new(text)).unwrap())
+                .map(|text| TypedPath::parse(OsStr::new(text)).unwrap())
                 .collect();
             refuse_same_names(&places).is_err()
         };
@@ -162,7 +166,7 @@ mod tests {
                 is_folder,
                 is_root,
             };
-            claims.add(&wanted, || format!("web-1:{path}"))
+            claims.add_claim(&wanted, || format!("web-1:{path}"))
         };
         let mut claims = Claims::default();
         add(&mut claims, "src", true, false).unwrap();

@@ -1,17 +1,17 @@
 //! Names in a folder of a server, for completion.
 
-use ops_core::{Command as _, Context, cache::FolderFile, connect::Urgency, resolve::Choice};
+use ops_core::{Choice, Command as _, Context, cache::FolderFile, connect::Urgency};
 use ops_profile::CopyVia;
 use ops_remote::pipe::{Chunk, Down, Far, Known};
 use ops_ui::{Error, ErrorKind, Result};
 
-use crate::{cp::Cp, place::Place, session::names_script};
+use crate::{cp::Cp, place::TypedPath, session::names_script};
 
 /// Most that is read of a folder, in bytes.
 const MAX_BYTES: usize = 1 << 20;
 
-/// Lists the folder that `place` (`TARGET:FOLDER`) names and keeps its names in the cache. Nobody is
-/// asked and nothing is said: what fails is not tried again for a moment.
+/// Lists the folder that `place` (`TARGET:FOLDER`) names and keeps its names in the cache. Nobody
+/// is asked and nothing is said: what fails is not tried again for a moment.
 pub async fn keep_folder(cx: &Context, place: &str) {
     let Ok(settings) = cx.settings() else { return };
     let file = FolderFile::of(cx.invocation(), settings, place);
@@ -22,7 +22,7 @@ pub async fn keep_folder(cx: &Context, place: &str) {
 
 /// The names, each ended by a NUL, folders with a slash at their end.
 async fn list_folder(cx: &Context, place: &str) -> Result<Vec<u8>> {
-    let Place::Remote { target, path } = Place::parse(place.as_ref())? else {
+    let TypedPath::Remote { target, path } = TypedPath::parse(place.as_ref())? else {
         return Err(Error::usage("no folder of a server"));
     };
     let copy = &cx.profile()?.copy;

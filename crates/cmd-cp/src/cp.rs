@@ -1,6 +1,7 @@
 //! The command.
 
 mod again;
+mod each_server;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,29 +10,29 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use futures_util::{StreamExt as _, stream};
 use ops_core::{Choice, Command, Context, Values, connect::Urgency, resolve::SessionArgs};
 use ops_profile::{CopyVia, Instance, Target};
 use ops_remote::ssh::client::Login;
-use ops_ui::{Error, ErrorKind, Exit, Result, hint, output::escape};
+use ops_ui::{Error, Exit, Result, hint};
 
+use self::each_server::{HasServer, run_for_each};
 use crate::{
-    arrive::{Passed, arrive, claim, look, question},
+    arrive::{CheckedListing, claim_names, copy_to_here, list_sources, listing_request},
     clashes::{Claims, refuse_same_names},
-    goal::{Goal, is_stdout},
-    item::Ask,
-    leave::{Origin, Outgoing, destination, leave},
+    goal::{LocalGoal, is_stdout},
+    item::ListRequest,
+    leave::{Origin, Outgoing, find_destination, send_outgoing},
     links::Links,
     names::{Excluded, folder_name},
     options::{Options, Overwrite, Rate, Via},
     pace::Pace,
-    place::Place,
+    place::TypedPath,
     progress::Progress,
-    relay::relay,
+    relay::copy_between_servers,
     report::Report,
     summary,
     transport::{FirstUse, Server, Transport},
-    via::{self, Wish},
+    via::{self, TransportOptions},
 };
 
 /// Sessions to one server where nobody says how many.
@@ -195,18 +196,21 @@ impl Command for Cp {
 
     async fn run(mut self, cx: Context) -> Result<Exit> {
         self.ask_for_server(&cx).await?;
-        let (sources, destination) = self.read()?;
-        let options = self.options(&cx)?;
-        let (groups, origins) = split(sources);
+        let (sources, destination) = self.read_places()?;
+        let options = self.read_options(&cx)?;
+        let (groups, origins) = group_sources(sources);
         let choice = self.session.choice();
         let mut known: HashMap<String, Vec<Instance>> = HashMap::new();
         let mut froms = Vec::new();
         for group in &groups {
-            froms.push(self.servers(&cx, &group.target, choice, &mut known).await?);
+            froms.push(
+                self.find_servers(&cx, &group.target, choice, &mut known)
+                    .await?,
+            );
         }
         let to = match &destination {
-            Place::Remote { target, .. } => {
-                Some(self.servers(&cx, target, choice, &mut known).await?)
+            TypedPath::Remote { target, .. } => {
+                Some(self.find_servers(&cx, target, choice, &mut known).await?)
             }
             _ => None,
         };
@@ -222,7 +226,7 @@ impl Command for Cp {
         let handler = cx.interrupt().handle();
         let work = async {
             match (&destination, &to) {
-                (Place::Remote { path, .. }, Some(to)) => {
+                (TypedPath::Remote { path, .. }, Some(to)) => {
                     self.to_servers(&groups, &froms, &origins, to, path, &options)
                         .await
                 }
@@ -233,9 +237,9 @@ impl Command for Cp {
             done = Box::pin(work) => done,
             error = handler.wait() => Err(again::tell_what_is_kept(error, &options, self.to_resume())),
         };
-        options.report.clear();
+        options.report.clear_bars();
         match done {
-            Ok(()) => summary::tell(&cx, &options.report, options.dry_run),
+            Ok(()) => summary::tell_summary(&cx, &options.report, options.dry_run),
             Err(error) => Err(error),
         }
     }
@@ -246,7 +250,7 @@ impl Cp {
     /// goes into the home there.
     async fn ask_for_server(&mut self, cx: &Context) -> Result<()> {
         if let [only] = self.places.as_slice()
-            && matches!(Place::parse(only)?, Place::Local(_))
+            && matches!(TypedPath::parse(only)?, TypedPath::Local(_))
             && cx.output().may_ask()
         {
             let instance = cx.pick_server("copy to which server?").await?;
@@ -255,10 +259,10 @@ impl Cp {
         Ok(())
     }
 
-    fn read(&self) -> Result<(Vec<Place>, Place)> {
+    fn read_places(&self) -> Result<(Vec<TypedPath>, TypedPath)> {
         let mut places = Vec::new();
         for text in &self.places {
-            places.push(Place::parse(text)?);
+            places.push(TypedPath::parse(text)?);
         }
         let destination = match places.pop() {
             Some(destination) if !places.is_empty() => destination,
@@ -267,7 +271,7 @@ impl Cp {
                     .hint("ops cp SRC… DST; a place on a server is TARGET:PATH"));
             }
         };
-        let is_remote = |place: &Place| matches!(place, Place::Remote { .. });
+        let is_remote = |place: &TypedPath| matches!(place, TypedPath::Remote { .. });
         if !is_remote(&destination) && !places.iter().all(is_remote) {
             return Err(Error::usage("neither side is on a server")
                 .caused_by(format!(
@@ -275,27 +279,27 @@ impl Cp {
                     places
                         .iter()
                         .find(|place| !is_remote(place))
-                        .map(Place::shown)
+                        .map(TypedPath::shown)
                         .unwrap_or_default(),
                     destination.shown()
                 ))
                 .hint("a place on a server is TARGET:PATH"));
         }
-        let standard = |place: &&Place| **place == Place::Standard;
+        let standard = |place: &&TypedPath| **place == TypedPath::Standard;
         if places.iter().filter(standard).count() > 0 && places.len() > 1 {
             return Err(Error::usage("standard input goes alone"));
         }
         let destination = match destination {
-            Place::Local(path) if is_stdout(&path) => Place::Standard,
+            TypedPath::Local(path) if is_stdout(&path) => TypedPath::Standard,
             other => other,
         };
-        if destination != Place::Standard {
+        if destination != TypedPath::Standard {
             refuse_same_names(&places)?;
         }
         Ok((places, destination))
     }
 
-    fn options(&self, cx: &Context) -> Result<Options> {
+    fn read_options(&self, cx: &Context) -> Result<Options> {
         if self.overwrite == Overwrite::Ask && !self.dry_run && !cx.output().may_ask() {
             return Err(
                 Error::usage("nobody can be asked what to do about files that are there")
@@ -316,7 +320,7 @@ impl Cp {
                 links => links,
             },
         };
-        let wish = Wish {
+        let transport_options = TransportOptions {
             via: self
                 .via
                 .map(CopyVia::from)
@@ -353,13 +357,13 @@ impl Cp {
             sessions,
             parallel: self.parallel,
             compress: !self.no_compress,
-            wish,
+            transport_options,
             pace: Arc::new(Pace::new(self.limit_rate.map(|rate| rate.0))),
             report: Arc::new(Report::new(progress)),
         })
     }
 
-    async fn servers(
+    async fn find_servers(
         &self,
         cx: &Context,
         target: &Target,
@@ -398,8 +402,8 @@ impl Cp {
     /// has made a server of its beginning.
     fn or_a_file_here(&self, target: &Target, error: Error) -> Error {
         let is_meant = |text: &&OsString| {
-            let place = Place::parse(text);
-            matches!(place, Ok(Place::Remote { target: named, .. }) if named == *target)
+            let place = TypedPath::parse(text);
+            matches!(place, Ok(TypedPath::Remote { target: named, .. }) if named == *target)
                 && Path::new(text).symlink_metadata().is_ok()
         };
         match self.places.iter().find(is_meant) {
@@ -412,7 +416,7 @@ impl Cp {
         &self,
         groups: &[Group],
         froms: &[Servers],
-        destination: &Place,
+        destination: &TypedPath,
         options: &Options,
     ) -> Result<()> {
         let several = groups.len() > 1;
@@ -420,14 +424,14 @@ impl Cp {
             .iter()
             .zip(froms)
             .flat_map(|(group, from)| {
-                let names = folders(from);
+                let names = server_folders(from);
                 from.servers.iter().zip(names).map(move |(server, under)| {
                     let goal = match destination {
-                        Place::Local(path) => Goal::Path {
+                        TypedPath::Local(path) => LocalGoal::Path {
                             path: path.clone(),
                             under,
                         },
-                        _ => Goal::Standard,
+                        _ => LocalGoal::Standard,
                     };
                     (group, server, goal)
                 })
@@ -435,26 +439,26 @@ impl Cp {
             .collect();
         // Bytes of several servers must not get mixed.
         let parallel = match destination {
-            Place::Standard => 1,
+            TypedPath::Standard => 1,
             _ => options.parallel,
         };
         let alone = jobs.len() == 1;
-        if !several || matches!(destination, Place::Standard) {
+        if !several || matches!(destination, TypedPath::Standard) {
             // One target: its servers have a folder each, so that a list is compared with itself.
-            return each(
+            return run_for_each(
                 jobs,
                 parallel,
                 alone,
                 options,
                 |(group, server, goal)| async move {
-                    let ask = question(&group.places, options);
-                    let transport = open(server, &ask, options).await?;
-                    let passed = look(server, &*transport, &ask, options).await?;
-                    if !matches!(goal, Goal::Standard) {
+                    let ask = listing_request(&group.places, options);
+                    let transport = open_to_fetch(server, &ask, options).await?;
+                    let passed = list_sources(server, &*transport, &ask, options).await?;
+                    if !matches!(goal, LocalGoal::Standard) {
                         let claims = &mut Claims::default();
-                        claim(server, &passed, claims, |found| goal.claim(found))?;
+                        claim_names(server, &passed, claims, |found| goal.claimed_path(found))?;
                     }
-                    arrive(server, &*transport, passed, &goal, several, options).await
+                    copy_to_here(server, &*transport, passed, &goal, several, options).await
                 },
             )
             .await;
@@ -462,17 +466,17 @@ impl Cp {
         // All lists are compared before anything is touched.
         let looked = Mutex::new(Vec::new());
         let looked_at = &looked;
-        each(
+        run_for_each(
             jobs,
             parallel,
             alone,
             options,
             |(group, server, goal)| async move {
-                let ask = question(&group.places, options);
-                let transport = open(server, &ask, options).await?;
-                let passed = look(server, &*transport, &ask, options).await?;
+                let ask = listing_request(&group.places, options);
+                let transport = open_to_fetch(server, &ask, options).await?;
+                let passed = list_sources(server, &*transport, &ask, options).await?;
                 let mut looked = looked_at.lock().unwrap_or_else(PoisonError::into_inner);
-                looked.push(Looked {
+                looked.push(ListedSource {
                     server: server.clone(),
                     transport,
                     passed,
@@ -485,21 +489,21 @@ impl Cp {
         let looked = looked.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut claims = Claims::default();
         for source in &looked {
-            claim(&source.server, &source.passed, &mut claims, |found| {
-                source.goal.claim(found)
+            claim_names(&source.server, &source.passed, &mut claims, |found| {
+                source.goal.claimed_path(found)
             })?;
         }
         drop(claims);
-        let work = |source: Looked| async move {
-            let Looked {
+        let work = |source: ListedSource| async move {
+            let ListedSource {
                 server,
                 transport,
                 passed,
                 goal,
             } = source;
-            arrive(&server, &*transport, passed, &goal, several, options).await
+            copy_to_here(&server, &*transport, passed, &goal, several, options).await
         };
-        each(looked, parallel, alone, options, work).await
+        run_for_each(looked, parallel, alone, options, work).await
     }
 
     async fn to_servers(
@@ -518,7 +522,7 @@ impl Cp {
         let alone = to.servers.len() == 1;
         let work = |server| self.to_server(groups, froms, origins, server, path, options);
         let jobs = to.servers.iter().collect();
-        each(jobs, options.parallel, alone, options, work).await
+        run_for_each(jobs, options.parallel, alone, options, work).await
     }
 
     /// Copies everything to one server: all of it is looked at first, so that nothing is touched
@@ -532,17 +536,18 @@ impl Cp {
         path: &[u8],
         options: &Options,
     ) -> Result<()> {
-        let transport = via::open(server, &options.wish, FirstUse::Store).await?;
+        let transport =
+            via::open_transport(server, &options.transport_options, FirstUse::Store).await?;
         let outgoing: Vec<Outgoing> = origins
             .iter()
-            .map(|origin| Outgoing::look(origin, options))
+            .map(|origin| Outgoing::look_at(origin, options))
             .collect();
         let mut sources = Vec::new();
         for (group, from) in groups.iter().zip(froms) {
-            for (source, under) in from.servers.iter().zip(folders(from)) {
-                let ask = question(&group.places, options);
-                let origin = open(source, &ask, options).await?;
-                let passed = look(source, &*origin, &ask, options).await?;
+            for (source, under) in from.servers.iter().zip(server_folders(from)) {
+                let ask = listing_request(&group.places, options);
+                let origin = open_to_fetch(source, &ask, options).await?;
+                let passed = list_sources(source, &*origin, &ask, options).await?;
                 sources.push((source, origin, passed, under));
             }
         }
@@ -552,116 +557,70 @@ impl Cp {
         }
         let mut claims = Claims::default();
         for outgoing in &outgoing {
-            outgoing.claim(&mut claims)?;
+            outgoing.claim_names(&mut claims)?;
         }
         for (source, _, passed, under) in &sources {
-            let goal = Goal::Path {
+            let goal = LocalGoal::Path {
                 path: PathBuf::new(),
                 under: under.clone(),
             };
-            claim(source, passed, &mut claims, |found| goal.claim(found))?;
+            claim_names(source, passed, &mut claims, |found| {
+                goal.claimed_path(found)
+            })?;
         }
         drop(claims);
         let of_several = sources.iter().any(|source| source.3.is_some());
         let several = origins.len() + roots > 1 || of_several;
-        let base = destination(server, &*transport, path, several).await?;
+        let base = find_destination(server, &*transport, path, several).await?;
         if !outgoing.is_empty() {
-            leave(server, &*transport, outgoing, &base, options).await?;
+            send_outgoing(server, &*transport, outgoing, &base, options).await?;
         }
         for (source, origin, passed, under) in sources {
             let (from, to) = ((source, &*origin), (server, &*transport));
-            relay(from, passed, to, &base, under.as_deref(), options).await?;
+            copy_between_servers(from, passed, to, &base, under.as_deref(), options).await?;
         }
         Ok(())
     }
 }
 
 /// Opens the transport to a server that is fetched from.
-async fn open(server: &Server, ask: &Ask, options: &Options) -> Result<Box<dyn Transport>> {
-    via::open(server, &options.wish, FirstUse::List(ask)).await
+async fn open_to_fetch(
+    server: &Server,
+    ask: &ListRequest,
+    options: &Options,
+) -> Result<Box<dyn Transport>> {
+    via::open_transport(server, &options.transport_options, FirstUse::List(ask)).await
 }
 
 /// A source that was looked at, and where it goes on this machine.
-struct Looked {
+struct ListedSource {
     server: Server,
     transport: Box<dyn Transport>,
-    passed: Passed,
-    goal: Goal,
+    passed: CheckedListing,
+    goal: LocalGoal,
 }
 
-/// Runs `work` for each of `jobs`. Alone, its failure is the command's; otherwise it is reported,
-/// and the others go on.
-async fn each<J: HasServer, F: Future<Output = Result<()>>>(
-    jobs: Vec<J>,
-    parallel: usize,
-    alone: bool,
-    options: &Options,
-    work: impl Fn(J) -> F,
-) -> Result<()> {
-    let mut running = stream::iter(jobs)
-        .map(|job| {
-            let label = job.server().instance.label().to_owned();
-            let work = work(job);
-            async move { (label, Box::pin(work).await) }
-        })
-        .buffer_unordered(parallel.max(1));
-    while let Some((label, done)) = running.next().await {
-        match done {
-            Ok(()) => {}
-            Err(error) if alone || error.kind() == ErrorKind::BrokenPipe => {
-                // What was reported already is told all the same.
-                if options
-                    .report
-                    .items()
-                    .iter()
-                    .all(|item| item.outcome.is_none())
-                    || error.kind() == ErrorKind::BrokenPipe
-                {
-                    return Err(error);
-                }
-                let id = options.report.add(label, "", 0);
-                options.report.fail(id, error);
-            }
-            Err(error) => {
-                let id = options.report.add(escape(&label), "", 0);
-                options.report.fail(id, error);
-            }
-        }
-    }
-    Ok(())
-}
-
-trait HasServer {
-    fn server(&self) -> &Server;
-}
-
-impl HasServer for &Server {
-    fn server(&self) -> &Server {
-        self
-    }
-}
-
-impl HasServer for Looked {
+impl HasServer for ListedSource {
     fn server(&self) -> &Server {
         &self.server
     }
 }
 
-impl HasServer for (&Group, &Server, Goal) {
+impl HasServer for (&Group, &Server, LocalGoal) {
     fn server(&self) -> &Server {
         self.1
     }
 }
 
 /// Sources by target, in the order of their first mention; and those of this machine.
-fn split(sources: Vec<Place>) -> (Vec<Group>, Vec<Origin>) {
+fn group_sources(sources: Vec<TypedPath>) -> (Vec<Group>, Vec<Origin>) {
     let mut groups: Vec<Group> = Vec::new();
     let mut origins = Vec::new();
     for source in sources {
         match source {
-            Place::Standard => origins.push(Origin::Standard),
-            Place::Local(path) => origins.push(Origin::Path(path)),
-            Place::Remote { target, path } => {
+            TypedPath::Standard => origins.push(Origin::Standard),
+            TypedPath::Local(path) => origins.push(Origin::Path(path)),
+            TypedPath::Remote { target, path } => {
                 match groups.iter_mut().find(|group| group.target == target) {
                     Some(group) => group.places.push(path),
                     None => groups.push(Group {
@@ -677,7 +636,7 @@ fn split(sources: Vec<Place>) -> (Vec<Group>, Vec<Origin>) {
 
 /// The folder of each server's files, where a target could mean several: its name, with the end of
 /// its id where another has the same.
-fn folders(from: &Servers) -> Vec<Option<String>> {
+fn server_folders(from: &Servers) -> Vec<Option<String>> {
     if !from.plural {
         return vec![None; from.servers.len()];
     }

@@ -1,8 +1,9 @@
 //! Keeps large copies by session away from servers that would keep them on their disks.
 //!
-//! Agents before 3.3.987.0 write all that a session prints to a file below `/var/lib/amazon/ssm` and
-//! keep it for 14 days; any agent does where the account logs its sessions. A large download fills
-//! the disk, and a server with a full disk lets nobody in. What is sent to a server is no output.
+//! Agents before 3.3.987.0 write all that a session prints to a file below `/var/lib/amazon/ssm`
+//! and keep it for 14 days; any agent does where the account logs its sessions. A large download
+//! fills the disk, and a server with a full disk lets nobody in. What is sent to a server is no
+//! output.
 
 use std::sync::Arc;
 
@@ -12,13 +13,13 @@ use ops_ui::{Error, ErrorKind, Result, output::escape};
 use tokio::sync::OnceCell;
 
 use crate::{
-    item::{Ask, Listing},
-    progress::bytes,
-    s3::{Place, S3},
-    session::Session,
-    sftp::Sftp,
+    item::{ListRequest, Listing},
+    progress::human_bytes,
+    s3::{BucketPath, BucketTransport},
+    session::ShellTransport,
+    sftp::SftpTransport,
     transport::{Fetch, Job, Server, Store, Transport},
-    via::{Wish, word},
+    via::{TransportOptions, transport_name},
 };
 
 /// What may be fetched by session whatever the server keeps of it, in bytes.
@@ -29,14 +30,14 @@ const FREE_SHARE: u64 = 10;
 /// The session as `auto` chose it, with the ways that may stand in for it.
 pub(crate) struct GuardedSession {
     server: Server,
-    wish: Wish,
-    session: Arc<Session>,
+    transport_options: TransportOptions,
+    session: Arc<ShellTransport>,
     /// The session, or the session with a bucket beside it for what is very large.
     inner: Box<dyn Transport>,
     /// Files from this size on go by way of the bucket anyway, in bytes.
     by_bucket_from_bytes: u64,
     /// The bucket, where the profile names one and permits it.
-    bucket: Option<Place>,
+    bucket: Option<BucketPath>,
     /// What stands in for the session, once that was needed.
     other: OnceCell<Box<dyn Transport>>,
 }
@@ -45,9 +46,9 @@ impl GuardedSession {
     /// `by_bucket_from_bytes` counts where there is a `bucket`.
     pub(crate) fn new(
         server: &Server,
-        wish: &Wish,
-        session: Session,
-        bucket: Option<(Place, u64)>,
+        transport_options: &TransportOptions,
+        session: ShellTransport,
+        bucket: Option<(BucketPath, u64)>,
     ) -> Self {
         let session = Arc::new(session);
         let (bucket, by_bucket_from_bytes) = match bucket {
@@ -55,7 +56,7 @@ impl GuardedSession {
             None => (None, u64::MAX),
         };
         let inner: Box<dyn Transport> = match &bucket {
-            Some(place) => Box::new(S3::beside(
+            Some(place) => Box::new(BucketTransport::beside(
                 server,
                 Arc::clone(&session),
                 place.clone(),
@@ -65,7 +66,7 @@ impl GuardedSession {
         };
         Self {
             server: server.clone(),
-            wish: wish.clone(),
+            transport_options: transport_options.clone(),
             session,
             inner,
             by_bucket_from_bytes,
@@ -115,7 +116,7 @@ impl GuardedSession {
     async fn go_round(&self, objection: &Objection) -> Result<Box<dyn Transport>> {
         let mut refusal = objection.to_error();
         for via in [CopyVia::S3, CopyVia::Sftp] {
-            if self.wish.deny.contains(&via) {
+            if self.transport_options.deny.contains(&via) {
                 continue;
             }
             match self.open_other(via).await {
@@ -123,13 +124,13 @@ impl GuardedSession {
                     self.server.cx.output().note(format!(
                         "{}; going by {} instead",
                         escape(&objection.words()),
-                        word(via)
+                        transport_name(via)
                     ));
                     return Ok(transport);
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    let tried = format!("then by {}, in vain: {error}", word(via));
+                    let tried = format!("then by {}, in vain: {error}", transport_name(via));
                     refusal = refusal.caused_by(tried);
                 }
             }
@@ -141,13 +142,17 @@ impl GuardedSession {
     async fn open_other(&self, via: CopyVia) -> Result<Option<Box<dyn Transport>>> {
         let server = &self.server;
         if via == CopyVia::Sftp {
-            let sftp = Box::pin(Sftp::open(server, self.wish.login.clone())).await?;
+            let sftp = Box::pin(SftpTransport::open(
+                server,
+                self.transport_options.login.clone(),
+            ))
+            .await?;
             return Ok(Some(Box::new(sftp)));
         }
         let Some(bucket) = self.bucket.clone() else {
             return Ok(None);
         };
-        let s3 = S3::open(server, Arc::clone(&self.session), bucket).await?;
+        let s3 = BucketTransport::open(server, Arc::clone(&self.session), bucket).await?;
         Ok(Some(Box::new(s3)))
     }
 }
@@ -189,7 +194,7 @@ impl Objection {
     fn to_error(&self) -> Error {
         let what = format!(
             "{} of `{}` would stay on its disk for 14 days",
-            bytes(self.len_bytes),
+            human_bytes(self.len_bytes),
             self.label
         );
         let why = match &self.keeper {
@@ -207,7 +212,7 @@ impl Objection {
             .caused_by(why)
             .caused_by(format!(
                 "by session `auto` fetches {} at most from such a server: 100 MB, or a tenth of its free space where that is less",
-                bytes(self.most_bytes)
+                human_bytes(self.most_bytes)
             ))
             .hint("if the server has the room, insist on it: --via session")
     }
@@ -218,7 +223,7 @@ impl Transport for GuardedSession {
         self.inner.via()
     }
 
-    fn list<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Listing>> {
+    fn list<'a>(&'a self, ask: &'a ListRequest) -> BoxFuture<'a, Result<Listing>> {
         self.inner.list(ask)
     }
 

@@ -7,9 +7,9 @@ use ops_ui::{Result, output::escape};
 
 use crate::{
     hashes::Digest,
-    item::Ask,
+    item::ListRequest,
     options::{Options, Overwrite},
-    place::join,
+    place::join_paths,
     transport::Transport,
 };
 
@@ -29,20 +29,20 @@ pub(crate) struct Version {
 ///
 /// # Errors
 /// The server cannot be asked.
-pub(crate) async fn digests(
+pub(crate) async fn list_digests(
     transport: &dyn Transport,
     paths: &[Vec<u8>],
 ) -> Result<HashMap<Vec<u8>, Digest>> {
     let mut digests = HashMap::new();
     for places in paths.chunks(PLACES_AT_ONCE) {
-        let ask = Ask {
+        let ask = ListRequest {
             places: places.to_vec(),
             digests: true,
-            ..Ask::default()
+            ..ListRequest::default()
         };
         for found in transport.list(&ask).await?.found {
             if let Some(digest) = found.entry.sha256 {
-                digests.insert(join(&found.root, &found.below), digest);
+                digests.insert(join_paths(&found.root, &found.below), digest);
             }
         }
     }
@@ -54,7 +54,7 @@ pub(crate) async fn digests(
 ///
 /// # Errors
 /// The contents cannot be compared; the answer cannot be read.
-pub(crate) async fn stays(
+pub(crate) async fn reason_to_stay(
     cx: &Context,
     options: &Options,
     shown: &str,
@@ -71,7 +71,7 @@ pub(crate) async fn stays(
         Overwrite::Newer => Ok((new.mtime <= old.mtime).then_some("not newer")),
         Overwrite::Ask if options.dry_run => Ok(None),
         Overwrite::Ask => {
-            let _turn = options.report.turn().await;
+            let _turn = options.report.wait_to_ask().await;
             let question = format!("Replace {}? [y/N] ", escape(shown));
             let answer = cx.output().ask(question).await?.unwrap_or_default();
             let yes = matches!(answer.trim(), "y" | "Y" | "yes");

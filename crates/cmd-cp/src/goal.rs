@@ -16,12 +16,12 @@ use ops_ui::{Error, Result, hint};
 use crate::{
     item::Found,
     local::{LocalPath, NamedFolder, Occupant},
-    place::{join, name},
+    place::{base_name, join_paths},
 };
 
 /// Where files of one server go, as the user said it.
 #[derive(Clone, Debug)]
-pub(crate) enum Goal {
+pub(crate) enum LocalGoal {
     /// A path as typed. `under`: a folder of this name in it, which is made by all means, as is the
     /// path itself: each of several servers has its own.
     Path {
@@ -32,18 +32,18 @@ pub(crate) enum Goal {
     Standard,
 }
 
-impl Goal {
+impl LocalGoal {
     /// Where `found` goes, from the destination on, as [`crate::clashes`] compares it.
-    pub(crate) fn claim(&self, found: &Found) -> Vec<u8> {
+    pub(crate) fn claimed_path(&self, found: &Found) -> Vec<u8> {
         let under = match self {
             Self::Path { under, .. } => under.as_deref().unwrap_or_default(),
             Self::Standard => "",
         };
-        let root = name(&found.root).map_or_else(
+        let root = base_name(&found.root).map_or_else(
             || under.as_bytes().to_vec(),
-            |name| join(under.as_bytes(), name),
+            |name| join_paths(under.as_bytes(), name),
         );
-        join(&root, &found.below)
+        join_paths(&root, &found.below)
     }
 }
 
@@ -64,7 +64,7 @@ impl LocalBase {
     ///
     /// # Errors
     /// A destination that cannot be.
-    pub(crate) fn find(
+    pub(crate) fn find_base(
         goal: &Path,
         under: Option<&str>,
         several: bool,
@@ -82,7 +82,7 @@ impl LocalBase {
         let known = match fs::metadata(goal) {
             Ok(known) => known,
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(unreachable(goal, error));
+                return Err(cannot_reach(goal, error));
             }
             Err(_) if wants_folder => {
                 return Err(Error::usage(format!("`{shown}` is not there"))
@@ -93,11 +93,11 @@ impl LocalBase {
                     .caused_by("what it points to is not made by way of it")
                     .hint("name the file itself, or remove the link"));
             }
-            Err(_) => return named(goal),
+            Err(_) => return named_base(goal),
         };
         let kind = known.file_type();
         if kind.is_dir() {
-            let root = NamedFolder::open(goal).map_err(|error| unreachable(goal, error))?;
+            let root = NamedFolder::open(goal).map_err(|error| cannot_reach(goal, error))?;
             return Ok(Self::Folder(root, Vec::new()));
         }
         if wants_folder {
@@ -120,21 +120,21 @@ impl LocalBase {
         // A link that the user named himself is followed: the file behind it is replaced, as with
         // scp, and stays where it is.
         if goal.is_symlink() {
-            let real = fs::canonicalize(goal).map_err(|error| unreachable(goal, error))?;
-            return named(&real);
+            let real = fs::canonicalize(goal).map_err(|error| cannot_reach(goal, error))?;
+            return named_base(&real);
         }
-        named(goal)
+        named_base(goal)
     }
 
     /// Where something goes; `None` where bytes go into what is there.
-    pub(crate) fn path(&self, found: &Found) -> Option<LocalPath> {
+    pub(crate) fn path_of(&self, found: &Found) -> Option<LocalPath> {
         match self {
             Self::Folder(root, prefix) => {
                 let mut below = prefix.clone();
-                if let Some(name) = name(&found.root) {
-                    below = join(&below, name);
+                if let Some(name) = base_name(&found.root) {
+                    below = join_paths(&below, name);
                 }
-                Some(LocalPath::new(root, join(&below, &found.below)))
+                Some(LocalPath::new(root, join_paths(&below, &found.below)))
             }
             Self::Name(path) if found.below.is_empty() => Some(path.clone()),
             Self::Name(path) => Some(path.join(&found.below)),
@@ -153,12 +153,12 @@ impl LocalBase {
 }
 
 /// A name in a folder that the user named with it.
-fn named(path: &Path) -> Result<LocalBase> {
+fn named_base(path: &Path) -> Result<LocalBase> {
     let parent = path.parent().unwrap_or(Path::new(""));
     let Some(last) = path.file_name() else {
-        return Err(unreachable(path, io::ErrorKind::NotFound.into()));
+        return Err(cannot_reach(path, io::ErrorKind::NotFound.into()));
     };
-    let root = NamedFolder::open(parent).map_err(|error| unreachable(parent, error))?;
+    let root = NamedFolder::open(parent).map_err(|error| cannot_reach(parent, error))?;
     Ok(LocalBase::Name(LocalPath::new(
         &root,
         last.as_bytes().to_vec(),
@@ -184,17 +184,20 @@ fn own_folder(path: &Path, under: &str, dry_run: bool) -> Result<LocalBase> {
     // Without `--dry-run` it is there by now.
     while !there.exists() {
         let last = there.file_name().unwrap_or_default();
-        missing = join(last.as_bytes(), &missing);
+        missing = join_paths(last.as_bytes(), &missing);
         there = there.parent().unwrap_or(Path::new(""));
         if there.as_os_str().is_empty() {
             break;
         }
     }
-    let root = NamedFolder::open(there).map_err(|error| unreachable(there, error))?;
-    let below = join(&missing, under.as_bytes());
+    let root = NamedFolder::open(there).map_err(|error| cannot_reach(there, error))?;
+    let below = join_paths(&missing, under.as_bytes());
     let own = LocalPath::new(&root, below.clone());
     let shown = own.to_path();
-    match own.occupant().map_err(|error| unreachable(&shown, error))? {
+    match own
+        .occupant()
+        .map_err(|error| cannot_reach(&shown, error))?
+    {
         Occupant::Folder => {}
         Occupant::Nothing if dry_run => {}
         Occupant::Nothing => own
@@ -208,7 +211,7 @@ fn own_folder(path: &Path, under: &str, dry_run: bool) -> Result<LocalBase> {
     Ok(LocalBase::Folder(root, below))
 }
 
-fn unreachable(path: &Path, error: io::Error) -> Error {
+fn cannot_reach(path: &Path, error: io::Error) -> Error {
     Error::unexpected(format!("cannot reach `{}`", path.display())).caused_by(error)
 }
 
@@ -251,7 +254,7 @@ mod tests {
     use super::*;
 
     fn find(path: &Path) -> Result<LocalBase> {
-        LocalBase::find(path, None, false, false)
+        LocalBase::find_base(path, None, false, false)
     }
 
     #[test]
@@ -274,7 +277,7 @@ mod tests {
             ops_ui::ErrorKind::Usage
         );
         for several in ["fifo", "file", "/dev/null", "socket"] {
-            let error = LocalBase::find(&at(several), None, true, false).unwrap_err();
+            let error = LocalBase::find_base(&at(several), None, true, false).unwrap_err();
             assert_eq!(error.kind(), ops_ui::ErrorKind::Usage, "{several}");
         }
         assert!(
@@ -310,15 +313,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let to = folder.path().join("x/y");
         assert!(matches!(
-            LocalBase::find(&to, Some("web-1"), true, true).unwrap(),
+            LocalBase::find_base(&to, Some("web-1"), true, true).unwrap(),
             LocalBase::Folder(..)
         ));
         assert!(!folder.path().join("x").exists());
-        LocalBase::find(&to, Some("web-1"), true, false).unwrap();
+        LocalBase::find_base(&to, Some("web-1"), true, false).unwrap();
         assert!(to.join("web-1").is_dir());
-        LocalBase::find(&to, Some("web-1"), true, false).unwrap();
+        LocalBase::find_base(&to, Some("web-1"), true, false).unwrap();
         symlink("/tmp", to.join("web-2")).unwrap();
-        let error = LocalBase::find(&to, Some("web-2"), true, false).unwrap_err();
+        let error = LocalBase::find_base(&to, Some("web-2"), true, false).unwrap_err();
         assert!(error.why()[0].contains("a link"), "{error:?}");
     }
 }

@@ -12,7 +12,7 @@ use aws_lc_rs::digest;
 pub(crate) type Digest = [u8; 32];
 
 /// A hash as bytes.
-pub(crate) fn finish(hash: digest::Context) -> Digest {
+pub(crate) fn finish_hash(hash: digest::Context) -> Digest {
     let mut bytes = Digest::default();
     bytes.copy_from_slice(hash.finish().as_ref());
     bytes
@@ -22,19 +22,19 @@ pub(crate) fn finish(hash: digest::Context) -> Digest {
 ///
 /// # Errors
 /// It cannot be read.
-pub(crate) fn sha256(mut file: File) -> io::Result<Digest> {
+pub(crate) fn hash_reader(mut file: File) -> io::Result<Digest> {
     let mut hash = digest::Context::new(&digest::SHA256);
     let mut buffer = vec![0; 256 << 10];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(finish(hash)),
+            0 => return Ok(finish_hash(hash)),
             read => hash.update(&buffer[..read]),
         }
     }
 }
 
 /// A hash as the far side wrote it.
-pub(crate) fn unhex(text: &str) -> Option<Digest> {
+pub(crate) fn parse_hash(text: &str) -> Option<Digest> {
     let mut digest = [0; 32];
     if text.len() != 64 || !text.is_ascii() {
         return None;

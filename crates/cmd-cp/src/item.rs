@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ops_ui::Error;
 
-use crate::{hashes::Digest, place::join, remote_path::RemotePath};
+use crate::{hashes::Digest, place::join_paths, remote_path::RemotePath};
 
 /// What something on a server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,22 +27,22 @@ pub(crate) struct Entry {
     pub(crate) mode: u32,
     /// Seconds since 1970.
     pub(crate) mtime: i64,
-    /// Where [`Ask::digests`] or [`Ask::digests_below`] was set.
+    /// Where [`ListRequest::digests`] or [`ListRequest::digests_below`] was set.
     pub(crate) sha256: Option<Digest>,
 }
 
 /// What is to be looked at on a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Ask {
-    /// As typed: `~`, relative to the home of the user, globs where [`Ask::globs`] is set; empty is
-    /// the home.
+pub(crate) struct ListRequest {
+    /// As typed: `~`, relative to the home of the user, globs where [`ListRequest::globs`] is set;
+    /// empty is the home.
     pub(crate) places: Vec<Vec<u8>>,
     /// Expand `*`, `?` and `[…]`. A place that exists by its very name is taken as it is.
     pub(crate) globs: bool,
-    /// Everything below folders too, links within not followed unless [`Ask::follow`].
+    /// Everything below folders too, links within not followed unless [`ListRequest::follow`].
     pub(crate) recursive: bool,
     /// Take what links point to in their place (`-L`). A link that is named itself is followed for
-    /// its kind anyway, as scp does, unless [`Ask::keep_links`].
+    /// its kind anyway, as scp does, unless [`ListRequest::keep_links`].
     pub(crate) follow: bool,
     /// `-P`: links that are named are taken as links too.
     pub(crate) keep_links: bool,
@@ -56,7 +56,7 @@ pub(crate) struct Ask {
 /// Something found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
-    /// Which of [`Ask::places`] it belongs to.
+    /// Which of [`ListRequest::places`] it belongs to.
     pub(crate) place: usize,
     /// The match itself, with `~` and globs expanded, absolute; shared by all that is below it.
     pub(crate) root: Arc<[u8]>,
@@ -70,7 +70,7 @@ impl Found {
     /// alone.
     pub(crate) fn path(&self, follow: bool) -> RemotePath {
         if follow {
-            RemotePath::named(join(&self.root, &self.below))
+            RemotePath::named(join_paths(&self.root, &self.below))
         } else {
             RemotePath::new(&self.root, &self.below)
         }
@@ -87,8 +87,8 @@ impl Found {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Listing {
     pub(crate) found: Vec<Found>,
-    /// Each of [`Ask::places`] as an absolute path, `~` expanded, globs not, without a slash at its
-    /// end; whether it exists or not.
+    /// Each of [`ListRequest::places`] as an absolute path, `~` expanded, globs not, without a
+    /// slash at its end; whether it exists or not.
     pub(crate) places: Vec<Vec<u8>>,
     /// What could not be looked at, with the server's words; to be escaped.
     pub(crate) complaints: Vec<String>,

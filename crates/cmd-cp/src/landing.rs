@@ -24,7 +24,7 @@ use ops_ui::{Error, Result};
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 use crate::{
-    hashes::finish,
+    hashes::finish_hash,
     hashes::{Digest, hex},
     item::{Entry, FileId},
     local::time,
@@ -37,7 +37,7 @@ pub(crate) const NAME_MAX_BYTES: usize = 255;
 /// End of the name of a part that is kept for `--resume`.
 const PART: &str = ".ops-part";
 
-/// A file on its way. Dropped without [`Landing::commit`] its temporary file goes, or with
+/// A file on its way. Dropped without [`Landing::commit_file`] its temporary file goes, or with
 /// `--resume` is cut down to what arrived without a gap.
 ///
 /// The temporary file is made, renamed and removed in the handle of the folder that was opened in
@@ -54,11 +54,11 @@ pub(crate) struct Landing {
     job: Job,
     /// What a new file gets, before the umask.
     mode: u32,
-    state: Mutex<State>,
+    state: Mutex<Arrived>,
     committed: AtomicBool,
 }
 
-struct State {
+struct Arrived {
     /// What the file has in the end, in bytes: as listed, until its source says otherwise.
     size: u64,
     /// Hash of the first `hashed` bytes.
@@ -70,7 +70,7 @@ struct State {
 
 impl Landing {
     /// Makes the temporary file beside `destination`, whose folder exists. With `--resume` a part
-    /// of an earlier run is taken up: see [`Landing::resumable`].
+    /// of an earlier run is taken up: see [`Landing::resumable_part`].
     ///
     /// A link at `destination` is not followed: the file replaces it.
     ///
@@ -128,17 +128,17 @@ impl Landing {
             entry: entry.clone(),
             job: job.clone(),
             mode,
-            state: Mutex::new(State::new(entry.size)),
+            state: Mutex::new(Arrived::new(entry.size)),
             committed: AtomicBool::new(false),
         })
     }
 
     /// How much of an earlier run is there, and its hash: to be taken up if the far side's first
-    /// bytes have the same. They count as arrived until [`Landing::restart`].
+    /// bytes have the same. They count as arrived until [`Landing::start_over`].
     ///
     /// # Errors
     /// It cannot be read.
-    pub(crate) fn resumable(&self) -> Result<Option<(u64, Digest)>> {
+    pub(crate) fn resumable_part(&self) -> Result<Option<(u64, Digest)>> {
         if !self.job.resume {
             return Ok(None);
         }
@@ -150,7 +150,7 @@ impl Landing {
         let mut state = self.lock();
         state.hash_to(&self.file, len)?;
         state.have = BTreeMap::from([(0, len)]);
-        self.job.report.bytes(self.id, len);
+        self.job.report.add_bytes(self.id, len);
         Ok(Some((len, state.digest())))
     }
 
@@ -158,11 +158,11 @@ impl Landing {
     ///
     /// # Errors
     /// The file cannot be cut.
-    pub(crate) fn restart(&self) -> Result<()> {
+    pub(crate) fn start_over(&self) -> Result<()> {
         let mut state = self.lock();
         let had: u64 = state.have.iter().map(|(start, end)| end - start).sum();
-        self.job.report.back(self.id, had);
-        *state = State::new(self.entry.size);
+        self.job.report.take_back(self.id, had);
+        *state = Arrived::new(self.entry.size);
         self.file.set_len(0)?;
         Ok(())
     }
@@ -172,15 +172,15 @@ impl Landing {
     /// # Errors
     /// No space, a quota, more than was announced.
     pub(crate) async fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.job.pace.wait(bytes.len()).await;
-        self.put(offset, bytes)
+        self.job.pace.wait_for_bytes(bytes.len()).await;
+        self.put_bytes(offset, bytes)
     }
 
     /// As [`Landing::write_at`], without the wait.
     ///
     /// # Errors
     /// As for [`Landing::write_at`].
-    pub(crate) fn put(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn put_bytes(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         let end = offset + bytes.len() as u64;
         if end > self.lock().size {
             return Err(self.changed());
@@ -205,7 +205,7 @@ impl Landing {
         }
         state.add(offset, end);
         drop(state);
-        self.job.report.bytes(self.id, bytes.len() as u64);
+        self.job.report.add_bytes(self.id, bytes.len() as u64);
         Ok(())
     }
 
@@ -215,12 +215,12 @@ impl Landing {
     /// # Errors
     /// As for [`Landing::write_at`].
     pub(crate) async fn write_tail(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.job.pace.wait(bytes.len()).await;
+        self.job.pace.wait_for_bytes(bytes.len()).await;
         {
             let mut state = self.lock();
             state.size = state.size.max(offset + bytes.len() as u64);
         }
-        self.put(offset, bytes)
+        self.put_bytes(offset, bytes)
     }
 
     /// The source has come to its end at `size`, which may be less than was listed: files of `/sys`
@@ -233,7 +233,7 @@ impl Landing {
     ///
     /// # Errors
     /// Something is missing or differs; the file cannot be renamed.
-    pub(crate) fn commit(&self, sha256: Option<Digest>) -> Result<()> {
+    pub(crate) fn commit_file(&self, sha256: Option<Digest>) -> Result<()> {
         let digest = {
             let mut state = self.lock();
             let size = state.size;
@@ -318,7 +318,7 @@ impl Landing {
         .hint("copy it again when nobody writes to it")
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Arrived> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -337,7 +337,7 @@ impl Drop for Landing {
     }
 }
 
-impl State {
+impl Arrived {
     fn new(size: u64) -> Self {
         Self {
             size,
@@ -391,7 +391,7 @@ impl State {
     }
 
     fn digest(&self) -> Digest {
-        finish(self.hash.clone())
+        finish_hash(self.hash.clone())
     }
 }
 
@@ -406,14 +406,14 @@ pub(crate) fn temporary_name(name: &[u8], kept: bool) -> Vec<u8> {
     let end = if kept {
         PART.to_owned()
     } else {
-        format!(".ops-{}", token())
+        format!(".ops-{}", random_token())
     };
     let name = &name[..name.len().min(NAME_MAX_BYTES - 1 - end.len())];
     [b".", name, end.as_bytes()].concat()
 }
 
 /// Letters and digits that nobody else has.
-pub(crate) fn token() -> String {
+pub(crate) fn random_token() -> String {
     std::iter::repeat_with(fastrand::alphanumeric)
         .take(10)
         .collect()
@@ -467,17 +467,17 @@ mod tests {
         let path = folder.path().join("x");
         let place = self::path(folder.path(), "x");
         let job = job(false);
-        let id = job.report.add("x", "x", 6);
+        let id = job.report.add_item("x", "x", 6);
         let landing = Landing::open(&place, id, &entry(6), 0o644, &job).unwrap();
         for (offset, bytes) in [(4, &b"ef"[..]), (0, b"ab"), (2, b"cd")] {
             landing.write_at(offset, bytes).await.unwrap();
         }
-        let digest = finish({
+        let digest = finish_hash({
             let mut hash = digest::Context::new(&digest::SHA256);
             hash.update(b"abcdef");
             hash
         });
-        landing.commit(Some(digest)).unwrap();
+        landing.commit_file(Some(digest)).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"abcdef");
         let known = std::fs::metadata(&path).unwrap();
         assert_eq!(known.permissions().mode() & 0o7777, 0o755);
@@ -492,15 +492,15 @@ mod tests {
         let place = self::path(folder.path(), "x");
         std::fs::write(&path, "old").unwrap();
         let job = job(false);
-        let id = job.report.add("x", "x", 4);
+        let id = job.report.add_item("x", "x", 4);
         let landing = Landing::open(&place, id, &entry(4), 0o644, &job).unwrap();
         landing.write_at(0, b"ab").await.unwrap();
-        assert!(landing.commit(None).is_err());
+        assert!(landing.commit_file(None).is_err());
         drop(landing);
         let landing = Landing::open(&place, id, &entry(4), 0o644, &job).unwrap();
         landing.write_at(0, b"abcd").await.unwrap();
         assert!(landing.write_at(4, b"e").await.is_err());
-        assert!(landing.commit(Some([0; 32])).is_err());
+        assert!(landing.commit_file(Some([0; 32])).is_err());
         drop(landing);
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(names(folder.path()), ["x"]);
@@ -512,25 +512,25 @@ mod tests {
         let path = folder.path().join("x");
         let place = self::path(folder.path(), "x");
         let job = job(true);
-        let id = job.report.add("x", "x", 8);
+        let id = job.report.add_item("x", "x", 8);
         let landing = Landing::open(&place, id, &entry(8), 0o644, &job).unwrap();
-        assert_eq!(landing.resumable().unwrap(), None);
+        assert_eq!(landing.resumable_part().unwrap(), None);
         landing.write_at(0, b"abc").await.unwrap();
         landing.write_at(5, b"fg").await.unwrap();
         drop(landing);
         assert_eq!(names(folder.path()), [".x.ops-part"]);
         let landing = Landing::open(&place, id, &entry(8), 0o644, &job).unwrap();
-        let (len, _) = landing.resumable().unwrap().expect("a part");
+        let (len, _) = landing.resumable_part().unwrap().expect("a part");
         assert_eq!(len, 3);
         landing.write_at(3, b"defgh").await.unwrap();
-        landing.commit(None).unwrap();
+        landing.commit_file(None).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"abcdefgh");
         assert_eq!(names(folder.path()), ["x"]);
     }
 
     #[test]
     fn ranges_are_joined_where_they_touch() {
-        let mut state = State::new(0);
+        let mut state = Arrived::new(0);
         for (start, end) in [(10, 20), (30, 40), (20, 30), (0, 5), (3, 12), (50, 60)] {
             state.add(start, end);
         }
@@ -555,7 +555,7 @@ mod tests {
         std::fs::write(outer.path().join("out/f"), "theirs").unwrap();
         let place = path(&outer.path().join("in"), "sub/f");
         let job = job(resume);
-        let id = job.report.add("f", "f", 4);
+        let id = job.report.add_item("f", "f", 4);
         let landing = Landing::open(&place, id, &entry(4), 0o644, &job).unwrap();
         (outer, landing)
     }
@@ -569,7 +569,7 @@ mod tests {
             std::fs::rename(at("in/sub"), at("in/moved")).unwrap();
             symlink("../out", at("in/sub")).unwrap();
             landing.write_at(2, b"cd").await.unwrap();
-            landing.commit(None).unwrap();
+            landing.commit_file(None).unwrap();
             drop(landing);
             assert_eq!(std::fs::read(at("out/f")).unwrap(), b"theirs");
             assert_eq!(names(&at("out")), ["f"]);
@@ -577,7 +577,7 @@ mod tests {
             assert_eq!(names(&at("in/moved")), ["f"]);
             // What is opened from now on meets the link.
             let job = job(resume);
-            let id = job.report.add("f", "f", 4);
+            let id = job.report.add_item("f", "f", 4);
             let place = path(&at("in"), "sub/f");
             assert!(Landing::open(&place, id, &entry(4), 0o644, &job).is_err());
             assert_eq!(names(&at("out")), ["f"]);
@@ -591,12 +591,12 @@ mod tests {
         let part = folder.path().join(".f.ops-part");
         std::fs::hard_link(folder.path().join("theirs"), &part).unwrap();
         let job = job(true);
-        let id = job.report.add("f", "f", 4);
+        let id = job.report.add_item("f", "f", 4);
         let place = path(folder.path(), "f");
         let landing = Landing::open(&place, id, &entry(4), 0o644, &job).unwrap();
-        assert_eq!(landing.resumable().unwrap(), None);
+        assert_eq!(landing.resumable_part().unwrap(), None);
         landing.write_at(0, b"abcd").await.unwrap();
-        landing.commit(None).unwrap();
+        landing.commit_file(None).unwrap();
         let theirs = std::fs::read(folder.path().join("theirs")).unwrap();
         assert_eq!(theirs, b"theirs");
         assert_eq!(names(folder.path()), ["f", "theirs"]);
@@ -614,12 +614,12 @@ mod tests {
                 drop(landing);
                 symlink("../../out/f", at("in/sub/f")).unwrap();
                 let job = job(false);
-                let id = job.report.add("f", "f", 4);
+                let id = job.report.add_item("f", "f", 4);
                 let place = path(&at("in"), "sub/f");
                 Landing::open(&place, id, &entry(4), 0o644, &job).unwrap()
             };
             landing.write_at(0, b"abcd").await.unwrap();
-            landing.commit(None).unwrap();
+            landing.commit_file(None).unwrap();
             assert_eq!(std::fs::read(at("out/f")).unwrap(), b"theirs");
             assert!(!at("in/sub/f").is_symlink());
             assert_eq!(std::fs::read(at("in/sub/f")).unwrap(), b"abcd");
@@ -635,7 +635,7 @@ mod tests {
             if late {
                 landing.write_at(0, b"abcd").await.unwrap();
                 fifo();
-                let error = landing.commit(None).unwrap_err();
+                let error = landing.commit_file(None).unwrap_err();
                 assert!(
                     format!("{error:?}").contains("a FIFO is there"),
                     "{error:?}"
@@ -644,7 +644,7 @@ mod tests {
                 drop(landing);
                 fifo();
                 let job = job(false);
-                let id = job.report.add("f", "f", 4);
+                let id = job.report.add_item("f", "f", 4);
                 let place = path(&outer.path().join("in"), "sub/f");
                 assert!(Landing::open(&place, id, &entry(4), 0o644, &job).is_err());
             }
@@ -657,14 +657,14 @@ mod tests {
         let (outer, landing) = under_way(false);
         landing.write_at(0, b"abcd").await.unwrap();
         landing.write_tail(4, b"more").await.unwrap();
-        landing.commit(None).unwrap();
+        landing.commit_file(None).unwrap();
         let there = outer.path().join("in/sub/f");
         assert_eq!(std::fs::read(&there).unwrap(), b"abcdmore");
         let (outer, landing) = under_way(false);
         landing.write_at(0, b"a").await.unwrap();
-        assert!(landing.commit(None).is_err());
+        assert!(landing.commit_file(None).is_err());
         landing.ends_at(1);
-        landing.commit(None).unwrap();
+        landing.commit_file(None).unwrap();
         assert_eq!(std::fs::read(outer.path().join("in/sub/f")).unwrap(), b"a");
     }
 }

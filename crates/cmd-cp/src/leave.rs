@@ -20,13 +20,13 @@ use crate::{
     existing::{self, Version},
     goal::is_descriptor,
     hashes,
-    item::{Ask, Entry, FileId, Kind},
+    item::{Entry, FileId, Kind, ListRequest},
     links::judge_links,
     options::Options,
-    place::{join, name},
+    place::{base_name, join_paths},
     remote_path::RemotePath,
-    transport::{Server, Source, Store, Transport, What},
-    walk::{Local, Walked, walk},
+    transport::{Server, Source, Store, StoreKind, Transport},
+    walk::{Local, Walked, walk_tree},
 };
 
 /// Pieces of a stream on their way.
@@ -56,7 +56,7 @@ pub(crate) enum Outgoing {
 
 impl Outgoing {
     /// Looks at `origin`.
-    pub(crate) fn look(origin: &Origin, options: &Options) -> Self {
+    pub(crate) fn look_at(origin: &Origin, options: &Options) -> Self {
         let Origin::Path(path) = origin else {
             return Self::Stream {
                 name: None,
@@ -64,8 +64,8 @@ impl Outgoing {
             };
         };
         // Of `a/.` the contents are taken, as cp does; the standard library would call it `a`.
-        let name = name(path.as_os_str().as_bytes()).map(<[u8]>::to_vec);
-        match walk(path, options) {
+        let name = base_name(path.as_os_str().as_bytes()).map(<[u8]>::to_vec);
+        match walk_tree(path, options) {
             Walked::Tree(found) => Self::Tree { name, found },
             // `63` of /dev/fd/63 and `stdin` are no names for a file.
             Walked::Stream if is_descriptor(path) => Self::Stream {
@@ -89,7 +89,7 @@ impl Outgoing {
     ///
     /// # Errors
     /// Another source becomes the same.
-    pub(crate) fn claim(&self, claims: &mut Claims) -> Result<()> {
+    pub(crate) fn claim_names(&self, claims: &mut Claims) -> Result<()> {
         match self {
             Self::Stream { name, path } => {
                 let Some(name) = name else { return Ok(()) };
@@ -98,16 +98,16 @@ impl Outgoing {
                     is_folder: false,
                     is_root: true,
                 };
-                claims.add(&wanted, || shown_here(path.as_deref()))
+                claims.add_claim(&wanted, || shown_here(path.as_deref()))
             }
             Self::Tree { name, found } => {
                 for local in found.iter().flatten() {
                     let wanted = Wanted {
-                        path: &join(name.as_deref().unwrap_or_default(), &local.below),
+                        path: &join_paths(name.as_deref().unwrap_or_default(), &local.below),
                         is_folder: local.kind == Kind::Folder,
                         is_root: local.below.is_empty() && name.is_some(),
                     };
-                    claims.add(&wanted, || shown_here(Some(&local.file.to_path())))?;
+                    claims.add_claim(&wanted, || shown_here(Some(&local.file.to_path())))?;
                 }
                 Ok(())
             }
@@ -130,7 +130,7 @@ pub(crate) enum RemoteBase {
 
 impl RemoteBase {
     /// Where something called `root` goes, or what is `below` it.
-    pub(crate) fn path(&self, root: Option<&[u8]>, below: &[u8]) -> RemotePath {
+    pub(crate) fn path_of(&self, root: Option<&[u8]>, below: &[u8]) -> RemotePath {
         let root = match (self, root) {
             (Self::Folder(folder), Some(name)) => folder.join(name),
             (Self::Folder(path), None) | (Self::Name(path), _) => path.clone(),
@@ -143,7 +143,7 @@ impl RemoteBase {
 ///
 /// # Errors
 /// The server cannot be asked; several things and no folder.
-pub(crate) async fn destination(
+pub(crate) async fn find_destination(
     server: &Server,
     transport: &dyn Transport,
     path: &[u8],
@@ -151,10 +151,10 @@ pub(crate) async fn destination(
 ) -> Result<RemoteBase> {
     let label = server.instance.label();
     let (folder, _) = split_typed(path);
-    let ask = Ask {
+    let ask = ListRequest {
         // The folder it lies in too: one that is missing is said before anything is read.
         places: vec![path.to_vec(), folder.to_vec()],
-        ..Ask::default()
+        ..ListRequest::default()
     };
     let spinner = server.cx.output().spinner(format!("looking on {label}"));
     let listing = transport.list(&ask).await?;
@@ -215,7 +215,7 @@ fn split_typed(path: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// What is at the destination already, by path; empty where it does not matter.
-pub(crate) async fn known(
+pub(crate) async fn list_existing(
     transport: &dyn Transport,
     roots: &[RemotePath],
     options: &Options,
@@ -226,17 +226,17 @@ pub(crate) async fn known(
     }
     let (digests, digests_below) = options.digests();
     for places in roots.chunks(existing::PLACES_AT_ONCE) {
-        let ask = Ask {
+        let ask = ListRequest {
             places: places.iter().map(|root| root.whole().to_vec()).collect(),
             recursive: options.recursive,
             // What is behind a link that nobody named is not what a copy would replace.
             keep_links: !places.iter().all(RemotePath::is_named),
             digests,
             digests_below,
-            ..Ask::default()
+            ..ListRequest::default()
         };
         for found in transport.list(&ask).await?.found {
-            known.insert(join(&found.root, &found.below), found.entry);
+            known.insert(join_paths(&found.root, &found.below), found.entry);
         }
     }
     Ok(known)
@@ -246,7 +246,7 @@ pub(crate) async fn known(
 ///
 /// # Errors
 /// The server as a whole; failures of files are reported.
-pub(crate) async fn leave(
+pub(crate) async fn send_outgoing(
     server: &Server,
     transport: &dyn Transport,
     outgoing: Vec<Outgoing>,
@@ -257,9 +257,9 @@ pub(crate) async fn leave(
     let report = &options.report;
     let roots = outgoing
         .iter()
-        .map(|outgoing| base.path(outgoing.name(), b""))
+        .map(|outgoing| base.path_of(outgoing.name(), b""))
         .collect::<Vec<_>>();
-    let mut known = known(transport, &roots, options).await?;
+    let mut known = list_existing(transport, &roots, options).await?;
     let mut stores = Vec::new();
     for outgoing in outgoing {
         let (root, walked) = match outgoing {
@@ -267,7 +267,7 @@ pub(crate) async fn leave(
             Outgoing::Stream { name, path } => {
                 let target = match (base, name) {
                     (RemoteBase::Name(target), _) => target.clone(),
-                    (RemoteBase::Folder(_), Some(name)) => base.path(Some(&name), b""),
+                    (RemoteBase::Folder(_), Some(name)) => base.path_of(Some(&name), b""),
                     (RemoteBase::Folder(_), None) => {
                         let what = match path {
                             None => "standard input".to_owned(),
@@ -279,20 +279,20 @@ pub(crate) async fn leave(
                         .hint(hint!("ops cp - {}:FOLDER/NAME", label)));
                     }
                 };
-                let id = report.add(
+                let id = report.add_item(
                     shown_here(path.as_deref()),
-                    shown(&label, target.whole()),
+                    shown_there(&label, target.whole()),
                     0,
                 );
                 if !options.dry_run {
-                    stores.push(stream(id, path, target));
+                    stores.push(stream_store(id, path, target));
                 }
                 continue;
             }
         };
         if options.resume {
             let paths = walked.iter().flatten().filter_map(|local| {
-                let path = base.path(root.as_deref(), &local.below);
+                let path = base.path_of(root.as_deref(), &local.below);
                 let there = known.get(path.whole())?;
                 let may_be_same = there.sha256.is_none()
                     && there.kind == Kind::File
@@ -301,7 +301,7 @@ pub(crate) async fn leave(
                 may_be_same.then(|| path.whole().to_vec())
             });
             let paths: Vec<Vec<u8>> = paths.collect();
-            for (path, digest) in existing::digests(transport, &paths).await? {
+            for (path, digest) in existing::list_digests(transport, &paths).await? {
                 if let Some(entry) = known.get_mut(&path) {
                     entry.sha256 = Some(digest);
                 }
@@ -317,43 +317,43 @@ pub(crate) async fn leave(
             let local = match local {
                 Ok(local) => local,
                 Err((path, error)) => {
-                    let id = report.add(path.to_string_lossy(), "", 0);
-                    report.fail(id, error);
+                    let id = report.add_item(path.to_string_lossy(), "", 0);
+                    report.mark_failed(id, error);
                     continue;
                 }
             };
-            let path = base.path(root.as_deref(), &local.below);
+            let path = base.path_of(root.as_deref(), &local.below);
             let size = if local.kind == Kind::File {
                 local.size
             } else {
                 0
             };
             let source = shown_here(Some(&local.file.to_path()));
-            let id = report.add(source, shown(&label, path.whole()), size);
+            let id = report.add_item(source, shown_there(&label, path.whole()), size);
             let there = known.get(path.whole());
-            let stays = stays(&server.cx, options, &label, &local, there).await;
+            let stays = reason_to_stay(&server.cx, options, &label, &local, there).await;
             match stays {
                 Ok(None) => {}
                 Ok(Some(why)) => {
-                    report.skip(id, why);
+                    report.mark_skipped(id, why);
                     continue;
                 }
                 Err(error) => {
-                    report.fail(id, error);
+                    report.mark_failed(id, error);
                     continue;
                 }
             }
             let (mode, mtime) = (local.mode, local.mtime);
             let what = match local.kind {
-                Kind::Folder => What::Folder,
+                Kind::Folder => StoreKind::Folder,
                 Kind::Link(target) => match options.links.leave_out(leads.get(&position)) {
-                    None => What::Link(target),
+                    None => StoreKind::Link(target),
                     Some(why) => {
-                        report.skip(id, why);
+                        report.mark_skipped(id, why);
                         continue;
                     }
                 },
-                _ => What::File(Source::File {
+                _ => StoreKind::File(Source::File {
                     file: local.file,
                     size: local.size,
                 }),
@@ -374,11 +374,11 @@ pub(crate) async fn leave(
 }
 
 /// A path on a server for people.
-pub(crate) fn shown(label: &str, path: &[u8]) -> String {
+pub(crate) fn shown_there(label: &str, path: &[u8]) -> String {
     format!("{label}:{}", String::from_utf8_lossy(path))
 }
 
-async fn stays(
+async fn reason_to_stay(
     cx: &Context,
     options: &Options,
     label: &str,
@@ -398,14 +398,17 @@ async fn stays(
         mtime: known.mtime,
     };
     let shown = format!("{} on {label}", local.file.to_path().display());
-    existing::stays(cx, options, &shown, new, old, || {
-        Ok(known.sha256.is_some() && Some(hashes::sha256(local.file.open()?)?) == known.sha256)
+    existing::reason_to_stay(cx, options, &shown, new, old, || {
+        Ok(
+            known.sha256.is_some()
+                && Some(hashes::hash_reader(local.file.open()?)?) == known.sha256,
+        )
     })
     .await
 }
 
 /// What is read once, to its end.
-fn stream(id: FileId, from: Option<PathBuf>, path: RemotePath) -> Store {
+fn stream_store(id: FileId, from: Option<PathBuf>, path: RemotePath) -> Store {
     let (sender, bytes) = mpsc::channel::<Result<Bytes>>(QUEUE);
     let (mut pieces, shown) = match from {
         None => (read_stdin(), "standard input".to_owned()),
@@ -428,7 +431,7 @@ fn stream(id: FileId, from: Option<PathBuf>, path: RemotePath) -> Store {
     Store {
         id,
         path,
-        what: What::File(Source::Stream { bytes, size: None }),
+        what: StoreKind::File(Source::Stream { bytes, size: None }),
         // What a shell's redirection would make.
         mode: 0o666,
         mtime: 0,
@@ -436,17 +439,17 @@ fn stream(id: FileId, from: Option<PathBuf>, path: RemotePath) -> Store {
 }
 
 /// What is stored for a folder that several servers' files go into, each its own.
-pub(crate) fn folder(id: usize, path: RemotePath) -> Store {
+pub(crate) fn folder_store(id: usize, path: RemotePath) -> Store {
     Store {
         id,
         path,
-        what: What::Folder,
+        what: StoreKind::Folder,
         mode: 0o777,
         mtime: 0,
     }
 }
 
 /// The last name of a path on a server.
-pub(crate) fn last(path: &[u8]) -> Option<&[u8]> {
-    name(path)
+pub(crate) fn last_name(path: &[u8]) -> Option<&[u8]> {
+    base_name(path)
 }

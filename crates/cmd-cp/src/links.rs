@@ -99,7 +99,7 @@ where
     }
     for (position, (root, below, kind)) in entries.enumerate() {
         if let (Kind::Link(target), Some(tree)) = (kind, trees.get(root)) {
-            verdicts.insert(position, tree.judge(below, target));
+            verdicts.insert(position, tree.judge_link(below, target));
         }
     }
     verdicts
@@ -111,7 +111,7 @@ struct Tree<'a>(HashMap<&'a [u8], &'a Kind>);
 
 impl Tree<'_> {
     /// Follows `target` of the link at `below` as a kernel would, over the links of the list.
-    fn judge(&self, below: &[u8], target: &[u8]) -> Leads {
+    fn judge_link(&self, below: &[u8], target: &[u8]) -> Leads {
         if below.is_empty() {
             // The root has no folder in the list around it, so that every slash leads to where
             // nothing is known.

@@ -25,7 +25,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::place::{join, local};
+use crate::place::{join_paths, local_path};
 
 /// A folder is only passed through: the right to read its names is not needed for that.
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -186,7 +186,7 @@ impl LocalPath {
 
     /// `below` in it.
     pub(crate) fn join(&self, below: &[u8]) -> Self {
-        Self::new(&self.root, join(&self.below, below))
+        Self::new(&self.root, join_paths(&self.below, below))
     }
 
     /// As the user would write it.
@@ -194,7 +194,7 @@ impl LocalPath {
         if self.below.is_empty() {
             return self.root.path.clone();
         }
-        self.root.path.join(local(&self.below))
+        self.root.path.join(local_path(&self.below))
     }
 
     fn split(&self) -> (&[u8], &[u8]) {

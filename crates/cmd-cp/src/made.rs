@@ -40,7 +40,7 @@ impl Folders {
     }
 
     /// One more, after those that it lies in.
-    pub(crate) fn add(&self, made: Made) {
+    pub(crate) fn add_folder(&self, made: Made) {
         self.made
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -95,7 +95,7 @@ mod tests {
         for below in paths {
             let path = LocalPath::new(&named, below.into());
             path.make_folder(0o700).unwrap();
-            folders.add(Made {
+            folders.add_folder(Made {
                 path,
                 mode: 0o577,
                 mtime: 0,

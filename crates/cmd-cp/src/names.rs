@@ -12,7 +12,7 @@ use wildmatch::WildMatch;
 use crate::{
     item::{Found, Kind},
     landing::NAME_MAX_BYTES,
-    place::name,
+    place::base_name,
 };
 
 /// Longest path below a destination, in bytes.
@@ -41,7 +41,7 @@ impl Excluded {
 
     /// Whether `below`, or a folder it lies in, is left out. `root` is the name of what was named
     /// itself.
-    pub(crate) fn has(&self, root: &[u8], below: &[u8]) -> bool {
+    pub(crate) fn excludes(&self, root: &[u8], below: &[u8]) -> bool {
         if self.0.is_empty() {
             return false;
         }
@@ -83,11 +83,11 @@ impl Gate {
     ///
     /// # Errors
     /// A name that nobody asked for, that leads elsewhere, or that no file system takes.
-    pub(crate) fn check(&mut self, place: &[u8], found: &Found) -> Result<()> {
+    pub(crate) fn check_name(&mut self, place: &[u8], found: &Found) -> Result<()> {
         let refused = |why: &str| {
             Err(Error::unexpected(format!(
                 "`{}` is refused",
-                escape(&String::from_utf8_lossy(&crate::place::join(
+                escape(&String::from_utf8_lossy(&crate::place::join_paths(
                     &found.root,
                     &found.below
                 )))
@@ -130,14 +130,14 @@ impl Gate {
 /// Whether `root` can be what `place` means, by its last name: a server must not answer `*.gz` with
 /// `.bashrc`.
 fn answers(place: &[u8], root: &[u8]) -> bool {
-    let Some(asked) = name(place) else {
+    let Some(asked) = base_name(place) else {
         // A home, `/` or `.`: its content is taken, under no name of its own.
         return true;
     };
-    let Some(told) = name(root) else {
+    let Some(told) = base_name(root) else {
         return asked.starts_with(b"~");
     };
-    if asked == told || (asked.starts_with(b"~") && name(place) == Some(place)) {
+    if asked == told || (asked.starts_with(b"~") && base_name(place) == Some(place)) {
         return true;
     }
     if told.len() > NAME_MAX_BYTES {
@@ -195,8 +195,10 @@ mod tests {
     #[test]
     fn what_leads_elsewhere_is_refused() {
         let mut gate = Gate::default();
-        let mut check =
-            |below: &str, kind| gate.check(b"/tmp/x", &found("/tmp/x", below, kind)).is_ok();
+        let mut check = |below: &str, kind| {
+            gate.check_name(b"/tmp/x", &found("/tmp/x", below, kind))
+                .is_ok()
+        };
         assert!(check("", Kind::Folder));
         assert!(check("a", Kind::Folder));
         assert!(check("a/b", Kind::File));
@@ -233,10 +235,10 @@ mod tests {
             "cache/old".to_owned(),
             ".git/".to_owned(),
         ]);
-        let has = |below: &str| excluded.has(b"app", below.as_bytes());
+        let has = |below: &str| excluded.excludes(b"app", below.as_bytes());
         assert!(has("x.log") && has("a/x.log") && has(".git/config") && has("cache/old/y"));
         assert!(!has("x.txt") && !has("a/cache/old") && !has(""));
-        assert!(Excluded::new(&["app".to_owned()]).has(b"app", b"x"));
+        assert!(Excluded::new(&["app".to_owned()]).excludes(b"app", b"x"));
     }
 
     #[test]

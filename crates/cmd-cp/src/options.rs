@@ -5,7 +5,10 @@ use std::{str::FromStr, sync::Arc};
 use clap::ValueEnum;
 use ops_profile::{CopyVia, values::Size};
 
-use crate::{links::Links, names::Excluded, pace::Pace, report::Report, transport::Job, via::Wish};
+use crate::{
+    links::Links, names::Excluded, pace::Pace, report::Report, transport::Job,
+    via::TransportOptions,
+};
 
 /// A file smaller than this, in bytes, is hashed with `--resume` whether or not it is at the
 /// destination.
@@ -82,7 +85,7 @@ pub(crate) struct Options {
     pub(crate) sessions: usize,
     pub(crate) parallel: usize,
     pub(crate) compress: bool,
-    pub(crate) wish: Wish,
+    pub(crate) transport_options: TransportOptions,
     pub(crate) pace: Arc<Pace>,
     pub(crate) report: Arc<Report>,
 }
@@ -113,7 +116,8 @@ impl Options {
     }
 
     /// Hashes to ask for when listing, all of them or those of small files: what it takes to list
-    /// many files. [`crate::existing::digests`] asks for those of large files that may be the same.
+    /// many files. [`crate::existing::list_digests`] asks for those of large files that may be the
+    /// same.
     pub(crate) fn digests(&self) -> (bool, Option<u64>) {
         (self.checksum, self.resume.then_some(HASHED_BELOW_BYTES))
     }

@@ -28,7 +28,7 @@ impl Pace {
     }
 
     /// Waits until `len_bytes` may go.
-    pub(crate) async fn wait(&self, len_bytes: usize) {
+    pub(crate) async fn wait_for_bytes(&self, len_bytes: usize) {
         let now = Instant::now();
         // Timers count in milliseconds, in which many small pieces have their turn.
         if let Some(turn) = self.turn(now, len_bytes).filter(|turn| *turn > now + AHEAD) {

@@ -11,7 +11,7 @@ use ops_ui::{Error, Result};
 
 /// One end of a copy: any bytes but NUL, as typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum TypedPath {
     /// `-`: standard input or output.
     Standard,
     /// A path on this machine.
@@ -26,7 +26,7 @@ pub(crate) enum Place {
     },
 }
 
-impl Place {
+impl TypedPath {
     /// Reads one. As in scp, a colon before any slash makes it remote; `./a:b` is local.
     /// `tag:Key=Value:PATH` has its second colon.
     ///
@@ -84,12 +84,12 @@ fn split_at(bytes: &[u8]) -> Option<usize> {
 }
 
 /// The local path of these bytes.
-pub(crate) fn local(bytes: &[u8]) -> PathBuf {
+pub(crate) fn local_path(bytes: &[u8]) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes.to_vec()))
 }
 
 /// `below` under `root`, as a path on a server; an empty `below` is `root` itself.
-pub(crate) fn join(root: &[u8], below: &[u8]) -> Vec<u8> {
+pub(crate) fn join_paths(root: &[u8], below: &[u8]) -> Vec<u8> {
     if below.is_empty() {
         return root.to_vec();
     }
@@ -102,7 +102,7 @@ pub(crate) fn join(root: &[u8], below: &[u8]) -> Vec<u8> {
 }
 
 /// The last name in `path`, without slashes behind it; `None` for `/`, `.`, `..`, `~` and nothing.
-pub(crate) fn name(path: &[u8]) -> Option<&[u8]> {
+pub(crate) fn base_name(path: &[u8]) -> Option<&[u8]> {
     let end = path.iter().rposition(|&b| b != b'/').map_or(0, |at| at + 1);
     let path = &path[..end];
     let start = path.iter().rposition(|&b| b == b'/').map_or(0, |at| at + 1);
@@ -116,13 +116,13 @@ pub(crate) fn name(path: &[u8]) -> Option<&[u8]> {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Place {
-        Place::parse(OsStr::new(text)).expect(text)
+    fn parse(text: &str) -> TypedPath {
+        TypedPath::parse(OsStr::new(text)).expect(text)
     }
 
     fn remote(text: &str) -> (String, Vec<u8>) {
         match parse(text) {
-            Place::Remote { target, path } => (target.to_string(), path),
+            TypedPath::Remote { target, path } => (target.to_string(), path),
             other => panic!("{other:?}"),
         }
     }
@@ -139,16 +139,16 @@ mod tests {
         assert_eq!(remote("tag:a/b=c/d:e"), ("tag:a/b=c/d".into(), b"e".into()));
         assert_eq!(remote("web-1[2]:x"), ("web-1[2]".into(), b"x".into()));
         for text in ["a", "./a:b", "/a:b", ":a", "dir/x:y"] {
-            assert_eq!(parse(text), Place::Local(text.into()), "{text}");
+            assert_eq!(parse(text), TypedPath::Local(text.into()), "{text}");
         }
-        assert_eq!(parse("-"), Place::Standard);
-        assert!(Place::parse(OsStr::new("@x:/tmp")).is_err());
+        assert_eq!(parse("-"), TypedPath::Standard);
+        assert!(TypedPath::parse(OsStr::new("@x:/tmp")).is_err());
     }
 
     #[test]
     fn any_byte_may_stand_in_a_path() {
         let text = OsString::from_vec(b"web-1:/tmp/\xff\n'".to_vec());
-        let Place::Remote { path, .. } = Place::parse(&text).unwrap() else {
+        let TypedPath::Remote { path, .. } = TypedPath::parse(&text).unwrap() else {
             panic!("remote");
         };
         assert_eq!(path, b"/tmp/\xff\n'");
@@ -156,14 +156,14 @@ mod tests {
 
     #[test]
     fn the_last_name_is_found_and_dots_are_none() {
-        assert_eq!(name(b"/var/log/"), Some(&b"log"[..]));
-        assert_eq!(name(b"x"), Some(&b"x"[..]));
+        assert_eq!(base_name(b"/var/log/"), Some(&b"log"[..]));
+        assert_eq!(base_name(b"x"), Some(&b"x"[..]));
         for path in [&b"/"[..], b"", b".", b"a/..", b"~", b"//"] {
-            assert_eq!(name(path), None);
+            assert_eq!(base_name(path), None);
         }
-        assert_eq!(join(b"/a", b"b/c"), b"/a/b/c");
-        assert_eq!(join(b"/", b"b"), b"/b");
-        assert_eq!(join(b"", b"b"), b"b");
-        assert_eq!(join(b"/a", b""), b"/a");
+        assert_eq!(join_paths(b"/a", b"b/c"), b"/a/b/c");
+        assert_eq!(join_paths(b"/", b"b"), b"/b");
+        assert_eq!(join_paths(b"", b"b"), b"b");
+        assert_eq!(join_paths(b"/a", b""), b"/a");
     }
 }

@@ -39,7 +39,7 @@ const STEADY: Duration = Duration::from_millis(250);
 pub(crate) struct Progress {
     output: Option<Output>,
     drawn: Option<Arc<Drawn>>,
-    state: Mutex<State>,
+    state: Mutex<Counts>,
 }
 
 /// The bars. What is told meanwhile goes above them, and questions stand alone.
@@ -66,7 +66,7 @@ impl Drawn {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
         let total = all.add(ProgressBar::new(0));
         // The only rate there is: two estimates of one copy never agree.
-        total.set_style(style(
+        total.set_style(bar_style(
             "{prefix} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left",
         ));
         total.set_prefix("total");
@@ -92,7 +92,7 @@ impl Drawn {
         let bar = ProgressBar::new(item.size);
         let bar = self.all.insert_before(&self.total, bar);
         let name = escape(&item.source);
-        let style = style("{name}  {percent:>3}%  {bytes:>10}/{total_bytes}");
+        let style = bar_style("{name}  {percent:>3}%  {bytes:>10}/{total_bytes}");
         let name_key = move |state: &ProgressState, text: &mut dyn Write| {
             let counts = "  100%  /".len() + 10;
             let total = HumanBytes(state.len().unwrap_or(0)).to_string().len();
@@ -108,7 +108,7 @@ impl Drawn {
     }
 
     /// Brings them up, once.
-    fn draw(&self) {
+    fn bring_up(&self) {
         let mut state = self.visible();
         if !state.is_drawn {
             state.is_drawn = true;
@@ -158,7 +158,7 @@ impl Drawing for Drawn {
     }
 }
 
-struct State {
+struct Counts {
     bars: BTreeMap<FileId, ProgressBar>,
     /// Since the first byte.
     first: Option<Instant>,
@@ -180,7 +180,7 @@ impl Progress {
         Self {
             output: (!output.quiet()).then(|| output.clone()),
             drawn,
-            state: Mutex::new(State::new()),
+            state: Mutex::new(Counts::new()),
         }
     }
 
@@ -189,11 +189,11 @@ impl Progress {
         Self {
             output: None,
             drawn: None,
-            state: Mutex::new(State::new()),
+            state: Mutex::new(Counts::new()),
         }
     }
 
-    pub(crate) fn expect(&self, size: u64) {
+    pub(crate) fn add_expected(&self, size: u64) {
         let mut state = self.state();
         state.expected += size;
         if let Some(drawn) = &self.drawn {
@@ -201,16 +201,16 @@ impl Progress {
         }
     }
 
-    pub(crate) fn moved(&self, id: FileId, item: &Item, len: u64) {
+    pub(crate) fn add_moved(&self, id: FileId, item: &Item, len: u64) {
         let mut state = self.state();
         state.moved += len;
         let Some(drawn) = &self.drawn else {
-            self.say(&mut state);
+            self.say_progress(&mut state);
             return;
         };
         let first = *state.first.get_or_insert_with(Instant::now);
         if first.elapsed() >= DRAWN_AFTER {
-            drawn.draw();
+            drawn.bring_up();
         }
         drawn.total.inc(len);
         if let Some(bar) = state.bars.get(&id) {
@@ -221,7 +221,7 @@ impl Progress {
         }
     }
 
-    pub(crate) fn back(&self, id: FileId, item: &Item, len: u64) {
+    pub(crate) fn take_back(&self, id: FileId, item: &Item, len: u64) {
         let mut state = self.state();
         state.moved = state.moved.saturating_sub(len);
         if let Some(drawn) = &self.drawn {
@@ -232,7 +232,7 @@ impl Progress {
         }
     }
 
-    pub(crate) fn ended(&self, id: FileId, item: &Item) {
+    pub(crate) fn end_bar(&self, id: FileId, item: &Item) {
         let mut state = self.state();
         if let Some(bar) = state.bars.remove(&id) {
             bar.finish_and_clear();
@@ -246,7 +246,7 @@ impl Progress {
         }
     }
 
-    pub(crate) fn clear(&self) {
+    pub(crate) fn clear_bars(&self) {
         for (_, bar) in std::mem::take(&mut self.state().bars) {
             bar.finish_and_clear();
         }
@@ -258,7 +258,7 @@ impl Progress {
         }
     }
 
-    fn say(&self, state: &mut State) {
+    fn say_progress(&self, state: &mut Counts) {
         let Some(output) = &self.output else {
             return;
         };
@@ -268,18 +268,18 @@ impl Progress {
         state.said = Instant::now();
         output.note(format!(
             "{} of {} copied, {}",
-            bytes(state.moved),
-            bytes(state.expected),
-            rate(state.moved, state.begun.elapsed())
+            human_bytes(state.moved),
+            human_bytes(state.expected),
+            human_rate(state.moved, state.begun.elapsed())
         ));
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, Counts> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl Counts {
     fn new() -> Self {
         let now = Instant::now();
         Self {
@@ -314,17 +314,17 @@ fn fit_end(name: &str, width: usize) -> String {
     format!("{shown}{}", " ".repeat(missing))
 }
 
-fn style(template: &str) -> ProgressStyle {
+fn bar_style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 /// A number of bytes for people.
-pub(crate) fn bytes(count: u64) -> String {
+pub(crate) fn human_bytes(count: u64) -> String {
     indicatif::HumanBytes(count).to_string()
 }
 
 /// A rate for people.
-pub(crate) fn rate(count: u64, time: Duration) -> String {
+pub(crate) fn human_rate(count: u64, time: Duration) -> String {
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
@@ -332,7 +332,7 @@ pub(crate) fn rate(count: u64, time: Duration) -> String {
         reason = "shown with three digits"
     )]
     let rate = (count as f64 / time.as_secs_f64().max(0.001)) as u64;
-    format!("{}/s", bytes(rate))
+    format!("{}/s", human_bytes(rate))
 }
 
 #[cfg(test)]

@@ -101,7 +101,7 @@ impl FileReading {
     pub(crate) async fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
         let left = self.size.saturating_sub(offset);
         let len = usize::try_from(left).map_or(len, |left| left.min(len));
-        self.job.pace.wait(len).await;
+        self.job.pace.wait_for_bytes(len).await;
         let mut bytes = vec![0; len];
         self.file
             .read_exact_at(&mut bytes, offset)
@@ -112,7 +112,7 @@ impl FileReading {
                     Error::unexpected(format!("cannot read `{}`", self.shown)).caused_by(error)
                 }
             })?;
-        self.job.report.bytes(self.id, len as u64);
+        self.job.report.add_bytes(self.id, len as u64);
         Ok(bytes.into())
     }
 
@@ -127,7 +127,7 @@ impl FileReading {
         hash: &mut digest::Context,
     ) -> Result<Option<Digest>> {
         self.hash_range(0, len, hash)?;
-        Ok(Some(hashes::finish(hash.clone())))
+        Ok(Some(hashes::finish_hash(hash.clone())))
     }
 
     /// As [`FileReading::hash_prefix`], of `len` bytes from `offset` on.
@@ -157,7 +157,7 @@ impl FileReading {
     ///
     /// # Errors
     /// The file has changed: what was sent may be half old and half new.
-    pub(crate) fn unchanged(&self, sent: &Digest) -> Result<()> {
+    pub(crate) fn check_unchanged(&self, sent: &Digest) -> Result<()> {
         let Some(modified) = self.modified else {
             return Ok(());
         };
@@ -238,15 +238,15 @@ impl StreamReading {
             let take = self.rest.len().min(len - piece.len());
             piece.extend_from_slice(&self.rest.split_to(take));
         }
-        self.job.pace.wait(piece.len()).await;
+        self.job.pace.wait_for_bytes(piece.len()).await;
         self.hash.update(&piece);
-        self.job.report.bytes(self.id, piece.len() as u64);
+        self.job.report.add_bytes(self.id, piece.len() as u64);
         Ok(piece.into())
     }
 
     /// The hash of all that was read.
     pub(crate) fn digest(&self) -> Digest {
-        hashes::finish(self.hash.clone())
+        hashes::finish_hash(self.hash.clone())
     }
 }
 
@@ -282,7 +282,7 @@ mod tests {
     fn sha256(bytes: &[u8]) -> Digest {
         let mut hash = digest::Context::new(&digest::SHA256);
         hash.update(bytes);
-        hashes::finish(hash)
+        hashes::finish_hash(hash)
     }
 
     #[cfg(target_os = "linux")]
@@ -312,7 +312,7 @@ mod tests {
             if !file.ends_with("status") {
                 assert_eq!(read, whole, "{file}");
             }
-            reading.unchanged(&sha256(&read)).unwrap();
+            reading.check_unchanged(&sha256(&read)).unwrap();
         }
     }
 
@@ -328,11 +328,11 @@ mod tests {
             .open(&path)
             .unwrap();
         log.write_all(b"two\n").unwrap();
-        reading.unchanged(&sha256(&sent)).unwrap();
+        reading.check_unchanged(&sha256(&sent)).unwrap();
         std::fs::write(&path, "another and longer\n").unwrap();
-        assert!(reading.unchanged(&sha256(&sent)).is_err());
+        assert!(reading.check_unchanged(&sha256(&sent)).is_err());
         std::fs::write(&path, "").unwrap();
-        assert!(reading.unchanged(&sha256(&sent)).is_err());
+        assert!(reading.check_unchanged(&sha256(&sent)).is_err());
     }
 
     #[test]

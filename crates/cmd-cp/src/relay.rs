@@ -6,33 +6,33 @@ use ops_ui::Result;
 use tokio::sync::mpsc;
 
 use crate::{
-    arrive::Passed,
+    arrive::CheckedListing,
     existing::{self, Version},
     item::{Found, Kind},
-    leave::{RemoteBase, folder, known, last, shown},
+    leave::{RemoteBase, folder_store, last_name, list_existing, shown_there},
     links::judge_links,
     options::Options,
     pace::Pace,
-    place::join,
+    place::join_paths,
     report::Report,
-    transport::{Fetch, Server, Sink, Source, Store, Transport, What},
+    transport::{Fetch, Server, Sink, Source, Store, StoreKind, Transport},
 };
 
 /// Pieces of a file on their way.
 const QUEUE: usize = 4;
 
 /// A server with the transport to it.
-pub(crate) type End<'a> = (&'a Server, &'a dyn Transport);
+pub(crate) type RelayEnd<'a> = (&'a Server, &'a dyn Transport);
 
 /// Copies what `passed` of one server to another. `under`: into a folder of that name there, as one
 /// of several sources.
 ///
 /// # Errors
 /// One of the servers as a whole; failures of files are reported.
-pub(crate) async fn relay(
-    from: End<'_>,
-    passed: Passed,
-    to: End<'_>,
+pub(crate) async fn copy_between_servers(
+    from: RelayEnd<'_>,
+    passed: CheckedListing,
+    to: RelayEnd<'_>,
     base: &RemoteBase,
     under: Option<&str>,
     options: &Options,
@@ -46,17 +46,17 @@ pub(crate) async fn relay(
     let mut stores = Vec::new();
     if let (Some(name), RemoteBase::Folder(path)) = (under, &base) {
         let path = path.join(name.as_bytes());
-        let id = report.add(source_label, shown(label, path.whole()), 0);
-        stores.push(folder(id, path.clone()));
+        let id = report.add_item(source_label, shown_there(label, path.whole()), 0);
+        stores.push(folder_store(id, path.clone()));
         base = RemoteBase::Folder(path);
     }
     let roots = passed
         .found
         .iter()
         .filter(|found| found.below.is_empty())
-        .map(|found| base.path(last(&found.root), b""))
+        .map(|found| base.path_of(last_name(&found.root), b""))
         .collect::<Vec<_>>();
-    let known = known(to.1, &roots, options).await?;
+    let known = list_existing(to.1, &roots, options).await?;
 
     // The other end of each file counts here too, but is shown nowhere.
     let mut source_job = options.job();
@@ -68,13 +68,13 @@ pub(crate) async fn relay(
     let mut fetches = Vec::new();
     let leads = judge_links(passed.found.iter().map(Found::as_entry));
     for (position, found) in passed.found.into_iter().enumerate() {
-        let target = base.path(last(&found.root), &found.below);
-        let source = join(&found.root, &found.below);
+        let target = base.path_of(last_name(&found.root), &found.below);
+        let source = join_paths(&found.root, &found.below);
         let is_file = found.entry.kind == Kind::File;
         let size = if is_file { found.entry.size } else { 0 };
-        let id = report.add(
-            shown(source_label, &source),
-            shown(label, target.whole()),
+        let id = report.add_item(
+            shown_there(source_label, &source),
+            shown_there(label, target.whole()),
             size,
         );
         if is_file
@@ -87,32 +87,33 @@ pub(crate) async fn relay(
                 mtime: entry.mtime,
             };
             let same = || Ok(there.sha256.is_some() && there.sha256 == found.entry.sha256);
-            let question = shown(label, target.whole());
+            let question = shown_there(label, target.whole());
             let (new, old) = (version(&found.entry), version(there));
-            if let Some(why) = existing::stays(&to.0.cx, options, &question, new, old, same).await?
+            if let Some(why) =
+                existing::reason_to_stay(&to.0.cx, options, &question, new, old, same).await?
             {
-                report.skip(id, why);
+                report.mark_skipped(id, why);
                 continue;
             }
         }
         let what = match &found.entry.kind {
-            Kind::Folder => What::Folder,
+            Kind::Folder => StoreKind::Folder,
             Kind::Link(link) => match options.links.leave_out(leads.get(&position)) {
-                None => What::Link(link.clone()),
+                None => StoreKind::Link(link.clone()),
                 Some(why) => {
-                    report.skip(id, why);
+                    report.mark_skipped(id, why);
                     continue;
                 }
             },
             _ => {
                 let (sender, bytes) = mpsc::channel(QUEUE);
                 fetches.push(Fetch {
-                    id: source_job.report.add("", "", size),
+                    id: source_job.report.add_item("", "", size),
                     path: found.path(options.follow),
                     entry: found.entry.clone(),
                     sink: Sink::Stream(sender),
                 });
-                What::File(Source::Stream {
+                StoreKind::File(Source::Stream {
                     bytes,
                     size: Some(size),
                 })

@@ -1,6 +1,6 @@
 //! Paths on servers, in which links are followed up to what the user named and nowhere below it.
 
-use crate::place::{join, name};
+use crate::place::{base_name, join_paths};
 
 /// An absolute path on a server. The beginning is what the user named: links in it are followed,
 /// the last one too. What lies below came with a list, of this machine or of a server, and no link
@@ -30,7 +30,7 @@ impl RemotePath {
     /// What lies `below` what was `named`; an empty `below` is what was named itself.
     pub(crate) fn new(named: &[u8], below: &[u8]) -> Self {
         Self {
-            whole: join(named, below),
+            whole: join_paths(named, below),
             named: named.len(),
         }
     }
@@ -46,7 +46,7 @@ impl RemotePath {
     /// What lies `below` this path; as much is named as of this one.
     pub(crate) fn join(&self, below: &[u8]) -> Self {
         Self {
-            whole: join(&self.whole, below),
+            whole: join_paths(&self.whole, below),
             named: self.named,
         }
     }
@@ -74,7 +74,7 @@ impl RemotePath {
 
     /// The last name, or a word where there is none.
     pub(crate) fn name_or(&self, otherwise: &'static [u8]) -> &[u8] {
-        name(&self.whole).unwrap_or(otherwise)
+        base_name(&self.whole).unwrap_or(otherwise)
     }
 
     /// How it is reached.

@@ -40,14 +40,14 @@ impl Report {
     }
 
     /// Counts a file in.
-    pub(crate) fn add(
+    pub(crate) fn add_item(
         &self,
         source: impl Into<String>,
         destination: impl Into<String>,
         size: u64,
     ) -> FileId {
         let mut items = self.items();
-        self.progress.expect(size);
+        self.progress.add_expected(size);
         items.push(Item {
             source: source.into(),
             destination: destination.into(),
@@ -59,41 +59,41 @@ impl Report {
     }
 
     /// `len` more bytes of a file are there.
-    pub(crate) fn bytes(&self, id: FileId, len: u64) {
+    pub(crate) fn add_bytes(&self, id: FileId, len: u64) {
         let mut items = self.items();
         if let Some(item) = items.get_mut(id) {
             item.moved += len;
             // Some files hold more than they say, or than they had when they were listed.
             if item.moved > item.size {
-                self.progress.expect(item.moved - item.size);
+                self.progress.add_expected(item.moved - item.size);
                 item.size = item.moved;
             }
-            self.progress.moved(id, item, len);
+            self.progress.add_moved(id, item, len);
         }
     }
 
     /// `len` bytes of a file count no more: it begins again.
-    pub(crate) fn back(&self, id: FileId, len: u64) {
+    pub(crate) fn take_back(&self, id: FileId, len: u64) {
         let mut items = self.items();
         if let Some(item) = items.get_mut(id) {
             item.moved = item.moved.saturating_sub(len);
-            self.progress.back(id, item, len);
+            self.progress.take_back(id, item, len);
         }
     }
 
     /// A file is in place.
-    pub(crate) fn done(&self, id: FileId) {
-        self.finish(id, Outcome::Done);
+    pub(crate) fn mark_done(&self, id: FileId) {
+        self.set_outcome(id, Outcome::Done);
     }
 
     /// A file is left as it is.
-    pub(crate) fn skip(&self, id: FileId, why: &'static str) {
-        self.finish(id, Outcome::Skipped(why));
+    pub(crate) fn mark_skipped(&self, id: FileId, why: &'static str) {
+        self.set_outcome(id, Outcome::Skipped(why));
     }
 
     /// A file could not be copied. The first outcome counts.
-    pub(crate) fn fail(&self, id: FileId, error: Error) {
-        self.finish(id, Outcome::Failed(Box::new(error)));
+    pub(crate) fn mark_failed(&self, id: FileId, error: Error) {
+        self.set_outcome(id, Outcome::Failed(Box::new(error)));
     }
 
     /// Every file so far. Nothing is reported as long as it is held.
@@ -107,22 +107,22 @@ impl Report {
     }
 
     /// Waits for its turn to ask: one question at a time.
-    pub(crate) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+    pub(crate) async fn wait_to_ask(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.asking.lock().await
     }
 
     /// Takes the bars away.
-    pub(crate) fn clear(&self) {
-        self.progress.clear();
+    pub(crate) fn clear_bars(&self) {
+        self.progress.clear_bars();
     }
 
-    fn finish(&self, id: FileId, outcome: Outcome) {
+    fn set_outcome(&self, id: FileId, outcome: Outcome) {
         let mut items = self.items();
         if let Some(item) = items.get_mut(id)
             && item.outcome.is_none()
         {
             item.outcome = Some(outcome);
-            self.progress.ended(id, item);
+            self.progress.end_bar(id, item);
         }
     }
 }

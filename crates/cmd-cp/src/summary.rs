@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::{
     item::{Item, Outcome},
     links::{ABSOLUTE, LEADS_OUT},
-    progress::{bytes, rate},
+    progress::{human_bytes, human_rate},
     report::{Report, Totals},
 };
 
@@ -43,7 +43,7 @@ struct Line<'a> {
 ///
 /// # Errors
 /// Standard output is closed.
-pub(crate) fn tell(cx: &Context, report: &Report, dry_run: bool) -> Result<Exit> {
+pub(crate) fn tell_summary(cx: &Context, report: &Report, dry_run: bool) -> Result<Exit> {
     let items = report.items();
     let output = cx.output();
     let document = matches!(output.format(), Format::Json | Format::Yaml);
@@ -81,7 +81,7 @@ pub(crate) fn tell(cx: &Context, report: &Report, dry_run: bool) -> Result<Exit>
         let document = Document {
             api_version: API_VERSION,
             kind: "CopyReport",
-            items: items.iter().map(|item| line(item, dry_run)).collect(),
+            items: items.iter().map(|item| item_line(item, dry_run)).collect(),
             copied: totals.copied,
             skipped: totals.skipped,
             failed: totals.failed,
@@ -97,14 +97,14 @@ pub(crate) fn tell(cx: &Context, report: &Report, dry_run: bool) -> Result<Exit>
     let mut parts = Vec::new();
     if dry_run {
         let size = items.iter().filter(pending).map(|item| item.size).sum();
-        parts.push(format!("{planned} would be copied, {}", bytes(size)));
+        parts.push(format!("{planned} would be copied, {}", human_bytes(size)));
     } else {
         parts.push(format!(
             "{} copied, {} in {:.1} s ({})",
             totals.copied,
-            bytes(totals.bytes),
+            human_bytes(totals.bytes),
             seconds.as_secs_f64(),
-            rate(totals.bytes, seconds)
+            human_rate(totals.bytes, seconds)
         ));
     }
     for (count, word) in [(totals.skipped, "left alone"), (totals.failed, "failed")] {
@@ -137,7 +137,7 @@ fn tell_links(output: &Output, items: &[Item]) {
     ));
 }
 
-fn line(item: &Item, dry_run: bool) -> Line<'_> {
+fn item_line(item: &Item, dry_run: bool) -> Line<'_> {
     let (status, why) = match &item.outcome {
         Some(Outcome::Done) => ("copied", None),
         Some(Outcome::Skipped(why)) => ("skipped", Some((*why).to_owned())),

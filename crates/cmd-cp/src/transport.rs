@@ -15,7 +15,7 @@ use ops_ui::Result;
 use tokio::sync::mpsc;
 
 use crate::{
-    item::{Ask, Entry, FileId, Listing},
+    item::{Entry, FileId, ListRequest, Listing},
     local::{LocalFile, LocalPath},
     made::Folders,
     pace::Pace,
@@ -42,7 +42,7 @@ pub(crate) struct Server {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum FirstUse<'a> {
     /// Files will be fetched; this is what [`Transport::list`] is asked first.
-    List(&'a Ask),
+    List(&'a ListRequest),
     /// Things will be stored.
     Store,
 }
@@ -53,7 +53,7 @@ pub(crate) const OWNER: u32 = 0o700;
 /// A regular file to be fetched.
 pub(crate) struct Fetch {
     pub(crate) id: FileId,
-    /// [`Found::path`].
+    /// [`Found::path`](crate::item::Found::path).
     pub(crate) path: RemotePath,
     pub(crate) entry: Entry,
     pub(crate) sink: Sink,
@@ -75,7 +75,7 @@ pub(crate) struct Store {
     pub(crate) id: FileId,
     /// Made of [`Listing::places`].
     pub(crate) path: RemotePath,
-    pub(crate) what: What,
+    pub(crate) what: StoreKind,
     /// Permission bits: set as they are with [`Job::preserve`]; otherwise for a new file, less the
     /// far side's umask, and a file that is replaced keeps its own where the transport can tell.
     pub(crate) mode: u32,
@@ -84,7 +84,7 @@ pub(crate) struct Store {
 }
 
 /// What is stored.
-pub(crate) enum What {
+pub(crate) enum StoreKind {
     /// Made if it is missing; what exists stays.
     Folder,
     Link(Vec<u8>),
@@ -134,7 +134,7 @@ pub(crate) trait Transport: Send + Sync {
     ///
     /// # Errors
     /// The server cannot be asked at all.
-    fn list<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Listing>>;
+    fn list<'a>(&'a self, ask: &'a ListRequest) -> BoxFuture<'a, Result<Listing>>;
 
     /// Fetches files. Each is verified by size and SHA-256 of both ends.
     ///
@@ -155,7 +155,7 @@ impl<T: Transport + ?Sized> Transport for Arc<T> {
         (**self).via()
     }
 
-    fn list<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Listing>> {
+    fn list<'a>(&'a self, ask: &'a ListRequest) -> BoxFuture<'a, Result<Listing>> {
         (**self).list(ask)
     }
 

@@ -10,15 +10,15 @@ use ops_ui::{Error, ErrorKind, Hint, Result, hint, output::escape};
 
 use crate::{
     disk_guard::GuardedSession,
-    s3::{ABOVE_BYTES, Place, S3},
-    session::Session,
-    sftp::Sftp,
+    s3::{ABOVE_BYTES, BucketPath, BucketTransport},
+    session::ShellTransport,
+    sftp::SftpTransport,
     transport::{FirstUse, Server, Transport},
 };
 
 /// What the user and the profile want.
 #[derive(Clone, Debug)]
-pub(crate) struct Wish {
+pub(crate) struct TransportOptions {
     /// `--via`, else `copy.via`.
     pub(crate) via: CopyVia,
     /// `copy.deny_via`.
@@ -38,32 +38,41 @@ const ORDER: [CopyVia; 2] = [CopyVia::Session, CopyVia::Sftp];
 ///
 /// # Errors
 /// The one asked for by name is forbidden or does not work; none does.
-pub(crate) async fn open(
+pub(crate) async fn open_transport(
     server: &Server,
-    wish: &Wish,
+    transport_options: &TransportOptions,
     first_use: FirstUse<'_>,
 ) -> Result<Box<dyn Transport>> {
-    if wish.via != CopyVia::Auto {
-        if wish.deny.contains(&wish.via) {
-            return Err(forbidden(wish.via));
+    if transport_options.via != CopyVia::Auto {
+        if transport_options.deny.contains(&transport_options.via) {
+            return Err(forbidden_transport(transport_options.via));
         }
-        return connect(server, wish, wish.via, first_use)
+        return connect_by(server, transport_options, transport_options.via, first_use)
             .await
-            .map_err(|error| needs(server, wish, error));
+            .map_err(|error| with_needed_statement(server, transport_options, error));
     }
     let mut failure: Option<Error> = None;
-    for via in ORDER.into_iter().filter(|via| !wish.deny.contains(via)) {
-        match connect(server, wish, via, first_use).await {
+    for via in ORDER
+        .into_iter()
+        .filter(|via| !transport_options.deny.contains(via))
+    {
+        match connect_by(server, transport_options, via, first_use).await {
             Ok(transport) => {
-                let why = reason(via);
+                let why = reason_for(via);
                 let label = server.instance.label();
                 let output = server.cx.output();
                 match &failure {
                     Some(error) => {
                         let error = escape(&error.to_string());
-                        output.note(format!("{label}: {error}; going by {} instead", word(via)));
+                        output.note(format!(
+                            "{label}: {error}; going by {} instead",
+                            transport_name(via)
+                        ));
                     }
-                    None => output.detail(format!("{label}: by {}: {why}", word(transport.via()))),
+                    None => output.detail(format!(
+                        "{label}: by {}: {why}",
+                        transport_name(transport.via())
+                    )),
                 }
                 return Ok(transport);
             }
@@ -71,7 +80,7 @@ pub(crate) async fn open(
                 // The first failure is the one that is told: what failed after it was tried for its
                 // sake alone.
                 Some(first) => {
-                    let tried = format!("then by {}, in vain: {error}", word(via));
+                    let tried = format!("then by {}, in vain: {error}", transport_name(via));
                     failure = Some(first.caused_by(tried));
                 }
                 None if may_go_another_way(error.kind()) => failure = Some(error),
@@ -94,9 +103,9 @@ fn may_go_another_way(kind: ErrorKind) -> bool {
     )
 }
 
-async fn connect(
+async fn connect_by(
     server: &Server,
-    wish: &Wish,
+    transport_options: &TransportOptions,
     via: CopyVia,
     first_use: FirstUse<'_>,
 ) -> Result<Box<dyn Transport>> {
@@ -105,42 +114,47 @@ async fn connect(
         CopyVia::S3 => FirstUse::Store,
         _ => first_use,
     };
-    let session = Session::open(server, wish.document.clone(), first_use);
+    let session = ShellTransport::open(server, transport_options.document.clone(), first_use);
     match via {
         CopyVia::Auto | CopyVia::Session => {
             let session = session.await?;
             // Named, it is the session alone, whatever the server keeps of it.
-            if wish.via != CopyVia::Auto {
+            if transport_options.via != CopyVia::Auto {
                 return Ok(Box::new(session));
             }
-            let bucket = match place(server)? {
-                Some(place) if !wish.deny.contains(&CopyVia::S3) => {
+            let bucket = match bucket_path(server)? {
+                Some(place) if !transport_options.deny.contains(&CopyVia::S3) => {
                     let above = server.cx.profile()?.copy.s3_above;
                     Some((place, above.map_or(ABOVE_BYTES, |size| size.0)))
                 }
                 _ => None,
             };
-            Ok(Box::new(GuardedSession::new(server, wish, session, bucket)))
+            Ok(Box::new(GuardedSession::new(
+                server,
+                transport_options,
+                session,
+                bucket,
+            )))
         }
         CopyVia::Sftp => Ok(Box::new(
-            Box::pin(Sftp::open(server, wish.login.clone())).await?,
+            Box::pin(SftpTransport::open(server, transport_options.login.clone())).await?,
         )),
         CopyVia::S3 => {
-            let place = place(server)?.ok_or_else(|| {
+            let place = bucket_path(server)?.ok_or_else(|| {
                 Error::usage("the profile names no bucket, so that nothing can go by s3")
                     .hint("name one: `copy: { s3_bucket: NAME }` in the profile")
             })?;
             Ok(Box::new(
-                S3::open(server, Arc::new(session.await?), place).await?,
+                BucketTransport::open(server, Arc::new(session.await?), place).await?,
             ))
         }
     }
 }
 
 /// The bucket that the profile names.
-fn place(server: &Server) -> Result<Option<Place>> {
+fn bucket_path(server: &Server) -> Result<Option<BucketPath>> {
     let copy = &server.cx.profile()?.copy;
-    Ok(copy.s3_bucket.as_ref().map(|bucket| Place {
+    Ok(copy.s3_bucket.as_ref().map(|bucket| BucketPath {
         bucket: bucket.clone(),
         prefix: copy.s3_prefix.clone().unwrap_or_default(),
     }))
@@ -148,24 +162,28 @@ fn place(server: &Server) -> Result<Option<Place>> {
 
 /// `error` of a transport asked for by name, with the IAM statement it needs where something was
 /// denied.
-fn needs(server: &Server, wish: &Wish, error: Error) -> Error {
+fn with_needed_statement(
+    server: &Server,
+    transport_options: &TransportOptions,
+    error: Error,
+) -> Error {
     if error.kind() != ErrorKind::Denied {
         return error;
     }
-    let command = wish
+    let command = transport_options
         .document
         .as_deref()
         .unwrap_or(documents::NON_INTERACTIVE_COMMAND);
-    let documents: &[&str] = match wish.via {
+    let documents: &[&str] = match transport_options.via {
         CopyVia::Sftp => &[documents::SSH],
         _ => &[command, documents::INTERACTIVE_COMMAND],
     };
     let mut error = error.hint(hint!(
         "the IAM statement for it: {}",
-        Hint::document(&statement(&server.instance, documents))
+        Hint::document(&iam_statement(&server.instance, documents))
     ));
-    if wish.via == CopyVia::S3
-        && let Ok(Some(place)) = place(server)
+    if transport_options.via == CopyVia::S3
+        && let Ok(Some(place)) = bucket_path(server)
     {
         let bucket = s3::statement(&place.bucket, &place.prefix, &server.instance.region);
         error = error.hint(hint!("and for the bucket: {}", Hint::document(&bucket)));
@@ -173,7 +191,7 @@ fn needs(server: &Server, wish: &Wish, error: Error) -> Error {
     error
 }
 
-fn statement(instance: &Instance, documents: &[&str]) -> String {
+fn iam_statement(instance: &Instance, documents: &[&str]) -> String {
     let server = iam::instance_arn(instance, "*");
     let documents = documents
         .iter()
@@ -183,23 +201,23 @@ fn statement(instance: &Instance, documents: &[&str]) -> String {
     iam::start_session(&arns)
 }
 
-fn reason(via: CopyVia) -> &'static str {
+fn reason_for(via: CopyVia) -> &'static str {
     match via {
         CopyVia::Session => "the fastest, and the server needs neither sshd nor key",
         _ => "the first that is permitted",
     }
 }
 
-fn forbidden(via: CopyVia) -> Error {
+fn forbidden_transport(via: CopyVia) -> Error {
     Error::new(
         ErrorKind::Refused,
-        format!("the profile forbids transport `{}`", word(via)),
+        format!("the profile forbids transport `{}`", transport_name(via)),
     )
     .hint("see who says so: ops config show | grep copy.deny_via")
 }
 
 /// The transport's name on the command line.
-pub(crate) fn word(via: CopyVia) -> &'static str {
+pub(crate) fn transport_name(via: CopyVia) -> &'static str {
     match via {
         CopyVia::Auto => "auto",
         CopyVia::Session => "session",

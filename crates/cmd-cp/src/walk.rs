@@ -22,7 +22,7 @@ use crate::{
     local::{Follow, LocalFile, LocalPath, NamedFolder, words},
     names::Excluded,
     options::Options,
-    place::join,
+    place::join_paths,
 };
 
 /// Folders within folders, at most.
@@ -50,7 +50,7 @@ pub(crate) enum Walked {
 }
 
 /// Everything that `source` means.
-pub(crate) fn walk(source: &Path, options: &Options) -> Walked {
+pub(crate) fn walk_tree(source: &Path, options: &Options) -> Walked {
     let failed = |error: Error| Walked::Tree(vec![Err((source.to_owned(), error))]);
     let known = if options.keep_links {
         std::fs::symlink_metadata(source)
@@ -126,7 +126,7 @@ impl Walker<'_> {
     }
 
     fn add(&mut self, file: &LocalFile, below: &[u8], known: &Metadata) {
-        if self.excluded.has(&self.name, below) {
+        if self.excluded.excludes(&self.name, below) {
             return;
         }
         let kind = if known.is_file() {
@@ -186,7 +186,7 @@ impl Walker<'_> {
             Err(error) => return self.fail(file, error),
         };
         for name in names {
-            let below = join(below, name.as_bytes());
+            let below = join_paths(below, name.as_bytes());
             let child = file.child(name.as_bytes(), self.follow);
             match child.metadata() {
                 Ok(known) => self.add(&child, &below, &known),

@@ -30,6 +30,9 @@ const DEFAULT_SESSIONS: usize = 4;
 /// waited out, and nothing is lost unless the session itself has ended. Ctrl-C ends it: listeners
 /// first, then, after a moment, connections.
 ///
+/// A KMS key of the account's session preferences encrypts shells and commands, never tunnels and
+/// ssh: those have TLS, as with any client.
+///
 /// With a command after `--` the tunnels are up as long as it runs, and its exit code is returned.
 /// It finds them in OPS_FORWARD_0_ADDR, _HOST and _PORT (by number and by name), or in its
 /// arguments: {0.port}, {db.addr}.

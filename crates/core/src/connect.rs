@@ -1,6 +1,7 @@
 //! One session's life: StartSession, the data channel, fresh tokens while it lasts,
 //! TerminateSession on every way out.
 
+mod data_key;
 mod document;
 mod ending;
 mod failure;
@@ -101,8 +102,8 @@ impl Context {
     ///
     /// # Errors
     /// A stopped instance or one without an agent that answers (7), a denial (5), expired
-    /// credentials (4), a refusal of the profile (9), `--timeout` (124), a session that must be
-    /// encrypted, a network that is in the way.
+    /// credentials (4), a refusal of the profile (9), `--timeout` (124), a session that has to be
+    /// encrypted and cannot be, a network that is in the way.
     pub async fn open(
         &self,
         instance: &Instance,
@@ -215,7 +216,7 @@ impl Context {
         // server of the same name is the wrong one.
         self.check_account().await?;
         let aws = self.aws().await?;
-        aws.credentials().await?;
+        let access_key_id = aws.credentials().await?.access_key_id().to_owned();
 
         tracing::debug!(document = document.name(), "asking for a session");
         let call = || {
@@ -246,6 +247,9 @@ impl Context {
                     ticket.throttled().await;
                 }
                 Err(error) => {
+                    if code_of(&error).map(meaning) == Some(Meaning::Expired) {
+                        aws.provider().refused(&access_key_id).await;
+                    }
                     return Err(failure::start_failed(self, aws, instance, document, error).await);
                 }
             }
@@ -282,6 +286,7 @@ impl Context {
             label: instance.label().to_owned(),
             signed: AtomicBool::new(false),
             denied: ending.denied.clone(),
+            key: ending.key.clone(),
         });
         if self.wants_small_payloads(&instance.id) {
             options.driver.max_payload = driver::OFFICIAL_PAYLOAD_BYTES;
@@ -313,8 +318,14 @@ impl Context {
                 }
             };
             match event {
-                Some(Event::Ready(ready)) => {
+                Some(Event::Ready(mut ready)) => {
                     tracing::debug!("the agent is ready");
+                    ready.customer_message = data_key::without_notice(&ready.customer_message);
+                    if let Some(key) = &ready.encrypted_with
+                        && aws.is_news(key)
+                    {
+                        self.output().detail(format!("encrypted with {key}"));
+                    }
                     return Ok(Connection {
                         id,
                         ready,
@@ -324,10 +335,11 @@ impl Context {
                 }
                 Some(Event::Closed(closing)) => {
                     let label = instance.label();
+                    let failure = ending.closed(&closing);
                     // The service ended it, so that TerminateSession would answer that there is
                     // none.
                     ending.ended();
-                    return Err(failure::closed(label, &closing).unwrap_or_else(|| {
+                    return Err(failure.unwrap_or_else(|| {
                         Error::target(format!("the session on `{label}` ended before it began"))
                             .hint(hint!(
                                 "see what is known of it: ops ls -o wide {}",

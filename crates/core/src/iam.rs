@@ -21,6 +21,13 @@ pub struct Statement {
     pub purpose: &'static str,
 }
 
+/// What a client calls for an encrypted session.
+pub const GENERATE_DATA_KEY: &str = "kms:GenerateDataKey";
+/// What the agent of the server calls for it, with the server's role.
+pub const DECRYPT: &str = SERVER_CALLS[0];
+/// What servers call and no verb does.
+pub const SERVER_CALLS: &[&str] = &["kms:Decrypt"];
+
 /// The whole policy.
 ///
 /// Ids of sessions begin with the name of the IAM user or of the role's session, so that
@@ -77,6 +84,13 @@ pub(crate) const POLICY: &[Statement] = &[
         purpose: "the web socket of a session",
     },
     Statement {
+        id: "EncryptedSessions",
+        actions: &[GENERATE_DATA_KEY],
+        resources: &["arn:aws:kms:*:*:key/*"],
+        own_sessions: false,
+        purpose: "accounts whose session preferences name a KMS key alone; narrow it to that key",
+    },
+    Statement {
         id: "DocumentOfCopies",
         actions: &["ssm:GetDocument"],
         resources: &["arn:aws:ssm:*:*:document/*"],
@@ -123,6 +137,14 @@ const SESSION: &[&str] = &[
 ];
 const HYBRID: (&str, &str) = ("ssm:ListTagsForResource", "hybrid nodes");
 const RESUME: (&str, &str) = ("ssm:ResumeSession", "after a lost connection");
+const ENCRYPTED: (&str, &str) = (
+    GENERATE_DATA_KEY,
+    "sessions that the account's preferences have encrypted",
+);
+const KEYS_ENCRYPTED: (&str, &str) = (
+    GENERATE_DATA_KEY,
+    "`ssh.host_keys: ssm` where the account's preferences have sessions encrypted",
+);
 const PUSH: (&str, &str) = (
     "ec2-instance-connect:SendSSHPublicKey",
     "`--instance-connect`",
@@ -136,6 +158,16 @@ pub const CALLS: &[Calls] = &[
         sometimes: &[HYBRID, ("ec2:DescribeRegions", "`--all-regions`")],
     },
     Calls {
+        verb: "describe",
+        always: FIND,
+        sometimes: &[HYBRID],
+    },
+    Calls {
+        verb: "pick",
+        always: FIND,
+        sometimes: &[HYBRID],
+    },
+    Calls {
         verb: "cache",
         always: FIND,
         sometimes: &[HYBRID],
@@ -143,7 +175,7 @@ pub const CALLS: &[Calls] = &[
     Calls {
         verb: "shell",
         always: SESSION,
-        sometimes: &[HYBRID, RESUME],
+        sometimes: &[HYBRID, RESUME, ENCRYPTED],
     },
     Calls {
         verb: "exec",
@@ -151,13 +183,19 @@ pub const CALLS: &[Calls] = &[
         sometimes: &[
             HYBRID,
             RESUME,
+            ENCRYPTED,
             ("ssm:GetDocument", "`exec.document`, `--document`"),
         ],
     },
     Calls {
         verb: "logs",
         always: SESSION,
-        sometimes: &[HYBRID, RESUME, ("ssm:GetDocument", "`exec.document`")],
+        sometimes: &[
+            HYBRID,
+            RESUME,
+            ENCRYPTED,
+            ("ssm:GetDocument", "`exec.document`"),
+        ],
     },
     Calls {
         verb: "cp",
@@ -165,6 +203,7 @@ pub const CALLS: &[Calls] = &[
         sometimes: &[
             HYBRID,
             RESUME,
+            ENCRYPTED,
             PUSH,
             (
                 "ssm:GetDocument",
@@ -184,12 +223,12 @@ pub const CALLS: &[Calls] = &[
     Calls {
         verb: "ssh",
         always: SESSION,
-        sometimes: &[HYBRID, RESUME, PUSH],
+        sometimes: &[HYBRID, RESUME, KEYS_ENCRYPTED, PUSH],
     },
     Calls {
         verb: "ssh-proxy",
         always: SESSION,
-        sometimes: &[HYBRID, RESUME, PUSH],
+        sometimes: &[HYBRID, RESUME, KEYS_ENCRYPTED, PUSH],
     },
     Calls {
         verb: "ssh-config",
@@ -215,6 +254,10 @@ pub const CALLS: &[Calls] = &[
             ("ssm:StartSession", "`--for session`"),
             ("ssm:TerminateSession", "`--for session`"),
             ("ssmmessages:OpenDataChannel", "`--for session`"),
+            (
+                GENERATE_DATA_KEY,
+                "`--for session` where the account's preferences have sessions encrypted",
+            ),
         ],
     },
 ];
@@ -275,6 +318,17 @@ pub fn policy(partition: Partition) -> Value {
 /// statement.
 pub(crate) fn statement_text(action: &str, region: &str) -> Option<String> {
     Statement::of(action).map(|statement| statement.json(Partition::of(region)).to_string())
+}
+
+/// A statement for `action` on the KMS key `key`, on one line. A key that is named by an alias or
+/// by an id alone is none that a statement can name.
+pub fn key_statement(action: &str, key: &str) -> String {
+    let resource = if key.starts_with("arn:") && key.contains(":key/") {
+        key
+    } else {
+        "arn:aws:kms:*:*:key/*"
+    };
+    json!({ "Effect": "Allow", "Action": action, "Resource": resource }).to_string()
 }
 
 /// A statement for sessions on `arns`, servers and documents, on one line.
@@ -385,7 +439,7 @@ mod tests {
                 let sometimes = calls.sometimes.iter().map(|(action, _)| *action);
                 calls.always.iter().copied().chain(sometimes)
             })
-            .chain(CREDENTIALS.iter().copied())
+            .chain(CREDENTIALS.iter().chain(SERVER_CALLS).copied())
             .collect();
         let services = [
             "ec2",
@@ -395,6 +449,7 @@ mod tests {
             "sso-oauth",
             "ssmmessages",
             "ec2-instance-connect",
+            "kms",
         ];
         let mut count = 0;
         for path in found {

@@ -14,6 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Pace,
     credentials::{Identity, Keyring},
+    data_keys::Kms,
     error::ApiError,
     faults::{Faults, Rate},
     fleet::{Fleet, InstanceStates},
@@ -42,6 +43,7 @@ pub(crate) struct App {
     pub(crate) objects: PathBuf,
     pub(crate) sign_in_tokens: Tokens,
     pub(crate) sso: Sso,
+    pub(crate) kms: Arc<Kms>,
     pub(crate) cancel: CancellationToken,
     pub(crate) tasks: TaskTracker,
     faults: watch::Sender<Arc<Faults>>,
@@ -71,6 +73,7 @@ pub(crate) struct Parts {
     /// Of users on the machines; `None` for that of whoever runs this.
     pub(crate) shell: Option<PathBuf>,
     pub(crate) objects: PathBuf,
+    pub(crate) kms: Kms,
     pub(crate) faults: Faults,
 }
 
@@ -96,6 +99,7 @@ impl App {
             objects: parts.objects,
             sign_in_tokens: Tokens::default(),
             sso: Sso::default(),
+            kms: Arc::new(parts.kms),
             cancel,
             tasks,
             faults,

@@ -408,7 +408,7 @@ pub(crate) fn content(name: &str, file: &FleetFile) -> Option<Value> {
             "s3EncryptionEnabled": true,
             "cloudWatchLogGroupName": "",
             "cloudWatchEncryptionEnabled": true,
-            "kmsKeyId": session.kms_key_id.as_deref().unwrap_or_default(),
+            "kmsKeyId": session.kms_key.as_deref().unwrap_or_default(),
         });
     }
     Some(content)

@@ -41,6 +41,8 @@ use crate::duration::{parse_bytes, parse_duration, parse_share};
 /// | `refuse-dial[=signed\|all\|clock]` | the gateway refuses dials with 403: signed ones, all (the default), or all with words about the time |
 /// | `stream-host=HOST` | stream URLs lead there |
 /// | `kms=ARN` | sessions demand encryption with this key |
+/// | `kms-state=disabled\|pending-deletion\|deleted` | no KMS key can be used, for this reason |
+/// | `kms-challenge=none\|required` | agents offer no text for the encryption context, or insist on it |
 /// | `deny=ACTION[/RESOURCE]` | the call is refused: `ssm:StartSession/AWS-StartSSHSession`; may be repeated |
 /// | `throttle=ACTION[/N]` | the next N (3) calls are told to slow down; may be repeated |
 /// | `tps=ACTION/RATE[/BURST]` | more calls a second, in a region, are told to slow down; a burst is one second's worth; may be repeated; `off` for none |
@@ -87,7 +89,9 @@ pub struct Faults {
     pub(crate) standard_tier: bool,
     pub(crate) refuse_dial: Option<RefuseDial>,
     pub(crate) stream_host: Option<String>,
-    pub(crate) kms_key_id: Option<String>,
+    pub(crate) kms_key: Option<String>,
+    pub(crate) kms_state: Option<KeyState>,
+    pub(crate) kms_challenge: RandomChallenge,
     pub(crate) deny: Vec<String>,
     pub(crate) throttle: Vec<(String, u64)>,
     /// `None`: as the pace of the agents says.
@@ -179,6 +183,26 @@ pub(crate) enum RefuseDial {
     Clock,
 }
 
+/// What is wrong with every KMS key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyState {
+    Disabled,
+    PendingDeletion,
+    Deleted,
+}
+
+/// What an agent does about the text `aws:ssm:RandomChallenge` of the encryption context.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum RandomChallenge {
+    /// It is older than that.
+    None,
+    /// It offers a text, which the client may use.
+    #[default]
+    Offered,
+    /// Its configuration says `RequireKMSChallengeResponse`.
+    Required,
+}
+
 /// How ResumeSession is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RefuseResume {
@@ -241,6 +265,8 @@ standard-tier          hybrid nodes are without the advanced tier, and take no s
 refuse-dial=WHICH      the gateway refuses dials with 403: signed, all, or clock (all, with words about the time)
 stream-host=HOST       stream URLs lead there
 kms=ARN                sessions demand encryption with this key
+kms-state=STATE        no KMS key can be used: disabled, pending-deletion, deleted
+kms-challenge=HOW      agents offer no text for the encryption context (none), or insist on it (required)
 deny=ACTION[/RESOURCE] a call is refused: ssm:StartSession/AWS-StartSSHSession; may be repeated
 throttle=ACTION[/N]    the next N (3) calls are told to slow down; may be repeated
 tps=ACTION/RATE[/BURST] more calls a second in a region are told to slow down: StartSession/3; may be repeated; off for none
@@ -249,7 +275,7 @@ slow=ACTION/2s         a call is answered late; may be repeated
 deny-region=R          every call to this region is refused; may be repeated
 expired                temporary credentials have expired";
 
-const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, max-parameter, max-frame, rate, queue, cut-after, bye-after, end-after, end-text, customer-message, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-handshake, odd-json, late-open, late-plugin, slow-dial, agent-version, strict, standard-tier, refuse-dial, stream-host, kms, deny, throttle, tps, fail, slow, deny-region, expired";
+const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, max-parameter, max-frame, rate, queue, cut-after, bye-after, end-after, end-text, customer-message, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-handshake, odd-json, late-open, late-plugin, slow-dial, agent-version, strict, standard-tier, refuse-dial, stream-host, kms, kms-state, kms-challenge, deny, throttle, tps, fail, slow, deny-region, expired";
 
 impl Faults {
     /// Adds one fault, or replaces it.
@@ -355,7 +381,22 @@ impl Faults {
                 });
             }
             "stream-host" => self.stream_host = Some(text()?),
-            "kms" => self.kms_key_id = Some(text()?),
+            "kms" => self.kms_key = Some(text()?),
+            "kms-state" => {
+                self.kms_state = Some(match value {
+                    "disabled" => KeyState::Disabled,
+                    "pending-deletion" => KeyState::PendingDeletion,
+                    "deleted" => KeyState::Deleted,
+                    _ => return Err(wrong()),
+                });
+            }
+            "kms-challenge" => {
+                self.kms_challenge = match value {
+                    "none" => RandomChallenge::None,
+                    "required" => RandomChallenge::Required,
+                    _ => return Err(wrong()),
+                };
+            }
             "deny" => self.deny.push(text()?),
             "throttle" => self.throttle.push(counted(3)?),
             "tps" if value == "off" => self.tps = Some(Vec::new()),

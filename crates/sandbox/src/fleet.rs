@@ -49,6 +49,8 @@ pub(crate) struct Instance {
     /// What listens on the machine's ports; port 22 is the embedded SSH server unless it is named
     /// here.
     pub(crate) ports: BTreeMap<u16, Service>,
+    /// The KMS key that sessions on it demand, where it has one of its own.
+    pub(crate) kms_key: Option<String>,
     /// EC2's state when `boot` is `None`.
     state: State,
     /// Set while the machine comes up.
@@ -340,6 +342,15 @@ impl Fleet {
         )))
     }
 
+    /// The KMS keys that machines have of their own.
+    pub(crate) fn keys_of_instances(&self) -> Vec<String> {
+        let listed = self.listed();
+        listed
+            .iter()
+            .filter_map(|instance| instance.kms_key.clone())
+            .collect()
+    }
+
     /// The listed machine with this id or Name.
     #[cfg(test)]
     pub(crate) fn listed_as(&self, id_or_name: &str) -> Option<Arc<Instance>> {
@@ -413,6 +424,9 @@ impl Fleet {
         if let (Some(version), Some(agent)) = (&change.agent_version, &mut instance.agent) {
             agent.version.clone_from(version);
         }
+        if let Some(key) = &change.kms_key {
+            instance.kms_key = Some(key.clone()).filter(|key| !key.is_empty());
+        }
         if let Some(boot) = &change.boot {
             instance.launched = now;
             instance.state = State::Running;
@@ -437,6 +451,7 @@ pub(crate) struct Change {
     state: Option<State>,
     online: Option<bool>,
     agent_version: Option<String>,
+    kms_key: Option<String>,
     boot: Option<BootEntry>,
 }
 

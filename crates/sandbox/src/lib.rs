@@ -10,6 +10,7 @@ mod agent;
 mod app;
 mod connect;
 mod credentials;
+mod data_keys;
 mod documents;
 mod duration;
 mod ec2;
@@ -19,6 +20,7 @@ mod federation;
 mod filter;
 mod fleet;
 mod gateway;
+mod kms;
 mod log;
 mod logins;
 mod network;
@@ -201,6 +203,7 @@ impl Sandbox {
             admin_token,
             state_dir: options.state_dir,
             shell: options.shell,
+            kms: data_keys::Kms::new().map_err(|_| StartError::NoRandomness)?,
             faults: options.faults,
         }));
         let server = tokio::spawn(server::serve(Arc::clone(&app), listener));

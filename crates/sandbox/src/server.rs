@@ -19,7 +19,7 @@ use crate::{
     faults::RefuseDial,
     federation,
     gateway::accept_key,
-    log, reply,
+    kms, log, reply,
     reply::{Body, Reply},
     s3,
     service::Service,
@@ -236,11 +236,12 @@ impl Asked {
                 )
             }
             // Objects go their own way.
-            Service::Ssm | Service::InstanceConnect | Service::S3 => {
+            Service::Ssm | Service::InstanceConnect | Service::Kms | Service::S3 => {
                 let target = text_header(parts, "x-amz-target");
                 let action = target
                     .strip_prefix(ssm::TARGET_PREFIX)
                     .or_else(|| target.strip_prefix(connect::TARGET_PREFIX))
+                    .or_else(|| target.strip_prefix(kms::TARGET_PREFIX))
                     .unwrap_or(&target)
                     .to_owned();
                 let json = serde_json::from_slice(body)
@@ -268,6 +269,7 @@ impl Asked {
             (Service::InstanceConnect, Input::Json(json)) => {
                 connect::answer(app, call, &self.action, &json?)
             }
+            (Service::Kms, Input::Json(json)) => kms::answer(app, call, &self.action, &json?),
             (Service::S3, Input::Object(body)) => s3::answer(app, parts, body).await,
             _ => Err(ApiError::unknown_action(self.service, &self.action)),
         }

@@ -12,6 +12,7 @@ pub(crate) enum Service {
     Sts,
     InstanceConnect,
     S3,
+    Kms,
 }
 
 impl Service {
@@ -26,6 +27,7 @@ impl Service {
             Self::Sts => "sts",
             Self::InstanceConnect => "ec2-instance-connect",
             Self::S3 => "s3",
+            Self::Kms => "kms",
         }
     }
 
@@ -39,6 +41,7 @@ impl Service {
                 Self::Sts,
                 Self::InstanceConnect,
                 Self::S3,
+                Self::Kms,
             ]
             .into_iter()
             .find(|service| service.signing_name() == scope)
@@ -53,6 +56,7 @@ impl Service {
             Some(target) if target.starts_with("AWSEC2InstanceConnectService.") => {
                 return Self::InstanceConnect;
             }
+            Some(target) if target.starts_with("TrentService.") => return Self::Kms,
             Some(_) => return Self::Ssm,
             None => {}
         }

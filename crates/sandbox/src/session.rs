@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Pace,
+    data_keys::AgentKms,
     fleet::{Instance, InstanceState},
     network::Network,
 };
@@ -50,9 +51,9 @@ pub(crate) struct SessionSpec {
     /// Four dotted numbers: what the handshake announces and what decides the agent's habits. A
     /// fault may have replaced the instance's own version.
     pub(crate) agent_version: String,
-    /// ARN of the key when the session's preferences demand KMS encryption (never for `Port`): then
-    /// there is a handshake also for shells, with the `KMSEncryption` action.
-    pub(crate) kms_key_id: Option<String>,
+    /// The KMS key where the session's preferences demand encryption (never for `Port`): then there
+    /// is a handshake also for shells, with the `KMSEncryption` action.
+    pub(crate) encryption: Option<AgentKms>,
     /// The account logs sessions, for which the agent keeps their output on its disk.
     pub(crate) is_logged: bool,
     /// Check what the official agent does not (digests, lengths), to catch the faults of a client.

@@ -38,13 +38,19 @@ pub enum ClosingReason {
 }
 
 /// Parts of texts, in small letters, and what they mean; the first that is found counts. Sources:
-/// the agent's own sources for `Unable to connect to specified port`, `is forbidden` and
-/// `is not supported by this version of ssm agent`; the service's observed texts for the rest.
+/// the agent's own sources for words about encryption, `Unable to connect to specified port`,
+/// `is forbidden` and `is not supported by this version of ssm agent`; the service's observed texts
+/// for the rest.
 const KNOWN: &[(&str, ClosingReason)] = &[
     ("timed out due to inactivity", ClosingReason::Idle),
     ("maximum duration", ClosingReason::Expired),
     ("maximum session duration", ClosingReason::Expired),
     ("kms", ClosingReason::Encryption),
+    // What KMS refused need not say its name.
+    ("data key", ClosingReason::Encryption),
+    ("blockcipher", ClosingReason::Encryption),
+    ("encryption challenge", ClosingReason::Encryption),
+    ("encryption context", ClosingReason::Encryption),
     (
         "is not supported by this version of ssm agent",
         ClosingReason::AgentTooOld,
@@ -142,6 +148,18 @@ mod tests {
             ),
             (
                 "Encountered error while initiating handshake. Fetching data key failed: Unable to retrieve data key, KMS error",
+                ClosingReason::Encryption,
+            ),
+            (
+                "Encountered error while initiating handshake. Fetching data key failed: Unable to retrieve data key, Error when decrypting data key NotFoundException: Invalid arn us-east-1",
+                ClosingReason::Encryption,
+            ),
+            (
+                "Encountered error while initiating handshake. Timed out waiting for encryption challenge.",
+                ClosingReason::Encryption,
+            ),
+            (
+                "Encountered error while initiating handshake. client does not support required encryption context random challenge",
                 ClosingReason::Encryption,
             ),
             ("Something was denied.", ClosingReason::Failure),

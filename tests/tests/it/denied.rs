@@ -145,6 +145,18 @@ fn a_node_without_the_advanced_tier_is_told_as_that() {
 }
 
 #[test]
+fn an_agent_that_is_too_old_for_remote_hosts_is_to_be_updated() {
+    let service = Service::start(OPS, "agent-version=3.0.1390.0");
+    let answer = run(&service, &["forward", "web-1", "0:db.internal:3306"], "");
+    answer.ends_with(7);
+    answer.tells("BadRequest");
+    answer.tells("doesn't support port forwarding to remote hosts");
+    answer.tells(&format!(
+        "hint: update the agent: aws ssm send-command --document-name AWS-UpdateSSMAgent --targets Key=InstanceIds,Values={WEB_1}"
+    ));
+}
+
+#[test]
 fn a_short_remote_host_is_refused_before_any_call() {
     let service = Service::start(OPS, "");
     for host in ["db", "x"] {
@@ -181,25 +193,6 @@ fn the_first_failure_is_the_one_that_is_told() {
     );
 }
 
-#[test]
-fn a_session_that_must_be_encrypted_is_told_alike_by_every_verb() {
-    let service = Service::start(OPS, "kms=arn:aws:kms:eu-west-1:123456789012:key/k");
-    std::fs::write(service.home().join("file"), "text").expect("a file");
-    for args in [
-        &["shell", "web-1"][..],
-        &["cp", "--via", "session", "file", "web-1:/tmp/"],
-    ] {
-        let answer = run(&service, args, "");
-        answer.ends_with(7);
-        answer.tells("must be encrypted, which ops cannot do yet");
-        answer.tells("key/k");
-    }
-    // By the way that `auto` takes after it, as far as it leads.
-    let answer = run(&service, &["cp", "file", "web-1:/tmp/"], "");
-    answer.ends_with(7);
-    answer.tells("must be encrypted, which ops cannot do yet");
-}
-
 /// Of a verb, the actions that `docs/iam.md` allows it.
 fn allowed(verb: &str) -> BTreeSet<String> {
     let page = include_str!("../../../docs/iam.md");
@@ -221,7 +214,8 @@ fn allowed(verb: &str) -> BTreeSet<String> {
 
 #[test]
 fn no_verb_calls_what_the_page_does_not_allow_it() {
-    let service = Service::start(OPS, "");
+    // Encrypted, so that what that takes is among the calls.
+    let service = Service::start(OPS, "kms=arn:aws:kms:eu-west-1:123456789012:key/k");
     let profiles = service.home().join(".config/ops/profiles");
     std::fs::create_dir_all(&profiles).expect("a folder");
     std::fs::write(
@@ -236,6 +230,7 @@ fn no_verb_calls_what_the_page_does_not_allow_it() {
     let runs: &[&[&str]] = &[
         &["ls", "-o", "json"],
         &["ls", "--all-regions"],
+        &["describe", "web-1"],
         &["cache", "refresh"],
         &["shell", "web-1"],
         &["exec", "web-1", "--", "cat"],

@@ -7,6 +7,7 @@ mod denied;
 mod dependencies;
 mod dispatch;
 mod documents;
+mod encrypted;
 mod endpoint;
 mod examples;
 mod help;

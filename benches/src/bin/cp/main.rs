@@ -6,10 +6,14 @@
 //! of an hour, most of which the paced ways need at 0.9 MB/s; `-- 16` gives the same ratios in a
 //! few minutes.
 //!
+//! At the end the same copies and the output of a shell, with and without encryption, with agents
+//! that do not pace.
+//!
 //! *official habit* is scp through the same proxy held to what today's official client does with
 //! input: 1,024 bytes, then a millisecond. It is a setting of this benchmark, no program of AWS's.
 //! Ratios are of rates, to scp through our proxy in the same run.
 
+mod encryption;
 #[path = "../ssh/server.rs"]
 mod server;
 
@@ -116,6 +120,7 @@ fn run() -> io::Result<()> {
     if large > 0 {
         bench.large(&mut report, large)?;
     }
+    encryption::compare(&mut report, folder.path(), megabytes)?;
     report.finish()
 }
 

@@ -3,16 +3,16 @@
 use std::{ffi::OsStr, path::Path};
 
 use clap::ValueEnum as _;
-use ops_core::resolve::Choice;
+use ops_core::Choice;
 use ops_ui::{Error, Hint, hint, output::escape};
 
 use super::Cp;
 use crate::{
     item::{Item, Outcome},
     options::{Options, Overwrite},
-    place::Place,
-    progress::bytes,
-    session::bundle::SMALL_BYTES,
+    place::TypedPath,
+    progress::human_bytes,
+    session::fetch_archive::SMALL_BYTES,
 };
 
 /// `error`, an interruption, with what the copy has done so far and how it goes on.
@@ -39,8 +39,8 @@ pub(super) fn tell_what_is_kept(error: Error, options: &Options, resuming: Optio
                 Some(item) => format!(
                     "what has arrived of `{}` without a gap is kept ({} of {} were on their way)",
                     escape(&item.source),
-                    bytes(item.moved),
-                    bytes(item.size)
+                    human_bytes(item.moved),
+                    human_bytes(item.size)
                 ),
                 None => "of small files no parts are kept".to_owned(),
             }
@@ -57,7 +57,7 @@ impl Cp {
     /// is no text.
     pub(super) fn to_resume(&self) -> Option<Hint> {
         let is_stream = |text: &OsStr| {
-            matches!(Place::parse(text), Ok(Place::Standard))
+            matches!(TypedPath::parse(text), Ok(TypedPath::Standard))
                 || Path::new(text).starts_with("/dev")
                 || Path::new(text).starts_with("/proc/self/fd")
         };

@@ -4,10 +4,10 @@ use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
 use ops_core::calls::s3::{Bucket, Object};
 use ops_ui::{Error, Result};
 
-use super::{S3, no_hash, parts};
+use super::{BucketTransport, no_hash, parts_left};
 use crate::{
     landing::Landing,
-    session::courier::Courier,
+    session::url_dialogue::UrlDialogue,
     transport::{Fetch, Job, Sink},
 };
 
@@ -23,10 +23,10 @@ const READ_ONCE_BELOW_BYTES: u64 = 128 << 10;
 ///
 /// # Errors
 /// Of this file.
-pub(super) async fn one(
-    s3: &S3,
+pub(super) async fn fetch_file(
+    s3: &BucketTransport,
     bucket: &Bucket,
-    courier: &mut Courier<'_>,
+    dialogue: &mut UrlDialogue<'_>,
     file: &Fetch,
     job: &Job,
 ) -> Result<()> {
@@ -37,56 +37,58 @@ pub(super) async fn one(
     let mode = s3.session.local_mode(file.entry.mode);
     let landing = Landing::open(path, file.id, &file.entry, mode, job)?;
     if size < READ_ONCE_BELOW_BYTES {
-        return small(s3, bucket, courier, file, landing).await;
+        return fetch_small(s3, bucket, dialogue, file, landing).await;
     }
     let mut begin = 0;
-    if let Some((len, here)) = landing.resumable()? {
-        if courier.hash(&file.path, Some(len)).await? == Some(here) {
+    if let Some((len, here)) = landing.resumable_part()? {
+        if dialogue.hash_file(&file.path, Some(len)).await? == Some(here) {
             begin = len;
         } else {
-            landing.restart()?;
+            landing.start_over()?;
         }
     }
-    let there = courier.hash(&file.path, None).await?;
-    if there.is_none() && s3.session.hashes() {
+    let there = dialogue.hash_file(&file.path, None).await?;
+    if there.is_none() && s3.session.can_hash() {
         return Err(no_hash(&path.to_path().display().to_string()));
     }
-    for (at, len) in parts(begin, size) {
+    for (at, len) in parts_left(begin, size) {
         let mut object = bucket.object();
         let moved = async {
             let url = object.url_to_put().await?;
-            courier
-                .push(&file.path, (at, len, len == size), &url)
+            dialogue
+                .push_part(&file.path, (at, len, len == size), &url)
                 .await?;
-            pull(&object, &landing, at, len).await
+            pull_object(&object, &landing, at, len).await
         }
         .await;
-        s3.delete(object).await;
+        s3.delete_object(object).await;
         moved?;
     }
-    tokio::task::spawn_blocking(move || landing.commit(there))
+    tokio::task::spawn_blocking(move || landing.commit_file(there))
         .await
         .map_err(|_| Error::unexpected("a file could not be put into place"))?
 }
 
 /// Fetches a file as the server has read it once.
-async fn small(
-    s3: &S3,
+async fn fetch_small(
+    s3: &BucketTransport,
     bucket: &Bucket,
-    courier: &mut Courier<'_>,
+    dialogue: &mut UrlDialogue<'_>,
     file: &Fetch,
     landing: Landing,
 ) -> Result<()> {
-    if landing.resumable()?.is_some() {
-        landing.restart()?;
+    if landing.resumable_part()?.is_some() {
+        landing.start_over()?;
     }
     let moved = async {
-        let kept = courier.keep_file(&file.path).await?;
+        let kept = dialogue.keep_file(&file.path).await?;
         if kept.len > 0 {
             let mut object = bucket.object();
             let moved = async {
                 let url = object.url_to_put().await?;
-                courier.push(&kept.path, (0, kept.len, true), &url).await?;
+                dialogue
+                    .push_part(&kept.path, (0, kept.len, true), &url)
+                    .await?;
                 let mut bytes = object.get(0, kept.len).await?;
                 let mut at = 0;
                 while let Some(piece) = bytes.next().await? {
@@ -96,21 +98,21 @@ async fn small(
                 Ok(())
             };
             let moved: Result<()> = moved.await;
-            s3.delete(object).await;
+            s3.delete_object(object).await;
             moved?;
         }
         landing.ends_at(kept.len);
-        landing.commit(kept.sha256)
+        landing.commit_file(kept.sha256)
     }
     .await;
-    if courier.is_usable() {
-        courier.clear().await?;
+    if dialogue.is_usable() {
+        dialogue.clear_kept().await?;
     }
     moved
 }
 
 /// Gets `len` bytes of an object, which belong at `at` of the file.
-async fn pull(object: &Object, landing: &Landing, at: u64, len: u64) -> Result<()> {
+async fn pull_object(object: &Object, landing: &Landing, at: u64, len: u64) -> Result<()> {
     let ranges = (0..len.div_ceil(RANGE_BYTES)).map(|index| {
         let start = index * RANGE_BYTES;
         (start, RANGE_BYTES.min(len - start))

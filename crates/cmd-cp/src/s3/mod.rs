@@ -5,7 +5,7 @@
 //! store   here ── PUT ──► object ── curl GET, presigned ──► server        hashes, temporary names, renames: by its dialogue
 //! ```
 //!
-//! Small files go together, as archives ([`parcels`]).
+//! Small files go together, as archives ([`archives`]).
 //!
 //! Nothing of S3 is needed on the server but an address, good for a quarter of an hour and for one
 //! object. It goes to the server as input of a dialogue, so that it is in no command line there, in
@@ -13,8 +13,8 @@
 //! have been used, also after a failure and an interruption; what kills this process at once leaves
 //! one behind, which a lifecycle rule on the prefix should remove.
 
+mod archives;
 mod fetch;
-mod parcels;
 mod store;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,10 +26,10 @@ use ops_ui::{Error, Result, output::escape};
 use tokio::sync::OnceCell;
 
 use crate::{
-    item::{Ask, Listing},
+    item::{ListRequest, Listing},
     remote_path::RemotePath,
-    session::{Session, courier::Courier},
-    transport::{Fetch, Job, Server, Sink, Source, Store, Transport, What},
+    session::{ShellTransport, url_dialogue::UrlDialogue},
+    transport::{Fetch, Job, Server, Sink, Source, Store, StoreKind, Transport},
 };
 
 /// From here on `auto` takes the bucket where the profile does not say, in bytes.
@@ -40,16 +40,16 @@ const PART_BYTES: u64 = 1 << 30;
 
 /// Where the bucket is, of the profile's `copy`.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct BucketPath {
     pub(crate) bucket: String,
     pub(crate) prefix: String,
 }
 
-/// One server by way of a bucket.
-pub(crate) struct S3 {
+/// SingleFile server by way of a bucket.
+pub(crate) struct BucketTransport {
     server: Server,
-    session: Arc<Session>,
-    place: Place,
+    session: Arc<ShellTransport>,
+    place: BucketPath,
     /// Files smaller than this take the session's way, in bytes.
     above: u64,
     /// It was asked for: without the bucket nothing is copied.
@@ -57,12 +57,16 @@ pub(crate) struct S3 {
     bucket: OnceCell<Bucket>,
 }
 
-impl S3 {
+impl BucketTransport {
     /// For everything; checks that the bucket is there and the server can use it.
     ///
     /// # Errors
     /// No bucket, neither curl nor wget.
-    pub(crate) async fn open(server: &Server, session: Arc<Session>, place: Place) -> Result<Self> {
+    pub(crate) async fn open(
+        server: &Server,
+        session: Arc<ShellTransport>,
+        place: BucketPath,
+    ) -> Result<Self> {
         let s3 = Self {
             server: server.clone(),
             session,
@@ -71,13 +75,18 @@ impl S3 {
             named: true,
             bucket: OnceCell::new(),
         };
-        s3.bucket().await?;
+        s3.open_bucket().await?;
         Ok(s3)
     }
 
     /// For files of `above` bytes or more; what goes wrong with the bucket is told, and the
     /// session's way taken.
-    pub(crate) fn beside(server: &Server, session: Arc<Session>, place: Place, above: u64) -> Self {
+    pub(crate) fn beside(
+        server: &Server,
+        session: Arc<ShellTransport>,
+        place: BucketPath,
+        above: u64,
+    ) -> Self {
         Self {
             server: server.clone(),
             session,
@@ -88,25 +97,25 @@ impl S3 {
         }
     }
 
-    async fn bucket(&self) -> Result<&Bucket> {
+    async fn open_bucket(&self) -> Result<&Bucket> {
         self.bucket
             .get_or_try_init(|| async {
                 let region = &self.server.instance.region;
-                let Place { bucket, prefix } = &self.place;
+                let BucketPath { bucket, prefix } = &self.place;
                 let bucket = self.server.cx.bucket(bucket, prefix, region).await?;
-                self.session.check_courier()?;
+                self.session.check_url_tools()?;
                 Ok(bucket)
             })
             .await
     }
 
     /// The bucket for `count` files, if it is to be used for them.
-    async fn wanted(&self, count: usize) -> Result<Option<&Bucket>> {
+    async fn bucket_for(&self, count: usize) -> Result<Option<&Bucket>> {
         if count == 0 {
             return Ok(None);
         }
         let label = escape(self.server.instance.label());
-        match self.bucket().await {
+        match self.open_bucket().await {
             Ok(bucket) => {
                 if !self.named {
                     self.server.cx.output().detail(format!(
@@ -127,7 +136,7 @@ impl S3 {
     }
 
     /// Deletes an object that was used; what cannot be deleted is told.
-    async fn delete(&self, object: Object) {
+    async fn delete_object(&self, object: Object) {
         if let Err(error) = object.delete().await {
             self.server.cx.output().warn(error);
         }
@@ -137,69 +146,84 @@ impl S3 {
     ///
     /// # Errors
     /// No session.
-    async fn work(&self, bucket: &Bucket, tasks: Vec<Task>, keep: bool, job: &Job) -> Result<()> {
+    async fn do_tasks(
+        &self,
+        bucket: &Bucket,
+        tasks: Vec<Task>,
+        keep: bool,
+        job: &Job,
+    ) -> Result<()> {
         let workers = job.sessions.min(tasks.len());
         let queue = Mutex::new(tasks.into_iter());
         let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
         future::try_join_all((0..workers).map(|_| async {
-            let mut courier = self.session.courier().await?;
+            let mut dialogue = self.session.url_dialogue().await?;
             while let Some(task) = next() {
-                for one in self.alone(bucket, &mut courier, task, job).await {
-                    if !courier.is_usable() {
-                        courier = self.session.courier().await?;
+                for one in self.move_archives(bucket, &mut dialogue, task, job).await {
+                    if !dialogue.is_usable() {
+                        dialogue = self.session.url_dialogue().await?;
                     }
-                    self.one(bucket, &mut courier, one, job).await;
+                    self.move_file(bucket, &mut dialogue, one, job).await;
                 }
-                if !courier.is_usable() {
-                    courier = self.session.courier().await?;
+                if !dialogue.is_usable() {
+                    dialogue = self.session.url_dialogue().await?;
                 }
             }
             if keep {
-                courier.rest().await;
+                dialogue.give_back().await;
                 return Ok(());
             }
-            courier.quit().await
+            dialogue.quit_dialogue().await
         }))
         .await
         .map(drop)
     }
 
     /// Moves what goes together; gives what is to be moved alone.
-    async fn alone(
+    async fn move_archives(
         &self,
         bucket: &Bucket,
-        courier: &mut Courier<'_>,
+        dialogue: &mut UrlDialogue<'_>,
         task: Task,
         job: &Job,
-    ) -> Vec<One> {
+    ) -> Vec<SingleFile> {
         match task {
-            Task::One(one) => vec![one],
-            Task::Bundle(files) => {
-                let left = parcels::fetch(self, bucket, courier, files, job).await;
-                left.into_iter().map(One::Fetch).collect()
+            Task::SingleFile(one) => vec![one],
+            Task::FetchArchive(files) => {
+                let left = archives::fetch_archive(self, bucket, dialogue, files, job).await;
+                left.into_iter().map(SingleFile::Fetch).collect()
             }
-            Task::Pack(items) => {
-                let left = parcels::store(self, bucket, courier, items, job).await;
-                left.into_iter().map(One::Store).collect()
+            Task::StoreArchive(items) => {
+                let left = archives::store_archive(self, bucket, dialogue, items, job).await;
+                left.into_iter().map(SingleFile::Store).collect()
             }
         }
     }
 
     /// Moves one file, and reports it.
-    async fn one(&self, bucket: &Bucket, courier: &mut Courier<'_>, one: One, job: &Job) {
+    async fn move_file(
+        &self,
+        bucket: &Bucket,
+        dialogue: &mut UrlDialogue<'_>,
+        one: SingleFile,
+        job: &Job,
+    ) {
         let (id, result) = match one {
-            One::Fetch(file) => {
-                let result = fetch::one(self, bucket, courier, &file, job).await;
+            SingleFile::Fetch(file) => {
+                let result = fetch::fetch_file(self, bucket, dialogue, &file, job).await;
                 (file.id, result)
             }
-            One::Store(item) => {
+            SingleFile::Store(item) => {
                 let id = item.id;
-                (id, store::one(self, bucket, courier, item, job).await)
+                (
+                    id,
+                    store::store_file(self, bucket, dialogue, item, job).await,
+                )
             }
         };
         match result {
-            Ok(()) => job.report.done(id),
-            Err(error) => job.report.fail(id, error),
+            Ok(()) => job.report.mark_done(id),
+            Err(error) => job.report.mark_failed(id, error),
         }
     }
 
@@ -208,49 +232,61 @@ impl S3 {
             matches!(file.sink, Sink::File(_)) && file.entry.size >= self.above.max(1)
         };
         let count = files.iter().filter(|file| is_ours(file)).count();
-        let Some(bucket) = self.wanted(count).await? else {
+        let Some(bucket) = self.bucket_for(count).await? else {
             return self.session.download(files, job).await;
         };
         let (ours, others): (Vec<_>, Vec<_>) = files.into_iter().partition(is_ours);
         if !others.is_empty() {
             self.session.download(others, job).await?;
         }
-        let (bundles, ours) = self.session.bundles(ours, job);
-        let alone = ours.into_iter().map(|file| Task::One(One::Fetch(file)));
-        let tasks = bundles.into_iter().map(Task::Bundle).chain(alone).collect();
-        self.work(bucket, tasks, false, job).await
+        let (archives, ours) = self.session.plan_fetch_archives(ours, job);
+        let alone = ours
+            .into_iter()
+            .map(|file| Task::SingleFile(SingleFile::Fetch(file)));
+        let tasks = archives
+            .into_iter()
+            .map(Task::FetchArchive)
+            .chain(alone)
+            .collect();
+        self.do_tasks(bucket, tasks, false, job).await
     }
 
     async fn upload_inner(&self, items: Vec<Store>, job: &Job) -> Result<()> {
         let is_ours = |item: &Store| match &item.what {
-            What::File(Source::File { size, .. }) => *size >= self.above.max(1),
+            StoreKind::File(Source::File { size, .. }) => *size >= self.above.max(1),
             _ => false,
         };
         let count = items.iter().filter(|item| is_ours(item)).count();
-        let Some(bucket) = self.wanted(count).await? else {
+        let Some(bucket) = self.bucket_for(count).await? else {
             return self.session.upload(items, job).await;
         };
         let (ours, others): (Vec<_>, Vec<_>) = items.into_iter().partition(is_ours);
         // What is put into a folder changes its time, so that it is set again.
         let folders: Vec<(RemotePath, u32, i64)> = others
             .iter()
-            .filter(|item| job.preserve && matches!(item.what, What::Folder))
+            .filter(|item| job.preserve && matches!(item.what, StoreKind::Folder))
             .map(|item| (item.path.clone(), item.mode, item.mtime))
             .collect();
         if !others.is_empty() {
-            self.session.upload_before_courier(others, job).await?;
+            self.session.upload_before_urls(others, job).await?;
         }
-        let (packs, ours) = self.session.packs(ours);
-        let alone = ours.into_iter().map(|item| Task::One(One::Store(item)));
-        let tasks = packs.into_iter().map(Task::Pack).chain(alone).collect();
+        let (archives, ours) = self.session.plan_store_archives(ours);
+        let alone = ours
+            .into_iter()
+            .map(|item| Task::SingleFile(SingleFile::Store(item)));
+        let tasks = archives
+            .into_iter()
+            .map(Task::StoreArchive)
+            .chain(alone)
+            .collect();
         let keep = !folders.is_empty();
-        self.work(bucket, tasks, keep, job).await?;
+        self.do_tasks(bucket, tasks, keep, job).await?;
         if !folders.is_empty() {
-            let mut courier = self.session.courier().await?;
+            let mut dialogue = self.session.url_dialogue().await?;
             for (path, mode, mtime) in folders.iter().rev() {
-                courier.attributes(path, *mode, *mtime).await?;
+                dialogue.set_attributes(path, *mode, *mtime).await?;
             }
-            courier.quit().await?;
+            dialogue.quit_dialogue().await?;
         }
         Ok(())
     }
@@ -258,20 +294,20 @@ impl S3 {
 
 /// Something to be moved.
 enum Task {
-    One(One),
-    Bundle(Vec<Fetch>),
-    Pack(Vec<Store>),
+    SingleFile(SingleFile),
+    FetchArchive(Vec<Fetch>),
+    StoreArchive(Vec<Store>),
 }
 
-/// One file to be moved.
-enum One {
+/// SingleFile file to be moved.
+enum SingleFile {
     Fetch(Fetch),
     Store(Store),
 }
 
 /// Parts of what is left of a file of `size` bytes after `begin`: where each begins and how long it
 /// is.
-fn parts(begin: u64, size: u64) -> impl Iterator<Item = (u64, u64)> {
+fn parts_left(begin: u64, size: u64) -> impl Iterator<Item = (u64, u64)> {
     let mut at = begin;
     std::iter::from_fn(move || {
         let len = (size - at).min(PART_BYTES);
@@ -286,7 +322,7 @@ fn no_hash(name: &str) -> Error {
         .caused_by("the server could not hash it: it may have vanished, or not be readable")
 }
 
-impl Transport for S3 {
+impl Transport for BucketTransport {
     fn via(&self) -> CopyVia {
         if self.named {
             CopyVia::S3
@@ -295,7 +331,7 @@ impl Transport for S3 {
         }
     }
 
-    fn list<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Listing>> {
+    fn list<'a>(&'a self, ask: &'a ListRequest) -> BoxFuture<'a, Result<Listing>> {
         self.session.list(ask)
     }
 
@@ -314,9 +350,9 @@ mod tests {
 
     #[test]
     fn parts_cover_what_is_left() {
-        assert_eq!(parts(0, 0).count(), 0);
-        assert_eq!(parts(5, 5).count(), 0);
-        let all: Vec<_> = parts(7, 2 * PART_BYTES + 9).collect();
+        assert_eq!(parts_left(0, 0).count(), 0);
+        assert_eq!(parts_left(5, 5).count(), 0);
+        let all: Vec<_> = parts_left(7, 2 * PART_BYTES + 9).collect();
         assert_eq!(
             all,
             [

@@ -8,12 +8,12 @@ use ops_core::calls::s3::{Bucket, Object};
 use ops_ui::{Error, Result};
 use tokio::sync::mpsc;
 
-use super::{S3, parts};
+use super::{BucketTransport, parts_left};
 use crate::{
-    hashes::finish,
+    hashes::finish_hash,
     reading::{FileReading, Reading},
-    session::courier::Courier,
-    transport::{Job, Source, Store, What},
+    session::url_dialogue::UrlDialogue,
+    transport::{Job, Source, Store, StoreKind},
 };
 
 /// Pieces of a file that wait for the connection, and their bytes.
@@ -24,14 +24,15 @@ const PIECE_BYTES: usize = 256 << 10;
 ///
 /// # Errors
 /// Of this file.
-pub(super) async fn one(
-    s3: &S3,
+pub(super) async fn store_file(
+    s3: &BucketTransport,
     bucket: &Bucket,
-    courier: &mut Courier<'_>,
+    dialogue: &mut UrlDialogue<'_>,
     mut item: Store,
     job: &Job,
 ) -> Result<()> {
-    let What::File(source @ Source::File { .. }) = std::mem::replace(&mut item.what, What::Folder)
+    let StoreKind::File(source @ Source::File { .. }) =
+        std::mem::replace(&mut item.what, StoreKind::Folder)
     else {
         return Err(Error::unexpected("a stream takes no way over a bucket"));
     };
@@ -40,38 +41,38 @@ pub(super) async fn one(
     };
     let size = reading.size();
     let reading = Arc::new(reading);
-    let begin = courier.begin(&item, &reading, job).await?;
-    job.report.bytes(item.id, begin);
+    let begin = dialogue.begin_file(&item, &reading, job).await?;
+    job.report.add_bytes(item.id, begin);
     let hashed = Arc::clone(&reading);
     let hash = tokio::task::spawn_blocking(move || {
         let mut hash = digest::Context::new(&digest::SHA256);
         hashed.hash_prefix(size, &mut hash)?;
-        Ok::<_, Error>(finish(hash))
+        Ok::<_, Error>(finish_hash(hash))
     });
     let moved = async {
-        for (at, len) in parts(begin, size) {
+        for (at, len) in parts_left(begin, size) {
             let mut object = bucket.object();
             let moved = async {
-                push(&mut object, &reading, at, len).await?;
+                push_object(&mut object, &reading, at, len).await?;
                 let url = object.url_to_get().await?;
-                courier.pull(&url).await
+                dialogue.pull_url(&url).await
             }
             .await;
-            s3.delete(object).await;
+            s3.delete_object(object).await;
             moved?;
         }
         let digest = hash
             .await
             .map_err(|_| Error::unexpected("a file could not be hashed"))??;
-        reading.unchanged(&digest)?;
+        reading.check_unchanged(&digest)?;
         Ok(digest)
     }
     .await;
     match moved {
-        Ok(digest) => courier.end(&item, size, digest, job).await,
+        Ok(digest) => dialogue.end_file(&item, size, digest, job).await,
         Err(error) => {
-            if courier.is_usable() {
-                courier.leave().await?;
+            if dialogue.is_usable() {
+                dialogue.leave_file().await?;
             }
             Err(error)
         }
@@ -79,7 +80,7 @@ pub(super) async fn one(
 }
 
 /// Puts `len` bytes of a file from `at` into an object.
-async fn push(object: &mut Object, reading: &FileReading, at: u64, len: u64) -> Result<()> {
+async fn push_object(object: &mut Object, reading: &FileReading, at: u64, len: u64) -> Result<()> {
     let (sender, pieces) = mpsc::channel(PIECES);
     let reads = async move {
         let mut offset = at;

@@ -17,18 +17,18 @@ use crate::{
 
 /// What places in a file are counted in, in bytes: see [`Dialogue::frame_at`].
 pub(super) const BLOCK_BYTES: u64 = 1 << 20;
-/// What is shared out, and compared by itself, in bytes: see [`Dialogue::parts`].
+/// What is shared out, and compared by itself, in bytes: see [`Dialogue::hash_parts`].
 pub(super) const PART_BYTES: u64 = 8 * BLOCK_BYTES;
 
 /// A running dialogue.
 pub(super) struct Dialogue {
     up: Up,
     label: String,
-    state: State,
+    state: DialogueState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum DialogueState {
     Usable,
     /// Ended by what the script said, or by what is missing here.
     GivenUp,
@@ -38,7 +38,7 @@ enum State {
 
 /// What came of the beginning of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Begun {
+pub(super) enum BeginAnswer {
     /// Empty.
     New,
     /// So much of it is there from before, with its hash.
@@ -76,16 +76,16 @@ impl Dialogue {
             Ok(())
         });
         asked.await?;
-        let tools = Tools::read(&told).ok_or_else(did_not_say)?;
+        let tools = Tools::parse_told(&told).ok_or_else(did_not_say)?;
         dialogue.use_tools(&tools);
         Ok((dialogue, tools))
     }
 
     async fn start_script(far: &Far, tools: Option<&Tools>) -> Result<Self> {
         Ok(Self {
-            up: Up::dialogue(far, &text(tools)).await?,
+            up: Up::dialogue(far, &dialogue_script(tools)).await?,
             label: far.instance.label().to_owned(),
-            state: State::Usable,
+            state: DialogueState::Usable,
         })
     }
 
@@ -98,28 +98,28 @@ impl Dialogue {
     /// Whether it can be asked for anything else; not after a frame that was not taken, nor after a
     /// failure of its session.
     pub(super) fn is_usable(&self) -> bool {
-        self.state == State::Usable
+        self.state == DialogueState::Usable
     }
 
     /// Whether its session failed: what was asked for may go well over another.
     pub(super) fn is_lost(&self) -> bool {
-        self.state == State::Lost
+        self.state == DialogueState::Lost
     }
 
     /// Says that it cannot: what was announced is not coming.
     pub(super) fn give_up(&mut self) {
         if self.is_usable() {
-            self.state = State::GivenUp;
+            self.state = DialogueState::GivenUp;
         }
     }
 
     /// Asks for a folder to be made if it is missing;
-    /// [`Dialogue::answer`] tells, in this order: [`MADE`] of one that was not there.
+    /// [`Dialogue::next_answer`] tells, in this order: [`MADE`] of one that was not there.
     ///
     /// # Errors
     /// The session.
     pub(super) async fn folder_later(&mut self, path: &RemotePath, mode: u32) -> Result<()> {
-        let place = place(path.steps());
+        let place = place_words(path.steps());
         self.up.ask(&format!("folder {place} {mode:o}")).await
     }
 
@@ -128,19 +128,19 @@ impl Dialogue {
     ///
     /// # Errors
     /// The server's own words.
-    pub(super) async fn link(
+    pub(super) async fn make_link(
         &mut self,
         path: &RemotePath,
         temporary: &[u8],
         target: &[u8],
     ) -> Result<()> {
         // What is behind a link that is there already is not what the new one replaces.
-        let place = place(Steps {
+        let place = place_words(Steps {
             follow: false,
             ..path.steps()
         });
-        let (temporary, target) = (script::word(temporary), script::word(target));
-        self.ask(&format!("link {place} {temporary} {target}"))
+        let (temporary, target) = (script::printf_word(temporary), script::printf_word(target));
+        self.ask_line(&format!("link {place} {temporary} {target}"))
             .await
             .map(drop)
     }
@@ -150,30 +150,30 @@ impl Dialogue {
     ///
     /// # Errors
     /// The server's own words.
-    pub(super) async fn begin(
+    pub(super) async fn begin_file(
         &mut self,
         path: &RemotePath,
         temporary: &[u8],
         kept: bool,
         hashed: bool,
-    ) -> Result<Begun> {
+    ) -> Result<BeginAnswer> {
         let answer = self
-            .ask(&format!(
+            .ask_line(&format!(
                 "begin {} {} {} {}",
-                place(path.steps()),
-                script::word(temporary),
+                place_words(path.steps()),
+                script::printf_word(temporary),
                 u8::from(kept),
                 u8::from(hashed)
             ))
             .await?;
         let mut words = answer.split_ascii_whitespace();
         if words.next() != Some("have") {
-            return Ok(Begun::New);
+            return Ok(BeginAnswer::New);
         }
         let len = words.next().and_then(|len| len.parse().ok()).unwrap_or(0);
-        Ok(Begun::Part(
+        Ok(BeginAnswer::Part(
             len,
-            words.next().and_then(crate::hashes::unhex),
+            words.next().and_then(crate::hashes::parse_hash),
         ))
     }
 
@@ -181,15 +181,17 @@ impl Dialogue {
     ///
     /// # Errors
     /// The session.
-    pub(super) async fn hash(
+    pub(super) async fn hash_file(
         &mut self,
         path: &RemotePath,
         len: Option<u64>,
     ) -> Result<Option<Digest>> {
         let len = len.map_or("-".to_owned(), |len| len.to_string());
-        let place = place(path.steps());
-        let answer = self.ask(&format!("hash {place} {len}")).await?;
-        Ok(answer.strip_prefix("sum ").and_then(crate::hashes::unhex))
+        let place = place_words(path.steps());
+        let answer = self.ask_line(&format!("hash {place} {len}")).await?;
+        Ok(answer
+            .strip_prefix("sum ")
+            .and_then(crate::hashes::parse_hash))
     }
 
     /// Puts `len` bytes of a file from `at` where `url` says; `whole`: it has no others. The URL is
@@ -197,14 +199,14 @@ impl Dialogue {
     ///
     /// # Errors
     /// The server's own words.
-    pub(super) async fn push(
+    pub(super) async fn push_part(
         &mut self,
         path: &RemotePath,
         (at, len, whole): (u64, u64, bool),
         url: &str,
     ) -> Result<()> {
-        let (place, whole) = (place(path.steps()), u8::from(whole));
-        self.ask(&format!("push {place} {at} {len} {whole} {url}"))
+        let (place, whole) = (place_words(path.steps()), u8::from(whole));
+        self.ask_line(&format!("push {place} {at} {len} {whole} {url}"))
             .await
             .map(drop)
     }
@@ -213,52 +215,53 @@ impl Dialogue {
     ///
     /// # Errors
     /// The server's own words.
-    pub(super) async fn pull(&mut self, url: &str) -> Result<()> {
-        self.ask(&format!("pull {url}")).await.map(drop)
+    pub(super) async fn pull_url(&mut self, url: &str) -> Result<()> {
+        self.ask_line(&format!("pull {url}")).await.map(drop)
     }
 
     /// Empties the file that was begun.
     ///
     /// # Errors
     /// The server's own words.
-    pub(super) async fn restart(&mut self) -> Result<()> {
-        self.ask("empty").await.map(drop)
+    pub(super) async fn empty_file(&mut self) -> Result<()> {
+        self.ask_line("empty").await.map(drop)
     }
 
     /// Appends a frame to the file, compressed by `codec` or as it is (`-`).
     ///
     /// # Errors
     /// No space, or the session; the dialogue is of no use afterwards.
-    pub(super) async fn frame(&mut self, codec: &str, bytes: Bytes) -> Result<()> {
+    pub(super) async fn write_frame(&mut self, codec: &str, bytes: Bytes) -> Result<()> {
         let len = bytes.len() as u64;
         if len == 0 {
             return Ok(());
         }
-        self.announced(&format!("write {len} {codec}"), bytes).await
+        self.send_frame(&format!("write {len} {codec}"), bytes)
+            .await
     }
 
-    /// Announces `len` bytes for the end of the file, as they are; [`Dialogue::piece`] then sends
-    /// them.
+    /// Announces `len` bytes for the end of the file, as they are; [`Dialogue::send_piece`] then
+    /// sends them.
     ///
     /// # Errors
-    /// As [`Dialogue::frame`].
-    pub(super) async fn announce(&mut self, len: u64) -> Result<()> {
+    /// As [`Dialogue::write_frame`].
+    pub(super) async fn announce_frame(&mut self, len: u64) -> Result<()> {
         let announced = self.up.announce_line(&format!("write {len} -"), len).await;
-        announced.map_err(|error| self.words(error))
+        announced.map_err(|error| self.words_of_script(error))
     }
 
     /// Takes part in a file that another dialogue has begun.
     ///
     /// # Errors
     /// It is not there.
-    pub(super) async fn attach(
+    pub(super) async fn join_file(
         &mut self,
         path: &RemotePath,
         temporary: &[u8],
         kept: bool,
     ) -> Result<()> {
-        let (place, temporary) = (place(path.steps()), script::word(temporary));
-        self.ask(&format!("join {place} {temporary} {}", u8::from(kept)))
+        let (place, temporary) = (place_words(path.steps()), script::printf_word(temporary));
+        self.ask_line(&format!("join {place} {temporary} {}", u8::from(kept)))
             .await
             .map(drop)
     }
@@ -267,62 +270,66 @@ impl Dialogue {
     ///
     /// # Errors
     /// The session.
-    pub(super) async fn release(&mut self) -> Result<()> {
-        self.settle().await?;
-        self.ask("release").await.map(drop)
+    pub(super) async fn release_file(&mut self) -> Result<()> {
+        self.settle_frames().await?;
+        self.ask_line("release").await.map(drop)
     }
 
-    /// As [`Dialogue::frame`], for the place of block `block`.
+    /// As [`Dialogue::write_frame`], for the place of block `block`.
     ///
     /// # Errors
     /// As there.
     pub(super) async fn frame_at(&mut self, codec: &str, bytes: Bytes, block: u64) -> Result<()> {
         let len = bytes.len() as u64;
-        self.announced(&format!("write-at {len} {codec} {block}"), bytes)
+        self.send_frame(&format!("write-at {len} {codec} {block}"), bytes)
             .await
     }
 
-    /// As [`Dialogue::announce`], for the place of block `block`.
+    /// As [`Dialogue::announce_frame`], for the place of block `block`.
     ///
     /// # Errors
-    /// As [`Dialogue::frame`].
+    /// As [`Dialogue::write_frame`].
     pub(super) async fn announce_at(&mut self, len: u64, block: u64) -> Result<()> {
         let announced = self
             .up
             .announce_line(&format!("write-at {len} - {block}"), len)
             .await;
-        announced.map_err(|error| self.words(error))
+        announced.map_err(|error| self.words_of_script(error))
     }
 
     /// A part of the frame that was announced.
     ///
     /// # Errors
-    /// As [`Dialogue::frame`].
-    pub(super) async fn piece(&mut self, bytes: Bytes) -> Result<()> {
+    /// As [`Dialogue::write_frame`].
+    pub(super) async fn send_piece(&mut self, bytes: Bytes) -> Result<()> {
         let sent = self.up.piece(bytes).await;
-        sent.map_err(|error| self.words(error))
+        sent.map_err(|error| self.words_of_script(error))
     }
 
     /// The hashes of `count` parts of the file from part `first` on.
     ///
     /// # Errors
     /// The session.
-    pub(super) async fn parts(&mut self, first: u64, count: u64) -> Result<Vec<Option<Digest>>> {
-        self.settle().await?;
-        let answer = self.ask(&format!("sums {first} {count}")).await?;
+    pub(super) async fn hash_parts(
+        &mut self,
+        first: u64,
+        count: u64,
+    ) -> Result<Vec<Option<Digest>>> {
+        self.settle_frames().await?;
+        let answer = self.ask_line(&format!("sums {first} {count}")).await?;
         let words = answer.split_ascii_whitespace().skip(1);
-        Ok(words.map(crate::hashes::unhex).collect())
+        Ok(words.map(crate::hashes::parse_hash).collect())
     }
 
     /// Verifies the file and puts it into place.
     ///
     /// # Errors
     /// It is not what was sent, or cannot be put there.
-    pub(super) async fn end(&mut self, file: &End) -> Result<()> {
-        self.settle().await?;
+    pub(super) async fn end_file(&mut self, file: &FileEnd) -> Result<()> {
+        self.settle_frames().await?;
         let digest = file.digest.map_or("-".to_owned(), |digest| hex(&digest));
         let stamp = file.stamp.as_deref().unwrap_or("-");
-        self.ask(&format!(
+        self.ask_line(&format!(
             "end {digest} {} {} {:o} {stamp}",
             file.size,
             u8::from(file.exact),
@@ -336,24 +343,27 @@ impl Dialogue {
     ///
     /// # Errors
     /// The session.
-    pub(super) async fn leave(&mut self) -> Result<()> {
-        self.settle().await?;
-        self.ask("leave").await.map(drop)
+    pub(super) async fn leave_file(&mut self) -> Result<()> {
+        self.settle_frames().await?;
+        self.ask_line("leave").await.map(drop)
     }
 
     /// Sets the mode and, if there is a `stamp`, the time of a folder.
     ///
     /// # Errors
     /// The server's own words.
-    pub(super) async fn attributes(
+    pub(super) async fn set_attributes(
         &mut self,
         path: &RemotePath,
         mode: u32,
         stamp: Option<&str>,
     ) -> Result<()> {
-        let (root, folders) = (script::word(path.root()), script::word(path.below()));
+        let (root, folders) = (
+            script::printf_word(path.root()),
+            script::printf_word(path.below()),
+        );
         let stamp = stamp.unwrap_or_default();
-        self.ask(&format!("attributes {root} {folders} {mode:o} {stamp}"))
+        self.ask_line(&format!("attributes {root} {folders} {mode:o} {stamp}"))
             .await
             .map(drop)
     }
@@ -362,41 +372,41 @@ impl Dialogue {
     ///
     /// # Errors
     /// The server's own words.
-    pub(super) async fn stage(&mut self, path: &RemotePath) -> Result<()> {
-        let place = place(path.steps());
-        self.ask(&format!("stage {place}")).await.map(drop)
+    pub(super) async fn make_stage(&mut self, path: &RemotePath) -> Result<()> {
+        let place = place_words(path.steps());
+        self.ask_line(&format!("stage {place}")).await.map(drop)
     }
 
-    /// Begins to unpack into the stage; [`Dialogue::part`] follows, then [`Dialogue::unpacked`].
-    /// `times`: as in the archive.
+    /// Begins to unpack into the stage; [`Dialogue::send_archive_part`] follows, then
+    /// [`Dialogue::end_unpacking`]. `times`: as in the archive.
     ///
     /// # Errors
     /// The session.
-    pub(super) async fn unpack(&mut self, times: bool) -> Result<()> {
+    pub(super) async fn begin_unpacking(&mut self, times: bool) -> Result<()> {
         let times = if times { "-" } else { "m" };
-        self.ask(&format!("unpack {times}")).await.map(drop)
+        self.ask_line(&format!("unpack {times}")).await.map(drop)
     }
 
     /// A part of the archive.
     ///
     /// # Errors
     /// It cannot be unpacked; the dialogue is of no use afterwards.
-    pub(super) async fn part(&mut self, codec: &str, bytes: Bytes) -> Result<()> {
+    pub(super) async fn send_archive_part(&mut self, codec: &str, bytes: Bytes) -> Result<()> {
         let len = bytes.len() as u64;
         if len == 0 {
             return Ok(());
         }
-        self.announced(&format!("{len} {codec}"), bytes).await
+        self.send_frame(&format!("{len} {codec}"), bytes).await
     }
 
     /// Ends the archive.
     ///
     /// # Errors
     /// It could not be unpacked.
-    pub(super) async fn unpacked(&mut self) -> Result<()> {
-        self.settle().await?;
+    pub(super) async fn end_unpacking(&mut self) -> Result<()> {
+        self.settle_frames().await?;
         self.up.ask("0").await?;
-        self.ask("unpacked").await.map(drop)
+        self.ask_line("unpacked").await.map(drop)
     }
 
     /// Unpacks into the stage the archive that is at `url`, if it has this SHA-256. The URL is in
@@ -412,7 +422,7 @@ impl Dialogue {
         times: bool,
     ) -> Result<()> {
         let (times, digest) = (if times { "-" } else { "m" }, hex(&digest));
-        self.ask(&format!("unpack-from {times} {codec} {digest} {url}"))
+        self.ask_line(&format!("unpack-from {times} {codec} {digest} {url}"))
             .await
             .map(drop)
     }
@@ -421,26 +431,31 @@ impl Dialogue {
     ///
     /// # Errors
     /// The session.
-    pub(super) async fn sum(&mut self) -> Result<Option<Digest>> {
-        let answer = self.ask("verify").await?;
-        Ok(answer.strip_prefix("sum ").and_then(crate::hashes::unhex))
+    pub(super) async fn hash_unpacked(&mut self) -> Result<Option<Digest>> {
+        let answer = self.ask_line("verify").await?;
+        Ok(answer
+            .strip_prefix("sum ")
+            .and_then(crate::hashes::parse_hash))
     }
 
     /// Asks for the files of `sub` of the stage to be moved into `folder`;
-    /// [`Dialogue::answer`] tells, in this order. Unless `exact`, those that replace others take
-    /// their modes and owners. Where something is in the way that is neither file nor link none is
-    /// moved.
+    /// [`Dialogue::next_answer`] tells, in this order. Unless `exact`, those that replace others
+    /// take their modes and owners. Where something is in the way that is neither file nor link
+    /// none is moved.
     ///
     /// # Errors
     /// The session.
-    pub(super) async fn spread(
+    pub(super) async fn spread_files(
         &mut self,
         sub: &[u8],
         folder: &RemotePath,
         exact: bool,
     ) -> Result<()> {
-        let (sub, exact) = (script::word(sub), u8::from(exact));
-        let (root, folders) = (script::word(folder.root()), script::word(folder.below()));
+        let (sub, exact) = (script::printf_word(sub), u8::from(exact));
+        let (root, folders) = (
+            script::printf_word(folder.root()),
+            script::printf_word(folder.below()),
+        );
         self.up
             .ask(&format!("spread {sub} {root} {folders} {exact}"))
             .await
@@ -450,17 +465,17 @@ impl Dialogue {
     ///
     /// # Errors
     /// The session.
-    pub(super) async fn clear(&mut self) -> Result<()> {
-        self.ask("clear").await.map(drop)
+    pub(super) async fn clear_stage(&mut self) -> Result<()> {
+        self.ask_line("clear").await.map(drop)
     }
 
     /// Ends the dialogue, so that nothing is left behind when this returns.
     ///
     /// # Errors
     /// The session.
-    pub(super) async fn quit(mut self) -> Result<()> {
+    pub(super) async fn quit_dialogue(mut self) -> Result<()> {
         let asked = self.up.ask("quit").await;
-        asked.map_err(|error| self.words(error))?;
+        asked.map_err(|error| self.words_of_script(error))?;
         // Its sessions end with it; the terminal's own end comes a second late, but where its
         // connection was lost it can come before the answer.
         self.up.next().await.map(drop)
@@ -470,19 +485,19 @@ impl Dialogue {
     ///
     /// # Errors
     /// What the server says.
-    pub(super) async fn answer(&mut self) -> Result<String> {
+    pub(super) async fn next_answer(&mut self) -> Result<String> {
         let next = self.up.next().await;
         if !matches!(next, Ok(Some(_))) {
-            self.state = State::Lost;
+            self.state = DialogueState::Lost;
         }
         match next? {
             Some(text) => {
                 if let Some(why) = text.strip_prefix("no ") {
-                    return Err(refusal(&self.label, why));
+                    return Err(refusal_error(&self.label, why));
                 }
                 if let Some(why) = text.strip_prefix(LOST) {
-                    self.state = State::GivenUp;
-                    return Err(refusal(&self.label, why));
+                    self.state = DialogueState::GivenUp;
+                    return Err(refusal_error(&self.label, why));
                 }
                 Ok(text)
             }
@@ -490,43 +505,43 @@ impl Dialogue {
         }
     }
 
-    async fn announced(&mut self, line: &str, bytes: Bytes) -> Result<()> {
+    async fn send_frame(&mut self, line: &str, bytes: Bytes) -> Result<()> {
         let len = bytes.len() as u64;
         let taken = match self.up.announce_line(line, len).await {
             Ok(()) => self.up.piece(bytes).await,
             Err(error) => Err(error),
         };
-        taken.map_err(|error| self.words(error))
+        taken.map_err(|error| self.words_of_script(error))
     }
 
-    async fn ask(&mut self, line: &str) -> Result<String> {
+    async fn ask_line(&mut self, line: &str) -> Result<String> {
         let asked = self.up.ask(line).await;
-        asked.map_err(|error| self.words(error))?;
-        self.answer().await
+        asked.map_err(|error| self.words_of_script(error))?;
+        self.next_answer().await
     }
 
     /// Waits until the last frame is written.
     ///
     /// # Errors
-    /// As [`Dialogue::frame`].
-    pub(super) async fn settle(&mut self) -> Result<()> {
+    /// As [`Dialogue::write_frame`].
+    pub(super) async fn settle_frames(&mut self) -> Result<()> {
         let credit = self.up.credit().await;
-        credit.map_err(|error| self.words(error))
+        credit.map_err(|error| self.words_of_script(error))
     }
 
     /// The error of a frame that was not taken: what the script said stands in it as it is.
-    fn words(&mut self, error: Error) -> Error {
+    fn words_of_script(&mut self, error: Error) -> Error {
         if let Some(why) = error.what().strip_prefix(LOST) {
-            self.state = State::GivenUp;
-            return refusal(&self.label, why);
+            self.state = DialogueState::GivenUp;
+            return refusal_error(&self.label, why);
         }
-        self.state = State::Lost;
+        self.state = DialogueState::Lost;
         error
     }
 }
 
 /// How a file ends.
-pub(super) struct End {
+pub(super) struct FileEnd {
     pub(super) digest: Option<Digest>,
     pub(super) size: u64,
     pub(super) mode: u32,
@@ -540,7 +555,7 @@ pub(super) struct End {
 const FULL: [&str; 2] = ["No space left on device", "Disk quota exceeded"];
 
 /// The server's words about one file.
-fn refusal(label: &str, why: &str) -> Error {
+fn refusal_error(label: &str, why: &str) -> Error {
     // A shell puts its own name and a line's number in front.
     let why = why.trim();
     let why = why.strip_prefix("sh: ").map_or(why, |rest| {
@@ -555,7 +570,7 @@ fn refusal(label: &str, why: &str) -> Error {
 
 /// `mtime` as touch takes it, for a time zone of UTC; what lies before 1970, or beyond what a date
 /// can say, becomes 1970.
-pub(super) fn stamp(mtime: i64) -> String {
+pub(super) fn touch_stamp(mtime: i64) -> String {
     let time = jiff::Timestamp::from_second(mtime.max(0)).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     time.strftime("%Y%m%d%H%M.%S").to_string()
 }
@@ -570,23 +585,23 @@ const DIALOGUE: &str = include_str!("scripts/dialogue.sh");
 
 /// The script as it is sent; to a server of which `tools` are not known yet, it finds them out
 /// itself.
-pub(super) fn text(tools: Option<&Tools>) -> String {
-    let known = tools.map_or_else(probe::probing_script, Tools::prelude);
+pub(super) fn dialogue_script(tools: Option<&Tools>) -> String {
+    let known = tools.map_or_else(probe::probing_script, Tools::prelude_script);
     format!(
         "{known}private=$d\nspread_program='{}'\n{}{}",
-        script::compact(SPREAD),
-        script::compact(script::ENTER),
-        script::compact(DIALOGUE),
+        script::strip_comments(SPREAD),
+        script::strip_comments(script::ENTER),
+        script::strip_comments(DIALOGUE),
     )
 }
 
 /// PLACE of the script's table.
-pub(super) fn place(steps: Steps<'_>) -> String {
+pub(super) fn place_words(steps: Steps<'_>) -> String {
     format!(
         "{} {} {} {}",
-        script::word(steps.root),
-        script::word(steps.folders),
-        script::word(steps.name),
+        script::printf_word(steps.root),
+        script::printf_word(steps.folders),
+        script::printf_word(steps.name),
         u8::from(steps.follow)
     )
 }
@@ -597,15 +612,15 @@ mod tests {
 
     #[test]
     fn a_time_is_written_as_touch_takes_it() {
-        assert_eq!(stamp(0), "197001010000.00");
-        assert_eq!(stamp(951_827_696), "200002291234.56");
-        assert_eq!(stamp(1_700_000_000), "202311142213.20");
-        assert_eq!(stamp(-5), "197001010000.00");
+        assert_eq!(touch_stamp(0), "197001010000.00");
+        assert_eq!(touch_stamp(951_827_696), "200002291234.56");
+        assert_eq!(touch_stamp(1_700_000_000), "202311142213.20");
+        assert_eq!(touch_stamp(-5), "197001010000.00");
     }
 
     #[test]
     fn the_words_of_a_shell_lose_its_name() {
-        let error = refusal("web-1", "sh: 12: cannot create /x: Permission denied ");
+        let error = refusal_error("web-1", "sh: 12: cannot create /x: Permission denied ");
         assert_eq!(
             error.what(),
             "`web-1` says: cannot create /x: Permission denied"

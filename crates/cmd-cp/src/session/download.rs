@@ -1,4 +1,4 @@
-//! Fetching: large files in stripes over several sessions, single ones over one, many small ones as
+//! Fetching: large files in lanes over several sessions, single ones over one, many small ones as
 //! archives.
 
 use std::{
@@ -17,15 +17,15 @@ use ops_ui::{Error, Result};
 use tokio::sync::{OnceCell, Semaphore, mpsc};
 
 use super::{
-    Session, bundle,
+    ShellTransport, fetch_archive,
     inflate::Inflate,
+    lanes::{BLOCK_BYTES, Lane, PART_BLOCKS},
     probe::Tools,
     script,
-    stripes::{BLOCK_BYTES, Lane, PART_BLOCKS},
 };
 use crate::{
     hashes,
-    hashes::{Digest, hex, unhex},
+    hashes::{Digest, hex, parse_hash},
     landing::Landing,
     remote_path::RemotePath,
     transport::{Fetch, Job, Sink},
@@ -35,7 +35,7 @@ use crate::{
 const LANE_FROM_BYTES: u64 = 24 << 20;
 /// Archives under way at the same time: each has a window of the compressor's and a thread, and
 /// more of them are hardly faster.
-const BUNDLES: usize = 3;
+const ARCHIVES: usize = 3;
 /// Of this size, in bytes, compression is tried.
 const COMPRESS_FROM_BYTES: u64 = 64 << 10;
 /// A file listed as smaller than this, in bytes, is read once and to its end, and hashed as it is
@@ -49,16 +49,16 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// Something for one session.
 enum Task {
-    Lane(Arc<Shared>, u64),
-    Bundle(Vec<Fetch>),
+    Lane(Arc<LanedFetch>, u64),
+    Archive(Vec<Fetch>),
 }
 
 /// A file that lanes share.
-struct Shared {
+struct LanedFetch {
     fetch: Fetch,
     lanes: u64,
     left: AtomicUsize,
-    opened: OnceCell<Opened>,
+    opened: OnceCell<OpenedFetch>,
     sha256: Mutex<Option<Digest>>,
     /// Where the file ended beyond its listed size, and the hash of all of it.
     grown: Mutex<Option<Grown>>,
@@ -72,32 +72,32 @@ struct Grown {
     sha256: Option<Digest>,
 }
 
-struct Opened {
-    out: Out,
+struct OpenedFetch {
+    out: FetchOutput,
     /// Bytes at the beginning that an earlier run has left.
     have: u64,
 }
 
-enum Out {
+enum FetchOutput {
     File(Box<Landing>),
     Stream(mpsc::Sender<Result<Bytes>>, Mutex<digest::Context>),
 }
 
 /// Fetches `files`; every one of them is reported.
-pub(super) async fn download(session: &Session, files: Vec<Fetch>, job: &Job) {
-    let tasks = tasks(session, files, job);
-    let bundles = Semaphore::new(BUNDLES);
-    let bundles = &bundles;
+pub(super) async fn download_files(session: &ShellTransport, files: Vec<Fetch>, job: &Job) {
+    let tasks = plan_tasks(session, files, job);
+    let turns = Semaphore::new(ARCHIVES);
+    let turns = &turns;
     stream::iter(tasks)
         .map(|task| async move {
             match task {
-                Task::Lane(shared, index) => lane(session, shared, index, job).await,
-                Task::Bundle(files) => {
+                Task::Lane(shared, index) => carry_lane(session, shared, index, job).await,
+                Task::Archive(files) => {
                     // Never closed.
-                    let _turn = bundles.acquire().await;
-                    for fetch in Box::pin(bundle::fetch(session, files, job)).await {
-                        let shared = Shared::new(fetch, 1);
-                        Box::pin(lane(session, Arc::new(shared), 0, job)).await;
+                    let _turn = turns.acquire().await;
+                    for fetch in Box::pin(fetch_archive::fetch_files(session, files, job)).await {
+                        let shared = LanedFetch::new(fetch, 1);
+                        Box::pin(carry_lane(session, Arc::new(shared), 0, job)).await;
                     }
                 }
             }
@@ -107,20 +107,20 @@ pub(super) async fn download(session: &Session, files: Vec<Fetch>, job: &Job) {
         .await;
 }
 
-fn tasks(session: &Session, files: Vec<Fetch>, job: &Job) -> Vec<Task> {
+fn plan_tasks(session: &ShellTransport, files: Vec<Fetch>, job: &Job) -> Vec<Task> {
     let mut tasks = Vec::new();
-    let mut small = bundle::Collector::new(session, job);
+    let mut small = fetch_archive::FetchCollector::new(session, job);
     for fetch in files {
-        let fetch = match small.take(fetch) {
+        let fetch = match small.take_if_small(fetch) {
             Ok(full) => {
-                tasks.extend(full.map(Task::Bundle));
+                tasks.extend(full.map(Task::Archive));
                 continue;
             }
             Err(fetch) => fetch,
         };
         if job.sessions <= 1 {
             // In the order given.
-            tasks.extend(small.rest().map(Task::Bundle));
+            tasks.extend(small.take_rest().map(Task::Archive));
         }
         let lanes = match fetch.sink {
             Sink::File(_) => (fetch.entry.size / LANE_FROM_BYTES)
@@ -128,14 +128,14 @@ fn tasks(session: &Session, files: Vec<Fetch>, job: &Job) -> Vec<Task> {
                 .max(1),
             Sink::Stream(_) => 1,
         };
-        let shared = Arc::new(Shared::new(fetch, lanes));
+        let shared = Arc::new(LanedFetch::new(fetch, lanes));
         tasks.extend((0..lanes).map(|index| Task::Lane(Arc::clone(&shared), index)));
     }
-    tasks.extend(small.rest().map(Task::Bundle));
+    tasks.extend(small.take_rest().map(Task::Archive));
     tasks
 }
 
-impl Shared {
+impl LanedFetch {
     fn new(fetch: Fetch, lanes: u64) -> Self {
         Self {
             fetch,
@@ -148,7 +148,7 @@ impl Shared {
         }
     }
 
-    fn fail(&self, error: Error) {
+    fn note_failure(&self, error: Error) {
         self.failure
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -164,32 +164,32 @@ impl Shared {
 }
 
 /// Carries one lane; the last to end puts the file into place.
-async fn lane(session: &Session, shared: Arc<Shared>, index: u64, job: &Job) {
+async fn carry_lane(session: &ShellTransport, shared: Arc<LanedFetch>, index: u64, job: &Job) {
     if shared.failure().is_none()
-        && let Err(error) = carry(session, &shared, index, job).await
+        && let Err(error) = carry_to_end(session, &shared, index, job).await
     {
-        shared.fail(error);
+        shared.note_failure(error);
     }
     if shared.left.fetch_sub(1, Ordering::SeqCst) == 1 {
         let id = shared.fetch.id;
         let done = match shared.failure() {
             Some(error) => Err(error),
-            None => finish(&shared, job),
+            None => finish_file(&shared, job),
         };
         match done {
-            Ok(()) => job.report.done(id),
+            Ok(()) => job.report.mark_done(id),
             Err(error) => {
                 if let Sink::Stream(sender) = &shared.fetch.sink {
                     // Nobody may be left to be told.
                     let _ = sender.send(Err(error.clone())).await;
                 }
-                job.report.fail(id, error);
+                job.report.mark_failed(id, error);
             }
         }
     }
 }
 
-fn finish(shared: &Shared, _job: &Job) -> Result<()> {
+fn finish_file(shared: &LanedFetch, _job: &Job) -> Result<()> {
     let grown = *shared.grown.lock().unwrap_or_else(PoisonError::into_inner);
     let sha256 = match grown {
         Some(grown) => grown.sha256,
@@ -199,10 +199,10 @@ fn finish(shared: &Shared, _job: &Job) -> Result<()> {
         return Err(Error::unexpected("nothing arrived"));
     };
     match &opened.out {
-        Out::File(landing) => landing.commit(sha256),
-        Out::Stream(_, hash) => {
+        FetchOutput::File(landing) => landing.commit_file(sha256),
+        FetchOutput::Stream(_, hash) => {
             let hash = hash.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let digest = hashes::finish(hash);
+            let digest = hashes::finish_hash(hash);
             match sha256 {
                 Some(expected) if expected != digest => Err(Error::unexpected(
                     "the file did not arrive as it was sent",
@@ -218,13 +218,17 @@ fn finish(shared: &Shared, _job: &Job) -> Result<()> {
     }
 }
 
-async fn open(session: &Session, shared: &Shared, job: &Job) -> Result<Opened> {
+async fn open_output(
+    session: &ShellTransport,
+    shared: &LanedFetch,
+    job: &Job,
+) -> Result<OpenedFetch> {
     let fetch = &shared.fetch;
     let path = match &fetch.sink {
         Sink::Stream(sender) => {
             let hash = Mutex::new(digest::Context::new(&digest::SHA256));
-            return Ok(Opened {
-                out: Out::Stream(sender.clone(), hash),
+            return Ok(OpenedFetch {
+                out: FetchOutput::Stream(sender.clone(), hash),
                 have: 0,
             });
         }
@@ -233,7 +237,7 @@ async fn open(session: &Session, shared: &Shared, job: &Job) -> Result<Opened> {
     let mode = session.local_mode(fetch.entry.mode);
     let landing = Landing::open(path, fetch.id, &fetch.entry, mode, job)?;
     let mut have = 0;
-    if let Some((len, digest)) = landing.resumable()? {
+    if let Some((len, digest)) = landing.resumable_part()? {
         if begins_with(session, &fetch.path, len, digest).await? {
             have = len;
             session.far.cx.output().detail(format!(
@@ -241,23 +245,23 @@ async fn open(session: &Session, shared: &Shared, job: &Job) -> Result<Opened> {
                 path.to_path().display()
             ));
         } else {
-            landing.restart()?;
+            landing.start_over()?;
         }
     }
-    Ok(Opened {
-        out: Out::File(Box::new(landing)),
+    Ok(OpenedFetch {
+        out: FetchOutput::File(Box::new(landing)),
         have,
     })
 }
 
 /// Whether the first `len` bytes over there have this hash.
 async fn begins_with(
-    session: &Session,
+    session: &ShellTransport,
     path: &RemotePath,
     len: u64,
     digest: Digest,
 ) -> Result<bool> {
-    if session.tools.hash().is_none() {
+    if session.tools.hash_command().is_none() {
         return Ok(false);
     }
     let script = format!(
@@ -268,17 +272,22 @@ async fn begins_with(
     let mut told = None;
     while let Some(chunk) = down.next().await? {
         if let Chunk::Message(text) = chunk {
-            told = text.strip_prefix("sha ").and_then(unhex).or(told);
+            told = text.strip_prefix("sha ").and_then(parse_hash).or(told);
         }
     }
     Ok(told == Some(digest))
 }
 
 /// Carries a lane to its end, over as many sessions as it takes.
-async fn carry(session: &Session, shared: &Shared, index: u64, job: &Job) -> Result<()> {
+async fn carry_to_end(
+    session: &ShellTransport,
+    shared: &LanedFetch,
+    index: u64,
+    job: &Job,
+) -> Result<()> {
     let opened = shared
         .opened
-        .get_or_try_init(|| Box::pin(open(session, shared, job)))
+        .get_or_try_init(|| Box::pin(open_output(session, shared, job)))
         .await?;
     let lane = Lane {
         index,
@@ -290,17 +299,17 @@ async fn carry(session: &Session, shared: &Shared, index: u64, job: &Job) -> Res
         // What is fetched a second time counts once.
         let (offset, _) = lane.place(at);
         job.report
-            .back(shared.fetch.id, opened.have.saturating_sub(offset));
+            .take_back(shared.fetch.id, opened.have.saturating_sub(offset));
     }
     let mut tries = 0;
     loop {
         let before = at;
-        match run(session, shared, opened, lane, &mut at, job).await {
+        match run_lane(session, shared, opened, lane, &mut at, job).await {
             Ok(()) => return Ok(()),
-            Err(Cut::Failed(error)) => return Err(error),
-            Err(Cut::Short(error)) => {
+            Err(LaneError::Failed(error)) => return Err(error),
+            Err(LaneError::Short(error)) => {
                 let begins_again =
-                    matches!(opened.out, Out::File(_)) && at > 0 && lane.is_read_once(0);
+                    matches!(opened.out, FetchOutput::File(_)) && at > 0 && lane.is_read_once(0);
                 // What begins again makes no progress, however far it came.
                 tries = if at > before && !begins_again {
                     1
@@ -310,11 +319,11 @@ async fn carry(session: &Session, shared: &Shared, index: u64, job: &Job) -> Res
                 if tries >= TRIES || shared.failure().is_some() {
                     return Err(error);
                 }
-                if let Out::File(landing) = &opened.out
+                if let FetchOutput::File(landing) = &opened.out
                     && begins_again
                 {
                     // Hashed as a whole or not at all.
-                    landing.restart()?;
+                    landing.start_over()?;
                     at = 0;
                 }
                 session.far.cx.output().detail(format!(
@@ -328,47 +337,47 @@ async fn carry(session: &Session, shared: &Shared, index: u64, job: &Job) -> Res
 }
 
 /// Why a lane did not come to its end.
-enum Cut {
+enum LaneError {
     /// Worth another session: the output was cut off.
     Short(Error),
     Failed(Error),
 }
 
 /// One session of a lane, from position `at` on.
-async fn run(
-    session: &Session,
-    shared: &Shared,
-    opened: &Opened,
+async fn run_lane(
+    session: &ShellTransport,
+    shared: &LanedFetch,
+    opened: &OpenedFetch,
     lane: Lane,
     at: &mut u64,
     job: &Job,
-) -> Result<(), Cut> {
+) -> Result<(), LaneError> {
     let text = lane_script(session, shared, lane, *at, job);
     let is_read_once = lane.is_read_once(*at);
     let mut is_whole = false;
     let mut grown: Option<Grown> = None;
     let mut down = Down::start(&session.far, &text)
         .await
-        .map_err(Cut::Short)?
+        .map_err(LaneError::Short)?
         .strict();
     let mut inflate = Inflate::Plain;
     loop {
         let chunk = match down.next().await {
             Ok(Some(chunk)) => chunk,
             Ok(None) => break,
-            Err(error) => return Err(Cut::Short(error)),
+            Err(error) => return Err(LaneError::Short(error)),
         };
         let bytes = match chunk {
             Chunk::Bytes(bytes) => bytes,
             Chunk::Message(text) => {
                 if let Some(codec) = text.strip_prefix("z ") {
                     inflate = Inflate::new(codec).map_err(|error| {
-                        Cut::Failed(
+                        LaneError::Failed(
                             down.failed("the server compresses in an unknown way")
                                 .caused_by(error),
                         )
                     })?;
-                } else if let Some(digest) = text.strip_prefix("sha ").and_then(unhex) {
+                } else if let Some(digest) = text.strip_prefix("sha ").and_then(parse_hash) {
                     *shared.sha256.lock().unwrap_or_else(PoisonError::into_inner) = Some(digest);
                 } else if text == "whole" {
                     is_whole = true;
@@ -380,14 +389,14 @@ async fn run(
         };
         let mut bytes = bytes;
         while let Some(out) = inflate.next(&mut bytes).map_err(|error| {
-            Cut::Failed(
+            LaneError::Failed(
                 down.failed("what the server compressed cannot be read")
                     .caused_by(error),
             )
         })? {
-            deliver(opened, lane, at, out, job, shared.fetch.id)
+            deliver_bytes(opened, lane, at, out, job, shared.fetch.id)
                 .await
-                .map_err(Cut::Failed)?;
+                .map_err(LaneError::Failed)?;
         }
         if shared.failure().is_some() {
             return Ok(());
@@ -395,7 +404,7 @@ async fn run(
     }
     let has_ended = down.status() == Some(0);
     if has_ended && is_read_once && is_whole {
-        if let Out::File(landing) = &opened.out {
+        if let FetchOutput::File(landing) = &opened.out {
             landing.ends_at(*at);
         }
         return Ok(());
@@ -416,13 +425,13 @@ async fn run(
     let label = session.far.instance.label();
     let shown = String::from_utf8_lossy(shared.fetch.path.whole()).into_owned();
     if down.status().is_none() {
-        return Err(Cut::Short(
+        return Err(LaneError::Short(
             down.failed(format!("the output of `{label}` was cut off")),
         ));
     }
     let complained = down.complaints().next().is_some();
     let error = down.failed(format!("cannot read `{shown}` on `{label}`"));
-    Err(Cut::Failed(if complained {
+    Err(LaneError::Failed(if complained {
         error
     } else {
         error
@@ -436,12 +445,12 @@ fn read_grown(words: &str) -> Option<Grown> {
     let (size, sha256) = words.split_once(' ')?;
     Some(Grown {
         size: size.parse().ok()?,
-        sha256: unhex(sha256),
+        sha256: parse_hash(sha256),
     })
 }
 
-async fn deliver(
-    opened: &Opened,
+async fn deliver_bytes(
+    opened: &OpenedFetch,
     lane: Lane,
     at: &mut u64,
     mut bytes: Bytes,
@@ -467,14 +476,16 @@ async fn deliver(
             bytes.split_to(usize::try_from(room).map_or(bytes.len(), |room| room.min(bytes.len())));
         *at += piece.len() as u64;
         match &opened.out {
-            Out::File(landing) if beyond.is_some() => landing.write_tail(offset, &piece).await?,
-            Out::File(landing) => landing.write_at(offset, &piece).await?,
-            Out::Stream(sender, hash) => {
-                job.pace.wait(piece.len()).await;
+            FetchOutput::File(landing) if beyond.is_some() => {
+                landing.write_tail(offset, &piece).await?
+            }
+            FetchOutput::File(landing) => landing.write_at(offset, &piece).await?,
+            FetchOutput::Stream(sender, hash) => {
+                job.pace.wait_for_bytes(piece.len()).await;
                 hash.lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .update(&piece);
-                job.report.bytes(id, piece.len() as u64);
+                job.report.add_bytes(id, piece.len() as u64);
                 sender.send(Ok(piece)).await.map_err(|_| {
                     Error::new(ops_ui::ErrorKind::BrokenPipe, "nobody reads any more")
                 })?;
@@ -490,20 +501,26 @@ pub(super) const FETCH: &str = include_str!("scripts/fetch.sh");
 pub(super) fn fetching_script(tools: &Tools, path: &RemotePath) -> String {
     format!(
         "{}{}{}{}",
-        tools.prelude(),
-        script::compact(script::ENTER),
+        tools.prelude_script(),
+        script::strip_comments(script::ENTER),
         script::name_file(path),
-        script::compact(FETCH)
+        script::strip_comments(FETCH)
     )
 }
 
 /// The script of a lane, from position `at` on.
-fn lane_script(session: &Session, shared: &Shared, lane: Lane, at: u64, job: &Job) -> String {
+fn lane_script(
+    session: &ShellTransport,
+    shared: &LanedFetch,
+    lane: Lane,
+    at: u64,
+    job: &Job,
+) -> String {
     let size = lane.size;
     let left = lane.len() - at.min(lane.len());
     let codec = session
         .tools
-        .codec()
+        .best_codec()
         .filter(|_| job.compress && left >= COMPRESS_FROM_BYTES);
     let mut text = fetching_script(&session.tools, &shared.fetch.path);
     text.push_str(&format!(
@@ -515,10 +532,10 @@ fn lane_script(session: &Session, shared: &Shared, lane: Lane, at: u64, job: &Jo
         text.push_str("fetch_whole\n");
         return text;
     }
-    if lane.index == 0 && session.tools.hash().is_some() {
+    if lane.index == 0 && session.tools.hash_command().is_some() {
         text.push_str(&format!("hash_beside {size}\n"));
     }
-    text.push_str(&format!("{{\n{}", copying(lane, at, left)));
+    text.push_str(&format!("{{\n{}", copying_script(lane, at, left)));
     if lane.is_last() {
         let from = size + at.saturating_sub(lane.len());
         text.push_str(&format!("copy_growth {size} {from}\n"));
@@ -535,7 +552,7 @@ impl Lane {
 }
 
 /// The commands that write a lane from position `at` on, `left` bytes.
-fn copying(lane: Lane, at: u64, left: u64) -> String {
+fn copying_script(lane: Lane, at: u64, left: u64) -> String {
     if left == 0 {
         // Braces hold a command at least.
         return ":\n".to_owned();
@@ -547,7 +564,7 @@ fn copying(lane: Lane, at: u64, left: u64) -> String {
     // To the end of its part first, so that dd can count in blocks from there.
     if !at.is_multiple_of(BLOCK_BYTES) {
         let head = room.min(left);
-        let rest = copying(lane, at + head, left - head);
+        let rest = copying_script(lane, at + head, left - head);
         return format!("copy_range {offset} {head}\n{rest}");
     }
     let (part, block) = lane.block(at);
@@ -598,8 +615,8 @@ mod tests {
                     let script = format!(
                         "file={}\n{}{}",
                         path.display(),
-                        script::compact(FETCH),
-                        copying(lane, at, lane.len() - at)
+                        script::strip_comments(FETCH),
+                        copying_script(lane, at, lane.len() - at)
                     );
                     let output = Command::new("sh").args(["-c", &script]).output().unwrap();
                     assert!(output.stdout == expected, "{script}");

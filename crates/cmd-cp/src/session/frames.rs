@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ops_ui::{Error, Result};
 
-use super::{Session, dialogue::Dialogue, inflate::deflate};
+use super::{ShellTransport, dialogue::Dialogue, inflate::compress_bytes};
 use crate::{
     reading::FileReading,
     transport::{Job, Store},
@@ -21,7 +21,7 @@ pub(super) const PAUSE: Duration = Duration::from_millis(500);
 
 /// A dialogue that can be used: the one that is there, or another.
 pub(super) async fn usable_dialogue<'a>(
-    session: &Session,
+    session: &ShellTransport,
     dialogue: &'a mut Option<Dialogue>,
 ) -> Result<&'a mut Dialogue> {
     if !dialogue.as_ref().is_some_and(Dialogue::is_usable) {
@@ -52,13 +52,13 @@ pub(super) async fn send_announced(
         };
         told(&piece);
         at += piece.len() as u64;
-        dialogue.piece(piece).await?;
+        dialogue.send_piece(piece).await?;
     }
     Ok(())
 }
 
 /// The permissions that a new file gets.
-pub(super) fn stored_mode(session: &Session, item: &Store, job: &Job) -> u32 {
+pub(super) fn stored_mode(session: &ShellTransport, item: &Store, job: &Job) -> u32 {
     if job.preserve {
         item.mode & 0o7777
     } else {
@@ -81,12 +81,12 @@ pub(super) async fn read_frame(file: &FileReading, at: u64, len: usize) -> Resul
 }
 
 /// The program to compress with, or `-` where it does not gain a fifth.
-pub(super) fn choose_codec(session: &Session, job: &Job, frame: &[u8]) -> &'static str {
-    let Some(codec) = session.tools.codec().filter(|_| job.compress) else {
+pub(super) fn choose_codec(session: &ShellTransport, job: &Job, frame: &[u8]) -> &'static str {
+    let Some(codec) = session.tools.best_codec().filter(|_| job.compress) else {
         return "-";
     };
     let sample = &frame[..frame.len().min(READ_BYTES)];
-    match deflate(codec, sample) {
+    match compress_bytes(codec, sample) {
         Ok(packed) if sample.len() >= 4096 && packed.len() * 5 < sample.len() * 4 => codec,
         _ => "-",
     }
@@ -97,7 +97,7 @@ pub(super) fn compress_frame(codec: &str, frame: Bytes) -> Result<Bytes> {
     if codec == "-" {
         return Ok(frame);
     }
-    let packed = deflate(codec, &frame)
+    let packed = compress_bytes(codec, &frame)
         .map_err(|error| Error::unexpected("a file cannot be compressed").caused_by(error))?;
     Ok(packed.into())
 }

@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 
-use super::{archive::ArchivedFiles, list};
+use super::{list, tar_reader::ArchivedFiles};
 
 /// Most files read of an archive: what it holds is bounded by whoever unpacks it.
 const MAX_FILES: usize = 1000;
@@ -11,7 +11,7 @@ const MAX_CONTENT_BYTES: u64 = 1 << 20;
 
 /// Reads a list of files.
 pub fn list(told: &[u8]) {
-    let _ = list::read(told, 1);
+    let _ = list::parse_list(told, 1);
 }
 
 /// Reads an archive.

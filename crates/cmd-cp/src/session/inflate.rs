@@ -78,7 +78,7 @@ impl Inflate {
 ///
 /// # Errors
 /// An unknown one.
-pub(super) fn deflate(codec: &str, bytes: &[u8]) -> io::Result<Vec<u8>> {
+pub(super) fn compress_bytes(codec: &str, bytes: &[u8]) -> io::Result<Vec<u8>> {
     match codec {
         "zstd" => zstd::bulk::compress(bytes, 1),
         "gzip" => {
@@ -104,9 +104,9 @@ mod tests {
             .collect();
         for codec in ["zstd", "gzip"] {
             // Two runs, as frames are.
-            let mut packed = deflate(codec, &text).unwrap();
+            let mut packed = compress_bytes(codec, &text).unwrap();
             assert!(packed.len() < text.len() / 2);
-            packed.extend(deflate(codec, b"tail").unwrap());
+            packed.extend(compress_bytes(codec, b"tail").unwrap());
             for cut in [1, 1000, packed.len()] {
                 let mut inflate = Inflate::new(codec).unwrap();
                 let mut out = Vec::new();
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn what_becomes_much_comes_little_by_little() {
         for codec in ["zstd", "gzip"] {
-            let mut packed = Bytes::from(deflate(codec, &vec![0; 64 << 20]).unwrap());
+            let mut packed = Bytes::from(compress_bytes(codec, &vec![0; 64 << 20]).unwrap());
             let mut inflate = Inflate::new(codec).unwrap();
             let mut len = 0;
             while let Some(part) = inflate.next(&mut packed).unwrap() {

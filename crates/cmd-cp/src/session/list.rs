@@ -11,13 +11,13 @@ use ops_ui::{Error, Result, output::escape};
 
 use super::{
     dialogue::Dialogue,
-    probe::{Tools, ToolsReader, did_not_say, probing_script, trimmed},
+    probe::{Tools, ToolsReader, did_not_say, probing_script, trim_slashes},
     script,
 };
 use crate::{
     budget::{ListBudget, too_long},
     hashes,
-    item::{Ask, Entry, Found, Kind, Listing},
+    item::{Entry, Found, Kind, ListRequest, Listing},
 };
 
 /// Longest text of a list, in bytes: a path, or the target of a link, and what is told of it.
@@ -30,7 +30,7 @@ pub(super) const DESCRIBE: &str = include_str!("scripts/describe.sh");
 ///
 /// # Errors
 /// A place that is none.
-pub(super) fn first_script(ask: &Ask) -> Result<String> {
+pub(super) fn first_script(ask: &ListRequest) -> Result<String> {
     Ok(format!(
         "{}tell_tools\n{}",
         probing_script(),
@@ -42,7 +42,11 @@ pub(super) fn first_script(ask: &Ask) -> Result<String> {
 ///
 /// # Errors
 /// The session; what a server has, or a list, that cannot be read.
-pub(super) async fn read_first(mut down: Down, label: &str, ask: &Ask) -> Result<(Tools, Listing)> {
+pub(super) async fn read_first(
+    mut down: Down,
+    label: &str,
+    ask: &ListRequest,
+) -> Result<(Tools, Listing)> {
     let mut reader = ToolsReader::default();
     while let Some(chunk) = down.next().await? {
         let Chunk::Bytes(bytes) = chunk else { continue };
@@ -62,8 +66,12 @@ pub(super) async fn read_first(mut down: Down, label: &str, ask: &Ask) -> Result
 ///
 /// # Errors
 /// The session, or a list that is none.
-pub(super) async fn list(far: &Far, tools: &Tools, ask: &Ask) -> Result<Listing> {
-    let text = format!("{}{}", tools.prelude(), listing_script(ask)?);
+pub(super) async fn list_by_session(
+    far: &Far,
+    tools: &Tools,
+    ask: &ListRequest,
+) -> Result<Listing> {
+    let text = format!("{}{}", tools.prelude_script(), listing_script(ask)?);
     let down = Down::start(far, &text).await?.strict();
     read_list(down, far.instance.label(), ask, b"").await
 }
@@ -71,35 +79,40 @@ pub(super) async fn list(far: &Far, tools: &Tools, ask: &Ask) -> Result<Listing>
 /// Lists over a dialogue, which takes no session more.
 ///
 /// # Errors
-/// As for [`list`]; what has arrived is not all.
+/// As for [`list_by_session`]; what has arrived is not all.
 pub(super) async fn list_by_dialogue(
     dialogue: &mut Dialogue,
     label: &str,
-    ask: &Ask,
+    ask: &ListRequest,
 ) -> Result<Listing> {
     let mut reader = ListReader::new(ask.places.len());
     let ran = dialogue
-        .run(&listing_script(ask)?, |bytes| {
+        .run_script(&listing_script(ask)?, |bytes| {
             reader.feed(bytes).map_err(|why| match why {
                 Unreadable::TooLong => too_long(label),
-                Unreadable::Malformed => malformed(label),
+                Unreadable::Malformed => malformed_list(label),
             })
         })
         .await?;
-    let mut listing = reader.finish().ok_or_else(|| malformed(label))?;
+    let mut listing = reader.finish().ok_or_else(|| malformed_list(label))?;
     listing.complaints = ran.complaints;
     Ok(listing)
 }
 
 /// Reads a list that begins with `first`.
-async fn read_list(mut down: Down, label: &str, ask: &Ask, first: &[u8]) -> Result<Listing> {
+async fn read_list(
+    mut down: Down,
+    label: &str,
+    ask: &ListRequest,
+    first: &[u8],
+) -> Result<Listing> {
     let mut reader = ListReader::new(ask.places.len());
     let mut fed = reader.feed(first);
     loop {
         match fed {
             Ok(()) => {}
             Err(Unreadable::TooLong) => return Err(too_long(label)),
-            Err(Unreadable::Malformed) => return Err(unreadable(&down, label)),
+            Err(Unreadable::Malformed) => return Err(unreadable_list(&down, label)),
         }
         fed = match down.next().await? {
             Some(Chunk::Bytes(bytes)) => reader.feed(&bytes),
@@ -107,7 +120,9 @@ async fn read_list(mut down: Down, label: &str, ask: &Ask, first: &[u8]) -> Resu
             None => break,
         };
     }
-    let mut listing = reader.finish().ok_or_else(|| unreadable(&down, label))?;
+    let mut listing = reader
+        .finish()
+        .ok_or_else(|| unreadable_list(&down, label))?;
     listing.complaints = down.complaints().map(str::to_owned).collect();
     Ok(listing)
 }
@@ -117,16 +132,16 @@ fn unreadable_words(label: &str) -> String {
     format!("`{label}` sent a list that cannot be read")
 }
 
-fn unreadable(down: &Down, label: &str) -> Error {
+fn unreadable_list(down: &Down, label: &str) -> Error {
     down.failed(unreadable_words(label))
 }
 
-fn malformed(label: &str) -> Error {
+fn malformed_list(label: &str) -> Error {
     Error::unexpected(unreadable_words(label))
 }
 
 /// The script that lists, for where `tools.sh` was read: see `scripts/list.sh`.
-pub(super) fn listing_script(ask: &Ask) -> Result<String> {
+pub(super) fn listing_script(ask: &ListRequest) -> Result<String> {
     let follow = if ask.follow {
         "-L"
     } else if ask.keep_links {
@@ -144,22 +159,22 @@ pub(super) fn listing_script(ask: &Ask) -> Result<String> {
          has printf || describe=$(cat <<\"DESCRIBE\"\n{}DESCRIBE\n)\n\
          {}visit_places() {{\n{}}}\nlist_places {}\n",
         if ask.recursive { "" } else { "-prune" },
-        script::compact(DESCRIBE),
-        script::compact(LIST),
-        visits(ask)?,
+        script::strip_comments(DESCRIBE),
+        script::strip_comments(LIST),
+        visit_lines(ask)?,
         u8::from(ask.digests || ask.digests_below.is_some()),
     ))
 }
 
 /// The lines that visit every place.
-fn visits(ask: &Ask) -> Result<String> {
+fn visit_lines(ask: &ListRequest) -> Result<String> {
     let mut text = String::new();
     for (index, place) in ask.places.iter().enumerate() {
         let (base, rest) = base_of(place)?;
         text.push_str(&format!("base={base}\n"));
-        text.push_str(&script::assign("rest", &rest));
+        text.push_str(&script::assign_variable("rest", &rest));
         text.push_str(&format!("visit {index} \"$base$rest\""));
-        if let Some((lines, word)) = script::glob(&rest).filter(|_| ask.globs) {
+        if let Some((lines, word)) = script::glob_pattern(&rest).filter(|_| ask.globs) {
             // A pattern is expanded here alone, and before its matches are used.
             text.push_str(&format!(
                 " || {{\n{lines}set +f\nset -- \"$base\"{word}\nset -f\nvisit_matches {index} \"$@\"\n}}"
@@ -179,15 +194,15 @@ pub(super) fn base_of(place: &[u8]) -> Result<(String, Vec<u8>)> {
         let rest = if rest.is_empty() {
             Vec::new()
         } else {
-            trimmed(rest.to_vec())
+            trim_slashes(rest.to_vec())
         };
         return Ok((user, rest));
     }
     Ok(match rest {
         b"" | b"~" | b"~/" => ("$home".to_owned(), Vec::new()),
-        [b'/', ..] => (String::new(), trimmed(rest.to_vec())),
-        [b'~', b'/', below @ ..] => ("${home%/}/".to_owned(), trimmed(below.to_vec())),
-        below => ("${home%/}/".to_owned(), trimmed(below.to_vec())),
+        [b'/', ..] => (String::new(), trim_slashes(rest.to_vec())),
+        [b'~', b'/', below @ ..] => ("${home%/}/".to_owned(), trim_slashes(below.to_vec())),
+        below => ("${home%/}/".to_owned(), trim_slashes(below.to_vec())),
     })
 }
 
@@ -259,15 +274,15 @@ impl ListReader {
         // one.
         let mut part = parts.next().unwrap_or_default();
         for next in parts {
-            self.push(part)?;
+            self.push_text(part)?;
             let text = std::mem::take(&mut self.text);
-            self.text(text)?;
+            self.take_text(text)?;
             part = next;
         }
-        self.push(part)
+        self.push_text(part)
     }
 
-    fn push(&mut self, part: &[u8]) -> Result<(), Unreadable> {
+    fn push_text(&mut self, part: &[u8]) -> Result<(), Unreadable> {
         if self.text.len() + part.len() > TEXT_MAX_BYTES {
             return Err(Unreadable::Malformed);
         }
@@ -276,13 +291,13 @@ impl ListReader {
     }
 
     /// Takes a complete text.
-    fn text(&mut self, text: Vec<u8>) -> Result<(), Unreadable> {
+    fn take_text(&mut self, text: Vec<u8>) -> Result<(), Unreadable> {
         if self.files.is_some() {
-            return self.digest(&text).ok_or(Unreadable::Malformed);
+            return self.take_digest(&text).ok_or(Unreadable::Malformed);
         }
         let Some(head) = self.head.take() else {
             if text == b"D" {
-                self.files = Some(self.positions());
+                self.files = Some(self.file_positions());
             } else {
                 self.head = Some(text);
             }
@@ -294,23 +309,23 @@ impl ListReader {
                 return Err(Unreadable::TooLong);
             }
         }
-        self.pair(&head, &text).ok_or(Unreadable::Malformed)
+        self.take_pair(&head, &text).ok_or(Unreadable::Malformed)
     }
 
-    fn pair(&mut self, head: &[u8], tail: &[u8]) -> Option<()> {
+    fn take_pair(&mut self, head: &[u8], tail: &[u8]) -> Option<()> {
         let places = self.listing.places.len();
         match head.first()? {
             b'A' => {
-                let place = number::<usize>(&head[1..])?;
-                *self.listing.places.get_mut(place)? = trimmed(tail.to_vec());
+                let place = parse_number::<usize>(&head[1..])?;
+                *self.listing.places.get_mut(place)? = trim_slashes(tail.to_vec());
             }
             b'R' => {
-                let place = number(&head[1..]).filter(|&place: &usize| place < places)?;
+                let place = parse_number(&head[1..]).filter(|&place: &usize| place < places)?;
                 self.root = Some((place, Arc::from(tail)));
             }
             _ => {
                 let (place, root) = self.root.as_ref()?;
-                let (path, entry) = entry(head, tail)?;
+                let (path, entry) = parse_entry(head, tail)?;
                 let below = if path == &root[..] {
                     &[][..]
                 } else {
@@ -328,21 +343,24 @@ impl ListReader {
         Some(())
     }
 
-    fn positions(&self) -> HashMap<u64, usize> {
+    fn file_positions(&self) -> HashMap<u64, usize> {
         let files = self.listing.found.iter().enumerate();
         files
             .filter(|(_, found)| found.entry.kind == Kind::File)
             .map(|(position, found)| {
-                let path = crate::place::join(&found.root, &found.below);
+                let path = crate::place::join_paths(&found.root, &found.below);
                 (self.hasher.hash_one(&path[..]), position)
             })
             .collect()
     }
 
     /// A hash, two characters and a path. The two are blanks, or a blank and a mark for binary.
-    fn digest(&mut self, line: &[u8]) -> Option<()> {
+    fn take_digest(&mut self, line: &[u8]) -> Option<()> {
         let (digest, path) = line.split_at_checked(64).unwrap_or_default();
-        let Some(digest) = std::str::from_utf8(digest).ok().and_then(hashes::unhex) else {
+        let Some(digest) = std::str::from_utf8(digest)
+            .ok()
+            .and_then(hashes::parse_hash)
+        else {
             return Some(());
         };
         let path = self.hasher.hash_one(path.get(2..)?);
@@ -360,23 +378,23 @@ impl ListReader {
 }
 
 /// Reads a whole list; `None` if it is not of the form.
-pub(super) fn read(told: &[u8], places: usize) -> Option<Listing> {
+pub(super) fn parse_list(told: &[u8], places: usize) -> Option<Listing> {
     let mut reader = ListReader::new(places);
     reader.feed(told).ok()?;
     reader.finish()
 }
 
-fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
+fn parse_number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-fn entry<'a>(head: &'a [u8], link: &[u8]) -> Option<(&'a [u8], Entry)> {
+fn parse_entry<'a>(head: &'a [u8], link: &[u8]) -> Option<(&'a [u8], Entry)> {
     let mut parts = head.splitn(5, |&b| b == b' ');
     let kind = parts.next()?;
     if kind == b"x" {
         let raw = u32::from_str_radix(std::str::from_utf8(parts.next()?).ok()?, 16).ok()?;
-        let size = number(parts.next()?)?;
-        let mtime = number(parts.next()?)?;
+        let size = parse_number(parts.next()?)?;
+        let mtime = parse_number(parts.next()?)?;
         let path = &head[head.len() - parts.next().map(<[u8]>::len).unwrap_or(0)..];
         let kind = match raw & 0o170_000 {
             0o100_000 => Kind::File,
@@ -395,12 +413,12 @@ fn entry<'a>(head: &'a [u8], link: &[u8]) -> Option<(&'a [u8], Entry)> {
             },
         ));
     }
-    let size = number(parts.next()?)?;
+    let size = parse_number(parts.next()?)?;
     let mode = u32::from_str_radix(std::str::from_utf8(parts.next()?).ok()?, 8).ok()? & 0o7777;
     // `%T@` has a fraction, which is cut off; before 1970 it has a sign.
     let time = parts.next()?;
     let whole = time.split(|&b| b == b'.').next()?;
-    let mtime = number(whole)?;
+    let mtime = parse_number(whole)?;
     let path = parts.next()?;
     let kind = match kind {
         b"f" => Kind::File,
@@ -428,7 +446,7 @@ mod tests {
     fn a_list_is_read_whatever_stands_in_names() {
         let told = b"A0\0/tmp/x\0R0\0/tmp/x\0d 4096 755 1700000000.5 /tmp/x\0\0f 3 4644 -1.5 /tmp/x/ a\n \xff\0\0\
             l 1 777 0.0 /tmp/x/l\0../y\0p 0 644 0.0 /tmp/x/p\0\0";
-        let listing = read(told, 1).unwrap();
+        let listing = parse_list(told, 1).unwrap();
         assert_eq!(listing.places, [b"/tmp/x"]);
         let found: Vec<(&[u8], &Kind)> = listing
             .found
@@ -447,7 +465,7 @@ mod tests {
         assert_eq!(listing.found[1].entry.mode, 0o4644);
         assert_eq!(listing.found[1].entry.mtime, -1);
         let told = b"A0\0/a\0R0\0/a\0x 81a4 3 7 /a\0\0";
-        let listing = read(told, 1).unwrap();
+        let listing = parse_list(told, 1).unwrap();
         assert_eq!(
             (listing.found[0].entry.mode, listing.found[0].entry.size),
             (0o644, 3)
@@ -464,7 +482,7 @@ mod tests {
             b"R0",
         ] {
             assert!(
-                read(told, 1).is_none(),
+                parse_list(told, 1).is_none(),
                 "{:?}",
                 String::from_utf8_lossy(told)
             );
@@ -477,7 +495,7 @@ mod tests {
         let told = format!(
             "A0\0/t\0R0\0/t\0d 1 755 1.0 /t\0\0f 3 644 1.0 /t/a\0\0f 3 644 1.0 /t/b\0\0D\0{sum}  /t/b\0"
         );
-        let whole = read(told.as_bytes(), 1).unwrap();
+        let whole = parse_list(told.as_bytes(), 1).unwrap();
         assert_eq!(whole.found[2].entry.sha256, Some([0xab; 32]));
         assert_eq!(whole.found[1].entry.sha256, None);
         for cut in 1..told.len() {

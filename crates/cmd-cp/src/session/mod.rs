@@ -4,23 +4,23 @@
 //! What is fetched is the separated output of small scripts; what is stored is fed to a dialogue on
 //! a raw terminal. See [`ops_remote::pipe`].
 
-mod archive;
-pub(crate) mod bundle;
-pub(crate) mod courier;
 mod dialogue;
 mod download;
+pub(crate) mod fetch_archive;
 mod frames;
 pub(crate) mod fuzzing;
 mod inflate;
+mod lanes;
 mod list;
-pub(crate) mod pack;
 mod probe;
 mod script;
 #[cfg(test)]
 mod shells;
-mod split;
-mod stripes;
+pub(crate) mod store_archive;
+mod store_lanes;
+mod tar_reader;
 mod upload;
+pub(crate) mod url_dialogue;
 
 use std::sync::{
     Mutex, PoisonError,
@@ -34,7 +34,7 @@ use ops_ui::{Error, ErrorKind, Result, output::escape};
 
 use self::{dialogue::Dialogue, probe::Tools};
 use crate::{
-    item::{Ask, Listing},
+    item::{ListRequest, Listing},
     transport::{Fetch, FirstUse, Job, Server, Store, Transport},
 };
 
@@ -42,10 +42,10 @@ const NAMES: &str = include_str!("scripts/names.sh");
 
 /// One server by this transport.
 ///
-/// StartSession may be called three times a second in an account and region, so sessions are shared:
-/// one that is opened to fetch finds out what the server has and lists in the same session; one that
-/// is opened to store does both over the dialogue that stores, which takes two.
-pub(crate) struct Session {
+/// StartSession may be called three times a second in an account and region, so sessions are
+/// shared: one that is opened to fetch finds out what the server has and lists in the same session;
+/// one that is opened to store does both over the dialogue that stores, which takes two.
+pub(crate) struct ShellTransport {
     far: Far,
     tools: Tools,
     /// What files made here lose of their permissions.
@@ -53,7 +53,7 @@ pub(crate) struct Session {
     /// The shortest script, in bytes, that the service has refused in a command.
     refused: AtomicUsize,
     /// The answer to the question that the session was opened with, until it is asked for.
-    first_answer: Mutex<Option<(Ask, Listing)>>,
+    first_answer: Mutex<Option<(ListRequest, Listing)>>,
     /// A dialogue that nobody uses at the moment.
     idle: tokio::sync::Mutex<Option<Dialogue>>,
 }
@@ -65,7 +65,7 @@ struct Reached {
     dialogue: Option<Dialogue>,
 }
 
-impl Session {
+impl ShellTransport {
     /// Reaches the server and finds out what it has; `document` is the profile's own for commands.
     ///
     /// # Errors
@@ -90,10 +90,10 @@ impl Session {
             known: Known::default(),
         };
         let reached = match first_use {
-            FirstUse::List(ask) => again(&far, || reach_and_list(&far, ask)).await?,
+            FirstUse::List(ask) => retry_cut_off(&far, || reach_and_list(&far, ask)).await?,
             FirstUse::Store => reach_and_talk(&far).await?,
         };
-        for note in reached.tools.lacks() {
+        for note in reached.tools.notes_on_missing() {
             far.cx
                 .output()
                 .detail(format!("{}: {note}", escape(far.instance.label())));
@@ -142,7 +142,7 @@ impl Session {
     }
 
     /// Lists the places of `ask`, in halves where a command that names all of them is refused.
-    async fn list_places(&self, ask: &Ask) -> Result<Listing> {
+    async fn list_places(&self, ask: &ListRequest) -> Result<Listing> {
         if let Some(listing) = self.take_first_answer(ask) {
             return Ok(listing);
         }
@@ -150,14 +150,18 @@ impl Session {
             return Ok(listing);
         }
         let count = ask.places.len();
-        let error = match again(&self.far, || list::list(&self.far, &self.tools, ask)).await {
+        let error = match retry_cut_off(&self.far, || {
+            list::list_by_session(&self.far, &self.tools, ask)
+        })
+        .await
+        {
             Err(error) if is_refusal(&error) && count > 1 => error,
             listed => return listed,
         };
         let output = self.far.cx.output();
         output.detail(format!("asking for fewer places at once: {error}"));
         let (first, second) = ask.places.split_at(count / 2);
-        let half = |places: &[Vec<u8>]| Ask {
+        let half = |places: &[Vec<u8>]| ListRequest {
             places: places.to_vec(),
             ..ask.clone()
         };
@@ -173,7 +177,7 @@ impl Session {
     }
 
     /// The listing that came with the first session, if `ask` is what it was asked.
-    fn take_first_answer(&self, ask: &Ask) -> Option<Listing> {
+    fn take_first_answer(&self, ask: &ListRequest) -> Option<Listing> {
         let mut first = self
             .first_answer
             .lock()
@@ -185,7 +189,7 @@ impl Session {
 
     /// Lists over the dialogue that nobody uses; `None` where there is none, or where it was lost
     /// over this.
-    async fn list_by_idle_dialogue(&self, ask: &Ask) -> Result<Option<Listing>> {
+    async fn list_by_idle_dialogue(&self, ask: &ListRequest) -> Result<Option<Listing>> {
         let mut idle = self.idle.lock().await;
         let Some(dialogue) = idle.as_mut().filter(|dialogue| dialogue.is_usable()) else {
             return Ok(None);
@@ -204,7 +208,8 @@ impl Session {
         Ok(None)
     }
 
-    /// The version of the agent, if agents of that version keep all output of sessions on the server.
+    /// The version of the agent, if agents of that version keep all output of sessions on the
+    /// server.
     pub(crate) fn version_that_keeps_output(&self) -> Option<String> {
         let version = self.far.known.agent_version();
         version
@@ -225,7 +230,7 @@ impl Session {
 
 /// Finds out what the server has, and lists, over one session. Where the service refuses the script
 /// of both for its length, the list is left for another.
-async fn reach_and_list(far: &Far, ask: &Ask) -> Result<Reached> {
+async fn reach_and_list(far: &Far, ask: &ListRequest) -> Result<Reached> {
     let script = list::first_script(ask)?;
     let down = match Down::start(far, &script).await {
         Ok(down) => down.strict(),
@@ -234,7 +239,7 @@ async fn reach_and_list(far: &Far, ask: &Ask) -> Result<Reached> {
                 .output()
                 .detail(format!("asking for less at once: {error}"));
             return Ok(Reached {
-                tools: Tools::probe(far).await?,
+                tools: Tools::probe_server(far).await?,
                 listing: None,
                 dialogue: None,
             });
@@ -255,7 +260,7 @@ async fn reach_and_talk(far: &Far) -> Result<Reached> {
     if far.document.is_some() {
         // Whether a document of the profile's separates output shows when its first command has
         // ended. Over one that does not, the faster half of a dialogue would never say a word.
-        let tools = again(far, || Tools::probe(far)).await?;
+        let tools = retry_cut_off(far, || Tools::probe_server(far)).await?;
         probe::needed_to_send(&tools, label)?;
         return Ok(Reached {
             dialogue: Some(Dialogue::start(far, &tools).await?),
@@ -263,7 +268,7 @@ async fn reach_and_talk(far: &Far) -> Result<Reached> {
             listing: None,
         });
     }
-    match again(far, || Dialogue::open(far)).await {
+    match retry_cut_off(far, || Dialogue::open(far)).await {
         Ok((dialogue, tools)) => Ok(Reached {
             tools,
             listing: None,
@@ -271,7 +276,7 @@ async fn reach_and_talk(far: &Far) -> Result<Reached> {
         }),
         Err(error) if is_refusal(&error) => {
             // It may lack what a dialogue is made of, which the probe does without.
-            let tools = again(far, || Tools::probe(far)).await?;
+            let tools = retry_cut_off(far, || Tools::probe_server(far)).await?;
             probe::needed_to_send(&tools, label)?;
             Err(error)
         }
@@ -287,8 +292,8 @@ pub(crate) fn names_script(folder: &[u8]) -> Result<String> {
     let (base, rest) = list::base_of(folder)?;
     Ok(format!(
         "home=${{HOME:-/}}\nbase={base}\n{}{}",
-        script::assign("rest", &rest),
-        script::compact(NAMES)
+        script::assign_variable("rest", &rest),
+        script::strip_comments(NAMES)
     ))
 }
 
@@ -299,7 +304,7 @@ fn is_refusal(error: &Error) -> bool {
 }
 
 /// Asks once or twice more where a session was lost under the question.
-async fn again<T, F: Future<Output = Result<T>>>(
+async fn retry_cut_off<T, F: Future<Output = Result<T>>>(
     far: &Far,
     mut ask: impl FnMut() -> F,
 ) -> Result<T> {
@@ -314,18 +319,18 @@ async fn again<T, F: Future<Output = Result<T>>>(
     ask().await
 }
 
-impl Transport for Session {
+impl Transport for ShellTransport {
     fn via(&self) -> CopyVia {
         CopyVia::Session
     }
 
-    fn list<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Listing>> {
+    fn list<'a>(&'a self, ask: &'a ListRequest) -> BoxFuture<'a, Result<Listing>> {
         self.list_places(ask).boxed()
     }
 
     fn download<'a>(&'a self, files: Vec<Fetch>, job: &'a Job) -> BoxFuture<'a, Result<()>> {
         async move {
-            download::download(self, files, job).await;
+            download::download_files(self, files, job).await;
             Ok(())
         }
         .boxed()
@@ -333,9 +338,9 @@ impl Transport for Session {
 
     fn upload<'a>(&'a self, items: Vec<Store>, job: &'a Job) -> BoxFuture<'a, Result<()>> {
         async move {
-            let dialogue = upload::upload(self, items, job).await?;
+            let dialogue = upload::upload_items(self, items, job).await?;
             match dialogue {
-                Some(dialogue) => dialogue.quit().await,
+                Some(dialogue) => dialogue.quit_dialogue().await,
                 None => Ok(()),
             }
         }

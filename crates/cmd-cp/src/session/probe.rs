@@ -32,13 +32,18 @@ pub(super) const TOOLS: &str = include_str!("scripts/tools.sh");
 
 /// The script that finds out what a server has; `tell_tools` then prints it.
 pub(super) fn probing_script() -> String {
-    format!("{}{}", script::compact(PROBE), script::compact(TOOLS))
+    format!(
+        "{}{}",
+        script::strip_comments(PROBE),
+        script::strip_comments(TOOLS)
+    )
 }
 
 /// What is told of tools may have so many bytes: a path, and names.
 const TOLD_MAX_BYTES: usize = 64 << 10;
 
-/// Reads what `tell_tools` of [`probing_script`] prints, from a stream on which something else follows.
+/// Reads what `tell_tools` of [`probing_script`] prints, from a stream on which something else
+/// follows.
 #[derive(Default)]
 pub(super) struct ToolsReader {
     told: Vec<u8>,
@@ -60,7 +65,7 @@ impl ToolsReader {
             };
         };
         let rest = self.told.split_off(end + 1);
-        Tools::read(&self.told)
+        Tools::parse_told(&self.told)
             .map(|tools| Some((tools, rest)))
             .ok_or(())
     }
@@ -74,7 +79,7 @@ impl Tools {
     ///
     /// # Errors
     /// No command can be run there as this user.
-    pub(super) async fn probe(far: &Far) -> Result<Self> {
+    pub(super) async fn probe_server(far: &Far) -> Result<Self> {
         let mut down = Down::start(far, &format!("{}tell_tools\n", probing_script()))
             .await?
             .strict();
@@ -91,7 +96,7 @@ impl Tools {
     }
 
     /// What `tell_tools` has printed; `None` if it is not of that form.
-    pub(super) fn read(told: &[u8]) -> Option<Self> {
+    pub(super) fn parse_told(told: &[u8]) -> Option<Self> {
         let mut parts = told.split(|&b| b == 0);
         let home = parts.next().filter(|home| home.starts_with(b"/"))?;
         let umask = std::str::from_utf8(parts.next()?).ok()?;
@@ -114,13 +119,13 @@ impl Tools {
 
     /// The beginning of a script for a server that was asked already: what [`probing_script`] sets
     /// and defines there.
-    pub(super) fn prelude(&self) -> String {
+    pub(super) fn prelude_script(&self) -> String {
         let have: Vec<&str> = self.have.iter().map(String::as_str).collect();
         format!(
             "tools=\"{}\"\n{}{}",
             have.join(" "),
-            script::assign("home", &self.home),
-            script::compact(TOOLS)
+            script::assign_variable("home", &self.home),
+            script::strip_comments(TOOLS)
         )
     }
 
@@ -131,7 +136,7 @@ impl Tools {
 
     /// The command that prints the SHA-256 of its input or of files first in a line; `None` where
     /// there is none.
-    pub(super) fn hash(&self) -> Option<&'static str> {
+    pub(super) fn hash_command(&self) -> Option<&'static str> {
         HASHES
             .iter()
             .find(|(name, _)| self.has(name))
@@ -139,14 +144,14 @@ impl Tools {
     }
 
     /// The best program to compress and decompress with.
-    pub(super) fn codec(&self) -> Option<&'static str> {
+    pub(super) fn best_codec(&self) -> Option<&'static str> {
         ["zstd", "gzip"].into_iter().find(|codec| self.has(codec))
     }
 
     /// The command that compresses a stream fast, and with a window that costs the reader little
     /// memory where that can be had.
-    pub(super) fn compressor(&self) -> Option<String> {
-        let codec = self.codec()?;
+    pub(super) fn compress_command(&self) -> Option<String> {
+        let codec = self.best_codec()?;
         let window = if codec == "zstd" && self.has("window") {
             " --zstd=wlog=17"
         } else {
@@ -156,15 +161,15 @@ impl Tools {
     }
 
     /// What it lacks, for a note; with what comes of it.
-    pub(super) fn lacks(&self) -> Vec<&'static str> {
+    pub(super) fn notes_on_missing(&self) -> Vec<&'static str> {
         let mut notes = Vec::new();
-        if self.hash().is_none() {
+        if self.hash_command().is_none() {
             notes.push("no sha256sum, shasum or openssl: files are compared by size alone");
         }
         if !self.has("tar") {
             notes.push("no tar: many small files take longer");
         }
-        if self.codec().is_none() {
+        if self.best_codec().is_none() {
             notes.push("no zstd or gzip: nothing is compressed");
         }
         notes
@@ -172,7 +177,7 @@ impl Tools {
 }
 
 /// Without slashes at the end.
-pub(super) fn trimmed(mut path: Vec<u8>) -> Vec<u8> {
+pub(super) fn trim_slashes(mut path: Vec<u8>) -> Vec<u8> {
     while path.len() > 1 && path.ends_with(b"/") {
         path.pop();
     }
@@ -205,19 +210,22 @@ mod tests {
     use super::*;
 
     fn tools(have: &str) -> Tools {
-        Tools::read(format!("/home/me\x000022\0{have}\x00123\0").as_bytes()).unwrap()
+        Tools::parse_told(format!("/home/me\x000022\0{have}\x00123\0").as_bytes()).unwrap()
     }
 
     #[test]
     fn what_is_missing_is_done_without() {
         let all = tools("tar gzip zstd sha256sum shasum");
-        assert_eq!((all.hash(), all.codec()), (Some("sha256sum"), Some("zstd")));
-        assert_eq!((all.umask, all.lacks().len()), (0o022, 0));
+        assert_eq!(
+            (all.hash_command(), all.best_codec()),
+            (Some("sha256sum"), Some("zstd"))
+        );
+        assert_eq!((all.umask, all.notes_on_missing().len()), (0o022, 0));
         let few = tools("gzip openssl");
-        assert_eq!(few.hash(), Some("openssl dgst -sha256 -r"));
-        assert_eq!(few.codec(), Some("gzip"));
-        assert_eq!(tools("").lacks().len(), 3);
-        assert!(Tools::read(b"nonsense").is_none());
+        assert_eq!(few.hash_command(), Some("openssl dgst -sha256 -r"));
+        assert_eq!(few.best_codec(), Some("gzip"));
+        assert_eq!(tools("").notes_on_missing().len(), 3);
+        assert!(Tools::parse_told(b"nonsense").is_none());
     }
 
     #[test]
@@ -239,7 +247,7 @@ mod tests {
             assert_eq!(rest, b"A0\0/tmp\0");
             assert_eq!(tools.free_bytes, Some(123 << 10));
             // What is no name of the probe goes into no script.
-            assert!(tools.prelude().starts_with("tools=\"gzip tar\"\n"));
+            assert!(tools.prelude_script().starts_with("tools=\"gzip tar\"\n"));
         }
         assert!(
             ToolsReader::default()

@@ -1,9 +1,9 @@
 //! Text of scripts for the server.
 //!
 //! They are written to be read, in files of their own below `scripts/`, and sent without comments
-//! and indentation ([`compact`]). No byte of a path ever stands in one as it is: paths travel as
-//! octal escapes. A script that travels in a command holds no single quote, since one pair of them
-//! holds it all; a dialogue's script goes through the terminal and may.
+//! and indentation ([`strip_comments`]). No byte of a path ever stands in one as it is: paths
+//! travel as octal escapes. A script that travels in a command holds no single quote, since one
+//! pair of them holds it all; a dialogue's script goes through the terminal and may.
 
 use crate::remote_path::RemotePath;
 
@@ -14,7 +14,7 @@ pub(super) const ENTER: &str = include_str!("scripts/enter.sh");
 /// `source` without comments, indentation and empty lines. A comment stands on a line of its own,
 /// and no text of more than one line holds a line that begins with white space or `#`: the scripts'
 /// tests run what comes out of this.
-pub(super) fn compact(source: &str) -> String {
+pub(super) fn strip_comments(source: &str) -> String {
     let mut text = String::with_capacity(source.len());
     for line in source.lines().map(str::trim_start) {
         if !line.is_empty() && !line.starts_with('#') {
@@ -30,9 +30,9 @@ pub(super) fn name_file(path: &RemotePath) -> String {
     let steps = path.steps();
     std::format!(
         "{}{}{}follow={}\n",
-        assign("root", steps.root),
-        assign("folders", steps.folders),
-        assign("file", steps.name),
+        assign_variable("root", steps.root),
+        assign_variable("folders", steps.folders),
+        assign_variable("file", steps.name),
         u8::from(steps.follow)
     )
 }
@@ -43,7 +43,7 @@ fn is_plain(byte: u8) -> bool {
 }
 
 /// `bytes` as a format of printf: `\ooo` for everything that could mean something.
-pub(super) fn format(bytes: &[u8]) -> String {
+pub(super) fn printf_format(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() + 16);
     for &byte in bytes {
         if is_plain(byte) {
@@ -57,7 +57,7 @@ pub(super) fn format(bytes: &[u8]) -> String {
 
 /// `bytes` as one word of a line that a dialogue reads, for printf's `%b`: `\0ooo`. An empty one is
 /// `\c`, which prints nothing.
-pub(super) fn word(bytes: &[u8]) -> String {
+pub(super) fn printf_word(bytes: &[u8]) -> String {
     if bytes.is_empty() {
         return "\\c".to_owned();
     }
@@ -73,17 +73,17 @@ pub(super) fn word(bytes: &[u8]) -> String {
 }
 
 /// A line of script that sets `variable` to `bytes`. The full stop keeps line feeds at their end.
-pub(super) fn assign(variable: &str, bytes: &[u8]) -> String {
+pub(super) fn assign_variable(variable: &str, bytes: &[u8]) -> String {
     std::format!(
         "{variable}=$(printf \"{}.\"); {variable}=${{{variable}%.}}\n",
-        format(bytes)
+        printf_format(bytes)
     )
 }
 
 /// A pattern: `*`, `?` and `[…]` in `bytes` mean what they mean to sh, everything else itself.
 /// Gives the lines that set the variables it is made of, and the word; `None` where there is
 /// nothing to expand.
-pub(super) fn glob(bytes: &[u8]) -> Option<(String, String)> {
+pub(super) fn glob_pattern(bytes: &[u8]) -> Option<(String, String)> {
     if !bytes.iter().any(|b| b"*?[".contains(b)) {
         return None;
     }
@@ -94,7 +94,7 @@ pub(super) fn glob(bytes: &[u8]) -> Option<(String, String)> {
         if !literal.is_empty() {
             let variable = std::format!("g{count}");
             count += 1;
-            lines.push_str(&assign(&variable, literal));
+            lines.push_str(&assign_variable(&variable, literal));
             text.push_str(&std::format!("\"${variable}\""));
             literal.clear();
         }
@@ -151,11 +151,11 @@ mod tests {
             b"\n",
             b" a  b ",
         ] {
-            let script = std::format!("{}printf %s \"$v\"", assign("v", bytes));
+            let script = std::format!("{}printf %s \"$v\"", assign_variable("v", bytes));
             assert_eq!(sh(&script), bytes);
             let line = std::format!(
                 "set -f; L=\"{}\"; set -- $L; v=$(printf \"%b.\" \"$1\"); printf %s \"${{v%.}}\"",
-                word(bytes).replace('\\', "\\\\")
+                printf_word(bytes).replace('\\', "\\\\")
             );
             assert_eq!(sh(&line), bytes);
         }
@@ -168,7 +168,7 @@ mod tests {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
         let expand = |pattern: &str| {
-            let (lines, word) = glob(pattern.as_bytes()).unwrap();
+            let (lines, word) = glob_pattern(pattern.as_bytes()).unwrap();
             let script = std::format!(
                 "cd \"{}\"\n{lines}for f in {word}; do printf \"%s\\n\" \"$f\"; done",
                 folder.path().display()
@@ -180,6 +180,6 @@ mod tests {
         assert_eq!(expand("[!-]*$(id).gz"), "b$(id).gz\n");
         assert_eq!(expand("sp ac?.gz"), "sp ace.gz\n");
         assert_eq!(expand("a[1*"), "a[1\n");
-        assert_eq!(glob(b"plain $x"), None);
+        assert_eq!(glob_pattern(b"plain $x"), None);
     }
 }

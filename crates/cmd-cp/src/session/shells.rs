@@ -17,13 +17,13 @@ use aws_lc_rs::digest;
 use ops_test_needs::needs;
 
 use super::{
-    bundle::BUNDLE,
     dialogue::{self, SPREAD},
     download::FETCH,
+    fetch_archive::ARCHIVE,
     list::{DESCRIBE, LIST},
-    pack::Archive,
     probe::{self, Tools},
     script,
+    store_archive::ArchiveWriter,
 };
 use crate::{hashes, hashes::hex, landing, remote_path::RemotePath};
 
@@ -76,7 +76,7 @@ impl Shell {
         let script = format!("{}tell_tools\n", probe::probing_script());
         assert!(!script.contains('\''), "{script}");
         let output = self.command(&script).output().unwrap();
-        Tools::read(&output.stdout).unwrap_or_else(|| panic!("{}: {output:?}", self.words[0]))
+        Tools::parse_told(&output.stdout).unwrap_or_else(|| panic!("{}: {output:?}", self.words[0]))
     }
 }
 
@@ -100,7 +100,7 @@ impl Talk {
         let text = format!(
             "d='{}'\nexec 8>&1\nsay() {{ printf \"!%s %s\\n\" \"$1\" \"$2\" >&8; }}\n( {}\n)\n",
             private.path().display(),
-            dialogue::text(tools)
+            dialogue::dialogue_script(tools)
         );
         let mut child = shell
             .command(&text)
@@ -156,8 +156,8 @@ impl Talk {
     /// Stores `content` at `path`; gives the answer to its end.
     #[track_caller]
     fn store(&mut self, path: &RemotePath, content: &[u8], mode: &str) -> String {
-        let temporary = script::word(&landing::temporary_name(path.name_or(b"x"), false));
-        let place = dialogue::place(path.steps());
+        let temporary = script::printf_word(&landing::temporary_name(path.name_or(b"x"), false));
+        let place = dialogue::place_words(path.steps());
         let begun = self.ask(&format!("begin {place} {temporary} 0 1"));
         if begun != "ok" {
             return begun;
@@ -185,7 +185,7 @@ impl Talk {
 fn sha256(bytes: &[u8]) -> String {
     let mut hash = digest::Context::new(&digest::SHA256);
     hash.update(bytes);
-    hex(&hashes::finish(hash))
+    hex(&hashes::finish_hash(hash))
 }
 
 fn remote(folder: &Path, below: &[u8]) -> RemotePath {
@@ -193,12 +193,12 @@ fn remote(folder: &Path, below: &[u8]) -> RemotePath {
 }
 
 fn place(folder: &Path, below: &[u8]) -> String {
-    dialogue::place(remote(folder, below).steps())
+    dialogue::place_words(remote(folder, below).steps())
 }
 
 fn words(folder: &Path, below: &[u8]) -> String {
-    let root = script::word(folder.as_os_str().as_bytes());
-    format!("{root} {}", script::word(below))
+    let root = script::printf_word(folder.as_os_str().as_bytes());
+    format!("{root} {}", script::printf_word(below))
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -257,7 +257,7 @@ fn hold_to_its_word(shell: &Shell) {
         let path = remote(&there, &below);
         for (content, mode) in [(&b"one"[..], "640"), (b"", "600"), (b"two\0\n", "755")] {
             assert_eq!(talk.store(&path, content, mode), "ok", "{name:?}");
-            let local = there.join(crate::place::local(&below));
+            let local = there.join(crate::place::local_path(&below));
             assert_eq!(fs::read(&local).unwrap(), content);
             // One that is replaced keeps its own.
             let known = fs::metadata(&local).unwrap();
@@ -309,7 +309,7 @@ fn hold_to_its_word(shell: &Shell) {
         let answer = talk.ask(&format!(
             "link {} .l.ops-1 {}",
             place(&there, b"sub/l"),
-            script::word(target)
+            script::printf_word(target)
         ));
         assert_eq!(answer, "ok");
         let read = fs::read_link(there.join("sub/l")).unwrap();
@@ -443,7 +443,7 @@ fn unpacks_archives(talk: &mut Talk, tools: &Tools, there: &Path, outside: &Path
         (b"deep/-n $(touch pwned)", b"5"),
         (b"deep/barred/victim", b"6"),
     ];
-    let mut archive = Archive::new();
+    let mut archive = ArchiveWriter::new();
     let mut sums = Vec::new();
     for (name, content) in files {
         archive.add(name, content, 0o600, 1_577_934_245).unwrap();
@@ -472,7 +472,11 @@ fn unpacks_archives(talk: &mut Talk, tools: &Tools, there: &Path, outside: &Path
         format!("sum {}", sha256(all.as_bytes()))
     );
     let spread = |sub: &[u8], folder: &[u8]| {
-        format!("spread {} {} 0", script::word(sub), words(&target, folder))
+        format!(
+            "spread {} {} 0",
+            script::printf_word(sub),
+            words(&target, folder)
+        )
     };
     assert_eq!(talk.ask(&spread(b"", b"")), "ok");
     assert_eq!(talk.ask(&spread(b"deep", b"deep")), "ok");
@@ -486,7 +490,7 @@ fn unpacks_archives(talk: &mut Talk, tools: &Tools, there: &Path, outside: &Path
     assert_eq!(talk.ask("clear"), "ok");
     assert!(!target.join(".ops-stage").exists());
     for ((name, content), mode) in files.iter().zip([0o600, 0o604, 0o640, 0o600, 0o600]) {
-        let path = target.join(crate::place::local(name));
+        let path = target.join(crate::place::local_path(name));
         assert!(!path.is_symlink());
         assert_eq!(fs::read(&path).unwrap(), *content);
         let known = fs::metadata(&path).unwrap();
@@ -586,7 +590,7 @@ fn the_scripts_are_clean_for_shellcheck() {
 fn what_is_sent_is_what_is_written_without_comments() {
     let source = "# a\n\nf() {\n    # why\n    if x; then # stays\n\ty 'a # b'\n    fi\n}\n";
     assert_eq!(
-        script::compact(source),
+        script::strip_comments(source),
         "f() {\nif x; then # stays\ny 'a # b'\nfi\n}\n"
     );
     // What stands in a command, or in quotes of the dialogue.
@@ -598,8 +602,8 @@ fn what_is_sent_is_what_is_written_without_comments() {
         LIST,
         DESCRIBE,
         FETCH,
-        BUNDLE,
+        ARCHIVE,
     ] {
-        assert!(!script::compact(source).contains('\''));
+        assert!(!script::strip_comments(source).contains('\''));
     }
 }

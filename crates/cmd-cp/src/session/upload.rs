@@ -11,19 +11,19 @@ use futures_util::future::join_all;
 use ops_ui::Result;
 
 use super::{
-    Session,
-    dialogue::{Begun, Dialogue, End, MADE, stamp},
+    ShellTransport,
+    dialogue::{BeginAnswer, Dialogue, FileEnd, MADE, touch_stamp},
     frames::{
         PAUSE, TRIES, choose_codec, compress_frame, read_frame, send_announced, stored_mode,
         usable_dialogue,
     },
-    pack, probe,
-    split::{self, Split},
+    probe, store_archive,
+    store_lanes::{self, LanedStore},
 };
 use crate::{
     hashes, landing,
     reading::Reading,
-    transport::{Job, OWNER, Source, Store, What},
+    transport::{Job, OWNER, Source, Store, StoreKind},
 };
 
 /// A frame before compression, in bytes: half of what a pipe takes at once, for the sake of memory.
@@ -40,16 +40,16 @@ const PIPELINED: usize = 64;
 enum Task {
     File(Box<Store>),
     /// One of the lanes of a large file.
-    Lane(Arc<Split>),
-    Pack(Vec<Store>),
+    Lane(Arc<LanedStore>),
+    Archive(Vec<Store>),
 }
 
 /// Stores `items`; every one of them is reported. Gives a dialogue that is still of use.
 ///
 /// # Errors
 /// Nothing can be stored at all.
-pub(super) async fn upload(
-    session: &Session,
+pub(super) async fn upload_items(
+    session: &ShellTransport,
     items: Vec<Store>,
     job: &Job,
 ) -> Result<Option<Dialogue>> {
@@ -57,9 +57,9 @@ pub(super) async fn upload(
     let (mut folders, mut links, mut files) = (Vec::new(), Vec::new(), Vec::new());
     for item in items {
         match item.what {
-            What::Folder => folders.push(item),
-            What::Link(_) => links.push(item),
-            What::File(_) => files.push(item),
+            StoreKind::Folder => folders.push(item),
+            StoreKind::Link(_) => links.push(item),
+            StoreKind::File(_) => files.push(item),
         }
     }
     let mut dialogue = session.take_dialogue().await?;
@@ -67,7 +67,7 @@ pub(super) async fn upload(
     let mut first = Some(dialogue);
 
     let total: u64 = files.iter().map(size_of).sum();
-    let tasks = tasks(session, files, job);
+    let tasks = plan_tasks(session, files, job);
     let workers = usize::try_from(total / WORKER_BYTES)
         .unwrap_or(1)
         .min(job.sessions)
@@ -76,7 +76,7 @@ pub(super) async fn upload(
     let queue = Mutex::new(VecDeque::from(tasks));
     let mut idle = join_all((0..workers).map(|index| {
         let dialogue = if index == 0 { first.take() } else { None };
-        Box::pin(work(session, &queue, dialogue, job))
+        Box::pin(do_tasks(session, &queue, dialogue, job))
     }))
     .await
     .into_iter()
@@ -88,13 +88,13 @@ pub(super) async fn upload(
         None => session.take_dialogue().await?,
     };
     for item in links {
-        let What::Link(target) = &item.what else {
+        let StoreKind::Link(target) = &item.what else {
             continue;
         };
         let temporary = landing::temporary_name(item.path.name_or(b"link"), false);
-        match dialogue.link(&item.path, &temporary, target).await {
-            Ok(()) => job.report.done(item.id),
-            Err(error) if dialogue.is_usable() => job.report.fail(item.id, error),
+        match dialogue.make_link(&item.path, &temporary, target).await {
+            Ok(()) => job.report.mark_done(item.id),
+            Err(error) if dialogue.is_usable() => job.report.mark_failed(item.id, error),
             Err(error) => return Err(error),
         }
     }
@@ -103,26 +103,26 @@ pub(super) async fn upload(
         let Some((mode, stamp)) = last_attributes(session, item, *is_new, job) else {
             continue;
         };
-        let done = dialogue.attributes(&item.path, mode, stamp.as_deref());
+        let done = dialogue.set_attributes(&item.path, mode, stamp.as_deref());
         if let Err(error) = done.await {
             if !dialogue.is_usable() {
                 return Err(error);
             }
-            job.report.fail(item.id, error);
+            job.report.mark_failed(item.id, error);
         }
     }
     for item in &folders {
-        job.report.done(item.id);
+        job.report.mark_done(item.id);
     }
     for dialogue in idle {
-        dialogue.quit().await?;
+        dialogue.quit_dialogue().await?;
     }
     Ok(Some(dialogue))
 }
 
 /// Makes those that are missing: for each, whether it was.
 async fn make_folders(
-    session: &Session,
+    session: &ShellTransport,
     dialogue: &mut Dialogue,
     folders: &[Store],
     job: &Job,
@@ -131,15 +131,15 @@ async fn make_folders(
     for group in folders.chunks(PIPELINED) {
         for item in group {
             // Until all is in, its owner must be able to write there.
-            let mode = masked(session, item) | OWNER;
+            let mode = masked_mode(session, item) | OWNER;
             dialogue.folder_later(&item.path, mode).await?;
         }
         for item in group {
-            match dialogue.answer().await {
+            match dialogue.next_answer().await {
                 Ok(answer) => new.push(answer == MADE),
                 Err(error) if dialogue.is_usable() => {
                     new.push(false);
-                    job.report.fail(item.id, error);
+                    job.report.mark_failed(item.id, error);
                 }
                 Err(error) => return Err(error),
             }
@@ -151,14 +151,14 @@ async fn make_folders(
 /// What a folder gets when all is in: with `-p` mode and time of the source, else its mode if the
 /// owner's part of it had to be widened.
 fn last_attributes(
-    session: &Session,
+    session: &ShellTransport,
     item: &Store,
     is_new: bool,
     job: &Job,
 ) -> Option<(u32, Option<String>)> {
-    let mode = masked(session, item);
+    let mode = masked_mode(session, item);
     if job.preserve {
-        Some((item.mode & 0o7777, Some(stamp(item.mtime))))
+        Some((item.mode & 0o7777, Some(touch_stamp(item.mtime))))
     } else if is_new && mode & OWNER != OWNER {
         Some((mode, None))
     } else {
@@ -167,48 +167,48 @@ fn last_attributes(
 }
 
 /// The source's permissions without what the far side's umask takes away.
-fn masked(session: &Session, item: &Store) -> u32 {
+fn masked_mode(session: &ShellTransport, item: &Store) -> u32 {
     item.mode & 0o777 & !session.tools.umask
 }
 
 fn size_of(item: &Store) -> u64 {
     match &item.what {
-        What::File(Source::File { size, .. }) => *size,
-        What::File(Source::Stream { size, .. }) => size.unwrap_or(0),
-        What::Folder | What::Link(_) => 0,
+        StoreKind::File(Source::File { size, .. }) => *size,
+        StoreKind::File(Source::Stream { size, .. }) => size.unwrap_or(0),
+        StoreKind::Folder | StoreKind::Link(_) => 0,
     }
 }
 
-fn tasks(session: &Session, files: Vec<Store>, job: &Job) -> Vec<Task> {
+fn plan_tasks(session: &ShellTransport, files: Vec<Store>, job: &Job) -> Vec<Task> {
     let mut tasks = Vec::new();
-    let mut small = pack::Collector::new(session);
+    let mut small = store_archive::StoreCollector::new(session);
     for item in files {
-        match small.take(item) {
-            Ok(full) => tasks.extend(full.map(Task::Pack)),
+        match small.take_if_small(item) {
+            Ok(full) => tasks.extend(full.map(Task::Archive)),
             Err(item) => {
                 // In the order given, where it matters: what is streamed from elsewhere comes so.
-                if matches!(item.what, What::File(Source::Stream { .. })) {
-                    tasks.extend(small.rest().map(Task::Pack));
+                if matches!(item.what, StoreKind::File(Source::Stream { .. })) {
+                    tasks.extend(small.take_rest().map(Task::Archive));
                 }
-                let lanes = split::lanes(session, &item, job.sessions);
+                let lanes = store_lanes::lane_count(session, &item, job.sessions);
                 if lanes == 1 {
                     tasks.push(Task::File(Box::new(item)));
                     continue;
                 }
-                match Split::new(item, lanes) {
+                match LanedStore::new(item, lanes) {
                     Ok(split) => tasks.extend((0..lanes).map(|_| Task::Lane(Arc::clone(&split)))),
                     Err(item) => tasks.push(Task::File(item)),
                 }
             }
         }
     }
-    tasks.extend(small.rest().map(Task::Pack));
+    tasks.extend(small.take_rest().map(Task::Archive));
     tasks
 }
 
 /// Takes tasks until there are none; gives back a dialogue that can still be used.
-async fn work(
-    session: &Session,
+async fn do_tasks(
+    session: &ShellTransport,
     queue: &Mutex<VecDeque<Task>>,
     mut dialogue: Option<Dialogue>,
     job: &Job,
@@ -220,13 +220,15 @@ async fn work(
             .pop_front();
         match task {
             None => return dialogue.filter(Dialogue::is_usable),
-            Some(Task::File(item)) => one(session, &mut dialogue, *item, job).await,
+            Some(Task::File(item)) => store_with_retries(session, &mut dialogue, *item, job).await,
             Some(Task::Lane(split)) => {
-                Box::pin(split::lane(session, &mut dialogue, split, job)).await;
+                Box::pin(store_lanes::carry_lane(session, &mut dialogue, split, job)).await;
             }
-            Some(Task::Pack(items)) => {
-                for item in pack::send(session, &mut dialogue, items, None, job).await {
-                    one(session, &mut dialogue, item, job).await;
+            Some(Task::Archive(items)) => {
+                for item in
+                    store_archive::send_archive(session, &mut dialogue, items, None, job).await
+                {
+                    store_with_retries(session, &mut dialogue, item, job).await;
                 }
             }
         }
@@ -234,11 +236,16 @@ async fn work(
 }
 
 /// Stores one file, again where a session was lost under it, and reports it.
-async fn one(session: &Session, dialogue: &mut Option<Dialogue>, mut item: Store, job: &Job) {
+async fn store_with_retries(
+    session: &ShellTransport,
+    dialogue: &mut Option<Dialogue>,
+    mut item: Store,
+    job: &Job,
+) {
     let mut tries = 0;
     loop {
         tries += 1;
-        let What::File(source) = std::mem::replace(&mut item.what, What::Folder) else {
+        let StoreKind::File(source) = std::mem::replace(&mut item.what, StoreKind::Folder) else {
             return;
         };
         let again = match &source {
@@ -251,13 +258,13 @@ async fn one(session: &Session, dialogue: &mut Option<Dialogue>, mut item: Store
         let mut sent = 0;
         let done = match usable_dialogue(session, dialogue).await {
             Ok(dialogue) => {
-                let done = store(session, dialogue, &item, source, &mut sent, job).await;
+                let done = store_file(session, dialogue, &item, source, &mut sent, job).await;
                 done.map_err(|error| (error, dialogue.is_lost()))
             }
             Err(error) => Err((error, true)),
         };
         match (done, again) {
-            (Ok(()), _) => return job.report.done(item.id),
+            (Ok(()), _) => return job.report.mark_done(item.id),
             // Words of the server are the same the next time; a session that was lost is another
             // one then.
             (Err((error, true)), Some(source)) if tries < TRIES => {
@@ -266,17 +273,17 @@ async fn one(session: &Session, dialogue: &mut Option<Dialogue>, mut item: Store
                     .cx
                     .output()
                     .detail(format!("sending it again: {error}"));
-                job.report.back(item.id, sent);
-                item.what = What::File(source);
+                job.report.take_back(item.id, sent);
+                item.what = StoreKind::File(source);
                 tokio::time::sleep(PAUSE).await;
             }
-            (Err((error, _)), _) => return job.report.fail(item.id, error),
+            (Err((error, _)), _) => return job.report.mark_failed(item.id, error),
         }
     }
 }
 
-async fn store(
-    session: &Session,
+async fn store_file(
+    session: &ShellTransport,
     dialogue: &mut Dialogue,
     item: &Store,
     source: Source,
@@ -288,17 +295,19 @@ async fn store(
     // Only what can be read again can be gone on with.
     let kept = job.resume && matches!(reading, Reading::File(_));
     let temporary = landing::temporary_name(last, kept);
-    let begun = dialogue.begin(&item.path, &temporary, kept, true).await?;
+    let begun = dialogue
+        .begin_file(&item.path, &temporary, kept, true)
+        .await?;
     let mut hash = digest::Context::new(&digest::SHA256);
     let mut at = 0;
-    if let (Begun::Part(len, there), Reading::File(file)) = (begun, &reading) {
+    if let (BeginAnswer::Part(len, there), Reading::File(file)) = (begun, &reading) {
         let same = len > 0
             && len <= file.size()
             && there.is_some()
             && file.hash_prefix(len, &mut hash)? == there;
         if same {
             at = len;
-            job.report.bytes(item.id, len);
+            job.report.add_bytes(item.id, len);
             session
                 .far
                 .cx
@@ -306,7 +315,7 @@ async fn store(
                 .detail(format!("going on from byte {len}"));
         } else {
             hash = digest::Context::new(&digest::SHA256);
-            dialogue.restart().await?;
+            dialogue.empty_file().await?;
         }
     }
     *sent = at;
@@ -317,7 +326,7 @@ async fn store(
             if at == end {
                 break;
             }
-            dialogue.announce(end - at).await?;
+            dialogue.announce_frame(end - at).await?;
             let announced = send_announced(dialogue, file, (at, end), |piece| {
                 hash.update(piece);
                 *sent += piece.len() as u64;
@@ -326,10 +335,10 @@ async fn store(
             at = end;
             continue;
         }
-        let frame = match frame(&mut reading, at).await {
+        let frame = match next_frame(&mut reading, at).await {
             Ok(frame) => frame,
             Err(error) => {
-                dialogue.leave().await?;
+                dialogue.leave_file().await?;
                 return Err(error);
             }
         };
@@ -340,29 +349,31 @@ async fn store(
         at += frame.len() as u64;
         *sent = at;
         let codec = *codec.get_or_insert_with(|| choose_codec(session, job, &frame));
-        dialogue.frame(codec, compress_frame(codec, frame)?).await?;
+        dialogue
+            .write_frame(codec, compress_frame(codec, frame)?)
+            .await?;
     }
-    let digest = hashes::finish(hash);
+    let digest = hashes::finish_hash(hash);
     if let Reading::File(file) = &reading
-        && let Err(error) = file.unchanged(&digest)
+        && let Err(error) = file.check_unchanged(&digest)
     {
-        dialogue.leave().await?;
+        dialogue.leave_file().await?;
         return Err(error);
     }
-    let digest = session.tools.hash().map(|_| digest);
+    let digest = session.tools.hash_command().map(|_| digest);
     dialogue
-        .end(&End {
+        .end_file(&FileEnd {
             digest,
             size: at,
             mode: stored_mode(session, item, job),
             exact: job.preserve,
-            stamp: job.preserve.then(|| stamp(item.mtime)),
+            stamp: job.preserve.then(|| touch_stamp(item.mtime)),
         })
         .await
 }
 
 /// The next frame, empty at the end.
-async fn frame(reading: &mut Reading, at: u64) -> Result<Bytes> {
+async fn next_frame(reading: &mut Reading, at: u64) -> Result<Bytes> {
     match reading {
         Reading::Stream(stream) => stream.next(FRAME_BYTES).await,
         Reading::File(file) => read_frame(file, at, FRAME_BYTES).await,

@@ -87,16 +87,16 @@ struct Inner {
 }
 
 #[derive(Default)]
-struct Waiting(Mutex<State>);
+struct Waiting(Mutex<ChannelState>);
 
 #[derive(Default)]
-struct State {
+struct ChannelState {
     answers: HashMap<u32, oneshot::Sender<Answer>>,
     lost: Option<String>,
 }
 
 impl Waiting {
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, ChannelState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

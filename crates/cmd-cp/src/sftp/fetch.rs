@@ -9,14 +9,14 @@ use ops_ui::{Error, ErrorKind, Result};
 use tokio::sync::mpsc;
 
 use super::{
-    BLOCK_BYTES, DEPTH, FILES, LARGE_BYTES, Sftp,
+    BLOCK_BYTES, DEPTH, FILES, LARGE_BYTES, SftpTransport,
     group::{Group, grouped},
     lasting::Open,
-    pool::Session,
+    pool::SftpSession,
     wire::open::READ,
 };
 use crate::{
-    hashes::{Digest, finish},
+    hashes::{Digest, finish_hash},
     landing::Landing,
     local::umask,
     remote_path::RemotePath,
@@ -27,7 +27,7 @@ use crate::{
 ///
 /// # Errors
 /// No session at all.
-pub(super) async fn fetch(sftp: &Sftp, files: Vec<Fetch>, job: &Job) -> Result<()> {
+pub(super) async fn fetch_files(sftp: &SftpTransport, files: Vec<Fetch>, job: &Job) -> Result<()> {
     let bytes = files.iter().map(|file| file.entry.size).sum();
     let lanes = sftp.lanes(job, files.len(), bytes);
     let in_order = job.sessions == 1
@@ -52,7 +52,7 @@ pub(super) async fn fetch(sftp: &Sftp, files: Vec<Fetch>, job: &Job) -> Result<(
         .await
 }
 
-async fn small(sftp: &Sftp, lane: usize, files: Vec<Fetch>, job: &Job) -> Result<()> {
+async fn small(sftp: &SftpTransport, lane: usize, files: Vec<Fetch>, job: &Job) -> Result<()> {
     let paths: Vec<RemotePath> = files.iter().map(|file| file.path.clone()).collect();
     let paths: Vec<&[u8]> = paths.iter().map(RemotePath::whole).collect();
     let hashes = sftp.hashes(lane, &paths);
@@ -78,7 +78,7 @@ async fn small(sftp: &Sftp, lane: usize, files: Vec<Fetch>, job: &Job) -> Result
         };
         let result = match (landed, known) {
             (Ok(landing), Ok(known)) => match wanted(sftp, lane, &file, &landing, known).await {
-                Ok(wanted) => landing.commit(wanted),
+                Ok(wanted) => landing.commit_file(wanted),
                 Err(error) => Err(error),
             },
             (Err(error), _) | (_, Err(error)) => Err(error),
@@ -88,10 +88,10 @@ async fn small(sftp: &Sftp, lane: usize, files: Vec<Fetch>, job: &Job) -> Result
     Ok(())
 }
 
-async fn read_small(sftp: &Sftp, lane: usize, file: &Fetch, job: &Job) -> Result<Landing> {
+async fn read_small(sftp: &SftpTransport, lane: usize, file: &Fetch, job: &Job) -> Result<Landing> {
     let landing = landing(file, job)?;
-    if landing.resumable()?.is_some() {
-        landing.restart()?;
+    if landing.resumable_part()?.is_some() {
+        landing.start_over()?;
     }
     let open = open(sftp, lane, &file.path).await?;
     let result = read_all(&open, file.entry.size, &landing).await;
@@ -159,7 +159,7 @@ async fn read_tail(open: &Open<'_>, mut at: u64, landing: &Landing) -> Result<()
 /// The hash that a file is to have which has landed as far as its source goes; `known` is what the
 /// server's own program made of the file, at another moment.
 async fn wanted(
-    sftp: &Sftp,
+    sftp: &SftpTransport,
     lane: usize,
     file: &Fetch,
     landing: &Landing,
@@ -174,7 +174,7 @@ async fn wanted(
 
 /// As [`wanted`], for `len` bytes with the hash `here`.
 async fn settled(
-    sftp: &Sftp,
+    sftp: &SftpTransport,
     lane: usize,
     file: &Fetch,
     len: u64,
@@ -198,21 +198,21 @@ async fn settled(
     Ok(known)
 }
 
-async fn large(sftp: &Sftp, lanes: usize, file: Fetch, job: &Job) -> Result<()> {
+async fn large(sftp: &SftpTransport, lanes: usize, file: Fetch, job: &Job) -> Result<()> {
     let result = large_inner(sftp, lanes, &file, job).await;
     settle(job, &file, result);
     Ok(())
 }
 
-async fn large_inner(sftp: &Sftp, lanes: usize, file: &Fetch, job: &Job) -> Result<()> {
+async fn large_inner(sftp: &SftpTransport, lanes: usize, file: &Fetch, job: &Job) -> Result<()> {
     let landing = landing(file, job)?;
     let mut begin = 0;
-    if let Some((len, here)) = landing.resumable()? {
+    if let Some((len, here)) = landing.resumable_part()? {
         if sftp.beginning(0, file.path.whole(), len).await? == Some(here) {
             begin = len;
             sftp.tell_begin(len);
         } else {
-            landing.restart()?;
+            landing.start_over()?;
         }
     }
     let whole = [file.path.whole()];
@@ -251,7 +251,7 @@ async fn large_inner(sftp: &Sftp, lanes: usize, file: &Fetch, job: &Job) -> Resu
 
 /// One session's share of a large file: the next block whenever one has come.
 async fn lane(
-    sftp: &Sftp,
+    sftp: &SftpTransport,
     index: usize,
     file: &Fetch,
     cursor: &AtomicU64,
@@ -291,7 +291,7 @@ async fn lane(
     result
 }
 
-async fn streamed(sftp: &Sftp, lane: usize, file: Fetch, job: &Job) -> Result<()> {
+async fn streamed(sftp: &SftpTransport, lane: usize, file: Fetch, job: &Job) -> Result<()> {
     let result = match &file.sink {
         Sink::Stream(sink) => {
             let result = streamed_inner(sftp, lane, &file, sink, job).await;
@@ -308,7 +308,7 @@ async fn streamed(sftp: &Sftp, lane: usize, file: Fetch, job: &Job) -> Result<()
 }
 
 async fn streamed_inner(
-    sftp: &Sftp,
+    sftp: &SftpTransport,
     lane: usize,
     file: &Fetch,
     sink: &mpsc::Sender<Result<Bytes>>,
@@ -350,7 +350,7 @@ async fn streamed_inner(
             let there = hashes
                 .get(file.path.whole())
                 .ok_or_else(|| no_hash(sftp, file.path.whole()))?;
-            let here = finish(hash);
+            let here = finish_hash(hash);
             let there = settled(sftp, lane, file, len, here, Some(*there)).await?;
             sftp.compare(file.path.whole(), &here, &there.unwrap_or(here))?;
         }
@@ -360,13 +360,13 @@ async fn streamed_inner(
 
 /// Gives a piece of a stream to whoever takes it.
 async fn hand_on(
-    sftp: &Sftp,
+    sftp: &SftpTransport,
     file: &Fetch,
     sink: &mpsc::Sender<Result<Bytes>>,
     job: &Job,
     bytes: Bytes,
 ) -> Result<()> {
-    job.pace.wait(bytes.len()).await;
+    job.pace.wait_for_bytes(bytes.len()).await;
     let len = bytes.len() as u64;
     if sink.send(Ok(bytes)).await.is_err() {
         return Err(Error::new(
@@ -377,7 +377,7 @@ async fn hand_on(
             ),
         ));
     }
-    job.report.bytes(file.id, len);
+    job.report.add_bytes(file.id, len);
     Ok(())
 }
 
@@ -396,7 +396,7 @@ async fn in_order<'a>(
         .buffered(DEPTH))
 }
 
-async fn open<'a>(sftp: &'a Sftp, lane: usize, path: &RemotePath) -> Result<Open<'a>> {
+async fn open<'a>(sftp: &'a SftpTransport, lane: usize, path: &RemotePath) -> Result<Open<'a>> {
     Open::open(sftp, lane, path, READ, ("read", path.whole())).await
 }
 
@@ -410,25 +410,25 @@ fn landing(file: &Fetch, job: &Job) -> Result<Landing> {
 
 /// Commits away from the runtime: what came out of order is hashed now.
 async fn commit(landing: Landing, digest: Option<Digest>) -> Result<()> {
-    tokio::task::spawn_blocking(move || landing.commit(digest))
+    tokio::task::spawn_blocking(move || landing.commit_file(digest))
         .await
         .map_err(|_| Error::unexpected("a file could not be put into place"))?
 }
 
 fn settle(job: &Job, file: &Fetch, result: Result<()>) {
     match result {
-        Ok(()) => job.report.done(file.id),
-        Err(error) => job.report.fail(file.id, error),
+        Ok(()) => job.report.mark_done(file.id),
+        Err(error) => job.report.mark_failed(file.id, error),
     }
 }
 
-fn no_hash(sftp: &Sftp, path: &[u8]) -> Error {
+fn no_hash(sftp: &SftpTransport, path: &[u8]) -> Error {
     Error::unexpected(format!("`{}` could not be verified", sftp.shown(path))).caused_by(
         "the server could not hash it: it may have vanished, or not be readable any more",
     )
 }
 
-fn block(session: &Session) -> usize {
+fn block(session: &SftpSession) -> usize {
     BLOCK_BYTES.min(session.channel.read_bytes())
 }
 
@@ -442,7 +442,7 @@ fn block_len(at: u64, end: u64, block: usize) -> usize {
 /// # Errors
 /// It cannot be read, or has another size.
 pub(super) async fn read_back(
-    sftp: &Sftp,
+    sftp: &SftpTransport,
     lane: usize,
     path: &RemotePath,
     shown: &[u8],
@@ -468,5 +468,5 @@ pub(super) async fn read_back(
     .await;
     // It was only read.
     let _ = open.close().await;
-    result.map(|()| finish(hash))
+    result.map(|()| finish_hash(hash))
 }

@@ -7,8 +7,8 @@ use ops_remote::ssh::client::Client;
 use ops_ui::Result;
 use tokio::sync::OnceCell;
 
-use super::pool::Session;
-use crate::hashes::{Digest, unhex};
+use super::pool::SftpSession;
+use crate::hashes::{Digest, parse_hash};
 
 /// What hashes, and all of it prints the hash first. Without a name it hashes its standard input.
 const TOOLS: [(&str, &str); 3] = [
@@ -39,7 +39,7 @@ impl Hasher {
     ///
     /// # Errors
     /// The connection is lost.
-    async fn tool(&self, session: &Session) -> Result<Option<&'static str>> {
+    async fn tool(&self, session: &SftpSession) -> Result<Option<&'static str>> {
         let tool = self.tool.get_or_try_init(|| async {
             let line = format!(
                 "{}sh -c 'command -v xargs >/dev/null || exit 1; for t in sha256sum shasum openssl; do command -v $t >/dev/null && echo $t && exit 0; done; exit 1'",
@@ -67,7 +67,7 @@ impl Hasher {
     /// The connection is lost.
     pub(super) async fn files(
         &self,
-        session: &Session,
+        session: &SftpSession,
         paths: &[&[u8]],
     ) -> Result<Option<HashMap<Vec<u8>, Digest>>> {
         let Some(tool) = self.tool(session).await? else {
@@ -87,7 +87,7 @@ impl Hasher {
             for line in printed.split(|&byte| byte == b'\n') {
                 // Hash, a space, a space or a star, the name.
                 let Some((digest, name)) = line.split_at_checked(64).and_then(|(hash, rest)| {
-                    let digest = unhex(std::str::from_utf8(hash).ok()?)?;
+                    let digest = parse_hash(std::str::from_utf8(hash).ok()?)?;
                     Some((digest, rest.get(2..)?))
                 }) else {
                     continue;
@@ -115,7 +115,7 @@ impl Hasher {
     /// The connection is lost.
     pub(super) async fn beginning(
         &self,
-        session: &Session,
+        session: &SftpSession,
         path: &[u8],
         len: u64,
     ) -> Result<Option<Digest>> {
@@ -132,7 +132,7 @@ impl Hasher {
 }
 
 fn digest_of(line: &[u8]) -> Option<Digest> {
-    unhex(std::str::from_utf8(line.get(..64)?).ok()?)
+    parse_hash(std::str::from_utf8(line.get(..64)?).ok()?)
 }
 
 fn joined(paths: &[&[u8]]) -> Bytes {

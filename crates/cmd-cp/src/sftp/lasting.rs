@@ -15,15 +15,15 @@ use ops_ui::{Error, Result};
 use tokio::sync::Mutex;
 
 use super::{
-    Sftp,
+    SftpTransport,
     channel::{Answered, Failure},
-    pool::Session,
+    pool::SftpSession,
     temporary::tidy,
     wire::{Attributes, code},
 };
 use crate::{hashes::Digest, remote_path::RemotePath};
 
-impl Sftp {
+impl SftpTransport {
     /// Asks over session `lane`, and again where it is lost meanwhile; `doing` something with
     /// `path` is what it is for.
     ///
@@ -34,7 +34,7 @@ impl Sftp {
         lane: usize,
         doing: &str,
         path: &[u8],
-        question: impl Fn(Arc<Session>) -> F,
+        question: impl Fn(Arc<SftpSession>) -> F,
     ) -> Result<T>
     where
         F: Future<Output = Answered<T>>,
@@ -58,7 +58,7 @@ impl Sftp {
         lane: usize,
         doing: &str,
         path: &[u8],
-    ) -> Result<Arc<Session>> {
+    ) -> Result<Arc<SftpSession>> {
         self.session(lane).await.map_err(|error| {
             let what = format!("cannot {doing} `{}`", self.shown(path));
             Error::new(error.kind(), what)
@@ -86,7 +86,7 @@ impl Sftp {
     /// As [`super::hash::Hasher::beginning`], likewise.
     ///
     /// # Errors
-    /// As [`Sftp::hashes`].
+    /// As [`SftpTransport::hashes`].
     pub(super) async fn beginning(
         &self,
         lane: usize,
@@ -99,7 +99,7 @@ impl Sftp {
         .await
     }
 
-    async fn command<T, F>(&self, lane: usize, run: impl Fn(Arc<Session>) -> F) -> Result<T>
+    async fn command<T, F>(&self, lane: usize, run: impl Fn(Arc<SftpSession>) -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
@@ -119,7 +119,7 @@ impl Sftp {
     /// Puts `from` in the place of `to`; `size` is what `to` has then, in bytes.
     ///
     /// # Errors
-    /// As [`Sftp::ask`].
+    /// As [`SftpTransport::ask`].
     pub(super) async fn replace(
         &self,
         lane: usize,
@@ -161,23 +161,23 @@ impl Sftp {
 
 /// An open file on the server.
 pub(super) struct Open<'a> {
-    sftp: &'a Sftp,
+    sftp: &'a SftpTransport,
     lane: usize,
     path: RemotePath,
     flags: u32,
     /// What it is open for, and the path to show for it.
     doing: &'static str,
     shown: Vec<u8>,
-    current: Mutex<(Arc<Session>, Bytes)>,
+    current: Mutex<(Arc<SftpSession>, Bytes)>,
 }
 
 impl<'a> Open<'a> {
     /// Opens `path` over session `lane`, for `doing` something with `shown`.
     ///
     /// # Errors
-    /// As [`Sftp::ask`].
+    /// As [`SftpTransport::ask`].
     pub(super) async fn open(
-        sftp: &'a Sftp,
+        sftp: &'a SftpTransport,
         lane: usize,
         path: &RemotePath,
         flags: u32,
@@ -189,12 +189,12 @@ impl<'a> Open<'a> {
 
     /// One that was opened by other means; `flags` are those to open it with again.
     pub(super) fn made(
-        sftp: &'a Sftp,
+        sftp: &'a SftpTransport,
         lane: usize,
         path: &RemotePath,
         flags: u32,
         (doing, shown): (&'static str, &[u8]),
-        opened: (Arc<Session>, Bytes),
+        opened: (Arc<SftpSession>, Bytes),
     ) -> Self {
         Self {
             sftp,
@@ -208,7 +208,7 @@ impl<'a> Open<'a> {
     }
 
     /// Its session and handle, others where the session is lost.
-    async fn current(&self) -> Result<(Arc<Session>, Bytes)> {
+    async fn current(&self) -> Result<(Arc<SftpSession>, Bytes)> {
         let mut current = self.current.lock().await;
         if current.0.channel.is_lost() {
             let what = (self.doing, &self.shown[..]);
@@ -218,14 +218,14 @@ impl<'a> Open<'a> {
     }
 
     /// The session it is open over now.
-    pub(super) async fn session(&self) -> Result<Arc<Session>> {
+    pub(super) async fn session(&self) -> Result<Arc<SftpSession>> {
         Ok(self.current().await?.0)
     }
 
     /// `len` bytes at `at`.
     ///
     /// # Errors
-    /// As [`Sftp::ask`]; it has become shorter.
+    /// As [`SftpTransport::ask`]; it has become shorter.
     pub(super) async fn read(&self, at: u64, len: usize) -> Result<Bytes> {
         let read = self.each(|session, handle| async move {
             let bytes = read_block(&session, &handle, at, len).await;
@@ -239,7 +239,7 @@ impl<'a> Open<'a> {
     /// end of the file.
     ///
     /// # Errors
-    /// As [`Sftp::ask`].
+    /// As [`SftpTransport::ask`].
     pub(super) async fn read_once(&self, at: u64, len: usize) -> Result<Bytes> {
         let read = self.each(|session, handle| async move {
             let bytes = session.channel.read(&handle, at, len).await;
@@ -252,7 +252,7 @@ impl<'a> Open<'a> {
     /// How long it is, in bytes.
     ///
     /// # Errors
-    /// As [`Sftp::ask`].
+    /// As [`SftpTransport::ask`].
     pub(super) async fn size(&self) -> Result<u64> {
         let asked = self.each(|session, handle| async move {
             let known = session.channel.stat_handle(&handle).await;
@@ -266,7 +266,7 @@ impl<'a> Open<'a> {
     /// Cuts it down to nothing.
     ///
     /// # Errors
-    /// As [`Sftp::ask`].
+    /// As [`SftpTransport::ask`].
     pub(super) async fn empty(&self) -> Result<()> {
         let empty = Attributes {
             size: Some(0),
@@ -284,7 +284,7 @@ impl<'a> Open<'a> {
     /// Whether there is nothing at `at`.
     ///
     /// # Errors
-    /// As [`Sftp::ask`].
+    /// As [`SftpTransport::ask`].
     pub(super) async fn ends_at(&self, at: u64) -> Result<bool> {
         let read = self.each(|session, handle| async move {
             let bytes = session.channel.read(&handle, at, 1).await;
@@ -309,10 +309,10 @@ impl<'a> Open<'a> {
 
     async fn each<T, F>(
         &self,
-        each: impl Fn(Arc<Session>, Bytes) -> F,
-    ) -> Result<(Arc<Session>, Answered<T>)>
+        each: impl Fn(Arc<SftpSession>, Bytes) -> F,
+    ) -> Result<(Arc<SftpSession>, Answered<T>)>
     where
-        F: Future<Output = (Arc<Session>, Answered<T>)>,
+        F: Future<Output = (Arc<SftpSession>, Answered<T>)>,
     {
         loop {
             let (session, handle) = self.current().await?;
@@ -339,19 +339,19 @@ impl<'a> Open<'a> {
         }
     }
 
-    fn failed(&self, session: &Session, failure: &Failure) -> Error {
+    fn failed(&self, session: &SftpSession, failure: &Failure) -> Error {
         self.sftp.failed(session, self.doing, &self.shown, failure)
     }
 }
 
 /// Opens a file, which alone is not worth another session.
 async fn opened(
-    sftp: &Sftp,
+    sftp: &SftpTransport,
     lane: usize,
     path: &RemotePath,
     flags: u32,
     (doing, shown): (&str, &[u8]),
-) -> Result<(Arc<Session>, Bytes)> {
+) -> Result<(Arc<SftpSession>, Bytes)> {
     loop {
         let session = sftp.reach(lane, doing, shown).await?;
         match sftp.inside.open(&session.channel, path, flags).await {
@@ -363,7 +363,7 @@ async fn opened(
 }
 
 /// `len` bytes at `at`; a server may give fewer at once.
-async fn read_block(session: &Session, handle: &Bytes, at: u64, len: usize) -> Answered<Bytes> {
+async fn read_block(session: &SftpSession, handle: &Bytes, at: u64, len: usize) -> Answered<Bytes> {
     let first = session.channel.read(handle, at, len).await?;
     if first.len() == len {
         return Ok(first);

@@ -7,16 +7,16 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use ops_ui::{Result, output::escape};
 
 use super::{
-    Sftp,
+    SftpTransport,
     channel::{Answered, Channel, Failure},
     glob,
-    pool::Session,
+    pool::SftpSession,
     wire::{Attributes, Name, code},
 };
 use crate::{
     budget::{ListBudget, too_long},
-    item::{Ask, Entry, Found, Kind, Listing},
-    place::join,
+    item::{Entry, Found, Kind, ListRequest, Listing},
+    place::join_paths,
 };
 
 /// Folders that are read at the same time.
@@ -65,7 +65,7 @@ fn is_within(path: &[u8], folder: &[u8]) -> bool {
 ///
 /// # Errors
 /// The connection is lost.
-pub(super) async fn list(sftp: &Sftp, ask: &Ask) -> Result<Listing> {
+pub(super) async fn list(sftp: &SftpTransport, ask: &ListRequest) -> Result<Listing> {
     loop {
         let session = sftp.pool.session(0).await?;
         match list_over(sftp, &session, ask).await {
@@ -75,7 +75,11 @@ pub(super) async fn list(sftp: &Sftp, ask: &Ask) -> Result<Listing> {
     }
 }
 
-async fn list_over(sftp: &Sftp, session: &Session, ask: &Ask) -> Result<Listing> {
+async fn list_over(
+    sftp: &SftpTransport,
+    session: &SftpSession,
+    ask: &ListRequest,
+) -> Result<Listing> {
     let mut lister = Lister {
         sftp,
         session,
@@ -110,10 +114,10 @@ async fn list_over(sftp: &Sftp, session: &Session, ask: &Ask) -> Result<Listing>
 }
 
 struct Lister<'a> {
-    sftp: &'a Sftp,
-    session: &'a Session,
+    sftp: &'a SftpTransport,
+    session: &'a SftpSession,
     channel: &'a Channel,
-    ask: &'a Ask,
+    ask: &'a ListRequest,
     listing: Listing,
     budget: ListBudget,
 }
@@ -162,7 +166,7 @@ impl Lister<'_> {
         {
             if let Some(name) = glob::literal(part) {
                 for path in &mut found {
-                    *path = join(path, &name);
+                    *path = join_paths(path, &name);
                 }
                 continue;
             }
@@ -180,7 +184,7 @@ impl Lister<'_> {
                     .filter(|name| is_name(name) && glob::matches(part, name))
                     .collect();
                 names.sort_unstable();
-                next.extend(names.iter().map(|name| join(folder, name)));
+                next.extend(names.iter().map(|name| join_paths(folder, name)));
             }
             found = next;
         }
@@ -256,7 +260,7 @@ impl Lister<'_> {
                     }
                 };
                 for Content { name, entry, real } in content {
-                    let below = join(&folder.below, &name);
+                    let below = join_paths(&folder.below, &name);
                     if !self.budget.bytes(below.len()) {
                         return Err(Failure::Ours(TOO_LONG.to_owned()));
                     }
@@ -287,7 +291,7 @@ impl Lister<'_> {
             for (below, failure) in complaints {
                 self.listing
                     .complaints
-                    .push(said(&join(root, &below), &failure));
+                    .push(said(&join_paths(root, &below), &failure));
             }
             level = next;
         }
@@ -299,7 +303,7 @@ impl Lister<'_> {
         if folder.depth == DEPTH_MAX {
             return Err(Failure::Ours("it is too deep".to_owned()));
         }
-        let path = join(root, &folder.below);
+        let path = join_paths(root, &folder.below);
         let mut names = self.names(&path).await?;
         names.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let path = &path;
@@ -320,7 +324,7 @@ impl Lister<'_> {
         if !is_name(&content.name) {
             return Ok(content);
         }
-        let path = join(path, &content.name);
+        let path = join_paths(path, &content.name);
         let followed = self.ask.follow && is_link(&name.attributes);
         let looked = async {
             let attributes = match name.attributes.mode {
@@ -332,7 +336,7 @@ impl Lister<'_> {
                 real = if followed {
                     self.channel.real_path(&path).await?.to_vec()
                 } else {
-                    join(&folder.real, &content.name)
+                    join_paths(&folder.real, &content.name)
                 };
                 if followed && is_within(&folder.real, &real) {
                     let why = "the link leads back to a folder that it is in";
@@ -400,7 +404,7 @@ impl Lister<'_> {
             .iter()
             .enumerate()
             .filter(|(_, found)| found.entry.kind == Kind::File)
-            .map(|(index, found)| (index, join(&found.root, &found.below)))
+            .map(|(index, found)| (index, join_paths(&found.root, &found.below)))
             .collect();
         for some in files.chunks(HASHED) {
             let paths: Vec<&[u8]> = some.iter().map(|(_, path)| &path[..]).collect();

@@ -52,13 +52,13 @@ use self::{
     channel::{Answered, Channel, Failure},
     hash::Hasher,
     inside::Inside,
-    pool::{Pool, SESSIONS_MAX, Session},
+    pool::{Pool, SESSIONS_MAX, SftpSession},
     temporary::{Temporaries, tidy},
 };
 use crate::{
     hashes::Digest,
-    item::{Ask, Listing},
-    place::join,
+    item::{ListRequest, Listing},
+    place::join_paths,
     transport::{Fetch, Job, Server, Store, Transport},
 };
 
@@ -80,7 +80,7 @@ const GROUP_BYTES: u64 = 4 << 20;
 const FILES: usize = 64;
 
 /// One server over SFTP.
-pub(crate) struct Sftp {
+pub(crate) struct SftpTransport {
     server: Server,
     pool: Arc<Pool>,
     hasher: Hasher,
@@ -90,7 +90,7 @@ pub(crate) struct Sftp {
     told: AtomicBool,
 }
 
-impl Sftp {
+impl SftpTransport {
     /// Connects, logs in and starts the SFTP server.
     ///
     /// # Errors
@@ -118,7 +118,7 @@ impl Sftp {
     }
 
     /// Session number `index`, or the first where there can be no more.
-    async fn session(&self, index: usize) -> Result<Arc<Session>> {
+    async fn session(&self, index: usize) -> Result<Arc<SftpSession>> {
         match self.pool.session(index).await {
             Err(error) if index > 0 => {
                 self.server
@@ -140,14 +140,14 @@ impl Sftp {
         let mut path = match place {
             [b'/', ..] => place.to_vec(),
             b"~" => home.to_vec(),
-            [b'~', b'/', rest @ ..] => join(home, rest),
+            [b'~', b'/', rest @ ..] => join_paths(home, rest),
             [b'~', ..] => {
                 let end = place.iter().position(|&byte| byte == b'/');
                 let (user, rest) = place.split_at(end.unwrap_or(place.len()));
                 let rest = rest.strip_prefix(b"/").unwrap_or(rest);
-                join(&channel.expand(user).await?, rest)
+                join_paths(&channel.expand(user).await?, rest)
             }
-            _ => join(home, place),
+            _ => join_paths(home, place),
         };
         while path.len() > 1 && path.last() == Some(&b'/') {
             path.pop();
@@ -156,7 +156,7 @@ impl Sftp {
     }
 
     /// `doing` could not be done with `path`.
-    fn failed(&self, session: &Session, doing: &str, path: &[u8], failure: &Failure) -> Error {
+    fn failed(&self, session: &SftpSession, doing: &str, path: &[u8], failure: &Failure) -> Error {
         let what = format!("cannot {doing} `{}`", self.shown(path));
         match failure {
             Failure::Lost(why) => {
@@ -206,25 +206,25 @@ impl Sftp {
     }
 }
 
-impl Transport for Sftp {
+impl Transport for SftpTransport {
     fn via(&self) -> CopyVia {
         CopyVia::Sftp
     }
 
-    fn list<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Listing>> {
+    fn list<'a>(&'a self, ask: &'a ListRequest) -> BoxFuture<'a, Result<Listing>> {
         Box::pin(list::list(self, ask))
     }
 
     fn download<'a>(&'a self, files: Vec<Fetch>, job: &'a Job) -> BoxFuture<'a, Result<()>> {
-        Box::pin(fetch::fetch(self, files, job))
+        Box::pin(fetch::fetch_files(self, files, job))
     }
 
     fn upload<'a>(&'a self, items: Vec<Store>, job: &'a Job) -> BoxFuture<'a, Result<()>> {
-        Box::pin(store::store(self, items, job))
+        Box::pin(store::store_items(self, items, job))
     }
 }
 
-impl Drop for Sftp {
+impl Drop for SftpTransport {
     fn drop(&mut self) {
         let temporaries = Arc::clone(&self.temporaries);
         if temporaries.is_empty() {

@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 const SERVERS: &str = "/usr/lib/openssh/sftp-server /usr/libexec/openssh/sftp-server /usr/lib/ssh/sftp-server /usr/libexec/sftp-server /usr/lib/sftp-server";
 
 /// One session with its SFTP server.
-pub(super) struct Session {
+pub(super) struct SftpSession {
     pub(super) channel: Channel,
     pub(super) client: Client,
     room: Arc<Semaphore>,
@@ -38,7 +38,7 @@ pub(super) struct Session {
     used: AtomicBool,
 }
 
-impl Session {
+impl SftpSession {
     /// Waits until `bytes` more of content may be under way.
     pub(super) async fn room(&self, bytes: usize) -> OwnedSemaphorePermit {
         let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(ROOM_KIB);
@@ -65,7 +65,7 @@ impl Session {
 /// A place for a session.
 #[derive(Default)]
 struct Slot {
-    session: Option<Arc<Session>>,
+    session: Option<Arc<SftpSession>>,
     /// Of the session that was here.
     why_lost: Option<Error>,
     /// To make it again, since something was last done over it.
@@ -117,7 +117,7 @@ impl Pool {
     ///
     /// # Errors
     /// As [`Dialer::connect`]; a server without SFTP; why it was lost, if it is lost over and over.
-    pub(super) async fn session(&self, index: usize) -> Result<Arc<Session>> {
+    pub(super) async fn session(&self, index: usize) -> Result<Arc<SftpSession>> {
         let slot = {
             let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
             while slots.len() <= index {
@@ -168,7 +168,7 @@ impl Pool {
     }
 
     /// The first of those that are connected.
-    pub(super) fn connected(&self) -> Option<Arc<Session>> {
+    pub(super) fn connected(&self) -> Option<Arc<SftpSession>> {
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.iter().find_map(|slot| {
             let slot = slot.try_lock().ok()?;
@@ -188,7 +188,7 @@ impl Pool {
         &self.label
     }
 
-    async fn connect(&self, room: Arc<Semaphore>) -> Result<Arc<Session>> {
+    async fn connect(&self, room: Arc<Semaphore>) -> Result<Arc<SftpSession>> {
         let client = self.dialer.connect().await?;
         let program = match &self.become_user {
             None => client.subsystem("sftp").await?.ok_or_else(|| {
@@ -221,7 +221,7 @@ impl Pool {
                 ))
                 .hint("or copy without SSH: --via session")
         })?;
-        Ok(Arc::new(Session {
+        Ok(Arc::new(SftpSession {
             channel,
             client,
             room,

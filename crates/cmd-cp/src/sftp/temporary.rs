@@ -7,7 +7,7 @@ use std::{
 
 use super::{channel::Channel, pool::Pool, wire::Attributes};
 use crate::{
-    landing::{NAME_MAX_BYTES, token},
+    landing::{NAME_MAX_BYTES, random_token},
     remote_path::RemotePath,
 };
 
@@ -117,10 +117,10 @@ async fn put_in_order(channel: &Channel, path: &[u8], written: &Written) {
 pub(super) struct Written {
     /// Keep it for `--resume`.
     keep: bool,
-    state: Mutex<State>,
+    state: Mutex<TemporaryState>,
 }
 
-struct State {
+struct TemporaryState {
     /// Bytes from the beginning without a gap.
     prefix: u64,
     /// Ranges beyond, start to end.
@@ -131,7 +131,7 @@ impl Written {
     pub(super) fn new(keep: bool) -> Arc<Self> {
         Arc::new(Self {
             keep,
-            state: Mutex::new(State {
+            state: Mutex::new(TemporaryState {
                 prefix: 0,
                 beyond: BTreeMap::new(),
             }),
@@ -161,7 +161,7 @@ impl Written {
         if self.keep { self.state().prefix } else { 0 }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, TemporaryState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -185,7 +185,7 @@ fn beside_path(destination: &[u8], kept: bool) -> Vec<u8> {
     let end = if kept {
         PART.to_owned()
     } else {
-        format!(".ops-{}", token())
+        format!(".ops-{}", random_token())
     };
     let name = &name[..name.len().min(NAME_MAX_BYTES - 1 - end.len())];
     [folder, b".", name, end.as_bytes()].concat()

@@ -11,8 +11,10 @@ mod credentials_failure;
 mod failure;
 pub(crate) mod http;
 mod identity;
+mod kms;
 mod login;
 mod network;
+mod no_credentials;
 pub(crate) mod options;
 mod plain_http;
 mod provider;
@@ -21,9 +23,9 @@ mod sign;
 mod sso;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -39,7 +41,7 @@ use aws_sdk_ec2 as ec2;
 use aws_sdk_ec2instanceconnect as instance_connect_sdk;
 use aws_sdk_ssm as ssm;
 use aws_sdk_sts as sts;
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::http::{SharedHttpClient, SharedHttpConnector};
 use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
 use aws_types::{SdkConfig, region::Region};
 use ops_profile::{
@@ -55,7 +57,9 @@ pub(crate) use self::{
     call_place::CallPlace,
     code::{Meaning, code_of, meaning},
     failure::{Call, chain, statement_hint},
+    kms::{Failure as DataKeyFailure, KeyName, KmsError, encryption_context},
     network::Network,
+    no_credentials::failure_of,
     options::{AwsOptions, Service},
     provider::Provider,
 };
@@ -110,6 +114,11 @@ pub(crate) struct Aws {
     dials_unsigned: AtomicBool,
     /// Somebody has been told that sessions cannot be ended.
     pub(crate) told_unended: AtomicBool,
+    /// The KMS keys that `-v` has told of.
+    told_keys: Mutex<HashSet<String>>,
+    /// What the AWS configuration files set as the endpoint of KMS.
+    kms_url_of_files: Option<String>,
+    kms_connector: OnceLock<SharedHttpConnector>,
     pacers: Mutex<HashMap<String, Arc<Pacer>>>,
 }
 
@@ -190,6 +199,10 @@ impl Aws {
             }
             loader.load().await
         };
+        let kms_url_of_files = files
+            .endpoint(options.profile_name(), "kms")
+            .filter(|_| !ignores_configured_endpoints(&env))
+            .map(str::to_owned);
         let endpoint = |service| endpoint(&options, &env, service);
         let base = base
             .into_builder()
@@ -243,6 +256,9 @@ impl Aws {
             runtime: paths.runtime.clone(),
             dials_unsigned: AtomicBool::new(false),
             told_unended: AtomicBool::new(false),
+            told_keys: Mutex::default(),
+            kms_url_of_files,
+            kms_connector: OnceLock::new(),
             pacers: Mutex::default(),
         })
     }
@@ -262,6 +278,15 @@ impl Aws {
     /// Whether the AWS configuration asks for dual-stack endpoints.
     pub(crate) fn uses_dual_stack(&self) -> bool {
         self.base.use_dual_stack() == Some(true)
+    }
+
+    /// Whether nobody has been told yet that sessions are encrypted with `key`.
+    pub(crate) fn is_news(&self, key: &str) -> bool {
+        let mut told = self
+            .told_keys
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        told.insert(key.to_owned())
     }
 
     /// Whether dials go unsigned.
@@ -455,10 +480,7 @@ fn replace_host(url: &str, endpoint: &str) -> Option<String> {
 /// configuration files' are the SDK's matter.
 fn endpoint(options: &AwsOptions, env: &Env, service: Service) -> Option<String> {
     let environment = || {
-        let ignored = env
-            .var("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
-            .is_some_and(|value| value.eq_ignore_ascii_case("true"));
-        if ignored {
+        if ignores_configured_endpoints(env) {
             return None;
         }
         env.var(&service.variable())
@@ -476,6 +498,12 @@ fn endpoint(options: &AwsOptions, env: &Env, service: Service) -> Option<String>
         .or_else(environment)
 }
 
+/// Whether the environment and the AWS configuration files set no endpoints, whatever they say.
+fn ignores_configured_endpoints(env: &Env) -> bool {
+    env.var("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
+        .is_some_and(|value| value.eq_ignore_ascii_case("true"))
+}
+
 /// Refuses an endpoint of the profile or the environment that is plain HTTP to another machine.
 /// Those of the AWS configuration files meet the same rule at their first request.
 ///
@@ -491,6 +519,7 @@ fn refuse_plain_http(options: &AwsOptions, env: &Env) -> Result<()> {
         Service::Sts,
         Service::InstanceConnect,
         Service::S3,
+        Service::Kms,
     ];
     for url in services
         .into_iter()

@@ -16,6 +16,7 @@ pub(crate) enum Service {
     Sts,
     InstanceConnect,
     S3,
+    Kms,
 }
 
 impl Service {
@@ -27,6 +28,7 @@ impl Service {
             Self::Sts => "sts",
             Self::InstanceConnect => "ec2_instance_connect",
             Self::S3 => "s3",
+            Self::Kms => "kms",
         }
     }
 

@@ -87,6 +87,54 @@ fn upgrade_headers(
     Ok(headers)
 }
 
+/// A call of a service whose protocol is JSON, as it is signed.
+pub(crate) struct JsonRequest<'a> {
+    /// The endpoint.
+    pub(crate) url: &'a str,
+    /// The service's name in signatures.
+    pub(crate) service: &'a str,
+    pub(crate) region: &'a str,
+    /// `X-Amz-Target`.
+    pub(crate) target: &'static str,
+    pub(crate) body: &'a [u8],
+}
+
+/// The headers of `request`, those of its signature among them.
+///
+/// # Errors
+/// A URL that cannot be parsed.
+pub(crate) fn sign_json(
+    request: &JsonRequest<'_>,
+    credentials: &Credentials,
+    now: SystemTime,
+) -> Result<Vec<(&'static str, String)>, Box<dyn std::error::Error + Send + Sync>> {
+    let mut headers = vec![
+        ("content-type", "application/x-amz-json-1.1".to_owned()),
+        ("x-amz-target", request.target.to_owned()),
+    ];
+    let identity = credentials.clone().into();
+    let params = v4::SigningParams::builder()
+        .identity(&identity)
+        .region(request.region)
+        .name(request.service)
+        .time(now)
+        .settings(SigningSettings::default())
+        .build()?
+        .into();
+    let signable = SignableRequest::new(
+        "POST",
+        request.url,
+        headers.iter().map(|(name, value)| (*name, value.as_str())),
+        SignableBody::Bytes(request.body),
+    )?;
+    let (instructions, _signature) = sign(signable, &params)?.into_parts();
+    let (signed, _query) = instructions.into_parts();
+    for header in signed {
+        headers.push((header.name(), header.value().to_owned()));
+    }
+    Ok(headers)
+}
+
 fn has_signature(url: &str) -> bool {
     url.split_once('?').is_some_and(|(_, query)| {
         query.split('&').any(|pair| {

@@ -2,10 +2,18 @@
 
 use std::sync::{Arc, OnceLock};
 
-use ops_session::{closing::Closing, driver::SessionError};
+use ops_session::{
+    closing::{Closing, ClosingReason},
+    data_channel::ChannelError,
+    driver::SessionError,
+};
 use ops_ui::Error;
+use tokio::sync::oneshot;
 
-use super::{failure, gateway};
+use super::{
+    data_key::{self, KeyRecord},
+    failure, gateway,
+};
 use crate::context::Context;
 
 /// The duty to end a session at the service. Dropping it does so in the background, which the
@@ -19,6 +27,8 @@ pub struct Ending {
     pub(super) label: String,
     /// Why the session cannot be taken up again, where the service has denied it.
     pub(super) denied: Arc<OnceLock<Error>>,
+    /// What is known of the session's encryption.
+    pub(super) key: Arc<KeyRecord>,
     /// Whether a drop still has to end the session.
     pub(super) armed: bool,
 }
@@ -28,7 +38,20 @@ impl Ending {
     /// ends idle sessions itself.
     pub async fn terminate(mut self) {
         self.armed = false;
-        gateway::terminate(&self.cx, &self.region, &self.id).await;
+        let (done, is_done) = oneshot::channel();
+        self.terminate_in_background(done);
+        let _ = is_done.await;
+    }
+
+    /// The call goes on where the caller is dropped meanwhile, by a signal that comes while it
+    /// waits: the session would stay open at the service. `done` hears of the end.
+    fn terminate_in_background(&self, done: oneshot::Sender<()>) {
+        let (cx, id, region) = (self.cx.clone(), self.id.clone(), self.region.clone());
+        self.cx.interrupt().finish_later(async move {
+            gateway::terminate(&cx, &region, &id).await;
+            // Nobody waits where the duty was dropped.
+            let _ = done.send(());
+        });
     }
 
     /// The session has ended by itself (`Event::Closed`): nothing is left to do.
@@ -36,28 +59,31 @@ impl Ending {
         self.armed = false;
     }
 
-    /// Words for [`Event::Failed`] of this session.
+    /// Words for [`Event::Failed`](ops_session::driver::Event::Failed) of this session.
     pub fn failed(&self, error: &SessionError) -> Error {
-        match (error, self.denied.get()) {
-            (SessionError::Gone(_), Some(denied)) => denied.clone(),
-            _ => failure::session_failed(&self.label, error),
-        }
+        let told = match error {
+            SessionError::Gone(_) => self.denied.get(),
+            SessionError::Channel(ChannelError::NoDataKey { .. }) => self.key.refused.get(),
+            _ => None,
+        };
+        told.cloned()
+            .unwrap_or_else(|| failure::session_failed(&self.label, error))
     }
 
-    /// Words for [`Event::Closed`], if it tells of a failure.
+    /// Words for [`Event::Closed`](ops_session::driver::Event::Closed), if it tells of a failure.
     pub fn closed(&self, closing: &Closing) -> Option<Error> {
+        if closing.reason() == ClosingReason::Encryption {
+            let words = data_key::decryption_failed;
+            return Some(words(&self.label, &self.region, &self.key, closing.text()));
+        }
         failure::closed(&self.label, closing)
     }
 }
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        if !self.armed {
-            return;
+        if self.armed {
+            self.terminate_in_background(oneshot::channel().0);
         }
-        let (cx, id, region) = (self.cx.clone(), self.id.clone(), self.region.clone());
-        self.cx
-            .interrupt()
-            .finish_later(async move { gateway::terminate(&cx, &region, &id).await });
     }
 }

@@ -40,9 +40,6 @@ pub(super) async fn start_failed(
     let label = instance.label();
     let place = aws.place(Some(&instance.region));
     let code = code_of(&error).unwrap_or_default().to_owned();
-    if meaning(&code) == Meaning::Expired {
-        aws.provider().refused().await;
-    }
     match code.as_str() {
         "TargetNotConnected" => {
             if let Err(error) = is_there(cx, instance).await {
@@ -310,14 +307,20 @@ pub(super) fn resume_denied(label: &str, session_id: &str, words: &Error) -> Err
 /// Translates the end of a session against its owner's will.
 pub(super) fn session_failed(label: &str, error: &SessionError) -> Error {
     match error {
-        SessionError::Channel(ChannelError::NoDataKey { key_id, .. }) => Error::target(
-            format!("the session on `{label}` must be encrypted, which ops cannot do yet"),
-        )
-        .caused_by(format!(
-            "the account's session preferences demand encryption with the KMS key `{key_id}`"
-        ))
-        .hint("use `aws ssm start-session`, or a document without encryption: ops shell --document NAME")
-        .lasting(),
+        // Whoever tried to have the key made has told why, in better words.
+        SessionError::Channel(ChannelError::NoDataKey { .. }) => {
+            Error::target(format!("the session on `{label}` could not be encrypted"))
+                .caused_by(error)
+                .lasting()
+        }
+        SessionError::Channel(
+            ChannelError::Undecryptable
+            | ChannelError::RepeatedCiphertext
+            | ChannelError::KeyRoundSkipped,
+        ) => Error::target(format!("the encrypted session on `{label}` was broken off"))
+            .caused_by(error)
+            .caused_by("nothing of what came is shown, and nothing more was sent")
+            .hint("try again; if it happens again, somebody between this machine and the server changes what is sent, or its agent is faulty"),
         SessionError::Channel(ChannelError::NoAnswer(_) | ChannelError::HandshakeTimedOut(_)) => {
             Error::target(format!("`{label}` does not answer"))
                 .caused_by(error)
@@ -348,10 +351,6 @@ pub(super) fn closed(label: &str, closing: &Closing) -> Option<Error> {
     // the agent.
     let failure = |what: String| Error::target(what).caused_by(closing.text()).lasting();
     Some(match closing.reason() {
-        ClosingReason::Encryption => {
-            failure(format!("the session on `{label}` could not be encrypted"))
-                .hint("the caller needs `kms:GenerateDataKey` on the session key, the instance's role `kms:Decrypt`")
-        }
         ClosingReason::AgentTooOld => {
             failure(format!("the agent on `{label}` is too old for this session"))
                 .hint(hint!("update it: aws ssm send-command --document-name AWS-UpdateSSMAgent --targets Key=InstanceIds,Values=ID (version: ops ls -o wide {})", label))
@@ -387,19 +386,6 @@ mod tests {
         assert!(hint_for("something else").contains("ops ls -o wide"));
         assert!(hint_for("enable advanced-instances tier").contains("activation-tier"));
         assert!(hint_for("update your agent").contains("AWS-UpdateSSMAgent"));
-    }
-
-    #[test]
-    fn a_session_that_demands_a_key_says_so() {
-        let error = session_failed(
-            "web-1",
-            &SessionError::Channel(ChannelError::NoDataKey {
-                key_id: "arn:aws:kms:eu-west-1:1:key/k".to_owned(),
-                reason: String::new(),
-            }),
-        );
-        assert_eq!(error.kind(), ErrorKind::Unreachable);
-        assert!(error.why()[0].contains("key/k"));
     }
 
     #[test]

@@ -49,6 +49,7 @@ impl Context {
                     region,
                     label,
                     denied: Arc::default(),
+                    key: Arc::default(),
                 };
                 (started, ending)
             });

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
@@ -21,7 +22,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::frame::{self, FrameError, Message, payload};
+use super::{
+    cipher::BlockCipher,
+    frame::{self, FrameError, Message, payload},
+};
 use crate::{fleet::InstanceState, session::AgentLink};
 
 /// Most payload bytes of one message.
@@ -67,7 +71,25 @@ pub(super) struct ProcessedAction {
     pub(super) action_type: String,
     /// 1 success, 2 failed, 3 unsupported.
     pub(super) action_status: i64,
+    pub(super) action_result: Option<KmsResult>,
     pub(super) error: Option<String>,
+}
+
+/// The result of a `KMSEncryption` action; bytes are base64.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct KmsResult {
+    #[serde(rename = "KMSCipherTextKey")]
+    pub(super) ciphertext_key: Option<String>,
+    #[serde(rename = "ChallengeAcknowledgement")]
+    pub(super) has_challenge: bool,
+}
+
+/// The body of both messages of the challenge round; the bytes are base64.
+#[derive(Deserialize)]
+struct Challenge {
+    #[serde(rename = "Challenge")]
+    challenge: String,
 }
 
 /// One end of the link to the client; clones share it.
@@ -105,6 +127,8 @@ struct State {
     early: BTreeMap<i64, Message>,
     paused: bool,
     handshake: Handshake,
+    /// Of an encrypted session, once there is a data key.
+    cipher: Option<BlockCipher>,
     timer: Timer,
     fault: Option<String>,
     /// A flag asked for the end.
@@ -126,6 +150,11 @@ enum Handshake {
     Asked {
         reply: oneshot::Sender<HandshakeResponse>,
         encrypts: bool,
+    },
+    /// The client has to send these bytes back under its own key.
+    Challenged {
+        reply: oneshot::Sender<()>,
+        expected: Vec<u8>,
     },
     /// A response has come, or too much time has passed; completion is not out yet.
     Answered,
@@ -180,6 +209,7 @@ impl Channel {
                 } else {
                     Handshake::Over
                 },
+                cipher: None,
                 timer: Timer::new(),
                 fault: None,
                 ending: false,
@@ -202,7 +232,7 @@ impl Channel {
 
     /// Sends one message; waits while too much is under way. Nothing is sent for an empty payload.
     pub(super) async fn send(&self, payload_type: u32, payload: impl Into<Bytes>) {
-        let payload = payload.into();
+        let mut payload = payload.into();
         if payload.is_empty() {
             return;
         }
@@ -216,6 +246,18 @@ impl Channel {
         {
             // As the agent does: a disk that is full ends nothing here.
             let _ = kept.write_all(&payload);
+        }
+        if let Some(cipher) = &mut state.cipher
+            && matches!(
+                payload_type,
+                payload::OUTPUT | payload::STDERR | payload::EXIT_CODE
+            )
+        {
+            match cipher.encrypt(&payload) {
+                Ok(sealed) => payload = sealed,
+                // Nothing goes out in clear instead.
+                Err(_) => return,
+            }
         }
         let number = state.next_number;
         state.next_number += 1;
@@ -302,6 +344,26 @@ impl Channel {
         let (reply, response) = oneshot::channel();
         self.0.lock().handshake = Handshake::Asked { reply, encrypts };
         response
+    }
+
+    /// From now on output is encrypted, and input has to be; sends the challenge. The receiver
+    /// yields once the client has proven that it has the key.
+    pub(super) async fn challenge(
+        &self,
+        mut cipher: BlockCipher,
+        expected: Vec<u8>,
+    ) -> Option<oneshot::Receiver<()>> {
+        let sealed = cipher.encrypt(&expected).ok()?;
+        let body = serde_json::json!({ "Challenge": STANDARD.encode(sealed) });
+        let (reply, proven) = oneshot::channel();
+        {
+            let mut state = self.0.lock();
+            state.cipher = Some(cipher);
+            state.handshake = Handshake::Challenged { reply, expected };
+        }
+        self.send(payload::CHALLENGE_REQUEST, body.to_string())
+            .await;
+        Some(proven)
     }
 
     /// No response is wanted any more: the next one blocks the agent's reader, as it does the
@@ -470,10 +532,20 @@ impl Shared {
                     None => std::future::pending().await,
                 }
             }
-            payload::CHALLENGE_RESPONSE => Ok(Disposition::Refused),
+            payload::CHALLENGE_RESPONSE => Ok(self.check_challenge(&message.payload)),
             payload_type => {
+                let mut payload = message.payload.clone();
                 {
                     let state = self.lock();
+                    if let Some(cipher) = &state.cipher
+                        && payload_type == payload::OUTPUT
+                    {
+                        match cipher.decrypt(&payload) {
+                            Some(opened) => payload = opened,
+                            // An error at the official agent: no acknowledgement, no word.
+                            None => return Ok(Disposition::Refused),
+                        }
+                    }
                     match &state.handshake {
                         Handshake::Over => {}
                         // The agent decrypts before it has a key.
@@ -487,13 +559,34 @@ impl Shared {
                     }
                 }
                 match self.handler.lock().await.as_mut() {
-                    Some(handler) => {
-                        Ok(handler.handle(payload_type, message.payload.clone()).await)
-                    }
+                    Some(handler) => Ok(handler.handle(payload_type, payload).await),
                     None => Ok(Disposition::Refused),
                 }
             }
         }
+    }
+
+    /// A wrong answer gets no word, and none is waited for any more but in vain.
+    fn check_challenge(&self, body: &[u8]) -> Disposition {
+        let Ok(Challenge { challenge }) = serde_json::from_slice(body) else {
+            return Disposition::Refused;
+        };
+        let mut state = self.lock();
+        let sealed = STANDARD.decode(challenge).unwrap_or_default();
+        let opened = state
+            .cipher
+            .as_ref()
+            .and_then(|cipher| cipher.decrypt(&sealed));
+        match (&state.handshake, opened) {
+            (Handshake::Challenged { expected, .. }, Some(opened)) if opened == *expected => {}
+            _ => return Disposition::Refused,
+        }
+        if let Handshake::Challenged { reply, .. } =
+            std::mem::replace(&mut state.handshake, Handshake::Answered)
+        {
+            let _ = reply.send(());
+        }
+        Disposition::Taken
     }
 
     fn fail(&self, text: String) {

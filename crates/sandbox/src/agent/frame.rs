@@ -41,6 +41,7 @@ pub(super) mod payload {
     pub(in crate::agent) const HANDSHAKE_REQUEST: u32 = 5;
     pub(in crate::agent) const HANDSHAKE_RESPONSE: u32 = 6;
     pub(in crate::agent) const HANDSHAKE_COMPLETE: u32 = 7;
+    pub(in crate::agent) const CHALLENGE_REQUEST: u32 = 8;
     pub(in crate::agent) const CHALLENGE_RESPONSE: u32 = 9;
     pub(in crate::agent) const FLAG: u32 = 10;
     pub(in crate::agent) const STDERR: u32 = 11;

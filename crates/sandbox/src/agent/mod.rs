@@ -5,6 +5,7 @@
 //! loopback interface.
 
 mod channel;
+mod cipher;
 mod command;
 mod dial;
 mod environment;

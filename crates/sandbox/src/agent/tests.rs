@@ -58,7 +58,7 @@ impl Client {
             kind,
             pace: Pace::Unpaced,
             agent_version: "3.3.3572.0".to_owned(),
-            kms_key_id: None,
+            encryption: None,
             is_logged: false,
             strict: false,
             late_handshake: Duration::ZERO,

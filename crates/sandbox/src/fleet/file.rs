@@ -56,7 +56,7 @@ pub(crate) struct Preferences {
     pub(crate) idle_timeout: Option<Span>,
     pub(crate) max_duration: Option<Span>,
     /// Sessions demand encryption with this key.
-    pub(crate) kms_key_id: Option<String>,
+    pub(crate) kms_key: Option<String>,
     /// Bucket that the account logs its sessions to; then agents keep their output on the disk.
     pub(crate) s3_bucket_name: Option<String>,
 }
@@ -95,6 +95,8 @@ pub(crate) struct InstanceEntry {
     agent: AgentEntry,
     ports: BTreeMap<u16, String>,
     boot: Option<BootEntry>,
+    /// Sessions on this machine demand encryption with this key.
+    kms_key: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -258,6 +260,7 @@ impl InstanceEntry {
             ports,
             state: self.state.unwrap_or(State::Running),
             boot: self.boot.map(BootEntry::begin),
+            kms_key: self.kms_key.clone(),
             id,
         })
     }

@@ -74,6 +74,7 @@ pub(super) fn instance(number: usize, file: &FleetFile, epoch: Timestamp) -> Ins
         }),
         ports: BTreeMap::new(),
         state,
+        kms_key: None,
         boot: None,
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     faults::RefuseResume,
     fleet::{Instance, State},
     gateway::{Gateway, Limits, Request, Session, Status},
+    kms,
     session::{SessionKind, SessionSpec},
 };
 
@@ -45,12 +46,10 @@ pub(super) fn start(app: &App, call: &Call, input: &Value) -> Result<Value, ApiE
     let instance = connected(app, call, target)?;
     let faults = app.faults();
     let file = app.fleet.file();
-    let kms_key_id = faults
-        .kms_key_id
-        .clone()
-        .or_else(|| file.session.kms_key_id.clone())
+    let encryption = kms::session_key(app, &instance)
         // Port sessions are never encrypted, whatever the account demands.
-        .filter(|_| !matches!(kind, SessionKind::Port { .. }));
+        .filter(|_| !matches!(kind, SessionKind::Port { .. }))
+        .map(|key| kms::of_agent(app, call, &instance, key));
     let internal = |_| ApiError::internal(call.service);
     let agent_version = faults
         .agent_version
@@ -66,7 +65,7 @@ pub(super) fn start(app: &App, call: &Call, input: &Value) -> Result<Value, ApiE
         kind,
         pace: app.pace,
         agent_version,
-        kms_key_id,
+        encryption,
         is_logged: file.session.s3_bucket_name.is_some(),
         strict: faults.strict,
         late_handshake: faults.late_handshake,

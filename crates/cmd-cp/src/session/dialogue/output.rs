@@ -43,18 +43,18 @@ impl<'a> OutputLine<'a> {
 }
 
 impl Dialogue {
-    /// Runs a script in a subshell of the dialogue, in which `tools.sh` and `enter.sh` were read, and
-    /// hands its output to `take` as it comes.
+    /// Runs a script in a subshell of the dialogue, in which `tools.sh` and `enter.sh` were read,
+    /// and hands its output to `take` as it comes.
     ///
     /// # Errors
     /// The session; an error of `take`; [`CutOff`] where less has arrived than the script has
     /// written. The dialogue is of no use after any of them.
-    pub(in crate::session) async fn run(
+    pub(in crate::session) async fn run_script(
         &mut self,
         script: &str,
         take: impl FnMut(&[u8]) -> Result<()> + Send,
     ) -> Result<Ran> {
-        self.settle().await?;
+        self.settle_frames().await?;
         let script = Bytes::copy_from_slice(script.as_bytes());
         let command = format!("run {}", script.len());
         self.ask_for_output(&command, script, take).await
@@ -84,7 +84,7 @@ impl Dialogue {
         if asked.is_ok() {
             asked = self.up.piece(input).await;
         }
-        asked.map_err(|error| self.words(error))?;
+        asked.map_err(|error| self.words_of_script(error))?;
         let mut decoder = Decoder::new(Encoding::default());
         let mut complaints = Vec::new();
         let mut count = 0;
@@ -98,9 +98,9 @@ impl Dialogue {
                 return Ok(Ran { status, complaints });
             }
             let message = match answer {
-                None => self.answer().await?,
+                None => self.next_answer().await?,
                 Some(_) => {
-                    let missing = tokio::time::timeout(SILENCE, self.answer());
+                    let missing = tokio::time::timeout(SILENCE, self.next_answer());
                     missing.await.map_err(|_| self.cut_off())??
                 }
             };

@@ -7,11 +7,11 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
-    hashes::unhex,
-    item::{Ask, Entry, Kind},
+    hashes::parse_hash,
+    item::{Entry, Kind, ListRequest},
     session::{
-        bundle::{bundling_script, with_prelude},
         download::fetching_script,
+        fetch_archive::{bundling_script, with_prelude},
         list::{self, listing_script},
     },
     transport::{Fetch, Sink},
@@ -78,7 +78,7 @@ fn without(tools: &Tools, names: &[&str]) -> Tools {
         b"",
     ]
     .join(&0);
-    Tools::read(&told).unwrap()
+    Tools::parse_told(&told).unwrap()
 }
 
 fn path_of(folder: &Path, name: &[u8]) -> PathBuf {
@@ -105,7 +105,7 @@ fn lists(shell: &Shell) {
     }
     let all = shell.tools();
     for tools in [&all, &without(&all, &["printf", "sums"])] {
-        let ask = Ask {
+        let ask = ListRequest {
             // By its whole path, from the home by way of a link, by a pattern, and not there.
             places: vec![
                 tree.as_os_str().as_bytes().to_vec(),
@@ -116,7 +116,7 @@ fn lists(shell: &Shell) {
             globs: true,
             recursive: true,
             digests: true,
-            ..Ask::default()
+            ..ListRequest::default()
         };
         let script = format!(
             "{}{}",
@@ -124,7 +124,7 @@ fn lists(shell: &Shell) {
             listing_script(&ask).unwrap()
         );
         let written = shell.run(&script, &root);
-        let listing = list::read(&written.output, 4).unwrap_or_else(|| {
+        let listing = list::parse_list(&written.output, 4).unwrap_or_else(|| {
             let text = String::from_utf8_lossy(&written.output);
             panic!("{text}\n{}", written.complaints)
         });
@@ -148,7 +148,7 @@ fn lists(shell: &Shell) {
                     mode: 0o640,
                     mtime: known.mtime(),
                     // Names with a backslash too: they are ended by a NUL, and not escaped.
-                    sha256: unhex(&sha256(name)),
+                    sha256: parse_hash(&sha256(name)),
                 };
                 assert_eq!(found(name).entry, expected, "{name:?}");
             }
@@ -174,10 +174,10 @@ fn lists(shell: &Shell) {
         assert!(!tree.join("pwned").exists() && !root.join("pwned").exists());
     }
     // What is not recursive ends at the place; -P takes a link as a link.
-    let ask = Ask {
+    let ask = ListRequest {
         places: vec![b"by-link".to_vec()],
         keep_links: true,
-        ..Ask::default()
+        ..ListRequest::default()
     };
     let script = format!(
         "{}{}",
@@ -185,7 +185,7 @@ fn lists(shell: &Shell) {
         listing_script(&ask).unwrap()
     );
     let written = shell.run(&script, &root);
-    let listing = list::read(&written.output, 1).unwrap();
+    let listing = list::parse_list(&written.output, 1).unwrap();
     assert_eq!(listing.found.len(), 1);
     assert_eq!(listing.found[0].entry.kind, Kind::Link(b"tree".to_vec()));
 }
@@ -194,7 +194,7 @@ fn lists(shell: &Shell) {
 fn with_home(tools: &Tools, home: &Path) -> String {
     let mut tools = tools.clone();
     tools.home = home.as_os_str().as_bytes().to_vec();
-    tools.prelude()
+    tools.prelude_script()
 }
 
 /// Files arrive as they are, in parts, when they have grown, and when they do not say their size.
@@ -270,7 +270,7 @@ fn fetches(shell: &Shell) {
 }
 
 /// An archive has all of its files with their hashes, and no file behind a link.
-fn bundles(shell: &Shell) {
+fn writes_archives(shell: &Shell) {
     let tools = shell.tools();
     if !tools.has("null") {
         // busybox's tar: files are fetched one by one then.
@@ -345,8 +345,8 @@ fn runs_scripts(shell: &Shell) {
         (complaints, answer),
         (vec![], format!("ok 0 {}", told.len()))
     );
-    let (told, tools) = (Tools::read(&told).unwrap(), shell.tools());
-    assert_eq!(told.prelude(), tools.prelude());
+    let (told, tools) = (Tools::parse_told(&told).unwrap(), shell.tools());
+    assert_eq!(told.prelude_script(), tools.prelude_script());
     assert!(told.free_bytes.is_some());
     let script = b"cd /; name=changed\nprintf \"\\000\\377\\n\"; cat; printf gone >&2; has head || echo no head\nexit 3";
     let command = format!("run {}", script.len());
@@ -394,7 +394,7 @@ fn reads_as_agreed(shell: &Shell) {
     runs_scripts(shell);
     lists(shell);
     fetches(shell);
-    bundles(shell);
+    writes_archives(shell);
 }
 
 #[test]

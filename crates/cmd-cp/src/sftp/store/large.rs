@@ -11,12 +11,12 @@ use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
 use ops_ui::{Error, Result};
 
 use super::{
-    super::{DEPTH, Sftp, lasting::Open, wire::open},
+    super::{DEPTH, SftpTransport, lasting::Open, wire::open},
     block,
-    place::{Meta, Place, make, no_room},
+    destination::{Destination, Meta, make, no_room},
 };
 use crate::{
-    hashes::{Digest, finish},
+    hashes::{Digest, finish_hash},
     reading::FileReading,
     transport::Job,
 };
@@ -26,10 +26,10 @@ use crate::{
 /// # Errors
 /// It cannot be read or written.
 pub(super) async fn large(
-    sftp: &Sftp,
+    sftp: &SftpTransport,
     lanes: usize,
     reading: Arc<FileReading>,
-    place: &mut Place,
+    place: &mut Destination,
     meta: &Meta,
     job: &Job,
 ) -> Result<Digest> {
@@ -56,7 +56,7 @@ pub(super) async fn large(
                 .map_err(|_| Error::unexpected("a file could not be hashed"))?
         };
         let (_, digest) = future::try_join(sending, hash).await?;
-        reading.unchanged(&digest)?;
+        reading.check_unchanged(&digest)?;
         Ok(digest)
     }
     .await;
@@ -70,10 +70,10 @@ pub(super) async fn large(
 
 /// How much of an earlier run is there and the same; the rest is cut off.
 async fn resume(
-    sftp: &Sftp,
+    sftp: &SftpTransport,
     open: &Open<'_>,
     reading: &Arc<FileReading>,
-    place: &Place,
+    place: &Destination,
     meta: &Meta,
     job: &Job,
 ) -> Result<u64> {
@@ -92,7 +92,7 @@ async fn resume(
             .map_err(|_| Error::unexpected("a file could not be hashed"))??;
         if there == Some(here) {
             place.written.add(0, len);
-            job.report.bytes(meta.id, len);
+            job.report.add_bytes(meta.id, len);
             sftp.tell_begin(len);
             return Ok(len);
         }
@@ -104,16 +104,16 @@ async fn resume(
 fn hash_of(reading: &FileReading, len: u64) -> Result<Digest> {
     let mut hash = digest::Context::new(&digest::SHA256);
     reading.hash_prefix(len, &mut hash)?;
-    Ok(finish(hash))
+    Ok(finish_hash(hash))
 }
 
 /// A session's share of a large file.
 async fn lane(
-    sftp: &Sftp,
+    sftp: &SftpTransport,
     index: usize,
     reading: &FileReading,
     cursor: &AtomicU64,
-    place: &Place,
+    place: &Destination,
 ) -> Result<()> {
     if let Err(error) = sftp.pool.session(index).await {
         // The others do its share.
@@ -138,12 +138,12 @@ async fn lane(
 
 /// Sends the next block whenever one has been taken, until none is left.
 async fn write_blocks(
-    sftp: &Sftp,
+    sftp: &SftpTransport,
     lane: usize,
     open: &Open<'_>,
     reading: &FileReading,
     cursor: &AtomicU64,
-    place: &Place,
+    place: &Destination,
 ) -> Result<()> {
     let (block, end) = (block(&*open.session().await?), reading.size());
     let next = std::iter::from_fn(|| {

@@ -1,7 +1,7 @@
 //! Files, folders and links to the server.
 
+mod destination;
 mod large;
-mod place;
 mod small;
 mod streamed;
 
@@ -10,14 +10,14 @@ use std::sync::Arc;
 use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
 use ops_ui::Result;
 
-use self::place::{Meta, Sent, finish_one, place, preserved};
+use self::destination::{Meta, Sent, finish_one, place, preserved};
 use super::{
-    BLOCK_BYTES, DEPTH, Sftp,
+    BLOCK_BYTES, DEPTH, SftpTransport,
     channel::Failure,
     group::{Group, grouped},
     inside::not_followed,
     list::{is_file, is_folder, is_link},
-    pool::Session,
+    pool::SftpSession,
     temporary::{Written, beside},
     wire::Attributes,
 };
@@ -25,7 +25,7 @@ use crate::{
     item::FileId,
     reading::Reading,
     remote_path::RemotePath,
-    transport::{Job, OWNER, Source, Store, What},
+    transport::{Job, OWNER, Source, Store, StoreKind},
 };
 
 /// A file to be stored.
@@ -50,14 +50,14 @@ impl File {
 ///
 /// # Errors
 /// No session at all.
-pub(super) async fn store(sftp: &Sftp, items: Vec<Store>, job: &Job) -> Result<()> {
+pub(super) async fn store_items(sftp: &SftpTransport, items: Vec<Store>, job: &Job) -> Result<()> {
     let (mut folders, mut links, mut files) = (Vec::new(), Vec::new(), Vec::new());
     for item in items {
         let (id, path, mode, mtime) = (item.id, item.path, item.mode, item.mtime);
         match item.what {
-            What::Folder => folders.push((id, path, mode, mtime)),
-            What::Link(target) => links.push((id, path, target)),
-            What::File(source) => files.push(File {
+            StoreKind::Folder => folders.push((id, path, mode, mtime)),
+            StoreKind::Link(target) => links.push((id, path, target)),
+            StoreKind::File(source) => files.push(File {
                 id,
                 path,
                 source,
@@ -103,7 +103,7 @@ pub(super) async fn store(sftp: &Sftp, items: Vec<Store>, job: &Job) -> Result<(
 /// For each folder, whether it was missing. The outermost first: what is in one that could not be
 /// made, or is a link, is not even asked for.
 async fn make_folders(
-    sftp: &Sftp,
+    sftp: &SftpTransport,
     folders: &[(FileId, RemotePath, u32, i64)],
 ) -> Vec<Result<bool>> {
     let depth = |path: &RemotePath| path.folders_below().count();
@@ -135,7 +135,7 @@ async fn make_folders(
 }
 
 /// Whether it was missing.
-async fn make_folder(sftp: &Sftp, path: &RemotePath, mode: u32) -> Result<bool> {
+async fn make_folder(sftp: &SftpTransport, path: &RemotePath, mode: u32) -> Result<bool> {
     // Something is to be put into it, whatever it will have in the end.
     let mode = mode & 0o777 | OWNER;
     sftp.ask(0, "make folder", path.whole(), |session| async move {
@@ -160,7 +160,7 @@ async fn make_folder(sftp: &Sftp, path: &RemotePath, mode: u32) -> Result<bool> 
 
 /// Takes from the owner what `mode` does not give: a new folder has the rest of its mode, less the
 /// server's umask.
-async fn narrow(sftp: &Sftp, path: &RemotePath, mode: u32) -> Result<()> {
+async fn narrow(sftp: &SftpTransport, path: &RemotePath, mode: u32) -> Result<()> {
     sftp.ask(0, "set the mode of", path.whole(), |session| async move {
         sftp.inside.no_link(&session.channel, path).await?;
         let known = session.channel.stat(path.whole(), true).await?;
@@ -174,7 +174,7 @@ async fn narrow(sftp: &Sftp, path: &RemotePath, mode: u32) -> Result<()> {
     .await
 }
 
-async fn make_link(sftp: &Sftp, path: &RemotePath, target: &[u8]) -> Result<()> {
+async fn make_link(sftp: &SftpTransport, path: &RemotePath, target: &[u8]) -> Result<()> {
     sftp.ask(0, "make link", path.whole(), |session| async move {
         // Another one each time: it may have been made when it was asked for before.
         let temporary = beside(path, false);
@@ -208,7 +208,7 @@ async fn make_link(sftp: &Sftp, path: &RemotePath, target: &[u8]) -> Result<()> 
     .await
 }
 
-async fn store_files(sftp: &Sftp, files: Vec<File>, job: &Job) -> Result<()> {
+async fn store_files(sftp: &SftpTransport, files: Vec<File>, job: &Job) -> Result<()> {
     let bytes = files.iter().filter_map(File::size).sum();
     let lanes = sftp.lanes(job, files.len(), bytes);
     let in_order = job.sessions == 1 && files.iter().any(|file| file.size().is_none());
@@ -217,8 +217,8 @@ async fn store_files(sftp: &Sftp, files: Vec<File>, job: &Job) -> Result<()> {
         .map(|(index, group)| async move {
             match group {
                 Group::Small(files) => small::small(sftp, index % lanes, files, job).await,
-                Group::Large(file) => one(sftp, lanes, file, job).await,
-                Group::Stream(file) => one(sftp, 1, file, job).await,
+                Group::Large(file) => store_item(sftp, lanes, file, job).await,
+                Group::Stream(file) => store_item(sftp, 1, file, job).await,
             }
         })
         .buffer_unordered(together)
@@ -227,7 +227,7 @@ async fn store_files(sftp: &Sftp, files: Vec<File>, job: &Job) -> Result<()> {
 }
 
 /// One file by all sessions, or a stream by one.
-async fn one(sftp: &Sftp, lanes: usize, file: File, job: &Job) -> Result<()> {
+async fn store_item(sftp: &SftpTransport, lanes: usize, file: File, job: &Job) -> Result<()> {
     let meta = Meta {
         id: file.id,
         mode: file.mode,
@@ -268,13 +268,13 @@ async fn one(sftp: &Sftp, lanes: usize, file: File, job: &Job) -> Result<()> {
     Ok(())
 }
 
-fn block(session: &Session) -> usize {
+fn block(session: &SftpSession) -> usize {
     BLOCK_BYTES.min(session.channel.write_bytes())
 }
 
 fn settle(job: &Job, id: FileId, result: Result<()>) {
     match result {
-        Ok(()) => job.report.done(id),
-        Err(error) => job.report.fail(id, error),
+        Ok(()) => job.report.mark_done(id),
+        Err(error) => job.report.mark_failed(id, error),
     }
 }

@@ -5,19 +5,24 @@ use futures_util::{StreamExt as _, future, stream};
 use ops_ui::{Error, Result};
 
 use super::{
-    super::{FILES, Sftp},
+    super::{FILES, SftpTransport},
     File, block,
-    place::{Meta, Place, Sent, finish_one, make, no_room, place},
+    destination::{Destination, Meta, Sent, finish_one, make, no_room, place},
     settle,
 };
-use crate::{hashes::finish, reading::Reading, transport::Job};
+use crate::{hashes::finish_hash, reading::Reading, transport::Job};
 
 /// Files that are hashed by one command.
 ///
 /// # Errors
 /// No session.
-pub(super) async fn small(sftp: &Sftp, lane: usize, files: Vec<File>, job: &Job) -> Result<()> {
-    let sent: Vec<(Meta, Place, Sent)> = stream::iter(files)
+pub(super) async fn small(
+    sftp: &SftpTransport,
+    lane: usize,
+    files: Vec<File>,
+    job: &Job,
+) -> Result<()> {
+    let sent: Vec<(Meta, Destination, Sent)> = stream::iter(files)
         .map(|file| async move {
             let meta = Meta {
                 id: file.id,
@@ -27,7 +32,7 @@ pub(super) async fn small(sftp: &Sftp, lane: usize, files: Vec<File>, job: &Job)
             match send(sftp, lane, file, meta, job).await {
                 Ok((place, sent)) => Some((meta, place, sent)),
                 Err(error) => {
-                    job.report.fail(meta.id, error);
+                    job.report.mark_failed(meta.id, error);
                     None
                 }
             }
@@ -57,12 +62,12 @@ pub(super) async fn small(sftp: &Sftp, lane: usize, files: Vec<File>, job: &Job)
 }
 
 async fn send(
-    sftp: &Sftp,
+    sftp: &SftpTransport,
     lane: usize,
     file: File,
     meta: Meta,
     job: &Job,
-) -> Result<(Place, Sent)> {
+) -> Result<(Destination, Sent)> {
     let reading = Reading::open(file.source, file.id, job)?;
     let Reading::File(reading) = reading else {
         return Err(Error::unexpected("a stream is no small file"));
@@ -88,8 +93,8 @@ async fn send(
         if let Err(failure) = result.and(closed) {
             return Err(no_room(sftp, lane, &place, size, &failure).await);
         }
-        let digest = finish(hash);
-        reading.unchanged(&digest)?;
+        let digest = finish_hash(hash);
+        reading.check_unchanged(&digest)?;
         Ok(Sent { digest, size })
     }
     .await;

@@ -6,9 +6,9 @@ use futures_util::{TryStreamExt as _, future, stream};
 use ops_ui::{Error, Result};
 
 use super::{
-    super::{DEPTH, Sftp},
+    super::{DEPTH, SftpTransport},
     block,
-    place::{Meta, Place, Sent, make, no_room},
+    destination::{Destination, Meta, Sent, make, no_room},
 };
 use crate::{reading::StreamReading, transport::Job};
 
@@ -20,9 +20,9 @@ const STREAM_DEPTH: usize = DEPTH;
 /// # Errors
 /// It cannot be written; its source failed.
 pub(super) async fn streamed(
-    sftp: &Sftp,
+    sftp: &SftpTransport,
     reading: StreamReading,
-    place: &mut Place,
+    place: &mut Destination,
     meta: &Meta,
     job: &Job,
 ) -> Result<Sent> {

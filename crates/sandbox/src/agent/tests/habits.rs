@@ -8,7 +8,7 @@ use rustix::fs::{CWD, FileType, Mode};
 use tokio::{io::AsyncWriteExt as _, net::TcpListener, time::Instant};
 
 use super::{Client, Closing, Message, SessionKind, command, frame, payload, port, text_of};
-use crate::Pace;
+use crate::{Pace, data_keys::AgentKms};
 
 impl Client {
     /// Tells the agent that the client is away, in order with everything else it is sent, and waits
@@ -253,7 +253,9 @@ async fn a_frame_that_ends_inside_its_header_makes_the_agent_deaf() {
 async fn a_session_with_a_key_asks_for_encryption_and_says_who_failed() {
     let kind = SessionKind::Shell { command: None };
     let mut client = Client::with(kind, |spec| {
-        spec.kms_key_id = Some("arn:aws:kms:eu-west-1:111122223333:key/1".to_owned());
+        spec.encryption = Some(AgentKms::of_test(
+            "arn:aws:kms:eu-west-1:111122223333:key/1",
+        ));
     });
     let (payload_type, request) = client.next().await.unwrap();
     assert_eq!(payload_type, payload::HANDSHAKE_REQUEST);
@@ -280,7 +282,9 @@ async fn a_session_with_a_key_asks_for_encryption_and_says_who_failed() {
 #[tokio::test]
 async fn bytes_before_there_is_a_key_make_the_agent_deaf() {
     let kind = SessionKind::Shell { command: None };
-    let mut client = Client::with(kind, |spec| spec.kms_key_id = Some("key".to_owned()));
+    let mut client = Client::with(kind, |spec| {
+        spec.encryption = Some(AgentKms::of_test("key"))
+    });
     client.next().await.unwrap();
     client.send(payload::OUTPUT, "typed too early").await;
     client.send(payload::HANDSHAKE_RESPONSE, "{}").await;

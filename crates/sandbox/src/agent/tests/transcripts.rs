@@ -21,6 +21,8 @@ use std::{
     path::Path,
 };
 
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use serde_json::Value;
 use tokio::{
@@ -29,6 +31,7 @@ use tokio::{
 };
 
 use super::{Client, Message, SessionKind, frame, payload};
+use crate::data_keys::{AgentKms, Context};
 
 /// How a recorded session came to its end.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -83,6 +86,26 @@ async fn an_interrupted_command() {
 }
 
 #[tokio::test]
+async fn an_encrypted_shell() {
+    replay("kms-shell", Reading::Lines, End::OfItself).await;
+}
+
+#[tokio::test]
+async fn an_encrypted_shell_that_is_cut_and_resumed() {
+    replay("kms-shell-cut-resumed", Reading::Lines, End::OfItself).await;
+}
+
+#[tokio::test]
+async fn an_encrypted_interactive_command() {
+    replay("kms-interactive-command", Reading::Bytes, End::OfItself).await;
+}
+
+#[tokio::test]
+async fn an_encrypted_command_with_separate_output() {
+    replay("kms-command-separated", Reading::Bytes, End::OfItself).await;
+}
+
+#[tokio::test]
 async fn a_raw_port() {
     replay("ssh", Reading::Bytes, End::FromOutside).await;
 }
@@ -110,9 +133,21 @@ async fn replay(name: &str, reading: Reading, end: End) {
         service(&transcript).await
     };
     let kind = transcript.session_kind(port);
-    let mut client = Client::with(kind, |spec| "3.3.0.0".clone_into(&mut spec.agent_version));
-    let mut recorded = Said::default();
-    let mut ours = Said::default();
+    let key = transcript.data_key.clone();
+    let mut encryption = None;
+    let mut client = Client::with(kind, |spec| {
+        "3.3.0.0".clone_into(&mut spec.agent_version);
+        spec.encryption = key.is_some().then(|| AgentKms::of_test(KMS_KEY));
+        encryption = spec
+            .encryption
+            .clone()
+            .map(|kms| (kms, context_of(&spec.session_id, &spec.instance.id)));
+    });
+    let said = || Said {
+        key: key.clone(),
+        ..Said::default()
+    };
+    let (mut recorded, mut ours) = (said(), said());
     let mut sent = BTreeSet::new();
     for event in &transcript.events {
         match event {
@@ -126,7 +161,11 @@ async fn replay(name: &str, reading: Reading, end: End) {
                 while !recorded.is_beginning_of(&ours, reading) {
                     ours.hear(&mut client).await;
                 }
-                client.to_agent.send(bytes.clone()).await.unwrap();
+                let bytes = match &encryption {
+                    Some((kms, context)) => ours.answered(bytes, kms, context),
+                    None => bytes.clone(),
+                };
+                client.to_agent.send(bytes).await.unwrap();
                 sent.insert(*number);
             }
             Event::Attached(attached) => {
@@ -165,9 +204,29 @@ async fn replay(name: &str, reading: Reading, end: End) {
     }
 }
 
-/// What an agent has said, with all that depends on the clock left out.
+/// The KMS key of the encrypted recordings.
+const KMS_KEY: &str = "arn:aws:kms:us-east-1:123456789012:key/1a2b3c4d-5e6f-4a0b-8c1d-2e3f4a5b6c7d";
+
+/// The encryption context of a client that ignores the agent's text, as the official one does.
+fn context_of(session_id: &str, target: &str) -> Context {
+    Context::from([
+        ("aws:ssm:SessionId".to_owned(), session_id.to_owned()),
+        ("aws:ssm:TargetId".to_owned(), target.to_owned()),
+    ])
+}
+
+fn half(data_key: &[u8]) -> LessSafeKey {
+    LessSafeKey::new(UnboundKey::new(&AES_256_GCM, data_key).unwrap())
+}
+
+/// What an agent has said, opened where it was encrypted, with all that depends on the clock and on
+/// chance left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Said {
+    /// The data key of an encrypted session.
+    key: Option<Vec<u8>>,
+    /// What the client has to prove the key with, each run's own.
+    challenge: Vec<u8>,
     /// Payloads other than a program's, in order.
     control: Vec<(u32, Value)>,
     output: Vec<u8>,
@@ -179,13 +238,73 @@ struct Said {
 type Streams = BTreeMap<u32, (Vec<u8>, bool)>;
 
 impl Said {
+    /// What the agent has sealed.
+    fn opened(&self, sealed: &[u8]) -> Vec<u8> {
+        let Some(key) = &self.key else {
+            return sealed.to_vec();
+        };
+        let (nonce, rest) = sealed.split_first_chunk().unwrap();
+        let mut rest = rest.to_vec();
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let opened = half(&key[..32]).open_in_place(nonce, Aad::empty(), &mut rest);
+        opened.unwrap().to_vec()
+    }
+
+    /// The frame of the recorded client, with the data key and the proof that this agent can use.
+    fn answered(&self, frame: &Bytes, kms: &AgentKms, context: &Context) -> Bytes {
+        let key = self.key.as_ref().unwrap();
+        let mut message = Message::decode(frame, false).unwrap();
+        let body = serde_json::from_slice(&message.payload);
+        match (message.payload_type, body) {
+            (payload::HANDSHAKE_RESPONSE, Ok(mut body)) => {
+                let body: &mut Value = &mut body;
+                let blob = STANDARD.encode(kms.blob_of(context, key));
+                body["ProcessedClientActions"][1]["ActionResult"]["KMSCipherTextKey"] = blob.into();
+                message.payload = body.to_string().into();
+            }
+            (payload::CHALLENGE_RESPONSE, _) => {
+                let nonce = [1; 12];
+                let mut proof = self.challenge.clone();
+                half(&key[32..])
+                    .seal_in_place_append_tag(
+                        Nonce::assume_unique_for_key(nonce),
+                        Aad::empty(),
+                        &mut proof,
+                    )
+                    .unwrap();
+                let proof = STANDARD.encode([&nonce[..], &proof].concat());
+                message.payload = serde_json::json!({ "Challenge": proof }).to_string().into();
+            }
+            _ => return frame.clone(),
+        }
+        message.encode()
+    }
+
     fn output(&mut self, payload_type: u32, bytes: &[u8]) {
+        let opened;
+        let bytes = match payload_type {
+            payload::OUTPUT | payload::STDERR | payload::EXIT_CODE => {
+                opened = self.opened(bytes);
+                &opened
+            }
+            _ => bytes,
+        };
         match payload_type {
             payload::OUTPUT => self.output.extend_from_slice(bytes),
             payload::STDERR => self.stderr.extend_from_slice(bytes),
             other => {
                 let mut body = serde_json::from_slice(bytes)
                     .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(bytes)));
+                if payload_type == payload::CHALLENGE_REQUEST {
+                    let sealed = STANDARD.decode(body["Challenge"].take().as_str().unwrap());
+                    self.challenge = self.opened(&sealed.unwrap());
+                }
+                let actions = body.get_mut("RequestedClientActions");
+                for action in actions.and_then(Value::as_array_mut).into_iter().flatten() {
+                    if let Some(parameters) = action["ActionParameters"].as_object_mut() {
+                        parameters.remove("Challenge");
+                    }
+                }
                 if let Some(body) = body.as_object_mut() {
                     body.remove("HandshakeTimeToComplete");
                 }
@@ -254,6 +373,7 @@ impl Said {
     fn with_output_of(&self, other: &Self) -> Self {
         Self {
             output: other.output.clone(),
+            challenge: other.challenge.clone(),
             ..self.clone()
         }
     }
@@ -285,6 +405,7 @@ enum Event {
 
 struct Transcript {
     start: Value,
+    data_key: Option<Vec<u8>>,
     events: Vec<Event>,
 }
 
@@ -296,10 +417,17 @@ impl Transcript {
         let mut lines = text
             .lines()
             .map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let start = lines.next().unwrap()["start_session"].clone();
+        let first = lines.next().unwrap();
+        let start = first["start_session"].clone();
+        let data_key = first["data_keys"][0]["Plaintext"].as_str();
+        let data_key = data_key.map(|key| STANDARD.decode(key).unwrap());
         let mut seen = BTreeSet::new();
         let events = lines.filter_map(|line| event(&line, &mut seen)).collect();
-        Self { start, events }
+        Self {
+            start,
+            data_key,
+            events,
+        }
     }
 
     fn parameter(&self, name: &str) -> Option<String> {

@@ -12,15 +12,15 @@ use ops_ui::{Error, Result};
 use tokio::{runtime::Handle, sync::mpsc};
 
 use super::{
-    Session,
-    archive::{ArchivedFile, ArchivedFiles},
+    ShellTransport,
     inflate::Inflate,
     probe::Tools,
     script,
+    tar_reader::{ArchivedFile, ArchivedFiles},
 };
 use crate::{
     hashes,
-    hashes::{Digest, unhex},
+    hashes::{Digest, parse_hash},
     item::Entry,
     landing::Landing,
     transport::{Fetch, Job, Sink},
@@ -28,20 +28,20 @@ use crate::{
 
 /// A file up to this size, in bytes, is a small one.
 pub(crate) const SMALL_BYTES: u64 = 512 << 10;
-/// As [`SMALL_BYTES`], for what is fetched and need not be gone on with after an interruption: a file
-/// below it is not worth a session of its own, of which there are three a second for all.
+/// As [`SMALL_BYTES`], for what is fetched and need not be gone on with after an interruption: a
+/// file below it is not worth a session of its own, of which there are three a second for all.
 const SHARED_BYTES: u64 = 4 << 20;
 /// Most that one archive holds, in bytes of files.
-const BUNDLE_BYTES: u64 = 32 << 20;
+const ARCHIVE_BYTES: u64 = 32 << 20;
 /// Most that one archive holds, in bytes of escaped names: they stand in the command's line.
 const NAMES_BYTES: usize = 24 << 10;
-pub(super) const BUNDLE: &str = include_str!("scripts/bundle.sh");
+pub(super) const ARCHIVE: &str = include_str!("scripts/archive.sh");
 
 /// Pieces of an archive that wait to be unpacked; each up to a block of the compressor, 128 KiB.
 const QUEUE: usize = 2;
 
 /// Puts small files together.
-pub(super) struct Collector {
+pub(super) struct FetchCollector {
     works: bool,
     /// Largest file that is taken, in bytes.
     largest: u64,
@@ -51,8 +51,8 @@ pub(super) struct Collector {
     names: usize,
 }
 
-impl Collector {
-    pub(super) fn new(session: &Session, job: &Job) -> Self {
+impl FetchCollector {
+    pub(super) fn new(session: &ShellTransport, job: &Job) -> Self {
         let tools = &session.tools;
         Self {
             // A part of a file in an archive is never kept.
@@ -66,24 +66,24 @@ impl Collector {
             works: tools.has("tar")
                 && tools.has("null")
                 && tools.has("xargs")
-                && tools.hash().is_some(),
+                && tools.hash_command().is_some(),
             files: Vec::new(),
             bytes: 0,
             names: 0,
         }
     }
 
-    /// Takes a file if it is a small one, and gives the bundle that is full by then; gives the file
-    /// back otherwise.
+    /// Takes a file if it is a small one, and gives the archive that is full by then; gives the
+    /// file back otherwise.
     #[expect(
         clippy::result_large_err,
         reason = "what comes back is the file itself"
     )]
-    pub(super) fn take(&mut self, fetch: Fetch) -> Result<Option<Vec<Fetch>>, Fetch> {
+    pub(super) fn take_if_small(&mut self, fetch: Fetch) -> Result<Option<Vec<Fetch>>, Fetch> {
         if !self.works || fetch.entry.size > self.largest {
             return Err(fetch);
         }
-        let names = script::format(fetch.path.whole()).len() + 12;
+        let names = script::printf_format(fetch.path.whole()).len() + 12;
         let goes_with = |first: &Fetch| {
             let (first, path) = (&first.path, &fetch.path);
             match (first.is_named(), path.is_named()) {
@@ -92,10 +92,10 @@ impl Collector {
                 _ => false,
             }
         };
-        let full = (self.bytes + fetch.entry.size > BUNDLE_BYTES
+        let full = (self.bytes + fetch.entry.size > ARCHIVE_BYTES
             || self.names + names > NAMES_BYTES
             || !self.files.first().is_none_or(goes_with))
-        .then(|| self.rest())
+        .then(|| self.take_rest())
         .flatten();
         self.bytes += fetch.entry.size;
         self.names += names;
@@ -104,7 +104,7 @@ impl Collector {
     }
 
     /// What is left.
-    pub(super) fn rest(&mut self) -> Option<Vec<Fetch>> {
+    pub(super) fn take_rest(&mut self) -> Option<Vec<Fetch>> {
         (self.bytes, self.names) = (0, 0);
         let files = std::mem::take(&mut self.files);
         (!files.is_empty()).then_some(files)
@@ -113,7 +113,11 @@ impl Collector {
 
 /// Fetches `files` as one archive; gives back those that did not come or did not come whole, to be
 /// fetched one by one.
-pub(super) async fn fetch(session: &Session, files: Vec<Fetch>, job: &Job) -> Vec<Fetch> {
+pub(super) async fn fetch_files(
+    session: &ShellTransport,
+    files: Vec<Fetch>,
+    job: &Job,
+) -> Vec<Fetch> {
     let mut waiting = vec![files];
     let mut left = Vec::new();
     while let Some(mut files) = waiting.pop() {
@@ -121,7 +125,7 @@ pub(super) async fn fetch(session: &Session, files: Vec<Fetch>, job: &Job) -> Ve
         let (count, len) = (files.len(), with_prelude(&session.tools, &script).len());
         if !session.refuses(len) {
             files = Box::pin(fetch_by(session, files, job, |script, intake| {
-                feed(session, with_prelude(&session.tools, &script), intake)
+                feed_by_session(session, with_prelude(&session.tools, &script), intake)
             }))
             .await;
         }
@@ -138,12 +142,12 @@ pub(super) async fn fetch(session: &Session, files: Vec<Fetch>, job: &Job) -> Ve
     left
 }
 
-/// As [`fetch`], with the archive that the script writes taking the way of `feed`.
+/// As [`fetch_files`], with the archive that the script writes taking the way of `feed`.
 pub(super) async fn fetch_by<F>(
-    session: &Session,
+    session: &ShellTransport,
     files: Vec<Fetch>,
     job: &Job,
-    feed: impl FnOnce(String, Intake) -> F,
+    feed: impl FnOnce(String, ArchiveInput) -> F,
 ) -> Vec<Fetch>
 where
     F: Future<Output = Result<()>>,
@@ -152,11 +156,11 @@ where
         return files;
     }
     let script = bundling_script(&session.tools, &files, job.compress);
-    let root = root(&files);
+    let root = common_root(&files);
     let content: u64 = files.iter().map(|file| file.entry.size).sum();
-    let codec = session.tools.codec().filter(|_| job.compress);
+    let codec = session.tools.best_codec().filter(|_| job.compress);
     let codec = codec.unwrap_or("-");
-    let Ok((intake, receiver)) = Intake::new(codec, most_bytes(content, files.len())) else {
+    let Ok((intake, receiver)) = ArchiveInput::new(codec, most_bytes(content, files.len())) else {
         return files;
     };
     let unpacker = Thread::of(session, {
@@ -166,7 +170,7 @@ where
             .map(|fetch| session.local_mode(fetch.entry.mode))
             .collect();
         tokio::task::spawn_blocking(move || {
-            let mut unpacker = Unpacker {
+            let mut unpacker = ArchiveUnpacker {
                 root,
                 wanted: HashMap::new(),
                 job,
@@ -176,7 +180,7 @@ where
                 let path = fetch.path.whole().to_vec();
                 unpacker.wanted.insert(path, (fetch, mode));
             }
-            let outcome = unpacker.unpack(Incoming {
+            let outcome = unpacker.unpack_files(ArchiveReader {
                 receiver,
                 piece: Bytes::new(),
             });
@@ -208,7 +212,7 @@ struct Thread<T: Send + 'static> {
 }
 
 impl<T: Send + 'static> Thread<T> {
-    fn of(session: &Session, handle: tokio::task::JoinHandle<T>) -> Self {
+    fn of(session: &ShellTransport, handle: tokio::task::JoinHandle<T>) -> Self {
         Self {
             handle: Some(handle),
             cx: session.far.cx.clone(),
@@ -233,7 +237,7 @@ impl<T: Send + 'static> Drop for Thread<T> {
 }
 
 /// Takes the bytes of an archive as the server has packed it.
-pub(crate) struct Intake {
+pub(crate) struct ArchiveInput {
     inflate: Inflate,
     sender: mpsc::Sender<Bytes>,
     /// Bytes that may still come out.
@@ -250,7 +254,7 @@ pub(crate) fn most_bytes(content: u64, files: usize) -> u64 {
     2 * content + (files as u64 + 1) * EXTRA_BYTES
 }
 
-impl Intake {
+impl ArchiveInput {
     /// For what `codec` has compressed, and `room` bytes of it at most.
     fn new(codec: &str, room: u64) -> Result<(Self, mpsc::Receiver<Bytes>)> {
         let (sender, receiver) = mpsc::channel(QUEUE);
@@ -267,7 +271,7 @@ impl Intake {
     ///
     /// # Errors
     /// They are not compressed as was announced, or become more than the files can make.
-    pub(crate) async fn put(&mut self, mut bytes: Bytes) -> Result<bool> {
+    pub(crate) async fn put_bytes(&mut self, mut bytes: Bytes) -> Result<bool> {
         while let Some(piece) = self.inflate.next(&mut bytes)? {
             let Some(room) = self.room.checked_sub(piece.len() as u64) else {
                 return Err(Error::unexpected(
@@ -284,7 +288,11 @@ impl Intake {
 }
 
 /// Runs the script and hands on what it writes.
-async fn feed(session: &Session, text: String, mut intake: Intake) -> Result<()> {
+async fn feed_by_session(
+    session: &ShellTransport,
+    text: String,
+    mut intake: ArchiveInput,
+) -> Result<()> {
     let started = Down::start(&session.far, &text).await;
     if let Err(error) = &started {
         session.note_refusal(text.len(), error);
@@ -292,7 +300,7 @@ async fn feed(session: &Session, text: String, mut intake: Intake) -> Result<()>
     let mut down = started?.strict();
     while let Some(chunk) = down.next().await? {
         if let Chunk::Bytes(bytes) = chunk
-            && !intake.put(bytes).await?
+            && !intake.put_bytes(bytes).await?
         {
             // The archive is at its end, or is none: what else comes, however long, is not awaited.
             down.stop().await;
@@ -303,25 +311,25 @@ async fn feed(session: &Session, text: String, mut intake: Intake) -> Result<()>
 }
 
 /// The script that writes the hashes of `files` and an archive of them, for where `tools.sh` and
-/// `enter.sh` were read: see `scripts/bundle.sh`.
+/// `enter.sh` were read: see `scripts/archive.sh`.
 ///
 /// The folders that the files lie in are looked at first, each on its way down from what was named:
 /// a link in the place of one of them ends it all, and each file is then asked for by itself. tar
 /// follows no link at the end of a path either, unless all of the files were named themselves.
 pub(super) fn bundling_script(tools: &Tools, files: &[Fetch], compress: bool) -> String {
-    let root = root(files);
+    let root = common_root(files);
     let follow = files.iter().all(|fetch| fetch.path.is_named());
-    let compressor = tools.compressor().filter(|_| compress);
-    let mut text = script::assign("root", if root.is_empty() { b"/" } else { &root });
+    let compressor = tools.compress_command().filter(|_| compress);
+    let mut text = script::assign_variable("root", if root.is_empty() { b"/" } else { &root });
     text.push_str(&format!(
         "tar_options={}\ncompressor=\"{}\"\n{}each_folder() {{\n",
         if follow { "-chf" } else { "-cf" },
         compressor.unwrap_or_default(),
-        script::compact(BUNDLE),
+        script::strip_comments(ARCHIVE),
     ));
     let mut folder: Option<&[u8]> = None;
     for fetch in files {
-        let below = relative(&root, fetch.path.whole());
+        let below = path_below(&root, fetch.path.whole());
         let end = below
             .iter()
             .rposition(|&b| b == b'/')
@@ -331,34 +339,34 @@ pub(super) fn bundling_script(tools: &Tools, files: &[Fetch], compress: bool) ->
             if folder.is_some() {
                 text.push('\n');
             }
-            text.push_str(&format!("\"$1\" \"{}\"", script::format(parent)));
+            text.push_str(&format!("\"$1\" \"{}\"", script::printf_format(parent)));
             folder = Some(parent);
         }
-        text.push_str(&format!(" \"{}\"", script::word(name)));
+        text.push_str(&format!(" \"{}\"", script::printf_word(name)));
     }
-    text.push_str(&format!("\n}}\nsend_bundle {}\n", u8::from(!follow)));
+    text.push_str(&format!("\n}}\nsend_archive {}\n", u8::from(!follow)));
     text
 }
 
 /// The same for a session of its own.
 pub(super) fn with_prelude(tools: &Tools, script: &str) -> String {
-    let enter = script::compact(script::ENTER);
-    format!("{}{enter}{script}", tools.prelude())
+    let enter = script::strip_comments(script::ENTER);
+    format!("{}{enter}{script}", tools.prelude_script())
 }
 
 /// The folder that the paths of the files are told from.
-fn root(files: &[Fetch]) -> Vec<u8> {
+fn common_root(files: &[Fetch]) -> Vec<u8> {
     match files.first() {
         Some(first) if !first.path.is_named() => {
             let root = first.path.root();
             root.strip_suffix(b"/").unwrap_or(root).to_vec()
         }
-        _ => common(files.iter().map(|fetch| fetch.path.whole())),
+        _ => common_folder(files.iter().map(|fetch| fetch.path.whole())),
     }
 }
 
 /// The folder that holds all of `paths`, however deep, without a slash at its end; empty for `/`.
-pub(super) fn common<'a>(mut paths: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+pub(super) fn common_folder<'a>(mut paths: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
     let parent = |path: &[u8]| path.iter().rposition(|&b| b == b'/').unwrap_or(0);
     let Some(first) = paths.next() else {
         return Vec::new();
@@ -373,18 +381,18 @@ pub(super) fn common<'a>(mut paths: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
 }
 
 /// A path below `root`, without a slash in front.
-fn relative<'a>(root: &[u8], path: &'a [u8]) -> &'a [u8] {
+fn path_below<'a>(root: &[u8], path: &'a [u8]) -> &'a [u8] {
     let below = path.strip_prefix(root).unwrap_or(path);
     below.strip_prefix(b"/").unwrap_or(below)
 }
 
 /// What arrives, for code that reads and waits.
-struct Incoming {
+struct ArchiveReader {
     receiver: mpsc::Receiver<Bytes>,
     piece: Bytes,
 }
 
-impl Read for Incoming {
+impl Read for ArchiveReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.piece.is_empty() {
             match self.receiver.blocking_recv() {
@@ -398,7 +406,7 @@ impl Read for Incoming {
     }
 }
 
-struct Unpacker {
+struct ArchiveUnpacker {
     root: Vec<u8>,
     /// By path; what is left is what did not come. With what a new file's permissions are.
     wanted: HashMap<Vec<u8>, (Fetch, u32)>,
@@ -406,8 +414,8 @@ struct Unpacker {
     handle: Handle,
 }
 
-impl Unpacker {
-    fn unpack(&mut self, incoming: Incoming) -> Result<()> {
+impl ArchiveUnpacker {
+    fn unpack_files(&mut self, incoming: ArchiveReader) -> Result<()> {
         let mut input = BufReader::with_capacity(64 << 10, incoming);
         let mut digests: HashMap<Digest, usize> = HashMap::new();
         let mut line = String::new();
@@ -418,8 +426,8 @@ impl Unpacker {
             match line.trim_end() {
                 "" => break,
                 text => {
-                    let digest =
-                        unhex(text).ok_or_else(|| Error::unexpected("the server sent no hash"))?;
+                    let digest = parse_hash(text)
+                        .ok_or_else(|| Error::unexpected("the server sent no hash"))?;
                     // One for each file that was asked for, however long the server goes on.
                     hashes += 1;
                     if hashes > self.wanted.len() {
@@ -439,13 +447,13 @@ impl Unpacker {
             let Some((fetch, mode)) = self.wanted.remove(&path) else {
                 continue;
             };
-            match self.file(&fetch, mode, &mut content, hashed.then_some(&mut digests)) {
-                Ok(()) => self.job.report.done(fetch.id),
-                Err(Fault::Again) => {
+            match self.unpack_file(&fetch, mode, &mut content, hashed.then_some(&mut digests)) {
+                Ok(()) => self.job.report.mark_done(fetch.id),
+                Err(ArchiveFault::Again) => {
                     self.wanted.insert(path, (fetch, mode));
                 }
-                Err(Fault::Final(error)) => self.job.report.fail(fetch.id, error),
-                Err(Fault::Broken(error)) => {
+                Err(ArchiveFault::Final(error)) => self.job.report.mark_failed(fetch.id, error),
+                Err(ArchiveFault::Broken(error)) => {
                     self.wanted.insert(path, (fetch, mode));
                     return Err(error.into());
                 }
@@ -455,13 +463,13 @@ impl Unpacker {
     }
 
     /// One file of the archive. Its size there counts: it may have grown since it was listed.
-    fn file(
+    fn unpack_file(
         &mut self,
         fetch: &Fetch,
         mode: u32,
         from: &mut impl Read,
         digests: Option<&mut HashMap<Digest, usize>>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), ArchiveFault> {
         let size = fetch.entry.size;
         let landing = match &fetch.sink {
             Sink::File(path) => {
@@ -474,7 +482,10 @@ impl Unpacker {
                     resume: false,
                     ..self.job.clone()
                 };
-                Some(Landing::open(path, fetch.id, &entry, mode, &job).map_err(Fault::Final)?)
+                Some(
+                    Landing::open(path, fetch.id, &entry, mode, &job)
+                        .map_err(ArchiveFault::Final)?,
+                )
             }
             Sink::Stream(_) => None,
         };
@@ -483,27 +494,27 @@ impl Unpacker {
         let mut held = Vec::new();
         let mut at = 0;
         loop {
-            let read = from.read(&mut buffer).map_err(Fault::Broken)?;
+            let read = from.read(&mut buffer).map_err(ArchiveFault::Broken)?;
             if read == 0 {
                 break;
             }
             if at + read as u64 > size {
-                self.job.report.back(fetch.id, at);
-                return Err(Fault::Again);
+                self.job.report.take_back(fetch.id, at);
+                return Err(ArchiveFault::Again);
             }
             let piece = &buffer[..read];
             hash.update(piece);
-            self.handle.block_on(self.job.pace.wait(read));
+            self.handle.block_on(self.job.pace.wait_for_bytes(read));
             match &landing {
-                Some(landing) => landing.put(at, piece).map_err(Fault::Final)?,
+                Some(landing) => landing.put_bytes(at, piece).map_err(ArchiveFault::Final)?,
                 None => {
                     held.extend_from_slice(piece);
-                    self.job.report.bytes(fetch.id, read as u64);
+                    self.job.report.add_bytes(fetch.id, read as u64);
                 }
             }
             at += read as u64;
         }
-        let digest = hashes::finish(hash);
+        let digest = hashes::finish_hash(hash);
         let known = digests.is_none_or(|digests| match digests.get_mut(&digest) {
             Some(count) if *count > 0 => {
                 *count -= 1;
@@ -512,11 +523,11 @@ impl Unpacker {
             _ => false,
         });
         if at != size || !known {
-            self.job.report.back(fetch.id, at);
-            return Err(Fault::Again);
+            self.job.report.take_back(fetch.id, at);
+            return Err(ArchiveFault::Again);
         }
         match (landing, &fetch.sink) {
-            (Some(landing), _) => landing.commit(None).map_err(Fault::Final),
+            (Some(landing), _) => landing.commit_file(None).map_err(ArchiveFault::Final),
             (None, Sink::Stream(sender)) => {
                 if !held.is_empty() {
                     // Who does not want it any more has said why elsewhere.
@@ -529,7 +540,7 @@ impl Unpacker {
     }
 }
 
-enum Fault {
+enum ArchiveFault {
     /// To be fetched by itself.
     Again,
     /// Cannot be kept here.
@@ -544,9 +555,9 @@ mod tests {
 
     #[tokio::test]
     async fn an_archive_larger_than_its_files_is_given_up() {
-        let bomb = super::super::inflate::deflate("gzip", &vec![0; 8 << 20]).unwrap();
+        let bomb = super::super::inflate::compress_bytes("gzip", &vec![0; 8 << 20]).unwrap();
         assert!(bomb.len() < 128 << 10);
-        let (mut intake, mut receiver) = Intake::new("gzip", most_bytes(100, 3)).unwrap();
+        let (mut intake, mut receiver) = ArchiveInput::new("gzip", most_bytes(100, 3)).unwrap();
         let reader = tokio::spawn(async move {
             let mut all = 0;
             while let Some(piece) = receiver.recv().await {
@@ -554,7 +565,7 @@ mod tests {
             }
             all
         });
-        let error = intake.put(bomb.into()).await.unwrap_err();
+        let error = intake.put_bytes(bomb.into()).await.unwrap_err();
         assert!(error.what().contains("larger archive"), "{error}");
         drop(intake);
         assert!(reader.await.unwrap() <= most_bytes(100, 3));
@@ -565,7 +576,7 @@ mod tests {
         let (sender, receiver) = mpsc::channel(1);
         let handle = Handle::current();
         let unpacked = tokio::task::spawn_blocking(move || {
-            let mut unpacker = Unpacker {
+            let mut unpacker = ArchiveUnpacker {
                 root: b"/r".to_vec(),
                 wanted: HashMap::new(),
                 job: Job {
@@ -579,7 +590,7 @@ mod tests {
                 },
                 handle,
             };
-            unpacker.unpack(Incoming {
+            unpacker.unpack_files(ArchiveReader {
                 receiver,
                 piece: Bytes::new(),
             })
@@ -594,14 +605,14 @@ mod tests {
     #[test]
     fn the_common_folder_is_made_of_whole_names() {
         let common = |paths: &[&str]| {
-            String::from_utf8(common(paths.iter().map(|path| path.as_bytes()))).unwrap()
+            String::from_utf8(common_folder(paths.iter().map(|path| path.as_bytes()))).unwrap()
         };
         assert_eq!(common(&["/a/b/c", "/a/b/d"]), "/a/b");
         assert_eq!(common(&["/a/b/c", "/a/bc/d"]), "/a");
         assert_eq!(common(&["/a/b/c", "/a/b/c/d"]), "/a/b");
         assert_eq!(common(&["/a/x", "/b/x"]), "");
         assert_eq!(common(&["/x"]), "");
-        assert_eq!(relative(b"/a", b"/a/-x"), b"-x");
-        assert_eq!(relative(b"", b"/a"), b"a");
+        assert_eq!(path_below(b"/a", b"/a/-x"), b"-x");
+        assert_eq!(path_below(b"", b"/a"), b"a");
     }
 }

@@ -15,8 +15,8 @@ use ops_ui::{Error, Result};
 use tokio::{sync::OnceCell, task::JoinHandle};
 
 use super::{
-    Session,
-    dialogue::{BLOCK_BYTES, Begun, Dialogue, End, PART_BYTES, stamp},
+    ShellTransport,
+    dialogue::{BLOCK_BYTES, BeginAnswer, Dialogue, FileEnd, PART_BYTES, touch_stamp},
     frames::{
         PAUSE, TRIES, choose_codec, compress_frame, read_frame, send_announced, stored_mode,
         usable_dialogue,
@@ -28,7 +28,7 @@ use crate::{
     landing,
     local::LocalFile,
     reading::{FileReading, Reading},
-    transport::{Job, Source, Store, What},
+    transport::{Job, Source, Store, StoreKind},
 };
 
 /// A lane is worth its session from this size on, in bytes.
@@ -37,18 +37,18 @@ const LANE_FROM_BYTES: u64 = 32 << 20;
 const HASHES_AT_ONCE: u64 = 50;
 
 /// A file that lanes share.
-pub(super) struct Split {
+pub(super) struct LanedStore {
     item: Store,
     file: LocalFile,
     size: u64,
     tries: u32,
     /// Lanes that have not ended.
     left: AtomicUsize,
-    opened: OnceCell<Opened>,
-    failure: Mutex<Option<Failure>>,
+    opened: OnceCell<OpenedStore>,
+    failure: Mutex<Option<LaneFailure>>,
 }
 
-struct Opened {
+struct OpenedStore {
     reading: Arc<FileReading>,
     temporary: Vec<u8>,
     /// Parts that are to be sent.
@@ -61,36 +61,36 @@ struct Opened {
     there: AtomicU64,
 }
 
-impl Drop for Opened {
+impl Drop for OpenedStore {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
     }
 }
 
 #[derive(Clone)]
-struct Failure {
+struct LaneFailure {
     error: Error,
     /// It was the session's: another may do it.
     lost: bool,
 }
 
-impl Failure {
+impl LaneFailure {
     fn of(error: Error, dialogue: &Dialogue) -> Self {
         let lost = dialogue.is_lost();
         Self { error, lost }
     }
 }
 
-impl From<Error> for Failure {
+impl From<Error> for LaneFailure {
     fn from(error: Error) -> Self {
         Self { error, lost: false }
     }
 }
 
 /// How many dialogues `item` is worth.
-pub(super) fn lanes(session: &Session, item: &Store, sessions: usize) -> usize {
+pub(super) fn lane_count(session: &ShellTransport, item: &Store, sessions: usize) -> usize {
     match &item.what {
-        What::File(Source::File { size, .. }) if session.tools.has("blocks") => {
+        StoreKind::File(Source::File { size, .. }) if session.tools.has("blocks") => {
             usize::try_from(size / LANE_FROM_BYTES)
                 .unwrap_or(usize::MAX)
                 .clamp(1, sessions.max(1))
@@ -99,17 +99,18 @@ pub(super) fn lanes(session: &Session, item: &Store, sessions: usize) -> usize {
     }
 }
 
-impl Split {
-    /// `item`, to be carried by so many calls of [`lane`]; gives it back if it is no file here.
+impl LanedStore {
+    /// `item`, to be carried by so many calls of [`carry_lane`]; gives it back if it is no file
+    /// here.
     pub(super) fn new(item: Store, lanes: usize) -> Result<Arc<Self>, Box<Store>> {
-        let What::File(Source::File { file, size }) = &item.what else {
+        let StoreKind::File(Source::File { file, size }) = &item.what else {
             return Err(Box::new(item));
         };
         let (file, size) = (file.clone(), *size);
-        Ok(Arc::new(Self::begin(item, file, size, 1, lanes)))
+        Ok(Arc::new(Self::with_lanes(item, file, size, 1, lanes)))
     }
 
-    fn begin(item: Store, file: LocalFile, size: u64, tries: u32, lanes: usize) -> Self {
+    fn with_lanes(item: Store, file: LocalFile, size: u64, tries: u32, lanes: usize) -> Self {
         Self {
             item,
             file,
@@ -122,25 +123,25 @@ impl Split {
     }
 
     /// The same from the beginning, by one lane.
-    fn again(&self) -> Self {
+    fn for_another_try(&self) -> Self {
         let item = Store {
             id: self.item.id,
             path: self.item.path.clone(),
-            what: What::Folder,
+            what: StoreKind::Folder,
             mode: self.item.mode,
             mtime: self.item.mtime,
         };
-        Self::begin(item, self.file.clone(), self.size, self.tries + 1, 1)
+        Self::with_lanes(item, self.file.clone(), self.size, self.tries + 1, 1)
     }
 
-    fn fail(&self, failure: Failure) {
+    fn note_failure(&self, failure: LaneFailure) {
         self.failure
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get_or_insert(failure);
     }
 
-    fn failure(&self) -> Option<Failure> {
+    fn failure(&self) -> Option<LaneFailure> {
         self.failure
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -149,15 +150,15 @@ impl Split {
 }
 
 /// Carries parts until there are none; the last lane to end reports the file.
-pub(super) async fn lane(
-    session: &Session,
+pub(super) async fn carry_lane(
+    session: &ShellTransport,
     dialogue: &mut Option<Dialogue>,
-    split: Arc<Split>,
+    split: Arc<LanedStore>,
     job: &Job,
 ) {
     let mut attached = false;
-    if let Err(failure) = carry(session, dialogue, &split, &mut attached, job).await {
-        split.fail(failure);
+    if let Err(failure) = carry_parts(session, dialogue, &split, &mut attached, job).await {
+        split.note_failure(failure);
     }
     let is_last = split.left.fetch_sub(1, Ordering::SeqCst) == 1;
     let failed = split.failure();
@@ -169,8 +170,8 @@ pub(super) async fn lane(
             .filter(|dialogue| attached && dialogue.is_usable())
         {
             let _ = match failed {
-                Some(_) => dialogue.leave().await,
-                None => dialogue.release().await,
+                Some(_) => dialogue.leave_file().await,
+                None => dialogue.release_file().await,
             };
         }
         if !is_last {
@@ -179,11 +180,11 @@ pub(super) async fn lane(
     }
     let done = match failed {
         Some(failure) => Err(failure),
-        None => finish(session, dialogue, &split, attached, job).await,
+        None => finish_file(session, dialogue, &split, attached, job).await,
     };
     match done {
-        Ok(()) => job.report.done(split.item.id),
-        Err(Failure { error, lost: true }) if split.tries < TRIES => {
+        Ok(()) => job.report.mark_done(split.item.id),
+        Err(LaneFailure { error, lost: true }) if split.tries < TRIES => {
             session
                 .far
                 .cx
@@ -191,37 +192,43 @@ pub(super) async fn lane(
                 .detail(format!("sending it again: {error}"));
             if let Some(opened) = split.opened.get() {
                 job.report
-                    .back(split.item.id, opened.there.load(Ordering::Relaxed));
+                    .take_back(split.item.id, opened.there.load(Ordering::Relaxed));
             }
             tokio::time::sleep(PAUSE).await;
-            Box::pin(lane(session, dialogue, Arc::new(split.again()), job)).await;
+            Box::pin(carry_lane(
+                session,
+                dialogue,
+                Arc::new(split.for_another_try()),
+                job,
+            ))
+            .await;
         }
-        Err(Failure { error, .. }) => job.report.fail(split.item.id, error),
+        Err(LaneFailure { error, .. }) => job.report.mark_failed(split.item.id, error),
     }
 }
 
-async fn carry(
-    session: &Session,
+async fn carry_parts(
+    session: &ShellTransport,
     dialogue: &mut Option<Dialogue>,
-    split: &Split,
+    split: &LanedStore,
     attached: &mut bool,
     job: &Job,
-) -> Result<(), Failure> {
+) -> Result<(), LaneFailure> {
     if split.failure().is_some() {
         return Ok(());
     }
     let dialogue = usable_dialogue(session, dialogue)
         .await
-        .map_err(|error| Failure { error, lost: true })?;
+        .map_err(|error| LaneFailure { error, lost: true })?;
     let opened = split
         .opened
         .get_or_try_init(|| async {
             if let Some(failure) = split.failure() {
                 return Err(failure);
             }
-            let opened = Box::pin(open(session, dialogue, split, attached, job)).await;
+            let opened = Box::pin(open_temporary(session, dialogue, split, attached, job)).await;
             if let Err(failure) = &opened {
-                split.fail(failure.clone());
+                split.note_failure(failure.clone());
             }
             opened
         })
@@ -232,46 +239,46 @@ async fn carry(
         let Some(&part) = opened.todo.get(next) else {
             // Whoever ends last has the whole verified: by then this lane's last part must be
             // written.
-            let written = dialogue.settle().await;
-            return written.map_err(|error| Failure::of(error, dialogue));
+            let written = dialogue.settle_frames().await;
+            return written.map_err(|error| LaneFailure::of(error, dialogue));
         };
-        attach(dialogue, split, opened, attached, job).await?;
-        let sent = send(session, dialogue, opened, part, &mut codec, job).await;
-        sent.map_err(|error| Failure::of(error, dialogue))?;
+        attach_dialogue(dialogue, split, opened, attached, job).await?;
+        let sent = send_part(session, dialogue, opened, part, &mut codec, job).await;
+        sent.map_err(|error| LaneFailure::of(error, dialogue))?;
     }
     Ok(())
 }
 
-async fn attach(
+async fn attach_dialogue(
     dialogue: &mut Dialogue,
-    split: &Split,
-    opened: &Opened,
+    split: &LanedStore,
+    opened: &OpenedStore,
     attached: &mut bool,
     job: &Job,
-) -> Result<(), Failure> {
+) -> Result<(), LaneFailure> {
     if *attached {
         return Ok(());
     }
     match dialogue
-        .attach(&split.item.path, &opened.temporary, job.resume)
+        .join_file(&split.item.path, &opened.temporary, job.resume)
         .await
     {
         Ok(()) => {
             *attached = true;
             Ok(())
         }
-        Err(error) => Err(Failure::of(error, dialogue)),
+        Err(error) => Err(LaneFailure::of(error, dialogue)),
     }
 }
 
 /// Makes the temporary file, or finds out what is in the one that is there.
-async fn open(
-    session: &Session,
+async fn open_temporary(
+    session: &ShellTransport,
     dialogue: &mut Dialogue,
-    split: &Split,
+    split: &LanedStore,
     attached: &mut bool,
     job: &Job,
-) -> Result<Opened, Failure> {
+) -> Result<OpenedStore, LaneFailure> {
     let source = Source::File {
         file: split.file.clone(),
         size: split.size,
@@ -283,19 +290,19 @@ async fn open(
     let last = split.item.path.name_or(b"file");
     let temporary = landing::temporary_name(last, job.resume);
     let begun = dialogue
-        .begin(&split.item.path, &temporary, job.resume, false)
+        .begin_file(&split.item.path, &temporary, job.resume, false)
         .await
-        .map_err(|error| Failure::of(error, dialogue))?;
+        .map_err(|error| LaneFailure::of(error, dialogue))?;
     *attached = true;
     let parts = reading.size().div_ceil(PART_BYTES);
     let mut todo: Vec<u64> = (0..parts).collect();
     let mut there = 0;
-    if let Begun::Part(len, _) = begun {
-        if len > 0 && len <= reading.size() && session.tools.hash().is_some() {
+    if let BeginAnswer::Part(len, _) = begun {
+        if len > 0 && len <= reading.size() && session.tools.hash_command().is_some() {
             let same = same_parts(dialogue, &reading, len.div_ceil(PART_BYTES)).await;
-            let same = same.map_err(|error| Failure::of(error, dialogue))?;
+            let same = same.map_err(|error| LaneFailure::of(error, dialogue))?;
             there = same.iter().map(|&part| part_len(&reading, part)).sum();
-            job.report.bytes(split.item.id, there);
+            job.report.add_bytes(split.item.id, there);
             session
                 .far
                 .cx
@@ -303,8 +310,8 @@ async fn open(
                 .detail(format!("{} of {parts} parts are there already", same.len()));
             todo.retain(|part| !same.contains(part));
         } else {
-            let restarted = dialogue.restart().await;
-            restarted.map_err(|error| Failure::of(error, dialogue))?;
+            let restarted = dialogue.empty_file().await;
+            restarted.map_err(|error| LaneFailure::of(error, dialogue))?;
         }
     }
     let stop = Arc::new(AtomicBool::new(false));
@@ -318,10 +325,10 @@ async fn open(
                 }
                 reading.hash_range(part * PART_BYTES, part_len(&reading, part), &mut hash)?;
             }
-            Ok(hashes::finish(hash))
+            Ok(hashes::finish_hash(hash))
         }
     });
-    Ok(Opened {
+    Ok(OpenedStore {
         reading,
         temporary,
         todo,
@@ -346,11 +353,11 @@ async fn same_parts(
     let mut first = 0;
     while first < count {
         let some = HASHES_AT_ONCE.min(count - first);
-        let hashes = dialogue.parts(first, some).await?;
+        let hashes = dialogue.hash_parts(first, some).await?;
         for (part, there) in (first..first + some).zip(hashes) {
             let mut hash = digest::Context::new(&digest::SHA256);
             reading.hash_range(part * PART_BYTES, part_len(reading, part), &mut hash)?;
-            if there == Some(hashes::finish(hash)) {
+            if there == Some(hashes::finish_hash(hash)) {
                 same.push(part);
             }
         }
@@ -360,10 +367,10 @@ async fn same_parts(
 }
 
 /// Sends a part.
-async fn send(
-    session: &Session,
+async fn send_part(
+    session: &ShellTransport,
     dialogue: &mut Dialogue,
-    opened: &Opened,
+    opened: &OpenedStore,
     part: u64,
     codec: &mut Option<&'static str>,
     job: &Job,
@@ -393,13 +400,13 @@ async fn send(
 }
 
 /// Has the whole verified and put into place.
-async fn finish(
-    session: &Session,
+async fn finish_file(
+    session: &ShellTransport,
     dialogue: &mut Option<Dialogue>,
-    split: &Split,
+    split: &LanedStore,
     mut attached: bool,
     job: &Job,
-) -> Result<(), Failure> {
+) -> Result<(), LaneFailure> {
     let Some(opened) = split.opened.get() else {
         return Err(Error::unexpected("nothing was sent").into());
     };
@@ -411,8 +418,8 @@ async fn finish(
     }
     let dialogue = usable_dialogue(session, dialogue)
         .await
-        .map_err(|error| Failure { error, lost: true })?;
-    attach(dialogue, split, opened, &mut attached, job).await?;
+        .map_err(|error| LaneFailure { error, lost: true })?;
+    attach_dialogue(dialogue, split, opened, &mut attached, job).await?;
     let handle = opened
         .digest
         .lock()
@@ -426,25 +433,25 @@ async fn finish(
         None => Err(Error::unexpected("it was not hashed")),
     };
     let whole = match digest {
-        Ok(digest) => opened.reading.unchanged(&digest).map(|()| digest),
+        Ok(digest) => opened.reading.check_unchanged(&digest).map(|()| digest),
         error => error,
     };
     let digest = match whole {
         Ok(digest) => digest,
         Err(error) => {
-            let left = dialogue.leave().await;
-            left.map_err(|error| Failure::of(error, dialogue))?;
+            let left = dialogue.leave_file().await;
+            left.map_err(|error| LaneFailure::of(error, dialogue))?;
             return Err(error.into());
         }
     };
     let ended = dialogue
-        .end(&End {
-            digest: session.tools.hash().map(|_| digest),
+        .end_file(&FileEnd {
+            digest: session.tools.hash_command().map(|_| digest),
             size: opened.reading.size(),
             mode: stored_mode(session, &split.item, job),
             exact: job.preserve,
-            stamp: job.preserve.then(|| stamp(split.item.mtime)),
+            stamp: job.preserve.then(|| touch_stamp(split.item.mtime)),
         })
         .await;
-    ended.map_err(|error| Failure::of(error, dialogue))
+    ended.map_err(|error| LaneFailure::of(error, dialogue))
 }

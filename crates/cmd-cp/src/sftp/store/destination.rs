@@ -6,19 +6,19 @@ use bytes::Bytes;
 use ops_ui::{Error, Result};
 
 use super::super::{
-    BLOCK_BYTES, Sftp,
+    BLOCK_BYTES, SftpTransport,
     channel::{Answered, Failure},
     fetch::read_back,
     lasting::Open,
     list::{is_file, is_folder, is_link},
-    pool::Session,
+    pool::SftpSession,
     temporary::{Written, beside},
     wire::{Attributes, code, open},
 };
 use crate::{hashes::Digest, item::FileId, remote_path::RemotePath, transport::Job};
 
 /// Where a file goes, and what is there.
-pub(super) struct Place {
+pub(super) struct Destination {
     pub(super) destination: RemotePath,
     pub(super) temporary: RemotePath,
     pub(super) written: Arc<Written>,
@@ -27,9 +27,9 @@ pub(super) struct Place {
     owner: Option<(u32, u32)>,
 }
 
-impl Place {
+impl Destination {
     /// Takes a temporary name, another one where it may not be the one of before.
-    fn begin(&mut self, sftp: &Sftp, job: &Job) {
+    fn begin(&mut self, sftp: &SftpTransport, job: &Job) {
         self.temporary = beside(&self.destination, job.resume);
         self.written = Written::new(job.resume);
         sftp.temporaries
@@ -77,7 +77,12 @@ pub(super) struct Meta {
 ///
 /// # Errors
 /// It is a folder; it cannot be looked at.
-pub(super) async fn place(sftp: &Sftp, lane: usize, path: &RemotePath, job: &Job) -> Result<Place> {
+pub(super) async fn place(
+    sftp: &SftpTransport,
+    lane: usize,
+    path: &RemotePath,
+    job: &Job,
+) -> Result<Destination> {
     let (destination, known) = sftp
         .ask(lane, "write", path.whole(), |session| async move {
             let channel = &session.channel;
@@ -105,7 +110,7 @@ pub(super) async fn place(sftp: &Sftp, lane: usize, path: &RemotePath, job: &Job
         let what = format!("cannot write `{}`", sftp.shown(path.whole()));
         return Err(Error::unexpected(what).caused_by(why));
     }
-    let mut place = Place {
+    let mut place = Destination {
         destination,
         temporary: path.clone(),
         written: Written::new(job.resume),
@@ -127,9 +132,9 @@ fn existing(looked: Answered<Attributes>) -> Answered<Option<Attributes>> {
 
 /// Makes the temporary file, or opens the part of an earlier run.
 pub(super) async fn make<'a>(
-    sftp: &'a Sftp,
+    sftp: &'a SftpTransport,
     lane: usize,
-    place: &mut Place,
+    place: &mut Destination,
     meta: &Meta,
     job: &Job,
 ) -> Result<Open<'a>> {
@@ -163,9 +168,9 @@ pub(super) async fn make<'a>(
 }
 
 async fn make_once(
-    sftp: &Sftp,
-    session: &Session,
-    place: &Place,
+    sftp: &SftpTransport,
+    session: &SftpSession,
+    place: &Destination,
     meta: &Meta,
     job: &Job,
 ) -> Answered<Bytes> {
@@ -198,9 +203,9 @@ async fn make_once(
 /// # Errors
 /// It is not what was sent, or cannot be put there.
 pub(super) async fn finish_one(
-    sftp: &Sftp,
+    sftp: &SftpTransport,
     lane: usize,
-    place: &Place,
+    place: &Destination,
     meta: &Meta,
     sent: Sent,
     hashes: &Option<HashMap<Vec<u8>, Digest>>,
@@ -265,9 +270,9 @@ pub(super) async fn finish_one(
 /// A failed write, with the reason that the server leaves out: version 3 has no words for a full
 /// disk.
 pub(super) async fn no_room(
-    sftp: &Sftp,
+    sftp: &SftpTransport,
     lane: usize,
-    place: &Place,
+    place: &Destination,
     size: u64,
     failure: &Failure,
 ) -> Error {

@@ -10,13 +10,13 @@ use ops_core::calls::s3::{Bucket, Object};
 use ops_ui::{Error, Result};
 use tokio::sync::mpsc;
 
-use super::S3;
+use super::BucketTransport;
 use crate::{
-    hashes::{Digest, finish},
+    hashes::{Digest, finish_hash},
     session::{
-        bundle::{Intake, most_bytes},
-        courier::Courier,
-        pack::Parcel,
+        fetch_archive::{ArchiveInput, most_bytes},
+        store_archive::ArchiveCarrier,
+        url_dialogue::UrlDialogue,
     },
     transport::{Fetch, Job, Store},
 };
@@ -26,31 +26,31 @@ const PIECES: usize = 4;
 const PIECE_BYTES: usize = 128 << 10;
 
 /// Fetches small files as one archive; gives back those that are to be fetched one by one.
-pub(super) async fn fetch(
-    s3: &S3,
+pub(super) async fn fetch_archive(
+    s3: &BucketTransport,
     bucket: &Bucket,
-    courier: &mut Courier<'_>,
+    dialogue: &mut UrlDialogue<'_>,
     files: Vec<Fetch>,
     job: &Job,
 ) -> Vec<Fetch> {
     let content: u64 = files.iter().map(|file| file.entry.size).sum();
     let most = most_bytes(content, files.len());
     s3.session
-        .fetch_bundle(files, job, |script, intake| {
-            carry(s3, bucket, courier, script, most, intake)
+        .fetch_archive_by(files, job, |script, intake| {
+            carry_archive(s3, bucket, dialogue, script, most, intake)
         })
         .await
 }
 
-async fn carry(
-    s3: &S3,
+async fn carry_archive(
+    s3: &BucketTransport,
     bucket: &Bucket,
-    courier: &mut Courier<'_>,
+    dialogue: &mut UrlDialogue<'_>,
     script: String,
     most: u64,
-    mut intake: Intake,
+    mut intake: ArchiveInput,
 ) -> Result<()> {
-    let got = match courier.keep(&script).await {
+    let got = match dialogue.keep_output(&script).await {
         Ok(archive) if archive.len > most => Err(Error::unexpected(
             "the server has written a larger archive than its files can make",
         )),
@@ -58,24 +58,24 @@ async fn carry(
             let mut object = bucket.object();
             let got = async {
                 let url = object.url_to_put().await?;
-                courier
-                    .push(&archive.path, (0, archive.len, true), &url)
+                dialogue
+                    .push_part(&archive.path, (0, archive.len, true), &url)
                     .await?;
-                get(&object, archive.len, archive.sha256).await
+                get_object(&object, archive.len, archive.sha256).await
             };
             let got = got.await;
-            s3.delete(object).await;
+            s3.delete_object(object).await;
             got.map(|file| (file, archive.len))
         }
         Err(error) => Err(error),
     };
-    if courier.is_usable() {
-        courier.clear().await?;
+    if dialogue.is_usable() {
+        dialogue.clear_kept().await?;
     }
     let (file, len) = got?;
-    let mut pieces = pieces(file, len);
+    let mut pieces = read_pieces(file, len);
     while let Some(piece) = pieces.recv().await {
-        if !intake.put(piece?).await? {
+        if !intake.put_bytes(piece?).await? {
             break;
         }
     }
@@ -84,7 +84,7 @@ async fn carry(
 
 /// An object of `len` bytes, in a file without a name: nothing is unpacked until it is known to be
 /// what the server has put there.
-async fn get(object: &Object, len: u64, sha256: Option<Digest>) -> Result<Arc<File>> {
+async fn get_object(object: &Object, len: u64, sha256: Option<Digest>) -> Result<Arc<File>> {
     let file = tempfile::tempfile()?;
     let mut hash = digest::Context::new(&digest::SHA256);
     let mut pull = object.get(0, len).await?;
@@ -94,7 +94,7 @@ async fn get(object: &Object, len: u64, sha256: Option<Digest>) -> Result<Arc<Fi
         hash.update(&piece);
         at += piece.len() as u64;
     }
-    if sha256.is_some_and(|sha256| sha256 != finish(hash)) {
+    if sha256.is_some_and(|sha256| sha256 != finish_hash(hash)) {
         return Err(Error::unexpected(
             "an archive did not leave the bucket as the server has put it there",
         ));
@@ -103,7 +103,7 @@ async fn get(object: &Object, len: u64, sha256: Option<Digest>) -> Result<Arc<Fi
 }
 
 /// The first `len` bytes of a file, read away from the runtime.
-fn pieces(file: Arc<File>, len: u64) -> mpsc::Receiver<Result<Bytes>> {
+fn read_pieces(file: Arc<File>, len: u64) -> mpsc::Receiver<Result<Bytes>> {
     let (sender, pieces) = mpsc::channel(PIECES);
     tokio::task::spawn_blocking(move || {
         let mut at = 0;
@@ -124,26 +124,28 @@ fn pieces(file: Arc<File>, len: u64) -> mpsc::Receiver<Result<Bytes>> {
 }
 
 /// Stores small files as one archive; gives back those that are to be stored one by one.
-pub(super) async fn store(
-    s3: &S3,
+pub(super) async fn store_archive(
+    s3: &BucketTransport,
     bucket: &Bucket,
-    courier: &mut Courier<'_>,
+    dialogue: &mut UrlDialogue<'_>,
     items: Vec<Store>,
     job: &Job,
 ) -> Vec<Store> {
-    let mut shipment = Shipment {
+    let mut archive_object = ArchiveObject {
         object: bucket.object(),
         file: None,
         len: 0,
         hash: digest::Context::new(&digest::SHA256),
     };
-    let left = courier.pack(items, &mut shipment, job).await;
-    s3.delete(shipment.object).await;
+    let left = dialogue
+        .store_archive(items, &mut archive_object, job)
+        .await;
+    s3.delete_object(archive_object.object).await;
     left
 }
 
 /// An archive on its way into the bucket.
-struct Shipment {
+struct ArchiveObject {
     object: Object,
     /// The length of an object has to be known beforehand.
     file: Option<Arc<File>>,
@@ -151,24 +153,26 @@ struct Shipment {
     hash: digest::Context,
 }
 
-impl Parcel for Shipment {
-    fn put(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<()>> {
-        Box::pin(future::ready(self.append(&bytes)))
+impl ArchiveCarrier for ArchiveObject {
+    fn put_bytes(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<()>> {
+        Box::pin(future::ready(self.append_bytes(&bytes)))
     }
 
-    fn send(&mut self) -> BoxFuture<'_, Result<(String, Digest)>> {
+    fn send_object(&mut self) -> BoxFuture<'_, Result<(String, Digest)>> {
         Box::pin(async move {
             let empty = || Error::unexpected("an archive without anything in it");
             let file = self.file.clone().ok_or_else(empty)?;
-            self.object.put(self.len, pieces(file, self.len)).await?;
+            self.object
+                .put(self.len, read_pieces(file, self.len))
+                .await?;
             let url = self.object.url_to_get().await?;
-            Ok((url, finish(self.hash.clone())))
+            Ok((url, finish_hash(self.hash.clone())))
         })
     }
 }
 
-impl Shipment {
-    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+impl ArchiveObject {
+    fn append_bytes(&mut self, bytes: &[u8]) -> Result<()> {
         let file = match &self.file {
             Some(file) => Arc::clone(file),
             None => Arc::clone(self.file.insert(Arc::new(tempfile::tempfile()?))),

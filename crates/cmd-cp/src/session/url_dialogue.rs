@@ -4,18 +4,18 @@
 use ops_ui::{Error, Result};
 
 use super::{
-    Session,
-    bundle::{self, Intake},
-    dialogue::{Begun, Dialogue, End, stamp},
+    ShellTransport,
+    dialogue::{BeginAnswer, Dialogue, FileEnd, touch_stamp},
     download::FETCH,
+    fetch_archive::{self, ArchiveInput},
     frames::stored_mode,
-    pack::{self, Parcel},
     script,
-    upload::upload,
+    store_archive::{self, ArchiveCarrier},
+    upload::upload_items,
 };
 use crate::{
-    hashes::{Digest, unhex},
-    landing::{temporary_name, token},
+    hashes::{Digest, parse_hash},
+    landing::{random_token, temporary_name},
     reading::FileReading,
     remote_path::RemotePath,
     transport::{Fetch, Job, Store},
@@ -25,14 +25,14 @@ use crate::{
 const TOLD_MAX_BYTES: usize = 1 << 10;
 
 /// Something on the server that moves files when asked.
-pub(crate) struct Courier<'a> {
-    session: &'a Session,
+pub(crate) struct UrlDialogue<'a> {
+    session: &'a ShellTransport,
     /// None after one that was lost.
     dialogue: Option<Dialogue>,
 }
 
 /// An archive on the server.
-pub(crate) struct Archive {
+pub(crate) struct KeptArchive {
     /// Where it lies, in a folder of its own.
     pub(crate) path: RemotePath,
     /// In bytes.
@@ -41,12 +41,12 @@ pub(crate) struct Archive {
     pub(crate) sha256: Option<Digest>,
 }
 
-impl Session {
+impl ShellTransport {
     /// Checks that the server can move files by itself.
     ///
     /// # Errors
     /// It has neither curl nor wget.
-    pub(crate) fn check_courier(&self) -> Result<()> {
+    pub(crate) fn check_url_tools(&self) -> Result<()> {
         if ["curl", "wget"].iter().any(|tool| self.tools.has(tool)) {
             return Ok(());
         }
@@ -57,105 +57,109 @@ impl Session {
         .hint("install curl there, or copy without the bucket: --via session"))
     }
 
-    /// Starts one.
+    /// Starts one, or takes up the idle one.
     ///
     /// # Errors
     /// As [`Dialogue::start`].
-    pub(crate) async fn courier(&self) -> Result<Courier<'_>> {
-        Ok(Courier {
+    pub(crate) async fn url_dialogue(&self) -> Result<UrlDialogue<'_>> {
+        Ok(UrlDialogue {
             session: self,
             dialogue: Some(self.take_dialogue().await?),
         })
     }
 
-    /// Stores `items` through the session; the dialogue is kept for a courier.
+    /// Stores `items` through the session; the dialogue is kept for a dialogue.
     ///
     /// # Errors
     /// As [`Transport::upload`](crate::transport::Transport::upload).
-    pub(crate) async fn upload_before_courier(&self, items: Vec<Store>, job: &Job) -> Result<()> {
-        if let Some(dialogue) = upload(self, items, job).await? {
+    pub(crate) async fn upload_before_urls(&self, items: Vec<Store>, job: &Job) -> Result<()> {
+        if let Some(dialogue) = upload_items(self, items, job).await? {
             self.give_back(dialogue).await;
         }
         Ok(())
     }
 
     /// Puts small files together that can be fetched as archives, and gives the others.
-    pub(crate) fn bundles(&self, files: Vec<Fetch>, job: &Job) -> (Vec<Vec<Fetch>>, Vec<Fetch>) {
-        let mut small = bundle::Collector::new(self, job);
-        let (mut bundles, mut others) = (Vec::new(), Vec::new());
-        for file in files {
-            match small.take(file) {
-                Ok(full) => bundles.extend(full),
-                Err(file) => others.push(file),
-            }
-        }
-        bundles.extend(small.rest());
-        (bundles, others)
-    }
-
-    /// Puts small files together that can be stored as archives, and gives the others.
-    pub(crate) fn packs(&self, items: Vec<Store>) -> (Vec<Vec<Store>>, Vec<Store>) {
-        let mut small = pack::Collector::new(self);
-        let (mut packs, mut others) = (Vec::new(), Vec::new());
-        for item in items {
-            match small.take(item) {
-                Ok(full) => packs.extend(full),
-                Err(item) => others.push(item),
-            }
-        }
-        packs.extend(small.rest());
-        (packs, others)
-    }
-
-    /// Fetches a bundle by a way of the caller's, which takes the script that writes the archive;
-    /// gives back what did not come.
-    pub(crate) async fn fetch_bundle<F>(
+    pub(crate) fn plan_fetch_archives(
         &self,
         files: Vec<Fetch>,
         job: &Job,
-        feed: impl FnOnce(String, Intake) -> F,
+    ) -> (Vec<Vec<Fetch>>, Vec<Fetch>) {
+        let mut small = fetch_archive::FetchCollector::new(self, job);
+        let (mut archives, mut others) = (Vec::new(), Vec::new());
+        for file in files {
+            match small.take_if_small(file) {
+                Ok(full) => archives.extend(full),
+                Err(file) => others.push(file),
+            }
+        }
+        archives.extend(small.take_rest());
+        (archives, others)
+    }
+
+    /// Puts small files together that can be stored as archives, and gives the others.
+    pub(crate) fn plan_store_archives(&self, items: Vec<Store>) -> (Vec<Vec<Store>>, Vec<Store>) {
+        let mut small = store_archive::StoreCollector::new(self);
+        let (mut archives, mut others) = (Vec::new(), Vec::new());
+        for item in items {
+            match small.take_if_small(item) {
+                Ok(full) => archives.extend(full),
+                Err(item) => others.push(item),
+            }
+        }
+        archives.extend(small.take_rest());
+        (archives, others)
+    }
+
+    /// Fetches an archive by a way of the caller's, which takes the script that writes the archive;
+    /// gives back what did not come.
+    pub(crate) async fn fetch_archive_by<F>(
+        &self,
+        files: Vec<Fetch>,
+        job: &Job,
+        feed: impl FnOnce(String, ArchiveInput) -> F,
     ) -> Vec<Fetch>
     where
         F: Future<Output = Result<()>>,
     {
-        bundle::fetch_by(self, files, job, feed).await
+        fetch_archive::fetch_by(self, files, job, feed).await
     }
 
     /// Whether the server hashes at all.
-    pub(crate) fn hashes(&self) -> bool {
-        self.tools.hash().is_some()
+    pub(crate) fn can_hash(&self) -> bool {
+        self.tools.hash_command().is_some()
     }
 }
 
-impl Courier<'_> {
+impl UrlDialogue<'_> {
     /// Whether it can be asked for anything else.
     pub(crate) fn is_usable(&self) -> bool {
         self.dialogue.as_ref().is_some_and(Dialogue::is_usable)
     }
 
-    fn talk(&mut self) -> Result<&mut Dialogue> {
+    fn open_dialogue(&mut self) -> Result<&mut Dialogue> {
         let lost = || Error::target("the session to the server is lost");
         self.dialogue.as_mut().ok_or_else(lost)
     }
 
-    /// Has the server keep what `script` writes, until [`Courier::clear`] or the end.
+    /// Has the server keep what `script` writes, until [`UrlDialogue::clear_kept`] or the end.
     ///
     /// # Errors
     /// The server's own words; it writes nothing, or cannot keep it.
-    pub(crate) async fn keep(&mut self, script: &str) -> Result<Archive> {
+    pub(crate) async fn keep_output(&mut self, script: &str) -> Result<KeptArchive> {
         self.keep_as(b"a", script).await
     }
 
-    async fn keep_as(&mut self, name: &[u8], script: &str) -> Result<Archive> {
-        let stage = RemotePath::new(b"/tmp", format!(".ops-{}", token()).as_bytes());
-        self.talk()?.stage(&stage).await?;
+    async fn keep_as(&mut self, name: &[u8], script: &str) -> Result<KeptArchive> {
+        let stage = RemotePath::new(b"/tmp", format!(".ops-{}", random_token()).as_bytes());
+        self.open_dialogue()?.make_stage(&stage).await?;
         let path = stage.join(name);
         let text = format!(
             "{}( exec >\"$kept\"\n{script}) || exit\nprintf \"%s %s\" \"$(wc -c <\"$kept\" | tr -d \" \")\" \"$(hash_input <\"$kept\")\"\n",
-            script::assign("kept", path.whole()),
+            script::assign_variable("kept", path.whole()),
         );
         let mut told = Vec::new();
-        let ran = self.talk()?.run(&text, |bytes| {
+        let ran = self.open_dialogue()?.run_script(&text, |bytes| {
             let room = TOLD_MAX_BYTES.saturating_sub(told.len());
             told.extend_from_slice(&bytes[..bytes.len().min(room)]);
             Ok(())
@@ -171,23 +175,24 @@ impl Courier<'_> {
         let told = String::from_utf8_lossy(&told);
         let mut words = told.split_ascii_whitespace();
         let len = words.next().and_then(|len| len.parse().ok());
-        Ok(Archive {
+        Ok(KeptArchive {
             path,
             len: len.ok_or_else(failed)?,
-            sha256: words.next().and_then(unhex),
+            sha256: words.next().and_then(parse_hash),
         })
     }
 
     /// Has the server keep what the file at `path` holds, read once and to its end, until
-    /// [`Courier::clear`]: how much that is, files of `/proc` and `/sys` do not say beforehand.
+    /// [`UrlDialogue::clear_kept`]: how much that is, files of `/proc` and `/sys` do not say
+    /// beforehand.
     ///
     /// # Errors
-    /// As for [`Courier::keep`].
-    pub(crate) async fn keep_file(&mut self, path: &RemotePath) -> Result<Archive> {
+    /// As for [`UrlDialogue::keep_output`].
+    pub(crate) async fn keep_file(&mut self, path: &RemotePath) -> Result<KeptArchive> {
         let script = format!(
             "{}{}go_to_file\ncat <\"$file\"\n",
             script::name_file(path),
-            script::compact(FETCH)
+            script::strip_comments(FETCH)
         );
         self.keep_as(b"f", &script).await
     }
@@ -196,51 +201,52 @@ impl Courier<'_> {
     ///
     /// # Errors
     /// The session.
-    pub(crate) async fn clear(&mut self) -> Result<()> {
-        self.talk()?.clear().await
+    pub(crate) async fn clear_kept(&mut self) -> Result<()> {
+        self.open_dialogue()?.clear_stage().await
     }
 
-    /// Stores small files as one archive by way of `parcel`; gives back those that are to be stored
-    /// one by one.
-    pub(crate) async fn pack(
+    /// Stores small files as one archive by way of `carrier`; gives back those that are to be
+    /// stored one by one.
+    pub(crate) async fn store_archive(
         &mut self,
         items: Vec<Store>,
-        parcel: &mut (dyn Parcel + '_),
+        carrier: &mut (dyn ArchiveCarrier + '_),
         job: &Job,
     ) -> Vec<Store> {
-        pack::send(self.session, &mut self.dialogue, items, Some(parcel), job).await
+        store_archive::send_archive(self.session, &mut self.dialogue, items, Some(carrier), job)
+            .await
     }
 
     /// The hash of a file, or of its first `len` bytes; `None` where the server does not hash.
     ///
     /// # Errors
     /// The session.
-    pub(crate) async fn hash(
+    pub(crate) async fn hash_file(
         &mut self,
         path: &RemotePath,
         len: Option<u64>,
     ) -> Result<Option<Digest>> {
-        self.talk()?.hash(path, len).await
+        self.open_dialogue()?.hash_file(path, len).await
     }
 
     /// Puts a part of a file where `url` says.
     ///
     /// # Errors
     /// The server's own words.
-    pub(crate) async fn push(
+    pub(crate) async fn push_part(
         &mut self,
         path: &RemotePath,
         part: (u64, u64, bool),
         url: &str,
     ) -> Result<()> {
-        self.talk()?.push(path, part, url).await
+        self.open_dialogue()?.push_part(path, part, url).await
     }
 
     /// Begins to store `item`: how much of it is there from before, and the same.
     ///
     /// # Errors
     /// The server's own words.
-    pub(crate) async fn begin(
+    pub(crate) async fn begin_file(
         &mut self,
         item: &Store,
         reading: &FileReading,
@@ -249,10 +255,10 @@ impl Courier<'_> {
         let last = item.path.name_or(b"file");
         let temporary = temporary_name(last, job.resume);
         let begun = self
-            .talk()?
-            .begin(&item.path, &temporary, job.resume, true)
+            .open_dialogue()?
+            .begin_file(&item.path, &temporary, job.resume, true)
             .await?;
-        let Begun::Part(len, there) = begun else {
+        let BeginAnswer::Part(len, there) = begun else {
             return Ok(0);
         };
         let mut hash = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
@@ -263,7 +269,7 @@ impl Courier<'_> {
         {
             return Ok(len);
         }
-        self.talk()?.restart().await?;
+        self.open_dialogue()?.empty_file().await?;
         Ok(0)
     }
 
@@ -271,30 +277,30 @@ impl Courier<'_> {
     ///
     /// # Errors
     /// The server's own words.
-    pub(crate) async fn pull(&mut self, url: &str) -> Result<()> {
-        self.talk()?.pull(url).await
+    pub(crate) async fn pull_url(&mut self, url: &str) -> Result<()> {
+        self.open_dialogue()?.pull_url(url).await
     }
 
     /// Verifies what was begun and puts it into place.
     ///
     /// # Errors
     /// It is not what was sent, or cannot be put there.
-    pub(crate) async fn end(
+    pub(crate) async fn end_file(
         &mut self,
         item: &Store,
         size: u64,
         digest: Digest,
         job: &Job,
     ) -> Result<()> {
-        let hashes = self.session.hashes();
+        let hashes = self.session.can_hash();
         let mode = stored_mode(self.session, item, job);
-        self.talk()?
-            .end(&End {
+        self.open_dialogue()?
+            .end_file(&FileEnd {
                 digest: hashes.then_some(digest),
                 size,
                 mode,
                 exact: job.preserve,
-                stamp: job.preserve.then(|| stamp(item.mtime)),
+                stamp: job.preserve.then(|| touch_stamp(item.mtime)),
             })
             .await
     }
@@ -303,27 +309,27 @@ impl Courier<'_> {
     ///
     /// # Errors
     /// The session.
-    pub(crate) async fn leave(&mut self) -> Result<()> {
-        self.talk()?.leave().await
+    pub(crate) async fn leave_file(&mut self) -> Result<()> {
+        self.open_dialogue()?.leave_file().await
     }
 
     /// Sets mode and time of a folder.
     ///
     /// # Errors
     /// The server's own words.
-    pub(crate) async fn attributes(
+    pub(crate) async fn set_attributes(
         &mut self,
         path: &RemotePath,
         mode: u32,
         mtime: i64,
     ) -> Result<()> {
-        self.talk()?
-            .attributes(path, mode & 0o7777, Some(&stamp(mtime)))
+        self.open_dialogue()?
+            .set_attributes(path, mode & 0o7777, Some(&touch_stamp(mtime)))
             .await
     }
 
-    /// Keeps its dialogue for the next courier.
-    pub(crate) async fn rest(self) {
+    /// Keeps its dialogue for the next dialogue.
+    pub(crate) async fn give_back(self) {
         if let Some(dialogue) = self.dialogue.filter(Dialogue::is_usable) {
             self.session.give_back(dialogue).await;
         }
@@ -333,9 +339,9 @@ impl Courier<'_> {
     ///
     /// # Errors
     /// The session.
-    pub(crate) async fn quit(self) -> Result<()> {
+    pub(crate) async fn quit_dialogue(self) -> Result<()> {
         match self.dialogue {
-            Some(dialogue) if dialogue.is_usable() => dialogue.quit().await,
+            Some(dialogue) if dialogue.is_usable() => dialogue.quit_dialogue().await,
             _ => Ok(()),
         }
     }

@@ -53,8 +53,8 @@ compress() {
     fi
 }
 
-# send_bundle CHECK: 1 where folders may hold links that must not be followed.
-send_bundle() {
+# send_archive CHECK: 1 where folders may hold links that must not be followed.
+send_archive() {
     enter "$root" "" || refuse
     # In a subshell, since it changes the folder.
     if [ "$1" = 1 ]; then

@@ -10,55 +10,55 @@ use ops_ui::{Error, Result};
 use tokio::sync::mpsc;
 
 use super::{
-    Session,
-    bundle::{SMALL_BYTES, common},
+    ShellTransport,
     dialogue::Dialogue,
+    fetch_archive::{SMALL_BYTES, common_folder},
     frames::{choose_codec, compress_frame, stored_mode, usable_dialogue},
 };
 use crate::{
     hashes,
     hashes::{Digest, hex},
     landing,
-    place::local,
+    place::local_path,
     reading::Reading,
     remote_path::RemotePath,
-    transport::{Job, Source, Store, What},
+    transport::{Job, Source, Store, StoreKind},
 };
 
 /// Most that one archive holds, in bytes of files.
-const PACK_BYTES: u64 = 8 << 20;
+const ARCHIVE_BYTES: u64 = 8 << 20;
 /// Most that one archive holds.
-const PACK_FILES: usize = 4000;
+const ARCHIVE_FILES: usize = 4000;
 /// Fewer are sent one by one.
 const WORTH_FILES: usize = 4;
 /// A frame of the archive, in bytes.
 const FRAME_BYTES: usize = 512 << 10;
 
 /// Puts small files together.
-pub(super) struct Collector {
+pub(super) struct StoreCollector {
     works: bool,
     items: Vec<Store>,
     bytes: u64,
 }
 
-impl Collector {
-    pub(super) fn new(session: &Session) -> Self {
+impl StoreCollector {
+    pub(super) fn new(session: &ShellTransport) -> Self {
         Self {
             works: session.tools.has("tar")
                 && session.tools.has("handles")
-                && session.tools.hash().is_some(),
+                && session.tools.hash_command().is_some(),
             items: Vec::new(),
             bytes: 0,
         }
     }
 
-    /// Takes a file if it is a small one, and gives the pack that is full by then; gives the file
-    /// back otherwise.
-    pub(super) fn take(&mut self, item: Store) -> Result<Option<Vec<Store>>, Store> {
+    /// Takes a file if it is a small one, and gives the archive that is full by then; gives the
+    /// file back otherwise.
+    pub(super) fn take_if_small(&mut self, item: Store) -> Result<Option<Vec<Store>>, Store> {
         let size = match &item.what {
-            What::File(Source::File { size, .. }) => Some(*size),
-            What::File(Source::Stream { size, .. }) => *size,
-            What::Folder | What::Link(_) => None,
+            StoreKind::File(Source::File { size, .. }) => Some(*size),
+            StoreKind::File(Source::Stream { size, .. }) => *size,
+            StoreKind::Folder | StoreKind::Link(_) => None,
         };
         // Programs that print hashes and names write some names in another way.
         let plain = !item.path.whole().iter().any(|b| b"\n\\".contains(b));
@@ -70,8 +70,8 @@ impl Collector {
         let Some(size) = size.filter(fits) else {
             return Err(item);
         };
-        let full = (self.bytes + size > PACK_BYTES || self.items.len() >= PACK_FILES)
-            .then(|| self.rest())
+        let full = (self.bytes + size > ARCHIVE_BYTES || self.items.len() >= ARCHIVE_FILES)
+            .then(|| self.take_rest())
             .flatten();
         self.bytes += size;
         self.items.push(item);
@@ -79,7 +79,7 @@ impl Collector {
     }
 
     /// What is left.
-    pub(super) fn rest(&mut self) -> Option<Vec<Store>> {
+    pub(super) fn take_rest(&mut self) -> Option<Vec<Store>> {
         self.bytes = 0;
         let items = std::mem::take(&mut self.items);
         (!items.is_empty()).then_some(items)
@@ -88,36 +88,40 @@ impl Collector {
 
 /// Another way for an archive than through the session: something that holds it for the server to
 /// fetch.
-pub(crate) trait Parcel: Send {
+pub(crate) trait ArchiveCarrier: Send {
     /// Appends to it.
-    fn put(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<()>>;
+    fn put_bytes(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<()>>;
 
     /// Puts it where the server can fetch it; gives the address and the SHA-256 of what is there.
-    fn send(&mut self) -> BoxFuture<'_, Result<(String, Digest)>>;
+    fn send_object(&mut self) -> BoxFuture<'_, Result<(String, Digest)>>;
 }
 
 /// A file that has been read.
-struct Packed {
+struct ArchivedItem {
     item: Store,
     /// Kept where it cannot be read again.
     content: Option<Bytes>,
     size: u64,
 }
 
-/// Sends `items` as one archive, through the session or as a `parcel`; gives back those that are to
-/// be sent one by one.
-pub(super) async fn send(
-    session: &Session,
+/// Sends `items` as one archive, through the session or by a `carrier`; gives back those that are
+/// to be sent one by one.
+pub(super) async fn send_archive(
+    session: &ShellTransport,
     dialogue: &mut Option<Dialogue>,
     items: Vec<Store>,
-    parcel: Option<&mut (dyn Parcel + '_)>,
+    carrier: Option<&mut (dyn ArchiveCarrier + '_)>,
     job: &Job,
 ) -> Vec<Store> {
     if items.len() < WORTH_FILES {
         return items;
     }
     let mut files = Vec::new();
-    match Box::pin(unpack(session, dialogue, items, &mut files, parcel, job)).await {
+    match Box::pin(unpack_archive(
+        session, dialogue, items, &mut files, carrier, job,
+    ))
+    .await
+    {
         Ok(left) => left,
         Err((error, mut left)) => {
             session.far.cx.output().detail(format!(
@@ -126,8 +130,8 @@ pub(super) async fn send(
             let mut again: Vec<Store> = files
                 .into_iter()
                 .map(|file| {
-                    job.report.back(file.item.id, file.size);
-                    restored(file)
+                    job.report.take_back(file.item.id, file.size);
+                    unread_item(file)
                 })
                 .collect();
             again.append(&mut left);
@@ -137,8 +141,8 @@ pub(super) async fn send(
 }
 
 /// The file as it was before it was read.
-fn restored(file: Packed) -> Store {
-    let Packed {
+fn unread_item(file: ArchivedItem) -> Store {
+    let ArchivedItem {
         mut item, content, ..
     } = file;
     if let Some(content) = content {
@@ -146,7 +150,7 @@ fn restored(file: Packed) -> Store {
         let (sender, bytes) = mpsc::channel(1);
         // There is room for one.
         let _ = sender.try_send(Ok(content));
-        item.what = What::File(Source::Stream { bytes, size });
+        item.what = StoreKind::File(Source::Stream { bytes, size });
     }
     item
 }
@@ -154,12 +158,12 @@ fn restored(file: Packed) -> Store {
 type Refused = (Error, Vec<Store>);
 
 /// Gives what is to be sent one by one although the archive arrived; `files` is what is in it.
-async fn unpack(
-    session: &Session,
+async fn unpack_archive(
+    session: &ShellTransport,
     dialogue: &mut Option<Dialogue>,
     items: Vec<Store>,
-    files: &mut Vec<Packed>,
-    mut parcel: Option<&mut (dyn Parcel + '_)>,
+    files: &mut Vec<ArchivedItem>,
+    mut carrier: Option<&mut (dyn ArchiveCarrier + '_)>,
     job: &Job,
 ) -> Result<Vec<Store>, Refused> {
     let Some(root) = items.first().map(|first| first.path.root().to_vec()) else {
@@ -167,15 +171,15 @@ async fn unpack(
     };
     // Beside the files, so that they can be renamed into place; the folders up to it are among
     // those that were made.
-    let common = common(items.iter().map(|item| item.path.below()));
-    let token = format!(".ops-{}", landing::token());
+    let common = common_folder(items.iter().map(|item| item.path.below()));
+    let token = format!(".ops-{}", landing::random_token());
     let stage = RemotePath::new(&root, &common).join(token.as_bytes());
-    let direct = parcel.is_none();
+    let direct = carrier.is_none();
     let begun = async {
         let dialogue = usable_dialogue(session, dialogue).await?;
-        dialogue.stage(&stage).await?;
+        dialogue.make_stage(&stage).await?;
         if direct {
-            dialogue.unpack(job.preserve).await?;
+            dialogue.begin_unpacking(job.preserve).await?;
         }
         Ok(dialogue)
     };
@@ -184,23 +188,23 @@ async fn unpack(
         Err(error) => return Err((error, items)),
     };
     let mut items = items.into_iter();
-    let mut archive = Archive::new();
+    let mut archive = ArchiveWriter::new();
     let mut hashes = Vec::new();
     let mut codec = None;
     while let Some(item) = items.next() {
         let id = item.id;
-        let (file, bytes) = match read(item, job).await {
-            Ok(read) => read,
+        let (file, human_bytes) = match read_item(item, job).await {
+            Ok(read_item) => read_item,
             Err(error) => {
-                job.report.fail(id, error);
+                job.report.mark_failed(id, error);
                 continue;
             }
         };
-        hashes.push(sha256(&bytes));
-        let below = within(&common, file.item.path.below()).to_vec();
+        hashes.push(sha256(&human_bytes));
+        let below = path_within(&common, file.item.path.below()).to_vec();
         let added = archive.add(
             &below,
-            &bytes,
+            &human_bytes,
             stored_mode(session, &file.item, job),
             file.item.mtime,
         );
@@ -209,7 +213,7 @@ async fn unpack(
             Ok(()) if archive.bytes.len() >= FRAME_BYTES => {
                 let frame = archive.take();
                 let codec = *codec.get_or_insert_with(|| choose_codec(session, job, &frame));
-                send_part(dialogue, &mut parcel, codec, frame).await
+                send_part(dialogue, &mut carrier, codec, frame).await
             }
             other => other,
         };
@@ -221,11 +225,11 @@ async fn unpack(
     let done = async {
         let frame = archive.end();
         let codec = *codec.get_or_insert_with(|| choose_codec(session, job, &frame));
-        send_part(dialogue, &mut parcel, codec, frame).await?;
-        match parcel {
-            None => dialogue.unpacked().await?,
-            Some(parcel) => {
-                let (url, digest) = parcel.send().await?;
+        send_part(dialogue, &mut carrier, codec, frame).await?;
+        match carrier {
+            None => dialogue.end_unpacking().await?,
+            Some(carrier) => {
+                let (url, digest) = carrier.send_object().await?;
                 dialogue
                     .unpack_from(&url, codec, digest, job.preserve)
                     .await?;
@@ -237,18 +241,18 @@ async fn unpack(
             text.update(hex(hash).as_bytes());
             text.update(b"\n");
         }
-        if dialogue.sum().await? != Some(hashes::finish(text)) {
-            dialogue.clear().await?;
+        if dialogue.hash_unpacked().await? != Some(hashes::finish_hash(text)) {
+            dialogue.clear_stage().await?;
             return Err(Error::unexpected("what arrived is not what was sent"));
         }
-        spread(dialogue, &root, &common, files, job).await
+        spread_files(dialogue, &root, &common, files, job).await
     };
     match done.await {
         Ok(left) => Ok(left),
         Err(error) => {
             if dialogue.is_usable() {
                 // What cannot be asked for now is done at the dialogue's end.
-                let _ = dialogue.clear().await;
+                let _ = dialogue.clear_stage().await;
             }
             Err((error, Vec::new()))
         }
@@ -257,26 +261,26 @@ async fn unpack(
 
 async fn send_part(
     dialogue: &mut Dialogue,
-    parcel: &mut Option<&mut (dyn Parcel + '_)>,
+    carrier: &mut Option<&mut (dyn ArchiveCarrier + '_)>,
     codec: &str,
     frame: Bytes,
 ) -> Result<()> {
     let bytes = compress_frame(codec, frame)?;
-    match parcel {
-        None => dialogue.part(codec, bytes).await,
-        Some(parcel) => parcel.put(bytes).await,
+    match carrier {
+        None => dialogue.send_archive_part(codec, bytes).await,
+        Some(carrier) => carrier.put_bytes(bytes).await,
     }
 }
 
 /// Moves what was unpacked into place; gives what could not be.
-async fn spread(
+async fn spread_files(
     dialogue: &mut Dialogue,
     root: &[u8],
     common: &[u8],
-    files: &mut Vec<Packed>,
+    files: &mut Vec<ArchivedItem>,
     job: &Job,
 ) -> Result<Vec<Store>> {
-    let mut folders: BTreeMap<Vec<u8>, Vec<Packed>> = BTreeMap::new();
+    let mut folders: BTreeMap<Vec<u8>, Vec<ArchivedItem>> = BTreeMap::new();
     for file in files.drain(..) {
         let below = file.item.path.below();
         let end = below.iter().rposition(|&b| b == b'/').unwrap_or(0);
@@ -284,43 +288,45 @@ async fn spread(
         folders.entry(folder).or_default().push(file);
     }
     for folder in folders.keys() {
-        let sub = within(common, folder);
+        let sub = path_within(common, folder);
         let folder = RemotePath::new(root, folder);
-        dialogue.spread(sub, &folder, job.preserve).await?;
+        dialogue.spread_files(sub, &folder, job.preserve).await?;
     }
     let mut left = Vec::new();
     for (_, files) in folders {
-        match dialogue.answer().await {
-            Ok(_) => files.iter().for_each(|file| job.report.done(file.item.id)),
+        match dialogue.next_answer().await {
+            Ok(_) => files
+                .iter()
+                .for_each(|file| job.report.mark_done(file.item.id)),
             Err(error) if dialogue.is_usable() => {
                 // One by one each gets its own answer.
                 drop(error);
                 left.extend(files.into_iter().map(|file| {
-                    job.report.back(file.item.id, file.size);
-                    restored(file)
+                    job.report.take_back(file.item.id, file.size);
+                    unread_item(file)
                 }));
             }
             Err(error) => {
                 for file in files {
-                    job.report.fail(file.item.id, error.clone());
+                    job.report.mark_failed(file.item.id, error.clone());
                 }
             }
         }
     }
     if dialogue.is_usable() {
-        dialogue.clear().await?;
+        dialogue.clear_stage().await?;
     }
     Ok(left)
 }
 
 /// `path` below `common`, which is a folder above it or that itself.
-fn within<'a>(common: &[u8], path: &'a [u8]) -> &'a [u8] {
+fn path_within<'a>(common: &[u8], path: &'a [u8]) -> &'a [u8] {
     let below = path.strip_prefix(common).unwrap_or(path);
     below.strip_prefix(b"/").unwrap_or(below)
 }
 
-async fn read(mut item: Store, job: &Job) -> Result<(Packed, Bytes)> {
-    let What::File(source) = std::mem::replace(&mut item.what, What::Folder) else {
+async fn read_item(mut item: Store, job: &Job) -> Result<(ArchivedItem, Bytes)> {
+    let StoreKind::File(source) = std::mem::replace(&mut item.what, StoreKind::Folder) else {
         return Err(Error::unexpected("no file"));
     };
     let again = match &source {
@@ -337,7 +343,7 @@ async fn read(mut item: Store, job: &Job) -> Result<(Packed, Bytes)> {
                 return Err(Error::unexpected("it has grown while others were read"));
             }
             let bytes = file.read_at(0, len).await?;
-            file.unchanged(&sha256(&bytes))?;
+            file.check_unchanged(&sha256(&bytes))?;
             bytes
         }
         Reading::Stream(mut stream) => {
@@ -347,11 +353,11 @@ async fn read(mut item: Store, job: &Job) -> Result<(Packed, Bytes)> {
     };
     let content = again.is_none().then(|| bytes.clone());
     if let Some(source) = again {
-        item.what = What::File(source);
+        item.what = StoreKind::File(source);
     }
     let size = bytes.len() as u64;
     Ok((
-        Packed {
+        ArchivedItem {
             item,
             content,
             size,
@@ -363,15 +369,15 @@ async fn read(mut item: Store, job: &Job) -> Result<(Packed, Bytes)> {
 fn sha256(bytes: &[u8]) -> Digest {
     let mut hash = digest::Context::new(&digest::SHA256);
     hash.update(bytes);
-    hashes::finish(hash)
+    hashes::finish_hash(hash)
 }
 
 /// A tar archive as it grows.
-pub(super) struct Archive {
+pub(super) struct ArchiveWriter {
     bytes: Vec<u8>,
 }
 
-impl Archive {
+impl ArchiveWriter {
     pub(super) fn new() -> Self {
         Self { bytes: Vec::new() }
     }
@@ -382,7 +388,7 @@ impl Archive {
         header.set_mode(mode);
         header.set_mtime(u64::try_from(mtime).unwrap_or(0));
         let mut builder = tar::Builder::new(std::mem::take(&mut self.bytes));
-        let added = builder.append_data(&mut header, local(path), content);
+        let added = builder.append_data(&mut header, local_path(path), content);
         // Without the end of the archive, which `into_inner` would write.
         self.bytes = std::mem::take(builder.get_mut());
         added.map_err(Error::from)
@@ -407,7 +413,7 @@ mod tests {
 
     #[test]
     fn an_archive_in_parts_is_one_archive() {
-        let mut archive = Archive::new();
+        let mut archive = ArchiveWriter::new();
         let long = [&b"d/"[..], &[b'x'; 200], b"/\xff"].concat();
         archive.add(b"a", b"1", 0o600, 5).unwrap();
         let mut bytes = archive.take().to_vec();
