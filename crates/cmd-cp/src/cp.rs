@@ -1,6 +1,7 @@
 //! The command.
 
 mod again;
+mod each_server;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,12 +10,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use futures_util::{StreamExt as _, stream};
 use ops_core::{Choice, Command, Context, Values, connect::Urgency, resolve::SessionArgs};
 use ops_profile::{CopyVia, Instance, Target};
 use ops_remote::ssh::client::Login;
-use ops_ui::{Error, ErrorKind, Exit, Result, hint, output::escape};
+use ops_ui::{Error, Exit, Result, hint};
 
+use self::each_server::{HasServer, run_for_each};
 use crate::{
     arrive::{CheckedListing, claim_names, copy_to_here, list_sources, listing_request},
     clashes::{Claims, refuse_same_names},
@@ -597,58 +598,6 @@ struct ListedSource {
     transport: Box<dyn Transport>,
     passed: CheckedListing,
     goal: LocalGoal,
-}
-
-/// Runs `work` for each of `jobs`. Alone, its failure is the command's; otherwise it is reported,
-/// and the others go on.
-async fn run_for_each<J: HasServer, F: Future<Output = Result<()>>>(
-    jobs: Vec<J>,
-    parallel: usize,
-    alone: bool,
-    options: &Options,
-    work: impl Fn(J) -> F,
-) -> Result<()> {
-    let mut running = stream::iter(jobs)
-        .map(|job| {
-            let label = job.server().instance.label().to_owned();
-            let work = work(job);
-            async move { (label, Box::pin(work).await) }
-        })
-        .buffer_unordered(parallel.max(1));
-    while let Some((label, done)) = running.next().await {
-        match done {
-            Ok(()) => {}
-            Err(error) if alone || error.kind() == ErrorKind::BrokenPipe => {
-                // What was reported already is told all the same.
-                if options
-                    .report
-                    .items()
-                    .iter()
-                    .all(|item| item.outcome.is_none())
-                    || error.kind() == ErrorKind::BrokenPipe
-                {
-                    return Err(error);
-                }
-                let id = options.report.add_item(label, "", 0);
-                options.report.mark_failed(id, error);
-            }
-            Err(error) => {
-                let id = options.report.add_item(escape(&label), "", 0);
-                options.report.mark_failed(id, error);
-            }
-        }
-    }
-    Ok(())
-}
-
-trait HasServer {
-    fn server(&self) -> &Server;
-}
-
-impl HasServer for &Server {
-    fn server(&self) -> &Server {
-        self
-    }
 }
 
 impl HasServer for ListedSource {

@@ -34,8 +34,8 @@ pub(crate) struct Entry {
 /// What is to be looked at on a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ListRequest {
-    /// As typed: `~`, relative to the home of the user, globs where [`ListRequest::globs`] is set; empty is
-    /// the home.
+    /// As typed: `~`, relative to the home of the user, globs where [`ListRequest::globs`] is set;
+    /// empty is the home.
     pub(crate) places: Vec<Vec<u8>>,
     /// Expand `*`, `?` and `[…]`. A place that exists by its very name is taken as it is.
     pub(crate) globs: bool,
@@ -87,8 +87,8 @@ impl Found {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Listing {
     pub(crate) found: Vec<Found>,
-    /// Each of [`ListRequest::places`] as an absolute path, `~` expanded, globs not, without a slash at its
-    /// end; whether it exists or not.
+    /// Each of [`ListRequest::places`] as an absolute path, `~` expanded, globs not, without a
+    /// slash at its end; whether it exists or not.
     pub(crate) places: Vec<Vec<u8>>,
     /// What could not be looked at, with the server's words; to be escaped.
     pub(crate) complaints: Vec<String>,

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // In a test's helpers too.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use ops_core::{Choice, Context};
@@ -167,58 +167,56 @@ async fn until(what: &str, there: impl Fn() -> bool) {
     assert!(tokio::time::timeout(PATIENCE, wait).await.is_ok(), "{what}");
 }
 
-/// Reads standard output until it holds a line; the rest of what came is dropped.
-async fn first_line(run: &mut Run) -> String {
-    let mut text = Vec::new();
-    while !text.contains(&b'\n') {
+/// The next line of standard output; `rest` is what has come beyond it.
+async fn next_line(run: &mut Run, rest: &mut Vec<u8>) -> String {
+    loop {
+        if let Some(end) = rest.iter().position(|&b| b == b'\n') {
+            let line = rest.drain(..=end).take(end).collect();
+            return String::from_utf8(line).unwrap();
+        }
         match soon(run.next()).await.unwrap() {
-            Some(Event::Stdout(bytes)) => text.extend_from_slice(&bytes),
+            Some(Event::Stdout(bytes)) => rest.extend_from_slice(&bytes),
             Some(Event::Started) => {}
             other => panic!("{other:?}"),
         }
     }
-    let line = text.split(|&b| b == b'\n').next().unwrap();
-    String::from_utf8(line.to_vec()).unwrap()
 }
 
-/// Starts a line that first tells its process and the folder of the run; gives both.
+/// Starts a line that first tells its process and, by what its parent was started with, the folder
+/// of the run.
 async fn started(stage: &Stage, mut request: Request) -> (Run, Traces) {
     let Command::Line(line) = &mut request.command else {
         panic!("a line");
     };
-    let before = folders();
-    *line = [b"echo $$; ", &line[..]].concat();
+    let tell = b"echo $$ $(tr '\\0' ' ' </proc/$PPID/cmdline | cut -d' ' -f2); ";
+    *line = [tell, &line[..]].concat();
     let mut run = stage.start(request).await;
-    let process = first_line(&mut run).await.parse().unwrap();
-    let folders = folders().difference(&before).cloned().collect();
-    assert!(is_running(process));
-    (run, Traces { process, folders })
+    let mut rest = Vec::new();
+    let told = next_line(&mut run, &mut rest).await;
+    let (process, engine) = told.split_once(' ').unwrap();
+    let traces = Traces {
+        process: process.parse().unwrap(),
+        folder: engine.strip_suffix("/engine").unwrap().into(),
+        rest,
+    };
+    assert!(is_running(traces.process) && traces.folder.is_dir());
+    (run, traces)
 }
 
+/// What a run has on the server while it lives.
 struct Traces {
     process: i32,
-    folders: std::collections::BTreeSet<std::path::PathBuf>,
+    folder: PathBuf,
+    /// What has come of its output beyond the first line.
+    rest: Vec<u8>,
 }
 
 impl Traces {
     /// Nothing is left of the run.
     async fn gone(&self) {
         until("the command has ended", || !is_running(self.process)).await;
-        // Those of runs beside this one are among them.
-        assert!(!self.folders.is_empty());
+        until("its folder has gone", || !self.folder.exists()).await;
     }
-}
-
-/// The folders of runs on this machine.
-fn folders() -> std::collections::BTreeSet<std::path::PathBuf> {
-    std::fs::read_dir(std::env::temp_dir())
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| {
-            path.file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with("ops-exec."))
-        })
-        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -320,14 +318,14 @@ async fn signals_reach_the_command_and_its_children() {
         }
     }
     // One that is caught: the command goes on, and its own status counts.
-    let (mut run, traces) = started(
+    let (mut run, mut traces) = started(
         &stage,
         sh("trap 'echo caught; exit 7' INT; echo ready; while :; do sleep 0.1; done"),
     )
     .await;
-    assert_eq!(first_line(&mut run).await, "ready");
+    assert_eq!(next_line(&mut run, &mut traces.rest).await, "ready");
     run.signals().send(Signal::Interrupt);
-    assert_eq!(first_line(&mut run).await, "caught");
+    assert_eq!(next_line(&mut run, &mut traces.rest).await, "caught");
     let event = soon(run.next()).await.unwrap();
     assert_eq!(event, Some(Event::Ended(Status::Code(7))));
     traces.gone().await;
@@ -399,22 +397,7 @@ async fn a_command_outlives_its_sessions() {
     stage
         .running
         .set_faults("cut-after=700,bye-after=1500,cuts=2".parse().unwrap());
-    let mut request = sh("tee /dev/stderr; exit 5");
-    request.stdin = true;
-    let mut run = stage.start(request).await;
-    let mut stdin = run.take_stdin().unwrap();
-    let bytes = noise(12_000_000);
-    let send = async {
-        for piece in bytes.chunks(300_001) {
-            stdin.send(Bytes::copy_from_slice(piece)).await.unwrap();
-        }
-        stdin.end().await.unwrap();
-    };
-    let ((), told) = soon(async { tokio::join!(send, drain(&mut run)) }).await;
-    let told = told.unwrap();
-    assert_eq!(told.stdout.len(), bytes.len());
-    assert!(told.stdout == bytes && told.stderr == bytes);
-    assert_eq!(told.status, Some(Status::Code(5)));
+    copies_all(&stage, 12_000_000).await;
     assert!(starts(&stage) > 20, "{} sessions", starts(&stage));
     stage.settle().await;
 }
@@ -465,4 +448,101 @@ async fn what_is_detached_goes_on_and_keeps_its_output() {
     .await;
     std::fs::remove_file(&output).unwrap();
     soon(stage.running.stop()).await;
+}
+
+/// Both directions at once, then the status.
+async fn copies_all(stage: &Stage, len: usize) {
+    let mut request = sh("tee /dev/stderr; exit 5");
+    request.stdin = true;
+    let mut run = stage.start(request).await;
+    let mut stdin = run.take_stdin().unwrap();
+    let bytes = noise(len);
+    let send = async {
+        for piece in bytes.chunks(300_001) {
+            stdin.send(Bytes::copy_from_slice(piece)).await.unwrap();
+        }
+        stdin.end().await.unwrap();
+    };
+    let ((), told) = soon(async { tokio::join!(send, drain(&mut run)) }).await;
+    let told = told.unwrap();
+    assert_eq!(told.stdout.len(), bytes.len());
+    assert!(told.stdout == bytes && told.stderr == bytes);
+    assert_eq!(told.status, Some(Status::Code(5)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_service_takes_short_parameters_only_the_terminal_carries_the_rest() {
+    let stage = Stage::new().await;
+    stage
+        .running
+        .set_faults("max-parameter=2000".parse().unwrap());
+    let told = stage.line("echo out; echo err >&2; exit 3").await;
+    assert_eq!(
+        (&told.stdout[..], &told.stderr[..]),
+        (&b"out\n"[..], &b"err\n"[..])
+    );
+    assert_eq!(told.status, Some(Status::Code(3)));
+    copies_all(&stage, 1_000_000).await;
+    stage.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_output_is_not_separated_all_of_it_comes_by_a_terminal() {
+    for listed in [false, true] {
+        let mut stage = Stage::new().await;
+        stage
+            .running
+            .set_faults("agent-version=3.1.1188.0".parse().unwrap());
+        if listed {
+            stage.instance.agent_version = Some("3.1.1188.0".to_owned());
+        }
+        copies_all(&stage, 100_000).await;
+        let (mut run, traces) = started(&stage, sh("sleep 1000")).await;
+        run.signals().send(Signal::Interrupt);
+        let event = soon(run.next()).await.unwrap();
+        assert_eq!(event, Some(Event::Ended(Status::Signal(2))));
+        drop(run);
+        traces.gone().await;
+        let (run, traces) = started(&stage, sh("sleep 1000")).await;
+        drop(run);
+        traces.gone().await;
+        stage.settle().await;
+    }
+    let stage = Stage::new().await;
+    let mut request = sh("cat; exit 4");
+    request.stdin = true;
+    request.document = Some("Sandbox-CommandPlain".to_owned());
+    let mut run = stage.start(request).await;
+    let mut stdin = run.take_stdin().unwrap();
+    stdin.send(Bytes::from_static(b"live\n")).await.unwrap();
+    assert_eq!(next_line(&mut run, &mut Vec::new()).await, "live");
+    stdin.end().await.unwrap();
+    let event = soon(run.next()).await.unwrap();
+    assert_eq!(event, Some(Event::Ended(Status::Code(4))));
+    stage.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_comes_back_to_is_ended() {
+    let stage = Stage::new().await;
+    let mut request = sh("while :; do sleep 0.1; echo x; done");
+    request.patience = Duration::from_secs(1);
+    let (mut run, traces) = started(&stage, request).await;
+    // The service ends the session, and gives no other one.
+    stage
+        .running
+        .set_faults("end-after=1,deny=ssm:StartSession".parse().unwrap());
+    let error = loop {
+        match soon(run.next()).await {
+            Ok(Some(Event::Stdout(_))) => {}
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => break error,
+        }
+    };
+    assert!(
+        error.what().contains("no other one could be had"),
+        "{error}"
+    );
+    traces.gone().await;
+    stage.settle().await;
 }

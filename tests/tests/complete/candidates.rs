@@ -263,7 +263,8 @@ fn paths_of_a_server_come_from_a_session_and_then_from_the_cache() {
     let there = service.home().join("there");
     let asked = |path: &str| {
         let word = format!("web-1:{}/{path}", there.display());
-        // The first key may be too early for a busy machine: what comes later is there for the next.
+        // The first key may be too early for a busy machine: what comes later is there for the
+        // next.
         let found = complete(&service, &["ops", "cp", &word]);
         let begin = format!("web-1:{}/", there.display());
         let names = found
@@ -288,8 +289,8 @@ fn paths_of_a_server_come_from_a_session_and_then_from_the_cache() {
     assert_eq!(asked("b"), ["beta"]);
     assert_eq!(asked(".h"), [".hidden"]);
     assert_eq!(sessions(), started);
-    // Nobody is asked for the folders of several servers, nor where a profile forbids sessions; what
-    // is not there is no error.
+    // Nobody is asked for the folders of several servers, nor where a profile forbids sessions;
+    // what is not there is no error.
     write(
         &service,
         ".config/ops/profiles/no-session.yaml",

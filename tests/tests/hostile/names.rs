@@ -191,6 +191,8 @@ const CASES: &[Case] = &[
     ("describe", &["NAME"], ESC),
     ("describe", &[FIRST], ""),
     ("describe", &[FIRST, "-o", "yaml"], ""),
+    ("pick", &[], ESC),
+    ("pick", &["NAME"], ESC),
     ("wait", &["--timeout", "1s", OFFLINE], ""),
     ("wait", &["--timeout", "1s", "xNAME"], ""),
     ("version", &[], ""),

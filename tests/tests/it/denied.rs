@@ -127,6 +127,18 @@ fn a_node_without_the_advanced_tier_is_told_as_that() {
 }
 
 #[test]
+fn an_agent_that_is_too_old_for_remote_hosts_is_to_be_updated() {
+    let service = Service::start(OPS, "agent-version=3.0.1390.0");
+    let answer = run(&service, &["forward", "web-1", "0:db.internal:3306"], "");
+    answer.ends_with(7);
+    answer.tells("BadRequest");
+    answer.tells("doesn't support port forwarding to remote hosts");
+    answer.tells(&format!(
+        "hint: update the agent: aws ssm send-command --document-name AWS-UpdateSSMAgent --targets Key=InstanceIds,Values={WEB_1}"
+    ));
+}
+
+#[test]
 fn a_short_remote_host_is_refused_before_any_call() {
     let service = Service::start(OPS, "");
     for host in ["db", "x"] {
@@ -200,6 +212,7 @@ fn no_verb_calls_what_the_page_does_not_allow_it() {
     let runs: &[&[&str]] = &[
         &["ls", "-o", "json"],
         &["ls", "--all-regions"],
+        &["describe", "web-1"],
         &["cache", "refresh"],
         &["shell", "web-1"],
         &["cp", "file", &session],

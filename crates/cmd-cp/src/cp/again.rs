@@ -3,7 +3,7 @@
 use std::{ffi::OsStr, path::Path};
 
 use clap::ValueEnum as _;
-use ops_core::resolve::Choice;
+use ops_core::Choice;
 use ops_ui::{Error, Hint, hint, output::escape};
 
 use super::Cp;

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use aws_credential_types::Credentials;
 use aws_smithy_runtime_api::client::{
     http::{HttpConnector as _, SharedHttpConnector},
     orchestrator::{HttpRequest, HttpResponse},
@@ -171,7 +172,8 @@ impl Aws {
         let mut pauses = PAUSES.into_iter();
         let mut was_renewed = false;
         loop {
-            let error = match self.call_once(key, region, context).await {
+            let credentials = self.credentials().await.map_err(Failure::Credentials)?;
+            let error = match self.call_once(&credentials, key, region, context).await {
                 Err(Failure::Call(error)) => error,
                 settled => return settled,
             };
@@ -179,7 +181,7 @@ impl Aws {
             if class == Some(Meaning::Expired) && !was_renewed {
                 // Before their time, by the service's word alone.
                 was_renewed = true;
-                self.provider.refused().await;
+                self.provider.refused(credentials.access_key_id()).await;
                 self.provider
                     .renewed()
                     .await
@@ -200,11 +202,11 @@ impl Aws {
 
     async fn call_once(
         &self,
+        credentials: &Credentials,
         key: &KeyName<'_>,
         region: &str,
         context: &BTreeMap<&'static str, String>,
     ) -> Result<DataKey, Failure> {
-        let credentials = self.credentials().await.map_err(Failure::Credentials)?;
         let url = self.kms_url(region);
         let connector = self.kms_connector(&url).map_err(Failure::Credentials)?;
         let body = serde_json::to_vec(&Request {
@@ -221,7 +223,7 @@ impl Aws {
                 target: TARGET,
                 body: &body,
             },
-            &credentials,
+            credentials,
             SystemTime::now(),
         );
         let failed = |error: KmsError| Failure::Call(Box::new(error));

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use ops_core::{Connection, OpenOptions, connect::Ending};
-use ops_session::driver::{Event, Events};
+use ops_core::{OpenOptions, connect::Ending};
+use ops_session::driver::{Event, Events, Sender};
 use ops_ui::Result;
 use tokio::{sync::mpsc, task::JoinHandle};
 
@@ -85,9 +85,10 @@ impl Frames {
 
 /// A session on a terminal of the server in raw mode; dropped, it is ended in the background.
 pub(super) struct Feed {
-    events: Events,
+    /// `None` where it is the session that brings the output too.
+    events: Option<Events>,
     // Ends the session when dropped.
-    _ending: Ending,
+    _ending: Option<Ending>,
     writer: mpsc::UnboundedSender<Bytes>,
     writing: JoinHandle<()>,
     /// The server listens; whether its `head` reads no further than it is told.
@@ -106,27 +107,34 @@ impl Feed {
         folder: String,
         turn: u32,
         heard: impl Future<Output = ()> + Send,
-    ) -> Result<Connection> {
-        let document = far.interactive(&scripts::enter(&folder, turn))?;
+    ) -> Result<Self> {
+        let document = far.interactive(&scripts::enter(&folder, turn, None))?;
         let mut options = OpenOptions::reason(far.reason.clone());
         options.urgency = far.urgency;
-        Box::pin(far.cx.open_heard(&far.instance, document, options, heard)).await
+        let opening = Box::pin(far.cx.open_heard(&far.instance, document, options, heard));
+        let (session, ending) = opening.await?.into_parts();
+        // A size, if only to find out which payloads the agent takes.
+        let _ = session.sender.send_size(80, 24).await;
+        Ok(Self::over(
+            session.sender,
+            Some(session.events),
+            Some(ending),
+        ))
     }
 
-    pub(super) fn new(connection: Connection) -> Self {
-        let (session, ending) = connection.into_parts();
-        let sender = session.sender;
+    /// By a session that is open already.
+    pub(super) fn over(sender: Sender, events: Option<Events>, ending: Option<Ending>) -> Self {
         let (writer, mut queue) = mpsc::unbounded_channel::<Bytes>();
         // What waits here is bounded by the window of the frames.
         let writing = tokio::spawn(async move {
-            // A size, if only to find out which payloads the agent takes.
-            let mut is_open = sender.send_size(80, 24).await.is_ok();
             while let Some(bytes) = queue.recv().await {
-                is_open = is_open && sender.send(bytes).await.is_ok();
+                if sender.send(bytes).await.is_err() {
+                    return;
+                }
             }
         });
         Self {
-            events: session.events,
+            events,
             _ending: ending,
             writer,
             writing,
@@ -137,8 +145,11 @@ impl Feed {
 
     /// Ends when the session has ended. Cancel-safe.
     pub(super) async fn ended(&mut self) -> String {
+        let Some(events) = &mut self.events else {
+            return std::future::pending().await;
+        };
         loop {
-            match self.events.next().await {
+            match events.next().await {
                 Some(Event::Closed(_)) => return "the session has ended".to_owned(),
                 Some(Event::Failed(error)) => return error.to_string(),
                 None => return "the connection was closed".to_owned(),

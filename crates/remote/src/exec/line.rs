@@ -4,13 +4,13 @@ use std::{collections::VecDeque, time::Duration};
 
 use base64::Engine as _;
 use bytes::Bytes;
-use ops_core::connect::Ending;
+use ops_core::{Connection, OpenOptions, connect::Ending};
 use ops_session::driver::{self, Event};
 use ops_ui::{Error, Result};
+use tokio::time::Instant;
 
 use crate::pipe::{
-    Far,
-    down::{self, Flow},
+    Far, down,
     lines::{Line as Text, Lines},
     text::{Decoder, Encoding, Item},
 };
@@ -18,6 +18,8 @@ use crate::pipe::{
 /// Silence of this length, of a script that sends signs of life every three seconds, means that no
 /// more comes: an agent that was away in the wrong moment has given up.
 const SILENCE: Duration = Duration::from_secs(12);
+/// Payloads of at least this many bytes come one after another only of an agent that has more.
+const FULL_BYTES: usize = 1000;
 /// For the far end of a session that was asked to end.
 const END_PATIENCE: Duration = Duration::from_secs(5);
 /// Lines of error output that are kept for a message.
@@ -26,6 +28,19 @@ const KEPT_LINES: usize = 20;
 /// What the agent passes on to the script as SIGINT and SIGQUIT.
 const INTERRUPT: &[u8] = b"\x03";
 const QUIT: &[u8] = b"\x1c";
+
+/// The agent takes this from a terminal for the engine's order to end everything.
+const STOP: &[u8] = b"stop\n";
+
+/// How what a command writes gets here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// By the separated output of a document for commands: fast, and given up by the agent where
+    /// its client is away for a moment.
+    Separated,
+    /// By a terminal, which takes input too: a kilobyte a millisecond, and nothing is given up.
+    Terminal,
+}
 
 /// What has come.
 #[derive(Debug)]
@@ -51,37 +66,69 @@ pub(super) enum Lost {
 pub(super) struct Line {
     session: driver::Session,
     ending: Option<Ending>,
+    way: Way,
     far: Far,
     decoder: Decoder,
     lines: Lines,
     queue: VecDeque<Said>,
     complaints: VecDeque<String>,
-    flow: Flow,
+    trickle: Trickle,
     /// Something of ours has come.
     is_heard: bool,
     is_over: bool,
 }
 
 impl Line {
-    /// Starts `script`, which is told whether it may wait for its session's end.
+    /// Starts `script`, which is told whether it may wait for its session's end, with separated
+    /// output; `None` where that cannot be had.
     ///
     /// # Errors
     /// As [`ops_core::Context::open`].
-    pub(super) async fn open(far: &Far, script: impl Fn(bool) -> String) -> Result<Self> {
-        let connection = Box::pin(down::open(far, script)).await?;
+    pub(super) async fn open(far: &Far, script: impl Fn(bool) -> String) -> Result<Option<Self>> {
+        let connection = Box::pin(down::open_separated(far, script)).await?;
+        Ok(connection.map(|connection| Self::over(far, Way::Separated, connection)))
+    }
+
+    /// Starts `script` on a terminal.
+    ///
+    /// # Errors
+    /// As [`ops_core::Context::open`].
+    pub(super) async fn open_terminal(far: &Far, script: &str) -> Result<Self> {
+        let mut options = OpenOptions::reason(far.reason.clone());
+        options.urgency = far.urgency;
+        let document = far.interactive(script)?;
+        let connection = Box::pin(far.cx.open(&far.instance, document, options)).await?;
+        let line = Self::over(far, Way::Terminal, connection);
+        // A size, if only to find out which payloads the agent takes.
+        let _ = line.session.sender.send_size(80, 24).await;
+        Ok(line)
+    }
+
+    fn over(far: &Far, way: Way, connection: Connection) -> Self {
         let (session, ending) = connection.into_parts();
-        Ok(Self {
+        Self {
             session,
             ending: Some(ending),
+            way,
             far: far.clone(),
             decoder: Decoder::new(Encoding::default()),
             lines: Lines::default(),
             queue: VecDeque::new(),
             complaints: VecDeque::new(),
-            flow: Flow::new(),
+            trickle: Trickle::new(),
             is_heard: false,
             is_over: false,
-        })
+        }
+    }
+
+    /// Takes input for what runs on the terminal.
+    pub(super) fn sender(&self) -> driver::Sender {
+        self.session.sender.clone()
+    }
+
+    /// The session itself, for input alone.
+    pub(super) fn into_parts(self) -> (driver::Session, Option<Ending>) {
+        (self.session, self.ending)
     }
 
     /// What comes next. May be cancelled.
@@ -93,7 +140,9 @@ impl Line {
             if self.is_over {
                 return Err(Lost::Cut("the session has ended".to_owned()));
             }
-            let event = if self.is_heard {
+            // A terminal's session is taken up again where it was, however long that takes.
+            let may_be_silent = !self.is_heard || self.way == Way::Terminal;
+            let event = if !may_be_silent {
                 match tokio::time::timeout(SILENCE, self.session.events.next()).await {
                     Ok(event) => event,
                     Err(_) => return Err(self.cut("nothing came any more")),
@@ -105,7 +154,7 @@ impl Line {
                 Some(Event::Output(bytes)) => {
                     self.read(&bytes)?;
                     // An agent repairs what was on its way at some ten kilobytes a second.
-                    if self.flow.is_trickle(bytes.len()) {
+                    if self.way == Way::Separated && self.trickle.is_one(bytes.len()) {
                         return Err(self.cut("the agent sends only what it repairs"));
                     }
                 }
@@ -115,7 +164,9 @@ impl Line {
                     }
                 }
                 // The agent gives up what it had no place for while the client was away.
-                Some(Event::Disconnected { reason }) => return Err(self.cut(&reason)),
+                Some(Event::Disconnected { reason }) if self.way == Way::Separated => {
+                    return Err(self.cut(&reason));
+                }
                 Some(Event::Closed(closing)) => return Err(self.closed(&closing)),
                 Some(Event::Failed(error)) => {
                     let words = self.ending.as_ref().map(|ending| ending.failed(&error));
@@ -226,10 +277,14 @@ impl Line {
         let _ = self.session.sender.send(INTERRUPT).await;
     }
 
-    /// SIGQUIT for the script, which ends the command and removes everything; whether the session
-    /// has ended over that.
+    /// Has the script end the command and remove everything; whether the session has ended over
+    /// that.
     pub(super) async fn quit(mut self) -> bool {
-        if self.is_over || self.session.sender.send(QUIT).await.is_err() {
+        let word = match self.way {
+            Way::Separated => QUIT,
+            Way::Terminal => STOP,
+        };
+        if self.is_over || self.session.sender.send(word).await.is_err() {
             return false;
         }
         let closed = async {
@@ -246,5 +301,47 @@ impl Line {
         tokio::time::timeout(END_PATIENCE, closed)
             .await
             .unwrap_or(false)
+    }
+}
+
+/// Tells the flow of a command from that of an agent which repairs, message by message, what was on
+/// its way when its own connection was lost: some ten kilobytes a second, and a new session gets
+/// the same at full speed.
+struct Trickle {
+    since: Instant,
+    bytes: usize,
+    /// The most that came within a window.
+    most: usize,
+    /// A payload of this window was not full: there is no more than that.
+    is_natural: bool,
+}
+
+impl Trickle {
+    const WINDOW: Duration = Duration::from_secs(3);
+    /// The share of the best window so far that is a trickle.
+    const SHARE: usize = 15;
+
+    fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            bytes: 0,
+            most: 0,
+            is_natural: false,
+        }
+    }
+
+    /// Takes a payload of `len` bytes.
+    fn is_one(&mut self, len: usize) -> bool {
+        self.bytes += len;
+        self.is_natural |= len < FULL_BYTES;
+        if self.since.elapsed() < Self::WINDOW {
+            return false;
+        }
+        let is_one = !self.is_natural && self.bytes * Self::SHARE < self.most;
+        *self = Self {
+            most: self.most.max(self.bytes),
+            ..Self::new()
+        };
+        is_one
     }
 }

@@ -36,13 +36,16 @@
 //! for.
 
 mod feed;
+mod input;
 mod line;
 mod on_terminal;
+mod opening;
 mod order;
 mod position;
 mod run;
 mod scripts;
 mod text;
+mod words;
 
 use std::{collections::VecDeque, time::Duration};
 

@@ -7,29 +7,24 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use ops_core::{Connection, Context};
+use ops_core::Context;
 use ops_profile::Instance;
-use ops_ui::{Error, ErrorKind, Result, output::escape};
+use ops_ui::{Error, Result, output::escape};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
-    time::Instant,
 };
 
 use super::{
-    Control, Ends, Event, Input, PIECE_BYTES, Request, Signal, Status,
+    Control, Ends, Event, Input, Request, Signal, Status,
     feed::{Feed, Frames},
-    line::{Line, Lost, Said},
+    line::{Line, Lost, Said, Way},
     order::Order,
     position::Position,
     scripts,
 };
 use crate::pipe::{self, Down, Far, Known};
 
-/// First and longest pause between attempts to attach again.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-/// Sessions for the input that may end one after another without any progress.
-const FEED_TRIES: u32 = 4;
 /// For a session that is to end a command.
 const END_PATIENCE: Duration = Duration::from_secs(15);
 /// The number of SIGPIPE.
@@ -66,6 +61,8 @@ pub(super) fn spawn(
         stream: Stream::Out,
         out: Position::default(),
         err: Position::default(),
+        way: Way::Separated,
+        is_launched: false,
         is_direct: false,
         is_running: false,
         status: None,
@@ -80,16 +77,16 @@ pub(super) fn spawn(
 
 /// Which stream the bytes that come belong to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stream {
+pub(super) enum Stream {
     Out,
     Err,
 }
 
-enum FeedState {
+pub(super) enum FeedState {
     /// None is needed, or not yet.
     None,
     Opening {
-        opening: JoinHandle<Result<Connection>>,
+        opening: JoinHandle<Result<Feed>>,
         /// Tells the opening that the server listens.
         heard: Option<oneshot::Sender<()>>,
         /// What the server said then.
@@ -100,10 +97,10 @@ enum FeedState {
 
 /// A session for input is ready on the server.
 #[derive(Clone, Copy)]
-struct Up {
-    turn: u32,
-    stored: u64,
-    is_exact: bool,
+pub(super) struct Up {
+    pub(super) turn: u32,
+    pub(super) stored: u64,
+    pub(super) is_exact: bool,
 }
 
 /// What became of following a session.
@@ -115,32 +112,35 @@ enum Turn {
     Stop(Option<Status>),
 }
 
-struct Task {
-    far: Far,
-    order: Order,
-    patience: Duration,
-    events: mpsc::Sender<Result<Event>>,
+pub(super) struct Task {
+    pub(super) far: Far,
+    pub(super) order: Order,
+    pub(super) patience: Duration,
+    pub(super) events: mpsc::Sender<Result<Event>>,
     /// Events that nobody had room for yet.
-    pending: VecDeque<Event>,
-    control: mpsc::UnboundedReceiver<Control>,
+    pub(super) pending: VecDeque<Event>,
+    pub(super) control: mpsc::UnboundedReceiver<Control>,
     /// What was asked for while there was no session.
-    controls: VecDeque<Control>,
+    pub(super) controls: VecDeque<Control>,
     /// `None` once the command reads no more.
-    input: Option<mpsc::Receiver<Input>>,
-    frames: Frames,
+    pub(super) input: Option<mpsc::Receiver<Input>>,
+    pub(super) frames: Frames,
     /// The run's folder on the server.
-    folder: Option<String>,
-    turn: u32,
-    stream: Stream,
-    out: Position,
-    err: Position,
+    pub(super) folder: Option<String>,
+    pub(super) turn: u32,
+    pub(super) stream: Stream,
+    pub(super) out: Position,
+    pub(super) err: Position,
+    pub(super) way: Way,
+    /// The command needs no order to begin.
+    pub(super) is_launched: bool,
     /// The server has no place to write: the command ends with its session.
-    is_direct: bool,
-    is_running: bool,
-    status: Option<Status>,
-    feed: FeedState,
-    feed_turn: u32,
-    feed_tries: u32,
+    pub(super) is_direct: bool,
+    pub(super) is_running: bool,
+    pub(super) status: Option<Status>,
+    pub(super) feed: FeedState,
+    pub(super) feed_turn: u32,
+    pub(super) feed_tries: u32,
 }
 
 impl Task {
@@ -192,57 +192,6 @@ impl Task {
                     return Err(error);
                 }
             }
-        }
-    }
-
-    /// The session that makes the folder; `None` where nobody waits for it any more.
-    async fn first_line(&mut self) -> Result<Option<Line>> {
-        if self.far.document.is_some() && !self.far.known.is_learned() {
-            // Of a document whose output comes at the end nothing would come before.
-            Down::start(&self.far, "").await?.wait().await?;
-        }
-        let order = &self.order;
-        let opening = Line::open(&self.far, |linger| scripts::begin(order, linger));
-        tokio::select! {
-            line = opening => line.map(Some),
-            () = self.events.closed() => Ok(None),
-        }
-    }
-
-    /// Another session for a run that has lost one; `None` where nobody waits for it any more.
-    async fn attach(&mut self) -> Result<Option<Line>> {
-        let lost = Instant::now();
-        let mut pause = PAUSES.0;
-        let Some(folder) = self.folder.clone() else {
-            return Ok(None);
-        };
-        loop {
-            self.turn += 1;
-            let (turn, out, err) = (self.turn, self.out, self.err);
-            let opening = Line::open(&self.far, |linger| {
-                scripts::attach(&folder, turn, &out, &err, linger)
-            });
-            let opened = tokio::select! {
-                opened = opening => opened,
-                () = self.events.closed() => return Ok(None),
-            };
-            let error = match opened {
-                Ok(line) => return Ok(Some(line)),
-                Err(error) => error,
-            };
-            let is_passing = matches!(
-                error.kind(),
-                ErrorKind::Unreachable | ErrorKind::Unexpected | ErrorKind::Timeout
-            );
-            if !is_passing || lost.elapsed() >= self.patience {
-                return Err(self.not_back(&error));
-            }
-            self.detail(format!("not back yet, trying on: {error}"));
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = self.events.closed() => return Ok(None),
-            }
-            pause = (pause * 2).min(PAUSES.1);
         }
     }
 
@@ -320,7 +269,8 @@ impl Task {
     fn hear_message(&mut self, line: &Line, text: &str) -> Result<()> {
         let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
         match word {
-            "folder" => {
+            // Once: it goes into scripts.
+            "folder" if self.folder.is_none() => {
                 self.folder = Some(pipe::folder(rest)?.to_owned());
                 if self.order.needs_terminal() {
                     self.open_feed();
@@ -413,151 +363,6 @@ impl Task {
         Ok(())
     }
 
-    // --- input -------------------------------------------------------------------------------
-
-    fn open_feed(&mut self) {
-        let Some(folder) = self.folder.clone() else {
-            return;
-        };
-        self.feed_turn += 1;
-        let (heard, hears) = oneshot::channel();
-        let heard_of = async {
-            if hears.await.is_err() {
-                std::future::pending().await
-            }
-        };
-        let opening = Feed::open(self.far.clone(), folder, self.feed_turn, heard_of);
-        self.feed = FeedState::Opening {
-            opening: tokio::spawn(opening),
-            heard: Some(heard),
-            up: None,
-        };
-    }
-
-    fn feed_is_up(&mut self, words: &str) {
-        let mut words = words.split(' ');
-        let mut number = || words.next().and_then(|word| word.parse().ok());
-        let (Some(turn), Some(stored)) = (number(), number()) else {
-            return;
-        };
-        let up = Up {
-            turn: u32::try_from(turn).unwrap_or(0),
-            stored,
-            is_exact: words.next() == Some("exact"),
-        };
-        // Of a session that was replaced meanwhile.
-        if up.turn != self.feed_turn {
-            return;
-        }
-        match &mut self.feed {
-            FeedState::None => {}
-            FeedState::Opening {
-                heard, up: told, ..
-            } => {
-                *told = Some(up);
-                if let Some(heard) = heard.take() {
-                    let _ = heard.send(());
-                }
-            }
-            FeedState::Open(feed) => {
-                if !feed.is_ready() {
-                    feed.ready(&mut self.frames, up.stored, up.is_exact);
-                    self.give_orders();
-                }
-            }
-        }
-    }
-
-    fn feed_changed(&mut self, change: Change) -> Result<()> {
-        match change {
-            Change::Opened(Ok(connection)) => {
-                let mut feed = Feed::new(connection);
-                if let FeedState::Opening { up: Some(up), .. } = self.feed {
-                    feed.ready(&mut self.frames, up.stored, up.is_exact);
-                }
-                self.feed = FeedState::Open(feed);
-                self.give_orders();
-                Ok(())
-            }
-            Change::Opened(Err(error)) => self.feed_failed(error),
-            Change::Ended(why) => {
-                if self.input.is_none() && self.is_running {
-                    // Nobody needs it.
-                    self.feed = FeedState::None;
-                    return Ok(());
-                }
-                self.detail(format!("the input goes on in another session: {why}"));
-                let error = Error::target(format!("`{}` takes no input", self.label()));
-                self.feed_failed(error.caused_by(why))
-            }
-        }
-    }
-
-    /// Tries again, unless that has come to nothing several times.
-    fn feed_failed(&mut self, error: Error) -> Result<()> {
-        self.feed_tries += 1;
-        if self.feed_tries >= FEED_TRIES {
-            return Err(error);
-        }
-        self.open_feed();
-        Ok(())
-    }
-
-    /// Sends the command by the terminal, if it did not come another way.
-    fn give_orders(&mut self) {
-        let FeedState::Open(feed) = &self.feed else {
-            return;
-        };
-        if !feed.is_ready() || self.is_running || self.order.is_open() {
-            return;
-        }
-        let command = &self.order.command;
-        feed.order(format!("put command {}\n", command.len()), Some(command));
-        if let Some(script) = &self.order.script {
-            feed.order(format!("put script {}\n", script.len()), Some(script));
-        }
-        feed.order(format!("run {}\n", self.order.settings()), None);
-    }
-
-    fn input_told(&mut self, words: &str) {
-        let mut words = words.split(' ');
-        let mut number = || words.next().and_then(|word| word.parse().ok());
-        if let (Some(stored), Some(handed)) = (number(), number()) {
-            self.frames.told(stored, handed);
-            self.feed_tries = 0;
-        }
-        if words.next() == Some("closed") {
-            self.input = None;
-        }
-    }
-
-    fn take_input(&mut self, piece: Option<Input>) {
-        match piece {
-            Some(Input::Bytes(mut bytes)) => {
-                // What is there already travels in the same frame: each costs the server processes.
-                let mut is_end = false;
-                while bytes.len() < PIECE_BYTES
-                    && let Some(Ok(more)) = self.input.as_mut().map(mpsc::Receiver::try_recv)
-                {
-                    match more {
-                        Input::Bytes(more) => bytes = [bytes, more].concat().into(),
-                        Input::End => {
-                            is_end = true;
-                            break;
-                        }
-                    }
-                }
-                self.frames.push(bytes);
-                if is_end {
-                    self.frames.end();
-                }
-            }
-            Some(Input::End) => self.frames.end(),
-            // Dropped without an end: the command never reads one.
-            None => self.input = None,
-        }
-    }
-
     // --- ways out ----------------------------------------------------------------------------
 
     async fn obey(&mut self, line: &Line, control: Control) -> Option<Turn> {
@@ -607,53 +412,6 @@ impl Task {
             tell(self.far.clone(), scripts::tell(folder, &role)).await;
         }
     }
-
-    // --- words -------------------------------------------------------------------------------
-
-    fn label(&self) -> &str {
-        self.far.instance.label()
-    }
-
-    fn detail(&self, text: impl std::fmt::Display) {
-        let label = escape(self.label());
-        self.far.cx.output().detail(format!("{label}: {text}"));
-    }
-
-    fn missing(&self, error: impl std::fmt::Display) -> Error {
-        Error::target(format!("the output of `{}` is not whole", self.label())).caused_by(error)
-    }
-
-    fn cut_off(&self, why: &str) -> Error {
-        let error = Error::target(format!("the output of `{}` was cut off", self.label()));
-        let error = error.caused_by(why).with_source(pipe::CutOff);
-        if self.is_direct {
-            error.caused_by(
-                "nothing can be written on the server, so that a command ends with its session",
-            )
-        } else {
-            error
-        }
-    }
-
-    fn gone(&self) -> Error {
-        Error::target(format!(
-            "the command on `{}` cannot be gone on with",
-            self.label()
-        ))
-        .caused_by(format!(
-            "its output is not kept there any more: a server keeps it for {} s after a client has gone",
-            self.patience.as_secs()
-        ))
-    }
-
-    fn not_back(&self, error: &Error) -> Error {
-        Error::target(format!(
-            "the session on `{}` was lost, and no other one could be had",
-            self.label()
-        ))
-        .caused_as(error)
-        .hinted_as(error)
-    }
 }
 
 /// Runs a script that only does something.
@@ -669,8 +427,8 @@ async fn tell(far: Far, script: String) {
     }
 }
 
-enum Change {
-    Opened(Result<Connection>),
+pub(super) enum Change {
+    Opened(Result<Feed>),
     Ended(String),
 }
 

@@ -49,7 +49,8 @@ pub(super) fn begin(order: &Order, linger: bool) -> String {
     script
 }
 
-/// Attaches to the run in `folder` as its `turn`th client, whose bytes end at `out` and `err`.
+/// Attaches, once the engine is there (a [`bootstrap`] may still bring it), to the run in `folder`
+/// as its `turn`th client, whose bytes end at `out` and `err`.
 pub(super) fn attach(
     folder: &str,
     turn: u32,
@@ -59,6 +60,8 @@ pub(super) fn attach(
 ) -> String {
     format!(
         "d=\"{folder}\"\n\
+         n=0\n\
+         while [ -d \"$d\" ] && [ ! -e \"$d/engine\" ] && [ \"$n\" -lt 100 ]; do n=$((n + 1)); sleep 0.1 || sleep 1; done\n\
          [ -e \"$d/engine\" ] || {{ printf \"!gone\\n\"; exit 1; }}\n\
          exec sh \"$d/engine\" attach \"$d\" {turn} {} {} {} {} {}\n",
         out.segment,
@@ -69,11 +72,41 @@ pub(super) fn attach(
     )
 }
 
-/// Reads the command's input and orders from a terminal.
-pub(super) fn enter(folder: &str, turn: u32) -> String {
+/// Reads the command's input and orders from a terminal, and with `positions` attaches there too.
+pub(super) fn enter(folder: &str, turn: u32, positions: Option<(&Position, &Position)>) -> String {
+    let positions = match positions {
+        None => String::new(),
+        Some((out, err)) => format!(
+            "{} {} {} {}",
+            out.segment, out.offset, err.segment, err.offset
+        ),
+    };
     format!(
-        "cd \"$HOME\" 2>/dev/null || cd /\nexec sh \"{folder}/engine\" enter \"{folder}\" {turn}\n"
+        "cd \"$HOME\" 2>/dev/null || cd /\n\
+         d=\"{folder}\"\n\
+         [ -e \"$d/engine\" ] || {{ printf \"!gone\\n\"; exit 1; }}\n\
+         exec sh \"$d/engine\" enter \"$d\" {turn} {positions}\n"
     )
+}
+
+/// Makes the folder from a terminal, reads the engine's text from there, and goes on as [`enter`]
+/// does, attached there too if `attach` says so. Gives the script, and the text to send once the
+/// folder is told.
+pub(super) fn bootstrap(attach: bool) -> (String, String) {
+    let engine = compact(ENGINE);
+    let mut script = String::from("stty raw -echo || exit 1\n");
+    script.push_str(&compact(BEGIN).replacen(ENGINE_MARK, "\n", 1));
+    script.push_str(&format!(
+        "[ -n \"$d\" ] || {{ printf \"!nowhere\\n\"; exit 1; }}\n\
+         rm \"$d/engine\"\n\
+         printf \"!folder %s\\n\" \"$d\"\n\
+         head -c {} >\"$d/part\"\n\
+         mv \"$d/part\" \"$d/engine\"\n\
+         exec sh \"$d/engine\" enter \"$d\" 1 {}\n",
+        engine.len(),
+        if attach { "0 0 0 0" } else { "" }
+    ));
+    (script, engine)
 }
 
 /// Sends a signal to the command in `folder`, or ends it: `role` and what follows.

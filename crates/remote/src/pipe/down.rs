@@ -367,7 +367,7 @@ impl Down {
 
 /// How fast output comes: a stream that has become a trickle is one that an agent repairs, message
 /// by message.
-pub(crate) struct Flow {
+struct Flow {
     since: Instant,
     bytes: usize,
     most: usize,
@@ -378,7 +378,7 @@ impl Flow {
     /// The share of the best window so far that is a trickle.
     const SHARE: usize = 15;
 
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self {
             since: Instant::now(),
             bytes: 0,
@@ -386,7 +386,7 @@ impl Flow {
         }
     }
 
-    pub(crate) fn is_trickle(&mut self, len: usize) -> bool {
+    fn is_trickle(&mut self, len: usize) -> bool {
         self.bytes += len;
         if self.since.elapsed() < Self::WINDOW {
             return false;
@@ -401,63 +401,86 @@ impl Flow {
 /// Starts a script with separated output; where the document knows no such parameter, without: it
 /// may have it fixed on, or lack it. `script` is told whether it may wait for its session's end:
 /// where output comes only when the command has ended, the command must end.
-pub(crate) async fn open(far: &Far, script: impl Fn(bool) -> String) -> Result<Connection> {
-    let name = far.document.as_deref().unwrap_or(DOCUMENT);
-    let expands_dollars = far.expands_dollars().await;
-    let document = |separate: bool| -> Result<Document> {
-        let separated = separate || far.known.0.separated.load(Ordering::Relaxed);
-        let mut command = far.command(&script(separated))?;
-        if expands_dollars {
-            command = command.replace('$', "$$");
-        }
-        let mut parameters = BTreeMap::from([("command".to_owned(), vec![command])]);
-        if separate {
-            parameters.insert(SEPARATE.to_owned(), vec!["true".to_owned()]);
-        }
-        Ok(Document::Custom {
-            name: name.to_owned(),
-            parameters,
-            handshake: true,
-        })
-    };
-    let open = |separate: bool| {
-        let mut options = OpenOptions::reason(far.reason.clone());
-        options.urgency = far.urgency;
-        options.driver.receive_bound = WAITING_BYTES;
-        let document = document(separate);
-        Box::pin(async move { far.cx.open(&far.instance, document?, options).await })
-    };
+async fn open(far: &Far, script: impl Fn(bool) -> String) -> Result<Connection> {
     let known = &far.known.0;
     if known.no_parameter.load(Ordering::Relaxed) {
-        return open(false).await;
+        return open_as(far, &script, false).await;
     }
     // The list of agents may be an hour old: its word costs a second start where it is wrong, and
     // saves one where it is right.
-    let listed = far.instance.agent_version.as_deref();
-    if listed.is_some_and(|listed| AgentVersion::new(listed).ignores_separated_output()) {
-        let connection = open(false).await?;
+    if is_listed_without_separated_output(far) {
+        let connection = open_as(far, &script, false).await?;
         if ignores_separated_output(far, &connection) {
             return Ok(connection);
         }
         connection.terminate().await;
     }
-    match open(true).await {
+    match open_as(far, &script, true).await {
         Ok(connection) if ignores_separated_output(far, &connection) => {
             // Its script would linger until somebody ends it, and nothing of its output come
             // before.
             connection.terminate().await;
-            open(false).await
+            open_as(far, &script, false).await
         }
         // What the service says of a parameter that a document does not take has several forms; a
         // document that fails for another reason fails again.
         Err(error) if matches!(error.kind(), ErrorKind::Usage | ErrorKind::Unexpected) => {
-            let connection = open(false).await?;
+            let connection = open_as(far, &script, false).await?;
             ignores_separated_output(far, &connection);
             known.no_parameter.store(true, Ordering::Relaxed);
             Ok(connection)
         }
         other => other,
     }
+}
+
+/// As [`open`]; `None` in place of a session whose output would come only when the script has
+/// ended, as far as that is known.
+pub(crate) async fn open_separated(
+    far: &Far,
+    script: impl Fn(bool) -> String,
+) -> Result<Option<Connection>> {
+    if far.known.is_joined() || is_listed_without_separated_output(far) {
+        return Ok(None);
+    }
+    if far.known.0.no_parameter.load(Ordering::Relaxed) {
+        return open_as(far, &script, false).await.map(Some);
+    }
+    match open_as(far, &script, true).await {
+        Ok(connection) if ignores_separated_output(far, &connection) => {
+            connection.terminate().await;
+            Ok(None)
+        }
+        other => other.map(Some),
+    }
+}
+
+fn is_listed_without_separated_output(far: &Far) -> bool {
+    let listed = far.instance.agent_version.as_deref();
+    listed.is_some_and(|listed| AgentVersion::new(listed).ignores_separated_output())
+}
+
+/// Starts the script, with the parameter for separated output if `separate` says so.
+async fn open_as(far: &Far, script: impl Fn(bool) -> String, separate: bool) -> Result<Connection> {
+    let name = far.document.as_deref().unwrap_or(DOCUMENT);
+    let separated = separate || far.known.0.separated.load(Ordering::Relaxed);
+    let mut command = far.command(&script(separated))?;
+    if far.expands_dollars().await {
+        command = command.replace('$', "$$");
+    }
+    let mut parameters = BTreeMap::from([("command".to_owned(), vec![command])]);
+    if separate {
+        parameters.insert(SEPARATE.to_owned(), vec!["true".to_owned()]);
+    }
+    let document = Document::Custom {
+        name: name.to_owned(),
+        parameters,
+        handshake: true,
+    };
+    let mut options = OpenOptions::reason(far.reason.clone());
+    options.urgency = far.urgency;
+    options.driver.receive_bound = WAITING_BYTES;
+    Box::pin(far.cx.open(&far.instance, document, options)).await
 }
 
 /// What the handshake of a script's session tells: the agent's version, which is remembered, and

@@ -133,8 +133,8 @@ impl Known {
 }
 
 impl Far {
-    /// Whether output may come only when a command has ended: by what was seen, by the agent's version,
-    /// or since the document was refused the parameter and no output was seen yet.
+    /// Whether output may come only when a command has ended: by what was seen, by the agent's
+    /// version, or since the document was refused the parameter and no output was seen yet.
     fn may_join_output(&self) -> bool {
         let learned = &self.known.0;
         let listed = self.instance.agent_version.as_deref();
@@ -323,7 +323,7 @@ fn body(script: &str) -> String {
 }
 
 /// What needs both directions at once cannot be had from this document, or from this agent.
-fn no_live_output(far: &Far) -> Error {
+pub(crate) fn no_live_output(far: &Far) -> Error {
     let error = Error::target(format!(
         "`{}` sends the output of a command only when it has ended",
         far.instance.label()

@@ -14,7 +14,9 @@
 #   attach TURN OUT_SEGMENT OUT_OFFSET ERR_SEGMENT ERR_OFFSET LINGER
 #                                 writes to standard output what the command has written from
 #                                 there on, and how it ended
-#   enter TURN                    reads the command's input, and orders, from a terminal
+#   enter TURN [OUT_SEGMENT OUT_OFFSET ERR_SEGMENT ERR_OFFSET]
+#                                 reads the command's input, and orders, from a terminal; with
+#                                 positions it attaches there too
 #   signal NAME                   sends a signal to the command's process group
 #   end                           ends the command and removes the folder
 #
@@ -27,26 +29,28 @@
 #   umask        the umask of the command
 #   out, err     FIFOs: what the command writes
 #   NAME.N       segments of what NAME gave, each a mebibyte and up to 64 KiB more
-#   NAME.at      "SEGMENT LENGTH": how far the pump is; what is beyond has not been written wholly
+#   NAME.at      how far the pump is, at=SEGMENT end=LENGTH; what is beyond is not written wholly
 #   NAME.N.end   the length of a segment that is full
 #   NAME.last    "SEGMENT LENGTH": where the stream ended
-#   NAME.sent    the segment at which the client is
+#   NAME.sent    sent=SEGMENT: where the client is
 #   in           FIFO: what the command reads
-#   in.N         frames of it that have arrived, from 1 on; in.stored: the number of the last one;
-#                in.done: of the last one that was handed on; in.end: no more come; in.closed:
-#                nobody reads any more
+#   in.N         frames of it that have arrived, from 1 on; in.stored: stored=NUMBER of the last one;
+#                in.done: handed=NUMBER of the last one that was handed on; in.end: no more come;
+#                in.closed: nobody reads any more
 #   bell, feed   FIFOs: a line in them wakes attach and the feeder
 #   life         FIFO that attach holds open as long as it lives
-#   turn         the number of the attach that is the client
-#   up           "TURN STORED EXACT": an enter that is ready
+#   turn         now=NUMBER of the attach that is the client
+#   up           up="TURN STORED EXACT": an enter that is ready
 #   p            the command's process, which leads a session and a group of its own
 #   supervise    the process of supervise, which leads another with all its helpers
 #   status       how the command ended; limit: its time was over; failed: why no more can be known
 #   told         the status has been sent; leaving: the client may not come back
 #   output       the file that takes the output of a command that is left running
 #
-# A small file that one process writes and others read is written by one call of write, line feed
-# included: whoever finds no line feed has come too early and will be woken.
+# A small file that is written again and again (NAME.at, NAME.sent, in.stored, in.done, turn, up) is a
+# line of sh, which recall reads. The builtin read takes a byte at a time, and would find half of one
+# number and half of the next; a text of sh is read at once, and was written at once. Between the two
+# calls that empty a file and fill it nothing is found: whoever fills it rings afterwards.
 #
 # --- Why nothing is lost --------------------------------------------------------------------------
 #
@@ -68,6 +72,10 @@ HISTORY=10
 AHEAD=3
 
 ring() { echo >&4; }
+
+# recall FILE: runs the line in it, if there is one.
+# shellcheck disable=SC1090
+recall() { [ ! -e "$d/$1" ] || . "$d/$1"; }
 
 # apart COMMAND…: becomes COMMAND as the leader of a new session and process group, if the system has
 # a way to do that.
@@ -167,6 +175,8 @@ become_command() {
 }
 
 end_at_limit() {
+    # Of a command that has not begun yet nobody knows the process.
+    until [ -e "$d/p" ]; do pause; done
     sleep "$limit"
     : >"$d/limit"
     end_command
@@ -224,7 +234,9 @@ end_all() {
     end_command
     helpers=
     { read -r helpers <"$d/supervise"; } 2>/dev/null
-    rm -rf "$d"
+    # What a helper still writes must not find the folder, or it would be there again. Where this
+    # fails, somebody else ends it too.
+    mv "$d" "$d.gone" 2>/dev/null && rm -rf "$d.gone"
     # This shell may be one of them.
     [ -z "$helpers" ] || kill -KILL "-$helpers" 2>/dev/null
 }
@@ -245,10 +257,10 @@ keep() {
         )
         # The client knows the status, and has ended the session.
         [ ! -e "$d/told" ] || break
-        turn=
-        { read -r turn <"$d/turn"; } 2>/dev/null
-        if [ "$turn" != "$seen" ]; then
-            seen=$turn
+        now=$seen
+        recall turn
+        if [ "$now" != "$seen" ]; then
+            seen=$now
             left=$patience
         fi
         if [ -e "$d/leaving" ] && [ "$left" -gt 15 ]; then left=15; fi
@@ -270,7 +282,7 @@ pump() {
     sent=0
     while :; do
         while [ $((segment - sent)) -gt "$AHEAD" ]; do
-            { read -r sent <"$d/$name.sent"; } 2>/dev/null || sent=0
+            recall "$name.sent"
             [ $((segment - sent)) -le "$AHEAD" ] || pause
         done
         # One read, however little it gives: what was written is on its way at once.
@@ -284,13 +296,13 @@ pump() {
         count_copied
         [ "$copied" -gt 0 ] || break
         length=$((length + copied))
-        echo "$segment $length" >"$d/$name.at"
+        echo "at=$segment end=$length" >"$d/$name.at"
         if [ "$length" -ge "$SEGMENT_BYTES" ]; then
             echo "$length" >"$d/$name.$segment.end"
             segment=$((segment + 1))
             length=0
             : >"$d/$name.$segment"
-            echo "$segment 0" >"$d/$name.at"
+            echo "at=$segment end=0" >"$d/$name.at"
         fi
         ring
     done
@@ -318,7 +330,7 @@ attach() {
     turn=$1
     linger=$6
     exec 3>&1 4<>"$d/bell" 9<>"$d/life"
-    echo "$turn" >"$d/turn"
+    echo "now=$turn" >"$d/turn"
     rm -f "$d/told" "$d/leaving"
     # Whoever is attached still finds that it is not its turn.
     ring
@@ -337,6 +349,9 @@ attach() {
     err_offset=$5
     running=
     input_told=
+    stored=0
+    handed=0
+    up=
     up_told=
     while is_client; do
         [ -n "$running" ] || tell_running
@@ -381,7 +396,8 @@ depart() {
 
 # The wake-up may have been meant for the attach that took over.
 is_client() {
-    { read -r now <"$d/turn"; } 2>/dev/null || now=$turn
+    now=$turn
+    recall turn
     [ "$now" = "$turn" ] && return
     ring
     return 1
@@ -389,14 +405,18 @@ is_client() {
 
 # The first who notices that nobody listens any more: then the agent has let go, and with sudo in
 # between its kill has not come here.
+#
+# It rings too: a signal that comes between the last look at signals and the call of read inside of
+# the builtin read does not interrupt that, and its trap waits for the next ring.
 beat() {
-    exec 4>&- 9>&- </dev/null 2>/dev/null
+    exec 9>&- </dev/null 2>/dev/null
     trap "" PIPE
-    while sleep 3 >/dev/null 3>&-; do
+    while sleep 3 >/dev/null 3>&- 4>&-; do
         printf "!beat\n" >&3 || {
             kill "$$"
             exit 0
         }
+        ring
     done
 }
 
@@ -415,14 +435,15 @@ choose_encoding() {
 
 # open_stream NAME DESCRIPTOR SEGMENT OFFSET
 open_stream() {
-    { read -r at _ <"$d/$1.at"; } 2>/dev/null || at=0
+    at=0
+    recall "$1.at"
     if [ "$3" -lt "$at" ] && [ ! -e "$d/$1.$3.end" ]; then
         printf "!gone\n" >&3
         exit 1
     fi
     # Before the command has written anything there is no segment at all.
     : >>"$d/$1.$3"
-    echo "$3" >"$d/$1.sent"
+    echo "sent=$3" >"$d/$1.sent"
     eval "exec $2<\"\$d/$1.$3\""
     # One read of a file gives as much as is asked for, and moves its position.
     [ "$4" = 0 ] || eval "dd bs=$4 count=1 <&$2 >/dev/null 2>&1"
@@ -436,7 +457,9 @@ send_stream() {
             read -r end <"$d/$1.$segment.end" || return 0
             full=1
         else
-            { read -r at end <"$d/$1.at"; } 2>/dev/null || return 0
+            at=
+            recall "$1.at"
+            [ -n "$at" ] || return 0
             # It was filled between the two looks.
             [ "$at" = "$segment" ] || continue
         fi
@@ -451,7 +474,7 @@ send_stream() {
             rm -f "$d/$1.$((segment - HISTORY))" "$d/$1.$((segment - HISTORY)).end"
         segment=$((segment + 1))
         offset=0
-        echo "$segment" >"$d/$1.sent"
+        echo "sent=$segment" >"$d/$1.sent"
         eval "exec $2<\"\$d/$1.$segment\""
     done
 }
@@ -464,14 +487,14 @@ tell_running() {
 
 # How far the input is.
 tell_input() {
-    if [ -e "$d/up" ] && read -r line <"$d/up" && [ "$line" != "$up_told" ]; then
-        up_told=$line
-        printf "!up %s\n" "$line" >&3
+    recall up
+    if [ "$up" != "$up_told" ]; then
+        up_told=$up
+        printf "!up %s\n" "$up" >&3
     fi
-    stored=0
-    [ ! -e "$d/in.stored" ] || read -r stored <"$d/in.stored" || return 0
-    handed=0
-    [ ! -e "$d/in.done" ] || read -r handed <"$d/in.done" || return 0
+    # What is found empty keeps its value of before.
+    recall in.stored
+    recall in.done
     closed=
     [ ! -e "$d/in.closed" ] || closed=closed
     if [ "$stored $handed $closed" != "$input_told" ]; then
@@ -507,9 +530,11 @@ enter() {
     exec 4<>"$d/bell" 6<>"$d/feed"
     turn=$1
     stored=0
-    [ ! -e "$d/in.stored" ] || read -r stored <"$d/in.stored"
-    echo "$turn $stored $(is_exact)" >"$d/up"
+    recall in.stored
+    echo "up=\"$turn $stored $(is_exact)\"" >"$d/up"
     ring
+    # What comes by a terminal is repaired until it is there: no need to linger.
+    [ $# = 1 ] || sh "$d/engine" attach "$d" "$@" 0 </dev/null 4>&- 6>&- &
     while IFS= read -r line; do
         set -- $line
         case "$1" in
@@ -522,7 +547,7 @@ enter() {
         in)
             take "$2" "in.$((stored + 1))" || exit 1
             stored=$((stored + 1))
-            echo "$stored" >"$d/in.stored"
+            echo "stored=$stored" >"$d/in.stored"
             echo >&6
             ring
             ;;
@@ -531,6 +556,10 @@ enter() {
             echo >&6
             ;;
         signal) signal_command "$2" ;;
+        stop)
+            end_all
+            exit 0
+            ;;
         *) exit 1 ;;
         esac
     done 2>/dev/null
@@ -555,12 +584,12 @@ feed() {
     # Waits for the command.
     exec 5>"$d/in"
     frame=1
+    stored=0
     while :; do
         # Looked at first: the last frame is stored before the end is told.
         ended=
         [ ! -e "$d/in.end" ] || ended=1
-        stored=0
-        [ ! -e "$d/in.stored" ] || read -r stored <"$d/in.stored" || stored=0
+        recall in.stored
         if [ "$stored" -lt "$frame" ]; then
             [ -z "$ended" ] || break
             read -r _ <&6
@@ -572,7 +601,7 @@ feed() {
             return
         }
         rm -f "$d/in.$frame"
-        echo "$frame" >"$d/in.done"
+        echo "handed=$frame" >"$d/in.done"
         ring
         frame=$((frame + 1))
     done
