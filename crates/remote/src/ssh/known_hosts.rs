@@ -29,7 +29,7 @@ pub fn writable_file(cx: &Context) -> Result<PathBuf> {
     let file = file(cx);
     let folder = cx
         .paths()
-        .private_dir_for(PURPOSE, cx.paths().state.join("ssh"))?;
+        .private_dir_for(PURPOSE, &cx.paths().state.join("ssh"))?;
     // A file system that is mounted for reading has the folder and takes no file.
     let written = if file.exists() { &file } else { &folder };
     rustix::fs::access(written, rustix::fs::Access::WRITE_OK)
