@@ -169,7 +169,7 @@ fn a_reference_to_what_is_not_there_is_told_with_file_and_line() {
     );
     let words = [
         "`taem`, which is not there",
-        "did you mean sso_session = `team` ?",
+        "did you mean `team`?",
     ];
     fails(
         &shop.list("sso", "typo"),
