@@ -54,7 +54,7 @@ pub(crate) type KmsError = SdkError<ErrorMetadata, HttpResponse>;
 pub(crate) enum Failure {
     /// No credentials; in the words of those who looked for them.
     Credentials(Error),
-    Call(KmsError),
+    Call(Box<KmsError>),
 }
 
 /// The name of a KMS key as the account's session preferences write it: an id, an alias, or an ARN
@@ -158,7 +158,7 @@ impl Aws {
         let limit = bounds::call_limit(self.options.timeout).min(WHOLE_CALL);
         match tokio::time::timeout(limit, self.repeat_call(key, region, context)).await {
             Ok(result) => result,
-            Err(elapsed) => Err(Failure::Call(SdkError::timeout_error(elapsed))),
+            Err(elapsed) => Err(Failure::Call(Box::new(SdkError::timeout_error(elapsed)))),
         }
     }
 
@@ -177,7 +177,7 @@ impl Aws {
                 Err(Failure::Call(error)) => error,
                 settled => return settled,
             };
-            let class = code_of(&error).map(meaning);
+            let class = code_of(&*error).map(meaning);
             if class == Some(Meaning::Expired) && !was_renewed {
                 // Before their time, by the service's word alone.
                 was_renewed = true;
@@ -191,7 +191,7 @@ impl Aws {
             let status = error.raw_response().map(|answer| answer.status().as_u16());
             let may_pass = class == Some(Meaning::Throttled)
                 || status.is_some_and(|status| status >= 500)
-                || matches!(&error, SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_timeout());
+                || matches!(&*error, SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_timeout());
             let Some(pause) = pauses.next().filter(|_| may_pass) else {
                 return Err(Failure::Call(error));
             };
@@ -226,7 +226,7 @@ impl Aws {
             credentials,
             SystemTime::now(),
         );
-        let failed = |error: KmsError| Failure::Call(error);
+        let failed = |error: KmsError| Failure::Call(Box::new(error));
         let mut request = HttpRequest::new(SdkBody::from(body));
         let headers = signed.map_err(|error| failed(SdkError::construction_failure(error)))?;
         for (name, value) in headers {

@@ -59,7 +59,7 @@ impl SessionKey<'_> {
             }
             Err(DataKeyFailure::Call(error)) => {
                 // The agent writes it into its log: the code, and nothing of who called.
-                let code = code_of(&error).unwrap_or("No answer").to_owned();
+                let code = code_of(&*error).unwrap_or("No answer").to_owned();
                 let error = self.refused(aws, &key, region, &error);
                 Err(refuse(record, error, &code))
             }
