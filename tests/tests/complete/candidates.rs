@@ -58,6 +58,31 @@ fn names_are_completed_as_profile_and_options_on_the_line_select() {
 }
 
 #[test]
+fn logs_of_the_profile_are_offered_and_nothing_among_the_words_of_a_command() {
+    let service = user("");
+    write(
+        &service,
+        ".config/ops/profiles/logged.yaml",
+        "logs: { webserver: /var/log/nginx/error.log }\n",
+    );
+    let mut offered = complete(&service, &["ops", "-p", "logged", "logs", "-f", "web"]);
+    offered.sort();
+    assert_eq!(offered, ["web-1", "web-2", "webserver"]);
+    assert_eq!(
+        complete(&service, &["ops", "exec", "-n", "web-"]),
+        ["web-1", "web-2"]
+    );
+    for command in [&["--", "ls", "web-"][..], &["ls", "web-"], &["--", "web-"]] {
+        let words = [&["ops", "exec", "web-1"], command].concat();
+        assert_eq!(
+            complete(&service, &words),
+            Vec::<String>::new(),
+            "{words:?}"
+        );
+    }
+}
+
+#[test]
 fn an_external_command_that_does_not_say_so_is_not_run() {
     let service = user("");
     let mark = service.home().join("ran");
