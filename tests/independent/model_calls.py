@@ -69,7 +69,7 @@ TEAM_PROFILES = {
     "bucket": "copy: { s3_bucket: ops-sandbox-copies, s3_prefix: some/where }\n",
     "connect": "ssh: { user: ec2-user, auth: instance-connect }\n",
     "role": 'aws: { role_arn: "arn:aws:iam::123456789012:role/checker", session_name: check }\n',
-    "document": "copy: { document: Sandbox-CommandNice }\n",
+    "document": "copy: { document: Sandbox-CommandNice }\nexec: { document: Sandbox-CommandSeparated }\n",
     "account": 'aws: { account: "123456789012" }\n',
 }
 
@@ -252,6 +252,11 @@ def every_verb(check):
     run("shell", "web-1", "--reason", "INC-4711", stdin="exit\n")
     # The one server of the sandbox's fleet whose sessions are encrypted.
     run("shell", "web-3", stdin="exit\n")
+
+    run("exec", "web-1", "--", "cat", stdin="text")
+    run("exec", "web-*", "-n", "--", "true")
+    run("exec", "--profile", "document", "web-1", "-n", "--", "true")
+    run("logs", "web-1", file)
 
     run("cp", "file", f"web-1:{far}/up")
     run("cp", f"web-1:{far}/up", "down")

@@ -100,6 +100,18 @@ fn a_terminal_that_is_closed_ends_the_session_at_the_service() {
 }
 
 #[test]
+fn a_hang_up_while_the_session_is_being_ended_does_not_keep_it_open() {
+    let service = service();
+    let mut terminal = shell(&service);
+    service.set_faults("slow=TerminateSession/1s");
+    terminal.send("\r~.");
+    terminal.wait_for("ending the session on web-1");
+    terminal.signal(Signal::HUP);
+    terminal.wait();
+    assert_ended(&service);
+}
+
+#[test]
 fn sighup_restores_the_terminal() {
     let service = service();
     let mut terminal = shell(&service);

@@ -1,6 +1,6 @@
 //! Names in a folder of a server, for completion.
 
-use ops_core::{Command as _, Context, cache::FolderFile, connect::Urgency, resolve::Choice};
+use ops_core::{Choice, Command as _, Context, cache::FolderFile, connect::Urgency};
 use ops_profile::CopyVia;
 use ops_remote::pipe::{Chunk, Down, Far, Known};
 use ops_ui::{Error, ErrorKind, Result};
@@ -10,8 +10,8 @@ use crate::{cp::Cp, place::TypedPath, session::names_script};
 /// Most that is read of a folder, in bytes.
 const MAX_BYTES: usize = 1 << 20;
 
-/// Lists the folder that `place` (`TARGET:FOLDER`) names and keeps its names in the cache. Nobody is
-/// asked and nothing is said: what fails is not tried again for a moment.
+/// Lists the folder that `place` (`TARGET:FOLDER`) names and keeps its names in the cache. Nobody
+/// is asked and nothing is said: what fails is not tried again for a moment.
 pub async fn keep_folder(cx: &Context, place: &str) {
     let Ok(settings) = cx.settings() else { return };
     let file = FolderFile::of(cx.invocation(), settings, place);

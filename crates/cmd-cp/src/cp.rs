@@ -1,20 +1,21 @@
 //! The command.
 
 mod again;
+mod fleet;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     ffi::OsString,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use futures_util::{StreamExt as _, stream};
 use ops_core::{Choice, Command, Context, Values, connect::Urgency, resolve::SessionArgs};
 use ops_profile::{CopyVia, Instance, Target};
 use ops_remote::ssh::client::Login;
-use ops_ui::{Error, ErrorKind, Exit, Result, hint, output::escape};
+use ops_ui::{Error, Exit, Result, hint};
 
+use self::fleet::{run_for_each, server_folders};
 use crate::{
     arrive::{CheckedListing, claim_names, copy_to_here, list_sources, listing_request},
     clashes::{Claims, refuse_same_names},
@@ -22,7 +23,7 @@ use crate::{
     item::ListRequest,
     leave::{Origin, Outgoing, find_destination, send_outgoing},
     links::Links,
-    names::{Excluded, folder_name},
+    names::Excluded,
     options::{Options, Overwrite, Rate, Via},
     pace::Pace,
     place::TypedPath,
@@ -31,7 +32,8 @@ use crate::{
     report::Report,
     summary,
     transport::{FirstUse, Server, Transport},
-    via::{self, TransportOptions},
+    transport_options::TransportOptions,
+    via,
 };
 
 /// Sessions to one server where nobody says how many.
@@ -599,70 +601,6 @@ struct ListedSource {
     goal: LocalGoal,
 }
 
-/// Runs `work` for each of `jobs`. Alone, its failure is the command's; otherwise it is reported,
-/// and the others go on.
-async fn run_for_each<J: HasServer, F: Future<Output = Result<()>>>(
-    jobs: Vec<J>,
-    parallel: usize,
-    alone: bool,
-    options: &Options,
-    work: impl Fn(J) -> F,
-) -> Result<()> {
-    let mut running = stream::iter(jobs)
-        .map(|job| {
-            let label = job.server().instance.label().to_owned();
-            let work = work(job);
-            async move { (label, Box::pin(work).await) }
-        })
-        .buffer_unordered(parallel.max(1));
-    while let Some((label, done)) = running.next().await {
-        match done {
-            Ok(()) => {}
-            Err(error) if alone || error.kind() == ErrorKind::BrokenPipe => {
-                // What was reported already is told all the same.
-                if options
-                    .report
-                    .items()
-                    .iter()
-                    .all(|item| item.outcome.is_none())
-                    || error.kind() == ErrorKind::BrokenPipe
-                {
-                    return Err(error);
-                }
-                let id = options.report.add_item(label, "", 0);
-                options.report.mark_failed(id, error);
-            }
-            Err(error) => {
-                let id = options.report.add_item(escape(&label), "", 0);
-                options.report.mark_failed(id, error);
-            }
-        }
-    }
-    Ok(())
-}
-
-trait HasServer {
-    fn server(&self) -> &Server;
-}
-
-impl HasServer for &Server {
-    fn server(&self) -> &Server {
-        self
-    }
-}
-
-impl HasServer for ListedSource {
-    fn server(&self) -> &Server {
-        &self.server
-    }
-}
-
-impl HasServer for (&Group, &Server, LocalGoal) {
-    fn server(&self) -> &Server {
-        self.1
-    }
-}
-
 /// Sources by target, in the order of their first mention; and those of this machine.
 fn group_sources(sources: Vec<TypedPath>) -> (Vec<Group>, Vec<Origin>) {
     let mut groups: Vec<Group> = Vec::new();
@@ -683,29 +621,4 @@ fn group_sources(sources: Vec<TypedPath>) -> (Vec<Group>, Vec<Origin>) {
         }
     }
     (groups, origins)
-}
-
-/// The folder of each server's files, where a target could mean several: its name, with the end of
-/// its id where another has the same.
-fn server_folders(from: &Servers) -> Vec<Option<String>> {
-    if !from.plural {
-        return vec![None; from.servers.len()];
-    }
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    let name = |server: &Server| folder_name(server.instance.label(), &server.instance.id);
-    for server in &from.servers {
-        *counts.entry(name(server)).or_default() += 1;
-    }
-    from.servers
-        .iter()
-        .map(|server| {
-            let name = name(server);
-            let id = &server.instance.id;
-            Some(if counts.get(&name).copied() > Some(1) {
-                format!("{name}-{}", &id[id.len().saturating_sub(4)..])
-            } else {
-                name
-            })
-        })
-        .collect()
 }

@@ -1,8 +1,9 @@
 //! Keeps large copies by session away from servers that would keep them on their disks.
 //!
-//! Agents before 3.3.987.0 write all that a session prints to a file below `/var/lib/amazon/ssm` and
-//! keep it for 14 days; any agent does where the account logs its sessions. A large download fills
-//! the disk, and a server with a full disk lets nobody in. What is sent to a server is no output.
+//! Agents before 3.3.987.0 write all that a session prints to a file below `/var/lib/amazon/ssm`
+//! and keep it for 14 days; any agent does where the account logs its sessions. A large download
+//! fills the disk, and a server with a full disk lets nobody in. What is sent to a server is no
+//! output.
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use crate::{
     session::ShellTransport,
     sftp::SftpTransport,
     transport::{Fetch, Job, Server, Store, Transport},
-    via::{TransportOptions, transport_name},
+    transport_options::{TransportOptions, transport_name},
 };
 
 /// What may be fetched by session whatever the server keeps of it, in bytes.

@@ -7,7 +7,7 @@ use ops_profile::{CopyVia, values::Size};
 
 use crate::{
     links::Links, names::Excluded, pace::Pace, report::Report, transport::Job,
-    via::TransportOptions,
+    transport_options::TransportOptions,
 };
 
 /// A file smaller than this, in bytes, is hashed with `--resume` whether or not it is at the
@@ -116,7 +116,8 @@ impl Options {
     }
 
     /// Hashes to ask for when listing, all of them or those of small files: what it takes to list
-    /// many files. [`crate::existing::list_digests`] asks for those of large files that may be the same.
+    /// many files. [`crate::existing::list_digests`] asks for those of large files that may be the
+    /// same.
     pub(crate) fn digests(&self) -> (bool, Option<u64>) {
         (self.checksum, self.resume.then_some(HASHED_BELOW_BYTES))
     }

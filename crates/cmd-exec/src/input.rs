@@ -118,7 +118,7 @@ pub(crate) async fn feed(mut queue: mpsc::Receiver<Piece>, mut stdin: Stdin) {
         }
     }
     // Without its end the input stays open until the command is ended.
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// A task that ends with this value.

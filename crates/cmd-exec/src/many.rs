@@ -300,9 +300,12 @@ impl Audience for Hall {
             return Ok(true);
         }
         self.progress.clear();
-        let servers = self.plan.batches[batch].len();
+        let servers = match self.plan.batches[batch].len() {
+            1 => "1 server".to_owned(),
+            many => format!("{many} servers"),
+        };
         let question = format!(
-            "Go on with {} ({servers} servers)? Type yes: ",
+            "Go on with {} ({servers})? Type yes: ",
             self.plan.name_of(batch)
         );
         let answer = self.output.ask_anew(question).await?.unwrap_or_default();

@@ -12,7 +12,7 @@ use tokio::{
 /// Passes SIGINT, SIGTERM and SIGHUP on to every command that was added, for as long as it lives.
 ///
 /// The dispatcher hears the same signals: it ends the process at the second one, and leaves the
-/// first to whoever holds a handler of [`ops_core::Interrupt`].
+/// first to whoever holds a handler of [`ops_ui::Interrupt`].
 pub(crate) struct Relay {
     commands: Arc<Mutex<Commands>>,
     task: JoinHandle<()>,

@@ -28,7 +28,7 @@ const OWNER: &str = "--owner";
 pub(crate) async fn start(cx: &Context, answers: &[String]) -> Result<Exit> {
     let folder = cx
         .paths()
-        .private_dir_for("sockets and logs of tunnels", control::folder(cx))?;
+        .private_dir_for("sockets and logs of tunnels", &control::folder(cx))?;
     let (log, log_path) = new_log(&folder)?;
     let arguments = program::arguments();
     let mut command = tokio::process::Command::new(program::path()?);

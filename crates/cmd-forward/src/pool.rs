@@ -9,6 +9,7 @@
 mod follow;
 mod load;
 mod place;
+mod starts;
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -16,7 +17,8 @@ use std::sync::{
 };
 use std::time::Duration;
 
-use ops_core::connect::Ending;
+use ops_core::connect::{Ending, Urgency};
+use ops_core::trouble::Troubled;
 use ops_core::{Connection, Context, Document, OpenOptions};
 use ops_profile::Instance;
 use ops_session::congestion::Budget;
@@ -32,6 +34,7 @@ use crate::spec::Remote;
 
 use load::Load;
 use place::{Best, Count, Scene};
+use starts::Starts;
 
 /// Bytes of input that one session queues before it holds its streams back. What waits here, a
 /// small request waits behind.
@@ -45,9 +48,6 @@ const WINDOW_BYTES: usize = 2 << 20;
 const RESUME_FOR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Longest that a new connection waits for a further session that is being opened.
 const SPARE_PATIENCE: Duration = Duration::from_secs(5);
-/// A start is expected to take no longer than twice the last one, and this much: the first of a
-/// burst is quicker than the others.
-const START_MARGIN: Duration = Duration::from_millis(100);
 /// After a further session could not be opened: how long none is tried but where there is no other.
 const SPARE_PAUSE: Duration = Duration::from_secs(10);
 /// How long it waits for the only one.
@@ -115,6 +115,8 @@ pub(crate) struct Pool {
     /// The bound of what its sessions have on their way.
     window: Budget,
     screen: Screen,
+    /// What its sessions tell of their connections, each thing once.
+    troubled: Troubled,
     inner: Mutex<Inner>,
     /// Counts what changes: whoever waits for a session looks again.
     changed: watch::Sender<u64>,
@@ -125,10 +127,8 @@ pub(crate) struct Pool {
 
 struct Inner {
     slots: Vec<Slot>,
-    /// When the sessions that are on their way were asked for.
-    opening: Vec<Instant>,
-    /// How long the start of a session took the last time.
-    last_start: Duration,
+    /// The sessions that are on their way.
+    starts: Starts,
     /// Connections that wait for a session that is on its way although there is one.
     waiting: usize,
     /// No further session is tried before.
@@ -181,20 +181,11 @@ impl Slot {
 impl Inner {
     /// Whether another session may be opened.
     fn has_room(&self, limits: Limits) -> bool {
-        self.counted() + self.opening.len() < limits.most
+        self.counted() + self.starts.len() < limits.most
     }
 
     fn counted(&self) -> usize {
         self.slots.iter().filter(|slot| slot.counts()).count()
-    }
-
-    /// How many sessions on their way may still come in time at `now`, and when the first of them
-    /// is expected at the latest.
-    fn expected(&self, now: Instant) -> (usize, Option<Instant>) {
-        let patience = (self.last_start * 2 + START_MARGIN).min(SPARE_PATIENCE);
-        let expected = || self.opening.iter().map(|at| *at + patience);
-        let in_time = expected().filter(|at| *at > now);
-        (in_time.clone().count(), in_time.min())
     }
 
     fn may_open(&self, now: Instant) -> bool {
@@ -211,7 +202,7 @@ impl Inner {
         let count = Count {
             used: self.counted() - unused,
             unused,
-            coming: self.opening.len(),
+            coming: self.starts.len(),
             waiting: self.waiting,
         };
         count.missing(limits.spare, limits.most)
@@ -235,10 +226,10 @@ impl Pool {
             limits,
             window: Budget::new(WINDOW_BYTES),
             screen: screen.clone(),
+            troubled: Troubled::default(),
             inner: Mutex::new(Inner {
                 slots: Vec::new(),
-                opening: Vec::new(),
-                last_start: Duration::ZERO,
+                starts: Starts::default(),
                 waiting: 0,
                 no_spare_before: None,
                 last_number: 0,
@@ -278,7 +269,7 @@ impl Pool {
             State::Resuming
         } else if inner.reopening {
             State::Reopening
-        } else if !inner.opening.is_empty() {
+        } else if !inner.starts.is_empty() {
             State::Opening
         } else if inner.basic {
             State::Up
@@ -302,29 +293,26 @@ impl Pool {
     /// Opens the first session, so that whatever is wrong shows at once.
     pub(crate) async fn start(self: &Arc<Self>) -> Result<()> {
         let began = self.begin_opening(&mut self.lock());
-        let opened = self.open().await;
+        let opened = self.open(Urgency::Interactive).await;
         let result = opened.map(|connection| self.adopt(connection));
         self.end_opening(began, result.is_ok());
         result?;
         for _ in 1..self.limits.least {
-            self.open_further(&mut self.lock());
+            self.open_further(&mut self.lock(), Urgency::Bulk);
         }
         Ok(())
     }
 
     fn begin_opening(&self, inner: &mut Inner) -> Instant {
         let began = Instant::now();
-        inner.opening.push(began);
+        inner.starts.begin(began);
         began
     }
 
     fn end_opening(&self, began: Instant, opened: bool) {
         let mut inner = self.lock();
-        if let Some(at) = inner.opening.iter().position(|at| *at == began) {
-            inner.opening.swap_remove(at);
-        }
+        inner.starts.end(began, opened.then(|| began.elapsed()));
         if opened {
-            inner.last_start = began.elapsed();
             inner.no_spare_before = None;
         } else {
             inner.no_spare_before = Some(Instant::now() + SPARE_PAUSE);
@@ -349,7 +337,7 @@ impl Pool {
                 }
                 let waited = started.elapsed();
                 let now = Instant::now();
-                let (coming, expected) = inner.expected(now);
+                let (coming, expected) = inner.starts.expected(now, SPARE_PATIENCE);
                 match self.best(&inner, now) {
                     Some(index) => {
                         let slot = &inner.slots[index];
@@ -395,12 +383,12 @@ impl Pool {
                     None => {
                         // One that has just ended is about to be replaced.
                         let ended = inner.slots.iter().any(|slot| slot.mux.has_ended());
-                        if inner.opening.is_empty() && !inner.reopening && !ended {
+                        if inner.starts.is_empty() && !inner.reopening && !ended {
                             if let Some(error) = inner.failed.take() {
                                 return Err(error);
                             }
                             if inner.has_room(self.limits) {
-                                self.open_further(&mut inner);
+                                self.open_further(&mut inner, Urgency::Interactive);
                             }
                         }
                         if waited >= OPEN_PATIENCE {
@@ -429,7 +417,8 @@ impl Pool {
             // Dropped, it is terminated in the background.
             Some(_) | None => {}
         }
-        self.open().await.map(|c| Far::Session(Box::new(c)))
+        let opened = self.open(Urgency::Interactive).await;
+        opened.map(|connection| Far::Session(Box::new(connection)))
     }
 
     /// The destination has taken a connection.
@@ -462,7 +451,7 @@ impl Pool {
         let best = best.or_else(|| {
             let open = slots().filter(|(_, slot)| slot.mux.is_open() && !slot.silent);
             open.min_by_key(rank)
-                .filter(|_| !inner.has_room(self.limits) && inner.opening.is_empty())
+                .filter(|_| !inner.has_room(self.limits) && inner.starts.is_empty())
         });
         best.map(|(index, _)| index)
     }
@@ -499,7 +488,9 @@ impl Pool {
             .send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    async fn open(&self) -> Result<Connection> {
+    /// Starts a session. Where others want to start some too, one that nobody waits for comes
+    /// after those that somebody does wait for.
+    async fn open(&self, urgency: Urgency) -> Result<Connection> {
         let document = match &self.remote.host {
             None => Document::PortForwarding {
                 port: self.remote.port,
@@ -513,6 +504,7 @@ impl Pool {
         let options = OpenOptions {
             reason: self.reason.clone(),
             may_ask: self.screen.is_live(),
+            urgency,
             driver: driver::Options {
                 send_bound: SEND_BOUND,
                 receive_bound: RECEIVE_BOUND,
@@ -520,25 +512,25 @@ impl Pool {
                 controller: Arc::new(move || window.share()),
                 ..driver::Options::default()
             },
-            ..OpenOptions::default()
         };
         self.cx.open(&self.instance, document, options).await
     }
 
-    /// Opens as many further sessions as are wanted, behind the caller's back.
+    /// Opens as many further sessions as are wanted, behind the caller's back. Whoever waits for
+    /// one could use another.
     fn open_missing(self: &Arc<Self>, inner: &mut Inner, now: Instant) {
         for _ in 0..inner.missing(now, self.limits) {
-            self.open_further(inner);
+            self.open_further(inner, Urgency::Bulk);
         }
     }
 
-    fn open_further(self: &Arc<Self>, inner: &mut Inner) {
+    fn open_further(self: &Arc<Self>, inner: &mut Inner, urgency: Urgency) {
         let began = self.begin_opening(inner);
         let pool = self.clone();
         tokio::spawn(async move {
             // It is adopted before it is no longer on its way: in between nobody may take it for
             // missing.
-            match pool.open().await {
+            match pool.open(urgency).await {
                 Ok(connection) => {
                     pool.adopt(connection);
                     pool.end_opening(began, true);
@@ -626,12 +618,9 @@ impl Pool {
             slot.load.sample(now, stats.bytes_in, stats.bytes_out);
         }
         let all_busy = !inner.slots.is_empty() && inner.slots.iter().all(Slot::is_busy);
-        if all_busy
-            && inner.has_room(self.limits)
-            && inner.opening.is_empty()
-            && inner.may_open(now)
+        if all_busy && inner.has_room(self.limits) && inner.starts.is_empty() && inner.may_open(now)
         {
-            self.open_further(&mut inner);
+            self.open_further(&mut inner, Urgency::Bulk);
         }
         true
     }

@@ -43,28 +43,36 @@ impl Command for Describe {
             resolved => resolved?,
         };
         let instance = cx.with_agent(&found).await.unwrap_or(found);
-        let listing = Listing {
-            instances: vec![instance],
-            regions: 1,
-            ..Listing::default()
-        };
-        let output = cx.output();
         match format {
-            Format::Json => output.json(&document::list(&listing))?,
-            Format::Yaml => output.yaml(&document::list(&listing))?,
-            Format::Jsonl => paths::lines(output, &listing.instances)?,
-            Format::JsonPath(template) => paths::template(output, &listing, template.text())?,
-            Format::CustomColumns(spec) => paths::columns(output, &listing.instances, spec.text())?,
-            Format::Csv => {
-                return Err(Error::usage("`ops describe` has no output format `csv`")
-                    .hint("a line of it: ops ls -o csv NAME"));
-            }
-            Format::Name => output.line(&listing.instances[0].id)?,
             Format::Table | Format::Wide => {
-                output.page(&page(&listing.instances[0], Timestamp::now()))?;
+                cx.output().page(&page(&instance, Timestamp::now()))?;
             }
+            _ => write(&cx, instance)?,
         }
         Ok(Exit::SUCCESS)
+    }
+}
+
+/// Writes one instance in the form that is asked for: its id, unless that is a document.
+///
+/// # Errors
+/// Lists alone have CSV; a path that is wrong; a closed pipe.
+pub(crate) fn write(cx: &Context, instance: Instance) -> Result<()> {
+    let output = cx.output();
+    let listing = Listing {
+        instances: vec![instance],
+        regions: 1,
+        ..Listing::default()
+    };
+    match output.format() {
+        Format::Json => output.json(&document::list(&listing)),
+        Format::Yaml => output.yaml(&document::list(&listing)),
+        Format::Jsonl => paths::lines(output, &listing.instances),
+        Format::JsonPath(template) => paths::template(output, &listing, template.text()),
+        Format::CustomColumns(spec) => paths::columns(output, &listing.instances, spec.text()),
+        Format::Csv => Err(Error::usage("one instance has no output format `csv`")
+            .hint("a line of it: ops ls -o csv NAME")),
+        Format::Name | Format::Table | Format::Wide => output.line(&listing.instances[0].id),
     }
 }
 

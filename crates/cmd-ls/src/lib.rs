@@ -1,4 +1,4 @@
-//! `ops ls`: list instances.
+//! `ops ls`, `ops describe`, `ops pick`: instances, listed, described and chosen.
 
 mod columns;
 mod describe;
@@ -7,6 +7,7 @@ mod list;
 mod ls;
 mod names;
 mod paths;
+mod pick;
 mod sort;
 mod watch;
 
@@ -14,4 +15,5 @@ mod watch;
 pub const COMMANDS: &[ops_core::Entry] = &[
     ops_core::Entry::of::<ls::Ls>(),
     ops_core::Entry::of::<describe::Describe>(),
+    ops_core::Entry::of::<pick::Pick>(),
 ];

@@ -28,6 +28,8 @@ pub(crate) struct Ls {
     /// Ids, names, globs such as 'web-*', addresses or tag:Key=Value
     #[arg(value_name = "PATTERN")]
     patterns: Vec<Target>,
+    // The brackets are those of a help page, and no link.
+    #[allow(rustdoc::broken_intra_doc_links)]
     /// Condition on a tag: Key=GLOB[,GLOB] or Key!=GLOB
     ///
     /// Where one key is repeated, one of its conditions has to hold; of different keys all.

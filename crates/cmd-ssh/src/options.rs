@@ -140,7 +140,7 @@ pub(crate) fn sharing(cx: &Context, settings: &Settings) -> Result<Options> {
         );
         return Ok(Vec::new());
     };
-    paths.private_dir_for("sockets of shared connections", folder)?;
+    paths.private_dir_for("sockets of shared connections", &folder)?;
     let mut options = vec![
         option("ControlMaster", "auto"),
         option("ControlPath", written),

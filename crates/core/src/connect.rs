@@ -216,7 +216,7 @@ impl Context {
         // server of the same name is the wrong one.
         self.check_account().await?;
         let aws = self.aws().await?;
-        aws.credentials().await?;
+        let access_key_id = aws.credentials().await?.access_key_id().to_owned();
 
         tracing::debug!(document = document.name(), "asking for a session");
         let call = || {
@@ -247,6 +247,9 @@ impl Context {
                     ticket.throttled().await;
                 }
                 Err(error) => {
+                    if code_of(&error).map(meaning) == Some(Meaning::Expired) {
+                        aws.provider().refused(&access_key_id).await;
+                    }
                     return Err(failure::start_failed(self, aws, instance, document, error).await);
                 }
             }

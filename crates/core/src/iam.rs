@@ -158,6 +158,16 @@ pub const CALLS: &[Calls] = &[
         sometimes: &[HYBRID, ("ec2:DescribeRegions", "`--all-regions`")],
     },
     Calls {
+        verb: "describe",
+        always: FIND,
+        sometimes: &[HYBRID],
+    },
+    Calls {
+        verb: "pick",
+        always: FIND,
+        sometimes: &[HYBRID],
+    },
+    Calls {
         verb: "cache",
         always: FIND,
         sometimes: &[HYBRID],

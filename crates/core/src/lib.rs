@@ -1,8 +1,8 @@
 //! What the commands of `ops` share: arguments → profile → resolved targets → session → bytes.
 //!
 //! A command receives a [`Context`]; from it come the global options, the effective settings, the
-//! team profile, the AWS clients, resolved [`Instance`]s, open sessions and the one way to stdout
-//! and stderr.
+//! team profile, the AWS clients, resolved [`Instance`](ops_profile::Instance)s, open sessions and
+//! the one way to stdout and stderr.
 
 #![warn(missing_docs)]
 

@@ -98,7 +98,25 @@ impl Context {
     /// # Errors
     /// Those of a list; nothing runs; nothing was chosen.
     pub async fn pick_server(&self, purpose: &'static str) -> Result<Instance> {
+        self.pick_among(&[], &[], purpose).await
+    }
+
+    /// As [`Self::pick_server`], among those that `patterns` and `tags` mean; all where there are
+    /// none.
+    ///
+    /// # Errors
+    /// As [`Self::pick_server`].
+    pub async fn pick_among(
+        &self,
+        patterns: &[Target],
+        tags: &[TagFilter],
+        purpose: &'static str,
+    ) -> Result<Instance> {
         let mut query = Query::of_targets(self.profile()?);
+        for pattern in patterns {
+            query.add(pattern);
+        }
+        query.tags.extend_from_slice(tags);
         query.reach = true;
         let regions = self.regions().await?;
         let mut listing = self.list(&query, &regions).await?;

@@ -3,13 +3,10 @@
 //! [`Observer`] is told what happens to a session and says what is worth a word, in one wording for
 //! every command. Where another program has the terminal, a connection that is back within
 //! [`QUIET`] was never lost as far as anybody has to know: the service closes each one every hour.
-//! [`Trouble`] says it once for a server, however many sessions meet it.
+//! [`Trouble`] and [`Share`] say it once for a server, however many sessions meet it.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -167,75 +164,127 @@ impl Observer {
 
 /// Sessions of a server that are in trouble now; clones count the same.
 #[derive(Clone, Debug, Default)]
-pub struct Troubled(Arc<Counts>);
+pub struct Troubled(Arc<Mutex<Counts>>);
 
 #[derive(Debug, Default)]
 struct Counts {
-    lost: AtomicUsize,
-    silent: AtomicUsize,
+    lost: usize,
+    silent: usize,
+    /// Why no session is back yet, as it was told last. Forgotten once all are back.
+    why: Option<String>,
+}
+
+impl Troubled {
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The part that one session has in the troubles of its server.
+#[derive(Debug)]
+pub struct Share {
+    all: Troubled,
+    /// Whether this session counts in [`Counts::lost`] and [`Counts::silent`].
+    is_lost: bool,
+    is_silent: bool,
+}
+
+impl Share {
+    /// None yet.
+    pub fn of(all: &Troubled) -> Self {
+        Self {
+            all: all.clone(),
+            is_lost: false,
+            is_silent: false,
+        }
+    }
+
+    /// Whether `notice` about this session is news to whoever has heard of the others: the first of
+    /// several sessions tells of a trouble, the last of its end, and the same reason is told once.
+    pub fn is_news(&mut self, notice: &Notice) -> bool {
+        let mut all = self.all.lock();
+        match notice {
+            Notice::Lost { .. } => begins(&mut self.is_lost, &mut all.lost),
+            Notice::Resumed { .. } => end_loss(&mut self.is_lost, &mut all),
+            Notice::NotBack { why } => {
+                let is_new = all.why.as_ref() != Some(why);
+                all.why = Some(why.clone());
+                is_new
+            }
+            Notice::Silent { .. } => begins(&mut self.is_silent, &mut all.silent),
+            Notice::Answers => ends(&mut self.is_silent, &mut all.silent),
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut all = self.all.lock();
+        end_loss(&mut self.is_lost, &mut all);
+        ends(&mut self.is_silent, &mut all.silent);
+    }
 }
 
 /// The troubles of one session.
 pub struct Trouble {
-    all: Troubled,
+    share: Share,
     output: Output,
     label: String,
     observer: Observer,
-    /// Whether this session counts in [`Counts::lost`] and [`Counts::silent`].
-    is_lost: bool,
-    is_silent: bool,
 }
 
 impl Trouble {
     /// None yet; `label` is the server's.
     pub fn new(all: &Troubled, cx: &Context, label: &str) -> Self {
         Self {
-            all: all.clone(),
+            share: Share::of(all),
             output: cx.output().clone(),
             label: label.to_owned(),
             observer: Observer::default(),
-            is_lost: false,
-            is_silent: false,
         }
     }
 
-    /// Takes an event of the session. The first of several sessions tells of a trouble, and the
-    /// last of its end.
+    /// Takes an event of the session.
     pub fn hear(&mut self, event: &Event) {
         let Some(notice) = self.observer.hear(Instant::now(), event) else {
             return;
         };
-        let Counts { lost, silent } = &*self.all.0;
-        let is_news = match &notice {
-            Notice::Lost { .. } => begins(&mut self.is_lost, lost),
-            Notice::Resumed { .. } => ends(&mut self.is_lost, lost),
-            Notice::Silent { .. } => begins(&mut self.is_silent, silent),
-            Notice::Answers => ends(&mut self.is_silent, silent),
-            Notice::NotBack { .. } => {
-                return self.output.detail(format!("{}: {notice}", self.label));
-            }
-        };
-        if is_news {
-            self.output.note(format!("{}: {notice}", self.label));
+        if !self.share.is_news(&notice) {
+            return;
+        }
+        let text = format!("{}: {notice}", self.label);
+        match notice {
+            Notice::NotBack { .. } => self.output.detail(text),
+            _ => self.output.note(text),
         }
     }
 }
 
-impl Drop for Trouble {
-    fn drop(&mut self) {
-        ends(&mut self.is_lost, &self.all.0.lost);
-        ends(&mut self.is_silent, &self.all.0.silent);
-    }
-}
-
 /// Whether it is the first.
-fn begins(own: &mut bool, all: &AtomicUsize) -> bool {
-    !std::mem::replace(own, true) && all.fetch_add(1, Ordering::Relaxed) == 0
+fn begins(own: &mut bool, all: &mut usize) -> bool {
+    if std::mem::replace(own, true) {
+        return false;
+    }
+    *all += 1;
+    *all == 1
 }
 
 /// Whether it was the last.
-fn ends(own: &mut bool, all: &AtomicUsize) -> bool {
-    std::mem::take(own) && all.fetch_sub(1, Ordering::Relaxed) == 1
+fn ends(own: &mut bool, all: &mut usize) -> bool {
+    if !std::mem::take(own) {
+        return false;
+    }
+    *all -= 1;
+    *all == 0
+}
+
+/// Whether it was the last connection that was lost.
+fn end_loss(own: &mut bool, all: &mut Counts) -> bool {
+    let is_last = ends(own, &mut all.lost);
+    if is_last {
+        all.why = None;
+    }
+    is_last
 }
 
 #[cfg(test)]
@@ -317,13 +366,28 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_several_begins_and_the_last_ends() {
-        let all = AtomicUsize::default();
-        let (mut one, mut other) = (false, false);
-        assert!(begins(&mut one, &all));
-        assert!(!begins(&mut one, &all) && !begins(&mut other, &all));
-        assert!(!ends(&mut one, &all) && !ends(&mut one, &all));
-        assert!(ends(&mut other, &all));
-        assert!(begins(&mut one, &all));
+    fn several_sessions_of_a_server_tell_of_a_trouble_once() {
+        let all = Troubled::default();
+        let (mut one, mut other) = (Share::of(&all), Share::of(&all));
+        let lost = Notice::Lost {
+            reason: "cut".to_owned(),
+        };
+        let not_back = |why: &str| Notice::NotBack {
+            why: why.to_owned(),
+        };
+        let after = Duration::ZERO;
+        assert!(one.is_news(&lost));
+        assert!(!other.is_news(&lost));
+        assert!(one.is_news(&not_back("no login")));
+        assert!(!other.is_news(&not_back("no login")));
+        assert!(other.is_news(&not_back("no route")));
+        assert!(!one.is_news(&Notice::Resumed { after }));
+        assert!(other.is_news(&Notice::Resumed { after }));
+        // Another trouble is told anew, and one that has ended holds nothing.
+        assert!(one.is_news(&lost));
+        assert!(one.is_news(&not_back("no route")));
+        drop(one);
+        assert!(other.is_news(&lost));
+        assert!(other.is_news(&not_back("no route")));
     }
 }

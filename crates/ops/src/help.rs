@@ -17,9 +17,10 @@ use crate::{
 /// that page is shown.
 const EXTERNAL: &str = "<external commands>";
 
-/// Verbs that the short page leaves out, where each line counts: what only other programs call, and
-/// what completion and `--version` do by themselves.
-const LONG_PAGE_ALONE: [&str; 3] = ["ssh-proxy", "cache", "version"];
+/// Verbs that the short page leaves out, where each line counts: what only other programs call,
+/// what completion and `--version` do by themselves, and how external commands are looked after,
+/// which that page lists where there are some.
+const LONG_PAGE_ALONE: [&str; 4] = ["ssh-proxy", "cache", "plugin", "version"];
 /// What the short page begins with.
 const SHORT_ABOUT: &str = "Reach servers on AWS through Session Manager";
 /// Of the narrowest terminal that is common.
@@ -64,7 +65,7 @@ pub(crate) fn for_root(root: Command) -> Command {
         .before_help(short)
         .before_long_help(format!("{}\n{}", page(&ROOT_EXAMPLES), heading("Options")))
         .after_help(
-            "More: ops VERB -h, ops --help. Without AWS: ops --sandbox shell web-1",
+            "All of it: ops --help, ops VERB -h. Without AWS: ops --sandbox shell web-1",
         )
         .after_long_help(format!(
             "{}\n{EXIT_CODES}\n\nOptions work before and after the verb and its target; what follows -- is left alone. Each has a variable: OPS_PROFILE for --profile.",

@@ -144,7 +144,7 @@ async fn supervise(entry: &Entry, matches: &ArgMatches, cx: &Context) -> Result<
 }
 
 /// Verbs whose results are rows of instances.
-const LISTS: [&str; 2] = ["ls", "describe"];
+const LISTS: [&str; 3] = ["ls", "describe", "pick"];
 /// Verbs that have a line of JSON for each server.
 const WITH_JSONL: [&str; 1] = ["exec"];
 

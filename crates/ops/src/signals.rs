@@ -3,9 +3,9 @@
 //! Every signal that would end the process by itself is heard, as far as a program may hear it:
 //! whatever ends `ops`, the terminal is restored first and sessions end at the service. What is
 //! left out are SIGKILL, which nobody hears, and the signals of a program that went wrong (SIGSEGV,
-//! SIGBUS, SIGILL, SIGFPE), where going on would repeat the fault for ever. What was ignored when the
-//! process began stays ignored, as `nohup` and `trap '' XFSZ` of a shell mean it, where the system
-//! tells that: on Linux.
+//! SIGBUS, SIGILL, SIGFPE), where going on would repeat the fault for ever. What was ignored when
+//! the process began stays ignored, as `nohup` and `trap '' XFSZ` of a shell mean it, where the
+//! system tells that: on Linux.
 
 use std::sync::atomic::{AtomicI32, Ordering};
 

@@ -254,8 +254,8 @@ impl<'a> Resolver<'a> {
                 },
             }
         }
-        // Two parents may extend the same third one. It is merged for each, since a later parent has
-        // the last word, and told once.
+        // Two parents may extend the same third one. It is merged for each, since a later parent
+        // has the last word, and told once.
         if !self.files.contains(&found.path) {
             self.files.push(found.path.clone());
         }

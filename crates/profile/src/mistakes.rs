@@ -2,7 +2,7 @@
 //! tree, and the rest is looked at again.
 
 use ops_ui::{
-    error::Error,
+    Error,
     yaml::{Node, Problem},
 };
 

@@ -246,7 +246,7 @@ where
     write_and_tell(output, columns, rows).map(drop)
 }
 
-/// As [`write`]; gives the titles of the columns for which the terminal is too narrow.
+/// As [`write()`]; gives the titles of the columns for which the terminal is too narrow.
 ///
 /// # Errors
 /// A closed pipe.

@@ -30,8 +30,8 @@ impl Paths {
     ///
     /// # Errors
     /// As [`Self::cannot_keep`].
-    pub fn private_dir_for(&self, purpose: &str, folder: PathBuf) -> Result<PathBuf> {
-        private_dir(folder.clone()).map_err(|error| self.cannot_keep(purpose, &folder, &error))
+    pub fn private_dir_for(&self, purpose: &str, folder: &Path) -> Result<PathBuf> {
+        private_dir(folder.to_owned()).map_err(|error| self.cannot_keep(purpose, folder, &error))
     }
 
     /// The error where `purpose`, such as "known hosts", cannot be written at `path`: it names the
@@ -92,9 +92,7 @@ mod tests {
             (paths.cache.join("fleet"), "XDG_CACHE_HOME"),
             (home.join(".ssh/ops"), "HOME"),
         ] {
-            let error = paths
-                .private_dir_for("known hosts", folder.clone())
-                .unwrap_err();
+            let error = paths.private_dir_for("known hosts", &folder).unwrap_err();
             let what = format!("cannot keep known hosts in `{}`", folder.display());
             assert_eq!(error.what(), what);
             assert!(

@@ -58,6 +58,31 @@ fn names_are_completed_as_profile_and_options_on_the_line_select() {
 }
 
 #[test]
+fn logs_of_the_profile_are_offered_and_nothing_among_the_words_of_a_command() {
+    let service = user("");
+    write(
+        &service,
+        ".config/ops/profiles/logged.yaml",
+        "logs: { webserver: /var/log/nginx/error.log }\n",
+    );
+    let mut offered = complete(&service, &["ops", "-p", "logged", "logs", "-f", "web"]);
+    offered.sort();
+    assert_eq!(offered, ["web-1", "web-2", "webserver"]);
+    assert_eq!(
+        complete(&service, &["ops", "exec", "-n", "web-"]),
+        ["web-1", "web-2"]
+    );
+    for command in [&["--", "ls", "web-"][..], &["ls", "web-"], &["--", "web-"]] {
+        let words = [&["ops", "exec", "web-1"], command].concat();
+        assert_eq!(
+            complete(&service, &words),
+            Vec::<String>::new(),
+            "{words:?}"
+        );
+    }
+}
+
+#[test]
 fn an_external_command_that_does_not_say_so_is_not_run() {
     let service = user("");
     let mark = service.home().join("ran");
@@ -263,7 +288,8 @@ fn paths_of_a_server_come_from_a_session_and_then_from_the_cache() {
     let there = service.home().join("there");
     let asked = |path: &str| {
         let word = format!("web-1:{}/{path}", there.display());
-        // The first key may be too early for a busy machine: what comes later is there for the next.
+        // The first key may be too early for a busy machine: what comes later is there for the
+        // next.
         let found = complete(&service, &["ops", "cp", &word]);
         let begin = format!("web-1:{}/", there.display());
         let names = found
@@ -288,8 +314,8 @@ fn paths_of_a_server_come_from_a_session_and_then_from_the_cache() {
     assert_eq!(asked("b"), ["beta"]);
     assert_eq!(asked(".h"), [".hidden"]);
     assert_eq!(sessions(), started);
-    // Nobody is asked for the folders of several servers, nor where a profile forbids sessions; what
-    // is not there is no error.
+    // Nobody is asked for the folders of several servers, nor where a profile forbids sessions;
+    // what is not there is no error.
     write(
         &service,
         ".config/ops/profiles/no-session.yaml",

@@ -33,6 +33,33 @@ fn a_profile_may_deny_it_bound_it_and_demand_a_reason() {
 }
 
 #[test]
+fn between_batches_somebody_is_asked_and_a_no_leaves_the_rest_alone() {
+    let service = Service::start(binary().to_str().unwrap(), "");
+    let line = [
+        "exec", "--canary", "1", "--pause", "web-1", "web-2", "--", "echo", "ran",
+    ];
+    let mut terminal = Terminal::start(&service, &line);
+    terminal.wait_for("Go on with batch 1 of 1 (1 server)? Type yes:");
+    terminal.send("no\r");
+    assert_eq!(terminal.wait(), Some(8));
+    let screen = terminal.screen(80, 24).screen().contents();
+    assert!(screen.contains("web-1: ran"), "{screen}");
+    assert!(!screen.contains("web-2: ran"), "{screen}");
+    assert!(
+        screen.contains("not started: web-2 (batch 1 of 1 was not confirmed)"),
+        "{screen}"
+    );
+    // Where nobody can be asked, it is said before anything is started.
+    let lab = Lab::with_sandbox();
+    let done = lab.ops(line.iter().chain(&[""; 0])).output();
+    assert_eq!(done.status, 255);
+    assert!(
+        done.stderr.contains("nobody can be asked between batches"),
+        "{done}"
+    );
+}
+
+#[test]
 fn whoever_confirms_sees_the_servers_first() {
     let service = Service::start(binary().to_str().unwrap(), "");
     let profiles = service.home().join(".config/ops/profiles");

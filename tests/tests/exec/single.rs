@@ -286,12 +286,12 @@ fn cron_and_xargs_run_it_too() {
 }
 
 #[test]
-fn a_connection_that_is_lost_again_and_again_costs_no_byte() {
+fn a_connection_that_is_lost_costs_no_byte() {
     let lab = Lab::with_sandbox();
-    let bytes = noise(4 << 20);
+    let bytes = noise(1 << 20);
     let file = lab.home().join("noise");
     std::fs::write(&file, &bytes).unwrap();
-    let cuts = ["sandbox", "fault", "cut-after=300,cuts=5"];
+    let cuts = ["sandbox", "fault", "cut-after=300,cuts=1"];
     lab.ops(cuts).output().success();
     let line = format!("cat {}; exit 6", file.display());
     let done = lab

@@ -60,6 +60,34 @@ fn a_second_ctrl_c_ends_a_command_that_hears_none() {
 }
 
 #[test]
+fn an_interruption_reaches_all_servers_and_starts_no_more() {
+    let lab = Lab::with_sandbox();
+    let seconds = odd_seconds();
+    let line = format!("echo up; sleep {seconds}");
+    let words = ["exec", "-n", "--parallel", "2", "--shell", &line];
+    let servers = ["web-1", "web-2", "web-3"];
+    let mut child = lab.ops(words.iter().chain(&servers)).spawn();
+    let mut up = [0; 2 * "web-1: up\n".len()];
+    child.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
+    eventually("the commands run", || is_sleeping(&seconds));
+    send(&child, Signal::INT);
+    assert_eq!(status_of(&mut child), Some(130));
+    let mut said = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
+    assert!(
+        said.contains("0 of 3 succeeded, 2 failed, 1 not started"),
+        "{said}"
+    );
+    assert!(said.contains("not started: web-3 (interrupted)"), "{said}");
+    eventually("the commands have ended", || !is_sleeping(&seconds));
+}
+
+#[test]
 fn when_nobody_reads_its_output_the_command_ends_quietly() {
     let lab = Lab::with_sandbox();
     let seconds = odd_seconds();

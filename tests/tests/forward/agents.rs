@@ -67,7 +67,6 @@ fn a_large_frame_that_is_lost_without_a_word_is_given_up() {
 }
 
 #[test]
-#[ignore = "known gap: the end of a session over its second loss is not always told by forward"]
 fn a_limit_that_comes_later_ends_the_session_once_and_is_remembered_for_the_server() {
     let service = service();
     let port = store();

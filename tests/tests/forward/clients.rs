@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     process::{Command, Stdio},
     sync::mpsc,
     thread,
@@ -96,6 +96,13 @@ fn a_database_client_works_against_a_real_server() {
 /// A client that asks a SOCKS proxy for a port of this machine, which the sandbox reaches as every
 /// loopback destination.
 fn connect_through_socks(proxy: u16, port: u16) -> TcpStream {
+    let (stream, reply) = ask_socks(proxy, port);
+    assert_eq!(reply, 0);
+    stream
+}
+
+/// The same, with the code of the proxy's reply.
+fn ask_socks(proxy: u16, port: u16) -> (TcpStream, u8) {
     let mut stream = connect(proxy);
     stream.write_all(&[5, 1, 0]).expect("it is sent");
     let mut method = [0; 2];
@@ -107,8 +114,29 @@ fn connect_through_socks(proxy: u16, port: u16) -> TcpStream {
         .expect("it is sent");
     let mut reply = [0; 10];
     stream.read_exact(&mut reply).expect("a reply");
-    assert_eq!(reply[..2], [5, 0]);
-    stream
+    assert_eq!(reply[0], 5);
+    (stream, reply[1])
+}
+
+#[test]
+fn a_known_socks_destination_is_answered_for_without_a_word_from_it() {
+    let service = service();
+    let forward = Forward::start(&service, &["web-1", "-D", "0", "--sessions", "1"]);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let first = connect_through_socks(forward.port(0), port);
+    let (accepted, _) = listener.accept().expect("a connection");
+    drop((listener, accepted));
+    // Whoever waited for the far side would hear of the refusal before the reply.
+    let mut second = connect_through_socks(forward.port(0), port);
+    let error = second.read(&mut [0; 1]).expect_err("nobody listens");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    // From now on it is waited for.
+    let (_third, reply) = ask_socks(forward.port(0), port);
+    assert_eq!(reply, 5, "connection refused");
+    assert_eq!(service.sessions().len(), 1);
+    drop(first);
+    forward.end();
 }
 
 #[test]

@@ -149,16 +149,7 @@ fn whoever_declines_a_login_is_not_asked_again_and_may_log_in_elsewhere() {
     log_in_elsewhere(&service);
     let mut forward = terminal(
         &service,
-        // One session: the spare one would tell the same once more.
-        &[
-            "--aws-profile",
-            "dev",
-            "forward",
-            "--sessions",
-            "1",
-            "web-1",
-            &spec(port),
-        ],
+        &["--aws-profile", "dev", "forward", "web-1", &spec(port)],
     );
     let mut stream = local(&forward);
     echoes(&mut stream);
@@ -336,19 +327,7 @@ fn a_role_behind_a_profile_of_the_old_form_leads_to_its_login() {
 fn an_mfa_code_is_asked_for_while_a_tunnel_resumes() {
     let (service, port) = (service(), echo());
     write(&service, ".config/ops/profiles/oncall.yaml", ONCALL);
-    // One session: the spare one would ask for a code of its own.
-    let mut forward = Terminal::start(
-        &service,
-        &[
-            "-p",
-            "oncall",
-            "forward",
-            "--sessions",
-            "1",
-            "web-1",
-            &spec(port),
-        ],
-    );
+    let mut forward = Terminal::start(&service, &["-p", "oncall", "forward", "web-1", &spec(port)]);
     let asked = forward.wait_for("MFA code of arn:aws:iam::123456789012:mfa/me: ");
     forward.send("123456\r");
     let mut stream = local(&forward);

@@ -118,12 +118,42 @@ fn a_denied_start_prints_the_statement_with_server_and_document() {
 }
 
 #[test]
+fn a_denied_document_ends_exec_with_255_and_the_statement() {
+    let document = "AWS-StartNonInteractiveCommand";
+    let service = Service::start(OPS, &format!("deny=ssm:StartSession/{document}"));
+    let answer = run(&service, &["exec", "web-1", "--", "true"], "");
+    answer.ends_with(255);
+    answer.tells("ops: OPS-E-DENIED: ");
+    answer.tells(&format!("arn:aws:ssm:eu-west-1::document/{document}"));
+    // One of several is a row.
+    let answer = run(
+        &service,
+        &["exec", "-n", "web-1", "web-2", "--", "true"],
+        "",
+    );
+    answer.ends_with(8);
+    answer.tells("0 of 2 succeeded, 2 could not be run");
+}
+
+#[test]
 fn a_node_without_the_advanced_tier_is_told_as_that() {
     let service = Service::start(OPS, "standard-tier");
     let answer = run(&service, &["shell", "depot-1"], "");
     answer.ends_with(7);
     answer.tells("BadRequest");
     answer.tells("hint: enable the advanced tier: aws ssm");
+}
+
+#[test]
+fn an_agent_that_is_too_old_for_remote_hosts_is_to_be_updated() {
+    let service = Service::start(OPS, "agent-version=3.0.1390.0");
+    let answer = run(&service, &["forward", "web-1", "0:db.internal:3306"], "");
+    answer.ends_with(7);
+    answer.tells("BadRequest");
+    answer.tells("doesn't support port forwarding to remote hosts");
+    answer.tells(&format!(
+        "hint: update the agent: aws ssm send-command --document-name AWS-UpdateSSMAgent --targets Key=InstanceIds,Values={WEB_1}"
+    ));
 }
 
 #[test]
@@ -200,8 +230,12 @@ fn no_verb_calls_what_the_page_does_not_allow_it() {
     let runs: &[&[&str]] = &[
         &["ls", "-o", "json"],
         &["ls", "--all-regions"],
+        &["describe", "web-1"],
         &["cache", "refresh"],
         &["shell", "web-1"],
+        &["exec", "web-1", "--", "cat"],
+        &["exec", "web-1", "web-2", "--", "true"],
+        &["logs", "web-1", "/etc/passwd"],
         &["cp", "file", &session],
         &[&by[..], &["sftp", "file", &sftp]].concat(),
         &[&by[..], &["s3", "file", &s3]].concat(),

@@ -90,8 +90,8 @@ fn a_piped_shell_is_encrypted_with_the_key_of_its_server() {
 fn every_line_of_an_encrypted_shell_arrives_over_connections_that_are_cut() {
     let service = Service::start(OPS, &format!("kms={KEY},cut-after=30,cuts=2"));
     let mut terminal = Terminal::start(&service, &["shell", "web-1"]);
-    // A shell that ends leaves its agent two seconds to repair what a cut has cost, so that this one
-    // ends once everything has come.
+    // A shell that ends leaves its agent two seconds to repair what a cut has cost, so that this
+    // one ends once everything has come.
     terminal.send("stty -echo; echo; seq -f n%.0f 1 5000; echo all of th''em\r");
     terminal.wait_for("all of them");
     terminal.send("exit\r");
@@ -194,7 +194,7 @@ fn a_server_whose_role_may_not_decrypt_is_told_from_a_caller_who_may_not_encrypt
     answer.ends_with(7);
     answer.tells(&[
         "is not authorized to perform: kms:Decrypt",
-        &format!("its role may lack `kms:Decrypt` on `{KEY}`"),
+        &format!("the server's role lacks `kms:Decrypt` on `{KEY}`"),
         &format!(r#""Action":"kms:Decrypt","Resource":"{KEY}""#),
     ]);
 }

@@ -29,6 +29,8 @@ const NOT_RUN: &[(&str, &str)] = &[
         "eval \"$(ops sandbox env)\"; aws",
         "tests/independent holds the AWS CLI against the sandbox",
     ),
+    ("ssh $(ops pick)", "somebody has to choose: it/screens.rs"),
+    ("ops pick ", "somebody has to choose: it/screens.rs"),
     // OpenSSH takes the home folder of the user database: ssh/transfers.rs runs it with `-F`.
     ("ssh ", "ssh/use_it.rs"),
     ("scp ", "ssh/transfers.rs"),

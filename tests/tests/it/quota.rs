@@ -49,6 +49,26 @@ fn many_processes_at_once_take_turns_and_none_fails() {
 }
 
 #[test]
+fn a_copy_to_many_servers_takes_turns_and_none_is_left_out() {
+    let fleet = tempfile::NamedTempFile::new().expect("a file");
+    let names: String = (1..=9).map(|n| format!("  - name: node-{n}\n")).collect();
+    std::fs::write(fleet.path(), format!("instances:\n{names}")).expect("a fleet");
+    let service = Service::start_with(OPS, |options| {
+        options.fleet = Some(fleet.path().to_owned());
+        options.faults = "tps=StartSession/3".parse().expect("a fault");
+    });
+    let small = service.home().join("small");
+    std::fs::write(&small, "a small file\n").expect("a file");
+    let output = service
+        .ops(&["cp", &small.display().to_string(), "node-*:copied"])
+        .output()
+        .expect("ops runs");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {text}", output.status);
+    assert!(sessions_started(&service) >= 9, "{text}");
+}
+
+#[test]
 fn a_throttled_start_is_tried_more_often_than_any_fixed_number_and_says_so() {
     let service = Service::start(OPS, "throttle=ssm:StartSession/7");
     let output = service

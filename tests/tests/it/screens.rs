@@ -104,6 +104,29 @@ fn cp_and_forward_ask_for_a_server_too() {
 }
 
 #[test]
+fn what_is_picked_goes_to_standard_output_and_the_list_to_the_terminal() {
+    let service = service();
+    let file = service.home().join("picked");
+    let into = std::fs::File::create(&file).expect("a file");
+    let mut terminal =
+        Terminal::start_with(&service, &["pick", "web-*"], |command| command.stdout(into));
+    terminal.wait_for("which server?");
+    terminal.wait_for("web-3");
+    terminal.send("web-2\r");
+    assert_eq!(terminal.wait(), Some(0));
+    let picked = std::fs::read_to_string(&file).expect("the choice");
+    assert_eq!(picked, "i-0b2c3d4e5f6071829\n");
+    let drawn = String::from_utf8_lossy(&terminal.output()).into_owned();
+    assert!(!drawn.contains("db-1"), "{drawn}");
+
+    let done = Lab::with_sandbox().ops(["pick"]).output().exits(2);
+    assert!(
+        done.stderr.contains("hint: list them: ops ls -o name"),
+        "{done}"
+    );
+}
+
+#[test]
 fn errors_are_broken_at_words() {
     let (status, text) = on_a_terminal(&service(), &["console", "--print", "web-9"]);
     assert_eq!(status, Some(3));

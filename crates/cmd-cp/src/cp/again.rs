@@ -3,7 +3,7 @@
 use std::{ffi::OsStr, path::Path};
 
 use clap::ValueEnum as _;
-use ops_core::resolve::Choice;
+use ops_core::Choice;
 use ops_ui::{Error, Hint, hint, output::escape};
 
 use super::Cp;
@@ -38,7 +38,7 @@ pub(super) fn tell_what_is_kept(error: Error, options: &Options, resuming: Optio
             match parts.find(|item| item.size > SMALL_BYTES) {
                 Some(item) => format!(
                     "what has arrived of `{}` without a gap is kept ({} of {} were on their way)",
-                    escape(&item.source),
+                    escape(&item.source.to_string()),
                     human_bytes(item.moved),
                     human_bytes(item.size)
                 ),

@@ -240,8 +240,8 @@ impl Dialogue {
             .await
     }
 
-    /// Announces `len` bytes for the end of the file, as they are; [`Dialogue::send_piece`] then sends
-    /// them.
+    /// Announces `len` bytes for the end of the file, as they are; [`Dialogue::send_piece`] then
+    /// sends them.
     ///
     /// # Errors
     /// As [`Dialogue::write_frame`].
@@ -377,8 +377,8 @@ impl Dialogue {
         self.ask_line(&format!("stage {place}")).await.map(drop)
     }
 
-    /// Begins to unpack into the stage; [`Dialogue::send_archive_part`] follows, then [`Dialogue::end_unpacking`].
-    /// `times`: as in the archive.
+    /// Begins to unpack into the stage; [`Dialogue::send_archive_part`] follows, then
+    /// [`Dialogue::end_unpacking`]. `times`: as in the archive.
     ///
     /// # Errors
     /// The session.
@@ -439,9 +439,9 @@ impl Dialogue {
     }
 
     /// Asks for the files of `sub` of the stage to be moved into `folder`;
-    /// [`Dialogue::next_answer`] tells, in this order. Unless `exact`, those that replace others take
-    /// their modes and owners. Where something is in the way that is neither file nor link none is
-    /// moved.
+    /// [`Dialogue::next_answer`] tells, in this order. Unless `exact`, those that replace others
+    /// take their modes and owners. Where something is in the way that is neither file nor link
+    /// none is moved.
     ///
     /// # Errors
     /// The session.

@@ -28,8 +28,8 @@ use crate::{
 
 /// A file up to this size, in bytes, is a small one.
 pub(crate) const SMALL_BYTES: u64 = 512 << 10;
-/// As [`SMALL_BYTES`], for what is fetched and need not be gone on with after an interruption: a file
-/// below it is not worth a session of its own, of which there are three a second for all.
+/// As [`SMALL_BYTES`], for what is fetched and need not be gone on with after an interruption: a
+/// file below it is not worth a session of its own, of which there are three a second for all.
 const SHARED_BYTES: u64 = 4 << 20;
 /// Most that one archive holds, in bytes of files.
 const ARCHIVE_BYTES: u64 = 32 << 20;
@@ -73,8 +73,8 @@ impl FetchCollector {
         }
     }
 
-    /// Takes a file if it is a small one, and gives the archive that is full by then; gives the file
-    /// back otherwise.
+    /// Takes a file if it is a small one, and gives the archive that is full by then; gives the
+    /// file back otherwise.
     #[expect(
         clippy::result_large_err,
         reason = "what comes back is the file itself"

@@ -42,9 +42,9 @@ const NAMES: &str = include_str!("scripts/names.sh");
 
 /// One server by this transport.
 ///
-/// StartSession may be called three times a second in an account and region, so sessions are shared:
-/// one that is opened to fetch finds out what the server has and lists in the same session; one that
-/// is opened to store does both over the dialogue that stores, which takes two.
+/// StartSession may be called three times a second in an account and region, so sessions are
+/// shared: one that is opened to fetch finds out what the server has and lists in the same session;
+/// one that is opened to store does both over the dialogue that stores, which takes two.
 pub(crate) struct ShellTransport {
     far: Far,
     tools: Tools,
@@ -208,7 +208,8 @@ impl ShellTransport {
         Ok(None)
     }
 
-    /// The version of the agent, if agents of that version keep all output of sessions on the server.
+    /// The version of the agent, if agents of that version keep all output of sessions on the
+    /// server.
     pub(crate) fn version_that_keeps_output(&self) -> Option<String> {
         let version = self.far.known.agent_version();
         version

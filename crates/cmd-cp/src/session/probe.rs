@@ -42,7 +42,8 @@ pub(super) fn probing_script() -> String {
 /// What is told of tools may have so many bytes: a path, and names.
 const TOLD_MAX_BYTES: usize = 64 << 10;
 
-/// Reads what `tell_tools` of [`probing_script`] prints, from a stream on which something else follows.
+/// Reads what `tell_tools` of [`probing_script`] prints, from a stream on which something else
+/// follows.
 #[derive(Default)]
 pub(super) struct ToolsReader {
     told: Vec<u8>,

@@ -1,9 +1,9 @@
 //! Text of scripts for the server.
 //!
 //! They are written to be read, in files of their own below `scripts/`, and sent without comments
-//! and indentation ([`strip_comments`]). No byte of a path ever stands in one as it is: paths travel as
-//! octal escapes. A script that travels in a command holds no single quote, since one pair of them
-//! holds it all; a dialogue's script goes through the terminal and may.
+//! and indentation ([`strip_comments`]). No byte of a path ever stands in one as it is: paths
+//! travel as octal escapes. A script that travels in a command holds no single quote, since one
+//! pair of them holds it all; a dialogue's script goes through the terminal and may.
 
 use crate::remote_path::RemotePath;
 

@@ -52,8 +52,8 @@ impl StoreCollector {
         }
     }
 
-    /// Takes a file if it is a small one, and gives the archive that is full by then; gives the file
-    /// back otherwise.
+    /// Takes a file if it is a small one, and gives the archive that is full by then; gives the
+    /// file back otherwise.
     pub(super) fn take_if_small(&mut self, item: Store) -> Result<Option<Vec<Store>>, Store> {
         let size = match &item.what {
             StoreKind::File(Source::File { size, .. }) => Some(*size),
@@ -104,8 +104,8 @@ struct ArchivedItem {
     size: u64,
 }
 
-/// Sends `items` as one archive, through the session or by a `carrier`; gives back those that are to
-/// be sent one by one.
+/// Sends `items` as one archive, through the session or by a `carrier`; gives back those that are
+/// to be sent one by one.
 pub(super) async fn send_archive(
     session: &ShellTransport,
     dialogue: &mut Option<Dialogue>,

@@ -100,7 +100,8 @@ pub(super) fn lane_count(session: &ShellTransport, item: &Store, sessions: usize
 }
 
 impl LanedStore {
-    /// `item`, to be carried by so many calls of [`carry_lane`]; gives it back if it is no file here.
+    /// `item`, to be carried by so many calls of [`carry_lane`]; gives it back if it is no file
+    /// here.
     pub(super) fn new(item: Store, lanes: usize) -> Result<Arc<Self>, Box<Store>> {
         let StoreKind::File(Source::File { file, size }) = &item.what else {
             return Err(Box::new(item));

@@ -183,7 +183,8 @@ impl UrlDialogue<'_> {
     }
 
     /// Has the server keep what the file at `path` holds, read once and to its end, until
-    /// [`UrlDialogue::clear_kept`]: how much that is, files of `/proc` and `/sys` do not say beforehand.
+    /// [`UrlDialogue::clear_kept`]: how much that is, files of `/proc` and `/sys` do not say
+    /// beforehand.
     ///
     /// # Errors
     /// As for [`UrlDialogue::keep_output`].
@@ -204,8 +205,8 @@ impl UrlDialogue<'_> {
         self.open_dialogue()?.clear_stage().await
     }
 
-    /// Stores small files as one archive by way of `carrier`; gives back those that are to be stored
-    /// one by one.
+    /// Stores small files as one archive by way of `carrier`; gives back those that are to be
+    /// stored one by one.
     pub(crate) async fn store_archive(
         &mut self,
         items: Vec<Store>,

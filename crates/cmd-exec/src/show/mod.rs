@@ -122,10 +122,8 @@ fn carried(error: ops_ui::Error) -> io::Error {
 /// The error that [`carried`] put in, or one that says what went wrong with a temporary file.
 fn uncarried(error: io::Error) -> ops_ui::Error {
     let kind = error.kind();
-    match error
-        .into_inner()
-        .map(|inner| inner.downcast::<ops_ui::Error>())
-    {
+    let inner = error.into_inner();
+    match inner.map(<dyn std::error::Error + Send + Sync>::downcast::<ops_ui::Error>) {
         Some(Ok(ours)) => *ours,
         _ => ops_ui::Error::unexpected("the output cannot be kept in a temporary file")
             .caused_by(kind)

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ops_core::trouble;
+use ops_core::{
+    connect::Urgency,
+    trouble::{self, Share},
+};
 use ops_session::driver::Event;
 use ops_session::driver::mux::Notice;
 use ops_ui::Error;
@@ -32,6 +35,7 @@ impl Pool {
         let name = self.name();
         let opened = Instant::now();
         let mut observer = self.screen.observer();
+        let mut share = Share::of(&self.troubled);
         let mut gone: Option<String> = None;
         let mut over_at_service = false;
         loop {
@@ -39,7 +43,7 @@ impl Pool {
                 notice = notices.recv() => notice,
                 () = observer.wake() => {
                     while let Some(notice) = observer.poll(Instant::now()) {
-                        self.tell(&name, &notice);
+                        self.tell(&name, &mut share, &notice);
                     }
                     continue;
                 }
@@ -48,7 +52,7 @@ impl Pool {
             if let Notice::Session(event) = &notice
                 && let Some(notice) = observer.hear(Instant::now(), event)
             {
-                self.tell(&name, &notice);
+                self.tell(&name, &mut share, &notice);
             }
             match notice {
                 Notice::Session(Event::Disconnected { .. }) => {
@@ -93,7 +97,7 @@ impl Pool {
             let Some(slot) = at.map(|at| inner.slots.remove(at)) else {
                 return;
             };
-            let alone = inner.slots.is_empty() && inner.opening.is_empty();
+            let alone = inner.slots.is_empty() && inner.starts.is_empty();
             let lost = slot.mux.stream_count();
             let was_idle = lost == 0 && gone.as_deref().is_some_and(|why| why.contains(IDLE_WORDS));
             let forbidden = gone.as_deref().filter(|why| why.contains(FORBIDDEN_WORDS));
@@ -176,7 +180,7 @@ impl Pool {
             }
         }
         loop {
-            match self.open().await {
+            match self.open(Urgency::Interactive).await {
                 Ok(connection) => {
                     self.lock().reopening = false;
                     self.adopt(connection);
@@ -210,12 +214,12 @@ impl Pool {
         }
     }
 
-    /// A word about the connection of one session; none of trouble with resuming for whoever ends
-    /// it.
-    fn tell(&self, name: &str, notice: &trouble::Notice) {
+    /// A word about the connection of one session, unless another of the pool has said it; none of
+    /// trouble with resuming for whoever ends it.
+    fn tell(&self, name: &str, share: &mut Share, notice: &trouble::Notice) {
         let is_vain = matches!(notice, trouble::Notice::NotBack { .. })
             && self.cx.interrupt().requested().is_some();
-        if !is_vain {
+        if !is_vain && share.is_news(notice) {
             self.screen.note(format!("{name}: {notice}"));
         }
     }

@@ -18,6 +18,7 @@ use super::{
     call_place::CallPlace,
     code::{Meaning, meaning, without_namespace},
     login::login_hints,
+    no_credentials::failure_of,
 };
 use crate::iam;
 
@@ -58,6 +59,12 @@ impl Call {
             SdkError::TimeoutError(_) => self.too_slow(what),
             SdkError::DispatchFailure(failure) => {
                 // Our own layers below the SDK speak by the error's source: it has no other way.
+                if let Some(failure) = failure_of(error) {
+                    return Error::new(failure.kind(), what)
+                        .caused_by(failure.what())
+                        .caused_as(failure)
+                        .hinted_as(failure);
+                }
                 if let Some(refused) = failure.as_connector_error().and_then(plain_http_of) {
                     return Error::usage(what).caused_by(refused).hint(PlainHttp::HINT);
                 }

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use aws_credential_types::Credentials;
 use aws_smithy_runtime_api::client::{
     http::{HttpConnector as _, SharedHttpConnector},
     orchestrator::{HttpRequest, HttpResponse},
@@ -53,7 +54,7 @@ pub(crate) type KmsError = SdkError<ErrorMetadata, HttpResponse>;
 pub(crate) enum Failure {
     /// No credentials; in the words of those who looked for them.
     Credentials(Error),
-    Call(KmsError),
+    Call(Box<KmsError>),
 }
 
 /// The name of a KMS key as the account's session preferences write it: an id, an alias, or an ARN
@@ -157,7 +158,7 @@ impl Aws {
         let limit = bounds::call_limit(self.options.timeout).min(WHOLE_CALL);
         match tokio::time::timeout(limit, self.repeat_call(key, region, context)).await {
             Ok(result) => result,
-            Err(elapsed) => Err(Failure::Call(SdkError::timeout_error(elapsed))),
+            Err(elapsed) => Err(Failure::Call(Box::new(SdkError::timeout_error(elapsed)))),
         }
     }
 
@@ -171,15 +172,16 @@ impl Aws {
         let mut pauses = PAUSES.into_iter();
         let mut was_renewed = false;
         loop {
-            let error = match self.call_once(key, region, context).await {
+            let credentials = self.credentials().await.map_err(Failure::Credentials)?;
+            let error = match self.call_once(&credentials, key, region, context).await {
                 Err(Failure::Call(error)) => error,
                 settled => return settled,
             };
-            let class = code_of(&error).map(meaning);
+            let class = code_of(&*error).map(meaning);
             if class == Some(Meaning::Expired) && !was_renewed {
                 // Before their time, by the service's word alone.
                 was_renewed = true;
-                self.provider.refused().await;
+                self.provider.refused(credentials.access_key_id()).await;
                 self.provider
                     .renewed()
                     .await
@@ -189,7 +191,7 @@ impl Aws {
             let status = error.raw_response().map(|answer| answer.status().as_u16());
             let may_pass = class == Some(Meaning::Throttled)
                 || status.is_some_and(|status| status >= 500)
-                || matches!(&error, SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_timeout());
+                || matches!(&*error, SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_timeout());
             let Some(pause) = pauses.next().filter(|_| may_pass) else {
                 return Err(Failure::Call(error));
             };
@@ -200,11 +202,11 @@ impl Aws {
 
     async fn call_once(
         &self,
+        credentials: &Credentials,
         key: &KeyName<'_>,
         region: &str,
         context: &BTreeMap<&'static str, String>,
     ) -> Result<DataKey, Failure> {
-        let credentials = self.credentials().await.map_err(Failure::Credentials)?;
         let url = self.kms_url(region);
         let connector = self.kms_connector(&url).map_err(Failure::Credentials)?;
         let body = serde_json::to_vec(&Request {
@@ -221,10 +223,10 @@ impl Aws {
                 target: TARGET,
                 body: &body,
             },
-            &credentials,
+            credentials,
             SystemTime::now(),
         );
-        let failed = |error: KmsError| Failure::Call(error);
+        let failed = |error: KmsError| Failure::Call(Box::new(error));
         let mut request = HttpRequest::new(SdkBody::from(body));
         let headers = signed.map_err(|error| failed(SdkError::construction_failure(error)))?;
         for (name, value) in headers {

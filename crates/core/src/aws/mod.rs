@@ -14,6 +14,7 @@ mod identity;
 mod kms;
 mod login;
 mod network;
+mod no_credentials;
 pub(crate) mod options;
 mod plain_http;
 mod provider;
@@ -58,6 +59,7 @@ pub(crate) use self::{
     failure::{Call, chain, statement_hint},
     kms::{Failure as DataKeyFailure, KeyName, KmsError, encryption_context},
     network::Network,
+    no_credentials::failure_of,
     options::{AwsOptions, Service},
     provider::Provider,
 };

@@ -124,15 +124,24 @@ impl Provider {
         self.credentials().await
     }
 
-    /// The service says that the credentials have expired: they are found anew, not taken from
-    /// memory or the cache.
-    pub(crate) async fn refused(&self) {
+    /// The service says that the credentials with this access key have expired before their time:
+    /// they are found anew, not taken from memory or the cache.
+    ///
+    /// Several sessions meet this at once, each with a call of its own. Whoever comes second finds
+    /// that the first has renewed the credentials, and keeps those: to throw them away too would
+    /// ask somebody for a second MFA code.
+    pub(crate) async fn refused(&self, access_key_id: &str) {
         let mut state = self.0.state.lock().await;
-        state.base = None;
-        state.refused = state
+        let is_renewed = state
             .credentials
-            .take()
-            .map(|credentials| credentials.access_key_id().to_owned());
+            .as_ref()
+            .is_some_and(|credentials| credentials.access_key_id() != access_key_id);
+        if is_renewed {
+            return;
+        }
+        state.base = None;
+        state.credentials = None;
+        state.refused = Some(access_key_id.to_owned());
     }
 
     /// Forbids or allows questions (MFA, SSO) while something else has the terminal.

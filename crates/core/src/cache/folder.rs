@@ -98,8 +98,8 @@ fn age_of(path: &std::path::Path) -> Option<Duration> {
     SystemTime::now().duration_since(written.ok()?).ok()
 }
 
-/// The names in a folder of a server, `TARGET:FOLDER` as it was typed: at once if they are not older
-/// than ten minutes, else as soon as a session has told them, or not at all.
+/// The names in a folder of a server, `TARGET:FOLDER` as it was typed: at once if they are not
+/// older than ten minutes, else as soon as a session has told them, or not at all.
 pub fn names_in_folder(
     invocation: &Invocation,
     settings: &Settings,

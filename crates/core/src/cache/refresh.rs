@@ -43,7 +43,7 @@ pub async fn refresh(cx: &Context, always: bool) -> Result<Option<Refreshed>> {
     let fleet = FleetFile::of(cx.invocation(), cx.settings()?);
     const PURPOSE: &str = "the list of instances";
     let paths = cx.paths();
-    paths.private_dir_for(PURPOSE, fleet.folder.clone())?;
+    paths.private_dir_for(PURPOSE, &fleet.folder)?;
     let lock =
         private_file(&fleet).map_err(|error| paths.cannot_keep(PURPOSE, &fleet.folder, &error))?;
     // A task that blocks, so that a signal still ends the command.

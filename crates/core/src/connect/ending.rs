@@ -8,6 +8,7 @@ use ops_session::{
     driver::SessionError,
 };
 use ops_ui::Error;
+use tokio::sync::oneshot;
 
 use super::{
     data_key::{self, KeyRecord},
@@ -37,7 +38,20 @@ impl Ending {
     /// ends idle sessions itself.
     pub async fn terminate(mut self) {
         self.armed = false;
-        gateway::terminate(&self.cx, &self.region, &self.id).await;
+        let (done, is_done) = oneshot::channel();
+        self.terminate_in_background(done);
+        let _ = is_done.await;
+    }
+
+    /// The call goes on where the caller is dropped meanwhile, by a signal that comes while it
+    /// waits: the session would stay open at the service. `done` hears of the end.
+    fn terminate_in_background(&self, done: oneshot::Sender<()>) {
+        let (cx, id, region) = (self.cx.clone(), self.id.clone(), self.region.clone());
+        self.cx.interrupt().finish_later(async move {
+            gateway::terminate(&cx, &region, &id).await;
+            // Nobody waits where the duty was dropped.
+            let _ = done.send(());
+        });
     }
 
     /// The session has ended by itself (`Event::Closed`): nothing is left to do.
@@ -45,7 +59,7 @@ impl Ending {
         self.armed = false;
     }
 
-    /// Words for [`Event::Failed`] of this session.
+    /// Words for [`Event::Failed`](ops_session::driver::Event::Failed) of this session.
     pub fn failed(&self, error: &SessionError) -> Error {
         let told = match error {
             SessionError::Gone(_) => self.denied.get(),
@@ -56,7 +70,7 @@ impl Ending {
             .unwrap_or_else(|| failure::session_failed(&self.label, error))
     }
 
-    /// Words for [`Event::Closed`], if it tells of a failure.
+    /// Words for [`Event::Closed`](ops_session::driver::Event::Closed), if it tells of a failure.
     pub fn closed(&self, closing: &Closing) -> Option<Error> {
         if closing.reason() == ClosingReason::Encryption {
             let words = data_key::decryption_failed;
@@ -68,12 +82,8 @@ impl Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        if !self.armed {
-            return;
+        if self.armed {
+            self.terminate_in_background(oneshot::channel().0);
         }
-        let (cx, id, region) = (self.cx.clone(), self.id.clone(), self.region.clone());
-        self.cx
-            .interrupt()
-            .finish_later(async move { gateway::terminate(&cx, &region, &id).await });
     }
 }

@@ -40,9 +40,6 @@ pub(super) async fn start_failed(
     let label = instance.label();
     let place = aws.place(Some(&instance.region));
     let code = code_of(&error).unwrap_or_default().to_owned();
-    if meaning(&code) == Meaning::Expired {
-        aws.provider().refused().await;
-    }
     match code.as_str() {
         "TargetNotConnected" => {
             if let Err(error) = is_there(cx, instance).await {

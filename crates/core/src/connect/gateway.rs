@@ -26,7 +26,7 @@ use super::{
     failure, paced, stream_url, trusted,
 };
 use crate::{
-    aws::{Aws, Meaning, code_of, meaning, sign_upgrade},
+    aws::{Aws, Meaning, code_of, failure_of, meaning, sign_upgrade},
     context::Context,
     pace::{Operation, Urgency},
     partition::Partition,
@@ -120,7 +120,7 @@ impl SessionGateway {
         let retry = |error: ops_ui::Error| ResumeError::Retry(error.to_string());
         let aws = self.cx.aws().await.map_err(retry)?;
         // The credentials of an hour ago may have been replaced in the meantime.
-        renew(aws).await?;
+        let access_key_id = renew(aws).await?;
         let override_config = paced::<ResumeSessionError>()
             .retry_config(RetryConfig::disabled())
             .timeout_config(
@@ -144,7 +144,7 @@ impl SessionGateway {
         let mut answer = call().await;
         // Before their time, by the service's word alone.
         if answer.as_ref().err().and_then(code_of).map(meaning) == Some(Meaning::Expired) {
-            aws.provider().refused().await;
+            aws.provider().refused(&access_key_id).await;
             renew(aws).await?;
             answer = call().await;
         }
@@ -155,6 +155,10 @@ impl SessionGateway {
                 let call = aws.call("ssm:ResumeSession", Some(session), &self.region);
                 let code = code_of(&error).map(str::to_owned);
                 let words = call.failed("cannot resume the session", &error);
+                // Another session may have found just now that the credentials are no longer good.
+                if let Some(failure) = failure_of(&error) {
+                    return Err(not_renewed(failure));
+                }
                 let text = words
                     .why()
                     .first()
@@ -199,15 +203,20 @@ impl SessionGateway {
     }
 }
 
-/// Finds credentials that are good; the reason why there are none says what to do.
-async fn renew(aws: &Aws) -> Result<(), ResumeError> {
+/// Finds credentials that are good, and gives their access key; the reason why there are none says
+/// what to do.
+async fn renew(aws: &Aws) -> Result<String, ResumeError> {
     match aws.provider().renewed().await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(ResumeError::Retry(match error.hints().first() {
-            Some(hint) => format!("{error}; {hint}"),
-            None => error.to_string(),
-        })),
+        Ok(credentials) => Ok(credentials.access_key_id().to_owned()),
+        Err(error) => Err(not_renewed(&error)),
     }
+}
+
+fn not_renewed(error: &Error) -> ResumeError {
+    ResumeError::Retry(match error.hints().first() {
+        Some(hint) => format!("{error}; {hint}"),
+        None => error.to_string(),
+    })
 }
 
 /// TerminateSession, for a few seconds at most.

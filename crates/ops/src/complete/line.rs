@@ -159,6 +159,10 @@ fn of_verb(
         let command = crate::cli::verb(entry);
         after = (entry.arrange)(after, &command);
     }
+    if entry.traits.runs_a_command && after.iter().any(|word| word == "--") {
+        // What another program takes, on another computer, nobody knows here.
+        return Vec::new();
+    }
     let source = Arc::new(Source::new(cx, patience, &after, request.described));
     let mut line = vec![OsString::from(entry.name)];
     line.extend(after);

@@ -125,7 +125,7 @@ pub(crate) async fn lay_for_external(globals: &Globals, env: &mut Env) -> Result
     }
     let mut options = options(env, state)?;
     let file = paths
-        .private_dir_for("the way to the sandbox", paths.runtime.clone())?
+        .private_dir_for("the way to the sandbox", &paths.runtime)?
         .join(format!("sandbox-{}.json", std::process::id()));
     options.access_file = Some(file.clone());
     let running = start(options, &paths).await?;

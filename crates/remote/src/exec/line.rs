@@ -306,8 +306,7 @@ impl Line {
 
 /// Tells the flow of a command from that of an agent which repairs, message by message, what was on
 /// its way when its own connection was lost: some ten kilobytes a second, and a new session gets
-/// the
-/// same at full speed.
+/// the same at full speed.
 struct Trickle {
     since: Instant,
     bytes: usize,

@@ -49,7 +49,8 @@ pub(super) fn begin(order: &Order, linger: bool) -> String {
     script
 }
 
-/// Attaches, once the engine is there (a [`bootstrap`] may still bring it), to the run in `folder` as its `turn`th client, whose bytes end at `out` and `err`.
+/// Attaches, once the engine is there (a [`bootstrap`] may still bring it), to the run in `folder`
+/// as its `turn`th client, whose bytes end at `out` and `err`.
 pub(super) fn attach(
     folder: &str,
     turn: u32,

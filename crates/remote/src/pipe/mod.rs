@@ -4,8 +4,8 @@
 //!        Down                                       Up
 //! AWS-StartNonInteractiveCommand             AWS-StartInteractiveCommand
 //! script | base64  ──► output, no pause      raw terminal ──► read N; head -c N | script
-//! messages and exit status ──► error output  credits and messages ◄── the terminal's output, or a Down of its own
-//! ```
+//! messages and exit status ──► error output credits and messages ◄── the terminal's output, or a
+//! Down of its own ```
 //!
 //! The agent sends the separated output of a command as fast as it comes, and writes input to a
 //! terminal as fast as it is taken; everything else it paces at a kilobyte a millisecond, and a
@@ -133,8 +133,8 @@ impl Known {
 }
 
 impl Far {
-    /// Whether output may come only when a command has ended: by what was seen, by the agent's version,
-    /// or since the document was refused the parameter and no output was seen yet.
+    /// Whether output may come only when a command has ended: by what was seen, by the agent's
+    /// version, or since the document was refused the parameter and no output was seen yet.
     fn may_join_output(&self) -> bool {
         let learned = &self.known.0;
         let listed = self.instance.agent_version.as_deref();

@@ -20,7 +20,7 @@ pub fn file(cx: &Context) -> PathBuf {
     cx.paths().state.join("ssh/known_hosts")
 }
 
-/// As [`file`], in a folder that is there and private, and that takes new keys.
+/// As [`file()`], in a folder that is there and private, and that takes new keys.
 ///
 /// # Errors
 /// The folder cannot be made or written to, or is somebody else's; with the variable that names
@@ -29,7 +29,7 @@ pub fn writable_file(cx: &Context) -> Result<PathBuf> {
     let file = file(cx);
     let folder = cx
         .paths()
-        .private_dir_for(PURPOSE, cx.paths().state.join("ssh"))?;
+        .private_dir_for(PURPOSE, &cx.paths().state.join("ssh"))?;
     // A file system that is mounted for reading has the folder and takes no file.
     let written = if file.exists() { &file } else { &folder };
     rustix::fs::access(written, rustix::fs::Access::WRITE_OK)

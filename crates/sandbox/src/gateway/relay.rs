@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
 
-use super::{Session, Status, WebSocket, frame, line::Line, socket::close};
+use super::{Session, Status, WebSocket, frame, line::Line};
 use crate::{
     agent,
     faults::{Faults, TooLarge},
@@ -42,8 +42,11 @@ pub(super) async fn run(
     number: u64,
 ) {
     let relay = Relay::new(Arc::clone(&session), attachments, faults, number);
-    relay.run(spec).await;
+    let socket = relay.run(spec).await;
     session.set_status(Status::Terminated);
+    if let Some(socket) = socket {
+        socket.close(CloseCode::Normal, "").await;
+    }
 }
 
 struct Relay {
@@ -123,9 +126,10 @@ impl Relay {
         }
     }
 
-    async fn run(mut self, spec: SessionSpec) {
+    /// Carries the session to its end; gives the web socket over which the client was told of it.
+    async fn run(mut self, spec: SessionSpec) -> Option<WebSocket> {
         if !self.first_client().await {
-            return;
+            return None;
         }
         let (into_agent, from_client) = mpsc::channel(AGENT_BOUND);
         let (to_client, mut from_agent) = mpsc::channel(AGENT_BOUND);
@@ -193,11 +197,7 @@ impl Relay {
             }
             self.act_on_counters();
         }
-        if let Some(socket) = self.socket.take() {
-            let _ = socket.writer.send(close(CloseCode::Normal, "")).await;
-            drop(socket.writer);
-            let _ = tokio::time::timeout(FAREWELL_PATIENCE, socket.task).await;
-        }
+        self.socket.take()
     }
 
     /// Waits for the first client, which may never come.
@@ -294,9 +294,7 @@ impl Relay {
 
     fn attach(&mut self, socket: WebSocket) {
         if let Some(displaced) = self.socket.replace(socket) {
-            let _ = displaced
-                .writer
-                .try_send(close(CloseCode::Normal, "Displaced"));
+            tokio::spawn(displaced.close(CloseCode::Normal, "Displaced"));
         }
         self.passed = 0;
         self.last_activity = Instant::now();
@@ -313,7 +311,7 @@ impl Relay {
     /// Closes the web socket as the service does when it means no end of the session.
     fn part(&mut self, code: CloseCode, reason: &'static str) {
         if let Some(socket) = self.socket.take() {
-            let _ = socket.writer.try_send(close(code, reason));
+            tokio::spawn(socket.close(code, reason));
         }
         self.detach();
     }

@@ -26,6 +26,8 @@ const MESSAGE_BOUND_BYTES: usize = 1 << 20;
 const READ_BUFFER_BYTES: usize = 32 << 10;
 /// How long a fresh web socket may take to show its token.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take to read what it was sent last, and to hang up.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Messages that wait for the writer of one web socket.
 const WRITER_BOUND: usize = 256;
 
@@ -79,17 +81,37 @@ impl Session {
             () = self.cancel.cancelled() => None,
             opened = tokio::time::timeout(OPEN_TIMEOUT, open_frame(&mut reader)) => opened.ok().flatten(),
         };
-        if !opened.is_some_and(|frame| self.take_token(&frame.token_value)) {
-            let _ = writer.send(close(CloseCode::Policy, "Invalid token")).await;
-            return;
-        }
+        let is_good = opened.is_some_and(|frame| self.take_token(&frame.token_value));
         let socket = WebSocket {
             reader,
             writer,
             task,
         };
+        if !is_good {
+            return socket.close(CloseCode::Policy, "Invalid token").await;
+        }
         // Fails only if the session has just ended; dropping the socket is the answer then.
         let _ = self.attach.send(socket).await;
+    }
+}
+
+impl WebSocket {
+    /// Closes it behind what was written. The client hangs up first, or else its unread messages
+    /// would turn the close into a reset.
+    pub(super) async fn close(self, code: CloseCode, reason: &'static str) {
+        let Self {
+            mut reader,
+            writer,
+            task,
+        } = self;
+        let closing = async {
+            let _ = writer.send(close(code, reason)).await;
+            drop(writer);
+            let _ = task.await;
+            // What comes now goes nowhere.
+            while reader.next().await.is_some_and(|message| message.is_ok()) {}
+        };
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
     }
 }
 
@@ -103,7 +125,7 @@ async fn open_frame(reader: &mut Reader) -> Option<OpenFrame> {
     }
 }
 
-pub(super) fn close(code: CloseCode, reason: &'static str) -> Message {
+fn close(code: CloseCode, reason: &'static str) -> Message {
     Message::Close(Some(CloseFrame {
         code,
         reason: reason.into(),

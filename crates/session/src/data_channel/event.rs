@@ -12,11 +12,11 @@ use crate::wire::PayloadType;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// Client: the session is to be encrypted, and needs a data key:
-    /// [`DataChannel::provide_data_key`] or [`DataChannel::refuse_data_key`] follows. The agent
-    /// waits 15 s for it.
+    /// [`super::DataChannel::provide_data_key`] or [`super::DataChannel::refuse_data_key`] follows.
+    /// The agent waits 15 s for it.
     DataKeyWanted(DataKeyRequest),
     /// Agent: the client has given a data key, which is to be decrypted:
-    /// [`DataChannel::provide_data_key`] or [`DataChannel::refuse_data_key`] follows.
+    /// [`super::DataChannel::provide_data_key`] or [`super::DataChannel::refuse_data_key`] follows.
     DataKeyOffered {
         /// The data key in its encrypted form.
         ciphertext_blob: Bytes,
@@ -26,7 +26,7 @@ pub enum Event {
     /// The session can be used. Comes once, before any data.
     Ready(Ready),
     /// A payload, in order. Never empty. The agent settles each with
-    /// [`DataChannel::acknowledge`] or [`DataChannel::refuse`].
+    /// `DataChannel::acknowledge` or `DataChannel::refuse`.
     Data {
         /// Output, Size, Flag, …; handshake types never.
         payload_type: PayloadType,

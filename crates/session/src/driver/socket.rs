@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{Sink as _, SinkExt as _, Stream as _};
 use http::HeaderMap;
+use tokio::time::Sleep;
 use tokio_tungstenite::tungstenite::{self, Message};
 use uuid::Uuid;
 
@@ -20,6 +21,9 @@ use crate::wire::OpenDataChannel;
 const TURN_FRAMES: usize = 128;
 /// Bytes read in one turn; what comes above the receive bound is at most this and one frame.
 const TURN_BYTES: usize = 256 << 10;
+
+/// How long a connection on which nothing can be written may take to give what has arrived.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Dials with headers of `gateway` and writes the opening frame; once more where the gateway says
 /// so after a refusal.
@@ -84,6 +88,7 @@ async fn open(
         socket,
         unflushed: false,
         ping_due: false,
+        broken: None,
     })
 }
 
@@ -92,6 +97,14 @@ pub(super) struct Connection {
     socket: Socket,
     unflushed: bool,
     ping_due: bool,
+    broken: Option<Broken>,
+}
+
+/// A connection on which nothing can be written any more.
+struct Broken {
+    error: tungstenite::Error,
+    /// Ends when all that came before has had the time to be read.
+    patience: Pin<Box<Sleep>>,
 }
 
 /// What a turn did.
@@ -110,6 +123,10 @@ impl Connection {
 
     /// Writes what the channel has to send and, if `may_read`, hands it what has arrived. Ready as
     /// soon as anything moved.
+    ///
+    /// Where writing fails the connection is lost, but only once all that has arrived was read: a
+    /// far end that says its last word and hangs up while something is on its way to it resets the
+    /// connection, and its last word may be that the session is over.
     pub(super) fn poll_turn(
         &mut self,
         cx: &mut Context<'_>,
@@ -117,12 +134,27 @@ impl Connection {
         channel: &mut DataChannel,
         may_read: bool,
     ) -> Poll<Turn> {
-        let wrote = match self.poll_write(cx, now, channel) {
-            Ok(wrote) => wrote,
-            Err(error) => return Poll::Ready(Turn::Lost(describe(&error))),
-        };
+        let mut wrote = false;
+        if self.broken.is_none() {
+            match self.poll_write(cx, now, channel) {
+                Ok(moved) => wrote = moved,
+                Err(error) => {
+                    self.broken = Some(Broken {
+                        error,
+                        patience: Box::pin(tokio::time::sleep(LAST_WORDS_TIMEOUT)),
+                    });
+                }
+            }
+        }
+        let is_broken = self.broken.is_some();
         let (mut read, mut bytes) = (0, 0);
-        while may_read && read < TURN_FRAMES && bytes < TURN_BYTES && !channel.is_over() {
+        // After a failure the bound on what waits for the owner does not hold: no more comes than
+        // the system's buffer has.
+        while (may_read || is_broken)
+            && read < TURN_FRAMES
+            && bytes < TURN_BYTES
+            && !channel.is_over()
+        {
             match Pin::new(&mut self.socket).poll_next(cx) {
                 Poll::Ready(Some(Ok(message))) => {
                     read += 1;
@@ -148,6 +180,14 @@ impl Connection {
                 }
                 Poll::Pending => break,
             }
+        }
+        // What is at hand is not all that has arrived: the runtime may have yet to hear of it. An
+        // end or an error of the reading side follows, as a rule at once.
+        if read == 0
+            && let Some(broken) = &mut self.broken
+            && broken.patience.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Turn::Lost(describe(&broken.error)));
         }
         if wrote || read > 0 {
             Poll::Ready(Turn::Moved { read })

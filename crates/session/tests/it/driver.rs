@@ -158,6 +158,28 @@ async fn channel_closed_ends_the_session_without_a_resumption() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_session_is_heard_though_the_service_hangs_up_with_input_unread() {
+    // Whether the driver writes or reads first is left to chance.
+    for _ in 0..30 {
+        let server = Server::start().await;
+        let (mut session, mut agent) = server.shell(options()).await;
+        session.sender.send(&b"unread"[..]).await.unwrap();
+        let mut header = [0; 1];
+        let peeked = agent.far.socket.get_ref().peek(&mut header);
+        assert_eq!(soon(peeked).await.unwrap(), 1);
+        agent.far.send(closed("Session timed out")).await;
+        // With bytes unread a close is a reset.
+        drop(agent);
+        session.sender.send(&b"in vain"[..]).await.unwrap();
+        assert_eq!(
+            next(&mut session.events).await,
+            Event::Closed(Closing::of("Session timed out"))
+        );
+        assert_eq!(server.service.resumed.load(Ordering::SeqCst), 0);
+    }
+}
+
+#[tokio::test]
 async fn a_stopped_reader_holds_the_agent_back_and_loses_nothing() {
     const PIECE: usize = 16 << 10;
     const TOTAL: usize = 64 << 20;

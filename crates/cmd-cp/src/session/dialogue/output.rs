@@ -43,8 +43,8 @@ impl<'a> OutputLine<'a> {
 }
 
 impl Dialogue {
-    /// Runs a script in a subshell of the dialogue, in which `tools.sh` and `enter.sh` were read, and
-    /// hands its output to `take` as it comes.
+    /// Runs a script in a subshell of the dialogue, in which `tools.sh` and `enter.sh` were read,
+    /// and hands its output to `take` as it comes.
     ///
     /// # Errors
     /// The session; an error of `take`; [`CutOff`] where less has arrived than the script has

@@ -283,7 +283,7 @@ async fn a_session_with_a_key_asks_for_encryption_and_says_who_failed() {
 async fn bytes_before_there_is_a_key_make_the_agent_deaf() {
     let kind = SessionKind::Shell { command: None };
     let mut client = Client::with(kind, |spec| {
-        spec.encryption = Some(AgentKms::of_test("key"))
+        spec.encryption = Some(AgentKms::of_test("key"));
     });
     client.next().await.unwrap();
     client.send(payload::OUTPUT, "typed too early").await;

@@ -140,7 +140,9 @@ pub(super) async fn receive(
                 shared.lock().client.handle_timeout(started.elapsed());
                 shared.to_send.notify_one();
             }
-            _ = over.wait_for(|over| *over) => {
+            // Reduced to `()` before the arm runs: what `wait_for` gives holds the channel's lock,
+            // and `take` wants it to end the streams.
+            () = async { drop(over.wait_for(|over| *over).await) } => {
                 // Whoever sends notices the end first, and the event that says why is there by
                 // then.
                 while let Some(event) = events.try_next() {

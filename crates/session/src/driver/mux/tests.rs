@@ -6,7 +6,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::*;
 use crate::closing::Closing;
-use crate::driver::{Command, Events, Gauge, Status};
+use crate::driver::{Command, Events, Gauge, SessionError, Status};
 use crate::smux::{self, Server};
 use crate::wire::PayloadType;
 
@@ -307,6 +307,38 @@ async fn the_end_of_the_session_is_no_end_of_file() {
     ));
     assert!(!mux.is_open());
     assert!(mux.open().is_err());
+}
+
+#[test]
+fn why_a_session_failed_is_told_whichever_half_notices_the_end_first() {
+    // The receiving half finds two things at once and takes one of them by chance. On a thread of
+    // its own, so that a half that waits for itself fails the test in place of stopping it.
+    let (told, is_told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        for _ in 0..50 {
+            let notice = runtime.block_on(async {
+                let (session, mut far) = session();
+                let (mux, mut notices) = Mux::new(session, MuxOptions::default());
+                let mut stream = mux.open().unwrap();
+                far.next().await;
+                // The sending half is woken first.
+                stream.write_all(b"more").await.unwrap();
+                far.say(Event::Failed(SessionError::Gone("idle".to_owned())));
+                // As the driver leaves a session that has failed: nothing can be sent any more.
+                far.room.close();
+                notices.recv().await
+            });
+            told.send(notice).unwrap();
+        }
+    });
+    for _ in 0..50 {
+        let notice = is_told.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert!(matches!(notice, Some(Notice::Session(Event::Failed(_)))));
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,49 @@
+//! `ops pick`: one server, chosen on the terminal.
+
+use ops_core::{Command, Context, Values, inventory::TagFilter};
+use ops_profile::Target;
+use ops_ui::{Error, Exit, Result};
+
+use crate::{describe, paths};
+
+/// Choose an instance on the terminal, and print it
+///
+/// The list is drawn on the terminal and the choice is printed, so that other programs can use it.
+/// It is the id, which every verb takes and no second instance has, or a document with -o json and
+/// the like. Without a terminal nobody can choose: see `ops ls -o name`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Pick {
+    /// Ids, names, globs such as 'web-*', addresses or tag:Key=Value
+    #[arg(value_name = "PATTERN")]
+    patterns: Vec<Target>,
+    /// Condition on a tag: Key=GLOB[,GLOB] or Key!=GLOB
+    #[arg(short = 'l', long = "tag", value_name = "KEY=VALUE")]
+    tags: Vec<TagFilter>,
+}
+
+impl Command for Pick {
+    const NAME: &'static str = "pick";
+    const EXAMPLES: &'static [(&'static str, &'static str)] = &[
+        ("ssh $(ops pick)", "plain ssh to the one that is chosen"),
+        ("ops pick --tag Team=web -o json", "all that is known of it"),
+    ];
+
+    const COMPLETES: &'static [(&'static str, Values)] =
+        &[("patterns", Values::Target), ("tags", Values::TagFilter)];
+
+    async fn run(self, cx: Context) -> Result<Exit> {
+        paths::check(cx.output().format())?;
+        if !cx.output().may_ask() {
+            return Err(Error::usage("nobody is there to choose an instance")
+                .caused_by(
+                    "standard input and standard error are no terminal, or asking is forbidden",
+                )
+                .hint("list them: ops ls -o name"));
+        }
+        let instance = cx
+            .pick_among(&self.patterns, &self.tags, "which server?")
+            .await?;
+        describe::write(&cx, instance)?;
+        Ok(Exit::SUCCESS)
+    }
+}
