@@ -231,7 +231,7 @@ async fn to_folder(
 ) -> Result<()> {
     let label = server.instance.label().to_owned();
     let (cx, report) = (&server.cx, &options.report);
-    let mut fetches = Vec::with_capacity(found.len());
+    let mut fetches = Vec::new();
     let mut links = Vec::new();
     let folders = Arc::new(Folders::new(umask(), options.preserve));
     // Folders that could not be made: what is in them is not tried.
@@ -287,6 +287,8 @@ async fn to_folder(
                 Some(why) => report.mark_skipped(id, why),
             },
             Kind::File => match reason_to_stay(cx, options, &path, &found).await {
+                // Nothing is fetched of what is only told.
+                Ok(None) if options.dry_run => {}
                 Ok(None) => fetches.push(Fetch {
                     id,
                     path: found.path(options.follow),

@@ -1,10 +1,10 @@
 //! The command.
 
 mod again;
-mod each_server;
+mod fleet;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     ffi::OsString,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -15,7 +15,7 @@ use ops_profile::{CopyVia, Instance, Target};
 use ops_remote::ssh::client::Login;
 use ops_ui::{Error, Exit, Result, hint};
 
-use self::each_server::{HasServer, run_for_each};
+use self::fleet::{run_for_each, server_folders};
 use crate::{
     arrive::{CheckedListing, claim_names, copy_to_here, list_sources, listing_request},
     clashes::{Claims, refuse_same_names},
@@ -23,7 +23,7 @@ use crate::{
     item::ListRequest,
     leave::{Origin, Outgoing, find_destination, send_outgoing},
     links::Links,
-    names::{Excluded, folder_name},
+    names::Excluded,
     options::{Options, Overwrite, Rate, Via},
     pace::Pace,
     place::TypedPath,
@@ -32,7 +32,8 @@ use crate::{
     report::Report,
     summary,
     transport::{FirstUse, Server, Transport},
-    via::{self, TransportOptions},
+    transport_options::TransportOptions,
+    via,
 };
 
 /// Sessions to one server where nobody says how many.
@@ -600,18 +601,6 @@ struct ListedSource {
     goal: LocalGoal,
 }
 
-impl HasServer for ListedSource {
-    fn server(&self) -> &Server {
-        &self.server
-    }
-}
-
-impl HasServer for (&Group, &Server, LocalGoal) {
-    fn server(&self) -> &Server {
-        self.1
-    }
-}
-
 /// Sources by target, in the order of their first mention; and those of this machine.
 fn group_sources(sources: Vec<TypedPath>) -> (Vec<Group>, Vec<Origin>) {
     let mut groups: Vec<Group> = Vec::new();
@@ -632,29 +621,4 @@ fn group_sources(sources: Vec<TypedPath>) -> (Vec<Group>, Vec<Origin>) {
         }
     }
     (groups, origins)
-}
-
-/// The folder of each server's files, where a target could mean several: its name, with the end of
-/// its id where another has the same.
-fn server_folders(from: &Servers) -> Vec<Option<String>> {
-    if !from.plural {
-        return vec![None; from.servers.len()];
-    }
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    let name = |server: &Server| folder_name(server.instance.label(), &server.instance.id);
-    for server in &from.servers {
-        *counts.entry(name(server)).or_default() += 1;
-    }
-    from.servers
-        .iter()
-        .map(|server| {
-            let name = name(server);
-            let id = &server.instance.id;
-            Some(if counts.get(&name).copied() > Some(1) {
-                format!("{name}-{}", &id[id.len().saturating_sub(4)..])
-            } else {
-                name
-            })
-        })
-        .collect()
 }

@@ -19,7 +19,7 @@ use crate::{
     session::ShellTransport,
     sftp::SftpTransport,
     transport::{Fetch, Job, Server, Store, Transport},
-    via::{TransportOptions, transport_name},
+    transport_options::{TransportOptions, transport_name},
 };
 
 /// What may be fetched by session whatever the server keeps of it, in bytes.

@@ -1,6 +1,6 @@
 //! What a copy is about: files, folders and links, as they are listed and as they are reported.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use ops_ui::Error;
 
@@ -108,13 +108,28 @@ pub(crate) enum Outcome {
     Failed(Box<Error>),
 }
 
+/// A path that shares its folder with its siblings, and its name with the other end of the copy: of
+/// a long list the paths are most of the memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SharedPath {
+    /// With the slash at its end; empty for a path without one.
+    pub(crate) folder: Arc<str>,
+    pub(crate) name: Arc<str>,
+}
+
+impl fmt::Display for SharedPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.folder, self.name)
+    }
+}
+
 /// A file, folder or link of the command.
 #[derive(Clone, Debug)]
 pub(crate) struct Item {
     /// Where it comes from, for people and in `-o json`; not escaped.
-    pub(crate) source: String,
+    pub(crate) source: SharedPath,
     /// Where it goes.
-    pub(crate) destination: String,
+    pub(crate) destination: SharedPath,
     /// In bytes, as listed.
     pub(crate) size: u64,
     /// Bytes that have arrived.

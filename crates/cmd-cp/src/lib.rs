@@ -38,6 +38,7 @@ mod session;
 mod sftp;
 mod summary;
 mod transport;
+mod transport_options;
 mod via;
 mod walk;
 

@@ -7,7 +7,7 @@ use ops_profile::{CopyVia, values::Size};
 
 use crate::{
     links::Links, names::Excluded, pace::Pace, report::Report, transport::Job,
-    via::TransportOptions,
+    transport_options::TransportOptions,
 };
 
 /// A file smaller than this, in bytes, is hashed with `--resume` whether or not it is at the

@@ -91,7 +91,7 @@ impl Drawn {
     fn add_bar(&self, item: &Item) -> ProgressBar {
         let bar = ProgressBar::new(item.size);
         let bar = self.all.insert_before(&self.total, bar);
-        let name = escape(&item.source);
+        let name = escape(&item.source.to_string());
         let style = bar_style("{name}  {percent:>3}%  {bytes:>10}/{total_bytes}");
         let name_key = move |state: &ProgressState, text: &mut dyn Write| {
             let counts = "  100%  /".len() + 10;

@@ -1,7 +1,8 @@
 //! What is known of every file of a command: how far it is, and what became of it.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -10,13 +11,15 @@ use tokio::time::Instant;
 
 use crate::{
     item::FileId,
-    item::{Item, Outcome},
+    item::{Item, Outcome, SharedPath},
     progress::Progress,
 };
 
 /// All files of a command; shared by its transfers.
 pub(crate) struct Report {
     items: Mutex<Vec<Item>>,
+    /// The folders of all paths, each once.
+    folders: Mutex<HashSet<Arc<str>>>,
     progress: Progress,
     begun: Instant,
     /// Held while somebody thinks about a question.
@@ -28,6 +31,7 @@ impl Report {
     pub(crate) fn new(progress: Progress) -> Self {
         Self {
             items: Mutex::new(Vec::new()),
+            folders: Mutex::default(),
             progress,
             begun: Instant::now(),
             asking: tokio::sync::Mutex::default(),
@@ -42,20 +46,41 @@ impl Report {
     /// Counts a file in.
     pub(crate) fn add_item(
         &self,
-        source: impl Into<String>,
-        destination: impl Into<String>,
+        source: impl AsRef<str>,
+        destination: impl AsRef<str>,
         size: u64,
     ) -> FileId {
+        let source = self.share_path(source.as_ref(), None);
+        let destination = self.share_path(destination.as_ref(), Some(&source.name));
         let mut items = self.items();
         self.progress.add_expected(size);
         items.push(Item {
-            source: source.into(),
-            destination: destination.into(),
+            source,
+            destination,
             size,
             moved: 0,
             outcome: None,
         });
         items.len() - 1
+    }
+
+    /// `path` with a folder that others have too, and `name` if it has that one.
+    fn share_path(&self, path: &str, name: Option<&Arc<str>>) -> SharedPath {
+        let (folder, last) = path.split_at(path.rfind('/').map_or(0, |slash| slash + 1));
+        let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = match folders.get(folder) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let new = Arc::from(folder);
+                folders.insert(Arc::clone(&new));
+                new
+            }
+        };
+        let name = match name.filter(|name| &***name == last) {
+            Some(name) => Arc::clone(name),
+            None => Arc::from(last),
+        };
+        SharedPath { folder, name }
     }
 
     /// `len` more bytes of a file are there.
@@ -152,5 +177,27 @@ impl Totals {
             }
         }
         totals
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_million_siblings_share_their_folder_and_both_ends_their_names() {
+        let report = Report::silent();
+        for n in 0..3 {
+            report.add_item(format!("web-1:/srv/{n}"), format!("here/srv/{n}"), 0);
+        }
+        report.add_item("-", "web-1:x", 0);
+        let items = report.items();
+        let (first, second) = (&items[0], &items[1]);
+        assert_eq!(first.source.to_string(), "web-1:/srv/0");
+        assert_eq!(second.destination.to_string(), "here/srv/1");
+        assert!(Arc::ptr_eq(&first.source.folder, &second.source.folder));
+        assert!(Arc::ptr_eq(&first.source.name, &first.destination.name));
+        assert_eq!(items[3].source.to_string(), "-");
+        assert_eq!(items[3].destination.to_string(), "web-1:x");
     }
 }

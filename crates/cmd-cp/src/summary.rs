@@ -5,7 +5,7 @@ use ops_ui::{Exit, Format, Output, Result, output::escape};
 use serde::Serialize;
 
 use crate::{
-    item::{Item, Outcome},
+    item::{Item, Outcome, SharedPath},
     links::{ABSOLUTE, LEADS_OUT},
     progress::{human_bytes, human_rate},
     report::{Report, Totals},
@@ -32,11 +32,17 @@ struct Document<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Line<'a> {
-    source: &'a str,
-    destination: &'a str,
+    #[serde(serialize_with = "as_text")]
+    source: &'a SharedPath,
+    #[serde(serialize_with = "as_text")]
+    destination: &'a SharedPath,
     status: &'static str,
     bytes: u64,
     why: Option<String>,
+}
+
+fn as_text<S: serde::Serializer>(path: &&SharedPath, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(path)
 }
 
 /// Says it all; gives the exit status.
@@ -52,8 +58,8 @@ pub(crate) fn tell_summary(cx: &Context, report: &Report, dry_run: bool) -> Resu
         for item in items.iter().filter(pending) {
             output.line(format!(
                 "{} -> {}",
-                escape(&item.source),
-                escape(&item.destination)
+                escape(&item.source.to_string()),
+                escape(&item.destination.to_string())
             ))?;
         }
     }
@@ -128,8 +134,11 @@ fn tell_links(output: &Output, items: &[Item]) {
     let Some(first) = left_out.next() else { return };
     let more = left_out.count();
     let which = match more {
-        0 => format!("the link `{}` is", escape(&first.source)),
-        more => format!("`{}` and {more} more links are", escape(&first.source)),
+        0 => format!("the link `{}` is", escape(&first.source.to_string())),
+        more => format!(
+            "`{}` and {more} more links are",
+            escape(&first.source.to_string())
+        ),
     };
     output.note(format!(
         "{which} left out, since what is absolute or leads out of what is copied means something else \

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use ops_core::{calls::s3, iam};
 use ops_profile::{CopyVia, Instance};
-use ops_remote::ssh::client::Login;
 use ops_session::documents;
 use ops_ui::{Error, ErrorKind, Hint, Result, hint, output::escape};
 
@@ -14,20 +13,8 @@ use crate::{
     session::ShellTransport,
     sftp::SftpTransport,
     transport::{FirstUse, Server, Transport},
+    transport_options::{TransportOptions, transport_name},
 };
-
-/// What the user and the profile want.
-#[derive(Clone, Debug)]
-pub(crate) struct TransportOptions {
-    /// `--via`, else `copy.via`.
-    pub(crate) via: CopyVia,
-    /// `copy.deny_via`.
-    pub(crate) deny: Vec<CopyVia>,
-    /// `copy.document`.
-    pub(crate) document: Option<String>,
-    /// How `sftp` logs in.
-    pub(crate) login: Login,
-}
 
 /// In the order in which `auto` tries them. The bucket is no way of its own for it: the server is
 /// asked by session, and large files go there.
@@ -214,14 +201,4 @@ fn forbidden_transport(via: CopyVia) -> Error {
         format!("the profile forbids transport `{}`", transport_name(via)),
     )
     .hint("see who says so: ops config show | grep copy.deny_via")
-}
-
-/// The transport's name on the command line.
-pub(crate) fn transport_name(via: CopyVia) -> &'static str {
-    match via {
-        CopyVia::Auto => "auto",
-        CopyVia::Session => "session",
-        CopyVia::Sftp => "sftp",
-        CopyVia::S3 => "s3",
-    }
 }

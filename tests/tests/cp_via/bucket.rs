@@ -331,3 +331,29 @@ fn an_archive_leaves_nothing_behind_when_the_user_gives_up() {
         }
     }
 }
+
+#[test]
+fn a_file_that_grows_after_it_was_listed_comes_by_the_bucket_as_it_was_then() {
+    needs!("curl");
+    let lab = Lab::new();
+    let find = ops_test_needs::find("find").expect("find");
+    // Grows as soon as it is listed.
+    let script = format!(
+        "#!/bin/sh\n{} \"$@\"\ncase \"$*\" in *grows*printf*) echo more >>{};; esac\n",
+        find.display(),
+        lab.home().join("grows").display()
+    );
+    lab.write_program("bin/find", &script);
+    let path = format!(
+        "{}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+        lab.home().join("bin").display()
+    );
+    let lab = lab.env("PATH", path).serve([]);
+    lab.profile("t", BUCKET);
+    let there = lab.write("grows", noise(300_000));
+    let here = lab.home().join("here");
+    copy_by_s3(&lab, &remote(&there), text(&here)).success();
+    assert!(fs::read(&here).unwrap() == noise(300_000));
+    assert!(fs::metadata(&there).unwrap().len() > 300_000);
+    no_objects(&lab.home().join(".local/state/ops/sandbox"));
+}

@@ -167,10 +167,7 @@ fn a_reference_to_what_is_not_there_is_told_with_file_and_line() {
         &["has itself as its source", "~/chain.conf:"],
         &["sso login"],
     );
-    let words = [
-        "`taem`, which is not there",
-        "did you mean sso_session = `team` ?",
-    ];
+    let words = ["`taem`, which is not there", "did you mean `team`?"];
     fails(
         &shop.list("sso", "typo"),
         2,

@@ -194,7 +194,7 @@ fn a_server_whose_role_may_not_decrypt_is_told_from_a_caller_who_may_not_encrypt
     answer.ends_with(7);
     answer.tells(&[
         "is not authorized to perform: kms:Decrypt",
-        &format!("its role may lack `kms:Decrypt` on `{KEY}`"),
+        &format!("the server's role lacks `kms:Decrypt` on `{KEY}`"),
         &format!(r#""Action":"kms:Decrypt","Resource":"{KEY}""#),
     ]);
 }

@@ -38,7 +38,7 @@ pub(super) fn tell_what_is_kept(error: Error, options: &Options, resuming: Optio
             match parts.find(|item| item.size > SMALL_BYTES) {
                 Some(item) => format!(
                     "what has arrived of `{}` without a gap is kept ({} of {} were on their way)",
-                    escape(&item.source),
+                    escape(&item.source.to_string()),
                     human_bytes(item.moved),
                     human_bytes(item.size)
                 ),

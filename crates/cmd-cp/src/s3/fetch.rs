@@ -47,7 +47,8 @@ pub(super) async fn fetch_file(
             landing.start_over()?;
         }
     }
-    let there = dialogue.hash_file(&file.path, None).await?;
+    // Of what was listed alone: a log that has grown since arrives as it was then.
+    let there = dialogue.hash_file(&file.path, Some(size)).await?;
     if there.is_none() && s3.session.can_hash() {
         return Err(no_hash(&path.to_path().display().to_string()));
     }

@@ -1,9 +1,9 @@
 //! Through a bucket: for what is very large.
 //!
 //! ```text
-//! fetch   server ── curl PUT, presigned ──► object ── GET ──► here        list, folders, links, what is small: the session's transport
-//! store   here ── PUT ──► object ── curl GET, presigned ──► server        hashes, temporary names, renames: by its dialogue
-//! ```
+//! fetch server ── curl PUT, presigned ──► object ── GET ──► here list, folders, links, what is
+//! small: the session's transport store here ── PUT ──► object ── curl GET, presigned ──► server
+//! hashes, temporary names, renames: by its dialogue ```
 //!
 //! Small files go together, as archives ([`archives`]).
 //!

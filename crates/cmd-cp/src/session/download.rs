@@ -477,7 +477,7 @@ async fn deliver_bytes(
         *at += piece.len() as u64;
         match &opened.out {
             FetchOutput::File(landing) if beyond.is_some() => {
-                landing.write_tail(offset, &piece).await?
+                landing.write_tail(offset, &piece).await?;
             }
             FetchOutput::File(landing) => landing.write_at(offset, &piece).await?,
             FetchOutput::Stream(sender, hash) => {

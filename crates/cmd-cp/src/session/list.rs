@@ -201,8 +201,7 @@ pub(super) fn base_of(place: &[u8]) -> Result<(String, Vec<u8>)> {
     Ok(match rest {
         b"" | b"~" | b"~/" => ("$home".to_owned(), Vec::new()),
         [b'/', ..] => (String::new(), trim_slashes(rest.to_vec())),
-        [b'~', b'/', below @ ..] => ("${home%/}/".to_owned(), trim_slashes(below.to_vec())),
-        below => ("${home%/}/".to_owned(), trim_slashes(below.to_vec())),
+        [b'~', b'/', below @ ..] | below => ("${home%/}/".to_owned(), trim_slashes(below.to_vec())),
     })
 }
 

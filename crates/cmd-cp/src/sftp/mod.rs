@@ -1,7 +1,8 @@
 //! SFTP over AWS-StartSSHSession, with an SSH client in this process.
 //!
 //! ```text
-//! Sftp ── Pool ── Session 0 … N, each a session at the service, an SSH connection and an SFTP channel
+//! Sftp ── Pool ── Session 0 … N, each a session at the service, an SSH connection and an SFTP
+//! channel
 //!   list   folders by READDIR, several at a time; patterns are expanded here
 //!   fetch  blocks of a large file are taken by all sessions in turn, small files go in groups, one session each
 //!   store  likewise; a temporary name, then a rename

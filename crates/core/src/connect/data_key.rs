@@ -157,15 +157,29 @@ pub(super) fn decryption_failed(
                 server_region
             ));
     }
+    let statement = hint!(
+        "the IAM statement that the server's role needs: {}",
+        Hint::document(&iam::key_statement(iam::DECRYPT, key_id))
+    );
+    // The agent tells KMS's code in its own words; other codes are about the key.
+    if text.contains("AccessDenied") || text.contains(iam::DECRYPT) {
+        return error
+            .caused_by(format!(
+                "the server's role lacks `{}` on `{key_id}`",
+                iam::DECRYPT
+            ))
+            .hint(statement);
+    }
     error
         .caused_by(format!(
-            "the server could not have the session's key decrypted: its role may lack `{}` on `{key_id}`",
-            iam::DECRYPT
+            "the server's agent could not have the session's key decrypted with `{key_id}`"
         ))
         .hint(hint!(
-            "the IAM statement that the server's role needs: {}",
-            Hint::document(&iam::key_statement(iam::DECRYPT, key_id))
+            "see the state of the key: aws kms describe-key --key-id {} --region {}",
+            key_id.as_str(),
+            server_region
         ))
+        .hint(statement)
 }
 
 /// What agents say of an encrypted session, to people who cannot see which key it is. With `-v`

@@ -48,14 +48,14 @@ pub(crate) fn answer() -> bool {
     if asked == REFRESH {
         // Why it failed shows with the next command.
         behind(&words, &env, async |cx| {
-            drop(cache::refresh(cx, false).await)
+            drop(cache::refresh(cx, false).await);
         });
     } else if asked == REFRESH_FOLDER {
         // The place stands behind a `--`, and the options before that.
         if let Some(place) = words.pop().and_then(|place| place.into_string().ok()) {
             words.pop();
             behind(&words, &env, async |cx| {
-                cmd_cp::complete::keep_folder(cx, &place).await
+                cmd_cp::complete::keep_folder(cx, &place).await;
             });
         }
     } else if let Some(form) = shells::named(&asked)

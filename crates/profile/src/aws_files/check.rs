@@ -130,7 +130,7 @@ impl AwsFiles {
             .caused_by(format!("`sso_session` stands in {at}"));
             let names = self.sso_sessions.keys().map(String::as_str);
             return Err(match nearest(session, names) {
-                Some(near) => error.hint(hint!("did you mean sso_session = {} ?", named(near))),
+                Some(near) => error.hint(hint!("did you mean {}?", named(near))),
                 None => error.hint(
                     "add that section with sso_start_url and sso_region, or: aws configure sso-session",
                 ),
@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn a_slip_in_the_sso_session_is_told_and_one_elsewhere_is_not() {
         let config = "[sso-session team]\nsso_region = x\n[profile a]\nsso_session = taem\n[profile b]\nsso_session = team\n[profile c]\n# caf\u{e9}\n";
-        insta::assert_snapshot!(mistake(config, "a").unwrap(), @"AWS profile `a` logs in to the sso-session `taem`, which is not there | `sso_session` stands in /c:4 | did you mean sso_session = `team` ?");
+        insta::assert_snapshot!(mistake(config, "a").unwrap(), @"AWS profile `a` logs in to the sso-session `taem`, which is not there | `sso_session` stands in /c:4 | did you mean `team`?");
         insta::assert_snapshot!(mistake(config, "b").unwrap(), @"the sso-session `team` of AWS profile `b` has no `sso_start_url` | the section begins in /c:1 | add `sso_start_url` there");
         assert_eq!(mistake(config, "c"), None);
     }

@@ -21,7 +21,7 @@ impl Task {
         let (heard, hears) = oneshot::channel();
         let heard_of = async {
             if hears.await.is_err() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         };
         let opening = Feed::open(self.far.clone(), folder, self.feed_turn, heard_of);

@@ -161,9 +161,8 @@ impl Task {
 
     /// `None` where nobody listens any more.
     async fn run(&mut self) -> Result<Option<Status>> {
-        let mut line = match self.first_line().await? {
-            Some(line) => line,
-            None => return Ok(None),
+        let Some(mut line) = self.first_line().await? else {
+            return Ok(None);
         };
         loop {
             match self.follow(&mut line).await {

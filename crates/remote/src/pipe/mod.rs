@@ -4,8 +4,8 @@
 //!        Down                                       Up
 //! AWS-StartNonInteractiveCommand             AWS-StartInteractiveCommand
 //! script | base64  ──► output, no pause      raw terminal ──► read N; head -c N | script
-//! messages and exit status ──► error output  credits and messages ◄── the terminal's output, or a Down of its own
-//! ```
+//! messages and exit status ──► error output credits and messages ◄── the terminal's output, or a
+//! Down of its own ```
 //!
 //! The agent sends the separated output of a command as fast as it comes, and writes input to a
 //! terminal as fast as it is taken; everything else it paces at a kilobyte a millisecond, and a
