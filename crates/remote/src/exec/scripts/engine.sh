@@ -151,7 +151,8 @@ run_command() {
     code=$?
     # ksh93 tells a signal as 256 and its number.
     [ "$code" -lt 256 ] || code=$((code - 128))
-    [ "$limit" = 0 ] || kill "$timer"
+    # What ends the command goes on: a child that was born meanwhile has not had the signal.
+    [ "$limit" = 0 ] || [ -e "$d/limit" ] || kill "$timer"
 }
 
 # What is left running: nobody is waited for, and its output stays.
