@@ -22,6 +22,9 @@ const SILENCE: Duration = Duration::from_secs(12);
 const FULL_BYTES: usize = 1000;
 /// For the far end of a session that was asked to end.
 const END_PATIENCE: Duration = Duration::from_secs(5);
+/// A script that has not said its first word by then will not: its session was cut while it was
+/// being opened, and the agent has given up the output.
+const FIRST_WORD: Duration = Duration::from_secs(120);
 /// Lines of error output that are kept for a message.
 const KEPT_LINES: usize = 20;
 
@@ -29,8 +32,9 @@ const KEPT_LINES: usize = 20;
 const INTERRUPT: &[u8] = b"\x03";
 const QUIT: &[u8] = b"\x1c";
 
-/// The agent takes this from a terminal for the engine's order to end everything.
+/// The engine's orders on a terminal: to end everything, and that the end of the command is known.
 const STOP: &[u8] = b"stop\n";
+const KNOWN: &[u8] = b"known\n";
 
 /// How what a command writes gets here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,14 +145,14 @@ impl Line {
                 return Err(Lost::Cut("the session has ended".to_owned()));
             }
             // A terminal's session is taken up again where it was, however long that takes.
-            let may_be_silent = !self.is_heard || self.way == Way::Terminal;
-            let event = if !may_be_silent {
-                match tokio::time::timeout(SILENCE, self.session.events.next()).await {
+            let event = if self.way == Way::Terminal {
+                self.session.events.next().await
+            } else {
+                let silence = if self.is_heard { SILENCE } else { FIRST_WORD };
+                match tokio::time::timeout(silence, self.session.events.next()).await {
                     Ok(event) => event,
                     Err(_) => return Err(self.cut("nothing came any more")),
                 }
-            } else {
-                self.session.events.next().await
             };
             match event {
                 Some(Event::Output(bytes)) => {
@@ -279,10 +283,23 @@ impl Line {
 
     /// Has the script end the command and remove everything; whether the session has ended over
     /// that.
-    pub(super) async fn quit(mut self) -> bool {
+    pub(super) async fn quit(self) -> bool {
+        self.close_with(STOP).await
+    }
+
+    /// Answers the script's last message, so that the server keeps nothing any more; whether the
+    /// session has ended over that. A session that only ends is no answer: that is how a lost one
+    /// looks on the server.
+    pub(super) async fn acknowledge(self) -> bool {
+        self.close_with(KNOWN).await
+    }
+
+    /// Has the script do its last thing: `order` on a terminal, and SIGQUIT where that is the only
+    /// word the agent passes on. Its script knows by what it has said last which of both is meant.
+    async fn close_with(mut self, order: &'static [u8]) -> bool {
         let word = match self.way {
             Way::Separated => QUIT,
-            Way::Terminal => STOP,
+            Way::Terminal => order,
         };
         if self.is_over || self.session.sender.send(word).await.is_err() {
             return false;

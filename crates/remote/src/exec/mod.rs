@@ -31,6 +31,10 @@
 //! that does not read its input holds up nobody. Without, the command reads `/dev/null`, and no
 //! second session is opened for it.
 //!
+//! **A lost session** costs nothing: another one goes on at the very byte. For that the server
+//! keeps everything until the client answers that it knows the end of the command. Neither what was
+//! written to a session counts, nor that it has ended: both happen to lost sessions too.
+//!
 //! **Ways out.** [`Signals`] reach all processes of the command. [`Run::stdout_closed`] ends it as
 //! SIGPIPE would. A [`Run`] that is dropped ends it in the background, which the dispatcher waits
 //! for.

@@ -146,12 +146,7 @@ pub(super) struct Task {
 impl Task {
     async fn carry(mut self) {
         match self.run().await {
-            Ok(Some(status)) => {
-                while let Some(event) = self.pending.pop_front() {
-                    let _ = self.events.send(Ok(event)).await;
-                }
-                let _ = self.events.send(Ok(Event::Ended(status))).await;
-            }
+            Ok(Some(status)) => self.tell_end(status).await,
             Ok(None) => {}
             Err(error) => {
                 let _ = self.events.send(Err(error)).await;
@@ -159,14 +154,25 @@ impl Task {
         }
     }
 
-    /// `None` where nobody listens any more.
+    async fn tell_end(&mut self, status: Status) {
+        while let Some(event) = self.pending.pop_front() {
+            let _ = self.events.send(Ok(event)).await;
+        }
+        let _ = self.events.send(Ok(Event::Ended(status))).await;
+    }
+
+    /// `None` where nobody listens any more, or everything was told.
     async fn run(&mut self) -> Result<Option<Status>> {
         let Some(mut line) = self.first_line().await? else {
             return Ok(None);
         };
         loop {
             match self.follow(&mut line).await {
-                Ok(Turn::Ended(status)) => return Ok(Some(status)),
+                Ok(Turn::Ended(status)) => {
+                    self.tell_end(status).await;
+                    self.acknowledge(line).await;
+                    return Ok(None);
+                }
                 Ok(Turn::Stop(status)) => {
                     self.stop(Some(line)).await;
                     return Ok(status);
@@ -396,6 +402,26 @@ impl Task {
         }
     }
 
+    /// Tells the server that the end of the command is known here: until then it keeps everything.
+    async fn acknowledge(&mut self, line: Line) {
+        // Its session is ended meanwhile.
+        self.close_feed();
+        if self.is_direct || line.acknowledge().await {
+            return;
+        }
+        if let Some(folder) = &self.folder {
+            let role = format!("known \"{folder}\"");
+            tell(self.far.clone(), scripts::tell(folder, &role)).await;
+        }
+    }
+
+    fn close_feed(&mut self) {
+        if let FeedState::Opening { opening, .. } = &self.feed {
+            opening.abort();
+        }
+        self.feed = FeedState::None;
+    }
+
     /// Ends the command and all it has left on the server.
     async fn stop(&mut self, line: Option<Line>) {
         if self.is_direct {
@@ -459,8 +485,6 @@ fn read_status(text: &str) -> Option<Status> {
 
 impl Drop for Task {
     fn drop(&mut self) {
-        if let FeedState::Opening { opening, .. } = &self.feed {
-            opening.abort();
-        }
+        self.close_feed();
     }
 }

@@ -1,16 +1,25 @@
-//! The scripts of a run as they are sent.
+//! The scripts of a run as they are sent, in every shell that may be `sh` on a server.
 
 use std::{
-    os::unix::fs::symlink,
+    collections::VecDeque,
+    io::{Read as _, Write as _},
+    os::unix::{fs::symlink, process::CommandExt as _},
     path::PathBuf,
     process::{Child, Command, Stdio},
-    time::Duration,
+    sync::mpsc,
+    time::{Duration, Instant},
 };
 
 use ops_test_needs::needs;
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use super::{Request, order::Order, scripts};
+use super::{Request, order::Order, position::Position, scripts};
 use crate::pipe::text::{Decoder, Encoding, Item};
+
+/// Only a failing test waits so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What may be `sh`: Debian, Red Hat (and macOS), Alpine, Android, and the Unixes of old.
+const SHELLS: [&str; 5] = ["dash", "bash", "busybox", "mksh", "ksh93"];
 
 /// A shell that is `sh`, with the tools that come with it.
 struct Shell {
@@ -46,11 +55,132 @@ impl Shell {
             .env("PATH", &self.path)
             .env("TMPDIR", self.folder.path())
             .env("HOME", self.folder.path())
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap()
+    }
+
+    fn session(&self, script: &str) -> Session {
+        Session::over(self.start(script))
+    }
+
+    /// The shells of [`SHELLS`] that this machine has.
+    fn all() -> impl Iterator<Item = (&'static str, Self)> {
+        let names = SHELLS.into_iter();
+        let there: Vec<_> = names
+            .filter(|name| ops_test_needs::find(name).is_some())
+            .collect();
+        assert!(!there.is_empty());
+        there.into_iter().map(|name| (name, Self::new(name)))
+    }
+
+    /// All private folders are gone.
+    fn is_clean(&self) -> bool {
+        let mut entries = std::fs::read_dir(self.folder.path()).unwrap();
+        !entries.any(|entry| {
+            let name = entry.unwrap().file_name();
+            name.to_string_lossy().starts_with("ops-exec.")
+        })
+    }
+}
+
+/// A script that runs, as an agent has it; dropped, it is killed as at the end of a session.
+struct Session {
+    child: Child,
+    pieces: mpsc::Receiver<Vec<u8>>,
+    decoder: Decoder,
+    out: Vec<u8>,
+    err: Vec<u8>,
+    is_err: bool,
+    messages: VecDeque<String>,
+}
+
+impl Session {
+    fn over(mut child: Child) -> Self {
+        let mut stdout = child.stdout.take().unwrap();
+        let (sender, pieces) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(len @ 1..) = stdout.read(&mut buffer) {
+                if sender.send(buffer[..len].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            child,
+            pieces,
+            decoder: Decoder::new(Encoding::default()),
+            out: Vec::new(),
+            err: Vec::new(),
+            is_err: false,
+            messages: VecDeque::new(),
+        }
+    }
+
+    /// Reads until a message that begins with `word`, and gives what follows that word.
+    fn hear(&mut self, word: &str) -> String {
+        let begin = Instant::now();
+        let mut heard = Vec::new();
+        loop {
+            while let Some(text) = self.messages.pop_front() {
+                let (first, rest) = text.split_once(' ').unwrap_or((&text, ""));
+                if first == word {
+                    return rest.to_owned();
+                }
+                heard.push(text);
+            }
+            let left = PATIENCE.saturating_sub(begin.elapsed());
+            let Ok(piece) = self.pieces.recv_timeout(left) else {
+                panic!("no `{word}` after {heard:?}");
+            };
+            self.read(&piece);
+        }
+    }
+
+    fn read(&mut self, piece: &[u8]) {
+        let mut items = Vec::new();
+        self.decoder.push(piece, &mut items).unwrap();
+        for item in items {
+            match item {
+                Item::Bytes(bytes) if self.is_err => self.err.extend_from_slice(&bytes),
+                Item::Bytes(bytes) => self.out.extend_from_slice(&bytes),
+                Item::Message(text) => {
+                    if text.starts_with("out ") || text.starts_with("err ") {
+                        self.is_err = text.starts_with("err ");
+                    }
+                    self.messages.push_back(text);
+                }
+            }
+        }
+    }
+
+    /// The one word that an agent passes on.
+    fn acknowledge(&self) {
+        kill_process(self.process(), Signal::QUIT).unwrap();
+    }
+
+    fn process(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // It may have gone.
+        let _ = kill_process_group(self.process(), Signal::KILL);
+        let _ = self.child.wait();
+    }
+}
+
+fn eventually(name: &str, what: &str, there: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !there() {
+        assert!(begin.elapsed() < PATIENCE, "{name}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -60,6 +190,93 @@ fn order(line: &str, adapt: impl FnOnce(&mut Request)) -> Order {
     request.patience = Duration::from_secs(60);
     adapt(&mut request);
     Order::new(&request).unwrap()
+}
+
+#[test]
+fn both_streams_and_the_status_come_from_every_shell() {
+    for (name, shell) in Shell::all() {
+        // More than two segments.
+        let line = "head -c 2500000 /dev/zero; echo err >&2; exit 0";
+        for (line, len, status) in [
+            ("echo out; echo err >&2; exit 42", 4, "42"),
+            ("echo err >&2; kill -9 $$", 0, "137"),
+            (line, 2_500_000, "0"),
+        ] {
+            let mut session = shell.session(&scripts::begin(&order(line, |_| ()), true));
+            assert_eq!(session.hear("status"), status, "{name}: {line}");
+            assert_eq!(session.out.len(), len, "{name}: {line}");
+            assert_eq!(session.err, b"err\n", "{name}: {line}");
+            session.acknowledge();
+            eventually(name, "nothing is left", || shell.is_clean());
+        }
+    }
+}
+
+/// A session that ends is no sign that its client has what was written to it.
+#[test]
+fn everything_is_kept_until_the_client_answers() {
+    for (name, shell) in Shell::all() {
+        let order = order("echo out; echo err >&2; exit 3", |_| ());
+        let mut session = shell.session(&scripts::begin(&order, true));
+        let folder = session.hear("folder");
+        session.hear("status");
+        drop(session);
+        let begin = Position::default();
+        for turn in 2..=3 {
+            let script = scripts::attach(&folder, turn, &begin, &begin, true);
+            let mut session = shell.session(&script);
+            assert_eq!(session.hear("status"), "3", "{name}");
+            assert_eq!(
+                (&session.out[..], &session.err[..]),
+                (&b"out\n"[..], &b"err\n"[..]),
+                "{name}"
+            );
+            if turn == 3 {
+                session.acknowledge();
+                eventually(name, "nothing is left", || shell.is_clean());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_time_limit_is_kept_by_every_shell() {
+    for (name, shell) in Shell::all() {
+        let order = order("echo begun; sleep 600", |request| {
+            request.time_limit = Some(Duration::from_millis(300));
+        });
+        let mut session = shell.session(&scripts::begin(&order, true));
+        assert_eq!(session.hear("status"), "limit", "{name}");
+        assert_eq!(session.out, b"begun\n", "{name}");
+        session.acknowledge();
+        eventually(name, "nothing is left", || shell.is_clean());
+    }
+}
+
+#[test]
+fn input_and_its_end_arrive_in_every_shell() {
+    for (name, shell) in Shell::all() {
+        // A pipe stands for the terminal, which need not be made raw then.
+        let terminal = shell.folder.path().join("stty");
+        let _ = std::fs::remove_file(&terminal);
+        symlink(ops_test_needs::find("true").unwrap(), terminal).unwrap();
+        let order = order("cat; exit 4", |request| request.stdin = true);
+        let mut session = shell.session(&scripts::begin(&order, true));
+        let folder = session.hear("folder");
+        let mut feed = Session::over(shell.start(&scripts::enter(&folder, 1, None)));
+        session.hear("up");
+        let mut stdin = feed.child.stdin.take().unwrap();
+        // The next one when the last one is stored: some heads read ahead.
+        stdin.write_all(b"in 6\na\n\0\xffb\n").unwrap();
+        while !session.hear("in").starts_with("1 ") {}
+        stdin.write_all(b"in 3\nc d").unwrap();
+        while !session.hear("in").starts_with("2 ") {}
+        stdin.write_all(b"end\n").unwrap();
+        assert_eq!(session.hear("status"), "4", "{name}");
+        assert_eq!(session.out, b"a\n\0\xffb\nc d", "{name}");
+        session.acknowledge();
+        eventually(name, "nothing is left", || shell.is_clean());
+    }
 }
 
 /// Where nothing can be written: both streams and the status all the same.

@@ -18,6 +18,7 @@
 #                                 reads the command's input, and orders, from a terminal; with
 #                                 positions it attaches there too
 #   signal NAME                   sends a signal to the command's process group
+#   known                         says that the client knows how the command ended
 #   end                           ends the command and removes the folder
 #
 # No single quote may stand here: the text travels between a pair of them.
@@ -45,7 +46,8 @@
 #   p            the command's process, which leads a session and a group of its own
 #   supervise    the process of supervise, which leads another with all its helpers
 #   status       how the command ended; limit: its time was over; failed: why no more can be known
-#   told         the status has been sent; leaving: the client may not come back
+#   known        the client has said that it knows how the command ended
+#   leaving      gone=NUMBER of the attach whose client may not come back
 #   output       the file that takes the output of a command that is left running
 #
 # A small file that is written again and again (NAME.at, NAME.sent, in.stored, in.done, turn, up)
@@ -64,6 +66,10 @@
 # 3. A segment is removed only when HISTORY more have been sent after it. What has been sent and not
 #    received is less than that; if ever it is more, the client is told "gone", never less output.
 # 4. The pump stops AHEAD segments before attach, and the command blocks, as at any pipe.
+# 5. The folder is removed for three reasons only: the client has said that it knows the end
+#    ("known"), it has ordered the end, or it has been away for PATIENCE seconds. The end of a
+#    session is none: that the service has ended it, that its connection was lost and that the
+#    client is done look the same from here, and what was written may have come to nobody.
 
 role=$1
 d=$2
@@ -162,10 +168,11 @@ run_detached() {
     echo "$output" >"$d/output"
     # Both streams append, so that neither writes over the other.
     run_command "$output" "$output"
-    # It may have ended before its client was told of it.
-    for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-        [ ! -e "$d/told" ] || break
-        pause
+    # It may have ended before its client knows of it.
+    left=$patience
+    until [ -e "$d/known" ] || [ "$left" -le 0 ]; do
+        sleep 1
+        left=$((left - 1))
     done
     rm -rf "$d"
 }
@@ -207,7 +214,8 @@ find_members() {
         { read -r line <"$stat"; } 2>/dev/null || continue
         process=${line%% *}
         # The name before it may hold anything: STATE PARENT GROUP SESSION follow the last bracket.
-        set -- ${line##*) }
+        # The quotes are for ksh93, which finds no word in a bare bracket.
+        set -- ${line##*") "}
         if [ "$4" = "$pid" ] && [ "$1" != Z ]; then members="$members $process"; fi
     done
     # No /proc, or no way to make a session.
@@ -263,15 +271,16 @@ keep() {
             exec 5<>"$d/life" 6<"$d/life" 5>&-
             cat <&6
         )
-        # The client knows the status, and has ended the session.
-        [ ! -e "$d/told" ] || break
+        [ ! -e "$d/known" ] || break
         now=$seen
         recall turn
         if [ "$now" != "$seen" ]; then
             seen=$now
             left=$patience
         fi
-        if [ -e "$d/leaving" ] && [ "$left" -gt 15 ]; then left=15; fi
+        gone=
+        recall leaving
+        if [ "$gone" = "$seen" ] && [ "$left" -gt 15 ]; then left=15; fi
         [ "$left" -gt 0 ] || break
         sleep 1
         left=$((left - 1))
@@ -307,10 +316,11 @@ pump() {
         length=$((length + copied))
         echo "at=$segment end=$length" >"$d/$name.at"
         if [ "$length" -ge "$SEGMENT_BYTES" ]; then
+            # First, since attach goes on there as soon as it finds the end of this one.
+            : >"$d/$name.$((segment + 1))"
             echo "$length" >"$d/$name.$segment.end"
             segment=$((segment + 1))
             length=0
-            : >"$d/$name.$segment"
             echo "at=$segment end=0" >"$d/$name.at"
         fi
         ring
@@ -340,15 +350,15 @@ attach() {
     linger=$6
     exec 3>&1 4<>"$d/bell" 9<>"$d/life"
     echo "now=$turn" >"$d/turn"
-    rm -f "$d/told" "$d/leaving"
-    # Whoever is attached still finds that it is not its turn.
-    ring
+    # Whoever is attached still finds that it is not its turn. In the background: a bell that was
+    # rung all the time while nobody was here takes no more before it is read below.
+    [ "$turn" = 1 ] || ring &
     choose_encoding
     beat &
     beats=$!
     # The agent passes on 0x03 as SIGINT and 0x1C as SIGQUIT, and reads no more until this shell has
     # ended; the client then attaches anew.
-    trap "signal_command INT; : >\"\$d/leaving\"; depart" INT
+    trap "signal_command INT; echo gone=\$turn >\"\$d/leaving\"; depart" INT
     trap "end_all; depart" QUIT
     open_stream out 7 "$2" "$3"
     out_segment=$2
@@ -363,12 +373,17 @@ attach() {
     up=
     up_told=
     while is_client; do
+        if [ ! -e "$d/engine" ]; then
+            printf "!gone\n" >&3
+            break
+        fi
         [ -n "$running" ] || tell_running
         tell_input
         if [ -e "$d/output" ] && [ -e "$d/p" ]; then
             read -r pid <"$d/p"
             read -r output <"$d/output"
-            await_end "detached $pid $output"
+            trap "acknowledge; depart" QUIT
+            tell_last "detached $pid $output"
             break
         fi
         # Looked at before the streams: what they hold then is all.
@@ -386,11 +401,11 @@ attach() {
         err_offset=$offset
         if [ -e "$d/failed" ]; then
             read -r why <"$d/failed"
-            printf "!failed %s\n" "$why" >&3
+            tell_last "failed $why"
             break
         fi
         if [ -n "$done" ]; then
-            tell_status
+            tell_status || printf "!gone\n" >&3
             break
         fi
         read -r _ <&4
@@ -425,7 +440,7 @@ beat() {
             kill "$$"
             exit 0
         }
-        ring
+        echo beat >&4
     done
 }
 
@@ -474,7 +489,7 @@ send_stream() {
         fi
         if [ "$end" -gt "$offset" ]; then
             printf "!%s %s %s\n" "$1" "$segment" "$offset" >&3
-            eval "dd bs=$((end - offset)) count=1 <&$2 2>/dev/null" | $encode >&3
+            eval "dd bs=$((end - offset)) count=1 <&$2 2>/dev/null" | $encode >&3 || depart
             offset=$end
         fi
         [ -n "$full" ] || return 0
@@ -512,26 +527,33 @@ tell_input() {
     fi
 }
 
+# Fails where the folder has gone meanwhile.
 tell_status() {
     for name in out err; do
-        read -r line <"$d/$name.last"
+        { read -r line <"$d/$name.last"; } 2>/dev/null || return
         printf "!last %s %s\n" "$name" "$line" >&3
     done
-    read -r code <"$d/status"
-    await_end "status $code"
+    { read -r code <"$d/status"; } 2>/dev/null || return
+    trap "acknowledge; depart" QUIT
+    tell_last "status $code"
 }
 
-# await_end MESSAGE: the last one.
-await_end() {
-    : >"$d/told"
+# tell_last MESSAGE: nothing follows it but the client's answer, which comes as SIGQUIT.
+tell_last() {
     printf "!%s\n" "$1" >&3
     [ "$linger" = 1 ] || return 0
     # Of a command that has ended the agent repairs what was lost on the way for two seconds only.
-    # The
-    # client ends the session when it has the status; if that does not come about, nobody has it.
-    sleep 30 >/dev/null 2>&1 3>&- 4>&- 9>&-
-    rm -f "$d/told"
+    # Ten beats are half a minute; a client that has not answered by then asks again. Of the others
+    # many may have rung before.
+    beats_left=10
+    while [ "$beats_left" -gt 0 ] && is_client; do
+        read -r rung <&4
+        [ "$rung" != beat ] || beats_left=$((beats_left - 1))
+    done
 }
+
+# The client knows the end: nothing of the run is needed any more.
+acknowledge() { echo >"$d/known"; }
 
 # --- input
 # -----------------------------------------------------------------------------------------
@@ -568,6 +590,10 @@ enter() {
             echo >&6
             ;;
         signal) signal_command "$2" ;;
+        known)
+            acknowledge
+            exit 0
+            ;;
         stop)
             end_all
             exit 0
@@ -622,6 +648,7 @@ feed() {
 case "$role" in
 launch | supervise | attach | enter) "$role" "$@" ;;
 command) become_command ;;
+known) acknowledge ;;
 signal) signal_command "$1" ;;
 end) end_all ;;
 esac
