@@ -295,8 +295,8 @@ fn a_connection_that_is_lost_costs_no_byte_or_is_told() {
     lab.ops(cuts).output().success();
     let line = format!("cat {}; exit 6", file.display());
     let done = lab.ops(["exec", "-n", "web-1", "--shell", &line]).output();
-    // Whole with its status, or a failure that says so: never a part with a status. That it is whole
-    // is held by the tests of `ops_remote::exec`.
+    // Whole with its status, or a failure that says so: never a part with a status. That it
+    // is whole is held by the tests of `ops_remote::exec`.
     let is_whole = done.status == 6 && done.bytes == bytes;
     let is_told = done.status == 255 && done.stderr.contains("ops: OPS-E-");
     assert!(
