@@ -57,6 +57,12 @@ pub(super) enum Said {
     Error(Bytes),
 }
 
+impl Said {
+    fn is_message(&self, wanted: &str) -> bool {
+        matches!(self, Self::Message(text) if text == wanted)
+    }
+}
+
 /// Why no more comes.
 #[derive(Debug)]
 pub(super) enum Lost {
@@ -281,14 +287,14 @@ impl Line {
         let _ = self.session.sender.send(INTERRUPT).await;
     }
 
-    /// Has the script end the command and remove everything; whether the session has ended over
-    /// that.
+    /// Has the script end the command and remove everything; whether the script has said that it
+    /// did.
     pub(super) async fn quit(self) -> bool {
         self.close_with(STOP).await
     }
 
     /// Answers the script's last message, so that the server keeps nothing any more; whether the
-    /// session has ended over that. A session that only ends is no answer: that is how a lost one
+    /// script has heard it. A session that only ends is no answer: that is how a lost one
     /// looks on the server.
     pub(super) async fn acknowledge(self) -> bool {
         self.close_with(KNOWN).await
@@ -304,13 +310,21 @@ impl Line {
         if self.is_over || self.session.sender.send(word).await.is_err() {
             return false;
         }
+        // A session that has ended may have done so before its script had heard that word.
         let closed = async {
+            let mut has_said_so = false;
             while let Some(event) = self.session.events.next().await {
-                if let Event::Closed(_) = event {
-                    if let Some(ending) = self.ending.take() {
-                        ending.ended();
+                match event {
+                    Event::Output(bytes) if self.read(&bytes).is_ok() => {
+                        has_said_so |= self.queue.drain(..).any(|said| said.is_message("ended"));
                     }
-                    return true;
+                    Event::Closed(_) => {
+                        if let Some(ending) = self.ending.take() {
+                            ending.ended();
+                        }
+                        return has_said_so;
+                    }
+                    _ => {}
                 }
             }
             false

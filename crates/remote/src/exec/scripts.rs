@@ -34,7 +34,8 @@ pub(super) fn begin(order: &Order, linger: bool) -> String {
     }
     script.push_str(&format!(
         "printf \"!folder %s\\n\" \"$d\"\n\
-         exec sh \"$d/engine\" attach \"$d\" 1 0 0 0 0 {}\nfi\n\
+         set -- attach \"$d\" 1 0 0 0 0 {}\n\
+         . \"$d/engine\"\nfi\n\
          printf \"!nowhere\\n\"\n",
         u8::from(linger)
     ));

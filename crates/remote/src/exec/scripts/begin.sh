@@ -5,10 +5,21 @@
 #
 # No single quote may stand here: the text travels between a pair of them.
 
+# The client has given up already. This trap holds until attach, which this shell becomes, sets its
+# own, so that there is no moment in which the signal would leave something behind.
+abandon() {
+    if [ -n "$d" ]; then
+        sh "$d/engine" end "$d"
+        rm -rf "$d"
+    fi
+    printf "\n!ended\n"
+    exit 1
+} 2>/dev/null
+d=
+trap abandon QUIT
 cd "$HOME" 2>/dev/null || cd / || exit 1
 mask=$(umask)
 umask 077
-d=
 for parent in "${TMPDIR:-/tmp}" /tmp /var/tmp /dev/shm "$HOME"; do
     d=$(mktemp -d "$parent/ops-exec.XXXXXX" 2>/dev/null) || continue
     # A disk that is full lets a folder be made, and nothing in it.

@@ -248,11 +248,16 @@ pause() { sleep 0.1 2>/dev/null || sleep 1; }
 
 end_all() {
     end_command
-    helpers=
-    { read -r helpers <"$d/supervise"; } 2>/dev/null
     # What a helper still writes must not find the folder, or it would be there again. Where this
     # fails, somebody else ends it too.
-    mv "$d" "$d.gone" 2>/dev/null && rm -rf "$d.gone"
+    mv "$d" "$d.gone" 2>/dev/null || return 0
+    # Of a command that was just about to begin the process may be known only now. Where the folder
+    # has gone before it is, the command does not begin.
+    d=$d.gone
+    end_command
+    helpers=
+    { read -r helpers <"$d/supervise"; } 2>/dev/null
+    rm -rf "$d"
     # This shell may be one of them.
     [ -z "$helpers" ] || kill -KILL "-$helpers" 2>/dev/null
 }
@@ -353,13 +358,14 @@ attach() {
     # Whoever is attached still finds that it is not its turn. In the background: a bell that was
     # rung all the time while nobody was here takes no more before it is read below.
     [ "$turn" = 1 ] || ring &
-    choose_encoding
-    beat &
-    beats=$!
+    beats=
     # The agent passes on 0x03 as SIGINT and 0x1C as SIGQUIT, and reads no more until this shell has
     # ended; the client then attaches anew.
     trap "signal_command INT; echo gone=\$turn >\"\$d/leaving\"; depart" INT
-    trap "end_all; depart" QUIT
+    trap "end_all; depart_obeying" QUIT
+    choose_encoding
+    beat &
+    beats=$!
     open_stream out 7 "$2" "$3"
     out_segment=$2
     out_offset=$3
@@ -382,7 +388,7 @@ attach() {
         if [ -e "$d/output" ] && [ -e "$d/p" ]; then
             read -r pid <"$d/p"
             read -r output <"$d/output"
-            trap "acknowledge; depart" QUIT
+            trap "acknowledge; depart_obeying" QUIT
             tell_last "detached $pid $output"
             break
         fi
@@ -413,6 +419,12 @@ attach() {
     depart
 }
 
+# Tells the client that its last word was heard.
+depart_obeying() {
+    printf "!ended\n" >&3
+    depart
+}
+
 depart() {
     kill "$beats" 2>/dev/null
     exit 0
@@ -435,7 +447,8 @@ is_client() {
 beat() {
     exec 9>&- </dev/null 2>/dev/null
     trap "" PIPE
-    while sleep 3 >/dev/null 3>&- 4>&-; do
+    # A shell that departs just now does not know this process yet.
+    while sleep 3 >/dev/null 3>&- 4>&- && kill -0 "$$"; do
         printf "!beat\n" >&3 || {
             kill "$$"
             exit 0
@@ -534,7 +547,7 @@ tell_status() {
         printf "!last %s %s\n" "$name" "$line" >&3
     done
     { read -r code <"$d/status"; } 2>/dev/null || return
-    trap "acknowledge; depart" QUIT
+    trap "acknowledge; depart_obeying" QUIT
     tell_last "status $code"
 }
 
@@ -592,10 +605,12 @@ enter() {
         signal) signal_command "$2" ;;
         known)
             acknowledge
+            printf "!ended\n"
             exit 0
             ;;
         stop)
             end_all
+            printf "!ended\n"
             exit 0
             ;;
         *) exit 1 ;;
