@@ -175,6 +175,19 @@ class Check:
         self.read_until(terminal, r"web-1", text)
         os.waitpid(child, 0)
 
+    def pick(self):
+        """A choice on a terminal; it takes the first row."""
+        self.verbs.add("pick")
+        child, terminal = pty.fork()
+        if child == 0:
+            os.chdir(self.home)
+            os.execve(self.ops, [self.ops, "pick", "web-*"], self.environment)
+        text = self.read_until(terminal, r"which server\?", "")
+        text = self.read_until(terminal, r"web-1", text)
+        os.write(terminal, b"\r")
+        self.read_until(terminal, r"i-0a1b2c3d4e5f60718\s*$", text)
+        os.waitpid(child, 0)
+
     @staticmethod
     def read_until(terminal, pattern, text):
         while not re.search(pattern, text):
@@ -280,6 +293,7 @@ def every_verb(check):
     run("console", "web-1", "--print")
     run("console", "web-1", "--login", "--print")
     check.log_in()
+    check.pick()
 
 
 def the_proxy_sees_what_is_wrong():

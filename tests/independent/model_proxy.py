@@ -25,7 +25,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import botocore.session
 import regex
 
-# Calls a second for one account and region. Source: "AWS Systems Manager endpoints and quotas" in the AWS General Reference.
+# Calls a second for one account and region. Source: "AWS Systems Manager endpoints and quotas" in
+# the AWS General Reference.
 # How large a burst may be is not documented: it is taken to be what one second allows.
 QUOTAS = {
     "StartSession": 3,
@@ -35,7 +36,8 @@ QUOTAS = {
     "GetConnectionStatus": 50,
 }
 
-# Codes that no operation's model lists, and that every service gives. Source: "Common Errors" of the API references.
+# Codes that no operation's model lists, and that every service gives. Source: "Common Errors" of
+# the API references.
 COMMON_ERRORS = {
     "AccessDenied",
     "AccessDeniedException",
@@ -60,7 +62,8 @@ COMMON_ERRORS = {
     "ValidationException",
 }
 
-# Codes that the service gives although its model does not list them, seen in answers that people pasted into public threads.
+# Codes that the service gives although its model does not list them, seen in answers that people
+# pasted into public threads.
 UNLISTED_ERRORS = {
     "StartSession": {"InvalidParameters", "BadRequest"},
     "ResumeSession": {"BadRequest"},
@@ -129,7 +132,7 @@ class Walk:
     def wrong(self, path, why):
         self.violations.append(f"{self.where}: {path}: {why}")
 
-    # --- values that are known by now ---------------------------------------------------------------------------------
+    # --- values that are known by now ------------------------------------------------------------
 
     def scalar(self, shape, value, path):
         kind = shape.type_name
@@ -185,7 +188,7 @@ class Walk:
             if name not in given:
                 self.wrong(path, f"{name} is missing, which is required")
 
-    # --- JSON ---------------------------------------------------------------------------------------------------------
+    # --- JSON ------------------------------------------------------------------------------------
 
     def json(self, shape, value, path):
         kind = shape.type_name
@@ -219,7 +222,7 @@ class Walk:
         else:
             self.scalar(shape, value, path)
 
-    # --- query parameters ----------------------------------------------------------------------------------------------
+    # --- query parameters ------------------------------------------------------------------------
 
     def query(self, shape, form, prefix, used, is_ec2):
         """Whether something of `form` begins with `prefix` and belongs to `shape`; what is read is added to `used`."""
@@ -282,7 +285,7 @@ class Walk:
             return None
         return self.scalar(shape, text, path)
 
-    # --- XML ----------------------------------------------------------------------------------------------------------
+    # --- XML -------------------------------------------------------------------------------------
 
     def xml(self, shape, node, path):
         kind = shape.type_name
@@ -365,7 +368,8 @@ class Call:
                     return self.take(service, name, self.rest_json_request)
         if self.is_of_objects():
             return self.object_request()
-        # The console's federation endpoint, the sandbox's own pages, web sockets: no model describes them.
+        # The console's federation endpoint, the sandbox's own pages, web sockets: no model
+        # describes them.
         return None
 
     def is_form(self):
@@ -450,7 +454,7 @@ class Call:
             walk.wrong("request", f"there is no parameter {key!r}")
         self.violations += walk.violations
 
-    # --- S3: what is asked for is told by method and path ------------------------------------------------------------------
+    # --- S3: what is asked for is told by method and path ----------------------------------------
 
     def is_of_objects(self):
         query = dict(urllib.parse.parse_qsl(self.url.query, keep_blank_values=True))
@@ -490,7 +494,7 @@ class Call:
         self.violations += walk.violations
         return None
 
-    # --- answers ------------------------------------------------------------------------------------------------------
+    # --- answers ---------------------------------------------------------------------------------
 
     def check_answer(self, status, headers, body):
         if self.model is None:

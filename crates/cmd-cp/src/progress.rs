@@ -34,6 +34,8 @@ const DRAWN_AFTER: Duration = Duration::from_millis(300);
 /// Between plain lines where stderr is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 const STEADY: Duration = Duration::from_millis(250);
+/// Between two movements of the bars.
+const MOVED_EVERY: Duration = Duration::from_millis(100);
 
 /// Where progress goes.
 pub(crate) struct Progress {
@@ -107,6 +109,17 @@ impl Drawn {
         bar
     }
 
+    /// Moves all bars at one time: of bars that are drawn each at its own, the total can be behind
+    /// the only file there is.
+    fn move_bars(&self, counts: &Counts) {
+        for (bar, moved) in counts.bars.values() {
+            bar.set_position(*moved);
+        }
+        self.total.set_position(counts.moved);
+        // A bar that ticks by itself is not drawn by its position, but by its words.
+        self.total.set_prefix("total");
+    }
+
     /// Brings them up, once.
     fn bring_up(&self) {
         let mut state = self.visible();
@@ -159,7 +172,10 @@ impl Drawing for Drawn {
 }
 
 struct Counts {
-    bars: BTreeMap<FileId, ProgressBar>,
+    /// Each with the bytes of its file that have moved, which it shows from its next movement on.
+    bars: BTreeMap<FileId, (ProgressBar, u64)>,
+    /// When the bars moved last.
+    shown: Option<Instant>,
     /// Since the first byte.
     first: Option<Instant>,
     expected: u64,
@@ -212,29 +228,32 @@ impl Progress {
         if first.elapsed() >= DRAWN_AFTER {
             drawn.bring_up();
         }
-        drawn.total.inc(len);
-        if let Some(bar) = state.bars.get(&id) {
-            bar.set_position(item.moved);
+        if let Some((_, moved)) = state.bars.get_mut(&id) {
+            *moved = item.moved;
         } else if item.size >= BAR_FROM_BYTES && state.bars.len() < BARS && item.outcome.is_none() {
             let bar = drawn.add_bar(item);
-            state.bars.insert(id, bar);
+            state.bars.insert(id, (bar, item.moved));
+        }
+        if state.shown.is_none_or(|at| at.elapsed() >= MOVED_EVERY) {
+            state.shown = Some(Instant::now());
+            drawn.move_bars(&state);
         }
     }
 
     pub(crate) fn take_back(&self, id: FileId, item: &Item, len: u64) {
         let mut state = self.state();
         state.moved = state.moved.saturating_sub(len);
-        if let Some(drawn) = &self.drawn {
-            drawn.total.set_position(state.moved);
+        if let Some((_, moved)) = state.bars.get_mut(&id) {
+            *moved = item.moved;
         }
-        if let Some(bar) = state.bars.get(&id) {
-            bar.set_position(item.moved);
+        if let Some(drawn) = &self.drawn {
+            drawn.move_bars(&state);
         }
     }
 
     pub(crate) fn end_bar(&self, id: FileId, item: &Item) {
         let mut state = self.state();
-        if let Some(bar) = state.bars.remove(&id) {
+        if let Some((bar, _)) = state.bars.remove(&id) {
             bar.finish_and_clear();
         }
         // What is left out is no work that is left.
@@ -247,7 +266,7 @@ impl Progress {
     }
 
     pub(crate) fn clear_bars(&self) {
-        for (_, bar) in std::mem::take(&mut self.state().bars) {
+        for (bar, _) in std::mem::take(&mut self.state().bars).into_values() {
             bar.finish_and_clear();
         }
         if let Some(drawn) = &self.drawn {
@@ -284,6 +303,7 @@ impl Counts {
         let now = Instant::now();
         Self {
             bars: BTreeMap::new(),
+            shown: None,
             first: None,
             expected: 0,
             moved: 0,

@@ -5,8 +5,8 @@ use std::io;
 use console::Term;
 use indicatif::{ProgressDrawTarget, TermLike};
 
-/// Draws in a second.
-const HZ: u8 = 10;
+/// Draws in a second: all bars move ten times, and some draws are left out at the limit itself.
+const HZ: u8 = 40;
 
 /// Standard error, with the cursor at the beginning of the last bar between two draws. The bars
 /// fill the width: behind them, a `^C` that the terminal echoes would begin a line that nobody

@@ -16,6 +16,8 @@ pub(crate) struct Pick {
     /// Ids, names, globs such as 'web-*', addresses or tag:Key=Value
     #[arg(value_name = "PATTERN")]
     patterns: Vec<Target>,
+    // The brackets are those of a help page, and no link.
+    #[allow(rustdoc::broken_intra_doc_links)]
     /// Condition on a tag: Key=GLOB[,GLOB] or Key!=GLOB
     #[arg(short = 'l', long = "tag", value_name = "KEY=VALUE")]
     tags: Vec<TagFilter>,

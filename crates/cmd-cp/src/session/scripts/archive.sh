@@ -1,11 +1,11 @@
 # shellcheck shell=sh
 #
-# Writes many small files to standard output: their hashes, a line each, then an empty line and a tar
-# archive of them. Stands behind tools.sh and enter.sh.
+# Writes many small files to standard output: their hashes, a line each, then an empty line and a
+# tar archive of them. Stands behind tools.sh and enter.sh.
 #
-# Set before: root, the folder that all names are told from; tar_options; compressor, or empty; and the
-# function each_folder, which calls the function that it is given with a folder, as a format of printf
-# that ends in a slash or is empty, and its names, as words for %b.
+# Set before: root, the folder that all names are told from; tar_options; compressor, or empty; and
+# the function each_folder, which calls the function that it is given with a folder, as a format of
+# printf that ends in a slash or is empty, and its names, as words for %b.
 #
 # No single quote may stand here: one pair of them holds it all.
 #
@@ -25,8 +25,8 @@ print_names() {
     printf "./$format%b\000" "$@"
 }
 
-# check_folder FOLDER NAME…: goes down to a folder, so that a link in the place of one ends it all: each
-# file is then asked for by itself.
+# check_folder FOLDER NAME…: goes down to a folder, so that a link in the place of one ends it all:
+# each file is then asked for by itself.
 check_folder() {
     # The full stop keeps line feeds at the end of a name.
     # shellcheck disable=SC2059
@@ -35,8 +35,8 @@ check_folder() {
     enter "$root" "${folders%/}" || refuse
 }
 
-# hash_names: of files that can be read. In front of a hash sha256sum marks with a backslash that it has
-# escaped the name.
+# hash_names: of files that can be read. In front of a hash sha256sum marks with a backslash that it
+# has escaped the name.
 hash_names() {
     # The words of the command are split on purpose.
     # shellcheck disable=SC2086

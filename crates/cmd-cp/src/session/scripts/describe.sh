@@ -1,8 +1,8 @@
 # shellcheck shell=sh
 #
 # Describes files where find has no -printf, for find -exec: sh -c THIS ROOT FOLLOW NAME…. Of each a
-# record "x MODE SIZE TIME NAME", the mode in hexadecimal digits, and the target of a link; both ended
-# by a NUL. ROOT is $0; FOLLOW is -H, -L or -P, as for find. No single quote may stand here.
+# record "x MODE SIZE TIME NAME", the mode in hexadecimal digits, and the target of a link; both
+# ended by a NUL. ROOT is $0; FOLLOW is -H, -L or -P, as for find. No single quote may stand here.
 follow=$1
 shift
 for name; do

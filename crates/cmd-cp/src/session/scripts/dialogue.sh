@@ -41,8 +41,9 @@
 #   clear                                 removes the stage
 #   quit
 #
-# A data line is "+ BASE64", or "x DIGITS" in hexadecimal where a server has no base64. These lines have
-# no number, since they go by the fast way alone where there is one: the client counts what arrives.
+# A data line is "+ BASE64", or "x DIGITS" in hexadecimal where a server has no base64. These lines
+# have no number, since they go by the fast way alone where there is one: the client counts what
+# arrives.
 
 # What is made is private until it gets its own mode.
 umask 077
@@ -170,14 +171,14 @@ set_attributes() {
     fi
 }
 
-# --- scripts, and what they print -------------------------------------------------------------------
+# --- scripts, and what they print ----------------------------------------------------------------
 
-# Descriptor 7 is the fast way, which a dialogue over the terminal alone does not have. In a subshell,
-# since a redirection that fails may end a shell.
+# Descriptor 7 is the fast way, which a dialogue over the terminal alone does not have. In a
+# subshell, since a redirection that fails may end a shell.
 if (: >&7) 2>/dev/null; then exec 3>&7; else exec 3>&8; fi
 
-# send_data: standard input, as data lines. ksh gives no descriptor above 2 to a program unless it is
-# named beside it.
+# send_data: standard input, as data lines. ksh gives no descriptor above 2 to a program unless it
+# is named beside it.
 send_data() {
     if command -v base64 >/dev/null 2>&1; then
         base64 | sed "s/^/!+ /" >&3
@@ -215,10 +216,10 @@ run_script() {
     send_result "$?"
 }
 
-# --- a file: descriptor 5 holds it from its beginning to its end ------------------------------------
+# --- a file: descriptor 5 holds it from its beginning to its end ---------------------------------
 
-# The file is opened again through its descriptor where the system can do that, so that nobody can put
-# another one in its place: every opening has a position of its own, which dd counts from.
+# The file is opened again through its descriptor where the system can do that, so that nobody can
+# put another one in its place: every opening has a position of its own, which dd counts from.
 set_target() {
     target=./$temporary
     [ "$has_handles" != 1 ] || target=/proc/self/fd/5
@@ -240,8 +241,9 @@ open_new() {
     set_target
 }
 
-# is_ours: whether the temporary file is one that only this user can write to. One of another user, a
-# link, or a second name of a file that matters would give away what is written, or write elsewhere.
+# is_ours: whether the temporary file is one that only this user can write to. One of another user,
+# a link, or a second name of a file that matters would give away what is written, or write
+# elsewhere.
 is_ours() {
     [ -n "$(find "./$temporary" -prune -type f -user "$(id -u)" -links 1 2>/dev/null)" ]
 }
@@ -306,8 +308,8 @@ write_at() {
     say "$number" "credit $1"
 }
 
-# take_at LENGTH CODEC BLOCK: dd moves the position that the two commands share, the opening's own. A
-# function, since bash 5.2 loses the 1 of 1<> inside of a substitution.
+# take_at LENGTH CODEC BLOCK: dd moves the position that the two commands share, the opening's own.
+# A function, since bash 5.2 loses the 1 of 1<> inside of a substitution.
 take_at() {
     {
         dd bs=1048576 seek="$3" count=0 conv=notrunc </dev/null 2>/dev/null && take "$1" "$2"
@@ -383,7 +385,7 @@ release_file() {
     ok
 }
 
-# --- addresses: they are secrets, so that they go to programs as input and never as arguments -------
+# --- addresses: they are secrets, so that they go to programs as input and never as arguments
 
 has_curl() { command -v curl >/dev/null 2>&1; }
 
@@ -435,8 +437,8 @@ push_part() {
 url = "$4"
 END
     elif has_curl; then
-        # Of a pipe curl does not know the length, and a bucket takes nothing without one. The address
-        # goes by descriptor 8, since standard input is the content.
+        # Of a pipe curl does not know the length, and a bucket takes nothing without one. The
+        # address goes by descriptor 8, since standard input is the content.
         {
             tail -c +"$(($1 + 1))" <"./$name" | head -c "$2" |
                 curl -sS -f -g -o /dev/null -T - -H "Transfer-Encoding:" -H "Content-Length: $2" -K /dev/fd/8 8<&8
@@ -453,7 +455,7 @@ END
     fi
 }
 
-# --- archives: unpacked in a private folder, the stage, which descriptor 4 holds --------------------
+# --- archives: unpacked in a private folder, the stage, which descriptor 4 holds -----------------
 
 make_stage() {
     if ! locate "$1" "$2" "$3" "$4"; then

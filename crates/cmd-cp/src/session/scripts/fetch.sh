@@ -2,8 +2,8 @@
 #
 # Writes a file, or a share of one, to standard output. Stands behind tools.sh and enter.sh.
 #
-# Set before: root, folders, file and follow, which name it (see enter.sh); codec, the program that may
-# compress, or empty. Descriptor 6 takes messages, a line each:
+# Set before: root, folders, file and follow, which name it (see enter.sh); codec, the program that
+# may compress, or empty. Descriptor 6 takes messages, a line each:
 #
 #   z CODEC          what follows on standard output is compressed
 #   sha HASH         of the file, as it was listed
@@ -59,21 +59,21 @@ compress() {
 
 read_to_end() { cat <"$file" && tell whole; }
 
-# opens_descriptors: whether a program can open a descriptor of a pipe by its name. The pipes of ksh93 are
-# sockets, which nothing opens, and some systems have no /dev/fd.
+# opens_descriptors: whether a program can open a descriptor of a pipe by its name. The pipes of
+# ksh93 are sockets, which nothing opens, and some systems have no /dev/fd.
 opens_descriptors() {
     [ "$({ echo yes | tee /dev/fd/7 7>&7 2>/dev/null >/dev/null; } 7>&1 | cat)" = yes ]
 }
 
-# fetch_whole: the file as it is read, once: those of /proc and /sys do not say their size, and may hold
-# something else the next time. It is hashed on its way by a second pipe.
+# fetch_whole: the file as it is read, once: those of /proc and /sys do not say their size, and may
+# hold something else the next time. It is hashed on its way by a second pipe.
 fetch_whole() {
     if [ -z "$hash_stream" ]; then
         read_to_end | compress
     elif opens_descriptors; then
         exec 8>&1
-        # tee writes to the substitution by name, compress to the real output. ksh gives a descriptor
-        # above 2 to a program only where it is named beside it.
+        # tee writes to the substitution by name, compress to the real output. ksh gives a
+        # descriptor above 2 to a program only where it is named beside it.
         sum=$({ read_to_end | tee /dev/fd/7 7>&7 | compress >&8; } 7>&1 | hash_input)
         exec 8>&-
         tell "sha $sum"
@@ -93,7 +93,8 @@ copy_range() {
     fi
 }
 
-# copy_parts PART BLOCK STRIDE LAST LENGTH: from a block of a part on, every STRIDE-th part of 8 MiB up to
+# copy_parts PART BLOCK STRIDE LAST LENGTH: from a block of a part on, every STRIDE-th part of 8 MiB
+# up to
 # LAST, of which LENGTH bytes.
 copy_parts() {
     part=$1

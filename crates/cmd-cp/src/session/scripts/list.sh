@@ -2,9 +2,9 @@
 #
 # Lists what is at places, and hashes it. Stands behind tools.sh.
 #
-# Set before: follow (-H, -L or -P, as for find), prune (-prune: nothing below the places), small (-size
-# of files to hash, or empty), describe (describe.sh), and the function visit_places, which calls visit
-# and visit_matches for each place.
+# Set before: follow (-H, -L or -P, as for find), prune (-prune: nothing below the places), small
+# (-size of files to hash, or empty), describe (describe.sh), and the function visit_places, which
+# calls visit and visit_matches for each place.
 #
 # Prints texts, each ended by a NUL, in pairs:
 #

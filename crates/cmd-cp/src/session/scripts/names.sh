@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 #
-# Prints the names in the folder $base$rest, for completion: each ended by a NUL, folders and links to
-# them with a slash at the end. Set before: base, rest.
+# Prints the names in the folder $base$rest, for completion: each ended by a NUL, folders and links
+# to them with a slash at the end. Set before: base, rest.
 #
 # No single quote may stand here: one pair of them holds it all.
 #

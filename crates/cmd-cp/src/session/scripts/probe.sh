@@ -2,8 +2,8 @@
 #
 # What a server has: sets home, mask, tools and free_kib, which tell_tools prints.
 #
-# A tool counts that does what the other scripts ask of it, whatever its version says. No single quote
-# may stand here: one pair of them holds it all.
+# A tool counts that does what the other scripts ask of it, whatever its version says. No single
+# quote may stand here: one pair of them holds it all.
 
 # Of a user whom a service has started HOME may be unset.
 [ -n "$HOME" ] || HOME=$(getent passwd "$(id -u)" | cut -d: -f6)

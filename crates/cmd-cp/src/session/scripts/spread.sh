@@ -1,9 +1,9 @@
 # shellcheck shell=sh
 #
-# Moves files of the stage into place, for find -exec: sh -c THIS FOLDER EXACT NAME…, in the folder of
-# the stage that holds the names. FOLDER, which ends in a slash, is $0. A link that has one of the
-# names is replaced. Unless EXACT is 1, files that replace others take their modes, and from root
-# their owners. No single quote may stand here: one pair holds it all.
+# Moves files of the stage into place, for find -exec: sh -c THIS FOLDER EXACT NAME…, in the folder
+# of the stage that holds the names. FOLDER, which ends in a slash, is $0. A link that has one of
+# the names is replaced. Unless EXACT is 1, files that replace others take their modes, and from
+# root their owners. No single quote may stand here: one pair holds it all.
 exact=$1
 shift
 folder=$0

@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 #
-# The tools of a server, for the scripts that follow. Set before, by probe.sh or from what an earlier
-# probe has told: tools, home.
+# The tools of a server, for the scripts that follow. Set before, by probe.sh or from what an
+# earlier probe has told: tools, home.
 #
 # No single quote may stand here: some of the scripts travel inside of a pair of them.
 #
