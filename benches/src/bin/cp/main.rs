@@ -149,21 +149,22 @@ impl Bench {
             proxy.trim_start_matches("exec "),
         );
         let key = server.key.display();
+        let user = Command::new("id").arg("-un").output()?.stdout;
+        let user = String::from_utf8_lossy(&user).trim().to_owned();
         let config = folder.join("config");
         fs::write(
             &config,
             format!(
-                "{slowed}\n{printed}\nHost *\n    IdentityFile {key}\n    IdentitiesOnly yes\n    StrictHostKeyChecking no\n    UserKnownHostsFile /dev/null\n    LogLevel ERROR\n"
+                // First, since the sandbox's entries name the user of its images.
+                "Host *\n    User {user}\n\n{slowed}\n{printed}\nHost *\n    IdentityFile {key}\n    IdentitiesOnly yes\n    StrictHostKeyChecking no\n    UserKnownHostsFile /dev/null\n    LogLevel ERROR\n"
             ),
         )?;
         let profiles = folder.join("profiles");
         fs::create_dir(&profiles)?;
-        let user = Command::new("id").arg("-un").output()?.stdout;
         fs::write(
             profiles.join("bench.yaml"),
             format!(
-                "ssh: {{ user: {}, identity_file: \"{key}\", auth: key, host_keys: \"off\" }}\n",
-                String::from_utf8_lossy(&user).trim()
+                "ssh: {{ user: {user}, identity_file: \"{key}\", auth: key, host_keys: \"off\" }}\n",
             ),
         )?;
         Ok(Self {
