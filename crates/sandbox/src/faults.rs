@@ -50,6 +50,7 @@ use crate::duration::{parse_bytes, parse_duration, parse_share};
 /// | `slow=ACTION/2s` | the call is answered late; may be repeated |
 /// | `deny-region=R` | every call to this region is refused; may be repeated |
 /// | `expired` | temporary credentials have expired |
+/// | `clock=10m` | the clock of the services is ahead by so much |
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Faults {
     pub(crate) seed: u64,
@@ -100,6 +101,7 @@ pub struct Faults {
     pub(crate) slow: Vec<(String, Duration)>,
     pub(crate) deny_regions: Vec<String>,
     pub(crate) expired: bool,
+    pub(crate) clock: Duration,
 }
 
 /// The largest web socket message that the gateway takes from a client.
@@ -273,9 +275,10 @@ tps=ACTION/RATE[/BURST] more calls a second in a region are told to slow down: S
 fail=ACTION[/N]        the next N (all) calls meet an internal error; may be repeated
 slow=ACTION/2s         a call is answered late; may be repeated
 deny-region=R          every call to this region is refused; may be repeated
-expired                temporary credentials have expired";
+expired                temporary credentials have expired
+clock=10m              the clock of the services is ahead by so much";
 
-const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, max-parameter, max-frame, rate, queue, cut-after, bye-after, end-after, end-text, customer-message, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-handshake, odd-json, late-open, late-plugin, slow-dial, agent-version, strict, standard-tier, refuse-dial, stream-host, kms, kms-state, kms-challenge, deny, throttle, tps, fail, slow, deny-region, expired";
+const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, max-parameter, max-frame, rate, queue, cut-after, bye-after, end-after, end-text, customer-message, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-handshake, odd-json, late-open, late-plugin, slow-dial, agent-version, strict, standard-tier, refuse-dial, stream-host, kms, kms-state, kms-challenge, deny, throttle, tps, fail, slow, deny-region, expired, clock";
 
 impl Faults {
     /// Adds one fault, or replaces it.
@@ -412,6 +415,7 @@ impl Faults {
             }
             "deny-region" => self.deny_regions.push(text()?),
             "expired" => self.expired = switch()?,
+            "clock" => self.clock = duration()?,
             _ => return Err(FaultError::Unknown(key.to_owned())),
         }
         Ok(())

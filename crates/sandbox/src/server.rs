@@ -80,32 +80,41 @@ async fn converse(app: Arc<App>, stream: TcpStream) {
 }
 
 async fn respond(app: Arc<App>, request: http::Request<Incoming>) -> http::Response<Body> {
+    let app = &app;
     let request_id = uuid::Uuid::new_v4().to_string();
     let path = request.uri().path();
     let reply = if path.starts_with(admin::PREFIX) {
         let (parts, body) = request.into_parts();
         match read(body).await {
-            Ok(body) => admin::answer(&app, &parts, &body),
+            Ok(body) => admin::answer(app, &parts, &body),
             Err(_) => Reply::empty(StatusCode::PAYLOAD_TOO_LARGE),
         }
     } else if path == federation::PATH {
         let (parts, body) = request.into_parts();
         match read(body).await {
-            Ok(body) => federation::answer(&app, &parts, &body, &request_id),
+            Ok(body) => federation::answer(app, &parts, &body, &request_id),
             Err(_) => Reply::empty(StatusCode::PAYLOAD_TOO_LARGE),
         }
     } else if sso::is_meant(path) && !request.headers().contains_key(header::AUTHORIZATION) {
         let (parts, body) = request.into_parts();
         match read(body).await {
-            Ok(body) => sso::answer(&app, &parts, &body, &request_id),
+            Ok(body) => sso::answer(app, &parts, &body, &request_id),
             Err(_) => Reply::empty(StatusCode::PAYLOAD_TOO_LARGE),
         }
     } else if path.starts_with(DATA_CHANNEL) {
-        upgrade(&app, request)
+        upgrade(app, request)
     } else {
-        call(&app, request, &request_id).await
+        call(app, request, &request_id).await
     };
-    reply.into_response(&request_id)
+    let mut response = reply.into_response(&request_id);
+    if !app.faults().clock.is_zero() {
+        // Otherwise the HTTP library adds the true one.
+        let date = app.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        if let Ok(date) = http::HeaderValue::from_str(&date) {
+            response.headers_mut().insert(header::DATE, date);
+        }
+    }
+    response
 }
 
 async fn read(body: Incoming) -> Result<Bytes, ApiError> {
@@ -166,7 +175,7 @@ async fn call(app: &App, request: http::Request<Incoming>, request_id: &str) -> 
                 &payload_hash,
                 Plus::Literal,
                 &app.keyring,
-                Timestamp::now(),
+                app.now(),
             )
             .map_err(|refusal| refusal.error(service))?;
         entry.caller.clone_from(&identity.arn);
@@ -323,8 +332,7 @@ fn upgrade(app: &Arc<App>, mut request: http::Request<Incoming>) -> Reply {
     match Claim::read(&parts) {
         Ok(None) => {}
         Ok(Some(claim)) => {
-            let verify =
-                |plus| claim.verify(&parts, EMPTY_SHA256, plus, &app.keyring, Timestamp::now());
+            let verify = |plus| claim.verify(&parts, EMPTY_SHA256, plus, &app.keyring, app.now());
             let is_good = claim.service == GATEWAY_SERVICE
                 && claim.region == session.region
                 && verify(Plus::Space)
