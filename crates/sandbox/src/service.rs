@@ -13,11 +13,14 @@ pub(crate) enum Service {
     InstanceConnect,
     S3,
     Kms,
+    Iam,
 }
 
 impl Service {
     /// The XML namespace of the answers of STS.
     pub(crate) const STS_NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
+    /// The XML namespace of the answers of IAM.
+    pub(crate) const IAM_NAMESPACE: &str = "https://iam.amazonaws.com/doc/2010-05-08/";
 
     /// The name in a credential scope.
     pub(crate) const fn signing_name(self) -> &'static str {
@@ -28,6 +31,7 @@ impl Service {
             Self::InstanceConnect => "ec2-instance-connect",
             Self::S3 => "s3",
             Self::Kms => "kms",
+            Self::Iam => "iam",
         }
     }
 
@@ -42,6 +46,7 @@ impl Service {
                 Self::InstanceConnect,
                 Self::S3,
                 Self::Kms,
+                Self::Iam,
             ]
             .into_iter()
             .find(|service| service.signing_name() == scope)
@@ -66,6 +71,7 @@ impl Service {
         let form = Form::parse(&String::from_utf8_lossy(body));
         match form.value("Version") {
             Some("2011-06-15") => Self::Sts,
+            Some("2010-05-08") => Self::Iam,
             _ => Self::Ec2,
         }
     }

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::{
-    Agent, BootEntry, DocumentEntry, Instance, Platform, Service, State,
+    Agent, BootEntry, DocumentEntry, Instance, InstanceStateName, Platform, Service,
     place::{REPORTING, SERVER_ROLE, ServerRole, SubnetEntry, network_id},
 };
 use crate::duration::{Span, parse_duration};
@@ -100,7 +100,7 @@ pub(crate) struct InstanceEntry {
     region: Option<String>,
     /// The zone's letter.
     zone: Option<char>,
-    state: Option<State>,
+    state: Option<InstanceStateName>,
     #[serde(rename = "type")]
     instance_type: Option<String>,
     image_id: Option<String>,
@@ -320,7 +320,7 @@ impl InstanceEntry {
                 last_ping,
             }),
             ports,
-            state: self.state.unwrap_or(State::Running),
+            state: self.state.unwrap_or(InstanceStateName::Running),
             boot: self.boot.map(BootEntry::begin),
             kms_key: self.kms_key.clone(),
             role: role.filter(|_| self.role.as_deref() != Some("none")),
