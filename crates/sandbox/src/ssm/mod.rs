@@ -1,5 +1,7 @@
-//! The Systems Manager JSON API: sessions, managed nodes, and the documents of sessions.
+//! The Systems Manager JSON API: sessions, managed nodes, Run Command, and documents.
 
+mod command_lists;
+mod commands;
 mod nodes;
 mod sessions;
 
@@ -33,6 +35,11 @@ pub(crate) fn answer(
         "GetDocument" => get_document(app, call, input)?,
         "DescribeActivations" => nodes::activations(app, call, input)?,
         "GetServiceSetting" => get_service_setting(app, call, input)?,
+        "SendCommand" => commands::send(app, call, input)?,
+        "CancelCommand" => commands::cancel(app, call, input)?,
+        "ListCommands" => command_lists::commands(app, call, input)?,
+        "ListCommandInvocations" => command_lists::invocations(app, call, input)?,
+        "GetCommandInvocation" => command_lists::invocation(app, call, input)?,
         other => return Err(ApiError::unknown_action(call.service, other)),
     };
     Ok(Reply::amz_json(StatusCode::OK, &output))
