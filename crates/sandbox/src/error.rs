@@ -66,7 +66,7 @@ impl ApiError {
                 format!("You are not authorized to perform this operation. User: {caller} is not authorized to perform: {action} {why}"),
             )
             .with_status(StatusCode::FORBIDDEN),
-            Service::Sts | Service::S3 | Service::Iam => Self::new(
+            Service::Sts | Service::Iam | Service::S3 => Self::new(
                 "AccessDenied",
                 format!("User: {caller} is not authorized to perform: {action} on resource: {resource} {why}"),
             )
@@ -116,10 +116,7 @@ impl ApiError {
                 xml.finish()
             }
             Service::Sts | Service::Iam => {
-                let namespace = match service {
-                    Service::Iam => Service::IAM_NAMESPACE,
-                    _ => Service::STS_NAMESPACE,
-                };
+                let namespace = service.query_namespace().unwrap_or_default();
                 xml.root("ErrorResponse", namespace, |xml| {
                     xml.element("Error", |xml| {
                         let kind = if self.status.is_server_error() {

@@ -1,14 +1,14 @@
-//! IAM, as far as the reasons for a failure are asked for: instance profiles, the policies of
-//! roles, and what a principal is allowed.
+//! Identity and Access Management: what the account calls itself, instance profiles, the policies
+//! of roles, and what a principal is allowed.
 
 use http::StatusCode;
 
 use crate::{
     app::{App, Call},
     error::ApiError,
+    query,
     reply::Reply,
-    service::Service,
-    xml::{Form, Xml},
+    xml::Form,
 };
 
 /// The most that one simulation takes. Source: the quotas of IAM and the model of the call.
@@ -16,6 +16,7 @@ const MAX_ACTION_CHARS: usize = 128;
 
 pub(crate) fn answer(app: &App, call: &Call, action: &str, form: &Form) -> Result<Reply, ApiError> {
     match action {
+        "ListAccountAliases" => Ok(list_account_aliases(app, call)),
         "GetInstanceProfile" => get_instance_profile(app, call, form),
         "ListAttachedRolePolicies" => list_attached_role_policies(app, call, form),
         "SimulatePrincipalPolicy" => simulate(app, call, form),
@@ -37,19 +38,15 @@ fn required<'a>(form: &'a Form, name: &str) -> Result<&'a str, ApiError> {
     })
 }
 
-fn respond(call: &Call, action: &str, inside: impl FnOnce(&mut Xml)) -> Reply {
-    let mut xml = Xml::new();
-    xml.root(
-        &format!("{action}Response"),
-        Service::IAM_NAMESPACE,
-        |xml| {
-            xml.element(&format!("{action}Result"), inside)
-                .element("ResponseMetadata", |xml| {
-                    xml.text("RequestId", &call.request_id);
-                });
-        },
-    );
-    Reply::xml(StatusCode::OK, xml.finish())
+fn list_account_aliases(app: &App, call: &Call) -> Reply {
+    query::answer(call, "ListAccountAliases", |xml| {
+        xml.text("IsTruncated", "false");
+        xml.element("AccountAliases", |xml| {
+            if let Some(alias) = &app.fleet.file().account_alias {
+                xml.text("member", alias);
+            }
+        });
+    })
 }
 
 /// Whether a machine of the fleet has this role, which is all the roles there are.
@@ -68,7 +65,7 @@ fn get_instance_profile(app: &App, call: &Call, form: &Form) -> Result<Reply, Ap
         return Err(no_such_entity("Instance Profile", name));
     }
     let account = &call.identity.account;
-    Ok(respond(call, "GetInstanceProfile", |xml| {
+    Ok(query::answer(call, "GetInstanceProfile", |xml| {
         xml.element("InstanceProfile", |xml| {
             xml.text("Path", "/")
                 .text("InstanceProfileName", name)
@@ -97,7 +94,7 @@ fn list_attached_role_policies(app: &App, call: &Call, form: &Form) -> Result<Re
         return Err(no_such_entity("The role with name", name));
     }
     let role = app.fleet.file().server_role(name);
-    Ok(respond(call, "ListAttachedRolePolicies", |xml| {
+    Ok(query::answer(call, "ListAttachedRolePolicies", |xml| {
         xml.element("AttachedPolicies", |xml| {
             for policy in &role.policies {
                 xml.element("member", |xml| {
@@ -145,7 +142,7 @@ fn simulate(app: &App, call: &Call, form: &Form) -> Result<Reply, ApiError> {
             is_action && (of == "*" || resource.rsplit('/').next() == Some(of))
         }),
     };
-    Ok(respond(call, "SimulatePrincipalPolicy", |xml| {
+    Ok(query::answer(call, "SimulatePrincipalPolicy", |xml| {
         xml.text("IsTruncated", "false")
             .element("EvaluationResults", |xml| {
                 for action in &actions {

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::{
     admin,
     app::{App, Call},
-    connect, ec2,
+    cloudwatch_logs, connect, ec2,
     error::ApiError,
     faults::RefuseDial,
     federation,
@@ -245,12 +245,17 @@ impl ParsedCall {
                 )
             }
             // Objects go their own way.
-            Service::Ssm | Service::InstanceConnect | Service::Kms | Service::S3 => {
+            Service::Ssm
+            | Service::InstanceConnect
+            | Service::Kms
+            | Service::CloudWatchLogs
+            | Service::S3 => {
                 let target = text_header(parts, "x-amz-target");
                 let action = target
                     .strip_prefix(ssm::TARGET_PREFIX)
                     .or_else(|| target.strip_prefix(connect::TARGET_PREFIX))
                     .or_else(|| target.strip_prefix(kms::TARGET_PREFIX))
+                    .or_else(|| target.strip_prefix(cloudwatch_logs::TARGET_PREFIX))
                     .unwrap_or(&target)
                     .to_owned();
                 let json = serde_json::from_slice(body)
@@ -278,6 +283,9 @@ impl ParsedCall {
             (Service::Ssm, CallInput::Json(json)) => ssm::answer(app, call, &self.action, &json?),
             (Service::InstanceConnect, CallInput::Json(json)) => {
                 connect::answer(app, call, &self.action, &json?)
+            }
+            (Service::CloudWatchLogs, CallInput::Json(json)) => {
+                cloudwatch_logs::answer(app, call, &self.action, &json?)
             }
             (Service::Kms, CallInput::Json(json)) => kms::answer(app, call, &self.action, &json?),
             (Service::S3, CallInput::Object(body)) => s3::answer(app, parts, body).await,

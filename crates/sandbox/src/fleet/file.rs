@@ -31,6 +31,9 @@ pub(crate) struct FleetFile {
     /// What the account's session preferences say.
     #[serde(default)]
     pub(crate) session: Preferences,
+    /// What the account calls itself; `None` where it has no name.
+    #[serde(default)]
+    pub(crate) account_alias: Option<String>,
     /// Roles by name; a role that is not here can be assumed by anyone with keys.
     #[serde(default)]
     pub(crate) roles: BTreeMap<String, Role>,
