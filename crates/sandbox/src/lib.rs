@@ -29,6 +29,7 @@ mod logins;
 mod network;
 mod query;
 mod reply;
+mod run_command;
 mod s3;
 mod server;
 mod service;
