@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use ops_core::{
     Command, Context, Traits, Values, connect::Urgency, inventory::TagFilter, resolve::SessionArgs,
 };
-use ops_profile::{ExecVia, Target};
+use ops_profile::Target;
 use ops_remote::exec::Request;
 use ops_ui::{Error, Exit, Result, Text, globals::parse_duration};
 
@@ -144,6 +144,8 @@ impl Command for Exec {
 
     async fn run(self, cx: Context) -> Result<Exit> {
         let spoken = self.spoken();
+        // Both ways that there are lead by sessions; a third one would be refused here.
+        self.many.way(&cx)?;
         let form = options::form(&cx)?;
         // What is wrong with the command is told before anything is asked of AWS.
         let mut request = self.request(&cx, &spoken)?;
@@ -201,13 +203,6 @@ impl Exec {
     /// What every server is asked to run; users are the servers' own.
     fn request(&self, cx: &Context, spoken: &Spoken) -> Result<Request> {
         let profile = &cx.profile()?.exec;
-        if profile.via == Some(ExecVia::RunCommand) {
-            return Err(Error::usage(
-                "the profile asks for Run Command, which `ops exec` does not use",
-            )
-            .caused_by("`exec.via` is `run-command`; commands are run by sessions")
-            .hint("let it say `exec: { via: auto }`"));
-        }
         let reads_targets = self
             .targets_from
             .as_deref()

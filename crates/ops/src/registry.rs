@@ -18,7 +18,7 @@ pub struct Group {
 }
 
 /// The registry.
-pub const GROUPS: &[Group] = &[
+pub static GROUPS: &[Group] = &[
     Group {
         title: "Servers",
         crates: &[

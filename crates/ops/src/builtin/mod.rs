@@ -11,7 +11,7 @@ mod version;
 use ops_core::Entry;
 
 /// In the order of help.
-pub(crate) const COMMANDS: &[Entry] = &[
+pub(crate) static COMMANDS: &[Entry] = &[
     Entry::of::<config::Config>(),
     #[cfg(feature = "sandbox")]
     Entry::of::<sandbox::SandboxCommand>(),
