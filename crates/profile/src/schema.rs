@@ -18,7 +18,7 @@ use super::{
         is_default,
     },
 };
-use crate::instance::State;
+use crate::instance::InstanceState;
 
 /// A team profile of ops
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -181,7 +181,7 @@ pub struct Select {
     pub exclude_tags: BTreeMap<String, OneOrMany<Glob>>,
     /// States; running where nothing is said
     #[serde(skip_serializing_if = "is_default")]
-    pub states: OneOrMany<State>,
+    pub states: OneOrMany<InstanceState>,
     /// The VPC
     #[serde(skip_serializing_if = "is_default")]
     pub vpc: Option<String>,

@@ -63,7 +63,7 @@ pub(crate) struct Call {
 }
 
 /// What [`App::new`] is made of.
-pub(crate) struct Parts {
+pub(crate) struct AppParts {
     pub(crate) address: SocketAddr,
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) keyring: Keyring,
@@ -78,7 +78,7 @@ pub(crate) struct Parts {
 }
 
 impl App {
-    pub(crate) fn new(parts: Parts) -> Self {
+    pub(crate) fn new(parts: AppParts) -> Self {
         let cancel = CancellationToken::new();
         let tasks = TaskTracker::new();
         let faults = watch::Sender::new(Arc::new(parts.faults));

@@ -52,7 +52,7 @@ pub(crate) struct Instance {
     /// The KMS key that sessions on it demand, where it has one of its own.
     pub(crate) kms_key: Option<String>,
     /// EC2's state when `boot` is `None`.
-    state: State,
+    state: InstanceStateName,
     /// Set while the machine comes up.
     boot: Option<Boot>,
 }
@@ -60,7 +60,7 @@ pub(crate) struct Instance {
 /// EC2's instance states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum State {
+pub(crate) enum InstanceStateName {
     Pending,
     Running,
     ShuttingDown,
@@ -69,7 +69,7 @@ pub(crate) enum State {
     Stopped,
 }
 
-impl State {
+impl InstanceStateName {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -164,10 +164,10 @@ impl Instance {
         self.id.starts_with("mi-")
     }
 
-    pub(crate) fn state(&self) -> State {
+    pub(crate) fn state(&self) -> InstanceStateName {
         match self.boot {
-            Some(boot) if boot.since.elapsed() < boot.running_after => State::Pending,
-            Some(_) => State::Running,
+            Some(boot) if boot.since.elapsed() < boot.running_after => InstanceStateName::Pending,
+            Some(_) => InstanceStateName::Running,
             None => self.state,
         }
     }
@@ -177,13 +177,13 @@ impl Instance {
         let agent = self
             .agent
             .as_ref()
-            .filter(|_| self.state() != State::Terminated)?;
+            .filter(|_| self.state() != InstanceStateName::Terminated)?;
         if let Some(boot) = self.boot
             && boot.since.elapsed() < boot.online_after.max(boot.running_after)
         {
             return None;
         }
-        if agent.online && self.state() == State::Running {
+        if agent.online && self.state() == InstanceStateName::Running {
             Some(PingStatus::Online)
         } else {
             Some(PingStatus::ConnectionLost)
@@ -394,7 +394,7 @@ impl Fleet {
     }
 
     /// Changes a listed machine; `None` if there is none of this id or Name.
-    pub(crate) fn change(&self, id_or_name: &str, change: &Change) -> Option<Arc<Instance>> {
+    pub(crate) fn change(&self, id_or_name: &str, change: &MachineChange) -> Option<Arc<Instance>> {
         let mut listed = self.listed.write().unwrap_or_else(PoisonError::into_inner);
         let slot = listed.iter_mut().find(|instance| {
             instance.id == id_or_name || instance.name.as_deref() == Some(id_or_name)
@@ -408,7 +408,8 @@ impl Fleet {
                 agent.last_ping = Some(now);
             }
             instance.boot = None;
-            if state == State::Running && instance.state() != State::Running {
+            if state == InstanceStateName::Running && instance.state() != InstanceStateName::Running
+            {
                 instance.launched = now;
             }
             instance.state = state;
@@ -429,7 +430,7 @@ impl Fleet {
         }
         if let Some(boot) = &change.boot {
             instance.launched = now;
-            instance.state = State::Running;
+            instance.state = InstanceStateName::Running;
             instance.boot = Some(boot.begin());
             if let Some(agent) = &mut instance.agent {
                 agent.online = true;
@@ -447,15 +448,15 @@ impl Fleet {
 /// A change of a machine while the sandbox runs, as an admin request gives it.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Change {
-    state: Option<State>,
+pub(crate) struct MachineChange {
+    state: Option<InstanceStateName>,
     online: Option<bool>,
     agent_version: Option<String>,
     kms_key: Option<String>,
     boot: Option<BootEntry>,
 }
 
-impl Change {
+impl MachineChange {
     /// As StartInstances: a machine takes a moment to run, and its agent another.
     pub(crate) fn start() -> Self {
         let span = |seconds| crate::duration::Span(Duration::from_secs(seconds));
@@ -471,7 +472,7 @@ impl Change {
     /// As StopInstances, at once.
     pub(crate) fn stop() -> Self {
         Self {
-            state: Some(State::Stopped),
+            state: Some(InstanceStateName::Stopped),
             ..Self::default()
         }
     }
@@ -508,7 +509,7 @@ mod tests {
         let fleet = fleet(0);
         let named = |name: &str| fleet.listed_as(name).unwrap();
         assert!(named("web-1").is_connected());
-        assert_eq!(named("web-4").state(), State::Stopped);
+        assert_eq!(named("web-4").state(), InstanceStateName::Stopped);
         assert!(!named("web-4").is_connected());
         assert_eq!(named("worker-1").ping(), Some(PingStatus::ConnectionLost));
         assert!(named("build-1").agent.is_none());
@@ -566,8 +567,8 @@ mod tests {
             instance.boot.as_mut().unwrap().since -= Duration::from_secs(seconds);
             (instance.state(), instance.is_connected())
         };
-        assert_eq!(pass(0), (State::Pending, false));
-        assert_eq!(pass(21), (State::Running, false));
-        assert_eq!(pass(40), (State::Running, true));
+        assert_eq!(pass(0), (InstanceStateName::Pending, false));
+        assert_eq!(pass(21), (InstanceStateName::Running, false));
+        assert_eq!(pass(40), (InstanceStateName::Running, true));
     }
 }

@@ -128,12 +128,12 @@ async fn call(app: &App, request: http::Request<Incoming>, request_id: &str) -> 
     // Objects may be large; they are read after the signature was checked.
     let is_object = Service::of(&parts, scope, b"") == Service::S3;
     let (service, asked) = if is_object {
-        (Service::S3, Asked::object(&parts, body))
+        (Service::S3, ParsedCall::object(&parts, body))
     } else {
         match read(body).await {
             Ok(body) => {
                 let service = Service::of(&parts, scope, &body);
-                (service, Asked::read(service, &parts, &body))
+                (service, ParsedCall::read(service, &parts, &body))
             }
             Err(error) => return error.reply(Service::Ssm, request_id),
         }
@@ -197,26 +197,26 @@ async fn call(app: &App, request: http::Request<Incoming>, request_id: &str) -> 
 }
 
 /// A call as its protocol writes it.
-struct Asked {
+struct ParsedCall {
     service: Service,
     action: String,
-    input: Input,
+    input: CallInput,
     /// Of a body at hand; objects say it themselves.
     payload_hash: Option<String>,
 }
 
-enum Input {
+enum CallInput {
     Form(Form),
     Json(Result<Value, ApiError>),
     Object(Incoming),
 }
 
-impl Asked {
+impl ParsedCall {
     fn object(parts: &Parts, body: Incoming) -> Self {
         Self {
             service: Service::S3,
             action: s3::action(&parts.method, parts.uri.path()).to_owned(),
-            input: Input::Object(body),
+            input: CallInput::Object(body),
             payload_hash: None,
         }
     }
@@ -232,7 +232,7 @@ impl Asked {
                 let form = Form::parse(&text);
                 (
                     form.value("Action").unwrap_or_default().to_owned(),
-                    Input::Form(form),
+                    CallInput::Form(form),
                 )
             }
             // Objects go their own way.
@@ -250,7 +250,7 @@ impl Asked {
                     .ok_or_else(|| {
                         ApiError::new("SerializationException", "The request is not JSON")
                     });
-                (action, Input::Json(json))
+                (action, CallInput::Json(json))
             }
         };
         Self {
@@ -263,14 +263,14 @@ impl Asked {
 
     async fn answer(self, app: &App, call: &Call, parts: &Parts) -> Result<Reply, ApiError> {
         match (self.service, self.input) {
-            (Service::Ec2, Input::Form(form)) => ec2::answer(app, call, &self.action, &form),
-            (Service::Sts, Input::Form(form)) => sts::answer(app, call, &self.action, &form),
-            (Service::Ssm, Input::Json(json)) => ssm::answer(app, call, &self.action, &json?),
-            (Service::InstanceConnect, Input::Json(json)) => {
+            (Service::Ec2, CallInput::Form(form)) => ec2::answer(app, call, &self.action, &form),
+            (Service::Sts, CallInput::Form(form)) => sts::answer(app, call, &self.action, &form),
+            (Service::Ssm, CallInput::Json(json)) => ssm::answer(app, call, &self.action, &json?),
+            (Service::InstanceConnect, CallInput::Json(json)) => {
                 connect::answer(app, call, &self.action, &json?)
             }
-            (Service::Kms, Input::Json(json)) => kms::answer(app, call, &self.action, &json?),
-            (Service::S3, Input::Object(body)) => s3::answer(app, parts, body).await,
+            (Service::Kms, CallInput::Json(json)) => kms::answer(app, call, &self.action, &json?),
+            (Service::S3, CallInput::Object(body)) => s3::answer(app, parts, body).await,
             _ => Err(ApiError::unknown_action(self.service, &self.action)),
         }
     }

@@ -106,7 +106,7 @@ async fn execute(channel: &Channel, spec: &SessionSpec, needs_handshake: bool) -
             port::run(
                 channel,
                 spec,
-                port::Asked {
+                port::PortRequest {
                     host: host.as_deref(),
                     port: *port,
                     port_type: port_type.as_deref(),

@@ -8,7 +8,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
-use super::{Agent, BootEntry, DocumentEntry, Instance, Platform, Service, State};
+use super::{Agent, BootEntry, DocumentEntry, Instance, InstanceStateName, Platform, Service};
 use crate::duration::{Span, parse_duration};
 
 pub(super) const AGENT_VERSION: &str = "3.3.3572.0";
@@ -82,7 +82,7 @@ pub(crate) struct InstanceEntry {
     region: Option<String>,
     /// The zone's letter.
     zone: Option<char>,
-    state: Option<State>,
+    state: Option<InstanceStateName>,
     #[serde(rename = "type")]
     instance_type: Option<String>,
     image_id: Option<String>,
@@ -258,7 +258,7 @@ impl InstanceEntry {
                 last_ping,
             }),
             ports,
-            state: self.state.unwrap_or(State::Running),
+            state: self.state.unwrap_or(InstanceStateName::Running),
             boot: self.boot.map(BootEntry::begin),
             kms_key: self.kms_key.clone(),
             id,
