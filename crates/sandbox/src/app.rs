@@ -20,8 +20,10 @@ use crate::{
     fleet::{Fleet, InstanceStates},
     gateway::Gateway,
     log::CallLog,
+    log_groups::LogGroups,
     logins::Sso,
     network::Network,
+    run_command::{RunCommands, World},
     service::Service,
     sign_in_tokens::Tokens,
 };
@@ -31,7 +33,9 @@ use crate::{
 pub(crate) struct App {
     pub(crate) address: SocketAddr,
     pub(crate) fleet: Arc<Fleet>,
-    pub(crate) states: InstanceStates,
+    pub(crate) states: Arc<InstanceStates>,
+    pub(crate) run_commands: RunCommands,
+    pub(crate) log_groups: Arc<LogGroups>,
     pub(crate) network: Arc<Network>,
     pub(crate) keyring: Keyring,
     pub(crate) gateway: Gateway,
@@ -82,9 +86,23 @@ impl App {
         let cancel = CancellationToken::new();
         let tasks = TaskTracker::new();
         let faults = watch::Sender::new(Arc::new(parts.faults));
+        let states = InstanceStates::new(parts.state_dir.join("instances"), parts.shell);
+        let states = Arc::new(states);
+        let log_groups = Arc::<LogGroups>::default();
+        let world = World {
+            fleet: Arc::clone(&parts.fleet),
+            states: Arc::clone(&states),
+            objects: parts.objects.clone(),
+            log_groups: Arc::clone(&log_groups),
+            faults: faults.subscribe(),
+            cancel: cancel.clone(),
+            tasks: tasks.clone(),
+        };
         Self {
             address: parts.address,
-            states: InstanceStates::new(parts.state_dir.join("instances"), parts.shell),
+            states,
+            run_commands: RunCommands::new(world),
+            log_groups,
             network: Arc::new(Network::new(
                 Arc::clone(&parts.fleet),
                 cancel.clone(),

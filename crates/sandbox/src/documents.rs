@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     error::ApiError,
-    fleet::{EntryType, FleetFile},
+    fleet::{DocumentEntry, EntryType, FleetFile},
     session::SessionKind,
 };
 
@@ -159,7 +159,8 @@ pub(crate) fn session_kind(
     let name = document
         .rsplit_once(":document/")
         .map_or(document, |(_, name)| name);
-    if COMMAND_DOCUMENTS.contains(&name) {
+    let is_command = |entry: &DocumentEntry| entry.session_type == EntryType::Command;
+    if COMMAND_DOCUMENTS.contains(&name) || file.documents.get(name).is_some_and(is_command) {
         return Err(ApiError::new(
             "InvalidDocument",
             "Document type: 'Command' is not supported. Only type: 'Session' is supported for Session Manager.",
@@ -223,7 +224,7 @@ fn custom(name: &str, values: &BTreeMap<String, String>, file: &FleetFile) -> Se
         .map(|template| fill_in(template, values));
     let given = || values.get("command").cloned().unwrap_or_default();
     match entry.session_type {
-        EntryType::Shell => SessionKind::Shell { command },
+        EntryType::Shell | EntryType::Command => SessionKind::Shell { command },
         EntryType::Interactive => SessionKind::Interactive {
             command: command.unwrap_or_else(given),
         },
@@ -380,6 +381,8 @@ pub(crate) fn content(name: &str, file: &FleetFile) -> Option<Value> {
                     EntryType::Shell => "Standard_Stream",
                     EntryType::Interactive => "InteractiveCommands",
                     EntryType::NonInteractive => "NonInteractiveCommands",
+                    // Another kind of document, which nobody reads here so far.
+                    EntryType::Command => return None,
                 }
             }
         },

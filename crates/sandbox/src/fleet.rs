@@ -342,6 +342,12 @@ impl Fleet {
         )))
     }
 
+    /// Whether a machine of this id is a made-up one.
+    pub(crate) fn is_made_up(&self, id: &str) -> bool {
+        !self.listed().iter().any(|instance| instance.id == id)
+            && synthetic::number(id).is_some_and(|number| number < self.synthetic)
+    }
+
     /// The KMS keys that machines have of their own.
     pub(crate) fn keys_of_instances(&self) -> Vec<String> {
         let listed = self.listed();

@@ -16,6 +16,7 @@ mod machine;
 mod pace;
 mod port;
 mod pty;
+pub(crate) mod run_command;
 mod shell;
 mod signals;
 mod ssh;

@@ -1,5 +1,7 @@
-//! The Systems Manager JSON API: sessions, managed nodes, and the documents of sessions.
+//! The Systems Manager JSON API: sessions, managed nodes, Run Command, and documents.
 
+mod command_lists;
+mod commands;
 mod nodes;
 mod sessions;
 
@@ -31,6 +33,11 @@ pub(crate) fn answer(
         "DescribeInstanceInformation" => nodes::describe(app, call, input)?,
         "ListTagsForResource" => nodes::tags(app, call, input)?,
         "GetDocument" => get_document(app, call, input)?,
+        "SendCommand" => commands::send(app, call, input)?,
+        "CancelCommand" => commands::cancel(app, call, input)?,
+        "ListCommands" => command_lists::commands(app, call, input)?,
+        "ListCommandInvocations" => command_lists::invocations(app, call, input)?,
+        "GetCommandInvocation" => command_lists::invocation(app, call, input)?,
         other => return Err(ApiError::unknown_action(call.service, other)),
     };
     Ok(Reply::amz_json(StatusCode::OK, &output))
