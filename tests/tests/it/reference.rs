@@ -37,7 +37,8 @@ fn reference() -> String {
         let page = match page.split_once(GLOBAL) {
             Some((own, globals)) if !path.is_empty() => {
                 let after = globals.split_once("\n\nExamples:\n");
-                let examples = after.map_or(String::new(), |(_, list)| format!("Examples:\n{list}"));
+                let examples =
+                    after.map_or(String::new(), |(_, list)| format!("Examples:\n{list}"));
                 own.to_owned() + &examples
             }
             _ => page,
