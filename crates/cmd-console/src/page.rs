@@ -102,7 +102,7 @@ pub(crate) fn url(page: Page, instance: &Instance) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ops_profile::{InstanceState, Ping};
+    use ops_profile::{Ping, State};
 
     fn instance(id: &str, region: &str) -> Instance {
         Instance {
@@ -113,7 +113,7 @@ mod tests {
             } else {
                 Kind::Ec2
             },
-            state: InstanceState::Running,
+            state: State::Running,
             ping: Ping::Unknown,
             region: region.to_owned(),
             zone: None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ops_core::Context;
 use ops_remote::{
     exec::{OnTerminal, Request, start_on_terminal},
-    terminal::{CarryEnd, carry},
+    terminal::{Ended, carry},
 };
 use ops_ui::{Error, Exit, Result, Text, terminal};
 
@@ -65,15 +65,15 @@ pub(crate) async fn run(
         }
     };
     match ended {
-        Ok(CarryEnd::FarSide(exit)) => {
+        Ok(Ended::FarSide(exit)) => {
             ending.ended();
             Ok(exit)
         }
-        Ok(CarryEnd::Surprise(_)) => {
+        Ok(Ended::Surprise(_)) => {
             ending.ended();
             Err(unknown_end())
         }
-        Ok(CarryEnd::Escape) => {
+        Ok(Ended::Escape) => {
             // Behind what the command wrote last.
             output.note(Text::from("\n").then(format!("ending the command on {label}")));
             ending.terminate().await;

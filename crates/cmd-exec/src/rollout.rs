@@ -59,7 +59,7 @@ impl Share {
 
 /// What the command line asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct RolloutOptions {
+pub(crate) struct Wishes {
     /// Servers that go first, alone.
     pub(crate) canary: Option<usize>,
     /// Servers in each batch; `None`: all others are one.
@@ -70,7 +70,7 @@ pub(crate) struct RolloutOptions {
 
 /// Batches of servers, by their numbers in the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RolloutPlan {
+pub(crate) struct Plan {
     /// Each begins where the one before ends.
     pub(crate) batches: Vec<Range<usize>>,
     /// The first batch is the canaries.
@@ -79,9 +79,9 @@ pub(crate) struct RolloutPlan {
     pub(crate) max_failures: Option<usize>,
 }
 
-impl RolloutPlan {
+impl Plan {
     /// For so many servers.
-    pub(crate) fn new(servers: usize, wishes: RolloutOptions) -> Self {
+    pub(crate) fn new(servers: usize, wishes: Wishes) -> Self {
         let mut batches = Vec::new();
         let mut next = 0;
         // Canaries that are all servers are no more than the one batch.
@@ -139,11 +139,11 @@ impl RolloutPlan {
 mod tests {
     use super::*;
 
-    fn plan(servers: usize, canary: Option<usize>, batch: &str, max_fail: &str) -> RolloutPlan {
+    fn plan(servers: usize, canary: Option<usize>, batch: &str, max_fail: &str) -> Plan {
         let share = |text: &str| (!text.is_empty()).then(|| text.parse().expect(text));
-        RolloutPlan::new(
+        Plan::new(
             servers,
-            RolloutOptions {
+            Wishes {
                 canary,
                 batch: share(batch),
                 max_fail: share(max_fail),

@@ -15,7 +15,7 @@ use crate::tunnel::Tunnel;
 /// One forward.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(crate) struct ForwardRow {
+pub(crate) struct Row {
     /// Its name in the profile.
     pub(crate) name: Option<String>,
     pub(crate) target: String,
@@ -42,7 +42,7 @@ pub(crate) struct ForwardRow {
     pub(crate) process: u32,
 }
 
-impl ForwardRow {
+impl Row {
     pub(crate) fn of(tunnel: &Tunnel) -> Self {
         let (rate_down, rate_up) = tunnel.rates();
         let counters = &tunnel.counters;
@@ -103,14 +103,14 @@ pub(crate) fn is_meant(name: &str, tunnel: &Tunnel) -> bool {
 /// What listens, as one JSON document.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct StatusDocument<'a> {
+pub(crate) struct Document<'a> {
     api_version: &'static str,
     kind: &'static str,
-    forwards: &'a [ForwardRow],
+    forwards: &'a [Row],
 }
 
-impl<'a> StatusDocument<'a> {
-    pub(crate) fn new(forwards: &'a [ForwardRow]) -> Self {
+impl<'a> Document<'a> {
+    pub(crate) fn new(forwards: &'a [Row]) -> Self {
         Self {
             api_version: "ops/v1",
             kind: "ForwardList",
@@ -120,11 +120,11 @@ impl<'a> StatusDocument<'a> {
 }
 
 /// Writes rows in the format asked for.
-pub(crate) fn write(cx: &Context, rows: &[ForwardRow]) -> Result<()> {
+pub(crate) fn write(cx: &Context, rows: &[Row]) -> Result<()> {
     let output = cx.output();
     match output.format() {
-        Format::Json => output.json(&StatusDocument::new(rows)),
-        Format::Yaml => output.yaml(&StatusDocument::new(rows)),
+        Format::Json => output.json(&Document::new(rows)),
+        Format::Yaml => output.yaml(&Document::new(rows)),
         Format::Name => rows.iter().try_for_each(|row| output.line(row.label())),
         _ => {
             let mut head = vec![

@@ -19,7 +19,7 @@ pub struct Group {
 }
 
 /// The registry.
-pub static GROUPS: &[Group] = &[
+pub const GROUPS: &[Group] = &[
     Group {
         title: "Servers",
         crates: &[

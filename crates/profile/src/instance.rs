@@ -23,7 +23,7 @@ use crate::target::{Selector, Target};
     schemars::JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
-pub enum InstanceState {
+pub enum State {
     /// Starting.
     Pending,
     /// Running; a hybrid node that SSM knows counts as running.
@@ -38,7 +38,7 @@ pub enum InstanceState {
     Terminated,
 }
 
-impl InstanceState {
+impl State {
     /// The name EC2 gives it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -91,7 +91,7 @@ pub struct Instance {
     /// Where it comes from.
     pub kind: Kind,
     /// Its state.
-    pub state: InstanceState,
+    pub state: State,
     /// What SSM knows of its agent.
     pub ping: Ping,
     /// Its region.
@@ -132,7 +132,7 @@ impl Instance {
             },
             id,
             name: None,
-            state: InstanceState::Running,
+            state: State::Running,
             ping: Ping::Unknown,
             region: region.to_owned(),
             zone: None,

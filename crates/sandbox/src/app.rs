@@ -47,6 +47,7 @@ pub(crate) struct App {
     pub(crate) objects: PathBuf,
     pub(crate) sign_in_tokens: Tokens,
     pub(crate) sso: Sso,
+    pub(crate) log_groups: Arc<LogGroups>,
     pub(crate) kms: Arc<Kms>,
     pub(crate) cancel: CancellationToken,
     pub(crate) tasks: TaskTracker,
@@ -67,7 +68,7 @@ pub(crate) struct Call {
 }
 
 /// What [`App::new`] is made of.
-pub(crate) struct AppParts {
+pub(crate) struct Parts {
     pub(crate) address: SocketAddr,
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) keyring: Keyring,
@@ -82,7 +83,7 @@ pub(crate) struct AppParts {
 }
 
 impl App {
-    pub(crate) fn new(parts: AppParts) -> Self {
+    pub(crate) fn new(parts: Parts) -> Self {
         let cancel = CancellationToken::new();
         let tasks = TaskTracker::new();
         let faults = watch::Sender::new(Arc::new(parts.faults));
@@ -117,6 +118,7 @@ impl App {
             objects: parts.objects,
             sign_in_tokens: Tokens::default(),
             sso: Sso::default(),
+            log_groups: Arc::default(),
             kms: Arc::new(parts.kms),
             cancel,
             tasks,

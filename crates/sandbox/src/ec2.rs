@@ -9,7 +9,7 @@ use crate::{
     app::{App, Call},
     error::ApiError,
     filter::Filter,
-    fleet::{Instance, InstanceStateName, MachineChange, Platform},
+    fleet::{Change, Instance, Platform, State},
     reply::Reply,
     xml::{Form, Xml},
 };
@@ -34,8 +34,8 @@ const REGIONS: [&str; 8] = [
 pub(crate) fn answer(app: &App, call: &Call, action: &str, form: &Form) -> Result<Reply, ApiError> {
     match action {
         "DescribeInstances" => describe_instances(app, call, form),
-        "StartInstances" => change_state(app, call, action, form, &MachineChange::start()),
-        "StopInstances" => change_state(app, call, action, form, &MachineChange::stop()),
+        "StartInstances" => change_state(app, call, action, form, &Change::start()),
+        "StopInstances" => change_state(app, call, action, form, &Change::stop()),
         "DescribeRegions" => Ok(describe_regions(app, call, form)),
         other => Err(ApiError::unknown_action(call.service, other)),
     }
@@ -135,18 +135,18 @@ fn change_state(
     call: &Call,
     action: &str,
     form: &Form,
-    change: &MachineChange,
+    change: &Change,
 ) -> Result<Reply, ApiError> {
     let ids = form.list("InstanceId");
     let before = by_ids(app, call, &ids)?;
     let wanted = if action == "StartInstances" {
-        InstanceStateName::Stopped
+        State::Stopped
     } else {
-        InstanceStateName::Running
+        State::Running
     };
     if let Some(terminated) = before
         .iter()
-        .find(|instance| instance.state() == InstanceStateName::Terminated)
+        .find(|instance| instance.state() == State::Terminated)
     {
         return Err(ApiError::new(
             "IncorrectInstanceState",
@@ -181,7 +181,7 @@ fn change_state(
     Ok(Reply::xml(StatusCode::OK, xml.finish()))
 }
 
-fn write_state(xml: &mut Xml, state: InstanceStateName) {
+fn write_state(xml: &mut Xml, state: State) {
     xml.text("code", &state.code().to_string())
         .text("name", state.name());
 }
@@ -293,7 +293,7 @@ fn write_reservation(xml: &mut Xml, account: &str, instance: &Instance) {
 
 fn write_instance(xml: &mut Xml, instance: &Instance) {
     let state = instance.state();
-    let has_address = state != InstanceStateName::Terminated;
+    let has_address = state != State::Terminated;
     let address = instance.private_ip.to_string();
     xml.text("instanceId", &instance.id)
         .text("imageId", &instance.image_id)
@@ -326,7 +326,7 @@ fn write_instance(xml: &mut Xml, instance: &Instance) {
         xml.text("subnetId", &instance.subnet_id)
             .text("vpcId", &instance.vpc_id)
             .text("privateIpAddress", &address);
-        if state == InstanceStateName::Running
+        if state == State::Running
             && let Some(public) = instance.public_ip
         {
             xml.text("ipAddress", &public.to_string());
@@ -387,7 +387,7 @@ const fn platform_details(instance: &Instance) -> &'static str {
 
 fn public_dns(instance: &Instance) -> Option<String> {
     let ip = instance.public_ip?.to_string().replace('.', "-");
-    (instance.state() == InstanceStateName::Running)
+    (instance.state() == State::Running)
         .then(|| format!("ec2-{ip}.{}.compute.amazonaws.com", instance.region))
 }
 

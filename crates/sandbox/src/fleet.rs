@@ -52,7 +52,7 @@ pub(crate) struct Instance {
     /// The KMS key that sessions on it demand, where it has one of its own.
     pub(crate) kms_key: Option<String>,
     /// EC2's state when `boot` is `None`.
-    state: InstanceStateName,
+    state: State,
     /// Set while the machine comes up.
     boot: Option<Boot>,
 }
@@ -60,7 +60,7 @@ pub(crate) struct Instance {
 /// EC2's instance states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum InstanceStateName {
+pub(crate) enum State {
     Pending,
     Running,
     ShuttingDown,
@@ -69,7 +69,7 @@ pub(crate) enum InstanceStateName {
     Stopped,
 }
 
-impl InstanceStateName {
+impl State {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -164,10 +164,10 @@ impl Instance {
         self.id.starts_with("mi-")
     }
 
-    pub(crate) fn state(&self) -> InstanceStateName {
+    pub(crate) fn state(&self) -> State {
         match self.boot {
-            Some(boot) if boot.since.elapsed() < boot.running_after => InstanceStateName::Pending,
-            Some(_) => InstanceStateName::Running,
+            Some(boot) if boot.since.elapsed() < boot.running_after => State::Pending,
+            Some(_) => State::Running,
             None => self.state,
         }
     }
@@ -177,13 +177,13 @@ impl Instance {
         let agent = self
             .agent
             .as_ref()
-            .filter(|_| self.state() != InstanceStateName::Terminated)?;
+            .filter(|_| self.state() != State::Terminated)?;
         if let Some(boot) = self.boot
             && boot.since.elapsed() < boot.online_after.max(boot.running_after)
         {
             return None;
         }
-        if agent.online && self.state() == InstanceStateName::Running {
+        if agent.online && self.state() == State::Running {
             Some(PingStatus::Online)
         } else {
             Some(PingStatus::ConnectionLost)
@@ -400,7 +400,7 @@ impl Fleet {
     }
 
     /// Changes a listed machine; `None` if there is none of this id or Name.
-    pub(crate) fn change(&self, id_or_name: &str, change: &MachineChange) -> Option<Arc<Instance>> {
+    pub(crate) fn change(&self, id_or_name: &str, change: &Change) -> Option<Arc<Instance>> {
         let mut listed = self.listed.write().unwrap_or_else(PoisonError::into_inner);
         let slot = listed.iter_mut().find(|instance| {
             instance.id == id_or_name || instance.name.as_deref() == Some(id_or_name)
@@ -414,8 +414,7 @@ impl Fleet {
                 agent.last_ping = Some(now);
             }
             instance.boot = None;
-            if state == InstanceStateName::Running && instance.state() != InstanceStateName::Running
-            {
+            if state == State::Running && instance.state() != State::Running {
                 instance.launched = now;
             }
             instance.state = state;
@@ -436,7 +435,7 @@ impl Fleet {
         }
         if let Some(boot) = &change.boot {
             instance.launched = now;
-            instance.state = InstanceStateName::Running;
+            instance.state = State::Running;
             instance.boot = Some(boot.begin());
             if let Some(agent) = &mut instance.agent {
                 agent.online = true;
@@ -454,15 +453,15 @@ impl Fleet {
 /// A change of a machine while the sandbox runs, as an admin request gives it.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct MachineChange {
-    state: Option<InstanceStateName>,
+pub(crate) struct Change {
+    state: Option<State>,
     online: Option<bool>,
     agent_version: Option<String>,
     kms_key: Option<String>,
     boot: Option<BootEntry>,
 }
 
-impl MachineChange {
+impl Change {
     /// As StartInstances: a machine takes a moment to run, and its agent another.
     pub(crate) fn start() -> Self {
         let span = |seconds| crate::duration::Span(Duration::from_secs(seconds));
@@ -478,7 +477,7 @@ impl MachineChange {
     /// As StopInstances, at once.
     pub(crate) fn stop() -> Self {
         Self {
-            state: Some(InstanceStateName::Stopped),
+            state: Some(State::Stopped),
             ..Self::default()
         }
     }
@@ -515,7 +514,7 @@ mod tests {
         let fleet = fleet(0);
         let named = |name: &str| fleet.listed_as(name).unwrap();
         assert!(named("web-1").is_connected());
-        assert_eq!(named("web-4").state(), InstanceStateName::Stopped);
+        assert_eq!(named("web-4").state(), State::Stopped);
         assert!(!named("web-4").is_connected());
         assert_eq!(named("worker-1").ping(), Some(PingStatus::ConnectionLost));
         assert!(named("build-1").agent.is_none());
@@ -573,8 +572,8 @@ mod tests {
             instance.boot.as_mut().unwrap().since -= Duration::from_secs(seconds);
             (instance.state(), instance.is_connected())
         };
-        assert_eq!(pass(0), (InstanceStateName::Pending, false));
-        assert_eq!(pass(21), (InstanceStateName::Running, false));
-        assert_eq!(pass(40), (InstanceStateName::Running, true));
+        assert_eq!(pass(0), (State::Pending, false));
+        assert_eq!(pass(21), (State::Running, false));
+        assert_eq!(pass(40), (State::Running, true));
     }
 }

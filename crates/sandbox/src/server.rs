@@ -14,12 +14,12 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::{
     admin,
     app::{App, Call},
-    connect, ec2,
+    cloudwatch_logs, connect, ec2,
     error::ApiError,
     faults::RefuseDial,
     federation,
     gateway::accept_key,
-    kms, log, reply,
+    iam, kms, log, reply,
     reply::{Body, Reply},
     s3,
     service::Service,
@@ -128,12 +128,12 @@ async fn call(app: &App, request: http::Request<Incoming>, request_id: &str) -> 
     // Objects may be large; they are read after the signature was checked.
     let is_object = Service::of(&parts, scope, b"") == Service::S3;
     let (service, asked) = if is_object {
-        (Service::S3, ParsedCall::object(&parts, body))
+        (Service::S3, Asked::object(&parts, body))
     } else {
         match read(body).await {
             Ok(body) => {
                 let service = Service::of(&parts, scope, &body);
-                (service, ParsedCall::read(service, &parts, &body))
+                (service, Asked::read(service, &parts, &body))
             }
             Err(error) => return error.reply(Service::Ssm, request_id),
         }
@@ -197,33 +197,33 @@ async fn call(app: &App, request: http::Request<Incoming>, request_id: &str) -> 
 }
 
 /// A call as its protocol writes it.
-struct ParsedCall {
+struct Asked {
     service: Service,
     action: String,
-    input: CallInput,
+    input: Input,
     /// Of a body at hand; objects say it themselves.
     payload_hash: Option<String>,
 }
 
-enum CallInput {
+enum Input {
     Form(Form),
     Json(Result<Value, ApiError>),
     Object(Incoming),
 }
 
-impl ParsedCall {
+impl Asked {
     fn object(parts: &Parts, body: Incoming) -> Self {
         Self {
             service: Service::S3,
             action: s3::action(&parts.method, parts.uri.path()).to_owned(),
-            input: CallInput::Object(body),
+            input: Input::Object(body),
             payload_hash: None,
         }
     }
 
     fn read(service: Service, parts: &Parts, body: &[u8]) -> Self {
         let (action, input) = match service {
-            Service::Ec2 | Service::Sts => {
+            Service::Ec2 | Service::Sts | Service::Iam => {
                 let text = if parts.method == Method::GET {
                     parts.uri.query().unwrap_or("").into()
                 } else {
@@ -232,16 +232,21 @@ impl ParsedCall {
                 let form = Form::parse(&text);
                 (
                     form.value("Action").unwrap_or_default().to_owned(),
-                    CallInput::Form(form),
+                    Input::Form(form),
                 )
             }
             // Objects go their own way.
-            Service::Ssm | Service::InstanceConnect | Service::Kms | Service::S3 => {
+            Service::Ssm
+            | Service::InstanceConnect
+            | Service::Kms
+            | Service::CloudWatchLogs
+            | Service::S3 => {
                 let target = text_header(parts, "x-amz-target");
                 let action = target
                     .strip_prefix(ssm::TARGET_PREFIX)
                     .or_else(|| target.strip_prefix(connect::TARGET_PREFIX))
                     .or_else(|| target.strip_prefix(kms::TARGET_PREFIX))
+                    .or_else(|| target.strip_prefix(cloudwatch_logs::TARGET_PREFIX))
                     .unwrap_or(&target)
                     .to_owned();
                 let json = serde_json::from_slice(body)
@@ -250,7 +255,7 @@ impl ParsedCall {
                     .ok_or_else(|| {
                         ApiError::new("SerializationException", "The request is not JSON")
                     });
-                (action, CallInput::Json(json))
+                (action, Input::Json(json))
             }
         };
         Self {
@@ -263,14 +268,18 @@ impl ParsedCall {
 
     async fn answer(self, app: &App, call: &Call, parts: &Parts) -> Result<Reply, ApiError> {
         match (self.service, self.input) {
-            (Service::Ec2, CallInput::Form(form)) => ec2::answer(app, call, &self.action, &form),
-            (Service::Sts, CallInput::Form(form)) => sts::answer(app, call, &self.action, &form),
-            (Service::Ssm, CallInput::Json(json)) => ssm::answer(app, call, &self.action, &json?),
-            (Service::InstanceConnect, CallInput::Json(json)) => {
+            (Service::Ec2, Input::Form(form)) => ec2::answer(app, call, &self.action, &form),
+            (Service::Sts, Input::Form(form)) => sts::answer(app, call, &self.action, &form),
+            (Service::Ssm, Input::Json(json)) => ssm::answer(app, call, &self.action, &json?),
+            (Service::InstanceConnect, Input::Json(json)) => {
                 connect::answer(app, call, &self.action, &json?)
             }
-            (Service::Kms, CallInput::Json(json)) => kms::answer(app, call, &self.action, &json?),
-            (Service::S3, CallInput::Object(body)) => s3::answer(app, parts, body).await,
+            (Service::Iam, Input::Form(form)) => iam::answer(app, call, &self.action, &form),
+            (Service::CloudWatchLogs, Input::Json(json)) => {
+                cloudwatch_logs::answer(app, call, &self.action, &json?)
+            }
+            (Service::Kms, Input::Json(json)) => kms::answer(app, call, &self.action, &json?),
+            (Service::S3, Input::Object(body)) => s3::answer(app, parts, body).await,
             _ => Err(ApiError::unknown_action(self.service, &self.action)),
         }
     }

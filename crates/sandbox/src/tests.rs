@@ -13,7 +13,7 @@ use tokio_tungstenite::{WebSocketStream, tungstenite::Message as Frame};
 
 use ops_session::wire::{Acknowledge, Header, Message, MessageType, PayloadType};
 
-use crate::{Options, RunningSandbox, Sandbox, credentials::Key, sigv4::authorize};
+use crate::{Options, Running, Sandbox, credentials::Key, sigv4::authorize};
 
 mod calls;
 mod channels;
@@ -24,7 +24,7 @@ mod run_command;
 
 /// A sandbox with its state in a folder that vanishes.
 struct Fixture {
-    sandbox: RunningSandbox,
+    sandbox: Running,
     region: &'static str,
     _state: tempfile::TempDir,
 }

@@ -3,9 +3,9 @@
 
 /// The sessions of a pool as a new connection finds them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct PoolView {
+pub(super) struct Scene {
     /// The session that carries least, of those that can be used.
-    pub(super) best: Option<LightestSession>,
+    pub(super) best: Option<Best>,
     /// Sessions on their way that may still come in time: each start takes about as long as the one
     /// before.
     pub(super) coming: usize,
@@ -15,14 +15,14 @@ pub(super) struct PoolView {
 
 /// The session that a new connection would take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LightestSession {
+pub(super) struct Best {
     /// Connections on it.
     pub(super) streams: usize,
     /// It moves as much as an agent gives.
     pub(super) busy: bool,
 }
 
-impl PoolView {
+impl Scene {
     /// Whether the connection takes the best session now, in place of waiting for one that is on
     /// its way. Each session that comes gets an equal part of those that wait, so that connections
     /// which start together are spread evenly, and no more of them wait than are needed for that.
@@ -37,7 +37,7 @@ impl PoolView {
 
 /// The sessions of a pool, counted.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct SessionCount {
+pub(super) struct Count {
     /// Open, with connections on them.
     pub(super) used: usize,
     /// Open, without.
@@ -48,7 +48,7 @@ pub(super) struct SessionCount {
     pub(super) waiting: usize,
 }
 
-impl SessionCount {
+impl Count {
     /// How many sessions are to be opened, so that whoever waits gets one and, with `spare`, the
     /// next connection finds one that nobody uses. Never more than `most` in all.
     pub(super) fn missing(self, spare: bool, most: usize) -> usize {
@@ -94,8 +94,8 @@ mod tests {
             let Some(at) = (0..self.streams.len()).min_by_key(|&at| self.streams[at]) else {
                 return false;
             };
-            let scene = PoolView {
-                best: Some(LightestSession {
+            let scene = Scene {
+                best: Some(Best {
                     streams: self.streams[at],
                     busy: false,
                 }),
@@ -111,7 +111,7 @@ mod tests {
         fn open_missing(&mut self) {
             let unused = self.streams.iter().filter(|&&count| count == 0).count();
             let used = self.streams.len() - unused;
-            let count = SessionCount {
+            let count = Count {
                 used,
                 unused,
                 coming: self.coming,
@@ -206,9 +206,9 @@ mod tests {
 
     #[test]
     fn without_spares_a_session_is_opened_for_those_who_wait_only() {
-        let mut count = SessionCount {
+        let mut count = Count {
             used: 1,
-            ..SessionCount::default()
+            ..Count::default()
         };
         assert_eq!(count.missing(false, 4), 0);
         assert_eq!(count.missing(true, 4), 1);
@@ -220,8 +220,8 @@ mod tests {
 
     #[test]
     fn a_busy_session_is_left_alone_while_another_comes() {
-        let mut scene = PoolView {
-            best: Some(LightestSession {
+        let mut scene = Scene {
+            best: Some(Best {
                 streams: 1,
                 busy: true,
             }),

@@ -12,7 +12,7 @@ mod version;
 use ops_core::Entry;
 
 /// In the order of help.
-pub(crate) static COMMANDS: &[Entry] = &[
+pub(crate) const COMMANDS: &[Entry] = &[
     Entry::of::<config::Config>(),
     #[cfg(feature = "sandbox")]
     Entry::of::<sandbox::SandboxCommand>(),

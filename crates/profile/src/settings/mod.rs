@@ -26,7 +26,7 @@ use ops_ui::{
     globals::ErrorFormat,
     hint,
     text::named,
-    yaml::{Node, SourceSpan},
+    yaml::{Node, Place},
 };
 
 use crate::{
@@ -429,7 +429,7 @@ fn refuse_empty_names(globals: &Globals) -> Result<()> {
 }
 
 /// `file:line` of a place.
-fn at(place: &SourceSpan) -> String {
+fn at(place: &Place) -> String {
     format!("{}:{}", place.source.path.display(), place.line)
 }
 

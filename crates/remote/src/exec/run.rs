@@ -1,9 +1,9 @@
 //! A run: what is done with its sessions until the command has ended.
 //!
-//! There is always one [`ScriptSession`], which brings what the command writes, and, where the
-//! command has input or cannot travel as a parameter of a document, a [`Feed`] beside it. Either
-//! may be lost at any time and is replaced: the server keeps what a client may not have, and says
-//! at which byte a session goes on.
+//! There is always one [`Line`], which brings what the command writes, and, where the command has
+//! input or cannot travel as a parameter of a document, a [`Feed`] beside it. Either may be lost at
+//! any time and is replaced: the server keeps what a client may not have, and says at which byte a
+//! session goes on.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -16,14 +16,14 @@ use tokio::{
 };
 
 use super::{
-    Control, Event, Input, Request, Signal, Status, TaskEnds,
+    Control, Ends, Event, Input, Request, Signal, Status,
     feed::{Feed, Frames},
-    line::{LineLoss, OutputRoute, ScriptOutput, ScriptSession},
-    order::PreparedCommand,
+    line::{Line, Lost, Said, Way},
+    order::Order,
     position::Position,
     scripts,
 };
-use crate::pipe::{self, DocumentHabits, DownPipe, ScriptHost};
+use crate::pipe::{self, Down, Far, Known};
 
 /// For a session that is to end a command.
 const END_PATIENCE: Duration = Duration::from_secs(15);
@@ -35,20 +35,20 @@ pub(super) fn spawn(
     cx: &Context,
     instance: &Instance,
     request: &Request,
-    ends: TaskEnds,
+    ends: Ends,
 ) -> Result<()> {
-    let host = ScriptHost {
+    let far = Far {
         cx: cx.clone(),
         instance: instance.clone(),
         user: request.user.clone(),
         document: request.document.clone(),
         reason: request.reason.clone(),
         urgency: request.urgency,
-        known: DocumentHabits::default(),
+        known: Known::default(),
     };
-    let task = RunTask {
-        host,
-        order: PreparedCommand::new(request)?,
+    let task = Task {
+        far,
+        order: Order::new(request)?,
         patience: request.patience,
         events: ends.events,
         pending: VecDeque::new(),
@@ -58,10 +58,10 @@ pub(super) fn spawn(
         frames: Frames::default(),
         folder: None,
         turn: 1,
-        stream: OutputStream::Out,
+        stream: Stream::Out,
         out: Position::default(),
         err: Position::default(),
-        way: OutputRoute::Separated,
+        way: Way::Separated,
         is_launched: false,
         is_direct: false,
         is_running: false,
@@ -77,7 +77,7 @@ pub(super) fn spawn(
 
 /// Which stream the bytes that come belong to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum OutputStream {
+pub(super) enum Stream {
     Out,
     Err,
 }
@@ -90,21 +90,21 @@ pub(super) enum FeedState {
         /// Tells the opening that the server listens.
         heard: Option<oneshot::Sender<()>>,
         /// What the server said then.
-        up: Option<InputReady>,
+        up: Option<Up>,
     },
     Open(Feed),
 }
 
 /// A session for input is ready on the server.
 #[derive(Clone, Copy)]
-pub(super) struct InputReady {
+pub(super) struct Up {
     pub(super) turn: u32,
     pub(super) stored: u64,
     pub(super) is_exact: bool,
 }
 
 /// What became of following a session.
-enum FollowEnd {
+enum Turn {
     Ended(Status),
     /// The session was lost.
     Cut(String),
@@ -112,9 +112,9 @@ enum FollowEnd {
     Stop(Option<Status>),
 }
 
-pub(super) struct RunTask {
-    pub(super) host: ScriptHost,
-    pub(super) order: PreparedCommand,
+pub(super) struct Task {
+    pub(super) far: Far,
+    pub(super) order: Order,
     pub(super) patience: Duration,
     pub(super) events: mpsc::Sender<Result<Event>>,
     /// Events that nobody had room for yet.
@@ -128,10 +128,10 @@ pub(super) struct RunTask {
     /// The run's folder on the server.
     pub(super) folder: Option<String>,
     pub(super) turn: u32,
-    pub(super) stream: OutputStream,
+    pub(super) stream: Stream,
     pub(super) out: Position,
     pub(super) err: Position,
-    pub(super) way: OutputRoute,
+    pub(super) way: Way,
     /// The command needs no order to begin.
     pub(super) is_launched: bool,
     /// The server has no place to write: the command ends with its session.
@@ -143,7 +143,7 @@ pub(super) struct RunTask {
     pub(super) feed_tries: u32,
 }
 
-impl RunTask {
+impl Task {
     async fn carry(mut self) {
         match self.run().await {
             Ok(Some(status)) => self.tell_end(status).await,
@@ -168,16 +168,16 @@ impl RunTask {
         };
         loop {
             match self.follow(&mut line).await {
-                Ok(FollowEnd::Ended(status)) => {
+                Ok(Turn::Ended(status)) => {
                     self.tell_end(status).await;
                     self.acknowledge(line).await;
                     return Ok(None);
                 }
-                Ok(FollowEnd::Stop(status)) => {
+                Ok(Turn::Stop(status)) => {
                     self.stop(Some(line)).await;
                     return Ok(status);
                 }
-                Ok(FollowEnd::Cut(why)) => {
+                Ok(Turn::Cut(why)) => {
                     drop(line);
                     if self.is_direct || self.folder.is_none() {
                         return Err(self.cut_off(&why));
@@ -202,7 +202,7 @@ impl RunTask {
 
     /// Carries everything between the sessions and whoever runs the command, until this session
     /// ends or is not needed any more.
-    async fn follow(&mut self, line: &mut ScriptSession) -> Result<FollowEnd> {
+    async fn follow(&mut self, line: &mut Line) -> Result<Turn> {
         loop {
             if let Some(control) = self.controls.pop_front()
                 && let Some(turn) = self.obey(line, control).await
@@ -215,7 +215,7 @@ impl RunTask {
             if self.pending.is_empty()
                 && let Some(status) = self.status
             {
-                return Ok(FollowEnd::Ended(status));
+                return Ok(Turn::Ended(status));
             }
             let takes_input = self.is_running && self.frames.has_room();
             let events = self.events.clone();
@@ -224,7 +224,7 @@ impl RunTask {
                 control = self.control.recv() => match control {
                     Some(control) => self.controls.push_back(control),
                     // The run is dropped; so are its events.
-                    None => return Ok(FollowEnd::Stop(None)),
+                    None => return Ok(Turn::Stop(None)),
                 },
                 permit = events.reserve(), if !self.pending.is_empty() => match permit {
                     Ok(permit) => {
@@ -232,16 +232,16 @@ impl RunTask {
                             permit.send(Ok(event));
                         }
                     }
-                    Err(_) => return Ok(FollowEnd::Stop(None)),
+                    Err(_) => return Ok(Turn::Stop(None)),
                 },
-                () = events.closed() => return Ok(FollowEnd::Stop(None)),
+                () = events.closed() => return Ok(Turn::Stop(None)),
                 change = changed(&mut self.feed) => self.feed_changed(change)?,
                 piece = receive(&mut self.input), if takes_input => self.take_input(piece),
                 said = line.next(), if self.pending.is_empty() && self.status.is_none() => {
                     match said {
                         Ok(said) => self.hear(line, said)?,
-                        Err(LineLoss::Cut(why)) => return Ok(FollowEnd::Cut(why)),
-                        Err(LineLoss::Failed(error)) => return Err(error),
+                        Err(Lost::Cut(why)) => return Ok(Turn::Cut(why)),
+                        Err(Lost::Failed(error)) => return Err(error),
                     }
                 }
             }
@@ -250,28 +250,28 @@ impl RunTask {
 
     // --- what comes --------------------------------------------------------------------------
 
-    fn hear(&mut self, line: &ScriptSession, said: ScriptOutput) -> Result<()> {
+    fn hear(&mut self, line: &Line, said: Said) -> Result<()> {
         match said {
-            ScriptOutput::Bytes(bytes) => {
+            Said::Bytes(bytes) => {
                 // It may have written something before the server looked.
                 self.note_running();
                 let (position, event) = match self.stream {
-                    OutputStream::Out => (&mut self.out, Event::Stdout(bytes.clone())),
-                    OutputStream::Err => (&mut self.err, Event::Stderr(bytes.clone())),
+                    Stream::Out => (&mut self.out, Event::Stdout(bytes.clone())),
+                    Stream::Err => (&mut self.err, Event::Stderr(bytes.clone())),
                 };
                 position.advance(bytes.len());
                 self.pending.push_back(event);
                 Ok(())
             }
-            ScriptOutput::Error(bytes) => {
+            Said::Error(bytes) => {
                 self.pending.push_back(Event::Stderr(bytes));
                 Ok(())
             }
-            ScriptOutput::Message(text) => self.hear_message(line, &text),
+            Said::Message(text) => self.hear_message(line, &text),
         }
     }
 
-    fn hear_message(&mut self, line: &ScriptSession, text: &str) -> Result<()> {
+    fn hear_message(&mut self, line: &Line, text: &str) -> Result<()> {
         let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
         match word {
             // Once: it goes into scripts.
@@ -284,11 +284,11 @@ impl RunTask {
             "nowhere" => self.begin_direct(line)?,
             "running" => self.note_running(),
             "out" => {
-                self.stream = OutputStream::Out;
+                self.stream = Stream::Out;
                 self.out.check(rest).map_err(|error| self.missing(error))?;
             }
             "err" => {
-                self.stream = OutputStream::Err;
+                self.stream = Stream::Err;
                 self.err.check(rest).map_err(|error| self.missing(error))?;
             }
             "end" | "last" => {
@@ -349,7 +349,7 @@ impl RunTask {
         }
     }
 
-    fn begin_direct(&mut self, line: &ScriptSession) -> Result<()> {
+    fn begin_direct(&mut self, line: &Line) -> Result<()> {
         if self.order.needs_terminal() || self.order.needs_folder() {
             return Err(line
                 .not_run()
@@ -357,7 +357,7 @@ impl RunTask {
                 .hint("make room on the server, in /tmp"));
         }
         self.is_direct = true;
-        self.stream = OutputStream::Out;
+        self.stream = Stream::Out;
         self.pending.push_back(Event::Note(
             format!(
                 "nothing can be written on `{}`: this command ends when its session is lost",
@@ -370,12 +370,12 @@ impl RunTask {
 
     // --- ways out ----------------------------------------------------------------------------
 
-    async fn obey(&mut self, line: &ScriptSession, control: Control) -> Option<FollowEnd> {
+    async fn obey(&mut self, line: &Line, control: Control) -> Option<Turn> {
         match control {
-            Control::StdoutClosed => Some(FollowEnd::Stop(Some(Status::Signal(PIPE)))),
+            Control::StdoutClosed => Some(Turn::Stop(Some(Status::Signal(PIPE)))),
             Control::Signal(signal) if !self.is_running || self.is_direct => {
                 // There is nothing yet, or nobody there, to take a signal.
-                Some(FollowEnd::Stop(Some(Status::Signal(signal.number()))))
+                Some(Turn::Stop(Some(Status::Signal(signal.number()))))
             }
             Control::Signal(signal) => {
                 self.send_signal(line, signal).await;
@@ -384,7 +384,7 @@ impl RunTask {
         }
     }
 
-    async fn send_signal(&self, line: &ScriptSession, signal: Signal) {
+    async fn send_signal(&self, line: &Line, signal: Signal) {
         if let FeedState::Open(feed) = &self.feed
             && feed.is_ready()
         {
@@ -397,13 +397,13 @@ impl RunTask {
         }
         if let Some(folder) = &self.folder {
             let role = format!("signal \"{folder}\" {}", signal.name());
-            let tell = tell(self.host.clone(), scripts::tell(folder, &role));
-            self.host.cx.interrupt().finish_later(tell);
+            let tell = tell(self.far.clone(), scripts::tell(folder, &role));
+            self.far.cx.interrupt().finish_later(tell);
         }
     }
 
     /// Tells the server that the end of the command is known here: until then it keeps everything.
-    async fn acknowledge(&mut self, line: ScriptSession) {
+    async fn acknowledge(&mut self, line: Line) {
         // Its session is ended meanwhile.
         self.close_feed();
         if self.is_direct || line.acknowledge().await {
@@ -411,7 +411,7 @@ impl RunTask {
         }
         if let Some(folder) = &self.folder {
             let role = format!("known \"{folder}\"");
-            tell(self.host.clone(), scripts::tell(folder, &role)).await;
+            tell(self.far.clone(), scripts::tell(folder, &role)).await;
         }
     }
 
@@ -423,7 +423,7 @@ impl RunTask {
     }
 
     /// Ends the command and all it has left on the server.
-    async fn stop(&mut self, line: Option<ScriptSession>) {
+    async fn stop(&mut self, line: Option<Line>) {
         if self.is_direct {
             return;
         }
@@ -434,38 +434,38 @@ impl RunTask {
         }
         if let Some(folder) = &self.folder {
             let role = format!("end \"{folder}\"");
-            tell(self.host.clone(), scripts::tell(folder, &role)).await;
+            tell(self.far.clone(), scripts::tell(folder, &role)).await;
         }
     }
 }
 
 /// Runs a script that only does something.
-async fn tell(host: ScriptHost, script: String) {
+async fn tell(far: Far, script: String) {
     let told = async {
-        let mut down = DownPipe::start(&host, &script).await?;
+        let mut down = Down::start(&far, &script).await?;
         down.wait().await
     };
     match tokio::time::timeout(END_PATIENCE, told).await {
         Ok(Ok(_)) => {}
-        Ok(Err(error)) => host.cx.output().detail(error.to_string()),
-        Err(_) => host.cx.output().detail("the server did not answer in time"),
+        Ok(Err(error)) => far.cx.output().detail(error.to_string()),
+        Err(_) => far.cx.output().detail("the server did not answer in time"),
     }
 }
 
-pub(super) enum FeedChange {
+pub(super) enum Change {
     Opened(Result<Feed>),
     Ended(String),
 }
 
 /// Ends when something has become of the session for input. Cancel-safe.
-async fn changed(feed: &mut FeedState) -> FeedChange {
+async fn changed(feed: &mut FeedState) -> Change {
     match feed {
         FeedState::None => std::future::pending().await,
         FeedState::Opening { opening, .. } => match opening.await {
-            Ok(opened) => FeedChange::Opened(opened),
-            Err(error) => FeedChange::Opened(Err(Error::unforeseen(error))),
+            Ok(opened) => Change::Opened(opened),
+            Err(error) => Change::Opened(Err(Error::unforeseen(error))),
         },
-        FeedState::Open(feed) => FeedChange::Ended(feed.ended().await),
+        FeedState::Open(feed) => Change::Ended(feed.ended().await),
     }
 }
 
@@ -483,7 +483,7 @@ fn read_status(text: &str) -> Option<Status> {
     text.parse().ok().map(Status::from_exit_code)
 }
 
-impl Drop for RunTask {
+impl Drop for Task {
     fn drop(&mut self) {
         self.close_feed();
     }

@@ -2,17 +2,17 @@
 
 use ops_ui::{Error, output::escape};
 
-use super::run::RunTask;
+use super::run::Task;
 use crate::pipe;
 
-impl RunTask {
+impl Task {
     pub(super) fn label(&self) -> &str {
-        self.host.instance.label()
+        self.far.instance.label()
     }
 
     pub(super) fn detail(&self, text: impl std::fmt::Display) {
         let label = escape(self.label());
-        self.host.cx.output().detail(format!("{label}: {text}"));
+        self.far.cx.output().detail(format!("{label}: {text}"));
     }
 
     pub(super) fn missing(&self, error: impl std::fmt::Display) -> Error {

@@ -15,7 +15,7 @@ use russh::{
     keys::{Algorithm, PublicKeyOrCertificate},
 };
 
-use super::{SshSettings, auth::Keys, carrier::Carrier, host_keys, key_file::Keyring, known_hosts};
+use super::{Settings, auth::Keys, carrier::Carrier, host_keys, key_file::Keyring, known_hosts};
 
 /// For the key exchange and the login, each; far more than a slow path takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -75,7 +75,7 @@ impl Dialer {
     /// # Errors
     /// An invalid profile, a key that cannot be used, no user.
     pub fn new(cx: &Context, instance: &Instance, login: Login) -> Result<Self> {
-        let settings = SshSettings::of(cx, instance)?;
+        let settings = Settings::of(cx, instance)?;
         let keys = Keys::gather(
             cx,
             &settings,
@@ -122,11 +122,7 @@ impl Dialer {
         }
         let known = match self.policy {
             HostKeys::Off => None,
-            _ => Some(known_hosts::KnownHostKeys::read(
-                &file,
-                &self.instance.id,
-                label,
-            )?),
+            _ => Some(known_hosts::Known::read(&file, &self.instance.id, label)?),
         };
         self.keys.push(&self.cx, &self.instance, &self.user).await?;
         let connection = self
@@ -162,8 +158,8 @@ impl Dialer {
         };
         let mut handle = match handle {
             Some(Ok(handle)) => handle,
-            Some(Err(ClientFailure::Ours(error))) => return Err(error),
-            Some(Err(ClientFailure::Ssh(error))) => return Err(self.no_server(&carrier, &error)),
+            Some(Err(Failure::Ours(error))) => return Err(error),
+            Some(Err(Failure::Ssh(error))) => return Err(self.no_server(&carrier, &error)),
             None => return Err(self.no_server(&carrier, &"it has not said a word for a minute")),
         };
         let log_in = self.keys.log_in(&self.cx, &mut handle, &self.user, label);
@@ -215,7 +211,7 @@ async fn within<T>(work: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(PATIENCE, Box::pin(work)).await.ok()
 }
 
-fn config(known: Option<&known_hosts::KnownHostKeys>) -> Config {
+fn config(known: Option<&known_hosts::Known>) -> Config {
     // AES-GCM first: processors have instructions for it, and what a session carries is bound by
     // them.
     const CIPHERS: &[cipher::Name] = &[
@@ -231,7 +227,7 @@ fn config(known: Option<&known_hosts::KnownHostKeys>) -> Config {
         ..Preferred::DEFAULT
     };
     let wanted = known
-        .map(known_hosts::KnownHostKeys::algorithms)
+        .map(known_hosts::Known::algorithms)
         .unwrap_or_default();
     if !wanted.is_empty() {
         let is_wanted = |algorithm: &Algorithm| {
@@ -257,7 +253,7 @@ fn config(known: Option<&known_hosts::KnownHostKeys>) -> Config {
 /// Judges the server's key.
 struct Checker {
     /// `None`: any key will do.
-    known: Option<known_hosts::KnownHostKeys>,
+    known: Option<known_hosts::Known>,
     cx: Context,
     label: String,
     learns: bool,
@@ -265,24 +261,21 @@ struct Checker {
 
 /// A failure of the library, or one in our own words.
 #[derive(Debug)]
-enum ClientFailure {
+enum Failure {
     Ssh(russh::Error),
     Ours(Error),
 }
 
-impl From<russh::Error> for ClientFailure {
+impl From<russh::Error> for Failure {
     fn from(error: russh::Error) -> Self {
         Self::Ssh(error)
     }
 }
 
 impl client::Handler for Checker {
-    type Error = ClientFailure;
+    type Error = Failure;
 
-    async fn check_server_key(
-        &mut self,
-        shown: &PublicKeyOrCertificate,
-    ) -> Result<bool, ClientFailure> {
+    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Failure> {
         let Some(known) = &self.known else {
             return Ok(true);
         };
@@ -290,7 +283,7 @@ impl client::Handler for Checker {
         let PublicKeyOrCertificate::PublicKey { key, .. } = shown else {
             return Ok(false);
         };
-        if known.check(key).map_err(ClientFailure::Ours)? {
+        if known.check(key).map_err(Failure::Ours)? {
             return Ok(true);
         }
         if self.learns {
@@ -302,7 +295,7 @@ impl client::Handler for Checker {
             }
             return Ok(true);
         }
-        Err(ClientFailure::Ours(Error::new(
+        Err(Failure::Ours(Error::new(
             ErrorKind::Refused,
             format!("the host key of `{}` is not pinned", self.label),
         )))

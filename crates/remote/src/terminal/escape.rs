@@ -62,7 +62,7 @@ impl fmt::Display for EscapeChar {
 
 /// What a piece of input asks for, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum EscapeAction {
+pub(crate) enum Action {
     /// Goes to the far side as it is.
     Send(Bytes),
     /// The help text was asked for.
@@ -77,14 +77,14 @@ pub(crate) enum EscapeAction {
 #[derive(Debug)]
 pub(crate) struct Escapes {
     escape: Option<u8>,
-    state: EscapeState,
+    state: State,
     /// How much of a mark of bracketed paste the input ends with.
     mark_len: usize,
     pasting: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum EscapeState {
+enum State {
     LineStart,
     Escape,
     WithinLine,
@@ -99,48 +99,48 @@ impl Escapes {
     pub(crate) fn new(escape: EscapeChar) -> Self {
         Self {
             escape: escape.0,
-            state: EscapeState::LineStart,
+            state: State::LineStart,
             mark_len: 0,
             pasting: false,
         }
     }
 
     /// Takes what one read of the terminal gave.
-    pub(crate) fn feed(&mut self, input: &Bytes) -> Vec<EscapeAction> {
+    pub(crate) fn feed(&mut self, input: &Bytes) -> Vec<Action> {
         let Some(escape) = self.escape else {
-            return vec![EscapeAction::Send(input.clone())];
+            return vec![Action::Send(input.clone())];
         };
         if input.len() > TYPED_BYTES {
             return self.pass(escape, input);
         }
         let mut actions = Vec::new();
         let mut pending = Vec::with_capacity(input.len() + 1);
-        let flush = |pending: &mut Vec<u8>, actions: &mut Vec<EscapeAction>| {
+        let flush = |pending: &mut Vec<u8>, actions: &mut Vec<Action>| {
             if !pending.is_empty() {
-                actions.push(EscapeAction::Send(std::mem::take(pending).into()));
+                actions.push(Action::Send(std::mem::take(pending).into()));
             }
         };
         for &byte in input {
             self.follow_paste(byte);
             match self.state {
-                EscapeState::Escape => {
+                State::Escape => {
                     // What follows an escape is within the line, unless it was the end of one.
-                    self.state = EscapeState::WithinLine;
+                    self.state = State::WithinLine;
                     match byte {
                         b'.' => {
                             flush(&mut pending, &mut actions);
-                            actions.push(EscapeAction::End);
+                            actions.push(Action::End);
                             return actions;
                         }
                         b'?' => {
                             flush(&mut pending, &mut actions);
-                            actions.push(EscapeAction::Help);
-                            self.state = EscapeState::LineStart;
+                            actions.push(Action::Help);
+                            self.state = State::LineStart;
                         }
                         0x1a => {
                             flush(&mut pending, &mut actions);
-                            actions.push(EscapeAction::Suspend);
-                            self.state = EscapeState::LineStart;
+                            actions.push(Action::Suspend);
+                            self.state = State::LineStart;
                         }
                         byte if byte == escape => pending.push(byte),
                         byte => {
@@ -149,9 +149,7 @@ impl Escapes {
                         }
                     }
                 }
-                EscapeState::LineStart if byte == escape && !self.pasting => {
-                    self.state = EscapeState::Escape
-                }
+                State::LineStart if byte == escape && !self.pasting => self.state = State::Escape,
                 _ => {
                     pending.push(byte);
                     self.end_byte(byte);
@@ -163,10 +161,10 @@ impl Escapes {
     }
 
     /// Pasted text: followed, not searched.
-    fn pass(&mut self, escape: u8, input: &Bytes) -> Vec<EscapeAction> {
+    fn pass(&mut self, escape: u8, input: &Bytes) -> Vec<Action> {
         let mut actions = Vec::with_capacity(2);
-        if self.state == EscapeState::Escape {
-            actions.push(EscapeAction::Send(Bytes::copy_from_slice(&[escape])));
+        if self.state == State::Escape {
+            actions.push(Action::Send(Bytes::copy_from_slice(&[escape])));
         }
         for &byte in input {
             self.follow_paste(byte);
@@ -174,15 +172,15 @@ impl Escapes {
         if let Some(&last) = input.last() {
             self.end_byte(last);
         }
-        actions.push(EscapeAction::Send(input.clone()));
+        actions.push(Action::Send(input.clone()));
         actions
     }
 
     fn end_byte(&mut self, byte: u8) {
         self.state = if matches!(byte, b'\r' | b'\n') {
-            EscapeState::LineStart
+            State::LineStart
         } else {
-            EscapeState::WithinLine
+            State::WithinLine
         };
     }
 
@@ -224,27 +222,24 @@ mod tests {
         Escapes::new(EscapeChar::default())
     }
 
-    fn feed(escapes: &mut Escapes, input: &str) -> Vec<EscapeAction> {
+    fn feed(escapes: &mut Escapes, input: &str) -> Vec<Action> {
         escapes.feed(&Bytes::copy_from_slice(input.as_bytes()))
     }
 
-    fn send(text: &str) -> EscapeAction {
-        EscapeAction::Send(Bytes::copy_from_slice(text.as_bytes()))
+    fn send(text: &str) -> Action {
+        Action::Send(Bytes::copy_from_slice(text.as_bytes()))
     }
 
     #[test]
     fn an_escape_counts_at_the_beginning_of_a_line_only() {
-        assert_eq!(feed(&mut escapes(), "~."), [EscapeAction::End]);
+        assert_eq!(feed(&mut escapes(), "~."), [Action::End]);
         assert_eq!(feed(&mut escapes(), "a~."), [send("a~.")]);
-        assert_eq!(
-            feed(&mut escapes(), "ls\r~."),
-            [send("ls\r"), EscapeAction::End]
-        );
+        assert_eq!(feed(&mut escapes(), "ls\r~."), [send("ls\r"), Action::End]);
         assert_eq!(
             feed(&mut escapes(), "\n~?ls"),
-            [send("\n"), EscapeAction::Help, send("ls")]
+            [send("\n"), Action::Help, send("ls")]
         );
-        assert_eq!(feed(&mut escapes(), "~\x1a"), [EscapeAction::Suspend]);
+        assert_eq!(feed(&mut escapes(), "~\x1a"), [Action::Suspend]);
     }
 
     #[test]
@@ -252,22 +247,16 @@ mod tests {
         let mut escapes = escapes();
         assert_eq!(feed(&mut escapes, "\r"), [send("\r")]);
         assert_eq!(feed(&mut escapes, "~"), []);
-        assert_eq!(feed(&mut escapes, "."), [EscapeAction::End]);
+        assert_eq!(feed(&mut escapes, "."), [Action::End]);
     }
 
     #[test]
     fn the_escape_character_can_be_sent() {
         assert_eq!(feed(&mut escapes(), "~~."), [send("~.")]);
         assert_eq!(feed(&mut escapes(), "~/bin\r"), [send("~/bin\r")]);
-        assert_eq!(
-            feed(&mut escapes(), "~\r~."),
-            [send("~\r"), EscapeAction::End]
-        );
+        assert_eq!(feed(&mut escapes(), "~\r~."), [send("~\r"), Action::End]);
         // Help leaves the line where it was: at its beginning.
-        assert_eq!(
-            feed(&mut escapes(), "~?~."),
-            [EscapeAction::Help, EscapeAction::End]
-        );
+        assert_eq!(feed(&mut escapes(), "~?~."), [Action::Help, Action::End]);
     }
 
     #[test]
@@ -275,12 +264,12 @@ mod tests {
         let mut e = escapes();
         let paste = "\x1b[200~one\n~.\ntwo\x1b[201~";
         assert_eq!(feed(&mut e, paste), [send(paste)]);
-        assert_eq!(feed(&mut e, "\r~."), [send("\r"), EscapeAction::End]);
+        assert_eq!(feed(&mut e, "\r~."), [send("\r"), Action::End]);
         let mut e = escapes();
         let long = format!("{}\n~.\n", "x".repeat(80));
         assert_eq!(feed(&mut e, "~"), []);
         assert_eq!(feed(&mut e, &long), [send("~"), send(&long)]);
-        assert_eq!(feed(&mut e, "~."), [EscapeAction::End]);
+        assert_eq!(feed(&mut e, "~."), [Action::End]);
     }
 
     #[test]
@@ -288,10 +277,7 @@ mod tests {
         let mut off = Escapes::new(EscapeChar::NONE);
         assert_eq!(feed(&mut off, "\r~."), [send("\r~.")]);
         let mut other = Escapes::new("^B".parse().expect("a control character"));
-        assert_eq!(
-            feed(&mut other, "~.\r\x02."),
-            [send("~.\r"), EscapeAction::End]
-        );
+        assert_eq!(feed(&mut other, "~.\r\x02."), [send("~.\r"), Action::End]);
         for bad in ["", "ab", "^1", "^ä", "é", " "] {
             assert!(bad.parse::<EscapeChar>().is_err(), "{bad}");
         }
@@ -313,7 +299,7 @@ mod tests {
             for part in [&text[..cut], &text[cut..]] {
                 for action in escapes.feed(&Bytes::copy_from_slice(part)) {
                     match action {
-                        EscapeAction::Send(bytes) => sent.extend_from_slice(&bytes),
+                        Action::Send(bytes) => sent.extend_from_slice(&bytes),
                         other => panic!("{other:?} at {cut}"),
                     }
                 }

@@ -11,6 +11,6 @@ mod modes;
 mod notes;
 
 pub use self::{
-    carry::{CarryEnd, OutputFilter, carry},
+    carry::{Ended, OutputFilter, carry},
     escape::EscapeChar,
 };

@@ -107,7 +107,7 @@ async fn execute(channel: &Channel, spec: &SessionSpec, needs_handshake: bool) -
             port::run(
                 channel,
                 spec,
-                port::PortRequest {
+                port::Asked {
                     host: host.as_deref(),
                     port: *port,
                     port_type: port_type.as_deref(),

@@ -8,7 +8,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
-use super::{Agent, BootEntry, DocumentEntry, Instance, InstanceStateName, Platform, Service};
+use super::{Agent, BootEntry, DocumentEntry, Instance, Platform, Service, State};
 use crate::duration::{Span, parse_duration};
 
 pub(super) const AGENT_VERSION: &str = "3.3.3572.0";
@@ -28,6 +28,9 @@ pub(crate) struct FleetFile {
     /// What the account's session preferences say.
     #[serde(default)]
     pub(crate) session: Preferences,
+    /// What the account calls itself; `None` where it has no name.
+    #[serde(default)]
+    pub(crate) account_alias: Option<String>,
     /// Roles by name; a role that is not here can be assumed by anyone with keys.
     #[serde(default)]
     pub(crate) roles: BTreeMap<String, Role>,
@@ -82,7 +85,7 @@ pub(crate) struct InstanceEntry {
     region: Option<String>,
     /// The zone's letter.
     zone: Option<char>,
-    state: Option<InstanceStateName>,
+    state: Option<State>,
     #[serde(rename = "type")]
     instance_type: Option<String>,
     image_id: Option<String>,
@@ -258,7 +261,7 @@ impl InstanceEntry {
                 last_ping,
             }),
             ports,
-            state: self.state.unwrap_or(InstanceStateName::Running),
+            state: self.state.unwrap_or(State::Running),
             boot: self.boot.map(BootEntry::begin),
             kms_key: self.kms_key.clone(),
             id,

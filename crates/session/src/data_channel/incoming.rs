@@ -13,7 +13,7 @@ const MAX_STORED_BYTES: usize = 16 << 20;
 
 /// What is to be done with a message by its number alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SequencePlace {
+pub(super) enum Place {
     /// The one expected next.
     Next,
     /// Seen before, delivered or stored: acknowledge again, do nothing else.
@@ -32,19 +32,19 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    pub(super) fn place(&self, number: i64, len_bytes: usize) -> SequencePlace {
+    pub(super) fn place(&self, number: i64, len_bytes: usize) -> Place {
         if number < 0 || number == i64::MAX {
-            SequencePlace::Refused
+            Place::Refused
         } else if number == self.expected {
-            SequencePlace::Next
+            Place::Next
         } else if number < self.expected || self.stored.contains_key(&number) {
-            SequencePlace::Duplicate
+            Place::Duplicate
         } else if self.stored.len() < MAX_STORED_MESSAGES
             && self.stored_bytes + len_bytes <= MAX_STORED_BYTES
         {
-            SequencePlace::Early
+            Place::Early
         } else {
-            SequencePlace::Refused
+            Place::Refused
         }
     }
 

@@ -326,7 +326,7 @@ impl Event {
 /// The session has ended, so nothing more can be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the session has ended")]
-pub struct SessionEnded;
+pub struct Ended;
 
 /// An open session. Dropping both halves closes the connection; it does not end the session at the
 /// service.
@@ -338,7 +338,7 @@ pub struct Session {
     pub events: Events,
 }
 
-enum SenderCommand {
+enum Command {
     /// Holds as many permits of the send bound as it has bytes.
     Send(PayloadType, Bytes),
     Probe(PayloadType, Bytes, Bytes),
@@ -350,7 +350,7 @@ enum SenderCommand {
 /// The sending half. Clones send over the same session, in the order of their calls.
 #[derive(Clone, Debug)]
 pub struct Sender {
-    commands: mpsc::UnboundedSender<SenderCommand>,
+    commands: mpsc::UnboundedSender<Command>,
     room: Arc<Semaphore>,
     bound: usize,
     stats: watch::Receiver<Status>,
@@ -366,18 +366,18 @@ struct Status {
 impl Sender {
     /// Sends bytes of type Output; waits while too much is queued. Cancelling may leave a part of
     /// `bytes` sent.
-    pub async fn send(&self, bytes: impl Into<Bytes>) -> Result<(), SessionEnded> {
+    pub async fn send(&self, bytes: impl Into<Bytes>) -> Result<(), Ended> {
         self.send_payload(PayloadType::Output, bytes.into()).await
     }
 
     /// Tells the terminal's size.
-    pub async fn send_size(&self, cols: u32, rows: u32) -> Result<(), SessionEnded> {
+    pub async fn send_size(&self, cols: u32, rows: u32) -> Result<(), Ended> {
         self.send_payload(PayloadType::Size, size_payload(cols, rows))
             .await
     }
 
     /// Sends a flag.
-    pub async fn send_flag(&self, flag: Flag) -> Result<(), SessionEnded> {
+    pub async fn send_flag(&self, flag: Flag) -> Result<(), Ended> {
         self.send_payload(PayloadType::Flag, flag.payload()).await
     }
 
@@ -387,7 +387,7 @@ impl Sender {
         &self,
         payload_type: PayloadType,
         mut bytes: Bytes,
-    ) -> Result<(), SessionEnded> {
+    ) -> Result<(), Ended> {
         let piece_len = PIECE_BYTES.min(self.bound);
         while !bytes.is_empty() {
             let piece = if payload_type == PayloadType::Output {
@@ -399,11 +399,11 @@ impl Sender {
             self.room
                 .acquire_many(weight)
                 .await
-                .map_err(|_| SessionEnded)?
+                .map_err(|_| Ended)?
                 .forget();
             self.commands
-                .send(SenderCommand::Send(payload_type, piece))
-                .map_err(|_| SessionEnded)?;
+                .send(Command::Send(payload_type, piece))
+                .map_err(|_| Ended)?;
         }
         Ok(())
     }
@@ -416,22 +416,16 @@ impl Sender {
         payload_type: PayloadType,
         large: impl Into<Bytes>,
         small: impl Into<Bytes>,
-    ) -> Result<(), SessionEnded> {
+    ) -> Result<(), Ended> {
         self.commands
-            .send(SenderCommand::Probe(
-                payload_type,
-                large.into(),
-                small.into(),
-            ))
-            .map_err(|_| SessionEnded)
+            .send(Command::Probe(payload_type, large.into(), small.into()))
+            .map_err(|_| Ended)
     }
 
     /// Says that what runs at the far end has been heard of by another way, so that no handshake
     /// can come any more: see [`DataChannel::assume_plain`].
-    pub fn assume_plain(&self) -> Result<(), SessionEnded> {
-        self.commands
-            .send(SenderCommand::Plain)
-            .map_err(|_| SessionEnded)
+    pub fn assume_plain(&self) -> Result<(), Ended> {
+        self.commands.send(Command::Plain).map_err(|_| Ended)
     }
 
     /// The length a probe should have, in bytes; `None` when none is wanted (any more) or the
@@ -447,18 +441,18 @@ impl Sender {
 
     /// Waits until the agent has acknowledged everything sent before this call, and what is sent
     /// meanwhile.
-    pub async fn drained(&self) -> Result<(), SessionEnded> {
+    pub async fn drained(&self) -> Result<(), Ended> {
         let (done, wait) = oneshot::channel();
         self.commands
-            .send(SenderCommand::Drained(done))
-            .map_err(|_| SessionEnded)?;
-        wait.await.map_err(|_| SessionEnded)
+            .send(Command::Drained(done))
+            .map_err(|_| Ended)?;
+        wait.await.map_err(|_| Ended)
     }
 
     /// Closes the connection after what is queued for the socket; the events end. The session
     /// itself lives on at the service.
     pub fn close(&self) {
-        let _ = self.commands.send(SenderCommand::Close);
+        let _ = self.commands.send(Command::Close);
     }
 
     /// Counters, at most a loop of the task old.

@@ -8,10 +8,10 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::error::SessionError;
-use super::pulse::{Pulse, PulseCheck};
-use super::resume::{ResumeStart, Resumer};
-use super::socket::{Connection, SocketTurn};
-use super::{DataKey, DataKeyRequest, Event, Gauge, LargePayloads, NoDataKey, SenderCommand};
+use super::pulse::{Look, Pulse};
+use super::resume::{Beginning, Resumer};
+use super::socket::{Connection, Turn};
+use super::{Command, DataKey, DataKeyRequest, Event, Gauge, LargePayloads, NoDataKey};
 use super::{Status, weight};
 use crate::closing::Closing;
 use crate::data_channel::{self, ChannelError, DataChannel, Stats};
@@ -24,7 +24,7 @@ const TURN_COMMANDS: usize = 256;
 
 pub(super) struct Task {
     channel: DataChannel,
-    commands: mpsc::UnboundedReceiver<SenderCommand>,
+    commands: mpsc::UnboundedReceiver<Command>,
     /// No sender is left.
     senders_gone: bool,
     events: mpsc::UnboundedSender<Event>,
@@ -42,7 +42,7 @@ pub(super) struct Task {
 }
 
 /// Why a connection is no longer carried.
-enum CarryEnd {
+enum End {
     Lost(String),
     /// The owner, the service or an error ended the session.
     Over,
@@ -50,7 +50,7 @@ enum CarryEnd {
 
 /// A connection that took the place of a lost one.
 #[derive(Clone, Copy, Debug)]
-struct ResumedConnection {
+struct Resumed {
     at: Instant,
     /// The attempts it took, of those before it that carried nothing too.
     attempts: u32,
@@ -58,20 +58,20 @@ struct ResumedConnection {
     carried: u64,
 }
 
-impl ResumedConnection {
+impl Resumed {
     /// Where the attempts to replace it begin, now that it is lost. If anything was acknowledged on
     /// it, it was a success however short its life: the link works, and the user behind it waits.
     ///
     /// A session is resumed once in `every` at most, whatever its connections carry: the service
     /// counts the calls.
-    fn beginning(self, now: Instant, stats: &Stats, every: Duration) -> ResumeStart {
+    fn beginning(self, now: Instant, stats: &Stats, every: Duration) -> Beginning {
         if carried(stats) == self.carried {
-            return ResumeStart {
+            return Beginning {
                 attempts: self.attempts,
                 pause: Duration::ZERO,
             };
         }
-        ResumeStart {
+        Beginning {
             attempts: 0,
             pause: every.saturating_sub(now.saturating_duration_since(self.at)),
         }
@@ -87,7 +87,7 @@ impl Task {
     #[allow(clippy::too_many_arguments)] // Called once, by `open`.
     pub(super) fn new(
         channel: DataChannel,
-        commands: mpsc::UnboundedReceiver<SenderCommand>,
+        commands: mpsc::UnboundedReceiver<Command>,
         events: mpsc::UnboundedSender<Event>,
         gauge: Arc<Gauge>,
         room: Arc<Semaphore>,
@@ -113,11 +113,11 @@ impl Task {
     }
 
     pub(super) async fn run(mut self, mut connection: Connection) {
-        let mut resumed: Option<ResumedConnection> = None;
+        let mut resumed: Option<Resumed> = None;
         loop {
             match self.carry(&mut connection).await {
-                CarryEnd::Over => break,
-                CarryEnd::Lost(reason) => {
+                End::Over => break,
+                End::Lost(reason) => {
                     self.channel.on_disconnected(self.now());
                     self.emit(Event::Disconnected { reason });
                     if self.settle() {
@@ -126,14 +126,14 @@ impl Task {
                         self.room.close();
                         return;
                     }
-                    let beginning = resumed.map_or_else(ResumeStart::default, |resumed| {
+                    let beginning = resumed.map_or_else(Beginning::default, |resumed| {
                         let every = self.resumer.options.resume_delays.0;
                         resumed.beginning(Instant::now(), &self.channel.stats(), every)
                     });
                     match self.reconnect(beginning).await {
                         Some(Ok((new, attempts))) => {
                             connection = new;
-                            resumed = Some(ResumedConnection {
+                            resumed = Some(Resumed {
                                 at: Instant::now(),
                                 attempts,
                                 carried: carried(&self.channel.stats()),
@@ -172,7 +172,7 @@ impl Task {
     }
 
     /// Carries the session over one connection until that ends.
-    async fn carry(&mut self, connection: &mut Connection) -> CarryEnd {
+    async fn carry(&mut self, connection: &mut Connection) -> End {
         let begin = Instant::now();
         let mut pulse = Pulse::new(&self.resumer.options, begin);
         let mut was_full = false;
@@ -184,7 +184,7 @@ impl Task {
                 self.channel.handle_timeout(now);
             }
             if self.settle() {
-                return CarryEnd::Over;
+                return End::Over;
             }
             let full = self.gauge.is_full();
             if full && !was_full {
@@ -200,13 +200,10 @@ impl Task {
             if sleep.is_elapsed() {
                 let owed = self.channel.stats().unacked_messages > 0;
                 match pulse.look(Instant::now(), owed, !full) {
-                    PulseCheck::Well => {}
-                    PulseCheck::Ping => connection.ping(),
-                    PulseCheck::Dead(silence) => {
-                        return CarryEnd::Lost(format!(
-                            "nothing was heard for {} s",
-                            silence.as_secs()
-                        ));
+                    Look::Well => {}
+                    Look::Ping => connection.ping(),
+                    Look::Dead(silence) => {
+                        return End::Lost(format!("nothing was heard for {} s", silence.as_secs()));
                     }
                 }
             }
@@ -227,25 +224,25 @@ impl Task {
             });
             tokio::select! {
                 turn = turn => match turn {
-                    SocketTurn::Moved { read: 0 } => {}
-                    SocketTurn::Moved { .. } => pulse.heard(Instant::now()),
-                    SocketTurn::Lost(reason) => {
+                    Turn::Moved { read: 0 } => {}
+                    Turn::Moved { .. } => pulse.heard(Instant::now()),
+                    Turn::Lost(reason) => {
                         // What was read before the loss still counts.
                         if self.settle() || (self.senders_gone && self.events.is_closed()) {
-                            return CarryEnd::Over;
+                            return End::Over;
                         }
-                        return CarryEnd::Lost(reason);
+                        return End::Lost(reason);
                     }
                 },
                 command = self.commands.recv(), if !self.senders_gone => {
                     if self.take_commands(command) {
-                        return CarryEnd::Over;
+                        return End::Over;
                     }
                 }
                 Some(fetched) = self.key_fetch.join_next(), if !self.key_fetch.is_empty() => {
                     self.give_data_key(fetched);
                 }
-                () = self.events.closed(), if self.senders_gone => return CarryEnd::Over,
+                () = self.events.closed(), if self.senders_gone => return End::Over,
                 () = self.gauge.fell.notified(), if full => {}
                 () = &mut sleep => {}
             }
@@ -275,7 +272,7 @@ impl Task {
     /// left.
     async fn reconnect(
         &mut self,
-        beginning: ResumeStart,
+        beginning: Beginning,
     ) -> Option<Result<(Connection, u32), SessionError>> {
         let (progress, mut progressed) = mpsc::unbounded_channel();
         // Fields are borrowed apart: the resumer works while commands are taken.
@@ -315,7 +312,7 @@ impl Task {
     }
 
     /// Takes a command and those behind it. True: the owner closes.
-    fn take_commands(&mut self, first: Option<SenderCommand>) -> bool {
+    fn take_commands(&mut self, first: Option<Command>) -> bool {
         let now = self.now();
         let Some(first) = first else {
             self.senders_gone = true;
@@ -439,7 +436,7 @@ impl Task {
 
 /// False: the owner closes.
 fn apply(
-    command: SenderCommand,
+    command: Command,
     channel: &mut DataChannel,
     held: &mut usize,
     bound: usize,
@@ -447,16 +444,16 @@ fn apply(
     now: Duration,
 ) -> bool {
     match command {
-        SenderCommand::Send(payload_type, bytes) => {
+        Command::Send(payload_type, bytes) => {
             *held += weight(&bytes, bound) as usize;
             channel.send(payload_type, bytes);
         }
-        SenderCommand::Probe(payload_type, large, small) => {
+        Command::Probe(payload_type, large, small) => {
             channel.probe_payload(now, payload_type, &large, small);
         }
-        SenderCommand::Plain => channel.assume_plain(now),
-        SenderCommand::Drained(waiter) => drained.push(waiter),
-        SenderCommand::Close => return false,
+        Command::Plain => channel.assume_plain(now),
+        Command::Drained(waiter) => drained.push(waiter),
+        Command::Close => return false,
     }
     true
 }
@@ -467,8 +464,8 @@ mod tests {
 
     const EVERY: Duration = Duration::from_secs(1);
 
-    fn resumed(at: Instant) -> ResumedConnection {
-        ResumedConnection {
+    fn resumed(at: Instant) -> Resumed {
+        Resumed {
             at,
             attempts: 4,
             carried: 7,

@@ -7,7 +7,7 @@ use ops_ui::{Error, Result};
 use super::{
     super::{FILES, SftpTransport},
     File, block,
-    destination::{Destination, LocalMetadata, SentFile, finish_one, make, no_room, place},
+    destination::{Destination, Meta, Sent, finish_one, make, no_room, place},
     settle,
 };
 use crate::{hashes::finish_hash, reading::Reading, transport::Job};
@@ -22,9 +22,9 @@ pub(super) async fn small(
     files: Vec<File>,
     job: &Job,
 ) -> Result<()> {
-    let sent: Vec<(LocalMetadata, Destination, SentFile)> = stream::iter(files)
+    let sent: Vec<(Meta, Destination, Sent)> = stream::iter(files)
         .map(|file| async move {
-            let meta = LocalMetadata {
+            let meta = Meta {
                 id: file.id,
                 mode: file.mode,
                 mtime: file.mtime,
@@ -65,9 +65,9 @@ async fn send(
     sftp: &SftpTransport,
     lane: usize,
     file: File,
-    meta: LocalMetadata,
+    meta: Meta,
     job: &Job,
-) -> Result<(Destination, SentFile)> {
+) -> Result<(Destination, Sent)> {
     let reading = Reading::open(file.source, file.id, job)?;
     let Reading::File(reading) = reading else {
         return Err(Error::unexpected("a stream is no small file"));
@@ -95,7 +95,7 @@ async fn send(
         }
         let digest = finish_hash(hash);
         reading.check_unchanged(&digest)?;
-        Ok(SentFile { digest, size })
+        Ok(Sent { digest, size })
     }
     .await;
     match result {

@@ -16,7 +16,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{PortRequest, basic::flag_of};
+use super::{Asked, basic::flag_of};
 use crate::agent::{dial::Stream, ssh};
 use crate::{
     Pace,
@@ -41,9 +41,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Accepts streams, one dial at a time, until the session ends or the future is dropped.
-pub(super) async fn run(channel: &Channel, spec: &SessionSpec, asked: &PortRequest<'_>) -> Closing {
-    let shared = Arc::new(SharedPortMux {
-        state: Mutex::new(PortMuxState {
+pub(super) async fn run(channel: &Channel, spec: &SessionSpec, asked: &Asked<'_>) -> Closing {
+    let shared = Arc::new(Shared {
+        state: Mutex::new(State {
             server: Server::new(),
             incoming: HashMap::new(),
             last_input: Instant::now(),
@@ -52,7 +52,7 @@ pub(super) async fn run(channel: &Channel, spec: &SessionSpec, asked: &PortReque
         changed: watch::Sender::new(0),
     });
     channel
-        .install(MuxPortInput {
+        .install(Input {
             shared: Arc::clone(&shared),
             channel: channel.clone(),
         })
@@ -67,13 +67,13 @@ pub(super) async fn run(channel: &Channel, spec: &SessionSpec, asked: &PortReque
     Closing::default()
 }
 
-struct SharedPortMux {
-    state: Mutex<PortMuxState>,
+struct Shared {
+    state: Mutex<State>,
     /// Counts changes: whoever waits for something looks again.
     changed: watch::Sender<u64>,
 }
 
-struct PortMuxState {
+struct State {
     server: Server,
     incoming: HashMap<StreamId, Incoming>,
     last_input: Instant,
@@ -89,12 +89,12 @@ struct Incoming {
     finished: bool,
 }
 
-impl SharedPortMux {
-    fn lock(&self) -> MutexGuard<'_, PortMuxState> {
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut PortMuxState) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let result = change(&mut self.lock());
         self.changed
             .send_modify(|count| *count = count.wrapping_add(1));
@@ -102,7 +102,7 @@ impl SharedPortMux {
     }
 
     /// Looks until `look` finds what it wants.
-    async fn until<T>(&self, mut look: impl FnMut(&mut PortMuxState) -> Option<T>) -> T {
+    async fn until<T>(&self, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
         let mut changed = self.changed.subscribe();
         loop {
             changed.mark_unchanged();
@@ -125,7 +125,7 @@ impl SharedPortMux {
 /// Sends what the multiplexer has to send, at the agent's pace. As with the official agent, a frame
 /// that has been begun is sent whole, over as many payloads as it takes, and whatever comes
 /// meanwhile waits behind it.
-async fn transmit(channel: Channel, pace: Pace, shared: Arc<SharedPortMux>) {
+async fn transmit(channel: Channel, pace: Pace, shared: Arc<Shared>) {
     let mut frames = Bytes::new();
     loop {
         channel.active().await;
@@ -148,12 +148,7 @@ async fn transmit(channel: Channel, pace: Pace, shared: Arc<SharedPortMux>) {
     }
 }
 
-async fn accept(
-    channel: &Channel,
-    spec: &SessionSpec,
-    asked: &PortRequest<'_>,
-    shared: &Arc<SharedPortMux>,
-) {
+async fn accept(channel: &Channel, spec: &SessionSpec, asked: &Asked<'_>, shared: &Arc<Shared>) {
     let machine = Machine::of(spec, ssh::serve);
     let mut transfers = JoinSet::new();
     loop {
@@ -179,7 +174,7 @@ async fn accept(
 
 /// Carries one connection. When either side closes, both are closed, whatever was still to come
 /// from the other.
-async fn transfer(shared: Arc<SharedPortMux>, id: StreamId, stream: Stream) {
+async fn transfer(shared: Arc<Shared>, id: StreamId, stream: Stream) {
     let (reader, writer) = tokio::io::split(stream);
     tokio::select! {
         () = from_connection(&shared, id, reader) => {}
@@ -188,7 +183,7 @@ async fn transfer(shared: Arc<SharedPortMux>, id: StreamId, stream: Stream) {
     shared.close(id);
 }
 
-async fn from_connection(shared: &SharedPortMux, id: StreamId, mut reader: ReadHalf<Stream>) {
+async fn from_connection(shared: &Shared, id: StreamId, mut reader: ReadHalf<Stream>) {
     let mut buffer = BytesMut::new();
     loop {
         shared
@@ -205,7 +200,7 @@ async fn from_connection(shared: &SharedPortMux, id: StreamId, mut reader: ReadH
     }
 }
 
-async fn to_connection(shared: &SharedPortMux, id: StreamId, mut writer: WriteHalf<Stream>) {
+async fn to_connection(shared: &Shared, id: StreamId, mut writer: WriteHalf<Stream>) {
     loop {
         let next = shared
             .until(|state| {
@@ -227,7 +222,7 @@ async fn to_connection(shared: &SharedPortMux, id: StreamId, mut writer: WriteHa
     }
 }
 
-async fn keep_alive(shared: &SharedPortMux) {
+async fn keep_alive(shared: &Shared) {
     let mut tick = tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
     loop {
         tick.tick().await;
@@ -241,12 +236,12 @@ async fn keep_alive(shared: &SharedPortMux) {
     }
 }
 
-struct MuxPortInput {
-    shared: Arc<SharedPortMux>,
+struct Input {
+    shared: Arc<Shared>,
     channel: Channel,
 }
 
-impl InputHandler for MuxPortInput {
+impl InputHandler for Input {
     fn handle(&mut self, payload_type: u32, payload: Bytes) -> BoxFuture<'_, Disposition> {
         async move {
             match payload_type {
@@ -267,7 +262,7 @@ impl InputHandler for MuxPortInput {
     }
 }
 
-impl PortMuxState {
+impl State {
     fn take(&mut self, input: Bytes) {
         self.last_input = Instant::now();
         self.broken |= self.server.handle_input(input).is_err();

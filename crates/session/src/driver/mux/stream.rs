@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{MuxGuard, Sender, SharedMux, StreamError};
+use super::{Guard, Sender, Shared, StreamError};
 use crate::smux::StreamId;
 
 /// A reader's buffer that is empty and larger than this gives its memory back, in bytes.
@@ -18,18 +18,18 @@ const KEPT_BUFFER_BYTES: usize = 8 << 10;
 #[derive(Debug)]
 pub struct MuxStream {
     id: StreamId,
-    shared: Arc<SharedMux>,
+    shared: Arc<Shared>,
     sender: Sender,
-    _guard: Arc<MuxGuard>,
+    _guard: Arc<Guard>,
     aborted: bool,
 }
 
 impl MuxStream {
     pub(super) fn new(
         id: StreamId,
-        shared: Arc<SharedMux>,
+        shared: Arc<Shared>,
         sender: Sender,
-        guard: Arc<MuxGuard>,
+        guard: Arc<Guard>,
     ) -> Self {
         Self {
             id,
@@ -82,7 +82,7 @@ impl MuxStream {
     }
 
     /// Why nothing can be written any more, if so.
-    fn write_error(half: &super::StreamState, ended: Option<&String>) -> Option<StreamError> {
+    fn write_error(half: &super::Half, ended: Option<&String>) -> Option<StreamError> {
         if let Some(error) = &half.failed {
             return Some(error.clone());
         }
