@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     agent::run_command::{self, Ran, Script, Verdict},
-    fleet::{Change, Instance, PingStatus, State},
+    fleet::{Instance, InstanceStateName, MachineChange, PingStatus},
     log_groups::LogEvent,
     s3,
 };
@@ -201,7 +201,7 @@ async fn bring(
             Some(Verdict::Failed) => InvocationStatus::Failed,
             Some(Verdict::TimedOut) => InvocationStatus::ExecutionTimedOut,
             Some(Verdict::Reboot) => {
-                world.fleet.change(&id, &Change::start());
+                world.fleet.change(&id, &MachineChange::start());
                 continue;
             }
         };
@@ -259,7 +259,7 @@ async fn take(
         let instance = managed(world, command, id);
         let is_gone = instance
             .as_ref()
-            .is_none_or(|instance| instance.state() == State::Terminated);
+            .is_none_or(|instance| instance.state() == InstanceStateName::Terminated);
         if is_gone {
             return settle(command, index, InvocationStatus::Undeliverable);
         }
