@@ -130,6 +130,11 @@ impl App {
         Arc::clone(&self.faults.borrow())
     }
 
+    /// The time by the clock of the services, which a fault may have set wrong.
+    pub(crate) fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::now() + self.faults().clock
+    }
+
     /// Orders other faults, for open sessions too; counts begin anew.
     pub(crate) fn set_faults(&self, faults: Faults) {
         self.used().clear();
@@ -154,6 +159,11 @@ impl App {
         }
         if faults.expired && call.identity != self.keyring.user().identity {
             return Err(crate::sigv4::Refusal::Expired.error(call.service));
+        }
+        if self.fleet.file().disabled_regions.contains(&call.region) {
+            // A region that is not enabled knows no keys of the account. Source: "Enable or disable
+            // AWS Regions in your account" of the account management guide, and the answers there.
+            return Err(crate::sigv4::Refusal::UnknownKey.error(call.service));
         }
         if faults.deny_regions.contains(&call.region) {
             return Err(self.denied(call, action, "*"));

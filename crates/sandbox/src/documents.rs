@@ -412,9 +412,19 @@ pub(crate) fn content(name: &str, file: &FleetFile) -> Option<Value> {
             "cloudWatchLogGroupName": "",
             "cloudWatchEncryptionEnabled": true,
             "kmsKeyId": session.kms_key.as_deref().unwrap_or_default(),
+            "runAsEnabled": session.run_as_user.is_some(),
+            "runAsDefaultUser": session.run_as_user.as_deref().unwrap_or_default(),
+            "idleSessionTimeout": minutes(session.idle_timeout).unwrap_or("20".to_owned()),
+            "maxSessionDuration": minutes(session.max_duration).unwrap_or_default(),
+            "shellProfile": { "windows": "", "linux": "" },
         });
     }
     Some(content)
+}
+
+/// Minutes as text, as the preferences have them.
+fn minutes(span: Option<crate::duration::Span>) -> Option<String> {
+    Some((span?.0.as_secs() / 60).max(1).to_string())
 }
 
 #[cfg(test)]

@@ -53,6 +53,7 @@ use crate::duration::{parse_bytes, parse_duration, parse_share};
 /// | `run-fail=3%` | share of made-up machines where commands fail |
 /// | `deny-region=R` | every call to this region is refused; may be repeated |
 /// | `expired` | temporary credentials have expired |
+/// | `clock=10m` | the clock of the services is ahead by so much |
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Faults {
     pub(crate) seed: u64,
@@ -107,6 +108,7 @@ pub struct Faults {
     pub(crate) run_fail: f64,
     pub(crate) deny_regions: Vec<String>,
     pub(crate) expired: bool,
+    pub(crate) clock: Duration,
 }
 
 /// The largest web socket message that the gateway takes from a client.
@@ -292,9 +294,10 @@ run-delay=2s           how long made-up machines take for a command of Run Comma
 run-jitter=5s          and up to so much more
 run-fail=3%            share of made-up machines where such commands fail
 deny-region=R          every call to this region is refused; may be repeated
-expired                temporary credentials have expired";
+expired                temporary credentials have expired
+clock=10m              the clock of the services is ahead by so much";
 
-const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, max-parameter, max-frame, rate, queue, cut-after, bye-after, end-after, end-text, customer-message, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-handshake, odd-json, late-open, late-plugin, slow-dial, agent-version, strict, standard-tier, refuse-dial, stream-host, kms, kms-state, kms-challenge, deny, throttle, tps, fail, slow, late-invocations, run-delay, run-jitter, run-fail, deny-region, expired";
+const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, max-parameter, max-frame, rate, queue, cut-after, bye-after, end-after, end-text, customer-message, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-handshake, odd-json, late-open, late-plugin, slow-dial, agent-version, strict, standard-tier, refuse-dial, stream-host, kms, kms-state, kms-challenge, deny, throttle, tps, fail, slow, late-invocations, run-delay, run-jitter, run-fail, deny-region, expired, clock";
 
 impl Faults {
     /// Adds one fault, or replaces it.
@@ -435,6 +438,7 @@ impl Faults {
             "run-fail" => self.run_fail = share()?,
             "deny-region" => self.deny_regions.push(text()?),
             "expired" => self.expired = switch()?,
+            "clock" => self.clock = duration()?,
             _ => return Err(FaultError::Unknown(key.to_owned())),
         }
         Ok(())
