@@ -1,6 +1,7 @@
 //! `ops ssh`, `ops ssh-config` and `ops ssh-proxy`: OpenSSH, and all that speaks it, over Session
-//! Manager.
+//! Manager; `ops api`: the same connection for other programs.
 
+mod api;
 mod config_text;
 mod include;
 mod log;
@@ -17,6 +18,7 @@ mod words;
 
 use ops_core::Entry;
 
+pub use api::Api;
 pub use ssh::Ssh;
 pub use ssh_config::SshConfig;
 pub use ssh_proxy::SshProxy;
@@ -26,4 +28,5 @@ pub static COMMANDS: &[Entry] = &[
     Entry::of::<Ssh>(),
     Entry::of::<SshConfig>(),
     Entry::of::<SshProxy>(),
+    Entry::of::<Api>(),
 ];

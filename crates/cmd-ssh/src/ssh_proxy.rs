@@ -99,6 +99,24 @@ impl Command for SshProxy {
     }
 }
 
+impl SshProxy {
+    /// What carries a connection to `port` of `target` for a program that is not ssh.
+    pub(crate) fn for_program(target: Target, port: u16, session: SessionArgs) -> Self {
+        Self {
+            target,
+            port,
+            push_key: None,
+            user: None,
+            zone: None,
+            pin_host_keys: None,
+            on_terminal: false,
+            report: None,
+            owner: None,
+            session,
+        }
+    }
+}
+
 /// A session that ssh can be connected to.
 struct Opened {
     connection: Connection,
@@ -107,7 +125,8 @@ struct Opened {
 }
 
 impl SshProxy {
-    async fn carry(&self, cx: &Context, raised: bool) -> Result<Exit> {
+    /// Carries bytes between the standard streams and the port until either side ends.
+    pub(crate) async fn carry(&self, cx: &Context, raised: bool) -> Result<Exit> {
         let handler = cx.interrupt().handle();
         let opened = tokio::select! {
             opened = self.open(cx) => opened?,
@@ -296,7 +315,7 @@ async fn down(
                     (Some(_), _) if is_no_connection => ProxyEnd::Failed(
                         Error::target(format!("nothing answers on port {port} of `{label}`"))
                             .caused_by(closing.text())
-                            .hint(hint!("see whether sshd runs there: ops shell {}", label)),
+                            .hint(hint!("see what listens there: ops shell {}", label)),
                     ),
                     (Some(error), _) | (None, Err(error)) => ProxyEnd::Failed(error),
                     (None, Ok(())) => ProxyEnd::FarSide,

@@ -231,6 +231,17 @@ pub const CALLS: &[Calls] = &[
         sometimes: &[HYBRID, RESUME, KEYS_ENCRYPTED, PUSH],
     },
     Calls {
+        verb: "api",
+        always: FIND,
+        sometimes: &[
+            HYBRID,
+            RESUME,
+            ("ssm:StartSession", "`connect`"),
+            ("ssm:TerminateSession", "`connect`"),
+            ("ssmmessages:OpenDataChannel", "`connect`"),
+        ],
+    },
+    Calls {
         verb: "ssh-config",
         always: FIND,
         sometimes: &[HYBRID, ("ec2:DescribeRegions", "`--all-regions`")],

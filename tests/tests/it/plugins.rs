@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ops_test_needs::needs;
 use ops_tests::Lab;
 
 /// A lab whose PATH begins with a folder for plugins.
@@ -197,4 +198,77 @@ fn a_plugin_that_hangs_when_asked_is_listed_all_the_same() {
     );
     let done = lab.ops(["plugin", "list"]).output().success();
     assert!(done.stdout.starts_with("slow\t"), "{done}");
+}
+
+/// A lab with a sandbox of its own, whose PATH begins with the worked plugins of docs.
+fn with_worked_plugins() -> Lab {
+    let lab = Lab::with_sandbox();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/plugins");
+    lab.env(
+        "PATH",
+        format!("{}:/usr/local/bin:/usr/bin:/bin", path.display()),
+    )
+}
+
+#[test]
+fn the_worked_plugin_in_sh_runs_on_every_server() {
+    let lab = with_worked_plugins();
+    let done = lab.ops(["disk", "web-1", "web-2"]).output().success();
+    for name in ["web-1", "web-2"] {
+        let of_server = |line: &&str| line.starts_with(name) && line.contains('%');
+        assert_eq!(
+            done.stdout.lines().filter(of_server).count(),
+            1,
+            "{}",
+            done.stdout
+        );
+    }
+    let usage = lab.ops(["disk"]).output().exits(2);
+    assert_eq!(usage.stderr, "usage: ops disk TARGET...\n");
+    let names = lab.ops(["disk", "__complete", "web-"]).output().success();
+    assert!(
+        names.stdout.lines().any(|name| name == "web-2"),
+        "{}",
+        names.stdout
+    );
+}
+
+#[test]
+fn the_worked_plugin_in_python_talks_to_a_port() {
+    needs!("python3");
+    let lab = with_worked_plugins();
+    let done = lab.ops(["banner", "web-1", "22"]).output().success();
+    assert!(
+        done.stdout.starts_with("web-1:22 SSH-2.0-"),
+        "{}",
+        done.stdout
+    );
+    let gone = lab.ops(["banner", "nosuch", "22"]).output().exits(3);
+    assert!(gone.stderr.contains("nosuch"), "{}", gone.stderr);
+}
+
+#[test]
+fn programs_resolve_and_reach_servers() {
+    let lab = Lab::with_sandbox();
+    let found = lab
+        .ops(["api", "resolve", "web-1"])
+        .output()
+        .success()
+        .json();
+    assert_eq!(found["apiVersion"], "ops.api/v1");
+    assert_eq!(found["id"], "i-0a1b2c3d4e5f60718");
+    assert_eq!(found["tags"]["Team"], "web");
+    lab.ops(["api", "resolve", "web-*"]).output().exits(6);
+    lab.ops(["api", "resolve", "nosuch"]).output().exits(3);
+
+    // The server's own words first, then ours to it: both ways, byte for byte.
+    let done = lab.ops(["api", "connect", "web-1", "22"]);
+    let done = done.stdin("SSH-2.0-check\r\n").output();
+    assert!(done.stdout.starts_with("SSH-2.0-"), "{}", done.stdout);
+
+    let strict = lab.profile("strict", "guard: {deny: [ssh]}\n");
+    assert!(strict.exists());
+    let refused = lab.ops(["-p", "strict", "api", "connect", "web-1", "22"]);
+    let refused = refused.output().exits(9);
+    assert_eq!(refused.stdout, "");
 }
