@@ -81,7 +81,7 @@ impl Command for Api {
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
         ("ops api resolve web-1", "its id, region, addresses, tags"),
         (
-            "ops api connect web-1 5432",
+            "ops api connect web-1 22",
             "the bytes of a connection, on standard streams",
         ),
     ];

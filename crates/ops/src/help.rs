@@ -13,10 +13,24 @@ use crate::{plugin, policy::Policy, registry};
 /// that page is shown.
 const EXTERNAL: &str = "<external commands>";
 
-/// Verbs that the short page leaves out, where each line counts: what only other programs call,
-/// what completion and `--version` do by themselves, and how external commands are looked after,
-/// which that page lists where there are some.
-const LONG_PAGE_ALONE: [&str; 4] = ["ssh-proxy", "cache", "plugin", "version"];
+/// Verbs that the short page, where each line counts, names on one line: those that other programs
+/// call, that are run once, or that go with another verb.
+const ON_ONE_LINE: [&str; 14] = [
+    "api",
+    "cache",
+    "completion",
+    "console",
+    "env",
+    "logout",
+    "man",
+    "plugin",
+    "recent",
+    "runs",
+    "ssh-config",
+    "version",
+    "wait",
+    "whoami",
+];
 /// What the short page begins with.
 const SHORT_ABOUT: &str = "Reach servers on AWS through Session Manager";
 /// Of the narrowest terminal that is common.
@@ -167,13 +181,13 @@ pub(crate) fn fill_in(page: &str, color: bool, globals: &Globals, env: &Env) -> 
     page
 }
 
-/// The verbs in their groups. On a screen of so many columns each has one line, and
-/// [`LONG_PAGE_ALONE`] is left out.
+/// The verbs in their groups. On a screen of so many columns each has one line, but for those
+/// [`ON_ONE_LINE`].
 fn verbs(columns: Option<usize>) -> String {
-    let is_shown = |entry: &&Entry| {
-        let is_left_out = columns.is_some() && LONG_PAGE_ALONE.contains(&entry.name);
-        !entry.traits.hidden && !is_left_out
-    };
+    // Only ssh calls it.
+    let is_for_ssh = |entry: &&Entry| columns.is_some() && entry.name == "ssh-proxy";
+    let is_more = |entry: &&Entry| columns.is_some() && ON_ONE_LINE.contains(&entry.name);
+    let is_shown = |entry: &&Entry| !entry.traits.hidden && !is_for_ssh(entry) && !is_more(entry);
     let shown = |group: &'static crate::Group| group.entries().filter(is_shown);
     let label = |entry: &Entry| match entry.aliases {
         [] => entry.name.to_owned(),
@@ -203,6 +217,13 @@ fn verbs(columns: Option<usize>) -> String {
             let _ = writeln!(text, "  {:width$}  {about}", label(entry));
         }
         text.push('\n');
+    }
+    let more: Vec<&str> = registry::entries()
+        .filter(|entry| !entry.traits.hidden && is_more(entry))
+        .map(|entry| entry.name)
+        .collect();
+    if !more.is_empty() {
+        let _ = writeln!(text, "{} {}", heading("More"), more.join(", "));
     }
     text.truncate(text.trim_end().len());
     text.push('\n');

@@ -46,6 +46,10 @@ pub fn main_with(own: &'static [Group]) -> std::process::ExitCode {
     if let Err(name) = registry::add(own) {
         panic!("the name of the command `{name}` is taken");
     }
+    let _ = builtin::man::SOURCE.set(builtin::man::Source {
+        root: cli::root,
+        find: registry::find,
+    });
     panic::install();
     ops_ui::program::umask();
     let outcome = std::panic::catch_unwind(|| {

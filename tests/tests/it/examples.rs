@@ -31,6 +31,15 @@ const NOT_RUN: &[(&str, &str)] = &[
     ),
     ("ssh $(ops pick)", "somebody has to choose: it/screens.rs"),
     ("ops pick ", "somebody has to choose: it/screens.rs"),
+    (
+        "ops --sandbox disk",
+        "it/plugins.rs, with docs/plugins on PATH",
+    ),
+    (
+        "ops --sandbox banner",
+        "it/plugins.rs, with docs/plugins on PATH",
+    ),
+    ("ansible", "tests/independent/ansible"),
     // OpenSSH takes the home folder of the user database: ssh/transfers.rs runs it with `-F`.
     ("ssh ", "ssh/use_it.rs"),
     ("scp ", "ssh/transfers.rs"),

@@ -1,6 +1,12 @@
 //! `ops man`
 
-use std::{ffi::OsStr, fs, path::Path, path::PathBuf, process::Command as Process};
+use std::{
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+    process::Command as Process,
+    sync::OnceLock,
+};
 
 use clap_mangen::{
     Man,
@@ -9,12 +15,24 @@ use clap_mangen::{
 use ops_core::{Command, Context, Entry, Traits};
 use ops_ui::{Error, ErrorKind, Exit, Result, hint};
 
-use crate::{cli, globals, registry};
+use crate::globals;
+
+/// What the pages are made of.
+pub(crate) struct Source {
+    /// The command line as clap sees it.
+    pub(crate) root: fn() -> clap::Command,
+    /// The verb that is called so.
+    pub(crate) find: fn(&str) -> Option<&'static Entry>,
+}
+
+/// Handed in by the program's start: the registry names this command, so that this command cannot
+/// name the registry.
+pub(crate) static SOURCE: OnceLock<Source> = OnceLock::new();
 
 /// Show the manual page of a verb
 ///
-/// On a terminal `man` shows it, elsewhere the page is printed in man's own language (roff).
-/// Without a VERB it is the page of `ops` itself. --dir writes the pages of all verbs into a folder,
+/// On a terminal `man` shows it, elsewhere the page is printed in man's own language (roff). Without
+/// a VERB it is the page of `ops` itself. --dir writes the pages of all verbs into a folder,
 /// `ops.1`, `ops-cp.1` and so on: into `man1` of a folder that MANPATH names, `man ops-cp` finds
 /// them.
 #[derive(clap::Args, Debug)]
@@ -42,10 +60,13 @@ impl Command for Manual {
     ];
 
     async fn run(self, cx: Context) -> Result<Exit> {
-        let mut root = cli::root();
+        let source = SOURCE.get().ok_or_else(|| {
+            Error::new(ErrorKind::Unexpected, "nothing says which verbs there are")
+        })?;
+        let mut root = (source.root)();
         root.build();
         if let Some(dir) = &self.dir {
-            write_all(&root, dir)?;
+            write_all(source, &root, dir)?;
             return Ok(Exit::SUCCESS);
         }
         let mut command = &root;
@@ -55,7 +76,7 @@ impl Command for Manual {
                     .hint(hint!("see all commands: ops --help"))
             })?;
         }
-        let page = page(command);
+        let page = page(source, command);
         if !(cx.output().stdout_is_terminal() && shown(&page, command, &cx)) {
             cx.output().page(&page)?;
         }
@@ -64,7 +85,7 @@ impl Command for Manual {
 }
 
 /// Writes the page of `command` and of all that is below it and not hidden.
-fn write_all(command: &clap::Command, dir: &Path) -> Result<()> {
+fn write_all(source: &Source, command: &clap::Command, dir: &Path) -> Result<()> {
     let failed = |path: &Path, error| {
         Error::new(ErrorKind::Usage, format!("cannot write {}", path.display())).caused_by(error)
     };
@@ -72,7 +93,7 @@ fn write_all(command: &clap::Command, dir: &Path) -> Result<()> {
     let mut waiting = vec![command];
     while let Some(command) = waiting.pop() {
         let path = dir.join(file_name(command));
-        fs::write(&path, page(command)).map_err(|error| failed(&path, error))?;
+        fs::write(&path, page(source, command)).map_err(|error| failed(&path, error))?;
         waiting.extend(
             command
                 .get_subcommands()
@@ -99,7 +120,7 @@ fn name(command: &clap::Command) -> &str {
 
 /// The page in roff. Examples stand in a section of their own, which clap does not know of; global
 /// options stand on the page of `ops` alone.
-fn page(command: &clap::Command) -> String {
+fn page(source: &Source, command: &clap::Command) -> String {
     let is_root = command.get_name() == ROOT;
     let globals: Vec<_> = globals::args()
         .into_iter()
@@ -132,7 +153,7 @@ fn page(command: &clap::Command) -> String {
     }
     let mut more = Roff::new();
     if let Some(entry) =
-        registry::find(command.get_name()).filter(|entry| is_page_of(entry, command))
+        (source.find)(command.get_name()).filter(|entry| is_page_of(entry, command))
     {
         more.control("SH", ["EXAMPLES"]);
         for (line, what) in entry.examples {

@@ -3,7 +3,7 @@
 mod cache;
 mod completion;
 mod config;
-mod man;
+pub(crate) mod man;
 mod plugin;
 #[cfg(feature = "sandbox")]
 mod sandbox;
