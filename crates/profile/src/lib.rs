@@ -11,6 +11,7 @@
 pub mod aws_files;
 mod check;
 mod de;
+pub mod edit;
 pub mod guard;
 pub mod instance;
 mod lists;
