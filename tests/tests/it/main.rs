@@ -3,6 +3,7 @@
 
 mod aws;
 mod circles;
+mod config;
 mod denied;
 mod dependencies;
 mod dispatch;

@@ -16,8 +16,8 @@ use std::{
 };
 
 pub use show::{
-    FileRow, ProfileKind, ProfileRow, Row, Validation, files, profiles, schema, show, user_schema,
-    validate,
+    FileRow, ProfileKind, ProfileRow, Row, Validation, files, keys, profiles, schema, show,
+    user_schema, validate,
 };
 pub use user::UserConfig;
 

@@ -78,6 +78,27 @@ pub fn show(invocation: &Invocation, settings: &Settings) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
+/// Every key that a loaded profile has, by its path such as `ssh.user`, with its value.
+pub fn keys(loaded: &Loaded) -> Vec<(String, Json)> {
+    fn walk(node: &Node, path: &mut Vec<String>, keys: &mut Vec<(String, Json)>) {
+        match &node.value {
+            Value::Null => {}
+            Value::Map(entries) if !entries.is_empty() => {
+                for (key, node) in entries {
+                    path.push(key.text.clone());
+                    walk(node, path, keys);
+                    path.pop();
+                }
+            }
+            _ => keys.push((path.join("."), to_json(node))),
+        }
+    }
+    let mut keys = Vec::new();
+    walk(loaded.tree(), &mut Vec::new(), &mut keys);
+    keys.retain(|(name, _)| name != "extends");
+    keys
+}
+
 /// The keys of the profile that `settings` does not show already.
 fn leaves(node: &Node, path: &mut Vec<String>, user: &Path, rows: &mut Vec<Row>) {
     match &node.value {

@@ -1,5 +1,12 @@
 //! `ops config`
 
+mod change;
+mod diff;
+mod editor;
+mod file;
+mod import;
+mod init;
+
 use std::path::Path;
 
 use ops_core::{Command, Context, Traits, Values};
@@ -14,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::plugin;
 
-/// Show settings, profiles, and where they come from
+/// Show and change settings and profiles
 ///
 /// Precedence: flag, `OPS_*` variable, team profile, AWS configuration (`AWS_*` variables and
 /// files), default. A team profile is one YAML file; `ops config path` says where they are looked
@@ -38,6 +45,52 @@ enum Action {
         /// Names or files of team profiles; all there are without one
         profiles: Vec<String>,
     },
+    /// Write a first profile, from at most five answers
+    ///
+    /// Asks on a terminal for what is not said on the line; elsewhere NAME has to be there. The
+    /// profile goes into your own folder of profiles.
+    Init(init::InitArgs),
+    /// Open a profile, or your own config.yaml, in your editor
+    ///
+    /// The editor gets a copy, which takes the place of the file once nothing is wrong with it. It
+    /// is that of OPS_EDITOR, VISUAL or EDITOR, else vi.
+    Edit {
+        /// Team profile; without one that of -p, else your own config.yaml
+        profile: Option<String>,
+    },
+    /// Set a key; comments and all the rest of the file stay
+    ///
+    /// In your own config.yaml, or with -p on the line in that team profile. VALUE is text where
+    /// the key takes text, else what YAML takes it for: 5, true, [a, b].
+    Set {
+        /// Such as output, or with -p ssh.user
+        key: String,
+        /// The value
+        value: String,
+    },
+    /// Take a key out; comments and all the rest of the file stay
+    Unset {
+        /// Such as output, or with -p ssh.user
+        key: String,
+    },
+    /// Use a profile where -p and OPS_PROFILE name none
+    Use {
+        /// Team profile or AWS profile
+        #[arg(required_unless_present = "none")]
+        profile: Option<String>,
+        /// Use none
+        #[arg(long, conflicts_with = "profile")]
+        none: bool,
+    },
+    /// Show in which keys two profiles differ, with all that they extend
+    Diff {
+        /// A team profile
+        first: String,
+        /// The other one
+        second: String,
+    },
+    /// Turn what other tools have into a profile, and say what is left out
+    Import(import::ImportArgs),
     /// JSON Schema of a team profile, for editors
     Schema {
         /// That of your own config.yaml
@@ -58,6 +111,7 @@ impl Command for Config {
             "each effective value, and where it comes from",
         ),
         ("ops config profiles", "what -p can name"),
+        ("ops config init shop --region eu-west-1", "a first profile"),
         ("ops config validate payments-prod", "is it right?"),
         (
             "ops config schema > ops-profile.json",
@@ -65,7 +119,12 @@ impl Command for Config {
         ),
     ];
 
-    const COMPLETES: &'static [(&'static str, Values)] = &[("profiles", Values::TeamProfile)];
+    const COMPLETES: &'static [(&'static str, Values)] = &[
+        ("profiles", Values::TeamProfile),
+        ("profile", Values::TeamProfile),
+        ("first", Values::TeamProfile),
+        ("second", Values::TeamProfile),
+    ];
 
     async fn run(self, cx: Context) -> Result<Exit> {
         match self.action {
@@ -73,6 +132,13 @@ impl Command for Config {
             Action::Profiles => profiles(&cx),
             Action::Path => path(&cx),
             Action::Validate { profiles } => validate(&cx, &profiles),
+            Action::Init(args) => init::init(&cx, &args).await,
+            Action::Edit { profile } => editor::edit(&cx, profile.as_deref()).await,
+            Action::Set { key, value } => change::set(&cx, &key, &value),
+            Action::Unset { key } => change::unset(&cx, &key),
+            Action::Use { profile, none: _ } => change::use_profile(&cx, profile.as_deref()),
+            Action::Diff { first, second } => diff::diff(&cx, &first, &second),
+            Action::Import(args) => import::import(&cx, &args),
             Action::Schema { user } => {
                 let schema = if user {
                     show::user_schema()
