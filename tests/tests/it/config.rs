@@ -169,11 +169,9 @@ fn an_editor_puts_nothing_wrong_in_place() {
     fs::write(&shop, SHOP).expect("the profile");
     let edit = |program: &str| {
         let line = format!("sh -c '{program}' editor");
-        Terminal::start_with(
-            &service,
-            &["config", "edit", "shop"],
-            &[("EDITOR", line.as_str())],
-        )
+        Terminal::start_with(&service, &["config", "edit", "shop"], |command| {
+            command.env("EDITOR", line)
+        })
     };
 
     let mut wrong = edit("echo nosuch: 1 >> $1");
