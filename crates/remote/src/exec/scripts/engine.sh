@@ -134,13 +134,14 @@ supervise() {
     # A process that the command has left behind may still write.
     wait $pumps
     [ ! -e "$d/limit" ] || code=limit
-    # Of nobody the number may be another process's soon.
-    read -r pid <"$d/p"
-    find_members
-    [ -n "$members" ] || rm -f "$d/p"
     echo "$code" >"$d/status"
     : >"$d/in.closed"
     ring
+    # Of nobody the number may be another process's soon. A client has not to wait for that look at
+    # all processes, and where it is done first there is no folder any more.
+    { read -r pid <"$d/p"; } 2>/dev/null || return 0
+    find_members
+    [ -n "$members" ] || rm -f "$d/p"
 }
 
 # run_command OUT ERR: sets $code to its status.
@@ -150,7 +151,8 @@ run_command() {
         timer=$!
     fi
     (
-        umask "$(cat "$d/umask")"
+        read -r mask <"$d/umask"
+        umask "$mask"
         exec <"$input" >>"$1" 2>>"$2" 4>&-
         apart sh "$d/engine" command "$d"
     )
@@ -274,7 +276,7 @@ keep() {
         # shellcheck disable=SC2094
         (
             exec 5<>"$d/life" 6<"$d/life" 5>&-
-            cat <&6
+            read -r _ <&6
         )
         [ ! -e "$d/known" ] || break
         now=$seen
@@ -363,7 +365,7 @@ attach() {
     # ended; the client then attaches anew.
     trap "signal_command INT; echo gone=\$turn >\"\$d/leaving\"; depart" INT
     trap "end_all; depart_obeying" QUIT
-    choose_encoding
+    encode=
     beat &
     beats=$!
     open_stream out 7 "$2" "$3"
@@ -501,6 +503,8 @@ send_stream() {
             [ "$at" = "$segment" ] || continue
         fi
         if [ "$end" -gt "$offset" ]; then
+            # Not before: many a command writes nothing.
+            [ -n "$encode" ] || choose_encoding
             printf "!%s %s %s\n" "$1" "$segment" "$offset" >&3
             eval "dd bs=$((end - offset)) count=1 <&$2 2>/dev/null" | $encode >&3 || depart
             offset=$end
