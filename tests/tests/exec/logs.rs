@@ -6,9 +6,15 @@ use std::{
     process::Child,
     sync::{Arc, Mutex},
     thread,
+    time::{Duration, Instant},
 };
 
-use ops_tests::{Lab, lab::binary, service::Service, terminal::Terminal};
+use ops_tests::{
+    Lab,
+    lab::{PATIENCE, binary},
+    service::Service,
+    terminal::Terminal,
+};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::{eventually, status_of};
@@ -163,6 +169,17 @@ impl Follower {
             .count()
     }
 
+    #[track_caller]
+    fn wait_for_a_loss(&self, before: usize) {
+        let begin = Instant::now();
+        while self.losses() == before {
+            let said = self.said.lock().unwrap();
+            assert!(begin.elapsed() < PATIENCE, "no loss: {said:#?}");
+            drop(said);
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     fn interrupt(mut self) -> Option<i32> {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         kill_process(pid, Signal::INT).unwrap();
@@ -277,7 +294,7 @@ fn lose_runs(temporary: &Path) {
 fn each_line_comes_once_over_20_losses() {
     const LOSSES: usize = 20;
     let (lab, temporary) = apart();
-    let cuts = ["sandbox", "fault", "cut-after=30,cuts=1"];
+    let cuts = ["sandbox", "fault", "cut-after=16,cuts=1"];
     lab.ops(cuts).output().success();
     let file = lab.write("app.log", "line 0\n");
     let words = ["-v", "logs", "-f", "web-1", file.to_str().unwrap()];
@@ -293,11 +310,13 @@ fn each_line_comes_once_over_20_losses() {
         let before = follower.losses();
         if lost < 6 {
             lost += 1;
+            // In the middle of what was written.
+            follower.wait_for(&format!("line {}", written - 19));
             lose_runs(&temporary);
             if lost % 2 == 0 {
                 std::fs::rename(&file, file.with_extension(format!("log.{lost}"))).unwrap();
             }
-            eventually("a loss", || follower.losses() > before);
+            follower.wait_for_a_loss(before);
         } else {
             follower.wait_for(&format!("line {written}"));
         }
@@ -345,7 +364,7 @@ sed 's/^[0-9]* /2026-01-31T12:00:00+0000 web app[1]: /' "$journal.$$"
 rm -f "$journal.$$"
 if [ -n "$follow" ]; then
     last=$(wc -l <"$journal")
-    while sleep 0.05; do
+    while sleep 0.05 && kill -0 "$PPID"; do
         now=$(wc -l <"$journal")
         [ "$now" = "$last" ] || entries "$last"
         last=$now
@@ -400,6 +419,7 @@ fn a_unit_s_journal_goes_on_behind_its_cursor() {
         "-v", "logs", "-f", "web-1", "--unit", "app", "--grep", "[0-8]$",
     ];
     let follower = Follower::start(&lab, &words);
+    follower.wait_for("2026-01-31T12:00:00+0000 web app[1]: 1");
     let mut written = 1;
     for loss in 0..3 {
         for _ in 0..20 {
@@ -411,7 +431,7 @@ fn a_unit_s_journal_goes_on_behind_its_cursor() {
         }
         let before = follower.losses();
         lose_runs(&temporary);
-        eventually("a loss", || follower.losses() > before);
+        follower.wait_for_a_loss(before);
     }
     append(&journal, "app the end 0\n");
     follower.wait_for("2026-01-31T12:00:00+0000 web app[1]: the end 0");

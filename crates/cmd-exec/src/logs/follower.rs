@@ -25,7 +25,7 @@ const AWAY: Duration = Duration::from_secs(3600);
 /// First and longest pause between two attempts.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(20));
 /// So many runs may end, one after another, without having sent anything.
-const MOST_IDLE_RUNS: u32 = 5;
+const MOST_IDLE_RUNS: u32 = 8;
 
 /// What reads the script's lines.
 enum LogReader {
