@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use ops_core::{Command, Context, Traits, calls::login::EffectiveCredentials};
+use ops_core::{Command, Context, calls::login::EffectiveCredentials};
 use ops_ui::{Env, Error, Exit, Format, Output, Result, program, text::single_quoted};
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -37,10 +37,6 @@ impl Command for EnvOfCredentials {
         ("ops env -- terraform plan", "run it with them"),
         ("eval \"$(ops env)\"", "set them in this shell"),
     ];
-    const TRAITS: Traits = Traits {
-        always_allowed: true,
-        ..Traits::NONE
-    };
 
     async fn run(self, cx: Context) -> Result<Exit> {
         let credentials = cx.effective_credentials().await?;
