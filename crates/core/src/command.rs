@@ -68,8 +68,17 @@ impl Traits {
     };
 }
 
+/// A future without its type, which is what a crate gives to another one.
+///
+/// The compiler makes the body of an `async fn` anew in every crate that awaits the function, with
+/// all bodies that this one awaits in turn, and in release builds in each codegen unit of that
+/// crate: the binary's crate took a minute for bodies of others alone. Boxed by a plain function,
+/// a body is compiled where it was written. Functions that wait for the network come this way
+/// (one allocation beside a round trip); those that move bytes stay as they are.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
 /// The future of a running command.
-pub type RunFuture = Pin<Box<dyn Future<Output = Result<Exit>> + Send>>;
+pub type RunFuture = BoxFuture<'static, Result<Exit>>;
 
 /// A registered command with its type erased; plain function pointers, so it is `const`.
 #[derive(Clone, Copy)]
@@ -103,8 +112,9 @@ impl Entry {
         }
     }
 
-    /// The entry of `C`. It belongs in a `static`: of a `const` every crate that names it, and so the
-    /// binary's, would compile the whole command once more.
+    /// The entry of `C`. It belongs in a `static` array: of a `const`, and of a `static` slice,
+    /// whose entries have no symbol of their own, every crate that names it, and so the binary's,
+    /// would compile the whole command once more.
     pub const fn of<C: Command>() -> Self {
         Self {
             name: C::NAME,

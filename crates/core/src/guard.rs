@@ -6,6 +6,7 @@
 //! for an instance that no command has put through it, so that a forgotten call protects all the
 //! same.
 
+use crate::BoxFuture;
 use ops_profile::{Confirm, Instance, Profile, Refused};
 use ops_ui::{Error, ErrorKind, Hint, Result, Text, hint};
 
@@ -20,7 +21,16 @@ impl Context {
     /// [`ErrorKind::Refused`] (exit 9): the profile forbids the verb, fewer instances are allowed,
     /// a reason is missing or does not fit, or the question was not answered with what it asks for.
     /// The hint names the flag that helps.
-    pub async fn guard(
+    pub fn guard<'a>(
+        &'a self,
+        verb: &'a str,
+        instances: &'a [Instance],
+        reason: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.guard_unboxed(verb, instances, reason))
+    }
+
+    async fn guard_unboxed(
         &self,
         verb: &str,
         instances: &[Instance],

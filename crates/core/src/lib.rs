@@ -22,7 +22,7 @@ mod picker;
 pub mod resolve;
 pub mod trouble;
 
-pub use command::{Command, Entry, RunFuture, Traits};
+pub use command::{BoxFuture, Command, Entry, RunFuture, Traits};
 pub use complete::Values;
 pub use connect::{Connection, Document, OpenOptions};
 pub use context::Context;

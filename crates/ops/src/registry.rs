@@ -22,13 +22,13 @@ pub static GROUPS: &[Group] = &[
     Group {
         title: "Servers",
         crates: &[
-            cmd_ls::COMMANDS,
-            cmd_shell::COMMANDS,
-            cmd_exec::COMMANDS,
-            cmd_cp::COMMANDS,
-            cmd_forward::COMMANDS,
-            cmd_ssh::COMMANDS,
-            cmd_console::COMMANDS,
+            &cmd_ls::COMMANDS,
+            &cmd_shell::COMMANDS,
+            &cmd_exec::COMMANDS,
+            &cmd_cp::COMMANDS,
+            &cmd_forward::COMMANDS,
+            &cmd_ssh::COMMANDS,
+            &cmd_console::COMMANDS,
         ],
     },
     Group {

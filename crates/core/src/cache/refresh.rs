@@ -1,5 +1,6 @@
 //! Getting a fleet anew, in this process.
 
+use crate::BoxFuture;
 use std::{
     fs::File,
     io,
@@ -39,7 +40,11 @@ pub struct Refreshed {
 ///
 /// # Errors
 /// Those of listing; no place to keep it.
-pub async fn refresh(cx: &Context, always: bool) -> Result<Option<Refreshed>> {
+pub fn refresh<'a>(cx: &'a Context, always: bool) -> BoxFuture<'a, Result<Option<Refreshed>>> {
+    Box::pin(refresh_unboxed(cx, always))
+}
+
+async fn refresh_unboxed(cx: &Context, always: bool) -> Result<Option<Refreshed>> {
     let fleet = FleetFile::of(cx.invocation(), cx.settings()?);
     const PURPOSE: &str = "the list of instances";
     let paths = cx.paths();

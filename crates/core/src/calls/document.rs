@@ -1,6 +1,7 @@
 //! What is read of documents: what stands around the parameter in the commands of one, which
 //! decides what the agent does to dollar signs, and whether the account's preferences log sessions.
 
+use crate::BoxFuture;
 use aws_sdk_ssm::{operation::get_document::GetDocumentError, types::DocumentFormat};
 use ops_ui::{Error, Result};
 use serde::Deserialize;
@@ -57,7 +58,11 @@ impl Context {
     ///
     /// # Errors
     /// A denial; preferences that cannot be read.
-    pub async fn account_logs_sessions(&self, region: &str) -> Result<bool> {
+    pub fn account_logs_sessions<'a>(&'a self, region: &'a str) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(self.account_logs_sessions_unboxed(region))
+    }
+
+    async fn account_logs_sessions_unboxed(&self, region: &str) -> Result<bool> {
         let aws = self.aws().await?;
         let what = || "cannot read the account's session preferences";
         let answer = aws
@@ -97,7 +102,15 @@ impl Context {
     ///
     /// # Errors
     /// A denial; a document that is not there, or none of a session.
-    pub async fn document_expands_dollars(&self, name: &str, region: &str) -> Result<bool> {
+    pub fn document_expands_dollars<'a>(
+        &'a self,
+        name: &'a str,
+        region: &'a str,
+    ) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(self.document_expands_dollars_unboxed(name, region))
+    }
+
+    async fn document_expands_dollars_unboxed(&self, name: &str, region: &str) -> Result<bool> {
         let aws = self.aws().await?;
         let what = || format!("cannot read the document `{name}`");
         let answer = aws

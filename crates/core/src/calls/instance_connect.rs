@@ -1,5 +1,6 @@
 //! EC2 Instance Connect: a public key that an instance accepts for a minute.
 
+use crate::BoxFuture;
 use ops_profile::{Instance, Kind};
 use ops_ui::{Error, Result, hint};
 
@@ -12,7 +13,16 @@ impl Context {
     /// # Errors
     /// A hybrid node; a denial, which names `ec2-instance-connect:SendSSHPublicKey`; an instance
     /// that does not support it.
-    pub async fn send_ssh_public_key(
+    pub fn send_ssh_public_key<'a>(
+        &'a self,
+        instance: &'a Instance,
+        user: &'a str,
+        public_key: &'a str,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.send_ssh_public_key_unboxed(instance, user, public_key))
+    }
+
+    async fn send_ssh_public_key_unboxed(
         &self,
         instance: &Instance,
         user: &str,

@@ -1,5 +1,6 @@
 //! The regions of an invocation, and URLs that carry their own permission.
 
+use crate::BoxFuture;
 use std::time::Duration;
 
 use ops_ui::{Error, Result};
@@ -46,7 +47,11 @@ impl Context {
     ///
     /// # Errors
     /// Those of the call.
-    pub async fn all_regions(&self) -> Result<Vec<String>> {
+    pub fn all_regions<'a>(&'a self) -> BoxFuture<'a, Result<Vec<String>>> {
+        Box::pin(self.all_regions_unboxed())
+    }
+
+    async fn all_regions_unboxed(&self) -> Result<Vec<String>> {
         let aws = self.aws().await?;
         let region = aws.any_region();
         aws.credentials().await?;

@@ -1,5 +1,6 @@
 //! The duty to end a session at the service.
 
+use crate::BoxFuture;
 use std::sync::{Arc, OnceLock};
 
 use ops_session::{
@@ -36,7 +37,11 @@ pub struct Ending {
 impl Ending {
     /// TerminateSession; a denial is told once, any other failure with `-v` only, since the service
     /// ends idle sessions itself.
-    pub async fn terminate(mut self) {
+    pub fn terminate(self) -> BoxFuture<'static, ()> {
+        Box::pin(self.terminate_unboxed())
+    }
+
+    async fn terminate_unboxed(mut self) {
         self.armed = false;
         let (done, is_done) = oneshot::channel();
         self.terminate_in_background(done);

@@ -1,5 +1,6 @@
 //! A script whose output arrives as bytes, at the speed of the agent's separated output.
 
+use ops_core::BoxFuture;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::atomic::Ordering,
@@ -86,7 +87,11 @@ impl DownPipe {
     ///
     /// # Errors
     /// As [`ops_core::Context::open`].
-    pub async fn start(host: &ScriptHost, script: &str) -> Result<Self> {
+    pub fn start<'a>(host: &'a ScriptHost, script: &'a str) -> BoxFuture<'a, Result<Self>> {
+        Box::pin(Self::start_unboxed(host, script))
+    }
+
+    async fn start_unboxed(host: &ScriptHost, script: &str) -> Result<Self> {
         Self::run(host, &framed("", BULK, script)).await
     }
 

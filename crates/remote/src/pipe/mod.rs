@@ -41,6 +41,7 @@ pub(crate) mod lines;
 pub mod text;
 mod up;
 
+use ops_core::BoxFuture;
 use std::sync::{
     Arc, OnceLock,
     atomic::{AtomicBool, Ordering},
@@ -289,7 +290,11 @@ impl Pipe {
     /// # Errors
     /// As [`DownPipe::start`] and [`UpPipe::start`]; a server without mkfifo; a document without
     /// separated output, over which nothing comes before the end.
-    pub async fn start(host: &ScriptHost, script: &str) -> Result<Self> {
+    pub fn start<'a>(host: &'a ScriptHost, script: &'a str) -> BoxFuture<'a, Result<Self>> {
+        Box::pin(Self::start_unboxed(host, script))
+    }
+
+    async fn start_unboxed(host: &ScriptHost, script: &str) -> Result<Self> {
         if !host.known.is_learned() {
             // Of a document without, nothing would ever come.
             DownPipe::start(host, "").await?.wait().await?;

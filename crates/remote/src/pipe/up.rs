@@ -1,5 +1,6 @@
 //! A script whose input is bytes, through a terminal in raw mode.
 
+use ops_core::BoxFuture;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
@@ -56,7 +57,15 @@ impl UpPipe {
     ///
     /// # Errors
     /// As [`ops_core::Context::open`]; a server without stty.
-    pub async fn start(host: &ScriptHost, consumer: &str, at_end: &str) -> Result<Self> {
+    pub fn start<'a>(
+        host: &'a ScriptHost,
+        consumer: &'a str,
+        at_end: &'a str,
+    ) -> BoxFuture<'a, Result<Self>> {
+        Box::pin(Self::start_unboxed(host, consumer, at_end))
+    }
+
+    async fn start_unboxed(host: &ScriptHost, consumer: &str, at_end: &str) -> Result<Self> {
         Self::run(host, &framed(consumer, at_end), None).await
     }
 
@@ -75,7 +84,11 @@ impl UpPipe {
     ///
     /// # Errors
     /// As [`UpPipe::start`] and [`DownPipe::start`].
-    pub async fn dialogue(host: &ScriptHost, script: &str) -> Result<Self> {
+    pub fn dialogue<'a>(host: &'a ScriptHost, script: &'a str) -> BoxFuture<'a, Result<Self>> {
+        Box::pin(Self::dialogue_unboxed(host, script))
+    }
+
+    async fn dialogue_unboxed(host: &ScriptHost, script: &str) -> Result<Self> {
         if host.may_join_output() {
             return Self::dialogue_by_terminal(host, script).await;
         }
@@ -139,8 +152,10 @@ impl UpPipe {
                 }
             }
         };
-        let connection =
-            Box::pin(host.cx.open_heard(&host.instance, document, options, heard)).await?;
+        let connection = host
+            .cx
+            .open_heard(&host.instance, document, options, Box::pin(heard))
+            .await?;
         let (session, ending) = connection.into_parts();
         let mut up = Self {
             session,

@@ -1,6 +1,7 @@
 //! A server's host keys, fetched over a session, so that the first contact is not trust on first
 //! use.
 
+use ops_core::BoxFuture;
 use std::{
     collections::BTreeSet,
     fs,
@@ -27,7 +28,17 @@ const KEYS_BYTES_MAX: usize = 64 << 10;
 ///
 /// # Errors
 /// The session cannot be opened, or the far side shows no key.
-pub async fn pin(
+pub fn pin<'a>(
+    cx: &'a Context,
+    instance: &'a Instance,
+    port: u16,
+    file: &'a Path,
+    reason: Option<String>,
+) -> BoxFuture<'a, Result<()>> {
+    Box::pin(pin_unboxed(cx, instance, port, file, reason))
+}
+
+async fn pin_unboxed(
     cx: &Context,
     instance: &Instance,
     port: u16,

@@ -1,5 +1,6 @@
 //! The user that an image of AWS is made with.
 
+use ops_core::BoxFuture;
 use ops_core::Context;
 use ops_profile::{Instance, Kind};
 
@@ -33,7 +34,14 @@ pub fn of_platform(platform: &str) -> Option<&'static str> {
 
 /// The user that the image of `instance` is made with, as far as Systems Manager tells the
 /// platform, which it is asked for. `None` for a hybrid node, which has no image of AWS.
-pub async fn of_instance(cx: &Context, instance: &Instance) -> Option<&'static str> {
+pub fn of_instance<'a>(
+    cx: &'a Context,
+    instance: &'a Instance,
+) -> BoxFuture<'a, Option<&'static str>> {
+    Box::pin(of_instance_unboxed(cx, instance))
+}
+
+async fn of_instance_unboxed(cx: &Context, instance: &Instance) -> Option<&'static str> {
     if instance.kind == Kind::Hybrid {
         return None;
     }

@@ -1,6 +1,7 @@
 //! Carries a session between the user and the far side: input, output, size, and what there is to
 //! say about the connection.
 
+use ops_core::BoxFuture;
 use std::{
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -78,7 +79,21 @@ pub trait OutputFilter: Send {
 ///
 /// # Errors
 /// The session failed, the output cannot be written any more, or a signal asked to stop.
-pub async fn carry(
+pub fn carry<'a>(
+    cx: &'a Context,
+    sender: &'a Sender,
+    events: &'a mut Events,
+    ending: &'a Ending,
+    label: &'a str,
+    escape: EscapeChar,
+    filter: Option<Box<dyn OutputFilter>>,
+) -> BoxFuture<'a, Result<CarryEnd>> {
+    Box::pin(carry_unboxed(
+        cx, sender, events, ending, label, escape, filter,
+    ))
+}
+
+async fn carry_unboxed(
     cx: &Context,
     sender: &Sender,
     events: &mut Events,
