@@ -588,7 +588,7 @@ const DIALOGUE: &str = include_str!("scripts/dialogue.sh");
 pub(super) fn dialogue_script(tools: Option<&Tools>) -> String {
     let known = tools.map_or_else(probe::probing_script, Tools::prelude_script);
     format!(
-        "{known}private=$d\nspread_program='{}'\n{}{}",
+        "{known}spread_program='{}'\n{}{}",
         script::strip_comments(SPREAD),
         script::strip_comments(script::ENTER),
         script::strip_comments(DIALOGUE),

@@ -98,7 +98,7 @@ impl ShellDialogue {
     fn start_on(shell: &Shell, tools: Option<&Tools>) -> Self {
         let private = tempfile::tempdir().unwrap();
         let text = format!(
-            "d='{}'\nexec 8>&1\nsay() {{ printf \"!%s %s\\n\" \"$1\" \"$2\" >&8; }}\n( {}\n)\n",
+            "private='{}'\nexec 8>&1\nsay() {{ printf \"!%s %s\\n\" \"$1\" \"$2\" >&8; }}\n( {}\n)\n",
             private.path().display(),
             dialogue::dialogue_script(tools)
         );

@@ -53,11 +53,10 @@ mod shells;
 mod text;
 mod words;
 
-use ops_core::BoxFuture;
 use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
-use ops_core::{Context, connect::Urgency};
+use ops_core::{BoxFuture, Context, connect::Urgency};
 use ops_profile::Instance;
 use ops_ui::{Result, Text};
 use tokio::sync::mpsc;

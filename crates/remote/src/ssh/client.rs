@@ -1,11 +1,10 @@
 //! An SSH client in this process, over AWS-StartSSHSession.
 
-use ops_core::BoxFuture;
 use std::{borrow::Cow, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use ops_core::{
-    Context, Document, OpenOptions,
+    BoxFuture, Context, Document, OpenOptions,
     trouble::{Trouble, Troubled},
 };
 use ops_profile::{HostKeys, Instance};

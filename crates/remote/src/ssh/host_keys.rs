@@ -1,7 +1,6 @@
 //! A server's host keys, fetched over a session, so that the first contact is not trust on first
 //! use.
 
-use ops_core::BoxFuture;
 use std::{
     collections::BTreeSet,
     fs,
@@ -12,7 +11,7 @@ use std::{
 
 use ops_session::driver::Event;
 
-use ops_core::{Context, Document, OpenOptions};
+use ops_core::{BoxFuture, Context, Document, OpenOptions};
 use ops_profile::Instance;
 use ops_ui::{Error, Result, hint, paths};
 

@@ -1,7 +1,6 @@
 //! The user that an image of AWS is made with.
 
-use ops_core::BoxFuture;
-use ops_core::Context;
+use ops_core::{BoxFuture, Context};
 use ops_profile::{Instance, Kind};
 
 /// The name of a platform, as Systems Manager tells it in `PlatformName`, begins with the first

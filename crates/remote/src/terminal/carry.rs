@@ -1,7 +1,6 @@
 //! Carries a session between the user and the far side: input, output, size, and what there is to
 //! say about the connection.
 
-use ops_core::BoxFuture;
 use std::{
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -9,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use ops_core::{Context, connect::Ending};
+use ops_core::{BoxFuture, Context, connect::Ending};
 use ops_session::driver::{Event, Events, Sender};
 use ops_ui::{
     Error, ErrorKind, Exit, Output, Result,
