@@ -10,7 +10,6 @@ mod small_payloads;
 mod start;
 mod stream_url;
 
-use crate::BoxFuture;
 use std::{
     net::IpAddr,
     sync::{Arc, atomic::AtomicBool},
@@ -34,6 +33,7 @@ use self::{
 };
 pub use crate::pace::Urgency;
 use crate::{
+    BoxFuture,
     aws::{Aws, Meaning, code_of, meaning},
     context::{Context, FromCache},
     pace::Operation,

@@ -1,6 +1,5 @@
 //! What every command is given: options, settings, AWS and output, each made on first use.
 
-use crate::BoxFuture;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, OnceLock},
@@ -10,6 +9,7 @@ use ops_profile::{Instance, Ping, Profile, Settings, Target, Verbs};
 use ops_ui::{Env, Globals, Interrupt, Invocation, Output, Paths, Result};
 
 use crate::{
+    BoxFuture,
     aws::Aws,
     inventory::{Inventory, Listing, Query},
 };

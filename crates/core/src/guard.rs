@@ -6,11 +6,10 @@
 //! for an instance that no command has put through it, so that a forgotten call protects all the
 //! same.
 
-use crate::BoxFuture;
 use ops_profile::{Confirm, Instance, Profile, Refused};
 use ops_ui::{Error, ErrorKind, Hint, Result, Text, hint};
 
-use crate::context::Context;
+use crate::{BoxFuture, context::Context};
 
 impl Context {
     /// Checks what the profile says about `verb` on `instances`, and asks the user what it demands

@@ -3,7 +3,6 @@
 mod args;
 mod failure;
 
-use crate::BoxFuture;
 use std::{
     collections::BTreeMap,
     sync::{MutexGuard, PoisonError},
@@ -13,6 +12,7 @@ use ops_profile::{Host, Instance, Pick, Selector, Target};
 use ops_ui::{Error, ErrorKind, Result};
 
 use crate::{
+    BoxFuture,
     cache::FleetFile,
     context::{Context, FromCache},
     inventory::{Query, TagFilter, answers_to, has_address},

@@ -1,6 +1,5 @@
 //! Getting a fleet anew, in this process.
 
-use crate::BoxFuture;
 use std::{
     fs::File,
     io,
@@ -15,7 +14,7 @@ use super::{
     key, now_ms,
     view::View,
 };
-use crate::{aws::options::AwsOptions, context::Context, inventory::Query};
+use crate::{BoxFuture, aws::options::AwsOptions, context::Context, inventory::Query};
 
 /// How much longer than the list STS may take to tell the account.
 const ACCOUNT_PATIENCE: Duration = Duration::from_millis(250);

@@ -1,9 +1,8 @@
 //! Who is calling, and the check of the account that a profile names.
 
-use crate::BoxFuture;
 use ops_ui::{Error, ErrorKind, Result};
 
-use crate::{aws::Identity, context::Context};
+use crate::{BoxFuture, aws::Identity, context::Context};
 
 impl Context {
     /// The caller's identity; asked once per set of credentials, also across invocations.

@@ -1,12 +1,11 @@
 //! What is read of documents: what stands around the parameter in the commands of one, which
 //! decides what the agent does to dollar signs, and whether the account's preferences log sessions.
 
-use crate::BoxFuture;
 use aws_sdk_ssm::{operation::get_document::GetDocumentError, types::DocumentFormat};
 use ops_ui::{Error, Result};
 use serde::Deserialize;
 
-use crate::context::Context;
+use crate::{BoxFuture, context::Context};
 
 /// The parts of a session document that are read here.
 #[derive(Deserialize)]

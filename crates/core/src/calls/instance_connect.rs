@@ -1,10 +1,9 @@
 //! EC2 Instance Connect: a public key that an instance accepts for a minute.
 
-use crate::BoxFuture;
 use ops_profile::{Instance, Kind};
 use ops_ui::{Error, Result, hint};
 
-use crate::{context::Context, iam};
+use crate::{BoxFuture, context::Context, iam};
 
 impl Context {
     /// Makes `instance` accept `public_key` (one line in OpenSSH's form) for `user` for the next 60

@@ -1,11 +1,10 @@
 //! The regions of an invocation, and URLs that carry their own permission.
 
-use crate::BoxFuture;
 use std::time::Duration;
 
 use ops_ui::{Error, Result};
 
-use crate::{aws::presign_s3, context::Context};
+use crate::{BoxFuture, aws::presign_s3, context::Context};
 
 impl Context {
     /// The region of this invocation: `--region`, `OPS_REGION`, the profile's, `AWS_REGION`, the

@@ -4,7 +4,6 @@
 //! Not the SDK's client: it would be a large part of a build for three requests that the signer of
 //! the SDK signs as well.
 
-use crate::BoxFuture;
 use std::{
     pin::Pin,
     sync::{
@@ -28,6 +27,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::mpsc;
 
 use crate::{
+    BoxFuture,
     aws::{Service, chain, http},
     context::Context,
     partition::Partition,

@@ -1,7 +1,6 @@
 //! Sign-in URLs of the console: temporary credentials exchanged for a page that opens in their
 //! account.
 
-use crate::BoxFuture;
 use std::time::Duration;
 
 use aws_credential_types::Credentials;
@@ -14,6 +13,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 use crate::{
+    BoxFuture,
     aws::{
         Aws,
         bounds::{AnswerBounds, bounded_connector},

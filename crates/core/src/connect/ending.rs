@@ -1,6 +1,5 @@
 //! The duty to end a session at the service.
 
-use crate::BoxFuture;
 use std::sync::{Arc, OnceLock};
 
 use ops_session::{
@@ -15,7 +14,7 @@ use super::{
     data_key::{self, KeyRecord},
     failure, gateway,
 };
-use crate::context::Context;
+use crate::{BoxFuture, context::Context};
 
 /// The duty to end a session at the service. Dropping it does so in the background, which the
 /// dispatcher waits for.
