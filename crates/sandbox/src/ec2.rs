@@ -1,5 +1,7 @@
-//! The EC2 query API: DescribeInstances and DescribeRegions, and enough of StartInstances and
-//! StopInstances to try what happens then.
+//! The EC2 query API: DescribeInstances and DescribeRegions, what stands around an instance, and
+//! enough of StartInstances and StopInstances to try what happens then.
+
+mod network;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -37,13 +39,17 @@ pub(crate) fn answer(app: &App, call: &Call, action: &str, form: &Form) -> Resul
         "StartInstances" => change_state(app, call, action, form, &MachineChange::start()),
         "StopInstances" => change_state(app, call, action, form, &MachineChange::stop()),
         "DescribeRegions" => Ok(describe_regions(app, call, form)),
+        "DescribeRouteTables" => network::route_tables(app, call, form),
+        "DescribeVpcEndpoints" => network::endpoints(app, call, form),
+        "DescribeSecurityGroups" => network::security_groups(app, call, form),
+        "GetConsoleOutput" => network::console(app, call, form),
         other => Err(ApiError::unknown_action(call.service, other)),
     }
 }
 
 fn describe_instances(app: &App, call: &Call, form: &Form) -> Result<Reply, ApiError> {
     let ids = form.list("InstanceId");
-    let filters = read_filters(form)?;
+    let filters = read_filters(form, is_filter)?;
     let page = match form.value("MaxResults") {
         None => PAGE_BOUND,
         Some(_) if !ids.is_empty() => {
@@ -186,14 +192,14 @@ fn write_state(xml: &mut Xml, state: InstanceStateName) {
         .text("name", state.name());
 }
 
-fn read_filters(form: &Form) -> Result<Vec<Filter>, ApiError> {
+fn read_filters(form: &Form, is_known: fn(&str) -> bool) -> Result<Vec<Filter>, ApiError> {
     let mut filters = Vec::new();
     for index in 1.. {
         let Some(name) = form.value(&format!("Filter.{index}.Name")) else {
             break;
         };
         let values = form.list(&format!("Filter.{index}.Value"));
-        if !is_filter(name) {
+        if !is_known(name) {
             return Err(ApiError::new(
                 "InvalidParameterValue",
                 format!("The filter '{name}' is invalid"),
@@ -286,12 +292,12 @@ fn write_reservation(xml: &mut Xml, account: &str, instance: &Instance) {
             .text("ownerId", account)
             .element("groupSet", |_| {})
             .element("instancesSet", |xml| {
-                xml.element("item", |xml| write_instance(xml, instance));
+                xml.element("item", |xml| write_instance(xml, account, instance));
             });
     });
 }
 
-fn write_instance(xml: &mut Xml, instance: &Instance) {
+fn write_instance(xml: &mut Xml, account: &str, instance: &Instance) {
     let state = instance.state();
     let has_address = state != InstanceStateName::Terminated;
     let address = instance.private_ip.to_string();
@@ -332,6 +338,27 @@ fn write_instance(xml: &mut Xml, instance: &Instance) {
             xml.text("ipAddress", &public.to_string());
         }
     }
+    if let Some(role) = &instance.role {
+        xml.element("iamInstanceProfile", |xml| {
+            xml.text(
+                "arn",
+                &format!("arn:aws:iam::{account}:instance-profile/{role}"),
+            )
+            .text("id", "AIPAEXAMPLEOFTHESANDBX");
+        });
+    }
+    let (group, group_name) = network::group_of(instance);
+    xml.element("groupSet", |xml| {
+        xml.element("item", |xml| {
+            xml.text("groupId", &group).text("groupName", group_name);
+        });
+    })
+    .element("metadataOptions", |xml| {
+        xml.text("state", "applied")
+            .text("httpTokens", "required")
+            .text("httpPutResponseHopLimit", "2")
+            .text("httpEndpoint", "enabled");
+    });
     xml.text("architecture", "x86_64")
         .text("rootDeviceType", "ebs")
         .text("virtualizationType", "hvm");
@@ -353,6 +380,14 @@ fn describe_regions(app: &App, call: &Call, form: &Form) -> Reply {
     let asked = form.list("RegionName");
     let mut regions: BTreeSet<String> = REGIONS.iter().map(|name| (*name).to_owned()).collect();
     regions.insert(app.fleet.region().to_owned());
+    let disabled = &app.fleet.file().disabled_regions;
+    // Those that are not enabled are told of on demand alone.
+    let wants_all = form.value("AllRegions") == Some("true");
+    regions.extend(disabled.iter().filter(|_| wants_all).cloned());
+    let opt_in = |region: &String| match disabled.contains(region) {
+        true => "not-opted-in",
+        false => "opt-in-not-required",
+    };
     let mut xml = Xml::new();
     xml.root("DescribeRegionsResponse", NAMESPACE, |xml| {
         xml.text("requestId", &call.request_id);
@@ -362,7 +397,7 @@ fn describe_regions(app: &App, call: &Call, form: &Form) -> Reply {
                     xml.element("item", |xml| {
                         xml.text("regionName", region)
                             .text("regionEndpoint", &format!("ec2.{region}.amazonaws.com"))
-                            .text("optInStatus", "opt-in-not-required");
+                            .text("optInStatus", opt_in(region));
                     });
                 }
             }

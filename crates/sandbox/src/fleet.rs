@@ -2,6 +2,7 @@
 
 mod document;
 mod file;
+mod place;
 mod state;
 mod synthetic;
 
@@ -18,10 +19,18 @@ use tokio::time::Instant;
 
 pub(crate) use document::{DocumentEntry, EntryType};
 pub(crate) use file::{FleetFile, InstanceEntry};
+pub(crate) use place::{SubnetEntry, WayOut, network_id};
 pub(crate) use state::{InstanceState, InstanceStates, make_folder};
 
 /// The fleet that is used when none is given, as a file to start one's own from.
 pub const DEFAULT_FLEET: &str = include_str!("fleet/default.yaml");
+/// A fleet in which nearly every machine is broken, each in its own way.
+const BROKEN_FLEET: &str = include_str!("fleet/broken.yaml");
+/// What is given in place of a file to have [`BROKEN_FLEET`].
+const BROKEN: &str = "broken";
+
+/// The first agent that takes sessions. Source: the prerequisites of Session Manager.
+const SESSIONS_SINCE: &str = "2.3.68.0";
 
 /// One machine: an EC2 instance or a hybrid node.
 #[derive(Clone, Debug)]
@@ -51,6 +60,18 @@ pub(crate) struct Instance {
     pub(crate) ports: BTreeMap<u16, Service>,
     /// The KMS key that sessions on it demand, where it has one of its own.
     pub(crate) kms_key: Option<String>,
+    /// The role of its instance profile; `None` without one.
+    pub(crate) role: Option<String>,
+    /// What leads out of its subnet.
+    pub(crate) subnet: SubnetEntry,
+    /// Its security group lets nothing out.
+    pub(crate) closed_egress: bool,
+    /// The user that sessions are to run as, where the machine lacks it.
+    pub(crate) missing_user: Option<String>,
+    /// What its console shows.
+    pub(crate) console: Vec<String>,
+    /// The activation of a hybrid node has expired.
+    pub(crate) expired_activation: bool,
     /// EC2's state when `boot` is `None`.
     state: InstanceStateName,
     /// Set while the machine comes up.
@@ -205,7 +226,9 @@ impl Instance {
 
     /// A session can be started on it now.
     pub(crate) fn is_connected(&self) -> bool {
-        self.ping() == Some(PingStatus::Online)
+        let knows_sessions =
+            |agent: &Agent| !crate::agent::is_older(&agent.version, SESSIONS_SINCE);
+        self.ping() == Some(PingStatus::Online) && self.agent.as_ref().is_some_and(knows_sessions)
     }
 
     pub(crate) fn owns_address(&self, address: IpAddr) -> bool {
@@ -262,6 +285,9 @@ impl Fleet {
     pub(crate) fn load(path: Option<&Path>, size: usize) -> Result<Self, FleetError> {
         let (name, text) = match path {
             None => ("<default>".to_owned(), DEFAULT_FLEET.to_owned()),
+            Some(path) if path.as_os_str() == BROKEN => {
+                ("<broken>".to_owned(), BROKEN_FLEET.to_owned())
+            }
             Some(path) => {
                 let name = path.display().to_string();
                 let text = std::fs::read_to_string(path).map_err(|source| FleetError::Read {
@@ -342,6 +368,12 @@ impl Fleet {
         )))
     }
 
+    /// Whether a machine of this id is a made-up one.
+    pub(crate) fn is_made_up(&self, id: &str) -> bool {
+        !self.listed().iter().any(|instance| instance.id == id)
+            && synthetic::number(id).is_some_and(|number| number < self.synthetic)
+    }
+
     /// The KMS keys that machines have of their own.
     pub(crate) fn keys_of_instances(&self) -> Vec<String> {
         let listed = self.listed();
@@ -360,6 +392,11 @@ impl Fleet {
                 instance.id == id_or_name || instance.name.as_deref() == Some(id_or_name)
             })
             .cloned()
+    }
+
+    /// Every machine of the fleet file.
+    pub(crate) fn all_listed(&self) -> Vec<Arc<Instance>> {
+        self.listed().clone()
     }
 
     /// The machine that has this private address.
@@ -502,6 +539,28 @@ mod tests {
 
     fn fleet(size: usize) -> Fleet {
         Fleet::load(None, size).unwrap()
+    }
+
+    #[test]
+    fn an_agent_without_permissions_or_a_way_out_never_reports() {
+        let fleet = Fleet::load(Some(Path::new(BROKEN)), 0).unwrap();
+        let named = |name: &str| fleet.listed_as(name).unwrap();
+        for name in [
+            "no-role",
+            "wrong-role",
+            "no-route",
+            "deleted-nat",
+            "endpoint-closed",
+            "endpoint-missing",
+            "egress-closed",
+        ] {
+            assert_eq!(named(name).ping(), None, "{name}");
+        }
+        for number in 1..=5 {
+            assert!(named(&format!("fine-{number}")).is_connected(), "{number}");
+        }
+        assert_eq!(named("agent-too-old").ping(), Some(PingStatus::Online));
+        assert!(!named("agent-too-old").is_connected());
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! An embedded stand-in for the AWS services that `ops` uses: EC2, SSM, STS, EC2 Instance Connect,
-//! SSO, a minimal S3 and the federation endpoint, with the Session Manager gateway and the agent's
+//! An embedded stand-in for the AWS services that `ops` uses: EC2, SSM, STS, IAM, EC2 Instance
+//! Connect, SSO, CloudWatch Logs, a minimal S3 and the federation endpoint, with the Session Manager gateway and the agent's
 //! side of the protocol behind them.
 //!
 //! It listens on a loopback port only and answers nobody without this run's random keys. It is no
@@ -8,6 +8,7 @@
 mod admin;
 mod agent;
 mod app;
+mod cloudwatch_logs;
 mod connect;
 mod credentials;
 mod data_keys;
@@ -20,11 +21,15 @@ mod federation;
 mod filter;
 mod fleet;
 mod gateway;
+mod iam;
 mod kms;
 mod log;
+mod log_groups;
 mod logins;
 mod network;
+mod query;
 mod reply;
+mod run_command;
 mod s3;
 mod server;
 mod service;

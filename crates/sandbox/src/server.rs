@@ -14,12 +14,12 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::{
     admin,
     app::{App, Call},
-    connect, ec2,
+    cloudwatch_logs, connect, ec2,
     error::ApiError,
     faults::RefuseDial,
     federation,
     gateway::accept_key,
-    kms, log, reply,
+    iam, kms, log, reply,
     reply::{Body, Reply},
     s3,
     service::Service,
@@ -80,32 +80,41 @@ async fn converse(app: Arc<App>, stream: TcpStream) {
 }
 
 async fn respond(app: Arc<App>, request: http::Request<Incoming>) -> http::Response<Body> {
+    let app = &app;
     let request_id = uuid::Uuid::new_v4().to_string();
     let path = request.uri().path();
     let reply = if path.starts_with(admin::PREFIX) {
         let (parts, body) = request.into_parts();
         match read(body).await {
-            Ok(body) => admin::answer(&app, &parts, &body),
+            Ok(body) => admin::answer(app, &parts, &body),
             Err(_) => Reply::empty(StatusCode::PAYLOAD_TOO_LARGE),
         }
     } else if path == federation::PATH {
         let (parts, body) = request.into_parts();
         match read(body).await {
-            Ok(body) => federation::answer(&app, &parts, &body, &request_id),
+            Ok(body) => federation::answer(app, &parts, &body, &request_id),
             Err(_) => Reply::empty(StatusCode::PAYLOAD_TOO_LARGE),
         }
     } else if sso::is_meant(path) && !request.headers().contains_key(header::AUTHORIZATION) {
         let (parts, body) = request.into_parts();
         match read(body).await {
-            Ok(body) => sso::answer(&app, &parts, &body, &request_id),
+            Ok(body) => sso::answer(app, &parts, &body, &request_id),
             Err(_) => Reply::empty(StatusCode::PAYLOAD_TOO_LARGE),
         }
     } else if path.starts_with(DATA_CHANNEL) {
-        upgrade(&app, request)
+        upgrade(app, request)
     } else {
-        call(&app, request, &request_id).await
+        call(app, request, &request_id).await
     };
-    reply.into_response(&request_id)
+    let mut response = reply.into_response(&request_id);
+    if !app.faults().clock.is_zero() {
+        // Otherwise the HTTP library adds the true one.
+        let date = app.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        if let Ok(date) = http::HeaderValue::from_str(&date) {
+            response.headers_mut().insert(header::DATE, date);
+        }
+    }
+    response
 }
 
 async fn read(body: Incoming) -> Result<Bytes, ApiError> {
@@ -166,7 +175,7 @@ async fn call(app: &App, request: http::Request<Incoming>, request_id: &str) -> 
                 &payload_hash,
                 Plus::Literal,
                 &app.keyring,
-                Timestamp::now(),
+                app.now(),
             )
             .map_err(|refusal| refusal.error(service))?;
         entry.caller.clone_from(&identity.arn);
@@ -223,7 +232,7 @@ impl ParsedCall {
 
     fn read(service: Service, parts: &Parts, body: &[u8]) -> Self {
         let (action, input) = match service {
-            Service::Ec2 | Service::Sts => {
+            Service::Ec2 | Service::Sts | Service::Iam => {
                 let text = if parts.method == Method::GET {
                     parts.uri.query().unwrap_or("").into()
                 } else {
@@ -236,12 +245,17 @@ impl ParsedCall {
                 )
             }
             // Objects go their own way.
-            Service::Ssm | Service::InstanceConnect | Service::Kms | Service::S3 => {
+            Service::Ssm
+            | Service::InstanceConnect
+            | Service::Kms
+            | Service::CloudWatchLogs
+            | Service::S3 => {
                 let target = text_header(parts, "x-amz-target");
                 let action = target
                     .strip_prefix(ssm::TARGET_PREFIX)
                     .or_else(|| target.strip_prefix(connect::TARGET_PREFIX))
                     .or_else(|| target.strip_prefix(kms::TARGET_PREFIX))
+                    .or_else(|| target.strip_prefix(cloudwatch_logs::TARGET_PREFIX))
                     .unwrap_or(&target)
                     .to_owned();
                 let json = serde_json::from_slice(body)
@@ -264,10 +278,14 @@ impl ParsedCall {
     async fn answer(self, app: &App, call: &Call, parts: &Parts) -> Result<Reply, ApiError> {
         match (self.service, self.input) {
             (Service::Ec2, CallInput::Form(form)) => ec2::answer(app, call, &self.action, &form),
+            (Service::Iam, CallInput::Form(form)) => iam::answer(app, call, &self.action, &form),
             (Service::Sts, CallInput::Form(form)) => sts::answer(app, call, &self.action, &form),
             (Service::Ssm, CallInput::Json(json)) => ssm::answer(app, call, &self.action, &json?),
             (Service::InstanceConnect, CallInput::Json(json)) => {
                 connect::answer(app, call, &self.action, &json?)
+            }
+            (Service::CloudWatchLogs, CallInput::Json(json)) => {
+                cloudwatch_logs::answer(app, call, &self.action, &json?)
             }
             (Service::Kms, CallInput::Json(json)) => kms::answer(app, call, &self.action, &json?),
             (Service::S3, CallInput::Object(body)) => s3::answer(app, parts, body).await,
@@ -323,8 +341,7 @@ fn upgrade(app: &Arc<App>, mut request: http::Request<Incoming>) -> Reply {
     match Claim::read(&parts) {
         Ok(None) => {}
         Ok(Some(claim)) => {
-            let verify =
-                |plus| claim.verify(&parts, EMPTY_SHA256, plus, &app.keyring, Timestamp::now());
+            let verify = |plus| claim.verify(&parts, EMPTY_SHA256, plus, &app.keyring, app.now());
             let is_good = claim.service == GATEWAY_SERVICE
                 && claim.region == session.region
                 && verify(Plus::Space)

@@ -20,6 +20,7 @@ mod channels;
 mod driver;
 mod hostile;
 mod restart;
+mod run_command;
 
 /// A sandbox with its state in a folder that vanishes.
 struct Fixture {

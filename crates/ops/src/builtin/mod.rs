@@ -3,6 +3,7 @@
 mod cache;
 mod completion;
 mod config;
+mod man;
 mod plugin;
 #[cfg(feature = "sandbox")]
 mod sandbox;
@@ -17,6 +18,7 @@ pub(crate) static COMMANDS: &[Entry] = &[
     Entry::of::<sandbox::SandboxCommand>(),
     Entry::of::<plugin::Plugins>(),
     Entry::of::<completion::Completion>(),
+    Entry::of::<man::Manual>(),
     Entry::of::<cache::Cache>(),
     Entry::of::<version::Version>(),
 ];

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Agent, FleetFile, Instance, InstanceStateName, Platform, file};
+use super::{Agent, FleetFile, Instance, InstanceStateName, Platform, file, place};
 
 /// An odd factor and its inverse modulo 2^60: a permutation that spreads numbers over ids, and
 /// back.
@@ -75,6 +75,12 @@ pub(super) fn instance(number: usize, file: &FleetFile, epoch: Timestamp) -> Ins
         ports: BTreeMap::new(),
         state,
         kms_key: None,
+        role: Some(place::SERVER_ROLE.to_owned()),
+        subnet: place::SubnetEntry::default(),
+        closed_egress: false,
+        missing_user: None,
+        console: Vec::new(),
+        expired_activation: false,
         boot: None,
     }
 }

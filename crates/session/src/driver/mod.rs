@@ -42,6 +42,7 @@ mod dial;
 mod error;
 mod io;
 pub mod mux;
+mod probe;
 mod proxy;
 mod pulse;
 mod resume;
@@ -62,6 +63,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 pub use self::error::{OpenError, SessionError};
+pub use self::probe::{Probe, Prober};
 pub use self::proxy::Proxy;
 use crate::closing::Closing;
 use crate::congestion::{Adaptive, Controller};
