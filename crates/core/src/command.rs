@@ -1,12 +1,12 @@
 //! The trait behind which every capability stands, and the registry's form of it.
 
-use std::{ffi::OsString, future::Future, pin::Pin};
+use std::{ffi::OsString, future::Future};
 
 use clap::ArgMatches;
 use ops_profile::Verb;
 use ops_ui::{Error, Exit, Result};
 
-use crate::{complete::Values, context::Context};
+use crate::{BoxFuture, complete::Values, context::Context};
 
 /// One subcommand: the fields are its arguments, the doc comment is its help.
 pub trait Command: clap::Args + Send + 'static {
@@ -67,15 +67,6 @@ impl Traits {
         always_allowed: false,
     };
 }
-
-/// A future without its type, which is what a crate gives to another one.
-///
-/// The compiler makes the body of an `async fn` anew in every crate that awaits the function, with
-/// all bodies that this one awaits in turn, and in release builds in each codegen unit of that
-/// crate: the binary's crate took a minute for bodies of others alone. Boxed by a plain function,
-/// a body is compiled where it was written. Functions that wait for the network come this way
-/// (one allocation beside a round trip); those that move bytes stay as they are.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The future of a running command.
 pub type RunFuture = BoxFuture<'static, Result<Exit>>;

@@ -19,7 +19,7 @@ fn a_denied_resumption_is_told_as_what_it_is() {
     answer.ends_with(5);
     answer.tells(["may not be taken up again"]);
     answer.tells(["the caller lacks `ssm:ResumeSession` on `arn:aws:ssm:eu-west-1:"]);
-    answer.tells("\"ssm:resourceTag/aws:ssmmessages:session-id\":\"${aws:userid}*\"");
+    answer.tells(["\"ssm:resourceTag/aws:ssmmessages:session-id\":\"${aws:userid}*\""]);
     assert!(!answer.stderr.contains("nothing brings this one back"));
 }
 
@@ -34,7 +34,7 @@ fn a_denied_end_is_told_once() {
         .stderr
         .matches("the session was not terminated at the service");
     assert_eq!(told.count(), 1, "{}", answer.stderr);
-    answer.tells("\"Sid\":\"OwnSessions\"");
+    answer.tells(["\"Sid\":\"OwnSessions\""]);
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn a_refused_dial_names_the_permission_and_blames_the_clock_only_where_the_answe
     let answer = run(&service, &["shell", "web-1"], "");
     answer.ends_with(5);
     answer.tells(["`ssmmessages:OpenDataChannel` on `*`"]);
-    answer.tells("\"Sid\":\"DataChannels\"");
+    answer.tells(["\"Sid\":\"DataChannels\""]);
     assert!(!answer.stderr.contains("clock"), "{}", answer.stderr);
     service.set_faults("refuse-dial=clock");
     let answer = run(&service, &["shell", "web-1"], "");

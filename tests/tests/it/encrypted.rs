@@ -27,6 +27,14 @@ fn run(service: &Service, args: &[&str], input: &str) -> Answer {
     run_with(service, args, input, None)
 }
 
+fn keys_made(service: &Service) -> usize {
+    let calls = service.calls();
+    calls
+        .iter()
+        .filter(|call| *call == "GenerateDataKey")
+        .count()
+}
+
 #[test]
 fn a_piped_shell_is_encrypted_with_the_key_of_its_server() {
     // Strict: digests and lengths are those of the ciphertext.

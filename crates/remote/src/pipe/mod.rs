@@ -266,8 +266,8 @@ impl Pipe {
     /// of its user.
     ///
     /// # Errors
-    /// As [`DownPipe::start`]; a server without stty or mkfifo; a document without separated output,
-    /// over which nothing comes before the end.
+    /// As [`DownPipe::start`]; a server without stty or mkfifo; a document without separated
+    /// output, over which nothing comes before the end.
     pub fn start<'a>(host: &'a ScriptHost, script: &'a str) -> BoxFuture<'a, Result<Self>> {
         Box::pin(Self::start_unboxed(host, script))
     }
