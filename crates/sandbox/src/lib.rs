@@ -34,6 +34,7 @@ mod s3;
 mod server;
 mod service;
 mod session;
+mod session_logs;
 mod sign_in_tokens;
 mod sigv4;
 mod ssm;
