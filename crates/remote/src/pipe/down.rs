@@ -138,6 +138,8 @@ impl DownPipe {
             if self.ended {
                 return Ok(None);
             }
+            // Three words, since they come by two streams, of which neither waits for the other:
+            // the output's end, the end of the complaints, and the status between those.
             if self.complete && self.told && self.status.is_some() {
                 // The script lingers until its session is ended: what the agent still has to repair
                 // would be lost with it.
@@ -182,6 +184,7 @@ impl DownPipe {
                     }
                 }
                 Some(Event::Closed(closing)) => {
+                    // What the queue still holds has come before this, and is given first.
                     self.ended = true;
                     self.closed(&closing)?;
                 }
@@ -238,6 +241,8 @@ impl DownPipe {
 
     fn output(&mut self, bytes: &[u8]) {
         if let Some(text) = &mut self.garbled {
+            // Once a byte is not ours the rest cannot be told apart any more. Enough for a
+            // sentence: the far side may send without end.
             text.push_str(&String::from_utf8_lossy(bytes));
             text.truncate(text.floor_char_boundary(500));
             return;
@@ -279,6 +284,8 @@ impl DownPipe {
     fn line(&mut self, line: ScriptLine) {
         match line {
             ScriptLine::Message(text) => {
+                // A message on the error output shows that there is one: of a document without, all
+                // messages would have come among the output.
                 self.host.known.0.separated.store(true, Ordering::Relaxed);
                 self.message(text);
             }
@@ -313,6 +320,7 @@ impl DownPipe {
         };
         let failure = ending.closed(closing);
         ending.ended();
+        // Without a status the script did not come to its end, whatever the service calls this end.
         if self.status.is_none() {
             let complaints: Vec<&str> = self.complaints().collect();
             if let Some(refused) = self.host.refused(&complaints) {
@@ -390,6 +398,7 @@ impl FlowWindow {
         if self.since.elapsed() < Self::WINDOW {
             return false;
         }
+        // Against the best window so far and not a fixed rate: a slow line is slow all the time.
         let trickle = self.bytes * Self::SHARE < self.most;
         self.most = self.most.max(self.bytes);
         (self.since, self.bytes) = (Instant::now(), 0);

@@ -230,6 +230,7 @@ impl UpPipe {
     /// # Errors
     /// As [`UpPipe::send`].
     pub async fn end(&mut self) -> Result<()> {
+        // A head that reads ahead would swallow the line that says so.
         self.credit().await?;
         self.raw(Bytes::from_static(b"0\n")).await
     }
@@ -258,6 +259,8 @@ impl UpPipe {
             }
             let event = match &mut self.voice {
                 None => UpEvent::Event(self.session.events.next().await),
+                // Neither first: the voice is the faster one, and the terminal alone tells how the
+                // session goes.
                 Some(voice) => tokio::select! {
                     chunk = voice.next() => UpEvent::Chunk(chunk),
                     event = self.session.events.next() => UpEvent::Event(event),
@@ -329,6 +332,8 @@ impl UpPipe {
             && let Some((number, text)) = text.split_once(' ')
             && let Ok(number) = number.parse::<u64>()
         {
+            // Each answer comes by both ways, in order on each: a number that is not above the last
+            // one is the slower copy.
             if number > self.answered {
                 self.answered = number;
                 self.messages.push_back(text.to_owned());
@@ -386,6 +391,8 @@ impl UpPipe {
         let send = sender.send(bytes);
         tokio::pin!(send);
         let sent = loop {
+            // Events have to be taken while this waits: a session whose events nobody takes stops
+            // reading, and then no acknowledgement makes room for what is to be sent.
             tokio::select! {
                 biased;
                 sent = &mut send => break sent,
