@@ -69,7 +69,7 @@ impl PipeStage {
             })
             .await;
         }
-        soon(self.stage.running.stop()).await;
+        self.stage.settle().await;
     }
 }
 
@@ -323,6 +323,7 @@ async fn a_cut_connection_loses_nothing_unnoticed() {
     // lost something, and then that is an error.
     let (pipe, traces) = stage.pipe("cat | tee got").await;
     stage
+        .stage
         .running
         .set_faults("cut-after=400,cuts=1".parse().unwrap());
     let Pipe { down, mut up } = pipe;

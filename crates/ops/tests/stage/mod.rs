@@ -8,19 +8,19 @@ use ops_sandbox::{Options, RunningSandbox, Sandbox};
 use ops_ui::{Env, Globals};
 
 /// Only a failing test waits so long.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A sandbox, and one of its machines.
-pub struct Stage {
-    pub running: RunningSandbox,
-    pub cx: Context,
-    pub instance: Instance,
+pub(crate) struct Stage {
+    pub(crate) running: RunningSandbox,
+    pub(crate) cx: Context,
+    pub(crate) instance: Instance,
     // Last: the machines' folders are in it.
     _home: tempfile::TempDir,
 }
 
 impl Stage {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
         let running = Sandbox::start(Options::new(home.path().join("sandbox")))
             .await
@@ -44,12 +44,12 @@ impl Stage {
     }
 
     /// Ends everything that was dropped.
-    pub async fn settle(self) {
+    pub(crate) async fn settle(self) {
         soon(self.cx.interrupt().finished()).await;
         soon(self.running.stop()).await;
     }
 }
 
-pub async fn soon<T>(what: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("in time")
 }
