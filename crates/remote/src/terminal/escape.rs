@@ -150,7 +150,7 @@ impl Escapes {
                     }
                 }
                 EscapeState::LineStart if byte == escape && !self.pasting => {
-                    self.state = EscapeState::Escape
+                    self.state = EscapeState::Escape;
                 }
                 _ => {
                     pending.push(byte);
