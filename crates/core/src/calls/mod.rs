@@ -7,6 +7,7 @@ pub mod cloudwatch_logs;
 mod document;
 mod instance_connect;
 mod regions;
+pub mod run_command;
 pub mod s3;
 mod sign_in;
 
