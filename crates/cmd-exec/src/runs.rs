@@ -289,7 +289,7 @@ impl Show {
             let _handler = cx.interrupt().handle();
             let mut watcher = Watcher::new(cx, hosts.all.len());
             watcher.sent = hosts.all.len();
-            let mut under_way = [UnderWay::new(command, all)];
+            let mut under_way = [UnderWay::new(command, all, Vec::new())];
             let end = watcher.watch(&mut under_way, &mut screen).await?;
             if end == Watched::Detached {
                 screen.clear();

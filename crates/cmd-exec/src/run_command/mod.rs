@@ -9,14 +9,18 @@ mod verdict;
 pub(crate) mod watch;
 mod whole;
 
-use std::{collections::BTreeMap, ops::Range, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Range,
+    time::Duration,
+};
 
 use ops_core::{
     Context,
     calls::run_command::{COMMENT_CHARACTERS, Nodes, OutputPlaces, SendRequest, SentCommand},
     inventory::TagFilter,
 };
-use ops_profile::{Ping, Target};
+use ops_profile::{Instance, Target};
 use ops_remote::exec::Command;
 use ops_ui::{Error, ErrorKind, Exit, Result, Text, hint};
 
@@ -122,8 +126,9 @@ pub(crate) async fn run(
     request: &FleetRequest,
     options: RunOptions,
 ) -> Result<Exit> {
-    let run = FleetRun {
+    let mut run = FleetRun {
         cx,
+        away: BTreeSet::new(),
         are_many: hosts.are_many,
         hosts: hosts.all,
         request,
@@ -131,6 +136,7 @@ pub(crate) async fn run(
         comment: comment(cx, request.comment.as_deref()).await,
         options,
     };
+    run.find_those_away().await;
     run.tell_differences();
     if request.detach {
         return run.send_and_leave().await;
@@ -177,6 +183,8 @@ struct FleetRun<'a> {
     cx: &'a Context,
     hosts: Vec<Host>,
     are_many: bool,
+    /// Ids of nodes that are left out: what is sent must not reach them later.
+    away: BTreeSet<String>,
     request: &'a FleetRequest,
     places: OutputPlaces,
     comment: String,
@@ -186,39 +194,76 @@ struct FleetRun<'a> {
 impl FleetRun<'_> {
     /// Servers that Run Command cannot reach: the service would wait for them for an hour and more.
     fn is_reachable(&self, host: usize) -> bool {
-        // Whoever says how long to wait for them wants them waited for.
-        self.request.delivery_timeout.is_some()
-            || !matches!(
-                self.hosts[host].instance.ping,
-                Ping::Lost { .. } | Ping::NoAgent
-            )
+        !self.away.contains(&self.hosts[host].instance.id)
     }
 
-    fn outcome_of_unreachable(&self, host: usize) -> Outcome {
-        let label = &self.hosts[host].label;
-        let why = match self.hosts[host].instance.ping {
-            Ping::NoAgent => "has no agent of Systems Manager",
-            _ => "has an agent that does not answer",
-        };
-        Outcome::Failed(Error::target(format!("`{label}` {why}")))
+    /// Finds the servers whose agent does not answer, and those that the tags mean beside and nobody
+    /// has seen. Whoever says how long to wait for them wants them waited for.
+    async fn find_those_away(&mut self) {
+        if self.request.delivery_timeout.is_some() {
+            return;
+        }
+        let mut regions: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for host in &self.hosts {
+            let Instance { id, region, .. } = &host.instance;
+            regions.entry(region.clone()).or_default().push(id.clone());
+        }
+        for (region, ids) in regions {
+            let away = match self.tags_of_all() {
+                Some(tags) => self.cx.lost_nodes(&region, &tags.0).await,
+                None => self.cx.online_nodes(&region, &ids).await.map(|online| {
+                    let away = ids.into_iter().filter(|id| !online.contains(id));
+                    away.collect()
+                }),
+            };
+            match away {
+                Ok(away) => self.away.extend(away),
+                // Whoever may send commands need not be allowed to ask: then the service decides.
+                Err(error) => self.cx.output().detail(error.one_line()),
+            }
+        }
     }
 
-    /// Says which of the servers found here the service will not reach.
+    /// The tags, where one command for them reaches everybody.
+    fn tags_of_all(&self) -> Option<&Tags> {
+        let all = 0..self.hosts.len();
+        let parts = divide(&self.hosts, all, self.request.tags.as_ref());
+        let is_one = self.options.plan.batches.len() <= 1
+            && matches!(
+                parts.as_slice(),
+                [Part {
+                    nodes: Nodes::Tags(_),
+                    ..
+                }]
+            );
+        self.request.tags.as_ref().filter(|_| is_one)
+    }
+
+    /// Says which servers the service would reach later, or beside those found here.
     fn tell_differences(&self) {
-        let away: Vec<&str> = (0..self.hosts.len())
-            .filter(|&host| !self.is_reachable(host))
-            .map(|host| self.hosts[host].label.as_str())
-            .collect();
-        let Some(first) = away.first() else { return };
-        let text = match away.len() {
-            1 => format!("{first} is left out: its agent does not answer"),
-            many => format!(
-                "{many} servers are left out, {first} among them: their agents do not answer"
-            ),
+        let named = |id: &String| {
+            let host = self.hosts.iter().find(|host| host.instance.id == *id);
+            host.map(|host| host.label.as_str())
         };
-        self.cx.output().note(format!(
-            "{text}; with --timeout TIME Run Command waits for them"
-        ));
+        let away: Vec<&str> = self.away.iter().filter_map(named).collect();
+        if let Some(first) = away.first() {
+            let text = match away.len() {
+                1 => format!("{first} is left out: its agent does not answer"),
+                many => format!(
+                    "{many} servers are left out, {first} among them: their agents do not answer"
+                ),
+            };
+            self.cx.output().note(format!(
+                "{text}; with --timeout TIME Run Command waits for them"
+            ));
+        }
+        let beside: Vec<&String> = self.away.iter().filter(|id| named(id).is_none()).collect();
+        if let Some(first) = beside.first() {
+            self.cx.output().note(format!(
+                "the tags mean {} more for Systems Manager, {first} among them, which do not run: they are left out",
+                beside.len()
+            ));
+        }
     }
 
     /// The commands for a batch, without servers that are away.
@@ -284,31 +329,15 @@ impl FleetRun<'_> {
             delivery_timeout: self.request.delivery_timeout,
             outputs: self.places.clone(),
         };
-        let command = self.cx.send_command(&part.kind.region, &request).await?;
-        if let Nodes::Tags(_) = part.nodes {
-            self.leave_out_unreachable(part, &command).await;
-        }
-        Ok(command)
+        self.cx.send_command(&part.kind.region, &request).await
     }
 
-    /// Tags mean servers that are away too: those are cancelled at once, or they would run the
-    /// command when they come back, and it would be waited for them until then.
-    async fn leave_out_unreachable(&self, part: &Part, command: &SentCommand) {
-        let away: Vec<String> = part
-            .hosts
-            .iter()
-            .filter(|&&host| !self.is_reachable(host))
-            .map(|&host| self.hosts[host].instance.id.clone())
-            .collect();
-        for ids in away.chunks(ops_core::calls::run_command::MOST_IDS) {
-            let cancelled = self
-                .cx
-                .cancel_command(&command.region, &command.id, ids)
-                .await;
-            if let Err(error) = cancelled {
-                self.cx.output().warn(error.one_line());
-                return;
-            }
+    /// Tags mean servers that are away too: those are cancelled as soon as the service has found
+    /// them, or they would run the command when they come back.
+    fn unwanted(&self, part: &Part) -> Vec<String> {
+        match part.nodes {
+            Nodes::Tags(_) => self.away.iter().cloned().collect(),
+            Nodes::Ids(_) => Vec::new(),
         }
     }
 
@@ -340,9 +369,12 @@ impl FleetRun<'_> {
             );
         }
         let each = self.parallel().div_ceil(parts.len()).max(1);
+        let mut watcher = Watcher::new(self.cx, self.hosts.len());
         for part in &parts {
             let command = self.send(part, each, most).await?;
             self.cx.output().line(&command.id)?;
+            let mut one = UnderWay::new(command, HashMap::new(), self.unwanted(part));
+            watcher.leave_out(&mut one).await?;
         }
         self.cx
             .output()
@@ -391,7 +423,9 @@ impl FleetRun<'_> {
         }
         let finished = screen.finish(|host| {
             if !self.is_reachable(host) {
-                return self.outcome_of_unreachable(host);
+                let label = &self.hosts[host].label;
+                let why = format!("`{label}` is not connected to Systems Manager");
+                return Outcome::Failed(Error::target(why));
             }
             match &stopped {
                 Some(why) => Outcome::NotStarted(why.clone()),
@@ -475,7 +509,12 @@ impl FleetRun<'_> {
                 let mut under_way = Vec::new();
                 for part in some {
                     let most = bound.map(|most| most.saturating_sub(failures_now));
-                    let command = self.send(part, each, most).await?;
+                    // One command for everybody keeps to the number by itself.
+                    let most_at_a_time = match part.nodes {
+                        Nodes::Tags(_) => self.parallel(),
+                        Nodes::Ids(_) => each,
+                    };
+                    let command = self.send(part, most_at_a_time, most).await?;
                     self.cx.output().detail(format!(
                         "sent `{}` ({}) to {} servers in {}",
                         command.id,
@@ -490,7 +529,8 @@ impl FleetRun<'_> {
                         .iter()
                         .filter(|&&host| self.is_reachable(host))
                         .map(|&host| (self.hosts[host].instance.id.as_str(), host));
-                    under_way.push(UnderWay::new(command, numbers(hosts)));
+                    let unwanted = self.unwanted(part);
+                    under_way.push(UnderWay::new(command, numbers(hosts), unwanted));
                 }
                 let end = watcher.watch(&mut under_way, screen).await?;
                 self.tell_extra(&under_way);
@@ -517,7 +557,9 @@ impl FleetRun<'_> {
 
     /// Names what the service took for a target and nobody saw here.
     fn tell_extra(&self, under_way: &[UnderWay]) {
-        let known = |id: &&String| !self.hosts.iter().any(|host| host.instance.id == **id);
+        let known = |id: &&String| {
+            !self.away.contains(*id) && !self.hosts.iter().any(|host| host.instance.id == **id)
+        };
         let extra: Vec<&String> = under_way
             .iter()
             .flat_map(UnderWay::extra)

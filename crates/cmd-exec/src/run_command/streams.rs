@@ -65,6 +65,17 @@ pub(crate) fn of_contents(stdout: &str, stderr: &str) -> Streams {
     streams
 }
 
+/// Both streams as ListCommandInvocations would have them.
+pub(crate) fn joined(stdout: &str, stderr: &str) -> String {
+    let title = if stderr.is_empty() { "" } else { TITLE };
+    let whole = format!("{stdout}{title}{stderr}");
+    if whole.chars().count() < LISTED_CHARACTERS {
+        whole
+    } else {
+        OUTPUT_CUT.to_owned()
+    }
+}
+
 fn of(stdout: &str, stderr: &str) -> Streams {
     let mut streams = Streams {
         stdout: stdout.as_bytes().to_vec(),

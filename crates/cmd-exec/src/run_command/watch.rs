@@ -7,7 +7,7 @@ use std::{
 
 use ops_core::{
     Context,
-    calls::run_command::{Invocation, MOST_IDS, SentCommand},
+    calls::run_command::{Invocation, InvocationPage, MOST_IDS, SentCommand},
 };
 use ops_ui::Result;
 use tokio::time::Instant;
@@ -57,10 +57,17 @@ pub(crate) struct UnderWay {
     is_over: bool,
     /// Ids that the service has and nobody named.
     extra: Vec<String>,
+    /// Ids that are cancelled once the service shows them.
+    unwanted: Vec<String>,
 }
 
 impl UnderWay {
-    pub(crate) fn new(command: SentCommand, hosts: HashMap<String, usize>) -> Self {
+    /// `unwanted` are nodes that the command means and must not reach.
+    pub(crate) fn new(
+        command: SentCommand,
+        hosts: HashMap<String, usize>,
+        unwanted: Vec<String>,
+    ) -> Self {
         let now = Instant::now();
         Self {
             command,
@@ -70,6 +77,7 @@ impl UnderWay {
             errors_seen: 0,
             is_over: false,
             extra: Vec::new(),
+            unwanted,
         }
     }
 
@@ -211,6 +219,9 @@ impl<'a> Watcher<'a> {
             return check_appearance(one);
         };
         one.command = command;
+        if one.command.targets > 0 {
+            self.cancel_unwanted(one).await?;
+        }
         if one.command.errors > one.errors_seen && screen.shows_failures() {
             one.errors_seen = one.command.errors;
             self.show_failures(one, screen).await?;
@@ -219,6 +230,39 @@ impl<'a> Watcher<'a> {
             self.draw(std::slice::from_ref(one), screen);
             self.take_all(one, screen).await?;
             one.is_over = true;
+        }
+        Ok(())
+    }
+
+    /// Waits until the service has found the nodes, and cancels the unwanted ones.
+    ///
+    /// # Errors
+    /// A call fails.
+    pub(crate) async fn leave_out(&mut self, one: &mut UnderWay) -> Result<()> {
+        while !one.unwanted.is_empty() {
+            self.rest(FIRST_LOOK).await;
+            self.pace().await;
+            let found = self
+                .cx
+                .sent_command(&one.command.region, &one.command.id)
+                .await?;
+            match found {
+                Some(command) if command.targets > 0 => self.cancel_unwanted(one).await?,
+                // Nobody was found at all.
+                Some(command) if command.is_over() => return Ok(()),
+                _ => check_appearance(one)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The service may hold a command back for nodes that do not take it.
+    async fn cancel_unwanted(&mut self, one: &mut UnderWay) -> Result<()> {
+        let unwanted = std::mem::take(&mut one.unwanted);
+        let (region, id) = (&one.command.region, &one.command.id);
+        for ids in unwanted.chunks(MOST_IDS) {
+            self.pace().await;
+            self.cx.cancel_command(region, id, ids).await?;
         }
         Ok(())
     }
@@ -233,7 +277,14 @@ impl<'a> Watcher<'a> {
             let page = self
                 .cx
                 .invocation_page(&one.command.region, &one.command.id, None, token)
-                .await?;
+                .await;
+            let page = match page {
+                // Many may get an invocation and not list them.
+                Err(error) if one.is_small() && met == 0 => {
+                    self.one_by_one(one).await?.ok_or(error)?
+                }
+                page => page?,
+            };
             for invocation in &page.invocations {
                 met += 1;
                 is_over &= invocation.is_over();
@@ -252,6 +303,28 @@ impl<'a> Watcher<'a> {
         // Fewer than were named may only be late, for a moment.
         let is_late = met < one.hosts.len() && one.sent_at.elapsed() < LOOK_EVERY * 3;
         Ok(is_over && !is_late)
+    }
+
+    /// The invocations of a small command, asked for one by one; `None` where that is refused too.
+    async fn one_by_one(&mut self, one: &UnderWay) -> Result<Option<InvocationPage>> {
+        let mut page = InvocationPage::default();
+        for instance_id in one.hosts.keys() {
+            self.pace().await;
+            let found = self
+                .cx
+                .single_invocation(&one.command.region, &one.command.id, instance_id)
+                .await;
+            match found {
+                Ok(Some((mut invocation, output))) => {
+                    invocation.output = super::streams::joined(&output.stdout, &output.stderr);
+                    page.invocations.push(invocation);
+                }
+                Ok(None) => {}
+                Err(_) if page.invocations.is_empty() => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(page))
     }
 
     async fn take(

@@ -3,12 +3,16 @@
 //! Sources of the limits: the service's model, "Run commands at scale" in the Systems Manager user
 //! guide.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use aws_sdk_ssm::{
     error::ProvideErrorMetadata,
     types::{
-        CloudWatchOutputConfig, Command, CommandFilter, CommandFilterKey, CommandInvocation, Target,
+        CloudWatchOutputConfig, Command, CommandFilter, CommandFilterKey, CommandInvocation,
+        InstanceInformationStringFilter, PingStatus, Target,
     },
 };
 use aws_smithy_types::DateTime;
@@ -397,6 +401,10 @@ impl Context {
         match answer {
             Ok(answer) => {
                 let time = |text: Option<String>| text.and_then(|text| text.parse().ok());
+                let output = InvocationOutput {
+                    stdout: answer.standard_output_content.unwrap_or_default(),
+                    stderr: answer.standard_error_content.unwrap_or_default(),
+                };
                 let invocation = Invocation {
                     instance_id: instance_id.to_owned(),
                     instance_name: String::new(),
@@ -407,16 +415,93 @@ impl Context {
                     output: String::new(),
                     plugin: answer.plugin_name.unwrap_or_default(),
                 };
-                let output = InvocationOutput {
-                    stdout: answer.standard_output_content.unwrap_or_default(),
-                    stderr: answer.standard_error_content.unwrap_or_default(),
-                };
                 Ok(Some((invocation, output)))
             }
             Err(error) if is_unknown(&error) => Ok(None),
             Err(error) => Err(aws
                 .call("ssm:GetCommandInvocation", None, region)
                 .failed(format!("cannot get the output of `{instance_id}`"), &error)),
+        }
+    }
+
+    /// The nodes among `ids` whose agent answers (DescribeInstanceInformation). A command that names
+    /// one which the service does not manage is refused as a whole.
+    ///
+    /// # Errors
+    /// A denial; no answer.
+    pub async fn online_nodes(&self, region: &str, ids: &[String]) -> Result<BTreeSet<String>> {
+        let mut online = BTreeSet::new();
+        for some in ids.chunks(MOST_IDS) {
+            let filters = vec![("InstanceIds".to_owned(), some.to_vec())];
+            for (id, ping) in self.nodes_with(region, filters).await? {
+                if ping == PingStatus::Online {
+                    online.insert(id);
+                }
+            }
+        }
+        Ok(online)
+    }
+
+    /// The nodes with these tags whose agent does not answer (DescribeInstanceInformation): a
+    /// command for the tags means them too, and would reach them once they are back.
+    ///
+    /// # Errors
+    /// A denial; no answer.
+    pub async fn lost_nodes(
+        &self,
+        region: &str,
+        tags: &[(String, Vec<String>)],
+    ) -> Result<BTreeSet<String>> {
+        let mut filters: Vec<(String, Vec<String>)> = tags
+            .iter()
+            .map(|(key, values)| (format!("tag:{key}"), values.clone()))
+            .collect();
+        let lost = PingStatus::ConnectionLost.as_str().to_owned();
+        filters.push(("PingStatus".to_owned(), vec![lost]));
+        let found = self.nodes_with(region, filters).await?;
+        Ok(found.into_iter().map(|(id, _)| id).collect())
+    }
+
+    async fn nodes_with(
+        &self,
+        region: &str,
+        filters: Vec<(String, Vec<String>)>,
+    ) -> Result<Vec<(String, PingStatus)>> {
+        let aws = self.aws().await?;
+        aws.credentials().await?;
+        let filters = filters.into_iter().map(|(key, values)| {
+            InstanceInformationStringFilter::builder()
+                .key(key)
+                .set_values(Some(values))
+                .build()
+                .map_err(Error::unforeseen)
+        });
+        let filters: Vec<_> = filters.collect::<Result<_>>()?;
+        let mut found = Vec::new();
+        let mut token = None;
+        loop {
+            let answer = aws
+                .clients(region)
+                .ssm
+                .describe_instance_information()
+                .set_filters(Some(filters.clone()))
+                .max_results(PAGE)
+                .set_next_token(token)
+                .send()
+                .await
+                .map_err(|error| {
+                    aws.call("ssm:DescribeInstanceInformation", None, region)
+                        .failed("cannot see which agents answer", &error)
+                })?;
+            for node in answer.instance_information_list.unwrap_or_default() {
+                if let (Some(id), Some(ping)) = (node.instance_id, node.ping_status) {
+                    found.push((id, ping));
+                }
+            }
+            token = answer.next_token.filter(|token| !token.is_empty());
+            if token.is_none() {
+                return Ok(found);
+            }
         }
     }
 
