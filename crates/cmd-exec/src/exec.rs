@@ -336,7 +336,7 @@ impl Exec {
         known: Option<Hosts>,
     ) -> Result<Exit> {
         let request = self.fleet_request(cx, spoken)?;
-        let hosts = match known {
+        let mut hosts = match known {
             Some(hosts) => hosts,
             None => self.hosts(cx).await?,
         };
@@ -362,6 +362,12 @@ impl Exec {
         let instances: Vec<_> = hosts.all.iter().map(|host| host.instance.clone()).collect();
         cx.guard(Self::NAME, &instances, self.session.reason.as_deref())
             .await?;
+        // Of ten thousand servers the copies and the tags are most of the memory, and nobody looks
+        // at them any more.
+        drop(instances);
+        for host in &mut hosts.all {
+            host.instance.tags.clear();
+        }
         Box::pin(run_command::run(cx, hosts, &request, options)).await
     }
 

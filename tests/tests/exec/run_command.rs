@@ -58,7 +58,9 @@ fn what_was_sent_can_be_listed_shown_and_waited_for() {
         "--detach",
         "--comment",
         "from a test",
-        "--shell",
+        "--",
+        "sh",
+        "-c",
         "echo hi; exit 4",
     ];
     let sent = lab.ops(line.iter().chain(&words)).output().success();
