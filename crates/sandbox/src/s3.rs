@@ -20,6 +20,7 @@ use crate::{
     app::App,
     credentials::hex,
     error::ApiError,
+    objects::object_path,
     reply::{self, Reply},
     service::Service,
     sigv4::{Claim, UNSIGNED_PAYLOAD, sha256_hex},
@@ -109,11 +110,6 @@ pub(crate) async fn answer(app: &App, parts: &Parts, body: Incoming) -> Result<R
         }
         _ => Err(ApiError::unknown_action(Service::S3, parts.method.as_str())),
     }
-}
-
-/// Where an object is kept. Keys may be longer than file names and hold anything.
-pub(crate) fn object_path(objects: &Path, bucket: &str, key: &str) -> PathBuf {
-    objects.join(sha256_hex(format!("{bucket}/{key}").as_bytes()))
 }
 
 async fn put(

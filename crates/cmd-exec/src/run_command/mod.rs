@@ -197,8 +197,8 @@ impl FleetRun<'_> {
         !self.away.contains(&self.hosts[host].instance.id)
     }
 
-    /// Finds the servers whose agent does not answer, and those that the tags mean beside and nobody
-    /// has seen. Whoever says how long to wait for them wants them waited for.
+    /// Finds the servers whose agent does not answer, and those that the tags mean beside and
+    /// nobody has seen. Whoever says how long to wait for them wants them waited for.
     async fn find_those_away(&mut self) {
         if self.request.delivery_timeout.is_some() {
             return;

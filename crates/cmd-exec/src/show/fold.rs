@@ -25,8 +25,8 @@ pub(crate) struct Fold {
     look: OutputTerminals,
     running: Vec<Option<Capture>>,
     groups: Vec<Group>,
-    /// Where in `groups` servers that said this and ended so are: with ten thousand servers that all
-    /// differ, nobody can be compared with everybody.
+    /// Where in `groups` servers that said this and ended so are: with ten thousand servers that
+    /// all differ, nobody can be compared with everybody.
     known: HashMap<(Likeness, String), usize>,
 }
 

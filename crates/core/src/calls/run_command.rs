@@ -424,8 +424,8 @@ impl Context {
         }
     }
 
-    /// The nodes among `ids` whose agent answers (DescribeInstanceInformation). A command that names
-    /// one which the service does not manage is refused as a whole.
+    /// The nodes among `ids` whose agent answers (DescribeInstanceInformation). A command that
+    /// names one which the service does not manage is refused as a whole.
     ///
     /// # Errors
     /// A denial; no answer.
