@@ -28,7 +28,7 @@ pub use logs::Logs;
 pub use runs::Runs;
 
 /// What this crate brings.
-pub static COMMANDS: &[Entry] = &[
+pub static COMMANDS: [Entry; 3] = [
     Entry::of::<Exec>(),
     Entry::of::<Logs>(),
     Entry::of::<Runs>(),

@@ -4,10 +4,7 @@
 //! Paths are `/BUCKET/KEY`. Objects last as long as the sandbox. An ETag is no MD5 here, as it is
 //! none for many objects of the real service.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::{io, path::Path};
 
 use aws_lc_rs::digest;
 use http::{HeaderName, Method, StatusCode, header, request::Parts};
@@ -23,7 +20,7 @@ use crate::{
     objects::object_path,
     reply::{self, Reply},
     service::Service,
-    sigv4::{Claim, UNSIGNED_PAYLOAD, sha256_hex},
+    sigv4::{Claim, UNSIGNED_PAYLOAD},
 };
 
 /// The service's own limit for one request.
