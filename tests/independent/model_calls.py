@@ -44,11 +44,16 @@ OPERATIONS = {
     "s3:GetObject",
     "s3:HeadBucket",
     "s3:PutObject",
+    "ssm:CancelCommand",
     "ssm:DescribeInstanceInformation",
     "ssm:DescribeSessions",
+    "ssm:GetCommandInvocation",
     "ssm:GetDocument",
+    "ssm:ListCommandInvocations",
+    "ssm:ListCommands",
     "ssm:ListTagsForResource",
     "ssm:ResumeSession",
+    "ssm:SendCommand",
     "ssm:StartSession",
     "ssm:TerminateSession",
     "sso:GetRoleCredentials",
@@ -73,6 +78,7 @@ sso_registration_scopes = sso:account:access
 """
 TEAM_PROFILES = {
     "bucket": "copy: { s3_bucket: ops-sandbox-copies, s3_prefix: some/where }\n",
+    "outputs": "exec: { s3_bucket: ops-sandbox-copies }\n",
     "connect": "ssh: { user: ec2-user, auth: instance-connect }\n",
     "role": 'aws: { role_arn: "arn:aws:iam::123456789012:role/checker", session_name: check }\n',
     "document": "copy: { document: Sandbox-CommandNice }\nexec: { document: Sandbox-CommandSeparated }\n",
@@ -312,6 +318,15 @@ def every_verb(check):
     run("exec", "web-*", "-n", "--", "true")
     run("exec", "--profile", "document", "web-1", "-n", "--", "true")
     run("logs", "web-1", file)
+
+    # Run Command: by ids and by a tag, a long output, from a bucket, and the history.
+    run("exec", "web-1", "-n", "--via", "run-command", "--", "head", "-c", "60000", "/dev/zero")
+    run("exec", "--profile", "outputs", "web-1", "-n", "--via", "run-command", "--", "head", "-c", "60000", "/dev/zero")
+    command = run("exec", "tag:Team=web", "-n", "--via", "run-command", "--detach", "--time-limit", "5m", "--", "sleep", "100").strip()
+    run("runs", "--since", "1d", "--mine")
+    run("runs", "cancel", command)
+    run("runs", "wait", command, status=8)
+    run("runs", "show", command, "-o", "json", status=8)
 
     run("cp", "file", f"web-1:{far}/up")
     run("cp", f"web-1:{far}/up", "down")

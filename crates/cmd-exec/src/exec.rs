@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use ops_core::{
     Command, Context, Traits, Values, connect::Urgency, inventory::TagFilter, resolve::SessionArgs,
 };
-use ops_profile::{InstanceState, Target};
+use ops_profile::{ExecVia, InstanceState, Target};
 use ops_remote::exec::Request;
 use ops_ui::{Error, Exit, Result, Text, globals::parse_duration};
 
@@ -13,8 +13,9 @@ use crate::{
     hosts::{Host, Hosts, Selection, read_targets},
     input, many, on_terminal,
     options::{self, ManyArgs},
-    request::{CommandSource, variables},
+    request::{CommandSource, document_parameters, variables},
     rollout::RolloutPlan,
+    run_command::{self, FleetRequest, Order},
     show::{API_VERSION, Form},
     single, words,
 };
@@ -41,6 +42,11 @@ use crate::{
 /// not in the history of sessions. Where the account logs sessions to S3 or CloudWatch, WHAT A
 /// COMMAND PRINTS IS IN THAT LOG. `--env NAME` takes a value from the environment here;
 /// `--env NAME=VALUE` shows it to whoever can list the processes of this computer.
+///
+/// With --via run-command the service itself sends the command to all servers and goes on when
+/// nobody looks: see `ops runs`. It runs as root, has no input and no terminal, and cuts long
+/// output. THE COMMAND AND ITS VARIABLES ARE IN THE ACCOUNT'S HISTORY FOR 30 DAYS, with the
+/// beginning of what it prints, for everybody who may list commands.
 #[derive(clap::Args, Debug)]
 pub struct Exec {
     /// Name, id, glob, tag:Key=Value, IP; USER@ runs it as that user
@@ -80,10 +86,12 @@ pub struct Exec {
     /// End the command there after this time, with status 124: 30s, 5m
     #[arg(long, value_name = "TIME", hide_short_help = true, value_parser = parse_duration)]
     time_limit: Option<Duration>,
-    /// Leave it running there; prints its process id and the file with its output
-    #[arg(long, hide_short_help = true, conflicts_with_all = ["interactive", "time_limit"])]
+    /// Leave it running there; prints its process id and the file with its output, by Run Command
+    /// the id for `ops runs`
+    #[arg(long, hide_short_help = true, conflicts_with = "interactive")]
     detach: bool,
-    /// Session document for commands, in place of AWS-StartNonInteractiveCommand
+    /// Session document for commands, in place of AWS-StartNonInteractiveCommand; by Run Command
+    /// a command document
     #[arg(long, value_name = "NAME", hide_short_help = true)]
     document: Option<String>,
     /// Say which servers would run what, and in which order
@@ -95,6 +103,12 @@ pub struct Exec {
     /// File with a target on each line; - is standard input
     #[arg(long, value_name = "FILE", hide_short_help = true, value_hint = clap::ValueHint::FilePath)]
     targets_from: Option<PathBuf>,
+    /// Text for the history of Run Command
+    #[arg(long, value_name = "TEXT", hide_short_help = true)]
+    comment: Option<String>,
+    /// Parameter of the --document of Run Command; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", hide_short_help = true)]
+    parameters: Vec<String>,
     #[command(flatten)]
     session: SessionArgs,
     #[command(flatten)]
@@ -126,6 +140,10 @@ impl Command for Exec {
             "a script in batches, behind one that has to succeed",
         ),
         (
+            "ops exec --tag Role=web --via run-command -- systemctl restart app",
+            "by Run Command, as root",
+        ),
+        (
             "ops exec 'web-*' -o json -- uname -r | jq -r '.items[].stdout'",
             "an object for each server",
         ),
@@ -144,9 +162,12 @@ impl Command for Exec {
 
     async fn run(self, cx: Context) -> Result<Exit> {
         let spoken = self.spoken();
-        // Both ways that there are lead by sessions; a third one would be refused here.
-        self.many.way(&cx)?;
-        let form = options::form(&cx)?;
+        let form = options::form(&cx, Self::NAME)?;
+        if self.many.asks_for_run_command(&cx)? {
+            self.check_for_run_command(&cx)?;
+            return Box::pin(self.by_run_command(&cx, &spoken, form, None)).await;
+        }
+        self.check_for_sessions()?;
         // What is wrong with the command is told before anything is asked of AWS.
         let mut request = self.request(&cx, &spoken)?;
         let hosts = self.hosts(&cx).await?;
@@ -158,6 +179,11 @@ impl Command for Exec {
         }
         if self.tty {
             self.check_terminal(&hosts, form.is_some())?;
+        }
+        let fits_run_command = !self.tty && !request.stdin;
+        if fits_run_command && self.many.way(&cx, hosts.all.len())? == ExecVia::RunCommand {
+            let hosts = Some(hosts);
+            return Box::pin(self.by_run_command(&cx, &spoken, form, hosts)).await;
         }
         let manner = self.many.manner(&cx, hosts.all.len(), form)?;
         if self.dry_run {
@@ -202,6 +228,11 @@ impl Exec {
 
     /// What every server is asked to run; users are the servers' own.
     fn request(&self, cx: &Context, spoken: &CommandSource) -> Result<Request> {
+        if self.detach && self.time_limit.is_some() {
+            return Err(Error::usage("--detach and --time-limit do not go together")
+                .caused_by("nobody is left there who could end the command")
+                .hint("leave out one of them"));
+        }
         let profile = &cx.profile()?.exec;
         let reads_targets = self
             .targets_from
@@ -218,6 +249,126 @@ impl Exec {
         request.reason.clone_from(&self.session.reason);
         request.detach = self.detach;
         Ok(request)
+    }
+
+    /// What sessions have and Run Command has not.
+    fn check_for_run_command(&self, cx: &Context) -> Result<()> {
+        let why = if self.tty {
+            "-t needs a session, and Run Command has none"
+        } else if input::is_given(cx.output(), self.no_stdin, self.interactive) {
+            "Run Command gives a command no standard input"
+        } else {
+            return Ok(());
+        };
+        let hint = if self.tty {
+            "run it by a session: --via session"
+        } else {
+            "without input: -n; with it by sessions: --via session"
+        };
+        Err(Error::usage(why).hint(hint))
+    }
+
+    /// What Run Command has and sessions have not.
+    fn check_for_sessions(&self) -> Result<()> {
+        let option = if self.comment.is_some() {
+            "--comment"
+        } else if !self.parameters.is_empty() {
+            "--parameters"
+        } else {
+            return Ok(());
+        };
+        // With `auto` the number of servers decides, which is not known yet.
+        if self.many.is_auto() {
+            return Ok(());
+        }
+        Err(Error::usage(format!("{option} is for Run Command"))
+            .hint("leave it out, or say so: --via run-command"))
+    }
+
+    /// What Run Command is asked to do.
+    fn fleet_request(&self, cx: &Context, spoken: &CommandSource) -> Result<FleetRequest> {
+        let order = match &self.document {
+            Some(name) => {
+                let mut parameters = document_parameters(&self.parameters)?;
+                if !spoken.is_empty() {
+                    let line = spoken.shown().as_ref().to_owned();
+                    parameters
+                        .entry("commands".to_owned())
+                        .or_default()
+                        .push(line);
+                }
+                Order::Document {
+                    name: name.clone(),
+                    parameters,
+                }
+            }
+            None if !self.parameters.is_empty() => {
+                return Err(Error::usage("--parameters are those of a --document")
+                    .hint("name it: --document NAME"));
+            }
+            None => Order::Command {
+                command: spoken.command()?,
+                cwd: self.cwd.clone(),
+                env: variables(&self.env_file, &self.env, cx.env())?,
+            },
+        };
+        let tags = match self.targets_from {
+            Some(_) => None,
+            None => run_command::tags_of(cx, &self.targets, &self.tags)?,
+        };
+        let request = FleetRequest {
+            order,
+            comment: self.comment.clone(),
+            time_limit: self.time_limit,
+            delivery_timeout: cx.globals().timeout,
+            detach: self.detach,
+            tags,
+        };
+        run_command::check(&request)?;
+        Ok(request)
+    }
+
+    async fn by_run_command(
+        &self,
+        cx: &Context,
+        spoken: &CommandSource,
+        form: Option<Form>,
+        known: Option<Hosts>,
+    ) -> Result<Exit> {
+        let request = self.fleet_request(cx, spoken)?;
+        let mut hosts = match known {
+            Some(hosts) => hosts,
+            None => self.hosts(cx).await?,
+        };
+        if !hosts.are_many
+            && let Some(option) = self.many.for_many_alone()
+        {
+            return Err(Error::usage(format!("{option} is for several servers"))
+                .hint("leave it out; a glob means several even where it finds one"));
+        }
+        let mut options = self.many.manner(cx, hosts.all.len(), form)?;
+        options.pass_status |= !hosts.are_many;
+        let user = run_command::runs_as(&hosts.all);
+        if self.dry_run {
+            cx.output().note(format!("by Run Command, as {user}"));
+            return show_plan(cx, &hosts, &options.plan, spoken, form);
+        }
+        if hosts.are_many {
+            cx.output().note(format!(
+                "on {} servers by Run Command, as {user}",
+                hosts.all.len()
+            ));
+        }
+        let instances: Vec<_> = hosts.all.iter().map(|host| host.instance.clone()).collect();
+        cx.guard(Self::NAME, &instances, self.session.reason.as_deref())
+            .await?;
+        // Of ten thousand servers the copies and the tags are most of the memory, and nobody looks
+        // at them any more.
+        drop(instances);
+        for host in &mut hosts.all {
+            host.instance.tags.clear();
+        }
+        Box::pin(run_command::run(cx, hosts, &request, options)).await
     }
 
     /// A terminal has one screen and one keyboard, and joins what a command writes.

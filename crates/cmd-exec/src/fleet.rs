@@ -159,6 +159,7 @@ async fn run_one<R: Runner>(runner: Arc<R>, teller: Teller) {
         outcome,
         started: is_started.then_some(started),
         took: clock.elapsed(),
+        ..Ending::not_started("")
     };
     teller.tell(HostEvent::Ended(ending)).await;
 }

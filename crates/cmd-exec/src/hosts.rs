@@ -153,7 +153,7 @@ async fn tagged(cx: &Context, tags: &[TagFilter]) -> Result<Vec<Instance>> {
 
 /// Gives each server a label of its own: its name, with the user or the id where another is called
 /// the same.
-fn named(found: Vec<(Instance, Option<String>)>) -> Vec<Host> {
+pub(crate) fn named(found: Vec<(Instance, Option<String>)>) -> Vec<Host> {
     let mut names: BTreeMap<String, usize> = BTreeMap::new();
     let mut ids: BTreeMap<String, usize> = BTreeMap::new();
     for (instance, _) in &found {

@@ -14,6 +14,8 @@ mod outcome;
 mod progress;
 mod request;
 mod rollout;
+mod run_command;
+mod runs;
 mod show;
 mod signals;
 mod single;
@@ -23,6 +25,11 @@ use ops_core::Entry;
 
 pub use exec::Exec;
 pub use logs::Logs;
+pub use runs::Runs;
 
 /// What this crate brings.
-pub static COMMANDS: [Entry; 2] = [Entry::of::<Exec>(), Entry::of::<Logs>()];
+pub static COMMANDS: [Entry; 3] = [
+    Entry::of::<Exec>(),
+    Entry::of::<Logs>(),
+    Entry::of::<Runs>(),
+];

@@ -167,7 +167,7 @@ pub(crate) async fn run_fleet<R: Runner>(
 }
 
 /// 0 only if the command succeeded everywhere.
-fn exit_of(endings: &[Ending], pass_status: bool) -> Exit {
+pub(crate) fn exit_of(endings: &[Ending], pass_status: bool) -> Exit {
     if endings.iter().all(|ending| ending.outcome.is_success()) {
         return Exit::SUCCESS;
     }
@@ -207,7 +207,7 @@ fn check_input(servers: usize, manner: &mut RunOptions) -> Result<()> {
     Ok(())
 }
 
-fn view(output: &Output, hosts: &[Host], shown: &OutputMode) -> Result<Box<dyn View>> {
+pub(crate) fn view(output: &Output, hosts: &[Host], shown: &OutputMode) -> Result<Box<dyn View>> {
     let look = OutputTerminals {
         stdout_is_terminal: output.stdout_is_terminal(),
         stderr_is_terminal: output.stderr_is_terminal(),
@@ -227,7 +227,7 @@ fn view(output: &Output, hosts: &[Host], shown: &OutputMode) -> Result<Box<dyn V
 }
 
 /// Writes the servers on which it did not succeed, a target on each line.
-fn write_failed(path: &Path, hosts: &[Host], endings: &[Ending]) -> Result<()> {
+pub(crate) fn write_failed(path: &Path, hosts: &[Host], endings: &[Ending]) -> Result<()> {
     let targets: BTreeMap<usize, String> = hosts
         .iter()
         .zip(endings)
@@ -249,12 +249,12 @@ fn write_failed(path: &Path, hosts: &[Host], endings: &[Ending]) -> Result<()> {
 }
 
 /// Runs `work`, which may wait for a slow reader, without holding up the commands.
-fn blocking<T>(work: impl FnOnce() -> T) -> T {
+pub(crate) fn blocking<T>(work: impl FnOnce() -> T) -> T {
     tokio::task::block_in_place(work)
 }
 
 /// Writes what views show.
-struct ToOutput<'a>(&'a Output);
+pub(crate) struct ToOutput<'a>(pub(crate) &'a Output);
 
 impl Sink for ToOutput<'_> {
     fn lines(&mut self, stream: Stream, bytes: &[u8]) -> Result<()> {

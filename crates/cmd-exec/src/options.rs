@@ -12,8 +12,11 @@ use crate::{
     show::Form,
 };
 
-/// Servers at the same time where nobody says how many.
+/// Servers at the same time where nobody says how many, by sessions.
 const PARALLEL: usize = 20;
+
+/// More servers than these are a fleet, where the profile says no other number.
+const FLEET_THRESHOLD: usize = 50;
 
 /// The way by which a command reaches its servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -22,6 +25,8 @@ pub(crate) enum Via {
     Auto,
     /// A session to each server
     Session,
+    /// Run Command of Systems Manager
+    RunCommand,
 }
 
 impl From<Via> for ExecVia {
@@ -29,6 +34,7 @@ impl From<Via> for ExecVia {
         match via {
             Via::Auto => Self::Auto,
             Via::Session => Self::Session,
+            Via::RunCommand => Self::RunCommand,
         }
     }
 }
@@ -37,7 +43,8 @@ impl From<Via> for ExecVia {
 #[derive(clap::Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Many servers")]
 pub(crate) struct ManyArgs {
-    /// The way: auto, session [default: exec.via of the profile, else auto]
+    /// The way: session, run-command, or auto, which is run-command for more servers than
+    /// exec.fleet_threshold [default: exec.via of the profile, else session]
     #[arg(
         long,
         value_name = "WAY",
@@ -46,7 +53,7 @@ pub(crate) struct ManyArgs {
         hide_short_help = true
     )]
     via: Option<Via>,
-    /// Servers at the same time [default: exec.parallel of the profile, else 20]
+    /// Servers at the same time [default: exec.parallel of the profile, else 20; 50 by Run Command]
     #[arg(long, hide_short_help = true, value_name = "N", value_parser = at_least_one)]
     parallel: Option<usize>,
     /// Show servers whose output and status are the same once; the default on a terminal for more
@@ -95,20 +102,44 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 }
 
 impl ManyArgs {
-    /// The way to the servers: what was typed, else what the profile says, else the best one.
+    /// The way to so many servers: what was typed, else what the profile says, else sessions.
+    ///
+    /// Run Command has other rules than sessions (it runs as root, cuts output and keeps a
+    /// history), so that nobody gets it who has not asked for it.
     ///
     /// # Errors
-    /// The profile asks for a way that there is none of.
-    pub(crate) fn way(&self, cx: &Context) -> Result<ExecVia> {
-        let asked = self.via.map(ExecVia::from).or(cx.profile()?.exec.via);
-        match asked.unwrap_or(ExecVia::Auto) {
-            ExecVia::RunCommand => Err(Error::usage(
-                "the profile asks for Run Command, which `ops exec` does not use",
-            )
-            .caused_by("`exec.via` is `run-command`; commands are run by sessions")
-            .hint("run it by sessions: --via session")),
-            way => Ok(way),
+    /// The profile is invalid.
+    pub(crate) fn way(&self, cx: &Context, servers: usize) -> Result<ExecVia> {
+        let profile = &cx.profile()?.exec;
+        let threshold = profile
+            .fleet_threshold
+            .map_or(FLEET_THRESHOLD, |count| count as usize);
+        let asked = self.via.map(ExecVia::from).or(profile.via);
+        match asked {
+            Some(ExecVia::RunCommand) => Ok(ExecVia::RunCommand),
+            Some(ExecVia::Auto) if servers > threshold => Ok(ExecVia::RunCommand),
+            None if servers > threshold => {
+                cx.output().note(format!(
+                    "{servers} servers by a session each; Run Command is made for so many, and runs as root: --via run-command"
+                ));
+                Ok(ExecVia::Session)
+            }
+            _ => Ok(ExecVia::Session),
         }
+    }
+
+    /// Whether the number of servers was asked to decide.
+    pub(crate) fn is_auto(&self) -> bool {
+        self.via == Some(Via::Auto)
+    }
+
+    /// Whether Run Command was asked for, however many servers there are.
+    ///
+    /// # Errors
+    /// The profile is invalid.
+    pub(crate) fn asks_for_run_command(&self, cx: &Context) -> Result<bool> {
+        let asked = self.via.map(ExecVia::from).or(cx.profile()?.exec.via);
+        Ok(asked == Some(ExecVia::RunCommand))
     }
 
     /// The first option here that means nothing for a single server, as it was typed.
@@ -204,14 +235,14 @@ impl ManyArgs {
 ///
 /// # Errors
 /// A form that is none of a command's output.
-pub(crate) fn form(cx: &Context) -> Result<Option<Form>> {
+pub(crate) fn form(cx: &Context, verb: &str) -> Result<Option<Form>> {
     match cx.globals().output {
         None | Some(Format::Table | Format::Wide) => Ok(None),
         Some(Format::Json) => Ok(Some(Form::Json)),
         Some(Format::Yaml) => Ok(Some(Form::Yaml)),
         Some(Format::Jsonl) => Ok(Some(Form::Jsonl)),
         Some(other) => Err(Error::usage(format!(
-            "`ops exec` has no output format `{}`",
+            "`ops {verb}` has no output format `{}`",
             other.name()
         ))
         .hint(hint!("use one of json, yaml, jsonl"))),

@@ -17,6 +17,8 @@ pub(crate) enum Outcome {
     Unread(Error),
     /// It was not started, for this reason.
     NotStarted(String),
+    /// Somebody cancelled it; whether it had begun is not told.
+    Cancelled,
 }
 
 /// How and when it ended.
@@ -27,6 +29,10 @@ pub(crate) struct Ending {
     pub(crate) started: Option<Timestamp>,
     /// Since then.
     pub(crate) took: Duration,
+    /// `StatusDetails` of Run Command, where that ran it.
+    pub(crate) service_status: Option<String>,
+    /// Its output is not whole.
+    pub(crate) is_cut: bool,
 }
 
 impl Ending {
@@ -36,6 +42,8 @@ impl Ending {
             outcome: Outcome::NotStarted(why.to_owned()),
             started: None,
             took: Duration::ZERO,
+            service_status: None,
+            is_cut: false,
         }
     }
 }
@@ -92,7 +100,7 @@ impl Outcome {
             Self::Ended(status) => Some(Exit::of(status.as_exit_code())),
             Self::Failed(_) => Some(Exit::PASS_THROUGH),
             Self::Unread(error) => Some(error.kind().exit()),
-            Self::NotStarted(_) => None,
+            Self::NotStarted(_) | Self::Cancelled => None,
         }
     }
 
@@ -104,6 +112,7 @@ impl Outcome {
             Self::Ended(Status::TimeLimit) => "time-limit",
             Self::Failed(_) => "not-run",
             Self::NotStarted(_) => "not-started",
+            Self::Cancelled => "cancelled",
         }
     }
 
@@ -142,6 +151,7 @@ impl Outcome {
             Self::Ended(Status::TimeLimit) => "ended by --time-limit".to_owned(),
             Self::Failed(error) | Self::Unread(error) => error.to_string(),
             Self::NotStarted(why) => format!("not started: {why}"),
+            Self::Cancelled => "cancelled".to_owned(),
         }
     }
 }

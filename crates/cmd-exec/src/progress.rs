@@ -137,11 +137,13 @@ pub(crate) fn summary(endings: &[Ending], took: Duration) -> String {
     let mut parts = vec![format!("{succeeded} of {} succeeded", endings.len())];
     let not_run = count(|outcome| matches!(outcome, Outcome::Failed(_)));
     let not_started = count(|outcome| matches!(outcome, Outcome::NotStarted(_)));
-    let failed = endings.len() - succeeded - not_run - not_started;
+    let cancelled = count(|outcome| matches!(outcome, Outcome::Cancelled));
+    let failed = endings.len() - succeeded - not_run - not_started - cancelled;
     for (count, word) in [
         (failed, "failed"),
         (not_run, "could not be run"),
         (not_started, "not started"),
+        (cancelled, "cancelled"),
     ] {
         if count > 0 {
             parts.push(format!("{count} {word}"));

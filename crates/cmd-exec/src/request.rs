@@ -1,6 +1,7 @@
 //! What is run: the command and what surrounds it, out of the words of the command line.
 
 use std::{
+    collections::BTreeMap,
     ffi::{OsStr, OsString},
     os::unix::ffi::{OsStrExt as _, OsStringExt as _},
     path::{Path, PathBuf},
@@ -24,6 +25,11 @@ pub(crate) struct CommandSource {
 }
 
 impl CommandSource {
+    /// Whether nothing is said at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.line.is_none() && self.script.is_none() && self.words.is_empty()
+    }
+
     /// # Errors
     /// None of them, or two; a script that cannot be read.
     pub(crate) fn command(&self) -> Result<Command> {
@@ -87,6 +93,25 @@ fn read_script(path: &Path) -> Result<Vec<u8>> {
         .hint(hint!("copy it there first: ops cp {} TARGET:", path)));
     }
     std::fs::read(path).map_err(|error| unread(error.to_string()))
+}
+
+/// The parameters of a command document: `NAME=VALUE`, and of one name a list in this order.
+///
+/// # Errors
+/// A text without a name.
+pub(crate) fn document_parameters(texts: &[String]) -> Result<BTreeMap<String, Vec<String>>> {
+    let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for text in texts {
+        let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
+        let (name, value) = pair.ok_or_else(|| {
+            Error::usage(format!("`{text}` is no parameter"))
+                .hint("write NAME=VALUE: --parameters commands=uptime")
+        })?;
+        all.entry(name.to_owned())
+            .or_default()
+            .push(value.to_owned());
+    }
+    Ok(all)
 }
 
 /// The variables of `--env-file` and `--env`, in this order; of one name the last counts.

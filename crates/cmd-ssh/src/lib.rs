@@ -24,7 +24,7 @@ pub use ssh_config::SshConfig;
 pub use ssh_proxy::SshProxy;
 
 /// What this crate brings.
-pub static COMMANDS: [Entry; 3] = [
+pub static COMMANDS: [Entry; 4] = [
     Entry::of::<Ssh>(),
     Entry::of::<SshConfig>(),
     Entry::of::<SshProxy>(),

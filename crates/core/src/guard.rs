@@ -6,6 +6,8 @@
 //! for an instance that no command has put through it, so that a forgotten call protects all the
 //! same.
 
+use std::collections::BTreeMap;
+
 use ops_profile::{Confirm, Instance, Profile, Refused};
 use ops_ui::{Error, ErrorKind, Hint, Result, Text, hint};
 
@@ -128,9 +130,15 @@ impl Context {
         let mark = output.mark(profile.guard.color, format!("[{label}]"));
         output.warn_line(mark.then(" ").then(what.clone()));
         if instances.len() > 1 {
-            // Whoever says yes has to see to which servers.
-            let names: Vec<&str> = instances.iter().map(Instance::label).collect();
-            output.warn_line(names.join(", "));
+            // Whoever says yes has to see to which servers. Nobody reads a hundred names.
+            if instances.len() > MOST_NAMED {
+                for line in counts_by_tag(instances) {
+                    output.warn_line(line);
+                }
+            } else {
+                let names: Vec<&str> = instances.iter().map(Instance::label).collect();
+                output.warn_line(names.join(", "));
+            }
         }
         let question = if demanded == Confirm::TypeName {
             Text::from(format!("Type {answer} to go on: "))
@@ -153,6 +161,38 @@ impl Context {
             format!("`{typed}` was typed, not `{answer}`")
         }))
     }
+}
+
+/// More servers than these are counted by their tags in place of being named.
+const MOST_NAMED: usize = 50;
+/// Tags that are counted.
+const MOST_TAGS: usize = 4;
+/// A tag with more values than these tells nothing.
+const MOST_VALUES: usize = 6;
+
+/// How many servers have which value of the tags that divide them into few kinds, a line for each
+/// tag: `Env: 800 production, 200 staging`.
+fn counts_by_tag(instances: &[Instance]) -> Vec<String> {
+    let mut tags: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
+    for instance in instances {
+        for (key, value) in &instance.tags {
+            *tags.entry(key).or_default().entry(value).or_default() += 1;
+        }
+    }
+    // A tag that most servers lack does not tell what they are.
+    let counted = tags.into_iter().filter(|(_, values)| {
+        values.len() <= MOST_VALUES && values.values().sum::<usize>() * 2 > instances.len()
+    });
+    let lines = counted.take(MOST_TAGS).map(|(key, values)| {
+        let mut values: Vec<(&str, usize)> = values.into_iter().collect();
+        values.sort_by_key(|(value, count)| (std::cmp::Reverse(*count), *value));
+        let parts: Vec<String> = values
+            .into_iter()
+            .map(|(value, count)| format!("{count} {value}"))
+            .collect();
+        format!("{key}: {}", parts.join(", "))
+    });
+    lines.collect()
 }
 
 /// What is about to happen, in a few words.

@@ -119,6 +119,30 @@ pub(crate) const POLICY: &[Statement] = &[
         purpose: "`whoami`: the alias of the account; without it the number stands alone",
     },
     Statement {
+        id: "RunCommands",
+        actions: &["ssm:SendCommand"],
+        resources: &[
+            "arn:aws:ec2:*:*:instance/*",
+            "arn:aws:ssm:*:*:managed-instance/*",
+            "arn:aws:ssm:*::document/AWS-RunShellScript",
+            "arn:aws:ssm:*::document/AWS-RunPowerShellScript",
+        ],
+        own_sessions: false,
+        purpose: "exec --via run-command alone, which runs as root; narrow the instances by tags",
+    },
+    Statement {
+        id: "HistoryOfCommands",
+        actions: &[
+            "ssm:ListCommands",
+            "ssm:ListCommandInvocations",
+            "ssm:GetCommandInvocation",
+            "ssm:CancelCommand",
+        ],
+        resources: &["*"],
+        own_sessions: false,
+        purpose: "exec --via run-command and `runs` alone: what became of commands, everybody's, with what they print; and cancelling them",
+    },
+    Statement {
         id: "SshWithoutLongLivedKeys",
         actions: &["ec2-instance-connect:SendSSHPublicKey"],
         resources: &["arn:aws:ec2:*:*:instance/*"],
@@ -206,6 +230,37 @@ pub const CALLS: &[Calls] = &[
             RESUME,
             ENCRYPTED,
             ("ssm:GetDocument", "`exec.document`, `--document`"),
+            ("ssm:SendCommand", "`--via run-command`"),
+            ("ssm:ListCommands", "`--via run-command`"),
+            ("ssm:ListCommandInvocations", "`--via run-command`"),
+            (
+                "ssm:GetCommandInvocation",
+                "`--via run-command`: long outputs",
+            ),
+            (
+                "ssm:CancelCommand",
+                "`--via run-command`: servers that are away, and Ctrl-C",
+            ),
+            ("s3:ListBucket", "`exec.s3_bucket`: its region"),
+            ("s3:GetObject", "`exec.s3_bucket`: long outputs"),
+        ],
+    },
+    Calls {
+        verb: "runs",
+        always: &["ssm:ListCommands"],
+        sometimes: &[
+            ("ssm:ListCommandInvocations", "`show`, `wait`"),
+            ("ssm:GetCommandInvocation", "`show`, `wait`: long outputs"),
+            ("ssm:CancelCommand", "`cancel`"),
+            ("ec2:DescribeInstances", "`show`, `wait`: names of servers"),
+            (
+                "ssm:DescribeInstanceInformation",
+                "`show`, `wait`: names of servers",
+            ),
+            HYBRID,
+            ("s3:ListBucket", "long outputs in a bucket: its region"),
+            ("s3:GetObject", "long outputs in a bucket"),
+            ("logs:GetLogEvents", "long outputs in a log group"),
         ],
     },
     Calls {

@@ -115,13 +115,19 @@ async fn supervise(entry: &Entry, matches: &ArgMatches, cx: &Context) -> Result<
     // A task of its own, so that a signal is seen while the command computes; and a panic in it is
     // caught here.
     let mut work = tokio::spawn((entry.run)(cx.clone(), matches)?);
-    let result = tokio::select! {
+    let result = loop {
+        break tokio::select! {
         result = &mut work => unpacked(result),
         kind = signals.next() => {
             interrupt.request(kind);
             if interrupt.is_handled() {
                 tokio::select! {
                     result = &mut work => unpacked(result),
+                    // The verb has asked, and is to go on: the next signal is a first one again.
+                    () = interrupt.withdrawn() => {
+                        signals.forget();
+                        continue;
+                    }
                     kind = signals.insisting() => {
                         return forced(&mut work, kind, &interrupt, &mut signals).await;
                     }
@@ -136,6 +142,7 @@ async fn supervise(entry: &Entry, matches: &ArgMatches, cx: &Context) -> Result<
                 }
             }
         }
+        };
     };
     // In this order: what a dropped value left to finish is known only now.
     finish(&interrupt, &mut signals).await;
@@ -146,7 +153,7 @@ async fn supervise(entry: &Entry, matches: &ArgMatches, cx: &Context) -> Result<
 /// Verbs whose results are rows.
 const LISTS: [&str; 4] = ["ls", "describe", "pick", "sessions"];
 /// Verbs that have a line of JSON for each server.
-const WITH_JSONL: [&str; 1] = ["exec"];
+const WITH_JSONL: [&str; 2] = ["exec", "runs"];
 
 /// A form that a verb does not have is refused, not replaced by another.
 fn check_format(entry: &Entry, globals: &Globals) -> Result<()> {

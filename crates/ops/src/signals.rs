@@ -154,6 +154,13 @@ impl Signals {
         }
     }
 
+    /// Takes the next signal for the first one.
+    pub(crate) fn forget(&mut self) {
+        self.heard = false;
+        #[cfg(unix)]
+        ASKED.store(0, Ordering::Relaxed);
+    }
+
     /// Ends when somebody insists: at the second signal of all that insist.
     pub(crate) async fn insisting(&mut self) -> ErrorKind {
         loop {

@@ -315,7 +315,7 @@ pub struct Exec {
     /// The document
     #[serde(skip_serializing_if = "is_default")]
     pub document: Option<String>,
-    /// Number of servers from which Run Command is used in place of sessions
+    /// More servers than these are reached by Run Command with `auto`
     #[serde(skip_serializing_if = "is_default")]
     #[schemars(range(min = 1))]
     pub fleet_threshold: Option<u32>,

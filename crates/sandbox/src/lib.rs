@@ -27,6 +27,7 @@ mod log;
 mod log_groups;
 mod logins;
 mod network;
+mod objects;
 mod query;
 mod reply;
 mod run_command;

@@ -4,10 +4,7 @@
 //! Paths are `/BUCKET/KEY`. Objects last as long as the sandbox. An ETag is no MD5 here, as it is
 //! none for many objects of the real service.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::{io, path::Path};
 
 use aws_lc_rs::digest;
 use http::{HeaderName, Method, StatusCode, header, request::Parts};
@@ -20,9 +17,10 @@ use crate::{
     app::App,
     credentials::hex,
     error::ApiError,
+    objects::object_path,
     reply::{self, Reply},
     service::Service,
-    sigv4::{Claim, UNSIGNED_PAYLOAD, sha256_hex},
+    sigv4::{Claim, UNSIGNED_PAYLOAD},
 };
 
 /// The service's own limit for one request.
@@ -109,11 +107,6 @@ pub(crate) async fn answer(app: &App, parts: &Parts, body: Incoming) -> Result<R
         }
         _ => Err(ApiError::unknown_action(Service::S3, parts.method.as_str())),
     }
-}
-
-/// Where an object is kept. Keys may be longer than file names and hold anything.
-pub(crate) fn object_path(objects: &Path, bucket: &str, key: &str) -> PathBuf {
-    objects.join(sha256_hex(format!("{bucket}/{key}").as_bytes()))
 }
 
 async fn put(

@@ -58,6 +58,19 @@ impl Interrupt {
         self.0.request.send_replace(Some(kind));
     }
 
+    /// Takes the request back: whoever made it was asked, and wants it to go on. The next signal
+    /// asks anew.
+    pub fn withdraw(&self) {
+        self.0.request.send_replace(None);
+    }
+
+    /// Ends when the request has been taken back.
+    pub async fn withdrawn(&self) {
+        let mut request = self.0.request.subscribe();
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = request.wait_for(Option::is_none).await;
+    }
+
     /// What was asked for, if anything was.
     pub fn requested(&self) -> Option<ErrorKind> {
         *self.0.request.borrow()
@@ -131,6 +144,17 @@ mod tests {
         drop(handler);
         assert!(!interrupt.is_handled());
         assert_eq!(interrupt.wait().await.kind(), ErrorKind::Terminated);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_taken_back_asks_nobody_any_more() {
+        let interrupt = Interrupt::default();
+        interrupt.request(ErrorKind::Interrupted);
+        interrupt.withdraw();
+        interrupt.withdrawn().await;
+        assert_eq!(interrupt.requested(), None);
+        interrupt.request(ErrorKind::Interrupted);
+        assert_eq!(interrupt.wait().await.kind(), ErrorKind::Interrupted);
     }
 
     #[tokio::test]

@@ -55,4 +55,4 @@ impl Command for Owner {
 }
 
 /// What this crate brings.
-pub static COMMANDS: &[Entry] = &[Entry::of::<Owner>()];
+pub static COMMANDS: [Entry; 1] = [Entry::of::<Owner>()];

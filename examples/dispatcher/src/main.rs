@@ -5,7 +5,7 @@ use ops::Group;
 /// What help shows under a heading of its own.
 static OWN: &[Group] = &[Group {
     title: "Our own",
-    crates: &[example_cmd_owner::COMMANDS],
+    crates: &[&example_cmd_owner::COMMANDS],
 }];
 
 fn main() -> std::process::ExitCode {

@@ -10,7 +10,6 @@ fn a_profile_may_deny_it_bound_it_and_demand_a_reason() {
         ("guard: { max_targets: 1 }\n", "guard.max_targets"),
         ("session: { reason: required }\n", "--reason TEXT"),
         ("guard: { protect: true }\n", "--yes"),
-        ("exec: { via: run-command }\n", "Run Command"),
     ] {
         lab.profile("g", guard);
         let done = lab

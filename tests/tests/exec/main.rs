@@ -5,6 +5,7 @@
 mod guards;
 mod logs;
 mod many;
+mod run_command;
 mod script;
 mod single;
 mod ways_out;

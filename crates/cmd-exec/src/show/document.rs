@@ -46,6 +46,12 @@ pub(crate) struct Row<'a> {
     pub(crate) seconds: f64,
     /// Why it did not run, or what came of it in words.
     pub(crate) why: Option<String>,
+    /// `StatusDetails` of Run Command, where that ran it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) service_status: Option<String>,
+    /// Whether its output is not whole; of Run Command alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) truncated: Option<bool>,
 }
 
 impl<'a> Row<'a> {
@@ -55,7 +61,10 @@ impl<'a> Row<'a> {
                 (Some(status.as_exit_code()), Some(*number))
             }
             Outcome::Ended(status) => (Some(status.as_exit_code()), None),
-            Outcome::Failed(_) | Outcome::Unread(_) | Outcome::NotStarted(_) => (None, None),
+            Outcome::Failed(_)
+            | Outcome::Unread(_)
+            | Outcome::NotStarted(_)
+            | Outcome::Cancelled => (None, None),
         };
         let words = ending.outcome.words();
         Self {
@@ -69,6 +78,8 @@ impl<'a> Row<'a> {
             start: ending.started.map(|at| at.to_string()),
             seconds: (ending.took.as_secs_f64() * 1000.0).round() / 1000.0,
             why: (!words.is_empty()).then_some(words),
+            service_status: ending.service_status.clone(),
+            truncated: ending.service_status.is_some().then_some(ending.is_cut),
         }
     }
 }
@@ -176,6 +187,7 @@ mod tests {
             outcome: Outcome::Ended(status),
             started: Some("2026-01-02T03:04:05Z".parse().expect("a time")),
             took: std::time::Duration::from_millis(1234),
+            ..Ending::not_started("")
         }
     }
 

@@ -1,5 +1,7 @@
 //! Servers whose output and status are the same, shown once for all of them.
 
+use std::collections::{HashMap, hash_map::Entry};
+
 use ops_ui::Result;
 
 use super::{OutputTerminals, Sink, View, carried, paint_name, push_line, uncarried};
@@ -12,7 +14,6 @@ use crate::{
 /// Servers that cannot be told apart by what they said.
 struct Group {
     hosts: Vec<usize>,
-    likeness: Likeness,
     /// How they ended; empty for success.
     words: String,
     capture: Capture,
@@ -24,6 +25,9 @@ pub(crate) struct Fold {
     look: OutputTerminals,
     running: Vec<Option<Capture>>,
     groups: Vec<Group>,
+    /// Where in `groups` servers that said this and ended so are: with ten thousand servers that
+    /// all differ, nobody can be compared with everybody.
+    known: HashMap<(Likeness, String), usize>,
 }
 
 impl Fold {
@@ -34,6 +38,7 @@ impl Fold {
             look,
             running,
             groups: Vec::new(),
+            known: HashMap::new(),
         }
     }
 
@@ -128,19 +133,17 @@ impl View for Fold {
         let capture = self.running[host].take().unwrap_or_default();
         let likeness = capture.likeness();
         let words = ending.outcome.words_for(&self.names[host]);
-        let same = self
-            .groups
-            .iter_mut()
-            .find(|group| group.likeness == likeness && group.words == words);
-        match same {
+        match self.known.entry((likeness, words.clone())) {
             // What it said is there already.
-            Some(group) => group.hosts.push(host),
-            None => self.groups.push(Group {
-                hosts: vec![host],
-                likeness,
-                words,
-                capture,
-            }),
+            Entry::Occupied(known) => self.groups[*known.get()].hosts.push(host),
+            Entry::Vacant(vacant) => {
+                vacant.insert(self.groups.len());
+                self.groups.push(Group {
+                    hosts: vec![host],
+                    words,
+                    capture,
+                });
+            }
         }
         Ok(())
     }

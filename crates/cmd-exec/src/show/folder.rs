@@ -168,7 +168,7 @@ mod tests {
         let ended = Ending {
             outcome: Outcome::Ended(Status::Code(4)),
             started: Some("2026-01-02T03:04:05Z".parse().expect("a time")),
-            took: std::time::Duration::ZERO,
+            ..Ending::not_started("")
         };
         view.end(0, &ended, &mut written).expect("written");
         view.end(1, &Ending::not_started("x"), &mut written)

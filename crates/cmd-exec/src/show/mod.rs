@@ -3,6 +3,7 @@
 mod document;
 mod fold;
 mod folder;
+mod plain;
 mod prefixed;
 
 use std::io;
@@ -14,6 +15,7 @@ pub(crate) use self::{
     document::{API_VERSION, Document, Form},
     fold::Fold,
     folder::Folder,
+    plain::Plain,
     prefixed::{Grouped, Live},
 };
 use crate::{capture::Stream, outcome::Ending};

@@ -4,6 +4,8 @@
 //! Not the SDK's client: it would be a large part of a build for three requests that the signer of
 //! the SDK signs as well.
 
+mod stored;
+
 use std::{
     pin::Pin,
     sync::{

@@ -40,7 +40,7 @@ use crate::{
 };
 
 /// Keys of a profile that no verb reads so far.
-const WITHOUT_EFFECT: &[&[&str]] = &[&["exec", "fleet_threshold"], &["exec", "s3_bucket"]];
+const WITHOUT_EFFECT: &[&[&str]] = &[];
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,44 +6,20 @@ use jiff::Timestamp;
 use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 
 use super::{
-    Invocation, InvocationStatus, PluginResult, SentCommand, Targets, World, made_up,
-    made_up::SharedAnswer, visible_after,
+    Invocation, InvocationStatus, PluginResult, SentCommand, Targets, World, answer::Answer,
+    made_up, made_up::SharedAnswer, visible_after,
 };
 use crate::{
     agent::run_command::{self, Ran, Script, Verdict},
     fleet::{Instance, InstanceStateName, MachineChange, PingStatus},
     log_groups::LogEvent,
-    s3,
+    objects::object_path,
 };
 
 /// How often the service looks whether a node that was away is back.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
 /// Real processes at a time, of all commands together.
 static PROCESSES: Semaphore = Semaphore::const_new(16);
-
-/// What an agent reported.
-#[derive(Clone, Debug)]
-pub(super) struct Answer {
-    pub(super) verdict: Verdict,
-    pub(super) code: i32,
-    pub(super) stdout: Arc<str>,
-    pub(super) stderr: Arc<str>,
-    pub(super) took: Duration,
-}
-
-impl Answer {
-    /// # Errors
-    /// The outputs cannot be read.
-    pub(super) fn of(mut ran: Ran) -> io::Result<Self> {
-        Ok(Self {
-            verdict: ran.verdict,
-            code: ran.code,
-            stdout: ran.stdout.report()?.into(),
-            stderr: ran.stderr.report()?.into(),
-            took: Duration::ZERO,
-        })
-    }
-}
 
 /// Finds the nodes of `command` and brings it to them.
 pub(super) async fn deliver(world: Arc<World>, command: Arc<SentCommand>) {
@@ -332,7 +308,7 @@ fn keep_outputs(
     for (name, stream) in [("stdout", &mut ran.stdout), ("stderr", &mut ran.stderr)] {
         if let Some(bucket) = &output.bucket {
             let key = command.key(instance_id, name);
-            stream.copy_to(&s3::object_path(&world.objects, bucket, &key))?;
+            stream.copy_to(&object_path(&world.objects, bucket, &key))?;
         }
         if let Some(group) = &output.log_group {
             let at = Timestamp::now();

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::OnceCell;
 
-use super::{World, delivery::Answer};
+use super::{World, answer::Answer};
 use crate::{
     agent::{run_command, run_command::Script},
     faults::Faults,

@@ -6,6 +6,7 @@
 //! Sources: botocore's model of the service, "Run commands at scale" and "Understanding command
 //! statuses" in the Systems Manager user guide.
 
+mod answer;
 mod cut;
 mod delivery;
 mod document;

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{commands::find, optional, page_size, page_start, pairs, required};
+use super::{check_length, optional, page_size, page_start, pairs, required};
 use crate::{
     app::{App, Call},
     ec2::page_token,
@@ -145,6 +145,21 @@ pub(super) fn invocation(app: &App, call: &Call, input: &Value) -> Result<Value,
     });
     body["CloudWatchOutputConfig"] = log_config(&command);
     Ok(body)
+}
+
+/// The command with this id.
+///
+/// # Errors
+/// `ValidationException` for a text that is no id, `InvalidCommandId` for an unknown one.
+pub(super) fn find(
+    app: &App,
+    call: &Call,
+    id: &str,
+) -> Result<std::sync::Arc<SentCommand>, ApiError> {
+    check_length(id, "CommandId", 36, 36)?;
+    app.run_commands
+        .find(&call.region, id)
+        .ok_or_else(|| ApiError::new("InvalidCommandId", ""))
 }
 
 /// A command as ListCommands and SendCommand tell it.

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{check_length, document_arn, optional, required};
+use super::{command_lists::find, document_arn, optional, required};
 use crate::{
     app::{App, Call},
     error::ApiError,
     run_command::{
-        CommandDocument, DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT_SECONDS, Output, SendOrder,
-        SentCommand, Targets, execution_timeout, parameters,
+        CommandDocument, DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT_SECONDS, Output, SendOrder, Targets,
+        execution_timeout, parameters,
     },
 };
 
@@ -75,21 +75,6 @@ pub(super) fn cancel(app: &App, call: &Call, input: &Value) -> Result<Value, Api
     }
     command.cancel(&ids);
     Ok(json!({}))
-}
-
-/// The command with this id.
-///
-/// # Errors
-/// `ValidationException` for a text that is no id, `InvalidCommandId` for an unknown one.
-pub(super) fn find(
-    app: &App,
-    call: &Call,
-    id: &str,
-) -> Result<std::sync::Arc<SentCommand>, ApiError> {
-    check_length(id, "CommandId", 36, 36)?;
-    app.run_commands
-        .find(&call.region, id)
-        .ok_or_else(|| ApiError::new("InvalidCommandId", ""))
 }
 
 fn document_name(input: &Value) -> Result<&str, ApiError> {

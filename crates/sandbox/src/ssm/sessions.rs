@@ -15,7 +15,8 @@ use crate::{
     faults::RefuseResume,
     fleet::{Instance, InstanceStateName},
     gateway::{Gateway, Limits, Request, Session, SessionStatus},
-    kms, s3,
+    kms,
+    objects::object_path,
     session::{SessionKind, SessionSpec},
     session_logs::{self, SessionUpload},
 };
@@ -105,7 +106,7 @@ fn upload_of(app: &App, call: &Call, target: &str, session_id: &str) -> Option<S
     let prefix = preferences.s3_key_prefix.as_deref().unwrap_or_default();
     let key = session_logs::key_of(prefix, session_id);
     let bucket = preferences.s3_bucket_name.as_ref();
-    let object = bucket.map(|bucket| s3::object_path(&app.objects, bucket, &key));
+    let object = bucket.map(|bucket| object_path(&app.objects, bucket, &key));
     let log_group = preferences.cloud_watch_log_group_name.clone();
     (object.is_some() || log_group.is_some()).then(|| SessionUpload {
         object,

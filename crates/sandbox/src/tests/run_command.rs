@@ -115,7 +115,8 @@ async fn outputs_are_cut_and_whole_in_the_bucket() {
     let id = told["CommandId"].as_str().unwrap();
     let key = format!("runs/{id}/{WEB_1}/awsrunShellScript/0.awsrunShellScript/stdout");
     assert!(told["StandardOutputUrl"].as_str().unwrap().ends_with(&key));
-    let path = crate::s3::object_path(&fixture.sandbox.app.objects, "ops-sandbox-copies", &key);
+    let path =
+        crate::objects::object_path(&fixture.sandbox.app.objects, "ops-sandbox-copies", &key);
     assert_eq!(std::fs::metadata(path).unwrap().len(), 30_000);
 }
 

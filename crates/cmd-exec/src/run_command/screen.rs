@@ -1,0 +1,280 @@
+//! What is shown of commands that the service runs: results as they are known, the first failures
+//! at once, and how far it is.
+
+use std::time::{Duration, Instant};
+
+use ops_core::{
+    Context,
+    calls::run_command::{Invocation, SentCommand},
+};
+use ops_ui::{Output, Result, text::cut};
+
+use super::{streams::Streams, verdict, whole};
+use crate::{
+    capture::Stream,
+    many::{ToOutput, blocking},
+    outcome::{Ending, Outcome},
+    show::View,
+};
+
+/// Failures that are shown as they come.
+const FAILURES_SHOWN: usize = 10;
+/// Between two lines where stderr is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+/// Columns of the bar.
+const BAR: usize = 20;
+
+/// The screen.
+pub(crate) struct Screen {
+    output: Output,
+    pub(crate) view: Box<dyn View>,
+    labels: Vec<String>,
+    endings: Vec<Option<Ending>>,
+    /// By their numbers, where a failure was shown already.
+    shown: Vec<bool>,
+    shown_count: usize,
+    /// Outputs that could not be had whole.
+    cut: Vec<String>,
+    why_cut: Option<ops_ui::Error>,
+    told: Instant,
+    is_drawn: bool,
+}
+
+/// How many servers are where, in all commands together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) servers: usize,
+    pub(crate) ended: usize,
+    pub(crate) failed: usize,
+    /// Servers of commands that have been sent.
+    pub(crate) sent: usize,
+}
+
+impl Counts {
+    /// `[=====               ] 12 of 50 ended, 1 failed; 38 sent, 0 waiting`.
+    pub(crate) fn line(self) -> String {
+        let filled = (BAR * self.ended)
+            .checked_div(self.servers)
+            .unwrap_or_default()
+            .min(BAR);
+        let bar = format!("{}{}", "=".repeat(filled), " ".repeat(BAR - filled));
+        let mut line = format!("[{bar}] {} of {} ended", self.ended, self.servers);
+        if self.failed > 0 {
+            line.push_str(&format!(", {} failed", self.failed));
+        }
+        let under_way = self.sent.saturating_sub(self.ended);
+        let waiting = self.servers.saturating_sub(self.sent.max(self.ended));
+        if under_way > 0 {
+            line.push_str(&format!("; {under_way} under way"));
+        }
+        if waiting > 0 {
+            line.push_str(&format!("; {waiting} not sent yet"));
+        }
+        line
+    }
+}
+
+impl Screen {
+    pub(crate) fn new(output: &Output, view: Box<dyn View>, labels: Vec<String>) -> Self {
+        Self {
+            output: output.clone(),
+            view,
+            endings: vec![None; labels.len()],
+            shown: vec![false; labels.len()],
+            labels,
+            shown_count: 0,
+            cut: Vec::new(),
+            why_cut: None,
+            told: Instant::now(),
+            is_drawn: output.stderr_is_terminal() && !output.quiet(),
+        }
+    }
+
+    pub(crate) fn has_ended(&self, host: usize) -> bool {
+        self.endings[host].is_some()
+    }
+
+    /// How many have not succeeded, whatever the reason.
+    pub(crate) fn failures(&self) -> usize {
+        let ended = self.endings.iter().flatten();
+        ended.filter(|ending| !ending.outcome.is_success()).count()
+    }
+
+    pub(crate) fn ended(&self) -> usize {
+        self.endings.iter().flatten().count()
+    }
+
+    /// Takes in what the service says of one server, if that is over; its output is fetched where
+    /// the list has cut it.
+    ///
+    /// # Errors
+    /// The output cannot be written; a call fails.
+    pub(crate) async fn take(
+        &mut self,
+        cx: &Context,
+        command: &SentCommand,
+        host: usize,
+        invocation: &Invocation,
+    ) -> Result<()> {
+        if !invocation.is_over() || self.has_ended(host) {
+            return Ok(());
+        }
+        let mut why = None;
+        let streams = whole::streams_of(cx, command, invocation, &mut why).await?;
+        let ending = verdict::ending(invocation, &streams, &self.labels[host]);
+        if streams.is_cut {
+            self.cut.push(self.labels[host].clone());
+            if why.is_some() {
+                self.why_cut = why;
+            }
+        }
+        self.tell_failure(host, &ending, &streams);
+        let (view, output) = (&mut self.view, &self.output);
+        blocking(|| {
+            for (stream, bytes) in [
+                (Stream::Stdout, &streams.stdout),
+                (Stream::Stderr, &streams.stderr),
+            ] {
+                if !bytes.is_empty() {
+                    view.hear(host, stream, bytes, &mut ToOutput(output))?;
+                }
+            }
+            view.end(host, &ending, &mut ToOutput(output))
+        })?;
+        self.endings[host] = Some(ending);
+        Ok(())
+    }
+
+    /// Shows a failure before its turn, once for each server.
+    pub(crate) fn tell_early(&mut self, host: usize, invocation: &Invocation) {
+        if self.has_ended(host) || !invocation.is_over() {
+            return;
+        }
+        let streams = super::streams::of_list(&invocation.output).unwrap_or_default();
+        let ending = verdict::ending(invocation, &streams, &self.labels[host]);
+        self.tell_failure(host, &ending, &streams);
+    }
+
+    /// Whether more failures would be shown as they come.
+    pub(crate) fn shows_failures(&self) -> bool {
+        self.shown_count < FAILURES_SHOWN
+    }
+
+    fn tell_failure(&mut self, host: usize, ending: &Ending, streams: &Streams) {
+        let is_told = matches!(ending.outcome, Outcome::Ended(_) | Outcome::Failed(_))
+            && !ending.outcome.is_success()
+            // Of a single server the end tells it.
+            && self.labels.len() > 1;
+        if !is_told || self.shown[host] || !self.shows_failures() {
+            return;
+        }
+        self.shown[host] = true;
+        self.shown_count += 1;
+        let label = &self.labels[host];
+        let mut line = format!("{label}: {}", ending.outcome.words_for(label));
+        let text = String::from_utf8_lossy(&streams.stderr).into_owned();
+        if let Some(last) = text.lines().rev().find(|line| !line.trim().is_empty()) {
+            line.push_str(&format!(": {}", cut(&ops_ui::text::escape(last), 60)));
+        }
+        self.output.warn_line(line);
+        if !self.shows_failures() {
+            self.output.note("more failures are told at the end");
+        }
+    }
+
+    /// Shows how far it is.
+    pub(crate) fn draw(&mut self, counts: Counts) {
+        let line = counts.line();
+        if self.is_drawn {
+            let columns = self.output.stderr_columns().unwrap_or(80);
+            self.output
+                .set_status(cut(&line, columns.saturating_sub(1).max(10)));
+        } else if self.told.elapsed() >= LINE_EVERY {
+            self.told = Instant::now();
+            self.output.note(line);
+        }
+    }
+
+    pub(crate) fn clear(&self) {
+        if self.is_drawn {
+            self.output.set_status("");
+        }
+    }
+
+    /// Ends every server that nothing is known of as `outcome` says, and gives all endings.
+    ///
+    /// # Errors
+    /// The output cannot be written.
+    pub(crate) fn finish(&mut self, outcome: impl Fn(usize) -> Outcome) -> Result<Vec<Ending>> {
+        self.clear();
+        let output = self.output.clone();
+        let mut endings = Vec::with_capacity(self.endings.len());
+        for host in 0..self.endings.len() {
+            let ending = match self.endings[host].take() {
+                Some(ending) => ending,
+                None => {
+                    let ending = Ending {
+                        outcome: outcome(host),
+                        ..Ending::not_started("")
+                    };
+                    let view = &mut self.view;
+                    blocking(|| view.end(host, &ending, &mut ToOutput(&output)))?;
+                    ending
+                }
+            };
+            endings.push(ending);
+        }
+        let view = &mut self.view;
+        blocking(|| view.finish(&mut ToOutput(&output)))?;
+        self.tell_cut();
+        Ok(endings)
+    }
+
+    /// Names the servers whose output is not whole.
+    fn tell_cut(&mut self) {
+        const NAMED: usize = 10;
+        let Some(first) = self.cut.first() else {
+            return;
+        };
+        let names = self.cut.iter().take(NAMED).cloned().collect::<Vec<_>>();
+        let more = match self.cut.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let subject = if self.cut.len() == 1 {
+            format!("the output of {first} is not whole")
+        } else {
+            format!("outputs are not whole: {}{more}", names.join(", "))
+        };
+        self.output.warn_line(subject);
+        match &self.why_cut {
+            Some(error) => self.output.warn(error.one_line()),
+            None => self.output.note(
+                "Run Command keeps 24000 characters of output and 8000 of error output; whole ones need `exec.s3_bucket` in the profile",
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_has_a_bar_and_counts() {
+        let counts = Counts {
+            servers: 100,
+            ended: 50,
+            failed: 2,
+            sent: 80,
+        };
+        assert_eq!(
+            counts.line(),
+            "[==========          ] 50 of 100 ended, 2 failed; 30 under way; 20 not sent yet"
+        );
+        assert_eq!(
+            Counts::default().line(),
+            "[                    ] 0 of 0 ended"
+        );
+    }
+}

@@ -1,0 +1,242 @@
+//! `exec --via run-command` and `runs`.
+
+use ops_tests::{Lab, lab::binary, service::Service, terminal::Terminal};
+
+#[test]
+fn one_server_gives_its_streams_and_its_status() {
+    let lab = Lab::with_sandbox();
+    let line = ["exec", "web-1", "-n", "--via", "run-command"];
+    let ops = |words: &[&str]| lab.ops(line.iter().chain(words)).output();
+    let done = ops(&["--shell", "echo out; printf err >&2; exit 3"]);
+    assert_eq!(
+        (done.status, &*done.stdout, &*done.stderr),
+        (3, "out\n", "err"),
+        "{done}"
+    );
+    // Nothing of it is a reference to the Parameter Store, or read by a shell.
+    let done = ops(&[
+        "--",
+        "printf",
+        "<%s>",
+        "{{ ssm:x }}",
+        "$$HOME",
+        "a  b",
+        "it's",
+    ]);
+    assert_eq!(done.success().stdout, "<{{ ssm:x }}><$$HOME><a  b><it's>");
+    // The agent reads these three as something else.
+    for status in ["137", "168", "194"] {
+        let done = ops(&["--", "sh", "-c", &format!("exit {status}")]);
+        assert_eq!(done.status.to_string(), status, "{done}");
+    }
+    let done = ops(&[
+        "--cwd",
+        "/",
+        "--env",
+        "A=1 2",
+        "--shell",
+        "pwd; echo \"$A\"",
+    ]);
+    assert_eq!(done.success().stdout, "/\n1 2\n");
+    for (words, why) in [
+        (&["-t", "--", "true"][..], "-t needs a session"),
+        (&["--time-limit", "2s", "--", "true"], "5 seconds"),
+        (&["--", "echo", &"x".repeat(70_000)], "too large"),
+    ] {
+        let without_n: Vec<&str> = line.into_iter().filter(|word| *word != "-n").collect();
+        let done = lab.ops(without_n.iter().chain(words)).output();
+        assert_eq!(done.status, 255, "{done}");
+        assert!(done.stderr.contains(why), "{done}");
+    }
+}
+
+#[test]
+fn what_was_sent_can_be_listed_shown_and_waited_for() {
+    let lab = Lab::with_sandbox();
+    let line = ["exec", "web-1", "web-2", "-n", "--via", "run-command"];
+    let words = [
+        "--detach",
+        "--comment",
+        "from a test",
+        "--",
+        "sh",
+        "-c",
+        "echo hi; exit 4",
+    ];
+    let sent = lab.ops(line.iter().chain(&words)).output().success();
+    let id = sent.stdout.trim();
+    let done = lab.ops(["runs", "wait", id]).output();
+    assert_eq!(done.status, 8, "{done}");
+    assert_eq!(done.stdout, "web-1: hi\nweb-2: hi\n");
+    assert!(done.stderr.contains("0 of 2 succeeded, 2 failed"), "{done}");
+    let rows = lab
+        .ops(["runs", "--mine", "-o", "json"])
+        .output()
+        .success()
+        .json();
+    assert_eq!(rows["items"][0]["id"], id);
+    assert_eq!(rows["items"][0]["comment"], "from a test [ops sandbox]");
+    let shown = lab.ops(["runs", "show", id, "-o", "json"]).output();
+    let row = &shown.json()["items"][0];
+    assert_eq!((&row["name"], &row["code"]), (&"web-1".into(), &4.into()));
+    assert_eq!(row["serviceStatus"], "Failed");
+    assert_eq!(
+        lab.ops(["runs", "-o", "name"]).output().stdout,
+        format!("{id}\n")
+    );
+    let unknown = "0".repeat(36);
+    let done = lab.ops(["runs", "show", &unknown]).output();
+    assert_eq!(done.status, 3, "{done}");
+}
+
+#[test]
+fn failures_are_borne_as_by_sessions_and_canaries_stop_the_rest() {
+    let lab = Lab::with_sandbox();
+    let line = [
+        "exec",
+        "web-1",
+        "web-2",
+        "web-3",
+        "-n",
+        "--via",
+        "run-command",
+        "--parallel",
+        "1",
+    ];
+    for (options, ran, stopped) in [
+        (
+            &["--max-fail", "1"][..],
+            2,
+            Some("2 servers failed, and --max-fail allows 1"),
+        ),
+        (&["--canary", "1"], 1, Some("a canary failed")),
+        (&[], 3, None),
+    ] {
+        let words = options.iter().chain(&["--", "false"]);
+        let done = lab.ops(line.iter().chain(words)).output();
+        assert_eq!(done.status, 8, "{done}");
+        let failed = format!("{ran} failed");
+        assert!(done.stderr.contains(&failed), "{options:?} {done}");
+        assert_eq!(
+            stopped.is_some_and(|_| done.stderr.contains("not started")),
+            stopped.is_some(),
+            "{options:?} {done}"
+        );
+    }
+}
+
+#[test]
+fn one_that_is_away_is_a_row_and_nobody_waits_for_it() {
+    let lab = Lab::with_sandbox();
+    let line = [
+        "exec",
+        "web-1",
+        "worker-1",
+        "-n",
+        "--via",
+        "run-command",
+        "--",
+        "echo",
+        "up",
+    ];
+    let done = lab.ops(line).output();
+    assert_eq!((done.status, &*done.stdout), (8, "web-1: up\n"), "{done}");
+    assert!(done.stderr.contains("worker-1 is left out"), "{done}");
+    assert!(
+        done.stderr.contains("1 of 2 succeeded, 1 could not be run"),
+        "{done}"
+    );
+}
+
+#[test]
+fn a_cut_output_is_announced_or_whole_from_the_bucket() {
+    let lab = Lab::with_sandbox();
+    let line = ["exec", "web-1", "-n", "--via", "run-command"];
+    let long = ["--", "head", "-c", "60000", "/dev/zero"];
+    let done = lab.ops(line.iter().chain(&long)).output().success();
+    assert!(done.stdout.len() < 25_000);
+    assert!(done.stderr.contains("is not whole"), "{}", done.stderr);
+    assert!(done.stderr.contains("exec.s3_bucket"), "{}", done.stderr);
+    lab.profile("g", "exec: { s3_bucket: ops-sandbox-copies }\n");
+    let words = ["-p", "g"].iter().chain(&line).chain(&long);
+    let done = lab.ops(words).output().success();
+    assert_eq!(done.stdout, "\0".repeat(60_000));
+    assert_eq!(done.stderr, "");
+}
+
+#[test]
+fn a_fleet_by_a_tag_takes_one_command_and_few_calls() {
+    let service = Service::start_with(binary().to_str().unwrap(), |options| {
+        options.fleet_size = 300;
+        options.faults = "run-fail=4%,run-jitter=300ms".parse().unwrap();
+    });
+    let words = [
+        "exec",
+        "--tag",
+        "Env=production,staging,development",
+        "-n",
+        "--via",
+        "run-command",
+        "--fold",
+        "--parallel",
+        "300",
+        "--",
+        "echo",
+        "same",
+    ];
+    let done = service.ops(&words).output().unwrap();
+    let stdout = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert_eq!(done.status.code(), Some(8));
+    // One line for those that say the same, another one for those that fail alike.
+    assert!(
+        stdout.lines().next().unwrap().ends_with(" hosts): same"),
+        "{stdout}"
+    );
+    let calls = service.calls();
+    let of = |action: &str| calls.iter().filter(|call| call.ends_with(action)).count();
+    assert_eq!(of("SendCommand"), 1);
+    assert_eq!(of("GetCommandInvocation"), 0);
+    // Six pages of fifty, and one of the first failures.
+    assert!(
+        of("ListCommandInvocations") <= 9,
+        "{}",
+        of("ListCommandInvocations")
+    );
+}
+
+#[test]
+fn ctrl_c_asks_and_leaves_it_to_the_service() {
+    let service = Service::start(binary().to_str().unwrap(), "");
+    let line = [
+        "exec",
+        "web-1",
+        "web-2",
+        "--via",
+        "run-command",
+        "--",
+        "sleep",
+        "1000",
+    ];
+    let mut terminal = Terminal::start(&service, &line);
+    terminal.wait_for("under way");
+    terminal.send("\x03");
+    terminal.wait_for("[d/c/g]");
+    terminal.send("g\r");
+    terminal.wait_for("under way");
+    terminal.send("\x03");
+    terminal.wait_for("[d/c/g]");
+    terminal.send("d\r");
+    assert_eq!(terminal.wait(), Some(0));
+    let found = service.ops(&["runs", "-o", "name"]).output().unwrap();
+    let id = String::from_utf8(found.stdout).unwrap();
+    let id = id.trim();
+    let shown = service.ops(&["runs", "show", id]).output().unwrap();
+    let text = String::from_utf8_lossy(&shown.stderr).into_owned();
+    assert!(text.contains("2 InProgress"), "{text}");
+    let cancelled = service.ops(&["runs", "cancel", id]).output().unwrap();
+    assert!(cancelled.status.success());
+    let done = service.ops(&["runs", "wait", id]).output().unwrap();
+    assert_eq!(done.status.code(), Some(8));
+    let text = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(text.contains("2 cancelled"), "{text}");
+}
