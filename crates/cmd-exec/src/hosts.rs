@@ -115,6 +115,18 @@ impl Selection {
     }
 }
 
+/// The targets that the user marks on the terminal, where none was named.
+///
+/// # Errors
+/// Those of a list; nothing was chosen.
+pub(crate) async fn pick_targets(cx: &Context, question: &str) -> Result<Vec<Target>> {
+    let chosen = cx.pick_servers(question).await?;
+    let targets = chosen
+        .into_iter()
+        .map(|one| Target::of_id(None, one.id, one.region));
+    Ok(targets.collect())
+}
+
 /// The running servers with these tags, by name.
 async fn tagged(cx: &Context, tags: &[TagFilter]) -> Result<Vec<Instance>> {
     let mut query = ops_core::Query::of_targets(cx.profile()?);

@@ -10,7 +10,7 @@ use ops_remote::exec::{self, Request};
 use ops_ui::{Error, Exit, Result, globals::parse_duration, hint, text::single_quoted};
 
 use crate::{
-    hosts::Selection,
+    hosts::{Selection, pick_targets},
     many::{self, Manner, Shown, Told},
     rollout::{Plan, Wishes},
     single,
@@ -84,9 +84,12 @@ impl Command for Logs {
         &[("words", Values::LogWord), ("tags", Values::TagFilter)];
 
     async fn run(self, cx: Context) -> Result<Exit> {
-        let (targets, mut sources) = divide(&self.words, &cx.profile()?.logs)?;
+        let (mut targets, mut sources) = divide(&self.words, &cx.profile()?.logs)?;
         sources.units.extend(self.unit.iter().cloned());
         let line = self.line(&sources)?;
+        if targets.is_empty() && self.tags.is_empty() && cx.output().may_ask() {
+            targets = pick_targets(&cx, "the logs of which servers?").await?;
+        }
         if targets.is_empty() && self.tags.is_empty() {
             return Err(Error::usage("no target was given").hint("ops logs TARGET FILE"));
         }

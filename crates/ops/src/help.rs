@@ -18,9 +18,9 @@ use crate::{
 const EXTERNAL: &str = "<external commands>";
 
 /// Verbs that the short page leaves out, where each line counts: what only other programs call,
-/// what completion and `--version` do by themselves, and how external commands are looked after,
+/// what completion, the picker and `--version` show too, and how external commands are looked after,
 /// which that page lists where there are some.
-const LONG_PAGE_ALONE: [&str; 4] = ["ssh-proxy", "cache", "plugin", "version"];
+const LONG_PAGE_ALONE: [&str; 5] = ["recent", "ssh-proxy", "cache", "plugin", "version"];
 /// What the short page begins with.
 const SHORT_ABOUT: &str = "Reach servers on AWS through Session Manager";
 /// Of the narrowest terminal that is common.

@@ -128,8 +128,10 @@ fn what_is_picked_goes_to_standard_output_and_the_list_to_the_terminal() {
 
 #[test]
 fn errors_are_broken_at_words() {
-    let (status, text) = on_a_terminal(&service(), &["console", "--print", "web-9"]);
-    assert_eq!(status, Some(3));
+    let service = service();
+    let mut terminal = Terminal::start(&service, &["console", "--print", "--no-input", "web-9"]);
+    assert_eq!(terminal.wait(), Some(3));
+    let text = terminal.screen(80, 200).screen().contents();
     fits(&text);
     assert!(
         text.contains("\n  why: ") && text.contains("\n  hint: "),
