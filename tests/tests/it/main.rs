@@ -17,6 +17,7 @@ mod picker;
 mod plugins;
 mod profiles;
 mod quota;
+mod reference;
 mod sandbox;
 mod screens;
 mod style;

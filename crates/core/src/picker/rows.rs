@@ -1,7 +1,7 @@
 //! Instances as rows of columns, and what of them can be searched.
 
 use nucleo_matcher::Utf32String;
-use ops_profile::{Instance, Ping, State, instance::age_words};
+use ops_profile::{Instance, InstanceState, Ping, instance::age_words};
 use ops_ui::output::escape;
 use unicode_width::UnicodeWidthStr as _;
 
@@ -121,13 +121,13 @@ impl Row {
 /// Whether a session can be had, where that is known of a server that runs.
 fn reach(instance: &Instance, now: jiff::Timestamp) -> Option<String> {
     match (instance.state, instance.ping) {
-        (State::Running, Ping::Online) => Some("ok".to_owned()),
-        (State::Running, Ping::Lost { last: Some(last) }) => Some(format!(
+        (InstanceState::Running, Ping::Online) => Some("ok".to_owned()),
+        (InstanceState::Running, Ping::Lost { last: Some(last) }) => Some(format!(
             "offline {}",
             age_words(now.duration_since(last).as_secs())
         )),
-        (State::Running, Ping::Lost { last: None }) => Some("offline".to_owned()),
-        (State::Running, Ping::NoAgent) => Some("no agent".to_owned()),
+        (InstanceState::Running, Ping::Lost { last: None }) => Some("offline".to_owned()),
+        (InstanceState::Running, Ping::NoAgent) => Some("no agent".to_owned()),
         _ => None,
     }
 }
