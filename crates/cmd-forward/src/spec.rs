@@ -15,7 +15,8 @@ pub(crate) struct Spec {
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum LocalAddress {
-    /// `bind`: an address, a name, `*` for all; `None` is 127.0.0.1 and ::1. Port 0 is any free one.
+    /// `bind`: an address, a name, `*` for all; `None` is 127.0.0.1 and ::1. Port 0 is any free
+    /// one.
     Tcp { bind: Option<String>, port: u16 },
     /// The path of a socket.
     Unix(PathBuf),

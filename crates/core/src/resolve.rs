@@ -37,8 +37,8 @@ impl Context {
     /// The machine that `target` means. In order of meaning: id, host alias of the profile, Name,
     /// IP address, DNS name; running ones only, but an id means its machine in any state. Agents
     /// are not asked about. It is looked for in every region of `--region` or the profile, side by
-    /// side. `-` means the one that was used last with this profile. Where none is meant and somebody
-    /// is at the terminal, those that are called nearly so are offered.
+    /// side. `-` means the one that was used last with this profile. Where none is meant and
+    /// somebody is at the terminal, those that are called nearly so are offered.
     ///
     /// With `--cached` a name or id that the cache knows once is taken from there;
     /// [`Context::open`] looks it up again if it is gone.

@@ -14,9 +14,9 @@ use crate::{plugin, policy::Policy, registry};
 const EXTERNAL: &str = "<external commands>";
 
 /// Verbs that the short page leaves out, where each line counts: what only other programs call,
-/// what completion, the picker and `--version` show too, and how external commands are looked after,
-/// which that page lists where there are some.
-const LONG_PAGE_ALONE: [&str; 5] = ["recent", "ssh-proxy", "cache", "plugin", "version"];
+/// what completion, the picker, `--help` and `--version` show too, and how external commands are
+/// looked after, which that page lists where there are some.
+const LONG_PAGE_ALONE: [&str; 6] = ["recent", "ssh-proxy", "cache", "plugin", "version", "man"];
 /// What the short page begins with.
 const SHORT_ABOUT: &str = "Reach servers on AWS through Session Manager";
 /// Of the narrowest terminal that is common.

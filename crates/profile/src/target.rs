@@ -4,9 +4,10 @@ use std::{fmt, str::FromStr};
 
 /// A server as it was typed; `Context::resolve` finds out what it means.
 ///
-/// `[user@]` then `-` for the server that was used last, an id (`i-…`, `mi-…`) or the ARN of an instance, `tag:Key=Value`, or a word: a
-/// host alias of the profile, a Name (with `*` and `?` a glob), a private IP address or a private
-/// DNS name, tried in this order; `web-1[2]` picks the second of several, oldest launch first.
+/// `[user@]` then `-` for the server that was used last, an id (`i-…`, `mi-…`) or the ARN of an
+/// instance, `tag:Key=Value`, or a word: a host alias of the profile, a Name (with `*` and `?` a
+/// glob), a private IP address or a private DNS name, tried in this order; `web-1[2]` picks the
+/// second of several, oldest launch first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The user before `@`.
@@ -146,6 +147,8 @@ impl FromStr for Target {
             Some((user, rest)) if !text.starts_with("tag:") => (Some(user), rest),
             _ => (None, text),
         };
+        // `@-` is `-` where a word must not begin with a dash.
+        let user = user.filter(|user| !(user.is_empty() && rest == "-"));
         if let Some(user) = user
             && (user.is_empty()
                 || user.starts_with('-')
@@ -208,7 +211,7 @@ impl FromStr for Target {
             selector,
             index,
             region: None,
-            text: text.to_owned(),
+            text: text.trim_start_matches('@').to_owned(),
         })
     }
 }
@@ -291,6 +294,10 @@ mod tests {
         assert_eq!(target.selector, Selector::Last);
         assert_eq!(target.user.as_deref(), Some("deploy"));
         assert_eq!(target.whole, None);
+        assert_eq!(
+            (parse("@-").selector, parse("@-").user),
+            (Selector::Last, None)
+        );
         assert_eq!(parse("-x").selector, Selector::Word("-x".into()));
         assert_eq!(
             parse("tag:Name=-").selector,

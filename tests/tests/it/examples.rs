@@ -31,6 +31,10 @@ const NOT_RUN: &[(&str, &str)] = &[
     ),
     ("ssh $(ops pick)", "somebody has to choose: it/screens.rs"),
     ("ops pick ", "somebody has to choose: it/screens.rs"),
+    (
+        "ops shell -",
+        "somebody has to have used a server: it/picker.rs",
+    ),
     // OpenSSH takes the home folder of the user database: ssh/transfers.rs runs it with `-F`.
     ("ssh ", "ssh/use_it.rs"),
     ("scp ", "ssh/transfers.rs"),

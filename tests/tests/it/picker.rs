@@ -165,7 +165,7 @@ fn names_that_come_near_a_mistyped_one_are_offered_and_never_taken() {
     let output = output.expect("an end");
     assert_eq!(output.status.code(), Some(3));
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(error.contains("did you mean web-1?"), "{error}");
+    assert!(error.contains("did you mean `web-1`?"), "{error}");
     let (status, _) = on_a_terminal(&service, &["console", "--print", "--no-input", "wbe-1"]);
     assert_eq!(status, Some(3));
 }
@@ -189,7 +189,7 @@ fn several_are_marked_where_a_command_takes_several() {
     terminal.send("web\t\t");
     terminal.wait_for("2 marked");
     terminal.send("\r");
-    terminal.wait_for("2 hosts");
+    terminal.wait_for("2 of 2 succeeded");
     assert_eq!(terminal.wait(), Some(0));
     let text = terminal.screen(80, 24).screen().contents();
     assert!(text.contains("web-1") && text.contains("web-2"), "{text}");
@@ -216,7 +216,7 @@ fn what_has_come_can_be_chosen_before_the_list_is_whole() {
     terminal.send("web-1");
     terminal.wait_for_screen("what was found", |screen| {
         let text = screen.contents();
-        text.contains("web-1 ") && text.contains(" of 2500")
+        text.contains("web-1 ") && text.contains(" of 2452")
     });
     terminal.send("\x14");
     terminal.wait_for("Name=web-1");

@@ -22,6 +22,8 @@ pub(super) const TITLES: [&str; 9] = [
 ];
 pub(super) const NAME: usize = 0;
 const ID: usize = 1;
+/// Empty for most.
+pub(super) const USED: usize = 5;
 /// The first column that gives way to a tag in which something was found.
 pub(super) const ADDRESS: usize = 6;
 /// What a name is cut to, so that an id stands beside it on every terminal.

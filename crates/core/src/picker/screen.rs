@@ -9,7 +9,7 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 use super::{
     Feed, Question,
     keys::Key,
-    rows::{self, ADDRESS, NAME, Row, TITLES},
+    rows::{self, ADDRESS, NAME, Row, TITLES, USED},
     search::{Hits, Search},
 };
 use crate::recent::Recent;
@@ -292,14 +292,16 @@ impl Screen {
             parts.push(format!("{} marked", self.marked.len()));
         }
         parts.extend(self.note.clone());
-        parts.push("type to search".to_owned());
         parts.push("Enter takes".to_owned());
         if self.question.takes_several {
             parts.push("Tab marks".to_owned());
         }
         parts.push("Ctrl-T tags".to_owned());
         parts.push("Esc leaves".to_owned());
-        parts.join(" · ")
+        if self.typed.is_empty() {
+            parts.push("type to search".to_owned());
+        }
+        parts.join("  ")
     }
 
     /// The tags of the row under the cursor, several on a line; nothing unless they are asked for.
@@ -364,7 +366,7 @@ fn line(row: &Row, widths: &[usize; TITLES.len()], columns: usize, hits: &Hits) 
         let cell = &row.cells[column];
         let text = if column == NAME {
             cut(cell, width)
-        } else if cell.is_empty() {
+        } else if cell.is_empty() && column != USED {
             "-".to_owned()
         } else {
             cell.clone()

@@ -32,8 +32,8 @@ impl Context {
         self.pick_among(&[], &[], purpose, true).await
     }
 
-    /// Asks which of those that `patterns` and `tags` mean, all where there are none, are meant; the
-    /// list is drawn at once, and fills as its pages arrive. Gives at least one.
+    /// Asks which of those that `patterns` and `tags` mean, all where there are none, are meant.
+    /// The list is drawn at once, and fills as its pages arrive. Gives at least one.
     ///
     /// # Errors
     /// As [`Self::pick_server`].
