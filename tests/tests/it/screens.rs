@@ -42,7 +42,8 @@ fn a_verb_without_a_target_asks_which_server() {
     let service = service();
     let mut terminal = Terminal::start(&service, &["shell"]);
     terminal.wait_for("a shell on which server?");
-    terminal.wait_for("worker-1");
+    // What is known of agents comes after the names.
+    terminal.wait_for("offline 3d");
     let screen = terminal.screen(80, 24);
     let text = screen.screen().contents();
     fits(&text);
