@@ -283,7 +283,8 @@ impl Screen {
         let mut parts = Vec::new();
         let of = match (self.matches.len(), self.rows.len()) {
             (0, 1..) => "nothing matches".to_owned(),
-            (found, all) if found == all => format!("{all}"),
+            (1, 1) => "1 server".to_owned(),
+            (found, all) if found == all => format!("{all} servers"),
             (found, all) => format!("{found} of {all}"),
         };
         let listing = if self.is_complete { "" } else { ", listing…" };
