@@ -214,6 +214,8 @@ const CASES: &[Case] = &[
     ("wait", &["--timeout", "1s", OFFLINE], ""),
     ("wait", &["--timeout", "1s", "xNAME"], ESC),
     ("version", &[], ""),
+    ("man", &["shell"], ""),
+    ("man", &["NAME"], ""),
     ("completion", &["bash"], ""),
     ("cache", &["refresh"], ""),
     ("cache", &["info"], ""),
