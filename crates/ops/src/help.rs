@@ -13,10 +13,9 @@ use crate::{plugin, policy::Policy, registry};
 /// that page is shown.
 const EXTERNAL: &str = "<external commands>";
 
-/// Verbs that the short page leaves out, where each line counts: what only other programs call,
-/// what completion, the picker, `--help` and `--version` show too, and how external commands are
-/// looked after, which that page lists where there are some.
-const LONG_PAGE_ALONE: [&str; 6] = ["recent", "ssh-proxy", "cache", "plugin", "version", "man"];
+/// Verbs that the short page leaves out, where each line counts: what only other programs call, and
+/// what the picker shows too.
+const LONG_PAGE_ALONE: [&str; 2] = ["ssh-proxy", "recent"];
 /// What the short page begins with.
 const SHORT_ABOUT: &str = "Reach servers on AWS through Session Manager";
 /// Of the narrowest terminal that is common.
@@ -167,8 +166,9 @@ pub(crate) fn fill_in(page: &str, color: bool, globals: &Globals, env: &Env) -> 
     page
 }
 
-/// The verbs in their groups. On a screen of so many columns each has one line, and
-/// [`LONG_PAGE_ALONE`] is left out.
+/// The verbs in their groups. On a screen of so many columns the first group, which people come
+/// for, has a line for each, the other groups one line of names, and [`LONG_PAGE_ALONE`] is left
+/// out.
 fn verbs(columns: Option<usize>) -> String {
     let is_shown = |entry: &&Entry| {
         let is_left_out = columns.is_some() && LONG_PAGE_ALONE.contains(&entry.name);
@@ -185,8 +185,13 @@ fn verbs(columns: Option<usize>) -> String {
         .max();
     let width = width.unwrap_or_default();
     let mut text = String::new();
-    for group in registry::groups() {
+    for (number, group) in registry::groups().enumerate() {
         if shown(group).next().is_none() {
+            continue;
+        }
+        if columns.is_some() && number > 0 {
+            let names: Vec<&str> = shown(group).map(|entry| entry.name).collect();
+            let _ = writeln!(text, "{} {}", heading(group.title), names.join(", "));
             continue;
         }
         let _ = writeln!(text, "{}", heading(group.title));
