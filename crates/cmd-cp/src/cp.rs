@@ -5,7 +5,8 @@ mod fleet;
 
 use std::{
     collections::HashMap,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -194,6 +195,18 @@ impl Command for Cp {
         ("tar c . | ops cp - web-1:/tmp/x.tar", "from a pipe"),
     ];
     const COMPLETES: &'static [(&'static str, Values)] = &[("places", Values::RemotePath)];
+
+    /// `-:PATH` is a path on the server that was used last, and begins as an option does: `@-:PATH`
+    /// is the same and does not.
+    fn arrange(args: Vec<OsString>, _clap: &clap::Command) -> Vec<OsString> {
+        let is_of_last = |arg: &OsString| arg.as_bytes().starts_with(b"-:");
+        args.into_iter()
+            .map(|arg| match is_of_last(&arg) {
+                true => [OsStr::new("@"), arg.as_os_str()].into_iter().collect(),
+                false => arg,
+            })
+            .collect()
+    }
 
     async fn run(mut self, cx: Context) -> Result<Exit> {
         self.ask_for_server(&cx).await?;

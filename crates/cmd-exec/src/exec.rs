@@ -10,7 +10,7 @@ use ops_remote::exec::Request;
 use ops_ui::{Error, Exit, Result, Text, globals::parse_duration};
 
 use crate::{
-    hosts::{Host, Hosts, Selection, read_targets},
+    hosts::{Host, Hosts, Selection, pick_targets, read_targets},
     input, many, on_terminal,
     options::{self, ManyArgs},
     request::{CommandSource, document_parameters, variables},
@@ -389,6 +389,9 @@ impl Exec {
         let mut targets = self.targets.clone();
         if let Some(path) = &self.targets_from {
             targets.extend(read_targets(path)?);
+        }
+        if targets.is_empty() && self.tags.is_empty() && cx.output().may_ask() {
+            targets = pick_targets(cx, "run it on which servers?").await?;
         }
         if targets.is_empty() && self.tags.is_empty() {
             return Err(Error::usage("no target was given")

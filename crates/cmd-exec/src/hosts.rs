@@ -115,9 +115,22 @@ impl Selection {
     }
 }
 
+/// The targets that the user marks on the terminal, where none was named.
+///
+/// # Errors
+/// Those of a list; nothing was chosen.
+pub(crate) async fn pick_targets(cx: &Context, question: &str) -> Result<Vec<Target>> {
+    let chosen = cx.pick_servers(question).await?;
+    let targets = chosen
+        .into_iter()
+        .map(|one| Target::of_id(None, one.id, one.region));
+    Ok(targets.collect())
+}
+
 /// The server that `target` means, beside others: one that is stopped is a row of its own in the
 /// end, and never the end of the others.
 async fn resolve_in_any_state(cx: &Context, target: &Target, choice: Choice) -> Result<Instance> {
+    let target = &*cx.with_last(target)?;
     let error = match cx.resolve(target, choice).await {
         Err(error) if error.kind() == ErrorKind::Unreachable => error,
         resolved => return resolved,

@@ -45,7 +45,7 @@ pub struct Forward {
     ///   PORT                  a port of the instance, the same one here
     ///   LOCAL:PORT            another port here; 0 is any free one
     ///   LOCAL:HOST:PORT       a host as the instance knows it
-    ///   BIND:LOCAL:HOST:PORT  another address to listen on, `*` for all
+    ///   BIND:LOCAL:HOST:PORT  another address to listen on, `*` for all; BIND:LOCAL:PORT too
     ///   PATH:HOST:PORT        a unix socket here
     #[arg(value_name = "NAME|TARGET SPEC", verbatim_doc_comment)]
     words: Vec<String>,

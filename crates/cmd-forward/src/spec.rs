@@ -15,7 +15,8 @@ pub(crate) struct Spec {
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum LocalAddress {
-    /// `bind`: an address, a name, `*` for all; `None` is 127.0.0.1. Port 0 is any free one.
+    /// `bind`: an address, a name, `*` for all; `None` is 127.0.0.1 and ::1. Port 0 is any free
+    /// one.
     Tcp { bind: Option<String>, port: u16 },
     /// The path of a socket.
     Unix(PathBuf),
@@ -168,6 +169,17 @@ impl FromStr for Spec {
                     port: remote_port_of(port, text)?,
                 },
             }),
+            [bind, local, port] if is_sure_to_be_here(bind) && is_number(local) => Ok(Self {
+                local: LocalAddress::Tcp {
+                    bind: Some(bind_of(bind, text)?),
+                    port: local_port(local, text)?,
+                },
+                remote: RemoteAddress {
+                    host: None,
+                    port: remote_port_of(port, text)?,
+                },
+            }),
+            // A name may as well be that of a far host, with its port and the local one swapped.
             [bind, local, port] if !bind.is_empty() && !is_number(bind) && is_number(local) => {
                 Err(SpecError(format!(
                     "`{shown}` is BIND:LOCAL:PORT without a host; write `{}:{local}:localhost:{port}` for a port of the instance itself",
@@ -199,6 +211,11 @@ impl FromStr for Spec {
             ))),
         }
     }
+}
+
+/// Whether `bind` can mean nothing but an address of this machine, to listen on.
+fn is_sure_to_be_here(bind: &str) -> bool {
+    matches!(bind, "localhost" | "*") || bind.parse::<std::net::IpAddr>().is_ok()
 }
 
 /// `localhost` is the instance itself, for which there is a document of its own.
@@ -419,6 +436,13 @@ mod tests {
                 remote(None, 80),
             ),
             (
+                "localhost:8080:80",
+                tcp(Some("localhost"), 8080),
+                remote(None, 80),
+            ),
+            ("*:0:80", tcp(Some("*"), 0), remote(None, 80)),
+            ("[::1]:8080:80", tcp(Some("::1"), 8080), remote(None, 80)),
+            (
                 "/tmp/db.sock:db:3306",
                 LocalAddress::Unix("/tmp/db.sock".into()),
                 remote(Some("db"), 3306),
@@ -438,7 +462,7 @@ mod tests {
         for (text, wanted) in [
             ("db:3306", "`3306:db:3306`"),
             ("[fd00::1]:3306", "`3306:[fd00::1]:3306`"),
-            ("127.0.0.1:8080:80", "`127.0.0.1:8080:localhost:80`"),
+            ("db.internal:8080:80", "`db.internal:8080:localhost:80`"),
             ("8080:10:80", "`10` is a port where a host is wanted"),
             ("8080:fd00::1:80", "in brackets"),
             ("0", "port 0"),

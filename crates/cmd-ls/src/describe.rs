@@ -36,9 +36,10 @@ impl Command for Describe {
     async fn run(self, cx: Context) -> Result<Exit> {
         let format = cx.output().format();
         paths::check(format)?;
-        let found = match cx.resolve_whole(&self.target, self.choice.choice()).await {
+        let target = &*cx.with_last(&self.target)?;
+        let found = match cx.resolve_whole(target, self.choice.choice()).await {
             Err(error) if error.kind() == ErrorKind::Unreachable => {
-                in_any_state(&cx, &self.target, error).await?
+                in_any_state(&cx, target, error).await?
             }
             resolved => resolved?,
         };
@@ -47,20 +48,20 @@ impl Command for Describe {
             Format::Table | Format::Wide => {
                 cx.output().page(&page(&instance, Timestamp::now()))?;
             }
-            _ => write(&cx, instance)?,
+            _ => write(&cx, vec![instance])?,
         }
         Ok(Exit::SUCCESS)
     }
 }
 
-/// Writes one instance in the form that is asked for: its id, unless that is a document.
+/// Writes instances in the form that is asked for: their ids, unless that is a document.
 ///
 /// # Errors
 /// Lists alone have CSV; a path that is wrong; a closed pipe.
-pub(crate) fn write(cx: &Context, instance: Instance) -> Result<()> {
+pub(crate) fn write(cx: &Context, instances: Vec<Instance>) -> Result<()> {
     let output = cx.output();
     let listing = Listing {
-        instances: vec![instance],
+        instances,
         regions: 1,
         ..Listing::default()
     };
@@ -72,7 +73,10 @@ pub(crate) fn write(cx: &Context, instance: Instance) -> Result<()> {
         Format::CustomColumns(spec) => paths::columns(output, &listing.instances, spec.text()),
         Format::Csv => Err(Error::usage("one instance has no output format `csv`")
             .hint("a line of it: ops ls -o csv NAME")),
-        Format::Name | Format::Table | Format::Wide => output.line(&listing.instances[0].id),
+        Format::Name | Format::Table | Format::Wide => listing
+            .instances
+            .iter()
+            .try_for_each(|one| output.line(&one.id)),
     }
 }
 

@@ -8,7 +8,7 @@ use ops_profile::{Instance, InstanceState, Kind, Ping};
 use serde::Serialize;
 
 /// Version of the fields below: within one, fields are only added.
-const API_VERSION: &str = "ops/v1";
+pub(crate) const API_VERSION: &str = "ops/v1";
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

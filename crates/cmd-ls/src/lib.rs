@@ -1,4 +1,5 @@
-//! `ops ls`, `ops describe`, `ops pick`: instances, listed, described and chosen.
+//! `ops ls`, `ops describe`, `ops pick`, `ops recent`: instances, listed, described, chosen, and
+//! those that were used last.
 
 mod columns;
 mod describe;
@@ -8,6 +9,7 @@ mod ls;
 mod names;
 mod paths;
 mod pick;
+mod recent;
 mod sort;
 mod watch;
 
@@ -16,4 +18,5 @@ pub static COMMANDS: [ops_core::Entry; 3] = [
     ops_core::Entry::of::<ls::Ls>(),
     ops_core::Entry::of::<describe::Describe>(),
     ops_core::Entry::of::<pick::Pick>(),
+    ops_core::Entry::of::<recent::Recent>(),
 ];

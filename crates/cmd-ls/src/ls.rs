@@ -171,6 +171,7 @@ impl Ls {
 
         let mut query = Query::of(cx.profile()?);
         for pattern in &ls.patterns {
+            let pattern = &*cx.with_last(pattern)?;
             // `bracket[1]` and `user@name` can be names.
             if let Some(whole) = pattern.whole() {
                 query.patterns.push(whole.clone());

@@ -10,7 +10,9 @@ use crate::{describe, paths};
 ///
 /// The list is drawn on the terminal and the choice is printed, so that other programs can use it.
 /// It is the id, which every verb takes and no second instance has, or a document with -o json and
-/// the like. Without a terminal nobody can choose: see `ops ls -o name`.
+/// the like. Typing searches names, ids, addresses and tags; servers that were used last come first
+/// (see `ops recent`); Ctrl-T shows the tags of one. Without a terminal nobody can choose: see
+/// `ops ls -o name`.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Pick {
     /// Ids, names, globs such as 'web-*', addresses or tag:Key=Value
@@ -21,6 +23,9 @@ pub(crate) struct Pick {
     /// Condition on a tag: Key=GLOB[,GLOB] or Key!=GLOB
     #[arg(short = 'l', long = "tag", value_name = "KEY=VALUE")]
     tags: Vec<TagFilter>,
+    /// Several, marked with Tab, a line for each
+    #[arg(short = 'm', long)]
+    multi: bool,
 }
 
 impl Command for Pick {
@@ -28,6 +33,10 @@ impl Command for Pick {
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
         ("ssh $(ops pick)", "plain ssh to the one that is chosen"),
         ("ops pick --tag Team=web -o json", "all that is known of it"),
+        (
+            "ops pick --multi | xargs -I{} ops cp app.conf {}:/etc/app/",
+            "a command for each of several",
+        ),
     ];
 
     const COMPLETES: &'static [(&'static str, Values)] =
@@ -42,10 +51,15 @@ impl Command for Pick {
                 )
                 .hint("list them: ops ls -o name"));
         }
-        let instance = cx
-            .pick_among(&self.patterns, &self.tags, "which server?")
+        let question = if self.multi {
+            "which servers?"
+        } else {
+            "which server?"
+        };
+        let chosen = cx
+            .pick_among(&self.patterns, &self.tags, question, self.multi)
             .await?;
-        describe::write(&cx, instance)?;
+        describe::write(&cx, chosen)?;
         Ok(Exit::SUCCESS)
     }
 }

@@ -23,9 +23,9 @@ pub trait Command: clap::Args + Send + 'static {
     /// subcommands.
     const COMPLETES: &'static [(&'static str, Values)] = &[];
 
-    /// Puts the words after the verb into the order that clap reads; `clap` is the verb's command
-    /// with the global options. For verbs that take another program's command line, such as ssh's:
-    /// those with [`Traits::own_short_options`] or [`Traits::runs_a_command`].
+    /// Puts the words after the verb into the form and order that clap reads; `clap` is the verb's
+    /// command with the global options. For verbs that take another program's command line, such as
+    /// ssh's, or words that clap takes for options.
     fn arrange(args: Vec<OsString>, _clap: &clap::Command) -> Vec<OsString> {
         args
     }

@@ -181,6 +181,20 @@ impl Context {
         self.inventory().await?.list(query, regions).await
     }
 
+    /// As [`Self::list`], with the rows in `rows` too, page by page. Credentials have to be there
+    /// already: nobody is asked for a login meanwhile.
+    pub(crate) async fn list_into(
+        &self,
+        query: &Query,
+        regions: &[String],
+        rows: tokio::sync::mpsc::UnboundedSender<Vec<Instance>>,
+    ) -> Result<Listing> {
+        self.inventory()
+            .await?
+            .list_into(query, regions, rows)
+            .await
+    }
+
     /// What SSM knows of one agent now; `None` where it cannot be asked.
     pub(crate) async fn ping_of(&self, instance: &Instance) -> Option<Ping> {
         self.with_agent(instance).await.map(|known| known.ping)

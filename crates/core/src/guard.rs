@@ -16,7 +16,7 @@ use crate::{BoxFuture, context::Context};
 impl Context {
     /// Checks what the profile says about `verb` on `instances`, and asks the user what it demands
     /// to be asked. To be called once per command with all its instances, before the first session;
-    /// `reason` is that of `--reason`.
+    /// `reason` is that of `--reason`. What is let through is remembered as used last.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] (exit 9): the profile forbids the verb, fewer instances are allowed,
@@ -41,7 +41,9 @@ impl Context {
         settings
             .check_verb(verb)
             .map_err(|refused| refusal(&refused, settings.profile_label(), verb))?;
-        self.clear(verb, instances, reason).await
+        self.clear(verb, instances, reason).await?;
+        self.remember_use(verb, instances);
+        Ok(())
     }
 
     /// Everything but whether the verb may be used.

@@ -213,6 +213,11 @@ pub const CALLS: &[Calls] = &[
         sometimes: &[HYBRID],
     },
     Calls {
+        verb: "recent",
+        always: &[],
+        sometimes: &[],
+    },
+    Calls {
         verb: "cache",
         always: FIND,
         sometimes: &[HYBRID],

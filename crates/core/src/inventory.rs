@@ -80,23 +80,47 @@ impl Listing {
     }
 }
 
-/// Pages fetched so far, shown while a list takes long.
+/// Pages fetched so far, shown while a list takes long; or handed on, page by page, to somebody who
+/// shows the list itself.
 pub(crate) struct Progress {
     pages: AtomicUsize,
-    spinner: Spinner,
+    shown: Shown,
+}
+
+/// Where a list is seen while it grows.
+enum Shown {
+    Spinner(Spinner),
+    Rows(mpsc::UnboundedSender<Vec<Instance>>),
 }
 
 impl Progress {
     fn new(output: &Output) -> Self {
         Self {
             pages: AtomicUsize::new(0),
-            spinner: output.spinner("listing instances"),
+            shown: Shown::Spinner(output.spinner("listing instances")),
+        }
+    }
+
+    fn to(rows: mpsc::UnboundedSender<Vec<Instance>>) -> Self {
+        Self {
+            pages: AtomicUsize::new(0),
+            shown: Shown::Rows(rows),
         }
     }
 
     fn page(&self) {
         let pages = self.pages.fetch_add(1, Ordering::Relaxed) + 1;
-        self.spinner.say(format!("listing instances, page {pages}"));
+        if let Shown::Spinner(spinner) = &self.shown {
+            spinner.say(format!("listing instances, page {pages}"));
+        }
+    }
+
+    /// `rows` have come with a page.
+    fn rows(&self, rows: &[Instance]) {
+        if let Shown::Rows(shown) = &self.shown {
+            // Whoever has seen enough does not listen any more.
+            let _ = shown.send(rows.to_vec());
+        }
     }
 }
 
@@ -117,7 +141,30 @@ impl Inventory<'_> {
     pub(crate) async fn list(&self, query: &Query, regions: &[String]) -> Result<Listing> {
         // Before the regions: each of them would report the same missing credentials.
         self.aws.credentials().await?;
-        let progress = Progress::new(self.output);
+        self.list_with(query, regions, Progress::new(self.output))
+            .await
+    }
+
+    /// As [`Self::list`], with the rows of EC2 in `rows` too, as soon as the page has come on which
+    /// they are, and nothing drawn. Nothing is known of their agents by then.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub(crate) async fn list_into(
+        &self,
+        query: &Query,
+        regions: &[String],
+        rows: mpsc::UnboundedSender<Vec<Instance>>,
+    ) -> Result<Listing> {
+        self.list_with(query, regions, Progress::to(rows)).await
+    }
+
+    async fn list_with(
+        &self,
+        query: &Query,
+        regions: &[String],
+        progress: Progress,
+    ) -> Result<Listing> {
         let lists = futures_util::future::join_all(
             regions
                 .iter()

@@ -20,6 +20,7 @@ pub mod inventory;
 mod pace;
 pub mod partition;
 mod picker;
+pub mod recent;
 pub mod resolve;
 pub mod trouble;
 

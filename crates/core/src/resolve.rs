@@ -1,6 +1,7 @@
 //! What the user typed, turned into the one machine it means; never by a silent guess.
 
 mod args;
+mod ask;
 mod failure;
 
 use std::{
@@ -16,7 +17,7 @@ use crate::{
     cache::FleetFile,
     context::{Context, FromCache},
     inventory::{Query, TagFilter, answers_to, has_address},
-    picker,
+    picker::{self, Question},
 };
 
 pub use args::{ChoiceArgs, SessionArgs};
@@ -37,7 +38,8 @@ impl Context {
     /// The machine that `target` means. In order of meaning: id, host alias of the profile, Name,
     /// IP address, DNS name; running ones only, but an id means its machine in any state. Agents
     /// are not asked about. It is looked for in every region of `--region` or the profile, side by
-    /// side.
+    /// side. `-` means the one that was used last with this profile. Where none is meant and
+    /// somebody is at the terminal, those that are called nearly so are offered.
     ///
     /// With `--cached` a name or id that the cache knows once is taken from there;
     /// [`Context::open`] looks it up again if it is gone.
@@ -54,6 +56,7 @@ impl Context {
     }
 
     async fn resolve_unboxed(&self, target: &Target, choice: Choice) -> Result<Instance> {
+        let target = &*self.with_last(target)?;
         if self.globals().cached {
             let regions = self.regions_of(target).await?;
             if let Some(instance) = self.known(target, &regions) {
@@ -83,6 +86,7 @@ impl Context {
     }
 
     async fn resolve_now_unboxed(&self, target: &Target, choice: Choice) -> Result<Instance> {
+        let target = &*self.with_last(target)?;
         let regions = self.regions_of(target).await?;
         let found = self.candidates(target, &regions).await?;
         let choice = found.choice.unwrap_or(choice);
@@ -115,56 +119,6 @@ impl Context {
                 self.choose(target, &regions, found, choice).await
             }
             (result, _) => result,
-        }
-    }
-
-    /// Asks on the terminal which of the running instances is meant, `purpose` being what for.
-    ///
-    /// # Errors
-    /// Those of a list; nothing runs; nothing was chosen.
-    pub async fn pick_server(&self, purpose: &'static str) -> Result<Instance> {
-        self.pick_among(&[], &[], purpose).await
-    }
-
-    /// As [`Self::pick_server`], among those that `patterns` and `tags` mean; all where there are
-    /// none.
-    ///
-    /// # Errors
-    /// As [`Self::pick_server`].
-    pub fn pick_among<'a>(
-        &'a self,
-        patterns: &'a [Target],
-        tags: &'a [TagFilter],
-        purpose: &'static str,
-    ) -> BoxFuture<'a, Result<Instance>> {
-        Box::pin(self.pick_among_unboxed(patterns, tags, purpose))
-    }
-
-    async fn pick_among_unboxed(
-        &self,
-        patterns: &[Target],
-        tags: &[TagFilter],
-        purpose: &'static str,
-    ) -> Result<Instance> {
-        let mut query = Query::of_targets(self.profile()?);
-        for pattern in patterns {
-            query.add(pattern);
-        }
-        query.tags.extend_from_slice(tags);
-        query.reach = true;
-        let regions = self.regions().await?;
-        let mut listing = self.list(&query, &regions).await?;
-        let mut found = std::mem::take(&mut listing.instances);
-        if found.is_empty() {
-            return Err(listing.into_failure().unwrap_or_else(|| {
-                Error::new(ErrorKind::NotFound, "no instance is running here")
-                    .hint("see what there is: ops ls --state all")
-            }));
-        }
-        sort_by_name(&mut found);
-        match picker::pick(self.output(), purpose, &found).await? {
-            Some(index) => Ok(found.swap_remove(index)),
-            None => Err(Error::new(ErrorKind::Ambiguous, "no target was chosen")),
         }
     }
 
@@ -266,6 +220,8 @@ impl Context {
     }
 
     async fn resolve_many_unboxed(&self, targets: &[Target]) -> Result<Vec<Instance>> {
+        let targets = targets.iter().map(|target| self.with_last(target));
+        let targets = targets.collect::<Result<Vec<_>>>()?;
         let found = futures_util::future::try_join_all(targets.iter().map(async |target| {
             let regions = self.regions_of(target).await?;
             let found = self.candidates(target, &regions).await?;
@@ -277,7 +233,7 @@ impl Context {
             let mut part = found.instances;
             if target.is_plural() {
                 if part.is_empty() {
-                    return Err(failure::none(self, target, &regions).await);
+                    return Err(failure::none(self, target, &regions).await.error);
                 }
                 sort_by_name(&mut part);
             } else {
@@ -322,10 +278,14 @@ impl Context {
             if let Some(instance) = found.into_iter().nth(index - 1) {
                 return Ok(instance);
             }
-            return Err(failure::none(self, target, regions).await);
+            let missing = failure::none(self, target, regions).await;
+            return self.near_or(target, missing).await;
         }
         match (found.len(), choice) {
-            (0, _) => Err(failure::none(self, target, regions).await),
+            (0, _) => {
+                let missing = failure::none(self, target, regions).await;
+                self.near_or(target, missing).await
+            }
             (1, _) => Ok(found.remove(0)),
             (_, Choice::First) => {
                 sort_by_name(&mut found);
@@ -338,11 +298,17 @@ impl Context {
             (_, Choice::Ask) => {
                 sort_by_name(&mut found);
                 if self.output().may_ask() {
-                    let title = format!("several match {}", target.as_str());
-                    return match picker::pick(self.output(), &title, &found).await? {
-                        Some(index) => Ok(found.swap_remove(index)),
-                        None => Err(failure::not_picked(target)),
+                    let question = Question {
+                        text: format!("several match {}:", target.as_str()),
+                        takes_several: false,
+                        is_surprise: true,
+                        names_region: found.iter().any(|one| one.region != found[0].region),
                     };
+                    let recents = self.recents()?;
+                    let chosen = picker::pick(self.output(), question, recents, found).await?;
+                    return chosen
+                        .and_then(|mut chosen| chosen.pop())
+                        .ok_or_else(|| failure::not_picked(target));
                 }
                 Err(failure::several(target, &found))
             }

@@ -1,6 +1,6 @@
 //! From words to a command: built in, alias, external, or a did-you-mean.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 
 use clap::ArgMatches;
 use ops_core::Entry;
@@ -149,20 +149,14 @@ fn unknown(name: &str, policy: Option<&Policy>, env: &Env) -> Error {
     error.hint("see all commands: ops --help")
 }
 
-/// Words with those after a verb that takes another program's command line in the order that clap
-/// reads, global options included.
+/// Words with those after the verb as the verb wants them for clap, in the order that clap reads,
+/// global options included.
 fn hoisted(words: &[OsString]) -> Vec<OsString> {
-    let verb = registry::entries()
-        .filter(|entry| entry.traits.own_short_options || entry.traits.runs_a_command)
-        .find_map(|entry| {
-            let names = std::iter::once(&entry.name).chain(entry.aliases);
-            let places = names.filter_map(|name| alias::position(words, OsStr::new(name)));
-            // `ops shell ssh` is no `ops ssh`: only options may stand before a verb.
-            let place = places
-                .min()
-                .filter(|place| meaning::place_of_verb(words) == Some(*place))?;
-            Some((place, entry))
-        });
+    // `ops shell ssh` is no `ops ssh`: only options may stand before a verb.
+    let verb = meaning::place_of_verb(words).and_then(|place| {
+        let entry = registry::find(&words[place].to_string_lossy())?;
+        Some((place, entry))
+    });
     match verb {
         Some((place, entry)) => {
             let (mut words, after) = (words[..=place].to_vec(), words[place + 1..].to_vec());

@@ -13,24 +13,9 @@ use crate::{plugin, policy::Policy, registry};
 /// that page is shown.
 const EXTERNAL: &str = "<external commands>";
 
-/// Verbs that the short page, where each line counts, names on one line: those that other programs
-/// call, that are run once, or that go with another verb.
-const ON_ONE_LINE: [&str; 14] = [
-    "api",
-    "cache",
-    "completion",
-    "console",
-    "env",
-    "logout",
-    "man",
-    "plugin",
-    "recent",
-    "runs",
-    "ssh-config",
-    "version",
-    "wait",
-    "whoami",
-];
+/// Verbs about servers that share one line of the short page, where each line counts: what other
+/// programs call, or what goes with another verb.
+const ON_ONE_LINE: [&str; 6] = ["api", "console", "recent", "runs", "ssh-config", "wait"];
 /// What the short page begins with.
 const SHORT_ABOUT: &str = "Reach servers on AWS through Session Manager";
 /// Of the narrowest terminal that is common.
@@ -181,13 +166,14 @@ pub(crate) fn fill_in(page: &str, color: bool, globals: &Globals, env: &Env) -> 
     page
 }
 
-/// The verbs in their groups. On a screen of so many columns each has one line, but for those
-/// [`ON_ONE_LINE`].
+/// The verbs in their groups. On a screen of so many columns the first group, which people come
+/// for, has a line for each but those [`ON_ONE_LINE`], and the other groups have one line of names.
 fn verbs(columns: Option<usize>) -> String {
     // Only ssh calls it.
-    let is_for_ssh = |entry: &&Entry| columns.is_some() && entry.name == "ssh-proxy";
-    let is_more = |entry: &&Entry| columns.is_some() && ON_ONE_LINE.contains(&entry.name);
-    let is_shown = |entry: &&Entry| !entry.traits.hidden && !is_for_ssh(entry) && !is_more(entry);
+    let is_for_ssh = |entry: &Entry| columns.is_some() && entry.name == "ssh-proxy";
+    let is_more = |entry: &Entry| columns.is_some() && ON_ONE_LINE.contains(&entry.name);
+    let is_named = |entry: &&Entry| !entry.traits.hidden && !is_for_ssh(entry);
+    let is_shown = |entry: &&Entry| is_named(entry) && !is_more(entry);
     let shown = |group: &'static crate::Group| group.entries().filter(is_shown);
     let label = |entry: &Entry| match entry.aliases {
         [] => entry.name.to_owned(),
@@ -199,8 +185,13 @@ fn verbs(columns: Option<usize>) -> String {
         .max();
     let width = width.unwrap_or_default();
     let mut text = String::new();
-    for group in registry::groups() {
+    for (number, group) in registry::groups().enumerate() {
         if shown(group).next().is_none() {
+            continue;
+        }
+        if columns.is_some() && number > 0 {
+            let names: Vec<&str> = shown(group).map(|entry| entry.name).collect();
+            let _ = writeln!(text, "{} {}", heading(group.title), names.join(", "));
             continue;
         }
         let _ = writeln!(text, "{}", heading(group.title));
@@ -216,14 +207,15 @@ fn verbs(columns: Option<usize>) -> String {
             };
             let _ = writeln!(text, "  {:width$}  {about}", label(entry));
         }
+        let more: Vec<&str> = group
+            .entries()
+            .filter(|entry| is_named(entry) && is_more(entry))
+            .map(|entry| entry.name)
+            .collect();
+        if !more.is_empty() {
+            let _ = writeln!(text, "  {}", more.join(", "));
+        }
         text.push('\n');
-    }
-    let more: Vec<&str> = registry::entries()
-        .filter(|entry| !entry.traits.hidden && is_more(entry))
-        .map(|entry| entry.name)
-        .collect();
-    if !more.is_empty() {
-        let _ = writeln!(text, "{} {}", heading("More"), more.join(", "));
     }
     text.truncate(text.trim_end().len());
     text.push('\n');

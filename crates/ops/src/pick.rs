@@ -6,7 +6,7 @@ use clap::ArgMatches;
 use ops_core::{Context, Entry};
 use ops_ui::{Error, Globals, Result, hint};
 
-use crate::{cli, globals, registry, sandbox};
+use crate::{cli, globals, registry, sandbox, signals::Signals};
 
 /// What a verb asks where no target was given.
 struct PickQuestion {
@@ -104,7 +104,15 @@ fn chosen(
         let mut env = env.clone();
         let laid = sandbox::lay(&globals, &mut env, entry).await?;
         let cx = registry::context(globals, env);
-        let answers = answers(&cx, asking).await;
+        let mut signals = Signals::listen()?;
+        // Whatever ends this gives the terminal back.
+        let answers = tokio::select! {
+            answers = answers(&cx, asking) => answers,
+            kind = signals.next() => {
+                ops_ui::terminal::restore();
+                Err(Error::new(kind, "interrupted before a server was chosen"))
+            }
+        };
         laid.end().await;
         answers
     });

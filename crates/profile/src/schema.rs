@@ -75,6 +75,10 @@ pub struct Profile {
     /// Which commands this team uses
     #[serde(skip_serializing_if = "is_default")]
     pub commands: Commands,
+    /// Whether the servers that were used last are remembered on this machine, for the picker,
+    /// `ops recent` and the target `-`; without it they are, unless `guard.protect` is set
+    #[serde(skip_serializing_if = "is_default")]
+    pub recent: Option<bool>,
 }
 
 /// Account, region and credentials

@@ -4,9 +4,10 @@ use std::{fmt, str::FromStr};
 
 /// A server as it was typed; `Context::resolve` finds out what it means.
 ///
-/// `[user@]` then an id (`i-…`, `mi-…`) or the ARN of an instance, `tag:Key=Value`, or a word: a
-/// host alias of the profile, a Name (with `*` and `?` a glob), a private IP address or a private
-/// DNS name, tried in this order; `web-1[2]` picks the second of several, oldest launch first.
+/// `[user@]` then `-` for the server that was used last, an id (`i-…`, `mi-…`) or the ARN of an
+/// instance, `tag:Key=Value`, or a word: a host alias of the profile, a Name (with `*` and `?` a
+/// glob), a private IP address or a private DNS name, tried in this order; `web-1[2]` picks the
+/// second of several, oldest launch first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The user before `@`.
@@ -38,9 +39,23 @@ pub enum Selector {
     Word(String),
     /// A glob over Name.
     Glob(String),
+    /// `-`: the server that was used last.
+    Last,
 }
 
 impl Target {
+    /// The server `id` in `region`, for `user`.
+    pub fn of_id(user: Option<String>, id: String, region: String) -> Self {
+        Self {
+            user,
+            text: id.clone(),
+            selector: Selector::Id(id),
+            index: None,
+            region: Some(region),
+            whole: None,
+        }
+    }
+
     /// The text as it was typed.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -107,6 +122,8 @@ fn selector(text: &str) -> Selector {
         Selector::Id(id)
     } else if text.contains(['*', '?']) {
         Selector::Glob(text.to_owned())
+    } else if text == "-" {
+        Selector::Last
     } else {
         Selector::Word(text.to_owned())
     }
@@ -130,6 +147,8 @@ impl FromStr for Target {
             Some((user, rest)) if !text.starts_with("tag:") => (Some(user), rest),
             _ => (None, text),
         };
+        // `@-` is `-` where a word must not begin with a dash.
+        let user = user.filter(|user| !(user.is_empty() && rest == "-"));
         if let Some(user) = user
             && (user.is_empty()
                 || user.starts_with('-')
@@ -182,14 +201,17 @@ impl FromStr for Target {
             selector(rest)
         };
         let is_apart = (user.is_some() || index.is_some())
-            && !matches!(selector, Selector::Id(_) | Selector::Tag { .. });
+            && !matches!(
+                selector,
+                Selector::Id(_) | Selector::Tag { .. } | Selector::Last
+            );
         Ok(Self {
             whole: is_apart.then(|| self::selector(text)),
             user: user.map(str::to_owned),
             selector,
             index,
             region: None,
-            text: text.to_owned(),
+            text: text.trim_start_matches('@').to_owned(),
         })
     }
 }
@@ -263,6 +285,27 @@ mod tests {
         for plain in ["web-1", "tag:Name=a[1]", "me@i-0a1b2c3d4e5f60718"] {
             assert_eq!(parse(plain).whole, None, "{plain}");
         }
+    }
+
+    #[test]
+    fn a_dash_is_the_server_that_was_used_last() {
+        assert_eq!(parse("-").selector, Selector::Last);
+        let target = parse("deploy@-");
+        assert_eq!(target.selector, Selector::Last);
+        assert_eq!(target.user.as_deref(), Some("deploy"));
+        assert_eq!(target.whole, None);
+        assert_eq!(
+            (parse("@-").selector, parse("@-").user),
+            (Selector::Last, None)
+        );
+        assert_eq!(parse("-x").selector, Selector::Word("-x".into()));
+        assert_eq!(
+            parse("tag:Name=-").selector,
+            Selector::Tag {
+                key: "Name".into(),
+                value: "-".into()
+            }
+        );
     }
 
     #[test]

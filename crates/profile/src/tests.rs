@@ -131,6 +131,7 @@ copy: {via: session, deny_via: [s3], links: safe, document: D, sessions: 4, s3_b
 exec: {via: run-command, document: D, fleet_threshold: 10, parallel: 20, s3_bucket: b}
 guard: {protect: true, confirm: type-name, max_targets: 5, deny: [cp], color: red}
 output: {format: wide, columns: [name, id], sort_by: name, label_columns: Team}
+recent: true
 hosts:
   bastion: {tags: {role: bastion}, pick: newest, ssh: {user: admin}, shell: {login: false}}
   db: db-1

@@ -45,6 +45,8 @@ struct Inner {
     /// Of the terminal that stderr is.
     stderr_columns: Option<usize>,
     in_use: InUse,
+    /// `TERM=dumb`: lines can be written, and nothing else.
+    is_dumb: bool,
     raw_lines: RawLines,
     /// Held by the spinner that is visible too.
     spinning: Arc<()>,
@@ -115,6 +117,7 @@ impl Output {
             error_format: globals.error_format.unwrap_or_default(),
             // A runner may give its jobs a terminal, and nobody sits in front of that.
             input: !globals.no_input && env.var("CI").is_none(),
+            is_dumb: env.var("TERM") == Some("dumb"),
             stdin_terminal: io::stdin().is_terminal(),
             stdout_terminal,
             stderr_terminal,
@@ -190,6 +193,16 @@ impl Output {
     /// Whether a question may be asked: stdin and stderr are terminals, and nothing forbids it.
     pub fn may_ask(&self) -> bool {
         self.0.input && self.0.stdin_terminal && self.0.stderr_terminal
+    }
+
+    /// Whether somebody at a terminal has started this: what is typed or what is told is on one.
+    pub fn is_on_terminal(&self) -> bool {
+        self.0.stdin_terminal || self.0.stderr_terminal
+    }
+
+    /// Whether stderr is a terminal on which the cursor can be moved.
+    pub fn draws(&self) -> bool {
+        self.0.stderr_terminal && !self.0.is_dumb
     }
 
     /// Whether stdout is coloured.

@@ -29,6 +29,35 @@ const READ_BY_THE_CLI: &[(&str, &[&str])] = &[
         ],
     ),
     ("chain", &["default", "hub", "spoke", "ext"]),
+    ("odd-values", &["default"]),
+];
+
+/// Variables of the AWS tools that a wrapper or a `.env` file sets to nothing.
+const SET_TO_NOTHING: [&str; 24] = [
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_EC2",
+    "AWS_ENDPOINT_URL_SSM",
+    "AWS_ENDPOINT_URL_STS",
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_CA_BUNDLE",
+    "AWS_ROLE_ARN",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_MAX_ATTEMPTS",
+    "AWS_RETRY_MODE",
+    "AWS_USE_FIPS_ENDPOINT",
+    "AWS_STS_REGIONAL_ENDPOINTS",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "NO_PROXY",
 ];
 
 /// A user with a served sandbox, and nothing that says so but files of AWS.
@@ -348,4 +377,36 @@ fn a_ca_bundle_of_the_file_is_used_and_named() {
         &["`ca_bundle` in ~/.aws/config:3", "~/corp.pem"],
         &[],
     );
+}
+
+#[test]
+fn a_variable_that_is_set_to_nothing_counts_as_one_that_is_not_set() {
+    let shop = Shop::open();
+    for name in SET_TO_NOTHING {
+        let run = shop.run("services", &["ls", "-o", "name"]);
+        let run = match name {
+            "AWS_PROFILE" | "AWS_DEFAULT_PROFILE" => {
+                shop.run("services", &["-p", "shop", "ls", "-o", "name"])
+            }
+            _ => run.env("AWS_PROFILE", "shop"),
+        };
+        is_the_list(&run.env(name, "").output());
+    }
+}
+
+#[test]
+fn values_that_only_other_aws_tools_know_stop_nothing() {
+    let shop = Shop::open();
+    is_the_list(&shop.list("odd-values", "wrong"));
+    for (name, value) in [
+        ("AWS_RETRY_MODE", "legacy"),
+        ("AWS_RETRY_MODE", "sometimes"),
+        ("AWS_MAX_ATTEMPTS", "0"),
+        ("AWS_MAX_ATTEMPTS", "many"),
+        ("AWS_USE_FIPS_ENDPOINT", "maybe"),
+        ("AWS_DEFAULTS_MODE", "none"),
+    ] {
+        let run = shop.run("services", &["-p", "shop", "ls", "-o", "name"]);
+        is_the_list(&run.env(name, value).output());
+    }
 }

@@ -40,6 +40,10 @@ const NOT_RUN: &[(&str, &str)] = &[
         "it/plugins.rs, with docs/plugins on PATH",
     ),
     ("ansible", "tests/independent/ansible"),
+    (
+        "ops shell -",
+        "somebody has to have used a server: it/picker.rs",
+    ),
     // OpenSSH takes the home folder of the user database: ssh/transfers.rs runs it with `-F`.
     ("ssh ", "ssh/use_it.rs"),
     ("scp ", "ssh/transfers.rs"),

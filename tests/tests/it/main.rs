@@ -14,6 +14,7 @@ mod examples;
 mod help;
 mod layering;
 mod permissions;
+mod picker;
 mod plugins;
 mod profiles;
 mod quota;

@@ -18,7 +18,7 @@ use ops_remote::exec::{self, Request};
 use ops_ui::{Error, Exit, Result, globals::parse_duration, hint};
 
 use crate::{
-    hosts::Selection,
+    hosts::{Selection, pick_targets},
     many::{OutputMode, RunOptions, SummaryScope},
     rollout::{RolloutOptions, RolloutPlan},
     single,
@@ -95,7 +95,7 @@ impl Command for Logs {
         &[("words", Values::LogWord), ("tags", Values::TagFilter)];
 
     async fn run(self, cx: Context) -> Result<Exit> {
-        let (targets, mut sources) = divide(&self.words, &cx.profile()?.logs)?;
+        let (mut targets, mut sources) = divide(&self.words, &cx.profile()?.logs)?;
         sources.units.extend(self.unit.iter().cloned());
         sources.check()?;
         if self.since.is_some() && !sources.files.is_empty() {
@@ -104,6 +104,9 @@ impl Command for Logs {
                  alike",
             )
             .hint(hint!("say how many lines: --tail {}", 1000)));
+        }
+        if targets.is_empty() && self.tags.is_empty() && cx.output().may_ask() {
+            targets = pick_targets(&cx, "the logs of which servers?").await?;
         }
         if targets.is_empty() && self.tags.is_empty() {
             return Err(Error::usage("no target was given").hint("ops logs TARGET FILE"));

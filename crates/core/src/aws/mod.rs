@@ -21,6 +21,7 @@ pub(crate) mod options;
 mod plain_http;
 mod provider;
 mod recipe;
+mod service_config;
 mod sign;
 mod sign_out;
 mod source;
@@ -198,6 +199,10 @@ impl Aws {
             let mut loader = aws_config::defaults(BehaviorVersion::latest())
                 .http_client(http.clone())
                 .profile_files(sdk_files(&files))
+                // Ours, here already: where none is given, the SDK reads `retry_mode` and
+                // `max_attempts`, and panics over values of the AWS CLI that it does not have, such
+                // as `legacy`.
+                .retry_config(retry_config())
                 .no_credentials()
                 // An empty chain: the default one would ask the instance metadata service at
                 // length.
@@ -207,7 +212,12 @@ impl Aws {
             if let Some(name) = &options.profile {
                 loader = loader.profile_name(sdk_name(name));
             }
-            loader.load().await
+            service_config::without_empty_values(
+                &loader.load().await,
+                &files,
+                options.profile_name(),
+                ignores_configured_endpoints(&env),
+            )
         };
         let endpoint = |service| endpoint(&options, &env, service);
         let base = base

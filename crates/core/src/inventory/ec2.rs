@@ -96,6 +96,7 @@ async fn pages(
                 }
             }
         }
+        progress.rows(&rows[known..]);
         if let Some(ids) = ids {
             // Nobody may be listening any more: then the state of agents is known already, or
             // nobody could tell it.

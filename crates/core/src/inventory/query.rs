@@ -274,6 +274,7 @@ impl Query {
             match pattern {
                 // EC2 knows no hybrid nodes.
                 Selector::Id(id) if id.starts_with("mi-") => {}
+                Selector::Last => {}
                 Selector::Id(id) => add("instance-id", id.clone()),
                 Selector::Tag { key, value } => add(&format!("tag:{key}"), escape(value)),
                 Selector::Glob(glob) => {
@@ -385,6 +386,8 @@ pub(crate) fn answers_to(instance: &Instance, pattern: &Selector) -> bool {
         Selector::Word(word) => {
             instance.full_names().any(|name| name == word) || has_address(instance, word)
         }
+        // Which one that is is decided before anything is listed.
+        Selector::Last => false,
     }
 }
 

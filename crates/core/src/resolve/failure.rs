@@ -16,9 +16,26 @@ const NEAR: usize = 3;
 /// Candidates listed in an error.
 const LISTED: usize = 20;
 
+/// Why a target means no machine.
+pub(super) struct Missing {
+    pub(super) error: Error,
+    /// Machines that are called nearly so, the nearest first. None where the error says what was
+    /// meant: a machine that does not run, or a name that has to be typed in another way.
+    pub(super) near: Vec<Instance>,
+}
+
+impl Missing {
+    fn of(error: Error) -> Self {
+        Self {
+            error,
+            near: Vec::new(),
+        }
+    }
+}
+
 /// No machine: looks again without the restrictions, to tell what would have matched and what is
 /// spelt alike.
-pub(super) async fn none(cx: &Context, target: &Target, regions: &[String]) -> Error {
+pub(super) async fn none(cx: &Context, target: &Target, regions: &[String]) -> Missing {
     let text = target.as_str();
     let mut query = cx.profile().map(Query::of_targets).unwrap_or_default();
     let is_id = matches!(target.selector, Selector::Id(_));
@@ -67,22 +84,21 @@ pub(super) async fn none(cx: &Context, target: &Target, regions: &[String]) -> E
         } else {
             hint!("see its state: ops ls --state all {}", text)
         };
-        return Error::new(
+        let error = Error::new(
             ErrorKind::Unreachable,
             format!("`{text}` is {}", only.state.as_str()),
-        )
-        .caused_by(format!(
-            "{} is the only one of that name; {searched}",
-            only.id
-        ))
-        .hint(hint);
+        );
+        let why = format!("{} is the only one of that name; {searched}", only.id);
+        return Missing::of(error.caused_by(why).hint(hint));
     }
 
     let what = match &target.selector {
         Selector::Id(id) => format!("there is no instance `{id}`"),
         Selector::Glob(_) => format!("no running instance's name matches `{text}`"),
         Selector::Tag { .. } => format!("no running instance has `{text}`"),
-        Selector::Word(_) => format!("no running instance is called `{text}`"),
+        Selector::Word(_) | Selector::Last => {
+            format!("no running instance is called `{text}`")
+        }
     };
     let mut error = Error::new(ErrorKind::NotFound, what).caused_by(searched);
     for instance in same.iter().take(LISTED) {
@@ -142,7 +158,9 @@ pub(super) async fn none(cx: &Context, target: &Target, regions: &[String]) -> E
     if let [only] = left_out.as_slice() {
         error = error.hint(hint!("its id reaches it all the same: {}", only.id));
     }
-    match &target.selector {
+    let is_told = whole.is_some() || !same.is_empty();
+    let near = near.into_iter().filter(|_| !is_told).cloned().collect();
+    let error = match &target.selector {
         Selector::Id(_) => {
             error.hint("it may be in another region or account: ops ls --all-regions --state all")
         }
@@ -150,7 +168,8 @@ pub(super) async fn none(cx: &Context, target: &Target, regions: &[String]) -> E
             "it may be in another region: ops ls --all-regions {}",
             as_argument(text)
         )),
-    }
+    };
+    Missing { error, near }
 }
 
 /// `text` as an argument, behind `--` where it would be an option.

@@ -131,6 +131,8 @@ pub struct Settings {
     pub verbose: Setting<u8>,
     /// Whether only errors are said.
     pub quiet: Setting<bool>,
+    /// Whether servers that are used are remembered on this machine.
+    pub recent: Setting<bool>,
     /// Longest time until a session is ready.
     pub timeout: Setting<Option<Duration>>,
     /// Whether the questions of a guard are answered with yes.
@@ -295,9 +297,21 @@ impl Settings {
             )
         };
 
+        let recent = match (user.config.recent, effective.recent) {
+            // What is written on this machine is its user's to forbid.
+            (Some(false), _) => Setting::new(false, user_at(&["recent"])),
+            (_, Some(wanted)) => Setting::new(wanted, team_at(&["recent"])),
+            _ if effective.guard.protect == Some(true) => {
+                Setting::new(false, team_at(&["guard", "protect"]))
+            }
+            (Some(true), None) => Setting::new(true, user_at(&["recent"])),
+            (None, None) => Setting::new(true, Origin::Default),
+        };
+
         Ok(Self {
             profile,
             aws_profile,
+            recent,
             region,
             regions,
             sandbox: switch(globals, "sandbox", globals.sandbox),

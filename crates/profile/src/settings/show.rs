@@ -60,6 +60,7 @@ pub fn show(invocation: &Invocation, settings: &Settings) -> Result<Vec<Row>> {
         row("color", &settings.color, |v| json!(v)),
         row("verbose", &settings.verbose, |v| json!(v)),
         row("quiet", &settings.quiet, |v| json!(v)),
+        row("recent", &settings.recent, |v| json!(v)),
         row("timeout", &settings.timeout, time),
         row("yes", &settings.yes, |v| json!(v)),
         row("no-input", &settings.no_input, |v| json!(v)),
@@ -116,6 +117,7 @@ fn leaves(node: &Node, path: &mut Vec<String>, user: &Path, rows: &mut Vec<Row>)
                 name.as_str(),
                 "extends"
                     | "description"
+                    | "recent"
                     | "aws.profile"
                     | "aws.region"
                     | "aws.regions"

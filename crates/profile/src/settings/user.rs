@@ -34,6 +34,8 @@ pub struct UserConfig {
     pub color: Option<ColorChoice>,
     /// Longest time until a session is ready
     pub timeout: Option<Time>,
+    /// Whether servers that were used are remembered; `false` holds whatever a team profile says
+    pub recent: Option<bool>,
     /// As `ssh` of a team profile
     pub ssh: Ssh,
     /// As `shell` of a team profile
