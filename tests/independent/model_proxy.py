@@ -46,6 +46,7 @@ COMMON_ERRORS = {
     "IncompleteSignature",
     "InternalError",
     "InternalFailure",
+    "InvalidAction",
     "InvalidClientTokenId",
     "InvalidSignatureException",
     "MissingAuthenticationToken",
@@ -74,7 +75,7 @@ UNLISTED_ERRORS = {
 EC2_ERROR = re.compile(r"^[A-Z][A-Za-z]+(\.[A-Z][A-Za-z]+)*$")
 
 JSON_SERVICES = {"AmazonSSM": "ssm", "AWSEC2InstanceConnectService": "ec2-instance-connect", "TrentService": "kms"}
-QUERY_SERVICES = {"2016-11-15": "ec2", "2011-06-15": "sts"}
+QUERY_SERVICES = {"2016-11-15": "ec2", "2011-06-15": "sts", "2010-05-08": "iam"}
 REST_JSON_SERVICES = ("sso-oidc", "sso")
 # Headers of every signed or HTTP request, which are no members of an operation.
 PLAIN_HEADERS = {

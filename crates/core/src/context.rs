@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock},
 };
 
-use ops_profile::{Instance, Ping, Profile, Settings, Target, Verbs};
+use ops_profile::{Instance, Profile, Settings, Target, Verbs};
 use ops_ui::{Env, Globals, Interrupt, Invocation, Output, Paths, Result};
 
 use crate::{
@@ -166,11 +166,6 @@ impl Context {
     /// What concerns every region alike: no credentials, an unusable configuration.
     pub async fn list(&self, query: &Query, regions: &[String]) -> Result<Listing> {
         self.inventory().await?.list(query, regions).await
-    }
-
-    /// What SSM knows of one agent now; `None` where it cannot be asked.
-    pub(crate) async fn ping_of(&self, instance: &Instance) -> Option<Ping> {
-        self.with_agent(instance).await.map(|known| known.ping)
     }
 
     /// `instance` with what SSM knows of its agent now: ping, version, and the platform as the

@@ -5,8 +5,7 @@
 /// guard may name them, and so may an external command be called; completion and hints leave them
 /// out.
 pub const RESERVED: &[&str] = &[
-    "api", "doctor", "env", "login", "logout", "play", "recent", "runs", "sessions", "warm",
-    "whoami",
+    "api", "env", "login", "logout", "play", "recent", "runs", "sessions", "warm", "whoami",
 ];
 
 /// A verb that is built in.

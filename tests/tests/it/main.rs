@@ -6,6 +6,7 @@ mod circles;
 mod denied;
 mod dependencies;
 mod dispatch;
+mod doctor;
 mod documents;
 mod encrypted;
 mod endpoint;

@@ -380,13 +380,33 @@ impl Aws {
                 .endpoint(self.options.profile_name(), service.key())?;
             (!ignores_configured_endpoints(&self.env)).then(|| url.to_owned())
         };
-        let kind = hosts::HostKind {
-            is_fips: self.uses_fips(),
-            is_dual_stack: self.uses_dual_stack(),
-        };
         self.endpoint(service)
             .or_else(of_files)
-            .unwrap_or_else(|| hosts::url_of(service, region, kind))
+            .unwrap_or_else(|| hosts::url_of(service, region, self.host_kind()))
+    }
+
+    /// Where Session Manager's web sockets are in `region`, as far as it is known before a session:
+    /// StartSession names the host.
+    pub(crate) fn messages_url(&self, region: &str) -> String {
+        let set = self
+            .options
+            .endpoints
+            .get("ssmmessages")
+            .filter(|_| !self.options.sandbox);
+        // Who reaches SSM at an address of his own has the sockets where that says they are.
+        let set = set.cloned().or_else(|| self.endpoint(Service::Ssm));
+        set.unwrap_or_else(|| {
+            let url = hosts::url_of(Service::Ssm, region, self.host_kind());
+            url.replacen("://ssm", "://ssmmessages", 1)
+        })
+    }
+
+    /// Which hosts the AWS configuration asks for.
+    fn host_kind(&self) -> hosts::HostKind {
+        hosts::HostKind {
+            is_fips: self.uses_fips(),
+            is_dual_stack: self.uses_dual_stack(),
+        }
     }
 
     /// The endpoint that is set for `service`, if one is.
