@@ -11,6 +11,11 @@ use ops_ui::{Error, ErrorKind, Result, paths::write_private};
 
 use crate::{report::Report, stand_ins::StandIns};
 
+const SYSTEM: &str = if cfg!(target_os = "macos") {
+    "macOS"
+} else {
+    "Linux"
+};
 /// Lines of the last log.
 const LOG_LINES: usize = 60;
 /// A log is read from its end.
@@ -49,12 +54,7 @@ pub(crate) async fn write(cx: &Context, report: &Report<'_>, file: &Path) -> Res
 async fn text(cx: &Context, report: &Report<'_>) -> String {
     let findings = report.findings();
     let mut plain = String::new();
-    let _ = writeln!(
-        plain,
-        "ops {} on {}",
-        env!("CARGO_PKG_VERSION"),
-        std::env::consts::OS
-    );
+    let _ = writeln!(plain, "ops {} on {SYSTEM}", env!("CARGO_PKG_VERSION"));
     let variables: Vec<String> = cx
         .env()
         .iter()

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use ops_core::{
-    Choice, Context, Query,
+    Choice, Context, Document, Query,
     diagnosis::{self, AgentReport, Facts, Learned, explain_all},
+    iam,
 };
 use ops_profile::{Instance, InstanceState, Kind, Ping, Target};
 use ops_ui::{Error, ErrorKind, hint};
@@ -17,6 +18,7 @@ use crate::{
     session,
 };
 
+const START: &str = "ssm:StartSession";
 /// For each question whose answer is welcome and not needed.
 const WELCOME: Duration = Duration::from_secs(5);
 
@@ -174,18 +176,20 @@ impl Server<'_> {
         }
         match opened {
             Some((finding, error)) => {
-                if error
-                    .as_ref()
-                    .is_some_and(|error| error.kind() == ErrorKind::Denied)
-                {
-                    let account = cx
-                        .identity()
-                        .await
-                        .map_or("*", |identity| &identity.account);
-                    denied.push((
-                        "ssm:StartSession",
-                        ops_core::iam::instance_arn(instance, account),
-                    ));
+                let account = cx
+                    .identity()
+                    .await
+                    .map_or("*", |identity| &identity.account);
+                let region = &instance.region;
+                match error.as_ref().and_then(Error::cause) {
+                    Some("document-denied") => denied.push((
+                        START,
+                        iam::document_arn(region, account, Document::shell().name()),
+                    )),
+                    Some("denied" | "denied-above" | "just-in-time") => {
+                        denied.push((START, iam::instance_arn(instance, account)));
+                    }
+                    _ => {}
                 }
                 self.add(finding);
             }
