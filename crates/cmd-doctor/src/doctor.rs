@@ -72,11 +72,11 @@ impl Command for Doctor {
             }
         }
         let spinner = cx.output().spinner("looking");
-        self.look(&cx, &report).await?;
+        Box::pin(self.look(&cx, &report)).await?;
         drop(spinner);
         let exit = report.finish()?;
         if let Some(file) = &self.bundle {
-            bundle::write(&cx, &report, file).await?;
+            Box::pin(bundle::write(&cx, &report, file)).await?;
         }
         Ok(exit)
     }
@@ -88,11 +88,11 @@ impl Doctor {
         // Servers are looked at while this machine is; only what they cannot explain themselves
         // waits for it.
         let machine: OnceCell<Machine> = OnceCell::new();
-        let known = || machine.get_or_init(|| machine::look(cx, report));
+        let known = || machine.get_or_init(|| Box::pin(machine::look(cx, report)));
         let servers = futures_util::future::join_all(
             self.targets
                 .iter()
-                .map(|target| self.look_at(cx, report, target, &known)),
+                .map(|target| Box::pin(self.look_at(cx, report, target, &known))),
         );
         let (_, servers) = tokio::join!(known(), servers);
         let mut denied = Denied::new();
@@ -109,8 +109,8 @@ impl Doctor {
         }
         if self.targets.is_empty() {
             tokio::join!(
-                tell_permissions(cx, report, None, denied),
-                tell_preferences(cx, report, None)
+                Box::pin(tell_permissions(cx, report, None, denied)),
+                Box::pin(tell_preferences(cx, report, None))
             );
         } else {
             tell_denied(cx, report, first.as_ref(), denied).await;
@@ -143,7 +143,7 @@ impl Doctor {
                 }
             };
             tokio::select! {
-                found = server.find(&mut denied) => found,
+                found = Box::pin(server.find(&mut denied)) => found,
                 () = unfit => Err(Error::unexpected("AWS cannot be asked from here")),
             }
         };
@@ -162,14 +162,14 @@ impl Doctor {
                     report.add(Finding::of_error("found", &error).about(target.as_str()));
                 }
                 tokio::join!(
-                    server.look(&instance, &mut denied),
-                    tell_preferences(cx, report, Some(&instance)),
-                    tell_simulated(cx, report, &instance)
+                    Box::pin(server.look(&instance, &mut denied)),
+                    Box::pin(tell_preferences(cx, report, Some(&instance))),
+                    Box::pin(tell_simulated(cx, report, &instance))
                 );
                 (Some(instance), denied)
             }
             Err(error) => {
-                server.not_found(&error, machine().await).await;
+                Box::pin(server.not_found(&error, machine().await)).await;
                 (None, denied)
             }
         }

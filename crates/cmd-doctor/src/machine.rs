@@ -34,7 +34,7 @@ pub(crate) async fn look(cx: &Context, report: &Report<'_>) -> Machine {
     let (told, is_told) = tokio::sync::oneshot::channel();
     let endpoints = async {
         let mut seen = Facts::none();
-        match cx.look_at_endpoints().await {
+        match Box::pin(cx.look_at_endpoints()).await {
             Ok((looks, ahead)) => {
                 seen.endpoints = looks;
                 seen.clock_ahead = ahead;
@@ -46,7 +46,12 @@ pub(crate) async fn look(cx: &Context, report: &Report<'_>) -> Machine {
         let _ = told.send(consequence(&seen).is_some());
         seen
     };
-    let calls = async { tokio::join!(cx.region_status(), cx.find_credentials()) };
+    let calls = async {
+        tokio::join!(
+            Box::pin(cx.region_status()),
+            Box::pin(cx.find_credentials())
+        )
+    };
     let calls = async {
         tokio::select! {
             answers = calls => answers,

@@ -40,7 +40,7 @@ impl Server<'_> {
 
     /// Finds the server; says why there is none.
     pub(crate) async fn find(&self, denied: &mut Denied) -> Result<Instance, Error> {
-        let found = self.cx.resolve_now(self.target, Choice::Ask).await;
+        let found = Box::pin(self.cx.resolve_now(self.target, Choice::Ask)).await;
         if let Err(error) = &found
             && error.kind() == ErrorKind::Denied
         {
@@ -58,7 +58,7 @@ impl Server<'_> {
         query.states.clear();
         query.add(self.target);
         let regions = self.cx.regions_of(self.target).await?;
-        let mut found = self.cx.list(&query, &regions).await?.instances;
+        let mut found = Box::pin(self.cx.list(&query, &regions)).await?.instances;
         match (found.pop(), found.is_empty()) {
             (Some(instance), true) => Ok(instance),
             _ => Err(error),
@@ -75,7 +75,7 @@ impl Server<'_> {
             self.add(Finding::of_error("found", error));
             return;
         }
-        if let Some(elsewhere) = self.elsewhere().await {
+        if let Some(elsewhere) = Box::pin(self.elsewhere()).await {
             let text = format!(
                 "{} is called `{}` in region `{}`, where it was not looked for",
                 elsewhere.id,
@@ -103,7 +103,7 @@ impl Server<'_> {
         let mut query = Query::of(self.cx.profile().ok()?);
         query.states.clear();
         query.add(self.target);
-        let listing = self.cx.list(&query, &others).await.ok()?;
+        let listing = Box::pin(self.cx.list(&query, &others)).await.ok()?;
         listing
             .instances
             .into_iter()
@@ -140,11 +140,11 @@ impl Server<'_> {
         let (ec2, agent) = tokio::join!(
             async {
                 match instance.kind {
-                    Kind::Ec2 => Learned::from(cx.ec2_machine(instance).await),
+                    Kind::Ec2 => Learned::from(Box::pin(cx.ec2_machine(instance)).await),
                     Kind::Hybrid => Learned::Unasked,
                 }
             },
-            cx.agent_report(instance)
+            Box::pin(cx.agent_report(instance))
         );
         facts.ec2 = ec2;
         facts.agent = agent.into();
@@ -160,12 +160,15 @@ impl Server<'_> {
             match self.doctor.no_session {
                 false if is_worth_a_try => {
                     let reason = self.doctor.reason.clone();
-                    Some(session::check(cx, instance, reason).await)
+                    Some(Box::pin(session::check(cx, instance, reason)).await)
                 }
                 _ => None,
             }
         };
-        let ((), opened) = tokio::join!(self.look_around(instance, &mut facts, answers), session);
+        let ((), opened) = tokio::join!(
+            Box::pin(self.look_around(instance, &mut facts, answers)),
+            session
+        );
         let role = facts.role.known().map(|role| role.name.as_str());
         self.report.note_names(role);
         self.tell_agent(instance, &facts);
@@ -217,31 +220,31 @@ impl Server<'_> {
             .and_then(|agent| agent.activation.clone());
         let role = async {
             match &profile {
-                Some(profile) => soon(cx.role_reach(profile)).await,
+                Some(profile) => soon(Box::pin(cx.role_reach(profile))).await,
                 None => Learned::Unasked,
             }
         };
         let default_role = async {
             match profile.is_none() && is_ec2 {
-                true => soon(cx.default_host_role(&instance.region)).await,
+                true => soon(Box::pin(cx.default_host_role(&instance.region))).await,
                 false => Learned::Unasked,
             }
         };
         let way_out = async {
             match machine.as_ref().filter(|_| !answers) {
-                Some(machine) => soon(cx.way_out(machine, &instance.region)).await,
+                Some(machine) => soon(Box::pin(cx.way_out(machine, &instance.region))).await,
                 None => Learned::Unasked,
             }
         };
         let console = async {
             match !answers && is_ec2 {
-                true => soon(cx.console_of_agent(instance)).await,
+                true => soon(Box::pin(cx.console_of_agent(instance))).await,
                 false => Learned::Unasked,
             }
         };
         let expired = async {
             match activation.filter(|_| !answers) {
-                Some(id) => soon(cx.activation_expired(&id, &instance.region)).await,
+                Some(id) => soon(Box::pin(cx.activation_expired(&id, &instance.region))).await,
                 None => Learned::Unasked,
             }
         };
@@ -274,7 +277,7 @@ impl Server<'_> {
             (Some(told), _) => {
                 let is_vague = matches!(
                     told.cause,
-                    "agent-silent" | "never-reported" | "just-launched"
+                    "agent-silent" | "never-reported" | "just-launched" | "no-agent"
                 );
                 let mut finding = Finding::fail("agent", told);
                 if is_vague && is_explained {

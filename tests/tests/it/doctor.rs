@@ -179,7 +179,7 @@ fn by_way_of(service: &Service, proxy: &str, args: &[&str]) -> Command {
 #[test]
 fn what_is_wrong_between_here_and_aws_is_named() {
     let service = broken_fleet();
-    let closed = ClosedPort::new();
+    let closed = ClosedPort::reserve();
     let proxy = format!("http://127.0.0.1:{}", closed.number());
     let (document, status) = diagnose(by_way_of(&service, &proxy, &["fine-1"]));
     assert_named(&document, "proxy-in-the-way");
@@ -296,7 +296,7 @@ fn every_command_tells_the_cause_of_what_it_cannot_reach() {
             "kms-server-denied",
             "lacks `kms:Decrypt`",
         ),
-        ("stopped", "stopped", "has state stopped"),
+        ("stopped", "stopped", "`stopped` is stopped"),
     ] {
         let before = service.calls().len();
         let output = service

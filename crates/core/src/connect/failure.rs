@@ -40,7 +40,7 @@ pub(super) async fn start_failed(
                 "StartSession returned TargetNotConnected for {} ({place})",
                 instance.id
             );
-            diagnosis::not_connected(cx, instance, said).await
+            Box::pin(diagnosis::not_connected(cx, instance, said)).await
         }
         "InvalidDocument" | "InvalidDocumentVersion" | "InvalidDocumentContent" => {
             let call = aws.call("ssm:StartSession", None, &instance.region);
@@ -100,7 +100,7 @@ pub(super) async fn start_failed(
                 .call("ssm:StartSession", Some(resource), &instance.region)
                 .failed(format!("cannot start a session on `{label}`"), &error)
                 .hint(statement_hint(&statement));
-            let error = diagnosis::denied(cx, &instance.region, &message, error).await;
+            let error = Box::pin(diagnosis::denied(cx, &instance.region, &message, error)).await;
             // The service mostly says it too.
             let is_said = |arn: &str| error.why().iter().any(|why| why.contains(arn));
             match caller.filter(|caller| !is_said(&caller.arn)) {

@@ -22,11 +22,11 @@ pub(crate) async fn not_connected(cx: &Context, instance: &Instance, said: Strin
         tokio::join!(
             async {
                 match instance.kind {
-                    Kind::Ec2 => Learned::from(cx.ec2_machine(instance).await),
+                    Kind::Ec2 => Learned::from(Box::pin(cx.ec2_machine(instance)).await),
                     Kind::Hybrid => Learned::Unasked,
                 }
             },
-            cx.agent_report(instance)
+            Box::pin(cx.agent_report(instance))
         )
     };
     if let Ok((ec2, agent)) = tokio::time::timeout(PATIENCE, asking).await {

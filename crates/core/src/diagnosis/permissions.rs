@@ -221,9 +221,9 @@ impl Context {
         ];
         let own = ["ssm:TerminateSession", "ssm:ResumeSession"];
         let (everywhere, starts, own) = tokio::try_join!(
-            self.simulate(principal, &everywhere, &[], &[]),
-            self.simulate(principal, &["ssm:StartSession"], &targets, &tags),
-            self.simulate(principal, &own, std::slice::from_ref(&session), &of_caller),
+            Box::pin(self.simulate(principal, &everywhere, &[], &[])),
+            Box::pin(self.simulate(principal, &["ssm:StartSession"], &targets, &tags)),
+            Box::pin(self.simulate(principal, &own, std::slice::from_ref(&session), &of_caller)),
         )?;
         let mut permissions = Permissions::default();
         for decision in everywhere.into_iter().chain(starts).chain(own) {

@@ -28,8 +28,8 @@ impl Context {
     pub async fn way_out(&self, machine: &Ec2Machine, region: &str) -> Result<WayOut> {
         let vpc = machine.vpc.as_deref().unwrap_or_default();
         let (tables, endpoints) = tokio::join!(
-            self.route_tables(vpc, region),
-            self.interface_endpoints(vpc, region)
+            Box::pin(self.route_tables(vpc, region)),
+            Box::pin(self.interface_endpoints(vpc, region))
         );
         let (tables, endpoints) = (tables?, endpoints?);
         let subnet = machine.subnet.as_deref().unwrap_or_default();

@@ -75,7 +75,8 @@ pub(super) async fn none(cx: &Context, target: &Target, regions: &[String]) -> E
             "{} is the only one of that name; {searched}",
             only.id
         ))
-        .hint(hint);
+        .hint(hint)
+        .named("stopped");
     }
 
     let what = match &target.selector {
