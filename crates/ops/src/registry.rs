@@ -31,7 +31,12 @@ pub static GROUPS: &[Group] = &[
             cmd_ssh::COMMANDS,
             cmd_console::COMMANDS,
             cmd_doctor::COMMANDS,
+            cmd_sessions::COMMANDS,
         ],
+    },
+    Group {
+        title: "Credentials",
+        crates: &[cmd_login::COMMANDS],
     },
     Group {
         title: "This program",

@@ -1,14 +1,11 @@
 //! The account's session preferences, and what they mean for a session.
 
-use aws_sdk_ssm::{operation::get_document::GetDocumentError, types::DocumentFormat};
+use ops_session::documents;
 use ops_ui::{Error, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::context::Context;
-
-/// The document that holds the preferences.
-const DOCUMENT: &str = "SSM-SessionManagerRunShell";
 
 /// The preferences, of which empty texts name nothing. Source: "Session document schema" of the
 /// Systems Manager user guide.
@@ -127,32 +124,12 @@ impl Context {
     /// # Errors
     /// A denial; preferences that cannot be read.
     pub async fn session_preferences(&self, region: &str) -> Result<Preferences> {
-        let aws = self.aws().await?;
-        let what = "cannot read the account's session preferences";
-        let answer = aws
-            .clients(region)
-            .ssm
-            .get_document()
-            .name(DOCUMENT)
-            .document_format(DocumentFormat::Json)
-            .send()
-            .await;
-        let content = match answer {
-            Ok(answer) => answer.content.unwrap_or_default(),
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(GetDocumentError::is_invalid_document) =>
-            {
-                return Ok(Preferences::default());
-            }
-            Err(error) => {
-                return Err(aws
-                    .call("ssm:GetDocument", None, region)
-                    .failed(what, &error));
-            }
+        let Some(content) = self.session_document(documents::SHELL, region).await? else {
+            return Ok(Preferences::default());
         };
-        Preferences::parse(&content).map_err(|error| Error::unexpected(what).caused_by(error))
+        Preferences::parse(&content).map_err(|error| {
+            Error::unexpected("cannot read the account's session preferences").caused_by(error)
+        })
     }
 }
 

@@ -42,7 +42,7 @@ impl Context {
             .expiry()
             .and_then(|time| Timestamp::try_from(time).ok());
         Ok(CredentialsFound {
-            source: source_words(self, aws),
+            source: aws.source(Some(&credentials)).words,
             identity,
             expires,
         })
@@ -133,23 +133,6 @@ impl Context {
             is_enabled: found
                 .is_some_and(|region| region.opt_in_status.as_deref() != Some("not-opted-in")),
         })
-    }
-}
-
-/// Where the credentials come from.
-fn source_words(cx: &Context, aws: &Aws) -> String {
-    let options = aws.options();
-    let of_environment = cx.env().var("AWS_ACCESS_KEY_ID").is_some();
-    let base = if options.sandbox {
-        "the sandbox".to_owned()
-    } else if of_environment && !options.profile_is_explicit {
-        "the environment (AWS_ACCESS_KEY_ID)".to_owned()
-    } else {
-        format!("AWS profile `{}`", options.profile_name())
-    };
-    match &options.role {
-        Some(role) => format!("role {} of the team profile, assumed with {base}", role.arn),
-        None => base,
     }
 }
 
