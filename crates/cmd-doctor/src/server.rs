@@ -281,6 +281,7 @@ impl Server<'_> {
                 );
                 let mut finding = Finding::fail("agent", told);
                 if is_vague && is_explained {
+                    finding.text = diagnosis::silence(facts).into();
                     finding.cause = None;
                     finding.remedies.clear();
                 }

@@ -198,6 +198,8 @@ pub struct WayOut {
     /// Those of them whose security groups do not let the server in; `None` where the groups may
     /// not be read.
     pub closed_endpoints: Option<Vec<String>>,
+    /// A security group of the first of those.
+    pub closed_group: Option<String>,
     /// Whether the server's own security groups let HTTPS out; `None` where they may not be read.
     pub lets_https_out: Option<bool>,
 }

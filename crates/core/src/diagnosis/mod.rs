@@ -23,5 +23,8 @@ pub use self::{
     },
     machine::CredentialsFound,
     permissions::{Permission, Permissions, Verdict},
-    rules::{Explanation, RULES, Rule, Symptom, explain, explain_all, is_skew_fatal, update_agent},
+    rules::{
+        Explanation, RULES, Rule, Symptom, explain, explain_all, is_skew_fatal, silence,
+        update_agent,
+    },
 };

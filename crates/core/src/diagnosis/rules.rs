@@ -695,7 +695,7 @@ fn endpoint_closed(facts: &Facts) -> Option<(Text, Hint)> {
         .ec2
         .known()
         .and_then(|machine| machine.private_ip.clone())
-        .unwrap_or_else(|| "it".to_owned());
+        .unwrap_or_else(|| "ADDRESS".to_owned());
     Some((
         format!(
             "the security groups of the VPC endpoints {} do not let {address} in on port 443",
@@ -703,8 +703,10 @@ fn endpoint_closed(facts: &Facts) -> Option<(Text, Hint)> {
         )
         .into(),
         hint!(
-            "allow it: aws ec2 authorize-security-group-ingress --group-id GROUP-OF-THE-ENDPOINT --region {} --protocol tcp --port 443 --cidr CIDR-OF-THE-SUBNET",
-            instance.region
+            "allow it, or all of the subnet: aws ec2 authorize-security-group-ingress --group-id {} --region {} --protocol tcp --port 443 --cidr {}/32",
+            way.closed_group.as_deref().unwrap_or("GROUP"),
+            instance.region,
+            address.as_str()
         ),
     ))
 }
@@ -798,8 +800,8 @@ fn just_launched(facts: &Facts) -> Option<(Text, Hint)> {
     ))
 }
 
-/// For how long nothing has been heard.
-fn silence(facts: &Facts) -> String {
+/// Since when nothing has been heard of the agent, in words.
+pub fn silence(facts: &Facts) -> String {
     match facts.ping() {
         Ping::Lost { last: Some(last) } => format!(
             "its agent last reported {} ago ({last:.0})",

@@ -45,12 +45,18 @@ impl Context {
             ids.extend(groups_of(endpoint));
         }
         let groups = self.security_groups(ids, region).await.ok();
-        let closed = groups.as_ref().map(|groups| {
+        let closed: Option<Vec<&(&VpcEndpoint, String)>> = groups.as_ref().map(|groups| {
             named
                 .iter()
                 .filter(|(endpoint, _)| !lets_in(endpoint, groups, machine))
-                .map(|(_, service)| service.clone())
                 .collect()
+        });
+        let closed_group = closed
+            .as_ref()
+            .and_then(|closed| groups_of(closed.first()?.0).next());
+        let closed = closed.map(|closed| {
+            let services = closed.into_iter().map(|(_, service)| service.clone());
+            services.collect()
         });
         let lets_https_out = groups.as_ref().map(|groups| {
             groups
@@ -64,6 +70,7 @@ impl Context {
             default_route: route.and_then(goal_of),
             endpoints: named.into_iter().map(|(_, service)| service).collect(),
             closed_endpoints: closed,
+            closed_group,
             lets_https_out,
         })
     }
