@@ -44,7 +44,9 @@ pub(crate) async fn write(cx: &Context, report: &Report<'_>, file: &Path) -> Res
             return Ok(());
         }
     }
-    write_private(file, text.as_bytes()).map_err(|error| {
+    // A name alone has no folder to be written beside.
+    let written = std::path::absolute(file).and_then(|path| write_private(&path, text.as_bytes()));
+    written.map_err(|error| {
         Error::unexpected(format!("cannot write `{}`", file.display())).caused_by(error)
     })?;
     output.note(format!("written: {}", file.display()));

@@ -34,10 +34,10 @@ pub struct Doctor {
     targets: Vec<Target>,
     /// Open no session
     #[arg(long)]
-    pub(crate) no_session: bool,
+    no_session: bool,
     /// Why, for the session's history
     #[arg(long, value_name = "TEXT")]
-    pub(crate) reason: Option<String>,
+    reason: Option<String>,
     /// Write all of it to FILE for a bug report
     ///
     /// Account ids, names, addresses and secrets have stand-ins in it. What goes in is shown before
@@ -131,7 +131,8 @@ impl Doctor {
             cx,
             report,
             target,
-            doctor: self,
+            opens_session: !self.no_session,
+            reason: self.reason.as_deref(),
         };
         let mut denied = Denied::new();
         // Where this machine is unfit, the list of servers would be waited for in vain.

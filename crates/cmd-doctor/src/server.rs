@@ -11,7 +11,6 @@ use ops_profile::{Instance, InstanceState, Kind, Ping, Target};
 use ops_ui::{Error, ErrorKind, hint};
 
 use crate::{
-    doctor::Doctor,
     finding::{Finding, Outcome},
     machine::Machine,
     report::Report,
@@ -27,7 +26,9 @@ pub(crate) struct Server<'a> {
     pub(crate) cx: &'a Context,
     pub(crate) report: &'a Report<'a>,
     pub(crate) target: &'a Target,
-    pub(crate) doctor: &'a Doctor,
+    /// Whether a session is opened, and why.
+    pub(crate) opens_session: bool,
+    pub(crate) reason: Option<&'a str>,
 }
 
 /// What was tried and denied: an action and its resource.
@@ -157,9 +158,9 @@ impl Server<'_> {
         let is_worth_a_try = is_running && (answers || facts.agent.known().is_none());
         // A session takes a second; what else is asked of a server that answers fits into it.
         let session = async {
-            match self.doctor.no_session {
-                false if is_worth_a_try => {
-                    let reason = self.doctor.reason.clone();
+            match self.opens_session {
+                true if is_worth_a_try => {
+                    let reason = self.reason.map(str::to_owned);
                     Some(Box::pin(session::check(cx, instance, reason)).await)
                 }
                 _ => None,
@@ -197,8 +198,8 @@ impl Server<'_> {
                 self.add(finding);
             }
             None => {
-                let why = match (self.doctor.no_session, is_running) {
-                    (true, _) => "--no-session",
+                let why = match (self.opens_session, is_running) {
+                    (false, _) => "--no-session",
                     (_, false) => "the server does not run",
                     _ => "its agent does not answer",
                 };

@@ -1,6 +1,6 @@
 //! What agents of which version cannot do.
 
-use super::rules::is_older;
+use super::readings::is_older;
 
 /// Abilities and the first version that has them. Source: the release notes of the public
 /// amazon-ssm-agent.

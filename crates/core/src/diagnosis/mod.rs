@@ -10,6 +10,7 @@ mod cheap;
 mod facts;
 mod machine;
 mod permissions;
+mod readings;
 mod rules;
 mod server;
 mod surroundings;
@@ -23,8 +24,6 @@ pub use self::{
     },
     machine::CredentialsFound,
     permissions::{Permission, Permissions, Verdict},
-    rules::{
-        Explanation, RULES, Rule, Symptom, explain, explain_all, is_skew_fatal, silence,
-        update_agent,
-    },
+    readings::{is_skew_fatal, silence, update_agent},
+    rules::{Explanation, RULES, Rule, Symptom, explain, explain_all},
 };
