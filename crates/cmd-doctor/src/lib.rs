@@ -14,4 +14,4 @@ use ops_core::Entry;
 pub use doctor::Doctor;
 
 /// What this crate brings.
-pub static COMMANDS: &[Entry] = &[Entry::of::<Doctor>()];
+pub static COMMANDS: [Entry; 1] = [Entry::of::<Doctor>()];
