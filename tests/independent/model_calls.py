@@ -36,7 +36,14 @@ WITHOUT_CALLS = {"version", "completion", "man", "plugin", "recent", "sandbox"}
 OPERATIONS = {
     "ec2:DescribeInstances",
     "ec2:DescribeRegions",
+    "ec2:DescribeRouteTables",
+    "ec2:DescribeSecurityGroups",
+    "ec2:DescribeVpcEndpoints",
+    "ec2:GetConsoleOutput",
     "ec2-instance-connect:SendSSHPublicKey",
+    "iam:GetInstanceProfile",
+    "iam:ListAttachedRolePolicies",
+    "iam:SimulatePrincipalPolicy",
     "iam:ListAccountAliases",
     "logs:GetLogEvents",
     "kms:GenerateDataKey",
@@ -45,12 +52,14 @@ OPERATIONS = {
     "s3:HeadBucket",
     "s3:PutObject",
     "ssm:CancelCommand",
+    "ssm:DescribeActivations",
     "ssm:DescribeInstanceInformation",
     "ssm:DescribeSessions",
     "ssm:GetCommandInvocation",
     "ssm:GetDocument",
     "ssm:ListCommandInvocations",
     "ssm:ListCommands",
+    "ssm:GetServiceSetting",
     "ssm:ListTagsForResource",
     "ssm:ResumeSession",
     "ssm:SendCommand",
@@ -346,6 +355,18 @@ def every_verb(check):
         # It makes a key of the moment, and has it accepted.
         run("ssh", "--instance-connect", "ec2-user@web-1", "true")
     run("ssh-proxy", "web-1", "22", stdin="", status=0)
+
+    run("doctor", "web-1")
+    # One without an agent, whose surroundings are looked at, and one without a role.
+    run("doctor", "build-1", status=7)
+    check.ask_sandbox("instances", json.dumps({"name": "no-role", "role": "none"}))
+    run("doctor", "no-role", status=7)
+    check.ask_sandbox("instances", json.dumps({"name": "depot-2", "hybrid": True, "agent": {"online": False}}))
+    run("doctor", "depot-2", status=7)
+    # The names of the policies are asked for where the simulator may not be.
+    check.ask_sandbox("faults", json.dumps("deny=iam:SimulatePrincipalPolicy"))
+    run("doctor", "build-1", status=7)
+    check.ask_sandbox("faults", json.dumps(""))
 
     run("console", "web-1", "--print")
     run("console", "web-1", "--login", "--print")

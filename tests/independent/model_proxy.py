@@ -46,6 +46,7 @@ COMMON_ERRORS = {
     "IncompleteSignature",
     "InternalError",
     "InternalFailure",
+    "InvalidAction",
     "InvalidClientTokenId",
     "InvalidSignatureException",
     "MissingAuthenticationToken",

@@ -502,6 +502,7 @@ impl Pool {
         };
         let window = self.window.clone();
         let options = OpenOptions {
+            throttles: None,
             reason: self.reason.clone(),
             may_ask: self.screen.is_live(),
             urgency,

@@ -14,14 +14,14 @@ mod stream_url;
 use std::{
     net::IpAddr,
     sync::{Arc, atomic::AtomicBool},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use aws_sdk_ssm::operation::start_session::StartSessionError;
-use ops_profile::{Instance, InstanceState, guard::MAX_REASON_CHARS};
+use ops_profile::{Instance, guard::MAX_REASON_CHARS};
 use ops_session::driver::{self, Event, Opening, Token};
 pub use ops_session::handshake::Ready;
-use ops_ui::{Error, ErrorKind, Hint, Result, hint};
+use ops_ui::{Error, ErrorKind, Result, hint};
 
 pub use self::{
     document::{Document, check_remote_host},
@@ -37,6 +37,7 @@ use crate::{
     BoxFuture,
     aws::{Aws, Meaning, code_of, meaning},
     context::{Context, FromCache},
+    diagnosis::not_running,
     pace::Operation,
     resolve::Choice,
 };
@@ -54,6 +55,9 @@ pub struct OpenOptions {
     pub may_ask: bool,
     /// Whether somebody waits for just this session: it comes before those that are some of many.
     pub urgency: Urgency,
+    /// How often StartSession may be throttled before it fails; `None` waits as long as `--timeout`
+    /// allows.
+    pub throttles: Option<u32>,
     /// How it is carried. What is expected of the agent, proxy and certificates are filled in.
     pub driver: driver::Options,
 }
@@ -68,11 +72,24 @@ impl OpenOptions {
     }
 }
 
+/// How long the steps to a session took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpenTimes {
+    /// StartSession, waiting for its turn included.
+    pub start: Duration,
+    /// Name, connection, TLS and upgrade of the web socket.
+    pub socket: Duration,
+    /// The handshake with the agent or, where a session has none, its first output.
+    pub ready: Duration,
+}
+
 /// A session that is ready to be used. Dropped without [`Connection::terminate`], it is terminated
 /// in the background.
 pub struct Connection {
     /// Its id at the service.
     pub id: String,
+    /// How long each step to it took.
+    pub times: OpenTimes,
     /// What the handshake told.
     pub ready: Ready,
     /// Input, output and events; [`Event::Ready`] has been taken.
@@ -222,7 +239,10 @@ impl Context {
         mut options: OpenOptions,
         heard: impl Future<Output = ()> + Send,
     ) -> Result<Connection> {
-        check_state(instance)?;
+        // What cannot have a session whatever its agent says.
+        if let Some(error) = not_running(instance) {
+            return Err(error);
+        }
         if let Document::PortForwardingToRemoteHost { host, .. } = document {
             check_remote_host(host)?;
         }
@@ -260,6 +280,9 @@ impl Context {
         // One ticket for all tries: a call that is throttled keeps its place among those that wait.
         let pacer = aws.pacer(&instance.region).await;
         let mut ticket = pacer.take_ticket(Operation::StartSession, options.urgency);
+        let mut times = OpenTimes::default();
+        let mut begin = Instant::now();
+        let mut throttles = 0;
         let (started, ending) = loop {
             ticket
                 .turn(|ahead| self.output().note(waiting_words(ahead)))
@@ -268,7 +291,11 @@ impl Context {
                 Ok(started) => break started,
                 // Whoever else uses the account may have used up its quota. Only --timeout ends
                 // this.
-                Err(error) if code_of(&error).map(meaning) == Some(Meaning::Throttled) => {
+                Err(error)
+                    if code_of(&error).map(meaning) == Some(Meaning::Throttled)
+                        && options.throttles.is_none_or(|most| throttles < most) =>
+                {
+                    throttles += 1;
                     tracing::debug!("StartSession was throttled");
                     ticket.throttled().await;
                 }
@@ -281,6 +308,7 @@ impl Context {
             }
         };
         tracing::debug!("the session is started");
+        times.start = lap(&mut begin);
         let (Some(id), Some(stream_url), Some(token)) =
             (started.session_id, started.stream_url, started.token_value)
         else {
@@ -328,6 +356,7 @@ impl Context {
             }
         };
         tracing::debug!("the web socket is open");
+        times.socket = lap(&mut begin);
         // A terminal has no handshake: its first sign of life is what the program on the server
         // writes, which may be nothing for a long time. A caller that sees its program start by
         // another way (a second session) need not wait for that.
@@ -346,6 +375,7 @@ impl Context {
             match event {
                 Some(Event::Ready(mut ready)) => {
                     tracing::debug!("the agent is ready");
+                    times.ready = lap(&mut begin);
                     ready.customer_message = data_key::without_notice(&ready.customer_message);
                     if let Some(key) = &ready.encrypted_with
                         && aws.is_news(key)
@@ -354,6 +384,7 @@ impl Context {
                     }
                     return Ok(Connection {
                         id,
+                        times,
                         ready,
                         session,
                         ending,
@@ -388,6 +419,11 @@ impl Context {
     }
 }
 
+/// The time since `begin`, which is set to now.
+fn lap(begin: &mut Instant) -> Duration {
+    std::mem::replace(begin, Instant::now()).elapsed()
+}
+
 /// Where a stream URL may lead beside Session Manager's own hosts.
 fn trusted(aws: &Aws) -> Trusted {
     let hosts = aws.configured_hosts();
@@ -402,47 +438,4 @@ fn trusted(aws: &Aws) -> Trusted {
         loopback: aws.options().sandbox || hosts.iter().any(is_loopback),
         hosts,
     }
-}
-
-/// Refuses what cannot have a session whatever its agent says.
-fn check_state(instance: &Instance) -> Result<()> {
-    let label = instance.label();
-    let (what, hint) = match instance.state {
-        InstanceState::Running | InstanceState::Pending => return Ok(()),
-        InstanceState::Stopped => (
-            format!("`{label}` is stopped"),
-            hint!(
-                "start it: aws ec2 start-instances --instance-ids {} --region {}",
-                instance.id,
-                instance.region
-            ),
-        ),
-        InstanceState::Stopping => (
-            format!("`{label}` is stopping"),
-            hint!(
-                "wait until it has stopped, then start it: aws ec2 start-instances --instance-ids {} --region {}",
-                instance.id,
-                instance.region
-            ),
-        ),
-        InstanceState::ShuttingDown | InstanceState::Terminated => (
-            format!(
-                "`{label}` is {}",
-                if instance.state == InstanceState::Terminated {
-                    "terminated"
-                } else {
-                    "being terminated"
-                }
-            ),
-            Hint::from("see what is there: ops ls"),
-        ),
-    };
-    Err(Error::target(what)
-        .caused_by(format!(
-            "{} in region `{}` has state {}",
-            instance.id,
-            instance.region,
-            instance.state.as_str()
-        ))
-        .hint(hint))
 }

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock},
 };
 
-use ops_profile::{Instance, Ping, Profile, Settings, Target, Verbs};
+use ops_profile::{Instance, Profile, Settings, Target, Verbs};
 use ops_ui::{Env, Globals, Interrupt, Invocation, Output, Paths, Result};
 
 use crate::{

@@ -28,6 +28,50 @@ pub const DECRYPT: &str = SERVER_CALLS[0];
 /// What servers call and no verb does.
 pub const SERVER_CALLS: &[&str] = &["kms:Decrypt"];
 
+/// What an agent calls before Systems Manager knows of it, and for a session. Source: the policy
+/// AmazonSSMManagedInstanceCore; `ec2messages` is for agents before 3.3.40.0 alone.
+pub(crate) const AGENT_CALLS: &[&str] = &[
+    "ssm:UpdateInstanceInformation",
+    "ssmmessages:CreateControlChannel",
+    "ssmmessages:OpenControlChannel",
+    "ssmmessages:CreateDataChannel",
+    "ssmmessages:OpenDataChannel",
+];
+/// The managed policy that gives an agent what it needs.
+pub(crate) const AGENT_POLICY_ARN: &str = "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore";
+
+/// Whether the managed policy `name` of AWS gives an agent what it needs. Source: the reference of
+/// AWS managed policies.
+pub(crate) fn is_agent_policy(name: &str) -> bool {
+    [
+        "AmazonSSMManagedInstanceCore",
+        "AmazonSSMManagedEC2InstanceDefaultPolicy",
+        "AmazonEC2RoleforSSM",
+        "AmazonSSMFullAccess",
+        "AdministratorAccess",
+    ]
+    .contains(&name)
+}
+
+/// What `doctor` tries beside everything else; each is welcome and none is needed.
+pub(crate) const DIAGNOSIS: Statement = Statement {
+    id: "Diagnosis",
+    actions: &[
+        "ec2:DescribeRouteTables",
+        "ec2:DescribeVpcEndpoints",
+        "ec2:DescribeSecurityGroups",
+        "ec2:GetConsoleOutput",
+        "iam:GetInstanceProfile",
+        "iam:ListAttachedRolePolicies",
+        "iam:SimulatePrincipalPolicy",
+        "ssm:DescribeActivations",
+        "ssm:GetServiceSetting",
+    ],
+    resources: &["*"],
+    own_sessions: false,
+    purpose: "`doctor` alone, and optional: without it `doctor` says what it has not looked at",
+};
+
 /// The whole policy.
 ///
 /// Ids of sessions begin with the name of the IAM user or of the role's session, so that
@@ -339,6 +383,25 @@ pub const CALLS: &[Calls] = &[
         ],
     },
     Calls {
+        verb: "doctor",
+        always: SESSION,
+        sometimes: &[
+            HYBRID,
+            ENCRYPTED,
+            ("ec2:DescribeRegions", OPTIONAL),
+            ("ssm:GetDocument", OPTIONAL),
+            ("ec2:DescribeRouteTables", OPTIONAL),
+            ("ec2:DescribeVpcEndpoints", OPTIONAL),
+            ("ec2:DescribeSecurityGroups", OPTIONAL),
+            ("ec2:GetConsoleOutput", OPTIONAL),
+            ("iam:GetInstanceProfile", OPTIONAL),
+            ("iam:ListAttachedRolePolicies", OPTIONAL),
+            ("iam:SimulatePrincipalPolicy", OPTIONAL),
+            ("ssm:DescribeActivations", OPTIONAL),
+            ("ssm:GetServiceSetting", OPTIONAL),
+        ],
+    },
+    Calls {
         verb: "wait",
         always: FIND,
         sometimes: &[
@@ -374,6 +437,9 @@ pub const CALLS: &[Calls] = &[
     },
 ];
 
+/// Why `doctor` calls what it can do without.
+const OPTIONAL: &str = "optional: told as skipped where it is denied";
+
 /// What finding credentials calls, whatever the verb. None of it has to be allowed to the caller
 /// but the role that is assumed.
 pub const CREDENTIALS: &[&str] = &[
@@ -390,6 +456,7 @@ impl Statement {
     pub fn of(action: &str) -> Option<&'static Self> {
         POLICY
             .iter()
+            .chain([&DIAGNOSIS])
             .find(|statement| statement.actions.contains(&action))
     }
 
@@ -552,6 +619,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_page_has_the_statement_of_doctor() {
+        let page = include_str!("../../../docs/iam.md");
+        let (_, rest) = page
+            .split_once("<!-- doctor -->\n```json\n")
+            .expect("a document");
+        let (text, _) = rest.split_once("```").expect("its end");
+        let statement: Value = serde_json::from_str(text).expect("JSON");
+        assert_eq!(statement, DIAGNOSIS.json(Partition::of("eu-west-1")));
+    }
+
     fn sources(folder: &std::path::Path, found: &mut Vec<std::path::PathBuf>) {
         for entry in std::fs::read_dir(folder).expect("a folder") {
             let path = entry.expect("an entry").path();
@@ -576,6 +654,9 @@ mod tests {
                 calls.always.iter().copied().chain(sometimes)
             })
             .chain(CREDENTIALS.iter().chain(SERVER_CALLS).copied())
+            .chain(AGENT_CALLS.iter().copied())
+            // Asked about, and never called: a way to sessions of some accounts, a condition.
+            .chain(["ssm:StartAccessRequest", "ssm:SessionDocumentAccessCheck"])
             .collect();
         let services = [
             "ec2",

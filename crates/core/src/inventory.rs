@@ -17,8 +17,12 @@ use tokio::{sync::mpsc, time::Instant};
 
 pub(crate) use self::pages::Pages;
 pub use self::query::{Ec2Filter, FilterError, Naming, Query, TagFilter};
-pub(crate) use self::query::{answers_to, has_address};
 pub use self::states::StateFilter;
+pub(crate) use self::{
+    ec2::state_of,
+    managed::{ping_of, platform_of},
+    query::{answers_to, has_address},
+};
 use self::{
     managed::{AgentSelection, AgentsSoFar},
     pages::LIST_LIMIT,

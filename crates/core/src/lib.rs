@@ -14,6 +14,7 @@ pub mod command;
 pub mod complete;
 pub mod connect;
 pub mod context;
+pub mod diagnosis;
 pub mod guard;
 pub mod iam;
 pub mod inventory;

@@ -30,6 +30,7 @@ pub static GROUPS: &[Group] = &[
             &cmd_forward::COMMANDS,
             &cmd_ssh::COMMANDS,
             &cmd_console::COMMANDS,
+            &cmd_doctor::COMMANDS,
             &cmd_sessions::COMMANDS,
         ],
     },

@@ -29,9 +29,6 @@ const BROKEN_FLEET: &str = include_str!("fleet/broken.yaml");
 /// What is given in place of a file to have [`BROKEN_FLEET`].
 const BROKEN: &str = "broken";
 
-/// The first agent that takes sessions. Source: the prerequisites of Session Manager.
-const SESSIONS_SINCE: &str = "2.3.68.0";
-
 /// One machine: an EC2 instance or a hybrid node.
 #[derive(Clone, Debug)]
 pub(crate) struct Instance {
@@ -226,8 +223,7 @@ impl Instance {
 
     /// A session can be started on it now.
     pub(crate) fn is_connected(&self) -> bool {
-        let knows_sessions =
-            |agent: &Agent| !crate::agent::is_older(&agent.version, SESSIONS_SINCE);
+        let knows_sessions = |agent: &Agent| place::takes_sessions(&agent.version);
         self.ping() == Some(PingStatus::Online) && self.agent.as_ref().is_some_and(knows_sessions)
     }
 

@@ -104,6 +104,7 @@ struct Parts {
     request_id: Option<String>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
     is_lasting: bool,
+    cause: Option<&'static str>,
 }
 
 impl Error {
@@ -117,6 +118,7 @@ impl Error {
             request_id: None,
             source: None,
             is_lasting: false,
+            cause: None,
         }))
     }
 
@@ -204,6 +206,19 @@ impl Error {
             .source
             .as_ref()
             .is_some_and(|source| source.is::<T>())
+    }
+
+    /// Names the cause by its stable word, where it is known: `no-role`. The words are those of the
+    /// table in docs/doctor.md.
+    #[must_use]
+    pub fn named(mut self, cause: &'static str) -> Self {
+        self.0.cause = Some(cause);
+        self
+    }
+
+    /// The stable word of its cause, where that is known.
+    pub fn cause(&self) -> Option<&'static str> {
+        self.0.cause
     }
 
     /// Says that the same will fail again until somebody changes something: waiting does not help.

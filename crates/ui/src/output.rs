@@ -279,6 +279,25 @@ impl Output {
         self.write(line.as_bytes())
     }
 
+    /// Writes a result behind a mark in a style to stdout: on a terminal in lines that fit, those
+    /// after the first indented by `indent` columns. Commands in it get the options in use.
+    ///
+    /// # Errors
+    /// As [`Self::page`].
+    pub fn marked_line(
+        &self,
+        mark: &str,
+        style: Style,
+        text: impl Into<Text>,
+        indent: usize,
+    ) -> Result<()> {
+        let text = self.0.in_use.in_commands_of(text.into().as_str());
+        let begin = unicode_width::UnicodeWidthStr::width(mark) + 1;
+        let text = wrapped(&text, self.0.columns, begin, indent);
+        let mark = self.paint(style, mark);
+        self.pass_stdout_lines(format!("{mark} {text}\n").as_bytes())
+    }
+
     /// Writes `value` as one JSON document, indented, every character of it printable.
     ///
     /// # Errors
@@ -439,7 +458,7 @@ impl Output {
     /// Shows an error in its three parts, or as JSON.
     pub fn error(&self, error: &Error) {
         if self.0.error_format == ErrorFormat::Json {
-            let object = serde_json::json!({
+            let mut object = serde_json::json!({
                 "code": error.kind().code(),
                 "message": error.what(),
                 "why": error.why(),
@@ -450,6 +469,9 @@ impl Output {
                     .collect::<Vec<_>>(),
                 "requestId": error.request_id(),
             });
+            if let Some(cause) = error.cause() {
+                object["cause"] = cause.into();
+            }
             self.stderr_line(&printable_json(object.to_string()));
             return;
         }

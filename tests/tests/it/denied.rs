@@ -207,6 +207,7 @@ fn no_verb_calls_what_the_page_does_not_allow_it() {
         &["ssh-config"],
         &["console", "web-1", "--login", "--print"],
         &["wait", "web-1", "--for", "session"],
+        &["doctor", "web-1"],
     ];
     let mut before = 0;
     for args in runs {

@@ -68,6 +68,10 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("ops logs -f", "stays until it is ended: exec/logs.rs"),
     ("ops logs web-1 --unit", "needs systemd on the server"),
     (
+        "OPS_SANDBOX_FLEET=broken",
+        "fails as it is to: it/doctor.rs, with a fleet of its own",
+    ),
+    (
         "ops ssh deploy@web-1 -L",
         "stays until it is ended: ssh/use_it.rs",
     ),
@@ -95,6 +99,8 @@ const REPLACED: &[(&str, &str)] = &[
     ("web-3 --reason INC-4711", "web-3 --reason INC-4711 --yes"),
     // Standard input is a pipe here, and it cannot go to servers that start later.
     (" --canary", " -n --canary"),
+    // Nobody can be asked here whether the report may be written.
+    (" --bundle report.txt", " --bundle report.txt --yes"),
     // Long enough for an agent that reports at once.
     ("--timeout 10m", "--timeout 1m"),
 ];

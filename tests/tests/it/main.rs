@@ -7,6 +7,7 @@ mod config;
 mod denied;
 mod dependencies;
 mod dispatch;
+mod doctor;
 mod documents;
 mod encrypted;
 mod endpoint;

@@ -50,6 +50,7 @@ pub(super) fn credentials_failed(
             )
             .caused_by(innermost(error)),
         };
+        let failure = failure.named("login-expired");
         return login_hints(failure, options.profile.as_deref(), LoginWay::Sso, source);
     }
     // The provider of a console login fails where the login has ended or was never made; every
@@ -70,7 +71,8 @@ pub(super) fn credentials_failed(
             format!("the console login of AWS profile `{name}` {state}"),
         )
         .caused_by(innermost(error))
-        .hint(hint);
+        .hint(hint)
+        .named("login-expired");
     }
     let source = files.source_of(name);
     if lower.contains("external process") {
@@ -79,7 +81,8 @@ pub(super) fn credentials_failed(
     if matches!(error, CredentialsError::CredentialsNotLoaded(_)) {
         let failure = Error::new(ErrorKind::NotLoggedIn, "no AWS credentials found").caused_by(format!(
             "looked in the environment, AWS profile `{name}`, web identity, container and instance metadata"
-        ));
+        ))
+        .named("no-credentials");
         let failure = if files.has(name) {
             failure
         } else {
@@ -94,7 +97,8 @@ pub(super) fn credentials_failed(
         ErrorKind::NotLoggedIn,
         format!("the credentials of AWS profile `{name}` could not be had"),
     )
-    .caused_by(excerpt(&text, 600));
+    .caused_by(excerpt(&text, 600))
+    .named("no-credentials");
     // Keys of a file and roles are nothing that a login renews.
     if login.is_some() || files.get(source, "login_session").is_some() {
         with_login_hints(failure, options, files)

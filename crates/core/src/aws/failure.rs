@@ -121,23 +121,35 @@ impl Call {
         } else {
             format!("{} answered {short} ({place}): {message}", self.action)
         };
-        match meaning(code) {
+        // The JSON services and STS speak of a wrong clock as of a wrong signature, in words alone:
+        // "Signature expired: … is now earlier than …", "Signature not yet current: …".
+        let is_clock = ["Signature expired", "Signature not yet current"]
+            .iter()
+            .any(|words| message.starts_with(words));
+        let meaning = match meaning(code) {
+            Meaning::BadCredentials if is_clock => Meaning::Clock,
+            meaning => meaning,
+        };
+        match meaning {
             Meaning::Expired => login_hints(
                 Error::new(ErrorKind::NotLoggedIn, what)
                     .caused_by(format!("the AWS credentials have expired ({place})")),
                 place.aws_profile.as_deref(),
                 place.login,
                 place.aws_profile.as_deref().unwrap_or("default"),
-            ),
+            )
+            .named("login-expired"),
             Meaning::BadCredentials => login_hints(
                 Error::new(ErrorKind::NotLoggedIn, what).caused_by(said),
                 place.aws_profile.as_deref(),
                 place.login,
                 place.aws_profile.as_deref().unwrap_or("default"),
-            ),
+            )
+            .named("no-credentials"),
             Meaning::Clock => Error::new(ErrorKind::NotLoggedIn, what)
                 .caused_by(said)
-                .hint("the clock of this machine differs from AWS's by minutes: set it, for example with `timedatectl set-ntp true`"),
+                .hint("the clock of this machine differs from AWS's by minutes: set it, for example with `timedatectl set-ntp true`")
+                .named("clock-skew"),
             Meaning::Denied => {
                 let resource = self.resource.as_deref().unwrap_or("*");
                 Error::new(ErrorKind::Denied, what)
@@ -155,7 +167,8 @@ impl Call {
                 .hint("try again in a minute; narrow the list with --tag or --filter"),
             Meaning::RegionOff => Error::new(ErrorKind::Denied, what)
                 .caused_by(said)
-                .hint("the region is not enabled for this account: choose another with --region"),
+                .hint("the region is not enabled for this account: choose another with --region")
+                .named("region-off"),
             Meaning::Other => Error::unexpected(what).caused_by(said),
         }
     }
@@ -378,6 +391,24 @@ mod tests {
         assert!(text.contains("`ec2:DescribeInstances` on `*`"), "{text}");
         assert!(text.contains("region `eu-west-1`, profile `pay`"), "{text}");
         assert!(!text.contains("AAAA"), "{text}");
+    }
+
+    #[test]
+    fn a_signature_that_has_expired_is_told_as_a_wrong_clock() {
+        let call = Call {
+            action: "ssm:DescribeInstanceInformation",
+            resource: None,
+            place: CallPlace::default(),
+        };
+        let said = "Signature expired: 20260101T000000Z is now earlier than 20260101T000500Z";
+        let cause = |code, message| call.service("x".to_owned(), code, message).cause();
+        assert_eq!(cause("InvalidSignatureException", said), Some("clock-skew"));
+        assert_eq!(cause("SignatureDoesNotMatch", said), Some("clock-skew"));
+        let differs = "The request signature we calculated does not match";
+        assert_eq!(
+            cause("SignatureDoesNotMatch", differs),
+            Some("no-credentials")
+        );
     }
 
     #[test]

@@ -391,6 +391,26 @@ impl Aws {
         self.provider.url_of(service, region)
     }
 
+    /// Where Session Manager's web sockets are in `region`, as far as it is known before a session:
+    /// StartSession names the host.
+    pub(crate) fn messages_url(&self, region: &str) -> String {
+        let set = self
+            .options
+            .endpoints
+            .get("ssmmessages")
+            .filter(|_| !self.options.sandbox);
+        // Who reaches SSM at an address of his own has the sockets where that says they are.
+        let set = set.cloned().or_else(|| self.endpoint(Service::Ssm));
+        set.unwrap_or_else(|| {
+            let kind = hosts::HostKind {
+                is_fips: self.uses_fips(),
+                is_dual_stack: self.uses_dual_stack(),
+            };
+            let url = hosts::url_of(Service::Ssm, region, kind);
+            url.replacen("://ssm", "://ssmmessages", 1)
+        })
+    }
+
     /// The endpoint that is set for `service`, if one is.
     pub(crate) fn endpoint(&self, service: Service) -> Option<String> {
         endpoint(&self.options, &self.env, service)

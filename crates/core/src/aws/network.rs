@@ -160,7 +160,7 @@ impl Network {
     }
 
     /// The proxy, if `host` is reached by way of one.
-    pub(super) fn proxy_for(&self, host: &str) -> Option<ByProxy> {
+    pub(crate) fn proxy_for(&self, host: &str) -> Option<ByProxy> {
         let proxy = self.proxy.as_ref()?;
         self.for_sessions().is_for(host, 443).then(|| ByProxy {
             proxy: proxy.clone(),

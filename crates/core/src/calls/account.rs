@@ -44,6 +44,7 @@ impl Context {
             aws.options().team.as_deref().unwrap_or("?"),
             identity.arn
         ))
+        .named("wrong-account")
         .hint("use credentials of that account (see where they come from: ops config show), or another profile: ops config profiles"))
     }
 }

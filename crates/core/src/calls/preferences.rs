@@ -55,6 +55,13 @@ impl SessionLogs {
     }
 }
 
+fn unread(name: &str) -> String {
+    match name {
+        documents::SHELL => "cannot read the account's session preferences".to_owned(),
+        name => format!("cannot read the document `{name}`"),
+    }
+}
+
 impl Context {
     /// Where sessions in `region` with the session document `name` are logged (GetDocument). An
     /// account that has never set preferences has no document of them, and logs nothing.
@@ -62,11 +69,24 @@ impl Context {
     /// # Errors
     /// A denial; a document that cannot be read, or one of the account's own that is not there.
     pub async fn session_logs(&self, name: &str, region: &str) -> Result<SessionLogs> {
+        match self.session_document(name, region).await? {
+            Some(text) => SessionLogs::of(&text)
+                .map_err(|error| Error::unexpected(unread(name)).caused_by(error)),
+            None => Ok(SessionLogs::default()),
+        }
+    }
+
+    /// The content of the session document `name` in `region` (GetDocument); `None` for the
+    /// preferences of an account that has never set any.
+    ///
+    /// # Errors
+    /// A denial; a document of the account's own that is not there.
+    pub(crate) async fn session_document(
+        &self,
+        name: &str,
+        region: &str,
+    ) -> Result<Option<String>> {
         let aws = self.aws().await?;
-        let what = || match name {
-            documents::SHELL => "cannot read the account's session preferences".to_owned(),
-            name => format!("cannot read the document `{name}`"),
-        };
         let answer = aws
             .clients(region)
             .ssm
@@ -75,23 +95,20 @@ impl Context {
             .document_format(DocumentFormat::Json)
             .send()
             .await;
-        let text = match answer {
-            Ok(answer) => answer.content.unwrap_or_default(),
+        match answer {
+            Ok(answer) => Ok(Some(answer.content.unwrap_or_default())),
             Err(error)
                 if name == documents::SHELL
                     && error
                         .as_service_error()
                         .is_some_and(GetDocumentError::is_invalid_document) =>
             {
-                return Ok(SessionLogs::default());
+                Ok(None)
             }
-            Err(error) => {
-                return Err(aws
-                    .call("ssm:GetDocument", None, region)
-                    .failed(what(), &error));
-            }
-        };
-        SessionLogs::of(&text).map_err(|error| Error::unexpected(what()).caused_by(error))
+            Err(error) => Err(aws
+                .call("ssm:GetDocument", None, region)
+                .failed(unread(name), &error)),
+        }
     }
 
     /// Whether the account logs its sessions to S3 or CloudWatch (GetDocument of the preferences).

@@ -102,6 +102,7 @@ impl SessionKey<'_> {
             None => words,
         }
         .lasting()
+        .named("kms-denied")
     }
 
     fn words(&self, call: &Call, key: &KeyName<'_>, region: &str, error: &DirectError) -> Error {
@@ -142,7 +143,8 @@ pub(super) fn decryption_failed(
 ) -> Error {
     let error = Error::target(format!("the session on `{label}` could not be encrypted"))
         .caused_by(text)
-        .lasting();
+        .lasting()
+        .named("kms-server-denied");
     let Some(key_id) = record.key_id.get() else {
         return error.hint("the caller needs `kms:GenerateDataKey` on the session key, the server's role `kms:Decrypt`");
     };

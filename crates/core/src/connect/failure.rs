@@ -4,8 +4,7 @@ use aws_sdk_ssm::{
     error::{ProvideErrorMetadata as _, SdkError},
     operation::start_session::StartSessionError,
 };
-use jiff::Timestamp;
-use ops_profile::{Instance, Ping};
+use ops_profile::Instance;
 use ops_session::{
     closing::{Closing, ClosingReason},
     data_channel::ChannelError,
@@ -14,20 +13,15 @@ use ops_session::{
 use ops_ui::{Error, ErrorKind, hint};
 
 use super::{
-    check_state,
     document::{Document, FULL_NAME},
     stream_url::StreamUrlError,
 };
 use crate::{
     aws::{Aws, Meaning, Network, code_of, meaning, statement_hint},
     context::Context,
-    iam,
+    diagnosis, iam,
     partition::Partition,
-    resolve::Choice,
 };
-
-/// Agents report within this time after a start.
-const BOOT_SECONDS: i64 = 180;
 
 /// Translates a failure of StartSession.
 pub(super) async fn start_failed(
@@ -42,49 +36,11 @@ pub(super) async fn start_failed(
     let code = code_of(&error).unwrap_or_default().to_owned();
     match code.as_str() {
         "TargetNotConnected" => {
-            if let Err(error) = is_there(cx, instance).await {
-                return error;
-            }
-            // The list may not have told what SSM knows of this agent.
-            let known = match instance.ping {
-                Ping::Unknown => cx.ping_of(instance).await.unwrap_or(Ping::Unknown),
-                ping => ping,
-            };
-            let mut error = Error::target(format!("`{label}` is not connected to Session Manager"))
-                .caused_by(format!(
-                    "StartSession returned TargetNotConnected for {} ({place})",
-                    instance.id
-                ));
-            error = match known {
-                Ping::NoAgent => error
-                    .caused_by("Systems Manager has never heard of an agent on it: none is installed or running, its role lacks the permissions, or it cannot reach the ssm and ssmmessages endpoints")
-                    .hint("give its role the policy AmazonSSMManagedInstanceCore, and outbound HTTPS to ssm and ssmmessages"),
-                Ping::Lost { last } => error
-                    .caused_by(match last {
-                        Some(last) => format!("its agent last reported {} ago ({last:.0})", age(last)),
-                        None => "its agent is offline".to_owned(),
-                    })
-                    .hint(hint!("restart its agent, or the instance: aws ec2 reboot-instances --instance-ids {} --region {}", instance.id, instance.region)),
-                Ping::Online => error
-                    .caused_by("its agent reports, but keeps no connection to ssmmessages: the endpoint may be out of its reach, or its role lacks `ssmmessages:*`")
-                    .hint("check its role (AmazonSSMManagedInstanceCore) and the way to ssmmessages"),
-                Ping::Unknown => error
-                    .hint("check that its agent runs, its role (AmazonSSMManagedInstanceCore), and outbound HTTPS to ssm and ssmmessages"),
-            };
-            if instance
-                .launched
-                .is_some_and(|at| Timestamp::now().duration_since(at).as_secs() < BOOT_SECONDS)
-            {
-                error = error
-                    .hint("it was launched less than three minutes ago: try again in a minute");
-            }
-            match known {
-                Ping::Lost { .. } => error,
-                _ => error.hint(hint!(
-                    "see when its agent last reported: ops ls -o wide {}",
-                    instance.target_word()
-                )),
-            }
+            let said = format!(
+                "StartSession returned TargetNotConnected for {} ({place})",
+                instance.id
+            );
+            Box::pin(diagnosis::not_connected(cx, instance, said)).await
         }
         "InvalidDocument" | "InvalidDocumentVersion" | "InvalidDocumentContent" => {
             let call = aws.call("ssm:StartSession", None, &instance.region);
@@ -138,11 +94,13 @@ pub(super) async fn start_failed(
                 iam::document_arn(&instance.region, account, document.name()),
             );
             let statement = iam::start_session(&[&server, &document]);
+            let message = error.message().unwrap_or_default().to_owned();
             let resource = format!("{server}` and `{document}");
             let error = aws
                 .call("ssm:StartSession", Some(resource), &instance.region)
                 .failed(format!("cannot start a session on `{label}`"), &error)
                 .hint(statement_hint(&statement));
+            let error = Box::pin(diagnosis::denied(cx, &instance.region, &message, error)).await;
             // The service mostly says it too.
             let is_said = |arn: &str| error.why().iter().any(|why| why.contains(arn));
             match caller.filter(|caller| !is_said(&caller.arn)) {
@@ -150,13 +108,20 @@ pub(super) async fn start_failed(
                 None => error,
             }
         }
-        _ => aws
-            .call(
+        code => {
+            let call = aws.call(
                 "ssm:StartSession",
                 Some(instance.id.clone()),
                 &instance.region,
-            )
-            .failed(format!("cannot start a session on `{label}`"), &error),
+            );
+            let error = call.failed(format!("cannot start a session on `{label}`"), &error);
+            match meaning(code) {
+                Meaning::Throttled => error
+                    .hint("others use up the three sessions a second that AWS lets start in an account and region")
+                    .named("throttled"),
+                _ => error,
+            }
+        }
     }
 }
 
@@ -164,39 +129,20 @@ pub(super) async fn start_failed(
 /// call. `message` is the service's own, in small letters: the error's words have names in them,
 /// such as that of an AWS profile, and a profile may be called `frontier`.
 fn hint_for_bad_request(instance: &Instance, message: &str, error: Error) -> Error {
-    let (id, region) = (&instance.id, &instance.region);
     if message.contains("advanced-instances") || message.contains("tier") {
-        return error.hint(hint!("enable the advanced tier: aws ssm update-service-setting --setting-id /ssm/managed-instance/activation-tier --setting-value advanced --region {}", region));
+        return error
+            .hint(hint!("enable the advanced tier: aws ssm update-service-setting --setting-id /ssm/managed-instance/activation-tier --setting-value advanced --region {}", instance.region))
+            .named("standard-tier");
     }
     if message.contains("agent") {
-        return error.hint(hint!("update the agent: aws ssm send-command --document-name AWS-UpdateSSMAgent --targets Key=InstanceIds,Values={} --region {}", id, region));
+        return error
+            .hint(diagnosis::update_agent(instance))
+            .named("agent-lacks-plugin");
     }
     error.hint(hint!(
         "see what is known of it: ops ls -o wide {}",
         instance.label()
     ))
-}
-
-/// Who is known by an id alone, as `ssh-proxy` knows it, may be stopped, or not be at all.
-///
-/// # Errors
-/// Just that. Where EC2 does not tell, it is taken to be there.
-async fn is_there(cx: &Context, instance: &Instance) -> Result<(), Error> {
-    if instance.launched.is_some() || instance.name.is_some() {
-        return Ok(());
-    }
-    let Ok(target) = instance.id.parse() else {
-        return Ok(());
-    };
-    match cx.resolve_now(&target, Choice::Ask).await {
-        Ok(found) => check_state(&found),
-        Err(error) if error.kind() == ErrorKind::NotFound => Err(error),
-        Err(_) => Ok(()),
-    }
-}
-
-fn age(since: Timestamp) -> String {
-    ops_profile::instance::age_words(Timestamp::now().duration_since(since).as_secs())
 }
 
 /// Translates a failure to open the web socket by way of `network`.
@@ -354,10 +300,12 @@ pub(super) fn closed(label: &str, closing: &Closing) -> Option<Error> {
         ClosingReason::AgentTooOld => {
             failure(format!("the agent on `{label}` is too old for this session"))
                 .hint(hint!("update it: aws ssm send-command --document-name AWS-UpdateSSMAgent --targets Key=InstanceIds,Values=ID (version: ops ls -o wide {})", label))
+                .named("agent-lacks-plugin")
         }
         ClosingReason::RunAsUser => {
             failure(format!("the session on `{label}` was refused by its agent"))
-                .hint("the user that the session preferences name must exist on the instance")
+                .hint("the user that the session preferences name must exist on the instance: create the user there, or change the preferences (Systems Manager, Session Manager, Preferences)")
+                .named("run-as-missing")
         }
         _ => Error::target(format!("the session on `{label}` ended with a failure"))
             .caused_by(closing.text()),

@@ -150,7 +150,7 @@ fn row(instance: Ec2Instance, region: &str, query: &Query) -> Option<Instance> {
     Some(row)
 }
 
-fn state_of(name: &InstanceStateName) -> InstanceState {
+pub(crate) fn state_of(name: &InstanceStateName) -> InstanceState {
     match name {
         InstanceStateName::Pending => InstanceState::Pending,
         InstanceStateName::Running => InstanceState::Running,

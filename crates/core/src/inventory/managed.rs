@@ -139,7 +139,7 @@ impl AgentsSoFar {
             } else {
                 let agent = Agent {
                     ping: ping_of(&one),
-                    platform: platform(&one).map(|text| parts.intern(text)),
+                    platform: platform_of(&one).map(|text| parts.intern(text)),
                     version: one
                         .agent_version
                         .filter(|text| !text.is_empty())
@@ -379,7 +379,7 @@ async fn with_tags(aws: &Aws, region: &str, mut node: Instance, query: &Query) -
 fn hybrid_row(id: String, one: InstanceInformation, region: &str) -> Instance {
     let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
     let ping = ping_of(&one);
-    let platform = platform(&one);
+    let platform = platform_of(&one);
     let computer_name = filled(one.computer_name);
     Instance {
         name: filled(one.name).or_else(|| computer_name.clone()),
@@ -396,7 +396,7 @@ fn hybrid_row(id: String, one: InstanceInformation, region: &str) -> Instance {
     }
 }
 
-fn ping_of(one: &InstanceInformation) -> Ping {
+pub(crate) fn ping_of(one: &InstanceInformation) -> Ping {
     match one.ping_status {
         Some(PingStatus::Online) => Ping::Online,
         _ => Ping::Lost {
@@ -405,7 +405,7 @@ fn ping_of(one: &InstanceInformation) -> Ping {
     }
 }
 
-fn platform(one: &InstanceInformation) -> Option<String> {
+pub(crate) fn platform_of(one: &InstanceInformation) -> Option<String> {
     let name = one
         .platform_name
         .as_deref()

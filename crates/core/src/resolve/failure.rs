@@ -89,7 +89,7 @@ pub(super) async fn none(cx: &Context, target: &Target, regions: &[String]) -> M
             format!("`{text}` is {}", only.state.as_str()),
         );
         let why = format!("{} is the only one of that name; {searched}", only.id);
-        return Missing::of(error.caused_by(why).hint(hint));
+        return Missing::of(error.caused_by(why).hint(hint).named("stopped"));
     }
 
     let what = match &target.selector {

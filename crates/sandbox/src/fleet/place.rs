@@ -50,6 +50,16 @@ impl ServerRole {
     }
 }
 
+/// Whether an agent of `version` takes sessions: from 2.3.68.0 on. Source: the prerequisites of
+/// Session Manager.
+pub(crate) fn takes_sessions(version: &str) -> bool {
+    let parts: Vec<u32> = version
+        .split('.')
+        .map(|part| part.parse().unwrap_or(0))
+        .collect();
+    parts >= vec![2, 3, 68, 0]
+}
+
 /// What leads out of a subnet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
