@@ -195,11 +195,6 @@ impl Context {
             .await
     }
 
-    /// What SSM knows of one agent now; `None` where it cannot be asked.
-    pub(crate) async fn ping_of(&self, instance: &Instance) -> Option<Ping> {
-        self.with_agent(instance).await.map(|known| known.ping)
-    }
-
     /// `instance` with what SSM knows of its agent now: ping, version, and the platform as the
     /// agent names it. `None` where it cannot be asked.
     pub async fn with_agent(&self, instance: &Instance) -> Option<Instance> {
