@@ -8,7 +8,7 @@ use std::{
 
 use ops_bench::{report::Report, stage::Stage};
 
-use crate::{ID, MEGABYTE, Taken, finish, shown_memory, start::met};
+use crate::{ID, MEGABYTE, Taken, finish, shown_memory, start::met, unpaced};
 
 /// Megabytes that both ways carry.
 const COMPARED: usize = 256;
@@ -39,7 +39,7 @@ pub(crate) fn measure(report: &mut Report) -> io::Result<()> {
     let (far, back) = (folder.path().join("far"), folder.path().join("back"));
     let place = format!("web-1:{}", far.display());
     let cp = |from: &Path, to: &Path| {
-        let mut command = stage.ops();
+        let mut command = unpaced(&stage);
         command.args(["cp", "-q", "--via", "session", "--sessions", "1"]);
         command.arg(from).arg(to);
         finish(&mut command)
@@ -113,7 +113,7 @@ pub(crate) fn measure(report: &mut Report) -> io::Result<()> {
 
 /// Standard input, to its end on the server.
 fn send(stage: &Stage, file: &Path) -> io::Result<Taken> {
-    let mut command = stage.ops();
+    let mut command = unpaced(stage);
     command
         .args(["exec", "web-1", "--", "sh", "-c", "cat >/dev/null"])
         .stdin(File::open(file)?);
@@ -122,7 +122,7 @@ fn send(stage: &Stage, file: &Path) -> io::Result<Taken> {
 
 /// Standard output.
 fn fetch(stage: &Stage, file: &Path) -> io::Result<Taken> {
-    let mut command = stage.ops();
+    let mut command = unpaced(stage);
     command.args(["exec", "web-1", "--", "cat"]).arg(file);
     finish(&mut command)
 }

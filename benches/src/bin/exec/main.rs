@@ -17,7 +17,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ops_bench::{report::Report, stage, usage};
+use ops_bench::{
+    report::Report,
+    stage::{self, Stage},
+    usage,
+};
 
 /// The server that most of it is done on.
 const ID: &str = "i-0a1b2c3d4e5f60718";
@@ -64,6 +68,13 @@ fn run() -> io::Result<()> {
     } else {
         Ok(())
     }
+}
+
+/// `ops` over the sandbox, which takes no turns with others to start a session.
+fn unpaced(stage: &Stage) -> Command {
+    let mut command = stage.ops();
+    command.env("OPS_START_RATE", "0");
+    command
 }
 
 /// How long a command took, and the most memory it had meanwhile.

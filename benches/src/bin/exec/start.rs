@@ -9,7 +9,7 @@ use std::{
 
 use ops_bench::{report::Report, stage::Stage};
 
-use crate::{ID, server::Server};
+use crate::{ID, server::Server, unpaced};
 
 /// There and back, of each message and of each call.
 const NEAR: Duration = Duration::from_millis(40);
@@ -52,12 +52,12 @@ pub(crate) fn measure(report: &mut Report) -> io::Result<()> {
     ])?;
     let login = Login::new(folder.path(), &server)?;
     let exec = || {
-        let mut command = stage.ops();
+        let mut command = unpaced(&stage);
         command.args(["exec", "web-1", "--", "true"]);
         command
     };
     let shell = || {
-        let mut command = stage.ops();
+        let mut command = unpaced(&stage);
         command.arg("--profiles-dir").arg(&login.profiles);
         command.args(["--profile", "bench", "ssh", "web-1", "true"]);
         command
