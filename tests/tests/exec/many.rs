@@ -158,6 +158,23 @@ fn groups_come_server_by_server_and_folds_once() {
         .output()
         .success();
     assert_eq!(done.stdout, "web-1,web-2,web-3 (3 hosts): active\n");
+    // What a shell says of a program that is not there names a folder of its own on each server.
+    let done = lab
+        .ops([
+            "exec",
+            "web-1",
+            "web-2",
+            "-n",
+            "--fold",
+            "--",
+            "no-such-program",
+            "x",
+        ])
+        .output()
+        .exits(8);
+    assert_eq!(done.stdout, "web-1,web-2 (2 hosts, exit status 127):\n");
+    let said = "web-1,web-2 (2 hosts, exit status 127):\nno-such-program: command not found\n";
+    assert!(done.stderr.starts_with(said), "{done}");
 }
 
 #[test]

@@ -14,12 +14,35 @@ use crate::pipe::ScriptHost;
 /// Frames that may be on their way to the command. They wait on the server in its folder, and here
 /// until they are stored there.
 const WINDOW: u64 = 8;
+/// With so many under way, a frame waits until it is full: each costs the server half a dozen
+/// processes, however short it is.
+const IN_FLIGHT: u64 = 2;
+/// A frame of so many bytes is full.
+const FULL_FRAME_BYTES: usize = 1 << 20;
+
+/// Pieces of input that travel as one.
+#[derive(Debug, Default)]
+struct Frame {
+    pieces: Vec<Bytes>,
+    len: usize,
+}
+
+impl Frame {
+    fn add(&mut self, bytes: Bytes) {
+        self.len += bytes.len();
+        self.pieces.push(bytes);
+    }
+
+    fn is_full(&self) -> bool {
+        self.len >= FULL_FRAME_BYTES
+    }
+}
 
 /// The frames of an input, kept until the server has them.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     /// Those that the server does not have yet, from number `stored + 1` on.
-    kept: VecDeque<Bytes>,
+    kept: VecDeque<Frame>,
     /// The number of the last frame that the server has.
     stored: u64,
     /// Of the last one that it has handed on to the command.
@@ -32,9 +55,14 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// Whether there is room for another one.
+    /// Whether there is room for more.
     pub(super) fn has_room(&self) -> bool {
-        !self.is_end && self.last() - self.handed < WINDOW
+        !self.is_end && (self.last() - self.handed < WINDOW || self.has_open_frame())
+    }
+
+    /// Whether the last frame has not been sent and is not full.
+    fn has_open_frame(&self) -> bool {
+        self.last() > self.sent && self.kept.back().is_some_and(|frame| !frame.is_full())
     }
 
     fn last(&self) -> u64 {
@@ -42,7 +70,12 @@ impl Frames {
     }
 
     pub(super) fn push(&mut self, bytes: Bytes) {
-        self.kept.push_back(bytes);
+        if !self.has_open_frame() {
+            self.kept.push_back(Frame::default());
+        }
+        if let Some(frame) = self.kept.back_mut() {
+            frame.add(bytes);
+        }
     }
 
     pub(super) fn end(&mut self) {
@@ -70,10 +103,15 @@ impl Frames {
             return None;
         }
         let ahead = usize::try_from(self.sent - self.stored).ok()?;
-        if let Some(bytes) = self.kept.get(ahead) {
+        if let Some(frame) = self.kept.get(ahead) {
+            let waits = self.sent - self.handed.min(self.sent) >= IN_FLIGHT;
+            if waits && !frame.is_full() && !self.is_end {
+                return None;
+            }
             self.sent += 1;
-            let head = format!("in {}\n", bytes.len());
-            return Some(vec![head.into(), bytes.clone()]);
+            let head = format!("in {}\n", frame.len);
+            let pieces = frame.pieces.iter().cloned();
+            return Some(std::iter::once(head.into()).chain(pieces).collect());
         }
         if self.is_end && !self.is_end_sent {
             self.is_end_sent = true;
@@ -207,25 +245,35 @@ mod tests {
             .collect()
     }
 
+    /// As many bytes as make a frame full, and `more`.
+    fn full(more: usize) -> Bytes {
+        vec![0; FULL_FRAME_BYTES + more].into()
+    }
+
+    fn head(more: usize) -> Bytes {
+        format!("in {}\n", FULL_FRAME_BYTES + more).into()
+    }
+
     #[test]
     fn a_new_session_begins_behind_what_is_stored() {
         let mut frames = Frames::default();
         frames.begin(0);
-        for len in 1..=5 {
-            frames.push(vec![0; len].into());
+        for more in 1..=5 {
+            frames.push(full(more));
         }
         frames.end();
         assert_eq!(heads(&mut frames, false).len(), 6);
         frames.told(2, 1);
         assert_eq!(heads(&mut frames, false), Vec::<Bytes>::new());
+        let end = Bytes::from_static(b"end\n");
         frames.begin(3);
-        assert_eq!(heads(&mut frames, false), ["in 4\n", "in 5\n", "end\n"]);
+        assert_eq!(heads(&mut frames, false), [head(4), head(5), end.clone()]);
         frames.begin(3);
-        assert_eq!(heads(&mut frames, true), ["in 4\n"]);
+        assert_eq!(heads(&mut frames, true), [head(4)]);
         frames.told(4, 1);
-        assert_eq!(heads(&mut frames, true), ["in 5\n"]);
+        assert_eq!(heads(&mut frames, true), [head(5)]);
         frames.told(5, 5);
-        assert_eq!(heads(&mut frames, true), ["end\n"]);
+        assert_eq!(heads(&mut frames, true), [end]);
     }
 
     #[test]
@@ -233,11 +281,37 @@ mod tests {
         let mut frames = Frames::default();
         let mut pushed = 0;
         while frames.has_room() {
-            frames.push(Bytes::from_static(b"x"));
+            frames.push(full(0));
             pushed += 1;
         }
         assert_eq!(pushed, WINDOW);
         frames.told(WINDOW, 1);
         assert!(frames.has_room());
+    }
+
+    #[test]
+    fn short_pieces_travel_at_once_and_join_while_others_are_under_way() {
+        let mut frames = Frames::default();
+        frames.begin(0);
+        let mut push = |frames: &mut Frames, len| {
+            frames.push(vec![0; len].into());
+            heads(frames, false)
+        };
+        assert_eq!(push(&mut frames, 1), ["in 1\n"]);
+        assert_eq!(push(&mut frames, 2), ["in 2\n"]);
+        for len in 3..=5 {
+            assert_eq!(push(&mut frames, len), Vec::<Bytes>::new());
+        }
+        frames.told(1, 1);
+        assert_eq!(heads(&mut frames, false), ["in 12\n"]);
+        assert_eq!(push(&mut frames, 6), Vec::<Bytes>::new());
+        frames.end();
+        assert_eq!(heads(&mut frames, false), ["in 6\n", "end\n"]);
+        // What a lost session had not stored comes again as it was.
+        frames.begin(1);
+        assert_eq!(
+            heads(&mut frames, false),
+            ["in 2\n", "in 12\n", "in 6\n", "end\n"]
+        );
     }
 }

@@ -29,6 +29,11 @@ pub(super) fn of(request: &Request) -> Result<Vec<u8>> {
         text.extend_from_slice(name.as_bytes());
         text.push(b'\n');
     }
+    if let Command::Argv(words) = &request.command
+        && let Some(program) = words.first()
+    {
+        refuse_unknown(&mut text, program)?;
+    }
     text.extend_from_slice(b"exec");
     match &request.command {
         Command::Argv(words) => {
@@ -53,6 +58,26 @@ pub(super) fn of(request: &Request) -> Result<Vec<u8>> {
     }
     text.push(b'\n');
     Ok(text)
+}
+
+/// Says that there is no such program, with the status of a shell. A shell's own words hold the
+/// path of the run's private folder, so that of many servers no two say the same.
+fn refuse_unknown(text: &mut Vec<u8>, program: &[u8]) -> Result<()> {
+    // With a slash it is no name that is looked for; a shell tells more of why it cannot be run.
+    if program.is_empty() || program.contains(&b'/') {
+        return Ok(());
+    }
+    let mut name = Vec::new();
+    quote(&mut name, program)?;
+    let words = [
+        b"command -v ",
+        &name[..],
+        b" >/dev/null 2>&1 || { printf \"%s: command not found\\n\" ",
+        &name[..],
+        b" >&2; exit 127; }\n",
+    ];
+    text.extend_from_slice(&words.concat());
+    Ok(())
 }
 
 /// Goes to `folder`. A command whose folder is not there is not run, with the status of a failure

@@ -442,7 +442,7 @@ take_up() {
         if [ -z "$is_resumed$is_late" ]; then
             look_at_size
             skip_early_lines
-            # An end that is known: another run goes on there, even if nothing is written until then.
+            # An end that is known: another run begins there, even if nothing is written until then.
             send_piece ""
         elif [ -n "$is_late" ]; then
             echo "appeared $number"
