@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use ops_core::{
     Command, Context, Traits, Values, connect::Urgency, inventory::TagFilter, resolve::SessionArgs,
 };
-use ops_profile::{ExecVia, Target};
+use ops_profile::Target;
 use ops_remote::exec::Request;
 use ops_ui::{Error, Exit, Result, Text, globals::parse_duration};
 
@@ -13,8 +13,8 @@ use crate::{
     hosts::{Host, Hosts, Selection, read_targets},
     input, many, on_terminal,
     options::{self, ManyArgs},
-    request::{Spoken, variables},
-    rollout::Plan,
+    request::{CommandSource, variables},
+    rollout::RolloutPlan,
     show::{API_VERSION, Form},
     single, words,
 };
@@ -144,6 +144,8 @@ impl Command for Exec {
 
     async fn run(self, cx: Context) -> Result<Exit> {
         let spoken = self.spoken();
+        // Both ways that there are lead by sessions; a third one would be refused here.
+        self.many.way(&cx)?;
         let form = options::form(&cx)?;
         // What is wrong with the command is told before anything is asked of AWS.
         let mut request = self.request(&cx, &spoken)?;
@@ -178,7 +180,7 @@ impl Command for Exec {
             }
             [_] if !hosts.are_many => {
                 // A document of one server: the status stays the command's.
-                let manner = many::Manner {
+                let manner = many::RunOptions {
                     pass_status: true,
                     ..manner
                 };
@@ -190,8 +192,8 @@ impl Command for Exec {
 }
 
 impl Exec {
-    fn spoken(&self) -> Spoken {
-        Spoken {
+    fn spoken(&self) -> CommandSource {
+        CommandSource {
             line: self.shell.clone(),
             script: self.script.clone(),
             words: self.command.clone(),
@@ -199,15 +201,8 @@ impl Exec {
     }
 
     /// What every server is asked to run; users are the servers' own.
-    fn request(&self, cx: &Context, spoken: &Spoken) -> Result<Request> {
+    fn request(&self, cx: &Context, spoken: &CommandSource) -> Result<Request> {
         let profile = &cx.profile()?.exec;
-        if profile.via == Some(ExecVia::RunCommand) {
-            return Err(Error::usage(
-                "the profile asks for Run Command, which `ops exec` does not use",
-            )
-            .caused_by("`exec.via` is `run-command`; commands are run by sessions")
-            .hint("let it say `exec: { via: auto }`"));
-        }
         let reads_targets = self
             .targets_from
             .as_deref()
@@ -270,8 +265,8 @@ impl Exec {
 fn show_plan(
     cx: &Context,
     hosts: &Hosts,
-    plan: &Plan,
-    spoken: &Spoken,
+    plan: &RolloutPlan,
+    spoken: &CommandSource,
     form: Option<Form>,
 ) -> Result<Exit> {
     let output = cx.output();
@@ -302,7 +297,7 @@ fn show_plan(
     Ok(Exit::SUCCESS)
 }
 
-fn plan_document(hosts: &Hosts, plan: &Plan, spoken: &Spoken) -> serde_json::Value {
+fn plan_document(hosts: &Hosts, plan: &RolloutPlan, spoken: &CommandSource) -> serde_json::Value {
     let host = |host: &Host| {
         serde_json::json!({
             "name": host.instance.label(),

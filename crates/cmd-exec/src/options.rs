@@ -3,21 +3,49 @@
 use std::path::PathBuf;
 
 use ops_core::Context;
+use ops_profile::ExecVia;
 use ops_ui::{Error, Format, Result, hint};
 
 use crate::{
-    many::{Manner, Shown, Told},
-    rollout::{Plan, Share, Wishes},
+    many::{OutputMode, RunOptions, SummaryScope},
+    rollout::{RolloutOptions, RolloutPlan, Share},
     show::Form,
 };
 
 /// Servers at the same time where nobody says how many.
 const PARALLEL: usize = 20;
 
+/// The way by which a command reaches its servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Via {
+    /// The best one that works
+    Auto,
+    /// A session to each server
+    Session,
+}
+
+impl From<Via> for ExecVia {
+    fn from(via: Via) -> Self {
+        match via {
+            Via::Auto => Self::Auto,
+            Via::Session => Self::Session,
+        }
+    }
+}
+
 /// How the command reaches many servers, and how what they say is shown.
 #[derive(clap::Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Many servers")]
 pub(crate) struct ManyArgs {
+    /// The way: auto, session [default: exec.via of the profile, else auto]
+    #[arg(
+        long,
+        value_name = "WAY",
+        value_enum,
+        hide_possible_values = true,
+        hide_short_help = true
+    )]
+    via: Option<Via>,
     /// Servers at the same time [default: exec.parallel of the profile, else 20]
     #[arg(long, hide_short_help = true, value_name = "N", value_parser = at_least_one)]
     parallel: Option<usize>,
@@ -67,6 +95,22 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 }
 
 impl ManyArgs {
+    /// The way to the servers: what was typed, else what the profile says, else the best one.
+    ///
+    /// # Errors
+    /// The profile asks for a way that there is none of.
+    pub(crate) fn way(&self, cx: &Context) -> Result<ExecVia> {
+        let asked = self.via.map(ExecVia::from).or(cx.profile()?.exec.via);
+        match asked.unwrap_or(ExecVia::Auto) {
+            ExecVia::RunCommand => Err(Error::usage(
+                "the profile asks for Run Command, which `ops exec` does not use",
+            )
+            .caused_by("`exec.via` is `run-command`; commands are run by sessions")
+            .hint("run it by sessions: --via session")),
+            way => Ok(way),
+        }
+    }
+
     /// The first option here that means nothing for a single server, as it was typed.
     pub(crate) fn for_many_alone(&self) -> Option<&'static str> {
         let typed = [
@@ -90,10 +134,10 @@ impl ManyArgs {
     }
 
     /// The order in which so many servers are reached.
-    pub(crate) fn plan(&self, servers: usize) -> Plan {
-        Plan::new(
+    pub(crate) fn plan(&self, servers: usize) -> RolloutPlan {
+        RolloutPlan::new(
             servers,
-            Wishes {
+            RolloutOptions {
                 canary: self.canary,
                 batch: self.batch,
                 max_fail: self.max_fail,
@@ -110,7 +154,7 @@ impl ManyArgs {
         cx: &Context,
         servers: usize,
         form: Option<Form>,
-    ) -> Result<Manner> {
+    ) -> Result<RunOptions> {
         if self.pause && !self.has_batches() {
             return Err(
                 Error::usage("--pause asks between batches, and there is one")
@@ -130,19 +174,19 @@ impl ManyArgs {
                     )
                     .hint("leave out one of them"));
                 }
-                Shown::Document(form)
+                OutputMode::Document(form)
             }
             None => match &self.out {
-                Some(path) => Shown::Folder(path.clone()),
-                None if self.fold => Shown::Folded,
-                None if self.no_fold => Shown::Lines,
-                None if self.group => Shown::Grouped,
-                None => Shown::Usual,
+                Some(path) => OutputMode::Folder(path.clone()),
+                None if self.fold => OutputMode::Folded,
+                None if self.no_fold => OutputMode::Lines,
+                None if self.group => OutputMode::Grouped,
+                None => OutputMode::Usual,
             },
         };
         let of_profile = cx.profile()?.exec.parallel.map(|count| count as usize);
         let asked = self.parallel.or(of_profile);
-        Ok(Manner {
+        Ok(RunOptions {
             plan: self.plan(servers),
             parallel: asked.unwrap_or(PARALLEL),
             is_parallel_asked: asked.is_some(),
@@ -150,7 +194,7 @@ impl ManyArgs {
             pause: self.pause,
             failed_to: self.failed_to.clone(),
             pass_status: self.pass_status,
-            told: Told::All,
+            told: SummaryScope::All,
         })
     }
 }

@@ -19,6 +19,11 @@ fn a_profile_may_deny_it_bound_it_and_demand_a_reason() {
         assert_eq!(done.status, 255, "{guard} {done}");
         assert!(done.stderr.contains(why), "{guard} {done}");
     }
+    // What is typed counts more than the profile.
+    lab.profile("g", "exec: { via: run-command }\n");
+    let words = ["-p", "g", "exec", "web-1", "-n", "--via", "session"];
+    let done = lab.ops(words.iter().chain(&["--", "echo", "by a session"]));
+    assert_eq!(done.output().success().stdout, "by a session\n");
     lab.profile(
         "g",
         "session: { reason: required }\nexec: { parallel: 1 }\n",

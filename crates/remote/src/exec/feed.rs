@@ -9,7 +9,7 @@ use ops_ui::Result;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::scripts;
-use crate::pipe::Far;
+use crate::pipe::ScriptHost;
 
 /// Frames that may be on their way to the command. They wait on the server in its folder, and here
 /// until they are stored there.
@@ -103,15 +103,15 @@ impl Feed {
     /// # Errors
     /// As [`ops_core::Context::open`].
     pub(super) async fn open(
-        far: Far,
+        host: ScriptHost,
         folder: String,
         turn: u32,
         heard: impl Future<Output = ()> + Send,
     ) -> Result<Self> {
-        let document = far.interactive(&scripts::enter(&folder, turn, None))?;
-        let mut options = OpenOptions::reason(far.reason.clone());
-        options.urgency = far.urgency;
-        let opening = Box::pin(far.cx.open_heard(&far.instance, document, options, heard));
+        let document = host.interactive(&scripts::enter(&folder, turn, None))?;
+        let mut options = OpenOptions::reason(host.reason.clone());
+        options.urgency = host.urgency;
+        let opening = Box::pin(host.cx.open_heard(&host.instance, document, options, heard));
         let (session, ending) = opening.await?.into_parts();
         // A size, if only to find out which payloads the agent takes.
         let _ = session.sender.send_size(80, 24).await;

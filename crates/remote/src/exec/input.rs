@@ -6,13 +6,13 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     Input, PIECE_BYTES,
     feed::Feed,
-    run::{Change, FeedState, Task, Up},
+    run::{FeedChange, FeedState, InputReady, RunTask},
 };
 
 /// Sessions for the input that may end one after another without any progress.
 const FEED_TRIES: u32 = 4;
 
-impl Task {
+impl RunTask {
     pub(super) fn open_feed(&mut self) {
         let Some(folder) = self.folder.clone() else {
             return;
@@ -24,7 +24,7 @@ impl Task {
                 std::future::pending::<()>().await;
             }
         };
-        let opening = Feed::open(self.far.clone(), folder, self.feed_turn, heard_of);
+        let opening = Feed::open(self.host.clone(), folder, self.feed_turn, heard_of);
         self.feed = FeedState::Opening {
             opening: tokio::spawn(opening),
             heard: Some(heard),
@@ -38,7 +38,7 @@ impl Task {
         let (Some(turn), Some(stored)) = (number(), number()) else {
             return;
         };
-        let up = Up {
+        let up = InputReady {
             turn: u32::try_from(turn).unwrap_or(0),
             stored,
             is_exact: words.next() == Some("exact"),
@@ -66,9 +66,9 @@ impl Task {
         }
     }
 
-    pub(super) fn feed_changed(&mut self, change: Change) -> Result<()> {
+    pub(super) fn feed_changed(&mut self, change: FeedChange) -> Result<()> {
         match change {
-            Change::Opened(Ok(mut feed)) => {
+            FeedChange::Opened(Ok(mut feed)) => {
                 if let FeedState::Opening { up: Some(up), .. } = self.feed {
                     feed.ready(&mut self.frames, up.stored, up.is_exact);
                 }
@@ -76,8 +76,8 @@ impl Task {
                 self.give_orders();
                 Ok(())
             }
-            Change::Opened(Err(error)) => self.feed_failed(error),
-            Change::Ended(why) => {
+            FeedChange::Opened(Err(error)) => self.feed_failed(error),
+            FeedChange::Ended(why) => {
                 if self.input.is_none() && self.is_running {
                     // Nobody needs it.
                     self.feed = FeedState::None;

@@ -7,21 +7,21 @@ use tokio::time::Instant;
 
 use super::{
     feed::Feed,
-    line::{Line, Lost, Said, Way},
-    run::{FeedState, Task},
+    line::{LineLoss, OutputRoute, ScriptOutput, ScriptSession},
+    run::{FeedState, RunTask},
     scripts,
 };
-use crate::pipe::{self, Down};
+use crate::pipe::{self, DownPipe};
 
 /// First and longest pause between attempts to attach again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
-impl Task {
+impl RunTask {
     /// The session that makes the folder; `None` where nobody waits for it any more.
-    pub(super) async fn first_line(&mut self) -> Result<Option<Line>> {
-        if self.far.document.is_some() && !self.far.known.is_learned() {
+    pub(super) async fn first_line(&mut self) -> Result<Option<ScriptSession>> {
+        if self.host.document.is_some() && !self.host.known.is_learned() {
             // Of a document whose output comes at the end nothing would come before.
-            Down::start(&self.far, "").await?.wait().await?;
+            DownPipe::start(&self.host, "").await?.wait().await?;
         }
         let events = self.events.clone();
         tokio::select! {
@@ -30,16 +30,16 @@ impl Task {
         }
     }
 
-    pub(super) async fn begin(&mut self) -> Result<Line> {
+    pub(super) async fn begin(&mut self) -> Result<ScriptSession> {
         self.is_launched = self.order.is_open();
         let order = &self.order;
-        match Line::open(&self.far, |linger| scripts::begin(order, linger)).await {
+        match ScriptSession::open(&self.host, |linger| scripts::begin(order, linger)).await {
             Ok(Some(line)) => {
                 self.detail("the output comes by a session of its own");
                 Ok(line)
             }
             Ok(None) => {
-                self.way = Way::Terminal;
+                self.way = OutputRoute::Terminal;
                 self.detail(
                     "no separated output: everything goes by a terminal, a kilobyte a millisecond",
                 );
@@ -58,14 +58,14 @@ impl Task {
     }
 
     /// Sends the engine by a terminal, for which nothing is too long.
-    pub(super) async fn bootstrap(&mut self) -> Result<Line> {
-        let is_way = self.way == Way::Terminal;
+    pub(super) async fn bootstrap(&mut self) -> Result<ScriptSession> {
+        let is_way = self.way == OutputRoute::Terminal;
         let (script, engine) = scripts::bootstrap(is_way);
-        let mut line = Line::open_terminal(&self.far, &script).await?;
+        let mut line = ScriptSession::open_terminal(&self.host, &script).await?;
         let folder = match line.next().await {
-            Ok(Said::Message(text)) => text.strip_prefix("folder ").map(str::to_owned),
-            Ok(_) | Err(Lost::Cut(_)) => None,
-            Err(Lost::Failed(error)) => return Err(error),
+            Ok(ScriptOutput::Message(text)) => text.strip_prefix("folder ").map(str::to_owned),
+            Ok(_) | Err(LineLoss::Cut(_)) => None,
+            Err(LineLoss::Failed(error)) => return Err(error),
         };
         let Some(folder) = folder else {
             return Err(line.not_run().hint("make room on the server, in /tmp"));
@@ -84,22 +84,22 @@ impl Task {
     }
 
     /// A session that attaches to the run in `folder`.
-    pub(super) async fn open_attached(&mut self, folder: &str) -> Result<Line> {
+    pub(super) async fn open_attached(&mut self, folder: &str) -> Result<ScriptSession> {
         let (turn, out, err) = (self.turn, self.out, self.err);
-        if self.way == Way::Terminal {
+        if self.way == OutputRoute::Terminal {
             let script = scripts::enter(folder, turn, Some((&out, &err)));
-            let line = Line::open_terminal(&self.far, &script).await?;
+            let line = ScriptSession::open_terminal(&self.host, &script).await?;
             self.feed_turn = turn;
             self.feed = FeedState::Open(Feed::over(line.sender(), None, None));
             return Ok(line);
         }
         let attach = |linger| scripts::attach(folder, turn, &out, &err, linger);
-        let line = Line::open(&self.far, attach).await?;
-        line.ok_or_else(|| pipe::no_live_output(&self.far))
+        let line = ScriptSession::open(&self.host, attach).await?;
+        line.ok_or_else(|| pipe::no_live_output(&self.host))
     }
 
     /// Another session for a run that has lost one; `None` where nobody waits for it any more.
-    pub(super) async fn attach(&mut self) -> Result<Option<Line>> {
+    pub(super) async fn attach(&mut self) -> Result<Option<ScriptSession>> {
         let lost = Instant::now();
         let mut pause = PAUSES.0;
         let Some(folder) = self.folder.clone() else {

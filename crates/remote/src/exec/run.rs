@@ -1,9 +1,9 @@
 //! A run: what is done with its sessions until the command has ended.
 //!
-//! There is always one [`Line`], which brings what the command writes, and, where the command has
-//! input or cannot travel as a parameter of a document, a [`Feed`] beside it. Either may be lost at
-//! any time and is replaced: the server keeps what a client may not have, and says at which byte a
-//! session goes on.
+//! There is always one [`ScriptSession`], which brings what the command writes, and, where the
+//! command has input or cannot travel as a parameter of a document, a [`Feed`] beside it. Either
+//! may be lost at any time and is replaced: the server keeps what a client may not have, and says
+//! at which byte a session goes on.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -16,14 +16,14 @@ use tokio::{
 };
 
 use super::{
-    Control, Ends, Event, Input, Request, Signal, Status,
+    Control, Event, Input, Request, Signal, Status, TaskEnds,
     feed::{Feed, Frames},
-    line::{Line, Lost, Said, Way},
-    order::Order,
+    line::{LineLoss, OutputRoute, ScriptOutput, ScriptSession},
+    order::PreparedCommand,
     position::Position,
     scripts,
 };
-use crate::pipe::{self, Down, Far, Known};
+use crate::pipe::{self, DocumentHabits, DownPipe, ScriptHost};
 
 /// For a session that is to end a command.
 const END_PATIENCE: Duration = Duration::from_secs(15);
@@ -35,20 +35,20 @@ pub(super) fn spawn(
     cx: &Context,
     instance: &Instance,
     request: &Request,
-    ends: Ends,
+    ends: TaskEnds,
 ) -> Result<()> {
-    let far = Far {
+    let host = ScriptHost {
         cx: cx.clone(),
         instance: instance.clone(),
         user: request.user.clone(),
         document: request.document.clone(),
         reason: request.reason.clone(),
         urgency: request.urgency,
-        known: Known::default(),
+        known: DocumentHabits::default(),
     };
-    let task = Task {
-        far,
-        order: Order::new(request)?,
+    let task = RunTask {
+        host,
+        order: PreparedCommand::new(request)?,
         patience: request.patience,
         events: ends.events,
         pending: VecDeque::new(),
@@ -58,10 +58,10 @@ pub(super) fn spawn(
         frames: Frames::default(),
         folder: None,
         turn: 1,
-        stream: Stream::Out,
+        stream: OutputStream::Out,
         out: Position::default(),
         err: Position::default(),
-        way: Way::Separated,
+        way: OutputRoute::Separated,
         is_launched: false,
         is_direct: false,
         is_running: false,
@@ -77,7 +77,7 @@ pub(super) fn spawn(
 
 /// Which stream the bytes that come belong to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stream {
+pub(super) enum OutputStream {
     Out,
     Err,
 }
@@ -90,21 +90,21 @@ pub(super) enum FeedState {
         /// Tells the opening that the server listens.
         heard: Option<oneshot::Sender<()>>,
         /// What the server said then.
-        up: Option<Up>,
+        up: Option<InputReady>,
     },
     Open(Feed),
 }
 
 /// A session for input is ready on the server.
 #[derive(Clone, Copy)]
-pub(super) struct Up {
+pub(super) struct InputReady {
     pub(super) turn: u32,
     pub(super) stored: u64,
     pub(super) is_exact: bool,
 }
 
 /// What became of following a session.
-enum Turn {
+enum FollowEnd {
     Ended(Status),
     /// The session was lost.
     Cut(String),
@@ -112,9 +112,9 @@ enum Turn {
     Stop(Option<Status>),
 }
 
-pub(super) struct Task {
-    pub(super) far: Far,
-    pub(super) order: Order,
+pub(super) struct RunTask {
+    pub(super) host: ScriptHost,
+    pub(super) order: PreparedCommand,
     pub(super) patience: Duration,
     pub(super) events: mpsc::Sender<Result<Event>>,
     /// Events that nobody had room for yet.
@@ -128,10 +128,10 @@ pub(super) struct Task {
     /// The run's folder on the server.
     pub(super) folder: Option<String>,
     pub(super) turn: u32,
-    pub(super) stream: Stream,
+    pub(super) stream: OutputStream,
     pub(super) out: Position,
     pub(super) err: Position,
-    pub(super) way: Way,
+    pub(super) way: OutputRoute,
     /// The command needs no order to begin.
     pub(super) is_launched: bool,
     /// The server has no place to write: the command ends with its session.
@@ -143,7 +143,7 @@ pub(super) struct Task {
     pub(super) feed_tries: u32,
 }
 
-impl Task {
+impl RunTask {
     async fn carry(mut self) {
         match self.run().await {
             Ok(Some(status)) => self.tell_end(status).await,
@@ -168,16 +168,16 @@ impl Task {
         };
         loop {
             match self.follow(&mut line).await {
-                Ok(Turn::Ended(status)) => {
+                Ok(FollowEnd::Ended(status)) => {
                     self.tell_end(status).await;
                     self.acknowledge(line).await;
                     return Ok(None);
                 }
-                Ok(Turn::Stop(status)) => {
+                Ok(FollowEnd::Stop(status)) => {
                     self.stop(Some(line)).await;
                     return Ok(status);
                 }
-                Ok(Turn::Cut(why)) => {
+                Ok(FollowEnd::Cut(why)) => {
                     drop(line);
                     if self.is_direct || self.folder.is_none() {
                         return Err(self.cut_off(&why));
@@ -202,7 +202,7 @@ impl Task {
 
     /// Carries everything between the sessions and whoever runs the command, until this session
     /// ends or is not needed any more.
-    async fn follow(&mut self, line: &mut Line) -> Result<Turn> {
+    async fn follow(&mut self, line: &mut ScriptSession) -> Result<FollowEnd> {
         loop {
             if let Some(control) = self.controls.pop_front()
                 && let Some(turn) = self.obey(line, control).await
@@ -215,7 +215,7 @@ impl Task {
             if self.pending.is_empty()
                 && let Some(status) = self.status
             {
-                return Ok(Turn::Ended(status));
+                return Ok(FollowEnd::Ended(status));
             }
             let takes_input = self.is_running && self.frames.has_room();
             let events = self.events.clone();
@@ -224,7 +224,7 @@ impl Task {
                 control = self.control.recv() => match control {
                     Some(control) => self.controls.push_back(control),
                     // The run is dropped; so are its events.
-                    None => return Ok(Turn::Stop(None)),
+                    None => return Ok(FollowEnd::Stop(None)),
                 },
                 permit = events.reserve(), if !self.pending.is_empty() => match permit {
                     Ok(permit) => {
@@ -232,16 +232,16 @@ impl Task {
                             permit.send(Ok(event));
                         }
                     }
-                    Err(_) => return Ok(Turn::Stop(None)),
+                    Err(_) => return Ok(FollowEnd::Stop(None)),
                 },
-                () = events.closed() => return Ok(Turn::Stop(None)),
+                () = events.closed() => return Ok(FollowEnd::Stop(None)),
                 change = changed(&mut self.feed) => self.feed_changed(change)?,
                 piece = receive(&mut self.input), if takes_input => self.take_input(piece),
                 said = line.next(), if self.pending.is_empty() && self.status.is_none() => {
                     match said {
                         Ok(said) => self.hear(line, said)?,
-                        Err(Lost::Cut(why)) => return Ok(Turn::Cut(why)),
-                        Err(Lost::Failed(error)) => return Err(error),
+                        Err(LineLoss::Cut(why)) => return Ok(FollowEnd::Cut(why)),
+                        Err(LineLoss::Failed(error)) => return Err(error),
                     }
                 }
             }
@@ -250,28 +250,28 @@ impl Task {
 
     // --- what comes --------------------------------------------------------------------------
 
-    fn hear(&mut self, line: &Line, said: Said) -> Result<()> {
+    fn hear(&mut self, line: &ScriptSession, said: ScriptOutput) -> Result<()> {
         match said {
-            Said::Bytes(bytes) => {
+            ScriptOutput::Bytes(bytes) => {
                 // It may have written something before the server looked.
                 self.note_running();
                 let (position, event) = match self.stream {
-                    Stream::Out => (&mut self.out, Event::Stdout(bytes.clone())),
-                    Stream::Err => (&mut self.err, Event::Stderr(bytes.clone())),
+                    OutputStream::Out => (&mut self.out, Event::Stdout(bytes.clone())),
+                    OutputStream::Err => (&mut self.err, Event::Stderr(bytes.clone())),
                 };
                 position.advance(bytes.len());
                 self.pending.push_back(event);
                 Ok(())
             }
-            Said::Error(bytes) => {
+            ScriptOutput::Error(bytes) => {
                 self.pending.push_back(Event::Stderr(bytes));
                 Ok(())
             }
-            Said::Message(text) => self.hear_message(line, &text),
+            ScriptOutput::Message(text) => self.hear_message(line, &text),
         }
     }
 
-    fn hear_message(&mut self, line: &Line, text: &str) -> Result<()> {
+    fn hear_message(&mut self, line: &ScriptSession, text: &str) -> Result<()> {
         let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
         match word {
             // Once: it goes into scripts.
@@ -284,11 +284,11 @@ impl Task {
             "nowhere" => self.begin_direct(line)?,
             "running" => self.note_running(),
             "out" => {
-                self.stream = Stream::Out;
+                self.stream = OutputStream::Out;
                 self.out.check(rest).map_err(|error| self.missing(error))?;
             }
             "err" => {
-                self.stream = Stream::Err;
+                self.stream = OutputStream::Err;
                 self.err.check(rest).map_err(|error| self.missing(error))?;
             }
             "end" | "last" => {
@@ -349,7 +349,7 @@ impl Task {
         }
     }
 
-    fn begin_direct(&mut self, line: &Line) -> Result<()> {
+    fn begin_direct(&mut self, line: &ScriptSession) -> Result<()> {
         if self.order.needs_terminal() || self.order.needs_folder() {
             return Err(line
                 .not_run()
@@ -357,7 +357,7 @@ impl Task {
                 .hint("make room on the server, in /tmp"));
         }
         self.is_direct = true;
-        self.stream = Stream::Out;
+        self.stream = OutputStream::Out;
         self.pending.push_back(Event::Note(
             format!(
                 "nothing can be written on `{}`: this command ends when its session is lost",
@@ -370,12 +370,12 @@ impl Task {
 
     // --- ways out ----------------------------------------------------------------------------
 
-    async fn obey(&mut self, line: &Line, control: Control) -> Option<Turn> {
+    async fn obey(&mut self, line: &ScriptSession, control: Control) -> Option<FollowEnd> {
         match control {
-            Control::StdoutClosed => Some(Turn::Stop(Some(Status::Signal(PIPE)))),
+            Control::StdoutClosed => Some(FollowEnd::Stop(Some(Status::Signal(PIPE)))),
             Control::Signal(signal) if !self.is_running || self.is_direct => {
                 // There is nothing yet, or nobody there, to take a signal.
-                Some(Turn::Stop(Some(Status::Signal(signal.number()))))
+                Some(FollowEnd::Stop(Some(Status::Signal(signal.number()))))
             }
             Control::Signal(signal) => {
                 self.send_signal(line, signal).await;
@@ -384,7 +384,7 @@ impl Task {
         }
     }
 
-    async fn send_signal(&self, line: &Line, signal: Signal) {
+    async fn send_signal(&self, line: &ScriptSession, signal: Signal) {
         if let FeedState::Open(feed) = &self.feed
             && feed.is_ready()
         {
@@ -397,13 +397,13 @@ impl Task {
         }
         if let Some(folder) = &self.folder {
             let role = format!("signal \"{folder}\" {}", signal.name());
-            let tell = tell(self.far.clone(), scripts::tell(folder, &role));
-            self.far.cx.interrupt().finish_later(tell);
+            let tell = tell(self.host.clone(), scripts::tell(folder, &role));
+            self.host.cx.interrupt().finish_later(tell);
         }
     }
 
     /// Tells the server that the end of the command is known here: until then it keeps everything.
-    async fn acknowledge(&mut self, line: Line) {
+    async fn acknowledge(&mut self, line: ScriptSession) {
         // Its session is ended meanwhile.
         self.close_feed();
         if self.is_direct || line.acknowledge().await {
@@ -411,7 +411,7 @@ impl Task {
         }
         if let Some(folder) = &self.folder {
             let role = format!("known \"{folder}\"");
-            tell(self.far.clone(), scripts::tell(folder, &role)).await;
+            tell(self.host.clone(), scripts::tell(folder, &role)).await;
         }
     }
 
@@ -423,7 +423,7 @@ impl Task {
     }
 
     /// Ends the command and all it has left on the server.
-    async fn stop(&mut self, line: Option<Line>) {
+    async fn stop(&mut self, line: Option<ScriptSession>) {
         if self.is_direct {
             return;
         }
@@ -434,38 +434,38 @@ impl Task {
         }
         if let Some(folder) = &self.folder {
             let role = format!("end \"{folder}\"");
-            tell(self.far.clone(), scripts::tell(folder, &role)).await;
+            tell(self.host.clone(), scripts::tell(folder, &role)).await;
         }
     }
 }
 
 /// Runs a script that only does something.
-async fn tell(far: Far, script: String) {
+async fn tell(host: ScriptHost, script: String) {
     let told = async {
-        let mut down = Down::start(&far, &script).await?;
+        let mut down = DownPipe::start(&host, &script).await?;
         down.wait().await
     };
     match tokio::time::timeout(END_PATIENCE, told).await {
         Ok(Ok(_)) => {}
-        Ok(Err(error)) => far.cx.output().detail(error.to_string()),
-        Err(_) => far.cx.output().detail("the server did not answer in time"),
+        Ok(Err(error)) => host.cx.output().detail(error.to_string()),
+        Err(_) => host.cx.output().detail("the server did not answer in time"),
     }
 }
 
-pub(super) enum Change {
+pub(super) enum FeedChange {
     Opened(Result<Feed>),
     Ended(String),
 }
 
 /// Ends when something has become of the session for input. Cancel-safe.
-async fn changed(feed: &mut FeedState) -> Change {
+async fn changed(feed: &mut FeedState) -> FeedChange {
     match feed {
         FeedState::None => std::future::pending().await,
         FeedState::Opening { opening, .. } => match opening.await {
-            Ok(opened) => Change::Opened(opened),
-            Err(error) => Change::Opened(Err(Error::unforeseen(error))),
+            Ok(opened) => FeedChange::Opened(opened),
+            Err(error) => FeedChange::Opened(Err(Error::unforeseen(error))),
         },
-        FeedState::Open(feed) => Change::Ended(feed.ended().await),
+        FeedState::Open(feed) => FeedChange::Ended(feed.ended().await),
     }
 }
 
@@ -483,7 +483,7 @@ fn read_status(text: &str) -> Option<Status> {
     text.parse().ok().map(Status::from_exit_code)
 }
 
-impl Drop for Task {
+impl Drop for RunTask {
     fn drop(&mut self) {
         self.close_feed();
     }

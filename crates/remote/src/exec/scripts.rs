@@ -1,6 +1,6 @@
 //! The scripts of a run as they are sent.
 
-use super::{order::Order, position::Position, text::as_format};
+use super::{order::PreparedCommand, position::Position, text::as_format};
 use crate::script::compact;
 
 /// Makes the folder; `ENGINE` in it is where the engine's text goes.
@@ -15,7 +15,7 @@ const ENGINE_MARK: &str = "\nENGINE\n";
 
 /// The first session: makes the folder, starts the command if `order` may travel in a parameter of
 /// the document, and attaches.
-pub(super) fn begin(order: &Order, linger: bool) -> String {
+pub(super) fn begin(order: &PreparedCommand, linger: bool) -> String {
     let engine = compact(ENGINE);
     let mut script = compact(BEGIN).replacen(ENGINE_MARK, &format!("\n{engine}"), 1);
     script.push_str("if [ -n \"$d\" ]; then\n");

@@ -2,17 +2,17 @@
 
 use ops_ui::{Error, output::escape};
 
-use super::run::Task;
+use super::run::RunTask;
 use crate::pipe;
 
-impl Task {
+impl RunTask {
     pub(super) fn label(&self) -> &str {
-        self.far.instance.label()
+        self.host.instance.label()
     }
 
     pub(super) fn detail(&self, text: impl std::fmt::Display) {
         let label = escape(self.label());
-        self.far.cx.output().detail(format!("{label}: {text}"));
+        self.host.cx.output().detail(format!("{label}: {text}"));
     }
 
     pub(super) fn missing(&self, error: impl std::fmt::Display) -> Error {
