@@ -10,4 +10,5 @@ mod regions;
 pub mod s3;
 mod sign_in;
 
+pub use document::{CommandDocument, Separation};
 pub use sign_in::SignIn;

@@ -76,6 +76,7 @@ impl UpPipe {
     /// # Errors
     /// As [`UpPipe::start`] and [`DownPipe::start`].
     pub async fn dialogue(host: &ScriptHost, script: &str) -> Result<Self> {
+        host.read_document().await;
         if host.may_join_output() {
             return Self::dialogue_by_terminal(host, script).await;
         }

@@ -9,6 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use ops_core::{Context, connect::Ending};
+use ops_profile::Notices;
 use ops_session::driver::{Event, Events, Sender};
 use ops_ui::{
     Error, ErrorKind, Exit, Output, Result,
@@ -73,6 +74,15 @@ pub trait OutputFilter: Send {
     fn status(&self) -> Option<Exit>;
 }
 
+/// How a session on a terminal is carried, as its user likes it.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// Begins an escape.
+    pub escape: EscapeChar,
+    /// Where news of the connection are told while a full-screen program runs.
+    pub notices: Notices,
+}
+
 /// Carries a session until it ends. The terminal is in raw mode meanwhile if there is one on stdin,
 /// and as before afterwards. `filter` sees all output first.
 ///
@@ -84,7 +94,7 @@ pub async fn carry(
     events: &mut Events,
     ending: &Ending,
     label: &str,
-    escape: EscapeChar,
+    manner: Manner,
     filter: Option<Box<dyn OutputFilter>>,
 ) -> Result<CarryEnd> {
     let output = cx.output();
@@ -102,7 +112,7 @@ pub async fn carry(
         None
     };
 
-    let mut notes = Notes::new(output, label, escape, raw.is_some());
+    let mut notes = Notes::new(output, label, manner, raw.is_some());
     let show = show(Show {
         output,
         events,
@@ -117,7 +127,7 @@ pub async fn carry(
     });
     let input = async {
         match &raw {
-            Some(raw) => typed(output, sender, raw, escape, &mut stdin, &departure).await,
+            Some(raw) => typed(output, sender, raw, manner.escape, &mut stdin, &departure).await,
             None => piped(sender, &heard, &mut stdin).await,
         }
     };

@@ -9,8 +9,9 @@ mod escape;
 mod full_screen;
 mod modes;
 mod notes;
+mod title;
 
 pub use self::{
-    carry::{CarryEnd, OutputFilter, carry},
+    carry::{CarryEnd, Manner, OutputFilter, carry},
     escape::EscapeChar,
 };
