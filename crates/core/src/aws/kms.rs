@@ -129,8 +129,6 @@ fn key_in(answer: DirectAnswer) -> Result<DataKey, DirectFailure> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use ops_profile::Verbs;
     use ops_ui::Globals;
     use tokio::{io::AsyncReadExt as _, net::TcpListener};
@@ -199,19 +197,21 @@ mod tests {
     }
 
     /// Where a call goes by way of a proxy that leads nowhere: what the proxy is asked for.
-    async fn host_that_is_called(home: &Path, variables: &[(&str, &str)]) -> String {
+    async fn host_that_is_called(settings: &str, own_endpoint: Option<&str>) -> String {
+        let home = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(home.path().join(".aws")).expect("a folder");
+        let config = format!("[default]\n{settings}\n");
+        std::fs::write(home.path().join(".aws/config"), config).expect("a file");
         let proxy = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = proxy.local_addr().expect("an address");
         let own = [
-            ("HOME", home.display().to_string()),
+            ("HOME", home.path().display().to_string()),
             ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE".to_owned()),
             ("AWS_SECRET_ACCESS_KEY", "secret".to_owned()),
             ("AWS_REGION", "us-east-1".to_owned()),
             ("HTTPS_PROXY", format!("http://{address}")),
         ];
-        let given = variables
-            .iter()
-            .map(|(name, value)| (*name, (*value).to_owned()));
+        let given = own_endpoint.map(|url| ("AWS_ENDPOINT_URL_KMS", url.to_owned()));
         let env = own.into_iter().chain(given).collect();
         let cx = Context::new(Globals::default(), env, Verbs::default());
         let aws = cx.aws().await.expect("a configuration");
@@ -238,22 +238,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_goes_to_the_host_that_the_configuration_asks_for() {
-        let home = tempfile::tempdir().expect("a folder");
-        let fips = ("AWS_USE_FIPS_ENDPOINT", "true");
-        let dual_stack = ("AWS_USE_DUALSTACK_ENDPOINT", "true");
-        let own = (
-            "AWS_ENDPOINT_URL_KMS",
-            "https://vpce-1.kms.us-east-1.vpce.amazonaws.com",
-        );
-        for (variables, host) in [
-            (&[][..], "kms.us-east-1.amazonaws.com:443"),
-            (&[fips][..], "kms-fips.us-east-1.amazonaws.com:443"),
-            (&[dual_stack][..], "kms.us-east-1.api.aws:443"),
-            (&[fips, dual_stack][..], "kms-fips.us-east-1.api.aws:443"),
-            (&[own][..], "vpce-1.kms.us-east-1.vpce.amazonaws.com:443"),
+        let fips = "use_fips_endpoint = true";
+        let dual_stack = "use_dualstack_endpoint = true";
+        let both = format!("{fips}\n{dual_stack}");
+        let own = Some("https://vpce-1.kms.us-east-1.vpce.amazonaws.com");
+        for (settings, own, host) in [
+            ("", None, "kms.us-east-1.amazonaws.com:443"),
+            (fips, None, "kms-fips.us-east-1.amazonaws.com:443"),
+            (dual_stack, None, "kms.us-east-1.api.aws:443"),
+            (&both, None, "kms-fips.us-east-1.api.aws:443"),
+            (fips, own, "vpce-1.kms.us-east-1.vpce.amazonaws.com:443"),
         ] {
-            let called = host_that_is_called(home.path(), variables).await;
-            assert_eq!(called, host, "{variables:?}");
+            let called = host_that_is_called(settings, own).await;
+            assert_eq!(called, host, "{settings}");
         }
     }
 

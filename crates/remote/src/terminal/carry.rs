@@ -9,7 +9,6 @@ use std::{
 
 use bytes::Bytes;
 use ops_core::{Context, connect::Ending};
-use ops_profile::Notices;
 use ops_session::driver::{Event, Events, Sender};
 use ops_ui::{
     Error, ErrorKind, Exit, Output, Result,
@@ -72,15 +71,6 @@ pub trait OutputFilter: Send {
 
     /// How the program ended, once it has said so: the end of its session is no surprise then.
     fn status(&self) -> Option<Exit>;
-}
-
-/// How a session on a terminal is carried, as its user likes it.
-#[derive(Clone, Copy, Debug)]
-pub struct Manner {
-    /// Begins an escape.
-    pub escape: EscapeChar,
-    /// Where news of the connection are told while a full-screen program runs.
-    pub notices: Notices,
 }
 
 /// Carries a session until it ends. The terminal is in raw mode meanwhile if there is one on stdin,

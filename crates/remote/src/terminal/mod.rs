@@ -7,11 +7,13 @@ mod carry;
 mod departure;
 mod escape;
 mod full_screen;
+mod manner;
 mod modes;
 mod notes;
 mod title;
 
 pub use self::{
-    carry::{CarryEnd, Manner, OutputFilter, carry},
+    carry::{CarryEnd, OutputFilter, carry},
     escape::EscapeChar,
+    manner::Manner,
 };

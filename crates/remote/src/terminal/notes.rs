@@ -12,7 +12,7 @@ use ops_session::driver::Event;
 use ops_ui::{Output, Text, terminal};
 use tokio::time::Instant;
 
-use super::{carry::Manner, escape::EscapeChar, full_screen::FullScreen, title::Title};
+use super::{escape::EscapeChar, full_screen::FullScreen, manner::Manner, title::Title};
 
 /// Between two notes that the agent is still silent.
 const STILL: Duration = Duration::from_secs(30);
