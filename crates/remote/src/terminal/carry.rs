@@ -23,6 +23,7 @@ use tokio::{
 use super::{
     departure::Departure,
     escape::{self, EscapeAction, EscapeChar, Escapes},
+    manner::Manner,
     modes::Modes,
     notes::Notes,
 };
