@@ -246,7 +246,7 @@ mod tests {
             ("", None, "kms.us-east-1.amazonaws.com:443"),
             (fips, None, "kms-fips.us-east-1.amazonaws.com:443"),
             (dual_stack, None, "kms.us-east-1.api.aws:443"),
-            (&both, None, "kms-fips.us-east-1.api.aws:443"),
+            (both.as_str(), None, "kms-fips.us-east-1.api.aws:443"),
             (fips, own, "vpce-1.kms.us-east-1.vpce.amazonaws.com:443"),
         ] {
             let called = host_that_is_called(settings, own).await;
