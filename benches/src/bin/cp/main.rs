@@ -49,22 +49,9 @@ const TABLES: [&str; 5] = ["noise", "text", "small", "large", "encryption"];
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     if args.next().as_deref() == Some(HABIT) {
-        return ended(habit(&args.collect::<Vec<_>>()));
+        return stage::end(habit(&args.collect::<Vec<_>>()));
     }
-    if let Some(end) = stage::act() {
-        return end;
-    }
-    ended(run())
-}
-
-fn ended(result: io::Result<()>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    stage::main(run)
 }
 
 /// Runs `command` with its input slowed down.

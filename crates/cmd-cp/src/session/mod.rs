@@ -31,6 +31,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use ops_core::{calls::Separation, connect::Urgency};
 use ops_profile::CopyVia;
 use ops_remote::pipe::{CutOff, DocumentHabits, DownPipe, ScriptHost};
+use ops_remote::script::compact;
 use ops_ui::{Error, ErrorKind, Result, output::escape};
 
 use self::{dialogue::Dialogue, probe::Tools};
@@ -318,7 +319,7 @@ pub(crate) fn names_script(folder: &[u8]) -> Result<String> {
     Ok(format!(
         "home=${{HOME:-/}}\nbase={base}\n{}{}",
         script::assign_variable("rest", &rest),
-        script::strip_comments(NAMES)
+        compact(NAMES)
     ))
 }
 

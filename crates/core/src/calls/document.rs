@@ -5,7 +5,7 @@ use ops_ui::{Error, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::context::Context;
+use crate::{BoxFuture, context::Context};
 
 /// The name of the parameter that separates output from error output, in AWS's own document for
 /// commands and in those that are made after it.
@@ -97,7 +97,15 @@ impl Context {
     ///
     /// # Errors
     /// A denial; a document that is not there, or none of a session.
-    pub async fn command_document(&self, name: &str, region: &str) -> Result<CommandDocument> {
+    pub fn command_document<'a>(
+        &'a self,
+        name: &'a str,
+        region: &'a str,
+    ) -> BoxFuture<'a, Result<CommandDocument>> {
+        Box::pin(self.command_document_unboxed(name, region))
+    }
+
+    async fn command_document_unboxed(&self, name: &str, region: &str) -> Result<CommandDocument> {
         let aws = self.aws().await?;
         let what = || format!("cannot read the document `{name}`");
         let answer = aws
