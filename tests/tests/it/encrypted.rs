@@ -7,7 +7,6 @@ use std::{
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt,
-    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},

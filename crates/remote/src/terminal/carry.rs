@@ -85,11 +85,11 @@ pub fn carry<'a>(
     events: &'a mut Events,
     ending: &'a Ending,
     label: &'a str,
-    escape: EscapeChar,
+    manner: Manner,
     filter: Option<Box<dyn OutputFilter>>,
 ) -> BoxFuture<'a, Result<CarryEnd>> {
     Box::pin(carry_unboxed(
-        cx, sender, events, ending, label, escape, filter,
+        cx, sender, events, ending, label, manner, filter,
     ))
 }
 
