@@ -86,6 +86,30 @@ impl Report {
     }
 }
 
+/// The words of `arguments` that name one of `tables`, and the rest, which are numbers.
+///
+/// # Errors
+/// A word that is neither.
+pub fn split_tables<'a>(
+    tables: &[&'a str],
+    arguments: &'a [String],
+) -> io::Result<(Vec<&'a str>, Vec<&'a str>)> {
+    let (mut chosen, mut numbers) = (Vec::new(), Vec::new());
+    for word in arguments {
+        match tables.iter().find(|table| *table == word) {
+            Some(table) => chosen.push(*table),
+            None if word.parse::<u64>().is_ok() => numbers.push(word.as_str()),
+            None => {
+                return Err(io::Error::other(format!(
+                    "`{word}` is no table: there are {}",
+                    tables.join(", ")
+                )));
+            }
+        }
+    }
+    Ok((chosen, numbers))
+}
+
 /// `text` in lines that fit the pages of this project.
 fn wrapped(text: &str) -> String {
     let mut lines = String::new();

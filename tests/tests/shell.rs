@@ -414,6 +414,32 @@ fn a_full_screen_program_is_told_on_its_last_line_and_gets_it_back() {
 }
 
 #[test]
+fn a_full_screen_program_is_told_of_in_the_title_where_the_profile_says_so() {
+    let service = service();
+    let folder = service.home().join(".config/ops/profiles");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::write(folder.join("t.yaml"), "shell: { notices: title }\n").expect("a profile");
+    let terminal = Terminal::start(&service, &["shell", "--profile", "t", "web-1"]);
+    terminal.wait_for("web-1:~$ ");
+    terminal.send(format!("{FULL_SCREEN}\r"));
+    terminal.wait_for_screen("the program's status line", |screen| {
+        screen.contents().contains("status line") && screen.cursor_position() == (9, 9)
+    });
+    let before = terminal.screen(SIZE.0, SIZE.1);
+    service.set_faults("cut-after=0,cuts=1,refuse-resume=4");
+    // Put on the stack, taken, and given back.
+    terminal.wait_for("\x1b[22;2t\x1b]2;web-1: connection lost (");
+    terminal.wait_for("\x1b]2;web-1\x07\x1b[23;2t");
+    let after = terminal.screen(SIZE.0, SIZE.1);
+    assert_eq!(
+        after.screen().state_formatted(),
+        before.screen().state_formatted()
+    );
+    terminal.send("q");
+    terminal.wait_for("the end");
+}
+
+#[test]
 fn a_silent_agent_is_told_of_and_can_be_left() {
     let service = service();
     let mut terminal = shell(&service);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ops_core::Context;
 use ops_remote::{
     exec::{OnTerminal, Request, start_on_terminal},
-    terminal::{CarryEnd, carry},
+    terminal::{CarryEnd, Manner, carry},
 };
 use ops_ui::{Error, Exit, Result, Text, terminal};
 
@@ -31,7 +31,11 @@ pub(crate) async fn run(
             .caused_by("standard input is a pipe, a file or nothing")
             .hint("leave out -t: output, error output and status come without a terminal too"));
     }
-    let escape = cx.profile()?.session.escape().into();
+    let profile = cx.profile()?;
+    let manner = Manner {
+        escape: profile.session.escape().into(),
+        notices: profile.shell.notices.unwrap_or_default(),
+    };
     let label = host.instance.label();
     let spinner = output.spinner(format!("starting the command on {label}"));
     let size = terminal::size().unwrap_or(USUAL_SIZE);
@@ -48,7 +52,7 @@ pub(crate) async fn run(
         &mut session.events,
         &ending,
         label,
-        escape,
+        manner,
         Some(status),
     );
     let limit = async {

@@ -2,7 +2,7 @@
 
 use ops_core::{Command, Context, Document, OpenOptions, Values, resolve::SessionArgs};
 use ops_profile::{Selector, Target};
-use ops_remote::terminal::{self, CarryEnd, EscapeChar};
+use ops_remote::terminal::{self, CarryEnd, EscapeChar, Manner};
 use ops_ui::{Error, Exit, Result, Text};
 
 use crate::{
@@ -68,15 +68,20 @@ impl Command for Shell {
         };
         let profile = cx.profile()?;
         let mut defaults = StartOptions::of(&profile.shell);
+        let mut notices = profile.shell.notices;
         if let Selector::Word(word) = &target.selector
             && let Some(host) = profile.hosts.get(word)
         {
             defaults = StartOptions::of(&host.shell).over(defaults);
+            notices = host.shell.notices.or(notices);
         }
         let wishes = wishes.over(defaults);
-        let escape = self
-            .escape
-            .unwrap_or_else(|| profile.session.escape().into());
+        let manner = Manner {
+            escape: self
+                .escape
+                .unwrap_or_else(|| profile.session.escape().into()),
+            notices: notices.unwrap_or_default(),
+        };
         let instance = cx.resolve(&target, self.session.choice()).await?;
         let windows = instance
             .platform
@@ -113,7 +118,7 @@ impl Command for Shell {
             &mut session.events,
             &ending,
             instance.label(),
-            escape,
+            manner,
             None,
         )
         .await;

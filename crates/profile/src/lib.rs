@@ -34,8 +34,8 @@ pub use lists::OneOrMany;
 pub(crate) use load::refuse_exposed;
 pub use load::{Found, Loaded, folders, is_name, list};
 pub use schema::{
-    Aws, Copy, CopyLinks, CopyVia, Endpoints, Exec, ExecVia, Forward, Host, Names, OutputDefaults,
-    Pick, Platform, Profile, Select, Shell,
+    Aws, Copy, CopyLinks, CopyVia, Endpoints, Exec, ExecVia, Forward, Host, Names, Notices,
+    OutputDefaults, Pick, Platform, Profile, Select, Shell,
 };
 pub use settings::{Origin, Setting, Settings};
 pub use ssh::{Auth, HostKeys, HostSsh, Ssh, UserMatch, UserRule};

@@ -248,6 +248,20 @@ pub struct Shell {
     /// Folder to start in
     #[serde(skip_serializing_if = "is_default")]
     pub cwd: Option<String>,
+    /// Where a lost connection is told of while a full-screen program runs
+    #[serde(skip_serializing_if = "is_default")]
+    pub notices: Option<Notices>,
+}
+
+/// Where a lost connection is told of while a full-screen program runs
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Notices {
+    /// On the last line of the screen, which the program has back afterwards
+    #[default]
+    Line,
+    /// In the terminal's title
+    Title,
 }
 
 /// Copying files

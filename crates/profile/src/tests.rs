@@ -125,7 +125,7 @@ ssh:
   control_master: true
   options: {Compression: "yes"}
   local_forwards: ["8080:localhost:80", "127.0.0.1:1:[::1]:2"]
-shell: {document: Team-Shell, parameters: {a: [x, y], b: z}, as: deploy, login: true, cwd: /srv}
+shell: {document: Team-Shell, parameters: {a: [x, y], b: z}, as: deploy, login: true, cwd: /srv, notices: title}
 session: {reason: optional, reason_pattern: "^x", escape: none}
 copy: {via: session, deny_via: [s3], links: safe, document: D, sessions: 4, s3_bucket: b, s3_prefix: p/, s3_above: 100MB}
 exec: {via: run-command, document: D, fleet_threshold: 10, parallel: 20, s3_bucket: b}

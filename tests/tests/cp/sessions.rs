@@ -116,6 +116,52 @@ fn a_small_copy_takes_two_sessions_at_most() {
 }
 
 #[test]
+fn a_small_copy_takes_two_sessions_by_any_document_and_with_any_agent() {
+    // Agents that join the output of a command, whatever they are asked for. The list of agents is
+    // not asked for the version of a server of EC2.
+    for (faults, document) in [
+        ("", Some("Sandbox-CommandSeparated")),
+        ("", Some("Sandbox-CommandPlain")),
+        ("agent-version=3.0.1124.0", None),
+        ("agent-version=3.1.1188.0", None),
+        ("agent-version=3.1.1188.0", Some("Sandbox-CommandSeparated")),
+    ] {
+        let service = Service::start(env!("CARGO_BIN_EXE_ops-under-test"), faults);
+        let root = service.home().join("copied");
+        put(&root, b"file", &noise(3_000), 0o644);
+        let profiles = service.home().join(".config/ops/profiles");
+        fs::create_dir_all(&profiles).unwrap();
+        let mut options = Vec::new();
+        if let Some(document) = document {
+            let profile = format!("copy: {{ document: {document} }}\n");
+            fs::write(profiles.join("t.yaml"), profile).unwrap();
+            options = vec![os("--profile"), os("t")];
+        }
+        let (file, up, down) = (root.join("file"), root.join("up"), root.join("down"));
+        let copies = [
+            (file.clone().into_os_string(), remote(&up)),
+            (remote(&file), down.clone().into_os_string()),
+        ];
+        for (from, to) in copies {
+            let arguments = options.iter().chain([&from, &to]);
+            let arguments: Vec<&OsStr> = arguments.map(OsString::as_os_str).collect();
+            let count = sessions_of(&service, &arguments);
+            assert!(
+                count <= 2,
+                "{faults} {document:?} {from:?}: {count} sessions"
+            );
+        }
+        for copy in [up, down] {
+            assert_eq!(
+                fs::read(copy).unwrap(),
+                noise(3_000),
+                "{faults} {document:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_copy_to_and_from_a_fleet_takes_two_sessions_for_each_server() {
     let service = start();
     let root = service.home().join("copied");

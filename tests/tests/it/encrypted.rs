@@ -3,6 +3,16 @@
 //! The sandbox's agent reads nothing that is not encrypted on such a session, so that whatever
 //! works here went encrypted.
 
+use std::{
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
 use ops_tests::{
     noise,
     service::{Answer, Service},
@@ -236,4 +246,125 @@ fn the_endpoint_of_kms_is_that_of_the_environment_or_the_profile() {
     // To another machine it goes by TLS alone.
     let answer = run_with(&service, &["ls"], "", Some("http://kms.example"));
     answer.ends_with(2);
+}
+
+/// A way to the sandbox for calls of KMS: the first of them is answered with an error in place of
+/// passing on, the others arrive as they are, signature and all.
+struct KmsDoor {
+    url: String,
+    /// Connections so far.
+    count: Arc<AtomicUsize>,
+}
+
+impl KmsDoor {
+    fn open(service: &Service, first_answer: Option<&'static str>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let environment = service.environment();
+        let sandbox = environment
+            .iter()
+            .find_map(|(name, value)| (name == "AWS_ENDPOINT_URL").then(|| value.to_str()))
+            .flatten()
+            .and_then(|url| url.strip_prefix("http://"))
+            .expect("an address")
+            .to_owned();
+        let count = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&count);
+        std::thread::spawn(move || {
+            for client in listener.incoming().filter_map(Result::ok) {
+                let number = counter.fetch_add(1, Ordering::SeqCst);
+                match first_answer.filter(|_| number == 0) {
+                    Some(code) => refuse(client, code),
+                    None => pass_on(client, &sandbox),
+                }
+            }
+        });
+        Self { url, count }
+    }
+
+    fn was_used(&self) -> bool {
+        self.count.load(Ordering::SeqCst) > 0
+    }
+}
+
+fn refuse(mut client: TcpStream, code: &str) {
+    let mut request = [0; 16 << 10];
+    let _ = client.read(&mut request);
+    let body = format!(r#"{{"__type":"{code}","message":"it has expired"}}"#);
+    let _ = write!(
+        client,
+        "HTTP/1.1 400 Bad Request\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+}
+
+fn pass_on(mut client: TcpStream, sandbox: &str) {
+    let mut server = TcpStream::connect(sandbox).expect("the sandbox");
+    let (mut from, mut to) = (
+        client.try_clone().expect("a socket"),
+        server.try_clone().expect("a socket"),
+    );
+    std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+    std::thread::spawn(move || std::io::copy(&mut server, &mut client));
+}
+
+#[test]
+fn credentials_that_kms_calls_expired_are_renewed_and_the_call_is_made_again() {
+    let service = Service::start(OPS, &format!("kms={KEY}"));
+    let door = KmsDoor::open(&service, Some("ExpiredTokenException"));
+    let home = service.home();
+    let environment = service.environment();
+    let value = |wanted: &str| {
+        let found = environment.iter().find(|(name, _)| name == wanted);
+        found
+            .expect("a variable")
+            .1
+            .to_str()
+            .expect("text")
+            .to_owned()
+    };
+    let program = home.join("give-credentials");
+    std::fs::write(
+        &program,
+        format!(
+            "#!/bin/sh\necho run >>'{}'\necho '{{\"Version\":1,\"AccessKeyId\":\"{}\",\"SecretAccessKey\":\"{}\"}}'\n",
+            home.join("runs").display(),
+            value("AWS_ACCESS_KEY_ID"),
+            value("AWS_SECRET_ACCESS_KEY"),
+        ),
+    )
+    .expect("a program");
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o700)).expect("a mode");
+    std::fs::create_dir_all(home.join(".aws")).expect("a folder");
+    let config = format!("[profile p]\ncredential_process = {}\n", program.display());
+    std::fs::write(home.join(".aws/config"), config).expect("a file");
+    let mut command = service.ops(&["--aws-profile", "p", "shell", "web-1"]);
+    command
+        .env_remove("AWS_ACCESS_KEY_ID")
+        .env_remove("AWS_SECRET_ACCESS_KEY")
+        .env("AWS_ENDPOINT_URL_KMS", &door.url);
+    let output = command.output().expect("an end");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert_eq!(door.count.load(Ordering::SeqCst), 2, "{told}");
+    assert_eq!(keys_made(&service), 1);
+    let runs = std::fs::read_to_string(home.join("runs")).expect("a file");
+    assert_eq!(runs.lines().count(), 2, "{told}");
+}
+
+#[test]
+fn the_call_of_kms_goes_where_the_environment_or_the_profile_says() {
+    let service = Service::start(OPS, &format!("kms={KEY}"));
+    let door = KmsDoor::open(&service, None);
+    let answer = run_with(&service, &["shell", "web-1"], "exit\n", Some(&door.url));
+    answer.ends_with(0);
+    assert!(door.was_used());
+    let door = KmsDoor::open(&service, None);
+    let profiles = service.home().join(".config/ops/profiles");
+    std::fs::create_dir_all(&profiles).expect("a folder");
+    let profile = format!("aws: {{ endpoints: {{ kms: \"{}\" }} }}\n", door.url);
+    std::fs::write(profiles.join("kms.yaml"), profile).expect("a profile");
+    run(&service, &["-p", "kms", "shell", "web-1"], "exit\n").ends_with(0);
+    assert!(door.was_used());
+    assert_eq!(keys_made(&service), 2);
 }

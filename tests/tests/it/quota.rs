@@ -2,11 +2,15 @@
 
 use std::{
     net::TcpListener,
+    os::unix::fs::DirBuilderExt as _,
+    path::Path,
     process::{Child, Stdio},
     thread,
+    time::{Duration, Instant},
 };
 
-use ops_tests::service::Service;
+use ops_tests::service::{PATIENCE, Service};
+use serde_json::Value;
 
 const OPS: &str = env!("CARGO_BIN_EXE_ops-under-test");
 
@@ -107,4 +111,78 @@ fn the_quota_is_on_with_agents_that_are_paced_as_real_ones() {
     assert!(variables(&free).contains(&"OPS_START_RATE".into()));
     let real = Service::start_with(OPS, |options| options.pace = ops_sandbox::Pace::Real);
     assert!(!variables(&real).contains(&"OPS_START_RATE".into()));
+}
+
+/// The tickets that wait for a start, by their urgency, as the processes of a user share them.
+fn waiting_starts(runtime: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(runtime.join("ops/pace")) else {
+        return Vec::new();
+    };
+    let files = entries.filter_map(Result::ok).map(|entry| entry.path());
+    // One that is being written just now is read the next time.
+    let read = |path| serde_json::from_slice::<Value>(&std::fs::read(path).ok()?).ok();
+    let queue = |pace: Value| pace["StartSession"]["queue"].as_array().cloned();
+    let tickets = files.filter_map(read).filter_map(queue).flatten();
+    tickets
+        .filter_map(|ticket| Some(ticket["urgency"].as_str()?.to_owned()))
+        .collect()
+}
+
+fn wait_for_starts(runtime: &Path, expected: &[&str]) {
+    let begun = Instant::now();
+    loop {
+        let mut waiting = waiting_starts(runtime);
+        waiting.sort();
+        if waiting == expected {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{waiting:?} wait for a start");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Nothing waits here for a turn that comes: after the burst there is one in a quarter of an hour,
+/// and the queue in the shared file shows what goes before what.
+#[test]
+fn the_further_sessions_of_a_large_copy_let_everything_else_go_first() {
+    let service = Service::start(OPS, "");
+    let runtime = service.home().join("run");
+    std::fs::DirBuilder::new()
+        .mode(0o700)
+        .create(&runtime)
+        .expect("a folder");
+    let large = service.home().join("large");
+    let file = std::fs::File::create(&large).expect("a file");
+    file.set_len(160 << 20).expect("a size");
+    let start = |args: &[&str]| {
+        let mut ops = service.ops(args);
+        ops.env("XDG_RUNTIME_DIR", &runtime)
+            .env("OPS_START_RATE", "0.001");
+        Started(ops.spawn().expect("ops starts"))
+    };
+    let large = large.display().to_string();
+    let _copy = start(&["cp", "--sessions", "4", &large, "web-1:sent"]);
+    wait_for_starts(&runtime, &["Bulk", "Bulk", "Bulk"]);
+    let _shell = start(&["ssh-proxy", "web-1", &closing_port().to_string()]);
+    wait_for_starts(&runtime, &["Bulk", "Bulk", "Bulk", "Interactive"]);
+    // The same downwards: the first session lists, and the burst is used up.
+    let _fetch = start(&[
+        "cp",
+        &format!("web-1:{large}"),
+        &runtime.display().to_string(),
+    ]);
+    wait_for_starts(
+        &runtime,
+        &["Bulk", "Bulk", "Bulk", "Interactive", "Interactive"],
+    );
+}
+
+/// A process that is ended with the test.
+struct Started(Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

@@ -1,13 +1,16 @@
 //! `ops cp` against OpenSSH's scp through `ops ssh-proxy`, agents paced as real ones are.
 //!
-//! `cargo run --release -p ops-bench --bin bench-cp [-- MEGABYTES [FILES [LARGE]]]`: a file of
-//! noise and one of text, both ways, each in megabytes (64); small files of 4 KiB (10,000); one
-//! large file in megabytes for the memory (1,024; 0 leaves it out). All of it takes a good quarter
-//! of an hour, most of which the paced ways need at 0.9 MB/s; `-- 16` gives the same ratios in a
-//! few minutes.
+//! `cargo run --release -p ops-bench --bin bench-cp [-- [TABLE…] [MEGABYTES [FILES [LARGE]]]]`: a
+//! file of noise and one of text, both ways, each in megabytes (64); small files of 4 KiB (10,000);
+//! one large file in megabytes for the memory (1,024; 0 leaves it out). All of it takes a good
+//! quarter of an hour, most of which the paced ways need at 0.9 MB/s; `-- 16` gives the same ratios
+//! in a few minutes.
 //!
 //! At the end the same copies and the output of a shell, with and without encryption, with agents
 //! that do not pace.
+//!
+//! TABLE is `noise`, `text`, `small`, `large` or `encryption`, for these alone: `-- encryption`
+//! takes a minute. Results of some tables are never recorded.
 //!
 //! *official habit* is scp through the same proxy held to what today's official client does with
 //! input: 1,024 bytes, then a millisecond. It is a setting of this benchmark, no program of AWS's.
@@ -26,7 +29,7 @@ use std::{
 };
 
 use ops_bench::{
-    report::Report,
+    report::{self, Report},
     stage::{self, Stage},
     usage,
 };
@@ -40,6 +43,8 @@ const HABIT: &str = "official-habit";
 const HABIT_BYTES: usize = 1024;
 const HABIT_PAUSE: Duration = Duration::from_millis(1);
 const MEGABYTE: f64 = 1_000_000.0;
+/// The tables that can be asked for by themselves.
+const TABLES: [&str; 5] = ["noise", "text", "small", "large", "encryption"];
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
@@ -90,20 +95,37 @@ struct Taken {
 }
 
 fn run() -> io::Result<()> {
-    let mut number = stage::numbers();
-    let (megabytes, files, large) = (number(64)?, number(10_000)?, number(1024)?);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (chosen, numbers) = report::split_tables(&TABLES, &arguments)?;
+    let is_chosen = |table| chosen.is_empty() || chosen.contains(&table);
+    let mut numbers = numbers.iter().map(|text| {
+        text.parse::<usize>()
+            .map_err(|_| io::Error::other(format!("`{text}` is no number")))
+    });
+    let megabytes = numbers.next().transpose()?.unwrap_or(64);
+    let files = numbers.next().transpose()?.unwrap_or(10_000);
+    let large = numbers.next().transpose()?.unwrap_or(1024);
     let folder = tempfile::tempdir()?;
     let bench = Bench::new(folder.path())?;
     let mut report = Report::of("bench-cp");
     for (name, text) in [("noise", false), ("text", true)] {
-        bench.compare(&mut report, name, text, megabytes)?;
+        if is_chosen(name) {
+            bench.compare(&mut report, name, text, megabytes)?;
+        }
     }
-    bench.small(&mut report, files)?;
-    if large > 0 {
+    if is_chosen("small") {
+        bench.small(&mut report, files)?;
+    }
+    if is_chosen("large") && large > 0 {
         bench.large(&mut report, large)?;
     }
-    encryption::compare(&mut report, folder.path(), megabytes)?;
-    report.finish()
+    if is_chosen("encryption") {
+        encryption::compare(&mut report, folder.path(), megabytes)?;
+    }
+    if chosen.is_empty() {
+        report.finish()?;
+    }
+    Ok(())
 }
 
 impl Bench {

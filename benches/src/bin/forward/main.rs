@@ -1,9 +1,11 @@
 //! `ops forward` against a direct connection, in one run.
 //!
-//! `cargo run --release -p ops-bench --bin bench-forward` takes about four minutes and prints
-//! ratios, then the targets and whether they were met; with the argument `memory` it measures only
-//! that. The tunnel, the sandbox and this program are three processes; on two processors they are
-//! in each other's way.
+//! `cargo run --release -p ops-bench --bin bench-forward [-- TABLE…]` takes about four minutes and
+//! prints ratios, then the targets and whether they were met. TABLE is `paced-0`, `unpaced-0`,
+//! `paced-20` or `unpaced-20` (agents paced as real ones or not, on a path of so many milliseconds
+//! each way), or `memory`, for these alone: each takes less than a minute. Results of some tables
+//! are never recorded. The tunnel, the sandbox and this program are three processes; on two
+//! processors they are in each other's way.
 
 mod far;
 mod measure;
@@ -12,7 +14,7 @@ mod reference;
 use std::{io, process::ExitCode, time::Duration};
 
 use ops_bench::{
-    report::Report,
+    report::{self, Report},
     stage::{Owned, Stage, document},
     usage,
 };
@@ -24,6 +26,8 @@ use measure::{Rates, ping, throughput};
 const WINDOW: Duration = Duration::from_secs(3);
 /// Round trips of each measurement of a delay, unless the window ends before.
 const PINGS: usize = 1000;
+/// The tables that can be asked for by themselves.
+const TABLES: [&str; 5] = ["paced-0", "unpaced-0", "paced-20", "unpaced-20", "memory"];
 /// Connections of the measurement of memory.
 const CROWD: usize = 100;
 /// What `ops` may have resident under a crowd, in bytes.
@@ -180,24 +184,33 @@ fn main() -> ExitCode {
 
 fn run() -> io::Result<()> {
     let server = Server::start()?;
-    if std::env::args().nth(1).as_deref() == Some("memory") {
-        let mut report = Report::of("bench-forward");
-        let memory = crowd(&mut report, &server)?;
-        targets(&mut report, &[], &Bounds::default(), memory);
-        // A part of the section would stand for the whole.
-        return Ok(());
-    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (chosen, _) = report::split_tables(&TABLES, &arguments)?;
+    let is_chosen = |table: &str| chosen.is_empty() || chosen.contains(&table);
     let mut report = Report::of("bench-forward");
-    let bounds = Bounds::measure()?;
-    bounds.print(&mut report);
-    report.line("paced runs keep to three StartSession calls a second; unpaced ones have no limit");
+    let mut bounds = Bounds::default();
+    if chosen != ["memory"] {
+        bounds = Bounds::measure()?;
+        bounds.print(&mut report);
+        report.line(
+            "paced runs keep to three StartSession calls a second; unpaced ones have no limit",
+        );
+    }
 
     let mut rows = Vec::new();
     let mut outcomes = Vec::new();
     for delay_ms in DELAYS_MS {
+        let paces: Vec<bool> = [(true, "paced"), (false, "unpaced")]
+            .into_iter()
+            .filter(|(_, name)| is_chosen(&format!("{name}-{delay_ms}")))
+            .map(|(paced, _)| paced)
+            .collect();
+        if paces.is_empty() {
+            continue;
+        }
         let direct = direct(&server, delay_ms)?;
         rows.push(direct_row(delay_ms, &direct));
-        for paced in [true, false] {
+        for paced in paces {
             let stage = stage(paced, delay_ms)?;
             for sessions in [Some(1), Some(4), None] {
                 let setting = Setting {
@@ -212,24 +225,33 @@ fn run() -> io::Result<()> {
             }
         }
     }
-    report.table(
-        &[
-            "",
-            "down MB/s",
-            "of direct",
-            "up MB/s",
-            "of direct",
-            "ping ms p50 / p99",
-            "beside a download",
-            "times idle",
-            "CPU s/GB down",
-            "up",
-        ],
-        &rows,
-    );
-    let memory = crowd(&mut report, &server)?;
+    if !rows.is_empty() {
+        report.table(
+            &[
+                "",
+                "down MB/s",
+                "of direct",
+                "up MB/s",
+                "of direct",
+                "ping ms p50 / p99",
+                "beside a download",
+                "times idle",
+                "CPU s/GB down",
+                "up",
+            ],
+            &rows,
+        );
+    }
+    let memory = if is_chosen("memory") {
+        Some(crowd(&mut report, &server)?)
+    } else {
+        None
+    };
     targets(&mut report, &outcomes, &bounds, memory);
-    report.finish()
+    if chosen.is_empty() {
+        report.finish()?;
+    }
+    Ok(())
 }
 
 fn stage(paced: bool, delay_ms: u64) -> io::Result<Stage> {
@@ -373,7 +395,15 @@ fn row(outcome: &Outcome, direct: &Direct) -> Vec<String> {
 }
 
 /// The targets, and whether they were met.
-fn targets(report: &mut Report, outcomes: &[Outcome], bounds: &Bounds, memory: Option<Memory>) {
+///
+/// `memory` is `None` where nobody wanted to know, and holds `None` where the system does not tell.
+#[expect(clippy::option_option, reason = "said above")]
+fn targets(
+    report: &mut Report,
+    outcomes: &[Outcome],
+    bounds: &Bounds,
+    memory: Option<Option<Memory>>,
+) {
     let find = |paced: bool, delay_ms: u64, sessions: Option<usize>| {
         outcomes.iter().find(|outcome| {
             let s = outcome.setting;
@@ -462,7 +492,9 @@ fn targets(report: &mut Report, outcomes: &[Outcome], bounds: &Bounds, memory: O
     }
     let limit = MEMORY_BYTES >> 20;
     match memory {
-        Some(memory) => {
+        // Not asked for.
+        None => {}
+        Some(Some(memory)) => {
             let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
             target(
                 &format!("peak memory of ops with {CROWD} connections both ways"),
@@ -477,7 +509,7 @@ fn targets(report: &mut Report, outcomes: &[Outcome], bounds: &Bounds, memory: O
                 true,
             );
         }
-        None => target(
+        Some(None) => target(
             "peak memory of ops",
             format!("{limit} MiB"),
             "?".into(),

@@ -357,7 +357,7 @@ async fn run_lane(
     let is_read_once = lane.is_read_once(*at);
     let mut is_whole = false;
     let mut grown: Option<Grown> = None;
-    let mut down = DownPipe::start(&session.host, &text)
+    let mut down = DownPipe::start(session.next_carrier(), &text)
         .await
         .map_err(LaneError::Short)?
         .strict();

@@ -294,7 +294,7 @@ async fn feed_by_session(
     text: String,
     mut intake: ArchiveInput,
 ) -> Result<()> {
-    let started = DownPipe::start(&session.host, &text).await;
+    let started = DownPipe::start(session.next_carrier(), &text).await;
     if let Err(error) = &started {
         session.note_refusal(text.len(), error);
     }

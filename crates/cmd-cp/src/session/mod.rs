@@ -24,10 +24,11 @@ pub(crate) mod url_dialogue;
 
 use std::sync::{
     Mutex, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use futures_util::{FutureExt as _, future::BoxFuture};
+use ops_core::{calls::Separation, connect::Urgency};
 use ops_profile::CopyVia;
 use ops_remote::pipe::{CutOff, DocumentHabits, DownPipe, ScriptHost};
 use ops_remote::script::compact;
@@ -48,6 +49,11 @@ const NAMES: &str = include_str!("scripts/names.sh");
 /// one that is opened to store does both over the dialogue that stores, which takes two.
 pub(crate) struct ShellTransport {
     host: ScriptHost,
+    /// As `host`, for sessions beside the first that carries content: they start after those that
+    /// somebody waits for.
+    further_host: ScriptHost,
+    /// A session that carries content was opened.
+    is_carrying: AtomicBool,
     tools: Tools,
     /// What files made here lose of their permissions.
     umask: u32,
@@ -103,8 +109,14 @@ impl ShellTransport {
             (FirstUse::List(ask), Some(listing)) => Some((ask.clone(), listing)),
             _ => None,
         };
+        let further_host = ScriptHost {
+            urgency: Urgency::Bulk,
+            ..host.clone()
+        };
         Ok(Self {
             host,
+            further_host,
+            is_carrying: AtomicBool::new(false),
             tools: reached.tools,
             refused: AtomicUsize::new(usize::MAX),
             umask: crate::local::umask(),
@@ -119,8 +131,21 @@ impl ShellTransport {
     /// As [`Dialogue::start`].
     async fn take_dialogue(&self) -> Result<Dialogue> {
         match self.idle.lock().await.take() {
-            Some(dialogue) if dialogue.is_usable() => Ok(dialogue),
-            _ => Dialogue::start(&self.host, &self.tools).await,
+            Some(dialogue) if dialogue.is_usable() => {
+                self.is_carrying.store(true, Ordering::Relaxed);
+                Ok(dialogue)
+            }
+            _ => Dialogue::start(self.next_carrier(), &self.tools).await,
+        }
+    }
+
+    /// From where the next session that carries content is opened. What a small copy needs is as
+    /// urgent as the copy; whatever comes beside or after that is some of many.
+    fn next_carrier(&self) -> &ScriptHost {
+        if self.is_carrying.swap(true, Ordering::Relaxed) {
+            &self.further_host
+        } else {
+            &self.host
         }
     }
 
@@ -258,9 +283,9 @@ async fn reach_and_list(host: &ScriptHost, ask: &ListRequest) -> Result<Reached>
 /// Starts the dialogue that stores, and finds out over it what the server has.
 async fn reach_and_talk(host: &ScriptHost) -> Result<Reached> {
     let label = host.instance.label();
-    if host.document.is_some() {
-        // Whether a document of the profile's separates output shows when its first command has
-        // ended. Over one that does not, the faster half of a dialogue would never say a word.
+    if host.document.is_some() && host.read_document().await.separation == Separation::Unknown {
+        // Whether such a document separates output shows when its first command has ended. Over one
+        // that does not, the faster half of a dialogue would never say a word.
         let tools = retry_cut_off(host, || Tools::probe_server(host)).await?;
         probe::needed_to_send(&tools, label)?;
         return Ok(Reached {

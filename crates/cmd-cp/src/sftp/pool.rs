@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use ops_core::Context;
+use ops_core::{Context, connect::Urgency};
 use ops_remote::ssh::client::{Client, Dialer, Login};
 use ops_ui::{Error, ErrorKind, Result, hint, output::escape, text::named};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -78,6 +78,8 @@ struct Slot {
 pub(super) struct Pool {
     cx: Context,
     dialer: Dialer,
+    /// Of the first session; the others are some of many.
+    urgency: Urgency,
     /// The user to become.
     become_user: Option<String>,
     label: String,
@@ -107,6 +109,7 @@ impl Pool {
         Ok(Self {
             cx: server.cx.clone(),
             dialer,
+            urgency: server.urgency,
             become_user,
             label: server.instance.label().to_owned(),
             slots: Mutex::default(),
@@ -137,6 +140,11 @@ impl Pool {
                 slot.tries = 0;
             }
         }
+        let urgency = if index == 0 {
+            self.urgency
+        } else {
+            Urgency::Bulk
+        };
         loop {
             if let Some(why) = &slot.why_lost {
                 if slot.tries == TRIES {
@@ -153,7 +161,7 @@ impl Pool {
             let room = slot
                 .room
                 .get_or_insert_with(|| Arc::new(Semaphore::new(ROOM_KIB as usize)));
-            match Box::pin(self.connect(Arc::clone(room))).await {
+            match Box::pin(self.connect(Arc::clone(room), urgency)).await {
                 Ok(session) => {
                     slot.session = Some(Arc::clone(&session));
                     return Ok(session);
@@ -188,8 +196,8 @@ impl Pool {
         &self.label
     }
 
-    async fn connect(&self, room: Arc<Semaphore>) -> Result<Arc<SftpSession>> {
-        let client = self.dialer.connect().await?;
+    async fn connect(&self, room: Arc<Semaphore>, urgency: Urgency) -> Result<Arc<SftpSession>> {
+        let client = self.dialer.connect(urgency).await?;
         let program = match &self.become_user {
             None => client.subsystem("sftp").await?.ok_or_else(|| {
                 Error::target(format!("the SSH server of `{}` has no SFTP", self.label))

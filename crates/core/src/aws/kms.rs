@@ -129,7 +129,12 @@ fn key_in(answer: DirectAnswer) -> Result<DataKey, DirectFailure> {
 
 #[cfg(test)]
 mod tests {
+    use ops_profile::Verbs;
+    use ops_ui::Globals;
+    use tokio::{io::AsyncReadExt as _, net::TcpListener};
+
     use super::{super::direct::tests::answered, *};
+    use crate::Context;
 
     #[test]
     fn the_request_is_that_of_the_official_client() {
@@ -188,6 +193,64 @@ mod tests {
         ] {
             let arn = format!("arn:aws:kms:{region}:1:key/k");
             assert_eq!(KeyName::of(&arn).region, None, "{region}");
+        }
+    }
+
+    /// Where a call goes by way of a proxy that leads nowhere: what the proxy is asked for.
+    async fn host_that_is_called(settings: &str, own_endpoint: Option<&str>) -> String {
+        let home = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(home.path().join(".aws")).expect("a folder");
+        let config = format!("[default]\n{settings}\n");
+        std::fs::write(home.path().join(".aws/config"), config).expect("a file");
+        let proxy = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = proxy.local_addr().expect("an address");
+        let own = [
+            ("HOME", home.path().display().to_string()),
+            ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "secret".to_owned()),
+            ("AWS_REGION", "us-east-1".to_owned()),
+            ("HTTPS_PROXY", format!("http://{address}")),
+        ];
+        let given = own_endpoint.map(|url| ("AWS_ENDPOINT_URL_KMS", url.to_owned()));
+        let env = own.into_iter().chain(given).collect();
+        let cx = Context::new(Globals::default(), env, Verbs::default());
+        let aws = cx.aws().await.expect("a configuration");
+        let key = KeyName::of("alias/sessions");
+        let context = encryption_context("s-0123456789abcdef0", "i-0123456789abcdef0", None);
+        let call = aws.generate_data_key(&key, "us-east-1", &context);
+        let asked = async {
+            let (mut client, _) = proxy.accept().await.expect("a connection");
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(client.read_u8().await.expect("a byte"));
+            }
+            String::from_utf8(request).expect("text")
+        };
+        let request = tokio::select! {
+            request = asked => request,
+            _ = call => panic!("nobody was asked"),
+        };
+        let host = request
+            .strip_prefix("CONNECT ")
+            .and_then(|rest| rest.split(' ').next());
+        host.expect("a tunnel is asked for").to_owned()
+    }
+
+    #[tokio::test]
+    async fn a_call_goes_to_the_host_that_the_configuration_asks_for() {
+        let fips = "use_fips_endpoint = true";
+        let dual_stack = "use_dualstack_endpoint = true";
+        let both = format!("{fips}\n{dual_stack}");
+        let own = Some("https://vpce-1.kms.us-east-1.vpce.amazonaws.com");
+        for (settings, own, host) in [
+            ("", None, "kms.us-east-1.amazonaws.com:443"),
+            (fips, None, "kms-fips.us-east-1.amazonaws.com:443"),
+            (dual_stack, None, "kms.us-east-1.api.aws:443"),
+            (both.as_str(), None, "kms-fips.us-east-1.api.aws:443"),
+            (fips, own, "vpce-1.kms.us-east-1.vpce.amazonaws.com:443"),
+        ] {
+            let called = host_that_is_called(settings, own).await;
+            assert_eq!(called, host, "{settings}");
         }
     }
 

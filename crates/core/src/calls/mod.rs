@@ -14,5 +14,6 @@ pub mod s3;
 pub mod session_list;
 mod sign_in;
 
+pub use document::{CommandDocument, Separation};
 pub use preferences::SessionLogs;
 pub use sign_in::SignIn;

@@ -410,9 +410,12 @@ impl FlowWindow {
 /// may have it fixed on, or lack it. `script` is told whether it may wait for its session's end:
 /// where output comes only when the command has ended, the command must end.
 async fn open(host: &ScriptHost, script: impl Fn(bool) -> String) -> Result<Connection> {
+    host.read_document().await;
     let known = &host.known.0;
     if known.no_parameter.load(Ordering::Relaxed) {
-        return open_as(host, &script, false).await;
+        let connection = open_as(host, &script, false).await?;
+        ignores_separated_output(host, &connection);
+        return Ok(connection);
     }
     // The list of agents may be an hour old: its word costs a second start where it is wrong, and
     // saves one where it is right.
@@ -424,11 +427,11 @@ async fn open(host: &ScriptHost, script: impl Fn(bool) -> String) -> Result<Conn
         connection.terminate().await;
     }
     match open_as(host, &script, true).await {
-        Ok(connection) if ignores_separated_output(host, &connection) => {
-            // Its script would linger until somebody ends it, and nothing of its output come
-            // before.
-            connection.terminate().await;
-            open_as(host, &script, false).await
+        Ok(connection) => {
+            // A script whose output comes when it has ended does not linger, so the session is of
+            // use all the same.
+            ignores_separated_output(host, &connection);
+            Ok(connection)
         }
         // What the service says of a parameter that a document does not take has several forms; a
         // document that fails for another reason fails again.
@@ -438,7 +441,7 @@ async fn open(host: &ScriptHost, script: impl Fn(bool) -> String) -> Result<Conn
             known.no_parameter.store(true, Ordering::Relaxed);
             Ok(connection)
         }
-        other => other,
+        Err(error) => Err(error),
     }
 }
 
@@ -448,6 +451,7 @@ pub(crate) async fn open_separated(
     host: &ScriptHost,
     script: impl Fn(bool) -> String,
 ) -> Result<Option<Connection>> {
+    host.read_document().await;
     if host.known.is_joined() || is_listed_without_separated_output(host) {
         return Ok(None);
     }
@@ -477,7 +481,7 @@ async fn open_as(
     let name = host.document.as_deref().unwrap_or(DOCUMENT);
     let separated = separate || host.known.0.separated.load(Ordering::Relaxed);
     let mut command = host.command(&script(separated))?;
-    if host.expands_dollars().await {
+    if host.read_document().await.expands_dollars {
         command = command.replace('$', "$$");
     }
     let mut parameters = BTreeMap::from([("command".to_owned(), vec![command])]);

@@ -52,7 +52,12 @@ use std::sync::{
 use ops_session::handshake::AgentVersion;
 use tokio::sync::OnceCell;
 
-use ops_core::{BoxFuture, Context, Document, connect::Urgency, trouble::Troubled};
+use ops_core::{
+    BoxFuture, Context, Document,
+    calls::{CommandDocument, Separation},
+    connect::Urgency,
+    trouble::Troubled,
+};
 use ops_profile::Instance;
 use ops_ui::{Error, ErrorKind, Hint, Result, hint, output::escape};
 
@@ -104,8 +109,8 @@ struct DocumentFindings {
     /// The agent's own word for its version, from a handshake.
     version: OnceLock<AgentVersion>,
     troubled: Troubled,
-    /// The agent reads the command as a template, so that dollar signs have to be doubled.
-    expands_dollars: OnceCell<bool>,
+    /// What the document's content says of commands.
+    document: OnceCell<CommandDocument>,
 }
 
 impl DocumentHabits {
@@ -173,24 +178,38 @@ impl ScriptHost {
         })
     }
 
-    /// Whether the profile's own document has the agent read commands as templates. Where it cannot
-    /// be read, it is taken to be as AWS's own are.
-    async fn expands_dollars(&self) -> bool {
+    /// What the profile's own document says of commands; asked once. One that cannot be read is
+    /// taken to be as AWS's own is, and what it does with output shows when a command has ended.
+    ///
+    /// What is learned of output in this way saves a StartSession with a parameter that the
+    /// document refuses, and a session that would only show how output comes.
+    pub async fn read_document(&self) -> CommandDocument {
         let Some(name) = &self.document else {
-            return false;
+            return CommandDocument::default();
         };
         let look = async {
             let region = &self.instance.region;
             // Boxed: the SDK's future is large, and every script would carry it.
-            match Box::pin(self.cx.document_expands_dollars(name, region)).await {
-                Ok(expands) => expands,
-                Err(error) => {
-                    self.cx.output().detail(error.to_string());
-                    false
+            let read = Box::pin(self.cx.command_document(name, region)).await;
+            let document = read.unwrap_or_else(|error| {
+                self.cx.output().detail(error.to_string());
+                CommandDocument::default()
+            });
+            let findings = &self.known.0;
+            match document.separation {
+                Separation::Always => {
+                    findings.no_parameter.store(true, Ordering::Relaxed);
+                    findings.separated.store(true, Ordering::Relaxed);
                 }
+                Separation::Never => {
+                    findings.no_parameter.store(true, Ordering::Relaxed);
+                    findings.joined.store(true, Ordering::Relaxed);
+                }
+                Separation::ByParameter | Separation::Unknown => {}
             }
+            document
         };
-        *self.known.0.expands_dollars.get_or_init(|| look).await
+        *self.known.0.document.get_or_init(|| look).await
     }
 
     /// A clearer error where it was sudo that refused, else none.

@@ -75,6 +75,7 @@ impl UpPipe {
     }
 
     async fn dialogue_unboxed(host: &ScriptHost, script: &str) -> Result<Self> {
+        host.read_document().await;
         if host.may_join_output() {
             return Self::dialogue_by_terminal(host, script).await;
         }

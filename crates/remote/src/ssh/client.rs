@@ -5,6 +5,7 @@ use std::{borrow::Cow, future::Future, path::PathBuf, sync::Arc, time::Duration}
 use bytes::Bytes;
 use ops_core::{
     BoxFuture, Context, Document, OpenOptions,
+    connect::Urgency,
     trouble::{Trouble, Troubled},
 };
 use ops_profile::{HostKeys, Instance};
@@ -108,16 +109,16 @@ impl Dialer {
         &self.user
     }
 
-    /// Opens a session, checks the server's key and logs in.
+    /// Opens a session, checks the server's key and logs in; `urgency` is the session's.
     ///
     /// # Errors
     /// As [`Context::open`]; no server on the port; a host key that has changed
     /// ([`ErrorKind::Refused`]); a login that is refused.
-    pub fn connect<'a>(&'a self) -> BoxFuture<'a, Result<Client>> {
-        Box::pin(self.connect_unboxed())
+    pub fn connect<'a>(&'a self, urgency: Urgency) -> BoxFuture<'a, Result<Client>> {
+        Box::pin(self.connect_unboxed(urgency))
     }
 
-    async fn connect_unboxed(&self) -> Result<Client> {
+    async fn connect_unboxed(&self, urgency: Urgency) -> Result<Client> {
         let label = self.instance.label();
         let file = known_hosts::file(&self.cx);
         if self.policy == HostKeys::Ssm {
@@ -133,14 +134,10 @@ impl Dialer {
             )?),
         };
         self.keys.push(&self.cx, &self.instance, &self.user).await?;
-        let connection = self
-            .cx
-            .open(
-                &self.instance,
-                Document::Ssh { port: self.port },
-                OpenOptions::reason(self.reason.clone()),
-            )
-            .await?;
+        let mut options = OpenOptions::reason(self.reason.clone());
+        options.urgency = urgency;
+        let document = Document::Ssh { port: self.port };
+        let connection = self.cx.open(&self.instance, document, options).await?;
         let (carrier, stream) = Carrier::start(
             &self.cx,
             connection,

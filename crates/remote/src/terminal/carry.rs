@@ -23,6 +23,7 @@ use tokio::{
 use super::{
     departure::Departure,
     escape::{self, EscapeAction, EscapeChar, Escapes},
+    manner::Manner,
     modes::Modes,
     notes::Notes,
 };
@@ -84,11 +85,11 @@ pub fn carry<'a>(
     events: &'a mut Events,
     ending: &'a Ending,
     label: &'a str,
-    escape: EscapeChar,
+    manner: Manner,
     filter: Option<Box<dyn OutputFilter>>,
 ) -> BoxFuture<'a, Result<CarryEnd>> {
     Box::pin(carry_unboxed(
-        cx, sender, events, ending, label, escape, filter,
+        cx, sender, events, ending, label, manner, filter,
     ))
 }
 
@@ -98,7 +99,7 @@ async fn carry_unboxed(
     events: &mut Events,
     ending: &Ending,
     label: &str,
-    escape: EscapeChar,
+    manner: Manner,
     filter: Option<Box<dyn OutputFilter>>,
 ) -> Result<CarryEnd> {
     let output = cx.output();
@@ -116,7 +117,7 @@ async fn carry_unboxed(
         None
     };
 
-    let mut notes = Notes::new(output, label, escape, raw.is_some());
+    let mut notes = Notes::new(output, label, manner, raw.is_some());
     let show = show(Show {
         output,
         events,
@@ -131,7 +132,7 @@ async fn carry_unboxed(
     });
     let input = async {
         match &raw {
-            Some(raw) => typed(output, sender, raw, escape, &mut stdin, &departure).await,
+            Some(raw) => typed(output, sender, raw, manner.escape, &mut stdin, &departure).await,
             None => piped(sender, &heard, &mut stdin).await,
         }
     };

@@ -7,10 +7,13 @@ mod carry;
 mod departure;
 mod escape;
 mod full_screen;
+mod manner;
 mod modes;
 mod notes;
+mod title;
 
 pub use self::{
     carry::{CarryEnd, OutputFilter, carry},
     escape::EscapeChar,
+    manner::Manner,
 };

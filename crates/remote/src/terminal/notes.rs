@@ -2,16 +2,17 @@
 //! the far side wrote.
 //!
 //! At a prompt it is a line of its own. While a full-screen program has the terminal it is a line
-//! at the bottom that goes away again: see [`FullScreen`].
+//! at the bottom that goes away again, or the terminal's title: see [`FullScreen`] and [`Title`].
 
 use std::time::Duration;
 
 use ops_core::trouble::{Notice, Observer};
+use ops_profile::Notices;
 use ops_session::driver::Event;
 use ops_ui::{Output, Text, terminal};
 use tokio::time::Instant;
 
-use super::{escape::EscapeChar, full_screen::FullScreen};
+use super::{escape::EscapeChar, full_screen::FullScreen, manner::Manner, title::Title};
 
 /// Between two notes that the agent is still silent.
 const STILL: Duration = Duration::from_secs(30);
@@ -28,18 +29,22 @@ pub(crate) struct Notes<'a> {
     within_line: bool,
     /// Since when the agent is silent, and when to say so again.
     silent: Option<(Instant, Instant)>,
+    /// Where news are told while a program has the whole screen.
+    notices: Notices,
     /// While a program has the whole screen.
-    full_screen: Option<FullScreen>,
+    over_program: Option<OverProgram>,
+}
+
+/// How news are told while a program has the whole screen.
+enum OverProgram {
+    LastLine(FullScreen),
+    Title(Title),
 }
 
 impl<'a> Notes<'a> {
     /// For a session on the instance called `label`; `escape` works only where there is a terminal.
-    pub(crate) fn new(
-        output: &'a Output,
-        label: &'a str,
-        escape: EscapeChar,
-        terminal: bool,
-    ) -> Self {
+    pub(crate) fn new(output: &'a Output, label: &'a str, manner: Manner, terminal: bool) -> Self {
+        let Manner { escape, notices } = manner;
         let way_out = if terminal && escape != EscapeChar::NONE {
             format!("; Enter {escape} . ends the session")
         } else {
@@ -52,7 +57,8 @@ impl<'a> Notes<'a> {
             observer: Observer::patient(),
             within_line: false,
             silent: None,
-            full_screen: None,
+            notices,
+            over_program: None,
         }
     }
 
@@ -67,11 +73,25 @@ impl<'a> Notes<'a> {
         let is_terminal = self.output.stdout_is_terminal();
         self.within_line = is_terminal && bytes.last() != Some(&b'\n');
         if !(alternate_screen && is_terminal && self.output.stderr_is_terminal()) {
-            self.full_screen = None;
-        } else if let Some(size) = terminal::size() {
-            self.full_screen
-                .get_or_insert_with(|| FullScreen::new(size))
-                .observe(bytes, size);
+            self.forget_program();
+        } else if self.notices == Notices::Title {
+            self.over_program
+                .get_or_insert_with(|| OverProgram::Title(Title::default()));
+        } else if let Some(size) = terminal::size()
+            && let OverProgram::LastLine(full_screen) = self
+                .over_program
+                .get_or_insert_with(|| OverProgram::LastLine(FullScreen::new(size)))
+        {
+            full_screen.observe(bytes, size);
+        }
+    }
+
+    /// No program has the whole screen any more. A line of ours on it has gone with it; the title
+    /// is the terminal's, and stays until it is given back.
+    fn forget_program(&mut self) {
+        if let Some(OverProgram::Title(mut title)) = self.over_program.take() {
+            let label = ops_ui::text::escape(self.label);
+            self.output.draw_over_program(&title.give_back(&label));
         }
     }
 
@@ -133,10 +153,14 @@ impl<'a> Notes<'a> {
     }
 
     fn say(&mut self, text: &str) {
-        if let Some(full_screen) = &mut self.full_screen {
+        if let Some(over_program) = &mut self.over_program {
             if !self.output.quiet() {
-                let line = full_screen.cover(&ops_ui::text::escape(text));
-                self.output.draw_over_program(&line);
+                let text = ops_ui::text::escape(text);
+                let drawn = match over_program {
+                    OverProgram::LastLine(full_screen) => full_screen.cover(&text),
+                    OverProgram::Title(title) => title.take(&text),
+                };
+                self.output.draw_over_program(&drawn);
             }
             return;
         }
@@ -150,10 +174,12 @@ impl<'a> Notes<'a> {
 
     /// A full-screen program that has its screen back is the news.
     fn say_good_news(&mut self, text: &str) {
-        match &mut self.full_screen {
-            Some(full_screen) => self.output.draw_over_program(&full_screen.uncover()),
-            None => self.say(text),
-        }
+        let drawn = match &mut self.over_program {
+            Some(OverProgram::LastLine(full_screen)) => full_screen.uncover(),
+            Some(OverProgram::Title(title)) => title.give_back(&ops_ui::text::escape(self.label)),
+            None => return self.say(text),
+        };
+        self.output.draw_over_program(&drawn);
     }
 
     /// The session is over, and not by the user's doing; `text` is what the service says of it,
@@ -165,7 +191,7 @@ impl<'a> Notes<'a> {
             text
         };
         // What ends the session ends the program too, and its screen is left behind.
-        self.full_screen = None;
+        self.forget_program();
         self.say(&format!("the session on {} is over: {why}", self.label));
     }
 

@@ -94,8 +94,9 @@ printf "!over\n" >&6
 printf "\n!end\n" >&3
 # Of a command that has ended the agent repairs for two seconds only what was lost on the way: the
 # client ends the session. In this process, so that it goes with the session; it ends by itself
-# where nobody ends it.
-if [ -n "$linger" ]; then
+# where nobody ends it. Not where the agent collects the output in a file, as those before
+# 3.1.1511.0 do whatever they are asked for: there nothing is sent before this process has ended.
+if [ -n "$linger" ] && ! [ -f /dev/fd/1 ]; then
     exec 9>&-
     exec sleep 30
 fi
