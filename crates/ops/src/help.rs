@@ -14,8 +14,8 @@ use crate::{plugin, policy::Policy, registry};
 const EXTERNAL: &str = "<external commands>";
 
 /// Verbs that the short page leaves out, where each line counts: what only other programs call, and
-/// what the picker shows too.
-const LONG_PAGE_ALONE: [&str; 2] = ["ssh-proxy", "recent"];
+/// what completion, the picker and `--version` show too.
+const LONG_PAGE_ALONE: [&str; 5] = ["ssh-proxy", "recent", "cache", "plugin", "version"];
 /// What the short page begins with.
 const SHORT_ABOUT: &str = "Reach servers on AWS through Session Manager";
 /// Of the narrowest terminal that is common.
