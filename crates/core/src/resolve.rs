@@ -13,6 +13,7 @@ use ops_profile::{Host, Instance, Pick, Selector, Target};
 use ops_ui::{Error, ErrorKind, Result};
 
 use crate::{
+    BoxFuture,
     cache::FleetFile,
     context::{Context, FromCache},
     inventory::{Query, TagFilter, answers_to, has_address},
@@ -46,7 +47,15 @@ impl Context {
     /// # Errors
     /// None (3), or only one that is stopped (7); several and no choice made (6); those of the
     /// calls.
-    pub async fn resolve(&self, target: &Target, choice: Choice) -> Result<Instance> {
+    pub fn resolve<'a>(
+        &'a self,
+        target: &'a Target,
+        choice: Choice,
+    ) -> BoxFuture<'a, Result<Instance>> {
+        Box::pin(self.resolve_unboxed(target, choice))
+    }
+
+    async fn resolve_unboxed(&self, target: &Target, choice: Choice) -> Result<Instance> {
         let target = &*self.with_last(target)?;
         if self.globals().cached {
             let regions = self.regions_of(target).await?;
@@ -68,7 +77,15 @@ impl Context {
     ///
     /// # Errors
     /// As [`Self::resolve`].
-    pub async fn resolve_now(&self, target: &Target, choice: Choice) -> Result<Instance> {
+    pub fn resolve_now<'a>(
+        &'a self,
+        target: &'a Target,
+        choice: Choice,
+    ) -> BoxFuture<'a, Result<Instance>> {
+        Box::pin(self.resolve_now_unboxed(target, choice))
+    }
+
+    async fn resolve_now_unboxed(&self, target: &Target, choice: Choice) -> Result<Instance> {
         let target = &*self.with_last(target)?;
         let regions = self.regions_of(target).await?;
         let found = self.candidates(target, &regions).await?;
@@ -81,7 +98,15 @@ impl Context {
     ///
     /// # Errors
     /// As [`Self::resolve`].
-    pub async fn resolve_whole(&self, target: &Target, choice: Choice) -> Result<Instance> {
+    pub fn resolve_whole<'a>(
+        &'a self,
+        target: &'a Target,
+        choice: Choice,
+    ) -> BoxFuture<'a, Result<Instance>> {
+        Box::pin(self.resolve_whole_unboxed(target, choice))
+    }
+
+    async fn resolve_whole_unboxed(&self, target: &Target, choice: Choice) -> Result<Instance> {
         match (self.resolve(target, choice).await, target.whole()) {
             (Err(error), Some(whole))
                 if error.kind() == ErrorKind::NotFound && target.user.is_some() =>
@@ -187,9 +212,15 @@ impl Context {
     ///
     /// # Errors
     /// As [`Self::resolve`], for the first target that fails.
-    pub async fn resolve_many(&self, targets: &[Target]) -> Result<Vec<Instance>> {
-        let targets = targets.iter().map(|target| self.with_last(target));
-        let targets = targets.collect::<Result<Vec<_>>>()?;
+    pub fn resolve_many<'a>(
+        &'a self,
+        targets: &'a [Target],
+    ) -> BoxFuture<'a, Result<Vec<Instance>>> {
+        Box::pin(self.resolve_many_unboxed(targets))
+    }
+
+    async fn resolve_many_unboxed(&self, targets: &[Target]) -> Result<Vec<Instance>> {
+        let target = &*self.with_last(target)?;
         let found = futures_util::future::try_join_all(targets.iter().map(async |target| {
             let regions = self.regions_of(target).await?;
             let found = self.candidates(target, &regions).await?;

@@ -111,7 +111,9 @@ impl Feed {
         let document = host.interactive(&scripts::enter(&folder, turn, None))?;
         let mut options = OpenOptions::reason(host.reason.clone());
         options.urgency = host.urgency;
-        let opening = Box::pin(host.cx.open_heard(&host.instance, document, options, heard));
+        let opening = host
+            .cx
+            .open_heard(&host.instance, document, options, Box::pin(heard));
         let (session, ending) = opening.await?.into_parts();
         // A size, if only to find out which payloads the agent takes.
         let _ = session.sender.send_size(80, 24).await;
