@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::failure::Missing;
 use crate::{
+    BoxFuture,
     context::Context,
     inventory::{Listing, Query, TagFilter},
     picker::{self, Feed, Question},
@@ -37,7 +38,17 @@ impl Context {
     ///
     /// # Errors
     /// As [`Self::pick_server`].
-    pub async fn pick_among(
+    pub fn pick_among<'a>(
+        &'a self,
+        patterns: &'a [Target],
+        tags: &'a [TagFilter],
+        purpose: &'a str,
+        takes_several: bool,
+    ) -> BoxFuture<'a, Result<Vec<Instance>>> {
+        Box::pin(self.pick_among_unboxed(patterns, tags, purpose, takes_several))
+    }
+
+    async fn pick_among_unboxed(
         &self,
         patterns: &[Target],
         tags: &[TagFilter],
