@@ -87,7 +87,7 @@ fn every_declared_dependency_is_used() {
                 .iter()
                 .any(|(of, what, _)| *of == package_name && *what == name);
             let library = LIBRARIES.iter().find(|(package, _)| *package == name);
-            let library = library.map_or(name, |(_, library)| library);
+            let library = library.map_or(name, |(_, library)| *library);
             let is_used = names(&code, &library.replace('-', "_"));
             if is_used == is_excused {
                 unused.push(format!("{package_name}: {name}"));
