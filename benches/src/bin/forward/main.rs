@@ -397,7 +397,6 @@ fn row(outcome: &Outcome, direct: &Direct) -> Vec<String> {
 /// The targets, and whether they were met.
 ///
 /// `memory` is `None` where nobody wanted to know, and holds `None` where the system does not tell.
-#[expect(clippy::option_option, reason = "said above")]
 fn targets(
     report: &mut Report,
     outcomes: &[Outcome],
