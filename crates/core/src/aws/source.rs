@@ -88,7 +88,7 @@ impl Aws {
     }
 
     /// The AWS profile that the credentials are of; `None` where they are none of a profile's.
-    pub(crate) fn profile_in_use<'a>(options: &'a AwsOptions, kind: SourceKind) -> Option<&'a str> {
+    pub(crate) fn profile_in_use(options: &AwsOptions, kind: SourceKind) -> Option<&str> {
         let is_of_profile = matches!(
             kind,
             SourceKind::Sso

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     aws::{
         Service,
-        direct::{DirectCall, Input, Limits},
+        direct::{DirectAnswer, DirectCall, Input, Limits},
     },
     context::Context,
     inventory::Pages,
@@ -104,7 +104,7 @@ impl LogStream<'_> {
                 },
                 limits: Limits::USUAL,
             };
-            let answer = aws.ask(&call).await.and_then(|answer| answer.json());
+            let answer = aws.ask(&call).await.and_then(DirectAnswer::json);
             let page: Page = answer.map_err(|failure| {
                 if failure.code() == Some("ResourceNotFoundException") {
                     return self.not_found();
