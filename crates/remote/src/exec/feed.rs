@@ -293,7 +293,7 @@ mod tests {
     fn short_pieces_travel_at_once_and_join_while_others_are_under_way() {
         let mut frames = Frames::default();
         frames.begin(0);
-        let mut push = |frames: &mut Frames, len| {
+        let push = |frames: &mut Frames, len| {
             frames.push(vec![0; len].into());
             heads(frames, false)
         };
