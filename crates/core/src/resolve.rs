@@ -220,7 +220,8 @@ impl Context {
     }
 
     async fn resolve_many_unboxed(&self, targets: &[Target]) -> Result<Vec<Instance>> {
-        let target = &*self.with_last(target)?;
+        let targets = targets.iter().map(|target| self.with_last(target));
+        let targets = targets.collect::<Result<Vec<_>>>()?;
         let found = futures_util::future::try_join_all(targets.iter().map(async |target| {
             let regions = self.regions_of(target).await?;
             let found = self.candidates(target, &regions).await?;
