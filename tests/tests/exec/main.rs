@@ -6,6 +6,7 @@ mod guards;
 mod logs;
 mod many;
 mod script;
+mod servers;
 mod single;
 mod ways_out;
 

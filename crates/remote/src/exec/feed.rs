@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use ops_core::{OpenOptions, connect::Ending};
+use ops_core::connect::Ending;
 use ops_session::driver::{Event, Events, Sender};
 use ops_ui::Result;
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 
-use super::scripts;
+use super::{folder::Folder, scripts, setbacks::LASTED};
 use crate::pipe::Far;
 
 /// Frames that may be on their way to the command. They wait on the server in its folder, and here
@@ -35,6 +35,11 @@ impl Frames {
     /// Whether there is room for another one.
     pub(super) fn has_room(&self) -> bool {
         !self.is_end && self.last() - self.handed < WINDOW
+    }
+
+    /// How many frames the server has, and how many it has handed on.
+    pub(super) fn progress(&self) -> (u64, u64) {
+        (self.stored, self.handed)
     }
 
     fn last(&self) -> u64 {
@@ -91,6 +96,7 @@ pub(super) struct Feed {
     _ending: Option<Ending>,
     writer: mpsc::UnboundedSender<Bytes>,
     writing: JoinHandle<()>,
+    opened: Instant,
     /// The server listens; whether its `head` reads no further than it is told.
     is_ready: bool,
     is_exact: bool,
@@ -104,14 +110,15 @@ impl Feed {
     /// As [`ops_core::Context::open`].
     pub(super) async fn open(
         far: Far,
-        folder: String,
+        folder: Folder,
         turn: u32,
         heard: impl Future<Output = ()> + Send,
     ) -> Result<Self> {
         let document = far.interactive(&scripts::enter(&folder, turn, None))?;
-        let mut options = OpenOptions::reason(far.reason.clone());
-        options.urgency = far.urgency;
-        let opening = Box::pin(far.cx.open_heard(&far.instance, document, options, heard));
+        let opening = far
+            .cx
+            .open_heard(&far.instance, document, far.options(), heard);
+        let opening = Box::pin(opening);
         let (session, ending) = opening.await?.into_parts();
         // A size, if only to find out which payloads the agent takes.
         let _ = session.sender.send_size(80, 24).await;
@@ -138,6 +145,7 @@ impl Feed {
             _ending: ending,
             writer,
             writing,
+            opened: Instant::now(),
             is_ready: false,
             is_exact: false,
         }
@@ -167,6 +175,11 @@ impl Feed {
 
     pub(super) fn is_ready(&self) -> bool {
         self.is_ready
+    }
+
+    /// Whether it was of use, even if nothing was to be carried.
+    pub(super) fn has_lasted(&self) -> bool {
+        self.opened.elapsed() >= LASTED
     }
 
     /// Sends what is due.

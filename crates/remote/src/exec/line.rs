@@ -4,11 +4,12 @@ use std::{collections::VecDeque, time::Duration};
 
 use base64::Engine as _;
 use bytes::Bytes;
-use ops_core::{Connection, OpenOptions, connect::Ending};
+use ops_core::{Connection, connect::Ending};
 use ops_session::driver::{self, Event};
 use ops_ui::{Error, Result};
 use tokio::time::Instant;
 
+use super::{setbacks::LASTED, windows};
 use crate::pipe::{
     Far, down,
     lines::{Line as Text, Lines},
@@ -44,6 +45,8 @@ pub(super) enum Way {
     Separated,
     /// By a terminal, which takes input too: a kilobyte a millisecond, and nothing is given up.
     Terminal,
+    /// As PowerShell writes it on Windows: separated or, when the command has ended, joined.
+    Windows,
 }
 
 /// What has come.
@@ -83,8 +86,11 @@ pub(super) struct Line {
     queue: VecDeque<Said>,
     complaints: VecDeque<String>,
     trickle: Trickle,
+    opened: Instant,
     /// Something of ours has come.
     is_heard: bool,
+    /// A sign of life has come of a script from which it need not come.
+    has_beaten: bool,
     is_over: bool,
 }
 
@@ -99,15 +105,22 @@ impl Line {
         Ok(connection.map(|connection| Self::over(far, Way::Separated, connection)))
     }
 
+    /// Starts what `words` say to PowerShell on a Windows server.
+    ///
+    /// # Errors
+    /// As [`ops_core::Context::open`].
+    pub(super) async fn open_windows(far: &Far, words: &str) -> Result<Self> {
+        let connection = windows::open(far, words).await?;
+        Ok(Self::over(far, Way::Windows, connection))
+    }
+
     /// Starts `script` on a terminal.
     ///
     /// # Errors
     /// As [`ops_core::Context::open`].
     pub(super) async fn open_terminal(far: &Far, script: &str) -> Result<Self> {
-        let mut options = OpenOptions::reason(far.reason.clone());
-        options.urgency = far.urgency;
         let document = far.interactive(script)?;
-        let connection = Box::pin(far.cx.open(&far.instance, document, options)).await?;
+        let connection = Box::pin(far.cx.open(&far.instance, document, far.options())).await?;
         let line = Self::over(far, Way::Terminal, connection);
         // A size, if only to find out which payloads the agent takes.
         let _ = line.session.sender.send_size(80, 24).await;
@@ -115,6 +128,7 @@ impl Line {
     }
 
     fn over(far: &Far, way: Way, connection: Connection) -> Self {
+        let was_lost = connection.was_lost;
         let (session, ending) = connection.into_parts();
         Self {
             session,
@@ -126,9 +140,16 @@ impl Line {
             queue: VecDeque::new(),
             complaints: VecDeque::new(),
             trickle: Trickle::new(),
+            opened: Instant::now(),
             is_heard: false,
-            is_over: false,
+            has_beaten: false,
+            is_over: way == Way::Separated && was_lost,
         }
+    }
+
+    /// Whether it was of use, even if nothing was to be carried.
+    pub(super) fn has_lasted(&self) -> bool {
+        self.is_heard && self.opened.elapsed() >= LASTED
     }
 
     /// Takes input for what runs on the terminal.
@@ -148,16 +169,23 @@ impl Line {
                 return Ok(said);
             }
             if self.is_over {
-                return Err(Lost::Cut("the session has ended".to_owned()));
+                return Err(Lost::Cut("the session is lost".to_owned()));
             }
-            // A terminal's session is taken up again where it was, however long that takes.
-            let event = if self.way == Way::Terminal {
-                self.session.events.next().await
-            } else {
-                let silence = if self.is_heard { SILENCE } else { FIRST_WORD };
-                match tokio::time::timeout(silence, self.session.events.next()).await {
-                    Ok(event) => event,
-                    Err(_) => return Err(self.cut("nothing came any more")),
+            let silence = match self.way {
+                Way::Separated if self.is_heard => Some(SILENCE),
+                Way::Separated => Some(FIRST_WORD),
+                // Joined output comes when the command has ended.
+                Way::Windows => self.has_beaten.then_some(SILENCE),
+                // Its session is taken up again where it was, however long that takes.
+                Way::Terminal => None,
+            };
+            let event = match silence {
+                None => self.session.events.next().await,
+                Some(silence) => {
+                    match tokio::time::timeout(silence, self.session.events.next()).await {
+                        Ok(event) => event,
+                        Err(_) => return Err(self.cut("nothing came any more")),
+                    }
                 }
             };
             match event {
@@ -174,7 +202,9 @@ impl Line {
                     }
                 }
                 // The agent gives up what it had no place for while the client was away.
-                Some(Event::Disconnected { reason }) if self.way == Way::Separated => {
+                Some(Event::Disconnected { reason })
+                    if self.way == Way::Separated || self.has_beaten =>
+                {
                     return Err(self.cut(&reason));
                 }
                 Some(Event::Closed(closing)) => return Err(self.closed(&closing)),
@@ -198,7 +228,13 @@ impl Line {
             self.is_heard = true;
             match item {
                 Item::Bytes(bytes) => self.queue.push_back(Said::Bytes(bytes)),
-                Item::Message(text) if text == "beat" => {}
+                Item::Message(text) if text == "beat" => {
+                    self.has_beaten |= self.way == Way::Windows;
+                }
+                // Error output, where the agent has joined it with output.
+                Item::Message(text) if text.starts_with("x ") => {
+                    self.read_line(Text::Message(text))?;
+                }
                 Item::Message(text) => self.queue.push_back(Said::Message(text)),
             }
         }
@@ -259,11 +295,14 @@ impl Line {
             return Lost::Cut("the session has ended".to_owned());
         }
         let complaints: Vec<&str> = self.complaints.iter().map(String::as_str).collect();
-        Lost::Failed(match (self.far.refused(&complaints), failure) {
-            (Some(refused), _) => refused,
-            (None, Some(failure)) => self.explain(failure),
-            (None, None) => self.not_run(),
-        })
+        match (self.far.refused(&complaints), failure) {
+            (Some(refused), _) => Lost::Failed(refused),
+            (None, Some(failure)) => Lost::Failed(self.explain(failure)),
+            (None, None) if !complaints.is_empty() => Lost::Failed(self.not_run()),
+            // An agent whose client was away for a moment ends the session like this, and may tell
+            // a status all the same, which is its own.
+            (None, None) => Lost::Cut("the session has ended without a word".to_owned()),
+        }
     }
 
     /// The server did something else.
@@ -304,7 +343,7 @@ impl Line {
     /// word the agent passes on. Its script knows by what it has said last which of both is meant.
     async fn close_with(mut self, order: &'static [u8]) -> bool {
         let word = match self.way {
-            Way::Separated => QUIT,
+            Way::Separated | Way::Windows => QUIT,
             Way::Terminal => order,
         };
         if self.is_over || self.session.sender.send(word).await.is_err() {

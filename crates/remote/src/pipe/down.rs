@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use ops_core::{Connection, Document, OpenOptions, connect::Ending};
+use ops_core::{Connection, Document, connect::Ending};
 use ops_session::{
     closing::Closing,
     documents,
@@ -477,8 +477,7 @@ async fn open_as(far: &Far, script: impl Fn(bool) -> String, separate: bool) -> 
         parameters,
         handshake: true,
     };
-    let mut options = OpenOptions::reason(far.reason.clone());
-    options.urgency = far.urgency;
+    let mut options = far.options();
     options.driver.receive_bound = WAITING_BYTES;
     Box::pin(far.cx.open(&far.instance, document, options)).await
 }

@@ -49,7 +49,7 @@ use std::sync::{
 use ops_session::handshake::AgentVersion;
 use tokio::sync::OnceCell;
 
-use ops_core::{Context, Document, connect::Urgency, trouble::Troubled};
+use ops_core::{Context, Document, OpenOptions, connect::Urgency, trouble::Troubled};
 use ops_profile::Instance;
 use ops_ui::{Error, ErrorKind, Hint, Result, hint, output::escape};
 
@@ -101,6 +101,8 @@ struct Learned {
     /// The agent's own word for its version, from a handshake.
     version: OnceLock<AgentVersion>,
     troubled: Troubled,
+    /// A program may have begun on the server.
+    reached: Arc<AtomicBool>,
     /// The agent reads the command as a template, so that dollar signs have to be doubled.
     expands_dollars: OnceCell<bool>,
 }
@@ -125,6 +127,16 @@ impl Known {
             self.0.no_parameter.store(true, Ordering::Relaxed);
             self.0.joined.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// What was known of programs before belonged to another one.
+    pub(crate) fn forget_reached(&self) {
+        self.0.reached.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether a program of ours may have begun on the server, told of or not.
+    pub(crate) fn has_reached(&self) -> bool {
+        self.0.reached.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_learned(&self) -> bool {
@@ -162,6 +174,15 @@ impl Far {
             // Fails at once where a password would be asked for.
             Some(user) => format!("sudo -n -H -u '{user}' -- sh -c '{script}'"),
         })
+    }
+
+    /// How its sessions are opened.
+    pub(crate) fn options(&self) -> OpenOptions {
+        OpenOptions {
+            urgency: self.urgency,
+            reached: Arc::clone(&self.known.0.reached),
+            ..OpenOptions::reason(self.reason.clone())
+        }
     }
 
     pub(crate) fn interactive(&self, script: &str) -> Result<Document> {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use ops_core::{OpenOptions, connect::Ending, trouble::Trouble};
+use ops_core::{connect::Ending, trouble::Trouble};
 use ops_session::driver::{self, Event};
 use ops_ui::{Error, Result};
 
@@ -116,7 +116,7 @@ impl Up {
 
     async fn run(far: &Far, script: &str, mut voice: Option<Box<Down>>) -> Result<Self> {
         let document = far.interactive(script)?;
-        let mut options = OpenOptions::reason(far.reason.clone());
+        let mut options = far.options();
         options.urgency = far.urgency;
         let mut is_ready = false;
         let heard = async {
