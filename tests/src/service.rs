@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ops_sandbox::{Options, Running, Sandbox, StartError};
+use ops_sandbox::{Options, RunningSandbox, Sandbox, StartError};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -30,7 +30,7 @@ fn options(home: &Path) -> Options {
 /// A running sandbox, stopped when dropped.
 pub struct Service {
     // In this order: the sandbox ends before its runtime, the folder goes last.
-    running: Running,
+    running: RunningSandbox,
     runtime: Runtime,
     home: TempDir,
     program: PathBuf,

@@ -102,7 +102,7 @@ pub(crate) fn url(page: Page, instance: &Instance) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ops_profile::{Ping, State};
+    use ops_profile::{InstanceState, Ping};
 
     fn instance(id: &str, region: &str) -> Instance {
         Instance {
@@ -113,7 +113,7 @@ mod tests {
             } else {
                 Kind::Ec2
             },
-            state: State::Running,
+            state: InstanceState::Running,
             ping: Ping::Unknown,
             region: region.to_owned(),
             zone: None,

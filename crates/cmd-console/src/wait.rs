@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use ops_core::{Command, Context, Document, OpenOptions, Values, resolve::SessionArgs};
-use ops_profile::{Instance, Ping, State, Target};
+use ops_profile::{Instance, InstanceState, Ping, Target};
 use ops_ui::{Error, ErrorKind, Exit, Format, Result, hint, output::Spinner};
 use tokio::time::{sleep, timeout};
 
@@ -71,7 +71,7 @@ impl Command for Wait {
     async fn run(self, cx: Context) -> Result<Exit> {
         let limit = cx.settings()?.timeout.value.unwrap_or(DEFAULT_TIMEOUT);
         let started = Instant::now();
-        let mut known = Known::default();
+        let mut known = WaitedInstance::default();
         let outcome = timeout(limit, self.until(&cx, &mut known)).await;
         known.spinner = None;
         match outcome {
@@ -124,7 +124,7 @@ impl Command for Wait {
 
 /// What is known so far.
 #[derive(Default)]
-struct Known {
+struct WaitedInstance {
     instance: Option<Instance>,
     /// The guard has been asked.
     guarded: bool,
@@ -138,7 +138,7 @@ struct Known {
 
 impl Wait {
     /// Looks again and again; gives what the instance is called.
-    async fn until(&self, cx: &Context, known: &mut Known) -> Result<String> {
+    async fn until(&self, cx: &Context, known: &mut WaitedInstance) -> Result<String> {
         let mut pause = PAUSE.0;
         loop {
             known.why = None;
@@ -176,7 +176,7 @@ impl Wait {
     }
 
     /// One look: `None` when it is so far, else how far it is.
-    async fn look(&self, cx: &Context, known: &mut Known) -> Result<Option<String>> {
+    async fn look(&self, cx: &Context, known: &mut WaitedInstance) -> Result<Option<String>> {
         // A name is looked up once: from then on the id is asked, which means its instance in any
         // state.
         let target = match &known.instance {
@@ -195,8 +195,8 @@ impl Wait {
         let instance = cx.resolve_now(&target, self.session.choice()).await?;
         let instance = known.instance.insert(instance);
         match instance.state {
-            State::Running => {}
-            State::Terminated | State::ShuttingDown => {
+            InstanceState::Running => {}
+            InstanceState::Terminated | InstanceState::ShuttingDown => {
                 return Err(Error::unexpected(format!(
                     "`{}` is {}",
                     instance.label(),

@@ -7,7 +7,7 @@ use ops_ui::{Error, Result, stdio::StdoutWriter};
 use tokio::sync::mpsc;
 
 use crate::{
-    clashes::{Claims, Wanted},
+    clashes::{Claims, WantedItem},
     existing::{self, Version},
     goal::{LocalBase, LocalGoal, open_stream},
     hashes,
@@ -16,7 +16,7 @@ use crate::{
     links::judge_links,
     local::umask,
     local::{LocalPath, Occupant, words},
-    made::{Folders, Made},
+    made::{Folders, MadeFolder},
     names::Gate,
     options::Options,
     place::{base_name, join_paths},
@@ -143,7 +143,7 @@ pub(crate) fn claim_names(
     place: impl Fn(&Found) -> Vec<u8>,
 ) -> Result<()> {
     for found in &passed.found {
-        let wanted = Wanted {
+        let wanted = WantedItem {
             path: &place(found),
             is_folder: found.entry.kind == Kind::Folder,
             is_root: found.below.is_empty() && base_name(&found.root).is_some(),
@@ -268,7 +268,7 @@ async fn to_folder(
             Kind::Folder => match make_folder(&path, options.dry_run) {
                 Ok(is_new) => {
                     if !options.dry_run {
-                        folders.add_folder(Made {
+                        folders.add_folder(MadeFolder {
                             path,
                             mode: found.entry.mode & 0o777,
                             mtime: found.entry.mtime,

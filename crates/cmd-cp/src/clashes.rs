@@ -31,7 +31,7 @@ struct Claim {
 }
 
 /// Something to be made.
-pub(crate) struct Wanted<'a> {
+pub(crate) struct WantedItem<'a> {
     /// Its path below the destination.
     pub(crate) path: &'a [u8],
     pub(crate) is_folder: bool,
@@ -49,7 +49,7 @@ impl Claims {
     /// Another source becomes the same.
     pub(crate) fn add_claim(
         &mut self,
-        wanted: &Wanted<'_>,
+        wanted: &WantedItem<'_>,
         source: impl Fn() -> String,
     ) -> Result<()> {
         let hash = self.hasher.hash_one(wanted.path);
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn contents_may_meet_in_folders_and_in_nothing_else() {
         let add = |claims: &mut Claims, path: &str, is_folder, is_root| {
-            let wanted = Wanted {
+            let wanted = WantedItem {
                 path: path.as_bytes(),
                 is_folder,
                 is_root,

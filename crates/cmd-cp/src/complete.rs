@@ -2,7 +2,7 @@
 
 use ops_core::{Choice, Command as _, Context, cache::FolderFile, connect::Urgency};
 use ops_profile::CopyVia;
-use ops_remote::pipe::{Chunk, Down, Far, Known};
+use ops_remote::pipe::{Chunk, DocumentHabits, DownPipe, ScriptHost};
 use ops_ui::{Error, ErrorKind, Result};
 
 use crate::{cp::Cp, place::TypedPath, session::names_script};
@@ -33,16 +33,16 @@ async fn list_folder(cx: &Context, place: &str) -> Result<Vec<u8>> {
     // What a copy would be asked about is not listed before.
     cx.guard(Cp::NAME, std::slice::from_ref(&instance), None)
         .await?;
-    let far = Far {
+    let host = ScriptHost {
         cx: cx.clone(),
         instance,
         user: target.user.clone(),
         document: copy.document.clone(),
         reason: None,
         urgency: Urgency::Interactive,
-        known: Known::default(),
+        known: DocumentHabits::default(),
     };
-    let mut down = Down::start(&far, &names_script(&path)?).await?;
+    let mut down = DownPipe::start(&host, &names_script(&path)?).await?;
     let mut names = Vec::new();
     while let Some(chunk) = down.next().await? {
         if let Chunk::Bytes(bytes) = chunk {

@@ -16,7 +16,7 @@ use ops_ui::{
 use tokio::sync::mpsc;
 
 use crate::{
-    clashes::{Claims, Wanted},
+    clashes::{Claims, WantedItem},
     existing::{self, Version},
     goal::is_descriptor,
     hashes,
@@ -93,7 +93,7 @@ impl Outgoing {
         match self {
             Self::Stream { name, path } => {
                 let Some(name) = name else { return Ok(()) };
-                let wanted = Wanted {
+                let wanted = WantedItem {
                     path: name,
                     is_folder: false,
                     is_root: true,
@@ -102,7 +102,7 @@ impl Outgoing {
             }
             Self::Tree { name, found } => {
                 for local in found.iter().flatten() {
-                    let wanted = Wanted {
+                    let wanted = WantedItem {
                         path: &join_paths(name.as_deref().unwrap_or_default(), &local.below),
                         is_folder: local.kind == Kind::Folder,
                         is_root: local.below.is_empty() && name.is_some(),

@@ -43,11 +43,11 @@ pub(crate) enum Links {
 impl Links {
     /// Why a link is left out that leads where the judgement says; `None` where it is copied as a
     /// link.
-    pub(crate) fn leave_out(self, leads: Option<&Leads>) -> Option<&'static str> {
+    pub(crate) fn leave_out(self, leads: Option<&LinkReach>) -> Option<&'static str> {
         match (self, leads) {
             // What could not be followed, since it leads nowhere, is a link like any other.
-            (Self::Safe | Self::Follow, Some(Leads::Within)) | (Self::All, _) => None,
-            (Self::Safe | Self::Follow, Some(Leads::Absolute)) => Some(ABSOLUTE),
+            (Self::Safe | Self::Follow, Some(LinkReach::Within)) | (Self::All, _) => None,
+            (Self::Safe | Self::Follow, Some(LinkReach::Absolute)) => Some(ABSOLUTE),
             (Self::Safe | Self::Follow, _) => Some(LEADS_OUT),
             (Self::Skip, _) => Some("a link"),
         }
@@ -67,7 +67,7 @@ impl From<CopyLinks> for Links {
 
 /// Where a link leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Leads {
+pub(crate) enum LinkReach {
     /// To something in the tree, or to a name in it that nothing has: a dangling link harms nobody.
     Within,
     /// To an absolute path, by itself or by way of another link of the tree.
@@ -83,7 +83,7 @@ pub(crate) enum Leads {
 ///
 /// A tree ends at its own root: a link from one root into another one leads out. A root that is a
 /// link itself may point to a single name beside it.
-pub(crate) fn judge_links<'a, I>(entries: I) -> HashMap<usize, Leads>
+pub(crate) fn judge_links<'a, I>(entries: I) -> HashMap<usize, LinkReach>
 where
     I: Iterator<Item = (&'a [u8], &'a [u8], &'a Kind)> + Clone,
 {
@@ -111,15 +111,15 @@ struct Tree<'a>(HashMap<&'a [u8], &'a Kind>);
 
 impl Tree<'_> {
     /// Follows `target` of the link at `below` as a kernel would, over the links of the list.
-    fn judge_link(&self, below: &[u8], target: &[u8]) -> Leads {
+    fn judge_link(&self, below: &[u8], target: &[u8]) -> LinkReach {
         if below.is_empty() {
             // The root has no folder in the list around it, so that every slash leads to where
             // nothing is known.
             let is_name = !target.contains(&b'/') && !matches!(target, b"" | b"." | b"..");
             return match (is_name, target.starts_with(b"/")) {
-                (true, _) => Leads::Within,
-                (false, true) => Leads::Absolute,
-                (false, false) => Leads::Outside,
+                (true, _) => LinkReach::Within,
+                (false, true) => LinkReach::Absolute,
+                (false, false) => LinkReach::Outside,
             };
         }
         // The path so far, without any link in it.
@@ -136,7 +136,7 @@ impl Tree<'_> {
         while let Some(part) = rest.pop() {
             match part {
                 b"" | b"." => {}
-                b".." if path.is_empty() || !is_folder => return Leads::Outside,
+                b".." if path.is_empty() || !is_folder => return LinkReach::Outside,
                 b".." => path.truncate(parent_len(&path)),
                 name => {
                     let parent = path.len();
@@ -149,7 +149,7 @@ impl Tree<'_> {
                             hops += 1;
                             if hops > HOPS_MAX {
                                 // No kernel follows it to an end.
-                                return Leads::Within;
+                                return LinkReach::Within;
                             }
                             path.truncate(parent);
                             if let Some(leads) = push_target(&mut rest, target) {
@@ -161,15 +161,15 @@ impl Tree<'_> {
                 }
             }
         }
-        Leads::Within
+        LinkReach::Within
     }
 }
 
 /// Puts the parts of `target` on top of `rest`; an absolute or empty target is judged at once.
-fn push_target<'t>(rest: &mut Vec<&'t [u8]>, target: &'t [u8]) -> Option<Leads> {
+fn push_target<'t>(rest: &mut Vec<&'t [u8]>, target: &'t [u8]) -> Option<LinkReach> {
     match target.first() {
-        None => Some(Leads::Outside),
-        Some(b'/') => Some(Leads::Absolute),
+        None => Some(LinkReach::Outside),
+        Some(b'/') => Some(LinkReach::Absolute),
         Some(_) => {
             rest.extend(target.split(|&byte| byte == b'/').rev());
             None
@@ -193,7 +193,7 @@ mod tests {
     }
 
     /// The verdicts on the links of a tree, by path.
-    fn judged<'a>(tree: &'a [(&'a str, Kind)]) -> HashMap<&'a str, Leads> {
+    fn judged<'a>(tree: &'a [(&'a str, Kind)]) -> HashMap<&'a str, LinkReach> {
         let entries = tree
             .iter()
             .map(|(below, kind)| (&b"/srv/t"[..], below.as_bytes(), kind));
@@ -223,28 +223,28 @@ mod tests {
         let judged = judged(&tree);
         let leads = |path: &str| judged[path];
         for path in ["a/b/top", "inner", "fine", "gone"] {
-            assert_eq!(leads(path), Leads::Within, "{path}");
+            assert_eq!(leads(path), LinkReach::Within, "{path}");
         }
         for path in ["notes", "second", "a/third", "gone-up"] {
-            assert_eq!(leads(path), Leads::Outside, "{path}");
+            assert_eq!(leads(path), LinkReach::Outside, "{path}");
         }
         for path in ["conf", "a/by-way"] {
-            assert_eq!(leads(path), Leads::Absolute, "{path}");
+            assert_eq!(leads(path), LinkReach::Absolute, "{path}");
         }
     }
 
     #[test]
     fn a_link_alone_is_judged_by_where_it_ends() {
         for (below, target, leads) in [
-            ("a/b/l", "../../x", Leads::Within),
-            ("l", "a/../b", Leads::Within),
-            ("l", "../x", Leads::Outside),
-            ("a/l", "../../x", Leads::Outside),
-            ("l", "file/../x", Leads::Outside),
-            ("l", "", Leads::Outside),
-            ("l", "/etc", Leads::Absolute),
-            ("l", "l", Leads::Within),
-            ("l", ".", Leads::Within),
+            ("a/b/l", "../../x", LinkReach::Within),
+            ("l", "a/../b", LinkReach::Within),
+            ("l", "../x", LinkReach::Outside),
+            ("a/l", "../../x", LinkReach::Outside),
+            ("l", "file/../x", LinkReach::Outside),
+            ("l", "", LinkReach::Outside),
+            ("l", "/etc", LinkReach::Absolute),
+            ("l", "l", LinkReach::Within),
+            ("l", ".", LinkReach::Within),
         ] {
             let tree = [
                 ("", Kind::Folder),
@@ -260,11 +260,11 @@ mod tests {
     #[test]
     fn a_root_that_is_a_link_may_name_its_neighbour_and_nothing_else() {
         for (target, leads) in [
-            ("v1", Leads::Within),
-            ("../v1", Leads::Outside),
-            ("a/b", Leads::Outside),
-            ("..", Leads::Outside),
-            ("/v1", Leads::Absolute),
+            ("v1", LinkReach::Within),
+            ("../v1", LinkReach::Outside),
+            ("a/b", LinkReach::Outside),
+            ("..", LinkReach::Outside),
+            ("/v1", LinkReach::Absolute),
         ] {
             assert_eq!(judged(&[("", link(target))])[""], leads, "{target}");
         }
@@ -279,7 +279,7 @@ mod tests {
             (b"/x/b", b"", &folder),
         ];
         let judged = judge_links(entries.into_iter());
-        assert_eq!(judged, HashMap::from([(1, Leads::Outside)]));
+        assert_eq!(judged, HashMap::from([(1, LinkReach::Outside)]));
     }
 
     proptest! {
@@ -311,7 +311,7 @@ mod tests {
             let real_root = root.canonicalize().unwrap();
             for (position, leads) in judge_links(entries) {
                 if let Ok(real) = root.join(&tree[position].0).canonicalize()
-                    && leads == Leads::Within
+                    && leads == LinkReach::Within
                 {
                     prop_assert!(real.starts_with(&real_root), "{:?} of {tree:?}", tree[position]);
                 }

@@ -10,7 +10,7 @@ use crate::local::{self, LocalPath};
 
 /// A folder that was made, or was there.
 #[derive(Debug)]
-pub(crate) struct Made {
+pub(crate) struct MadeFolder {
     pub(crate) path: LocalPath,
     /// The source's permissions.
     pub(crate) mode: u32,
@@ -24,7 +24,7 @@ pub(crate) struct Made {
 /// have, whether the copy came to its end or not.
 #[derive(Debug)]
 pub(crate) struct Folders {
-    made: Mutex<Vec<Made>>,
+    made: Mutex<Vec<MadeFolder>>,
     mask: u32,
     preserve: bool,
 }
@@ -40,7 +40,7 @@ impl Folders {
     }
 
     /// One more, after those that it lies in.
-    pub(crate) fn add_folder(&self, made: Made) {
+    pub(crate) fn add_folder(&self, made: MadeFolder) {
         self.made
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -58,7 +58,7 @@ impl Drop for Folders {
     }
 }
 
-fn finish(made: &Made, mask: u32, preserve: bool) {
+fn finish(made: &MadeFolder, mask: u32, preserve: bool) {
     if !made.is_new && !preserve {
         return;
     }
@@ -95,7 +95,7 @@ mod tests {
         for below in paths {
             let path = LocalPath::new(&named, below.into());
             path.make_folder(0o700).unwrap();
-            folders.add_folder(Made {
+            folders.add_folder(MadeFolder {
                 path,
                 mode: 0o577,
                 mtime: 0,

@@ -13,8 +13,8 @@ use crate::{
     hosts::{Host, Hosts, Selection, read_targets},
     input, many, on_terminal,
     options::{self, ManyArgs},
-    request::{Spoken, variables},
-    rollout::Plan,
+    request::{CommandSource, variables},
+    rollout::RolloutPlan,
     show::{API_VERSION, Form},
     single, words,
 };
@@ -184,7 +184,7 @@ impl Command for Exec {
             }
             [_] if !hosts.are_many => {
                 // A document of one server: the status stays the command's.
-                let manner = many::Manner {
+                let manner = many::RunOptions {
                     pass_status: true,
                     ..manner
                 };
@@ -196,8 +196,8 @@ impl Command for Exec {
 }
 
 impl Exec {
-    fn spoken(&self) -> Spoken {
-        Spoken {
+    fn spoken(&self) -> CommandSource {
+        CommandSource {
             line: self.shell.clone(),
             script: self.script.clone(),
             words: self.command.clone(),
@@ -205,7 +205,7 @@ impl Exec {
     }
 
     /// What every server is asked to run; users are the servers' own.
-    fn request(&self, cx: &Context, spoken: &Spoken) -> Result<Request> {
+    fn request(&self, cx: &Context, spoken: &CommandSource) -> Result<Request> {
         let profile = &cx.profile()?.exec;
         let reads_targets = self
             .targets_from
@@ -272,8 +272,8 @@ impl Exec {
 fn show_plan(
     cx: &Context,
     hosts: &Hosts,
-    plan: &Plan,
-    spoken: &Spoken,
+    plan: &RolloutPlan,
+    spoken: &CommandSource,
     form: Option<Form>,
 ) -> Result<Exit> {
     let output = cx.output();
@@ -304,7 +304,7 @@ fn show_plan(
     Ok(Exit::SUCCESS)
 }
 
-fn plan_document(hosts: &Hosts, plan: &Plan, spoken: &Spoken) -> serde_json::Value {
+fn plan_document(hosts: &Hosts, plan: &RolloutPlan, spoken: &CommandSource) -> serde_json::Value {
     let host = |host: &Host| {
         serde_json::json!({
             "name": host.instance.label(),

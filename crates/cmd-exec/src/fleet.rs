@@ -10,7 +10,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use crate::{
     capture::Stream,
     outcome::{Ending, Outcome},
-    rollout::Plan,
+    rollout::RolloutPlan,
 };
 
 /// Pieces of output that may wait to be shown, of all servers together: who shows them slowly holds
@@ -19,7 +19,7 @@ const WAITING: usize = 64;
 
 /// What is heard of one server.
 #[derive(Clone, Debug)]
-pub(crate) enum Heard {
+pub(crate) enum HostEvent {
     /// A session to it is being opened.
     Starting,
     /// The command runs.
@@ -33,13 +33,13 @@ pub(crate) enum Heard {
 #[derive(Clone)]
 pub(crate) struct Teller {
     host: usize,
-    sender: mpsc::Sender<(usize, Heard)>,
+    sender: mpsc::Sender<(usize, HostEvent)>,
 }
 
 impl Teller {
     /// Waits while others are ahead. Nobody may listen any more: then the task is about to be
     /// dropped.
-    pub(crate) async fn tell(&self, heard: Heard) {
+    pub(crate) async fn tell(&self, heard: HostEvent) {
         let _ = self.sender.send((self.host, heard)).await;
     }
 }
@@ -56,7 +56,7 @@ pub(crate) trait Audience {
     ///
     /// # Errors
     /// The output cannot be written any more.
-    fn hear(&mut self, host: usize, heard: Heard) -> Result<()>;
+    fn hear(&mut self, host: usize, heard: HostEvent) -> Result<()>;
 
     /// Whether the batch with this number may start.
     ///
@@ -73,7 +73,7 @@ pub(crate) trait Audience {
 pub(crate) async fn run<R: Runner>(
     runner: Arc<R>,
     servers: usize,
-    plan: &Plan,
+    plan: &RolloutPlan,
     parallel: usize,
     stop: impl Future<Output = ()>,
     audience: &mut impl Audience,
@@ -123,7 +123,7 @@ pub(crate) async fn run<R: Runner>(
                     continue;
                 }
             };
-            if let Heard::Ended(ending) = &heard {
+            if let HostEvent::Ended(ending) = &heard {
                 running -= 1;
                 failures += usize::from(!ending.outcome.is_success());
                 endings[host] = Some(ending.clone());
@@ -141,7 +141,7 @@ pub(crate) async fn run<R: Runner>(
             Some(ending) => ending,
             None => {
                 let ending = Ending::not_started(&why);
-                audience.hear(host, Heard::Ended(ending.clone()))?;
+                audience.hear(host, HostEvent::Ended(ending.clone()))?;
                 ending
             }
         };
@@ -152,7 +152,7 @@ pub(crate) async fn run<R: Runner>(
 
 async fn run_one<R: Runner>(runner: Arc<R>, teller: Teller) {
     let (started, clock) = (Timestamp::now(), Instant::now());
-    teller.tell(Heard::Starting).await;
+    teller.tell(HostEvent::Starting).await;
     let outcome = runner.run(teller.host, teller.clone()).await;
     let is_started = !matches!(outcome, Outcome::NotStarted(_));
     let ending = Ending {
@@ -160,7 +160,7 @@ async fn run_one<R: Runner>(runner: Arc<R>, teller: Teller) {
         started: is_started.then_some(started),
         took: clock.elapsed(),
     };
-    teller.tell(Heard::Ended(ending)).await;
+    teller.tell(HostEvent::Ended(ending)).await;
 }
 
 #[cfg(test)]
@@ -175,7 +175,7 @@ mod tests {
     use tokio::sync::Barrier;
 
     use super::*;
-    use crate::rollout::Wishes;
+    use crate::rollout::RolloutOptions;
 
     /// Servers that end as they are told to.
     struct Servers {
@@ -208,9 +208,9 @@ mod tests {
             self.order.lock().expect("the order").push(host);
             let now = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
             self.most.fetch_max(now, Ordering::SeqCst);
-            teller.tell(Heard::Running).await;
+            teller.tell(HostEvent::Running).await;
             teller
-                .tell(Heard::Piece(Stream::Stdout, Bytes::from_static(b"x\n")))
+                .tell(HostEvent::Piece(Stream::Stdout, Bytes::from_static(b"x\n")))
                 .await;
             if let Some(together) = &self.together {
                 together.wait().await;
@@ -221,25 +221,25 @@ mod tests {
     }
 
     #[derive(Default)]
-    struct Hall {
+    struct RecordedAudience {
         heard: Vec<(usize, &'static str)>,
         refuses: Option<usize>,
         breaks: bool,
     }
 
-    impl Audience for Hall {
-        fn hear(&mut self, host: usize, heard: Heard) -> Result<()> {
-            if self.breaks && matches!(heard, Heard::Piece(..)) {
+    impl Audience for RecordedAudience {
+        fn hear(&mut self, host: usize, heard: HostEvent) -> Result<()> {
+            if self.breaks && matches!(heard, HostEvent::Piece(..)) {
                 return Err(Error::new(ErrorKind::BrokenPipe, "closed"));
             }
             self.heard.push((
                 host,
                 match heard {
-                    Heard::Starting => "starting",
-                    Heard::Running => "running",
-                    Heard::Piece(..) => "piece",
-                    Heard::Note(_) => "note",
-                    Heard::Ended(ending) => ending.outcome.state(),
+                    HostEvent::Starting => "starting",
+                    HostEvent::Running => "running",
+                    HostEvent::Piece(..) => "piece",
+                    HostEvent::Note(_) => "note",
+                    HostEvent::Ended(ending) => ending.outcome.state(),
                 },
             ));
             Ok(())
@@ -252,12 +252,12 @@ mod tests {
 
     async fn go(
         servers: &Arc<Servers>,
-        wishes: Wishes,
+        wishes: RolloutOptions,
         parallel: usize,
-        hall: &mut Hall,
+        hall: &mut RecordedAudience,
     ) -> Result<Vec<&'static str>> {
         let count = servers.codes.len();
-        let plan = Plan::new(count, wishes);
+        let plan = RolloutPlan::new(count, wishes);
         let stop = std::future::pending();
         let endings = run(servers.clone(), count, &plan, parallel, stop, hall).await?;
         Ok(endings
@@ -271,8 +271,8 @@ mod tests {
         let mut servers = Servers::new(&[0; 12]);
         servers.together = Some(Barrier::new(3));
         let servers = Arc::new(servers);
-        let mut hall = Hall::default();
-        let endings = go(&servers, Wishes::default(), 3, &mut hall)
+        let mut hall = RecordedAudience::default();
+        let endings = go(&servers, RolloutOptions::default(), 3, &mut hall)
             .await
             .expect("ends");
         assert_eq!(endings, ["succeeded"; 12]);
@@ -292,11 +292,11 @@ mod tests {
     #[tokio::test]
     async fn a_failed_canary_leaves_the_rest_alone() {
         let servers = Arc::new(Servers::new(&[1, 0, 0, 0]));
-        let wishes = Wishes {
+        let wishes = RolloutOptions {
             canary: Some(1),
-            ..Wishes::default()
+            ..RolloutOptions::default()
         };
-        let mut hall = Hall::default();
+        let mut hall = RecordedAudience::default();
         let endings = go(&servers, wishes, 20, &mut hall).await.expect("ends");
         assert_eq!(
             endings,
@@ -308,11 +308,11 @@ mod tests {
     #[tokio::test]
     async fn too_many_failures_stop_what_has_not_started() {
         let servers = Arc::new(Servers::new(&[0, 9, 9, 9, 0]));
-        let wishes = Wishes {
+        let wishes = RolloutOptions {
             max_fail: Some("1".parse().expect("a share")),
-            ..Wishes::default()
+            ..RolloutOptions::default()
         };
-        let endings = go(&servers, wishes, 1, &mut Hall::default())
+        let endings = go(&servers, wishes, 1, &mut RecordedAudience::default())
             .await
             .expect("ends");
         assert_eq!(
@@ -330,13 +330,13 @@ mod tests {
     #[tokio::test]
     async fn a_batch_waits_for_the_one_before_and_for_its_yes() {
         let servers = Arc::new(Servers::new(&[0; 6]));
-        let wishes = Wishes {
+        let wishes = RolloutOptions {
             batch: Some("2".parse().expect("a share")),
-            ..Wishes::default()
+            ..RolloutOptions::default()
         };
-        let mut hall = Hall {
+        let mut hall = RecordedAudience {
             refuses: Some(2),
-            ..Hall::default()
+            ..RecordedAudience::default()
         };
         let endings = go(&servers, wishes, 20, &mut hall).await.expect("ends");
         assert_eq!(endings[..4], ["succeeded"; 4]);
@@ -358,11 +358,11 @@ mod tests {
     #[tokio::test]
     async fn when_nobody_reads_any_more_all_of_it_ends() {
         let servers = Arc::new(Servers::new(&[0; 3]));
-        let mut hall = Hall {
+        let mut hall = RecordedAudience {
             breaks: true,
-            ..Hall::default()
+            ..RecordedAudience::default()
         };
-        let error = go(&servers, Wishes::default(), 1, &mut hall)
+        let error = go(&servers, RolloutOptions::default(), 1, &mut hall)
             .await
             .expect_err("a closed pipe");
         assert_eq!(error.kind(), ErrorKind::BrokenPipe);
@@ -372,8 +372,8 @@ mod tests {
     #[tokio::test]
     async fn after_an_interruption_nothing_more_is_started() {
         let servers = Arc::new(Servers::new(&[0; 3]));
-        let plan = Plan::new(3, Wishes::default());
-        let mut hall = Hall::default();
+        let plan = RolloutPlan::new(3, RolloutOptions::default());
+        let mut hall = RecordedAudience::default();
         let endings = run(servers.clone(), 3, &plan, 1, async {}, &mut hall)
             .await
             .expect("ends");

@@ -26,19 +26,19 @@ pub(crate) fn is_given(output: &Output, no_stdin: bool, interactive: bool) -> bo
 }
 
 /// What a command reads, piece by piece.
-pub(crate) enum Piece {
+pub(crate) enum InputPiece {
     Bytes(Bytes),
     /// All of it has been given.
     End,
 }
 
 /// One reader of standard input, and a queue to each server.
-pub(crate) struct Hub {
-    queues: Mutex<Vec<Option<mpsc::Receiver<Piece>>>>,
+pub(crate) struct InputHub {
+    queues: Mutex<Vec<Option<mpsc::Receiver<InputPiece>>>>,
     reader: JoinHandle<()>,
 }
 
-impl Hub {
+impl InputHub {
     /// Reads from now on for so many servers, at the pace of the slowest. `failed` is told when the
     /// input cannot be read any more: no command is given an end of input then.
     pub(crate) fn start(servers: usize, failed: impl FnOnce(io::Error) + Send + 'static) -> Self {
@@ -58,7 +58,7 @@ impl Hub {
             .unzip();
         let reader = tokio::spawn(async move {
             // Whose command has ended or reads no more is left out from then on.
-            let mut senders: Vec<mpsc::Sender<Piece>> = senders;
+            let mut senders: Vec<mpsc::Sender<InputPiece>> = senders;
             while let Some(piece) = input.recv().await {
                 let bytes = match piece {
                     Ok(bytes) => bytes,
@@ -70,7 +70,7 @@ impl Hub {
                 };
                 let mut left = Vec::with_capacity(senders.len());
                 for sender in senders {
-                    if sender.send(Piece::Bytes(bytes.clone())).await.is_ok() {
+                    if sender.send(InputPiece::Bytes(bytes.clone())).await.is_ok() {
                         left.push(sender);
                     }
                 }
@@ -80,7 +80,7 @@ impl Hub {
                 }
             }
             for sender in senders {
-                let _ = sender.send(Piece::End).await;
+                let _ = sender.send(InputPiece::End).await;
             }
         });
         Self {
@@ -90,24 +90,24 @@ impl Hub {
     }
 
     /// The queue to the server with this number, once. Dropped, the others do not wait for it.
-    pub(crate) fn take(&self, host: usize) -> Option<mpsc::Receiver<Piece>> {
+    pub(crate) fn take(&self, host: usize) -> Option<mpsc::Receiver<InputPiece>> {
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         queues.get_mut(host)?.take()
     }
 }
 
-impl Drop for Hub {
+impl Drop for InputHub {
     fn drop(&mut self) {
         self.reader.abort();
     }
 }
 
 /// Hands what comes in `queue` to a command, until that reads no more.
-pub(crate) async fn feed(mut queue: mpsc::Receiver<Piece>, mut stdin: Stdin) {
+pub(crate) async fn feed(mut queue: mpsc::Receiver<InputPiece>, mut stdin: Stdin) {
     while let Some(piece) = queue.recv().await {
         let sent = match piece {
-            Piece::Bytes(bytes) => stdin.send(bytes).await,
-            Piece::End => {
+            InputPiece::Bytes(bytes) => stdin.send(bytes).await,
+            InputPiece::End => {
                 let _ = stdin.end().await;
                 return;
             }
@@ -126,7 +126,7 @@ pub(crate) struct Feeding(JoinHandle<()>);
 
 impl Feeding {
     /// Feeds a command from `queue` beside everything else.
-    pub(crate) fn start(queue: mpsc::Receiver<Piece>, stdin: Stdin) -> Self {
+    pub(crate) fn start(queue: mpsc::Receiver<InputPiece>, stdin: Stdin) -> Self {
         Self(tokio::spawn(feed(queue, stdin)))
     }
 }
@@ -161,12 +161,12 @@ impl ReadFailure {
 mod tests {
     use super::*;
 
-    async fn all_of(mut queue: mpsc::Receiver<Piece>) -> (Vec<u8>, bool) {
+    async fn all_of(mut queue: mpsc::Receiver<InputPiece>) -> (Vec<u8>, bool) {
         let mut bytes = Vec::new();
         while let Some(piece) = queue.recv().await {
             match piece {
-                Piece::Bytes(piece) => bytes.extend_from_slice(&piece),
-                Piece::End => return (bytes, true),
+                InputPiece::Bytes(piece) => bytes.extend_from_slice(&piece),
+                InputPiece::End => return (bytes, true),
             }
         }
         (bytes, false)
@@ -175,7 +175,7 @@ mod tests {
     #[tokio::test]
     async fn each_server_gets_all_of_it_and_who_reads_no_more_holds_up_nobody() {
         let (sender, input) = mpsc::channel(1);
-        let hub = Hub::read_from(input, 3, |_| {});
+        let hub = InputHub::read_from(input, 3, |_| {});
         // The second never reads, and ends; the third begins late.
         let first = tokio::spawn(all_of(hub.take(0).expect("a queue")));
         drop(hub.take(1));
@@ -202,7 +202,7 @@ mod tests {
         let failure = ReadFailure::default();
         let told = failure.clone();
         let (broke, broken) = tokio::sync::oneshot::channel();
-        let hub = Hub::read_from(input, 1, move |error| {
+        let hub = InputHub::read_from(input, 1, move |error| {
             told.keep(error);
             let _ = broke.send(());
         });

@@ -11,8 +11,8 @@ use ops_ui::{Error, Exit, Result, globals::parse_duration, hint, text::single_qu
 
 use crate::{
     hosts::Selection,
-    many::{self, Manner, Shown, Told},
-    rollout::{Plan, Wishes},
+    many::{self, OutputMode, RunOptions, SummaryScope},
+    rollout::{RolloutOptions, RolloutPlan},
     single,
 };
 
@@ -110,15 +110,15 @@ impl Command for Logs {
             return single::run(&cx, only, request).await;
         }
         request.urgency = Urgency::Bulk;
-        let manner = Manner {
-            plan: Plan::new(hosts.all.len(), Wishes::default()),
+        let manner = RunOptions {
+            plan: RolloutPlan::new(hosts.all.len(), RolloutOptions::default()),
             parallel: PARALLEL,
             is_parallel_asked: false,
-            shown: Shown::Lines,
+            shown: OutputMode::Lines,
             pause: false,
             failed_to: None::<PathBuf>,
             pass_status: false,
-            told: Told::Failures,
+            told: SummaryScope::Failures,
         };
         many::run(&cx, hosts.all, request, manner).await
     }

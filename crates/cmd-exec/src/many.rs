@@ -15,13 +15,13 @@ use serde_json::Value;
 
 use crate::{
     capture::Stream,
-    fleet::{self, Audience, Heard, Runner, Teller},
+    fleet::{self, Audience, HostEvent, Runner, Teller},
     hosts::Host,
-    input::{Feeding, Hub, ReadFailure},
+    input::{Feeding, InputHub, ReadFailure},
     outcome::{Ending, Outcome},
     progress::{Progress, failures, summary},
-    rollout::Plan,
-    show::{Document, Fold, Folder, Form, Grouped, Live, Look, Sink, View},
+    rollout::RolloutPlan,
+    show::{Document, Fold, Folder, Form, Grouped, Live, OutputTerminals, Sink, View},
     signals::Relay,
     single::{PIPE_CLOSED, unknown_end},
 };
@@ -33,7 +33,7 @@ const MOST_FED: usize = 50;
 
 /// How the output is shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Shown {
+pub(crate) enum OutputMode {
     /// Folded on a terminal for more than [`FOLDED_ABOVE`] servers, else line by line.
     #[default]
     Usual,
@@ -46,7 +46,7 @@ pub(crate) enum Shown {
 
 /// What is told at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum SummaryScope {
     /// A line for all, and those where it failed.
     All,
     /// Those where it failed, unless it was interrupted: that is how a follower ends.
@@ -55,16 +55,16 @@ pub(crate) enum Told {
 
 /// What is asked for beside the command.
 #[derive(Clone, Debug)]
-pub(crate) struct Manner {
-    pub(crate) plan: Plan,
+pub(crate) struct RunOptions {
+    pub(crate) plan: RolloutPlan,
     pub(crate) parallel: usize,
     /// `--parallel` was typed, or the profile names a number.
     pub(crate) is_parallel_asked: bool,
-    pub(crate) shown: Shown,
+    pub(crate) shown: OutputMode,
     pub(crate) pause: bool,
     pub(crate) failed_to: Option<PathBuf>,
     pub(crate) pass_status: bool,
-    pub(crate) told: Told,
+    pub(crate) told: SummaryScope,
 }
 
 /// Runs the command on all of them.
@@ -75,7 +75,7 @@ pub(crate) async fn run(
     cx: &Context,
     hosts: Vec<Host>,
     request: Request,
-    mut manner: Manner,
+    mut manner: RunOptions,
 ) -> Result<Exit> {
     let output = cx.output().clone();
     if request.stdin {
@@ -86,7 +86,7 @@ pub(crate) async fn run(
     let failure = ReadFailure::default();
     let hub = request.stdin.then(|| {
         let (kept, relay) = (failure.clone(), relay.clone());
-        Hub::start(hosts.len(), move |error| {
+        InputHub::start(hosts.len(), move |error| {
             kept.keep(error);
             relay.terminate_all();
         })
@@ -102,7 +102,7 @@ pub(crate) async fn run(
     let stop = async {
         cx.interrupt().wait().await;
     };
-    let mut hall = Hall {
+    let mut hall = ScreenAudience {
         output: output.clone(),
         view: view(&output, &hosts, &manner.shown)?,
         progress: Progress::new(&output, hosts.len()),
@@ -131,10 +131,10 @@ pub(crate) async fn run(
         Err(error) => return Err(error),
     };
     let is_interrupted = cx.interrupt().requested().is_some();
-    if manner.told == Told::All {
+    if manner.told == SummaryScope::All {
         output.note(summary(&endings, begin.elapsed()));
     }
-    let is_expected = is_interrupted && manner.told == Told::Failures;
+    let is_expected = is_interrupted && manner.told == SummaryScope::Failures;
     if !hall.view.tells_endings() && !is_expected {
         let rows = hosts.iter().zip(&endings);
         for line in failures(rows.map(|(host, ending)| (host.label.as_str(), ending))) {
@@ -168,7 +168,7 @@ fn exit_of(endings: &[Ending], pass_status: bool) -> Exit {
 
 /// Every server gets all of the input at the pace of the slowest, so that all have to run at the
 /// same time.
-fn check_input(servers: usize, manner: &mut Manner) -> Result<()> {
+fn check_input(servers: usize, manner: &mut RunOptions) -> Result<()> {
     if servers > MOST_FED {
         return Err(
             Error::usage(format!("standard input is not sent to {servers} servers"))
@@ -192,8 +192,8 @@ fn check_input(servers: usize, manner: &mut Manner) -> Result<()> {
     Ok(())
 }
 
-fn view(output: &Output, hosts: &[Host], shown: &Shown) -> Result<Box<dyn View>> {
-    let look = Look {
+fn view(output: &Output, hosts: &[Host], shown: &OutputMode) -> Result<Box<dyn View>> {
+    let look = OutputTerminals {
         stdout_is_terminal: output.stdout_is_terminal(),
         stderr_is_terminal: output.stderr_is_terminal(),
         colors_stdout: output.colored(),
@@ -202,12 +202,12 @@ fn view(output: &Output, hosts: &[Host], shown: &Shown) -> Result<Box<dyn View>>
     let names = || hosts.iter().map(|host| host.label.clone()).collect();
     let is_folded = output.stdout_is_terminal() && hosts.len() > FOLDED_ABOVE;
     Ok(match shown {
-        Shown::Usual if is_folded => Box::new(Fold::new(names(), look)),
-        Shown::Folded => Box::new(Fold::new(names(), look)),
-        Shown::Usual | Shown::Lines => Box::new(Live::new(names(), look)),
-        Shown::Grouped => Box::new(Grouped::new(names(), look)),
-        Shown::Document(form) => Box::new(Document::new(hosts.to_vec(), *form)),
-        Shown::Folder(path) => Box::new(Folder::create(path.clone(), hosts.to_vec())?),
+        OutputMode::Usual if is_folded => Box::new(Fold::new(names(), look)),
+        OutputMode::Folded => Box::new(Fold::new(names(), look)),
+        OutputMode::Usual | OutputMode::Lines => Box::new(Live::new(names(), look)),
+        OutputMode::Grouped => Box::new(Grouped::new(names(), look)),
+        OutputMode::Document(form) => Box::new(Document::new(hosts.to_vec(), *form)),
+        OutputMode::Folder(path) => Box::new(Folder::create(path.clone(), hosts.to_vec())?),
     })
 }
 
@@ -262,30 +262,30 @@ impl Sink for ToOutput<'_> {
 }
 
 /// Shows what is heard, and asks between batches.
-struct Hall {
+struct ScreenAudience {
     output: Output,
     view: Box<dyn View>,
     progress: Progress,
     labels: Vec<String>,
-    plan: Plan,
+    plan: RolloutPlan,
     pause: bool,
 }
 
-impl Audience for Hall {
-    fn hear(&mut self, host: usize, heard: Heard) -> Result<()> {
+impl Audience for ScreenAudience {
+    fn hear(&mut self, host: usize, heard: HostEvent) -> Result<()> {
         match heard {
-            Heard::Starting => self.progress.change(|tally| tally.starting(host)),
-            Heard::Running => self.progress.change(|tally| tally.running(host)),
-            Heard::Note(text) => {
+            HostEvent::Starting => self.progress.change(|tally| tally.starting(host)),
+            HostEvent::Running => self.progress.change(|tally| tally.running(host)),
+            HostEvent::Note(text) => {
                 let label = self.labels[host].clone();
                 self.output
                     .note(ops_ui::Text::from(format!("{label}: ")).then(text));
             }
-            Heard::Piece(stream, bytes) => {
+            HostEvent::Piece(stream, bytes) => {
                 let (view, output) = (&mut self.view, &self.output);
                 return blocking(|| view.hear(host, stream, &bytes, &mut ToOutput(output)));
             }
-            Heard::Ended(ending) => {
+            HostEvent::Ended(ending) => {
                 self.progress
                     .change(|tally| tally.ended(host, &ending.outcome));
                 let (view, output) = (&mut self.view, &self.output);
@@ -321,7 +321,7 @@ struct Engine {
     /// Without the user, which is the host's.
     request: Request,
     relay: Arc<Relay>,
-    hub: Option<Hub>,
+    hub: Option<InputHub>,
 }
 
 impl Runner for Engine {
@@ -348,13 +348,13 @@ impl Runner for Engine {
         };
         loop {
             let heard = match run.next().await {
-                Ok(Some(Event::Started)) => Heard::Running,
-                Ok(Some(Event::Stdout(bytes))) => Heard::Piece(Stream::Stdout, bytes),
-                Ok(Some(Event::Stderr(bytes))) => Heard::Piece(Stream::Stderr, bytes),
-                Ok(Some(Event::Note(text))) => Heard::Note(text),
+                Ok(Some(Event::Started)) => HostEvent::Running,
+                Ok(Some(Event::Stdout(bytes))) => HostEvent::Piece(Stream::Stdout, bytes),
+                Ok(Some(Event::Stderr(bytes))) => HostEvent::Piece(Stream::Stderr, bytes),
+                Ok(Some(Event::Note(text))) => HostEvent::Note(text),
                 Ok(Some(Event::Detached { pid, output })) => {
                     let line = format!("{pid} {output}\n");
-                    Heard::Piece(Stream::Stdout, line.into())
+                    HostEvent::Piece(Stream::Stdout, line.into())
                 }
                 Ok(Some(Event::Ended(status))) => return Outcome::Ended(status),
                 Ok(None) => return Outcome::Failed(unknown_end()),
@@ -371,7 +371,7 @@ mod tests {
     use ops_remote::exec::Status;
 
     use super::*;
-    use crate::rollout::Wishes;
+    use crate::rollout::RolloutOptions;
 
     fn ended(code: u8) -> Ending {
         Ending {
@@ -396,23 +396,23 @@ mod tests {
 
     #[test]
     fn input_goes_to_all_at_once_or_to_none() {
-        let manner = |servers, wishes, parallel, is_parallel_asked| Manner {
-            plan: Plan::new(servers, wishes),
+        let manner = |servers, wishes, parallel, is_parallel_asked| RunOptions {
+            plan: RolloutPlan::new(servers, wishes),
             parallel,
             is_parallel_asked,
-            shown: Shown::Usual,
+            shown: OutputMode::Usual,
             pause: false,
             failed_to: None,
             pass_status: false,
-            told: Told::All,
+            told: SummaryScope::All,
         };
-        let usual = Wishes::default();
+        let usual = RolloutOptions::default();
         let mut many = manner(30, usual, 20, false);
         assert!(check_input(30, &mut many).is_ok());
         assert_eq!(many.parallel, 30);
         assert!(check_input(30, &mut manner(30, usual, 20, true)).is_err());
         assert!(check_input(51, &mut manner(51, usual, 99, true)).is_err());
-        let canary = Wishes {
+        let canary = RolloutOptions {
             canary: Some(1),
             ..usual
         };

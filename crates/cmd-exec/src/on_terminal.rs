@@ -5,7 +5,7 @@ use std::time::Duration;
 use ops_core::Context;
 use ops_remote::{
     exec::{OnTerminal, Request, start_on_terminal},
-    terminal::{Ended, carry},
+    terminal::{CarryEnd, carry},
 };
 use ops_ui::{Error, Exit, Result, Text, terminal};
 
@@ -65,15 +65,15 @@ pub(crate) async fn run(
         }
     };
     match ended {
-        Ok(Ended::FarSide(exit)) => {
+        Ok(CarryEnd::FarSide(exit)) => {
             ending.ended();
             Ok(exit)
         }
-        Ok(Ended::Surprise(_)) => {
+        Ok(CarryEnd::Surprise(_)) => {
             ending.ended();
             Err(unknown_end())
         }
-        Ok(Ended::Escape) => {
+        Ok(CarryEnd::Escape) => {
             // Behind what the command wrote last.
             output.note(Text::from("\n").then(format!("ending the command on {label}")));
             ending.terminate().await;

@@ -7,8 +7,8 @@ use ops_profile::ExecVia;
 use ops_ui::{Error, Format, Result, hint};
 
 use crate::{
-    many::{Manner, Shown, Told},
-    rollout::{Plan, Share, Wishes},
+    many::{OutputMode, RunOptions, SummaryScope},
+    rollout::{RolloutOptions, RolloutPlan, Share},
     show::Form,
 };
 
@@ -134,10 +134,10 @@ impl ManyArgs {
     }
 
     /// The order in which so many servers are reached.
-    pub(crate) fn plan(&self, servers: usize) -> Plan {
-        Plan::new(
+    pub(crate) fn plan(&self, servers: usize) -> RolloutPlan {
+        RolloutPlan::new(
             servers,
-            Wishes {
+            RolloutOptions {
                 canary: self.canary,
                 batch: self.batch,
                 max_fail: self.max_fail,
@@ -154,7 +154,7 @@ impl ManyArgs {
         cx: &Context,
         servers: usize,
         form: Option<Form>,
-    ) -> Result<Manner> {
+    ) -> Result<RunOptions> {
         if self.pause && !self.has_batches() {
             return Err(
                 Error::usage("--pause asks between batches, and there is one")
@@ -174,19 +174,19 @@ impl ManyArgs {
                     )
                     .hint("leave out one of them"));
                 }
-                Shown::Document(form)
+                OutputMode::Document(form)
             }
             None => match &self.out {
-                Some(path) => Shown::Folder(path.clone()),
-                None if self.fold => Shown::Folded,
-                None if self.no_fold => Shown::Lines,
-                None if self.group => Shown::Grouped,
-                None => Shown::Usual,
+                Some(path) => OutputMode::Folder(path.clone()),
+                None if self.fold => OutputMode::Folded,
+                None if self.no_fold => OutputMode::Lines,
+                None if self.group => OutputMode::Grouped,
+                None => OutputMode::Usual,
             },
         };
         let of_profile = cx.profile()?.exec.parallel.map(|count| count as usize);
         let asked = self.parallel.or(of_profile);
-        Ok(Manner {
+        Ok(RunOptions {
             plan: self.plan(servers),
             parallel: asked.unwrap_or(PARALLEL),
             is_parallel_asked: asked.is_some(),
@@ -194,7 +194,7 @@ impl ManyArgs {
             pause: self.pause,
             failed_to: self.failed_to.clone(),
             pass_status: self.pass_status,
-            told: Told::All,
+            told: SummaryScope::All,
         })
     }
 }

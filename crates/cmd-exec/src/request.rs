@@ -14,7 +14,7 @@ const LARGEST_SCRIPT: u64 = 8 << 20;
 
 /// The three ways to say what is run.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Spoken {
+pub(crate) struct CommandSource {
     /// `--shell`.
     pub(crate) line: Option<OsString>,
     /// `--script`.
@@ -23,7 +23,7 @@ pub(crate) struct Spoken {
     pub(crate) words: Vec<OsString>,
 }
 
-impl Spoken {
+impl CommandSource {
     /// # Errors
     /// None of them, or two; a script that cannot be read.
     pub(crate) fn command(&self) -> Result<Command> {
@@ -149,8 +149,8 @@ fn variable(text: &[u8], env: &Env) -> Result<(String, Vec<u8>)> {
 mod tests {
     use super::*;
 
-    fn spoken(line: Option<&str>, script: Option<&Path>, words: &[&str]) -> Spoken {
-        Spoken {
+    fn spoken(line: Option<&str>, script: Option<&Path>, words: &[&str]) -> CommandSource {
+        CommandSource {
             line: line.map(OsString::from),
             script: script.map(Path::to_path_buf),
             words: words.iter().map(OsString::from).collect(),

@@ -59,7 +59,7 @@ impl Share {
 
 /// What the command line asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Wishes {
+pub(crate) struct RolloutOptions {
     /// Servers that go first, alone.
     pub(crate) canary: Option<usize>,
     /// Servers in each batch; `None`: all others are one.
@@ -70,7 +70,7 @@ pub(crate) struct Wishes {
 
 /// Batches of servers, by their numbers in the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Plan {
+pub(crate) struct RolloutPlan {
     /// Each begins where the one before ends.
     pub(crate) batches: Vec<Range<usize>>,
     /// The first batch is the canaries.
@@ -79,9 +79,9 @@ pub(crate) struct Plan {
     pub(crate) max_failures: Option<usize>,
 }
 
-impl Plan {
+impl RolloutPlan {
     /// For so many servers.
-    pub(crate) fn new(servers: usize, wishes: Wishes) -> Self {
+    pub(crate) fn new(servers: usize, wishes: RolloutOptions) -> Self {
         let mut batches = Vec::new();
         let mut next = 0;
         // Canaries that are all servers are no more than the one batch.
@@ -139,11 +139,11 @@ impl Plan {
 mod tests {
     use super::*;
 
-    fn plan(servers: usize, canary: Option<usize>, batch: &str, max_fail: &str) -> Plan {
+    fn plan(servers: usize, canary: Option<usize>, batch: &str, max_fail: &str) -> RolloutPlan {
         let share = |text: &str| (!text.is_empty()).then(|| text.parse().expect(text));
-        Plan::new(
+        RolloutPlan::new(
             servers,
-            Wishes {
+            RolloutOptions {
                 canary,
                 batch: share(batch),
                 max_fail: share(max_fail),

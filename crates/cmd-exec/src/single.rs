@@ -7,7 +7,7 @@ use ops_ui::{Error, ErrorKind, Exit, Result, stdio::StdoutWriter};
 
 use crate::{
     hosts::Host,
-    input::{Feeding, Hub, ReadFailure},
+    input::{Feeding, InputHub, ReadFailure},
     signals::Relay,
 };
 
@@ -36,7 +36,7 @@ pub(crate) async fn run(cx: &Context, host: &Host, request: Request) -> Result<E
     let failure = ReadFailure::default();
     let _feeding = run.take_stdin().and_then(|stdin| {
         let (kept, signals) = (failure.clone(), run.signals());
-        let hub = Hub::start(1, move |error| {
+        let hub = InputHub::start(1, move |error| {
             kept.keep(error);
             // A part of an input must not be taken for the whole.
             signals.send(exec::Signal::Terminate);

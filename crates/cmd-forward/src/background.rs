@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::control;
-use crate::status::{self, Row};
+use crate::status::{self, ForwardRow};
 
 /// The argument that makes a process an owner in the background.
 const OWNER: &str = "--owner";
@@ -86,7 +86,7 @@ pub(crate) async fn start(cx: &Context, answers: &[String]) -> Result<Exit> {
         cx.output().warn(line);
     }
     match cx.output().format() {
-        ops_ui::Format::Json => cx.output().json(&status::Document::new(&rows))?,
+        ops_ui::Format::Json => cx.output().json(&status::StatusDocument::new(&rows))?,
         _ => {
             for row in &rows {
                 cx.output().note(row.ready_line());
@@ -124,13 +124,13 @@ pub(crate) fn leave_terminal() {
 /// What an owner tells the process that started it, on one line.
 #[derive(Serialize, Deserialize)]
 struct Ready {
-    rows: Vec<Row>,
+    rows: Vec<ForwardRow>,
     /// Forwards that did not start beside those that did, and why.
     failed: Vec<String>,
 }
 
 /// Tells the process that waits that the listeners accept.
-pub(crate) fn tell_ready(cx: &Context, rows: Vec<Row>, failed: Vec<String>) -> Result<()> {
+pub(crate) fn tell_ready(cx: &Context, rows: Vec<ForwardRow>, failed: Vec<String>) -> Result<()> {
     let line = serde_json::to_string(&Ready { rows, failed })
         .map_err(|error| Error::unexpected(error.to_string()))?;
     cx.output().line(line)

@@ -6,14 +6,14 @@ use std::process::ExitStatus;
 use ops_core::Context;
 use ops_ui::{Error, Exit, Result};
 
-use crate::status::Row;
+use crate::status::ForwardRow;
 
 /// Prefix of the variables that tell the command where to connect.
 const PREFIX: &str = "OPS_FORWARD_";
 
 /// Where a forward listens, as the command is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct ListenAddress {
     pub(crate) name: Option<String>,
     /// `host:port`, or the path of a unix socket.
     pub(crate) addr: String,
@@ -22,7 +22,7 @@ pub(crate) struct Place {
 }
 
 /// `OPS_FORWARD_0_ADDR` and the like, by number and by name.
-fn variables(places: &[Place]) -> Vec<(String, String)> {
+fn variables(places: &[ListenAddress]) -> Vec<(String, String)> {
     let mut variables = Vec::new();
     for (number, place) in places.iter().enumerate() {
         let names = [Some(number.to_string()), place.name.as_deref().map(shout)];
@@ -50,7 +50,7 @@ fn shout(name: &str) -> String {
 
 /// Replaces `{0.port}`, `{db.addr}` and the like. Braces around anything else stay: many programs
 /// have their own.
-fn fill(text: &str, places: &[Place]) -> String {
+fn fill(text: &str, places: &[ListenAddress]) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('{') {
@@ -73,7 +73,7 @@ fn fill(text: &str, places: &[Place]) -> String {
     out
 }
 
-fn value_of(inside: &str, places: &[Place]) -> Option<String> {
+fn value_of(inside: &str, places: &[ListenAddress]) -> Option<String> {
     let (which, what) = inside.rsplit_once('.')?;
     let place = match which.parse::<usize>() {
         Ok(number) => places.get(number)?,
@@ -90,12 +90,12 @@ fn value_of(inside: &str, places: &[Place]) -> Option<String> {
 }
 
 /// Where the command finds each forward.
-pub(crate) fn places(tunnels: &[std::sync::Arc<crate::tunnel::Tunnel>]) -> Vec<Place> {
+pub(crate) fn places(tunnels: &[std::sync::Arc<crate::tunnel::Tunnel>]) -> Vec<ListenAddress> {
     tunnels
         .iter()
         .map(|tunnel| {
             let (host, port) = (tunnel.bound.host(), tunnel.bound.port());
-            Place {
+            ListenAddress {
                 name: tunnel.name.clone(),
                 addr: match &tunnel.bound {
                     crate::local::Bound::Tcp(_) => crate::local::join(&host, port),
@@ -115,7 +115,7 @@ pub(crate) fn places(tunnels: &[std::sync::Arc<crate::tunnel::Tunnel>]) -> Vec<P
 pub(crate) fn start(
     cx: &Context,
     command: &[OsString],
-    places: &[Place],
+    places: &[ListenAddress],
 ) -> Result<tokio::process::Child> {
     let [program, arguments @ ..] = command else {
         return Err(Error::usage("no command was given after `--`"));
@@ -147,23 +147,23 @@ pub(crate) fn exit_of(status: ExitStatus) -> Exit {
 }
 
 /// A line per forward for those who start a command and look.
-pub(crate) fn described(rows: &[Row]) -> Vec<String> {
-    rows.iter().map(Row::ready_line).collect()
+pub(crate) fn described(rows: &[ForwardRow]) -> Vec<String> {
+    rows.iter().map(ForwardRow::ready_line).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn places() -> Vec<Place> {
+    fn places() -> Vec<ListenAddress> {
         vec![
-            Place {
+            ListenAddress {
                 name: None,
                 addr: "127.0.0.1:4000".into(),
                 host: "127.0.0.1".into(),
                 port: 4000,
             },
-            Place {
+            ListenAddress {
                 name: Some("reporting-db".into()),
                 addr: "[::1]:4001".into(),
                 host: "::1".into(),

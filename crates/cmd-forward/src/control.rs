@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::status::Row;
+use crate::status::ForwardRow;
 
 /// Longest request and longest answer, in bytes.
 const MAX_REQUEST: u64 = 4096;
@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Request {
+pub(crate) enum ControlRequest {
     /// What do you forward?
     Status,
     /// Stop what this names: a forward, its local end, its target, your process id, or `all`.
@@ -38,16 +38,16 @@ pub(crate) enum Request {
 
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
-pub(crate) struct Answer {
-    /// What there is; after [`Request::Stop`], what was stopped.
-    pub(crate) forwards: Vec<Row>,
+pub(crate) struct ControlAnswer {
+    /// What there is; after [`ControlRequest::Stop`], what was stopped.
+    pub(crate) forwards: Vec<ForwardRow>,
     /// Nothing is left, so the owner ends.
     pub(crate) ends: bool,
 }
 
 /// Answers requests of this user.
 pub(crate) trait Owner: Send + Sync + 'static {
-    fn answer(&self, request: Request) -> impl Future<Output = Answer> + Send;
+    fn answer(&self, request: ControlRequest) -> impl Future<Output = ControlAnswer> + Send;
     /// The answer has gone out.
     fn answered(&self);
 }
@@ -141,7 +141,7 @@ async fn talk(stream: UnixStream, owner: &impl Owner) -> io::Result<()> {
     let mut line = String::new();
     let mut read = BufReader::new(read.take(MAX_REQUEST));
     tokio::time::timeout(PATIENCE, read.read_line(&mut line)).await??;
-    let request: Request = serde_json::from_str(&line)?;
+    let request: ControlRequest = serde_json::from_str(&line)?;
     let mut answer = serde_json::to_vec(&owner.answer(request).await)?;
     answer.push(b'\n');
     let sent = tokio::time::timeout(PATIENCE, write.write_all(&answer)).await;
@@ -150,14 +150,14 @@ async fn talk(stream: UnixStream, owner: &impl Owner) -> io::Result<()> {
 }
 
 /// Asks every owner of this user.
-pub(crate) async fn ask_all(cx: &Context, request: &Request) -> Vec<(u32, Answer)> {
+pub(crate) async fn ask_all(cx: &Context, request: &ControlRequest) -> Vec<(u32, ControlAnswer)> {
     let Ok(entries) = std::fs::read_dir(folder(cx)) else {
         return Vec::new();
     };
     clear_leftovers(&folder(cx));
     let patience = match request {
-        Request::Status => Some(PATIENCE),
-        Request::Stop(_) => None,
+        ControlRequest::Status => Some(PATIENCE),
+        ControlRequest::Stop(_) => None,
     };
     let mut answers = Vec::new();
     for path in entries.flatten().map(|entry| entry.path()) {
@@ -199,7 +199,7 @@ pub(crate) async fn ended(cx: &Context, process: u32) {
     let _ = tokio::time::timeout(PATIENCE, gone).await;
 }
 
-async fn ask(path: &Path, request: &Request) -> io::Result<Answer> {
+async fn ask(path: &Path, request: &ControlRequest) -> io::Result<ControlAnswer> {
     let stream = UnixStream::connect(path).await?;
     let (read, mut write) = stream.into_split();
     let mut line = serde_json::to_vec(request)?;

@@ -9,10 +9,10 @@ use ops_profile as profile;
 use ops_ui::{Error, ErrorKind, Exit, Format, Result, globals::parse_duration};
 
 use crate::background;
-use crate::control::{self, Request};
-use crate::plan::{self, Typed};
+use crate::control::{self, ControlRequest};
+use crate::plan::{self, TypedForwards};
 use crate::pool::Limits;
-use crate::run::{self, Wishes};
+use crate::run::{self, RunOptions};
 use crate::spec::Spec;
 use crate::status;
 
@@ -170,7 +170,7 @@ impl Forward {
                 answers.extend(spec);
             }
         }
-        let typed = Typed {
+        let typed = TypedForwards {
             words: &words,
             groups: &self.group,
             socks: &self.socks,
@@ -180,7 +180,7 @@ impl Forward {
             // Refused here and not by the service, after a look-up and a call for each.
             remote.host.as_deref().map_or(Ok(()), check_remote_host)?;
         }
-        let wishes = Wishes {
+        let wishes = RunOptions {
             choice: self.session.choice(),
             reason: self.session.reason,
             limits: match self.sessions.map(usize::from) {
@@ -278,7 +278,7 @@ fn local_text(forward: &profile::Forward) -> String {
 }
 
 async fn show(cx: &Context) -> Result<Exit> {
-    let answers = control::ask_all(cx, &Request::Status).await;
+    let answers = control::ask_all(cx, &ControlRequest::Status).await;
     let rows: Vec<_> = answers
         .into_iter()
         .flat_map(|(_, answer)| answer.forwards)
@@ -292,7 +292,7 @@ async fn show(cx: &Context) -> Result<Exit> {
 }
 
 async fn stop(cx: &Context, name: &str) -> Result<Exit> {
-    let answers = control::ask_all(cx, &Request::Stop(name.to_owned())).await;
+    let answers = control::ask_all(cx, &ControlRequest::Stop(name.to_owned())).await;
     for (process, answer) in &answers {
         if answer.ends {
             control::ended(cx, *process).await;

@@ -32,7 +32,7 @@ impl std::fmt::Display for Holder {
 
 /// One line of `/proc/net/tcp`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub(crate) struct SocketEntry {
     pub(crate) local: SocketAddr,
     pub(crate) remote: SocketAddr,
     state: u8,
@@ -76,7 +76,7 @@ fn tables() -> &'static Mutex<Vec<File>> {
 
 /// All TCP sockets; empty where there is no such table. The kernel walks its whole hash table for
 /// it.
-pub(crate) fn table() -> Vec<Entry> {
+pub(crate) fn table() -> Vec<SocketEntry> {
     let mut tables = tables().lock().unwrap_or_else(PoisonError::into_inner);
     let mut entries = Vec::new();
     for file in tables.iter_mut() {
@@ -93,7 +93,7 @@ pub(crate) fn table() -> Vec<Entry> {
     entries
 }
 
-fn parse(line: &str) -> Option<Entry> {
+fn parse(line: &str) -> Option<SocketEntry> {
     let mut fields = line.split_ascii_whitespace().skip(1);
     let local = parse_address(fields.next()?)?;
     let remote = parse_address(fields.next()?)?;
@@ -101,7 +101,7 @@ fn parse(line: &str) -> Option<Entry> {
     // tx_queue:rx_queue, tr:tm->when, retrnsmt
     let user = fields.nth(3)?.parse().ok()?;
     let inode = fields.nth(1)?.parse().ok()?;
-    Some(Entry {
+    Some(SocketEntry {
         local: plain(local),
         remote: plain(remote),
         state,

@@ -42,4 +42,4 @@ pub mod fuzzing {
 }
 
 /// What this crate brings.
-pub const COMMANDS: &[Entry] = &[Entry::of::<Forward>()];
+pub static COMMANDS: &[Entry] = &[Entry::of::<Forward>()];

@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
 use crate::holder::{self, Holder};
 use crate::peer;
-use crate::spec::Local;
+use crate::spec::LocalAddress;
 
 /// How often the system is asked for another free port where the first is taken in the other
 /// family.
@@ -91,12 +91,12 @@ impl Listener {
     /// # Errors
     /// A port that is taken names who holds it, as far as that can be known.
     pub(crate) async fn bind(
-        local: &Local,
+        local: &LocalAddress,
         again: &Hint,
         is_ours: impl Fn(u32) -> bool,
     ) -> Result<(Self, Bound)> {
         match local {
-            Local::Tcp { bind, port } => {
+            LocalAddress::Tcp { bind, port } => {
                 // As `ssh -L` and kubectl have it: a client of `localhost` may ask for either
                 // family.
                 let both: Option<(Ipv4Addr, Ipv6Addr)> = match bind.as_deref() {
@@ -124,7 +124,7 @@ impl Listener {
                     Err((host, error)) => Err(cannot_listen(&host, *port, &error, again, is_ours)),
                 }
             }
-            Local::Unix(path) => {
+            LocalAddress::Unix(path) => {
                 let listener = bind_unix(path).map_err(|error| {
                     Error::usage(format!("cannot listen on `{}`", path.display()))
                         .caused_by(error)
@@ -137,7 +137,7 @@ impl Listener {
     }
 
     /// The next connection.
-    pub(crate) async fn accept(&self) -> io::Result<Conn> {
+    pub(crate) async fn accept(&self) -> io::Result<LocalConn> {
         match self {
             Self::Tcp(first, second) => {
                 let of_second = async {
@@ -153,9 +153,9 @@ impl Listener {
                 // Small requests should not wait for more.
                 let _ = stream.set_nodelay(true);
                 let ours = stream.local_addr()?;
-                Ok(Conn::Tcp { stream, peer, ours })
+                Ok(LocalConn::Tcp { stream, peer, ours })
             }
-            Self::Unix(listener, _) => Ok(Conn::Unix(listener.accept().await?.0)),
+            Self::Unix(listener, _) => Ok(LocalConn::Unix(listener.accept().await?.0)),
         }
     }
 }
@@ -284,7 +284,7 @@ fn take_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
 }
 
 /// A local connection. Both directions work on a shared reference.
-pub(crate) enum Conn {
+pub(crate) enum LocalConn {
     Tcp {
         stream: TcpStream,
         peer: SocketAddr,
@@ -293,7 +293,7 @@ pub(crate) enum Conn {
     Unix(UnixStream),
 }
 
-impl Conn {
+impl LocalConn {
     /// Who it is, for `-v`.
     pub(crate) fn peer(&self) -> String {
         match self {

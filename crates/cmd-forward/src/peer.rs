@@ -147,12 +147,12 @@ mod table {
 
     use tokio::{sync::Mutex, time::Instant};
 
-    use crate::holder::{self, Entry};
+    use crate::holder::{self, SocketEntry};
 
     /// A reading is good for everybody who asks within this time.
     const SHARED_FOR: Duration = Duration::from_millis(150);
 
-    type Reading = (Instant, Arc<Vec<Entry>>);
+    type Reading = (Instant, Arc<Vec<SocketEntry>>);
 
     /// The last reading. Whoever asks while another is under way waits for that one.
     static LAST: Mutex<Option<Reading>> = Mutex::const_new(None);
@@ -167,7 +167,7 @@ mod table {
         Some(entry.is_some_and(|entry| entry.inode != 0))
     }
 
-    async fn shared() -> Option<Arc<Vec<Entry>>> {
+    async fn shared() -> Option<Arc<Vec<SocketEntry>>> {
         let mut last = LAST.lock().await;
         if let Some((at, table)) = &*last
             && at.elapsed() < SHARED_FOR

@@ -6,23 +6,23 @@ use ops_core::Context;
 use ops_profile::{Target, nearest};
 use ops_ui::{Error, Hint, Result, hint};
 
-use crate::spec::{Local, Remote, Spec, SpecError, parse_listen};
+use crate::spec::{LocalAddress, RemoteAddress, Spec, SpecError, parse_listen};
 
 /// One forward to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Forward {
     pub(crate) name: Option<String>,
     pub(crate) target: Target,
-    pub(crate) local: Local,
+    pub(crate) local: LocalAddress,
     /// `None`: a SOCKS proxy.
-    pub(crate) remote: Option<Remote>,
+    pub(crate) remote: Option<RemoteAddress>,
     /// A URL to show.
     pub(crate) open: Option<String>,
 }
 
 /// What was typed.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Typed<'a> {
+pub(crate) struct TypedForwards<'a> {
     pub(crate) words: &'a [String],
     pub(crate) groups: &'a [String],
     pub(crate) socks: &'a [String],
@@ -33,7 +33,7 @@ pub(crate) struct Typed<'a> {
 ///
 /// # Errors
 /// Nothing or something unknown was asked for (usage).
-pub(crate) fn plan(cx: &Context, typed: Typed<'_>) -> Result<Vec<Forward>> {
+pub(crate) fn plan(cx: &Context, typed: TypedForwards<'_>) -> Result<Vec<Forward>> {
     let named = &cx.profile()?.forwards;
     let mut forwards = Vec::new();
     for group in typed.groups {
@@ -114,7 +114,7 @@ pub(crate) fn plan(cx: &Context, typed: Typed<'_>) -> Result<Vec<Forward>> {
 fn refuse_collisions(forwards: &[Forward]) -> Result<()> {
     let mut seen: Vec<&Forward> = Vec::new();
     for forward in forwards {
-        let is_any = matches!(forward.local, Local::Tcp { port: 0, .. });
+        let is_any = matches!(forward.local, LocalAddress::Tcp { port: 0, .. });
         if !is_any && let Some(other) = seen.iter().find(|seen| seen.local == forward.local) {
             let names: Vec<_> = [*other, forward]
                 .iter()
@@ -164,11 +164,11 @@ fn of_profile(name: &str, forward: &ops_profile::Forward) -> Result<Forward> {
     Ok(Forward {
         name: Some(name.to_owned()),
         target: via.target().clone(),
-        local: Local::Tcp {
+        local: LocalAddress::Tcp {
             bind: forward.listen.as_ref().and_then(|l| l.address.clone()),
             port: forward.listen.as_ref().map_or(forward.to.port, |l| l.port),
         },
-        remote: Some(Remote {
+        remote: Some(RemoteAddress {
             host: forward.to.host.clone(),
             port: forward.to.port,
         }),

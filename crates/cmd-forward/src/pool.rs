@@ -30,10 +30,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::screen::Screen;
-use crate::spec::Remote;
+use crate::spec::RemoteAddress;
 
 use load::Load;
-use place::{Best, Count, Scene};
+use place::{LightestSession, PoolView, SessionCount};
 use starts::Starts;
 
 /// Bytes of input that one session queues before it holds its streams back. What waits here, a
@@ -72,7 +72,7 @@ pub(crate) struct Limits {
 
 /// What a pool is to the outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum PoolState {
     /// Nothing is open yet, or any more.
     Idle,
     /// The first session is on its way.
@@ -85,7 +85,7 @@ pub(crate) enum State {
     Closed,
 }
 
-impl State {
+impl PoolState {
     pub(crate) fn as_str(&self) -> &'static str {
         match self {
             Self::Idle => "idle",
@@ -99,7 +99,7 @@ impl State {
 }
 
 /// One way to the destination.
-pub(crate) enum Far {
+pub(crate) enum RemoteConn {
     /// A stream of a shared session, and the session's number.
     Stream(MuxStream, u32),
     /// A session of its own.
@@ -109,7 +109,7 @@ pub(crate) enum Far {
 pub(crate) struct Pool {
     pub(crate) cx: Context,
     pub(crate) instance: Instance,
-    pub(crate) remote: Remote,
+    pub(crate) remote: RemoteAddress,
     reason: Option<String>,
     limits: Limits,
     /// The bound of what its sessions have on their way.
@@ -126,7 +126,7 @@ pub(crate) struct Pool {
 }
 
 struct Inner {
-    slots: Vec<Slot>,
+    slots: Vec<PoolSession>,
     /// The sessions that are on their way.
     starts: Starts,
     /// Connections that wait for a session that is on its way although there is one.
@@ -145,7 +145,7 @@ struct Inner {
     closed: bool,
 }
 
-struct Slot {
+struct PoolSession {
     number: u32,
     mux: Mux,
     ending: Option<Ending>,
@@ -156,7 +156,7 @@ struct Slot {
     load: Load,
 }
 
-impl Slot {
+impl PoolSession {
     fn is_usable(&self) -> bool {
         self.mux.is_open() && !self.mux.is_blocked() && !self.silent
     }
@@ -199,7 +199,7 @@ impl Inner {
         }
         let usable = self.slots.iter().filter(|slot| slot.is_usable());
         let unused = usable.filter(|slot| slot.mux.stream_count() == 0).count();
-        let count = Count {
+        let count = SessionCount {
             used: self.counted() - unused,
             unused,
             coming: self.starts.len(),
@@ -214,7 +214,7 @@ impl Pool {
         cx: &Context,
         screen: &Screen,
         instance: Instance,
-        remote: Remote,
+        remote: RemoteAddress,
         reason: Option<String>,
         limits: Limits,
     ) -> Arc<Self> {
@@ -254,27 +254,27 @@ impl Pool {
         }
     }
 
-    pub(crate) fn state(&self) -> State {
+    pub(crate) fn state(&self) -> PoolState {
         let inner = self.lock();
         if inner.closed {
-            State::Closed
+            PoolState::Closed
         } else if inner
             .slots
             .iter()
             .any(|slot| !slot.resuming && !slot.silent)
             || inner.fresh.is_some()
         {
-            State::Up
+            PoolState::Up
         } else if !inner.slots.is_empty() {
-            State::Resuming
+            PoolState::Resuming
         } else if inner.reopening {
-            State::Reopening
+            PoolState::Reopening
         } else if !inner.starts.is_empty() {
-            State::Opening
+            PoolState::Opening
         } else if inner.basic {
-            State::Up
+            PoolState::Up
         } else {
-            State::Idle
+            PoolState::Idle
         }
     }
 
@@ -320,9 +320,9 @@ impl Pool {
     }
 
     /// A way to the destination; waits for a session if there is none.
-    pub(crate) async fn connect(self: &Arc<Self>) -> Result<Far> {
+    pub(crate) async fn connect(self: &Arc<Self>) -> Result<RemoteConn> {
         let started = Instant::now();
-        let mut waiting: Option<Waiting> = None;
+        let mut waiting: Option<WaitingConn> = None;
         let fresh = loop {
             let mut changed = self.changed.subscribe();
             let patience = {
@@ -346,8 +346,8 @@ impl Pool {
                             && slot.load.is_young(now)
                             && inner.has_room(self.limits)
                             && inner.may_open(now);
-                        let scene = Scene {
-                            best: Some(Best {
+                        let scene = PoolView {
+                            best: Some(LightestSession {
                                 streams: slot.mux.stream_count(),
                                 busy: slot.is_busy() || !slot.is_usable(),
                             }),
@@ -365,7 +365,7 @@ impl Pool {
                                         waiting.end(&mut inner);
                                     }
                                     self.open_missing(&mut inner, now);
-                                    return Ok(Far::Stream(stream, number));
+                                    return Ok(RemoteConn::Stream(stream, number));
                                 }
                                 // It has just ended, which its watcher will find out.
                                 Err(error) if waited >= OPEN_PATIENCE => {
@@ -374,7 +374,7 @@ impl Pool {
                                 Err(_) => {}
                             }
                         } else if waiting.is_none() {
-                            waiting = Some(Waiting::begin(self, &mut inner));
+                            waiting = Some(WaitingConn::begin(self, &mut inner));
                             self.open_missing(&mut inner, now);
                         }
                         let at_last = SPARE_PATIENCE.saturating_sub(waited);
@@ -412,13 +412,13 @@ impl Pool {
             // One that has waited may have been closed by the destination meanwhile, and nobody
             // would tell.
             Some((connection, since)) if since.elapsed() < FRESH_FOR => {
-                return Ok(Far::Session(connection));
+                return Ok(RemoteConn::Session(connection));
             }
             // Dropped, it is terminated in the background.
             Some(_) | None => {}
         }
         let opened = self.open(Urgency::Interactive).await;
-        opened.map(|connection| Far::Session(Box::new(connection)))
+        opened.map(|connection| RemoteConn::Session(Box::new(connection)))
     }
 
     /// The destination has taken a connection.
@@ -443,7 +443,7 @@ impl Pool {
     /// The session that a new connection would take.
     fn best(&self, inner: &Inner, now: Instant) -> Option<usize> {
         let slots = || inner.slots.iter().enumerate();
-        let rank = |(_, slot): &(usize, &Slot)| slot.rank(now);
+        let rank = |(_, slot): &(usize, &PoolSession)| slot.rank(now);
         let usable = slots().filter(|(_, slot)| slot.is_usable());
         let best = usable.min_by_key(rank);
         // Where no further session may be opened, one that is blocked must do: whoever waits on it
@@ -591,7 +591,7 @@ impl Pool {
         ));
         let (session, ending) = connection.into_parts();
         let (mux, notices) = Mux::new(session, mux_options);
-        inner.slots.push(Slot {
+        inner.slots.push(PoolSession {
             number,
             mux,
             ending: Some(ending),
@@ -618,7 +618,7 @@ impl Pool {
             let stats = slot.mux.stats();
             slot.load.sample(now, stats.bytes_in, stats.bytes_out);
         }
-        let all_busy = !inner.slots.is_empty() && inner.slots.iter().all(Slot::is_busy);
+        let all_busy = !inner.slots.is_empty() && inner.slots.iter().all(PoolSession::is_busy);
         if all_busy && inner.has_room(self.limits) && inner.starts.is_empty() && inner.may_open(now)
         {
             self.open_further(&mut inner, Urgency::Bulk);
@@ -629,12 +629,12 @@ impl Pool {
 
 /// A connection that waits for a further session; counted in [`Inner::waiting`] until it is placed
 /// or given up.
-struct Waiting {
+struct WaitingConn {
     pool: Arc<Pool>,
     is_counted: bool,
 }
 
-impl Waiting {
+impl WaitingConn {
     fn begin(pool: &Arc<Pool>, inner: &mut Inner) -> Self {
         inner.waiting += 1;
         Self {
@@ -650,7 +650,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for WaitingConn {
     fn drop(&mut self) {
         if self.is_counted {
             self.pool.lock().waiting -= 1;

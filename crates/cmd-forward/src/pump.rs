@@ -12,7 +12,7 @@ use ops_session::driver::mux::MuxStream;
 use ops_session::wire::Flag;
 use tokio::time::Instant;
 
-use crate::local::Conn;
+use crate::local::LocalConn;
 
 /// Bytes read at once from either end.
 const BUFFER_BYTES: usize = 16 << 10;
@@ -52,7 +52,7 @@ impl Carried {
 
 /// How a connection ended.
 #[derive(Debug)]
-pub(crate) enum End {
+pub(crate) enum ConnEnd {
     /// The far end closed it, and everything was delivered.
     Far,
     /// The client went away.
@@ -61,20 +61,20 @@ pub(crate) enum End {
     Cut(io::Error),
 }
 
-enum Stop {
+enum PumpStop {
     Eof,
     Near,
     Far(io::Error),
 }
 
 /// Carries a connection over a stream of a shared session. The caller resets
-/// `local` after [`End::Cut`].
+/// `local` after [`ConnEnd::Cut`].
 pub(crate) async fn over_stream(
-    local: &Conn,
+    local: &LocalConn,
     stream: MuxStream,
     counters: &Counters,
     carried: &Carried,
-) -> End {
+) -> ConnEnd {
     let last_down = Mutex::new(Instant::now());
     let end = {
         // Memory is taken once there is something to put into it: most of many connections are
@@ -83,15 +83,15 @@ pub(crate) async fn over_stream(
             loop {
                 let room = match stream.writable().await {
                     Ok(room) => room,
-                    Err(error) => return Stop::Far(error),
+                    Err(error) => return PumpStop::Far(error),
                 };
                 match local.read_some(room.min(BUFFER_BYTES)).await {
-                    Ok(bytes) if bytes.is_empty() => return Stop::Eof,
+                    Ok(bytes) if bytes.is_empty() => return PumpStop::Eof,
                     Ok(bytes) => {
                         carried.add(counters, bytes.len(), 0);
                         stream.write_bytes(bytes);
                     }
-                    Err(_) => return Stop::Near,
+                    Err(_) => return PumpStop::Near,
                 }
             }
         };
@@ -99,21 +99,21 @@ pub(crate) async fn over_stream(
             loop {
                 let there = match stream.answered().await {
                     Ok(there) => there,
-                    Err(error) => return Stop::Far(error),
+                    Err(error) => return PumpStop::Far(error),
                 };
                 // Never empty: of nothing there is the end to be read.
                 let mut buffer = vec![0; there.clamp(1, BUFFER_BYTES)];
                 match stream.try_read(&mut buffer) {
                     Ok(None) => {}
-                    Ok(Some(0)) => return Stop::Eof,
+                    Ok(Some(0)) => return PumpStop::Eof,
                     Ok(Some(len)) => {
                         if local.write_all(&buffer[..len]).await.is_err() {
-                            return Stop::Near;
+                            return PumpStop::Near;
                         }
                         touch(&last_down);
                         carried.add(counters, 0, len);
                     }
-                    Err(error) => return Stop::Far(error),
+                    Err(error) => return PumpStop::Far(error),
                 }
             }
         };
@@ -125,29 +125,29 @@ pub(crate) async fn over_stream(
                     sending = false;
                     match stop {
                         // The answer may still be on its way, and a close here would cut it off.
-                        Stop::Eof => may_go = true,
-                        Stop::Near => break End::Local,
+                        PumpStop::Eof => may_go = true,
+                        PumpStop::Near => break ConnEnd::Local,
                         // Reading tells how it ended.
-                        Stop::Far(_) => {}
+                        PumpStop::Far(_) => {}
                     }
                 }
                 stop = &mut down => break match stop {
-                    Stop::Eof => End::Far,
-                    Stop::Near => End::Local,
-                    Stop::Far(error) => End::Cut(error),
+                    PumpStop::Eof => ConnEnd::Far,
+                    PumpStop::Near => ConnEnd::Local,
+                    PumpStop::Far(error) => ConnEnd::Cut(error),
                 },
-                () = local.gone(|| quiet_for(&last_down)), if may_go => break End::Local,
+                () = local.gone(|| quiet_for(&last_down)), if may_go => break ConnEnd::Local,
             }
         }
     };
     match end {
-        End::Far => {
+        ConnEnd::Far => {
             drop(stream);
             linger(local).await;
         }
         // What the client sent before it went is still delivered.
-        End::Local => drop(stream),
-        End::Cut(_) => stream.abort(),
+        ConnEnd::Local => drop(stream),
+        ConnEnd::Cut(_) => stream.abort(),
     }
     end
 }
@@ -161,7 +161,7 @@ fn quiet_for(at: &Mutex<Instant>) -> Duration {
 }
 
 /// Lets the client read what it was sent: closing a socket that has unread input would reset it.
-async fn linger(local: &Conn) {
+async fn linger(local: &LocalConn) {
     local.finish();
     let rest = async {
         let mut buffer = [0; 4096];
@@ -172,11 +172,11 @@ async fn linger(local: &Conn) {
 
 /// Carries a connection over a session of its own, and ends that session.
 pub(crate) async fn over_session(
-    local: &Conn,
+    local: &LocalConn,
     connection: Connection,
     counters: &Counters,
     carried: &Carried,
-) -> End {
+) -> ConnEnd {
     let (session, ending) = connection.into_parts();
     let (sender, mut events) = (session.sender, session.events);
     let last_down = Mutex::new(Instant::now());
@@ -186,15 +186,15 @@ pub(crate) async fn over_session(
             let mut buffer = vec![0; BUFFER_BYTES];
             loop {
                 match local.read(&mut buffer).await {
-                    Ok(0) => return Stop::Eof,
+                    Ok(0) => return PumpStop::Eof,
                     Ok(len) => {
                         let bytes = buffer[..len].to_vec();
                         if sender.send(bytes).await.is_err() {
-                            return Stop::Far(io::ErrorKind::ConnectionAborted.into());
+                            return PumpStop::Far(io::ErrorKind::ConnectionAborted.into());
                         }
                         carried.add(counters, len, 0);
                     }
-                    Err(_) => return Stop::Near,
+                    Err(_) => return PumpStop::Near,
                 }
             }
         };
@@ -203,7 +203,7 @@ pub(crate) async fn over_session(
                 match event {
                     Event::Output(bytes) => {
                         if local.write_all(&bytes).await.is_err() {
-                            return Stop::Near;
+                            return PumpStop::Near;
                         }
                         touch(&last_down);
                         carried.add(counters, 0, bytes.len());
@@ -217,16 +217,16 @@ pub(crate) async fn over_session(
                             }
                             _ => io::ErrorKind::ConnectionAborted,
                         };
-                        return Stop::Far(match closing.text() {
+                        return PumpStop::Far(match closing.text() {
                             "" => io::Error::new(kind, "the session has ended"),
                             text => io::Error::new(kind, text),
                         });
                     }
-                    Event::Failed(error) => return Stop::Far(io::Error::other(error)),
+                    Event::Failed(error) => return PumpStop::Far(io::Error::other(error)),
                     _ => {}
                 }
             }
-            Stop::Far(io::ErrorKind::ConnectionAborted.into())
+            PumpStop::Far(io::ErrorKind::ConnectionAborted.into())
         };
         let silence = async {
             touch(&last_down);
@@ -246,31 +246,31 @@ pub(crate) async fn over_session(
                 stop = &mut up, if sending => {
                     sending = false;
                     match stop {
-                        Stop::Eof => may_go = true,
-                        Stop::Near => break End::Local,
-                        Stop::Far(_) => {}
+                        PumpStop::Eof => may_go = true,
+                        PumpStop::Near => break ConnEnd::Local,
+                        PumpStop::Far(_) => {}
                     }
                 }
                 stop = &mut down => break match stop {
-                    Stop::Eof => End::Far,
-                    Stop::Near => End::Local,
-                    Stop::Far(error) => End::Cut(error),
+                    PumpStop::Eof => ConnEnd::Far,
+                    PumpStop::Near => ConnEnd::Local,
+                    PumpStop::Far(error) => ConnEnd::Cut(error),
                 },
-                () = local.gone(|| quiet_for(&last_down)), if may_go => break End::Local,
-                () = &mut silence, if may_go => break End::Far,
+                () = local.gone(|| quiet_for(&last_down)), if may_go => break ConnEnd::Local,
+                () = &mut silence, if may_go => break ConnEnd::Far,
             }
         }
     };
     if over_at_service {
         ending.ended();
     } else {
-        if matches!(end, End::Local | End::Far) {
+        if matches!(end, ConnEnd::Local | ConnEnd::Far) {
             // What was sent must have arrived before the connection behind it is closed.
             let _ = tokio::time::timeout(BASIC_DRAIN, sender.drained()).await;
             let _ = sender.send_flag(Flag::DisconnectToPort).await;
             let _ = tokio::time::timeout(BASIC_DRAIN, sender.drained()).await;
         }
-        if matches!(end, End::Far) {
+        if matches!(end, ConnEnd::Far) {
             linger(local).await;
         }
         // The client need not wait for the service: it is terminated in the background.

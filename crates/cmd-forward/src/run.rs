@@ -13,22 +13,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::background;
 use crate::child;
-use crate::control::{self, Answer, Owner, Request, Socket};
+use crate::control::{self, ControlAnswer, ControlRequest, Owner, Socket};
 use crate::local::Listener;
 use crate::meter;
 use crate::plan::Forward;
-use crate::pool::{Limits, Pool, State};
+use crate::pool::{Limits, Pool, PoolState};
 use crate::screen::Screen;
 use crate::socks::Proxy;
-use crate::spec::{Local, Remote};
-use crate::status::{self, Row};
+use crate::spec::{LocalAddress, RemoteAddress};
+use crate::status::{self, ForwardRow};
 use crate::tunnel::{Route, Tunnel};
 
 /// Between drawings of the status line.
 const DRAW_EVERY: Duration = Duration::from_millis(500);
 
 /// How the tunnels are run.
-pub(crate) struct Wishes {
+pub(crate) struct RunOptions {
     pub(crate) choice: Choice,
     pub(crate) reason: Option<String>,
     pub(crate) limits: Limits,
@@ -54,7 +54,7 @@ struct Running {
 ///
 /// # Errors
 /// What keeps them from starting; afterwards only an interruption.
-pub(crate) async fn run(cx: &Context, plan: Vec<Forward>, wishes: Wishes) -> Result<Exit> {
+pub(crate) async fn run(cx: &Context, plan: Vec<Forward>, wishes: RunOptions) -> Result<Exit> {
     let live = wishes.command.is_empty() && !wishes.owner;
     let mut screen = Screen::new(cx.output(), live);
     if !wishes.command.is_empty() {
@@ -182,15 +182,15 @@ async fn serve(
     screen: &Screen,
     running: &Arc<Running>,
     handler: &ops_ui::interrupt::Handler,
-    wishes: &Wishes,
+    wishes: &RunOptions,
     socket: Option<&Socket>,
     failed: Vec<String>,
 ) -> Result<Exit> {
-    let rows: Vec<Row> = running.tunnels.iter().map(|t| Row::of(t)).collect();
+    let rows: Vec<ForwardRow> = running.tunnels.iter().map(|t| ForwardRow::of(t)).collect();
     if wishes.owner {
         background::tell_ready(cx, rows, failed)?;
     } else if cx.output().format() == Format::Json && wishes.command.is_empty() {
-        cx.output().json(&status::Document::new(&rows))?;
+        cx.output().json(&status::StatusDocument::new(&rows))?;
     } else {
         for line in child::described(&rows) {
             screen.note(line);
@@ -223,7 +223,7 @@ async fn run_command(
     cx: &Context,
     running: &Running,
     handler: &ops_ui::interrupt::Handler,
-    wishes: &Wishes,
+    wishes: &RunOptions,
 ) -> Result<Exit> {
     let places = child::places(&running.tunnels);
     let mut command = child::start(cx, &wishes.command, &places)?;
@@ -254,15 +254,15 @@ async fn draw(screen: &Screen, running: &Running) {
     loop {
         tick.tick().await;
         let (mut connections, mut down, mut up, mut sessions) = (0, 0, 0, 0);
-        let mut worst = State::Up;
+        let mut worst = PoolState::Up;
         for tunnel in &running.tunnels {
-            let row = Row::of(tunnel);
+            let row = ForwardRow::of(tunnel);
             connections += row.connections;
             down += row.rate_down;
             up += row.rate_up;
             sessions += row.sessions;
             let state = tunnel.state();
-            if state != State::Up && state != State::Idle {
+            if state != PoolState::Up && state != PoolState::Idle {
                 worst = state;
             }
         }
@@ -290,7 +290,7 @@ impl Running {
     }
 
     /// Stops the tunnels that `which` means: no new connections, a moment for the open ones.
-    async fn stop(&self, which: impl Fn(&Tunnel) -> bool) -> Vec<Row> {
+    async fn stop(&self, which: impl Fn(&Tunnel) -> bool) -> Vec<ForwardRow> {
         let meant: Vec<_> = self
             .tunnels
             .iter()
@@ -312,22 +312,22 @@ impl Running {
                 tunnel.tasks.wait().await;
             }
         }
-        meant.iter().map(|tunnel| Row::of(tunnel)).collect()
+        meant.iter().map(|tunnel| ForwardRow::of(tunnel)).collect()
     }
 }
 
 impl Owner for Running {
-    async fn answer(&self, request: Request) -> Answer {
+    async fn answer(&self, request: ControlRequest) -> ControlAnswer {
         let forwards = match request {
-            Request::Status => self
+            ControlRequest::Status => self
                 .tunnels
                 .iter()
                 .filter(|tunnel| !tunnel.stop.is_cancelled())
-                .map(|tunnel| Row::of(tunnel))
+                .map(|tunnel| ForwardRow::of(tunnel))
                 .collect(),
-            Request::Stop(name) => self.stop(|tunnel| status::is_meant(&name, tunnel)).await,
+            ControlRequest::Stop(name) => self.stop(|tunnel| status::is_meant(&name, tunnel)).await,
         };
-        Answer {
+        ControlAnswer {
             forwards,
             ends: self.is_stopped(),
         }
@@ -353,12 +353,12 @@ fn warn_if_open(screen: &Screen, forward: &Forward) {
 fn again(forward: &Forward) -> Hint {
     let target = forward.target.as_str();
     match (&forward.remote, &forward.local) {
-        (Some(remote), Local::Tcp { bind: None, .. } | Local::Unix(_)) => {
+        (Some(remote), LocalAddress::Tcp { bind: None, .. } | LocalAddress::Unix(_)) => {
             hint!("ops forward {} {}", target, format!("0:{remote}"))
         }
         (
             Some(remote),
-            Local::Tcp {
+            LocalAddress::Tcp {
                 bind: Some(bind), ..
             },
         ) => {
@@ -443,7 +443,7 @@ impl Failed {
 async fn resolve(
     cx: &Context,
     plan: &[Forward],
-    wishes: &Wishes,
+    wishes: &RunOptions,
     failed: &mut Failed,
 ) -> Result<Vec<Option<Instance>>> {
     let mut known: HashMap<String, Option<Instance>> = HashMap::new();
@@ -487,9 +487,9 @@ fn routes(
     screen: &Screen,
     plan: &[Forward],
     instances: &[Option<Instance>],
-    wishes: &Wishes,
+    wishes: &RunOptions,
 ) -> (Vec<Option<Route>>, Vec<Arc<Pool>>) {
-    let mut pools: HashMap<(String, Remote), Arc<Pool>> = HashMap::new();
+    let mut pools: HashMap<(String, RemoteAddress), Arc<Pool>> = HashMap::new();
     let routes = plan
         .iter()
         .zip(instances)
@@ -556,7 +556,11 @@ async fn close_all(pools: &[Arc<Pool>]) {
 
 /// Says and asks whatever has to be, so that the process in the background need not: which
 /// instance, the guard, credentials.
-pub(crate) async fn ask_beforehand(cx: &Context, plan: &[Forward], wishes: &Wishes) -> Result<()> {
+pub(crate) async fn ask_beforehand(
+    cx: &Context,
+    plan: &[Forward],
+    wishes: &RunOptions,
+) -> Result<()> {
     let screen = Screen::new(cx.output(), false);
     for forward in plan {
         warn_if_open(&screen, forward);

@@ -13,10 +13,10 @@ use ops_profile::Instance;
 use ops_ui::Error;
 use tokio::time::Instant;
 
-use crate::local::Conn;
-use crate::pool::{Far, Limits, Pool, State};
+use crate::local::LocalConn;
+use crate::pool::{Limits, Pool, PoolState, RemoteConn};
 use crate::screen::Screen;
-use crate::spec::Remote;
+use crate::spec::RemoteAddress;
 
 const VERSION: u8 = 5;
 const NO_AUTHENTICATION: u8 = 0;
@@ -53,10 +53,10 @@ struct Inner {
     limits: Limits,
     /// The sessions of a destination without connections are ended after this time.
     idle: Duration,
-    pools: Mutex<HashMap<Remote, Entry>>,
+    pools: Mutex<HashMap<RemoteAddress, DestinationPool>>,
 }
 
-struct Entry {
+struct DestinationPool {
     pool: Arc<Pool>,
     used: usize,
     idle_since: Instant,
@@ -108,16 +108,16 @@ impl Proxy {
         Self(inner)
     }
 
-    pub(crate) fn state(&self) -> State {
+    pub(crate) fn state(&self) -> PoolState {
         let pools = self.0.lock();
         let worst = pools
             .values()
             .map(|entry| entry.pool.state())
-            .find(|state| *state != State::Up);
+            .find(|state| *state != PoolState::Up);
         match worst {
             Some(state) => state,
-            None if pools.is_empty() => State::Idle,
-            None => State::Up,
+            None if pools.is_empty() => PoolState::Idle,
+            None => PoolState::Up,
         }
     }
 
@@ -138,9 +138,9 @@ impl Proxy {
     /// `destination` is told as soon as it is known.
     pub(crate) async fn accept(
         &self,
-        conn: &Conn,
+        conn: &LocalConn,
         destination: &OnceLock<String>,
-    ) -> Result<(Arc<Pool>, Far), Refusal> {
+    ) -> Result<(Arc<Pool>, RemoteConn), Refusal> {
         let remote = match tokio::time::timeout(REQUEST_TIMEOUT, request(conn)).await {
             Ok(remote) => remote?,
             Err(_) => return Err(Refusal::of("the client did not finish its request")),
@@ -159,7 +159,7 @@ impl Proxy {
                 });
             }
         };
-        if let Far::Stream(stream, _) = &far
+        if let RemoteConn::Stream(stream, _) = &far
             && !pool.has_accepted_within(ACCEPTED_FOR)
         {
             let patience = stream.rtt() + REFUSAL_PATIENCE;
@@ -185,7 +185,7 @@ impl Proxy {
 }
 
 impl Inner {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Remote, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<RemoteAddress, DestinationPool>> {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -194,24 +194,26 @@ impl Inner {
 struct Lease {
     pool: Arc<Pool>,
     inner: Arc<Inner>,
-    remote: Remote,
+    remote: RemoteAddress,
 }
 
 impl Lease {
-    fn take(inner: &Arc<Inner>, remote: &Remote) -> Self {
+    fn take(inner: &Arc<Inner>, remote: &RemoteAddress) -> Self {
         let mut pools = inner.lock();
-        let entry = pools.entry(remote.clone()).or_insert_with(|| Entry {
-            pool: Pool::new(
-                &inner.cx,
-                &inner.screen,
-                inner.instance.clone(),
-                remote.clone(),
-                inner.reason.clone(),
-                inner.limits,
-            ),
-            used: 0,
-            idle_since: Instant::now(),
-        });
+        let entry = pools
+            .entry(remote.clone())
+            .or_insert_with(|| DestinationPool {
+                pool: Pool::new(
+                    &inner.cx,
+                    &inner.screen,
+                    inner.instance.clone(),
+                    remote.clone(),
+                    inner.reason.clone(),
+                    inner.limits,
+                ),
+                used: 0,
+                idle_since: Instant::now(),
+            });
         entry.used += 1;
         Self {
             pool: entry.pool.clone(),
@@ -262,9 +264,9 @@ async fn sweep(inner: std::sync::Weak<Inner>, every: Duration) {
 }
 
 /// The server's own names need no remote host.
-fn own(remote: Remote, _instance: &Instance) -> Remote {
+fn own(remote: RemoteAddress, _instance: &Instance) -> RemoteAddress {
     match remote.host.as_deref() {
-        Some("localhost" | "127.0.0.1" | "::1") => Remote {
+        Some("localhost" | "127.0.0.1" | "::1") => RemoteAddress {
             host: None,
             port: remote.port,
         },
@@ -272,7 +274,7 @@ fn own(remote: Remote, _instance: &Instance) -> Remote {
     }
 }
 
-async fn request(conn: &Conn) -> Result<Remote, Refusal> {
+async fn request(conn: &LocalConn) -> Result<RemoteAddress, Refusal> {
     let mut head = [0; 2];
     conn.read_exact(&mut head).await?;
     if head[0] != VERSION {
@@ -325,13 +327,13 @@ async fn request(conn: &Conn) -> Result<Remote, Refusal> {
         reply(conn, NOT_ALLOWED).await?;
         return Err(Refusal::of("a host or port that cannot be"));
     }
-    Ok(Remote {
+    Ok(RemoteAddress {
         host: Some(host),
         port,
     })
 }
 
-async fn reply(conn: &Conn, code: u8) -> std::io::Result<()> {
+async fn reply(conn: &LocalConn, code: u8) -> std::io::Result<()> {
     // The address bound at the far side is not known.
     conn.write_all(&[VERSION, code, 0, 1, 0, 0, 0, 0, 0, 0])
         .await

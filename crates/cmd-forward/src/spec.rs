@@ -8,13 +8,13 @@ const HOST_BYTES: usize = 253;
 /// One SPEC as typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Spec {
-    pub(crate) local: Local,
-    pub(crate) remote: Remote,
+    pub(crate) local: LocalAddress,
+    pub(crate) remote: RemoteAddress,
 }
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Local {
+pub(crate) enum LocalAddress {
     /// `bind`: an address, a name, `*` for all; `None` is 127.0.0.1. Port 0 is any free one.
     Tcp { bind: Option<String>, port: u16 },
     /// The path of a socket.
@@ -23,7 +23,7 @@ pub(crate) enum Local {
 
 /// Where the far side connects to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Remote {
+pub(crate) struct RemoteAddress {
     /// As the instance knows it; `None` is the instance itself.
     pub(crate) host: Option<String>,
     pub(crate) port: u16,
@@ -41,7 +41,7 @@ impl fmt::Display for SpecError {
 
 impl std::error::Error for SpecError {}
 
-impl Local {
+impl LocalAddress {
     /// Whether others than this machine can reach it.
     pub(crate) fn is_open_to_others(&self) -> bool {
         match self {
@@ -58,7 +58,7 @@ impl Local {
     }
 }
 
-impl fmt::Display for Local {
+impl fmt::Display for LocalAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp { bind: None, port } => write!(f, "{port}"),
@@ -71,7 +71,7 @@ impl fmt::Display for Local {
     }
 }
 
-impl fmt::Display for Remote {
+impl fmt::Display for RemoteAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
             Some(host) => write!(f, "{}:{}", Bracketed(host), self.port),
@@ -85,7 +85,7 @@ impl fmt::Display for Spec {
         let Self { local, remote } = self;
         match (local, &remote.host) {
             // Four parts are the only form that has an address to bind.
-            (Local::Tcp { bind: Some(_), .. }, None) => {
+            (LocalAddress::Tcp { bind: Some(_), .. }, None) => {
                 write!(f, "{local}:localhost:{}", remote.port)
             }
             _ => write!(f, "{local}:{remote}"),
@@ -140,8 +140,8 @@ impl FromStr for Spec {
                     ))
                 })?;
                 Ok(Self {
-                    local: Local::Tcp { bind: None, port },
-                    remote: Remote { host: None, port },
+                    local: LocalAddress::Tcp { bind: None, port },
+                    remote: RemoteAddress { host: None, port },
                 })
             }
             [local, port] if !local.is_empty() && !is_number(local) && is_number(port) => {
@@ -159,11 +159,11 @@ impl FromStr for Spec {
                 )))
             }
             [local, port] => Ok(Self {
-                local: Local::Tcp {
+                local: LocalAddress::Tcp {
                     bind: None,
                     port: local_port(local, text)?,
                 },
-                remote: Remote {
+                remote: RemoteAddress {
                     host: None,
                     port: remote_port_of(port, text)?,
                 },
@@ -175,21 +175,21 @@ impl FromStr for Spec {
                 )))
             }
             [local, host, port] => Ok(Self {
-                local: Local::Tcp {
+                local: LocalAddress::Tcp {
                     bind: None,
                     port: local_port(local, text)?,
                 },
-                remote: Remote {
+                remote: RemoteAddress {
                     host: own(host_of(host, text)?),
                     port: remote_port_of(port, text)?,
                 },
             }),
             [bind, local, host, port] => Ok(Self {
-                local: Local::Tcp {
+                local: LocalAddress::Tcp {
                     bind: Some(bind_of(bind, text)?),
                     port: local_port(local, text)?,
                 },
-                remote: Remote {
+                remote: RemoteAddress {
                     host: own(host_of(host, text)?),
                     port: remote_port_of(port, text)?,
                 },
@@ -207,16 +207,16 @@ fn own(host: String) -> Option<String> {
 }
 
 /// `[BIND:]PORT`, as `-D` takes it.
-pub(crate) fn parse_listen(text: &str) -> Result<Local, SpecError> {
+pub(crate) fn parse_listen(text: &str) -> Result<LocalAddress, SpecError> {
     if text.starts_with(['/', '.', '~']) {
-        return Ok(Local::Unix(PathBuf::from(text)));
+        return Ok(LocalAddress::Unix(PathBuf::from(text)));
     }
     match split(text)?.as_slice() {
-        [port] => Ok(Local::Tcp {
+        [port] => Ok(LocalAddress::Tcp {
             bind: None,
             port: local_port(port, text)?,
         }),
-        [bind, port] => Ok(Local::Tcp {
+        [bind, port] => Ok(LocalAddress::Tcp {
             bind: Some(bind_of(bind, text)?),
             port: local_port(port, text)?,
         }),
@@ -240,11 +240,11 @@ fn parse_unix(text: &str) -> Result<Spec, SpecError> {
         )));
     };
     let remote = match split(rest)?.as_slice() {
-        [port] => Remote {
+        [port] => RemoteAddress {
             host: None,
             port: remote_port_of(port, text)?,
         },
-        [host, port] => Remote {
+        [host, port] => RemoteAddress {
             host: own(host_of(host, text)?),
             port: remote_port_of(port, text)?,
         },
@@ -255,7 +255,7 @@ fn parse_unix(text: &str) -> Result<Spec, SpecError> {
         }
     };
     Ok(Spec {
-        local: Local::Unix(PathBuf::from(path)),
+        local: LocalAddress::Unix(PathBuf::from(path)),
         remote,
     })
 }
@@ -376,15 +376,15 @@ mod tests {
             .to_string()
     }
 
-    fn tcp(bind: Option<&str>, port: u16) -> Local {
-        Local::Tcp {
+    fn tcp(bind: Option<&str>, port: u16) -> LocalAddress {
+        LocalAddress::Tcp {
             bind: bind.map(str::to_owned),
             port,
         }
     }
 
-    fn remote(host: Option<&str>, port: u16) -> Remote {
-        Remote {
+    fn remote(host: Option<&str>, port: u16) -> RemoteAddress {
+        RemoteAddress {
             host: host.map(str::to_owned),
             port,
         }
@@ -420,12 +420,12 @@ mod tests {
             ),
             (
                 "/tmp/db.sock:db:3306",
-                Local::Unix("/tmp/db.sock".into()),
+                LocalAddress::Unix("/tmp/db.sock".into()),
                 remote(Some("db"), 3306),
             ),
             (
                 "./db.sock:3306",
-                Local::Unix("./db.sock".into()),
+                LocalAddress::Unix("./db.sock".into()),
                 remote(None, 3306),
             ),
         ] {
@@ -492,11 +492,11 @@ mod tests {
     fn spec() -> impl Strategy<Value = Spec> {
         let local = prop_oneof![
             (prop::option::of(host()), any::<u16>())
-                .prop_map(|(bind, port)| Local::Tcp { bind, port }),
-            "/[a-z/]{0,20}[a-z]".prop_map(|path| Local::Unix(path.into())),
+                .prop_map(|(bind, port)| LocalAddress::Tcp { bind, port }),
+            "/[a-z/]{0,20}[a-z]".prop_map(|path| LocalAddress::Unix(path.into())),
         ];
-        let remote =
-            (prop::option::of(host()), 1..=u16::MAX).prop_map(|(host, port)| Remote { host, port });
+        let remote = (prop::option::of(host()), 1..=u16::MAX)
+            .prop_map(|(host, port)| RemoteAddress { host, port });
         (local, remote).prop_map(|(local, remote)| Spec { local, remote })
     }
 

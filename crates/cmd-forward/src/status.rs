@@ -15,7 +15,7 @@ use crate::tunnel::Tunnel;
 /// One forward.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(crate) struct Row {
+pub(crate) struct ForwardRow {
     /// Its name in the profile.
     pub(crate) name: Option<String>,
     pub(crate) target: String,
@@ -42,7 +42,7 @@ pub(crate) struct Row {
     pub(crate) process: u32,
 }
 
-impl Row {
+impl ForwardRow {
     pub(crate) fn of(tunnel: &Tunnel) -> Self {
         let (rate_down, rate_up) = tunnel.rates();
         let counters = &tunnel.counters;
@@ -103,14 +103,14 @@ pub(crate) fn is_meant(name: &str, tunnel: &Tunnel) -> bool {
 /// What listens, as one JSON document.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Document<'a> {
+pub(crate) struct StatusDocument<'a> {
     api_version: &'static str,
     kind: &'static str,
-    forwards: &'a [Row],
+    forwards: &'a [ForwardRow],
 }
 
-impl<'a> Document<'a> {
-    pub(crate) fn new(forwards: &'a [Row]) -> Self {
+impl<'a> StatusDocument<'a> {
+    pub(crate) fn new(forwards: &'a [ForwardRow]) -> Self {
         Self {
             api_version: "ops/v1",
             kind: "ForwardList",
@@ -120,11 +120,11 @@ impl<'a> Document<'a> {
 }
 
 /// Writes rows in the format asked for.
-pub(crate) fn write(cx: &Context, rows: &[Row]) -> Result<()> {
+pub(crate) fn write(cx: &Context, rows: &[ForwardRow]) -> Result<()> {
     let output = cx.output();
     match output.format() {
-        Format::Json => output.json(&Document::new(rows)),
-        Format::Yaml => output.yaml(&Document::new(rows)),
+        Format::Json => output.json(&StatusDocument::new(rows)),
+        Format::Yaml => output.yaml(&StatusDocument::new(rows)),
         Format::Name => rows.iter().try_for_each(|row| output.line(row.label())),
         _ => {
             let mut head = vec![

@@ -11,10 +11,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::local::{self, Bound, Conn, Listener};
+use crate::local::{self, Bound, Listener, LocalConn};
 use crate::meter::{self, Meter};
-use crate::pool::{Far, Pool, State};
-use crate::pump::{self, Carried, Counters, End};
+use crate::pool::{Pool, PoolState, RemoteConn};
+use crate::pump::{self, Carried, ConnEnd, Counters};
 use crate::screen::Screen;
 use crate::socks::Proxy;
 
@@ -91,7 +91,7 @@ impl Tunnel {
         self.name.clone().unwrap_or_else(|| self.bound.to_string())
     }
 
-    pub(crate) fn state(&self) -> State {
+    pub(crate) fn state(&self) -> PoolState {
         match &self.route {
             Route::Fixed(pool) => pool.state(),
             Route::Socks(proxy) => proxy.state(),
@@ -157,7 +157,7 @@ impl Tunnel {
         }
     }
 
-    async fn carry(&self, conn: Conn, screen: &Screen) {
+    async fn carry(&self, conn: LocalConn, screen: &Screen) {
         self.counters.open.fetch_add(1, Ordering::Relaxed);
         self.counters.total.fetch_add(1, Ordering::Relaxed);
         let started = Instant::now();
@@ -171,9 +171,9 @@ impl Tunnel {
         };
         self.counters.open.fetch_sub(1, Ordering::Relaxed);
         let how = match ended {
-            Ok(End::Far) => "closed by the destination".to_owned(),
-            Ok(End::Local) => "closed by the client".to_owned(),
-            Ok(End::Cut(error)) => {
+            Ok(ConnEnd::Far) => "closed by the destination".to_owned(),
+            Ok(ConnEnd::Local) => "closed by the client".to_owned(),
+            Ok(ConnEnd::Cut(error)) => {
                 conn.reset();
                 error.to_string()
             }
@@ -199,11 +199,11 @@ impl Tunnel {
 
     async fn connect_and_pump(
         &self,
-        conn: &Conn,
+        conn: &LocalConn,
         destination: &OnceLock<String>,
         carried: &Carried,
         screen: &Screen,
-    ) -> Result<End, String> {
+    ) -> Result<ConnEnd, String> {
         let (pool, far) = match &self.route {
             Route::Fixed(pool) => {
                 let _ = destination.set(pool.name());
@@ -224,19 +224,19 @@ impl Tunnel {
         };
         let name = destination.get_or_init(|| pool.name());
         let session = match &far {
-            Far::Stream(_, number) => format!(", session {number}"),
-            Far::Session(_) => String::new(),
+            RemoteConn::Stream(_, number) => format!(", session {number}"),
+            RemoteConn::Session(_) => String::new(),
         };
         screen.trace(format!("{} → {name}: open{session}", conn.peer()));
         let end = match far {
-            Far::Stream(stream, _) => {
+            RemoteConn::Stream(stream, _) => {
                 pump::over_stream(conn, stream, &self.counters, carried).await
             }
-            Far::Session(session) => {
+            RemoteConn::Session(session) => {
                 pump::over_session(conn, *session, &self.counters, carried).await
             }
         };
-        if let End::Cut(error) = &end
+        if let ConnEnd::Cut(error) = &end
             && error.kind() == io::ErrorKind::ConnectionRefused
         {
             pool.has_refused();

@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use jiff::Timestamp;
-use ops_profile::{Instance, Ping, State, instance::age_words};
+use ops_profile::{Instance, InstanceState, Ping, instance::age_words};
 use ops_ui::{
     style::Style,
     table::{Cell, Column},
@@ -264,24 +264,28 @@ pub(crate) fn values(fields: &[Field], instance: &Instance, now: Timestamp) -> V
 /// Whether a session can be had, in words: the agent's status for what runs, else the state.
 pub(crate) fn reach(instance: &Instance, now: Timestamp) -> (String, Style) {
     match (instance.state, instance.ping) {
-        (State::Running | State::Pending, Ping::Online) => ("ok".to_owned(), Style::Good),
-        (State::Running, Ping::Lost { last: Some(last) }) => (
+        (InstanceState::Running | InstanceState::Pending, Ping::Online) => {
+            ("ok".to_owned(), Style::Good)
+        }
+        (InstanceState::Running, Ping::Lost { last: Some(last) }) => (
             format!("offline {}", age_words(now.duration_since(last).as_secs())),
             Style::Bad,
         ),
-        (State::Running, Ping::Lost { last: None }) => ("offline".to_owned(), Style::Bad),
-        (State::Running, Ping::NoAgent) => ("no agent".to_owned(), Style::Warn),
-        (State::Running | State::Pending, Ping::Unknown) => ("unknown".to_owned(), Style::Dim),
+        (InstanceState::Running, Ping::Lost { last: None }) => ("offline".to_owned(), Style::Bad),
+        (InstanceState::Running, Ping::NoAgent) => ("no agent".to_owned(), Style::Warn),
+        (InstanceState::Running | InstanceState::Pending, Ping::Unknown) => {
+            ("unknown".to_owned(), Style::Dim)
+        }
         (state, _) => (state.as_str().to_owned(), state_style(state)),
     }
 }
 
-fn state_style(state: State) -> Style {
+fn state_style(state: InstanceState) -> Style {
     match state {
-        State::Running => Style::Good,
-        State::Pending | State::Stopping => Style::Warn,
-        State::Stopped => Style::Dim,
-        State::ShuttingDown | State::Terminated => Style::Bad,
+        InstanceState::Running => Style::Good,
+        InstanceState::Pending | InstanceState::Stopping => Style::Warn,
+        InstanceState::Stopped => Style::Dim,
+        InstanceState::ShuttingDown | InstanceState::Terminated => Style::Bad,
     }
 }
 
@@ -301,14 +305,14 @@ mod tests {
             };
             reach(&instance, now).0
         };
-        assert_eq!(words(State::Running, Ping::Online), "ok");
+        assert_eq!(words(InstanceState::Running, Ping::Online), "ok");
         assert_eq!(
-            words(State::Running, Ping::Lost { last: Some(last) }),
+            words(InstanceState::Running, Ping::Lost { last: Some(last) }),
             "offline 3d"
         );
-        assert_eq!(words(State::Running, Ping::NoAgent), "no agent");
-        assert_eq!(words(State::Running, Ping::Unknown), "unknown");
-        assert_eq!(words(State::Stopped, Ping::NoAgent), "stopped");
+        assert_eq!(words(InstanceState::Running, Ping::NoAgent), "no agent");
+        assert_eq!(words(InstanceState::Running, Ping::Unknown), "unknown");
+        assert_eq!(words(InstanceState::Stopped, Ping::NoAgent), "stopped");
     }
 
     #[test]

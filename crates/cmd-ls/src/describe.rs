@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use ops_core::{Command, Context, Listing, Query, Values, resolve::ChoiceArgs};
-use ops_profile::{Instance, Ping, State, Target};
+use ops_profile::{Instance, InstanceState, Ping, Target};
 use ops_ui::{Error, ErrorKind, Exit, Format, Result, output::escape};
 
 use crate::{columns, document, paths};
@@ -102,7 +102,7 @@ fn page(instance: &Instance, now: Timestamp) -> String {
         format!("{at:.0} ({age} ago)")
     });
     let (reach, _) = columns::reach(instance, now);
-    let reach = Some(reach).filter(|_| instance.state == State::Running);
+    let reach = Some(reach).filter(|_| instance.state == InstanceState::Running);
     let kind = match instance.kind {
         ops_profile::Kind::Ec2 => "EC2 instance",
         ops_profile::Kind::Hybrid => "hybrid node",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use ops_core::Listing;
-use ops_profile::{Instance, Kind, Ping, State};
+use ops_profile::{Instance, InstanceState, Kind, Ping};
 use serde::Serialize;
 
 /// Version of the fields below: within one, fields are only added.
@@ -34,7 +34,7 @@ pub(crate) struct Item<'a> {
     id: &'a str,
     name: Option<&'a str>,
     kind: Kind,
-    state: State,
+    state: InstanceState,
     reach: &'static str,
     agent: Agent<'a>,
     region: &'a str,
@@ -86,10 +86,10 @@ pub(crate) fn item(instance: &Instance) -> Item<'_> {
         Ping::Unknown => ("unknown", None),
     };
     let reach = match (instance.state, instance.ping) {
-        (State::Running | State::Pending, Ping::Online) => "ok",
-        (State::Running, Ping::Lost { .. }) => "offline",
-        (State::Running, Ping::NoAgent) => "no-agent",
-        (State::Running | State::Pending, Ping::Unknown) => "unknown",
+        (InstanceState::Running | InstanceState::Pending, Ping::Online) => "ok",
+        (InstanceState::Running, Ping::Lost { .. }) => "offline",
+        (InstanceState::Running, Ping::NoAgent) => "no-agent",
+        (InstanceState::Running | InstanceState::Pending, Ping::Unknown) => "unknown",
         (state, _) => state.as_str(),
     };
     Item {

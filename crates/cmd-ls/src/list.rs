@@ -1,7 +1,7 @@
 //! A list as it is asked for: asking, and showing what came, once or again and again.
 
 use ops_core::{Context, Listing, Query};
-use ops_profile::{Instance, Ping, State, Target};
+use ops_profile::{Instance, InstanceState, Ping, Target};
 use ops_ui::{Format, Output, Result, table};
 
 use crate::{
@@ -43,7 +43,8 @@ impl List {
             Agent::Any => {}
             Agent::Online => listing.instances.retain(|i| i.ping == Ping::Online),
             Agent::Offline => listing.instances.retain(|i| {
-                i.state == State::Running && matches!(i.ping, Ping::Lost { .. } | Ping::NoAgent)
+                i.state == InstanceState::Running
+                    && matches!(i.ping, Ping::Lost { .. } | Ping::NoAgent)
             }),
         }
         self.sort.sort(&mut listing.instances);

@@ -6,7 +6,7 @@ use ops_core::{
     Command, Context, Query, Values,
     inventory::{Ec2Filter, StateFilter, TagFilter},
 };
-use ops_profile::{State, Target};
+use ops_profile::{InstanceState, Target};
 use ops_ui::{Error, Exit, Format, Result, hint};
 
 use crate::{
@@ -186,7 +186,7 @@ impl Ls {
         if !ls.state.is_empty() {
             query.states = StateFilter::states(&ls.state);
         } else if query.states.is_empty() {
-            query.states = vec![State::Pending, State::Running];
+            query.states = vec![InstanceState::Pending, InstanceState::Running];
         }
         query.reach = !matches!(format, Format::Name) || ls.online || ls.offline;
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ops_core::{Context, Query};
-use ops_profile::{Instance, Selector, State};
+use ops_profile::{Instance, InstanceState, Selector};
 use ops_ui::Result;
 
 /// Of more names than one call takes, everything that runs is asked for.
@@ -37,7 +37,7 @@ pub(crate) async fn targets(
         // The list may lack others of the same name.
         for (region, names) in &by_region {
             let mut all = Query::of(cx.profile()?);
-            all.states = vec![State::Running];
+            all.states = vec![InstanceState::Running];
             all.keep_tags = Some(vec!["Name".to_owned()]);
             if names.len() <= ASKED_BY_NAME {
                 all.patterns = names
@@ -75,7 +75,7 @@ fn count(counts: &mut BTreeMap<String, usize>, instances: &[Instance]) {
 fn usable(instance: &Instance) -> Option<&str> {
     instance
         .plain_name()
-        .filter(|_| instance.state == State::Running)
+        .filter(|_| instance.state == InstanceState::Running)
 }
 
 #[cfg(test)]
@@ -104,7 +104,7 @@ mod tests {
             assert_eq!(usable(&named(bad)), None, "{bad}");
         }
         let stopped = Instance {
-            state: State::Stopped,
+            state: InstanceState::Stopped,
             ..named("web-1")
         };
         assert_eq!(usable(&stopped), None);

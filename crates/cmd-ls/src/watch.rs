@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use ops_core::Context;
-use ops_profile::{Instance, State};
+use ops_profile::{Instance, InstanceState};
 use ops_ui::{Exit, Format, Result, terminal::QuitKey};
 
 use crate::list::List;
@@ -137,7 +137,7 @@ fn changed(
                 .values()
                 .filter(|old| !now.contains_key(&old.id))
                 .map(|old| Instance {
-                    state: State::Terminated,
+                    state: InstanceState::Terminated,
                     ..old.clone()
                 }),
         );
@@ -166,7 +166,7 @@ mod tests {
         );
         assert_eq!(ids(changed(&before, &now, true)), ["i-00000003"]);
         if let Some(first) = now.get_mut("i-00000001") {
-            first.state = State::Stopping;
+            first.state = InstanceState::Stopping;
         }
         assert_eq!(
             ids(changed(&before, &now, true)),

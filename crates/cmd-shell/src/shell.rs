@@ -2,12 +2,12 @@
 
 use ops_core::{Command, Context, Document, OpenOptions, Values, resolve::SessionArgs};
 use ops_profile::{Selector, Target};
-use ops_remote::terminal::{self, Ended, EscapeChar};
+use ops_remote::terminal::{self, CarryEnd, EscapeChar};
 use ops_ui::{Error, Exit, Result, Text};
 
 use crate::{
     parameters,
-    start::{self, Wishes},
+    start::{self, StartOptions},
 };
 
 /// Open a shell on an instance
@@ -60,18 +60,18 @@ impl Command for Shell {
 
     async fn run(mut self, cx: Context) -> Result<Exit> {
         let target = self.take_target()?;
-        let wishes = Wishes {
+        let wishes = StartOptions {
             document: self.document.take(),
             parameters: parameters::parse(&self.parameters).map_err(Error::usage)?,
             user: target.user.clone(),
-            ..Wishes::default()
+            ..StartOptions::default()
         };
         let profile = cx.profile()?;
-        let mut defaults = Wishes::of(&profile.shell);
+        let mut defaults = StartOptions::of(&profile.shell);
         if let Selector::Word(word) = &target.selector
             && let Some(host) = profile.hosts.get(word)
         {
-            defaults = Wishes::of(&host.shell).over(defaults);
+            defaults = StartOptions::of(&host.shell).over(defaults);
         }
         let wishes = wishes.over(defaults);
         let escape = self
@@ -118,11 +118,11 @@ impl Command for Shell {
         )
         .await;
         match ended {
-            Ok(Ended::FarSide(exit) | Ended::Surprise(exit)) => {
+            Ok(CarryEnd::FarSide(exit) | CarryEnd::Surprise(exit)) => {
                 ending.ended();
                 Ok(exit)
             }
-            Ok(Ended::Escape) => {
+            Ok(CarryEnd::Escape) => {
                 // Behind what the far side wrote last, mostly a prompt.
                 output.note(
                     Text::from("\n").then(format!("ending the session on {}", instance.label())),

@@ -10,7 +10,7 @@ const INTERACTIVE_COMMAND: &str = documents::INTERACTIVE_COMMAND;
 
 /// What is asked for, from the command line or from a profile.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Wishes {
+pub(crate) struct StartOptions {
     /// The document; none: the account's own settings.
     pub(crate) document: Option<String>,
     /// Its parameters.
@@ -23,7 +23,7 @@ pub(crate) struct Wishes {
     pub(crate) cwd: Option<String>,
 }
 
-impl Wishes {
+impl StartOptions {
     /// What `shell` of a profile or of one of its hosts says.
     pub(crate) fn of(shell: &ops_profile::Shell) -> Self {
         Self {
@@ -72,8 +72,8 @@ pub(crate) struct Start {
 ///
 /// # Errors
 /// A user, folder or login shell beside a document of one's own, or on Windows.
-pub(crate) fn plan(wishes: Wishes, windows: bool) -> Result<Start> {
-    let Wishes {
+pub(crate) fn plan(wishes: StartOptions, windows: bool) -> Result<Start> {
+    let StartOptions {
         document,
         mut parameters,
         user,
@@ -147,28 +147,28 @@ mod tests {
 
     #[test]
     fn without_wishes_the_account_decides() {
-        let start = plan(Wishes::default(), false).expect("a plan");
+        let start = plan(StartOptions::default(), false).expect("a plan");
         assert_eq!(start.document, None);
         assert!(start.parameters.is_empty());
     }
 
     #[test]
     fn what_is_typed_comes_before_what_the_profile_says() {
-        let profile = Wishes {
+        let profile = StartOptions {
             document: Some("Team".into()),
             parameters: parameters("shell", "zsh"),
             cwd: Some("/srv".into()),
-            ..Wishes::default()
+            ..StartOptions::default()
         };
-        let same = Wishes {
+        let same = StartOptions {
             document: Some("Team".into()),
             parameters: parameters("mode", "x"),
-            ..Wishes::default()
+            ..StartOptions::default()
         };
         assert_eq!(same.over(profile.clone()).parameters.len(), 2);
-        let other = Wishes {
+        let other = StartOptions {
             document: Some("Other".into()),
-            ..Wishes::default()
+            ..StartOptions::default()
         }
         .over(profile);
         assert_eq!(other.document.as_deref(), Some("Other"));
@@ -177,10 +177,10 @@ mod tests {
 
     #[test]
     fn a_user_and_a_folder_become_a_command() {
-        let wishes = Wishes {
+        let wishes = StartOptions {
             user: Some("deploy".into()),
             cwd: Some("/srv/it's".into()),
-            ..Wishes::default()
+            ..StartOptions::default()
         };
         let start = plan(wishes, false).expect("a plan");
         assert_eq!(start.document.as_deref(), Some(INTERACTIVE_COMMAND));
@@ -195,15 +195,15 @@ mod tests {
 
     #[test]
     fn a_document_of_ones_own_decides_for_itself() {
-        let wishes = Wishes {
+        let wishes = StartOptions {
             document: Some("Team".into()),
             user: Some("deploy".into()),
-            ..Wishes::default()
+            ..StartOptions::default()
         };
         assert!(plan(wishes, false).is_err());
-        let wishes = Wishes {
+        let wishes = StartOptions {
             user: Some("deploy".into()),
-            ..Wishes::default()
+            ..StartOptions::default()
         };
         assert!(plan(wishes, true).is_err());
     }

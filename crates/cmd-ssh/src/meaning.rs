@@ -52,7 +52,7 @@ const TELLING: &[(&str, &str)] = &[
 ];
 
 /// Options as `ssh -G` tells them: keys in lower case, the first value of each.
-pub(crate) type Told = BTreeMap<String, String>;
+pub(crate) type SshOptions = BTreeMap<String, String>;
 
 /// A configuration that ssh is asked with.
 pub(crate) struct Configuration {
@@ -98,7 +98,7 @@ impl Configuration {
     }
 
     /// What ssh makes of `name`; `None` if it refuses the name, or there is no ssh.
-    pub(crate) async fn ask(&self, name: &str) -> Option<Told> {
+    pub(crate) async fn ask(&self, name: &str) -> Option<SshOptions> {
         let mut command = Command::new("ssh");
         command
             .arg("-F")
@@ -113,7 +113,7 @@ impl Configuration {
         if !output.status.success() {
             return None;
         }
-        let mut told = Told::new();
+        let mut told = SshOptions::new();
         for line in String::from_utf8_lossy(&output.stdout).lines() {
             if let Some((key, value)) = line.split_once(' ') {
                 told.entry(key.to_owned())
@@ -138,11 +138,11 @@ fn own_text(file: &Path) -> String {
 /// A name that no host has, and what it means.
 struct Nobody {
     name: String,
-    told: Told,
+    told: SshOptions,
 }
 
 /// Why names get no entry, by instance id.
-pub(crate) type Taken = BTreeMap<String, String>;
+pub(crate) type TakenNames = BTreeMap<String, String>;
 
 /// Of `names` (by instance id, as they are typed) those that mean something already, and what.
 ///
@@ -153,8 +153,8 @@ pub(crate) async fn taken(
     config: &Path,
     names: &BTreeMap<String, String>,
     instances: &[Instance],
-) -> Result<Taken> {
-    let mut taken = Taken::new();
+) -> Result<TakenNames> {
+    let mut taken = TakenNames::new();
     if names.is_empty() {
         return Ok(taken);
     }
@@ -176,14 +176,14 @@ async fn taken_in_ssh(
     cx: &Context,
     config: &Path,
     names: &BTreeMap<String, String>,
-) -> Result<Taken> {
+) -> Result<TakenNames> {
     let configuration = Arc::new(Configuration::without_ours(cx, config)?);
     let name = nobodys_name();
     let Some(told) = configuration.ask(&name).await else {
         cx.output().note(
             "ssh does not answer (ssh -G), so the names are not compared with what they mean to it already",
         );
-        return Ok(Taken::new());
+        return Ok(TakenNames::new());
     };
     let nobody = Arc::new(Nobody { name, told });
     // Owned, so that the future of the whole command stays `Send`.
@@ -213,7 +213,7 @@ async fn taken_in_ssh(
 }
 
 /// The option that makes `name` another host than any that is not mentioned.
-fn difference(nobody: &Nobody, name: &str, told: &Told) -> Option<&'static str> {
+fn difference(nobody: &Nobody, name: &str, told: &SshOptions) -> Option<&'static str> {
     TELLING.iter().find_map(|(key, shown)| {
         let without = nobody.told.get(*key);
         // `HostName %h.example` under `Host *` means another host for each name, and none for this
@@ -242,7 +242,7 @@ fn nobodys_name() -> String {
 }
 
 /// The names that DNS, or a file of hosts, leads to another machine than the instance.
-async fn taken_in_dns(names: &BTreeMap<String, String>, instances: &[Instance]) -> Taken {
+async fn taken_in_dns(names: &BTreeMap<String, String>, instances: &[Instance]) -> TakenNames {
     let until = Instant::now() + DNS_PATIENCE;
     // Some resolvers have an answer for every name.
     let of_nobody = addresses(&nobodys_name(), until).await;
@@ -357,7 +357,7 @@ pub(crate) async fn tell_what_wins(
 mod tests {
     use super::*;
 
-    fn told(lines: &[(&str, &str)]) -> Told {
+    fn told(lines: &[(&str, &str)]) -> SshOptions {
         lines
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))

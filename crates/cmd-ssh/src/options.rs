@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ops_core::Context;
 use ops_profile::{Auth, HostKeys};
-use ops_remote::ssh::{Settings, known_hosts};
+use ops_remote::ssh::{SshSettings, known_hosts};
 use ops_ui::{Error, Result};
 
 use crate::config_text;
@@ -78,7 +78,7 @@ pub(crate) fn host_keys(policy: HostKeys, known: &KnownHosts) -> Result<Options>
 
 /// No forwarding of the ssh agent, unless the profile wants it: whoever is root on a server could
 /// use the user's keys.
-pub(crate) fn agent_forwarding(settings: &Settings) -> Options {
+pub(crate) fn agent_forwarding(settings: &SshSettings) -> Options {
     if settings
         .options
         .iter()
@@ -93,7 +93,7 @@ pub(crate) fn agent_forwarding(settings: &Settings) -> Options {
 ///
 /// # Errors
 /// The key's path cannot be written.
-pub(crate) fn identity(settings: &Settings) -> Result<Options> {
+pub(crate) fn identity(settings: &SshSettings) -> Result<Options> {
     match &settings.identity {
         Some(file) if settings.auth != Some(Auth::Agent) => Ok(vec![option(
             "IdentityFile",
@@ -118,7 +118,7 @@ pub(crate) fn pushed_identity(key: &Path) -> Result<Options> {
 ///
 /// # Errors
 /// The folder of the sockets cannot be made.
-pub(crate) fn sharing(cx: &Context, settings: &Settings) -> Result<Options> {
+pub(crate) fn sharing(cx: &Context, settings: &SshSettings) -> Result<Options> {
     if !settings.control_master {
         return Ok(Vec::new());
     }
@@ -159,7 +159,7 @@ pub(crate) fn sharing(cx: &Context, settings: &Settings) -> Result<Options> {
 ///
 /// # Errors
 /// A value that cannot stand in a configuration.
-pub(crate) fn further(settings: &Settings) -> Result<Options> {
+pub(crate) fn further(settings: &SshSettings) -> Result<Options> {
     let written = settings.options.iter().map(|(key, value)| {
         let value = config_text::option_value(key, value)
             .map_err(unwritable(&format!("ssh.options.{key}")))?;

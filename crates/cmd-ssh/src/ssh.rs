@@ -7,7 +7,7 @@ use std::{
 
 use ops_core::{Command, Context, Traits, Values, resolve::SessionArgs};
 use ops_profile::{Auth, HostKeys, Instance, Target};
-use ops_remote::ssh::{Settings, TemporaryKey, host_keys, image_user, public_path};
+use ops_remote::ssh::{SshSettings, TemporaryKey, host_keys, image_user, public_path};
 use ops_ui::{Error, ErrorKind, Exit, Result, Text, follower, hint, unwritable};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
@@ -109,12 +109,12 @@ impl Command for Ssh {
             .or_else(|| self.user.clone());
         // The sandbox's image has a user too, and there nothing is slow.
         if asked.is_none()
-            && (cx.globals().sandbox || Settings::ask_for_platforms(&cx)?)
+            && (cx.globals().sandbox || SshSettings::ask_for_platforms(&cx)?)
             && let Some(known) = cx.with_agent(&instance).await
         {
             instance = known;
         }
-        let settings = Settings::of(&cx, &instance)?;
+        let settings = SshSettings::of(&cx, &instance)?;
         let user = asked.or_else(|| settings.user.clone());
         let own_key = words::value(&self.options, b'i', "IdentityFile").is_some();
         let connect =

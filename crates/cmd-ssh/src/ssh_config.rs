@@ -10,8 +10,8 @@ use ops_core::{
     Command, Context, Query, Values,
     inventory::{Ec2Filter, StateFilter, TagFilter},
 };
-use ops_profile::{Auth, HostKeys, Instance, Kind, Ping, State, Target};
-use ops_remote::ssh::{KeyPair, KnownNames, Settings, public_path};
+use ops_profile::{Auth, HostKeys, Instance, InstanceState, Kind, Ping, Target};
+use ops_remote::ssh::{KeyPair, KnownNames, SshSettings, public_path};
 use ops_ui::{Error, Exit, Result};
 
 use crate::{
@@ -159,7 +159,7 @@ impl SshConfig {
     ) -> Result<Text> {
         let instances = self.instances(cx).await?;
         let own_key = own_key(cx)?;
-        let any = Settings::of_profile(cx)?;
+        let any = SshSettings::of_profile(cx)?;
         let names = Names {
             prefix: &any.host_prefix,
             first: self.first,
@@ -176,7 +176,7 @@ impl SshConfig {
         names::tell_left_out(cx, &groups);
         let (mut hosts, mut hybrid, mut userless) = (Vec::new(), 0, 0);
         for instance in &instances {
-            let settings = Settings::of(cx, instance)?;
+            let settings = SshSettings::of(cx, instance)?;
             let wants_push = settings.auth == Some(Auth::InstanceConnect);
             hybrid += usize::from(wants_push && instance.kind == Kind::Hybrid);
             userless += usize::from(wants_push && settings.user.is_none());
@@ -235,14 +235,14 @@ impl SshConfig {
         if !self.state.is_empty() {
             query.states = StateFilter::states(&self.state);
         } else if query.states.is_empty() {
-            query.states = vec![State::Pending, State::Running];
+            query.states = vec![InstanceState::Pending, InstanceState::Running];
         }
         for pattern in &self.patterns {
             query.add(pattern);
         }
         query.tags.clone_from(&self.tag);
         query.filters.clone_from(&self.filter);
-        query.reach = self.online || Settings::ask_for_platforms(cx)?;
+        query.reach = self.online || SshSettings::ask_for_platforms(cx)?;
         let regions = if self.all_regions {
             cx.all_regions().await?
         } else {
@@ -278,7 +278,7 @@ fn known_hosts_files(cx: &Context) -> Vec<PathBuf> {
 /// not ask for it.
 fn own_key(cx: &Context) -> Result<Option<PathBuf>> {
     let profile = cx.profile()?;
-    let wanted = Settings::of_profile(cx)?.auth == Some(Auth::InstanceConnect)
+    let wanted = SshSettings::of_profile(cx)?.auth == Some(Auth::InstanceConnect)
         || profile
             .hosts
             .values()
@@ -292,7 +292,7 @@ fn own_key(cx: &Context) -> Result<Option<PathBuf>> {
 }
 
 /// What has to be said above an entry.
-fn comment(settings: &Settings, kind: Kind) -> Vec<String> {
+fn comment(settings: &SshSettings, kind: Kind) -> Vec<String> {
     match (settings.auth, kind) {
         (Some(Auth::InstanceConnect), Kind::Hybrid) => vec![
             "EC2 Instance Connect knows no hybrid nodes: this takes a key of yours.".to_owned(),
@@ -304,7 +304,7 @@ fn comment(settings: &Settings, kind: Kind) -> Vec<String> {
 /// What every entry has, in ssh_config's own form.
 fn common(
     cx: &Context,
-    settings: &Settings,
+    settings: &SshSettings,
     instance: &Instance,
     own_key: Option<&Path>,
 ) -> Result<Options> {

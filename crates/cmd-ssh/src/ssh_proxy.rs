@@ -136,28 +136,28 @@ impl SshProxy {
             // What the far side has said comes first, so that its end is not taken for ours.
             biased;
             end = down(cx, session.events, &ending, &opened.label, self.port, &mut watch, answered) => end,
-            () = up(&session.sender) => End::Input,
-            error = handler.wait() => End::Asked(error.kind().exit()),
-            () = self.owner_gone() => End::Asked(Exit::TERMINATED),
+            () = up(&session.sender) => ProxyEnd::Input,
+            error = handler.wait() => ProxyEnd::Asked(error.kind().exit()),
+            () = self.owner_gone() => ProxyEnd::Asked(Exit::TERMINATED),
         };
         cx.output().raw_lines().set(false);
         match end {
-            End::FarSide => {
+            ProxyEnd::FarSide => {
                 ending.ended();
                 Ok(Exit::SUCCESS)
             }
-            End::Input => {
+            ProxyEnd::Input => {
                 end_in_order(&session.sender).await;
                 ending.terminate().await;
                 Ok(Exit::SUCCESS)
             }
             // ssh hangs up on its ProxyCommand whenever it ends: nothing that anybody wants to read
             // about.
-            End::Asked(exit) => {
+            ProxyEnd::Asked(exit) => {
                 ending.terminate().await;
                 Ok(exit)
             }
-            End::Failed(error) => {
+            ProxyEnd::Failed(error) => {
                 ending.terminate().await;
                 // ssh has gone, and with it who would read an error.
                 if error.kind() == ErrorKind::BrokenPipe {
@@ -211,7 +211,7 @@ impl SshProxy {
 }
 
 /// Why nothing is carried any more.
-enum End {
+enum ProxyEnd {
     /// The far side closed the connection; all of its output is written.
     FarSide,
     /// Our input ended a while ago, or everything did.
@@ -232,7 +232,7 @@ async fn down(
     port: u16,
     watch: &mut Option<KeyWatch>,
     answered: impl FnOnce(),
-) -> End {
+) -> ProxyEnd {
     let mut stdout = stdio::StdoutWriter::start();
     let mut answered = Some(answered);
     // Taken with the output before it.
@@ -278,10 +278,10 @@ async fn down(
                 let bytes = match watch.as_mut().map(|watch| watch.pass(bytes.clone())) {
                     None => bytes,
                     Some(Ok(bytes)) => bytes,
-                    Some(Err(error)) => return End::Failed(error),
+                    Some(Err(error)) => return ProxyEnd::Failed(error),
                 };
                 if let Err(error) = stdout.write(bytes).await {
-                    return End::Failed(error);
+                    return ProxyEnd::Failed(error);
                 }
             }
             Some(Event::Closed(closing)) => {
@@ -293,22 +293,22 @@ async fn down(
                     _ => false,
                 };
                 return match (ending.closed(&closing), written) {
-                    (Some(_), _) if is_no_connection => End::Failed(
+                    (Some(_), _) if is_no_connection => ProxyEnd::Failed(
                         Error::target(format!("nothing answers on port {port} of `{label}`"))
                             .caused_by(closing.text())
                             .hint(hint!("see whether sshd runs there: ops shell {}", label)),
                     ),
-                    (Some(error), _) | (None, Err(error)) => End::Failed(error),
-                    (None, Ok(())) => End::FarSide,
+                    (Some(error), _) | (None, Err(error)) => ProxyEnd::Failed(error),
+                    (None, Ok(())) => ProxyEnd::FarSide,
                 };
             }
             Some(Event::Failed(error)) => {
                 // What came before the failure is still good.
                 let _ = stdout.finish().await;
-                return End::Failed(ending.failed(&error));
+                return ProxyEnd::Failed(ending.failed(&error));
             }
             Some(_) => {}
-            None => return End::Input,
+            None => return ProxyEnd::Input,
         }
     }
 }

@@ -103,7 +103,8 @@ impl Entry {
         }
     }
 
-    /// The entry of `C`.
+    /// The entry of `C`. It belongs in a `static`: of a `const` every crate that names it, and so the
+    /// binary's, would compile the whole command once more.
     pub const fn of<C: Command>() -> Self {
         Self {
             name: C::NAME,

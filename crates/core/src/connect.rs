@@ -20,7 +20,7 @@ use std::{
 };
 
 use aws_sdk_ssm::operation::start_session::StartSessionError;
-use ops_profile::{Instance, State, guard::MAX_REASON_CHARS};
+use ops_profile::{Instance, InstanceState, guard::MAX_REASON_CHARS};
 use ops_session::driver::{self, Event, Opening, Token};
 pub use ops_session::handshake::Ready;
 use ops_ui::{Error, ErrorKind, Hint, Result, hint};
@@ -400,8 +400,8 @@ fn trusted(aws: &Aws) -> Trusted {
 fn check_state(instance: &Instance) -> Result<()> {
     let label = instance.label();
     let (what, hint) = match instance.state {
-        State::Running | State::Pending => return Ok(()),
-        State::Stopped => (
+        InstanceState::Running | InstanceState::Pending => return Ok(()),
+        InstanceState::Stopped => (
             format!("`{label}` is stopped"),
             hint!(
                 "start it: aws ec2 start-instances --instance-ids {} --region {}",
@@ -409,7 +409,7 @@ fn check_state(instance: &Instance) -> Result<()> {
                 instance.region
             ),
         ),
-        State::Stopping => (
+        InstanceState::Stopping => (
             format!("`{label}` is stopping"),
             hint!(
                 "wait until it has stopped, then start it: aws ec2 start-instances --instance-ids {} --region {}",
@@ -417,10 +417,10 @@ fn check_state(instance: &Instance) -> Result<()> {
                 instance.region
             ),
         ),
-        State::ShuttingDown | State::Terminated => (
+        InstanceState::ShuttingDown | InstanceState::Terminated => (
             format!(
                 "`{label}` is {}",
-                if instance.state == State::Terminated {
+                if instance.state == InstanceState::Terminated {
                     "terminated"
                 } else {
                     "being terminated"

@@ -19,7 +19,7 @@ pub use self::query::{Ec2Filter, FilterError, Naming, Query, TagFilter};
 pub(crate) use self::query::{answers_to, has_address};
 pub use self::states::StateFilter;
 use self::{
-    managed::{Heard, Which},
+    managed::{AgentSelection, AgentsSoFar},
     pages::LIST_LIMIT,
 };
 use crate::aws::Aws;
@@ -165,7 +165,7 @@ impl Inventory<'_> {
         let limit = timeout.unwrap_or(LIST_LIMIT).min(LIST_LIMIT);
         let deadline = Instant::now() + limit;
         let too_slow = || list_too_slow(region, limit, timeout);
-        let heard = Heard::default();
+        let heard = AgentsSoFar::default();
         // Unbounded: what goes through it are ids of rows that are held anyway.
         let (ids, rows_to_ask) = mpsc::unbounded_channel();
         let wants_hybrid = query.wants_hybrid();
@@ -184,7 +184,7 @@ impl Inventory<'_> {
                 asking.await
             } else if wants_hybrid {
                 // Hybrid nodes are rows of the list, and EC2 does not know them.
-                let asking = managed::ask(aws, region, Which::Hybrid, &heard, progress);
+                let asking = managed::ask(aws, region, AgentSelection::Hybrid, &heard, progress);
                 asking.await.map(drop)
             } else {
                 Ok(())
@@ -205,12 +205,12 @@ impl Inventory<'_> {
             (listed.map_err(|_| too_slow())??, early)
         };
         let told = match early {
-            Some(outcome) => Told::of(outcome),
+            Some(outcome) => AgentCoverage::of(outcome),
             // What has been heard until one of these ends is used: `heard` is filled page by page.
             None => tokio::select! {
-                outcome = &mut agents => Told::of(outcome),
-                () = heard.silent_for(SSM_PATIENCE) => Told::silent(SSM_PATIENCE),
-                () = tokio::time::sleep_until(deadline) => Told::silent(limit),
+                outcome = &mut agents => AgentCoverage::of(outcome),
+                () = heard.silent_for(SSM_PATIENCE) => AgentCoverage::silent(SSM_PATIENCE),
+                () = tokio::time::sleep_until(deadline) => AgentCoverage::silent(limit),
             },
         };
         if query.reach {
@@ -237,9 +237,9 @@ impl Inventory<'_> {
     /// # Errors
     /// [`ErrorKind::Denied`] and whatever else DescribeInstanceInformation fails with.
     pub(crate) async fn ask_agent(&self, instance: &Instance) -> Result<Instance> {
-        let heard = Heard::default();
+        let heard = AgentsSoFar::default();
         let progress = Progress::new(self.output);
-        let which = Which::Ids(vec![instance.id.clone()]);
+        let which = AgentSelection::Ids(vec![instance.id.clone()]);
         managed::ask(self.aws, &instance.region, which, &heard, &progress).await?;
         if let Some(node) = heard.take_hybrid().pop() {
             // Its tags and name take a call of their own, and were read when it was listed.
@@ -258,12 +258,12 @@ impl Inventory<'_> {
 }
 
 /// How far Systems Manager has told of the agents.
-struct Told {
+struct AgentCoverage {
     /// Why it has not told everything; `None` where it has.
     why: Option<String>,
 }
 
-impl Told {
+impl AgentCoverage {
     fn of(outcome: Result<()>) -> Self {
         Self {
             why: outcome.err().map(|error| {

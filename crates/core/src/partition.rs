@@ -9,6 +9,8 @@ pub struct Partition {
     pub suffix: &'static str,
     /// The same for dual-stack hosts.
     pub dual_stack_suffix: &'static str,
+    /// The region that calls of IAM are signed for, which has no regions of its own.
+    pub iam_region: &'static str,
     /// What its regions begin with.
     prefix: &'static str,
 }
@@ -19,48 +21,56 @@ const PARTITIONS: [Partition; 8] = [
         name: "aws-cn",
         suffix: "amazonaws.com.cn",
         dual_stack_suffix: "api.amazonwebservices.com.cn",
+        iam_region: "cn-north-1",
         prefix: "cn-",
     },
     Partition {
         name: "aws-us-gov",
         suffix: "amazonaws.com",
         dual_stack_suffix: "api.aws",
+        iam_region: "us-gov-west-1",
         prefix: "us-gov-",
     },
     Partition {
         name: "aws-eusc",
         suffix: "amazonaws.eu",
         dual_stack_suffix: "api.amazonwebservices.eu",
+        iam_region: "eusc-de-east-1",
         prefix: "eusc-",
     },
     Partition {
         name: "aws-iso",
         suffix: "c2s.ic.gov",
         dual_stack_suffix: "api.aws.ic.gov",
+        iam_region: "us-iso-east-1",
         prefix: "us-iso-",
     },
     Partition {
         name: "aws-iso-b",
         suffix: "sc2s.sgov.gov",
         dual_stack_suffix: "api.aws.scloud",
+        iam_region: "us-isob-east-1",
         prefix: "us-isob-",
     },
     Partition {
         name: "aws-iso-e",
         suffix: "cloud.adc-e.uk",
         dual_stack_suffix: "api.cloud-aws.adc-e.uk",
+        iam_region: "eu-isoe-west-1",
         prefix: "eu-isoe-",
     },
     Partition {
         name: "aws-iso-f",
         suffix: "csp.hci.ic.gov",
         dual_stack_suffix: "api.aws.hci.ic.gov",
+        iam_region: "us-isof-south-1",
         prefix: "us-isof-",
     },
     Partition {
         name: "aws",
         suffix: "amazonaws.com",
         dual_stack_suffix: "api.aws",
+        iam_region: "us-east-1",
         prefix: "",
     },
 ];

@@ -11,7 +11,7 @@ use nucleo_matcher::{
 };
 use unicode_width::UnicodeWidthStr as _;
 
-use ops_profile::{Instance, Ping, State, instance::age_words};
+use ops_profile::{Instance, InstanceState, Ping, instance::age_words};
 use ops_ui::{
     Output, Result,
     output::escape,
@@ -129,12 +129,12 @@ fn describe(instances: &[Instance], now: jiff::Timestamp) -> Vec<String> {
 /// Whether a session can be had: the agent's status where it is known, else the state.
 fn reach(instance: &Instance, now: jiff::Timestamp) -> String {
     match (instance.state, instance.ping) {
-        (State::Running, Ping::Online) => "ok".to_owned(),
-        (State::Running, Ping::Lost { last: Some(last) }) => {
+        (InstanceState::Running, Ping::Online) => "ok".to_owned(),
+        (InstanceState::Running, Ping::Lost { last: Some(last) }) => {
             format!("offline {}", age_words(now.duration_since(last).as_secs()))
         }
-        (State::Running, Ping::Lost { last: None }) => "offline".to_owned(),
-        (State::Running, Ping::NoAgent) => "no agent".to_owned(),
+        (InstanceState::Running, Ping::Lost { last: None }) => "offline".to_owned(),
+        (InstanceState::Running, Ping::NoAgent) => "no agent".to_owned(),
         (state, _) => state.as_str().to_owned(),
     }
 }

@@ -7,11 +7,7 @@ use clap::{Arg, ArgAction, Command};
 use ops_core::Entry;
 use ops_ui::{Env, Globals, output::escape, text::cut};
 
-use crate::{
-    plugin,
-    policy::Policy,
-    registry::{self, GROUPS},
-};
+use crate::{plugin, policy::Policy, registry};
 
 /// Stands in the root's help where external commands and aliases go: they are looked for only when
 /// that page is shown.
@@ -183,14 +179,13 @@ fn verbs(columns: Option<usize>) -> String {
         [] => entry.name.to_owned(),
         aliases => format!("{}, {}", entry.name, aliases.join(", ")),
     };
-    let width = GROUPS
-        .iter()
+    let width = registry::groups()
         .flat_map(shown)
         .map(|entry| label(entry).len())
         .max();
     let width = width.unwrap_or_default();
     let mut text = String::new();
-    for group in GROUPS {
+    for group in registry::groups() {
         if shown(group).next().is_none() {
             continue;
         }

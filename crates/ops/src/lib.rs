@@ -32,6 +32,20 @@ pub use registry::{GROUPS, Group, entries};
 
 /// The whole program: arguments and environment of this process, its exit status back.
 pub fn main() -> std::process::ExitCode {
+    main_with(&[])
+}
+
+/// The whole program with commands of one's own beside those that are built in: a binary that a
+/// company builds for itself (`examples/` has one). They are in help, in completion and under the
+/// rules of profiles as any other.
+///
+/// # Panics
+/// Where a name of `own` is taken, by a command that is built in or is to come: that is a mistake
+/// of whoever builds the binary, and shows at its first start.
+pub fn main_with(own: &'static [Group]) -> std::process::ExitCode {
+    if let Err(name) = registry::add(own) {
+        panic!("the name of the command `{name}` is taken");
+    }
     panic::install();
     ops_ui::program::umask();
     let outcome = std::panic::catch_unwind(|| {

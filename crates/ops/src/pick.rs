@@ -9,7 +9,7 @@ use ops_ui::{Error, Globals, Result, hint};
 use crate::{cli, globals, registry, sandbox};
 
 /// What a verb asks where no target was given.
-struct Asking {
+struct PickQuestion {
     verb: &'static str,
     /// What its picker says.
     purpose: &'static str,
@@ -17,21 +17,21 @@ struct Asking {
     path: Option<&'static str>,
 }
 
-const fn target(verb: &'static str, purpose: &'static str) -> Asking {
-    Asking {
+const fn target(verb: &'static str, purpose: &'static str) -> PickQuestion {
+    PickQuestion {
         verb,
         purpose,
         path: None,
     }
 }
 
-const ASKING: [Asking; 6] = [
+const ASKING: [PickQuestion; 6] = [
     target("shell", "a shell on which server?"),
     target("ssh", "ssh to which server?"),
     target("console", "the console of which server?"),
     target("wait", "wait for which server?"),
     target("describe", "which server?"),
-    Asking {
+    PickQuestion {
         verb: "cp",
         purpose: "copy from which server?",
         path: Some("Which file there? "),
@@ -94,7 +94,7 @@ fn chosen(
     entry: &'static Entry,
     globals: Globals,
     env: &ops_ui::Env,
-    asking: &'static Asking,
+    asking: &'static PickQuestion,
 ) -> Result<Vec<String>> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -113,7 +113,7 @@ fn chosen(
     chosen
 }
 
-async fn answers(cx: &Context, asking: &Asking) -> Result<Vec<String>> {
+async fn answers(cx: &Context, asking: &PickQuestion) -> Result<Vec<String>> {
     let id = cx.pick_server(asking.purpose).await?.id;
     let Some(question) = asking.path else {
         return Ok(vec![id]);

@@ -1,6 +1,7 @@
-//! Every command that is built in, in the order of help. Adding a crate adds one line here.
+//! Every command that is built in, in the order of help. Adding a crate adds one line here; a
+//! dispatcher of somebody's own hands its commands to [`crate::main_with`].
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use ops_core::{Context, Entry};
 use ops_profile::{Verb, Verbs};
@@ -18,7 +19,7 @@ pub struct Group {
 }
 
 /// The registry.
-pub const GROUPS: &[Group] = &[
+pub static GROUPS: &[Group] = &[
     Group {
         title: "Servers",
         crates: &[
@@ -37,9 +38,43 @@ pub const GROUPS: &[Group] = &[
     },
 ];
 
+/// What an embedding dispatcher brings, set once before anything is looked up.
+static OWN: OnceLock<&'static [Group]> = OnceLock::new();
+
+/// Takes the commands of an embedding dispatcher.
+///
+/// # Errors
+/// The name that is taken: by a command that is built in, by one that is to come
+/// ([`ops_profile::RESERVED`]), or by another of `own`.
+pub(crate) fn add(own: &'static [Group]) -> Result<(), &'static str> {
+    let mut taken: Vec<&str> = ops_profile::RESERVED.to_vec();
+    taken.push("help");
+    taken.extend(GROUPS.iter().flat_map(Group::entries).flat_map(names));
+    for name in own.iter().flat_map(Group::entries).flat_map(names) {
+        if taken.contains(&name) {
+            return Err(name);
+        }
+        taken.push(name);
+    }
+    // A second call in one process changes nothing: the first has been looked at already.
+    let _ = OWN.set(own);
+    Ok(())
+}
+
+fn names(entry: &'static Entry) -> impl Iterator<Item = &'static str> {
+    std::iter::once(entry.name).chain(entry.aliases.iter().copied())
+}
+
+/// The groups of help: those of an embedding dispatcher before what concerns the program itself.
+pub(crate) fn groups() -> impl Iterator<Item = &'static Group> {
+    let own = OWN.get().copied().unwrap_or_default();
+    let (last, first) = GROUPS.split_last().unzip();
+    first.unwrap_or_default().iter().chain(own).chain(last)
+}
+
 /// All of them, in order.
 pub fn entries() -> impl Iterator<Item = &'static Entry> {
-    GROUPS.iter().flat_map(Group::entries)
+    groups().flat_map(Group::entries)
 }
 
 /// The command that is called `name`, by its own name or another spelling of it.

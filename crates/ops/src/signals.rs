@@ -19,14 +19,14 @@ static ASKED: AtomicI32 = AtomicI32::new(0);
 /// The signals that ask from now on; none of them ends the process by itself any more.
 pub(crate) struct Signals {
     #[cfg(unix)]
-    asking: Vec<Asking>,
+    asking: Vec<SignalListener>,
     /// A signal that insists has been seen.
     heard: bool,
 }
 
 /// A signal that is listened to.
 #[cfg(unix)]
-struct Asking {
+struct SignalListener {
     number: i32,
     kind: ErrorKind,
     insists: bool,
@@ -114,7 +114,7 @@ impl Signals {
                     ErrorKind::Terminated
                 };
                 match signal(SignalKind::from_raw(number)) {
-                    Ok(signal) => asking.push(Asking {
+                    Ok(signal) => asking.push(SignalListener {
                         number,
                         kind,
                         insists,

@@ -8,8 +8,10 @@ use std::{future::Future, path::PathBuf, time::Duration};
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use ops_core::{Choice, Context, connect::Urgency};
-use ops_remote::pipe::{Chunk, CutOff, Down, FRAME_BYTES, Far, Known, Pipe, Up};
-use ops_sandbox::{Options, Running, Sandbox};
+use ops_remote::pipe::{
+    Chunk, CutOff, DocumentHabits, DownPipe, FRAME_BYTES, Pipe, ScriptHost, UpPipe,
+};
+use ops_sandbox::{Options, RunningSandbox, Sandbox};
 use ops_ui::{Env, Globals, Result};
 use rustix::process::{Pid, test_kill_process};
 
@@ -18,8 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A sandbox, and a pipe's far side on one of its machines.
 struct Stage {
-    running: Running,
-    far: Far,
+    running: RunningSandbox,
+    host: ScriptHost,
     // Last: the machines' folders are in it.
     _home: tempfile::TempDir,
 }
@@ -40,18 +42,18 @@ impl Stage {
             .resolve(&"web-1".parse().unwrap(), Choice::Ask)
             .await
             .unwrap();
-        let far = Far {
+        let host = ScriptHost {
             cx,
             instance,
             user: None,
             document: None,
             reason: None,
             urgency: Urgency::default(),
-            known: Known::default(),
+            known: DocumentHabits::default(),
         };
         Self {
             running,
-            far,
+            host,
             _home: home,
         }
     }
@@ -62,7 +64,7 @@ impl Stage {
             "printf \"!at %s %s %s\\n\" \"$d\" \"$(cat \"$d/p\")\" \"$PWD\" >&6\n\
              while [ ! -e \"$d/go\" ]; do sleep 0.02; done\n{script}"
         );
-        let mut pipe = soon(Pipe::start(&self.far, &script)).await.unwrap();
+        let mut pipe = soon(Pipe::start(&self.host, &script)).await.unwrap();
         let text = message(&mut pipe.down).await;
         let mut words = text.split(' ').skip(1);
         let traces = Traces {
@@ -78,7 +80,7 @@ impl Stage {
 
     /// Ends everything that was dropped.
     async fn settle(self, traces: &[Traces]) {
-        soon(self.far.cx.interrupt().finished()).await;
+        soon(self.host.cx.interrupt().finished()).await;
         for traces in traces {
             until("nothing is left", || {
                 !traces.folder.exists() && !traces.is_running()
@@ -125,7 +127,7 @@ async fn until(what: &str, there: impl Fn() -> bool) {
 }
 
 /// The script's next message.
-async fn message(down: &mut Down) -> String {
+async fn message(down: &mut DownPipe) -> String {
     match soon(down.next()).await.unwrap() {
         Some(Chunk::Message(text)) => text,
         other => panic!("{other:?} is no message"),
@@ -133,7 +135,7 @@ async fn message(down: &mut Down) -> String {
 }
 
 /// Exactly `len` bytes of output.
-async fn exactly(down: &mut Down, len: usize) -> Vec<u8> {
+async fn exactly(down: &mut DownPipe, len: usize) -> Vec<u8> {
     let mut read = Vec::new();
     while read.len() < len {
         match soon(down.next()).await.unwrap() {
@@ -146,7 +148,7 @@ async fn exactly(down: &mut Down, len: usize) -> Vec<u8> {
 }
 
 /// All output to the end, and how many bytes it was: the hash alone is kept.
-async fn drain(mut down: Down) -> Result<(usize, Vec<u8>, Option<i32>)> {
+async fn drain(mut down: DownPipe) -> Result<(usize, Vec<u8>, Option<i32>)> {
     let (mut len, mut hash) = (0, digest::Context::new(&digest::SHA256));
     while let Some(chunk) = down.next().await? {
         if let Chunk::Bytes(bytes) = chunk {
@@ -157,7 +159,7 @@ async fn drain(mut down: Down) -> Result<(usize, Vec<u8>, Option<i32>)> {
     Ok((len, hash.finish().as_ref().to_vec(), down.status()))
 }
 
-async fn feed(up: &mut Up, bytes: &Bytes, frame_bytes: usize) -> Result<()> {
+async fn feed(up: &mut UpPipe, bytes: &Bytes, frame_bytes: usize) -> Result<()> {
     for at in (0..bytes.len()).step_by(frame_bytes) {
         let end = bytes.len().min(at + frame_bytes);
         up.send(bytes.slice(at..end)).await?;
@@ -397,12 +399,12 @@ async fn a_cut_connection_loses_nothing_unnoticed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_without_live_output_is_refused_at_once() {
     let stage = Stage::new().await;
-    let far = Far {
+    let host = ScriptHost {
         document: Some("Sandbox-CommandPlain".to_owned()),
-        known: Known::default(),
-        ..stage.far.clone()
+        known: DocumentHabits::default(),
+        ..stage.host.clone()
     };
-    let Err(error) = soon(Pipe::start(&far, "cat")).await else {
+    let Err(error) = soon(Pipe::start(&host, "cat")).await else {
         panic!("a pipe without live output");
     };
     assert!(error.what().contains("only when it has ended"), "{error}");
@@ -425,21 +427,21 @@ async fn an_agent_before_separated_output_is_known_by_its_version_and_nothing_li
         let stage = Stage::new().await;
         let faults = format!("agent-version={version}");
         stage.running.set_faults(faults.parse().unwrap());
-        let down = soon(Down::start(&stage.far, "printf hello; exit 3"))
+        let down = soon(DownPipe::start(&stage.host, "printf hello; exit 3"))
             .await
             .unwrap();
         // Nothing has come yet; the second start is the one without parameter.
-        let known = &stage.far.known;
+        let known = &stage.host.known;
         assert!(known.is_joined(), "{version}");
         assert_eq!(known.agent_version().unwrap().as_str(), version);
         assert_eq!(starts(&stage), 2);
         let (len, hash, status) = soon(drain(down)).await.unwrap();
         assert_eq!((len, status), (5, Some(3)));
         assert_eq!(hash, sha256(b"hello"));
-        let again = soon(Down::start(&stage.far, "true")).await.unwrap();
+        let again = soon(DownPipe::start(&stage.host, "true")).await.unwrap();
         soon(drain(again)).await.unwrap();
         assert_eq!(starts(&stage), 3);
-        let Err(error) = soon(Pipe::start(&stage.far, "cat")).await else {
+        let Err(error) = soon(Pipe::start(&stage.host, "cat")).await else {
             panic!("a pipe without live output");
         };
         assert!(error.why()[0].contains(version), "{error}");
@@ -453,13 +455,13 @@ async fn the_version_in_the_list_of_agents_saves_a_start_and_the_handshake_corre
         let stage = Stage::new().await;
         let faults = format!("agent-version={agent}");
         stage.running.set_faults(faults.parse().unwrap());
-        let mut far = stage.far.clone();
-        far.instance.agent_version = Some("3.1.1188.0".to_owned());
-        let down = soon(Down::start(&far, "printf hello")).await.unwrap();
+        let mut host = stage.host.clone();
+        host.instance.agent_version = Some("3.1.1188.0".to_owned());
+        let down = soon(DownPipe::start(&host, "printf hello")).await.unwrap();
         let (len, _, status) = soon(drain(down)).await.unwrap();
         assert_eq!((len, status), (5, Some(0)), "{agent}");
         assert_eq!(starts(&stage), expected, "{agent}");
-        assert_eq!(far.known.is_joined(), expected == 1);
+        assert_eq!(host.known.is_joined(), expected == 1);
         stage.settle(&[]).await;
     }
 }

@@ -37,7 +37,7 @@ pub struct AwsFiles {
 #[derive(Clone, Default)]
 struct Group {
     /// The first header.
-    place: Place,
+    place: FileLine,
     /// A later setting of the same name stands in place of an earlier one.
     settings: BTreeMap<String, Value>,
     damage: Option<(PathBuf, Damage)>,
@@ -46,18 +46,18 @@ struct Group {
 #[derive(Clone)]
 struct Value {
     key: Key,
-    place: Place,
+    place: FileLine,
 }
 
 /// A line of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct FileLine {
     file: PathBuf,
     /// Counted from 1.
     line: usize,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for FileLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.file.display(), self.line)
     }
@@ -159,7 +159,7 @@ impl AwsFiles {
     }
 
     /// Where `key` of profile `name` stands, or else the profile itself.
-    pub fn place(&self, name: &str, key: &str) -> Option<&Place> {
+    pub fn place(&self, name: &str, key: &str) -> Option<&FileLine> {
         let group = self.profiles.get(name)?;
         Some(
             group
@@ -193,7 +193,7 @@ impl AwsFiles {
 
 impl Group {
     fn add(&mut self, file: &Path, section: Section) {
-        let place = |line| Place {
+        let place = |line| FileLine {
             file: file.to_owned(),
             line,
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ops_ui::{
     hint,
     text::named,
-    yaml::{Node, Place, Problem},
+    yaml::{Node, Problem, SourceSpan},
 };
 
 use super::{plain_http, schema::Profile, suggest::nearest, verbs::Verbs};
@@ -99,7 +99,7 @@ struct Checker<'a> {
 
 impl Checker<'_> {
     /// The place of a value, or of the nearest map around it.
-    fn place(&self, path: &[&str]) -> Place {
+    fn place(&self, path: &[&str]) -> SourceSpan {
         // A value that is missing, or was merged away, has no place of its own.
         (0..=path.len())
             .rev()
@@ -109,7 +109,7 @@ impl Checker<'_> {
             .clone()
     }
 
-    fn key_place(&self, map: &str, key: &str) -> Place {
+    fn key_place(&self, map: &str, key: &str) -> SourceSpan {
         self.tree
             .get(map)
             .and_then(|node| node.key(key))
@@ -371,7 +371,7 @@ impl Checker<'_> {
         Ok(())
     }
 
-    fn item_place(&self, path: &[&str], item: &str) -> Place {
+    fn item_place(&self, path: &[&str], item: &str) -> SourceSpan {
         use ops_ui::yaml::Value;
         let Some(list) = self.tree.at(path) else {
             return self.place(path);

@@ -6,7 +6,7 @@ use std::fmt;
 use ops_ui::{
     Hint, Text, hint,
     text::named,
-    yaml::{self, Key, Node, Place, Problem, Value},
+    yaml::{self, Key, Node, Problem, SourceSpan, Value},
 };
 use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error as _, IntoDeserializer, MapAccess, SeqAccess,
@@ -31,7 +31,7 @@ pub(crate) fn read<T: serde::de::DeserializeOwned>(node: &Node) -> Result<T, Pro
 struct Refusal(Problem);
 
 impl Refusal {
-    fn with_place(mut self, place: &Place) -> Self {
+    fn with_place(mut self, place: &SourceSpan) -> Self {
         self.0.place.get_or_insert_with(|| place.clone());
         self
     }

@@ -23,7 +23,7 @@ use crate::target::{Selector, Target};
     schemars::JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
-pub enum State {
+pub enum InstanceState {
     /// Starting.
     Pending,
     /// Running; a hybrid node that SSM knows counts as running.
@@ -38,7 +38,7 @@ pub enum State {
     Terminated,
 }
 
-impl State {
+impl InstanceState {
     /// The name EC2 gives it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -91,7 +91,7 @@ pub struct Instance {
     /// Where it comes from.
     pub kind: Kind,
     /// Its state.
-    pub state: State,
+    pub state: InstanceState,
     /// What SSM knows of its agent.
     pub ping: Ping,
     /// Its region.
@@ -132,7 +132,7 @@ impl Instance {
             },
             id,
             name: None,
-            state: State::Running,
+            state: InstanceState::Running,
             ping: Ping::Unknown,
             region: region.to_owned(),
             zone: None,

@@ -28,7 +28,7 @@ pub mod values;
 pub mod verbs;
 
 pub use guard::{Commands, Confirm, Guard, ReasonRule, Refused, SessionRules};
-pub use instance::{Instance, Kind, Ping, State};
+pub use instance::{Instance, InstanceState, Kind, Ping};
 pub use lists::OneOrMany;
 pub(crate) use load::refuse_exposed;
 pub use load::{Found, Loaded, folders, is_name, list};

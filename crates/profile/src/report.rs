@@ -6,7 +6,7 @@ use unicode_width::UnicodeWidthStr as _;
 use ops_ui::{
     Error, Text,
     text::is_unprintable,
-    yaml::{Place, Problem},
+    yaml::{Problem, SourceSpan},
 };
 
 /// Characters of a line that an excerpt shows at most.
@@ -35,7 +35,7 @@ pub(crate) fn error(problem: &Problem, what: &str) -> Error {
 }
 
 /// Three lines: the place, its line, and a caret under what is meant.
-pub(crate) fn excerpt(place: &Place) -> Text {
+pub(crate) fn excerpt(place: &SourceSpan) -> Text {
     // One character for one: the caret line has to keep step. An escape would be several.
     let line: Vec<char> = place
         .line_text()

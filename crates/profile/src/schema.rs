@@ -18,7 +18,7 @@ use super::{
         is_default,
     },
 };
-use crate::instance::State;
+use crate::instance::InstanceState;
 
 /// A team profile of ops
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -151,12 +151,18 @@ pub struct Endpoints {
     /// S3, for copies through a bucket; buckets are in its path
     #[serde(skip_serializing_if = "is_default")]
     pub s3: Option<EndpointUrl>,
+    /// Identity and Access Management
+    #[serde(skip_serializing_if = "is_default")]
+    pub iam: Option<EndpointUrl>,
+    /// CloudWatch Logs
+    #[serde(skip_serializing_if = "is_default")]
+    pub cloudwatch_logs: Option<EndpointUrl>,
 }
 
 impl Endpoints {
     /// Each service by its key, which is the name that AWS's SDKs give it too, with its endpoint
     /// where one is set.
-    pub fn each(&self) -> [(&'static str, Option<&EndpointUrl>); 7] {
+    pub fn each(&self) -> [(&'static str, Option<&EndpointUrl>); 9] {
         [
             ("ssm", self.ssm.as_ref()),
             ("ssmmessages", self.ssmmessages.as_ref()),
@@ -165,6 +171,8 @@ impl Endpoints {
             ("kms", self.kms.as_ref()),
             ("ec2_instance_connect", self.ec2_instance_connect.as_ref()),
             ("s3", self.s3.as_ref()),
+            ("iam", self.iam.as_ref()),
+            ("cloudwatch_logs", self.cloudwatch_logs.as_ref()),
         ]
     }
 }
@@ -181,7 +189,7 @@ pub struct Select {
     pub exclude_tags: BTreeMap<String, OneOrMany<Glob>>,
     /// States; running where nothing is said
     #[serde(skip_serializing_if = "is_default")]
-    pub states: OneOrMany<State>,
+    pub states: OneOrMany<InstanceState>,
     /// The VPC
     #[serde(skip_serializing_if = "is_default")]
     pub vpc: Option<String>,

@@ -110,7 +110,7 @@ aws:
   session_name: me@example.com
   duration: 1h30m
   account: "111122223333"
-  endpoints: {ssm: "https://ssm.example", ssmmessages: "https://m.example", ec2: "https://e.example", sts: "http://127.0.0.1:1", kms: "https://k.example", ec2_instance_connect: "https://c.example/", s3: "https://s3.example"}
+  endpoints: {ssm: "https://ssm.example", ssmmessages: "https://m.example", ec2: "https://e.example", sts: "http://127.0.0.1:1", kms: "https://k.example", ec2_instance_connect: "https://c.example/", s3: "https://s3.example", iam: "https://iam.example", cloudwatch_logs: "https://logs.example"}
   endpoint_url: "https://all.example"
 select: {tags: {Team: payments, Env: [stag*, dev]}, exclude_tags: {Role: ci}, states: [running, stopped], vpc: vpc-1, platform: linux, hybrid: false}
 names: {tag: Name, strip_prefix: pay-}

@@ -5,7 +5,7 @@
 /// guard may name them, and so may an external command be called; completion and hints leave them
 /// out.
 pub const RESERVED: &[&str] = &[
-    "api", "doctor", "env", "login", "logout", "man", "play", "recent", "runs", "sessions", "warm",
+    "api", "doctor", "env", "login", "logout", "play", "recent", "runs", "sessions", "warm",
     "whoami",
 ];
 

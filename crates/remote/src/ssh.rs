@@ -23,7 +23,7 @@ use russh::keys::{
 };
 use zeroize::{Zeroize as _, Zeroizing};
 
-pub use self::{key_watch::KeyWatch, known_names::KnownNames, settings::Settings};
+pub use self::{key_watch::KeyWatch, known_names::KnownNames, settings::SshSettings};
 
 use ops_ui::{Error, Hint, Result, hint, paths, unwritable};
 

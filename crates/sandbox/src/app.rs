@@ -20,8 +20,10 @@ use crate::{
     fleet::{Fleet, InstanceStates},
     gateway::Gateway,
     log::CallLog,
+    log_groups::LogGroups,
     logins::Sso,
     network::Network,
+    run_command::{RunCommands, World},
     service::Service,
     sign_in_tokens::Tokens,
 };
@@ -31,7 +33,9 @@ use crate::{
 pub(crate) struct App {
     pub(crate) address: SocketAddr,
     pub(crate) fleet: Arc<Fleet>,
-    pub(crate) states: InstanceStates,
+    pub(crate) states: Arc<InstanceStates>,
+    pub(crate) run_commands: RunCommands,
+    pub(crate) log_groups: Arc<LogGroups>,
     pub(crate) network: Arc<Network>,
     pub(crate) keyring: Keyring,
     pub(crate) gateway: Gateway,
@@ -63,7 +67,7 @@ pub(crate) struct Call {
 }
 
 /// What [`App::new`] is made of.
-pub(crate) struct Parts {
+pub(crate) struct AppParts {
     pub(crate) address: SocketAddr,
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) keyring: Keyring,
@@ -78,13 +82,27 @@ pub(crate) struct Parts {
 }
 
 impl App {
-    pub(crate) fn new(parts: Parts) -> Self {
+    pub(crate) fn new(parts: AppParts) -> Self {
         let cancel = CancellationToken::new();
         let tasks = TaskTracker::new();
         let faults = watch::Sender::new(Arc::new(parts.faults));
+        let states = InstanceStates::new(parts.state_dir.join("instances"), parts.shell);
+        let states = Arc::new(states);
+        let log_groups = Arc::<LogGroups>::default();
+        let world = World {
+            fleet: Arc::clone(&parts.fleet),
+            states: Arc::clone(&states),
+            objects: parts.objects.clone(),
+            log_groups: Arc::clone(&log_groups),
+            faults: faults.subscribe(),
+            cancel: cancel.clone(),
+            tasks: tasks.clone(),
+        };
         Self {
             address: parts.address,
-            states: InstanceStates::new(parts.state_dir.join("instances"), parts.shell),
+            states,
+            run_commands: RunCommands::new(world),
+            log_groups,
             network: Arc::new(Network::new(
                 Arc::clone(&parts.fleet),
                 cancel.clone(),
@@ -112,6 +130,11 @@ impl App {
         Arc::clone(&self.faults.borrow())
     }
 
+    /// The time by the clock of the services, which a fault may have set wrong.
+    pub(crate) fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::now() + self.faults().clock
+    }
+
     /// Orders other faults, for open sessions too; counts begin anew.
     pub(crate) fn set_faults(&self, mut faults: Faults) {
         faults.sessions_before = self.gateway.started();
@@ -137,6 +160,11 @@ impl App {
         }
         if faults.expired && call.identity != self.keyring.user().identity {
             return Err(crate::sigv4::Refusal::Expired.error(call.service));
+        }
+        if self.fleet.file().disabled_regions.contains(&call.region) {
+            // A region that is not enabled knows no keys of the account. Source: "Enable or disable
+            // AWS Regions in your account" of the account management guide, and the answers there.
+            return Err(crate::sigv4::Refusal::UnknownKey.error(call.service));
         }
         if faults.deny_regions.contains(&call.region) {
             return Err(self.denied(call, action, "*"));

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     app::{App, Call},
     error::ApiError,
-    fleet::State,
+    fleet::InstanceStateName,
     reply::Reply,
 };
 
@@ -68,7 +68,7 @@ pub(crate) fn answer(
     {
         return Err(invalid("Invalid availability zone"));
     }
-    if instance.state() != State::Running {
+    if instance.state() != InstanceStateName::Running {
         return Err(ApiError::new(
             "EC2InstanceStateInvalidException",
             "Unable to connect to the instance because it is not in the running state",

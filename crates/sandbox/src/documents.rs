@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     error::ApiError,
-    fleet::{EntryType, FleetFile},
+    fleet::{DocumentEntry, EntryType, FleetFile},
     session::SessionKind,
 };
 
@@ -159,7 +159,8 @@ pub(crate) fn session_kind(
     let name = document
         .rsplit_once(":document/")
         .map_or(document, |(_, name)| name);
-    if COMMAND_DOCUMENTS.contains(&name) {
+    let is_command = |entry: &DocumentEntry| entry.session_type == EntryType::Command;
+    if COMMAND_DOCUMENTS.contains(&name) || file.documents.get(name).is_some_and(is_command) {
         return Err(ApiError::new(
             "InvalidDocument",
             "Document type: 'Command' is not supported. Only type: 'Session' is supported for Session Manager.",
@@ -223,7 +224,7 @@ fn custom(name: &str, values: &BTreeMap<String, String>, file: &FleetFile) -> Se
         .map(|template| fill_in(template, values));
     let given = || values.get("command").cloned().unwrap_or_default();
     match entry.session_type {
-        EntryType::Shell => SessionKind::Shell { command },
+        EntryType::Shell | EntryType::Command => SessionKind::Shell { command },
         EntryType::Interactive => SessionKind::Interactive {
             command: command.unwrap_or_else(given),
         },
@@ -380,6 +381,8 @@ pub(crate) fn content(name: &str, file: &FleetFile) -> Option<Value> {
                     EntryType::Shell => "Standard_Stream",
                     EntryType::Interactive => "InteractiveCommands",
                     EntryType::NonInteractive => "NonInteractiveCommands",
+                    // Another kind of document, which nobody reads here so far.
+                    EntryType::Command => return None,
                 }
             }
         },
@@ -409,9 +412,19 @@ pub(crate) fn content(name: &str, file: &FleetFile) -> Option<Value> {
             "cloudWatchLogGroupName": "",
             "cloudWatchEncryptionEnabled": true,
             "kmsKeyId": session.kms_key.as_deref().unwrap_or_default(),
+            "runAsEnabled": session.run_as_user.is_some(),
+            "runAsDefaultUser": session.run_as_user.as_deref().unwrap_or_default(),
+            "idleSessionTimeout": minutes(session.idle_timeout).unwrap_or("20".to_owned()),
+            "maxSessionDuration": minutes(session.max_duration).unwrap_or_default(),
+            "shellProfile": { "windows": "", "linux": "" },
         });
     }
     Some(content)
+}
+
+/// Minutes as text, as the preferences have them.
+fn minutes(span: Option<crate::duration::Span>) -> Option<String> {
+    Some((span?.0.as_secs() / 60).max(1).to_string())
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
-//! The EC2 query API: DescribeInstances and DescribeRegions, and enough of StartInstances and
-//! StopInstances to try what happens then.
+//! The EC2 query API: DescribeInstances and DescribeRegions, what stands around an instance, and
+//! enough of StartInstances and StopInstances to try what happens then.
+
+mod network;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -9,7 +11,7 @@ use crate::{
     app::{App, Call},
     error::ApiError,
     filter::Filter,
-    fleet::{Change, Instance, Platform, State},
+    fleet::{Instance, InstanceStateName, MachineChange, Platform},
     reply::Reply,
     xml::{Form, Xml},
 };
@@ -34,16 +36,20 @@ const REGIONS: [&str; 8] = [
 pub(crate) fn answer(app: &App, call: &Call, action: &str, form: &Form) -> Result<Reply, ApiError> {
     match action {
         "DescribeInstances" => describe_instances(app, call, form),
-        "StartInstances" => change_state(app, call, action, form, &Change::start()),
-        "StopInstances" => change_state(app, call, action, form, &Change::stop()),
+        "StartInstances" => change_state(app, call, action, form, &MachineChange::start()),
+        "StopInstances" => change_state(app, call, action, form, &MachineChange::stop()),
         "DescribeRegions" => Ok(describe_regions(app, call, form)),
+        "DescribeRouteTables" => network::route_tables(app, call, form),
+        "DescribeVpcEndpoints" => network::endpoints(app, call, form),
+        "DescribeSecurityGroups" => network::security_groups(app, call, form),
+        "GetConsoleOutput" => network::console(app, call, form),
         other => Err(ApiError::unknown_action(call.service, other)),
     }
 }
 
 fn describe_instances(app: &App, call: &Call, form: &Form) -> Result<Reply, ApiError> {
     let ids = form.list("InstanceId");
-    let filters = read_filters(form)?;
+    let filters = read_filters(form, is_filter)?;
     let page = match form.value("MaxResults") {
         None => PAGE_BOUND,
         Some(_) if !ids.is_empty() => {
@@ -135,18 +141,18 @@ fn change_state(
     call: &Call,
     action: &str,
     form: &Form,
-    change: &Change,
+    change: &MachineChange,
 ) -> Result<Reply, ApiError> {
     let ids = form.list("InstanceId");
     let before = by_ids(app, call, &ids)?;
     let wanted = if action == "StartInstances" {
-        State::Stopped
+        InstanceStateName::Stopped
     } else {
-        State::Running
+        InstanceStateName::Running
     };
     if let Some(terminated) = before
         .iter()
-        .find(|instance| instance.state() == State::Terminated)
+        .find(|instance| instance.state() == InstanceStateName::Terminated)
     {
         return Err(ApiError::new(
             "IncorrectInstanceState",
@@ -181,19 +187,19 @@ fn change_state(
     Ok(Reply::xml(StatusCode::OK, xml.finish()))
 }
 
-fn write_state(xml: &mut Xml, state: State) {
+fn write_state(xml: &mut Xml, state: InstanceStateName) {
     xml.text("code", &state.code().to_string())
         .text("name", state.name());
 }
 
-fn read_filters(form: &Form) -> Result<Vec<Filter>, ApiError> {
+fn read_filters(form: &Form, is_known: fn(&str) -> bool) -> Result<Vec<Filter>, ApiError> {
     let mut filters = Vec::new();
     for index in 1.. {
         let Some(name) = form.value(&format!("Filter.{index}.Name")) else {
             break;
         };
         let values = form.list(&format!("Filter.{index}.Value"));
-        if !is_filter(name) {
+        if !is_known(name) {
             return Err(ApiError::new(
                 "InvalidParameterValue",
                 format!("The filter '{name}' is invalid"),
@@ -286,14 +292,14 @@ fn write_reservation(xml: &mut Xml, account: &str, instance: &Instance) {
             .text("ownerId", account)
             .element("groupSet", |_| {})
             .element("instancesSet", |xml| {
-                xml.element("item", |xml| write_instance(xml, instance));
+                xml.element("item", |xml| write_instance(xml, account, instance));
             });
     });
 }
 
-fn write_instance(xml: &mut Xml, instance: &Instance) {
+fn write_instance(xml: &mut Xml, account: &str, instance: &Instance) {
     let state = instance.state();
-    let has_address = state != State::Terminated;
+    let has_address = state != InstanceStateName::Terminated;
     let address = instance.private_ip.to_string();
     xml.text("instanceId", &instance.id)
         .text("imageId", &instance.image_id)
@@ -326,12 +332,33 @@ fn write_instance(xml: &mut Xml, instance: &Instance) {
         xml.text("subnetId", &instance.subnet_id)
             .text("vpcId", &instance.vpc_id)
             .text("privateIpAddress", &address);
-        if state == State::Running
+        if state == InstanceStateName::Running
             && let Some(public) = instance.public_ip
         {
             xml.text("ipAddress", &public.to_string());
         }
     }
+    if let Some(role) = &instance.role {
+        xml.element("iamInstanceProfile", |xml| {
+            xml.text(
+                "arn",
+                &format!("arn:aws:iam::{account}:instance-profile/{role}"),
+            )
+            .text("id", "AIPAEXAMPLEOFTHESANDBX");
+        });
+    }
+    let (group, group_name) = network::group_of(instance);
+    xml.element("groupSet", |xml| {
+        xml.element("item", |xml| {
+            xml.text("groupId", &group).text("groupName", group_name);
+        });
+    })
+    .element("metadataOptions", |xml| {
+        xml.text("state", "applied")
+            .text("httpTokens", "required")
+            .text("httpPutResponseHopLimit", "2")
+            .text("httpEndpoint", "enabled");
+    });
     xml.text("architecture", "x86_64")
         .text("rootDeviceType", "ebs")
         .text("virtualizationType", "hvm");
@@ -353,6 +380,14 @@ fn describe_regions(app: &App, call: &Call, form: &Form) -> Reply {
     let asked = form.list("RegionName");
     let mut regions: BTreeSet<String> = REGIONS.iter().map(|name| (*name).to_owned()).collect();
     regions.insert(app.fleet.region().to_owned());
+    let disabled = &app.fleet.file().disabled_regions;
+    // Those that are not enabled are told of on demand alone.
+    let wants_all = form.value("AllRegions") == Some("true");
+    regions.extend(disabled.iter().filter(|_| wants_all).cloned());
+    let opt_in = |region: &String| match disabled.contains(region) {
+        true => "not-opted-in",
+        false => "opt-in-not-required",
+    };
     let mut xml = Xml::new();
     xml.root("DescribeRegionsResponse", NAMESPACE, |xml| {
         xml.text("requestId", &call.request_id);
@@ -362,7 +397,7 @@ fn describe_regions(app: &App, call: &Call, form: &Form) -> Reply {
                     xml.element("item", |xml| {
                         xml.text("regionName", region)
                             .text("regionEndpoint", &format!("ec2.{region}.amazonaws.com"))
-                            .text("optInStatus", "opt-in-not-required");
+                            .text("optInStatus", opt_in(region));
                     });
                 }
             }
@@ -387,7 +422,7 @@ const fn platform_details(instance: &Instance) -> &'static str {
 
 fn public_dns(instance: &Instance) -> Option<String> {
     let ip = instance.public_ip?.to_string().replace('.', "-");
-    (instance.state() == State::Running)
+    (instance.state() == InstanceStateName::Running)
         .then(|| format!("ec2-{ip}.{}.compute.amazonaws.com", instance.region))
 }
 

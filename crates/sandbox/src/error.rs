@@ -39,6 +39,7 @@ impl ApiError {
         let code = match service {
             Service::Ec2 | Service::S3 => "InternalError",
             Service::Sts => "InternalFailure",
+            Service::Iam => "ServiceFailure",
             _ => "InternalServerError",
         };
         Self::new(code, "An internal error occurred on the server side.")
@@ -51,7 +52,7 @@ impl ApiError {
                 .with_status(StatusCode::SERVICE_UNAVAILABLE),
             Service::S3 => Self::new("SlowDown", "Please reduce your request rate.")
                 .with_status(StatusCode::SERVICE_UNAVAILABLE),
-            Service::Sts => Self::new("Throttling", "Rate exceeded"),
+            Service::Sts | Service::Iam => Self::new("Throttling", "Rate exceeded"),
             _ => Self::new("ThrottlingException", "Rate exceeded"),
         }
     }
@@ -65,7 +66,7 @@ impl ApiError {
                 format!("You are not authorized to perform this operation. User: {caller} is not authorized to perform: {action} {why}"),
             )
             .with_status(StatusCode::FORBIDDEN),
-            Service::Sts | Service::S3 => Self::new(
+            Service::Sts | Service::Iam | Service::S3 => Self::new(
                 "AccessDenied",
                 format!("User: {caller} is not authorized to perform: {action} on resource: {resource} {why}"),
             )
@@ -83,7 +84,7 @@ impl ApiError {
 
     pub(crate) fn unknown_action(service: Service, action: &str) -> Self {
         match service {
-            Service::Ec2 | Service::Sts => Self::new(
+            Service::Ec2 | Service::Sts | Service::Iam => Self::new(
                 "InvalidAction",
                 format!("The action {action} is not valid for this web service."),
             ),
@@ -114,8 +115,9 @@ impl ApiError {
                 });
                 xml.finish()
             }
-            Service::Sts => {
-                xml.root("ErrorResponse", Service::STS_NAMESPACE, |xml| {
+            Service::Sts | Service::Iam => {
+                let namespace = service.query_namespace().unwrap_or_default();
+                xml.root("ErrorResponse", namespace, |xml| {
                     xml.element("Error", |xml| {
                         let kind = if self.status.is_server_error() {
                             "Receiver"

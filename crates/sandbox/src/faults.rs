@@ -49,8 +49,12 @@ use crate::duration::{parse_bytes, parse_duration, parse_share};
 /// | `tps=ACTION/RATE[/BURST]` | more calls a second, in a region, are told to slow down; a burst is one second's worth; may be repeated; `off` for none |
 /// | `fail=ACTION[/N]` | the next N (all) calls meet an internal error; may be repeated |
 /// | `slow=ACTION/2s` | the call is answered late; may be repeated |
+/// | `late-invocations=500ms` | so long after SendCommand nobody sees its nodes |
+/// | `run-delay=2s`, `run-jitter=5s` | how long made-up machines take for a command, and up to so much more |
+/// | `run-fail=3%` | share of made-up machines where commands fail |
 /// | `deny-region=R` | every call to this region is refused; may be repeated |
 /// | `expired` | temporary credentials have expired |
+/// | `clock=10m` | the clock of the services is ahead by so much |
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Faults {
     pub(crate) seed: u64,
@@ -103,8 +107,13 @@ pub struct Faults {
     pub(crate) tps: Option<Vec<Rate>>,
     pub(crate) fail: Vec<(String, u64)>,
     pub(crate) slow: Vec<(String, Duration)>,
+    pub(crate) late_invocations: Duration,
+    pub(crate) run_delay: Duration,
+    pub(crate) run_jitter: Duration,
+    pub(crate) run_fail: f64,
     pub(crate) deny_regions: Vec<String>,
     pub(crate) expired: bool,
+    pub(crate) clock: Duration,
 }
 
 /// The largest web socket message that the gateway takes from a client.
@@ -160,6 +169,9 @@ impl Rate {
 
     /// The documented quotas for an account and region. Source: "AWS Systems Manager endpoints and
     /// quotas" in the AWS General Reference; bursts are not documented.
+    ///
+    /// For the calls of Run Command no figures are published; those here are low ones, taken so
+    /// that whoever keeps to them keeps to the real ones.
     pub(crate) fn documented() -> Vec<Self> {
         [
             ("StartSession", 3.0),
@@ -167,6 +179,11 @@ impl Rate {
             ("ResumeSession", 6.0),
             ("DescribeSessions", 6.0),
             ("GetConnectionStatus", 50.0),
+            ("SendCommand", 3.0),
+            ("CancelCommand", 3.0),
+            ("ListCommands", 5.0),
+            ("ListCommandInvocations", 5.0),
+            ("GetCommandInvocation", 5.0),
         ]
         .map(|(action, per_second)| Self {
             action: action.to_owned(),
@@ -278,10 +295,15 @@ throttle=ACTION[/N]    the next N (3) calls are told to slow down; may be repeat
 tps=ACTION/RATE[/BURST] more calls a second in a region are told to slow down: StartSession/3; may be repeated; off for none
 fail=ACTION[/N]        the next N (all) calls meet an internal error; may be repeated
 slow=ACTION/2s         a call is answered late; may be repeated
+late-invocations=500ms so long after SendCommand nobody sees its nodes
+run-delay=2s           how long made-up machines take for a command of Run Command
+run-jitter=5s          and up to so much more
+run-fail=3%            share of made-up machines where such commands fail
 deny-region=R          every call to this region is refused; may be repeated
-expired                temporary credentials have expired";
+expired                temporary credentials have expired
+clock=10m              the clock of the services is ahead by so much";
 
-const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, max-parameter, max-frame, rate, queue, cut-after, bye-after, first, end-after, end-text, customer-message, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-handshake, odd-json, late-open, late-plugin, slow-dial, agent-version, strict, standard-tier, refuse-dial, stream-host, kms, kms-state, kms-challenge, deny, throttle, tps, fail, slow, deny-region, expired";
+const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, max-parameter, max-frame, rate, queue, cut-after, bye-after, first, end-after, end-text, customer-message, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-handshake, odd-json, late-open, late-plugin, slow-dial, agent-version, strict, standard-tier, refuse-dial, stream-host, kms, kms-state, kms-challenge, deny, throttle, tps, fail, slow, late-invocations, run-delay, run-jitter, run-fail, deny-region, expired, clock";
 
 impl Faults {
     /// Adds one fault, or replaces it.
@@ -417,8 +439,13 @@ impl Faults {
                 let delay = parse_duration(delay).ok_or_else(wrong)?;
                 self.slow.push((action.to_owned(), delay));
             }
+            "late-invocations" => self.late_invocations = duration()?,
+            "run-delay" => self.run_delay = duration()?,
+            "run-jitter" => self.run_jitter = duration()?,
+            "run-fail" => self.run_fail = share()?,
             "deny-region" => self.deny_regions.push(text()?),
             "expired" => self.expired = switch()?,
+            "clock" => self.clock = duration()?,
             _ => return Err(FaultError::Unknown(key.to_owned())),
         }
         Ok(())

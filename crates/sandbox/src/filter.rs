@@ -13,10 +13,10 @@ pub(crate) struct Filter {
 /// `\*` is a star and `\\` a backslash; alone at the end it means nothing. Source: "List and filter
 /// your resources" in the EC2 user guide.
 #[derive(Clone, Debug)]
-struct Glob(Vec<Part>);
+struct Glob(Vec<GlobPart>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
+enum GlobPart {
     Many,
     One,
     Just(char),
@@ -27,10 +27,10 @@ impl Glob {
         let mut chars = value.chars();
         let parts = std::iter::from_fn(|| {
             Some(match chars.next()? {
-                '*' => Part::Many,
-                '?' => Part::One,
-                '\\' => Part::Just(chars.next()?),
-                other => Part::Just(other),
+                '*' => GlobPart::Many,
+                '?' => GlobPart::One,
+                '\\' => GlobPart::Just(chars.next()?),
+                other => GlobPart::Just(other),
             })
         });
         Self(parts.collect())
@@ -43,15 +43,15 @@ impl Glob {
         let mut star: Option<(usize, usize)> = None;
         while at < text.len() {
             match self.0.get(part) {
-                Some(Part::Many) => {
+                Some(GlobPart::Many) => {
                     star = Some((part, at));
                     part += 1;
                 }
-                Some(Part::One) => {
+                Some(GlobPart::One) => {
                     part += 1;
                     at += 1;
                 }
-                Some(Part::Just(char)) if *char == text[at] => {
+                Some(GlobPart::Just(char)) if *char == text[at] => {
                     part += 1;
                     at += 1;
                 }
@@ -67,7 +67,7 @@ impl Glob {
         }
         self.0[part.min(self.0.len())..]
             .iter()
-            .all(|part| *part == Part::Many)
+            .all(|part| *part == GlobPart::Many)
     }
 }
 

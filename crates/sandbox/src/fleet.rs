@@ -2,6 +2,7 @@
 
 mod document;
 mod file;
+mod place;
 mod state;
 mod synthetic;
 
@@ -18,10 +19,18 @@ use tokio::time::Instant;
 
 pub(crate) use document::{DocumentEntry, EntryType};
 pub(crate) use file::{FleetFile, InstanceEntry};
+pub(crate) use place::{SubnetEntry, WayOut, network_id};
 pub(crate) use state::{InstanceState, InstanceStates, make_folder};
 
 /// The fleet that is used when none is given, as a file to start one's own from.
 pub const DEFAULT_FLEET: &str = include_str!("fleet/default.yaml");
+/// A fleet in which nearly every machine is broken, each in its own way.
+const BROKEN_FLEET: &str = include_str!("fleet/broken.yaml");
+/// What is given in place of a file to have [`BROKEN_FLEET`].
+const BROKEN: &str = "broken";
+
+/// The first agent that takes sessions. Source: the prerequisites of Session Manager.
+const SESSIONS_SINCE: &str = "2.3.68.0";
 
 /// One machine: an EC2 instance or a hybrid node.
 #[derive(Clone, Debug)]
@@ -51,8 +60,20 @@ pub(crate) struct Instance {
     pub(crate) ports: BTreeMap<u16, Service>,
     /// The KMS key that sessions on it demand, where it has one of its own.
     pub(crate) kms_key: Option<String>,
+    /// The role of its instance profile; `None` without one.
+    pub(crate) role: Option<String>,
+    /// What leads out of its subnet.
+    pub(crate) subnet: SubnetEntry,
+    /// Its security group lets nothing out.
+    pub(crate) closed_egress: bool,
+    /// The user that sessions are to run as, where the machine lacks it.
+    pub(crate) missing_user: Option<String>,
+    /// What its console shows.
+    pub(crate) console: Vec<String>,
+    /// The activation of a hybrid node has expired.
+    pub(crate) expired_activation: bool,
     /// EC2's state when `boot` is `None`.
-    state: State,
+    state: InstanceStateName,
     /// Set while the machine comes up.
     boot: Option<Boot>,
 }
@@ -60,7 +81,7 @@ pub(crate) struct Instance {
 /// EC2's instance states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum State {
+pub(crate) enum InstanceStateName {
     Pending,
     Running,
     ShuttingDown,
@@ -69,7 +90,7 @@ pub(crate) enum State {
     Stopped,
 }
 
-impl State {
+impl InstanceStateName {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -164,10 +185,10 @@ impl Instance {
         self.id.starts_with("mi-")
     }
 
-    pub(crate) fn state(&self) -> State {
+    pub(crate) fn state(&self) -> InstanceStateName {
         match self.boot {
-            Some(boot) if boot.since.elapsed() < boot.running_after => State::Pending,
-            Some(_) => State::Running,
+            Some(boot) if boot.since.elapsed() < boot.running_after => InstanceStateName::Pending,
+            Some(_) => InstanceStateName::Running,
             None => self.state,
         }
     }
@@ -177,13 +198,13 @@ impl Instance {
         let agent = self
             .agent
             .as_ref()
-            .filter(|_| self.state() != State::Terminated)?;
+            .filter(|_| self.state() != InstanceStateName::Terminated)?;
         if let Some(boot) = self.boot
             && boot.since.elapsed() < boot.online_after.max(boot.running_after)
         {
             return None;
         }
-        if agent.online && self.state() == State::Running {
+        if agent.online && self.state() == InstanceStateName::Running {
             Some(PingStatus::Online)
         } else {
             Some(PingStatus::ConnectionLost)
@@ -205,7 +226,9 @@ impl Instance {
 
     /// A session can be started on it now.
     pub(crate) fn is_connected(&self) -> bool {
-        self.ping() == Some(PingStatus::Online)
+        let knows_sessions =
+            |agent: &Agent| !crate::agent::is_older(&agent.version, SESSIONS_SINCE);
+        self.ping() == Some(PingStatus::Online) && self.agent.as_ref().is_some_and(knows_sessions)
     }
 
     pub(crate) fn owns_address(&self, address: IpAddr) -> bool {
@@ -262,6 +285,9 @@ impl Fleet {
     pub(crate) fn load(path: Option<&Path>, size: usize) -> Result<Self, FleetError> {
         let (name, text) = match path {
             None => ("<default>".to_owned(), DEFAULT_FLEET.to_owned()),
+            Some(path) if path.as_os_str() == BROKEN => {
+                ("<broken>".to_owned(), BROKEN_FLEET.to_owned())
+            }
             Some(path) => {
                 let name = path.display().to_string();
                 let text = std::fs::read_to_string(path).map_err(|source| FleetError::Read {
@@ -342,6 +368,12 @@ impl Fleet {
         )))
     }
 
+    /// Whether a machine of this id is a made-up one.
+    pub(crate) fn is_made_up(&self, id: &str) -> bool {
+        !self.listed().iter().any(|instance| instance.id == id)
+            && synthetic::number(id).is_some_and(|number| number < self.synthetic)
+    }
+
     /// The KMS keys that machines have of their own.
     pub(crate) fn keys_of_instances(&self) -> Vec<String> {
         let listed = self.listed();
@@ -360,6 +392,11 @@ impl Fleet {
                 instance.id == id_or_name || instance.name.as_deref() == Some(id_or_name)
             })
             .cloned()
+    }
+
+    /// Every machine of the fleet file.
+    pub(crate) fn all_listed(&self) -> Vec<Arc<Instance>> {
+        self.listed().clone()
     }
 
     /// The machine that has this private address.
@@ -394,7 +431,7 @@ impl Fleet {
     }
 
     /// Changes a listed machine; `None` if there is none of this id or Name.
-    pub(crate) fn change(&self, id_or_name: &str, change: &Change) -> Option<Arc<Instance>> {
+    pub(crate) fn change(&self, id_or_name: &str, change: &MachineChange) -> Option<Arc<Instance>> {
         let mut listed = self.listed.write().unwrap_or_else(PoisonError::into_inner);
         let slot = listed.iter_mut().find(|instance| {
             instance.id == id_or_name || instance.name.as_deref() == Some(id_or_name)
@@ -408,7 +445,8 @@ impl Fleet {
                 agent.last_ping = Some(now);
             }
             instance.boot = None;
-            if state == State::Running && instance.state() != State::Running {
+            if state == InstanceStateName::Running && instance.state() != InstanceStateName::Running
+            {
                 instance.launched = now;
             }
             instance.state = state;
@@ -429,7 +467,7 @@ impl Fleet {
         }
         if let Some(boot) = &change.boot {
             instance.launched = now;
-            instance.state = State::Running;
+            instance.state = InstanceStateName::Running;
             instance.boot = Some(boot.begin());
             if let Some(agent) = &mut instance.agent {
                 agent.online = true;
@@ -447,15 +485,15 @@ impl Fleet {
 /// A change of a machine while the sandbox runs, as an admin request gives it.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Change {
-    state: Option<State>,
+pub(crate) struct MachineChange {
+    state: Option<InstanceStateName>,
     online: Option<bool>,
     agent_version: Option<String>,
     kms_key: Option<String>,
     boot: Option<BootEntry>,
 }
 
-impl Change {
+impl MachineChange {
     /// As StartInstances: a machine takes a moment to run, and its agent another.
     pub(crate) fn start() -> Self {
         let span = |seconds| crate::duration::Span(Duration::from_secs(seconds));
@@ -471,7 +509,7 @@ impl Change {
     /// As StopInstances, at once.
     pub(crate) fn stop() -> Self {
         Self {
-            state: Some(State::Stopped),
+            state: Some(InstanceStateName::Stopped),
             ..Self::default()
         }
     }
@@ -504,11 +542,33 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_without_permissions_or_a_way_out_never_reports() {
+        let fleet = Fleet::load(Some(Path::new(BROKEN)), 0).unwrap();
+        let named = |name: &str| fleet.listed_as(name).unwrap();
+        for name in [
+            "no-role",
+            "wrong-role",
+            "no-route",
+            "deleted-nat",
+            "endpoint-closed",
+            "endpoint-missing",
+            "egress-closed",
+        ] {
+            assert_eq!(named(name).ping(), None, "{name}");
+        }
+        for number in 1..=5 {
+            assert!(named(&format!("fine-{number}")).is_connected(), "{number}");
+        }
+        assert_eq!(named("agent-too-old").ping(), Some(PingStatus::Online));
+        assert!(!named("agent-too-old").is_connected());
+    }
+
+    #[test]
     fn the_default_fleet_has_each_kind_of_trouble() {
         let fleet = fleet(0);
         let named = |name: &str| fleet.listed_as(name).unwrap();
         assert!(named("web-1").is_connected());
-        assert_eq!(named("web-4").state(), State::Stopped);
+        assert_eq!(named("web-4").state(), InstanceStateName::Stopped);
         assert!(!named("web-4").is_connected());
         assert_eq!(named("worker-1").ping(), Some(PingStatus::ConnectionLost));
         assert!(named("build-1").agent.is_none());
@@ -566,8 +626,8 @@ mod tests {
             instance.boot.as_mut().unwrap().since -= Duration::from_secs(seconds);
             (instance.state(), instance.is_connected())
         };
-        assert_eq!(pass(0), (State::Pending, false));
-        assert_eq!(pass(21), (State::Running, false));
-        assert_eq!(pass(40), (State::Running, true));
+        assert_eq!(pass(0), (InstanceStateName::Pending, false));
+        assert_eq!(pass(21), (InstanceStateName::Running, false));
+        assert_eq!(pass(40), (InstanceStateName::Running, true));
     }
 }

@@ -161,19 +161,25 @@ fn context_of(input: &Value) -> Result<Context, ApiError> {
 /// in the machine's region.
 pub(crate) fn of_agent(app: &App, call: &Call, instance: &Instance, key: String) -> AgentKms {
     let account = &call.identity.account;
+    let role = instance.role.as_deref().unwrap_or("sandbox-server");
     let as_role = Call {
         service: Service::Kms,
         region: instance.region.clone(),
         identity: Identity {
-            arn: format!(
-                "arn:aws:sts::{account}:assumed-role/sandbox-server/{}",
-                instance.id
-            ),
+            arn: format!("arn:aws:sts::{account}:assumed-role/{role}/{}", instance.id),
             ..call.identity.clone()
         },
         request_id: call.request_id.clone(),
     };
     let allowed = usable_key(app, &key, &instance.region, account).and_then(|arn| {
+        if !app.fleet.file().server_role(role).allows("kms:Decrypt") {
+            return Err(ApiError::denied(
+                Service::Kms,
+                &as_role.identity.arn,
+                "kms:Decrypt",
+                &arn,
+            ));
+        }
         app.check_resource(&as_role, "Decrypt", "*", &arn)?;
         app.check_resource(&as_role, "Decrypt", &key, &arn)?;
         Ok(arn)

@@ -1,5 +1,5 @@
-//! An embedded stand-in for the AWS services that `ops` uses: EC2, SSM, STS, EC2 Instance Connect,
-//! SSO, a minimal S3 and the federation endpoint, with the Session Manager gateway and the agent's
+//! An embedded stand-in for the AWS services that `ops` uses: EC2, SSM, STS, IAM, EC2 Instance
+//! Connect, SSO, CloudWatch Logs, a minimal S3 and the federation endpoint, with the Session Manager gateway and the agent's
 //! side of the protocol behind them.
 //!
 //! It listens on a loopback port only and answers nobody without this run's random keys. It is no
@@ -8,6 +8,7 @@
 mod admin;
 mod agent;
 mod app;
+mod cloudwatch_logs;
 mod connect;
 mod credentials;
 mod data_keys;
@@ -20,11 +21,15 @@ mod federation;
 mod filter;
 mod fleet;
 mod gateway;
+mod iam;
 mod kms;
 mod log;
+mod log_groups;
 mod logins;
 mod network;
+mod query;
 mod reply;
+mod run_command;
 mod s3;
 mod server;
 mod service;
@@ -49,7 +54,7 @@ use std::{
 
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use app::{App, Parts};
+use app::{App, AppParts};
 use credentials::{Keyring, random_hex};
 use fleet::Fleet;
 
@@ -57,7 +62,7 @@ pub use faults::{FAULTS_HELP, FaultError, Faults};
 pub use fleet::{DEFAULT_FLEET, FleetError};
 pub use state_file::{Access, UNSET, discover, served_file};
 
-/// How long [`Running::stop`] waits for sessions to end.
+/// How long [`RunningSandbox::stop`] waits for sessions to end.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How fast agents send their output, and how often calls may be made.
@@ -151,7 +156,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// See [`StartError`].
-    pub async fn start(options: Options) -> Result<Running, StartError> {
+    pub async fn start(options: Options) -> Result<RunningSandbox, StartError> {
         let state_error = |path: &Path| {
             let path = path.to_owned();
             move |source| StartError::State { path, source }
@@ -194,7 +199,7 @@ impl Sandbox {
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700))
             .tempdir_in(&options.state_dir)
             .map_err(state_error(&options.state_dir))?;
-        let app = Arc::new(App::new(Parts {
+        let app = Arc::new(App::new(AppParts {
             objects: objects.path().to_owned(),
             address,
             fleet,
@@ -207,7 +212,7 @@ impl Sandbox {
             faults: options.faults,
         }));
         let server = tokio::spawn(server::serve(Arc::clone(&app), listener));
-        Ok(Running {
+        Ok(RunningSandbox {
             app,
             access,
             access_file: options.access_file,
@@ -242,7 +247,7 @@ pub fn region(options: &Options) -> Result<String, StartError> {
 
 /// A running sandbox. Dropping it stops it without waiting.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningSandbox {
     app: Arc<App>,
     access: Access,
     access_file: Option<PathBuf>,
@@ -251,7 +256,7 @@ pub struct Running {
     _objects: tempfile::TempDir,
 }
 
-impl Running {
+impl RunningSandbox {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.app.address
@@ -296,7 +301,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningSandbox {
     fn drop(&mut self) {
         self.app.cancel.cancel();
         if let Some(path) = &self.access_file

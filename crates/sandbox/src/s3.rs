@@ -99,7 +99,7 @@ pub(crate) async fn answer(app: &App, parts: &Parts, body: Incoming) -> Result<R
         "GetObject" => get(app, parts, bucket, key, true).await,
         "HeadObject" => get(app, parts, bucket, key, false).await,
         "DeleteObject" => {
-            match tokio::fs::remove_file(place(app, bucket, key)).await {
+            match tokio::fs::remove_file(object_path(&app.objects, bucket, key)).await {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     Err(ApiError::internal(Service::S3))
                 }
@@ -111,10 +111,9 @@ pub(crate) async fn answer(app: &App, parts: &Parts, body: Incoming) -> Result<R
     }
 }
 
-/// Keys may be longer than file names and hold anything.
-fn place(app: &App, bucket: &str, key: &str) -> PathBuf {
-    app.objects
-        .join(sha256_hex(format!("{bucket}/{key}").as_bytes()))
+/// Where an object is kept. Keys may be longer than file names and hold anything.
+pub(crate) fn object_path(objects: &Path, bucket: &str, key: &str) -> PathBuf {
+    objects.join(sha256_hex(format!("{bucket}/{key}").as_bytes()))
 }
 
 async fn put(
@@ -166,7 +165,7 @@ async fn put(
         ));
     }
     draft
-        .persist(place(app, bucket, key))
+        .persist(object_path(&app.objects, bucket, key))
         .map_err(|error| internal(error.error))?;
     Ok(Reply::empty(StatusCode::OK).header(header::ETAG, &format!("\"{}\"", &hash[..32])))
 }
@@ -179,7 +178,7 @@ async fn get(
     wants_body: bool,
 ) -> Result<Reply, ApiError> {
     let internal = |_| ApiError::internal(Service::S3);
-    let mut file = match tokio::fs::File::open(place(app, bucket, key)).await {
+    let mut file = match tokio::fs::File::open(object_path(&app.objects, bucket, key)).await {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(

@@ -14,12 +14,12 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::{
     admin,
     app::{App, Call},
-    connect, ec2,
+    cloudwatch_logs, connect, ec2,
     error::ApiError,
     faults::RefuseDial,
     federation,
     gateway::accept_key,
-    kms, log, reply,
+    iam, kms, log, reply,
     reply::{Body, Reply},
     s3,
     service::Service,
@@ -80,32 +80,41 @@ async fn converse(app: Arc<App>, stream: TcpStream) {
 }
 
 async fn respond(app: Arc<App>, request: http::Request<Incoming>) -> http::Response<Body> {
+    let app = &app;
     let request_id = uuid::Uuid::new_v4().to_string();
     let path = request.uri().path();
     let reply = if path.starts_with(admin::PREFIX) {
         let (parts, body) = request.into_parts();
         match read(body).await {
-            Ok(body) => admin::answer(&app, &parts, &body),
+            Ok(body) => admin::answer(app, &parts, &body),
             Err(_) => Reply::empty(StatusCode::PAYLOAD_TOO_LARGE),
         }
     } else if path == federation::PATH {
         let (parts, body) = request.into_parts();
         match read(body).await {
-            Ok(body) => federation::answer(&app, &parts, &body, &request_id),
+            Ok(body) => federation::answer(app, &parts, &body, &request_id),
             Err(_) => Reply::empty(StatusCode::PAYLOAD_TOO_LARGE),
         }
     } else if sso::is_meant(path) && !request.headers().contains_key(header::AUTHORIZATION) {
         let (parts, body) = request.into_parts();
         match read(body).await {
-            Ok(body) => sso::answer(&app, &parts, &body, &request_id),
+            Ok(body) => sso::answer(app, &parts, &body, &request_id),
             Err(_) => Reply::empty(StatusCode::PAYLOAD_TOO_LARGE),
         }
     } else if path.starts_with(DATA_CHANNEL) {
-        upgrade(&app, request)
+        upgrade(app, request)
     } else {
-        call(&app, request, &request_id).await
+        call(app, request, &request_id).await
     };
-    reply.into_response(&request_id)
+    let mut response = reply.into_response(&request_id);
+    if !app.faults().clock.is_zero() {
+        // Otherwise the HTTP library adds the true one.
+        let date = app.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        if let Ok(date) = http::HeaderValue::from_str(&date) {
+            response.headers_mut().insert(header::DATE, date);
+        }
+    }
+    response
 }
 
 async fn read(body: Incoming) -> Result<Bytes, ApiError> {
@@ -128,12 +137,12 @@ async fn call(app: &App, request: http::Request<Incoming>, request_id: &str) -> 
     // Objects may be large; they are read after the signature was checked.
     let is_object = Service::of(&parts, scope, b"") == Service::S3;
     let (service, asked) = if is_object {
-        (Service::S3, Asked::object(&parts, body))
+        (Service::S3, ParsedCall::object(&parts, body))
     } else {
         match read(body).await {
             Ok(body) => {
                 let service = Service::of(&parts, scope, &body);
-                (service, Asked::read(service, &parts, &body))
+                (service, ParsedCall::read(service, &parts, &body))
             }
             Err(error) => return error.reply(Service::Ssm, request_id),
         }
@@ -166,7 +175,7 @@ async fn call(app: &App, request: http::Request<Incoming>, request_id: &str) -> 
                 &payload_hash,
                 Plus::Literal,
                 &app.keyring,
-                Timestamp::now(),
+                app.now(),
             )
             .map_err(|refusal| refusal.error(service))?;
         entry.caller.clone_from(&identity.arn);
@@ -197,33 +206,33 @@ async fn call(app: &App, request: http::Request<Incoming>, request_id: &str) -> 
 }
 
 /// A call as its protocol writes it.
-struct Asked {
+struct ParsedCall {
     service: Service,
     action: String,
-    input: Input,
+    input: CallInput,
     /// Of a body at hand; objects say it themselves.
     payload_hash: Option<String>,
 }
 
-enum Input {
+enum CallInput {
     Form(Form),
     Json(Result<Value, ApiError>),
     Object(Incoming),
 }
 
-impl Asked {
+impl ParsedCall {
     fn object(parts: &Parts, body: Incoming) -> Self {
         Self {
             service: Service::S3,
             action: s3::action(&parts.method, parts.uri.path()).to_owned(),
-            input: Input::Object(body),
+            input: CallInput::Object(body),
             payload_hash: None,
         }
     }
 
     fn read(service: Service, parts: &Parts, body: &[u8]) -> Self {
         let (action, input) = match service {
-            Service::Ec2 | Service::Sts => {
+            Service::Ec2 | Service::Sts | Service::Iam => {
                 let text = if parts.method == Method::GET {
                     parts.uri.query().unwrap_or("").into()
                 } else {
@@ -232,16 +241,21 @@ impl Asked {
                 let form = Form::parse(&text);
                 (
                     form.value("Action").unwrap_or_default().to_owned(),
-                    Input::Form(form),
+                    CallInput::Form(form),
                 )
             }
             // Objects go their own way.
-            Service::Ssm | Service::InstanceConnect | Service::Kms | Service::S3 => {
+            Service::Ssm
+            | Service::InstanceConnect
+            | Service::Kms
+            | Service::CloudWatchLogs
+            | Service::S3 => {
                 let target = text_header(parts, "x-amz-target");
                 let action = target
                     .strip_prefix(ssm::TARGET_PREFIX)
                     .or_else(|| target.strip_prefix(connect::TARGET_PREFIX))
                     .or_else(|| target.strip_prefix(kms::TARGET_PREFIX))
+                    .or_else(|| target.strip_prefix(cloudwatch_logs::TARGET_PREFIX))
                     .unwrap_or(&target)
                     .to_owned();
                 let json = serde_json::from_slice(body)
@@ -250,7 +264,7 @@ impl Asked {
                     .ok_or_else(|| {
                         ApiError::new("SerializationException", "The request is not JSON")
                     });
-                (action, Input::Json(json))
+                (action, CallInput::Json(json))
             }
         };
         Self {
@@ -263,14 +277,18 @@ impl Asked {
 
     async fn answer(self, app: &App, call: &Call, parts: &Parts) -> Result<Reply, ApiError> {
         match (self.service, self.input) {
-            (Service::Ec2, Input::Form(form)) => ec2::answer(app, call, &self.action, &form),
-            (Service::Sts, Input::Form(form)) => sts::answer(app, call, &self.action, &form),
-            (Service::Ssm, Input::Json(json)) => ssm::answer(app, call, &self.action, &json?),
-            (Service::InstanceConnect, Input::Json(json)) => {
+            (Service::Ec2, CallInput::Form(form)) => ec2::answer(app, call, &self.action, &form),
+            (Service::Iam, CallInput::Form(form)) => iam::answer(app, call, &self.action, &form),
+            (Service::Sts, CallInput::Form(form)) => sts::answer(app, call, &self.action, &form),
+            (Service::Ssm, CallInput::Json(json)) => ssm::answer(app, call, &self.action, &json?),
+            (Service::InstanceConnect, CallInput::Json(json)) => {
                 connect::answer(app, call, &self.action, &json?)
             }
-            (Service::Kms, Input::Json(json)) => kms::answer(app, call, &self.action, &json?),
-            (Service::S3, Input::Object(body)) => s3::answer(app, parts, body).await,
+            (Service::CloudWatchLogs, CallInput::Json(json)) => {
+                cloudwatch_logs::answer(app, call, &self.action, &json?)
+            }
+            (Service::Kms, CallInput::Json(json)) => kms::answer(app, call, &self.action, &json?),
+            (Service::S3, CallInput::Object(body)) => s3::answer(app, parts, body).await,
             _ => Err(ApiError::unknown_action(self.service, &self.action)),
         }
     }
@@ -323,8 +341,7 @@ fn upgrade(app: &Arc<App>, mut request: http::Request<Incoming>) -> Reply {
     match Claim::read(&parts) {
         Ok(None) => {}
         Ok(Some(claim)) => {
-            let verify =
-                |plus| claim.verify(&parts, EMPTY_SHA256, plus, &app.keyring, Timestamp::now());
+            let verify = |plus| claim.verify(&parts, EMPTY_SHA256, plus, &app.keyring, app.now());
             let is_good = claim.service == GATEWAY_SERVICE
                 && claim.region == session.region
                 && verify(Plus::Space)

@@ -13,11 +13,20 @@ pub(crate) enum Service {
     InstanceConnect,
     S3,
     Kms,
+    Iam,
+    CloudWatchLogs,
 }
 
 impl Service {
-    /// The XML namespace of the answers of STS.
-    pub(crate) const STS_NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
+    /// The XML namespace of the answers of a query service; `None` for any other. EC2 has a
+    /// protocol of its own.
+    pub(crate) const fn query_namespace(self) -> Option<&'static str> {
+        match self {
+            Self::Sts => Some("https://sts.amazonaws.com/doc/2011-06-15/"),
+            Self::Iam => Some("https://iam.amazonaws.com/doc/2010-05-08/"),
+            _ => None,
+        }
+    }
 
     /// The name in a credential scope.
     pub(crate) const fn signing_name(self) -> &'static str {
@@ -28,6 +37,8 @@ impl Service {
             Self::InstanceConnect => "ec2-instance-connect",
             Self::S3 => "s3",
             Self::Kms => "kms",
+            Self::Iam => "iam",
+            Self::CloudWatchLogs => "logs",
         }
     }
 
@@ -42,6 +53,8 @@ impl Service {
                 Self::InstanceConnect,
                 Self::S3,
                 Self::Kms,
+                Self::Iam,
+                Self::CloudWatchLogs,
             ]
             .into_iter()
             .find(|service| service.signing_name() == scope)
@@ -57,6 +70,7 @@ impl Service {
                 return Self::InstanceConnect;
             }
             Some(target) if target.starts_with("TrentService.") => return Self::Kms,
+            Some(target) if target.starts_with("Logs_20140328.") => return Self::CloudWatchLogs,
             Some(_) => return Self::Ssm,
             None => {}
         }
@@ -66,6 +80,7 @@ impl Service {
         let form = Form::parse(&String::from_utf8_lossy(body));
         match form.value("Version") {
             Some("2011-06-15") => Self::Sts,
+            Some("2010-05-08") => Self::Iam,
             _ => Self::Ec2,
         }
     }

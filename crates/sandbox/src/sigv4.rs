@@ -76,7 +76,7 @@ impl Refusal {
                     ApiError::new("AuthFailure", "AWS was not able to validate the provided access credentials").with_status(http::StatusCode::UNAUTHORIZED)
                 }
             },
-            Service::Sts => match self {
+            Service::Sts | Service::Iam => match self {
                 Self::Missing => ApiError::new("MissingAuthenticationToken", "Request is missing Authentication Token"),
                 Self::Incomplete => ApiError::new("IncompleteSignature", "The request signature does not conform to AWS standards."),
                 Self::Expired => ApiError::new("ExpiredToken", "The security token included in the request is expired"),

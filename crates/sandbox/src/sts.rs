@@ -8,8 +8,8 @@ use crate::{
     app::{App, Call},
     credentials::{Identity, Key, letters},
     error::ApiError,
+    query,
     reply::Reply,
-    service::Service,
     xml::{Form, Xml},
 };
 
@@ -27,7 +27,7 @@ pub(crate) fn answer(app: &App, call: &Call, action: &str, form: &Form) -> Resul
 }
 
 fn get_caller_identity(call: &Call) -> Reply {
-    respond(call, "GetCallerIdentity", |xml| {
+    query::answer(call, "GetCallerIdentity", |xml| {
         xml.text("Arn", &call.identity.arn)
             .text("UserId", &call.identity.user_id)
             .text("Account", &call.identity.account);
@@ -92,7 +92,7 @@ fn assume_role(app: &App, call: &Call, form: &Form) -> Result<Reply, ApiError> {
     };
     let assumed = identity.clone();
     let key = issue(app, call, form, identity)?;
-    Ok(respond(call, "AssumeRole", |xml| {
+    Ok(query::answer(call, "AssumeRole", |xml| {
         xml.element("AssumedRoleUser", |xml| {
             xml.text("AssumedRoleId", &assumed.user_id)
                 .text("Arn", &assumed.arn);
@@ -111,7 +111,7 @@ fn get_session_token(app: &App, call: &Call, form: &Form) -> Result<Reply, ApiEr
     }
     check_mfa(app, form)?;
     let key = issue(app, call, form, call.identity.clone())?;
-    Ok(respond(call, "GetSessionToken", |xml| {
+    Ok(query::answer(call, "GetSessionToken", |xml| {
         write_credentials(xml, &key);
     }))
 }
@@ -139,7 +139,7 @@ fn get_federation_token(app: &App, call: &Call, form: &Form) -> Result<Reply, Ap
     };
     let federated = identity.clone();
     let key = issue(app, call, form, identity)?;
-    Ok(respond(call, "GetFederationToken", |xml| {
+    Ok(query::answer(call, "GetFederationToken", |xml| {
         write_credentials(xml, &key);
         xml.element("FederatedUser", |xml| {
             xml.text("FederatedUserId", &federated.user_id)
@@ -208,21 +208,6 @@ fn write_credentials(xml: &mut Xml, key: &Key) {
             );
         }
     });
-}
-
-fn respond(call: &Call, action: &str, result: impl FnOnce(&mut Xml)) -> Reply {
-    let mut xml = Xml::new();
-    xml.root(
-        &format!("{action}Response"),
-        Service::STS_NAMESPACE,
-        |xml| {
-            xml.element(&format!("{action}Result"), result);
-            xml.element("ResponseMetadata", |xml| {
-                xml.text("RequestId", &call.request_id);
-            });
-        },
-    );
-    Reply::xml(StatusCode::OK, xml.finish())
 }
 
 /// Account and name of `arn:aws:iam::123456789012:role/path/name`.

@@ -13,17 +13,18 @@ use tokio_tungstenite::{WebSocketStream, tungstenite::Message as Frame};
 
 use ops_session::wire::{Acknowledge, Header, Message, MessageType, PayloadType};
 
-use crate::{Options, Running, Sandbox, credentials::Key, sigv4::authorize};
+use crate::{Options, RunningSandbox, Sandbox, credentials::Key, sigv4::authorize};
 
 mod calls;
 mod channels;
 mod driver;
 mod hostile;
 mod restart;
+mod run_command;
 
 /// A sandbox with its state in a folder that vanishes.
 struct Fixture {
-    sandbox: Running,
+    sandbox: RunningSandbox,
     region: &'static str,
     _state: tempfile::TempDir,
 }

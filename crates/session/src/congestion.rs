@@ -86,7 +86,7 @@ pub struct Adaptive {
     starting: bool,
     acked_bytes: usize,
     late_in_a_row: u32,
-    base: Base,
+    base: ShortestRtt,
     round: Round,
     /// Losses before this belong to the one that has been answered.
     recovering_until: Duration,
@@ -105,13 +105,13 @@ struct Round {
 
 /// The shortest round trip of late.
 #[derive(Debug, Default)]
-struct Base {
+struct ShortestRtt {
     current: Option<Duration>,
     previous: Option<Duration>,
     renew_at: Option<Duration>,
 }
 
-impl Base {
+impl ShortestRtt {
     fn sample(&mut self, rtt: Duration) {
         self.current = Some(self.current.map_or(rtt, |shortest| shortest.min(rtt)));
     }
@@ -150,7 +150,7 @@ impl Adaptive {
             starting: true,
             acked_bytes: 0,
             late_in_a_row: 0,
-            base: Base::default(),
+            base: ShortestRtt::default(),
             round: Round::default(),
             recovering_until: Duration::ZERO,
             draining: None,

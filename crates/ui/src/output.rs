@@ -471,7 +471,7 @@ impl Output {
         if !self.may_ask() {
             return Ok(None);
         }
-        let mut asking = Asking::begin(self, &question.into());
+        let mut asking = OpenQuestion::begin(self, &question.into());
         let line = bottom::read_line()
             .await
             .map_err(|error| Error::unexpected("the answer could not be read").caused_by(error))?;
@@ -532,7 +532,7 @@ impl Output {
         bottom::forget_typed().await;
         let unechoed = Unechoed::enable(&self.0.raw_lines)?;
         // The end of the line that is typed is not shown either.
-        let _asking = Asking::begin(self, &question.into());
+        let _asking = OpenQuestion::begin(self, &question.into());
         let line = bottom::read_line()
             .await
             .map_err(|error| Error::unexpected("the answer could not be read").caused_by(error))?;
@@ -567,12 +567,12 @@ impl Output {
 }
 
 /// A question that stands on the terminal.
-struct Asking<'a> {
+struct OpenQuestion<'a> {
     output: &'a Output,
     answered: bool,
 }
 
-impl<'a> Asking<'a> {
+impl<'a> OpenQuestion<'a> {
     fn begin(output: &'a Output, question: &str) -> Self {
         output.0.drawing.hold(true);
         output.draw(|lines| lines.begin_question(question));
@@ -583,7 +583,7 @@ impl<'a> Asking<'a> {
     }
 }
 
-impl Drop for Asking<'_> {
+impl Drop for OpenQuestion<'_> {
     fn drop(&mut self) {
         let answered = self.answered;
         self.output.draw(|lines| lines.end_question(answered));

@@ -11,10 +11,10 @@ use crate::{
 /// The options of the command line that a command in a hint needs too, so that it can be run as it
 /// stands.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct InUse(Vec<Kept>);
+pub(crate) struct InUse(Vec<KeptOption>);
 
 #[derive(Clone, Debug)]
-struct Kept {
+struct KeptOption {
     /// With its value, as a shell takes it.
     option: String,
     /// Options that say the same; a command that has one of them keeps its own.
@@ -43,7 +43,7 @@ impl InUse {
         let typed = |name| matches!(globals.source(name), Some(Source::Flag(_)));
         let mut kept = Vec::new();
         let mut keep = |option: String, instead, not_for| {
-            kept.push(Kept {
+            kept.push(KeptOption {
                 option,
                 instead,
                 not_for,
@@ -106,7 +106,7 @@ impl InUse {
     }
 }
 
-impl Kept {
+impl KeptOption {
     fn is_for(&self, command: &str) -> bool {
         let has_its_own = command
             .split_whitespace()

@@ -355,7 +355,7 @@ pub struct Resizes {
 
 /// Why [`Resizes::next`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum TerminalChange {
     /// SIGWINCH: the size is another.
     Resized,
     /// SIGCONT: the process was stopped; modes and size may be others.
@@ -381,11 +381,11 @@ impl Resizes {
     }
 
     /// Waits for the next change. Cancel-safe.
-    pub async fn next(&mut self) -> Change {
+    pub async fn next(&mut self) -> TerminalChange {
         #[cfg(unix)]
         tokio::select! {
-            Some(()) = self.resized.recv() => return Change::Resized,
-            Some(()) = self.continued.recv() => return Change::Continued,
+            Some(()) = self.resized.recv() => return TerminalChange::Resized,
+            Some(()) = self.continued.recv() => return TerminalChange::Continued,
             else => {}
         }
         std::future::pending().await

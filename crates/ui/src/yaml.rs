@@ -3,7 +3,7 @@
 //! A file becomes a [`Node`] tree that remembers where each key and value was written, so that a
 //! later error, after merging several files, still points at the right line. What YAML would
 //! silently turn into something else stays visible: a plain `no` is a
-//! [`Value::Bool`] whose [`Place::text`] is `no`.
+//! [`Value::Bool`] whose [`SourceSpan::text`] is `no`.
 
 use std::{
     fmt::{self, Write as _},
@@ -42,7 +42,7 @@ impl fmt::Debug for Source {
 
 /// Where something stands in a file.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct SourceSpan {
     /// The file.
     pub source: Arc<Source>,
     /// Line, from 1.
@@ -55,7 +55,7 @@ pub struct Place {
     len: usize,
 }
 
-impl Place {
+impl SourceSpan {
     /// The start of a file.
     pub(crate) fn start_of(source: &Arc<Source>) -> Self {
         Self {
@@ -115,7 +115,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for SourceSpan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -133,7 +133,7 @@ pub struct Node {
     /// What it is.
     pub value: Value,
     /// Where it was written; what an alias (`*name`) means stands at its anchor.
-    pub place: Place,
+    pub place: SourceSpan,
 }
 
 /// A key and where it was written.
@@ -142,7 +142,7 @@ pub struct Key {
     /// What it says.
     pub text: String,
     /// Where it was written.
-    pub place: Place,
+    pub place: SourceSpan,
 }
 
 /// What YAML took a value for.
@@ -189,7 +189,7 @@ impl Node {
 
     /// Takes the entry or the item that was written at `place` out of it, and gives its path: keys,
     /// and the numbers of items. `None` where there is none.
-    pub fn remove(&mut self, place: &Place) -> Option<Vec<String>> {
+    pub fn remove(&mut self, place: &SourceSpan) -> Option<Vec<String>> {
         let deeper = |name: String, node: &mut Self| {
             let mut path = node.remove(place)?;
             path.insert(0, name);
@@ -231,7 +231,7 @@ impl Node {
 #[derive(Clone, Debug)]
 pub struct Problem {
     /// Where, if it is known.
-    pub place: Option<Place>,
+    pub place: Option<SourceSpan>,
     /// What, in words that need no place.
     pub message: Text,
     /// What to write instead.
@@ -240,7 +240,7 @@ pub struct Problem {
 
 impl Problem {
     /// A problem at `place`.
-    pub fn at(place: &Place, message: impl Into<Text>) -> Self {
+    pub fn at(place: &SourceSpan, message: impl Into<Text>) -> Self {
         Self {
             place: Some(place.clone()),
             message: message.into(),
@@ -314,7 +314,7 @@ pub fn parse(source: &Arc<Source>) -> Result<Node, Problem> {
     if blank {
         return Ok(Node {
             value: Value::Map(Vec::new()),
-            place: Place::start_of(source),
+            place: SourceSpan::start_of(source),
         });
     }
     serde_saphyr::from_str_with_options::<Spanned<Raw>>(&source.text, options)
@@ -467,7 +467,7 @@ impl<'de> Visitor<'de> for RawVisitor {
 }
 
 fn node(source: &Arc<Source>, raw: Spanned<Raw>) -> Result<Node, Problem> {
-    let mut place = Place::new(source, raw.defined);
+    let mut place = SourceSpan::new(source, raw.defined);
     let value = match raw.value {
         Raw::Null => Value::Null,
         // One letter is a truth value in the oldest schema only, and a likely name.
@@ -505,7 +505,7 @@ fn node(source: &Arc<Source>, raw: Spanned<Raw>) -> Result<Node, Problem> {
 }
 
 /// A value stands where `wanted` (such as "text") should: what it is, and how to make it text.
-pub fn no_text(place: &Place, value: &Value, wanted: &str) -> Problem {
+pub fn no_text(place: &SourceSpan, value: &Value, wanted: &str) -> Problem {
     let raw = place.text();
     let quote = |kind: &str| {
         Problem::at(place, format!("expected {wanted}, found {kind} `{raw}`"))
@@ -537,9 +537,10 @@ impl Value {
 fn explain(source: &Arc<Source>, error: &serde_saphyr::Error) -> Problem {
     use serde_saphyr::Error as E;
     let error = error.without_snippet();
-    let place = error
-        .location()
-        .map_or_else(|| Place::start_of(source), |at| Place::new(source, at));
+    let place = error.location().map_or_else(
+        || SourceSpan::start_of(source),
+        |at| SourceSpan::new(source, at),
+    );
     match error {
         E::DuplicateMappingKey { key, .. } => {
             let key = key.as_deref().unwrap_or_else(|| place.text());

@@ -88,12 +88,17 @@ fn a_document_that_is_denied_and_an_agent_that_is_too_old_are_said() {
         done.stderr.contains("everything goes by a terminal"),
         "{done}"
     );
-    // Older than commands without a terminal, and all the same.
+    // Older than commands without a terminal.
     lab.ops(["sandbox", "fault", "agent-version=3.0.196.0"])
         .output()
         .success();
     let done = lab.ops(["exec", "web-1", "--shell", line]).output();
-    assert_eq!((done.status, &*done.stdout), (7, "out\n"), "{done}");
+    assert_eq!((done.status, &*done.stdout), (255, ""), "{done}");
+    assert!(
+        done.stderr.contains("is too old for this session"),
+        "{done}"
+    );
+    assert!(done.stderr.contains("AWS-UpdateSSMAgent"), "{done}");
 }
 
 const WINDOWS: &str = "\

@@ -16,6 +16,7 @@ mod permissions;
 mod plugins;
 mod profiles;
 mod quota;
+mod reference;
 mod sandbox;
 mod screens;
 mod style;

@@ -3,7 +3,7 @@
 mod output;
 
 use bytes::Bytes;
-use ops_remote::pipe::{Far, LOST, Up};
+use ops_remote::pipe::{LOST, ScriptHost, UpPipe};
 use ops_ui::{Error, Result, hint};
 
 use super::{
@@ -22,7 +22,7 @@ pub(super) const PART_BYTES: u64 = 8 * BLOCK_BYTES;
 
 /// A running dialogue.
 pub(super) struct Dialogue {
-    up: Up,
+    up: UpPipe,
     label: String,
     state: DialogueState,
 }
@@ -52,9 +52,9 @@ impl Dialogue {
     /// Starts one on a server with `tools`.
     ///
     /// # Errors
-    /// As [`Up::dialogue`].
-    pub(super) async fn start(far: &Far, tools: &Tools) -> Result<Self> {
-        let mut dialogue = Self::start_script(far, Some(tools)).await?;
+    /// As [`UpPipe::dialogue`].
+    pub(super) async fn start(host: &ScriptHost, tools: &Tools) -> Result<Self> {
+        let mut dialogue = Self::start_script(host, Some(tools)).await?;
         dialogue.use_tools(tools);
         Ok(dialogue)
     }
@@ -62,10 +62,10 @@ impl Dialogue {
     /// Starts one on a server of which nothing is known, and finds out what it has.
     ///
     /// # Errors
-    /// As [`Up::dialogue`]; what it has cannot be read.
-    pub(super) async fn open(far: &Far) -> Result<(Self, Tools)> {
-        let mut dialogue = Self::start_script(far, None).await?;
-        let label = far.instance.label();
+    /// As [`UpPipe::dialogue`]; what it has cannot be read.
+    pub(super) async fn open(host: &ScriptHost) -> Result<(Self, Tools)> {
+        let mut dialogue = Self::start_script(host, None).await?;
+        let label = host.instance.label();
         let did_not_say = || Error::unexpected(format!("`{label}` did not say what it has"));
         let mut told = Vec::new();
         let asked = dialogue.ask_for_output("tools", Bytes::new(), |bytes| {
@@ -81,10 +81,10 @@ impl Dialogue {
         Ok((dialogue, tools))
     }
 
-    async fn start_script(far: &Far, tools: Option<&Tools>) -> Result<Self> {
+    async fn start_script(host: &ScriptHost, tools: Option<&Tools>) -> Result<Self> {
         Ok(Self {
-            up: Up::dialogue(far, &dialogue_script(tools)).await?,
-            label: far.instance.label().to_owned(),
+            up: UpPipe::dialogue(host, &dialogue_script(tools)).await?,
+            label: host.instance.label().to_owned(),
             state: DialogueState::Usable,
         })
     }

@@ -12,7 +12,7 @@ use std::{
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use ops_remote::pipe::{Chunk, Down};
+use ops_remote::pipe::{Chunk, DownPipe};
 use ops_ui::{Error, Result};
 use tokio::sync::{OnceCell, Semaphore, mpsc};
 
@@ -240,7 +240,7 @@ async fn open_output(
     if let Some((len, digest)) = landing.resumable_part()? {
         if begins_with(session, &fetch.path, len, digest).await? {
             have = len;
-            session.far.cx.output().detail(format!(
+            session.host.cx.output().detail(format!(
                 "going on from byte {len} of {}",
                 path.to_path().display()
             ));
@@ -268,7 +268,7 @@ async fn begins_with(
         "{}go_to_file\ntell \"sha $(head -c {len} <\"$file\" | hash_input)\"\n",
         fetching_script(&session.tools, path),
     );
-    let mut down = Down::start(&session.far, &script).await?;
+    let mut down = DownPipe::start(&session.host, &script).await?;
     let mut told = None;
     while let Some(chunk) = down.next().await? {
         if let Chunk::Message(text) = chunk {
@@ -326,7 +326,7 @@ async fn carry_to_end(
                     landing.start_over()?;
                     at = 0;
                 }
-                session.far.cx.output().detail(format!(
+                session.host.cx.output().detail(format!(
                     "taking up {} at byte {at}: {error}",
                     String::from_utf8_lossy(shared.fetch.path.whole()).escape_debug()
                 ));
@@ -356,7 +356,7 @@ async fn run_lane(
     let is_read_once = lane.is_read_once(*at);
     let mut is_whole = false;
     let mut grown: Option<Grown> = None;
-    let mut down = Down::start(&session.far, &text)
+    let mut down = DownPipe::start(&session.host, &text)
         .await
         .map_err(LaneError::Short)?
         .strict();
@@ -422,7 +422,7 @@ async fn run_lane(
             return Ok(());
         }
     }
-    let label = session.far.instance.label();
+    let label = session.host.instance.label();
     let shown = String::from_utf8_lossy(shared.fetch.path.whole()).into_owned();
     if down.status().is_none() {
         return Err(LaneError::Short(

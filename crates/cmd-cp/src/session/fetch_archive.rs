@@ -7,7 +7,7 @@ use std::{
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
-use ops_remote::pipe::{Chunk, Down};
+use ops_remote::pipe::{Chunk, DownPipe};
 use ops_ui::{Error, Result};
 use tokio::{runtime::Handle, sync::mpsc};
 
@@ -193,7 +193,7 @@ where
     };
     if !left.is_empty() {
         let why = sent.err().or(unpacked.err());
-        session.far.cx.output().detail(format!(
+        session.host.cx.output().detail(format!(
             "{} of the files did not come in an archive, they are fetched one by one{}",
             left.len(),
             why.map(|error| format!(": {error}")).unwrap_or_default()
@@ -215,7 +215,7 @@ impl<T: Send + 'static> Thread<T> {
     fn of(session: &ShellTransport, handle: tokio::task::JoinHandle<T>) -> Self {
         Self {
             handle: Some(handle),
-            cx: session.far.cx.clone(),
+            cx: session.host.cx.clone(),
         }
     }
 
@@ -293,7 +293,7 @@ async fn feed_by_session(
     text: String,
     mut intake: ArchiveInput,
 ) -> Result<()> {
-    let started = Down::start(&session.far, &text).await;
+    let started = DownPipe::start(&session.host, &text).await;
     if let Err(error) = &started {
         session.note_refusal(text.len(), error);
     }

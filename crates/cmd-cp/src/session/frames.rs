@@ -29,7 +29,7 @@ pub(super) async fn usable_dialogue<'a>(
     }
     match dialogue {
         Some(dialogue) => Ok(dialogue),
-        none => Ok(none.insert(Dialogue::start(&session.far, &session.tools).await?)),
+        none => Ok(none.insert(Dialogue::start(&session.host, &session.tools).await?)),
     }
 }
 

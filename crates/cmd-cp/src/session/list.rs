@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use ops_remote::pipe::{Chunk, Down, Far};
+use ops_remote::pipe::{Chunk, DownPipe, ScriptHost};
 use ops_ui::{Error, Result, output::escape};
 
 use super::{
@@ -43,7 +43,7 @@ pub(super) fn first_script(ask: &ListRequest) -> Result<String> {
 /// # Errors
 /// The session; what a server has, or a list, that cannot be read.
 pub(super) async fn read_first(
-    mut down: Down,
+    mut down: DownPipe,
     label: &str,
     ask: &ListRequest,
 ) -> Result<(Tools, Listing)> {
@@ -67,13 +67,13 @@ pub(super) async fn read_first(
 /// # Errors
 /// The session, or a list that is none.
 pub(super) async fn list_by_session(
-    far: &Far,
+    host: &ScriptHost,
     tools: &Tools,
     ask: &ListRequest,
 ) -> Result<Listing> {
     let text = format!("{}{}", tools.prelude_script(), listing_script(ask)?);
-    let down = Down::start(far, &text).await?.strict();
-    read_list(down, far.instance.label(), ask, b"").await
+    let down = DownPipe::start(host, &text).await?.strict();
+    read_list(down, host.instance.label(), ask, b"").await
 }
 
 /// Lists over a dialogue, which takes no session more.
@@ -101,7 +101,7 @@ pub(super) async fn list_by_dialogue(
 
 /// Reads a list that begins with `first`.
 async fn read_list(
-    mut down: Down,
+    mut down: DownPipe,
     label: &str,
     ask: &ListRequest,
     first: &[u8],
@@ -132,7 +132,7 @@ fn unreadable_words(label: &str) -> String {
     format!("`{label}` sent a list that cannot be read")
 }
 
-fn unreadable_list(down: &Down, label: &str) -> Error {
+fn unreadable_list(down: &DownPipe, label: &str) -> Error {
     down.failed(unreadable_words(label))
 }
 

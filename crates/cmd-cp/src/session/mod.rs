@@ -29,7 +29,7 @@ use std::sync::{
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use ops_profile::CopyVia;
-use ops_remote::pipe::{CutOff, Down, Far, Known};
+use ops_remote::pipe::{CutOff, DocumentHabits, DownPipe, ScriptHost};
 use ops_ui::{Error, ErrorKind, Result, output::escape};
 
 use self::{dialogue::Dialogue, probe::Tools};
@@ -46,7 +46,7 @@ const NAMES: &str = include_str!("scripts/names.sh");
 /// shared: one that is opened to fetch finds out what the server has and lists in the same session;
 /// one that is opened to store does both over the dialogue that stores, which takes two.
 pub(crate) struct ShellTransport {
-    far: Far,
+    host: ScriptHost,
     tools: Tools,
     /// What files made here lose of their permissions.
     umask: u32,
@@ -80,30 +80,30 @@ impl ShellTransport {
             (None, true) => Some("root".to_owned()),
             (None, false) => None,
         };
-        let far = Far {
+        let host = ScriptHost {
             cx: server.cx.clone(),
             instance: server.instance.clone(),
             user,
             document,
             reason: server.reason.clone(),
             urgency: server.urgency,
-            known: Known::default(),
+            known: DocumentHabits::default(),
         };
         let reached = match first_use {
-            FirstUse::List(ask) => retry_cut_off(&far, || reach_and_list(&far, ask)).await?,
-            FirstUse::Store => reach_and_talk(&far).await?,
+            FirstUse::List(ask) => retry_cut_off(&host, || reach_and_list(&host, ask)).await?,
+            FirstUse::Store => reach_and_talk(&host).await?,
         };
         for note in reached.tools.notes_on_missing() {
-            far.cx
+            host.cx
                 .output()
-                .detail(format!("{}: {note}", escape(far.instance.label())));
+                .detail(format!("{}: {note}", escape(host.instance.label())));
         }
         let first_answer = match (first_use, reached.listing) {
             (FirstUse::List(ask), Some(listing)) => Some((ask.clone(), listing)),
             _ => None,
         };
         Ok(Self {
-            far,
+            host,
             tools: reached.tools,
             refused: AtomicUsize::new(usize::MAX),
             umask: crate::local::umask(),
@@ -119,7 +119,7 @@ impl ShellTransport {
     async fn take_dialogue(&self) -> Result<Dialogue> {
         match self.idle.lock().await.take() {
             Some(dialogue) if dialogue.is_usable() => Ok(dialogue),
-            _ => Dialogue::start(&self.far, &self.tools).await,
+            _ => Dialogue::start(&self.host, &self.tools).await,
         }
     }
 
@@ -150,15 +150,15 @@ impl ShellTransport {
             return Ok(listing);
         }
         let count = ask.places.len();
-        let error = match retry_cut_off(&self.far, || {
-            list::list_by_session(&self.far, &self.tools, ask)
+        let error = match retry_cut_off(&self.host, || {
+            list::list_by_session(&self.host, &self.tools, ask)
         })
         .await
         {
             Err(error) if is_refusal(&error) && count > 1 => error,
             listed => return listed,
         };
-        let output = self.far.cx.output();
+        let output = self.host.cx.output();
         output.detail(format!("asking for fewer places at once: {error}"));
         let (first, second) = ask.places.split_at(count / 2);
         let half = |places: &[Vec<u8>]| ListRequest {
@@ -194,7 +194,7 @@ impl ShellTransport {
         let Some(dialogue) = idle.as_mut().filter(|dialogue| dialogue.is_usable()) else {
             return Ok(None);
         };
-        let label = self.far.instance.label();
+        let label = self.host.instance.label();
         let error = match list::list_by_dialogue(dialogue, label, ask).await {
             Ok(listing) => return Ok(Some(listing)),
             Err(error) => error,
@@ -203,7 +203,7 @@ impl ShellTransport {
             return Err(error);
         }
         *idle = None;
-        let output = self.far.cx.output();
+        let output = self.host.cx.output();
         output.detail(format!("asking by a session of its own: {error}"));
         Ok(None)
     }
@@ -211,7 +211,7 @@ impl ShellTransport {
     /// The version of the agent, if agents of that version keep all output of sessions on the
     /// server.
     pub(crate) fn version_that_keeps_output(&self) -> Option<String> {
-        let version = self.far.known.agent_version();
+        let version = self.host.known.agent_version();
         version
             .filter(|version| version.keeps_output_on_disk())
             .map(ToString::to_string)
@@ -230,23 +230,23 @@ impl ShellTransport {
 
 /// Finds out what the server has, and lists, over one session. Where the service refuses the script
 /// of both for its length, the list is left for another.
-async fn reach_and_list(far: &Far, ask: &ListRequest) -> Result<Reached> {
+async fn reach_and_list(host: &ScriptHost, ask: &ListRequest) -> Result<Reached> {
     let script = list::first_script(ask)?;
-    let down = match Down::start(far, &script).await {
+    let down = match DownPipe::start(host, &script).await {
         Ok(down) => down.strict(),
         Err(error) if is_refusal(&error) => {
-            far.cx
+            host.cx
                 .output()
                 .detail(format!("asking for less at once: {error}"));
             return Ok(Reached {
-                tools: Tools::probe_server(far).await?,
+                tools: Tools::probe_server(host).await?,
                 listing: None,
                 dialogue: None,
             });
         }
         Err(error) => return Err(error),
     };
-    let (tools, listing) = list::read_first(down, far.instance.label(), ask).await?;
+    let (tools, listing) = list::read_first(down, host.instance.label(), ask).await?;
     Ok(Reached {
         tools,
         listing: Some(listing),
@@ -255,20 +255,20 @@ async fn reach_and_list(far: &Far, ask: &ListRequest) -> Result<Reached> {
 }
 
 /// Starts the dialogue that stores, and finds out over it what the server has.
-async fn reach_and_talk(far: &Far) -> Result<Reached> {
-    let label = far.instance.label();
-    if far.document.is_some() {
+async fn reach_and_talk(host: &ScriptHost) -> Result<Reached> {
+    let label = host.instance.label();
+    if host.document.is_some() {
         // Whether a document of the profile's separates output shows when its first command has
         // ended. Over one that does not, the faster half of a dialogue would never say a word.
-        let tools = retry_cut_off(far, || Tools::probe_server(far)).await?;
+        let tools = retry_cut_off(host, || Tools::probe_server(host)).await?;
         probe::needed_to_send(&tools, label)?;
         return Ok(Reached {
-            dialogue: Some(Dialogue::start(far, &tools).await?),
+            dialogue: Some(Dialogue::start(host, &tools).await?),
             tools,
             listing: None,
         });
     }
-    match retry_cut_off(far, || Dialogue::open(far)).await {
+    match retry_cut_off(host, || Dialogue::open(host)).await {
         Ok((dialogue, tools)) => Ok(Reached {
             tools,
             listing: None,
@@ -276,7 +276,7 @@ async fn reach_and_talk(far: &Far) -> Result<Reached> {
         }),
         Err(error) if is_refusal(&error) => {
             // It may lack what a dialogue is made of, which the probe does without.
-            let tools = retry_cut_off(far, || Tools::probe_server(far)).await?;
+            let tools = retry_cut_off(host, || Tools::probe_server(host)).await?;
             probe::needed_to_send(&tools, label)?;
             Err(error)
         }
@@ -305,13 +305,13 @@ fn is_refusal(error: &Error) -> bool {
 
 /// Asks once or twice more where a session was lost under the question.
 async fn retry_cut_off<T, F: Future<Output = Result<T>>>(
-    far: &Far,
+    host: &ScriptHost,
     mut ask: impl FnMut() -> F,
 ) -> Result<T> {
     for _ in 0..2 {
         match ask().await {
             Err(error) if error.came_from::<CutOff>() => {
-                far.cx.output().detail(format!("asking again: {error}"));
+                host.cx.output().detail(format!("asking again: {error}"));
             }
             other => return other,
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ops_remote::pipe::{Chunk, Down, Far};
+use ops_remote::pipe::{Chunk, DownPipe, ScriptHost};
 use ops_ui::{Error, Result};
 
 use super::script;
@@ -79,8 +79,8 @@ impl Tools {
     ///
     /// # Errors
     /// No command can be run there as this user.
-    pub(super) async fn probe_server(far: &Far) -> Result<Self> {
-        let mut down = Down::start(far, &format!("{}tell_tools\n", probing_script()))
+    pub(super) async fn probe_server(host: &ScriptHost) -> Result<Self> {
+        let mut down = DownPipe::start(host, &format!("{}tell_tools\n", probing_script()))
             .await?
             .strict();
         let mut reader = ToolsReader::default();
@@ -92,7 +92,7 @@ impl Tools {
                 Err(()) => break,
             }
         }
-        Err(did_not_say(&down, far.instance.label()))
+        Err(did_not_say(&down, host.instance.label()))
     }
 
     /// What `tell_tools` has printed; `None` if it is not of that form.
@@ -185,7 +185,7 @@ pub(super) fn trim_slashes(mut path: Vec<u8>) -> Vec<u8> {
 }
 
 /// The error of a server that ran the probe and told something else.
-pub(super) fn did_not_say(down: &Down, label: &str) -> Error {
+pub(super) fn did_not_say(down: &DownPipe, label: &str) -> Error {
     down.failed(format!("`{label}` did not say what it has"))
 }
 

@@ -81,7 +81,7 @@ impl Shell {
 }
 
 /// A dialogue with a shell over pipes.
-struct Talk {
+struct ShellDialogue {
     child: Child,
     input: ChildStdin,
     answers: BufReader<ChildStdout>,
@@ -89,7 +89,7 @@ struct Talk {
     private: tempfile::TempDir,
 }
 
-impl Talk {
+impl ShellDialogue {
     fn start(shell: &Shell, tools: &Tools) -> Self {
         Self::start_on(shell, Some(tools))
     }
@@ -224,7 +224,7 @@ fn hold_to_its_word(shell: &Shell) {
     fs::write(outside.join("victim"), "precious").unwrap();
     let there = root.join("there");
     fs::create_dir(&there).unwrap();
-    let mut talk = Talk::start(shell, &tools);
+    let mut talk = ShellDialogue::start(shell, &tools);
 
     // Folders: made, found, and no links.
     let make = |name: &[u8]| format!("folder {} 750", place(&there, name));
@@ -369,7 +369,7 @@ fn hold_to_its_word(shell: &Shell) {
 }
 
 /// With --resume: only a part that nobody else can write to is gone on with.
-fn goes_on_with_parts(talk: &mut Talk, there: &Path, outside: &Path) {
+fn goes_on_with_parts(talk: &mut ShellDialogue, there: &Path, outside: &Path) {
     let begin = format!("begin {} .r.ops-part 1 1", place(there, b"sub/r"));
     let part = there.join("sub/.r.ops-part");
     fs::write(&part, "abc").unwrap();
@@ -400,11 +400,11 @@ fn goes_on_with_parts(talk: &mut Talk, there: &Path, outside: &Path) {
 }
 
 /// Two dialogues write one file.
-fn writes_in_lanes(shell: &Shell, tools: &Tools, talk: &mut Talk, there: &Path) {
+fn writes_in_lanes(shell: &Shell, tools: &Tools, talk: &mut ShellDialogue, there: &Path) {
     let block = |byte: u8| vec![byte; 1 << 20];
     let at = place(there, b"sub/large");
     assert_eq!(talk.ask(&format!("begin {at} .large.ops-1 0 0")), "ok");
-    let mut other = Talk::start(shell, tools);
+    let mut other = ShellDialogue::start(shell, tools);
     assert_eq!(other.ask(&format!("join {at} .large.ops-1 0")), "ok");
     other.frame("write-at 1048576 - 1", &block(b'b'));
     talk.frame("write-at 1048576 - 0", &block(b'a'));
@@ -425,7 +425,7 @@ fn writes_in_lanes(shell: &Shell, tools: &Tools, talk: &mut Talk, there: &Path) 
     assert!(fs::read(there.join("sub/large")).unwrap() == whole);
 }
 
-fn unpacks_archives(talk: &mut Talk, tools: &Tools, there: &Path, outside: &Path) {
+fn unpacks_archives(talk: &mut ShellDialogue, tools: &Tools, there: &Path, outside: &Path) {
     let target = there.join("packed");
     fs::create_dir_all(target.join("deep")).unwrap();
     for (name, mode) in [("replaced", 0o604), ("deep/replaced", 0o640)] {
@@ -549,7 +549,7 @@ fn a_frame_that_cannot_be_taken_ends_the_dialogue() {
     let shell = Shell::new(&["dash"]);
     let tools = shell.tools();
     let folder = tempfile::tempdir().unwrap();
-    let mut talk = Talk::start(&shell, &tools);
+    let mut talk = ShellDialogue::start(&shell, &tools);
     let begun = talk.ask(&format!(
         "begin {} .x.ops-1 0 1",
         place(folder.path(), b"x")

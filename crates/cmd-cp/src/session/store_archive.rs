@@ -124,7 +124,7 @@ pub(super) async fn send_archive(
     {
         Ok(left) => left,
         Err((error, mut left)) => {
-            session.far.cx.output().detail(format!(
+            session.host.cx.output().detail(format!(
                 "an archive was not taken, its files are sent one by one: {error}"
             ));
             let mut again: Vec<Store> = files

@@ -186,7 +186,7 @@ pub(super) async fn carry_lane(
         Ok(()) => job.report.mark_done(split.item.id),
         Err(LaneFailure { error, lost: true }) if split.tries < TRIES => {
             session
-                .far
+                .host
                 .cx
                 .output()
                 .detail(format!("sending it again: {error}"));
@@ -304,7 +304,7 @@ async fn open_temporary(
             there = same.iter().map(|&part| part_len(&reading, part)).sum();
             job.report.add_bytes(split.item.id, there);
             session
-                .far
+                .host
                 .cx
                 .output()
                 .detail(format!("{} of {parts} parts are there already", same.len()));

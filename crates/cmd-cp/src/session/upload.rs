@@ -53,7 +53,7 @@ pub(super) async fn upload_items(
     items: Vec<Store>,
     job: &Job,
 ) -> Result<Option<Dialogue>> {
-    probe::needed_to_send(&session.tools, session.far.instance.label())?;
+    probe::needed_to_send(&session.tools, session.host.instance.label())?;
     let (mut folders, mut links, mut files) = (Vec::new(), Vec::new(), Vec::new());
     for item in items {
         match item.what {
@@ -269,7 +269,7 @@ async fn store_with_retries(
             // one then.
             (Err((error, true)), Some(source)) if tries < TRIES => {
                 session
-                    .far
+                    .host
                     .cx
                     .output()
                     .detail(format!("sending it again: {error}"));
@@ -309,7 +309,7 @@ async fn store_file(
             at = len;
             job.report.add_bytes(item.id, len);
             session
-                .far
+                .host
                 .cx
                 .output()
                 .detail(format!("going on from byte {len}"));

@@ -50,7 +50,7 @@ impl ShellTransport {
         if ["curl", "wget"].iter().any(|tool| self.tools.has(tool)) {
             return Ok(());
         }
-        let label = self.far.instance.label();
+        let label = self.host.instance.label();
         Err(Error::target(format!(
             "`{label}` has neither curl nor wget, one of which has to move files to and from the bucket"
         ))

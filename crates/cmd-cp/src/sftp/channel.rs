@@ -76,7 +76,7 @@ pub(super) struct Channel(Arc<Inner>);
 
 struct Inner {
     outgoing: mpsc::Sender<Bytes>,
-    waiting: Arc<Waiting>,
+    waiting: Arc<PendingRequests>,
     next: AtomicU32,
     extensions: Vec<Bytes>,
     /// Most bytes of one read and of one write.
@@ -87,7 +87,7 @@ struct Inner {
 }
 
 #[derive(Default)]
-struct Waiting(Mutex<ChannelState>);
+struct PendingRequests(Mutex<ChannelState>);
 
 #[derive(Default)]
 struct ChannelState {
@@ -95,7 +95,7 @@ struct ChannelState {
     lost: Option<String>,
 }
 
-impl Waiting {
+impl PendingRequests {
     fn state(&self) -> std::sync::MutexGuard<'_, ChannelState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -133,7 +133,7 @@ impl Channel {
             });
         };
         let (outgoing, mut queue) = mpsc::channel::<Bytes>(4);
-        let waiting = Arc::new(Waiting::default());
+        let waiting = Arc::new(PendingRequests::default());
         let mut tasks = JoinSet::new();
         // A task of its own, so that a request that is given up is still sent whole.
         tasks.spawn(async move {
@@ -441,7 +441,7 @@ fn unexpected(answer: Answered<Answer>) -> Failure {
 async fn take_answers(
     output: &mut ProgramOutput,
     mut buffer: BytesMut,
-    waiting: &Waiting,
+    waiting: &PendingRequests,
 ) -> String {
     loop {
         let packet = match packet(output, &mut buffer).await {

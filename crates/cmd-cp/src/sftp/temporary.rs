@@ -19,14 +19,14 @@ const PART: &str = ".ops-part";
 pub(super) struct Temporaries(Mutex<BTreeMap<Vec<u8>, Noted>>);
 
 struct Noted {
-    written: Arc<Written>,
+    written: Arc<AcknowledgedRanges>,
     /// Nobody goes on with it.
     is_left: bool,
 }
 
 impl Temporaries {
     /// Notes one that is about to be made.
-    pub(super) fn add(&self, path: &[u8], written: Arc<Written>) {
+    pub(super) fn add(&self, path: &[u8], written: Arc<AcknowledgedRanges>) {
         let is_left = false;
         self.map().insert(path.to_vec(), Noted { written, is_left });
     }
@@ -98,7 +98,7 @@ pub(super) async fn tidy(pool: &Pool, temporaries: &Temporaries) {
     }
 }
 
-async fn put_in_order(channel: &Channel, path: &[u8], written: &Written) {
+async fn put_in_order(channel: &Channel, path: &[u8], written: &AcknowledgedRanges) {
     let kept = written.kept();
     if kept > 0 {
         let size = Attributes {
@@ -114,7 +114,7 @@ async fn put_in_order(channel: &Channel, path: &[u8], written: &Written) {
 }
 
 /// What of a temporary file the server has acknowledged.
-pub(super) struct Written {
+pub(super) struct AcknowledgedRanges {
     /// Keep it for `--resume`.
     keep: bool,
     state: Mutex<TemporaryState>,
@@ -127,7 +127,7 @@ struct TemporaryState {
     beyond: BTreeMap<u64, u64>,
 }
 
-impl Written {
+impl AcknowledgedRanges {
     pub(super) fn new(keep: bool) -> Arc<Self> {
         Arc::new(Self {
             keep,
@@ -197,14 +197,14 @@ mod tests {
 
     #[test]
     fn what_is_kept_ends_at_the_first_gap() {
-        let written = Written::new(true);
+        let written = AcknowledgedRanges::new(true);
         for (start, end) in [(10, 20), (0, 5), (30, 40), (5, 10)] {
             written.add(start, end);
         }
         assert_eq!(written.kept(), 20);
         written.spoil();
         assert_eq!(written.kept(), 0);
-        let written = Written::new(false);
+        let written = AcknowledgedRanges::new(false);
         written.add(0, 5);
         assert_eq!(written.kept(), 0);
     }

@@ -154,7 +154,7 @@ impl View for Document {
 mod tests {
     use ops_profile::Instance;
 
-    use super::super::tests::Written;
+    use super::super::tests::RecordedOutput;
     use super::*;
 
     fn hosts(names: &[&str]) -> Vec<Host> {
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn a_document_has_an_object_for_each_server_in_their_order() {
         let mut view = Document::new(hosts(&["a", "b"]), Form::Json);
-        let mut written = Written::default();
+        let mut written = RecordedOutput::default();
         view.hear(1, Stream::Stdout, b"text\n", &mut written)
             .expect("kept");
         view.hear(1, Stream::Stderr, b"\xff", &mut written)
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn jsonl_has_a_line_as_each_server_ends() {
         let mut view = Document::new(hosts(&["a", "b"]), Form::Jsonl);
-        let mut written = Written::default();
+        let mut written = RecordedOutput::default();
         view.end(1, &ended(Status::Code(0)), &mut written)
             .expect("written");
         assert_eq!(written.documents.len(), 1);

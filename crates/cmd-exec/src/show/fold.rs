@@ -2,7 +2,7 @@
 
 use ops_ui::Result;
 
-use super::{Look, Sink, View, carried, paint_name, push_line, uncarried};
+use super::{OutputTerminals, Sink, View, carried, paint_name, push_line, uncarried};
 use crate::{
     capture::{Capture, Likeness, Stream},
     lines::Lines,
@@ -21,13 +21,13 @@ struct Group {
 /// The view.
 pub(crate) struct Fold {
     names: Vec<String>,
-    look: Look,
+    look: OutputTerminals,
     running: Vec<Option<Capture>>,
     groups: Vec<Group>,
 }
 
 impl Fold {
-    pub(crate) fn new(names: Vec<String>, look: Look) -> Self {
+    pub(crate) fn new(names: Vec<String>, look: OutputTerminals) -> Self {
         let running = names.iter().map(|_| None).collect();
         Self {
             names,
@@ -168,7 +168,7 @@ mod tests {
     use ops_remote::exec::Status;
     use ops_ui::Error;
 
-    use super::super::tests::{TERMINAL, Written, names};
+    use super::super::tests::{RecordedOutput, TERMINAL, names};
     use super::*;
     use crate::outcome::Outcome;
 
@@ -179,10 +179,10 @@ mod tests {
         }
     }
 
-    fn folded(look: Look, hosts: &[(&str, &str, &str, Ending)]) -> Written {
+    fn folded(look: OutputTerminals, hosts: &[(&str, &str, &str, Ending)]) -> RecordedOutput {
         let all: Vec<&str> = hosts.iter().map(|(name, ..)| *name).collect();
         let mut view = Fold::new(names(&all), look);
-        let mut written = Written::default();
+        let mut written = RecordedOutput::default();
         // Backwards, so that the order of ends is not that of the names.
         for (host, (_, out, err, ending)) in hosts.iter().enumerate().rev() {
             for (stream, text) in [(Stream::Stdout, out), (Stream::Stderr, err)] {
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn error_output_goes_to_stderr_under_names_of_its_own() {
         let written = folded(
-            Look::default(),
+            OutputTerminals::default(),
             &[
                 ("a", "out\n", "err\n", ended(0)),
                 ("b", "out\n", "err\n", ended(0)),

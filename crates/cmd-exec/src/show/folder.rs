@@ -136,7 +136,7 @@ mod tests {
     use ops_profile::Instance;
     use ops_remote::exec::Status;
 
-    use super::super::tests::Written;
+    use super::super::tests::RecordedOutput;
     use super::*;
     use crate::outcome::Outcome;
 
@@ -162,7 +162,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("new/one");
         let mut view = Folder::create(path.clone(), vec![host("a"), host("b")]).expect("a folder");
-        let mut written = Written::default();
+        let mut written = RecordedOutput::default();
         view.hear(0, Stream::Stdout, b"\x00\xff", &mut written)
             .expect("written");
         let ended = Ending {

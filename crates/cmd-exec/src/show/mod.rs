@@ -63,14 +63,14 @@ pub(crate) trait View: Send {
 
 /// What stdout and stderr are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Look {
+pub(crate) struct OutputTerminals {
     pub(crate) stdout_is_terminal: bool,
     pub(crate) stderr_is_terminal: bool,
     pub(crate) colors_stdout: bool,
     pub(crate) colors_stderr: bool,
 }
 
-impl Look {
+impl OutputTerminals {
     fn is_terminal(self, stream: Stream) -> bool {
         match stream {
             Stream::Stdout => self.stdout_is_terminal,
@@ -137,7 +137,7 @@ pub(crate) mod tests {
 
     /// Keeps what is written.
     #[derive(Default)]
-    pub(crate) struct Written {
+    pub(crate) struct RecordedOutput {
         pub(crate) stdout: String,
         pub(crate) stderr: String,
         /// Both, in order.
@@ -145,7 +145,7 @@ pub(crate) mod tests {
         pub(crate) documents: Vec<Value>,
     }
 
-    impl Sink for Written {
+    impl Sink for RecordedOutput {
         fn lines(&mut self, stream: Stream, bytes: &[u8]) -> Result<()> {
             let text = String::from_utf8_lossy(bytes);
             assert!(text.ends_with('\n'), "{text:?} is no whole line");
@@ -163,7 +163,7 @@ pub(crate) mod tests {
         }
     }
 
-    pub(crate) const TERMINAL: Look = Look {
+    pub(crate) const TERMINAL: OutputTerminals = OutputTerminals {
         stdout_is_terminal: true,
         stderr_is_terminal: true,
         colors_stdout: false,

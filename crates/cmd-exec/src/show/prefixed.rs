@@ -2,7 +2,7 @@
 
 use ops_ui::Result;
 
-use super::{Look, Sink, View, carried, paint_name, push_line, uncarried};
+use super::{OutputTerminals, Sink, View, carried, paint_name, push_line, uncarried};
 use crate::{
     capture::{Capture, Stream},
     lines::Lines,
@@ -12,12 +12,12 @@ use crate::{
 /// The names before the lines.
 struct Prefixes {
     names: Vec<String>,
-    look: Look,
+    look: OutputTerminals,
     width: usize,
 }
 
 impl Prefixes {
-    fn new(names: Vec<String>, look: Look) -> Self {
+    fn new(names: Vec<String>, look: OutputTerminals) -> Self {
         let width = names.iter().map(|name| name.chars().count()).max();
         Self {
             names,
@@ -50,7 +50,7 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    pub(crate) fn new(names: Vec<String>, look: Look) -> Self {
+    pub(crate) fn new(names: Vec<String>, look: OutputTerminals) -> Self {
         let lines = names.iter().map(|_| Default::default()).collect();
         Self {
             prefixes: Prefixes::new(names, look),
@@ -98,7 +98,7 @@ pub(crate) struct Grouped {
 }
 
 impl Grouped {
-    pub(crate) fn new(names: Vec<String>, look: Look) -> Self {
+    pub(crate) fn new(names: Vec<String>, look: OutputTerminals) -> Self {
         let captures = names.iter().map(|_| None).collect();
         Self {
             live: Live::new(names, look),
@@ -128,7 +128,7 @@ impl View for Grouped {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{TERMINAL, Written, names};
+    use super::super::tests::{RecordedOutput, TERMINAL, names};
     use super::*;
 
     fn ending() -> Ending {
@@ -137,8 +137,8 @@ mod tests {
 
     #[test]
     fn lines_of_two_servers_are_never_torn() {
-        let mut view = Live::new(names(&["web-1", "db"]), Look::default());
-        let mut written = Written::default();
+        let mut view = Live::new(names(&["web-1", "db"]), OutputTerminals::default());
+        let mut written = RecordedOutput::default();
         for (host, piece) in [
             (0, "on"),
             (1, "eins\nzw"),
@@ -160,12 +160,12 @@ mod tests {
 
     #[test]
     fn on_a_terminal_names_are_aligned_and_lines_harmless() {
-        let look = Look {
+        let look = OutputTerminals {
             colors_stdout: true,
             ..TERMINAL
         };
         let mut view = Live::new(names(&["web-1", "db"]), look);
-        let mut written = Written::default();
+        let mut written = RecordedOutput::default();
         view.hear(1, Stream::Stdout, b"\x1b[2Jgone\n", &mut written)
             .expect("written");
         view.hear(0, Stream::Stderr, b"oh\n", &mut written)
@@ -178,8 +178,8 @@ mod tests {
 
     #[test]
     fn off_a_terminal_lines_are_as_they_are() {
-        let mut view = Live::new(names(&["a"]), Look::default());
-        let mut written = Written::default();
+        let mut view = Live::new(names(&["a"]), OutputTerminals::default());
+        let mut written = RecordedOutput::default();
         view.hear(0, Stream::Stdout, b"\x1b[2J\tx\r\n", &mut written)
             .expect("written");
         assert_eq!(written.stdout, "a: \x1b[2J\tx\r\n");
@@ -187,8 +187,8 @@ mod tests {
 
     #[test]
     fn grouped_lines_wait_for_the_end_of_their_server() {
-        let mut view = Grouped::new(names(&["a", "b"]), Look::default());
-        let mut written = Written::default();
+        let mut view = Grouped::new(names(&["a", "b"]), OutputTerminals::default());
+        let mut written = RecordedOutput::default();
         for (host, stream, piece) in [
             (0, Stream::Stdout, "1\n"),
             (1, Stream::Stdout, "x\n"),

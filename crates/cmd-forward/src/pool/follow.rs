@@ -13,7 +13,7 @@ use ops_ui::Error;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Pool, Slot};
+use super::{Pool, PoolSession};
 
 /// First and longest pause between attempts to replace a session.
 const REOPEN_DELAYS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -224,7 +224,7 @@ impl Pool {
         }
     }
 
-    fn change_slot(&self, number: u32, change: impl FnOnce(&mut Slot)) {
+    fn change_slot(&self, number: u32, change: impl FnOnce(&mut PoolSession)) {
         let mut inner = self.lock();
         if let Some(slot) = inner.slots.iter_mut().find(|slot| slot.number == number) {
             change(slot);

@@ -3,9 +3,9 @@
 
 /// The sessions of a pool as a new connection finds them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Scene {
+pub(super) struct PoolView {
     /// The session that carries least, of those that can be used.
-    pub(super) best: Option<Best>,
+    pub(super) best: Option<LightestSession>,
     /// Sessions on their way that may still come in time: each start takes about as long as the one
     /// before.
     pub(super) coming: usize,
@@ -15,14 +15,14 @@ pub(super) struct Scene {
 
 /// The session that a new connection would take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Best {
+pub(super) struct LightestSession {
     /// Connections on it.
     pub(super) streams: usize,
     /// It moves as much as an agent gives.
     pub(super) busy: bool,
 }
 
-impl Scene {
+impl PoolView {
     /// Whether the connection takes the best session now, in place of waiting for one that is on
     /// its way. Each session that comes gets an equal part of those that wait, so that connections
     /// which start together are spread evenly, and no more of them wait than are needed for that.
@@ -37,7 +37,7 @@ impl Scene {
 
 /// The sessions of a pool, counted.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Count {
+pub(super) struct SessionCount {
     /// Open, with connections on them.
     pub(super) used: usize,
     /// Open, without.
@@ -48,7 +48,7 @@ pub(super) struct Count {
     pub(super) waiting: usize,
 }
 
-impl Count {
+impl SessionCount {
     /// How many sessions are to be opened, so that whoever waits gets one and, with `spare`, the
     /// next connection finds one that nobody uses. Never more than `most` in all.
     pub(super) fn missing(self, spare: bool, most: usize) -> usize {
@@ -94,8 +94,8 @@ mod tests {
             let Some(at) = (0..self.streams.len()).min_by_key(|&at| self.streams[at]) else {
                 return false;
             };
-            let scene = Scene {
-                best: Some(Best {
+            let scene = PoolView {
+                best: Some(LightestSession {
                     streams: self.streams[at],
                     busy: false,
                 }),
@@ -111,7 +111,7 @@ mod tests {
         fn open_missing(&mut self) {
             let unused = self.streams.iter().filter(|&&count| count == 0).count();
             let used = self.streams.len() - unused;
-            let count = Count {
+            let count = SessionCount {
                 used,
                 unused,
                 coming: self.coming,
@@ -206,9 +206,9 @@ mod tests {
 
     #[test]
     fn without_spares_a_session_is_opened_for_those_who_wait_only() {
-        let mut count = Count {
+        let mut count = SessionCount {
             used: 1,
-            ..Count::default()
+            ..SessionCount::default()
         };
         assert_eq!(count.missing(false, 4), 0);
         assert_eq!(count.missing(true, 4), 1);
@@ -220,8 +220,8 @@ mod tests {
 
     #[test]
     fn a_busy_session_is_left_alone_while_another_comes() {
-        let mut scene = Scene {
-            best: Some(Best {
+        let mut scene = PoolView {
+            best: Some(LightestSession {
                 streams: 1,
                 busy: true,
             }),

@@ -96,10 +96,10 @@ pub(super) fn lasts(bytes: &[u8]) -> bool {
     /// Of what others write, nothing else is sure to be there.
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct End {
+    struct TokenExpiry {
         expires_at: String,
     }
-    serde_json::from_slice::<End>(bytes)
+    serde_json::from_slice::<TokenExpiry>(bytes)
         .ok()
         .and_then(|end| end.expires_at.parse::<jiff::Timestamp>().ok())
         .is_some_and(|end| end > jiff::Timestamp::now())

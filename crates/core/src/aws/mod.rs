@@ -8,7 +8,9 @@ pub(crate) mod bounds;
 mod call_place;
 mod code;
 mod credentials_failure;
+pub(crate) mod direct;
 mod failure;
+mod hosts;
 pub(crate) mod http;
 mod identity;
 mod kms;
@@ -56,8 +58,9 @@ pub(crate) use self::sign::{presign_s3, sign_upgrade};
 pub(crate) use self::{
     call_place::CallPlace,
     code::{Meaning, code_of, meaning},
+    direct::{DirectError, DirectFailure},
     failure::{Call, chain, statement_hint},
-    kms::{Failure as DataKeyFailure, KeyName, KmsError, encryption_context},
+    kms::{KeyName, encryption_context},
     network::Network,
     no_credentials::failure_of,
     options::{AwsOptions, Service},
@@ -116,9 +119,10 @@ pub(crate) struct Aws {
     pub(crate) told_unended: AtomicBool,
     /// The KMS keys that `-v` has told of.
     told_keys: Mutex<HashSet<String>>,
-    /// What the AWS configuration files set as the endpoint of KMS.
-    kms_url_of_files: Option<String>,
-    kms_connector: OnceLock<SharedHttpConnector>,
+    /// Empty in the sandbox.
+    files: Arc<AwsFiles>,
+    /// For calls that no client of the SDK makes: one without TLS, one with.
+    connectors: [OnceLock<SharedHttpConnector>; 2],
     pacers: Mutex<HashMap<String, Arc<Pacer>>>,
 }
 
@@ -199,10 +203,7 @@ impl Aws {
             }
             loader.load().await
         };
-        let kms_url_of_files = files
-            .endpoint(options.profile_name(), "kms")
-            .filter(|_| !ignores_configured_endpoints(&env))
-            .map(str::to_owned);
+        let files_of_calls = Arc::clone(&files);
         let endpoint = |service| endpoint(&options, &env, service);
         let base = base
             .into_builder()
@@ -257,8 +258,8 @@ impl Aws {
             dials_unsigned: AtomicBool::new(false),
             told_unended: AtomicBool::new(false),
             told_keys: Mutex::default(),
-            kms_url_of_files,
-            kms_connector: OnceLock::new(),
+            files: files_of_calls,
+            connectors: Default::default(),
             pacers: Mutex::default(),
         })
     }
@@ -369,6 +370,23 @@ impl Aws {
         self.region
             .clone()
             .unwrap_or_else(|| "us-east-1".to_owned())
+    }
+
+    /// Where `service` is asked in `region` by a call that no client of the SDK makes.
+    pub(crate) fn url_of(&self, service: Service, region: &str) -> String {
+        let of_files = || {
+            let url = self
+                .files
+                .endpoint(self.options.profile_name(), service.key())?;
+            (!ignores_configured_endpoints(&self.env)).then(|| url.to_owned())
+        };
+        let kind = hosts::HostKind {
+            is_fips: self.uses_fips(),
+            is_dual_stack: self.uses_dual_stack(),
+        };
+        self.endpoint(service)
+            .or_else(of_files)
+            .unwrap_or_else(|| hosts::url_of(service, region, kind))
     }
 
     /// The endpoint that is set for `service`, if one is.
@@ -487,7 +505,7 @@ fn endpoint(options: &AwsOptions, env: &Env, service: Service) -> Option<String>
             .or_else(|| env.var("AWS_ENDPOINT_URL"))
             .map(str::to_owned)
     };
-    if options.sandbox {
+    if options.sandbox || service == Service::Sso {
         return environment();
     }
     options
@@ -513,15 +531,7 @@ fn refuse_plain_http(options: &AwsOptions, env: &Env) -> Result<()> {
     if options.allow_plain_http {
         return Ok(());
     }
-    let services = [
-        Service::Ec2,
-        Service::Ssm,
-        Service::Sts,
-        Service::InstanceConnect,
-        Service::S3,
-        Service::Kms,
-    ];
-    for url in services
+    for url in Service::ALL
         .into_iter()
         .filter_map(|service| endpoint(options, env, service))
     {

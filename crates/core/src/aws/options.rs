@@ -17,9 +17,27 @@ pub(crate) enum Service {
     InstanceConnect,
     S3,
     Kms,
+    Iam,
+    CloudWatchLogs,
+    /// The access portal of IAM Identity Center. A team profile names no endpoint of it: whoever
+    /// gets the token of a login has all accounts of its owner.
+    Sso,
 }
 
 impl Service {
+    /// All of them.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Ec2,
+        Self::Ssm,
+        Self::Sts,
+        Self::InstanceConnect,
+        Self::S3,
+        Self::Kms,
+        Self::Iam,
+        Self::CloudWatchLogs,
+        Self::Sso,
+    ];
+
     /// Its key under `aws.endpoints` of a team profile.
     pub(crate) const fn key(self) -> &'static str {
         match self {
@@ -29,6 +47,19 @@ impl Service {
             Self::InstanceConnect => "ec2_instance_connect",
             Self::S3 => "s3",
             Self::Kms => "kms",
+            Self::Iam => "iam",
+            Self::CloudWatchLogs => "cloudwatch_logs",
+            Self::Sso => "sso",
+        }
+    }
+
+    /// Its name in signatures.
+    pub(crate) const fn signing_name(self) -> &'static str {
+        match self {
+            Self::InstanceConnect => "ec2-instance-connect",
+            Self::CloudWatchLogs => "logs",
+            Self::Sso => "awsssoportal",
+            other => other.key(),
         }
     }
 

@@ -53,11 +53,11 @@ struct Inner {
     quiet: AtomicBool,
     /// A session has been opened.
     is_later: AtomicBool,
-    state: tokio::sync::Mutex<State>,
+    state: tokio::sync::Mutex<ProviderState>,
 }
 
 #[derive(Default)]
-struct State {
+struct ProviderState {
     base: Option<SharedCredentialsProvider>,
     credentials: Option<Credentials>,
     /// The access key that the service took for expired before its time.
@@ -150,7 +150,7 @@ impl Provider {
         self.0.is_later.store(true, Ordering::Relaxed);
     }
 
-    async fn fetch(&self, state: &mut State) -> Result<Credentials> {
+    async fn fetch(&self, state: &mut ProviderState) -> Result<Credentials> {
         let recipe = &self.0.recipe;
         let plan = recipe.plan(state.base.clone()).await?;
         let (mut credentials, kept) = match plan.base {

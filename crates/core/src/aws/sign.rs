@@ -87,52 +87,48 @@ fn upgrade_headers(
     Ok(headers)
 }
 
-/// A call of a service whose protocol is JSON, as it is signed.
-pub(crate) struct JsonRequest<'a> {
+/// A POST as it is signed.
+pub(super) struct SignedPost<'a> {
     /// The endpoint.
-    pub(crate) url: &'a str,
+    pub(super) url: &'a str,
     /// The service's name in signatures.
-    pub(crate) service: &'a str,
-    pub(crate) region: &'a str,
-    /// `X-Amz-Target`.
-    pub(crate) target: &'static str,
-    pub(crate) body: &'a [u8],
+    pub(super) service: &'a str,
+    pub(super) region: &'a str,
+    /// Those of the protocol, in lower case; the signature covers them.
+    pub(super) headers: &'a [(&'static str, &'a str)],
+    pub(super) body: &'a [u8],
 }
 
-/// The headers of `request`, those of its signature among them.
+/// The headers that sign `post`, beside its own.
 ///
 /// # Errors
 /// A URL that cannot be parsed.
-pub(crate) fn sign_json(
-    request: &JsonRequest<'_>,
+pub(super) fn sign_post(
+    post: &SignedPost<'_>,
     credentials: &Credentials,
     now: SystemTime,
 ) -> Result<Vec<(&'static str, String)>, Box<dyn std::error::Error + Send + Sync>> {
-    let mut headers = vec![
-        ("content-type", "application/x-amz-json-1.1".to_owned()),
-        ("x-amz-target", request.target.to_owned()),
-    ];
     let identity = credentials.clone().into();
     let params = v4::SigningParams::builder()
         .identity(&identity)
-        .region(request.region)
-        .name(request.service)
+        .region(post.region)
+        .name(post.service)
         .time(now)
         .settings(SigningSettings::default())
         .build()?
         .into();
     let signable = SignableRequest::new(
         "POST",
-        request.url,
-        headers.iter().map(|(name, value)| (*name, value.as_str())),
-        SignableBody::Bytes(request.body),
+        post.url,
+        post.headers.iter().copied(),
+        SignableBody::Bytes(post.body),
     )?;
     let (instructions, _signature) = sign(signable, &params)?.into_parts();
     let (signed, _query) = instructions.into_parts();
-    for header in signed {
-        headers.push((header.name(), header.value().to_owned()));
-    }
-    Ok(headers)
+    let headers = signed
+        .into_iter()
+        .map(|header| (header.name(), header.value().to_owned()));
+    Ok(headers.collect())
 }
 
 fn has_signature(url: &str) -> bool {

@@ -119,11 +119,15 @@ impl Desk<'_> {
                     .send()
                     .await;
                 match wait.next(answer, Instant::now()) {
-                    Next::Granted(token) => return Ok(token),
-                    Next::Again => {}
-                    Next::Late => return Err(over(login, "nobody confirmed the code in time")),
-                    Next::Refused => return Err(over(login, "it was refused in the browser")),
-                    Next::Failed(error) => {
+                    PollOutcome::Granted(token) => return Ok(token),
+                    PollOutcome::Again => {}
+                    PollOutcome::Late => {
+                        return Err(over(login, "nobody confirmed the code in time"));
+                    }
+                    PollOutcome::Refused => {
+                        return Err(over(login, "it was refused in the browser"));
+                    }
+                    PollOutcome::Failed(error) => {
                         return Err(self.failed("sso-oauth:CreateToken", login, &error));
                     }
                 }
@@ -264,7 +268,7 @@ struct Wait {
 
 /// What an answer to a poll means.
 #[derive(Debug)]
-enum Next {
+enum PollOutcome {
     Granted(CreateTokenOutput),
     /// Wait for the interval and ask again.
     Again,
@@ -292,9 +296,9 @@ impl Wait {
         &mut self,
         answer: Result<CreateTokenOutput, SdkError<CreateTokenError, HttpResponse>>,
         now: Instant,
-    ) -> Next {
+    ) -> PollOutcome {
         let error = match answer {
-            Ok(token) => return Next::Granted(token),
+            Ok(token) => return PollOutcome::Granted(token),
             Err(error) => error,
         };
         let again = match error.as_service_error() {
@@ -303,8 +307,8 @@ impl Wait {
                 self.interval += INTERVAL;
                 true
             }
-            Some(CreateTokenError::ExpiredTokenException(_)) => return Next::Late,
-            Some(CreateTokenError::AccessDeniedException(_)) => return Next::Refused,
+            Some(CreateTokenError::ExpiredTokenException(_)) => return PollOutcome::Late,
+            Some(CreateTokenError::AccessDeniedException(_)) => return PollOutcome::Refused,
             Some(_) => false,
             // The network may come back while somebody types the code.
             None => matches!(
@@ -313,9 +317,9 @@ impl Wait {
             ),
         };
         match again {
-            true if now < self.until => Next::Again,
-            true => Next::Late,
-            false => Next::Failed(Box::new(error)),
+            true if now < self.until => PollOutcome::Again,
+            true => PollOutcome::Late,
+            false => PollOutcome::Failed(Box::new(error)),
         }
     }
 }
@@ -402,15 +406,15 @@ aws_access_key_id = x
         let slow = refused(CreateTokenError::SlowDownException(
             oidc_error::SlowDownException::builder().build(),
         ));
-        assert!(matches!(wait.next(Err(pending()), now), Next::Again));
+        assert!(matches!(wait.next(Err(pending()), now), PollOutcome::Again));
         assert_eq!(wait.interval, Duration::from_secs(1));
-        assert!(matches!(wait.next(Err(slow), now), Next::Again));
+        assert!(matches!(wait.next(Err(slow), now), PollOutcome::Again));
         assert_eq!(wait.interval, Duration::from_secs(6));
         // The network may be away for a while.
         let timeout = SdkError::timeout_error("no answer");
-        assert!(matches!(wait.next(Err(timeout), now), Next::Again));
+        assert!(matches!(wait.next(Err(timeout), now), PollOutcome::Again));
         let late = now + Duration::from_secs(60);
-        assert!(matches!(wait.next(Err(pending()), late), Next::Late));
+        assert!(matches!(wait.next(Err(pending()), late), PollOutcome::Late));
     }
 
     #[test]
@@ -428,17 +432,17 @@ aws_access_key_id = x
         let expired = oidc_error::ExpiredTokenException::builder().build();
         assert!(matches!(
             next(CreateTokenError::ExpiredTokenException(expired)),
-            Next::Late
+            PollOutcome::Late
         ));
         let denied = oidc_error::AccessDeniedException::builder().build();
         assert!(matches!(
             next(CreateTokenError::AccessDeniedException(denied)),
-            Next::Refused
+            PollOutcome::Refused
         ));
         let client = oidc_error::InvalidClientException::builder().build();
         assert!(matches!(
             next(CreateTokenError::InvalidClientException(client)),
-            Next::Failed(_)
+            PollOutcome::Failed(_)
         ));
     }
 

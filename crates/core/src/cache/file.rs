@@ -6,7 +6,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use ops_profile::{Instance, Kind, Ping, State};
+use ops_profile::{Instance, InstanceState, Kind, Ping};
 
 /// Eight bytes that no other file begins with; the last is the version of the form.
 pub(super) const MAGIC: [u8; 8] = *b"opsflt\0\x01";
@@ -40,7 +40,7 @@ pub struct Row<'a> {
     /// Its name.
     pub name: Option<&'a str>,
     /// Its state.
-    pub state: State,
+    pub state: InstanceState,
     /// Its type.
     pub instance_type: Option<&'a str>,
     /// Its availability zone.

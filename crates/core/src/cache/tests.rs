@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use ops_profile::{Instance, State};
+use ops_profile::{Instance, InstanceState};
 use ops_ui::paths::replace_private;
 
 use super::{
@@ -75,7 +75,7 @@ fn what_is_kept_comes_back_sorted_by_name() {
         ("Team", &[("größe ✓", 3)][..])
     );
     let found = view()
-        .instances(|row| row.state == State::Running)
+        .instances(|row| row.state == InstanceState::Running)
         .expect("instances");
     let mut wanted = instances();
     wanted.sort_by(|a, b| (a.name.is_none(), &a.name).cmp(&(b.name.is_none(), &b.name)));

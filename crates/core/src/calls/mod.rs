@@ -2,6 +2,8 @@
 //! and their sessions.
 
 mod account;
+mod account_alias;
+pub mod cloudwatch_logs;
 mod document;
 mod instance_connect;
 mod regions;

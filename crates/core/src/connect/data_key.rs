@@ -6,7 +6,7 @@ use ops_session::driver::{DataKey, DataKeyRequest, NoDataKey};
 use ops_ui::{Error, ErrorKind, Hint, hint};
 
 use crate::{
-    aws::{Aws, Call, DataKeyFailure, KeyName, KmsError, code_of, encryption_context},
+    aws::{Aws, Call, DirectError, DirectFailure, KeyName, code_of, encryption_context},
     context::Context,
     iam,
     partition::Partition,
@@ -53,11 +53,11 @@ impl SessionKey<'_> {
         tracing::debug!(region, "asking for a data key");
         match aws.generate_data_key(&key, region, &context).await {
             Ok(key) => Ok(key),
-            Err(DataKeyFailure::Credentials(error)) => {
+            Err(DirectFailure::Unasked(error)) => {
                 let error = self.without_credentials(&key, &error);
                 Err(refuse(record, error, "No AWS credentials"))
             }
-            Err(DataKeyFailure::Call(error)) => {
+            Err(DirectFailure::Call(error)) => {
                 // The agent writes it into its log: the code, and nothing of who called.
                 let code = code_of(&*error).unwrap_or("No answer").to_owned();
                 let error = self.refused(aws, &key, region, &error);
@@ -86,7 +86,7 @@ impl SessionKey<'_> {
     }
 
     /// Words for a refused call.
-    fn refused(&self, aws: &Aws, key: &KeyName<'_>, region: &str, error: &KmsError) -> Error {
+    fn refused(&self, aws: &Aws, key: &KeyName<'_>, region: &str, error: &DirectError) -> Error {
         let call = aws.call(iam::GENERATE_DATA_KEY, Some(key.text.to_owned()), region);
         let words = self.words(&call, key, region, error);
         let words = Error::new(words.kind(), self.what())
@@ -104,7 +104,7 @@ impl SessionKey<'_> {
         .lasting()
     }
 
-    fn words(&self, call: &Call, key: &KeyName<'_>, region: &str, error: &KmsError) -> Error {
+    fn words(&self, call: &Call, key: &KeyName<'_>, region: &str, error: &DirectError) -> Error {
         let as_target = || call.failed_as(ErrorKind::Unreachable, self.what(), error);
         let change = "or have the key changed in the account's session preferences (Systems Manager, Session Manager, Preferences)";
         match code_of(error).unwrap_or_default() {

@@ -1,6 +1,6 @@
 //! The guard without a terminal: what passes, what is refused, and which flag is named.
 
-use ops_profile::{Kind, Ping, State, Verb, Verbs};
+use ops_profile::{InstanceState, Kind, Ping, Verb, Verbs};
 
 use super::*;
 
@@ -34,7 +34,7 @@ fn instance(name: &str) -> Instance {
         id: format!("i-{name:0>17}").replace(|c: char| !c.is_ascii_hexdigit() && c != '-', "0"),
         name: Some(name.to_owned()),
         kind: Kind::Ec2,
-        state: State::Running,
+        state: InstanceState::Running,
         ping: Ping::Online,
         region: "eu-west-1".to_owned(),
         zone: None,

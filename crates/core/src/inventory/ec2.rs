@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use aws_sdk_ec2::types::{Filter, Instance as Ec2Instance, InstanceStateName};
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
-use ops_profile::{Instance, Kind, Ping, State, target::is_instance_id};
+use ops_profile::{Instance, InstanceState, Kind, Ping, target::is_instance_id};
 use ops_ui::Result;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -125,7 +125,7 @@ fn row(instance: Ec2Instance, region: &str, query: &Query) -> Option<Instance> {
             .state
             .and_then(|state| state.name)
             // EC2 always tells it. What has no state cannot be opened, whatever it is.
-            .map_or(State::Terminated, |name| state_of(&name)),
+            .map_or(InstanceState::Terminated, |name| state_of(&name)),
         ping: Ping::Unknown,
         zone: instance
             .placement
@@ -149,14 +149,14 @@ fn row(instance: Ec2Instance, region: &str, query: &Query) -> Option<Instance> {
     Some(row)
 }
 
-fn state_of(name: &InstanceStateName) -> State {
+fn state_of(name: &InstanceStateName) -> InstanceState {
     match name {
-        InstanceStateName::Pending => State::Pending,
-        InstanceStateName::Running => State::Running,
-        InstanceStateName::Stopping => State::Stopping,
-        InstanceStateName::Stopped => State::Stopped,
-        InstanceStateName::ShuttingDown => State::ShuttingDown,
-        _ => State::Terminated,
+        InstanceStateName::Pending => InstanceState::Pending,
+        InstanceStateName::Running => InstanceState::Running,
+        InstanceStateName::Stopping => InstanceState::Stopping,
+        InstanceStateName::Stopped => InstanceState::Stopped,
+        InstanceStateName::ShuttingDown => InstanceState::ShuttingDown,
+        _ => InstanceState::Terminated,
     }
 }
 

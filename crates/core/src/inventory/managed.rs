@@ -14,7 +14,7 @@ use futures_util::{
     StreamExt as _,
     stream::{self, FuturesUnordered},
 };
-use ops_profile::{Instance, Kind, Ping, State, target::is_instance_id};
+use ops_profile::{Instance, InstanceState, Kind, Ping, target::is_instance_id};
 use ops_ui::Result;
 use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
 
@@ -48,10 +48,10 @@ pub(super) struct Agent {
 
 /// What has been heard so far; filled by a task that may be given up.
 #[derive(Default)]
-pub(super) struct Heard(Mutex<Parts>);
+pub(super) struct AgentsSoFar(Mutex<AgentsFound>);
 
 #[derive(Default)]
-struct Parts {
+struct AgentsFound {
     agents: HashMap<String, Agent>,
     hybrid: Vec<Instance>,
     /// Versions and platforms are the same few texts over and over.
@@ -62,8 +62,8 @@ struct Parts {
     counted: usize,
 }
 
-impl Heard {
-    fn lock(&self) -> MutexGuard<'_, Parts> {
+impl AgentsSoFar {
+    fn lock(&self) -> MutexGuard<'_, AgentsFound> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -151,7 +151,7 @@ impl Heard {
     }
 }
 
-impl Parts {
+impl AgentsFound {
     fn intern(&mut self, text: String) -> Arc<str> {
         if let Some(known) = self.texts.get(&text) {
             return known.clone();
@@ -164,7 +164,7 @@ impl Parts {
 
 /// Which agents to ask about.
 #[derive(Clone, Debug)]
-pub(super) enum Which {
+pub(super) enum AgentSelection {
     /// Fifty of all, whichever the service names first.
     First,
     Hybrid,
@@ -176,8 +176,8 @@ pub(super) enum Which {
 pub(super) async fn ask(
     aws: &Aws,
     region: &str,
-    which: Which,
-    heard: &Heard,
+    which: AgentSelection,
+    heard: &AgentsSoFar,
     progress: &Progress,
 ) -> Result<bool> {
     let filter = |key: &str, values: Vec<String>| {
@@ -188,9 +188,9 @@ pub(super) async fn ask(
             .ok()
     };
     let filters = match &which {
-        Which::First => None,
-        Which::Hybrid => filter("ResourceType", vec!["ManagedInstance".to_owned()]),
-        Which::Ids(ids) => filter("InstanceIds", ids.clone()),
+        AgentSelection::First => None,
+        AgentSelection::Hybrid => filter("ResourceType", vec!["ManagedInstance".to_owned()]),
+        AgentSelection::Ids(ids) => filter("InstanceIds", ids.clone()),
     }
     .map(|filter| vec![filter]);
     let client = aws.clients(region).ssm;
@@ -218,7 +218,7 @@ pub(super) async fn ask(
             return Ok(true);
         }
         // Another page would follow; asking by id is quicker from here on.
-        if matches!(which, Which::First) {
+        if matches!(which, AgentSelection::First) {
             return Ok(false);
         }
         heard.within_bounds(&mut following)?;
@@ -239,13 +239,13 @@ pub(super) async fn ask_as_rows_come(
     mut ids: UnboundedReceiver<Vec<String>>,
     wants_hybrid: bool,
     is_narrow: bool,
-    heard: &Heard,
+    heard: &AgentsSoFar,
     progress: &Progress,
 ) -> Result<()> {
     let mut waiting: Vec<String> = Vec::new();
     let mut are_all_there = false;
     {
-        let mut first = std::pin::pin!(ask(aws, region, Which::First, heard, progress));
+        let mut first = std::pin::pin!(ask(aws, region, AgentSelection::First, heard, progress));
         loop {
             tokio::select! {
                 is_complete = &mut first => match is_complete? {
@@ -279,7 +279,13 @@ pub(super) async fn ask_as_rows_come(
                 && (waiting.len() >= PAGE_LEN || are_all_there && !waiting.is_empty())
             {
                 let chunk = waiting.split_off(waiting.len().saturating_sub(PAGE_LEN));
-                calls.push(ask(aws, region, Which::Ids(chunk), heard, progress));
+                calls.push(ask(
+                    aws,
+                    region,
+                    AgentSelection::Ids(chunk),
+                    heard,
+                    progress,
+                ));
             }
             tokio::select! {
                 Some(result) = calls.next(), if !calls.is_empty() => {
@@ -295,7 +301,7 @@ pub(super) async fn ask_as_rows_come(
     };
     let nodes = async {
         if wants_hybrid {
-            ask(aws, region, Which::Hybrid, heard, progress).await?;
+            ask(aws, region, AgentSelection::Hybrid, heard, progress).await?;
         }
         Ok(())
     };
@@ -306,7 +312,12 @@ pub(super) async fn ask_as_rows_come(
 
 /// Of the hybrid nodes in `heard` those that answer to `query`, with their tags. Tags that cannot
 /// be read count as none.
-pub(super) async fn hybrid(aws: &Aws, region: &str, query: &Query, heard: &Heard) -> Vec<Instance> {
+pub(super) async fn hybrid(
+    aws: &Aws,
+    region: &str,
+    query: &Query,
+    heard: &AgentsSoFar,
+) -> Vec<Instance> {
     let nodes = heard.take_hybrid();
     let need = query.needs_tags();
     let nodes = if need || nodes.len() <= TAGS_WITHOUT_NEED {
@@ -374,7 +385,7 @@ fn hybrid_row(id: String, one: InstanceInformation, region: &str) -> Instance {
         name: filled(one.name).or_else(|| computer_name.clone()),
         kind: Kind::Hybrid,
         // Nobody tells whether the machine is on; what reports is.
-        state: State::Running,
+        state: InstanceState::Running,
         ping,
         private_ip: filled(one.ip_address),
         private_dns: computer_name,
@@ -411,7 +422,7 @@ mod tests {
 
     #[test]
     fn what_has_no_instance_id_is_neither_an_agent_nor_a_node() {
-        let heard = Heard::default();
+        let heard = AgentsSoFar::default();
         let ids = [
             "mi-0a4b5c6d7e8f90123",
             "mi-0a4b5c6d7e8f90123\nHost *",

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, str::FromStr};
 
 use wildmatch::WildMatch;
 
-use ops_profile::{Instance, Platform, Profile, Select, Selector, State, Target};
+use ops_profile::{Instance, InstanceState, Platform, Profile, Select, Selector, Target};
 
 /// A condition on one tag: `Key=VALUE[,VALUE…]` or `Key!=VALUE`; a value may be a glob.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,7 +124,7 @@ pub struct Query {
     /// Conditions on tags. Those on one key, not negated, count as one with all their values.
     pub tags: Vec<TagFilter>,
     /// States; empty means all.
-    pub states: Vec<State>,
+    pub states: Vec<InstanceState>,
     /// Filters of EC2; hybrid nodes, which EC2 does not know, then match nothing.
     pub filters: Vec<Ec2Filter>,
     /// What the profile lets be seen. Asking by id goes past it.
@@ -161,7 +161,7 @@ impl Query {
     pub fn of_targets(profile: &Profile) -> Self {
         let mut query = Self::of(profile);
         if query.states.is_empty() {
-            query.states = vec![State::Running];
+            query.states = vec![InstanceState::Running];
         }
         query
     }
@@ -185,7 +185,7 @@ impl Query {
         self.select.hybrid != Some(false)
             && self.filters.is_empty()
             && self.select.vpc.is_none()
-            && (self.states.is_empty() || self.states.contains(&State::Running))
+            && (self.states.is_empty() || self.states.contains(&InstanceState::Running))
             && (self.patterns.is_empty()
                 || self
                     .patterns

@@ -2,24 +2,24 @@
 
 use std::str::FromStr;
 
-use ops_profile::State;
+use ops_profile::InstanceState;
 
 /// A value of `--state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StateFilter {
     /// Instances in this state.
-    One(State),
+    One(InstanceState),
     /// Instances in every state but terminated.
     All,
 }
 
-const STATES: [State; 6] = [
-    State::Pending,
-    State::Running,
-    State::Stopping,
-    State::Stopped,
-    State::ShuttingDown,
-    State::Terminated,
+const STATES: [InstanceState; 6] = [
+    InstanceState::Pending,
+    InstanceState::Running,
+    InstanceState::Stopping,
+    InstanceState::Stopped,
+    InstanceState::ShuttingDown,
+    InstanceState::Terminated,
 ];
 
 impl FromStr for StateFilter {
@@ -37,7 +37,7 @@ impl FromStr for StateFilter {
                 format!(
                     "`{}` is no state; there are {} and all",
                     text.escape_debug(),
-                    STATES.map(State::as_str).join(", ")
+                    STATES.map(InstanceState::as_str).join(", ")
                 )
             })
     }
@@ -46,23 +46,23 @@ impl FromStr for StateFilter {
 impl StateFilter {
     /// What it is written as, for completion.
     pub const NAMES: &[&str] = &[
-        State::Pending.as_str(),
-        State::Running.as_str(),
-        State::Stopping.as_str(),
-        State::Stopped.as_str(),
-        State::ShuttingDown.as_str(),
-        State::Terminated.as_str(),
+        InstanceState::Pending.as_str(),
+        InstanceState::Running.as_str(),
+        InstanceState::Stopping.as_str(),
+        InstanceState::Stopped.as_str(),
+        InstanceState::ShuttingDown.as_str(),
+        InstanceState::Terminated.as_str(),
         "all",
     ];
 
     /// The states that `filters` mean together.
-    pub fn states(filters: &[Self]) -> Vec<State> {
+    pub fn states(filters: &[Self]) -> Vec<InstanceState> {
         STATES
             .into_iter()
             .filter(|state| {
                 filters.iter().any(|filter| match filter {
                     Self::One(one) => one == state,
-                    Self::All => *state != State::Terminated,
+                    Self::All => *state != InstanceState::Terminated,
                 })
             })
             .collect()
@@ -79,9 +79,12 @@ mod tests {
             text.split(',').map(|one| one.parse().expect(one)).collect()
         };
         let states = |text: &str| StateFilter::states(&parse(text));
-        assert!(!states("all").contains(&State::Terminated));
+        assert!(!states("all").contains(&InstanceState::Terminated));
         assert_eq!(states("all,terminated").len(), 6);
-        assert_eq!(states("stopped,running"), [State::Running, State::Stopped]);
+        assert_eq!(
+            states("stopped,running"),
+            [InstanceState::Running, InstanceState::Stopped]
+        );
         assert!("runing".parse::<StateFilter>().is_err());
     }
 }

@@ -61,7 +61,7 @@ impl Ticket {
 
 /// What to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum CallTurn {
     /// Call.
     Now,
     /// Ask again in so many milliseconds.
@@ -111,13 +111,13 @@ impl Bucket {
     }
 
     /// Whether the owner of `ticket` may call at `now_ms`; its ticket is queued, renewed, or with
-    /// [`Turn::Now`] taken out. `is_there` tells whether a process still lives.
+    /// [`CallTurn::Now`] taken out. `is_there` tells whether a process still lives.
     pub(super) fn ask(
         &mut self,
         ticket: &Ticket,
         now_ms: i64,
         is_there: impl Fn(u32) -> bool,
-    ) -> Turn {
+    ) -> CallTurn {
         self.forget_the_impossible(now_ms);
         self.queue.retain(|other| {
             other.number == ticket.number
@@ -130,7 +130,7 @@ impl Bucket {
             .find(|other| other.number == ticket.number)
         {
             Some(own) => own.seen_ms = now_ms,
-            None if is_full => return Turn::Later(LOOK_MS),
+            None if is_full => return CallTurn::Later(LOOK_MS),
             None => self.queue.push(Ticket {
                 seen_ms: now_ms,
                 ..ticket.clone()
@@ -149,11 +149,11 @@ impl Bucket {
         if ahead == 0 && wait_ms <= 0.0 {
             self.give_up(ticket.number);
             self.spend(now_ms);
-            return Turn::Now;
+            return CallTurn::Now;
         }
         #[expect(clippy::cast_possible_truncation, reason = "bounded by the look")]
         let wait_ms = wait_ms.ceil().clamp(1.0, LOOK_MS as f64) as i64;
-        Turn::Later(wait_ms)
+        CallTurn::Later(wait_ms)
     }
 
     /// How many wait before `number`.
@@ -306,11 +306,11 @@ mod tests {
                 .position(|(at, _)| *at == now)
                 .expect("one looks");
             match bucket.ask(&waiting[index].1, now, |_| true) {
-                Turn::Now => {
+                CallTurn::Now => {
                     let (_, ticket) = waiting.remove(index);
                     sent.push((now + delay_ms(ticket.number), ticket));
                 }
-                Turn::Later(ms) => {
+                CallTurn::Later(ms) => {
                     assert!((1..=LOOK_MS).contains(&ms), "{ms}");
                     waiting[index].0 = now + ms;
                 }
@@ -358,7 +358,8 @@ mod tests {
         assert!(bucket.interval_ms > 3_000.0);
         let mut now = 20_000;
         for number in 0..300 {
-            while bucket.ask(&ticket(number, Urgency::Interactive, now), now, |_| true) != Turn::Now
+            while bucket.ask(&ticket(number, Urgency::Interactive, now), now, |_| true)
+                != CallTurn::Now
             {
                 now += 100;
             }
@@ -392,15 +393,18 @@ mod tests {
         let mut now = 0;
         let mut number = 10;
         // The burst is gone.
-        while bucket.ask(&ticket(number, Urgency::Interactive, now), now, |_| true) == Turn::Now {
+        while bucket.ask(&ticket(number, Urgency::Interactive, now), now, |_| true) == CallTurn::Now
+        {
             number += 1;
         }
         // Somebody impatient is always there, and takes each turn.
         loop {
-            if bucket.ask(&ticket(number, Urgency::Interactive, now), now, |_| true) == Turn::Now {
+            if bucket.ask(&ticket(number, Urgency::Interactive, now), now, |_| true)
+                == CallTurn::Now
+            {
                 number += 1;
             }
-            if bucket.ask(&bulk, now, |_| true) == Turn::Now {
+            if bucket.ask(&bulk, now, |_| true) == CallTurn::Now {
                 break;
             }
             now += 100;
@@ -416,26 +420,32 @@ mod tests {
             bucket.ask(&ticket(number, Urgency::Interactive, now), now, |_| true)
         };
         // The burst is gone.
-        assert_eq!(take(&mut bucket, 1, 0), Turn::Now);
-        assert_eq!(take(&mut bucket, 2, 0), Turn::Now);
+        assert_eq!(take(&mut bucket, 1, 0), CallTurn::Now);
+        assert_eq!(take(&mut bucket, 2, 0), CallTurn::Now);
         let dead = Ticket {
             pid: 7,
             ..ticket(3, Urgency::Interactive, 1)
         };
-        assert!(matches!(bucket.ask(&dead, 1, |_| true), Turn::Later(_)));
+        assert!(matches!(bucket.ask(&dead, 1, |_| true), CallTurn::Later(_)));
         let own = ticket(4, Urgency::Interactive, 2);
         // One turn is there at 1,000 ms: it belongs to the first, who is gone.
-        assert!(matches!(bucket.ask(&own, 1_000, |_| true), Turn::Later(_)));
-        assert_eq!(bucket.ask(&own, 1_001, |pid| pid != 7), Turn::Now);
+        assert!(matches!(
+            bucket.ask(&own, 1_000, |_| true),
+            CallTurn::Later(_)
+        ));
+        assert_eq!(bucket.ask(&own, 1_001, |pid| pid != 7), CallTurn::Now);
 
         let still = ticket(5, Urgency::Interactive, 1_002);
         assert!(matches!(
             bucket.ask(&still, 1_002, |_| true),
-            Turn::Later(_)
+            CallTurn::Later(_)
         ));
         let own = ticket(6, Urgency::Interactive, 1_003);
-        assert!(matches!(bucket.ask(&own, 3_000, |_| true), Turn::Later(_)));
-        assert_eq!(bucket.ask(&own, 5_000, |_| true), Turn::Now);
+        assert!(matches!(
+            bucket.ask(&own, 3_000, |_| true),
+            CallTurn::Later(_)
+        ));
+        assert_eq!(bucket.ask(&own, 5_000, |_| true), CallTurn::Now);
     }
 
     #[test]
@@ -445,18 +455,18 @@ mod tests {
         for number in 0..2 {
             assert_eq!(
                 bucket.ask(&ticket(number, Urgency::Interactive, day), day, |_| true),
-                Turn::Now
+                CallTurn::Now
             );
         }
         let now = 1_000;
         let waits = bucket.ask(&ticket(9, Urgency::Interactive, now), now, |_| true);
         assert!(
-            matches!(waits, Turn::Now | Turn::Later(..=500)),
+            matches!(waits, CallTurn::Now | CallTurn::Later(..=500)),
             "{waits:?}"
         );
         assert_eq!(
             bucket.ask(&ticket(9, Urgency::Interactive, now), now + 1_000, |_| true),
-            Turn::Now
+            CallTurn::Now
         );
     }
 
@@ -466,17 +476,17 @@ mod tests {
         for number in 0..1_000 {
             assert_eq!(
                 bucket.ask(&ticket(number, Urgency::Bulk, 0), 0, |_| true),
-                Turn::Now
+                CallTurn::Now
             );
         }
         bucket.throttled(0, 3.0);
         assert!(matches!(
             bucket.ask(&ticket(1, Urgency::Bulk, 0), 0, |_| true),
-            Turn::Later(_)
+            CallTurn::Later(_)
         ));
         assert_eq!(
             bucket.ask(&ticket(1, Urgency::Bulk, 0), 334, |_| true),
-            Turn::Now
+            CallTurn::Now
         );
     }
 }

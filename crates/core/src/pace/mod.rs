@@ -25,7 +25,7 @@ use ops_ui::paths::private_dir;
 use serde::{Deserialize, Serialize};
 
 pub use self::bucket::Urgency;
-use self::bucket::{Bucket, LOOK_MS, Ticket, Turn};
+use self::bucket::{Bucket, CallTurn, LOOK_MS, Ticket};
 
 /// Between two tries to lock the file, which is held for less than a millisecond.
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
@@ -214,7 +214,7 @@ impl QueueTicket<'_> {
             if waited_ms >= WORTH_A_WORD_MS && !self.pacer.told.swap(true, Ordering::Relaxed) {
                 waiting(ahead);
             }
-            let Turn::Later(ms) = turn else {
+            let CallTurn::Later(ms) = turn else {
                 self.is_waiting = false;
                 return;
             };
@@ -388,7 +388,7 @@ mod tests {
                 bucket.ask(&ticket, ticket.came_ms, is_there)
             })
             .await;
-        assert!(matches!(turn, Turn::Later(_)), "{turn:?}");
+        assert!(matches!(turn, CallTurn::Later(_)), "{turn:?}");
         // Another operation has a bucket of its own.
         take_turn(&other, Operation::TerminateSession).await;
     }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use ops_profile::{Instance, Selector, State, Target};
+use ops_profile::{Instance, InstanceState, Selector, Target};
 use ops_ui::{Error, ErrorKind, Hint, hint, text::named};
 
 use crate::{
@@ -49,14 +49,16 @@ pub(super) async fn none(cx: &Context, target: &Target, regions: &[String]) -> E
     let searched = searched(cx, &query, regions).await;
     let off: Vec<&&Instance> = same
         .iter()
-        .filter(|instance| instance.state != State::Running && instance.state != State::Terminated)
+        .filter(|instance| {
+            instance.state != InstanceState::Running && instance.state != InstanceState::Terminated
+        })
         .collect();
     if let [only] = off.as_slice()
         && same
             .iter()
-            .all(|i| i.id == only.id || i.state == State::Terminated)
+            .all(|i| i.id == only.id || i.state == InstanceState::Terminated)
     {
-        let hint = if only.state == State::Stopped {
+        let hint = if only.state == InstanceState::Stopped {
             hint!(
                 "start it: aws ec2 start-instances --instance-ids {} --region {}",
                 only.id,
@@ -85,9 +87,9 @@ pub(super) async fn none(cx: &Context, target: &Target, regions: &[String]) -> E
     let mut error = Error::new(ErrorKind::NotFound, what).caused_by(searched);
     for instance in same.iter().take(LISTED) {
         error = error.caused_by(
-            if instance.state == State::Running && query.is_selected(instance) {
+            if instance.state == InstanceState::Running && query.is_selected(instance) {
                 format!("`{}` ({}) has come up since", instance.label(), instance.id)
-            } else if instance.state == State::Running {
+            } else if instance.state == InstanceState::Running {
                 format!(
                     "`{}` ({}) runs, but the profile's `select` leaves it out",
                     instance.label(),
@@ -104,7 +106,9 @@ pub(super) async fn none(cx: &Context, target: &Target, regions: &[String]) -> E
         );
     }
     let in_reach = || {
-        let running = everything.iter().filter(|i| i.state == State::Running);
+        let running = everything
+            .iter()
+            .filter(|i| i.state == InstanceState::Running);
         running.filter(|i| query.is_selected(i))
     };
     // Taken apart it means nothing; as a whole it is the name of one.
@@ -133,7 +137,7 @@ pub(super) async fn none(cx: &Context, target: &Target, regions: &[String]) -> E
     }
     let left_out: Vec<&&Instance> = same
         .iter()
-        .filter(|i| i.state == State::Running && !query.is_selected(i))
+        .filter(|i| i.state == InstanceState::Running && !query.is_selected(i))
         .collect();
     if let [only] = left_out.as_slice() {
         error = error.hint(hint!("its id reaches it all the same: {}", only.id));

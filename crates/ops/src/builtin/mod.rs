@@ -3,6 +3,7 @@
 mod cache;
 mod completion;
 mod config;
+mod man;
 mod plugin;
 #[cfg(feature = "sandbox")]
 mod sandbox;
@@ -11,12 +12,13 @@ mod version;
 use ops_core::Entry;
 
 /// In the order of help.
-pub(crate) const COMMANDS: &[Entry] = &[
+pub(crate) static COMMANDS: &[Entry] = &[
     Entry::of::<config::Config>(),
     #[cfg(feature = "sandbox")]
     Entry::of::<sandbox::SandboxCommand>(),
     Entry::of::<plugin::Plugins>(),
     Entry::of::<completion::Completion>(),
+    Entry::of::<man::Manual>(),
     Entry::of::<cache::Cache>(),
     Entry::of::<version::Version>(),
 ];

@@ -51,7 +51,7 @@ enum Action {
     /// pauses, no-start, late-handshake=T, odd-json, late-open=T, late-plugin=T, slow-dial=T,
     /// agent-version=X, strict, standard-tier, refuse-dial[=signed|all|clock], stream-host=HOST,
     /// kms=ARN, deny=ACTION[/RESOURCE], throttle=ACTION[/N], tps=ACTION/RATE[/BURST],
-    /// fail=ACTION[/N], slow=ACTION/T, deny-region=R, expired.
+    /// fail=ACTION[/N], slow=ACTION/T, deny-region=R, expired, clock=T.
     Fault {
         /// KEY or KEY=VALUE; they replace those of before
         #[arg(required = true, value_name = "FAULT")]
@@ -68,7 +68,7 @@ struct Serve {
     /// By default that of the last time, so that tunnels come back.
     #[arg(long, env = "OPS_SANDBOX_PORT")]
     port: Option<u16>,
-    /// Fleet in place of the default one, as YAML
+    /// Fleet in place of the default one, as YAML; broken for one to try ops doctor on
     #[arg(long, value_name = "FILE", env = "OPS_SANDBOX_FLEET")]
     fleet: Option<PathBuf>,
     /// How many machines there are at least

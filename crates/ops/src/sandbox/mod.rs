@@ -6,23 +6,25 @@ pub(crate) mod admin;
 use std::path::PathBuf;
 
 use ops_core::Entry;
-use ops_sandbox::{Access, Faults, Options, Pace, Running, Sandbox, StartError, UNSET, discover};
+use ops_sandbox::{
+    Access, Faults, Options, Pace, RunningSandbox, Sandbox, StartError, UNSET, discover,
+};
 use ops_ui::{Env, Error, ErrorKind, Globals, Paths, Result, hint};
 
 use ops_core::cache::EMBEDDED;
 pub(crate) use ops_core::cache::SANDBOX_STATE as STATE;
 
 /// What lies under a command.
-pub(crate) enum Laid {
+pub(crate) enum CommandBackend {
     /// The environment as it was: AWS itself.
     Nothing,
     /// A sandbox that another process runs.
     Shared,
     /// A sandbox in this process.
-    Own(Box<Running>),
+    Own(Box<RunningSandbox>),
 }
 
-impl Laid {
+impl CommandBackend {
     /// Whether the environment was changed.
     pub(crate) fn is_anything(&self) -> bool {
         !matches!(self, Self::Nothing)
@@ -50,10 +52,10 @@ pub(crate) fn state_dir(paths: &Paths) -> PathBuf {
 ///
 /// # Errors
 /// None can be started, or the one of the starting command has ended.
-pub(crate) async fn lay(globals: &Globals, env: &mut Env, entry: &Entry) -> Result<Laid> {
+pub(crate) async fn lay(globals: &Globals, env: &mut Env, entry: &Entry) -> Result<CommandBackend> {
     // `ops sandbox` is about the one that is served; `version` and the like reach nothing.
     if entry.name == "sandbox" {
-        return Ok(Laid::Nothing);
+        return Ok(CommandBackend::Nothing);
     }
     if entry.traits.always_allowed {
         return lay_for_show(globals, env, entry);
@@ -66,9 +68,9 @@ pub(crate) async fn lay(globals: &Globals, env: &mut Env, entry: &Entry) -> Resu
 ///
 /// # Errors
 /// The fleet file is wrong.
-fn lay_for_show(globals: &Globals, env: &mut Env, entry: &Entry) -> Result<Laid> {
+fn lay_for_show(globals: &Globals, env: &mut Env, entry: &Entry) -> Result<CommandBackend> {
     if entry.name != "config" || !globals.sandbox {
-        return Ok(Laid::Nothing);
+        return Ok(CommandBackend::Nothing);
     }
     lay_served(globals, env);
     if env.var(EMBEDDED).is_some() {
@@ -81,7 +83,7 @@ fn lay_for_show(globals: &Globals, env: &mut Env, entry: &Entry) -> Result<Laid>
             env.set(name, &region);
         }
     }
-    Ok(Laid::Shared)
+    Ok(CommandBackend::Shared)
 }
 
 /// Puts a sandbox under an external command if one is wanted: that of the command which started
@@ -89,9 +91,9 @@ fn lay_for_show(globals: &Globals, env: &mut Env, entry: &Entry) -> Result<Laid>
 ///
 /// # Errors
 /// As [`lay`].
-pub(crate) async fn lay_for_external(globals: &Globals, env: &mut Env) -> Result<Laid> {
+pub(crate) async fn lay_for_external(globals: &Globals, env: &mut Env) -> Result<CommandBackend> {
     if !globals.sandbox {
-        return Ok(Laid::Nothing);
+        return Ok(CommandBackend::Nothing);
     }
     let paths = Paths::from_env(env);
     if let Some(file) = env.path(STATE) {
@@ -114,14 +116,14 @@ pub(crate) async fn lay_for_external(globals: &Globals, env: &mut Env) -> Result
             })?;
         overlay(env, &access);
         env.remove(EMBEDDED);
-        return Ok(Laid::Shared);
+        return Ok(CommandBackend::Shared);
     }
     let state = state_dir(&paths);
     if let Some(access) = discover(&state) {
         overlay(env, &access);
         env.set(STATE, ops_sandbox::served_file(&state));
         env.remove(EMBEDDED);
-        return Ok(Laid::Shared);
+        return Ok(CommandBackend::Shared);
     }
     let mut options = options(env, state)?;
     let file = paths
@@ -132,7 +134,7 @@ pub(crate) async fn lay_for_external(globals: &Globals, env: &mut Env) -> Result
     overlay(env, running.access());
     env.set(STATE, file);
     env.set(EMBEDDED, "1");
-    Ok(Laid::Own(Box::new(running)))
+    Ok(CommandBackend::Own(Box::new(running)))
 }
 
 /// Lays a sandbox that another process runs over `env`, if one is wanted; otherwise says that one
@@ -158,7 +160,7 @@ pub(crate) fn lay_served(globals: &Globals, env: &mut Env) {
 ///
 /// # Errors
 /// With the way to a fleet that is right, a free port, or a folder that can be written to.
-pub(crate) async fn start(options: Options, paths: &Paths) -> Result<Running> {
+pub(crate) async fn start(options: Options, paths: &Paths) -> Result<RunningSandbox> {
     Sandbox::start(options).await.map_err(|error| match &error {
         StartError::State { path, source } => {
             paths.cannot_keep("the sandbox's machines", path, source)

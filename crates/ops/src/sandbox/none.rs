@@ -4,9 +4,9 @@ use ops_core::Entry;
 use ops_ui::{Env, Error, Globals, Result};
 
 /// Nothing ever lies under a command here.
-pub(crate) struct Laid;
+pub(crate) struct CommandBackend;
 
-impl Laid {
+impl CommandBackend {
     pub(crate) fn is_anything(&self) -> bool {
         false
     }
@@ -18,16 +18,20 @@ impl Laid {
     pub(crate) async fn end(self) {}
 }
 
-pub(crate) async fn lay(globals: &Globals, env: &mut Env, _entry: &Entry) -> Result<Laid> {
+pub(crate) async fn lay(
+    globals: &Globals,
+    env: &mut Env,
+    _entry: &Entry,
+) -> Result<CommandBackend> {
     lay_for_external(globals, env).await
 }
 
-pub(crate) async fn lay_for_external(globals: &Globals, _env: &mut Env) -> Result<Laid> {
+pub(crate) async fn lay_for_external(globals: &Globals, _env: &mut Env) -> Result<CommandBackend> {
     if globals.sandbox {
         return Err(Error::usage("this build of ops has no sandbox")
             .hint("build it in: cargo build --features sandbox"));
     }
-    Ok(Laid)
+    Ok(CommandBackend)
 }
 
 /// Nothing is served here.

@@ -7,7 +7,7 @@ use ops_ui::{Env, text::cut};
 use unicode_width::UnicodeWidthStr as _;
 
 use super::quote::{self, Dialect, Open};
-use super::{Asked, Candidate, padded};
+use super::{Candidate, CompletionRequest, padded};
 
 /// Up to so many candidates are described; more are shown side by side. As readline's own question
 /// whether to show them all.
@@ -43,7 +43,7 @@ fi
 
 /// What readline does with the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
+enum ReadlineMode {
     /// Inserts what all candidates have in common, and shows none.
     Common,
     /// Shows them.
@@ -54,7 +54,7 @@ enum Wanted {
     All,
 }
 
-impl Wanted {
+impl ReadlineMode {
     /// `COMP_TYPE` is the number of a character: Tab, `?`, `!`, `@`, `%`.
     fn of(kind: &str) -> Self {
         match kind {
@@ -76,7 +76,7 @@ pub(super) struct Typed {
     open: Open,
     /// How many bytes of the candidates readline leaves as they are.
     kept: usize,
-    wanted: Wanted,
+    wanted: ReadlineMode,
     /// It begins with a tilde that is not quoted: a home folder.
     at_home: bool,
 }
@@ -86,13 +86,13 @@ impl Default for Typed {
         Self {
             open: Open::No,
             kept: 0,
-            wanted: Wanted::All,
+            wanted: ReadlineMode::All,
             at_home: false,
         }
     }
 }
 
-pub(super) fn read(words: &[OsString], env: &Env) -> Option<Asked> {
+pub(super) fn read(words: &[OsString], env: &Env) -> Option<CompletionRequest> {
     let line = words.first()?.to_str()?;
     let replaced = words.get(1).and_then(|word| word.to_str()).unwrap_or("");
     let kind = words.get(2).and_then(|word| word.to_str()).unwrap_or("9");
@@ -105,8 +105,8 @@ pub(super) fn read(words: &[OsString], env: &Env) -> Option<Asked> {
         .strip_suffix(replaced)
         .map_or(0, |kept| quote::unquoted(kept, Dialect::Bash).text.len());
     let before: Vec<OsString> = typed.into_iter().map(|word| word.text.into()).collect();
-    let wanted = Wanted::of(kind);
-    let mut asked = Asked::of(&before, current.text, env);
+    let wanted = ReadlineMode::of(kind);
+    let mut asked = CompletionRequest::of(&before, current.text, env);
     asked.request.described = if wanted.lists() { DESCRIBED } else { 0 };
     asked.word = Typed {
         open: current.open,
@@ -117,7 +117,7 @@ pub(super) fn read(words: &[OsString], env: &Env) -> Option<Asked> {
     Some(asked)
 }
 
-pub(super) fn show(asked: &Asked, candidates: &[Candidate]) -> String {
+pub(super) fn show(asked: &CompletionRequest, candidates: &[Candidate]) -> String {
     let word = &asked.word;
     let mut shown: Vec<String> = candidates
         .iter()
@@ -139,12 +139,12 @@ pub(super) fn show(asked: &Asked, candidates: &[Candidate]) -> String {
     let mut left_out = None;
     if shown.len() > MANY {
         match word.wanted {
-            Wanted::Common => shown = with_the_same_in_common(shown),
-            Wanted::List => {
+            ReadlineMode::Common => shown = with_the_same_in_common(shown),
+            ReadlineMode::List => {
                 left_out = Some(shown.len() - MANY);
                 shown.truncate(MANY);
             }
-            Wanted::CommonAndList | Wanted::All => {}
+            ReadlineMode::CommonAndList | ReadlineMode::All => {}
         }
     }
     // Within quotes the blanks that align descriptions would be taken for a part of the words.

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use ops_ui::Env;
 
-use super::Asked;
+use super::CompletionRequest;
 use super::quote::{self, Dialect};
 
 pub(super) const SCRIPT: &str = r#"# ops in fish: ops completion fish > ~/.config/fish/completions/ops.fish
@@ -17,8 +17,8 @@ complete --command ops --no-files --keep-order --arguments '(__ops_complete)'
 "#;
 
 /// The words before come without quotes, the one being typed with them.
-pub(super) fn read(words: &[OsString], env: &Env) -> Option<Asked> {
+pub(super) fn read(words: &[OsString], env: &Env) -> Option<CompletionRequest> {
     let (current, before) = words.split_last()?;
     let current = quote::unquoted(current.to_str()?, Dialect::Fish).text;
-    Some(Asked::of(before, current, env))
+    Some(CompletionRequest::of(before, current, env))
 }

@@ -30,7 +30,7 @@ pub(crate) enum Shell {
 }
 
 /// A request with what the answer's form depends on.
-pub(crate) struct Asked {
+pub(crate) struct CompletionRequest {
     pub(crate) request: Request,
     /// Columns of the terminal.
     columns: usize,
@@ -38,7 +38,7 @@ pub(crate) struct Asked {
     word: bash::Typed,
 }
 
-impl Asked {
+impl CompletionRequest {
     fn of(words: &[OsString], current: String, env: &Env) -> Self {
         Self {
             request: Request {
@@ -71,11 +71,15 @@ pub(crate) enum Form {
 
 impl Form {
     /// The request of a shell; `None` if it is none.
-    pub(crate) fn read(self, words: &[OsString], env: &Env) -> Option<Asked> {
+    pub(crate) fn read(self, words: &[OsString], env: &Env) -> Option<CompletionRequest> {
         match self {
             Self::Plain | Self::Shell(Shell::Zsh | Shell::Elvish) => {
                 let (current, before) = words.split_last()?;
-                Some(Asked::of(before, current.to_str()?.to_owned(), env))
+                Some(CompletionRequest::of(
+                    before,
+                    current.to_str()?.to_owned(),
+                    env,
+                ))
             }
             Self::Shell(Shell::Bash) => bash::read(words, env),
             Self::Shell(Shell::Fish) => fish::read(words, env),
@@ -85,7 +89,7 @@ impl Form {
     }
 
     /// The answer.
-    pub(crate) fn show(self, asked: &Asked, candidates: &[Candidate]) -> String {
+    pub(crate) fn show(self, asked: &CompletionRequest, candidates: &[Candidate]) -> String {
         match self {
             Self::Plain | Self::Shell(Shell::Fish) => lines(candidates),
             Self::Shell(Shell::Bash) => bash::show(asked, candidates),

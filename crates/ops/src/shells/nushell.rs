@@ -7,7 +7,7 @@ use ops_ui::Env;
 use serde_json::json;
 
 use super::quote;
-use super::{Asked, Candidate};
+use super::{Candidate, CompletionRequest};
 
 pub(super) const SCRIPT: &str = r#"# ops in Nushell: saved in a folder of $nu.vendor-autoload-dirs; see ops completion --help
 let ops_others = $env.config?.completions?.external?.completer?
@@ -22,14 +22,14 @@ $env.config.completions.external.completer = {|spans|
 "#;
 
 /// Spans are words as they were typed.
-pub(super) fn read(words: &[OsString], env: &Env) -> Option<Asked> {
+pub(super) fn read(words: &[OsString], env: &Env) -> Option<CompletionRequest> {
     let mut plain = words
         .iter()
         .map(|word| word.to_str().map(unquoted))
         .collect::<Option<Vec<String>>>()?;
     let current = plain.pop()?;
     let before: Vec<OsString> = plain.into_iter().map(OsString::from).collect();
-    Some(Asked::of(&before, current, env))
+    Some(CompletionRequest::of(&before, current, env))
 }
 
 pub(super) fn show(candidates: &[Candidate]) -> String {

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use ops_ui::Env;
 
 use super::quote::{self, Dialect};
-use super::{Asked, Candidate};
+use super::{Candidate, CompletionRequest};
 
 /// Holds the line up to the cursor.
 const LINE: &str = "OPS_COMPLETE_LINE";
@@ -30,11 +30,11 @@ Register-ArgumentCompleter -Native -CommandName ops -ScriptBlock {
 }
 "#;
 
-pub(super) fn read(env: &Env) -> Option<Asked> {
+pub(super) fn read(env: &Env) -> Option<CompletionRequest> {
     let mut typed = quote::split(env.var(LINE)?, Dialect::PowerShell);
     let current = typed.pop()?;
     let before: Vec<OsString> = typed.into_iter().map(|word| word.text.into()).collect();
-    Some(Asked::of(&before, current.text, env))
+    Some(CompletionRequest::of(&before, current.text, env))
 }
 
 /// The quoted value, the value, what it is; a tooltip must not be empty.

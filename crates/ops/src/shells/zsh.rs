@@ -3,7 +3,7 @@
 use ops_ui::text::cut;
 use unicode_width::UnicodeWidthStr as _;
 
-use super::{Asked, Candidate, padded};
+use super::{Candidate, CompletionRequest, padded};
 
 pub(super) const SCRIPT: &str = r#"#compdef ops
 # ops in zsh: source <(ops completion zsh)
@@ -34,7 +34,7 @@ fi
 "#;
 
 /// A mark for whether a space follows, the value, a tab, and the line that is shown.
-pub(super) fn show(asked: &Asked, candidates: &[Candidate]) -> String {
+pub(super) fn show(asked: &CompletionRequest, candidates: &[Candidate]) -> String {
     let width = candidates.iter().map(|one| one.value.width()).max();
     // A long one must not push the others' descriptions off the screen.
     let width = width.unwrap_or_default().min(asked.columns / 2);

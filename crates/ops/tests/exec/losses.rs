@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use bytes::Bytes;
 use ops_remote::exec::{Event, Request, Status};
 
-use super::{PATIENCE, Stage, Told, drain, noise, sh, soon, started, starts, until};
+use super::{PATIENCE, RunRecord, Stage, drain, noise, sh, soon, started, starts, until};
 
 impl Stage {
     /// What a command has written into this file of its home, if it has.
@@ -60,7 +60,7 @@ async fn a_first_session_that_is_lost_is_replaced_and_the_command_runs_once() {
     stage.settle().await;
 }
 
-async fn run_with_input(stage: &Stage, request: Request, bytes: &'static [u8]) -> Told {
+async fn run_with_input(stage: &Stage, request: Request, bytes: &'static [u8]) -> RunRecord {
     let mut run = stage.start(request).await;
     let stdin = run.take_stdin();
     let send = async {

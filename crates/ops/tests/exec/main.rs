@@ -12,7 +12,7 @@ use bytes::Bytes;
 use ops_core::{Choice, Context};
 use ops_profile::Instance;
 use ops_remote::exec::{self, Command, Event, Request, Run, Signal, Status};
-use ops_sandbox::{Options, Running, Sandbox};
+use ops_sandbox::{Options, RunningSandbox, Sandbox};
 use ops_ui::{Env, Globals, Result};
 
 /// Only a failing test waits so long.
@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A sandbox, and one of its machines.
 struct Stage {
-    running: Running,
+    running: RunningSandbox,
     cx: Context,
     instance: Instance,
     // Last: the machines' folders are in it.
@@ -58,7 +58,7 @@ impl Stage {
     }
 
     /// Runs a line to its end.
-    async fn line(&self, line: &str) -> Told {
+    async fn line(&self, line: &str) -> RunRecord {
         let request = Request::new(Command::Line(line.as_bytes().to_vec()));
         soon(drain(&mut self.start(request).await)).await.unwrap()
     }
@@ -72,7 +72,7 @@ impl Stage {
 
 /// What a command told.
 #[derive(Debug, Default)]
-struct Told {
+struct RunRecord {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
     status: Option<Status>,
@@ -82,8 +82,8 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("in time")
 }
 
-async fn drain(run: &mut Run) -> Result<Told> {
-    let mut told = Told::default();
+async fn drain(run: &mut Run) -> Result<RunRecord> {
+    let mut told = RunRecord::default();
     assert_eq!(run.next().await?, Some(Event::Started));
     while let Some(event) = run.next().await? {
         assert_eq!(told.status, None);

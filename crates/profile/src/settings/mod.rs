@@ -26,7 +26,7 @@ use ops_ui::{
     globals::ErrorFormat,
     hint,
     text::named,
-    yaml::{Node, Place},
+    yaml::{Node, SourceSpan},
 };
 
 use crate::{
@@ -429,7 +429,7 @@ fn refuse_empty_names(globals: &Globals) -> Result<()> {
 }
 
 /// `file:line` of a place.
-fn at(place: &Place) -> String {
+fn at(place: &SourceSpan) -> String {
     format!("{}:{}", place.source.path.display(), place.line)
 }
 

@@ -9,7 +9,7 @@ use ops_ui::Result;
 use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 
 use super::{folder::Folder, scripts, setbacks::LASTED};
-use crate::pipe::Far;
+use crate::pipe::ScriptHost;
 
 /// Frames that may be on their way to the command. They wait on the server in its folder, and here
 /// until they are stored there.
@@ -109,15 +109,15 @@ impl Feed {
     /// # Errors
     /// As [`ops_core::Context::open`].
     pub(super) async fn open(
-        far: Far,
+        host: ScriptHost,
         folder: Folder,
         turn: u32,
         heard: impl Future<Output = ()> + Send,
     ) -> Result<Self> {
-        let document = far.interactive(&scripts::enter(&folder, turn, None))?;
-        let opening = far
+        let document = host.interactive(&scripts::enter(&folder, turn, None))?;
+        let opening = host
             .cx
-            .open_heard(&far.instance, document, far.options(), heard);
+            .open_heard(&host.instance, document, host.options(), heard);
         let opening = Box::pin(opening);
         let (session, ending) = opening.await?.into_parts();
         // A size, if only to find out which payloads the agent takes.

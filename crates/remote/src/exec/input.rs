@@ -12,10 +12,10 @@ use super::{
     Input, PIECE_BYTES,
     feed::Feed,
     opening::is_passing,
-    run::{Change, FeedState, Task, Up},
+    run::{FeedChange, FeedState, InputReady, RunTask},
 };
 
-impl Task {
+impl RunTask {
     /// Opens a session for the input after `pause`.
     pub(super) fn open_feed(&mut self, pause: Duration) {
         self.feed_turn += 1;
@@ -25,10 +25,10 @@ impl Task {
                 std::future::pending::<()>().await;
             }
         };
-        let (far, folder, turn) = (self.far.clone(), self.folder.clone(), self.feed_turn);
+        let (host, folder, turn) = (self.host.clone(), self.folder.clone(), self.feed_turn);
         let opening = async move {
             tokio::time::sleep(pause).await;
-            Feed::open(far, folder, turn, heard_of).await
+            Feed::open(host, folder, turn, heard_of).await
         };
         self.feed = FeedState::Opening {
             opening: tokio::spawn(opening),
@@ -43,7 +43,7 @@ impl Task {
         let (Some(turn), Some(stored)) = (number(), number()) else {
             return;
         };
-        let up = Up {
+        let up = InputReady {
             turn: u32::try_from(turn).unwrap_or(0),
             stored,
             is_exact: words.next() == Some("exact"),
@@ -71,9 +71,9 @@ impl Task {
         }
     }
 
-    pub(super) fn feed_changed(&mut self, change: Change) -> Result<()> {
+    pub(super) fn feed_changed(&mut self, change: FeedChange) -> Result<()> {
         match change {
-            Change::Opened(Ok(mut feed)) => {
+            FeedChange::Opened(Ok(mut feed)) => {
                 if let FeedState::Opening { up: Some(up), .. } = self.feed {
                     feed.ready(&mut self.frames, up.stored, up.is_exact);
                 }
@@ -81,12 +81,12 @@ impl Task {
                 self.give_orders();
                 Ok(())
             }
-            Change::Opened(Err(error)) if !is_passing(&error) => Err(error),
-            Change::Opened(Err(error)) => {
+            FeedChange::Opened(Err(error)) if !is_passing(&error) => Err(error),
+            FeedChange::Opened(Err(error)) => {
                 let pause = self.feed_setbacks.not_opened(Instant::now(), self.patience);
                 self.open_feed_again(pause, error)
             }
-            Change::Ended(why) => {
+            FeedChange::Ended(why) => {
                 if self.input.is_none() && self.is_running {
                     // Nobody needs it.
                     self.feed = FeedState::None;

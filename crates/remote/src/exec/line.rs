@@ -11,9 +11,9 @@ use tokio::time::Instant;
 
 use super::{setbacks::LASTED, windows};
 use crate::pipe::{
-    Far, down,
-    lines::{Line as Text, Lines},
-    text::{Decoder, Encoding, Item},
+    ScriptHost, down,
+    lines::{Lines, ScriptLine as Text},
+    text::{DecodedItem, Decoder, Encoding},
 };
 
 /// Silence of this length, of a script that sends signs of life every three seconds, means that no
@@ -39,7 +39,7 @@ const KNOWN: &[u8] = b"known\n";
 
 /// How what a command writes gets here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum OutputRoute {
     /// By the separated output of a document for commands: fast, and given up by the agent where
     /// its client is away for a moment.
     Separated,
@@ -51,7 +51,7 @@ pub(super) enum Way {
 
 /// What has come.
 #[derive(Debug)]
-pub(super) enum Said {
+pub(super) enum ScriptOutput {
     /// Bytes of the stream that was named last.
     Bytes(Bytes),
     /// A message of the script.
@@ -60,7 +60,7 @@ pub(super) enum Said {
     Error(Bytes),
 }
 
-impl Said {
+impl ScriptOutput {
     fn is_message(&self, wanted: &str) -> bool {
         matches!(self, Self::Message(text) if text == wanted)
     }
@@ -68,7 +68,7 @@ impl Said {
 
 /// Why no more comes.
 #[derive(Debug)]
-pub(super) enum Lost {
+pub(super) enum LineLoss {
     /// The session was lost: another one may go on. The words are for people.
     Cut(String),
     /// There is no use in another one.
@@ -76,14 +76,14 @@ pub(super) enum Lost {
 }
 
 /// A session with a script of this run; dropped, it is ended in the background.
-pub(super) struct Line {
+pub(super) struct ScriptSession {
     session: driver::Session,
     ending: Option<Ending>,
-    way: Way,
-    far: Far,
+    way: OutputRoute,
+    host: ScriptHost,
     decoder: Decoder,
     lines: Lines,
-    queue: VecDeque<Said>,
+    queue: VecDeque<ScriptOutput>,
     complaints: VecDeque<String>,
     trickle: Trickle,
     opened: Instant,
@@ -94,47 +94,50 @@ pub(super) struct Line {
     is_over: bool,
 }
 
-impl Line {
+impl ScriptSession {
     /// Starts `script`, which is told whether it may wait for its session's end, with separated
     /// output; `None` where that cannot be had.
     ///
     /// # Errors
     /// As [`ops_core::Context::open`].
-    pub(super) async fn open(far: &Far, script: impl Fn(bool) -> String) -> Result<Option<Self>> {
-        let connection = Box::pin(down::open_separated(far, script)).await?;
-        Ok(connection.map(|connection| Self::over(far, Way::Separated, connection)))
+    pub(super) async fn open(
+        host: &ScriptHost,
+        script: impl Fn(bool) -> String,
+    ) -> Result<Option<Self>> {
+        let connection = Box::pin(down::open_separated(host, script)).await?;
+        Ok(connection.map(|connection| Self::over(host, OutputRoute::Separated, connection)))
     }
 
     /// Starts what `words` say to PowerShell on a Windows server.
     ///
     /// # Errors
     /// As [`ops_core::Context::open`].
-    pub(super) async fn open_windows(far: &Far, words: &str) -> Result<Self> {
-        let connection = windows::open(far, words).await?;
-        Ok(Self::over(far, Way::Windows, connection))
+    pub(super) async fn open_windows(host: &ScriptHost, words: &str) -> Result<Self> {
+        let connection = windows::open(host, words).await?;
+        Ok(Self::over(host, OutputRoute::Windows, connection))
     }
 
     /// Starts `script` on a terminal.
     ///
     /// # Errors
     /// As [`ops_core::Context::open`].
-    pub(super) async fn open_terminal(far: &Far, script: &str) -> Result<Self> {
-        let document = far.interactive(script)?;
-        let connection = Box::pin(far.cx.open(&far.instance, document, far.options())).await?;
-        let line = Self::over(far, Way::Terminal, connection);
+    pub(super) async fn open_terminal(host: &ScriptHost, script: &str) -> Result<Self> {
+        let document = host.interactive(script)?;
+        let connection = Box::pin(host.cx.open(&host.instance, document, host.options())).await?;
+        let line = Self::over(host, OutputRoute::Terminal, connection);
         // A size, if only to find out which payloads the agent takes.
         let _ = line.session.sender.send_size(80, 24).await;
         Ok(line)
     }
 
-    fn over(far: &Far, way: Way, connection: Connection) -> Self {
+    fn over(host: &ScriptHost, way: OutputRoute, connection: Connection) -> Self {
         let was_lost = connection.was_lost;
         let (session, ending) = connection.into_parts();
         Self {
             session,
             ending: Some(ending),
             way,
-            far: far.clone(),
+            host: host.clone(),
             decoder: Decoder::new(Encoding::default()),
             lines: Lines::default(),
             queue: VecDeque::new(),
@@ -143,7 +146,7 @@ impl Line {
             opened: Instant::now(),
             is_heard: false,
             has_beaten: false,
-            is_over: way == Way::Separated && was_lost,
+            is_over: way == OutputRoute::Separated && was_lost,
         }
     }
 
@@ -163,21 +166,21 @@ impl Line {
     }
 
     /// What comes next. May be cancelled.
-    pub(super) async fn next(&mut self) -> Result<Said, Lost> {
+    pub(super) async fn next(&mut self) -> Result<ScriptOutput, LineLoss> {
         loop {
             if let Some(said) = self.queue.pop_front() {
                 return Ok(said);
             }
             if self.is_over {
-                return Err(Lost::Cut("the session is lost".to_owned()));
+                return Err(LineLoss::Cut("the session is lost".to_owned()));
             }
             let silence = match self.way {
-                Way::Separated if self.is_heard => Some(SILENCE),
-                Way::Separated => Some(FIRST_WORD),
+                OutputRoute::Separated if self.is_heard => Some(SILENCE),
+                OutputRoute::Separated => Some(FIRST_WORD),
                 // Joined output comes when the command has ended.
-                Way::Windows => self.has_beaten.then_some(SILENCE),
+                OutputRoute::Windows => self.has_beaten.then_some(SILENCE),
                 // Its session is taken up again where it was, however long that takes.
-                Way::Terminal => None,
+                OutputRoute::Terminal => None,
             };
             let event = match silence {
                 None => self.session.events.next().await,
@@ -192,7 +195,7 @@ impl Line {
                 Some(Event::Output(bytes)) => {
                     self.read(&bytes)?;
                     // An agent repairs what was on its way at some ten kilobytes a second.
-                    if self.way == Way::Separated && self.trickle.is_one(bytes.len()) {
+                    if self.way == OutputRoute::Separated && self.trickle.is_one(bytes.len()) {
                         return Err(self.cut("the agent sends only what it repairs"));
                     }
                 }
@@ -203,7 +206,7 @@ impl Line {
                 }
                 // The agent gives up what it had no place for while the client was away.
                 Some(Event::Disconnected { reason })
-                    if self.way == Way::Separated || self.has_beaten =>
+                    if self.way == OutputRoute::Separated || self.has_beaten =>
                 {
                     return Err(self.cut(&reason));
                 }
@@ -211,7 +214,7 @@ impl Line {
                 Some(Event::Failed(error)) => {
                     let words = self.ending.as_ref().map(|ending| ending.failed(&error));
                     return Err(match words {
-                        Some(words) if !self.is_heard => Lost::Failed(words),
+                        Some(words) if !self.is_heard => LineLoss::Failed(words),
                         _ => self.cut(&error.to_string()),
                     });
                 }
@@ -221,21 +224,21 @@ impl Line {
         }
     }
 
-    fn read(&mut self, bytes: &[u8]) -> Result<(), Lost> {
+    fn read(&mut self, bytes: &[u8]) -> Result<(), LineLoss> {
         let mut items = Vec::new();
         let read = self.decoder.push(bytes, &mut items);
         for item in items {
             self.is_heard = true;
             match item {
-                Item::Bytes(bytes) => self.queue.push_back(Said::Bytes(bytes)),
-                Item::Message(text) if text == "beat" => {
-                    self.has_beaten |= self.way == Way::Windows;
+                DecodedItem::Bytes(bytes) => self.queue.push_back(ScriptOutput::Bytes(bytes)),
+                DecodedItem::Message(text) if text == "beat" => {
+                    self.has_beaten |= self.way == OutputRoute::Windows;
                 }
                 // Error output, where the agent has joined it with output.
-                Item::Message(text) if text.starts_with("x ") => {
+                DecodedItem::Message(text) if text.starts_with("x ") => {
                     self.read_line(Text::Message(text))?;
                 }
-                Item::Message(text) => self.queue.push_back(Said::Message(text)),
+                DecodedItem::Message(text) => self.queue.push_back(ScriptOutput::Message(text)),
             }
         }
         if read.is_ok() {
@@ -245,19 +248,19 @@ impl Line {
         for line in String::from_utf8_lossy(bytes).lines() {
             self.complain(line);
         }
-        Err(Lost::Failed(self.not_run()))
+        Err(LineLoss::Failed(self.not_run()))
     }
 
-    fn read_line(&mut self, line: Text) -> Result<(), Lost> {
+    fn read_line(&mut self, line: Text) -> Result<(), LineLoss> {
         match line {
             Text::Other(text) => self.complain(&text),
             Text::Message(text) => match text.strip_prefix("x ") {
-                None => self.queue.push_back(Said::Message(text)),
+                None => self.queue.push_back(ScriptOutput::Message(text)),
                 Some(digits) => {
                     let bytes = base64::engine::general_purpose::STANDARD
                         .decode(digits)
-                        .map_err(|_| Lost::Failed(self.not_run()))?;
-                    self.queue.push_back(Said::Error(bytes.into()));
+                        .map_err(|_| LineLoss::Failed(self.not_run()))?;
+                    self.queue.push_back(ScriptOutput::Error(bytes.into()));
                 }
             },
         }
@@ -274,12 +277,12 @@ impl Line {
         self.complaints.push_back(line.trim_end().to_owned());
     }
 
-    fn cut(&mut self, why: &str) -> Lost {
+    fn cut(&mut self, why: &str) -> LineLoss {
         self.is_over = true;
-        Lost::Cut(why.to_owned())
+        LineLoss::Cut(why.to_owned())
     }
 
-    fn closed(&mut self, closing: &ops_session::closing::Closing) -> Lost {
+    fn closed(&mut self, closing: &ops_session::closing::Closing) -> LineLoss {
         self.is_over = true;
         if let Some(line) = self.lines.finish()
             && let Err(lost) = self.read_line(line)
@@ -292,26 +295,26 @@ impl Line {
             failure
         });
         if self.is_heard {
-            return Lost::Cut("the session has ended".to_owned());
+            return LineLoss::Cut("the session has ended".to_owned());
         }
         let complaints: Vec<&str> = self.complaints.iter().map(String::as_str).collect();
-        match (self.far.refused(&complaints), failure) {
-            (Some(refused), _) => Lost::Failed(refused),
-            (None, Some(failure)) => Lost::Failed(self.explain(failure)),
-            (None, None) if !complaints.is_empty() => Lost::Failed(self.not_run()),
+        match (self.host.refused(&complaints), failure) {
+            (Some(refused), _) => LineLoss::Failed(refused),
+            (None, Some(failure)) => LineLoss::Failed(self.explain(failure)),
+            (None, None) if !complaints.is_empty() => LineLoss::Failed(self.not_run()),
             // An agent whose client was away for a moment ends the session like this, and may tell
             // a status all the same, which is its own.
-            (None, None) => Lost::Cut("the session has ended without a word".to_owned()),
+            (None, None) => LineLoss::Cut("the session has ended without a word".to_owned()),
         }
     }
 
     /// The server did something else.
     pub(super) fn not_run(&self) -> Error {
         let complaints: Vec<&str> = self.complaints.iter().map(String::as_str).collect();
-        self.far.refused(&complaints).unwrap_or_else(|| {
+        self.host.refused(&complaints).unwrap_or_else(|| {
             self.explain(Error::target(format!(
                 "`{}` did not run the command as asked",
-                self.far.instance.label()
+                self.host.instance.label()
             )))
         })
     }
@@ -343,8 +346,8 @@ impl Line {
     /// word the agent passes on. Its script knows by what it has said last which of both is meant.
     async fn close_with(mut self, order: &'static [u8]) -> bool {
         let word = match self.way {
-            Way::Separated | Way::Windows => QUIT,
-            Way::Terminal => order,
+            OutputRoute::Separated | OutputRoute::Windows => QUIT,
+            OutputRoute::Terminal => order,
         };
         if self.is_over || self.session.sender.send(word).await.is_err() {
             return false;

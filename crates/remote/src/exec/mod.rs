@@ -339,7 +339,7 @@ impl Run {
 }
 
 /// The ends that the task of a [`Run`] holds.
-struct Ends {
+struct TaskEnds {
     events: mpsc::Sender<Result<Event>>,
     control: mpsc::UnboundedReceiver<Control>,
     input: Option<mpsc::Receiver<Input>>,
@@ -359,7 +359,7 @@ pub async fn start(cx: &Context, instance: &Instance, request: Request) -> Resul
     } else {
         (None, None)
     };
-    let ends = Ends {
+    let ends = TaskEnds {
         events,
         control: commands,
         input,

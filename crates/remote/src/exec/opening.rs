@@ -6,11 +6,11 @@ use tokio::time::Instant;
 use super::{
     Event,
     feed::Feed,
-    line::{Line, Lost, Said, Way},
-    run::{FeedState, Task},
+    line::{LineLoss, OutputRoute, ScriptOutput, ScriptSession},
+    run::{FeedState, RunTask},
     scripts,
 };
-use crate::pipe::{self, Down};
+use crate::pipe::{self, DownPipe};
 
 /// Sessions that may fail to start a command: each has come as far as the agent.
 const STARTS: u32 = 3;
@@ -23,20 +23,23 @@ pub(super) fn is_passing(error: &Error) -> bool {
     )
 }
 
-impl Task {
+impl RunTask {
     /// The session that makes the folder; `None` where nobody waits for it any more.
-    pub(super) async fn first_line(&mut self) -> Result<Option<Line>> {
-        if self.way != Way::Windows && self.far.document.is_some() && !self.far.known.is_learned() {
+    pub(super) async fn first_line(&mut self) -> Result<Option<ScriptSession>> {
+        if self.way != OutputRoute::Windows
+            && self.host.document.is_some()
+            && !self.host.known.is_learned()
+        {
             // Of a document whose output comes at the end nothing would come before.
-            Down::start(&self.far, "").await?.wait().await?;
+            DownPipe::start(&self.host, "").await?.wait().await?;
         }
-        if self.way == Way::Windows {
-            let line = Line::open_windows(&self.far, &self.words).await?;
+        if self.way == OutputRoute::Windows {
+            let line = ScriptSession::open_windows(&self.host, &self.words).await?;
             self.pending
                 .push_back(Event::Note(self.ends_with_session()));
             return Ok(Some(line));
         }
-        self.far.known.forget_reached();
+        self.host.known.forget_reached();
         let events = self.events.clone();
         let error = tokio::select! {
             line = self.begin() => match line {
@@ -46,7 +49,7 @@ impl Task {
             () = events.closed() => return Ok(None),
         };
         // What was lost while it was being opened may have begun all the same.
-        if is_passing(&error) && self.far.known.has_reached() {
+        if is_passing(&error) && self.host.known.has_reached() {
             self.detail(format!("asking whether the command runs: {error}"));
             return self.replace_line(error.to_string()).await;
         }
@@ -56,21 +59,21 @@ impl Task {
     /// Opens a session that starts the command, if none before it has done so. Each does all of
     /// that, with the same name for the folder, and the server sees to it that the command is
     /// started once.
-    async fn begin(&mut self) -> Result<Line> {
+    async fn begin(&mut self) -> Result<ScriptSession> {
         self.is_launched = self.order.is_open();
-        if self.way == Way::Terminal {
+        if self.way == OutputRoute::Terminal {
             self.is_launched = false;
             return self.bootstrap().await;
         }
         let (order, folder, turn) = (&self.order, &self.folder, self.turn);
         let begin = |linger| scripts::begin(order, folder, turn, linger);
-        match Line::open(&self.far, begin).await {
+        match ScriptSession::open(&self.host, begin).await {
             Ok(Some(line)) => {
                 self.detail("the output comes by a session of its own");
                 Ok(line)
             }
             Ok(None) => {
-                self.way = Way::Terminal;
+                self.way = OutputRoute::Terminal;
                 self.detail(
                     "no separated output: everything goes by a terminal, a kilobyte a millisecond",
                 );
@@ -80,12 +83,12 @@ impl Task {
             // Among other things this is what the service says of a parameter that is too long.
             Err(error)
                 if matches!(error.kind(), ErrorKind::Usage | ErrorKind::Unexpected)
-                    && !self.far.known.has_reached() =>
+                    && !self.host.known.has_reached() =>
             {
                 self.detail(format!("going by a terminal: {error}"));
                 self.is_launched = false;
                 match self.bootstrap().await {
-                    Err(lost) if is_passing(&lost) && self.far.known.has_reached() => Err(lost),
+                    Err(lost) if is_passing(&lost) && self.host.known.has_reached() => Err(lost),
                     // The first error is the one that tells what is wrong.
                     opened => opened.map_err(|_| error),
                 }
@@ -95,16 +98,16 @@ impl Task {
     }
 
     /// Sends the engine by a terminal, for which nothing is too long.
-    async fn bootstrap(&mut self) -> Result<Line> {
-        let is_way = self.way == Way::Terminal;
+    async fn bootstrap(&mut self) -> Result<ScriptSession> {
+        let is_way = self.way == OutputRoute::Terminal;
         let (script, engine) = scripts::bootstrap(&self.folder, self.turn, is_way);
-        let mut line = Line::open_terminal(&self.far, &script).await?;
+        let mut line = ScriptSession::open_terminal(&self.host, &script).await?;
         let said = match line.next().await {
             Ok(said) => said,
-            Err(Lost::Cut(why)) => return Err(self.cut_off(&why)),
-            Err(Lost::Failed(error)) => return Err(error),
+            Err(LineLoss::Cut(why)) => return Err(self.cut_off(&why)),
+            Err(LineLoss::Failed(error)) => return Err(error),
         };
-        let Said::Message(text) = said else {
+        let ScriptOutput::Message(text) = said else {
             return Err(line.not_run());
         };
         match text.strip_prefix("folder ") {
@@ -125,23 +128,23 @@ impl Task {
     }
 
     /// A session that attaches to the run.
-    async fn open_attached(&mut self) -> Result<Line> {
+    async fn open_attached(&mut self) -> Result<ScriptSession> {
         let (folder, turn, out, err) = (&self.folder, self.turn, self.out, self.err);
-        if self.way == Way::Terminal {
+        if self.way == OutputRoute::Terminal {
             let script = scripts::enter(folder, turn, Some((&out, &err)));
-            let line = Line::open_terminal(&self.far, &script).await?;
+            let line = ScriptSession::open_terminal(&self.host, &script).await?;
             self.feed_turn = turn;
             self.feed = FeedState::Open(Feed::over(line.sender(), None, None));
             return Ok(line);
         }
         let attach = |linger| scripts::attach(folder, turn, &out, &err, linger);
-        let line = Line::open(&self.far, attach).await?;
-        line.ok_or_else(|| pipe::no_live_output(&self.far))
+        let line = ScriptSession::open(&self.host, attach).await?;
+        line.ok_or_else(|| pipe::no_live_output(&self.host))
     }
 
     /// A session in the place of one that was lost, for the reason `why`; `None` where nobody waits
     /// for it any more.
-    pub(super) async fn replace_line(&mut self, mut why: String) -> Result<Option<Line>> {
+    pub(super) async fn replace_line(&mut self, mut why: String) -> Result<Option<ScriptSession>> {
         let mut pause = self.setbacks.closed(Instant::now(), self.patience);
         loop {
             let Some(wait) = pause else {

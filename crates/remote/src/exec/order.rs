@@ -12,7 +12,7 @@ const LONGEST_OPEN_BYTES: usize = 2048;
 
 /// A command as lines of sh, and what belongs to it.
 #[derive(Debug)]
-pub(super) struct Order {
+pub(super) struct PreparedCommand {
     /// Lines that become the command.
     pub(super) command: Vec<u8>,
     /// The file that they run, if they run one.
@@ -29,7 +29,7 @@ pub(super) struct Order {
     patience: Duration,
 }
 
-impl Order {
+impl PreparedCommand {
     /// # Errors
     /// As [`text::of`].
     pub(super) fn new(request: &Request) -> Result<Self> {

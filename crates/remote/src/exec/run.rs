@@ -1,6 +1,6 @@
 //! A run: what is done with its sessions until the command has ended.
 //!
-//! There is always one [`Line`], which brings what the command writes, and, where the command has
+//! There is always one [`ScriptSession`], which brings what the command writes, and, where the command has
 //! input or cannot travel as a parameter of a document, a [`Feed`] beside it. Either may be lost at
 //! any time and is replaced: the server keeps what a client may not have, and says at which byte a
 //! session goes on.
@@ -16,17 +16,17 @@ use tokio::{
 };
 
 use super::{
-    Control, Ends, Event, Input, Request, Signal, Status,
+    Control, Event, Input, Request, Signal, Status, TaskEnds,
     feed::{Feed, Frames},
     folder::Folder,
-    line::{Line, Lost, Said, Way},
-    order::Order,
+    line::{LineLoss, OutputRoute, ScriptOutput, ScriptSession},
+    order::PreparedCommand,
     position::Position,
     scripts,
     setbacks::Setbacks,
     windows,
 };
-use crate::pipe::{Down, Far, Known};
+use crate::pipe::{DocumentHabits, DownPipe, ScriptHost};
 
 /// For a session that is to end a command.
 const END_PATIENCE: Duration = Duration::from_secs(15);
@@ -36,21 +36,21 @@ const PIPE: u8 = 13;
 /// Starts the task of a run.
 ///
 /// # Errors
-/// As [`Order::new`], and what cannot be had on a Windows server.
+/// As [`PreparedCommand::new`], and what cannot be had on a Windows server.
 pub(super) fn spawn(
     cx: &Context,
     instance: &Instance,
     request: &Request,
-    ends: Ends,
+    ends: TaskEnds,
 ) -> Result<()> {
-    let far = Far {
+    let host = ScriptHost {
         cx: cx.clone(),
         instance: instance.clone(),
         user: request.user.clone(),
         document: request.document.clone(),
         reason: request.reason.clone(),
         urgency: request.urgency,
-        known: Known::default(),
+        known: DocumentHabits::default(),
     };
     let is_windows = windows::is_windows(instance);
     let words = if is_windows {
@@ -58,9 +58,9 @@ pub(super) fn spawn(
     } else {
         String::new()
     };
-    let task = Task {
-        far,
-        order: Order::new(request)?,
+    let task = RunTask {
+        host,
+        order: PreparedCommand::new(request)?,
         words,
         patience: request.patience,
         events: ends.events,
@@ -73,13 +73,13 @@ pub(super) fn spawn(
         turn: 1,
         setbacks: Setbacks::default(),
         progress: Progress::default(),
-        stream: Stream::Out,
+        stream: OutputStream::Out,
         out: Position::default(),
         err: Position::default(),
         way: if is_windows {
-            Way::Windows
+            OutputRoute::Windows
         } else {
-            Way::Separated
+            OutputRoute::Separated
         },
         is_launched: is_windows,
         has_given_orders: false,
@@ -98,7 +98,7 @@ pub(super) fn spawn(
 
 /// Which stream the bytes that come belong to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stream {
+pub(super) enum OutputStream {
     Out,
     Err,
 }
@@ -111,21 +111,21 @@ pub(super) enum FeedState {
         /// Tells the opening that the server listens.
         heard: Option<oneshot::Sender<()>>,
         /// What the server said then.
-        up: Option<Up>,
+        up: Option<InputReady>,
     },
     Open(Feed),
 }
 
 /// A session for input is ready on the server.
 #[derive(Clone, Copy)]
-pub(super) struct Up {
+pub(super) struct InputReady {
     pub(super) turn: u32,
     pub(super) stored: u64,
     pub(super) is_exact: bool,
 }
 
 /// What became of following a session.
-enum Turn {
+enum FollowEnd {
     Ended(Status),
     /// The session was lost.
     Cut(String),
@@ -133,9 +133,9 @@ enum Turn {
     Stop(Option<Status>),
 }
 
-pub(super) struct Task {
-    pub(super) far: Far,
-    pub(super) order: Order,
+pub(super) struct RunTask {
+    pub(super) host: ScriptHost,
+    pub(super) order: PreparedCommand,
     /// What a Windows server is told in place of all scripts.
     pub(super) words: String,
     pub(super) patience: Duration,
@@ -155,10 +155,10 @@ pub(super) struct Task {
     pub(super) setbacks: Setbacks,
     /// How far everything was when a session was lost the last time.
     pub(super) progress: Progress,
-    pub(super) stream: Stream,
+    pub(super) stream: OutputStream,
     pub(super) out: Position,
     pub(super) err: Position,
-    pub(super) way: Way,
+    pub(super) way: OutputRoute,
     /// The command needs no order to begin.
     pub(super) is_launched: bool,
     /// The orders that it needed are on their way.
@@ -170,7 +170,7 @@ pub(super) struct Task {
     pub(super) feed: FeedState,
     pub(super) feed_turn: u32,
     pub(super) feed_setbacks: Setbacks,
-    /// As [`Task::progress`], of the input.
+    /// As [`RunTask::progress`], of the input.
     pub(super) feed_progress: (u64, u64),
 }
 
@@ -183,7 +183,7 @@ pub(super) struct Progress {
     err: Position,
 }
 
-impl Task {
+impl RunTask {
     async fn carry(mut self) {
         match self.run().await {
             Ok(Some(status)) => self.tell_end(status).await,
@@ -205,23 +205,23 @@ impl Task {
     async fn run(&mut self) -> Result<Option<Status>> {
         let Some(mut line) = self.first_line().await? else {
             // Nobody has told of it, and all the same it may have begun.
-            if self.far.known.has_reached() {
+            if self.host.known.has_reached() {
                 self.stop(None).await;
             }
             return Ok(None);
         };
         loop {
             match self.follow(&mut line).await {
-                Ok(Turn::Ended(status)) => {
+                Ok(FollowEnd::Ended(status)) => {
                     self.tell_end(status).await;
                     self.acknowledge(line).await;
                     return Ok(None);
                 }
-                Ok(Turn::Stop(status)) => {
+                Ok(FollowEnd::Stop(status)) => {
                     self.stop(Some(line)).await;
                     return Ok(status);
                 }
-                Ok(Turn::Cut(why)) => {
+                Ok(FollowEnd::Cut(why)) => {
                     if self.is_direct {
                         return Err(self.cut_off(&why));
                     }
@@ -247,7 +247,7 @@ impl Task {
 
     /// Carries everything between the sessions and whoever runs the command, until this session
     /// ends or is not needed any more.
-    async fn follow(&mut self, line: &mut Line) -> Result<Turn> {
+    async fn follow(&mut self, line: &mut ScriptSession) -> Result<FollowEnd> {
         loop {
             if let Some(control) = self.controls.pop_front()
                 && let Some(turn) = self.obey(line, control).await
@@ -260,7 +260,7 @@ impl Task {
             if self.pending.is_empty()
                 && let Some(status) = self.status
             {
-                return Ok(Turn::Ended(status));
+                return Ok(FollowEnd::Ended(status));
             }
             let takes_input = self.is_running && self.frames.has_room();
             let events = self.events.clone();
@@ -269,7 +269,7 @@ impl Task {
                 control = self.control.recv() => match control {
                     Some(control) => self.controls.push_back(control),
                     // The run is dropped; so are its events.
-                    None => return Ok(Turn::Stop(None)),
+                    None => return Ok(FollowEnd::Stop(None)),
                 },
                 permit = events.reserve(), if !self.pending.is_empty() => match permit {
                     Ok(permit) => {
@@ -277,16 +277,16 @@ impl Task {
                             permit.send(Ok(event));
                         }
                     }
-                    Err(_) => return Ok(Turn::Stop(None)),
+                    Err(_) => return Ok(FollowEnd::Stop(None)),
                 },
-                () = events.closed() => return Ok(Turn::Stop(None)),
+                () = events.closed() => return Ok(FollowEnd::Stop(None)),
                 change = changed(&mut self.feed) => self.feed_changed(change)?,
                 piece = receive(&mut self.input), if takes_input => self.take_input(piece),
                 said = line.next(), if self.pending.is_empty() && self.status.is_none() => {
                     match said {
                         Ok(said) => self.hear(line, said)?,
-                        Err(Lost::Cut(why)) => return Ok(Turn::Cut(why)),
-                        Err(Lost::Failed(error)) => return Err(error),
+                        Err(LineLoss::Cut(why)) => return Ok(FollowEnd::Cut(why)),
+                        Err(LineLoss::Failed(error)) => return Err(error),
                     }
                 }
             }
@@ -299,7 +299,7 @@ impl Task {
     }
 
     /// What the session at hand has gained makes good for those that were lost before it.
-    fn note_progress(&mut self, line: &Line) {
+    fn note_progress(&mut self, line: &ScriptSession) {
         let progress = Progress {
             is_told: self.folder.is_told(),
             is_running: self.is_running,
@@ -314,28 +314,28 @@ impl Task {
 
     // --- what comes --------------------------------------------------------------------------
 
-    fn hear(&mut self, line: &Line, said: Said) -> Result<()> {
+    fn hear(&mut self, line: &ScriptSession, said: ScriptOutput) -> Result<()> {
         match said {
-            Said::Bytes(bytes) => {
+            ScriptOutput::Bytes(bytes) => {
                 // It may have written something before the server looked.
                 self.note_running();
                 let (position, event) = match self.stream {
-                    Stream::Out => (&mut self.out, Event::Stdout(bytes.clone())),
-                    Stream::Err => (&mut self.err, Event::Stderr(bytes.clone())),
+                    OutputStream::Out => (&mut self.out, Event::Stdout(bytes.clone())),
+                    OutputStream::Err => (&mut self.err, Event::Stderr(bytes.clone())),
                 };
                 position.advance(bytes.len());
                 self.pending.push_back(event);
                 Ok(())
             }
-            Said::Error(bytes) => {
+            ScriptOutput::Error(bytes) => {
                 self.pending.push_back(Event::Stderr(bytes));
                 Ok(())
             }
-            Said::Message(text) => self.hear_message(line, &text),
+            ScriptOutput::Message(text) => self.hear_message(line, &text),
         }
     }
 
-    fn hear_message(&mut self, line: &Line, text: &str) -> Result<()> {
+    fn hear_message(&mut self, line: &ScriptSession, text: &str) -> Result<()> {
         let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
         match word {
             "folder" => {
@@ -347,11 +347,11 @@ impl Task {
             "nowhere" => self.begin_direct(line)?,
             "running" => self.note_running(),
             "out" => {
-                self.stream = Stream::Out;
+                self.stream = OutputStream::Out;
                 self.out.check(rest).map_err(|error| self.missing(error))?;
             }
             "err" => {
-                self.stream = Stream::Err;
+                self.stream = OutputStream::Err;
                 self.err.check(rest).map_err(|error| self.missing(error))?;
             }
             "end" | "last" => {
@@ -391,8 +391,10 @@ impl Task {
                 }
                 self.out.is_end = true;
             }
-            "windows" if self.way == Way::Windows => {}
-            "unstartable" if self.way == Way::Windows => return Err(windows::unstartable(rest)),
+            "windows" if self.way == OutputRoute::Windows => {}
+            "unstartable" if self.way == OutputRoute::Windows => {
+                return Err(windows::unstartable(rest));
+            }
             "gone" => return Err(self.gone()),
             "unstarted" => return Err(self.unstarted()),
             "failed" => {
@@ -415,7 +417,7 @@ impl Task {
         }
     }
 
-    fn begin_direct(&mut self, line: &Line) -> Result<()> {
+    fn begin_direct(&mut self, line: &ScriptSession) -> Result<()> {
         if self.turn > 1 {
             return Err(self.maybe_run());
         }
@@ -426,7 +428,7 @@ impl Task {
                 .hint("make room on the server, in /tmp"));
         }
         self.is_direct = true;
-        self.stream = Stream::Out;
+        self.stream = OutputStream::Out;
         self.pending
             .push_back(Event::Note(self.ends_with_session()));
         Ok(())
@@ -434,7 +436,7 @@ impl Task {
 
     /// How a command has ended of which nothing is kept on the server.
     fn direct_status(&mut self, words: &str) -> Option<Status> {
-        if self.way != Way::Windows || words == "limit" {
+        if self.way != OutputRoute::Windows || words == "limit" {
             return read_status(words);
         }
         let (code, note) = windows::narrow_status(words)?;
@@ -447,12 +449,12 @@ impl Task {
 
     // --- ways out ----------------------------------------------------------------------------
 
-    async fn obey(&mut self, line: &Line, control: Control) -> Option<Turn> {
+    async fn obey(&mut self, line: &ScriptSession, control: Control) -> Option<FollowEnd> {
         match control {
-            Control::StdoutClosed => Some(Turn::Stop(Some(Status::Signal(PIPE)))),
+            Control::StdoutClosed => Some(FollowEnd::Stop(Some(Status::Signal(PIPE)))),
             Control::Signal(signal) if !self.is_running || self.is_direct => {
                 // There is nothing yet, or nobody there, to take a signal.
-                Some(Turn::Stop(Some(Status::Signal(signal.number()))))
+                Some(FollowEnd::Stop(Some(Status::Signal(signal.number()))))
             }
             Control::Signal(signal) => {
                 self.send_signal(line, signal).await;
@@ -461,7 +463,7 @@ impl Task {
         }
     }
 
-    async fn send_signal(&self, line: &Line, signal: Signal) {
+    async fn send_signal(&self, line: &ScriptSession, signal: Signal) {
         if let FeedState::Open(feed) = &self.feed
             && feed.is_ready()
         {
@@ -473,18 +475,18 @@ impl Task {
             return;
         }
         let role = format!("signal {}", signal.name());
-        let tell = tell(self.far.clone(), scripts::tell(&self.folder, &role));
-        self.far.cx.interrupt().finish_later(tell);
+        let tell = tell(self.host.clone(), scripts::tell(&self.folder, &role));
+        self.host.cx.interrupt().finish_later(tell);
     }
 
     /// Tells the server that the end of the command is known here: until then it keeps everything.
-    async fn acknowledge(&mut self, line: Line) {
+    async fn acknowledge(&mut self, line: ScriptSession) {
         // Its session is ended meanwhile.
         self.close_feed();
         if self.is_direct || line.acknowledge().await {
             return;
         }
-        tell(self.far.clone(), scripts::tell(&self.folder, "known")).await;
+        tell(self.host.clone(), scripts::tell(&self.folder, "known")).await;
     }
 
     fn close_feed(&mut self) {
@@ -495,7 +497,7 @@ impl Task {
     }
 
     /// Ends the command and all it has left on the server.
-    pub(super) async fn stop(&mut self, line: Option<Line>) {
+    pub(super) async fn stop(&mut self, line: Option<ScriptSession>) {
         if self.is_direct {
             return;
         }
@@ -504,37 +506,37 @@ impl Task {
         {
             return;
         }
-        tell(self.far.clone(), scripts::tell(&self.folder, "end")).await;
+        tell(self.host.clone(), scripts::tell(&self.folder, "end")).await;
     }
 }
 
 /// Runs a script that only does something.
-async fn tell(far: Far, script: String) {
+async fn tell(host: ScriptHost, script: String) {
     let told = async {
-        let mut down = Down::start(&far, &script).await?;
+        let mut down = DownPipe::start(&host, &script).await?;
         down.wait().await
     };
     match tokio::time::timeout(END_PATIENCE, told).await {
         Ok(Ok(_)) => {}
-        Ok(Err(error)) => far.cx.output().detail(error.to_string()),
-        Err(_) => far.cx.output().detail("the server did not answer in time"),
+        Ok(Err(error)) => host.cx.output().detail(error.to_string()),
+        Err(_) => host.cx.output().detail("the server did not answer in time"),
     }
 }
 
-pub(super) enum Change {
+pub(super) enum FeedChange {
     Opened(Result<Feed>),
     Ended(String),
 }
 
 /// Ends when something has become of the session for input. Cancel-safe.
-async fn changed(feed: &mut FeedState) -> Change {
+async fn changed(feed: &mut FeedState) -> FeedChange {
     match feed {
         FeedState::None => std::future::pending().await,
         FeedState::Opening { opening, .. } => match opening.await {
-            Ok(opened) => Change::Opened(opened),
-            Err(error) => Change::Opened(Err(Error::unforeseen(error))),
+            Ok(opened) => FeedChange::Opened(opened),
+            Err(error) => FeedChange::Opened(Err(Error::unforeseen(error))),
         },
-        FeedState::Open(feed) => Change::Ended(feed.ended().await),
+        FeedState::Open(feed) => FeedChange::Ended(feed.ended().await),
     }
 }
 
@@ -552,7 +554,7 @@ fn read_status(text: &str) -> Option<Status> {
     text.parse().ok().map(Status::from_exit_code)
 }
 
-impl Drop for Task {
+impl Drop for RunTask {
     fn drop(&mut self) {
         self.close_feed();
     }

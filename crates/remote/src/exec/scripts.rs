@@ -1,6 +1,6 @@
 //! The scripts of a run as they are sent.
 
-use super::{folder::Folder, order::Order, position::Position, text::as_format};
+use super::{folder::Folder, order::PreparedCommand, position::Position, text::as_format};
 use crate::script::compact;
 
 /// Makes the folder, or finds it; `ENGINE` in it is where the engine's text goes.
@@ -36,7 +36,7 @@ fn begin_with(folder: &Folder, turn: u32, engine: Option<&str>) -> String {
 /// A session that starts the command: makes the folder, starts the command if `order` may travel in
 /// a parameter of the document, and attaches. Where a session before this one has done a part of
 /// that, this one does the rest.
-pub(super) fn begin(order: &Order, folder: &Folder, turn: u32, linger: bool) -> String {
+pub(super) fn begin(order: &PreparedCommand, folder: &Folder, turn: u32, linger: bool) -> String {
     let mut script = begin_with(folder, turn, Some(&engine()));
     script.push_str("if [ -n \"$d\" ]; then\n");
     if order.is_open() {

@@ -13,8 +13,8 @@ use std::{
 use ops_test_needs::needs;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use super::{Request, folder::Folder, order::Order, position::Position, scripts};
-use crate::pipe::text::{Decoder, Encoding, Item};
+use super::{Request, folder::Folder, order::PreparedCommand, position::Position, scripts};
+use crate::pipe::text::{DecodedItem, Decoder, Encoding};
 
 /// Only a failing test waits so long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -63,8 +63,8 @@ impl Shell {
             .unwrap()
     }
 
-    fn session(&self, script: &str) -> Session {
-        Session::over(self.start(script))
+    fn session(&self, script: &str) -> ShellSession {
+        ShellSession::over(self.start(script))
     }
 
     /// The shells of [`SHELLS`] that this machine has.
@@ -113,7 +113,7 @@ impl Shell {
 }
 
 /// A script that runs, as an agent has it; dropped, it is killed as at the end of a session.
-struct Session {
+struct ShellSession {
     child: Child,
     pieces: mpsc::Receiver<Vec<u8>>,
     decoder: Decoder,
@@ -123,7 +123,7 @@ struct Session {
     messages: VecDeque<String>,
 }
 
-impl Session {
+impl ShellSession {
     fn over(mut child: Child) -> Self {
         let mut stdout = child.stdout.take().unwrap();
         let (sender, pieces) = mpsc::channel();
@@ -171,9 +171,9 @@ impl Session {
         self.decoder.push(piece, &mut items).unwrap();
         for item in items {
             match item {
-                Item::Bytes(bytes) if self.is_err => self.err.extend_from_slice(&bytes),
-                Item::Bytes(bytes) => self.out.extend_from_slice(&bytes),
-                Item::Message(text) => {
+                DecodedItem::Bytes(bytes) if self.is_err => self.err.extend_from_slice(&bytes),
+                DecodedItem::Bytes(bytes) => self.out.extend_from_slice(&bytes),
+                DecodedItem::Message(text) => {
                     if text.starts_with("out ") || text.starts_with("err ") {
                         self.is_err = text.starts_with("err ");
                     }
@@ -193,7 +193,7 @@ impl Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for ShellSession {
     fn drop(&mut self) {
         // It may have gone.
         let _ = kill_process_group(self.process(), Signal::KILL);
@@ -210,15 +210,15 @@ fn eventually(name: &str, what: &str, mut there: impl FnMut() -> bool) {
 }
 
 /// A line as it is given to the server.
-fn order(line: &str, adapt: impl FnOnce(&mut Request)) -> Order {
+fn order(line: &str, adapt: impl FnOnce(&mut Request)) -> PreparedCommand {
     let mut request = Request::new(super::Command::Line(line.as_bytes().to_vec()));
     request.patience = Duration::from_secs(60);
     adapt(&mut request);
-    Order::new(&request).unwrap()
+    PreparedCommand::new(&request).unwrap()
 }
 
 /// The first session of a run of its own.
-fn begin(order: &Order) -> String {
+fn begin(order: &PreparedCommand) -> String {
     scripts::begin(order, &Folder::new().unwrap(), 1, true)
 }
 
@@ -414,7 +414,7 @@ fn input_and_its_end_arrive_in_every_shell() {
         let order = order("cat; exit 4", |request| request.stdin = true);
         let mut session = shell.session(&begin(&order));
         let folder = told_folder(&session.hear("folder"));
-        let mut feed = Session::over(shell.start(&scripts::enter(&folder, 1, None)));
+        let mut feed = ShellSession::over(shell.start(&scripts::enter(&folder, 1, None)));
         session.hear("up");
         let mut stdin = feed.child.stdin.take().unwrap();
         // The next one when the last one is stored: some heads read ahead.
@@ -463,11 +463,11 @@ fn every_argument_arrives_in_every_shell_however_long_it_is() {
                 .into_iter()
                 .chain(words.iter().copied());
             let argv = argv.map(<[u8]>::to_vec).collect();
-            let order = Order::new(&Request::new(super::Command::Argv(argv))).unwrap();
+            let order = PreparedCommand::new(&Request::new(super::Command::Argv(argv))).unwrap();
             let mut session = shell.session(&begin(&order));
             let folder = told_folder(&session.hear("folder"));
             let _feed = (!order.is_open()).then(|| {
-                let mut feed = Session::over(shell.start(&scripts::enter(&folder, 1, None)));
+                let mut feed = ShellSession::over(shell.start(&scripts::enter(&folder, 1, None)));
                 session.hear("up");
                 let mut stdin = feed.child.stdin.take().unwrap();
                 writeln!(stdin, "put command {}", order.command.len()).unwrap();
@@ -506,13 +506,13 @@ fn a_direct_command_needs_no_place_to_write() {
     let mut decoder = Decoder::new(Encoding::Base64);
     decoder.push(&output.stdout, &mut items).unwrap();
     decoder.finish().unwrap();
-    let message = |text: &str| Item::Message(text.to_owned());
+    let message = |text: &str| DecodedItem::Message(text.to_owned());
     assert_eq!(
         items,
         [
             message("nowhere"),
             message("running"),
-            Item::Bytes(b"a\0b\xff".as_slice().into()),
+            DecodedItem::Bytes(b"a\0b\xff".as_slice().into()),
             message("over 42"),
         ]
     );

@@ -15,7 +15,7 @@ use ops_session::documents;
 use ops_ui::{Error, ErrorKind, Hint, Result, hint};
 
 use super::{Command, Request};
-use crate::{pipe::Far, script::compact};
+use crate::{pipe::ScriptHost, script::compact};
 
 const SCRIPT: &str = include_str!("scripts/windows.ps1");
 
@@ -150,18 +150,18 @@ fn quote(word: &str) -> String {
 ///
 /// # Errors
 /// As [`ops_core::Context::open`].
-pub(super) async fn open(far: &Far, words: &str) -> Result<Connection> {
+pub(super) async fn open(host: &ScriptHost, words: &str) -> Result<Connection> {
     // What the document says of output on Windows is not known: both ways are understood.
-    match open_as(far, words, true).await {
+    match open_as(host, words, true).await {
         Err(error) if matches!(error.kind(), ErrorKind::Usage | ErrorKind::Unexpected) => {
-            open_as(far, words, false).await
+            open_as(host, words, false).await
         }
         opened => opened,
     }
 }
 
-async fn open_as(far: &Far, words: &str, is_separated: bool) -> Result<Connection> {
-    let name = far.document.as_deref();
+async fn open_as(host: &ScriptHost, words: &str, is_separated: bool) -> Result<Connection> {
+    let name = host.document.as_deref();
     let mut parameters = BTreeMap::from([("command".to_owned(), vec![words.to_owned()])]);
     if is_separated {
         parameters.insert("separateOutputStream".to_owned(), vec!["true".to_owned()]);
@@ -173,7 +173,7 @@ async fn open_as(far: &Far, words: &str, is_separated: bool) -> Result<Connectio
         parameters,
         handshake: true,
     };
-    Box::pin(far.cx.open(&far.instance, document, far.options())).await
+    Box::pin(host.cx.open(&host.instance, document, host.options())).await
 }
 
 /// The reason, in base64, why the program could not be started.

@@ -2,17 +2,17 @@
 
 use ops_ui::{Error, Text, output::escape};
 
-use super::{line::Way, run::Task};
+use super::{line::OutputRoute, run::RunTask};
 use crate::pipe;
 
-impl Task {
+impl RunTask {
     pub(super) fn label(&self) -> &str {
-        self.far.instance.label()
+        self.host.instance.label()
     }
 
     pub(super) fn detail(&self, text: impl std::fmt::Display) {
         let label = escape(self.label());
-        self.far.cx.output().detail(format!("{label}: {text}"));
+        self.host.cx.output().detail(format!("{label}: {text}"));
     }
 
     pub(super) fn missing(&self, error: impl std::fmt::Display) -> Error {
@@ -23,7 +23,7 @@ impl Task {
         let error = Error::target(format!("the output of `{}` was cut off", self.label()));
         let error = error.caused_by(why).with_source(pipe::CutOff);
         if self.is_direct {
-            error.caused_by(if self.way == Way::Windows {
+            error.caused_by(if self.way == OutputRoute::Windows {
                 "a command on a Windows server ends with its session"
             } else {
                 "nothing can be written on the server, so that a command ends with its session"
@@ -44,10 +44,10 @@ impl Task {
         ))
     }
 
-    /// Said at the start of a run that no other session can go on with.
+    /// ScriptOutput at the start of a run that no other session can go on with.
     pub(super) fn ends_with_session(&self) -> Text {
         let label = self.label();
-        Text::from(if self.way == Way::Windows {
+        Text::from(if self.way == OutputRoute::Windows {
             format!("`{label}` runs Windows: this command ends when its session is lost")
         } else {
             format!(

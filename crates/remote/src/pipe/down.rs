@@ -18,9 +18,9 @@ use ops_ui::{Error, ErrorKind, Result, output::escape};
 use tokio::time::Instant;
 
 use super::{
-    Far, KEEPER,
-    lines::{Line, Lines},
-    text::{Decoder, Encoding, Item},
+    KEEPER, ScriptHost,
+    lines::{Lines, ScriptLine},
+    text::{DecodedItem, Decoder, Encoding},
 };
 
 /// AWS's document for commands without a terminal.
@@ -31,7 +31,7 @@ const SEPARATE: &str = "separateOutputStream";
 /// Silence of this length, of a script that sends signs of life, means that no more comes: an agent
 /// that was away in the wrong moment has given up.
 const SILENCE: Duration = Duration::from_secs(12);
-/// What may wait for [`Down::next`], in bytes. Payloads of a kilobyte hold twice their size in
+/// What may wait for [`DownPipe::next`], in bytes. Payloads of a kilobyte hold twice their size in
 /// buffers of the socket, and a copy has several sessions.
 const WAITING_BYTES: usize = 256 << 10;
 /// Lines of error output that are kept for a message.
@@ -59,10 +59,10 @@ pub enum Chunk {
 }
 
 /// A running script; dropped, its session is ended in the background.
-pub struct Down {
+pub struct DownPipe {
     session: driver::Session,
     ending: Option<Ending>,
-    far: Far,
+    host: ScriptHost,
     out: Decoder,
     err: Lines,
     queue: VecDeque<Chunk>,
@@ -76,18 +76,18 @@ pub struct Down {
     told: bool,
     /// Whether a lost connection is a failure at once.
     strict: bool,
-    flow: Flow,
+    flow: FlowWindow,
     ended: bool,
 }
 
-impl Down {
+impl DownPipe {
     /// Starts `script`, in the home of its user. In it descriptor 6 takes messages, and what it
     /// complains about is kept for an error.
     ///
     /// # Errors
     /// As [`ops_core::Context::open`].
-    pub async fn start(far: &Far, script: &str) -> Result<Self> {
-        Self::run(far, &framed("", BULK, script)).await
+    pub async fn start(host: &ScriptHost, script: &str) -> Result<Self> {
+        Self::run(host, &framed("", BULK, script)).await
     }
 
     /// Makes a lost connection a failure at once. An agent repairs what was on its way then at some
@@ -99,19 +99,19 @@ impl Down {
         self
     }
 
-    /// As [`Down::start`], with a keeper, and each piece of output as soon as it is written.
-    pub(super) async fn start_kept(far: &Far, script: &str) -> Result<Self> {
-        Self::run(far, &framed(KEEPER, LIVE, script)).await
+    /// As [`DownPipe::start`], with a keeper, and each piece of output as soon as it is written.
+    pub(super) async fn start_kept(host: &ScriptHost, script: &str) -> Result<Self> {
+        Self::run(host, &framed(KEEPER, LIVE, script)).await
     }
 
-    async fn run(far: &Far, framed: &str) -> Result<Self> {
+    async fn run(host: &ScriptHost, framed: &str) -> Result<Self> {
         let text = |linger| format!("{framed}{}", if linger { LINGER } else { "" });
-        let connection = Box::pin(open(far, text)).await?;
+        let connection = Box::pin(open(host, text)).await?;
         let (session, ending) = connection.into_parts();
         Ok(Self {
             session,
             ending: Some(ending),
-            far: far.clone(),
+            host: host.clone(),
             out: Decoder::new(Encoding::default()),
             err: Lines::default(),
             queue: VecDeque::new(),
@@ -121,7 +121,7 @@ impl Down {
             complete: false,
             told: false,
             strict: false,
-            flow: Flow::new(),
+            flow: FlowWindow::new(),
             ended: false,
         })
     }
@@ -151,7 +151,7 @@ impl Down {
                 };
             }
             // A script that is heard of at all sends a sign of life every few seconds.
-            let known = &self.far.known.0;
+            let known = &self.host.known.0;
             let beats =
                 known.separated.load(Ordering::Relaxed) && !known.joined.load(Ordering::Relaxed);
             let event = if beats {
@@ -206,7 +206,7 @@ impl Down {
     /// it told one.
     ///
     /// # Errors
-    /// As [`Down::next`].
+    /// As [`DownPipe::next`].
     pub async fn wait(&mut self) -> Result<Option<i32>> {
         while self.next().await?.is_some() {}
         Ok(self.status)
@@ -220,7 +220,7 @@ impl Down {
     /// An error that says `what`, and what the script complained about.
     pub fn failed(&self, what: impl Into<ops_ui::Text>) -> Error {
         let complaints: Vec<&str> = self.complaints().collect();
-        self.far
+        self.host
             .refused(&complaints)
             .unwrap_or_else(|| self.complain(Error::unexpected(what)))
     }
@@ -247,8 +247,8 @@ impl Down {
         let read = self.out.push(bytes, &mut items);
         for item in items {
             match item {
-                Item::Bytes(bytes) => self.queue.push_back(Chunk::Bytes(bytes)),
-                Item::Message(text) => {
+                DecodedItem::Bytes(bytes) => self.queue.push_back(Chunk::Bytes(bytes)),
+                DecodedItem::Message(text) => {
                     // Signs of life come on this stream; everything else belongs to the other one.
                     if text == "end" {
                         self.complete = true;
@@ -267,23 +267,23 @@ impl Down {
 
     /// Output and error output have turned out to be one.
     fn joined(&self) {
-        let known = &self.far.known.0;
+        let known = &self.host.known.0;
         known.joined.store(true, Ordering::Relaxed);
         if !known.told.swap(true, Ordering::Relaxed) {
-            self.far.cx.output().detail(format!(
+            self.host.cx.output().detail(format!(
                 "{}: no separated output: what a command writes comes when it has ended, a kilobyte a millisecond",
-                escape(self.far.instance.label())
+                escape(self.host.instance.label())
             ));
         }
     }
 
-    fn line(&mut self, line: Line) {
+    fn line(&mut self, line: ScriptLine) {
         match line {
-            Line::Message(text) => {
-                self.far.known.0.separated.store(true, Ordering::Relaxed);
+            ScriptLine::Message(text) => {
+                self.host.known.0.separated.store(true, Ordering::Relaxed);
                 self.message(text);
             }
-            Line::Other(text) => self.complaint(text),
+            ScriptLine::Other(text) => self.complaint(text),
         }
     }
 
@@ -316,7 +316,7 @@ impl Down {
         ending.ended();
         if self.status.is_none() {
             let complaints: Vec<&str> = self.complaints().collect();
-            if let Some(refused) = self.far.refused(&complaints) {
+            if let Some(refused) = self.host.refused(&complaints) {
                 return Err(refused);
             }
             if let Some(error) = failure {
@@ -342,10 +342,10 @@ impl Down {
 
     fn not_run(&self) -> Error {
         let complaints: Vec<&str> = self.complaints().collect();
-        self.far.refused(&complaints).unwrap_or_else(|| {
+        self.host.refused(&complaints).unwrap_or_else(|| {
             self.complain(Error::target(format!(
                 "`{}` did not run the command as asked",
-                self.far.instance.label()
+                self.host.instance.label()
             )))
         })
     }
@@ -358,7 +358,7 @@ impl Down {
         self.complain(
             Error::target(format!(
                 "the output of `{}` was cut off",
-                self.far.instance.label()
+                self.host.instance.label()
             ))
             .with_source(super::CutOff),
         )
@@ -367,13 +367,13 @@ impl Down {
 
 /// How fast output comes: a stream that has become a trickle is one that an agent repairs, message
 /// by message.
-struct Flow {
+struct FlowWindow {
     since: Instant,
     bytes: usize,
     most: usize,
 }
 
-impl Flow {
+impl FlowWindow {
     const WINDOW: Duration = Duration::from_secs(3);
     /// The share of the best window so far that is a trickle.
     const SHARE: usize = 15;
@@ -401,32 +401,32 @@ impl Flow {
 /// Starts a script with separated output; where the document knows no such parameter, without: it
 /// may have it fixed on, or lack it. `script` is told whether it may wait for its session's end:
 /// where output comes only when the command has ended, the command must end.
-async fn open(far: &Far, script: impl Fn(bool) -> String) -> Result<Connection> {
-    let known = &far.known.0;
+async fn open(host: &ScriptHost, script: impl Fn(bool) -> String) -> Result<Connection> {
+    let known = &host.known.0;
     if known.no_parameter.load(Ordering::Relaxed) {
-        return open_as(far, &script, false).await;
+        return open_as(host, &script, false).await;
     }
     // The list of agents may be an hour old: its word costs a second start where it is wrong, and
     // saves one where it is right.
-    if is_listed_without_separated_output(far) {
-        let connection = open_as(far, &script, false).await?;
-        if ignores_separated_output(far, &connection) {
+    if is_listed_without_separated_output(host) {
+        let connection = open_as(host, &script, false).await?;
+        if ignores_separated_output(host, &connection) {
             return Ok(connection);
         }
         connection.terminate().await;
     }
-    match open_as(far, &script, true).await {
-        Ok(connection) if ignores_separated_output(far, &connection) => {
+    match open_as(host, &script, true).await {
+        Ok(connection) if ignores_separated_output(host, &connection) => {
             // Its script would linger until somebody ends it, and nothing of its output come
             // before.
             connection.terminate().await;
-            open_as(far, &script, false).await
+            open_as(host, &script, false).await
         }
         // What the service says of a parameter that a document does not take has several forms; a
         // document that fails for another reason fails again.
         Err(error) if matches!(error.kind(), ErrorKind::Usage | ErrorKind::Unexpected) => {
-            let connection = open_as(far, &script, false).await?;
-            ignores_separated_output(far, &connection);
+            let connection = open_as(host, &script, false).await?;
+            ignores_separated_output(host, &connection);
             known.no_parameter.store(true, Ordering::Relaxed);
             Ok(connection)
         }
@@ -437,17 +437,17 @@ async fn open(far: &Far, script: impl Fn(bool) -> String) -> Result<Connection> 
 /// As [`open`]; `None` in place of a session whose output would come only when the script has
 /// ended, as far as that is known.
 pub(crate) async fn open_separated(
-    far: &Far,
+    host: &ScriptHost,
     script: impl Fn(bool) -> String,
 ) -> Result<Option<Connection>> {
-    if far.known.is_joined() || is_listed_without_separated_output(far) {
+    if host.known.is_joined() || is_listed_without_separated_output(host) {
         return Ok(None);
     }
-    if far.known.0.no_parameter.load(Ordering::Relaxed) {
-        return open_as(far, &script, false).await.map(Some);
+    if host.known.0.no_parameter.load(Ordering::Relaxed) {
+        return open_as(host, &script, false).await.map(Some);
     }
-    match open_as(far, &script, true).await {
-        Ok(connection) if ignores_separated_output(far, &connection) => {
+    match open_as(host, &script, true).await {
+        Ok(connection) if ignores_separated_output(host, &connection) => {
             connection.terminate().await;
             Ok(None)
         }
@@ -455,17 +455,21 @@ pub(crate) async fn open_separated(
     }
 }
 
-fn is_listed_without_separated_output(far: &Far) -> bool {
-    let listed = far.instance.agent_version.as_deref();
+fn is_listed_without_separated_output(host: &ScriptHost) -> bool {
+    let listed = host.instance.agent_version.as_deref();
     listed.is_some_and(|listed| AgentVersion::new(listed).ignores_separated_output())
 }
 
 /// Starts the script, with the parameter for separated output if `separate` says so.
-async fn open_as(far: &Far, script: impl Fn(bool) -> String, separate: bool) -> Result<Connection> {
-    let name = far.document.as_deref().unwrap_or(DOCUMENT);
-    let separated = separate || far.known.0.separated.load(Ordering::Relaxed);
-    let mut command = far.command(&script(separated))?;
-    if far.expands_dollars().await {
+async fn open_as(
+    host: &ScriptHost,
+    script: impl Fn(bool) -> String,
+    separate: bool,
+) -> Result<Connection> {
+    let name = host.document.as_deref().unwrap_or(DOCUMENT);
+    let separated = separate || host.known.0.separated.load(Ordering::Relaxed);
+    let mut command = host.command(&script(separated))?;
+    if host.expands_dollars().await {
         command = command.replace('$', "$$");
     }
     let mut parameters = BTreeMap::from([("command".to_owned(), vec![command])]);
@@ -477,18 +481,18 @@ async fn open_as(far: &Far, script: impl Fn(bool) -> String, separate: bool) -> 
         parameters,
         handshake: true,
     };
-    let mut options = far.options();
+    let mut options = host.options();
     options.driver.receive_bound = WAITING_BYTES;
-    Box::pin(far.cx.open(&far.instance, document, options)).await
+    Box::pin(host.cx.open(&host.instance, document, options)).await
 }
 
 /// What the handshake of a script's session tells: the agent's version, which is remembered, and
 /// whether it decides about the output.
-fn ignores_separated_output(far: &Far, connection: &Connection) -> bool {
+fn ignores_separated_output(host: &ScriptHost, connection: &Connection) -> bool {
     let Some(version) = &connection.ready.agent_version else {
         return false;
     };
-    far.known.learn_version(version);
+    host.known.learn_version(version);
     version.ignores_separated_output()
 }
 
@@ -535,13 +539,19 @@ mod tests {
             let mut decoder = Decoder::new(Encoding::Base64);
             decoder.push(&output.stdout, &mut items).unwrap();
             decoder.finish().unwrap();
-            let end = Item::Message("end".to_owned());
-            assert_eq!(items, [Item::Bytes(Bytes::from_static(b"a\0b\xff")), end]);
+            let end = DecodedItem::Message("end".to_owned());
+            assert_eq!(
+                items,
+                [DecodedItem::Bytes(Bytes::from_static(b"a\0b\xff")), end]
+            );
             let messages = Lines::default().push(&output.stderr);
-            assert_eq!(messages.last(), Some(&Line::Message("over".to_owned())));
+            assert_eq!(
+                messages.last(),
+                Some(&ScriptLine::Message("over".to_owned()))
+            );
             for expected in ["e gone", "size 4", "status 3"] {
                 assert!(
-                    messages.contains(&Line::Message(expected.to_owned())),
+                    messages.contains(&ScriptLine::Message(expected.to_owned())),
                     "{messages:?}"
                 );
             }

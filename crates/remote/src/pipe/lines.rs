@@ -5,7 +5,7 @@ const LINE_MAX_BYTES: usize = 8 << 10;
 
 /// A line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Line {
+pub(crate) enum ScriptLine {
     /// `!…`: a message of the script.
     Message(String),
     /// Anything else that is not empty.
@@ -20,7 +20,7 @@ pub(crate) struct Lines {
 
 impl Lines {
     /// Takes the next piece; gives the lines it completes.
-    pub(crate) fn push(&mut self, piece: &[u8]) -> Vec<Line> {
+    pub(crate) fn push(&mut self, piece: &[u8]) -> Vec<ScriptLine> {
         let mut lines = Vec::new();
         for &byte in piece {
             if byte == b'\n' {
@@ -33,12 +33,12 @@ impl Lines {
     }
 
     /// The last line, which nothing ends.
-    pub(crate) fn finish(&mut self) -> Option<Line> {
+    pub(crate) fn finish(&mut self) -> Option<ScriptLine> {
         let text = String::from_utf8_lossy(&self.line).trim_end().to_owned();
         self.line.clear();
         match text.strip_prefix('!') {
-            Some(message) => Some(Line::Message(message.to_owned())),
-            None => (!text.is_empty()).then_some(Line::Other(text)),
+            Some(message) => Some(ScriptLine::Message(message.to_owned())),
+            None => (!text.is_empty()).then_some(ScriptLine::Other(text)),
         }
     }
 }
@@ -52,7 +52,7 @@ mod tests {
         let text = b"!ready\r\nsudo: a password is required\n\n!status 1\nlast";
         for cut in 1..text.len() {
             let mut lines = Lines::default();
-            let mut read: Vec<Line> = text
+            let mut read: Vec<ScriptLine> = text
                 .chunks(cut)
                 .flat_map(|piece| lines.push(piece))
                 .collect();
@@ -60,10 +60,10 @@ mod tests {
             assert_eq!(
                 read,
                 [
-                    Line::Message("ready".to_owned()),
-                    Line::Other("sudo: a password is required".to_owned()),
-                    Line::Message("status 1".to_owned()),
-                    Line::Other("last".to_owned()),
+                    ScriptLine::Message("ready".to_owned()),
+                    ScriptLine::Other("sudo: a password is required".to_owned()),
+                    ScriptLine::Message("status 1".to_owned()),
+                    ScriptLine::Other("last".to_owned()),
                 ]
             );
         }
@@ -75,7 +75,7 @@ mod tests {
         for _ in 0..100 {
             assert_eq!(lines.push(&[b'x'; 1000]), []);
         }
-        let Some(Line::Other(text)) = lines.finish() else {
+        let Some(ScriptLine::Other(text)) = lines.finish() else {
             panic!("a line");
         };
         assert_eq!(text.len(), LINE_MAX_BYTES);

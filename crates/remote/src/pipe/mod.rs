@@ -9,25 +9,25 @@
 //!
 //! The agent sends the separated output of a command as fast as it comes, and writes input to a
 //! terminal as fast as it is taken; everything else it paces at a kilobyte a millisecond, and a
-//! terminal's first output comes a second late. [`Down`] and [`Up`] each use one of the two;
+//! terminal's first output comes a second late. [`DownPipe`] and [`UpPipe`] each use one of the two;
 //! [`Pipe`] joins them at a FIFO in a private folder of the server, so that one process there has
-//! both. [`Up::dialogue`] joins them the other way: what a script on the terminal has to say leaves
+//! both. [`UpPipe::dialogue`] joins them the other way: what a script on the terminal has to say leaves
 //! by separated output, so that nothing waits for that second.
 //!
-//! **What holds back whom.** Down: what is not taken from [`Down::next`] waits in the session's
+//! **What holds back whom.** Down: what is not taken from [`DownPipe::next`] waits in the session's
 //! bounded queue, then in the network; the script blocks. Up: bytes go in frames, each announced by
 //! its length, and the far side grants credit for the next when it has handed one on; a slow script
-//! holds back [`Up::send`], and never more than a frame is under way, or two where
-//! [`Up::send_ahead`] allows it.
+//! holds back [`UpPipe::send`], and never more than a frame is under way, or two where
+//! [`UpPipe::send_ahead`] allows it.
 //!
 //! **When it arrives.** What a process at a [`Pipe`] writes arrives as it is written, each read of
-//! its output a run of base64 of its own; a [`Down`] by itself waits for full buffers, which is
+//! its output a run of base64 of its own; a [`DownPipe`] by itself waits for full buffers, which is
 //! faster. A frame up is handed on when it is complete.
 //!
 //! **What a lost connection does.** Upwards nothing: the terminal's session is taken up again where
-//! it was. Downwards the agent gives up what it had no place for in that moment, and [`Down::next`]
+//! it was. Downwards the agent gives up what it had no place for in that moment, and [`DownPipe::next`]
 //! fails, after twelve seconds without a sign of life at the latest; it never ends in order with a
-//! part missing. Only [`Up::end`] is an end of input to the process: one whose session is lost
+//! part missing. Only [`UpPipe::end`] is an end of input to the process: one whose session is lost
 //! waits, and is ended.
 //!
 //! **What is left behind.** Nothing: a script that makes something for the moment has a keeper, a
@@ -54,8 +54,8 @@ use ops_profile::Instance;
 use ops_ui::{Error, ErrorKind, Hint, Result, hint, output::escape};
 
 pub use self::{
-    down::{Chunk, Down},
-    up::{FRAME_BYTES, LOST, Up},
+    down::{Chunk, DownPipe},
+    up::{FRAME_BYTES, LOST, UpPipe},
 };
 
 /// The output of a process was cut off, because its session was lost or a server's terminal lost
@@ -66,7 +66,7 @@ pub struct CutOff;
 
 /// Where and how scripts of one command run.
 #[derive(Clone)]
-pub struct Far {
+pub struct ScriptHost {
     /// The invocation.
     pub cx: Context,
     /// The server.
@@ -80,16 +80,16 @@ pub struct Far {
     /// Whether somebody waits for just this server.
     pub urgency: Urgency,
     /// What was learned of the document.
-    pub known: Known,
+    pub known: DocumentHabits,
 }
 
 /// What was learned of a document for commands, and told of its server; shared by the clones of a
-/// [`Far`].
+/// [`ScriptHost`].
 #[derive(Clone, Debug, Default)]
-pub struct Known(Arc<Learned>);
+pub struct DocumentHabits(Arc<DocumentFindings>);
 
 #[derive(Debug, Default)]
-struct Learned {
+struct DocumentFindings {
     /// It takes no parameter for separated output.
     no_parameter: AtomicBool,
     /// Output and error output come as one, when the command has ended.
@@ -107,7 +107,7 @@ struct Learned {
     expands_dollars: OnceCell<bool>,
 }
 
-impl Known {
+impl DocumentHabits {
     /// Whether output comes only when a command has ended, at the slow pace; known once the first
     /// script has ended.
     pub fn is_joined(&self) -> bool {
@@ -144,7 +144,7 @@ impl Known {
     }
 }
 
-impl Far {
+impl ScriptHost {
     /// Whether output may come only when a command has ended: by what was seen, by the agent's
     /// version, or since the document was refused the parameter and no output was seen yet.
     fn may_join_output(&self) -> bool {
@@ -275,7 +275,7 @@ pub(crate) fn folder(told: &str) -> Result<&str> {
 }
 
 /// Waits for the message that names the keeper's folder.
-async fn await_folder(down: &mut Down) -> Result<String> {
+async fn await_folder(down: &mut DownPipe) -> Result<String> {
     loop {
         match down.next().await? {
             Some(Chunk::Message(text)) => {
@@ -295,12 +295,12 @@ async fn await_folder(down: &mut Down) -> Result<String> {
 /// holds back the other. Dropped, or when either session is lost, the process is ended, with what
 /// it has started; it never takes an input that was cut off for a whole one.
 pub struct Pipe {
-    /// What it writes. [`Down::status`] is the status of the script, once [`Down::next`] has given
-    /// `None`.
-    pub down: Down,
-    /// What it reads. [`Up::end`] closes that; an error of [`Up::send`] says no more than that it
-    /// reads no more.
-    pub up: Up,
+    /// What it writes. [`DownPipe::status`] is the status of the script, once [`DownPipe::next`]
+    /// has given `None`.
+    pub down: DownPipe,
+    /// What it reads. [`UpPipe::end`] closes that; an error of [`UpPipe::send`] says no more than
+    /// that it reads no more.
+    pub up: UpPipe,
 }
 
 impl Pipe {
@@ -308,23 +308,23 @@ impl Pipe {
     /// of its user.
     ///
     /// # Errors
-    /// As [`Down::start`] and [`Up::start`]; a server without mkfifo; a document without separated
-    /// output, over which nothing comes before the end.
-    pub async fn start(far: &Far, script: &str) -> Result<Self> {
-        if !far.known.is_learned() {
+    /// As [`DownPipe::start`] and [`UpPipe::start`]; a server without mkfifo; a document without
+    /// separated output, over which nothing comes before the end.
+    pub async fn start(host: &ScriptHost, script: &str) -> Result<Self> {
+        if !host.known.is_learned() {
             // Of a document without, nothing would ever come.
-            Down::start(far, "").await?.wait().await?;
+            DownPipe::start(host, "").await?.wait().await?;
         }
-        if far.known.is_joined() {
-            return Err(no_live_output(far));
+        if host.known.is_joined() {
+            return Err(no_live_output(host));
         }
-        let mut down = Down::start_kept(far, &body(script)).await?;
+        let mut down = DownPipe::start_kept(host, &body(script)).await?;
         let folder = await_folder(&mut down).await?;
         let (consumer, at_end) = (
             format!("cat >\"{folder}/in\""),
             format!("echo >\"{folder}/eof\""),
         );
-        let up = Up::start(far, &consumer, &at_end).await?;
+        let up = UpPipe::start(host, &consumer, &at_end).await?;
         Ok(Self { down, up })
     }
 }
@@ -344,12 +344,12 @@ fn body(script: &str) -> String {
 }
 
 /// What needs both directions at once cannot be had from this document, or from this agent.
-pub(crate) fn no_live_output(far: &Far) -> Error {
+pub(crate) fn no_live_output(host: &ScriptHost) -> Error {
     let error = Error::target(format!(
         "`{}` sends the output of a command only when it has ended",
-        far.instance.label()
+        host.instance.label()
     ));
-    let version = far.known.agent_version();
+    let version = host.known.agent_version();
     match version.filter(|version| version.ignores_separated_output()) {
         Some(version) => error
             .caused_by(format!(
@@ -373,22 +373,22 @@ mod tests {
             ops_ui::Env::default(),
             ops_profile::Verbs::default(),
         );
-        let far = Far {
+        let host = ScriptHost {
             cx,
             instance: Instance::bare("i-0123456789abcdef0", "eu-west-1"),
             user: Some("de$ploy".to_owned()),
             document: None,
             reason: None,
             urgency: Urgency::default(),
-            known: Known::default(),
+            known: DocumentHabits::default(),
         };
-        assert!(far.command("echo 'x'").is_err());
+        assert!(host.command("echo 'x'").is_err());
         assert_eq!(
-            far.command("id -un").unwrap(),
+            host.command("id -un").unwrap(),
             "sudo -n -H -u 'de$ploy' -- sh -c 'id -un'"
         );
-        assert!(far.refused(&["sudo: a password is required"]).is_some());
-        assert!(far.refused(&["tar: x: gone"]).is_none());
+        assert!(host.refused(&["sudo: a password is required"]).is_some());
+        assert!(host.refused(&["tar: x: gone"]).is_none());
     }
 
     #[test]

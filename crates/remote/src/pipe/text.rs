@@ -36,7 +36,7 @@ pub enum Encoding {
 
 /// What has been read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Item {
+pub enum DecodedItem {
     /// Bytes, in order.
     Bytes(Bytes),
     /// A message of the script, without `!` and line feed. It comes from the far side: to be
@@ -72,7 +72,7 @@ impl Decoder {
     ///
     /// # Errors
     /// [`Garbled`]; the decoder is of no use afterwards.
-    pub fn push(&mut self, piece: &[u8], items: &mut Vec<Item>) -> Result<(), Garbled> {
+    pub fn push(&mut self, piece: &[u8], items: &mut Vec<DecodedItem>) -> Result<(), Garbled> {
         let mut rest = piece;
         while !rest.is_empty() {
             if let Some(message) = &mut self.message {
@@ -89,7 +89,7 @@ impl Decoder {
                         self.encoding = Encoding::Hex;
                         continue;
                     }
-                    items.push(Item::Message(text.trim_end_matches('\r').to_owned()));
+                    items.push(DecodedItem::Message(text.trim_end_matches('\r').to_owned()));
                 }
                 continue;
             }
@@ -117,7 +117,7 @@ impl Decoder {
         }
     }
 
-    fn decode(&mut self, items: &mut Vec<Item>) -> Result<(), Garbled> {
+    fn decode(&mut self, items: &mut Vec<DecodedItem>) -> Result<(), Garbled> {
         let bytes = match self.encoding {
             Encoding::Base64 => {
                 let mut bytes = Vec::with_capacity(self.digits.len() / 4 * 3);
@@ -150,7 +150,7 @@ impl Decoder {
             }
         };
         if !bytes.is_empty() {
-            items.push(Item::Bytes(bytes.into()));
+            items.push(DecodedItem::Bytes(bytes.into()));
         }
         Ok(())
     }
@@ -172,8 +172,8 @@ mod tests {
         let (mut bytes, mut messages) = (Vec::new(), Vec::new());
         for item in items {
             match item {
-                Item::Bytes(part) => bytes.extend_from_slice(&part),
-                Item::Message(text) => messages.push(text),
+                DecodedItem::Bytes(part) => bytes.extend_from_slice(&part),
+                DecodedItem::Message(text) => messages.push(text),
             }
         }
         (bytes, messages)

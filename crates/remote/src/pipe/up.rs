@@ -8,12 +8,12 @@ use ops_session::driver::{self, Event};
 use ops_ui::{Error, Result};
 
 use super::{
-    Chunk, Down, Far, KEEPER, await_folder,
-    lines::{Line, Lines},
+    Chunk, DownPipe, KEEPER, ScriptHost, await_folder,
+    lines::{Lines, ScriptLine},
 };
 
-/// Largest frame of [`Up::send`], in bytes: long enough that waiting for its credit costs little on
-/// a slow path, short enough to bound what is under way.
+/// Largest frame of [`UpPipe::send`], in bytes: long enough that waiting for its credit costs
+/// little on a slow path, short enough to bound what is under way.
 pub const FRAME_BYTES: usize = 4 << 20;
 /// Piece handed to the session at once, in bytes.
 const PIECE_BYTES: usize = 64 << 10;
@@ -27,12 +27,12 @@ const SCRIPT_END: &str = ".";
 
 /// A running script; dropped, its session is ended in the background, which the script sees as a
 /// hang-up.
-pub struct Up {
+pub struct UpPipe {
     session: driver::Session,
     ending: Option<Ending>,
     /// Carries what the script has to say, past the terminal's slow output.
-    voice: Option<Box<Down>>,
-    far: Far,
+    voice: Option<Box<DownPipe>>,
+    host: ScriptHost,
     trouble: Trouble,
     lines: Lines,
     messages: VecDeque<String>,
@@ -50,53 +50,53 @@ pub struct Up {
     ended: bool,
 }
 
-impl Up {
-    /// Feeds `consumer`'s standard input. `at_end` runs when [`Up::end`] has said that all is
+impl UpPipe {
+    /// Feeds `consumer`'s standard input. `at_end` runs when [`UpPipe::end`] has said that all is
     /// there, before the consumer reads end-of-file; not when the session ends in another way.
     ///
     /// # Errors
     /// As [`ops_core::Context::open`]; a server without stty.
-    pub async fn start(far: &Far, consumer: &str, at_end: &str) -> Result<Self> {
-        Self::run(far, &framed(consumer, at_end), None).await
+    pub async fn start(host: &ScriptHost, consumer: &str, at_end: &str) -> Result<Self> {
+        Self::run(host, &framed(consumer, at_end), None).await
     }
 
     /// Runs `script` on a terminal in raw mode, in the home of its user, from which it reads lines
-    /// ([`Up::ask`]), each with a number in front, and the bytes that they announce
-    /// ([`Up::piece`]). It answers with `say NUMBER TEXT`, and what it complains about is kept for
-    /// an error. `$d` is a private folder; what `$d/t` names, a path and a line feed, goes with it
-    /// when the script ends, however that comes about.
+    /// ([`UpPipe::ask`]), each with a number in front, and the bytes that they announce
+    /// ([`UpPipe::piece`]). It answers with `say NUMBER TEXT`, and what it complains about is kept
+    /// for an error. `$d` is a private folder; what `$d/t` names, a path and a line feed, goes with
+    /// it when the script ends, however that comes about.
     ///
     /// The script goes through the terminal too, so that no limit of a document's parameter bounds
     /// it and it may hold single quotes. No line of it is a full stop alone, which ends it.
     ///
-    /// Where the document separates output, answers leave by a [`Down`] too, as soon as they are
-    /// said; the slow way over the terminal is the one that survives a lost connection. The numbers
-    /// tell which came already.
+    /// Where the document separates output, answers leave by a [`DownPipe`] too, as soon as they
+    /// are said; the slow way over the terminal is the one that survives a lost connection. The
+    /// numbers tell which came already.
     ///
     /// # Errors
-    /// As [`Up::start`] and [`Down::start`].
-    pub async fn dialogue(far: &Far, script: &str) -> Result<Self> {
-        if far.may_join_output() {
-            return Self::dialogue_by_terminal(far, script).await;
+    /// As [`UpPipe::start`] and [`DownPipe::start`].
+    pub async fn dialogue(host: &ScriptHost, script: &str) -> Result<Self> {
+        if host.may_join_output() {
+            return Self::dialogue_by_terminal(host, script).await;
         }
         let relay = "printf \"!folder %s\\n\" \"$d\" >&6\ncat \"$d/out\" >&6\n";
-        let mut voice = Down::start_kept(far, relay).await?.strict();
-        if far.may_join_output() {
+        let mut voice = DownPipe::start_kept(host, relay).await?.strict();
+        if host.may_join_output() {
             // Its start has shown it. What the relay says would come when it has ended, which it
             // never does.
             voice.stop().await;
-            return Self::dialogue_by_terminal(far, script).await;
+            return Self::dialogue_by_terminal(host, script).await;
         }
         let folder = await_folder(&mut voice).await?;
-        let mut up = Self::run(far, &told(&folder), Some(Box::new(voice))).await?;
+        let mut up = Self::run(host, &told(&folder), Some(Box::new(voice))).await?;
         up.numbered = true;
         up.hand_over(script).await?;
         Ok(up)
     }
 
     /// A dialogue whose answers leave by the terminal alone.
-    async fn dialogue_by_terminal(far: &Far, script: &str) -> Result<Self> {
-        let mut up = Self::run(far, &spoken(), None).await?;
+    async fn dialogue_by_terminal(host: &ScriptHost, script: &str) -> Result<Self> {
+        let mut up = Self::run(host, &spoken(), None).await?;
         up.numbered = true;
         up.hand_over(script).await?;
         Ok(up)
@@ -114,10 +114,13 @@ impl Up {
             .await
     }
 
-    async fn run(far: &Far, script: &str, mut voice: Option<Box<Down>>) -> Result<Self> {
-        let document = far.interactive(script)?;
-        let mut options = far.options();
-        options.urgency = far.urgency;
+    async fn run(
+        host: &ScriptHost,
+        script: &str,
+        mut voice: Option<Box<DownPipe>>,
+    ) -> Result<Self> {
+        let document = host.interactive(script)?;
+        let options = host.options();
         let mut is_ready = false;
         let heard = async {
             let Some(voice) = &mut voice else {
@@ -136,14 +139,14 @@ impl Up {
             }
         };
         let connection =
-            Box::pin(far.cx.open_heard(&far.instance, document, options, heard)).await?;
+            Box::pin(host.cx.open_heard(&host.instance, document, options, heard)).await?;
         let (session, ending) = connection.into_parts();
         let mut up = Self {
             session,
             ending: Some(ending),
             voice,
-            far: far.clone(),
-            trouble: Trouble::new(&far.known.0.troubled, &far.cx, far.instance.label()),
+            host: host.clone(),
+            trouble: Trouble::new(&host.known.0.troubled, &host.cx, host.instance.label()),
             lines: Lines::default(),
             messages: VecDeque::new(),
             complaints: VecDeque::new(),
@@ -166,15 +169,15 @@ impl Up {
         match up.next().await? {
             Some(message) if message == "ready" => Ok(up),
             _ => {
-                let label = far.instance.label();
+                let label = host.instance.label();
                 Err(up.failed(format!("`{label}` cannot take what is to be sent")))
             }
         }
     }
 
-    /// Lets a second frame of a [`Up::dialogue`] follow before the credit of the first: its way is
-    /// then no time lost. Only for a server whose `head` reads no further than it is told; what it
-    /// took of the next frame would be lost.
+    /// Lets a second frame of a [`UpPipe::dialogue`] follow before the credit of the first: its way
+    /// is then no time lost. Only for a server whose `head` reads no further than it is told; what
+    /// it took of the next frame would be lost.
     pub fn send_ahead(&mut self) {
         self.ahead = 2;
     }
@@ -191,11 +194,11 @@ impl Up {
         self.piece(bytes).await
     }
 
-    /// Announces a frame of `len_bytes`, once the one before has been handed on; [`Up::piece`] then
-    /// sends its bytes.
+    /// Announces a frame of `len_bytes`, once the one before has been handed on; [`UpPipe::piece`]
+    /// then sends its bytes.
     ///
     /// # Errors
-    /// As [`Up::send`].
+    /// As [`UpPipe::send`].
     pub async fn announce(&mut self, len_bytes: u64) -> Result<()> {
         self.credit().await?;
         self.owed.push_back(len_bytes);
@@ -205,7 +208,7 @@ impl Up {
     /// A part of the frame announced.
     ///
     /// # Errors
-    /// As [`Up::send`].
+    /// As [`UpPipe::send`].
     pub async fn piece(&mut self, mut bytes: Bytes) -> Result<()> {
         while !bytes.is_empty() {
             let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
@@ -217,16 +220,16 @@ impl Up {
     /// Says that no more comes: the consumer reads end-of-file.
     ///
     /// # Errors
-    /// As [`Up::send`].
+    /// As [`UpPipe::send`].
     pub async fn end(&mut self) -> Result<()> {
         self.credit().await?;
         self.raw(Bytes::from_static(b"0\n")).await
     }
 
-    /// A numbered line of a [`Up::dialogue`]; without a line feed in it.
+    /// A numbered line of a [`UpPipe::dialogue`]; without a line feed in it.
     ///
     /// # Errors
-    /// As [`Up::send`].
+    /// As [`UpPipe::send`].
     pub async fn ask(&mut self, text: &str) -> Result<()> {
         self.asked += 1;
         let line = format!("{} {text}\n", self.asked);
@@ -246,18 +249,18 @@ impl Up {
                 return Ok(None);
             }
             let event = match &mut self.voice {
-                None => Heard::Event(self.session.events.next().await),
+                None => UpEvent::Event(self.session.events.next().await),
                 Some(voice) => tokio::select! {
-                    chunk = voice.next() => Heard::Chunk(chunk),
-                    event = self.session.events.next() => Heard::Event(event),
+                    chunk = voice.next() => UpEvent::Chunk(chunk),
+                    event = self.session.events.next() => UpEvent::Event(event),
                 },
             };
             match event {
-                Heard::Event(event) => self.event(event)?,
-                Heard::Chunk(Ok(Some(Chunk::Message(text)))) => self.message(text),
-                Heard::Chunk(Ok(Some(Chunk::Bytes(_)))) => {}
+                UpEvent::Event(event) => self.event(event)?,
+                UpEvent::Chunk(Ok(Some(Chunk::Message(text)))) => self.message(text),
+                UpEvent::Chunk(Ok(Some(Chunk::Bytes(_)))) => {}
                 // The terminal has it all too.
-                Heard::Chunk(Ok(None) | Err(_)) => self.voice = None,
+                UpEvent::Chunk(Ok(None) | Err(_)) => self.voice = None,
             }
         }
     }
@@ -288,7 +291,7 @@ impl Up {
                     Some(ending) => ending.failed(&error),
                     None => self.failed(format!(
                         "the session on `{}` failed",
-                        self.far.instance.label()
+                        self.host.instance.label()
                     )),
                 });
             }
@@ -298,10 +301,10 @@ impl Up {
         Ok(())
     }
 
-    fn line_read(&mut self, line: Line) {
+    fn line_read(&mut self, line: ScriptLine) {
         match line {
-            Line::Message(text) => self.message(text),
-            Line::Other(text) => self.complaint(text),
+            ScriptLine::Message(text) => self.message(text),
+            ScriptLine::Other(text) => self.complaint(text),
         }
     }
 
@@ -343,7 +346,7 @@ impl Up {
     /// Waits until the script has ended; gives its status, if it told one.
     ///
     /// # Errors
-    /// As [`Up::next`].
+    /// As [`UpPipe::next`].
     pub async fn wait(&mut self) -> Result<Option<i32>> {
         while self.next().await?.is_some() {}
         Ok(self.status)
@@ -352,7 +355,7 @@ impl Up {
     /// An error that says `what`, and what the script complained about.
     pub fn failed(&self, what: impl Into<ops_ui::Text>) -> Error {
         let complaints: Vec<&str> = self.complaints().collect();
-        self.far
+        self.host
             .refused(&complaints)
             .unwrap_or_else(|| self.complain(Error::unexpected(what)))
     }
@@ -400,7 +403,7 @@ impl Up {
     /// Waits until the far side has handed on all that was sent.
     ///
     /// # Errors
-    /// As [`Up::send`]; a message that is no credit is one of these: the script gives up.
+    /// As [`UpPipe::send`]; a message that is no credit is one of these: the script gives up.
     pub async fn credit(&mut self) -> Result<()> {
         self.under_way_at_most(0).await
     }
@@ -431,11 +434,11 @@ impl Up {
         }
     }
 
-    /// A command of a [`Up::dialogue`] that announces `len_bytes` for [`Up::piece`], for which the
-    /// script owes a credit.
+    /// A command of a [`UpPipe::dialogue`] that announces `len_bytes` for [`UpPipe::piece`], for
+    /// which the script owes a credit.
     ///
     /// # Errors
-    /// As [`Up::send`].
+    /// As [`UpPipe::send`].
     pub async fn announce_line(&mut self, text: &str, len_bytes: u64) -> Result<()> {
         self.under_way_at_most(self.ahead - 1).await?;
         self.owed.push_back(len_bytes);
@@ -443,7 +446,7 @@ impl Up {
     }
 
     fn no_more(&self) -> Error {
-        self.failed(format!("`{}` takes no more", self.far.instance.label()))
+        self.failed(format!("`{}` takes no more", self.host.instance.label()))
     }
 
     fn complain(&self, error: Error) -> Error {
@@ -451,7 +454,7 @@ impl Up {
     }
 }
 
-enum Heard {
+enum UpEvent {
     Event(Option<Event>),
     Chunk(Result<Option<Chunk>>),
 }

@@ -17,7 +17,7 @@ use russh::{
 };
 
 use super::key_file::{KeyFile, Keyring, Locked, Unusable};
-use crate::ssh::{KeyPair, Settings};
+use crate::ssh::{KeyPair, SshSettings};
 
 /// Keys that are tried at most; a usual server hangs up after six.
 const TRIES: usize = 5;
@@ -27,7 +27,7 @@ const DEFAULT_KEYS: [&str; 3] = ["id_rsa", "id_ecdsa", "id_ed25519"];
 const CONNECT: &str = "log in with a key made for the moment: --instance-connect, or `ssh: { auth: instance-connect }` in the profile";
 const WITHOUT: &str = "or do without SSH: --via session";
 
-enum Step {
+enum LoginStep {
     Pushed,
     Files,
     Agent,
@@ -58,7 +58,7 @@ impl Keys {
     /// A key that was named and cannot be used; no randomness.
     pub(super) fn gather(
         cx: &Context,
-        settings: &Settings,
+        settings: &SshSettings,
         identity: Option<&Path>,
         instance_connect: bool,
         keyring: Keyring,
@@ -142,14 +142,14 @@ impl Keys {
         let mut methods = None;
         let mut agent_trouble = None;
         // ssh tries a key that is named before those of the agent, and its defaults after them.
-        let steps: &[Step] = match (&self.pushed, self.named) {
-            (Some(_), _) => &[Step::Pushed],
-            (None, true) => &[Step::Files, Step::Agent, Step::Locked],
-            (None, false) => &[Step::Agent, Step::Files, Step::Locked],
+        let steps: &[LoginStep] = match (&self.pushed, self.named) {
+            (Some(_), _) => &[LoginStep::Pushed],
+            (None, true) => &[LoginStep::Files, LoginStep::Agent, LoginStep::Locked],
+            (None, false) => &[LoginStep::Agent, LoginStep::Files, LoginStep::Locked],
         };
         for step in steps {
             match step {
-                Step::Pushed => {
+                LoginStep::Pushed => {
                     let Some(pair) = &self.pushed else { continue };
                     let key = Arc::new(pair.private_key().clone());
                     let result = offer(handle, user, &key).await?;
@@ -159,7 +159,7 @@ impl Keys {
                     tried.push("the key of the moment, sent by EC2 Instance Connect".to_owned());
                     methods = remaining(&result);
                 }
-                Step::Files => {
+                LoginStep::Files => {
                     for (name, key) in &self.files {
                         if tried.len() >= TRIES || handle.is_closed() {
                             break;
@@ -172,7 +172,7 @@ impl Keys {
                         methods = remaining(&result);
                     }
                 }
-                Step::Agent => {
+                LoginStep::Agent => {
                     let Some(socket) = &self.agent else { continue };
                     match self.try_agent(handle, user, socket, &mut tried).await {
                         Ok(true) => return Ok(Ok(())),
@@ -180,7 +180,7 @@ impl Keys {
                         Err(why) => agent_trouble = Some(why),
                     }
                 }
-                Step::Locked => {
+                LoginStep::Locked => {
                     for locked in &self.locked {
                         if tried.len() >= TRIES || handle.is_closed() {
                             break;

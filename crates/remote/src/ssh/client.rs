@@ -15,7 +15,7 @@ use russh::{
     keys::{Algorithm, PublicKeyOrCertificate},
 };
 
-use super::{Settings, auth::Keys, carrier::Carrier, host_keys, key_file::Keyring, known_hosts};
+use super::{SshSettings, auth::Keys, carrier::Carrier, host_keys, key_file::Keyring, known_hosts};
 
 /// For the key exchange and the login, each; far more than a slow path takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -75,7 +75,7 @@ impl Dialer {
     /// # Errors
     /// An invalid profile, a key that cannot be used, no user.
     pub fn new(cx: &Context, instance: &Instance, login: Login) -> Result<Self> {
-        let settings = Settings::of(cx, instance)?;
+        let settings = SshSettings::of(cx, instance)?;
         let keys = Keys::gather(
             cx,
             &settings,
@@ -122,7 +122,11 @@ impl Dialer {
         }
         let known = match self.policy {
             HostKeys::Off => None,
-            _ => Some(known_hosts::Known::read(&file, &self.instance.id, label)?),
+            _ => Some(known_hosts::KnownHostKeys::read(
+                &file,
+                &self.instance.id,
+                label,
+            )?),
         };
         self.keys.push(&self.cx, &self.instance, &self.user).await?;
         let connection = self
@@ -158,8 +162,8 @@ impl Dialer {
         };
         let mut handle = match handle {
             Some(Ok(handle)) => handle,
-            Some(Err(Failure::Ours(error))) => return Err(error),
-            Some(Err(Failure::Ssh(error))) => return Err(self.no_server(&carrier, &error)),
+            Some(Err(ClientFailure::Ours(error))) => return Err(error),
+            Some(Err(ClientFailure::Ssh(error))) => return Err(self.no_server(&carrier, &error)),
             None => return Err(self.no_server(&carrier, &"it has not said a word for a minute")),
         };
         let log_in = self.keys.log_in(&self.cx, &mut handle, &self.user, label);
@@ -211,7 +215,7 @@ async fn within<T>(work: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(PATIENCE, Box::pin(work)).await.ok()
 }
 
-fn config(known: Option<&known_hosts::Known>) -> Config {
+fn config(known: Option<&known_hosts::KnownHostKeys>) -> Config {
     // AES-GCM first: processors have instructions for it, and what a session carries is bound by
     // them.
     const CIPHERS: &[cipher::Name] = &[
@@ -227,7 +231,7 @@ fn config(known: Option<&known_hosts::Known>) -> Config {
         ..Preferred::DEFAULT
     };
     let wanted = known
-        .map(known_hosts::Known::algorithms)
+        .map(known_hosts::KnownHostKeys::algorithms)
         .unwrap_or_default();
     if !wanted.is_empty() {
         let is_wanted = |algorithm: &Algorithm| {
@@ -253,7 +257,7 @@ fn config(known: Option<&known_hosts::Known>) -> Config {
 /// Judges the server's key.
 struct Checker {
     /// `None`: any key will do.
-    known: Option<known_hosts::Known>,
+    known: Option<known_hosts::KnownHostKeys>,
     cx: Context,
     label: String,
     learns: bool,
@@ -261,21 +265,24 @@ struct Checker {
 
 /// A failure of the library, or one in our own words.
 #[derive(Debug)]
-enum Failure {
+enum ClientFailure {
     Ssh(russh::Error),
     Ours(Error),
 }
 
-impl From<russh::Error> for Failure {
+impl From<russh::Error> for ClientFailure {
     fn from(error: russh::Error) -> Self {
         Self::Ssh(error)
     }
 }
 
 impl client::Handler for Checker {
-    type Error = Failure;
+    type Error = ClientFailure;
 
-    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Failure> {
+    async fn check_server_key(
+        &mut self,
+        shown: &PublicKeyOrCertificate,
+    ) -> Result<bool, ClientFailure> {
         let Some(known) = &self.known else {
             return Ok(true);
         };
@@ -283,7 +290,7 @@ impl client::Handler for Checker {
         let PublicKeyOrCertificate::PublicKey { key, .. } = shown else {
             return Ok(false);
         };
-        if known.check(key).map_err(Failure::Ours)? {
+        if known.check(key).map_err(ClientFailure::Ours)? {
             return Ok(true);
         }
         if self.learns {
@@ -295,7 +302,7 @@ impl client::Handler for Checker {
             }
             return Ok(true);
         }
-        Err(Failure::Ours(Error::new(
+        Err(ClientFailure::Ours(Error::new(
             ErrorKind::Refused,
             format!("the host key of `{}` is not pinned", self.label),
         )))

@@ -12,7 +12,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use ops_ui::{Error, ErrorKind, Result, hint};
 use russh::keys::{Certificate, PublicKey, ssh_key::public::KeyData};
 
-use super::known_hosts::Known;
+use super::known_hosts::KnownHostKeys;
 
 /// Message numbers. Source: RFC 4253, section 12; RFC 4419, section 5; RFC 5656, section 7.1.
 const NEWKEYS: u8 = 21;
@@ -25,7 +25,7 @@ const MAX_BYTES: usize = 256 << 10;
 
 /// What the server sends at the beginning of a connection, looked through.
 pub struct KeyWatch {
-    known: Known,
+    known: KnownHostKeys,
     unread: BytesMut,
     stage: Stage,
     verified: bool,
@@ -48,7 +48,7 @@ impl KeyWatch {
     /// The file cannot be read.
     pub fn new(file: &Path, id: &str, label: &str) -> Result<Self> {
         Ok(Self {
-            known: Known::read(file, id, label)?,
+            known: KnownHostKeys::read(file, id, label)?,
             unread: BytesMut::new(),
             stage: Stage::Version,
             verified: false,

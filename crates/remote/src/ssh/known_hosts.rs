@@ -55,14 +55,14 @@ pub fn tell_of_no_memory(cx: &Context, label: &str, error: &Error) {
 }
 
 /// What the file says of one server.
-pub(super) struct Known {
+pub(super) struct KnownHostKeys {
     file: PathBuf,
     id: String,
     label: String,
     keys: Vec<(usize, PublicKey)>,
 }
 
-impl Known {
+impl KnownHostKeys {
     /// Reads what is known of the instance `id`.
     ///
     /// # Errors
@@ -183,7 +183,7 @@ mod tests {
     fn a_key_is_pinned_once_and_another_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ssh/known_hosts");
-        let known = || Known::read(&file, "i-0123456789abcdef0", "web-1").unwrap();
+        let known = || KnownHostKeys::read(&file, "i-0123456789abcdef0", "web-1").unwrap();
         let (own, other) = (key(), key());
         assert!(!known().check(&own).unwrap());
         known().learn(&own).unwrap();
@@ -192,7 +192,7 @@ mod tests {
         let error = known().check(&other).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Refused);
         assert!(error.hints()[0].contains("ssh-keygen -R i-0123456789abcdef0 -f "));
-        let next = Known::read(&file, "i-0fedcba9876543210", "web-2").unwrap();
+        let next = KnownHostKeys::read(&file, "i-0fedcba9876543210", "web-2").unwrap();
         assert!(!next.check(&other).unwrap());
     }
 
@@ -203,12 +203,16 @@ mod tests {
         let line = key().to_openssh().unwrap();
         std::fs::write(&file, format!("i-0123456789abcdef0 {line}")).unwrap();
         let own = key();
-        Known::read(&file, "i-0fedcba9876543210", "web-2")
+        KnownHostKeys::read(&file, "i-0fedcba9876543210", "web-2")
             .unwrap()
             .learn(&own)
             .unwrap();
         for id in ["i-0123456789abcdef0", "i-0fedcba9876543210"] {
-            assert_eq!(Known::read(&file, id, id).unwrap().keys.len(), 1, "{id}");
+            assert_eq!(
+                KnownHostKeys::read(&file, id, id).unwrap().keys.len(),
+                1,
+                "{id}"
+            );
         }
     }
 }

@@ -10,7 +10,7 @@ use super::image_user;
 
 /// The profile's `ssh` section for one instance, defaults filled in.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct SshSettings {
     /// Who logs in, where the profile says so.
     pub user: Option<String>,
     /// The port of sshd; `None` is 22.
@@ -31,7 +31,7 @@ pub struct Settings {
     pub local_forwards: Vec<String>,
 }
 
-impl Settings {
+impl SshSettings {
     /// For `instance`; what the entry of `hosts` that means it says comes first.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use ops_session::driver::{Event, Events, Sender};
 use ops_ui::{
     Error, ErrorKind, Exit, Output, Result,
     stdio::{StdoutWriter, read_stdin},
-    terminal::{self, Change, RawMode, Resizes},
+    terminal::{self, RawMode, Resizes, TerminalChange},
 };
 use tokio::{
     sync::{Notify, mpsc},
@@ -22,7 +22,7 @@ use tokio::{
 
 use super::{
     departure::Departure,
-    escape::{self, Action, EscapeChar, Escapes},
+    escape::{self, EscapeAction, EscapeChar, Escapes},
     modes::Modes,
     notes::Notes,
 };
@@ -54,7 +54,7 @@ type Stdin = mpsc::Receiver<io::Result<Bytes>>;
 
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum CarryEnd {
     /// The far side ended it, with a status where the document has one; mostly because the user
     /// left the shell.
     FarSide(Exit),
@@ -86,7 +86,7 @@ pub async fn carry(
     label: &str,
     escape: EscapeChar,
     filter: Option<Box<dyn OutputFilter>>,
-) -> Result<Ended> {
+) -> Result<CarryEnd> {
     let output = cx.output();
     let handler = cx.interrupt().handle();
     let mut stdout = Some(StdoutWriter::start());
@@ -134,7 +134,7 @@ pub async fn carry(
         // was restored. A reader that takes nothing is not waited for.
         let _ = timeout(LAST_OUTPUT, stdout.finish()).await;
     }
-    if let (Some(_), Ok(Ended::Surprise(_))) = (&raw, &outcome) {
+    if let (Some(_), Ok(CarryEnd::Surprise(_))) = (&raw, &outcome) {
         // Still in raw mode, so that the keys are not echoed: they are typed by somebody who does
         // not know yet where they would go.
         let surprise = cx
@@ -176,7 +176,7 @@ struct Show<'a, 'b> {
 }
 
 /// Writes what comes, in order; waits for a slow reader, which holds back the session in turn.
-async fn show(show: Show<'_, '_>) -> Result<Ended> {
+async fn show(show: Show<'_, '_>) -> Result<CarryEnd> {
     let Show {
         output,
         events,
@@ -253,16 +253,16 @@ async fn show(show: Show<'_, '_>) -> Result<Ended> {
                     return Err(error);
                 }
                 if let Some(told) = filter.as_ref().and_then(|filter| filter.status()) {
-                    return Ok(Ended::FarSide(told));
+                    return Ok(CarryEnd::FarSide(told));
                 }
                 let text = closing.text();
                 // Whoever waits for a status takes no guess for it.
                 let is_own = filter.is_none() && (raw.is_none() || follow(departure).is_own());
                 if is_own && text.is_empty() {
-                    return Ok(Ended::FarSide(status));
+                    return Ok(CarryEnd::FarSide(status));
                 }
                 notes.over(text);
-                return Ok(Ended::Surprise(status));
+                return Ok(CarryEnd::Surprise(status));
             }
             Event::Failed(error) => {
                 finish(output, stdout).await?;
@@ -308,21 +308,21 @@ async fn typed(
     escape: EscapeChar,
     stdin: &mut Stdin,
     departure: &Mutex<Departure>,
-) -> Result<Ended> {
+) -> Result<CarryEnd> {
     let (queue, mut queued) = mpsc::channel::<Bytes>(TYPED_AHEAD);
     let read = async {
         let mut escapes = Escapes::new(escape);
         while let Some(Ok(piece)) = stdin.recv().await {
             for action in escapes.feed(&piece) {
                 match action {
-                    Action::Send(bytes) => {
+                    EscapeAction::Send(bytes) => {
                         follow(departure).type_keys(&bytes);
                         // The receiver lives as long as this does.
                         let _ = queue.send(bytes).await;
                     }
-                    Action::Help => output.note(escape::help(escape)),
-                    Action::End => return Ok(Ended::Escape),
-                    Action::Suspend => raw.suspend()?,
+                    EscapeAction::Help => output.note(escape::help(escape)),
+                    EscapeAction::End => return Ok(CarryEnd::Escape),
+                    EscapeAction::Suspend => raw.suspend()?,
                 }
             }
         }
@@ -339,13 +339,13 @@ async fn typed(
     };
     tokio::select! {
         outcome = read => outcome,
-        () = send => Ok(Ended::Escape),
+        () = send => Ok(CarryEnd::Escape),
     }
 }
 
 /// All of standard input goes to the far side, then the end of transmission that a terminal would
 /// send.
-async fn piped(sender: &Sender, heard: &Notify, stdin: &mut Stdin) -> Result<Ended> {
+async fn piped(sender: &Sender, heard: &Notify, stdin: &mut Stdin) -> Result<CarryEnd> {
     let sent = async {
         let mut last = b'\n';
         while let Some(piece) = stdin.recv().await {
@@ -386,7 +386,7 @@ async fn sizes(sender: &Sender, mut resizes: Resizes, raw: Option<&RawMode>) {
             }
             told = Some(size);
         }
-        if resizes.next().await == Change::Continued
+        if resizes.next().await == TerminalChange::Continued
             && let Some(raw) = raw
         {
             // The shell that continued us had the terminal for itself. If it is gone, reading it

@@ -90,12 +90,12 @@ fn keep(line: &mut Vec<u8>, byte: u8) {
 struct Shown {
     line: Vec<u8>,
     before: Vec<u8>,
-    within: Within,
+    within: SequenceState,
 }
 
 /// Where in a control sequence the output is.
 #[derive(Clone, Copy, Debug, Default)]
-enum Within {
+enum SequenceState {
     #[default]
     Text,
     /// Behind an ESC.
@@ -110,16 +110,16 @@ impl Shown {
     fn take_byte(&mut self, byte: u8) {
         self.within = match (self.within, byte) {
             // Intermediate bytes, as in `ESC ( B`, come before the last one.
-            (_, 0x1b) | (Within::Escape, 0x20..=0x2f) => Within::Escape,
-            (Within::Escape, b'[') => Within::Csi,
-            (Within::Escape, b']' | b'P' | b'X' | b'^' | b'_') => Within::Words,
-            (Within::Escape, _) | (Within::Csi, 0x40..=0x7e) | (Within::Words, 0x07) => {
-                Within::Text
-            }
-            (within @ (Within::Csi | Within::Words), _) => within,
-            (Within::Text, byte) => {
+            (_, 0x1b) | (SequenceState::Escape, 0x20..=0x2f) => SequenceState::Escape,
+            (SequenceState::Escape, b'[') => SequenceState::Csi,
+            (SequenceState::Escape, b']' | b'P' | b'X' | b'^' | b'_') => SequenceState::Words,
+            (SequenceState::Escape, _)
+            | (SequenceState::Csi, 0x40..=0x7e)
+            | (SequenceState::Words, 0x07) => SequenceState::Text,
+            (within @ (SequenceState::Csi | SequenceState::Words), _) => within,
+            (SequenceState::Text, byte) => {
                 self.take_text(byte);
-                Within::Text
+                SequenceState::Text
             }
         };
     }

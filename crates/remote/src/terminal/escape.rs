@@ -62,7 +62,7 @@ impl fmt::Display for EscapeChar {
 
 /// What a piece of input asks for, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
+pub(crate) enum EscapeAction {
     /// Goes to the far side as it is.
     Send(Bytes),
     /// The help text was asked for.
@@ -77,14 +77,14 @@ pub(crate) enum Action {
 #[derive(Debug)]
 pub(crate) struct Escapes {
     escape: Option<u8>,
-    state: State,
+    state: EscapeState,
     /// How much of a mark of bracketed paste the input ends with.
     mark_len: usize,
     pasting: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum EscapeState {
     LineStart,
     Escape,
     WithinLine,
@@ -99,48 +99,48 @@ impl Escapes {
     pub(crate) fn new(escape: EscapeChar) -> Self {
         Self {
             escape: escape.0,
-            state: State::LineStart,
+            state: EscapeState::LineStart,
             mark_len: 0,
             pasting: false,
         }
     }
 
     /// Takes what one read of the terminal gave.
-    pub(crate) fn feed(&mut self, input: &Bytes) -> Vec<Action> {
+    pub(crate) fn feed(&mut self, input: &Bytes) -> Vec<EscapeAction> {
         let Some(escape) = self.escape else {
-            return vec![Action::Send(input.clone())];
+            return vec![EscapeAction::Send(input.clone())];
         };
         if input.len() > TYPED_BYTES {
             return self.pass(escape, input);
         }
         let mut actions = Vec::new();
         let mut pending = Vec::with_capacity(input.len() + 1);
-        let flush = |pending: &mut Vec<u8>, actions: &mut Vec<Action>| {
+        let flush = |pending: &mut Vec<u8>, actions: &mut Vec<EscapeAction>| {
             if !pending.is_empty() {
-                actions.push(Action::Send(std::mem::take(pending).into()));
+                actions.push(EscapeAction::Send(std::mem::take(pending).into()));
             }
         };
         for &byte in input {
             self.follow_paste(byte);
             match self.state {
-                State::Escape => {
+                EscapeState::Escape => {
                     // What follows an escape is within the line, unless it was the end of one.
-                    self.state = State::WithinLine;
+                    self.state = EscapeState::WithinLine;
                     match byte {
                         b'.' => {
                             flush(&mut pending, &mut actions);
-                            actions.push(Action::End);
+                            actions.push(EscapeAction::End);
                             return actions;
                         }
                         b'?' => {
                             flush(&mut pending, &mut actions);
-                            actions.push(Action::Help);
-                            self.state = State::LineStart;
+                            actions.push(EscapeAction::Help);
+                            self.state = EscapeState::LineStart;
                         }
                         0x1a => {
                             flush(&mut pending, &mut actions);
-                            actions.push(Action::Suspend);
-                            self.state = State::LineStart;
+                            actions.push(EscapeAction::Suspend);
+                            self.state = EscapeState::LineStart;
                         }
                         byte if byte == escape => pending.push(byte),
                         byte => {
@@ -149,7 +149,9 @@ impl Escapes {
                         }
                     }
                 }
-                State::LineStart if byte == escape && !self.pasting => self.state = State::Escape,
+                EscapeState::LineStart if byte == escape && !self.pasting => {
+                    self.state = EscapeState::Escape
+                }
                 _ => {
                     pending.push(byte);
                     self.end_byte(byte);
@@ -161,10 +163,10 @@ impl Escapes {
     }
 
     /// Pasted text: followed, not searched.
-    fn pass(&mut self, escape: u8, input: &Bytes) -> Vec<Action> {
+    fn pass(&mut self, escape: u8, input: &Bytes) -> Vec<EscapeAction> {
         let mut actions = Vec::with_capacity(2);
-        if self.state == State::Escape {
-            actions.push(Action::Send(Bytes::copy_from_slice(&[escape])));
+        if self.state == EscapeState::Escape {
+            actions.push(EscapeAction::Send(Bytes::copy_from_slice(&[escape])));
         }
         for &byte in input {
             self.follow_paste(byte);
@@ -172,15 +174,15 @@ impl Escapes {
         if let Some(&last) = input.last() {
             self.end_byte(last);
         }
-        actions.push(Action::Send(input.clone()));
+        actions.push(EscapeAction::Send(input.clone()));
         actions
     }
 
     fn end_byte(&mut self, byte: u8) {
         self.state = if matches!(byte, b'\r' | b'\n') {
-            State::LineStart
+            EscapeState::LineStart
         } else {
-            State::WithinLine
+            EscapeState::WithinLine
         };
     }
 
@@ -222,24 +224,27 @@ mod tests {
         Escapes::new(EscapeChar::default())
     }
 
-    fn feed(escapes: &mut Escapes, input: &str) -> Vec<Action> {
+    fn feed(escapes: &mut Escapes, input: &str) -> Vec<EscapeAction> {
         escapes.feed(&Bytes::copy_from_slice(input.as_bytes()))
     }
 
-    fn send(text: &str) -> Action {
-        Action::Send(Bytes::copy_from_slice(text.as_bytes()))
+    fn send(text: &str) -> EscapeAction {
+        EscapeAction::Send(Bytes::copy_from_slice(text.as_bytes()))
     }
 
     #[test]
     fn an_escape_counts_at_the_beginning_of_a_line_only() {
-        assert_eq!(feed(&mut escapes(), "~."), [Action::End]);
+        assert_eq!(feed(&mut escapes(), "~."), [EscapeAction::End]);
         assert_eq!(feed(&mut escapes(), "a~."), [send("a~.")]);
-        assert_eq!(feed(&mut escapes(), "ls\r~."), [send("ls\r"), Action::End]);
+        assert_eq!(
+            feed(&mut escapes(), "ls\r~."),
+            [send("ls\r"), EscapeAction::End]
+        );
         assert_eq!(
             feed(&mut escapes(), "\n~?ls"),
-            [send("\n"), Action::Help, send("ls")]
+            [send("\n"), EscapeAction::Help, send("ls")]
         );
-        assert_eq!(feed(&mut escapes(), "~\x1a"), [Action::Suspend]);
+        assert_eq!(feed(&mut escapes(), "~\x1a"), [EscapeAction::Suspend]);
     }
 
     #[test]
@@ -247,16 +252,22 @@ mod tests {
         let mut escapes = escapes();
         assert_eq!(feed(&mut escapes, "\r"), [send("\r")]);
         assert_eq!(feed(&mut escapes, "~"), []);
-        assert_eq!(feed(&mut escapes, "."), [Action::End]);
+        assert_eq!(feed(&mut escapes, "."), [EscapeAction::End]);
     }
 
     #[test]
     fn the_escape_character_can_be_sent() {
         assert_eq!(feed(&mut escapes(), "~~."), [send("~.")]);
         assert_eq!(feed(&mut escapes(), "~/bin\r"), [send("~/bin\r")]);
-        assert_eq!(feed(&mut escapes(), "~\r~."), [send("~\r"), Action::End]);
+        assert_eq!(
+            feed(&mut escapes(), "~\r~."),
+            [send("~\r"), EscapeAction::End]
+        );
         // Help leaves the line where it was: at its beginning.
-        assert_eq!(feed(&mut escapes(), "~?~."), [Action::Help, Action::End]);
+        assert_eq!(
+            feed(&mut escapes(), "~?~."),
+            [EscapeAction::Help, EscapeAction::End]
+        );
     }
 
     #[test]
@@ -264,12 +275,12 @@ mod tests {
         let mut e = escapes();
         let paste = "\x1b[200~one\n~.\ntwo\x1b[201~";
         assert_eq!(feed(&mut e, paste), [send(paste)]);
-        assert_eq!(feed(&mut e, "\r~."), [send("\r"), Action::End]);
+        assert_eq!(feed(&mut e, "\r~."), [send("\r"), EscapeAction::End]);
         let mut e = escapes();
         let long = format!("{}\n~.\n", "x".repeat(80));
         assert_eq!(feed(&mut e, "~"), []);
         assert_eq!(feed(&mut e, &long), [send("~"), send(&long)]);
-        assert_eq!(feed(&mut e, "~."), [Action::End]);
+        assert_eq!(feed(&mut e, "~."), [EscapeAction::End]);
     }
 
     #[test]
@@ -277,7 +288,10 @@ mod tests {
         let mut off = Escapes::new(EscapeChar::NONE);
         assert_eq!(feed(&mut off, "\r~."), [send("\r~.")]);
         let mut other = Escapes::new("^B".parse().expect("a control character"));
-        assert_eq!(feed(&mut other, "~.\r\x02."), [send("~.\r"), Action::End]);
+        assert_eq!(
+            feed(&mut other, "~.\r\x02."),
+            [send("~.\r"), EscapeAction::End]
+        );
         for bad in ["", "ab", "^1", "^ä", "é", " "] {
             assert!(bad.parse::<EscapeChar>().is_err(), "{bad}");
         }
@@ -299,7 +313,7 @@ mod tests {
             for part in [&text[..cut], &text[cut..]] {
                 for action in escapes.feed(&Bytes::copy_from_slice(part)) {
                     match action {
-                        Action::Send(bytes) => sent.extend_from_slice(&bytes),
+                        EscapeAction::Send(bytes) => sent.extend_from_slice(&bytes),
                         other => panic!("{other:?} at {cut}"),
                     }
                 }

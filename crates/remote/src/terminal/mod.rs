@@ -11,6 +11,6 @@ mod modes;
 mod notes;
 
 pub use self::{
-    carry::{Ended, OutputFilter, carry},
+    carry::{CarryEnd, OutputFilter, carry},
     escape::EscapeChar,
 };

@@ -94,12 +94,12 @@ struct Challenge {
 
 /// One end of the link to the client; clones share it.
 #[derive(Clone)]
-pub(super) struct Channel(Arc<Shared>);
+pub(super) struct Channel(Arc<SharedChannel>);
 
 /// Ends the channel's tasks when dropped.
-pub(super) struct Running(Vec<JoinHandle<()>>);
+pub(super) struct ChannelTasks(Vec<JoinHandle<()>>);
 
-impl Drop for Running {
+impl Drop for ChannelTasks {
     fn drop(&mut self) {
         for task in &self.0 {
             task.abort();
@@ -107,8 +107,8 @@ impl Drop for Running {
     }
 }
 
-struct Shared {
-    state: Mutex<State>,
+struct SharedChannel {
+    state: Mutex<ChannelState>,
     outbox_filled: Notify,
     /// Counts acknowledgements, sent frames and changes of publication: whoever waits for one of
     /// those looks again.
@@ -119,9 +119,9 @@ struct Shared {
     strict: bool,
 }
 
-struct State {
+struct ChannelState {
     next_number: i64,
-    unacked: VecDeque<Sent>,
+    unacked: VecDeque<SentFrame>,
     outbox: VecDeque<Bytes>,
     expected: i64,
     early: BTreeMap<i64, Message>,
@@ -137,7 +137,7 @@ struct State {
     kept: Option<std::fs::File>,
 }
 
-struct Sent {
+struct SentFrame {
     number: i64,
     frame: Bytes,
     last_sent: Instant,
@@ -189,15 +189,15 @@ impl Timer {
 impl Channel {
     /// Starts reading, writing and repairing. With `handshake`, input is acknowledged and thrown
     /// away until [`Channel::finish_handshake`].
-    pub(super) fn start(link: AgentLink, handshake: bool, strict: bool) -> (Self, Running) {
+    pub(super) fn start(link: AgentLink, handshake: bool, strict: bool) -> (Self, ChannelTasks) {
         let AgentLink {
             from_client,
             to_client,
             publication,
             cancel,
         } = link;
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State {
+        let shared = Arc::new(SharedChannel {
+            state: Mutex::new(ChannelState {
                 next_number: 0,
                 unacked: VecDeque::new(),
                 outbox: VecDeque::new(),
@@ -221,7 +221,7 @@ impl Channel {
             ended: cancel.child_token(),
             strict,
         });
-        let running = Running(vec![
+        let running = ChannelTasks(vec![
             tokio::spawn(read(Arc::clone(&shared), from_client)),
             tokio::spawn(follow_publication(Arc::clone(&shared), publication)),
             tokio::spawn(write(Arc::clone(&shared), to_client)),
@@ -270,7 +270,7 @@ impl Channel {
             payload,
         }
         .encode();
-        state.unacked.push_back(Sent {
+        state.unacked.push_back(SentFrame {
             number,
             frame: frame.clone(),
             last_sent: Instant::now(),
@@ -389,7 +389,7 @@ impl Channel {
         self.0.lock().fault.clone().unwrap_or_default()
     }
 
-    async fn until(&self, condition: impl Fn(&State) -> bool) {
+    async fn until(&self, condition: impl Fn(&ChannelState) -> bool) {
         let mut progress = self.0.progress.subscribe();
         loop {
             progress.mark_unchanged();
@@ -400,8 +400,8 @@ impl Channel {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl SharedChannel {
+    fn lock(&self) -> MutexGuard<'_, ChannelState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -598,7 +598,7 @@ impl Shared {
 /// The reader has died, as the official one can; the session lives on without it.
 struct Deaf;
 
-async fn read(shared: Arc<Shared>, mut from_client: mpsc::Receiver<Bytes>) {
+async fn read(shared: Arc<SharedChannel>, mut from_client: mpsc::Receiver<Bytes>) {
     let mut deaf = false;
     while let Some(frame) = from_client.recv().await {
         if deaf {
@@ -635,14 +635,14 @@ async fn read(shared: Arc<Shared>, mut from_client: mpsc::Receiver<Bytes>) {
     shared.ended.cancel();
 }
 
-async fn follow_publication(shared: Arc<Shared>, mut publication: watch::Receiver<bool>) {
+async fn follow_publication(shared: Arc<SharedChannel>, mut publication: watch::Receiver<bool>) {
     while publication.changed().await.is_ok() {
         let paused = *publication.borrow_and_update();
         shared.set_paused(paused);
     }
 }
 
-async fn write(shared: Arc<Shared>, to_client: mpsc::Sender<Bytes>) {
+async fn write(shared: Arc<SharedChannel>, to_client: mpsc::Sender<Bytes>) {
     loop {
         let Ok(permit) = to_client.reserve().await else {
             return;
@@ -659,7 +659,7 @@ async fn write(shared: Arc<Shared>, to_client: mpsc::Sender<Bytes>) {
     }
 }
 
-async fn resend(shared: Arc<Shared>) {
+async fn resend(shared: Arc<SharedChannel>) {
     let mut tick = tokio::time::interval(RESEND_TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

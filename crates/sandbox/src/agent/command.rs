@@ -159,7 +159,7 @@ async fn separated(
     let (Some(mut stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Closing::default();
     };
-    let input = Input::new(&child);
+    let input = CommandInput::new(&child);
     let interrupted = input.interrupted.subscribe();
     let exited = input.exited.clone();
     channel.install(input).await;
@@ -238,7 +238,7 @@ async fn joined(channel: &Channel, spec: &SessionSpec, words: &[String]) -> Clos
         Ok(started) => started,
         Err(error) => return failed_exec(channel, spec, &words[0], &error).await,
     };
-    let input = Input::new(&child);
+    let input = CommandInput::new(&child);
     let exited = input.exited.clone();
     channel.install(input).await;
     let _ = child.wait().await;
@@ -266,13 +266,13 @@ async fn joined_pump(channel: Channel, pace: Pace, mut file: tokio::fs::File) {
 }
 
 /// Input is looked through for two control characters; everything else is taken and dropped.
-struct Input {
+struct CommandInput {
     process: Option<Pid>,
     interrupted: watch::Sender<bool>,
     exited: watch::Sender<bool>,
 }
 
-impl Input {
+impl CommandInput {
     fn new(child: &Child) -> Self {
         let process = child
             .id()
@@ -286,7 +286,7 @@ impl Input {
     }
 }
 
-impl InputHandler for Input {
+impl InputHandler for CommandInput {
     fn handle(&mut self, payload_type: u32, payload: Bytes) -> BoxFuture<'_, Disposition> {
         async move {
             let signal = payload.iter().find_map(|byte| match byte {

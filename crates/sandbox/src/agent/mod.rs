@@ -16,6 +16,7 @@ mod machine;
 mod pace;
 mod port;
 mod pty;
+pub(crate) mod run_command;
 mod shell;
 mod signals;
 mod ssh;
@@ -77,6 +78,13 @@ async fn execute(channel: &Channel, spec: &SessionSpec, needs_handshake: bool) -
     {
         tracing::warn!(%error, "the output of a session is not kept");
     }
+    // Source: `StartPty` of the shell plugin in the public amazon-ssm-agent.
+    if let Some(user) = &spec.instance.missing_user
+        && !matches!(spec.kind, SessionKind::Port { .. })
+    {
+        let why = format!("failed to start pty since RunAs user {user} does not exist");
+        return shell::start_failure(spec.pace, &why).await;
+    }
     match &spec.kind {
         SessionKind::Shell { command } => shell::run(channel, spec, command.as_deref()).await,
         SessionKind::Interactive { command } if command.trim().is_empty() => Closing {
@@ -106,7 +114,7 @@ async fn execute(channel: &Channel, spec: &SessionSpec, needs_handshake: bool) -
             port::run(
                 channel,
                 spec,
-                port::Asked {
+                port::PortRequest {
                     host: host.as_deref(),
                     port: *port,
                     port_type: port_type.as_deref(),

@@ -41,7 +41,7 @@ pub(super) async fn run(channel: &Channel, spec: &SessionSpec, command: Option<&
         }
     };
     channel
-        .install(Input {
+        .install(ShellInput {
             writer: terminal.writer,
         })
         .await;
@@ -77,7 +77,7 @@ async fn pump(channel: Channel, pace: Pace, mut reader: pty_process::OwnedReadPt
     }
 }
 
-struct Input {
+struct ShellInput {
     writer: OwnedWritePty,
 }
 
@@ -87,7 +87,7 @@ struct Size {
     rows: u32,
 }
 
-impl InputHandler for Input {
+impl InputHandler for ShellInput {
     fn handle(&mut self, payload_type: u32, payload: Bytes) -> BoxFuture<'_, Disposition> {
         async move {
             let result = match payload_type {

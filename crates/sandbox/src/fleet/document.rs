@@ -1,4 +1,4 @@
-//! Session documents of a fleet file.
+//! Documents of a fleet file.
 
 use std::collections::BTreeMap;
 
@@ -29,4 +29,6 @@ pub(crate) enum EntryType {
     Interactive,
     #[serde(rename = "NonInteractiveCommands")]
     NonInteractive,
+    /// For Run Command, not for sessions.
+    Command,
 }

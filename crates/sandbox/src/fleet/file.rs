@@ -8,7 +8,10 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
-use super::{Agent, BootEntry, DocumentEntry, Instance, Platform, Service, State};
+use super::{
+    Agent, BootEntry, DocumentEntry, Instance, InstanceStateName, Platform, Service,
+    place::{REPORTING, SERVER_ROLE, ServerRole, SubnetEntry, network_id},
+};
 use crate::duration::{Span, parse_duration};
 
 pub(super) const AGENT_VERSION: &str = "3.3.3572.0";
@@ -28,6 +31,9 @@ pub(crate) struct FleetFile {
     /// What the account's session preferences say.
     #[serde(default)]
     pub(crate) session: Preferences,
+    /// What the account calls itself; `None` where it has no name.
+    #[serde(default)]
+    pub(crate) account_alias: Option<String>,
     /// Roles by name; a role that is not here can be assumed by anyone with keys.
     #[serde(default)]
     pub(crate) roles: BTreeMap<String, Role>,
@@ -44,6 +50,19 @@ pub(crate) struct FleetFile {
     /// Session documents beside those of AWS.
     #[serde(default)]
     pub(crate) documents: BTreeMap<String, DocumentEntry>,
+    /// Roles of machines by name; one that is not here has the policy that agents need.
+    #[serde(default)]
+    pub(crate) server_roles: BTreeMap<String, ServerRole>,
+    /// Subnets by name, each in a VPC of its own; machines that name none are in one with a NAT
+    /// gateway.
+    #[serde(default)]
+    pub(crate) subnets: BTreeMap<String, SubnetEntry>,
+    /// Regions that the account has not enabled.
+    #[serde(default)]
+    pub(crate) disabled_regions: Vec<String>,
+    /// The role of Default Host Management, where the account uses that.
+    #[serde(default)]
+    pub(crate) default_host_management: Option<String>,
     #[serde(default)]
     pub(crate) instances: Vec<InstanceEntry>,
 }
@@ -59,6 +78,8 @@ pub(crate) struct Preferences {
     pub(crate) kms_key: Option<String>,
     /// Bucket that the account logs its sessions to; then agents keep their output on the disk.
     pub(crate) s3_bucket_name: Option<String>,
+    /// The user of the machine that sessions run as.
+    pub(crate) run_as_user: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -82,7 +103,7 @@ pub(crate) struct InstanceEntry {
     region: Option<String>,
     /// The zone's letter.
     zone: Option<char>,
-    state: Option<State>,
+    state: Option<InstanceStateName>,
     #[serde(rename = "type")]
     instance_type: Option<String>,
     image_id: Option<String>,
@@ -97,6 +118,18 @@ pub(crate) struct InstanceEntry {
     boot: Option<BootEntry>,
     /// Sessions on this machine demand encryption with this key.
     kms_key: Option<String>,
+    /// Its role; `none` for a machine without an instance profile.
+    role: Option<String>,
+    /// One of `subnets`.
+    subnet: Option<String>,
+    /// Its security group lets nothing out.
+    closed_egress: bool,
+    /// Users that sessions run as elsewhere and this machine lacks.
+    lacks_users: Vec<String>,
+    /// Lines of its console.
+    console: Vec<String>,
+    /// The activation that a hybrid node was registered with has expired.
+    expired_activation: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -134,6 +167,11 @@ fn default_mfa_code() -> String {
 }
 
 impl FleetFile {
+    /// What the role `name` of machines is allowed.
+    pub(crate) fn server_role(&self, name: &str) -> ServerRole {
+        self.server_roles.get(name).cloned().unwrap_or_default()
+    }
+
     /// # Errors
     /// The parser's words, with line, column and excerpt.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
@@ -227,6 +265,27 @@ impl InstanceEntry {
                 agent.version
             ));
         }
+        let subnet = match &self.subnet {
+            None => SubnetEntry::default(),
+            Some(name) => file
+                .subnets
+                .get(name)
+                .cloned()
+                .ok_or_else(|| format!("subnet: `{name}` is none of `subnets`"))?,
+        };
+        let role = match self.role.as_deref() {
+            _ if self.hybrid => None,
+            Some("none") => file.default_host_management.clone(),
+            Some(name) => Some(name.to_owned()),
+            None => Some(SERVER_ROLE.to_owned()),
+        };
+        // Without permissions or a way out an agent never reports, whatever else is right.
+        let reports = self.hybrid
+            || (role.as_deref().is_some_and(|role| {
+                let role = file.server_role(role);
+                REPORTING.iter().all(|action| role.allows(action))
+            }) && subnet.reaches_systems_manager()
+                && !self.closed_egress);
         let last_ping = agent
             .last_ping
             .and_then(|span| SignedDuration::try_from(span.0).ok())
@@ -244,23 +303,39 @@ impl InstanceEntry {
                 .clone()
                 .unwrap_or_else(|| "t3.small".to_owned()),
             image_id: self.image_id.clone().unwrap_or_else(|| IMAGE_ID.to_owned()),
-            vpc_id: VPC_ID.to_owned(),
-            subnet_id: subnet_id(zone),
+            vpc_id: self
+                .subnet
+                .as_ref()
+                .map_or_else(|| VPC_ID.to_owned(), |name| network_id("vpc", name)),
+            subnet_id: self
+                .subnet
+                .as_ref()
+                .map_or_else(|| subnet_id(zone), |name| network_id("subnet", name)),
             private_dns: private_dns(private_ip, &region),
             region,
             private_ip,
             public_ip: self.public_ip,
             launched,
             platform: self.platform,
-            agent: agent.installed.then(|| Agent {
+            agent: (agent.installed && reports).then(|| Agent {
                 version: agent.version.clone(),
                 online: agent.online,
                 last_ping,
             }),
             ports,
-            state: self.state.unwrap_or(State::Running),
+            state: self.state.unwrap_or(InstanceStateName::Running),
             boot: self.boot.map(BootEntry::begin),
             kms_key: self.kms_key.clone(),
+            role: role.filter(|_| self.role.as_deref() != Some("none")),
+            subnet,
+            closed_egress: self.closed_egress,
+            missing_user: file
+                .session
+                .run_as_user
+                .clone()
+                .filter(|user| self.lacks_users.contains(user)),
+            console: self.console.clone(),
+            expired_activation: self.expired_activation,
             id,
         })
     }

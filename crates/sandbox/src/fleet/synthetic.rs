@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Agent, FleetFile, Instance, Platform, State, file};
+use super::{Agent, FleetFile, Instance, InstanceStateName, Platform, file, place};
 
 /// An odd factor and its inverse modulo 2^60: a permutation that spreads numbers over ids, and
 /// back.
@@ -37,11 +37,11 @@ pub(super) fn instance(number: usize, file: &FleetFile, epoch: Timestamp) -> Ins
         Ipv4Addr::from(0x0a40_0000 + u32::try_from(number).unwrap_or(0) % 0x003f_ffff + 4);
     // One in fifty is stopped, one in thirty-three has an agent that went silent.
     let state = if pick(24, 50) == 0 {
-        State::Stopped
+        InstanceStateName::Stopped
     } else {
-        State::Running
+        InstanceStateName::Running
     };
-    let online = state == State::Running && pick(28, 33) != 0;
+    let online = state == InstanceStateName::Running && pick(28, 33) != 0;
     let age_seconds = i64::try_from(mixed >> 36).unwrap_or(0) % (400 * 86_400) + 3_600;
     let tags = BTreeMap::from([
         ("Name".to_owned(), name.clone()),
@@ -75,6 +75,12 @@ pub(super) fn instance(number: usize, file: &FleetFile, epoch: Timestamp) -> Ins
         ports: BTreeMap::new(),
         state,
         kms_key: None,
+        role: Some(place::SERVER_ROLE.to_owned()),
+        subnet: place::SubnetEntry::default(),
+        closed_egress: false,
+        missing_user: None,
+        console: Vec::new(),
+        expired_activation: false,
         boot: None,
     }
 }

@@ -19,11 +19,11 @@ const CLEAN_BOUND_BYTES: usize = 256 << 10;
 
 /// Messages on their way, ordered by when they arrive.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct DelayLine {
     faults: Arc<Faults>,
     random: fastrand::Rng,
     towards_client: bool,
-    waiting: BinaryHeap<Reverse<Waiting>>,
+    waiting: BinaryHeap<Reverse<DelayedFrame>>,
     held_bytes: usize,
     counter: u64,
     /// When the last byte that was taken has left the limited hop.
@@ -32,33 +32,33 @@ pub(super) struct Line {
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct DelayedFrame {
     due: Instant,
     order: u64,
     frame: Bytes,
 }
 
-impl PartialEq for Waiting {
+impl PartialEq for DelayedFrame {
     fn eq(&self, other: &Self) -> bool {
         (self.due, self.order) == (other.due, other.order)
     }
 }
 
-impl Eq for Waiting {}
+impl Eq for DelayedFrame {}
 
-impl PartialOrd for Waiting {
+impl PartialOrd for DelayedFrame {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Waiting {
+impl Ord for DelayedFrame {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.due, self.order).cmp(&(other.due, other.order))
     }
 }
 
-impl Line {
+impl DelayLine {
     pub(super) fn new(faults: Arc<Faults>, session_seed: u64, towards_client: bool) -> Self {
         let seed = faults
             .seed
@@ -217,7 +217,7 @@ impl Line {
     fn hold(&mut self, due: Instant, frame: Bytes) {
         self.held_bytes += frame.len();
         self.counter += 1;
-        self.waiting.push(Reverse(Waiting {
+        self.waiting.push(Reverse(DelayedFrame {
             due,
             order: self.counter,
             frame,
@@ -268,8 +268,8 @@ impl Line {
 mod tests {
     use super::*;
 
-    fn line(faults: &str) -> Line {
-        Line::new(Arc::new(faults.parse().unwrap()), 1, true)
+    fn line(faults: &str) -> DelayLine {
+        DelayLine::new(Arc::new(faults.parse().unwrap()), 1, true)
     }
 
     fn frame(number: u32) -> Bytes {
@@ -282,10 +282,10 @@ mod tests {
         u32::from_be_bytes(frame[..4].try_into().unwrap())
     }
 
-    fn run(line: &mut Line, count: u32, gap: Duration) -> Vec<(Duration, u32)> {
+    fn run(line: &mut DelayLine, count: u32, gap: Duration) -> Vec<(Duration, u32)> {
         let start = Instant::now();
         let mut arrived = Vec::new();
-        let take = |line: &mut Line, now: Instant, arrived: &mut Vec<_>| {
+        let take = |line: &mut DelayLine, now: Instant, arrived: &mut Vec<_>| {
             while let Some(frame) = line.pop(now) {
                 arrived.push((now - start, number(&frame)));
             }
@@ -330,7 +330,7 @@ mod tests {
             (false, 1121, false),
             (true, 1121, true),
         ] {
-            let mut line = Line::new(Arc::clone(&faults), 1, towards_client);
+            let mut line = DelayLine::new(Arc::clone(&faults), 1, towards_client);
             line.push(Instant::now(), vec![0; len].into());
             assert_eq!(line.pop(Instant::now()).is_some(), passes, "{len}");
         }

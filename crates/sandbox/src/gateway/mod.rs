@@ -58,7 +58,7 @@ pub(crate) struct Session {
     pub(crate) limits: Limits,
     attach: mpsc::Sender<WebSocket>,
     cancel: CancellationToken,
-    life: Mutex<Life>,
+    life: Mutex<SessionLife>,
 }
 
 /// The timeouts of the account's preferences.
@@ -79,15 +79,15 @@ pub(crate) struct Request {
 }
 
 #[derive(Debug)]
-struct Life {
-    status: Status,
+struct SessionLife {
+    status: SessionStatus,
     ended: Option<Timestamp>,
     token: Option<(String, Instant)>,
 }
 
 /// As DescribeSessions names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Status {
+pub(crate) enum SessionStatus {
     Connecting,
     Connected,
     Disconnected,
@@ -95,7 +95,7 @@ pub(crate) enum Status {
     Terminated,
 }
 
-impl Status {
+impl SessionStatus {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Connecting => "Connecting",
@@ -149,8 +149,8 @@ impl Gateway {
             limits: request.limits,
             attach,
             cancel: self.cancel.child_token(),
-            life: Mutex::new(Life {
-                status: Status::Connecting,
+            life: Mutex::new(SessionLife {
+                status: SessionStatus::Connecting,
                 ended: None,
                 token: None,
             }),
@@ -161,7 +161,7 @@ impl Gateway {
             if sessions.len() > HISTORY_BOUND {
                 let oldest = sessions
                     .iter()
-                    .find(|(_, session)| session.status() == Status::Terminated)
+                    .find(|(_, session)| session.status() == SessionStatus::Terminated)
                     .map(|(number, _)| *number);
                 if let Some(oldest) = oldest {
                     sessions.remove(&oldest);
@@ -202,7 +202,7 @@ impl Gateway {
 }
 
 impl Session {
-    pub(crate) fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> SessionStatus {
         self.life().status
     }
 
@@ -211,7 +211,10 @@ impl Session {
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        matches!(self.status(), Status::Terminated | Status::Terminating)
+        matches!(
+            self.status(),
+            SessionStatus::Terminated | SessionStatus::Terminating
+        )
     }
 
     /// A fresh token; the one before it is void.
@@ -240,27 +243,27 @@ impl Session {
 
     /// Ends the session, as TerminateSession does.
     pub(crate) fn terminate(&self) {
-        if self.status() != Status::Terminated {
-            self.set_status(Status::Terminating);
+        if self.status() != SessionStatus::Terminated {
+            self.set_status(SessionStatus::Terminating);
         }
         self.cancel.cancel();
     }
 
-    fn set_status(&self, status: Status) {
+    fn set_status(&self, status: SessionStatus) {
         let mut life = self.life();
-        if life.status == Status::Terminated
-            || (life.status == Status::Terminating && status != Status::Terminated)
+        if life.status == SessionStatus::Terminated
+            || (life.status == SessionStatus::Terminating && status != SessionStatus::Terminated)
         {
             return;
         }
         life.status = status;
-        if status == Status::Terminated {
+        if status == SessionStatus::Terminated {
             life.ended = Some(Timestamp::now());
             life.token = None;
         }
     }
 
-    fn life(&self) -> std::sync::MutexGuard<'_, Life> {
+    fn life(&self) -> std::sync::MutexGuard<'_, SessionLife> {
         self.life.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

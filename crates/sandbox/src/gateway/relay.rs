@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
 
-use super::{Session, Status, WebSocket, frame, line::Line};
+use super::{Session, SessionStatus, WebSocket, frame, line::DelayLine};
 use crate::{
     agent,
     faults::{Faults, TooLarge},
@@ -43,7 +43,7 @@ pub(super) async fn run(
 ) {
     let relay = Relay::new(Arc::clone(&session), attachments, faults, number);
     let socket = relay.run(spec).await;
-    session.set_status(Status::Terminated);
+    session.set_status(SessionStatus::Terminated);
     if let Some(socket) = socket {
         socket.close(CloseCode::Normal, "").await;
     }
@@ -58,8 +58,8 @@ struct Relay {
     current: Arc<Faults>,
     random: fastrand::Rng,
     socket: Option<WebSocket>,
-    to_agent: Line,
-    to_client: Line,
+    to_agent: DelayLine,
+    to_client: DelayLine,
     publication: watch::Sender<bool>,
     /// Messages that passed over the present web socket, both ways.
     passed: u64,
@@ -94,7 +94,7 @@ enum Silence {
 }
 
 /// What the select found; acted upon with the whole relay at hand.
-enum Step {
+enum RelayEvent {
     Ended(Closing),
     Attached(WebSocket),
     FaultsChanged,
@@ -122,8 +122,8 @@ impl Relay {
             ends_at,
             attachments,
             random: fastrand::Rng::with_seed(current.seed ^ (number << 32)),
-            to_agent: Line::new(Arc::clone(&current), number, false),
-            to_client: Line::new(Arc::clone(&current), number, true),
+            to_agent: DelayLine::new(Arc::clone(&current), number, false),
+            to_client: DelayLine::new(Arc::clone(&current), number, true),
             faults,
             current,
             socket: None,
@@ -170,7 +170,7 @@ impl Relay {
                 self.act_on_counters();
             }
             match step {
-                Step::Ended(closing) => {
+                RelayEvent::Ended(closing) => {
                     agent = None;
                     give_up = None;
                     while let Ok(frame) = from_agent.try_recv() {
@@ -178,15 +178,15 @@ impl Relay {
                     }
                     self.say_goodbye(&closing);
                 }
-                Step::Attached(socket) => self.attach(socket),
-                Step::FaultsChanged => self.change_faults(),
-                Step::FromClient(Some(message)) => {
+                RelayEvent::Attached(socket) => self.attach(socket),
+                RelayEvent::FaultsChanged => self.change_faults(),
+                RelayEvent::FromClient(Some(message)) => {
                     self.take_from_client(message);
                     self.read_more();
                     self.deliver_to_agent(&into_agent);
                 }
-                Step::FromClient(None) | Step::ClientGone => self.detach(),
-                Step::FromAgent(frame) => {
+                RelayEvent::FromClient(None) | RelayEvent::ClientGone => self.detach(),
+                RelayEvent::FromAgent(frame) => {
                     self.take_from_agent(frame);
                     for _ in 0..BATCH {
                         if self.to_client.is_full() {
@@ -199,13 +199,13 @@ impl Relay {
                     }
                     self.deliver_to_client();
                 }
-                Step::RoomAtClient => self.deliver_to_client(),
-                Step::RoomAtAgent => self.deliver_to_agent(&into_agent),
-                Step::Cancelled => {
-                    self.session.set_status(Status::Terminating);
+                RelayEvent::RoomAtClient => self.deliver_to_client(),
+                RelayEvent::RoomAtAgent => self.deliver_to_agent(&into_agent),
+                RelayEvent::Cancelled => {
+                    self.session.set_status(SessionStatus::Terminating);
                     give_up.get_or_insert_with(|| Instant::now() + CANCEL_PATIENCE);
                 }
-                Step::Timer => self.look_at_the_clock(&mut agent, give_up),
+                RelayEvent::Timer => self.look_at_the_clock(&mut agent, give_up),
             }
             self.act_on_counters();
         }
@@ -235,9 +235,9 @@ impl Relay {
         from_agent: &mut mpsc::Receiver<Bytes>,
         into_agent: &mpsc::Sender<Bytes>,
         give_up: Option<Instant>,
-    ) -> Step {
+    ) -> RelayEvent {
         let now = Instant::now();
-        let is_due = |line: &Line| line.next_due().is_some_and(|due| due <= now);
+        let is_due = |line: &DelayLine| line.next_due().is_some_and(|due| due <= now);
         let (client_is_due, agent_is_due) = (is_due(&self.to_client), is_due(&self.to_agent));
         let wake = [
             self.to_client.next_due().filter(|_| !client_is_due),
@@ -287,20 +287,20 @@ impl Relay {
         tokio::select! {
             biased;
             attached = self.attachments.recv() => match attached {
-                Some(socket) => Step::Attached(socket),
-                None => Step::Cancelled,
+                Some(socket) => RelayEvent::Attached(socket),
+                None => RelayEvent::Cancelled,
             },
             changed = self.faults.changed() => match changed {
-                Ok(()) => Step::FaultsChanged,
-                Err(_) => Step::Cancelled,
+                Ok(()) => RelayEvent::FaultsChanged,
+                Err(_) => RelayEvent::Cancelled,
             },
-            () = self.session.cancel.cancelled(), if !is_cancelled => Step::Cancelled,
-            has_room = room_at_client => if has_room { Step::RoomAtClient } else { Step::ClientGone },
-            Ok(_) = into_agent.reserve(), if agent_is_due => Step::RoomAtAgent,
-            closing = ended => Step::Ended(closing),
-            message = from_client => Step::FromClient(message.and_then(Result::ok)),
-            Some(frame) = from_agent.recv(), if reads_agent => Step::FromAgent(frame),
-            () = timer => Step::Timer,
+            () = self.session.cancel.cancelled(), if !is_cancelled => RelayEvent::Cancelled,
+            has_room = room_at_client => if has_room { RelayEvent::RoomAtClient } else { RelayEvent::ClientGone },
+            Ok(_) = into_agent.reserve(), if agent_is_due => RelayEvent::RoomAtAgent,
+            closing = ended => RelayEvent::Ended(closing),
+            message = from_client => RelayEvent::FromClient(message.and_then(Result::ok)),
+            Some(frame) = from_agent.recv(), if reads_agent => RelayEvent::FromAgent(frame),
+            () = timer => RelayEvent::Timer,
         }
     }
 
@@ -310,7 +310,7 @@ impl Relay {
         }
         self.passed = 0;
         self.last_activity = Instant::now();
-        self.session.set_status(Status::Connected);
+        self.session.set_status(SessionStatus::Connected);
         if !matches!(self.silence, Silence::Until(_)) {
             self.publication.send_replace(false);
             if !self.current.no_start {
@@ -368,7 +368,7 @@ impl Relay {
         let kept = self.random.usize(0..=self.to_agent.len());
         self.to_agent.truncate(kept);
         self.publication.send_replace(true);
-        self.session.set_status(Status::Disconnected);
+        self.session.set_status(SessionStatus::Disconnected);
     }
 
     fn take_from_client(&mut self, message: Message) {
@@ -469,7 +469,7 @@ impl Relay {
         let now = Instant::now();
         self.to_client.push_control(now, farewell);
         self.farewell = Some(now + FAREWELL_PATIENCE);
-        self.session.set_status(Status::Terminating);
+        self.session.set_status(SessionStatus::Terminating);
     }
 
     /// Faults that count messages.

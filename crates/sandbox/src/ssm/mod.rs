@@ -1,5 +1,7 @@
-//! The Systems Manager JSON API: sessions, managed nodes, and the documents of sessions.
+//! The Systems Manager JSON API: sessions, managed nodes, Run Command, and documents.
 
+mod command_lists;
+mod commands;
 mod nodes;
 mod sessions;
 
@@ -31,6 +33,13 @@ pub(crate) fn answer(
         "DescribeInstanceInformation" => nodes::describe(app, call, input)?,
         "ListTagsForResource" => nodes::tags(app, call, input)?,
         "GetDocument" => get_document(app, call, input)?,
+        "DescribeActivations" => nodes::activations(app, call, input)?,
+        "GetServiceSetting" => get_service_setting(app, call, input)?,
+        "SendCommand" => commands::send(app, call, input)?,
+        "CancelCommand" => commands::cancel(app, call, input)?,
+        "ListCommands" => command_lists::commands(app, call, input)?,
+        "ListCommandInvocations" => command_lists::invocations(app, call, input)?,
+        "GetCommandInvocation" => command_lists::invocation(app, call, input)?,
         other => return Err(ApiError::unknown_action(call.service, other)),
     };
     Ok(Reply::amz_json(StatusCode::OK, &output))
@@ -55,6 +64,40 @@ fn get_document(app: &App, call: &Call, input: &Value) -> Result<Value, ApiError
         "Content": content.to_string(),
         "DocumentType": "Session",
         "DocumentFormat": "JSON",
+    }))
+}
+
+/// The setting of Default Host Management; `$None` is what the service says where no role is set.
+/// Source: "Default Host Management Configuration" of the Systems Manager user guide.
+fn get_service_setting(app: &App, call: &Call, input: &Value) -> Result<Value, ApiError> {
+    let id = required(input, "SettingId")?;
+    let short = id
+        .rsplit_once("servicesetting")
+        .map_or(id, |(_, short)| short);
+    let role = app.fleet.file().default_host_management.as_deref();
+    let value = match short {
+        "/ssm/managed-instance/default-ec2-instance-management-role" => role.unwrap_or("$None"),
+        "/ssm/managed-instance/activation-tier" if app.faults().standard_tier => "standard",
+        "/ssm/managed-instance/activation-tier" => "advanced",
+        _ => {
+            return Err(ApiError::new(
+                "ServiceSettingNotFound",
+                format!("{id} is not a valid service setting"),
+            ));
+        }
+    };
+    Ok(json!({
+        "ServiceSetting": {
+            "SettingId": short,
+            "SettingValue": value,
+            "LastModifiedDate": 1_700_000_000.0,
+            "LastModifiedUser": "System",
+            "ARN": format!(
+                "arn:aws:ssm:{}:{}:servicesetting{short}",
+                call.region, call.identity.account
+            ),
+            "Status": "Default",
+        }
     }))
 }
 

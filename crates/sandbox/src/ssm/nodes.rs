@@ -89,6 +89,47 @@ pub(super) fn tags(app: &App, call: &Call, input: &Value) -> Result<Value, ApiEr
     Ok(json!({ "TagList": list }))
 }
 
+/// DescribeActivations: one for each hybrid node.
+pub(super) fn activations(app: &App, call: &Call, input: &Value) -> Result<Value, ApiError> {
+    let filters = pairs(input, "Filters", "FilterKey", "FilterValues")?;
+    let is_wanted = |id: &str| {
+        filters
+            .iter()
+            .all(|(key, values)| *key != "ActivationIds" || values.contains(&id))
+    };
+    let seconds = |time: Timestamp| time.as_duration().as_secs_f64();
+    let list: Vec<Value> = app
+        .fleet
+        .all_listed()
+        .iter()
+        .filter(|node| node.is_hybrid() && node.region == call.region)
+        .filter(|node| is_wanted(activation_id(node)))
+        .map(|node| {
+            let lasts = jiff::SignedDuration::from_hours(24 * 30);
+            json!({
+                "ActivationId": activation_id(node),
+                "DefaultInstanceName": node.hostname(),
+                "IamRole": "SandboxHybridNodes",
+                "RegistrationLimit": 1,
+                "RegistrationsCount": 1,
+                "ExpirationDate": seconds(node.launched + lasts),
+                "Expired": node.expired_activation,
+                "CreatedDate": seconds(node.launched),
+            })
+        })
+        .collect();
+    Ok(json!({ "ActivationList": list }))
+}
+
+/// Two are enough to tell an expired one.
+fn activation_id(node: &Instance) -> &'static str {
+    if node.expired_activation {
+        "7c1d9e2f-3b4a-4c5d-9e8f-0a1b2c3d4e5f"
+    } else {
+        "0f7b2c9d-1e3a-4f6b-8c2d-5e7f9a1b3c4d"
+    }
+}
+
 fn read_filters(input: &Value) -> Result<Vec<Filter>, ApiError> {
     let new = pairs(input, "Filters", "Key", "Values")?;
     let old = pairs(input, "InstanceInformationFilterList", "key", "valueSet")?;
@@ -189,7 +230,7 @@ fn body(instance: &Instance, now: Timestamp) -> Value {
         "SourceType": if instance.is_hybrid() { "AWS::SSM::ManagedInstance" } else { "AWS::EC2::Instance" },
     });
     if instance.is_hybrid() {
-        body["ActivationId"] = json!("0f7b2c9d-1e3a-4f6b-8c2d-5e7f9a1b3c4d");
+        body["ActivationId"] = json!(activation_id(instance));
         body["IamRole"] = json!("SandboxHybridNodes");
         body["RegistrationDate"] = json!(instance.launched.as_duration().as_secs_f64());
         body["Name"] = json!(instance.hostname());

@@ -13,8 +13,8 @@ use crate::{
     ec2::page_token,
     error::ApiError,
     faults::RefuseResume,
-    fleet::{Instance, State},
-    gateway::{Gateway, Limits, Request, Session, Status},
+    fleet::{Instance, InstanceStateName},
+    gateway::{Gateway, Limits, Request, Session, SessionStatus},
     kms,
     session::{SessionKind, SessionSpec},
 };
@@ -130,7 +130,7 @@ fn connected(app: &App, call: &Call, target: &str) -> Result<Arc<Instance>, ApiE
     app.fleet
         .by_id(target)
         .filter(|instance| instance.region == call.region && instance.is_connected())
-        .filter(|instance| instance.is_hybrid() || instance.state() == State::Running)
+        .filter(|instance| instance.is_hybrid() || instance.state() == InstanceStateName::Running)
         .ok_or_else(|| ApiError::new("TargetNotConnected", format!("{target} is not connected.")))
 }
 
@@ -258,7 +258,7 @@ pub(super) fn describe(app: &App, call: &Call, input: &Value) -> Result<Value, A
         .into_iter()
         .filter(|session| {
             session.region == call.region
-                && (session.status() == Status::Terminated) != wants_active
+                && (session.status() == SessionStatus::Terminated) != wants_active
                 && filters
                     .iter()
                     .all(|(name, values)| values.iter().any(|value| matches(session, name, value)))

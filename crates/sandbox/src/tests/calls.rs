@@ -505,3 +505,54 @@ async fn a_stopped_machine_is_started_and_stopped_again() {
         .unwrap();
     assert!(!nodes.to_string().contains("i-0d4e5f60718293a4b"));
 }
+
+#[tokio::test]
+async fn the_account_has_a_name_of_its_own() {
+    let fixture = Fixture::new().await;
+    let key = fixture.key();
+    let form = "Action=ListAccountAliases&Version=2010-05-08";
+    let answer = fixture.query_as(&key, "iam", form).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+    assert_eq!(answer.texts("member"), ["ops-sandbox"]);
+    let answer = fixture
+        .query_as(&key, "iam", "Action=DeleteUser&Version=2010-05-08")
+        .await;
+    assert_eq!(answer.texts("Code"), ["InvalidAction"]);
+}
+
+#[tokio::test]
+async fn a_log_stream_is_read_page_by_page_until_its_token_stays() {
+    let fixture = Fixture::new().await;
+    let event = |message: &str| crate::log_groups::LogEvent {
+        at: jiff::Timestamp::UNIX_EPOCH,
+        message: message.to_owned(),
+    };
+    let events = ["one", "two", "three"].map(event).to_vec();
+    let app = &fixture.sandbox.app;
+    app.log_groups.put("/ops", "stream", events);
+    let read = async |more: Value| {
+        let mut input = json!({"logGroupName": "/ops", "logStreamName": "stream", "limit": 2});
+        let (all, more) = (input.as_object_mut().unwrap(), more);
+        all.extend(more.as_object().unwrap().clone());
+        let answer = fixture
+            .json_call("logs", "Logs_20140328.GetLogEvents", &input)
+            .await;
+        serde_json::from_str::<Value>(&answer.body).unwrap()
+    };
+    let messages = |page: &Value| -> Vec<String> {
+        let events = page["events"].as_array().unwrap();
+        let text = |event: &Value| event["message"].as_str().unwrap().to_owned();
+        events.iter().map(text).collect()
+    };
+    let first = read(json!({"startFromHead": true})).await;
+    assert_eq!(messages(&first), ["one", "two"]);
+    let second = read(json!({"nextToken": first["nextForwardToken"]})).await;
+    assert_eq!(messages(&second), ["three"]);
+    let end = read(json!({"nextToken": second["nextForwardToken"]})).await;
+    assert_eq!(end["events"], json!([]));
+    assert_eq!(end["nextForwardToken"], second["nextForwardToken"]);
+    // Without a word about the beginning, the end is read.
+    assert_eq!(messages(&read(json!({})).await), ["two", "three"]);
+    let gone = read(json!({"logStreamName": "other"})).await;
+    assert_eq!(gone["__type"], "ResourceNotFoundException", "{gone}");
+}

@@ -13,11 +13,11 @@ use super::{Adaptive, Controller};
 #[derive(Clone, Debug)]
 pub struct Budget {
     bytes: usize,
-    common: Arc<Common>,
+    common: Arc<SharedBudget>,
 }
 
 #[derive(Debug, Default)]
-struct Common {
+struct SharedBudget {
     sharers: AtomicUsize,
     /// Bytes that all of them have unacknowledged.
     in_flight: AtomicUsize,
@@ -48,7 +48,7 @@ impl Budget {
 struct Share {
     own: Adaptive,
     budget: Budget,
-    /// Its part of what is counted in [`Common::in_flight`].
+    /// Its part of what is counted in [`SharedBudget::in_flight`].
     in_flight: usize,
 }
 
@@ -89,7 +89,7 @@ impl Controller for Share {
     }
 
     fn window(&self) -> usize {
-        let Common { sharers, in_flight } = &*self.budget.common;
+        let SharedBudget { sharers, in_flight } = &*self.budget.common;
         let equal = self.budget.bytes / sharers.load(Ordering::Relaxed).max(1);
         let others = in_flight
             .load(Ordering::Relaxed)

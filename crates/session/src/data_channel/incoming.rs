@@ -13,7 +13,7 @@ const MAX_STORED_BYTES: usize = 16 << 20;
 
 /// What is to be done with a message by its number alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum SequencePlace {
     /// The one expected next.
     Next,
     /// Seen before, delivered or stored: acknowledge again, do nothing else.
@@ -32,19 +32,19 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    pub(super) fn place(&self, number: i64, len_bytes: usize) -> Place {
+    pub(super) fn place(&self, number: i64, len_bytes: usize) -> SequencePlace {
         if number < 0 || number == i64::MAX {
-            Place::Refused
+            SequencePlace::Refused
         } else if number == self.expected {
-            Place::Next
+            SequencePlace::Next
         } else if number < self.expected || self.stored.contains_key(&number) {
-            Place::Duplicate
+            SequencePlace::Duplicate
         } else if self.stored.len() < MAX_STORED_MESSAGES
             && self.stored_bytes + len_bytes <= MAX_STORED_BYTES
         {
-            Place::Early
+            SequencePlace::Early
         } else {
-            Place::Refused
+            SequencePlace::Refused
         }
     }
 

@@ -37,7 +37,7 @@ use uuid::Uuid;
 
 pub use self::config::{Config, Expect};
 pub use self::event::{ChannelError, Event, Stats};
-use self::incoming::{Incoming, Place};
+use self::incoming::{Incoming, SequencePlace};
 use self::key_round::KeyRound;
 use self::outgoing::{LargeLoss, Outgoing};
 pub use self::rtt::Rtt;
@@ -453,7 +453,7 @@ impl DataChannel {
             sequence_number: header.sequence_number,
         };
         match self.incoming.place(header.sequence_number, payload.len()) {
-            Place::Next if self.role == Role::Client => {
+            SequencePlace::Next if self.role == Role::Client => {
                 self.push_ack(now, ack);
                 self.incoming.advance();
                 self.deliver(now, header.payload_type, payload);
@@ -462,22 +462,22 @@ impl DataChannel {
                     self.deliver(now, payload_type, payload);
                 }
             }
-            Place::Next if self.unsettled.is_none() => {
+            SequencePlace::Next if self.unsettled.is_none() => {
                 self.take_as_agent(now, Some(ack), header.payload_type, payload);
                 self.drain_as_agent(now);
             }
             // Repeated while its first copy is being used: that one's acknowledgement answers both.
-            Place::Next => {}
-            Place::Duplicate => {
+            SequencePlace::Next => {}
+            SequencePlace::Duplicate => {
                 self.stats.duplicates += 1;
                 self.push_ack(now, ack);
             }
-            Place::Early => {
+            SequencePlace::Early => {
                 self.push_ack(now, ack);
                 self.incoming
                     .store(header.sequence_number, header.payload_type, payload);
             }
-            Place::Refused => self.stats.ignored += 1,
+            SequencePlace::Refused => self.stats.ignored += 1,
         }
     }
 

@@ -1,7 +1,7 @@
 //! From a stream URL to an open web socket: address, proxy, TLS, upgrade.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -157,17 +157,27 @@ impl Dialer {
 }
 
 async fn connect(host: &str, port: u16) -> Result<TcpStream, OpenError> {
-    let lookup = async {
-        tokio::net::lookup_host((host, port))
-            .await
-            .map_err(|source| OpenError::Dns {
-                host: host.to_owned(),
-                source,
-            })
-    };
-    let addresses: Vec<_> = limit("name resolution", STEP_TIMEOUT, lookup)
-        .await?
-        .collect();
+    let addresses = limit("name resolution", STEP_TIMEOUT, lookup(host, port)).await?;
+    connect_any(addresses, host, port).await
+}
+
+/// The addresses of `host`.
+pub(super) async fn lookup(host: &str, port: u16) -> Result<Vec<SocketAddr>, OpenError> {
+    match tokio::net::lookup_host((host, port)).await {
+        Ok(addresses) => Ok(addresses.collect()),
+        Err(source) => Err(OpenError::Dns {
+            host: host.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// A connection to the first of `addresses` that takes one.
+pub(super) async fn connect_any(
+    addresses: Vec<SocketAddr>,
+    host: &str,
+    port: u16,
+) -> Result<TcpStream, OpenError> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in addresses {
         match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
@@ -203,7 +213,8 @@ async fn limit<T>(
         .unwrap_or(Err(OpenError::TimedOut { step, limit }))
 }
 
-fn tls_config(extra_roots: Option<&Path>) -> Result<Arc<ClientConfig>, OpenError> {
+/// The system's certificate authorities, and those of a file.
+pub(super) fn root_certificates(extra_roots: Option<&Path>) -> Result<RootCertStore, OpenError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(path) = extra_roots {
@@ -225,6 +236,11 @@ fn tls_config(extra_roots: Option<&Path>) -> Result<Arc<ClientConfig>, OpenError
     if roots.is_empty() {
         return Err(OpenError::NoRoots);
     }
+    Ok(roots)
+}
+
+fn tls_config(extra_roots: Option<&Path>) -> Result<Arc<ClientConfig>, OpenError> {
+    let roots = root_certificates(extra_roots)?;
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|e| OpenError::WebSocket(e.to_string()))?

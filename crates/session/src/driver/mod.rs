@@ -42,6 +42,7 @@ mod dial;
 mod error;
 mod io;
 pub mod mux;
+mod probe;
 mod proxy;
 mod pulse;
 mod resume;
@@ -62,6 +63,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 pub use self::error::{OpenError, SessionError};
+pub use self::probe::{Probe, Prober};
 pub use self::proxy::Proxy;
 use crate::closing::Closing;
 use crate::congestion::{Adaptive, Controller};
@@ -326,7 +328,7 @@ impl Event {
 /// The session has ended, so nothing more can be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the session has ended")]
-pub struct Ended;
+pub struct SessionEnded;
 
 /// An open session. Dropping both halves closes the connection; it does not end the session at the
 /// service.
@@ -338,7 +340,7 @@ pub struct Session {
     pub events: Events,
 }
 
-enum Command {
+enum SenderCommand {
     /// Holds as many permits of the send bound as it has bytes.
     Send(PayloadType, Bytes),
     Probe(PayloadType, Bytes, Bytes),
@@ -350,7 +352,7 @@ enum Command {
 /// The sending half. Clones send over the same session, in the order of their calls.
 #[derive(Clone, Debug)]
 pub struct Sender {
-    commands: mpsc::UnboundedSender<Command>,
+    commands: mpsc::UnboundedSender<SenderCommand>,
     room: Arc<Semaphore>,
     bound: usize,
     stats: watch::Receiver<Status>,
@@ -366,18 +368,18 @@ struct Status {
 impl Sender {
     /// Sends bytes of type Output; waits while too much is queued. Cancelling may leave a part of
     /// `bytes` sent.
-    pub async fn send(&self, bytes: impl Into<Bytes>) -> Result<(), Ended> {
+    pub async fn send(&self, bytes: impl Into<Bytes>) -> Result<(), SessionEnded> {
         self.send_payload(PayloadType::Output, bytes.into()).await
     }
 
     /// Tells the terminal's size.
-    pub async fn send_size(&self, cols: u32, rows: u32) -> Result<(), Ended> {
+    pub async fn send_size(&self, cols: u32, rows: u32) -> Result<(), SessionEnded> {
         self.send_payload(PayloadType::Size, size_payload(cols, rows))
             .await
     }
 
     /// Sends a flag.
-    pub async fn send_flag(&self, flag: Flag) -> Result<(), Ended> {
+    pub async fn send_flag(&self, flag: Flag) -> Result<(), SessionEnded> {
         self.send_payload(PayloadType::Flag, flag.payload()).await
     }
 
@@ -387,7 +389,7 @@ impl Sender {
         &self,
         payload_type: PayloadType,
         mut bytes: Bytes,
-    ) -> Result<(), Ended> {
+    ) -> Result<(), SessionEnded> {
         let piece_len = PIECE_BYTES.min(self.bound);
         while !bytes.is_empty() {
             let piece = if payload_type == PayloadType::Output {
@@ -399,11 +401,11 @@ impl Sender {
             self.room
                 .acquire_many(weight)
                 .await
-                .map_err(|_| Ended)?
+                .map_err(|_| SessionEnded)?
                 .forget();
             self.commands
-                .send(Command::Send(payload_type, piece))
-                .map_err(|_| Ended)?;
+                .send(SenderCommand::Send(payload_type, piece))
+                .map_err(|_| SessionEnded)?;
         }
         Ok(())
     }
@@ -416,16 +418,22 @@ impl Sender {
         payload_type: PayloadType,
         large: impl Into<Bytes>,
         small: impl Into<Bytes>,
-    ) -> Result<(), Ended> {
+    ) -> Result<(), SessionEnded> {
         self.commands
-            .send(Command::Probe(payload_type, large.into(), small.into()))
-            .map_err(|_| Ended)
+            .send(SenderCommand::Probe(
+                payload_type,
+                large.into(),
+                small.into(),
+            ))
+            .map_err(|_| SessionEnded)
     }
 
     /// Says that what runs at the far end has been heard of by another way, so that no handshake
     /// can come any more: see [`DataChannel::assume_plain`].
-    pub fn assume_plain(&self) -> Result<(), Ended> {
-        self.commands.send(Command::Plain).map_err(|_| Ended)
+    pub fn assume_plain(&self) -> Result<(), SessionEnded> {
+        self.commands
+            .send(SenderCommand::Plain)
+            .map_err(|_| SessionEnded)
     }
 
     /// The length a probe should have, in bytes; `None` when none is wanted (any more) or the
@@ -441,18 +449,18 @@ impl Sender {
 
     /// Waits until the agent has acknowledged everything sent before this call, and what is sent
     /// meanwhile.
-    pub async fn drained(&self) -> Result<(), Ended> {
+    pub async fn drained(&self) -> Result<(), SessionEnded> {
         let (done, wait) = oneshot::channel();
         self.commands
-            .send(Command::Drained(done))
-            .map_err(|_| Ended)?;
-        wait.await.map_err(|_| Ended)
+            .send(SenderCommand::Drained(done))
+            .map_err(|_| SessionEnded)?;
+        wait.await.map_err(|_| SessionEnded)
     }
 
     /// Closes the connection after what is queued for the socket; the events end. The session
     /// itself lives on at the service.
     pub fn close(&self) {
-        let _ = self.commands.send(Command::Close);
+        let _ = self.commands.send(SenderCommand::Close);
     }
 
     /// Counters, at most a loop of the task old.

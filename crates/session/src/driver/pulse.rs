@@ -34,7 +34,7 @@ pub(super) struct Pulse {
 
 /// What a look finds.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Look {
+pub(super) enum PulseCheck {
     /// All is well, or not known to be otherwise.
     Well,
     /// A ping should go out.
@@ -79,7 +79,7 @@ impl Pulse {
 
     /// Looks. `owed`: the agent has yet to acknowledge something. `reads`: what comes would be
     /// heard.
-    pub(super) fn look(&mut self, now: Instant, owed: bool, reads: bool) -> Look {
+    pub(super) fn look(&mut self, now: Instant, owed: bool, reads: bool) -> PulseCheck {
         let jumped = self.has_jumped(now);
         if !reads {
             return self.ping_if_due(now);
@@ -90,22 +90,22 @@ impl Pulse {
                 .asked
                 .is_some_and(|asked| now >= asked + self.answer_within)
         {
-            return Look::Dead(silence);
+            return PulseCheck::Dead(silence);
         }
         if self.asked.is_none() && (jumped || (owed && silence >= self.doubt_after)) {
             self.asked = Some(now);
             self.next_ping = now + self.ping_every;
-            return Look::Ping;
+            return PulseCheck::Ping;
         }
         self.ping_if_due(now)
     }
 
-    fn ping_if_due(&mut self, now: Instant) -> Look {
+    fn ping_if_due(&mut self, now: Instant) -> PulseCheck {
         if now < self.next_ping {
-            return Look::Well;
+            return PulseCheck::Well;
         }
         self.next_ping = now + self.ping_every;
-        Look::Ping
+        PulseCheck::Ping
     }
 
     /// Whether the clock on the wall has gone on without this process since the last look.
@@ -146,33 +146,57 @@ mod tests {
     fn a_quiet_connection_is_pinged_and_given_up_after_a_while() {
         let start = Instant::now();
         let mut pulse = pulse(still, start);
-        assert_eq!(pulse.look(start + seconds(29), false, true), Look::Well);
-        assert_eq!(pulse.look(start + seconds(30), false, true), Look::Ping);
-        assert_eq!(pulse.look(start + seconds(59), false, true), Look::Well);
+        assert_eq!(
+            pulse.look(start + seconds(29), false, true),
+            PulseCheck::Well
+        );
+        assert_eq!(
+            pulse.look(start + seconds(30), false, true),
+            PulseCheck::Ping
+        );
+        assert_eq!(
+            pulse.look(start + seconds(59), false, true),
+            PulseCheck::Well
+        );
         pulse.heard(start + seconds(59));
-        assert_eq!(pulse.look(start + seconds(133), false, true), Look::Ping);
+        assert_eq!(
+            pulse.look(start + seconds(133), false, true),
+            PulseCheck::Ping
+        );
         let dead = pulse.look(start + seconds(134), false, true);
-        assert_eq!(dead, Look::Dead(seconds(75)));
+        assert_eq!(dead, PulseCheck::Dead(seconds(75)));
     }
 
     #[test]
     fn an_owed_acknowledgement_that_does_not_come_is_asked_after_soon() {
         let start = Instant::now();
         let mut pulse = pulse(still, start);
-        assert_eq!(pulse.look(start + seconds(9), true, true), Look::Well);
-        assert_eq!(pulse.look(start + seconds(10), true, true), Look::Ping);
-        assert_eq!(pulse.look(start + seconds(24), true, true), Look::Well);
+        assert_eq!(pulse.look(start + seconds(9), true, true), PulseCheck::Well);
+        assert_eq!(
+            pulse.look(start + seconds(10), true, true),
+            PulseCheck::Ping
+        );
+        assert_eq!(
+            pulse.look(start + seconds(24), true, true),
+            PulseCheck::Well
+        );
         let dead = pulse.look(start + seconds(25), true, true);
-        assert_eq!(dead, Look::Dead(seconds(25)));
+        assert_eq!(dead, PulseCheck::Dead(seconds(25)));
     }
 
     #[test]
     fn any_word_clears_the_doubt() {
         let start = Instant::now();
         let mut pulse = pulse(still, start);
-        assert_eq!(pulse.look(start + seconds(10), true, true), Look::Ping);
+        assert_eq!(
+            pulse.look(start + seconds(10), true, true),
+            PulseCheck::Ping
+        );
         pulse.heard(start + seconds(11));
-        assert_eq!(pulse.look(start + seconds(20), true, true), Look::Well);
+        assert_eq!(
+            pulse.look(start + seconds(20), true, true),
+            PulseCheck::Well
+        );
     }
 
     #[test]
@@ -184,19 +208,31 @@ mod tests {
         let start = Instant::now();
         let mut pulse = pulse(wall, start);
         WALL.store(5, Ordering::SeqCst);
-        assert_eq!(pulse.look(start + seconds(5), false, true), Look::Well);
+        assert_eq!(
+            pulse.look(start + seconds(5), false, true),
+            PulseCheck::Well
+        );
         WALL.store(3600, Ordering::SeqCst);
-        assert_eq!(pulse.look(start + seconds(6), false, true), Look::Ping);
+        assert_eq!(
+            pulse.look(start + seconds(6), false, true),
+            PulseCheck::Ping
+        );
         assert!(pulse.next_look(start + seconds(6)) <= start + seconds(11));
         let dead = pulse.look(start + seconds(21), false, true);
-        assert_eq!(dead, Look::Dead(seconds(21)));
+        assert_eq!(dead, PulseCheck::Dead(seconds(21)));
     }
 
     #[test]
     fn nobody_is_dead_while_nothing_is_read() {
         let start = Instant::now();
         let mut pulse = pulse(still, start);
-        assert_eq!(pulse.look(start + seconds(200), true, false), Look::Ping);
-        assert_eq!(pulse.look(start + seconds(201), true, false), Look::Well);
+        assert_eq!(
+            pulse.look(start + seconds(200), true, false),
+            PulseCheck::Ping
+        );
+        assert_eq!(
+            pulse.look(start + seconds(201), true, false),
+            PulseCheck::Well
+        );
     }
 }

@@ -22,7 +22,7 @@ pub(super) struct Resumer {
 
 /// Where the attempts to resume begin.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Beginning {
+pub(super) struct ResumeStart {
     /// Attempts that count already, because the connections they made carried nothing.
     pub(super) attempts: u32,
     /// The pause before the first attempt of these.
@@ -34,7 +34,7 @@ impl Resumer {
     /// time is up. Returns the connection and the number of attempts.
     pub(super) async fn resume(
         &mut self,
-        beginning: Beginning,
+        beginning: ResumeStart,
         progress: &mpsc::UnboundedSender<Event>,
     ) -> Result<(Connection, u32), SessionError> {
         let mut last = None;

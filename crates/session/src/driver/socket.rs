@@ -108,7 +108,7 @@ struct Broken {
 }
 
 /// What a turn did.
-pub(super) enum Turn {
+pub(super) enum SocketTurn {
     /// Frames were read (how many) or written.
     Moved { read: usize },
     /// The connection is lost; the reason is for people.
@@ -133,7 +133,7 @@ impl Connection {
         now: Duration,
         channel: &mut DataChannel,
         may_read: bool,
-    ) -> Poll<Turn> {
+    ) -> Poll<SocketTurn> {
         let mut wrote = false;
         if self.broken.is_none() {
             match self.poll_write(cx, now, channel) {
@@ -167,16 +167,20 @@ impl Connection {
                             let reason = close.map_or_else(String::new, |c| {
                                 format!(" with {} {}", u16::from(c.code), c.reason)
                             });
-                            return Poll::Ready(Turn::Lost(format!(
+                            return Poll::Ready(SocketTurn::Lost(format!(
                                 "the service closed the connection{reason}"
                             )));
                         }
                         _ => {}
                     }
                 }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Turn::Lost(describe(&error))),
+                Poll::Ready(Some(Err(error))) => {
+                    return Poll::Ready(SocketTurn::Lost(describe(&error)));
+                }
                 Poll::Ready(None) => {
-                    return Poll::Ready(Turn::Lost("the service closed the connection".to_owned()));
+                    return Poll::Ready(SocketTurn::Lost(
+                        "the service closed the connection".to_owned(),
+                    ));
                 }
                 Poll::Pending => break,
             }
@@ -187,10 +191,10 @@ impl Connection {
             && let Some(broken) = &mut self.broken
             && broken.patience.as_mut().poll(cx).is_ready()
         {
-            return Poll::Ready(Turn::Lost(describe(&broken.error)));
+            return Poll::Ready(SocketTurn::Lost(describe(&broken.error)));
         }
         if wrote || read > 0 {
-            Poll::Ready(Turn::Moved { read })
+            Poll::Ready(SocketTurn::Moved { read })
         } else {
             Poll::Pending
         }

@@ -8,10 +8,10 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::error::SessionError;
-use super::pulse::{Look, Pulse};
-use super::resume::{Beginning, Resumer};
-use super::socket::{Connection, Turn};
-use super::{Command, DataKey, DataKeyRequest, Event, Gauge, LargePayloads, NoDataKey};
+use super::pulse::{Pulse, PulseCheck};
+use super::resume::{ResumeStart, Resumer};
+use super::socket::{Connection, SocketTurn};
+use super::{DataKey, DataKeyRequest, Event, Gauge, LargePayloads, NoDataKey, SenderCommand};
 use super::{Status, weight};
 use crate::closing::Closing;
 use crate::data_channel::{self, ChannelError, DataChannel, Stats};
@@ -24,7 +24,7 @@ const TURN_COMMANDS: usize = 256;
 
 pub(super) struct Task {
     channel: DataChannel,
-    commands: mpsc::UnboundedReceiver<Command>,
+    commands: mpsc::UnboundedReceiver<SenderCommand>,
     /// No sender is left.
     senders_gone: bool,
     events: mpsc::UnboundedSender<Event>,
@@ -42,7 +42,7 @@ pub(super) struct Task {
 }
 
 /// Why a connection is no longer carried.
-enum End {
+enum CarryEnd {
     Lost(String),
     /// The owner, the service or an error ended the session.
     Over,
@@ -50,7 +50,7 @@ enum End {
 
 /// A connection that took the place of a lost one.
 #[derive(Clone, Copy, Debug)]
-struct Resumed {
+struct ResumedConnection {
     at: Instant,
     /// The attempts it took, of those before it that carried nothing too.
     attempts: u32,
@@ -58,20 +58,20 @@ struct Resumed {
     carried: u64,
 }
 
-impl Resumed {
+impl ResumedConnection {
     /// Where the attempts to replace it begin, now that it is lost. If anything was acknowledged on
     /// it, it was a success however short its life: the link works, and the user behind it waits.
     ///
     /// A session is resumed once in `every` at most, whatever its connections carry: the service
     /// counts the calls.
-    fn beginning(self, now: Instant, stats: &Stats, every: Duration) -> Beginning {
+    fn beginning(self, now: Instant, stats: &Stats, every: Duration) -> ResumeStart {
         if carried(stats) == self.carried {
-            return Beginning {
+            return ResumeStart {
                 attempts: self.attempts,
                 pause: Duration::ZERO,
             };
         }
-        Beginning {
+        ResumeStart {
             attempts: 0,
             pause: every.saturating_sub(now.saturating_duration_since(self.at)),
         }
@@ -87,7 +87,7 @@ impl Task {
     #[allow(clippy::too_many_arguments)] // Called once, by `open`.
     pub(super) fn new(
         channel: DataChannel,
-        commands: mpsc::UnboundedReceiver<Command>,
+        commands: mpsc::UnboundedReceiver<SenderCommand>,
         events: mpsc::UnboundedSender<Event>,
         gauge: Arc<Gauge>,
         room: Arc<Semaphore>,
@@ -113,11 +113,11 @@ impl Task {
     }
 
     pub(super) async fn run(mut self, mut connection: Connection) {
-        let mut resumed: Option<Resumed> = None;
+        let mut resumed: Option<ResumedConnection> = None;
         loop {
             match self.carry(&mut connection).await {
-                End::Over => break,
-                End::Lost(reason) => {
+                CarryEnd::Over => break,
+                CarryEnd::Lost(reason) => {
                     self.channel.on_disconnected(self.now());
                     self.emit(Event::Disconnected { reason });
                     if self.settle() {
@@ -126,14 +126,14 @@ impl Task {
                         self.room.close();
                         return;
                     }
-                    let beginning = resumed.map_or_else(Beginning::default, |resumed| {
+                    let beginning = resumed.map_or_else(ResumeStart::default, |resumed| {
                         let every = self.resumer.options.resume_delays.0;
                         resumed.beginning(Instant::now(), &self.channel.stats(), every)
                     });
                     match self.reconnect(beginning).await {
                         Some(Ok((new, attempts))) => {
                             connection = new;
-                            resumed = Some(Resumed {
+                            resumed = Some(ResumedConnection {
                                 at: Instant::now(),
                                 attempts,
                                 carried: carried(&self.channel.stats()),
@@ -172,7 +172,7 @@ impl Task {
     }
 
     /// Carries the session over one connection until that ends.
-    async fn carry(&mut self, connection: &mut Connection) -> End {
+    async fn carry(&mut self, connection: &mut Connection) -> CarryEnd {
         let begin = Instant::now();
         let mut pulse = Pulse::new(&self.resumer.options, begin);
         let mut was_full = false;
@@ -184,7 +184,7 @@ impl Task {
                 self.channel.handle_timeout(now);
             }
             if self.settle() {
-                return End::Over;
+                return CarryEnd::Over;
             }
             let full = self.gauge.is_full();
             if full && !was_full {
@@ -200,10 +200,13 @@ impl Task {
             if sleep.is_elapsed() {
                 let owed = self.channel.stats().unacked_messages > 0;
                 match pulse.look(Instant::now(), owed, !full) {
-                    Look::Well => {}
-                    Look::Ping => connection.ping(),
-                    Look::Dead(silence) => {
-                        return End::Lost(format!("nothing was heard for {} s", silence.as_secs()));
+                    PulseCheck::Well => {}
+                    PulseCheck::Ping => connection.ping(),
+                    PulseCheck::Dead(silence) => {
+                        return CarryEnd::Lost(format!(
+                            "nothing was heard for {} s",
+                            silence.as_secs()
+                        ));
                     }
                 }
             }
@@ -224,25 +227,25 @@ impl Task {
             });
             tokio::select! {
                 turn = turn => match turn {
-                    Turn::Moved { read: 0 } => {}
-                    Turn::Moved { .. } => pulse.heard(Instant::now()),
-                    Turn::Lost(reason) => {
+                    SocketTurn::Moved { read: 0 } => {}
+                    SocketTurn::Moved { .. } => pulse.heard(Instant::now()),
+                    SocketTurn::Lost(reason) => {
                         // What was read before the loss still counts.
                         if self.settle() || (self.senders_gone && self.events.is_closed()) {
-                            return End::Over;
+                            return CarryEnd::Over;
                         }
-                        return End::Lost(reason);
+                        return CarryEnd::Lost(reason);
                     }
                 },
                 command = self.commands.recv(), if !self.senders_gone => {
                     if self.take_commands(command) {
-                        return End::Over;
+                        return CarryEnd::Over;
                     }
                 }
                 Some(fetched) = self.key_fetch.join_next(), if !self.key_fetch.is_empty() => {
                     self.give_data_key(fetched);
                 }
-                () = self.events.closed(), if self.senders_gone => return End::Over,
+                () = self.events.closed(), if self.senders_gone => return CarryEnd::Over,
                 () = self.gauge.fell.notified(), if full => {}
                 () = &mut sleep => {}
             }
@@ -272,7 +275,7 @@ impl Task {
     /// left.
     async fn reconnect(
         &mut self,
-        beginning: Beginning,
+        beginning: ResumeStart,
     ) -> Option<Result<(Connection, u32), SessionError>> {
         let (progress, mut progressed) = mpsc::unbounded_channel();
         // Fields are borrowed apart: the resumer works while commands are taken.
@@ -312,7 +315,7 @@ impl Task {
     }
 
     /// Takes a command and those behind it. True: the owner closes.
-    fn take_commands(&mut self, first: Option<Command>) -> bool {
+    fn take_commands(&mut self, first: Option<SenderCommand>) -> bool {
         let now = self.now();
         let Some(first) = first else {
             self.senders_gone = true;
@@ -436,7 +439,7 @@ impl Task {
 
 /// False: the owner closes.
 fn apply(
-    command: Command,
+    command: SenderCommand,
     channel: &mut DataChannel,
     held: &mut usize,
     bound: usize,
@@ -444,16 +447,16 @@ fn apply(
     now: Duration,
 ) -> bool {
     match command {
-        Command::Send(payload_type, bytes) => {
+        SenderCommand::Send(payload_type, bytes) => {
             *held += weight(&bytes, bound) as usize;
             channel.send(payload_type, bytes);
         }
-        Command::Probe(payload_type, large, small) => {
+        SenderCommand::Probe(payload_type, large, small) => {
             channel.probe_payload(now, payload_type, &large, small);
         }
-        Command::Plain => channel.assume_plain(now),
-        Command::Drained(waiter) => drained.push(waiter),
-        Command::Close => return false,
+        SenderCommand::Plain => channel.assume_plain(now),
+        SenderCommand::Drained(waiter) => drained.push(waiter),
+        SenderCommand::Close => return false,
     }
     true
 }
@@ -464,8 +467,8 @@ mod tests {
 
     const EVERY: Duration = Duration::from_secs(1);
 
-    fn resumed(at: Instant) -> Resumed {
-        Resumed {
+    fn resumed(at: Instant) -> ResumedConnection {
+        ResumedConnection {
             at,
             attempts: 4,
             carried: 7,

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use ops_session::closing::Closing;
 use ops_session::data_channel::{self, ChannelError};
-use ops_session::driver::{self, Ended, Event, Events, OpenError, Options, SessionError};
+use ops_session::driver::{self, Event, Events, OpenError, Options, SessionEnded, SessionError};
 use ops_session::handshake::SessionType;
 use ops_session::wire::{
     ChannelClosed, Flag, Message as Decoded, MessageType, PayloadType, exit_code_payload,
@@ -152,8 +152,8 @@ async fn channel_closed_ends_the_session_without_a_resumption() {
         Event::Closed(Closing::of("Session timed out"))
     );
     assert_eq!(soon(session.events.next()).await, None);
-    assert_eq!(session.sender.send(&b"x"[..]).await, Err(Ended));
-    assert_eq!(session.sender.drained().await, Err(Ended));
+    assert_eq!(session.sender.send(&b"x"[..]).await, Err(SessionEnded));
+    assert_eq!(session.sender.drained().await, Err(SessionEnded));
     assert_eq!(server.service.resumed.load(Ordering::SeqCst), 0);
 }
 

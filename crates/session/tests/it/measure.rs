@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::Message;
 use uuid::Uuid;
 
 use crate::channel::frame;
-use crate::server::{Far, Server, opening, options};
+use crate::server::{AgentSide, Server, opening, options};
 
 const TOTAL_BYTES: usize = 256 << 20;
 
@@ -47,7 +47,7 @@ fn cpu_time() -> Duration {
 }
 
 /// Acknowledges at once, checks nothing.
-async fn sink(mut far: Far) {
+async fn sink(mut far: AgentSide) {
     let mut received = 0;
     let mut buffer = BytesMut::new();
     far.send(frame(
@@ -101,7 +101,7 @@ fn acknowledgement(buffer: &mut BytesMut, header: &Header) -> Bytes {
 }
 
 /// Sends as fast as the socket takes it, reads acknowledgements beside that.
-async fn source(far: Far, payload_bytes: usize) {
+async fn source(far: AgentSide, payload_bytes: usize) {
     let payload = vec![b'x'; payload_bytes];
     let (mut sink, mut stream) = far.socket.split();
     let acks = tokio::spawn(async move { while let Some(Ok(_)) = stream.next().await {} });
@@ -121,7 +121,7 @@ async fn source(far: Far, payload_bytes: usize) {
     acks.await.unwrap();
 }
 
-async fn open(server: &Server, max_payload: usize) -> (driver::Session, Far) {
+async fn open(server: &Server, max_payload: usize) -> (driver::Session, AgentSide) {
     let options = Options {
         max_payload,
         ..options()
@@ -185,7 +185,7 @@ async fn throughput_of_receiving() {
 
 /// Answers every input message; prints `flood` messages of 1 KiB each millisecond meanwhile, as
 /// four agents do at their fastest.
-async fn echo(far: Far, flood: usize) {
+async fn echo(far: AgentSide, flood: usize) {
     let (mut sink, mut stream) = far.socket.split();
     let mut number = 0;
     let mut output = |payload: &[u8]| {

@@ -158,12 +158,12 @@ impl Server {
     }
 
     /// The next connection, with its upgrade and opening frame read.
-    pub(crate) async fn accept(&self) -> Far {
-        Far::accept(self.tcp().await).await
+    pub(crate) async fn accept(&self) -> AgentSide {
+        AgentSide::accept(self.tcp().await).await
     }
 
     /// Opens a session to this server and takes its connection.
-    pub(crate) async fn open(&self, options: Options) -> (Session, Far) {
+    pub(crate) async fn open(&self, options: Options) -> (Session, AgentSide) {
         let open = driver::open(opening(&self.url), self.service.clone(), options);
         let (session, far) = tokio::join!(open, self.accept());
         (session.unwrap(), far)
@@ -190,7 +190,7 @@ impl Server {
 }
 
 /// A connection as the service sees it.
-pub(crate) struct Far<S = TcpStream> {
+pub(crate) struct AgentSide<S = TcpStream> {
     pub(crate) socket: WebSocketStream<S>,
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
@@ -198,7 +198,7 @@ pub(crate) struct Far<S = TcpStream> {
     pub(crate) open: Value,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Far<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AgentSide<S> {
     pub(crate) async fn accept(stream: S) -> Self {
         let (mut path, mut headers) = (String::new(), HeaderMap::new());
         #[allow(clippy::result_large_err)] // The signature is the library's.
@@ -230,7 +230,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Far<S> {
 
 /// An agent core behind a connection.
 pub(crate) struct Agent {
-    pub(crate) far: Far,
+    pub(crate) far: AgentSide,
     pub(crate) channel: DataChannel,
     origin: Instant,
     /// What has been received, of type Output.
@@ -238,7 +238,7 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    pub(crate) fn new(far: Far) -> Self {
+    pub(crate) fn new(far: AgentSide) -> Self {
         Self {
             far,
             channel: DataChannel::new(Config::agent(), Duration::ZERO),

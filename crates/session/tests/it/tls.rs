@@ -14,7 +14,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::server::TlsStream;
 
-use crate::server::{Far, Server, opening, options, soon};
+use crate::server::{AgentSide, Server, opening, options, soon};
 
 fn data(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tls")).join(name)
@@ -42,9 +42,9 @@ fn trusting() -> Options {
     }
 }
 
-async fn accept(server: &Server) -> Far<TlsStream<TcpStream>> {
+async fn accept(server: &Server) -> AgentSide<TlsStream<TcpStream>> {
     let stream = acceptor().accept(server.tcp().await).await.unwrap();
-    Box::pin(Far::accept(stream)).await
+    Box::pin(AgentSide::accept(stream)).await
 }
 
 /// Takes one CONNECT, answers with `status`, then passes bytes on to `onward`. Returns the

@@ -99,7 +99,7 @@ enum Line {
     Opening,
     Client(Bytes),
     /// The agent's, or the service's own.
-    Far(Bytes),
+    AgentSide(Bytes),
     Gone,
 }
 
@@ -116,7 +116,7 @@ fn lines(text: &str) -> Vec<(Duration, Line)> {
             } else if line["from"] == "client" {
                 Line::Client(bytes_of(&line["frame"]).into())
             } else {
-                Line::Far(bytes_of(&line["frame"]).into())
+                Line::AgentSide(bytes_of(&line["frame"]).into())
             };
             (at, kind)
         })
@@ -310,7 +310,7 @@ fn the_client_says_what_the_official_client_said() {
                 Line::Opening if connected => channel.on_reconnected(at),
                 Line::Opening => connected = true,
                 Line::Gone => channel.on_disconnected(at),
-                Line::Far(frame) => {
+                Line::AgentSide(frame) => {
                     let header = Message::decode(&frame).unwrap().header;
                     repeated +=
                         usize::from(!far.add(&frame) && header.message_type.is_stream_data());
@@ -442,7 +442,7 @@ fn the_agent_says_what_the_official_agent_said() {
                     let frame = answered(key.as_ref(), frame, &ours);
                     channel.handle_frame(at, &frame).unwrap();
                 }
-                Line::Far(frame) => {
+                Line::AgentSide(frame) => {
                     if !official.add(&frame) {
                         continue;
                     }

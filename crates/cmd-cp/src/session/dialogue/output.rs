@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ops_remote::pipe::{
     CutOff,
-    text::{Decoder, Encoding, Item},
+    text::{DecodedItem, Decoder, Encoding},
 };
 use ops_ui::{Error, Result};
 
@@ -114,7 +114,7 @@ impl Dialogue {
                     let read = decoder.push(text.as_bytes(), &mut items);
                     read.map_err(|_| self.cut_off())?;
                     for item in items {
-                        if let Item::Bytes(bytes) = item {
+                        if let DecodedItem::Bytes(bytes) = item {
                             count += bytes.len() as u64;
                             take(&bytes)?;
                         }

@@ -2,7 +2,7 @@
 
 use std::os::unix::ffi::OsStringExt as _;
 
-use ops_remote::pipe::text::{Decoder, Encoding, Item};
+use ops_remote::pipe::text::{DecodedItem, Decoder, Encoding};
 use tokio::sync::mpsc;
 
 use super::*;
@@ -31,7 +31,7 @@ const NAMES: [&[u8]; 9] = [
 ];
 
 /// What a script has left: standard output, and the messages that it has written to descriptor 6.
-struct Written {
+struct ScriptResult {
     output: Vec<u8>,
     messages: String,
     complaints: String,
@@ -39,12 +39,12 @@ struct Written {
 
 impl Shell {
     /// Runs a script as a command on a server runs it.
-    fn run(&self, script: &str, folder: &Path) -> Written {
+    fn run(&self, script: &str, folder: &Path) -> ScriptResult {
         assert!(!script.contains('\''), "{script}");
         let messages = folder.join("messages");
         let script = format!("exec 6>{}\n{script}", messages.display());
         let output = self.command(&script).env("HOME", folder).output().unwrap();
-        Written {
+        ScriptResult {
             output: output.stdout,
             messages: fs::read_to_string(messages).unwrap(),
             complaints: String::from_utf8_lossy(&output.stderr).into_owned(),
@@ -339,7 +339,7 @@ fn writes_archives(shell: &Shell) {
 
 /// A dialogue tells what the probe tells, and what a script writes.
 fn runs_scripts(shell: &Shell) {
-    let mut talk = Talk::start_on(shell, None);
+    let mut talk = ShellDialogue::start_on(shell, None);
     let (told, complaints, answer) = talk.output_of("tools", b"");
     assert_eq!(
         (complaints, answer),
@@ -361,7 +361,7 @@ fn runs_scripts(shell: &Shell) {
     talk.quit();
 }
 
-impl Talk {
+impl ShellDialogue {
     /// Asks for something that a script prints: what it printed, its complaints, and the answer.
     #[track_caller]
     fn output_of(&mut self, command: &str, input: &[u8]) -> (Vec<u8>, Vec<String>, String) {
@@ -380,8 +380,8 @@ impl Talk {
             } else if !text.is_empty() {
                 let answer = text.strip_prefix(&format!("!{} ", self.number));
                 let bytes = items.into_iter().flat_map(|item| match item {
-                    Item::Bytes(bytes) => bytes.to_vec(),
-                    Item::Message(text) => panic!("a message among data: {text}"),
+                    DecodedItem::Bytes(bytes) => bytes.to_vec(),
+                    DecodedItem::Message(text) => panic!("a message among data: {text}"),
                 });
                 let told = bytes.collect();
                 return (told, complaints, answer.expect(text).to_owned());

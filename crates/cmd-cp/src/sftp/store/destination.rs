@@ -12,7 +12,7 @@ use super::super::{
     lasting::Open,
     list::{is_file, is_folder, is_link},
     pool::SftpSession,
-    temporary::{Written, beside},
+    temporary::{AcknowledgedRanges, beside},
     wire::{Attributes, code, open},
 };
 use crate::{hashes::Digest, item::FileId, remote_path::RemotePath, transport::Job};
@@ -21,7 +21,7 @@ use crate::{hashes::Digest, item::FileId, remote_path::RemotePath, transport::Jo
 pub(super) struct Destination {
     pub(super) destination: RemotePath,
     pub(super) temporary: RemotePath,
-    pub(super) written: Arc<Written>,
+    pub(super) written: Arc<AcknowledgedRanges>,
     /// Permissions of the file that is there, and its owner.
     known: Option<u32>,
     owner: Option<(u32, u32)>,
@@ -31,13 +31,13 @@ impl Destination {
     /// Takes a temporary name, another one where it may not be the one of before.
     fn begin(&mut self, sftp: &SftpTransport, job: &Job) {
         self.temporary = beside(&self.destination, job.resume);
-        self.written = Written::new(job.resume);
+        self.written = AcknowledgedRanges::new(job.resume);
         sftp.temporaries
             .add(self.temporary.whole(), Arc::clone(&self.written));
     }
 
     /// What the file is to have at the end; `None` leaves what the server gave it.
-    fn wanted(&self, file: &Meta, job: &Job) -> Option<Attributes> {
+    fn wanted(&self, file: &LocalMetadata, job: &Job) -> Option<Attributes> {
         if job.preserve {
             return Some(preserved(file.mode, file.mtime));
         }
@@ -48,7 +48,7 @@ impl Destination {
     }
 
     /// Permissions to make the temporary file with, less the server's umask.
-    fn first_mode(&self, file: &Meta, job: &Job) -> u32 {
+    fn first_mode(&self, file: &LocalMetadata, job: &Job) -> u32 {
         if job.preserve || self.known.is_some() {
             0o600
         } else {
@@ -59,7 +59,7 @@ impl Destination {
 
 /// What was sent of a file here.
 #[derive(Clone, Copy)]
-pub(super) struct Sent {
+pub(super) struct SentFile {
     pub(super) digest: Digest,
     /// In bytes.
     pub(super) size: u64,
@@ -67,7 +67,7 @@ pub(super) struct Sent {
 
 /// What a file here has.
 #[derive(Clone, Copy)]
-pub(super) struct Meta {
+pub(super) struct LocalMetadata {
     pub(super) id: FileId,
     pub(super) mode: u32,
     pub(super) mtime: i64,
@@ -113,7 +113,7 @@ pub(super) async fn place(
     let mut place = Destination {
         destination,
         temporary: path.clone(),
-        written: Written::new(job.resume),
+        written: AcknowledgedRanges::new(job.resume),
         owner: known.as_ref().and_then(|known| known.owner),
         known: known.and_then(|known| known.mode).map(|mode| mode & 0o7777),
     };
@@ -135,7 +135,7 @@ pub(super) async fn make<'a>(
     sftp: &'a SftpTransport,
     lane: usize,
     place: &mut Destination,
-    meta: &Meta,
+    meta: &LocalMetadata,
     job: &Job,
 ) -> Result<Open<'a>> {
     loop {
@@ -171,7 +171,7 @@ async fn make_once(
     sftp: &SftpTransport,
     session: &SftpSession,
     place: &Destination,
-    meta: &Meta,
+    meta: &LocalMetadata,
     job: &Job,
 ) -> Answered<Bytes> {
     let temporary = &place.temporary;
@@ -206,8 +206,8 @@ pub(super) async fn finish_one(
     sftp: &SftpTransport,
     lane: usize,
     place: &Destination,
-    meta: &Meta,
-    sent: Sent,
+    meta: &LocalMetadata,
+    sent: SentFile,
     hashes: &Option<HashMap<Vec<u8>, Digest>>,
     job: &Job,
 ) -> Result<()> {

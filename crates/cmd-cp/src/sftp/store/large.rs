@@ -13,7 +13,7 @@ use ops_ui::{Error, Result};
 use super::{
     super::{DEPTH, SftpTransport, lasting::Open, wire::open},
     block,
-    destination::{Destination, Meta, make, no_room},
+    destination::{Destination, LocalMetadata, make, no_room},
 };
 use crate::{
     hashes::{Digest, finish_hash},
@@ -30,7 +30,7 @@ pub(super) async fn large(
     lanes: usize,
     reading: Arc<FileReading>,
     place: &mut Destination,
-    meta: &Meta,
+    meta: &LocalMetadata,
     job: &Job,
 ) -> Result<Digest> {
     let size = reading.size();
@@ -74,7 +74,7 @@ async fn resume(
     open: &Open<'_>,
     reading: &Arc<FileReading>,
     place: &Destination,
-    meta: &Meta,
+    meta: &LocalMetadata,
     job: &Job,
 ) -> Result<u64> {
     if !job.resume {

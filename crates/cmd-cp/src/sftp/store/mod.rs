@@ -10,7 +10,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
 use ops_ui::Result;
 
-use self::destination::{Meta, Sent, finish_one, place, preserved};
+use self::destination::{LocalMetadata, SentFile, finish_one, place, preserved};
 use super::{
     BLOCK_BYTES, DEPTH, SftpTransport,
     channel::Failure,
@@ -18,7 +18,7 @@ use super::{
     inside::not_followed,
     list::{is_file, is_folder, is_link},
     pool::SftpSession,
-    temporary::{Written, beside},
+    temporary::{AcknowledgedRanges, beside},
     wire::Attributes,
 };
 use crate::{
@@ -191,7 +191,8 @@ async fn make_link(sftp: &SftpTransport, path: &RemotePath, target: &[u8]) -> Re
             Err(lost @ Failure::Lost(_)) => return Err(lost),
             _ => {}
         }
-        sftp.temporaries.add(temporary, Written::new(false));
+        sftp.temporaries
+            .add(temporary, AcknowledgedRanges::new(false));
         let result = match channel.make_link(target, temporary).await {
             Ok(()) => channel.replace(temporary, path.whole()).await,
             Err(failure) => Err(failure),
@@ -228,7 +229,7 @@ async fn store_files(sftp: &SftpTransport, files: Vec<File>, job: &Job) -> Resul
 
 /// One file by all sessions, or a stream by one.
 async fn store_item(sftp: &SftpTransport, lanes: usize, file: File, job: &Job) -> Result<()> {
-    let meta = Meta {
+    let meta = LocalMetadata {
         id: file.id,
         mode: file.mode,
         mtime: file.mtime,
@@ -241,7 +242,7 @@ async fn store_item(sftp: &SftpTransport, lanes: usize, file: File, job: &Job) -
                 Reading::File(reading) => {
                     let (size, reading) = (reading.size(), Arc::new(reading));
                     let digest = large::large(sftp, lanes, reading, &mut place, &meta, job).await?;
-                    Ok(Sent { digest, size })
+                    Ok(SentFile { digest, size })
                 }
                 Reading::Stream(reading) => {
                     streamed::streamed(sftp, reading, &mut place, &meta, job).await

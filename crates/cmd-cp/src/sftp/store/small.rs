@@ -7,7 +7,7 @@ use ops_ui::{Error, Result};
 use super::{
     super::{FILES, SftpTransport},
     File, block,
-    destination::{Destination, Meta, Sent, finish_one, make, no_room, place},
+    destination::{Destination, LocalMetadata, SentFile, finish_one, make, no_room, place},
     settle,
 };
 use crate::{hashes::finish_hash, reading::Reading, transport::Job};
@@ -22,9 +22,9 @@ pub(super) async fn small(
     files: Vec<File>,
     job: &Job,
 ) -> Result<()> {
-    let sent: Vec<(Meta, Destination, Sent)> = stream::iter(files)
+    let sent: Vec<(LocalMetadata, Destination, SentFile)> = stream::iter(files)
         .map(|file| async move {
-            let meta = Meta {
+            let meta = LocalMetadata {
                 id: file.id,
                 mode: file.mode,
                 mtime: file.mtime,
@@ -65,9 +65,9 @@ async fn send(
     sftp: &SftpTransport,
     lane: usize,
     file: File,
-    meta: Meta,
+    meta: LocalMetadata,
     job: &Job,
-) -> Result<(Destination, Sent)> {
+) -> Result<(Destination, SentFile)> {
     let reading = Reading::open(file.source, file.id, job)?;
     let Reading::File(reading) = reading else {
         return Err(Error::unexpected("a stream is no small file"));
@@ -95,7 +95,7 @@ async fn send(
         }
         let digest = finish_hash(hash);
         reading.check_unchanged(&digest)?;
-        Ok(Sent { digest, size })
+        Ok(SentFile { digest, size })
     }
     .await;
     match result {

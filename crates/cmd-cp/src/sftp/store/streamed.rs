@@ -8,7 +8,7 @@ use ops_ui::{Error, Result};
 use super::{
     super::{DEPTH, SftpTransport},
     block,
-    destination::{Destination, Meta, Sent, make, no_room},
+    destination::{Destination, LocalMetadata, SentFile, make, no_room},
 };
 use crate::{reading::StreamReading, transport::Job};
 
@@ -23,9 +23,9 @@ pub(super) async fn streamed(
     sftp: &SftpTransport,
     reading: StreamReading,
     place: &mut Destination,
-    meta: &Meta,
+    meta: &LocalMetadata,
     job: &Job,
-) -> Result<Sent> {
+) -> Result<SentFile> {
     let open = make(sftp, 0, place, meta, job).await?;
     let place = &*place;
     // A part of an earlier stream is no beginning of this one.
@@ -58,7 +58,7 @@ pub(super) async fn streamed(
     let closed = open.close().await;
     let size = result?;
     match closed {
-        Ok(()) => Ok(Sent {
+        Ok(()) => Ok(SentFile {
             digest: reading.lock().await.digest(),
             size,
         }),

@@ -17,14 +17,14 @@ use super::{
         recipe::{Asking, Recipe},
         sso::Desk,
     },
-    Base, MARGIN, Provider, State,
+    Base, MARGIN, Provider, ProviderState,
 };
 
 /// Between looks for what another `ops` may have put into the cache while a question stands.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Provider {
-    pub(super) fn asking(&self, state: &State) -> Asking {
+    pub(super) fn asking(&self, state: &ProviderState) -> Asking {
         let may_ask = self.0.recipe.output.may_ask() && ops_ui::terminal::is_foreground();
         let is_taken = self.0.quiet.load(Ordering::Relaxed)
             || state.asked
@@ -42,7 +42,7 @@ impl Provider {
     /// else the translation of `error`.
     pub(super) async fn after_login(
         &self,
-        state: &mut State,
+        state: &mut ProviderState,
         error: &CredentialsError,
     ) -> Result<Credentials> {
         let recipe = &self.0.recipe;

@@ -6,10 +6,10 @@
 # usage: sh engine ROLE FOLDER ARGUMENT…
 #
 #   launch PATIENCE LIMIT INPUT   starts supervise apart from this session and its terminal
-#   supervise PATIENCE LIMIT INPUT  runs the command, unless another one does; PATIENCE: how many seconds it is kept for a
-#                                 client that is away; LIMIT: how many it may run (0: as long as it
-#                                 likes); INPUT: 1 if it reads what enter stores, "detach" if it
-#                                 is left running
+#   supervise PATIENCE LIMIT INPUT  runs the command, unless another one does; PATIENCE: how many
+#                                 seconds it is kept for a client that is away; LIMIT: how many it
+#                                 may run (0: as long as it likes); INPUT: 1 if it reads what enter
+#                                 stores, "detach" if it is left running
 #   command                       becomes the command
 #   attach TURN OUT_SEGMENT OUT_OFFSET ERR_SEGMENT ERR_OFFSET LINGER
 #                                 writes to standard output what the command has written from
@@ -21,8 +21,8 @@
 #   known                         says that the client knows how the command ended
 #   end                           ends the command and removes the folder
 #
-# The text is that of three files, one behind the other: engine.sh, output.sh and input.sh. No single
-# quote may stand in it: it travels between a pair of them.
+# The text is that of three files, one behind the other: engine.sh, output.sh and input.sh. No
+# single quote may stand in it: it travels between a pair of them.
 #
 # --- The folder ---------------------------------------------------------------------------------
 #
@@ -54,8 +54,8 @@
 #   output       the file that takes the output of a command that is left running
 #
 # A small file that is written again and again (NAME.at, NAME.sent, in.stored, in.done, turn, up)
-# is a line of sh, which recall reads. The builtin read takes a byte at a time, and would find half of
-# one number and half of the next; a text of sh is read at once, and was written at once. Between
+# is a line of sh, which recall reads. The builtin read takes a byte at a time, and would find half
+# of one number and half of the next; a text of sh is read at once, and was written at once. Between
 # the two calls that empty a file and fill it nothing is found: whoever fills it rings afterwards.
 #
 # --- Why nothing is lost --------------------------------------------------------------------------
@@ -102,8 +102,8 @@ apart() {
 
 launch() {
     # A shell lets what it starts with "&" ignore SIGINT for ever, and the command would inherit
-    # that. What stands in a pipeline is spared. The last element ends the shell that would wait for the
-    # first, which goes on alone.
+    # that. What stands in a pipeline is spared. The last element ends the shell that would wait for
+    # the first, which goes on alone.
     # shellcheck disable=SC2216
     apart sh "$d/engine" supervise "$d" "$@" </dev/null >/dev/null 2>&1 | kill -KILL "$$"
 }

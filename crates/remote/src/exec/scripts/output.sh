@@ -7,8 +7,8 @@
 # client.
 
 SEGMENT_BYTES=1048576
-# Segments of both streams together. A segment has up to SEGMENT_BYTES and one read of the pump more,
-# and both pumps may begin one at the same moment: 30 times 17 / 16 MiB are less than 32 MiB.
+# Segments of both streams together. A segment has up to SEGMENT_BYTES and one read of the pump
+# more, and both pumps may begin one at the same moment: 30 times 17 / 16 MiB are less than 32 MiB.
 RING_SEGMENTS=29
 # Of each stream so many are kept at least once they were sent,
 HISTORY=10

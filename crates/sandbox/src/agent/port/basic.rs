@@ -15,7 +15,7 @@ use tokio::{
     sync::{Notify, mpsc, oneshot},
 };
 
-use super::Asked;
+use super::PortRequest;
 use crate::agent::{dial::Stream, ssh};
 use crate::{
     Pace,
@@ -41,7 +41,7 @@ const DEAD_WORKER_TEXT: &str = "document process failed unexpectedly: ipc messag
 pub(super) async fn run(
     channel: &Channel,
     spec: &SessionSpec,
-    asked: &Asked<'_>,
+    asked: &PortRequest<'_>,
     forwards: bool,
 ) -> Closing {
     let refused = |error: String| Closing {
@@ -59,7 +59,7 @@ pub(super) async fn run(
     let (reconnect, mut reconnects) = mpsc::channel::<Reconnect>(1);
     let connection = Arc::new(Connection::default());
     channel
-        .install(Input {
+        .install(BasicPortInput {
             writer,
             reconnect,
             connection: Arc::clone(&connection),
@@ -130,7 +130,7 @@ async fn pump(
     }
 }
 
-struct Input {
+struct BasicPortInput {
     writer: WriteHalf<Stream>,
     reconnect: mpsc::Sender<Reconnect>,
     connection: Arc<Connection>,
@@ -138,7 +138,7 @@ struct Input {
     terminates: bool,
 }
 
-impl Input {
+impl BasicPortInput {
     async fn write(&mut self, bytes: &[u8]) -> Option<()> {
         if self.connection.lost.load(Ordering::SeqCst) {
             let (reply, writer) = oneshot::channel();
@@ -151,7 +151,7 @@ impl Input {
     }
 }
 
-impl InputHandler for Input {
+impl InputHandler for BasicPortInput {
     fn handle(&mut self, payload_type: u32, payload: Bytes) -> BoxFuture<'_, Disposition> {
         async move {
             match (payload_type, flag_of(&payload)) {

@@ -7,7 +7,7 @@ use super::{channel::Channel, dial, version};
 use crate::session::{Closing, SessionSpec};
 
 /// What the document and the handshake said.
-pub(super) struct Asked<'a> {
+pub(super) struct PortRequest<'a> {
     pub(super) host: Option<&'a str>,
     pub(super) port: u16,
     pub(super) port_type: Option<&'a str>,
@@ -15,7 +15,7 @@ pub(super) struct Asked<'a> {
 }
 
 /// Runs one port session until it ends or the future is dropped.
-pub(super) async fn run(channel: &Channel, spec: &SessionSpec, asked: Asked<'_>) -> Closing {
+pub(super) async fn run(channel: &Channel, spec: &SessionSpec, asked: PortRequest<'_>) -> Closing {
     if let Some(host) = asked.host
         && dial::is_forbidden(&spec.instance, host)
     {

@@ -16,7 +16,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Asked, basic::flag_of};
+use super::{PortRequest, basic::flag_of};
 use crate::agent::{dial::Stream, ssh};
 use crate::{
     Pace,
@@ -41,9 +41,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Accepts streams, one dial at a time, until the session ends or the future is dropped.
-pub(super) async fn run(channel: &Channel, spec: &SessionSpec, asked: &Asked<'_>) -> Closing {
-    let shared = Arc::new(Shared {
-        state: Mutex::new(State {
+pub(super) async fn run(channel: &Channel, spec: &SessionSpec, asked: &PortRequest<'_>) -> Closing {
+    let shared = Arc::new(SharedPortMux {
+        state: Mutex::new(PortMuxState {
             server: Server::new(),
             incoming: HashMap::new(),
             last_input: Instant::now(),
@@ -52,7 +52,7 @@ pub(super) async fn run(channel: &Channel, spec: &SessionSpec, asked: &Asked<'_>
         changed: watch::Sender::new(0),
     });
     channel
-        .install(Input {
+        .install(MuxPortInput {
             shared: Arc::clone(&shared),
             channel: channel.clone(),
         })
@@ -67,13 +67,13 @@ pub(super) async fn run(channel: &Channel, spec: &SessionSpec, asked: &Asked<'_>
     Closing::default()
 }
 
-struct Shared {
-    state: Mutex<State>,
+struct SharedPortMux {
+    state: Mutex<PortMuxState>,
     /// Counts changes: whoever waits for something looks again.
     changed: watch::Sender<u64>,
 }
 
-struct State {
+struct PortMuxState {
     server: Server,
     incoming: HashMap<StreamId, Incoming>,
     last_input: Instant,
@@ -89,12 +89,12 @@ struct Incoming {
     finished: bool,
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl SharedPortMux {
+    fn lock(&self) -> MutexGuard<'_, PortMuxState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut PortMuxState) -> T) -> T {
         let result = change(&mut self.lock());
         self.changed
             .send_modify(|count| *count = count.wrapping_add(1));
@@ -102,7 +102,7 @@ impl Shared {
     }
 
     /// Looks until `look` finds what it wants.
-    async fn until<T>(&self, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
+    async fn until<T>(&self, mut look: impl FnMut(&mut PortMuxState) -> Option<T>) -> T {
         let mut changed = self.changed.subscribe();
         loop {
             changed.mark_unchanged();
@@ -125,7 +125,7 @@ impl Shared {
 /// Sends what the multiplexer has to send, at the agent's pace. As with the official agent, a frame
 /// that has been begun is sent whole, over as many payloads as it takes, and whatever comes
 /// meanwhile waits behind it.
-async fn transmit(channel: Channel, pace: Pace, shared: Arc<Shared>) {
+async fn transmit(channel: Channel, pace: Pace, shared: Arc<SharedPortMux>) {
     let mut frames = Bytes::new();
     loop {
         channel.active().await;
@@ -148,7 +148,12 @@ async fn transmit(channel: Channel, pace: Pace, shared: Arc<Shared>) {
     }
 }
 
-async fn accept(channel: &Channel, spec: &SessionSpec, asked: &Asked<'_>, shared: &Arc<Shared>) {
+async fn accept(
+    channel: &Channel,
+    spec: &SessionSpec,
+    asked: &PortRequest<'_>,
+    shared: &Arc<SharedPortMux>,
+) {
     let machine = Machine::of(spec, ssh::serve);
     let mut transfers = JoinSet::new();
     loop {
@@ -174,7 +179,7 @@ async fn accept(channel: &Channel, spec: &SessionSpec, asked: &Asked<'_>, shared
 
 /// Carries one connection. When either side closes, both are closed, whatever was still to come
 /// from the other.
-async fn transfer(shared: Arc<Shared>, id: StreamId, stream: Stream) {
+async fn transfer(shared: Arc<SharedPortMux>, id: StreamId, stream: Stream) {
     let (reader, writer) = tokio::io::split(stream);
     tokio::select! {
         () = from_connection(&shared, id, reader) => {}
@@ -183,7 +188,7 @@ async fn transfer(shared: Arc<Shared>, id: StreamId, stream: Stream) {
     shared.close(id);
 }
 
-async fn from_connection(shared: &Shared, id: StreamId, mut reader: ReadHalf<Stream>) {
+async fn from_connection(shared: &SharedPortMux, id: StreamId, mut reader: ReadHalf<Stream>) {
     let mut buffer = BytesMut::new();
     loop {
         shared
@@ -200,7 +205,7 @@ async fn from_connection(shared: &Shared, id: StreamId, mut reader: ReadHalf<Str
     }
 }
 
-async fn to_connection(shared: &Shared, id: StreamId, mut writer: WriteHalf<Stream>) {
+async fn to_connection(shared: &SharedPortMux, id: StreamId, mut writer: WriteHalf<Stream>) {
     loop {
         let next = shared
             .until(|state| {
@@ -222,7 +227,7 @@ async fn to_connection(shared: &Shared, id: StreamId, mut writer: WriteHalf<Stre
     }
 }
 
-async fn keep_alive(shared: &Shared) {
+async fn keep_alive(shared: &SharedPortMux) {
     let mut tick = tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
     loop {
         tick.tick().await;
@@ -236,12 +241,12 @@ async fn keep_alive(shared: &Shared) {
     }
 }
 
-struct Input {
-    shared: Arc<Shared>,
+struct MuxPortInput {
+    shared: Arc<SharedPortMux>,
     channel: Channel,
 }
 
-impl InputHandler for Input {
+impl InputHandler for MuxPortInput {
     fn handle(&mut self, payload_type: u32, payload: Bytes) -> BoxFuture<'_, Disposition> {
         async move {
             match payload_type {
@@ -262,7 +267,7 @@ impl InputHandler for Input {
     }
 }
 
-impl State {
+impl PortMuxState {
     fn take(&mut self, input: Bytes) {
         self.last_input = Instant::now();
         self.broken |= self.server.handle_input(input).is_err();

@@ -149,8 +149,8 @@ impl From<StreamError> for io::Error {
 /// terminated).
 #[derive(Clone, Debug)]
 pub struct Mux {
-    shared: Arc<Shared>,
-    guard: Arc<Guard>,
+    shared: Arc<SharedMux>,
+    guard: Arc<MuxGuard>,
     sender: Sender,
 }
 
@@ -164,8 +164,8 @@ impl Mux {
         } else {
             Client::new()
         };
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State {
+        let shared = Arc::new(SharedMux {
+            state: Mutex::new(MuxState {
                 client,
                 streams: HashMap::new(),
                 buffered: 0,
@@ -180,7 +180,7 @@ impl Mux {
         tokio::spawn(task::send(shared.clone(), sender.clone()));
         tokio::spawn(task::receive(shared.clone(), events, notices));
         let mux = Self {
-            guard: Arc::new(Guard(shared.clone())),
+            guard: Arc::new(MuxGuard(shared.clone())),
             shared,
             sender,
         };
@@ -197,7 +197,7 @@ impl Mux {
             return Err(StreamError::Ended(ended.clone()).into());
         }
         let id = state.client.open().map_err(io::Error::other)?;
-        state.streams.insert(id, Half::new());
+        state.streams.insert(id, StreamState::new());
         let blocked = state.blocked;
         drop(state);
         self.shared.to_send.notify_one();
@@ -261,17 +261,17 @@ impl Mux {
 
 /// Ends the tasks when no handle is left.
 #[derive(Debug)]
-struct Guard(Arc<Shared>);
+struct MuxGuard(Arc<SharedMux>);
 
-impl Drop for Guard {
+impl Drop for MuxGuard {
     fn drop(&mut self) {
         self.0.end(String::new());
     }
 }
 
 #[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
+struct SharedMux {
+    state: Mutex<MuxState>,
     options: MuxOptions,
     /// Something waits to be sent.
     to_send: Notify,
@@ -282,9 +282,9 @@ struct Shared {
 }
 
 #[derive(Debug)]
-struct State {
+struct MuxState {
     client: Client,
-    streams: HashMap<StreamId, Half>,
+    streams: HashMap<StreamId, StreamState>,
     /// Bytes all streams hold for their readers.
     buffered: usize,
     blocked: bool,
@@ -294,7 +294,7 @@ struct State {
 
 /// What is known of a stream here.
 #[derive(Debug)]
-struct Half {
+struct StreamState {
     buffer: VecDeque<u8>,
     /// When its reader last took something.
     read_at: Instant,
@@ -305,7 +305,7 @@ struct Half {
     writer: Option<Waker>,
 }
 
-impl Half {
+impl StreamState {
     fn new() -> Self {
         Self {
             buffer: VecDeque::new(),
@@ -327,9 +327,9 @@ impl Half {
     }
 }
 
-impl State {
+impl MuxState {
     /// Whether this stream holds as much as it may.
-    fn is_full(&self, half: &Half, options: &MuxOptions) -> bool {
+    fn is_full(&self, half: &StreamState, options: &MuxOptions) -> bool {
         let len = half.buffer.len();
         len >= options.stream_bound
             || (len >= options.crowded_bound && self.buffered >= options.session_bound)
@@ -339,7 +339,7 @@ impl State {
     fn full<'a>(
         &'a self,
         options: &'a MuxOptions,
-    ) -> impl Iterator<Item = (StreamId, &'a Half)> + 'a {
+    ) -> impl Iterator<Item = (StreamId, &'a StreamState)> + 'a {
         self.streams
             .iter()
             .filter(|(_, half)| half.failed.is_none() && self.is_full(half, options))
@@ -347,8 +347,8 @@ impl State {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl SharedMux {
+    fn lock(&self) -> MutexGuard<'_, MuxState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

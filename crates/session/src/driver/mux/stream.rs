@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Guard, Sender, Shared, StreamError};
+use super::{MuxGuard, Sender, SharedMux, StreamError};
 use crate::smux::StreamId;
 
 /// A reader's buffer that is empty and larger than this gives its memory back, in bytes.
@@ -18,18 +18,18 @@ const KEPT_BUFFER_BYTES: usize = 8 << 10;
 #[derive(Debug)]
 pub struct MuxStream {
     id: StreamId,
-    shared: Arc<Shared>,
+    shared: Arc<SharedMux>,
     sender: Sender,
-    _guard: Arc<Guard>,
+    _guard: Arc<MuxGuard>,
     aborted: bool,
 }
 
 impl MuxStream {
     pub(super) fn new(
         id: StreamId,
-        shared: Arc<Shared>,
+        shared: Arc<SharedMux>,
         sender: Sender,
-        guard: Arc<Guard>,
+        guard: Arc<MuxGuard>,
     ) -> Self {
         Self {
             id,
@@ -82,7 +82,7 @@ impl MuxStream {
     }
 
     /// Why nothing can be written any more, if so.
-    fn write_error(half: &super::Half, ended: Option<&String>) -> Option<StreamError> {
+    fn write_error(half: &super::StreamState, ended: Option<&String>) -> Option<StreamError> {
         if let Some(error) = &half.failed {
             return Some(error.clone());
         }

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{MuxOptions, Notice, Shared, State, StreamError};
+use super::{MuxOptions, MuxState, Notice, SharedMux, StreamError};
 use crate::driver::{Event, Events, Sender};
 use crate::smux::{self, Command, HEADER_LEN, KEEP_ALIVE_INTERVAL, encode_header};
 use crate::wire::{Flag, PayloadType};
@@ -18,7 +18,7 @@ const PIECE_BYTES: usize = 8 << 10;
 const PROBE_ABOVE_BYTES: usize = 16 << 10;
 
 /// Takes from the streams in turn and sends, until the session is over.
-pub(super) async fn send(shared: Arc<Shared>, sender: Sender) {
+pub(super) async fn send(shared: Arc<SharedMux>, sender: Sender) {
     loop {
         let (piece, probe) = {
             let mut state = shared.lock();
@@ -55,8 +55,8 @@ pub(super) async fn send(shared: Arc<Shared>, sender: Sender) {
 }
 
 /// Wakes those that have room again, but not for a few bytes.
-fn wake_writers(state: &mut State, options: &MuxOptions) {
-    let State {
+fn wake_writers(state: &mut MuxState, options: &MuxOptions) {
+    let MuxState {
         client, streams, ..
     } = state;
     let bound = options.write_bound_at(client.queued_bytes());
@@ -94,7 +94,7 @@ async fn ask_for_large_payloads(sender: &Sender) -> bool {
 
 /// Hands what arrives to the streams, until the session or the owner ends it.
 pub(super) async fn receive(
-    shared: Arc<Shared>,
+    shared: Arc<SharedMux>,
     mut events: Events,
     notices: mpsc::UnboundedSender<Notice>,
 ) {
@@ -157,7 +157,7 @@ pub(super) async fn receive(
 }
 
 /// False: the session is over.
-fn take(shared: &Shared, event: Event, notices: &mpsc::UnboundedSender<Notice>) -> bool {
+fn take(shared: &SharedMux, event: Event, notices: &mpsc::UnboundedSender<Notice>) -> bool {
     let (ended, event) = match event {
         Event::Output(bytes) => {
             let mut state = shared.lock();
@@ -197,8 +197,8 @@ fn take(shared: &Shared, event: Event, notices: &mpsc::UnboundedSender<Notice>) 
     }
 }
 
-fn deliver(state: &mut State) {
-    let State {
+fn deliver(state: &mut MuxState) {
+    let MuxState {
         client,
         streams,
         buffered,
@@ -247,7 +247,7 @@ async fn until(at: Option<Instant>) {
 /// Resets the streams that hold up others and of which nothing was read for `waited`. Slow is not
 /// stuck.
 pub(super) fn reset_blocking(
-    shared: &Shared,
+    shared: &SharedMux,
     notices: &mpsc::UnboundedSender<Notice>,
     waited: Duration,
 ) {

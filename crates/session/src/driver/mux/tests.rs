@@ -6,13 +6,13 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::*;
 use crate::closing::Closing;
-use crate::driver::{Command, Events, Gauge, SessionError, Status};
+use crate::driver::{Events, Gauge, SenderCommand, SessionError, Status};
 use crate::smux::{self, Server};
 use crate::wire::PayloadType;
 
 /// The agent's end of a session without a socket.
-struct FarEnd {
-    commands: mpsc::UnboundedReceiver<Command>,
+struct AgentEnd {
+    commands: mpsc::UnboundedReceiver<SenderCommand>,
     events: mpsc::UnboundedSender<Event>,
     gauge: Arc<Gauge>,
     room: Arc<Semaphore>,
@@ -23,7 +23,7 @@ struct FarEnd {
     status: watch::Sender<Status>,
 }
 
-impl FarEnd {
+impl AgentEnd {
     /// Waits for the next thing the client says on a stream.
     async fn next(&mut self) -> smux::Event {
         loop {
@@ -31,12 +31,12 @@ impl FarEnd {
                 return event;
             }
             match self.commands.recv().await.expect("the client is there") {
-                Command::Send(PayloadType::Output, bytes) => {
+                SenderCommand::Send(PayloadType::Output, bytes) => {
                     self.room.add_permits(bytes.len());
                     self.server.handle_input(bytes).expect("smux");
                 }
-                Command::Send(_, bytes) => self.flags.push(bytes),
-                Command::Probe(_, large, small) => {
+                SenderCommand::Send(_, bytes) => self.flags.push(bytes),
+                SenderCommand::Probe(_, large, small) => {
                     assert_eq!(large.len(), 4096);
                     assert_eq!(small, large.slice(..8));
                     self.server.handle_input(large).expect("keep-alive frames");
@@ -46,8 +46,8 @@ impl FarEnd {
                         status.max_payload = 4096;
                     });
                 }
-                Command::Drained(done) => drop(done.send(())),
-                Command::Plain | Command::Close => {}
+                SenderCommand::Drained(done) => drop(done.send(())),
+                SenderCommand::Plain | SenderCommand::Close => {}
             }
         }
     }
@@ -70,7 +70,7 @@ impl FarEnd {
     }
 }
 
-fn session() -> (Session, FarEnd) {
+fn session() -> (Session, AgentEnd) {
     let (commands, command_receiver) = mpsc::unbounded_channel();
     let (event_sender, receiver) = mpsc::unbounded_channel();
     let bound = 64 << 10;
@@ -92,7 +92,7 @@ fn session() -> (Session, FarEnd) {
             gauge: gauge.clone(),
         },
     };
-    let far = FarEnd {
+    let far = AgentEnd {
         commands: command_receiver,
         events: event_sender,
         gauge,
@@ -348,7 +348,7 @@ async fn an_end_is_asked_of_the_agent() {
     let ending = tokio::spawn(async move { mux.terminate().await });
     loop {
         match far.commands.recv().await {
-            Some(Command::Send(PayloadType::Flag, bytes)) => {
+            Some(SenderCommand::Send(PayloadType::Flag, bytes)) => {
                 assert_eq!(bytes, Flag::TerminateSession.payload());
                 break;
             }
