@@ -23,9 +23,9 @@ const SILENCE: Duration = Duration::from_secs(12);
 const FULL_BYTES: usize = 1000;
 /// For the far end of a session that was asked to end.
 const END_PATIENCE: Duration = Duration::from_secs(5);
-/// A script that has not said its first word by then will not: its session was cut while it was
-/// being opened, and the agent has given up the output.
-const FIRST_WORD: Duration = Duration::from_secs(120);
+/// A script that has not said its first word by then may never do so: its session was cut while it
+/// was being opened, and the agent has given up the output. Or sudo there is slow.
+const FIRST_WORD: Duration = Duration::from_secs(20);
 /// Lines of error output that are kept for a message.
 const KEPT_LINES: usize = 20;
 
@@ -87,6 +87,8 @@ pub(super) struct ScriptSession {
     complaints: VecDeque<String>,
     trickle: Trickle,
     opened: Instant,
+    /// How long its script may take to say something.
+    first_word: Duration,
     /// Something of ours has come.
     is_heard: bool,
     /// A sign of life has come of a script from which it need not come.
@@ -144,10 +146,19 @@ impl ScriptSession {
             complaints: VecDeque::new(),
             trickle: Trickle::new(),
             opened: Instant::now(),
+            first_word: FIRST_WORD,
             is_heard: false,
             has_beaten: false,
             is_over: way == OutputRoute::Separated && was_lost,
         }
+    }
+
+    /// Gives its script more time for the first word: it is the `number`th of those that start the
+    /// command, and the ones before may just have been slow.
+    #[must_use]
+    pub(super) fn with_patience_of(mut self, number: u32) -> Self {
+        self.first_word = FIRST_WORD * number;
+        self
     }
 
     /// Whether it was of use, even if nothing was to be carried.
@@ -176,7 +187,7 @@ impl ScriptSession {
             }
             let silence = match self.way {
                 OutputRoute::Separated if self.is_heard => Some(SILENCE),
-                OutputRoute::Separated => Some(FIRST_WORD),
+                OutputRoute::Separated => Some(self.first_word),
                 // Joined output comes when the command has ended.
                 OutputRoute::Windows => self.has_beaten.then_some(SILENCE),
                 // Its session is taken up again where it was, however long that takes.

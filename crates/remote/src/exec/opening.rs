@@ -70,7 +70,7 @@ impl RunTask {
         match ScriptSession::open(&self.host, begin).await {
             Ok(Some(line)) => {
                 self.detail("the output comes by a session of its own");
-                Ok(line)
+                Ok(line.with_patience_of(turn))
             }
             Ok(None) => {
                 self.way = OutputRoute::Terminal;

@@ -1,9 +1,9 @@
 //! A run: what is done with its sessions until the command has ended.
 //!
-//! There is always one [`ScriptSession`], which brings what the command writes, and, where the command has
-//! input or cannot travel as a parameter of a document, a [`Feed`] beside it. Either may be lost at
-//! any time and is replaced: the server keeps what a client may not have, and says at which byte a
-//! session goes on.
+//! There is always one [`ScriptSession`], which brings what the command writes, and, where the
+//! command has input or cannot travel as a parameter of a document, a [`Feed`] beside it. Either
+//! may be lost at any time and is replaced: the server keeps what a client may not have, and says
+//! at which byte a session goes on.
 
 use std::{collections::VecDeque, time::Duration};
 

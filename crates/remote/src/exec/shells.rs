@@ -87,8 +87,8 @@ impl Shell {
             .any(|line| line.contains(word) || line.contains(&folder))
     }
 
-    /// All private folders are gone but those, empty, by which a session that is late knows that its
-    /// run has ended.
+    /// All private folders are gone but those, empty, by which a session that is late knows that
+    /// its run has ended.
     fn has_only_tombstones(&self) -> bool {
         let entries = std::fs::read_dir(self.folder.path()).unwrap();
         let mut paths = entries.map(|entry| entry.unwrap().path()).filter(|path| {
