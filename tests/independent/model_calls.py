@@ -8,6 +8,7 @@ what `ops --help` and the documentation say.
 
 import collections
 import contextlib
+import http.client
 import json
 import os
 import pty
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.parse
 import urllib.request
 
 import model_proxy
@@ -35,18 +37,22 @@ OPERATIONS = {
     "ec2:DescribeInstances",
     "ec2:DescribeRegions",
     "ec2-instance-connect:SendSSHPublicKey",
+    "iam:ListAccountAliases",
+    "logs:GetLogEvents",
     "kms:GenerateDataKey",
     "s3:DeleteObject",
     "s3:GetObject",
     "s3:HeadBucket",
     "s3:PutObject",
     "ssm:DescribeInstanceInformation",
+    "ssm:DescribeSessions",
     "ssm:GetDocument",
     "ssm:ListTagsForResource",
     "ssm:ResumeSession",
     "ssm:StartSession",
     "ssm:TerminateSession",
     "sso:GetRoleCredentials",
+    "sso:Logout",
     "sso-oidc:CreateToken",
     "sso-oidc:RegisterClient",
     "sso-oidc:StartDeviceAuthorization",
@@ -74,6 +80,13 @@ TEAM_PROFILES = {
 }
 
 
+def fleet():
+    """The sandbox's own fleet, in an account that logs its sessions."""
+    own = os.path.join(HERE, "../../crates/sandbox/src/fleet/default.yaml")
+    with open(own, encoding="utf-8") as file:
+        return file.read() + "\nsession: { cloud_watch_log_group_name: /ops/sessions }\n"
+
+
 class Check:
     """A sandbox, the proxy before it, and `ops` in an environment that knows the proxy alone."""
 
@@ -84,7 +97,7 @@ class Check:
         self.processes = []
 
     def start(self):
-        server = self.spawn([self.ops, "sandbox", "serve"])
+        server = self.spawn([self.ops, "sandbox", "serve", "--fleet", self.write("fleet.yaml", fleet())])
         text = ""
         for line in server.stdout:
             text += line
@@ -161,7 +174,7 @@ class Check:
 
     def log_in(self):
         """A login at the SSO: on a terminal, with somebody who confirms the code."""
-        environment = {name: value for name, value in self.environment.items() if not name.startswith("AWS_ACCESS") and name != "AWS_SECRET_ACCESS_KEY"}
+        environment = self.keyless()
         self.verbs.add("ls")
         child, terminal = pty.fork()
         if child == 0:
@@ -174,6 +187,35 @@ class Check:
         self.ask_sandbox(f"sso/{code}", "confirm")
         self.read_until(terminal, r"web-1", text)
         os.waitpid(child, 0)
+
+    def log_in_in_the_browser(self):
+        """The other grant: a browser that opens nothing, and this check in its place."""
+        environment = self.keyless() | {"BROWSER": "true"}
+        login = subprocess.Popen(
+            [self.ops, "--aws-profile", "dev", "login"], env=environment, cwd=self.home, stderr=subprocess.PIPE, text=True
+        )
+        self.verbs.add("login")
+        page = next(line for line in login.stderr if "log in at " in line).split("log in at ")[1].strip()
+        waiting = self.led_on(page)
+        self.ask_sandbox(f"sso/{waiting.split('user_code=')[1]}", "confirm")
+        urllib.request.urlopen(self.led_on(waiting), timeout=PATIENCE).read()
+        told = login.stderr.read()
+        if login.wait(PATIENCE) != 0:
+            fail(f"ops login ended with {login.returncode}: {told}")
+
+    @staticmethod
+    def led_on(page):
+        """Where a page leads the browser on to."""
+        address = urllib.parse.urlsplit(page)
+        connection = http.client.HTTPConnection(address.netloc, timeout=PATIENCE)
+        connection.request("GET", f"{address.path}?{address.query}")
+        answer = connection.getresponse()
+        if answer.status != 302:
+            fail(f"{page} answers {answer.status}: {answer.read()}")
+        return answer.headers["location"]
+
+    def keyless(self):
+        return {name: value for name, value in self.environment.items() if not name.startswith("AWS_ACCESS") and name != "AWS_SECRET_ACCESS_KEY"}
 
     def pick(self):
         """A choice on a terminal; it takes the first row."""
@@ -293,7 +335,22 @@ def every_verb(check):
     run("console", "web-1", "--print")
     run("console", "web-1", "--login", "--print")
     check.log_in()
+    keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    run("whoami", "-o", "json")
+    run("env", "--", "true")
+    run("whoami", "--aws-profile", "dev", without=keys)
+    run("logout", "--aws-profile", "dev", without=keys)
+    check.log_in_in_the_browser()
+    run("whoami", "--aws-profile", "dev", without=keys)
     check.pick()
+
+    # Every filter that the service has; those who are asked for are not all there.
+    run("sessions")
+    run("sessions", "--mine", "--status", "connected", "--since", "2d", "web-1")
+    run("sessions", "--history", "--owner", "arn:aws:iam::123456789012:user/alice", "-o", "json")
+    past = json.loads(run("sessions", "--history", "--document", "SSM-SessionManagerRunShell", "-o", "json"))["items"]
+    run("sessions", "log", past[0]["id"])
+    run("sessions", "end", "--mine", "--yes")
 
 
 def the_proxy_sees_what_is_wrong():

@@ -73,8 +73,8 @@ UNLISTED_ERRORS = {
 # EC2's query API lists no errors in its model: codes have this form.
 EC2_ERROR = re.compile(r"^[A-Z][A-Za-z]+(\.[A-Z][A-Za-z]+)*$")
 
-JSON_SERVICES = {"AmazonSSM": "ssm", "AWSEC2InstanceConnectService": "ec2-instance-connect", "TrentService": "kms"}
-QUERY_SERVICES = {"2016-11-15": "ec2", "2011-06-15": "sts"}
+JSON_SERVICES = {"AmazonSSM": "ssm", "AWSEC2InstanceConnectService": "ec2-instance-connect", "TrentService": "kms", "Logs_20140328": "logs"}
+QUERY_SERVICES = {"2016-11-15": "ec2", "2011-06-15": "sts", "2010-05-08": "iam"}
 REST_JSON_SERVICES = ("sso-oidc", "sso")
 # Headers of every signed or HTTP request, which are no members of an operation.
 PLAIN_HEADERS = {

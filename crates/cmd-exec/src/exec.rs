@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use ops_core::{
     Command, Context, Traits, Values, connect::Urgency, inventory::TagFilter, resolve::SessionArgs,
 };
-use ops_profile::Target;
+use ops_profile::{InstanceState, Target};
 use ops_remote::exec::Request;
 use ops_ui::{Error, Exit, Result, Text, globals::parse_duration};
 
@@ -286,9 +286,15 @@ fn show_plan(
         }
         return Ok(Exit::SUCCESS);
     }
-    let described = |host: &Host| match &host.user {
-        Some(user) => format!("{} ({}) as {user}", host.label, host.instance.id),
-        None => format!("{} ({})", host.label, host.instance.id),
+    let described = |host: &Host| {
+        let mut text = format!("{} ({})", host.label, host.instance.id);
+        if let Some(user) = &host.user {
+            text.push_str(&format!(" as {user}"));
+        }
+        if host.instance.state != InstanceState::Running {
+            text.push_str(&format!(", {}", host.instance.state.as_str()));
+        }
+        text
     };
     let is_divided = plan.batches.len() > 1;
     for (number, batch) in plan.batches.iter().enumerate() {
@@ -311,6 +317,7 @@ fn plan_document(hosts: &Hosts, plan: &RolloutPlan, spoken: &CommandSource) -> s
             "id": host.instance.id,
             "region": host.instance.region,
             "user": host.user,
+            "state": host.instance.state.as_str(),
         })
     };
     let batches = plan.batches.iter().enumerate();

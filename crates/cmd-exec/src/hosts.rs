@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, io::Read as _, path::Path};
 
 use ops_core::{Choice, Context, inventory::TagFilter};
-use ops_profile::{Instance, Target};
+use ops_profile::{Instance, InstanceState, Target};
 use ops_ui::{Error, ErrorKind, Result, stdio};
 
 /// One server of a run.
@@ -84,7 +84,7 @@ impl Selection {
                 let instances = if target.is_plural() {
                     cx.resolve_many(std::slice::from_ref(target)).await?
                 } else {
-                    vec![cx.resolve(target, self.choice).await?]
+                    vec![resolve_in_any_state(cx, target, self.choice).await?]
                 };
                 for instance in instances {
                     add(instance, target.user.as_ref());
@@ -112,6 +112,27 @@ impl Selection {
             all: named(found),
             are_many,
         })
+    }
+}
+
+/// The server that `target` means, beside others: one that is stopped is a row of its own in the
+/// end, and never the end of the others.
+async fn resolve_in_any_state(cx: &Context, target: &Target, choice: Choice) -> Result<Instance> {
+    let error = match cx.resolve(target, choice).await {
+        Err(error) if error.kind() == ErrorKind::Unreachable => error,
+        resolved => return resolved,
+    };
+    let mut query = ops_core::Query::of_targets(cx.profile()?);
+    query.states.clear();
+    query.select.states = Default::default();
+    query.patterns.push(target.selector.clone());
+    let regions = cx.regions_of(target).await?;
+    let mut listing = cx.list(&query, &regions).await?;
+    let mut there = std::mem::take(&mut listing.instances);
+    there.retain(|instance| instance.state != InstanceState::Terminated);
+    match there.as_slice() {
+        [_] => Ok(there.remove(0)),
+        _ => Err(error),
     }
 }
 

@@ -77,7 +77,6 @@ pub(crate) async fn run(
     request: Request,
     mut manner: RunOptions,
 ) -> Result<Exit> {
-    let output = cx.output().clone();
     if request.stdin {
         check_input(hosts.len(), &mut manner)?;
     }
@@ -98,6 +97,22 @@ pub(crate) async fn run(
         relay,
         hub,
     });
+    run_fleet(cx, hosts, runner, manner, &failure).await
+}
+
+/// Has `runner` do its work on all of them, and tells how it went; `failure` is that of an input.
+/// Whoever calls holds a handler of the interrupt.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) async fn run_fleet<R: Runner>(
+    cx: &Context,
+    hosts: Vec<Host>,
+    runner: Arc<R>,
+    manner: RunOptions,
+    failure: &ReadFailure,
+) -> Result<Exit> {
+    let output = cx.output().clone();
     let begin = Instant::now();
     let stop = async {
         cx.interrupt().wait().await;

@@ -13,6 +13,8 @@ pub(crate) enum Outcome {
     Ended(Status),
     /// `ops` could not run it there, or lost it.
     Failed(Error),
+    /// Its logs, or some of them, could not be read.
+    Unread(Error),
     /// It was not started, for this reason.
     NotStarted(String),
 }
@@ -89,6 +91,7 @@ impl Outcome {
         match self {
             Self::Ended(status) => Some(Exit::of(status.as_exit_code())),
             Self::Failed(_) => Some(Exit::PASS_THROUGH),
+            Self::Unread(error) => Some(error.kind().exit()),
             Self::NotStarted(_) => None,
         }
     }
@@ -97,7 +100,7 @@ impl Outcome {
     pub(crate) fn state(&self) -> &'static str {
         match self {
             Self::Ended(Status::Code(0)) => "succeeded",
-            Self::Ended(Status::Code(_) | Status::Signal(_)) => "failed",
+            Self::Ended(Status::Code(_) | Status::Signal(_)) | Self::Unread(_) => "failed",
             Self::Ended(Status::TimeLimit) => "time-limit",
             Self::Failed(_) => "not-run",
             Self::NotStarted(_) => "not-started",
@@ -113,6 +116,11 @@ impl Outcome {
                 let named = format!("`{label}` ");
                 let why = what.strip_prefix(&named).unwrap_or(what);
                 format!("not run: {}", why.strip_prefix("is ").unwrap_or(why))
+            }
+            Self::Unread(error) => {
+                let what = error.what();
+                let named = format!(" on `{label}`");
+                what.strip_suffix(&named).unwrap_or(what).to_owned()
             }
             _ => self.words(),
         }
@@ -132,7 +140,7 @@ impl Outcome {
                 }
             }
             Self::Ended(Status::TimeLimit) => "ended by --time-limit".to_owned(),
-            Self::Failed(error) => error.to_string(),
+            Self::Failed(error) | Self::Unread(error) => error.to_string(),
             Self::NotStarted(why) => format!("not started: {why}"),
         }
     }

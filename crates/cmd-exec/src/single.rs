@@ -1,13 +1,18 @@
 //! A command on one server: its bytes, its status, and nothing else.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use ops_core::Context;
 use ops_remote::exec::{self, Event, Request, Run};
-use ops_ui::{Error, ErrorKind, Exit, Result, stdio::StdoutWriter};
+use ops_ui::{Error, ErrorKind, Exit, Output, Result, stdio::StdoutWriter};
 
 use crate::{
     hosts::Host,
     input::{Feeding, InputHub, ReadFailure},
+    lines::Lines,
+    logs::{LogFollower, LogRequest},
+    show::push_line,
     signals::Relay,
 };
 
@@ -44,9 +49,88 @@ pub(crate) async fn run(cx: &Context, host: &Host, request: Request) -> Result<E
         let queue = hub.take(0)?;
         Some((Feeding::start(queue, stdin), hub))
     });
-    let exit = Streams::start().carry(cx, &mut run).await;
+    let mut run = HostRun::Command(run);
+    let exit = Streams::start(cx.output(), OutputBytes::AsTheyAre)
+        .carry(cx, &mut run)
+        .await;
     failure.check()?;
     exit
+}
+
+/// Reads logs and shows their lines: as they are, or on a terminal so that nothing in them moves
+/// the cursor.
+///
+/// # Errors
+/// They could not be read, or not be written here.
+pub(crate) async fn run_logs(
+    cx: &Context,
+    host: &Host,
+    run_request: Request,
+    log_request: LogRequest,
+) -> Result<Exit> {
+    let _handler = cx.interrupt().handle();
+    let relay = Arc::new(Relay::listen()?);
+    let logs = LogFollower::new(cx, host, run_request, log_request, relay);
+    Streams::start(cx.output(), OutputBytes::Harmless)
+        .carry(cx, &mut HostRun::Logs(Box::new(logs)))
+        .await
+}
+
+/// What runs on the server.
+enum HostRun {
+    Command(Run),
+    Logs(Box<LogFollower>),
+}
+
+impl HostRun {
+    /// As [`Run::next`].
+    async fn next(&mut self) -> Result<Option<Event>> {
+        match self {
+            Self::Command(run) => run.next().await,
+            Self::Logs(logs) => logs.next().await,
+        }
+    }
+
+    fn stdout_closed(&self) {
+        match self {
+            Self::Command(run) => run.stdout_closed(),
+            Self::Logs(logs) => logs.stdout_closed(),
+        }
+    }
+}
+
+/// How bytes are shown on a terminal; anywhere else they are as they are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OutputBytes {
+    AsTheyAre,
+    /// Line by line, with everything escaped that is no text.
+    Harmless,
+}
+
+/// Bytes of one stream on their way to a terminal, if they are to be made harmless.
+struct TerminalLines(Option<Lines>);
+
+impl TerminalLines {
+    fn new(bytes: OutputBytes, is_terminal: bool) -> Self {
+        Self((bytes == OutputBytes::Harmless && is_terminal).then(Lines::default))
+    }
+
+    fn shown(&mut self, bytes: Bytes) -> Bytes {
+        let Some(lines) = &mut self.0 else {
+            return bytes;
+        };
+        let mut text = Vec::with_capacity(bytes.len());
+        lines.feed(&bytes, |line| push_line(&mut text, line, true));
+        text.into()
+    }
+
+    /// The last line, which was not ended.
+    fn rest(&mut self) -> Option<Bytes> {
+        let line = self.0.as_mut()?.finish()?;
+        let mut text = Vec::new();
+        push_line(&mut text, &line, true);
+        Some(text.into())
+    }
 }
 
 /// Standard output and error output, each with a thread that waits for its reader.
@@ -54,17 +138,21 @@ struct Streams {
     /// `None` once its reader has gone.
     stdout: Option<StdoutWriter>,
     stderr: Option<StdoutWriter>,
+    stdout_lines: TerminalLines,
+    stderr_lines: TerminalLines,
 }
 
 impl Streams {
-    fn start() -> Self {
+    fn start(output: &Output, bytes: OutputBytes) -> Self {
         Self {
             stdout: Some(StdoutWriter::start()),
             stderr: Some(StdoutWriter::start_stderr()),
+            stdout_lines: TerminalLines::new(bytes, output.stdout_is_terminal()),
+            stderr_lines: TerminalLines::new(bytes, output.stderr_is_terminal()),
         }
     }
 
-    async fn carry(mut self, cx: &Context, run: &mut Run) -> Result<Exit> {
+    async fn carry(mut self, cx: &Context, run: &mut HostRun) -> Result<Exit> {
         let result = loop {
             let event = tokio::select! {
                 event = run.next() => event,
@@ -76,6 +164,7 @@ impl Streams {
             match event {
                 Ok(Some(Event::Stdout(bytes))) => self.write(run, bytes).await?,
                 Ok(Some(Event::Stderr(bytes))) => {
+                    let bytes = self.stderr_lines.shown(bytes);
                     if let Some(stderr) = &mut self.stderr
                         && stderr.write(bytes).await.is_err()
                     {
@@ -95,6 +184,9 @@ impl Streams {
                 Err(error) => break Err(error),
             }
         };
+        if let Some(bytes) = self.stdout_lines.rest() {
+            self.put(run, bytes).await?;
+        }
         // What was written is all there before anything is said about it.
         let was_open = self.stdout.is_some();
         let written = match self.stdout.take() {
@@ -114,7 +206,12 @@ impl Streams {
         }
     }
 
-    async fn write(&mut self, run: &Run, bytes: Bytes) -> Result<()> {
+    async fn write(&mut self, run: &HostRun, bytes: Bytes) -> Result<()> {
+        let bytes = self.stdout_lines.shown(bytes);
+        self.put(run, bytes).await
+    }
+
+    async fn put(&mut self, run: &HostRun, bytes: Bytes) -> Result<()> {
         match &mut self.stdout {
             Some(stdout) => match stdout.write(bytes).await {
                 Ok(()) => Ok(()),
@@ -125,7 +222,7 @@ impl Streams {
     }
 
     /// Its reader has gone: the command is ended quietly, and its status is waited for.
-    fn close_stdout(&mut self, run: &Run, error: Error) -> Result<()> {
+    fn close_stdout(&mut self, run: &HostRun, error: Error) -> Result<()> {
         self.stdout = None;
         if error.kind() != ErrorKind::BrokenPipe {
             // A full disk, say.

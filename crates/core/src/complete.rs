@@ -17,6 +17,8 @@ pub enum Values {
     ForwardGroup,
     /// The words of `logs`: a target, or names under `logs` of the profile.
     LogWord,
+    /// The id of an open session, or a server as [`Self::Target`].
+    Session,
     /// A condition on a tag, `KEY=VALUE`.
     TagFilter,
     /// The key of a tag.

@@ -3,6 +3,7 @@
 
 mod data_key;
 mod document;
+mod end;
 mod ending;
 mod failure;
 mod gateway;

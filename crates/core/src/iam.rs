@@ -95,7 +95,28 @@ pub(crate) const POLICY: &[Statement] = &[
         actions: &["ssm:GetDocument"],
         resources: &["arn:aws:ssm:*:*:document/*"],
         own_sessions: false,
-        purpose: "`cp` and `exec` alone: what stands around the parameter of `copy.document` and `exec.document`; whether the account logs sessions, before a large copy by session",
+        purpose: "`cp`, `exec` and `sessions log` alone: what stands around the parameter of `copy.document` and `exec.document`; whether and where the account logs sessions",
+    },
+    Statement {
+        id: "ListSessions",
+        actions: &["ssm:DescribeSessions"],
+        resources: &["*"],
+        own_sessions: false,
+        purpose: "`sessions`: everybody's in the account; ending those of others needs `ssm:TerminateSession` without the condition of `OwnSessions`",
+    },
+    Statement {
+        id: "LogsOfSessions",
+        actions: &["logs:GetLogEvents"],
+        resources: &["arn:aws:logs:*:*:log-group:*"],
+        own_sessions: false,
+        purpose: "`sessions log` where the account logs sessions to CloudWatch; narrow it to that log group, whose events are all that anybody typed and saw",
+    },
+    Statement {
+        id: "NameOfTheAccount",
+        actions: &["iam:ListAccountAliases"],
+        resources: &["*"],
+        own_sessions: false,
+        purpose: "`whoami`: the alias of the account; without it the number stands alone",
     },
     Statement {
         id: "SshWithoutLongLivedKeys",
@@ -260,6 +281,26 @@ pub const CALLS: &[Calls] = &[
             ),
         ],
     },
+    Calls {
+        verb: "sessions",
+        always: &["ssm:DescribeSessions"],
+        sometimes: &[
+            ("ec2:DescribeInstances", "names of servers"),
+            ("ssm:DescribeInstanceInformation", "names of hybrid nodes"),
+            ("ssm:ListTagsForResource", "names of hybrid nodes"),
+            ("ec2:DescribeRegions", "`--all-regions`"),
+            ("ssm:TerminateSession", "`sessions end`"),
+            ("ssm:GetDocument", "`sessions log`"),
+            ("logs:GetLogEvents", "`sessions log`"),
+            ("s3:ListBucket", "`sessions log`: the region of the bucket"),
+            ("s3:GetObject", "`sessions log`"),
+        ],
+    },
+    Calls {
+        verb: "whoami",
+        always: &["sts:GetCallerIdentity"],
+        sometimes: &[("iam:ListAccountAliases", "the alias of the account")],
+    },
 ];
 
 /// What finding credentials calls, whatever the verb. None of it has to be allowed to the caller
@@ -270,6 +311,7 @@ pub const CREDENTIALS: &[&str] = &[
     "sso-oauth:RegisterClient",
     "sso-oauth:StartDeviceAuthorization",
     "sso-oauth:CreateToken",
+    "sso:Logout",
 ];
 
 impl Statement {
@@ -373,7 +415,10 @@ mod tests {
             let sometimes = calls.sometimes.iter().map(|(action, _)| action);
             for action in calls.always.iter().chain(sometimes) {
                 // The bucket's statement is its owner's matter, and printed with its name.
-                let is_allowed = Statement::of(action).is_some() || action.starts_with("s3:");
+                let is_allowed = Statement::of(action).is_some()
+                    || action.starts_with("s3:")
+                    // It needs no permission.
+                    || *action == "sts:GetCallerIdentity";
                 assert!(is_allowed, "{}: {action}", calls.verb);
             }
         }
@@ -450,6 +495,9 @@ mod tests {
             "ssmmessages",
             "ec2-instance-connect",
             "kms",
+            "iam",
+            "logs",
+            "sso",
         ];
         let mut count = 0;
         for path in found {

@@ -15,6 +15,7 @@ use ops_profile::{Instance, Ping};
 use ops_ui::{Error, ErrorKind, Output, Result, output::Spinner};
 use tokio::{sync::mpsc, time::Instant};
 
+pub(crate) use self::pages::Pages;
 pub use self::query::{Ec2Filter, FilterError, Naming, Query, TagFilter};
 pub(crate) use self::query::{answers_to, has_address};
 pub use self::states::StateFilter;

@@ -30,7 +30,12 @@ pub static GROUPS: &[Group] = &[
             cmd_forward::COMMANDS,
             cmd_ssh::COMMANDS,
             cmd_console::COMMANDS,
+            cmd_sessions::COMMANDS,
         ],
+    },
+    Group {
+        title: "Credentials",
+        crates: &[cmd_login::COMMANDS],
     },
     Group {
         title: "This program",

@@ -143,8 +143,8 @@ async fn supervise(entry: &Entry, matches: &ArgMatches, cx: &Context) -> Result<
     result
 }
 
-/// Verbs whose results are rows of instances.
-const LISTS: [&str; 3] = ["ls", "describe", "pick"];
+/// Verbs whose results are rows.
+const LISTS: [&str; 4] = ["ls", "describe", "pick", "sessions"];
 /// Verbs that have a line of JSON for each server.
 const WITH_JSONL: [&str; 1] = ["exec"];
 

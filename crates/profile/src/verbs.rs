@@ -4,10 +4,7 @@
 /// Names of verbs to come: no alias may take them, so that no profile breaks when they arrive. A
 /// guard may name them, and so may an external command be called; completion and hints leave them
 /// out.
-pub const RESERVED: &[&str] = &[
-    "api", "doctor", "env", "login", "logout", "play", "recent", "runs", "sessions", "warm",
-    "whoami",
-];
+pub const RESERVED: &[&str] = &["api", "doctor", "play", "recent", "runs", "warm"];
 
 /// A verb that is built in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

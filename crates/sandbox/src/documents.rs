@@ -407,10 +407,11 @@ pub(crate) fn content(name: &str, file: &FleetFile) -> Option<Value> {
         let session = &file.session;
         content["inputs"] = json!({
             "s3BucketName": session.s3_bucket_name.as_deref().unwrap_or_default(),
-            "s3KeyPrefix": "",
+            "s3KeyPrefix": session.s3_key_prefix.as_deref().unwrap_or_default(),
             "s3EncryptionEnabled": true,
-            "cloudWatchLogGroupName": "",
+            "cloudWatchLogGroupName": session.cloud_watch_log_group_name.as_deref().unwrap_or_default(),
             "cloudWatchEncryptionEnabled": true,
+            "cloudWatchStreamingEnabled": session.cloud_watch_streaming,
             "kmsKeyId": session.kms_key.as_deref().unwrap_or_default(),
             "runAsEnabled": session.run_as_user.is_some(),
             "runAsDefaultUser": session.run_as_user.as_deref().unwrap_or_default(),

@@ -1,6 +1,6 @@
 //! An embedded stand-in for the AWS services that `ops` uses: EC2, SSM, STS, IAM, EC2 Instance
-//! Connect, SSO, CloudWatch Logs, a minimal S3 and the federation endpoint, with the Session Manager gateway and the agent's
-//! side of the protocol behind them.
+//! Connect, SSO, CloudWatch Logs, a minimal S3 and the federation endpoint, with the Session Manager
+//! gateway and the agent's side of the protocol behind them.
 //!
 //! It listens on a loopback port only and answers nobody without this run's random keys. It is no
 //! isolation: the shells are real and run as the user who started it.
@@ -34,6 +34,7 @@ mod s3;
 mod server;
 mod service;
 mod session;
+mod session_logs;
 mod sign_in_tokens;
 mod sigv4;
 mod ssm;

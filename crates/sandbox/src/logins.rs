@@ -17,12 +17,16 @@ pub(crate) struct Sso(Mutex<Logins>);
 
 #[derive(Debug, Default)]
 pub(crate) struct Logins {
-    /// Secrets by client id.
-    pub(crate) clients: Newest<String>,
+    /// By client id.
+    pub(crate) clients: Newest<Client>,
     /// By device code.
     pub(crate) devices: Newest<Device>,
-    /// Ends by access token.
-    pub(crate) tokens: Newest<Timestamp>,
+    /// By the code that a person confirms.
+    pub(crate) authorizations: Newest<Authorization>,
+    /// By authorization code: the code that was confirmed for it.
+    pub(crate) codes: Newest<String>,
+    /// By access token.
+    pub(crate) tokens: Newest<AccessToken>,
     /// Clients by refresh token.
     pub(crate) refresh: Newest<String>,
 }
@@ -59,6 +63,14 @@ impl<T> Newest<T> {
         self.values.get(key)
     }
 
+    pub(crate) fn get_mut(&mut self, key: &str) -> Option<&mut T> {
+        self.values.get_mut(key)
+    }
+
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&String, &T)> {
+        self.values.iter()
+    }
+
     pub(crate) fn remove(&mut self, key: &str) -> Option<T> {
         self.values.remove(key)
     }
@@ -75,6 +87,35 @@ impl<T> Newest<T> {
         self.values.clear();
         self.order.clear();
     }
+}
+
+/// A registered program.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    pub(crate) secret: String,
+    /// Empty: it has not said, and may use any.
+    pub(crate) grant_types: Vec<String>,
+    pub(crate) redirect_uris: Vec<String>,
+}
+
+/// What lets its holder have credentials.
+#[derive(Clone, Debug)]
+pub(crate) struct AccessToken {
+    pub(crate) ends: Timestamp,
+    /// That it was given with.
+    pub(crate) refresh: String,
+}
+
+/// A browser that waits for somebody to log in.
+#[derive(Clone, Debug)]
+pub(crate) struct Authorization {
+    pub(crate) client: String,
+    pub(crate) redirect_uri: String,
+    pub(crate) state: String,
+    /// Of PKCE, by the method `S256`.
+    pub(crate) challenge: String,
+    pub(crate) answer: Answer,
+    pub(crate) ends: Timestamp,
 }
 
 #[derive(Debug)]
@@ -100,32 +141,42 @@ impl Sso {
     /// Codes that wait for an answer, the oldest first.
     pub(crate) fn codes(&self) -> Vec<String> {
         let state = self.lock();
-        let mut waiting: Vec<_> = state
+        let devices = state
             .devices
             .values()
             .filter(|device| device.answer == Answer::None)
-            .collect();
-        waiting.sort_by_key(|device| device.ends);
-        waiting
-            .into_iter()
-            .map(|device| device.user_code.clone())
-            .collect()
+            .map(|device| (device.ends, device.user_code.clone()));
+        let browsers = state
+            .authorizations
+            .entries()
+            .filter(|(_, browser)| browser.answer == Answer::None)
+            .map(|(code, browser)| (browser.ends, code.clone()));
+        let mut waiting: Vec<_> = devices.chain(browsers).collect();
+        waiting.sort();
+        waiting.into_iter().map(|(_, code)| code).collect()
     }
 
     /// Answers for the person at the page. False: no such code waits.
     pub(crate) fn answer(&self, user_code: &str, confirm: bool) -> bool {
         let mut state = self.lock();
+        let given = if confirm {
+            Answer::Confirmed
+        } else {
+            Answer::Denied
+        };
+        if let Some(browser) = state.authorizations.get_mut(user_code)
+            && browser.answer == Answer::None
+        {
+            browser.answer = given;
+            return true;
+        }
         let device = state
             .devices
             .values_mut()
             .find(|device| device.user_code == user_code && device.answer == Answer::None);
         match device {
             Some(device) => {
-                device.answer = if confirm {
-                    Answer::Confirmed
-                } else {
-                    Answer::Denied
-                };
+                device.answer = given;
                 true
             }
             None => false,

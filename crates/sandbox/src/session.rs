@@ -15,6 +15,7 @@ use crate::{
     data_keys::AgentKms,
     fleet::{Instance, InstanceState},
     network::Network,
+    session_logs::SessionUpload,
 };
 
 /// The two directions of one session's data channel, as the agent sees them.
@@ -56,6 +57,8 @@ pub(crate) struct SessionSpec {
     pub(crate) encryption: Option<AgentKms>,
     /// The account logs sessions, for which the agent keeps their output on its disk.
     pub(crate) is_logged: bool,
+    /// Where the agent puts the log when the session ends.
+    pub(crate) upload: Option<SessionUpload>,
     /// Check what the official agent does not (digests, lengths), to catch the faults of a client.
     pub(crate) strict: bool,
     /// How long the agent takes to begin its handshake; until then it acknowledges input and drops

@@ -1,6 +1,13 @@
 //! This program itself: for a command that starts another process of it.
 
-use std::{ffi::OsString, io, path::PathBuf, sync::OnceLock};
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    path::PathBuf,
+    sync::OnceLock,
+};
+
+use crate::env::Env;
 
 /// The file this process was started from.
 ///
@@ -26,4 +33,17 @@ pub fn umask() -> u32 {
         rustix::process::umask(mask);
         mask.bits() & 0o777
     })
+}
+
+/// Becomes `program`, found on the `PATH` of `env`, with all of that environment. Comes back only
+/// where it cannot be run, with the reason.
+#[cfg(unix)]
+pub fn become_program(program: &OsStr, arguments: &[OsString], env: &Env) -> io::Error {
+    use std::os::unix::process::CommandExt as _;
+    crate::terminal::restore();
+    std::process::Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .envs(env.iter())
+        .exec()
 }

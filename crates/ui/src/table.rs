@@ -246,6 +246,20 @@ where
     write_and_tell(output, columns, rows).map(drop)
 }
 
+/// As [`write()`], without a header: for rows whose first cell is their title.
+///
+/// # Errors
+/// A closed pipe.
+pub fn write_rows<I>(output: &Output, columns: &[Column], rows: I) -> Result<()>
+where
+    I: Iterator<Item = Vec<Cell>> + Clone,
+{
+    let widths = widths(columns, rows.clone(), false);
+    let layout = Layout::fit(columns, &widths, output.columns());
+    let rows: Vec<Vec<Cell>> = rows.map(|row| layout.shown(row)).collect();
+    output.page(&layout.whole(&rows, &|style, text| output.paint(style, text)))
+}
+
 /// As [`write()`]; gives the titles of the columns for which the terminal is too narrow.
 ///
 /// # Errors

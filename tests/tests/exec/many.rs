@@ -79,6 +79,32 @@ fn one_that_cannot_be_reached_is_a_row_and_the_others_go_on() {
     assert_eq!(done.json()["items"][1]["code"], 1);
 }
 
+/// By its name too, which means no running server.
+#[test]
+fn one_that_is_stopped_is_a_row_whatever_it_was_called_by() {
+    let lab = Lab::with_sandbox();
+    let words = ["exec", "web-4", "web-1", "-n", "--", "echo", "up"];
+    let done = lab.ops(words).output();
+    assert_eq!(done.status, 8, "{done}");
+    assert_eq!(done.stdout, "web-1: up\n");
+    assert!(done.stderr.contains("web-4: not run: stopped"), "{done}");
+    let done = lab.ops(["exec", "--dry-run", "-n", "web-4", "web-1", "--", "true"]);
+    let done = done.output().success();
+    assert_eq!(
+        done.stdout,
+        "web-4 (i-0d4e5f60718293a4b), stopped\nweb-1 (i-0a1b2c3d4e5f60718)\n"
+    );
+    // A name that nobody has ever had is a mistake, before anything is started.
+    let done = lab.ops(["exec", "nosuch", "web-1", "-n", "--", "true"]);
+    let done = done.output().exits(255);
+    assert!(done.stderr.contains("OPS-E-NOT-FOUND"), "{done}");
+    let done = lab
+        .ops(["logs", "web-4", "web-1", "/etc/hostname"])
+        .output();
+    assert!(done.stderr.contains("web-4: not run: stopped"), "{done}");
+    assert_eq!(done.status, 8, "{done}");
+}
+
 #[test]
 fn the_highest_status_is_passed_on_where_that_is_asked_for() {
     let lab = Lab::with_sandbox();

@@ -217,7 +217,7 @@ fn without_a_terminal_a_tunnel_says_what_to_do_and_waits_for_a_login() {
     service.set_faults("cut-after=0,cuts=1");
     told.wait_for("not back yet, trying on: the SSO login of AWS");
     let line = told.so_far();
-    assert!(line.contains("log in on a terminal: "), "{line}");
+    assert!(line.contains("log in: ops "), "{line}");
     log_in_elsewhere(&service);
     told.wait_for("nothing was lost");
     echoes(&mut stream);
@@ -240,7 +240,7 @@ fn a_login_that_is_refused_says_so() {
     let mut list = terminal(&service, &["--aws-profile", "dev", "ls"]);
     list.wait_for("Log in now? [Y/n] ");
     list.send("n\r");
-    list.wait_for("log in on a terminal: ");
+    list.wait_for("log in: ops ");
     assert_eq!(list.wait(), Some(4));
     let mut quiet = terminal(&service, &["--aws-profile", "dev", "-q", "ls"]);
     assert_eq!(quiet.wait(), Some(4));

@@ -168,12 +168,7 @@ fn a_reference_to_what_is_not_there_is_told_with_file_and_line() {
         &["sso login"],
     );
     let words = ["`taem`, which is not there", "did you mean `team`?"];
-    fails(
-        &shop.list("sso", "typo"),
-        2,
-        &words,
-        &["log in on", "sso login"],
-    );
+    fails(&shop.list("sso", "typo"), 2, &words, &["sso login"]);
     let named = shop
         .run("names", &["ls"])
         .env("AWS_PROFILE", "two words")

@@ -37,6 +37,10 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("rsync ", "ssh/transfers.rs"),
     ("OPS_REASON=INC-4711 OPS_YES=1 rsync", "ssh/use_it.rs"),
     ("git ", "ssh/use_it.rs"),
+    ("ops sessions log", "account/logs.rs"),
+    ("ops login --sso-session", "account/login.rs"),
+    ("ops logout --sso-session", "account/login.rs"),
+    ("ops env -- terraform", "needs Terraform: account/env.rs"),
     ("ops exec db-1 -- pg_dump", "needs PostgreSQL on the server"),
     (
         "cat dump.sql | ops exec db-1",

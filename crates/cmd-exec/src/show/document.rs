@@ -55,7 +55,7 @@ impl<'a> Row<'a> {
                 (Some(status.as_exit_code()), Some(*number))
             }
             Outcome::Ended(status) => (Some(status.as_exit_code()), None),
-            Outcome::Failed(_) | Outcome::NotStarted(_) => (None, None),
+            Outcome::Failed(_) | Outcome::Unread(_) | Outcome::NotStarted(_) => (None, None),
         };
         let words = ending.outcome.words();
         Self {

@@ -105,7 +105,7 @@ fn paint_name(host: usize, name: &str, is_colored: bool) -> String {
 }
 
 /// Adds a line to `text`: as a terminal may show it, or as it is.
-fn push_line(text: &mut Vec<u8>, line: &[u8], is_terminal: bool) {
+pub(crate) fn push_line(text: &mut Vec<u8>, line: &[u8], is_terminal: bool) {
     if is_terminal {
         text.extend_from_slice(crate::lines::shown(line).as_bytes());
     } else {

@@ -88,6 +88,29 @@ pub(super) fn keep(cache: &Path, key: &str, credentials: &Credentials) {
     }
 }
 
+/// Removes every role's credentials from the cache. Gives how many there were.
+///
+/// # Errors
+/// They cannot be removed.
+pub(crate) fn remove_kept_roles(cache: &Path) -> Result<usize> {
+    let folder = cache.join("credentials");
+    let failed = |error: std::io::Error| {
+        Error::unexpected("the credentials of roles cannot be removed from the cache")
+            .caused_by(format!("{}: {error}", folder.display()))
+    };
+    let entries = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut count = 0;
+    for entry in entries {
+        std::fs::remove_file(entry.map_err(failed)?.path()).map_err(failed)?;
+        count += 1;
+    }
+    Ok(count)
+}
+
 /// Assumes `role` with `source`. The MFA code comes from `OPS_MFA_CODE` or `AWS_MFA_CODE`, else
 /// from the terminal if that may be asked.
 pub(super) async fn assume(

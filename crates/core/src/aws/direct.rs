@@ -92,6 +92,8 @@ pub(crate) enum Input<'a> {
         action: &'static str,
         parameters: &'a [(String, String)],
     },
+    /// A POST to `path` without a signature: the token of an SSO login is all it carries.
+    WithSsoToken { path: &'static str, token: &'a str },
 }
 
 /// What a call may cost.
@@ -197,16 +199,23 @@ impl Aws {
 
     /// Asks until there is an answer that another try would not change.
     async fn repeat_call(&self, call: &DirectCall<'_>) -> Result<DirectAnswer, DirectFailure> {
+        let is_signed = !matches!(call.input, Input::WithSsoToken { .. });
         let mut pauses = PAUSES.into_iter();
         let mut was_renewed = false;
         loop {
-            let credentials = self.credentials().await.map_err(DirectFailure::Unasked)?;
-            let error = match self.call_once(&credentials, call).await {
+            let credentials = match is_signed {
+                true => Some(self.credentials().await.map_err(DirectFailure::Unasked)?),
+                false => None,
+            };
+            let error = match self.call_once(credentials.as_ref(), call).await {
                 Err(DirectFailure::Call(error)) => error,
                 settled => return settled,
             };
             let class = code_of(&error).map(meaning);
-            if class == Some(Meaning::Expired) && !was_renewed {
+            if let Some(credentials) = &credentials
+                && class == Some(Meaning::Expired)
+                && !was_renewed
+            {
                 // Before their time, by the service's word alone.
                 was_renewed = true;
                 self.provider.refused(credentials.access_key_id()).await;
@@ -228,13 +237,13 @@ impl Aws {
         }
     }
 
-    /// One exchange.
+    /// One exchange. Without `credentials` it is not signed.
     async fn call_once(
         &self,
-        credentials: &Credentials,
+        credentials: Option<&Credentials>,
         call: &DirectCall<'_>,
     ) -> Result<DirectAnswer, DirectFailure> {
-        let url = self.url_of(call.service, call.region);
+        let mut url = self.url_of(call.service, call.region);
         let connector = self.connector(&url).map_err(DirectFailure::Unasked)?;
         let bounds = AnswerBounds {
             bytes: call.limits.answer_bytes,
@@ -259,17 +268,26 @@ impl Aws {
                 let content_type = "application/x-www-form-urlencoded; charset=utf-8";
                 (vec![("content-type", content_type)], form.as_bytes())
             }
+            Input::WithSsoToken { path, token } => {
+                url = format!("{}{path}", url.trim_end_matches('/'));
+                (vec![("x-amz-sso_bearer_token", token)], b"")
+            }
         };
         let failed = |error: DirectError| DirectFailure::Call(Box::new(error));
-        let post = SignedPost {
-            url: &url,
-            service: call.service.signing_name(),
-            region: call.region,
-            headers: &headers,
-            body,
+        let signed = match credentials {
+            None => Vec::new(),
+            Some(credentials) => {
+                let post = SignedPost {
+                    url: &url,
+                    service: call.service.signing_name(),
+                    region: call.region,
+                    headers: &headers,
+                    body,
+                };
+                sign_post(&post, credentials, SystemTime::now())
+                    .map_err(|error| failed(SdkError::construction_failure(error)))?
+            }
         };
-        let signed = sign_post(&post, credentials, SystemTime::now())
-            .map_err(|error| failed(SdkError::construction_failure(error)))?;
         let mut request = HttpRequest::new(SdkBody::from(body.to_vec()));
         for (name, value) in headers {
             request.headers_mut().insert(name, value.to_owned());

@@ -29,6 +29,7 @@ pub(super) fn url_of(service: Service, region: &str, kind: HostKind) -> String {
     let host = match service {
         Service::Iam => return iam_url(partition, kind),
         Service::Sso => format!("portal.sso{fips_elsewhere}"),
+        Service::SsoOidc => format!("oidc{fips_elsewhere}"),
         Service::CloudWatchLogs => format!("logs{fips_elsewhere}"),
         Service::Kms => format!("kms{fips}"),
         Service::Ec2 => format!("ec2{fips}"),
@@ -91,6 +92,9 @@ sso eu-west-1 F - portal.sso-fips.eu-west-1.amazonaws.com
 sso us-gov-west-1 F - portal.sso.us-gov-west-1.amazonaws.com
 sso eusc-de-east-1 F D portal.sso-fips.eusc-de-east-1.api.amazonwebservices.eu
 sso us-east-1 - D portal.sso.us-east-1.api.aws
+sso-oidc eu-west-1 - - oidc.eu-west-1.amazonaws.com
+sso-oidc us-gov-west-1 F - oidc.us-gov-west-1.amazonaws.com
+sso-oidc us-east-1 F D oidc-fips.us-east-1.api.aws
 ";
 
     #[test]
@@ -101,6 +105,7 @@ sso us-east-1 - D portal.sso.us-east-1.api.aws
                 "kms" => Service::Kms,
                 "iam" => Service::Iam,
                 "logs" => Service::CloudWatchLogs,
+                "sso-oidc" => Service::SsoOidc,
                 _ => Service::Sso,
             };
             let kind = HostKind {

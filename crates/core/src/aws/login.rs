@@ -48,13 +48,52 @@ impl Login {
             profile: name.to_owned(),
             start_url: of_session("sso_start_url")?.to_owned(),
             region: of_session("sso_region")?.to_owned(),
-            scopes: scopes
-                .split([',', ' '])
-                .filter(|scope| !scope.is_empty())
-                .map(str::to_owned)
-                .collect(),
+            scopes: scopes_in(scopes),
             session: Some(session),
         })
+    }
+
+    /// The login of the `[sso-session NAME]` of that name.
+    pub(super) fn of_session(files: &AwsFiles, session: &str) -> Option<Self> {
+        let of_session = |key| files.sso_session(session, key);
+        let scopes = of_session("sso_registration_scopes").unwrap_or(DEFAULT_SCOPE);
+        Some(Self {
+            profile: Self::profiles_of(files, session).next()?.to_owned(),
+            start_url: of_session("sso_start_url")?.to_owned(),
+            region: of_session("sso_region")?.to_owned(),
+            scopes: scopes_in(scopes),
+            session: Some(session.to_owned()),
+        })
+    }
+
+    /// The AWS profiles that name the session `session` themselves.
+    fn profiles_of<'a>(
+        files: &'a AwsFiles,
+        session: &'a str,
+    ) -> impl Iterator<Item = &'a str> + use<'a> {
+        files
+            .names()
+            .filter(move |name| files.get(name, "sso_session") == Some(session))
+    }
+
+    /// The AWS profiles that this login is good for, by name.
+    pub(super) fn profiles(&self, files: &AwsFiles) -> Vec<String> {
+        let mut names: Vec<String> = match &self.session {
+            Some(session) => Self::profiles_of(files, session)
+                .map(str::to_owned)
+                .collect(),
+            // The token of the old form belongs to the start URL.
+            None => files
+                .names()
+                .filter(|name| {
+                    files.get(name, "sso_session").is_none()
+                        && files.get(name, "sso_start_url") == Some(&self.start_url)
+                })
+                .map(str::to_owned)
+                .collect(),
+        };
+        names.sort();
+        names
     }
 
     /// Where its token is kept.
@@ -89,6 +128,14 @@ impl Login {
             }
         }
     }
+}
+
+/// The scopes of `sso_registration_scopes`.
+fn scopes_in(text: &str) -> Vec<String> {
+    text.split([',', ' '])
+        .filter(|scope| !scope.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Whether a token in the cache is whole and has not reached its end.
@@ -151,7 +198,7 @@ pub(super) fn login_hints(error: Error, asked: Option<&str>, way: LoginWay, sour
             };
             error
                 .hint(hint!(
-                    "log in on a terminal: ops{} ls (or: aws sso login{})",
+                    "log in: ops{} login (or: aws sso login{})",
                     asked,
                     option
                 ))

@@ -22,6 +22,8 @@ mod plain_http;
 mod provider;
 mod recipe;
 mod sign;
+mod sign_out;
+mod source;
 mod sso;
 
 use std::{
@@ -56,6 +58,7 @@ use self::bounds::AnswerBounds;
 pub use self::identity::Identity;
 pub(crate) use self::sign::{presign_s3, sign_upgrade};
 pub(crate) use self::{
+    assume::remove_kept_roles,
     call_place::CallPlace,
     code::{Meaning, code_of, meaning},
     direct::{DirectError, DirectFailure},
@@ -65,6 +68,11 @@ pub(crate) use self::{
     no_credentials::failure_of,
     options::{AwsOptions, Service},
     provider::Provider,
+};
+pub use self::{
+    sign_out::{LoginMeans, LogoutOutcome, SsoLogin},
+    source::{CredentialsSource, SourceKind},
+    sso::LoginFlow,
 };
 use crate::pace::{Pacer, account_of_key};
 
@@ -119,8 +127,6 @@ pub(crate) struct Aws {
     pub(crate) told_unended: AtomicBool,
     /// The KMS keys that `-v` has told of.
     told_keys: Mutex<HashSet<String>>,
-    /// Empty in the sandbox.
-    files: Arc<AwsFiles>,
     /// For calls that no client of the SDK makes: one without TLS, one with.
     connectors: [OnceLock<SharedHttpConnector>; 2],
     pacers: Mutex<HashMap<String, Arc<Pacer>>>,
@@ -203,7 +209,6 @@ impl Aws {
             }
             loader.load().await
         };
-        let files_of_calls = Arc::clone(&files);
         let endpoint = |service| endpoint(&options, &env, service);
         let base = base
             .into_builder()
@@ -258,7 +263,6 @@ impl Aws {
             dials_unsigned: AtomicBool::new(false),
             told_unended: AtomicBool::new(false),
             told_keys: Mutex::default(),
-            files: files_of_calls,
             connectors: Default::default(),
             pacers: Mutex::default(),
         })
@@ -374,19 +378,7 @@ impl Aws {
 
     /// Where `service` is asked in `region` by a call that no client of the SDK makes.
     pub(crate) fn url_of(&self, service: Service, region: &str) -> String {
-        let of_files = || {
-            let url = self
-                .files
-                .endpoint(self.options.profile_name(), service.key())?;
-            (!ignores_configured_endpoints(&self.env)).then(|| url.to_owned())
-        };
-        let kind = hosts::HostKind {
-            is_fips: self.uses_fips(),
-            is_dual_stack: self.uses_dual_stack(),
-        };
-        self.endpoint(service)
-            .or_else(of_files)
-            .unwrap_or_else(|| hosts::url_of(service, region, kind))
+        self.provider.url_of(service, region)
     }
 
     /// The endpoint that is set for `service`, if one is.
@@ -505,7 +497,7 @@ fn endpoint(options: &AwsOptions, env: &Env, service: Service) -> Option<String>
             .or_else(|| env.var("AWS_ENDPOINT_URL"))
             .map(str::to_owned)
     };
-    if options.sandbox || service == Service::Sso {
+    if options.sandbox || !service.is_of_team() {
         return environment();
     }
     options

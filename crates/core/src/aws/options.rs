@@ -19,14 +19,15 @@ pub(crate) enum Service {
     Kms,
     Iam,
     CloudWatchLogs,
-    /// The access portal of IAM Identity Center. A team profile names no endpoint of it: whoever
-    /// gets the token of a login has all accounts of its owner.
+    /// The access portal of IAM Identity Center.
     Sso,
+    /// The token service of IAM Identity Center.
+    SsoOidc,
 }
 
 impl Service {
     /// All of them.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Ec2,
         Self::Ssm,
         Self::Sts,
@@ -36,6 +37,7 @@ impl Service {
         Self::Iam,
         Self::CloudWatchLogs,
         Self::Sso,
+        Self::SsoOidc,
     ];
 
     /// Its key under `aws.endpoints` of a team profile.
@@ -50,7 +52,14 @@ impl Service {
             Self::Iam => "iam",
             Self::CloudWatchLogs => "cloudwatch_logs",
             Self::Sso => "sso",
+            Self::SsoOidc => "sso_oidc",
         }
+    }
+
+    /// Whether a team profile may name its endpoint. Whoever gets the token of a login has all
+    /// accounts of its owner: where it goes is for the owner's own configuration to say.
+    pub(crate) const fn is_of_team(self) -> bool {
+        !matches!(self, Self::Sso | Self::SsoOidc)
     }
 
     /// Its name in signatures.
@@ -59,6 +68,7 @@ impl Service {
             Self::InstanceConnect => "ec2-instance-connect",
             Self::CloudWatchLogs => "logs",
             Self::Sso => "awsssoportal",
+            Self::SsoOidc => "sso-oauth",
             other => other.key(),
         }
     }

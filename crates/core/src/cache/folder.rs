@@ -14,10 +14,14 @@ use ops_ui::{Invocation, Result, paths::private_dir, paths::replace_private};
 
 use super::{
     FRESH, FleetFile, KEPT, Patience, STALE,
-    read::{AFTER_FAILURE, REFRESH_FOLDER, refresh_and_wait, start_refresh},
+    read::{AFTER_FAILURE, REFRESH_FOLDER, REFRESH_SESSIONS, refresh_and_wait, start_refresh},
 };
 use crate::aws::hex_digest;
 
+/// Stands in the place of a folder for the open sessions; no target begins so.
+const OPEN_SESSIONS: &str = "\0open sessions";
+/// Open sessions are live: what is older is asked for anew, and waited for.
+const LIVE: Duration = Duration::from_secs(5);
 /// Longest listing that is kept, in bytes.
 const MAX_BYTES: usize = 1 << 20;
 
@@ -35,6 +39,11 @@ impl FolderFile {
             folder: invocation.paths.cache.join("folders"),
             key: hex_digest(format!("{}\0{place}", fleet.key).as_bytes()),
         }
+    }
+
+    /// That of the open sessions of this invocation: `ID`, a tab, and in words what each is.
+    pub fn of_sessions(invocation: &Invocation, settings: &Settings) -> Self {
+        Self::of(invocation, settings, OPEN_SESSIONS)
     }
 
     fn names(&self) -> PathBuf {
@@ -119,4 +128,27 @@ pub fn names_in_folder(
     }
     refresh_and_wait(invocation, REFRESH_FOLDER, Some(place), patience)?;
     file.read().map(|(names, _)| names)
+}
+
+/// The open sessions, each with what it is in words, as the service has told them just now; or not
+/// at all.
+pub fn open_sessions(
+    invocation: &Invocation,
+    settings: &Settings,
+    patience: Patience,
+) -> Option<Vec<(String, String)>> {
+    let file = FolderFile::of_sessions(invocation, settings);
+    let is_live = |file: &FolderFile| file.read().is_some_and(|(_, age)| age <= LIVE);
+    if !is_live(&file) {
+        if file.has_failed() || patience.until <= Instant::now() {
+            return None;
+        }
+        refresh_and_wait(invocation, REFRESH_SESSIONS, None, patience)?;
+    }
+    let (entries, _) = file.read().filter(|(_, age)| *age <= STALE)?;
+    let entries = entries.into_iter().filter_map(|entry| {
+        let (id, about) = entry.split_once('\t')?;
+        Some((id.to_owned(), about.to_owned()))
+    });
+    Some(entries.collect())
 }

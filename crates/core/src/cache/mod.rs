@@ -25,9 +25,9 @@ use ops_ui::{Invocation, Paths, Result};
 
 pub use self::{
     file::{Head, Row, TagRow},
-    folder::{FolderFile, names_in_folder},
+    folder::{FolderFile, names_in_folder, open_sessions},
     key::{EMBEDDED, SANDBOX_STATE},
-    read::{Patience, REFRESH, REFRESH_FOLDER, VARIABLE, names, tags},
+    read::{Patience, REFRESH, REFRESH_FOLDER, REFRESH_SESSIONS, VARIABLE, names, tags},
     refresh::{Refreshed, refresh},
     view::{Names, Tags},
 };

@@ -19,6 +19,8 @@ pub const VARIABLE: &str = "OPS_COMPLETE";
 pub const REFRESH: &str = "refresh";
 /// Its value for a process that lists a folder of a server for the cache; the last word names it.
 pub const REFRESH_FOLDER: &str = "refresh-folder";
+/// Asks for the open sessions to be kept.
+pub const REFRESH_SESSIONS: &str = "refresh-sessions";
 /// After a failure nobody asks again for so long: without credentials every key would start a
 /// process in vain.
 pub(super) const AFTER_FAILURE: Duration = Duration::from_secs(10);

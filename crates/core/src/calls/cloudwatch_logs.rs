@@ -9,10 +9,14 @@ use crate::{
         direct::{DirectCall, Input, Limits},
     },
     context::Context,
+    inventory::Pages,
 };
 
 /// The name of the operation in `X-Amz-Target`. Source: the service model of CloudWatch Logs.
 const TARGET: &str = "Logs_20140328.GetLogEvents";
+
+/// Pages of one stream, of up to 10,000 events or a megabyte each.
+const PAGES: usize = 100_000;
 
 /// One event of a log stream.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -33,6 +37,8 @@ pub struct LogStream<'a> {
     stream: &'a str,
     /// Where the next page begins; `None` before the first.
     token: Option<String>,
+    /// Ends what a service without end would go on with.
+    following: Pages,
 }
 
 #[derive(Serialize)]
@@ -67,6 +73,7 @@ impl Context {
             group,
             stream,
             token: None,
+            following: Pages::of("logs:GetLogEvents", PAGES),
         }
     }
 }
@@ -110,8 +117,8 @@ impl LogStream<'_> {
             // Source: the API reference of GetLogEvents.
             let is_last =
                 page.next_forward_token.is_none() || page.next_forward_token == self.token;
-            if page.next_forward_token.is_some() {
-                self.token = page.next_forward_token;
+            if !is_last {
+                self.token = self.following.next(page.next_forward_token)?;
             }
             if !page.events.is_empty() {
                 return Ok(Some(page.events));

@@ -1,7 +1,7 @@
-//! What is read of documents: what stands around the parameter in the commands of one, which
-//! decides what the agent does to dollar signs, and whether the account's preferences log sessions.
+//! What stands around the parameter in the commands of a document, which decides what the agent
+//! does to dollar signs.
 
-use aws_sdk_ssm::{operation::get_document::GetDocumentError, types::DocumentFormat};
+use aws_sdk_ssm::types::DocumentFormat;
 use ops_ui::{Error, Result};
 use serde::Deserialize;
 
@@ -26,69 +26,7 @@ struct Commands {
     commands: String,
 }
 
-/// The account's preferences: the part of them that logs sessions.
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Preferences {
-    inputs: LogInputs,
-}
-
-/// Empty texts, and absent ones, name nothing.
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct LogInputs {
-    s3_bucket_name: Option<String>,
-    cloud_watch_log_group_name: Option<String>,
-}
-
-impl LogInputs {
-    fn log_sessions(&self) -> bool {
-        let named = |name: &Option<String>| name.as_ref().is_some_and(|name| !name.is_empty());
-        named(&self.s3_bucket_name) || named(&self.cloud_watch_log_group_name)
-    }
-}
-
-/// The document that holds the account's preferences.
-const PREFERENCES: &str = "SSM-SessionManagerRunShell";
-
 impl Context {
-    /// Whether the account logs its sessions to S3 or CloudWatch (GetDocument of the preferences).
-    /// Agents of any version then keep all output of a session on the server's disk.
-    ///
-    /// # Errors
-    /// A denial; preferences that cannot be read.
-    pub async fn account_logs_sessions(&self, region: &str) -> Result<bool> {
-        let aws = self.aws().await?;
-        let what = || "cannot read the account's session preferences";
-        let answer = aws
-            .clients(region)
-            .ssm
-            .get_document()
-            .name(PREFERENCES)
-            .document_format(DocumentFormat::Json)
-            .send()
-            .await;
-        let text = match answer {
-            Ok(answer) => answer.content.unwrap_or_default(),
-            // An account that has never set any has no such document.
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(GetDocumentError::is_invalid_document) =>
-            {
-                return Ok(false);
-            }
-            Err(error) => {
-                return Err(aws
-                    .call("ssm:GetDocument", None, region)
-                    .failed(what(), &error));
-            }
-        };
-        let preferences: Preferences = serde_json::from_str(&text)
-            .map_err(|error| Error::unexpected(what()).caused_by(error))?;
-        Ok(preferences.inputs.log_sessions())
-    }
-
     /// Whether the commands of the document `name` are more than its parameter `command`
     /// (GetDocument). Then the agent reads what is put there as a template of Go's
     /// `regexp`, in which `$$` is a dollar sign and `$HOME` is nothing.
@@ -133,25 +71,6 @@ fn is_bare(template: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn preferences_that_name_a_bucket_or_a_log_group_log_sessions() {
-        for (text, logs) in [
-            (r#"{"inputs":{"s3BucketName":"logs"}}"#, true),
-            (
-                r#"{"inputs":{"s3BucketName":"","cloudWatchLogGroupName":"/ssm"}}"#,
-                true,
-            ),
-            (
-                r#"{"inputs":{"s3BucketName":"","cloudWatchLogGroupName":null}}"#,
-                false,
-            ),
-            (r#"{"schemaVersion":"1.0"}"#, false),
-        ] {
-            let preferences: Preferences = serde_json::from_str(text).unwrap();
-            assert_eq!(preferences.inputs.log_sessions(), logs, "{text}");
-        }
-    }
 
     #[test]
     fn a_parameter_alone_is_told_from_one_within_a_command() {

@@ -6,8 +6,12 @@ mod account_alias;
 pub mod cloudwatch_logs;
 mod document;
 mod instance_connect;
+pub mod login;
+mod preferences;
 mod regions;
 pub mod s3;
+pub mod session_list;
 mod sign_in;
 
+pub use preferences::SessionLogs;
 pub use sign_in::SignIn;

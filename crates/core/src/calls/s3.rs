@@ -162,6 +162,32 @@ impl Bucket {
         }
     }
 
+    /// The whole of the object `key`, which somebody else has put, piece by piece; `None` where
+    /// there is none.
+    ///
+    /// # Errors
+    /// A denial, with the IAM statement; a connection that is lost.
+    pub async fn read(&self, key: &str) -> Result<Option<WholePull>> {
+        let inner = &self.0;
+        let url = format!("{}/{}", inner.url, utf8_percent_encode(key, KEY));
+        let signed = inner
+            .cx
+            .presign_s3("GET", &url, &inner.region, URL_LIFETIME)
+            .await?;
+        let what = format!("cannot read `{key}` of the bucket `{}`", inner.name);
+        let answer = inner
+            .send("GET", signed, &[], SdkBody::empty(), &what)
+            .await?;
+        if answer.status().as_u16() == 404 {
+            return Ok(None);
+        }
+        let answer = inner.success(answer, "s3:GetObject", &what).await?;
+        Ok(Some(WholePull {
+            stream: ByteStream::new(answer.into_body()),
+            what,
+        }))
+    }
+
     /// The IAM statement that copies through the bucket need.
     pub fn statement(&self) -> String {
         statement(&self.0.name, &self.0.prefix, &self.0.region)
@@ -330,6 +356,29 @@ impl Drop for Object {
                 cx.output().warn(error);
             }
         });
+    }
+}
+
+/// An object of unknown length as it arrives.
+pub struct WholePull {
+    stream: ByteStream,
+    what: String,
+}
+
+impl WholePull {
+    /// The next piece; `None` once all have come.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub async fn next(&mut self) -> Result<Option<Bytes>> {
+        let broken = |why: String| Error::unexpected(&self.what).caused_by(why);
+        let next = tokio::time::timeout(PATIENCE, self.stream.next()).await;
+        match next {
+            Err(_) => Err(broken("nothing has come for a minute".to_owned())),
+            Ok(None) => Ok(None),
+            Ok(Some(Err(error))) => Err(broken(chain(&error))),
+            Ok(Some(Ok(bytes))) => Ok(Some(bytes)),
+        }
     }
 }
 

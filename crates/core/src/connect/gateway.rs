@@ -11,8 +11,12 @@ use std::{
 
 use aws_sdk_ssm::{
     config::{retry::RetryConfig, timeout::TimeoutConfig},
-    operation::{resume_session::ResumeSessionError, terminate_session::TerminateSessionError},
+    operation::{
+        resume_session::ResumeSessionError,
+        terminate_session::{TerminateSessionError, TerminateSessionOutput},
+    },
 };
+use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use ops_session::driver::{
@@ -224,26 +228,7 @@ pub(super) async fn terminate(cx: &Context, region: &str, id: &str) {
     let Ok(aws) = cx.aws().await else {
         return;
     };
-    let pacer = aws.pacer(region).await;
-    let mut ticket = pacer.take_ticket(Operation::TerminateSession, Urgency::Interactive);
-    let call = async {
-        loop {
-            ticket.turn(|_| {}).await;
-            let answer = aws
-                .clients(region)
-                .ssm
-                .terminate_session()
-                .session_id(id)
-                .customize()
-                .config_override(paced::<TerminateSessionError>())
-                .send()
-                .await;
-            match answer.as_ref().err().and_then(code_of).map(meaning) {
-                Some(Meaning::Throttled) => ticket.throttled().await,
-                _ => return answer,
-            }
-        }
-    };
+    let call = call_terminate(aws, region, id);
     match tokio::time::timeout(TERMINATE_TIMEOUT, Box::pin(call)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) if code_of(&error) == Some("DoesNotExistException") => {}
@@ -266,6 +251,32 @@ pub(super) async fn terminate(cx: &Context, region: &str, id: &str) {
     }
 }
 
+/// TerminateSession, in its turn among this user's calls and again after a throttle.
+pub(super) async fn call_terminate(
+    aws: &Aws,
+    region: &str,
+    id: &str,
+) -> Result<TerminateSessionOutput, SdkError<TerminateSessionError, HttpResponse>> {
+    let pacer = aws.pacer(region).await;
+    let mut ticket = pacer.take_ticket(Operation::TerminateSession, Urgency::Interactive);
+    loop {
+        ticket.turn(|_| {}).await;
+        let answer = aws
+            .clients(region)
+            .ssm
+            .terminate_session()
+            .session_id(id)
+            .customize()
+            .config_override(paced::<TerminateSessionError>())
+            .send()
+            .await;
+        match answer.as_ref().err().and_then(code_of).map(meaning) {
+            Some(Meaning::Throttled) => ticket.throttled().await,
+            _ => return answer,
+        }
+    }
+}
+
 /// What is told of a session that may not be ended.
 fn unended(words: &Error) -> Text {
     let mut lines = vec![Text::foreign(words)];
@@ -278,7 +289,7 @@ fn unended(words: &Error) -> Text {
 }
 
 /// The ARN of a session.
-fn session_arn(aws: &Aws, region: &str, id: &str) -> String {
+pub(super) fn session_arn(aws: &Aws, region: &str, id: &str) -> String {
     let account = aws.known_account().unwrap_or("*");
     let partition = Partition::of(region).name;
     format!("arn:{partition}:ssm:{region}:{account}:session/{id}")

@@ -26,7 +26,7 @@ const HELD_BYTES: usize = 1 << 30;
 const ROW_BYTES: usize = 400;
 
 /// The pages of one list.
-pub(super) struct Pages {
+pub(crate) struct Pages {
     /// Operation that gives them, for the error.
     operation: &'static str,
     most: usize,
@@ -39,7 +39,7 @@ pub(super) struct Pages {
 
 impl Pages {
     /// At most `most` pages of `operation`.
-    pub(super) fn of(operation: &'static str, most: usize) -> Self {
+    pub(crate) fn of(operation: &'static str, most: usize) -> Self {
         Self {
             operation,
             most,
@@ -53,7 +53,7 @@ impl Pages {
     ///
     /// # Errors
     /// A token that was there before; more pages than any account has.
-    pub(super) fn next(&mut self, token: Option<String>) -> Result<Option<String>> {
+    pub(crate) fn next(&mut self, token: Option<String>) -> Result<Option<String>> {
         let Some(token) = token.filter(|token| !token.is_empty()) else {
             return Ok(None);
         };

@@ -16,7 +16,7 @@ use std::{
 
 use ops_core::{
     Context,
-    cache::{self, Patience, REFRESH, REFRESH_FOLDER, VARIABLE},
+    cache::{self, Patience, REFRESH, REFRESH_FOLDER, REFRESH_SESSIONS, VARIABLE},
 };
 use ops_ui::{
     Env, Globals,
@@ -49,6 +49,10 @@ pub(crate) fn answer() -> bool {
         // Why it failed shows with the next command.
         behind(&words, &env, async |cx| {
             drop(cache::refresh(cx, false).await);
+        });
+    } else if asked == REFRESH_SESSIONS {
+        behind(&words, &env, async |cx| {
+            cmd_sessions::keep_open_sessions(cx).await;
         });
     } else if asked == REFRESH_FOLDER {
         // The place stands behind a `--`, and the options before that.

@@ -126,7 +126,11 @@ impl Source {
     fn values(&self, kind: Values, index: usize, current: &str) -> Vec<Candidate> {
         match kind {
             // The beginning of an option: clap's engine asks all the same.
-            Values::Target | Values::RemotePath | Values::ForwardWord | Values::LogWord
+            Values::Target
+            | Values::RemotePath
+            | Values::ForwardWord
+            | Values::LogWord
+            | Values::Session
                 if current.starts_with('-') =>
             {
                 Vec::new()
@@ -135,6 +139,7 @@ impl Source {
             Values::RemotePath => self.remote_paths(current),
             Values::ForwardWord => self.forward_words(index, current),
             Values::LogWord => self.log_words(current),
+            Values::Session => self.sessions(current),
             Values::ForwardGroup => self.groups(current),
             Values::TagFilter => self.tag_filters(current),
             Values::TagKey => self.tag_keys(current),
@@ -152,6 +157,22 @@ impl Source {
                 })
                 .collect(),
         }
+    }
+
+    /// Ids of open sessions, then servers.
+    fn sessions(&self, current: &str) -> Vec<Candidate> {
+        let Ok(settings) = self.cx.settings() else {
+            return Vec::new();
+        };
+        let open = cache::open_sessions(self.cx.invocation(), settings, self.patience);
+        let mut found: Vec<Candidate> = open
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|(id, _)| starts_with(id, current))
+            .map(|(id, about)| Candidate::new(id, about))
+            .collect();
+        found.extend(self.targets(current));
+        found
     }
 
     /// `[USER@]` and a name, an id, a host alias or `tag:Key=Value`.

@@ -138,12 +138,13 @@ fn interpreter(script: &[u8]) -> Vec<Vec<u8>> {
     }
 }
 
-/// `bytes` as a format of printf: `\ooo` for everything that could mean something to a shell, in or
-/// out of quotes, or to printf.
+/// `bytes` as a format of printf between double quotes, which stand between single ones: `\ooo` for
+/// everything that could mean something to printf or to a shell there, and for what the service may
+/// read as a reference (`{{ssm:NAME}}`) or not hand on as it is.
 pub(super) fn as_format(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() + 16);
     for &byte in bytes {
-        if byte.is_ascii_alphanumeric() || b" /._,+:@=-".contains(&byte) {
+        if byte.is_ascii_alphanumeric() || b" /._,+:@=-()[]<>;|&*?#~^".contains(&byte) {
             text.push(char::from(byte));
         } else {
             text.push_str(&format!("\\{byte:03o}"));

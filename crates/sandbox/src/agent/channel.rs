@@ -290,12 +290,11 @@ impl Channel {
     /// # Errors
     /// The file cannot be made.
     pub(super) fn keep_output(&self, machine: &InstanceState, session_id: &str) -> io::Result<()> {
-        let folder = machine
-            .folder()?
-            .join("var/lib/amazon/ssm/session/orchestration")
-            .join(session_id);
-        std::fs::create_dir_all(&folder)?;
-        let file = std::fs::File::create(folder.join("ipcTempFile.log"))?;
+        let path = machine.kept_output(session_id)?;
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let file = std::fs::File::create(path)?;
         self.0.lock().kept = Some(file);
         Ok(())
     }

@@ -60,6 +60,7 @@ impl Client {
             agent_version: "3.3.3572.0".to_owned(),
             encryption: None,
             is_logged: false,
+            upload: None,
             strict: false,
             late_handshake: Duration::ZERO,
             odd_json: false,

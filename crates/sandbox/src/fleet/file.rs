@@ -78,6 +78,12 @@ pub(crate) struct Preferences {
     pub(crate) kms_key: Option<String>,
     /// Bucket that the account logs its sessions to; then agents keep their output on the disk.
     pub(crate) s3_bucket_name: Option<String>,
+    /// In front of the names of the logs in it.
+    pub(crate) s3_key_prefix: Option<String>,
+    /// The log group of CloudWatch Logs that the account logs its sessions to.
+    pub(crate) cloud_watch_log_group_name: Option<String>,
+    /// Its events are objects of JSON, a line of output each in a list.
+    pub(crate) cloud_watch_streaming: bool,
     /// The user of the machine that sessions run as.
     pub(crate) run_as_user: Option<String>,
 }

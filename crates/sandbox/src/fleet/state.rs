@@ -86,6 +86,17 @@ impl InstanceState {
         }
     }
 
+    /// The file in which the agent keeps the output of a session, where it keeps any.
+    ///
+    /// # Errors
+    /// As [`Self::folder`].
+    pub(crate) fn kept_output(&self, session_id: &str) -> io::Result<PathBuf> {
+        let sessions = self
+            .folder()?
+            .join("var/lib/amazon/ssm/session/orchestration");
+        Ok(sessions.join(session_id).join("ipcTempFile.log"))
+    }
+
     /// The machine's state folder (0700), made if it is missing: host keys and the like belong
     /// here, outside the home.
     ///

@@ -36,13 +36,20 @@ const DURATION_TEXT: &str =
 
 pub(super) async fn run(
     session: Arc<Session>,
-    spec: SessionSpec,
+    mut spec: SessionSpec,
     attachments: mpsc::Receiver<WebSocket>,
     faults: watch::Receiver<Arc<Faults>>,
     number: u64,
 ) {
     let relay = Relay::new(Arc::clone(&session), attachments, faults, number);
+    let (upload, machine) = (spec.upload.take(), Arc::clone(&spec.state));
     let socket = relay.run(spec).await;
+    // Before the session is seen to have ended: whoever sees that finds its log.
+    if let Some(upload) = upload
+        && let Err(error) = upload.finish(&machine)
+    {
+        tracing::warn!(%error, "the log of a session is not uploaded");
+    }
     session.set_status(SessionStatus::Terminated);
     if let Some(socket) = socket {
         socket.close(CloseCode::Normal, "").await;

@@ -15,8 +15,9 @@ use crate::{
     faults::RefuseResume,
     fleet::{Instance, InstanceStateName},
     gateway::{Gateway, Limits, Request, Session, SessionStatus},
-    kms,
+    kms, s3,
     session::{SessionKind, SessionSpec},
+    session_logs::{self, SessionUpload},
 };
 
 /// The first agent that takes ports of remote hosts. Source: the agent's release notes.
@@ -57,8 +58,12 @@ pub(super) fn start(app: &App, call: &Call, input: &Value) -> Result<Value, ApiE
         .or_else(|| instance.agent.as_ref().map(|agent| agent.version.clone()))
         .unwrap_or_default();
     refuse_what_it_cannot(&instance, &agent_version, &kind, faults.standard_tier)?;
+    let session_id = Gateway::session_id(&call.identity).map_err(internal)?;
+    // Neither tunnels nor SSH have output that an agent could log.
+    let is_tunnel = matches!(kind, SessionKind::Port { .. });
+    let upload = upload_of(app, call, target, &session_id).filter(|_| !is_tunnel);
     let spec = SessionSpec {
-        session_id: Gateway::session_id(&call.identity).map_err(internal)?,
+        session_id,
         state: app.states.of(&instance),
         instance,
         network: Arc::clone(&app.network),
@@ -66,7 +71,8 @@ pub(super) fn start(app: &App, call: &Call, input: &Value) -> Result<Value, ApiE
         pace: app.pace,
         agent_version,
         encryption,
-        is_logged: file.session.s3_bucket_name.is_some(),
+        is_logged: upload.is_some(),
+        upload,
         strict: faults.strict,
         late_handshake: faults.late_handshake,
         odd_json: faults.odd_json,
@@ -91,6 +97,26 @@ pub(super) fn start(app: &App, call: &Call, input: &Value) -> Result<Value, ApiE
     let session = app.gateway.start(spec, request);
     let token = session.issue_token().map_err(internal)?;
     Ok(opening(app, &session, &token))
+}
+
+/// Where the account has a session logged; `None` where it logs none.
+fn upload_of(app: &App, call: &Call, target: &str, session_id: &str) -> Option<SessionUpload> {
+    let preferences = &app.fleet.file().session;
+    let prefix = preferences.s3_key_prefix.as_deref().unwrap_or_default();
+    let key = session_logs::key_of(prefix, session_id);
+    let bucket = preferences.s3_bucket_name.as_ref();
+    let object = bucket.map(|bucket| s3::object_path(&app.objects, bucket, &key));
+    let log_group = preferences.cloud_watch_log_group_name.clone();
+    (object.is_some() || log_group.is_some()).then(|| SessionUpload {
+        object,
+        log_groups: Arc::clone(&app.log_groups),
+        log_group,
+        is_streamed: preferences.cloud_watch_streaming,
+        region: call.region.clone(),
+        target: target.to_owned(),
+        owner: call.identity.arn.clone(),
+        session_id: session_id.to_owned(),
+    })
 }
 
 /// What the service knows that an agent or a node cannot: it says so before there is a session.

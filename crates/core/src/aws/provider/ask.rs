@@ -1,21 +1,29 @@
 //! What credentials need from a person: a login at the SSO, an MFA code; asked once, and not where
 //! nobody can answer.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, SystemTime},
+};
 
 use aws_credential_types::{
     Credentials,
     provider::{ProvideCredentials as _, error::CredentialsError},
 };
+use ops_profile::aws_files::AwsFiles;
 use ops_ui::{Error, ErrorKind, Result};
 
 use super::{
     super::{
         assume,
         credentials_failure::{credentials_failed, is_sso_over},
+        endpoint,
+        hosts::{self, HostKind},
+        ignores_configured_endpoints,
         login::Login,
+        options::Service,
         recipe::{Asking, Recipe},
-        sso::Desk,
+        sso::{Desk, LoginFlow},
     },
     Base, MARGIN, Provider, ProviderState,
 };
@@ -24,6 +32,39 @@ use super::{
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Provider {
+    /// The AWS configuration files; empty in the sandbox.
+    pub(in crate::aws) fn files(&self) -> &AwsFiles {
+        &self.0.recipe.files
+    }
+
+    /// Where `service` is asked in `region` by a call that no client of the SDK makes.
+    pub(in crate::aws) fn url_of(&self, service: Service, region: &str) -> String {
+        self.0.recipe.url_of(service, region)
+    }
+
+    /// Logs in at the SSO because somebody has asked for it, by `flow` or the usual one. What was
+    /// known of credentials is forgotten. Gives the end of the login.
+    ///
+    /// # Errors
+    /// As [`Desk::log_in`].
+    pub(in crate::aws) async fn log_in(
+        &self,
+        login: &Login,
+        flow: Option<LoginFlow>,
+        opens_browser: bool,
+    ) -> Result<SystemTime> {
+        let recipe = &self.0.recipe;
+        let flow = flow.unwrap_or_else(|| LoginFlow::usual(&recipe.env, login));
+        let end = recipe.log_in_by(login, flow, opens_browser).await?;
+        self.forget().await;
+        Ok(end)
+    }
+
+    /// Forgets the credentials in memory.
+    pub(in crate::aws) async fn forget(&self) {
+        *self.0.state.lock().await = ProviderState::default();
+    }
+
     pub(super) fn asking(&self, state: &ProviderState) -> Asking {
         let may_ask = self.0.recipe.output.may_ask() && ops_ui::terminal::is_foreground();
         let is_taken = self.0.quiet.load(Ordering::Relaxed)
@@ -132,15 +173,46 @@ impl Recipe {
                 || answer.eq_ignore_ascii_case("yes")
         });
         if agreed {
-            let desk = Desk {
-                options: &self.options,
-                env: &self.env,
-                output: &self.output,
-                home: &self.home,
-                base: &self.base,
-            };
-            Box::pin(desk.log_in(login)).await?;
+            let flow = LoginFlow::usual(&self.env, login);
+            Box::pin(self.log_in_by(login, flow, true)).await?;
+            self.output.note("logged in");
         }
         Ok(agreed)
+    }
+
+    /// Logs in by `flow`, asked for or agreed to. Gives the end of the login.
+    async fn log_in_by(
+        &self,
+        login: &Login,
+        flow: LoginFlow,
+        opens_browser: bool,
+    ) -> Result<SystemTime> {
+        let desk = Desk {
+            options: &self.options,
+            env: &self.env,
+            output: &self.output,
+            home: &self.home,
+            base: &self.base,
+            oidc_url: self.url_of(Service::SsoOidc, &login.region),
+            opens_browser,
+        };
+        desk.log_in(login, flow).await
+    }
+
+    /// Where `service` is asked in `region` by a call that no client of the SDK makes.
+    fn url_of(&self, service: Service, region: &str) -> String {
+        let of_files = || {
+            let url = self
+                .files
+                .endpoint(self.options.profile_name(), service.key())?;
+            (!ignores_configured_endpoints(&self.env)).then(|| url.to_owned())
+        };
+        let kind = HostKind {
+            is_fips: self.base.use_fips() == Some(true),
+            is_dual_stack: self.base.use_dual_stack() == Some(true),
+        };
+        endpoint(&self.options, &self.env, service)
+            .or_else(of_files)
+            .unwrap_or_else(|| hosts::url_of(service, region, kind))
     }
 }

@@ -110,7 +110,8 @@ attach() {
     # ended; the client then attaches anew.
     trap "signal_command INT; echo gone=\$turn >\"\$d/leaving\"; depart" INT
     trap "end_all; depart_obeying" QUIT
-    choose_encoding
+    encode=
+    is_encoding_chosen=
     beat &
     beats=$!
     open_stream out 7 "$2" "$3"
@@ -242,16 +243,24 @@ beat() {
     done
 }
 
+# choose_encoding LENGTH: how so many bytes are sent. Without lines base64 is faster; a short output
+# is not worth the process that finds out whether it can be had.
 choose_encoding() {
-    if base64 -w0 </dev/null >/dev/null 2>&1; then
-        encode="base64 -w0"
-    elif command -v base64 >/dev/null 2>&1; then
+    if [ -n "$encode" ] && { [ -n "$is_encoding_chosen" ] || [ "$1" -lt 32768 ]; }; then return; fi
+    if ! command -v base64 >/dev/null 2>&1; then
+        is_encoding_chosen=1
+        if command -v openssl >/dev/null 2>&1; then
+            encode="openssl base64"
+        else
+            encode="od -An -v -tx1"
+            printf "!hex\n" >&3
+        fi
+    elif [ "$1" -lt 32768 ]; then
         encode=base64
-    elif command -v openssl >/dev/null 2>&1; then
-        encode="openssl base64"
     else
-        encode="od -An -v -tx1"
-        printf "!hex\n" >&3
+        is_encoding_chosen=1
+        encode=base64
+        if base64 -w0 </dev/null >/dev/null 2>&1; then encode="base64 -w0"; fi
     fi
 }
 
@@ -286,6 +295,7 @@ send_stream() {
             [ "$at" = "$segment" ] || continue
         fi
         if [ "$end" -gt "$offset" ]; then
+            choose_encoding $((end - offset))
             printf "!%s %s %s\n" "$1" "$segment" "$offset" >&3
             eval "dd bs=$((end - offset)) count=1 <&$2 2>/dev/null" | $encode >&3 || depart
             offset=$end

@@ -1,7 +1,14 @@
-//! Logging in to IAM Identity Center (SSO) without the AWS CLI: the device authorization grant
-//! (RFC 8628) of the SSO OIDC service.
+//! Logging in to IAM Identity Center (SSO) without the AWS CLI, by the grants of the SSO OIDC
+//! service: an authorization code that the browser brings back (RFC 6749, with PKCE of RFC 7636),
+//! or a code that somebody confirms on any device (RFC 8628).
 //!
 //! The token is kept where every AWS tool looks for it, in the form in which the AWS CLI writes it.
+
+mod code_grant;
+mod loopback;
+mod token;
+
+pub(super) use self::token::{CachedToken, remove_token};
 
 use std::{
     path::Path,
@@ -11,14 +18,14 @@ use std::{
 use aws_sdk_ssooidc::{
     self as oidc,
     error::{ProvideErrorMetadata, SdkError},
-    operation::create_token::{CreateTokenError, CreateTokenOutput},
+    operation::{
+        create_token::{CreateTokenError, CreateTokenOutput},
+        register_client::builders::RegisterClientFluentBuilder,
+    },
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_types::{SdkConfig, region::Region};
-use ops_ui::{
-    Env, Error, ErrorKind, Output, Result, browser, hint, paths::write_private, text::named,
-};
-use serde::Serialize;
+use ops_ui::{Env, Error, ErrorKind, Output, Result, browser, hint, text::named};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -33,19 +40,33 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// How long a code is good where the service does not tell.
 const LIFETIME: Duration = Duration::from_secs(600);
 
-/// A token as it lies in the cache; times as `2026-01-31T12:00:00Z`.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Token<'a> {
-    start_url: &'a str,
-    region: &'a str,
-    access_token: &'a str,
-    expires_at: String,
-    client_id: &'a str,
-    client_secret: &'a str,
-    registration_expires_at: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refresh_token: Option<&'a str>,
+/// How somebody logs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginFlow {
+    /// An authorization code, which the browser of this machine brings back to this process.
+    Browser,
+    /// A code that is confirmed on a page, on any device.
+    DeviceCode,
+}
+
+impl LoginFlow {
+    /// The flow that newer AWS CLIs take too: the browser's wherever there is one to be had. A
+    /// profile of the old form, without `sso_session`, has no registration that allows it.
+    pub(super) fn usual(env: &Env, login: &Login) -> Self {
+        if login.session.is_some() && browser::is_there(env) {
+            Self::Browser
+        } else {
+            Self::DeviceCode
+        }
+    }
+}
+
+/// This program as the service knows it.
+struct Registration {
+    client_id: String,
+    client_secret: Zeroizing<String>,
+    /// When it ends, in seconds since 1970.
+    ends_at: i64,
 }
 
 /// What a login is made with.
@@ -56,26 +77,44 @@ pub(super) struct Desk<'a> {
     pub(super) home: &'a Path,
     /// HTTP client, retries and endpoint settings (`AWS_ENDPOINT_URL_SSO_OIDC`).
     pub(super) base: &'a SdkConfig,
+    /// Where the token service of the login is asked, without a path.
+    pub(super) oidc_url: String,
+    /// The browser is started; else the address is shown alone.
+    pub(super) opens_browser: bool,
 }
 
 impl Desk<'_> {
-    /// Logs in: shows a code and where to confirm it, opens the browser there, waits for the
-    /// confirmation, and keeps the token.
+    /// Logs in by `flow` and keeps the token. Gives its end.
     ///
     /// # Errors
     /// Nobody confirms in time, or somebody refuses; the service cannot be reached; the token
     /// cannot be kept.
-    pub(super) async fn log_in(&self, login: &Login) -> Result<()> {
+    pub(super) async fn log_in(&self, login: &Login, flow: LoginFlow) -> Result<SystemTime> {
         let config = oidc::config::Builder::from(self.base)
             .region(Region::new(login.region.clone()))
             .build();
         let client = oidc::Client::from_conf(config);
+        let (registration, granted) = match flow {
+            LoginFlow::Browser => self.by_authorization_code(&client, login).await?,
+            LoginFlow::DeviceCode => self.by_device_code(&client, login).await?,
+        };
+        self.keep(login, &registration, granted)
+    }
+
+    /// Registers this program; `add` is what the grant wants beside the rest.
+    async fn register(
+        &self,
+        client: &oidc::Client,
+        login: &Login,
+        add: impl FnOnce(RegisterClientFluentBuilder) -> RegisterClientFluentBuilder,
+    ) -> Result<Registration> {
         let scopes = (!login.scopes.is_empty()).then(|| login.scopes.clone());
-        let registered = client
+        let request = client
             .register_client()
             .client_name(CLIENT_NAME)
             .client_type("public")
-            .set_scopes(scopes)
+            .set_scopes(scopes);
+        let registered = add(request)
             .send()
             .await
             .map_err(|error| self.failed("sso-oauth:RegisterClient", login, &error))?;
@@ -84,11 +123,25 @@ impl Desk<'_> {
         else {
             return Err(incomplete(login, "RegisterClient"));
         };
-        let client_secret = Zeroizing::new(client_secret);
+        Ok(Registration {
+            client_id,
+            client_secret: Zeroizing::new(client_secret),
+            ends_at: registered.client_secret_expires_at,
+        })
+    }
+
+    /// Shows a code and where to confirm it, opens the browser there, and waits for the
+    /// confirmation.
+    async fn by_device_code(
+        &self,
+        client: &oidc::Client,
+        login: &Login,
+    ) -> Result<(Registration, CreateTokenOutput)> {
+        let registration = self.register(client, login, |request| request).await?;
         let started = client
             .start_device_authorization()
-            .client_id(&client_id)
-            .client_secret(client_secret.as_str())
+            .client_id(&registration.client_id)
+            .client_secret(registration.client_secret.as_str())
             .start_url(&login.start_url)
             .send()
             .await
@@ -112,8 +165,8 @@ impl Desk<'_> {
                 tokio::time::sleep(wait.interval).await;
                 let answer = client
                     .create_token()
-                    .client_id(&client_id)
-                    .client_secret(client_secret.as_str())
+                    .client_id(&registration.client_id)
+                    .client_secret(registration.client_secret.as_str())
                     .grant_type(GRANT)
                     .device_code(device_code.as_str())
                     .send()
@@ -136,57 +189,21 @@ impl Desk<'_> {
         // The page is on the screen: a browser that does not open is no failure, and one that stays
         // open holds nothing up.
         let browse = async {
-            if is_page(&page) && browser::is_there(self.env) {
-                browser::open(self.env, self.output, &page).await;
-            }
+            self.open_browser(&page).await;
             std::future::pending::<std::convert::Infallible>().await
         };
         let granted = tokio::select! {
             granted = poll => granted?,
             never = browse => match never {},
         };
-        let Some(access_token) = granted.access_token.map(Zeroizing::new) else {
-            return Err(incomplete(login, "CreateToken"));
-        };
-        let refresh_token = granted.refresh_token.map(Zeroizing::new);
-        self.keep(
-            login,
-            &Token {
-                start_url: &login.start_url,
-                region: &login.region,
-                access_token: &access_token,
-                expires_at: time(SystemTime::now() + seconds(granted.expires_in)),
-                client_id: &client_id,
-                client_secret: &client_secret,
-                registration_expires_at: time(
-                    SystemTime::UNIX_EPOCH
-                        + Duration::from_secs(
-                            u64::try_from(registered.client_secret_expires_at).unwrap_or(0),
-                        ),
-                ),
-                refresh_token: refresh_token.as_deref().map(String::as_str),
-            },
-        )?;
-        self.output.note("logged in");
-        Ok(())
+        Ok((registration, granted))
     }
 
-    fn keep(&self, login: &Login, token: &Token<'_>) -> Result<()> {
-        let file = login.file(self.home);
-        let bytes = Zeroizing::new(
-            serde_json::to_vec(token).map_err(|error| Error::unexpected(error.to_string()))?,
-        );
-        write_private(&file, &bytes).map_err(|error| {
-            Error::new(
-                ErrorKind::NotLoggedIn,
-                format!(
-                    "the SSO login of AWS profile `{}` cannot be kept",
-                    login.profile
-                ),
-            )
-            .caused_by(format!("{}: {error}", file.display()))
-            .hint("make the folder writable, then log in again")
-        })
+    /// Opens `page` in the browser, where one is wanted and there is one.
+    async fn open_browser(&self, page: &str) {
+        if self.opens_browser && is_page(page) && browser::is_there(self.env) {
+            browser::open(self.env, self.output, page).await;
+        }
     }
 
     fn failed<E>(
@@ -251,13 +268,6 @@ fn is_page(url: &str) -> bool {
 
 fn seconds(count: i32) -> Duration {
     Duration::from_secs(u64::try_from(count).unwrap_or(0))
-}
-
-fn time(at: SystemTime) -> String {
-    jiff::Timestamp::try_from(at)
-        .unwrap_or_default()
-        .strftime("%Y-%m-%dT%H:%M:%SZ")
-        .to_string()
 }
 
 /// When to ask for the token again, and how long.
@@ -455,10 +465,5 @@ aws_access_key_id = x
         assert!(!is_page("http://example.com/"));
         assert!(!is_page("file:///etc/passwd"));
         assert!(!is_page("--help"));
-    }
-
-    #[test]
-    fn a_time_is_written_as_the_aws_cli_does() {
-        assert_eq!(time(SystemTime::UNIX_EPOCH), "1970-01-01T00:00:00Z");
     }
 }

@@ -1,0 +1,90 @@
+//! The script that reads logs on a server, as it is sent.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use ops_remote::script::compact;
+use ops_ui::text::single_quoted;
+
+use super::{journal_lines::JournalPosition, sources::LogSources};
+
+/// Reads files.
+const FILES: &str = include_str!("scripts/files.sh");
+/// Reads the journal.
+const JOURNAL: &str = include_str!("scripts/journal.sh");
+
+/// What is asked for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LogRequest {
+    pub(crate) sources: LogSources,
+    /// What is written later is read too.
+    pub(crate) follow: bool,
+    /// Lines from before; `None`: all, since then.
+    pub(crate) lines: Option<u32>,
+    /// A time as journalctl takes it.
+    pub(crate) since: Option<String>,
+    /// An extended regular expression.
+    pub(crate) pattern: Option<String>,
+}
+
+/// Where in which file a client is: by path, both as the script writes them.
+pub(crate) type FilePlaces = BTreeMap<String, String>;
+
+impl LogRequest {
+    /// Reads files from `places` on, of which `is_resumed` says whether there was an earlier run.
+    pub(crate) fn files_script(&self, places: &FilePlaces, is_resumed: bool) -> String {
+        let mut text = self.settings();
+        assign(&mut text, "is_resumed", if is_resumed { "1" } else { "" });
+        text.push_str("find_place() {\nplace=\ncase \"$1\" in\n");
+        for (path, place) in places {
+            // A quoted word is no pattern.
+            let _ = writeln!(
+                text,
+                "{}) place={} ;;",
+                single_quoted(path),
+                single_quoted(place)
+            );
+        }
+        text.push_str("esac\n}\nset --");
+        for file in &self.sources.files {
+            let _ = write!(text, " {}", single_quoted(file));
+        }
+        text.push('\n');
+        text.push_str(&compact(FILES));
+        text
+    }
+
+    /// Reads the journal from `position` on.
+    pub(crate) fn journal_script(&self, position: &JournalPosition) -> String {
+        let mut text = self.settings();
+        assign(
+            &mut text,
+            "cursor",
+            position.cursor.as_deref().unwrap_or_default(),
+        );
+        assign(&mut text, "given", &position.given.to_string());
+        let since = position.since.as_ref().or(self.since.as_ref());
+        assign(&mut text, "since", since.map_or("", String::as_str));
+        text.push_str("set --");
+        for unit in &self.sources.units {
+            let _ = write!(text, " {}", single_quoted(&format!("--unit={unit}")));
+        }
+        text.push('\n');
+        text.push_str(&compact(JOURNAL));
+        text
+    }
+
+    fn settings(&self) -> String {
+        let mut text = String::new();
+        assign(&mut text, "follow", if self.follow { "1" } else { "" });
+        let lines = self.lines.map(|lines| lines.to_string());
+        assign(&mut text, "lines", &lines.unwrap_or_default());
+        let has_pattern = if self.pattern.is_some() { "1" } else { "" };
+        assign(&mut text, "has_pattern", has_pattern);
+        assign(&mut text, "re", self.pattern.as_deref().unwrap_or_default());
+        text
+    }
+}
+
+fn assign(text: &mut String, name: &str, value: &str) {
+    let _ = writeln!(text, "{name}={}", single_quoted(value));
+}

@@ -1,0 +1,206 @@
+//! The command `env`.
+
+use std::ffi::OsString;
+
+use ops_core::{Command, Context, Traits, calls::login::EffectiveCredentials};
+use ops_ui::{Env, Error, Exit, Format, Output, Result, program, text::single_quoted};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+/// What would outrank the credentials in a program that reads the environment, or confuse it.
+const IN_THE_WAY: [&str; 4] = [
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_SECURITY_TOKEN",
+    "AWS_SESSION_TOKEN",
+];
+
+/// Give the credentials in use to another program
+///
+/// Prints lines for a shell that set the credentials in use, for programs that know nothing of the
+/// profile: `eval "$(ops env -p prod)"`. Behind `--` stands a program that is run with them
+/// instead, and nothing is printed. `-o json` is the form that `credential_process` of an AWS
+/// profile takes.
+///
+/// The lines are secrets, of as much worth as what they allow.
+#[derive(clap::Args, Debug)]
+#[command(name = "env")]
+pub struct EnvOfCredentials {
+    /// A program to run with the credentials, and its arguments
+    #[arg(value_name = "COMMAND", last = true)]
+    command: Vec<OsString>,
+}
+
+impl Command for EnvOfCredentials {
+    const NAME: &'static str = "env";
+    const EXAMPLES: &'static [(&'static str, &'static str)] = &[
+        ("ops env -- terraform plan", "run it with them"),
+        ("eval \"$(ops env)\"", "set them in this shell"),
+    ];
+    const TRAITS: Traits = Traits {
+        always_allowed: true,
+        ..Traits::NONE
+    };
+
+    async fn run(self, cx: Context) -> Result<Exit> {
+        let credentials = cx.effective_credentials().await?;
+        let region = cx.region().await.ok();
+        let endpoint = endpoint(&cx);
+        let set = variables(&credentials, region.as_deref(), endpoint);
+        let output = cx.output();
+        if let [program, arguments @ ..] = self.command.as_slice() {
+            return run(&cx, program, arguments, &set);
+        }
+        match output.format() {
+            Format::Table | Format::Wide => lines(output, &set),
+            Format::Json => output.json(&process_document(&credentials)),
+            other => Err(Error::usage(format!(
+                "`ops env` has no output format `{}`",
+                other.name()
+            ))
+            .hint("use json, or none")),
+        }?;
+        if output.stdout_is_terminal() {
+            output.note("these are secrets: set them in this shell with `eval \"$(ops env)\"`, or run a program with them: ops env -- COMMAND");
+        }
+        Ok(Exit::SUCCESS)
+    }
+}
+
+/// A variable and its value.
+type Variable = (&'static str, Zeroizing<String>);
+
+/// In the sandbox the credentials are good nowhere but at its own address.
+fn endpoint(cx: &Context) -> Option<String> {
+    let is_sandbox = cx.globals().sandbox;
+    is_sandbox.then(|| cx.env().var("AWS_ENDPOINT_URL").map(str::to_owned))?
+}
+
+fn variables(
+    credentials: &EffectiveCredentials,
+    region: Option<&str>,
+    endpoint: Option<String>,
+) -> Vec<Variable> {
+    let text = |text: &str| Zeroizing::new(text.to_owned());
+    let mut set = vec![
+        ("AWS_ACCESS_KEY_ID", text(&credentials.access_key_id)),
+        (
+            "AWS_SECRET_ACCESS_KEY",
+            credentials.secret_access_key.clone(),
+        ),
+    ];
+    if let Some(token) = &credentials.session_token {
+        set.push(("AWS_SESSION_TOKEN", token.clone()));
+    }
+    if let Some(expires) = credentials.expires {
+        set.push((
+            "AWS_CREDENTIAL_EXPIRATION",
+            text(&expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
+        ));
+    }
+    if let Some(region) = region {
+        set.push(("AWS_REGION", text(region)));
+        set.push(("AWS_DEFAULT_REGION", text(region)));
+    }
+    if let Some(endpoint) = endpoint {
+        set.push(("AWS_ENDPOINT_URL", Zeroizing::new(endpoint)));
+    }
+    set
+}
+
+/// Lines for a shell of the POSIX kind.
+fn lines(output: &Output, set: &[Variable]) -> Result<()> {
+    let mut text = Zeroizing::new(String::new());
+    for name in IN_THE_WAY {
+        if set.iter().all(|(set, _)| *set != name) {
+            text.push_str(&format!("unset {name}\n"));
+        }
+    }
+    for (name, value) in set {
+        text.push_str(&format!("export {name}={}\n", single_quoted(value)));
+    }
+    output.page(&text)
+}
+
+/// The form that `credential_process` takes. Source: "Sourcing credentials with an external
+/// process" in the AWS CLI's guide.
+fn process_document(credentials: &EffectiveCredentials) -> serde_json::Value {
+    let mut document = json!({
+        "Version": 1,
+        "AccessKeyId": credentials.access_key_id,
+        "SecretAccessKey": credentials.secret_access_key.as_str(),
+    });
+    if let Some(token) = &credentials.session_token {
+        document["SessionToken"] = json!(token.as_str());
+    }
+    if let Some(expires) = credentials.expires {
+        document["Expiration"] = json!(expires);
+    }
+    document
+}
+
+/// Becomes the program, with its environment.
+fn run(cx: &Context, program: &OsString, arguments: &[OsString], set: &[Variable]) -> Result<Exit> {
+    let mut env: Env = cx.env().clone();
+    for name in IN_THE_WAY {
+        env.remove(name);
+    }
+    for (name, value) in set {
+        env.set(*name, value.as_str());
+    }
+    let error = program::become_program(program, arguments, &env);
+    Err(
+        Error::usage(format!("cannot run `{}`", program.to_string_lossy()))
+            .caused_by(error)
+            .hint("name a program on PATH, or its path"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use ops_core::calls::login::{CredentialsSource, SourceKind};
+
+    use super::*;
+
+    fn credentials(token: Option<&str>) -> EffectiveCredentials {
+        EffectiveCredentials {
+            access_key_id: "AKIDEXAMPLE".to_owned(),
+            secret_access_key: Zeroizing::new("se'cret".to_owned()),
+            session_token: token.map(|token| Zeroizing::new(token.to_owned())),
+            expires: Some(Timestamp::UNIX_EPOCH),
+            source: CredentialsSource {
+                kind: SourceKind::Keys,
+                words: String::new(),
+            },
+            aws_profile: None,
+        }
+    }
+
+    #[test]
+    fn a_program_gets_all_that_belongs_together() {
+        let set = variables(&credentials(Some("t")), Some("eu-west-1"), None);
+        let names: Vec<&str> = set.iter().map(|(name, _)| *name).collect();
+        assert_eq!(
+            names,
+            [
+                "AWS_ACCESS_KEY_ID",
+                "AWS_SECRET_ACCESS_KEY",
+                "AWS_SESSION_TOKEN",
+                "AWS_CREDENTIAL_EXPIRATION",
+                "AWS_REGION",
+                "AWS_DEFAULT_REGION"
+            ]
+        );
+        let set = variables(&credentials(None), None, None);
+        assert!(set.iter().all(|(name, _)| *name != "AWS_SESSION_TOKEN"));
+    }
+
+    #[test]
+    fn the_document_is_that_of_a_credential_process() {
+        assert_eq!(
+            process_document(&credentials(None)),
+            json!({"Version": 1, "AccessKeyId": "AKIDEXAMPLE", "SecretAccessKey": "se'cret", "Expiration": "1970-01-01T00:00:00Z"})
+        );
+    }
+}
