@@ -16,6 +16,33 @@ pub fn act() -> Option<ExitCode> {
     std::env::var_os(ROLE).map(|_| ops::main())
 }
 
+/// What a benchmark's `main` is: `ops` where this process was started as that, else `run`.
+pub fn main(run: impl FnOnce() -> io::Result<()>) -> ExitCode {
+    act().unwrap_or_else(|| end(run()))
+}
+
+/// Tells of a failure.
+pub fn end(result: io::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The numbers of the command line, one after another; `usual` where there is none any more.
+pub fn numbers() -> impl FnMut(usize) -> io::Result<usize> {
+    let mut args = std::env::args().skip(1);
+    move |usual| match args.next() {
+        None => Ok(usual),
+        Some(text) => text
+            .parse()
+            .map_err(|_| io::Error::other(format!("`{text}` is no number"))),
+    }
+}
+
 /// A sandbox in a process of its own, ended when dropped.
 pub struct Stage {
     sandbox: Owned,

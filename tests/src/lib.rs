@@ -8,17 +8,4 @@ pub mod service;
 pub mod terminal;
 
 pub use lab::{Done, Lab, Run};
-
-/// Bytes that are not alike, the same every time.
-pub fn noise(len: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    })
-    .flatten()
-    .take(len)
-    .collect()
-}
+pub use ops_test_needs::noise;

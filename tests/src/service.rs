@@ -243,3 +243,60 @@ impl Service {
         serde_json::from_str(body).expect("JSON")
     }
 }
+
+/// What a command has said until its end.
+#[derive(Debug)]
+pub struct Answer {
+    /// Exit status; `None` where a signal ended it.
+    pub status: Option<i32>,
+    /// Its results.
+    pub stdout: String,
+    /// Everything else.
+    pub stderr: String,
+}
+
+impl Answer {
+    /// Runs `command` in the service's home, with `input`, to its end.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    #[must_use]
+    pub fn of(service: &Service, mut command: Command, input: &str) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .current_dir(service.home())
+            .spawn()
+            .expect("ops starts");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        // It may end without reading.
+        let _ = stdin.write_all(input.as_bytes());
+        drop(stdin);
+        let output = child.wait_with_output().expect("an end");
+        Self {
+            status: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Checks its status.
+    ///
+    /// # Panics
+    /// It is another.
+    #[track_caller]
+    pub fn ends_with(&self, status: i32) {
+        assert_eq!(self.status, Some(status), "{}", self.stderr);
+    }
+
+    /// Checks that it says each of these.
+    ///
+    /// # Panics
+    /// It does not.
+    #[track_caller]
+    pub fn tells<const N: usize>(&self, all: [&str; N]) {
+        for words in all {
+            let is_told = self.stderr.contains(words);
+            assert!(is_told, "no `{words}` in: {}", self.stderr);
+        }
+    }
+}

@@ -65,16 +65,7 @@ _aws_names() {
 "#;
 
 fn main() -> ExitCode {
-    if let Some(end) = stage::act() {
-        return end;
-    }
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("completion: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    stage::main(run)
 }
 
 fn run() -> io::Result<()> {

@@ -20,20 +20,11 @@ const SHORT_RUNS: usize = 20;
 const LONG_RUNS: usize = 3;
 
 fn main() -> ExitCode {
-    if let Some(end) = stage::act() {
-        return end;
-    }
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    stage::main(run)
 }
 
 fn run() -> io::Result<()> {
-    let instances = std::env::args().nth(1).unwrap_or_else(|| "100000".into());
+    let instances = stage::numbers()(100_000)?.to_string();
     let stage = Stage::serve(&["--fleet-size", &instances])?;
     let verbs: [(&str, &[&str], usize); 5] = [
         ("ops --help", &["--help"], SHORT_RUNS),

@@ -12,4 +12,4 @@ pub use console::Console;
 pub use wait::Wait;
 
 /// What this crate brings.
-pub static COMMANDS: &[Entry] = &[Entry::of::<Console>(), Entry::of::<Wait>()];
+pub static COMMANDS: [Entry; 2] = [Entry::of::<Console>(), Entry::of::<Wait>()];

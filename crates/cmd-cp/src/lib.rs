@@ -52,4 +52,4 @@ pub mod fuzzing {
 }
 
 /// What this crate brings.
-pub static COMMANDS: &[ops_core::Entry] = &[ops_core::Entry::of::<cp::Cp>()];
+pub static COMMANDS: [ops_core::Entry; 1] = [ops_core::Entry::of::<cp::Cp>()];

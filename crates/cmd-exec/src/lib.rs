@@ -25,4 +25,4 @@ pub use exec::Exec;
 pub use logs::Logs;
 
 /// What this crate brings.
-pub static COMMANDS: &[Entry] = &[Entry::of::<Exec>(), Entry::of::<Logs>()];
+pub static COMMANDS: [Entry; 2] = [Entry::of::<Exec>(), Entry::of::<Logs>()];

@@ -42,4 +42,4 @@ pub mod fuzzing {
 }
 
 /// What this crate brings.
-pub static COMMANDS: &[Entry] = &[Entry::of::<Forward>()];
+pub static COMMANDS: [Entry; 1] = [Entry::of::<Forward>()];

@@ -14,7 +14,7 @@ pub use logout::Logout;
 pub use whoami::Whoami;
 
 /// What this crate brings.
-pub const COMMANDS: &[Entry] = &[
+pub static COMMANDS: [Entry; 4] = [
     Entry::of::<Login>(),
     Entry::of::<Logout>(),
     Entry::of::<Whoami>(),

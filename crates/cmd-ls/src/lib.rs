@@ -12,7 +12,7 @@ mod sort;
 mod watch;
 
 /// What this crate brings.
-pub static COMMANDS: &[ops_core::Entry] = &[
+pub static COMMANDS: [ops_core::Entry; 3] = [
     ops_core::Entry::of::<ls::Ls>(),
     ops_core::Entry::of::<describe::Describe>(),
     ops_core::Entry::of::<pick::Pick>(),

@@ -88,4 +88,4 @@ impl Command for Sessions {
 pub use self::complete::keep_open_sessions;
 
 /// What this crate brings.
-pub const COMMANDS: &[Entry] = &[Entry::of::<Sessions>()];
+pub static COMMANDS: [Entry; 1] = [Entry::of::<Sessions>()];

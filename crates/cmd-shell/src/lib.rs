@@ -9,4 +9,4 @@ use ops_core::Entry;
 pub use shell::Shell;
 
 /// What this crate brings.
-pub static COMMANDS: &[Entry] = &[Entry::of::<Shell>()];
+pub static COMMANDS: [Entry; 1] = [Entry::of::<Shell>()];

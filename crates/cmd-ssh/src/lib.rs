@@ -22,7 +22,7 @@ pub use ssh_config::SshConfig;
 pub use ssh_proxy::SshProxy;
 
 /// What this crate brings.
-pub static COMMANDS: &[Entry] = &[
+pub static COMMANDS: [Entry; 3] = [
     Entry::of::<Ssh>(),
     Entry::of::<SshConfig>(),
     Entry::of::<SshProxy>(),

@@ -1,12 +1,12 @@
 //! The trait behind which every capability stands, and the registry's form of it.
 
-use std::{ffi::OsString, future::Future, pin::Pin};
+use std::{ffi::OsString, future::Future};
 
 use clap::ArgMatches;
 use ops_profile::Verb;
 use ops_ui::{Error, Exit, Result};
 
-use crate::{complete::Values, context::Context};
+use crate::{BoxFuture, complete::Values, context::Context};
 
 /// One subcommand: the fields are its arguments, the doc comment is its help.
 pub trait Command: clap::Args + Send + 'static {
@@ -69,7 +69,7 @@ impl Traits {
 }
 
 /// The future of a running command.
-pub type RunFuture = Pin<Box<dyn Future<Output = Result<Exit>> + Send>>;
+pub type RunFuture = BoxFuture<'static, Result<Exit>>;
 
 /// A registered command with its type erased; plain function pointers, so it is `const`.
 #[derive(Clone, Copy)]
@@ -103,8 +103,9 @@ impl Entry {
         }
     }
 
-    /// The entry of `C`. It belongs in a `static`: of a `const` every crate that names it, and so the
-    /// binary's, would compile the whole command once more.
+    /// The entry of `C`. It belongs in a `static` array: of a `const`, and of a `static` slice,
+    /// whose entries have no symbol of their own, every crate that names it, and so the binary's,
+    /// would compile the whole command once more.
     pub const fn of<C: Command>() -> Self {
         Self {
             name: C::NAME,

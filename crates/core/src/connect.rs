@@ -37,6 +37,7 @@ use self::{
 };
 pub use crate::pace::Urgency;
 use crate::{
+    BoxFuture,
     aws::{Aws, Meaning, code_of, meaning},
     context::{Context, FromCache},
     pace::Operation,
@@ -114,7 +115,16 @@ impl Context {
     /// A stopped instance or one without an agent that answers (7), a denial (5), expired
     /// credentials (4), a refusal of the profile (9), `--timeout` (124), a session that has to be
     /// encrypted and cannot be, a network that is in the way.
-    pub async fn open(
+    pub fn open<'a>(
+        &'a self,
+        instance: &'a Instance,
+        document: Document,
+        options: OpenOptions,
+    ) -> BoxFuture<'a, Result<Connection>> {
+        Box::pin(self.open_unboxed(instance, document, options))
+    }
+
+    async fn open_unboxed(
         &self,
         instance: &Instance,
         document: Document,
@@ -162,8 +172,13 @@ impl Context {
         document: Document,
         options: OpenOptions,
     ) -> Result<Connection> {
-        self.open_heard(instance, document, options, std::future::pending())
-            .await
+        self.open_heard(
+            instance,
+            document,
+            options,
+            Box::pin(std::future::pending()),
+        )
+        .await
     }
 
     /// As [`Context::open`], and without waiting for the program's first output once `heard` ends:
@@ -171,7 +186,17 @@ impl Context {
     ///
     /// # Errors
     /// Those of [`Context::open`].
-    pub async fn open_heard(
+    pub fn open_heard<'a>(
+        &'a self,
+        instance: &'a Instance,
+        document: Document,
+        options: OpenOptions,
+        heard: BoxFuture<'a, ()>,
+    ) -> BoxFuture<'a, Result<Connection>> {
+        Box::pin(self.open_heard_unboxed(instance, document, options, heard))
+    }
+
+    async fn open_heard_unboxed(
         &self,
         instance: &Instance,
         document: Document,

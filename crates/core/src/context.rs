@@ -9,6 +9,7 @@ use ops_profile::{Instance, Ping, Profile, Settings, Target, Verbs};
 use ops_ui::{Env, Globals, Interrupt, Invocation, Output, Paths, Result};
 
 use crate::{
+    BoxFuture,
     aws::Aws,
     inventory::{Inventory, Listing, Query},
 };
@@ -47,7 +48,11 @@ impl Context {
     /// # Errors
     /// An invalid profile, an AWS configuration file that cannot be parsed, an unusable proxy or
     /// certificate setting.
-    pub(crate) async fn aws(&self) -> Result<&Aws> {
+    pub(crate) fn aws<'a>(&'a self) -> BoxFuture<'a, Result<&'a Aws>> {
+        Box::pin(self.aws_unboxed())
+    }
+
+    async fn aws_unboxed(&self) -> Result<&Aws> {
         self.0
             .aws
             .get_or_try_init(|| async { Aws::load(&self.0.invocation, self.settings()?).await })
@@ -164,7 +169,15 @@ impl Context {
     ///
     /// # Errors
     /// What concerns every region alike: no credentials, an unusable configuration.
-    pub async fn list(&self, query: &Query, regions: &[String]) -> Result<Listing> {
+    pub fn list<'a>(
+        &'a self,
+        query: &'a Query,
+        regions: &'a [String],
+    ) -> BoxFuture<'a, Result<Listing>> {
+        Box::pin(self.list_unboxed(query, regions))
+    }
+
+    async fn list_unboxed(&self, query: &Query, regions: &[String]) -> Result<Listing> {
         self.inventory().await?.list(query, regions).await
     }
 
@@ -184,7 +197,11 @@ impl Context {
     /// # Errors
     /// [`ErrorKind::Denied`](ops_ui::ErrorKind::Denied) and whatever else
     /// DescribeInstanceInformation fails with.
-    pub async fn ask_agent(&self, instance: &Instance) -> Result<Instance> {
+    pub fn ask_agent<'a>(&'a self, instance: &'a Instance) -> BoxFuture<'a, Result<Instance>> {
+        Box::pin(self.ask_agent_unboxed(instance))
+    }
+
+    async fn ask_agent_unboxed(&self, instance: &Instance) -> Result<Instance> {
         self.inventory().await?.ask_agent(instance).await
     }
 }

@@ -9,7 +9,7 @@
 use ops_profile::{Confirm, Instance, Profile, Refused};
 use ops_ui::{Error, ErrorKind, Hint, Result, Text, hint};
 
-use crate::context::Context;
+use crate::{BoxFuture, context::Context};
 
 impl Context {
     /// Checks what the profile says about `verb` on `instances`, and asks the user what it demands
@@ -20,7 +20,16 @@ impl Context {
     /// [`ErrorKind::Refused`] (exit 9): the profile forbids the verb, fewer instances are allowed,
     /// a reason is missing or does not fit, or the question was not answered with what it asks for.
     /// The hint names the flag that helps.
-    pub async fn guard(
+    pub fn guard<'a>(
+        &'a self,
+        verb: &'a str,
+        instances: &'a [Instance],
+        reason: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.guard_unboxed(verb, instances, reason))
+    }
+
+    async fn guard_unboxed(
         &self,
         verb: &str,
         instances: &[Instance],

@@ -410,6 +410,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_policy_names_the_documents_that_sessions_are_opened_with() {
+        use ops_session::documents as d;
+        let open = POLICY.iter().find(|s| s.id == "OpenSessions").unwrap();
+        let named: Vec<&str> = open
+            .resources
+            .iter()
+            .filter_map(|arn| Some(arn.split_once(":document/")?.1))
+            .collect();
+        let documents = [
+            d::SHELL,
+            d::INTERACTIVE_COMMAND,
+            d::NON_INTERACTIVE_COMMAND,
+            d::SSH,
+            d::PORT_FORWARDING,
+            d::PORT_FORWARDING_TO_REMOTE_HOST,
+        ];
+        assert_eq!(named, documents);
+    }
+
+    #[test]
     fn every_call_of_a_verb_is_allowed_by_the_policy() {
         for calls in CALLS {
             let sometimes = calls.sometimes.iter().map(|(action, _)| action);

@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 pub mod aws;
+mod boxed;
 pub mod cache;
 pub mod calls;
 pub mod command;
@@ -22,6 +23,7 @@ mod picker;
 pub mod resolve;
 pub mod trouble;
 
+pub use boxed::BoxFuture;
 pub use command::{Command, Entry, RunFuture, Traits};
 pub use complete::Values;
 pub use connect::{Connection, Document, OpenOptions};

@@ -12,6 +12,7 @@ use ops_profile::{Host, Instance, Pick, Selector, Target};
 use ops_ui::{Error, ErrorKind, Result};
 
 use crate::{
+    BoxFuture,
     cache::FleetFile,
     context::{Context, FromCache},
     inventory::{Query, TagFilter, answers_to, has_address},
@@ -44,7 +45,15 @@ impl Context {
     /// # Errors
     /// None (3), or only one that is stopped (7); several and no choice made (6); those of the
     /// calls.
-    pub async fn resolve(&self, target: &Target, choice: Choice) -> Result<Instance> {
+    pub fn resolve<'a>(
+        &'a self,
+        target: &'a Target,
+        choice: Choice,
+    ) -> BoxFuture<'a, Result<Instance>> {
+        Box::pin(self.resolve_unboxed(target, choice))
+    }
+
+    async fn resolve_unboxed(&self, target: &Target, choice: Choice) -> Result<Instance> {
         if self.globals().cached {
             let regions = self.regions_of(target).await?;
             if let Some(instance) = self.known(target, &regions) {
@@ -65,7 +74,15 @@ impl Context {
     ///
     /// # Errors
     /// As [`Self::resolve`].
-    pub async fn resolve_now(&self, target: &Target, choice: Choice) -> Result<Instance> {
+    pub fn resolve_now<'a>(
+        &'a self,
+        target: &'a Target,
+        choice: Choice,
+    ) -> BoxFuture<'a, Result<Instance>> {
+        Box::pin(self.resolve_now_unboxed(target, choice))
+    }
+
+    async fn resolve_now_unboxed(&self, target: &Target, choice: Choice) -> Result<Instance> {
         let regions = self.regions_of(target).await?;
         let found = self.candidates(target, &regions).await?;
         let choice = found.choice.unwrap_or(choice);
@@ -77,7 +94,15 @@ impl Context {
     ///
     /// # Errors
     /// As [`Self::resolve`].
-    pub async fn resolve_whole(&self, target: &Target, choice: Choice) -> Result<Instance> {
+    pub fn resolve_whole<'a>(
+        &'a self,
+        target: &'a Target,
+        choice: Choice,
+    ) -> BoxFuture<'a, Result<Instance>> {
+        Box::pin(self.resolve_whole_unboxed(target, choice))
+    }
+
+    async fn resolve_whole_unboxed(&self, target: &Target, choice: Choice) -> Result<Instance> {
         match (self.resolve(target, choice).await, target.whole()) {
             (Err(error), Some(whole))
                 if error.kind() == ErrorKind::NotFound && target.user.is_some() =>
@@ -106,7 +131,16 @@ impl Context {
     ///
     /// # Errors
     /// As [`Self::pick_server`].
-    pub async fn pick_among(
+    pub fn pick_among<'a>(
+        &'a self,
+        patterns: &'a [Target],
+        tags: &'a [TagFilter],
+        purpose: &'static str,
+    ) -> BoxFuture<'a, Result<Instance>> {
+        Box::pin(self.pick_among_unboxed(patterns, tags, purpose))
+    }
+
+    async fn pick_among_unboxed(
         &self,
         patterns: &[Target],
         tags: &[TagFilter],
@@ -224,7 +258,14 @@ impl Context {
     ///
     /// # Errors
     /// As [`Self::resolve`], for the first target that fails.
-    pub async fn resolve_many(&self, targets: &[Target]) -> Result<Vec<Instance>> {
+    pub fn resolve_many<'a>(
+        &'a self,
+        targets: &'a [Target],
+    ) -> BoxFuture<'a, Result<Vec<Instance>>> {
+        Box::pin(self.resolve_many_unboxed(targets))
+    }
+
+    async fn resolve_many_unboxed(&self, targets: &[Target]) -> Result<Vec<Instance>> {
         let found = futures_util::future::try_join_all(targets.iter().map(async |target| {
             let regions = self.regions_of(target).await?;
             let found = self.candidates(target, &regions).await?;

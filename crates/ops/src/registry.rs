@@ -23,19 +23,19 @@ pub static GROUPS: &[Group] = &[
     Group {
         title: "Servers",
         crates: &[
-            cmd_ls::COMMANDS,
-            cmd_shell::COMMANDS,
-            cmd_exec::COMMANDS,
-            cmd_cp::COMMANDS,
-            cmd_forward::COMMANDS,
-            cmd_ssh::COMMANDS,
-            cmd_console::COMMANDS,
-            cmd_sessions::COMMANDS,
+            &cmd_ls::COMMANDS,
+            &cmd_shell::COMMANDS,
+            &cmd_exec::COMMANDS,
+            &cmd_cp::COMMANDS,
+            &cmd_forward::COMMANDS,
+            &cmd_ssh::COMMANDS,
+            &cmd_console::COMMANDS,
+            &cmd_sessions::COMMANDS,
         ],
     },
     Group {
         title: "Credentials",
-        crates: &[cmd_login::COMMANDS],
+        crates: &[&cmd_login::COMMANDS],
     },
     Group {
         title: "This program",

@@ -3,66 +3,48 @@
 
 #![allow(clippy::unwrap_used)] // In a test's helpers too.
 
-use std::{future::Future, path::PathBuf, time::Duration};
+mod stage;
+
+use std::{path::PathBuf, time::Duration};
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
-use ops_core::{Choice, Context, connect::Urgency};
+use ops_core::connect::Urgency;
 use ops_remote::pipe::{
     Chunk, CutOff, DocumentHabits, DownPipe, FRAME_BYTES, Pipe, ScriptHost, UpPipe,
 };
-use ops_sandbox::{Options, RunningSandbox, Sandbox};
-use ops_ui::{Env, Globals, Result};
+use ops_test_needs::noise;
+use ops_ui::Result;
 use rustix::process::{Pid, test_kill_process};
 
-/// Only a failing test waits so long.
-const PATIENCE: Duration = Duration::from_secs(60);
+use stage::{PATIENCE, Stage, soon};
 
 /// A sandbox, and a pipe's far side on one of its machines.
-struct Stage {
-    running: RunningSandbox,
+struct PipeStage {
+    stage: Stage,
     host: ScriptHost,
-    // Last: the machines' folders are in it.
-    _home: tempfile::TempDir,
 }
 
-impl Stage {
+impl PipeStage {
     async fn new() -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let running = Sandbox::start(Options::new(home.path().join("sandbox")))
-            .await
-            .unwrap();
-        let env: Env = running
-            .environment()
-            .into_iter()
-            .chain([("HOME".to_owned(), home.path().display().to_string())])
-            .collect();
-        let cx = Context::new(Globals::default(), env, ops_profile::Verbs::default());
-        let instance = cx
-            .resolve(&"web-1".parse().unwrap(), Choice::Ask)
-            .await
-            .unwrap();
+        let stage = Stage::new().await;
         let host = ScriptHost {
-            cx,
-            instance,
+            cx: stage.cx.clone(),
+            instance: stage.instance.clone(),
             user: None,
             document: None,
             reason: None,
             urgency: Urgency::default(),
             known: DocumentHabits::default(),
         };
-        Self {
-            running,
-            host,
-            _home: home,
-        }
+        Self { stage, host }
     }
 
     /// Starts `script`, which first tells the pipe's folder, its own process and its home.
     async fn pipe(&self, script: &str) -> (Pipe, Traces) {
         let script = format!(
-            "printf \"!at %s %s %s\\n\" \"$d\" \"$(cat \"$d/p\")\" \"$PWD\" >&6\n\
-             while [ ! -e \"$d/go\" ]; do sleep 0.02; done\n{script}"
+            "printf \"!at %s %s %s\\n\" \"$private\" \"$(cat \"$private/process\")\" \"$PWD\" >&6\n\
+             while [ ! -e \"$private/go\" ]; do sleep 0.02; done\n{script}"
         );
         let mut pipe = soon(Pipe::start(&self.host, &script)).await.unwrap();
         let text = message(&mut pipe.down).await;
@@ -87,7 +69,7 @@ impl Stage {
             })
             .await;
         }
-        soon(self.running.stop()).await;
+        self.stage.settle().await;
     }
 }
 
@@ -110,10 +92,6 @@ fn is_running(process: Pid) -> bool {
     test_kill_process(process).is_ok()
         && std::fs::read_to_string(format!("/proc/{process}/stat"))
             .map_or(true, |stat| !stat.contains(") Z "))
-}
-
-async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, what).await.expect("in time")
 }
 
 async fn until(what: &str, there: impl Fn() -> bool) {
@@ -171,23 +149,9 @@ fn sha256(bytes: &[u8]) -> Vec<u8> {
     digest::digest(&digest::SHA256, bytes).as_ref().to_vec()
 }
 
-/// Every value, no UTF-8, nothing that repeats soon.
-fn noise(len: usize) -> Bytes {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    })
-    .flatten()
-    .take(len)
-    .collect()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn every_byte_passes_both_ways_and_the_status_comes_last() {
-    let stage = Stage::new().await;
+    let stage = PipeStage::new().await;
     let (pipe, traces) = stage.pipe("cat; echo gone >&2; exit 42").await;
     let Pipe { mut down, mut up } = pipe;
     // What is written arrives before anything else is: nobody waits for a buffer to be full.
@@ -197,7 +161,7 @@ async fn every_byte_passes_both_ways_and_the_status_comes_last() {
     }
     let invalid =
         Bytes::from(b"\xff\xfe\xed\xa0\x80\xef\xbf\xbd!\r\n\x03\x1c\x04\x1a".repeat(5000));
-    let bytes = noise(9_000_000);
+    let bytes = Bytes::from(noise(9_000_000));
     let send = async {
         feed(&mut up, &invalid, 4096 + 1).await?;
         feed(&mut up, &bytes, FRAME_BYTES).await?;
@@ -216,13 +180,13 @@ async fn every_byte_passes_both_ways_and_the_status_comes_last() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_read_holds_the_other_back_and_loses_nothing() {
-    let stage = Stage::new().await;
+    let stage = PipeStage::new().await;
     // Towards the server: the process reads a little, then waits for a file.
     let script =
         "head -c 10 >/dev/null; echo wait; while [ ! -e go ]; do sleep 0.05; done; cat | sha256sum";
     let (pipe, traces) = stage.pipe(script).await;
     let Pipe { mut down, mut up } = pipe;
-    let bytes = noise(5 * (1 << 20));
+    let bytes = Bytes::from(noise(5 * (1 << 20)));
     let accepted = std::sync::atomic::AtomicUsize::new(0);
     let send = async {
         for at in (0..bytes.len()).step_by(1 << 20) {
@@ -295,10 +259,10 @@ async fn who_does_not_read_holds_the_other_back_and_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_dies_ends_both_halves() {
-    let stage = Stage::new().await;
+    let stage = PipeStage::new().await;
     let (pipe, traces) = stage.pipe("head -c 100000 | wc -c; exit 7").await;
     let Pipe { down, mut up } = pipe;
-    let bytes = noise(4_000_000);
+    let bytes = Bytes::from(noise(4_000_000));
     let send = async {
         let sent = feed(&mut up, &bytes, 1 << 20).await;
         match sent {
@@ -324,7 +288,7 @@ async fn a_process_that_dies_ends_both_halves() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_left_of_a_pipe_that_is_dropped() {
-    let stage = Stage::new().await;
+    let stage = PipeStage::new().await;
     // One that reads and writes, one that does neither, one that does not want to go.
     let (reads, first) = stage.pipe("cat; touch end").await;
     let child = "sleep 1000 & echo $! >&2; printf \"!child %s\\n\" $! >&6; wait; touch end";
@@ -354,15 +318,16 @@ async fn nothing_is_left_of_a_pipe_that_is_dropped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_connection_loses_nothing_unnoticed() {
-    let stage = Stage::new().await;
+    let stage = PipeStage::new().await;
     // The session upwards is taken up again where it was; of the one downwards the agent may have
     // lost something, and then that is an error.
     let (pipe, traces) = stage.pipe("cat | tee got").await;
     stage
+        .stage
         .running
         .set_faults("cut-after=400,cuts=1".parse().unwrap());
     let Pipe { down, mut up } = pipe;
-    let bytes = noise(3_000_000);
+    let bytes = Bytes::from(noise(3_000_000));
     let send = async {
         feed(&mut up, &bytes, 256 << 10).await?;
         up.end().await
@@ -398,7 +363,7 @@ async fn a_cut_connection_loses_nothing_unnoticed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_without_live_output_is_refused_at_once() {
-    let stage = Stage::new().await;
+    let stage = PipeStage::new().await;
     let host = ScriptHost {
         document: Some("Sandbox-CommandPlain".to_owned()),
         known: DocumentHabits::default(),
@@ -412,8 +377,8 @@ async fn a_document_without_live_output_is_refused_at_once() {
 }
 
 /// Sessions that were started so far.
-fn starts(stage: &Stage) -> usize {
-    let log = stage.running.log();
+fn starts(stage: &PipeStage) -> usize {
+    let log = stage.stage.running.log();
     let calls = log["calls"].as_array().unwrap();
     calls
         .iter()
@@ -424,9 +389,9 @@ fn starts(stage: &Stage) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_before_separated_output_is_known_by_its_version_and_nothing_lingers() {
     for version in ["3.0.1124.0", "3.1.1188.0"] {
-        let stage = Stage::new().await;
+        let stage = PipeStage::new().await;
         let faults = format!("agent-version={version}");
-        stage.running.set_faults(faults.parse().unwrap());
+        stage.stage.running.set_faults(faults.parse().unwrap());
         let down = soon(DownPipe::start(&stage.host, "printf hello; exit 3"))
             .await
             .unwrap();
@@ -452,9 +417,9 @@ async fn an_agent_before_separated_output_is_known_by_its_version_and_nothing_li
 #[tokio::test(flavor = "multi_thread")]
 async fn the_version_in_the_list_of_agents_saves_a_start_and_the_handshake_corrects_it() {
     for (agent, expected) in [("3.1.1188.0", 1), ("3.3.987.0", 2)] {
-        let stage = Stage::new().await;
+        let stage = PipeStage::new().await;
         let faults = format!("agent-version={agent}");
-        stage.running.set_faults(faults.parse().unwrap());
+        stage.stage.running.set_faults(faults.parse().unwrap());
         let mut host = stage.host.clone();
         host.instance.agent_version = Some("3.1.1188.0".to_owned());
         let down = soon(DownPipe::start(&host, "printf hello")).await.unwrap();

@@ -16,9 +16,29 @@ pub fn compact(source: &str) -> String {
     text
 }
 
+/// `text`, as [`compact`] gives it, with `part` in place of its line `mark`.
+///
+/// # Panics
+/// There is no such line, or the first one is the first line of the text.
+pub(crate) fn fill_in(text: &str, mark: &str, part: &str) -> String {
+    let line = format!("\n{mark}\n");
+    let (before, after) = text.split_once(&line).expect("a script has its marks");
+    // A part that is empty leaves no empty line.
+    let part = part.trim_end_matches('\n');
+    let feed = if part.is_empty() { "" } else { "\n" };
+    format!("{before}\n{part}{feed}{after}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_takes_the_place_of_its_mark_alone() {
+        let text = "a\nPART\nb\nPART\n";
+        assert_eq!(fill_in(text, "PART", "c\nd\n"), "a\nc\nd\nb\nPART\n");
+        assert_eq!(fill_in(text, "PART", ""), "a\nb\nPART\n");
+    }
 
     #[test]
     fn what_is_sent_is_what_is_written_without_comments() {

@@ -1,6 +1,10 @@
+//! What tests of several crates share, and nothing of the workspace is needed for.
+//!
 //! One policy for tests that run a program which is not part of `ops`: where the program is
 //! missing, the test is shown as skipped, with its name and the program's; where `CI` is set it
 //! fails, since nobody reads what a machine has skipped. `./test` installs all of them.
+
+pub mod shells;
 
 use std::{
     env, fs,
@@ -87,6 +91,21 @@ fn show_skipped(what: &str) {
     let _ = std::io::stderr()
         .lock()
         .write_all(format!("skipped {test}: needs {what}\n").as_bytes());
+}
+
+/// Bytes that are not alike, the same every time: every value, no UTF-8, nothing that repeats soon.
+#[must_use]
+pub fn noise(len: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    })
+    .flatten()
+    .take(len)
+    .collect()
 }
 
 /// Where a program is.

@@ -172,6 +172,29 @@ pub(crate) fn no_objects(state: &Path) {
     assert!(left.is_empty(), "{left:?}");
 }
 
+/// A tree to a server; a test of its own, so that the way back need not wait for it.
+pub(crate) fn there(service: &Service, via: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let (here, there) = (folder.path().join("here"), folder.path().join("there"));
+    fs::create_dir(&here).unwrap();
+    plant(&here);
+    copy_tree(service, via, text(&here), &remote(&there));
+    same_trees(&here, &there);
+    no_sessions(service);
+}
+
+/// A tree from a server.
+pub(crate) fn back(service: &Service, via: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let (there, back) = (folder.path().join("there"), folder.path().join("back"));
+    fs::create_dir(&there).unwrap();
+    plant(&there);
+    copy_tree(service, via, &remote(&there), text(&back));
+    same_trees(&there, &back);
+    no_sessions(service);
+}
+
+/// One tree both ways: what comes back is what the first copy has made.
 pub(crate) fn there_and_back(service: &Service, via: &str) {
     let folder = tempfile::tempdir().unwrap();
     let (here, there, back) = (
@@ -181,15 +204,14 @@ pub(crate) fn there_and_back(service: &Service, via: &str) {
     );
     fs::create_dir(&here).unwrap();
     plant(&here);
-    succeed(&run(
-        service,
-        &["--via", via, "-rp", text(&here), &remote(&there)],
-    ));
+    copy_tree(service, via, text(&here), &remote(&there));
     same_trees(&here, &there);
-    succeed(&run(
-        service,
-        &["--via", via, "-rp", &remote(&there), text(&back)],
-    ));
+    copy_tree(service, via, &remote(&there), text(&back));
     same_trees(&here, &back);
     no_sessions(service);
+}
+
+#[track_caller]
+fn copy_tree(service: &Service, via: &str, from: &str, to: &str) {
+    succeed(&run(service, &["--via", via, "-rp", from, to]));
 }

@@ -3,8 +3,8 @@
 use std::{fs, os::unix::fs::symlink, process::Stdio};
 
 use crate::scene::{
-    CONNECT, WEB_1, fail, no_sessions, noise, remote, run, says, service, succeed, text,
-    there_and_back,
+    CONNECT, WEB_1, back, fail, no_sessions, noise, remote, run, says, service, succeed, text,
+    there, there_and_back,
 };
 
 #[test]
@@ -13,11 +13,16 @@ fn a_tree_goes_there_and_back_by_sftp() {
     there_and_back(&service, "sftp");
 }
 
+const BAD_NETWORK: &str = "seed=7,drop=1%,duplicate=1%,reorder=1%,cut-after=400";
+
 #[test]
-fn a_tree_goes_there_and_back_by_sftp_while_the_network_is_bad() {
-    let faults = "seed=7,drop=1%,duplicate=1%,reorder=1%,cut-after=400";
-    let service = service(faults, CONNECT);
-    there_and_back(&service, "sftp");
+fn a_tree_goes_to_a_server_by_sftp_while_the_network_is_bad() {
+    there(&service(BAD_NETWORK, CONNECT), "sftp");
+}
+
+#[test]
+fn a_tree_comes_from_a_server_by_sftp_while_the_network_is_bad() {
+    back(&service(BAD_NETWORK, CONNECT), "sftp");
 }
 
 #[test]

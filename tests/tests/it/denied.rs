@@ -1,52 +1,15 @@
 //! What is told where AWS denies something, and that no verb calls what the policy of the
 //! documentation does not allow.
 
-use std::{collections::BTreeSet, io::Write as _, process::Stdio};
+use std::collections::BTreeSet;
 
-use ops_tests::service::Service;
+use ops_tests::service::{Answer, Service};
 
 const OPS: &str = env!("CARGO_BIN_EXE_ops-under-test");
 const WEB_1: &str = "i-0a1b2c3d4e5f60718";
 
-struct Answer {
-    status: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Answer {
-    #[track_caller]
-    fn tells(&self, words: &str) {
-        assert!(
-            self.stderr.contains(words),
-            "no `{words}` in: {}",
-            self.stderr
-        );
-    }
-
-    #[track_caller]
-    fn ends_with(&self, status: i32) {
-        assert_eq!(self.status, Some(status), "{}", self.stderr);
-    }
-}
-
 fn run(service: &Service, args: &[&str], input: &str) -> Answer {
-    let mut child = service
-        .ops(args)
-        .stdin(Stdio::piped())
-        .current_dir(service.home())
-        .spawn()
-        .expect("ops starts");
-    let mut stdin = child.stdin.take().expect("a pipe");
-    // It may end without reading.
-    let _ = stdin.write_all(input.as_bytes());
-    drop(stdin);
-    let output = child.wait_with_output().expect("an end");
-    Answer {
-        status: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    Answer::of(service, service.ops(args), input)
 }
 
 #[test]
@@ -54,9 +17,9 @@ fn a_denied_resumption_is_told_as_what_it_is() {
     let service = Service::start(OPS, "cut-after=8,deny=ssm:ResumeSession");
     let answer = run(&service, &["shell", "web-1"], "sleep 60\n");
     answer.ends_with(5);
-    answer.tells("may not be taken up again");
-    answer.tells("the caller lacks `ssm:ResumeSession` on `arn:aws:ssm:eu-west-1:");
-    answer.tells("\"ssm:resourceTag/aws:ssmmessages:session-id\":\"${aws:userid}*\"");
+    answer.tells(["may not be taken up again"]);
+    answer.tells(["the caller lacks `ssm:ResumeSession` on `arn:aws:ssm:eu-west-1:"]);
+    answer.tells(["\"ssm:resourceTag/aws:ssmmessages:session-id\":\"${aws:userid}*\""]);
     assert!(!answer.stderr.contains("nothing brings this one back"));
 }
 
@@ -71,7 +34,7 @@ fn a_denied_end_is_told_once() {
         .stderr
         .matches("the session was not terminated at the service");
     assert_eq!(told.count(), 1, "{}", answer.stderr);
-    answer.tells("\"Sid\":\"OwnSessions\"");
+    answer.tells(["\"Sid\":\"OwnSessions\""]);
 }
 
 #[test]
@@ -87,13 +50,13 @@ fn a_refused_dial_names_the_permission_and_blames_the_clock_only_where_the_answe
     let service = Service::start(OPS, "refuse-dial=all");
     let answer = run(&service, &["shell", "web-1"], "");
     answer.ends_with(5);
-    answer.tells("`ssmmessages:OpenDataChannel` on `*`");
-    answer.tells("\"Sid\":\"DataChannels\"");
+    answer.tells(["`ssmmessages:OpenDataChannel` on `*`"]);
+    answer.tells(["\"Sid\":\"DataChannels\""]);
     assert!(!answer.stderr.contains("clock"), "{}", answer.stderr);
     service.set_faults("refuse-dial=clock");
     let answer = run(&service, &["shell", "web-1"], "");
     answer.ends_with(5);
-    answer.tells("check the clock");
+    answer.tells(["check the clock"]);
 }
 
 #[test]
@@ -102,7 +65,7 @@ fn a_stream_url_that_leads_elsewhere_is_refused_by_name() {
     let service = Service::start(OPS, &format!("stream-host={host}"));
     let answer = run(&service, &["shell", "web-1"], "");
     answer.ends_with(9);
-    answer.tells(&format!("it leads to `{host}`"));
+    answer.tells([&format!("it leads to `{host}`")]);
     // The session that was started is ended.
     service.wait_for_call("TerminateSession");
 }
@@ -112,9 +75,9 @@ fn a_denied_start_prints_the_statement_with_server_and_document() {
     let service = Service::start(OPS, "deny=ssm:StartSession/AWS-StartSSHSession");
     let answer = run(&service, &["ssh-proxy", WEB_1], "");
     answer.ends_with(255);
-    answer.tells(&format!(
+    answer.tells([&format!(
         "\"Resource\":[\"arn:aws:ec2:eu-west-1:123456789012:instance/{WEB_1}\",\"arn:aws:ssm:eu-west-1::document/AWS-StartSSHSession\"]"
-    ));
+    )]);
 }
 
 #[test]
@@ -123,8 +86,8 @@ fn a_denied_document_ends_exec_with_255_and_the_statement() {
     let service = Service::start(OPS, &format!("deny=ssm:StartSession/{document}"));
     let answer = run(&service, &["exec", "web-1", "--", "true"], "");
     answer.ends_with(255);
-    answer.tells("ops: OPS-E-DENIED: ");
-    answer.tells(&format!("arn:aws:ssm:eu-west-1::document/{document}"));
+    answer.tells(["ops: OPS-E-DENIED: "]);
+    answer.tells([&format!("arn:aws:ssm:eu-west-1::document/{document}")]);
     // One of several is a row.
     let answer = run(
         &service,
@@ -132,7 +95,7 @@ fn a_denied_document_ends_exec_with_255_and_the_statement() {
         "",
     );
     answer.ends_with(8);
-    answer.tells("0 of 2 succeeded, 2 could not be run");
+    answer.tells(["0 of 2 succeeded, 2 could not be run"]);
 }
 
 #[test]
@@ -140,8 +103,8 @@ fn a_node_without_the_advanced_tier_is_told_as_that() {
     let service = Service::start(OPS, "standard-tier");
     let answer = run(&service, &["shell", "depot-1"], "");
     answer.ends_with(7);
-    answer.tells("BadRequest");
-    answer.tells("hint: enable the advanced tier: aws ssm");
+    answer.tells(["BadRequest"]);
+    answer.tells(["hint: enable the advanced tier: aws ssm"]);
 }
 
 #[test]
@@ -149,11 +112,11 @@ fn an_agent_that_is_too_old_for_remote_hosts_is_to_be_updated() {
     let service = Service::start(OPS, "agent-version=3.0.1390.0");
     let answer = run(&service, &["forward", "web-1", "0:db.internal:3306"], "");
     answer.ends_with(7);
-    answer.tells("BadRequest");
-    answer.tells("doesn't support port forwarding to remote hosts");
-    answer.tells(&format!(
+    answer.tells(["BadRequest"]);
+    answer.tells(["doesn't support port forwarding to remote hosts"]);
+    answer.tells([&format!(
         "hint: update the agent: aws ssm send-command --document-name AWS-UpdateSSMAgent --targets Key=InstanceIds,Values={WEB_1}"
-    ));
+    )]);
 }
 
 #[test]
@@ -163,7 +126,7 @@ fn a_short_remote_host_is_refused_before_any_call() {
         let spec = format!("0:{host}:3306");
         let answer = run(&service, &["forward", "web-1", &spec], "");
         answer.ends_with(2);
-        answer.tells("use its full name or address");
+        answer.tells(["use its full name or address"]);
     }
     assert_eq!(service.calls(), Vec::<String>::new());
 }
@@ -174,7 +137,7 @@ fn a_command_document_is_told_as_the_service_does() {
     let args = ["shell", "web-1", "--document", "AWS-RunShellScript"];
     let answer = run(&service, &args, "");
     assert_ne!(answer.status, Some(0));
-    answer.tells("Only type: 'Session' is supported");
+    answer.tells(["Only type: 'Session' is supported"]);
 }
 
 /// A copy to a server whose agent is offline, by a user of whom the environment knows nothing.
@@ -184,8 +147,8 @@ fn the_first_failure_is_the_one_that_is_told() {
     std::fs::write(service.home().join("file"), "text").expect("a file");
     let answer = run(&service, &["cp", "file", "worker-1:/tmp/"], "");
     answer.ends_with(7);
-    answer.tells("error: `worker-1` is not connected to Session Manager");
-    answer.tells("then by sftp, in vain");
+    answer.tells(["error: `worker-1` is not connected to Session Manager"]);
+    answer.tells(["then by sftp, in vain"]);
     assert!(
         !answer.stderr.contains("no user is known"),
         "{}",

@@ -3,9 +3,11 @@
 //! The sandbox's agent reads nothing that is not encrypted on such a session, so that whatever
 //! works here went encrypted.
 
-use std::{io::Write as _, process::Stdio};
-
-use ops_tests::{noise, service::Service, terminal::Terminal};
+use ops_tests::{
+    noise,
+    service::{Answer, Service},
+    terminal::Terminal,
+};
 
 const OPS: &str = env!("CARGO_BIN_EXE_ops-under-test");
 const KEY: &str = "arn:aws:kms:eu-west-1:123456789012:key/k";
@@ -13,47 +15,12 @@ const KEY: &str = "arn:aws:kms:eu-west-1:123456789012:key/k";
 const KEY_OF_WEB_3: &str =
     "arn:aws:kms:eu-west-1:123456789012:key/1a2b3c4d-5e6f-4a0b-8c1d-2e3f4a5b6c7d";
 
-struct Answer {
-    status: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Answer {
-    #[track_caller]
-    fn ends_with(&self, status: i32) {
-        assert_eq!(self.status, Some(status), "{}", self.stderr);
-    }
-
-    #[track_caller]
-    fn tells(&self, words: &[&str]) {
-        for words in words {
-            let is_told = self.stderr.contains(words);
-            assert!(is_told, "no `{words}` in: {}", self.stderr);
-        }
-    }
-}
-
 fn run_with(service: &Service, args: &[&str], input: &str, variable: Option<&str>) -> Answer {
     let mut command = service.ops(args);
     if let Some(url) = variable {
         command.env("AWS_ENDPOINT_URL_KMS", url);
     }
-    let mut child = command
-        .stdin(Stdio::piped())
-        .current_dir(service.home())
-        .spawn()
-        .expect("ops starts");
-    let mut stdin = child.stdin.take().expect("a pipe");
-    // It may end without reading.
-    let _ = stdin.write_all(input.as_bytes());
-    drop(stdin);
-    let output = child.wait_with_output().expect("an end");
-    Answer {
-        status: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    Answer::of(service, command, input)
 }
 
 fn run(service: &Service, args: &[&str], input: &str) -> Answer {
@@ -177,7 +144,7 @@ fn a_denied_key_is_told_with_the_statement_that_allows_it() {
     ] {
         let answer = run(&service, args, "rm -rf nothing\n");
         answer.ends_with(5);
-        answer.tells(&[
+        answer.tells([
             &format!("demand encryption with the KMS key `{KEY}`"),
             "kms:GenerateDataKey answered AccessDeniedException",
             &format!(r#""Action":"kms:GenerateDataKey","Resource":"{KEY}""#),
@@ -193,7 +160,7 @@ fn a_server_whose_role_may_not_decrypt_is_told_from_a_caller_who_may_not_encrypt
     let service = Service::start(OPS, &format!("kms={KEY},deny=kms:Decrypt"));
     let answer = run(&service, &["shell", "web-1"], "exit\n");
     answer.ends_with(7);
-    answer.tells(&[
+    answer.tells([
         "is not authorized to perform: kms:Decrypt",
         &format!("the server's role lacks `kms:Decrypt` on `{KEY}`"),
         &format!(r#""Action":"kms:Decrypt","Resource":"{KEY}""#),
@@ -214,7 +181,7 @@ fn a_key_that_is_good_for_nothing_is_told_with_what_to_do() {
         let service = Service::start(OPS, &format!("kms={KEY},kms-state={state}"));
         let answer = run(&service, &["shell", "web-1"], "exit\n");
         answer.ends_with(7);
-        answer.tells(&[code, words, KEY, "session preferences"]);
+        answer.tells([code, words, KEY, "session preferences"]);
     }
 }
 
@@ -224,7 +191,7 @@ fn a_key_in_another_region_is_asked_for_there_and_the_server_cannot_use_it() {
     let service = Service::start(OPS, &format!("kms={key}"));
     let answer = run(&service, &["shell", "web-1"], "exit\n");
     answer.ends_with(7);
-    answer.tells(&[
+    answer.tells([
         &format!(
             "the KMS key `{key}` is in region `us-east-1`, and the server asks KMS in `eu-west-1`"
         ),
@@ -248,7 +215,7 @@ fn a_throttled_call_is_repeated_within_the_time_that_the_agent_waits() {
     service.set_faults(&format!("kms={KEY},throttle=kms:GenerateDataKey/99"));
     let answer = run(&service, &["shell", "web-1"], "exit\n");
     answer.ends_with(1);
-    answer.tells(&["kms:GenerateDataKey answered ThrottlingException", KEY]);
+    answer.tells(["kms:GenerateDataKey answered ThrottlingException", KEY]);
 }
 
 #[test]
@@ -257,7 +224,7 @@ fn the_endpoint_of_kms_is_that_of_the_environment_or_the_profile() {
     let nowhere = "http://127.0.0.1:9";
     let answer = run_with(&service, &["shell", "web-1"], "exit\n", Some(nowhere));
     answer.ends_with(1);
-    answer.tells(&["kms:GenerateDataKey", KEY]);
+    answer.tells(["kms:GenerateDataKey", KEY]);
     assert_eq!(keys_made(&service), 0);
     let profiles = service.home().join(".config/ops/profiles");
     std::fs::create_dir_all(&profiles).expect("a folder");
@@ -265,7 +232,7 @@ fn the_endpoint_of_kms_is_that_of_the_environment_or_the_profile() {
     std::fs::write(profiles.join("kms.yaml"), profile).expect("a profile");
     let answer = run(&service, &["-p", "kms", "shell", "web-1"], "exit\n");
     answer.ends_with(1);
-    answer.tells(&["kms:GenerateDataKey", KEY]);
+    answer.tells(["kms:GenerateDataKey", KEY]);
     // To another machine it goes by TLS alone.
     let answer = run_with(&service, &["ls"], "", Some("http://kms.example"));
     answer.ends_with(2);

@@ -44,22 +44,9 @@ const MEGABYTE: f64 = 1_000_000.0;
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     if args.next().as_deref() == Some(HABIT) {
-        return ended(habit(&args.collect::<Vec<_>>()));
+        return stage::end(habit(&args.collect::<Vec<_>>()));
     }
-    if let Some(end) = stage::act() {
-        return end;
-    }
-    ended(run())
-}
-
-fn ended(result: io::Result<()>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    stage::main(run)
 }
 
 /// Runs `command` with its input slowed down.
@@ -103,13 +90,8 @@ struct Taken {
 }
 
 fn run() -> io::Result<()> {
-    let mut numbers = std::env::args().skip(1).map(|text| {
-        text.parse::<usize>()
-            .map_err(|_| io::Error::other(format!("`{text}` is no number")))
-    });
-    let megabytes = numbers.next().transpose()?.unwrap_or(64);
-    let files = numbers.next().transpose()?.unwrap_or(10_000);
-    let large = numbers.next().transpose()?.unwrap_or(1024);
+    let mut number = stage::numbers();
+    let (megabytes, files, large) = (number(64)?, number(10_000)?, number(1024)?);
     let folder = tempfile::tempdir()?;
     let bench = Bench::new(folder.path())?;
     let mut report = Report::of("bench-cp");

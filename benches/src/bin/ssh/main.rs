@@ -24,25 +24,12 @@ use crate::{parts::Timeline, server::Server};
 const ID: &str = "i-0a1b2c3d4e5f60718";
 
 fn main() -> ExitCode {
-    if let Some(end) = stage::act() {
-        return end;
-    }
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    stage::main(run)
 }
 
 fn run() -> io::Result<()> {
-    let mut numbers = std::env::args().skip(1).map(|text| {
-        text.parse::<usize>()
-            .map_err(|_| io::Error::other(format!("`{text}` is no number")))
-    });
-    let megabytes = numbers.next().transpose()?.unwrap_or(256);
-    let runs = numbers.next().transpose()?.unwrap_or(9).max(1);
+    let mut number = stage::numbers();
+    let (megabytes, runs) = (number(256)?, number(9)?.max(1));
 
     let folder = tempfile::tempdir()?;
     let server = Server::start(folder.path())?;

@@ -4,6 +4,7 @@ mod output;
 
 use bytes::Bytes;
 use ops_remote::pipe::{LOST, ScriptHost, UpPipe};
+use ops_remote::script::compact;
 use ops_ui::{Error, Result, hint};
 
 use super::{
@@ -588,10 +589,10 @@ const DIALOGUE: &str = include_str!("scripts/dialogue.sh");
 pub(super) fn dialogue_script(tools: Option<&Tools>) -> String {
     let known = tools.map_or_else(probe::probing_script, Tools::prelude_script);
     format!(
-        "{known}private=$d\nspread_program='{}'\n{}{}",
-        script::strip_comments(SPREAD),
-        script::strip_comments(script::ENTER),
-        script::strip_comments(DIALOGUE),
+        "{known}spread_program='{}'\n{}{}",
+        compact(SPREAD),
+        compact(script::ENTER),
+        compact(DIALOGUE),
     )
 }
 

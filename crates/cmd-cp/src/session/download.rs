@@ -13,6 +13,7 @@ use aws_lc_rs::digest;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use ops_remote::pipe::{Chunk, DownPipe};
+use ops_remote::script::compact;
 use ops_ui::{Error, Result};
 use tokio::sync::{OnceCell, Semaphore, mpsc};
 
@@ -502,9 +503,9 @@ pub(super) fn fetching_script(tools: &Tools, path: &RemotePath) -> String {
     format!(
         "{}{}{}{}",
         tools.prelude_script(),
-        script::strip_comments(script::ENTER),
+        compact(script::ENTER),
         script::name_file(path),
-        script::strip_comments(FETCH)
+        compact(FETCH)
     )
 }
 
@@ -615,7 +616,7 @@ mod tests {
                     let script = format!(
                         "file={}\n{}{}",
                         path.display(),
-                        script::strip_comments(FETCH),
+                        compact(FETCH),
                         copying_script(lane, at, lane.len() - at)
                     );
                     let output = Command::new("sh").args(["-c", &script]).output().unwrap();

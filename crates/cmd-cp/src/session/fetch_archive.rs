@@ -8,6 +8,7 @@ use std::{
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use ops_remote::pipe::{Chunk, DownPipe};
+use ops_remote::script::compact;
 use ops_ui::{Error, Result};
 use tokio::{runtime::Handle, sync::mpsc};
 
@@ -325,7 +326,7 @@ pub(super) fn bundling_script(tools: &Tools, files: &[Fetch], compress: bool) ->
         "tar_options={}\ncompressor=\"{}\"\n{}each_folder() {{\n",
         if follow { "-chf" } else { "-cf" },
         compressor.unwrap_or_default(),
-        script::strip_comments(ARCHIVE),
+        compact(ARCHIVE),
     ));
     let mut folder: Option<&[u8]> = None;
     for fetch in files {
@@ -350,7 +351,7 @@ pub(super) fn bundling_script(tools: &Tools, files: &[Fetch], compress: bool) ->
 
 /// The same for a session of its own.
 pub(super) fn with_prelude(tools: &Tools, script: &str) -> String {
-    let enter = script::strip_comments(script::ENTER);
+    let enter = compact(script::ENTER);
     format!("{}{enter}{script}", tools.prelude_script())
 }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use ops_remote::pipe::{Chunk, DownPipe, ScriptHost};
+use ops_remote::script::compact;
 use ops_ui::{Error, Result, output::escape};
 
 use super::{
@@ -159,8 +160,8 @@ pub(super) fn listing_script(ask: &ListRequest) -> Result<String> {
          has printf || describe=$(cat <<\"DESCRIBE\"\n{}DESCRIBE\n)\n\
          {}visit_places() {{\n{}}}\nlist_places {}\n",
         if ask.recursive { "" } else { "-prune" },
-        script::strip_comments(DESCRIBE),
-        script::strip_comments(LIST),
+        compact(DESCRIBE),
+        compact(LIST),
         visit_lines(ask)?,
         u8::from(ask.digests || ask.digests_below.is_some()),
     ))

@@ -30,6 +30,7 @@ use std::sync::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 use ops_profile::CopyVia;
 use ops_remote::pipe::{CutOff, DocumentHabits, DownPipe, ScriptHost};
+use ops_remote::script::compact;
 use ops_ui::{Error, ErrorKind, Result, output::escape};
 
 use self::{dialogue::Dialogue, probe::Tools};
@@ -293,7 +294,7 @@ pub(crate) fn names_script(folder: &[u8]) -> Result<String> {
     Ok(format!(
         "home=${{HOME:-/}}\nbase={base}\n{}{}",
         script::assign_variable("rest", &rest),
-        script::strip_comments(NAMES)
+        compact(NAMES)
     ))
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use ops_remote::pipe::{Chunk, DownPipe, ScriptHost};
+use ops_remote::script::compact;
 use ops_ui::{Error, Result};
 
 use super::script;
@@ -32,11 +33,7 @@ pub(super) const TOOLS: &str = include_str!("scripts/tools.sh");
 
 /// The script that finds out what a server has; `tell_tools` then prints it.
 pub(super) fn probing_script() -> String {
-    format!(
-        "{}{}",
-        script::strip_comments(PROBE),
-        script::strip_comments(TOOLS)
-    )
+    format!("{}{}", compact(PROBE), compact(TOOLS))
 }
 
 /// What is told of tools may have so many bytes: a path, and names.
@@ -125,7 +122,7 @@ impl Tools {
             "tools=\"{}\"\n{}{}",
             have.join(" "),
             script::assign_variable("home", &self.home),
-            script::strip_comments(TOOLS)
+            compact(TOOLS)
         )
     }
 

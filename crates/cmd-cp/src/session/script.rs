@@ -1,29 +1,15 @@
 //! Text of scripts for the server.
 //!
 //! They are written to be read, in files of their own below `scripts/`, and sent without comments
-//! and indentation ([`strip_comments`]). No byte of a path ever stands in one as it is: paths
-//! travel as octal escapes. A script that travels in a command holds no single quote, since one
-//! pair of them holds it all; a dialogue's script goes through the terminal and may.
+//! and indentation ([`ops_remote::script::compact`]). No byte of a path ever stands in one as it
+//! is: paths travel as octal escapes. A script that travels in a command holds no single quote,
+//! since one pair of them holds it all; a dialogue's script goes through the terminal and may.
 
 use crate::remote_path::RemotePath;
 
 /// The shell function `enter`, which goes to a folder and follows no link below what the user
 /// named.
 pub(super) const ENTER: &str = include_str!("scripts/enter.sh");
-
-/// `source` without comments, indentation and empty lines. A comment stands on a line of its own,
-/// and no text of more than one line holds a line that begins with white space or `#`: the scripts'
-/// tests run what comes out of this.
-pub(super) fn strip_comments(source: &str) -> String {
-    let mut text = String::with_capacity(source.len());
-    for line in source.lines().map(str::trim_start) {
-        if !line.is_empty() && !line.starts_with('#') {
-            text.push_str(line);
-            text.push('\n');
-        }
-    }
-    text
-}
 
 /// Lines that say which file a script is about: see `scripts/fetch.sh`.
 pub(super) fn name_file(path: &RemotePath) -> String {

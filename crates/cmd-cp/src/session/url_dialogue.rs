@@ -1,6 +1,7 @@
 //! A dialogue for a transport whose bytes take another way: the server moves them to and from
 //! addresses, and the rest is as with files that come through the session.
 
+use ops_remote::script::compact;
 use ops_ui::{Error, Result};
 
 use super::{
@@ -192,7 +193,7 @@ impl UrlDialogue<'_> {
         let script = format!(
             "{}{}go_to_file\ncat <\"$file\"\n",
             script::name_file(path),
-            script::strip_comments(FETCH)
+            compact(FETCH)
         );
         self.keep_as(b"f", &script).await
     }

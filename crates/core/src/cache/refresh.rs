@@ -14,7 +14,7 @@ use super::{
     key, now_ms,
     view::View,
 };
-use crate::{aws::options::AwsOptions, context::Context, inventory::Query};
+use crate::{BoxFuture, aws::options::AwsOptions, context::Context, inventory::Query};
 
 /// How much longer than the list STS may take to tell the account.
 const ACCOUNT_PATIENCE: Duration = Duration::from_millis(250);
@@ -39,7 +39,11 @@ pub struct Refreshed {
 ///
 /// # Errors
 /// Those of listing; no place to keep it.
-pub async fn refresh(cx: &Context, always: bool) -> Result<Option<Refreshed>> {
+pub fn refresh<'a>(cx: &'a Context, always: bool) -> BoxFuture<'a, Result<Option<Refreshed>>> {
+    Box::pin(refresh_unboxed(cx, always))
+}
+
+async fn refresh_unboxed(cx: &Context, always: bool) -> Result<Option<Refreshed>> {
     let fleet = FleetFile::of(cx.invocation(), cx.settings()?);
     const PURPOSE: &str = "the list of instances";
     let paths = cx.paths();

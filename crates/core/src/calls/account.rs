@@ -2,14 +2,18 @@
 
 use ops_ui::{Error, ErrorKind, Result};
 
-use crate::{aws::Identity, context::Context};
+use crate::{BoxFuture, aws::Identity, context::Context};
 
 impl Context {
     /// The caller's identity; asked once per set of credentials, also across invocations.
     ///
     /// # Errors
     /// No credentials, or those of the call.
-    pub async fn identity(&self) -> Result<&Identity> {
+    pub fn identity<'a>(&'a self) -> BoxFuture<'a, Result<&'a Identity>> {
+        Box::pin(self.identity_unboxed())
+    }
+
+    async fn identity_unboxed(&self) -> Result<&Identity> {
         self.aws().await?.identity().await
     }
 
@@ -18,7 +22,11 @@ impl Context {
     ///
     /// # Errors
     /// Refused (exit 9) on a mismatch.
-    pub async fn check_account(&self) -> Result<()> {
+    pub fn check_account<'a>(&'a self) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.check_account_unboxed())
+    }
+
+    async fn check_account_unboxed(&self) -> Result<()> {
         let aws = self.aws().await?;
         let Some(wanted) = aws.options().account.clone() else {
             return Ok(());

@@ -5,7 +5,7 @@ use aws_sdk_ssm::types::DocumentFormat;
 use ops_ui::{Error, Result};
 use serde::Deserialize;
 
-use crate::context::Context;
+use crate::{BoxFuture, context::Context};
 
 /// The parts of a session document that are read here.
 #[derive(Deserialize)]
@@ -35,7 +35,15 @@ impl Context {
     ///
     /// # Errors
     /// A denial; a document that is not there, or none of a session.
-    pub async fn document_expands_dollars(&self, name: &str, region: &str) -> Result<bool> {
+    pub fn document_expands_dollars<'a>(
+        &'a self,
+        name: &'a str,
+        region: &'a str,
+    ) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(self.document_expands_dollars_unboxed(name, region))
+    }
+
+    async fn document_expands_dollars_unboxed(&self, name: &str, region: &str) -> Result<bool> {
         let aws = self.aws().await?;
         let what = || format!("cannot read the document `{name}`");
         let answer = aws

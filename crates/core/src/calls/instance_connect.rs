@@ -3,7 +3,7 @@
 use ops_profile::{Instance, Kind};
 use ops_ui::{Error, Result, hint};
 
-use crate::{context::Context, iam};
+use crate::{BoxFuture, context::Context, iam};
 
 impl Context {
     /// Makes `instance` accept `public_key` (one line in OpenSSH's form) for `user` for the next 60
@@ -12,7 +12,16 @@ impl Context {
     /// # Errors
     /// A hybrid node; a denial, which names `ec2-instance-connect:SendSSHPublicKey`; an instance
     /// that does not support it.
-    pub async fn send_ssh_public_key(
+    pub fn send_ssh_public_key<'a>(
+        &'a self,
+        instance: &'a Instance,
+        user: &'a str,
+        public_key: &'a str,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.send_ssh_public_key_unboxed(instance, user, public_key))
+    }
+
+    async fn send_ssh_public_key_unboxed(
         &self,
         instance: &Instance,
         user: &str,

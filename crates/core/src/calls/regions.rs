@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ops_ui::{Error, Result};
 
-use crate::{aws::presign_s3, context::Context};
+use crate::{BoxFuture, aws::presign_s3, context::Context};
 
 impl Context {
     /// The region of this invocation: `--region`, `OPS_REGION`, the profile's, `AWS_REGION`, the
@@ -46,7 +46,11 @@ impl Context {
     ///
     /// # Errors
     /// Those of the call.
-    pub async fn all_regions(&self) -> Result<Vec<String>> {
+    pub fn all_regions<'a>(&'a self) -> BoxFuture<'a, Result<Vec<String>>> {
+        Box::pin(self.all_regions_unboxed())
+    }
+
+    async fn all_regions_unboxed(&self) -> Result<Vec<String>> {
         let aws = self.aws().await?;
         let region = aws.any_region();
         aws.credentials().await?;

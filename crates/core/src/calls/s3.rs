@@ -27,6 +27,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::mpsc;
 
 use crate::{
+    BoxFuture,
     aws::{Service, chain, http},
     context::Context,
     partition::Partition,
@@ -69,7 +70,16 @@ impl Context {
     ///
     /// # Errors
     /// No credentials; there is no such bucket; S3 does not answer.
-    pub async fn bucket(&self, name: &str, prefix: &str, region: &str) -> Result<Bucket> {
+    pub fn bucket<'a>(
+        &'a self,
+        name: &'a str,
+        prefix: &'a str,
+        region: &'a str,
+    ) -> BoxFuture<'a, Result<Bucket>> {
+        Box::pin(self.bucket_unboxed(name, prefix, region))
+    }
+
+    async fn bucket_unboxed(&self, name: &str, prefix: &str, region: &str) -> Result<Bucket> {
         let aws = self.aws().await?;
         aws.credentials().await?;
         let own = aws.endpoint(Service::S3);
@@ -238,7 +248,15 @@ impl Object {
     ///
     /// # Errors
     /// A denial, with the IAM statement; a connection that is lost; fewer bytes than announced.
-    pub async fn put(&mut self, len: u64, pieces: mpsc::Receiver<Result<Bytes>>) -> Result<()> {
+    pub fn put<'a>(
+        &'a mut self,
+        len: u64,
+        pieces: mpsc::Receiver<Result<Bytes>>,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.put_unboxed(len, pieces))
+    }
+
+    async fn put_unboxed(&mut self, len: u64, pieces: mpsc::Receiver<Result<Bytes>>) -> Result<()> {
         self.exists = true;
         let url = self.presigned("PUT").await?;
         let flow = Arc::new(Flow::default());
@@ -273,7 +291,11 @@ impl Object {
     ///
     /// # Errors
     /// As [`Object::put`].
-    pub async fn get(&self, start: u64, len: u64) -> Result<Pull> {
+    pub fn get<'a>(&'a self, start: u64, len: u64) -> BoxFuture<'a, Result<Pull>> {
+        Box::pin(self.get_unboxed(start, len))
+    }
+
+    async fn get_unboxed(&self, start: u64, len: u64) -> Result<Pull> {
         let url = self.presigned("GET").await?;
         let what = format!(
             "cannot get an object from the bucket `{}`",
@@ -304,7 +326,11 @@ impl Object {
     ///
     /// # Errors
     /// A denial; a connection that is lost. Then it is still there, and the text says where.
-    pub async fn delete(mut self) -> Result<()> {
+    pub fn delete(self) -> BoxFuture<'static, Result<()>> {
+        Box::pin(self.delete_unboxed())
+    }
+
+    async fn delete_unboxed(mut self) -> Result<()> {
         let existed = std::mem::take(&mut self.exists);
         if existed {
             self.delete_now().await?;

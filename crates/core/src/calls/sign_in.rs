@@ -13,6 +13,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 use crate::{
+    BoxFuture,
     aws::{
         Aws,
         bounds::{AnswerBounds, bounded_connector},
@@ -57,7 +58,15 @@ impl Context {
     ///
     /// # Errors
     /// No credentials, a denial of GetFederationToken, an endpoint that does not answer or refuses.
-    pub async fn sign_in(&self, destination: &str, default_endpoint: &str) -> Result<SignIn> {
+    pub fn sign_in<'a>(
+        &'a self,
+        destination: &'a str,
+        default_endpoint: &'a str,
+    ) -> BoxFuture<'a, Result<SignIn>> {
+        Box::pin(self.sign_in_unboxed(destination, default_endpoint))
+    }
+
+    async fn sign_in_unboxed(&self, destination: &str, default_endpoint: &str) -> Result<SignIn> {
         let aws = self.aws().await?;
         let mut credentials = aws.credentials().await?;
         if credentials.session_token().is_none() {

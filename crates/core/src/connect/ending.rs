@@ -14,7 +14,7 @@ use super::{
     data_key::{self, KeyRecord},
     failure, gateway,
 };
-use crate::context::Context;
+use crate::{BoxFuture, context::Context};
 
 /// The duty to end a session at the service. Dropping it does so in the background, which the
 /// dispatcher waits for.
@@ -36,7 +36,11 @@ pub struct Ending {
 impl Ending {
     /// TerminateSession; a denial is told once, any other failure with `-v` only, since the service
     /// ends idle sessions itself.
-    pub async fn terminate(mut self) {
+    pub fn terminate(self) -> BoxFuture<'static, ()> {
+        Box::pin(self.terminate_unboxed())
+    }
+
+    async fn terminate_unboxed(mut self) {
         self.armed = false;
         let (done, is_done) = oneshot::channel();
         self.terminate_in_background(done);

@@ -1,6 +1,6 @@
 //! Sessions that are lost, at any moment and again and again.
 
-use std::{fs, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use bytes::Bytes;
 use ops_remote::exec::{Event, Request, Status};
@@ -10,7 +10,8 @@ use super::{PATIENCE, RunRecord, Stage, drain, noise, sh, soon, started, starts,
 impl Stage {
     /// What a command has written into this file of its home, if it has.
     fn written(&self, name: &str) -> String {
-        let home = self.home.path().join("sandbox");
+        let home = self.cx.env().var_os("HOME").unwrap();
+        let home = Path::new(home).join("sandbox");
         let mut found = String::new();
         let mut folders = vec![home];
         while let Some(folder) = folders.pop() {

@@ -4,53 +4,20 @@
 #![allow(clippy::unwrap_used)] // In a test's helpers too.
 
 mod losses;
+#[path = "../stage/mod.rs"]
+mod stage;
 mod volumes;
 
-use std::{future::Future, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use bytes::Bytes;
-use ops_core::{Choice, Context};
-use ops_profile::Instance;
 use ops_remote::exec::{self, Command, Event, Request, Run, Signal, Status};
-use ops_sandbox::{Options, RunningSandbox, Sandbox};
-use ops_ui::{Env, Globals, Result};
+use ops_test_needs::noise;
+use ops_ui::Result;
 
-/// Only a failing test waits so long.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A sandbox, and one of its machines.
-struct Stage {
-    running: RunningSandbox,
-    cx: Context,
-    instance: Instance,
-    // Last: the machines' folders are in it.
-    home: tempfile::TempDir,
-}
+use stage::{PATIENCE, Stage, soon};
 
 impl Stage {
-    async fn new() -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let running = Sandbox::start(Options::new(home.path().join("sandbox")))
-            .await
-            .unwrap();
-        let env: Env = running
-            .environment()
-            .into_iter()
-            .chain([("HOME".to_owned(), home.path().display().to_string())])
-            .collect();
-        let cx = Context::new(Globals::default(), env, ops_profile::Verbs::default());
-        let instance = cx
-            .resolve(&"web-1".parse().unwrap(), Choice::Ask)
-            .await
-            .unwrap();
-        Self {
-            running,
-            cx,
-            instance,
-            home,
-        }
-    }
-
     async fn start(&self, request: Request) -> Run {
         soon(exec::start(&self.cx, &self.instance, request))
             .await
@@ -62,12 +29,6 @@ impl Stage {
         let request = Request::new(Command::Line(line.as_bytes().to_vec()));
         soon(drain(&mut self.start(request).await)).await.unwrap()
     }
-
-    /// Ends everything that was dropped.
-    async fn settle(self) {
-        soon(self.cx.interrupt().finished()).await;
-        soon(self.running.stop()).await;
-    }
 }
 
 /// What a command told.
@@ -76,10 +37,6 @@ struct RunRecord {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
     status: Option<Status>,
-}
-
-async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, what).await.expect("in time")
 }
 
 async fn drain(run: &mut Run) -> Result<RunRecord> {
@@ -393,20 +350,6 @@ async fn a_command_that_does_not_read_its_input_holds_up_nobody() {
     stage.settle().await;
 }
 
-/// Every value, no UTF-8, nothing that repeats soon.
-fn noise(len: usize) -> Bytes {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    })
-    .flatten()
-    .take(len)
-    .collect()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_detached_goes_on_and_keeps_its_output() {
     let stage = Stage::new().await;
@@ -447,7 +390,7 @@ async fn copies_all(stage: &Stage, len: usize) {
     request.stdin = true;
     let mut run = stage.start(request).await;
     let mut stdin = run.take_stdin().unwrap();
-    let bytes = noise(len);
+    let bytes = Bytes::from(noise(len));
     let send = async {
         for piece in bytes.chunks(300_001) {
             stdin.send(Bytes::copy_from_slice(piece)).await.unwrap();

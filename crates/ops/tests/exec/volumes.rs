@@ -68,7 +68,7 @@ async fn out_with_errors_beside(len: usize) {
 
 async fn input(len: usize) {
     let stage = Stage::new().await;
-    let bytes = noise(len);
+    let bytes = Bytes::from(noise(len));
     let mut request = sh("sha256sum; exit 7");
     request.stdin = true;
     let mut run = stage.start(request).await;
@@ -83,7 +83,7 @@ async fn input(len: usize) {
 
 async fn both_at_once(len: usize) {
     let stage = Stage::new().await;
-    let bytes = noise(len);
+    let bytes = Bytes::from(noise(len));
     let mut request: Request = sh("cat");
     request.stdin = true;
     let mut run = stage.start(request).await;

@@ -117,8 +117,7 @@ impl Feed {
         let document = host.interactive(&scripts::enter(&folder, turn, None))?;
         let opening = host
             .cx
-            .open_heard(&host.instance, document, host.options(), heard);
-        let opening = Box::pin(opening);
+            .open_heard(&host.instance, document, host.options(), Box::pin(heard));
         let (session, ending) = opening.await?.into_parts();
         // A size, if only to find out which payloads the agent takes.
         let _ = session.sender.send_size(80, 24).await;

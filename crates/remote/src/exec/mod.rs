@@ -62,7 +62,7 @@ mod words;
 use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
-use ops_core::{Context, connect::Urgency};
+use ops_core::{BoxFuture, Context, connect::Urgency};
 use ops_profile::Instance;
 use ops_ui::{Result, Text};
 use tokio::sync::mpsc;
@@ -350,7 +350,15 @@ struct TaskEnds {
 /// # Errors
 /// As [`Context::open`]; a NUL in an argument or a name that no variable can have (2); a server
 /// that does not let the session become the user (5).
-pub async fn start(cx: &Context, instance: &Instance, request: Request) -> Result<Run> {
+pub fn start<'a>(
+    cx: &'a Context,
+    instance: &'a Instance,
+    request: Request,
+) -> BoxFuture<'a, Result<Run>> {
+    Box::pin(start_unboxed(cx, instance, request))
+}
+
+async fn start_unboxed(cx: &Context, instance: &Instance, request: Request) -> Result<Run> {
     let (events, receiver) = mpsc::channel(WAITING_EVENTS);
     let (control, commands) = mpsc::unbounded_channel();
     let (stdin, input) = if request.stdin {

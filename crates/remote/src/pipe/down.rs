@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use ops_core::{Connection, Document, connect::Ending};
+use ops_core::{BoxFuture, Connection, Document, connect::Ending};
 use ops_session::{
     closing::Closing,
     documents,
@@ -18,8 +18,9 @@ use ops_ui::{Error, ErrorKind, Result, output::escape};
 use tokio::time::Instant;
 
 use super::{
-    KEEPER, ScriptHost,
+    ScriptHost,
     lines::{Lines, ScriptLine},
+    scripts::{self, Encode},
     text::{DecodedItem, Decoder, Encoding},
 };
 
@@ -36,18 +37,6 @@ const SILENCE: Duration = Duration::from_secs(12);
 const WAITING_BYTES: usize = 256 << 10;
 /// Lines of error output that are kept for a message.
 const KEPT_LINES: usize = 20;
-
-/// Keeps the script's session until the client ends it: of a command that has ended the agent
-/// repairs what was lost on the way for two seconds only. In this process, so that it goes with the
-/// session; it ends by itself where nobody ends it.
-const LINGER: &str = "exec 9>&-\nexec sleep 30\n";
-
-/// Makes text of output, a whole buffer at a time: nothing is faster, and what fills no buffer
-/// waits until the script ends.
-const BULK: &str = "$e";
-/// Makes text of output as it comes: what one read of the pipe gives is a run of its own. Two
-/// processes for each, so that it costs when much comes.
-const LIVE: &str = "while v=$(dd bs=65536 count=1 2>/dev/null | $e); [ -n \"$v\" ]; do printf \"%s\\n\" \"$v\" || exit 1; done";
 
 /// What arrives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,8 +75,15 @@ impl DownPipe {
     ///
     /// # Errors
     /// As [`ops_core::Context::open`].
-    pub async fn start(host: &ScriptHost, script: &str) -> Result<Self> {
-        Self::run(host, &framed("", BULK, script)).await
+    pub fn start<'a>(host: &'a ScriptHost, script: &'a str) -> BoxFuture<'a, Result<Self>> {
+        Box::pin(Self::start_unboxed(host, script))
+    }
+
+    async fn start_unboxed(host: &ScriptHost, script: &str) -> Result<Self> {
+        Self::run(host, |linger| {
+            scripts::down(Encode::InBulk, false, script, linger)
+        })
+        .await
     }
 
     /// Makes a lost connection a failure at once. An agent repairs what was on its way then at some
@@ -101,11 +97,14 @@ impl DownPipe {
 
     /// As [`DownPipe::start`], with a keeper, and each piece of output as soon as it is written.
     pub(super) async fn start_kept(host: &ScriptHost, script: &str) -> Result<Self> {
-        Self::run(host, &framed(KEEPER, LIVE, script)).await
+        Self::run(host, |linger| {
+            scripts::down(Encode::Live, true, script, linger)
+        })
+        .await
     }
 
-    async fn run(host: &ScriptHost, framed: &str) -> Result<Self> {
-        let text = |linger| format!("{framed}{}", if linger { LINGER } else { "" });
+    /// `text` gives the script, which may wait for its session's end or not.
+    async fn run(host: &ScriptHost, text: impl Fn(bool) -> String + Send) -> Result<Self> {
         let connection = Box::pin(open(host, text)).await?;
         let (session, ending) = connection.into_parts();
         Ok(Self {
@@ -139,6 +138,8 @@ impl DownPipe {
             if self.ended {
                 return Ok(None);
             }
+            // Three words, since they come by two streams, of which neither waits for the other:
+            // the output's end, the end of the complaints, and the status between those.
             if self.complete && self.told && self.status.is_some() {
                 // The script lingers until its session is ended: what the agent still has to repair
                 // would be lost with it.
@@ -183,6 +184,7 @@ impl DownPipe {
                     }
                 }
                 Some(Event::Closed(closing)) => {
+                    // What the queue still holds has come before this, and is given first.
                     self.ended = true;
                     self.closed(&closing)?;
                 }
@@ -239,6 +241,8 @@ impl DownPipe {
 
     fn output(&mut self, bytes: &[u8]) {
         if let Some(text) = &mut self.garbled {
+            // Once a byte is not ours the rest cannot be told apart any more. Enough for a
+            // sentence: the far side may send without end.
             text.push_str(&String::from_utf8_lossy(bytes));
             text.truncate(text.floor_char_boundary(500));
             return;
@@ -280,6 +284,8 @@ impl DownPipe {
     fn line(&mut self, line: ScriptLine) {
         match line {
             ScriptLine::Message(text) => {
+                // A message on the error output shows that there is one: of a document without, all
+                // messages would have come among the output.
                 self.host.known.0.separated.store(true, Ordering::Relaxed);
                 self.message(text);
             }
@@ -314,6 +320,7 @@ impl DownPipe {
         };
         let failure = ending.closed(closing);
         ending.ended();
+        // Without a status the script did not come to its end, whatever the service calls this end.
         if self.status.is_none() {
             let complaints: Vec<&str> = self.complaints().collect();
             if let Some(refused) = self.host.refused(&complaints) {
@@ -391,6 +398,7 @@ impl FlowWindow {
         if self.since.elapsed() < Self::WINDOW {
             return false;
         }
+        // Against the best window so far and not a fixed rate: a slow line is slow all the time.
         let trickle = self.bytes * Self::SHARE < self.most;
         self.most = self.most.max(self.bytes);
         (self.since, self.bytes) = (Instant::now(), 0);
@@ -494,67 +502,4 @@ fn ignores_separated_output(host: &ScriptHost, connection: &Connection) -> bool 
     };
     host.known.learn_version(version);
     version.ignores_separated_output()
-}
-
-/// `script` with its output made text by `encode`, its complaints made messages, and its status
-/// told; `prelude` runs before it in the shell that the agent starts.
-///
-/// Descriptor 3 is the real output, 6 the real error output, 5 leads to the complaints' prefix.
-/// Nothing that is forked here keeps descriptor 9. Who gives signs of life notices first that
-/// nobody listens any more: then the agent has let go, and with sudo in between its kill has not
-/// come here.
-fn framed(prelude: &str, encode: &str, script: &str) -> String {
-    format!(
-        "exec 3>&1 6>&2\n\
-         if base64 -w0 </dev/null >/dev/null 2>&1; then e=\"base64 -w0\"\n\
-         elif command -v base64 >/dev/null 2>&1; then e=base64\n\
-         elif command -v openssl >/dev/null 2>&1; then e=\"openssl base64\"\n\
-         else e=\"od -An -v -tx1\"; printf \"!hex\\n\" >&3; fi\n\
-         {prelude}\
-         ( trap \"\" PIPE; exec 6>&- 9>&-; while sleep 3 3>&-; do printf \"!beat\\n\" >&3 || {{ kill \"$$\"; exit 0; }}; done ) </dev/null >/dev/null 2>&1 &\n\
-         b=$!\n\
-         {{ exec 9>&-; {{ ( cd \"$HOME\" 2>/dev/null || cd /\n{script}\n) 2>&5; printf \"!status %s\\n\" \"$?\" >&6; }} | {{ {encode}; }} >&3; }} 5>&1 | \
-         {{ exec 9>&-; sed \"s/^/!e /\" >&6; }}\n\
-         kill \"$b\" 2>/dev/null; printf \"!over\\n\" >&6; printf \"\\n!end\\n\" >&3\n"
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use std::process::Command;
-
-    use super::*;
-
-    #[test]
-    fn a_framed_script_gives_bytes_complaints_and_its_status() {
-        for (prelude, encode) in [("", BULK), ("", LIVE), (KEEPER, LIVE)] {
-            let script = framed(
-                prelude,
-                encode,
-                "printf \"a\\000b\\377\"; echo gone >&2; printf \"!size 4\\n\" >&6; exit 3",
-            );
-            assert!(!script.contains('\''));
-            let output = Command::new("sh").args(["-c", &script]).output().unwrap();
-            let mut items = Vec::new();
-            let mut decoder = Decoder::new(Encoding::Base64);
-            decoder.push(&output.stdout, &mut items).unwrap();
-            decoder.finish().unwrap();
-            let end = DecodedItem::Message("end".to_owned());
-            assert_eq!(
-                items,
-                [DecodedItem::Bytes(Bytes::from_static(b"a\0b\xff")), end]
-            );
-            let messages = Lines::default().push(&output.stderr);
-            assert_eq!(
-                messages.last(),
-                Some(&ScriptLine::Message("over".to_owned()))
-            );
-            for expected in ["e gone", "size 4", "status 3"] {
-                assert!(
-                    messages.contains(&ScriptLine::Message(expected.to_owned())),
-                    "{messages:?}"
-                );
-            }
-        }
-    }
 }

@@ -38,6 +38,9 @@
 
 pub(crate) mod down;
 pub(crate) mod lines;
+mod scripts;
+#[cfg(test)]
+mod shells;
 pub mod text;
 mod up;
 
@@ -49,7 +52,7 @@ use std::sync::{
 use ops_session::handshake::AgentVersion;
 use tokio::sync::OnceCell;
 
-use ops_core::{Context, Document, OpenOptions, connect::Urgency, trouble::Troubled};
+use ops_core::{BoxFuture, Context, Document, OpenOptions, connect::Urgency, trouble::Troubled};
 use ops_profile::Instance;
 use ops_ui::{Error, ErrorKind, Hint, Result, hint, output::escape};
 
@@ -238,30 +241,6 @@ impl ScriptHost {
     }
 }
 
-/// Makes a private folder `$d` with FIFOs in it, and a keeper for when nobody holds descriptor 9
-/// any more: it ends the process that `$d/p` names with all below it, and removes what `$d/t`
-/// names, and the folder.
-///
-/// Only the shell that the agent started holds it: that one dies with its session, whatever else
-/// hangs. Opening a FIFO waits for its other side, so the keeper opens them for whoever still
-/// waits; after it has ended the process, which must not take that for the end of its input.
-const KEEPER: &str = "d=$(mktemp -d \"${TMPDIR:-/tmp}/ops-pipe.XXXXXX\") || exit 1\n\
-     mkfifo \"$d/life\" \"$d/in\" \"$d/out\" \"$d/eof\" || { rm -rf \"$d\"; exit 1; }\n\
-     ( trap \"\" HUP INT QUIT TERM\n\
-     exec 3>&- 5>&- 6>&- 7>&- </dev/null >/dev/null 2>&1\n\
-     cat \"$d/life\"\n\
-     if [ -s \"$d/p\" ]; then\n\
-     ps -A -o pid= -o ppid= >\"$d/ps\" || for f in /proc/[0-9]*/status; do\n\
-     sed -n -e \"s/^Pid:[^0-9]*//p\" -e \"s/^PPid:[^0-9]*//p\" \"$f\" | tr \"\\n\" \" \"; echo; done >\"$d/ps\"\n\
-     k() { echo \"$1\"; while read -r c q; do [ \"$q\" != \"$1\" ] || k \"$c\"; done <\"$d/ps\"; }\n\
-     set -- $(k \"$(cat \"$d/p\")\")\n\
-     kill -TERM \"$@\"; sleep 1; kill -KILL \"$@\"; fi\n\
-     : 1<>\"$d/in\" 2<>\"$d/out\"\n\
-     : 1<>\"$d/eof\"\n\
-     if [ -s \"$d/t\" ]; then t=$(cat \"$d/t\"; echo .); rm -rf \"${t%??}\"; fi\n\
-     rm -rf \"$d\" ) &\n\
-     exec 9>\"$d/life\"\n";
-
 /// The folder of a keeper as its script named it: it goes back into a script.
 pub(crate) fn folder(told: &str) -> Result<&str> {
     let harmless = |b: u8| b.is_ascii_alphanumeric() || b"/._-".contains(&b);
@@ -308,9 +287,13 @@ impl Pipe {
     /// of its user.
     ///
     /// # Errors
-    /// As [`DownPipe::start`] and [`UpPipe::start`]; a server without mkfifo; a document without
-    /// separated output, over which nothing comes before the end.
-    pub async fn start(host: &ScriptHost, script: &str) -> Result<Self> {
+    /// As [`DownPipe::start`]; a server without stty or mkfifo; a document without separated
+    /// output, over which nothing comes before the end.
+    pub fn start<'a>(host: &'a ScriptHost, script: &'a str) -> BoxFuture<'a, Result<Self>> {
+        Box::pin(Self::start_unboxed(host, script))
+    }
+
+    async fn start_unboxed(host: &ScriptHost, script: &str) -> Result<Self> {
         if !host.known.is_learned() {
             // Of a document without, nothing would ever come.
             DownPipe::start(host, "").await?.wait().await?;
@@ -318,29 +301,11 @@ impl Pipe {
         if host.known.is_joined() {
             return Err(no_live_output(host));
         }
-        let mut down = DownPipe::start_kept(host, &body(script)).await?;
+        let mut down = DownPipe::start_kept(host, &scripts::process(script)).await?;
         let folder = await_folder(&mut down).await?;
-        let (consumer, at_end) = (
-            format!("cat >\"{folder}/in\""),
-            format!("echo >\"{folder}/eof\""),
-        );
-        let up = UpPipe::start(host, &consumer, &at_end).await?;
+        let up = UpPipe::start(host, &folder).await?;
         Ok(Self { down, up })
     }
-}
-
-/// `script` with the FIFO as its input, and its process named for the keeper.
-///
-/// Somebody else holds the FIFO open until `$d/eof` is written to: when the session that feeds it
-/// is lost, the script waits, and is ended, in place of reading an end.
-fn body(script: &str) -> String {
-    format!(
-        "printf \"!folder %s\\n\" \"$d\" >&6\n\
-         ( exec 3>&- 5>&- 6>&- </dev/null 8>\"$d/in\" >/dev/null 2>&1; read -r x <\"$d/eof\" ) >/dev/null 2>&1 &\n\
-         h=$!\n\
-         ( echo \"$(exec sh -c \"echo \\$PPID\")\" >\"$d/p\"; exec <\"$d/in\" || exit 1\n{script}\n)\n\
-         s=$?; rm -f \"$d/p\"; kill \"$h\" 2>/dev/null\n(exit \"$s\")"
-    )
 }
 
 /// What needs both directions at once cannot be had from this document, or from this agent.

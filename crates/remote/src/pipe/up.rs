@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use ops_core::{connect::Ending, trouble::Trouble};
+use ops_core::{BoxFuture, connect::Ending, trouble::Trouble};
 use ops_session::driver::{self, Event};
 use ops_ui::{Error, Result};
 
 use super::{
-    Chunk, DownPipe, KEEPER, ScriptHost, await_folder,
+    Chunk, DownPipe, ScriptHost, await_folder,
     lines::{Lines, ScriptLine},
+    scripts::{self, SCRIPT_END},
 };
 
 /// Largest frame of [`UpPipe::send`], in bytes: long enough that waiting for its credit costs
@@ -22,8 +23,6 @@ const PIECE_BYTES: usize = 64 << 10;
 pub const LOST: &str = "lost ";
 /// Lines that are no messages kept for an error.
 const KEPT_LINES: usize = 20;
-/// The line that ends the script of a dialogue.
-const SCRIPT_END: &str = ".";
 
 /// A running script; dropped, its session is ended in the background, which the script sees as a
 /// hang-up.
@@ -51,20 +50,16 @@ pub struct UpPipe {
 }
 
 impl UpPipe {
-    /// Feeds `consumer`'s standard input. `at_end` runs when [`UpPipe::end`] has said that all is
-    /// there, before the consumer reads end-of-file; not when the session ends in another way.
-    ///
-    /// # Errors
-    /// As [`ops_core::Context::open`]; a server without stty.
-    pub async fn start(host: &ScriptHost, consumer: &str, at_end: &str) -> Result<Self> {
-        Self::run(host, &framed(consumer, at_end), None).await
+    /// Feeds the process of a [`super::Pipe`], whose keeper's folder is this.
+    pub(super) async fn start(host: &ScriptHost, folder: &str) -> Result<Self> {
+        Self::run(host, &scripts::up(folder), None).await
     }
 
     /// Runs `script` on a terminal in raw mode, in the home of its user, from which it reads lines
     /// ([`UpPipe::ask`]), each with a number in front, and the bytes that they announce
     /// ([`UpPipe::piece`]). It answers with `say NUMBER TEXT`, and what it complains about is kept
-    /// for an error. `$d` is a private folder; what `$d/t` names, a path and a line feed, goes with
-    /// it when the script ends, however that comes about.
+    /// for an error. `$private` is a folder of its own; what `$private/remove` names, a path and a
+    /// line feed, goes with it when the script ends, however that comes about.
     ///
     /// The script goes through the terminal too, so that no limit of a document's parameter bounds
     /// it and it may hold single quotes. No line of it is a full stop alone, which ends it.
@@ -74,13 +69,18 @@ impl UpPipe {
     /// numbers tell which came already.
     ///
     /// # Errors
-    /// As [`UpPipe::start`] and [`DownPipe::start`].
-    pub async fn dialogue(host: &ScriptHost, script: &str) -> Result<Self> {
+    /// As [`ops_core::Context::open`]; a server without stty or mkfifo.
+    pub fn dialogue<'a>(host: &'a ScriptHost, script: &'a str) -> BoxFuture<'a, Result<Self>> {
+        Box::pin(Self::dialogue_unboxed(host, script))
+    }
+
+    async fn dialogue_unboxed(host: &ScriptHost, script: &str) -> Result<Self> {
         if host.may_join_output() {
             return Self::dialogue_by_terminal(host, script).await;
         }
-        let relay = "printf \"!folder %s\\n\" \"$d\" >&6\ncat \"$d/out\" >&6\n";
-        let mut voice = DownPipe::start_kept(host, relay).await?.strict();
+        let mut voice = DownPipe::start_kept(host, &scripts::relay())
+            .await?
+            .strict();
         if host.may_join_output() {
             // Its start has shown it. What the relay says would come when it has ended, which it
             // never does.
@@ -88,7 +88,12 @@ impl UpPipe {
             return Self::dialogue_by_terminal(host, script).await;
         }
         let folder = await_folder(&mut voice).await?;
-        let mut up = Self::run(host, &told(&folder), Some(Box::new(voice))).await?;
+        let mut up = Self::run(
+            host,
+            &scripts::joined_dialogue(&folder),
+            Some(Box::new(voice)),
+        )
+        .await?;
         up.numbered = true;
         up.hand_over(script).await?;
         Ok(up)
@@ -96,7 +101,7 @@ impl UpPipe {
 
     /// A dialogue whose answers leave by the terminal alone.
     async fn dialogue_by_terminal(host: &ScriptHost, script: &str) -> Result<Self> {
-        let mut up = Self::run(host, &spoken(), None).await?;
+        let mut up = Self::run(host, &scripts::dialogue(), None).await?;
         up.numbered = true;
         up.hand_over(script).await?;
         Ok(up)
@@ -138,8 +143,10 @@ impl UpPipe {
                 }
             }
         };
-        let connection =
-            Box::pin(host.cx.open_heard(&host.instance, document, options, heard)).await?;
+        let connection = host
+            .cx
+            .open_heard(&host.instance, document, options, Box::pin(heard))
+            .await?;
         let (session, ending) = connection.into_parts();
         let mut up = Self {
             session,
@@ -222,6 +229,7 @@ impl UpPipe {
     /// # Errors
     /// As [`UpPipe::send`].
     pub async fn end(&mut self) -> Result<()> {
+        // A head that reads ahead would swallow the line that says so.
         self.credit().await?;
         self.raw(Bytes::from_static(b"0\n")).await
     }
@@ -250,6 +258,8 @@ impl UpPipe {
             }
             let event = match &mut self.voice {
                 None => UpEvent::Event(self.session.events.next().await),
+                // Neither first: the voice is the faster one, and the terminal alone tells how the
+                // session goes.
                 Some(voice) => tokio::select! {
                     chunk = voice.next() => UpEvent::Chunk(chunk),
                     event = self.session.events.next() => UpEvent::Event(event),
@@ -321,6 +331,8 @@ impl UpPipe {
             && let Some((number, text)) = text.split_once(' ')
             && let Ok(number) = number.parse::<u64>()
         {
+            // Each answer comes by both ways, in order on each: a number that is not above the last
+            // one is the slower copy.
             if number > self.answered {
                 self.answered = number;
                 self.messages.push_back(text.to_owned());
@@ -378,6 +390,8 @@ impl UpPipe {
         let send = sender.send(bytes);
         tokio::pin!(send);
         let sent = loop {
+            // Events have to be taken while this waits: a session whose events nobody takes stops
+            // reading, and then no acknowledgement makes room for what is to be sent.
             tokio::select! {
                 biased;
                 sent = &mut send => break sent,
@@ -457,63 +471,4 @@ impl UpPipe {
 enum UpEvent {
     Event(Option<Event>),
     Chunk(Result<Option<Chunk>>),
-}
-
-/// The script around `consumer`. Only what was announced is read from the terminal, and nothing
-/// follows a frame before its credit, so that a `head` that reads ahead does no harm.
-fn framed(consumer: &str, at_end: &str) -> String {
-    format!(
-        "cd \"$HOME\" 2>/dev/null || cd /\n\
-         exec 6>&1\n\
-         stty raw -echo || exit 1\n\
-         printf \"!ready\\n\"\n\
-         while IFS= read -r n; do\n\
-         case \"$n\" in 0) {at_end}\nexit 0;; [1-9]*) ;; *) exit 1;; esac\n\
-         head -c \"$n\" || exit 1\n\
-         printf \"!credit %s\\n\" \"$n\" >&6\n\
-         done | {{ {consumer}\n}}\n\
-         s=$?\n\
-         printf \"!status %s\\n\" \"$s\"\n\
-         exit \"$s\"\n"
-    )
-}
-
-/// A dialogue whose answers leave by the terminal.
-fn spoken() -> String {
-    format!(
-        "{KEEPER}{}",
-        dialogue("printf \"!%s %s\\n\" \"$1\" \"$2\"", "")
-    )
-}
-
-/// A dialogue whose answers leave by the FIFO of another session's keeper too. That session may be
-/// lost at any time.
-fn told(folder: &str) -> String {
-    let say =
-        "printf \"!%s %s\\n\" \"$1\" \"$2\" >&7 2>/dev/null; printf \"!%s %s\\n\" \"$1\" \"$2\"";
-    format!(
-        "d=\"{folder}\"\nexec 9>\"$d/life\" || exit 1\nexec 7>\"$d/out\" || exit 1\ntrap \"\" PIPE\n{}",
-        dialogue(say, "printf \"!ready\\n\" >&7\n")
-    )
-}
-
-/// `say` is how an answer leaves, `ready` says that the terminal is in raw mode. The script comes
-/// by the terminal, read line by line: `read` takes a byte at a time, so that what follows the
-/// script is left for the script itself. A script of which the end is missing is never run.
-fn dialogue(say: &str, ready: &str) -> String {
-    format!(
-        "cd \"$HOME\" 2>/dev/null || cd /\n\
-         stty raw -echo || exit 1\n\
-         exec 8>&1 2>&1\n\
-         say() {{ {{ {say}; }} >&8; }}\n\
-         {ready}\
-         printf \"!ready\\n\"\n\
-         script=\n\
-         while IFS= read -r line || exit 1; do\n\
-         [ \"$line\" != {SCRIPT_END} ] || break\n\
-         script=\"$script$line\n\"\n\
-         done\n\
-         ( eval \"$script\" )\n\
-         printf \"!status %s\\n\" \"$?\"\n"
-    )
 }

@@ -4,7 +4,7 @@ use std::{borrow::Cow, future::Future, path::PathBuf, sync::Arc, time::Duration}
 
 use bytes::Bytes;
 use ops_core::{
-    Context, Document, OpenOptions,
+    BoxFuture, Context, Document, OpenOptions,
     trouble::{Trouble, Troubled},
 };
 use ops_profile::{HostKeys, Instance};
@@ -113,7 +113,11 @@ impl Dialer {
     /// # Errors
     /// As [`Context::open`]; no server on the port; a host key that has changed
     /// ([`ErrorKind::Refused`]); a login that is refused.
-    pub async fn connect(&self) -> Result<Client> {
+    pub fn connect<'a>(&'a self) -> BoxFuture<'a, Result<Client>> {
+        Box::pin(self.connect_unboxed())
+    }
+
+    async fn connect_unboxed(&self) -> Result<Client> {
         let label = self.instance.label();
         let file = known_hosts::file(&self.cx);
         if self.policy == HostKeys::Ssm {
@@ -321,7 +325,11 @@ impl Client {
     ///
     /// # Errors
     /// The connection is lost.
-    pub async fn subsystem(&self, name: &str) -> Result<Option<Program>> {
+    pub fn subsystem<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Program>>> {
+        Box::pin(self.subsystem_unboxed(name))
+    }
+
+    async fn subsystem_unboxed(&self, name: &str) -> Result<Option<Program>> {
         let channel = self.channel().await?;
         channel
             .request_subsystem(true, name)
@@ -335,7 +343,11 @@ impl Client {
     ///
     /// # Errors
     /// The connection is lost.
-    pub async fn command(&self, line: &[u8]) -> Result<Option<Program>> {
+    pub fn command<'a>(&'a self, line: &'a [u8]) -> BoxFuture<'a, Result<Option<Program>>> {
+        Box::pin(self.command_unboxed(line))
+    }
+
+    async fn command_unboxed(&self, line: &[u8]) -> Result<Option<Program>> {
         let channel = self.channel().await?;
         channel
             .exec(true, line)

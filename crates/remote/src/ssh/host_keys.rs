@@ -11,7 +11,7 @@ use std::{
 
 use ops_session::driver::Event;
 
-use ops_core::{Context, Document, OpenOptions};
+use ops_core::{BoxFuture, Context, Document, OpenOptions};
 use ops_profile::Instance;
 use ops_ui::{Error, Result, hint, paths};
 
@@ -27,7 +27,17 @@ const KEYS_BYTES_MAX: usize = 64 << 10;
 ///
 /// # Errors
 /// The session cannot be opened, or the far side shows no key.
-pub async fn pin(
+pub fn pin<'a>(
+    cx: &'a Context,
+    instance: &'a Instance,
+    port: u16,
+    file: &'a Path,
+    reason: Option<String>,
+) -> BoxFuture<'a, Result<()>> {
+    Box::pin(pin_unboxed(cx, instance, port, file, reason))
+}
+
+async fn pin_unboxed(
     cx: &Context,
     instance: &Instance,
     port: u16,

@@ -1,6 +1,6 @@
 //! The user that an image of AWS is made with.
 
-use ops_core::Context;
+use ops_core::{BoxFuture, Context};
 use ops_profile::{Instance, Kind};
 
 /// The name of a platform, as Systems Manager tells it in `PlatformName`, begins with the first
@@ -33,7 +33,14 @@ pub fn of_platform(platform: &str) -> Option<&'static str> {
 
 /// The user that the image of `instance` is made with, as far as Systems Manager tells the
 /// platform, which it is asked for. `None` for a hybrid node, which has no image of AWS.
-pub async fn of_instance(cx: &Context, instance: &Instance) -> Option<&'static str> {
+pub fn of_instance<'a>(
+    cx: &'a Context,
+    instance: &'a Instance,
+) -> BoxFuture<'a, Option<&'static str>> {
+    Box::pin(of_instance_unboxed(cx, instance))
+}
+
+async fn of_instance_unboxed(cx: &Context, instance: &Instance) -> Option<&'static str> {
     if instance.kind == Kind::Hybrid {
         return None;
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use ops_core::{Context, connect::Ending};
+use ops_core::{BoxFuture, Context, connect::Ending};
 use ops_session::driver::{Event, Events, Sender};
 use ops_ui::{
     Error, ErrorKind, Exit, Output, Result,
@@ -78,7 +78,21 @@ pub trait OutputFilter: Send {
 ///
 /// # Errors
 /// The session failed, the output cannot be written any more, or a signal asked to stop.
-pub async fn carry(
+pub fn carry<'a>(
+    cx: &'a Context,
+    sender: &'a Sender,
+    events: &'a mut Events,
+    ending: &'a Ending,
+    label: &'a str,
+    escape: EscapeChar,
+    filter: Option<Box<dyn OutputFilter>>,
+) -> BoxFuture<'a, Result<CarryEnd>> {
+    Box::pin(carry_unboxed(
+        cx, sender, events, ending, label, escape, filter,
+    ))
+}
+
+async fn carry_unboxed(
     cx: &Context,
     sender: &Sender,
     events: &mut Events,

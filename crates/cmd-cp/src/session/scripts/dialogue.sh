@@ -89,8 +89,8 @@ decode() {
 }
 
 # What the keeper removes if this shell dies.
-keep() { printf "%s\n" "$1" >"$private/t"; }
-forget() { : >"$private/t"; }
+keep() { printf "%s\n" "$1" >"$private/remove"; }
+forget() { : >"$private/remove"; }
 
 # locate ROOT FOLDERS NAME FOLLOW: goes there and sets $name; says in $why what is wrong.
 locate() {

@@ -1,0 +1,79 @@
+# shellcheck shell=sh
+#
+# Makes the private folder $private of a pipe and starts its keeper: a process that outlives the
+# session, whatever ends it, and puts in order what is left then.
+#
+# Files of the folder:
+#   life       FIFO: the pipe lives for as long as somebody holds its writing end
+#   in         FIFO: what the process reads
+#   out        FIFO: what the script of a dialogue has to say
+#   eof        FIFO: a line in it says that the input has come to its end
+#   process    the number of the process that is ended with the pipe; empty for none
+#   processes  every process and its parent, while that one is ended
+#   remove     a path and a line feed: what is removed with the folder
+#
+# No single quote may stand here: the text travels between a pair of them.
+
+private=$(mktemp -d "${TMPDIR:-/tmp}/ops-pipe.XXXXXX") || exit 1
+mkfifo "$private/life" "$private/in" "$private/out" "$private/eof" || {
+    rm -rf "$private"
+    exit 1
+}
+
+list_processes() {
+    # The ps of busybox knows no -A and no pid=, and says so by its status; then there is a /proc.
+    # On macOS there is none, and ps knows both.
+    ps -A -o pid= -o ppid= >"$private/processes" || for status in /proc/[0-9]*/status; do
+        sed -n -e "s/^Pid:[^0-9]*//p" -e "s/^PPid:[^0-9]*//p" "$status" | tr "\n" " "
+        echo
+    done >"$private/processes"
+}
+
+# tell_tree PROCESS: its number, and those of all that it has started, as the list has them.
+tell_tree() {
+    echo "$1"
+    while read -r child parent; do
+        [ "$parent" != "$1" ] || tell_tree "$child"
+    done <"$private/processes"
+}
+
+end_process() {
+    list_processes
+    # Numbers, one to a word. The list is made before the first of them dies: whose parent is gone
+    # belongs to process 1.
+    # shellcheck disable=SC2046
+    set -- $(tell_tree "$(cat "$private/process")")
+    kill -TERM "$@"
+    sleep 1
+    kill -KILL "$@"
+}
+
+keep() {
+    # The end of a session is a hang-up, and an agent kills by group: now the keeper is needed.
+    trap "" HUP INT QUIT TERM
+    # Whoever holds the session's output open keeps the session from ending.
+    exec 3>&- 5>&- 6>&- 7>&- </dev/null >/dev/null 2>&1
+    # Ends when the last writer is gone. Only the shell that the agent started is one, and that
+    # shell dies with its session, whatever else hangs.
+    cat "$private/life"
+    [ ! -s "$private/process" ] || end_process
+    # Opening a FIFO waits for its other side, and somebody may still wait so. Opened both ways a
+    # FIFO waits for nobody, and lets them go on. This comes after the end of the process, which
+    # must not take it for the end of its input.
+    : 1<>"$private/in" 2<>"$private/out"
+    : 1<>"$private/eof"
+    if [ -s "$private/remove" ]; then
+        # "$(…)" cuts off line feeds at the end, of which a name may have some of its own: the full
+        # stop keeps them, and is cut off with the one line feed that the file has.
+        path=$(
+            cat "$private/remove"
+            echo .
+        )
+        rm -rf "${path%??}"
+    fi
+    rm -rf "$private"
+}
+
+# No parentheses: mksh would start two processes.
+keep &
+exec 9>"$private/life"

@@ -1,0 +1,100 @@
+//! What may be `sh` on a server, each with the tools that come with it.
+
+use std::{
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::find;
+
+/// Debian, Red Hat (and macOS), Alpine, Android, and the Unixes of old.
+const NAMES: [&str; 5] = ["dash", "bash", "busybox", "mksh", "ksh93"];
+
+/// A shell that is called `sh`, in a folder of its own.
+#[derive(Debug)]
+pub struct Shell {
+    name: &'static str,
+    folder: tempfile::TempDir,
+    path: String,
+}
+
+impl Shell {
+    /// Those that this machine has.
+    ///
+    /// # Panics
+    /// It has none.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let there: Vec<_> = NAMES
+            .into_iter()
+            .filter(|name| find(name).is_some())
+            .collect();
+        assert!(!there.is_empty(), "there is no shell");
+        there.into_iter().map(Self::new)
+    }
+
+    /// `name` as `sh`, beside this machine's programs; busybox with nothing but its own, as on
+    /// Alpine.
+    ///
+    /// # Panics
+    /// There is no such program here.
+    #[must_use]
+    pub fn new(name: &'static str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let program = find(name).expect("a shell");
+        let mut path = folder.path().display().to_string();
+        let link = |name: &str| symlink(&program, folder.path().join(name)).expect("a link");
+        if name == "busybox" {
+            let list = Command::new(&program).arg("--list").output();
+            let list = String::from_utf8(list.expect("busybox").stdout).expect("names");
+            list.lines().for_each(link);
+        } else {
+            link("sh");
+            path = format!("{path}:{}", std::env::var("PATH").unwrap_or_default());
+        }
+        Self { name, folder, path }
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Where it is, and first in its `PATH`; it may be written to.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// `sh -c SCRIPT`, with this folder for its home and for what is temporary.
+    #[must_use]
+    pub fn command(&self, script: &str) -> Command {
+        let mut command = Command::new(self.program());
+        command
+            .args(["-c", script])
+            .env("PATH", &self.path)
+            .env("TMPDIR", self.folder.path())
+            .env("HOME", self.folder.path());
+        command
+    }
+
+    /// Its path.
+    #[must_use]
+    pub fn program(&self) -> PathBuf {
+        self.folder.path().join("sh")
+    }
+
+    /// Whether something runs whose command line holds `word`.
+    ///
+    /// # Panics
+    /// `word` is empty, as every command line would hold it.
+    #[must_use]
+    pub fn has_processes(word: &str) -> bool {
+        assert!(!word.is_empty());
+        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        entries
+            .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+            .any(|line| String::from_utf8_lossy(&line).contains(word))
+    }
+}
