@@ -47,6 +47,10 @@ use crate::{
 /// nobody looks: see `ops runs`. It runs as root, has no input and no terminal, and cuts long
 /// output. THE COMMAND AND ITS VARIABLES ARE IN THE ACCOUNT'S HISTORY FOR 30 DAYS, with the
 /// beginning of what it prints, for everybody who may list commands.
+///
+/// On Windows servers (UNTRIED: written from the documentation) --shell is a line of PowerShell, a
+/// command ends with its session, a signal ends the PowerShell that runs it and perhaps not what
+/// that has started, and there is no input, -t, --user, --env, --script or --detach.
 #[derive(clap::Args, Debug)]
 pub struct Exec {
     /// Name, id, glob, tag:Key=Value, IP; USER@ runs it as that user
@@ -373,8 +377,11 @@ impl Exec {
 
     /// A terminal has one screen and one keyboard, and joins what a command writes.
     fn check_terminal(&self, hosts: &Hosts, has_form: bool) -> Result<()> {
+        let is_windows = |host: &Host| ops_remote::exec::is_windows(&host.instance);
         let why = if hosts.are_many {
             "-t is for one server"
+        } else if hosts.all.iter().any(is_windows) {
+            "-t cannot tell how a command on a Windows server ends"
         } else if has_form {
             "-t and -o do not go together"
         } else if self.document.is_some() {
@@ -382,7 +389,7 @@ impl Exec {
         } else {
             return Ok(());
         };
-        Err(Error::usage(why).hint("leave out -t"))
+        Err(Error::usage(why).hint("leave out -t; a terminal: ops shell TARGET"))
     }
 
     async fn hosts(&self, cx: &Context) -> Result<Hosts> {

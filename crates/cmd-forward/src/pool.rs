@@ -513,6 +513,7 @@ impl Pool {
                 controller: Arc::new(move || window.share()),
                 ..driver::Options::default()
             },
+            ..OpenOptions::default()
         };
         self.cx.open(&self.instance, document, options).await
     }

@@ -13,7 +13,10 @@ mod stream_url;
 
 use std::{
     net::IpAddr,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -58,6 +61,9 @@ pub struct OpenOptions {
     /// How often StartSession may be throttled before it fails; `None` waits as long as `--timeout`
     /// allows.
     pub throttles: Option<u32>,
+    /// Becomes true before the program may begin on the server, also where [`Context::open`] then
+    /// fails or is dropped.
+    pub reached: Arc<AtomicBool>,
     /// How it is carried. What is expected of the agent, proxy and certificates are filled in.
     pub driver: driver::Options,
 }
@@ -94,6 +100,9 @@ pub struct Connection {
     pub ready: Ready,
     /// Input, output and events; [`Event::Ready`] has been taken.
     pub session: driver::Session,
+    /// Its connection was lost once while it was being opened. An agent gives up separated output
+    /// then, without a word.
+    pub was_lost: bool,
     /// Ends it at the service.
     pub ending: Ending,
 }
@@ -357,11 +366,14 @@ impl Context {
         };
         tracing::debug!("the web socket is open");
         times.socket = lap(&mut begin);
+        // The agent waits for a client, which it has from now on.
+        options.reached.store(true, Ordering::Relaxed);
         // A terminal has no handshake: its first sign of life is what the program on the server
         // writes, which may be nothing for a long time. A caller that sees its program start by
         // another way (a second session) need not wait for that.
         let mut heard = std::pin::pin!(heard);
         let mut was_heard = false;
+        let mut was_lost = false;
         loop {
             let event = tokio::select! {
                 event = session.events.next() => event,
@@ -387,12 +399,17 @@ impl Context {
                         times,
                         ready,
                         session,
+                        was_lost,
                         ending,
                     });
                 }
                 Some(Event::Closed(closing)) => {
                     let label = instance.label();
                     let failure = ending.closed(&closing);
+                    // The agent tells why it has run nothing.
+                    if failure.is_some() {
+                        options.reached.store(false, Ordering::Relaxed);
+                    }
                     // The service ended it, so that TerminateSession would answer that there is
                     // none.
                     ending.ended();
@@ -407,6 +424,7 @@ impl Context {
                 Some(Event::Failed(error)) => {
                     return Err(ending.failed(&error));
                 }
+                Some(Event::Disconnected { .. }) => was_lost = true,
                 Some(_) => {}
                 None => {
                     return Err(Error::target(format!(

@@ -136,7 +136,8 @@ impl App {
     }
 
     /// Orders other faults, for open sessions too; counts begin anew.
-    pub(crate) fn set_faults(&self, faults: Faults) {
+    pub(crate) fn set_faults(&self, mut faults: Faults) {
+        faults.sessions_before = self.gateway.started();
         self.used().clear();
         self.allowances
             .lock()

@@ -22,6 +22,7 @@ use crate::duration::{parse_bytes, parse_duration, parse_share};
 /// | `max-frame=20KB[/close\|/reset\|/drop]` | a larger web socket message from the client, header included, closes the web socket with 1009, breaks it without a word, or is lost |
 /// | `rate=600KB`, `queue=64KiB` | bytes a second each way, and how much waits before messages are dropped |
 /// | `cut-after=N`, `cuts=K` | break the web socket without a close frame after N messages, K times (1) for each session |
+/// | `first=N` | the faults of connections (these and those above) meet the next N sessions only |
 /// | `end-after=N` | end the session, as TerminateSession by another caller does, after N messages |
 /// | `end-text=TEXT` | what the service says of a session's end |
 /// | `customer-message=TEXT` | what the account has to say to whoever begins a session |
@@ -78,6 +79,10 @@ pub struct Faults {
     pub(crate) end_text: Option<String>,
     pub(crate) customer_message: Option<String>,
     pub(crate) cuts: Option<u64>,
+    /// Sessions, counted from the order on, whose connections have these faults; `None` for all.
+    pub(crate) first: Option<u64>,
+    /// Sessions that there were before the order. Whoever takes the order fills it in.
+    pub(crate) sessions_before: u64,
     pub(crate) refuse_resume: Option<RefuseResume>,
     pub(crate) silent_after: Option<u64>,
     pub(crate) silent_for: Option<Duration>,
@@ -263,6 +268,7 @@ max-frame=N[/HOW]      a larger message from the client closes the web socket wi
 rate=600KB queue=64KiB bytes a second each way, and how much waits before messages are dropped
 cut-after=N cuts=K     break the web socket after N messages, K times (1) for each session
 bye-after=N            close it with 1000 `Bye` after N messages; counts into cuts
+first=N                what is wrong with connections meets the next N sessions only
 end-after=N            end the session after N messages, as TerminateSession by another caller does
 end-text=TEXT          what the service says of a session's end
 customer-message=TEXT  what the account has to say to whoever begins a session
@@ -297,7 +303,7 @@ deny-region=R          every call to this region is refused; may be repeated
 expired                temporary credentials have expired
 clock=10m              the clock of the services is ahead by so much";
 
-const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, max-parameter, max-frame, rate, queue, cut-after, bye-after, end-after, end-text, customer-message, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-handshake, odd-json, late-open, late-plugin, slow-dial, agent-version, strict, standard-tier, refuse-dial, stream-host, kms, kms-state, kms-challenge, deny, throttle, tps, fail, slow, late-invocations, run-delay, run-jitter, run-fail, deny-region, expired, clock";
+const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, max-parameter, max-frame, rate, queue, cut-after, bye-after, first, end-after, end-text, customer-message, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-handshake, odd-json, late-open, late-plugin, slow-dial, agent-version, strict, standard-tier, refuse-dial, stream-host, kms, kms-state, kms-challenge, deny, throttle, tps, fail, slow, late-invocations, run-delay, run-jitter, run-fail, deny-region, expired, clock";
 
 impl Faults {
     /// Adds one fault, or replaces it.
@@ -368,6 +374,7 @@ impl Faults {
             "end-text" => self.end_text = Some(text()?),
             "customer-message" => self.customer_message = Some(text()?),
             "cuts" => self.cuts = Some(number()?),
+            "first" => self.first = Some(number()?),
             "refuse-resume" => {
                 self.refuse_resume = Some(match value {
                     "" | "gone" | "true" => RefuseResume::Gone,
@@ -488,6 +495,12 @@ impl Faults {
             other => return Err(FaultError::Unknown(other.to_string())),
         }
         Ok(faults)
+    }
+
+    /// Whether the connections of the session with this number, counted from 0, have these faults.
+    pub(crate) fn meet_session(&self, number: u64) -> bool {
+        self.first
+            .is_none_or(|count| number < self.sessions_before.saturating_add(count))
     }
 
     /// No action has a rate of its own.

@@ -448,7 +448,7 @@ fn a_server_without_a_journal_says_so() {
     let bin = lab.folder("bin");
     // All that a shell needs, without systemd.
     for name in [
-        "sh", "cat", "mktemp", "mkfifo", "rm", "sleep", "setsid", "dd", "base64", "mv",
+        "sh", "cat", "mkdir", "mktemp", "mkfifo", "rm", "sleep", "setsid", "dd", "base64", "mv",
     ] {
         std::os::unix::fs::symlink(ops_test_needs::find(name).unwrap(), bin.join(name)).unwrap();
     }

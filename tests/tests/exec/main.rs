@@ -7,6 +7,7 @@ mod logs;
 mod many;
 mod run_command;
 mod script;
+mod servers;
 mod single;
 mod ways_out;
 

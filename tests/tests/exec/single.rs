@@ -367,6 +367,27 @@ mod on_a_terminal {
     }
 
     #[test]
+    fn an_end_of_input_is_the_commands_and_a_hang_up_leaves_nothing() {
+        let service = Service::start(binary().to_str().unwrap(), "");
+        let script = "echo up; cat; exit 6";
+        let mut terminal = Terminal::start(&service, &["exec", "-it", "web-1", "--shell", script]);
+        terminal.wait_for("up");
+        terminal.send("line\r");
+        terminal.wait_for("line");
+        terminal.send("\x04");
+        assert_eq!(terminal.wait(), Some(6));
+        assert!(terminal.is_cooked());
+        let seconds = crate::odd_seconds();
+        let script = format!("echo up; sleep {seconds}");
+        let mut terminal = Terminal::start(&service, &["exec", "-it", "web-1", "--shell", &script]);
+        terminal.wait_for("up");
+        crate::eventually("the command runs", || crate::is_sleeping(&seconds));
+        terminal.hang_up();
+        terminal.wait();
+        crate::eventually("the command has ended", || !crate::is_sleeping(&seconds));
+    }
+
+    #[test]
     fn without_a_terminal_here_it_says_so() {
         let lab = ops_tests::Lab::with_sandbox();
         let done = lab.ops(["exec", "-t", "web-1", "--", "true"]).output();

@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use ops_core::{OpenOptions, connect::Ending};
+use ops_core::connect::Ending;
 use ops_session::driver::{Event, Events, Sender};
 use ops_ui::Result;
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 
-use super::scripts;
+use super::{folder::Folder, scripts, setbacks::LASTED};
 use crate::pipe::ScriptHost;
 
 /// Frames that may be on their way to the command. They wait on the server in its folder, and here
@@ -63,6 +63,11 @@ impl Frames {
     /// Whether the last frame has not been sent and is not full.
     fn has_open_frame(&self) -> bool {
         self.last() > self.sent && self.kept.back().is_some_and(|frame| !frame.is_full())
+    }
+
+    /// How many frames the server has, and how many it has handed on.
+    pub(super) fn progress(&self) -> (u64, u64) {
+        (self.stored, self.handed)
     }
 
     fn last(&self) -> u64 {
@@ -129,6 +134,7 @@ pub(super) struct Feed {
     _ending: Option<Ending>,
     writer: mpsc::UnboundedSender<Bytes>,
     writing: JoinHandle<()>,
+    opened: Instant,
     /// The server listens; whether its `head` reads no further than it is told.
     is_ready: bool,
     is_exact: bool,
@@ -142,16 +148,14 @@ impl Feed {
     /// As [`ops_core::Context::open`].
     pub(super) async fn open(
         host: ScriptHost,
-        folder: String,
+        folder: Folder,
         turn: u32,
         heard: impl Future<Output = ()> + Send,
     ) -> Result<Self> {
         let document = host.interactive(&scripts::enter(&folder, turn, None))?;
-        let mut options = OpenOptions::reason(host.reason.clone());
-        options.urgency = host.urgency;
         let opening = host
             .cx
-            .open_heard(&host.instance, document, options, Box::pin(heard));
+            .open_heard(&host.instance, document, host.options(), Box::pin(heard));
         let (session, ending) = opening.await?.into_parts();
         // A size, if only to find out which payloads the agent takes.
         let _ = session.sender.send_size(80, 24).await;
@@ -178,6 +182,7 @@ impl Feed {
             _ending: ending,
             writer,
             writing,
+            opened: Instant::now(),
             is_ready: false,
             is_exact: false,
         }
@@ -207,6 +212,11 @@ impl Feed {
 
     pub(super) fn is_ready(&self) -> bool {
         self.is_ready
+    }
+
+    /// Whether it was of use, even if nothing was to be carried.
+    pub(super) fn has_lasted(&self) -> bool {
+        self.opened.elapsed() >= LASTED
     }
 
     /// Sends what is due.

@@ -1,22 +1,23 @@
 //! The input of a run on its way into the session that takes it.
 
+use std::time::Duration;
+
 use ops_ui::{Error, Result};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use super::{
     Input, PIECE_BYTES,
     feed::Feed,
+    opening::is_passing,
     run::{FeedChange, FeedState, InputReady, RunTask},
 };
 
-/// Sessions for the input that may end one after another without any progress.
-const FEED_TRIES: u32 = 4;
-
 impl RunTask {
-    pub(super) fn open_feed(&mut self) {
-        let Some(folder) = self.folder.clone() else {
-            return;
-        };
+    /// Opens a session for the input after `pause`.
+    pub(super) fn open_feed(&mut self, pause: Duration) {
         self.feed_turn += 1;
         let (heard, hears) = oneshot::channel();
         let heard_of = async {
@@ -24,7 +25,11 @@ impl RunTask {
                 std::future::pending::<()>().await;
             }
         };
-        let opening = Feed::open(self.host.clone(), folder, self.feed_turn, heard_of);
+        let (host, folder, turn) = (self.host.clone(), self.folder.clone(), self.feed_turn);
+        let opening = async move {
+            tokio::time::sleep(pause).await;
+            Feed::open(host, folder, turn, heard_of).await
+        };
         self.feed = FeedState::Opening {
             opening: tokio::spawn(opening),
             heard: Some(heard),
@@ -76,7 +81,11 @@ impl RunTask {
                 self.give_orders();
                 Ok(())
             }
-            FeedChange::Opened(Err(error)) => self.feed_failed(error),
+            FeedChange::Opened(Err(error)) if !is_passing(&error) => Err(error),
+            FeedChange::Opened(Err(error)) => {
+                let pause = self.feed_setbacks.not_opened(Instant::now(), self.patience);
+                self.open_feed_again(pause, error)
+            }
             FeedChange::Ended(why) => {
                 if self.input.is_none() && self.is_running {
                     // Nobody needs it.
@@ -84,20 +93,27 @@ impl RunTask {
                     return Ok(());
                 }
                 self.detail(format!("the input goes on in another session: {why}"));
+                self.note_feed_progress();
                 let error = Error::target(format!("`{}` takes no input", self.label()));
-                self.feed_failed(error.caused_by(why))
+                let pause = self.feed_setbacks.closed(Instant::now(), self.patience);
+                self.open_feed_again(pause, error.caused_by(why))
             }
         }
     }
 
-    /// Tries again, unless that has come to nothing several times.
-    pub(super) fn feed_failed(&mut self, error: Error) -> Result<()> {
-        self.feed_tries += 1;
-        if self.feed_tries >= FEED_TRIES {
-            return Err(error);
-        }
-        self.open_feed();
+    fn open_feed_again(&mut self, pause: Option<Duration>, error: Error) -> Result<()> {
+        self.open_feed(pause.ok_or(error)?);
         Ok(())
+    }
+
+    /// What the session at hand has gained makes good for those that were lost before it.
+    fn note_feed_progress(&mut self) {
+        let has_lasted = matches!(&self.feed, FeedState::Open(feed) if feed.has_lasted());
+        let progress = self.frames.progress();
+        if has_lasted || progress != self.feed_progress {
+            self.feed_setbacks.clear();
+            self.feed_progress = progress;
+        }
     }
 
     /// Sends the command by the terminal, if it did not come another way.
@@ -114,6 +130,7 @@ impl RunTask {
             feed.order(format!("put script {}\n", script.len()), Some(script));
         }
         feed.order(format!("run {}\n", self.order.settings()), None);
+        self.has_given_orders = true;
     }
 
     pub(super) fn input_told(&mut self, words: &str) {
@@ -121,7 +138,6 @@ impl RunTask {
         let mut number = || words.next().and_then(|word| word.parse().ok());
         if let (Some(stored), Some(handed)) = (number(), number()) {
             self.frames.told(stored, handed);
-            self.feed_tries = 0;
         }
         if words.next() == Some("closed") {
             self.input = None;

@@ -4,11 +4,12 @@ use std::{collections::VecDeque, time::Duration};
 
 use base64::Engine as _;
 use bytes::Bytes;
-use ops_core::{Connection, OpenOptions, connect::Ending};
+use ops_core::{Connection, connect::Ending};
 use ops_session::driver::{self, Event};
 use ops_ui::{Error, Result};
 use tokio::time::Instant;
 
+use super::{setbacks::LASTED, windows};
 use crate::pipe::{
     ScriptHost, down,
     lines::{Lines, ScriptLine as Text},
@@ -22,9 +23,9 @@ const SILENCE: Duration = Duration::from_secs(12);
 const FULL_BYTES: usize = 1000;
 /// For the far end of a session that was asked to end.
 const END_PATIENCE: Duration = Duration::from_secs(5);
-/// A script that has not said its first word by then will not: its session was cut while it was
-/// being opened, and the agent has given up the output.
-const FIRST_WORD: Duration = Duration::from_secs(120);
+/// A script that has not said its first word by then may never do so: its session was cut while it
+/// was being opened, and the agent has given up the output. Or sudo there is slow.
+const FIRST_WORD: Duration = Duration::from_secs(20);
 /// Lines of error output that are kept for a message.
 const KEPT_LINES: usize = 20;
 
@@ -44,6 +45,8 @@ pub(super) enum OutputRoute {
     Separated,
     /// By a terminal, which takes input too: a kilobyte a millisecond, and nothing is given up.
     Terminal,
+    /// As PowerShell writes it on Windows: separated or, when the command has ended, joined.
+    Windows,
 }
 
 /// What has come.
@@ -83,8 +86,13 @@ pub(super) struct ScriptSession {
     queue: VecDeque<ScriptOutput>,
     complaints: VecDeque<String>,
     trickle: Trickle,
+    opened: Instant,
+    /// How long its script may take to say something.
+    first_word: Duration,
     /// Something of ours has come.
     is_heard: bool,
+    /// A sign of life has come of a script from which it need not come.
+    has_beaten: bool,
     is_over: bool,
 }
 
@@ -102,15 +110,22 @@ impl ScriptSession {
         Ok(connection.map(|connection| Self::over(host, OutputRoute::Separated, connection)))
     }
 
+    /// Starts what `words` say to PowerShell on a Windows server.
+    ///
+    /// # Errors
+    /// As [`ops_core::Context::open`].
+    pub(super) async fn open_windows(host: &ScriptHost, words: &str) -> Result<Self> {
+        let connection = windows::open(host, words).await?;
+        Ok(Self::over(host, OutputRoute::Windows, connection))
+    }
+
     /// Starts `script` on a terminal.
     ///
     /// # Errors
     /// As [`ops_core::Context::open`].
     pub(super) async fn open_terminal(host: &ScriptHost, script: &str) -> Result<Self> {
-        let mut options = OpenOptions::reason(host.reason.clone());
-        options.urgency = host.urgency;
         let document = host.interactive(script)?;
-        let connection = Box::pin(host.cx.open(&host.instance, document, options)).await?;
+        let connection = Box::pin(host.cx.open(&host.instance, document, host.options())).await?;
         let line = Self::over(host, OutputRoute::Terminal, connection);
         // A size, if only to find out which payloads the agent takes.
         let _ = line.session.sender.send_size(80, 24).await;
@@ -118,6 +133,7 @@ impl ScriptSession {
     }
 
     fn over(host: &ScriptHost, way: OutputRoute, connection: Connection) -> Self {
+        let was_lost = connection.was_lost;
         let (session, ending) = connection.into_parts();
         Self {
             session,
@@ -129,9 +145,25 @@ impl ScriptSession {
             queue: VecDeque::new(),
             complaints: VecDeque::new(),
             trickle: Trickle::new(),
+            opened: Instant::now(),
+            first_word: FIRST_WORD,
             is_heard: false,
-            is_over: false,
+            has_beaten: false,
+            is_over: way == OutputRoute::Separated && was_lost,
         }
+    }
+
+    /// Gives its script more time for the first word: it is the `number`th of those that start the
+    /// command, and the ones before may just have been slow.
+    #[must_use]
+    pub(super) fn with_patience_of(mut self, number: u32) -> Self {
+        self.first_word = FIRST_WORD * number;
+        self
+    }
+
+    /// Whether it was of use, even if nothing was to be carried.
+    pub(super) fn has_lasted(&self) -> bool {
+        self.is_heard && self.opened.elapsed() >= LASTED
     }
 
     /// Takes input for what runs on the terminal.
@@ -151,16 +183,23 @@ impl ScriptSession {
                 return Ok(said);
             }
             if self.is_over {
-                return Err(LineLoss::Cut("the session has ended".to_owned()));
+                return Err(LineLoss::Cut("the session is lost".to_owned()));
             }
-            // A terminal's session is taken up again where it was, however long that takes.
-            let event = if self.way == OutputRoute::Terminal {
-                self.session.events.next().await
-            } else {
-                let silence = if self.is_heard { SILENCE } else { FIRST_WORD };
-                match tokio::time::timeout(silence, self.session.events.next()).await {
-                    Ok(event) => event,
-                    Err(_) => return Err(self.cut("nothing came any more")),
+            let silence = match self.way {
+                OutputRoute::Separated if self.is_heard => Some(SILENCE),
+                OutputRoute::Separated => Some(self.first_word),
+                // Joined output comes when the command has ended.
+                OutputRoute::Windows => self.has_beaten.then_some(SILENCE),
+                // Its session is taken up again where it was, however long that takes.
+                OutputRoute::Terminal => None,
+            };
+            let event = match silence {
+                None => self.session.events.next().await,
+                Some(silence) => {
+                    match tokio::time::timeout(silence, self.session.events.next()).await {
+                        Ok(event) => event,
+                        Err(_) => return Err(self.cut("nothing came any more")),
+                    }
                 }
             };
             match event {
@@ -177,7 +216,9 @@ impl ScriptSession {
                     }
                 }
                 // The agent gives up what it had no place for while the client was away.
-                Some(Event::Disconnected { reason }) if self.way == OutputRoute::Separated => {
+                Some(Event::Disconnected { reason })
+                    if self.way == OutputRoute::Separated || self.has_beaten =>
+                {
                     return Err(self.cut(&reason));
                 }
                 Some(Event::Closed(closing)) => return Err(self.closed(&closing)),
@@ -201,7 +242,13 @@ impl ScriptSession {
             self.is_heard = true;
             match item {
                 DecodedItem::Bytes(bytes) => self.queue.push_back(ScriptOutput::Bytes(bytes)),
-                DecodedItem::Message(text) if text == "beat" => {}
+                DecodedItem::Message(text) if text == "beat" => {
+                    self.has_beaten |= self.way == OutputRoute::Windows;
+                }
+                // Error output, where the agent has joined it with output.
+                DecodedItem::Message(text) if text.starts_with("x ") => {
+                    self.read_line(Text::Message(text))?;
+                }
                 DecodedItem::Message(text) => self.queue.push_back(ScriptOutput::Message(text)),
             }
         }
@@ -262,11 +309,14 @@ impl ScriptSession {
             return LineLoss::Cut("the session has ended".to_owned());
         }
         let complaints: Vec<&str> = self.complaints.iter().map(String::as_str).collect();
-        LineLoss::Failed(match (self.host.refused(&complaints), failure) {
-            (Some(refused), _) => refused,
-            (None, Some(failure)) => self.explain(failure),
-            (None, None) => self.not_run(),
-        })
+        match (self.host.refused(&complaints), failure) {
+            (Some(refused), _) => LineLoss::Failed(refused),
+            (None, Some(failure)) => LineLoss::Failed(self.explain(failure)),
+            (None, None) if !complaints.is_empty() => LineLoss::Failed(self.not_run()),
+            // An agent whose client was away for a moment ends the session like this, and may tell
+            // a status all the same, which is its own.
+            (None, None) => LineLoss::Cut("the session has ended without a word".to_owned()),
+        }
     }
 
     /// The server did something else.
@@ -307,7 +357,7 @@ impl ScriptSession {
     /// word the agent passes on. Its script knows by what it has said last which of both is meant.
     async fn close_with(mut self, order: &'static [u8]) -> bool {
         let word = match self.way {
-            OutputRoute::Separated => QUIT,
+            OutputRoute::Separated | OutputRoute::Windows => QUIT,
             OutputRoute::Terminal => order,
         };
         if self.is_over || self.session.sender.send(word).await.is_err() {

@@ -35,11 +35,15 @@
 //! keeps everything until the client answers that it knows the end of the command. Neither what was
 //! written to a session counts, nor that it has ended: both happen to lost sessions too.
 //!
+//! **Windows.** A command there runs by PowerShell and ends with its session; input, variables,
+//! scripts, another user and `detach` are refused. Written from the documentation, and not tried.
+//!
 //! **Ways out.** [`Signals`] reach all processes of the command. [`Run::stdout_closed`] ends it as
 //! SIGPIPE would. A [`Run`] that is dropped ends it in the background, which the dispatcher waits
 //! for.
 
 mod feed;
+mod folder;
 mod input;
 mod line;
 mod on_terminal;
@@ -48,9 +52,11 @@ mod order;
 mod position;
 mod run;
 mod scripts;
+mod setbacks;
 #[cfg(test)]
 mod shells;
 mod text;
+mod windows;
 mod words;
 
 use std::{collections::VecDeque, time::Duration};
@@ -61,7 +67,10 @@ use ops_profile::Instance;
 use ops_ui::{Result, Text};
 use tokio::sync::mpsc;
 
-pub use self::on_terminal::{OnTerminal, start_on_terminal};
+pub use self::{
+    on_terminal::{OnTerminal, start_on_terminal},
+    windows::is_windows,
+};
 
 /// See [`Request::patience`].
 const PATIENCE: Duration = Duration::from_secs(600);

@@ -11,7 +11,7 @@ use ops_profile::Instance;
 use ops_session::driver::{Event, Session};
 use ops_ui::{Error, ErrorKind, Exit, Result, Text, hint};
 
-use super::{Command, Request, text};
+use super::{Command, Request, folder::random_hex, text};
 use crate::terminal::OutputFilter;
 
 /// Begins and ends what the script has to say; the record separator of ASCII, which terminals do
@@ -44,7 +44,7 @@ pub async fn start_on_terminal(
     (columns, rows): (u16, u16),
 ) -> Result<OnTerminal> {
     let payload = payload(request)?;
-    let mark = random_mark()?;
+    let mark = random_hex(MARK_BYTES)?;
     let command = command_line(&bootstrap(&mark, payload.len()), request.user.as_deref())?;
     let mut options = OpenOptions::reason(request.reason.clone());
     options.urgency = request.urgency;
@@ -130,13 +130,6 @@ fn command_line(script: &str, user: Option<&str>) -> Result<String> {
             "exec sudo -n -H -u '{user}' -- sh -c 'cd; {script}'"
         )),
     }
-}
-
-fn random_mark() -> Result<String> {
-    let mut bytes = [0; MARK_BYTES];
-    aws_lc_rs::rand::fill(&mut bytes)
-        .map_err(|_| Error::unexpected("the system gives no random numbers"))?;
-    Ok(ops_ui::text::hex(&bytes))
 }
 
 /// Waits for the script to say that it reads.

@@ -1,11 +1,10 @@
 //! How the sessions of a run come about, the first one and those that go on.
 
-use std::time::Duration;
-
-use ops_ui::{ErrorKind, Result};
+use ops_ui::{Error, ErrorKind, Result};
 use tokio::time::Instant;
 
 use super::{
+    Event,
     feed::Feed,
     line::{LineLoss, OutputRoute, ScriptOutput, ScriptSession},
     run::{FeedState, RunTask},
@@ -13,30 +12,65 @@ use super::{
 };
 use crate::pipe::{self, DownPipe};
 
-/// First and longest pause between attempts to attach again.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+/// Sessions that may fail to start a command: each has come as far as the agent.
+const STARTS: u32 = 3;
+
+/// Whether what has failed may go well the next time.
+pub(super) fn is_passing(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Unreachable | ErrorKind::Unexpected | ErrorKind::Timeout
+    )
+}
 
 impl RunTask {
     /// The session that makes the folder; `None` where nobody waits for it any more.
     pub(super) async fn first_line(&mut self) -> Result<Option<ScriptSession>> {
-        if self.host.document.is_some() && !self.host.known.is_learned() {
+        if self.way != OutputRoute::Windows
+            && self.host.document.is_some()
+            && !self.host.known.is_learned()
+        {
             // Of a document whose output comes at the end nothing would come before.
             DownPipe::start(&self.host, "").await?.wait().await?;
         }
-        let events = self.events.clone();
-        tokio::select! {
-            line = self.begin() => line.map(Some),
-            () = events.closed() => Ok(None),
+        if self.way == OutputRoute::Windows {
+            let line = ScriptSession::open_windows(&self.host, &self.words).await?;
+            self.pending
+                .push_back(Event::Note(self.ends_with_session()));
+            return Ok(Some(line));
         }
+        self.host.known.forget_reached();
+        let events = self.events.clone();
+        let error = tokio::select! {
+            line = self.begin() => match line {
+                Ok(line) => return Ok(Some(line)),
+                Err(error) => error,
+            },
+            () = events.closed() => return Ok(None),
+        };
+        // What was lost while it was being opened may have begun all the same.
+        if is_passing(&error) && self.host.known.has_reached() {
+            self.detail(format!("asking whether the command runs: {error}"));
+            return self.replace_line(error.to_string()).await;
+        }
+        Err(error)
     }
 
-    pub(super) async fn begin(&mut self) -> Result<ScriptSession> {
+    /// Opens a session that starts the command, if none before it has done so. Each does all of
+    /// that, with the same name for the folder, and the server sees to it that the command is
+    /// started once.
+    async fn begin(&mut self) -> Result<ScriptSession> {
         self.is_launched = self.order.is_open();
-        let order = &self.order;
-        match ScriptSession::open(&self.host, |linger| scripts::begin(order, linger)).await {
+        if self.way == OutputRoute::Terminal {
+            self.is_launched = false;
+            return self.bootstrap().await;
+        }
+        let (order, folder, turn) = (&self.order, &self.folder, self.turn);
+        let begin = |linger| scripts::begin(order, folder, turn, linger);
+        match ScriptSession::open(&self.host, begin).await {
             Ok(Some(line)) => {
                 self.detail("the output comes by a session of its own");
-                Ok(line)
+                Ok(line.with_patience_of(turn))
             }
             Ok(None) => {
                 self.way = OutputRoute::Terminal;
@@ -47,31 +81,41 @@ impl RunTask {
                 self.bootstrap().await
             }
             // Among other things this is what the service says of a parameter that is too long.
-            Err(error) if matches!(error.kind(), ErrorKind::Usage | ErrorKind::Unexpected) => {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::Usage | ErrorKind::Unexpected)
+                    && !self.host.known.has_reached() =>
+            {
                 self.detail(format!("going by a terminal: {error}"));
                 self.is_launched = false;
-                // The first error is the one that tells what is wrong.
-                self.bootstrap().await.map_err(|_| error)
+                match self.bootstrap().await {
+                    Err(lost) if is_passing(&lost) && self.host.known.has_reached() => Err(lost),
+                    // The first error is the one that tells what is wrong.
+                    opened => opened.map_err(|_| error),
+                }
             }
             Err(error) => Err(error),
         }
     }
 
     /// Sends the engine by a terminal, for which nothing is too long.
-    pub(super) async fn bootstrap(&mut self) -> Result<ScriptSession> {
+    async fn bootstrap(&mut self) -> Result<ScriptSession> {
         let is_way = self.way == OutputRoute::Terminal;
-        let (script, engine) = scripts::bootstrap(is_way);
+        let (script, engine) = scripts::bootstrap(&self.folder, self.turn, is_way);
         let mut line = ScriptSession::open_terminal(&self.host, &script).await?;
-        let folder = match line.next().await {
-            Ok(ScriptOutput::Message(text)) => text.strip_prefix("folder ").map(str::to_owned),
-            Ok(_) | Err(LineLoss::Cut(_)) => None,
+        let said = match line.next().await {
+            Ok(said) => said,
+            Err(LineLoss::Cut(why)) => return Err(self.cut_off(&why)),
             Err(LineLoss::Failed(error)) => return Err(error),
         };
-        let Some(folder) = folder else {
-            return Err(line.not_run().hint("make room on the server, in /tmp"));
+        let ScriptOutput::Message(text) = said else {
+            return Err(line.not_run());
         };
-        self.folder = Some(pipe::folder(&folder)?.to_owned());
-        self.feed_turn = 1;
+        match text.strip_prefix("folder ") {
+            Some(path) => self.folder.told(path)?,
+            None if text == "gone" => return Err(self.gone()),
+            None => return Err(line.not_run().hint("make room on the server, in /tmp")),
+        }
+        self.feed_turn = self.turn;
         let sender = line.sender();
         sender.send(engine).await.map_err(|_| line.not_run())?;
         if is_way {
@@ -80,12 +124,12 @@ impl RunTask {
         }
         let (session, ending) = line.into_parts();
         self.feed = FeedState::Open(Feed::over(sender, Some(session.events), ending));
-        self.open_attached(&folder).await
+        self.open_attached().await
     }
 
-    /// A session that attaches to the run in `folder`.
-    pub(super) async fn open_attached(&mut self, folder: &str) -> Result<ScriptSession> {
-        let (turn, out, err) = (self.turn, self.out, self.err);
+    /// A session that attaches to the run.
+    async fn open_attached(&mut self) -> Result<ScriptSession> {
+        let (folder, turn, out, err) = (&self.folder, self.turn, self.out, self.err);
         if self.way == OutputRoute::Terminal {
             let script = scripts::enter(folder, turn, Some((&out, &err)));
             let line = ScriptSession::open_terminal(&self.host, &script).await?;
@@ -98,37 +142,50 @@ impl RunTask {
         line.ok_or_else(|| pipe::no_live_output(&self.host))
     }
 
-    /// Another session for a run that has lost one; `None` where nobody waits for it any more.
-    pub(super) async fn attach(&mut self) -> Result<Option<ScriptSession>> {
-        let lost = Instant::now();
-        let mut pause = PAUSES.0;
-        let Some(folder) = self.folder.clone() else {
-            return Ok(None);
-        };
+    /// A session in the place of one that was lost, for the reason `why`; `None` where nobody waits
+    /// for it any more.
+    pub(super) async fn replace_line(&mut self, mut why: String) -> Result<Option<ScriptSession>> {
+        let mut pause = self.setbacks.closed(Instant::now(), self.patience);
         loop {
+            let Some(wait) = pause else {
+                let error = self.not_back(&why);
+                self.stop(None).await;
+                return Err(error);
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.events.closed() => return Ok(None),
+            }
+            // What starts the command is sent once more, unless it is known to be there.
+            let is_start = !self.folder.is_told() || !self.is_ordered();
+            if is_start && self.turn >= STARTS {
+                let error = self.never_began(&why);
+                self.stop(None).await;
+                return Err(error);
+            }
             self.turn += 1;
             let events = self.events.clone();
+            let open = async {
+                if is_start {
+                    self.begin().await
+                } else {
+                    self.open_attached().await
+                }
+            };
             let opened = tokio::select! {
-                opened = self.open_attached(&folder) => opened,
+                opened = open => opened,
                 () = events.closed() => return Ok(None),
             };
             let error = match opened {
                 Ok(line) => return Ok(Some(line)),
                 Err(error) => error,
             };
-            let is_passing = matches!(
-                error.kind(),
-                ErrorKind::Unreachable | ErrorKind::Unexpected | ErrorKind::Timeout
-            );
-            if !is_passing || lost.elapsed() >= self.patience {
-                return Err(self.not_back(&error));
+            if !is_passing(&error) {
+                return Err(self.not_back_for(&error));
             }
             self.detail(format!("not back yet, trying on: {error}"));
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = self.events.closed() => return Ok(None),
-            }
-            pause = (pause * 2).min(PAUSES.1);
+            why = error.to_string();
+            pause = self.setbacks.not_opened(Instant::now(), self.patience);
         }
     }
 }

@@ -18,12 +18,15 @@ use tokio::{
 use super::{
     Control, Event, Input, Request, Signal, Status, TaskEnds,
     feed::{Feed, Frames},
+    folder::Folder,
     line::{LineLoss, OutputRoute, ScriptOutput, ScriptSession},
     order::PreparedCommand,
     position::Position,
     scripts,
+    setbacks::Setbacks,
+    windows,
 };
-use crate::pipe::{self, DocumentHabits, DownPipe, ScriptHost};
+use crate::pipe::{DocumentHabits, DownPipe, ScriptHost};
 
 /// For a session that is to end a command.
 const END_PATIENCE: Duration = Duration::from_secs(15);
@@ -31,6 +34,9 @@ const END_PATIENCE: Duration = Duration::from_secs(15);
 const PIPE: u8 = 13;
 
 /// Starts the task of a run.
+///
+/// # Errors
+/// As [`PreparedCommand::new`], and what cannot be had on a Windows server.
 pub(super) fn spawn(
     cx: &Context,
     instance: &Instance,
@@ -46,9 +52,16 @@ pub(super) fn spawn(
         urgency: request.urgency,
         known: DocumentHabits::default(),
     };
+    let is_windows = windows::is_windows(instance);
+    let words = if is_windows {
+        windows::command(request)?
+    } else {
+        String::new()
+    };
     let task = RunTask {
         host,
         order: PreparedCommand::new(request)?,
+        words,
         patience: request.patience,
         events: ends.events,
         pending: VecDeque::new(),
@@ -56,19 +69,27 @@ pub(super) fn spawn(
         controls: VecDeque::new(),
         input: ends.input,
         frames: Frames::default(),
-        folder: None,
+        folder: Folder::new()?,
         turn: 1,
+        setbacks: Setbacks::default(),
+        progress: Progress::default(),
         stream: OutputStream::Out,
         out: Position::default(),
         err: Position::default(),
-        way: OutputRoute::Separated,
-        is_launched: false,
-        is_direct: false,
+        way: if is_windows {
+            OutputRoute::Windows
+        } else {
+            OutputRoute::Separated
+        },
+        is_launched: is_windows,
+        has_given_orders: false,
+        is_direct: is_windows,
         is_running: false,
         status: None,
         feed: FeedState::None,
         feed_turn: 0,
-        feed_tries: 0,
+        feed_setbacks: Setbacks::default(),
+        feed_progress: (0, 0),
     };
     // The process waits for it, so that a command does not outlive a client that is interrupted.
     cx.interrupt().finish_later(Box::pin(task.carry()));
@@ -115,6 +136,8 @@ enum FollowEnd {
 pub(super) struct RunTask {
     pub(super) host: ScriptHost,
     pub(super) order: PreparedCommand,
+    /// What a Windows server is told in place of all scripts.
+    pub(super) words: String,
     pub(super) patience: Duration,
     pub(super) events: mpsc::Sender<Result<Event>>,
     /// Events that nobody had room for yet.
@@ -126,21 +149,38 @@ pub(super) struct RunTask {
     pub(super) input: Option<mpsc::Receiver<Input>>,
     pub(super) frames: Frames,
     /// The run's folder on the server.
-    pub(super) folder: Option<String>,
+    pub(super) folder: Folder,
+    /// Sessions that were opened for the output, the one at hand included.
     pub(super) turn: u32,
+    pub(super) setbacks: Setbacks,
+    /// How far everything was when a session was lost the last time.
+    pub(super) progress: Progress,
     pub(super) stream: OutputStream,
     pub(super) out: Position,
     pub(super) err: Position,
     pub(super) way: OutputRoute,
     /// The command needs no order to begin.
     pub(super) is_launched: bool,
+    /// The orders that it needed are on their way.
+    pub(super) has_given_orders: bool,
     /// The server has no place to write: the command ends with its session.
     pub(super) is_direct: bool,
     pub(super) is_running: bool,
     pub(super) status: Option<Status>,
     pub(super) feed: FeedState,
     pub(super) feed_turn: u32,
-    pub(super) feed_tries: u32,
+    pub(super) feed_setbacks: Setbacks,
+    /// As [`RunTask::progress`], of the input.
+    pub(super) feed_progress: (u64, u64),
+}
+
+/// How far a run is: what is another value than before was gained.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Progress {
+    is_told: bool,
+    is_running: bool,
+    out: Position,
+    err: Position,
 }
 
 impl RunTask {
@@ -164,6 +204,10 @@ impl RunTask {
     /// `None` where nobody listens any more, or everything was told.
     async fn run(&mut self) -> Result<Option<Status>> {
         let Some(mut line) = self.first_line().await? else {
+            // Nobody has told of it, and all the same it may have begun.
+            if self.host.known.has_reached() {
+                self.stop(None).await;
+            }
             return Ok(None);
         };
         loop {
@@ -178,12 +222,13 @@ impl RunTask {
                     return Ok(status);
                 }
                 Ok(FollowEnd::Cut(why)) => {
-                    drop(line);
-                    if self.is_direct || self.folder.is_none() {
+                    if self.is_direct {
                         return Err(self.cut_off(&why));
                     }
+                    self.note_progress(&line);
+                    drop(line);
                     self.detail(format!("going on in another session: {why}"));
-                    match self.attach().await {
+                    match self.replace_line(why).await {
                         Ok(Some(next)) => line = next,
                         Ok(None) => {
                             self.stop(None).await;
@@ -248,6 +293,25 @@ impl RunTask {
         }
     }
 
+    /// Whether the server has all that it needs to start the command.
+    pub(super) fn is_ordered(&self) -> bool {
+        self.is_launched || self.is_running || self.has_given_orders
+    }
+
+    /// What the session at hand has gained makes good for those that were lost before it.
+    fn note_progress(&mut self, line: &ScriptSession) {
+        let progress = Progress {
+            is_told: self.folder.is_told(),
+            is_running: self.is_running,
+            out: self.out,
+            err: self.err,
+        };
+        if line.has_lasted() || progress != self.progress {
+            self.setbacks.clear();
+            self.progress = progress;
+        }
+    }
+
     // --- what comes --------------------------------------------------------------------------
 
     fn hear(&mut self, line: &ScriptSession, said: ScriptOutput) -> Result<()> {
@@ -274,11 +338,10 @@ impl RunTask {
     fn hear_message(&mut self, line: &ScriptSession, text: &str) -> Result<()> {
         let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
         match word {
-            // Once: it goes into scripts.
-            "folder" if self.folder.is_none() => {
-                self.folder = Some(pipe::folder(rest)?.to_owned());
-                if self.order.needs_terminal() {
-                    self.open_feed();
+            "folder" => {
+                self.folder.told(rest)?;
+                if self.order.needs_terminal() && matches!(self.feed, FeedState::None) {
+                    self.open_feed(Duration::ZERO);
                 }
             }
             "nowhere" => self.begin_direct(line)?,
@@ -324,11 +387,16 @@ impl RunTask {
             // Told by both streams of a direct session, each after its last byte.
             "over" if self.is_direct => {
                 if self.out.is_end {
-                    self.status = Some(read_status(rest).ok_or_else(|| line.not_run())?);
+                    self.status = Some(self.direct_status(rest).ok_or_else(|| line.not_run())?);
                 }
                 self.out.is_end = true;
             }
+            "windows" if self.way == OutputRoute::Windows => {}
+            "unstartable" if self.way == OutputRoute::Windows => {
+                return Err(windows::unstartable(rest));
+            }
             "gone" => return Err(self.gone()),
+            "unstarted" => return Err(self.unstarted()),
             "failed" => {
                 return Err(Error::target(format!(
                     "the output on `{}` cannot be kept until it is sent",
@@ -350,6 +418,9 @@ impl RunTask {
     }
 
     fn begin_direct(&mut self, line: &ScriptSession) -> Result<()> {
+        if self.turn > 1 {
+            return Err(self.maybe_run());
+        }
         if self.order.needs_terminal() || self.order.needs_folder() {
             return Err(line
                 .not_run()
@@ -358,14 +429,22 @@ impl RunTask {
         }
         self.is_direct = true;
         self.stream = OutputStream::Out;
-        self.pending.push_back(Event::Note(
-            format!(
-                "nothing can be written on `{}`: this command ends when its session is lost",
-                self.label()
-            )
-            .into(),
-        ));
+        self.pending
+            .push_back(Event::Note(self.ends_with_session()));
         Ok(())
+    }
+
+    /// How a command has ended of which nothing is kept on the server.
+    fn direct_status(&mut self, words: &str) -> Option<Status> {
+        if self.way != OutputRoute::Windows || words == "limit" {
+            return read_status(words);
+        }
+        let (code, note) = windows::narrow_status(words)?;
+        if let Some(note) = note {
+            self.pending.push_back(Event::Note(note.into()));
+        }
+        // No signal ends a program there.
+        Some(Status::Code(code))
     }
 
     // --- ways out ----------------------------------------------------------------------------
@@ -395,11 +474,9 @@ impl RunTask {
             line.interrupt().await;
             return;
         }
-        if let Some(folder) = &self.folder {
-            let role = format!("signal \"{folder}\" {}", signal.name());
-            let tell = tell(self.host.clone(), scripts::tell(folder, &role));
-            self.host.cx.interrupt().finish_later(tell);
-        }
+        let role = format!("signal {}", signal.name());
+        let tell = tell(self.host.clone(), scripts::tell(&self.folder, &role));
+        self.host.cx.interrupt().finish_later(tell);
     }
 
     /// Tells the server that the end of the command is known here: until then it keeps everything.
@@ -409,10 +486,7 @@ impl RunTask {
         if self.is_direct || line.acknowledge().await {
             return;
         }
-        if let Some(folder) = &self.folder {
-            let role = format!("known \"{folder}\"");
-            tell(self.host.clone(), scripts::tell(folder, &role)).await;
-        }
+        tell(self.host.clone(), scripts::tell(&self.folder, "known")).await;
     }
 
     fn close_feed(&mut self) {
@@ -423,7 +497,7 @@ impl RunTask {
     }
 
     /// Ends the command and all it has left on the server.
-    async fn stop(&mut self, line: Option<ScriptSession>) {
+    pub(super) async fn stop(&mut self, line: Option<ScriptSession>) {
         if self.is_direct {
             return;
         }
@@ -432,10 +506,7 @@ impl RunTask {
         {
             return;
         }
-        if let Some(folder) = &self.folder {
-            let role = format!("end \"{folder}\"");
-            tell(self.host.clone(), scripts::tell(folder, &role)).await;
-        }
+        tell(self.host.clone(), scripts::tell(&self.folder, "end")).await;
     }
 }
 

@@ -1,31 +1,55 @@
 //! The scripts of a run as they are sent.
 
-use super::{order::PreparedCommand, position::Position, text::as_format};
+use super::{folder::Folder, order::PreparedCommand, position::Position, text::as_format};
 use crate::script::compact;
 
-/// Makes the folder; `ENGINE` in it is where the engine's text goes.
+/// Makes the folder, or finds it; `ENGINE` in it is where the engine's text goes.
 const BEGIN: &str = include_str!("scripts/begin.sh");
 /// Everything else.
-const ENGINE: &str = include_str!("scripts/engine.sh");
+const ENGINE: [&str; 3] = [
+    include_str!("scripts/engine.sh"),
+    include_str!("scripts/output.sh"),
+    include_str!("scripts/input.sh"),
+];
 /// In the place of all that, where nothing can be written.
 const DIRECT: &str = include_str!("scripts/direct.sh");
 
 /// The line of [`BEGIN`] that becomes the text of [`ENGINE`].
 const ENGINE_MARK: &str = "\nENGINE\n";
 
-/// The first session: makes the folder, starts the command if `order` may travel in a parameter of
-/// the document, and attaches.
-pub(super) fn begin(order: &PreparedCommand, linger: bool) -> String {
-    let engine = compact(ENGINE);
-    let mut script = compact(BEGIN).replacen(ENGINE_MARK, &format!("\n{engine}"), 1);
+fn engine() -> String {
+    ENGINE.map(compact).concat()
+}
+
+/// The text of [`BEGIN`] for the `turn`th session of the run in `folder`, with `engine` in it or
+/// without.
+fn begin_with(folder: &Folder, turn: u32, engine: Option<&str>) -> String {
+    let head = format!(
+        "name={}\nturn={turn}\nbrings_engine={}\n",
+        folder.name(),
+        u8::from(engine.is_some())
+    );
+    let text = format!("\n{}", engine.unwrap_or_default());
+    head + &compact(BEGIN).replacen(ENGINE_MARK, &text, 1)
+}
+
+/// A session that starts the command: makes the folder, starts the command if `order` may travel in
+/// a parameter of the document, and attaches. Where a session before this one has done a part of
+/// that, this one does the rest.
+pub(super) fn begin(order: &PreparedCommand, folder: &Folder, turn: u32, linger: bool) -> String {
+    let mut script = begin_with(folder, turn, Some(&engine()));
     script.push_str("if [ -n \"$d\" ]; then\n");
     if order.is_open() {
-        script.push_str(&format!(
-            "printf \"{}\" >\"$d/command\"\n",
-            as_format(&order.command)
-        ));
+        // A text that is there wholly or not at all: another session may be about the same.
+        let mut put = |file: &str, bytes: &[u8]| {
+            script.push_str(&format!(
+                "printf \"{}\" >\"$d/{file}.$turn\"\nmv \"$d/{file}.$turn\" \"$d/{file}\"\n",
+                as_format(bytes)
+            ));
+        };
+        put("command", &order.command);
         if let Some(bytes) = &order.script {
-            script.push_str(&format!("printf \"{}\" >\"$d/script\"\n", as_format(bytes)));
+            put("script", bytes);
         }
         script.push_str(&format!(
             "{{ sh \"$d/engine\" launch \"$d\" {}; }} 2>/dev/null\n",
@@ -34,12 +58,13 @@ pub(super) fn begin(order: &PreparedCommand, linger: bool) -> String {
     }
     script.push_str(&format!(
         "printf \"!folder %s\\n\" \"$d\"\n\
-         set -- attach \"$d\" 1 0 0 0 0 {}\n\
+         set -- attach \"$d\" \"$turn\" 0 0 0 0 {}\n\
          . \"$d/engine\"\nfi\n\
          printf \"!nowhere\\n\"\n",
         u8::from(linger)
     ));
-    if order.is_open() && !order.needs_folder() {
+    // Where nothing can be written nobody can tell whether the session before has run the command.
+    if turn == 1 && order.is_open() && !order.needs_folder() {
         // In double quotes a line feed at the end would be lost; there is none that matters.
         script.push_str(&format!(
             "command=$(printf \"{}\")\n{}",
@@ -50,21 +75,40 @@ pub(super) fn begin(order: &PreparedCommand, linger: bool) -> String {
     script
 }
 
+/// Sets $d to the run's folder. It is empty where that has gone: somebody else may have made one of
+/// the same name then, and what lies there would be run.
+fn find(folder: &Folder) -> String {
+    let (places, name) = match folder.path() {
+        Some(path) => (format!("\"{path}\""), String::new()),
+        None => (
+            "\"${TMPDIR:-/tmp}\" /tmp /var/tmp /dev/shm \"$HOME\"".to_owned(),
+            format!("/{}", folder.name()),
+        ),
+    };
+    format!(
+        "d=\n\
+         for place in {places}; do\n\
+         place=$place{name}\n\
+         if [ -d \"$place\" ] && [ ! -h \"$place\" ] && [ -O \"$place\" ]; then d=$place; break; fi\n\
+         done\n"
+    )
+}
+
 /// Attaches, once the engine is there (a [`bootstrap`] may still bring it), to the run in `folder`
 /// as its `turn`th client, whose bytes end at `out` and `err`.
 pub(super) fn attach(
-    folder: &str,
+    folder: &Folder,
     turn: u32,
     out: &Position,
     err: &Position,
     linger: bool,
 ) -> String {
     format!(
-        "d=\"{folder}\"\n\
-         n=0\n\
+        "{}n=0\n\
          while [ -d \"$d\" ] && [ ! -e \"$d/engine\" ] && [ \"$n\" -lt 100 ]; do n=$((n + 1)); sleep 0.1 || sleep 1; done\n\
          [ -e \"$d/engine\" ] || {{ printf \"!gone\\n\"; exit 1; }}\n\
          exec sh \"$d/engine\" attach \"$d\" {turn} {} {} {} {} {}\n",
+        find(folder),
         out.segment,
         out.offset,
         err.segment,
@@ -74,7 +118,11 @@ pub(super) fn attach(
 }
 
 /// Reads the command's input and orders from a terminal, and with `positions` attaches there too.
-pub(super) fn enter(folder: &str, turn: u32, positions: Option<(&Position, &Position)>) -> String {
+pub(super) fn enter(
+    folder: &Folder,
+    turn: u32,
+    positions: Option<(&Position, &Position)>,
+) -> String {
     let positions = match positions {
         None => String::new(),
         Some((out, err)) => format!(
@@ -84,35 +132,51 @@ pub(super) fn enter(folder: &str, turn: u32, positions: Option<(&Position, &Posi
     };
     format!(
         "cd \"$HOME\" 2>/dev/null || cd /\n\
-         d=\"{folder}\"\n\
-         [ -e \"$d/engine\" ] || {{ printf \"!gone\\n\"; exit 1; }}\n\
-         exec sh \"$d/engine\" enter \"$d\" {turn} {positions}\n"
+         {}[ -e \"$d/engine\" ] || {{ printf \"!gone\\n\"; exit 1; }}\n\
+         exec sh \"$d/engine\" enter \"$d\" {turn} {positions}\n",
+        find(folder)
     )
 }
 
 /// Makes the folder from a terminal, reads the engine's text from there, and goes on as [`enter`]
 /// does, attached there too if `attach` says so. Gives the script, and the text to send once the
 /// folder is told.
-pub(super) fn bootstrap(attach: bool) -> (String, String) {
-    let engine = compact(ENGINE);
+pub(super) fn bootstrap(folder: &Folder, turn: u32, attach: bool) -> (String, String) {
+    let engine = engine();
+    let len = engine.len();
     let mut script = String::from("stty raw -echo || exit 1\n");
-    script.push_str(&compact(BEGIN).replacen(ENGINE_MARK, "\n", 1));
+    script.push_str(&begin_with(folder, turn, None));
+    // A session that is lost before the engine is there leaves nothing that could end the run.
     script.push_str(&format!(
         "[ -n \"$d\" ] || {{ printf \"!nowhere\\n\"; exit 1; }}\n\
-         rm \"$d/engine\"\n\
+         clean() {{ [ -e \"$d/engine\" ] || rm -rf \"$d\"; }}\n\
+         trap clean EXIT\n\
+         trap \"exit 1\" HUP TERM\n\
          printf \"!folder %s\\n\" \"$d\"\n\
-         head -c {} >\"$d/part\"\n\
-         mv \"$d/part\" \"$d/engine\"\n\
-         exec sh \"$d/engine\" enter \"$d\" 1 {}\n",
-        engine.len(),
+         head -c {len} >\"$d/part.$turn\"\n\
+         [ \"$(wc -c <\"$d/part.$turn\")\" -eq {len} ] || exit 1\n\
+         mv \"$d/part.$turn\" \"$d/engine\"\n\
+         trap - EXIT HUP TERM\n\
+         exec sh \"$d/engine\" enter \"$d\" \"$turn\" {}\n",
         if attach { "0 0 0 0" } else { "" }
     ));
     (script, engine)
 }
 
-/// Sends a signal to the command in `folder`, or ends it: `role` and what follows.
-pub(super) fn tell(folder: &str, role: &str) -> String {
-    format!("[ ! -e \"{folder}/engine\" ] || sh \"{folder}/engine\" {role}\n")
+/// Does what `role` says to the run in `folder`, if there is still one: a role of the engine, and
+/// what follows the folder in its words.
+pub(super) fn tell(folder: &Folder, role: &str) -> String {
+    let (role, rest) = role.split_once(' ').unwrap_or((role, ""));
+    let mut script = format!(
+        "{}if [ -e \"$d/engine\" ]; then sh \"$d/engine\" {role} \"$d\" {rest}\n",
+        find(folder)
+    );
+    if role == "end" {
+        // Its session was lost before it had brought the engine.
+        script.push_str("elif [ -n \"$d\" ]; then rm -rf \"$d\"\n");
+    }
+    script.push_str("fi\n");
+    script
 }
 
 #[cfg(test)]
@@ -121,7 +185,7 @@ mod tests {
 
     #[test]
     fn what_travels_in_a_command_holds_no_single_quote() {
-        for text in [BEGIN, ENGINE, DIRECT] {
+        for text in [BEGIN, &ENGINE.concat(), DIRECT] {
             assert!(!compact(text).contains('\''));
         }
         assert_eq!(compact(BEGIN).matches(ENGINE_MARK).count(), 1);

@@ -13,7 +13,7 @@ use std::{
 use ops_test_needs::needs;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use super::{Request, order::PreparedCommand, position::Position, scripts};
+use super::{Request, folder::Folder, order::PreparedCommand, position::Position, scripts};
 use crate::pipe::text::{DecodedItem, Decoder, Encoding};
 
 /// Only a failing test waits so long.
@@ -85,6 +85,21 @@ impl Shell {
             .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
             .map(|line| String::from_utf8_lossy(&line).into_owned())
             .any(|line| line.contains(word) || line.contains(&folder))
+    }
+
+    /// All private folders are gone but those, empty, by which a session that is late knows that
+    /// its run has ended.
+    fn has_only_tombstones(&self) -> bool {
+        let entries = std::fs::read_dir(self.folder.path()).unwrap();
+        let mut paths = entries.map(|entry| entry.unwrap().path()).filter(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("ops-exec."))
+        });
+        paths.all(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "gone")
+                && std::fs::read_dir(path).is_ok_and(|entries| entries.count() == 0)
+        })
     }
 
     /// All private folders are gone.
@@ -186,7 +201,7 @@ impl Drop for ShellSession {
     }
 }
 
-fn eventually(name: &str, what: &str, there: impl Fn() -> bool) {
+fn eventually(name: &str, what: &str, mut there: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !there() {
         assert!(begin.elapsed() < PATIENCE, "{name}: {what}");
@@ -202,6 +217,17 @@ fn order(line: &str, adapt: impl FnOnce(&mut Request)) -> PreparedCommand {
     PreparedCommand::new(&request).unwrap()
 }
 
+/// The first session of a run of its own.
+fn begin(order: &PreparedCommand) -> String {
+    scripts::begin(order, &Folder::new().unwrap(), 1, true)
+}
+
+fn told_folder(path: &str) -> Folder {
+    let mut folder = Folder::new().unwrap();
+    folder.told(path).unwrap();
+    folder
+}
+
 #[test]
 fn both_streams_and_the_status_come_from_every_shell() {
     for (name, shell) in Shell::all() {
@@ -212,7 +238,7 @@ fn both_streams_and_the_status_come_from_every_shell() {
             ("echo err >&2; kill -9 $$", 0, "137"),
             (line, 2_500_000, "0"),
         ] {
-            let mut session = shell.session(&scripts::begin(&order(line, |_| ()), true));
+            let mut session = shell.session(&begin(&order(line, |_| ())));
             assert_eq!(session.hear("status"), status, "{name}: {line}");
             assert_eq!(session.out.len(), len, "{name}: {line}");
             assert_eq!(session.err, b"err\n", "{name}: {line}");
@@ -228,8 +254,8 @@ fn both_streams_and_the_status_come_from_every_shell() {
 fn everything_is_kept_until_the_client_answers() {
     for (name, shell) in Shell::all() {
         let order = order("echo out; echo err >&2; exit 3", |_| ());
-        let mut session = shell.session(&scripts::begin(&order, true));
-        let folder = session.hear("folder");
+        let mut session = shell.session(&begin(&order));
+        let folder = told_folder(&session.hear("folder"));
         session.hear("status");
         drop(session);
         let begin = Position::default();
@@ -251,16 +277,108 @@ fn everything_is_kept_until_the_client_answers() {
     }
 }
 
+/// A session may be lost before it has told its folder: the next one is sent the same, and goes on
+/// with what it finds.
+#[test]
+fn a_command_that_is_started_again_is_run_once() {
+    for (name, shell) in Shell::all() {
+        let order = order("echo run >>ran; sleep 0.1; echo out; exit 3", |_| ());
+        for milliseconds in (0..40).step_by(4) {
+            let _ = std::fs::remove_file(shell.folder.path().join("ran"));
+            let folder = Folder::new().unwrap();
+            let first = shell.session(&scripts::begin(&order, &folder, 1, true));
+            std::thread::sleep(Duration::from_millis(milliseconds));
+            // Killed, or both at the same time.
+            let rival = (milliseconds % 8 == 0).then_some(first);
+            let mut second = shell.session(&scripts::begin(&order, &folder, 2, true));
+            let what = format!("{name} after {milliseconds} ms");
+            assert_eq!(second.hear("status"), "3", "{what}");
+            assert_eq!(second.out, b"out\n", "{what}");
+            second.acknowledge();
+            second.hear("ended");
+            eventually(name, "nothing is left", || shell.has_only_tombstones());
+            drop(rival);
+            // One that is late starts nothing any more.
+            let mut late = shell.session(&scripts::begin(&order, &folder, 1, true));
+            late.hear("gone");
+            eventually(name, "nothing is left", || shell.has_only_tombstones());
+            let ran = std::fs::read(shell.folder.path().join("ran")).unwrap();
+            assert_eq!(ran, b"run\n", "{what}");
+        }
+    }
+}
+
+#[test]
+fn what_nobody_comes_back_to_is_ended_and_removed() {
+    for (name, shell) in Shell::all() {
+        let seconds = format!("601.{}", std::process::id());
+        let order = order(&format!("sleep {seconds} & sleep {seconds}"), |request| {
+            request.patience = Duration::from_secs(1);
+        });
+        let mut session = shell.session(&begin(&order));
+        session.hear("running");
+        drop(session);
+        eventually(name, "nothing is left", || {
+            shell.is_clean() && !shell.has_processes(&format!("sleep\0{seconds}"))
+        });
+    }
+}
+
+/// While its client is away a command writes until the ring is full, and waits then.
+#[test]
+fn the_ring_holds_so_much_and_not_a_byte_is_lost() {
+    let ring_bytes = 32 << 20;
+    needs!("dash");
+    let shell = Shell::new("dash");
+    let len = 45_000_000;
+    let order = order(
+        &format!("head -c {len} /dev/zero | tee written; echo end >&2"),
+        |_| (),
+    );
+    let mut session = shell.session(&begin(&order));
+    let folder = told_folder(&session.hear("folder"));
+    session.hear("running");
+    drop(session);
+    let written = shell.folder.path().join("written");
+    let size = |path: &std::path::Path| path.metadata().map_or(0, |metadata| metadata.len());
+    let kept = || {
+        let entries = std::fs::read_dir(folder.path().unwrap()).unwrap();
+        entries
+            .map(|entry| size(&entry.unwrap().path()))
+            .sum::<u64>()
+    };
+    let mut last = 0;
+    eventually("dash", "the ring is full", || {
+        std::thread::sleep(Duration::from_millis(300));
+        let before = std::mem::replace(&mut last, size(&written));
+        last > 0 && last == before
+    });
+    assert!(
+        last < len && kept() <= ring_bytes,
+        "{last} written, {} kept",
+        kept()
+    );
+    assert!(kept() > ring_bytes - (6 << 20), "{} kept", kept());
+    let begin = Position::default();
+    let mut session = shell.session(&scripts::attach(&folder, 2, &begin, &begin, true));
+    assert_eq!(session.hear("status"), "0");
+    assert_eq!(
+        (session.out.len() as u64, &session.err[..]),
+        (len, &b"end\n"[..])
+    );
+    session.acknowledge();
+    session.hear("ended");
+    eventually("dash", "nothing is left", || shell.is_clean());
+}
+
 /// The signal may come while the folder is made, the command started or the shell about to attach.
 #[test]
 fn a_client_that_gives_up_at_any_moment_leaves_nothing() {
-    // Not in the Korn shells: mksh heeds a signal only when its read has ended, up to three seconds
-    // later, and ksh93 may leave the folder.
-    for (name, shell) in Shell::all().filter(|(name, _)| !name.contains("ksh")) {
+    for (name, shell) in Shell::all() {
         let seconds = format!("600.{}", std::process::id());
         let order = order(&format!("exec sleep {seconds}"), |_| ());
         for milliseconds in (0..30).step_by(3) {
-            let session = shell.session(&scripts::begin(&order, true));
+            let session = shell.session(&begin(&order));
             std::thread::sleep(Duration::from_millis(milliseconds));
             session.acknowledge();
             let what = format!("nothing is left after {milliseconds} ms");
@@ -277,7 +395,7 @@ fn a_time_limit_is_kept_by_every_shell() {
         let order = order("echo begun; sleep 600", |request| {
             request.time_limit = Some(Duration::from_millis(300));
         });
-        let mut session = shell.session(&scripts::begin(&order, true));
+        let mut session = shell.session(&begin(&order));
         assert_eq!(session.hear("status"), "limit", "{name}");
         assert_eq!(session.out, b"begun\n", "{name}");
         session.acknowledge();
@@ -294,8 +412,8 @@ fn input_and_its_end_arrive_in_every_shell() {
         let _ = std::fs::remove_file(&terminal);
         symlink(ops_test_needs::find("true").unwrap(), terminal).unwrap();
         let order = order("cat; exit 4", |request| request.stdin = true);
-        let mut session = shell.session(&scripts::begin(&order, true));
-        let folder = session.hear("folder");
+        let mut session = shell.session(&begin(&order));
+        let folder = told_folder(&session.hear("folder"));
         let mut feed = ShellSession::over(shell.start(&scripts::enter(&folder, 1, None)));
         session.hear("up");
         let mut stdin = feed.child.stdin.take().unwrap();
@@ -313,19 +431,77 @@ fn input_and_its_end_arrive_in_every_shell() {
     }
 }
 
+/// By a parameter where it is short, by a terminal where it is long.
+#[test]
+fn every_argument_arrives_in_every_shell_however_long_it_is() {
+    let all: Vec<u8> = (1..=255).collect();
+    let long: Vec<u8> = (0..100_000_u32).map(|n| (n % 255 + 1) as u8).collect();
+    let traps: [&[u8]; 16] = [
+        &all,
+        b"",
+        b" a  b ",
+        b"$HOME `id` $(id) ${x}",
+        b"it's",
+        b"\"\\",
+        b"-n",
+        b"--",
+        b"*",
+        b"[a-z]?{a,b}",
+        b"~",
+        b"new\nline\n",
+        b"%s%%\\n",
+        b"!gone",
+        b"#;&|<>()",
+        b"\xef\xbf\xbd\xff\xfe",
+    ];
+    for (name, shell) in Shell::all() {
+        let terminal = shell.folder.path().join("stty");
+        let _ = std::fs::remove_file(&terminal);
+        symlink(ops_test_needs::find("true").unwrap(), terminal).unwrap();
+        for words in [&traps[..], &[&long, b"", b"x"]] {
+            let argv = [&b"printf"[..], b"%s\\000"]
+                .into_iter()
+                .chain(words.iter().copied());
+            let argv = argv.map(<[u8]>::to_vec).collect();
+            let order = PreparedCommand::new(&Request::new(super::Command::Argv(argv))).unwrap();
+            let mut session = shell.session(&begin(&order));
+            let folder = told_folder(&session.hear("folder"));
+            let _feed = (!order.is_open()).then(|| {
+                let mut feed = ShellSession::over(shell.start(&scripts::enter(&folder, 1, None)));
+                session.hear("up");
+                let mut stdin = feed.child.stdin.take().unwrap();
+                writeln!(stdin, "put command {}", order.command.len()).unwrap();
+                stdin.write_all(&order.command).unwrap();
+                writeln!(stdin, "run {}", order.settings()).unwrap();
+                (feed, stdin)
+            });
+            assert_eq!(session.hear("status"), "0", "{name}");
+            let expected: Vec<u8> = words
+                .iter()
+                .flat_map(|word| word.iter().copied().chain([0]))
+                .collect();
+            assert!(
+                session.out == expected,
+                "{name}: {} bytes",
+                session.out.len()
+            );
+            session.acknowledge();
+            session.hear("ended");
+            eventually(name, "nothing is left", || shell.is_clean());
+        }
+    }
+}
+
 /// Where nothing can be written: both streams and the status all the same.
 #[test]
 fn a_direct_command_needs_no_place_to_write() {
     needs!("dash");
     let shell = Shell::new("dash");
-    // As where mktemp finds no place.
+    // As where mkdir finds no place.
     let nothing = ops_test_needs::find("false").unwrap();
-    symlink(nothing, shell.folder.path().join("mktemp")).unwrap();
+    symlink(nothing, shell.folder.path().join("mkdir")).unwrap();
     let order = order("printf 'a\\000b\\377'; echo gone >&2; exit 42", |_| ());
-    let output = shell
-        .start(&scripts::begin(&order, true))
-        .wait_with_output()
-        .unwrap();
+    let output = shell.start(&begin(&order)).wait_with_output().unwrap();
     let mut items = Vec::new();
     let mut decoder = Decoder::new(Encoding::Base64);
     decoder.push(&output.stdout, &mut items).unwrap();
@@ -351,9 +527,10 @@ fn the_scripts_are_clean_for_shellcheck() {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "sh"))
         .collect();
     paths.sort();
-    assert_eq!(paths.len(), 3);
+    assert_eq!(paths.len(), 5);
     let output = Command::new("shellcheck")
         .args(["--shell=sh", "--severity=style"])
         .args(&paths)

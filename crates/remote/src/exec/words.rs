@@ -1,8 +1,8 @@
 //! What a run says to people.
 
-use ops_ui::{Error, output::escape};
+use ops_ui::{Error, Text, output::escape};
 
-use super::run::RunTask;
+use super::{line::OutputRoute, run::RunTask};
 use crate::pipe;
 
 impl RunTask {
@@ -23,9 +23,11 @@ impl RunTask {
         let error = Error::target(format!("the output of `{}` was cut off", self.label()));
         let error = error.caused_by(why).with_source(pipe::CutOff);
         if self.is_direct {
-            error.caused_by(
-                "nothing can be written on the server, so that a command ends with its session",
-            )
+            error.caused_by(if self.way == OutputRoute::Windows {
+                "a command on a Windows server ends with its session"
+            } else {
+                "nothing can be written on the server, so that a command ends with its session"
+            })
         } else {
             error
         }
@@ -42,12 +44,72 @@ impl RunTask {
         ))
     }
 
-    pub(super) fn not_back(&self, error: &Error) -> Error {
+    /// ScriptOutput at the start of a run that no other session can go on with.
+    pub(super) fn ends_with_session(&self) -> Text {
+        let label = self.label();
+        Text::from(if self.way == OutputRoute::Windows {
+            format!("`{label}` runs Windows: this command ends when its session is lost")
+        } else {
+            format!(
+                "nothing can be written on `{label}`: this command ends when its session is lost"
+            )
+        })
+    }
+
+    /// The command was not started, and is not any more.
+    pub(super) fn unstarted(&self) -> Error {
+        Error::target(format!("the command on `{}` was not started", self.label()))
+            .caused_by("the session that was to start it was ended in that moment")
+    }
+
+    /// Nobody can tell whether the command has run.
+    pub(super) fn maybe_run(&self) -> Error {
+        Error::target(format!(
+            "nobody knows whether the command on `{}` has run",
+            self.label()
+        ))
+        .caused_by("its session was lost, and nothing can be written on the server to tell the next one of it")
+        .hint("make room on the server, in /tmp")
+    }
+
+    /// No session has said a word of the command.
+    pub(super) fn never_began(&self, why: &str) -> Error {
+        Error::target(format!(
+            "`{}` did not run the command as asked",
+            self.label()
+        ))
+        .caused_by(why)
+        .caused_by(format!(
+            "{} sessions ended before they had said a word",
+            self.turn
+        ))
+    }
+
+    /// Every session was lost, the last one for the reason `why`.
+    pub(super) fn not_back(&self, why: &str) -> Error {
+        Error::target(format!(
+            "the session on `{}` was lost, and no other one could be had",
+            self.label()
+        ))
+        .caused_by(escape(why))
+        .caused_by(self.kept_words())
+    }
+
+    /// As [`Self::not_back`], where another session was refused.
+    pub(super) fn not_back_for(&self, error: &Error) -> Error {
         Error::target(format!(
             "the session on `{}` was lost, and no other one could be had",
             self.label()
         ))
         .caused_as(error)
+        .caused_by(self.kept_words())
         .hinted_as(error)
+    }
+
+    fn kept_words(&self) -> String {
+        format!(
+            "the server ends the command {} s after its client has gone",
+            self.patience.as_secs()
+        )
     }
 }

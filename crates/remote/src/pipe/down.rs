@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use ops_core::{BoxFuture, Connection, Document, OpenOptions, connect::Ending};
+use ops_core::{BoxFuture, Connection, Document, connect::Ending};
 use ops_session::{
     closing::Closing,
     documents,
@@ -493,8 +493,7 @@ async fn open_as(
         parameters,
         handshake: true,
     };
-    let mut options = OpenOptions::reason(host.reason.clone());
-    options.urgency = host.urgency;
+    let mut options = host.options();
     options.driver.receive_bound = WAITING_BYTES;
     Box::pin(host.cx.open(&host.instance, document, options)).await
 }

@@ -53,7 +53,7 @@ use ops_session::handshake::AgentVersion;
 use tokio::sync::OnceCell;
 
 use ops_core::{
-    BoxFuture, Context, Document,
+    BoxFuture, Context, Document, OpenOptions,
     calls::{CommandDocument, Separation},
     connect::Urgency,
     trouble::Troubled,
@@ -109,6 +109,8 @@ struct DocumentFindings {
     /// The agent's own word for its version, from a handshake.
     version: OnceLock<AgentVersion>,
     troubled: Troubled,
+    /// A program may have begun on the server.
+    reached: Arc<AtomicBool>,
     /// What the document's content says of commands.
     document: OnceCell<CommandDocument>,
 }
@@ -133,6 +135,16 @@ impl DocumentHabits {
             self.0.no_parameter.store(true, Ordering::Relaxed);
             self.0.joined.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// What was known of programs before belonged to another one.
+    pub(crate) fn forget_reached(&self) {
+        self.0.reached.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether a program of ours may have begun on the server, told of or not.
+    pub(crate) fn has_reached(&self) -> bool {
+        self.0.reached.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_learned(&self) -> bool {
@@ -170,6 +182,15 @@ impl ScriptHost {
             // Fails at once where a password would be asked for.
             Some(user) => format!("sudo -n -H -u '{user}' -- sh -c '{script}'"),
         })
+    }
+
+    /// How its sessions are opened.
+    pub(crate) fn options(&self) -> OpenOptions {
+        OpenOptions {
+            urgency: self.urgency,
+            reached: Arc::clone(&self.known.0.reached),
+            ..OpenOptions::reason(self.reason.clone())
+        }
     }
 
     pub(crate) fn interactive(&self, script: &str) -> Result<Document> {

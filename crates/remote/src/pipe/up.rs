@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use ops_core::{BoxFuture, OpenOptions, connect::Ending, trouble::Trouble};
+use ops_core::{BoxFuture, connect::Ending, trouble::Trouble};
 use ops_session::driver::{self, Event};
 use ops_ui::{Error, Result};
 
@@ -126,8 +126,7 @@ impl UpPipe {
         mut voice: Option<Box<DownPipe>>,
     ) -> Result<Self> {
         let document = host.interactive(script)?;
-        let mut options = OpenOptions::reason(host.reason.clone());
-        options.urgency = host.urgency;
+        let options = host.options();
         let mut is_ready = false;
         let heard = async {
             let Some(voice) = &mut voice else {

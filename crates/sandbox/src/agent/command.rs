@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     Pace,
+    fleet::Platform,
     session::{Closing, SessionSpec},
 };
 
@@ -58,7 +59,12 @@ pub(super) async fn run(
             }
         }
     }
-    let words = match words::split(asked.command) {
+    // The agent of a Windows server gives the words to PowerShell, which this machine hardly has.
+    let line = match spec.instance.platform {
+        Platform::Windows => format!("powershell {}", asked.command),
+        _ => asked.command.to_owned(),
+    };
+    let words = match words::split(&line) {
         Ok(words) if !words.is_empty() => words,
         Ok(_) => {
             return failed_start(channel, spec, "Failed to parse commands input: no command").await;

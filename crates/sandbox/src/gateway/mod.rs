@@ -179,6 +179,11 @@ impl Gateway {
         session
     }
 
+    /// How many sessions were started so far.
+    pub(crate) fn started(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn session(&self, id: &str) -> Option<Arc<Session>> {
         self.lock()
             .values()

@@ -58,6 +58,8 @@ pub(super) async fn run(
 
 struct Relay {
     session: Arc<Session>,
+    /// The session's, counted from 0.
+    number: u64,
     attachments: mpsc::Receiver<WebSocket>,
     faults: watch::Receiver<Arc<Faults>>,
     current: Arc<Faults>,
@@ -79,6 +81,15 @@ struct Relay {
     verdict: Option<&'static str>,
     /// The session is over; until when its end may still be delivered.
     farewell: Option<Instant>,
+}
+
+/// What is wrong with the connections of the session with this number.
+fn faults_of(number: u64, ordered: &Arc<Faults>) -> Arc<Faults> {
+    if ordered.meet_session(number) {
+        Arc::clone(ordered)
+    } else {
+        Arc::default()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,10 +121,11 @@ impl Relay {
         mut faults: watch::Receiver<Arc<Faults>>,
         number: u64,
     ) -> Self {
-        let current = Arc::clone(&faults.borrow_and_update());
+        let current = faults_of(number, &faults.borrow_and_update());
         let ends_at = session.limits.duration.map(|most| Instant::now() + most);
         Self {
             session,
+            number,
             ends_at,
             attachments,
             random: fastrand::Rng::with_seed(current.seed ^ (number << 32)),
@@ -334,7 +346,7 @@ impl Relay {
 
     /// Takes up what was ordered anew; counts begin from here, and an agent that was silent speaks.
     fn change_faults(&mut self) {
-        self.current = Arc::clone(&self.faults.borrow_and_update());
+        self.current = faults_of(self.number, &self.faults.borrow_and_update());
         self.to_agent.change(Arc::clone(&self.current));
         self.to_client.change(Arc::clone(&self.current));
         (self.passed, self.passed_ever, self.cuts) = (0, 0, 0);

@@ -1,35 +1,92 @@
 # shellcheck shell=sh
+# shellcheck disable=SC3067 # test -O is no part of POSIX, and in every shell that may be sh.
 #
-# Makes the private folder $d of a run, in the first place that takes it, and leaves $d empty where
-# nothing can be written. The text of engine.sh goes where ENGINE stands.
+# Makes the private folder $d of a run, in the first place that takes it, or finds it where another
+# session has made it. Leaves $d empty where nothing can be written.
+#
+# Set before: name, the folder's own name; turn, the number of this session among those of its run;
+# brings_engine, 1 if the text of engine.sh stands where ENGINE does here.
 #
 # No single quote may stand here: the text travels between a pair of them.
+#
+# shellcheck disable=SC2154 # Set before, see above.
 
 # The client has given up already. This trap holds until attach, which this shell becomes, sets its
 # own, so that there is no moment in which the signal would leave something behind.
 abandon() {
+    # The signal may have come while the folder was being made.
+    [ -n "$d" ] || each_parent is_there
     if [ -n "$d" ]; then
-        sh "$d/engine" end "$d"
+        [ ! -e "$d/engine" ] || sh "$d/engine" end "$d"
         rm -rf "$d"
     fi
     printf "\n!ended\n"
     exit 1
 } 2>/dev/null
+
+each_parent() {
+    for parent in "${TMPDIR:-/tmp}" /tmp /var/tmp /dev/shm "$HOME"; do "$1" && return; done
+}
+
+# A folder of that name that is somebody else's is not looked into, nor one behind a link.
+is_there() {
+    if [ -d "$parent/$name" ] && [ ! -h "$parent/$name" ] && [ -O "$parent/$name" ]; then
+        d=$parent/$name
+    else
+        return 1
+    fi
+}
+
+# The run has ended: a session before this one or behind it was faster.
+is_over() { [ -e "$parent/$name.gone" ]; }
+
+# A disk that is full lets a folder be made, and nothing in it.
+make_folder() {
+    mkdir "$parent/$name" 2>/dev/null || {
+        # Another session of this run may have made it in this moment.
+        is_there && complete_folder
+        return
+    }
+    d=$parent/$name
+    # Looked at once the name is taken, so that the run does not end between the two.
+    if each_parent is_over; then
+        rmdir "$d"
+        printf "!gone\n"
+        exit 1
+    fi
+    fill_folder && return
+    rm -rf "$d"
+    return 1
+}
+
+complete_folder() { [ -p "$d/life" ] || fill_folder; }
+
+# fill_folder: another session of this run may be about the same.
+fill_folder() {
+    if [ "$brings_engine" = 1 ]; then
+        write_engine "$d/engine.$turn" && mv "$d/engine.$turn" "$d/engine" || return
+    fi
+    echo "$mask" >"$d/umask" || return
+    # The last one says that all is there.
+    for fifo in out err in bell feed life; do
+        mkfifo "$d/$fifo" || [ -p "$d/$fifo" ] || return
+    done
+} 2>/dev/null
+
+write_engine() {
+    cat >"$1" <<\END_OF_ENGINE
+ENGINE
+END_OF_ENGINE
+}
+
 d=
 trap abandon QUIT
 cd "$HOME" 2>/dev/null || cd / || exit 1
 mask=$(umask)
 umask 077
-for parent in "${TMPDIR:-/tmp}" /tmp /var/tmp /dev/shm "$HOME"; do
-    d=$(mktemp -d "$parent/ops-exec.XXXXXX" 2>/dev/null) || continue
-    # A disk that is full lets a folder be made, and nothing in it.
-    {
-        cat >"$d/engine" &&
-            echo "$mask" >"$d/umask" &&
-            mkfifo "$d/out" "$d/err" "$d/in" "$d/bell" "$d/feed" "$d/life"
-    } 2>/dev/null <<\END_OF_ENGINE && break
-ENGINE
-END_OF_ENGINE
-    rm -rf "$d"
-    d=
-done
+if each_parent is_there; then
+    complete_folder || d=
+else
+    each_parent make_folder || d=
+fi
+[ "$turn" = 1 ] || [ -z "$d" ] || echo >"$d/again"

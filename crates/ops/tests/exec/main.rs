@@ -3,7 +3,10 @@
 
 #![allow(clippy::unwrap_used)] // In a test's helpers too.
 
+mod losses;
+#[path = "../stage/mod.rs"]
 mod stage;
+mod volumes;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -344,18 +347,6 @@ async fn a_command_that_does_not_read_its_input_holds_up_nobody() {
     let told = told.unwrap();
     assert_eq!(told.stdout, b"xxxxxxxxxx\n");
     assert_eq!(told.status, Some(Status::Code(3)));
-    stage.settle().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_command_outlives_its_sessions() {
-    let stage = Stage::new().await;
-    // Each session is cut after some hundred messages, and closed by the service.
-    stage
-        .running
-        .set_faults("cut-after=700,bye-after=1500,cuts=2".parse().unwrap());
-    copies_all(&stage, 12_000_000).await;
-    assert!(starts(&stage) > 20, "{} sessions", starts(&stage));
     stage.settle().await;
 }
 
