@@ -31,7 +31,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 # For what must happen sooner or later on a busy machine, in seconds.
 PATIENCE = 120
 # Verbs that have no call to AWS in them, or are what the others run behind.
-WITHOUT_CALLS = {"version", "completion", "plugin", "sandbox"}
+WITHOUT_CALLS = {"version", "completion", "man", "plugin", "sandbox"}
 # Operations that have to have been called in the end. Those of docs/iam.md, and of logging in.
 OPERATIONS = {
     "ec2:DescribeInstances",

@@ -2,8 +2,11 @@
 
 use std::ffi::OsString;
 
-use ops_core::{Command, Context, Traits, calls::login::EffectiveCredentials};
-use ops_ui::{Env, Error, Exit, Format, Output, Result, program, text::single_quoted};
+use ops_core::{Command, Context, calls::login::EffectiveCredentials};
+use ops_ui::{
+    Env, Error, Exit, Format, Output, Result, program,
+    text::{cut, escape, single_quoted},
+};
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -14,6 +17,9 @@ const IN_THE_WAY: [&str; 4] = [
     "AWS_SECURITY_TOKEN",
     "AWS_SESSION_TOKEN",
 ];
+
+/// Of the name of a program in an error, in columns of a terminal.
+const NAME_COLUMNS: usize = 40;
 
 /// Give the credentials in use to another program
 ///
@@ -37,10 +43,6 @@ impl Command for EnvOfCredentials {
         ("ops env -- terraform plan", "run it with them"),
         ("eval \"$(ops env)\"", "set them in this shell"),
     ];
-    const TRAITS: Traits = Traits {
-        always_allowed: true,
-        ..Traits::NONE
-    };
 
     async fn run(self, cx: Context) -> Result<Exit> {
         let credentials = cx.effective_credentials().await?;
@@ -149,11 +151,11 @@ fn run(cx: &Context, program: &OsString, arguments: &[OsString], set: &[Variable
         env.set(*name, value.as_str());
     }
     let error = program::become_program(program, arguments, &env);
-    Err(
-        Error::usage(format!("cannot run `{}`", program.to_string_lossy()))
-            .caused_by(error)
-            .hint("name a program on PATH, or its path"),
-    )
+    // No program has a longer name; what somebody else has made one of does not fill the screen.
+    let name = cut(&escape(&program.to_string_lossy()), NAME_COLUMNS);
+    Err(Error::usage(format!("cannot run `{name}`"))
+        .caused_by(error)
+        .hint("name a program on PATH, or its path"))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use ops_core::{
-    Command, Context, Traits, Values,
+    Command, Context,
     calls::login::{LoginFlow, LoginMeans, SourceKind, SsoLogin},
 };
 use ops_ui::{Error, ErrorKind, Exit, Result, hint};
@@ -42,12 +42,6 @@ impl Command for Login {
             "for all profiles of a session, by its name",
         ),
     ];
-    const TRAITS: Traits = Traits {
-        always_allowed: true,
-        ..Traits::NONE
-    };
-    const COMPLETES: &'static [(&'static str, Values)] = &[];
-
     async fn run(self, cx: Context) -> Result<Exit> {
         match cx.login_means(self.sso_session.as_deref()).await? {
             LoginMeans::Sso(login) => self.log_in(&cx, &login).await?,

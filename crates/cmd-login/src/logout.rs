@@ -1,7 +1,7 @@
 //! The command `logout`.
 
 use ops_core::{
-    Command, Context, Traits,
+    Command, Context,
     calls::login::{LoginMeans, LogoutOutcome},
 };
 use ops_ui::{Exit, Result};
@@ -28,10 +28,6 @@ impl Command for Logout {
         ("ops logout", "of the AWS profile in use"),
         ("ops logout --sso-session corp", "of a session by its name"),
     ];
-    const TRAITS: Traits = Traits {
-        always_allowed: true,
-        ..Traits::NONE
-    };
 
     async fn run(self, cx: Context) -> Result<Exit> {
         let output = cx.output();

@@ -1,7 +1,7 @@
 //! The command `whoami`.
 
 use jiff::Timestamp;
-use ops_core::{Command, Context, Traits, calls::login::EffectiveCredentials};
+use ops_core::{Command, Context, calls::login::EffectiveCredentials};
 use ops_ui::{
     Exit, Format, Output, Result,
     table::{self, Cell, Column},
@@ -23,10 +23,6 @@ impl Command for Whoami {
         ("ops whoami", "of the profile in use"),
         ("ops whoami -o json", "for a program"),
     ];
-    const TRAITS: Traits = Traits {
-        always_allowed: true,
-        ..Traits::NONE
-    };
 
     async fn run(self, cx: Context) -> Result<Exit> {
         let credentials = cx.effective_credentials().await?;

@@ -7,7 +7,7 @@ mod log;
 mod record;
 mod since;
 
-use ops_core::{Command, Context, Entry, Traits, Values};
+use ops_core::{Command, Context, Entry, Values};
 use ops_ui::{Error, Exit, Result};
 
 use self::{
@@ -64,7 +64,6 @@ impl Command for Sessions {
             "ids of sessions, for other commands",
         ),
     ];
-    const TRAITS: Traits = Traits::NONE;
     const COMPLETES: &'static [(&'static str, Values)] = &[
         ("targets", Values::Target),
         ("words", Values::Session),

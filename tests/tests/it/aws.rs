@@ -217,7 +217,7 @@ fn expired_is_only_what_once_was() {
     let shop = Shop::open();
     let words = [
         "nobody has logged in to the SSO of AWS profile `a`",
-        "ops --aws-profile a ls",
+        "ops --aws-profile a login",
     ];
     fails(&shop.list("sso", "a"), 4, &words, &["expired"]);
     // A login that was made once: the file has the name that `printf team | sha1sum` gives, as the
@@ -244,7 +244,7 @@ fn a_name_in_a_hint_is_quoted() {
     let done = run
         .env("AWS_CONFIG_FILE", shop.lab.home().join("two.conf"))
         .output();
-    fails(&done, 4, &["ops --aws-profile 'Two Words' ls"], &[]);
+    fails(&done, 4, &["ops --aws-profile 'Two Words' login"], &[]);
 }
 
 #[test]

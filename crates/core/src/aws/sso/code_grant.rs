@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn a_challenge_is_that_of_the_rfc() {
         assert_eq!(
-            challenge_of("dBjftJeZ4CVP-mB92K27uhbUJU1r1wW1gFWFOEjXk"),
+            challenge_of("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"),
             "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
         );
         let (one, two) = (Pkce::new().expect("one"), Pkce::new().expect("two"));
