@@ -2,12 +2,15 @@
 
 use std::{
     fmt::Write as _,
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
 use ops_core::Context;
-use ops_ui::{Error, ErrorKind, Result, paths::write_private};
+use ops_ui::{Error, ErrorKind, Result};
 
 use crate::{report::Report, stand_ins::StandIns};
 
@@ -44,13 +47,25 @@ pub(crate) async fn write(cx: &Context, report: &Report<'_>, file: &Path) -> Res
             return Ok(());
         }
     }
-    // A name alone has no folder to be written beside.
-    let written = std::path::absolute(file).and_then(|path| write_private(&path, text.as_bytes()));
-    written.map_err(|error| {
+    write_for_user(file, text.as_bytes()).map_err(|error| {
         Error::unexpected(format!("cannot write `{}`", file.display())).caused_by(error)
     })?;
     output.note(format!("written: {}", file.display()));
     Ok(())
+}
+
+/// Writes into the file that the user named: one that is there keeps its place, so that a device
+/// stays one, and nothing is done to its folder, which is not ours.
+fn write_for_user(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    options.mode(0o600);
+    let mut open = options.open(file)?;
+    if open.metadata()?.is_file() {
+        // Before a byte is in it.
+        open.set_permissions(fs::Permissions::from_mode(0o600))?;
+    }
+    open.write_all(bytes)
 }
 
 async fn text(cx: &Context, report: &Report<'_>) -> String {
