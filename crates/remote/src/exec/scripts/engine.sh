@@ -270,7 +270,8 @@ end_all() {
     if [ -e "$d/again" ]; then
         # Of several sessions that were sent to start the command one may be late. It must not take
         # a run that has ended for one that never was: for a minute it finds this folder, empty.
-        (apart sh -c "rm -rf \"\$1\"/*; sleep 60; rmdir \"\$1\"" sh "$d") </dev/null >/dev/null 2>&1 &
+        # Without a folder it removes nothing, rather than everything.
+        (apart sh -c "rm -rf \"\${1:?}\"/*; sleep 60; rmdir \"\$1\"" sh "$d") </dev/null >/dev/null 2>&1 &
         # Before it stands apart it would be killed with the helpers below.
         for _ in 1 2 3 4 5 6 7 8 9 10; do
             [ -e "$d/engine" ] || break
