@@ -221,10 +221,6 @@ fn ctrl_c_asks_and_leaves_it_to_the_service() {
     terminal.wait_for("under way");
     terminal.send("\x03");
     terminal.wait_for("[d/c/g]");
-    terminal.send("g\r");
-    terminal.wait_for("under way");
-    terminal.send("\x03");
-    terminal.wait_for("[d/c/g]");
     terminal.send("d\r");
     assert_eq!(terminal.wait(), Some(0));
     let found = service.ops(&["runs", "-o", "name"]).output().unwrap();
