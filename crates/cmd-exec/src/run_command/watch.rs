@@ -14,12 +14,12 @@ use tokio::time::Instant;
 
 use super::screen::{Counts, Screen};
 
-/// Between two looks at one command. The documentation asks for no more than that.
+/// Between two looks at one command: nobody reads counts faster.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The first look comes sooner: many commands take no second.
 const FIRST_LOOK: Duration = Duration::from_millis(300);
 /// Between two calls of ListCommandInvocations or ListCommands, of all commands together. No rate
-/// is published for them; four a second have never been seen to be too many.
+/// is published for them: an assumption, and a throttled call is tried again later.
 const CALL_EVERY: Duration = Duration::from_millis(250);
 /// How long a command may seem not to exist after it was sent.
 const APPEARS_WITHIN: Duration = Duration::from_secs(30);
