@@ -191,7 +191,8 @@ fn verbs(columns: Option<usize>) -> String {
         }
         if columns.is_some() && number > 0 {
             let names: Vec<&str> = shown(group).map(|entry| entry.name).collect();
-            let _ = writeln!(text, "{} {}", heading(group.title), names.join(", "));
+            // Plain: clap counts the codes of a heading, and breaks a line that has more behind it.
+            let _ = writeln!(text, "{}: {}", group.title, names.join(", "));
             continue;
         }
         let _ = writeln!(text, "{}", heading(group.title));
