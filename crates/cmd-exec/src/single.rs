@@ -1,7 +1,5 @@
 //! A command on one server: its bytes, its status, and nothing else.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use ops_core::Context;
 use ops_remote::exec::{self, Event, Request, Run};
@@ -11,7 +9,6 @@ use crate::{
     hosts::Host,
     input::{Feeding, InputHub, ReadFailure},
     lines::Lines,
-    logs::{LogFollower, LogRequest},
     show::push_line,
     signals::Relay,
 };
@@ -49,7 +46,6 @@ pub(crate) async fn run(cx: &Context, host: &Host, request: Request) -> Result<E
         let queue = hub.take(0)?;
         Some((Feeding::start(queue, stdin), hub))
     });
-    let mut run = HostRun::Command(run);
     let exit = Streams::start(cx.output(), OutputBytes::AsTheyAre)
         .carry(cx, &mut run)
         .await;
@@ -57,51 +53,28 @@ pub(crate) async fn run(cx: &Context, host: &Host, request: Request) -> Result<E
     exit
 }
 
-/// Reads logs and shows their lines: as they are, or on a terminal so that nothing in them moves
-/// the cursor.
-///
-/// # Errors
-/// They could not be read, or not be written here.
-pub(crate) async fn run_logs(
-    cx: &Context,
-    host: &Host,
-    run_request: Request,
-    log_request: LogRequest,
-) -> Result<Exit> {
-    let _handler = cx.interrupt().handle();
-    let relay = Arc::new(Relay::listen()?);
-    let logs = LogFollower::new(cx, host, run_request, log_request, relay);
-    Streams::start(cx.output(), OutputBytes::Harmless)
-        .carry(cx, &mut HostRun::Logs(Box::new(logs)))
-        .await
-}
-
 /// What runs on the server.
-enum HostRun {
-    Command(Run),
-    Logs(Box<LogFollower>),
+pub(crate) trait HostRun {
+    /// As [`Run::next`].
+    async fn next(&mut self) -> Result<Option<Event>>;
+
+    /// As [`Run::stdout_closed`].
+    fn stdout_closed(&self);
 }
 
-impl HostRun {
-    /// As [`Run::next`].
+impl HostRun for Run {
     async fn next(&mut self) -> Result<Option<Event>> {
-        match self {
-            Self::Command(run) => run.next().await,
-            Self::Logs(logs) => logs.next().await,
-        }
+        Self::next(self).await
     }
 
     fn stdout_closed(&self) {
-        match self {
-            Self::Command(run) => run.stdout_closed(),
-            Self::Logs(logs) => logs.stdout_closed(),
-        }
+        Self::stdout_closed(self);
     }
 }
 
 /// How bytes are shown on a terminal; anywhere else they are as they are.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum OutputBytes {
+pub(crate) enum OutputBytes {
     AsTheyAre,
     /// Line by line, with everything escaped that is no text.
     Harmless,
@@ -134,7 +107,7 @@ impl TerminalLines {
 }
 
 /// Standard output and error output, each with a thread that waits for its reader.
-struct Streams {
+pub(crate) struct Streams {
     /// `None` once its reader has gone.
     stdout: Option<StdoutWriter>,
     stderr: Option<StdoutWriter>,
@@ -143,7 +116,7 @@ struct Streams {
 }
 
 impl Streams {
-    fn start(output: &Output, bytes: OutputBytes) -> Self {
+    pub(crate) fn start(output: &Output, bytes: OutputBytes) -> Self {
         Self {
             stdout: Some(StdoutWriter::start()),
             stderr: Some(StdoutWriter::start_stderr()),
@@ -152,7 +125,11 @@ impl Streams {
         }
     }
 
-    async fn carry(mut self, cx: &Context, run: &mut HostRun) -> Result<Exit> {
+    /// Writes what `run` brings until it has ended, and gives its status.
+    ///
+    /// # Errors
+    /// As [`run`].
+    pub(crate) async fn carry(mut self, cx: &Context, run: &mut impl HostRun) -> Result<Exit> {
         let result = loop {
             let event = tokio::select! {
                 event = run.next() => event,
@@ -206,12 +183,12 @@ impl Streams {
         }
     }
 
-    async fn write(&mut self, run: &HostRun, bytes: Bytes) -> Result<()> {
+    async fn write(&mut self, run: &impl HostRun, bytes: Bytes) -> Result<()> {
         let bytes = self.stdout_lines.shown(bytes);
         self.put(run, bytes).await
     }
 
-    async fn put(&mut self, run: &HostRun, bytes: Bytes) -> Result<()> {
+    async fn put(&mut self, run: &impl HostRun, bytes: Bytes) -> Result<()> {
         match &mut self.stdout {
             Some(stdout) => match stdout.write(bytes).await {
                 Ok(()) => Ok(()),
@@ -222,7 +199,7 @@ impl Streams {
     }
 
     /// Its reader has gone: the command is ended quietly, and its status is waited for.
-    fn close_stdout(&mut self, run: &HostRun, error: Error) -> Result<()> {
+    fn close_stdout(&mut self, run: &impl HostRun, error: Error) -> Result<()> {
         self.stdout = None;
         if error.kind() != ErrorKind::BrokenPipe {
             // A full disk, say.

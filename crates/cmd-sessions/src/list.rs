@@ -35,13 +35,19 @@ pub(crate) struct ListArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_span)]
     since: Option<Duration>,
     /// Those with this session document
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", hide_short_help = true)]
     document: Option<String>,
     /// connected, connecting, disconnected, terminating, terminated or failed
-    #[arg(long, value_name = "STATUS", value_enum, hide_possible_values = true)]
+    #[arg(
+        long,
+        value_name = "STATUS",
+        value_enum,
+        hide_possible_values = true,
+        hide_short_help = true
+    )]
     status: Option<Status>,
     /// Every region that the account has enabled
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     all_regions: bool,
 }
 

@@ -263,9 +263,9 @@ fn a_server_without_sshd_and_a_user_without_sudo_are_said() {
             "--via session",
         ],
     );
-    let from = format!("nobody@web-1:{}", there.display());
+    let from = format!("ops-nobody@web-1:{}", there.display());
     let output = run(&service, &["--via", "sftp", &from, text(folder.path())]);
-    // Whether sudo is there or not, it does not become that user without being allowed to.
-    fail(&output, 7, &["as `nobody` with sudo -n"]);
+    // Whether sudo is there or not, and whatever it allows, it does not become a user that is not.
+    fail(&output, 7, &["as `ops-nobody` with sudo -n"]);
     no_sessions(&service);
 }

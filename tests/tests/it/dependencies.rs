@@ -6,18 +6,11 @@ use std::{collections::BTreeSet, fs, path::Path, process::Command};
 use serde_json::Value;
 
 /// Declared although no code names them: crate, dependency, reason.
-const UNNAMED: &[(&str, &str, &str)] = &[
-    (
-        "ops-core",
-        "tokio-util",
-        "one feature set for every selection of packages",
-    ),
-    (
-        "ops-session",
-        "rustls-webpki",
-        "its library is called webpki",
-    ),
-];
+const UNNAMED: &[(&str, &str, &str)] = &[(
+    "ops-core",
+    "tokio-util",
+    "one feature set for every selection of packages",
+)];
 
 fn metadata(arguments: &[&str]) -> Value {
     let output = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()))

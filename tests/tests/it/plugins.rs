@@ -116,11 +116,11 @@ fn the_environment_tells_what_was_settled_and_no_secret() {
         "aws: { region: eu-west-1, profile: team-aws }\nguard: { protect: true }\n",
     );
     lab.write_program(
-        "bin/ops-env",
+        "bin/ops-told",
         "#!/bin/sh\nenv | grep -E '^(OPS|AWS)_' | sort\ncat \"$OPS_CONTEXT\"\n",
     );
     let done = lab
-        .ops(["-p", "team", "-v", "-o", "json", "env"])
+        .ops(["-p", "team", "-v", "-o", "json", "told"])
         .output()
         .success();
     let value = |name: &str| {

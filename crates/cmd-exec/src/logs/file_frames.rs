@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 
-use super::script::FilePlaces;
+use super::sources::FilePlaces;
 
 /// A line of the script is never longer: its largest piece is a mebibyte, in hexadecimal digits.
 const LONGEST_LINE: usize = 4 << 20;

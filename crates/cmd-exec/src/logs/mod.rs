@@ -21,11 +21,10 @@ use crate::{
     hosts::{Selection, pick_targets},
     many::{OutputMode, RunOptions, SummaryScope},
     rollout::{RolloutOptions, RolloutPlan},
-    single,
 };
 
 use self::sources::divide;
-pub(crate) use self::{follower::LogFollower, script::LogRequest, sources::LogSources};
+pub(crate) use self::{script::LogRequest, sources::LogSources};
 
 /// Lines from before that are shown where nobody says how many.
 const LINES: u32 = 10;
@@ -129,7 +128,7 @@ impl Command for Logs {
         request.document.clone_from(&profile.document);
         request.reason.clone_from(&self.session.reason);
         if let ([only], false) = (hosts.all.as_slice(), hosts.are_many) {
-            return single::run_logs(&cx, only, request, log_request).await;
+            return runner::run_one(&cx, only, request, log_request).await;
         }
         request.urgency = Urgency::Bulk;
         let servers = hosts.all.len();

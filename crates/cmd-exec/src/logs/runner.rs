@@ -15,8 +15,37 @@ use crate::{
     many::{self, RunOptions},
     outcome::Outcome,
     signals::Relay,
-    single::unknown_end,
+    single::{HostRun, OutputBytes, Streams, unknown_end},
 };
+
+/// Reads logs and shows their lines: as they are, or on a terminal so that nothing in them moves
+/// the cursor.
+///
+/// # Errors
+/// They could not be read, or not be written here.
+pub(super) async fn run_one(
+    cx: &Context,
+    host: &Host,
+    run_request: Request,
+    log_request: LogRequest,
+) -> Result<Exit> {
+    let _handler = cx.interrupt().handle();
+    let relay = Arc::new(Relay::listen()?);
+    let mut logs = LogFollower::new(cx, host, run_request, log_request, relay);
+    Streams::start(cx.output(), OutputBytes::Harmless)
+        .carry(cx, &mut logs)
+        .await
+}
+
+impl HostRun for LogFollower {
+    async fn next(&mut self) -> Result<Option<Event>> {
+        Self::next(self).await
+    }
+
+    fn stdout_closed(&self) {
+        Self::stdout_closed(self);
+    }
+}
 
 /// Reads the logs of all of them.
 ///

@@ -1,11 +1,14 @@
 //! The script that reads logs on a server, as it is sent.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::fmt::Write as _;
 
 use ops_remote::script::compact;
 use ops_ui::text::single_quoted;
 
-use super::{journal_lines::JournalPosition, sources::LogSources};
+use super::{
+    journal_lines::JournalPosition,
+    sources::{FilePlaces, LogSources},
+};
 
 /// Reads files.
 const FILES: &str = include_str!("scripts/files.sh");
@@ -25,9 +28,6 @@ pub(crate) struct LogRequest {
     /// An extended regular expression.
     pub(crate) pattern: Option<String>,
 }
-
-/// Where in which file a client is: by path, both as the script writes them.
-pub(crate) type FilePlaces = BTreeMap<String, String>;
 
 impl LogRequest {
     /// Reads files from `places` on, of which `is_resumed` says whether there was an earlier run.

@@ -47,7 +47,7 @@ impl Shell {
             }
         } else {
             symlink(&program, bin.join("sh")).expect("a link");
-            path = format!("{path}:{}", std::env::var("PATH").expect("a path"));
+            path = format!("{path}:/usr/local/bin:/usr/bin:/bin");
         }
         Self {
             name,

@@ -8,6 +8,9 @@ use ops_ui::{Error, Result, hint};
 /// What begins a unit in `logs` of a profile.
 const UNIT: &str = "unit:";
 
+/// Where in which file a client is: by path, both as the script writes them.
+pub(crate) type FilePlaces = BTreeMap<String, String>;
+
 /// What is read on a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LogSources {

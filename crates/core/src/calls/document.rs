@@ -1,4 +1,5 @@
-//! What is read of documents for commands: how commands are sent by one, and how their output comes.
+//! What is read of documents for commands: how commands are sent by one, and how their output
+//! comes.
 
 use aws_sdk_ssm::types::DocumentFormat;
 use ops_ui::{Error, Result};

@@ -157,7 +157,7 @@ impl Sizes {
         {
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -289,7 +289,7 @@ fn hosts_forwards_and_aliases_are_checked_as_a_whole() {
     insta::assert_snapshot!(brief("aliases: {ls: \"shell web-1\"}\n"), @"line 1, column 11: the alias `ls` would hide the verb `ls` | give it another name");
     insta::assert_snapshot!(brief("logs: {/x: /var/log/x}\n"), @"line 1, column 8: `/x` cannot be the name of a log | use a word that does not begin with / ~ or -");
     insta::assert_snapshot!(brief("logs: {app: app.log}\n"), @"line 1, column 13: `app.log` is neither a file nor a unit | write /var/log/syslog, ~/app.log or unit:nginx");
-    insta::assert_snapshot!(brief("aliases: {runs: \"ls --online\"}\n"), @"line 1, column 11: the alias `runs` takes a name that is kept for the verb `runs` | give it another name");
+    insta::assert_snapshot!(brief("aliases: {play: \"ls --online\"}\n"), @"line 1, column 11: the alias `play` takes a name that is kept for the verb `play` | give it another name");
     insta::assert_snapshot!(brief("aliases: {logs: \"exec 'web-*\"}\n"), @r"line 1, column 17: a quote is not closed in `exec \'web-*`");
     insta::assert_snapshot!(brief("aliases: {Logs: \"exec x\"}\n"), @"line 1, column 11: `Logs` cannot be the name of an alias | use small letters, digits and single dashes, a letter first");
     insta::assert_snapshot!(brief("aliases: {logs: \"ops exec x\"}\n"), @"line 1, column 17: leave `ops` out: an alias begins with a verb of ops");

@@ -40,18 +40,19 @@ pub(super) fn command(request: &Request) -> Result<String> {
             "--user",
         ),
         (
-            request.stdin,
-            "it has no standard input",
-            "the input: give -n",
-        ),
-        (
             !request.env.is_empty(),
             "variables would stand in the history of sessions",
             "--env and --env-file",
         ),
         (request.detach, "nothing can be left running", "--detach"),
+        // Last: whether there is an input may be the matter of a moment.
+        (
+            request.stdin,
+            "it has no standard input",
+            "the input: give -n",
+        ),
     ];
-    for (_, why, without) in missing.into_iter().filter(|(is_asked, ..)| *is_asked) {
+    if let Some((_, why, without)) = missing.into_iter().find(|(is_asked, ..)| *is_asked) {
         return Err(refusal(why).hint(hint!("leave out {}", Hint::from(without))));
     }
     let (file, arguments) = match &request.command {

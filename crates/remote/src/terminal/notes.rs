@@ -37,7 +37,7 @@ pub(crate) struct Notes<'a> {
 
 /// How news are told while a program has the whole screen.
 enum OverProgram {
-    LastLine(FullScreen),
+    LastLine(Box<FullScreen>),
     Title(Title),
 }
 
@@ -80,7 +80,7 @@ impl<'a> Notes<'a> {
         } else if let Some(size) = terminal::size()
             && let OverProgram::LastLine(full_screen) = self
                 .over_program
-                .get_or_insert_with(|| OverProgram::LastLine(FullScreen::new(size)))
+                .get_or_insert_with(|| OverProgram::LastLine(Box::new(FullScreen::new(size))))
         {
             full_screen.observe(bytes, size);
         }
