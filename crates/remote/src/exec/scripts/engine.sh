@@ -139,7 +139,8 @@ supervise() {
     # A process that the command has left behind may still write.
     wait $pumps
     [ ! -e "$d/limit" ] || code=limit
-    echo "$code" >"$d/status"
+    # At once: whoever sees it there reads it, and must not find it empty.
+    echo "$code" >"$d/status.new" && mv "$d/status.new" "$d/status"
     : >"$d/in.closed"
     ring
     # Of nobody the number may be another process's soon. A client has not to wait for that look at
@@ -174,7 +175,7 @@ run_command() {
 run_detached() {
     trap "" HUP
     output=$(mktemp "${TMPDIR:-/tmp}/ops-output.XXXXXX") || return
-    echo "$output" >"$d/output"
+    echo "$output" >"$d/output.new" && mv "$d/output.new" "$d/output"
     # Both streams append, so that neither writes over the other.
     run_command "$output" "$output"
     # It may have ended before its client knows of it.
@@ -187,7 +188,7 @@ run_detached() {
 }
 
 become_command() {
-    echo "$$" >"$d/p"
+    echo "$$" >"$d/p.new" && mv "$d/p.new" "$d/p"
     exec 4<>"$d/bell"
     ring
     exec 4>&-
