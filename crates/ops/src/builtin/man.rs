@@ -72,7 +72,7 @@ impl Command for Manual {
         let mut command = &root;
         for word in &self.verb {
             command = command.find_subcommand(word).ok_or_else(|| {
-                Error::new(ErrorKind::Usage, format!("there is no command `{}`", word))
+                Error::new(ErrorKind::Usage, format!("there is no command `{word}`"))
                     .hint(hint!("see all commands: ops --help"))
             })?;
         }

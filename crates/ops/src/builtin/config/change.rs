@@ -37,7 +37,7 @@ pub(super) fn set(cx: &Context, key: &str, value: &str) -> Result<Exit> {
             mistakes = found;
         }
     }
-    Err(refused(&file, &format!("`{key}` to `{value}`"), mistakes))
+    Err(refused(&file, &format!("`{key}` to `{value}`"), &mistakes))
 }
 
 /// Takes `key` out.
@@ -49,7 +49,7 @@ pub(super) fn unset(cx: &Context, key: &str) -> Result<Exit> {
     };
     let mistakes = file.mistakes(cx, &after)?;
     if !mistakes.is_empty() {
-        return Err(refused(&file, &format!("`{key}` to nothing"), mistakes));
+        return Err(refused(&file, &format!("`{key}` to nothing"), &mistakes));
     }
     file.write(&after)?;
     tell(cx, &file, &format!("{key} is not set any more"));
@@ -76,7 +76,7 @@ pub(super) fn use_profile(cx: &Context, name: Option<&str>) -> Result<Exit> {
     };
     let mistakes = file.mistakes(cx, &after)?;
     if !mistakes.is_empty() {
-        return Err(refused(&file, "`profile`", mistakes));
+        return Err(refused(&file, "`profile`", &mistakes));
     }
     file.write(&after)?;
     match name {
@@ -103,7 +103,7 @@ fn tell(cx: &Context, file: &ConfigFile, what: &str) {
 }
 
 /// The first mistake, as the reason why nothing was changed.
-fn refused(file: &ConfigFile, what: &str, mistakes: Vec<Error>) -> Error {
+fn refused(file: &ConfigFile, what: &str, mistakes: &[Error]) -> Error {
     let error = Error::usage(format!("cannot set {what} in {}", file.path.display()));
     let error = match mistakes.first() {
         Some(first) => error.caused_by(reason(first)),

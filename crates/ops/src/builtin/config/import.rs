@@ -327,10 +327,13 @@ fn ssh_config(text: &str) -> Imported {
     imported
 }
 
+/// The names of a `Host`, and what is said for them: keywords in small letters and their values.
+type HostBlock = (Vec<String>, Vec<(String, String)>);
+
 /// The blocks of an OpenSSH configuration: the names of `Host`, and what is said for them with
 /// keywords in small letters. `Match` is a block of nobody.
-fn blocks(text: &str) -> Vec<(Vec<String>, Vec<(String, String)>)> {
-    let mut blocks: Vec<(Vec<String>, Vec<(String, String)>)> = Vec::new();
+fn blocks(text: &str) -> Vec<HostBlock> {
+    let mut blocks: Vec<HostBlock> = Vec::new();
     for line in text.lines().map(str::trim) {
         if line.is_empty() || line.starts_with('#') {
             continue;
