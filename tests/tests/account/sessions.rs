@@ -96,7 +96,7 @@ fn a_session_is_ended_by_who_confirms_it() {
     asked.send("\r");
     asked.wait_for("nobody said yes");
     assert_eq!(asked.wait(), Some(9));
-    assert_eq!(ids(&service, "web-1"), [id.clone()]);
+    assert_eq!(ids(&service, "web-1"), std::slice::from_ref(&id));
     let mut asked = Terminal::start(&service, &["sessions", "end", "--mine"]);
     asked.wait_for("End this session? [y/N] ");
     asked.send("y\r");

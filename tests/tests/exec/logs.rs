@@ -427,7 +427,7 @@ fn a_unit_s_journal_goes_on_behind_its_cursor() {
             append(&journal, &format!("app {written}\nother no\n"));
         }
         if loss == 1 {
-            follower.wait_for(&format!("2026-01-31T12:00:00+0000 web app[1]: {}", written));
+            follower.wait_for(&format!("2026-01-31T12:00:00+0000 web app[1]: {written}"));
         }
         let before = follower.losses();
         lose_runs(&temporary);
