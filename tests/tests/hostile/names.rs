@@ -183,7 +183,7 @@ const CASES: &[Case] = &[
     ("runs", &["show", "NAME"], ""),
     ("api", &["resolve", "NAME"], ESC),
     ("api", &["connect", FIRST, "9"], ""),
-    ("doctor", &["NAME", "--no-session"], ""),
+    ("doctor", &["NAME", "--no-session"], ESC),
     ("logs", &[FIRST, OFFLINE, "/nosuch"], ""),
     ("logs", &[FIRST, "--unit", "NAME"], ""),
     ("forward", &["NAME", "0:80"], ESC),

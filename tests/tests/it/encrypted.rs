@@ -65,7 +65,7 @@ fn a_piped_shell_is_encrypted_with_the_key_of_its_server() {
 
 #[test]
 fn every_line_of_an_encrypted_shell_arrives_over_connections_that_are_cut() {
-    let service = Service::start(OPS, &format!("kms={KEY},cut-after=30,cuts=2"));
+    let service = Service::start(OPS, &format!("kms={KEY},cut-after=12,cuts=2"));
     let mut terminal = Terminal::start(&service, &["shell", "web-1"]);
     // Few lines: the agent sends what a cut has cost one message each tenth of a second.
     // A shell that ends leaves its agent two seconds to repair what a cut has cost, so that this

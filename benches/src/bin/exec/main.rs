@@ -2,8 +2,8 @@
 //! ratios within one run, agents paced as real ones are.
 //!
 //! `cargo run --release -p ops-bench --bin bench-exec [-- start|bytes|fleet]` makes one of the
-//! three tables, or all of them in under four minutes. With `OPS_BENCH_RECORD=1` only a run of all is
-//! kept.
+//! three tables, or all of them in under four minutes. With `OPS_BENCH_RECORD=1` only a run of all
+//! is kept.
 
 mod bytes;
 mod fleet;

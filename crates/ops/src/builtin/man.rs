@@ -32,9 +32,9 @@ pub(crate) static SOURCE: OnceLock<Source> = OnceLock::new();
 /// Show the manual page of a verb
 ///
 /// On a terminal `man` shows it, elsewhere the page is printed in man's own language (roff).
-/// Without a VERB it is the page of `ops` itself. --dir writes the pages of all verbs into a folder,
-/// `ops.1`, `ops-cp.1` and so on: into `man1` of a folder that MANPATH names, `man ops-cp` finds
-/// them.
+/// Without a VERB it is the page of `ops` itself. --dir writes the pages of all verbs into a
+/// folder, `ops.1`, `ops-cp.1` and so on: into `man1` of a folder that MANPATH names, `man ops-cp`
+/// finds them.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Manual {
     /// The verb, and what is below it: config show
