@@ -215,7 +215,7 @@ const CASES: &[Case] = &[
     ("pick", &["NAME"], ESC),
     ("recent", &[], ""),
     ("recent", &["-o", "yaml"], ""),
-    ("shell", &["-"], "exit\r"),
+    ("describe", &["-"], ""),
     ("wait", &["--timeout", "1s", OFFLINE], ""),
     ("wait", &["--timeout", "1s", "xNAME"], ESC),
     ("version", &[], ""),
