@@ -219,7 +219,7 @@ const CASES: &[Case] = &[
     ("wait", &["--timeout", "1s", OFFLINE], ""),
     ("wait", &["--timeout", "1s", "xNAME"], ESC),
     ("version", &[], ""),
-    ("man", &["shell"], ""),
+    ("man", &["shell"], "q"),
     ("man", &["NAME"], ""),
     ("completion", &["bash"], ""),
     ("cache", &["refresh"], ""),
