@@ -355,6 +355,8 @@ def every_verb(check):
         # It makes a key of the moment, and has it accepted.
         run("ssh", "--instance-connect", "ec2-user@web-1", "true")
     run("ssh-proxy", "web-1", "22", stdin="", status=0)
+    run("api", "resolve", "web-1")
+    run("api", "connect", "web-1", "22", stdin="", status=0)
 
     run("doctor", "web-1")
     # One without an agent, whose surroundings are looked at, and one without a role.
