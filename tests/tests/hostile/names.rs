@@ -219,7 +219,6 @@ const CASES: &[Case] = &[
     ("wait", &["--timeout", "1s", OFFLINE], ""),
     ("wait", &["--timeout", "1s", "xNAME"], ESC),
     ("version", &[], ""),
-    ("man", &["shell"], "q"),
     ("man", &["NAME"], ""),
     ("completion", &["bash"], ""),
     ("cache", &["refresh"], ""),
