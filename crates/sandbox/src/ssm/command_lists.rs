@@ -116,15 +116,16 @@ pub(super) fn invocation(app: &App, call: &Call, input: &Value) -> Result<Value,
             .filter(|result| result.finished.is_some());
         ended.map(of).unwrap_or_default()
     };
+    // The model takes one digit of a second.
     let started = one
         .result
         .as_ref()
-        .map_or_else(String::new, |result| result.started.to_string());
+        .map_or_else(String::new, |result| format!("{:.1}", result.started));
     let ended = one
         .result
         .as_ref()
         .and_then(|result| result.finished)
-        .map_or_else(String::new, |end| end.to_string());
+        .map_or_else(String::new, |end| format!("{end:.1}"));
     let mut body = json!({
         "CommandId": command.id,
         "InstanceId": one.instance_id,
