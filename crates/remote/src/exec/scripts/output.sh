@@ -185,8 +185,9 @@ is_born() {
 
 # hear_ring: waits for a ring, and sets $rung to what it said.
 #
-# In mksh a signal does not end the builtin read: its trap would wait for the next ring, up to three
-# seconds. It does end the builtin wait.
+# In mksh a signal ends the builtin wait and not the builtin read, so another process reads. The end
+# of a run takes up to three seconds there all the same: the process that rings holds the session's
+# output while it sleeps.
 case "${KSH_VERSION:-}" in
 *MIRBSD* | *LEGACY*)
     hear_ring() {
