@@ -78,6 +78,8 @@ fn without_p_it_is_the_users_own_file_that_changes() {
 
     let near = lab.ops(["config", "use", "shp"]).output().exits(2);
     assert!(near.stderr.contains("shop"), "{}", near.stderr);
+    // The word is no `-p`: a hint that is run as it stands must work.
+    assert!(!near.stderr.contains("-p shp"), "{}", near.stderr);
     lab.ops(["config", "use", "--none"]).output().success();
     assert_eq!(
         fs::read_to_string(&own).expect("config.yaml"),

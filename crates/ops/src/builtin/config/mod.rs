@@ -56,7 +56,9 @@ enum Action {
     /// is that of OPS_EDITOR, VISUAL or EDITOR, else vi.
     Edit {
         /// Team profile; without one that of -p, else your own config.yaml
-        profile: Option<String>,
+        // `profile` is the id of the global option, which it would take the place of.
+        #[arg(value_name = "PROFILE")]
+        edited: Option<String>,
     },
     /// Set a key; comments and all the rest of the file stay
     ///
@@ -76,10 +78,10 @@ enum Action {
     /// Use a profile where -p and OPS_PROFILE name none
     Use {
         /// Team profile or AWS profile
-        #[arg(required_unless_present = "none")]
-        profile: Option<String>,
+        #[arg(value_name = "PROFILE", required_unless_present = "none")]
+        used: Option<String>,
         /// Use none
-        #[arg(long, conflicts_with = "profile")]
+        #[arg(long, conflicts_with = "used")]
         none: bool,
     },
     /// Show in which keys two profiles differ, with all that they extend
@@ -121,7 +123,8 @@ impl Command for Config {
 
     const COMPLETES: &'static [(&'static str, Values)] = &[
         ("profiles", Values::TeamProfile),
-        ("profile", Values::TeamProfile),
+        ("edited", Values::TeamProfile),
+        ("used", Values::TeamProfile),
         ("first", Values::TeamProfile),
         ("second", Values::TeamProfile),
     ];
@@ -133,10 +136,10 @@ impl Command for Config {
             Action::Path => path(&cx),
             Action::Validate { profiles } => validate(&cx, &profiles),
             Action::Init(args) => init::init(&cx, &args).await,
-            Action::Edit { profile } => editor::edit(&cx, profile.as_deref()).await,
+            Action::Edit { edited } => editor::edit(&cx, edited.as_deref()).await,
             Action::Set { key, value } => change::set(&cx, &key, &value),
             Action::Unset { key } => change::unset(&cx, &key),
-            Action::Use { profile, none: _ } => change::use_profile(&cx, profile.as_deref()),
+            Action::Use { used, none: _ } => change::use_profile(&cx, used.as_deref()),
             Action::Diff { first, second } => diff::diff(&cx, &first, &second),
             Action::Import(args) => import::import(&cx, &args),
             Action::Schema { user } => {
