@@ -59,6 +59,9 @@ fn step(words: &[OsString], env: &Env, seen: &mut Vec<String>) -> Result<Step, B
     if words.is_empty() {
         return Ok(Step::Again(vec!["-h".into()]));
     }
+    if let Some(line) = help_behind_verb(words) {
+        return Ok(Step::Again(line));
+    }
     let root = cli::root();
     let words = &hoisted(words);
     let matches = match root
@@ -144,11 +147,55 @@ fn unknown(name: &str, policy: Option<&Policy>, env: &Env) -> Error {
             .into_iter()
             .map(|(name, _)| name),
     );
-    let error = match nearest(name, names.iter().map(String::as_str)) {
+    let elsewhere = WORDS_OF_OTHERS.iter().find(|(word, _)| *word == name);
+    let near = elsewhere
+        .map(|(_, ours)| *ours)
+        .or_else(|| nearest(name, names.iter().map(String::as_str)));
+    let error = match near {
         Some(near) => error.hint(hint!("did you mean: ops {}", near)),
-        None => error,
+        // Whoever types what no verb is like may mean a server.
+        None => error.hint(hint!(
+            "a shell on a server of that name: ops shell {}",
+            name
+        )),
     };
     error.hint("see all commands: ops --help")
+}
+
+/// What other programs for the same purpose call what we have a verb for.
+const WORDS_OF_OTHERS: [(&str, &str); 20] = [
+    ("connect", "shell"),
+    ("copy", "cp"),
+    ("download", "cp"),
+    ("get", "ls"),
+    ("hosts", "ls"),
+    ("info", "describe"),
+    ("instances", "ls"),
+    ("list-instances", "ls"),
+    ("port-forward", "forward"),
+    ("portforward", "forward"),
+    ("run", "exec"),
+    ("scp", "cp"),
+    ("send-command", "exec"),
+    ("servers", "ls"),
+    ("show", "describe"),
+    ("start-session", "shell"),
+    ("tail", "logs"),
+    ("terminate-session", "sessions"),
+    ("tunnel", "forward"),
+    ("upload", "cp"),
+];
+
+/// `ops -h shell` asks for the page of `shell`, as `ops shell -h` does.
+fn help_behind_verb(words: &[OsString]) -> Option<Vec<OsString>> {
+    let place = meaning::place_of_verb(words)?;
+    let is_help = |word: &OsString| word == "-h" || word == "--help";
+    let help = words[..place].iter().position(is_help)?;
+    let mut line = words.to_vec();
+    let word = line.remove(help);
+    // One word fewer stands before the verb now.
+    line.insert(place, word);
+    Some(line)
 }
 
 /// Words with those after the verb as the verb wants them for clap, in the order that clap reads,
@@ -190,13 +237,38 @@ fn refuse(error: &clap::Error, words: &[OsString], env: &Env) -> Exit {
         ..Globals::default()
     };
     let output = Output::new(&globals, env);
-    let verb = meaning::place_of_verb(words);
-    let name = verb
-        .and_then(|place| words[place].to_str())
-        .filter(|name| registry::find(name).is_some());
-    let bare = verb.is_some_and(|place| place + 1 == words.len());
-    let long = words.iter().any(|word| word == "--help");
-    usage::show(error, &output, &globals, env, name, bare, long)
+    usage::show(error, &output, &globals, env, &understood(words))
+}
+
+/// The verb of `words`, what is below it, and the rest.
+fn understood(words: &[OsString]) -> usage::Typed<'_> {
+    let texts: Vec<&str> = words.iter().filter_map(|word| word.to_str()).collect();
+    let wants_long_help = texts.contains(&"--help");
+    let none = usage::Typed {
+        path: Vec::new(),
+        rest: Vec::new(),
+        wants_long_help,
+    };
+    // Words that are no text are none of ours, and their places would be wrong.
+    let Some(place) = meaning::place_of_verb(words).filter(|_| texts.len() == words.len()) else {
+        return none;
+    };
+    let Some(entry) = registry::find(texts[place]) else {
+        return none;
+    };
+    let (mut path, mut rest) = (vec![entry.name], &texts[place + 1..]);
+    let mut command = &(entry.clap)();
+    while let Some((first, behind)) = rest.split_first()
+        && let Some(below) = command.find_subcommand(first)
+    {
+        (command, rest) = (below, behind);
+        path.push(*first);
+    }
+    usage::Typed {
+        path,
+        rest: rest.to_vec(),
+        wants_long_help,
+    }
 }
 
 /// The value of a long option among `words`, as one word or two; the last one counts.
