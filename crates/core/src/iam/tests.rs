@@ -124,6 +124,8 @@ fn no_call_of_the_source_is_missing_in_the_table() {
         "kms",
         "iam",
         "logs",
+        "resource-groups",
+        "tag",
         "sso",
     ];
     let mut count = 0;

@@ -57,6 +57,9 @@ pub(crate) struct FleetFile {
     /// gateway.
     #[serde(default)]
     pub(crate) subnets: BTreeMap<String, SubnetEntry>,
+    /// Resource groups by name: the tags that their members have, all of them.
+    #[serde(default)]
+    pub(crate) resource_groups: BTreeMap<String, BTreeMap<String, String>>,
     /// Regions that the account has not enabled.
     #[serde(default)]
     pub(crate) disabled_regions: Vec<String>,
