@@ -9,12 +9,9 @@ use serde_json::{Value, json};
 use crate::{
     app::{App, Call},
     error::ApiError,
-    fleet::{FleetFile, Instance},
     reply::Reply,
 };
 
-/// The key of a target of SendCommand that means the members of a group.
-pub(crate) const RESOURCE_GROUP: &str = "resource-groups:Name";
 /// Where ListGroupResources is posted to.
 const LIST_GROUP_RESOURCES: &str = "/list-group-resources";
 /// Most resources of a page, and what a page has where nothing is said.
@@ -26,15 +23,6 @@ pub(crate) fn action(path: &str) -> &str {
         LIST_GROUP_RESOURCES => "ListGroupResources",
         other => other,
     }
-}
-
-/// Whether the machine is a member of the group.
-pub(crate) fn is_member(file: &FleetFile, group: &str, instance: &Instance) -> bool {
-    let tags = file.resource_groups.get(group);
-    tags.is_some_and(|tags| {
-        tags.iter()
-            .all(|(key, value)| instance.tags.get(key) == Some(value))
-    })
 }
 
 pub(crate) fn answer(
@@ -104,7 +92,7 @@ fn list_group_resources(app: &App, call: &Call, input: &Value) -> Result<Value, 
             ("AWS::EC2::Instance", arn)
         };
         let is_wanted = types.is_empty() || types.contains(&kind);
-        if is_wanted && instance.region == *region && is_member(file, group, &instance) {
+        if is_wanted && instance.region == *region && file.is_in_group(group, &instance) {
             members.push(json!({ "ResourceArn": arn, "ResourceType": kind }));
         }
     }

@@ -1,9 +1,9 @@
 //! `ops exec`: how long a command takes to start, how fast its bytes are, and many servers at once;
 //! ratios within one run, agents paced as real ones are.
 //!
-//! `cargo run --release -p ops-bench --bin bench-exec [-- start|bytes|fleet|fleet-run-command]` makes
-//! one of the four tables, or all of them in under six minutes. With `OPS_BENCH_RECORD=1` only a run of all
-//! is kept.
+//! `cargo run --release -p ops-bench --bin bench-exec [-- start|bytes|fleet|fleet-run-command]`
+//! makes one of the four tables, or all of them in under six minutes. With `OPS_BENCH_RECORD=1`
+//! only a run of all is kept.
 
 mod bytes;
 mod fleet;

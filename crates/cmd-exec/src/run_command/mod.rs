@@ -344,8 +344,8 @@ impl FleetRun<'_> {
         self.cx.send_command(&part.kind.region, &request).await
     }
 
-    /// Criteria mean servers that are away too: those are cancelled as soon as the service has found
-    /// them, or they would run the command when they come back.
+    /// Criteria mean servers that are away too: those are cancelled as soon as the service has
+    /// found them, or they would run the command when they come back.
     fn unwanted(&self, part: &Part) -> Vec<String> {
         match part.nodes {
             Nodes::Tags(_) | Nodes::ResourceGroup(_) => self.away.iter().cloned().collect(),

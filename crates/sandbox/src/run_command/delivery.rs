@@ -6,15 +6,14 @@ use jiff::Timestamp;
 use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 
 use super::{
-    Invocation, InvocationStatus, PluginResult, SentCommand, Targets, World, answer::Answer,
-    made_up, made_up::SharedAnswer, visible_after,
+    Invocation, InvocationStatus, PluginResult, RESOURCE_GROUP, SentCommand, Targets, World,
+    answer::Answer, made_up, made_up::SharedAnswer, visible_after,
 };
 use crate::{
     agent::run_command::{self, Ran, Script, Verdict},
     fleet::{FleetFile, Instance, InstanceStateName, MachineChange, PingStatus},
     log_groups::LogEvent,
     objects::object_path,
-    resource_groups::{self, RESOURCE_GROUP},
 };
 
 /// How often the service looks whether a node that was away is back.
@@ -130,9 +129,7 @@ fn answers(file: &FleetFile, instance: &Instance, key: &str, values: &[String]) 
         return instance.tags.keys().any(|tag| values.contains(tag));
     }
     if key == RESOURCE_GROUP {
-        return values
-            .iter()
-            .any(|group| resource_groups::is_member(file, group, instance));
+        return values.iter().any(|group| file.is_in_group(group, instance));
     }
     key.strip_prefix("tag:")
         .and_then(|tag| instance.tags.get(tag))

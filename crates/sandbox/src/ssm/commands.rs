@@ -8,10 +8,9 @@ use super::{command_lists::find, document_arn, optional, required};
 use crate::{
     app::{App, Call},
     error::ApiError,
-    resource_groups::RESOURCE_GROUP,
     run_command::{
-        CommandDocument, DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT_SECONDS, Output, SendOrder, Targets,
-        execution_timeout, parameters,
+        CommandDocument, DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT_SECONDS, Output, RESOURCE_GROUP,
+        SendOrder, Targets, execution_timeout, parameters,
     },
 };
 
