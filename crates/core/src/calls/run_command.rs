@@ -204,12 +204,9 @@ impl Context {
         }
         call = match &request.nodes {
             Nodes::Ids(ids) => call.set_instance_ids(Some(ids.clone())),
-            Nodes::ResourceGroup(name) => call.targets(
-                Target::builder()
-                    .key(RESOURCE_GROUP)
-                    .values(name)
-                    .build(),
-            ),
+            Nodes::ResourceGroup(name) => {
+                call.targets(Target::builder().key(RESOURCE_GROUP).values(name).build())
+            }
             Nodes::Tags(tags) => call.set_targets(Some(
                 tags.iter()
                     .map(|(key, values)| {
