@@ -228,8 +228,8 @@ impl List {
     }
 }
 
-/// Whether `text` is a part of a name, as typed by somebody who is used to searches: no glob, no id,
-/// no tag, and nothing that a shell would read.
+/// Whether `text` is a part of a name, as typed by somebody who is used to searches: no glob, no
+/// id, no tag, and nothing that a shell would read.
 fn is_plain_word(text: &str) -> bool {
     let is_id = text.starts_with("i-") || text.starts_with("mi-");
     !is_id

@@ -6,7 +6,7 @@ use clap::{ArgMatches, ValueEnum as _};
 use ops_core::Entry;
 use ops_profile::nearest;
 use ops_ui::{
-    ColorChoice, Env, Error, ErrorKind, Exit, Globals, Output, globals::ErrorFormat, hint,
+    ColorChoice, Env, Error, ErrorKind, Exit, Globals, Output, Source, globals::ErrorFormat, hint,
 };
 
 use crate::{
@@ -191,10 +191,11 @@ fn help_behind_verb(words: &[OsString]) -> Option<Vec<OsString>> {
     let place = meaning::place_of_verb(words)?;
     let is_help = |word: &OsString| word == "-h" || word == "--help";
     let help = words[..place].iter().position(is_help)?;
+    let verbs = understood(words).path.len().max(1);
     let mut line = words.to_vec();
     let word = line.remove(help);
     // One word fewer stands before the verb now.
-    line.insert(place, word);
+    line.insert(place - 1 + verbs, word);
     Some(line)
 }
 
@@ -223,19 +224,7 @@ fn hoisted(words: &[OsString]) -> Vec<OsString> {
 /// What clap did not accept. No options are known then: what shows the error is read from the words
 /// themselves.
 fn refuse(error: &clap::Error, words: &[OsString], env: &Env) -> Exit {
-    let typed = |flag: &str, variable: &str| {
-        value_among(words, flag).or_else(|| env.var(variable).map(str::to_owned))
-    };
-    let is_json = typed("--error-format", "OPS_ERROR_FORMAT").as_deref() == Some("json");
-    let globals = Globals {
-        profile: alias::profile_among(words).or_else(|| env.var("OPS_PROFILE").map(str::to_owned)),
-        error_format: is_json.then_some(ErrorFormat::Json),
-        no_pager: words.iter().any(|word| word == "--no-pager")
-            || env.var("OPS_NO_PAGER").is_some(),
-        color: typed("--color", "OPS_COLOR")
-            .and_then(|when| ColorChoice::from_str(&when, true).ok()),
-        ..Globals::default()
-    };
+    let globals = options_among(words, env);
     let output = Output::new(&globals, env);
     usage::show(error, &output, &globals, env, &understood(words))
 }
@@ -269,6 +258,49 @@ fn understood(words: &[OsString]) -> usage::Typed<'_> {
         rest: rest.to_vec(),
         wants_long_help,
     }
+}
+
+/// The global options among words that clap did not accept: those that say how an answer is shown,
+/// and those that a command in it has to repeat.
+fn options_among(words: &[OsString], env: &Env) -> Globals {
+    let ours = words.split(|word| word == "--").next().unwrap_or_default();
+    let typed = |flag: &str, variable: &str| {
+        value_among(ours, flag).or_else(|| env.var(variable).map(str::to_owned))
+    };
+    // Behind `ssh`, -p is a port.
+    let verb = meaning::place_of_verb(words);
+    let entry = verb.and_then(|place| registry::find(&words[place].to_string_lossy()));
+    let of_profile = match (verb, entry) {
+        (Some(place), Some(entry)) if entry.traits.own_short_options => &ours[..place],
+        _ => ours,
+    };
+    let profile = alias::profile_among(of_profile);
+    let mut globals = Globals {
+        sandbox: ours.iter().any(|word| word == "--sandbox"),
+        region: value_among(ours, "--region").into_iter().collect(),
+        aws_profile: value_among(ours, "--aws-profile"),
+        profiles_dir: value_among(ours, "--profiles-dir").map(OsString::from),
+        no_pager: ours.iter().any(|word| word == "--no-pager") || env.var("OPS_NO_PAGER").is_some(),
+        error_format: (typed("--error-format", "OPS_ERROR_FORMAT").as_deref() == Some("json"))
+            .then_some(ErrorFormat::Json),
+        color: typed("--color", "OPS_COLOR")
+            .and_then(|when| ColorChoice::from_str(&when, true).ok()),
+        ..Globals::default()
+    };
+    for (name, is_typed) in [
+        ("sandbox", globals.sandbox),
+        ("region", !globals.region.is_empty()),
+        ("aws_profile", globals.aws_profile.is_some()),
+        ("profiles_dir", globals.profiles_dir.is_some()),
+        ("profile", profile.is_some()),
+    ] {
+        if is_typed {
+            let flag = format!("--{}", name.replace('_', "-"));
+            globals.sources.insert(name, Source::Flag(flag));
+        }
+    }
+    globals.profile = profile.or_else(|| env.var("OPS_PROFILE").map(str::to_owned));
+    globals
 }
 
 /// The value of a long option among `words`, as one word or two; the last one counts.

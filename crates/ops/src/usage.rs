@@ -81,10 +81,12 @@ fn rendered(error: &clap::Error, color: bool) -> String {
 
 /// A refusal in three parts: what is wrong, what is near, and where the right usage stands.
 fn translated(error: &clap::Error, typed: &Typed<'_>) -> Error {
-    let whole = std::iter::once("ops").chain(typed.path.iter().copied());
-    let command = Hint::command(whole.clone());
-    let name: Vec<&str> = whole.collect();
-    let name = name.join(" ");
+    let command = Hint::command(std::iter::once("ops").chain(typed.path.iter().copied()));
+    // Without `ops`: a command line in a text is shown with the options in use, and this is none.
+    let name = match typed.path.as_slice() {
+        [] => "ops".to_owned(),
+        path => path.join(" "),
+    };
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         Some(ContextValue::Strings(all)) => Some(all.join(" ")),
@@ -94,7 +96,7 @@ fn translated(error: &clap::Error, typed: &Typed<'_>) -> Error {
         ErrorKind::MissingRequiredArgument => text(ContextKind::InvalidArg)
             .map(|missing| format!("`{name}` needs {missing}, which is missing")),
         ErrorKind::InvalidSubcommand => text(ContextKind::InvalidSubcommand)
-            .map(|word| format!("there is no command `{name} {word}`")),
+            .map(|word| format!("`{name}` has no command `{word}`")),
         _ => None,
     };
     let mut ours = Error::usage(what.unwrap_or_else(|| sentence_of_clap(error)));
@@ -126,12 +128,25 @@ fn command_meant(error: &clap::Error, typed: &Typed<'_>) -> Option<Hint> {
         return None;
     }
     let place = typed.rest.iter().position(|other| other == word)?;
-    let target = typed.rest[..place]
-        .iter()
-        .find(|word| !word.starts_with('-'))?;
-    let words = ["ops", "exec", *target, "--"].into_iter();
+    let command = crate::cli::verb(crate::registry::find("shell")?);
+    let is_value = |place: usize| place > 0 && takes_next_word(&command, typed.rest[place - 1]);
+    let is_target = |place: &usize| !typed.rest[*place].starts_with('-') && !is_value(*place);
+    let target = typed.rest[(0..place).find(is_target)?];
+    let words = ["ops", "exec", target, "--"].into_iter();
     let line = Hint::command(words.chain(typed.rest[place..].iter().copied()));
     Some(hint!("a command there: {}", line))
+}
+
+/// Whether `word` is an option of `command` whose value is the next word.
+fn takes_next_word(command: &clap::Command, word: &str) -> bool {
+    let is_it = |arg: &&clap::Arg| {
+        let long = word.strip_prefix("--").filter(|name| !name.is_empty());
+        let short = word.strip_prefix('-').filter(|name| name.len() == 1);
+        (long.is_some() && arg.get_long() == long)
+            || short.is_some_and(|name| arg.get_short() == name.chars().next())
+    };
+    let found = command.get_arguments().find(is_it);
+    found.is_some_and(|arg| arg.get_action().takes_values())
 }
 
 fn suggestion(error: &clap::Error) -> Option<Hint> {

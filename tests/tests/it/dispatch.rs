@@ -22,7 +22,7 @@ fn a_slip_in_an_option_is_answered_too() {
         .exits(2);
     assert_eq!(done.stdout, "");
     assert!(done.stderr.contains("did you mean `--output`?"), "{done}");
-    assert!(done.stderr.contains("ops config --help"), "{done}");
+    assert!(done.stderr.contains("ops config show --help"), "{done}");
 }
 
 #[test]
@@ -197,13 +197,13 @@ fn plausible_slips_are_answered_with_the_next_command() {
         (
             "config foo",
             2,
-            "error: there is no command `ops config foo`\n  hint: see what it takes: ops --sandbox config --help",
+            "error: `config` has no command `foo`\n  hint: see what it takes: ops --sandbox config --help",
         ),
         ("config shwo", 2, "did you mean `show`?"),
         (
             "config set ssh.user",
             2,
-            "error: `ops config set` needs <VALUE>, which is missing\n  hint: see what it takes: ops --sandbox config set --help",
+            "error: `config set` needs <VALUE>, which is missing\n  hint: see what it takes: ops --sandbox config set --help",
         ),
     ] {
         let done = lab.run(
