@@ -42,7 +42,7 @@ impl Fold {
         }
     }
 
-    /// `web-1,web-3 (2 hosts)`, with how they ended where that was no success.
+    /// `web-1,web-3 (2 servers)`, with how they ended where that was no success.
     fn title(&self, group: &Group, stream: Stream) -> String {
         let names: Vec<&str> = group
             .hosts
@@ -52,8 +52,8 @@ impl Fold {
         let is_colored = self.look.colors(stream);
         let names = paint_name(group.hosts[0], &names.join(","), is_colored);
         let hosts = match group.hosts.len() {
-            1 => "1 host".to_owned(),
-            many => format!("{many} hosts"),
+            1 => "1 server".to_owned(),
+            many => format!("{many} servers"),
         };
         if group.words.is_empty() {
             format!("{names} ({hosts})")
@@ -220,9 +220,9 @@ mod tests {
         );
         assert_eq!(
             written.screen,
-            "web-1,web-3 (2 hosts): active\n\
+            "web-1,web-3 (2 servers): active\n\
              web-2 (1 host, exit status 3): failed\n\
-             web-4 (1 host):\na\nb\n\
+             web-4 (1 server):\na\nb\n\
              db (1 host, not run: stopped)\n\
              web-5 (1 host, exit status 3): active\n"
         );
@@ -237,9 +237,9 @@ mod tests {
                 ("b", "out\n", "err\n", ended(0)),
             ],
         );
-        assert_eq!(written.stdout, "a,b (2 hosts):\nout\n");
-        assert_eq!(written.stderr, "a,b (2 hosts):\nerr\n");
+        assert_eq!(written.stdout, "a,b (2 servers):\nout\n");
+        assert_eq!(written.stderr, "a,b (2 servers):\nerr\n");
         let on_screen = folded(TERMINAL, &[("a", "out\n", "err\n", ended(0))]);
-        assert_eq!(on_screen.screen, "a (1 host):\nout\nerr\n");
+        assert_eq!(on_screen.screen, "a (1 server):\nout\nerr\n");
     }
 }
