@@ -40,10 +40,9 @@ pub(super) fn begin(order: &PreparedCommand, folder: &Folder, turn: u32, linger:
     let mut script = begin_with(folder, turn, Some(&engine()));
     script.push_str("if [ -n \"$d\" ]; then\n");
     if order.is_open() {
-        // A text that is there wholly or not at all: another session may be about the same.
         let mut put = |file: &str, bytes: &[u8]| {
             script.push_str(&format!(
-                "printf \"{}\" >\"$d/{file}.$turn\"\nmv \"$d/{file}.$turn\" \"$d/{file}\"\n",
+                "write_{file}() {{ printf \"{}\"; }}\nput {file}\n",
                 as_format(bytes)
             ));
         };
@@ -51,10 +50,7 @@ pub(super) fn begin(order: &PreparedCommand, folder: &Folder, turn: u32, linger:
         if let Some(bytes) = &order.script {
             put("script", bytes);
         }
-        script.push_str(&format!(
-            "{{ sh \"$d/engine\" launch \"$d\" {}; }} 2>/dev/null\n",
-            order.settings()
-        ));
+        script.push_str(&format!("launch {}\n", order.settings()));
     }
     script.push_str(&format!(
         "printf \"!folder %s\\n\" \"$d\"\n\
@@ -146,11 +142,13 @@ pub(super) fn bootstrap(folder: &Folder, turn: u32, attach: bool) -> (String, St
     let len = engine.len();
     let mut script = String::from("stty raw -echo || exit 1\n");
     script.push_str(&begin_with(folder, turn, None));
-    // A session that is lost before the engine is there leaves nothing that could end the run.
+    // A session that is lost before the engine is there leaves nothing that could end the run. The
+    // folder stays for a minute all the same: the session in its place may be about to use it.
     script.push_str(&format!(
         "[ -n \"$d\" ] || {{ printf \"!nowhere\\n\"; exit 1; }}\n\
-         clean() {{ [ -e \"$d/engine\" ] || rm -rf \"$d\"; }}\n\
-         trap clean EXIT\n\
+         clean() {{ sleep 60; [ -e \"$d/engine\" ] || rm -rf \"$d\"; }}\n\
+         clean_later() {{ (trap \"\" HUP INT TERM; clean) </dev/null >/dev/null 2>&1 & }}\n\
+         trap clean_later EXIT\n\
          trap \"exit 1\" HUP TERM\n\
          printf \"!folder %s\\n\" \"$d\"\n\
          head -c {len} >\"$d/part.$turn\"\n\
@@ -168,11 +166,11 @@ pub(super) fn bootstrap(folder: &Folder, turn: u32, attach: bool) -> (String, St
 pub(super) fn tell(folder: &Folder, role: &str) -> String {
     let (role, rest) = role.split_once(' ').unwrap_or((role, ""));
     let mut script = format!(
-        "{}if [ -e \"$d/engine\" ]; then sh \"$d/engine\" {role} \"$d\" {rest}\n",
+        "{}if [ -e \"$d/engine\" ] && [ -p \"$d/life\" ]; then sh \"$d/engine\" {role} \"$d\" {rest}\n",
         find(folder)
     );
     if role == "end" {
-        // Its session was lost before it had brought the engine.
+        // Its session was lost before it had brought the whole engine.
         script.push_str("elif [ -n \"$d\" ]; then rm -rf \"$d\"\n");
     }
     script.push_str("fi\n");

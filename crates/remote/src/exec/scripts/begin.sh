@@ -63,18 +63,35 @@ complete_folder() { [ -p "$d/life" ] || fill_folder; }
 
 # fill_folder: another session of this run may be about the same.
 fill_folder() {
-    if [ "$brings_engine" = 1 ]; then
-        write_engine "$d/engine.$turn" && mv "$d/engine.$turn" "$d/engine" || return
-    fi
+    [ "$brings_engine" = 0 ] || put engine || return
     echo "$mask" >"$d/umask" || return
-    # The last one says that all is there.
-    for fifo in out err in bell feed life; do
-        mkfifo "$d/$fifo" || [ -p "$d/$fifo" ] || return
-    done
+    # In this order: life says that all is there.
+    mkfifo "$d/out" "$d/err" "$d/in" "$d/bell" "$d/feed" "$d/life" || [ -p "$d/life" ]
+} 2>/dev/null
+
+# put NAME: writes what write_NAME gives into the file NAME. Of several sessions that do so each
+# either finds a file that is whole or makes one: the first writes none over, and the others move
+# theirs there. The first is almost always alone, and mv is one process more.
+put() {
+    if [ "$turn" != 1 ]; then
+        "write_$1" >"$d/$1.$turn" && mv "$d/$1.$turn" "$d/$1"
+        return
+    fi
+    # Does not write over a file.
+    set -C
+    "write_$1" >"$d/$1"
+    set +C
+    [ -s "$d/$1" ]
+} 2>/dev/null
+
+# launch PATIENCE LIMIT INPUT: as launch of engine.sh, which knows more ways, with fewer processes.
+launch() {
+    setsid -f sh "$d/engine" supervise "$d" "$@" </dev/null >/dev/null 2>&1 ||
+        sh "$d/engine" launch "$d" "$@"
 } 2>/dev/null
 
 write_engine() {
-    cat >"$1" <<\END_OF_ENGINE
+    cat <<\END_OF_ENGINE
 ENGINE
 END_OF_ENGINE
 }
