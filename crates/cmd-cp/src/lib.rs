@@ -19,6 +19,7 @@ mod goal;
 mod hashes;
 mod item;
 mod landing;
+mod lanes;
 mod leave;
 mod links;
 mod local;

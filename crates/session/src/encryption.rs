@@ -39,7 +39,6 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use crate::role::Role;
 use crate::wire::{PayloadType, lookup};
 
 /// Length of a data key: two keys for AES-256.
@@ -55,6 +54,15 @@ const BUFFER_LEN: usize = 64 << 10;
 /// range, or two where its number overflows; only one that draws each nonce at random makes more.
 /// Beyond this many some are forgotten, so that memory stays below 4 MiB.
 const MAX_NONCE_RANGES: usize = 1 << 16;
+
+/// The two ends of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Sends input, receives output.
+    Client,
+    /// Sends output, receives input.
+    Agent,
+}
 
 /// Whether a payload of this type is sealed on an encrypted session when `sender` sends it.
 pub const fn is_encrypted(sender: Role, payload_type: PayloadType) -> bool {

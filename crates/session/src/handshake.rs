@@ -504,8 +504,6 @@ pub struct Ready {
     pub session_type: Option<SessionType>,
     /// `None` without a handshake.
     pub agent_version: Option<AgentVersion>,
-    /// The client's version, on the agent's side only.
-    pub client_version: Option<String>,
     /// The document's properties; `null` except on port sessions.
     pub properties: Value,
     /// Text to show; may be empty.
@@ -519,7 +517,6 @@ impl Default for Ready {
         Self {
             session_type: None,
             agent_version: None,
-            client_version: None,
             properties: Value::Null,
             customer_message: String::new(),
             encrypted_with: None,

@@ -31,10 +31,10 @@
 //! |---|---|
 //! | [`wire`] | the binary message: 120 bytes of header, payload types, JSON bodies |
 //! | [`handshake`] | its bodies, session types, and what versions of the agent can do |
-//! | [`data_channel`] | numbers, order, acknowledgements, repetition: a state machine for either end |
+//! | [`data_channel`] | numbers, order, acknowledgements, repetition: a state machine, the client's end |
 //! | [`encryption`] | sealing and opening with the data key of a KMS key |
 //! | [`congestion`] | how many bytes the client may have under way |
-//! | [`smux`] | many connections inside one port session |
+//! | [`smux`] | many connections inside one port session, both ends |
 //! | `driver` (feature) | dialling, proxies, TLS, pings, resumption, bounded queues |
 //!
 //! Everything but the driver is handed its bytes and its time and hands back bytes and wake-up
@@ -43,25 +43,38 @@
 //! ```
 //! use std::time::Duration;
 //! use ops_session::data_channel::{Config, DataChannel, Event};
-//! use ops_session::wire::PayloadType;
+//! use ops_session::wire::{Acknowledge, Header, Message, MessageType, PayloadType};
 //!
 //! let now = Duration::ZERO;
-//! let mut client = DataChannel::new(Config::client(), now);
-//! let mut agent = DataChannel::new(Config::agent(), now);
+//! let mut channel = DataChannel::new(Config::default(), now);
 //!
-//! agent.send(PayloadType::Output, "$ ");
-//! while let Some(frame) = agent.poll_transmit(now) {
-//!     client.handle_frame(now, &frame)?;
+//! // The first message of an agent, as a web socket brings it.
+//! let prompt = Header {
+//!     message_type: MessageType::OutputStreamData,
+//!     schema_version: 1,
+//!     created_ms: 1,
+//!     sequence_number: 0,
+//!     flags: 1,
+//!     message_id: uuid::Uuid::nil(),
+//!     payload_type: PayloadType::Output,
 //! }
-//! assert!(matches!(client.poll_event(), Some(Event::Ready(_))));
-//! assert!(matches!(client.poll_event(), Some(Event::Data { payload, .. }) if payload == "$ "));
-//! // Until this acknowledgement arrives, the agent would send the prompt again 200 ms later, to the tick.
-//! assert_eq!(agent.poll_timeout(), Some(Duration::from_millis(300)));
-//! let acknowledgement = client.poll_transmit(now).unwrap();
-//! agent.handle_frame(now, &acknowledgement)?;
-//! assert!(agent.is_drained());
+//! .encode(b"$ ");
+//! channel.handle_frame(now, &prompt)?;
+//! assert!(matches!(channel.poll_event(), Some(Event::Ready(_))));
+//! assert!(matches!(channel.poll_event(), Some(Event::Data { payload, .. }) if payload == "$ "));
+//! let acknowledgement = channel.poll_transmit(now).unwrap();
+//! let body = Message::decode(&acknowledgement)?.payload;
+//! assert_eq!(Acknowledge::parse_sequence_number(body)?, 0);
+//!
+//! // Without an acknowledgement of the agent's, input is sent again 200 ms later.
+//! channel.send(PayloadType::Output, "uptime\n");
+//! assert!(channel.poll_transmit(now).is_some());
+//! assert_eq!(channel.poll_timeout(), Some(Duration::from_millis(200)));
 //! # Ok::<(), ops_session::wire::WireError>(())
 //! ```
+//!
+//! The agent's end is no part of this crate: the sandbox has one of its own, and so have the tests
+//! (`tests/it/agent.rs`), since two ends written as one would agree on any mistake.
 //!
 //! # What the client does differently from the official one, and why
 //!
@@ -112,6 +125,5 @@ pub mod documents;
 pub mod driver;
 pub mod encryption;
 pub mod handshake;
-mod role;
 pub mod smux;
 pub mod wire;

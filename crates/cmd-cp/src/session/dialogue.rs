@@ -16,11 +16,6 @@ use crate::{
     remote_path::{RemotePath, Steps},
 };
 
-/// What places in a file are counted in, in bytes: see [`Dialogue::frame_at`].
-pub(super) const BLOCK_BYTES: u64 = 1 << 20;
-/// What is shared out, and compared by itself, in bytes: see [`Dialogue::hash_parts`].
-pub(super) const PART_BYTES: u64 = 8 * BLOCK_BYTES;
-
 /// A running dialogue.
 pub(super) struct Dialogue {
     up: UpPipe,

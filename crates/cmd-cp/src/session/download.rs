@@ -1,13 +1,7 @@
 //! Fetching: large files in lanes over several sessions, single ones over one, many small ones as
 //! archives.
 
-use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
@@ -15,25 +9,20 @@ use futures_util::{StreamExt as _, stream};
 use ops_remote::pipe::{Chunk, DownPipe};
 use ops_remote::script::compact;
 use ops_ui::{Error, Result};
-use tokio::sync::{OnceCell, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 
-use super::{
-    ShellTransport, fetch_archive,
-    inflate::Inflate,
-    lanes::{BLOCK_BYTES, Lane, PART_BLOCKS},
-    probe::Tools,
-    script,
-};
+use super::{ShellTransport, fetch_archive, frames::PAUSE, inflate::Inflate, probe::Tools, script};
 use crate::{
     hashes,
     hashes::{Digest, hex, parse_hash},
     landing::Landing,
+    lanes::{BLOCK_BYTES, Lane, LanedFile, PART_BLOCKS, PART_BYTES, count_lanes},
     remote_path::RemotePath,
     transport::{Fetch, Job, Sink},
 };
 
 /// A lane is worth its session from this size on, in bytes.
-const LANE_FROM_BYTES: u64 = 24 << 20;
+const LANE_BYTES: u64 = 24 << 20;
 /// Archives under way at the same time: each has a window of the compressor's and a thread, and
 /// more of them are hardly faster.
 const ARCHIVES: usize = 3;
@@ -45,8 +34,6 @@ const COMPRESS_FROM_BYTES: u64 = 64 << 10;
 const READ_ONCE_BELOW_BYTES: u64 = 1 << 20;
 /// Times a transfer is taken up where it was cut off, without any progress in between.
 const TRIES: u32 = 4;
-/// Before it is taken up.
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// Something for one session.
 enum Task {
@@ -57,13 +44,11 @@ enum Task {
 /// A file that lanes share.
 struct LanedFetch {
     fetch: Fetch,
-    lanes: u64,
-    left: AtomicUsize,
-    opened: OnceCell<OpenedFetch>,
+    lanes: usize,
+    shared: LanedFile<OpenedFetch, Error>,
     sha256: Mutex<Option<Digest>>,
     /// Where the file ended beyond its listed size, and the hash of all of it.
     grown: Mutex<Option<Grown>>,
-    failure: Mutex<Option<Error>>,
 }
 
 #[derive(Clone, Copy)]
@@ -92,13 +77,13 @@ pub(super) async fn download_files(session: &ShellTransport, files: Vec<Fetch>, 
     stream::iter(tasks)
         .map(|task| async move {
             match task {
-                Task::Lane(shared, index) => carry_lane(session, shared, index, job).await,
+                Task::Lane(laned, index) => carry_lane(session, laned, index, job).await,
                 Task::Archive(files) => {
                     // Never closed.
                     let _turn = turns.acquire().await;
                     for fetch in Box::pin(fetch_archive::fetch_files(session, files, job)).await {
-                        let shared = LanedFetch::new(fetch, 1);
-                        Box::pin(carry_lane(session, Arc::new(shared), 0, job)).await;
+                        let laned = LanedFetch::new(fetch, 1);
+                        Box::pin(carry_lane(session, Arc::new(laned), 0, job)).await;
                     }
                 }
             }
@@ -124,79 +109,61 @@ fn plan_tasks(session: &ShellTransport, files: Vec<Fetch>, job: &Job) -> Vec<Tas
             tasks.extend(small.take_rest().map(Task::Archive));
         }
         let lanes = match fetch.sink {
-            Sink::File(_) => (fetch.entry.size / LANE_FROM_BYTES)
-                .min(job.sessions as u64)
-                .max(1),
+            Sink::File(_) => count_lanes(fetch.entry.size, LANE_BYTES, job.sessions),
             Sink::Stream(_) => 1,
         };
-        let shared = Arc::new(LanedFetch::new(fetch, lanes));
-        tasks.extend((0..lanes).map(|index| Task::Lane(Arc::clone(&shared), index)));
+        let laned = Arc::new(LanedFetch::new(fetch, lanes));
+        tasks.extend((0..lanes as u64).map(|index| Task::Lane(Arc::clone(&laned), index)));
     }
     tasks.extend(small.take_rest().map(Task::Archive));
     tasks
 }
 
 impl LanedFetch {
-    fn new(fetch: Fetch, lanes: u64) -> Self {
+    fn new(fetch: Fetch, lanes: usize) -> Self {
         Self {
             fetch,
             lanes,
-            left: AtomicUsize::new(usize::try_from(lanes).unwrap_or(1)),
-            opened: OnceCell::new(),
+            shared: LanedFile::new(lanes),
             sha256: Mutex::new(None),
             grown: Mutex::new(None),
-            failure: Mutex::new(None),
         }
-    }
-
-    fn note_failure(&self, error: Error) {
-        self.failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert(error);
-    }
-
-    fn failure(&self) -> Option<Error> {
-        self.failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
     }
 }
 
 /// Carries one lane; the last to end puts the file into place.
-async fn carry_lane(session: &ShellTransport, shared: Arc<LanedFetch>, index: u64, job: &Job) {
-    if shared.failure().is_none()
-        && let Err(error) = carry_to_end(session, &shared, index, job).await
-    {
-        shared.note_failure(error);
+async fn carry_lane(session: &ShellTransport, laned: Arc<LanedFetch>, index: u64, job: &Job) {
+    let carried = match laned.shared.failure() {
+        Some(_) => Ok(()),
+        None => carry_to_end(session, &laned, index, job).await,
+    };
+    if !laned.shared.end_lane(carried) {
+        return;
     }
-    if shared.left.fetch_sub(1, Ordering::SeqCst) == 1 {
-        let id = shared.fetch.id;
-        let done = match shared.failure() {
-            Some(error) => Err(error),
-            None => finish_file(&shared, job),
-        };
-        match done {
-            Ok(()) => job.report.mark_done(id),
-            Err(error) => {
-                if let Sink::Stream(sender) = &shared.fetch.sink {
-                    // Nobody may be left to be told.
-                    let _ = sender.send(Err(error.clone())).await;
-                }
-                job.report.mark_failed(id, error);
+    let id = laned.fetch.id;
+    let done = match laned.shared.failure() {
+        Some(error) => Err(error),
+        None => finish_file(&laned),
+    };
+    match done {
+        Ok(()) => job.report.mark_done(id),
+        Err(error) => {
+            if let Sink::Stream(sender) = &laned.fetch.sink {
+                // Nobody may be left to be told.
+                let _ = sender.send(Err(error.clone())).await;
             }
+            job.report.mark_failed(id, error);
         }
     }
 }
 
-fn finish_file(shared: &LanedFetch, _job: &Job) -> Result<()> {
-    let grown = *shared.grown.lock().unwrap_or_else(PoisonError::into_inner);
+fn finish_file(laned: &LanedFetch) -> Result<()> {
+    let grown = *laned.grown.lock().unwrap_or_else(PoisonError::into_inner);
     let sha256 = match grown {
         Some(grown) => grown.sha256,
-        None => *shared.sha256.lock().unwrap_or_else(PoisonError::into_inner),
+        None => *laned.sha256.lock().unwrap_or_else(PoisonError::into_inner),
     };
-    let Some(opened) = shared.opened.get() else {
+    let Some(opened) = laned.shared.opened() else {
         return Err(Error::unexpected("nothing arrived"));
     };
     match &opened.out {
@@ -221,10 +188,10 @@ fn finish_file(shared: &LanedFetch, _job: &Job) -> Result<()> {
 
 async fn open_output(
     session: &ShellTransport,
-    shared: &LanedFetch,
+    laned: &LanedFetch,
     job: &Job,
 ) -> Result<OpenedFetch> {
-    let fetch = &shared.fetch;
+    let fetch = &laned.fetch;
     let path = match &fetch.sink {
         Sink::Stream(sender) => {
             let hash = Mutex::new(digest::Context::new(&digest::SHA256));
@@ -282,30 +249,30 @@ async fn begins_with(
 /// Carries a lane to its end, over as many sessions as it takes.
 async fn carry_to_end(
     session: &ShellTransport,
-    shared: &LanedFetch,
+    laned: &LanedFetch,
     index: u64,
     job: &Job,
 ) -> Result<()> {
-    let opened = shared
-        .opened
-        .get_or_try_init(|| Box::pin(open_output(session, shared, job)))
+    let opened = laned
+        .shared
+        .open_once(|| Box::pin(open_output(session, laned, job)))
         .await?;
     let lane = Lane {
         index,
-        count: shared.lanes,
-        size: shared.fetch.entry.size,
+        count: laned.lanes as u64,
+        size: laned.fetch.entry.size,
     };
     let mut at = lane.start(opened.have);
     if index == 0 && at < lane.len() {
         // What is fetched a second time counts once.
         let (offset, _) = lane.place(at);
         job.report
-            .take_back(shared.fetch.id, opened.have.saturating_sub(offset));
+            .take_back(laned.fetch.id, opened.have.saturating_sub(offset));
     }
     let mut tries = 0;
     loop {
         let before = at;
-        match run_lane(session, shared, opened, lane, &mut at, job).await {
+        match run_lane(session, laned, opened, lane, &mut at, job).await {
             Ok(()) => return Ok(()),
             Err(LaneError::Failed(error)) => return Err(error),
             Err(LaneError::Short(error)) => {
@@ -317,7 +284,7 @@ async fn carry_to_end(
                 } else {
                     tries + 1
                 };
-                if tries >= TRIES || shared.failure().is_some() {
+                if tries >= TRIES || laned.shared.failure().is_some() {
                     return Err(error);
                 }
                 if let FetchOutput::File(landing) = &opened.out
@@ -329,7 +296,7 @@ async fn carry_to_end(
                 }
                 session.host.cx.output().detail(format!(
                     "taking up {} at byte {at}: {error}",
-                    String::from_utf8_lossy(shared.fetch.path.whole()).escape_debug()
+                    String::from_utf8_lossy(laned.fetch.path.whole()).escape_debug()
                 ));
                 tokio::time::sleep(PAUSE).await;
             }
@@ -347,13 +314,13 @@ enum LaneError {
 /// One session of a lane, from position `at` on.
 async fn run_lane(
     session: &ShellTransport,
-    shared: &LanedFetch,
+    laned: &LanedFetch,
     opened: &OpenedFetch,
     lane: Lane,
     at: &mut u64,
     job: &Job,
 ) -> Result<(), LaneError> {
-    let text = lane_script(session, shared, lane, *at, job);
+    let text = lane_script(session, laned, lane, *at, job);
     let is_read_once = lane.is_read_once(*at);
     let mut is_whole = false;
     let mut grown: Option<Grown> = None;
@@ -379,7 +346,7 @@ async fn run_lane(
                         )
                     })?;
                 } else if let Some(digest) = text.strip_prefix("sha ").and_then(parse_hash) {
-                    *shared.sha256.lock().unwrap_or_else(PoisonError::into_inner) = Some(digest);
+                    *laned.sha256.lock().unwrap_or_else(PoisonError::into_inner) = Some(digest);
                 } else if text == "whole" {
                     is_whole = true;
                 } else if let Some(words) = text.strip_prefix("grown ") {
@@ -395,11 +362,11 @@ async fn run_lane(
                     .caused_by(error),
             )
         })? {
-            deliver_bytes(opened, lane, at, out, job, shared.fetch.id)
+            deliver_bytes(opened, lane, at, out, job, laned.fetch.id)
                 .await
                 .map_err(LaneError::Failed)?;
         }
-        if shared.failure().is_some() {
+        if laned.shared.failure().is_some() {
             return Ok(());
         }
     }
@@ -418,13 +385,13 @@ async fn run_lane(
         };
         if is_end {
             if grown.is_some() {
-                *shared.grown.lock().unwrap_or_else(PoisonError::into_inner) = grown;
+                *laned.grown.lock().unwrap_or_else(PoisonError::into_inner) = grown;
             }
             return Ok(());
         }
     }
     let label = session.host.instance.label();
-    let shown = String::from_utf8_lossy(shared.fetch.path.whole()).into_owned();
+    let shown = String::from_utf8_lossy(laned.fetch.path.whole()).into_owned();
     if down.status().is_none() {
         return Err(LaneError::Short(
             down.failed(format!("the output of `{label}` was cut off")),
@@ -512,7 +479,7 @@ pub(super) fn fetching_script(tools: &Tools, path: &RemotePath) -> String {
 /// The script of a lane, from position `at` on.
 fn lane_script(
     session: &ShellTransport,
-    shared: &LanedFetch,
+    laned: &LanedFetch,
     lane: Lane,
     at: u64,
     job: &Job,
@@ -523,7 +490,7 @@ fn lane_script(
         .tools
         .best_codec()
         .filter(|_| job.compress && left >= COMPRESS_FROM_BYTES);
-    let mut text = fetching_script(&session.tools, &shared.fetch.path);
+    let mut text = fetching_script(&session.tools, &laned.fetch.path);
     text.push_str(&format!(
         "codec={}\ngo_to_file\n\
          exec 4<\"$file\" || exit 1\nchoose_compressor {size}\n",
@@ -570,10 +537,10 @@ fn copying_script(lane: Lane, at: u64, left: u64) -> String {
     }
     let (part, block) = lane.block(at);
     let (last_offset, _) = lane.place(lane.len() - 1);
-    let last = last_offset / (PART_BLOCKS * BLOCK_BYTES);
+    let last = last_offset / PART_BYTES;
     let first_of_last = if last == part { block } else { 0 };
-    let rest = lane.size.min((last + 1) * PART_BLOCKS * BLOCK_BYTES)
-        - (last * PART_BLOCKS + first_of_last) * BLOCK_BYTES;
+    let rest =
+        lane.size.min((last + 1) * PART_BYTES) - (last * PART_BLOCKS + first_of_last) * BLOCK_BYTES;
     format!("copy_parts {part} {block} {} {last} {rest}\n", lane.count)
 }
 

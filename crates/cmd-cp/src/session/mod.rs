@@ -10,7 +10,6 @@ pub(crate) mod fetch_archive;
 mod frames;
 pub(crate) mod fuzzing;
 mod inflate;
-mod lanes;
 mod list;
 mod probe;
 mod script;

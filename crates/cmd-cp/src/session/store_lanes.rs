@@ -5,18 +5,21 @@
 //! dialogue dies takes that file with it, unless it is kept for `--resume`; then the parts of it
 //! that are the same are found by their hashes.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+use std::{
+    ops::Range,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use aws_lc_rs::digest;
 use ops_ui::{Error, Result};
-use tokio::{sync::OnceCell, task::JoinHandle};
+use tokio::task::JoinHandle;
 
 use super::{
     ShellTransport,
-    dialogue::{BLOCK_BYTES, BeginAnswer, Dialogue, FileEnd, PART_BYTES, touch_stamp},
+    dialogue::{BeginAnswer, Dialogue, FileEnd, touch_stamp},
     frames::{
         PAUSE, TRIES, choose_codec, compress_frame, read_frame, send_announced, stored_mode,
         usable_dialogue,
@@ -26,13 +29,14 @@ use crate::{
     hashes,
     hashes::Digest,
     landing,
+    lanes::{BLOCK_BYTES, LanedFile, PART_BYTES, Remaining, count_lanes},
     local::LocalFile,
     reading::{FileReading, Reading},
     transport::{Job, Source, Store, StoreKind},
 };
 
 /// A lane is worth its session from this size on, in bytes.
-const LANE_FROM_BYTES: u64 = 32 << 20;
+const LANE_BYTES: u64 = 32 << 20;
 /// Hashes asked for at once: an answer is a line.
 const HASHES_AT_ONCE: u64 = 50;
 
@@ -42,18 +46,14 @@ pub(super) struct LanedStore {
     file: LocalFile,
     size: u64,
     tries: u32,
-    /// Lanes that have not ended.
-    left: AtomicUsize,
-    opened: OnceCell<OpenedStore>,
-    failure: Mutex<Option<LaneFailure>>,
+    shared: LanedFile<OpenedStore, LaneFailure>,
 }
 
 struct OpenedStore {
     reading: Arc<FileReading>,
     temporary: Vec<u8>,
-    /// Parts that are to be sent.
-    todo: Vec<u64>,
-    next: AtomicUsize,
+    /// In whole parts: lanes take one at a time.
+    remaining: Remaining,
     /// Of all of it, as it is made.
     digest: Mutex<Option<JoinHandle<Result<Digest>>>>,
     stop: Arc<AtomicBool>,
@@ -91,9 +91,7 @@ impl From<Error> for LaneFailure {
 pub(super) fn lane_count(session: &ShellTransport, item: &Store, sessions: usize) -> usize {
     match &item.what {
         StoreKind::File(Source::File { size, .. }) if session.tools.has("blocks") => {
-            usize::try_from(size / LANE_FROM_BYTES)
-                .unwrap_or(usize::MAX)
-                .clamp(1, sessions.max(1))
+            count_lanes(*size, LANE_BYTES, sessions)
         }
         _ => 1,
     }
@@ -116,9 +114,7 @@ impl LanedStore {
             file,
             size,
             tries,
-            left: AtomicUsize::new(lanes),
-            opened: OnceCell::new(),
-            failure: Mutex::new(None),
+            shared: LanedFile::new(lanes),
         }
     }
 
@@ -133,20 +129,6 @@ impl LanedStore {
         };
         Self::with_lanes(item, self.file.clone(), self.size, self.tries + 1, 1)
     }
-
-    fn note_failure(&self, failure: LaneFailure) {
-        self.failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert(failure);
-    }
-
-    fn failure(&self) -> Option<LaneFailure> {
-        self.failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
 }
 
 /// Carries parts until there are none; the last lane to end reports the file.
@@ -157,11 +139,9 @@ pub(super) async fn carry_lane(
     job: &Job,
 ) {
     let mut attached = false;
-    if let Err(failure) = carry_parts(session, dialogue, &split, &mut attached, job).await {
-        split.note_failure(failure);
-    }
-    let is_last = split.left.fetch_sub(1, Ordering::SeqCst) == 1;
-    let failed = split.failure();
+    let carried = carry_parts(session, dialogue, &split, &mut attached, job).await;
+    let is_last = split.shared.end_lane(carried);
+    let failed = split.shared.failure();
     if !is_last || failed.is_some() {
         // The file is the others' from here on, or nobody's. A session that fails over this is
         // noticed by whoever uses it next.
@@ -190,7 +170,7 @@ pub(super) async fn carry_lane(
                 .cx
                 .output()
                 .detail(format!("sending it again: {error}"));
-            if let Some(opened) = split.opened.get() {
+            if let Some(opened) = split.shared.opened() {
                 job.report
                     .take_back(split.item.id, opened.there.load(Ordering::Relaxed));
             }
@@ -214,29 +194,19 @@ async fn carry_parts(
     attached: &mut bool,
     job: &Job,
 ) -> Result<(), LaneFailure> {
-    if split.failure().is_some() {
+    if split.shared.failure().is_some() {
         return Ok(());
     }
     let dialogue = usable_dialogue(session, dialogue)
         .await
         .map_err(|error| LaneFailure { error, lost: true })?;
     let opened = split
-        .opened
-        .get_or_try_init(|| async {
-            if let Some(failure) = split.failure() {
-                return Err(failure);
-            }
-            let opened = Box::pin(open_temporary(session, dialogue, split, attached, job)).await;
-            if let Err(failure) = &opened {
-                split.note_failure(failure.clone());
-            }
-            opened
-        })
+        .shared
+        .open_once(|| Box::pin(open_temporary(session, dialogue, split, attached, job)))
         .await?;
     let mut codec = None;
-    while split.failure().is_none() {
-        let next = opened.next.fetch_add(1, Ordering::Relaxed);
-        let Some(&part) = opened.todo.get(next) else {
+    while split.shared.failure().is_none() {
+        let Some(part) = opened.remaining.take(PART_BYTES) else {
             // Whoever ends last has the whole verified: by then this lane's last part must be
             // written.
             let written = dialogue.settle_frames().await;
@@ -301,7 +271,11 @@ async fn open_temporary(
         if len > 0 && len <= reading.size() && session.tools.hash_command().is_some() {
             let same = same_parts(dialogue, &reading, len.div_ceil(PART_BYTES)).await;
             let same = same.map_err(|error| LaneFailure::of(error, dialogue))?;
-            there = same.iter().map(|&part| part_len(&reading, part)).sum();
+            there = same
+                .iter()
+                .map(|&part| part_range(&reading, part))
+                .map(|range| range.end - range.start)
+                .sum();
             job.report.add_bytes(split.item.id, there);
             session
                 .host
@@ -323,24 +297,31 @@ async fn open_temporary(
                 if stop.load(Ordering::Relaxed) {
                     return Err(Error::unexpected("nobody waits for it any more"));
                 }
-                reading.hash_range(part * PART_BYTES, part_len(&reading, part), &mut hash)?;
+                hash_part(&reading, part, &mut hash)?;
             }
             Ok(hashes::finish_hash(hash))
         }
     });
+    let remaining = Remaining::new(todo.into_iter().map(|part| part_range(&reading, part)));
     Ok(OpenedStore {
         reading,
         temporary,
-        todo,
-        next: AtomicUsize::new(0),
+        remaining,
         digest: Mutex::new(Some(digest)),
         stop,
         there: AtomicU64::new(there),
     })
 }
 
-fn part_len(reading: &FileReading, part: u64) -> u64 {
-    PART_BYTES.min(reading.size().saturating_sub(part * PART_BYTES))
+/// Where a part of `reading` lies; the last one is shorter.
+fn part_range(reading: &FileReading, part: u64) -> Range<u64> {
+    let start = part * PART_BYTES;
+    start..reading.size().min(start + PART_BYTES).max(start)
+}
+
+fn hash_part(reading: &FileReading, part: u64, hash: &mut digest::Context) -> Result<()> {
+    let range = part_range(reading, part);
+    reading.hash_range(range.start, range.end - range.start, hash)
 }
 
 /// Which of the first `count` parts are there as they are here.
@@ -356,7 +337,7 @@ async fn same_parts(
         let hashes = dialogue.hash_parts(first, some).await?;
         for (part, there) in (first..first + some).zip(hashes) {
             let mut hash = digest::Context::new(&digest::SHA256);
-            reading.hash_range(part * PART_BYTES, part_len(reading, part), &mut hash)?;
+            hash_part(reading, part, &mut hash)?;
             if there == Some(hashes::finish_hash(hash)) {
                 same.push(part);
             }
@@ -371,12 +352,12 @@ async fn send_part(
     session: &ShellTransport,
     dialogue: &mut Dialogue,
     opened: &OpenedStore,
-    part: u64,
+    part: Range<u64>,
     codec: &mut Option<&'static str>,
     job: &Job,
 ) -> Result<()> {
-    let (reading, mut at) = (&opened.reading, part * PART_BYTES);
-    let end = at + part_len(reading, part);
+    let reading = &opened.reading;
+    let Range { start: mut at, end } = part;
     let sent = |len: usize| opened.there.fetch_add(len as u64, Ordering::Relaxed);
     while at < end {
         let block = at / BLOCK_BYTES;
@@ -407,7 +388,7 @@ async fn finish_file(
     mut attached: bool,
     job: &Job,
 ) -> Result<(), LaneFailure> {
-    let Some(opened) = split.opened.get() else {
+    let Some(opened) = split.shared.opened() else {
         return Err(Error::unexpected("nothing was sent").into());
     };
     if dialogue

@@ -1,7 +1,5 @@
 //! Files from the server.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
@@ -9,8 +7,9 @@ use ops_ui::{Error, ErrorKind, Result};
 use tokio::sync::mpsc;
 
 use super::{
-    BLOCK_BYTES, DEPTH, FILES, LARGE_BYTES, SftpTransport,
+    DEPTH, FILES, LARGE_BYTES, REQUEST_BYTES, SftpTransport,
     group::{Group, grouped},
+    lanes::{carry_requests, run_lanes},
     lasting::Open,
     pool::SftpSession,
     wire::open::READ,
@@ -18,6 +17,7 @@ use super::{
 use crate::{
     hashes::{Digest, finish_hash},
     landing::Landing,
+    lanes::Remaining,
     local::umask,
     remote_path::RemotePath,
     transport::{Fetch, Job, Sink},
@@ -125,11 +125,11 @@ async fn read_all(open: &Open<'_>, size: u64, landing: &Landing) -> Result<()> {
 /// end without a further question: see [`is_honest_end`].
 async fn read_on(open: &Open<'_>, at: u64, size: u64) -> Result<Option<Bytes>> {
     let session = open.session().await?;
-    let block = block(&session);
+    let most = request_bytes(&session);
     let len = if at > size {
-        block
+        most
     } else {
-        block_len(at, size + 1, block)
+        request_len(at, size + 1, most)
     };
     let _room = session.room(len).await;
     let bytes = open.read_once(at, len).await?;
@@ -218,11 +218,10 @@ async fn large_inner(sftp: &SftpTransport, lanes: usize, file: &Fetch, job: &Job
     let whole = [file.path.whole()];
     // The server hashes while it sends: what changes meanwhile is found out either way.
     let hash = sftp.hashes(0, &whole);
-    let cursor = AtomicU64::new(begin);
-    let reading = future::try_join_all((0..lanes).map(|index| {
-        let (cursor, landing) = (&cursor, &landing);
-        lane(sftp, index, file, cursor, landing)
-    }));
+    let remaining = Remaining::new([begin..file.entry.size]);
+    let reading = run_lanes(sftp, lanes, &remaining, |index| {
+        read_lane(sftp, index, file, &remaining, &landing)
+    });
     let (hashes, _) = future::try_join(hash, reading).await?;
     let open = open(sftp, 0, &file.path).await?;
     let tail = read_tail(&open, file.entry.size, &landing).await;
@@ -249,43 +248,21 @@ async fn large_inner(sftp: &SftpTransport, lanes: usize, file: &Fetch, job: &Job
     commit(landing, digest).await
 }
 
-/// One session's share of a large file: the next block whenever one has come.
-async fn lane(
+async fn read_lane(
     sftp: &SftpTransport,
     index: usize,
     file: &Fetch,
-    cursor: &AtomicU64,
+    remaining: &Remaining,
     landing: &Landing,
 ) -> Result<()> {
-    if index > 0
-        && let Err(error) = sftp.pool.session(index).await
-    {
-        // The others do its share.
-        let label = sftp.pool.label();
-        let output = sftp.server.cx.output();
-        output.detail(format!("{label}: no session more: {error}"));
-        return Ok(());
-    }
-    let end = file.entry.size;
-    if cursor.load(Ordering::Relaxed) >= end {
-        return Ok(());
-    }
     let open = open(sftp, index, &file.path).await?;
-    let (block, opened) = (block(&*open.session().await?), &open);
-    let next = std::iter::from_fn(|| {
-        let at = cursor.fetch_add(block as u64, Ordering::Relaxed);
-        (at < end).then_some(at)
-    });
-    let result = stream::iter(next)
-        .map(|at| async move {
-            let len = block_len(at, end, block);
-            let _room = opened.session().await?.room(len).await;
-            let bytes = opened.read(at, len).await?;
-            landing.write_at(at, &bytes).await
-        })
-        .buffer_unordered(DEPTH)
-        .try_for_each(|()| future::ready(Ok(())))
-        .await;
+    let (most, opened) = (request_bytes(&*open.session().await?), &open);
+    let result = carry_requests(&open, most, remaining, |range| async move {
+        let len = request_len(range.start, range.end, most);
+        let bytes = opened.read(range.start, len).await?;
+        landing.write_at(range.start, &bytes).await
+    })
+    .await;
     // It was only read.
     let _ = open.close().await;
     result
@@ -322,8 +299,8 @@ async fn streamed_inner(
     let mut len = 0;
     let reading = async {
         if size >= LARGE_BYTES {
-            let mut blocks = std::pin::pin!(in_order(&open, size).await?);
-            while let Some(bytes) = blocks.next().await {
+            let mut pieces = std::pin::pin!(in_order(&open, size).await?);
+            while let Some(bytes) = pieces.next().await {
                 let bytes = bytes?;
                 len += bytes.len() as u64;
                 hash.update(&bytes);
@@ -386,10 +363,10 @@ async fn in_order<'a>(
     open: &'a Open<'a>,
     end: u64,
 ) -> Result<impl futures_util::Stream<Item = Result<Bytes>> + 'a> {
-    let block = block(&*open.session().await?);
-    Ok(stream::iter((0..end).step_by(block))
+    let most = request_bytes(&*open.session().await?);
+    Ok(stream::iter((0..end).step_by(most))
         .map(move |at| async move {
-            let len = block_len(at, end, block);
+            let len = request_len(at, end, most);
             let _room = open.session().await?.room(len).await;
             open.read(at, len).await
         })
@@ -428,12 +405,13 @@ fn no_hash(sftp: &SftpTransport, path: &[u8]) -> Error {
     )
 }
 
-fn block(session: &SftpSession) -> usize {
-    BLOCK_BYTES.min(session.channel.read_bytes())
+/// Content of one request, in bytes.
+fn request_bytes(session: &SftpSession) -> usize {
+    REQUEST_BYTES.min(session.channel.read_bytes())
 }
 
-fn block_len(at: u64, end: u64, block: usize) -> usize {
-    usize::try_from(end - at).map_or(block, |left| left.min(block))
+fn request_len(at: u64, end: u64, most: usize) -> usize {
+    usize::try_from(end - at).map_or(most, |left| left.min(most))
 }
 
 /// The hash of the first `size` bytes of a file on the server, read back for `shown`; one that is
@@ -451,8 +429,8 @@ pub(super) async fn read_back(
     let open = Open::open(sftp, lane, path, READ, ("read back", shown)).await?;
     let mut hash = digest::Context::new(&digest::SHA256);
     let result = async {
-        let mut blocks = std::pin::pin!(in_order(&open, size).await?);
-        while let Some(bytes) = blocks.next().await {
+        let mut pieces = std::pin::pin!(in_order(&open, size).await?);
+        while let Some(bytes) = pieces.next().await {
             hash.update(&bytes?);
         }
         // Nothing may come after it.

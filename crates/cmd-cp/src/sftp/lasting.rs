@@ -1,9 +1,9 @@
 //! What outlasts a session: questions that are asked again, and open files that are opened again,
 //! over another one.
 //!
-//! All that is asked here may be asked twice: blocks are read and written at their places, and what
+//! All that is asked here may be asked twice: content is read and written at its place, and what
 //! was made under a temporary name before the session was lost is left to be cleaned up. A file
-//! goes on from the blocks that were acknowledged; its hash, taken when all is there, covers them.
+//! goes on from the content that was acknowledged; its hash, taken when all is there, covers them.
 
 use std::sync::{
     Arc,
@@ -228,7 +228,7 @@ impl<'a> Open<'a> {
     /// As [`SftpTransport::ask`]; it has become shorter.
     pub(super) async fn read(&self, at: u64, len: usize) -> Result<Bytes> {
         let read = self.each(|session, handle| async move {
-            let bytes = read_block(&session, &handle, at, len).await;
+            let bytes = read_whole(&session, &handle, at, len).await;
             (session, bytes)
         });
         let (session, bytes) = read.await?;
@@ -363,7 +363,7 @@ async fn opened(
 }
 
 /// `len` bytes at `at`; a server may give fewer at once.
-async fn read_block(session: &SftpSession, handle: &Bytes, at: u64, len: usize) -> Answered<Bytes> {
+async fn read_whole(session: &SftpSession, handle: &Bytes, at: u64, len: usize) -> Answered<Bytes> {
     let first = session.channel.read(handle, at, len).await?;
     if first.len() == len {
         return Ok(first);

@@ -4,7 +4,7 @@
 //! Sftp ── Pool ── Session 0 … N, each a session at the service, an SSH connection and an SFTP
 //! channel
 //!   list   folders by READDIR, several at a time; patterns are expanded here
-//!   fetch  blocks of a large file are taken by all sessions in turn, small files go in groups, one session each
+//!   fetch  a large file by the lanes of all sessions, small files in groups, one session each
 //!   store  likewise; a temporary name, then a rename
 //!   hash   SHA-256 by a command of the server's
 //! ```
@@ -30,6 +30,7 @@ mod glob;
 mod group;
 mod hash;
 mod inside;
+mod lanes;
 mod lasting;
 mod list;
 mod pool;
@@ -65,7 +66,7 @@ use crate::{
 
 /// Bytes of one request for content, where the server takes as many: small, so that all sessions
 /// end at the same time.
-const BLOCK_BYTES: usize = 64 << 10;
+const REQUEST_BYTES: usize = 64 << 10;
 /// Requests for content of one file on one session.
 const DEPTH: usize = 8;
 /// From here on a file is shared out over sessions, in bytes.

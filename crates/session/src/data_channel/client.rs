@@ -1,13 +1,13 @@
-//! What only the client does: it answers the handshake, delivers output, asks for large payloads,
-//! and watches for silence.
+//! The channel's own part in a session: it answers the handshake, delivers output, asks for large
+//! payloads, and watches for silence.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::key_round::{KeyRound, key_demand};
-use super::{ChannelError, DataChannel, Event, Expect, Phase, Role, earliest, session_type_of};
-use crate::encryption::is_encrypted;
+use super::{ChannelError, DataChannel, Event, Expect, Phase, earliest};
+use crate::encryption::{Role, is_encrypted};
 use crate::handshake::{
     Action, AgentVersion, Complete, KeyAnswer, Ready, Request, Response, SessionType,
 };
@@ -53,7 +53,7 @@ impl DataChannel {
             .then(|| self.outgoing.wanted_payload())
     }
 
-    /// Client: uses one message in its turn. It is acknowledged already; acting twice is impossible
+    /// Uses one message in its turn. It is acknowledged already; acting twice is impossible
     /// since its number has passed.
     pub(super) fn deliver(&mut self, now: Duration, payload_type: PayloadType, payload: Bytes) {
         match payload_type {
@@ -189,20 +189,17 @@ impl DataChannel {
         self.events.push_back(Event::Ready(ready));
     }
 
-    /// The client's session can be used as it is: its program is known to run, so that the time of
+    /// The session can be used as it is: its program is known to run, so that the time of
     /// a handshake is over. Without this its first output says so, which a silent program never
     /// sends. Does nothing once something came.
     pub fn assume_plain(&mut self, now: Duration) {
-        if self.role == Role::Client
-            && self.expect == Expect::MaybePlain
-            && self.phase == Phase::Waiting
-        {
+        if self.expect == Expect::MaybePlain && self.phase == Phase::Waiting {
             self.open(now, Ready::default());
         }
     }
 
     /// Nothing has come yet.
-    pub(super) fn wait_as_client(&mut self, now: Duration) {
+    pub(super) fn wait_for_agent(&mut self, now: Duration) {
         if now >= self.connected_at + FIRST_MESSAGE_TIMEOUT {
             self.fail(ChannelError::NoAnswer(FIRST_MESSAGE_TIMEOUT));
         } else if matches!(self.early_size, Some(Some(at)) if now >= at + PLAIN_AFTER) {
@@ -217,7 +214,7 @@ impl DataChannel {
         }
     }
 
-    /// When [`DataChannel::wait_as_client`] has something to do.
+    /// When [`DataChannel::wait_for_agent`] has something to do.
     pub(super) fn waits_until(&self) -> Option<Duration> {
         let early = match self.early_size {
             Some(Some(at)) => Some(at + PLAIN_AFTER),
@@ -248,12 +245,8 @@ impl DataChannel {
         }
     }
 
-    /// Since when the agent has owed a word; `None` if it owes none. The agent's own end does not
-    /// watch the client.
+    /// Since when the agent has owed a word; `None` if it owes none.
     pub(super) fn owed_since(&self) -> Option<Duration> {
-        if self.role == Role::Agent {
-            return None;
-        }
         Some(self.outgoing.head_sent_at()?.max(self.heard_at))
     }
 
@@ -271,9 +264,19 @@ impl DataChannel {
     }
 
     pub(super) fn wants_early_size(&self) -> bool {
-        self.role == Role::Client
-            && self.expect == Expect::MaybePlain
-            && self.early_size.is_none()
-            && self.size.is_some()
+        self.expect == Expect::MaybePlain && self.early_size.is_none() && self.size.is_some()
     }
+}
+
+fn session_type_of(request: &Request) -> (Option<String>, serde_json::Value) {
+    request
+        .actions
+        .iter()
+        .find_map(|action| match action {
+            Action::SessionType { name, properties } => {
+                Some((Some(name.clone()), properties.clone()))
+            }
+            _ => None,
+        })
+        .unwrap_or_default()
 }

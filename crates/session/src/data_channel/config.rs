@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use crate::congestion::{Controller, Fixed};
 use crate::handshake::DEFAULT_CLIENT_VERSION;
-use crate::role::Role;
 use crate::wire::OFFICIAL_PAYLOAD_BYTES;
 
 /// Whether the agent begins with a handshake.
@@ -20,38 +19,32 @@ pub enum Expect {
 /// What a channel is made with.
 #[derive(Debug)]
 pub struct Config {
-    /// Which end this is.
-    pub role: Role,
     /// Unix milliseconds of time zero, for the dates in messages.
     pub origin_ms: u64,
     /// Where message ids start from. Two channels must not share it.
     pub seed: u128,
-    /// Client: whether to wait for a handshake.
+    /// Whether to wait for a handshake.
     pub expect: Expect,
-    /// Client: the version announced in the handshake.
+    /// The version announced in the handshake.
     pub client_version: String,
     /// Most messages between the oldest unacknowledged and the newest. The next ones wait, none is
     /// dropped.
     pub unacked_messages: usize,
-    /// Client: largest input payload to try, in bytes; above 1,024 the far end is asked first.
+    /// Largest input payload to try, in bytes; above 1,024 the far end is asked first.
     pub max_payload: usize,
-    /// Client: the window of bytes in flight.
+    /// The window of bytes in flight.
     pub controller: Box<dyn Controller>,
-    /// Client: fails when nothing came from the agent for this long while one message stays
+    /// Fails when nothing came from the agent for this long while one message stays
     /// unacknowledged on a healthy socket.
     pub give_up_after: Duration,
-    /// Client: input waits so long after HandshakeComplete. The official agent sends that message
+    /// Input waits so long after HandshakeComplete. The official agent sends that message
     /// first and begins to use input then; what comes in between it acknowledges and throws away.
     pub settle_after_handshake: Duration,
-    /// Agent: refuse messages whose digest is wrong. The official agent does not look.
-    pub check_digest: bool,
 }
 
-impl Config {
-    /// A client's.
-    pub fn client() -> Self {
+impl Default for Config {
+    fn default() -> Self {
         Self {
-            role: Role::Client,
             origin_ms: 1,
             seed: 1,
             expect: Expect::default(),
@@ -61,18 +54,6 @@ impl Config {
             controller: Box::<Fixed>::default(),
             give_up_after: Duration::from_secs(300),
             settle_after_handshake: Duration::ZERO,
-            check_digest: true,
-        }
-    }
-
-    /// An agent's. Its list is as long as the official one's.
-    pub fn agent() -> Self {
-        Self {
-            role: Role::Agent,
-            seed: 2,
-            unacked_messages: 100_000,
-            check_digest: false,
-            ..Self::client()
         }
     }
 }

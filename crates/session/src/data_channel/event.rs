@@ -11,22 +11,13 @@ use crate::wire::PayloadType;
 /// What the channel tells its owner.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// Client: the session is to be encrypted, and needs a data key:
+    /// The session is to be encrypted, and needs a data key:
     /// [`super::DataChannel::provide_data_key`] or [`super::DataChannel::refuse_data_key`] follows.
     /// The agent waits 15 s for it.
     DataKeyWanted(DataKeyRequest),
-    /// Agent: the client has given a data key, which is to be decrypted:
-    /// [`super::DataChannel::provide_data_key`] or [`super::DataChannel::refuse_data_key`] follows.
-    DataKeyOffered {
-        /// The data key in its encrypted form.
-        ciphertext_blob: Bytes,
-        /// Whether the agent's text is part of the encryption context.
-        has_challenge: bool,
-    },
     /// The session can be used. Comes once, before any data.
     Ready(Ready),
-    /// A payload, in order. Never empty. The agent settles each with
-    /// `DataChannel::acknowledge` or `DataChannel::refuse`.
+    /// A payload, in order. Never empty.
     Data {
         /// Output, Size, Flag, …; handshake types never.
         payload_type: PayloadType,
@@ -103,9 +94,6 @@ pub enum ChannelError {
         /// Of the payload.
         payload_bytes: usize,
     },
-    /// Agent: an action failed at the client; the text is what the official agent closes with.
-    #[error("{0}")]
-    HandshakeRefused(String),
 }
 
 /// Counters for diagnostics.

@@ -2,10 +2,10 @@
 //! each shows the other that it holds the same key.
 //!
 //! ```text
-//!  agent: HandshakeRequest (KMS key)      -> client: Event::DataKeyWanted
-//!  client: provide_data_key, Response     -> agent:  Event::DataKeyOffered
-//!  agent: provide_data_key, challenge     -> client: opens it, seals it with its own key
-//!  client: challenge response             -> agent:  compares, HandshakeComplete
+//!  agent:  HandshakeRequest (KMS key)      -> client: Event::DataKeyWanted
+//!  client: provide_data_key, Response      -> agent:  has the key decrypted
+//!  agent:  challenge, sealed with its half -> client: opens it, seals it with its own half
+//!  client: challenge response              -> agent:  compares, HandshakeComplete
 //! ```
 //!
 //! Whatever fails in it ends the session: none ever goes on in clear.
@@ -13,34 +13,21 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use zeroize::Zeroizing;
 
-use super::{ChannelError, DataChannel, Event, Phase, Role};
-use crate::encryption::{Challenge, DataKey, DataKeyRequest, OpenFailure, is_encrypted};
-use crate::handshake::{Action, KeyAnswer, OfferedKey, Request, Response};
+use super::{ChannelError, DataChannel, Phase};
+use crate::encryption::{Challenge, DataKey, DataKeyRequest, OpenFailure, Role, is_encrypted};
+use crate::handshake::{Action, KeyAnswer, Request, Response};
 use crate::wire::PayloadType;
-
-/// Length of what the agent has the client prove its key with, as the official one's.
-const CHALLENGE_BYTES: usize = 64;
 
 /// Where the key round of a handshake stands.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum KeyRound {
     /// Nobody asks for encryption, or both ends have shown that they hold the key.
     Settled,
-    /// Client: its owner fetches a data key, and the request waits for its answer.
+    /// The owner fetches a data key, and the request waits for its answer.
     Fetching(Request),
-    /// Agent: the request is out, or its owner has the data key decrypted.
-    Demanded {
-        /// The version that the client announced, once it has answered.
-        client_version: Option<String>,
-    },
-    /// The client has given the data key; the agent's challenge is on its way, or the answer to it.
-    Challenged {
-        /// Agent: what the client has to send back, and the version that it announced.
-        expected: Zeroizing<Vec<u8>>,
-        client_version: Option<String>,
-    },
+    /// The data key is given; the agent's challenge is on its way.
+    Challenged,
 }
 
 /// The demand for encryption in `request`.
@@ -63,79 +50,55 @@ pub(super) fn key_demand(request: &Request) -> Result<Option<DataKeyRequest>, Ch
 }
 
 impl DataChannel {
-    /// Gives the data key that [`Event::DataKeyWanted`] or [`Event::DataKeyOffered`] asked for.
-    /// Does nothing when none is asked for (any more).
+    /// Gives the data key that [`Event::DataKeyWanted`](super::Event::DataKeyWanted) asked for. Does
+    /// nothing when none is asked for (any more).
     pub fn provide_data_key(&mut self, now: Duration, key: &DataKey) {
-        let Phase::Handshaking { key: round, .. } = &mut self.phase else {
+        let Phase::Handshaking {
+            key: KeyRound::Fetching(request),
+            ..
+        } = &self.phase
+        else {
             return;
         };
-        let (request, client_version) = match round {
-            KeyRound::Fetching(request) => (Some(request.clone()), None),
-            KeyRound::Demanded { client_version } if client_version.is_some() => {
-                (None, client_version.take())
-            }
-            _ => return,
-        };
-        let Some((sealer, opener)) = key.split(self.role, self.seed) else {
+        let answer = KeyAnswer::Given(key);
+        let response = Response::answer(request, &self.client_version, answer).payload();
+        let Some((sealer, opener)) = key.split(Role::Client, self.seed) else {
             self.end_over_encryption(ChannelError::Undecryptable);
             return;
         };
         self.outgoing.set_sealer(sealer);
         self.opener = Some(opener);
-        let mut expected = Zeroizing::new(Vec::new());
-        match request {
-            Some(request) => {
-                let answer = KeyAnswer::Given(key);
-                let response = Response::answer(&request, &self.client_version, answer).payload();
-                self.send_urgently(now, PayloadType::HandshakeResponse, &response);
-            }
-            None => {
-                while expected.len() < CHALLENGE_BYTES {
-                    expected.extend_from_slice(self.message_id().as_bytes());
-                }
-                let challenge = self.sealed_challenge(&expected);
-                self.outgoing
-                    .push(PayloadType::EncryptionChallengeRequest, challenge);
-            }
-        }
-        self.set_key_round(KeyRound::Challenged {
-            expected,
-            client_version,
-        });
+        self.send_urgently(now, PayloadType::HandshakeResponse, &response);
+        self.set_key_round(KeyRound::Challenged);
     }
 
-    /// There is no data key: the far end is told `why`, and the session fails.
+    /// There is no data key: the agent is told `why`, and the session fails.
     pub fn refuse_data_key(&mut self, now: Duration, why: &str) {
-        let Phase::Handshaking { key, ready, .. } = &self.phase else {
+        let Phase::Handshaking {
+            key: KeyRound::Fetching(request),
+            ready,
+            ..
+        } = &self.phase
+        else {
             return;
         };
         let key_id = ready.encrypted_with.clone().unwrap_or_default();
-        match key {
-            KeyRound::Fetching(request) => {
-                // The agent closes the session by itself once it has read this.
-                let answer = KeyAnswer::Refused(why);
-                let response = Response::answer(request, &self.client_version, answer).payload();
-                self.send_urgently(now, PayloadType::HandshakeResponse, &response);
-                self.fail(ChannelError::NoDataKey {
-                    key_id,
-                    reason: why.to_owned(),
-                });
-            }
-            KeyRound::Demanded { .. } => {
-                self.fail(ChannelError::HandshakeRefused(format!(
-                    "Encountered error while initiating handshake. Fetching data key failed: {why}"
-                )));
-            }
-            KeyRound::Settled | KeyRound::Challenged { .. } => {}
-        }
+        // The agent closes the session by itself once it has read this.
+        let answer = KeyAnswer::Refused(why);
+        let response = Response::answer(request, &self.client_version, answer).payload();
+        self.send_urgently(now, PayloadType::HandshakeResponse, &response);
+        self.fail(ChannelError::NoDataKey {
+            key_id,
+            reason: why.to_owned(),
+        });
     }
 
-    /// Client: proves to the agent that it holds the key.
+    /// Proves to the agent that this end holds the key.
     pub(super) fn answer_challenge(&mut self, now: Duration, payload: &[u8]) {
         let is_asked_for = matches!(
             &self.phase,
             Phase::Handshaking {
-                key: KeyRound::Challenged { .. },
+                key: KeyRound::Challenged,
                 ..
             }
         );
@@ -155,44 +118,6 @@ impl DataChannel {
         self.set_key_round(KeyRound::Settled);
     }
 
-    /// Agent: the client's answer to the challenge. A wrong one gets no word, as at the official
-    /// agent: the handshake runs out of time.
-    pub(super) fn check_challenge(&mut self, payload: &[u8]) -> Option<Option<String>> {
-        let Phase::Handshaking {
-            key:
-                KeyRound::Challenged {
-                    expected,
-                    client_version,
-                },
-            ..
-        } = &self.phase
-        else {
-            return None;
-        };
-        let sealed = Challenge::parse(payload)?;
-        let opened = self.opener.as_mut()?.open(&sealed).ok()?;
-        (opened == expected[..]).then(|| client_version.clone())
-    }
-
-    /// Agent: the client has answered the demand for encryption with `result`.
-    pub(super) fn take_offered_key(&mut self, result: &serde_json::Value, version: String) {
-        let Some(OfferedKey {
-            ciphertext_blob,
-            has_challenge,
-        }) = OfferedKey::parse(result)
-        else {
-            self.fail(ChannelError::MalformedHandshake);
-            return;
-        };
-        self.set_key_round(KeyRound::Demanded {
-            client_version: Some(version),
-        });
-        self.events.push_back(Event::DataKeyOffered {
-            ciphertext_blob,
-            has_challenge,
-        });
-    }
-
     /// A payload as its receiver may use it: opened, if it was sealed. `None`: it is not to be
     /// used, and if it was sealed and could not be opened, the session is over.
     pub(super) fn open_received(
@@ -203,11 +128,7 @@ impl DataChannel {
         if self.opener.is_none() {
             return Some(payload);
         }
-        let sender = match self.role {
-            Role::Client => Role::Agent,
-            Role::Agent => Role::Client,
-        };
-        if is_encrypted(sender, payload_type) {
+        if is_encrypted(Role::Agent, payload_type) {
             return self.open_payload(&payload);
         }
         // Text for people that nobody has sealed could be anybody's; no current agent sends any.

@@ -1,4 +1,4 @@
-//! The data channel as a state machine: no socket, no clock, no randomness.
+//! The client's end of a data channel as a state machine: no socket, no clock, no randomness.
 //!
 //! Frames and the passing of time go in ([`DataChannel::handle_frame`],
 //! [`DataChannel::handle_timeout`]); frames to send, events and the next time to be woken come out
@@ -8,18 +8,7 @@
 //!
 //! After every call that takes `now`, drain `poll_event` and
 //! `poll_transmit`, then sleep until `poll_timeout`.
-//!
-//! The two roles share numbers, order and retransmission, and differ where the official programs
-//! do:
-//!
-//! | | client | agent |
-//! |---|---|---|
-//! | acknowledges | at once, delivers in order | after [`DataChannel::acknowledge`]; [`DataChannel::refuse`] leaves it to be repeated |
-//! | digest | checked | not checked, unless [`Config::check_digest`] |
-//! | repeats | head and overtaken messages, all of them after a reconnect | head only, on 100 ms ticks |
-//! | sends | within a window, cut and joined to its payload size | as given |
 
-mod agent;
 mod client;
 mod config;
 mod event;
@@ -43,17 +32,14 @@ use self::outgoing::{LargeLoss, Outgoing};
 pub use self::rtt::Rtt;
 use self::stamp::Stamp;
 use crate::encryption::Opener;
-use crate::handshake::{Action, Ready, Request};
-pub use crate::role::Role;
+use crate::handshake::Ready;
 use crate::wire::{
     Acknowledge, ChannelClosed, FLAGS_ACKNOWLEDGE, HEADER_LEN, Header, Message, MessageType,
     PayloadType, WireError,
 };
 
-/// From the first HandshakeRequest to HandshakeComplete, on the client.
+/// From the first HandshakeRequest to HandshakeComplete.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The agent waits this long for the HandshakeResponse.
-const AGENT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Acknowledgements waiting for the socket; above this the newest are dropped, and the far end
 /// repeats its message.
 const MAX_WAITING_ACKS: usize = 20_000;
@@ -64,9 +50,9 @@ const PROBE_ABOVE: usize = 16 << 10;
 
 #[derive(Clone, Debug, PartialEq)]
 enum Phase {
-    /// Client: no stream data yet. Agent: not started.
+    /// No stream data yet.
     Waiting,
-    /// A HandshakeRequest has been seen (client) or sent (agent).
+    /// A HandshakeRequest has come.
     Handshaking {
         since: Duration,
         ready: Box<Ready>,
@@ -74,19 +60,15 @@ enum Phase {
     },
     /// Data flows.
     Open,
-    /// Agent: a second HandshakeResponse blocks the official reader for good.
-    Deaf,
     Over,
 }
 
-/// One end of a data channel. See the [module](self).
+/// The client's end of a data channel. See the [module](self).
 #[derive(Debug)]
 pub struct DataChannel {
-    role: Role,
     client_version: String,
     expect: Expect,
     give_up_after: Duration,
-    check_digest: bool,
     phase: Phase,
     connected: bool,
     /// The owner reads nothing from the socket, since then.
@@ -96,22 +78,17 @@ pub struct DataChannel {
     silent: bool,
     /// `pause_publication` is in force.
     paused: bool,
-    /// Client: the last size sent, for repeating and for probing.
+    /// The last size sent, for repeating and for probing.
     size: Option<Bytes>,
-    /// Client: a size was sent while the phase was Waiting; when it was acknowledged.
+    /// A size was sent while the phase was Waiting; when it was acknowledged.
     early_size: Option<Option<Duration>>,
     settle_after_handshake: Duration,
-    /// Client: no input before.
+    /// No input before.
     input_from: Option<Duration>,
-    /// Agent: the message its owner has not settled; without an acknowledgement if that has been
-    /// given before.
-    unsettled: Option<Option<Acknowledge>>,
     failed: bool,
     seed: u128,
     /// Of an encrypted session, once there is a key; its other half is with `outgoing`.
     opener: Option<Opener>,
-    /// Agent: the payload that its owner has not settled, as it was opened.
-    opened: Option<Bytes>,
     stamp: Stamp,
     incoming: Incoming,
     outgoing: Outgoing,
@@ -127,15 +104,10 @@ impl DataChannel {
     /// A channel whose socket has just been opened.
     pub fn new(config: Config, now: Duration) -> Self {
         Self {
-            role: config.role,
             client_version: config.client_version,
             expect: config.expect,
             give_up_after: config.give_up_after,
-            check_digest: config.check_digest,
-            phase: match config.role {
-                Role::Client => Phase::Waiting,
-                Role::Agent => Phase::Open,
-            },
+            phase: Phase::Waiting,
             connected: true,
             unread_since: None,
             connected_at: now,
@@ -146,16 +118,12 @@ impl DataChannel {
             early_size: None,
             settle_after_handshake: config.settle_after_handshake,
             input_from: None,
-            unsettled: None,
             failed: false,
             seed: config.seed,
             opener: None,
-            opened: None,
             stamp: Stamp::new(config.origin_ms, config.seed),
             incoming: Incoming::default(),
             outgoing: Outgoing::new(
-                config.role,
-                now,
                 config.unacked_messages,
                 config.max_payload,
                 config.controller,
@@ -171,7 +139,7 @@ impl DataChannel {
     /// Queues a payload. It goes out when the session is ready and the window has room; nothing is
     /// ever dropped, so the caller looks at [`DataChannel::pending_bytes`] to hold back its source.
     ///
-    /// The client cuts and joins Output payloads as it likes; the agent sends each as it is given.
+    /// Output payloads are cut and joined.
     pub fn send(&mut self, payload_type: PayloadType, payload: impl Into<Bytes>) {
         let payload = payload.into();
         if payload.is_empty() || self.phase == Phase::Over {
@@ -190,25 +158,19 @@ impl DataChannel {
     /// Takes one binary web socket message. An error says why it was dropped; the channel goes on
     /// either way.
     pub fn handle_frame(&mut self, now: Duration, frame: &Bytes) -> Result<(), WireError> {
-        if matches!(self.phase, Phase::Over | Phase::Deaf) {
+        if self.phase == Phase::Over {
             return Ok(());
         }
-        let decoded = if self.check_digest {
-            Message::decode(frame)
-        } else {
-            Message::decode_unverified(frame)
-        };
-        let message = decoded.inspect_err(|error| {
+        let message = Message::decode(frame).inspect_err(|error| {
             self.stats.ignored += 1;
             tracing::debug!(%error, "dropped a frame");
         })?;
-        match (message.header.message_type, self.role) {
-            (MessageType::OutputStreamData, Role::Client)
-            | (MessageType::InputStreamData, Role::Agent) => {
+        match message.header.message_type {
+            MessageType::OutputStreamData => {
                 self.heard(now);
                 self.handle_stream_data(now, &message.header, frame.slice(HEADER_LEN..));
             }
-            (MessageType::Acknowledge, _) => {
+            MessageType::Acknowledge => {
                 let number = Acknowledge::parse_sequence_number(message.payload)
                     .inspect_err(|_| self.stats.ignored += 1)?;
                 self.heard(now);
@@ -219,15 +181,15 @@ impl DataChannel {
                     self.early_size = Some(Some(now));
                 }
             }
-            (MessageType::ChannelClosed, _) => {
+            MessageType::ChannelClosed => {
                 self.phase = Phase::Over;
                 self.events.push_back(Event::Closed {
                     output: ChannelClosed::parse(message.payload).output,
                 });
             }
-            (MessageType::StartPublication, _) => self.resume(),
-            (MessageType::PausePublication, _) => self.pause(),
-            (other, _) => {
+            MessageType::StartPublication => self.resume(),
+            MessageType::PausePublication => self.pause(),
+            other => {
                 self.stats.ignored += 1;
                 tracing::debug!(message_type = ?other, "skipped a message of a type not expected here");
             }
@@ -243,17 +205,12 @@ impl DataChannel {
         if self.input_from.is_some_and(|from| now >= from) {
             self.input_from = None;
         }
-        if !(self.role == Role::Agent && self.paused) {
-            self.outgoing
-                .handle_timeout(now, self.paused, &mut self.stamp);
-        }
-        match (&self.phase, self.role) {
-            (Phase::Waiting, Role::Client) => self.wait_as_client(now),
-            (Phase::Handshaking { since, .. }, role) => {
-                let limit = handshake_timeout(role);
-                if now >= *since + limit {
-                    self.fail(ChannelError::HandshakeTimedOut(limit));
-                }
+        self.outgoing
+            .handle_timeout(now, self.paused, &mut self.stamp);
+        match &self.phase {
+            Phase::Waiting => self.wait_for_agent(now),
+            Phase::Handshaking { since, .. } if now >= *since + HANDSHAKE_TIMEOUT => {
+                self.fail(ChannelError::HandshakeTimedOut(HANDSHAKE_TIMEOUT));
             }
             _ => {}
         }
@@ -266,15 +223,11 @@ impl DataChannel {
         if self.is_still() {
             return None;
         }
-        let resend = if self.role == Role::Agent && self.paused {
-            None
-        } else {
-            self.outgoing.next_timeout(self.paused)
-        };
+        let resend = self.outgoing.next_timeout(self.paused);
         let phase = match &self.phase {
             _ if self.failed => None,
             Phase::Waiting => self.waits_until(),
-            Phase::Handshaking { since, .. } => Some(*since + handshake_timeout(self.role)),
+            Phase::Handshaking { since, .. } => Some(*since + HANDSHAKE_TIMEOUT),
             _ => None,
         };
         // Only while there is something to send, or the past would be waited for.
@@ -293,12 +246,6 @@ impl DataChannel {
         if let Some(ack) = self.acks.pop_front() {
             return Some(ack);
         }
-        if self.role == Role::Agent && self.paused {
-            // Numbered and kept; repaired one by one once the client is back.
-            while self.outgoing.next_new(now, &mut self.stamp).is_some() {}
-            self.urgent.clear();
-            return None;
-        }
         if self.input_from.is_some_and(|from| now < from) {
             return None;
         }
@@ -308,11 +255,7 @@ impl DataChannel {
         if let Some(frame) = self.outgoing.next_again(now) {
             return Some(frame);
         }
-        let may_send = match self.role {
-            Role::Client => self.phase == Phase::Open,
-            Role::Agent => self.phase != Phase::Deaf,
-        };
-        if !may_send {
+        if self.phase != Phase::Open {
             return None;
         }
         if self.outgoing.pending_bytes() > PROBE_ABOVE && self.outgoing.wants_probe() {
@@ -363,8 +306,7 @@ impl DataChannel {
         }
     }
 
-    /// A new socket carries the same session: the client sends its whole unacknowledged list again,
-    /// in order.
+    /// A new socket carries the same session: the whole unacknowledged list is sent again, in order.
     pub fn on_reconnected(&mut self, now: Duration) {
         self.connected = true;
         self.unread_since = None;
@@ -377,8 +319,7 @@ impl DataChannel {
         self.outgoing.on_reconnected(now);
     }
 
-    /// As `pause_publication` does: the agent stores instead of sending, the client repeats more
-    /// slowly.
+    /// As `pause_publication` does: messages are repeated more slowly.
     pub fn pause(&mut self) {
         if !std::mem::replace(&mut self.paused, true) {
             self.events
@@ -398,7 +339,7 @@ impl DataChannel {
         self.paused
     }
 
-    /// Whether [`Event::Ready`] has come (client) or no handshake is going on (agent).
+    /// Whether [`Event::Ready`] has come.
     pub fn is_open(&self) -> bool {
         self.phase == Phase::Open
     }
@@ -453,7 +394,7 @@ impl DataChannel {
             sequence_number: header.sequence_number,
         };
         match self.incoming.place(header.sequence_number, payload.len()) {
-            SequencePlace::Next if self.role == Role::Client => {
+            SequencePlace::Next => {
                 self.push_ack(now, ack);
                 self.incoming.advance();
                 self.deliver(now, header.payload_type, payload);
@@ -462,12 +403,6 @@ impl DataChannel {
                     self.deliver(now, payload_type, payload);
                 }
             }
-            SequencePlace::Next if self.unsettled.is_none() => {
-                self.take_as_agent(now, Some(ack), header.payload_type, payload);
-                self.drain_as_agent(now);
-            }
-            // Repeated while its first copy is being used: that one's acknowledgement answers both.
-            SequencePlace::Next => {}
             SequencePlace::Duplicate => {
                 self.stats.duplicates += 1;
                 self.push_ack(now, ack);
@@ -522,29 +457,7 @@ impl DataChannel {
 
     /// Whether no time is kept at all.
     fn is_still(&self) -> bool {
-        !self.connected
-            || self.unread_since.is_some()
-            || matches!(self.phase, Phase::Over | Phase::Deaf)
-    }
-}
-
-fn session_type_of(request: &Request) -> (Option<String>, serde_json::Value) {
-    request
-        .actions
-        .iter()
-        .find_map(|action| match action {
-            Action::SessionType { name, properties } => {
-                Some((Some(name.clone()), properties.clone()))
-            }
-            _ => None,
-        })
-        .unwrap_or_default()
-}
-
-const fn handshake_timeout(role: Role) -> Duration {
-    match role {
-        Role::Client => HANDSHAKE_TIMEOUT,
-        Role::Agent => AGENT_HANDSHAKE_TIMEOUT,
+        !self.connected || self.unread_since.is_some() || self.phase == Phase::Over
     }
 }
 

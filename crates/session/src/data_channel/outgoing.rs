@@ -7,27 +7,23 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::Role;
 use super::rtt::Rtt;
 use super::stamp::Stamp;
 use crate::congestion::Controller;
 use crate::encryption::{SEAL_BYTES, Sealer};
-use crate::wire::{FLAG_SYN, HEADER_LEN, Header, MessageType, OFFICIAL_PAYLOAD_BYTES, PayloadType};
+use crate::wire::{HEADER_LEN, Header, MessageType, OFFICIAL_PAYLOAD_BYTES, PayloadType};
 
-/// The agent looks at its list this often, counted from its start.
-const AGENT_TICK: Duration = Duration::from_millis(100);
-/// The agent's longest timeout.
-const AGENT_RTO_CAP: Duration = Duration::from_secs(1);
-/// Ours only stops a runaway estimate; links slower than a second exist.
-const CLIENT_RTO_CAP: Duration = Duration::from_secs(30);
+/// The official programs' is 1 s. This one only stops a runaway estimate: links slower than a second
+/// exist.
+const RTO_CAP: Duration = Duration::from_secs(30);
 /// A busy machine answers late without having lost anything; the estimate alone allows 10 ms.
-const CLIENT_RTO_FLOOR: Duration = Duration::from_millis(100);
-/// Pause between resends of the client while the service says that the agent is away, and the
+const RTO_FLOOR: Duration = Duration::from_millis(100);
+/// Pause between resends while the service says that the agent is away, and the
 /// ceiling of its back-off.
-const CLIENT_SLOW_RESEND: Duration = Duration::from_secs(1);
-/// The client repeats this many holes at once, and looks this deep into its list for them.
-const CLIENT_RESEND_BURST: usize = 32;
-const CLIENT_RESEND_DEPTH: usize = 512;
+const SLOW_RESEND: Duration = Duration::from_secs(1);
+/// So many holes are repeated at once, and looked for so deep in the list.
+const RESEND_BURST: usize = 32;
+const RESEND_DEPTH: usize = 512;
 /// A large probe that is not acknowledged for this long is replaced by its small equal.
 const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 /// A large payload that met so many lost connections is taken to be their cause.
@@ -88,8 +84,6 @@ struct Suspect {
 
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    role: Role,
-    origin: Duration,
     next_number: i64,
     /// Index 0 has number `next_number - unacked.len()`;
     /// `None` is acknowledged already. The front is always `Some`.
@@ -127,15 +121,11 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     pub(super) fn new(
-        role: Role,
-        origin: Duration,
         capacity: usize,
         wanted_payload: usize,
         controller: Box<dyn Controller>,
     ) -> Self {
         Self {
-            role,
-            origin,
             next_number: 0,
             unacked: VecDeque::new(),
             unacked_messages: 0,
@@ -146,10 +136,7 @@ impl Outgoing {
             pending_bytes: 0,
             overdue: VecDeque::new(),
             replay: None,
-            rtt: Rtt::new(match role {
-                Role::Client => CLIENT_RTO_CAP,
-                Role::Agent => AGENT_RTO_CAP,
-            }),
+            rtt: Rtt::new(RTO_CAP),
             controller,
             max_payload: wanted_payload.min(OFFICIAL_PAYLOAD_BYTES),
             wanted_payload,
@@ -218,7 +205,7 @@ impl Outgoing {
         if self.unacked.len() >= self.capacity || self.hold_behind.is_some() {
             return None;
         }
-        let bulk = self.role == Role::Client && payload_type == PayloadType::Output;
+        let bulk = payload_type == PayloadType::Output;
         if bulk {
             let len = front.len().min(self.piece_len());
             if self.in_flight_bytes > 0 && self.in_flight_bytes + len > self.controller.window() {
@@ -288,21 +275,12 @@ impl Outgoing {
     }
 
     fn header(&self, payload_type: PayloadType, now: Duration, stamp: &mut Stamp) -> Header {
-        let agent = self.role == Role::Agent;
         Header {
-            message_type: if agent {
-                MessageType::OutputStreamData
-            } else {
-                MessageType::InputStreamData
-            },
+            message_type: MessageType::InputStreamData,
             schema_version: 1,
             created_ms: stamp.created_ms(now),
             sequence_number: self.next_number,
-            flags: if agent && self.next_number == 0 {
-                FLAG_SYN
-            } else {
-                0
-            },
+            flags: 0,
             message_id: stamp.message_id(),
             payload_type,
         }
@@ -397,10 +375,9 @@ impl Outgoing {
             self.suspect = None;
             self.hold_behind = None;
         }
-        // Karn: which of several sendings was acknowledged cannot be known. The agent samples all
-        // the same, from the last one.
-        let sample = (sent.resends == 0 || self.role == Role::Agent)
-            .then(|| now.saturating_sub(sent.last_sent));
+        // Karn: which of several sendings was acknowledged cannot be known. (The official programs
+        // take a sample all the same, from the last one.)
+        let sample = (sent.resends == 0).then(|| now.saturating_sub(sent.last_sent));
         if let Some(sample) = sample {
             self.rtt.sample(sample);
             self.shortest_rtt = Some(self.shortest_rtt.map_or(sample, |rtt| rtt.min(sample)));
@@ -419,17 +396,14 @@ impl Outgoing {
     }
 
     fn resend_delay(&self, sent: &Sent, slow: bool) -> Duration {
-        if self.role == Role::Agent {
-            return self.rtt.rto();
-        }
-        let rto = self.rtt.rto().max(CLIENT_RTO_FLOOR);
+        let rto = self.rtt.rto().max(RTO_FLOOR);
         if slow {
-            return rto.max(CLIENT_SLOW_RESEND);
+            return rto.max(SLOW_RESEND);
         }
         // The first repeats are quick because an agent that is only starting refuses its first
         // input.
         let factor = 1 << sent.resends.saturating_sub(3).min(4);
-        (rto * factor).min(rto.max(CLIENT_SLOW_RESEND))
+        (rto * factor).min(rto.max(SLOW_RESEND))
     }
 
     /// When the head of the list is to be looked at next.
@@ -441,18 +415,11 @@ impl Outgoing {
         }
         let sent = self.unacked.front()?.as_ref()?;
         let due = sent.last_sent + self.resend_delay(sent, slow);
-        match self.role {
-            Role::Client => Some(due),
-            Role::Agent => {
-                // Strictly later than due, on the grid of its ticks.
-                let ticks = due.saturating_sub(self.origin).as_nanos() / AGENT_TICK.as_nanos() + 1;
-                Some(self.origin + AGENT_TICK * u32::try_from(ticks).unwrap_or(u32::MAX))
-            }
-        }
+        Some(due)
     }
 
-    /// Queues what is overdue for another sending. The agent repeats its head only; the client also
-    /// messages that were overtaken by an acknowledgement, since those behind them have arrived.
+    /// Queues what is overdue for another sending: the head of the list, and the messages that an
+    /// acknowledgement has overtaken, since those behind them have arrived.
     pub(super) fn handle_timeout(&mut self, now: Duration, slow: bool, stamp: &mut Stamp) {
         if self.next_timeout(slow).is_none_or(|at| now < at) {
             return;
@@ -462,17 +429,12 @@ impl Outgoing {
         // What one window would not carry at once overflowed a queue, and would again.
         let mut room = self.controller.window();
         let first = self.first_number();
-        let depth = match self.role {
-            Role::Agent => 1,
-            Role::Client => CLIENT_RESEND_DEPTH,
-        };
-        for (number, sent) in (first..).zip(self.unacked.iter().take(depth)) {
+        for (number, sent) in (first..).zip(self.unacked.iter().take(RESEND_DEPTH)) {
             let Some(sent) = sent else { continue };
             if self.is_held(number) {
                 break;
             }
-            if number > first
-                && (number > self.highest_acked || self.overdue.len() >= CLIENT_RESEND_BURST)
+            if number > first && (number > self.highest_acked || self.overdue.len() >= RESEND_BURST)
             {
                 break;
             }
@@ -583,7 +545,7 @@ impl Outgoing {
             .zip(&self.unacked)
             .filter_map(|(number, sent)| Some((number, sent.as_ref()?.payload_len())))
             .find(|&(_, payload_bytes)| payload_bytes > self.official_payload_len())
-            .filter(|&(number, _)| self.role == Role::Client && number > self.acked_here);
+            .filter(|&(number, _)| number > self.acked_here);
         let before = self.suspect.take();
         let Some((number, payload_bytes)) = first else {
             // A connection that was lost before the suspect's turn says nothing about it.
@@ -636,8 +598,7 @@ impl Outgoing {
         // Alone on its connection a suspect shows within a round trip what it is, and no message
         // behind it, or count of messages, can be taken for the cause of another loss.
         self.hold_behind = self.suspect.map(|suspect| suspect.number);
-        self.replay =
-            (self.role == Role::Client && !self.unacked.is_empty()).then(|| self.first_number());
+        self.replay = (!self.unacked.is_empty()).then(|| self.first_number());
     }
 
     /// When the oldest unacknowledged message was sent first.

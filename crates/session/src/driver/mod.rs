@@ -582,7 +582,7 @@ pub async fn open(
             controller: (options.controller)(),
             give_up_after: options.give_up_after,
             settle_after_handshake: SETTLE_AFTER_HANDSHAKE,
-            ..Config::client()
+            ..Config::default()
         },
         Duration::ZERO,
     );

@@ -358,8 +358,6 @@ impl Task {
                     self.fetch_data_key(wanted);
                     continue;
                 }
-                // The agent's.
-                data_channel::Event::DataKeyOffered { .. } => continue,
                 data_channel::Event::Ready(ready) => Event::Ready(ready),
                 data_channel::Event::Data {
                     payload_type,

@@ -11,13 +11,14 @@ use ops_session::wire::{
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::agent::{AgentChannel, AgentEvent, AgentFailure, End};
 use crate::link::{Link, ms, port_request};
 use crate::vectors::{frame_of, of_kind};
 
 const START: Duration = Duration::ZERO;
 
 fn client() -> DataChannel {
-    DataChannel::new(Config::client(), START)
+    DataChannel::new(Config::default(), START)
 }
 
 pub(crate) fn frame(
@@ -68,7 +69,7 @@ pub(crate) fn ack(number: i64) -> Bytes {
 }
 
 /// What a channel sends, in words: `ack 3`, `1 Size`, …
-pub(crate) fn sent(channel: &mut DataChannel, now: Duration) -> Vec<String> {
+pub(crate) fn sent(channel: &mut dyn End, now: Duration) -> Vec<String> {
     let mut words = Vec::new();
     while let Some(frame) = channel.poll_transmit(now) {
         let message = Message::decode(&frame).unwrap();
@@ -184,7 +185,7 @@ fn the_port_handshake_goes_as_recorded() {
     let mut channel = DataChannel::new(
         Config {
             expect: Expect::Handshake,
-            ..Config::client()
+            ..Config::default()
         },
         START,
     );
@@ -326,7 +327,7 @@ fn a_refused_action_ends_the_session_at_the_agent() {
                 "Teleport".to_owned()
             )))
     );
-    let [Event::Failed(ChannelError::HandshakeRefused(text))] = &link.agent_events[..] else {
+    let [AgentEvent::Failed(AgentFailure::HandshakeRefused(text))] = &link.agent_events[..] else {
         panic!("{:?}", link.agent_events)
     };
     assert!(
@@ -357,10 +358,7 @@ fn a_lost_acknowledgement_is_repaired_by_acknowledging_the_duplicate() {
     link.run_until_drained();
     assert_eq!(link.client_received, b"$ ");
     assert_eq!(
-        (
-            link.agent.stats().retransmitted,
-            link.client.stats().duplicates
-        ),
+        (link.agent.retransmitted, link.client.stats().duplicates),
         (1, 1)
     );
 }
@@ -394,9 +392,8 @@ fn a_full_list_holds_input_back_and_drops_nothing() {
         1,
         Config {
             unacked_messages: 2,
-            ..Config::client()
+            ..Config::default()
         },
-        Config::agent(),
     );
     link.agent.send(PayloadType::Output, &b"$ "[..]);
     link.run_until_drained();
@@ -487,7 +484,7 @@ fn channel_closed_ends_everything() {
 
 #[test]
 fn the_agent_throws_input_of_the_handshake_away_but_acknowledges_it() {
-    let mut agent = DataChannel::new(Config::agent(), START);
+    let mut agent = AgentChannel::new(START);
     agent.start_handshake(START, &port_request());
     agent.handle_frame(START, &input(0, "too early")).unwrap();
     assert_eq!(sent(&mut agent, START), ["ack 0", "0 HandshakeRequest"]);
@@ -497,7 +494,7 @@ fn the_agent_throws_input_of_the_handshake_away_but_acknowledges_it() {
 
 #[test]
 fn the_agent_acknowledges_what_was_used_and_not_what_was_refused() {
-    let mut agent = DataChannel::new(Config::agent(), START);
+    let mut agent = AgentChannel::new(START);
     agent.handle_frame(START, &input(0, "a")).unwrap();
     assert!(agent.poll_event().is_some());
     assert_eq!(sent(&mut agent, START), [""; 0]);
@@ -531,7 +528,7 @@ fn a_second_handshake_response_leaves_the_agent_deaf() {
 
 #[test]
 fn an_agent_without_an_answer_gives_up_after_fifteen_seconds() {
-    let mut agent = DataChannel::new(Config::agent(), START);
+    let mut agent = AgentChannel::new(START);
     agent.start_handshake(START, &port_request());
     while let Some(at) = agent.poll_timeout() {
         agent.handle_timeout(at);
@@ -539,7 +536,7 @@ fn an_agent_without_an_answer_gives_up_after_fifteen_seconds() {
         if let Some(event) = agent.poll_event() {
             assert_eq!(
                 event,
-                Event::Failed(ChannelError::HandshakeTimedOut(Duration::from_secs(15)))
+                AgentEvent::Failed(AgentFailure::HandshakeTimedOut(Duration::from_secs(15)))
             );
             assert_eq!(at, Duration::from_secs(15));
             return;
@@ -570,9 +567,8 @@ fn large_payloads_come_into_use_once_a_padded_size_has_been_acknowledged() {
         1,
         Config {
             max_payload: 16 << 10,
-            ..Config::client()
+            ..Config::default()
         },
-        Config::agent(),
     );
     link.agent.send(PayloadType::Output, &b"$ "[..]);
     link.client.send(PayloadType::Size, size_payload(80, 24));
@@ -593,7 +589,7 @@ fn a_probe_that_never_arrives_is_replaced_and_holds_nothing_up() {
     let mut channel = DataChannel::new(
         Config {
             max_payload: 16 << 10,
-            ..Config::client()
+            ..Config::default()
         },
         START,
     );

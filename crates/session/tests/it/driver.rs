@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use ops_session::closing::Closing;
-use ops_session::data_channel::{self, ChannelError};
+use ops_session::data_channel::ChannelError;
 use ops_session::driver::{self, Event, Events, OpenError, Options, SessionEnded, SessionError};
 use ops_session::handshake::SessionType;
 use ops_session::wire::{
@@ -16,6 +16,7 @@ use ops_session::wire::{
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::agent::AgentEvent;
 use crate::channel::frame;
 use crate::link::{ms, port_request};
 use crate::server::{Agent, Server, opening, options, soon};
@@ -132,11 +133,11 @@ async fn streams_flags_and_exit_codes_are_events_of_their_own() {
         .send_flag(Flag::TerminateSession)
         .await
         .unwrap();
-    let data_channel::Event::Data { payload, .. } = agent.event().await else {
+    let AgentEvent::Data { payload, .. } = agent.event().await else {
         panic!("no size");
     };
     assert_eq!(payload, r#"{"cols":100,"rows":30}"#);
-    let data_channel::Event::Data { payload, .. } = agent.event().await else {
+    let AgentEvent::Data { payload, .. } = agent.event().await else {
         panic!("no flag");
     };
     assert_eq!(Flag::parse(&payload), Some(Flag::TerminateSession));

@@ -11,6 +11,7 @@ use ops_session::wire::{HEADER_LEN, Message, MessageType, PayloadType, size_payl
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
+use crate::agent::{AgentChannel, AgentEvent, AgentFailure, End};
 use crate::channel::{ack, frame, sent};
 use crate::link::{Link, ms};
 use crate::vectors::{frame_of, vectors};
@@ -18,7 +19,7 @@ use crate::vectors::{frame_of, vectors};
 const START: Duration = Duration::ZERO;
 const KEY_ID: &str = "arn:aws:kms:eu-west-1:111122223333:key/k";
 
-fn plaintext() -> Vec<u8> {
+pub(crate) fn plaintext() -> Vec<u8> {
     (100..164).collect()
 }
 
@@ -30,8 +31,8 @@ pub(crate) fn data_key() -> DataKey {
     key_of(plaintext(), b"blob")
 }
 
-fn another_key() -> DataKey {
-    key_of(vec![7; 64], b"blob")
+fn another_plaintext() -> Vec<u8> {
+    vec![7; 64]
 }
 
 pub(crate) fn kms_request() -> Request {
@@ -86,7 +87,7 @@ fn output(number: i64, payload_type: PayloadType, payload: &[u8]) -> Bytes {
     frame(MessageType::OutputStreamData, number, payload_type, payload)
 }
 
-fn take(channel: &mut DataChannel, frame: &Bytes) {
+fn take(channel: &mut dyn End, frame: &Bytes) {
     channel.handle_frame(START, frame).unwrap();
 }
 
@@ -94,9 +95,13 @@ fn events(channel: &mut DataChannel) -> Vec<Event> {
     std::iter::from_fn(|| channel.poll_event()).collect()
 }
 
+fn agent_events(agent: &mut AgentChannel) -> Vec<AgentEvent> {
+    std::iter::from_fn(|| agent.poll_event()).collect()
+}
+
 /// A client that has been asked for encryption, with something typed ahead.
 fn asked() -> DataChannel {
-    let mut channel = DataChannel::new(Config::client(), START);
+    let mut channel = DataChannel::new(Config::default(), START);
     channel.send(PayloadType::Size, size_payload(80, 24));
     channel.send(PayloadType::Output, "typed ahead");
     take(&mut channel, &frame_of("msg-handshake-request-kms").into());
@@ -144,7 +149,7 @@ fn nothing_but_the_answers_is_sent_before_the_handshake_has_ended() {
     channel.provide_data_key(START, &data_key());
     assert_eq!(sent(&mut channel, START), ["0 HandshakeResponse"]);
     // A key that comes late, or twice, changes nothing.
-    channel.provide_data_key(START, &another_key());
+    channel.provide_data_key(START, &key_of(another_plaintext(), b"blob"));
     channel.refuse_data_key(START, "late");
     assert_eq!(sent(&mut channel, START), [""; 0]);
     take(&mut channel, &challenge(1, &of_agent(1, &[9; 64])));
@@ -178,7 +183,7 @@ fn the_answer_is_that_of_the_official_client_and_acknowledges_the_challenge() {
             key_id: KEY_ID.to_owned(),
             challenge: challenge.clone(),
         };
-        let mut channel = DataChannel::new(Config::client(), START);
+        let mut channel = DataChannel::new(Config::default(), START);
         take(
             &mut channel,
             &output(0, PayloadType::HandshakeRequest, &request.payload()),
@@ -290,7 +295,7 @@ fn no_key_is_fetched_for_a_session_that_cannot_come_about() {
     ] {
         let mut request = kms_request();
         request.actions.push(extra);
-        let mut channel = DataChannel::new(Config::client(), START);
+        let mut channel = DataChannel::new(Config::default(), START);
         take(
             &mut channel,
             &output(0, PayloadType::HandshakeRequest, &request.payload()),
@@ -423,7 +428,7 @@ fn a_challenge_out_of_turn_is_not_answered() {
 #[test]
 fn two_ends_with_different_keys_do_not_come_together() {
     let mut link = Link::new(1);
-    link.data_keys = [data_key, another_key];
+    link.agent_key = another_plaintext;
     link.agent.start_handshake(START, &kms_request());
     link.client.send(PayloadType::Output, "secret");
     link.run_for(ms(20_000));
@@ -434,13 +439,15 @@ fn two_ends_with_different_keys_do_not_come_together() {
     assert_eq!(link.agent_received, b"");
     assert_eq!(
         link.agent_events.last(),
-        Some(&Event::Failed(ChannelError::HandshakeTimedOut(ms(15_000))))
+        Some(&AgentEvent::Failed(AgentFailure::HandshakeTimedOut(ms(
+            15_000
+        ))))
     );
 }
 
 #[test]
 fn a_wrong_answer_to_the_challenge_gets_no_word_and_time_runs_out() {
-    let mut agent = DataChannel::new(Config::agent(), START);
+    let mut agent = AgentChannel::new(START);
     agent.start_handshake(START, &kms_request());
     let input = |number, payload_type, payload: &[u8]| {
         frame(MessageType::InputStreamData, number, payload_type, payload)
@@ -450,27 +457,29 @@ fn a_wrong_answer_to_the_challenge_gets_no_word_and_time_runs_out() {
     client.poll_transmit(START).unwrap();
     take(&mut agent, &client.poll_transmit(START).unwrap());
     assert!(matches!(
-        &events(&mut agent)[..],
-        [Event::DataKeyOffered { has_challenge: true, ciphertext_blob }] if ciphertext_blob == "blob"
+        &agent_events(&mut agent)[..],
+        [AgentEvent::DataKeyOffered { has_challenge: true, ciphertext_blob }] if ciphertext_blob == "blob"
     ));
-    agent.provide_data_key(START, &data_key());
+    agent.provide_data_key(&plaintext());
     let wrong = Challenge::payload(&seal(&plaintext()[32..], 1, &[0; 64]));
     take(
         &mut agent,
         &input(1, PayloadType::EncryptionChallengeResponse, &wrong),
     );
-    assert_eq!(events(&mut agent), []);
+    assert_eq!(agent_events(&mut agent), []);
     assert!(!agent.is_open());
     agent.handle_timeout(ms(15_000));
     assert_eq!(
-        events(&mut agent),
-        [Event::Failed(ChannelError::HandshakeTimedOut(ms(15_000)))]
+        agent_events(&mut agent),
+        [AgentEvent::Failed(AgentFailure::HandshakeTimedOut(ms(
+            15_000
+        )))]
     );
 }
 
 #[test]
 fn bytes_before_there_is_a_key_leave_the_agent_deaf() {
-    let mut agent = DataChannel::new(Config::agent(), START);
+    let mut agent = AgentChannel::new(START);
     agent.start_handshake(START, &kms_request());
     sent(&mut agent, START);
     let early = frame(MessageType::InputStreamData, 0, PayloadType::Output, b"x");
@@ -516,9 +525,8 @@ fn a_sealed_payload_is_no_longer_than_what_was_proven_to_get_through() {
         1,
         Config {
             max_payload: 16 << 10,
-            ..Config::client()
+            ..Config::default()
         },
-        Config::agent(),
     );
     link.agent.start_handshake(START, &kms_request());
     link.client.send(PayloadType::Size, size_payload(80, 24));

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use ops_session::data_channel::{self, ChannelError};
+use ops_session::data_channel::ChannelError;
 use ops_session::driver::{Event, Session, SessionError};
 use ops_session::wire::PayloadType;
 
+use crate::agent::{AgentEvent, AgentFailure};
 use crate::driver::next;
-use crate::kms::{data_key, kms_request};
+use crate::kms::{kms_request, plaintext};
 use crate::server::{Agent, Server, options, soon};
 
 /// A session that is to be encrypted, and its agent, which has just asked for it.
@@ -43,12 +44,11 @@ async fn a_data_key_is_fetched_while_the_connection_goes_on_and_survives_its_los
     gate.notify_one();
     while !matches!(next(&mut session.events).await, Event::Reconnecting { .. }) {}
     agent.reattach(&server).await;
-    let data_channel::Event::DataKeyOffered { .. } = agent.event().await else {
+    let AgentEvent::DataKeyOffered { .. } = agent.event().await else {
         panic!("no key came");
     };
-    let now = agent.now();
-    agent.channel.provide_data_key(now, &data_key());
-    let data_channel::Event::Ready(_) = agent.event().await else {
+    agent.channel.provide_data_key(&plaintext());
+    let AgentEvent::Ready = agent.event().await else {
         panic!("the agent is not ready");
     };
     agent.receive(11).await;
@@ -77,8 +77,7 @@ async fn a_refused_data_key_ends_the_session_and_tells_the_agent_why() {
     let server = Server::start().await;
     *server.service.no_data_key.lock().unwrap() = Some("AccessDeniedException".to_owned());
     let (mut session, mut agent) = encrypted(&server).await;
-    let data_channel::Event::Failed(ChannelError::HandshakeRefused(text)) = agent.event().await
-    else {
+    let AgentEvent::Failed(AgentFailure::HandshakeRefused(text)) = agent.event().await else {
         panic!("the agent was not told");
     };
     let told = "KMSEncryption failed on client with status 2 error: AccessDeniedException";

@@ -33,7 +33,7 @@ impl Path {
         let mut client = DataChannel::new(
             Config {
                 max_payload: LARGE_BYTES,
-                ..Config::client()
+                ..Config::default()
             },
             START,
         );

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ops_session::data_channel::{Config, DataChannel, Event, Role};
-use ops_session::encryption::{DataKey, is_encrypted};
+use ops_session::data_channel::{Config, DataChannel, Event};
+use ops_session::encryption::{DataKey, Role, is_encrypted};
 use ops_session::handshake::{Action, Request};
 use ops_session::wire::{HEADER_LEN, Message, PayloadType};
 use serde_json::json;
 
-use crate::kms::{data_key, kms_request};
+use crate::agent::{AgentChannel, AgentEvent, End};
+use crate::kms::{data_key, kms_request, plaintext};
 
 pub(crate) fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -36,17 +37,19 @@ enum To {
 pub(crate) struct Link {
     pub(crate) now: Duration,
     pub(crate) client: DataChannel,
-    pub(crate) agent: DataChannel,
+    pub(crate) agent: AgentChannel,
     pub(crate) latency: Duration,
     pub(crate) faults: Faults,
     pub(crate) client_received: Vec<u8>,
     pub(crate) agent_received: Vec<u8>,
     pub(crate) client_events: Vec<Event>,
-    pub(crate) agent_events: Vec<Event>,
+    pub(crate) agent_events: Vec<AgentEvent>,
     /// Frames from the client, counted from 1, that are lost.
     pub(crate) drop_from_client: Vec<usize>,
-    /// What either end gets when it asks for a data key.
-    pub(crate) data_keys: [fn() -> DataKey; 2],
+    /// What the client gets when it asks for a data key.
+    pub(crate) client_key: fn() -> DataKey,
+    /// What the agent has it decrypted to.
+    pub(crate) agent_key: fn() -> Vec<u8>,
     /// Every ciphertext by its nonce, each direction for itself: never two under one.
     ciphertexts: [HashMap<[u8; 12], Bytes>; 2],
     /// Lengths of the payloads of type Output that the client has sent.
@@ -60,14 +63,14 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn new(seed: u64) -> Self {
-        Self::with(seed, Config::client(), Config::agent())
+        Self::with(seed, Config::default())
     }
 
-    pub(crate) fn with(seed: u64, client: Config, agent: Config) -> Self {
+    pub(crate) fn with(seed: u64, client: Config) -> Self {
         Self {
             now: Duration::ZERO,
             client: DataChannel::new(client, Duration::ZERO),
-            agent: DataChannel::new(agent, Duration::ZERO),
+            agent: AgentChannel::new(Duration::ZERO),
             latency: ms(20),
             faults: Faults::default(),
             client_received: Vec::new(),
@@ -75,7 +78,8 @@ impl Link {
             client_events: Vec::new(),
             agent_events: Vec::new(),
             drop_from_client: Vec::new(),
-            data_keys: [data_key, data_key],
+            client_key: data_key,
+            agent_key: plaintext,
             ciphertexts: Default::default(),
             sent_lens: Vec::new(),
             from_client: 0,
@@ -170,18 +174,18 @@ impl Link {
                     continue;
                 }
                 if matches!(event, Event::DataKeyWanted(_)) {
-                    self.client.provide_data_key(self.now, &self.data_keys[0]());
+                    self.client.provide_data_key(self.now, &(self.client_key)());
                 }
                 self.client_events.push(event);
             }
             while let Some(event) = self.agent.poll_event() {
-                let Event::Data {
+                let AgentEvent::Data {
                     payload_type,
                     payload,
                 } = &event
                 else {
-                    if matches!(event, Event::DataKeyOffered { .. }) {
-                        self.agent.provide_data_key(self.now, &self.data_keys[1]());
+                    if matches!(event, AgentEvent::DataKeyOffered { .. }) {
+                        self.agent.provide_data_key(&(self.agent_key)());
                     }
                     self.agent_events.push(event);
                     continue;
@@ -234,16 +238,17 @@ impl Link {
         self.now = self.now.max(next);
         while let Some(entry) = self.wire.first_entry().filter(|e| e.key().0 <= self.now) {
             let (to, frame) = entry.remove();
-            let (channel, now) = match to {
-                To::Client => (&mut self.client, self.now),
-                To::Agent => (&mut self.agent, self.now),
+            let end: &mut dyn End = match to {
+                To::Client => &mut self.client,
+                To::Agent => &mut self.agent,
             };
-            channel.handle_frame(now, &frame).unwrap();
+            end.handle_frame(self.now, &frame).unwrap();
             self.settle();
         }
-        for channel in [&mut self.client, &mut self.agent] {
-            if channel.poll_timeout().is_some_and(|at| at <= self.now) {
-                channel.handle_timeout(self.now);
+        let ends: [&mut dyn End; 2] = [&mut self.client, &mut self.agent];
+        for end in ends {
+            if end.poll_timeout().is_some_and(|at| at <= self.now) {
+                end.handle_timeout(self.now);
             }
         }
         self.settle();
@@ -271,15 +276,15 @@ impl Link {
             steps += 1;
             assert!(
                 steps < 2_000_000,
-                "never drained: {:?} {:?}",
+                "never drained: {:?}, agent drained: {}",
                 self.client.stats(),
-                self.agent.stats()
+                self.agent.is_drained()
             );
             assert!(
                 self.step(until),
-                "stuck: {:?} {:?}",
+                "stuck: {:?}, agent drained: {}",
                 self.client.stats(),
-                self.agent.stats()
+                self.agent.is_drained()
             );
         }
     }
@@ -318,9 +323,9 @@ fn run_schedule(seed: u64, beginning: Option<Beginning>) {
     let client = Config {
         max_payload: [1024, 16 << 10][rng.usize(..2)],
         unacked_messages: rng.usize(1..40),
-        ..Config::client()
+        ..Config::default()
     };
-    let mut link = Link::with(seed, client, Config::agent());
+    let mut link = Link::with(seed, client);
     link.latency = ms(rng.u64(0..200));
     link.faults = Faults {
         drop: rng.u32(..300),

@@ -1,6 +1,7 @@
 //! Integration tests of the protocol core and its driver, in one binary.
 #![allow(clippy::unwrap_used)]
 
+mod agent;
 mod bodies;
 mod channel;
 #[cfg(feature = "driver")]

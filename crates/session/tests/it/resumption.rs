@@ -62,7 +62,7 @@ async fn an_orderly_close_of_the_socket_is_not_the_end_of_the_session() {
         reason: "Bye".into(),
     };
     agent.far.socket.close(Some(bye)).await.unwrap();
-    agent.channel.on_disconnected(agent.now());
+    agent.channel.on_disconnected();
     agent.reattach(&server).await;
     let Event::Disconnected { reason } = next(&mut session.events).await else {
         panic!("no Disconnected");
@@ -160,7 +160,7 @@ async fn a_frame_above_the_cap_costs_the_connection_and_not_the_session() {
     let huge = Message::Binary(vec![0; (1 << 20) + 200].into());
     // The client leaves at the frame's header.
     let _ = agent.far.socket.send(huge).await;
-    agent.channel.on_disconnected(agent.now());
+    agent.channel.on_disconnected();
     agent.reattach(&server).await;
     expect_resumption(&mut session.events).await;
     session.sender.send(&b"still here"[..]).await.unwrap();

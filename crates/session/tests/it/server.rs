@@ -10,7 +10,6 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use http::HeaderMap;
-use ops_session::data_channel::{Config, DataChannel, Event};
 use ops_session::driver::{
     self, DataKey, DataKeyRequest, Expect, Gateway, LargePayloads, NoDataKey, Opening, Options,
     Proxy, ResumeError, Resumed, Session, Token,
@@ -25,6 +24,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 
+use crate::agent::{AgentChannel, AgentEvent, End as _};
 use crate::kms::data_key;
 
 /// A test that hangs fails after this long.
@@ -231,7 +231,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AgentSide<S> {
 /// An agent core behind a connection.
 pub(crate) struct Agent {
     pub(crate) far: AgentSide,
-    pub(crate) channel: DataChannel,
+    pub(crate) channel: AgentChannel,
     origin: Instant,
     /// What has been received, of type Output.
     pub(crate) received: Vec<u8>,
@@ -241,7 +241,7 @@ impl Agent {
     pub(crate) fn new(far: AgentSide) -> Self {
         Self {
             far,
-            channel: DataChannel::new(Config::agent(), Duration::ZERO),
+            channel: AgentChannel::new(Duration::ZERO),
             origin: Instant::now(),
             received: Vec::new(),
         }
@@ -261,8 +261,7 @@ impl Agent {
     /// Ends the connection without a word; what the client has sent on it and the agent has not
     /// read is lost.
     pub(crate) async fn cut(&mut self) {
-        let now = self.now();
-        self.channel.on_disconnected(now);
+        self.channel.on_disconnected();
         self.far.socket.get_mut().shutdown().await.unwrap();
     }
 
@@ -273,7 +272,7 @@ impl Agent {
     }
 
     /// Serves until the agent's core has an event other than plain input, which is collected.
-    pub(crate) async fn event(&mut self) -> Event {
+    pub(crate) async fn event(&mut self) -> AgentEvent {
         soon(async {
             loop {
                 if let Some(event) = self.step().await {
@@ -295,19 +294,19 @@ impl Agent {
     }
 
     /// Takes what has come; waits for more if nothing has.
-    pub(crate) async fn step(&mut self) -> Option<Event> {
+    pub(crate) async fn step(&mut self) -> Option<AgentEvent> {
         let before = self.received.len();
         while let Some(event) = self.channel.poll_event() {
             let now = self.now();
             match event {
-                Event::Data {
+                AgentEvent::Data {
                     payload_type: PayloadType::Output,
                     payload,
                 } => {
                     self.received.extend_from_slice(&payload);
                     self.channel.acknowledge(now);
                 }
-                Event::Data { .. } => {
+                AgentEvent::Data { .. } => {
                     self.channel.acknowledge(now);
                     return Some(event);
                 }

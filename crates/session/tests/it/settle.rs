@@ -19,7 +19,7 @@ fn shaken() -> (DataChannel, Duration) {
     let mut channel = DataChannel::new(
         Config {
             settle_after_handshake: SETTLE,
-            ..Config::client()
+            ..Config::default()
         },
         start,
     );

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ops_session::congestion::Adaptive;
-use ops_session::data_channel::{Config, DataChannel, Event};
+use ops_session::data_channel::{Config, DataChannel};
 use ops_session::handshake::{Action, Request};
 use ops_session::wire::PayloadType;
 use serde_json::json;
+
+use crate::agent::{AgentChannel, AgentEvent, End};
 
 const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -28,7 +30,7 @@ struct Throttled {
     loss: u32,
     now: Duration,
     client: DataChannel,
-    agent: DataChannel,
+    agent: AgentChannel,
     queue: VecDeque<(Duration, Bytes)>,
     queued: usize,
     tokens: f64,
@@ -55,7 +57,7 @@ impl Throttled {
         let client = Config {
             max_payload,
             controller: Box::new(Adaptive::new()),
-            ..Config::client()
+            ..Config::default()
         };
         let mut link = Self {
             rate,
@@ -65,7 +67,7 @@ impl Throttled {
             loss: 0,
             now: Duration::ZERO,
             client: DataChannel::new(client, Duration::ZERO),
-            agent: DataChannel::new(Config::agent(), Duration::ZERO),
+            agent: AgentChannel::new(Duration::ZERO),
             queue: VecDeque::new(),
             queued: 0,
             tokens: 0.0,
@@ -109,7 +111,7 @@ impl Throttled {
 
     fn settle(&mut self) {
         while let Some(event) = self.agent.poll_event() {
-            if let Event::Data { .. } = event {
+            if let AgentEvent::Data { .. } = event {
                 self.agent.acknowledge(self.now);
             }
         }
@@ -172,9 +174,10 @@ impl Throttled {
             let (_, frame) = self.to_client.pop_front().expect("it has a head");
             self.client.handle_frame(self.now, &frame).unwrap();
         }
-        for channel in [&mut self.client, &mut self.agent] {
-            if channel.poll_timeout().is_some_and(|at| at <= self.now) {
-                channel.handle_timeout(self.now);
+        let ends: [&mut dyn End; 2] = [&mut self.client, &mut self.agent];
+        for end in ends {
+            if end.poll_timeout().is_some_and(|at| at <= self.now) {
+                end.handle_timeout(self.now);
             }
         }
         true

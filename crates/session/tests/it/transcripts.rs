@@ -18,12 +18,13 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use ops_session::data_channel::{Config, DataChannel, Event, Expect, Role};
-use ops_session::encryption::{Challenge, DataKey, is_encrypted};
+use ops_session::data_channel::{Config, DataChannel, Event, Expect};
+use ops_session::encryption::{Challenge, DataKey, Role, is_encrypted};
 use ops_session::handshake::{Request, SessionType};
 use ops_session::wire::{Acknowledge, Header, Message, MessageType, PayloadType, parse_exit_code};
 use serde_json::Value;
 
+use crate::agent::{AgentChannel, AgentEvent, End};
 use crate::kms::{open, seal};
 use crate::link::ms;
 use crate::vectors::bytes_of;
@@ -268,14 +269,14 @@ fn firsts(acknowledged: &[(i64, String)]) -> Vec<(i64, String)> {
     firsts
 }
 
-fn pass_time(channel: &mut DataChannel, until: Duration, said: &mut Said) {
+fn pass_time(channel: &mut dyn End, until: Duration, said: &mut Said) {
     while let Some(at) = channel.poll_timeout().filter(|at| *at < until) {
         channel.handle_timeout(at);
         take(channel, at, said);
     }
 }
 
-fn take(channel: &mut DataChannel, now: Duration, said: &mut Said) {
+fn take(channel: &mut dyn End, now: Duration, said: &mut Said) {
     while let Some(frame) = channel.poll_transmit(now) {
         said.add(&frame);
     }
@@ -293,7 +294,7 @@ fn the_client_says_what_the_official_client_said() {
             } else {
                 Expect::Handshake
             },
-            ..Config::client()
+            ..Config::default()
         };
         let mut channel = DataChannel::new(config, Duration::ZERO);
         let said = || Said {
@@ -425,7 +426,7 @@ fn answered(key: Option<&Key>, frame: Bytes, ours: &Said) -> Bytes {
 fn the_agent_says_what_the_official_agent_said() {
     for (name, text) in TRANSCRIPTS {
         let key = Key::of(text);
-        let mut channel = DataChannel::new(Config::agent(), Duration::ZERO);
+        let mut channel = AgentChannel::new(Duration::ZERO);
         let said = || Said {
             key: key.clone(),
             ..Said::default()
@@ -437,7 +438,7 @@ fn the_agent_says_what_the_official_agent_said() {
             match line {
                 Line::Opening if connected => channel.on_reconnected(at),
                 Line::Opening => connected = true,
-                Line::Gone => channel.on_disconnected(at),
+                Line::Gone => channel.on_disconnected(),
                 Line::Client(frame) => {
                     let frame = answered(key.as_ref(), frame, &ours);
                     channel.handle_frame(at, &frame).unwrap();
@@ -462,16 +463,16 @@ fn the_agent_says_what_the_official_agent_said() {
             }
             while let Some(event) = channel.poll_event() {
                 match event {
-                    Event::Data { .. } => channel.acknowledge(at),
-                    Event::DataKeyOffered {
+                    AgentEvent::Data { .. } => channel.acknowledge(at),
+                    AgentEvent::DataKeyOffered {
                         ciphertext_blob,
                         has_challenge: false,
                     } => {
                         let key = key.as_ref().expect(name);
                         assert_eq!(ciphertext_blob, key.blob, "{name}");
-                        channel.provide_data_key(at, &key.data_key());
+                        channel.provide_data_key(&key.plaintext);
                     }
-                    Event::Ready(_) => {}
+                    AgentEvent::Ready => {}
                     other => panic!("{name}: {other:?}"),
                 }
             }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use ops_ui::{Error, Result};
 
 use super::super::{
-    BLOCK_BYTES, SftpTransport,
+    REQUEST_BYTES, SftpTransport,
     channel::{Answered, Failure},
     fetch::read_back,
     lasting::Open,
@@ -285,7 +285,7 @@ pub(super) async fn no_room(
         return error;
     }
     match session.channel.free_bytes(place.temporary.whole()).await {
-        Some(free) if free < size.max(BLOCK_BYTES as u64) => error
+        Some(free) if free < size.max(REQUEST_BYTES as u64) => error
             .caused_by(format!("no space is left there: {free} bytes are free"))
             .hint("make room, then copy again"),
         _ => error,

@@ -1,22 +1,24 @@
-//! A large file: shared out over sessions block by block, gone on with where an earlier run left
-//! it.
+//! A large file: shared out over sessions, gone on with where an earlier run left it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
 use aws_lc_rs::digest;
-use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
+use futures_util::future;
 use ops_ui::{Error, Result};
 
 use super::{
-    super::{DEPTH, SftpTransport, lasting::Open, wire::open},
-    block,
+    super::{
+        SftpTransport,
+        lanes::{carry_requests, run_lanes},
+        lasting::Open,
+        wire::open,
+    },
     destination::{Destination, LocalMetadata, make, no_room},
+    request_bytes,
 };
 use crate::{
     hashes::{Digest, finish_hash},
+    lanes::Remaining,
     reading::FileReading,
     transport::Job,
 };
@@ -38,19 +40,19 @@ pub(super) async fn large(
     let place = &*place;
     let result: Result<Digest> = async {
         let begin = resume(sftp, &first, &reading, place, meta, job).await?;
-        // Read a second time for the hash: sessions take blocks in no order.
+        // Read a second time for the hash: sessions write in no order.
         let hashed = Arc::clone(&reading);
         let hash = tokio::task::spawn_blocking(move || hash_of(&hashed, size));
-        let cursor = AtomicU64::new(begin);
-        let sending = future::try_join_all((0..lanes).map(|index| {
-            let (cursor, reading, first) = (&cursor, &*reading, &first);
+        let remaining = Remaining::new([begin..size]);
+        let sending = run_lanes(sftp, lanes, &remaining, |index| {
+            let (remaining, reading, first) = (&remaining, &*reading, &first);
             async move {
                 if index == 0 {
-                    return write_blocks(sftp, 0, first, reading, cursor, place).await;
+                    return write_lane(sftp, 0, first, reading, remaining, place).await;
                 }
-                lane(sftp, index, reading, cursor, place).await
+                open_and_write_lane(sftp, index, reading, remaining, place).await
             }
-        }));
+        });
         let hash = async {
             hash.await
                 .map_err(|_| Error::unexpected("a file could not be hashed"))?
@@ -107,27 +109,17 @@ fn hash_of(reading: &FileReading, len: u64) -> Result<Digest> {
     Ok(finish_hash(hash))
 }
 
-/// A session's share of a large file.
-async fn lane(
+/// The lane of a session beside the first, which has made the file.
+async fn open_and_write_lane(
     sftp: &SftpTransport,
     index: usize,
     reading: &FileReading,
-    cursor: &AtomicU64,
+    remaining: &Remaining,
     place: &Destination,
 ) -> Result<()> {
-    if let Err(error) = sftp.pool.session(index).await {
-        // The others do its share.
-        let label = sftp.pool.label();
-        let output = sftp.server.cx.output();
-        output.detail(format!("{label}: no session more: {error}"));
-        return Ok(());
-    }
-    if cursor.load(Ordering::Relaxed) >= reading.size() {
-        return Ok(());
-    }
     let shown = ("write", place.destination.whole());
     let open = Open::open(sftp, index, &place.temporary, open::WRITE, shown).await?;
-    let result = write_blocks(sftp, index, &open, reading, cursor, place).await;
+    let result = write_lane(sftp, index, &open, reading, remaining, place).await;
     let closed = open.close().await;
     result?;
     match closed {
@@ -136,32 +128,23 @@ async fn lane(
     }
 }
 
-/// Sends the next block whenever one has been taken, until none is left.
-async fn write_blocks(
+async fn write_lane(
     sftp: &SftpTransport,
     lane: usize,
     open: &Open<'_>,
     reading: &FileReading,
-    cursor: &AtomicU64,
+    remaining: &Remaining,
     place: &Destination,
 ) -> Result<()> {
-    let (block, end) = (block(&*open.session().await?), reading.size());
-    let next = std::iter::from_fn(|| {
-        let at = cursor.fetch_add(block as u64, Ordering::Relaxed);
-        (at < end).then_some(at)
-    });
-    stream::iter(next)
-        .map(|at| async move {
-            let _room = open.session().await?.room(block).await;
-            let bytes = reading.read_at(at, block).await?;
-            let len = bytes.len() as u64;
-            if let Err(failure) = open.write(at, &bytes).await? {
-                return Err(no_room(sftp, lane, place, end, &failure).await);
-            }
-            place.written.add(at, at + len);
-            Ok(())
-        })
-        .buffer_unordered(DEPTH)
-        .try_for_each(|()| future::ready(Ok(())))
-        .await
+    let len = request_bytes(&*open.session().await?);
+    carry_requests(open, len, remaining, |range| async move {
+        let bytes = reading.read_at(range.start, len).await?;
+        let end = range.start + bytes.len() as u64;
+        if let Err(failure) = open.write(range.start, &bytes).await? {
+            return Err(no_room(sftp, lane, place, reading.size(), &failure).await);
+        }
+        place.written.add(range.start, end);
+        Ok(())
+    })
+    .await
 }

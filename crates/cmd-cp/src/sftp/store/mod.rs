@@ -12,7 +12,7 @@ use ops_ui::Result;
 
 use self::destination::{LocalMetadata, SentFile, finish_one, place, preserved};
 use super::{
-    BLOCK_BYTES, DEPTH, SftpTransport,
+    DEPTH, REQUEST_BYTES, SftpTransport,
     channel::Failure,
     group::{Group, grouped},
     inside::not_followed,
@@ -269,8 +269,9 @@ async fn store_item(sftp: &SftpTransport, lanes: usize, file: File, job: &Job) -
     Ok(())
 }
 
-fn block(session: &SftpSession) -> usize {
-    BLOCK_BYTES.min(session.channel.write_bytes())
+/// Content of one request, in bytes.
+fn request_bytes(session: &SftpSession) -> usize {
+    REQUEST_BYTES.min(session.channel.write_bytes())
 }
 
 fn settle(job: &Job, id: FileId, result: Result<()>) {

@@ -6,9 +6,9 @@ use ops_ui::{Error, Result};
 
 use super::{
     super::{FILES, SftpTransport},
-    File, block,
+    File,
     destination::{Destination, LocalMetadata, SentFile, finish_one, make, no_room, place},
-    settle,
+    request_bytes, settle,
 };
 use crate::{hashes::finish_hash, reading::Reading, transport::Job};
 
@@ -81,9 +81,9 @@ async fn send(
         let mut result = Ok(());
         while at < size && result.is_ok() {
             let session = open.session().await?;
-            let block = block(&session);
-            let _room = session.room(block).await;
-            let bytes = reading.read_at(at, block).await?;
+            let len = request_bytes(&session);
+            let _room = session.room(len).await;
+            let bytes = reading.read_at(at, len).await?;
             hash.update(&bytes);
             result = open.write(at, &bytes).await?;
             at += bytes.len() as u64;

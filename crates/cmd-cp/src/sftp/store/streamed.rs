@@ -7,8 +7,8 @@ use ops_ui::{Error, Result};
 
 use super::{
     super::{DEPTH, SftpTransport},
-    block,
     destination::{Destination, LocalMetadata, SentFile, make, no_room},
+    request_bytes,
 };
 use crate::{reading::StreamReading, transport::Job};
 
@@ -35,10 +35,10 @@ pub(super) async fn streamed(
     let open_ref = &open;
     let sending = async {
         open_ref.empty().await?;
-        let block = block(&*open_ref.session().await?);
+        let len = request_bytes(&*open_ref.session().await?);
         let begin = (Arc::clone(&reading), 0_u64);
         let pieces = stream::try_unfold(begin, move |(reading, at)| async move {
-            let bytes = reading.lock().await.next(block).await?;
+            let bytes = reading.lock().await.next(len).await?;
             let next = at + bytes.len() as u64;
             Ok::<_, Error>((!bytes.is_empty()).then_some(((at, bytes), (reading, next))))
         });
