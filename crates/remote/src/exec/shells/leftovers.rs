@@ -236,7 +236,10 @@ fn what_sleeps_between_signs_of_life_holds_no_output() {
         };
         // Once a test that does not get its turn for three seconds may be late.
         // ksh93 sleeps by itself, without a process that would be left.
-        assert!(name == "ksh93" || (0..3).any(|_| ends_before_the_sleep()), "{name}");
+        assert!(
+            name == "ksh93" || (0..3).any(|_| ends_before_the_sleep()),
+            "{name}"
+        );
         eventually(name, "nothing is left", || shell.is_clean());
     });
 }
