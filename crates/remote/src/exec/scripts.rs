@@ -3,8 +3,10 @@
 use super::{folder::Folder, order::PreparedCommand, position::Position, text::as_format};
 use crate::script::compact;
 
-/// Makes the folder, or finds it; `ENGINE` in it is where the engine's text goes.
+/// Makes the folder, or finds it.
 const BEGIN: &str = include_str!("scripts/begin.sh");
+/// Before that, where the engine's text comes with it; `ENGINE` is where that goes.
+const START: &str = include_str!("scripts/start.sh");
 /// Everything else.
 const ENGINE: [&str; 3] = [
     include_str!("scripts/engine.sh"),
@@ -14,23 +16,24 @@ const ENGINE: [&str; 3] = [
 /// In the place of all that, where nothing can be written.
 const DIRECT: &str = include_str!("scripts/direct.sh");
 
-/// The line of [`BEGIN`] that becomes the text of [`ENGINE`].
+/// The line of [`START`] that becomes the text of [`ENGINE`].
 const ENGINE_MARK: &str = "\nENGINE\n";
 
 fn engine() -> String {
     ENGINE.map(compact).concat()
 }
 
-/// The text of [`BEGIN`] for the `turn`th session of the run in `folder`, with `engine` in it or
-/// without.
+/// The text of [`BEGIN`] for the `turn`th session of the run in `folder`, with `engine` or without.
 fn begin_with(folder: &Folder, turn: u32, engine: Option<&str>) -> String {
-    let head = format!(
+    let mut text = format!(
         "name={}\nturn={turn}\nbrings_engine={}\n",
         folder.name(),
         u8::from(engine.is_some())
     );
-    let text = format!("\n{}", engine.unwrap_or_default());
-    head + &compact(BEGIN).replacen(ENGINE_MARK, &text, 1)
+    if let Some(engine) = engine {
+        text.push_str(&compact(START).replacen(ENGINE_MARK, &format!("\n{engine}"), 1));
+    }
+    text + &compact(BEGIN)
 }
 
 /// A session that starts the command: makes the folder, starts the command if `order` may travel in
@@ -183,9 +186,9 @@ mod tests {
 
     #[test]
     fn what_travels_in_a_command_holds_no_single_quote() {
-        for text in [BEGIN, &ENGINE.concat(), DIRECT] {
+        for text in [BEGIN, START, &ENGINE.concat(), DIRECT] {
             assert!(!compact(text).contains('\''));
         }
-        assert_eq!(compact(BEGIN).matches(ENGINE_MARK).count(), 1);
+        assert_eq!(compact(START).matches(ENGINE_MARK).count(), 1);
     }
 }

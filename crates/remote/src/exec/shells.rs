@@ -251,6 +251,23 @@ fn both_streams_and_the_status_come_from_every_shell() {
     }
 }
 
+#[test]
+fn a_signal_that_ends_a_command_is_told_by_every_shell() {
+    let signals = "HUP 129 INT 130 QUIT 131 ILL 132 ABRT 134 FPE 136 KILL 137 USR1 138 SEGV 139 \
+                   USR2 140 PIPE 141 ALRM 142 TERM 143 XCPU 152";
+    let words: Vec<&str> = signals.split_whitespace().collect();
+    for (name, shell) in Shell::all() {
+        for pair in words.chunks(2) {
+            let order = order(&format!("kill -{} $$; sleep 60", pair[0]), |_| ());
+            let mut session = shell.session(&begin(&order));
+            assert_eq!(session.hear("status"), pair[1], "{name}: {}", pair[0]);
+            session.acknowledge();
+            session.hear("ended");
+        }
+        eventually(name, "nothing is left", || shell.is_clean());
+    }
+}
+
 /// A session that ends is no sign that its client has what was written to it.
 #[test]
 fn everything_is_kept_until_the_client_answers() {
@@ -539,7 +556,7 @@ fn the_scripts_are_clean_for_shellcheck() {
         .filter(|path| path.extension().is_some_and(|extension| extension == "sh"))
         .collect();
     paths.sort();
-    assert_eq!(paths.len(), 5);
+    assert_eq!(paths.len(), 6);
     let output = Command::new("shellcheck")
         .args(["--shell=sh", "--severity=style"])
         .args(&paths)

@@ -5,7 +5,7 @@
 # session has made it. Leaves $d empty where nothing can be written.
 #
 # Set before: name, the folder's own name; turn, the number of this session among those of its run;
-# brings_engine, 1 if the text of engine.sh stands where ENGINE does here.
+# brings_engine, 1 if start.sh stands before this.
 #
 # No single quote may stand here: the text travels between a pair of them.
 #
@@ -68,33 +68,6 @@ fill_folder() {
     # In this order: life says that all is there.
     mkfifo "$d/out" "$d/err" "$d/in" "$d/bell" "$d/feed" "$d/life" || [ -p "$d/life" ]
 } 2>/dev/null
-
-# put NAME: writes what write_NAME gives into the file NAME. Of several sessions that do so each
-# either finds a file that is whole or makes one: the first writes none over, and the others move
-# theirs there. The first is almost always alone, and mv is one process more.
-put() {
-    if [ "$turn" != 1 ]; then
-        "write_$1" >"$d/$1.$turn" && mv "$d/$1.$turn" "$d/$1"
-        return
-    fi
-    # Does not write over a file.
-    set -C
-    "write_$1" >"$d/$1"
-    set +C
-    [ -s "$d/$1" ]
-} 2>/dev/null
-
-# launch PATIENCE LIMIT INPUT: as launch of engine.sh, which knows more ways, with fewer processes.
-launch() {
-    setsid -f sh "$d/engine" supervise "$d" "$@" </dev/null >/dev/null 2>&1 ||
-        sh "$d/engine" launch "$d" "$@"
-} 2>/dev/null
-
-write_engine() {
-    cat <<\END_OF_ENGINE
-ENGINE
-END_OF_ENGINE
-}
 
 d=
 trap abandon QUIT

@@ -359,6 +359,10 @@ keep() {
 # had started would wait in a write for ever, and the agent for it.
 end_writers() {
     [ -s "$d/beats" ] || return 0
+    process=
+    read -r process <"$d/attached"
+    # Its agent has waited for it: nobody holds its output.
+    kill -0 "$process" || return 0
     writers=
     # They have its file of output as descriptor 7 or its variable: some shells close the first for
     # what they start, and busybox runs programs of its own without an environment of their own.
