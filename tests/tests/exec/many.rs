@@ -94,11 +94,16 @@ fn a_file_of_targets_is_looked_up_at_once() {
         log.stdout.matches("DescribeInstances").count()
     };
     let before = lookups();
-    let words = ["exec", "--dry-run", "-n", "--targets-from"];
-    let words = words
-        .iter()
-        .map(|word| word.as_ref())
-        .chain([file.as_os_str(), "true".as_ref()]);
+    let file = file.to_str().unwrap();
+    let words = [
+        "exec",
+        "--dry-run",
+        "-n",
+        "--targets-from",
+        file,
+        "--",
+        "true",
+    ];
     let done = lab.ops(words).output().success();
     assert_eq!(done.stdout.lines().count(), 6, "{done}");
     // One list for the ids, one for the names, and those of web-4, which does not run.
