@@ -249,7 +249,10 @@ fn lists_have_the_forms_of_kubectl() {
     }
     let page = lab.ops(["describe", "worker-1"]).output().success().stdout;
     let ping = page.lines().find(|line| line.starts_with("last ping"));
-    assert!(ping.is_some_and(|line| line.ends_with(" (3d ago)")), "{page}");
+    assert!(
+        ping.is_some_and(|line| line.ends_with(" (3d ago)")),
+        "{page}"
+    );
     let done = lab.ops(["shell", "build-1"]).output().exits(7);
     assert_eq!(done.stderr.matches("ops doctor").count(), 1, "{done}");
     let done = lab.ops(["cache", "info", "-o", "csv"]).output().exits(2);
@@ -410,4 +413,26 @@ fn the_recording_is_what_the_program_shows() {
         .expect("the script runs");
     let told = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{told}");
+}
+
+#[test]
+fn nothing_is_drawn_on_a_terminal_that_cannot_move_its_cursor() {
+    let service = service();
+    let big = service.home().join("big");
+    std::fs::write(&big, vec![b'x'; 40_000_000]).expect("a file");
+    let copy = format!("web-1:{}", big.display());
+    for args in [
+        &["cp", &copy, "/dev/null"][..],
+        &["exec", "web-*", "--", "true"],
+        &["ls", "--state", "all"],
+    ] {
+        let mut terminal =
+            Terminal::start_with(&service, args, |command| command.env("TERM", "dumb"));
+        assert_eq!(terminal.wait(), Some(0), "{args:?}");
+        let all = String::from_utf8_lossy(&terminal.output()).into_owned();
+        assert!(
+            !all.contains('\x1b') && !all.contains("\r "),
+            "{args:?}: {all:?}"
+        );
+    }
 }
