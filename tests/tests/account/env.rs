@@ -45,7 +45,7 @@ fn fish_reads_the_lines_that_are_made_for_it() {
     needs!("fish");
     let service = Service::start(OPS, "");
     let lines = ops(&service, &["env", "--shell", "fish"]).succeeds().stdout;
-    let script = format!("{lines}\necho -n $AWS_SECRET_ACCESS_KEY/$AWS_REGION/$AWS_PROFILE.");
+    let script = format!("{lines}\necho -n \"$AWS_SECRET_ACCESS_KEY/$AWS_REGION/$AWS_PROFILE.\"");
     let output = Command::new("fish")
         .args(["--no-config", "-c", &script])
         .env("AWS_PROFILE", "other")
