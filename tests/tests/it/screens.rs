@@ -414,25 +414,3 @@ fn the_recording_is_what_the_program_shows() {
     let told = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{told}");
 }
-
-#[test]
-fn nothing_is_drawn_on_a_terminal_that_cannot_move_its_cursor() {
-    let service = service();
-    let big = service.home().join("big");
-    std::fs::write(&big, vec![b'x'; 40_000_000]).expect("a file");
-    let copy = format!("web-1:{}", big.display());
-    for args in [
-        &["cp", &copy, "/dev/null"][..],
-        &["exec", "web-*", "--", "true"],
-        &["ls", "--state", "all"],
-    ] {
-        let mut terminal =
-            Terminal::start_with(&service, args, |command| command.env("TERM", "dumb"));
-        assert_eq!(terminal.wait(), Some(0), "{args:?}");
-        let all = String::from_utf8_lossy(&terminal.output()).into_owned();
-        assert!(
-            !all.contains('\x1b') && !all.contains("\r "),
-            "{args:?}: {all:?}"
-        );
-    }
-}
