@@ -203,8 +203,8 @@ fn groups_come_server_by_server_and_folds_once() {
         ])
         .output()
         .exits(8);
-    assert_eq!(done.stdout, "web-1,web-2 (2 hosts, exit status 127):\n");
-    let said = "web-1,web-2 (2 hosts, exit status 127):\nno-such-program: command not found\n";
+    assert_eq!(done.stdout, "web-1,web-2 (2 servers, exit status 127):\n");
+    let said = "web-1,web-2 (2 servers, exit status 127):\nno-such-program: command not found\n";
     assert!(done.stderr.starts_with(said), "{done}");
 }
 

@@ -237,10 +237,10 @@ mod tests {
         assert_eq!(
             written.screen,
             "web-1,web-3 (2 servers): active\n\
-             web-2 (1 host, exit status 3): failed\n\
+             web-2 (1 server, exit status 3): failed\n\
              web-4 (1 server):\na\nb\n\
-             db (1 host, not run: stopped)\n\
-             web-5 (1 host, exit status 3): active\n"
+             db (1 server, not run: stopped)\n\
+             web-5 (1 server, exit status 3): active\n"
         );
     }
 
@@ -260,7 +260,7 @@ mod tests {
         );
         let screen = folded(TERMINAL, &fleet(1)).screen;
         assert!(
-            screen.ends_with("n39 and 60 more (100 hosts, exit status 1): same\n"),
+            screen.ends_with("n39 and 60 more (100 servers, exit status 1): same\n"),
             "{screen}"
         );
         // A program gets all of them.
