@@ -9,7 +9,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use ops_test_needs::{needs, shells::Shell};
+use ops_test_needs::{
+    needs,
+    shells::{Shell, assert_clean_for_shellcheck, scripts_in},
+};
 
 use super::{
     lines::{Lines, ScriptLine},
@@ -244,17 +247,7 @@ fn answers_leave_by_the_session_that_was_joined_too_and_survive_its_end() {
 fn the_scripts_are_clean_for_shellcheck() {
     needs!("shellcheck");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/pipe/scripts");
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    paths.sort();
-    assert_eq!(paths.len(), 7);
-    let output = Command::new("shellcheck")
-        .args(["--shell=sh", "--severity=style"])
-        .args(&paths)
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{text}");
+    let scripts = scripts_in(&folder);
+    assert_eq!(scripts.len(), 7);
+    assert_clean_for_shellcheck(&scripts);
 }
