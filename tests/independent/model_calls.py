@@ -47,6 +47,7 @@ OPERATIONS = {
     "iam:ListAccountAliases",
     "logs:GetLogEvents",
     "kms:GenerateDataKey",
+    "resource-groups:ListGroupResources",
     "s3:DeleteObject",
     "s3:GetObject",
     "s3:HeadBucket",
@@ -88,6 +89,7 @@ sso_registration_scopes = sso:account:access
 TEAM_PROFILES = {
     "bucket": "copy: { s3_bucket: ops-sandbox-copies, s3_prefix: some/where }\n",
     "outputs": "exec: { s3_bucket: ops-sandbox-copies }\n",
+    "logged": "exec: { log_group: /ops/runs }\n",
     "connect": "ssh: { user: ec2-user, auth: instance-connect }\n",
     "role": 'aws: { role_arn: "arn:aws:iam::123456789012:role/checker", session_name: check }\n',
     "document": "copy: { document: Sandbox-CommandNice }\nexec: { document: Sandbox-CommandSeparated }\n",
@@ -331,6 +333,8 @@ def every_verb(check):
     # Run Command: by ids and by a tag, a long output, from a bucket, and the history.
     run("exec", "web-1", "-n", "--via", "run-command", "--", "head", "-c", "60000", "/dev/zero")
     run("exec", "--profile", "outputs", "web-1", "-n", "--via", "run-command", "--", "head", "-c", "60000", "/dev/zero")
+    run("exec", "--profile", "logged", "web-1", "-n", "--via", "run-command", "--", "seq", "20000")
+    run("exec", "--resource-group", "web-servers", "-n", "--via", "run-command", "--", "true")
     command = run("exec", "tag:Team=web", "-n", "--via", "run-command", "--detach", "--time-limit", "5m", "--", "sleep", "100").strip()
     run("runs", "--since", "1d", "--mine")
     run("runs", "cancel", command)

@@ -76,7 +76,7 @@ EC2_ERROR = re.compile(r"^[A-Z][A-Za-z]+(\.[A-Z][A-Za-z]+)*$")
 
 JSON_SERVICES = {"AmazonSSM": "ssm", "AWSEC2InstanceConnectService": "ec2-instance-connect", "TrentService": "kms", "Logs_20140328": "logs"}
 QUERY_SERVICES = {"2016-11-15": "ec2", "2011-06-15": "sts", "2010-05-08": "iam"}
-REST_JSON_SERVICES = ("sso-oidc", "sso")
+REST_JSON_SERVICES = ("sso-oidc", "sso", "resource-groups")
 # Headers of every signed or HTTP request, which are no members of an operation.
 PLAIN_HEADERS = {
     "accept",

@@ -5,7 +5,7 @@ use std::{
     process::Command,
 };
 
-use ops_tests::{service::Service, terminal::Terminal};
+use ops_tests::{Lab, service::Service, terminal::Terminal};
 
 const OPS: &str = env!("CARGO_BIN_EXE_ops-under-test");
 
@@ -338,4 +338,32 @@ fn a_watched_list_goes_on_with_what_changes() {
     assert!(next().starts_with("web-2  stop"));
     child.kill().expect("it runs still");
     child.wait().expect("it ends");
+}
+
+#[test]
+fn tags_are_columns_by_name_or_all_in_one_and_a_slip_in_the_case_is_told() {
+    let lab = Lab::with_sandbox();
+    let list = |args: &[&str]| {
+        lab.ops([&["ls", "web-1"], args].concat())
+            .output()
+            .success()
+    };
+    let done = list(&["-L", "Team,Env"]);
+    let head = done.stdout.lines().next().unwrap_or_default();
+    assert!(head.ends_with("AGE  TEAM  ENV"), "{done}");
+    assert!(done.stdout.contains("web   staging"), "{done}");
+    assert_eq!(done.stderr, "");
+    let done = list(&["--columns", "name,tag:Role", "--show-tags"]);
+    assert_eq!(
+        done.stdout,
+        "NAME   ROLE  TAGS\nweb-1  web   Env=staging,Role=web,Team=web\n"
+    );
+    assert_eq!(
+        list(&["--columns", "tags", "--no-headers"]).stdout,
+        "Env=staging,Role=web,Team=web\n"
+    );
+    let done = list(&["-L", "team"]);
+    let note = "nothing in this list has a tag `team`; there is `Team`: -L Team\n";
+    assert_eq!(done.stderr, note);
+    assert_eq!(list(&["-L", "Nosuch"]).stderr, "");
 }

@@ -132,18 +132,20 @@ fn tell_links(output: &Output, items: &[Item]) {
         matches!(&item.outcome, Some(Outcome::Skipped(why)) if [ABSOLUTE, LEADS_OUT].contains(why))
     });
     let Some(first) = left_out.next() else { return };
-    let more = left_out.count();
-    let which = match more {
-        0 => format!("the link `{}` is", escape(&first.source.to_string())),
-        more => format!(
-            "`{}` and {more} more links are",
-            escape(&first.source.to_string())
-        ),
-    };
     output.note(format!(
-        "{which} left out, since what is absolute or leads out of what is copied means something else \
-         elsewhere; copy them as they are: --links all, or what they point to: --links follow"
+        "{} left out, since what is absolute or leads out of what is copied means something else \
+         elsewhere; copy them as they are: --links all, or what they point to: --links follow",
+        name_links(&escape(&first.source.to_string()), left_out.count())
     ));
+}
+
+/// The link `first` and the number of those behind it, with their verb.
+fn name_links(first: &str, more: usize) -> String {
+    match more {
+        0 => format!("the link `{first}` is"),
+        1 => format!("`{first}` and 1 more link are"),
+        more => format!("`{first}` and {more} more links are"),
+    }
 }
 
 fn item_line(item: &Item, dry_run: bool) -> Line<'_> {
@@ -160,5 +162,18 @@ fn item_line(item: &Item, dry_run: bool) -> Line<'_> {
         status,
         bytes: item.moved,
         why,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_named_in_the_number_that_they_have() {
+        let words = [0, 1, 2].map(|more| name_links("a", more));
+        assert_eq!(words[0], "the link `a` is");
+        assert_eq!(words[1], "`a` and 1 more link are");
+        assert_eq!(words[2], "`a` and 2 more links are");
     }
 }

@@ -104,6 +104,9 @@ pub struct Exec {
     /// All servers with this tag; Key!=GLOB: without it
     #[arg(short = 'l', long = "tag", value_name = "KEY=VALUE")]
     tags: Vec<TagFilter>,
+    /// All servers that are members of this resource group
+    #[arg(long, value_name = "NAME", hide_short_help = true)]
+    resource_group: Option<String>,
     /// File with a target on each line; - is standard input
     #[arg(long, value_name = "FILE", hide_short_help = true, value_hint = clap::ValueHint::FilePath)]
     targets_from: Option<PathBuf>,
@@ -316,9 +319,14 @@ impl Exec {
                 env: variables(&self.env_file, &self.env, cx.env())?,
             },
         };
-        let tags = match self.targets_from {
+        let criteria = match self.targets_from {
             Some(_) => None,
-            None => run_command::tags_of(cx, &self.targets, &self.tags)?,
+            None => run_command::criteria(
+                cx,
+                &self.targets,
+                &self.tags,
+                self.resource_group.as_deref(),
+            )?,
         };
         let request = FleetRequest {
             order,
@@ -326,7 +334,7 @@ impl Exec {
             time_limit: self.time_limit,
             delivery_timeout: cx.globals().timeout,
             detach: self.detach,
-            tags,
+            criteria,
         };
         run_command::check(&request)?;
         Ok(request)
@@ -397,16 +405,18 @@ impl Exec {
         if let Some(path) = &self.targets_from {
             targets.extend(read_targets(path)?);
         }
-        if targets.is_empty() && self.tags.is_empty() && cx.output().may_ask() {
+        let names_none =
+            targets.is_empty() && self.tags.is_empty() && self.resource_group.is_none();
+        if names_none && cx.output().may_ask() {
             targets = pick_targets(cx, "run it on which servers?").await?;
-        }
-        if targets.is_empty() && self.tags.is_empty() {
+        } else if names_none {
             return Err(Error::usage("no target was given")
                 .hint("name one: ops exec TARGET -- COMMAND; see what there is: ops ls"));
         }
         let selection = Selection {
             targets,
             tags: self.tags.clone(),
+            group: self.resource_group.clone(),
             choice: self.session.choice(),
             user: self.user.clone(),
             is_file: self.targets_from.is_some(),

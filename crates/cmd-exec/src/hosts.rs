@@ -1,6 +1,10 @@
 //! Which servers a command is for, and what each is called in its output.
 
-use std::{collections::BTreeMap, io::Read as _, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Read as _,
+    path::Path,
+};
 
 use ops_core::{Choice, Context, inventory::TagFilter};
 use ops_profile::{Instance, InstanceState, Target};
@@ -36,6 +40,8 @@ impl Host {
 pub(crate) struct Selection {
     pub(crate) targets: Vec<Target>,
     pub(crate) tags: Vec<TagFilter>,
+    /// `--resource-group`.
+    pub(crate) group: Option<String>,
     pub(crate) choice: Choice,
     /// `--user`, where a target names none.
     pub(crate) user: Option<String>,
@@ -51,6 +57,8 @@ pub(crate) struct Hosts {
     /// Whether several could be meant: output and status are then those of many, even where one
     /// was found.
     pub(crate) are_many: bool,
+    /// Ids of all members of the resource group that was named, those that do not run too.
+    pub(crate) group_members: BTreeSet<String>,
 }
 
 impl Selection {
@@ -62,6 +70,7 @@ impl Selection {
         let are_many = match self.targets.as_slice() {
             [only] => {
                 !self.tags.is_empty()
+                    || self.group.is_some()
                     || self.is_file
                     || (only.is_plural() && self.choice == Choice::Ask)
             }
@@ -99,7 +108,8 @@ impl Selection {
                 }
             } else {
                 // Targets and tags have to hold both, as in a list.
-                found.retain(|(instance, _)| tagged.iter().any(|other| other.id == instance.id));
+                let tagged: BTreeSet<&str> = tagged.iter().map(|one| one.id.as_str()).collect();
+                found.retain(|(instance, _)| tagged.contains(instance.id.as_str()));
             }
             if found.is_empty() {
                 return Err(
@@ -108,9 +118,34 @@ impl Selection {
                 );
             }
         }
+        let mut group_members = BTreeSet::new();
+        if let Some(group) = &self.group {
+            group_members = cx.members_of_group(group).await?;
+            if self.targets.is_empty() && self.tags.is_empty() {
+                let user = self.user.as_ref();
+                let members = running_among(cx, &group_members).await?;
+                found.extend(members.into_iter().map(|one| (one, user.cloned())));
+            } else {
+                found.retain(|(instance, _)| group_members.contains(&instance.id));
+            }
+            if found.is_empty() {
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    format!("no running server is meant in the resource group `{group}`"),
+                )
+                .caused_by(match group_members.len() {
+                    0 => "no server is a member of the group".to_owned(),
+                    members => format!(
+                        "{members} servers are members of the group, and none of them runs, is seen by the profile and is named here"
+                    ),
+                })
+                .hint("see what is there: ops ls --state all"));
+            }
+        }
         Ok(Hosts {
             all: named(found),
             are_many,
+            group_members,
         })
     }
 }
@@ -160,6 +195,20 @@ async fn tagged(cx: &Context, tags: &[TagFilter]) -> Result<Vec<Instance>> {
     if let Some(error) = listing.into_failure() {
         return Err(error);
     }
+    instances.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    Ok(instances)
+}
+
+/// The running servers of the profile's selection among these, by name.
+async fn running_among(cx: &Context, ids: &BTreeSet<String>) -> Result<Vec<Instance>> {
+    let query = ops_core::Query::of_targets(cx.profile()?);
+    let regions = cx.regions().await?;
+    let mut listing = cx.list(&query, &regions).await?;
+    let mut instances = std::mem::take(&mut listing.instances);
+    if let Some(error) = listing.into_failure() {
+        return Err(error);
+    }
+    instances.retain(|instance| ids.contains(&instance.id));
     instances.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
     Ok(instances)
 }

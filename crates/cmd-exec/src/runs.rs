@@ -1,13 +1,13 @@
 //! `ops runs`: commands that Run Command was sent, by whomever.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use ops_core::{
     Command, Context,
     calls::run_command::{HistoryQuery, Invocation, SentCommand},
 };
-use ops_profile::{Instance, instance::age_words};
+use ops_profile::{Confirm, Instance, instance::age_words};
 use ops_ui::{
     Error, ErrorKind, Exit, Format, Result,
     globals::parse_duration,
@@ -68,11 +68,18 @@ enum Action {
     /// Wait for the end, and show what each server answered
     Wait(Show),
     /// Cancel it: what has not begun never does, what runs is killed
-    Cancel {
-        /// Id of the command
-        #[arg(value_name = "ID")]
-        id: String,
-    },
+    Cancel(Cancel),
+}
+
+/// Which command ends.
+#[derive(clap::Args, Debug)]
+struct Cancel {
+    /// Id of the command
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Reason, where the profile demands one
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
 }
 
 /// Which command, and how it is shown.
@@ -122,7 +129,7 @@ impl Command for Runs {
             None => list(&cx, &self.list).await,
             Some(Action::Show(show)) => Box::pin(show.run(&cx, false)).await,
             Some(Action::Wait(show)) => Box::pin(show.run(&cx, true)).await,
-            Some(Action::Cancel { id }) => cancel(&cx, &id).await,
+            Some(Action::Cancel(cancel)) => Box::pin(cancel.run(&cx)).await,
         }
     }
 }
@@ -236,21 +243,65 @@ async fn find(cx: &Context, id: &str) -> Result<SentCommand> {
     )
 }
 
-async fn cancel(cx: &Context, id: &str) -> Result<Exit> {
-    let command = find(cx, id).await?;
-    if command.is_over() {
-        cx.output()
-            .note(format!("it is over already: {}", command.status));
-        return Ok(Exit::SUCCESS);
+/// How long Systems Manager may take to find the servers of a command that was just sent.
+const FINDS_SERVERS_WITHIN: Duration = Duration::from_secs(10);
+/// Between two looks for them.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+impl Cancel {
+    async fn run(self, cx: &Context) -> Result<Exit> {
+        let command = find(cx, &self.id).await?;
+        if command.is_over() {
+            cx.output()
+                .note(format!("it is over already: {}", command.status));
+            return Ok(Exit::SUCCESS);
+        }
+        // Whoever sees to the servers before something runs there does so before it is killed too.
+        let servers = servers_of(cx, &command).await?;
+        cx.guard(Runs::NAME, &servers, self.reason.as_deref())
+            .await?;
+        cx.cancel_command(&command.region, &command.id, &[]).await?;
+        cx.output().note(hint!(
+            "cancelled; see what came of it: ops runs show {}",
+            command.id
+        ));
+        Ok(Exit::SUCCESS)
     }
-    // Whoever sees to the servers before something runs there does so before it is killed too.
-    cx.guard("runs", &[], None).await?;
-    cx.cancel_command(&command.region, id, &[]).await?;
-    cx.output().note(hint!(
-        "cancelled; see what came of it: ops runs show {}",
-        id
-    ));
-    Ok(Exit::SUCCESS)
+}
+
+/// The servers of a command, as the guard wants to see them. A command for a tag has none for a
+/// moment; that is waited for where somebody has to confirm which they are.
+///
+/// # Errors
+/// A call fails. Systems Manager finds no server, and the profile demands a confirmation.
+async fn servers_of(cx: &Context, command: &SentCommand) -> Result<Vec<Instance>> {
+    let is_asked = cx.profile()?.guard.confirmation() != Confirm::None && !cx.globals().yes;
+    let begin = std::time::Instant::now();
+    loop {
+        let found = invocations(cx, command).await?;
+        if !found.is_empty() || !is_asked {
+            let hosts = hosts(cx, command, &found).await?;
+            return Ok(hosts.all.into_iter().map(|host| host.instance).collect());
+        }
+        if begin.elapsed() > FINDS_SERVERS_WITHIN {
+            return Err(Error::new(
+                ErrorKind::Refused,
+                format!(
+                    "nobody can see which servers the command `{}` is for",
+                    command.id
+                ),
+            )
+            .caused_by(
+                "Systems Manager has not found them yet, and the profile demands a confirmation",
+            )
+            .hint(hint!(
+                "see whether it has by now: ops runs show {}",
+                command.id
+            ))
+            .hint("cancel it without being asked: --yes"));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 impl Show {
@@ -383,5 +434,6 @@ async fn hosts(cx: &Context, command: &SentCommand, all: &[Invocation]) -> Resul
     Ok(Hosts {
         all,
         are_many: true,
+        group_members: BTreeSet::new(),
     })
 }

@@ -26,6 +26,8 @@ use crate::tunnel::{Route, Tunnel};
 
 /// Between drawings of the status line.
 const DRAW_EVERY: Duration = Duration::from_millis(500);
+/// How long open connections may take to end before anything is said of them.
+const TELL_OF_GRACE: Duration = Duration::from_millis(400);
 
 /// How the tunnels are run.
 pub(crate) struct RunOptions {
@@ -154,19 +156,25 @@ pub(crate) async fn run(cx: &Context, plan: Vec<Forward>, wishes: RunOptions) ->
     )
     .await;
     screen.draw("");
-    let open = running.connections();
-    if open > 0 && !running.grace.is_zero() {
-        screen.note(format!(
-            "no new connections; {open} open {} {:?} to end",
-            if open == 1 {
-                "connection has"
-            } else {
-                "connections have"
-            },
-            running.grace
-        ));
+    let mut stopped = std::pin::pin!(running.stop(|_| true));
+    // A command that has just ended has closed its connections, and the tunnel hears of that in a
+    // moment: nobody needs to know of a grace that nobody uses.
+    if tokio::time::timeout(TELL_OF_GRACE, &mut stopped)
+        .await
+        .is_err()
+    {
+        if !running.grace.is_zero() {
+            let open = match running.connections() {
+                1 => "1 open connection has".to_owned(),
+                open => format!("{open} open connections have"),
+            };
+            screen.note(format!(
+                "no new connections; {open} {:?} to end",
+                running.grace
+            ));
+        }
+        stopped.await;
     }
-    running.stop(|_| true).await;
     close_all(&pools).await;
     for tunnel in &running.tunnels {
         if let Route::Socks(proxy) = &tunnel.route {

@@ -28,12 +28,14 @@ pub(crate) enum Field {
     Vpc,
     Image,
     Launched,
+    /// Every tag but the name.
+    Tags,
     /// A tag.
     Tag(String),
 }
 
 /// Every column but tags, by the name it is asked for.
-const NAMED: [(&str, Field); 16] = [
+const NAMED: [(&str, Field); 17] = [
     ("name", Field::Name),
     ("id", Field::Id),
     ("state", Field::State),
@@ -50,6 +52,7 @@ const NAMED: [(&str, Field); 16] = [
     ("vpc", Field::Vpc),
     ("image", Field::Image),
     ("launched", Field::Launched),
+    ("tags", Field::Tags),
 ];
 
 /// What `--columns` and `--sort-by` take, for completion.
@@ -134,13 +137,15 @@ impl Field {
             named => named.to_string().to_uppercase(),
         };
         let worth = match self {
-            Self::Name => return Column::new(title, Column::KEPT).shrinking(),
+            // Who asks for all tags knows that they are long: a part of them is better than none.
+            Self::Name | Self::Tags => return Column::new(title, Column::KEPT).shrinking(),
             Self::Id => Column::KEPT,
             Self::State => 90,
             Self::Reach => 85,
+            // Whoever has named a tag looks for it.
+            Self::Tag(_) => 80,
             Self::PrivateIp => 70,
             Self::Region => 65,
-            Self::Tag(_) => 60,
             Self::Age => 50,
             Self::Type => 40,
             Self::Zone => 30,
@@ -191,9 +196,17 @@ impl Field {
                     .map(|at| format!("{at:.0}"))
                     .unwrap_or_default(),
             ),
+            Self::Tags => Cell::new(all_tags(instance)),
             Self::Tag(key) => Cell::maybe(instance.tags.get(key).map(String::as_str)),
         }
     }
+}
+
+/// `Key=value` of every tag but the name, by key, as kubectl shows labels.
+fn all_tags(instance: &Instance) -> String {
+    let tags = instance.tags.iter().filter(|(key, _)| *key != "Name");
+    let tags: Vec<String> = tags.map(|(key, value)| format!("{key}={value}")).collect();
+    tags.join(",")
 }
 
 /// The columns of a table: those that the profile has, else the usual ones; more of them if `wide`,
@@ -253,6 +266,7 @@ pub(crate) fn values(fields: &[Field], instance: &Instance, now: Timestamp) -> V
         .map(|field| match field {
             Field::Name => instance.name.clone().unwrap_or_default(),
             Field::Tag(key) => instance.tags.get(key).cloned().unwrap_or_default(),
+            Field::Tags => all_tags(instance),
             other => match other.cell(instance, now).text() {
                 "-" => String::new(),
                 text => text.to_owned(),

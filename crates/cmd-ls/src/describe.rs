@@ -46,9 +46,12 @@ impl Command for Describe {
         let instance = cx.with_agent(&found).await.unwrap_or(found);
         match format {
             Format::Table | Format::Wide => {
-                cx.output().page(&page(&instance, Timestamp::now()))?;
+                let page = page(&instance, Timestamp::now());
+                cx.output().through_pager(|| cx.output().page(&page))?;
             }
-            _ => write(&cx, vec![instance])?,
+            _ => cx
+                .output()
+                .through_pager(|| write(&cx, vec![instance.clone()]))?,
         }
         Ok(Exit::SUCCESS)
     }

@@ -32,6 +32,8 @@ pub(crate) struct List {
     pub(crate) fields: Vec<Field>,
     /// The columns were named on the command line: those are shown, and no others.
     pub(crate) named: bool,
+    /// The tags that the command line wants as columns.
+    pub(crate) labels: Vec<String>,
     pub(crate) sort: SortKey,
 }
 
@@ -53,33 +55,62 @@ impl List {
 
     /// Writes one list in the form that is asked for.
     pub(crate) async fn show(&self, cx: &Context, listing: &Listing) -> Result<()> {
+        let names = self.names(cx, listing).await?;
+        let left_out = self.write(cx.output(), listing, &names)?;
+        self.tell_what_is_missing(cx.output(), listing, &left_out);
+        Ok(())
+    }
+
+    /// As [`Self::show`]; through the pager where the list is longer than the screen.
+    pub(crate) async fn show_in_pager(&self, cx: &Context, listing: &Listing) -> Result<()> {
         let output = cx.output();
-        match output.format() {
-            Format::Json => output.json(&document::list(listing)),
-            Format::Yaml => output.yaml(&document::list(listing)),
-            Format::Name => {
-                for target in names::targets(cx, &self.query, &listing.instances).await? {
-                    output.line(target)?;
-                }
-                Ok(())
-            }
-            Format::Jsonl => paths::lines(output, &listing.instances),
-            Format::Csv => self.csv(output, &listing.instances),
-            Format::JsonPath(template) => paths::template(output, listing, template.text()),
-            Format::CustomColumns(spec) => paths::columns(output, &listing.instances, spec.text()),
-            Format::Table | Format::Wide => self.table(output, &listing.instances, |_| false),
+        let names = self.names(cx, listing).await?;
+        let mut left_out = Vec::new();
+        output.through_pager(|| {
+            left_out = self.write(output, listing, &names)?;
+            Ok(())
+        })?;
+        self.tell_what_is_missing(output, listing, &left_out);
+        Ok(())
+    }
+
+    /// What `-o name` writes.
+    async fn names(&self, cx: &Context, listing: &Listing) -> Result<Vec<String>> {
+        match cx.output().format() {
+            Format::Name => names::targets(cx, &self.query, &listing.instances).await,
+            _ => Ok(Vec::new()),
         }
     }
 
-    /// A table; what is `marked` stands out.
+    /// Writes the list; gives the columns for which the terminal is too narrow.
+    fn write(&self, output: &Output, listing: &Listing, names: &[String]) -> Result<Vec<String>> {
+        match output.format() {
+            Format::Json => output.json(&document::list(listing))?,
+            Format::Yaml => output.yaml(&document::list(listing))?,
+            Format::Name => names.iter().try_for_each(|name| output.line(name))?,
+            Format::Jsonl => paths::lines(output, &listing.instances)?,
+            Format::Csv => self.csv(output, &listing.instances)?,
+            Format::JsonPath(template) => paths::template(output, listing, template.text())?,
+            Format::CustomColumns(spec) => {
+                paths::columns(output, &listing.instances, spec.text())?;
+            }
+            Format::Table | Format::Wide => {
+                return self.table(output, &listing.instances, |_| false);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// A table; what is `marked` stands out. Gives the columns for which the terminal is too
+    /// narrow.
     pub(crate) fn table(
         &self,
         output: &Output,
         instances: &[Instance],
         marked: impl Fn(&Instance) -> bool + Clone,
-    ) -> Result<()> {
+    ) -> Result<Vec<String>> {
         if instances.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let now = jiff::Timestamp::now();
         let rows = instances.iter().map(|instance| {
@@ -92,15 +123,33 @@ impl List {
         });
         let head = columns::head(&self.fields, self.named);
         let left_out = table::write_and_tell(output, &head, rows)?;
+        Ok(left_out.into_iter().map(str::to_lowercase).collect())
+    }
+
+    /// Notes what somebody who has asked for more columns does not see.
+    fn tell_what_is_missing(&self, output: &Output, listing: &Listing, left_out: &[String]) {
         // Of the usual columns there are more than a narrow terminal holds; who asks for more has
         // to know.
-        if output.format() == Format::Wide && !left_out.is_empty() {
+        let wanted = |title: &String| {
+            output.format() == Format::Wide
+                || self.labels.iter().any(|key| key.to_lowercase() == *title)
+        };
+        if left_out.iter().any(wanted) {
             output.note(format!(
                 "left out for want of room: {}; name the columns you want: --columns",
-                left_out.join(", ").to_lowercase()
+                left_out.join(", ")
             ));
         }
-        Ok(())
+        if !matches!(output.format(), Format::Table | Format::Wide) {
+            return;
+        }
+        for key in &self.labels {
+            if let Some(near) = near_tag(key, &listing.instances) {
+                output.note(format!(
+                    "nothing in this list has a tag `{key}`; there is `{near}`: -L {near}"
+                ));
+            }
+        }
     }
 
     /// RFC 4180: a header, then a line for each, in quotes where a value needs them.
@@ -171,4 +220,14 @@ impl List {
             what.join(", ")
         ));
     }
+}
+
+/// The tag that differs from `key` in its case alone, where none of `instances` has `key` itself.
+fn near_tag<'a>(key: &str, instances: &'a [Instance]) -> Option<&'a str> {
+    if instances.iter().any(|one| one.tags.contains_key(key)) {
+        return None;
+    }
+    let mut keys = instances.iter().flat_map(|one| one.tags.keys());
+    keys.find(|other| other.eq_ignore_ascii_case(key))
+        .map(String::as_str)
 }

@@ -61,6 +61,9 @@ pub(crate) struct Ls {
     /// Tags shown as columns
     #[arg(short = 'L', long, value_name = "KEY", value_delimiter = ',')]
     label_columns: Vec<String>,
+    /// All tags in one more column
+    #[arg(long, hide_short_help = true)]
+    show_tags: bool,
     /// Keep listing, every so many seconds; q ends it
     #[arg(
         short,
@@ -192,7 +195,7 @@ impl Ls {
         query.reach = !matches!(format, Format::Name) || ls.online || ls.offline;
 
         let named = !ls.columns.is_empty();
-        let fields = if named {
+        let mut fields = if named {
             let mut fields = ls.columns.clone();
             fields.extend(ls.label_columns.iter().cloned().map(Field::Tag));
             fields
@@ -212,6 +215,9 @@ impl Ls {
             let is_wide = matches!(format, Format::Wide | Format::Csv);
             columns::choose(of_profile, is_wide, regions.len() > 1, labels)
         };
+        if ls.show_tags && !fields.contains(&Field::Tags) {
+            fields.push(Field::Tags);
+        }
         // A path that is wrong is told before anything is asked.
         paths::check(format)?;
         let sort = match (&ls.sort_by, &profile.output.sort_by) {
@@ -221,10 +227,11 @@ impl Ls {
             })?,
             (None, None) => SortKey::default(),
         };
-        if matches!(
+        let is_table = matches!(
             format,
             Format::Table | Format::Wide | Format::Name | Format::Csv
-        ) {
+        );
+        if is_table && !fields.contains(&Field::Tags) {
             let mut keep: Vec<String> = fields.iter().filter_map(Field::tag).collect();
             keep.extend(sort.tag());
             // The full name of instances whose name the profile shortens.
@@ -243,6 +250,7 @@ impl Ls {
             regions,
             fields,
             named,
+            labels: ls.label_columns,
             sort,
         })
     }
@@ -250,7 +258,7 @@ impl Ls {
 
 async fn once(cx: &Context, list: &List, fail_empty: bool) -> Result<Exit> {
     let listing = list.fetch(cx).await?;
-    list.show(cx, &listing).await?;
+    list.show_in_pager(cx, &listing).await?;
     for note in &listing.notes {
         cx.output().note(format!("note: {note}"));
     }

@@ -57,7 +57,10 @@ impl Command for Recent {
             Format::Yaml => output.yaml(&document(&uses))?,
             Format::Name => uses.iter().try_for_each(|one| output.line(&one.id))?,
             _ if uses.is_empty() => output.note(reason_for_none(&cx)?),
-            format => write_table(&cx, &uses, self.all || format == Format::Wide)?,
+            format => {
+                let names_profile = self.all || format == Format::Wide;
+                output.through_pager(|| write_table(&cx, &uses, names_profile))?;
+            }
         }
         Ok(Exit::SUCCESS)
     }

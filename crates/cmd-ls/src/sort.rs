@@ -92,6 +92,7 @@ impl SortKey {
             Field::PrivateDns => text(|i| i.private_dns.as_deref()),
             Field::Vpc => text(|i| i.vpc.as_deref()),
             Field::Image => text(|i| i.image.as_deref()),
+            Field::Tags => a.tags.cmp(&b.tags),
             Field::Tag(key) => missing_last(a.tags.get(key), b.tags.get(key)),
         }
     }

@@ -66,7 +66,7 @@ pub(crate) async fn run(cx: &Context, list: &List, interval: Duration) -> Result
                     .filter(|row| !now.contains_key(&row.id))
                     .cloned(),
             );
-            list.table(output, &shown, is_marked)?;
+            let _left_out = list.table(output, &shown, is_marked)?;
             if listing.instances.is_empty() {
                 list.say_empty(cx);
             }

@@ -153,7 +153,7 @@ pub(crate) const POLICY: &[Statement] = &[
         actions: &["logs:GetLogEvents"],
         resources: &["arn:aws:logs:*:*:log-group:*"],
         own_sessions: false,
-        purpose: "`sessions log` where the account logs sessions to CloudWatch; narrow it to that log group, whose events are all that anybody typed and saw",
+        purpose: "`sessions log` where the account logs sessions to CloudWatch, and `exec.log_group`; narrow it to those log groups, of which the first holds all that anybody typed and saw",
     },
     Statement {
         id: "NameOfTheAccount",
@@ -185,6 +185,13 @@ pub(crate) const POLICY: &[Statement] = &[
         resources: &["*"],
         own_sessions: false,
         purpose: "exec --via run-command and `runs` alone: what became of commands, everybody's, with what they print; and cancelling them",
+    },
+    Statement {
+        id: "MembersOfResourceGroups",
+        actions: &["resource-groups:ListGroupResources", "tag:GetResources"],
+        resources: &["*"],
+        own_sessions: false,
+        purpose: "exec --resource-group alone; groups by CloudFormation stacks need `cloudformation:DescribeStacks` and `cloudformation:ListStackResources` too",
     },
     Statement {
         id: "SshWithoutLongLivedKeys",
@@ -292,6 +299,9 @@ pub const CALLS: &[Calls] = &[
             ),
             ("s3:ListBucket", "`exec.s3_bucket`: its region"),
             ("s3:GetObject", "`exec.s3_bucket`: long outputs"),
+            ("logs:GetLogEvents", "`exec.log_group`: long outputs"),
+            ("resource-groups:ListGroupResources", "`--resource-group`"),
+            ("tag:GetResources", "`--resource-group`"),
         ],
     },
     Calls {

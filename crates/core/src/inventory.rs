@@ -369,7 +369,7 @@ impl Query {
     fn trim(&self, row: &mut Instance) {
         if let Some(keep) = &self.keep_tags {
             row.tags
-                .retain(|key, _| keep.iter().any(|kept| kept == key));
+                .retain(|key, _| keep.iter().any(|kept| kept.eq_ignore_ascii_case(key)));
         }
     }
 }

@@ -2,10 +2,12 @@
 
 use std::ffi::OsString;
 
-use clap::ArgMatches;
+use clap::{ArgMatches, ValueEnum as _};
 use ops_core::Entry;
 use ops_profile::nearest;
-use ops_ui::{Env, Error, ErrorKind, Exit, Globals, Output, globals::ErrorFormat, hint};
+use ops_ui::{
+    ColorChoice, Env, Error, ErrorKind, Exit, Globals, Output, globals::ErrorFormat, hint,
+};
 
 use crate::{
     alias, cli, globals, hoist,
@@ -174,14 +176,17 @@ fn hoisted(words: &[OsString]) -> Vec<OsString> {
 /// What clap did not accept. No options are known then: what shows the error is read from the words
 /// themselves.
 fn refuse(error: &clap::Error, words: &[OsString], env: &Env) -> Exit {
-    let json = words
-        .windows(2)
-        .any(|pair| pair[0] == "--error-format" && pair[1] == "json")
-        || words.iter().any(|word| word == "--error-format=json")
-        || env.var("OPS_ERROR_FORMAT") == Some("json");
+    let typed = |flag: &str, variable: &str| {
+        value_among(words, flag).or_else(|| env.var(variable).map(str::to_owned))
+    };
+    let is_json = typed("--error-format", "OPS_ERROR_FORMAT").as_deref() == Some("json");
     let globals = Globals {
         profile: alias::profile_among(words).or_else(|| env.var("OPS_PROFILE").map(str::to_owned)),
-        error_format: json.then_some(ErrorFormat::Json),
+        error_format: is_json.then_some(ErrorFormat::Json),
+        no_pager: words.iter().any(|word| word == "--no-pager")
+            || env.var("OPS_NO_PAGER").is_some(),
+        color: typed("--color", "OPS_COLOR")
+            .and_then(|when| ColorChoice::from_str(&when, true).ok()),
         ..Globals::default()
     };
     let output = Output::new(&globals, env);
@@ -192,4 +197,14 @@ fn refuse(error: &clap::Error, words: &[OsString], env: &Env) -> Exit {
     let bare = verb.is_some_and(|place| place + 1 == words.len());
     let long = words.iter().any(|word| word == "--help");
     usage::show(error, &output, &globals, env, name, bare, long)
+}
+
+/// The value of a long option among `words`, as one word or two; the last one counts.
+fn value_among(words: &[OsString], flag: &str) -> Option<String> {
+    let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    let of = |place: usize| match words[place].strip_prefix(flag)? {
+        "" => words.get(place + 1).map(ToString::to_string),
+        rest => rest.strip_prefix('=').map(str::to_owned),
+    };
+    (0..words.len()).rev().find_map(of)
 }

@@ -83,6 +83,7 @@ impl Merger<'_> {
             cached: self.one("cached").unwrap_or_default(),
             output: self.one("output"),
             no_headers: self.one("no_headers").unwrap_or_default(),
+            no_pager: self.one("no_pager").unwrap_or_default(),
             color: self.one("color"),
             verbose: self.sum("verbose"),
             quiet: self.one("quiet").unwrap_or_default(),

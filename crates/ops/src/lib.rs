@@ -14,7 +14,6 @@ mod globals;
 mod help;
 mod hoist;
 mod meaning;
-mod pager;
 mod panic;
 mod pick;
 mod plugin;

@@ -119,6 +119,11 @@ async fn supervise(entry: &Entry, matches: &ArgMatches, cx: &Context) -> Result<
         break tokio::select! {
         result = &mut work => unpacked(result),
         kind = signals.next() => {
+            if kind == ErrorKind::Interrupted && cx.output().has_pager() {
+                signals.forget();
+                continue;
+            }
+            cx.output().end_pager();
             interrupt.request(kind);
             if interrupt.is_handled() {
                 tokio::select! {

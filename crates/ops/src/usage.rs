@@ -4,7 +4,7 @@
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use ops_ui::{Env, Error, Exit, Globals, Hint, Output, hint, text::named};
 
-use crate::{help, pager};
+use crate::help;
 
 /// Shows what clap returned in place of matches.
 pub(crate) fn show(
@@ -20,12 +20,12 @@ pub(crate) fn show(
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let page = rendered(error, output.colored());
             let page = help::fill_in(&page, output.colored(), globals, env);
-            if long {
-                pager::show(&page, output, env);
+            // A reader that has gone is no failure.
+            let _ = if long {
+                output.through_pager(|| output.page(&page))
             } else {
-                // A reader that has gone is no failure.
-                let _ = output.page(&page);
-            }
+                output.page(&page)
+            };
             Exit::SUCCESS
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {

@@ -317,6 +317,32 @@ async fn nothing_is_left_of_a_pipe_that_is_dropped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_left_of_a_download_that_is_dropped_while_its_output_is_blocked() {
+    let stage = PipeStage::new().await;
+    let script = "sh -c \"echo \\$PPID\" | { read -r process; printf \"!at %s\\n\" \"$process\" >&6; }\n\
+                  exec cat /dev/zero";
+    let mut down = soon(DownPipe::start(&stage.host, script)).await.unwrap();
+    let text = message(&mut down).await;
+    let process: i32 = text.strip_prefix("at ").unwrap().parse().unwrap();
+    let process = Pid::from_raw(process).unwrap();
+    // Nothing is read from here on, so that the agent is left with something to send.
+    let counters = || std::fs::read_to_string(format!("/proc/{process}/io")).unwrap_or_default();
+    let mut before = String::new();
+    loop {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let now = counters();
+        if std::mem::replace(&mut before, now.clone()) == now {
+            break;
+        }
+    }
+    assert!(is_running(process));
+    drop(down);
+    soon(stage.host.cx.interrupt().finished()).await;
+    until("nothing is left", || !is_running(process)).await;
+    stage.settle(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cut_connection_loses_nothing_unnoticed() {
     let stage = PipeStage::new().await;
     // The session upwards is taken up again where it was; of the one downwards the agent may have

@@ -161,12 +161,15 @@ pub struct Endpoints {
     /// CloudWatch Logs
     #[serde(skip_serializing_if = "is_default")]
     pub cloudwatch_logs: Option<EndpointUrl>,
+    /// Resource Groups
+    #[serde(skip_serializing_if = "is_default")]
+    pub resource_groups: Option<EndpointUrl>,
 }
 
 impl Endpoints {
     /// Each service by its key, which is the name that AWS's SDKs give it too, with its endpoint
     /// where one is set.
-    pub fn each(&self) -> [(&'static str, Option<&EndpointUrl>); 9] {
+    pub fn each(&self) -> [(&'static str, Option<&EndpointUrl>); 10] {
         [
             ("ssm", self.ssm.as_ref()),
             ("ssmmessages", self.ssmmessages.as_ref()),
@@ -177,6 +180,7 @@ impl Endpoints {
             ("s3", self.s3.as_ref()),
             ("iam", self.iam.as_ref()),
             ("cloudwatch_logs", self.cloudwatch_logs.as_ref()),
+            ("resource_groups", self.resource_groups.as_ref()),
         ]
     }
 }
@@ -344,6 +348,9 @@ pub struct Exec {
     /// Bucket for long outputs
     #[serde(skip_serializing_if = "is_default")]
     pub s3_bucket: Option<String>,
+    /// Log group of CloudWatch Logs for long outputs
+    #[serde(skip_serializing_if = "is_default")]
+    pub log_group: Option<String>,
 }
 
 /// How a command is run

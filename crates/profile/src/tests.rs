@@ -110,7 +110,7 @@ aws:
   session_name: me@example.com
   duration: 1h30m
   account: "111122223333"
-  endpoints: {ssm: "https://ssm.example", ssmmessages: "https://m.example", ec2: "https://e.example", sts: "http://127.0.0.1:1", kms: "https://k.example", ec2_instance_connect: "https://c.example/", s3: "https://s3.example", iam: "https://iam.example", cloudwatch_logs: "https://logs.example"}
+  endpoints: {ssm: "https://ssm.example", ssmmessages: "https://m.example", ec2: "https://e.example", sts: "http://127.0.0.1:1", kms: "https://k.example", ec2_instance_connect: "https://c.example/", s3: "https://s3.example", iam: "https://iam.example", cloudwatch_logs: "https://logs.example", resource_groups: "https://groups.example"}
   endpoint_url: "https://all.example"
 select: {tags: {Team: payments, Env: [stag*, dev]}, exclude_tags: {Role: ci}, states: [running, stopped], vpc: vpc-1, platform: linux, hybrid: false}
 names: {tag: Name, strip_prefix: pay-}
@@ -128,7 +128,7 @@ ssh:
 shell: {document: Team-Shell, parameters: {a: [x, y], b: z}, as: deploy, login: true, cwd: /srv, notices: title}
 session: {reason: optional, reason_pattern: "^x", escape: none}
 copy: {via: session, deny_via: [s3], links: safe, document: D, sessions: 4, s3_bucket: b, s3_prefix: p/, s3_above: 100MB}
-exec: {via: run-command, document: D, fleet_threshold: 10, parallel: 20, s3_bucket: b}
+exec: {via: run-command, document: D, fleet_threshold: 10, parallel: 20, s3_bucket: b, log_group: /ops/runs}
 guard: {protect: true, confirm: type-name, max_targets: 5, deny: [cp], color: red}
 output: {format: wide, columns: [name, id], sort_by: name, label_columns: Team}
 recent: true

@@ -1,6 +1,7 @@
 //! CloudWatch Logs: streams that the agents of this sandbox write, read by GetLogEvents.
 
 use http::StatusCode;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::{
@@ -45,7 +46,14 @@ fn get_log_events(app: &App, call: &Call, input: &Value) -> Result<Value, ApiErr
     let (region, account) = (&call.region, &call.identity.account);
     let arn = format!("arn:aws:logs:{region}:{account}:log-group:{group}:log-stream:{stream}");
     app.check_resource(call, "GetLogEvents", group, &arn)?;
-    let events = app.log_groups.events(group, stream).ok_or_else(|| {
+    // A stream exists as soon as its first event is seen: an agent makes both in one go.
+    let late = SignedDuration::try_from(app.faults().late_logs).unwrap_or_default();
+    let seen = app.log_groups.events(group, stream).map(|mut events| {
+        events.retain(|event| event.at + late <= Timestamp::now());
+        events
+    });
+    let events = seen.filter(|events| late.is_zero() || !events.is_empty());
+    let events = events.ok_or_else(|| {
         ApiError::new(
             "ResourceNotFoundException",
             "The specified log stream does not exist.",

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::StatusCode;
+use http::{HeaderName, StatusCode};
 use serde_json::json;
 
 use crate::{reply::Reply, service::Service, xml::Xml};
@@ -153,6 +153,12 @@ impl ApiError {
                         | "ThrottlingException"
                 );
                 let member = if front_end { "message" } else { "Message" };
+                if service == Service::ResourceGroups {
+                    // REST services tell the code in a header.
+                    let name = HeaderName::from_static("x-amzn-errortype");
+                    let body = json!({ "Message": self.message });
+                    return Reply::json(self.status, &body).header(name, &self.code);
+                }
                 let mut body = json!({ "__type": self.code });
                 body[member] = json!(self.message);
                 return Reply::amz_json(self.status, &body);

@@ -50,6 +50,7 @@ use crate::duration::{parse_bytes, parse_duration, parse_share};
 /// | `fail=ACTION[/N]` | the next N (all) calls meet an internal error; may be repeated |
 /// | `slow=ACTION/2s` | the call is answered late; may be repeated |
 /// | `late-invocations=500ms` | so long after SendCommand nobody sees its nodes |
+/// | `late-logs=500ms` | so long after an agent has sent them nobody sees events of CloudWatch Logs |
 /// | `run-delay=2s`, `run-jitter=5s` | how long made-up machines take for a command, and up to so much more |
 /// | `run-fail=3%` | share of made-up machines where commands fail |
 /// | `deny-region=R` | every call to this region is refused; may be repeated |
@@ -108,6 +109,7 @@ pub struct Faults {
     pub(crate) fail: Vec<(String, u64)>,
     pub(crate) slow: Vec<(String, Duration)>,
     pub(crate) late_invocations: Duration,
+    pub(crate) late_logs: Duration,
     pub(crate) run_delay: Duration,
     pub(crate) run_jitter: Duration,
     pub(crate) run_fail: f64,
@@ -296,6 +298,7 @@ tps=ACTION/RATE[/BURST] more calls a second in a region are told to slow down: S
 fail=ACTION[/N]        the next N (all) calls meet an internal error; may be repeated
 slow=ACTION/2s         a call is answered late; may be repeated
 late-invocations=500ms so long after SendCommand nobody sees its nodes
+late-logs=500ms        so long after an agent has sent them nobody sees events of CloudWatch Logs
 run-delay=2s           how long made-up machines take for a command of Run Command
 run-jitter=5s          and up to so much more
 run-fail=3%            share of made-up machines where such commands fail
@@ -440,6 +443,7 @@ impl Faults {
                 self.slow.push((action.to_owned(), delay));
             }
             "late-invocations" => self.late_invocations = duration()?,
+            "late-logs" => self.late_logs = duration()?,
             "run-delay" => self.run_delay = duration()?,
             "run-jitter" => self.run_jitter = duration()?,
             "run-fail" => self.run_fail = share()?,

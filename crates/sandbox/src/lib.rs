@@ -30,6 +30,7 @@ mod network;
 mod objects;
 mod query;
 mod reply;
+mod resource_groups;
 mod run_command;
 mod s3;
 mod server;

@@ -21,7 +21,7 @@ use crate::{
     gateway::accept_key,
     iam, kms, log, reply,
     reply::{Body, Reply},
-    s3,
+    resource_groups, s3,
     service::Service,
     sigv4::{Claim, EMPTY_SHA256, Plus, Refusal, sha256_hex},
     ssm, sso, sts,
@@ -249,6 +249,7 @@ impl ParsedCall {
             | Service::InstanceConnect
             | Service::Kms
             | Service::CloudWatchLogs
+            | Service::ResourceGroups
             | Service::S3 => {
                 let target = text_header(parts, "x-amz-target");
                 let action = target
@@ -256,8 +257,13 @@ impl ParsedCall {
                     .or_else(|| target.strip_prefix(connect::TARGET_PREFIX))
                     .or_else(|| target.strip_prefix(kms::TARGET_PREFIX))
                     .or_else(|| target.strip_prefix(cloudwatch_logs::TARGET_PREFIX))
-                    .unwrap_or(&target)
-                    .to_owned();
+                    .unwrap_or(&target);
+                // A REST service names its operations by paths.
+                let action = match service {
+                    Service::ResourceGroups => resource_groups::action(parts.uri.path()),
+                    _ => action,
+                }
+                .to_owned();
                 let json = serde_json::from_slice(body)
                     .ok()
                     .filter(Value::is_object)
@@ -286,6 +292,9 @@ impl ParsedCall {
             }
             (Service::CloudWatchLogs, CallInput::Json(json)) => {
                 cloudwatch_logs::answer(app, call, &self.action, &json?)
+            }
+            (Service::ResourceGroups, CallInput::Json(json)) => {
+                resource_groups::answer(app, call, &self.action, &json?)
             }
             (Service::Kms, CallInput::Json(json)) => kms::answer(app, call, &self.action, &json?),
             (Service::S3, CallInput::Object(body)) => s3::answer(app, parts, body).await,

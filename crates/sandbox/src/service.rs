@@ -15,6 +15,7 @@ pub(crate) enum Service {
     Kms,
     Iam,
     CloudWatchLogs,
+    ResourceGroups,
 }
 
 impl Service {
@@ -39,6 +40,7 @@ impl Service {
             Self::Kms => "kms",
             Self::Iam => "iam",
             Self::CloudWatchLogs => "logs",
+            Self::ResourceGroups => "resource-groups",
         }
     }
 
@@ -55,6 +57,7 @@ impl Service {
                 Self::Kms,
                 Self::Iam,
                 Self::CloudWatchLogs,
+                Self::ResourceGroups,
             ]
             .into_iter()
             .find(|service| service.signing_name() == scope)

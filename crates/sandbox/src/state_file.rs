@@ -48,7 +48,7 @@ impl std::fmt::Debug for Access {
 }
 
 /// Variables that would lead an AWS client elsewhere; to be unset beside [`Access::environment`].
-pub const UNSET: [&str; 15] = [
+pub const UNSET: [&str; 16] = [
     "AWS_PROFILE",
     "AWS_DEFAULT_PROFILE",
     "AWS_SESSION_TOKEN",
@@ -61,6 +61,7 @@ pub const UNSET: [&str; 15] = [
     "AWS_ENDPOINT_URL_KMS",
     "AWS_ENDPOINT_URL_IAM",
     "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS",
+    "AWS_ENDPOINT_URL_RESOURCE_GROUPS",
     "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_ROLE_ARN",

@@ -190,6 +190,9 @@ pub struct Globals {
     /// Leave the header line out of tables
     #[arg(long, env = "OPS_NO_HEADERS", value_parser = clap::builder::FalseyValueParser::new())]
     pub no_headers: bool,
+    /// Show long results at once, without a pager
+    #[arg(long, env = "OPS_NO_PAGER", value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_pager: bool,
     /// Colour: auto, always, never
     #[arg(
         long,

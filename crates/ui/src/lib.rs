@@ -18,6 +18,7 @@ pub mod invocation;
 pub mod json_paths;
 pub mod list;
 pub mod output;
+mod pager;
 pub mod paths;
 pub mod permissions;
 mod phrase;

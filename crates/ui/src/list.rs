@@ -31,11 +31,16 @@ pub struct List {
 }
 
 impl List {
-    /// Writes it in the form that is asked for. An empty one has no table.
+    /// Writes it in the form that is asked for, through the pager where it is longer than the
+    /// screen. An empty one has no table.
     ///
     /// # Errors
     /// A text behind the form that is no template and no columns; a closed pipe.
     pub fn write(&self, output: &Output) -> Result<()> {
+        output.through_pager(|| self.write_straight(output))
+    }
+
+    fn write_straight(&self, output: &Output) -> Result<()> {
         match output.format() {
             Format::Json => output.json(&self.document()),
             Format::Yaml => output.yaml(&self.document()),

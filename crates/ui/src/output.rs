@@ -3,7 +3,7 @@
 use std::{
     fmt::Write as _,
     io::{self, IsTerminal as _, Write},
-    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
@@ -17,8 +17,9 @@ use crate::{
     env::Env,
     error::{Error, Result},
     globals::{ColorChoice, ErrorFormat, Format, Globals},
+    pager::Stdout,
     phrase::{InUse, wrapped},
-    style::{MarkColor, Style, paint},
+    style::{AutoColor, MarkColor, Style, paint},
     terminal::{self, RawLines, Unechoed},
     text::{Text, cut, keep_lines_and_colors, printable_json},
 };
@@ -50,7 +51,7 @@ struct Inner {
     raw_lines: RawLines,
     /// Held by the spinner that is visible too.
     spinning: Arc<()>,
-    stdout: Mutex<()>,
+    stdout: Stdout,
     bottom: Bottom,
     drawing: drawing::Present,
 }
@@ -61,34 +62,6 @@ struct Look {
     format: Format,
     stdout_color: bool,
     stderr_color: bool,
-}
-
-/// What the environment says of colour where nobody else does.
-#[derive(Clone, Copy)]
-struct AutoColor {
-    is_forced: bool,
-    is_refused: bool,
-}
-
-impl AutoColor {
-    fn from_env(env: &Env) -> Self {
-        Self {
-            // https://no-color.org and https://bixense.com/clicolors, which git, cargo and ls
-            // follow in part: `Env::var` takes a variable that is empty for one that is not set, as
-            // the first of them asks for.
-            is_forced: env.var("CLICOLOR_FORCE").is_some_and(|value| value != "0"),
-            is_refused: env.var("NO_COLOR").is_some() || env.var("TERM") == Some("dumb"),
-        }
-    }
-
-    /// Whether a stream is coloured that is a terminal or none.
-    fn colors(self, choice: ColorChoice, is_terminal: bool) -> bool {
-        match choice {
-            ColorChoice::Always => true,
-            ColorChoice::Never => false,
-            ColorChoice::Auto => self.is_forced || (is_terminal && !self.is_refused),
-        }
-    }
 }
 
 impl Output {
@@ -128,7 +101,7 @@ impl Output {
             in_use: InUse::of(globals),
             raw_lines: RawLines::default(),
             spinning: Arc::default(),
-            stdout: Mutex::new(()),
+            stdout: Stdout::new(globals, env, stdout_terminal),
             bottom: Bottom::default(),
             drawing: drawing::Present::default(),
         }))
@@ -342,14 +315,27 @@ impl Output {
     }
 
     fn write(&self, bytes: &[u8]) -> Result<()> {
-        let _turn = self.0.stdout.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(bytes)?;
-        // Rust's stdout keeps what follows the last end of line, also of a pipe: a prompt would
-        // come after its answer, and a closed pipe would be noticed when it is too late to end
-        // quietly.
-        stdout.flush()?;
-        Ok(())
+        self.0.stdout.write(bytes)
+    }
+
+    /// Has all that `write` writes to stdout go through the pager where stdout is a terminal with
+    /// fewer rows, and waits until the user has left that. What has to be told on stderr is told
+    /// afterwards.
+    ///
+    /// # Errors
+    /// Those of `write`. A pager that is left early is none.
+    pub fn through_pager(&self, write: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.0.stdout.through_pager(write)
+    }
+
+    /// Whether a pager has the terminal, and with it Ctrl-C.
+    pub fn has_pager(&self) -> bool {
+        self.0.stdout.has_pager()
+    }
+
+    /// Ends a pager that has the terminal, before this process ends.
+    pub fn end_pager(&self) {
+        self.0.stdout.end_pager();
     }
 
     /// A line on stderr that belongs to the result, such as a note; silent with `-q`.
@@ -579,8 +565,7 @@ impl Output {
     /// terminal, and none for a step of a step that has one already.
     pub fn spinner(&self, text: impl Into<Text>) -> Spinner {
         let alone = Arc::strong_count(&self.0.spinning) == 1;
-        let visible =
-            alone && !self.0.quiet && self.0.stderr_terminal && !self.0.drawing.is_visible();
+        let visible = alone && !self.0.quiet && self.draws() && !self.0.drawing.is_visible();
         Spinner::start(visible.then(|| Arc::clone(&self.0.spinning)), &text.into())
     }
 

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::{env::Env, globals::ColorChoice};
+
 /// Colour of the mark of a protected profile
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -22,6 +24,11 @@ pub enum MarkColor {
 }
 
 /// Colours with a meaning; what they look like is decided here alone.
+///
+/// Of the sixteen colours of a terminal only the six of plain weight are used, on the terminal's
+/// own background: a scheme, light or dark, makes these readable. Black, white and the bright ones
+/// vanish on one of the two; blue, which is dark everywhere, is for whoever names it in a profile.
+/// Each colour goes with a word that says the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
     /// Nothing special.
@@ -50,6 +57,36 @@ impl Style {
             Self::Warn => "33",
             Self::Bad => "31",
             Self::Accent => "36",
+        }
+    }
+}
+
+/// What the environment says of colour where nobody else does.
+#[derive(Clone, Copy)]
+pub(crate) struct AutoColor {
+    is_forced: bool,
+    is_refused: bool,
+}
+
+impl AutoColor {
+    pub(crate) fn from_env(env: &Env) -> Self {
+        Self {
+            // https://no-color.org and https://bixense.com/clicolors, which git, cargo and ls
+            // follow in part: `Env::var` takes a variable that is empty for one that is not set, as
+            // the first of them asks for.
+            is_forced: env.var("CLICOLOR_FORCE").is_some_and(|value| value != "0"),
+            is_refused: env.var("NO_COLOR").is_some()
+                || env.var("CLICOLOR") == Some("0")
+                || env.var("TERM") == Some("dumb"),
+        }
+    }
+
+    /// Whether a stream is coloured that is a terminal or none.
+    pub(crate) fn colors(self, choice: ColorChoice, is_terminal: bool) -> bool {
+        match choice {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => self.is_forced || (is_terminal && !self.is_refused),
         }
     }
 }

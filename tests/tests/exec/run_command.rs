@@ -205,6 +205,147 @@ fn a_fleet_by_a_tag_takes_one_command_and_few_calls() {
 }
 
 #[test]
+fn a_resource_group_is_one_command_for_its_members() {
+    let service = Service::start_with(binary().to_str().unwrap(), |options| {
+        options.fleet_size = 700;
+    });
+    let line = ["exec", "--resource-group", "web-servers", "-n"];
+    let words = ["--via", "run-command", "--fold", "--", "echo", "same"];
+    let done = service.ops(&[&line[..], &words].concat()).output().unwrap();
+    let stdout = String::from_utf8_lossy(&done.stdout).into_owned();
+    let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
+    let hosts = stdout
+        .split_once(" (")
+        .and_then(|(_, rest)| rest.split_once(" hosts)"));
+    let hosts: usize = hosts.unwrap().0.parse().unwrap();
+    assert!(hosts > 50, "{stdout}{stderr}");
+    // The service would take those that do not run for members too.
+    assert!(stderr.contains("the resource group means"), "{stderr}");
+    assert!(stderr.contains("left out"), "{stderr}");
+    let calls = service.calls();
+    let of = |action: &str| calls.iter().filter(|call| *call == action).count();
+    assert_eq!(of("SendCommand"), 1);
+    assert!(of("ListGroupResources") >= 2, "{calls:?}");
+    // Its members can be met by what is named beside, and by sessions.
+    let some = [
+        "exec",
+        "--resource-group",
+        "web-servers",
+        "-n",
+        "web-1",
+        "db-1",
+        "--",
+    ];
+    let done = service
+        .ops(&[&some[..], &["echo", "hi"]].concat())
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&done.stdout), "web-1: hi\n");
+    let unknown = ["exec", "--resource-group", "nobody", "-n", "--", "true"];
+    let done = service.ops(&unknown).output().unwrap();
+    let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(stderr.contains("OPS-E-NOT-FOUND"), "{stderr}");
+    assert!(stderr.contains("no resource group `nobody`"), "{stderr}");
+    service.set_faults("deny=resource-groups:ListGroupResources");
+    let done = service.ops(&[&line[..], &words].concat()).output().unwrap();
+    let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(
+        stderr.contains("resource-groups:ListGroupResources"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_cut_output_is_whole_from_the_log_group() {
+    let service = Service::start(binary().to_str().unwrap(), "late-logs=700ms");
+    let profiles = service.home().join(".config/ops/profiles");
+    std::fs::create_dir_all(&profiles).unwrap();
+    std::fs::write(profiles.join("g.yaml"), "exec: { log_group: /ops/runs }\n").unwrap();
+    let ops = |line: &str| {
+        let words = [
+            "-p",
+            "g",
+            "exec",
+            "web-1",
+            "-n",
+            "--via",
+            "run-command",
+            "--shell",
+            line,
+        ];
+        service.ops(&words).output().unwrap()
+    };
+    // Many lines, and one that no event has room for, with no line feed behind it.
+    let line = "seq 1 20000; head -c 450000 /dev/zero | tr '\\0' x; seq 1 9000 >&2; exit 5";
+    let done = ops(line);
+    let here = std::process::Command::new("sh")
+        .args(["-c", line])
+        .output()
+        .unwrap();
+    assert_eq!(done.status.code(), Some(5));
+    assert!(
+        done.stdout == here.stdout,
+        "{} of {}",
+        done.stdout.len(),
+        here.stdout.len()
+    );
+    assert!(
+        done.stderr == here.stderr,
+        "{} of {}",
+        done.stderr.len(),
+        here.stderr.len()
+    );
+    // What the log has lost is no whole output.
+    let done = ops("seq 1 9000 | sed 's/$/\\r/'");
+    let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(
+        stderr.contains("the output of web-1 is not whole"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("loses carriage returns"), "{stderr}");
+    assert!(done.stdout.len() < 25_000);
+}
+
+#[test]
+fn whoever_confirms_a_cancellation_sees_the_servers() {
+    let service = Service::start(binary().to_str().unwrap(), "late-invocations=2s");
+    let profiles = service.home().join(".config/ops/profiles");
+    std::fs::create_dir_all(&profiles).unwrap();
+    std::fs::write(profiles.join("g.yaml"), "guard: { confirm: yes }\n").unwrap();
+    let line = [
+        "exec",
+        "web-1",
+        "web-2",
+        "-n",
+        "--via",
+        "run-command",
+        "--detach",
+    ];
+    let sent = service.ops(&[&line[..], &["--", "sleep", "1000"]].concat());
+    let sent = { sent }.output().unwrap();
+    let id = String::from_utf8(sent.stdout).unwrap();
+    let id = id.trim();
+    let done = service
+        .ops(&["-p", "g", "runs", "cancel", id])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert_eq!(done.status.code(), Some(9), "{stderr}");
+    assert!(
+        stderr.contains("runs on 2 servers is not confirmed"),
+        "{stderr}"
+    );
+    let mut terminal = Terminal::start(&service, &["-p", "g", "runs", "cancel", id]);
+    terminal.wait_for("Type yes:");
+    let screen = terminal.screen(80, 24).screen().contents();
+    assert!(screen.contains("web-1, web-2"), "{screen}");
+    terminal.send("yes\r");
+    assert_eq!(terminal.wait(), Some(0));
+    let done = service.ops(&["runs", "wait", id]).output().unwrap();
+    assert!(String::from_utf8_lossy(&done.stderr).contains("2 cancelled"));
+}
+
+#[test]
 fn ctrl_c_asks_and_leaves_it_to_the_service() {
     let service = Service::start(binary().to_str().unwrap(), "");
     let line = [
@@ -235,4 +376,44 @@ fn ctrl_c_asks_and_leaves_it_to_the_service() {
     assert_eq!(done.status.code(), Some(8));
     let text = String::from_utf8_lossy(&done.stderr).into_owned();
     assert!(text.contains("2 cancelled"), "{text}");
+}
+
+/// What tells the state of a few servers.
+const LOOK: &str = "ListCommandInvocations";
+
+#[test]
+fn ctrl_c_may_mean_to_go_on_or_to_cancel() {
+    let service = Service::start(binary().to_str().unwrap(), "");
+    let line = [
+        "exec",
+        "web-1",
+        "web-2",
+        "--via",
+        "run-command",
+        "--",
+        "sleep",
+        "1000",
+    ];
+    let mut terminal = Terminal::start(&service, &line);
+    terminal.wait_for("under way");
+    terminal.send("\x03");
+    terminal.wait_for("[d/c/g]");
+    let asked = terminal.output().len();
+    // What is no answer is asked for again.
+    terminal.send("x\r");
+    terminal.wait_for_after(asked, "[d/c/g]");
+    let looks = || {
+        let calls = service.calls();
+        calls.iter().filter(|call| *call == LOOK).count()
+    };
+    let looked = looks();
+    let asked = terminal.output().len();
+    terminal.send("g\r");
+    service.wait_for_calls(LOOK, looked + 1);
+    terminal.send("\x03");
+    terminal.wait_for_after(asked, "[d/c/g]");
+    terminal.send("c\r");
+    assert_eq!(terminal.wait(), Some(8));
+    let screen = terminal.screen(80, 24).screen().contents();
+    assert!(screen.contains("0 of 2 succeeded, 2 cancelled"), "{screen}");
 }

@@ -100,6 +100,27 @@ const NOT_RUN: &[(&str, &str)] = &[
     ),
 ];
 
+/// Options of other programs that pages name.
+const OF_OTHERS: &[&str] = &["query"];
+
+/// Verbs of pages that are not built in: aliases and external commands that the page itself shows.
+const OF_PAGES: &[&str] = &["db", "errors", "top", "web"];
+
+/// Languages of fenced blocks: a block of another one might hide commands from this test.
+/// `sh needs-aws` is for commands that need an account; what is `ops` in it is still read by the
+/// parser of the command line.
+const LANGUAGES: [&str; 9] = [
+    "sh",
+    "sh needs-aws",
+    "console",
+    "yaml",
+    "json",
+    "text",
+    "rust",
+    "python",
+    "ini",
+];
+
 /// What differs where an example runs here, and why.
 const REPLACED: &[(&str, &str)] = &[
     // The servers share this machine's files: absolute paths become those of their homes.
@@ -390,6 +411,154 @@ fn what_is_not_run_is_an_example_still() {
             .any(|example| example.line.starts_with(begin));
         assert!(is_one, "no example begins with `{begin}`");
     }
+}
+
+/// The words of `line` as the command line has them, without what stands for something else.
+fn words_of(line: &str) -> Option<Vec<String>> {
+    let line = line.split(" | ").next().unwrap_or_default();
+    let line = line.replace(" …", "").replace(['…', '[', ']'], "");
+    shell_words::split(&line).ok()
+}
+
+/// Why `line` is no command line of the program. Values are not looked at, since pages name them
+/// `NAME` and the like, nor what is missing, nor the short options of ssh, which has its own.
+fn refused(line: &str) -> Option<String> {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let words = words_of(line)?;
+    let mut rest = words.iter().skip(1);
+    let verb = loop {
+        match rest.next()?.as_str() {
+            "-p" | "--region" | "--profiles-dir" => drop(rest.next()),
+            option if option.starts_with('-') => {}
+            verb => break verb,
+        }
+    };
+    let is_name = verb.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+    let is_known = verb == "help"
+        || OF_PAGES.contains(&verb)
+        || ops::entries().any(|entry| entry.name == verb || entry.aliases.contains(&verb));
+    if is_name && !is_known {
+        return Some(format!("no verb `{verb}`"));
+    }
+    let error = ops::command().try_get_matches_from(&words).err()?;
+    let is_short = matches!(
+        error.get(ContextKind::InvalidArg),
+        Some(ContextValue::String(arg)) if !arg.starts_with("--")
+    );
+    let is_wrong = match error.kind() {
+        ErrorKind::UnknownArgument => !(is_short && verb == "ssh"),
+        ErrorKind::InvalidSubcommand => !OF_PAGES.contains(&verb),
+        kind => kind == ErrorKind::ArgumentConflict,
+    };
+    is_wrong.then(|| {
+        error
+            .to_string()
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    })
+}
+
+/// The texts of `page` between single backticks, outside of blocks.
+fn inline_code(text: &str) -> Vec<String> {
+    let mut prose = String::new();
+    let mut is_block = false;
+    for line in text.lines() {
+        if line.starts_with("```") {
+            is_block = !is_block;
+        } else if !is_block {
+            prose.push_str(line);
+            prose.push('\n');
+        }
+    }
+    let spans = prose.split('`').skip(1).step_by(2);
+    spans.map(|span| span.replace('\n', " ")).collect()
+}
+
+#[test]
+fn every_command_that_a_page_names_is_one() {
+    let mut wrong = Vec::new();
+    for page in pages() {
+        let text = fs::read_to_string(&page).expect("a page");
+        let fences = text.lines().filter_map(|line| line.strip_prefix("```"));
+        // Of two fences the second ends a block.
+        for language in fences.step_by(2) {
+            if !LANGUAGES.contains(&language) {
+                wrong.push(format!("{}: a block of `{language}`", page.display()));
+            }
+        }
+        let mut lines = inline_code(&text);
+        for block in blocks(&text, &["sh needs-aws"]) {
+            lines.extend(block.lines().map(|line| {
+                line.split(" # ")
+                    .next()
+                    .unwrap_or_default()
+                    .trim()
+                    .to_owned()
+            }));
+        }
+        // The reference shows help pages as they are, with examples that are run elsewhere.
+        let of_text = if page.ends_with("reference.md") {
+            &["json", "yaml"][..]
+        } else {
+            &["text", "json", "yaml"]
+        };
+        for block in blocks(&text, of_text) {
+            let hidden = block.lines().filter(|line| {
+                line.trim_start()
+                    .trim_start_matches("$ ")
+                    .starts_with("ops ")
+            });
+            wrong.extend(
+                hidden.map(|line| format!("{}: not in a block of sh: {line}", page.display())),
+            );
+        }
+        for line in lines.iter().filter(|line| line.starts_with("ops ")) {
+            if let Some(why) = refused(line) {
+                wrong.push(format!("{}: `{line}`: {why}", page.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_option_that_a_page_names_is_one_of_some_command() {
+    let mut options = BTreeSet::new();
+    let mut waiting = vec![ops::command()];
+    while let Some(command) = waiting.pop() {
+        options.extend(
+            command
+                .get_arguments()
+                .filter_map(|arg| arg.get_long().map(str::to_owned)),
+        );
+        waiting.extend(command.get_subcommands().cloned());
+    }
+    options.extend(ops::entries().flat_map(|entry| {
+        let command = (entry.clap)();
+        command
+            .get_arguments()
+            .filter_map(|arg| arg.get_long().map(str::to_owned))
+            .collect::<Vec<_>>()
+    }));
+    let mut wrong = Vec::new();
+    for page in pages() {
+        let text = fs::read_to_string(&page).expect("a page");
+        for span in inline_code(&text) {
+            let Some(option) = span.strip_prefix("--").filter(|rest| rest.len() > 1) else {
+                continue;
+            };
+            let name = option
+                .split(['=', ' ', '[', '|'])
+                .next()
+                .unwrap_or_default();
+            if !options.contains(name) && !OF_OTHERS.contains(&name) {
+                wrong.push(format!("{}: `{span}`", page.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// The parts of a page that a link may name, as GitHub calls them.

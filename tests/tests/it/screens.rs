@@ -252,15 +252,158 @@ fn lists_have_the_forms_of_kubectl() {
     lab.ops(["ls", "-o", "jsonpath={.a"]).output().exits(2);
 }
 
+/// `ops` on a terminal of 24 rows, with a pager that shows itself.
+fn with_pager(service: &Service, args: &[&str], env: &[(&str, &str)]) -> String {
+    let mut terminal = Terminal::start_with(service, args, |command| {
+        let pager = ("OPS_PAGER", "sed s/^/paged:/");
+        let env = std::iter::once(pager).chain(env.iter().copied());
+        command.env_remove("CI").envs(env)
+    });
+    assert_eq!(terminal.wait(), Some(0), "{args:?}");
+    String::from_utf8_lossy(&terminal.output()).into_owned()
+}
+
 #[test]
-fn long_help_goes_through_the_pager() {
-    let service = service();
-    let command = pty_process::blocking::Command::new(service.program())
-        .args(["ls", "--help"])
-        .env_clear()
-        .envs(service.environment())
-        .env("OPS_PAGER", "sed -n s/^List.instances/paged/p");
-    let mut terminal = Terminal::run(command);
-    terminal.wait_for("paged");
+fn what_is_longer_than_the_screen_goes_through_the_pager_and_nothing_else_does() {
+    let service = Service::start_with(OPS, |options| options.fleet_size = 40);
+    for args in [
+        &["ls"][..],
+        &["ls", "-o", "yaml", "web-1", "web-2"],
+        &["ls", "-o", "csv"],
+        &["ls", "-o", "name"],
+        &["describe", "web-1", "-o", "json"],
+        &["ls", "--help"],
+        &["help", "cp"],
+        &["config", "schema"],
+    ] {
+        let shown = with_pager(&service, args, &[]);
+        assert!(
+            shown.lines().all(|line| line.starts_with("paged:")),
+            "{args:?}: {shown}"
+        );
+    }
+    let all = ["ls"];
+    for (args, env) in [
+        (&["ls", "web-*"][..], &[][..]),
+        (&["describe", "web-1"], &[]),
+        (&["ls", "-h"], &[]),
+        (&["ls", "--no-pager"], &[]),
+        (&["--no-pager", "ls"], &[]),
+        (&["ls", "--help", "--no-pager"], &[]),
+        (&all, &[("OPS_NO_PAGER", "1")]),
+        (&all, &[("OPS_PAGER", "")]),
+        (&all, &[("OPS_PAGER", "cat"), ("PAGER", "sed s/^/paged:/")]),
+        (&all, &[("OPS_PAGER", "no-such-pager")]),
+        (&all, &[("CI", "true")]),
+        (&all, &[("TERM", "dumb")]),
+    ] {
+        let shown = with_pager(&service, args, env);
+        assert!(!shown.contains("paged:"), "{args:?} {env:?}: {shown}");
+        assert!(
+            shown.contains("web-1") || shown.contains("List "),
+            "{args:?}: {shown}"
+        );
+    }
+    // In a pipe there is no screen.
+    let piped = service.ops(&["ls"]).env("OPS_PAGER", "false").output();
+    assert!(piped.expect("it runs").status.success());
+    // A list that is drawn again and again never waits for a reader.
+    let mut watching = Terminal::start_with(&service, &["ls", "-w", "60"], |command| {
+        command.env("OPS_PAGER", "sed s/^/paged:/")
+    });
+    watching.wait_for("web-3");
+    watching.send("q");
+    assert_eq!(watching.wait(), Some(0));
+    assert!(!String::from_utf8_lossy(&watching.output()).contains("paged:"));
+}
+
+#[test]
+fn less_gets_the_flags_of_git_and_ctrl_c() {
+    ops_test_needs::needs!("less");
+    let service = Service::start_with(OPS, |options| options.fleet_size = 40);
+    let told = "sh -c 'cat > less; echo LESS is $LESS'";
+    let ours = with_pager(&service, &["ls"], &[("OPS_PAGER", told)]);
+    assert!(ours.contains("LESS is FRX"), "{ours}");
+    let own = with_pager(&service, &["ls"], &[("OPS_PAGER", told), ("LESS", "-i")]);
+    assert!(own.contains("LESS is -i"), "{own}");
+
+    // Both streams of a list that is left early: no word of a broken pipe.
+    let mut terminal = Terminal::start_with(&service, &["ls"], |command| {
+        command.env_remove("CI").env("TERM", "xterm")
+    });
+    terminal.wait_for("bastion");
+    let before = terminal.wait_for(":");
+    // Ctrl-C is for less, which goes on.
+    terminal.send("\x03");
+    let before = terminal.wait_for_after(before, ":\x1b[K");
+    terminal.send("G");
+    terminal.wait_for_after(before, "worker-1");
+    terminal.send("q");
     assert_eq!(terminal.wait(), Some(0));
+    assert!(terminal.is_cooked());
+    let all = String::from_utf8_lossy(&terminal.output()).into_owned();
+    assert!(!all.contains("error:"), "{all}");
+}
+
+#[test]
+fn colours_are_those_that_light_and_dark_terminals_can_show() {
+    let service = service();
+    let runs: [&[&str]; 6] = [
+        &["ls", "--state", "all"],
+        &["ls", "--help", "--no-pager"],
+        &["shell", "--no-input", "nosuch"],
+        &["doctor", "worker-1"],
+        &["config", "profiles"],
+        &["sessions"],
+    ];
+    let codes = |env: &[(&str, &str)]| -> Vec<String> {
+        let mut codes = Vec::new();
+        for args in runs {
+            let mut terminal =
+                Terminal::start_with(&service, args, |command| command.envs(env.iter().copied()));
+            terminal.wait();
+            let all = String::from_utf8_lossy(&terminal.output()).into_owned();
+            for part in all.split("\x1b[").skip(1) {
+                if let Some((code, _)) = part.split_once('m')
+                    && code.chars().all(|c| c.is_ascii_digit() || c == ';')
+                {
+                    codes.extend(code.split(';').map(str::to_owned));
+                }
+            }
+        }
+        codes
+    };
+    let usual = codes(&[("TERM", "xterm")]);
+    assert!(usual.iter().any(|code| code == "32"), "{usual:?}");
+    let allowed = [
+        "", "0", "1", "2", "4", "7", "22", "24", "27", "31", "32", "33", "35", "36",
+    ];
+    let others: Vec<_> = usual
+        .iter()
+        .filter(|code| !allowed.contains(&code.as_str()))
+        .collect();
+    assert!(others.is_empty(), "{others:?}");
+    for off in [
+        ("NO_COLOR", "1"),
+        ("CLICOLOR", "0"),
+        ("TERM", "dumb"),
+        ("OPS_COLOR", "never"),
+    ] {
+        assert_eq!(codes(&[("TERM", "xterm"), off]), [""; 0], "{off:?}");
+    }
+}
+
+/// README opens with a picture of this program: it shows what the program does today.
+#[test]
+fn the_recording_is_what_the_program_shows() {
+    ops_test_needs::needs!("tmux", "python3", "curl");
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let done = std::process::Command::new("python3")
+        .arg(root.join("scripts/record"))
+        .args(["--check", OPS])
+        .env_remove("TMUX")
+        .output()
+        .expect("the script runs");
+    let told = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{told}");
 }

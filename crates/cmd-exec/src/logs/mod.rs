@@ -113,6 +113,7 @@ impl Command for Logs {
         let selection = Selection {
             targets,
             tags: self.tags.clone(),
+            group: None,
             choice: self.session.choice(),
             user: self.user.clone(),
             is_file: false,

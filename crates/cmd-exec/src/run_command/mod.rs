@@ -24,12 +24,12 @@ use ops_profile::{Instance, Target};
 use ops_remote::exec::Command;
 use ops_ui::{Error, ErrorKind, Exit, Result, Text, hint};
 
-pub(crate) use self::{parts::Tags, watch::counted};
+pub(crate) use self::{parts::Criteria, watch::counted};
 use self::{
     parts::{Kind, Part, divide},
     screen::Screen,
     script::RunScript,
-    watch::{UnderWay, Watched, Watcher, numbers},
+    watch::{ORDER_EVERY, UnderWay, Watched, Watcher, numbers},
 };
 use crate::{
     hosts::{Host, Hosts},
@@ -70,20 +70,21 @@ pub(crate) struct FleetRequest {
     /// Until when a server may take it.
     pub(crate) delivery_timeout: Option<Duration>,
     pub(crate) detach: bool,
-    /// Tags that say all servers.
-    pub(crate) tags: Option<Tags>,
+    /// What means all servers, and no others that run.
+    pub(crate) criteria: Option<Criteria>,
 }
 
-/// The tags that a selection consists of, if it does.
+/// The criteria that a selection consists of, if it does.
 ///
 /// # Errors
 /// The profile is invalid.
-pub(crate) fn tags_of(
+pub(crate) fn criteria(
     cx: &Context,
     targets: &[Target],
     tags: &[TagFilter],
-) -> Result<Option<Tags>> {
-    Ok(Tags::of(targets, tags, cx.profile()?))
+    group: Option<&str>,
+) -> Result<Option<Criteria>> {
+    Ok(Criteria::of(targets, tags, group, cx.profile()?))
 }
 
 /// Whom commands run as: `root`, `SYSTEM` on Windows, or the users that were named.
@@ -131,6 +132,7 @@ pub(crate) async fn run(
         away: BTreeSet::new(),
         are_many: hosts.are_many,
         hosts: hosts.all,
+        group_members: hosts.group_members,
         request,
         places: places(cx)?,
         comment: comment(cx, request.comment.as_deref()).await,
@@ -150,7 +152,7 @@ fn places(cx: &Context) -> Result<OutputPlaces> {
     Ok(OutputPlaces {
         bucket: profile.exec.s3_bucket.clone(),
         key_prefix: String::new(),
-        log_group: None,
+        log_group: profile.exec.log_group.clone(),
     })
 }
 
@@ -182,6 +184,8 @@ pub(crate) fn sender_mark(arn: &str) -> String {
 struct FleetRun<'a> {
     cx: &'a Context,
     hosts: Vec<Host>,
+    /// Ids of all members of the resource group that was named.
+    group_members: BTreeSet<String>,
     are_many: bool,
     /// Ids of nodes that are left out: what is sent must not reach them later.
     away: BTreeSet<String>,
@@ -197,7 +201,7 @@ impl FleetRun<'_> {
         !self.away.contains(&self.hosts[host].instance.id)
     }
 
-    /// Finds the servers whose agent does not answer, and those that the tags mean beside and
+    /// Finds the servers whose agent does not answer, and those that the criteria mean beside and
     /// nobody has seen. Whoever says how long to wait for them wants them waited for.
     async fn find_those_away(&mut self) {
         if self.request.delivery_timeout.is_some() {
@@ -209,8 +213,15 @@ impl FleetRun<'_> {
             regions.entry(region.clone()).or_default().push(id.clone());
         }
         for (region, ids) in regions {
-            let away = match self.tags_of_all() {
-                Some(tags) => self.cx.lost_nodes(&region, &tags.0).await,
+            let away = match self.criteria_of_all() {
+                Some(Criteria::Tags(tags)) => self.cx.lost_nodes(&region, tags).await,
+                // The list of agents knows no groups.
+                Some(Criteria::ResourceGroup(_)) => {
+                    self.cx.lost_nodes(&region, &[]).await.map(|mut lost| {
+                        lost.retain(|id| self.group_members.contains(id));
+                        lost
+                    })
+                }
                 None => self.cx.online_nodes(&region, &ids).await.map(|online| {
                     let away = ids.into_iter().filter(|id| !online.contains(id));
                     away.collect()
@@ -224,19 +235,13 @@ impl FleetRun<'_> {
         }
     }
 
-    /// The tags, where one command for them reaches everybody.
-    fn tags_of_all(&self) -> Option<&Tags> {
-        let all = 0..self.hosts.len();
-        let parts = divide(&self.hosts, all, self.request.tags.as_ref());
+    /// The criteria, where one command for them reaches everybody.
+    fn criteria_of_all(&self) -> Option<&Criteria> {
+        let criteria = self.request.criteria.as_ref()?;
+        let parts = divide(&self.hosts, 0..self.hosts.len(), Some(criteria));
         let is_one = self.options.plan.batches.len() <= 1
-            && matches!(
-                parts.as_slice(),
-                [Part {
-                    nodes: Nodes::Tags(_),
-                    ..
-                }]
-            );
-        self.request.tags.as_ref().filter(|_| is_one)
+            && matches!(parts.as_slice(), [only] if only.nodes == criteria.nodes());
+        is_one.then_some(criteria)
     }
 
     /// Says which servers the service would reach later, or beside those found here.
@@ -259,16 +264,22 @@ impl FleetRun<'_> {
         }
         let beside: Vec<&String> = self.away.iter().filter(|id| named(id).is_none()).collect();
         if let Some(first) = beside.first() {
+            let subject = self.subject_of_criteria();
             self.cx.output().note(format!(
-                "the tags mean {} more for Systems Manager, {first} among them, which do not run: they are left out",
+                "{subject} {} more for Systems Manager, {first} among them, which do not run: they are left out",
                 beside.len()
             ));
         }
     }
 
+    fn subject_of_criteria(&self) -> &'static str {
+        let criteria = self.request.criteria.as_ref();
+        criteria.map_or("the criteria mean", Criteria::subject)
+    }
+
     /// The commands for a batch, without servers that are away.
     fn parts(&self, batch: Range<usize>) -> Vec<Part> {
-        let parts = divide(&self.hosts, batch, self.request.tags.as_ref());
+        let parts = divide(&self.hosts, batch, self.request.criteria.as_ref());
         let parts = parts.into_iter().filter_map(|mut part| {
             if let Nodes::Ids(ids) = &mut part.nodes {
                 part.hosts.retain(|&host| self.is_reachable(host));
@@ -305,6 +316,7 @@ impl FleetRun<'_> {
                     user: part.kind.user.as_deref(),
                     cwd: cwd.as_deref(),
                     env,
+                    counts_output: self.places.log_group.is_some(),
                 };
                 let (document, lines) = if part.kind.is_windows {
                     ("AWS-RunPowerShellScript", script.for_powershell()?)
@@ -332,11 +344,11 @@ impl FleetRun<'_> {
         self.cx.send_command(&part.kind.region, &request).await
     }
 
-    /// Tags mean servers that are away too: those are cancelled as soon as the service has found
-    /// them, or they would run the command when they come back.
+    /// Criteria mean servers that are away too: those are cancelled as soon as the service has
+    /// found them, or they would run the command when they come back.
     fn unwanted(&self, part: &Part) -> Vec<String> {
         match part.nodes {
-            Nodes::Tags(_) => self.away.iter().cloned().collect(),
+            Nodes::Tags(_) | Nodes::ResourceGroup(_) => self.away.iter().cloned().collect(),
             Nodes::Ids(_) => Vec::new(),
         }
     }
@@ -371,6 +383,7 @@ impl FleetRun<'_> {
         let each = self.parallel().div_ceil(parts.len()).max(1);
         let mut watcher = Watcher::new(self.cx, self.hosts.len());
         for part in &parts {
+            watcher.pace_for(ORDER_EVERY).await;
             let command = self.send(part, each, most).await?;
             self.cx.output().line(&command.id)?;
             let mut one = UnderWay::new(command, HashMap::new(), self.unwanted(part));
@@ -511,9 +524,10 @@ impl FleetRun<'_> {
                     let most = bound.map(|most| most.saturating_sub(failures_now));
                     // One command for everybody keeps to the number by itself.
                     let most_at_a_time = match part.nodes {
-                        Nodes::Tags(_) => self.parallel(),
+                        Nodes::Tags(_) | Nodes::ResourceGroup(_) => self.parallel(),
                         Nodes::Ids(_) => each,
                     };
+                    watcher.pace_for(ORDER_EVERY).await;
                     let command = self.send(part, most_at_a_time, most).await?;
                     self.cx.output().detail(format!(
                         "sent `{}` ({}) to {} servers in {}",
@@ -567,7 +581,8 @@ impl FleetRun<'_> {
             .collect();
         let Some(first) = extra.first() else { return };
         self.cx.output().warn_line(format!(
-            "the tags mean {} more for Systems Manager than were found here, {first} among them: see ops runs show {}",
+            "{} {} more for Systems Manager than were found here, {first} among them: see ops runs show {}",
+            self.subject_of_criteria(),
             extra.len(),
             under_way[0].command().id
         ));

@@ -1,4 +1,5 @@
-//! Which commands reach the servers of a run: one for all by their tags, or one for each fifty ids;
+//! Which commands reach the servers of a run: one for all by what they have in common (tags, a
+//! resource group), or one for each fifty ids;
 //! of one region, one platform and one user each.
 
 use std::{collections::BTreeMap, ops::Range};
@@ -42,8 +43,12 @@ pub(crate) struct Part {
     pub(crate) hosts: Vec<usize>,
 }
 
-/// The commands for the servers of `batch`; `tags` says them all where tags can.
-pub(crate) fn divide(hosts: &[Host], batch: Range<usize>, tags: Option<&Tags>) -> Vec<Part> {
+/// The commands for the servers of `batch`; `criteria` mean all hosts, where there are such.
+pub(crate) fn divide(
+    hosts: &[Host],
+    batch: Range<usize>,
+    criteria: Option<&Criteria>,
+) -> Vec<Part> {
     let mut kinds: BTreeMap<Kind, Vec<usize>> = BTreeMap::new();
     for index in batch.clone() {
         kinds
@@ -51,13 +56,13 @@ pub(crate) fn divide(hosts: &[Host], batch: Range<usize>, tags: Option<&Tags>) -
             .or_default()
             .push(index);
     }
-    if let (Some(tags), 1, true) = (tags, kinds.len(), batch.len() == hosts.len())
+    if let (Some(criteria), 1, true) = (criteria, kinds.len(), batch.len() == hosts.len())
         && let Some((kind, all)) = kinds.first_key_value()
         && all.len() > MOST_IDS
     {
         return vec![Part {
             kind: kind.clone(),
-            nodes: Nodes::Tags(tags.0.clone()),
+            nodes: criteria.nodes(),
             hosts: all.clone(),
         }];
     }
@@ -77,14 +82,52 @@ pub(crate) fn divide(hosts: &[Host], batch: Range<usize>, tags: Option<&Tags>) -
     parts
 }
 
-/// Tags that mean the servers of a selection, and no others that run.
+/// What the servers of a selection have in common, and no others that run: Systems Manager finds
+/// them by it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Tags(pub(crate) Vec<(String, Vec<String>)>);
+pub(crate) enum Criteria {
+    /// Tags with their values, of which a server has one each.
+    Tags(Vec<(String, Vec<String>)>),
+    /// Membership in the resource group of this name.
+    ResourceGroup(String),
+}
 
-impl Tags {
-    /// The tags of a selection; `None` where it says more than tags with plain values can: names,
-    /// ids, globs, what is not to be, or what the profile's own selection leaves out beside.
-    pub(crate) fn of(targets: &[Target], tags: &[TagFilter], profile: &Profile) -> Option<Self> {
+impl Criteria {
+    /// The criteria of a selection; `None` where it says more than they can: names, ids, globs,
+    /// what is not to be, a group and tags at once, or what the profile's own selection leaves out
+    /// beside.
+    pub(crate) fn of(
+        targets: &[Target],
+        tags: &[TagFilter],
+        group: Option<&str>,
+        profile: &Profile,
+    ) -> Option<Self> {
+        let Some(group) = group else {
+            return Self::of_tags(targets, tags, profile);
+        };
+        let is_all = targets.is_empty() && tags.is_empty();
+        let select = &profile.select;
+        let leaves_out = says_more_than_tags(profile) || !select.tags.is_empty();
+        (is_all && !leaves_out).then(|| Self::ResourceGroup(group.to_owned()))
+    }
+
+    /// How SendCommand is told.
+    pub(crate) fn nodes(&self) -> Nodes {
+        match self {
+            Self::Tags(tags) => Nodes::Tags(tags.clone()),
+            Self::ResourceGroup(name) => Nodes::ResourceGroup(name.clone()),
+        }
+    }
+
+    /// The subject of a sentence with `mean`.
+    pub(crate) const fn subject(&self) -> &'static str {
+        match self {
+            Self::Tags(_) => "the tags mean",
+            Self::ResourceGroup(_) => "the resource group means",
+        }
+    }
+
+    fn of_tags(targets: &[Target], tags: &[TagFilter], profile: &Profile) -> Option<Self> {
         let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let mut add = |key: &str, values: Vec<String>| {
             let is_plain = values.iter().all(|value| !value.contains(['*', '?', '\\']));
@@ -107,12 +150,7 @@ impl Tags {
             }
             add(&tag.key, tag.values.clone())?;
         }
-        let select = &profile.select;
-        let says_more = select.vpc.is_some()
-            || select.hybrid == Some(false)
-            || select.platform.is_some()
-            || !select.exclude_tags.is_empty();
-        if says_more {
+        if says_more_than_tags(profile) {
             return None;
         }
         for (key, globs) in &profile.select.tags {
@@ -122,8 +160,17 @@ impl Tags {
         let is_small = found.len() <= MOST_TARGETS
             && found.values().all(|values| values.len() <= MOST_IDS)
             && !found.is_empty();
-        is_small.then(|| Self(found.into_iter().collect()))
+        is_small.then(|| Self::Tags(found.into_iter().collect()))
     }
+}
+
+/// Whether the profile's own selection leaves out servers by something that is no tag.
+fn says_more_than_tags(profile: &Profile) -> bool {
+    let select = &profile.select;
+    select.vpc.is_some()
+        || select.hybrid == Some(false)
+        || select.platform.is_some()
+        || !select.exclude_tags.is_empty()
 }
 
 #[cfg(test)]
@@ -140,7 +187,7 @@ mod tests {
             .collect()
     }
 
-    fn tags(targets: &[&str], filters: &[&str]) -> Option<Tags> {
+    fn criteria(targets: &[&str], filters: &[&str], group: Option<&str>) -> Option<Criteria> {
         let targets: Vec<Target> = targets
             .iter()
             .map(|text| text.parse().expect(text))
@@ -149,7 +196,7 @@ mod tests {
             .iter()
             .map(|text| text.parse().expect(text))
             .collect();
-        Tags::of(&targets, &filters, &Profile::default())
+        Criteria::of(&targets, &filters, group, &Profile::default())
     }
 
     #[test]
@@ -158,10 +205,10 @@ mod tests {
         let parts = divide(&hosts, 0..120, None);
         let sizes: Vec<usize> = parts.iter().map(|part| part.hosts.len()).collect();
         assert_eq!(sizes, [50, 50, 20]);
-        let role = Tags(vec![("Role".to_owned(), vec!["web".to_owned()])]);
+        let role = Criteria::Tags(vec![("Role".to_owned(), vec!["web".to_owned()])]);
         let parts = divide(&hosts, 0..120, Some(&role));
         assert_eq!(parts.len(), 1);
-        assert_eq!(parts[0].nodes, Nodes::Tags(role.0.clone()));
+        assert_eq!(parts[0].nodes, role.nodes());
         // A batch is a part of what the tags mean.
         assert_eq!(divide(&hosts, 0..60, Some(&role)).len(), 2);
     }
@@ -181,14 +228,28 @@ mod tests {
     fn tags_are_used_where_they_say_it_all() {
         let of = |key: &str, values: &[&str]| {
             let values = values.iter().map(ToString::to_string).collect();
-            Some(Tags(vec![(key.to_owned(), values)]))
+            Some(Criteria::Tags(vec![(key.to_owned(), values)]))
         };
-        assert_eq!(tags(&["tag:Role=web"], &[]), of("Role", &["web"]));
-        assert_eq!(tags(&[], &["Role=web,api"]), of("Role", &["web", "api"]));
-        assert_eq!(tags(&["tag:Role=w*"], &[]), None);
-        assert_eq!(tags(&["web-1"], &["Role=web"]), None);
-        assert_eq!(tags(&[], &["Role!=web"]), None);
-        assert_eq!(tags(&["tag:Role=web"], &["Role=api"]), None);
-        assert_eq!(tags(&[], &[]), None);
+        assert_eq!(criteria(&["tag:Role=web"], &[], None), of("Role", &["web"]));
+        assert_eq!(
+            criteria(&[], &["Role=web,api"], None),
+            of("Role", &["web", "api"])
+        );
+        assert_eq!(criteria(&["tag:Role=w*"], &[], None), None);
+        assert_eq!(criteria(&["web-1"], &["Role=web"], None), None);
+        assert_eq!(criteria(&[], &["Role!=web"], None), None);
+        assert_eq!(criteria(&["tag:Role=web"], &["Role=api"], None), None);
+        assert_eq!(criteria(&[], &[], None), None);
+    }
+
+    #[test]
+    fn a_resource_group_is_used_where_it_says_it_all() {
+        let group = Some(Criteria::ResourceGroup("web".to_owned()));
+        assert_eq!(criteria(&[], &[], Some("web")), group);
+        assert_eq!(criteria(&["web-1"], &[], Some("web")), None);
+        assert_eq!(criteria(&[], &["Role=web"], Some("web")), None);
+        let mut profile = Profile::default();
+        profile.select.hybrid = Some(false);
+        assert_eq!(Criteria::of(&[], &[], Some("web"), &profile), None);
     }
 }

@@ -235,7 +235,7 @@ impl Screen {
         match &self.why_cut {
             Some(error) => self.output.warn(error.one_line()),
             None => self.output.note(
-                "Run Command keeps 24000 characters of output and 8000 of error output; whole ones need `exec.s3_bucket` in the profile",
+                "Run Command keeps 24000 characters of output and 8000 of error output; whole ones need `exec.s3_bucket` or `exec.log_group` in the profile",
             ),
         }
     }

@@ -6,7 +6,8 @@
 //!
 //! Four statuses mean something else to the agent: it takes 137 for a time that is over, ends the
 //! document at 168 and 169, and starts the server anew at 194. The script says its status on the
-//! last line of its error output, and exits with 1 in place of those.
+//! last line of its error output, and exits with 1 in place of those. Where the output is kept in a
+//! log group, which tells no lengths, the number of its bytes stands behind the status.
 //! Source: agent/plugins/pluginutil and agent/framework/runpluginutil of the public
 //! amazon-ssm-agent.
 
@@ -19,12 +20,23 @@ const LARGEST_SCRIPT: usize = 62_000;
 /// In front of the status, on the last line of error output.
 pub(crate) const STATUS_MARK: &str = "\nops-exec: ";
 
+/// Around the lines that run the command, where its standard output is counted: `tee` passes it on
+/// to descriptor 3, and a copy of it to `wc`. Status and count come back in `r`, in this order,
+/// because `wc` ends after the command. The copy goes by `/dev/fd/5`, which is a pipe of our own:
+/// opened anew, a file that is our standard output would be written from its beginning.
+const COUNTED: [&str; 2] = [
+    "exec 3>&1\nr=$({ { {",
+    "} 3>&- 4>&-\necho \"$?\" >&4; } | { tee /dev/fd/5 >&3; } 5>&1 | wc -c; } 4>&1)\nset -- $r\ns=${1:-1}",
+];
+
 /// A command and what surrounds it.
 pub(crate) struct RunScript<'a> {
     pub(crate) command: &'a Command,
     pub(crate) user: Option<&'a str>,
     pub(crate) cwd: Option<&'a str>,
     pub(crate) env: &'a [(String, Vec<u8>)],
+    /// Whether the number of bytes of its standard output is told beside its status.
+    pub(crate) counts_output: bool,
 }
 
 impl RunScript<'_> {
@@ -49,27 +61,36 @@ impl RunScript<'_> {
                 encoded(bytes)
             ));
         }
-        match self.user {
-            None => lines.push("sh -c \"$t\" sh \"$p\"".to_owned()),
+        let run = match self.user {
+            None => "sh -c \"$t\" sh \"$p\"".to_owned(),
             Some(user) => {
                 let user = sh_quoted(user.as_bytes());
                 // The agent is root, which needs no password; not every server has a sudo.
                 lines.push(format!(
                     "[ -z \"$p\" ] || chown -R {user} \"$d\" || exit 126"
                 ));
-                lines.push(format!(
+                format!(
                     "if [ \"$(id -un)\" = {user} ]; then sh -c \"$t\" sh \"$p\"\n\
                      elif command -v sudo >/dev/null 2>&1; then sudo -n -H -u {user} -- sh -c \"$t\" sh \"$p\"\n\
                      else su -s /bin/sh {user} -c \"$t\" sh \"$p\"; fi"
-                ));
+                )
             }
+        };
+        if self.counts_output {
+            let [before, behind] = COUNTED;
+            lines.extend([before.to_owned(), run, behind.to_owned()]);
+        } else {
+            lines.extend([run, "s=$?".to_owned()]);
         }
-        lines.push("s=$?".to_owned());
         if matches!(self.command, Command::Script { .. }) {
             lines.push("rm -rf \"$d\"".to_owned());
         }
         lines.extend([
-            "printf '\\nops-exec: %d\\n' \"$s\" >&2".to_owned(),
+            if self.counts_output {
+                "printf '\\nops-exec: %d %d\\n' \"$s\" \"${2:-0}\" >&2".to_owned()
+            } else {
+                "printf '\\nops-exec: %d\\n' \"$s\" >&2".to_owned()
+            },
             "case $s in 137|168|169|194) s=1;; esac".to_owned(),
             "exit \"$s\"".to_owned(),
         ]);
@@ -264,6 +285,41 @@ mod tests {
             user: None,
             cwd: None,
             env: &[],
+            counts_output: false,
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_the_output_are_counted_and_pass_as_they_are() {
+        for (line, stdout, told) in [
+            (
+                "printf 'a\\0b\\377'; echo err >&2; exit 3",
+                &b"a\0b\xff"[..],
+                "3 4",
+            ),
+            ("exit 194", b"", "194 0"),
+            ("echo one; kill -9 $$", b"one\n", "137 4"),
+            // A process of its own that outlives the command is waited for, as the agent does.
+            (
+                "(sleep 0.2; echo late) & echo soon",
+                b"soon\nlate\n",
+                "0 10",
+            ),
+        ] {
+            let command = Command::Line(line.as_bytes().to_vec());
+            let script = RunScript {
+                counts_output: true,
+                ..plain(&command)
+            };
+            let text = script.for_sh().expect("it fits").join("\n");
+            assert!(!text.contains("{{") && !text.contains("}}"), "{text}");
+            let output = run(&script);
+            assert_eq!(output.stdout, stdout, "{line}");
+            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(
+                stderr.ends_with(&format!("\nops-exec: {told}\n")),
+                "{stderr}"
+            );
         }
     }
 

@@ -27,6 +27,8 @@ pub(crate) struct Streams {
     pub(crate) stderr: Vec<u8>,
     /// The status that our own script tells.
     pub(crate) status: Option<u8>,
+    /// How many bytes of standard output our own script counted.
+    pub(crate) stdout_bytes: Option<u64>,
     /// The number of the signal that ended the script itself.
     pub(crate) signal: Option<u8>,
     /// Something is missing of either.
@@ -92,6 +94,8 @@ impl Streams {
         if let Some((before, why)) = split_last(rest, FAILURE.as_bytes())
             && let Ok(why) = std::str::from_utf8(why)
         {
+            // Read from a log group, the last line has got a line feed.
+            let why = why.strip_suffix('\n').unwrap_or(why);
             if let Some(name) = why.strip_prefix("signal: ") {
                 self.signal = signal_number(name);
                 rest = before;
@@ -101,12 +105,22 @@ impl Streams {
         }
         if let Some((before, told)) = split_last(rest, STATUS_MARK.as_bytes())
             && let Ok(told) = std::str::from_utf8(told)
-            && let Some(Ok(status)) = told.strip_suffix('\n').map(str::parse)
+            && let Some((status, count)) = told.strip_suffix('\n').and_then(status_and_count)
         {
             self.status = Some(status);
+            self.stdout_bytes = count;
             rest = before;
         }
         self.stderr = rest.to_vec();
+    }
+}
+
+/// What our script tells behind its mark: a status, and the bytes of standard output where it has
+/// counted them.
+fn status_and_count(told: &str) -> Option<(u8, Option<u64>)> {
+    match told.split_once(' ') {
+        None => Some((told.parse().ok()?, None)),
+        Some((status, count)) => Some((status.parse().ok()?, Some(count.parse().ok()?))),
     }
 }
 
@@ -151,8 +165,14 @@ mod tests {
         let foreign = "out\n\n----------ERROR-------\nerrfailed to run commands: exit status 1";
         let streams = of_list(foreign).expect("apart");
         assert_eq!(texts(&streams), ("out\n", "err", None));
+        let counted = of_list("out\n----------ERROR-------\n\nops-exec: 0 3\n").expect("apart");
+        assert_eq!(texts(&counted), ("out", "", Some(0)));
+        assert_eq!(counted.stdout_bytes, Some(3));
         let silent = of_list("out\n").expect("apart");
         assert_eq!(texts(&silent), ("out\n", "", None));
+        let mut logged = Streams::default();
+        logged.set_stderr(b"err\n\nops-exec: 3 5\nfailed to run commands: exit status 3\n");
+        assert_eq!(texts(&logged), ("", "err\n", Some(3)));
         let killed = of_list("\n----------ERROR-------\nfailed to run commands: signal: killed");
         assert_eq!(killed.expect("apart").signal, Some(9));
     }

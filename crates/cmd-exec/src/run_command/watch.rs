@@ -21,6 +21,8 @@ const FIRST_LOOK: Duration = Duration::from_millis(300);
 /// Between two calls of ListCommandInvocations or ListCommands, of all commands together. No rate
 /// is published for them: an assumption, and a throttled call is tried again later.
 const CALL_EVERY: Duration = Duration::from_millis(250);
+/// Between two calls of CancelCommand, or of SendCommand; the same assumption.
+pub(super) const ORDER_EVERY: Duration = Duration::from_millis(400);
 /// How long a command may seem not to exist after it was sent.
 const APPEARS_WITHIN: Duration = Duration::from_secs(30);
 
@@ -137,6 +139,7 @@ impl<'a> Watcher<'a> {
                     Wish::Cancel => {
                         for one in all.iter().filter(|one| !one.is_over) {
                             let command = &one.command;
+                            self.pace_for(ORDER_EVERY).await;
                             self.cx
                                 .cancel_command(&command.region, &command.id, &[])
                                 .await?;
@@ -178,11 +181,16 @@ impl<'a> Watcher<'a> {
 
     /// Holds calls apart from each other.
     async fn pace(&mut self) {
+        self.pace_for(CALL_EVERY).await;
+    }
+
+    /// As calls that look, for one after which nothing is called for the time of `rest`.
+    pub(super) async fn pace_for(&mut self, rest: Duration) {
         let now = Instant::now();
         if self.next_call > now {
             tokio::time::sleep(self.next_call - now).await;
         }
-        self.next_call = Instant::now() + CALL_EVERY;
+        self.next_call = Instant::now() + rest;
     }
 
     fn draw(&self, all: &[UnderWay], screen: &mut Screen) {
@@ -261,7 +269,7 @@ impl<'a> Watcher<'a> {
         let unwanted = std::mem::take(&mut one.unwanted);
         let (region, id) = (&one.command.region, &one.command.id);
         for ids in unwanted.chunks(MOST_IDS) {
-            self.pace().await;
+            self.pace_for(ORDER_EVERY).await;
             self.cx.cancel_command(region, id, ids).await?;
         }
         Ok(())

@@ -92,6 +92,8 @@ pub(crate) enum Input<'a> {
         action: &'static str,
         parameters: &'a [(String, String)],
     },
+    /// REST with JSON: a POST to `path`.
+    RestJson { path: &'static str, body: &'a [u8] },
     /// A POST to `path` without a signature: the token of an SSO login is all it carries.
     WithSsoToken { path: &'static str, token: &'a str },
 }
@@ -267,6 +269,10 @@ impl Aws {
                 form = form_of(version, action, parameters);
                 let content_type = "application/x-www-form-urlencoded; charset=utf-8";
                 (vec![("content-type", content_type)], form.as_bytes())
+            }
+            Input::RestJson { path, body } => {
+                url = format!("{}{path}", url.trim_end_matches('/'));
+                (vec![("content-type", "application/json")], body)
             }
             Input::WithSsoToken { path, token } => {
                 url = format!("{}{path}", url.trim_end_matches('/'));

@@ -31,6 +31,7 @@ pub(super) fn url_of(service: Service, region: &str, kind: HostKind) -> String {
         Service::Sso => format!("portal.sso{fips_elsewhere}"),
         Service::SsoOidc => format!("oidc{fips_elsewhere}"),
         Service::CloudWatchLogs => format!("logs{fips_elsewhere}"),
+        Service::ResourceGroups => format!("resource-groups{fips_elsewhere}"),
         Service::Kms => format!("kms{fips}"),
         Service::Ec2 => format!("ec2{fips}"),
         Service::Ssm => format!("ssm{fips}"),
@@ -105,6 +106,7 @@ sso-oidc us-east-1 F D oidc-fips.us-east-1.api.aws
                 "kms" => Service::Kms,
                 "iam" => Service::Iam,
                 "logs" => Service::CloudWatchLogs,
+                "resource-groups" => Service::ResourceGroups,
                 "sso-oidc" => Service::SsoOidc,
                 _ => Service::Sso,
             };

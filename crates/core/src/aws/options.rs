@@ -19,6 +19,7 @@ pub(crate) enum Service {
     Kms,
     Iam,
     CloudWatchLogs,
+    ResourceGroups,
     /// The access portal of IAM Identity Center.
     Sso,
     /// The token service of IAM Identity Center.
@@ -27,7 +28,7 @@ pub(crate) enum Service {
 
 impl Service {
     /// All of them.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Ec2,
         Self::Ssm,
         Self::Sts,
@@ -36,6 +37,7 @@ impl Service {
         Self::Kms,
         Self::Iam,
         Self::CloudWatchLogs,
+        Self::ResourceGroups,
         Self::Sso,
         Self::SsoOidc,
     ];
@@ -51,6 +53,7 @@ impl Service {
             Self::Kms => "kms",
             Self::Iam => "iam",
             Self::CloudWatchLogs => "cloudwatch_logs",
+            Self::ResourceGroups => "resource_groups",
             Self::Sso => "sso",
             Self::SsoOidc => "sso_oidc",
         }
@@ -67,6 +70,7 @@ impl Service {
         match self {
             Self::InstanceConnect => "ec2-instance-connect",
             Self::CloudWatchLogs => "logs",
+            Self::ResourceGroups => "resource-groups",
             Self::Sso => "awsssoportal",
             Self::SsoOidc => "sso-oauth",
             other => other.key(),

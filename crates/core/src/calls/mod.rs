@@ -9,6 +9,7 @@ mod instance_connect;
 pub mod login;
 mod preferences;
 mod regions;
+mod resource_groups;
 pub mod run_command;
 pub mod s3;
 pub mod session_list;

@@ -29,6 +29,9 @@ pub const MOST_TARGETS: usize = 5;
 pub const COMMENT_CHARACTERS: usize = 100;
 /// Invocations and commands of one page.
 const PAGE: i32 = 50;
+/// The key of a target that means the members of a resource group. Source: the documentation of
+/// `Target` in the service's model.
+const RESOURCE_GROUP: &str = "resource-groups:Name";
 /// The shortest and the longest time until a command has to have reached a node.
 const DELIVERY_SECONDS: std::ops::RangeInclusive<u64> = 30..=2_592_000;
 
@@ -60,6 +63,8 @@ pub enum Nodes {
     Ids(Vec<String>),
     /// Tags with their values: nodes that have one value of each.
     Tags(Vec<(String, Vec<String>)>),
+    /// The managed nodes of a resource group.
+    ResourceGroup(String),
 }
 
 /// Where whole outputs are kept.
@@ -199,6 +204,9 @@ impl Context {
         }
         call = match &request.nodes {
             Nodes::Ids(ids) => call.set_instance_ids(Some(ids.clone())),
+            Nodes::ResourceGroup(name) => {
+                call.targets(Target::builder().key(RESOURCE_GROUP).values(name).build())
+            }
             Nodes::Tags(tags) => call.set_targets(Some(
                 tags.iter()
                     .map(|(key, values)| {

@@ -133,7 +133,8 @@ pub struct Query {
     pub naming: Naming,
     /// Whether SSM is asked about agents.
     pub reach: bool,
-    /// Tags to keep of each row; `None` keeps all. What is dropped needs no memory.
+    /// Tags to keep of each row, also in another case, so that a slip can be told; `None` keeps
+    /// all. What is dropped needs no memory.
     pub keep_tags: Option<Vec<String>>,
 }
 

@@ -114,7 +114,7 @@ fn info(cx: &Context) -> Result<Exit> {
                 cells
             });
             if !entries.is_empty() {
-                table::write(output, &columns, rows)?;
+                output.through_pager(|| table::write(output, &columns, rows))?;
             }
         }
     }

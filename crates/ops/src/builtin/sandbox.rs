@@ -131,7 +131,7 @@ impl Command for SandboxCommand {
             Action::Fault { faults } => fault(&cx, &faults),
             Action::Log => {
                 let log = admin::request(&running(&cx)?, "GET", "log", None)?;
-                cx.output().json(&log)?;
+                cx.output().through_pager(|| cx.output().json(&log))?;
                 Ok(Exit::SUCCESS)
             }
         }
@@ -248,8 +248,12 @@ fn status(cx: &Context) -> Result<Exit> {
         Format::Json => output.json(&whole)?,
         Format::Yaml => output.yaml(&whole)?,
         _ => {
+            let sessions = match count {
+                1 => "1 open session".to_owned(),
+                count => format!("{count} open sessions"),
+            };
             output.line(format!(
-                "running at {}, process {}, {count} open sessions",
+                "running at {}, process {}, {sessions}",
                 access.endpoint, access.pid
             ))?;
         }

@@ -3,9 +3,12 @@
 
 use crate::script::{compact, fill_in};
 
+const PROCESSES: &str = include_str!("scripts/processes.sh");
 const KEEPER: &str = include_str!("scripts/keeper.sh");
 const JOIN: &str = include_str!("scripts/join.sh");
 const RELAY: &str = include_str!("scripts/relay.sh");
+const ENCODE_IN_BULK: &str = include_str!("scripts/encode_in_bulk.sh");
+const ENCODE_LIVE: &str = include_str!("scripts/encode_live.sh");
 const DOWN: &str = include_str!("scripts/down.sh");
 const PROCESS: &str = include_str!("scripts/process.sh");
 const UP: &str = include_str!("scripts/up.sh");
@@ -27,20 +30,19 @@ pub(super) enum Encode {
 /// `is_kept` a keeper looks after it. With `linger` it waits for the end of its session.
 pub(super) fn down(encode: Encode, is_kept: bool, script: &str, linger: bool) -> String {
     let encode = match encode {
-        Encode::InBulk => "encode_in_bulk",
-        Encode::Live => "encode_live",
+        Encode::InBulk => ENCODE_IN_BULK,
+        Encode::Live => ENCODE_LIVE,
     };
     let keeper = if is_kept {
         compact(KEEPER)
     } else {
         String::new()
     };
-    let text = fill_in(&compact(DOWN), "KEEPER", &keeper);
+    let text = fill_in(&compact(DOWN), "ENCODE", &compact(encode));
+    let text = fill_in(&text, "PROCESSES", &compact(PROCESSES));
+    let text = fill_in(&text, "KEEPER", &keeper);
     let linger = if linger { "1" } else { "" };
-    format!(
-        "encode={encode}\nlinger={linger}\n{}",
-        fill_in(&text, "SCRIPT", script)
-    )
+    format!("linger={linger}\n{}", fill_in(&text, "SCRIPT", script))
 }
 
 /// The script of a kept [`down`] that runs `script` with the FIFO as its input.
@@ -60,7 +62,12 @@ pub(super) fn up(folder: &str) -> String {
 
 /// A dialogue whose answers leave by the terminal.
 pub(super) fn dialogue() -> String {
-    format!("joined=\n{}{}", compact(KEEPER), compact(DIALOGUE))
+    format!(
+        "joined=\n{}{}{}",
+        compact(PROCESSES),
+        compact(KEEPER),
+        compact(DIALOGUE)
+    )
 }
 
 /// A dialogue whose answers leave by the [`relay`] in `folder` too.

@@ -200,6 +200,56 @@ fn what_is_left_by_a_session_that_is_lost_is_put_in_order() {
 }
 
 #[test]
+fn nothing_runs_on_after_a_kill_although_nobody_reads_its_output() {
+    // All at once: each waits for some seconds.
+    std::thread::scope(|scope| {
+        for shell in Shell::all() {
+            scope.spawn(move || {
+                // The second one writes nothing, and would never meet a broken pipe.
+                let endless = "cat \"$HOME/endless\"";
+                let silent = "trap \"\" TERM HUP; tail -f \"$HOME/silent\" >/dev/null; true";
+                let make = |name: &str, len| {
+                    let path = shell.folder().join(name);
+                    std::fs::File::create(&path)
+                        .and_then(|file| file.set_len(len))
+                        .unwrap();
+                    path.display().to_string()
+                };
+                let runs = [
+                    (Encode::InBulk, false, endless, make("endless", 64 << 20)),
+                    (Encode::Live, true, silent, make("silent", 0)),
+                ];
+                let mut children = runs.map(|(encode, is_kept, script, word)| {
+                    let what = format!("{} {encode:?}", shell.name());
+                    let text = scripts::down(encode, is_kept, script, true);
+                    let mut command = shell.command(&text);
+                    command.stdin(Stdio::null());
+                    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+                    let child = command.spawn().unwrap();
+                    wait_until(&what, || Shell::has_processes(&word));
+                    (child, word, what)
+                });
+                // The agent's kill meets the shell alone. Where it comes while the web socket takes
+                // nothing, that agent never waits for the shell and leaves the pipes open, unread.
+                for (child, ..) in &mut children {
+                    child.kill().unwrap();
+                }
+                for (mut child, word, what) in children {
+                    wait_until(&what, || !Shell::has_processes(&word));
+                    // Only what the shell has started held the other side of its pipes.
+                    let stdout = &mut child.stdout.take().unwrap();
+                    std::io::copy(stdout, &mut std::io::sink()).unwrap();
+                    let stderr = &mut child.stderr.take().unwrap();
+                    std::io::copy(stderr, &mut std::io::sink()).unwrap();
+                    child.wait().unwrap();
+                }
+                wait_until("the folders go", || folders(&shell).is_empty());
+            });
+        }
+    });
+}
+
+#[test]
 fn a_dialogue_runs_the_script_that_it_was_sent_whole() {
     for shell in Shell::all() {
         let text = format!("{NO_TERMINAL}{}", scripts::dialogue());
@@ -248,6 +298,6 @@ fn the_scripts_are_clean_for_shellcheck() {
     needs!("shellcheck");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/pipe/scripts");
     let scripts = scripts_in(&folder);
-    assert_eq!(scripts.len(), 7);
+    assert_eq!(scripts.len(), 10);
     assert_clean_for_shellcheck(&scripts);
 }

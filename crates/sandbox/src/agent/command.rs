@@ -1,13 +1,21 @@
 //! Commands that run without a shell, a terminal or input.
 
-use std::{io::Seek as _, process::ExitStatus, process::Stdio, time::Duration};
+use std::{
+    io::Seek as _,
+    process::{ExitStatus, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, Signal, kill_process},
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
-    process::Child,
+    process::{Child, ChildStderr, ChildStdout},
     sync::watch,
 };
 
@@ -149,28 +157,22 @@ async fn separated(
             .stderr(Stdio::piped())
             .spawn()
     });
-    let mut child = match started {
+    let child = match started {
         Ok(child) => child,
         Err(error) => {
             send_exit_code(channel, 1).await;
             return failed_exec(channel, spec, &words[0], &error).await;
         }
     };
-    let (Some(mut stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) else {
+    let input = CommandInput::new(&child);
+    let Some(mut command) = SeparatedCommand::new(child) else {
         return Closing::default();
     };
-    let input = CommandInput::new(&child);
     let interrupted = input.interrupted.subscribe();
     let exited = input.exited.clone();
     channel.install(input).await;
-    let pumps = async {
-        tokio::join!(
-            separate_pump(channel, &mut stdout, payload::OUTPUT, stdout_prefix),
-            separate_pump(channel, &mut stderr, payload::STDERR, stderr_prefix),
-        );
-    };
-    pumps.await;
-    let status = child.wait().await;
+    command.pump(channel, stdout_prefix, stderr_prefix).await;
+    let status = command.wait().await;
     // An interrupt makes the official agent wait for the command twice, and the second wait knows
     // no status.
     let code = if *interrupted.borrow() {
@@ -196,6 +198,79 @@ fn exit_code(status: std::io::Result<ExitStatus>) -> i32 {
     status.map_or(1, |status| status.code().unwrap_or(-1))
 }
 
+/// A command with two pipes, and what the official agent makes of it when its session ends early:
+/// the command's own process is killed and nothing that it has started. Where output waits in that
+/// moment for a web socket that takes nothing, the command is never waited for either, and its
+/// pipes stay open with nobody to read them.
+struct SeparatedCommand {
+    parts: Option<(Child, ChildStdout, ChildStderr)>,
+    /// A message waits for room on its way out.
+    is_blocked: AtomicBool,
+}
+
+impl SeparatedCommand {
+    /// `None` where the child has no pipes.
+    fn new(mut child: Child) -> Option<Self> {
+        let (stdout, stderr) = (child.stdout.take()?, child.stderr.take()?);
+        Some(Self {
+            parts: Some((child, stdout, stderr)),
+            is_blocked: AtomicBool::new(false),
+        })
+    }
+
+    /// Copies both streams until they end.
+    async fn pump(&mut self, channel: &Channel, stdout_prefix: &str, stderr_prefix: &str) {
+        let Some((_, stdout, stderr)) = &mut self.parts else {
+            return;
+        };
+        let blocked = &self.is_blocked;
+        tokio::join!(
+            separate_pump(channel, stdout, payload::OUTPUT, stdout_prefix, blocked),
+            separate_pump(channel, stderr, payload::STDERR, stderr_prefix, blocked),
+        );
+    }
+
+    /// Waits for the command; its pipes are closed.
+    async fn wait(mut self) -> std::io::Result<ExitStatus> {
+        let Some((mut child, stdout, stderr)) = self.parts.take() else {
+            return Err(std::io::ErrorKind::NotFound.into());
+        };
+        drop((stdout, stderr));
+        child.wait().await
+    }
+}
+
+impl Drop for SeparatedCommand {
+    fn drop(&mut self) {
+        let Some((mut child, stdout, stderr)) = self.parts.take() else {
+            return;
+        };
+        let _ = child.start_kill();
+        if !self.is_blocked.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                // The official agent's worker stays for good; this one until it makes no
+                // difference any more.
+                while !(is_hung_up(&stdout) && is_hung_up(&stderr)) {
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+                drop(child);
+            });
+        }
+    }
+}
+
+/// Whether nobody holds the writing end of a pipe any more.
+fn is_hung_up(pipe: &impl std::os::fd::AsFd) -> bool {
+    let mut asked = [PollFd::new(pipe, PollFlags::empty())];
+    match poll(&mut asked, Some(&Timespec::default())) {
+        Ok(_) => asked[0].revents().contains(PollFlags::HUP),
+        Err(_) => true,
+    }
+}
+
 /// Copies one stream, unpaced, until it ends. When the client is away at the time of a read the
 /// rest is never sent.
 async fn separate_pump(
@@ -203,6 +278,7 @@ async fn separate_pump(
     stream: &mut (impl AsyncRead + Unpin),
     payload_type: u32,
     prefix: &str,
+    is_blocked: &AtomicBool,
 ) {
     let mut chunker = Utf8Chunker::default();
     let mut buffer = vec![0; PAYLOAD_BYTES - prefix.len()];
@@ -218,9 +294,11 @@ async fn separate_pump(
             chunker.prepend(prefix.as_bytes());
         }
         needs_prefix = buffer[len - 1] == b'\n';
+        is_blocked.store(true, Ordering::Relaxed);
         channel
             .send(payload_type, chunker.push(&buffer[..len]))
             .await;
+        is_blocked.store(false, Ordering::Relaxed);
     }
 }
 

@@ -57,6 +57,9 @@ pub(crate) struct FleetFile {
     /// gateway.
     #[serde(default)]
     pub(crate) subnets: BTreeMap<String, SubnetEntry>,
+    /// Resource groups by name: the tags that their members have, all of them.
+    #[serde(default)]
+    pub(crate) resource_groups: BTreeMap<String, BTreeMap<String, String>>,
     /// Regions that the account has not enabled.
     #[serde(default)]
     pub(crate) disabled_regions: Vec<String>,
@@ -173,6 +176,15 @@ fn default_mfa_code() -> String {
 }
 
 impl FleetFile {
+    /// Whether the machine is a member of the resource group.
+    pub(crate) fn is_in_group(&self, group: &str, instance: &Instance) -> bool {
+        let tags = self.resource_groups.get(group);
+        tags.is_some_and(|tags| {
+            tags.iter()
+                .all(|(key, value)| instance.tags.get(key) == Some(value))
+        })
+    }
+
     /// What the role `name` of machines is allowed.
     pub(crate) fn server_role(&self, name: &str) -> ServerRole {
         self.server_roles.get(name).cloned().unwrap_or_default()

@@ -6,12 +6,12 @@ use jiff::Timestamp;
 use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 
 use super::{
-    Invocation, InvocationStatus, PluginResult, SentCommand, Targets, World, answer::Answer,
-    made_up, made_up::SharedAnswer, visible_after,
+    Invocation, InvocationStatus, PluginResult, RESOURCE_GROUP, SentCommand, Targets, World,
+    answer::Answer, made_up, made_up::SharedAnswer, visible_after,
 };
 use crate::{
     agent::run_command::{self, Ran, Script, Verdict},
-    fleet::{Instance, InstanceStateName, MachineChange, PingStatus},
+    fleet::{FleetFile, Instance, InstanceStateName, MachineChange, PingStatus},
     log_groups::LogEvent,
     objects::object_path,
 };
@@ -111,7 +111,7 @@ fn find(world: &World, command: &SentCommand) -> Vec<Invocation> {
                     && instance.ping().is_some()
                     && criteria
                         .iter()
-                        .all(|(key, values)| answers(&instance, key, values));
+                        .all(|(key, values)| answers(world.fleet.file(), &instance, key, values));
                 if is_meant {
                     found.push(new(&instance));
                 }
@@ -121,12 +121,15 @@ fn find(world: &World, command: &SentCommand) -> Vec<Invocation> {
     }
 }
 
-fn answers(instance: &Instance, key: &str, values: &[String]) -> bool {
+fn answers(file: &FleetFile, instance: &Instance, key: &str, values: &[String]) -> bool {
     if key.eq_ignore_ascii_case("InstanceIds") {
         return values.contains(&instance.id);
     }
     if key == "tag-key" {
         return instance.tags.keys().any(|tag| values.contains(tag));
+    }
+    if key == RESOURCE_GROUP {
+        return values.iter().any(|group| file.is_in_group(group, instance));
     }
     key.strip_prefix("tag:")
         .and_then(|tag| instance.tags.get(tag))
@@ -312,8 +315,9 @@ fn keep_outputs(
         }
         if let Some(group) = &output.log_group {
             let at = Timestamp::now();
-            let text = String::from_utf8_lossy(&stream.bytes()?).into_owned();
-            let events: Vec<LogEvent> = messages(&text)
+            let messages = messages(&stream.bytes()?);
+            let events: Vec<LogEvent> = messages
+                .into_iter()
                 .map(|message| LogEvent { at, message })
                 .collect();
             let stream = format!("{}/{instance_id}/{}/{name}", command.id, document.stream());
@@ -325,21 +329,27 @@ fn keep_outputs(
     Ok(())
 }
 
-/// The events of an output: whole lines with their ends, as many as fit into one; the last loses
-/// its line feed, and carriage returns before line feeds are lost everywhere. Source:
-/// `getNextMessage` and `buildEventInfo` of the agent's cloudwatchlogspublisher.
-fn messages(text: &str) -> impl Iterator<Item = String> {
+/// The events of an output: whole lines, as many as fit into one, and longer lines in pieces. What
+/// is sent after the command has ended loses the line feed at the end of each event, and carriage
+/// returns before line feeds are lost everywhere. An agent sends once a second, so that this is so
+/// for all that a short command writes.
+///
+/// Source: `getNextMessage` and `buildEventInfo` of the agent's cloudwatchlogspublisher.
+fn messages(bytes: &[u8]) -> Vec<String> {
     const MESSAGE_BYTES: usize = 200 * 1000;
-    let mut messages: Vec<String> = Vec::new();
-    let text = text.replace("\r\n", "\n");
-    let text = text.strip_suffix('\n').unwrap_or(&text);
-    for line in text.split_inclusive('\n') {
+    let mut messages: Vec<Vec<u8>> = Vec::new();
+    let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+    for piece in lines.flat_map(|line| line.chunks(MESSAGE_BYTES)) {
         match messages.last_mut() {
-            Some(last) if last.len() + line.len() <= MESSAGE_BYTES => last.push_str(line),
-            _ => messages.push(line.to_owned()),
+            Some(last) if last.len() + piece.len() <= MESSAGE_BYTES => last.extend(piece),
+            _ => messages.push(piece.to_vec()),
         }
     }
-    messages.into_iter()
+    let messages = messages.into_iter().map(|message| {
+        let text = String::from_utf8_lossy(&message).replace("\r\n", "\n");
+        text.strip_suffix('\n').unwrap_or(&text).to_owned()
+    });
+    messages.collect()
 }
 
 impl SentCommand {

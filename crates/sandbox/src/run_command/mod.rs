@@ -28,7 +28,9 @@ pub(crate) use self::{
     cut::{plugin_output, stderr_content},
     document::{CommandDocument, execution_timeout, parameters},
     invocation::{Invocation, InvocationStatus, PluginResult},
-    order::{DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT_SECONDS, Output, SendOrder, Targets},
+    order::{
+        DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT_SECONDS, Output, RESOURCE_GROUP, SendOrder, Targets,
+    },
 };
 use crate::{
     faults::Faults,

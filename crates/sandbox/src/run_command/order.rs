@@ -9,6 +9,9 @@ pub(crate) const DEFAULT_CONCURRENCY: usize = 50;
 /// `TimeoutSeconds` where nothing is said.
 pub(crate) const DEFAULT_TIMEOUT_SECONDS: u64 = 3600;
 
+/// The key of a target that means the members of a resource group.
+pub(crate) const RESOURCE_GROUP: &str = "resource-groups:Name";
+
 /// A command as it was asked for, checked.
 #[derive(Clone, Debug)]
 pub(crate) struct SendOrder {

@@ -9,8 +9,8 @@ use crate::{
     app::{App, Call},
     error::ApiError,
     run_command::{
-        CommandDocument, DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT_SECONDS, Output, SendOrder, Targets,
-        execution_timeout, parameters,
+        CommandDocument, DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT_SECONDS, Output, RESOURCE_GROUP,
+        SendOrder, Targets, execution_timeout, parameters,
     },
 };
 
@@ -29,7 +29,7 @@ pub(super) fn send(app: &App, call: &Call, input: &Value) -> Result<Value, ApiEr
     let timeout_seconds = timeout_seconds(input)?;
     let max_concurrency = control(input, "MaxConcurrency", 1)?;
     let max_errors = control(input, "MaxErrors", 0)?;
-    let output = output(app, input)?;
+    let output = output(app, input, short)?;
     let given = parameters(input.get("Parameters"))?;
     app.check_resource(call, "SendCommand", short, &document_arn(call, short))?;
     let document = CommandDocument::find(short, app.fleet.file())?;
@@ -132,6 +132,7 @@ fn targets(input: &Value) -> Result<Targets, ApiError> {
         }
         let is_known = key.eq_ignore_ascii_case("InstanceIds")
             || *key == "tag-key"
+            || *key == RESOURCE_GROUP
             || key.strip_prefix("tag:").is_some_and(|key| !key.is_empty());
         if !is_known {
             return Err(ApiError::validation(format!("Invalid target key: {key}")));
@@ -194,7 +195,7 @@ fn control(input: &Value, name: &str, least: u32) -> Result<Option<String>, ApiE
     Err(mismatch(text, &member, pattern))
 }
 
-fn output(app: &App, input: &Value) -> Result<Output, ApiError> {
+fn output(app: &App, input: &Value, document: &str) -> Result<Output, ApiError> {
     let bucket = optional(input, "OutputS3BucketName", 3, 63)?;
     let key_prefix = optional(input, "OutputS3KeyPrefix", 0, 500)?.unwrap_or_default();
     if let Some(bucket) = bucket
@@ -209,11 +210,31 @@ fn output(app: &App, input: &Value) -> Result<Output, ApiError> {
         .unwrap_or(false);
     let group = logs
         .and_then(|logs| logs.get("CloudWatchLogGroupName"))
-        .and_then(Value::as_str);
+        .and_then(Value::as_str)
+        // An empty name is none.
+        .filter(|group| !group.is_empty());
+    let is_name = |group: &str| {
+        group.len() <= 512
+            && group
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || ".-_/#".contains(c))
+    };
+    if let Some(group) = group
+        && !is_name(group)
+    {
+        return Err(mismatch(
+            group,
+            "cloudWatchOutputConfig.cloudWatchLogGroupName",
+            "[\\.\\-_/#A-Za-z0-9]+",
+        ));
+    }
     Ok(Output {
         bucket: bucket.map(str::to_owned),
         key_prefix: key_prefix.to_owned(),
-        log_group: is_logged.then(|| group.unwrap_or("/aws/ssm/AWS-RunShellScript").to_owned()),
+        log_group: is_logged.then(|| match group {
+            Some(group) => group.to_owned(),
+            None => format!("/aws/ssm/{document}"),
+        }),
     })
 }
 

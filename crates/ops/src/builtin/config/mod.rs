@@ -148,7 +148,7 @@ impl Command for Config {
                 } else {
                     show::schema()
                 };
-                cx.output().json(&schema)?;
+                cx.output().through_pager(|| cx.output().json(&schema))?;
                 Ok(Exit::SUCCESS)
             }
         }
@@ -278,8 +278,8 @@ fn document(cx: &Context, name: &str, rows: &impl Serialize) -> Result<bool> {
     let output = cx.output();
     let whole = json!({ "apiVersion": "ops.config/v1", name: rows });
     match output.format() {
-        Format::Json => output.json(&whole)?,
-        Format::Yaml => output.yaml(&whole)?,
+        Format::Json => output.through_pager(|| output.json(&whole))?,
+        Format::Yaml => output.through_pager(|| output.yaml(&whole))?,
         _ => return Ok(false),
     }
     Ok(true)
@@ -302,7 +302,8 @@ fn table(cx: &Context, head: &[&str], lines: impl Iterator<Item = Vec<String>>) 
         .iter()
         .map(|title| Column::new(*title, Column::KEPT).shrinking())
         .collect();
-    ops_ui::table::write(cx.output(), &columns, rows.iter().cloned())?;
+    let output = cx.output();
+    output.through_pager(|| ops_ui::table::write(output, &columns, rows.iter().cloned()))?;
     Ok(Exit::SUCCESS)
 }
 

@@ -15,14 +15,14 @@
 # Descriptors: 3 is the real output, 6 the real error output, 5 leads to the sed that marks
 # complaints. 9 is the keeper's, and nothing that is forked here keeps it.
 #
-# In front stand: encode=…, the name of a function, and linger=1 where the agent cuts the end of
-# the output off once its command has ended. The line KEEPER becomes the text of keeper.sh or
-# nothing, the line SCRIPT the script.
+# In front stands linger=1 where the agent cuts the end of the output off once its command has ended.
+# The line ENCODE becomes the text of a file that defines encode, the line PROCESSES becomes the text of processes.sh,
+# the line KEEPER that of keeper.sh or nothing, the line SCRIPT the script.
 #
 # No single quote may stand here: the text travels between a pair of them.
 #
-# shellcheck disable=SC2154 # encode and linger stand in front.
-# shellcheck disable=SC2329 # The functions that encode are called by name.
+# shellcheck disable=SC2154 # linger stands in front.
+# shellcheck disable=SC2034 # The text in the place of ENCODE uses $encoder.
 
 exec 3>&1 6>&2
 # GNU and busybox wrap lines but with -w0, macOS wraps none and knows no -w0. A run may have line
@@ -38,31 +38,17 @@ else
     printf "!hex\n" >&3
 fi
 
+PROCESSES
 KEEPER
 
-# A whole buffer at a time: nothing is faster, and what fills no buffer waits until the script ends.
-encode_in_bulk() {
-    # Split into words on purpose.
-    $encoder
-}
+ENCODE
 
-# As it comes: what one read of the pipe gives is a run of its own. That is two processes for each,
-# which costs when much comes.
-encode_live() {
-    while
-        run=$(dd bs=65536 count=1 2>/dev/null | $encoder)
-        [ -n "$run" ]
-    do
-        printf "%s\n" "$run" || exit 1
-    done
-}
-
-# Tells the client that the agent still listens, and finds out first when nobody does any more: then
-# the agent has let go, and where sudo stands in between its kill has not come here.
+# Tells the client that the agent still listens, and finds out when nobody does any more: then the
+# agent has let go.
 beat() {
     # Not behind the call: a shell keeps what a function's redirections replace, and the real output
     # would stay open here.
-    exec </dev/null >/dev/null 2>&1 6>&- 9>&-
+    exec </dev/null >/dev/null 2>&1 6>&-
     # Without this the failing printf would end this shell before it could end the other one.
     trap "" PIPE
     while sleep 3 3>&-; do
@@ -73,6 +59,31 @@ beat() {
     done
 }
 
+# Whether the shell that this text was given to lives, with the parent that it began with. The
+# agent kills the process that it started and nothing else: this shell, or the sudo in front of it.
+# kill -0 does not tell, since an agent may never wait for what it has killed. The name that stands
+# in front of the two fields is that of a shell, which has no blank.
+is_wanted() {
+    # Two words on purpose.
+    # shellcheck disable=SC2046
+    set -- $(cut -d" " -f3,4 /proc/$$/stat || ps -o stat= -o ppid= -p $$)
+    [ "${1#Z}$2" = "$1$PPID" ]
+}
+
+# watch PROCESS: ends it with all that it has started when nobody wants that any more. A write would
+# not do: into a pipe that nobody reads and somebody holds open it waits for ever, and so does a
+# process that nobody ends.
+watch() {
+    exec </dev/null >/dev/null 2>&1 3>&- 6>&- 9>&-
+    # Where neither can be asked, nothing is known and nobody is ended.
+    is_wanted || exit 0
+    while is_wanted; do
+        sleep 3
+    done
+    trap "" HUP INT QUIT TERM
+    end_tree "$1"
+}
+
 run_script() {
     (
         cd "$HOME" 2>/dev/null || cd /
@@ -81,15 +92,22 @@ SCRIPT
     printf "!status %s\n" "$?" >&6
 }
 
-# No parentheses: mksh would start two processes, and $! would name the one that only waits.
-beat &
-beating=$!
-# ksh runs the last part of a pipeline itself: an exec there would close the descriptor for good.
-{
+# All that there is to end, in a process of its own.
+run_all() {
     exec 9>&-
-    run_script | "$encode" >&3
-} 5>&1 | sed "s/^/!e /" >&6 9>&-
-kill "$beating" 2>/dev/null
+    beat &
+    beating=$!
+    # ksh runs the last part of a pipeline itself.
+    { run_script | encode >&3; } 5>&1 | sed "s/^/!e /" >&6
+    kill "$beating" 2>/dev/null
+}
+
+# No parentheses: mksh would start two processes, and $! would name the one that only waits.
+run_all &
+running=$!
+watch "$running" &
+wait "$running"
+kill "$!" 2>/dev/null
 printf "!over\n" >&6
 printf "\n!end\n" >&3
 # Of a command that has ended the agent repairs for two seconds only what was lost on the way: the

@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 #
-# Makes the private folder $private of a pipe and starts its keeper: a process that outlives the
+# Behind processes.sh. Makes the private folder $private of a pipe and starts its keeper: a process that outlives the
 # session, whatever ends it, and puts in order what is left then.
 #
 # Files of the folder:
@@ -9,7 +9,6 @@
 #   out        FIFO: what the script of a dialogue has to say
 #   eof        FIFO: a line in it says that the input has come to its end
 #   process    the number of the process that is ended with the pipe; empty for none
-#   processes  every process and its parent, while that one is ended
 #   remove     a path and a line feed: what is removed with the folder
 #
 # No single quote may stand here: the text travels between a pair of them.
@@ -20,34 +19,6 @@ mkfifo "$private/life" "$private/in" "$private/out" "$private/eof" || {
     exit 1
 }
 
-list_processes() {
-    # The ps of busybox knows no -A and no pid=, and says so by its status; then there is a /proc.
-    # On macOS there is none, and ps knows both.
-    ps -A -o pid= -o ppid= >"$private/processes" || for status in /proc/[0-9]*/status; do
-        sed -n -e "s/^Pid:[^0-9]*//p" -e "s/^PPid:[^0-9]*//p" "$status" | tr "\n" " "
-        echo
-    done >"$private/processes"
-}
-
-# tell_tree PROCESS: its number, and those of all that it has started, as the list has them.
-tell_tree() {
-    echo "$1"
-    while read -r child parent; do
-        [ "$parent" != "$1" ] || tell_tree "$child"
-    done <"$private/processes"
-}
-
-end_process() {
-    list_processes
-    # Numbers, one to a word. The list is made before the first of them dies: whose parent is gone
-    # belongs to process 1.
-    # shellcheck disable=SC2046
-    set -- $(tell_tree "$(cat "$private/process")")
-    kill -TERM "$@"
-    sleep 1
-    kill -KILL "$@"
-}
-
 keep() {
     # The end of a session is a hang-up, and an agent kills by group: now the keeper is needed.
     trap "" HUP INT QUIT TERM
@@ -56,7 +27,7 @@ keep() {
     # Ends when the last writer is gone. Only the shell that the agent started is one, and that
     # shell dies with its session, whatever else hangs.
     cat "$private/life"
-    [ ! -s "$private/process" ] || end_process
+    [ ! -s "$private/process" ] || end_tree "$(cat "$private/process")"
     # Opening a FIFO waits for its other side, and somebody may still wait so. Opened both ways a
     # FIFO waits for nobody, and lets them go on. This comes after the end of the process, which
     # must not take it for the end of its input.
