@@ -13,9 +13,9 @@ use crate::{
     socket_owner::Owner,
 };
 
-/// Open an instance in the AWS console
+/// Open a server in the AWS console
 ///
-/// Opens the browser (`BROWSER`, else the desktop's) at a page about the instance, in its region
+/// Opens the browser (`BROWSER`, else the desktop's) at a page about the server, in its region
 /// and partition. Without a display the URL is printed.
 ///
 /// `--login` signs in with the credentials in use, so that the page opens in the right account. The
@@ -55,7 +55,7 @@ pub struct Console {
 impl Command for Console {
     const NAME: &'static str = "console";
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
-        ("ops console web-1", "EC2's Connect page of the instance"),
+        ("ops console web-1", "EC2's Connect page of the server"),
         (
             "ops console web-1 --page metrics --login",
             "its metrics, signed in",

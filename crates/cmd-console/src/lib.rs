@@ -1,4 +1,4 @@
-//! `ops console`: the way to the AWS console. `ops wait`: waiting until an instance can be used.
+//! `ops console`: the way to the AWS console. `ops wait`: waiting until a server can be used.
 
 mod console;
 mod handover;

@@ -34,9 +34,9 @@ impl Goal {
     }
 }
 
-/// Wait until an instance can be used
+/// Wait until a server can be used
 ///
-/// For scripts, after a launch: the instance need not even be there yet. Ends with 0 as soon as it
+/// For scripts, after a launch: the server need not even be there yet. Ends with 0 as soon as it
 /// is so far, and with 124 when --timeout (5 minutes by default) is over.
 #[derive(clap::Args, Debug)]
 pub struct Wait {

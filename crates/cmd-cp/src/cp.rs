@@ -42,7 +42,7 @@ const SESSIONS: usize = 4;
 /// Servers at a time where nobody says how many.
 const PARALLEL: usize = 4;
 
-/// Copy files to, from and between instances
+/// Copy files to, from and between servers
 ///
 /// Either side is a local path or `[USER@]TARGET:PATH`; `-` is standard input or output. Nothing
 /// need be installed or open on the server: no sshd, no key, no bucket. Paths on a server may begin

@@ -1,4 +1,4 @@
-//! `ops cp`: copy files to, from and between instances.
+//! `ops cp`: copy files to, from and between servers.
 //!
 //! The command ([`cp`]) lists, decides what goes where ([`arrive`], [`leave`], [`relay`]) and hands
 //! files to a [`transport`], one for each server, chosen in [`via`]. What arrives goes through a

@@ -7,7 +7,7 @@ use std::{
 };
 
 use ops_core::{Choice, Context, inventory::TagFilter};
-use ops_profile::{Instance, InstanceState, Target};
+use ops_profile::{Instance, InstanceState, Target, target::Selector};
 use ops_ui::{Error, ErrorKind, Result, stdio};
 
 /// One server of a run.
@@ -89,9 +89,12 @@ impl Selection {
         if let ([only], false) = (self.targets.as_slice(), are_many) {
             add(cx.resolve(only, self.choice).await?, only.user.as_ref());
         } else {
+            let plain = look_up_plain(cx, &self.targets).await?;
             for target in &self.targets {
                 let instances = if target.is_plural() {
                     cx.resolve_many(std::slice::from_ref(target)).await?
+                } else if let Some(instance) = plain.get(target.as_str()) {
+                    vec![instance.clone()]
                 } else {
                     vec![resolve_in_any_state(cx, target, self.choice).await?]
                 };
@@ -160,6 +163,59 @@ pub(crate) async fn pick_targets(cx: &Context, question: &str) -> Result<Vec<Tar
         .into_iter()
         .map(|one| Target::of_id(None, one.id, one.region));
     Ok(targets.collect())
+}
+
+/// The servers that `targets` call plainly by id or name, by the target's text, with one list for
+/// all of them: a file may name hundreds, and each alone is a call or two. What is not found so as
+/// one running server is missing here; looked up alone it tells why.
+///
+/// # Errors
+/// A profile that cannot be read.
+async fn look_up_plain(cx: &Context, targets: &[Target]) -> Result<BTreeMap<String, Instance>> {
+    let profile = cx.profile()?;
+    let is_plain = |target: &&Target| {
+        let is_known_by_list = match &target.selector {
+            Selector::Id(_) => true,
+            Selector::Word(word) => !profile.hosts.contains_key(word),
+            _ => false,
+        };
+        is_known_by_list && target.index.is_none() && target.region.is_none()
+    };
+    let plain: Vec<&Target> = targets.iter().filter(is_plain).collect();
+    let mut found = BTreeMap::new();
+    if plain.len() < 2 || cx.globals().cached {
+        return Ok(found);
+    }
+    let is_id = |target: &&Target| matches!(target.selector, Selector::Id(_));
+    // The profile's selection holds for names and not for ids, which therefore have their own list.
+    let (ids, names): (Vec<&Target>, Vec<&Target>) = plain.into_iter().partition(is_id);
+    for part in [ids, names] {
+        let mut query = ops_core::Query::of_targets(profile);
+        query.patterns = part.iter().map(|target| target.selector.clone()).collect();
+        if part.is_empty() {
+            continue;
+        }
+        let mut listing = cx.list(&query, &cx.regions().await?).await?;
+        let instances = std::mem::take(&mut listing.instances);
+        // In the region that failed there may be another one of the same name.
+        if listing.into_failure().is_some() {
+            continue;
+        }
+        for target in part {
+            let is_meant = |instance: &&Instance| match &target.selector {
+                Selector::Id(id) => instance.id == *id,
+                Selector::Word(word) => instance.full_names().any(|name| name == word),
+                _ => false,
+            };
+            let mut meant = instances.iter().filter(is_meant);
+            if let (Some(only), None) = (meant.next(), meant.next())
+                && only.state == InstanceState::Running
+            {
+                found.insert(target.as_str().to_owned(), only.clone());
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// The server that `target` means, beside others: one that is stopped is a row of its own in the

@@ -160,6 +160,33 @@ impl Outcome {
 mod tests {
     use super::*;
 
+    /// Asked of this machine's shell, whose numbers are those of its system.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_signal_is_called_as_a_shell_calls_it() {
+        for number in 1..=31 {
+            let line = format!("kill -l {number}");
+            let told = std::process::Command::new("sh")
+                .args(["-c", &line])
+                .output();
+            let told = String::from_utf8(told.unwrap().stdout).unwrap();
+            // Some have another name, or none, in some shells.
+            let told = match told.trim() {
+                "POLL" => "IO",
+                "CLD" => "CHLD",
+                "16" => "STKFLT",
+                name => name,
+            };
+            assert_eq!(
+                signal_name(number),
+                Some(&*format!("SIG{told}")),
+                "{number}"
+            );
+        }
+        assert_eq!(signal_name(0), None);
+        assert_eq!(signal_name(32), None);
+    }
+
     #[test]
     fn each_end_has_a_status_and_words() {
         let told = |outcome: Outcome| {

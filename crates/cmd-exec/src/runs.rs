@@ -162,7 +162,10 @@ async fn list(cx: &Context, asked: &List) -> Result<Exit> {
                 output.line(&command.id)?;
             }
         }
-        _ if found.is_empty() => output.note("no command was sent in this time"),
+        _ if found.is_empty() && asked.since.is_none() => {
+            output.note("no command was sent within a day; further back: ops runs --since 7d");
+        }
+        _ if found.is_empty() => output.note("no command was sent in that time"),
         _ => table(cx, &found)?,
     }
     Ok(Exit::SUCCESS)

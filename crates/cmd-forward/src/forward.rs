@@ -19,7 +19,7 @@ use crate::status;
 /// Sessions that a busy destination may grow to when nothing else is asked for.
 const DEFAULT_SESSIONS: usize = 4;
 
-/// Forward local ports to what an instance can reach
+/// Forward local ports to what a server can reach
 ///
 /// Listens on 127.0.0.1 and carries every connection through Session Manager: to a port of the
 /// instance itself, or to any host and port that it can reach. No open port, no SSH server, no key.
@@ -42,9 +42,9 @@ pub struct Forward {
     ///
     /// A SPEC is one of these, IPv6 addresses in brackets:
     ///
-    ///   PORT                  a port of the instance, the same one here
+    ///   PORT                  a port of the server, the same one here
     ///   LOCAL:PORT            another port here; 0 is any free one
-    ///   LOCAL:HOST:PORT       a host as the instance knows it
+    ///   LOCAL:HOST:PORT       a host as the server knows it
     ///   BIND:LOCAL:HOST:PORT  another address to listen on, `*` for all; BIND:LOCAL:PORT too
     ///   PATH:HOST:PORT        a unix socket here
     #[arg(value_name = "NAME|TARGET SPEC", verbatim_doc_comment)]

@@ -59,6 +59,18 @@ pub(crate) fn plan(cx: &Context, typed: TypedForwards<'_>) -> Result<Vec<Forward
         if specs.is_empty() && typed.socks.is_empty() {
             return Err(no_spec(target, named.keys()));
         }
+        if let [spec, server] = words
+            && is_ports(spec)
+            && !is_ports(server)
+        {
+            return Err(
+                Error::usage("the server stands before its ports").hint(hint!(
+                    "turn them round: ops forward {} {}",
+                    server.as_str(),
+                    spec.as_str()
+                )),
+            );
+        }
         let target: Target = target
             .parse()
             .map_err(|error| Error::usage(format!("{error}")))?;
@@ -181,13 +193,32 @@ fn spec_error(error: &SpecError) -> Error {
 }
 
 fn no_spec<'a>(word: &str, names: impl Iterator<Item = &'a String> + Clone) -> Error {
+    if is_ports(word) {
+        return Error::usage(format!("`{word}` is a port, and the server is missing"))
+            .hint(hint!("name the server first: ops forward TARGET {}", word))
+            .hint("see what there is: ops ls");
+    }
     let error = Error::usage(format!(
         "`{word}` is not the name of a forward, and a target needs a port to forward"
     ));
     match nearest(word, names.map(String::as_str)) {
         Some(name) => error.hint(hint!("did you mean: ops forward {}", name)),
-        None => error.hint(hint!("ops forward {} LOCAL:HOST:PORT", word)),
+        None => error
+            .hint(hint!(
+                "port 80 of it, here as 8080: ops forward {} 8080:80",
+                word
+            ))
+            .hint(hint!(
+                "a host that it reaches: ops forward {} 3307:db.internal:3306",
+                word
+            )),
     }
+}
+
+/// Whether `word` is a port, or several between colons, as no server is called.
+fn is_ports(word: &str) -> bool {
+    word.split(':')
+        .all(|port| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn unknown_group<'a>(

@@ -9,10 +9,10 @@ use ops_ui::{Error, ErrorKind, Exit, Format, Result, output::escape};
 
 use crate::{columns, document, paths};
 
-/// Show everything that is known of one instance
+/// Show everything that is known of one server
 ///
 /// Its state and addresses, what Session Manager knows of its agent, and all its tags. A stopped
-/// instance is shown too. With -o json and the like it is the one item of what `ops ls` gives.
+/// server is shown too. With -o json and the like it is the one item of what `ops ls` gives.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Describe {
     /// Name, id, private address or tag:Key=Value

@@ -215,11 +215,27 @@ impl List {
         } else {
             "; stopped ones too: --state all"
         };
+        let by_part = match self.patterns.as_slice() {
+            [one] if is_plain_word(one.as_str()) => {
+                format!("; names with that in them: ops ls '*{}*'", one.as_str())
+            }
+            _ => String::new(),
+        };
         cx.output().note(format!(
-            "no instances in {regions} ({}){widen}",
+            "no instances in {regions} ({}){widen}{by_part}",
             what.join(", ")
         ));
     }
+}
+
+/// Whether `text` is a part of a name, as typed by somebody who is used to searches: no glob, no
+/// id, no tag, and nothing that a shell would read.
+fn is_plain_word(text: &str) -> bool {
+    let is_id = text.starts_with("i-") || text.starts_with("mi-");
+    !is_id
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }
 
 /// The tag that differs from `key` in its case alone, where none of `instances` has `key` itself.

@@ -17,7 +17,7 @@ use crate::{
     watch,
 };
 
-/// List instances
+/// List servers
 ///
 /// Lists EC2 instances and hybrid nodes, with what Session Manager knows of their agents. Patterns
 /// are ids, names, globs over names, private addresses or tag:Key=Value; an instance is listed if

@@ -6,7 +6,7 @@ use ops_ui::{Error, Exit, Result};
 
 use crate::{describe, paths};
 
-/// Choose an instance on the terminal, and print it
+/// Choose a server on the terminal, and print it
 ///
 /// The list is drawn on the terminal and the choice is printed, so that other programs can use it.
 /// It is the id, which every verb takes and no second instance has, or a document with -o json and
@@ -45,7 +45,7 @@ impl Command for Pick {
     async fn run(self, cx: Context) -> Result<Exit> {
         paths::check(cx.output().format())?;
         if !cx.output().may_ask() {
-            return Err(Error::usage("nobody is there to choose an instance")
+            return Err(Error::usage("nobody is there to choose a server")
                 .caused_by(
                     "standard input and standard error are no terminal, or asking is forbidden",
                 )

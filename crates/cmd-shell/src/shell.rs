@@ -10,7 +10,7 @@ use crate::{
     start::{self, StartOptions},
 };
 
-/// Open a shell on an instance
+/// Open a shell on a server
 ///
 /// Opens an interactive shell through Session Manager: no open port, no SSH server, no key. The
 /// terminal is put into raw mode, so that every key reaches the far side and full-screen programs
@@ -45,7 +45,7 @@ impl Command for Shell {
     const NAME: &'static str = "shell";
     const ALIASES: &'static [&'static str] = &["sh"];
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
-        ("ops shell web-1", "a shell on the instance of that name"),
+        ("ops shell web-1", "a shell on the server of that name"),
         (
             "echo uptime | ops shell web-1",
             "type what is piped in, then Ctrl-D",

@@ -20,7 +20,7 @@ use crate::{
     refused, settings, words,
 };
 
-/// Run ssh to an instance, through a session
+/// Run ssh to a server, through a session
 ///
 /// Runs the system's ssh with the options that this target needs; no configuration has to be
 /// installed. All of ssh's own options pass through, before or after the target (`-L`, `-R`,
@@ -30,7 +30,7 @@ pub struct Ssh {
     /// Id, Name, tag:Key=Value, IP or DNS name; USER@ is who logs in
     #[arg(value_name = "TARGET", required_unless_present = "about_ssh")]
     target: Option<Target>,
-    /// User on the instance
+    /// User on the server
     #[arg(long, value_name = "USER")]
     user: Option<String>,
     /// Log in with a key for the moment

@@ -6,7 +6,7 @@ use clap::{ArgMatches, ValueEnum as _};
 use ops_core::Entry;
 use ops_profile::nearest;
 use ops_ui::{
-    ColorChoice, Env, Error, ErrorKind, Exit, Globals, Output, globals::ErrorFormat, hint,
+    ColorChoice, Env, Error, ErrorKind, Exit, Globals, Output, Source, globals::ErrorFormat, hint,
 };
 
 use crate::{
@@ -58,6 +58,9 @@ impl Failure {
 fn step(words: &[OsString], env: &Env, seen: &mut Vec<String>) -> Result<Step, Box<Failure>> {
     if words.is_empty() {
         return Ok(Step::Again(vec!["-h".into()]));
+    }
+    if let Some(line) = help_behind_verb(words) {
+        return Ok(Step::Again(line));
     }
     let root = cli::root();
     let words = &hoisted(words);
@@ -144,11 +147,56 @@ fn unknown(name: &str, policy: Option<&Policy>, env: &Env) -> Error {
             .into_iter()
             .map(|(name, _)| name),
     );
-    let error = match nearest(name, names.iter().map(String::as_str)) {
+    let elsewhere = WORDS_OF_OTHERS.iter().find(|(word, _)| *word == name);
+    let near = elsewhere
+        .map(|(_, ours)| *ours)
+        .or_else(|| nearest(name, names.iter().map(String::as_str)));
+    let error = match near {
         Some(near) => error.hint(hint!("did you mean: ops {}", near)),
-        None => error,
+        // Whoever types what no verb is like may mean a server.
+        None => error.hint(hint!(
+            "a shell on a server of that name: ops shell {}",
+            name
+        )),
     };
     error.hint("see all commands: ops --help")
+}
+
+/// What other programs for the same purpose call what we have a verb for.
+const WORDS_OF_OTHERS: [(&str, &str); 20] = [
+    ("connect", "shell"),
+    ("copy", "cp"),
+    ("download", "cp"),
+    ("get", "ls"),
+    ("hosts", "ls"),
+    ("info", "describe"),
+    ("instances", "ls"),
+    ("list-instances", "ls"),
+    ("port-forward", "forward"),
+    ("portforward", "forward"),
+    ("run", "exec"),
+    ("scp", "cp"),
+    ("send-command", "exec"),
+    ("servers", "ls"),
+    ("show", "describe"),
+    ("start-session", "shell"),
+    ("tail", "logs"),
+    ("terminate-session", "sessions"),
+    ("tunnel", "forward"),
+    ("upload", "cp"),
+];
+
+/// `ops -h shell` asks for the page of `shell`, as `ops shell -h` does.
+fn help_behind_verb(words: &[OsString]) -> Option<Vec<OsString>> {
+    let place = meaning::place_of_verb(words)?;
+    let is_help = |word: &OsString| word == "-h" || word == "--help";
+    let help = words[..place].iter().position(is_help)?;
+    let verbs = understood(words).path.len().max(1);
+    let mut line = words.to_vec();
+    let word = line.remove(help);
+    // One word fewer stands before the verb now.
+    line.insert(place - 1 + verbs, word);
+    Some(line)
 }
 
 /// Words with those after the verb as the verb wants them for clap, in the order that clap reads,
@@ -176,27 +224,83 @@ fn hoisted(words: &[OsString]) -> Vec<OsString> {
 /// What clap did not accept. No options are known then: what shows the error is read from the words
 /// themselves.
 fn refuse(error: &clap::Error, words: &[OsString], env: &Env) -> Exit {
-    let typed = |flag: &str, variable: &str| {
-        value_among(words, flag).or_else(|| env.var(variable).map(str::to_owned))
+    let globals = options_among(words, env);
+    let output = Output::new(&globals, env);
+    usage::show(error, &output, &globals, env, &understood(words))
+}
+
+/// The verb of `words`, what is below it, and the rest.
+fn understood(words: &[OsString]) -> usage::Typed<'_> {
+    let texts: Vec<&str> = words.iter().filter_map(|word| word.to_str()).collect();
+    let wants_long_help = texts.contains(&"--help");
+    let none = usage::Typed {
+        path: Vec::new(),
+        rest: Vec::new(),
+        wants_long_help,
     };
-    let is_json = typed("--error-format", "OPS_ERROR_FORMAT").as_deref() == Some("json");
-    let globals = Globals {
-        profile: alias::profile_among(words).or_else(|| env.var("OPS_PROFILE").map(str::to_owned)),
-        error_format: is_json.then_some(ErrorFormat::Json),
-        no_pager: words.iter().any(|word| word == "--no-pager")
-            || env.var("OPS_NO_PAGER").is_some(),
+    // Words that are no text are none of ours, and their places would be wrong.
+    let Some(place) = meaning::place_of_verb(words).filter(|_| texts.len() == words.len()) else {
+        return none;
+    };
+    let Some(entry) = registry::find(texts[place]) else {
+        return none;
+    };
+    let (mut path, mut rest) = (vec![entry.name], &texts[place + 1..]);
+    let mut command = &(entry.clap)();
+    while let Some((first, behind)) = rest.split_first()
+        && let Some(below) = command.find_subcommand(first)
+    {
+        (command, rest) = (below, behind);
+        path.push(*first);
+    }
+    usage::Typed {
+        path,
+        rest: rest.to_vec(),
+        wants_long_help,
+    }
+}
+
+/// The global options among words that clap did not accept: those that say how an answer is shown,
+/// and those that a command in it has to repeat.
+fn options_among(words: &[OsString], env: &Env) -> Globals {
+    let ours = words.split(|word| word == "--").next().unwrap_or_default();
+    let typed = |flag: &str, variable: &str| {
+        value_among(ours, flag).or_else(|| env.var(variable).map(str::to_owned))
+    };
+    // Behind `ssh`, -p is a port.
+    let verb = meaning::place_of_verb(words);
+    let entry = verb.and_then(|place| registry::find(&words[place].to_string_lossy()));
+    let of_profile = match (verb, entry) {
+        (Some(place), Some(entry)) if entry.traits.own_short_options => &ours[..place],
+        _ => ours,
+    };
+    let profile = alias::profile_among(of_profile);
+    let mut globals = Globals {
+        sandbox: ours.iter().any(|word| word == "--sandbox"),
+        region: value_among(ours, "--region").into_iter().collect(),
+        aws_profile: value_among(ours, "--aws-profile"),
+        profiles_dir: value_among(ours, "--profiles-dir").map(OsString::from),
+        no_pager: ours.iter().any(|word| word == "--no-pager") || env.var("OPS_NO_PAGER").is_some(),
+        error_format: (typed("--error-format", "OPS_ERROR_FORMAT").as_deref() == Some("json"))
+            .then_some(ErrorFormat::Json),
         color: typed("--color", "OPS_COLOR")
             .and_then(|when| ColorChoice::from_str(&when, true).ok()),
         ..Globals::default()
     };
-    let output = Output::new(&globals, env);
-    let verb = meaning::place_of_verb(words);
-    let name = verb
-        .and_then(|place| words[place].to_str())
-        .filter(|name| registry::find(name).is_some());
-    let bare = verb.is_some_and(|place| place + 1 == words.len());
-    let long = words.iter().any(|word| word == "--help");
-    usage::show(error, &output, &globals, env, name, bare, long)
+    for (name, is_typed) in [
+        ("sandbox", globals.sandbox),
+        ("region", !globals.region.is_empty()),
+        ("aws_profile", globals.aws_profile.is_some()),
+        ("profiles_dir", globals.profiles_dir.is_some()),
+        ("profile", profile.is_some()),
+    ] {
+        if is_typed {
+            let flag = format!("--{}", name.replace('_', "-"));
+            globals.sources.insert(name, Source::Flag(flag));
+        }
+    }
+    globals.profile = profile.or_else(|| env.var("OPS_PROFILE").map(str::to_owned));
+    globals
 }
 
 /// The value of a long option among `words`, as one word or two; the last one counts.

@@ -22,7 +22,7 @@ const SHORT_ABOUT: &str = "Reach servers on AWS through Session Manager";
 const SCREEN_COLUMNS: usize = 80;
 
 const ROOT_EXAMPLES: [(&str, &str); 4] = [
-    ("ops ls --tag 'Name=web*'", "list instances"),
+    ("ops ls --tag 'Name=web*'", "list servers"),
     ("ops shell web-1", "a shell on one of them"),
     (
         "ops --sandbox shell web-1",

@@ -6,22 +6,30 @@ use ops_ui::{Env, Error, Exit, Globals, Hint, Output, hint, text::named};
 
 use crate::help;
 
+/// The words of a line that clap did not accept, as far as they are understood.
+pub(crate) struct Typed<'a> {
+    /// The verb and what is below it, as in `sessions end`; empty where no verb is known.
+    pub(crate) path: Vec<&'a str>,
+    /// What stands behind these.
+    pub(crate) rest: Vec<&'a str>,
+    /// `--help` was typed, and not `-h`.
+    pub(crate) wants_long_help: bool,
+}
+
 /// Shows what clap returned in place of matches.
 pub(crate) fn show(
     error: &clap::Error,
     output: &Output,
     globals: &Globals,
     env: &Env,
-    verb: Option<&str>,
-    bare: bool,
-    long: bool,
+    typed: &Typed<'_>,
 ) -> Exit {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let page = rendered(error, output.colored());
             let page = help::fill_in(&page, output.colored(), globals, env);
             // A reader that has gone is no failure.
-            let _ = if long {
+            let _ = if typed.wants_long_help {
                 output.through_pager(|| output.page(&page))
             } else {
                 output.page(&page)
@@ -36,20 +44,30 @@ pub(crate) fn show(
             Exit::USAGE
         }
         // A verb alone, that needs a target: its page says more than the name of what is missing.
-        ErrorKind::MissingRequiredArgument if bare => {
-            if let Some(entry) = verb.and_then(crate::registry::find) {
-                let page = crate::cli::verb(entry)
-                    .bin_name(format!("ops {}", entry.name))
-                    .render_help();
-                output.stderr_page(&page.to_string());
+        ErrorKind::MissingRequiredArgument if typed.rest.is_empty() => {
+            if let Some(page) = short_page(&typed.path) {
+                output.stderr_page(&page);
             }
             Exit::USAGE
         }
         _ => {
-            output.error(&translated(error, verb));
+            output.error(&translated(error, typed));
             Exit::USAGE
         }
     }
+}
+
+/// The short help page of a verb, or of what is below one.
+fn short_page(path: &[&str]) -> Option<String> {
+    let (verb, below) = path.split_first()?;
+    let entry = crate::registry::find(verb)?;
+    let mut command = crate::cli::verb(entry).bin_name(format!("ops {}", entry.name));
+    command.build();
+    let mut command = &mut command;
+    for name in below {
+        command = command.find_subcommand_mut(name)?;
+    }
+    Some(command.render_help().to_string())
 }
 
 fn rendered(error: &clap::Error, color: bool) -> String {
@@ -61,20 +79,74 @@ fn rendered(error: &clap::Error, color: bool) -> String {
     }
 }
 
-/// A refusal in three parts: clap's sentence, its tips, and where the right usage stands.
-fn translated(error: &clap::Error, verb: Option<&str>) -> Error {
+/// A refusal in three parts: what is wrong, what is near, and where the right usage stands.
+fn translated(error: &clap::Error, typed: &Typed<'_>) -> Error {
+    let command = Hint::command(std::iter::once("ops").chain(typed.path.iter().copied()));
+    // Without `ops`: a command line in a text is shown with the options in use, and this is none.
+    let name = match typed.path.as_slice() {
+        [] => "ops".to_owned(),
+        path => path.join(" "),
+    };
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        Some(ContextValue::Strings(all)) => Some(all.join(" ")),
+        _ => None,
+    };
+    let what = match error.kind() {
+        ErrorKind::MissingRequiredArgument => text(ContextKind::InvalidArg)
+            .map(|missing| format!("`{name}` needs {missing}, which is missing")),
+        ErrorKind::InvalidSubcommand => text(ContextKind::InvalidSubcommand)
+            .map(|word| format!("`{name}` has no command `{word}`")),
+        _ => None,
+    };
+    let mut ours = Error::usage(what.unwrap_or_else(|| sentence_of_clap(error)));
+    if let Some(suggestion) = suggestion(error) {
+        ours = ours.hint(hint!("did you mean {}?", suggestion));
+    }
+    if let Some(hint) = command_meant(error, typed) {
+        ours = ours.hint(hint);
+    }
+    ours.hint(hint!("see what it takes: {} --help", command))
+}
+
+/// What clap says, without its tips.
+fn sentence_of_clap(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     let sentence = text.split("\n\n").next().unwrap_or(text);
     let what: Vec<&str> = sentence.lines().map(str::trim).collect();
-    let mut ours = Error::usage(backticks(&what.join(" ")));
-    if let Some(suggestion) = suggestion(error) {
-        ours = ours.hint(hint!("did you mean {}?", suggestion));
+    backticks(&what.join(" "))
+}
+
+/// `ops shell web-1 uptime`: a shell takes no command, and `exec` does.
+fn command_meant(error: &clap::Error, typed: &Typed<'_>) -> Option<Hint> {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let is_shell = matches!(typed.path.as_slice(), ["shell" | "sh"]);
+    if !is_shell || word.starts_with('-') {
+        return None;
     }
-    ours.hint(match verb {
-        Some(verb) => hint!("see what it takes: ops {} --help", verb),
-        None => "see what it takes: ops --help".into(),
-    })
+    let place = typed.rest.iter().position(|other| other == word)?;
+    let command = crate::cli::verb(crate::registry::find("shell")?);
+    let is_value = |place: usize| place > 0 && takes_next_word(&command, typed.rest[place - 1]);
+    let is_target = |place: &usize| !typed.rest[*place].starts_with('-') && !is_value(*place);
+    let target = typed.rest[(0..place).find(is_target)?];
+    let words = ["ops", "exec", target, "--"].into_iter();
+    let line = Hint::command(words.chain(typed.rest[place..].iter().copied()));
+    Some(hint!("a command there: {}", line))
+}
+
+/// Whether `word` is an option of `command` whose value is the next word.
+fn takes_next_word(command: &clap::Command, word: &str) -> bool {
+    let is_it = |arg: &&clap::Arg| {
+        let long = word.strip_prefix("--").filter(|name| !name.is_empty());
+        let short = word.strip_prefix('-').filter(|name| name.len() == 1);
+        (long.is_some() && arg.get_long() == long)
+            || short.is_some_and(|name| arg.get_short() == name.chars().next())
+    };
+    let found = command.get_arguments().find(is_it);
+    found.is_some_and(|arg| arg.get_action().takes_values())
 }
 
 fn suggestion(error: &clap::Error) -> Option<Hint> {

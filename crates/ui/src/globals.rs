@@ -86,6 +86,17 @@ impl Format {
 #[derive(Clone)]
 struct FormatParser;
 
+impl FormatParser {
+    /// `error` with all forms, those with a text too.
+    fn with_every_form(&self, mut error: clap::Error) -> clap::Error {
+        use clap::{builder::TypedValueParser as _, error::ContextKind, error::ContextValue};
+        let forms = self.possible_values().into_iter().flatten();
+        let names = forms.map(|form| form.get_name().to_owned()).collect();
+        error.insert(ContextKind::ValidValue, ContextValue::Strings(names));
+        error
+    }
+}
+
 impl clap::builder::TypedValueParser for FormatParser {
     type Value = Format;
 
@@ -103,7 +114,9 @@ impl clap::builder::TypedValueParser for FormatParser {
             Some(("custom-columns", text)) if !text.is_empty() => {
                 Ok(Format::CustomColumns(Template::new(text)))
             }
-            _ => clap::builder::EnumValueParser::<Format>::new().parse_ref(command, arg, value),
+            _ => clap::builder::EnumValueParser::<Format>::new()
+                .parse_ref(command, arg, value)
+                .map_err(|error| self.with_every_form(error)),
         }
     }
 

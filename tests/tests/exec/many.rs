@@ -79,6 +79,37 @@ fn one_that_cannot_be_reached_is_a_row_and_the_others_go_on() {
     assert_eq!(done.json()["items"][1]["code"], 1);
 }
 
+#[test]
+fn a_file_of_targets_is_looked_up_at_once() {
+    let lab = Lab::with_sandbox();
+    let file = lab.home().join("targets");
+    let ids = "i-0a1b2c3d4e5f60718\ni-0b2c3d4e5f6071829\n";
+    std::fs::write(
+        &file,
+        format!("{ids}web-3\ndb-1\nroot@web-1\nweb-2\nweb-4\n"),
+    )
+    .unwrap();
+    let lookups = || {
+        let log = lab.ops(["sandbox", "log"]).output().success();
+        log.stdout.matches("DescribeInstances").count()
+    };
+    let before = lookups();
+    let file = file.to_str().unwrap();
+    let words = [
+        "exec",
+        "--dry-run",
+        "-n",
+        "--targets-from",
+        file,
+        "--",
+        "true",
+    ];
+    let done = lab.ops(words).output().success();
+    assert_eq!(done.stdout.lines().count(), 6, "{done}");
+    // One list for the ids, one for the names, and those of web-4, which does not run.
+    assert!(lookups() - before <= 5, "{}", lookups() - before);
+}
+
 /// By its name too, which means no running server.
 #[test]
 fn one_that_is_stopped_is_a_row_whatever_it_was_called_by() {

@@ -28,7 +28,7 @@ fn named_forwards_and_groups_come_from_the_profile() {
     group.end();
     let list = ops(&service, &["-p", "team", "forward", "--list"]);
     assert!(text(&list.stdout).contains("reporting-db  bastion"));
-    let mixed = ops(&service, &["-p", "team", "forward", "reporting-db", "80"]);
+    let mixed = ops(&service, &["-p", "team", "forward", "reporting-db", "0:80"]);
     assert!(
         text(&mixed.stderr).contains("takes no SPEC: ops -p team forward reporting-db"),
         "{}",

@@ -22,7 +22,7 @@ fn a_slip_in_an_option_is_answered_too() {
         .exits(2);
     assert_eq!(done.stdout, "");
     assert!(done.stderr.contains("did you mean `--output`?"), "{done}");
-    assert!(done.stderr.contains("ops config --help"), "{done}");
+    assert!(done.stderr.contains("ops config show --help"), "{done}");
 }
 
 #[test]
@@ -149,4 +149,84 @@ fn the_scripts_of_completion_are_printed_and_the_shell_is_answered() {
         .output()
         .success();
     assert!(done.stdout.starts_with("version"), "{done}");
+}
+
+/// What a newcomer types, and a command that the answer names.
+#[test]
+fn plausible_slips_are_answered_with_the_next_command() {
+    let lab = Lab::with_sandbox();
+    for (typed, status, told) in [
+        (
+            "shell web-1 uptime",
+            2,
+            "hint: a command there: ops --sandbox exec web-1 -- uptime",
+        ),
+        (
+            "sh --reason x web-1 ls -l /tmp",
+            2,
+            "ops --sandbox exec web-1 -- ls -l /tmp",
+        ),
+        ("forward 8080", 2, "ops --sandbox forward TARGET 8080"),
+        (
+            "forward 8080:80 web-1",
+            2,
+            "turn them round: ops --sandbox forward web-1 8080:80",
+        ),
+        (
+            "forward web-1",
+            2,
+            "here as 8080: ops --sandbox forward web-1 8080:80",
+        ),
+        (
+            "ls web",
+            0,
+            "names with that in them: ops --sandbox ls '*web*'",
+        ),
+        (
+            "web-1",
+            2,
+            "a shell on a server of that name: ops --sandbox shell web-1",
+        ),
+        ("connect web-1", 2, "did you mean: ops --sandbox shell"),
+        (
+            "port-forward web-1",
+            2,
+            "did you mean: ops --sandbox forward",
+        ),
+        ("ls -o foo", 2, "jsonl, csv, jsonpath=, custom-columns=]"),
+        (
+            "config foo",
+            2,
+            "error: `config` has no command `foo`\n  hint: see what it takes: ops --sandbox config --help",
+        ),
+        ("config shwo", 2, "did you mean `show`?"),
+        (
+            "config set ssh.user",
+            2,
+            "error: `config set` needs <VALUE>, which is missing\n  hint: see what it takes: ops --sandbox config set --help",
+        ),
+    ] {
+        let done = lab.run(
+            "/bin/sh",
+            [
+                "-c",
+                &format!(
+                    "exec {} --sandbox {typed}",
+                    ops_tests::lab::binary().display()
+                ),
+            ],
+        );
+        let done = done.output().exits(status);
+        assert!(done.stderr.contains(told), "{typed}: {done}");
+    }
+    for (typed, page) in [
+        (&["-h", "shell"][..], "Usage: ops shell"),
+        (&["--help", "config", "set"], "Usage: ops config set"),
+        (&["--sandbox", "-h", "ls"], "Usage: ops ls"),
+    ] {
+        let done = lab.ops(typed).output().success();
+        assert!(done.stdout.contains(page), "{done}");
+    }
+    let done = lab.ops(["sessions", "end"]).output().exits(2);
+    assert!(done.stderr.contains("Usage: ops sessions end"), "{done}");
 }

@@ -27,7 +27,6 @@ use tokio::sync::OnceCell;
 
 use crate::{
     item::{ListRequest, Listing},
-    remote_path::RemotePath,
     session::{ShellTransport, url_dialogue::UrlDialogue},
     transport::{Fetch, Job, Server, Sink, Source, Store, StoreKind, Transport},
 };
@@ -261,15 +260,11 @@ impl BucketTransport {
             return self.session.upload(items, job).await;
         };
         let (ours, others): (Vec<_>, Vec<_>) = items.into_iter().partition(is_ours);
-        // What is put into a folder changes its time, so that it is set again.
-        let folders: Vec<(RemotePath, u32, i64)> = others
-            .iter()
-            .filter(|item| job.preserve && matches!(item.what, StoreKind::Folder))
-            .map(|item| (item.path.clone(), item.mode, item.mtime))
-            .collect();
-        if !others.is_empty() {
-            self.session.upload_before_urls(others, job).await?;
-        }
+        let last = if others.is_empty() {
+            Vec::new()
+        } else {
+            self.session.upload_before_urls(others, job).await?
+        };
         let (archives, ours) = self.session.plan_store_archives(ours);
         let alone = ours
             .into_iter()
@@ -279,16 +274,15 @@ impl BucketTransport {
             .map(Task::StoreArchive)
             .chain(alone)
             .collect();
-        let keep = !folders.is_empty();
-        self.do_tasks(bucket, tasks, keep, job).await?;
-        if !folders.is_empty() {
+        let keep = !last.is_empty();
+        let done = self.do_tasks(bucket, tasks, keep, job).await;
+        if keep {
+            // Where the bucket has failed too: a folder that was opened for its files is closed.
             let mut dialogue = self.session.url_dialogue().await?;
-            for (path, mode, mtime) in folders.iter().rev() {
-                dialogue.set_attributes(path, *mode, *mtime).await?;
-            }
+            dialogue.set_last_attributes(&last, job).await?;
             dialogue.quit_dialogue().await?;
         }
-        Ok(())
+        done
     }
 }
 

@@ -363,11 +363,12 @@ impl Transport for ShellTransport {
 
     fn upload<'a>(&'a self, items: Vec<Store>, job: &'a Job) -> BoxFuture<'a, Result<()>> {
         async move {
-            let dialogue = upload::upload_items(self, items, job).await?;
-            match dialogue {
-                Some(dialogue) => dialogue.quit_dialogue().await,
-                None => Ok(()),
-            }
+            let uploaded = upload::upload_items(self, items, job).await?;
+            let Some(mut dialogue) = uploaded.dialogue else {
+                return Ok(());
+            };
+            upload::set_last_attributes(&mut dialogue, &uploaded.last, job).await?;
+            dialogue.quit_dialogue().await
         }
         .boxed()
     }

@@ -21,8 +21,11 @@ use super::{
     store_lanes::{self, LanedStore},
 };
 use crate::{
-    hashes, landing,
+    hashes,
+    item::FileId,
+    landing,
     reading::Reading,
+    remote_path::RemotePath,
     transport::{Job, OWNER, Source, Store, StoreKind},
 };
 
@@ -44,7 +47,25 @@ enum Task {
     Archive(Vec<Store>),
 }
 
-/// Stores `items`; every one of them is reported. Gives a dialogue that is still of use.
+/// What a folder gets when all that belongs into it is there.
+pub(crate) struct LastAttributes {
+    id: FileId,
+    path: RemotePath,
+    mode: u32,
+    /// For `touch -t`; none where the time stays as it is.
+    stamp: Option<String>,
+}
+
+/// What is left when items have been stored.
+pub(super) struct Uploaded {
+    /// One that is still of use. There is one wherever there are `last` attributes.
+    pub(super) dialogue: Option<Dialogue>,
+    /// Of the deepest folder first: a folder's time changes with what is made in it.
+    pub(super) last: Vec<LastAttributes>,
+}
+
+/// Stores `items`; every one of them is reported but the folders that get [`LastAttributes`], which
+/// is for the caller: he may put more into them first.
 ///
 /// # Errors
 /// Nothing can be stored at all.
@@ -52,7 +73,7 @@ pub(super) async fn upload_items(
     session: &ShellTransport,
     items: Vec<Store>,
     job: &Job,
-) -> Result<Option<Dialogue>> {
+) -> Result<Uploaded> {
     probe::needed_to_send(&session.tools, session.host.instance.label())?;
     let (mut folders, mut links, mut files) = (Vec::new(), Vec::new(), Vec::new());
     for item in items {
@@ -84,7 +105,12 @@ pub(super) async fn upload_items(
 
     let mut dialogue = match idle.next() {
         Some(dialogue) => dialogue,
-        None if links.is_empty() && folders.is_empty() => return Ok(None),
+        None if links.is_empty() && folders.is_empty() => {
+            return Ok(Uploaded {
+                dialogue: None,
+                last: Vec::new(),
+            });
+        }
         None => session.take_dialogue().await?,
     };
     for item in links {
@@ -98,26 +124,40 @@ pub(super) async fn upload_items(
             Err(error) => return Err(error),
         }
     }
-    // Of the deepest first: a folder's time changes with what is made in it.
+    let mut last = Vec::new();
     for (item, is_new) in folders.iter().zip(&new).rev() {
-        let Some((mode, stamp)) = last_attributes(session, item, *is_new, job) else {
-            continue;
-        };
-        let done = dialogue.set_attributes(&item.path, mode, stamp.as_deref());
-        if let Err(error) = done.await {
-            if !dialogue.is_usable() {
-                return Err(error);
-            }
-            job.report.mark_failed(item.id, error);
+        match last_attributes(session, item, *is_new, job) {
+            Some(attributes) => last.push(attributes),
+            None => job.report.mark_done(item.id),
         }
-    }
-    for item in &folders {
-        job.report.mark_done(item.id);
     }
     for dialogue in idle {
         dialogue.quit_dialogue().await?;
     }
-    Ok(Some(dialogue))
+    Ok(Uploaded {
+        dialogue: Some(dialogue),
+        last,
+    })
+}
+
+/// Sets what folders get when all is in, in the order given; each folder is reported.
+///
+/// # Errors
+/// The session.
+pub(super) async fn set_last_attributes(
+    dialogue: &mut Dialogue,
+    last: &[LastAttributes],
+    job: &Job,
+) -> Result<()> {
+    for folder in last {
+        let done = dialogue.set_attributes(&folder.path, folder.mode, folder.stamp.as_deref());
+        match done.await {
+            Ok(()) => job.report.mark_done(folder.id),
+            Err(error) if dialogue.is_usable() => job.report.mark_failed(folder.id, error),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Makes those that are missing: for each, whether it was.
@@ -155,15 +195,21 @@ fn last_attributes(
     item: &Store,
     is_new: bool,
     job: &Job,
-) -> Option<(u32, Option<String>)> {
+) -> Option<LastAttributes> {
     let mode = masked_mode(session, item);
-    if job.preserve {
-        Some((item.mode & 0o7777, Some(touch_stamp(item.mtime))))
+    let (mode, stamp) = if job.preserve {
+        (item.mode & 0o7777, Some(touch_stamp(item.mtime)))
     } else if is_new && mode & OWNER != OWNER {
-        Some((mode, None))
+        (mode, None)
     } else {
-        None
-    }
+        return None;
+    };
+    Some(LastAttributes {
+        id: item.id,
+        path: item.path.clone(),
+        mode,
+        stamp,
+    })
 }
 
 /// The source's permissions without what the far side's umask takes away.

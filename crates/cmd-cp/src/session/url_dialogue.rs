@@ -12,7 +12,7 @@ use super::{
     frames::stored_mode,
     script,
     store_archive::{self, ArchiveCarrier},
-    upload::upload_items,
+    upload::{LastAttributes, set_last_attributes, upload_items},
 };
 use crate::{
     hashes::{Digest, parse_hash},
@@ -69,15 +69,22 @@ impl ShellTransport {
         })
     }
 
-    /// Stores `items` through the session; the dialogue is kept for a dialogue.
+    /// Stores `items` through the session; the dialogue is kept for a dialogue. Gives what
+    /// [`UrlDialogue::set_last_attributes`] is to set when the files that take another way are in:
+    /// a folder that was closed to its owner before could not take them.
     ///
     /// # Errors
     /// As [`Transport::upload`](crate::transport::Transport::upload).
-    pub(crate) async fn upload_before_urls(&self, items: Vec<Store>, job: &Job) -> Result<()> {
-        if let Some(dialogue) = upload_items(self, items, job).await? {
+    pub(crate) async fn upload_before_urls(
+        &self,
+        items: Vec<Store>,
+        job: &Job,
+    ) -> Result<Vec<LastAttributes>> {
+        let uploaded = upload_items(self, items, job).await?;
+        if let Some(dialogue) = uploaded.dialogue {
             self.give_back(dialogue).await;
         }
-        Ok(())
+        Ok(uploaded.last)
     }
 
     /// Puts small files together that can be fetched as archives, and gives the others.
@@ -314,19 +321,16 @@ impl UrlDialogue<'_> {
         self.open_dialogue()?.leave_file().await
     }
 
-    /// Sets mode and time of a folder.
+    /// Sets what folders get when all is in; each folder is reported.
     ///
     /// # Errors
-    /// The server's own words.
-    pub(crate) async fn set_attributes(
+    /// The session.
+    pub(crate) async fn set_last_attributes(
         &mut self,
-        path: &RemotePath,
-        mode: u32,
-        mtime: i64,
+        last: &[LastAttributes],
+        job: &Job,
     ) -> Result<()> {
-        self.open_dialogue()?
-            .set_attributes(path, mode & 0o7777, Some(&touch_stamp(mtime)))
-            .await
+        set_last_attributes(self.open_dialogue()?, last, job).await
     }
 
     /// Keeps its dialogue for the next dialogue.

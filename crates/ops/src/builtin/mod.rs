@@ -3,6 +3,7 @@
 mod cache;
 mod completion;
 mod config;
+mod linked_libc;
 pub(crate) mod man;
 mod plugin;
 #[cfg(feature = "sandbox")]

@@ -4,9 +4,12 @@ use ops_core::{Command, Context, Traits};
 use ops_ui::{Exit, Format, Result};
 use serde::Serialize;
 
+use super::linked_libc::LinkedLibc;
+
 /// Show the version of ops
 ///
-/// With `-o json`: version, commit, target, the compiler, and what was built in.
+/// With `-o json`: version, commit, target, the compiler, what was built in, and the C library,
+/// with the oldest glibc that is new enough.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Version {}
 
@@ -23,6 +26,9 @@ struct About {
     /// The compiler it was built with.
     rust_version: &'static str,
     sandbox: bool,
+    /// The features of Cargo that were on.
+    features: &'static [&'static str],
+    libc: LinkedLibc,
 }
 
 impl Command for Version {
@@ -45,6 +51,12 @@ impl Command for Version {
             platform: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
             rust_version: env!("OPS_COMPILER"),
             sandbox: cfg!(feature = "sandbox"),
+            features: if cfg!(feature = "sandbox") {
+                &["sandbox"]
+            } else {
+                &[]
+            },
+            libc: LinkedLibc::of(ops_ui::program::path().ok().as_deref()),
         };
         let output = cx.output();
         match output.format() {

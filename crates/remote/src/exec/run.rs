@@ -397,6 +397,7 @@ impl RunTask {
             }
             "gone" => return Err(self.gone()),
             "unstarted" => return Err(self.unstarted()),
+            "killed" => return Err(self.killed()),
             "failed" => {
                 return Err(Error::target(format!(
                     "the output on `{}` cannot be kept until it is sent",

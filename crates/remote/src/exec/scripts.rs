@@ -3,8 +3,10 @@
 use super::{folder::Folder, order::PreparedCommand, position::Position, text::as_format};
 use crate::script::compact;
 
-/// Makes the folder, or finds it; `ENGINE` in it is where the engine's text goes.
+/// Makes the folder, or finds it.
 const BEGIN: &str = include_str!("scripts/begin.sh");
+/// Before that, where the engine's text comes with it; `ENGINE` is where that goes.
+const START: &str = include_str!("scripts/start.sh");
 /// Everything else.
 const ENGINE: [&str; 3] = [
     include_str!("scripts/engine.sh"),
@@ -14,23 +16,24 @@ const ENGINE: [&str; 3] = [
 /// In the place of all that, where nothing can be written.
 const DIRECT: &str = include_str!("scripts/direct.sh");
 
-/// The line of [`BEGIN`] that becomes the text of [`ENGINE`].
+/// The line of [`START`] that becomes the text of [`ENGINE`].
 const ENGINE_MARK: &str = "\nENGINE\n";
 
 fn engine() -> String {
     ENGINE.map(compact).concat()
 }
 
-/// The text of [`BEGIN`] for the `turn`th session of the run in `folder`, with `engine` in it or
-/// without.
+/// The text of [`BEGIN`] for the `turn`th session of the run in `folder`, with `engine` or without.
 fn begin_with(folder: &Folder, turn: u32, engine: Option<&str>) -> String {
-    let head = format!(
+    let mut text = format!(
         "name={}\nturn={turn}\nbrings_engine={}\n",
         folder.name(),
         u8::from(engine.is_some())
     );
-    let text = format!("\n{}", engine.unwrap_or_default());
-    head + &compact(BEGIN).replacen(ENGINE_MARK, &text, 1)
+    if let Some(engine) = engine {
+        text.push_str(&compact(START).replacen(ENGINE_MARK, &format!("\n{engine}"), 1));
+    }
+    text + &compact(BEGIN)
 }
 
 /// A session that starts the command: makes the folder, starts the command if `order` may travel in
@@ -40,10 +43,9 @@ pub(super) fn begin(order: &PreparedCommand, folder: &Folder, turn: u32, linger:
     let mut script = begin_with(folder, turn, Some(&engine()));
     script.push_str("if [ -n \"$d\" ]; then\n");
     if order.is_open() {
-        // A text that is there wholly or not at all: another session may be about the same.
         let mut put = |file: &str, bytes: &[u8]| {
             script.push_str(&format!(
-                "printf \"{}\" >\"$d/{file}.$turn\"\nmv \"$d/{file}.$turn\" \"$d/{file}\"\n",
+                "write_{file}() {{ printf \"{}\"; }}\nput {file}\n",
                 as_format(bytes)
             ));
         };
@@ -51,10 +53,7 @@ pub(super) fn begin(order: &PreparedCommand, folder: &Folder, turn: u32, linger:
         if let Some(bytes) = &order.script {
             put("script", bytes);
         }
-        script.push_str(&format!(
-            "{{ sh \"$d/engine\" launch \"$d\" {}; }} 2>/dev/null\n",
-            order.settings()
-        ));
+        script.push_str(&format!("launch {}\n", order.settings()));
     }
     script.push_str(&format!(
         "printf \"!folder %s\\n\" \"$d\"\n\
@@ -146,11 +145,13 @@ pub(super) fn bootstrap(folder: &Folder, turn: u32, attach: bool) -> (String, St
     let len = engine.len();
     let mut script = String::from("stty raw -echo || exit 1\n");
     script.push_str(&begin_with(folder, turn, None));
-    // A session that is lost before the engine is there leaves nothing that could end the run.
+    // A session that is lost before the engine is there leaves nothing that could end the run. The
+    // folder stays for a minute all the same: the session in its place may be about to use it.
     script.push_str(&format!(
         "[ -n \"$d\" ] || {{ printf \"!nowhere\\n\"; exit 1; }}\n\
-         clean() {{ [ -e \"$d/engine\" ] || rm -rf \"$d\"; }}\n\
-         trap clean EXIT\n\
+         clean() {{ sleep 60; [ -e \"$d/engine\" ] || rm -rf \"$d\"; }}\n\
+         clean_later() {{ (trap \"\" HUP INT TERM; clean) </dev/null >/dev/null 2>&1 & }}\n\
+         trap clean_later EXIT\n\
          trap \"exit 1\" HUP TERM\n\
          printf \"!folder %s\\n\" \"$d\"\n\
          head -c {len} >\"$d/part.$turn\"\n\
@@ -168,11 +169,11 @@ pub(super) fn bootstrap(folder: &Folder, turn: u32, attach: bool) -> (String, St
 pub(super) fn tell(folder: &Folder, role: &str) -> String {
     let (role, rest) = role.split_once(' ').unwrap_or((role, ""));
     let mut script = format!(
-        "{}if [ -e \"$d/engine\" ]; then sh \"$d/engine\" {role} \"$d\" {rest}\n",
+        "{}if [ -e \"$d/engine\" ] && [ -p \"$d/life\" ]; then sh \"$d/engine\" {role} \"$d\" {rest}\n",
         find(folder)
     );
     if role == "end" {
-        // Its session was lost before it had brought the engine.
+        // Its session was lost before it had brought the whole engine.
         script.push_str("elif [ -n \"$d\" ]; then rm -rf \"$d\"\n");
     }
     script.push_str("fi\n");
@@ -185,9 +186,9 @@ mod tests {
 
     #[test]
     fn what_travels_in_a_command_holds_no_single_quote() {
-        for text in [BEGIN, &ENGINE.concat(), DIRECT] {
+        for text in [BEGIN, START, &ENGINE.concat(), DIRECT] {
             assert!(!compact(text).contains('\''));
         }
-        assert_eq!(compact(BEGIN).matches(ENGINE_MARK).count(), 1);
+        assert_eq!(compact(START).matches(ENGINE_MARK).count(), 1);
     }
 }

@@ -62,6 +62,15 @@ impl RunTask {
             .caused_by("the session that was to start it was ended in that moment")
     }
 
+    /// What kept the command on the server was killed, so that its end cannot be known.
+    pub(super) fn killed(&self) -> Error {
+        Error::target(format!(
+            "how the command on `{}` ended cannot be known",
+            self.label()
+        ))
+        .caused_by("somebody has killed the processes there that kept it; it has been ended")
+    }
+
     /// Nobody can tell whether the command has run.
     pub(super) fn maybe_run(&self) -> Error {
         Error::target(format!(

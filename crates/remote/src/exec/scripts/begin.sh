@@ -5,7 +5,7 @@
 # session has made it. Leaves $d empty where nothing can be written.
 #
 # Set before: name, the folder's own name; turn, the number of this session among those of its run;
-# brings_engine, 1 if the text of engine.sh stands where ENGINE does here.
+# brings_engine, 1 if start.sh stands before this.
 #
 # No single quote may stand here: the text travels between a pair of them.
 #
@@ -63,21 +63,11 @@ complete_folder() { [ -p "$d/life" ] || fill_folder; }
 
 # fill_folder: another session of this run may be about the same.
 fill_folder() {
-    if [ "$brings_engine" = 1 ]; then
-        write_engine "$d/engine.$turn" && mv "$d/engine.$turn" "$d/engine" || return
-    fi
+    [ "$brings_engine" = 0 ] || put engine || return
     echo "$mask" >"$d/umask" || return
-    # The last one says that all is there.
-    for fifo in out err in bell feed life; do
-        mkfifo "$d/$fifo" || [ -p "$d/$fifo" ] || return
-    done
+    # In this order: life says that all is there.
+    mkfifo "$d/out" "$d/err" "$d/in" "$d/bell" "$d/feed" "$d/life" || [ -p "$d/life" ]
 } 2>/dev/null
-
-write_engine() {
-    cat >"$1" <<\END_OF_ENGINE
-ENGINE
-END_OF_ENGINE
-}
 
 d=
 trap abandon QUIT

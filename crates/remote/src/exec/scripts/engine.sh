@@ -1,5 +1,6 @@
 # shellcheck shell=sh
 # shellcheck disable=SC2086 # Lists of numbers are split into words on purpose.
+# shellcheck disable=SC3067 # test -O is no part of POSIX, and in every shell that may be sh.
 #
 # Runs a command on a server so that it outlives the session that started it.
 #
@@ -19,6 +20,8 @@
 #                                 positions it attaches there too
 #   signal NAME                   sends a signal to the command's process group
 #   known                         says that the client knows how the command ended
+#   keep PATIENCE                 ends the run where no client comes back, and removes the folder
+#                                 when its client knows the end
 #   end                           ends the command and removes the folder
 #
 # The text is that of three files, one behind the other: engine.sh, output.sh and input.sh. No
@@ -27,7 +30,7 @@
 # --- The folder ---------------------------------------------------------------------------------
 #
 #   engine       this text
-#   claim        folder: whoever makes it starts the command, so that this happens once
+#   claim        whoever makes it starts the command, so that this happens once
 #   again        a second session was sent to start the command: see end_all
 #   command      lines of sh that become the command; script: its file, if it has one
 #   umask        the umask of the command
@@ -48,6 +51,9 @@
 #   up           up="TURN STORED EXACT": an enter that is ready
 #   p            the command's process, which leads a session and a group of its own
 #   supervise    the process of supervise, which leads another with all its helpers
+#   keeper       the process of keep; patience: its PATIENCE, for one in its place
+#   attached     the process of attach
+#   beats        the one that tells its client that it lives; empty once attach has ended as it should
 #   status       how the command ended; limit: its time was over; failed: why no more can be known
 #   known        the client has said that it knows how the command ended
 #   leaving      gone=NUMBER of the attach whose client may not come back
@@ -57,6 +63,7 @@
 # is a line of sh, which recall reads. The builtin read takes a byte at a time, and would find half
 # of one number and half of the next; a text of sh is read at once, and was written at once. Between
 # the two calls that empty a file and fill it nothing is found: whoever fills it rings afterwards.
+# What is written once (p, status) is there as soon as it is not empty.
 #
 # --- Why nothing is lost --------------------------------------------------------------------------
 #
@@ -98,6 +105,9 @@ apart() {
     exec "$@"
 }
 
+# Whether apart makes sessions.
+makes_sessions() { command -v setsid || command -v perl; } >/dev/null 2>&1
+
 # --- the command and its processes ---------------------------------------------------------------
 
 launch() {
@@ -111,7 +121,10 @@ launch() {
 supervise() {
     # Here, where the end of the session that has started this does not reach: whoever makes a claim
     # also starts the command.
-    mkdir "$d/claim" 2>/dev/null || return 0
+    # Does not write over a file: it makes one in the same call that finds none.
+    set -C
+    echo "$$" >"$d/claim" || return 0
+    set +C
     patience=$1
     limit=$2
     input=/dev/null
@@ -126,7 +139,9 @@ supervise() {
         # A session that attaches may have been faster.
         [ -e "$d/$stream.sent" ] || echo "sent=0 oldest=0" >"$d/$stream.sent"
     done
+    echo "$patience" >"$d/patience"
     keep &
+    echo "$!" >"$d/keeper"
     pump out &
     pumps=$!
     pump err &
@@ -139,14 +154,15 @@ supervise() {
     # A process that the command has left behind may still write.
     wait $pumps
     [ ! -e "$d/limit" ] || code=limit
-    # At once: whoever sees it there reads it, and must not find it empty.
-    echo "$code" >"$d/status.new" && mv "$d/status.new" "$d/status"
+    echo "$code" >"$d/status"
     : >"$d/in.closed"
     ring
     # Of nobody the number may be another process's soon. A client has not to wait for that look at
     # all processes, and one that is here says that it knows the end before the second is over:
     # then the folder goes, and this shell with it.
     sleep 1
+    # Somebody has killed it, and where the client is away nobody else would remove the folder.
+    has_keeper || keep &
     { read -r pid <"$d/p"; } 2>/dev/null || return 0
     find_members
     [ -n "$members" ] || rm -f "$d/p"
@@ -188,7 +204,8 @@ run_detached() {
 }
 
 become_command() {
-    echo "$$" >"$d/p.new" && mv "$d/p.new" "$d/p"
+    # Fails where the run has been ended meanwhile.
+    echo "$$" >"$d/p" || exit 1
     exec 4<>"$d/bell"
     ring
     exec 4>&-
@@ -201,7 +218,7 @@ become_command() {
 
 end_at_limit() {
     # Of a command that has not begun yet nobody knows the process.
-    until [ -e "$d/p" ]; do pause; done
+    until [ -s "$d/p" ]; do pause; done
     sleep "$limit"
     : >"$d/limit"
     end_command
@@ -228,8 +245,10 @@ find_members() {
         process=${stat#/proc/}
         members="$members ${process%/stat}"
     done
-    # No /proc, or no way to make a session.
-    [ -n "$members" ] || members=$(ps -A -o pid= -o ppid= -o pgid= 2>/dev/null | awk -v top="$pid" "
+    [ -z "$members" ] || return 0
+    # There are none, unless this system has no /proc or no way to make a session.
+    [ ! -r /proc/self/stat ] || ! makes_sessions || return 0
+    members=$(ps -A -o pid= -o ppid= -o pgid= 2>/dev/null | awk -v top="$pid" "
         { parent[\$1] = \$2; group[\$1] = \$3 }
         END {
             for (p in parent) {
@@ -262,10 +281,19 @@ end_all() {
     # What a helper still writes must not find the folder, or it would be there again. Where this
     # fails, somebody else ends it too.
     mv "$d" "$d.gone" 2>/dev/null || return 0
+    remove_all
+}
+
+# remove_all: of a folder that was moved away. The keeper does it once more where whoever began it
+# was killed.
+remove_all() {
+    d=$d.gone
     # Of a command that was just about to begin the process may be known only now. Where the folder
     # has gone before it is, the command does not begin.
-    d=$d.gone
     [ -n "$pid" ] || end_command
+    attached=
+    { read -r attached <"$d/attached"; } 2>/dev/null
+    [ "$attached" = "$$" ] || end_writers
     helpers=
     { read -r helpers <"$d/supervise"; } 2>/dev/null
     if [ -e "$d/again" ]; then
@@ -285,10 +313,13 @@ end_all() {
     [ -z "$helpers" ] || kill -KILL "-$helpers" 2>/dev/null
 }
 
+# --- what keeps the run, and what is left of others -----------------------------------------------
+
 # Ends all where no client has been there for $patience seconds.
 keep() {
     exec 4>&-
     trap "" HUP INT QUIT TERM
+    remove_leftovers
     seen=none
     left=$patience
     while [ -d "$d" ]; do
@@ -300,6 +331,7 @@ keep() {
             read -r _ <&6
         )
         [ ! -e "$d/known" ] || break
+        is_attached || end_writers
         now=$seen
         recall turn
         if [ "$now" != "$seen" ]; then
@@ -313,5 +345,86 @@ keep() {
         sleep 1
         left=$((left - 1))
     done
-    [ ! -d "$d" ] || end_all
+    if [ -d "$d" ]; then
+        end_all
+    elif [ -d "$d.gone" ]; then
+        # Whoever was about to remove it may have been killed.
+        pid=
+        remove_all
+    fi
 }
+
+# Ends what an attach that was killed has left. Where the agent ends a session it kills its shell
+# alone, reads no more, and waits until nobody holds the pipe that it has read from: what that shell
+# had started would wait in a write for ever, and the agent for it.
+end_writers() {
+    [ -s "$d/beats" ] || return 0
+    process=
+    read -r process <"$d/attached"
+    # Its agent has waited for it: nobody holds its output.
+    kill -0 "$process" || return 0
+    writers=
+    # They have its file of output as descriptor 7 or its variable: some shells close the first for
+    # what they start, and busybox runs programs of its own without an environment of their own.
+    # shellcheck disable=SC2013,SC2010 # There are no blanks in these names.
+    for word in $(
+        grep -s -l -F "OPS_ATTACHED=${d%.gone}" /proc/[0-9]*/environ
+        ls -l /proc/[0-9]*/fd/7 | grep -F -e " -> ${d%.gone}"
+    ); do
+        case "$word" in
+        /proc/*/environ | /proc/*/fd/7)
+            process=${word#/proc/}
+            writers="$writers ${process%%/*}"
+            ;;
+        esac
+    done
+    process=
+    read -r process <"$d/beats"
+    ! is_of_run "$process" || writers="$writers $process"
+    printf "" >"$d/beats"
+    [ -z "$writers" ] || kill -KILL $writers
+} 2>/dev/null
+
+# Whether an attach lives.
+is_attached() { read -r process <"$d/attached" && is_of_run "$process"; } 2>/dev/null
+
+# is_of_run PROCESS: whether it lives and is a shell of this run: its number may be that of another
+# process by now. Of one that was killed and that nobody has waited for there are no words.
+is_of_run() {
+    kill -0 "$1" || return
+    [ -r "/proc/$1/cmdline" ] || return 0
+    folder=${d%.gone}
+    words=
+    # There is no line feed behind them, so that this fails having read them.
+    read -r words <"/proc/$1/cmdline"
+    case "$words" in *"${folder##*/}"*) return 0 ;; esac
+    return 1
+} 2>/dev/null
+
+# Whether there is one, or none is needed, as of a command that is left running.
+has_keeper() {
+    { read -r process <"$d/keeper"; } 2>/dev/null || return 0
+    is_of_run "$process" || [ ! -d "$d" ]
+}
+
+# Removes runs that were broken off here: the server was restarted, or their keeper killed. Of a
+# young one without processes somebody may be about to start them.
+remove_leftovers() {
+    for parent in "${TMPDIR:-/tmp}" /tmp /var/tmp /dev/shm "$HOME"; do
+        for old in "$parent"/ops-exec.*; do
+            [ "$old" != "$d" ] || continue
+            # What is somebody else's, or lies behind a link, is not looked into.
+            if [ -h "$old" ] || [ ! -O "$old" ] || is_kept "$old"; then continue; fi
+            [ -z "$(find "$old" -prune -mmin +10)" ] || rm -rf "$old"
+        done
+    done
+} 2>/dev/null
+
+# is_kept FOLDER: whether a process of the run in it lives that will remove it.
+is_kept() (
+    d=$1
+    for name in keeper supervise; do
+        read -r process <"$d/$name" && is_of_run "$process" && return
+    done
+    return 1
+)

@@ -96,6 +96,12 @@ feed() {
 
 case "$role" in
 launch | supervise | attach | enter) "$role" "$@" ;;
+keep)
+    # shellcheck disable=SC2034 # Read in engine.sh.
+    patience=$1
+    echo "$$" >"$d/keeper"
+    keep
+    ;;
 command) become_command ;;
 known) acknowledge ;;
 signal) signal_command "$1" ;;

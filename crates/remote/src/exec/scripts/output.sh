@@ -103,6 +103,10 @@ attach() {
     # Whoever is attached still finds that it is not its turn. In the background: a bell that was
     # rung all the time while nobody was here takes no more before it is read below.
     [ "$turn" = 1 ] || ring &
+    # What the attach before this one has left.
+    [ "$turn" = 1 ] || end_writers
+    echo "$$" >"$d/attached"
+    export OPS_ATTACHED="$d"
     beats=
     listener=
     unborn=0
@@ -114,6 +118,7 @@ attach() {
     is_encoding_chosen=
     beat &
     beats=$!
+    echo "$beats" >"$d/beats"
     open_stream out 7 "$2" "$3"
     out_segment=$2
     out_offset=$3
@@ -133,7 +138,7 @@ attach() {
         fi
         [ -n "$running" ] || tell_running
         tell_input
-        if [ -e "$d/output" ] && [ -e "$d/p" ]; then
+        if [ -e "$d/output" ] && [ -s "$d/p" ]; then
             read -r pid <"$d/p"
             read -r output <"$d/output"
             trap "acknowledge; depart_obeying" QUIT
@@ -142,7 +147,7 @@ attach() {
         fi
         # Looked at before the streams: what they hold then is all.
         done=
-        [ ! -e "$d/status" ] || done=1
+        [ ! -s "$d/status" ] || done=1
         segment=$out_segment
         offset=$out_offset
         send_stream out 7
@@ -168,6 +173,7 @@ attach() {
             note_sent out "$out_segment"
             note_sent err "$err_segment"
             is_born || break
+            is_supervised || break
         fi
     done
     depart
@@ -183,11 +189,31 @@ is_born() {
     return 1
 }
 
+# is_supervised: fails where the processes of the run were killed, so that nobody would ever tell
+# how the command has ended. Another keeper takes the place of one that was.
+is_supervised() {
+    has_keeper || start_keeper
+    [ -s "$d/supervise" ] || return 0
+    read -r process <"$d/supervise"
+    # Looked at in this order: it ends when it has written the status.
+    if is_of_run "$process" || [ -s "$d/status" ] || [ ! -e "$d/engine" ]; then return 0; fi
+    printf "!killed\n" >&3
+    end_all
+    return 1
+} 2>/dev/null
+
+start_keeper() {
+    read -r patience <"$d/patience"
+    (
+        # By this and by descriptor 7 the processes of an attach are found.
+        unset OPS_ATTACHED
+        apart sh "$d/engine" keep "$d" "$patience"
+    ) </dev/null >/dev/null 2>&1 3>&- 4>&- 7>&- 8>&- 9>&- &
+}
+
 # hear_ring: waits for a ring, and sets $rung to what it said.
 #
-# In mksh a signal ends the builtin wait and not the builtin read, so another process reads. The end
-# of a run takes up to three seconds there all the same: the process that rings holds the session's
-# output while it sleeps.
+# In mksh a signal ends the builtin wait and not the builtin read, so another process reads.
 case "${KSH_VERSION:-}" in
 *MIRBSD* | *LEGACY*)
     hear_ring() {
@@ -212,8 +238,12 @@ depart_obeying() {
 }
 
 depart() {
-    # Numbers of processes, or nothing.
-    kill $beats $listener 2>/dev/null
+    # Numbers of processes, or nothing. A shell that waits for its sleep may hear of another signal
+    # than this one when that is over, and holds the output of this session until then.
+    kill -KILL $beats $listener 2>/dev/null
+    noted=
+    # A redirection that fails ends a shell whose command is a special one, as ":" is.
+    { read -r noted <"$d/beats" && [ "$noted" = "$beats" ] && printf "" >"$d/beats"; } 2>/dev/null
     exit 0
 }
 
@@ -222,12 +252,18 @@ is_client() {
     now=$turn
     recall turn
     [ "$now" = "$turn" ] && return
+    if [ "$now" -lt "$turn" ]; then
+        # One that was late has not seen this one, and written over its word.
+        echo "now=$turn" >"$d/turn"
+        return 0
+    fi
     ring
     return 1
 }
 
 # The first who notices that nobody listens any more: then the agent has let go, and with sudo in
-# between its kill has not come here.
+# between its kill has not come here. A shell that was killed is there until its agent waits for it,
+# which it does when nobody holds the output any more.
 #
 # It rings too: a signal that comes between the last look at signals and the call of read inside of
 # the builtin read does not interrupt that, and its trap waits for the next ring.
@@ -235,7 +271,7 @@ beat() {
     exec 9>&- </dev/null 2>/dev/null
     trap "" PIPE
     # A shell that departs just now does not know this process yet.
-    while sleep 3 >/dev/null 3>&- 4>&- && kill -0 "$$"; do
+    while sleep 3 >/dev/null 3>&- 4>&- && is_of_run "$$"; do
         printf "!beat\n" >&3 || {
             kill "$$"
             exit 0
@@ -298,7 +334,11 @@ send_stream() {
         if [ "$end" -gt "$offset" ]; then
             choose_encoding $((end - offset))
             printf "!%s %s %s\n" "$1" "$segment" "$offset" >&3
-            eval "dd bs=$((end - offset)) count=1 <&$2 2>/dev/null" | $encode >&3 || depart
+            # Without life: this shell may be killed while these wait for a client that is away.
+            {
+                exec 9>&-
+                eval "dd bs=$((end - offset)) count=1 <&$2 2>/dev/null"
+            } | $encode >&3 9>&- || depart
             offset=$end
         fi
         [ -n "$full" ] || return 0
@@ -326,7 +366,7 @@ note_sent() {
 }
 
 tell_running() {
-    [ -e "$d/p" ] || [ -e "$d/status" ] || return 0
+    [ -s "$d/p" ] || [ -s "$d/status" ] || return 0
     running=1
     printf "!running\n" >&3
 }
@@ -374,5 +414,9 @@ tell_last() {
     done
 }
 
-# The client knows the end: nothing of the run is needed any more.
-acknowledge() { echo >"$d/known"; }
+# The client knows the end: nothing of the run is needed any more. The keeper removes it, which the
+# end of a session does not reach.
+acknowledge() {
+    echo >"$d/known"
+    has_keeper || end_all
+}

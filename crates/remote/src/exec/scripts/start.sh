@@ -1,0 +1,37 @@
+# shellcheck shell=sh
+#
+# What a session that brings the engine and starts the command needs beside begin.sh. A terminal by
+# which both travel does without: where it is needed a parameter may have to be short.
+#
+# The text of engine.sh and what belongs to it stands where ENGINE does here.
+#
+# No single quote may stand here: the text travels between a pair of them.
+#
+# shellcheck disable=SC2154 # Set before: turn; and by begin.sh: d.
+
+# put NAME: writes what write_NAME gives into the file NAME. Of several sessions that do so each
+# either finds a file that is whole or makes one: the first writes none over, and the others move
+# theirs there. The first is almost always alone, and mv is one process more.
+put() {
+    if [ "$turn" != 1 ]; then
+        "write_$1" >"$d/$1.$turn" && mv "$d/$1.$turn" "$d/$1"
+        return
+    fi
+    # Does not write over a file.
+    set -C
+    "write_$1" >"$d/$1"
+    set +C
+    [ -s "$d/$1" ]
+} 2>/dev/null
+
+# launch PATIENCE LIMIT INPUT: as launch of engine.sh, which knows more ways, with fewer processes.
+launch() {
+    setsid -f sh "$d/engine" supervise "$d" "$@" </dev/null >/dev/null 2>&1 ||
+        sh "$d/engine" launch "$d" "$@"
+} 2>/dev/null
+
+write_engine() {
+    cat <<\END_OF_ENGINE
+ENGINE
+END_OF_ENGINE
+}
