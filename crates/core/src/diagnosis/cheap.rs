@@ -47,6 +47,10 @@ pub(crate) async fn not_connected(cx: &Context, instance: &Instance, said: Strin
         None => error
             .hint("check that its agent runs, its role (AmazonSSMManagedInstanceCore), and outbound HTTPS to ssm and ssmmessages"),
     };
+    // The remedy of a cause that is not known is the doctor already.
+    if error.cause() == Some("never-reported") {
+        return error;
+    }
     error.hint(hint!(
         "see every check: ops doctor {}",
         instance.target_word()
