@@ -24,7 +24,7 @@ impl StatusLine {
         Self {
             output: output.clone(),
             told: Instant::now(),
-            is_drawn: output.stderr_is_terminal() && !output.quiet(),
+            is_drawn: output.draws() && !output.quiet(),
         }
     }
 

@@ -40,6 +40,13 @@ pub(crate) async fn not_connected(cx: &Context, instance: &Instance, said: Strin
     let error =
         Error::target(format!("`{label}` is not connected to Session Manager")).caused_by(said);
     let error = match explain(Symptom::NotConnected, &facts) {
+        // One hint at the doctor is enough.
+        Some(told) if told.remedy.contains("ops doctor ") => {
+            return error
+                .caused_by(told.text)
+                .hint(told.remedy)
+                .named(told.cause);
+        }
         Some(told) => error
             .caused_by(told.text)
             .hint(told.remedy)
