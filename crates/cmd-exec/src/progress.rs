@@ -96,7 +96,7 @@ impl Progress {
             output: output.clone(),
             tally: Tally::new(servers),
             told: Instant::now(),
-            is_drawn: output.stderr_is_terminal() && !output.quiet(),
+            is_drawn: output.draws() && !output.quiet(),
         }
     }
 

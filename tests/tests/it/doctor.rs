@@ -272,6 +272,11 @@ fn every_command_tells_the_cause_of_what_it_cannot_reach() {
     for (name, cause, words) in [
         ("no-role", "no-role", "no instance profile is attached"),
         (
+            "endpoint-closed",
+            "never-reported",
+            "see which of them it is: ops doctor endpoint-closed",
+        ),
+        (
             "agent-dead",
             "agent-silent",
             "its agent last reported 3d ago",
@@ -311,6 +316,7 @@ fn every_command_tells_the_cause_of_what_it_cannot_reach() {
             .unwrap_or_else(|| panic!("{name}: {told}"));
         assert_eq!(error["cause"], cause, "{told}");
         assert!(told.contains(words), "{name}: {told}");
+        assert!(told.matches("ops doctor ").count() <= 1, "{name}: {told}");
         let calls = service.calls();
         let after = calls[before..]
             .iter()

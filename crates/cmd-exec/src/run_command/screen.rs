@@ -86,7 +86,7 @@ impl Screen {
             cut: Vec::new(),
             why_cut: None,
             told: Instant::now(),
-            is_drawn: output.stderr_is_terminal() && !output.quiet(),
+            is_drawn: output.draws() && !output.quiet(),
         }
     }
 

@@ -47,8 +47,8 @@ impl Fold {
         }
     }
 
-    /// `web-1,web-3 (2 hosts)`, with how they ended where that was no success; on a terminal
-    /// `web-1,web-2 and 998 more (1000 hosts)`.
+    /// `web-1,web-3 (2 servers)`, with how they ended where that was no success; on a terminal
+    /// `web-1,web-2 and 998 more (1000 servers)`.
     fn title(&self, group: &Group, stream: Stream) -> String {
         let most = match (self.look.is_terminal(stream), group.words.is_empty()) {
             (false, _) => usize::MAX,
@@ -68,8 +68,8 @@ impl Fold {
         let is_colored = self.look.colors(stream);
         let names = paint_name(group.hosts[0], &list, is_colored);
         let hosts = match group.hosts.len() {
-            1 => "1 host".to_owned(),
-            many => format!("{many} hosts"),
+            1 => "1 server".to_owned(),
+            many => format!("{many} servers"),
         };
         if group.words.is_empty() {
             format!("{names} ({hosts})")
@@ -236,9 +236,9 @@ mod tests {
         );
         assert_eq!(
             written.screen,
-            "web-1,web-3 (2 hosts): active\n\
+            "web-1,web-3 (2 servers): active\n\
              web-2 (1 host, exit status 3): failed\n\
-             web-4 (1 host):\na\nb\n\
+             web-4 (1 server):\na\nb\n\
              db (1 host, not run: stopped)\n\
              web-5 (1 host, exit status 3): active\n"
         );
@@ -256,7 +256,7 @@ mod tests {
         let screen = folded(TERMINAL, &fleet(0)).screen;
         assert_eq!(
             screen,
-            "n0,n1,n2,n3,n4,n5,n6,n7,n8,n9 and 90 more (100 hosts): same\n"
+            "n0,n1,n2,n3,n4,n5,n6,n7,n8,n9 and 90 more (100 servers): same\n"
         );
         let screen = folded(TERMINAL, &fleet(1)).screen;
         assert!(
@@ -265,7 +265,7 @@ mod tests {
         );
         // A program gets all of them.
         let piped = folded(OutputTerminals::default(), &fleet(0)).stdout;
-        assert!(piped.contains(",n99 (100 hosts): same"), "{piped}");
+        assert!(piped.contains(",n99 (100 servers): same"), "{piped}");
     }
 
     #[test]
@@ -277,9 +277,9 @@ mod tests {
                 ("b", "out\n", "err\n", ended(0)),
             ],
         );
-        assert_eq!(written.stdout, "a,b (2 hosts):\nout\n");
-        assert_eq!(written.stderr, "a,b (2 hosts):\nerr\n");
+        assert_eq!(written.stdout, "a,b (2 servers):\nout\n");
+        assert_eq!(written.stderr, "a,b (2 servers):\nerr\n");
         let on_screen = folded(TERMINAL, &[("a", "out\n", "err\n", ended(0))]);
-        assert_eq!(on_screen.screen, "a (1 host):\nout\nerr\n");
+        assert_eq!(on_screen.screen, "a (1 server):\nout\nerr\n");
     }
 }
