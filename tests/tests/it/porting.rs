@@ -50,7 +50,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if path.is_dir() {
             // Tests of several files: `tests`, or `shells` for those that run shells.
-            if name != "tests" && name != "shells" {
+            if name != "tests" && (name != "shells" || folder.ends_with("src")) {
                 sources(&path, found);
             }
         } else if name.ends_with(".rs") && name != "tests.rs" && name != "shells.rs" {
