@@ -21,7 +21,7 @@ pub(crate) struct LinkedLibc {
 impl LinkedLibc {
     /// The library of this program, which `program` is the file of.
     ///
-    /// A file that cannot be read (it was replaced or removed since the start) leaves `needs` empty.
+    /// A file that cannot be read (removed since the start, say) leaves `needs` empty.
     pub(crate) fn of(program: Option<&Path>) -> Self {
         let name = if cfg!(target_env = "gnu") {
             "glibc"
