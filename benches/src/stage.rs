@@ -1,7 +1,9 @@
 //! A home of its own, a sandbox that is served from it, and `ops` over that.
 
 use std::{
+    fs,
     io::{self, BufRead as _, BufReader},
+    path::Path,
     process::{Child, Command, ExitCode, Stdio},
 };
 
@@ -41,6 +43,24 @@ pub fn numbers() -> impl FnMut(usize) -> io::Result<usize> {
             .parse()
             .map_err(|_| io::Error::other(format!("`{text}` is no number"))),
     }
+}
+
+/// The server of a fleet of one.
+pub const WEB_1: &str = "i-0a1b2c3d4e5f60718";
+
+/// Writes a fleet of one server, `web-1` with the id [`WEB_1`], into `folder`; `ssh_port` is the
+/// port of this machine that is the server's port 22. Gives the file's path.
+///
+/// # Errors
+/// It cannot be written.
+pub fn write_fleet_of_one(folder: &Path, ssh_port: Option<u16>) -> io::Result<String> {
+    let ports = ssh_port.map_or_else(String::new, |port| {
+        format!(", ports: {{ 22: \"127.0.0.1:{port}\" }}")
+    });
+    let path = folder.join("fleet.yaml");
+    let fleet = format!("instances:\n  - {{ name: web-1, id: {WEB_1}{ports} }}\n");
+    fs::write(&path, fleet)?;
+    Ok(path.to_string_lossy().into_owned())
 }
 
 /// A sandbox in a process of its own, ended when dropped.

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use ops_bench::{report::Report, usage};
+use ops_bench::{report::Report, stage, usage};
 
 /// What is changed for the second build: a command crate, that little waits for.
 const CHANGED: &str = "crates/cmd-ls/src/ls.rs";
@@ -24,13 +24,7 @@ const CHANGED: &str = "crates/cmd-ls/src/ls.rs";
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    stage::end(run())
 }
 
 fn run() -> io::Result<()> {

@@ -7,12 +7,11 @@
 
 use std::{io, net::Ipv4Addr, time::Duration};
 
+use ops_core::loopback::{read_head, serve_until};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
     sync::mpsc,
-    task::JoinSet,
-    time::timeout,
 };
 use uuid::Uuid;
 
@@ -20,12 +19,6 @@ use crate::socket_owner::{self, Owner};
 
 /// Longest time from starting the browser until it asks. The address is dead afterwards.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-/// Longest request read, in bytes, and the time for it.
-const REQUEST_BYTES: usize = 16 << 10;
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// Connections of this user that may be open at once. A browser opens a few ahead of its needs;
-/// more are closed at once.
-const MAX_CONNECTIONS: usize = 16;
 
 /// A page on loopback that leads on to a URL, once.
 pub(crate) struct Handover {
@@ -86,49 +79,22 @@ impl Handover {
         mut refused: impl FnMut(Owner),
     ) -> io::Result<()> {
         let address = self.listener.local_addr()?;
-        let page = std::sync::Arc::new((self.path, self.url));
-        // A connection that says nothing must not keep the browser waiting, so each has a task;
-        // dropping the set ends them.
-        let mut open = JoinSet::new();
-        let (handed_over, mut done) = mpsc::channel(1);
-        loop {
-            let (stream, peer) = tokio::select! {
-                accepted = self.listener.accept() => match accepted {
-                    Ok(accepted) => accepted,
-                    // A client that is gone already ends its own connection only.
-                    Err(error) if is_of_one_client(&error) => continue,
-                    Err(error) => return Err(error),
-                },
-                _ = open.join_next(), if !open.is_empty() => continue,
-                _ = done.recv() => return Ok(()),
-            };
-            // Asked before a byte is read: whoever is not shown to be this user gets nothing and
-            // holds nothing.
+        // Asked before a byte is read: whoever is not shown to be this user gets nothing and holds
+        // nothing.
+        let admits = |peer| {
             let owner = socket_owner::of(peer, address);
-            if !anybody && owner != Owner::Own {
+            let is_admitted = anybody || owner == Owner::Own;
+            if !is_admitted {
                 refused(owner);
-                continue;
             }
-            if open.len() >= MAX_CONNECTIONS {
-                continue;
-            }
-            let (page, handed_over) = (page.clone(), handed_over.clone());
-            open.spawn(async move {
-                let (path, url) = (&page.0, &page.1);
-                let answered = answer(stream, path, url, &handed_over);
-                let _ = timeout(REQUEST_TIMEOUT, answered).await;
-            });
-        }
+            is_admitted
+        };
+        serve_until(&self.listener, admits, |stream, handed_over| {
+            let (path, url) = (self.path.clone(), self.url.clone());
+            async move { answer(stream, &path, &url, &handed_over).await }
+        })
+        .await
     }
-}
-
-fn is_of_one_client(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::Interrupted
-    )
 }
 
 /// Answers one request; takes the only place in `handed_over` if it gives the URL away.
@@ -138,12 +104,9 @@ async fn answer(
     url: &str,
     handed_over: &mpsc::Sender<()>,
 ) -> io::Result<()> {
-    let mut request = Vec::new();
-    while !request.windows(4).any(|end| end == b"\r\n\r\n") {
-        if request.len() > REQUEST_BYTES || stream.read_buf(&mut request).await? == 0 {
-            return Ok(());
-        }
-    }
+    let Some(request) = read_head(&mut stream).await? else {
+        return Ok(());
+    };
     let wanted = format!("GET {path} HTTP/1.");
     // Of two requests at the same time only one gets the place, and with it the URL.
     let place = request
@@ -173,6 +136,8 @@ mod tests {
         process::Command,
         sync::Arc,
     };
+
+    use tokio::io::AsyncReadExt as _;
 
     use super::*;
 

@@ -187,7 +187,7 @@ struct Counts {
 impl Progress {
     /// Bars if stderr is a terminal, else lines; nothing with `-q`.
     pub(crate) fn new(output: &Output) -> Self {
-        let drawn = (output.stderr_is_terminal() && !output.quiet()).then(|| {
+        let drawn = (output.draws() && !output.quiet()).then(|| {
             let drawn = Arc::new(Drawn::new(output.raw_lines().clone()));
             let drawing: Weak<Drawn> = Arc::downgrade(&drawn);
             output.make_room(drawing);

@@ -6,11 +6,16 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
-use ops_core::Context;
+use ops_core::{
+    Context,
+    cache::{self, Patience},
+};
+use ops_profile::Profile;
 use ops_ui::{Error, ErrorKind, Result};
+use serde_json::Value;
 
 use crate::{report::Report, stand_ins::StandIns};
 
@@ -19,6 +24,8 @@ const SYSTEM: &str = if cfg!(target_os = "macos") {
 } else {
     "Linux"
 };
+/// Other names are somebody's own.
+const PROXY_VARIABLES: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"];
 /// Lines of the last log.
 const LOG_LINES: usize = 60;
 /// A log is read from its end.
@@ -80,12 +87,13 @@ async fn text(cx: &Context, report: &Report<'_>) -> String {
             ["AWS_", "OPS_", "XDG_"]
                 .iter()
                 .any(|prefix| name.starts_with(prefix))
-                || name.to_uppercase().ends_with("_PROXY")
+                || PROXY_VARIABLES.contains(&name.to_uppercase().as_str())
         })
         .map(str::to_owned)
         .collect();
     let _ = writeln!(plain, "variables that are set: {}", variables.join(" "));
-    let document = report.document(&findings);
+    let mut document = report.document(&findings);
+    leave_out_console(&mut document);
     let document = serde_json::to_string_pretty(&document).unwrap_or_default();
     let _ = writeln!(plain, "{document}");
     if let Some(log) = last_log(&cx.paths().state) {
@@ -94,16 +102,31 @@ async fn text(cx: &Context, report: &Report<'_>) -> String {
     StandIns::of(private_names(cx, report).await).apply(&plain)
 }
 
+/// Lines of a server's console may hold anything, and nothing in them tells what is a name.
+fn leave_out_console(document: &mut Value) {
+    let checks = document["checks"].as_array_mut();
+    for check in checks.into_iter().flatten() {
+        if check["check"] == "console" && check["outcome"] == "ok" {
+            check["text"] = "left out of this report".into();
+        }
+    }
+}
+
 /// What of this user and these servers is known by name.
 async fn private_names(cx: &Context, report: &Report<'_>) -> Vec<(String, &'static str)> {
     let mut names: Vec<(String, &'static str)> = Vec::new();
     let mut add = |name: Option<&str>, kind| names.extend(name.map(|name| (name.to_owned(), kind)));
-    add(cx.env().var("USER"), "user");
+    for variable in ["USER", "LOGNAME"] {
+        add(cx.env().var(variable), "user");
+    }
+    add(cx.env().var("OPS_PROFILE"), "profile");
     add(cx.env().var("AWS_PROFILE"), "profile");
     add(cx.globals().profile.as_deref(), "profile");
     add(cx.globals().aws_profile.as_deref(), "profile");
-    let home = cx.paths().home.display().to_string();
-    add(Some(&home), "path");
+    let home = cx.paths().home.clone();
+    add(home.to_str(), "path");
+    // Its last part is the user's name, which stands elsewhere too.
+    add(home.file_name().and_then(|name| name.to_str()), "user");
     let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
     add(Some(host.trim()), "host");
     if let Ok(identity) = cx.identity().await {
@@ -117,6 +140,37 @@ async fn private_names(cx: &Context, report: &Report<'_>) -> Vec<(String, &'stat
     for name in report.private_names() {
         add(Some(&name), "name");
     }
+    if let Ok(settings) = cx.settings() {
+        add(settings.profile.value.as_deref(), "profile");
+        add(settings.aws_profile.value.as_deref(), "profile");
+        for name in names_of_profile(settings.profile()) {
+            add(Some(&name), "name");
+        }
+        // The last log is about other servers.
+        let at_once = Patience {
+            until: Instant::now(),
+        };
+        let cached = cache::names(cx.invocation(), settings, at_once);
+        for row in cached.iter().filter_map(cache::Names::rows).flatten() {
+            add(row.name, "name");
+        }
+    }
+    for recent in cx.recents_of_all_profiles() {
+        add(recent.name.as_deref(), "name");
+    }
+    names
+}
+
+/// What a team profile calls things by, and what it names that is the team's.
+fn names_of_profile(profile: &Profile) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    names.extend(profile.hosts.keys().cloned());
+    names.extend(profile.forwards.keys().cloned());
+    names.extend(profile.aws.profile.clone());
+    names.extend(profile.copy.s3_bucket.clone());
+    names.extend(profile.copy.s3_prefix.clone());
+    names.extend(profile.exec.s3_bucket.clone());
+    names.extend(profile.exec.log_group.clone());
     names
 }
 

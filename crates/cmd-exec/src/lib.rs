@@ -19,6 +19,7 @@ mod runs;
 mod show;
 mod signals;
 mod single;
+mod status_line;
 mod words;
 
 use ops_core::Entry;

@@ -1,14 +1,15 @@
 //! How far a command on many servers is: a line while it runs, a line at its end, and the servers
 //! on which it failed.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use ops_ui::{Output, text::cut};
+use ops_ui::Output;
 
-use crate::outcome::{Ending, Outcome};
+use crate::{
+    outcome::{Ending, Outcome},
+    status_line::StatusLine,
+};
 
-/// Between two lines where stderr is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(10);
 /// Failures that are shown one by one.
 const SHOWN: usize = 50;
 
@@ -83,49 +84,27 @@ impl Tally {
 
 /// Shows the line while it runs.
 pub(crate) struct Progress {
-    output: Output,
+    line: StatusLine,
     tally: Tally,
-    /// When a line was last written where nothing can be drawn.
-    told: Instant,
-    is_drawn: bool,
 }
 
 impl Progress {
     pub(crate) fn new(output: &Output, servers: usize) -> Self {
         Self {
-            output: output.clone(),
+            line: StatusLine::new(output),
             tally: Tally::new(servers),
-            told: Instant::now(),
-            is_drawn: output.stderr_is_terminal() && !output.quiet(),
         }
     }
 
     /// Changes the tally and shows it.
     pub(crate) fn change(&mut self, change: impl FnOnce(&mut Tally)) {
         change(&mut self.tally);
-        let line = self.tally.line();
-        if self.is_drawn {
-            let columns = self.output.stderr_columns().unwrap_or(80);
-            // A line that wraps could not be taken away again.
-            self.output
-                .set_status(cut(&line, columns.saturating_sub(1).max(10)));
-        } else if self.told.elapsed() >= LINE_EVERY {
-            self.told = Instant::now();
-            self.output.note(line);
-        }
+        self.line.show(self.tally.line());
     }
 
     /// Takes the line away.
     pub(crate) fn clear(&self) {
-        if self.is_drawn {
-            self.output.set_status("");
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        self.clear();
+        self.line.clear();
     }
 }
 

@@ -117,28 +117,9 @@ pub(crate) async fn over_stream(
                 }
             }
         };
-        tokio::pin!(up, down);
-        let (mut sending, mut may_go) = (true, false);
-        loop {
-            tokio::select! {
-                stop = &mut up, if sending => {
-                    sending = false;
-                    match stop {
-                        // The answer may still be on its way, and a close here would cut it off.
-                        PumpStop::Eof => may_go = true,
-                        PumpStop::Near => break ConnEnd::Local,
-                        // Reading tells how it ended.
-                        PumpStop::Far(_) => {}
-                    }
-                }
-                stop = &mut down => break match stop {
-                    PumpStop::Eof => ConnEnd::Far,
-                    PumpStop::Near => ConnEnd::Local,
-                    PumpStop::Far(error) => ConnEnd::Cut(error),
-                },
-                () = local.gone(|| quiet_for(&last_down)), if may_go => break ConnEnd::Local,
-            }
-        }
+        // The far end closes its stream by itself.
+        let silence = std::future::pending();
+        carry_both_ways(local, &last_down, up, down, silence).await
     };
     match end {
         ConnEnd::Far => {
@@ -150,6 +131,40 @@ pub(crate) async fn over_stream(
         ConnEnd::Cut(_) => stream.abort(),
     }
     end
+}
+
+/// Runs both directions until the connection is over. The client may be done sending long before
+/// that: once it is, its leaving ends the connection, and so does `silence`.
+async fn carry_both_ways(
+    local: &LocalConn,
+    last_down: &Mutex<Instant>,
+    up: impl Future<Output = PumpStop>,
+    down: impl Future<Output = PumpStop>,
+    silence: impl Future<Output = ()>,
+) -> ConnEnd {
+    tokio::pin!(up, down, silence);
+    let (mut sending, mut may_go) = (true, false);
+    loop {
+        tokio::select! {
+            stop = &mut up, if sending => {
+                sending = false;
+                match stop {
+                    // The answer may still be on its way, and a close here would cut it off.
+                    PumpStop::Eof => may_go = true,
+                    PumpStop::Near => return ConnEnd::Local,
+                    // Reading tells how it ended.
+                    PumpStop::Far(_) => {}
+                }
+            }
+            stop = &mut down => return match stop {
+                PumpStop::Eof => ConnEnd::Far,
+                PumpStop::Near => ConnEnd::Local,
+                PumpStop::Far(error) => ConnEnd::Cut(error),
+            },
+            () = local.gone(|| quiet_for(last_down)), if may_go => return ConnEnd::Local,
+            () = &mut silence, if may_go => return ConnEnd::Far,
+        }
+    }
 }
 
 fn touch(at: &Mutex<Instant>) {
@@ -238,28 +253,7 @@ pub(crate) async fn over_session(
                 tokio::time::sleep(BASIC_SILENCE - quiet).await;
             }
         };
-        tokio::pin!(up, down);
-        let (mut sending, mut may_go) = (true, false);
-        tokio::pin!(silence);
-        loop {
-            tokio::select! {
-                stop = &mut up, if sending => {
-                    sending = false;
-                    match stop {
-                        PumpStop::Eof => may_go = true,
-                        PumpStop::Near => break ConnEnd::Local,
-                        PumpStop::Far(_) => {}
-                    }
-                }
-                stop = &mut down => break match stop {
-                    PumpStop::Eof => ConnEnd::Far,
-                    PumpStop::Near => ConnEnd::Local,
-                    PumpStop::Far(error) => ConnEnd::Cut(error),
-                },
-                () = local.gone(|| quiet_for(&last_down)), if may_go => break ConnEnd::Local,
-                () = &mut silence, if may_go => break ConnEnd::Far,
-            }
-        }
+        carry_both_ways(local, &last_down, up, down, silence).await
     };
     if over_at_service {
         ending.ended();

@@ -17,7 +17,7 @@ impl Screen {
     pub(crate) fn new(output: &Output, live: bool) -> Self {
         Self {
             output: output.clone(),
-            live: live && output.stderr_is_terminal() && !output.quiet(),
+            live: live && output.draws() && !output.quiet(),
             is_lent: false,
         }
     }

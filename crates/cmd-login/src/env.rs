@@ -4,19 +4,31 @@ use std::ffi::OsString;
 
 use ops_core::{Command, Context, calls::login::EffectiveCredentials};
 use ops_ui::{
-    Env, Error, Exit, Format, Output, Result, program,
+    Env, Error, Exit, Format, Result, program,
     text::{cut, escape, single_quoted},
 };
 use serde_json::json;
 use zeroize::Zeroizing;
 
 /// What would outrank the credentials in a program that reads the environment, or confuse it.
-const IN_THE_WAY: [&str; 4] = [
+const IN_THE_WAY: [&str; 5] = [
     "AWS_PROFILE",
     "AWS_DEFAULT_PROFILE",
     "AWS_SECURITY_TOKEN",
     "AWS_SESSION_TOKEN",
+    // Of other credentials, which had an end.
+    "AWS_CREDENTIAL_EXPIRATION",
 ];
+
+/// Whose words the lines are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Shell {
+    /// Of the POSIX kind: sh, bash, zsh, ksh
+    #[default]
+    Sh,
+    /// The friendly interactive shell
+    Fish,
+}
 
 /// Of the name of a program in an error, in columns of a terminal.
 const NAME_COLUMNS: usize = 40;
@@ -32,6 +44,15 @@ const NAME_COLUMNS: usize = 40;
 #[derive(clap::Args, Debug)]
 #[command(name = "env")]
 pub struct EnvOfCredentials {
+    /// Whose words the lines are: sh (bash and zsh too), fish
+    #[arg(
+        long,
+        value_name = "SHELL",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true
+    )]
+    shell: Shell,
     /// A program to run with the credentials, and its arguments
     #[arg(value_name = "COMMAND", last = true)]
     command: Vec<OsString>,
@@ -42,6 +63,7 @@ impl Command for EnvOfCredentials {
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
         ("ops env -- terraform plan", "run it with them"),
         ("eval \"$(ops env)\"", "set them in this shell"),
+        ("ops env --shell fish | source", "set them in fish"),
     ];
 
     async fn run(self, cx: Context) -> Result<Exit> {
@@ -54,7 +76,7 @@ impl Command for EnvOfCredentials {
             return run(&cx, program, arguments, &set);
         }
         match output.format() {
-            Format::Table | Format::Wide => lines(output, &set),
+            Format::Table | Format::Wide => output.page(&lines(self.shell, &set)),
             Format::Json => output.json(&process_document(&credentials)),
             other => Err(Error::usage(format!(
                 "`ops env` has no output format `{}`",
@@ -110,18 +132,30 @@ fn variables(
     set
 }
 
-/// Lines for a shell of the POSIX kind.
-fn lines(output: &Output, set: &[Variable]) -> Result<()> {
+/// Lines that set the variables, and remove what is in their way.
+fn lines(shell: Shell, set: &[Variable]) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::new());
     for name in IN_THE_WAY {
         if set.iter().all(|(set, _)| *set != name) {
-            text.push_str(&format!("unset {name}\n"));
+            text.push_str(&match shell {
+                Shell::Sh => format!("unset {name}\n"),
+                Shell::Fish => format!("set -e {name}\n"),
+            });
         }
     }
     for (name, value) in set {
-        text.push_str(&format!("export {name}={}\n", single_quoted(value)));
+        text.push_str(&match shell {
+            Shell::Sh => format!("export {name}={}\n", single_quoted(value)),
+            Shell::Fish => format!("set -gx {name} {}\n", *fish_quoted(value)),
+        });
     }
-    output.page(&text)
+    text
+}
+
+/// A word of fish, which reads a backslash in single quotes before another one and before a quote.
+fn fish_quoted(value: &str) -> Zeroizing<String> {
+    let escaped = Zeroizing::new(value.replace('\\', "\\\\"));
+    Zeroizing::new(format!("'{}'", escaped.replace('\'', "\\'")))
 }
 
 /// The form that `credential_process` takes. Source: "Sourcing credentials with an external
@@ -196,6 +230,27 @@ mod tests {
         );
         let set = variables(&credentials(None), None, None);
         assert!(set.iter().all(|(name, _)| *name != "AWS_SESSION_TOKEN"));
+    }
+
+    #[test]
+    fn a_shell_gets_its_own_words() {
+        let set = variables(&credentials(None), None, None);
+        let sh = lines(Shell::Sh, &set);
+        assert!(sh.contains("unset AWS_PROFILE\n"), "{}", *sh);
+        assert!(
+            sh.contains(r"export AWS_SECRET_ACCESS_KEY='se'\''cret'"),
+            "{}",
+            *sh
+        );
+        let fish = lines(Shell::Fish, &set);
+        assert!(fish.contains("set -e AWS_PROFILE\n"), "{}", *fish);
+        assert!(
+            fish.contains(r"set -gx AWS_SECRET_ACCESS_KEY 'se\'cret'"),
+            "{}",
+            *fish
+        );
+        assert!(!fish.contains("unset"), "{}", *fish);
+        assert_eq!(*fish_quoted(r"a\b'c"), r"'a\\b\'c'");
     }
 
     #[test]

@@ -100,14 +100,15 @@ async fn in_any_state(cx: &Context, target: &Target, error: Error) -> Result<Ins
 
 /// A line for each thing that is known, then the tags.
 fn page(instance: &Instance, now: Timestamp) -> String {
-    let last_ping = match instance.ping {
-        Ping::Lost { last } => last.map(|last| format!("{last:.0}")),
-        _ => None,
-    };
-    let launched = instance.launched.map(|at| {
+    let with_age = |at: Timestamp| {
         let age = ops_profile::instance::age_words(now.duration_since(at).as_secs());
         format!("{at:.0} ({age} ago)")
-    });
+    };
+    let last_ping = match instance.ping {
+        Ping::Lost { last } => last.map(with_age),
+        _ => None,
+    };
+    let launched = instance.launched.map(with_age);
     let (reach, _) = columns::reach(instance, now);
     let reach = Some(reach).filter(|_| instance.state == InstanceState::Running);
     let kind = match instance.kind {

@@ -156,7 +156,7 @@ impl Context {
         self.settings().map(drop)
     }
 
-    async fn inventory(&self) -> Result<Inventory<'_>> {
+    pub(crate) async fn inventory(&self) -> Result<Inventory<'_>> {
         Ok(Inventory {
             aws: self.aws().await?,
             output: self.output(),

@@ -18,6 +18,7 @@ pub mod diagnosis;
 pub mod guard;
 pub mod iam;
 pub mod inventory;
+pub mod loopback;
 mod pace;
 pub mod partition;
 mod picker;

@@ -3,23 +3,24 @@
 mod args;
 mod ask;
 mod failure;
+mod search;
 
 use std::{
     collections::BTreeMap,
     sync::{MutexGuard, PoisonError},
 };
 
-use ops_profile::{Host, Instance, Pick, Selector, Target};
+use ops_profile::{Instance, Selector, Target};
 use ops_ui::{Error, ErrorKind, Result};
 
 use crate::{
     BoxFuture,
     cache::FleetFile,
     context::{Context, FromCache},
-    inventory::{Query, TagFilter, answers_to, has_address},
     picker::{self, Question},
 };
 
+use self::search::TargetSearch;
 pub use args::{ChoiceArgs, SessionArgs};
 
 /// What to do when several machines match.
@@ -88,7 +89,7 @@ impl Context {
     async fn resolve_now_unboxed(&self, target: &Target, choice: Choice) -> Result<Instance> {
         let target = &*self.with_last(target)?;
         let regions = self.regions_of(target).await?;
-        let found = self.candidates(target, &regions).await?;
+        let found = self.search().await?.candidates(target, &regions).await?;
         let choice = found.choice.unwrap_or(choice);
         self.choose(target, &regions, found.instances, choice).await
     }
@@ -112,7 +113,7 @@ impl Context {
                 if error.kind() == ErrorKind::NotFound && target.user.is_some() =>
             {
                 let regions = self.regions_of(target).await?;
-                let found = self.matching(whole, &regions).await?;
+                let found = self.search().await?.matching(whole, &regions).await?;
                 if found.is_empty() {
                     return Err(error);
                 }
@@ -120,6 +121,13 @@ impl Context {
             }
             (result, _) => result,
         }
+    }
+
+    async fn search(&self) -> Result<TargetSearch<'_>> {
+        Ok(TargetSearch {
+            profile: self.profile()?,
+            inventory: self.inventory().await?,
+        })
     }
 
     /// Where `target` is looked for: in the region that it names itself, else in all of `--region`
@@ -149,6 +157,7 @@ impl Context {
             selector = &of_host.selector;
         }
         let fleet = FleetFile::of(self.invocation(), self.settings().ok()?);
+        // Once in all regions, or not at all: the cache never chooses.
         let mut known = regions
             .iter()
             .filter_map(|region| fleet.instance(selector, region));
@@ -222,9 +231,11 @@ impl Context {
     async fn resolve_many_unboxed(&self, targets: &[Target]) -> Result<Vec<Instance>> {
         let targets = targets.iter().map(|target| self.with_last(target));
         let targets = targets.collect::<Result<Vec<_>>>()?;
+        // Side by side, as each target is a call or more; choices, which may ask, come one after the
+        // other below.
         let found = futures_util::future::try_join_all(targets.iter().map(async |target| {
             let regions = self.regions_of(target).await?;
-            let found = self.candidates(target, &regions).await?;
+            let found = self.search().await?.candidates(target, &regions).await?;
             Ok::<_, Error>((regions, found))
         }))
         .await?;
@@ -240,6 +251,7 @@ impl Context {
                 let choice = found.choice.unwrap_or_default();
                 part = vec![self.choose(target, &regions, part, choice).await?];
             }
+            // Two targets may mean one machine: a command must not run on it twice.
             for instance in part {
                 if instances.iter().all(|known| known.id != instance.id) {
                     instances.push(instance);
@@ -259,10 +271,12 @@ impl Context {
         // A Name may end in brackets itself.
         let mut named = match target.whole() {
             Some(whole) if target.index.is_some() && target.user.is_none() => {
-                self.matching(whole, regions).await?
+                self.search().await?.matching(whole, regions).await?
             }
             _ => Vec::new(),
         };
+        // `web[2]` is the second `web` and the name of another machine: nobody can tell which was
+        // meant.
         if !named.is_empty() && !found.is_empty() {
             named.extend(found);
             return Err(failure::index_or_name(target, &named));
@@ -270,6 +284,7 @@ impl Context {
         if !named.is_empty() {
             found = named;
         } else if let Some(index) = target.index {
+            // By launch, so that an index keeps its machine while others are added behind it.
             sort_by_launch(&mut found);
             let count = found.len();
             if count > 0 && index > count {
@@ -312,137 +327,6 @@ impl Context {
                 }
                 Err(failure::several(target, &found))
             }
-        }
-    }
-
-    /// Everything that `target` may mean in `regions`, already cut down to the first of its
-    /// meanings that has any.
-    async fn candidates(&self, target: &Target, regions: &[String]) -> Result<Found> {
-        if let Selector::Id(id) = &target.selector {
-            return self.by_id(id, regions).await.map(Found::of);
-        }
-        if let Selector::Word(word) = &target.selector
-            && let Some(host) = self.profile()?.hosts.get(word)
-        {
-            return self.host(word, host, regions).await;
-        }
-        self.matching(&target.selector, regions)
-            .await
-            .map(Found::of)
-    }
-
-    /// The machines that `selector` means by the first of its meanings that has any.
-    async fn matching(&self, selector: &Selector, regions: &[String]) -> Result<Vec<Instance>> {
-        let mut query = Query::of_targets(self.profile()?);
-        query.patterns.push(selector.clone());
-        let mut found = self.search(&query, regions).await?;
-        if let Selector::Word(word) = selector {
-            let by_name = |instance: &Instance| instance.full_names().any(|name| name == word);
-            if found.iter().any(by_name) {
-                found.retain(by_name);
-            } else {
-                found.retain(|instance| has_address(instance, word));
-            }
-        } else {
-            found.retain(|instance| answers_to(instance, selector));
-        }
-        Ok(found)
-    }
-
-    /// What answers to `query` in any of `regions`. A region that cannot be searched may hold
-    /// another machine of the same name, so that it fails the search: a name means one machine or
-    /// none.
-    async fn search(&self, query: &Query, regions: &[String]) -> Result<Vec<Instance>> {
-        let mut listing = self.list(query, regions).await?;
-        for note in &listing.notes {
-            self.output()
-                .detail(format!("hybrid nodes may be missing: {note}"));
-        }
-        let instances = std::mem::take(&mut listing.instances);
-        match listing.into_failure() {
-            Some(error) => Err(error),
-            None => Ok(instances),
-        }
-    }
-
-    /// What the profile's host alias `name` means: its target, or the machines that have its tags.
-    async fn host(&self, name: &str, host: &Host, regions: &[String]) -> Result<Found> {
-        if let Some(text) = &host.target {
-            let target: Target = text.as_str().parse().map_err(|error| {
-                Error::usage(format!(
-                    "host `{name}` of the profile has a target that is none"
-                ))
-                .caused_by(error)
-            })?;
-            // A name of the alias's own kind would go round in circles: here it is a Name.
-            if let Selector::Id(id) = &target.selector {
-                return self.by_id(id, regions).await.map(Found::of);
-            }
-            return self
-                .matching(&target.selector, regions)
-                .await
-                .map(Found::of);
-        }
-        let mut query = Query::of_targets(self.profile()?);
-        query
-            .tags
-            .extend(host.tags.iter().map(|(key, globs)| TagFilter {
-                key: key.clone(),
-                values: globs.iter().map(|glob| glob.as_str().to_owned()).collect(),
-                negated: false,
-            }));
-        let mut instances = self.search(&query, regions).await?;
-        let choice = match host.pick.unwrap_or_default() {
-            Pick::Only => None,
-            Pick::Newest => Some(Choice::Newest),
-            Pick::Oldest => {
-                sort_by_launch(&mut instances);
-                instances.truncate(1);
-                None
-            }
-            Pick::Any => Some(Choice::First),
-        };
-        Ok(Found { instances, choice })
-    }
-
-    /// An id means its machine in any state and whatever the profile selects. Without the
-    /// permission to look, it is taken as it is.
-    async fn by_id(&self, id: &str, regions: &[String]) -> Result<Vec<Instance>> {
-        let mut query = Query::of_targets(self.profile()?);
-        query.states.clear();
-        query.patterns.push(Selector::Id(id.to_owned()));
-        let mut listing = self.list(&query, regions).await?;
-        // An id is that of one machine in the world: what other regions would say is of no
-        // interest.
-        if !listing.instances.is_empty() {
-            return Ok(listing.instances);
-        }
-        let failure = match (listing.failures.as_slice(), regions) {
-            ([(_, error)], [region]) if error.kind() == ErrorKind::Denied => {
-                self.output()
-                    .detail(format!("`{id}` is taken as it is: {error}"));
-                return Ok(vec![Instance::bare(id, region)]);
-            }
-            _ => std::mem::take(&mut listing).into_failure(),
-        };
-        match failure {
-            Some(error) => Err(error),
-            None => Ok(Vec::new()),
-        }
-    }
-}
-
-struct Found {
-    instances: Vec<Instance>,
-    /// What a host alias of the profile says about several.
-    choice: Option<Choice>,
-}
-
-impl Found {
-    fn of(instances: Vec<Instance>) -> Self {
-        Self {
-            instances,
-            choice: None,
         }
     }
 }

@@ -253,6 +253,7 @@ impl Checker<'_> {
                         ),
                     );
                 }
+                // Refused and not ignored: whoever wrote it expects a choice to be made.
                 (Some(_), true) if host.pick.is_some() => {
                     return Err(self.problem(
                         &["hosts", name, "pick"],
@@ -271,6 +272,7 @@ impl Checker<'_> {
     fn forwards(&self, profile: &Profile) -> Result<(), Problem> {
         for (name, forward) in &profile.forwards {
             let at_key = |message: String| Problem::at(&self.key_place("forwards", name), message);
+            // It is typed as an argument: a dash would make an option of it.
             if name.is_empty() || name.starts_with('-') || name.contains(char::is_whitespace) {
                 return Err(at_key(format!(
                     "`{}` cannot be the name of a forward",
@@ -289,6 +291,7 @@ impl Checker<'_> {
 
     fn logs(&self, profile: &Profile) -> Result<(), Problem> {
         for (name, sources) in &profile.logs {
+            // What begins so is a path, or an option, on the command line of `ops logs`.
             if name.is_empty() || name.starts_with(['/', '~', '-']) {
                 return Err(Problem::at(
                     &self.key_place("logs", name),
@@ -318,6 +321,8 @@ impl Checker<'_> {
     fn aliases(&self, profile: &Profile) -> Result<(), Problem> {
         for name in profile.aliases.keys() {
             let at_key = |message: String| Problem::at(&self.key_place("aliases", name), message);
+            // Verbs to come too: an alias that works today must not change its meaning with a
+            // release.
             if self.verbs.is_taken(name) {
                 let what = if self.verbs.find(name).is_some() {
                     "would hide the verb"

@@ -27,6 +27,8 @@ fn lay(base: Node, over: Node, top: bool) -> Node {
         }
     };
     for (key, node) in over_entries {
+        // A key goes to where the later profile has it, with its place: what is wrong with a value
+        // is told of the file that says it.
         let old = take(&mut entries, &key.text);
         let merged = match old {
             // Only at the top: a tag or an alias may be called `guard` as well.

@@ -39,6 +39,8 @@ use crate::duration::{parse_bytes, parse_duration, parse_share};
 /// | `agent-version=X` | all agents say so and behave so |
 /// | `strict` | the agent checks digests and lengths, which the official one does not |
 /// | `standard-tier` | hybrid nodes are without the advanced tier, and take no sessions |
+/// | `just-in-time` | callers may ask for access in place of having it |
+/// | `document-check` | policies check the document of a session too |
 /// | `refuse-dial[=signed\|all\|clock]` | the gateway refuses dials with 403: signed ones, all (the default), or all with words about the time |
 /// | `stream-host=HOST` | stream URLs lead there |
 /// | `kms=ARN` | sessions demand encryption with this key |
@@ -97,6 +99,8 @@ pub struct Faults {
     pub(crate) agent_version: Option<String>,
     pub(crate) strict: bool,
     pub(crate) standard_tier: bool,
+    pub(crate) just_in_time: bool,
+    pub(crate) document_check: bool,
     pub(crate) refuse_dial: Option<RefuseDial>,
     pub(crate) stream_host: Option<String>,
     pub(crate) kms_key: Option<String>,
@@ -287,6 +291,8 @@ slow-dial=2s           the agent takes so long to connect to a destination
 agent-version=X        all agents say so and behave so
 strict                 agents check digests and lengths, which the official one does not
 standard-tier          hybrid nodes are without the advanced tier, and take no sessions
+just-in-time           callers may ask for access (ssm:StartAccessRequest), whatever else is denied
+document-check         policies check the document of a session too (ssm:SessionDocumentAccessCheck)
 refuse-dial=WHICH      the gateway refuses dials with 403: signed, all, or clock (all, with words about the time)
 stream-host=HOST       stream URLs lead there
 kms=ARN                sessions demand encryption with this key
@@ -306,7 +312,7 @@ deny-region=R          every call to this region is refused; may be repeated
 expired                temporary credentials have expired
 clock=10m              the clock of the services is ahead by so much";
 
-const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, max-parameter, max-frame, rate, queue, cut-after, bye-after, first, end-after, end-text, customer-message, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-handshake, odd-json, late-open, late-plugin, slow-dial, agent-version, strict, standard-tier, refuse-dial, stream-host, kms, kms-state, kms-challenge, deny, throttle, tps, fail, slow, late-invocations, run-delay, run-jitter, run-fail, deny-region, expired, clock";
+const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, max-parameter, max-frame, rate, queue, cut-after, bye-after, first, end-after, end-text, customer-message, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-handshake, odd-json, late-open, late-plugin, slow-dial, agent-version, strict, standard-tier, just-in-time, document-check, refuse-dial, stream-host, kms, kms-state, kms-challenge, deny, throttle, tps, fail, slow, late-invocations, late-logs, run-delay, run-jitter, run-fail, deny-region, expired, clock";
 
 impl Faults {
     /// Adds one fault, or replaces it.
@@ -404,6 +410,8 @@ impl Faults {
             }
             "strict" => self.strict = switch()?,
             "standard-tier" => self.standard_tier = switch()?,
+            "just-in-time" => self.just_in_time = switch()?,
+            "document-check" => self.document_check = switch()?,
             "refuse-dial" => {
                 self.refuse_dial = Some(match value {
                     "signed" => RefuseDial::Signed,

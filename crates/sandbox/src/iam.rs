@@ -134,10 +134,11 @@ fn simulate(app: &App, call: &Call, form: &Form) -> Result<Reply, ApiError> {
     if resources.is_empty() {
         resources.push("*");
     }
+    let checks_documents =
+        app.faults().document_check && role.is_none_or(|name| !is_role(app, name));
     let is_allowed = |action: &str, resource: &str| match role {
         Some(name) if is_role(app, name) => app.fleet.file().server_role(name).allows(action),
-        // Just-in-time access is used by nobody here.
-        _ if action == "ssm:StartAccessRequest" => false,
+        _ if action == "ssm:StartAccessRequest" => app.faults().just_in_time,
         _ => !app.faults().deny.iter().any(|rule| {
             let (denied, of) = rule.split_once('/').unwrap_or((rule, "*"));
             let is_action = action == denied || action.split(':').nth(1) == Some(denied);
@@ -158,7 +159,12 @@ fn simulate(app: &App, call: &Call, form: &Form) -> Result<Reply, ApiError> {
                                 .text("EvalResourceName", resource)
                                 .text("EvalDecision", decision)
                                 .element("MatchedStatements", |_| {})
-                                .element("MissingContextValues", |_| {});
+                                .element("MissingContextValues", |xml| {
+                                    // A condition whose key the simulation was not told.
+                                    if checks_documents && *action == "ssm:StartSession" {
+                                        xml.text("member", "ssm:SessionDocumentAccessCheck");
+                                    }
+                                });
                         });
                     }
                 }

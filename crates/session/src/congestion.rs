@@ -213,6 +213,7 @@ impl Default for Adaptive {
 impl Controller for Adaptive {
     fn on_ack(&mut self, now: Duration, rtt: Option<Duration>, bytes: usize, in_flight: usize) {
         self.acked_bytes = self.acked_bytes.saturating_add(bytes);
+        // A window that was not used says nothing about the path, and must not grow.
         self.round.limited |= in_flight >= self.window / 4 * 3;
         let Some(rtt) = rtt else { return };
         self.base.sample(rtt);
@@ -236,6 +237,8 @@ impl Controller for Adaptive {
     }
 
     fn on_loss(&mut self, now: Duration) {
+        // Of the losses of one round trip the first has been answered. Before anything much was
+        // acknowledged, a loss is mostly an agent that is not ready and refuses its first input.
         if now < self.recovering_until || self.acked_bytes < START_BYTES {
             return;
         }
@@ -247,6 +250,8 @@ impl Controller for Adaptive {
     }
 
     fn on_reconnected(&mut self, now: Duration) {
+        // Perhaps over another path, of which nothing is known; and everything unacknowledged goes
+        // out at once.
         let window = self.window.min(INITIAL_WINDOW_BYTES);
         *self = Self::with_limit(self.limit);
         self.window = window;

@@ -31,7 +31,9 @@ pub fn umask() -> u32 {
     *UMASK.get_or_init(|| {
         let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         rustix::process::umask(mask);
-        mask.bits() & 0o777
+        // macOS keeps modes in 16 bits.
+        #[allow(clippy::useless_conversion)]
+        u32::from(mask.bits() & 0o777)
     })
 }
 

@@ -11,6 +11,35 @@ use crate::find;
 /// Debian, Red Hat (and macOS), Alpine, Android, and the Unixes of old.
 const NAMES: [&str; 5] = ["dash", "bash", "busybox", "mksh", "ksh93"];
 
+/// The scripts in `folder`, in order.
+///
+/// # Panics
+/// The folder cannot be read.
+#[must_use]
+pub fn scripts_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder of scripts");
+    let mut scripts: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "sh"))
+        .collect();
+    scripts.sort();
+    scripts
+}
+
+/// Asserts that shellcheck, which has to be installed, finds nothing in `scripts` as POSIX sh.
+///
+/// # Panics
+/// It finds something, or cannot be run.
+pub fn assert_clean_for_shellcheck(scripts: &[PathBuf]) {
+    let output = Command::new("shellcheck")
+        .args(["--shell=sh", "--severity=style"])
+        .args(scripts)
+        .output()
+        .expect("shellcheck");
+    let findings = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{findings}");
+}
+
 /// A shell that is called `sh`, in a folder of its own.
 #[derive(Debug)]
 pub struct Shell {

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use ops_test_needs::needs;
 use ops_tests::{service::Service, terminal::Terminal};
 
 use crate::{OPS, ops, run, without_keys, write};
@@ -37,6 +38,22 @@ fn the_lines_set_the_credentials_in_a_shell() {
     let mut terminal = Terminal::start(&service, &["env"]);
     terminal.wait_for("these are secrets");
     assert_eq!(terminal.wait(), Some(0));
+}
+
+#[test]
+fn fish_reads_the_lines_that_are_made_for_it() {
+    needs!("fish");
+    let service = Service::start(OPS, "");
+    let lines = ops(&service, &["env", "--shell", "fish"]).succeeds().stdout;
+    let script = format!("{lines}\necho -n \"$AWS_SECRET_ACCESS_KEY/$AWS_REGION/$AWS_PROFILE.\"");
+    let output = Command::new("fish")
+        .args(["--no-config", "-c", &script])
+        .env("AWS_PROFILE", "other")
+        .output()
+        .expect("fish");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(told, format!("{}/eu-west-1/.", secret(&service)));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Logins at the SSO, made and ended.
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
+    net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
     path::PathBuf,
     process::{Child, ChildStderr, Command},
 };
@@ -257,4 +259,133 @@ fn what_a_login_means_for_other_profiles_is_told() {
     }
     // A profile that is named outranks the environment.
     assert_eq!(run(&mut both).succeeds().json()["source"], "sso");
+}
+
+/// A token service that answers with what no honest one would.
+fn hostile_token_service(page: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
+            let mut head = String::new();
+            while reader.read_line(&mut head).is_ok_and(|len| len > 2) {}
+            let (status, body) = if head.contains("/client/register") {
+                let body =
+                    r#"{"clientId":"c","clientSecret":"s","clientSecretExpiresAt":9999999999}"#;
+                ("200 OK", body.to_owned())
+            } else if head.contains("/device_authorization") {
+                let body = format!(
+                    r#"{{"deviceCode":"d","userCode":"A\u001b[31mB\u001b]0;x\u0007","verificationUri":"{page}","verificationUriComplete":"{page}","expiresIn":60,"interval":1}}"#
+                );
+                ("200 OK", body)
+            } else {
+                (
+                    "400 Bad Request",
+                    r#"{"error":"access_denied","error_description":"no\u001b[2J"}"#.to_owned(),
+                )
+            };
+            let _ = write!(
+                stream,
+                "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nx-amzn-ErrorType: AccessDeniedException\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+        }
+    });
+    format!("http://{address}")
+}
+
+/// Only pages are opened, by a program and no shell, and nothing of the answers moves the cursor.
+#[test]
+fn a_hostile_page_is_neither_run_nor_obeyed() {
+    let service = service_with_sso();
+    let opened = service.home().join("opened");
+    let browser = write(
+        &service,
+        "browser",
+        &format!(
+            "#!/bin/sh\nprintf '%s\\n' \"$#\" \"$@\" >> '{}'\n",
+            opened.display()
+        ),
+    );
+    std::fs::set_permissions(&browser, std::fs::Permissions::from_mode(0o700)).expect("its mode");
+    let touched = service.home().join("touched");
+    for (page, is_opened) in [
+        ("javascript:alert(1)", false),
+        ("file:///etc/passwd", false),
+        ("http://plain.example/device", false),
+        ("--help", false),
+        (
+            "https://device.example/?code=$(touch${IFS}touched)`touch touched`;touch\\u001b[2J",
+            true,
+        ),
+    ] {
+        let _ = std::fs::remove_file(&opened);
+        let mut command = as_profile(&service, "dev", &["login", "--use-device-code"]);
+        command
+            .current_dir(service.home())
+            .env("BROWSER", &browser)
+            .env("AWS_ENDPOINT_URL_SSO_OIDC", hostile_token_service(page));
+        let done = run(&mut command);
+        assert_eq!(done.status, Some(4), "{page}: {}", done.stderr);
+        assert!(
+            !done.stderr.contains('\u{1b}') && !done.stderr.contains('\u{7}'),
+            "{:?}",
+            done.stderr
+        );
+        assert!(done.stderr.contains("confirm the code"), "{}", done.stderr);
+        assert!(!touched.exists(), "{page}");
+        let args = std::fs::read_to_string(&opened).unwrap_or_default();
+        assert_eq!(
+            args.starts_with("1\nhttps://device.example/"),
+            is_opened,
+            "{page}: {args}"
+        );
+        assert_eq!(args.is_empty(), !is_opened, "{page}: {args}");
+    }
+}
+
+/// What lies where the token is wanted may be anything.
+#[test]
+fn a_cache_of_tokens_that_is_none_is_no_login() {
+    let service = service_with_sso();
+    let file = token_file(&service);
+    std::fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+    let whole = r#"{"startUrl":"https://corp.awsapps.com/start\u001b[2J","region":"eu-west-1","accessToken":"\u001b]0;x\u0007","expiresAt":"2099-01-01T00:00:00Z"}"#;
+    for text in [
+        "",
+        "{",
+        "null",
+        "[1]",
+        "{\"accessToken\":1}",
+        &"[".repeat(200_000),
+        whole,
+    ] {
+        std::fs::write(&file, text).expect("a file");
+        let done = run(&mut as_profile(&service, "dev", &["whoami"]));
+        assert_ne!(done.status, Some(0), "{text}");
+        assert!(
+            done.status.is_some(),
+            "{text}: a signal ended it: {}",
+            done.stderr
+        );
+        assert!(!done.stderr.contains('\u{1b}'), "{text}: {:?}", done.stderr);
+        assert!(!done.stderr.contains("panicked"), "{}", done.stderr);
+    }
+    // A login puts its own in place, for its owner alone, and leaves no second file.
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).expect("its mode");
+    log_in(&service, "dev");
+    let mode = std::fs::metadata(&file)
+        .expect("a file")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let there = std::fs::read_dir(file.parent().expect("a folder")).expect("a folder");
+    let names: Vec<_> = there.flatten().map(|entry| entry.file_name()).collect();
+    assert!(
+        names
+            .iter()
+            .all(|name| name.to_string_lossy().ends_with(".json")),
+        "{names:?}"
+    );
 }

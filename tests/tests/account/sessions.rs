@@ -67,6 +67,16 @@ fn open_sessions_are_listed_with_their_servers_owners_and_reasons() {
         let done = ops(&service, &args).succeeds();
         assert_eq!(done.stdout.contains(id), is_in, "{args:?}: {}", done.stderr);
     }
+    let wide = ops(&service, &["sessions", "-o", "wide"]).succeeds().stdout;
+    for word in [
+        "DOCUMENT",
+        "SSM-SessionManagerRunShell",
+        "TARGET",
+        "INC-4711",
+        WEB_1,
+    ] {
+        assert!(wide.contains(word), "{word}: {wide}");
+    }
     let path = ["sessions", "-o", "jsonpath={.items[*].owner}"];
     assert_eq!(ops(&service, &path).succeeds().stdout, "sandbox\n");
     let csv = ops(&service, &["sessions", "-o", "csv"]).succeeds().stdout;

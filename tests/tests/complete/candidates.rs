@@ -6,6 +6,7 @@ use std::{
 };
 
 use ops_test_needs::needs;
+use ops_tests::terminal::Terminal;
 
 use super::{cache::files, *};
 
@@ -329,4 +330,28 @@ fn paths_of_a_server_come_from_a_session_and_then_from_the_cache() {
     assert_eq!(sessions(), started);
     let missing = format!("web-1:{}/missing/", there.display());
     assert_eq!(complete(&service, &["ops", "cp", &missing]), [""; 0]);
+}
+
+#[test]
+fn open_sessions_are_offered_by_their_ids_with_who_has_them() {
+    let service = Service::start(OPS, "");
+    let terminal = Terminal::start(&service, &["shell", "web-1"]);
+    terminal.wait_for("$");
+    let listed = service.ops(&["sessions", "-o", "name"]).output().unwrap();
+    let id = String::from_utf8(listed.stdout).unwrap().trim().to_owned();
+    let begin = std::time::Instant::now();
+    let asked = || complete(&service, &["ops", "sessions", "end", &id[..6]]);
+    // The list is made behind the first key.
+    while asked() != [id.as_str()] {
+        assert!(
+            begin.elapsed() < ops_tests::service::PATIENCE,
+            "{:?}",
+            asked()
+        );
+    }
+    // A server stands for its sessions.
+    let servers = complete(&service, &["ops", "sessions", "end", "web-"]);
+    assert!(servers.contains(&"web-1".to_owned()), "{servers:?}");
+    let log = complete(&service, &["ops", "sessions", "log", &id[..6]]);
+    assert_eq!(log, [id.as_str()]);
 }

@@ -188,7 +188,7 @@ fn groups_come_server_by_server_and_folds_once() {
         ])
         .output()
         .success();
-    assert_eq!(done.stdout, "web-1,web-2,web-3 (3 hosts): active\n");
+    assert_eq!(done.stdout, "web-1,web-2,web-3 (3 servers): active\n");
     // What a shell says of a program that is not there names a folder of its own on each server.
     let done = lab
         .ops([

@@ -189,7 +189,7 @@ fn a_fleet_by_a_tag_takes_one_command_and_few_calls() {
     assert_eq!(done.status.code(), Some(8));
     // One line for those that say the same, another one for those that fail alike.
     assert!(
-        stdout.lines().next().unwrap().ends_with(" hosts): same"),
+        stdout.lines().next().unwrap().ends_with(" servers): same"),
         "{stdout}"
     );
     let calls = service.calls();
@@ -216,7 +216,7 @@ fn a_resource_group_is_one_command_for_its_members() {
     let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
     let hosts = stdout
         .split_once(" (")
-        .and_then(|(_, rest)| rest.split_once(" hosts)"));
+        .and_then(|(_, rest)| rest.split_once(" servers)"));
     let hosts: usize = hosts.unwrap().0.parse().unwrap();
     assert!(hosts > 50, "{stdout}{stderr}");
     // The service would take those that do not run for members too.

@@ -151,3 +151,33 @@ fn no_dependency_needs_a_newer_compiler_than_the_workspace_promises() {
     assert!(packages.len() > 200);
     assert!(newer.is_empty(), "{newer:#?}");
 }
+
+/// The names of packages that a section of a manifest, such as `profile.dev.package`, has lines for.
+fn lines_of_section<'a>(manifest: &'a str, section: &str) -> BTreeSet<&'a str> {
+    let header = format!("[{section}]");
+    let lines = manifest.lines().skip_while(|line| *line != header).skip(1);
+    lines
+        .take_while(|line| !line.starts_with('['))
+        .filter_map(|line| line.split_once(" = "))
+        .map(|(name, _)| name)
+        .collect()
+}
+
+#[test]
+fn every_sdk_crate_has_its_line_in_each_build_profile() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read = |name: &str| fs::read_to_string(root.join(name)).expect(name);
+    let (manifest, lock) = (read("Cargo.toml"), read("Cargo.lock"));
+    let locked: BTreeSet<&str> = lock
+        .lines()
+        .filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'))
+        .filter(|name| name.starts_with("aws-sdk-"))
+        .collect();
+    assert!(locked.contains("aws-sdk-ec2"), "{locked:?}");
+    for profile in ["dev", "release", "dist"] {
+        let section = format!("profile.{profile}.package");
+        let mut told = lines_of_section(&manifest, &section);
+        told.retain(|name| name.starts_with("aws-sdk-"));
+        assert_eq!(told, locked, "[{section}] of Cargo.toml");
+    }
+}

@@ -272,6 +272,11 @@ fn every_command_tells_the_cause_of_what_it_cannot_reach() {
     for (name, cause, words) in [
         ("no-role", "no-role", "no instance profile is attached"),
         (
+            "endpoint-closed",
+            "never-reported",
+            "see which of them it is: ops doctor endpoint-closed",
+        ),
+        (
             "agent-dead",
             "agent-silent",
             "its agent last reported 3d ago",
@@ -311,6 +316,7 @@ fn every_command_tells_the_cause_of_what_it_cannot_reach() {
             .unwrap_or_else(|| panic!("{name}: {told}"));
         assert_eq!(error["cause"], cause, "{told}");
         assert!(told.contains(words), "{name}: {told}");
+        assert!(told.matches("ops doctor ").count() <= 1, "{name}: {told}");
         let calls = service.calls();
         let after = calls[before..]
             .iter()
@@ -351,4 +357,173 @@ fn a_report_for_others_has_stand_ins_and_is_its_owners_alone() {
         .permissions()
         .mode();
     assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn what_an_account_demands_of_sessions_is_told() {
+    let service = broken_fleet();
+    let cause_of_shell = |name: &str| -> Value {
+        let shell = service
+            .ops(&["shell", name, "--error-format", "json"])
+            .output();
+        let told = shell.expect("ops runs").stderr;
+        let told = String::from_utf8_lossy(&told).into_owned();
+        let mut lines = told.lines().rev();
+        let error = lines.find_map(|line| serde_json::from_str::<Value>(line).ok());
+        error.unwrap_or_else(|| panic!("{told}"))["cause"].clone()
+    };
+    // Access is asked for in place of being had.
+    service.set_faults("just-in-time,deny=ssm:StartSession");
+    let (document, status) = diagnose(doctor(&service, &["fine-1"]));
+    assert_named(&document, "just-in-time");
+    assert_eq!(status, 7, "{document:#}");
+    assert_eq!(cause_of_shell("fine-1"), "just-in-time");
+    // Whoever has access needs no request.
+    service.set_faults("just-in-time");
+    assert_eq!(diagnose(doctor(&service, &["fine-1"])).1, 0);
+
+    service.set_faults("standard-tier");
+    let (document, status) = diagnose(doctor(&service, &["hybrid-online"]));
+    assert_named(&document, "standard-tier");
+    assert_eq!(status, 7, "{document:#}");
+    assert!(
+        document.to_string().contains("activation-tier"),
+        "{document:#}"
+    );
+    assert_eq!(cause_of_shell("hybrid-online"), "standard-tier");
+
+    service.set_faults("document-check");
+    let (document, status) = diagnose(doctor(&service, &["fine-1"]));
+    assert_eq!(status, 0, "{document:#}");
+    assert!(
+        document
+            .to_string()
+            .contains("ssm:SessionDocumentAccessCheck"),
+        "{document:#}"
+    );
+    service.set_faults("document-check,deny=ssm:StartSession/SSM-SessionManagerRunShell");
+    let (document, _) = diagnose(doctor(&service, &["fine-1"]));
+    assert_named(&document, "document-denied");
+    assert!(
+        document
+            .to_string()
+            .contains("ssm:SessionDocumentAccessCheck"),
+        "{document:#}"
+    );
+    assert_eq!(cause_of_shell("fine-1"), "document-denied");
+
+    // A reason is the profile's demand, and no fault of the server.
+    service.set_faults("");
+    let profiles = service.home().join(".config/ops/profiles");
+    std::fs::create_dir_all(&profiles).expect("a folder");
+    std::fs::write(profiles.join("why.yaml"), "session: { reason: required }\n").expect("a file");
+    let (document, status) = diagnose(doctor(&service, &["fine-1", "-p", "why"]));
+    let session = checks(&document)
+        .find(|check| check["check"] == "session")
+        .expect("it");
+    assert_eq!(
+        (&session["outcome"], status),
+        (&"skipped".into(), 0),
+        "{document:#}"
+    );
+    assert!(session.to_string().contains("reason"), "{document:#}");
+    let with_reason = ["fine-1", "-p", "why", "--reason", "INC-1"];
+    let (document, _) = diagnose(doctor(&service, &with_reason));
+    let session = checks(&document)
+        .find(|check| check["check"] == "session")
+        .expect("it");
+    assert_eq!(session["outcome"], "ok", "{document:#}");
+}
+
+/// Everything that has a name here has this in it.
+const MARK: &str = "zqx";
+
+/// A fleet of which every name holds the mark, one server of it broken in each way that is told
+/// with names.
+const MARKED: &str = r#"
+account_alias: zqx-account
+buckets: [zqx-bucket]
+session:
+  run_as_user: zqxuser
+  s3_bucket_name: zqx-bucket
+  s3_key_prefix: zqx/prefix
+  cloud_watch_log_group_name: /zqx/sessions
+  kms_key: arn:aws:kms:eu-west-1:123456789012:alias/zqx-key
+server_roles:
+  zqx-role: { policies: [zqx-policy] }
+subnets:
+  zqx-subnet: { way: none }
+instances:
+  - { name: zqx-fine, tags: { zqx-tag: zqx-value, Owner: zqx@example.org } }
+  - { name: "zqx \"quoted\" \u00e9", tags: { Team: zq } }
+  - { name: zqx-wrong-role, role: zqx-role }
+  - { name: zqx-no-route, subnet: zqx-subnet }
+  - { name: zqx-dead, agent: { online: false, last_ping: 3d }, console: ["amazon-ssm-agent[7]: zqx-host failed at zqx"] }
+  - { name: zqx-stopped, state: stopped }
+  - { name: zqx-user, lacks_users: [zqxuser] }
+  - { name: zqx-hybrid, hybrid: true, agent: { online: false, last_ping: 5h } }
+"#;
+
+#[test]
+fn nothing_that_has_a_name_is_in_a_report_for_others() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let fleet = folder.path().join("fleet.yaml");
+    std::fs::write(&fleet, MARKED).expect("a fleet");
+    let service = Service::start_with(OPS, |options| {
+        options.fleet = Some(fleet.clone());
+    });
+    let write = |path: &str, text: &str| {
+        let path = service.home().join(path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(path, text).expect("a file");
+    };
+    write(
+        ".config/ops/profiles/zqx-team.yaml",
+        "hosts: { zqx-alias: zqx-fine }\nforwards: { zqx-fwd: { via: zqx-fine, listen: 0, to: 'zqx.internal:80' } }\nexec: { s3_bucket: zqx-bucket }\n",
+    );
+    // What a command in the background has left there.
+    write(
+        ".local/state/ops/forward/1.log",
+        "zqx-fwd: 127.0.0.1:80 by way of zqx-fine to zqx.internal:80\ncannot open `/srv/zqx/file`: denied\nhttp://zqx:zqx@zqx-proxy:3128 CN=zqx Root, O=zqx\n",
+    );
+    // Every server is in the cache, and so are their names.
+    let listed = service
+        .ops(&["ls", "--state", "all"])
+        .output()
+        .expect("ops runs");
+    assert!(listed.status.success());
+    let targets = [
+        &["zqx-fine"][..],
+        &["zqx \"quoted\" \u{e9}", "--no-session"],
+        &["zqx-wrong-role"],
+        &["zqx-no-route"],
+        &["zqx-dead"],
+        &["zqx-stopped"],
+        &["zqx-user"],
+        &["zqx-hybrid"],
+        &["zqx-nobody"],
+        &["tag:zqx-tag=zqx-value"],
+        &[],
+    ];
+    for (number, args) in targets.iter().enumerate() {
+        let file = service.home().join(format!("report-{number}"));
+        let mut command = service.ops(&["doctor", "-p", "zqx-team", "--yes", "--bundle"]);
+        let output = command
+            .arg(&file)
+            .args(*args)
+            .env("USER", "zqxuser")
+            .env("ZQX_PROXY", "http://zqx:1")
+            .output()
+            .expect("ops runs");
+        let report = std::fs::read_to_string(&file)
+            .unwrap_or_else(|_| panic!("{args:?}: {}", String::from_utf8_lossy(&output.stderr)));
+        let lower = report.to_lowercase();
+        for private in [MARK, "123456789012", "akia", "example.org"] {
+            assert!(!lower.contains(private), "{args:?}: {private}: {report}");
+        }
+        let home = service.home().to_str().expect("a path").to_lowercase();
+        assert!(!lower.contains(&home), "{args:?}: {report}");
+        // And it is still a report.
+        assert!(report.contains("\"check\": \"credentials\""), "{report}");
+    }
 }

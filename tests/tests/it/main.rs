@@ -17,6 +17,7 @@ mod layering;
 mod permissions;
 mod picker;
 mod plugins;
+mod porting;
 mod profiles;
 mod quota;
 mod reference;

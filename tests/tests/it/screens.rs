@@ -247,6 +247,14 @@ fn lists_have_the_forms_of_kubectl() {
     ] {
         assert!(page.contains(line), "{page}");
     }
+    let page = lab.ops(["describe", "worker-1"]).output().success().stdout;
+    let ping = page.lines().find(|line| line.starts_with("last ping"));
+    assert!(
+        ping.is_some_and(|line| line.ends_with(" (3d ago)")),
+        "{page}"
+    );
+    let done = lab.ops(["shell", "build-1"]).output().exits(7);
+    assert_eq!(done.stderr.matches("ops doctor").count(), 1, "{done}");
     let done = lab.ops(["cache", "info", "-o", "csv"]).output().exits(2);
     assert!(done.stderr.contains("has no output format `csv`"), "{done}");
     lab.ops(["ls", "-o", "jsonpath={.a"]).output().exits(2);

@@ -30,13 +30,12 @@ use std::{
 
 use ops_bench::{
     report::{self, Report},
-    stage::{self, Stage},
+    stage::{self, Stage, WEB_1, write_fleet_of_one},
     usage,
 };
 
 use crate::server::Server;
 
-const ID: &str = "i-0a1b2c3d4e5f60718";
 /// First argument of the part of this program that stands before the proxy.
 const HABIT: &str = "official-habit";
 /// What the official client sends at once, in bytes, and its pause.
@@ -131,15 +130,8 @@ fn run() -> io::Result<()> {
 impl Bench {
     fn new(folder: &Path) -> io::Result<Self> {
         let server = Server::start(folder)?;
-        let fleet = folder.join("fleet.yaml");
-        fs::write(
-            &fleet,
-            format!(
-                "instances:\n  - {{ name: web-1, id: {ID}, ports: {{ 22: \"127.0.0.1:{}\" }} }}\n",
-                server.port
-            ),
-        )?;
-        let stage = Stage::serve(&["--agent-pace", "real", "--fleet", &fleet.to_string_lossy()])?;
+        let fleet = write_fleet_of_one(folder, Some(server.port))?;
+        let stage = Stage::serve(&["--agent-pace", "real", "--fleet", &fleet])?;
         let printed = stage.ops().arg("ssh-config").output()?;
         let printed = String::from_utf8_lossy(&printed.stdout).into_owned();
         let proxy = printed
@@ -148,7 +140,7 @@ impl Bench {
             .ok_or_else(|| io::Error::other("ops ssh-config printed no ProxyCommand"))?;
         let program = std::env::current_exe()?;
         let slowed = format!(
-            "Host official\n    HostName {ID}\n    HostKeyAlias {ID}\n    ProxyCommand env -u OPS_BENCH_IS_OPS {} {HABIT} {}\n",
+            "Host official\n    HostName {WEB_1}\n    HostKeyAlias {WEB_1}\n    ProxyCommand env -u OPS_BENCH_IS_OPS {} {HABIT} {}\n",
             program.display(),
             proxy.trim_start_matches("exec "),
         );

@@ -6,9 +6,12 @@ use std::{
     path::Path,
 };
 
-use ops_bench::{report::Report, stage::Stage};
+use ops_bench::{
+    report::Report,
+    stage::{Stage, write_fleet_of_one},
+};
 
-use crate::{ID, MEGABYTE, Taken, finish, shown_memory, start::met, unpaced};
+use crate::{MEGABYTE, Taken, finish, shown_memory, start::met, unpaced};
 
 /// Megabytes that both ways carry.
 const COMPARED: usize = 256;
@@ -20,12 +23,7 @@ const TARGET_MEMORY: f64 = 30.0;
 
 pub(crate) fn measure(report: &mut Report) -> io::Result<()> {
     let folder = tempfile::tempdir()?;
-    let fleet = folder.path().join("fleet.yaml");
-    fs::write(
-        &fleet,
-        format!("instances:\n  - {{ name: web-1, id: {ID} }}\n"),
-    )?;
-    let fleet = fleet.to_string_lossy().into_owned();
+    let fleet = write_fleet_of_one(folder.path(), None)?;
     let stage = Stage::serve(&[
         "--agent-pace",
         "real",

@@ -24,21 +24,10 @@ use ops_bench::{
     usage,
 };
 
-/// The server that most of it is done on.
-const ID: &str = "i-0a1b2c3d4e5f60718";
 const MEGABYTE: f64 = 1_000_000.0;
 
 fn main() -> ExitCode {
-    if let Some(end) = stage::act() {
-        return end;
-    }
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    stage::main(run)
 }
 
 fn run() -> io::Result<()> {

@@ -7,9 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ops_bench::{report::Report, stage::Stage};
+use ops_bench::{
+    report::Report,
+    stage::{Stage, write_fleet_of_one},
+};
 
-use crate::{ID, server::Server, unpaced};
+use crate::{server::Server, unpaced};
 
 /// There and back, of each message and of each call.
 const NEAR: Duration = Duration::from_millis(40);
@@ -33,15 +36,7 @@ const CALLS: [&str; 4] = [
 pub(crate) fn measure(report: &mut Report) -> io::Result<()> {
     let folder = tempfile::tempdir()?;
     let server = Server::start(folder.path())?;
-    let fleet = folder.path().join("fleet.yaml");
-    fs::write(
-        &fleet,
-        format!(
-            "instances:\n  - {{ name: web-1, id: {ID}, ports: {{ 22: \"127.0.0.1:{}\" }} }}\n",
-            server.port
-        ),
-    )?;
-    let fleet = fleet.to_string_lossy().into_owned();
+    let fleet = write_fleet_of_one(folder.path(), Some(server.port))?;
     let stage = Stage::serve(&[
         "--agent-pace",
         "real",

@@ -170,16 +170,7 @@ impl Bounds {
 }
 
 fn main() -> ExitCode {
-    if let Some(exit) = ops_bench::stage::act() {
-        return exit;
-    }
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    ops_bench::stage::main(run)
 }
 
 fn run() -> io::Result<()> {

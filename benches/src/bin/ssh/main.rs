@@ -16,12 +16,10 @@ use std::{
 
 use ops_bench::{
     report::Report,
-    stage::{self, Owned, Stage},
+    stage::{self, Owned, Stage, WEB_1, write_fleet_of_one},
 };
 
 use crate::{parts::Timeline, server::Server};
-
-const ID: &str = "i-0a1b2c3d4e5f60718";
 
 fn main() -> ExitCode {
     stage::main(run)
@@ -33,15 +31,8 @@ fn run() -> io::Result<()> {
 
     let folder = tempfile::tempdir()?;
     let server = Server::start(folder.path())?;
-    let fleet = folder.path().join("fleet.yaml");
-    fs::write(
-        &fleet,
-        format!(
-            "instances:\n  - {{ name: web-1, id: {ID}, ports: {{ 22: \"127.0.0.1:{}\" }} }}\n",
-            server.port
-        ),
-    )?;
-    let stage = Stage::serve(&["--fleet", &fleet.to_string_lossy()])?;
+    let fleet = write_fleet_of_one(folder.path(), Some(server.port))?;
+    let stage = Stage::serve(&["--fleet", &fleet])?;
     let bench = Bench::new(stage, &server, folder.path())?;
     let mut report = Report::of("bench-ssh");
     bench.first_byte(&mut report, runs)?;
@@ -123,7 +114,7 @@ impl Bench {
         let ways: [(&str, Make<'_>); 4] = [
             ("direct", Box::new(plain("direct"))),
             ("ssh, by name", Box::new(plain("web-1"))),
-            ("ssh, by id", Box::new(plain(ID))),
+            ("ssh, by id", Box::new(plain(WEB_1))),
             (
                 "ops ssh",
                 Box::new(|| {

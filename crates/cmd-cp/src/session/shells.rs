@@ -15,7 +15,10 @@ use std::{
 
 use aws_lc_rs::digest;
 use ops_remote::script::compact;
-use ops_test_needs::needs;
+use ops_test_needs::{
+    needs,
+    shells::{Shell, assert_clean_for_shellcheck, scripts_in},
+};
 
 use super::{
     dialogue::{self, SPREAD},
@@ -28,57 +31,11 @@ use super::{
 };
 use crate::{hashes, hashes::hex, landing, remote_path::RemotePath};
 
-/// A shell, with the tools that come with it.
-struct Shell {
-    words: &'static [&'static str],
-    /// In place of this machine's programs.
-    path: Option<PathBuf>,
-    // Removed at the end.
-    _folder: tempfile::TempDir,
-}
-
-impl Shell {
-    fn new(words: &'static [&'static str]) -> Self {
-        Self {
-            words,
-            path: None,
-            _folder: tempfile::tempdir().unwrap(),
-        }
-    }
-
-    /// busybox alone, as on Alpine.
-    fn busybox() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let busybox = ops_test_needs::find("busybox").unwrap();
-        let list = Command::new(&busybox).arg("--list").output().unwrap();
-        for applet in String::from_utf8(list.stdout).unwrap().lines() {
-            symlink(&busybox, folder.path().join(applet)).unwrap();
-        }
-        Self {
-            words: &["sh"],
-            path: Some(folder.path().to_owned()),
-            _folder: folder,
-        }
-    }
-
-    fn command(&self, script: &str) -> Command {
-        let mut command = Command::new(match &self.path {
-            Some(path) => path.join(self.words[0]),
-            None => self.words[0].into(),
-        });
-        if let Some(path) = &self.path {
-            command.env("PATH", path);
-        }
-        command.args(&self.words[1..]).args(["-c", script]);
-        command
-    }
-
-    fn tools(&self) -> Tools {
-        let script = format!("{}tell_tools\n", probe::probing_script());
-        assert!(!script.contains('\''), "{script}");
-        let output = self.command(&script).output().unwrap();
-        Tools::parse_told(&output.stdout).unwrap_or_else(|| panic!("{}: {output:?}", self.words[0]))
-    }
+fn tools_of(shell: &Shell) -> Tools {
+    let script = format!("{}tell_tools\n", probe::probing_script());
+    assert!(!script.contains('\''), "{script}");
+    let output = shell.command(&script).output().unwrap();
+    Tools::parse_told(&output.stdout).unwrap_or_else(|| panic!("{}: {output:?}", shell.name()))
 }
 
 /// A dialogue with a shell over pipes.
@@ -213,7 +170,7 @@ fn names(folder: &Path) -> Vec<String> {
 
 /// Everything that a dialogue does, in `shell`.
 fn hold_to_its_word(shell: &Shell) {
-    let tools = shell.tools();
+    let tools = tools_of(shell);
     // All of them are there, on Linux, in every shell.
     for tool in ["blocks", "handles", "tar", "xargs"] {
         assert!(tools.has(tool) || !cfg!(target_os = "linux"), "no {tool}");
@@ -516,39 +473,39 @@ fn unpacks_archives(talk: &mut ShellDialogue, tools: &Tools, there: &Path, outsi
 #[test]
 fn the_dialogue_holds_its_word_in_dash() {
     needs!("dash");
-    hold_to_its_word(&Shell::new(&["dash"]));
+    hold_to_its_word(&Shell::new("dash"));
 }
 
 #[test]
 fn the_dialogue_holds_its_word_in_bash() {
     needs!("bash");
-    hold_to_its_word(&Shell::new(&["bash", "--posix"]));
+    hold_to_its_word(&Shell::new("bash"));
 }
 
 #[test]
 fn the_dialogue_holds_its_word_in_busybox() {
     needs!("busybox");
-    hold_to_its_word(&Shell::busybox());
+    hold_to_its_word(&Shell::new("busybox"));
 }
 
 #[test]
 fn the_dialogue_holds_its_word_in_mksh() {
     needs!("mksh");
-    hold_to_its_word(&Shell::new(&["mksh"]));
+    hold_to_its_word(&Shell::new("mksh"));
 }
 
 #[test]
 fn the_dialogue_holds_its_word_in_ksh() {
-    needs!("ksh");
-    hold_to_its_word(&Shell::new(&["ksh"]));
+    needs!("ksh93");
+    hold_to_its_word(&Shell::new("ksh93"));
 }
 
 /// What a frame announces and does not hold ends the dialogue, with a word of why.
 #[test]
 fn a_frame_that_cannot_be_taken_ends_the_dialogue() {
     needs!("dash", "gzip");
-    let shell = Shell::new(&["dash"]);
-    let tools = shell.tools();
+    let shell = Shell::new("dash");
+    let tools = tools_of(&shell);
     let folder = tempfile::tempdir().unwrap();
     let mut talk = ShellDialogue::start(&shell, &tools);
     let begun = talk.ask(&format!(
@@ -572,19 +529,9 @@ fn a_frame_that_cannot_be_taken_ends_the_dialogue() {
 fn the_scripts_are_clean_for_shellcheck() {
     needs!("shellcheck");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/session/scripts");
-    let mut scripts: Vec<PathBuf> = fs::read_dir(&folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    scripts.sort();
+    let scripts = scripts_in(&folder);
     assert!(scripts.len() >= 9);
-    let output = Command::new("shellcheck")
-        .args(["--shell=sh", "--severity=style"])
-        .args(&scripts)
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{text}");
+    assert_clean_for_shellcheck(&scripts);
 }
 
 #[test]

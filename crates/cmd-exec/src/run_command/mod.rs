@@ -444,7 +444,7 @@ impl FleetRun<'_> {
                 Some(why) => Outcome::NotStarted(why.clone()),
                 None if end == Watched::Cancelled => Outcome::Cancelled,
                 None => Outcome::Failed(Error::target(format!(
-                    "`{}` was not among the servers of the command",
+                    "`{}` has no agent that Systems Manager knows of",
                     self.hosts[host].label
                 ))),
             }

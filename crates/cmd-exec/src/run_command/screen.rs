@@ -1,8 +1,6 @@
 //! What is shown of commands that the service runs: results as they are known, the first failures
 //! at once, and how far it is.
 
-use std::time::{Duration, Instant};
-
 use ops_core::{
     Context,
     calls::run_command::{Invocation, SentCommand},
@@ -15,12 +13,11 @@ use crate::{
     many::{ToOutput, blocking},
     outcome::{Ending, Outcome},
     show::View,
+    status_line::StatusLine,
 };
 
 /// Failures that are shown as they come.
 const FAILURES_SHOWN: usize = 10;
-/// Between two lines where stderr is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(10);
 /// Columns of the bar.
 const BAR: usize = 20;
 
@@ -36,8 +33,7 @@ pub(crate) struct Screen {
     /// Outputs that could not be had whole.
     cut: Vec<String>,
     why_cut: Option<ops_ui::Error>,
-    told: Instant,
-    is_drawn: bool,
+    line: StatusLine,
 }
 
 /// How many servers are where, in all commands together.
@@ -85,8 +81,7 @@ impl Screen {
             shown_count: 0,
             cut: Vec::new(),
             why_cut: None,
-            told: Instant::now(),
-            is_drawn: output.stderr_is_terminal() && !output.quiet(),
+            line: StatusLine::new(output),
         }
     }
 
@@ -184,21 +179,11 @@ impl Screen {
 
     /// Shows how far it is.
     pub(crate) fn draw(&mut self, counts: Counts) {
-        let line = counts.line();
-        if self.is_drawn {
-            let columns = self.output.stderr_columns().unwrap_or(80);
-            self.output
-                .set_status(cut(&line, columns.saturating_sub(1).max(10)));
-        } else if self.told.elapsed() >= LINE_EVERY {
-            self.told = Instant::now();
-            self.output.note(line);
-        }
+        self.line.show(counts.line());
     }
 
     pub(crate) fn clear(&self) {
-        if self.is_drawn {
-            self.output.set_status("");
-        }
+        self.line.clear();
     }
 
     /// Ends every server that nothing is known of as `outcome` says, and gives all endings.

@@ -406,7 +406,7 @@ impl<'a> Watcher<'a> {
             return Ok(Wish::Detach);
         }
         // From here on Ctrl-C is an answer too: to leave at once.
-        let question = "It goes on at AWS. d: leave it to AWS, c: cancel it on the servers, g: go on looking [d/c/g] ";
+        let question = "It runs at AWS. Leave it there, cancel it, or go on looking? [d/c/g] ";
         loop {
             let answer = output.ask_anew(question).await?;
             let wish = match answer.as_deref().map(str::trim) {

@@ -11,6 +11,11 @@ use crate::{
     outcome::Ending,
 };
 
+/// Names in a title on a terminal, where a thousand of them would fill the screen and hide what
+/// differs. Which servers have failed is what somebody looks for.
+const NAMES_OF_SUCCESS: usize = 10;
+const NAMES_OF_FAILURE: usize = 40;
+
 /// Servers that cannot be told apart by what they said.
 struct Group {
     hosts: Vec<usize>,
@@ -42,18 +47,29 @@ impl Fold {
         }
     }
 
-    /// `web-1,web-3 (2 hosts)`, with how they ended where that was no success.
+    /// `web-1,web-3 (2 servers)`, with how they ended where that was no success; on a terminal
+    /// `web-1,web-2 and 998 more (1000 servers)`.
     fn title(&self, group: &Group, stream: Stream) -> String {
+        let most = match (self.look.is_terminal(stream), group.words.is_empty()) {
+            (false, _) => usize::MAX,
+            (true, true) => NAMES_OF_SUCCESS,
+            (true, false) => NAMES_OF_FAILURE,
+        };
         let names: Vec<&str> = group
             .hosts
             .iter()
+            .take(most)
             .map(|&host| self.names[host].as_str())
             .collect();
+        let mut list = names.join(",");
+        if let more @ 1.. = group.hosts.len().saturating_sub(most) {
+            list.push_str(&format!(" and {more} more"));
+        }
         let is_colored = self.look.colors(stream);
-        let names = paint_name(group.hosts[0], &names.join(","), is_colored);
+        let names = paint_name(group.hosts[0], &list, is_colored);
         let hosts = match group.hosts.len() {
-            1 => "1 host".to_owned(),
-            many => format!("{many} hosts"),
+            1 => "1 server".to_owned(),
+            many => format!("{many} servers"),
         };
         if group.words.is_empty() {
             format!("{names} ({hosts})")
@@ -220,12 +236,36 @@ mod tests {
         );
         assert_eq!(
             written.screen,
-            "web-1,web-3 (2 hosts): active\n\
+            "web-1,web-3 (2 servers): active\n\
              web-2 (1 host, exit status 3): failed\n\
-             web-4 (1 host):\na\nb\n\
+             web-4 (1 server):\na\nb\n\
              db (1 host, not run: stopped)\n\
              web-5 (1 host, exit status 3): active\n"
         );
+    }
+
+    #[test]
+    fn on_a_terminal_names_of_a_fleet_leave_room_for_what_differs() {
+        let all: Vec<String> = (0..100).map(|number| format!("n{number}")).collect();
+        let fleet = |code: u8| -> Vec<(&str, &str, &str, Ending)> {
+            let hosts = all.iter();
+            hosts
+                .map(|name| (name.as_str(), "same\n", "", ended(code)))
+                .collect()
+        };
+        let screen = folded(TERMINAL, &fleet(0)).screen;
+        assert_eq!(
+            screen,
+            "n0,n1,n2,n3,n4,n5,n6,n7,n8,n9 and 90 more (100 servers): same\n"
+        );
+        let screen = folded(TERMINAL, &fleet(1)).screen;
+        assert!(
+            screen.ends_with("n39 and 60 more (100 hosts, exit status 1): same\n"),
+            "{screen}"
+        );
+        // A program gets all of them.
+        let piped = folded(OutputTerminals::default(), &fleet(0)).stdout;
+        assert!(piped.contains(",n99 (100 servers): same"), "{piped}");
     }
 
     #[test]
@@ -237,9 +277,9 @@ mod tests {
                 ("b", "out\n", "err\n", ended(0)),
             ],
         );
-        assert_eq!(written.stdout, "a,b (2 hosts):\nout\n");
-        assert_eq!(written.stderr, "a,b (2 hosts):\nerr\n");
+        assert_eq!(written.stdout, "a,b (2 servers):\nout\n");
+        assert_eq!(written.stderr, "a,b (2 servers):\nerr\n");
         let on_screen = folded(TERMINAL, &[("a", "out\n", "err\n", ended(0))]);
-        assert_eq!(on_screen.screen, "a (1 host):\nout\nerr\n");
+        assert_eq!(on_screen.screen, "a (1 server):\nout\nerr\n");
     }
 }

@@ -295,6 +295,7 @@ impl Aws {
             }
         };
         let mut request = HttpRequest::new(SdkBody::from(body.to_vec()));
+        // The signature covers the first of these, so that both go out exactly as they are here.
         for (name, value) in headers {
             request.headers_mut().insert(name, value.to_owned());
         }
@@ -384,6 +385,7 @@ async fn read_answer(mut answer: HttpResponse) -> Result<DirectAnswer, DirectErr
         .ok()
         .or_else(|| Refusal::of_xml(&bytes))
         .unwrap_or_default();
+    // JSON services say their code in the body, in a header, or in both, with a namespace before `#`.
     let code = match refusal.code.as_str() {
         "" => answer.headers().get("x-amzn-errortype").unwrap_or_default(),
         code => code,

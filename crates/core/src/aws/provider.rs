@@ -184,11 +184,13 @@ impl Provider {
             },
             (None, None) => return Err(Error::unexpected("no source of credentials")),
         };
+        // Nothing has renewed them, and no call with them would be answered.
         if !lasts(&credentials) {
             return Err(expired(&recipe.options, &recipe.files));
         }
         for (role, key) in plan.roles.iter().zip(&labels).skip(first) {
             let asking = self.asking(state);
+            // Another process may be asking for the same MFA code: what it keeps is as good.
             let assumed = tokio::select! {
                 assumed = assume::assume(recipe, role, credentials, asking) => assumed,
                 cached = cached_elsewhere(recipe, key, state.refused.clone()) => Ok(cached),

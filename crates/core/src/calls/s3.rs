@@ -399,14 +399,18 @@ impl WholePull {
     /// # Errors
     /// The connection is lost.
     pub async fn next(&mut self) -> Result<Option<Bytes>> {
-        let broken = |why: String| Error::unexpected(&self.what).caused_by(why);
-        let next = tokio::time::timeout(PATIENCE, self.stream.next()).await;
-        match next {
-            Err(_) => Err(broken("nothing has come for a minute".to_owned())),
-            Ok(None) => Ok(None),
-            Ok(Some(Err(error))) => Err(broken(chain(&error))),
-            Ok(Some(Ok(bytes))) => Ok(Some(bytes)),
-        }
+        next_piece(&mut self.stream, &self.what).await
+    }
+}
+
+/// The next piece of a body; `None` at its end.
+async fn next_piece(stream: &mut ByteStream, what: &str) -> Result<Option<Bytes>> {
+    let broken = |why: String| Error::unexpected(what.to_owned()).caused_by(why);
+    match tokio::time::timeout(PATIENCE, stream.next()).await {
+        Err(_) => Err(broken("nothing has come for a minute".to_owned())),
+        Ok(None) => Ok(None),
+        Ok(Some(Err(error))) => Err(broken(chain(&error))),
+        Ok(Some(Ok(bytes))) => Ok(Some(bytes)),
     }
 }
 
@@ -424,20 +428,17 @@ impl Pull {
     /// The connection is lost; fewer or more bytes than asked for.
     pub async fn next(&mut self) -> Result<Option<Bytes>> {
         let broken = |why: String| Error::unexpected(&self.what).caused_by(why);
-        let next = tokio::time::timeout(PATIENCE, self.stream.next()).await;
-        match next {
-            Err(_) => Err(broken("nothing has come for a minute".to_owned())),
-            Ok(None) if self.left == 0 => Ok(None),
-            Ok(None) => Err(broken(format!("{} bytes are missing", self.left))),
-            Ok(Some(Err(error))) => Err(broken(chain(&error))),
-            Ok(Some(Ok(bytes))) => {
-                self.left = self
-                    .left
-                    .checked_sub(bytes.len() as u64)
-                    .ok_or_else(|| broken("more bytes came than were asked for".to_owned()))?;
-                Ok(Some(bytes))
-            }
-        }
+        let Some(bytes) = next_piece(&mut self.stream, &self.what).await? else {
+            return match self.left {
+                0 => Ok(None),
+                left => Err(broken(format!("{left} bytes are missing"))),
+            };
+        };
+        self.left = self
+            .left
+            .checked_sub(bytes.len() as u64)
+            .ok_or_else(|| broken("more bytes came than were asked for".to_owned()))?;
+        Ok(Some(bytes))
     }
 }
 

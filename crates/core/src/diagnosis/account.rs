@@ -85,7 +85,7 @@ impl Preferences {
     pub fn meanings(&self) -> Vec<String> {
         let mut lines = Vec::new();
         if let Some(key) = &self.kms_key {
-            lines.push(format!("sessions are encrypted with {key}: the caller needs kms:GenerateDataKey and the server's role kms:Decrypt on it"));
+            lines.push(format!("sessions are encrypted with `{key}`: the caller needs kms:GenerateDataKey and the server's role kms:Decrypt on it"));
         }
         match self.run_as.as_deref() {
             None => {}
@@ -93,11 +93,11 @@ impl Preferences {
             Some(user) => lines.push(format!("sessions run as `{user}`: on a server without that user they end at once")),
         }
         if let Some(bucket) = &self.bucket {
-            lines.push(format!("what sessions print is logged to the bucket {bucket}, and kept on the server's disk meanwhile"));
+            lines.push(format!("what sessions print is logged to the bucket `{bucket}`, and kept on the server's disk meanwhile"));
         }
         if let Some(group) = &self.log_group {
             lines.push(format!(
-                "what sessions print is logged to the log group {group}"
+                "what sessions print is logged to the log group `{group}`"
             ));
         }
         if let Some(minutes) = &self.idle_minutes {

@@ -3,7 +3,10 @@
 use super::readings::is_older;
 
 /// Abilities and the first version that has them. Source: the release notes of the public
-/// amazon-ssm-agent.
+/// amazon-ssm-agent, where each of the last three stands. Many connections stand there under
+/// 3.0.222.0; 3.0.197.0 is the bound of the official client
+/// (`TCPMultiplexingSupportedAfterThisAgentVersion` of session-manager-plugin is 3.0.196.0), and
+/// there is no release between.
 pub const ABILITIES: [(&str, &str); 4] = [
     (
         "3.0.197.0",

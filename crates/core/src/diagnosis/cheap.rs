@@ -40,6 +40,13 @@ pub(crate) async fn not_connected(cx: &Context, instance: &Instance, said: Strin
     let error =
         Error::target(format!("`{label}` is not connected to Session Manager")).caused_by(said);
     let error = match explain(Symptom::NotConnected, &facts) {
+        // One hint at the doctor is enough.
+        Some(told) if told.remedy.contains("ops doctor ") => {
+            return error
+                .caused_by(told.text)
+                .hint(told.remedy)
+                .named(told.cause);
+        }
         Some(told) => error
             .caused_by(told.text)
             .hint(told.remedy)
@@ -47,6 +54,10 @@ pub(crate) async fn not_connected(cx: &Context, instance: &Instance, said: Strin
         None => error
             .hint("check that its agent runs, its role (AmazonSSMManagedInstanceCore), and outbound HTTPS to ssm and ssmmessages"),
     };
+    // The remedy of a cause that is not known is the doctor already.
+    if error.cause() == Some("never-reported") {
+        return error;
+    }
     error.hint(hint!(
         "see every check: ops doctor {}",
         instance.target_word()

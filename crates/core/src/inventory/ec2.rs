@@ -89,6 +89,8 @@ async fn pages(
                 let Some(mut row) = row(instance, region, query) else {
                     continue;
                 };
+                // EC2's filters are wider than what is asked: they know no negation, and a `*` in a
+                // name means something to them.
                 if query.matches(&row) {
                     query.trim(&mut row);
                     following.hold(&row)?;

@@ -278,6 +278,7 @@ pub(super) async fn ask_as_rows_come(
             while calls.len() < ID_CALLS
                 && (waiting.len() >= PAGE_LEN || are_all_there && !waiting.is_empty())
             {
+                // From the end, which moves nothing; in which order they are asked is all the same.
                 let chunk = waiting.split_off(waiting.len().saturating_sub(PAGE_LEN));
                 calls.push(ask(
                     aws,
@@ -320,6 +321,7 @@ pub(super) async fn hybrid(
 ) -> Vec<Instance> {
     let nodes = heard.take_hybrid();
     let need = query.needs_tags();
+    // A call for each node: where no tag decides anything, a long list goes without them.
     let nodes = if need || nodes.len() <= TAGS_WITHOUT_NEED {
         stream::iter(nodes)
             .map(|node| with_tags(aws, region, node, query))

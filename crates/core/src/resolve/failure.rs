@@ -70,6 +70,7 @@ pub(super) async fn none(cx: &Context, target: &Target, regions: &[String]) -> M
             instance.state != InstanceState::Running && instance.state != InstanceState::Terminated
         })
         .collect();
+    // Terminated machines keep their name for an hour, and are nobody's target.
     if let [only] = off.as_slice()
         && same
             .iter()
@@ -103,6 +104,7 @@ pub(super) async fn none(cx: &Context, target: &Target, regions: &[String]) -> M
     let mut error = Error::new(ErrorKind::NotFound, what).caused_by(searched);
     for instance in same.iter().take(LISTED) {
         error = error.caused_by(
+            // It was not there a moment ago, when the target was looked for.
             if instance.state == InstanceState::Running && query.is_selected(instance) {
                 format!("`{}` ({}) has come up since", instance.label(), instance.id)
             } else if instance.state == InstanceState::Running {

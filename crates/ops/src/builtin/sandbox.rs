@@ -49,9 +49,10 @@ enum Action {
     /// rate=BYTES, queue=BYTES, cut-after=N, bye-after=N, cuts=N, end-after=N, end-text=TEXT,
     /// customer-message=TEXT, refuse-resume[=gone|timed-out|N], silent-after=N, silent-for=T,
     /// pauses, no-start, late-handshake=T, odd-json, late-open=T, late-plugin=T, slow-dial=T,
-    /// agent-version=X, strict, standard-tier, refuse-dial[=signed|all|clock], stream-host=HOST,
-    /// kms=ARN, deny=ACTION[/RESOURCE], throttle=ACTION[/N], tps=ACTION/RATE[/BURST],
-    /// fail=ACTION[/N], slow=ACTION/T, deny-region=R, expired, clock=T.
+    /// agent-version=X, strict, standard-tier, just-in-time, document-check,
+    /// refuse-dial[=signed|all|clock], stream-host=HOST, kms=ARN, deny=ACTION[/RESOURCE],
+    /// throttle=ACTION[/N], tps=ACTION/RATE[/BURST], fail=ACTION[/N], slow=ACTION/T, deny-region=R,
+    /// expired, clock=T.
     Fault {
         /// KEY or KEY=VALUE; they replace those of before
         #[arg(required = true, value_name = "FAULT")]

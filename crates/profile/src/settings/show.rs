@@ -74,55 +74,8 @@ pub fn show(invocation: &Invocation, settings: &Settings) -> Result<Vec<Row>> {
     ];
     if let Some(tree) = &settings.tree {
         let user = user::path(&invocation.paths);
-        leaves(tree, &mut Vec::new(), &user, &mut rows);
-    }
-    Ok(rows)
-}
-
-/// Every key that a loaded profile has, by its path such as `ssh.user`, with its value.
-pub fn keys(loaded: &Loaded) -> Vec<(String, Json)> {
-    fn walk(node: &Node, path: &mut Vec<String>, keys: &mut Vec<(String, Json)>) {
-        match &node.value {
-            Value::Null => {}
-            Value::Map(entries) if !entries.is_empty() => {
-                for (key, node) in entries {
-                    path.push(key.text.clone());
-                    walk(node, path, keys);
-                    path.pop();
-                }
-            }
-            _ => keys.push((path.join("."), to_json(node))),
-        }
-    }
-    let mut keys = Vec::new();
-    walk(loaded.tree(), &mut Vec::new(), &mut keys);
-    keys.retain(|(name, _)| name != "extends");
-    keys
-}
-
-/// The keys of the profile that `settings` does not show already.
-fn leaves(node: &Node, path: &mut Vec<String>, user: &Path, rows: &mut Vec<Row>) {
-    match &node.value {
-        Value::Null => {}
-        Value::Map(entries) if !entries.is_empty() => {
-            for (key, node) in entries {
-                path.push(key.text.clone());
-                leaves(node, path, user, rows);
-                path.pop();
-            }
-        }
-        _ => {
-            let name = path.join(".");
-            if matches!(
-                name.as_str(),
-                "extends"
-                    | "description"
-                    | "recent"
-                    | "aws.profile"
-                    | "aws.region"
-                    | "aws.regions"
-                    | "output.format"
-            ) {
+        each_key(tree, &mut Vec::new(), &mut |name, node| {
+            if is_shown_as_global(&name) {
                 return;
             }
             let place = super::at(&node.place);
@@ -136,7 +89,50 @@ fn leaves(node: &Node, path: &mut Vec<String>, user: &Path, rows: &mut Vec<Row>)
                 value: to_json(node),
                 source: origin.to_string(),
             });
+        });
+    }
+    Ok(rows)
+}
+
+/// Whether [`show`] has the value of a profile's key under the name of a global option already, or
+/// whether it is of the file and no setting.
+fn is_shown_as_global(key: &str) -> bool {
+    matches!(
+        key,
+        "extends"
+            | "description"
+            | "recent"
+            | "aws.profile"
+            | "aws.region"
+            | "aws.regions"
+            | "output.format"
+    )
+}
+
+/// Every key that a loaded profile has, by its path such as `ssh.user`, with its value.
+pub fn keys(loaded: &Loaded) -> Vec<(String, Json)> {
+    let mut keys = Vec::new();
+    each_key(loaded.tree(), &mut Vec::new(), &mut |name, node| {
+        if name != "extends" {
+            keys.push((name, to_json(node)));
         }
+    });
+    keys
+}
+
+/// Calls `found` for every key below `node` that has a value of its own, by its path such as
+/// `ssh.user`. An empty map is a value: it takes away what an extended profile says.
+fn each_key<'a>(node: &'a Node, path: &mut Vec<&'a str>, found: &mut impl FnMut(String, &'a Node)) {
+    match &node.value {
+        Value::Null => {}
+        Value::Map(entries) if !entries.is_empty() => {
+            for (key, node) in entries {
+                path.push(&key.text);
+                each_key(node, path, found);
+                path.pop();
+            }
+        }
+        _ => found(path.join("."), node),
     }
 }
 

@@ -6,13 +6,13 @@ use std::{
     collections::VecDeque,
     io::{Read as _, Write as _},
     os::unix::{fs::symlink, process::CommandExt as _},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
+    path::Path,
+    process::{Child, Stdio},
     sync::mpsc,
     time::{Duration, Instant},
 };
 
-use ops_test_needs::needs;
+use ops_test_needs::{needs, shells};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::{Request, folder::Folder, order::PreparedCommand, position::Position, scripts};
@@ -20,43 +20,23 @@ use crate::pipe::text::{DecodedItem, Decoder, Encoding};
 
 /// Only a failing test waits so long.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// What may be `sh`: Debian, Red Hat (and macOS), Alpine, Android, and the Unixes of old.
-const SHELLS: [&str; 5] = ["dash", "bash", "busybox", "mksh", "ksh93"];
 
-/// A shell that is `sh`, with the tools that come with it.
-struct Shell {
-    folder: tempfile::TempDir,
-    path: String,
-}
+/// A shell that servers have, and what is left of the runs in it.
+struct Shell(shells::Shell);
 
 impl Shell {
-    /// `name` as `sh`, beside this machine's programs.
-    fn new(name: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let program = ops_test_needs::find(name).unwrap();
-        if name == "busybox" {
-            // busybox alone, as on Alpine.
-            let list = Command::new(&program).arg("--list").output().unwrap();
-            for applet in String::from_utf8(list.stdout).unwrap().lines() {
-                symlink(&program, folder.path().join(applet)).unwrap();
-            }
-        } else {
-            symlink(&program, folder.path().join("sh")).unwrap();
-        }
-        let mut path = folder.path().display().to_string();
-        if name != "busybox" {
-            path = format!("{path}:{}", std::env::var("PATH").unwrap());
-        }
-        Self { folder, path }
+    fn new(name: &'static str) -> Self {
+        Self(shells::Shell::new(name))
+    }
+
+    fn folder(&self) -> &Path {
+        self.0.folder()
     }
 
     fn start(&self, script: &str) -> Child {
         assert!(!script.contains('\''));
-        Command::new(self.folder.path().join("sh"))
-            .args(["-c", script])
-            .env("PATH", &self.path)
-            .env("TMPDIR", self.folder.path())
-            .env("HOME", self.folder.path())
+        self.0
+            .command(script)
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -69,30 +49,21 @@ impl Shell {
         ShellSession::over(self.start(script))
     }
 
-    /// The shells of [`SHELLS`] that this machine has.
+    /// Those that this machine has, with their names.
     fn all() -> impl Iterator<Item = (&'static str, Self)> {
-        let names = SHELLS.into_iter();
-        let there: Vec<_> = names
-            .filter(|name| ops_test_needs::find(name).is_some())
-            .collect();
-        assert!(!there.is_empty());
-        there.into_iter().map(|name| (name, Self::new(name)))
+        shells::Shell::all().map(|shell| (shell.name(), Self(shell)))
     }
 
     /// Something runs whose command line holds `word` or this folder.
     fn has_processes(&self, word: &str) -> bool {
-        let folder = self.folder.path().display().to_string();
-        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-        entries
-            .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
-            .map(|line| String::from_utf8_lossy(&line).into_owned())
-            .any(|line| line.contains(word) || line.contains(&folder))
+        let folder = self.folder().display().to_string();
+        shells::Shell::has_processes(word) || shells::Shell::has_processes(&folder)
     }
 
     /// All private folders are gone but those, empty, by which a session that is late knows that
     /// its run has ended.
     fn has_only_tombstones(&self) -> bool {
-        let entries = std::fs::read_dir(self.folder.path()).unwrap();
+        let entries = std::fs::read_dir(self.folder()).unwrap();
         let mut paths = entries.map(|entry| entry.unwrap().path()).filter(|path| {
             path.file_name()
                 .is_some_and(|name| name.to_string_lossy().starts_with("ops-exec."))
@@ -106,7 +77,7 @@ impl Shell {
 
     /// All private folders are gone.
     fn is_clean(&self) -> bool {
-        let mut entries = std::fs::read_dir(self.folder.path()).unwrap();
+        let mut entries = std::fs::read_dir(self.folder()).unwrap();
         !entries.any(|entry| {
             let name = entry.unwrap().file_name();
             name.to_string_lossy().starts_with("ops-exec.")
@@ -303,7 +274,7 @@ fn a_command_that_is_started_again_is_run_once() {
     for (name, shell) in Shell::all() {
         let order = order("echo run >>ran; sleep 0.1; echo out; exit 3", |_| ());
         for milliseconds in (0..40).step_by(4) {
-            let _ = std::fs::remove_file(shell.folder.path().join("ran"));
+            let _ = std::fs::remove_file(shell.folder().join("ran"));
             let folder = Folder::new().unwrap();
             let first = shell.session(&scripts::begin(&order, &folder, 1, true));
             std::thread::sleep(Duration::from_millis(milliseconds));
@@ -321,7 +292,7 @@ fn a_command_that_is_started_again_is_run_once() {
             let mut late = shell.session(&scripts::begin(&order, &folder, 1, true));
             late.hear("gone");
             eventually(name, "nothing is left", || shell.has_only_tombstones());
-            let ran = std::fs::read(shell.folder.path().join("ran")).unwrap();
+            let ran = std::fs::read(shell.folder().join("ran")).unwrap();
             assert_eq!(ran, b"run\n", "{what}");
         }
     }
@@ -358,7 +329,7 @@ fn the_ring_holds_so_much_and_not_a_byte_is_lost() {
     let folder = told_folder(&session.hear("folder"));
     session.hear("running");
     drop(session);
-    let written = shell.folder.path().join("written");
+    let written = shell.folder().join("written");
     let size = |path: &std::path::Path| path.metadata().map_or(0, |metadata| metadata.len());
     let kept = || {
         let entries = std::fs::read_dir(folder.path().unwrap()).unwrap();
@@ -434,7 +405,7 @@ fn a_time_limit_is_kept_by_every_shell() {
 fn input_and_its_end_arrive_in_every_shell() {
     for (name, shell) in Shell::all() {
         // A pipe stands for the terminal, which need not be made raw then.
-        let terminal = shell.folder.path().join("stty");
+        let terminal = shell.folder().join("stty");
         let _ = std::fs::remove_file(&terminal);
         symlink(ops_test_needs::find("true").unwrap(), terminal).unwrap();
         let order = order("cat; exit 4", |request| request.stdin = true);
@@ -481,7 +452,7 @@ fn every_argument_arrives_in_every_shell_however_long_it_is() {
         b"\xef\xbf\xbd\xff\xfe",
     ];
     for (name, shell) in Shell::all() {
-        let terminal = shell.folder.path().join("stty");
+        let terminal = shell.folder().join("stty");
         let _ = std::fs::remove_file(&terminal);
         symlink(ops_test_needs::find("true").unwrap(), terminal).unwrap();
         for words in [&traps[..], &[&long, b"", b"x"]] {
@@ -525,7 +496,7 @@ fn a_direct_command_needs_no_place_to_write() {
     let shell = Shell::new("dash");
     // As where mkdir finds no place.
     let nothing = ops_test_needs::find("false").unwrap();
-    symlink(nothing, shell.folder.path().join("mkdir")).unwrap();
+    symlink(nothing, shell.folder().join("mkdir")).unwrap();
     let order = order("printf 'a\\000b\\377'; echo gone >&2; exit 42", |_| ());
     let output = shell.start(&begin(&order)).wait_with_output().unwrap();
     let mut items = Vec::new();
@@ -549,19 +520,8 @@ fn a_direct_command_needs_no_place_to_write() {
 #[test]
 fn the_scripts_are_clean_for_shellcheck() {
     needs!("shellcheck");
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/exec/scripts");
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "sh"))
-        .collect();
-    paths.sort();
-    assert_eq!(paths.len(), 6);
-    let output = Command::new("shellcheck")
-        .args(["--shell=sh", "--severity=style"])
-        .args(&paths)
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{text}");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/exec/scripts");
+    let scripts = shells::scripts_in(&folder);
+    assert_eq!(scripts.len(), 6);
+    shells::assert_clean_for_shellcheck(&scripts);
 }

@@ -3,13 +3,16 @@
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, Command, Stdio},
+    process::{Child, ChildStdin, Stdio},
     sync::mpsc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use ops_test_needs::{needs, shells::Shell};
+use ops_test_needs::{
+    needs,
+    shells::{Shell, assert_clean_for_shellcheck, scripts_in},
+};
 
 use super::{
     lines::{Lines, ScriptLine},
@@ -294,17 +297,7 @@ fn answers_leave_by_the_session_that_was_joined_too_and_survive_its_end() {
 fn the_scripts_are_clean_for_shellcheck() {
     needs!("shellcheck");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/pipe/scripts");
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    paths.sort();
-    assert_eq!(paths.len(), 10);
-    let output = Command::new("shellcheck")
-        .args(["--shell=sh", "--severity=style"])
-        .args(&paths)
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{text}");
+    let scripts = scripts_in(&folder);
+    assert_eq!(scripts.len(), 10);
+    assert_clean_for_shellcheck(&scripts);
 }

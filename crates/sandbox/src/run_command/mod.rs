@@ -5,6 +5,12 @@
 //!
 //! Sources: botocore's model of the service, "Run commands at scale" and "Understanding command
 //! statuses" in the Systems Manager user guide.
+//!
+//! Guessed, since nothing public says it: the `Status` beside the `StatusDetails` NoInstancesInTag;
+//! that a command is stopped by the error after `MaxErrors` (so the documentation of SendCommand
+//! has it; that of `Command` says "the value of MaxErrors or more"); that what a script printed
+//! before it was cancelled or took too long is shown (GetCommandInvocation promises it for
+//! Succeeded and Failed alone); the order of invocations, which is the fleet's; the calls a second.
 
 mod answer;
 mod cut;
@@ -207,26 +213,9 @@ impl SentCommand {
                 (false, false) => ("InProgress", "InProgress"),
             };
         }
-        let errors = all().filter(|status| status.is_error()).count();
-        if errors > self.order.most_errors(state.invocations.len()) {
-            let timed_out = all().all(|status| status != InvocationStatus::Failed);
-            return if timed_out {
-                ("TimedOut", "ExecutionTimedOut")
-            } else {
-                ("Failed", "Failed")
-            };
-        }
-        if state.is_cancelled {
-            return ("Cancelled", "Cancelled");
-        }
-        let succeeded = all()
-            .filter(|status| *status == InvocationStatus::Success)
-            .count();
-        match succeeded {
-            all if all == state.invocations.len() => ("Success", "Success"),
-            0 if errors == 0 => ("Failed", "Failed"),
-            _ => ("Failed", "Incomplete"),
-        }
+        let most_errors = self.order.most_errors(state.invocations.len());
+        let all: Vec<InvocationStatus> = all().collect();
+        ended_status(&all, most_errors, state.is_cancelled)
     }
 
     /// Whether all that will happen has happened.
@@ -260,4 +249,59 @@ impl SentCommand {
 /// How long after SendCommand the service shows invocations; the API is eventually consistent.
 fn visible_after(faults: &Faults) -> Duration {
     faults.late_invocations
+}
+
+/// `Status` and `StatusDetails` of a command whose invocations are over. Source: the documentation
+/// of `StatusDetails` of `Command` and `CommandInvocation` in the service's model.
+fn ended_status(
+    all: &[InvocationStatus],
+    most_errors: usize,
+    is_cancelled: bool,
+) -> (&'static str, &'static str) {
+    let count = |is: &dyn Fn(InvocationStatus) -> bool| all.iter().filter(|one| is(**one)).count();
+    let of = |wanted: InvocationStatus| count(&|one| one == wanted);
+    if count(&InvocationStatus::is_error) > most_errors {
+        return match of(InvocationStatus::Failed) {
+            0 => ("TimedOut", "ExecutionTimedOut"),
+            _ => ("Failed", "Failed"),
+        };
+    }
+    if is_cancelled {
+        return ("Cancelled", "Cancelled");
+    }
+    // Delivery timeouts stop nothing, and still decide the status.
+    if of(InvocationStatus::DeliveryTimedOut) > most_errors {
+        return ("TimedOut", "DeliveryTimedOut");
+    }
+    // Undeliverable invocations do not count for one or the other.
+    let counted = all.len() - of(InvocationStatus::Undeliverable);
+    if counted > 0 && of(InvocationStatus::Success) == counted {
+        ("Success", "Success")
+    } else {
+        ("Failed", "Incomplete")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{InvocationStatus as S, ended_status};
+
+    #[test]
+    fn the_status_of_a_command_is_that_of_the_documentation() {
+        for (all, most_errors, status) in [
+            (&[S::Success, S::Success][..], 0, "Success"),
+            (&[S::Success, S::Undeliverable], 0, "Success"),
+            (&[S::Undeliverable], 0, "Incomplete"),
+            (&[S::Success, S::Failed], 0, "Failed"),
+            (&[S::Success, S::Failed], 1, "Incomplete"),
+            (&[S::Failed, S::Terminated], 0, "Failed"),
+            (&[S::Success, S::ExecutionTimedOut], 0, "ExecutionTimedOut"),
+            (&[S::Success, S::DeliveryTimedOut], 0, "DeliveryTimedOut"),
+            (&[S::Success, S::DeliveryTimedOut], 2, "Incomplete"),
+            (&[S::Success, S::InvalidPlatform], 0, "Incomplete"),
+        ] {
+            assert_eq!(ended_status(all, most_errors, false).1, status, "{all:?}");
+        }
+        assert_eq!(ended_status(&[S::Cancelled], 0, true).1, "Cancelled");
+    }
 }

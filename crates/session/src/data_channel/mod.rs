@@ -395,6 +395,8 @@ impl DataChannel {
         };
         match self.incoming.place(header.sequence_number, payload.len()) {
             SequencePlace::Next => {
+                // Acknowledged before use: output that waits here for a slow reader would be sent
+                // again meanwhile.
                 self.push_ack(now, ack);
                 self.incoming.advance();
                 self.deliver(now, header.payload_type, payload);
@@ -404,6 +406,8 @@ impl DataChannel {
                 }
             }
             SequencePlace::Duplicate => {
+                // Its first acknowledgement may have been lost with a socket. Without a second one
+                // the agent repeats this message for good, and never the ones behind it.
                 self.stats.duplicates += 1;
                 self.push_ack(now, ack);
             }
@@ -412,11 +416,14 @@ impl DataChannel {
                 self.incoming
                     .store(header.sequence_number, header.payload_type, payload);
             }
+            // Not acknowledged, so that the agent keeps it and sends it again once there is room.
             SequencePlace::Refused => self.stats.ignored += 1,
         }
     }
 
     fn push_ack(&mut self, now: Duration, ack: Acknowledge) {
+        // One that is not sent costs a repetition. One that is kept without a bound would let a
+        // flood of duplicates take all memory.
         if !self.connected || self.acks.len() >= MAX_WAITING_ACKS {
             return;
         }
@@ -424,11 +431,14 @@ impl DataChannel {
             message_type: MessageType::Acknowledge,
             schema_version: 1,
             created_ms: self.stamp.created_ms(now),
+            // Acknowledgements stand outside of the numbers of stream data.
             sequence_number: 0,
             flags: FLAGS_ACKNOWLEDGE,
             message_id: self.message_id(),
             payload_type: PayloadType::None,
         };
+        // 200 bytes are more than the JSON of any acknowledgement. Many share one allocation, since
+        // there is one for every message that comes.
         if self.ack_buffer.capacity() - self.ack_buffer.len() < HEADER_LEN + 200 {
             self.ack_buffer.reserve(ACK_BUFFER_LEN);
         }

@@ -202,12 +202,16 @@ impl Outgoing {
     pub(super) fn next_new(&mut self, now: Duration, stamp: &mut Stamp) -> Option<Bytes> {
         let (payload_type, front) = self.pending.front()?;
         let payload_type = *payload_type;
+        // The length counts what is acknowledged in between too: it is the distance to the oldest
+        // message that is missing, which bounds what the far end has to keep.
         if self.unacked.len() >= self.capacity || self.hold_behind.is_some() {
             return None;
         }
         let bulk = payload_type == PayloadType::Output;
         if bulk {
             let len = front.len().min(self.piece_len());
+            // With nothing under way one message always goes, or a window smaller than a message
+            // would stop everything.
             if self.in_flight_bytes > 0 && self.in_flight_bytes + len > self.controller.window() {
                 return None;
             }
@@ -218,6 +222,7 @@ impl Outgoing {
         } else {
             front_len(&self.pending)
         };
+        // Taken out, since writing a payload borrows the rest of this.
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut sealer = self.take_sealer(payload_type);
         let seal_len = sealer.as_ref().map_or(0, |_| SEAL_BYTES);
@@ -434,6 +439,8 @@ impl Outgoing {
             if self.is_held(number) {
                 break;
             }
+            // Above the highest acknowledgement nothing was overtaken: those messages may just be
+            // on their way.
             if number > first && (number > self.highest_acked || self.overdue.len() >= RESEND_BURST)
             {
                 break;
@@ -481,6 +488,7 @@ impl Outgoing {
             return false;
         };
         let before = sent.payload_len();
+        // Whichever copy arrives first is the message of this number; the other is a duplicate.
         sent.frame = frame;
         let after = sent.payload_len();
         self.in_flight_bytes = self.in_flight_bytes - before + after;

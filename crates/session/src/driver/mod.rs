@@ -559,6 +559,8 @@ pub async fn open(
         )
         .await;
         match (attempt, pauses.next()) {
+            // A dial that timed out took its whole time already: with another one the caller would
+            // wait longer than the limit it was given.
             (Err(error), Some(pause))
                 if error.is_transient() && !matches!(error, OpenError::TimedOut { .. }) =>
             {
@@ -575,6 +577,7 @@ pub async fn open(
     let channel = DataChannel::new(
         Config {
             origin_ms,
+            // Message ids and nonces start here, so that no two sessions share any.
             seed: Uuid::new_v4().as_u128(),
             expect: options.expect,
             client_version: options.client_version.clone(),
@@ -586,6 +589,8 @@ pub async fn open(
         },
         Duration::ZERO,
     );
+    // Neither channel has a bound of its own: `room` bounds what is sent, `gauge` what is received,
+    // both in bytes.
     let (commands, command_receiver) = mpsc::unbounded_channel();
     let (event_sender, receiver) = mpsc::unbounded_channel();
     let (status, stats) = watch::channel(Status {

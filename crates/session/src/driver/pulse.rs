@@ -81,6 +81,8 @@ impl Pulse {
     /// heard.
     pub(super) fn look(&mut self, now: Instant, owed: bool, reads: bool) -> PulseCheck {
         let jumped = self.has_jumped(now);
+        // Nothing is heard because nothing is read, which says nothing about the far end. Pings
+        // still go out, so that the connection does not look idle on its way.
         if !reads {
             return self.ping_if_due(now);
         }
@@ -112,6 +114,7 @@ impl Pulse {
     fn has_jumped(&mut self, now: Instant) -> bool {
         let wall = (self.wall)();
         let (then, wall_then) = std::mem::replace(&mut self.clocks, (now, wall));
+        // A wall clock that was set back tells nothing, and no time is negative.
         let passed = wall.duration_since(wall_then).unwrap_or_default();
         passed > now.saturating_duration_since(then) + JUMP
     }

@@ -48,6 +48,7 @@ impl Resumer {
                 attempt = attempt.saturating_add(1);
                 let pauses = Pauses::of(&self.options, answered);
                 let delay = pauses.before(attempt, fastrand::f64()).max(least);
+                // The least pause is between two connections, not between attempts.
                 least = Duration::ZERO;
                 let _ = progress.send(Event::Reconnecting {
                     attempt,
@@ -75,6 +76,7 @@ impl Resumer {
 
     /// `answered`: whether ResumeSession gave a token.
     async fn attempt(&mut self, answered: &mut bool) -> Result<Connection, ResumeError> {
+        // Until the service answers: a call that fails is what long pauses are for.
         *answered = false;
         let resumed = self.gateway.resume(&self.opening.session_id).await?;
         *answered = true;

@@ -183,6 +183,8 @@ impl Task {
             if self.channel.poll_timeout().is_some_and(|at| at <= now) {
                 self.channel.handle_timeout(now);
             }
+            // Before anything is awaited: an event that waits for a frame to come could wait for
+            // ever.
             if self.settle() {
                 return CarryEnd::Over;
             }
@@ -296,6 +298,7 @@ impl Task {
         loop {
             tokio::select! {
                 biased;
+                // First of all, so that the last attempt is told before its result.
                 Some(event) = progressed.recv() => {
                     gauge.add(event.weight());
                     let _ = events.send(event);
@@ -322,6 +325,8 @@ impl Task {
             return false;
         };
         let mut next = Some(first);
+        // A turn takes many, since each turn costs a poll of the socket, but not without a bound: a
+        // sender that is always faster must not keep this from reading.
         for _ in 0..TURN_COMMANDS {
             let Some(command) = next else { break };
             if !apply(
@@ -381,6 +386,8 @@ impl Task {
                 }
                 data_channel::Event::Silent(waited) => Event::AgentSilent { waited },
                 data_channel::Event::Back => Event::AgentBack,
+                // Nothing is wrong with the session, only with its large payloads: the gateway
+                // remembers that for the next one.
                 data_channel::Event::ProbeLost => {
                     self.resumer
                         .gateway

@@ -6,28 +6,22 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
-    time::Duration,
 };
 
 use aws_lc_rs::constant_time;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
     sync::mpsc,
-    task::JoinSet,
-    time::timeout,
 };
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
+use crate::loopback::{read_head, serve_until};
+
 /// What the program registers: any port is meant (RFC 8252, 7.3).
 pub(super) const REGISTERED_REDIRECT: &str = "http://127.0.0.1/oauth/callback";
 const PATH: &str = "/oauth/callback";
-/// Longest request read, in bytes, and the time for it.
-const REQUEST_BYTES: usize = 16 << 10;
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// Connections that may be open at once; more are closed. A browser opens a few ahead of its needs.
-const MAX_CONNECTIONS: usize = 16;
 
 const DONE: &str = "You have logged in: go back to the terminal, and close this page.";
 const REFUSED: &str = "The login was refused: the terminal says more. You can close this page.";
@@ -69,41 +63,15 @@ impl Loopback {
     /// # Errors
     /// The port is gone.
     pub(super) async fn wait_for(self, state: &str) -> io::Result<Callback> {
-        // A connection that says nothing must not keep the browser waiting, so each has a task;
-        // dropping the set ends them.
-        let mut open = JoinSet::new();
-        let (brought, mut callback) = mpsc::channel(1);
-        loop {
-            let stream = tokio::select! {
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => stream,
-                    // A client that is gone already ends its own connection only.
-                    Err(error) if is_of_one_client(&error) => continue,
-                    Err(error) => return Err(error),
-                },
-                _ = open.join_next(), if !open.is_empty() => continue,
-                Some(callback) = callback.recv() => return Ok(callback),
-            };
-            if open.len() >= MAX_CONNECTIONS {
-                continue;
-            }
-            let (host, state, brought) =
-                (self.address.to_string(), state.to_owned(), brought.clone());
-            open.spawn(async move {
-                let answered = answer(stream, &host, &state, &brought);
-                let _ = timeout(REQUEST_TIMEOUT, answered).await;
-            });
-        }
+        let (host, state) = (self.address.to_string(), state.to_owned());
+        // Whoever asks is let in: the state tells whether it is the browser of this login.
+        let everybody = |_| true;
+        serve_until(&self.listener, everybody, |stream, brought| {
+            let (host, state) = (host.clone(), state.clone());
+            async move { answer(stream, &host, &state, &brought).await }
+        })
+        .await
     }
-}
-
-fn is_of_one_client(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::Interrupted
-    )
 }
 
 /// Answers one request, and passes on what it brings after the browser has its answer.
@@ -113,12 +81,9 @@ async fn answer(
     state: &str,
     brought: &mpsc::Sender<Callback>,
 ) -> io::Result<()> {
-    let mut request = Zeroizing::new(Vec::new());
-    while !request.windows(4).any(|end| end == b"\r\n\r\n") {
-        if request.len() > REQUEST_BYTES || stream.read_buf(&mut *request).await? == 0 {
-            return Ok(());
-        }
-    }
+    let Some(request) = read_head(&mut stream).await? else {
+        return Ok(());
+    };
     let callback = read_callback(&String::from_utf8_lossy(&request), host, state);
     let (status, text) = match &callback {
         Some(Callback::Code(_)) => ("200 OK", DONE),
@@ -172,6 +137,8 @@ fn read_callback(request: &str, host: &str, state: &str) -> Option<Callback> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt as _;
+
     use super::*;
 
     fn request(path: &str, host: &str) -> String {

@@ -43,7 +43,7 @@ fn secret<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Zeroizing<String
 impl CachedToken {
     /// The token of `login`; `None` where there is none, or a file that is no token.
     pub(in crate::aws) fn read(login: &Login, home: &Path) -> Option<Self> {
-        let bytes = Zeroizing::new(std::fs::read(login.file(home)).ok()?);
+        let bytes = read_token_file(&login.file(home))?;
         serde_json::from_slice(&bytes).ok()
     }
 
@@ -51,6 +51,17 @@ impl CachedToken {
     pub(in crate::aws) fn end(&self) -> Option<jiff::Timestamp> {
         self.expires_at.parse().ok()
     }
+}
+
+/// The bytes of a plain file of a token's size; nothing else is opened, so that a pipe or a device
+/// in its place holds nobody up.
+fn read_token_file(file: &Path) -> Option<Zeroizing<Vec<u8>>> {
+    const MOST_BYTES: u64 = 1 << 20;
+    let metadata = std::fs::metadata(file).ok()?;
+    if !metadata.is_file() || metadata.len() > MOST_BYTES {
+        return None;
+    }
+    std::fs::read(file).ok().map(Zeroizing::new)
 }
 
 /// Removes the token of `login`. False: there was none.

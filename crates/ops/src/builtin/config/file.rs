@@ -48,6 +48,15 @@ impl ConfigFile {
         Err(error.hint(hint!("make one: ops config init {}", name)))
     }
 
+    /// The user's own team profile `name`, which need not be there yet.
+    pub(super) fn new_profile(cx: &Context, name: &str) -> Self {
+        let folder = cx.paths().config.join("profiles");
+        Self {
+            path: folder.join(format!("{name}.yaml")),
+            profile: Some(name.to_owned()),
+        }
+    }
+
     /// What `-p` on the command line names, and without it the user's own: a profile that a
     /// variable names for the day is not what somebody who changes a setting looks at.
     ///

@@ -75,14 +75,7 @@ pub(super) fn import(cx: &Context, args: &ImportArgs) -> Result<Exit> {
             "`{name}` cannot be the name of a profile"
         )));
     }
-    let file = ConfigFile {
-        path: cx
-            .paths()
-            .config
-            .join("profiles")
-            .join(format!("{name}.yaml")),
-        profile: Some(name.to_owned()),
-    };
+    let file = ConfigFile::new_profile(cx, name);
     for left in &imported.left_out {
         cx.output().warn(format!("left out: {left}"));
     }

@@ -112,14 +112,7 @@ pub(super) async fn init(cx: &Context, args: &InitArgs) -> Result<Exit> {
         None => String::new(),
     };
 
-    let file = ConfigFile {
-        path: cx
-            .paths()
-            .config
-            .join("profiles")
-            .join(format!("{name}.yaml")),
-        profile: Some(name.clone()),
-    };
+    let file = ConfigFile::new_profile(cx, &name);
     let text = profile(&file.path, &name, &aws_profile, &region, &select, &user)?;
     let mistakes = file.mistakes(cx, &text)?;
     if let Some(mistake) = mistakes.first() {

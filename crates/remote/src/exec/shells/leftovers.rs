@@ -166,7 +166,7 @@ fn a_removal_that_was_broken_off_is_done_by_the_keeper() {
 #[test]
 fn the_next_run_removes_what_a_restart_of_the_server_has_left() {
     in_every_shell(|name, shell| {
-        let parent = shell.folder.path();
+        let parent = shell.folder();
         let old = SystemTime::now() - Duration::from_secs(3600);
         let make = |name: &str| {
             let folder = parent.join(format!("ops-exec.{name}"));
