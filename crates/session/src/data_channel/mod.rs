@@ -410,7 +410,7 @@ impl DataChannel {
             SequencePlace::Early => {
                 self.push_ack(now, ack);
                 self.incoming
-                    .store(header.sequence_number, header.payload_type, payload);
+                    .store(header.sequence_number, header.payload_type, &payload);
             }
             SequencePlace::Refused => self.stats.ignored += 1,
         }
