@@ -65,6 +65,10 @@ const KNOWN: &[(&str, ClosingReason)] = &[
     ("unable to connect", ClosingReason::NoConnection),
 ];
 
+/// Longest text that is kept, in characters: whoever is at the far end chooses it, and people read
+/// it. The longest that is known has 150.
+const TEXT_CHARS: usize = 2000;
+
 /// Words that no text of an ordinary end has.
 const FAILURES: &[&str] = &[
     "error",
@@ -79,7 +83,7 @@ const FAILURES: &[&str] = &[
 impl Closing {
     /// The end that `output`, the text of the service, tells of.
     pub fn of(output: &str) -> Self {
-        let text = output.trim().to_owned();
+        let text: String = output.trim().chars().take(TEXT_CHARS).collect();
         let lower = text.to_lowercase();
         let known = KNOWN.iter().find(|(part, _)| lower.contains(part));
         let reason = match known {
@@ -113,6 +117,12 @@ impl Closing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_endless_text_is_cut() {
+        let closing = Closing::of(&"no ".repeat(100_000));
+        assert_eq!(closing.text().chars().count(), TEXT_CHARS);
+    }
 
     #[test]
     fn the_texts_of_service_and_agent_are_told_apart() {

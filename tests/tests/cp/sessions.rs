@@ -125,6 +125,8 @@ fn a_small_copy_takes_two_sessions_by_any_document_and_with_any_agent() {
         ("agent-version=3.0.1124.0", None),
         ("agent-version=3.1.1188.0", None),
         ("agent-version=3.1.1188.0", Some("Sandbox-CommandSeparated")),
+        // What a document does that may not be read shows by its use.
+        ("deny=ssm:GetDocument", Some("Sandbox-CommandSeparated")),
     ] {
         let service = Service::start(env!("CARGO_BIN_EXE_ops-under-test"), faults);
         let root = service.home().join("copied");
@@ -146,8 +148,11 @@ fn a_small_copy_takes_two_sessions_by_any_document_and_with_any_agent() {
             let arguments = options.iter().chain([&from, &to]);
             let arguments: Vec<&OsStr> = arguments.map(OsString::as_os_str).collect();
             let count = sessions_of(&service, &arguments);
+            // From a server the first command tries the parameter for separated output: a call more,
+            // which this document refuses, and no session.
+            let is_refused = faults.starts_with("deny") && from != file.as_os_str();
             assert!(
-                count <= 2,
+                count <= 2 + usize::from(is_refused),
                 "{faults} {document:?} {from:?}: {count} sessions"
             );
         }

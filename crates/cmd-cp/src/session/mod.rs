@@ -27,7 +27,7 @@ use std::sync::{
 };
 
 use futures_util::{FutureExt as _, future::BoxFuture};
-use ops_core::{calls::Separation, connect::Urgency};
+use ops_core::connect::Urgency;
 use ops_profile::CopyVia;
 use ops_remote::pipe::{CutOff, DocumentHabits, DownPipe, ScriptHost};
 use ops_remote::script::compact;
@@ -282,17 +282,6 @@ async fn reach_and_list(host: &ScriptHost, ask: &ListRequest) -> Result<Reached>
 /// Starts the dialogue that stores, and finds out over it what the server has.
 async fn reach_and_talk(host: &ScriptHost) -> Result<Reached> {
     let label = host.instance.label();
-    if host.document.is_some() && host.read_document().await.separation == Separation::Unknown {
-        // Whether such a document separates output shows when its first command has ended. Over one
-        // that does not, the faster half of a dialogue would never say a word.
-        let tools = retry_cut_off(host, || Tools::probe_server(host)).await?;
-        probe::needed_to_send(&tools, label)?;
-        return Ok(Reached {
-            dialogue: Some(Dialogue::start(host, &tools).await?),
-            tools,
-            listing: None,
-        });
-    }
     match retry_cut_off(host, || Dialogue::open(host)).await {
         Ok((dialogue, tools)) => Ok(Reached {
             tools,

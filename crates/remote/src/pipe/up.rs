@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use ops_core::{BoxFuture, connect::Ending, trouble::Trouble};
+use ops_core::{BoxFuture, calls::Separation, connect::Ending, trouble::Trouble};
 use ops_session::driver::{self, Event};
 use ops_ui::{Error, Result};
 
@@ -64,7 +64,7 @@ impl UpPipe {
     /// The script goes through the terminal too, so that no limit of a document's parameter bounds
     /// it and it may hold single quotes. No line of it is a full stop alone, which ends it.
     ///
-    /// Where the document separates output, answers leave by a [`DownPipe`] too, as soon as they
+    /// Where the document is known to separate output, answers leave by a [`DownPipe`] too, as soon as they
     /// are said; the slow way over the terminal is the one that survives a lost connection. The
     /// numbers tell which came already.
     ///
@@ -75,8 +75,13 @@ impl UpPipe {
     }
 
     async fn dialogue_unboxed(host: &ScriptHost, script: &str) -> Result<Self> {
-        host.read_document().await;
-        if host.may_join_output() {
+        let document = host.read_document().await;
+        // Whether a document that may not be read separates output shows when its first command has
+        // ended, and a relay never ends: one session more would be spent on finding out.
+        let is_untold = document.separation == Separation::Unknown
+            && host.document.is_some()
+            && !host.known.is_learned();
+        if is_untold || host.may_join_output() {
             return Self::dialogue_by_terminal(host, script).await;
         }
         let mut voice = DownPipe::start_kept(host, &scripts::relay())

@@ -13,6 +13,11 @@ use crate::handshake::{
 };
 use crate::wire::PayloadType;
 
+/// Actions of one handshake: two kinds are known. Each is answered with more bytes than it takes to
+/// ask for it.
+const MAX_ACTIONS: usize = 32;
+/// Longest name of the far end's that is repeated in an error, in characters.
+const NAME_CHARS: usize = 80;
 /// From opening to the first stream data.
 const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A silent shell is asked for a sign of life with its size after this long.
@@ -111,7 +116,9 @@ impl DataChannel {
     }
 
     pub(super) fn answer_handshake(&mut self, now: Duration, payload: &[u8]) {
-        let Some(request) = Request::parse(payload) else {
+        let request =
+            Request::parse(payload).filter(|request| request.actions.len() <= MAX_ACTIONS);
+        let Some(request) = request else {
             self.fail(ChannelError::MalformedHandshake);
             return;
         };
@@ -120,15 +127,15 @@ impl DataChannel {
         let key_id = |demand: &crate::encryption::DataKeyRequest| demand.key_id.clone();
         let ready = Ready {
             session_type: session_type.as_deref().and_then(SessionType::parse),
-            agent_version: Some(AgentVersion::new(request.agent_version.clone())),
+            agent_version: Some(AgentVersion::new(shorten(&request.agent_version))),
             properties,
             encrypted_with: demand.as_ref().ok().and_then(Option::as_ref).map(key_id),
             ..Ready::default()
         };
         let failure = request.actions.iter().find_map(|action| match action {
-            Action::Unknown { name } => Some(ChannelError::UnknownAction(name.clone())),
+            Action::Unknown { name } => Some(ChannelError::UnknownAction(shorten(name))),
             Action::SessionType { name, .. } if SessionType::parse(name).is_none() => {
-                Some(ChannelError::UnknownSessionType(name.clone()))
+                Some(ChannelError::UnknownSessionType(shorten(name)))
             }
             Action::SessionType { .. } | Action::KmsEncryption { .. } => None,
         });
@@ -279,4 +286,12 @@ fn session_type_of(request: &Request) -> (Option<String>, serde_json::Value) {
             _ => None,
         })
         .unwrap_or_default()
+}
+
+/// The beginning of a name that the far end has chosen, which may be as long as a payload.
+fn shorten(name: &str) -> String {
+    match name.char_indices().nth(NAME_CHARS) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
+    }
 }

@@ -48,8 +48,11 @@ impl Incoming {
         }
     }
 
-    pub(super) fn store(&mut self, number: i64, payload_type: PayloadType, payload: Bytes) {
+    pub(super) fn store(&mut self, number: i64, payload_type: PayloadType, payload: &[u8]) {
         self.stored_bytes += payload.len();
+        // Copied: a piece of a frame keeps alive the whole buffer that the socket was read into,
+        // and the bound on what is stored counts payloads.
+        let payload = Bytes::copy_from_slice(payload);
         self.stored.insert(number, (payload_type, payload));
     }
 

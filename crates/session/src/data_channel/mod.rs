@@ -414,7 +414,7 @@ impl DataChannel {
             SequencePlace::Early => {
                 self.push_ack(now, ack);
                 self.incoming
-                    .store(header.sequence_number, header.payload_type, payload);
+                    .store(header.sequence_number, header.payload_type, &payload);
             }
             // Not acknowledged, so that the agent keeps it and sends it again once there is room.
             SequencePlace::Refused => self.stats.ignored += 1,

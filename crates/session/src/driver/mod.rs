@@ -40,6 +40,7 @@
 
 mod dial;
 mod error;
+mod gather;
 mod io;
 pub mod mux;
 mod probe;

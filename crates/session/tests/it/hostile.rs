@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use ops_session::data_channel::{Config, DataChannel};
+use ops_session::data_channel::{Config, DataChannel, Event};
 use ops_session::handshake::{Complete, Request, Response};
 use ops_session::wire::{
     Acknowledge, ChannelClosed, Flag, Header, MAX_PAYLOAD_BYTES, Message, MessageType, PayloadType,
@@ -181,4 +181,49 @@ fn a_payload_above_the_cap_is_refused() {
         &vec![0; MAX_PAYLOAD_BYTES + 1],
     );
     assert!(Message::decode(&frame).is_err());
+}
+
+#[test]
+fn a_message_that_is_kept_does_not_keep_what_it_was_read_with() {
+    let mut channel = DataChannel::new(Config::default(), Duration::ZERO);
+    // As the web socket hands it out: a small message, cut out of a large buffer.
+    let early = frame(MessageType::OutputStreamData, 7, PayloadType::Output, b"x");
+    let mut buffer = early.to_vec();
+    buffer.resize(1 << 20, 0);
+    let buffer = Bytes::from(buffer);
+    channel
+        .handle_frame(Duration::ZERO, &buffer.slice(..early.len()))
+        .unwrap();
+    assert!(buffer.is_unique(), "a megabyte is held for one byte");
+}
+
+#[test]
+fn a_handshake_cannot_ask_for_an_answer_without_end_or_a_screen_full_of_its_own_words() {
+    let name = "x".repeat(100_000);
+    let one = format!(r#"{{"ActionType":"{name}"}}"#);
+    let many = vec![r#"{"ActionType":"x"}"#; 20_000].join(",");
+    for actions in [one, many] {
+        let request =
+            format!(r#"{{"AgentVersion":"3.3.1.0","RequestedClientActions":[{actions}]}}"#);
+        let mut channel = DataChannel::new(Config::default(), Duration::ZERO);
+        let asked = frame(
+            MessageType::OutputStreamData,
+            0,
+            PayloadType::HandshakeRequest,
+            request.as_bytes(),
+        );
+        channel.handle_frame(Duration::ZERO, &asked).unwrap();
+        let mut told = 0;
+        while let Some(event) = channel.poll_event() {
+            if let Event::Failed(error) = event {
+                told += error.to_string().len();
+            }
+        }
+        assert!((1..500).contains(&told), "{told} bytes for people");
+        let mut sent = 0;
+        while let Some(frame) = channel.poll_transmit(Duration::ZERO) {
+            sent += frame.len();
+        }
+        assert!(sent < 4 * request.len(), "{sent} bytes in answer");
+    }
 }
