@@ -4,8 +4,8 @@
 //! A lane that can be asked for more takes the next of the [`Remaining`] bytes whenever it has
 //! carried the last, so that a slow session carries less: what is stored, and both directions of
 //! SFTP. The output of a server's shell goes one way, and its script has all of its work from the
-//! start: there lane `k` of `n` carries parts `k`, `k + n`, `k + 2n`, … ([`Lane`]), so that what has
-//! arrived has few gaps.
+//! start: there lane `k` of `n` carries parts `k`, `k + n`, `k + 2n`, … ([`Lane`]), so that what
+//! has arrived has few gaps.
 
 use std::{
     collections::VecDeque,
@@ -130,7 +130,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One lane of a file of `size` bytes whose parts go in turn. A position in a lane counts the bytes of its own parts only.
+/// One lane of a file of `size` bytes whose parts go in turn. A position in a lane counts the bytes
+/// of its own parts only.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lane {
     pub(crate) index: u64,

@@ -148,8 +148,8 @@ fn a_small_copy_takes_two_sessions_by_any_document_and_with_any_agent() {
             let arguments = options.iter().chain([&from, &to]);
             let arguments: Vec<&OsStr> = arguments.map(OsString::as_os_str).collect();
             let count = sessions_of(&service, &arguments);
-            // From a server the first command tries the parameter for separated output: a call more,
-            // which this document refuses, and no session.
+            // From a server the first command tries the parameter for separated output: a call
+            // more, which this document refuses, and no session.
             let is_refused = faults.starts_with("deny") && from != file.as_os_str();
             assert!(
                 count <= 2 + usize::from(is_refused),

@@ -1,5 +1,7 @@
 //! Files from the server.
 
+use std::iter;
+
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
@@ -218,7 +220,7 @@ async fn large_inner(sftp: &SftpTransport, lanes: usize, file: &Fetch, job: &Job
     let whole = [file.path.whole()];
     // The server hashes while it sends: what changes meanwhile is found out either way.
     let hash = sftp.hashes(0, &whole);
-    let remaining = Remaining::new([begin..file.entry.size]);
+    let remaining = Remaining::new(iter::once(begin..file.entry.size));
     let reading = run_lanes(sftp, lanes, &remaining, |index| {
         read_lane(sftp, index, file, &remaining, &landing)
     });

@@ -50,8 +50,8 @@ pub(super) fn key_demand(request: &Request) -> Result<Option<DataKeyRequest>, Ch
 }
 
 impl DataChannel {
-    /// Gives the data key that [`Event::DataKeyWanted`](super::Event::DataKeyWanted) asked for. Does
-    /// nothing when none is asked for (any more).
+    /// Gives the data key that [`Event::DataKeyWanted`](super::Event::DataKeyWanted) asked for.
+    /// Does nothing when none is asked for (any more).
     pub fn provide_data_key(&mut self, now: Duration, key: &DataKey) {
         let Phase::Handshaking {
             key: KeyRound::Fetching(request),

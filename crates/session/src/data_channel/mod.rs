@@ -306,7 +306,8 @@ impl DataChannel {
         }
     }
 
-    /// A new socket carries the same session: the whole unacknowledged list is sent again, in order.
+    /// A new socket carries the same session: the whole unacknowledged list is sent again, in
+    /// order.
     pub fn on_reconnected(&mut self, now: Duration) {
         self.connected = true;
         self.unread_since = None;

@@ -13,8 +13,8 @@ use crate::congestion::Controller;
 use crate::encryption::{SEAL_BYTES, Sealer};
 use crate::wire::{HEADER_LEN, Header, MessageType, OFFICIAL_PAYLOAD_BYTES, PayloadType};
 
-/// The official programs' is 1 s. This one only stops a runaway estimate: links slower than a second
-/// exist.
+/// The official programs' is 1 s. This one only stops a runaway estimate: links slower than a
+/// second exist.
 const RTO_CAP: Duration = Duration::from_secs(30);
 /// A busy machine answers late without having lost anything; the estimate alone allows 10 ms.
 const RTO_FLOOR: Duration = Duration::from_millis(100);

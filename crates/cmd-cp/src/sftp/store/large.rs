@@ -1,6 +1,6 @@
 //! A large file: shared out over sessions, gone on with where an earlier run left it.
 
-use std::sync::Arc;
+use std::{iter, sync::Arc};
 
 use aws_lc_rs::digest;
 use futures_util::future;
@@ -43,7 +43,7 @@ pub(super) async fn large(
         // Read a second time for the hash: sessions write in no order.
         let hashed = Arc::clone(&reading);
         let hash = tokio::task::spawn_blocking(move || hash_of(&hashed, size));
-        let remaining = Remaining::new([begin..size]);
+        let remaining = Remaining::new(iter::once(begin..size));
         let sending = run_lanes(sftp, lanes, &remaining, |index| {
             let (remaining, reading, first) = (&remaining, &*reading, &first);
             async move {

@@ -15,9 +15,10 @@
 # Descriptors: 3 is the real output, 6 the real error output, 5 leads to the sed that marks
 # complaints. 9 is the keeper's, and nothing that is forked here keeps it.
 #
-# In front stands linger=1 where the agent cuts the end of the output off once its command has ended.
-# The line ENCODE becomes the text of a file that defines encode, the line PROCESSES becomes the text of processes.sh,
-# the line KEEPER that of keeper.sh or nothing, the line SCRIPT the script.
+# In front stands linger=1 where the agent cuts the end of the output off once its command has
+# ended. The line ENCODE becomes the text of a file that defines encode, the line PROCESSES becomes
+# the text of processes.sh, the line KEEPER that of keeper.sh or nothing, the line SCRIPT the
+# script.
 #
 # No single quote may stand here: the text travels between a pair of them.
 #

@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 #
-# Behind processes.sh. Makes the private folder $private of a pipe and starts its keeper: a process that outlives the
-# session, whatever ends it, and puts in order what is left then.
+# Behind processes.sh. Makes the private folder $private of a pipe and starts its keeper: a process
+# that outlives the session, whatever ends it, and puts in order what is left then.
 #
 # Files of the folder:
 #   life       FIFO: the pipe lives for as long as somebody holds its writing end
