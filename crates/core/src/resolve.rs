@@ -231,8 +231,8 @@ impl Context {
     async fn resolve_many_unboxed(&self, targets: &[Target]) -> Result<Vec<Instance>> {
         let targets = targets.iter().map(|target| self.with_last(target));
         let targets = targets.collect::<Result<Vec<_>>>()?;
-        // Side by side, as each target is a call or more; choices, which may ask, come one after the
-        // other below.
+        // Side by side, as each target is a call or more; choices, which may ask, come one after
+        // the other below.
         let found = futures_util::future::try_join_all(targets.iter().map(async |target| {
             let regions = self.regions_of(target).await?;
             let found = self.search().await?.candidates(target, &regions).await?;

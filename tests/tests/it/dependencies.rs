@@ -152,7 +152,8 @@ fn no_dependency_needs_a_newer_compiler_than_the_workspace_promises() {
     assert!(newer.is_empty(), "{newer:#?}");
 }
 
-/// The names of packages that a section of a manifest, such as `profile.dev.package`, has lines for.
+/// The names of packages that a section of a manifest, such as `profile.dev.package`, has lines
+/// for.
 fn lines_of_section<'a>(manifest: &'a str, section: &str) -> BTreeSet<&'a str> {
     let header = format!("[{section}]");
     let lines = manifest.lines().skip_while(|line| *line != header).skip(1);

@@ -125,6 +125,8 @@ const LANGUAGES: [&str; 9] = [
 const REPLACED: &[(&str, &str)] = &[
     // The servers share this machine's files: absolute paths become those of their homes.
     (":/", ":"),
+    // That is a word of fish; bash wants a file behind it.
+    (" | source", ""),
     // Nobody becomes another user, which needs sudo.
     (" --sudo", ""),
     ("deploy@", ""),

@@ -204,7 +204,8 @@ fn every_command_in_a_hint_runs_as_it_stands() {
         &["-p", "nosuch", "ls"],
         &["ls"],
         &["--sandbox", "cp", "nosuch:x", "here"],
-        &["nosuch"],
+        // What is like no verb may be a server.
+        &["--sandbox", "web-1"],
         &["ls", "--nosuch"],
         &["--sandbox", "plugin", "run", "nosuch"],
         &["config", "validate", "nosuch"],
@@ -247,7 +248,7 @@ fn what_reorders_text_is_never_shown_raw() {
         std::fs::write(&path, fleet).expect("a file");
         options.fleet = Some(path);
     });
-    let mut terminal = Terminal::start(&service, &["ls", "-o", "name"]);
+    let mut terminal = Terminal::start(&service, &["ls", "-o", "name", "--no-pager"]);
     assert_eq!(terminal.wait(), Some(0));
     let shown = String::from_utf8_lossy(&terminal.output()).into_owned();
     assert!(

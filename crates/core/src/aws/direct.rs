@@ -385,7 +385,8 @@ async fn read_answer(mut answer: HttpResponse) -> Result<DirectAnswer, DirectErr
         .ok()
         .or_else(|| Refusal::of_xml(&bytes))
         .unwrap_or_default();
-    // JSON services say their code in the body, in a header, or in both, with a namespace before `#`.
+    // JSON services say their code in the body, in a header, or in both, with a namespace before
+    // `#`.
     let code = match refusal.code.as_str() {
         "" => answer.headers().get("x-amzn-errortype").unwrap_or_default(),
         code => code,

@@ -224,8 +224,10 @@ fn both_streams_and_the_status_come_from_every_shell() {
 
 #[test]
 fn a_signal_that_ends_a_command_is_told_by_every_shell() {
-    let signals = "HUP 129 INT 130 QUIT 131 ILL 132 ABRT 134 FPE 136 KILL 137 USR1 138 SEGV 139 \
-                   USR2 140 PIPE 141 ALRM 142 TERM 143 XCPU 152";
+    // Without QUIT, which bash ignores "in all cases" (its manual, SIGNALS), and busybox too, and
+    // without ALRM, on which mksh waits for its timer.
+    let signals = "HUP 129 INT 130 ILL 132 ABRT 134 FPE 136 KILL 137 USR1 138 SEGV 139 \
+                   USR2 140 PIPE 141 TERM 143 XCPU 152 XFSZ 153";
     let words: Vec<&str> = signals.split_whitespace().collect();
     for (name, shell) in Shell::all() {
         for pair in words.chunks(2) {

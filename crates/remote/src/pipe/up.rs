@@ -64,9 +64,9 @@ impl UpPipe {
     /// The script goes through the terminal too, so that no limit of a document's parameter bounds
     /// it and it may hold single quotes. No line of it is a full stop alone, which ends it.
     ///
-    /// Where the document is known to separate output, answers leave by a [`DownPipe`] too, as soon as they
-    /// are said; the slow way over the terminal is the one that survives a lost connection. The
-    /// numbers tell which came already.
+    /// Where the document is known to separate output, answers leave by a [`DownPipe`] too, as soon
+    /// as they are said; the slow way over the terminal is the one that survives a lost connection.
+    /// The numbers tell which came already.
     ///
     /// # Errors
     /// As [`ops_core::Context::open`]; a server without stty or mkfifo.
