@@ -60,9 +60,7 @@ fn numbers(version: &str) -> Option<Vec<u32>> {
 
 /// All names in the section `.gnu.version_r`; none where there is no such section, as in a static
 /// binary. Source of the layout: "Symbol Versioning" of the Linux Standard Base.
-fn asked_versions<'file>(
-    file: impl ReadRef<'file> + Copy,
-) -> object::read::Result<Option<Vec<String>>> {
+fn asked_versions<'file>(file: impl ReadRef<'file>) -> object::read::Result<Option<Vec<String>>> {
     let header = FileHeader64::<Endianness>::parse(file)?;
     let endian = header.endian()?;
     let sections = header.sections(endian, file)?;

@@ -353,10 +353,10 @@ impl AgentChannel {
                     return;
                 }
             }
-            (AgentPhase::Handshaking { since, key }, PayloadType::EncryptionChallengeResponse) => {
-                if self.is_proof(&key, &payload) {
-                    self.complete_handshake(now.saturating_sub(since));
-                }
+            (AgentPhase::Handshaking { since, key }, PayloadType::EncryptionChallengeResponse)
+                if self.is_proof(&key, &payload) =>
+            {
+                self.complete_handshake(now.saturating_sub(since));
             }
             // The agent decrypts before it has a key.
             (AgentPhase::Handshaking { key, .. }, PayloadType::Output)
