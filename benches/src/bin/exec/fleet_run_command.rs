@@ -2,7 +2,7 @@
 //! folding their outputs costs.
 
 use std::{
-    io::{self, BufRead as _, BufReader},
+    io::{self, BufRead, BufReader},
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -126,7 +126,7 @@ fn run(stage: &Stage) -> io::Result<Run> {
         for line in stderr
             .map(BufReader::new)
             .into_iter()
-            .flat_map(|lines| lines.lines())
+            .flat_map(BufRead::lines)
         {
             let Ok(line) = line else { break };
             if first.is_none() && line.contains(": exit status 1") {
