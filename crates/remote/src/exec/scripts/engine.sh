@@ -174,8 +174,8 @@ run_command() {
         end_at_limit &
         timer=$!
     fi
-    # ksh93 ends itself by the interrupt of which a subshell has died, unless it has a trap. Commands
-    # do not inherit it.
+    # ksh93 ends itself by the interrupt of which a subshell has died, unless it has a trap.
+    # Commands do not inherit it.
     trap : INT
     (
         read -r mask <"$d/umask"
