@@ -68,7 +68,7 @@ fn scp_carries_a_large_file_both_ways() {
 fn sftp_carries_a_large_file_and_small_ones_both_ways() {
     needs!("ssh", "ssh-keygen", "sftp");
     let t = Transfer::new(Client::with_key());
-    // Eight times what sftp has under way: 64 requests of 32 KiB, each of which waits for an answer.
+    // Eight times what sftp has under way: 64 requests of 32 KiB, which wait for their answers.
     fs::write(t.here.join("large"), pattern(2, LARGE_BYTES / 4)).expect("a file");
     small_files(&t.here.join("small"));
     let batch = t.client.write(
