@@ -40,7 +40,6 @@
 
 mod dial;
 mod error;
-mod gather;
 mod io;
 pub mod mux;
 mod probe;

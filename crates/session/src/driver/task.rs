@@ -8,7 +8,6 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::error::SessionError;
-use super::gather::Gathering;
 use super::pulse::{Pulse, PulseCheck};
 use super::resume::{ResumeStart, Resumer};
 use super::socket::{Connection, SocketTurn};
@@ -177,7 +176,6 @@ impl Task {
         let begin = Instant::now();
         let mut pulse = Pulse::new(&self.resumer.options, begin);
         let mut was_full = false;
-        let mut gathering = Gathering::default();
         let sleep = tokio::time::sleep_until(pulse.next_look(begin));
         tokio::pin!(sleep);
         loop {
@@ -215,11 +213,7 @@ impl Task {
                 }
             }
 
-            let pause = gathering.pauses_until(self.origin + now);
             let mut wake = pulse.next_look(self.origin + now);
-            if let Some(until) = pause {
-                wake = wake.min(until);
-            }
             if let Some(at) = self.channel.poll_timeout() {
                 wake = wake.min(self.origin + at);
             }
@@ -231,16 +225,12 @@ impl Task {
             let (channel, origin) = (&mut self.channel, self.origin);
             // The clock is read at every poll: what wakes the task comes long after the turn began.
             let turn = std::future::poll_fn(|cx| {
-                connection.poll_turn(cx, origin.elapsed(), channel, !full && pause.is_none())
+                connection.poll_turn(cx, origin.elapsed(), channel, !full)
             });
             tokio::select! {
                 turn = turn => match turn {
                     SocketTurn::Moved { read: 0 } => {}
-                    SocketTurn::Moved { read } => {
-                        let now = Instant::now();
-                        pulse.heard(now);
-                        gathering.take_read(now, read, &self.channel.stats());
-                    }
+                    SocketTurn::Moved { .. } => pulse.heard(Instant::now()),
                     SocketTurn::Lost(reason) => {
                         // What was read before the loss still counts.
                         if self.settle() || (self.senders_gone && self.events.is_closed()) {
