@@ -345,9 +345,8 @@ fn whoever_confirms_a_cancellation_sees_the_servers() {
     assert!(String::from_utf8_lossy(&done.stderr).contains("2 cancelled"));
 }
 
-#[test]
-fn ctrl_c_asks_and_leaves_it_to_the_service() {
-    let service = Service::start(binary().to_str().unwrap(), "");
+/// A long command on two servers by Run Command, with the question that Ctrl-C leads to.
+fn interrupted_command(service: &Service) -> Terminal {
     let line = [
         "exec",
         "web-1",
@@ -358,10 +357,17 @@ fn ctrl_c_asks_and_leaves_it_to_the_service() {
         "sleep",
         "1000",
     ];
-    let mut terminal = Terminal::start(&service, &line);
+    let terminal = Terminal::start(service, &line);
     terminal.wait_for("under way");
     terminal.send("\x03");
     terminal.wait_for("[d/c/g]");
+    terminal
+}
+
+#[test]
+fn ctrl_c_asks_and_leaves_it_to_the_service() {
+    let service = Service::start(binary().to_str().unwrap(), "");
+    let mut terminal = interrupted_command(&service);
     terminal.send("d\r");
     assert_eq!(terminal.wait(), Some(0));
     let found = service.ops(&["runs", "-o", "name"]).output().unwrap();
@@ -384,20 +390,7 @@ const LOOK: &str = "ListCommandInvocations";
 #[test]
 fn ctrl_c_may_mean_to_go_on_or_to_cancel() {
     let service = Service::start(binary().to_str().unwrap(), "");
-    let line = [
-        "exec",
-        "web-1",
-        "web-2",
-        "--via",
-        "run-command",
-        "--",
-        "sleep",
-        "1000",
-    ];
-    let mut terminal = Terminal::start(&service, &line);
-    terminal.wait_for("under way");
-    terminal.send("\x03");
-    terminal.wait_for("[d/c/g]");
+    let mut terminal = interrupted_command(&service);
     let asked = terminal.output().len();
     // What is no answer is asked for again.
     terminal.send("x\r");
