@@ -120,6 +120,43 @@ fn broken_servers_are_named_and_fine_ones_are_not_accused() {
     });
 }
 
+/// On a path of 40 ms a round is 40 ms, or four times that where a connection is new. Less than ten
+/// rounds therefore stay below the two seconds that a healthy server may take.
+#[test]
+fn a_healthy_server_takes_few_rounds_one_after_the_other() {
+    const ANSWERED_AFTER_MS: i64 = 250;
+    const MOST_ROUNDS: usize = 9;
+    let service = broken_fleet();
+    let actions = [
+        "ec2:DescribeRegions",
+        "ec2:DescribeInstances",
+        "ssm:DescribeInstanceInformation",
+        "ssm:ListTagsForResource",
+        "ssm:GetDocument",
+        "ssm:StartSession",
+        "iam:GetInstanceProfile",
+        "iam:SimulatePrincipalPolicy",
+        "sts:GetCallerIdentity",
+    ];
+    // Answers come late, so that a call which needs one comes a known time after what it needs.
+    let slow = actions.map(|action| format!("slow={action}/{ANSWERED_AFTER_MS}ms"));
+    service.set_faults(&slow.join(","));
+    let (document, status) = diagnose(doctor(&service, &["fine-1"]));
+    assert_eq!(status, 0, "{document:#}");
+    let calls = service.call_times();
+    // The first ones are no calls: connections are tried without a signature.
+    let mut signed = calls.iter().filter(|(action, _)| !action.is_empty());
+    let (_, first) = signed.next().expect("calls");
+    let (mut rounds, mut begun) = (1, *first);
+    for (_, time) in signed {
+        if time.duration_since(begun).as_millis() >= i128::from(ANSWERED_AFTER_MS) {
+            rounds += 1;
+            begun = *time;
+        }
+    }
+    assert!((2..=MOST_ROUNDS).contains(&rounds), "{rounds}: {calls:#?}");
+}
+
 #[test]
 fn what_is_wrong_with_the_account_and_its_services_is_named() {
     let service = broken_fleet();
