@@ -202,8 +202,7 @@ fn a_caller_without_permissions_gets_one_policy_to_add() {
 
 /// Without the addresses of the sandbox: a user of AWS, whose calls never leave this machine since
 /// they go by way of a proxy here.
-fn by_way_of(service: &Service, proxy: &str, args: &[&str]) -> Command {
-    let mut command = doctor(service, args);
+fn by_way_of(mut command: Command, proxy: &str) -> Command {
     command
         .env_remove("AWS_ENDPOINT_URL")
         .env_remove("NO_PROXY")
@@ -218,15 +217,25 @@ fn what_is_wrong_between_here_and_aws_is_named() {
     let service = broken_fleet();
     let closed = ClosedPort::reserve();
     let proxy = format!("http://127.0.0.1:{}", closed.number());
-    let (document, status) = diagnose(by_way_of(&service, &proxy, &["fine-1"]));
+    let (document, status) = diagnose(by_way_of(doctor(&service, &["fine-1"]), &proxy));
     assert_named(&document, "proxy-in-the-way");
     assert_eq!(status, 1, "{document:#}");
 
     let proxy = intercepting_proxy();
-    let (document, _) = diagnose(by_way_of(&service, &proxy, &["fine-1"]));
+    let (document, _) = diagnose(by_way_of(doctor(&service, &["fine-1"]), &proxy));
     assert_named(&document, "tls-intercepted");
     let text = document.to_string();
     assert!(text.contains("CN=test authority"), "{document:#}");
+    // Other commands say what to do about it. A machine without any authorities fails in the same
+    // way, so the hint names both remedies.
+    let output = by_way_of(service.ops(&["ls"]), &proxy).output();
+    let output = output.expect("ops runs");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("UnknownIssuer"), "{told}");
+    for what in ["export AWS_CA_BUNDLE=FILE.pem", "ca-certificates"] {
+        assert!(told.contains(what), "{told}");
+    }
+    assert!(!told.contains("spelling"), "{told}");
 }
 
 /// A proxy that opens every tunnel and answers in it with a certificate of its own.
