@@ -93,7 +93,7 @@ fn arguments_of_an_alias_go_where_its_numbers_stand() {
     let lab = Lab::with_sandbox();
     lab.profile(
         "team",
-        "aliases:\n  say: exec $1 -- echo one=$1 all $@\n  at: exec $1 -- echo\n  home: exec $1 --shell 'printf %s. a b | tr $$1 x; echo $HOME'\n",
+        "aliases:\n  say: exec $1 -- echo one=$1 all $@\n  at: exec $1 -- echo\n  own: exec $1 --shell 'set -- of-sh; echo $$1 $HOME'\n",
     );
     let run = |line: &[&str]| lab.ops(["-p", "team"].iter().chain(line)).output();
     let said = |line: &[&str]| run(line).success().stdout;
@@ -105,6 +105,9 @@ fn arguments_of_an_alias_go_where_its_numbers_stand() {
     // An option of ops is none of the arguments, wherever it stands; behind two dashes it is one.
     assert_eq!(said(&["at", "--region", "eu-west-1", "web-1", "a"]), "a\n");
     assert_eq!(said(&["at", "web-1", "--", "--region"]), "-- --region\n");
+    // What the shell on the server reads stays.
+    let own = said(&["own", "web-1"]);
+    assert!(own.starts_with("of-sh /"), "{own}");
     let lacking = run(&["at"]).exits(2);
     for part in ["the alias `at` takes 1 argument", "ops exec $1 -- echo"] {
         assert!(lacking.stderr.contains(part), "{lacking}");
