@@ -113,5 +113,5 @@ fn arguments_of_an_alias_go_where_its_numbers_stand() {
         assert!(lacking.stderr.contains(part), "{lacking}");
     }
     let help = lab.ops(["-p", "team", "-h"]).output().success().stdout;
-    assert!(help.contains("at    ops exec $1 -- echo\n"), "{help}");
+    assert!(help.contains("at   ops exec $1 -- echo\n"), "{help}");
 }
