@@ -371,8 +371,9 @@ impl Exec {
                 hosts.all.len()
             ));
         }
-        // Of ten thousand servers a copy is megabytes, so that the guard gets the instances themselves
-        // and gives them back. Nobody looks at their tags after it, which are a third of them.
+        // Of ten thousand servers a copy is megabytes, so that the guard gets the instances
+        // themselves and gives them back. Nobody looks at their tags after it, which are a third of
+        // them.
         let parts = std::mem::take(&mut hosts.all).into_iter();
         let (mut instances, names): (Vec<_>, Vec<_>) = parts
             .map(|host| (host.instance, (host.user, host.label)))

@@ -107,7 +107,7 @@ fn arguments_of_an_alias_go_where_its_numbers_stand() {
     assert_eq!(said(&["at", "web-1", "--", "--region"]), "-- --region\n");
     // What the shell on the server reads stays.
     let own = said(&["own", "web-1"]);
-    assert!(own.starts_with("of-sh /"), "{own}");
+    assert!(own.starts_with("of-sh ~/"), "{own}");
     let lacking = run(&["at"]).exits(2);
     for part in ["the alias `at` takes 1 argument", "ops exec $1 -- echo"] {
         assert!(lacking.stderr.contains(part), "{lacking}");
