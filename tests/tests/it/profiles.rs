@@ -109,7 +109,7 @@ fn arguments_of_an_alias_go_where_its_numbers_stand() {
     let own = said(&["own", "web-1"]);
     assert!(own.starts_with("of-sh ~/"), "{own}");
     let lacking = run(&["at"]).exits(2);
-    for part in ["the alias `at` takes 1 argument", "ops exec $1 -- echo"] {
+    for part in ["the alias `at` takes 1 argument", "exec $1 -- echo"] {
         assert!(lacking.stderr.contains(part), "{lacking}");
     }
     let help = lab.ops(["-p", "team", "-h"]).output().success().stdout;
