@@ -155,6 +155,19 @@ impl Service {
             .collect()
     }
 
+    /// The calls so far, in order, each with its action and the time at which it came.
+    ///
+    /// # Panics
+    /// A time that is none.
+    pub fn call_times(&self) -> Vec<(String, jiff::Timestamp)> {
+        let log = self.running.log();
+        let calls = log["calls"].as_array().into_iter().flatten();
+        calls
+            .filter_map(|call| Some((call["action"].as_str()?, call["time"].as_str()?)))
+            .map(|(action, time)| (action.to_owned(), time.parse().expect("a time")))
+            .collect()
+    }
+
     /// Waits until `action` was called.
     ///
     /// # Panics

@@ -2,6 +2,7 @@
 
 use std::{os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command};
 
+use ops_test_needs::needs;
 use ops_tests::service::Service;
 
 const OPS: &str = env!("CARGO_BIN_EXE_ops-under-test");
@@ -130,6 +131,7 @@ fn without_a_browser_the_url_is_printed() {
 
 #[test]
 fn a_sign_in_url_reaches_the_browser_but_no_list_of_processes() {
+    needs!("curl");
     let service = Service::start(OPS, "");
     let browser = browser(&service);
     let answer = run(service

@@ -130,7 +130,10 @@ impl GuardedSession {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    let tried = format!("then by {}, in vain: {error}", transport_name(via));
+                    let tried = format!(
+                        "going by {} instead failed too: {error}",
+                        transport_name(via)
+                    );
                     refusal = refusal.caused_by(tried);
                 }
             }

@@ -67,7 +67,10 @@ pub(crate) async fn open_transport(
                 // The first failure is the one that is told: what failed after it was tried for its
                 // sake alone.
                 Some(first) => {
-                    let tried = format!("then by {}, in vain: {error}", transport_name(via));
+                    let tried = format!(
+                        "going by {} instead failed too: {error}",
+                        transport_name(via)
+                    );
                     failure = Some(first.caused_by(tried));
                 }
                 None if may_go_another_way(error.kind()) => failure = Some(error),

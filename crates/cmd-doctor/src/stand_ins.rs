@@ -25,7 +25,7 @@ const NEVER: Keep = |_| false;
 ///
 /// A report for strangers rather loses a word of ours than keeps a name of somebody's: hosts, paths
 /// and whatever stands in backticks go unless they are known to be AWS's or ours.
-const PATTERNS: [(&str, &str, Keep); 15] = [
+const PATTERNS: [(&str, &str, Keep); 19] = [
     // Access keys, and whatever is as long and as random: secrets, tokens, signatures.
     (
         r"\b(?:AKIA|ASIA|AIDA|AROA|AIPA|ABIA|ACCA)[A-Z0-9]{12,}\b",
@@ -33,7 +33,21 @@ const PATTERNS: [(&str, &str, Keep); 15] = [
         NEVER,
     ),
     (r"arn:aws[a-z-]*:[^\s`'\x22,;()<>]+", "arn", is_public_arn),
-    (r"\b[A-Za-z0-9+/_=-]{40,}", "secret", NEVER),
+    // Escaped for a URL too, where a part between two signs of per cent is shorter.
+    (r"\b[A-Za-z0-9+/_=%-]{40,}", "secret", NEVER),
+    // What is told to be a secret is one, however short.
+    (
+        r"(?i)\b[a-z0-9_-]*(?:secret|token|password|passwd|credential|signature)[a-z0-9_-]*['\x22]?\s?[=:]\s?['\x22]?([^\s'\x22,;&<>`]{3,})",
+        "secret",
+        is_told_of_a_secret,
+    ),
+    (r"(?i)\bbearer\s+([^\s'\x22<>`]+)", "secret", NEVER),
+    // Ids of sessions begin with their owner.
+    (
+        r"(?:^|[\s`'\x22(=,:/])([A-Za-z0-9+=,.@_-]+-[0-9a-z]{17,26})\b",
+        "session",
+        is_no_session,
+    ),
     (
         r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}",
         "mail",
@@ -47,7 +61,7 @@ const PATTERNS: [(&str, &str, Keep); 15] = [
         NEVER,
     ),
     (r"`([^`\n]+)`", "value", is_public_value),
-    (r"\b(?:i|mi)-[0-9a-f]{8,17}\b", "instance", NEVER),
+    (r"(?:i|mi)-[0-9a-f]{8,17}", "instance", NEVER),
     (
         r"\b(?:vpc|subnet|sg|rtb|rtbassoc|nat|igw|tgw|vpce|eni|eipalloc|ami|vol|vpce-svc)-[0-9a-f]{8,17}\b",
         "resource",
@@ -58,7 +72,8 @@ const PATTERNS: [(&str, &str, Keep); 15] = [
         "id",
         NEVER,
     ),
-    (r"\b\d{12}\b", "account", NEVER),
+    // Also within a word, and as the console writes it.
+    (r"\d{12,}|\b\d{4}-\d{4}-\d{4}\b", "account", NEVER),
     (
         r"\b(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?\b(?:/\d+)?",
         "address",
@@ -79,7 +94,16 @@ const PATTERNS: [(&str, &str, Keep); 15] = [
         "path",
         is_public_path,
     ),
+    // The name of a host that is an address.
+    (
+        r"\b(?:ip|ec2)-\d{1,3}-\d{1,3}-\d{1,3}-\d{1,3}\b",
+        "address",
+        NEVER,
+    ),
 ];
+
+/// Kinds of resources in front of an id of EC2.
+const RESOURCES: &str = "vpc|subnet|sg|rtb|rtbassoc|nat|igw|tgw|vpce|eni|eipalloc|ami|vol|vpce-svc";
 
 /// The service and the documents of AWS are nobody's; everything else names an account, or
 /// something in one.
@@ -88,6 +112,20 @@ fn is_public_arn(arn: &str) -> bool {
         || arn.contains("::document/AWS-")
         || arn.ends_with(":document/SSM-SessionManagerRunShell") && arn.contains(":*:")
         || arn.ends_with("/*") && arn.contains(":*:*:")
+}
+
+/// What stands behind such a word in sentences and lists of ours is a word or a number.
+fn is_told_of_a_secret(value: &str) -> bool {
+    ["null", "true", "false", "none"].contains(&value)
+}
+
+/// Ids of AWS's own kinds have stand-ins that tell the kind, and come later. What has no digit at
+/// its end is a word of ours.
+fn is_no_session(id: &str) -> bool {
+    let (kind, tail) = id.rsplit_once('-').unwrap_or((id, ""));
+    ["i", "mi"].contains(&kind)
+        || RESOURCES.split('|').any(|known| known == kind)
+        || !tail.bytes().any(|byte| byte.is_ascii_digit())
 }
 
 fn is_host_of_aws(host: &str) -> bool {
@@ -323,6 +361,42 @@ mod tests {
         assert!(told.contains("(<name 2>, <name 1>)"), "{told}");
         // Once more: what has a stand-in keeps it, and stand-ins are left alone.
         assert_eq!(stand_ins.apply(&told), told);
+    }
+    #[test]
+    fn what_stands_in_odd_places_goes_too() {
+        for (private, marks) in [
+            // Single sign-on names roles and profiles after the account.
+            ("role Admin_123456789012 of sso", "123456789012"),
+            ("account 1234-5678-9012", "5678"),
+            // As a part of a URL, escaped.
+            (
+                "?arn=arn%3Aaws%3Aiam%3A%3A123456789012%3Auser",
+                "123456789012",
+            ),
+            (
+                "token=FwoGZXIvYXdz%2FEJr3%2BaBzQ1x%2FKq0lmno%2Bpqr%3D%3D",
+                "EJr3",
+            ),
+            // Names of hosts that are addresses.
+            ("host ip-10-0-3-17 said", "10-0-3"),
+            ("on ec2-203-0-113-7 too", "203-0"),
+            ("tag_i-0a1b2c3d4e5f60718_x", "0a1b2c3d"),
+            // The id of a session begins with its owner.
+            ("session zoe-0a1b2c3d4e5f60718 ended", "zoe"),
+            ("session zoe.w@corp-0a1b2c3d4e5f60718 ended", "zoe"),
+            ("zoe-asf2z7af7b3sbvazacg2br7gbc: over", "zoe"),
+            ("mac 0a:1b:2c:3d:4e:5f", "0a:1b"),
+            ("::ffff:10.0.3.17 and fe80::1%eth0", "fe80::1"),
+            ("[2001:db8::7]:443", "2001:db8"),
+            ("file:///home/zoe/.aws/config", "zoe"),
+            ("AWS_SECRET_ACCESS_KEY=abcdEFGH/ijkl+MNOP", "MNOP"),
+            ("x-amz-security-token: abcdEFGHijkl", "EFGH"),
+            ("Bearer abc.DEF.ghi", "DEF"),
+            ("password: hunter2", "hunter2"),
+        ] {
+            let told = StandIns::of([]).apply(private);
+            assert!(!told.contains(marks), "{private}: {told}");
+        }
     }
     #[test]
     fn what_is_nobodys_stays_and_what_may_be_somebodys_goes() {

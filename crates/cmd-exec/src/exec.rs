@@ -371,15 +371,26 @@ impl Exec {
                 hosts.all.len()
             ));
         }
-        let instances: Vec<_> = hosts.all.iter().map(|host| host.instance.clone()).collect();
+        // Of ten thousand servers a copy is megabytes, so that the guard gets the instances
+        // themselves and gives them back. Nobody looks at their tags after it, which are a third of
+        // them.
+        let parts = std::mem::take(&mut hosts.all).into_iter();
+        let (mut instances, names): (Vec<_>, Vec<_>) = parts
+            .map(|host| (host.instance, (host.user, host.label)))
+            .unzip();
         cx.guard(Self::NAME, &instances, self.session.reason.as_deref())
             .await?;
-        // Of ten thousand servers the copies and the tags are most of the memory, and nobody looks
-        // at them any more.
-        drop(instances);
-        for host in &mut hosts.all {
-            host.instance.tags.clear();
+        for instance in &mut instances {
+            instance.tags.clear();
         }
+        let parts = instances.into_iter().zip(names);
+        hosts.all = parts
+            .map(|(instance, (user, label))| Host {
+                instance,
+                user,
+                label,
+            })
+            .collect();
         Box::pin(run_command::run(cx, hosts, &request, options)).await
     }
 

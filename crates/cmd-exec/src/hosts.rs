@@ -1,7 +1,7 @@
 //! Which servers a command is for, and what each is called in its output.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     io::Read as _,
     path::Path,
 };
@@ -77,12 +77,12 @@ impl Selection {
             _ => true,
         };
         let mut found: Vec<(Instance, Option<String>)> = Vec::new();
+        // Targets may overlap. A set tells, because a fleet that is compared with itself server by
+        // server takes its square of comparisons.
+        let mut known: HashSet<(String, Option<String>)> = HashSet::new();
         let mut add = |instance: Instance, user: Option<&String>| {
             let user = user.or(self.user.as_ref()).cloned();
-            let is_known = found
-                .iter()
-                .any(|(known, of)| known.id == instance.id && *of == user);
-            if !is_known {
+            if known.insert((instance.id.clone(), user.clone())) {
                 found.push((instance, user));
             }
         };
@@ -106,9 +106,9 @@ impl Selection {
         if !self.tags.is_empty() {
             let tagged = tagged(cx, &self.tags).await?;
             if self.targets.is_empty() {
-                for instance in tagged {
-                    add(instance, None);
-                }
+                // A list has each server once.
+                let user = self.user.as_ref();
+                found.extend(tagged.into_iter().map(|one| (one, user.cloned())));
             } else {
                 // Targets and tags have to hold both, as in a list.
                 let tagged: BTreeSet<&str> = tagged.iter().map(|one| one.id.as_str()).collect();
@@ -272,33 +272,41 @@ async fn running_among(cx: &Context, ids: &BTreeSet<String>) -> Result<Vec<Insta
 /// Gives each server a label of its own: its name, with the user or the id where another is called
 /// the same.
 pub(crate) fn named(found: Vec<(Instance, Option<String>)>) -> Vec<Host> {
-    let mut names: BTreeMap<String, usize> = BTreeMap::new();
-    let mut ids: BTreeMap<String, usize> = BTreeMap::new();
-    for (instance, _) in &found {
-        *names.entry(instance.label().to_owned()).or_default() += 1;
-        *ids.entry(instance.id.clone()).or_default() += 1;
-    }
-    found
-        .into_iter()
-        .map(|(instance, user)| {
-            let name = instance.label();
-            let of_name = names.get(name).copied().unwrap_or_default();
-            let of_id = ids.get(&instance.id).copied().unwrap_or_default();
-            let mut label = if of_name > of_id && name != instance.id {
-                format!("{name}/{}", instance.id)
-            } else {
-                name.to_owned()
-            };
-            if let (2.., Some(user)) = (of_id, &user) {
-                label = format!("{user}@{label}");
-            }
-            Host {
-                label: ops_ui::text::escape(&label),
-                instance,
-                user,
-            }
+    let labels = labels_of(&found);
+    let hosts = found.into_iter().zip(labels);
+    hosts
+        .map(|((instance, user), label)| Host {
+            instance,
+            user,
+            label,
         })
         .collect()
+}
+
+/// The label of each server, in the order of `found`.
+fn labels_of(found: &[(Instance, Option<String>)]) -> Vec<String> {
+    // Borrowed keys: a fleet has ten thousand names and as many ids.
+    let mut names: HashMap<&str, usize> = HashMap::new();
+    let mut ids: HashMap<&str, usize> = HashMap::new();
+    for (instance, _) in found {
+        *names.entry(instance.label()).or_default() += 1;
+        *ids.entry(&instance.id).or_default() += 1;
+    }
+    let label_of = |(instance, user): &(Instance, Option<String>)| {
+        let name = instance.label();
+        let of_name = names.get(name).copied().unwrap_or_default();
+        let of_id = ids.get(instance.id.as_str()).copied().unwrap_or_default();
+        let mut label = if of_name > of_id && name != instance.id {
+            format!("{name}/{}", instance.id)
+        } else {
+            name.to_owned()
+        };
+        if let (2.., Some(user)) = (of_id, user) {
+            label = format!("{user}@{label}");
+        }
+        ops_ui::text::escape(&label)
+    };
+    found.iter().map(label_of).collect()
 }
 
 /// Reads `--targets-from`: a target a line, `#` begins a comment, `-` is standard input.

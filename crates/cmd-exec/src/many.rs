@@ -253,26 +253,26 @@ pub(crate) fn blocking<T>(work: impl FnOnce() -> T) -> T {
     tokio::task::block_in_place(work)
 }
 
-/// Writes what views show.
+/// Writes what views show. A reader that is slow holds up no command: see [`blocking`].
 pub(crate) struct ToOutput<'a>(pub(crate) &'a Output);
 
 impl Sink for ToOutput<'_> {
     fn lines(&mut self, stream: Stream, bytes: &[u8]) -> Result<()> {
-        match stream {
+        blocking(|| match stream {
             Stream::Stdout => self.0.pass_stdout_lines(bytes),
             Stream::Stderr => {
                 self.0.pass_stderr_lines(bytes);
                 Ok(())
             }
-        }
+        })
     }
 
     fn document(&mut self, form: Form, value: &Value) -> Result<()> {
-        match form {
+        blocking(|| match form {
             Form::Json => self.0.json(value),
             Form::Yaml => self.0.yaml(value),
             Form::Jsonl => self.0.json_line(value),
-        }
+        })
     }
 }
 

@@ -39,6 +39,10 @@ const REFUSAL_PATIENCE: Duration = Duration::from_millis(30);
 /// A destination that took a connection within this time takes the next one too; nothing is waited
 /// for.
 const ACCEPTED_FOR: Duration = Duration::from_secs(60);
+/// Destinations at once. Each has a session of its own, and each session takes one of the 128
+/// inotify instances that Linux gives the agent's user by default: a page that has a browser ask
+/// for a thousand names must not keep everybody else from the server.
+const MAX_DESTINATIONS: usize = 50;
 /// Between looks for idle destinations, at most.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
@@ -146,7 +150,15 @@ impl Proxy {
             Err(_) => return Err(Refusal::of("the client did not finish its request")),
         };
         let remote = own(remote, &self.0.instance);
-        let lease = Lease::take(&self.0, &remote);
+        let Some(lease) = Lease::take(&self.0, &remote) else {
+            reply(conn, GENERAL_FAILURE).await?;
+            return Err(Refusal {
+                why: format!("{MAX_DESTINATIONS} destinations are in use"),
+                error: Some(Error::target(format!(
+                    "no session for {remote}: {MAX_DESTINATIONS} destinations have connections, and there may be no more at once"
+                ))),
+            });
+        };
         let pool = lease.pool.clone();
         let _ = destination.set(pool.name());
         let far = match pool.connect().await {
@@ -198,8 +210,18 @@ struct Lease {
 }
 
 impl Lease {
-    fn take(inner: &Arc<Inner>, remote: &RemoteAddress) -> Self {
+    /// `None` while as many destinations as there may be have connections.
+    fn take(inner: &Arc<Inner>, remote: &RemoteAddress) -> Option<Self> {
         let mut pools = inner.lock();
+        if pools.len() >= MAX_DESTINATIONS && !pools.contains_key(remote) {
+            let unused = pools
+                .iter()
+                .filter(|(_, entry)| entry.used == 0 && entry.pool.connection_count() == 0)
+                .min_by_key(|(_, entry)| entry.idle_since)
+                .map(|(remote, _)| remote.clone())?;
+            let left = pools.remove(&unused)?;
+            tokio::spawn(async move { left.pool.close().await });
+        }
         let entry = pools
             .entry(remote.clone())
             .or_insert_with(|| DestinationPool {
@@ -215,11 +237,11 @@ impl Lease {
                 idle_since: Instant::now(),
             });
         entry.used += 1;
-        Self {
+        Some(Self {
             pool: entry.pool.clone(),
             inner: inner.clone(),
             remote: remote.clone(),
-        }
+        })
     }
 }
 

@@ -95,6 +95,11 @@ async fn choose(cx: &Context, args: &EndArgs) -> Result<Vec<SessionRecord>> {
     if let Some(failure) = lacks.into_failure() {
         return unlisted(args, &regions, failure);
     }
+    if let Some(arn) = &query.owner {
+        // The service was asked for these alone. An endpoint that ignores the filter, or takes
+        // `alice` for the beginning of `alice.w`, must not have somebody else's session ended.
+        open.retain(|session| is_owned_by(session, arn));
+    }
     if let Some(span) = args.older_than {
         let limit = Timestamp::now().checked_sub(span).unwrap_or(Timestamp::MIN);
         open.retain(|session| session.started.is_some_and(|started| started < limit));
@@ -114,6 +119,13 @@ async fn choose(cx: &Context, args: &EndArgs) -> Result<Vec<SessionRecord>> {
     }
     open.retain(|session| meant.contains(&session.id));
     Ok(open)
+}
+
+/// Whether a session belongs to the caller of this ARN. By the last part of both: how the service
+/// writes the ARN of a role's session is not documented.
+fn is_owned_by(session: &SessionRecord, arn: &str) -> bool {
+    let name = arn.rsplit('/').next().unwrap_or(arn);
+    session.owner_name() == name
 }
 
 /// Ids of the sessions in `open` that `word` means: that of a session, else those on a server.
@@ -336,6 +348,31 @@ fn failure(chosen: &[SessionRecord], outcomes: Vec<EndOutcome>) -> Option<Error>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mine_are_those_of_the_caller_whatever_the_service_lists() {
+        let role = "arn:aws:sts::111122223333:assumed-role/Operator";
+        let session = |owner: &str| SessionRecord {
+            id: "alice-0a1b2c3d4e5f60718".to_owned(),
+            target: "i-0a1b2c3d4e5f60718".to_owned(),
+            region: "eu-west-1".to_owned(),
+            owner: owner.to_owned(),
+            started: None,
+            ended: None,
+            status: "Connected".to_owned(),
+            document: String::new(),
+            reason: None,
+        };
+        let caller = format!("{role}/alice");
+        assert!(is_owned_by(&session(&caller), &caller));
+        for other in [
+            format!("{role}/alice.w"),
+            format!("{role}/bob"),
+            String::new(),
+        ] {
+            assert!(!is_owned_by(&session(&other), &caller), "{other}");
+        }
+    }
 
     #[test]
     fn ids_of_sessions_are_told_from_names_of_servers() {

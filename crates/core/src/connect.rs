@@ -2,6 +2,7 @@
 //! TerminateSession on every way out.
 
 mod data_key;
+mod demand;
 mod document;
 mod end;
 mod ending;
@@ -388,6 +389,8 @@ impl Context {
                 Some(Event::Ready(mut ready)) => {
                     tracing::debug!("the agent is ready");
                     times.ready = lap(&mut begin);
+                    // Before the caller has the session, and so before any byte of the user.
+                    self.check_encryption(instance, document, &ready).await?;
                     ready.customer_message = data_key::without_notice(&ready.customer_message);
                     if let Some(key) = &ready.encrypted_with
                         && aws.is_news(key)

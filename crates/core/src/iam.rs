@@ -139,7 +139,7 @@ pub(crate) const POLICY: &[Statement] = &[
         actions: &["ssm:GetDocument"],
         resources: &["arn:aws:ssm:*:*:document/*"],
         own_sessions: false,
-        purpose: "`cp`, `exec` and `sessions log` alone: what stands around the parameter of `copy.document` and `exec.document`; whether and where the account logs sessions",
+        purpose: "what stands around the parameter of `copy.document` and `exec.document`; whether and where the account logs sessions, and has them encrypted. `cp`, `exec` and `sessions log` need it; without it, a session that is not encrypted although earlier ones were is refused unseen",
     },
     Statement {
         id: "ListSessions",
@@ -237,6 +237,10 @@ const ENCRYPTED: (&str, &str) = (
     GENERATE_DATA_KEY,
     "sessions that the account's preferences have encrypted",
 );
+const UNENCRYPTED: (&str, &str) = (
+    "ssm:GetDocument",
+    "a session that is not encrypted although earlier ones were",
+);
 const KEYS_ENCRYPTED: (&str, &str) = (
     GENERATE_DATA_KEY,
     "`ssh.host_keys: ssm` where the account's preferences have sessions encrypted",
@@ -276,7 +280,7 @@ pub const CALLS: &[Calls] = &[
     Calls {
         verb: "shell",
         always: SESSION,
-        sometimes: &[HYBRID, RESUME, ENCRYPTED],
+        sometimes: &[HYBRID, RESUME, ENCRYPTED, UNENCRYPTED],
     },
     Calls {
         verb: "exec",
@@ -285,7 +289,10 @@ pub const CALLS: &[Calls] = &[
             HYBRID,
             RESUME,
             ENCRYPTED,
-            ("ssm:GetDocument", "`exec.document`, `--document`"),
+            (
+                "ssm:GetDocument",
+                "`exec.document`, `--document`; a session that is not encrypted although earlier ones were",
+            ),
             ("ssm:SendCommand", "`--via run-command`"),
             ("ssm:ListCommands", "`--via run-command`"),
             ("ssm:ListCommandInvocations", "`--via run-command`"),
@@ -329,7 +336,10 @@ pub const CALLS: &[Calls] = &[
             HYBRID,
             RESUME,
             ENCRYPTED,
-            ("ssm:GetDocument", "`exec.document`"),
+            (
+                "ssm:GetDocument",
+                "`exec.document`; a session that is not encrypted although earlier ones were",
+            ),
         ],
     },
     Calls {
@@ -342,7 +352,7 @@ pub const CALLS: &[Calls] = &[
             PUSH,
             (
                 "ssm:GetDocument",
-                "`copy.document`, and large copies by session",
+                "`copy.document`, and large copies by session; a session that is not encrypted although earlier ones were",
             ),
             ("s3:ListBucket", "`--via s3`: the region of the bucket"),
             ("s3:PutObject", "`--via s3`"),
@@ -358,12 +368,12 @@ pub const CALLS: &[Calls] = &[
     Calls {
         verb: "ssh",
         always: SESSION,
-        sometimes: &[HYBRID, RESUME, KEYS_ENCRYPTED, PUSH],
+        sometimes: &[HYBRID, RESUME, KEYS_ENCRYPTED, UNENCRYPTED, PUSH],
     },
     Calls {
         verb: "ssh-proxy",
         always: SESSION,
-        sometimes: &[HYBRID, RESUME, KEYS_ENCRYPTED, PUSH],
+        sometimes: &[HYBRID, RESUME, KEYS_ENCRYPTED, UNENCRYPTED, PUSH],
     },
     Calls {
         verb: "api",
@@ -423,6 +433,7 @@ pub const CALLS: &[Calls] = &[
                 GENERATE_DATA_KEY,
                 "`--for session` where the account's preferences have sessions encrypted",
             ),
+            UNENCRYPTED,
         ],
     },
     Calls {

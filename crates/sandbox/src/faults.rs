@@ -45,6 +45,7 @@ use crate::duration::{parse_bytes, parse_duration, parse_share};
 /// | `stream-host=HOST` | stream URLs lead there |
 /// | `kms=ARN` | sessions demand encryption with this key |
 /// | `kms-state=disabled\|pending-deletion\|deleted` | no KMS key can be used, for this reason |
+/// | `kms-skip` | agents ask for no key although sessions demand encryption |
 /// | `kms-challenge=none\|required` | agents offer no text for the encryption context, or insist on it |
 /// | `deny=ACTION[/RESOURCE]` | the call is refused: `ssm:StartSession/AWS-StartSSHSession`; may be repeated |
 /// | `throttle=ACTION[/N]` | the next N (3) calls are told to slow down; may be repeated |
@@ -105,6 +106,7 @@ pub struct Faults {
     pub(crate) stream_host: Option<String>,
     pub(crate) kms_key: Option<String>,
     pub(crate) kms_state: Option<KeyState>,
+    pub(crate) kms_skip: bool,
     pub(crate) kms_challenge: RandomChallenge,
     pub(crate) deny: Vec<String>,
     pub(crate) throttle: Vec<(String, u64)>,
@@ -297,6 +299,7 @@ refuse-dial=WHICH      the gateway refuses dials with 403: signed, all, or clock
 stream-host=HOST       stream URLs lead there
 kms=ARN                sessions demand encryption with this key
 kms-state=STATE        no KMS key can be used: disabled, pending-deletion, deleted
+kms-skip               agents ask for no key although sessions demand encryption
 kms-challenge=HOW      agents offer no text for the encryption context (none), or insist on it (required)
 deny=ACTION[/RESOURCE] a call is refused: ssm:StartSession/AWS-StartSSHSession; may be repeated
 throttle=ACTION[/N]    the next N (3) calls are told to slow down; may be repeated
@@ -312,7 +315,7 @@ deny-region=R          every call to this region is refused; may be repeated
 expired                temporary credentials have expired
 clock=10m              the clock of the services is ahead by so much";
 
-const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, max-parameter, max-frame, rate, queue, cut-after, bye-after, first, end-after, end-text, customer-message, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-handshake, odd-json, late-open, late-plugin, slow-dial, agent-version, strict, standard-tier, just-in-time, document-check, refuse-dial, stream-host, kms, kms-state, kms-challenge, deny, throttle, tps, fail, slow, late-invocations, late-logs, run-delay, run-jitter, run-fail, deny-region, expired, clock";
+const KEYS: &str = "seed, delay, jitter, drop, duplicate, reorder, drop-acks, garbage, max-input, max-parameter, max-frame, rate, queue, cut-after, bye-after, first, end-after, end-text, customer-message, cuts, refuse-resume, silent-after, silent-for, pauses, no-start, late-handshake, odd-json, late-open, late-plugin, slow-dial, agent-version, strict, standard-tier, just-in-time, document-check, refuse-dial, stream-host, kms, kms-state, kms-skip, kms-challenge, deny, throttle, tps, fail, slow, late-invocations, late-logs, run-delay, run-jitter, run-fail, deny-region, expired, clock";
 
 impl Faults {
     /// Adds one fault, or replaces it.
@@ -430,6 +433,7 @@ impl Faults {
                     _ => return Err(wrong()),
                 });
             }
+            "kms-skip" => self.kms_skip = switch()?,
             "kms-challenge" => {
                 self.kms_challenge = match value {
                     "none" => RandomChallenge::None,

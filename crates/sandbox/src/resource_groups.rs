@@ -1,7 +1,8 @@
-//! Resource groups of this sandbox: machines that have the tags of a group, and what
-//! ListGroupResources answers.
+//! Resource groups of this sandbox: machines that have the tags of a group, or that are resources
+//! of its CloudFormation stack, and what ListGroupResources answers.
 //!
-//! Source: botocore's model of the service. Groups by CloudFormation stacks are left out.
+//! Source: botocore's model of the service; `QueryError` and the minimum permissions of
+//! ListGroupResources in the API reference of AWS Resource Groups.
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -14,6 +15,11 @@ use crate::{
 
 /// Where ListGroupResources is posted to.
 const LIST_GROUP_RESOURCES: &str = "/list-group-resources";
+/// What a caller needs beside, for a group that is a stack.
+const STACK_PERMISSIONS: [&str; 2] = [
+    "cloudformation:DescribeStacks",
+    "cloudformation:ListStackResources",
+];
 /// Most resources of a page, and what a page has where nothing is said.
 const PAGE: usize = 50;
 
@@ -58,11 +64,15 @@ fn list_group_resources(app: &App, call: &Call, input: &Value) -> Result<Value, 
     let arn = format!("arn:aws:resource-groups:{region}:{account}:group/{group}");
     app.check_resource(call, "ListGroupResources", group, &arn)?;
     let file = app.fleet.file();
-    if !file.resource_groups.contains_key(group) {
+    let stack = file.stack_groups.get(group);
+    if stack.is_none() && !file.resource_groups.contains_key(group) {
         return Err(
             ApiError::new("NotFoundException", format!("Cannot find group: {group}"))
                 .with_status(StatusCode::NOT_FOUND),
         );
+    }
+    if let Some(stack) = stack {
+        check_stack(app, call, stack)?;
     }
     let count = match input.get("MaxResults") {
         None | Some(Value::Null) => PAGE,
@@ -78,6 +88,19 @@ fn list_group_resources(app: &App, call: &Call, input: &Value) -> Result<Value, 
     };
     let types: Vec<&str> = filtered_types(input);
     let mut members = Vec::new();
+    let mut query_errors = Vec::new();
+    match stack.map(|stack| (stack, file.stacks.contains_key(stack))) {
+        // A stack has more than machines in it, and all of that is a member.
+        Some((stack, true)) => members.push(json!({
+            "ResourceArn": format!("arn:aws:ec2:{region}:{account}:security-group/sg-0{stack}"),
+            "ResourceType": "AWS::EC2::SecurityGroup",
+        })),
+        Some((stack, false)) => query_errors.push(json!({
+            "ErrorCode": "CLOUDFORMATION_STACK_NOT_EXISTING",
+            "Message": format!("Stack with id {stack} does not exist"),
+        })),
+        None => {}
+    }
     let mut index = 0;
     while let Some(instance) = app.fleet.at(index) {
         index += 1;
@@ -104,12 +127,25 @@ fn list_group_resources(app: &App, call: &Call, input: &Value) -> Result<Value, 
     let mut answer = json!({
         "Resources": resources,
         "ResourceIdentifiers": page,
-        "QueryErrors": [],
+        "QueryErrors": query_errors,
     });
     if members.len() > start.saturating_add(count) {
         answer["NextToken"] = json!((start + count).to_string());
     }
     Ok(answer)
+}
+
+/// The service looks into a stack as its caller, who needs permissions of CloudFormation for it.
+fn check_stack(app: &App, call: &Call, stack: &str) -> Result<(), ApiError> {
+    let (region, account) = (&call.region, &call.identity.account);
+    let arn = format!("arn:aws:cloudformation:{region}:{account}:stack/{stack}/*");
+    for permission in STACK_PERMISSIONS {
+        if app.faults().deny.iter().any(|rule| rule == permission) {
+            let caller = &call.identity.arn;
+            return Err(ApiError::denied(call.service, caller, permission, &arn));
+        }
+    }
+    Ok(())
 }
 
 /// Values of the filter `resource-type`.

@@ -11,6 +11,8 @@ use std::{
     io::Write as _,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
     thread,
 };
 
@@ -66,13 +68,34 @@ pub fn are_installed(programs: &[&str]) -> bool {
         .copied()
         .filter(|program| find(program).is_none())
         .collect();
-    if missing.is_empty() {
-        return true;
+    if !missing.is_empty() {
+        let missing = missing.join(", ");
+        assert!(!is_ci(), "needs {missing}: ./test --install");
+        show_skipped(&missing);
+        return false;
     }
-    let missing = missing.join(", ");
-    assert!(!is_ci(), "needs {missing}: ./test --install");
-    show_skipped(&missing);
-    false
+    if want_a_name(programs) && !has_a_name() {
+        show_skipped("a name for this user (id -un), without which OpenSSH does nothing");
+        return false;
+    }
+    true
+}
+
+/// Whether one of `programs` is OpenSSH's. All of those refuse a user whose number is in no user
+/// database ("No user exists for uid 1000"), as that of many containers is.
+fn want_a_name(programs: &[&str]) -> bool {
+    let of_openssh = ["ssh", "ssh-add", "ssh-agent", "ssh-keygen", "scp", "sftp"];
+    programs.iter().any(|program| of_openssh.contains(program))
+}
+
+/// Whether the user database has a name for this user.
+fn has_a_name() -> bool {
+    static HAS: OnceLock<bool> = OnceLock::new();
+    *HAS.get_or_init(|| {
+        let asked = Command::new("id").arg("-un").output();
+        // Where nobody can be asked, the test runs, and says itself what is wrong.
+        asked.is_ok_and(|output| output.status.success()) || find("id").is_none()
+    })
 }
 
 /// Says on standard error that the test of this thread is skipped for want of `what`.
@@ -131,7 +154,7 @@ fn is_ci() -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Command, Output};
+    use std::process::Output;
 
     use super::*;
 
@@ -167,6 +190,51 @@ mod tests {
             String::from_utf8_lossy(&output.stderr),
             "skipped tests::is_skipped: needs no-such-program, /no/such/file\n"
         );
+    }
+
+    #[test]
+    fn openssh_wants_a_name_for_the_user_and_others_do_not() {
+        assert!(want_a_name(&["rsync", "ssh-keygen"]));
+        assert!(!want_a_name(&["rsync", "sh"]));
+    }
+
+    /// Which user has no name, only root can try. The referee is OpenSSH.
+    #[test]
+    fn without_a_name_a_test_of_ssh_is_shown_as_skipped() {
+        needs_root!();
+        needs!("ssh", "setpriv");
+        let as_nobody_known = |words: &[&str]| {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=54321", "--regid=54321", "--clear-groups"]);
+            command.args(words).env_remove("CI").output().expect("runs")
+        };
+        let refused = as_nobody_known(&["ssh", "-V"]);
+        assert!(!refused.status.success(), "{refused:?}");
+        // Not from where it was built: that folder may be closed to others.
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).expect("a mode");
+        let program = folder.path().join("tests");
+        fs::copy(env::current_exe().expect("this program"), &program).expect("a copy");
+        let output = as_nobody_known(&[
+            program.to_str().expect("UTF-8"),
+            "--ignored",
+            "--exact",
+            "tests::is_skipped_without_a_name",
+            "--test-threads=2",
+        ]);
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(
+            String::from_utf8_lossy(&output.stderr),
+            "skipped tests::is_skipped_without_a_name: needs a name for this user (id -un), without which OpenSSH does nothing\n"
+        );
+    }
+
+    /// Not a test of its own: the one above runs it as another user.
+    #[test]
+    #[ignore = "run by the test above"]
+    fn is_skipped_without_a_name() {
+        needs!("ssh");
+        panic!("the test went on");
     }
 
     #[test]

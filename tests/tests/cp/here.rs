@@ -3,6 +3,8 @@
 
 use std::{io::Read as _, os::unix::fs::FileTypeExt as _, os::unix::net::UnixListener};
 
+use ops_test_needs::needs;
+
 use super::*;
 
 fn mkfifo(path: &Path) {
@@ -23,6 +25,7 @@ fn change_chain(far: &Path) {
 
 #[test]
 fn links_that_lead_out_together_bring_nothing_out_in_a_second_run() {
+    needs!("curl");
     let lab = Lab::with_sandbox();
     for via in ["session", "sftp", "s3"] {
         let (far, to) = (lab.folder(&format!("{via}-far")), lab.folder(via));

@@ -113,6 +113,7 @@ fn who_is_not_let_in_is_told_what_was_tried() {
 
 #[test]
 fn a_passphrase_is_asked_for_once_and_not_shown() {
+    needs!("ssh-keygen");
     let service = service("", "ssh: { user: ec2-user }\n");
     let folder = tempfile::tempdir().unwrap();
     let ssh = service.home().join(".ssh");

@@ -89,39 +89,34 @@ fn what_was_sent_can_be_listed_shown_and_waited_for() {
     assert_eq!(done.status, 3, "{done}");
 }
 
+/// AWS tells two things of `MaxErrors`. This follows SendCommand ("when the command fails one more
+/// time beyond the value of MaxErrors, the system stops sending") and its guide ("if you specify 3,
+/// the system stops when the fourth error is received"), and so does the sandbox. The text of
+/// `Command` ("allowed before the system stops") can be read as one failure less.
 #[test]
 fn failures_are_borne_as_by_sessions_and_canaries_stop_the_rest() {
     let lab = Lab::with_sandbox();
-    let line = [
-        "exec",
-        "web-1",
-        "web-2",
-        "web-3",
-        "-n",
-        "--via",
-        "run-command",
-        "--parallel",
-        "1",
-    ];
-    for (options, ran, stopped) in [
-        (
-            &["--max-fail", "1"][..],
-            2,
-            Some("2 servers failed, and --max-fail allows 1"),
-        ),
-        (&["--canary", "1"], 1, Some("a canary failed")),
-        (&[], 3, None),
+    let line = ["exec", "web-1", "web-2", "web-3", "-n", "--parallel", "1"];
+    for (options, ran, is_stopped) in [
+        (&["--max-fail", "0"][..], 1, true),
+        (&["--max-fail", "1"], 2, true),
+        (&["--max-fail", "2"], 3, false),
+        (&["--canary", "1"], 1, true),
+        (&[], 3, false),
     ] {
-        let words = options.iter().chain(&["--", "false"]);
-        let done = lab.ops(line.iter().chain(words)).output();
-        assert_eq!(done.status, 8, "{done}");
-        let failed = format!("{ran} failed");
-        assert!(done.stderr.contains(&failed), "{options:?} {done}");
-        assert_eq!(
-            stopped.is_some_and(|_| done.stderr.contains("not started")),
-            stopped.is_some(),
-            "{options:?} {done}"
-        );
+        for via in ["session", "run-command"] {
+            let behind = ["--via", via, "--", "false"];
+            let words = line.iter().chain(options).chain(&behind);
+            let done = lab.ops(words).output();
+            assert_eq!(done.status, 8, "{done}");
+            let failed = format!("{ran} failed");
+            assert!(done.stderr.contains(&failed), "{via} {options:?} {done}");
+            assert_eq!(
+                done.stderr.contains("not started"),
+                is_stopped,
+                "{via} {options:?} {done}"
+            );
+        }
     }
 }
 
@@ -205,6 +200,30 @@ fn a_fleet_by_a_tag_takes_one_command_and_few_calls() {
 }
 
 #[test]
+fn the_bar_counts_no_server_twice() {
+    let service = Service::start_with(binary().to_str().unwrap(), |options| {
+        options.fleet_size = 300;
+        options.faults = "run-fail=4%,run-delay=300ms".parse().unwrap();
+    });
+    let words = "exec -n --via run-command --fold --parallel 300 -l Env=production,staging,development -- echo same";
+    let words: Vec<&str> = words.split(' ').collect();
+    let mut terminal = Terminal::start(&service, &words);
+    assert_eq!(terminal.wait(), Some(8));
+    // `[====  ] 50 of 283 ended, 2 failed; 233 under way`, drawn over and over.
+    let drawn = String::from_utf8_lossy(&terminal.output()).into_owned();
+    let counts: Vec<(usize, usize)> = drawn
+        .split('[')
+        .filter_map(|line| line.split_once("] ")?.1.split_once(" ended"))
+        .filter_map(|(counts, _)| counts.split_once(" of "))
+        .map(|(ended, servers)| (ended.parse().unwrap(), servers.parse().unwrap()))
+        .collect();
+    assert!(counts.len() >= 2, "{drawn}");
+    for (ended, servers) in counts {
+        assert!(ended <= servers, "{ended} of {servers}: {drawn}");
+    }
+}
+
+#[test]
 fn a_resource_group_is_one_command_for_its_members() {
     let service = Service::start_with(binary().to_str().unwrap(), |options| {
         options.fleet_size = 700;
@@ -251,6 +270,45 @@ fn a_resource_group_is_one_command_for_its_members() {
     let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
     assert!(
         stderr.contains("resource-groups:ListGroupResources"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_resource_group_may_be_the_servers_of_a_stack() {
+    let service = Service::start(binary().to_str().unwrap(), "");
+    let exec = |group: &str| {
+        let line = ["exec", "--resource-group", group, "-n"];
+        let words = ["--via", "run-command", "--", "echo", "hi"];
+        let done = service.ops(&[&line[..], &words].concat()).output().unwrap();
+        let stdout = String::from_utf8_lossy(&done.stdout).into_owned();
+        let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
+        (done.status.code(), stdout, stderr)
+    };
+    // The stack's security group is a member too, and no server.
+    let (status, stdout, stderr) = exec("shop");
+    assert_eq!(
+        (status, &*stdout),
+        (Some(0), "db-1: hi\nweb-1: hi\n"),
+        "{stderr}"
+    );
+    // A stack that is gone leaves an empty group, and says why beside it.
+    let (status, _, stderr) = exec("former-shop");
+    assert_eq!(status, Some(255), "{stderr}");
+    assert!(
+        stderr.contains("CLOUDFORMATION_STACK_NOT_EXISTING"),
+        "{stderr}"
+    );
+    assert!(
+        stderr.contains("no server is a member of the group"),
+        "{stderr}"
+    );
+    // The service looks into the stack with the caller's permissions.
+    service.set_faults("deny=cloudformation:ListStackResources");
+    let (_, _, stderr) = exec("shop");
+    assert!(stderr.contains("OPS-E-DENIED"), "{stderr}");
+    assert!(
+        stderr.contains("cloudformation:ListStackResources"),
         "{stderr}"
     );
 }

@@ -163,6 +163,39 @@ fn a_socks_destination_without_connections_is_left_and_found_again() {
     forward.end();
 }
 
+#[test]
+fn socks_destinations_are_bounded_and_an_unused_one_makes_room() {
+    const MOST: usize = 50;
+    let service = service();
+    let forward = Forward::start(&service, &["web-1", "-D", "0", "--idle", "1h"]);
+    let proxy = forward.port(0);
+    let listeners: Vec<TcpListener> = (0..=MOST)
+        .map(|_| TcpListener::bind("127.0.0.1:0").expect("a port"))
+        .collect();
+    let ports: Vec<u16> = listeners
+        .iter()
+        .map(|listener| listener.local_addr().expect("an address").port())
+        .collect();
+    let clients: Vec<_> = ports[..MOST]
+        .iter()
+        .map(|&port| std::thread::spawn(move || connect_through_socks(proxy, port)))
+        .collect();
+    let mut clients: Vec<TcpStream> = clients
+        .into_iter()
+        .map(|client| client.join().expect("a connection"))
+        .collect();
+    let (_refused, reply) = ask_socks(proxy, ports[MOST]);
+    assert_eq!(reply, 1, "one more than there may be");
+    forward
+        .told
+        .wait_for("50 destinations have connections, and there may be no more at once");
+    drop(clients.pop());
+    wait_until("the destination without a connection makes room", || {
+        ask_socks(proxy, ports[MOST]).1 == 0
+    });
+    forward.end();
+}
+
 /// `ops forward` under a limit of descriptors, set by `ulimit` with these options.
 #[cfg(target_os = "linux")]
 fn limited(service: &ops_tests::service::Service, options: &str, args: &[&str]) -> Forward {

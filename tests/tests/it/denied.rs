@@ -148,7 +148,7 @@ fn the_first_failure_is_the_one_that_is_told() {
     let answer = run(&service, &["cp", "file", "worker-1:/tmp/"], "");
     answer.ends_with(7);
     answer.tells(["error: `worker-1` is not connected to Session Manager"]);
-    answer.tells(["then by sftp, in vain"]);
+    answer.tells(["going by sftp instead failed too: "]);
     assert!(
         !answer.stderr.contains("no user is known"),
         "{}",

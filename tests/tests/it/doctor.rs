@@ -120,6 +120,43 @@ fn broken_servers_are_named_and_fine_ones_are_not_accused() {
     });
 }
 
+/// On a path of 40 ms a round is 40 ms, or four times that where a connection is new. Less than ten
+/// rounds therefore stay below the two seconds that a healthy server may take.
+#[test]
+fn a_healthy_server_takes_few_rounds_one_after_the_other() {
+    const ANSWERED_AFTER_MS: i64 = 250;
+    const MOST_ROUNDS: usize = 9;
+    let service = broken_fleet();
+    let actions = [
+        "ec2:DescribeRegions",
+        "ec2:DescribeInstances",
+        "ssm:DescribeInstanceInformation",
+        "ssm:ListTagsForResource",
+        "ssm:GetDocument",
+        "ssm:StartSession",
+        "iam:GetInstanceProfile",
+        "iam:SimulatePrincipalPolicy",
+        "sts:GetCallerIdentity",
+    ];
+    // Answers come late, so that a call which needs one comes a known time after what it needs.
+    let slow = actions.map(|action| format!("slow={action}/{ANSWERED_AFTER_MS}ms"));
+    service.set_faults(&slow.join(","));
+    let (document, status) = diagnose(doctor(&service, &["fine-1"]));
+    assert_eq!(status, 0, "{document:#}");
+    let calls = service.call_times();
+    // The first ones are no calls: connections are tried without a signature.
+    let mut signed = calls.iter().filter(|(action, _)| !action.is_empty());
+    let (_, first) = signed.next().expect("calls");
+    let (mut rounds, mut begun) = (1, *first);
+    for (_, time) in signed {
+        if time.duration_since(begun).as_millis() >= i128::from(ANSWERED_AFTER_MS) {
+            rounds += 1;
+            begun = *time;
+        }
+    }
+    assert!((2..=MOST_ROUNDS).contains(&rounds), "{rounds}: {calls:#?}");
+}
+
 #[test]
 fn what_is_wrong_with_the_account_and_its_services_is_named() {
     let service = broken_fleet();
@@ -165,8 +202,7 @@ fn a_caller_without_permissions_gets_one_policy_to_add() {
 
 /// Without the addresses of the sandbox: a user of AWS, whose calls never leave this machine since
 /// they go by way of a proxy here.
-fn by_way_of(service: &Service, proxy: &str, args: &[&str]) -> Command {
-    let mut command = doctor(service, args);
+fn by_way_of(mut command: Command, proxy: &str) -> Command {
     command
         .env_remove("AWS_ENDPOINT_URL")
         .env_remove("NO_PROXY")
@@ -181,15 +217,25 @@ fn what_is_wrong_between_here_and_aws_is_named() {
     let service = broken_fleet();
     let closed = ClosedPort::reserve();
     let proxy = format!("http://127.0.0.1:{}", closed.number());
-    let (document, status) = diagnose(by_way_of(&service, &proxy, &["fine-1"]));
+    let (document, status) = diagnose(by_way_of(doctor(&service, &["fine-1"]), &proxy));
     assert_named(&document, "proxy-in-the-way");
     assert_eq!(status, 1, "{document:#}");
 
     let proxy = intercepting_proxy();
-    let (document, _) = diagnose(by_way_of(&service, &proxy, &["fine-1"]));
+    let (document, _) = diagnose(by_way_of(doctor(&service, &["fine-1"]), &proxy));
     assert_named(&document, "tls-intercepted");
     let text = document.to_string();
     assert!(text.contains("CN=test authority"), "{document:#}");
+    // Other commands say what to do about it. A machine without any authorities fails in the same
+    // way, so the hint names both remedies.
+    let output = by_way_of(service.ops(&["ls"]), &proxy).output();
+    let output = output.expect("ops runs");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("UnknownIssuer"), "{told}");
+    for what in ["export AWS_CA_BUNDLE=FILE.pem", "ca-certificates"] {
+        assert!(told.contains(what), "{told}");
+    }
+    assert!(!told.contains("spelling"), "{told}");
 }
 
 /// A proxy that opens every tunnel and answers in it with a certificate of its own.

@@ -368,3 +368,69 @@ fn the_call_of_kms_goes_where_the_environment_or_the_profile_says() {
     assert!(door.was_used());
     assert_eq!(keys_made(&service), 2);
 }
+
+/// What a shell is given that must not run: nothing of it reaches a server in clear.
+fn shell_is_refused(service: &Service, words: [&str; 2]) {
+    let answer = run(service, &["shell", "web-1"], "touch ran\nexit\n");
+    answer.ends_with(9);
+    answer.tells(["the session on `web-1` is not opened"]);
+    answer.tells(words);
+    assert!(!service.home().join("ran").exists());
+    let sessions = service.sessions();
+    assert!(!sessions.contains(&"Connected".to_owned()), "{sessions:?}");
+}
+
+#[test]
+fn a_session_in_clear_is_refused_where_those_before_it_were_encrypted() {
+    let service = Service::start(OPS, &format!("kms={KEY}"));
+    run(&service, &["shell", "web-1"], "exit\n").ends_with(0);
+    run(&service, &["exec", "web-1", "--", "true"], "").ends_with(0);
+    service.set_faults(&format!("kms={KEY},kms-skip"));
+    let told = format!("are encrypted with the KMS key `{KEY}`");
+    shell_is_refused(&service, [&told, "this one was not"]);
+    let answer = run(&service, &["exec", "web-1", "--", "touch", "ran"], "");
+    answer.tells([&told, "`AWS-StartNonInteractiveCommand`"]);
+    assert!(!service.home().join("ran").exists());
+    // Tunnels are never encrypted, and nothing is refused to them.
+    run(&service, &["forward", "web-1", "0:80", "--", "true"], "").ends_with(0);
+    // Whoever may not read the preferences knows no better than before, and is told how to.
+    service.set_faults("kms-skip,deny=ssm:GetDocument");
+    shell_is_refused(&service, ["aws ssm get-document", "rm "]);
+}
+
+#[test]
+fn an_account_that_has_given_up_its_key_has_sessions_in_clear() {
+    let service = Service::start(OPS, &format!("kms={KEY}"));
+    run(&service, &["shell", "web-1"], "exit\n").ends_with(0);
+    service.set_faults("");
+    let looks = || {
+        let calls = service.calls();
+        calls.iter().filter(|call| *call == "GetDocument").count()
+    };
+    for _ in 0..2 {
+        run(&service, &["shell", "web-1"], "exit\n").ends_with(0);
+        assert_eq!(looks(), 1, "the preferences are read once");
+    }
+}
+
+#[test]
+fn preferences_that_were_read_are_enough_to_refuse_a_first_session_in_clear() {
+    let service = Service::start(OPS, &format!("kms={KEY},kms-skip"));
+    // Nobody knows better yet.
+    run(&service, &["shell", "web-1"], "exit\n").ends_with(0);
+    run(&service, &["doctor", "web-1"], "");
+    shell_is_refused(&service, [KEY, "this one was not"]);
+}
+
+#[test]
+fn a_key_of_another_account_than_before_is_refused() {
+    let service = Service::start(OPS, &format!("kms={KEY}"));
+    run(&service, &["shell", "web-1"], "exit\n").ends_with(0);
+    // The account's own new key is as good as the old one.
+    let renewed = KEY.replace("key/k", "key/renewed");
+    service.set_faults(&format!("kms={renewed}"));
+    run(&service, &["shell", "web-1"], "exit\n").ends_with(0);
+    let foreign = KEY.replace("123456789012", "999999999999");
+    service.set_faults(&format!("kms={foreign}"));
+    shell_is_refused(&service, [&foreign, "a key of another account"]);
+}

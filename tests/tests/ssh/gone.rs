@@ -84,7 +84,7 @@ fn the_terminal_of_an_ops_that_is_killed_is_put_in_order_by_ssh() {
 
 #[test]
 fn the_session_of_a_proxy_ends_with_the_process_that_it_belongs_to() {
-    needs!("sleep");
+    needs!("sleep", "ssh-keygen");
     let client = Client::with_key();
     let mut owner = client.command("sleep", ["1000"]).spawn().expect("sleep");
     let id = owner.id().to_string();

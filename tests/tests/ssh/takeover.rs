@@ -3,6 +3,8 @@
 
 use std::net::ToSocketAddrs as _;
 
+use ops_test_needs::needs;
+
 use crate::{
     client::{Client, text},
     names::{fleet, meaning},
@@ -54,6 +56,7 @@ fn client(names: &[String]) -> (Client, Vec<(String, String)>) {
 
 #[test]
 fn a_name_that_leads_elsewhere_already_gets_no_entry() {
+    needs!("ssh", "ssh-keygen");
     let mut names: Vec<String> = TAKEN.iter().chain(FREE).map(ToString::to_string).collect();
     // The name of this very machine, where it leads anywhere.
     let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -124,6 +127,7 @@ fn a_name_that_leads_elsewhere_already_gets_no_entry() {
 
 #[test]
 fn what_stands_for_every_host_wins_and_is_told() {
+    needs!("ssh");
     let (client, _) = fleet(["web-1".to_owned()]);
     client.profile("team", "ssh: { user: ec2-user }\n");
     client.write(

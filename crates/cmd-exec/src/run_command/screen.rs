@@ -10,7 +10,7 @@ use ops_ui::{Output, Result, text::cut};
 use super::{streams::Streams, verdict, whole};
 use crate::{
     capture::Stream,
-    many::{ToOutput, blocking},
+    many::ToOutput,
     outcome::{Ending, Outcome},
     show::View,
     status_line::StatusLine,
@@ -89,10 +89,16 @@ impl Screen {
         self.endings[host].is_some()
     }
 
+    /// Whether it has ended and not succeeded, whatever the reason.
+    pub(crate) fn has_failed(&self, host: usize) -> bool {
+        let ending = self.endings[host].as_ref();
+        ending.is_some_and(|ending| !ending.outcome.is_success())
+    }
+
     /// How many have not succeeded, whatever the reason.
     pub(crate) fn failures(&self) -> usize {
-        let ended = self.endings.iter().flatten();
-        ended.filter(|ending| !ending.outcome.is_success()).count()
+        let hosts = 0..self.endings.len();
+        hosts.filter(|&host| self.has_failed(host)).count()
     }
 
     pub(crate) fn ended(&self) -> usize {
@@ -124,18 +130,18 @@ impl Screen {
             }
         }
         self.tell_failure(host, &ending, &streams);
-        let (view, output) = (&mut self.view, &self.output);
-        blocking(|| {
-            for (stream, bytes) in [
-                (Stream::Stdout, &streams.stdout),
-                (Stream::Stderr, &streams.stderr),
-            ] {
-                if !bytes.is_empty() {
-                    view.hear(host, stream, bytes, &mut ToOutput(output))?;
-                }
+        // The runtime is told to block only where something is written, which `ToOutput` does. Told
+        // so for each of ten thousand servers, it keeps dozens of threads with a heap each.
+        let mut sink = ToOutput(&self.output);
+        for (stream, bytes) in [
+            (Stream::Stdout, &streams.stdout),
+            (Stream::Stderr, &streams.stderr),
+        ] {
+            if !bytes.is_empty() {
+                self.view.hear(host, stream, bytes, &mut sink)?;
             }
-            view.end(host, &ending, &mut ToOutput(output))
-        })?;
+        }
+        self.view.end(host, &ending, &mut sink)?;
         self.endings[host] = Some(ending);
         Ok(())
     }
@@ -202,15 +208,13 @@ impl Screen {
                         outcome: outcome(host),
                         ..Ending::not_started("")
                     };
-                    let view = &mut self.view;
-                    blocking(|| view.end(host, &ending, &mut ToOutput(&output)))?;
+                    self.view.end(host, &ending, &mut ToOutput(&output))?;
                     ending
                 }
             };
             endings.push(ending);
         }
-        let view = &mut self.view;
-        blocking(|| view.finish(&mut ToOutput(&output)))?;
+        self.view.finish(&mut ToOutput(&output))?;
         self.tell_cut();
         Ok(endings)
     }

@@ -194,16 +194,20 @@ impl<'a> Watcher<'a> {
     }
 
     fn draw(&self, all: &[UnderWay], screen: &mut Screen) {
-        let ended_unseen: usize = all
-            .iter()
-            .filter(|one| !one.is_over && !one.is_small())
-            .map(|one| one.command.completed)
-            .sum();
-        let failed_unseen: usize = all
-            .iter()
-            .filter(|one| !one.is_over && !one.is_small())
-            .map(|one| one.command.errors)
-            .sum();
+        let (mut ended_unseen, mut failed_unseen) = (0, 0);
+        for one in all.iter().filter(|one| !one.is_over && !one.is_small()) {
+            // While pages come, the screen has some of the servers that the service counts; and the
+            // service counts those that were left out too.
+            let seen = one.hosts.values().filter(|&&host| screen.has_ended(host));
+            let failed = one.hosts.values().filter(|&&host| screen.has_failed(host));
+            let named = one.hosts.len();
+            ended_unseen += one
+                .command
+                .completed
+                .min(named)
+                .saturating_sub(seen.count());
+            failed_unseen += one.command.errors.min(named).saturating_sub(failed.count());
+        }
         screen.draw(Counts {
             servers: self.servers,
             ended: screen.ended() + ended_unseen,

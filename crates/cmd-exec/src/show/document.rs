@@ -88,7 +88,8 @@ impl<'a> Row<'a> {
 pub(crate) struct Document {
     form: Form,
     hosts: Vec<Host>,
-    captures: Vec<Option<Capture>>,
+    /// Boxed, because most places are empty.
+    captures: Vec<Option<Box<Capture>>>,
     /// Of the servers that have ended, by their numbers.
     rows: BTreeMap<usize, Value>,
 }

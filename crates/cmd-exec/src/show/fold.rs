@@ -21,14 +21,15 @@ struct Group {
     hosts: Vec<usize>,
     /// How they ended; empty for success.
     words: String,
-    capture: Capture,
+    capture: Box<Capture>,
 }
 
 /// The view.
 pub(crate) struct Fold {
     names: Vec<String>,
     look: OutputTerminals,
-    running: Vec<Option<Capture>>,
+    /// Boxed: of ten thousand places most are empty, and a capture is 240 bytes.
+    running: Vec<Option<Box<Capture>>>,
     groups: Vec<Group>,
     /// Where in `groups` servers that said this and ended so are: with ten thousand servers that
     /// all differ, nobody can be compared with everybody.

@@ -29,6 +29,10 @@ const EXCERPT_CHARS: usize = 200;
 const WRONG_ENDPOINT: &str =
     "a proxy or a wrong endpoint may have answered: check HTTPS_PROXY and AWS_ENDPOINT_URL";
 
+/// What to do where TLS fails for the other end's certificate: somebody inspects TLS, or this
+/// machine has no authorities at all, as small container images have none.
+const NOT_TRUSTED: &str = "if a proxy inspects TLS here, name its certificate: export AWS_CA_BUNDLE=FILE.pem; if this machine has no certificates of authorities, install them (Debian, Fedora, Alpine: ca-certificates)";
+
 /// One call, for its error.
 pub(crate) struct Call {
     /// The IAM action, `service:Operation`.
@@ -236,10 +240,16 @@ impl Call {
             "no connection"
         };
         let (action, place) = (self.action, &self.place);
+        // rustls begins so, whatever it has against a certificate; its type is none of the SDK's.
+        let is_not_trusted = why.starts_with("invalid peer certificate");
         let Some(proxy) = &place.proxy else {
             return Error::unexpected(what)
                 .caused_by(format!("{verb} for {action} ({place}): {why}"))
-                .hint("check the network, HTTPS_PROXY, and the spelling of the region");
+                .hint(if is_not_trusted {
+                    NOT_TRUSTED
+                } else {
+                    "check the network, HTTPS_PROXY, and the spelling of the region"
+                });
         };
         // The SDK's HTTP client says no more than this of an answer that opens no tunnel.
         let answer = why.contains("tunnel").then(|| proxy.answer()).flatten();
@@ -248,7 +258,11 @@ impl Call {
             .caused_by(format!(
                 "{verb} for {action} ({place}) by way of {proxy}: {why}"
             ))
-            .hint("check that proxy, or name the hosts of AWS in NO_PROXY")
+            .hint(if is_not_trusted {
+                NOT_TRUSTED
+            } else {
+                "check that proxy, or name the hosts of AWS in NO_PROXY"
+            })
     }
 
     /// No whole answer within the time that a call has.

@@ -128,6 +128,10 @@ pub(crate) struct Aws {
     pub(crate) told_unended: AtomicBool,
     /// The KMS keys that `-v` has told of.
     told_keys: Mutex<HashSet<String>>,
+    /// The keys of encrypted sessions, by the digest that the sessions are remembered by.
+    pub(crate) session_keys: Mutex<HashMap<String, String>>,
+    /// Held by the one session that looks whether the account has given up its key.
+    pub(crate) looking_at_preferences: tokio::sync::Mutex<()>,
     /// For calls that no client of the SDK makes: one without TLS, one with.
     connectors: [OnceLock<SharedHttpConnector>; 2],
     pacers: Mutex<HashMap<String, Arc<Pacer>>>,
@@ -273,6 +277,8 @@ impl Aws {
             dials_unsigned: AtomicBool::new(false),
             told_unended: AtomicBool::new(false),
             told_keys: Mutex::default(),
+            session_keys: Mutex::default(),
+            looking_at_preferences: tokio::sync::Mutex::default(),
             connectors: Default::default(),
             pacers: Mutex::default(),
         })
@@ -345,14 +351,7 @@ impl Aws {
         if let Some(pacer) = known(&lock()) {
             return pacer;
         }
-        // Without an account there will be no call to pace.
-        let key = self.credentials().await.ok();
-        let account = key.map_or_else(String::new, |credentials| {
-            let id = credentials.access_key_id();
-            account_of_key(id).map_or_else(|| id.to_owned(), |account| account.to_string())
-        });
-        let endpoint = endpoint(&self.options, &self.env, Service::Ssm).unwrap_or_default();
-        let name = hex_digest(format!("{account}\n{region}\n{endpoint}").as_bytes());
+        let name = hex_digest(self.account_scope(region).await.as_bytes());
         let starts_per_second = self
             .env
             .var(START_RATE_VARIABLE)
@@ -361,6 +360,19 @@ impl Aws {
         let pacer = Pacer::new(&self.runtime, &name[..32], starts_per_second);
         let pacer = Arc::new(pacer);
         lock().entry(region.to_owned()).or_insert(pacer).clone()
+    }
+
+    /// What the account is told by in `region`, without asking anybody: for names of files that are
+    /// kept for each. The same for all credentials of an account whose key ids tell it.
+    pub(crate) async fn account_scope(&self, region: &str) -> String {
+        // Without credentials there will be no call, and nothing is found under this name.
+        let credentials = self.credentials().await.ok();
+        let account = credentials.map_or_else(String::new, |credentials| {
+            let id = credentials.access_key_id();
+            account_of_key(id).map_or_else(|| id.to_owned(), |account| account.to_string())
+        });
+        let endpoint = endpoint(&self.options, &self.env, Service::Ssm).unwrap_or_default();
+        format!("{account}\n{region}\n{endpoint}")
     }
 
     /// The one region.

@@ -1,11 +1,11 @@
 //! What is read of documents for commands: how commands are sent by one, and how their output
 //! comes.
 
-use aws_sdk_ssm::types::DocumentFormat;
 use ops_ui::{Error, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::preferences::unread;
 use crate::{BoxFuture, context::Context};
 
 /// The name of the parameter that separates output from error output, in AWS's own document for
@@ -107,23 +107,12 @@ impl Context {
     }
 
     async fn command_document_unboxed(&self, name: &str, region: &str) -> Result<CommandDocument> {
-        let aws = self.aws().await?;
-        let what = || format!("cannot read the document `{name}`");
-        let answer = aws
-            .clients(region)
-            .ssm
-            .get_document()
-            .name(name)
-            .document_format(DocumentFormat::Json)
-            .send()
-            .await
-            .map_err(|error| {
-                aws.call("ssm:GetDocument", None, region)
-                    .failed(what(), &error)
-            })?;
-        let text = answer.content.unwrap_or_default();
+        let text = self
+            .session_document(name, region)
+            .await?
+            .unwrap_or_default();
         let content: Content = serde_json::from_str(&text)
-            .map_err(|error| Error::unexpected(what()).caused_by(error))?;
+            .map_err(|error| Error::unexpected(unread(name)).caused_by(error))?;
         Ok(content.command_document())
     }
 }

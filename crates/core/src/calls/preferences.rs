@@ -55,7 +55,8 @@ impl SessionLogs {
     }
 }
 
-fn unread(name: &str) -> String {
+/// What could not be done with the session document `name`.
+pub(super) fn unread(name: &str) -> String {
     match name {
         documents::SHELL => "cannot read the account's session preferences".to_owned(),
         name => format!("cannot read the document `{name}`"),
@@ -96,7 +97,12 @@ impl Context {
             .send()
             .await;
         match answer {
-            Ok(answer) => Ok(Some(answer.content.unwrap_or_default())),
+            Ok(answer) => {
+                let content = answer.content.unwrap_or_default();
+                // Whoever has read it for another reason knows better what a session has to be.
+                self.learn_encryption(region, name, &content).await;
+                Ok(Some(content))
+            }
             Err(error)
                 if name == documents::SHELL
                     && error

@@ -37,6 +37,16 @@ struct Request<'a> {
 struct Page {
     resources: Vec<Member>,
     next_token: Option<String>,
+    query_errors: Vec<QueryError>,
+}
+
+/// Why members of a group may be missing: its CloudFormation stack is gone, or is none that the
+/// service may look into. The call succeeds all the same.
+#[derive(Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "PascalCase", default)]
+struct QueryError {
+    error_code: String,
+    message: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -54,7 +64,8 @@ struct Identifier {
 
 impl Context {
     /// Ids of the EC2 instances and hybrid nodes that are members of the resource group `name` in
-    /// `region`, whatever their state; `None` where the region has no such group.
+    /// `region`, whatever their state; `None` where the region has no such group. A reason for
+    /// which members may be missing is told on stderr.
     ///
     /// # Errors
     /// A denial, with the IAM statement; no answer.
@@ -65,6 +76,7 @@ impl Context {
     ) -> Result<Option<BTreeSet<String>>> {
         let aws = self.aws().await?;
         let mut ids = BTreeSet::new();
+        let mut told: Vec<QueryError> = Vec::new();
         let mut following = Pages::of("resource-groups:ListGroupResources", PAGES);
         let mut token: Option<String> = None;
         loop {
@@ -96,6 +108,16 @@ impl Context {
                 }
             };
             ids.extend(page.resources.into_iter().filter_map(Member::server_id));
+            for error in page.query_errors {
+                // Each page of a group may say the same.
+                if !told.contains(&error) {
+                    self.output().warn_line(format!(
+                        "members of the resource group {name} may be missing: {}: {}",
+                        error.error_code, error.message
+                    ));
+                    told.push(error);
+                }
+            }
             token = match page.next_token.filter(|token| !token.is_empty()) {
                 None => return Ok(Some(ids)),
                 next => following.next(next)?,

@@ -113,6 +113,17 @@ impl Document {
         (!map.is_empty()).then_some(map)
     }
 
+    /// Whether agents encrypt its sessions where the account's preferences demand it. Those of
+    /// ports, and so of SSH, they never do.
+    pub(super) fn can_be_encrypted(&self) -> bool {
+        !matches!(
+            self,
+            Self::PortForwarding { .. }
+                | Self::PortForwardingToRemoteHost { .. }
+                | Self::Ssh { .. }
+        )
+    }
+
     pub(super) fn expect(&self) -> Expect {
         match self {
             // A terminal has no handshake unless the account demands encryption: its first output

@@ -6,7 +6,8 @@ use ops_ui::{Hint, Text, hint};
 use super::facts::{EndpointLook, Facts, WayOut};
 use crate::iam;
 
-/// Agents report within this time after a launch.
+/// Agents mostly report within this time after a launch. An assumption: AWS documents no time, but
+/// for Default Host Management, whose role may take half an hour to reach a server.
 const BOOT_SECONDS: i64 = 180;
 /// A signature is good for five minutes. Source: "Troubleshoot Signature Version 4 signing".
 const SKEW_SECONDS: i64 = 300;

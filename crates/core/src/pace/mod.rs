@@ -18,7 +18,7 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use ops_ui::paths::private_dir;
@@ -29,9 +29,10 @@ use self::bucket::{Bucket, CallTurn, LOOK_MS, Ticket};
 
 /// Between two tries to lock the file, which is held for less than a millisecond.
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
-/// Tries to lock it. A process that was stopped while it held the lock must not stop everybody
-/// else.
-const LOCK_TRIES: usize = 200;
+/// How long to try to lock it. A busy machine may take the processor away from whoever holds the
+/// lock for a second or two, and a hundred processes that then called out of turn would all be
+/// throttled. A process that was stopped for good must not stop everybody else.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 /// The largest file that is read, in bytes: thousands of tickets.
 const FILE_BYTES: u64 = 1 << 20;
 /// Files of accounts that nobody has used for so long are removed.
@@ -71,6 +72,8 @@ pub(crate) struct Pacer {
     file: Option<PathBuf>,
     /// Of this process alone: where the file cannot be used.
     own: Mutex<Buckets>,
+    /// How long to wait for the file while somebody holds it.
+    lock_patience: Duration,
     /// StartSession calls a second where the user says so; 0 is no limit until the service
     /// throttles.
     starts_per_second: Option<f64>,
@@ -87,6 +90,7 @@ impl Pacer {
         Self {
             file,
             own: Mutex::default(),
+            lock_patience: LOCK_PATIENCE,
             starts_per_second,
             told: AtomicBool::new(false),
         }
@@ -123,29 +127,40 @@ impl Pacer {
     /// Works on the shared bucket of `operation`, or on this process's own where the file cannot be
     /// had.
     async fn with<T>(&self, operation: Operation, work: impl FnOnce(&mut Bucket) -> T) -> T {
-        if let Some(file) = self.lock_file().await {
-            return self.work_on(file, operation, work);
-        }
+        let is_shared = match self.lock_file().await {
+            SharedPace::Locked(file) => return self.work_on(file, operation, work),
+            SharedPace::Held => true,
+            SharedPace::Nowhere => false,
+        };
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        work(
-            own.entry(operation)
-                .or_insert_with(|| self.new_bucket(operation)),
-        )
+        work(own.entry(operation).or_insert_with(|| {
+            let mut bucket = self.new_bucket(operation);
+            // Others are at it, and have used up what could go out at once.
+            if is_shared {
+                bucket.use_up(now_ms());
+            }
+            bucket
+        }))
     }
 
-    async fn lock_file(&self) -> Option<File> {
-        let path = self.file.as_ref()?;
-        for _ in 0..LOCK_TRIES {
+    async fn lock_file(&self) -> SharedPace {
+        let Some(path) = &self.file else {
+            return SharedPace::Nowhere;
+        };
+        let begin = Instant::now();
+        loop {
             match try_lock(path) {
-                Ok(Some(file)) => return Some(file),
-                Ok(None) => tokio::time::sleep(LOCK_PAUSE).await,
+                Ok(Some(file)) => return SharedPace::Locked(file),
+                Ok(None) if begin.elapsed() < self.lock_patience => {
+                    tokio::time::sleep(LOCK_PAUSE).await;
+                }
+                Ok(None) => return SharedPace::Held,
                 Err(error) => {
                     tracing::debug!(%error, "the pace is not shared with other processes");
-                    return None;
+                    return SharedPace::Nowhere;
                 }
             }
         }
-        None
     }
 
     /// `file` is locked, and free again when this returns.
@@ -184,6 +199,16 @@ impl Pacer {
         }
         result
     }
+}
+
+/// The file that processes share.
+enum SharedPace {
+    /// Ours until it is closed.
+    Locked(File),
+    /// Somebody else has held it for longer than anybody works on it.
+    Held,
+    /// It cannot be made or opened.
+    Nowhere,
 }
 
 /// A place in the queue of an operation. It keeps its rank while a throttled call is made again,
@@ -405,6 +430,24 @@ mod tests {
         assert!(ended.is_err());
         let text = std::fs::read_to_string(folder.path().join("pace/k.json")).expect("a file");
         assert!(text.contains("\"queue\":[]"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn who_cannot_have_the_file_calls_no_sooner_than_the_quota_has_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut pacer = Pacer::new(folder.path(), "k", None);
+        pacer.lock_patience = Duration::ZERO;
+        let _held = try_lock(&folder.path().join("pace/k.json")).expect("a file");
+        let ticket = pacer
+            .take_ticket(Operation::StartSession, Urgency::Interactive)
+            .ticket
+            .clone();
+        let turn = pacer
+            .with(Operation::StartSession, |bucket| {
+                bucket.ask(&ticket, ticket.came_ms, is_there)
+            })
+            .await;
+        assert!(matches!(turn, CallTurn::Later(_)), "{turn:?}");
     }
 
     #[tokio::test]

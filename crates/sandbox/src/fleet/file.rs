@@ -60,6 +60,12 @@ pub(crate) struct FleetFile {
     /// Resource groups by name: the tags that their members have, all of them.
     #[serde(default)]
     pub(crate) resource_groups: BTreeMap<String, BTreeMap<String, String>>,
+    /// CloudFormation stacks by name: the names of the machines that are resources of the stack.
+    #[serde(default)]
+    pub(crate) stacks: BTreeMap<String, Vec<String>>,
+    /// Resource groups by name whose members are the resources of a stack, which may be gone.
+    #[serde(default)]
+    pub(crate) stack_groups: BTreeMap<String, String>,
     /// Regions that the account has not enabled.
     #[serde(default)]
     pub(crate) disabled_regions: Vec<String>,
@@ -178,10 +184,16 @@ fn default_mfa_code() -> String {
 impl FleetFile {
     /// Whether the machine is a member of the resource group.
     pub(crate) fn is_in_group(&self, group: &str, instance: &Instance) -> bool {
-        let tags = self.resource_groups.get(group);
-        tags.is_some_and(|tags| {
-            tags.iter()
-                .all(|(key, value)| instance.tags.get(key) == Some(value))
+        if let Some(tags) = self.resource_groups.get(group) {
+            return tags
+                .iter()
+                .all(|(key, value)| instance.tags.get(key) == Some(value));
+        }
+        let stack = self.stack_groups.get(group);
+        let machines = stack.and_then(|stack| self.stacks.get(stack));
+        machines.is_some_and(|names| {
+            let name = instance.tags.get("Name");
+            name.is_some_and(|name| names.contains(name))
         })
     }
 
@@ -207,6 +219,10 @@ impl FleetFile {
                 return Err(format!("names: `{name}` is not HOST:PORT"));
             }
             parse_service(service).map_err(|message| format!("names: {name}: {message}"))?;
+        }
+        let mut groups = self.stack_groups.keys();
+        if let Some(name) = groups.find(|name| self.resource_groups.contains_key(*name)) {
+            return Err(format!("stack_groups: `{name}` has tags too"));
         }
         Ok(())
     }

@@ -51,12 +51,16 @@ fn get_document(app: &App, call: &Call, input: &Value) -> Result<Value, ApiError
         .rsplit_once(":document/")
         .map_or(name, |(_, short)| short);
     app.check_resource(call, "GetDocument", short, &document_arn(call, short))?;
-    let content = documents::content(short, app.fleet.file()).ok_or_else(|| {
+    let mut content = documents::content(short, app.fleet.file()).ok_or_else(|| {
         ApiError::new(
             "InvalidDocument",
             format!("Document with name {name} does not exist."),
         )
     })?;
+    // What sessions demand is what the preferences say, whoever has set it.
+    if let (Some(inputs), Some(key)) = (content.get_mut("inputs"), &app.faults().kms_key) {
+        inputs["kmsKeyId"] = json!(key);
+    }
     Ok(json!({
         "Name": name,
         "DocumentVersion": "1",

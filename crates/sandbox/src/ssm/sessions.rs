@@ -51,6 +51,7 @@ pub(super) fn start(app: &App, call: &Call, input: &Value) -> Result<Value, ApiE
     let encryption = kms::session_key(app, &instance)
         // Port sessions are never encrypted, whatever the account demands.
         .filter(|_| !matches!(kind, SessionKind::Port { .. }))
+        .filter(|_| !faults.kms_skip)
         .map(|key| kms::of_agent(app, call, &instance, key));
     let internal = |_| ApiError::internal(call.service);
     let agent_version = faults

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
@@ -368,8 +369,8 @@ impl Task {
                     payload_type,
                     payload,
                 } => match payload_type {
-                    PayloadType::Output => Event::Output(payload),
-                    PayloadType::StdErr | PayloadType::Error => Event::Stderr(payload),
+                    PayloadType::Output => Event::Output(apart(payload)),
+                    PayloadType::StdErr | PayloadType::Error => Event::Stderr(apart(payload)),
                     PayloadType::ExitCode => match parse_exit_code(&payload) {
                         Some(code) => Event::ExitCode(code),
                         None => continue,
@@ -440,6 +441,17 @@ impl Task {
             self.gauge.remove(error.0.weight());
         }
     }
+}
+
+/// The payload in memory of its own, so that an event that waits for its reader costs what the
+/// gauge counts. As it came off the socket, one byte of it would keep alive the whole buffer that
+/// it was read into, and an agent could have a slow reader hold a hundred times the bound. Copying
+/// a kilobyte is nothing beside the system calls that brought it.
+fn apart(payload: Bytes) -> Bytes {
+    if payload.is_unique() {
+        return payload;
+    }
+    Bytes::copy_from_slice(&payload)
 }
 
 /// False: the owner closes.

@@ -307,6 +307,36 @@ fn a_dial_error_belongs_to_the_stream_that_is_closed_next_without_data() {
 }
 
 #[test]
+fn an_agent_that_opens_closes_and_fills_what_nobody_opened_leaves_no_trace() {
+    let mut client = Client::new();
+    let own = client.open().unwrap();
+    while client.poll_transmit(1024).is_some() {}
+    for foreign in (0..20_000).filter(|id| *id != own) {
+        for (command, payload) in [
+            (Command::Syn, &b""[..]),
+            (Command::Psh, b"x"),
+            (Command::Upd, b"\xff\xff\xff\xff\xff\xff\xff\xff"),
+            (Command::Fin, b""),
+            (Command::Nop, b""),
+        ] {
+            client
+                .handle_input(frame(command, foreign, payload))
+                .unwrap();
+        }
+        client.handle_connect_error();
+    }
+    assert_eq!(events(&mut client), []);
+    assert_eq!((client.stream_count(), client.queued_bytes()), (1, 0));
+    assert!(client.is_idle());
+    // However often the far end closes, the stream ends once.
+    for _ in 0..3 {
+        client.handle_input(frame(Command::Fin, own, b"")).unwrap();
+        client.handle_input(frame(Command::Psh, own, b"x")).unwrap();
+    }
+    assert_eq!(events(&mut client), [Event::Refused(own)]);
+}
+
+#[test]
 fn a_stream_is_forgotten_once_both_sides_have_closed_it() {
     let mut client = Client::new();
     let (ours, theirs) = (client.open().expect("an id"), client.open().expect("an id"));

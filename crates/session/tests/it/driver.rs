@@ -144,6 +144,22 @@ async fn streams_flags_and_exit_codes_are_events_of_their_own() {
 }
 
 #[tokio::test]
+async fn output_that_waits_for_its_reader_keeps_nothing_but_its_own_bytes() {
+    let server = Server::start().await;
+    let (mut session, mut agent) = server.shell(options()).await;
+    // Small ones, each cut out of what was read from the socket at once.
+    agent.channel.send(PayloadType::Output, &b"a"[..]);
+    agent.channel.send(PayloadType::StdErr, &b"b"[..]);
+    agent.flush().await;
+    for _ in 0..2 {
+        let (Event::Output(bytes) | Event::Stderr(bytes)) = next(&mut session.events).await else {
+            panic!("no output");
+        };
+        assert!(bytes.is_unique(), "a buffer is held for {bytes:?}");
+    }
+}
+
+#[tokio::test]
 async fn channel_closed_ends_the_session_without_a_resumption() {
     let server = Server::start().await;
     let (mut session, mut agent) = server.shell(options()).await;
