@@ -113,8 +113,8 @@ impl FetchCollector {
     }
 }
 
-/// Fetches `files` as one archive, and what a lost session has left of it as another one; gives back
-/// those that did not come or did not come whole, to be fetched one by one.
+/// Fetches `files` as one archive, and what a lost session has left of it as another one; gives
+/// back those that did not come or did not come whole, to be fetched one by one.
 pub(super) async fn fetch_files(
     session: &ShellTransport,
     files: Vec<Fetch>,

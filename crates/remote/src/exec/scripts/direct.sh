@@ -9,7 +9,7 @@
 # No single quote may stand here: the text travels between a pair of them.
 #
 # shellcheck disable=SC2154 # Set before: command.
-# shellcheck disable=SC2317,SC2329 # run_all is called by watched.sh of the pipe, which stands before.
+# shellcheck disable=SC2317,SC2329 # run_all is called by watched.sh of the pipe, in front.
 
 exec 3>&1 6>&2
 if base64 -w0 </dev/null >/dev/null 2>&1; then
