@@ -148,27 +148,30 @@ async fn list(cx: &Context, asked: &List) -> Result<Exit> {
         found.retain(|command| command.comment.ends_with(&mark));
     }
     found.sort_by_key(|command| std::cmp::Reverse(command.requested));
-    let output = cx.output();
-    match output.format() {
-        Format::Json => output.json(&list_document(&found))?,
-        Format::Yaml => output.yaml(&list_document(&found))?,
-        Format::Jsonl => {
-            for command in &found {
-                output.json_line(&command_object(command))?;
-            }
-        }
-        Format::Name => {
-            for command in &found {
-                output.line(&command.id)?;
-            }
-        }
-        _ if found.is_empty() && asked.since.is_none() => {
-            output.note("no command was sent within a day; further back: ops runs --since 7d");
-        }
-        _ if found.is_empty() => output.note("no command was sent in that time"),
-        _ => table(cx, &found)?,
+    cx.output().through_pager(|| write_list(cx, &found))?;
+    if found.is_empty() && matches!(cx.output().format(), Format::Table | Format::Wide) {
+        cx.output().note(match asked.since {
+            None => "no command was sent within a day; further back: ops runs --since 7d",
+            Some(_) => "no command was sent in that time",
+        });
     }
     Ok(Exit::SUCCESS)
+}
+
+fn write_list(cx: &Context, found: &[SentCommand]) -> Result<()> {
+    let output = cx.output();
+    match output.format() {
+        Format::Json => output.json(&list_document(found)),
+        Format::Yaml => output.yaml(&list_document(found)),
+        Format::Jsonl => found
+            .iter()
+            .try_for_each(|command| output.json_line(&command_object(command))),
+        Format::Name => found
+            .iter()
+            .try_for_each(|command| output.line(&command.id)),
+        _ if found.is_empty() => Ok(()),
+        _ => table(cx, found),
+    }
 }
 
 fn table(cx: &Context, found: &[SentCommand]) -> Result<()> {

@@ -233,14 +233,14 @@ fn list(cx: &Context) -> Result<Exit> {
         "kind": "NamedForwardList",
         "forwards": documents,
     });
-    match output.format() {
-        Format::Json => output.json(&document)?,
-        Format::Yaml => output.yaml(&document)?,
-        Format::Name => forwards.keys().try_for_each(|name| output.line(name))?,
+    output.through_pager(|| match output.format() {
+        Format::Json => output.json(&document),
+        Format::Yaml => output.yaml(&document),
+        Format::Name => forwards.keys().try_for_each(|name| output.line(name)),
         _ => {
             if forwards.is_empty() {
                 output.note("the profile names no forwards");
-                return Ok(Exit::SUCCESS);
+                return Ok(());
             }
             let rows = forwards.iter().map(|(name, forward)| {
                 let dash = || "-".to_owned();
@@ -262,9 +262,9 @@ fn list(cx: &Context) -> Result<Exit> {
                 cx,
                 &["NAME", "TARGET", "LOCAL", "REMOTE", "GROUP"],
                 rows.collect(),
-            )?;
+            )
         }
-    }
+    })?;
     Ok(Exit::SUCCESS)
 }
 
@@ -287,7 +287,7 @@ async fn show(cx: &Context) -> Result<Exit> {
         cx.output().note("nothing is being forwarded");
         return Ok(Exit::SUCCESS);
     }
-    status::write(cx, &rows)?;
+    cx.output().through_pager(|| status::write(cx, &rows))?;
     Ok(Exit::SUCCESS)
 }
 

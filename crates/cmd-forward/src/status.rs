@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use ops_core::Context;
-use ops_ui::{Format, Result, output::escape};
+use ops_ui::{
+    Format, Result,
+    table::{self, Cell, Column},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::local::Bound;
@@ -164,34 +167,21 @@ pub(crate) fn write(cx: &Context, rows: &[ForwardRow]) -> Result<()> {
     }
 }
 
-/// Aligned columns, two blanks apart.
+/// Aligned columns, cut where the terminal is too narrow.
 pub(crate) fn table(cx: &Context, head: &[&str], rows: Vec<Vec<String>>) -> Result<()> {
-    let output = cx.output();
-    let mut lines: Vec<Vec<String>> = Vec::new();
-    if output.headers() {
-        lines.push(head.iter().map(|&text| text.to_owned()).collect());
-    }
-    lines.extend(
-        rows.into_iter()
-            .map(|row| row.iter().map(|cell| escape(cell)).collect()),
-    );
-    let widths: Vec<usize> = (0..head.len())
-        .map(|column| {
-            lines
-                .iter()
-                .filter_map(|line| line.get(column))
-                .map(|cell| cell.chars().count())
-                .max()
-                .unwrap_or(0)
+    let columns: Vec<Column> = head
+        .iter()
+        .map(|&title| match title {
+            // What a tunnel has carried is the first to be left out; names and addresses stay.
+            "BYTES" => Column::new(title, 1),
+            "RATE" => Column::new(title, 2),
+            "CONNECTIONS" => Column::new(title, 3),
+            "AGE" => Column::new(title, 4),
+            _ => Column::new(title, Column::KEPT).shrinking(),
         })
         .collect();
-    for line in lines {
-        let text: Vec<String> = line
-            .iter()
-            .zip(&widths)
-            .map(|(cell, &width)| format!("{cell:<width$}"))
-            .collect();
-        output.line(text.join("  ").trim_end())?;
-    }
-    Ok(())
+    let rows = rows
+        .iter()
+        .map(|row| row.iter().map(Cell::new).collect::<Vec<_>>());
+    table::write(cx.output(), &columns, rows)
 }

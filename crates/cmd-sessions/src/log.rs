@@ -60,13 +60,15 @@ pub(crate) async fn run(cx: &Context, id: &str) -> Result<Exit> {
     }
     let mut tried: Vec<Error> = Vec::new();
     if let Some(group) = &logs.log_group {
-        match from_log_group(cx, &session, group).await {
+        let written = from_log_group(cx, &session, group);
+        match cx.output().stream_through_pager(written).await {
             Ok(()) => return Ok(Exit::SUCCESS),
             Err(error) => tried.push(may_go_on(error)?),
         }
     }
     if let Some((bucket, prefix)) = &logs.bucket {
-        match from_bucket(cx, &session, bucket, prefix).await {
+        let written = from_bucket(cx, &session, bucket, prefix);
+        match cx.output().stream_through_pager(written).await {
             Ok(()) => return Ok(Exit::SUCCESS),
             Err(error) => tried.push(may_go_on(error)?),
         }

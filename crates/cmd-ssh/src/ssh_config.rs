@@ -112,7 +112,7 @@ impl Command for SshConfig {
             );
             let block =
                 config_text::block(&files.label, &refresh, &[text.hosts, text.ids].concat());
-            cx.output().page(&block)?;
+            cx.output().through_pager(|| cx.output().page(&block))?;
             return Ok(Exit::SUCCESS);
         }
         let refresh = format!("{} --install", files.again);
@@ -124,9 +124,9 @@ impl Command for SshConfig {
             change(&files.config, |old| Some(include::with_include(old)))?,
         ];
         if self.diff {
-            for change in &changes {
-                cx.output().page(&change.diff())?;
-            }
+            let differences: String = changes.iter().map(|change| change.diff()).collect();
+            cx.output()
+                .through_pager(|| cx.output().page(&differences))?;
             return Ok(Exit::SUCCESS);
         }
         for other in files.other_ids() {

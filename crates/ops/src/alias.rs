@@ -1,8 +1,12 @@
 //! Aliases of the team profile: other words for an `ops` command line, never for a program.
 
+mod arguments;
+
 use std::ffi::{OsStr, OsString};
 
 use ops_ui::{Error, Result};
+
+use crate::registry;
 
 /// The profile that words after an alias ask for; they are not parsed before the alias is expanded.
 pub(crate) fn profile_among(words: &[OsString]) -> Option<String> {
@@ -23,11 +27,11 @@ pub(crate) fn profile_among(words: &[OsString]) -> Option<String> {
     found
 }
 
-/// The whole line with the alias at `verb` replaced by what it means. `seen` are the aliases
-/// replaced before.
+/// The whole line with the alias at `verb` replaced by what it means, and the arguments behind it
+/// in their places. `seen` are the aliases replaced before.
 ///
 /// # Errors
-/// An alias that leads back to itself.
+/// An alias that leads back to itself, or lacks an argument.
 pub(crate) fn expand(
     words: &[OsString],
     verb: usize,
@@ -41,11 +45,86 @@ pub(crate) fn expand(
                 .caused_by(format!("{} → {name}", seen.join(" → "))),
         );
     }
+    let (mut line, arguments) = around(words, verb, meaning);
+    let placed = arguments::place(meaning, &arguments).map_err(|needed| {
+        let arguments = if needed == 1 { "argument" } else { "arguments" };
+        Error::usage(format!("the alias `{name}` takes {needed} {arguments}"))
+            .caused_by(format!("it means: ops {}", meaning.join(" ")))
+            .hint("see the aliases: ops -h")
+    })?;
+    line.extend(placed);
     seen.push(name);
-    let mut line = words[..verb].to_vec();
-    line.extend(meaning.iter().map(OsString::from));
-    line.extend_from_slice(&words[verb + 1..]);
     Ok(line)
+}
+
+/// As [`expand`], for a line whose next word is being typed: the line ends where that word goes.
+/// `None` where the word is a part of another one, or the alias leads back to itself.
+pub(crate) fn expand_before_cursor(
+    words: &[OsString],
+    verb: usize,
+    meaning: &[String],
+    seen: &mut Vec<String>,
+) -> Option<Vec<OsString>> {
+    let name = words[verb].to_string_lossy().into_owned();
+    if seen.contains(&name) {
+        return None;
+    }
+    seen.push(name);
+    let (mut line, typed) = around(words, verb, meaning);
+    line.extend(arguments::place_before_cursor(meaning, &typed)?);
+    Some(line)
+}
+
+/// What stands in front of the words of an alias, and its arguments. Where arguments have numbers,
+/// global options are none of them and go to the front.
+fn around(words: &[OsString], verb: usize, meaning: &[String]) -> (Vec<OsString>, Vec<OsString>) {
+    let mut front = words[..verb].to_vec();
+    let behind = &words[verb + 1..];
+    if !arguments::has_places(meaning) {
+        return (front, behind.to_vec());
+    }
+    // `ops ssh` and others have short options of their own: `-p` is a port there.
+    let has_short_options = meaning
+        .first()
+        .and_then(|word| registry::find(word))
+        .is_none_or(|entry| !entry.traits.own_short_options);
+    let options = WithValue::of_globals();
+    let mut arguments = Vec::new();
+    let mut rest = behind.iter();
+    while let Some(word) = rest.next() {
+        if word == "--" {
+            arguments.push(word.clone());
+            break;
+        }
+        let is_long = word.as_encoded_bytes().starts_with(b"--");
+        if !is_global(word) || !(is_long || has_short_options) {
+            arguments.push(word.clone());
+            continue;
+        }
+        front.push(word.clone());
+        if options.take_next(word) {
+            front.extend(rest.next().cloned());
+        }
+    }
+    arguments.extend(rest.cloned());
+    (front, arguments)
+}
+
+/// Whether `word` is a global option, alone or with its value.
+fn is_global(word: &OsStr) -> bool {
+    let Some(text) = word.to_str().filter(|text| text.len() > 1) else {
+        return false;
+    };
+    let name = text.split('=').next().unwrap_or_default();
+    crate::globals::args().iter().any(|arg| {
+        let is_long = arg
+            .get_long()
+            .is_some_and(|long| name.strip_prefix("--") == Some(long));
+        let is_short = !text.starts_with("--")
+            && text.strip_prefix('-').and_then(|rest| rest.chars().next()) == arg.get_short()
+            && arg.get_short().is_some();
+        is_long || is_short
+    })
 }
 
 /// The place of the verb `name` among `words`: the first word equal to it that is not the value of

@@ -26,8 +26,20 @@ pub(crate) fn root() -> Command {
 pub(crate) fn verb(entry: &Entry) -> Command {
     let command = (entry.clap)()
         .disable_help_subcommand(true)
-        .hide(entry.traits.hidden)
-        .mut_args(|arg| arg.hide_env_values(true));
-    let command = help::for_verb(command, entry);
+        .hide(entry.traits.hidden);
+    let command = help::for_verb(without_values(command), entry);
     globals::add(command, entry.traits.own_short_options)
+}
+
+/// Names of variables stand in help, their values do not: a reason or a path of the moment would
+/// get into bug reports, and the page would differ from machine to machine.
+fn without_values(command: Command) -> Command {
+    let below: Vec<String> = command
+        .get_subcommands()
+        .map(|sub| sub.get_name().to_owned())
+        .collect();
+    let command = command.mut_args(|arg| arg.hide_env_values(true));
+    below.into_iter().fold(command, |command, name| {
+        command.mut_subcommand(name, without_values)
+    })
 }

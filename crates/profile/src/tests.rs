@@ -242,3 +242,16 @@ fn relative_folders_of_the_variable_are_left_out() {
         .insert("profiles_dir", Source::Flag("--profiles-dir".into()));
     assert_eq!(show(&globals)[..2], ["profiles", "/srv/profiles"]);
 }
+
+#[test]
+fn an_alias_is_shown_as_it_is_written_and_means_the_same_when_it_is_read() {
+    for text in [
+        "exec -it $1 -- top",
+        "logs 'web-*' $@",
+        "cp $1:/var/log/syslog 'a b'",
+        "exec '$1 $2' '$' ''",
+    ] {
+        let words: crate::values::Words = text.parse().expect("words");
+        assert_eq!(words.to_string(), text);
+    }
+}

@@ -6,7 +6,7 @@ mod patterns;
 mod ports;
 mod written;
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -122,7 +122,20 @@ impl FromStr for Words {
 
 impl fmt::Display for Words {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&shell_words::join(&self.0))
+        let words: Vec<_> = self.0.iter().map(|word| written(word)).collect();
+        f.write_str(&words.join(" "))
+    }
+}
+
+/// A word of an alias as people write it: where an argument goes is `$1` there, without the quotes
+/// that a shell would want. No shell reads it, and split it is the same word.
+fn written(word: &str) -> Cow<'_, str> {
+    let others = word.replace('$', "");
+    let needs_quotes = others.is_empty() || shell_words::quote(&others) != others;
+    if needs_quotes {
+        shell_words::quote(word)
+    } else {
+        Cow::Borrowed(word)
     }
 }
 

@@ -16,11 +16,18 @@ pub struct Env {
 }
 
 impl Env {
-    /// The environment of this process.
+    /// The environment of this process. Where `HOME` is not set, as in jobs of cron and units of
+    /// systemd, it is what the user database says.
     pub fn from_process() -> Self {
-        Self {
+        let mut env = Self {
             vars: std::env::vars_os().collect(),
+        };
+        if env.var_os("HOME").is_none()
+            && let Some(home) = std::env::home_dir()
+        {
+            env.set("HOME", home);
         }
+        env
     }
 
     /// The value of `name` if it is set, not empty, and UTF-8.

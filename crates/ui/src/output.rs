@@ -328,6 +328,17 @@ impl Output {
         self.0.stdout.through_pager(write)
     }
 
+    /// The same for a result that comes piece by piece from elsewhere.
+    ///
+    /// # Errors
+    /// Those of `write`. A pager that is left early is none.
+    pub async fn stream_through_pager(
+        &self,
+        write: impl Future<Output = Result<()>>,
+    ) -> Result<()> {
+        self.0.stdout.stream_through_pager(write).await
+    }
+
     /// Whether a pager has the terminal, and with it Ctrl-C.
     pub fn has_pager(&self) -> bool {
         self.0.stdout.has_pager()

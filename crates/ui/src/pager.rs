@@ -92,34 +92,60 @@ impl Stdout {
     /// # Errors
     /// Those of `write`. A pager that is left early is none.
     pub(crate) fn through_pager(&self, write: impl FnOnce() -> Result<()>) -> Result<()> {
+        if !self.begin() {
+            return write();
+        }
+        // The user reads for as long as they like; other tasks go on meanwhile.
+        blocking(|| self.finish(write()))
+    }
+
+    /// The same for what comes piece by piece from elsewhere.
+    ///
+    /// # Errors
+    /// As [`Self::through_pager`].
+    pub(crate) async fn stream_through_pager(
+        &self,
+        write: impl Future<Output = Result<()>>,
+    ) -> Result<()> {
+        if !self.begin() {
+            return write.await;
+        }
+        let written = write.await;
+        blocking(|| self.finish(written))
+    }
+
+    /// Has what is written from now on held for a pager. Not where there is no screen to page for,
+    /// and not within another list, which has the pager then.
+    fn begin(&self) -> bool {
         let rows = terminal::size().map(|(_, rows)| usize::from(rows));
         let (Some(rows), true, true) = (rows, self.pager.is_some(), terminal::is_foreground())
         else {
-            return write();
+            return false;
         };
-        // A list within a list: the outer one has the pager.
-        if self.lock().is_some() {
-            return write();
+        let mut paging = self.lock();
+        if paging.is_some() {
+            return false;
         }
-        *self.lock() = Some(Paging {
+        *paging = Some(Paging {
             rows,
             held: Vec::new(),
             held_lines: 0,
             child: None,
             is_given_up: false,
         });
-        // The user reads for as long as they like; other tasks go on meanwhile.
-        blocking(|| {
-            let written = write();
-            let Some(paging) = self.lock().take() else {
-                return written;
-            };
-            let ended = self.end(paging);
-            match written {
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => ended.map_err(Error::from),
-                written => written.and(ended.map_err(Error::from)),
-            }
-        })
+        true
+    }
+
+    /// Writes what is still held, or waits until the user has left the pager.
+    fn finish(&self, written: Result<()>) -> Result<()> {
+        let Some(paging) = self.lock().take() else {
+            return written;
+        };
+        let ended = self.end(paging);
+        match written {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => ended.map_err(Error::from),
+            written => written.and(ended.map_err(Error::from)),
+        }
     }
 
     /// Whether a pager has the terminal. Ctrl-C is for the pager then.

@@ -27,9 +27,14 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// The folders that `env` names. A relative XDG value is ignored, as the specification demands.
+    /// The folders that `env` names. A relative XDG value is ignored, as the specification demands;
+    /// so is a relative `HOME`: settings would be read from the working directory, and a cloned
+    /// repository could bring its own.
     pub fn from_env(env: &Env) -> Self {
-        let home = env.path("HOME").unwrap_or_else(|| PathBuf::from("/"));
+        let home = env
+            .path("HOME")
+            .filter(|home| home.is_absolute())
+            .unwrap_or_else(|| PathBuf::from("/"));
         let xdg = |name: &str, default: &str| {
             env.path(name)
                 .filter(|path| path.is_absolute())

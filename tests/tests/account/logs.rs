@@ -2,7 +2,7 @@
 
 use std::{io::Write as _, process::Stdio};
 
-use ops_tests::service::Service;
+use ops_tests::{service::Service, terminal::Terminal};
 
 use crate::{OPS, ops};
 
@@ -92,4 +92,16 @@ fn a_log_that_may_not_be_read_is_told_with_the_statement() {
     ];
     let tunnel = ops(&service, &list).succeeds().stdout;
     ops(&service, &["sessions", "log", tunnel.trim()]).fails(3, &["it is a tunnel"]);
+}
+
+#[test]
+fn a_log_that_is_longer_than_the_screen_goes_through_the_pager() {
+    let service = service("cloud_watch_log_group_name: /ops/sessions");
+    let id = past_session(&service, "seq 100 150\nexit\n");
+    let mut terminal = Terminal::start_with(&service, &["sessions", "log", &id], |command| {
+        command.env_remove("CI").env("OPS_PAGER", "sed s/^/paged:/")
+    });
+    assert_eq!(terminal.wait(), Some(0));
+    let shown = String::from_utf8_lossy(&terminal.output()).into_owned();
+    assert!(shown.contains("paged:150"), "{shown}");
 }

@@ -59,6 +59,24 @@ fn names_are_completed_as_profile_and_options_on_the_line_select() {
 }
 
 #[test]
+fn arguments_of_an_alias_complete_where_they_go() {
+    let service = user("");
+    write(
+        &service,
+        ".config/ops/profiles/placed.yaml",
+        "aliases:\n  top: exec -it $1 -- top\n  both: cp $2:a $1\n",
+    );
+    let line = ["ops", "-p", "placed", "top"];
+    let offered = |words: &[&str]| complete(&service, &[&line[..], words].concat());
+    assert_eq!(offered(&["web-"]), ["web-1", "web-2"]);
+    // Behind its place comes what the command is given on the server.
+    assert_eq!(offered(&["web-1", "web-"]), [""; 0]);
+    // A part of a word is not guessed.
+    let typed = ["ops", "-p", "placed", "both", "here", "web-"];
+    assert_eq!(complete(&service, &typed), [""; 0]);
+}
+
+#[test]
 fn logs_of_the_profile_are_offered_and_nothing_among_the_words_of_a_command() {
     let service = user("");
     write(

@@ -106,8 +106,39 @@ fn a_file_that_is_not_there_is_a_failure_of_that_server_alone() {
             .contains("`/nosuch/file` is not there on `web-1`"),
         "{done}"
     );
+    // What to do next runs as it stands.
+    let done = lab.ops(["logs", "web-1", "/nosuch/file"]).output().exits(1);
+    let line = "ops exec web-1 -- ls -lt /nosuch";
+    assert!(done.stderr.contains(line), "{done}");
+    let done = lab.ops(["logs", "web-1", "/nosuch/*.log"]).output();
+    assert!(done.stderr.contains(line), "{done}");
     let done = lab.ops(["logs", "web-1"]).output().exits(2);
     assert!(done.stderr.contains("no file and no unit"), "{done}");
+    // A word that begins with no slash is a server; whoever means a file or a unit learns how.
+    let done = lab.ops(["logs", "web-1", "nginx"]).output().exits(2);
+    for part in ["`nginx` is taken for a server", "--unit nginx"] {
+        assert!(done.stderr.contains(part), "{part} in {done}");
+    }
+}
+
+#[test]
+fn a_journal_that_cannot_be_read_is_told_with_its_unit_and_what_to_try() {
+    let lab = Lab::new();
+    // As journalctl ends on a server that keeps no journal: with --quiet it says nothing.
+    lab.write_program("bin/journalctl", "#!/bin/sh\nexit 1\n");
+    let path = format!("{}:/usr/bin:/bin", lab.home().join("bin").display());
+    let lab = lab.env("PATH", path).serve([]);
+    let done = lab
+        .ops(["logs", "web-1", "--unit", "nginx"])
+        .output()
+        .exits(1);
+    for part in [
+        "no journal of `nginx` can be read on `web-1`",
+        "journalctl ended with 1",
+        "ops exec web-1 -- systemctl status nginx",
+    ] {
+        assert!(done.stderr.contains(part), "{part} in {done}");
+    }
 }
 
 #[test]

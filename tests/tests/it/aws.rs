@@ -364,6 +364,27 @@ fn a_proxy_that_fails_is_named_with_its_answer() {
 }
 
 #[test]
+fn metadata_that_refuse_are_no_other_failure_than_no_credentials() {
+    let lab = Lab::new();
+    let refusing = proxy("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
+    let done = lab
+        .ops(["--region", "eu-west-1", "ls"])
+        .without("AWS_EC2_METADATA_DISABLED")
+        .env(
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+            format!("http://127.0.0.1:{refusing}"),
+        )
+        .env("AWS_MAX_ATTEMPTS", "1")
+        .output();
+    let said = [
+        "no AWS credentials found",
+        "the instance metadata give none",
+        "ops --region eu-west-1 --sandbox ls",
+    ];
+    fails(&done, 4, &said, &["could not be had"]);
+}
+
+#[test]
 fn a_ca_bundle_of_the_file_is_used_and_named() {
     let lab = Lab::new();
     lab.write(

@@ -259,3 +259,92 @@ fn what_other_tools_have_becomes_a_profile_and_the_rest_is_named() {
         "{done}"
     );
 }
+
+/// Makes a clone of a team's repository out of `folder`.
+fn make_clone(lab: &Lab, folder: &str) {
+    let path = lab.home().join(folder);
+    let url = "https://alice:secret@git.example.com/web/ops-profiles.git";
+    for words in [
+        &["init", "-q"][..],
+        &["add", "."],
+        &["commit", "-q", "-m", "profiles"],
+        &["remote", "add", "origin", url],
+        // A setting of the clone must start no program when profiles are listed.
+        &["config", "core.fsmonitor", "touch fsmonitor-was-run; false"],
+    ] {
+        lab.run("git", words)
+            .current_dir(&path)
+            .env("GIT_AUTHOR_NAME", "A")
+            .env("GIT_AUTHOR_EMAIL", "a@example.com")
+            .env("GIT_COMMITTER_NAME", "A")
+            .env("GIT_COMMITTER_EMAIL", "a@example.com")
+            .env("GIT_COMMITTER_DATE", "2026-01-02T03:04:05Z")
+            .output()
+            .success();
+    }
+}
+
+#[test]
+fn profiles_of_a_clone_are_listed_with_source_commit_and_age() {
+    ops_test_needs::needs!("git");
+    let lab = Lab::new();
+    lab.write("team/web.yaml", "description: Web\n");
+    make_clone(&lab, "team");
+    lab.write("team/mine.yaml", "description: Not in the repository\n");
+    lab.profile("own", "description: Of this user\n");
+    let folder = lab.home().join("team");
+    let list = |words: &[&str]| {
+        lab.ops(["config", "profiles"].iter().chain(words))
+            .env("OPS_PROFILES_DIR", &folder)
+            // Variables of a hook that `ops` runs in name another repository.
+            .env("GIT_DIR", "/nonexistent")
+            .output()
+            .success()
+    };
+    let head = lab
+        .run("git", ["rev-parse", "HEAD"])
+        .current_dir(&folder)
+        .output()
+        .success()
+        .stdout;
+    let document = list(&["-o", "json"]).json();
+    let clone_of = |name: &str| {
+        let rows = document["profiles"].as_array().expect("a list");
+        let row = rows.iter().find(|row| row["name"] == name);
+        row.expect("the profile")["clone"].clone()
+    };
+    let web = clone_of("web");
+    assert_eq!(
+        web["source"],
+        "https://git.example.com/web/ops-profiles.git"
+    );
+    assert_eq!(web["commit"], head.trim());
+    assert_eq!(web["committed"], "2026-01-02T03:04:05Z");
+    assert_eq!(clone_of("mine"), web, "the clone that the folder is");
+    assert_eq!(clone_of("own"), serde_json::Value::Null);
+
+    let table = list(&[]).stdout;
+    let line = table.lines().find(|line| line.contains("Web"));
+    let line = line.expect("the profile");
+    for part in ["git.example.com/web/ops-profiles", &head[..7]] {
+        assert!(line.contains(part), "{part} in: {table}");
+    }
+    for title in ["SOURCE", "COMMIT", "AGE"] {
+        assert!(table.contains(title), "{table}");
+    }
+    assert!(!table.contains("secret"), "{table}");
+    assert!(!folder.join("fsmonitor-was-run").exists());
+
+    // Without a clone the table has no columns for one; without git it is a list all the same.
+    let table = lab.ops(["config", "profiles"]).output().success().stdout;
+    assert!(!table.contains("COMMIT"), "{table}");
+    let table = list(&[]);
+    assert!(table.stderr.is_empty(), "{table}");
+    let without = lab
+        .ops(["config", "profiles"])
+        .env("OPS_PROFILES_DIR", &folder)
+        .env("PATH", "/nonexistent")
+        .output()
+        .success();
+    assert!(without.stdout.contains("Web"), "{without}");
+}

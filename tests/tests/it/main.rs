@@ -20,6 +20,7 @@ mod plugins;
 mod porting;
 mod profiles;
 mod quota;
+mod quoted;
 mod reference;
 mod sandbox;
 mod screens;

@@ -155,3 +155,33 @@ fn an_endpoint_without_tls_has_to_be_meant() {
     let done = keys(lab.ops(["ls"]).env("AWS_CONFIG_FILE", &file)).exits(2);
     assert!(done.stderr.contains("plain http"), "{done}");
 }
+
+#[test]
+fn without_a_home_folder_in_the_environment_the_user_database_is_asked() {
+    let lab = Lab::new();
+    // What a shell makes of `~NAME` is what the user database says, whatever HOME is.
+    let home = lab
+        .run("sh", ["-c", "eval printf %s ~$(id -un)"])
+        .output()
+        .success()
+        .stdout;
+    let path = |home: Option<&str>| {
+        let run = lab.ops(["config", "path", "-o", "json"]);
+        let run = match home {
+            Some(home) => run.env("HOME", home),
+            None => run.without("HOME"),
+        };
+        let run = ["CONFIG", "CACHE", "STATE", "DATA"]
+            .iter()
+            .fold(run, |run, name| run.without(&format!("XDG_{name}_HOME")));
+        let done = run.current_dir(lab.home()).output().success();
+        done.json()["files"][0]["path"].as_str().map(str::to_owned)
+    };
+    let expected = format!("{home}/.config/ops/config.yaml");
+    assert_eq!(path(None), Some(expected));
+    // A relative one would have settings read from the working directory.
+    for relative in ["", "here", "."] {
+        let path = path(Some(relative)).expect("a path");
+        assert!(path.starts_with("/.config"), "{relative}: {path}");
+    }
+}

@@ -87,3 +87,31 @@ fn what_the_selection_leaves_out_is_named_with_its_id_and_never_proposed_again()
         .exits(3);
     assert!(done.stderr.contains("did you mean `bastion`?"), "{done}");
 }
+
+#[test]
+fn arguments_of_an_alias_go_where_its_numbers_stand() {
+    let lab = Lab::with_sandbox();
+    lab.profile(
+        "team",
+        "aliases:\n  say: exec $1 -- echo one=$1 all $@\n  at: exec $1 -- echo\n  own: exec $1 --shell 'set -- of-sh; echo $$1 $HOME'\n",
+    );
+    let run = |line: &[&str]| lab.ops(["-p", "team"].iter().chain(line)).output();
+    let said = |line: &[&str]| run(line).success().stdout;
+    assert_eq!(
+        said(&["say", "web-1", "two three"]),
+        "one=web-1 all web-1 two three\n"
+    );
+    assert_eq!(said(&["at", "web-1", "a  b", "-v"]), "a  b\n");
+    // An option of ops is none of the arguments, wherever it stands; behind two dashes it is one.
+    assert_eq!(said(&["at", "--region", "eu-west-1", "web-1", "a"]), "a\n");
+    assert_eq!(said(&["at", "web-1", "--", "--region"]), "-- --region\n");
+    // What the shell on the server reads stays.
+    let own = said(&["own", "web-1"]);
+    assert!(own.starts_with("of-sh ~/"), "{own}");
+    let lacking = run(&["at"]).exits(2);
+    for part in ["the alias `at` takes 1 argument", "exec $1 -- echo"] {
+        assert!(lacking.stderr.contains(part), "{lacking}");
+    }
+    let help = lab.ops(["-p", "team", "-h"]).output().success().stdout;
+    assert!(help.contains("at   ops exec $1 -- echo\n"), "{help}");
+}

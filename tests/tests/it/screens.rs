@@ -325,6 +325,58 @@ fn what_is_longer_than_the_screen_goes_through_the_pager_and_nothing_else_does()
     assert!(!String::from_utf8_lossy(&watching.output()).contains("paged:"));
 }
 
+/// What is not one of `ls`: everything that lists or shows a document, as with git.
+#[test]
+fn lists_of_every_verb_go_through_the_pager() {
+    let service = Service::start_with(OPS, |options| options.fleet_size = 40);
+    let write = |path: &str, text: &str| {
+        let path = service.home().join(path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(&path, text).expect("a file");
+        path
+    };
+    let mut forwards = "forwards:\n".to_owned();
+    for number in 0..30 {
+        use std::os::unix::fs::PermissionsExt as _;
+        let name = format!(".local/share/ops/plugins/bin/ops-p{number}");
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(write(&name, "#!/bin/sh\n"), mode).expect("a mode");
+        forwards += &format!("  f{number}: {{ via: web-1, to: 80 }}\n");
+    }
+    write(".config/ops/profiles/many.yaml", &forwards);
+    write(".config/ops/profiles/none.yaml", "{}\n");
+    write(".aws/config", "[profile a]\nregion = eu-west-1\n");
+    for _ in 0..3 {
+        let line = [
+            "exec",
+            "web-1",
+            "-n",
+            "--via",
+            "run-command",
+            "--detach",
+            "--",
+        ];
+        let sent = service.ops(&[&line[..], &["true"]].concat()).output();
+        assert!(sent.expect("an end").status.success());
+    }
+    for args in [
+        &["ssh-config"][..],
+        &["ssh-config", "--diff"],
+        &["plugin", "list"],
+        &["-p", "many", "forward", "--list"],
+        &["-p", "many", "forward", "--list", "-o", "json"],
+        &["config", "diff", "many", "none"],
+        &["runs", "-o", "json"],
+        &["runs", "-o", "yaml"],
+        &["completion", "bash"],
+    ] {
+        let shown = with_pager(&service, args, &[]);
+        let is_paged = shown.contains("paged:");
+        // A script is for a shell, and git has no pager for what a shell reads either.
+        assert_eq!(is_paged, args[0] != "completion", "{args:?}: {shown}");
+    }
+}
+
 #[test]
 fn less_gets_the_flags_of_git_and_ctrl_c() {
     ops_test_needs::needs!("less");
@@ -397,6 +449,34 @@ fn colours_are_those_that_light_and_dark_terminals_can_show() {
         ("OPS_COLOR", "never"),
     ] {
         assert_eq!(codes(&[("TERM", "xterm"), off]), [""; 0], "{off:?}");
+    }
+}
+
+#[test]
+fn nothing_is_drawn_on_a_terminal_that_can_draw_nothing() {
+    let service = service();
+    let file = service.home().join("file");
+    std::fs::write(&file, vec![b'x'; 1 << 20]).expect("a file");
+    let file = file.to_string_lossy();
+    // Each takes long enough for a bar, where bars are drawn.
+    for args in [
+        &["cp", "--limit-rate", "1MB", &*file, "web-1:copy"][..],
+        &["exec", "web-*", "--", "sleep", "1"],
+        &["wait", "web-1"],
+        &["doctor", "web-1"],
+        &["forward", "web-1", "0:80", "--", "true"],
+        &["ls", "--all-regions"],
+    ] {
+        let mut terminal = Terminal::start_with(&service, args, |command| {
+            command.env_remove("CI").env("TERM", "dumb")
+        });
+        assert_eq!(terminal.wait(), Some(0), "{args:?}");
+        let drawn = String::from_utf8_lossy(&terminal.output()).into_owned();
+        let without_ends = drawn.replace("\r\n", "\n");
+        assert!(
+            !without_ends.contains(['\x1b', '\r', '\x08']),
+            "{args:?}: {drawn:?}"
+        );
     }
 }
 

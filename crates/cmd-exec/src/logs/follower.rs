@@ -243,7 +243,8 @@ impl LogFollower {
             .filter(|trouble| !(follows && trouble.may_pass()));
         let first = lasting.next()?;
         let label = self.host.instance.label();
-        let mut error = first.error(label);
+        let target = self.host.instance.plain_name().unwrap_or(label);
+        let mut error = self.error_of(first, label, target);
         for other in lasting {
             error = error.caused_by(other.words());
         }
@@ -252,12 +253,45 @@ impl LogFollower {
             .iter()
             .any(|trouble| matches!(trouble, LogTrouble::Unreadable(_)));
         if is_unreadable && self.host.user.as_deref() != Some("root") {
-            let target = self.host.instance.plain_name().unwrap_or(label);
             let mut words = vec!["ops", "logs", "--user", "root", target];
             words.extend(self.log_request.sources.files.iter().map(String::as_str));
             error = error.hint(hint!("read it as root: {}", Hint::command(words)));
         }
         Some(error)
+    }
+
+    /// The error for a trouble that lasts, with a command that looks at the cause.
+    fn error_of(&self, trouble: &LogTrouble, label: &str, target: &str) -> Error {
+        let units = &self.log_request.sources.units;
+        match trouble {
+            // With --quiet, without which its notes would be among the lines, journalctl says
+            // nothing of a server that keeps no journal.
+            LogTrouble::Journal(_) => Error::new(
+                ErrorKind::Unexpected,
+                format!(
+                    "no journal of {} can be read on `{label}`",
+                    units
+                        .iter()
+                        .map(|unit| format!("`{unit}`"))
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                ),
+            )
+            .caused_by(trouble.words())
+            .hint(hint!(
+                "see whether the unit is there, and who may read: {}",
+                Hint::command(
+                    ["ops", "exec", target, "--", "systemctl", "status"]
+                        .into_iter()
+                        .chain(units.iter().map(String::as_str))
+                )
+            )),
+            LogTrouble::Missing(path) => trouble.error(label).hint(hint!(
+                "see what is there: {}",
+                Hint::command(["ops", "exec", target, "--", "ls", "-lt", folder_of(path)])
+            )),
+            _ => trouble.error(label),
+        }
     }
 
     /// Waits until another run may be tried.
@@ -302,6 +336,17 @@ impl LogFollower {
             "`{}` did not read its logs as asked",
             self.host.instance.label()
         ))
+    }
+}
+
+/// The folder in which a path, or a glob of paths, is looked for: what is in front of the part
+/// with the first wildcard.
+fn folder_of(path: &str) -> &str {
+    let plain = path.find(['*', '?', '[']).map_or(path, |at| &path[..at]);
+    match plain.rfind('/') {
+        Some(0) => "/",
+        Some(at) => &plain[..at],
+        None => ".",
     }
 }
 

@@ -96,7 +96,7 @@ impl Command for Logs {
     async fn run(self, cx: Context) -> Result<Exit> {
         let (mut targets, mut sources) = divide(&self.words, &cx.profile()?.logs)?;
         sources.units.extend(self.unit.iter().cloned());
-        sources.check()?;
+        sources.check(&targets)?;
         if self.since.is_some() && !sources.files.is_empty() {
             return Err(Error::usage(
                 "--since is for --unit: the lines of a file have no time that every file writes \

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ops_profile::{OneOrMany, Target};
-use ops_ui::{Error, Result, hint};
+use ops_ui::{Error, Hint, Result, hint};
 
 /// What begins a unit in `logs` of a profile.
 const UNIT: &str = "unit:";
@@ -21,13 +21,26 @@ pub(crate) struct LogSources {
 }
 
 impl LogSources {
+    /// `targets` are the words that are neither.
+    ///
     /// # Errors
     /// There is nothing to read, files and units at once, or a home that cannot be named.
-    pub(crate) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self, targets: &[Target]) -> Result<()> {
         match (self.files.is_empty(), self.units.is_empty()) {
             (true, true) => {
-                return Err(Error::usage("no file and no unit was given")
-                    .hint("name a file: ops logs TARGET /var/log/syslog; or a unit: --unit NAME"));
+                let nothing = Error::usage("no file and no unit was given")
+                    .hint("name a file: ops logs TARGET /var/log/syslog; or a unit: --unit NAME");
+                // Whoever writes two words means the last one to be what is read.
+                let [first, .., last] = targets else {
+                    return Err(nothing);
+                };
+                let unit = Hint::command(["ops", "logs", first.as_str(), "--unit", last.as_str()]);
+                return Err(nothing
+                    .caused_by(format!(
+                        "`{last}` is taken for a server: a file begins with `/` or `~/`, and the \
+                         profile has no such name under `logs`"
+                    ))
+                    .hint(hint!("if it is a unit: {}", unit)));
             }
             (false, false) => {
                 return Err(
@@ -110,7 +123,7 @@ mod tests {
         assert!(targets.is_empty());
         assert_eq!(sources.files, ["/var/log/nginx/error.log"]);
         assert_eq!(sources.units, ["nginx"]);
-        assert!(sources.check().is_err(), "files and units at once");
+        assert!(sources.check(&[]).is_err(), "files and units at once");
     }
 
     #[test]
@@ -119,8 +132,8 @@ mod tests {
             files: vec![file.to_owned()],
             units: Vec::new(),
         };
-        assert!(of("~/a").check().is_ok());
-        assert!(of("~root/a").check().is_err());
-        assert!(LogSources::default().check().is_err());
+        assert!(of("~/a").check(&[]).is_ok());
+        assert!(of("~root/a").check(&[]).is_err());
+        assert!(LogSources::default().check(&[]).is_err());
     }
 }

@@ -78,11 +78,23 @@ pub(super) fn credentials_failed(
     if lower.contains("external process") {
         return process_failed(&text, source, files);
     }
-    if matches!(error, CredentialsError::CredentialsNotLoaded(_)) {
+    // Containers, and clouds of other makers, often refuse what the chain asks for last: that is no
+    // reason of its own where nothing else gives credentials.
+    let are_metadata_refused =
+        lower.contains("imds") && files.get(source, "credential_source").is_none();
+    if are_metadata_refused || matches!(error, CredentialsError::CredentialsNotLoaded(_)) {
         let failure = Error::new(ErrorKind::NotLoggedIn, "no AWS credentials found").caused_by(format!(
             "looked in the environment, AWS profile `{name}`, web identity, container and instance metadata"
         ))
         .named("no-credentials");
+        let failure = if are_metadata_refused {
+            failure.caused_by(format!(
+                "the instance metadata give none: {}",
+                innermost(error)
+            ))
+        } else {
+            failure
+        };
         let failure = if files.has(name) {
             failure
         } else {

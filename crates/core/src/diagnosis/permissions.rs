@@ -86,12 +86,13 @@ impl Permissions {
     pub fn policy_to_add(&self, region: &str) -> Option<Value> {
         let partition = Partition::of(region);
         let mut statements: Vec<Value> = Vec::new();
-        let starts: Vec<&str> = self
+        let mut starts: Vec<String> = self
             .missing()
             .filter(|permission| permission.action == "ssm:StartSession")
-            .map(|permission| permission.resource.as_str())
+            .map(|permission| permission.resource.clone())
             .collect();
         if !starts.is_empty() {
+            starts.extend(self.document_unknown(region));
             statements.push(json!({
                 "Sid": "OpenSessions", "Effect": "Allow", "Action": "ssm:StartSession",
                 "Resource": starts,
@@ -105,6 +106,22 @@ impl Permissions {
         }
         (!statements.is_empty())
             .then(|| json!({ "Version": "2012-10-17", "Statement": statements }))
+    }
+
+    /// The document of shells, where nothing tells whether the caller may use it. A refusal names
+    /// one resource of several: with the server alone in the policy, the next try would be refused
+    /// for the document.
+    fn document_unknown(&self, region: &str) -> Option<String> {
+        let is_start = |one: &&Permission| one.action == "ssm:StartSession";
+        let mut starts = self.all.iter().filter(is_start);
+        if starts.any(|one| one.resource.contains(":document/")) {
+            return None;
+        }
+        // `arn:aws:ec2:REGION:ACCOUNT:instance/ID`.
+        let server = self.missing().find(is_start)?;
+        let account = server.resource.split(':').nth(4)?;
+        let name = "SSM-SessionManagerRunShell";
+        Some(iam::document_arn(region, account, name))
     }
 }
 
@@ -411,6 +428,11 @@ mod tests {
         let statements = policy["Statement"].as_array().expect("statements");
         assert_eq!(statements.len(), 2, "{policy}");
         assert_eq!(statements[0]["Resource"][0], arn);
+        // Where the simulator was not asked, nobody knows of the document.
+        assert_eq!(
+            statements[0]["Resource"][1],
+            "arn:aws:ssm:eu-west-1:1:document/SSM-SessionManagerRunShell"
+        );
         assert_eq!(statements[1]["Sid"], "OwnSessions");
         assert_eq!(Permissions::default().policy_to_add("eu-west-1"), None);
     }

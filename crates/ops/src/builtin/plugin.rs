@@ -4,7 +4,11 @@ use std::ffi::OsString;
 
 use ops_core::{Command, Context, Values};
 use ops_profile::Verbs;
-use ops_ui::{Error, ErrorKind, Exit, Format, Paths, Result, output::escape};
+use ops_ui::{
+    Error, ErrorKind, Exit, Format, Output, Paths, Result,
+    output::escape,
+    table::{self, Cell, Column},
+};
 use serde::Serialize;
 
 use crate::{
@@ -149,37 +153,40 @@ fn problems(found: &Found, verbs: Verbs, aliases: &[String], before: &[Line]) ->
     problems
 }
 
+fn write_list(lines: &[Line], output: &Output) -> Result<()> {
+    let document = || serde_json::json!({ "apiVersion": "ops.plugins/v1", "plugins": lines });
+    match output.format() {
+        Format::Json => output.json(&document()),
+        Format::Yaml => output.yaml(&document()),
+        Format::Name => lines.iter().try_for_each(|line| output.line(&line.name)),
+        _ if lines.is_empty() => Ok(()),
+        _ => {
+            let columns = [
+                Column::new("NAME", Column::KEPT).shrinking(),
+                Column::new("VERSION", 1),
+                Column::new("ABOUT", 2).shrinking(),
+                Column::new("FILE", Column::KEPT).shrinking(),
+            ];
+            let rows = lines.iter().map(|line| {
+                vec![
+                    Cell::new(&line.name),
+                    Cell::maybe(line.version.as_deref()),
+                    Cell::maybe(line.about.as_deref()),
+                    Cell::new(&line.path),
+                ]
+            });
+            table::write(output, &columns, rows)
+        }
+    }
+}
+
 fn show(lines: &[Line], cx: &Context) -> Result<()> {
     let output = cx.output();
-    match output.format() {
-        Format::Json => {
-            output
-                .json(&serde_json::json!({ "apiVersion": "ops.plugins/v1", "plugins": lines }))?;
-        }
-        Format::Yaml => {
-            output
-                .yaml(&serde_json::json!({ "apiVersion": "ops.plugins/v1", "plugins": lines }))?;
-        }
-        Format::Name => {
-            for line in lines {
-                output.line(&line.name)?;
-            }
-        }
-        _ => {
-            for line in lines {
-                let version = line.version.as_deref().unwrap_or("-");
-                let about = line.about.as_deref().unwrap_or("");
-                output.line(format!(
-                    "{}\t{}\t{}\t{}",
-                    line.name,
-                    escape(version),
-                    escape(&line.path),
-                    escape(about)
-                ))?;
-                for problem in &line.problems {
-                    output.warn(format!("{}: {}", line.name, escape(problem)));
-                }
-            }
+    output.through_pager(|| write_list(lines, output))?;
+    let is_table = matches!(output.format(), Format::Table | Format::Wide);
+    for line in lines.iter().filter(|_| is_table) {
+        for problem in &line.problems {
+            output.warn(format!("{}: {}", line.name, escape(problem)));
         }
     }
     if lines.is_empty() {

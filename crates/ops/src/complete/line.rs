@@ -39,10 +39,12 @@ pub(super) fn candidates(request: &Request, env: Env, patience: Patience) -> Vec
         match meant {
             Meaning::Verb(entry) => return of_verb(entry, &words, place, request, env, patience),
             Meaning::Help => return of_help(&words[place + 1..], current, &env),
-            Meaning::Alias(meaning, _) => match alias::expand(&words, place, &meaning, &mut seen) {
-                Ok(line) => words = line,
-                Err(_) => return Vec::new(),
-            },
+            Meaning::Alias(meaning, _) => {
+                match alias::expand_before_cursor(&words, place, &meaning, &mut seen) {
+                    Some(line) => words = line,
+                    None => return Vec::new(),
+                }
+            }
             Meaning::External(found, used, _) => {
                 let cx = context(globals, env);
                 let words = &words[place + used..];

@@ -3,6 +3,7 @@
 //! Precedence: flag, `OPS_*`, team profile, AWS configuration, the user's own `config.yaml`,
 //! default.
 
+mod git_clone;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+pub use git_clone::GitClone;
 pub use show::{
     FileRow, ProfileKind, ProfileRow, Row, Validation, files, keys, profiles, schema, show,
     user_schema, validate,

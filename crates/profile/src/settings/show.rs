@@ -1,6 +1,9 @@
 //! What `ops config` shows, as plain data.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use ops_ui::{
     Error, Invocation, Result,
@@ -20,7 +23,7 @@ use crate::{
     verbs::Verbs,
 };
 
-use super::{Origin, Setting, Settings, exists, user};
+use super::{Origin, Setting, Settings, exists, git_clone::GitClone, user};
 
 /// A setting as `ops config show` prints it.
 #[derive(Clone, Debug, Serialize)]
@@ -188,6 +191,8 @@ pub struct ProfileRow {
     pub hidden_by: Option<PathBuf>,
     /// What is wrong with it, in one line.
     pub problem: Option<String>,
+    /// The clone of a git repository that its folder belongs to.
+    pub clone: Option<GitClone>,
 }
 
 /// Every profile that `-p` can name: team profiles, then those of AWS. An invalid one is listed
@@ -206,7 +211,14 @@ pub fn profiles(
     let team = settings.and_then(|settings| settings.profile.value.as_deref());
     let aws_active = settings.and_then(|settings| settings.aws_profile.value.as_deref());
     let mut rows = Vec::new();
+    // Each folder is asked for once, however many profiles it has.
+    let mut clones: BTreeMap<&Path, Option<GitClone>> = BTreeMap::new();
     for found in &all {
+        let folder = found.path.parent().unwrap_or(&found.path);
+        let clone = clones
+            .entry(folder)
+            .or_insert_with(|| GitClone::of_folder(folder, &invocation.env))
+            .clone();
         let loaded = Loaded::load(found, &all, None, verbs);
         let profile = loaded.as_ref().ok().map(|loaded| &loaded.profile);
         rows.push(ProfileRow {
@@ -220,6 +232,7 @@ pub fn profiles(
             hides: found.hides.clone(),
             hidden_by: None,
             problem: loaded.err().map(|error| one_line(&error)),
+            clone,
         });
     }
     for name in aws.names() {
@@ -236,6 +249,7 @@ pub fn profiles(
                 .find(|found| found.name == name)
                 .map(|found| found.path.clone()),
             problem: None,
+            clone: None,
         });
     }
     Ok(rows)

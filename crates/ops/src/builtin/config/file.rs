@@ -80,9 +80,9 @@ impl ConfigFile {
         match fs::read_to_string(&self.path) {
             Ok(text) => Ok(text),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-            Err(error) => {
-                Err(Error::usage(format!("cannot read {}", self.path.display())).caused_by(error))
-            }
+            Err(error) => Err(Error::usage(format!("cannot read {}", self.path.display()))
+                .caused_by(error)
+                .hint(hint!("see whose it is: ls -ld {}", self.path))),
         }
     }
 

@@ -83,7 +83,7 @@ pub(super) fn import(cx: &Context, args: &ImportArgs) -> Result<Exit> {
         return Err(Error::usage("what is there makes no profile").caused_by(reason(mistake)));
     }
     if args.name.is_none() {
-        cx.output().page(&text)?;
+        cx.output().through_pager(|| cx.output().page(&text))?;
         cx.output()
             .note("written nowhere yet: --name NAME makes it a profile");
         return Ok(Exit::SUCCESS);

@@ -10,7 +10,7 @@ mod init;
 use std::path::Path;
 
 use ops_core::{Command, Context, Traits, Values};
-use ops_profile::settings::{self as show, ProfileKind};
+use ops_profile::settings::{self as show, GitClone, ProfileKind, ProfileRow};
 use ops_ui::{
     Error, Exit, Format, Result,
     output::escape,
@@ -172,29 +172,7 @@ fn profiles(cx: &Context) -> Result<Exit> {
         return Ok(Exit::SUCCESS);
     }
     let output = cx.output();
-    let lines = rows.iter().map(|row| {
-        let kind = match row.kind {
-            ProfileKind::Team => "team",
-            ProfileKind::Aws => "aws",
-        };
-        vec![
-            if row.active {
-                "*".to_owned()
-            } else {
-                String::new()
-            },
-            row.name.clone(),
-            kind.to_owned(),
-            row.region.clone().unwrap_or_default(),
-            row.description.clone().unwrap_or_default(),
-            row.path.display().to_string(),
-        ]
-    });
-    table(
-        cx,
-        &["", "NAME", "KIND", "REGION", "DESCRIPTION", "FILE"],
-        lines,
-    )?;
+    write_profiles(cx, &rows)?;
     for row in &rows {
         for hidden in &row.hides {
             output.warn(escape(&format!(
@@ -218,6 +196,61 @@ fn profiles(cx: &Context) -> Result<Exit> {
         output.note("no profiles; see where they are looked for: ops config path");
     }
     Ok(Exit::SUCCESS)
+}
+
+/// So many digits of a commit are shown, as `git log --oneline` does.
+const SHORT_COMMIT: usize = 7;
+
+/// The table of profiles. The clone of a team is told where one of the folders is in a clone.
+fn write_profiles(cx: &Context, rows: &[ProfileRow]) -> Result<()> {
+    let mut columns = vec![
+        Column::new("", Column::KEPT),
+        Column::new("NAME", Column::KEPT).shrinking(),
+        Column::new("KIND", 2),
+        Column::new("REGION", 3),
+        Column::new("DESCRIPTION", 4).shrinking(),
+        Column::new("FILE", Column::KEPT).shrinking(),
+    ];
+    let has_clones = rows.iter().any(|row| row.clone.is_some());
+    if has_clones {
+        // On a narrow terminal what tells whose state this is outlives the place of the file.
+        columns[5] = Column::new("FILE", 1).shrinking();
+        columns.extend([
+            Column::new("SOURCE", Column::KEPT).shrinking(),
+            Column::new("COMMIT", Column::KEPT),
+            Column::new("AGE", Column::KEPT),
+        ]);
+    }
+    let cells = rows.iter().map(|row| {
+        let kind = match row.kind {
+            ProfileKind::Team => "team",
+            ProfileKind::Aws => "aws",
+        };
+        let path = at_home(&row.path.display().to_string(), &cx.paths().home);
+        let mut cells = vec![
+            Cell::new(if row.active { "*" } else { "" }),
+            Cell::new(&row.name),
+            Cell::new(kind),
+            Cell::maybe(row.region.as_deref()),
+            Cell::maybe(row.description.as_deref()),
+            Cell::new(path),
+        ];
+        if has_clones {
+            let clone = row.clone.as_ref();
+            let commit = clone.map(|clone| clone.commit.chars().take(SHORT_COMMIT).collect());
+            cells.extend([
+                Cell::maybe(clone.and_then(|clone| clone.source.as_deref())),
+                Cell::new(commit.unwrap_or_else(String::new)),
+                Cell::new(clone.map(GitClone::age).unwrap_or_default()),
+            ]);
+        }
+        cells
+    });
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let output = cx.output();
+    output.through_pager(|| ops_ui::table::write(output, &columns, cells))
 }
 
 fn path(cx: &Context) -> Result<Exit> {
