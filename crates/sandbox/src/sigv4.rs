@@ -479,6 +479,21 @@ pub(crate) fn presign(
 mod tests {
     use super::*;
 
+    /// The key `AKIDEXAMPLE`, which the published examples have.
+    fn example_key(secret: &str) -> Key {
+        Key {
+            access_key_id: "AKIDEXAMPLE".to_owned(),
+            secret_access_key: secret.to_owned(),
+            session_token: None,
+            expires: None,
+            identity: Keyring::new("123456789012")
+                .unwrap()
+                .user()
+                .identity
+                .clone(),
+        }
+    }
+
     /// The first example of AWS's published test suite (`get-vanilla`): its keys, date, scope and
     /// signature.
     #[test]
@@ -491,17 +506,7 @@ mod tests {
             .unwrap();
         let (parts, ()) = request.into_parts();
         let claim = Claim::read(&parts).unwrap().unwrap();
-        let key = Key {
-            access_key_id: "AKIDEXAMPLE".to_owned(),
-            secret_access_key: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY".to_owned(),
-            session_token: None,
-            expires: None,
-            identity: Keyring::new("123456789012")
-                .unwrap()
-                .user()
-                .identity
-                .clone(),
-        };
+        let key = example_key("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY");
         assert_eq!(
             claim.signature_of(&parts, EMPTY_SHA256, Plus::Literal, &key),
             claim.signature
@@ -520,17 +525,7 @@ mod tests {
             .unwrap();
         let (parts, ()) = request.into_parts();
         let claim = Claim::read(&parts).unwrap().unwrap();
-        let key = Key {
-            access_key_id: "AKIDEXAMPLE".to_owned(),
-            secret_access_key: "example-secret-not-a-real-key".to_owned(),
-            session_token: None,
-            expires: None,
-            identity: Keyring::new("123456789012")
-                .unwrap()
-                .user()
-                .identity
-                .clone(),
-        };
+        let key = example_key("example-secret-not-a-real-key");
         assert_eq!(
             claim.signature_of(&parts, EMPTY_SHA256, Plus::Space, &key),
             claim.signature

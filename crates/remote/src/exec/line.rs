@@ -14,6 +14,7 @@ use crate::pipe::{
     ScriptHost, down,
     lines::{Lines, ScriptLine as Text},
     text::{DecodedItem, Decoder, Encoding},
+    trickle::Trickle,
 };
 
 /// Silence of this length, of a script that sends signs of life every three seconds, means that no
@@ -206,7 +207,10 @@ impl ScriptSession {
                 Some(Event::Output(bytes)) => {
                     self.read(&bytes)?;
                     // An agent repairs what was on its way at some ten kilobytes a second.
-                    if self.way == OutputRoute::Separated && self.trickle.is_one(bytes.len()) {
+                    if bytes.len() < FULL_BYTES {
+                        self.trickle.excuse();
+                    }
+                    if self.way == OutputRoute::Separated && self.trickle.ends_with(bytes.len()) {
                         return Err(self.cut("the agent sends only what it repairs"));
                     }
                 }
@@ -385,47 +389,5 @@ impl ScriptSession {
         tokio::time::timeout(END_PATIENCE, closed)
             .await
             .unwrap_or(false)
-    }
-}
-
-/// Tells the flow of a command from that of an agent which repairs, message by message, what was on
-/// its way when its own connection was lost: some ten kilobytes a second, and a new session gets
-/// the same at full speed.
-struct Trickle {
-    since: Instant,
-    bytes: usize,
-    /// The most that came within a window.
-    most: usize,
-    /// A payload of this window was not full: there is no more than that.
-    is_natural: bool,
-}
-
-impl Trickle {
-    const WINDOW: Duration = Duration::from_secs(3);
-    /// The share of the best window so far that is a trickle.
-    const SHARE: usize = 15;
-
-    fn new() -> Self {
-        Self {
-            since: Instant::now(),
-            bytes: 0,
-            most: 0,
-            is_natural: false,
-        }
-    }
-
-    /// Takes a payload of `len` bytes.
-    fn is_one(&mut self, len: usize) -> bool {
-        self.bytes += len;
-        self.is_natural |= len < FULL_BYTES;
-        if self.since.elapsed() < Self::WINDOW {
-            return false;
-        }
-        let is_one = !self.is_natural && self.bytes * Self::SHARE < self.most;
-        *self = Self {
-            most: self.most.max(self.bytes),
-            ..Self::new()
-        };
-        is_one
     }
 }

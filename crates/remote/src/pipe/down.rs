@@ -15,13 +15,13 @@ use ops_session::{
     handshake::AgentVersion,
 };
 use ops_ui::{Error, ErrorKind, Result, output::escape};
-use tokio::time::Instant;
 
 use super::{
     ScriptHost,
     lines::{Lines, ScriptLine},
     scripts::{self, Encode},
     text::{DecodedItem, Decoder, Encoding},
+    trickle::Trickle,
 };
 
 /// AWS's document for commands without a terminal.
@@ -65,7 +65,7 @@ pub struct DownPipe {
     told: bool,
     /// Whether a lost connection is a failure at once.
     strict: bool,
-    flow: FlowWindow,
+    trickle: Trickle,
     ended: bool,
 }
 
@@ -120,7 +120,7 @@ impl DownPipe {
             complete: false,
             told: false,
             strict: false,
-            flow: FlowWindow::new(),
+            trickle: Trickle::new(),
             ended: false,
         })
     }
@@ -173,7 +173,7 @@ impl DownPipe {
                 }
                 Some(Event::Output(bytes)) => {
                     self.output(&bytes);
-                    if self.strict && self.flow.is_trickle(bytes.len()) {
+                    if self.strict && self.trickle.ends_with(bytes.len()) {
                         self.ended = true;
                         return Err(self.cut_off());
                     }
@@ -369,40 +369,6 @@ impl DownPipe {
             ))
             .with_source(super::CutOff),
         )
-    }
-}
-
-/// How fast output comes: a stream that has become a trickle is one that an agent repairs, message
-/// by message.
-struct FlowWindow {
-    since: Instant,
-    bytes: usize,
-    most: usize,
-}
-
-impl FlowWindow {
-    const WINDOW: Duration = Duration::from_secs(3);
-    /// The share of the best window so far that is a trickle.
-    const SHARE: usize = 15;
-
-    fn new() -> Self {
-        Self {
-            since: Instant::now(),
-            bytes: 0,
-            most: 0,
-        }
-    }
-
-    fn is_trickle(&mut self, len: usize) -> bool {
-        self.bytes += len;
-        if self.since.elapsed() < Self::WINDOW {
-            return false;
-        }
-        // Against the best window so far and not a fixed rate: a slow line is slow all the time.
-        let trickle = self.bytes * Self::SHARE < self.most;
-        self.most = self.most.max(self.bytes);
-        (self.since, self.bytes) = (Instant::now(), 0);
-        trickle
     }
 }
 

@@ -42,6 +42,7 @@ pub(crate) mod scripts;
 #[cfg(test)]
 mod shells;
 pub mod text;
+pub(crate) mod trickle;
 mod up;
 
 use std::sync::{
