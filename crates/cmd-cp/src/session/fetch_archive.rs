@@ -120,30 +120,46 @@ pub(super) async fn fetch_files(
     files: Vec<Fetch>,
     job: &Job,
 ) -> Vec<Fetch> {
-    // With how many archives in a row that were cut off have brought none of them.
+    // With how many archives in a row that were cut off and have brought nothing.
     let mut waiting = vec![(files, 0)];
     let mut left = Vec::new();
     while let Some((mut files, barren)) = waiting.pop() {
         let script = bundling_script(&session.tools, &files, job.compress);
         let (count, len) = (files.len(), with_prelude(&session.tools, &script).len());
-        let mut was_cut = false;
+        let (mut goes_on, mut is_refused) = (None, true);
         if !session.refuses(len) {
             let fetched = Box::pin(fetch_by(session, files, job, |script, intake| {
                 feed_by_session(session, with_prelude(&session.tools, &script), intake)
             }))
             .await;
-            (files, was_cut) = (fetched.left, fetched.was_cut);
+            let barren = match fetched.left.len() < count {
+                true => 0,
+                false => barren + 1,
+            };
+            is_refused = session.refuses(len) && fetched.left.len() == count;
+            goes_on = (fetched.was_cut && !is_refused && barren < TRIES).then_some(barren);
+            let next = match goes_on {
+                Some(_) => "the first of them is fetched alone, the others in another one",
+                None if is_refused && count > 1 => "they are asked for in halves",
+                None => "they are fetched one by one",
+            };
+            files = fetched.tell(session, next);
         }
-        let has_gained = files.len() < count;
-        // A command that was refused for its length goes in halves: one session for each file would
-        // be many more.
-        if session.refuses(len) && !has_gained && count > 1 {
+        if let Some(barren) = goes_on {
+            // Those that came are whole, so that the stream was cut within the first that is left.
+            // Alone, that one goes on at its byte; in an archive it would begin anew, and sessions
+            // that are all cut before its end would never bring it.
+            let rest = files.split_off(1.min(files.len()));
+            left.append(&mut files);
+            if !rest.is_empty() {
+                waiting.push((rest, barren));
+                tokio::time::sleep(PAUSE).await;
+            }
+        } else if is_refused && count > 1 {
+            // A command that was refused for its length goes in halves: one session for each file
+            // would be many more.
             let second = files.split_off(count / 2);
             waiting.extend([(second, barren), (files, barren)]);
-        } else if files.len() > 1 && was_cut && (has_gained || barren + 1 < TRIES) {
-            // The files that came are whole, so that the stream goes on behind the last of them.
-            tokio::time::sleep(PAUSE).await;
-            waiting.push((files, if has_gained { 0 } else { barren + 1 }));
         } else {
             left.append(&mut files);
         }
@@ -153,11 +169,12 @@ pub(super) async fn fetch_files(
 }
 
 /// What became of one archive.
-pub(super) struct FetchedArchive {
+struct FetchedArchive {
     /// The files that did not come, or not whole.
-    pub(super) left: Vec<Fetch>,
+    left: Vec<Fetch>,
     /// Its way has failed: another archive may bring what is left.
     was_cut: bool,
+    why: Option<Error>,
 }
 
 impl FetchedArchive {
@@ -165,12 +182,41 @@ impl FetchedArchive {
         Self {
             left: files,
             was_cut: false,
+            why: None,
         }
+    }
+
+    /// Says why files are left, and what happens to them `next`; gives them.
+    fn tell(self, session: &ShellTransport, next: &str) -> Vec<Fetch> {
+        if !self.left.is_empty() {
+            let why = self.why.map(|error| format!(": {error}"));
+            session.host.cx.output().detail(format!(
+                "{} of the files did not come in an archive, {next}{}",
+                self.left.len(),
+                why.unwrap_or_default()
+            ));
+        }
+        self.left
     }
 }
 
-/// As [`fetch_files`], with the archive that the script writes taking the way of `feed`.
-pub(super) async fn fetch_by<F>(
+/// Fetches `files` as one archive by the way of `feed`, which takes the script that writes it;
+/// gives back those that did not come or did not come whole, to be fetched one by one.
+pub(super) async fn fetch_files_by<F>(
+    session: &ShellTransport,
+    files: Vec<Fetch>,
+    job: &Job,
+    feed: impl FnOnce(String, ArchiveInput) -> F,
+) -> Vec<Fetch>
+where
+    F: Future<Output = Result<()>>,
+{
+    let fetched = fetch_by(session, files, job, feed).await;
+    fetched.tell(session, "they are fetched one by one")
+}
+
+/// Fetches `files` as one archive; `feed` takes the script that writes it.
+async fn fetch_by<F>(
     session: &ShellTransport,
     files: Vec<Fetch>,
     job: &Job,
@@ -219,17 +265,10 @@ where
         return FetchedArchive::none(Vec::new());
     };
     let was_cut = sent.is_err();
-    if !left.is_empty() {
-        let why = sent.err().or(unpacked.err());
-        session.host.cx.output().detail(format!(
-            "{} of the files did not come in an archive{}",
-            left.len(),
-            why.map(|error| format!(": {error}")).unwrap_or_default()
-        ));
-    }
+    let why = sent.err().or(unpacked.err());
     let mut left: Vec<Fetch> = left.into_values().map(|(fetch, _)| fetch).collect();
     left.sort_by_key(|fetch| fetch.id);
-    FetchedArchive { left, was_cut }
+    FetchedArchive { left, was_cut, why }
 }
 
 /// Work on a thread of its own, which the process waits for also when nobody else does: it has
