@@ -248,12 +248,10 @@ impl Call {
                 .hint(if is_not_trusted {
                     NOT_TRUSTED
                 } else {
-                    "check the network, HTTPS_PROXY, and the spelling of the region"
+                    place.unreachable_hint()
                 });
         };
-        // The SDK's HTTP client says no more than this of an answer that opens no tunnel.
-        let answer = why.contains("tunnel").then(|| proxy.answer()).flatten();
-        let why = answer.map_or(why, |answer| format!("it answers `{answer}`"));
+        let why = proxy.explain(why);
         Error::unexpected(what)
             .caused_by(format!(
                 "{verb} for {action} ({place}) by way of {proxy}: {why}"
@@ -261,7 +259,7 @@ impl Call {
             .hint(if is_not_trusted {
                 NOT_TRUSTED
             } else {
-                "check that proxy, or name the hosts of AWS in NO_PROXY"
+                place.unreachable_hint()
             })
     }
 
@@ -269,12 +267,14 @@ impl Call {
     fn too_slow(&self, what: String) -> Error {
         let (action, place) = (self.action, &self.place);
         match place.timeout {
-            Some(limit) => Error::new(ErrorKind::Timeout, what)
-                .caused_by(format!(
-                    "{action} ({place}) was not answered within {limit:?}"
-                ))
-                .caused_by("--timeout was reached")
-                .hint("give it longer: --timeout 2m"),
+            Some(limit) => {
+                let error = Error::new(ErrorKind::Timeout, what)
+                    .caused_by(format!(
+                        "{action} ({place}) was not answered within {limit:?}"
+                    ))
+                    .caused_by("--timeout was reached");
+                place.with_last_try(error, "give it longer: --timeout 2m")
+            }
             None => Error::unexpected(what)
                 .caused_by(format!(
                     "no whole answer to {action} ({place}){} within {CALL_LIMIT:?}",

@@ -14,6 +14,7 @@ mod hosts;
 pub(crate) mod http;
 mod identity;
 mod kms;
+mod last_try;
 mod login;
 mod network;
 mod no_credentials;
@@ -178,7 +179,11 @@ impl Aws {
         provider::check_profile(&options, &env, &files)?;
         let network = Network::of(&env, &files, options.profile_name(), paths);
         let unbounded = http::client(&network, plain, options.allow_plain_http)?;
-        let http = bounds::bounded(&unbounded, AnswerBounds::usual(options.timeout));
+        let http = bounds::bounded(
+            &unbounded,
+            AnswerBounds::usual(options.timeout),
+            &options.last_try,
+        );
         let region = region_of(&options, &env, &http).await;
         let asked = endpoint(&options, &env, Service::Ec2);
         let asked = asked
@@ -480,7 +485,11 @@ impl Aws {
             .region(Region::new(region.to_owned()))
             .build();
         let endpoint = |service| self.endpoint(service);
-        let long = bounds::bounded(&self.http, AnswerBounds::of_ec2(self.options.timeout));
+        let long = bounds::bounded(
+            &self.http,
+            AnswerBounds::of_ec2(self.options.timeout),
+            &self.options.last_try,
+        );
         let of_ec2 = config.clone().into_builder().http_client(long).build();
         macro_rules! client {
             ($sdk:ident, $service:expr, $config:expr) => {{
