@@ -124,7 +124,7 @@ impl Command for SshConfig {
             change(&cx, &files.config, |old| Some(include::with_include(old)))?,
         ];
         if self.diff {
-            let differences: String = changes.iter().map(|change| change.diff()).collect();
+            let differences: String = changes.iter().map(Change::diff).collect();
             cx.output()
                 .through_pager(|| cx.output().page(&differences))?;
             return Ok(Exit::SUCCESS);

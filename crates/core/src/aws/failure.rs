@@ -17,6 +17,7 @@ use super::{
     bounds::{BoundsError, CALL_LIMIT},
     call_place::CallPlace,
     code::{Meaning, meaning, without_namespace},
+    error_chain::{chain, innermost},
     login::login_hints,
     no_credentials::failure_of,
 };
@@ -354,29 +355,6 @@ fn request_id(headers: &Headers) -> Option<String> {
         .into_iter()
         .find_map(|name| headers.get(name))
         .map(|id| excerpt(id, 100))
-}
-
-/// An error with its sources, in one line, repetitions left out.
-pub(crate) fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        source = error.source();
-    }
-    text
-}
-
-pub(super) fn innermost(error: &(dyn StdError + 'static)) -> String {
-    let mut last = error;
-    while let Some(source) = last.source() {
-        last = source;
-    }
-    last.to_string()
 }
 
 #[cfg(test)]

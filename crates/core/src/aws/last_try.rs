@@ -10,7 +10,7 @@ use aws_smithy_runtime_api::client::{
     result::ConnectorError,
 };
 
-use super::failure::innermost;
+use super::error_chain::innermost;
 
 /// The newest failure of a try that no success at the same host has followed. Clones share it.
 #[derive(Clone, Debug, Default)]

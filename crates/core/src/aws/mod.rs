@@ -9,6 +9,7 @@ mod call_place;
 mod code;
 mod credentials_failure;
 pub(crate) mod direct;
+mod error_chain;
 mod failure;
 mod hosts;
 pub(crate) mod http;
@@ -64,7 +65,8 @@ pub(crate) use self::{
     call_place::CallPlace,
     code::{Meaning, code_of, meaning},
     direct::{DirectError, DirectFailure},
-    failure::{Call, chain, statement_hint},
+    error_chain::chain,
+    failure::{Call, statement_hint},
     kms::{KeyName, encryption_context},
     network::Network,
     no_credentials::failure_of,
