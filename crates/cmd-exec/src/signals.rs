@@ -9,7 +9,8 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// Passes SIGINT, SIGTERM and SIGHUP on to every command that was added, for as long as it lives.
+/// Passes SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 on to every command that was added,
+/// for as long as it lives.
 ///
 /// The dispatcher hears the same signals: it ends the process at the second one, and leaves the
 /// first to whoever holds a handler of [`ops_ui::Interrupt`].
@@ -21,8 +22,14 @@ pub(crate) struct Relay {
 #[derive(Default)]
 struct Commands {
     all: Vec<Signals>,
-    /// What came so far, for commands that are added later.
+    /// What came so far that asks a command to end, for commands that are added later.
     sent: Vec<Signal>,
+}
+
+/// Whether `signal` is an end for whoever begins later too. The other ones have the meaning that a
+/// command gives them (dd counts, a server reads its logs anew), and end one that has just begun.
+fn asks_for_an_end(signal: Signal) -> bool {
+    !matches!(signal, Signal::User1 | Signal::User2)
 }
 
 fn lock(commands: &Mutex<Commands>) -> MutexGuard<'_, Commands> {
@@ -42,6 +49,9 @@ impl Relay {
         let mut interrupt = listen(SignalKind::interrupt())?;
         let mut terminate = listen(SignalKind::terminate())?;
         let mut hang_up = listen(SignalKind::hangup())?;
+        let mut quit = listen(SignalKind::quit())?;
+        let mut user_1 = listen(SignalKind::user_defined1())?;
+        let mut user_2 = listen(SignalKind::user_defined2())?;
         let commands = Arc::<Mutex<Commands>>::default();
         let told = commands.clone();
         let task = tokio::spawn(async move {
@@ -50,10 +60,15 @@ impl Relay {
                     Some(()) = interrupt.recv() => Signal::Interrupt,
                     Some(()) = terminate.recv() => Signal::Terminate,
                     Some(()) = hang_up.recv() => Signal::HangUp,
+                    Some(()) = quit.recv() => Signal::Quit,
+                    Some(()) = user_1.recv() => Signal::User1,
+                    Some(()) = user_2.recv() => Signal::User2,
                     else => return,
                 };
                 let mut commands = lock(&told);
-                commands.sent.push(signal);
+                if asks_for_an_end(signal) {
+                    commands.sent.push(signal);
+                }
                 for command in &commands.all {
                     command.send(signal);
                 }

@@ -193,3 +193,25 @@ fn a_copy_to_and_from_a_fleet_takes_two_sessions_for_each_server() {
     assert!(between <= 4, "{between} sessions to two servers");
     assert_eq!(fs::read(root.join("got")).unwrap(), b"one file");
 }
+
+/// What came of an archive is whole, and only what is left of it travels again.
+#[test]
+fn what_a_lost_archive_has_left_comes_in_another_one() {
+    let service = start();
+    let tree = service.home().join("copied/t");
+    // Each its own bytes: compressed they are no fewer.
+    for (n, bytes) in noise(300 * 12_000).chunks(12_000).enumerate() {
+        put(&tree, format!("d{}/f{n}", n % 3).as_bytes(), bytes, 0o644);
+    }
+    let back = service.home().join("back");
+    fs::create_dir_all(&back).unwrap();
+    // The service closes the sessions of the copy, again and again.
+    service.set_faults("end-after=600,first=6");
+    let (flags, from) = (os("-rp"), remote(&tree));
+    let begun = sessions_of(&service, &[&*flags, &*from, back.as_os_str()]);
+    same(&tree, &back.join("t"));
+    assert!(
+        (5..30).contains(&begun),
+        "{begun} sessions for 300 files and six that were closed"
+    );
+}

@@ -29,7 +29,14 @@ fn send(child: &Child, signal: Signal) {
 #[test]
 fn a_signal_reaches_the_command_and_its_status_comes_back() {
     let lab = Lab::with_sandbox();
-    for (signal, status) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
+    for (signal, status) in [
+        (Signal::INT, 130),
+        (Signal::TERM, 143),
+        (Signal::HUP, 129),
+        (Signal::QUIT, 131),
+        (Signal::USR1, 138),
+        (Signal::USR2, 140),
+    ] {
         let seconds = odd_seconds();
         let mut child = sleeping(&lab, &seconds);
         send(&child, signal);

@@ -14,6 +14,7 @@ use tokio::{runtime::Handle, sync::mpsc};
 
 use super::{
     ShellTransport,
+    frames::{PAUSE, TRIES},
     inflate::Inflate,
     probe::Tools,
     script,
@@ -112,29 +113,37 @@ impl FetchCollector {
     }
 }
 
-/// Fetches `files` as one archive; gives back those that did not come or did not come whole, to be
-/// fetched one by one.
+/// Fetches `files` as one archive, and what a lost session has left of it as another one; gives
+/// back those that did not come or did not come whole, to be fetched one by one.
 pub(super) async fn fetch_files(
     session: &ShellTransport,
     files: Vec<Fetch>,
     job: &Job,
 ) -> Vec<Fetch> {
-    let mut waiting = vec![files];
+    // With how many archives in a row that were cut off have brought none of them.
+    let mut waiting = vec![(files, 0)];
     let mut left = Vec::new();
-    while let Some(mut files) = waiting.pop() {
+    while let Some((mut files, barren)) = waiting.pop() {
         let script = bundling_script(&session.tools, &files, job.compress);
         let (count, len) = (files.len(), with_prelude(&session.tools, &script).len());
+        let mut was_cut = false;
         if !session.refuses(len) {
-            files = Box::pin(fetch_by(session, files, job, |script, intake| {
+            let fetched = Box::pin(fetch_by(session, files, job, |script, intake| {
                 feed_by_session(session, with_prelude(&session.tools, &script), intake)
             }))
             .await;
+            (files, was_cut) = (fetched.left, fetched.was_cut);
         }
+        let has_gained = files.len() < count;
         // A command that was refused for its length goes in halves: one session for each file would
         // be many more.
-        if session.refuses(len) && files.len() == count && count > 1 {
+        if session.refuses(len) && !has_gained && count > 1 {
             let second = files.split_off(count / 2);
-            waiting.extend([second, files]);
+            waiting.extend([(second, barren), (files, barren)]);
+        } else if files.len() > 1 && was_cut && (has_gained || barren + 1 < TRIES) {
+            // The files that came are whole, so that the stream goes on behind the last of them.
+            tokio::time::sleep(PAUSE).await;
+            waiting.push((files, if has_gained { 0 } else { barren + 1 }));
         } else {
             left.append(&mut files);
         }
@@ -143,18 +152,35 @@ pub(super) async fn fetch_files(
     left
 }
 
+/// What became of one archive.
+pub(super) struct FetchedArchive {
+    /// The files that did not come, or not whole.
+    pub(super) left: Vec<Fetch>,
+    /// Its way has failed: another archive may bring what is left.
+    was_cut: bool,
+}
+
+impl FetchedArchive {
+    fn none(files: Vec<Fetch>) -> Self {
+        Self {
+            left: files,
+            was_cut: false,
+        }
+    }
+}
+
 /// As [`fetch_files`], with the archive that the script writes taking the way of `feed`.
 pub(super) async fn fetch_by<F>(
     session: &ShellTransport,
     files: Vec<Fetch>,
     job: &Job,
     feed: impl FnOnce(String, ArchiveInput) -> F,
-) -> Vec<Fetch>
+) -> FetchedArchive
 where
     F: Future<Output = Result<()>>,
 {
     if files.len() < 2 {
-        return files;
+        return FetchedArchive::none(files);
     }
     let script = bundling_script(&session.tools, &files, job.compress);
     let root = common_root(&files);
@@ -162,7 +188,7 @@ where
     let codec = session.tools.best_codec().filter(|_| job.compress);
     let codec = codec.unwrap_or("-");
     let Ok((intake, receiver)) = ArchiveInput::new(codec, most_bytes(content, files.len())) else {
-        return files;
+        return FetchedArchive::none(files);
     };
     let unpacker = Thread::of(session, {
         let (job, handle) = (job.clone(), Handle::current());
@@ -190,19 +216,20 @@ where
     });
     let sent = feed(script, intake).await;
     let Some((left, unpacked)) = unpacker.join().await else {
-        return Vec::new();
+        return FetchedArchive::none(Vec::new());
     };
+    let was_cut = sent.is_err();
     if !left.is_empty() {
         let why = sent.err().or(unpacked.err());
         session.host.cx.output().detail(format!(
-            "{} of the files did not come in an archive, they are fetched one by one{}",
+            "{} of the files did not come in an archive{}",
             left.len(),
             why.map(|error| format!(": {error}")).unwrap_or_default()
         ));
     }
     let mut left: Vec<Fetch> = left.into_values().map(|(fetch, _)| fetch).collect();
     left.sort_by_key(|fetch| fetch.id);
-    left
+    FetchedArchive { left, was_cut }
 }
 
 /// Work on a thread of its own, which the process waits for also when nobody else does: it has

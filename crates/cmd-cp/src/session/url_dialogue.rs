@@ -130,7 +130,7 @@ impl ShellTransport {
     where
         F: Future<Output = Result<()>>,
     {
-        fetch_archive::fetch_by(self, files, job, feed).await
+        fetch_archive::fetch_by(self, files, job, feed).await.left
     }
 
     /// Whether the server hashes at all.

@@ -1,6 +1,7 @@
 //! `--out DIR`: two files for each server, and an index.
 
 use std::{
+    collections::{HashMap, HashSet},
     fs::{File, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -18,11 +19,16 @@ use crate::{capture::Stream, hosts::Host, outcome::Ending};
 
 /// The name of the index.
 const INDEX: &str = "index.json";
+/// Longest beginning of a file's name, in bytes: file systems take names of 255 bytes (`NAME_MAX`),
+/// and a tag may have four times that.
+const LONGEST_STEM: usize = 200;
 
 /// The view: nothing goes to stdout.
 pub(crate) struct Folder {
     path: PathBuf,
     hosts: Vec<Host>,
+    /// How the names of their files begin.
+    stems: Vec<String>,
     /// The two files of each server while it runs.
     files: Vec<Option<[File; 2]>>,
     rows: Vec<Option<Value>>,
@@ -40,6 +46,7 @@ impl Folder {
         let rows = hosts.iter().map(|_| None).collect();
         Ok(Self {
             path,
+            stems: file_stems(&hosts),
             hosts,
             files,
             rows,
@@ -47,7 +54,7 @@ impl Folder {
     }
 
     fn names(&self, host: usize) -> [String; 2] {
-        let stem = file_stem(&self.hosts[host].label);
+        let stem = &self.stems[host];
         [format!("{stem}.out"), format!("{stem}.err")]
     }
 
@@ -77,6 +84,41 @@ fn unwritten(path: &Path, error: io::Error) -> Error {
     Error::unexpected(format!("`{}` cannot be written", path.display()))
         .caused_by(error)
         .hint("name another folder: --out DIR")
+}
+
+/// How the files of each of `hosts` are called: by its label, and where that is not enough to tell
+/// them apart, by its id too. Labels are tags, which whoever runs a server may set: none of them
+/// gets the outputs of another one under its name.
+fn file_stems(hosts: &[Host]) -> Vec<String> {
+    let plain: Vec<String> = hosts.iter().map(|host| file_stem(&host.label)).collect();
+    let mut uses = HashMap::<String, usize>::new();
+    for stem in &plain {
+        *uses.entry(folded(stem)).or_default() += 1;
+    }
+    let mut taken = HashSet::new();
+    let named = hosts.iter().zip(plain).map(|(host, stem)| {
+        let is_enough = stem.len() <= LONGEST_STEM && uses[&folded(&stem)] == 1;
+        let stem = if is_enough {
+            stem
+        } else {
+            let end = stem.floor_char_boundary(LONGEST_STEM);
+            format!("{}_{}", &stem[..end], file_stem(&host.instance.id))
+        };
+        // The same server twice, as two users, or a tag that looks like all this: by a number.
+        let mut named = stem.clone();
+        let mut number = 1;
+        while !taken.insert(folded(&named)) {
+            number += 1;
+            named = format!("{stem}_{number}");
+        }
+        named
+    });
+    named.collect()
+}
+
+/// Some file systems take names for the same that differ in case alone.
+fn folded(stem: &str) -> String {
+    stem.to_lowercase()
 }
 
 /// A label as the beginning of a file's name: within its folder, not hidden, and no option to a
@@ -155,6 +197,31 @@ mod tests {
         assert_eq!(file_stem("-rf"), "_rf");
         assert_eq!(file_stem("a b\n"), "a_b_");
         assert_eq!(file_stem("twin/i-00000001"), "twin_i-00000001");
+    }
+
+    #[test]
+    fn no_two_servers_share_a_file() {
+        let long = "x".repeat(300);
+        let labels = ["a/b", "a_b", "Web", "web", &long, "plain"];
+        let mut hosts: Vec<Host> = labels.into_iter().map(host).collect();
+        for (at, host) in hosts.iter_mut().enumerate() {
+            host.instance.id = format!("i-0000000{at}");
+        }
+        hosts.push(hosts[5].clone());
+        let stems = file_stems(&hosts);
+        let long = format!("{}_i-00000004", &long[..LONGEST_STEM]);
+        assert_eq!(
+            stems,
+            [
+                "a_b_i-00000000",
+                "a_b_i-00000001",
+                "Web_i-00000002",
+                "web_i-00000003",
+                &long,
+                "plain_i-00000005",
+                "plain_i-00000005_2",
+            ]
+        );
     }
 
     #[test]

@@ -178,29 +178,43 @@ fn draw_until_chosen(
             return Ok(None);
         }
     }
-    // The bell may have been heard among those keys.
-    let _ = take_news(&mut screen, inbox);
-    let chosen = loop {
-        // Who types faster than this draws sees the last of it.
-        if !keys.is_more_typed() {
-            let (columns, rows) = terminal::size().unwrap_or((80, 24));
-            let frame = screen.frame(usize::from(columns), usize::from(rows));
-            output.draw_picker(&redraw(drawn, &frame));
-            drawn = frame.len();
-        }
-        let next = match keys.next(bell)? {
-            Heard::Key(key) => screen.press(key),
-            Heard::Bell => take_news(&mut screen, inbox),
-        };
-        match next {
-            Next::GoOn => {}
-            Next::Leave => break None,
-            Next::Take(chosen) => break Some(chosen),
-        }
-    };
+    let chosen = choose(&mut screen, &mut keys, inbox, bell, |screen| {
+        let (columns, rows) = terminal::size().unwrap_or((80, 24));
+        let frame = screen.frame(usize::from(columns), usize::from(rows));
+        output.draw_picker(&redraw(drawn, &frame));
+        drawn = frame.len();
+    })?;
     output.draw_picker(&redraw(drawn, &[]));
     drop(raw);
     Ok(chosen)
+}
+
+/// Does what keys and news say, and calls `draw` for what they have changed.
+fn choose(
+    screen: &mut Screen,
+    keys: &mut Keys,
+    inbox: &std::sync::mpsc::Receiver<Feed>,
+    bell: &Bell,
+    mut draw: impl FnMut(&mut Screen),
+) -> Result<Option<Vec<Instance>>> {
+    // The bell may have been heard among keys that did not count, and news may have come before
+    // there was anybody to hear it: what they say is done, since they come once.
+    let mut next = take_news(screen, inbox);
+    loop {
+        match next {
+            Next::GoOn => {}
+            Next::Leave => return Ok(None),
+            Next::Take(chosen) => return Ok(Some(chosen)),
+        }
+        // Who types faster than this draws sees the last of it.
+        if !keys.is_more_typed() {
+            draw(screen);
+        }
+        next = match keys.next(bell)? {
+            Heard::Key(key) => screen.press(key),
+            Heard::Bell => take_news(screen, inbox),
+        };
+    }
 }
 
 /// Puts everything that has come into the list.
@@ -264,4 +278,32 @@ async fn by_number(
     Ok(at
         .filter(|&at| at < instances.len().min(NUMBERED))
         .map(|at| vec![instances.swap_remove(at)]))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    /// On a busy machine a list may have failed before the thread that draws it runs at all.
+    #[test]
+    fn a_list_that_has_failed_already_is_left_without_being_drawn() {
+        let question = Question {
+            text: "which server?".to_owned(),
+            takes_several: false,
+            is_surprise: false,
+            names_region: false,
+        };
+        let mut screen = Screen::new(question, Vec::new());
+        let (news, inbox) = std::sync::mpsc::channel();
+        news.send(Feed::Failed).unwrap();
+        // A bell that has ended is heard at once: where the news was lost, nothing hangs here.
+        let (ringer, bell) = bell().unwrap();
+        drop((ringer, news));
+        let mut drawn = 0;
+        let chosen = choose(&mut screen, &mut Keys::default(), &inbox, &bell, |_| {
+            drawn += 1;
+        });
+        assert!(chosen.unwrap().is_none());
+        assert_eq!(drawn, 0);
+    }
 }

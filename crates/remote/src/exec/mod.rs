@@ -214,6 +214,12 @@ pub enum Signal {
     Terminate,
     /// SIGHUP.
     HangUp,
+    /// SIGQUIT.
+    Quit,
+    /// SIGUSR1.
+    User1,
+    /// SIGUSR2.
+    User2,
     /// SIGKILL.
     Kill,
 }
@@ -225,16 +231,23 @@ impl Signal {
             Self::Interrupt => "INT",
             Self::Terminate => "TERM",
             Self::HangUp => "HUP",
+            Self::Quit => "QUIT",
+            Self::User1 => "USR1",
+            Self::User2 => "USR2",
             Self::Kill => "KILL",
         }
     }
 
-    /// Its number, the same on every system.
+    /// Its number on Linux, where most servers are. Those of SIGUSR1 and SIGUSR2 alone differ
+    /// elsewhere.
     fn number(self) -> u8 {
         match self {
             Self::HangUp => 1,
             Self::Interrupt => 2,
+            Self::Quit => 3,
             Self::Kill => 9,
+            Self::User1 => 10,
+            Self::User2 => 12,
             Self::Terminate => 15,
         }
     }

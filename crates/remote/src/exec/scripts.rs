@@ -1,7 +1,7 @@
 //! The scripts of a run as they are sent.
 
 use super::{folder::Folder, order::PreparedCommand, position::Position, text::as_format};
-use crate::script::compact;
+use crate::{pipe, script::compact};
 
 /// Makes the folder, or finds it.
 const BEGIN: &str = include_str!("scripts/begin.sh");
@@ -66,8 +66,9 @@ pub(super) fn begin(order: &PreparedCommand, folder: &Folder, turn: u32, linger:
     if turn == 1 && order.is_open() && !order.needs_folder() {
         // In double quotes a line feed at the end would be lost; there is none that matters.
         script.push_str(&format!(
-            "command=$(printf \"{}\")\n{}",
+            "command=$(printf \"{}\")\n{}{}",
             as_format(&order.command),
+            pipe::scripts::watched(),
             compact(DIRECT)
         ));
     }

@@ -491,32 +491,61 @@ fn every_argument_arrives_in_every_shell_however_long_it_is() {
     }
 }
 
+/// A shell in which mkdir finds no place.
+fn without_a_place(shell: &Shell) {
+    let nothing = ops_test_needs::find("false").unwrap();
+    let mkdir = shell.folder().join("mkdir");
+    let _ = std::fs::remove_file(&mkdir);
+    symlink(nothing, mkdir).unwrap();
+}
+
 /// Where nothing can be written: both streams and the status all the same.
 #[test]
 fn a_direct_command_needs_no_place_to_write() {
-    needs!("dash");
-    let shell = Shell::new("dash");
-    // As where mkdir finds no place.
-    let nothing = ops_test_needs::find("false").unwrap();
-    symlink(nothing, shell.folder().join("mkdir")).unwrap();
-    let order = order("printf 'a\\000b\\377'; echo gone >&2; exit 42", |_| ());
-    let output = shell.start(&begin(&order)).wait_with_output().unwrap();
-    let mut items = Vec::new();
-    let mut decoder = Decoder::new(Encoding::Base64);
-    decoder.push(&output.stdout, &mut items).unwrap();
-    decoder.finish().unwrap();
-    let message = |text: &str| DecodedItem::Message(text.to_owned());
-    assert_eq!(
-        items,
-        [
-            message("nowhere"),
-            message("running"),
-            DecodedItem::Bytes(b"a\0b\xff".as_slice().into()),
-            message("over 42"),
-        ]
-    );
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(told, "!x Z29uZQo=\n!over 42\n");
+    for (name, shell) in Shell::all() {
+        without_a_place(&shell);
+        let order = order("printf 'a\\000b\\377'; echo gone >&2; exit 42", |_| ());
+        let output = shell.start(&begin(&order)).wait_with_output().unwrap();
+        let mut items = Vec::new();
+        let mut decoder = Decoder::new(Encoding::Base64);
+        decoder.push(&output.stdout, &mut items).unwrap();
+        decoder.finish().unwrap();
+        let message = |text: &str| DecodedItem::Message(text.to_owned());
+        assert_eq!(
+            items,
+            [
+                message("nowhere"),
+                message("running"),
+                DecodedItem::Bytes(b"a\0b\xff".as_slice().into()),
+                message("over 42"),
+            ],
+            "{name}"
+        );
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(told, "!x Z29uZQo=\n!over 42\n", "{name}");
+    }
+}
+
+/// The agent kills the shell that it has started, and nothing below it.
+#[test]
+fn a_direct_command_ends_with_its_shell() {
+    std::thread::scope(|scope| {
+        for (name, shell) in Shell::all() {
+            scope.spawn(move || {
+                without_a_place(&shell);
+                let silent = shell.folder().join("silent");
+                std::fs::write(&silent, "").unwrap();
+                let word = silent.display().to_string();
+                let line = format!("trap '' HUP; tail -f '{word}'; true");
+                let mut session = shell.session(&begin(&order(&line, |_| ())));
+                session.hear("running");
+                eventually(name, "it runs", || shells::Shell::has_processes(&word));
+                session.child.kill().unwrap();
+                session.child.wait().unwrap();
+                eventually(name, "it ends", || !shells::Shell::has_processes(&word));
+            });
+        }
+    });
 }
 
 #[test]

@@ -38,7 +38,7 @@
 
 pub(crate) mod down;
 pub(crate) mod lines;
-mod scripts;
+pub(crate) mod scripts;
 #[cfg(test)]
 mod shells;
 pub mod text;

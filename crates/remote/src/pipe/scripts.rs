@@ -4,6 +4,7 @@
 use crate::script::{compact, fill_in};
 
 const PROCESSES: &str = include_str!("scripts/processes.sh");
+const WATCHED: &str = include_str!("scripts/watched.sh");
 const KEEPER: &str = include_str!("scripts/keeper.sh");
 const JOIN: &str = include_str!("scripts/join.sh");
 const RELAY: &str = include_str!("scripts/relay.sh");
@@ -41,8 +42,14 @@ pub(super) fn down(encode: Encode, is_kept: bool, script: &str, linger: bool) ->
     let text = fill_in(&compact(DOWN), "ENCODE", &compact(encode));
     let text = fill_in(&text, "PROCESSES", &compact(PROCESSES));
     let text = fill_in(&text, "KEEPER", &keeper);
+    let text = fill_in(&text, "WATCHED", &compact(WATCHED));
     let linger = if linger { "1" } else { "" };
     format!("linger={linger}\n{}", fill_in(&text, "SCRIPT", script))
+}
+
+/// The functions by which a script does its `run_all` watched: as `run_watched`.
+pub(crate) fn watched() -> String {
+    compact(PROCESSES) + &compact(WATCHED)
 }
 
 /// The script of a kept [`down`] that runs `script` with the FIFO as its input.

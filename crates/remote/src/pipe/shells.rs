@@ -249,6 +249,59 @@ fn nothing_runs_on_after_a_kill_although_nobody_reads_its_output() {
     });
 }
 
+/// `text` with the shell that the agent has started killed in each moment in which it, or a
+/// subshell of it, has just started something in the background: what is to come behind that is
+/// not there yet.
+fn killed_after_each_start(text: &str) -> impl Iterator<Item = String> {
+    text.match_indices(" &\n").map(move |(at, start)| {
+        let (before, behind) = text.split_at(at + start.len());
+        format!("{before}kill -9 $$\n{behind}")
+    })
+}
+
+#[test]
+fn nothing_runs_on_whenever_its_shell_is_killed() {
+    std::thread::scope(|scope| {
+        for shell in Shell::all() {
+            scope.spawn(move || {
+                // As its first word: on a busy server hardly anything else has run by then. Told to
+                // end, it starts something else.
+                let restless = "kill -9 $$; trap \"\" HUP; trap : TERM; \
+                                while :; do tail -f \"$HOME/silent\"; done";
+                let silent = "trap \"\" HUP; tail -f \"$HOME/silent\"";
+                std::fs::write(shell.folder().join("silent"), "").unwrap();
+                let mut texts = vec![scripts::down(Encode::InBulk, false, restless, true)];
+                let kept = scripts::down(Encode::Live, true, &scripts::process(silent), true);
+                texts.extend(killed_after_each_start(&kept));
+                assert_eq!(texts.len(), 1 + 6);
+                let children: Vec<_> = texts
+                    .into_iter()
+                    .map(|text| {
+                        let mut command = shell.command(&text);
+                        command.stdin(Stdio::null());
+                        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+                        (command.spawn().unwrap(), text)
+                    })
+                    .collect();
+                for (mut child, text) in children {
+                    assert!(!child.wait().unwrap().success(), "{text}");
+                    // Whatever it has started holds the other side of these.
+                    let (sender, ended) = mpsc::channel();
+                    let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
+                    std::thread::spawn(move || {
+                        std::io::copy(stdout.as_mut().unwrap(), &mut std::io::sink()).unwrap();
+                        std::io::copy(stderr.as_mut().unwrap(), &mut std::io::sink()).unwrap();
+                        sender.send(()).unwrap();
+                    });
+                    let what = format!("{} runs on:\n{text}", shell.name());
+                    ended.recv_timeout(PATIENCE).expect(&what);
+                }
+                wait_until("the folders go", || folders(&shell).is_empty());
+            });
+        }
+    });
+}
+
 #[test]
 fn a_dialogue_runs_the_script_that_it_was_sent_whole() {
     for shell in Shell::all() {
@@ -298,6 +351,6 @@ fn the_scripts_are_clean_for_shellcheck() {
     needs!("shellcheck");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/pipe/scripts");
     let scripts = scripts_in(&folder);
-    assert_eq!(scripts.len(), 10);
+    assert_eq!(scripts.len(), 11);
     assert_clean_for_shellcheck(&scripts);
 }

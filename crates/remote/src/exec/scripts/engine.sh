@@ -272,7 +272,14 @@ end_command() {
         find_members
         [ -n "$members" ] || return 0
     done
-    kill -KILL $members 2>/dev/null
+    # Between the look and the kill another one may be born. Not for ever, since there are processes
+    # that nothing ends, as one that waits for a disk.
+    for _ in 1 2 3 4 5; do
+        kill -KILL $members 2>/dev/null
+        pause
+        find_members
+        [ -n "$members" ] || return 0
+    done
 }
 
 # Not every sleep knows parts of a second.

@@ -17,8 +17,8 @@
 #
 # In front stands linger=1 where the agent cuts the end of the output off once its command has
 # ended. The line ENCODE becomes the text of a file that defines encode, the line PROCESSES becomes
-# the text of processes.sh, the line KEEPER that of keeper.sh or nothing, the line SCRIPT the
-# script.
+# the text of processes.sh, the line KEEPER that of keeper.sh or nothing, the line WATCHED that of
+# watched.sh, the line SCRIPT the script.
 #
 # No single quote may stand here: the text travels between a pair of them.
 #
@@ -41,6 +41,7 @@ fi
 
 PROCESSES
 KEEPER
+WATCHED
 
 ENCODE
 
@@ -60,31 +61,6 @@ beat() {
     done
 }
 
-# Whether the shell that this text was given to lives, with the parent that it began with. The
-# agent kills the process that it started and nothing else: this shell, or the sudo in front of it.
-# kill -0 does not tell, since an agent may never wait for what it has killed. The name that stands
-# in front of the two fields is that of a shell, which has no blank.
-is_wanted() {
-    # Two words on purpose.
-    # shellcheck disable=SC2046
-    set -- $(cut -d" " -f3,4 /proc/$$/stat || ps -o stat= -o ppid= -p $$)
-    [ "${1#Z}$2" = "$1$PPID" ]
-}
-
-# watch PROCESS: ends it with all that it has started when nobody wants that any more. A write would
-# not do: into a pipe that nobody reads and somebody holds open it waits for ever, and so does a
-# process that nobody ends.
-watch() {
-    exec </dev/null >/dev/null 2>&1 3>&- 6>&- 9>&-
-    # Where neither can be asked, nothing is known and nobody is ended.
-    is_wanted || exit 0
-    while is_wanted; do
-        sleep 3
-    done
-    trap "" HUP INT QUIT TERM
-    end_tree "$1"
-}
-
 run_script() {
     (
         cd "$HOME" 2>/dev/null || cd /
@@ -95,7 +71,6 @@ SCRIPT
 
 # All that there is to end, in a process of its own.
 run_all() {
-    exec 9>&-
     beat &
     beating=$!
     # ksh runs the last part of a pipeline itself.
@@ -103,12 +78,7 @@ run_all() {
     kill "$beating" 2>/dev/null
 }
 
-# No parentheses: mksh would start two processes, and $! would name the one that only waits.
-run_all &
-running=$!
-watch "$running" &
-wait "$running"
-kill "$!" 2>/dev/null
+run_watched
 printf "!over\n" >&6
 printf "\n!end\n" >&3
 # Of a command that has ended the agent repairs for two seconds only what was lost on the way: the

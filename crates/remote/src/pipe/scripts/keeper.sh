@@ -22,11 +22,12 @@ mkfifo "$private/life" "$private/in" "$private/out" "$private/eof" || {
 keep() {
     # The end of a session is a hang-up, and an agent kills by group: now the keeper is needed.
     trap "" HUP INT QUIT TERM
-    # Whoever holds the session's output open keeps the session from ending.
-    exec 3>&- 5>&- 6>&- 7>&- </dev/null >/dev/null 2>&1
+    # Whoever holds the session's output open keeps the session from ending. To open a FIFO waits
+    # for its other side, which is there: this process has it too, until the next word.
+    exec 3>&- 5>&- 6>&- 7>&- <"$private/life" >/dev/null 2>&1 9>&-
     # Ends when the last writer is gone. Only the shell that the agent started is one, and that
     # shell dies with its session, whatever else hangs.
-    cat "$private/life"
+    cat
     [ ! -s "$private/process" ] || end_tree "$(cat "$private/process")"
     # Opening a FIFO waits for its other side, and somebody may still wait so. Opened both ways a
     # FIFO waits for nobody, and lets them go on. This comes after the end of the process, which
@@ -45,6 +46,8 @@ keep() {
     rm -rf "$private"
 }
 
+# Opened both ways, which waits for nobody, and before there is a keeper: one that began alone would
+# wait for ever for a writer that was killed before it came.
+exec 9<>"$private/life"
 # No parentheses: mksh would start two processes.
 keep &
-exec 9>"$private/life"
