@@ -261,7 +261,7 @@ fn list(cx: &Context) -> Result<Exit> {
             status::table(
                 cx,
                 &["NAME", "TARGET", "LOCAL", "REMOTE", "GROUP"],
-                rows.collect(),
+                &rows.collect::<Vec<_>>(),
             )
         }
     })?;

@@ -162,13 +162,13 @@ pub(crate) fn write(cx: &Context, rows: &[ForwardRow]) -> Result<()> {
                 }
                 cells
             });
-            table(cx, &head, cells.collect())
+            table(cx, &head, &cells.collect::<Vec<_>>())
         }
     }
 }
 
 /// Aligned columns, cut where the terminal is too narrow.
-pub(crate) fn table(cx: &Context, head: &[&str], rows: Vec<Vec<String>>) -> Result<()> {
+pub(crate) fn table(cx: &Context, head: &[&str], rows: &[Vec<String>]) -> Result<()> {
     let columns: Vec<Column> = head
         .iter()
         .map(|&title| match title {

@@ -60,14 +60,14 @@ pub(crate) async fn run(cx: &Context, id: &str) -> Result<Exit> {
     }
     let mut tried: Vec<Error> = Vec::new();
     if let Some(group) = &logs.log_group {
-        let written = from_log_group(cx, &session, group);
+        let written = Box::pin(from_log_group(cx, &session, group));
         match cx.output().stream_through_pager(written).await {
             Ok(()) => return Ok(Exit::SUCCESS),
             Err(error) => tried.push(may_go_on(error)?),
         }
     }
     if let Some((bucket, prefix)) = &logs.bucket {
-        let written = from_bucket(cx, &session, bucket, prefix);
+        let written = Box::pin(from_bucket(cx, &session, bucket, prefix));
         match cx.output().stream_through_pager(written).await {
             Ok(()) => return Ok(Exit::SUCCESS),
             Err(error) => tried.push(may_go_on(error)?),
