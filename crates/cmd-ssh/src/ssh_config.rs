@@ -119,9 +119,9 @@ impl Command for SshConfig {
         let hosts = config_text::block(&files.label, &refresh, &text.hosts);
         let ids = config_text::block(&format!("{} ids", files.label), &refresh, &text.ids);
         let changes = [
-            change(&files.hosts, |_| Some(hosts))?,
-            change(&files.ids, |_| Some(ids))?,
-            change(&files.config, |old| Some(include::with_include(old)))?,
+            change(&cx, &files.hosts, |_| Some(hosts))?,
+            change(&cx, &files.ids, |_| Some(ids))?,
+            change(&cx, &files.config, |old| Some(include::with_include(old)))?,
         ];
         if self.diff {
             let differences: String = changes.iter().map(Change::diff).collect();
@@ -474,13 +474,13 @@ fn again(profile: Option<&str>) -> String {
 
 fn uninstall(cx: &Context, files: &Files) -> Result<Exit> {
     let own = [&files.hosts, &files.ids];
-    let mut changes = vec![change(own[0], |_| None)?, change(own[1], |_| None)?];
+    let mut changes = vec![change(cx, own[0], |_| None)?, change(cx, own[1], |_| None)?];
     let others = files.installed().iter().any(|name| {
         own.iter()
             .all(|file| file.file_name() != Some(name.as_ref()))
     });
     if !others && files.config.exists() {
-        changes.push(change(&files.config, |old| {
+        changes.push(change(cx, &files.config, |old| {
             old.map(include::without_include)
         })?);
     }
@@ -495,9 +495,18 @@ fn uninstall(cx: &Context, files: &Files) -> Result<Exit> {
     Ok(Exit::SUCCESS)
 }
 
-fn change(path: &Path, new: impl FnOnce(Option<&str>) -> Option<String>) -> Result<Change> {
-    Change::plan(path, new).map_err(|error| {
-        Error::unexpected(format!("cannot read `{}`", path.display())).caused_by(error)
+fn change(
+    cx: &Context,
+    path: &Path,
+    new: impl FnOnce(Option<&str>) -> Option<String>,
+) -> Result<Change> {
+    Change::plan(path, new).map_err(|error| match error.kind() {
+        // The folder of somebody else, whose HOME is set, or none at all: what cannot be read there
+        // cannot be kept there either.
+        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::NotADirectory => {
+            cx.paths().cannot_keep("entries for ssh", path, &error)
+        }
+        _ => Error::unexpected(format!("cannot read `{}`", path.display())).caused_by(error),
     })
 }
 

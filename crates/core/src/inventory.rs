@@ -27,7 +27,7 @@ use self::{
     managed::{AgentSelection, AgentsSoFar},
     pages::LIST_LIMIT,
 };
-use crate::aws::Aws;
+use crate::aws::{Aws, CallPlace};
 
 /// How long Systems Manager may give no answer, once EC2 has told everything, before the list comes
 /// without the rest of it.
@@ -216,7 +216,7 @@ impl Inventory<'_> {
         let (aws, timeout) = (self.aws, self.timeout);
         let limit = timeout.unwrap_or(LIST_LIMIT).min(LIST_LIMIT);
         let deadline = Instant::now() + limit;
-        let too_slow = || list_too_slow(region, limit, timeout);
+        let too_slow = || list_too_slow(&aws.place(Some(region)), region, limit, timeout);
         let heard = AgentsSoFar::default();
         // Unbounded: what goes through it are ids of rows that are held anyway.
         let (ids, rows_to_ask) = mpsc::unbounded_channel();
@@ -339,17 +339,22 @@ impl AgentCoverage {
 }
 
 /// The list of `region` took longer than `limit`, which is `--timeout` where that is given.
-fn list_too_slow(region: &str, limit: Duration, timeout: Option<Duration>) -> Error {
+fn list_too_slow(
+    place: &CallPlace,
+    region: &str,
+    limit: Duration,
+    timeout: Option<Duration>,
+) -> Error {
     let what = format!("the list of instances in `{region}` was not complete within {limit:?}");
     match timeout {
-        Some(_) => Error::new(ErrorKind::Timeout, what)
-            .caused_by("--timeout was reached")
-            .hint(
-                "give it longer: --timeout 2m, or narrow the list by a pattern, --tag or --filter",
-            ),
-        None => Error::unexpected(what)
-            .caused_by("ec2:DescribeInstances has pages upon pages")
-            .hint("narrow the list by a pattern, --tag or --filter"),
+        Some(_) => place.with_last_try(
+            Error::new(ErrorKind::Timeout, what).caused_by("--timeout was reached"),
+            "give it longer: --timeout 2m, or narrow the list by a pattern, --tag or --filter",
+        ),
+        None => place.with_last_try(
+            Error::unexpected(what).caused_by("ec2:DescribeInstances has pages upon pages"),
+            "narrow the list by a pattern, --tag or --filter",
+        ),
     }
 }
 

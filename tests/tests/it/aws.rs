@@ -363,6 +363,49 @@ fn a_proxy_that_fails_is_named_with_its_answer() {
     }
 }
 
+/// A proxy that refuses the first, the third, … tunnel to EC2 and leaves every other one waiting.
+fn proxy_that_refuses_and_waits() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        let (mut tunnels, mut waiting) = (0, Vec::new());
+        for mut stream in listener.incoming().flatten() {
+            let mut head = [0; 4096];
+            let len = std::io::Read::read(&mut stream, &mut head).unwrap_or(0);
+            let is_ec2 = head[..len].starts_with(b"CONNECT ec2.");
+            tunnels += usize::from(is_ec2);
+            if is_ec2 && tunnels % 2 == 1 {
+                let _ = stream.write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
+            } else {
+                waiting.push(stream);
+            }
+        }
+    });
+    port
+}
+
+#[test]
+fn a_call_whose_time_is_up_tells_why_its_last_try_failed() {
+    let port = proxy_that_refuses_and_waits();
+    let done = Lab::new()
+        .ops(["--timeout", "2s", "ls"])
+        .env("AWS_ACCESS_KEY_ID", "x")
+        .env("AWS_SECRET_ACCESS_KEY", "x")
+        .env("AWS_REGION", "eu-west-1")
+        .env("HTTPS_PROXY", format!("http://127.0.0.1:{port}"))
+        .output();
+    let named = format!(
+        "at `ec2.eu-west-1.amazonaws.com` by way of the proxy `http://127.0.0.1:{port}` of HTTPS_PROXY"
+    );
+    let said = [
+        "--timeout was reached",
+        &named,
+        "it answers `HTTP/1.1 502 Bad Gateway`",
+        "check that proxy",
+    ];
+    fails(&done, 124, &said, &["give it longer"]);
+}
+
 #[test]
 fn metadata_that_refuse_are_no_other_failure_than_no_credentials() {
     let lab = Lab::new();

@@ -273,3 +273,17 @@ fn two_profiles_stand_side_by_side() {
         .success();
     assert_eq!(of("web-1", "user"), "all");
 }
+
+#[test]
+fn a_folder_of_ssh_that_cannot_be_read_is_named_with_its_purpose_and_its_variable() {
+    let client = Client::new();
+    // A file where the folder has to be: not even root can read below it.
+    fs::remove_dir(client.home().join(".ssh")).expect("an empty folder");
+    client.write(".ssh", "");
+    for what in ["--install", "--uninstall"] {
+        let said = client.ops(["ssh-config", what]).exits(1);
+        for words in ["cannot keep entries for ssh in", "export HOME=FOLDER"] {
+            assert!(said.stderr.contains(words), "{said:?}");
+        }
+    }
+}

@@ -1,9 +1,12 @@
 //! `ops ssh` and what it has started end together, whatever ends them.
 
-use std::{io::Read as _, process::Stdio};
+use std::{
+    io::{BufRead as _, Read as _},
+    process::Stdio,
+};
 
 use ops_test_needs::needs;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use crate::client::{Client, OPS, WEB_1, wait, wait_until};
 
@@ -58,6 +61,32 @@ fn ssh_and_its_session_end_with_ops_whatever_ends_it() {
         wait_until("ssh has ended", || ssh_clients(&client).is_empty());
         client.all_ended(before + 1);
     }
+}
+
+/// As with OpenSSH's server, which hangs up the terminal at the end of the connection.
+#[test]
+fn a_program_on_a_terminal_of_the_server_ends_with_the_session() {
+    needs!("ssh", "ssh-keygen");
+    let client = Client::with_key();
+    let words = ["-p", "team", "ssh", "-F", "none", "-tt", "web-1"];
+    let mut ops = client
+        .command(OPS, words)
+        .arg("echo $$; exec sleep 1000")
+        .spawn()
+        .expect("ops starts");
+    let mut first = String::new();
+    let stdout = ops.stdout.take().expect("a pipe");
+    std::io::BufReader::new(stdout)
+        .read_line(&mut first)
+        .expect("a first line");
+    let program = first.trim().parse().ok().and_then(Pid::from_raw);
+    let program = program.expect("a process id");
+    kill_process(Pid::from_child(&ops), Signal::KILL).expect("it runs");
+    wait(ops, "ops ssh");
+    client.all_ended(1);
+    wait_until("the program has ended", || {
+        test_kill_process(program).is_err()
+    });
 }
 
 #[test]

@@ -19,6 +19,8 @@ use aws_smithy_runtime_api::client::{
 };
 use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream, config_bag::ConfigBag};
 
+use super::last_try::{LastTry, host_of};
+
 /// The longest that one call may take, its repetitions and the pauses between them included.
 /// `--timeout` shortens it.
 ///
@@ -79,11 +81,16 @@ pub(crate) enum BoundsError {
     Stopped(Duration),
 }
 
-/// `client` with every answer held within `bounds`.
-pub(crate) fn bounded(client: &SharedHttpClient, bounds: AnswerBounds) -> SharedHttpClient {
+/// `client` with every answer held within `bounds`, and the failure of a try kept in `last_try`.
+pub(crate) fn bounded(
+    client: &SharedHttpClient,
+    bounds: AnswerBounds,
+    last_try: &LastTry,
+) -> SharedHttpClient {
     SharedHttpClient::new(BoundedClient {
         inner: client.clone(),
         bounds,
+        last_try: last_try.clone(),
     })
 }
 
@@ -96,12 +103,15 @@ pub(crate) fn bounded_connector(
     SharedHttpConnector::new(BoundedConnector {
         inner: SharedHttpConnector::new(connector),
         bounds,
+        // Who makes requests without the SDK repeats them, too, and knows each failure.
+        last_try: LastTry::default(),
     })
 }
 
 struct BoundedClient {
     inner: SharedHttpClient,
     bounds: AnswerBounds,
+    last_try: LastTry,
 }
 
 impl fmt::Debug for BoundedClient {
@@ -121,6 +131,7 @@ impl HttpClient for BoundedClient {
         SharedHttpConnector::new(BoundedConnector {
             inner: self.inner.http_connector(settings, components),
             bounds: self.bounds,
+            last_try: self.last_try.clone(),
         })
     }
 
@@ -150,12 +161,18 @@ impl HttpClient for BoundedClient {
 struct BoundedConnector {
     inner: SharedHttpConnector,
     bounds: AnswerBounds,
+    last_try: LastTry,
 }
 
 impl HttpConnector for BoundedConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let (inner, bounds) = (self.inner.clone(), self.bounds);
-        HttpConnectorFuture::new(exchange(inner, request, bounds))
+        let (inner, bounds, last_try) = (self.inner.clone(), self.bounds, self.last_try.clone());
+        HttpConnectorFuture::new(async move {
+            let host = host_of(&request);
+            let outcome = exchange(inner, request, bounds).await;
+            last_try.note(&host, &outcome);
+            outcome
+        })
     }
 }
 

@@ -2,7 +2,15 @@
 
 use std::{fmt, time::Duration};
 
-use super::{bounds::CALL_LIMIT, login::LoginWay, network::ByProxy, options::AwsOptions};
+use ops_ui::Error;
+
+use super::{
+    bounds::CALL_LIMIT,
+    last_try::{FailedTry, LastTry, TryFailure},
+    login::LoginWay,
+    network::ByProxy,
+    options::AwsOptions,
+};
 
 /// Where a call was made: said in every message.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +23,8 @@ pub(crate) struct CallPlace {
     pub(crate) proxy: Option<ByProxy>,
     /// `--timeout`, where it is what ends a call that takes too long.
     pub(crate) timeout: Option<Duration>,
+    /// Why the last try of a call failed.
+    pub(crate) last_try: LastTry,
     /// How the AWS profile is logged in to.
     pub(crate) login: LoginWay,
 }
@@ -46,6 +56,37 @@ impl CallPlace {
             .as_ref()
             .map_or_else(String::new, |proxy| format!(" by way of {proxy}"))
     }
+
+    /// What to look at where no connection comes about.
+    pub(super) fn unreachable_hint(&self) -> &'static str {
+        match self.proxy {
+            Some(_) => "check that proxy, or name the hosts of AWS in NO_PROXY",
+            None => "check the network, HTTPS_PROXY, and the spelling of the region",
+        }
+    }
+
+    /// `error`, which says that the time is up, with the reason why the last try failed where one
+    /// did. `otherwise` is the hint where nothing is known to be wrong but the time.
+    pub(crate) fn with_last_try(&self, error: Error, otherwise: &'static str) -> Error {
+        let Some(FailedTry { host, why }) = self.last_try.failure() else {
+            return error.hint(otherwise);
+        };
+        let last = format!("the last try, at `{host}`{}, failed", self.by_way());
+        match why {
+            TryFailure::Connection(why) => {
+                let why = match &self.proxy {
+                    Some(proxy) => proxy.explain(why),
+                    None => why,
+                };
+                error
+                    .caused_by(format!("{last}: {why}"))
+                    .hint(self.unreachable_hint())
+            }
+            TryFailure::Status(status) => error
+                .caused_by(format!("{last}: status {status}"))
+                .hint(otherwise),
+        }
+    }
 }
 
 impl AwsOptions {
@@ -57,6 +98,7 @@ impl AwsOptions {
             sandbox: self.sandbox,
             login: self.login,
             proxy: self.proxy.clone(),
+            last_try: self.last_try.clone(),
             timeout: self.timeout.filter(|timeout| *timeout < CALL_LIMIT),
         }
     }

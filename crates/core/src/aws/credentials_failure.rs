@@ -7,7 +7,8 @@ use ops_profile::aws_files::AwsFiles;
 use ops_ui::{Error, ErrorKind, hint};
 
 use super::{
-    failure::{chain, excerpt, innermost},
+    error_chain::{chain, innermost},
+    failure::excerpt,
     login::{Login, LoginWay, login_hints, profile_option, way_of},
     options::AwsOptions,
 };

@@ -17,6 +17,7 @@ use super::{
     bounds::{BoundsError, CALL_LIMIT},
     call_place::CallPlace,
     code::{Meaning, meaning, without_namespace},
+    error_chain::{chain, innermost},
     login::login_hints,
     no_credentials::failure_of,
 };
@@ -248,12 +249,10 @@ impl Call {
                 .hint(if is_not_trusted {
                     NOT_TRUSTED
                 } else {
-                    "check the network, HTTPS_PROXY, and the spelling of the region"
+                    place.unreachable_hint()
                 });
         };
-        // The SDK's HTTP client says no more than this of an answer that opens no tunnel.
-        let answer = why.contains("tunnel").then(|| proxy.answer()).flatten();
-        let why = answer.map_or(why, |answer| format!("it answers `{answer}`"));
+        let why = proxy.explain(why);
         Error::unexpected(what)
             .caused_by(format!(
                 "{verb} for {action} ({place}) by way of {proxy}: {why}"
@@ -261,7 +260,7 @@ impl Call {
             .hint(if is_not_trusted {
                 NOT_TRUSTED
             } else {
-                "check that proxy, or name the hosts of AWS in NO_PROXY"
+                place.unreachable_hint()
             })
     }
 
@@ -269,12 +268,14 @@ impl Call {
     fn too_slow(&self, what: String) -> Error {
         let (action, place) = (self.action, &self.place);
         match place.timeout {
-            Some(limit) => Error::new(ErrorKind::Timeout, what)
-                .caused_by(format!(
-                    "{action} ({place}) was not answered within {limit:?}"
-                ))
-                .caused_by("--timeout was reached")
-                .hint("give it longer: --timeout 2m"),
+            Some(limit) => {
+                let error = Error::new(ErrorKind::Timeout, what)
+                    .caused_by(format!(
+                        "{action} ({place}) was not answered within {limit:?}"
+                    ))
+                    .caused_by("--timeout was reached");
+                place.with_last_try(error, "give it longer: --timeout 2m")
+            }
             None => Error::unexpected(what)
                 .caused_by(format!(
                     "no whole answer to {action} ({place}){} within {CALL_LIMIT:?}",
@@ -354,29 +355,6 @@ fn request_id(headers: &Headers) -> Option<String> {
         .into_iter()
         .find_map(|name| headers.get(name))
         .map(|id| excerpt(id, 100))
-}
-
-/// An error with its sources, in one line, repetitions left out.
-pub(crate) fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        source = error.source();
-    }
-    text
-}
-
-pub(super) fn innermost(error: &(dyn StdError + 'static)) -> String {
-    let mut last = error;
-    while let Some(source) = last.source() {
-        last = source;
-    }
-    last.to_string()
 }
 
 #[cfg(test)]

@@ -9,11 +9,13 @@ mod call_place;
 mod code;
 mod credentials_failure;
 pub(crate) mod direct;
+mod error_chain;
 mod failure;
 mod hosts;
 pub(crate) mod http;
 mod identity;
 mod kms;
+mod last_try;
 mod login;
 mod network;
 mod no_credentials;
@@ -63,7 +65,8 @@ pub(crate) use self::{
     call_place::CallPlace,
     code::{Meaning, code_of, meaning},
     direct::{DirectError, DirectFailure},
-    failure::{Call, chain, statement_hint},
+    error_chain::chain,
+    failure::{Call, statement_hint},
     kms::{KeyName, encryption_context},
     network::Network,
     no_credentials::failure_of,
@@ -178,7 +181,11 @@ impl Aws {
         provider::check_profile(&options, &env, &files)?;
         let network = Network::of(&env, &files, options.profile_name(), paths);
         let unbounded = http::client(&network, plain, options.allow_plain_http)?;
-        let http = bounds::bounded(&unbounded, AnswerBounds::usual(options.timeout));
+        let http = bounds::bounded(
+            &unbounded,
+            AnswerBounds::usual(options.timeout),
+            &options.last_try,
+        );
         let region = region_of(&options, &env, &http).await;
         let asked = endpoint(&options, &env, Service::Ec2);
         let asked = asked
@@ -480,7 +487,11 @@ impl Aws {
             .region(Region::new(region.to_owned()))
             .build();
         let endpoint = |service| self.endpoint(service);
-        let long = bounds::bounded(&self.http, AnswerBounds::of_ec2(self.options.timeout));
+        let long = bounds::bounded(
+            &self.http,
+            AnswerBounds::of_ec2(self.options.timeout),
+            &self.options.last_try,
+        );
         let of_ec2 = config.clone().into_builder().http_client(long).build();
         macro_rules! client {
             ($sdk:ident, $service:expr, $config:expr) => {{

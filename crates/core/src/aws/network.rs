@@ -86,12 +86,19 @@ impl fmt::Display for ByProxy {
 }
 
 impl ByProxy {
+    /// `why` no connection came about, or what the proxy answers where it opens no tunnel.
+    pub(super) fn explain(&self, why: String) -> String {
+        // The SDK's HTTP client says no more than this of an answer that opens no tunnel.
+        let answer = why.contains("tunnel").then(|| self.answer()).flatten();
+        answer.map_or(why, |answer| format!("it answers `{answer}`"))
+    }
+
     /// The first line that the proxy answers when it is asked for the host; `None` where it does
     /// not answer, or is asked by TLS.
     ///
     /// Waits for no more than a moment, on the thread that it is called on: it explains a failure
     /// and is no part of what works.
-    pub(super) fn answer(&self) -> Option<String> {
+    fn answer(&self) -> Option<String> {
         let url = url::Url::parse(&self.proxy.url)
             .ok()
             .filter(|url| url.scheme() == "http")?;

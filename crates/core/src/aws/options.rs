@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use ops_profile::{Origin, Setting, Settings, schema::endpoint_variable, values};
 use ops_ui::{Error, Invocation, Result};
 
-use super::network::ByProxy;
+use super::{last_try::LastTry, network::ByProxy};
 
 /// The services `ops` talks to, by the names of their endpoint settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -125,6 +125,8 @@ pub(crate) struct AwsOptions {
     pub(crate) allow_plain_http: bool,
     /// `--timeout`, which shortens every call.
     pub(crate) timeout: Option<Duration>,
+    /// Why the last try of a call failed, of all calls of this invocation.
+    pub(crate) last_try: LastTry,
     /// How the AWS profile is logged in to; known once the AWS files are read.
     pub(crate) login: super::login::LoginWay,
     /// The environment is the sandbox's: it outranks everything, and no file is read.
@@ -167,6 +169,7 @@ impl AwsOptions {
                 .map(|account| account.as_str().to_owned()),
             endpoints,
             proxy: None,
+            last_try: LastTry::default(),
             endpoint_url: aws.endpoint_url.as_ref().map(|url| url.as_str().to_owned()),
             allow_plain_http: aws.allow_plain_http == Some(true),
             timeout: settings.timeout.value,

@@ -238,8 +238,8 @@ impl Signal {
         }
     }
 
-    /// Its number on Linux, where most servers are; but for SIGUSR1 and SIGUSR2 it is the same
-    /// everywhere.
+    /// Its number on Linux, where most servers are. Those of SIGUSR1 and SIGUSR2 alone differ
+    /// elsewhere.
     fn number(self) -> u8 {
         match self {
             Self::HangUp => 1,

@@ -23,6 +23,18 @@ fn engine() -> String {
     ENGINE.map(compact).concat()
 }
 
+/// `text` as it has to be between double quotes in a shell.
+fn within_double_quotes(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + text.len() / 8);
+    for c in text.chars() {
+        if matches!(c, '\\' | '$' | '"' | '`') {
+            quoted.push('\\');
+        }
+        quoted.push(c);
+    }
+    quoted
+}
+
 /// The text of [`BEGIN`] for the `turn`th session of the run in `folder`, with `engine` or without.
 fn begin_with(folder: &Folder, turn: u32, engine: Option<&str>) -> String {
     let mut text = format!(
@@ -31,7 +43,8 @@ fn begin_with(folder: &Folder, turn: u32, engine: Option<&str>) -> String {
         u8::from(engine.is_some())
     );
     if let Some(engine) = engine {
-        text.push_str(&compact(START).replacen(ENGINE_MARK, &format!("\n{engine}"), 1));
+        let engine = format!("\n{}", within_double_quotes(engine));
+        text.push_str(&compact(START).replacen(ENGINE_MARK, &engine, 1));
     }
     text + &compact(BEGIN)
 }

@@ -335,6 +335,13 @@ impl Channel {
         *self.0.handler.lock().await = Some(Box::new(handler));
     }
 
+    /// Drops the plugin's handler, and with it the session's end of terminals and connections: what
+    /// is at their far end is hung up on. A handler may hold the channel that holds it, so without
+    /// this neither would ever be dropped.
+    pub(super) async fn uninstall(&self) {
+        *self.0.handler.lock().await = None;
+    }
+
     /// Announces that a handshake request goes out; the receiver yields the first response.
     pub(super) fn expect_handshake_response(
         &self,

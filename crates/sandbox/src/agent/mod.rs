@@ -37,8 +37,8 @@ pub(crate) fn is_older(version: &str, than: &str) -> bool {
 /// `channel_closed` with the output given here.
 pub(crate) async fn run(spec: SessionSpec, link: AgentLink) -> Closing {
     let needs_handshake = handshake::is_needed(&spec);
-    let (channel, _running) = Channel::start(link, needs_handshake, spec.strict);
-    tokio::select! {
+    let (channel, running) = Channel::start(link, needs_handshake, spec.strict);
+    let closing = tokio::select! {
         biased;
         output = channel.ended() => {
             channel.drain_acknowledgements().await;
@@ -48,7 +48,11 @@ pub(crate) async fn run(spec: SessionSpec, link: AgentLink) -> Closing {
             channel.drain().await;
             closing
         }
-    }
+    };
+    // First the tasks: one that cannot deliver its input would hold the handler for ever.
+    drop(running);
+    channel.uninstall().await;
+    closing
 }
 
 async fn execute(channel: &Channel, spec: &SessionSpec, needs_handshake: bool) -> Closing {

@@ -157,15 +157,8 @@ supervise() {
     echo "$code" >"$d/status"
     : >"$d/in.closed"
     ring
-    # Of nobody the number may be another process's soon. A client has not to wait for that look at
-    # all processes, and one that is here says that it knows the end before the second is over:
-    # then the folder goes, and this shell with it.
-    sleep 1
     # Somebody has killed it, and where the client is away nobody else would remove the folder.
     has_keeper || keep &
-    { read -r pid <"$d/p"; } 2>/dev/null || return 0
-    find_members
-    [ -n "$members" ] || rm -f "$d/p"
 }
 
 # run_command OUT ERR: sets $code to its status.
@@ -331,6 +324,7 @@ keep() {
     trap "" HUP INT QUIT TERM
     remove_leftovers
     seen=none
+    is_looked_at=
     left=$patience
     while [ -d "$d" ]; do
         # Ends when nobody holds "life" any more; at once where nobody does. To open a FIFO waits
@@ -348,6 +342,12 @@ keep() {
             seen=$now
             left=$patience
         fi
+        # The client may be away for long, and the number of nobody may be another process's soon.
+        # One that is here says at once that it knows the end: then the folder goes anyway.
+        if [ -z "$is_looked_at" ] && [ -s "$d/status" ]; then
+            is_looked_at=1
+            forget_ended_command
+        fi
         gone=
         recall leaving
         if [ "$gone" = "$seen" ] && [ "$left" -gt 15 ]; then left=15; fi
@@ -362,6 +362,13 @@ keep() {
         pid=
         remove_all
     fi
+}
+
+# The number of a command of which nothing is left names nobody any more.
+forget_ended_command() {
+    { read -r pid <"$d/p"; } 2>/dev/null || return 0
+    find_members
+    [ -n "$members" ] || rm -f "$d/p"
 }
 
 # Ends what an attach that was killed has left. Where the agent ends a session it kills its shell
@@ -420,14 +427,25 @@ has_keeper() {
 # Removes runs that were broken off here: the server was restarted, or their keeper killed. Of a
 # young one without processes somebody may be about to start them.
 remove_leftovers() {
-    for parent in "${TMPDIR:-/tmp}" /tmp /var/tmp /dev/shm "$HOME"; do
-        for old in "$parent"/ops-exec.*; do
-            [ "$old" != "$d" ] || continue
-            # What is somebody else's, or lies behind a link, is not looked into.
-            if [ -h "$old" ] || [ ! -O "$old" ] || is_kept "$old"; then continue; fi
-            [ -z "$(find "$old" -prune -mmin +10)" ] || rm -rf "$old"
-        done
+    others=
+    for old in "${TMPDIR:-/tmp}"/ops-exec.* /tmp/ops-exec.* /var/tmp/ops-exec.* \
+        /dev/shm/ops-exec.* "$HOME"/ops-exec.*; do
+        [ "$old" = "$d" ] || [ ! -d "$old" ] || {
+            others=1
+            break
+        }
     done
+    # Without a program where this run is alone, and with one for all where there are many: where
+    # each of several hundred runs looks at all the others, only what is old may cost a process.
+    [ -n "$others" ] || return 0
+    find "${TMPDIR:-/tmp}"/ops-exec.* /tmp/ops-exec.* /var/tmp/ops-exec.* \
+        /dev/shm/ops-exec.* "$HOME"/ops-exec.* -prune -mmin +10 |
+        while IFS= read -r old; do
+            case "${old##*/}" in ops-exec.*) ;; *) continue ;; esac
+            # What is somebody else's, or lies behind a link, is not looked into.
+            if [ "$old" = "$d" ] || [ -h "$old" ] || [ ! -O "$old" ]; then continue; fi
+            is_kept "$old" || rm -rf "$old"
+        done
 } 2>/dev/null
 
 # is_kept FOLDER: whether a process of the run in it lives that will remove it.

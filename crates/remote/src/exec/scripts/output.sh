@@ -321,9 +321,13 @@ open_stream() {
 send_stream() {
     while :; do
         full=
+        # Looked at before the length: the stream that has ended has no other one.
+        whole=
+        [ ! -s "$d/$1.last" ] || whole=1
         if [ -e "$d/$1.$segment.end" ]; then
             read -r end <"$d/$1.$segment.end" || return 0
             full=1
+            whole=1
         else
             at=
             recall "$1.at"
@@ -335,10 +339,15 @@ send_stream() {
             choose_encoding $((end - offset))
             printf "!%s %s %s\n" "$1" "$segment" "$offset" >&3
             # Without life: this shell may be killed while these wait for a client that is away.
-            {
-                exec 9>&-
-                eval "dd bs=$((end - offset)) count=1 <&$2 2>/dev/null"
-            } | $encode >&3 9>&- || depart
+            if [ -n "$whole" ]; then
+                # Nothing is added to it any more: all that is left of it is what is wanted.
+                eval "$encode <&$2 >&3 9>&-" || depart
+            else
+                {
+                    exec 9>&-
+                    eval "exec dd bs=$((end - offset)) count=1 <&$2 2>/dev/null"
+                } | $encode >&3 9>&- || depart
+            fi
             offset=$end
         fi
         [ -n "$full" ] || return 0

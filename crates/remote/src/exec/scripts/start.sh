@@ -3,7 +3,8 @@
 # What a session that brings the engine and starts the command needs beside begin.sh. A terminal by
 # which both travel does without: where it is needed a parameter may have to be short.
 #
-# The text of engine.sh and what belongs to it stands where ENGINE does here.
+# The text of engine.sh and what belongs to it, as it has to be between double quotes, stands where
+# ENGINE does here.
 #
 # No single quote may stand here: the text travels between a pair of them.
 #
@@ -30,8 +31,9 @@ launch() {
         sh "$d/engine" launch "$d" "$@"
 } 2>/dev/null
 
+# By a builtin in most shells: a here-document would be a process that writes it and one that reads.
 write_engine() {
-    cat <<\END_OF_ENGINE
+    printf "%s" "
 ENGINE
-END_OF_ENGINE
+"
 }
