@@ -380,6 +380,7 @@ end_writers() {
     read -r process <"$d/attached"
     # Its agent has waited for it: nobody holds its output.
     kill -0 "$process" || return 0
+    dead=$process
     writers=
     # They have its file of output as descriptor 7 or its variable: some shells close the first for
     # what they start, and busybox runs programs of its own without an environment of their own.
@@ -398,6 +399,11 @@ end_writers() {
     process=
     read -r process <"$d/beats"
     ! is_of_run "$process" || writers="$writers $process"
+    # The next attach may have come meanwhile, and then the writers may be its own: it says who it is
+    # before it has any, and ends by itself what the one before it has left.
+    process=
+    read -r process <"$d/attached"
+    [ "$process" = "$dead" ] || return 0
     printf "" >"$d/beats"
     [ -z "$writers" ] || kill -KILL $writers
 } 2>/dev/null
