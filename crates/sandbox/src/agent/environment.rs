@@ -4,6 +4,7 @@
 use std::{
     ffi::{OsStr, OsString},
     io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -65,13 +66,35 @@ impl Environment {
     /// A program with this environment, started in the home.
     pub(super) fn command(&self, program: impl AsRef<OsStr>) -> tokio::process::Command {
         signals::unignore();
-        let mut command = tokio::process::Command::new(program);
+        let program = program.as_ref();
+        // With a name in place of a path, and a PATH of its own, std forks this whole process to
+        // look for the program. A path is spawned without a copy of the sandbox's memory tables.
+        let path = self.find_program(program);
+        let mut command = tokio::process::Command::new(path.as_deref().unwrap_or(program.as_ref()));
         command
+            .arg0(program)
             .env_clear()
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .current_dir(&self.home)
             .kill_on_drop(true);
         command
+    }
+
+    /// The first file of that name in the folders of `PATH` that may be run. `None` for what is a
+    /// path already, and for what is not there.
+    fn find_program(&self, name: &OsStr) -> Option<PathBuf> {
+        let (_, folders) = self.variables.iter().find(|(name, _)| name == "PATH")?;
+        if name.as_encoded_bytes().contains(&b'/') {
+            return None;
+        }
+        std::env::split_paths(folders)
+            .map(|folder| folder.join(name))
+            // A relative folder would be one of the home, where the program begins.
+            .filter(|path| path.is_absolute())
+            .find(|path| {
+                path.metadata()
+                    .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+            })
     }
 
     /// The user's shell, interactive, with the instance's prompt whatever the user's own start
