@@ -335,7 +335,7 @@ keep() {
             read -r _ <&6
         )
         [ ! -e "$d/known" ] || break
-        is_attached || end_writers
+        is_attached || end_writers dead
         now=$seen
         recall turn
         if [ "$now" != "$seen" ]; then
@@ -371,16 +371,19 @@ forget_ended_command() {
     [ -n "$members" ] || rm -f "$d/p"
 }
 
-# Ends what an attach that was killed has left. Where the agent ends a session it kills its shell
-# alone, reads no more, and waits until nobody holds the pipe that it has read from: what that shell
-# had started would wait in a write for ever, and the agent for it.
+# end_writers [dead]: ends what an attach that was killed has left; with the word, only where none
+# lives. Where the agent ends a session it kills its shell alone, reads no more, and waits until
+# nobody holds the pipe that it has read from: what that shell had started would wait in a write for
+# ever, and the agent for it.
 end_writers() {
     [ -s "$d/beats" ] || return 0
     process=
     read -r process <"$d/attached"
     # Its agent has waited for it: nobody holds its output.
     kill -0 "$process" || return 0
-    dead=$process
+    # Since the keeper found none alive another attach may have begun.
+    [ "${1:-}" != dead ] || ! is_attached || return 0
+    ended=$process
     writers=
     # They have its file of output as descriptor 7 or its variable: some shells close the first for
     # what they start, and busybox runs programs of its own without an environment of their own.
@@ -396,14 +399,16 @@ end_writers() {
             ;;
         esac
     done
+    # What another attach has begun since then looks the same. It says who it is before it begins
+    # anything, and after it has ended itself what was left.
+    if [ "${1:-}" = dead ]; then
+        process=
+        read -r process <"$d/attached"
+        [ "$process" = "$ended" ] || return 0
+    fi
     process=
     read -r process <"$d/beats"
     ! is_of_run "$process" || writers="$writers $process"
-    # The next attach may have come meanwhile, and then the writers may be its own: it says who it is
-    # before it has any, and ends by itself what the one before it has left.
-    process=
-    read -r process <"$d/attached"
-    [ "$process" = "$dead" ] || return 0
     printf "" >"$d/beats"
     [ -z "$writers" ] || kill -KILL $writers
 } 2>/dev/null

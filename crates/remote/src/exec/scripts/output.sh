@@ -21,16 +21,26 @@ count_kept() {
     kept=0
     for stream in out err; do
         at=
-        oldest=
-        # Found empty, it is being written at this moment.
-        until [ -n "$at" ] && [ -n "$oldest" ]; do
+        # Found empty, it is being written at this moment by the pump.
+        until [ -n "$at" ]; do
             [ -e "$d/$stream.at" ] || at=0
-            [ -e "$d/$stream.sent" ] || oldest=0
             recall "$stream.at"
-            recall "$stream.sent"
         done
+        find_oldest "$stream" "$at"
         kept=$((kept + at - oldest + 1))
     done
+}
+
+# find_oldest NAME LAST: sets $oldest to the first segment that is still there.
+find_oldest() {
+    oldest=
+    [ -e "$d/$1.sent" ] || oldest=0
+    recall "$1.sent"
+    [ -z "$oldest" ] || return 0
+    # An attach writes it, and may have been killed between the two calls that empty and fill it:
+    # to wait for the second one would be for ever. Segments are removed in their order.
+    oldest=0
+    until [ -e "$d/$1.$oldest" ] || [ "$oldest" -ge "$2" ]; do oldest=$((oldest + 1)); done
 }
 
 ring_has_room() {
@@ -364,8 +374,7 @@ send_stream() {
 note_sent() {
     is_client || depart
     count_kept
-    oldest=0
-    recall "$1.sent"
+    find_oldest "$1" "$2"
     while [ "$kept" -gt $((RING_SEGMENTS - AHEAD)) ] && [ $(($2 - oldest)) -gt "$HISTORY" ]; do
         rm -f "$d/$1.$oldest" "$d/$1.$oldest.end"
         oldest=$((oldest + 1))

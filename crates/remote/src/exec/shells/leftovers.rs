@@ -3,10 +3,11 @@
 use std::{
     fs::{self, File, FileTimes},
     path::Path,
-    process::Child,
+    process::{Child, Command},
     time::{Duration, SystemTime},
 };
 
+use ops_test_needs::needs;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::{Shell, begin, eventually, order, told_folder};
@@ -216,6 +217,51 @@ fn the_next_run_removes_what_a_restart_of_the_server_has_left() {
         long.acknowledge();
         fs::remove_dir_all(young).unwrap();
         fs::remove_file(parent.join("ops-exec.link")).unwrap();
+        eventually(name, "nothing is left", || shell.is_clean());
+    });
+}
+
+/// Several hundred runs may begin on one machine: what one costs must not grow with their number.
+#[test]
+fn the_folders_of_many_other_runs_are_looked_at_by_one_program() {
+    needs!("find");
+    let program = ops_test_needs::find("find").unwrap();
+    in_every_shell(|name, shell| {
+        // It runs the find that is built in, whatever PATH says.
+        if name == "busybox" {
+            return;
+        }
+        let parent = shell.folder();
+        // Written by another process: while this one holds a program open for writing, a child that
+        // another test starts would hold it too, and nobody could run it.
+        let text = format!(
+            "#!/bin/sh\necho >>'{}'\nexec '{}' \"$@\"\n",
+            parent.join("calls").display(),
+            program.display()
+        );
+        let mut put = Command::new("sh");
+        put.args(["-c", "printf %s \"$0\" >\"$1\" && chmod +x \"$1\"", &text])
+            .arg(parent.join("find"));
+        assert!(put.status().unwrap().success());
+        let others: Vec<_> = (0..30)
+            .map(|n| parent.join(format!("ops-exec.other{n}")))
+            .collect();
+        for folder in &others {
+            fs::create_dir(folder).unwrap();
+        }
+        let mut session = shell.session(&begin(&order("exit 0", |_| ())));
+        let own = session.hear("folder");
+        session.hear("status");
+        session.acknowledge();
+        session.hear("ended");
+        eventually(name, "its own folder has gone", || {
+            !Path::new(&own).exists()
+        });
+        let calls = fs::read(parent.join("calls")).unwrap_or_default().len();
+        assert_eq!(calls, 1, "{name}");
+        for folder in &others {
+            fs::remove_dir(folder).unwrap();
+        }
         eventually(name, "nothing is left", || shell.is_clean());
     });
 }
