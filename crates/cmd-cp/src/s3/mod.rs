@@ -1,9 +1,12 @@
 //! Through a bucket: for what is very large.
 //!
 //! ```text
-//! fetch server ── curl PUT, presigned ──► object ── GET ──► here list, folders, links, what is
-//! small: the session's transport store here ── PUT ──► object ── curl GET, presigned ──► server
-//! hashes, temporary names, renames: by its dialogue ```
+//! fetch   server ── curl PUT, presigned ──► object ── GET ──► here
+//! store   here ── PUT ──► object ── curl GET, presigned ──► server
+//! ```
+//!
+//! Lists, folders, links and what is small go by the session's transport; hashes, temporary names
+//! and renames by its dialogue.
 //!
 //! Small files go together, as archives ([`archives`]).
 //!

@@ -4,15 +4,16 @@
 //!        Down                                       Up
 //! AWS-StartNonInteractiveCommand             AWS-StartInteractiveCommand
 //! script | base64  ──► output, no pause      raw terminal ──► read N; head -c N | script
-//! messages and exit status ──► error output credits and messages ◄── the terminal's output, or a
-//! Down of its own ```
+//! messages and exit status                   credits and messages ◄── the terminal's output,
+//!        ──► error output                           or a Down of its own
+//! ```
 //!
 //! The agent sends the separated output of a command as fast as it comes, and writes input to a
 //! terminal as fast as it is taken; everything else it paces at a kilobyte a millisecond, and a
-//! terminal's first output comes a second late. [`DownPipe`] and [`UpPipe`] each use one of the two;
-//! [`Pipe`] joins them at a FIFO in a private folder of the server, so that one process there has
-//! both. [`UpPipe::dialogue`] joins them the other way: what a script on the terminal has to say leaves
-//! by separated output, so that nothing waits for that second.
+//! terminal's first output comes a second late. [`DownPipe`] and [`UpPipe`] each use one of the
+//! two; [`Pipe`] joins them at a FIFO in a private folder of the server, so that one process there
+//! has both. [`UpPipe::dialogue`] joins them the other way: what a script on the terminal has to
+//! say leaves by separated output, so that nothing waits for that second.
 //!
 //! **What holds back whom.** Down: what is not taken from [`DownPipe::next`] waits in the session's
 //! bounded queue, then in the network; the script blocks. Up: bytes go in frames, each announced by
@@ -25,10 +26,10 @@
 //! faster. A frame up is handed on when it is complete.
 //!
 //! **What a lost connection does.** Upwards nothing: the terminal's session is taken up again where
-//! it was. Downwards the agent gives up what it had no place for in that moment, and [`DownPipe::next`]
-//! fails, after twelve seconds without a sign of life at the latest; it never ends in order with a
-//! part missing. Only [`UpPipe::end`] is an end of input to the process: one whose session is lost
-//! waits, and is ended.
+//! it was. Downwards the agent gives up what it had no place for in that moment, and
+//! [`DownPipe::next`] fails, after twelve seconds without a sign of life at the latest; it never
+//! ends in order with a part missing. Only [`UpPipe::end`] is an end of input to the process: one
+//! whose session is lost waits, and is ended.
 //!
 //! **What is left behind.** Nothing: a script that makes something for the moment has a keeper, a
 //! small process beside it that outlives its death by any signal, holds no terminal, ends the
