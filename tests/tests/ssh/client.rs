@@ -284,9 +284,9 @@ pub(crate) fn digest(path: &Path) -> Vec<u8> {
     digest.finish().as_ref().to_vec()
 }
 
-/// Two thousand small files in forty folders.
-pub(crate) fn small_files(folder: &Path) {
-    for number in 0..2000_usize {
+/// So many small files in forty folders.
+pub(crate) fn small_files(folder: &Path, count: usize) {
+    for number in 0..count {
         let folder = folder.join(format!("{:02}", number % 40));
         fs::create_dir_all(&folder).expect("a folder");
         fs::write(

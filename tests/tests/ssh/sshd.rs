@@ -79,7 +79,7 @@ fn the_real_sshd_behind_a_session() {
     client.ops(ours).exits(7);
 
     let here = client.home().join("here");
-    small_files(&here.join("small"));
+    small_files(&here.join("small"), 2000);
     fs::write(here.join("large"), pattern(5, 64 << 20)).expect("a file");
     let there = folder.path().join("there");
     fs::create_dir(&there).expect("a folder");
