@@ -49,7 +49,8 @@ pub(crate) async fn run(cx: &Context, id: &str) -> Result<Exit> {
     } else {
         document
     };
-    let logs = cx.session_logs(document, &session.region).await?;
+    let preferences = cx.session_preferences(document, &session.region).await?;
+    let logs = preferences.logs;
     if !logs.are_kept() {
         return Err(no_log(&session)
             .caused_by(format!(
