@@ -80,7 +80,7 @@ impl Command for Console {
             }
             resolved => resolved?,
         };
-        let page = page::url(self.page, &instance);
+        let page = page::page_url(self.page, &instance);
         // A document is for a program, which opens nothing.
         let is_document = matches!(output.format(), Format::Json | Format::Yaml);
         let print = self.print || is_document || !browser::is_there(cx.env());
@@ -91,7 +91,7 @@ impl Command for Console {
             if !print && browser::open(cx.env(), output, &page).await {
                 return Ok(Exit::SUCCESS);
             }
-            tell(output, &instance, &page, None)?;
+            tell_link(output, &instance, &page, None)?;
             return Ok(Exit::SUCCESS);
         }
 
@@ -106,7 +106,7 @@ impl Command for Console {
             signed.lifetime.as_secs() / 60
         ));
         if print {
-            tell(output, &instance, &signed.url, Some(signed.lifetime))?;
+            tell_link(output, &instance, &signed.url, Some(signed.lifetime))?;
             return Ok(Exit::SUCCESS);
         }
         self.hand_over(&cx, signed.url).await?;
@@ -164,7 +164,12 @@ impl Console {
 }
 
 /// Writes the URL: a line, or a document that says what it leads to and how long it is good.
-fn tell(output: &Output, instance: &Instance, url: &str, lifetime: Option<Duration>) -> Result<()> {
+fn tell_link(
+    output: &Output,
+    instance: &Instance,
+    url: &str,
+    lifetime: Option<Duration>,
+) -> Result<()> {
     let document = serde_json::json!({
         "apiVersion": "ops/v1",
         "kind": "ConsoleUrl",

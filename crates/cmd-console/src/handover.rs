@@ -63,7 +63,7 @@ impl Handover {
         let (_probe, (_, peer)) = (probe?, accepted?);
         // Somebody else's connection may have come first; that user is then the one who is shown,
         // which tells as much.
-        Ok(socket_owner::of(peer, address) != Owner::Unknown)
+        Ok(socket_owner::owner_of(peer, address) != Owner::Unknown)
     }
 
     /// Answers until a process of this user has asked for the page; the URL is gone then. Others
@@ -82,7 +82,7 @@ impl Handover {
         // Asked before a byte is read: whoever is not shown to be this user gets nothing and holds
         // nothing.
         let admits = |peer| {
-            let owner = socket_owner::of(peer, address);
+            let owner = socket_owner::owner_of(peer, address);
             let is_admitted = anybody || owner == Owner::Own;
             if !is_admitted {
                 refused(owner);
@@ -91,14 +91,14 @@ impl Handover {
         };
         serve_until(&self.listener, admits, |stream, handed_over| {
             let (path, url) = (self.path.clone(), self.url.clone());
-            async move { answer(stream, &path, &url, &handed_over).await }
+            async move { answer_request(stream, &path, &url, &handed_over).await }
         })
         .await
     }
 }
 
 /// Answers one request; takes the only place in `handed_over` if it gives the URL away.
-async fn answer(
+async fn answer_request(
     mut stream: TcpStream,
     path: &str,
     url: &str,

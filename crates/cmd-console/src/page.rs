@@ -71,7 +71,7 @@ impl Partition {
 }
 
 /// The URL of `page` about `instance`.
-pub(crate) fn url(page: Page, instance: &Instance) -> String {
+pub(crate) fn page_url(page: Page, instance: &Instance) -> String {
     let (id, region) = (&instance.id, &instance.region);
     let console = format!("https://{region}.{}", Partition::of(region).console);
     let hybrid = instance.kind == Kind::Hybrid;
@@ -142,7 +142,7 @@ mod tests {
             ("eusc-de-east-1", "eusc-de-east-1.console.amazonaws-eusc.eu"),
         ] {
             assert_eq!(
-                url(Page::Connect, &instance("i-0a1b2c3d4e5f60718", region)),
+                page_url(Page::Connect, &instance("i-0a1b2c3d4e5f60718", region)),
                 format!(
                     "https://{host}/ec2/home?region={region}#ConnectToInstance:instanceId=i-0a1b2c3d4e5f60718"
                 )
@@ -153,10 +153,16 @@ mod tests {
     #[test]
     fn a_hybrid_node_has_pages_of_its_own() {
         let node = instance("mi-0a1b2c3d4e5f60718", "eu-west-1");
-        assert_eq!(url(Page::Connect, &node), url(Page::Session, &node));
-        assert_eq!(url(Page::Instance, &node), url(Page::Fleet, &node));
+        assert_eq!(
+            page_url(Page::Connect, &node),
+            page_url(Page::Session, &node)
+        );
+        assert_eq!(
+            page_url(Page::Instance, &node),
+            page_url(Page::Fleet, &node)
+        );
         for page in Page::value_variants() {
-            assert!(!url(*page, &node).contains("/ec2/"), "{page:?}");
+            assert!(!page_url(*page, &node).contains("/ec2/"), "{page:?}");
         }
     }
 }

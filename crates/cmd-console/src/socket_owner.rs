@@ -17,7 +17,7 @@ pub(crate) enum Owner {
 
 /// Whose the socket is that is bound to `client` and connected to `server`.
 #[cfg(target_os = "linux")]
-pub(crate) fn of(client: SocketAddr, server: SocketAddr) -> Owner {
+pub(crate) fn owner_of(client: SocketAddr, server: SocketAddr) -> Owner {
     // A client may reach an IPv4 listener from an IPv6 socket (`::ffff:127.0.0.1`), which only the
     // second table shows. A system without IPv6 has no second table and no such sockets.
     for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
@@ -35,7 +35,7 @@ pub(crate) fn of(client: SocketAddr, server: SocketAddr) -> Owner {
 
 /// Other systems have no such tables.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn of(_client: SocketAddr, _server: SocketAddr) -> Owner {
+pub(crate) fn owner_of(_client: SocketAddr, _server: SocketAddr) -> Owner {
     Owner::Unknown
 }
 
@@ -46,11 +46,11 @@ pub(crate) fn of(_client: SocketAddr, _server: SocketAddr) -> Owner {
 /// timeout, inode. Source: `tcp4_seq_show` and `tcp6_seq_show` of Linux; proc_pid_net(5).
 #[cfg(target_os = "linux")]
 fn owner_in(table: &str, client: SocketAddr, server: SocketAddr) -> Option<u32> {
-    let wanted = (canonical(client), canonical(server));
+    let wanted = (canonical_address(client), canonical_address(server));
     table.lines().skip(1).find_map(|line| {
         let mut words = line.split_ascii_whitespace().skip(1);
         let (local, remote) = (words.next()?, words.next()?);
-        if (address(local)?, address(remote)?) != wanted {
+        if (parse_address(local)?, parse_address(remote)?) != wanted {
             return None;
         }
         let (uid, inode) = (words.nth(4)?, words.nth(1)?);
@@ -66,7 +66,7 @@ fn owner_in(table: &str, client: SocketAddr, server: SocketAddr) -> Option<u32> 
 /// An address of a row: words of 32 bits in the machine's byte order, written in hexadecimal, and
 /// the port.
 #[cfg(target_os = "linux")]
-fn address(text: &str) -> Option<SocketAddr> {
+fn parse_address(text: &str) -> Option<SocketAddr> {
     let (host, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
     let word = |at: usize| {
@@ -84,13 +84,13 @@ fn address(text: &str) -> Option<SocketAddr> {
         }
         _ => return None,
     };
-    Some(canonical(SocketAddr::new(ip, port)))
+    Some(canonical_address(SocketAddr::new(ip, port)))
 }
 
 /// `address` with an IPv4 address that is written as an IPv6 one told as what it is; a scope or a
 /// flow label is no part of it.
 #[cfg(target_os = "linux")]
-fn canonical(address: SocketAddr) -> SocketAddr {
+fn canonical_address(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 

@@ -103,8 +103,9 @@ impl GuardedSession {
     async fn account_logs_sessions(&self) -> bool {
         let cx = &self.server.cx;
         let region = &self.server.instance.region;
-        match Box::pin(cx.account_logs_sessions(region)).await {
-            Ok(logs) => logs,
+        match Box::pin(cx.account_preferences(region)).await {
+            // Agents of any version then keep all output of a session on the server's disk.
+            Ok(preferences) => preferences.logs.are_kept(),
             Err(error) => {
                 cx.output().detail(format!("not known: {error}"));
                 false

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use ops_core::{
     Command, Context, Values,
-    diagnosis::{Permissions, Verdict},
+    diagnosis::{Permissions, Verdict, meanings_of_preferences},
 };
 use ops_profile::{Instance, Target};
 use ops_ui::{Error, ErrorKind, Exit, Result};
@@ -296,9 +296,9 @@ async fn tell_preferences(cx: &Context, report: &Report<'_>, instance: Option<&I
     {
         return;
     }
-    report.add(match cx.session_preferences(&region).await {
+    report.add(match cx.account_preferences(&region).await {
         Ok(preferences) => {
-            let meanings = preferences.meanings();
+            let meanings = meanings_of_preferences(&preferences);
             Finding::ok(
                 "preferences",
                 match meanings.is_empty() {

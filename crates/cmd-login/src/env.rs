@@ -69,14 +69,14 @@ impl Command for EnvOfCredentials {
     async fn run(self, cx: Context) -> Result<Exit> {
         let credentials = cx.effective_credentials().await?;
         let region = cx.region().await.ok();
-        let endpoint = endpoint(&cx);
-        let set = variables(&credentials, region.as_deref(), endpoint);
+        let endpoint = sandbox_endpoint(&cx);
+        let set = credential_variables(&credentials, region.as_deref(), endpoint);
         let output = cx.output();
         if let [program, arguments @ ..] = self.command.as_slice() {
-            return run(&cx, program, arguments, &set);
+            return run_with(&cx, program, arguments, &set);
         }
         match output.format() {
-            Format::Table | Format::Wide => output.page(&lines(self.shell, &set)),
+            Format::Table | Format::Wide => output.page(&export_lines(self.shell, &set)),
             Format::Json => output.json(&process_document(&credentials)),
             other => Err(Error::usage(format!(
                 "`ops env` has no output format `{}`",
@@ -95,12 +95,12 @@ impl Command for EnvOfCredentials {
 type Variable = (&'static str, Zeroizing<String>);
 
 /// In the sandbox the credentials are good nowhere but at its own address.
-fn endpoint(cx: &Context) -> Option<String> {
+fn sandbox_endpoint(cx: &Context) -> Option<String> {
     let is_sandbox = cx.globals().sandbox;
     is_sandbox.then(|| cx.env().var("AWS_ENDPOINT_URL").map(str::to_owned))?
 }
 
-fn variables(
+fn credential_variables(
     credentials: &EffectiveCredentials,
     region: Option<&str>,
     endpoint: Option<String>,
@@ -133,7 +133,7 @@ fn variables(
 }
 
 /// Lines that set the variables, and remove what is in their way.
-fn lines(shell: Shell, set: &[Variable]) -> Zeroizing<String> {
+fn export_lines(shell: Shell, set: &[Variable]) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::new());
     for name in IN_THE_WAY {
         if set.iter().all(|(set, _)| *set != name) {
@@ -176,7 +176,12 @@ fn process_document(credentials: &EffectiveCredentials) -> serde_json::Value {
 }
 
 /// Becomes the program, with its environment.
-fn run(cx: &Context, program: &OsString, arguments: &[OsString], set: &[Variable]) -> Result<Exit> {
+fn run_with(
+    cx: &Context,
+    program: &OsString,
+    arguments: &[OsString],
+    set: &[Variable],
+) -> Result<Exit> {
     let mut env: Env = cx.env().clone();
     for name in IN_THE_WAY {
         env.remove(name);
@@ -215,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_program_gets_all_that_belongs_together() {
-        let set = variables(&credentials(Some("t")), Some("eu-west-1"), None);
+        let set = credential_variables(&credentials(Some("t")), Some("eu-west-1"), None);
         let names: Vec<&str> = set.iter().map(|(name, _)| *name).collect();
         assert_eq!(
             names,
@@ -228,21 +233,21 @@ mod tests {
                 "AWS_DEFAULT_REGION"
             ]
         );
-        let set = variables(&credentials(None), None, None);
+        let set = credential_variables(&credentials(None), None, None);
         assert!(set.iter().all(|(name, _)| *name != "AWS_SESSION_TOKEN"));
     }
 
     #[test]
     fn a_shell_gets_its_own_words() {
-        let set = variables(&credentials(None), None, None);
-        let sh = lines(Shell::Sh, &set);
+        let set = credential_variables(&credentials(None), None, None);
+        let sh = export_lines(Shell::Sh, &set);
         assert!(sh.contains("unset AWS_PROFILE\n"), "{}", *sh);
         assert!(
             sh.contains(r"export AWS_SECRET_ACCESS_KEY='se'\''cret'"),
             "{}",
             *sh
         );
-        let fish = lines(Shell::Fish, &set);
+        let fish = export_lines(Shell::Fish, &set);
         assert!(fish.contains("set -e AWS_PROFILE\n"), "{}", *fish);
         assert!(
             fish.contains(r"set -gx AWS_SECRET_ACCESS_KEY 'se\'cret'"),

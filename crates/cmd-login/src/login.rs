@@ -46,7 +46,7 @@ impl Command for Login {
         match cx.login_means(self.sso_session.as_deref()).await? {
             LoginMeans::Sso(login) => self.log_in(&cx, &login).await?,
             LoginMeans::Console(profile) => of_console(&cx, &profile).await?,
-            LoginMeans::None => elsewhere(&cx).await?,
+            LoginMeans::None => try_credentials(&cx).await?,
         }
         Ok(Exit::SUCCESS)
     }
@@ -60,8 +60,8 @@ impl Login {
         output.note(format!(
             "logged in to `{}` until {}, for {}",
             login.name(),
-            clock(end),
-            profiles(login)
+            clock_time(end),
+            profile_names(login)
         ));
         if self.sso_session.is_none() && uses_environment(cx).await {
             output.warn("credentials of the environment (AWS_ACCESS_KEY_ID) are used in place of this login: unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN, or name the profile with -p");
@@ -95,12 +95,12 @@ async fn of_console(cx: &Context, profile: &str) -> Result<()> {
 }
 
 /// Credentials that no login brings: they are tried.
-async fn elsewhere(cx: &Context) -> Result<()> {
+async fn try_credentials(cx: &Context) -> Result<()> {
     // A role that wants MFA has its code asked for here, and is kept for the commands that follow.
     let found = cx.effective_credentials().await?;
-    let until = found
-        .expires
-        .map_or_else(String::new, |end| format!(", good until {}", clock(end)));
+    let until = found.expires.map_or_else(String::new, |end| {
+        format!(", good until {}", clock_time(end))
+    });
     cx.output().note(format!(
         "there is nothing to log in to: the credentials come from {}{until}",
         found.source.words
@@ -109,7 +109,7 @@ async fn elsewhere(cx: &Context) -> Result<()> {
 }
 
 /// The profiles that a login is good for, in words.
-pub(crate) fn profiles(login: &SsoLogin) -> String {
+pub(crate) fn profile_names(login: &SsoLogin) -> String {
     let names: Vec<String> = login
         .profiles
         .iter()
@@ -122,6 +122,6 @@ pub(crate) fn profiles(login: &SsoLogin) -> String {
 }
 
 /// A time as people read it, in UTC.
-pub(crate) fn clock(at: Timestamp) -> String {
+pub(crate) fn clock_time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }

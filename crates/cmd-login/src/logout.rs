@@ -6,7 +6,7 @@ use ops_core::{
 };
 use ops_ui::{Exit, Result};
 
-use crate::login::profiles;
+use crate::login::profile_names;
 
 /// Log out of the SSO
 ///

@@ -8,7 +8,7 @@ use ops_ui::{
 };
 use serde_json::json;
 
-use crate::login::clock;
+use crate::login::clock_time;
 
 /// Show whose credentials are in use
 ///
@@ -101,11 +101,11 @@ impl Who<'_> {
             ("aws profile", text(credentials.aws_profile.as_deref())),
             ("credentials", credentials.source.words.clone()),
             ("region", text(self.region.as_deref())),
-            ("expires", ends(credentials.expires)),
+            ("expires", end_text(credentials.expires)),
             (
                 "login ends",
                 self.login_end
-                    .map_or_else(String::new, |end| ends(Some(end))),
+                    .map_or_else(String::new, |end| end_text(Some(end))),
             ),
         ];
         let columns = [Column::new("", Column::KEPT), Column::new("", Column::KEPT)];
@@ -120,7 +120,7 @@ impl Who<'_> {
 }
 
 /// When something ends, and how long that is.
-fn ends(at: Option<Timestamp>) -> String {
+fn end_text(at: Option<Timestamp>) -> String {
     let Some(at) = at else {
         return "never, or nothing tells".to_owned();
     };

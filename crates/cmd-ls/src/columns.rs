@@ -171,7 +171,7 @@ impl Field {
             Self::Id => Cell::new(&instance.id),
             Self::State => Cell::styled(instance.state.as_str(), state_style(instance.state)),
             Self::Reach => {
-                let (text, style) = reach(instance, now);
+                let (text, style) = reach_cell(instance, now);
                 Cell::styled(text, style)
             }
             Self::Type => Cell::maybe(instance.instance_type.as_deref()),
@@ -211,7 +211,7 @@ fn all_tags(instance: &Instance) -> String {
 
 /// The columns of a table: those that the profile has, else the usual ones; more of them if `wide`,
 /// the region where there are several, then tags.
-pub(crate) fn choose(
+pub(crate) fn choose_fields(
     of_profile: Vec<Field>,
     wide: bool,
     several_regions: bool,
@@ -239,7 +239,7 @@ pub(crate) fn choose(
 
 /// The columns as a table wants them. Those that were `named` are cut where the terminal is too
 /// narrow, and never left out.
-pub(crate) fn head(fields: &[Field], named: bool) -> Vec<Column> {
+pub(crate) fn head_columns(fields: &[Field], named: bool) -> Vec<Column> {
     let of = |field: &Field| {
         let column = field.column();
         if named {
@@ -252,7 +252,7 @@ pub(crate) fn head(fields: &[Field], named: bool) -> Vec<Column> {
 }
 
 /// The cells of one instance.
-pub(crate) fn row(fields: &[Field], instance: &Instance, now: Timestamp) -> Vec<Cell> {
+pub(crate) fn row_cells(fields: &[Field], instance: &Instance, now: Timestamp) -> Vec<Cell> {
     fields
         .iter()
         .map(|field| field.cell(instance, now))
@@ -260,7 +260,7 @@ pub(crate) fn row(fields: &[Field], instance: &Instance, now: Timestamp) -> Vec<
 }
 
 /// What the columns show of one instance, as it is; nothing for what is missing.
-pub(crate) fn values(fields: &[Field], instance: &Instance, now: Timestamp) -> Vec<String> {
+pub(crate) fn field_values(fields: &[Field], instance: &Instance, now: Timestamp) -> Vec<String> {
     fields
         .iter()
         .map(|field| match field {
@@ -276,7 +276,7 @@ pub(crate) fn values(fields: &[Field], instance: &Instance, now: Timestamp) -> V
 }
 
 /// Whether a session can be had, in words: the agent's status for what runs, else the state.
-pub(crate) fn reach(instance: &Instance, now: Timestamp) -> (String, Style) {
+pub(crate) fn reach_cell(instance: &Instance, now: Timestamp) -> (String, Style) {
     match (instance.state, instance.ping) {
         (InstanceState::Running | InstanceState::Pending, Ping::Online) => {
             ("ok".to_owned(), Style::Good)
@@ -317,7 +317,7 @@ mod tests {
                 ping,
                 ..Instance::bare("i-00000000", "eu-west-1")
             };
-            reach(&instance, now).0
+            reach_cell(&instance, now).0
         };
         assert_eq!(words(InstanceState::Running, Ping::Online), "ok");
         assert_eq!(

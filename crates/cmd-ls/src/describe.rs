@@ -46,12 +46,12 @@ impl Command for Describe {
         let instance = cx.with_agent(&found).await.unwrap_or(found);
         match format {
             Format::Table | Format::Wide => {
-                let page = page(&instance, Timestamp::now());
+                let page = page_text(&instance, Timestamp::now());
                 cx.output().through_pager(|| cx.output().page(&page))?;
             }
             _ => cx
                 .output()
-                .through_pager(|| write(&cx, vec![instance.clone()]))?,
+                .through_pager(|| write_pages(&cx, vec![instance.clone()]))?,
         }
         Ok(Exit::SUCCESS)
     }
@@ -61,7 +61,7 @@ impl Command for Describe {
 ///
 /// # Errors
 /// Lists alone have CSV; a path that is wrong; a closed pipe.
-pub(crate) fn write(cx: &Context, instances: Vec<Instance>) -> Result<()> {
+pub(crate) fn write_pages(cx: &Context, instances: Vec<Instance>) -> Result<()> {
     let output = cx.output();
     let listing = Listing {
         instances,
@@ -69,11 +69,13 @@ pub(crate) fn write(cx: &Context, instances: Vec<Instance>) -> Result<()> {
         ..Listing::default()
     };
     match output.format() {
-        Format::Json => output.json(&document::list(&listing)),
-        Format::Yaml => output.yaml(&document::list(&listing)),
-        Format::Jsonl => paths::lines(output, &listing.instances),
-        Format::JsonPath(template) => paths::template(output, &listing, template.text()),
-        Format::CustomColumns(spec) => paths::columns(output, &listing.instances, spec.text()),
+        Format::Json => output.json(&document::list_document(&listing)),
+        Format::Yaml => output.yaml(&document::list_document(&listing)),
+        Format::Jsonl => paths::write_names(output, &listing.instances),
+        Format::JsonPath(template) => paths::write_template(output, &listing, template.text()),
+        Format::CustomColumns(spec) => {
+            paths::write_columns(output, &listing.instances, spec.text())
+        }
         Format::Csv => Err(Error::usage("one instance has no output format `csv`")
             .hint("a line of it: ops ls -o csv NAME")),
         Format::Name | Format::Table | Format::Wide => listing
@@ -99,7 +101,7 @@ async fn in_any_state(cx: &Context, target: &Target, error: Error) -> Result<Ins
 }
 
 /// A line for each thing that is known, then the tags.
-fn page(instance: &Instance, now: Timestamp) -> String {
+fn page_text(instance: &Instance, now: Timestamp) -> String {
     let with_age = |at: Timestamp| {
         let age = ops_profile::instance::age_words(now.duration_since(at).as_secs());
         format!("{at:.0} ({age} ago)")
@@ -109,7 +111,7 @@ fn page(instance: &Instance, now: Timestamp) -> String {
         _ => None,
     };
     let launched = instance.launched.map(with_age);
-    let (reach, _) = columns::reach(instance, now);
+    let (reach, _) = columns::reach_cell(instance, now);
     let reach = Some(reach).filter(|_| instance.state == InstanceState::Running);
     let kind = match instance.kind {
         ops_profile::Kind::Ec2 => "EC2 instance",

@@ -60,7 +60,7 @@ struct Agent<'a> {
 }
 
 /// The document of `listing`.
-pub(crate) fn list(listing: &Listing) -> Document<'_> {
+pub(crate) fn list_document(listing: &Listing) -> Document<'_> {
     Document {
         api_version: API_VERSION,
         kind: "InstanceList",
@@ -78,7 +78,7 @@ pub(crate) fn list(listing: &Listing) -> Document<'_> {
 }
 
 /// What is said of one instance.
-pub(crate) fn item(instance: &Instance) -> Item<'_> {
+pub(crate) fn item_of(instance: &Instance) -> Item<'_> {
     let (status, last_ping) = match instance.ping {
         Ping::Online => ("online", None),
         Ping::Lost { last } => ("offline", last),
@@ -128,7 +128,7 @@ mod tests {
             regions: 1,
             ..Listing::default()
         };
-        let value = serde_json::to_value(list(&listing)).expect("JSON");
+        let value = serde_json::to_value(list_document(&listing)).expect("JSON");
         assert_eq!(value["apiVersion"], "ops/v1");
         assert_eq!(value["failures"], serde_json::json!([]));
         let item = value["items"][0].as_object().expect("an object");

@@ -77,7 +77,7 @@ impl List {
     /// What `-o name` writes.
     async fn names(&self, cx: &Context, listing: &Listing) -> Result<Vec<String>> {
         match cx.output().format() {
-            Format::Name => names::targets(cx, &self.query, &listing.instances).await,
+            Format::Name => names::target_names(cx, &self.query, &listing.instances).await,
             _ => Ok(Vec::new()),
         }
     }
@@ -85,14 +85,14 @@ impl List {
     /// Writes the list; gives the columns for which the terminal is too narrow.
     fn write(&self, output: &Output, listing: &Listing, names: &[String]) -> Result<Vec<String>> {
         match output.format() {
-            Format::Json => output.json(&document::list(listing))?,
-            Format::Yaml => output.yaml(&document::list(listing))?,
+            Format::Json => output.json(&document::list_document(listing))?,
+            Format::Yaml => output.yaml(&document::list_document(listing))?,
             Format::Name => names.iter().try_for_each(|name| output.line(name))?,
-            Format::Jsonl => paths::lines(output, &listing.instances)?,
+            Format::Jsonl => paths::write_names(output, &listing.instances)?,
             Format::Csv => self.csv(output, &listing.instances)?,
-            Format::JsonPath(template) => paths::template(output, listing, template.text())?,
+            Format::JsonPath(template) => paths::write_template(output, listing, template.text())?,
             Format::CustomColumns(spec) => {
-                paths::columns(output, &listing.instances, spec.text())?;
+                paths::write_columns(output, &listing.instances, spec.text())?;
             }
             Format::Table | Format::Wide => {
                 return self.table(output, &listing.instances, |_| false);
@@ -114,14 +114,14 @@ impl List {
         }
         let now = jiff::Timestamp::now();
         let rows = instances.iter().map(|instance| {
-            let row = columns::row(&self.fields, instance, now);
+            let row = columns::row_cells(&self.fields, instance, now);
             if marked(instance) {
                 row.into_iter().map(table::Cell::marked).collect()
             } else {
                 row
             }
         });
-        let head = columns::head(&self.fields, self.named);
+        let head = columns::head_columns(&self.fields, self.named);
         let left_out = table::write_and_tell(output, &head, rows)?;
         Ok(left_out.into_iter().map(str::to_lowercase).collect())
     }
@@ -171,7 +171,7 @@ impl List {
             text.push_str(&line(self.fields.iter().map(Field::title).collect()));
         }
         for instance in instances {
-            text.push_str(&line(columns::values(&self.fields, instance, now)));
+            text.push_str(&line(columns::field_values(&self.fields, instance, now)));
         }
         output.page(&text)
     }

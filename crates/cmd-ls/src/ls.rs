@@ -148,8 +148,8 @@ impl Command for Ls {
         let fail_empty = ls.fail_empty;
         let list = ls.list(&cx).await?;
         match interval {
-            Some(interval) => watch::run(&cx, &list, interval).await,
-            None => once(&cx, &list, fail_empty).await,
+            Some(interval) => watch::watch_list(&cx, &list, interval).await,
+            None => list_once(&cx, &list, fail_empty).await,
         }
     }
 }
@@ -213,7 +213,7 @@ impl Ls {
                 .collect::<Result<Vec<Field>>>()
                 .map_err(|error| error.caused_by("`output.columns` of the profile names it"))?;
             let is_wide = matches!(format, Format::Wide | Format::Csv);
-            columns::choose(of_profile, is_wide, regions.len() > 1, labels)
+            columns::choose_fields(of_profile, is_wide, regions.len() > 1, labels)
         };
         if ls.show_tags && !fields.contains(&Field::Tags) {
             fields.push(Field::Tags);
@@ -256,7 +256,7 @@ impl Ls {
     }
 }
 
-async fn once(cx: &Context, list: &List, fail_empty: bool) -> Result<Exit> {
+async fn list_once(cx: &Context, list: &List, fail_empty: bool) -> Result<Exit> {
     let listing = list.fetch(cx).await?;
     list.show_in_pager(cx, &listing).await?;
     for note in &listing.notes {
@@ -285,12 +285,12 @@ fn no_pattern(pattern: &Target) -> Error {
         .caused_by("a user before @ and [N] are for commands that work on one instance")
         .hint(hint!(
             "list without them: ops ls {}",
-            bare(pattern.as_str())
+            bare_target(pattern.as_str())
         ))
 }
 
 /// A target without its user and index.
-fn bare(text: &str) -> &str {
+fn bare_target(text: &str) -> &str {
     let text = text.split_once('@').map_or(text, |(_, rest)| rest);
     text.rsplit_once('[').map_or(text, |(head, _)| head)
 }

@@ -14,7 +14,7 @@ const ASKED_BY_NAME: usize = 200;
 ///
 /// # Errors
 /// Those of a list, as it may take one more to see whether a name is unique.
-pub(crate) async fn targets(
+pub(crate) async fn target_names(
     cx: &Context,
     query: &Query,
     instances: &[Instance],
@@ -22,7 +22,7 @@ pub(crate) async fn targets(
     let hosts = &cx.profile()?.hosts;
     let mut by_region: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for instance in instances {
-        if let Some(name) = usable(instance)
+        if let Some(name) = usable_name(instance)
             && !hosts.contains_key(name)
         {
             by_region.entry(&instance.region).or_default().insert(name);
@@ -32,7 +32,7 @@ pub(crate) async fn targets(
     // A name is looked for in all regions of a profile, so that one in two of them means neither.
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     if whole {
-        count(&mut counts, instances);
+        count_names(&mut counts, instances);
     } else {
         // The list may lack others of the same name.
         for (region, names) in &by_region {
@@ -46,13 +46,13 @@ pub(crate) async fn targets(
                     .collect();
             }
             let listing = cx.list(&all, &[(*region).to_owned()]).await?;
-            count(&mut counts, &listing.instances);
+            count_names(&mut counts, &listing.instances);
         }
     }
     Ok(instances
         .iter()
         .map(|instance| {
-            let name = usable(instance).filter(|name| {
+            let name = usable_name(instance).filter(|name| {
                 by_region
                     .get(instance.region.as_str())
                     .is_some_and(|names| names.contains(name))
@@ -63,7 +63,7 @@ pub(crate) async fn targets(
         .collect())
 }
 
-fn count(counts: &mut BTreeMap<String, usize>, instances: &[Instance]) {
+fn count_names(counts: &mut BTreeMap<String, usize>, instances: &[Instance]) {
     for instance in instances {
         for name in instance.full_names() {
             *counts.entry(name.to_owned()).or_default() += 1;
@@ -72,7 +72,7 @@ fn count(counts: &mut BTreeMap<String, usize>, instances: &[Instance]) {
 }
 
 /// The name, if it means a running instance by its name when typed.
-fn usable(instance: &Instance) -> Option<&str> {
+fn usable_name(instance: &Instance) -> Option<&str> {
     instance
         .plain_name()
         .filter(|_| instance.state == InstanceState::Running)
@@ -88,7 +88,7 @@ mod tests {
             name: Some(name.to_owned()),
             ..Instance::bare("i-00000001", "eu-west-1")
         };
-        assert_eq!(usable(&named("web-1")), Some("web-1"));
+        assert_eq!(usable_name(&named("web-1")), Some("web-1"));
         for bad in [
             "web 1",
             "web-*",
@@ -101,12 +101,12 @@ mod tests {
             "\u{202e}evil",
             "web\u{200b}-1",
         ] {
-            assert_eq!(usable(&named(bad)), None, "{bad}");
+            assert_eq!(usable_name(&named(bad)), None, "{bad}");
         }
         let stopped = Instance {
             state: InstanceState::Stopped,
             ..named("web-1")
         };
-        assert_eq!(usable(&stopped), None);
+        assert_eq!(usable_name(&stopped), None);
     }
 }

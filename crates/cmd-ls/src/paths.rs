@@ -13,7 +13,7 @@ pub(crate) use json_paths::check;
 ///
 /// # Errors
 /// A closed pipe.
-pub(crate) fn lines(output: &Output, instances: &[Instance]) -> Result<()> {
+pub(crate) fn write_names(output: &Output, instances: &[Instance]) -> Result<()> {
     instances
         .iter()
         .try_for_each(|instance| output.line(value_of(instance)?.to_string()))
@@ -23,8 +23,9 @@ pub(crate) fn lines(output: &Output, instances: &[Instance]) -> Result<()> {
 ///
 /// # Errors
 /// No template, or a closed pipe.
-pub(crate) fn template(output: &Output, listing: &Listing, text: &str) -> Result<()> {
-    let document = serde_json::to_value(document::list(listing)).map_err(Error::unforeseen)?;
+pub(crate) fn write_template(output: &Output, listing: &Listing, text: &str) -> Result<()> {
+    let document =
+        serde_json::to_value(document::list_document(listing)).map_err(Error::unforeseen)?;
     json_paths::write_template(output, &document, text)
 }
 
@@ -32,11 +33,11 @@ pub(crate) fn template(output: &Output, listing: &Listing, text: &str) -> Result
 ///
 /// # Errors
 /// No columns, or a closed pipe.
-pub(crate) fn columns(output: &Output, instances: &[Instance], text: &str) -> Result<()> {
+pub(crate) fn write_columns(output: &Output, instances: &[Instance], text: &str) -> Result<()> {
     let values: Vec<Value> = instances.iter().map(value_of).collect::<Result<_>>()?;
     json_paths::write_columns(output, &values, text)
 }
 
 fn value_of(instance: &Instance) -> Result<Value> {
-    serde_json::to_value(document::item(instance)).map_err(Error::unforeseen)
+    serde_json::to_value(document::item_of(instance)).map_err(Error::unforeseen)
 }

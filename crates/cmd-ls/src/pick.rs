@@ -59,7 +59,7 @@ impl Command for Pick {
         let chosen = cx
             .pick_among(&self.patterns, &self.tags, question, self.multi)
             .await?;
-        describe::write(&cx, chosen)?;
+        describe::write_pages(&cx, chosen)?;
         Ok(Exit::SUCCESS)
     }
 }

@@ -53,8 +53,8 @@ impl Command for Recent {
         };
         let output = cx.output();
         match output.format() {
-            Format::Json => output.json(&document(&uses))?,
-            Format::Yaml => output.yaml(&document(&uses))?,
+            Format::Json => output.json(&recent_document(&uses))?,
+            Format::Yaml => output.yaml(&recent_document(&uses))?,
             Format::Name => uses.iter().try_for_each(|one| output.line(&one.id))?,
             _ if uses.is_empty() => output.note(reason_for_none(&cx)?),
             format => {
@@ -123,7 +123,7 @@ struct Document<'a> {
     items: &'a [Use],
 }
 
-fn document(uses: &[Use]) -> Document<'_> {
+fn recent_document(uses: &[Use]) -> Document<'_> {
     Document {
         api_version: API_VERSION,
         kind: "RecentList",

@@ -67,13 +67,14 @@ impl SortKey {
             Field::Id => a.id.cmp(&b.id),
             Field::State => a.state.cmp(&b.state),
             Field::Reach => {
-                let rank = |i: &Instance| match crate::columns::reach(i, jiff::Timestamp::now()).0 {
-                    text if text == "ok" => 0,
-                    text if text.starts_with("offline") => 1,
-                    text if text == "no agent" => 2,
-                    text if text == "unknown" => 3,
-                    _ => 4,
-                };
+                let rank =
+                    |i: &Instance| match crate::columns::reach_cell(i, jiff::Timestamp::now()).0 {
+                        text if text == "ok" => 0,
+                        text if text.starts_with("offline") => 1,
+                        text if text == "no agent" => 2,
+                        text if text == "unknown" => 3,
+                        _ => 4,
+                    };
                 rank(a).cmp(&rank(b))
             }
             Field::Type => text(|i| i.instance_type.as_deref()),
@@ -88,7 +89,7 @@ impl SortKey {
             Field::Launched => missing_last(a.launched, b.launched),
             Field::Region => a.region.cmp(&b.region),
             Field::Platform => text(|i| i.platform.as_deref()),
-            Field::Agent => missing_last(version(a), version(b)),
+            Field::Agent => missing_last(agent_version(a), agent_version(b)),
             Field::PrivateDns => text(|i| i.private_dns.as_deref()),
             Field::Vpc => text(|i| i.vpc.as_deref()),
             Field::Image => text(|i| i.image.as_deref()),
@@ -98,7 +99,7 @@ impl SortKey {
     }
 }
 
-fn version(instance: &Instance) -> Option<Vec<u64>> {
+fn agent_version(instance: &Instance) -> Option<Vec<u64>> {
     let text = instance.agent_version.as_deref()?;
     Some(
         text.split('.')

@@ -13,7 +13,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// Lists every `interval` until it is interrupted or nobody reads any more. The first list has to
 /// succeed.
-pub(crate) async fn run(cx: &Context, list: &List, interval: Duration) -> Result<Exit> {
+pub(crate) async fn watch_list(cx: &Context, list: &List, interval: Duration) -> Result<Exit> {
     let output = cx.output();
     let redraws =
         output.stdout_is_terminal() && matches!(output.format(), Format::Table | Format::Wide);
@@ -29,7 +29,7 @@ pub(crate) async fn run(cx: &Context, list: &List, interval: Duration) -> Result
             Err(error) => {
                 output.note(format!("note: {error}"));
                 pause = (pause * 2).min(LONGEST.max(interval));
-                if slept(pause, &mut quit).await {
+                if sleep_unless_quit(pause, &mut quit).await {
                     return Ok(Exit::SUCCESS);
                 }
                 continue;
@@ -54,9 +54,9 @@ pub(crate) async fn run(cx: &Context, list: &List, interval: Duration) -> Result
             output.clear_screen()?;
             let marked = before
                 .as_ref()
-                .map(|before| changed(before, &now, failed))
+                .map(|before| changed_rows(before, &now, failed))
                 .unwrap_or_default();
-            output.page(&header(interval, marked.len(), quit.is_some()))?;
+            output.page(&header_line(interval, marked.len(), quit.is_some()))?;
             let is_marked = |instance: &Instance| marked.iter().any(|row| row.id == instance.id);
             // What is gone is shown once more.
             let mut shown = listing.instances.clone();
@@ -71,7 +71,7 @@ pub(crate) async fn run(cx: &Context, list: &List, interval: Duration) -> Result
                 list.say_empty(cx);
             }
         } else if let Some(before) = &before {
-            listing.instances = changed(before, &now, failed);
+            listing.instances = changed_rows(before, &now, failed);
             if !listing.instances.is_empty() {
                 list.show(cx, &listing).await?;
             }
@@ -84,14 +84,14 @@ pub(crate) async fn run(cx: &Context, list: &List, interval: Duration) -> Result
         } else {
             interval
         };
-        if slept(pause, &mut quit).await {
+        if sleep_unless_quit(pause, &mut quit).await {
             return Ok(Exit::SUCCESS);
         }
     }
 }
 
 /// Waits; whether `q` was pressed meanwhile.
-async fn slept(pause: Duration, quit: &mut Option<QuitKey>) -> bool {
+async fn sleep_unless_quit(pause: Duration, quit: &mut Option<QuitKey>) -> bool {
     let pressed = async {
         match quit {
             Some(quit) => quit.pressed().await,
@@ -105,7 +105,7 @@ async fn slept(pause: Duration, quit: &mut Option<QuitKey>) -> bool {
 }
 
 /// What stands above a list that is drawn anew.
-fn header(interval: Duration, changes: usize, can_quit: bool) -> String {
+fn header_line(interval: Duration, changes: usize, can_quit: bool) -> String {
     let now = jiff::Timestamp::now();
     let changes = match changes {
         0 => String::new(),
@@ -121,7 +121,7 @@ fn header(interval: Duration, changes: usize, can_quit: bool) -> String {
 
 /// What is new, different, or gone; the gone count as terminated unless a region failed, which
 /// would explain their absence.
-fn changed(
+fn changed_rows(
     before: &BTreeMap<String, Instance>,
     now: &BTreeMap<String, Instance>,
     failed: bool,
@@ -161,15 +161,15 @@ mod tests {
         let ids =
             |rows: Vec<Instance>| -> Vec<String> { rows.into_iter().map(|row| row.id).collect() };
         assert_eq!(
-            ids(changed(&before, &now, false)),
+            ids(changed_rows(&before, &now, false)),
             ["i-00000003", "i-00000002"]
         );
-        assert_eq!(ids(changed(&before, &now, true)), ["i-00000003"]);
+        assert_eq!(ids(changed_rows(&before, &now, true)), ["i-00000003"]);
         if let Some(first) = now.get_mut("i-00000001") {
             first.state = InstanceState::Stopping;
         }
         assert_eq!(
-            ids(changed(&before, &now, true)),
+            ids(changed_rows(&before, &now, true)),
             ["i-00000001", "i-00000003"]
         );
     }

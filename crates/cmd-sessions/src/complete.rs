@@ -11,11 +11,11 @@ pub async fn keep_open_sessions(cx: &Context) {
         return;
     };
     let file = FolderFile::of_sessions(cx.invocation(), settings);
-    let entries = entries(cx).await;
+    let entries = session_entries(cx).await;
     let _ = file.keep(entries.as_deref());
 }
 
-async fn entries(cx: &Context) -> Option<Vec<u8>> {
+async fn session_entries(cx: &Context) -> Option<Vec<u8>> {
     let regions = cx.regions().await.ok()?;
     let listing = cx.list_sessions(&SessionQuery::default(), &regions).await;
     let sessions = listing.ok()?.sessions;

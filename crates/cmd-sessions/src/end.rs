@@ -48,10 +48,10 @@ enum EndOutcome {
     Failed(Error),
 }
 
-pub(crate) async fn run(cx: &Context, args: EndArgs) -> Result<Exit> {
+pub(crate) async fn end_sessions(cx: &Context, args: EndArgs) -> Result<Exit> {
     let output = cx.output();
     let spinner = output.spinner("listing sessions");
-    let chosen = choose(cx, &args).await;
+    let chosen = choose_sessions(cx, &args).await;
     drop(spinner);
     let chosen = chosen?;
     if chosen.is_empty() {
@@ -59,20 +59,20 @@ pub(crate) async fn run(cx: &Context, args: EndArgs) -> Result<Exit> {
         return Ok(Exit::SUCCESS);
     }
     let names = Names::of(cx, &chosen).await;
-    confirm(cx, &chosen, &names).await?;
+    confirm_end(cx, &chosen, &names).await?;
     // Owned ones: a borrowed session would tie the stream to one lifetime.
     let ends = chosen
         .iter()
-        .map(|session| end(cx.clone(), session.region.clone(), session.id.clone()))
+        .map(|session| end_one(cx.clone(), session.region.clone(), session.id.clone()))
         .collect::<Vec<_>>();
     let spinner = output.spinner("ending sessions");
     let outcomes: Vec<EndOutcome> = stream::iter(ends).buffered(AT_ONCE).collect().await;
     drop(spinner);
-    results(&chosen, &names, &outcomes).write(output)?;
-    failure(&chosen, outcomes).map_or(Ok(Exit::SUCCESS), Err)
+    list_results(&chosen, &names, &outcomes).write(output)?;
+    failure_of_all(&chosen, outcomes).map_or(Ok(Exit::SUCCESS), Err)
 }
 
-async fn end(cx: Context, region: String, id: String) -> EndOutcome {
+async fn end_one(cx: Context, region: String, id: String) -> EndOutcome {
     match cx.end_session(&region, &id).await {
         Ok(true) => EndOutcome::Ended,
         Ok(false) => EndOutcome::WasOver,
@@ -81,7 +81,7 @@ async fn end(cx: Context, region: String, id: String) -> EndOutcome {
 }
 
 /// The open sessions that are meant, each once.
-async fn choose(cx: &Context, args: &EndArgs) -> Result<Vec<SessionRecord>> {
+async fn choose_sessions(cx: &Context, args: &EndArgs) -> Result<Vec<SessionRecord>> {
     let regions = cx.regions().await?;
     let mut query = SessionQuery::default();
     if args.mine {
@@ -93,7 +93,7 @@ async fn choose(cx: &Context, args: &EndArgs) -> Result<Vec<SessionRecord>> {
     } = cx.list_sessions(&query, &regions).await?;
     // A list with gaps would leave sessions open that are meant.
     if let Some(failure) = lacks.into_failure() {
-        return unlisted(args, &regions, failure);
+        return sessions_unlisted(args, &regions, failure);
     }
     if let Some(arn) = &query.owner {
         // The service was asked for these alone. An endpoint that ignores the filter, or takes
@@ -167,7 +167,11 @@ fn is_session_id(text: &str) -> bool {
 
 /// Where sessions cannot be listed: those that are named by their ids in the one region can be
 /// ended all the same, which a policy may allow without the list.
-fn unlisted(args: &EndArgs, regions: &[String], failure: Error) -> Result<Vec<SessionRecord>> {
+fn sessions_unlisted(
+    args: &EndArgs,
+    regions: &[String],
+    failure: Error,
+) -> Result<Vec<SessionRecord>> {
     let is_named = args.words.iter().all(|word| is_session_id(word)) && !args.words.is_empty();
     let [region] = regions else {
         return Err(failure);
@@ -205,7 +209,7 @@ fn nothing_of(word: &str, regions: &[String]) -> Error {
 ///
 /// # Errors
 /// Refused (exit 9): it was not confirmed, or nobody can be asked.
-async fn confirm(cx: &Context, chosen: &[SessionRecord], names: &Names) -> Result<()> {
+async fn confirm_end(cx: &Context, chosen: &[SessionRecord], names: &Names) -> Result<()> {
     if cx.globals().yes {
         return Ok(());
     }
@@ -256,8 +260,8 @@ async fn confirm(cx: &Context, chosen: &[SessionRecord], names: &Names) -> Resul
 }
 
 /// A result for each.
-fn results(chosen: &[SessionRecord], names: &Names, outcomes: &[EndOutcome]) -> List {
-    let mut list = record::list("SessionEndList", chosen, names, Format::Table, false);
+fn list_results(chosen: &[SessionRecord], names: &Names, outcomes: &[EndOutcome]) -> List {
+    let mut list = record::record_list("SessionEndList", chosen, names, Format::Table, false);
     list.columns = vec![
         Column::new("ID", Column::KEPT),
         Column::new("TARGET", Column::KEPT).shrinking(),
@@ -308,7 +312,7 @@ fn add_result(item: &mut Map<String, Value>, outcome: &EndOutcome) {
 }
 
 /// The error to end with; `None` if all were ended.
-fn failure(chosen: &[SessionRecord], outcomes: Vec<EndOutcome>) -> Option<Error> {
+fn failure_of_all(chosen: &[SessionRecord], outcomes: Vec<EndOutcome>) -> Option<Error> {
     let count = outcomes.len();
     let mut failed: Vec<(&str, Error)> = chosen
         .iter()

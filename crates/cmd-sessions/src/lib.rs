@@ -73,13 +73,13 @@ impl Command for Sessions {
 
     async fn run(self, cx: Context) -> Result<Exit> {
         match self.action {
-            None => list::run(&cx, &self.list).await,
+            None => list::list_sessions(&cx, &self.list).await,
             Some(_) if self.list != ListArgs::default() => Err(Error::usage(
                 "a list and what is done with sessions exclude each other",
             )
             .hint("put what belongs to it behind the word: ops sessions end --mine")),
-            Some(Action::End(end)) => end::run(&cx, end).await,
-            Some(Action::Log(log)) => log::run(&cx, &log.id).await,
+            Some(Action::End(end)) => end::end_sessions(&cx, end).await,
+            Some(Action::Log(log)) => log::print_log(&cx, &log.id).await,
         }
     }
 }

@@ -150,7 +150,7 @@ pub(crate) async fn ids_of(
     Ok(ids)
 }
 
-pub(crate) async fn run(cx: &Context, args: &ListArgs) -> Result<Exit> {
+pub(crate) async fn list_sessions(cx: &Context, args: &ListArgs) -> Result<Exit> {
     let output = cx.output();
     // A path that is wrong is told before anything is asked.
     json_paths::check(output.format())?;
@@ -166,7 +166,7 @@ pub(crate) async fn run(cx: &Context, args: &ListArgs) -> Result<Exit> {
         cx.regions().await?
     };
     let spinner = output.spinner("listing sessions");
-    let listing = fetch(cx, args, &regions).await;
+    let listing = fetch_sessions(cx, args, &regions).await;
     drop(spinner);
     let SessionListing { sessions, lacks } = listing?;
     let format = output.format();
@@ -176,7 +176,7 @@ pub(crate) async fn run(cx: &Context, args: &ListArgs) -> Result<Exit> {
     } else {
         Names::default()
     };
-    let mut list = record::list("SessionList", &sessions, &names, format, regions.len() > 1);
+    let mut list = record::record_list("SessionList", &sessions, &names, format, regions.len() > 1);
     let failures = lacks.failures.iter().map(|(region, error)| {
         json!({"region": region, "code": error.kind().code(), "message": error.to_string()})
     });
@@ -199,7 +199,11 @@ impl ListArgs {
 }
 
 /// Asks for what is wanted: what the service filters is filtered there.
-async fn fetch(cx: &Context, args: &ListArgs, regions: &[String]) -> Result<SessionListing> {
+async fn fetch_sessions(
+    cx: &Context,
+    args: &ListArgs,
+    regions: &[String],
+) -> Result<SessionListing> {
     let mut query = SessionQuery {
         history: args.is_past(),
         after: args

@@ -32,8 +32,8 @@ struct StreamedLines {
     session_data: Vec<String>,
 }
 
-pub(crate) async fn run(cx: &Context, id: &str) -> Result<Exit> {
-    let session = find(cx, id).await?;
+pub(crate) async fn print_log(cx: &Context, id: &str) -> Result<Exit> {
+    let session = find_session(cx, id).await?;
     let document = session.document.as_str();
     if is_tunnel(document) {
         return Err(no_log(&session)
@@ -49,7 +49,8 @@ pub(crate) async fn run(cx: &Context, id: &str) -> Result<Exit> {
     } else {
         document
     };
-    let logs = cx.session_logs(document, &session.region).await?;
+    let preferences = cx.session_preferences(document, &session.region).await?;
+    let logs = preferences.logs;
     if !logs.are_kept() {
         return Err(no_log(&session)
             .caused_by(format!(
@@ -95,7 +96,7 @@ fn may_go_on(error: Error) -> Result<Error> {
 }
 
 /// The session `id`, open or past.
-async fn find(cx: &Context, id: &str) -> Result<SessionRecord> {
+async fn find_session(cx: &Context, id: &str) -> Result<SessionRecord> {
     let regions = cx.regions().await?;
     for history in [false, true] {
         let query = SessionQuery {

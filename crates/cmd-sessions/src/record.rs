@@ -69,7 +69,7 @@ impl Names {
 }
 
 /// A session as programs read it.
-pub(crate) fn item(session: &SessionRecord, names: &Names) -> Map<String, Value> {
+pub(crate) fn record_item(session: &SessionRecord, names: &Names) -> Map<String, Value> {
     let fields = [
         ("id", json!(session.id)),
         ("target", json!(session.target)),
@@ -90,7 +90,7 @@ pub(crate) fn item(session: &SessionRecord, names: &Names) -> Map<String, Value>
 }
 
 /// `sessions` as a list of the kind `kind`.
-pub(crate) fn list(
+pub(crate) fn record_list(
     kind: &'static str,
     sessions: &[SessionRecord],
     names: &Names,
@@ -123,7 +123,7 @@ pub(crate) fn list(
             plain(&session.id),
             plain(names.label(&session.target)),
             plain(session.owner_name()),
-            plain(&time(session.started)),
+            plain(&time_text(session.started)),
             plain(&session.started.map_or_else(String::new, |started| {
                 age_words(now.duration_since(started).as_secs())
             })),
@@ -136,14 +136,14 @@ pub(crate) fn list(
         }
         if is_wide {
             row.push(plain(&session.target));
-            row.push(plain(&time(session.ended)));
+            row.push(plain(&time_text(session.ended)));
             row.push(plain(&session.owner));
         }
         row
     };
     let items = sessions
         .iter()
-        .map(|session| Value::Object(item(session, names)));
+        .map(|session| Value::Object(record_item(session, names)));
     List {
         kind,
         items: items.collect(),
@@ -155,7 +155,7 @@ pub(crate) fn list(
 }
 
 /// A time in UTC, to the second; nothing for none.
-fn time(at: Option<Timestamp>) -> String {
+fn time_text(at: Option<Timestamp>) -> String {
     at.map_or_else(String::new, |at| {
         at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
     })

@@ -23,7 +23,7 @@ pub(crate) enum Alias {
 }
 
 /// Whether and how `name` can be a `Host` pattern that matches just itself.
-pub(crate) fn alias(name: &str) -> Alias {
+pub(crate) fn host_alias(name: &str) -> Alias {
     if name.is_empty() {
         return Alias::LeftOut("it is empty");
     }
@@ -62,12 +62,12 @@ pub(crate) fn alias(name: &str) -> Alias {
 /// # Errors
 /// A text with quotes, backslashes or control characters cannot stand in every version's
 /// configuration.
-pub(crate) fn argument(text: &str) -> Result<String, &'static str> {
-    quoted(text).map(|text| text.replace('%', "%%"))
+pub(crate) fn config_argument(text: &str) -> Result<String, &'static str> {
+    quoted_text(text).map(|text| text.replace('%', "%%"))
 }
 
 /// `text` as one argument, in quotes where it needs them.
-fn quoted(text: &str) -> Result<String, &'static str> {
+fn quoted_text(text: &str) -> Result<String, &'static str> {
     if text.chars().any(char::is_control) {
         return Err("it has control characters");
     }
@@ -90,13 +90,13 @@ const OF_SEVERAL_WORDS: &[&str] = &["IPQoS", "RekeyLimit", "SendEnv", "SetEnv"];
 /// tokens included.
 ///
 /// # Errors
-/// As [`argument`].
+/// As [`config_argument`].
 pub(crate) fn option_value(key: &str, value: &str) -> Result<String, &'static str> {
     if OF_SEVERAL_WORDS.contains(&key) {
         let words: Result<Vec<String>, _> = value.split_whitespace().map(quoted).collect();
         return words.map(|words| words.join(" "));
     }
-    quoted(value)
+    quoted_text(value)
 }
 
 /// A command line for `ProxyCommand`: each word quoted for the shell, and `%` doubled, but for the
@@ -128,7 +128,7 @@ pub(crate) fn control_path(folder: &str) -> Option<String> {
     if folder.len() + "/cm-".len() + PERCENT_C_BYTES > CONTROL_PATH_MAX_BYTES {
         return None;
     }
-    let folder = argument(folder).ok()?;
+    let folder = config_argument(folder).ok()?;
     Some(match folder.strip_suffix('"') {
         Some(open) => format!("{open}/cm-%C\""),
         None => format!("{folder}/cm-%C"),
@@ -155,7 +155,7 @@ fn one_line(text: &str) -> String {
 }
 
 /// A block of entries between marks, with a comment that says what wrote it and how to refresh it.
-pub(crate) fn block(label: &str, refresh: &str, hosts: &[Host]) -> String {
+pub(crate) fn hosts_block(label: &str, refresh: &str, hosts: &[Host]) -> String {
     let (label, refresh) = (one_line(label), one_line(refresh));
     let mut text = format!(
         "# >>> ops {label} >>>\n# Written by `ops ssh-config`; changes here are lost. Refresh: {refresh}\n"
@@ -180,9 +180,9 @@ mod tests {
 
     #[test]
     fn harmless_names_are_written_and_spaces_are_quoted() {
-        assert_eq!(alias("web-1"), Alias::Written("web-1".into()));
-        assert_eq!(alias("web 1"), Alias::Written("\"web 1\"".into()));
-        assert_eq!(alias("büro-日本"), Alias::Written("büro-日本".into()));
+        assert_eq!(host_alias("web-1"), Alias::Written("web-1".into()));
+        assert_eq!(host_alias("web 1"), Alias::Written("\"web 1\"".into()));
+        assert_eq!(host_alias("büro-日本"), Alias::Written("büro-日本".into()));
     }
 
     #[test]
@@ -208,7 +208,7 @@ mod tests {
             "localhost",
             "10.0.0.1",
         ] {
-            assert!(matches!(alias(name), Alias::LeftOut(_)), "{name:?}");
+            assert!(matches!(host_alias(name), Alias::LeftOut(_)), "{name:?}");
         }
     }
 
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_label_cannot_end_the_comment_it_stands_in() {
-        let text = block("a\nHost *", "ops", &[]);
+        let text = hosts_block("a\nHost *", "ops", &[]);
         assert!(
             text.lines()
                 .all(|line| line.is_empty() || line.starts_with('#')),

@@ -40,7 +40,7 @@ impl Change {
         path: &Path,
         new: impl FnOnce(Option<&str>) -> Option<String>,
     ) -> io::Result<Self> {
-        let path = follow(path)?;
+        let path = follow_links(path)?;
         let old = match fs::read_to_string(&path) {
             Ok(text) => Some(text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -189,7 +189,7 @@ pub(crate) fn without_blocks(text: &str) -> String {
 }
 
 /// `path` with symbolic links followed, also where the last one's goal does not exist yet.
-fn follow(path: &Path) -> io::Result<PathBuf> {
+fn follow_links(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     // As many as Linux follows.
     for _ in 0..40 {

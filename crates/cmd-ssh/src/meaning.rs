@@ -148,7 +148,7 @@ pub(crate) type TakenNames = BTreeMap<String, String>;
 ///
 /// # Errors
 /// No temporary file can be written.
-pub(crate) async fn taken(
+pub(crate) async fn taken_names(
     cx: &Context,
     config: &Path,
     names: &BTreeMap<String, String>,
@@ -198,7 +198,7 @@ async fn taken_in_ssh(
             async move {
                 // A name that ssh refuses leads nowhere.
                 let told = configuration.ask(&name).await?;
-                let key = difference(&nobody, &name, &told)?;
+                let key = option_difference(&nobody, &name, &told)?;
                 Some((
                     id,
                     format!("your ssh configuration has its own {key} for them"),
@@ -213,7 +213,7 @@ async fn taken_in_ssh(
 }
 
 /// The option that makes `name` another host than any that is not mentioned.
-fn difference(nobody: &Nobody, name: &str, told: &SshOptions) -> Option<&'static str> {
+fn option_difference(nobody: &Nobody, name: &str, told: &SshOptions) -> Option<&'static str> {
     TELLING.iter().find_map(|(key, shown)| {
         let without = nobody.told.get(*key);
         // `HostName %h.example` under `Host *` means another host for each name, and none for this
@@ -221,7 +221,9 @@ fn difference(nobody: &Nobody, name: &str, told: &SshOptions) -> Option<&'static
         let expected = without.map(|value| value.replace(&nobody.name, name));
         let same = match (&expected, told.get(*key)) {
             // ssh takes brackets off a host and writes it in lower case.
-            (Some(expected), Some(value)) => bare(expected).eq_ignore_ascii_case(bare(value)),
+            (Some(expected), Some(value)) => {
+                bare_host(expected).eq_ignore_ascii_case(bare_host(value))
+            }
             (None, None) => true,
             _ => false,
         };
@@ -230,7 +232,7 @@ fn difference(nobody: &Nobody, name: &str, told: &SshOptions) -> Option<&'static
 }
 
 /// A host without the brackets around it.
-fn bare(host: &str) -> &str {
+fn bare_host(host: &str) -> &str {
     host.strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'))
         .unwrap_or(host)
@@ -245,7 +247,7 @@ fn nobodys_name() -> String {
 async fn taken_in_dns(names: &BTreeMap<String, String>, instances: &[Instance]) -> TakenNames {
     let until = Instant::now() + DNS_PATIENCE;
     // Some resolvers have an answer for every name.
-    let of_nobody = addresses(&nobodys_name(), until).await;
+    let of_nobody = resolve_addresses(&nobodys_name(), until).await;
     let own: BTreeMap<&str, &Instance> = instances
         .iter()
         .map(|instance| (instance.id.as_str(), instance))
@@ -264,7 +266,7 @@ async fn taken_in_dns(names: &BTreeMap<String, String>, instances: &[Instance]) 
         })
         .collect();
     stream::iter(names)
-        .map(|(id, name, own)| async move { (id, own, addresses(&name, until).await) })
+        .map(|(id, name, own)| async move { (id, own, resolve_addresses(&name, until).await) })
         .buffer_unordered(DNS_CALLS)
         .filter_map(|(id, own, found)| {
             let leads_elsewhere = found
@@ -278,7 +280,7 @@ async fn taken_in_dns(names: &BTreeMap<String, String>, instances: &[Instance]) 
 }
 
 /// What `name` leads to; nothing where that is not known in time.
-async fn addresses(name: &str, until: Instant) -> Vec<IpAddr> {
+async fn resolve_addresses(name: &str, until: Instant) -> Vec<IpAddr> {
     match timeout_at(until, tokio::net::lookup_host((name, 22))).await {
         Ok(Ok(found)) => found.map(|address| address.ip().to_canonical()).collect(),
         _ => Vec::new(),
@@ -296,7 +298,7 @@ pub(crate) async fn tell_what_wins(
     name: &str,
     entry: &config_text::Host,
 ) -> Result<()> {
-    let block = config_text::block("check", "", std::slice::from_ref(entry));
+    let block = config_text::hosts_block("check", "", std::slice::from_ref(entry));
     let configuration = Configuration::with_entries(cx, config, &block)?;
     let Some(told) = configuration.ask(name).await else {
         return Ok(());
@@ -380,7 +382,7 @@ mod tests {
             ("proxycommand", "nc %h %p"),
             ("compression", "yes"),
         ]);
-        assert_eq!(difference(&nobody, "Web-1", &same), None);
+        assert_eq!(option_difference(&nobody, "Web-1", &same), None);
         for (key, value, shown) in [
             ("hostname", "10.0.0.1", "HostName"),
             ("user", "root", "User"),
@@ -389,7 +391,7 @@ mod tests {
         ] {
             let mut other = same.clone();
             other.insert(key.to_owned(), value.to_owned());
-            assert_eq!(difference(&nobody, "web-1", &other), Some(shown));
+            assert_eq!(option_difference(&nobody, "web-1", &other), Some(shown));
         }
     }
 }

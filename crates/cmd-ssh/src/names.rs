@@ -26,7 +26,7 @@ pub(crate) struct Names<'a> {
 
 /// The name each instance gets, by id, written for a `Host` line. Instances that get none are told
 /// of; they are reached by their ids.
-pub(crate) fn give(
+pub(crate) fn give_names(
     cx: &Context,
     instances: &[Instance],
     how: &Names<'_>,
@@ -65,7 +65,7 @@ pub(crate) fn give(
                     escape(name)
                 ));
             };
-            match config_text::alias(&alias) {
+            match config_text::host_alias(&alias) {
                 Alias::LeftOut(why) => left_out(why),
                 // Whoever may write tags must not get what the user types for another host:
                 // `Name=github.com`.

@@ -9,7 +9,7 @@ use ops_ui::follower;
 const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// The file of `program`, such as `ssh`, if it is installed.
-pub(crate) fn find(cx: &Context, program: &str) -> Option<PathBuf> {
+pub(crate) fn find_program(cx: &Context, program: &str) -> Option<PathBuf> {
     let path = cx.env().var_os("PATH").unwrap_or(OsStr::new(USUAL_PATH));
     follower::find(program, path)
 }

@@ -12,7 +12,7 @@ use crate::config_text;
 /// Options of ssh_config with their values written.
 pub(crate) type Options = Vec<(String, String)>;
 
-fn option(key: &str, value: impl Into<String>) -> (String, String) {
+fn config_option(key: &str, value: impl Into<String>) -> (String, String) {
     (key.to_owned(), value.into())
 }
 
@@ -56,14 +56,14 @@ impl KnownHosts {
 pub(crate) fn host_keys(policy: HostKeys, known: &KnownHosts) -> Result<Options> {
     if policy == HostKeys::Off {
         return Ok(vec![
-            option("StrictHostKeyChecking", "no"),
-            option("UserKnownHostsFile", "/dev/null"),
+            config_option("StrictHostKeyChecking", "no"),
+            config_option("UserKnownHostsFile", "/dev/null"),
         ]);
     }
     let files: Result<Vec<String>> = known
         .0
         .iter()
-        .map(|file| path("the state folder's path", file))
+        .map(|file| checked_path("the state folder's path", file))
         .collect();
     let strict = match policy {
         // The keys are pinned before ssh asks for them.
@@ -71,8 +71,8 @@ pub(crate) fn host_keys(policy: HostKeys, known: &KnownHosts) -> Result<Options>
         _ => "accept-new",
     };
     Ok(vec![
-        option("UserKnownHostsFile", files?.join(" ")),
-        option("StrictHostKeyChecking", strict),
+        config_option("UserKnownHostsFile", files?.join(" ")),
+        config_option("StrictHostKeyChecking", strict),
     ])
 }
 
@@ -86,18 +86,18 @@ pub(crate) fn agent_forwarding(settings: &SshSettings) -> Options {
     {
         return Options::new();
     }
-    vec![option("ForwardAgent", "no")]
+    vec![config_option("ForwardAgent", "no")]
 }
 
 /// Who is let in by what, unless a key is pushed.
 ///
 /// # Errors
 /// The key's path cannot be written.
-pub(crate) fn identity(settings: &SshSettings) -> Result<Options> {
+pub(crate) fn identity_options(settings: &SshSettings) -> Result<Options> {
     match &settings.identity {
-        Some(file) if settings.auth != Some(Auth::Agent) => Ok(vec![option(
+        Some(file) if settings.auth != Some(Auth::Agent) => Ok(vec![config_option(
             "IdentityFile",
-            path("ssh.identity_file", file)?,
+            checked_path("ssh.identity_file", file)?,
         )]),
         _ => Ok(Vec::new()),
     }
@@ -109,8 +109,8 @@ pub(crate) fn identity(settings: &SshSettings) -> Result<Options> {
 /// The key's path cannot be written.
 pub(crate) fn pushed_identity(key: &Path) -> Result<Options> {
     Ok(vec![
-        option("IdentityFile", path("the key's path", key)?),
-        option("IdentitiesOnly", "yes"),
+        config_option("IdentityFile", checked_path("the key's path", key)?),
+        config_option("IdentitiesOnly", "yes"),
     ])
 }
 
@@ -118,7 +118,7 @@ pub(crate) fn pushed_identity(key: &Path) -> Result<Options> {
 ///
 /// # Errors
 /// The folder of the sockets cannot be made.
-pub(crate) fn sharing(cx: &Context, settings: &SshSettings) -> Result<Options> {
+pub(crate) fn sharing_options(cx: &Context, settings: &SshSettings) -> Result<Options> {
     if !settings.control_master {
         return Ok(Vec::new());
     }
@@ -142,15 +142,15 @@ pub(crate) fn sharing(cx: &Context, settings: &SshSettings) -> Result<Options> {
     };
     paths.private_dir_for("sockets of shared connections", &folder)?;
     let mut options = vec![
-        option("ControlMaster", "auto"),
-        option("ControlPath", written),
+        config_option("ControlMaster", "auto"),
+        config_option("ControlPath", written),
     ];
     if !settings
         .options
         .iter()
         .any(|(key, _)| key == "ControlPersist")
     {
-        options.push(option("ControlPersist", "60"));
+        options.push(config_option("ControlPersist", "60"));
     }
     Ok(options)
 }
@@ -159,10 +159,10 @@ pub(crate) fn sharing(cx: &Context, settings: &SshSettings) -> Result<Options> {
 ///
 /// # Errors
 /// A value that cannot stand in a configuration.
-pub(crate) fn further(settings: &SshSettings) -> Result<Options> {
+pub(crate) fn further_options(settings: &SshSettings) -> Result<Options> {
     let written = settings.options.iter().map(|(key, value)| {
         let value = config_text::option_value(key, value)
-            .map_err(unwritable(&format!("ssh.options.{key}")))?;
+            .map_err(config_error(&format!("ssh.options.{key}")))?;
         Ok((key.clone(), value))
     });
     written.collect()
@@ -172,19 +172,19 @@ pub(crate) fn further(settings: &SshSettings) -> Result<Options> {
 ///
 /// # Errors
 /// It has characters that cannot stand in one; `name` says what it is.
-pub(crate) fn argument(name: &str, text: &str) -> Result<String> {
-    config_text::argument(text).map_err(unwritable(name))
+pub(crate) fn checked_argument(name: &str, text: &str) -> Result<String> {
+    config_text::config_argument(text).map_err(config_error(name))
 }
 
-fn path(name: &str, path: &Path) -> Result<String> {
-    argument(name, text(path)?)
+fn checked_path(name: &str, path: &Path) -> Result<String> {
+    checked_argument(name, path_text(path)?)
 }
 
 /// A path as text.
 ///
 /// # Errors
 /// It is no UTF-8.
-pub(crate) fn text(path: &Path) -> Result<&str> {
+pub(crate) fn path_text(path: &Path) -> Result<&str> {
     path.to_str().ok_or_else(|| {
         Error::usage(format!(
             "`{}` is no UTF-8",
@@ -194,7 +194,7 @@ pub(crate) fn text(path: &Path) -> Result<&str> {
 }
 
 /// The error for what cannot stand in a configuration.
-pub(crate) fn unwritable(name: &str) -> impl Fn(&'static str) -> Error + use<> {
+pub(crate) fn config_error(name: &str) -> impl Fn(&'static str) -> Error + use<> {
     let what = format!("{name} cannot stand in an ssh configuration");
     move |why| Error::usage(what.clone()).caused_by(why)
 }

@@ -12,7 +12,12 @@ use crate::openssh;
 
 /// Says that `instance` has refused the login that ssh was started for with `words`. `pushed` is
 /// whether EC2 Instance Connect had pushed a key for it.
-pub(crate) async fn tell(cx: &Context, instance: &Instance, words: &[OsString], pushed: bool) {
+pub(crate) async fn tell_refused(
+    cx: &Context,
+    instance: &Instance,
+    words: &[OsString],
+    pushed: bool,
+) {
     let tried = Tried::of(cx, words).await;
     let output = cx.output();
     let label = instance.label();
@@ -31,11 +36,16 @@ pub(crate) async fn tell(cx: &Context, instance: &Instance, words: &[OsString], 
             tried.keys.join(", ")
         ));
     }
-    output.note(proposal(cx, instance, tried.user.as_deref(), pushed).await);
+    output.note(login_proposal(cx, instance, tried.user.as_deref(), pushed).await);
 }
 
 /// What to try next. The image's user is proposed where another one was tried.
-async fn proposal(cx: &Context, instance: &Instance, tried: Option<&str>, pushed: bool) -> Text {
+async fn login_proposal(
+    cx: &Context,
+    instance: &Instance,
+    tried: Option<&str>,
+    pushed: bool,
+) -> Text {
     let word = instance.target_word();
     let of_image = image_user::of_instance(cx, instance).await;
     let user = match of_image.filter(|user| tried != Some(*user)) {
@@ -71,7 +81,7 @@ impl Tried {
     /// agent for its keys.
     async fn of(cx: &Context, words: &[OsString]) -> Self {
         let asked = [&[OsString::from("-G")], words].concat();
-        let Some(said) = said(cx, "ssh", &asked, None).await else {
+        let Some(said) = output_of(cx, "ssh", &asked, None).await else {
             return Self::default();
         };
         let mut tried = Self::default();
@@ -101,7 +111,7 @@ impl Tried {
 
 /// The keys in the ssh agent at `socket`, or at `SSH_AUTH_SOCK`, by their comments.
 async fn agent_keys(cx: &Context, socket: Option<&OsStr>) -> Vec<String> {
-    let Some(said) = said(cx, "ssh-add", &["-l".into()], socket).await else {
+    let Some(said) = output_of(cx, "ssh-add", &["-l".into()], socket).await else {
         return Vec::new();
     };
     // `256 SHA256:… comment (ED25519)`
@@ -114,13 +124,13 @@ async fn agent_keys(cx: &Context, socket: Option<&OsStr>) -> Vec<String> {
 }
 
 /// What a program prints, if it succeeds.
-async fn said(
+async fn output_of(
     cx: &Context,
     program: &str,
     words: &[OsString],
     agent: Option<&OsStr>,
 ) -> Option<String> {
-    let mut command = Command::new(openssh::find(cx, program)?);
+    let mut command = Command::new(openssh::find_program(cx, program)?);
     command
         .args(words)
         .env_clear()

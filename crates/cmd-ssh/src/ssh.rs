@@ -79,7 +79,7 @@ impl Command for Ssh {
     const COMPLETES: &'static [(&'static str, Values)] = &[("target", Values::Target)];
 
     fn arrange(args: Vec<OsString>, clap: &clap::Command) -> Vec<OsString> {
-        words::arrange(args, |name| {
+        words::arrange_words(args, |name| {
             clap.get_arguments().any(|arg| {
                 arg.get_long_and_visible_aliases()
                     .is_some_and(|names| names.contains(&name))
@@ -90,7 +90,7 @@ impl Command for Ssh {
 
     async fn run(self, cx: Context) -> Result<Exit> {
         let Some(target) = self.target.as_ref().filter(|_| !self.about_ssh) else {
-            return run(&cx, &self.options).await;
+            return run_ssh(&cx, &self.options).await;
         };
         // Never from the cache: ssh keeps host keys by id, and the session is opened by a process
         // that knows nothing but the id.
@@ -101,7 +101,7 @@ impl Command for Ssh {
             self.session.reason.as_deref(),
         )
         .await?;
-        let typed = words::value(&self.options, b'l', "User")
+        let typed = words::option_value(&self.options, b'l', "User")
             .map(|user| String::from_utf8_lossy(user).into_owned());
         let asked = typed
             .clone()
@@ -116,7 +116,7 @@ impl Command for Ssh {
         }
         let settings = SshSettings::of(&cx, &instance)?;
         let user = asked.or_else(|| settings.user.clone());
-        let own_key = words::value(&self.options, b'i', "IdentityFile").is_some();
+        let own_key = words::option_value(&self.options, b'i', "IdentityFile").is_some();
         let connect =
             self.instance_connect || (settings.auth == Some(Auth::InstanceConnect) && !own_key);
         let key = if connect {
@@ -143,7 +143,7 @@ impl Command for Ssh {
             }
             line.options(options::pushed_identity(&key.path())?);
         } else if !own_key {
-            line.options(options::identity(&settings)?);
+            line.options(options::identity_options(&settings)?);
         }
         let folder =
             unwritable::temporary_dir_for("what ssh and ops ssh-proxy report", "ops-ssh-")?;
@@ -160,7 +160,7 @@ impl Command for Ssh {
         if let Some(user) = user.filter(|_| typed.is_none()) {
             line.words.extend(["-l".into(), user.into()]);
         }
-        let port = words::value(&self.options, b'p', "Port");
+        let port = words::option_value(&self.options, b'p', "Port");
         if let Some(port) = settings.port.filter(|_| port.is_none()) {
             line.words.extend(["-p".into(), port.to_string().into()]);
         }
@@ -174,8 +174,8 @@ impl Command for Ssh {
         line.options(options::host_keys(policy, &known)?);
         line.raw(&format!("HostKeyAlias={}", instance.id));
         line.options(options::agent_forwarding(&settings));
-        line.options(options::sharing(&cx, &settings)?);
-        line.options(options::further(&settings)?);
+        line.options(options::sharing_options(&cx, &settings)?);
+        line.options(options::further_options(&settings)?);
         for forward in &settings.local_forwards {
             line.words.extend(["-L".into(), forward.into()]);
         }
@@ -185,11 +185,11 @@ impl Command for Ssh {
         line.words.extend(self.command.iter().cloned());
         cx.output().detail(format!(
             "ssh {}",
-            words::shown(line.words.iter().map(OsString::as_os_str))
+            words::shown_words(line.words.iter().map(OsString::as_os_str))
         ));
         // ssh in the background goes on writing its messages after our end, and who names a log for
         // them (`-E`, `-y`) has them there.
-        let has_own_log = words::value(&self.options, b'E', "").is_some()
+        let has_own_log = words::option_value(&self.options, b'E', "").is_some()
             || [b'y', b'f']
                 .into_iter()
                 .any(|flag| words::has_flag(&self.options, flag));
@@ -199,14 +199,14 @@ impl Command for Ssh {
         };
         let logging = log.iter().flat_map(Log::words);
         let all: Vec<OsString> = logging.chain(line.words.iter().cloned()).collect();
-        let exit = run(&cx, &all).await?;
+        let exit = run_ssh(&cx, &all).await?;
         let is_refused = log.is_some_and(Log::finish);
         if exit == Exit::PASS_THROUGH {
             let said = std::fs::read_to_string(&report).unwrap_or_default();
             if !said.is_empty() {
                 cx.output().warn_line(Text::foreign(said));
             } else if is_refused {
-                refused::tell(&cx, &instance, &line.words, key.is_some()).await;
+                refused::tell_refused(&cx, &instance, &line.words, key.is_some()).await;
             }
         }
         Ok(exit)
@@ -265,8 +265,8 @@ fn asked_words(cx: &Context) -> Vec<String> {
 
 /// Runs ssh on this terminal and gives its status; a signal's is 128 and its number, as a shell has
 /// it.
-async fn run(cx: &Context, words: &[OsString]) -> Result<Exit> {
-    let program = openssh::find(cx, "ssh").ok_or_else(|| {
+async fn run_ssh(cx: &Context, words: &[OsString]) -> Result<Exit> {
+    let program = openssh::find_program(cx, "ssh").ok_or_else(|| {
         Error::new(ErrorKind::Unexpected, "no ssh client was found on PATH")
             .hint("install one: apt install openssh-client, dnf install openssh-clients, brew install openssh")
             .hint("or do without: ops shell TARGET")

@@ -92,7 +92,7 @@ impl Command for SshConfig {
     async fn run(self, cx: Context) -> Result<Exit> {
         let files = Files::of(&cx)?;
         if self.uninstall {
-            return uninstall(&cx, &files);
+            return uninstall_block(&cx, &files);
         }
         let taken = if self.install || self.diff {
             files.taken()
@@ -111,17 +111,17 @@ impl Command for SshConfig {
                 files.again
             );
             let block =
-                config_text::block(&files.label, &refresh, &[text.hosts, text.ids].concat());
+                config_text::hosts_block(&files.label, &refresh, &[text.hosts, text.ids].concat());
             cx.output().through_pager(|| cx.output().page(&block))?;
             return Ok(Exit::SUCCESS);
         }
         let refresh = format!("{} --install", files.again);
-        let hosts = config_text::block(&files.label, &refresh, &text.hosts);
-        let ids = config_text::block(&format!("{} ids", files.label), &refresh, &text.ids);
+        let hosts = config_text::hosts_block(&files.label, &refresh, &text.hosts);
+        let ids = config_text::hosts_block(&format!("{} ids", files.label), &refresh, &text.ids);
         let changes = [
-            change(&cx, &files.hosts, |_| Some(hosts))?,
-            change(&cx, &files.ids, |_| Some(ids))?,
-            change(&cx, &files.config, |old| Some(include::with_include(old)))?,
+            plan_config_change(&cx, &files.hosts, |_| Some(hosts))?,
+            plan_config_change(&cx, &files.ids, |_| Some(ids))?,
+            plan_config_change(&cx, &files.config, |old| Some(include::with_include(old)))?,
         ];
         if self.diff {
             let differences: String = changes.iter().map(Change::diff).collect();
@@ -135,7 +135,7 @@ impl Command for SshConfig {
                 files.ids.file_name().unwrap_or_default().display()
             ));
         }
-        apply(&cx, &changes, &files.config)?;
+        apply_changes(&cx, &changes, &files.config)?;
         cx.output().note(format!(
             "{} servers can be reached by name or id: ssh NAME",
             text.hosts.len()
@@ -166,9 +166,9 @@ impl SshConfig {
             known_hosts: &KnownNames::read(&known_hosts_files(cx)),
             taken,
         };
-        let mut names = names::give(cx, &instances, &names);
+        let mut names = names::give_names(cx, &instances, &names);
         let mut groups = Groups::new();
-        for (id, why) in meaning::taken(cx, config, &names, &instances).await? {
+        for (id, why) in meaning::taken_names(cx, config, &names, &instances).await? {
             if let Some(name) = names.remove(&id) {
                 groups.entry(why).or_default().push(name);
             }
@@ -186,12 +186,12 @@ impl SshConfig {
                 ("HostName".to_owned(), instance.id.clone()),
                 ("HostKeyAlias".to_owned(), instance.id.clone()),
             ];
-            options.extend(common(cx, &settings, instance, own_key.as_deref())?);
+            options.extend(common_options(cx, &settings, instance, own_key.as_deref())?);
             for forward in &settings.local_forwards {
                 options.push(("LocalForward".to_owned(), local_forward(forward)));
             }
             hosts.push(Host {
-                comment: comment(&settings, instance.kind),
+                comment: head_comment(&settings, instance.kind),
                 patterns,
                 options,
             });
@@ -209,13 +209,13 @@ impl SshConfig {
         let region = cx.region().await?;
         let pattern = |pattern: &str, like: &Instance, patterns: &[&str]| {
             Ok::<_, Error>(Host {
-                comment: comment(&any, like.kind),
+                comment: head_comment(&any, like.kind),
                 patterns: patterns
                     .iter()
                     .map(|one| (*one).to_owned())
                     .chain([pattern.to_owned()])
                     .collect(),
-                options: common(cx, &any, like, own_key.as_deref())?,
+                options: common_options(cx, &any, like, own_key.as_deref())?,
             })
         };
         // Of the right kind, and of no zone that is known.
@@ -292,7 +292,7 @@ fn own_key(cx: &Context) -> Result<Option<PathBuf>> {
 }
 
 /// What has to be said above an entry.
-fn comment(settings: &SshSettings, kind: Kind) -> Vec<String> {
+fn head_comment(settings: &SshSettings, kind: Kind) -> Vec<String> {
     match (settings.auth, kind) {
         (Some(Auth::InstanceConnect), Kind::Hybrid) => vec![
             "EC2 Instance Connect knows no hybrid nodes: this takes a key of yours.".to_owned(),
@@ -302,7 +302,7 @@ fn comment(settings: &SshSettings, kind: Kind) -> Vec<String> {
 }
 
 /// What every entry has, in ssh_config's own form.
-fn common(
+fn common_options(
     cx: &Context,
     settings: &SshSettings,
     instance: &Instance,
@@ -329,7 +329,7 @@ fn common(
         words.push("--pin-host-keys".to_owned());
         words.push(text(&ops_remote::ssh::known_hosts::file(cx))?.to_owned());
     }
-    let sharing = options::sharing(cx, settings)?;
+    let sharing = options::sharing_options(cx, settings)?;
     if !sharing.is_empty() {
         words.push("--on-terminal".to_owned());
     }
@@ -344,7 +344,7 @@ fn common(
     }
     options.extend(match push {
         Some(key) => options::pushed_identity(key)?,
-        None => options::identity(settings)?,
+        None => options::identity_options(settings)?,
     });
     options.extend(options::host_keys(
         settings.host_keys,
@@ -352,7 +352,7 @@ fn common(
     )?);
     options.extend(options::agent_forwarding(settings));
     options.extend(sharing);
-    options.extend(options::further(settings)?);
+    options.extend(options::further_options(settings)?);
     Ok(options)
 }
 
@@ -392,7 +392,7 @@ impl Files {
                 }
             })
             .collect();
-        let again = again(settings.profile.value.as_deref());
+        let again = refresh_command(settings.profile.value.as_deref());
         let ssh = cx.paths().home.join(".ssh");
         let folder = ssh.join("ops");
         Ok(Self {
@@ -457,7 +457,7 @@ impl Files {
 }
 
 /// The command line that wrote this, without what says where to.
-fn again(profile: Option<&str>) -> String {
+fn refresh_command(profile: Option<&str>) -> String {
     let mut words = ops_ui::program::arguments();
     words.retain(|word| word != "--install" && word != "--diff");
     let names_profile = words.iter().any(|word| {
@@ -468,19 +468,22 @@ fn again(profile: Option<&str>) -> String {
     }
     format!(
         "ops {}",
-        words::shown(words.iter().map(std::ffi::OsString::as_os_str))
+        words::shown_words(words.iter().map(std::ffi::OsString::as_os_str))
     )
 }
 
-fn uninstall(cx: &Context, files: &Files) -> Result<Exit> {
+fn uninstall_block(cx: &Context, files: &Files) -> Result<Exit> {
     let own = [&files.hosts, &files.ids];
-    let mut changes = vec![change(cx, own[0], |_| None)?, change(cx, own[1], |_| None)?];
+    let mut changes = vec![
+        plan_config_change(cx, own[0], |_| None)?,
+        plan_config_change(cx, own[1], |_| None)?,
+    ];
     let others = files.installed().iter().any(|name| {
         own.iter()
             .all(|file| file.file_name() != Some(name.as_ref()))
     });
     if !others && files.config.exists() {
-        changes.push(change(cx, &files.config, |old| {
+        changes.push(plan_config_change(cx, &files.config, |old| {
             old.map(include::without_include)
         })?);
     }
@@ -489,13 +492,13 @@ fn uninstall(cx: &Context, files: &Files) -> Result<Exit> {
             .note(format!("nothing was installed for `{}`", files.label));
         return Ok(Exit::SUCCESS);
     }
-    apply(cx, &changes, &files.config)?;
+    apply_changes(cx, &changes, &files.config)?;
     // Other profiles' files keep it.
     let _ = std::fs::remove_dir(&files.folder);
     Ok(Exit::SUCCESS)
 }
 
-fn change(
+fn plan_config_change(
     cx: &Context,
     path: &Path,
     new: impl FnOnce(Option<&str>) -> Option<String>,
@@ -510,7 +513,7 @@ fn change(
     })
 }
 
-fn apply(cx: &Context, changes: &[Change], config: &Path) -> Result<()> {
+fn apply_changes(cx: &Context, changes: &[Change], config: &Path) -> Result<()> {
     // The user's own file last: an Include must not name what is not there yet.
     for change in changes.iter().filter(|change| !change.is_empty()) {
         let backup = change.path == config

@@ -154,8 +154,8 @@ impl SshProxy {
         let end = tokio::select! {
             // What the far side has said comes first, so that its end is not taken for ours.
             biased;
-            end = down(cx, session.events, &ending, &opened.label, self.port, &mut watch, answered) => end,
-            () = up(&session.sender) => ProxyEnd::Input,
+            end = copy_down(cx, session.events, &ending, &opened.label, self.port, &mut watch, answered) => end,
+            () = copy_up(&session.sender) => ProxyEnd::Input,
             error = handler.wait() => ProxyEnd::Asked(error.kind().exit()),
             () = self.owner_gone() => ProxyEnd::Asked(Exit::TERMINATED),
         };
@@ -197,7 +197,7 @@ impl SshProxy {
     }
 
     async fn open(&self, cx: &Context) -> Result<Opened> {
-        let mut instance = find(cx, &self.target, self.session.choice()).await?;
+        let mut instance = find_instance(cx, &self.target, self.session.choice()).await?;
         if let Some(zone) = &self.zone {
             instance.zone = Some(zone.clone());
         }
@@ -216,7 +216,7 @@ impl SshProxy {
             host_keys::pin(cx, &instance, self.port, file, self.session.reason.clone()).await?;
         }
         if let (Some(file), Some(user)) = (&self.push_key, &self.user) {
-            push(cx, &instance, user, file).await?;
+            push_key(cx, &instance, user, file).await?;
         }
         let options = OpenOptions::reason(self.session.reason.clone());
         let document = Document::Ssh { port: self.port };
@@ -243,7 +243,7 @@ enum ProxyEnd {
 
 /// From the far side to standard output. Waits for a slow reader, which holds back the session in
 /// turn, but not the other direction.
-async fn down(
+async fn copy_down(
     cx: &Context,
     mut events: Events,
     ending: &Ending,
@@ -289,7 +289,7 @@ async fn down(
         }
         match event {
             Some(Event::Output(bytes)) => {
-                let (bytes, next) = gather(bytes, &mut events);
+                let (bytes, next) = gather_bytes(bytes, &mut events);
                 ahead = next;
                 if let Some(answered) = answered.take() {
                     answered();
@@ -335,7 +335,7 @@ async fn down(
 /// `first` with the output that is there already, up to [`WRITE_BYTES`], and the event that ended
 /// it: agents send a kilobyte at a time, and each write costs a system call and a change of
 /// threads.
-fn gather(first: Bytes, events: &mut Events) -> (Bytes, Option<Event>) {
+fn gather_bytes(first: Bytes, events: &mut Events) -> (Bytes, Option<Event>) {
     let mut whole = BytesMut::new();
     loop {
         let len = first.len().max(whole.len());
@@ -359,7 +359,7 @@ fn gather(first: Bytes, events: &mut Events) -> (Bytes, Option<Event>) {
 }
 
 /// From standard input to the far side, until a while after its end.
-async fn up(sender: &Sender) {
+async fn copy_up(sender: &Sender) {
     let mut stdin = stdio::read_stdin();
     let mut asked = false;
     while let Some(Ok(bytes)) = stdin.recv().await {
@@ -392,7 +392,7 @@ fn ask_for_large_payloads(sender: &Sender) {
 
 /// The instance that `target` means; an id is taken at its word where there is one region, so that
 /// nothing is asked before the session.
-async fn find(cx: &Context, target: &Target, choice: Choice) -> Result<Instance> {
+async fn find_instance(cx: &Context, target: &Target, choice: Choice) -> Result<Instance> {
     match (&target.selector, cx.regions_of(target).await?.as_slice()) {
         (Selector::Id(id), [region]) => Ok(Instance::bare(id.as_str(), region)),
         _ => cx.resolve(target, choice).await,
@@ -407,7 +407,12 @@ async fn end_in_order(sender: &Sender) {
     }
 }
 
-async fn push(cx: &Context, instance: &Instance, user: &str, file: &std::path::Path) -> Result<()> {
+async fn push_key(
+    cx: &Context,
+    instance: &Instance,
+    user: &str,
+    file: &std::path::Path,
+) -> Result<()> {
     let key = tokio::fs::read_to_string(file).await.map_err(|error| {
         Error::usage(format!("cannot read the public key `{}`", file.display()))
             .caused_by(error)

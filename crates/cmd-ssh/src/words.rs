@@ -12,7 +12,10 @@ const WITH_VALUE: &[u8] = b"BbcDEeFIiJLlmOoPpQRSWw";
 /// `--` or the remote command; `takes_value` says which of them take the next word. The result is
 /// our long options, each of ssh's as `--ssh-option=WORD`, the target, `--`, and the remote
 /// command.
-pub(crate) fn arrange(args: Vec<OsString>, takes_value: impl Fn(&str) -> bool) -> Vec<OsString> {
+pub(crate) fn arrange_words(
+    args: Vec<OsString>,
+    takes_value: impl Fn(&str) -> bool,
+) -> Vec<OsString> {
     let (mut ours, mut theirs, mut target, mut command) =
         (Vec::new(), Vec::new(), None, Vec::new());
     let mut args = args.into_iter();
@@ -47,7 +50,7 @@ pub(crate) fn arrange(args: Vec<OsString>, takes_value: impl Fn(&str) -> bool) -
     }
     let mut line = ours;
     // What is asked of ssh about itself takes no host.
-    if has_flag(&theirs, b'V') || value(&theirs, b'Q', "").is_some() {
+    if has_flag(&theirs, b'V') || option_value(&theirs, b'Q', "").is_some() {
         line.push("--about-ssh".into());
     }
     line.extend(theirs.into_iter().map(|word| {
@@ -65,7 +68,7 @@ pub(crate) fn arrange(args: Vec<OsString>, takes_value: impl Fn(&str) -> bool) -
 
 /// What ssh's options say for `letter` (such as `-l`) or, as `-o`, for `key` (such as `User`; empty
 /// where ssh_config has no such key); the first counts, as for ssh.
-pub(crate) fn value<'a>(options: &'a [OsString], letter: u8, key: &str) -> Option<&'a [u8]> {
+pub(crate) fn option_value<'a>(options: &'a [OsString], letter: u8, key: &str) -> Option<&'a [u8]> {
     let mut options = options.iter();
     while let Some(word) = options.next() {
         let letters = word.as_encoded_bytes().get(1..).unwrap_or_default();
@@ -112,7 +115,7 @@ pub(crate) fn has_flag(options: &[OsString], letter: u8) -> bool {
 }
 
 /// `words` as one line for a note, quoted.
-pub(crate) fn shown<'a>(words: impl IntoIterator<Item = &'a OsStr>) -> String {
+pub(crate) fn shown_words<'a>(words: impl IntoIterator<Item = &'a OsStr>) -> String {
     words
         .into_iter()
         .map(|word| {
@@ -147,7 +150,7 @@ mod tests {
 
     fn line(text: &str) -> String {
         let words = text.split(' ').map(OsString::from).collect();
-        let line = arrange(words, |name| matches!(name, "profile" | "user"));
+        let line = arrange_words(words, |name| matches!(name, "profile" | "user"));
         line.iter()
             .map(|word| word.to_string_lossy().into_owned())
             .collect::<Vec<_>>()
@@ -209,7 +212,8 @@ mod tests {
     fn the_first_value_counts_and_a_letter_inside_a_value_is_no_option() {
         let words = |text: &str| text.split('|').map(OsString::from).collect::<Vec<_>>();
         let user = |text: &str| {
-            value(&words(text), b'l', "User").map(|user| String::from_utf8_lossy(user).into_owned())
+            option_value(&words(text), b'l', "User")
+                .map(|user| String::from_utf8_lossy(user).into_owned())
         };
         assert_eq!(user("-vl|root").as_deref(), Some("root"));
         assert_eq!(user("-o|x|-lme").as_deref(), Some("me"));

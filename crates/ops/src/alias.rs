@@ -32,7 +32,7 @@ pub(crate) fn profile_among(words: &[OsString]) -> Option<String> {
 ///
 /// # Errors
 /// An alias that leads back to itself, or lacks an argument.
-pub(crate) fn expand(
+pub(crate) fn expand_alias(
     words: &[OsString],
     verb: usize,
     meaning: &[String],
@@ -45,8 +45,8 @@ pub(crate) fn expand(
                 .caused_by(format!("{} → {name}", seen.join(" → "))),
         );
     }
-    let (mut line, arguments) = around(words, verb, meaning);
-    let placed = arguments::place(meaning, &arguments).map_err(|needed| {
+    let (mut line, arguments) = words_around(words, verb, meaning);
+    let placed = arguments::place_arguments(meaning, &arguments).map_err(|needed| {
         let arguments = if needed == 1 { "argument" } else { "arguments" };
         Error::usage(format!("the alias `{name}` takes {needed} {arguments}"))
             .caused_by(format!("it means: ops {}", meaning.join(" ")))
@@ -57,7 +57,7 @@ pub(crate) fn expand(
     Ok(line)
 }
 
-/// As [`expand`], for a line whose next word is being typed: the line ends where that word goes.
+/// As [`expand_alias`], for a line whose next word is being typed: the line ends where that word goes.
 /// `None` where the word is a part of another one, or the alias leads back to itself.
 pub(crate) fn expand_before_cursor(
     words: &[OsString],
@@ -70,14 +70,18 @@ pub(crate) fn expand_before_cursor(
         return None;
     }
     seen.push(name);
-    let (mut line, typed) = around(words, verb, meaning);
+    let (mut line, typed) = words_around(words, verb, meaning);
     line.extend(arguments::place_before_cursor(meaning, &typed)?);
     Some(line)
 }
 
 /// What stands in front of the words of an alias, and its arguments. Where arguments have numbers,
 /// global options are none of them and go to the front.
-fn around(words: &[OsString], verb: usize, meaning: &[String]) -> (Vec<OsString>, Vec<OsString>) {
+fn words_around(
+    words: &[OsString],
+    verb: usize,
+    meaning: &[String],
+) -> (Vec<OsString>, Vec<OsString>) {
     let mut front = words[..verb].to_vec();
     let behind = &words[verb + 1..];
     if !arguments::has_places(meaning) {
@@ -86,7 +90,7 @@ fn around(words: &[OsString], verb: usize, meaning: &[String]) -> (Vec<OsString>
     // `ops ssh` and others have short options of their own: `-p` is a port there.
     let has_short_options = meaning
         .first()
-        .and_then(|word| registry::find(word))
+        .and_then(|word| registry::find_entry(word))
         .is_none_or(|entry| !entry.traits.own_short_options);
     let options = WithValue::of_globals();
     let mut arguments = Vec::new();
@@ -116,7 +120,7 @@ fn is_global(word: &OsStr) -> bool {
         return false;
     };
     let name = text.split('=').next().unwrap_or_default();
-    crate::globals::args().iter().any(|arg| {
+    crate::globals::global_args().iter().any(|arg| {
         let is_long = arg
             .get_long()
             .is_some_and(|long| name.strip_prefix("--") == Some(long));
@@ -129,7 +133,7 @@ fn is_global(word: &OsStr) -> bool {
 
 /// The place of the verb `name` among `words`: the first word equal to it that is not the value of
 /// a global option.
-pub(crate) fn position(words: &[OsString], name: &OsStr) -> Option<usize> {
+pub(crate) fn position_of_word(words: &[OsString], name: &OsStr) -> Option<usize> {
     let options = WithValue::of_globals();
     let mut index = 0;
     while let Some(word) = words.get(index) {
@@ -151,7 +155,7 @@ struct WithValue(Vec<(Option<String>, Option<char>)>);
 
 impl WithValue {
     fn of_globals() -> Self {
-        let options = crate::globals::args()
+        let options = crate::globals::global_args()
             .iter()
             .filter(|arg| {
                 matches!(
@@ -199,12 +203,18 @@ mod tests {
 
     #[test]
     fn the_verb_is_told_from_the_value_of_an_option() {
-        assert_eq!(position(&words("-p ls ls"), OsStr::new("ls")), Some(2));
         assert_eq!(
-            position(&words("--profile=ls ls"), OsStr::new("ls")),
+            position_of_word(&words("-p ls ls"), OsStr::new("ls")),
+            Some(2)
+        );
+        assert_eq!(
+            position_of_word(&words("--profile=ls ls"), OsStr::new("ls")),
             Some(1)
         );
-        assert_eq!(position(&words("-vp ls ls"), OsStr::new("ls")), Some(2));
-        assert_eq!(position(&words("--region"), OsStr::new("ls")), None);
+        assert_eq!(
+            position_of_word(&words("-vp ls ls"), OsStr::new("ls")),
+            Some(2)
+        );
+        assert_eq!(position_of_word(&words("--region"), OsStr::new("ls")), None);
     }
 }

@@ -8,7 +8,7 @@ use ops_core::Entry;
 use crate::{globals, help, registry};
 
 /// Root, verbs, and what is below them, each with the global options.
-pub(crate) fn root() -> Command {
+pub(crate) fn root_command() -> Command {
     let mut root = Command::new("ops")
         .version(env!("CARGO_PKG_VERSION"))
         .about(
@@ -17,18 +17,22 @@ pub(crate) fn root() -> Command {
         .disable_help_subcommand(true)
         .allow_external_subcommands(true)
         .external_subcommand_value_parser(value_parser!(OsString))
-        .args(globals::args().into_iter().map(|arg| arg.hide_env(true)));
+        .args(
+            globals::global_args()
+                .into_iter()
+                .map(|arg| arg.hide_env(true)),
+        );
     root = help::for_root(root);
     root.subcommands(registry::entries().map(verb))
 }
 
 /// One verb.
-pub(crate) fn verb(entry: &Entry) -> Command {
+pub(crate) fn verb_command(entry: &Entry) -> Command {
     let command = (entry.clap)()
         .disable_help_subcommand(true)
         .hide(entry.traits.hidden);
     let command = help::for_verb(without_values(command), entry);
-    globals::add(command, entry.traits.own_short_options)
+    globals::add_globals(command, entry.traits.own_short_options)
 }
 
 /// Names of variables stand in help, their values do not: a reason or a path of the moment would

@@ -22,7 +22,7 @@ pub(crate) fn dispatch(words: Vec<OsString>, env: &Env) -> Exit {
     let mut words = words;
     let mut seen = Vec::new();
     loop {
-        match step(&words, env, &mut seen) {
+        match next_step(&words, env, &mut seen) {
             Ok(Step::Done(exit)) => return exit,
             Ok(Step::Again(line)) => words = line,
             Err(failure) => return failure.show(env),
@@ -48,22 +48,22 @@ impl Failure {
     }
 
     fn show(&self, env: &Env) -> Exit {
-        registry::context(self.globals.clone(), env.clone())
+        registry::new_context(self.globals.clone(), env.clone())
             .output()
             .error(&self.error);
         self.error.kind().exit()
     }
 }
 
-fn step(words: &[OsString], env: &Env, seen: &mut Vec<String>) -> Result<Step, Box<Failure>> {
+fn next_step(words: &[OsString], env: &Env, seen: &mut Vec<String>) -> Result<Step, Box<Failure>> {
     if words.is_empty() {
         return Ok(Step::Again(vec!["-h".into()]));
     }
     if let Some(line) = help_behind_verb(words) {
         return Ok(Step::Again(line));
     }
-    let root = cli::root();
-    let words = &hoisted(words);
+    let root = cli::root_command();
+    let words = &hoist_globals(words);
     let matches = match root
         .try_get_matches_from(std::iter::once(OsString::from("ops")).chain(words.iter().cloned()))
     {
@@ -72,25 +72,25 @@ fn step(words: &[OsString], env: &Env, seen: &mut Vec<String>) -> Result<Step, B
             if error.kind() == clap::error::ErrorKind::MissingRequiredArgument
                 && let Some(place) = meaning::place_of_verb(words)
             {
-                match pick::completed(words, place, env) {
+                match pick::words_with_choice(words, place, env) {
                     Ok(Some(line)) => return Ok(Step::Again(line)),
                     Ok(None) => {}
                     Err(error) => return Err(Failure::new(error, Globals::default())),
                 }
             }
-            return Ok(Step::Done(refuse(&error, words, env)));
+            return Ok(Step::Done(refuse_usage(&error, words, env)));
         }
     };
     let (Some((_, below)), Some(place)) = (matches.subcommand(), meaning::place_of_verb(words))
     else {
         // Options and nothing else: as no argument at all, but asked for something.
         let error = Error::usage("which command?").hint("see them all: ops --help");
-        return Err(Failure::new(error, globals::merge(&[&matches])));
+        return Err(Failure::new(error, globals::merge_globals(&[&matches])));
     };
     let name = words[place].to_string_lossy();
-    let mut globals = globals::merge(&[&matches]);
+    let mut globals = globals::merge_globals(&[&matches]);
     let rules = |globals: &Globals| {
-        let cx = registry::context(globals.clone(), env.clone());
+        let cx = registry::new_context(globals.clone(), env.clone());
         Policy::load(&cx).map(Some)
     };
     let meant = match meaning::understand(words, place, &mut globals, env, &rules) {
@@ -107,16 +107,16 @@ fn step(words: &[OsString], env: &Env, seen: &mut Vec<String>) -> Result<Step, B
         }
         Meaning::Alias(meaning, rules) => rules
             .check(&name)
-            .and_then(|()| alias::expand(words, place, &meaning, seen))
+            .and_then(|()| alias::expand_alias(words, place, &meaning, seen))
             .map(Step::Again),
         Meaning::External(found, used, rules) => rules
             .map_or(Ok(()), |rules| rules.check(&found.name))
             .and_then(|()| {
-                let cx = registry::context(globals.clone(), env.clone());
-                run::external(&found, &words[place + used..], &cx)
+                let cx = registry::new_context(globals.clone(), env.clone());
+                run::run_external(&found, &words[place + used..], &cx)
             })
             .map(Step::Done),
-        Meaning::Nothing(rules) => Err(unknown(&name, rules.as_ref(), env)),
+        Meaning::Nothing(rules) => Err(unknown_verb(&name, rules.as_ref(), env)),
     };
     result.map_err(|error| Failure::new(error, globals))
 }
@@ -126,11 +126,11 @@ fn built_in(entry: &'static Entry, root: &ArgMatches, below: &ArgMatches, env: &
     while let Some((_, deeper)) = levels.last().and_then(|last| last.subcommand()) {
         levels.push(deeper);
     }
-    run::run(entry, below, globals::merge(&levels), env.clone())
+    run::run(entry, below, globals::merge_globals(&levels), env.clone())
 }
 
 /// `ops foo`: nothing is called that.
-fn unknown(name: &str, policy: Option<&Policy>, env: &Env) -> Error {
+fn unknown_verb(name: &str, policy: Option<&Policy>, env: &Env) -> Error {
     let error = Error::new(ErrorKind::Usage, format!("there is no command `{name}`")).caused_by(
         format!("it is not built in, no alias of the profile, and no `ops-{name}` is on PATH"),
     );
@@ -143,7 +143,7 @@ fn unknown(name: &str, policy: Option<&Policy>, env: &Env) -> Error {
         names.extend(policy.aliases().map(|(name, _)| name.to_owned()));
     }
     names.extend(
-        plugin::listed(env, registry::verbs())
+        plugin::listed_plugins(env, registry::known_verbs())
             .into_iter()
             .map(|(name, _)| name),
     );
@@ -191,7 +191,7 @@ fn help_behind_verb(words: &[OsString]) -> Option<Vec<OsString>> {
     let place = meaning::place_of_verb(words)?;
     let is_help = |word: &OsString| word == "-h" || word == "--help";
     let help = words[..place].iter().position(is_help)?;
-    let verbs = understood(words).path.len().max(1);
+    let verbs = understood_words(words).path.len().max(1);
     let mut line = words.to_vec();
     let word = line.remove(help);
     // One word fewer stands before the verb now.
@@ -201,18 +201,18 @@ fn help_behind_verb(words: &[OsString]) -> Option<Vec<OsString>> {
 
 /// Words with those after the verb as the verb wants them for clap, in the order that clap reads,
 /// global options included.
-fn hoisted(words: &[OsString]) -> Vec<OsString> {
+fn hoist_globals(words: &[OsString]) -> Vec<OsString> {
     // `ops shell ssh` is no `ops ssh`: only options may stand before a verb.
     let verb = meaning::place_of_verb(words).and_then(|place| {
-        let entry = registry::find(&words[place].to_string_lossy())?;
+        let entry = registry::find_entry(&words[place].to_string_lossy())?;
         Some((place, entry))
     });
     match verb {
         Some((place, entry)) => {
             let (mut words, after) = (words[..=place].to_vec(), words[place + 1..].to_vec());
-            words.extend((entry.arrange)(after, &cli::verb(entry)));
+            words.extend((entry.arrange)(after, &cli::verb_command(entry)));
             if entry.traits.own_short_options {
-                hoist::hoist(words, place, &(entry.clap)())
+                hoist::hoist_options(words, place, &(entry.clap)())
             } else {
                 words
             }
@@ -223,14 +223,14 @@ fn hoisted(words: &[OsString]) -> Vec<OsString> {
 
 /// What clap did not accept. No options are known then: what shows the error is read from the words
 /// themselves.
-fn refuse(error: &clap::Error, words: &[OsString], env: &Env) -> Exit {
+fn refuse_usage(error: &clap::Error, words: &[OsString], env: &Env) -> Exit {
     let globals = options_among(words, env);
     let output = Output::new(&globals, env);
-    usage::show(error, &output, &globals, env, &understood(words))
+    usage::show_usage_error(error, &output, &globals, env, &understood_words(words))
 }
 
 /// The verb of `words`, what is below it, and the rest.
-fn understood(words: &[OsString]) -> usage::Typed<'_> {
+fn understood_words(words: &[OsString]) -> usage::Typed<'_> {
     let texts: Vec<&str> = words.iter().filter_map(|word| word.to_str()).collect();
     let wants_long_help = texts.contains(&"--help");
     let none = usage::Typed {
@@ -242,7 +242,7 @@ fn understood(words: &[OsString]) -> usage::Typed<'_> {
     let Some(place) = meaning::place_of_verb(words).filter(|_| texts.len() == words.len()) else {
         return none;
     };
-    let Some(entry) = registry::find(texts[place]) else {
+    let Some(entry) = registry::find_entry(texts[place]) else {
         return none;
     };
     let (mut path, mut rest) = (vec![entry.name], &texts[place + 1..]);
@@ -269,7 +269,7 @@ fn options_among(words: &[OsString], env: &Env) -> Globals {
     };
     // Behind `ssh`, -p is a port.
     let verb = meaning::place_of_verb(words);
-    let entry = verb.and_then(|place| registry::find(&words[place].to_string_lossy()));
+    let entry = verb.and_then(|place| registry::find_entry(&words[place].to_string_lossy()));
     let of_profile = match (verb, entry) {
         (Some(place), Some(entry)) if entry.traits.own_short_options => &ours[..place],
         _ => ours,

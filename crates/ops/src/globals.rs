@@ -10,7 +10,7 @@ use clap::{Arg, ArgMatches, Args as _, Command, builder::Resettable, parser::Val
 use ops_ui::{Globals, Source};
 
 /// The global options as clap arguments.
-pub(crate) fn args() -> Vec<Arg> {
+pub(crate) fn global_args() -> Vec<Arg> {
     Globals::augment_args(Command::new("globals"))
         .get_arguments()
         .cloned()
@@ -21,9 +21,9 @@ pub(crate) fn args() -> Vec<Arg> {
 /// their long forms with `own_short_options`.
 ///
 /// Their variables are read at the root alone.
-pub(crate) fn add(command: Command, own_short_options: bool) -> Command {
+pub(crate) fn add_globals(command: Command, own_short_options: bool) -> Command {
     let mut command = command;
-    for arg in args() {
+    for arg in global_args() {
         let long = arg.get_long();
         let taken = command
             .get_arguments()
@@ -52,14 +52,14 @@ pub(crate) fn add(command: Command, own_short_options: bool) -> Command {
         .map(|sub| sub.get_name().to_owned())
         .collect();
     for name in below {
-        command = command.mut_subcommand(name, |sub| add(sub, own_short_options));
+        command = command.mut_subcommand(name, |sub| add_globals(sub, own_short_options));
     }
     command
 }
 
 /// The options of one invocation: `levels` are the matches of the root, the verb and what is below
 /// it, in this order.
-pub(crate) fn merge(levels: &[&ArgMatches]) -> Globals {
+pub(crate) fn merge_globals(levels: &[&ArgMatches]) -> Globals {
     let merger = Merger {
         levels,
         sources: BTreeMap::new(),

@@ -41,30 +41,30 @@ pub(crate) fn for_root(root: Command) -> Command {
         .get_about()
         .map(ToString::to_string)
         .unwrap_or_default();
-    let all = verbs(None);
+    let all = verb_list(None);
     let page = |examples: &[(&str, &str)]| {
         format!(
             "{about}\n\n{}\n{} ops [OPTIONS] VERB [TARGET]... [-- COMMAND...]\n\n{all}{EXTERNAL}",
             list_examples(examples),
-            heading("Usage"),
+            heading_line("Usage"),
         )
     };
     // The short page fits a screen of 24 rows: the verbs first, a line for each; its options are
     // hidden, and what stands in for them is at its end.
     let short = format!(
         "{SHORT_ABOUT}\nUsage: ops [OPTIONS] VERB [TARGET]... [-- COMMAND...]\n\n{}{EXTERNAL}",
-        verbs(Some(SCREEN_COLUMNS)),
+        verb_list(Some(SCREEN_COLUMNS)),
     );
     let root = root.mut_args(|arg| arg.hide_short_help(true));
     root.help_template("{before-help}{options}{after-help}")
         .before_help(short)
-        .before_long_help(format!("{}\n{}", page(&ROOT_EXAMPLES), heading("Options")))
+        .before_long_help(format!("{}\n{}", page(&ROOT_EXAMPLES), heading_line("Options")))
         .after_help(
             "All of it: ops --help, ops VERB -h. Without AWS: ops --sandbox shell web-1",
         )
         .after_long_help(format!(
             "{}\n{EXIT_CODES}\n\nOptions work before and after the verb and its target; what follows -- is left alone. Each has a variable: OPS_PROFILE for --profile.",
-            heading("Exit codes")
+            heading_line("Exit codes")
         ))
 }
 
@@ -115,13 +115,13 @@ pub(crate) fn fill_in(page: &str, color: bool, globals: &Globals, env: &Env) -> 
     // The page is rendered already: nobody drops the codes after us.
     let plain = |title: &str| {
         if color {
-            heading(title)
+            heading_line(title)
         } else {
             format!("{title}:")
         }
     };
     let mut text = String::new();
-    let plugins = plugin::listed(env, registry::verbs());
+    let plugins = plugin::listed_plugins(env, registry::known_verbs());
     if !plugins.is_empty() {
         let _ = writeln!(text, "\n{}", plain("Plugins"));
         let width = plugins
@@ -134,7 +134,7 @@ pub(crate) fn fill_in(page: &str, color: bool, globals: &Globals, env: &Env) -> 
         }
     }
     // A profile that is wrong shows with the next command; help comes without its aliases.
-    let cx = registry::context(globals.clone(), env.clone());
+    let cx = registry::new_context(globals.clone(), env.clone());
     if let Ok(policy) = Policy::load(&cx) {
         let aliases: Vec<(&str, String)> = policy.aliases().collect();
         if !aliases.is_empty() {
@@ -153,7 +153,7 @@ pub(crate) fn fill_in(page: &str, color: bool, globals: &Globals, env: &Env) -> 
     // Options that clap adds by itself cannot be hidden on the short page, where each line counts.
     if page.lines().next() == Some(SHORT_ABOUT) {
         let is_claps_own = |line: &&str| {
-            let line = uncolored(line);
+            let line = strip_colors(line);
             line.starts_with("  -h, --help") || line.starts_with("  -V, --version")
         };
         let lines: Vec<&str> = page.lines().filter(|line| !is_claps_own(line)).collect();
@@ -168,7 +168,7 @@ pub(crate) fn fill_in(page: &str, color: bool, globals: &Globals, env: &Env) -> 
 
 /// The verbs in their groups. On a screen of so many columns the first group, which people come
 /// for, has a line for each but those [`ON_ONE_LINE`], and the other groups have one line of names.
-fn verbs(columns: Option<usize>) -> String {
+fn verb_list(columns: Option<usize>) -> String {
     // Only ssh calls it.
     let is_for_ssh = |entry: &Entry| columns.is_some() && entry.name == "ssh-proxy";
     let is_more = |entry: &Entry| columns.is_some() && ON_ONE_LINE.contains(&entry.name);
@@ -195,7 +195,7 @@ fn verbs(columns: Option<usize>) -> String {
             let _ = writeln!(text, "{}: {}", group.title, names.join(", "));
             continue;
         }
-        let _ = writeln!(text, "{}", heading(group.title));
+        let _ = writeln!(text, "{}", heading_line(group.title));
         for entry in shown(group) {
             let about = (entry.clap)()
                 .get_about()
@@ -233,7 +233,7 @@ fn list_examples(examples: &[(&str, &str)]) -> String {
     let fits = examples
         .iter()
         .all(|(_, what)| 2 + width + 2 + length(what) <= SCREEN_COLUMNS);
-    let mut text = format!("{}\n", heading("Examples"));
+    let mut text = format!("{}\n", heading_line("Examples"));
     for (line, what) in examples {
         let _ = if fits {
             writeln!(text, "  {line:width$}  {what}")
@@ -245,7 +245,7 @@ fn list_examples(examples: &[(&str, &str)]) -> String {
 }
 
 /// `line` without what sets colours: `ESC [ … m`.
-fn uncolored(line: &str) -> String {
+fn strip_colors(line: &str) -> String {
     let mut parts = line.split('\x1b');
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |text, part| {
@@ -254,6 +254,6 @@ fn uncolored(line: &str) -> String {
 }
 
 /// As clap styles its own headings; the codes are dropped where there is no colour.
-fn heading(title: &str) -> String {
+fn heading_line(title: &str) -> String {
     format!("\x1b[1m\x1b[4m{title}:\x1b[0m")
 }

@@ -12,8 +12,8 @@ use crate::globals;
 
 /// `words` (all of them, the verb at `verb`) with the global long options that follow the verb
 /// moved before it, except those that `own` has itself.
-pub(crate) fn hoist(words: Vec<OsString>, verb: usize, own: &Command) -> Vec<OsString> {
-    let globals: Vec<(String, bool)> = globals::args()
+pub(crate) fn hoist_options(words: Vec<OsString>, verb: usize, own: &Command) -> Vec<OsString> {
+    let globals: Vec<(String, bool)> = globals::global_args()
         .iter()
         .filter_map(|arg| {
             let long = arg.get_long()?;
@@ -30,7 +30,7 @@ pub(crate) fn hoist(words: Vec<OsString>, verb: usize, own: &Command) -> Vec<OsS
             after.extend(rest);
             break;
         }
-        let (name, attached) = split(&word);
+        let (name, attached) = split_value(&word);
         match globals
             .iter()
             .find(|(long, _)| Some(long.as_str()) == name.to_str())
@@ -49,7 +49,7 @@ pub(crate) fn hoist(words: Vec<OsString>, verb: usize, own: &Command) -> Vec<OsS
 }
 
 /// `--name=value` is a name and something attached.
-fn split(word: &OsStr) -> (&OsStr, bool) {
+fn split_value(word: &OsStr) -> (&OsStr, bool) {
     match word.to_str().and_then(|text| text.split_once('=')) {
         Some((name, _)) => (OsStr::new(name), true),
         None => (word, false),
@@ -64,7 +64,7 @@ mod tests {
         let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
         let own = Command::new("ssh").arg(clap::Arg::new("timeout").long("timeout"));
         let verb = words.iter().position(|word| word == "ssh").expect("a verb");
-        let words = hoist(words, verb, &own);
+        let words = hoist_options(words, verb, &own);
         words.join(OsStr::new(" ")).into_string().expect("UTF-8")
     }
 

@@ -46,8 +46,8 @@ pub fn main_with(own: &'static [Group]) -> std::process::ExitCode {
         panic!("the name of the command `{name}` is taken");
     }
     let _ = builtin::man::SOURCE.set(builtin::man::Source {
-        root: cli::root,
-        find: registry::find,
+        root: cli::root_command,
+        find: registry::find_entry,
     });
     panic::install();
     ops_ui::program::umask();
@@ -56,7 +56,7 @@ pub fn main_with(own: &'static [Group]) -> std::process::ExitCode {
         if let Some(exit) = ops_ui::follower::answer() {
             return exit;
         }
-        if complete::answer() {
+        if complete::answer_completion() {
             return ops_ui::Exit::SUCCESS;
         }
         descriptors::raise_limit();
@@ -79,5 +79,5 @@ pub mod fuzzing {
 
 /// The command line as clap sees it, for completion, man pages and tests.
 pub fn command() -> clap::Command {
-    cli::root()
+    cli::root_command()
 }

@@ -48,7 +48,7 @@ pub(crate) fn understand(
     rules: Rules<'_>,
 ) -> Result<Meaning> {
     let name = words[place].to_string_lossy();
-    if let Some(entry) = registry::find(&name) {
+    if let Some(entry) = registry::find_entry(&name) {
         return Ok(Meaning::Verb(entry));
     }
     if name == "help" {
@@ -82,7 +82,8 @@ pub(crate) fn understand(
 /// The place of the first word that is neither a global option nor the value of one.
 pub(crate) fn place_of_verb(words: &[OsString]) -> Option<usize> {
     words.iter().enumerate().find_map(|(index, word)| {
-        (!word.to_string_lossy().starts_with('-') && alias::position(words, word) == Some(index))
-            .then_some(index)
+        (!word.to_string_lossy().starts_with('-')
+            && alias::position_of_word(words, word) == Some(index))
+        .then_some(index)
     })
 }

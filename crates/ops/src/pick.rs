@@ -17,7 +17,7 @@ struct PickQuestion {
     path: Option<&'static str>,
 }
 
-const fn target(verb: &'static str, purpose: &'static str) -> PickQuestion {
+const fn target_question(verb: &'static str, purpose: &'static str) -> PickQuestion {
     PickQuestion {
         verb,
         purpose,
@@ -26,11 +26,11 @@ const fn target(verb: &'static str, purpose: &'static str) -> PickQuestion {
 }
 
 const ASKING: [PickQuestion; 6] = [
-    target("shell", "a shell on which server?"),
-    target("ssh", "ssh to which server?"),
-    target("console", "the console of which server?"),
-    target("wait", "wait for which server?"),
-    target("describe", "which server?"),
+    target_question("shell", "a shell on which server?"),
+    target_question("ssh", "ssh to which server?"),
+    target_question("console", "the console of which server?"),
+    target_question("wait", "wait for which server?"),
+    target_question("describe", "which server?"),
     PickQuestion {
         verb: "cp",
         purpose: "copy from which server?",
@@ -45,13 +45,13 @@ const PLACEHOLDER: &str = "target";
 ///
 /// # Errors
 /// Those of a list; nothing was chosen.
-pub(crate) fn completed(
+pub(crate) fn words_with_choice(
     words: &[OsString],
     place: usize,
     env: &ops_ui::Env,
 ) -> Result<Option<Vec<OsString>>> {
     let verb = words[place].to_string_lossy();
-    let Some(entry) = registry::find(&verb) else {
+    let Some(entry) = registry::find_entry(&verb) else {
         return Ok(None);
     };
     let Some(asking) = ASKING.iter().find(|asking| asking.verb == entry.name) else {
@@ -69,28 +69,28 @@ pub(crate) fn completed(
     };
     let placeholder = vec![PLACEHOLDER.to_owned()];
     let line = std::iter::once(OsString::from("ops")).chain(with(placeholder));
-    let Ok(matches) = cli::root().try_get_matches_from(line) else {
+    let Ok(matches) = cli::root_command().try_get_matches_from(line) else {
         return Ok(None);
     };
     let Some(globals) = globals_of(&matches) else {
         return Ok(None);
     };
-    let cx = registry::context(globals.clone(), env.clone());
+    let cx = registry::new_context(globals.clone(), env.clone());
     if !cx.output().may_ask() || !cx.output().stdout_is_terminal() {
         return Ok(None);
     }
-    let chosen = chosen(entry, globals, env, asking)?;
+    let chosen = choose_answers(entry, globals, env, asking)?;
     Ok(Some(with(chosen)))
 }
 
 fn globals_of(matches: &ArgMatches) -> Option<Globals> {
     let (_, below) = matches.subcommand()?;
-    Some(globals::merge(&[matches, below]))
+    Some(globals::merge_globals(&[matches, below]))
 }
 
 /// The words that were missing: the id of the instance that is picked, or a path there and the
 /// current folder.
-fn chosen(
+fn choose_answers(
     entry: &'static Entry,
     globals: Globals,
     env: &ops_ui::Env,
@@ -102,12 +102,12 @@ fn chosen(
         .map_err(|error| Error::unexpected("cannot start").caused_by(error))?;
     let chosen = runtime.block_on(async {
         let mut env = env.clone();
-        let laid = sandbox::lay(&globals, &mut env, entry).await?;
-        let cx = registry::context(globals, env);
+        let laid = sandbox::lay_backend(&globals, &mut env, entry).await?;
+        let cx = registry::new_context(globals, env);
         let mut signals = Signals::listen()?;
         // Whatever ends this gives the terminal back.
         let answers = tokio::select! {
-            answers = answers(&cx, asking) => answers,
+            answers = ask_picker(&cx, asking) => answers,
             kind = signals.next() => {
                 ops_ui::terminal::restore();
                 Err(Error::new(kind, "interrupted before a server was chosen"))
@@ -121,7 +121,7 @@ fn chosen(
     chosen
 }
 
-async fn answers(cx: &Context, asking: &PickQuestion) -> Result<Vec<String>> {
+async fn ask_picker(cx: &Context, asking: &PickQuestion) -> Result<Vec<String>> {
     let id = cx.pick_server(asking.purpose).await?.id;
     let Some(question) = asking.path else {
         return Ok(vec![id]);

@@ -53,7 +53,7 @@ impl Policy {
 }
 
 /// The settings as a plugin sees them: what `ops config show -o json` shows, and the whole profile.
-pub(crate) fn described(cx: &Context) -> Result<Value> {
+pub(crate) fn describe_policy(cx: &Context) -> Result<Value> {
     let settings = cx.settings()?;
     Ok(json!({
         "apiVersion": "ops.context/v1",

@@ -67,7 +67,7 @@ pub(crate) fn add(own: &'static [Group]) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn names(entry: &'static Entry) -> impl Iterator<Item = &'static str> {
+fn entry_names(entry: &'static Entry) -> impl Iterator<Item = &'static str> {
     std::iter::once(entry.name).chain(entry.aliases.iter().copied())
 }
 
@@ -84,7 +84,7 @@ pub fn entries() -> impl Iterator<Item = &'static Entry> {
 }
 
 /// The command that is called `name`, by its own name or another spelling of it.
-pub(crate) fn find(name: &str) -> Option<&'static Entry> {
+pub(crate) fn find_entry(name: &str) -> Option<&'static Entry> {
     entries().find(|entry| entry.name == name || entry.aliases.contains(&name))
 }
 
@@ -100,13 +100,13 @@ static VERBS: LazyLock<Vec<Verb>> = LazyLock::new(|| {
 });
 
 /// The verbs that are built in. No plugin can take their names.
-pub(crate) fn verbs() -> Verbs {
+pub(crate) fn known_verbs() -> Verbs {
     Verbs::new(&VERBS)
 }
 
 /// A context for `globals` in `env`, in which these verbs are known.
-pub(crate) fn context(globals: Globals, env: Env) -> Context {
-    Context::new(globals, env, verbs())
+pub(crate) fn new_context(globals: Globals, env: Env) -> Context {
+    Context::new(globals, env, known_verbs())
 }
 
 impl Group {

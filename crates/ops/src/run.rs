@@ -25,23 +25,23 @@ const DROP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs a built-in command.
 pub(crate) fn run(entry: &'static Entry, matches: &ArgMatches, globals: Globals, env: Env) -> Exit {
-    trace::start(globals.verbose);
-    let cx = registry::context(globals.clone(), env.clone());
+    trace::start_tracing(globals.verbose);
+    let cx = registry::new_context(globals.clone(), env.clone());
     let known = check_format(entry, &globals);
-    let result = known.and_then(|()| check(entry, &cx)).and_then(|()| {
+    let result = known.and_then(|()| check_entry(entry, &cx)).and_then(|()| {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .map_err(|error| Error::unexpected("cannot start").caused_by(error))?;
         let result = runtime.block_on(async {
             let mut env = env;
-            let laid = sandbox::lay(&globals, &mut env, entry).await?;
+            let laid = sandbox::lay_backend(&globals, &mut env, entry).await?;
             let cx = if laid.is_anything() {
-                registry::context(globals, env)
+                registry::new_context(globals, env)
             } else {
                 cx.clone()
             };
-            let result = supervise(entry, matches, &cx).await;
+            let result = supervise_entry(entry, matches, &cx).await;
             laid.end().await;
             result
         });
@@ -51,7 +51,7 @@ pub(crate) fn run(entry: &'static Entry, matches: &ArgMatches, globals: Globals,
     });
     match result {
         Ok(exit) => exit,
-        Err(error) => failed(entry, &error, &cx),
+        Err(error) => exit_of_failure(entry, &error, &cx),
     }
 }
 
@@ -60,8 +60,8 @@ pub(crate) fn run(entry: &'static Entry, matches: &ArgMatches, globals: Globals,
 ///
 /// # Errors
 /// It cannot be run, or no sandbox can be started.
-pub(crate) fn external(plugin: &Plugin, arguments: &[OsString], cx: &Context) -> Result<Exit> {
-    trace::start(cx.globals().verbose);
+pub(crate) fn run_external(plugin: &Plugin, arguments: &[OsString], cx: &Context) -> Result<Exit> {
+    trace::start_tracing(cx.globals().verbose);
     if !cx.globals().sandbox {
         return Err(plugin::exec(plugin, arguments, cx));
     }
@@ -72,7 +72,7 @@ pub(crate) fn external(plugin: &Plugin, arguments: &[OsString], cx: &Context) ->
     runtime.block_on(async {
         let mut env = cx.env().clone();
         let laid = sandbox::lay_for_external(cx.globals(), &mut env).await?;
-        let inside = registry::context(cx.globals().clone(), env);
+        let inside = registry::new_context(cx.globals().clone(), env);
         if !laid.is_own() {
             return Err(plugin::exec(plugin, arguments, &inside));
         }
@@ -83,7 +83,7 @@ pub(crate) fn external(plugin: &Plugin, arguments: &[OsString], cx: &Context) ->
 }
 
 /// The profile's gate. What is needed to see why a profile is wrong works with a wrong one too.
-fn check(entry: &Entry, cx: &Context) -> Result<()> {
+fn check_entry(entry: &Entry, cx: &Context) -> Result<()> {
     match Policy::load(cx) {
         Ok(policy) => {
             policy.check(entry.name)?;
@@ -109,7 +109,7 @@ fn tell_of_idle_keys(entry: &Entry, cx: &Context) {
     }
 }
 
-async fn supervise(entry: &Entry, matches: &ArgMatches, cx: &Context) -> Result<Exit> {
+async fn supervise_entry(entry: &Entry, matches: &ArgMatches, cx: &Context) -> Result<Exit> {
     let interrupt = cx.interrupt().clone();
     let mut signals = Signals::listen()?;
     // A task of its own, so that a signal is seen while the command computes; and a panic in it is
@@ -117,7 +117,7 @@ async fn supervise(entry: &Entry, matches: &ArgMatches, cx: &Context) -> Result<
     let mut work = tokio::spawn((entry.run)(cx.clone(), matches)?);
     let result = loop {
         break tokio::select! {
-        result = &mut work => unpacked(result),
+        result = &mut work => unpack_result(result),
         kind = signals.next() => {
             if kind == ErrorKind::Interrupted && cx.output().has_pager() {
                 signals.forget();
@@ -127,14 +127,14 @@ async fn supervise(entry: &Entry, matches: &ArgMatches, cx: &Context) -> Result<
             interrupt.request(kind);
             if interrupt.is_handled() {
                 tokio::select! {
-                    result = &mut work => unpacked(result),
+                    result = &mut work => unpack_result(result),
                     // The verb has asked, and is to go on: the next signal is a first one again.
                     () = interrupt.withdrawn() => {
                         signals.forget();
                         continue;
                     }
                     kind = signals.insisting() => {
-                        return forced(&mut work, kind, &interrupt, &mut signals).await;
+                        return end_forced(&mut work, kind, &interrupt, &mut signals).await;
                     }
                 }
             } else {
@@ -150,7 +150,7 @@ async fn supervise(entry: &Entry, matches: &ArgMatches, cx: &Context) -> Result<
         };
     };
     // In this order: what a dropped value left to finish is known only now.
-    finish(&interrupt, &mut signals).await;
+    finish_signals(&interrupt, &mut signals).await;
     ops_ui::terminal::restore();
     result
 }
@@ -177,7 +177,7 @@ fn check_format(entry: &Entry, globals: &Globals) -> Result<()> {
     }
 }
 
-async fn finish(interrupt: &Interrupt, signals: &mut Signals) {
+async fn finish_signals(interrupt: &Interrupt, signals: &mut Signals) {
     tokio::select! {
         () = interrupt.finished() => {}
         () = tokio::time::sleep(FINISH_PATIENCE) => tracing::debug!("gave up waiting for what was left to finish"),
@@ -187,7 +187,7 @@ async fn finish(interrupt: &Interrupt, signals: &mut Signals) {
 
 /// Ends now, but for what a dropped command has left to end on servers: nobody could end that
 /// later. A third signal does not wait for it either.
-async fn forced(
+async fn end_forced(
     work: &mut JoinHandle<Result<Exit>>,
     kind: ErrorKind,
     interrupt: &Interrupt,
@@ -208,13 +208,13 @@ async fn forced(
         .caused_by("a second signal came before everything was in order"))
 }
 
-fn unpacked(result: Result<Result<Exit>, tokio::task::JoinError>) -> Result<Exit> {
+fn unpack_result(result: Result<Result<Exit>, tokio::task::JoinError>) -> Result<Exit> {
     // The panic hook has said what there is to say.
     result.unwrap_or(Ok(Exit::UNEXPECTED))
 }
 
 /// Shows the error, as the verb's sort has it, and gives the status.
-fn failed(entry: &Entry, error: &Error, cx: &Context) -> Exit {
+fn exit_of_failure(entry: &Entry, error: &Error, cx: &Context) -> Exit {
     let kind = error.kind();
     match kind {
         ErrorKind::BrokenPipe => return Exit::SUCCESS,
@@ -231,7 +231,7 @@ fn failed(entry: &Entry, error: &Error, cx: &Context) -> Exit {
         output.error(error);
     }
     match kind {
-        ErrorKind::Interrupted | ErrorKind::Terminated => signals::exit(kind),
+        ErrorKind::Interrupted | ErrorKind::Terminated => signals::exit_by_signal(kind),
         _ if entry.traits.pass_through => Exit::PASS_THROUGH,
         _ => kind.exit(),
     }

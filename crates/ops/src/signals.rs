@@ -35,7 +35,7 @@ struct SignalListener {
 
 /// What is listened to, and whether a second one of them ends the process at once.
 #[cfg(unix)]
-fn numbers() -> impl Iterator<Item = (i32, bool)> {
+fn signal_numbers() -> impl Iterator<Item = (i32, bool)> {
     use rustix::process::Signal as Number;
     // A hang-up does not insist: ssh sends one after its ProxyCommand whatever else has arrived
     // there, and a terminal that closes may send two.
@@ -71,7 +71,7 @@ fn numbers() -> impl Iterator<Item = (i32, bool)> {
 
 /// The place of a signal in a mask of the kernel's.
 #[cfg(unix)]
-fn bit(number: i32) -> u64 {
+fn signal_bit(number: i32) -> u64 {
     u32::try_from(number - 1)
         .ok()
         .and_then(|shift| 1_u64.checked_shl(shift))
@@ -104,8 +104,8 @@ impl Signals {
         {
             let mut asking = Vec::new();
             let ignored = ignored_signals();
-            for (number, insists) in numbers() {
-                if ignored & bit(number) != 0 {
+            for (number, insists) in signal_numbers() {
+                if ignored & signal_bit(number) != 0 {
                     continue;
                 }
                 let kind = if number == SignalKind::interrupt().as_raw_value() {
@@ -202,7 +202,7 @@ impl Signals {
 
 /// The exit status for a stop that a signal asked for: 128 and its number, as a shell tells of a
 /// process that it ended. A hang-up counts as SIGTERM.
-pub(crate) fn exit(kind: ErrorKind) -> Exit {
+pub(crate) fn exit_by_signal(kind: ErrorKind) -> Exit {
     let number = ASKED.load(Ordering::Relaxed);
     let hang_up = rustix::process::Signal::HUP.as_raw();
     match u8::try_from(number) {
@@ -220,8 +220,14 @@ mod tests {
         // As Linux shows a process that `nohup` has started, with SIGPIPE ignored too.
         let status = "Name:\tops\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\n";
         let ignored = ignored_of(status);
-        assert_ne!(ignored & bit(rustix::process::Signal::HUP.as_raw()), 0);
-        assert_eq!(ignored & bit(rustix::process::Signal::INT.as_raw()), 0);
+        assert_ne!(
+            ignored & signal_bit(rustix::process::Signal::HUP.as_raw()),
+            0
+        );
+        assert_eq!(
+            ignored & signal_bit(rustix::process::Signal::INT.as_raw()),
+            0
+        );
         assert_eq!(ignored_of("Name:\tops\n"), 0);
     }
 }

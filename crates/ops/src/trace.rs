@@ -7,7 +7,7 @@ use tracing_subscriber::{EnvFilter, fmt};
 const OURS: [&str; 4] = ["ops", "ops_core", "ops_session", "cmd_"];
 
 /// Switches the log on for `-vv`; a further `-v` says more.
-pub(crate) fn start(verbose: u8) {
+pub(crate) fn start_tracing(verbose: u8) {
     let level = match verbose {
         0 | 1 => return,
         2 => "debug",

@@ -17,7 +17,7 @@ pub(crate) struct Typed<'a> {
 }
 
 /// Shows what clap returned in place of matches.
-pub(crate) fn show(
+pub(crate) fn show_usage_error(
     error: &clap::Error,
     output: &Output,
     globals: &Globals,
@@ -26,7 +26,7 @@ pub(crate) fn show(
 ) -> Exit {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let page = rendered(error, output.colored());
+            let page = render_error(error, output.colored());
             let page = help::fill_in(&page, output.colored(), globals, env);
             // A reader that has gone is no failure.
             let _ = if typed.wants_long_help {
@@ -37,7 +37,7 @@ pub(crate) fn show(
             Exit::SUCCESS
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            output.stderr_page(&rendered(
+            output.stderr_page(&render_error(
                 error,
                 output.stderr_is_terminal() && output.colored(),
             ));
@@ -51,7 +51,7 @@ pub(crate) fn show(
             Exit::USAGE
         }
         _ => {
-            output.error(&translated(error, typed));
+            output.error(&translate_error(error, typed));
             Exit::USAGE
         }
     }
@@ -60,8 +60,8 @@ pub(crate) fn show(
 /// The short help page of a verb, or of what is below one.
 fn short_page(path: &[&str]) -> Option<String> {
     let (verb, below) = path.split_first()?;
-    let entry = crate::registry::find(verb)?;
-    let mut command = crate::cli::verb(entry).bin_name(format!("ops {}", entry.name));
+    let entry = crate::registry::find_entry(verb)?;
+    let mut command = crate::cli::verb_command(entry).bin_name(format!("ops {}", entry.name));
     command.build();
     let mut command = &mut command;
     for name in below {
@@ -70,7 +70,7 @@ fn short_page(path: &[&str]) -> Option<String> {
     Some(command.render_help().to_string())
 }
 
-fn rendered(error: &clap::Error, color: bool) -> String {
+fn render_error(error: &clap::Error, color: bool) -> String {
     let page = error.render();
     if color {
         page.ansi().to_string()
@@ -80,7 +80,7 @@ fn rendered(error: &clap::Error, color: bool) -> String {
 }
 
 /// A refusal in three parts: what is wrong, what is near, and where the right usage stands.
-fn translated(error: &clap::Error, typed: &Typed<'_>) -> Error {
+fn translate_error(error: &clap::Error, typed: &Typed<'_>) -> Error {
     let command = Hint::command(std::iter::once("ops").chain(typed.path.iter().copied()));
     // Without `ops`: a command line in a text is shown with the options in use, and this is none.
     let name = match typed.path.as_slice() {
@@ -100,7 +100,7 @@ fn translated(error: &clap::Error, typed: &Typed<'_>) -> Error {
         _ => None,
     };
     let mut ours = Error::usage(what.unwrap_or_else(|| sentence_of_clap(error)));
-    if let Some(suggestion) = suggestion(error) {
+    if let Some(suggestion) = suggested_hint(error) {
         ours = ours.hint(hint!("did you mean {}?", suggestion));
     }
     if let Some(hint) = command_meant(error, typed) {
@@ -115,7 +115,7 @@ fn sentence_of_clap(error: &clap::Error) -> String {
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     let sentence = text.split("\n\n").next().unwrap_or(text);
     let what: Vec<&str> = sentence.lines().map(str::trim).collect();
-    backticks(&what.join(" "))
+    backticks_for_quotes(&what.join(" "))
 }
 
 /// `ops shell web-1 uptime`: a shell takes no command, and `exec` does.
@@ -128,7 +128,7 @@ fn command_meant(error: &clap::Error, typed: &Typed<'_>) -> Option<Hint> {
         return None;
     }
     let place = typed.rest.iter().position(|other| other == word)?;
-    let command = crate::cli::verb(crate::registry::find("shell")?);
+    let command = crate::cli::verb_command(crate::registry::find_entry("shell")?);
     let is_value = |place: usize| place > 0 && takes_next_word(&command, typed.rest[place - 1]);
     let is_target = |place: &usize| !typed.rest[*place].starts_with('-') && !is_value(*place);
     let target = typed.rest[(0..place).find(is_target)?];
@@ -149,7 +149,7 @@ fn takes_next_word(command: &clap::Command, word: &str) -> bool {
     found.is_some_and(|arg| arg.get_action().takes_values())
 }
 
-fn suggestion(error: &clap::Error) -> Option<Hint> {
+fn suggested_hint(error: &clap::Error) -> Option<Hint> {
     let kinds = [
         ContextKind::SuggestedArg,
         ContextKind::SuggestedSubcommand,
@@ -165,7 +165,7 @@ fn suggestion(error: &clap::Error) -> Option<Hint> {
 }
 
 /// clap's `'value'` as house style has it. Apostrophes inside words stay.
-fn backticks(text: &str) -> String {
+fn backticks_for_quotes(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut open = false;
     let mut previous = ' ';

@@ -16,5 +16,5 @@ pub mod session_list;
 mod sign_in;
 
 pub use document::{CommandDocument, Separation};
-pub use preferences::SessionLogs;
+pub use preferences::{SessionLogs, SessionPreferences};
 pub use sign_in::SignIn;

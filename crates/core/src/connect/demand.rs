@@ -18,11 +18,11 @@ use std::{
 use ops_profile::Instance;
 use ops_session::{documents, handshake::Ready};
 use ops_ui::{Error, ErrorKind, Result, hint, paths};
-use serde::Deserialize;
 
 use super::document::Document;
 use crate::{
     aws::{Aws, KeyName, hex_digest},
+    calls::SessionPreferences,
     context::Context,
 };
 
@@ -33,27 +33,6 @@ const KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 const FRESH: Duration = Duration::from_secs(24 * 3600);
 /// The longest name of a key that is read from a file, in bytes; an ARN has at most 2,048.
 const MAX_KEY_BYTES: u64 = 4_096;
-
-/// The part of a session document that names the key. Source: "Session document schema" of the
-/// Systems Manager user guide.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Content {
-    inputs: Inputs,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Inputs {
-    kms_key_id: Option<String>,
-}
-
-/// The key that the session document with this content names.
-fn key_of_document(content: &str) -> Option<String> {
-    let content: Content = serde_json::from_str(content).ok()?;
-    let key = content.inputs.kms_key_id?;
-    Some(key.trim().to_owned()).filter(|key| !key.is_empty())
-}
 
 /// The sessions of one document in an account and region.
 struct Sessions<'a> {
@@ -146,9 +125,13 @@ impl Context {
     /// Remembers what the content of a session document, which somebody has read, says of its
     /// sessions.
     pub(crate) async fn learn_encryption(&self, region: &str, document: &str, content: &str) {
+        // Content that cannot be read says nothing of a key, least of all that there is none.
+        let Ok(preferences) = SessionPreferences::of(content) else {
+            return;
+        };
         let Ok(aws) = self.aws().await else { return };
         let sessions = Sessions::of(self, aws, region, document).await;
-        match key_of_document(content) {
+        match preferences.kms_key {
             Some(key) => sessions.remember(&key),
             // The preferences say all about their own sessions. Whether another document without a
             // key has theirs is not documented.
@@ -201,20 +184,21 @@ impl Context {
     /// Whether the preferences can be read, and neither they nor the document name a key (any
     /// more).
     async fn has_lost_its_key(&self, region: &str, document: &Document) -> bool {
-        let preferences = self.session_document(documents::SHELL, region).await;
-        let mut contents = vec![preferences];
+        let mut preferences = vec![self.account_preferences(region).await];
         // The documents of AWS name none.
         let name = document.name();
         if name != documents::SHELL && !name.starts_with("AWS-") {
-            contents.push(self.session_document(name, region).await);
+            preferences.push(self.session_preferences(name, region).await);
         }
-        contents.into_iter().all(|content| match content {
-            Ok(content) => content.is_none_or(|content| key_of_document(&content).is_none()),
-            Err(error) => {
-                tracing::debug!(%error, "the preferences cannot be read");
-                false
-            }
-        })
+        preferences
+            .into_iter()
+            .all(|preferences| match preferences {
+                Ok(preferences) => preferences.kms_key.is_none(),
+                Err(error) => {
+                    tracing::debug!(%error, "the preferences cannot be read");
+                    false
+                }
+            })
     }
 }
 
@@ -271,19 +255,6 @@ fn wrong_key(instance: &Instance, key: &str, known: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_document_names_its_key_or_none() {
-        for (content, key) in [
-            (r#"{"inputs":{"kmsKeyId":" arn:k "}}"#, Some("arn:k")),
-            (r#"{"inputs":{"kmsKeyId":""}}"#, None),
-            (r#"{"inputs":{"kmsKeyId":null}}"#, None),
-            (r#"{"schemaVersion":"1.0"}"#, None),
-            ("no JSON", None),
-        ] {
-            assert_eq!(key_of_document(content).as_deref(), key, "{content}");
-        }
-    }
 
     #[test]
     fn keys_of_two_accounts_are_told_apart_where_both_tell_theirs() {

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use ops_profile::{Instance, InstanceState, Ping};
 use ops_ui::Error;
 
-use super::account::Preferences;
+use crate::calls::SessionPreferences;
 
 /// What is known of one thing.
 #[derive(Clone, Debug, Default)]
@@ -75,7 +75,7 @@ pub struct Facts {
     /// Whether the activation of a hybrid node has expired.
     pub activation_expired: Learned<bool>,
     /// The account's session preferences.
-    pub preferences: Learned<Preferences>,
+    pub preferences: Learned<SessionPreferences>,
 }
 
 impl Facts {

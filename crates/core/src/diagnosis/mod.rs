@@ -17,7 +17,7 @@ mod surroundings;
 
 pub(crate) use self::cheap::{denied, not_connected, not_running};
 pub use self::{
-    account::Preferences,
+    account::meanings_of_preferences,
     agents::{ABILITIES, keeps_output, too_old_for},
     facts::{
         AgentReport, Ec2Machine, EndpointLook, Facts, Learned, RegionStatus, RoleReach, WayOut,

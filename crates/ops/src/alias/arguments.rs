@@ -15,7 +15,7 @@ enum Piece<'a> {
 
 /// The pieces of `word`. `$$1` and `$$@` are texts with one dollar sign, for a line that a shell on
 /// the server reads; any other dollar sign is a text too.
-fn pieces(word: &str) -> Vec<Piece<'_>> {
+fn split_placeholders(word: &str) -> Vec<Piece<'_>> {
     let argument = |text: &str| match text.chars().next() {
         Some('@') => Some(Piece::All),
         Some(digit @ '1'..='9') => digit.to_digit(10).map(|n| Piece::Argument(n as usize)),
@@ -49,8 +49,8 @@ fn pieces(word: &str) -> Vec<Piece<'_>> {
 }
 
 /// How many arguments the words have a place for; `None` where arguments are appended.
-fn highest(meaning: &[String]) -> Option<usize> {
-    let all = meaning.iter().flat_map(|word| pieces(word));
+fn highest_placeholder(meaning: &[String]) -> Option<usize> {
+    let all = meaning.iter().flat_map(|word| split_placeholders(word));
     all.filter_map(|piece| match piece {
         Piece::Argument(number) => Some(number),
         Piece::All => Some(0),
@@ -61,7 +61,7 @@ fn highest(meaning: &[String]) -> Option<usize> {
 
 /// Whether the words say where arguments go.
 pub(super) fn has_places(meaning: &[String]) -> bool {
-    highest(meaning).is_some()
+    highest_placeholder(meaning).is_some()
 }
 
 /// The words of an alias with `arguments` in their places. Those that have none come last, as all
@@ -69,15 +69,18 @@ pub(super) fn has_places(meaning: &[String]) -> bool {
 ///
 /// # Errors
 /// So many arguments are needed.
-pub(super) fn place(meaning: &[String], arguments: &[OsString]) -> Result<Vec<OsString>, usize> {
-    let needed = highest(meaning).unwrap_or_default();
+pub(super) fn place_arguments(
+    meaning: &[String],
+    arguments: &[OsString],
+) -> Result<Vec<OsString>, usize> {
+    let needed = highest_placeholder(meaning).unwrap_or_default();
     if arguments.len() < needed {
         return Err(needed);
     }
-    let mut line = put(meaning, arguments);
+    let mut line = put_arguments(meaning, arguments);
     let are_all_placed = meaning
         .iter()
-        .any(|word| pieces(word).contains(&Piece::All));
+        .any(|word| split_placeholders(word).contains(&Piece::All));
     if !are_all_placed {
         line.extend_from_slice(&arguments[needed..]);
     }
@@ -89,29 +92,29 @@ pub(super) fn place(meaning: &[String], arguments: &[OsString]) -> Result<Vec<Os
 pub(super) fn place_before_cursor(meaning: &[String], typed: &[OsString]) -> Option<Vec<OsString>> {
     let number = typed.len() + 1;
     let own = |word: &String| {
-        let pieces = pieces(word);
+        let pieces = split_placeholders(word);
         pieces == [Piece::Argument(number)] || pieces == [Piece::All]
     };
     match meaning.iter().position(own) {
         Some(at) => {
             let before = &meaning[..at];
-            let mut line = place(before, typed).ok()?;
+            let mut line = place_arguments(before, typed).ok()?;
             // What has its place behind the cursor, or in it, is none of the words before.
-            line.truncate(put(before, typed).len());
-            if pieces(&meaning[at]) == [Piece::All] {
+            line.truncate(put_arguments(before, typed).len());
+            if split_placeholders(&meaning[at]) == [Piece::All] {
                 line.extend_from_slice(typed);
             }
             Some(line)
         }
-        None => place(meaning, typed).ok(),
+        None => place_arguments(meaning, typed).ok(),
     }
 }
 
 /// `words` with the arguments put in, and nothing behind them. There are enough arguments.
-fn put(words: &[String], arguments: &[OsString]) -> Vec<OsString> {
+fn put_arguments(words: &[String], arguments: &[OsString]) -> Vec<OsString> {
     let mut line = Vec::new();
     for word in words {
-        let pieces = pieces(word);
+        let pieces = split_placeholders(word);
         if pieces == [Piece::All] {
             line.extend_from_slice(arguments);
             continue;
@@ -141,7 +144,7 @@ mod tests {
     fn placed(meaning: &[&str], arguments: &[&str], line: &[&str]) {
         let arguments: Vec<_> = arguments.iter().map(OsString::from).collect();
         let line: Vec<_> = line.iter().map(OsString::from).collect();
-        assert_eq!(place(&words(meaning), &arguments), Ok(line));
+        assert_eq!(place_arguments(&words(meaning), &arguments), Ok(line));
     }
 
     #[test]
@@ -205,7 +208,10 @@ mod tests {
 
     #[test]
     fn a_place_without_an_argument_is_told_with_how_many_are_needed() {
-        assert_eq!(place(&words(&["exec", "$1", "$3"]), &["a".into()]), Err(3));
+        assert_eq!(
+            place_arguments(&words(&["exec", "$1", "$3"]), &["a".into()]),
+            Err(3)
+        );
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl Command for Cache {
 
     async fn run(self, cx: Context) -> Result<Exit> {
         match self.action {
-            Action::Refresh => refresh(&cx).await,
+            Action::Refresh => refresh_cache(&cx).await,
             Action::Clear => {
                 let count = cache::clear(cx.paths())?;
                 cx.output().note(match count {
@@ -55,13 +55,13 @@ impl Command for Cache {
                 });
                 Ok(Exit::SUCCESS)
             }
-            Action::Info => info(&cx),
+            Action::Info => show_cache(&cx),
         }
     }
 }
 
-async fn refresh(cx: &Context) -> Result<Exit> {
-    if let Some(found) = Box::pin(cache::refresh(cx, true)).await? {
+async fn refresh_cache(cx: &Context) -> Result<Exit> {
+    if let Some(found) = Box::pin(cache::refresh_cache(cx, true)).await? {
         for note in &found.notes {
             cx.output().warn(note);
         }
@@ -75,12 +75,12 @@ async fn refresh(cx: &Context) -> Result<Exit> {
     Ok(Exit::SUCCESS)
 }
 
-fn info(cx: &Context) -> Result<Exit> {
+fn show_cache(cx: &Context) -> Result<Exit> {
     let entries = cache::fleets(cx.invocation(), cx.settings().ok());
     let output = cx.output();
     match output.format() {
-        Format::Json => output.json(&document(&entries))?,
-        Format::Yaml => output.yaml(&document(&entries))?,
+        Format::Json => output.json(&cache_document(&entries))?,
+        Format::Yaml => output.yaml(&cache_document(&entries))?,
         Format::Name => {
             for entry in &entries {
                 output.line(entry.path.to_string_lossy())?;
@@ -130,7 +130,7 @@ fn age_seconds(entry: &Entry) -> i64 {
     i64::try_from(entry.age().as_secs()).unwrap_or(i64::MAX)
 }
 
-fn document(entries: &[Entry]) -> serde_json::Value {
+fn cache_document(entries: &[Entry]) -> serde_json::Value {
     let fleets: Vec<_> = entries
         .iter()
         .map(|entry| {

@@ -50,7 +50,7 @@ impl Command for Completion {
     ];
 
     async fn run(self, cx: Context) -> Result<Exit> {
-        cx.output().page(shells::script(self.shell))?;
+        cx.output().page(shells::completion_script(self.shell))?;
         Ok(Exit::SUCCESS)
     }
 }

@@ -48,13 +48,13 @@ fn oldest_glibc(program: &Path) -> Option<String> {
         .iter()
         .filter_map(|name| name.strip_prefix("GLIBC_"))
         // `GLIBC_PRIVATE` and `GLIBC_ABI_DT_RELR` are names too, and no versions.
-        .filter_map(|version| Some((numbers(version)?, version)))
+        .filter_map(|version| Some((version_numbers(version)?, version)))
         .max()
         .map(|(_, version)| version.to_owned())
 }
 
 /// `2.9` comes before `2.34`: versions are compared number by number.
-fn numbers(version: &str) -> Option<Vec<u32>> {
+fn version_numbers(version: &str) -> Option<Vec<u32>> {
     version.split('.').map(|part| part.parse().ok()).collect()
 }
 
@@ -85,9 +85,9 @@ mod tests {
 
     #[test]
     fn versions_are_compared_by_their_numbers() {
-        assert!(numbers("2.9") < numbers("2.34"));
-        assert!(numbers("2.2.5") < numbers("2.3"));
-        assert_eq!(numbers("PRIVATE"), None);
+        assert!(version_numbers("2.9") < version_numbers("2.34"));
+        assert!(version_numbers("2.2.5") < version_numbers("2.3"));
+        assert_eq!(version_numbers("PRIVATE"), None);
     }
 
     #[test]
@@ -111,7 +111,7 @@ mod tests {
         let newest = shown
             .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.'))
             .filter_map(|word| word.strip_prefix("GLIBC_"))
-            .max_by_key(|version| numbers(version));
+            .max_by_key(|version| version_numbers(version));
         assert_eq!(oldest_glibc(&program).as_deref(), newest);
     }
 }

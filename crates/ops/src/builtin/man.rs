@@ -76,8 +76,8 @@ impl Command for Manual {
                     .hint(hint!("see all commands: ops --help"))
             })?;
         }
-        let page = page(source, command);
-        if !(cx.output().stdout_is_terminal() && shown(&page, command, &cx)) {
+        let page = render_page(source, command);
+        if !(cx.output().stdout_is_terminal() && show_in_man(&page, command, &cx)) {
             cx.output().page(&page)?;
         }
         Ok(Exit::SUCCESS)
@@ -93,7 +93,7 @@ fn write_all(source: &Source, command: &clap::Command, dir: &Path) -> Result<()>
     let mut waiting = vec![command];
     while let Some(command) = waiting.pop() {
         let path = dir.join(file_name(command));
-        fs::write(&path, page(source, command)).map_err(|error| failed(&path, error))?;
+        fs::write(&path, render_page(source, command)).map_err(|error| failed(&path, error))?;
         waiting.extend(
             command
                 .get_subcommands()
@@ -108,11 +108,11 @@ const ROOT: &str = "ops";
 
 /// `ops-config-show.1`
 fn file_name(command: &clap::Command) -> String {
-    format!("{}.1", name(command))
+    format!("{}.1", page_name(command))
 }
 
 /// `ops-config-show`
-fn name(command: &clap::Command) -> &str {
+fn page_name(command: &clap::Command) -> &str {
     command
         .get_display_name()
         .unwrap_or_else(|| command.get_name())
@@ -120,9 +120,9 @@ fn name(command: &clap::Command) -> &str {
 
 /// The page in roff. Examples stand in a section of their own, which clap does not know of; global
 /// options stand on the page of `ops` alone.
-fn page(source: &Source, command: &clap::Command) -> String {
+fn render_page(source: &Source, command: &clap::Command) -> String {
     let is_root = command.get_name() == ROOT;
-    let globals: Vec<_> = globals::args()
+    let globals: Vec<_> = globals::global_args()
         .into_iter()
         .map(|arg| arg.get_id().clone())
         .collect();
@@ -134,7 +134,7 @@ fn page(source: &Source, command: &clap::Command) -> String {
     let usage = shown.render_usage().to_string();
     let usage = usage.trim_start_matches("Usage: ").to_owned();
     let man = Man::new(shown)
-        .title(name(command).to_uppercase())
+        .title(page_name(command).to_uppercase())
         .manual("ops")
         .source(format!("ops {}", env!("CARGO_PKG_VERSION")));
     let mut text = Vec::new();
@@ -185,12 +185,12 @@ fn page(source: &Source, command: &clap::Command) -> String {
 
 /// Not that of a command of the same name below another verb.
 fn is_page_of(entry: &Entry, command: &clap::Command) -> bool {
-    name(command) == format!("ops-{}", entry.name)
+    page_name(command) == format!("ops-{}", entry.name)
 }
 
 /// Whether `man` has shown the page. It takes a path with a slash as a file, by man-db and by
 /// mandoc alike.
-fn shown(page: &str, command: &clap::Command, cx: &Context) -> bool {
+fn show_in_man(page: &str, command: &clap::Command, cx: &Context) -> bool {
     let Ok(folder) = tempfile::tempdir() else {
         return false;
     };

@@ -65,13 +65,13 @@ impl Command for Plugins {
 
     async fn run(self, cx: Context) -> Result<Exit> {
         match self.action {
-            Action::List => list(&cx),
-            Action::Run { name, arguments } => run(&name, &arguments, &cx).await,
+            Action::List => list_plugins(&cx),
+            Action::Run { name, arguments } => run_plugin(&name, &arguments, &cx).await,
         }
     }
 }
 
-async fn run(name: &str, arguments: &[OsString], cx: &Context) -> Result<Exit> {
+async fn run_plugin(name: &str, arguments: &[OsString], cx: &Context) -> Result<Exit> {
     Policy::load(cx)?.check(name)?;
     match plugin::find(cx.env(), &[OsString::from(name)]) {
         // The sandbox is in this process: it has to stay.
@@ -88,7 +88,7 @@ async fn run(name: &str, arguments: &[OsString], cx: &Context) -> Result<Exit> {
     }
 }
 
-fn list(cx: &Context) -> Result<Exit> {
+fn list_plugins(cx: &Context) -> Result<Exit> {
     let mut cache = Cache::load(&Paths::from_env(cx.env()));
     let aliases = Policy::load(cx)
         .map(|policy| {
@@ -105,7 +105,7 @@ fn list(cx: &Context) -> Result<Exit> {
             .may_be_probed
             .then(|| cache.ask(&found.plugin.path, cx.env()))
             .flatten();
-        let mut problems = problems(&found, cx.verbs(), &aliases, &lines);
+        let mut problems = plugin_problems(&found, cx.verbs(), &aliases, &lines);
         if let Some(info) = info.as_ref().filter(|info| !info.is_spoken()) {
             problems.push(format!(
                 "speaks {}, this ops speaks {}",
@@ -125,11 +125,16 @@ fn list(cx: &Context) -> Result<Exit> {
         });
     }
     // Warnings are no failure of the list.
-    show(&lines, cx)?;
+    show_lines(&lines, cx)?;
     Ok(Exit::SUCCESS)
 }
 
-fn problems(found: &Found, verbs: Verbs, aliases: &[String], before: &[Line]) -> Vec<String> {
+fn plugin_problems(
+    found: &Found,
+    verbs: Verbs,
+    aliases: &[String],
+    before: &[Line],
+) -> Vec<String> {
     let name = &found.plugin.name;
     let mut problems = Vec::new();
     if !found.executable {
@@ -180,7 +185,7 @@ fn write_list(lines: &[Line], output: &Output) -> Result<()> {
     }
 }
 
-fn show(lines: &[Line], cx: &Context) -> Result<()> {
+fn show_lines(lines: &[Line], cx: &Context) -> Result<()> {
     let output = cx.output();
     output.through_pager(|| write_list(lines, output))?;
     let is_table = matches!(output.format(), Format::Table | Format::Wide);

@@ -116,22 +116,22 @@ impl Command for SandboxCommand {
 
     async fn run(self, cx: Context) -> Result<Exit> {
         match self.action {
-            Action::Serve(options) => serve(options, &cx).await,
-            Action::Env { unset: true } => unset(&cx),
+            Action::Serve(options) => serve_sandbox(options, &cx).await,
+            Action::Env { unset: true } => print_unset(&cx),
             Action::Env { unset: false } => {
-                print_environment(&cx, &running(&cx)?)?;
+                print_environment(&cx, &running_sandbox(&cx)?)?;
                 Ok(Exit::SUCCESS)
             }
-            Action::Status => status(&cx),
+            Action::Status => show_status(&cx),
             Action::Stop => {
-                let access = running(&cx)?;
-                admin::request(&access, "POST", "stop", None)?;
+                let access = running_sandbox(&cx)?;
+                admin::admin_request(&access, "POST", "stop", None)?;
                 cx.output().note("stopped");
                 Ok(Exit::SUCCESS)
             }
-            Action::Fault { faults } => fault(&cx, &faults),
+            Action::Fault { faults } => order_faults(&cx, &faults),
             Action::Log => {
-                let log = admin::request(&running(&cx)?, "GET", "log", None)?;
+                let log = admin::admin_request(&running_sandbox(&cx)?, "GET", "log", None)?;
                 cx.output().through_pager(|| cx.output().json(&log))?;
                 Ok(Exit::SUCCESS)
             }
@@ -139,7 +139,7 @@ impl Command for SandboxCommand {
     }
 }
 
-async fn serve(options: Serve, cx: &Context) -> Result<Exit> {
+async fn serve_sandbox(options: Serve, cx: &Context) -> Result<Exit> {
     let state = sandbox::state_dir(cx.paths());
     if let Some(access) = discover(&state) {
         return Err(
@@ -152,7 +152,7 @@ async fn serve(options: Serve, cx: &Context) -> Result<Exit> {
         );
     }
     let handler = cx.interrupt().handle();
-    let running = sandbox::start(
+    let running = sandbox::start_sandbox(
         Options {
             fleet: options.fleet,
             fleet_size: options.fleet_size,
@@ -162,7 +162,7 @@ async fn serve(options: Serve, cx: &Context) -> Result<Exit> {
                 AgentPace::None => Pace::Unpaced,
                 AgentPace::Real => Pace::Real,
             },
-            faults: sandbox::faults(options.faults.iter().map(String::as_str))?,
+            faults: sandbox::parse_faults(options.faults.iter().map(String::as_str))?,
             access_file: Some(served_file(&state)),
             ..Options::new(state)
         },
@@ -186,7 +186,7 @@ async fn serve(options: Serve, cx: &Context) -> Result<Exit> {
 }
 
 /// The running one.
-fn running(cx: &Context) -> Result<Access> {
+fn running_sandbox(cx: &Context) -> Result<Access> {
     discover(&sandbox::state_dir(cx.paths())).ok_or_else(|| {
         Error::new(ErrorKind::NotFound, "no sandbox is served")
             .hint("run one in another terminal: ops sandbox serve")
@@ -216,8 +216,8 @@ fn print_environment(cx: &Context, access: &Access) -> Result<()> {
     output.page(&text)
 }
 
-fn unset(cx: &Context) -> Result<Exit> {
-    let names = running(cx)
+fn print_unset(cx: &Context) -> Result<Exit> {
+    let names = running_sandbox(cx)
         .map(|access| access.environment())
         .unwrap_or_default();
     for (name, _) in names {
@@ -226,9 +226,9 @@ fn unset(cx: &Context) -> Result<Exit> {
     Ok(Exit::SUCCESS)
 }
 
-fn status(cx: &Context) -> Result<Exit> {
-    let access = running(cx)?;
-    let sessions = admin::request(&access, "GET", "sessions", None)?;
+fn show_status(cx: &Context) -> Result<Exit> {
+    let access = running_sandbox(cx)?;
+    let sessions = admin::admin_request(&access, "GET", "sessions", None)?;
     let sessions = sessions
         .get("sessions")
         .and_then(Value::as_array)
@@ -262,13 +262,13 @@ fn status(cx: &Context) -> Result<Exit> {
     Ok(Exit::SUCCESS)
 }
 
-fn fault(cx: &Context, faults: &[String]) -> Result<Exit> {
-    let access = running(cx)?;
+fn order_faults(cx: &Context, faults: &[String]) -> Result<Exit> {
+    let access = running_sandbox(cx)?;
     let none = faults.len() == 1 && faults[0] == "none";
     if !none {
-        sandbox::faults(faults.iter().map(String::as_str))?;
+        sandbox::parse_faults(faults.iter().map(String::as_str))?;
     }
     let body = if none { Value::Null } else { json!(faults) };
-    admin::request(&access, "POST", "faults", Some(&body))?;
+    admin::admin_request(&access, "POST", "faults", Some(&body))?;
     Ok(Exit::SUCCESS)
 }

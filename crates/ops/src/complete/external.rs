@@ -17,7 +17,7 @@ const MAX_ANSWER: u64 = 4 << 20;
 ///
 /// Only one that says so is asked: an old script would take `__complete` for an argument and do its
 /// job.
-pub(super) fn candidates(
+pub(super) fn external_candidates(
     plugin: &Plugin,
     words: &[OsString],
     current: &str,
@@ -31,7 +31,7 @@ pub(super) fn candidates(
     if !info.is_some_and(|info| info.completes && info.is_spoken()) {
         return Vec::new();
     }
-    let answer = ask(plugin, words, current, cx, patience).unwrap_or_default();
+    let answer = ask_plugin(plugin, words, current, cx, patience).unwrap_or_default();
     String::from_utf8_lossy(&answer)
         .lines()
         .filter_map(|line| {
@@ -44,7 +44,7 @@ pub(super) fn candidates(
         .collect()
 }
 
-fn ask(
+fn ask_plugin(
     plugin: &Plugin,
     words: &[OsString],
     current: &str,

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// What the word that is being typed can become.
-pub(super) fn candidates(request: &Request, env: Env, patience: Patience) -> Vec<Candidate> {
+pub(super) fn line_candidates(request: &Request, env: Env, patience: Patience) -> Vec<Candidate> {
     let mut words = request.words.clone();
     let current = request.current.as_str();
     let mut seen = Vec::new();
@@ -27,10 +27,10 @@ pub(super) fn candidates(request: &Request, env: Env, patience: Patience) -> Vec
         let Some(place) = meaning::place_of_verb(&words) else {
             return of_root(&words, request, env, patience);
         };
-        let mut globals = tree::globals(None, &words[..place]);
+        let mut globals = tree::globals_in_words(None, &words[..place]);
         // A profile that is wrong has no aliases; the next command says what is wrong with it.
         let rules = |globals: &Globals| {
-            let cx = registry::context(globals.clone(), env.clone());
+            let cx = registry::new_context(globals.clone(), env.clone());
             Ok(Policy::load(&cx).ok())
         };
         let Ok(meant) = meaning::understand(&words, place, &mut globals, &env, &rules) else {
@@ -46,9 +46,9 @@ pub(super) fn candidates(request: &Request, env: Env, patience: Patience) -> Vec
                 }
             }
             Meaning::External(found, used, _) => {
-                let cx = context(globals, env);
+                let cx = completion_context(globals, env);
                 let words = &words[place + used..];
-                return external::candidates(&found, words, current, &cx, patience);
+                return external::external_candidates(&found, words, current, &cx, patience);
             }
             Meaning::Nothing(_) => return Vec::new(),
         }
@@ -56,16 +56,16 @@ pub(super) fn candidates(request: &Request, env: Env, patience: Patience) -> Vec
 }
 
 /// The context of the line, with a sandbox that is served under it; none is started here.
-fn context(globals: Globals, mut env: Env) -> Context {
+fn completion_context(globals: Globals, mut env: Env) -> Context {
     sandbox::lay_served(&globals, &mut env);
-    registry::context(globals, env)
+    registry::new_context(globals, env)
 }
 
 /// No verb yet: verbs, aliases, external commands, global options and their values.
 fn of_root(words: &[OsString], request: &Request, env: Env, patience: Patience) -> Vec<Candidate> {
     let current = request.current.as_str();
-    let globals = tree::globals(None, words);
-    let cx = context(globals, env);
+    let globals = tree::globals_in_words(None, words);
+    let cx = completion_context(globals, env);
     // Of the options before, only one that still lacks its value matters.
     let pending: Vec<OsString> = words
         .last()
@@ -77,16 +77,16 @@ fn of_root(words: &[OsString], request: &Request, env: Env, patience: Patience) 
     let source = Arc::new(Source::new(cx.clone(), patience, &[], request.described));
     let mut found = source.run(tree::with_values(None, &source), pending, current);
     if !is_value && !current.starts_with('-') {
-        found.extend(named(&cx, current));
+        found.extend(named_candidates(&cx, current));
     }
     found
 }
 
 /// What `named` by the profile and by files: aliases and external commands.
-fn named(cx: &Context, current: &str) -> Vec<Candidate> {
+fn named_candidates(cx: &Context, current: &str) -> Vec<Candidate> {
     let mut found: Vec<Candidate> = Vec::new();
     let policy = Policy::load(cx).ok();
-    let plugins = plugin::listed(cx.env(), cx.verbs());
+    let plugins = plugin::listed_plugins(cx.env(), cx.verbs());
     if let Some(policy) = &policy {
         let aliases = policy
             .aliases()
@@ -114,16 +114,16 @@ fn of_help(after: &[OsString], current: &str, env: &Env) -> Vec<Candidate> {
     if !after.is_empty() {
         return Vec::new();
     }
-    let cx = registry::context(Globals::default(), env.clone());
+    let cx = registry::new_context(Globals::default(), env.clone());
     let mut found: Vec<Candidate> = registry::entries()
         .filter(|entry| !entry.traits.hidden && starts_with(entry.name, current))
-        .map(|entry| Candidate::new(entry.name, about(entry)))
+        .map(|entry| Candidate::new(entry.name, about_entry(entry)))
         .collect();
-    found.extend(named(&cx, current));
+    found.extend(named_candidates(&cx, current));
     found
 }
 
-fn about(entry: &Entry) -> String {
+fn about_entry(entry: &Entry) -> String {
     let about = (entry.clap)().get_about().map(ToString::to_string);
     about
         .unwrap_or_default()
@@ -143,14 +143,14 @@ fn of_verb(
 ) -> Vec<Candidate> {
     // As the dispatcher does, for verbs that take another program's command line.
     let (words, place) = if entry.traits.own_short_options {
-        let moved = hoist::hoist(words.to_vec(), place, &(entry.clap)());
+        let moved = hoist::hoist_options(words.to_vec(), place, &(entry.clap)());
         let place = meaning::place_of_verb(&moved).unwrap_or(place);
         (moved, place)
     } else {
         (words.to_vec(), place)
     };
-    let globals = tree::globals(Some(entry), &words);
-    let cx = context(globals, env);
+    let globals = tree::globals_in_words(Some(entry), &words);
+    let cx = completion_context(globals, env);
     let mut after = words[place + 1..].to_vec();
     // An option that still lacks its value stays where it is.
     let pending = after.last().filter(|last| {
@@ -158,7 +158,7 @@ fn of_verb(
     });
     let is_arranged = entry.traits.own_short_options || entry.traits.runs_a_command;
     if is_arranged && pending.is_none() {
-        let command = crate::cli::verb(entry);
+        let command = crate::cli::verb_command(entry);
         after = (entry.arrange)(after, &command);
     }
     if entry.traits.runs_a_command && after.iter().any(|word| word == "--") {

@@ -30,7 +30,7 @@ const LIMIT: Duration = Duration::from_millis(1400);
 
 /// Answers a shell's request for candidates, or refreshes the cache behind one, if this is one of
 /// them. Never an error on the terminal.
-pub(crate) fn answer() -> bool {
+pub(crate) fn answer_completion() -> bool {
     let Some(asked) = std::env::var_os(VARIABLE) else {
         return false;
     };
@@ -47,27 +47,27 @@ pub(crate) fn answer() -> bool {
     let asked = asked.to_string_lossy();
     if asked == REFRESH {
         // Why it failed shows with the next command.
-        behind(&words, &env, async |cx| {
-            drop(cache::refresh(cx, false).await);
+        run_behind_request(&words, &env, async |cx| {
+            drop(cache::refresh_cache(cx, false).await);
         });
     } else if asked == REFRESH_SESSIONS {
-        behind(&words, &env, async |cx| {
+        run_behind_request(&words, &env, async |cx| {
             cmd_sessions::keep_open_sessions(cx).await;
         });
     } else if asked == REFRESH_FOLDER {
         // The place stands behind a `--`, and the options before that.
         if let Some(place) = words.pop().and_then(|place| place.into_string().ok()) {
             words.pop();
-            behind(&words, &env, async |cx| {
+            run_behind_request(&words, &env, async |cx| {
                 cmd_cp::complete::keep_folder(cx, &place).await;
             });
         }
-    } else if let Some(form) = shells::named(&asked)
+    } else if let Some(form) = shells::form_named(&asked)
         && let Some(asked) = form.read(&words, &env)
     {
-        let mut candidates = line::candidates(&asked.request, env, patience);
+        let mut candidates = line::line_candidates(&asked.request, env, patience);
         show_safely(&mut candidates);
-        shells::write(&form.show(&asked, &candidates));
+        shells::write_answer(&form.show(&asked, &candidates));
     }
     true
 }
@@ -85,7 +85,7 @@ fn show_safely(candidates: &mut Vec<shells::Candidate>) {
 }
 
 /// The process behind a request: it belongs to no terminal any more, and says nothing.
-fn behind(words: &[OsString], env: &Env, work: impl AsyncFnOnce(&Context)) {
+fn run_behind_request(words: &[OsString], env: &Env, work: impl AsyncFnOnce(&Context)) {
     #[cfg(unix)]
     // It fails for a leader of a process group, which this process is not when a request has
     // started it; nothing depends on it then.
@@ -97,7 +97,7 @@ fn behind(words: &[OsString], env: &Env, work: impl AsyncFnOnce(&Context)) {
         yes: false,
         // A name that is known costs no call.
         cached: true,
-        ..tree::globals(None, words)
+        ..tree::globals_in_words(None, words)
     };
     let Ok(runtime) = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -111,7 +111,7 @@ fn behind(words: &[OsString], env: &Env, work: impl AsyncFnOnce(&Context)) {
         let Ok(laid) = sandbox::lay_for_external(&globals, &mut env).await else {
             return;
         };
-        let cx = registry::context(globals, env);
+        let cx = registry::new_context(globals, env);
         work(&cx).await;
         laid.end().await;
     });

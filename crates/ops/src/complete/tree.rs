@@ -20,15 +20,18 @@ const GLOBALS: [(&str, Values); 3] = [
 
 /// Root with the global options, and `verb` with its own; every verb by name alone if none is
 /// given. No help pages are made.
-fn bare(verb: Option<&Entry>) -> Command {
+fn bare_verb(verb: Option<&Entry>) -> Command {
     let root = Command::new("ops")
         .version(env!("CARGO_PKG_VERSION"))
         .disable_help_subcommand(true)
-        .args(globals::args());
+        .args(globals::global_args());
     match verb {
         Some(entry) => {
             let command = (entry.clap)().disable_help_subcommand(true);
-            root.subcommand(globals::add(command, entry.traits.own_short_options))
+            root.subcommand(globals::add_globals(
+                command,
+                entry.traits.own_short_options,
+            ))
         }
         None => root
             .subcommands(registry::entries().map(|entry| {
@@ -44,10 +47,10 @@ fn bare(verb: Option<&Entry>) -> Command {
 /// The same with what completes each argument.
 pub(super) fn with_values(verb: Option<&'static Entry>, source: &Arc<Source>) -> Command {
     let completes = verb.map_or(&[][..], |entry| entry.completes);
-    attach(bare(verb), completes, source)
+    attach_completers(bare_verb(verb), completes, source)
 }
 
-fn attach(
+fn attach_completers(
     command: Command,
     completes: &'static [(&'static str, Values)],
     source: &Arc<Source>,
@@ -63,7 +66,7 @@ fn attach(
                 kind,
                 source: Arc::clone(source),
             })),
-            None => hinted(arg),
+            None => with_value_hint(arg),
         }
     });
     let below: Vec<String> = command
@@ -71,12 +74,12 @@ fn attach(
         .map(|sub| sub.get_name().to_owned())
         .collect();
     below.into_iter().fold(command, |command, name| {
-        command.mut_subcommand(name, |sub| attach(sub, completes, source))
+        command.mut_subcommand(name, |sub| attach_completers(sub, completes, source))
     })
 }
 
 /// Arguments that are paths by their type complete to paths here.
-fn hinted(arg: Arg) -> Arg {
+fn with_value_hint(arg: Arg) -> Arg {
     let is_path =
         arg.get_value_parser().type_id() == clap::builder::ValueParser::path_buf().type_id();
     if is_path && arg.get_value_hint() == ValueHint::Unknown {
@@ -106,12 +109,12 @@ impl clap_complete::engine::ValueCompleter for Completer {
 
 /// The global options among `words`, a line that need not be complete. Where they cannot be read,
 /// there are none.
-pub(super) fn globals(verb: Option<&Entry>, words: &[OsString]) -> Globals {
+pub(super) fn globals_in_words(verb: Option<&Entry>, words: &[OsString]) -> Globals {
     let line = std::iter::once(OsString::from("ops")).chain(words.iter().cloned());
     let root = if verb.is_some() {
-        bare(verb)
+        bare_verb(verb)
     } else {
-        bare(None).subcommand_required(false)
+        bare_verb(None).subcommand_required(false)
     };
     let Ok(matches) = root.ignore_errors(true).try_get_matches_from(line) else {
         return Globals::default();
@@ -120,7 +123,7 @@ pub(super) fn globals(verb: Option<&Entry>, words: &[OsString]) -> Globals {
     while let Some((_, deeper)) = levels.last().and_then(|last| last.subcommand()) {
         levels.push(deeper);
     }
-    globals::merge(&levels)
+    globals::merge_globals(&levels)
 }
 
 #[cfg(test)]
@@ -141,7 +144,7 @@ mod tests {
             }
         }
         for (id, _) in GLOBALS {
-            assert!(has(&bare(None), id), "{id}");
+            assert!(has(&bare_verb(None), id), "{id}");
         }
     }
 }

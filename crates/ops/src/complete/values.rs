@@ -143,7 +143,7 @@ impl Source {
             Values::ForwardGroup => self.groups(current),
             Values::TagFilter => self.tag_filters(current),
             Values::TagKey => self.tag_keys(current),
-            Values::Region => regions(current),
+            Values::Region => region_candidates(current),
             Values::Profile => self.profiles(current, |_| true),
             Values::TeamProfile => self.profiles(current, |kind| kind == ProfileKind::Team),
             Values::AwsProfile => self.aws_profiles(current),
@@ -486,7 +486,7 @@ fn add_rows(
             let about = if !describes {
                 String::new()
             } else if same == 1 {
-                described(row, row.id)
+                describe_row(row, row.id)
             } else {
                 format!("{same} instances")
             };
@@ -501,7 +501,7 @@ fn add_rows(
     let describes = by_id.clone().nth(described_up_to).is_none();
     found.extend(by_id.map(|row| {
         let about = if describes {
-            described(row, row.name.unwrap_or_default())
+            describe_row(row, row.name.unwrap_or_default())
         } else {
             String::new()
         };
@@ -510,7 +510,7 @@ fn add_rows(
 }
 
 /// `running  i-0a1b2c3d4e5f60718  t3.medium`
-fn described(row: &Row<'_>, middle: &str) -> String {
+fn describe_row(row: &Row<'_>, middle: &str) -> String {
     let mut text = row.state.as_str().to_owned();
     for part in [Some(middle), row.instance_type].into_iter().flatten() {
         if !part.is_empty() {
@@ -534,7 +534,7 @@ fn instances_in_words(count: u32) -> String {
     }
 }
 
-fn regions(current: &str) -> Vec<Candidate> {
+fn region_candidates(current: &str) -> Vec<Candidate> {
     REGIONS
         .iter()
         .filter(|(name, _)| starts_with(name, current))

@@ -10,7 +10,11 @@ use std::{
 /// Runs `command` and gives what it writes to standard output until it closes it, at most
 /// `most_bytes` of it. `None` if it cannot be started, or has not come to an end by `until`; it is
 /// killed then.
-pub(crate) fn answer(command: &mut Command, most_bytes: u64, until: Instant) -> Option<Vec<u8>> {
+pub(crate) fn bounded_answer(
+    command: &mut Command,
+    most_bytes: u64,
+    until: Instant,
+) -> Option<Vec<u8>> {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -41,7 +45,7 @@ mod tests {
     use super::*;
 
     fn sh(script: &str, most_bytes: u64, patience: Duration) -> Option<Vec<u8>> {
-        answer(
+        bounded_answer(
             Command::new("sh").args(["-c", script]),
             most_bytes,
             Instant::now() + patience,

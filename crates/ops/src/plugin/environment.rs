@@ -20,7 +20,7 @@ pub(crate) struct Prepared {
 ///
 /// # Errors
 /// The path of this program or a temporary file cannot be had.
-pub(crate) fn prepare(cx: &Context) -> Result<Prepared> {
+pub(crate) fn prepare_environment(cx: &Context) -> Result<Prepared> {
     let settings = cx.settings()?;
     let profile = settings.profile();
     let mut env = cx.env().clone();
@@ -83,7 +83,7 @@ fn context_file(cx: &Context, env: &mut Env) -> Result<Option<File>> {
         Error::unexpected("cannot write the plugin's context").caused_by(error)
     };
     let mut file = tempfile::tempfile().map_err(failed)?;
-    let document = crate::policy::described(cx)?;
+    let document = crate::policy::describe_policy(cx)?;
     file.write_all(document.to_string().as_bytes())
         .and_then(|()| file.rewind())
         .map_err(failed)?;

@@ -64,7 +64,7 @@ pub(crate) struct Directory {
 
 /// The folders in the order they are searched. Relative and empty entries of PATH mean the working
 /// directory and are left out.
-pub(crate) fn directories(env: &Env) -> Vec<Directory> {
+pub(crate) fn plugin_directories(env: &Env) -> Vec<Directory> {
     let managed = Directory {
         path: Paths::from_env(env).data.join("plugins").join("bin"),
         managed: true,
@@ -88,27 +88,27 @@ pub(crate) fn directories(env: &Env) -> Vec<Directory> {
 
 /// The plugin that `words` call, and how many of them are its name: `ops db dump` is `ops-db-dump`,
 /// else `ops-db`.
-pub(crate) fn find(env: &Env, words: &[OsString]) -> Option<(Plugin, usize)> {
+pub(crate) fn find_plugin(env: &Env, words: &[OsString]) -> Option<(Plugin, usize)> {
     let parts: Vec<&str> = words
         .iter()
         .map_while(|word| word.to_str().filter(|text| is_name(text)))
         .collect();
-    let directories = directories(env);
+    let directories = plugin_directories(env);
     (1..=parts.len()).rev().find_map(|used| {
         let name = parts[..used].join("-");
         let found = directories
             .iter()
-            .find_map(|directory| at(directory, &name).filter(|found| found.executable));
+            .find_map(|directory| plugin_at(directory, &name).filter(|found| found.executable));
         found.map(|found| (found.plugin, used))
     })
 }
 
 /// Every file called `ops-NAME`, in the order of the search; the same file reached twice counts
 /// once.
-pub(crate) fn all(env: &Env) -> Vec<Found> {
+pub(crate) fn all_plugins(env: &Env) -> Vec<Found> {
     let mut seen = HashSet::new();
     let mut found = Vec::new();
-    for directory in directories(env) {
+    for directory in plugin_directories(env) {
         let Ok(entries) = fs::read_dir(&directory.path) else {
             continue;
         };
@@ -118,7 +118,7 @@ pub(crate) fn all(env: &Env) -> Vec<Found> {
             .collect();
         names.sort();
         names.dedup();
-        let files = names.iter().filter_map(|name| at(&directory, name));
+        let files = names.iter().filter_map(|name| plugin_at(&directory, name));
         found.extend(files.filter(|found| {
             let real = found
                 .plugin
@@ -154,7 +154,7 @@ fn name_of(file: &str) -> Option<String> {
     is_name(name).then(|| name.to_owned())
 }
 
-fn at(directory: &Directory, name: &str) -> Option<Found> {
+fn plugin_at(directory: &Directory, name: &str) -> Option<Found> {
     let ends: &[&str] = if cfg!(windows) {
         &[".exe", ".cmd", ".ps1"]
     } else {
@@ -212,7 +212,7 @@ mod tests {
         ]
         .into_iter()
         .collect();
-        let paths: Vec<PathBuf> = directories(&env)
+        let paths: Vec<PathBuf> = plugin_directories(&env)
             .into_iter()
             .map(|directory| directory.path)
             .collect();

@@ -43,7 +43,7 @@ impl Info {
 
 /// Asks the plugin about itself. `None` if it does not answer in time with the JSON that is
 /// expected.
-pub(crate) fn probe(path: &Path, env: &Env) -> Option<Info> {
+pub(crate) fn probe_info(path: &Path, env: &Env) -> Option<Info> {
     let mut command = Command::new(path);
     command
         .arg("--ops-plugin-info")
@@ -91,8 +91,8 @@ impl Cache {
         if let Some(entry) = self.known(path) {
             return entry.info.clone();
         }
-        let (modified_ms, len_bytes) = stamp(path)?;
-        let info = probe(path, env);
+        let (modified_ms, len_bytes) = file_stamp(path)?;
+        let info = probe_info(path, env);
         self.entries.insert(
             path.to_owned(),
             Entry {
@@ -107,7 +107,7 @@ impl Cache {
 
     fn known(&self, path: &Path) -> Option<&Entry> {
         let entry = self.entries.get(path)?;
-        (stamp(path)? == (entry.modified_ms, entry.len_bytes)).then_some(entry)
+        (file_stamp(path)? == (entry.modified_ms, entry.len_bytes)).then_some(entry)
     }
 
     fn save(&mut self) {
@@ -119,7 +119,7 @@ impl Cache {
     }
 }
 
-fn stamp(path: &Path) -> Option<(u128, u64)> {
+fn file_stamp(path: &Path) -> Option<(u128, u64)> {
     let data = path.metadata().ok()?;
     let modified = data.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
     Some((modified.as_millis(), data.len()))

@@ -6,8 +6,8 @@ mod find;
 mod info;
 mod run;
 
-pub(crate) use answer::answer;
-pub(crate) use environment::prepare;
+pub(crate) use answer::bounded_answer;
+pub(crate) use environment::prepare_environment;
 pub(crate) use find::{Found, Plugin, all, find};
 pub(crate) use info::Cache;
 pub(crate) use run::{exec, spawn};
@@ -20,7 +20,7 @@ pub(crate) const API_VERSION: &str = "ops.plugin/v1";
 
 /// Names and descriptions for help and suggestions: from the cache, so that help starts no process
 /// and writes no file. What one of `verbs` hides is left out.
-pub(crate) fn listed(env: &Env, verbs: Verbs) -> Vec<(String, String)> {
+pub(crate) fn listed_plugins(env: &Env, verbs: Verbs) -> Vec<(String, String)> {
     let cache = Cache::load(&Paths::from_env(env));
     let mut names: Vec<(String, String)> = Vec::new();
     for found in all(env) {

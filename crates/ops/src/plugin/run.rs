@@ -8,11 +8,12 @@ use ops_ui::{Error, ErrorKind, Exit, Paths, Result, hint};
 use super::{Cache, Plugin, environment};
 
 /// Puts the plugin in the place of this process. Returns only if that fails.
-pub(crate) fn exec(plugin: &Plugin, arguments: &[OsString], cx: &Context) -> Error {
-    let prepared = match check(plugin, cx).and_then(|()| environment::prepare(cx)) {
-        Ok(prepared) => prepared,
-        Err(error) => return error,
-    };
+pub(crate) fn exec_plugin(plugin: &Plugin, arguments: &[OsString], cx: &Context) -> Error {
+    let prepared =
+        match check_plugin(plugin, cx).and_then(|()| environment::prepare_environment(cx)) {
+            Ok(prepared) => prepared,
+            Err(error) => return error,
+        };
     let mut command = Command::new(&plugin.path);
     command
         .args(arguments)
@@ -36,9 +37,13 @@ pub(crate) fn exec(plugin: &Plugin, arguments: &[OsString], cx: &Context) -> Err
 ///
 /// # Errors
 /// It cannot be run.
-pub(crate) async fn spawn(plugin: &Plugin, arguments: &[OsString], cx: &Context) -> Result<Exit> {
-    check(plugin, cx)?;
-    let prepared = environment::prepare(cx)?;
+pub(crate) async fn spawn_plugin(
+    plugin: &Plugin,
+    arguments: &[OsString],
+    cx: &Context,
+) -> Result<Exit> {
+    check_plugin(plugin, cx)?;
+    let prepared = environment::prepare_environment(cx)?;
     // The terminal's signals reach the plugin by themselves: both are in one process group. We stay
     // until it ends.
     let mut signals = crate::signals::Signals::listen()?;
@@ -52,7 +57,7 @@ pub(crate) async fn spawn(plugin: &Plugin, arguments: &[OsString], cx: &Context)
     let status = loop {
         tokio::select! {
             status = child.wait() => break status,
-            kind = signals.next() => relay(&child, kind),
+            kind = signals.next() => relay_signal(&child, kind),
         }
     };
     let status =
@@ -61,7 +66,7 @@ pub(crate) async fn spawn(plugin: &Plugin, arguments: &[OsString], cx: &Context)
 }
 
 /// Passes on what was sent to us alone.
-fn relay(child: &tokio::process::Child, kind: ErrorKind) {
+fn relay_signal(child: &tokio::process::Child, kind: ErrorKind) {
     #[cfg(unix)]
     if kind == ErrorKind::Terminated
         && let Some(pid) = child
@@ -91,7 +96,7 @@ fn exit_of(status: std::process::ExitStatus) -> Exit {
 
 /// A plugin that others may change is not run, nor one that speaks another version of the
 /// interface. Only those that may be asked are.
-fn check(plugin: &Plugin, cx: &Context) -> Result<()> {
+fn check_plugin(plugin: &Plugin, cx: &Context) -> Result<()> {
     plugin.refuse_exposed()?;
     if !plugin.may_be_probed {
         return Ok(());

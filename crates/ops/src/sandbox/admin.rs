@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// Nobody answers, or the sandbox refuses and says why.
-pub(crate) fn request(
+pub(crate) fn admin_request(
     access: &Access,
     method: &str,
     path: &str,

@@ -52,7 +52,11 @@ pub(crate) fn state_dir(paths: &Paths) -> PathBuf {
 ///
 /// # Errors
 /// None can be started, or the one of the starting command has ended.
-pub(crate) async fn lay(globals: &Globals, env: &mut Env, entry: &Entry) -> Result<CommandBackend> {
+pub(crate) async fn lay_backend(
+    globals: &Globals,
+    env: &mut Env,
+    entry: &Entry,
+) -> Result<CommandBackend> {
     // `ops sandbox` is about the one that is served; `version` and the like reach nothing.
     if entry.name == "sandbox" {
         return Ok(CommandBackend::Nothing);
@@ -74,7 +78,7 @@ fn lay_for_show(globals: &Globals, env: &mut Env, entry: &Entry) -> Result<Comma
     }
     lay_served(globals, env);
     if env.var(EMBEDDED).is_some() {
-        let options = options(env, state_dir(&Paths::from_env(env)))?;
+        let options = sandbox_options(env, state_dir(&Paths::from_env(env)))?;
         let region = ops_sandbox::region(&options).map_err(|error| cannot_start(&error))?;
         for name in UNSET {
             env.remove(name);
@@ -90,7 +94,7 @@ fn lay_for_show(globals: &Globals, env: &mut Env, entry: &Entry) -> Result<Comma
 /// this one, else a served one, else one of our own.
 ///
 /// # Errors
-/// As [`lay`].
+/// As [`lay_backend`].
 pub(crate) async fn lay_for_external(globals: &Globals, env: &mut Env) -> Result<CommandBackend> {
     if !globals.sandbox {
         return Ok(CommandBackend::Nothing);
@@ -114,24 +118,24 @@ pub(crate) async fn lay_for_external(globals: &Globals, env: &mut Env) -> Result
                     STATE
                 ))
             })?;
-        overlay(env, &access);
+        overlay_environment(env, &access);
         env.remove(EMBEDDED);
         return Ok(CommandBackend::Shared);
     }
     let state = state_dir(&paths);
     if let Some(access) = discover(&state) {
-        overlay(env, &access);
+        overlay_environment(env, &access);
         env.set(STATE, ops_sandbox::served_file(&state));
         env.remove(EMBEDDED);
         return Ok(CommandBackend::Shared);
     }
-    let mut options = options(env, state)?;
+    let mut options = sandbox_options(env, state)?;
     let file = paths
         .private_dir_for("the way to the sandbox", &paths.runtime)?
         .join(format!("sandbox-{}.json", std::process::id()));
     options.access_file = Some(file.clone());
-    let running = start(options, &paths).await?;
-    overlay(env, running.access());
+    let running = start_sandbox(options, &paths).await?;
+    overlay_environment(env, running.access());
     env.set(STATE, file);
     env.set(EMBEDDED, "1");
     Ok(CommandBackend::Own(Box::new(running)))
@@ -149,7 +153,7 @@ pub(crate) fn lay_served(globals: &Globals, env: &mut Env) {
     };
     match access {
         Some(access) => {
-            overlay(env, &access);
+            overlay_environment(env, &access);
             env.remove(EMBEDDED);
         }
         None => env.set(EMBEDDED, "1"),
@@ -160,7 +164,7 @@ pub(crate) fn lay_served(globals: &Globals, env: &mut Env) {
 ///
 /// # Errors
 /// With the way to a fleet that is right, a free port, or a folder that can be written to.
-pub(crate) async fn start(options: Options, paths: &Paths) -> Result<RunningSandbox> {
+pub(crate) async fn start_sandbox(options: Options, paths: &Paths) -> Result<RunningSandbox> {
     Sandbox::start(options).await.map_err(|error| match &error {
         StartError::State { path, source } => {
             paths.cannot_keep("the sandbox's machines", path, source)
@@ -184,7 +188,7 @@ fn cannot_start(error: &StartError) -> Error {
 }
 
 /// What the environment says about a sandbox: the variables of `ops sandbox serve`'s options.
-fn options(env: &Env, state: PathBuf) -> Result<Options> {
+fn sandbox_options(env: &Env, state: PathBuf) -> Result<Options> {
     let mut options = Options::new(state);
     options.fleet = env.path("OPS_SANDBOX_FLEET");
     if let Some(text) = env.var("OPS_SANDBOX_FLEET_SIZE") {
@@ -204,7 +208,7 @@ fn options(env: &Env, state: PathBuf) -> Result<Options> {
         };
     }
     if let Some(text) = env.var("OPS_SANDBOX_FAULT") {
-        options.faults = faults([text])?;
+        options.faults = parse_faults([text])?;
     }
     Ok(options)
 }
@@ -213,7 +217,7 @@ fn options(env: &Env, state: PathBuf) -> Result<Options> {
 ///
 /// # Errors
 /// There is no such fault.
-pub(crate) fn faults<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Faults> {
+pub(crate) fn parse_faults<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Faults> {
     let mut faults = Faults::default();
     for text in texts {
         faults.add(text).map_err(|error| {
@@ -227,7 +231,7 @@ pub(crate) fn faults<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Fau
 
 /// The variables with which every AWS client uses the sandbox, and none beside them that would lead
 /// it elsewhere.
-fn overlay(env: &mut Env, access: &Access) {
+fn overlay_environment(env: &mut Env, access: &Access) {
     for name in UNSET {
         env.remove(name);
     }

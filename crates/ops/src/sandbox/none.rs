@@ -18,7 +18,7 @@ impl CommandBackend {
     pub(crate) async fn end(self) {}
 }
 
-pub(crate) async fn lay(
+pub(crate) async fn lay_backend(
     globals: &Globals,
     env: &mut Env,
     _entry: &Entry,

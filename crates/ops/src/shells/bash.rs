@@ -96,14 +96,13 @@ pub(super) fn read(words: &[OsString], env: &Env) -> Option<CompletionRequest> {
     let line = words.first()?.to_str()?;
     let replaced = words.get(1).and_then(|word| word.to_str()).unwrap_or("");
     let kind = words.get(2).and_then(|word| word.to_str()).unwrap_or("9");
-    let mut typed = quote::split(line, Dialect::Bash);
+    let mut typed = quote::split_words(line, Dialect::Bash);
     let current = typed.pop()?;
     // Readline breaks words at more places than the shell does: what stands before the part that it
     // replaces stays.
-    let kept = current
-        .raw
-        .strip_suffix(replaced)
-        .map_or(0, |kept| quote::unquoted(kept, Dialect::Bash).text.len());
+    let kept = current.raw.strip_suffix(replaced).map_or(0, |kept| {
+        quote::unquoted_word(kept, Dialect::Bash).text.len()
+    });
     let before: Vec<OsString> = typed.into_iter().map(|word| word.text.into()).collect();
     let wanted = ReadlineMode::of(kind);
     let mut asked = CompletionRequest::of(&before, current.text, env);
@@ -125,9 +124,9 @@ pub(super) fn show(asked: &CompletionRequest, candidates: &[Candidate]) -> Strin
             let rest = one.value.get(word.kept..).unwrap_or(&one.value);
             match rest.strip_prefix('~') {
                 Some(path) if word.at_home && word.kept == 0 => {
-                    format!("~{}", quote::bash(path, word.open))
+                    format!("~{}", quote::quote_for_bash(path, word.open))
                 }
-                _ => quote::bash(rest, word.open),
+                _ => quote::quote_for_bash(rest, word.open),
             }
         })
         .collect();

@@ -19,6 +19,6 @@ complete --command ops --no-files --keep-order --arguments '(__ops_complete)'
 /// The words before come without quotes, the one being typed with them.
 pub(super) fn read(words: &[OsString], env: &Env) -> Option<CompletionRequest> {
     let (current, before) = words.split_last()?;
-    let current = quote::unquoted(current.to_str()?, Dialect::Fish).text;
+    let current = quote::unquoted_word(current.to_str()?, Dialect::Fish).text;
     Some(CompletionRequest::of(before, current, env))
 }

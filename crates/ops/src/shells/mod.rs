@@ -47,14 +47,14 @@ impl CompletionRequest {
                 current,
                 described: usize::MAX,
             },
-            columns: columns(env),
+            columns: terminal_columns(env),
             word: bash::Typed::default(),
         }
     }
 }
 
 /// The shell called `name`, or the plain form that external commands give and may ask for.
-pub(crate) fn named(name: &str) -> Option<Form> {
+pub(crate) fn form_named(name: &str) -> Option<Form> {
     if name == "plain" {
         return Some(Form::Plain);
     }
@@ -91,7 +91,7 @@ impl Form {
     /// The answer.
     pub(crate) fn show(self, asked: &CompletionRequest, candidates: &[Candidate]) -> String {
         match self {
-            Self::Plain | Self::Shell(Shell::Fish) => lines(candidates),
+            Self::Plain | Self::Shell(Shell::Fish) => candidate_lines(candidates),
             Self::Shell(Shell::Bash) => bash::show(asked, candidates),
             Self::Shell(Shell::Zsh) => zsh::show(asked, candidates),
             Self::Shell(Shell::Elvish) => elvish::show(candidates),
@@ -102,7 +102,7 @@ impl Form {
 }
 
 /// The script that makes `shell` ask.
-pub(crate) const fn script(shell: Shell) -> &'static str {
+pub(crate) const fn completion_script(shell: Shell) -> &'static str {
     match shell {
         Shell::Bash => bash::SCRIPT,
         Shell::Zsh => zsh::SCRIPT,
@@ -114,7 +114,7 @@ pub(crate) const fn script(shell: Shell) -> &'static str {
 }
 
 /// Writes the answer; a shell that does not read it any more has its reasons.
-pub(crate) fn write(answer: &str) {
+pub(crate) fn write_answer(answer: &str) {
     let mut stdout = std::io::stdout().lock();
     let _ = stdout
         .write_all(answer.as_bytes())
@@ -122,7 +122,7 @@ pub(crate) fn write(answer: &str) {
 }
 
 /// Value, tab, what it is.
-fn lines(candidates: &[Candidate]) -> String {
+fn candidate_lines(candidates: &[Candidate]) -> String {
     let mut text = String::with_capacity(candidates.len() * 48);
     for one in candidates {
         text.push_str(&one.value);
@@ -136,7 +136,7 @@ fn lines(candidates: &[Candidate]) -> String {
 }
 
 /// The columns that the script tells, else those of the terminal.
-fn columns(env: &Env) -> usize {
+fn terminal_columns(env: &Env) -> usize {
     /// Where nobody tells.
     const USUAL: usize = 80;
     env.var("COLUMNS")
@@ -147,7 +147,7 @@ fn columns(env: &Env) -> usize {
 }
 
 /// `shown` filled up to `width` columns.
-fn padded(shown: &str, width: usize) -> String {
+fn pad_to(shown: &str, width: usize) -> String {
     let mut text = shown.to_owned();
     text.extend(std::iter::repeat_n(
         ' ',

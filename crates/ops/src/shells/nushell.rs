@@ -38,7 +38,7 @@ pub(super) fn show(candidates: &[Candidate]) -> String {
         .map(|one| {
             let space = if one.open { "" } else { " " };
             json!({
-                "value": format!("{}{space}", quote::nushell(&one.value)),
+                "value": format!("{}{space}", quote::quote_for_nushell(&one.value)),
                 "description": one.about,
             })
         })
@@ -47,7 +47,7 @@ pub(super) fn show(candidates: &[Candidate]) -> String {
 }
 
 /// Without the marks around it; the last one may still be missing.
-fn unquoted(word: &str) -> String {
+fn unquoted_word(word: &str) -> String {
     for mark in ['"', '\'', '`'] {
         if let Some(rest) = word.strip_prefix(mark) {
             let inner = rest.strip_suffix(mark).unwrap_or(rest);

@@ -31,7 +31,7 @@ Register-ArgumentCompleter -Native -CommandName ops -ScriptBlock {
 "#;
 
 pub(super) fn read(env: &Env) -> Option<CompletionRequest> {
-    let mut typed = quote::split(env.var(LINE)?, Dialect::PowerShell);
+    let mut typed = quote::split_words(env.var(LINE)?, Dialect::PowerShell);
     let current = typed.pop()?;
     let before: Vec<OsString> = typed.into_iter().map(|word| word.text.into()).collect();
     Some(CompletionRequest::of(&before, current.text, env))
@@ -48,7 +48,7 @@ pub(super) fn show(candidates: &[Candidate]) -> String {
         };
         text.push_str(&format!(
             "{}\t{}\t{about}\n",
-            quote::powershell(&one.value),
+            quote::quote_for_powershell(&one.value),
             one.value
         ));
     }

@@ -27,12 +27,12 @@ pub(super) struct Word {
 
 /// The words of `line`; the last one is the one that is being typed, and may be empty. Nothing is
 /// expanded.
-pub(super) fn split(line: &str, dialect: Dialect) -> Vec<Word> {
+pub(super) fn split_words(line: &str, dialect: Dialect) -> Vec<Word> {
     let mut words = Vec::new();
     let mut rest = line;
     loop {
         rest = rest.trim_start_matches([' ', '\t', '\n']);
-        let (word, len) = word(rest, dialect, true);
+        let (word, len) = next_word(rest, dialect, true);
         rest = &rest[len..];
         words.push(word);
         if rest.is_empty() {
@@ -42,13 +42,13 @@ pub(super) fn split(line: &str, dialect: Dialect) -> Vec<Word> {
 }
 
 /// What `raw` stands for; a mark that is not closed is open to its end.
-pub(super) fn unquoted(raw: &str, dialect: Dialect) -> Word {
-    word(raw, dialect, false).0
+pub(super) fn unquoted_word(raw: &str, dialect: Dialect) -> Word {
+    next_word(raw, dialect, false).0
 }
 
 /// The word at the beginning of `line` and its length; to the end of the line unless `ends` at a
 /// blank.
-fn word(line: &str, dialect: Dialect, ends: bool) -> (Word, usize) {
+fn next_word(line: &str, dialect: Dialect, ends: bool) -> (Word, usize) {
     let escape = if dialect == Dialect::PowerShell {
         '`'
     } else {
@@ -106,7 +106,7 @@ fn word(line: &str, dialect: Dialect, ends: bool) -> (Word, usize) {
 }
 
 /// `text` as bash reads it inside of what is open: behind no mark, a single one or a double one.
-pub(super) fn bash(text: &str, open: Open) -> String {
+pub(super) fn quote_for_bash(text: &str, open: Open) -> String {
     let mut out = String::with_capacity(text.len());
     for (at, c) in text.chars().enumerate() {
         match open {
@@ -138,20 +138,20 @@ pub(super) fn bash(text: &str, open: Open) -> String {
 /// It is not.
 pub(crate) fn check_quoting(text: &str) {
     for dialect in [Dialect::Bash, Dialect::Fish, Dialect::PowerShell] {
-        let _ = split(text, dialect);
-        let _ = unquoted(text, dialect);
+        let _ = split_words(text, dialect);
+        let _ = unquoted_word(text, dialect);
     }
-    let _ = (powershell(text), nushell(text));
+    let _ = (quote_for_powershell(text), quote_for_nushell(text));
     for (open, mark) in [(Open::No, ""), (Open::Single, "'"), (Open::Double, "\"")] {
-        let line = format!("{mark}{}{mark}", bash(text, open));
-        let words = split(&line, Dialect::Bash);
+        let line = format!("{mark}{}{mark}", quote_for_bash(text, open));
+        let words = split_words(&line, Dialect::Bash);
         assert_eq!(words.len(), 1, "{line:?} is one word");
         assert_eq!(words[0].text, text, "{line:?} stands for its text");
     }
 }
 
 /// `text` as one word of PowerShell.
-pub(super) fn powershell(text: &str) -> String {
+pub(super) fn quote_for_powershell(text: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_./:=+".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         text.to_owned()
@@ -161,7 +161,7 @@ pub(super) fn powershell(text: &str) -> String {
 }
 
 /// `text` as one word of Nushell.
-pub(super) fn nushell(text: &str) -> String {
+pub(super) fn quote_for_nushell(text: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_./:=+@,".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         return text.to_owned();
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     fn texts(line: &str, dialect: Dialect) -> Vec<String> {
-        split(line, dialect)
+        split_words(line, dialect)
             .into_iter()
             .map(|word| word.text)
             .collect()
@@ -199,19 +199,19 @@ mod tests {
             texts(r#"ops 'it'\''s' a\ b "c\"d\e"#, Dialect::Bash),
             ["ops", "it's", "a b", r#"c"d\e"#]
         );
-        assert_eq!(split("ops 'a b", Dialect::Bash)[1].open, Open::Single);
-        assert_eq!(split("ops \"a", Dialect::Bash)[1].open, Open::Double);
+        assert_eq!(split_words("ops 'a b", Dialect::Bash)[1].open, Open::Single);
+        assert_eq!(split_words("ops \"a", Dialect::Bash)[1].open, Open::Double);
     }
 
     #[test]
     fn other_shells_have_their_own_escapes() {
-        assert_eq!(unquoted(r"'it\'s", Dialect::Fish).text, "it's");
+        assert_eq!(unquoted_word(r"'it\'s", Dialect::Fish).text, "it's");
         assert_eq!(
             texts("ops 'it''s' a` b", Dialect::PowerShell),
             ["ops", "it's", "a b"]
         );
-        assert_eq!(powershell("it's"), "'it''s'");
-        assert_eq!(nushell(r#"a "b""#), r#""a \"b\"""#);
+        assert_eq!(quote_for_powershell("it's"), "'it''s'");
+        assert_eq!(quote_for_nushell(r#"a "b""#), r#""a \"b\"""#);
     }
 
     #[test]
@@ -224,8 +224,8 @@ mod tests {
             "a!b#c~d{e}^",
         ] {
             for (open, mark) in [(Open::No, ""), (Open::Single, "'"), (Open::Double, "\"")] {
-                let line = format!("{mark}{}{mark}", bash(text, open));
-                let words = split(&line, Dialect::Bash);
+                let line = format!("{mark}{}{mark}", quote_for_bash(text, open));
+                let words = split_words(&line, Dialect::Bash);
                 assert_eq!(words.len(), 1, "{line}");
                 assert_eq!(words[0].text, text, "{line}");
             }

@@ -236,6 +236,10 @@ impl Channel {
         if payload.is_empty() {
             return;
         }
+        // Before the number is taken: whoever waits here holds no number that others would wait
+        // for.
+        // Before the number is taken: whoever waits here holds no number that others would wait
+        // for.
         self.until(|state| {
             state.unacked.len() < UNACKED_BOUND && state.outbox.len() < OUTBOX_BOUND
         })
@@ -259,11 +263,17 @@ impl Channel {
                 Err(_) => return,
             }
         }
+        // Number, repair queue and outbox change under one lock, so that frames leave in the order
+        // of their numbers.
+        // Number, repair queue and outbox change under one lock, so that frames leave in the order
+        // of their numbers.
         let number = state.next_number;
         state.next_number += 1;
         let frame = Message {
             message_type: frame::OUTPUT_STREAM_DATA.into(),
             sequence_number: number,
+            // SYN on the first message, as the agent sets it; FIN it never sets.
+            // SYN on the first message, as the agent sets it; FIN it never sets.
             flags: u64::from(number == 0),
             message_id: frame::fresh_id(),
             payload_type,
@@ -275,6 +285,8 @@ impl Channel {
             frame: frame.clone(),
             last_sent: Instant::now(),
         });
+        // It is among the unacknowledged ones: the repair sends it once the client is back.
+        // It is among the unacknowledged ones: the repair sends it once the client is back.
         if state.paused {
             return;
         }
@@ -431,6 +443,10 @@ impl SharedChannel {
             message.message_id,
             message.sequence_number
         );
+        // Sequence number 0 and both flags, as the agent sends every acknowledgement; it is not
+        // repeated when it is lost, the repetition of what it acknowledges asks for it anew.
+        // Sequence number 0 and both flags, as the agent sends every acknowledgement; it is not
+        // repeated when it is lost, the repetition of what it acknowledges asks for it anew.
         let frame = Message {
             message_type: frame::ACKNOWLEDGE.into(),
             sequence_number: 0,
@@ -442,6 +458,10 @@ impl SharedChannel {
         .encode();
         let mut state = self.lock();
         state.outbox.push_back(frame);
+        // The flag that ends the session is acknowledged first: a client that waits for that would
+        // repeat the flag to nobody.
+        // The flag that ends the session is acknowledged first: a client that waits for that would
+        // repeat the flag to nobody.
         let ending = state.ending;
         drop(state);
         self.outbox_filled.notify_one();
@@ -475,12 +495,16 @@ impl SharedChannel {
 
     async fn handle_stream_data(&self, message: Message) -> Result<(), Deaf> {
         let expected = self.lock().expected;
+        // Its first acknowledgement was lost. The agent says it again and hands nothing on twice.
+        // Its first acknowledgement was lost. The agent says it again and hands nothing on twice.
         if message.sequence_number < expected {
             self.acknowledge(&message);
             return Ok(());
         }
         if message.sequence_number > expected {
             let mut state = self.lock();
+            // Beyond the bound it is neither kept nor acknowledged, and the client sends it again.
+            // Beyond the bound it is neither kept nor acknowledged, and the client sends it again.
             if state.early.len() < EARLY_CAPACITY {
                 state.early.insert(message.sequence_number, message.clone());
                 drop(state);
@@ -488,6 +512,10 @@ impl SharedChannel {
             }
             return Ok(());
         }
+        // The expected number stays: the repetition finds the same state, and is refused or taken
+        // then.
+        // The expected number stays: the repetition finds the same state, and is refused or taken
+        // then.
         if self.process(&message).await? == Disposition::Refused {
             return Ok(());
         }
@@ -518,6 +546,10 @@ impl SharedChannel {
                 else {
                     return Ok(Disposition::Refused);
                 };
+                // Only the first response counts, also where two come before the task that asked
+                // has run.
+                // Only the first response counts, also where two come before the task that asked
+                // has run.
                 let asked = {
                     let mut state = self.lock();
                     match std::mem::replace(&mut state.handshake, Handshake::Answered) {
@@ -625,6 +657,10 @@ async fn read(shared: Arc<SharedChannel>, mut from_client: mpsc::Receiver<Bytes>
         };
         match message.message_type.as_ref() {
             frame::INPUT_STREAM_DATA => {
+                // Whatever the client sends shows that it listens: the agent does not wait for
+                // start_publication.
+                // Whatever the client sends shows that it listens: the agent does not wait for
+                // start_publication.
                 shared.set_paused(false);
                 deaf |= shared.handle_stream_data(message).await.is_err();
             }
@@ -654,6 +690,10 @@ async fn write(shared: Arc<SharedChannel>, to_client: mpsc::Sender<Bytes>) {
             return;
         };
         let frame = loop {
+            // Made before the look at the outbox: a frame that comes between the look and the wait
+            // wakes it.
+            // Made before the look at the outbox: a frame that comes between the look and the wait
+            // wakes it.
             let filled = shared.outbox_filled.notified();
             if let Some(frame) = shared.lock().outbox.pop_front() {
                 break frame;
@@ -675,6 +715,10 @@ async fn resend(shared: Arc<SharedChannel>) {
             continue;
         }
         let timeout = Duration::from_secs_f64(state.timer.timeout / 1000.0);
+        // Only the head is sent again, as at the agent: a client that lost fifty messages gets them
+        // back one for each time-out.
+        // Only the head is sent again, as at the agent: a client that lost fifty messages gets them
+        // back one for each time-out.
         if let Some(head) = state.unacked.front_mut()
             && head.last_sent.elapsed() > timeout
         {

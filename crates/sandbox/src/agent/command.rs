@@ -160,6 +160,8 @@ async fn separated(
     let child = match started {
         Ok(child) => child,
         Err(error) => {
+            // The agent says 1 before it says why: a client that ends at the status never sees the
+            // reason.
             send_exit_code(channel, 1).await;
             return failed_exec(channel, spec, &words[0], &error).await;
         }
@@ -168,6 +170,7 @@ async fn separated(
     let Some(mut command) = SeparatedCommand::new(child) else {
         return Closing::default();
     };
+    // Taken out first, since the handler belongs to the channel once it is installed.
     let interrupted = input.interrupted.subscribe();
     let exited = input.exited.clone();
     channel.install(input).await;
@@ -195,6 +198,7 @@ async fn send_exit_code(channel: &Channel, code: i32) {
 }
 
 fn exit_code(status: std::io::Result<ExitStatus>) -> i32 {
+    // Go's ExitCode is -1 for a death by a signal, which is how a client can know of one.
     status.map_or(1, |status| status.code().unwrap_or(-1))
 }
 
@@ -235,6 +239,8 @@ impl SeparatedCommand {
         let Some((mut child, stdout, stderr)) = self.parts.take() else {
             return Err(std::io::ErrorKind::NotFound.into());
         };
+        // Nobody reads any more. A command that still writes gets SIGPIPE and does not block for
+        // ever, as behind the agent's closed pipes.
         drop((stdout, stderr));
         child.wait().await
     }
@@ -284,6 +290,8 @@ async fn separate_pump(
     let mut buffer = vec![0; PAYLOAD_BYTES - prefix.len()];
     let mut needs_prefix = true;
     loop {
+        // The trap that the ring of `ops exec` is there for: the agent's pump ends for good at the
+        // first read that finds the client away, and the exit code comes all the same.
         if channel.is_paused() {
             return;
         }
@@ -293,6 +301,8 @@ async fn separate_pump(
         if needs_prefix {
             chunker.prepend(prefix.as_bytes());
         }
+        // The agent looks at the end of a read and not at lines: a read of several lines has one
+        // prefix.
         needs_prefix = buffer[len - 1] == b'\n';
         is_blocked.store(true, Ordering::Relaxed);
         channel
@@ -319,6 +329,8 @@ async fn joined(channel: &Channel, spec: &SessionSpec, words: &[String]) -> Clos
     let input = CommandInput::new(&child);
     let exited = input.exited.clone();
     channel.install(input).await;
+    // Nothing is sent while the command runs. Only documents without `separateOutputStream` and old
+    // agents come here, and a client sees all of it at once.
     let _ = child.wait().await;
     let _ = exited.send(true);
     if file.rewind().is_ok() {
@@ -367,6 +379,7 @@ impl CommandInput {
 impl InputHandler for CommandInput {
     fn handle(&mut self, payload_type: u32, payload: Bytes) -> BoxFuture<'_, Disposition> {
         async move {
+            // Ctrl-C and Ctrl-\ as a terminal sends them; the first one in the payload counts.
             let signal = payload.iter().find_map(|byte| match byte {
                 0x03 => Some(Signal::INT),
                 0x1C => Some(Signal::QUIT),

@@ -78,6 +78,8 @@ async fn dial_now(machine: &Machine, host: Option<&str>, port: u16) -> Result<St
 /// of EC2 and the addresses that AWS keeps for itself in the machine's network (taken to be a /16).
 pub(in crate::agent) fn is_forbidden(instance: &Instance, host: &str) -> bool {
     const LINK_LOCAL: [[u8; 2]; 5] = [[169, 254], [169, 253], [169, 123], [169, 250], [169, 251]];
+    // The agent looks at the text of the host and not at what its name leads to: a name for a
+    // forbidden address passes.
     let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() else {
         return false;
     };

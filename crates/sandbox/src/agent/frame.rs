@@ -87,6 +87,8 @@ impl Message {
         if frame.len() < HEADER_LENGTH as usize {
             return Err(FrameError::Invalid("shorter than a header"));
         }
+        // The agent slices without a look at the length here, and Go's panic takes its reader
+        // along.
         if frame.len() < PAYLOAD_OFFSET {
             return Err(FrameError::Fatal("ends inside PayloadLength"));
         }
@@ -98,6 +100,7 @@ impl Message {
         if payload_at > frame.len() {
             return Err(FrameError::Fatal("HeaderLength points past the end"));
         }
+        // Padded with blanks by the agent and with NULs by some clients; both are trimmed.
         let name = String::from_utf8_lossy(&frame[4..36]);
         let name = name.trim_matches('\0').trim();
         let message_type = match KNOWN.iter().find(|known| **known == name) {
@@ -110,6 +113,7 @@ impl Message {
         if u64::from_be_bytes(array(frame, 40)) == 0 {
             return Err(FrameError::Invalid("CreatedDate is 0"));
         }
+        // The halves of the id are swapped on the wire: least significant eight bytes first.
         let mut id = [0; 16];
         id[8..].copy_from_slice(&frame[64..72]);
         id[..8].copy_from_slice(&frame[72..80]);

@@ -84,6 +84,8 @@ impl DelayLine {
     /// Takes a message of one side at `now`.
     pub(super) fn push(&mut self, now: Instant, frame: Bytes) {
         if self.faults.leave_messages_alone() {
+            // What was pushed while there were faults may still be on its way, and stays in front.
+            // What was pushed while there were faults may still be on its way, and stays in front.
             self.hold(self.last_due.map_or(now, |due| due.max(now)), frame);
             return;
         }
@@ -142,6 +144,10 @@ impl DelayLine {
         }
         let Reverse(waiting) = self.waiting.pop()?;
         self.held_bytes -= waiting.frame.len();
+        // Without faults nothing is later than now, and the last delay must not hold up the next
+        // message.
+        // Without faults nothing is later than now, and the last delay must not hold up the next
+        // message.
         if self.waiting.is_empty() && self.faults.leave_messages_alone() {
             self.last_due = None;
         }
@@ -197,6 +203,12 @@ impl DelayLine {
             return Some(now);
         };
         let queue = self.faults.queue_bytes.unwrap_or(DEFAULT_QUEUE_BYTES);
+        // A router with one queue: a message starts when the one before it has left, and is dropped
+        // if what waits before it fills the queue. One that finds the queue empty passes at any
+        // length.
+        // A router with one queue: a message starts when the one before it has left, and is dropped
+        // if what waits before it fills the queue. One that finds the queue empty passes at any
+        // length.
         let start = self.departed.map_or(now, |departed| departed.max(now));
         #[expect(
             clippy::cast_precision_loss,

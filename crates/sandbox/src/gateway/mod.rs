@@ -159,6 +159,10 @@ impl Gateway {
             let mut sessions = self.lock();
             sessions.insert(number, Arc::clone(&session));
             if sessions.len() > HISTORY_BOUND {
+                // Only what has ended is forgotten. Numbers grow, so that the first one found is
+                // the oldest.
+                // Only what has ended is forgotten. Numbers grow, so that the first one found is
+                // the oldest.
                 let oldest = sessions
                     .iter()
                     .find(|(_, session)| session.status() == SessionStatus::Terminated)
@@ -251,6 +255,10 @@ impl Session {
 
     fn set_status(&self, status: SessionStatus) {
         let mut life = self.life();
+        // The end is final: an attach or a detach that was on its way does not bring a session
+        // back.
+        // The end is final: an attach or a detach that was on its way does not bring a session
+        // back.
         if life.status == SessionStatus::Terminated
             || (life.status == SessionStatus::Terminating && status != SessionStatus::Terminated)
         {

@@ -180,6 +180,10 @@ impl Relay {
                 RelayEvent::Ended(closing) => {
                     agent = None;
                     give_up = None;
+                    // What the agent had sent before it ended comes before the word of its end: the
+                    // client ends at `channel_closed` and would lose the last output.
+                    // What the agent had sent before it ended comes before the word of its end: the
+                    // client ends at `channel_closed` and would lose the last output.
                     while let Ok(frame) = from_agent.try_recv() {
                         self.take_from_agent(frame);
                     }
@@ -189,6 +193,10 @@ impl Relay {
                 RelayEvent::FaultsChanged => self.change_faults(),
                 RelayEvent::FromClient(Some(message)) => {
                     self.take_from_client(message);
+                    // A full batch at a time: one message for each turn of the select would cost
+                    // more than carrying the message.
+                    // A full batch at a time: one message for each turn of the select would cost
+                    // more than carrying the message.
                     self.read_more();
                     self.deliver_to_agent(&into_agent);
                 }
@@ -221,6 +229,8 @@ impl Relay {
 
     /// Waits for the first client, which may never come.
     async fn first_client(&mut self) -> bool {
+        // The service ends a session that nobody attaches to, as it ends an idle one.
+        // The service ends a session that nobody attaches to, as it ends an idle one.
         let idle = self.session.limits.idle;
         let first = tokio::select! {
             () = self.session.cancel.cancelled() => None,
@@ -244,6 +254,10 @@ impl Relay {
         give_up: Option<Instant>,
     ) -> RelayEvent {
         let now = Instant::now();
+        // A line that is due waits for room at its far end and not for the clock; with the clock
+        // too, the timer would fire in a circle for as long as the reader is slow.
+        // A line that is due waits for room at its far end and not for the clock; with the clock
+        // too, the timer would fire in a circle for as long as the reader is slow.
         let is_due = |line: &DelayLine| line.next_due().is_some_and(|due| due <= now);
         let (client_is_due, agent_is_due) = (is_due(&self.to_client), is_due(&self.to_agent));
         let wake = [
@@ -260,6 +274,12 @@ impl Relay {
         .into_iter()
         .flatten()
         .min();
+        // What cannot be held is not read, so that the sender's own window closes (TCP's, or the
+        // channel's bound): a sandbox that took everything would hide a client without flow
+        // control.
+        // What cannot be held is not read, so that the sender's own window closes (TCP's, or the
+        // channel's bound): a sandbox that took everything would hide a client without flow
+        // control.
         let reads_client = !self.to_agent.is_full();
         let reads_agent = !self.to_client.is_full() && agent.is_some();
         let is_cancelled = give_up.is_some();
@@ -293,6 +313,10 @@ impl Relay {
         };
         tokio::select! {
             biased;
+            // In this order: a new web socket and new faults hold for all that is read after them,
+            // and the agent's end is looked at before more input for the agent is read.
+            // In this order: a new web socket and new faults hold for all that is read after them,
+            // and the agent's end is looked at before more input for the agent is read.
             attached = self.attachments.recv() => match attached {
                 Some(socket) => RelayEvent::Attached(socket),
                 None => RelayEvent::Cancelled,
@@ -312,12 +336,20 @@ impl Relay {
     }
 
     fn attach(&mut self, socket: WebSocket) {
+        // The newest web socket has the session: the official client dials anew while the old
+        // connection may still look alive to the service.
+        // The newest web socket has the session: the official client dials anew while the old
+        // connection may still look alive to the service.
         if let Some(displaced) = self.socket.replace(socket) {
             tokio::spawn(displaced.close(CloseCode::Normal, "Displaced"));
         }
         self.passed = 0;
         self.last_activity = Instant::now();
         self.session.set_status(SessionStatus::Connected);
+        // The agent sends nothing of its own until a client listens, and goes on with what was not
+        // acknowledged then.
+        // The agent sends nothing of its own until a client listens, and goes on with what was not
+        // acknowledged then.
         if !matches!(self.silence, Silence::Until(_)) {
             self.publication.send_replace(false);
             if !self.current.no_start {
@@ -372,6 +404,10 @@ impl Relay {
             socket.task.abort();
         }
         self.to_client.clear();
+        // A real break loses an unknown part of what was on its way: a client that counts on all or
+        // on nothing of it is found out.
+        // A real break loses an unknown part of what was on its way: a client that counts on all or
+        // on nothing of it is found out.
         let kept = self.random.usize(0..=self.to_agent.len());
         self.to_agent.truncate(kept);
         self.publication.send_replace(true);
@@ -386,6 +422,8 @@ impl Relay {
             Message::Close(_) => return self.part(CloseCode::Normal, ""),
             _ => return,
         };
+        // The agent is gone. Input that crosses with the farewell has no reader.
+        // The agent is gone. Input that crosses with the farewell has no reader.
         if self.farewell.is_some() {
             return;
         }
@@ -425,6 +463,8 @@ impl Relay {
     fn take_from_agent(&mut self, frame: Bytes) {
         let now = Instant::now();
         self.note(&frame, now);
+        // Nothing is kept for a client that is away: the agent repeats what stays unacknowledged.
+        // Nothing is kept for a client that is away: the agent repeats what stays unacknowledged.
         if self.socket.is_some() && !matches!(self.silence, Silence::Until(_)) {
             self.to_client.push(now, frame);
         }
@@ -433,6 +473,8 @@ impl Relay {
     fn note(&mut self, frame: &[u8], now: Instant) {
         self.passed += 1;
         self.passed_ever += 1;
+        // Acknowledgements and handshakes do not keep a session from being idle.
+        // Acknowledgements and handshakes do not keep a session from being idle.
         if frame::is_stream_data(frame) {
             self.last_activity = now;
         }
@@ -441,6 +483,10 @@ impl Relay {
     fn deliver_to_agent(&mut self, into_agent: &mpsc::Sender<Bytes>) {
         let now = Instant::now();
         for _ in 0..BATCH {
+            // Room first, message second: a message that was popped cannot be put back at its
+            // place.
+            // Room first, message second: a message that was popped cannot be put back at its
+            // place.
             let Ok(permit) = into_agent.try_reserve() else {
                 return;
             };
@@ -521,6 +567,10 @@ impl Relay {
             self.end_silence();
         }
         if give_up.is_some_and(|deadline| now >= deadline) {
+            // An agent that does not end although it was told to (a program that ignores its
+            // hangup) does not keep the session open: the service says that the session is over.
+            // An agent that does not end although it was told to (a program that ignores its
+            // hangup) does not keep the session open: the service says that the session is over.
             if let Some(agent) = agent.take() {
                 agent.abort();
             }

@@ -31,6 +31,8 @@ pub(super) async fn deliver(world: Arc<World>, command: Arc<SentCommand>) {
     command.change(|state| {
         state.is_resolved = true;
         state.invocations = found;
+        // CancelCommand may come before the service has found the nodes.
+        // CancelCommand may come before the service has found the nodes.
         if state.is_cancelled {
             for one in &mut state.invocations {
                 one.cancel();
@@ -42,9 +44,13 @@ pub(super) async fn deliver(world: Arc<World>, command: Arc<SentCommand>) {
     let shared = Arc::new(SharedAnswer::default());
     let mut running = JoinSet::new();
     for index in 0..nodes {
+        // MaxConcurrency counts nodes that have begun and not ended, whatever came of the others.
+        // MaxConcurrency counts nodes that have begun and not ended, whatever came of the others.
         while running.len() >= most {
             running.join_next().await;
         }
+        // Before each start, since a node that failed meanwhile may have been one too many.
+        // Before each start, since a node that failed meanwhile may have been one too many.
         stop_after_errors(&command, nodes);
         if command.look(|all| all[index].status) != InvocationStatus::Pending {
             continue;
@@ -66,6 +72,10 @@ fn stop_after_errors(command: &SentCommand, nodes: usize) {
     let most = command.order.most_errors(nodes);
     command.change(|state| {
         let all = &mut state.invocations;
+        // SendCommand's text: "the system stops sending the command after the number of errors is
+        // exceeded"; with `MaxErrors` 3 the fourth error stops it. What has begun goes on.
+        // SendCommand's text: "the system stops sending the command after the number of errors is
+        // exceeded"; with `MaxErrors` 3 the fourth error stops it. What has begun goes on.
         if all.iter().filter(|one| one.status.is_error()).count() <= most {
             return;
         }
@@ -89,6 +99,10 @@ fn find(world: &World, command: &SentCommand) -> Vec<Invocation> {
         Invocation::new(instance.id.clone(), host_name(instance), status)
     };
     let by_ids = |ids: &[String]| {
+        // An id that reported once and is gone keeps its row; one that was never known was refused
+        // by SendCommand.
+        // An id that reported once and is gone keeps its row; one that was never known was refused
+        // by SendCommand.
         let all = ids.iter().map(|id| match managed(world, command, id) {
             Some(instance) => new(&instance),
             None => Invocation::new(id.clone(), String::new(), InvocationStatus::Undeliverable),
@@ -180,6 +194,10 @@ async fn bring(
             Some(Verdict::Failed) => InvocationStatus::Failed,
             Some(Verdict::TimedOut) => InvocationStatus::ExecutionTimedOut,
             Some(Verdict::Reboot) => {
+                // A script that ends with 194 has its machine restarted and is run again, from its
+                // begin, once the agent is back.
+                // A script that ends with 194 has its machine restarted and is run again, from its
+                // begin, once the agent is back.
                 world.fleet.change(&id, &MachineChange::start());
                 continue;
             }
@@ -210,10 +228,14 @@ fn finish(started: Timestamp, took: Duration) -> Timestamp {
 fn note_start(command: &SentCommand, index: usize, started: Timestamp) {
     command.change(|state| {
         let one = &mut state.invocations[index];
+        // Whoever cancelled between delivery and start sees Cancelling until the node answers.
+        // Whoever cancelled between delivery and start sees Cancelling until the node answers.
         if one.status != InvocationStatus::Cancelling {
             one.status = InvocationStatus::InProgress;
         }
         one.result = Some(PluginResult {
+            // What GetCommandInvocation says of a command that has not ended.
+            // What GetCommandInvocation says of a command that has not ended.
             code: -1,
             started,
             finished: None,
@@ -253,6 +275,8 @@ async fn take(
         }
         command.change(|state| {
             let one = &mut state.invocations[index];
+            // A cancellation may have come since the status was looked at.
+            // A cancellation may have come since the status was looked at.
             if !one.status.is_terminal() && one.status != InvocationStatus::Cancelling {
                 one.status = InvocationStatus::Delayed;
             }

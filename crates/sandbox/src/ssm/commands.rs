@@ -32,6 +32,7 @@ pub(super) fn send(app: &App, call: &Call, input: &Value) -> Result<Value, ApiEr
     let output = output(app, input, short)?;
     let given = parameters(input.get("Parameters"))?;
     app.check_resource(call, "SendCommand", short, &document_arn(call, short))?;
+    // After the permission: whoever may not run a document is not told whether there is one.
     let document = CommandDocument::find(short, app.fleet.file())?;
     let parameters = document.resolve(short, &given, app.fleet.file())?;
     if let Targets::Ids(ids) = &targets {
@@ -68,6 +69,7 @@ pub(super) fn send(app: &App, call: &Call, input: &Value) -> Result<Value, ApiEr
 pub(super) fn cancel(app: &App, call: &Call, input: &Value) -> Result<Value, ApiError> {
     let command = find(app, call, required(input, "CommandId")?)?;
     let ids = ids(input)?;
+    // All or nothing: with one wrong id no node is cancelled.
     for id in &ids {
         if command.invocation(id).is_none() {
             return Err(invalid_instances(call, &[id]));
@@ -177,6 +179,7 @@ fn control(input: &Value, name: &str, least: u32) -> Result<Option<String>, ApiE
         return Ok(None);
     };
     let digits = text.strip_suffix('%').unwrap_or(text);
+    // The service's pattern takes no leading zeros.
     let is_plain = digits == "0" || !digits.starts_with('0');
     let is_good = is_plain
         && digits.bytes().all(|byte| byte.is_ascii_digit())

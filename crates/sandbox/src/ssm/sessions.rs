@@ -39,6 +39,8 @@ pub(super) fn start(app: &App, call: &Call, input: &Value) -> Result<Value, ApiE
     let short = document
         .rsplit_once(":document/")
         .map_or(document, |(_, short)| short);
+    // Both are looked at before the target is: a caller without permission does not learn which
+    // targets there are. IAM wants the instance and the document allowed.
     app.check_resource(call, "StartSession", target, &instance_arn(call, target))?;
     app.check_resource(call, "StartSession", short, &document_arn(call, short))?;
     if let Some(most) = app.faults().max_parameter {
@@ -54,6 +56,7 @@ pub(super) fn start(app: &App, call: &Call, input: &Value) -> Result<Value, ApiE
         .filter(|_| !faults.kms_skip)
         .map(|key| kms::of_agent(app, call, &instance, key));
     let internal = |_| ApiError::internal(call.service);
+    // A fault speaks for all agents. One that has never told its version is taken for a new one.
     let agent_version = faults
         .agent_version
         .clone()
@@ -96,6 +99,7 @@ pub(super) fn start(app: &App, call: &Call, input: &Value) -> Result<Value, ApiE
             duration: file.session.max_duration.map(|span| span.0),
         },
     };
+    // From here on the session counts and is listed, whether or not anybody attaches to it.
     let session = app.gateway.start(spec, request);
     let token = session.issue_token().map_err(internal)?;
     Ok(opening(app, &session, &token))
@@ -147,6 +151,8 @@ fn refuse_what_it_cannot(
 
 /// The instance if its agent takes sessions.
 fn connected(app: &App, call: &Call, target: &str) -> Result<Arc<Instance>, ApiError> {
+    // Whatever looks like an id and is none of ours is `TargetNotConnected`, as at the service,
+    // which does not tell apart what does not exist and what is offline.
     let is_id = ["i-", "mi-"].iter().any(|prefix| {
         target.strip_prefix(prefix).is_some_and(|digits| {
             matches!(digits.len(), 8 | 17) && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
@@ -175,6 +181,8 @@ pub(super) fn resume(app: &App, call: &Call, input: &Value) -> Result<Value, Api
             session.terminate();
             return Err(gone());
         }
+        // An answer without a token, with which the service says that the session is over; the
+        // official client takes it so.
         Some(RefuseResume::TimedOut) => {
             session.terminate();
             return Ok(json!({ "SessionId": session.id }));
@@ -184,6 +192,7 @@ pub(super) fn resume(app: &App, call: &Call, input: &Value) -> Result<Value, Api
         }
         _ => {}
     }
+    // Only after the faults: `refuse-resume` is about sessions that could be resumed.
     if session.is_over() {
         return Err(gone());
     }

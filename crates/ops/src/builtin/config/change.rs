@@ -7,7 +7,7 @@ use ops_ui::{Error, Exit, Result, hint};
 use super::file::{ConfigFile, reason, team_profiles};
 
 /// Puts `value` under `key`: as text where the key takes text, else as what YAML takes it for.
-pub(super) fn set(cx: &Context, key: &str, value: &str) -> Result<Exit> {
+pub(super) fn set_value(cx: &Context, key: &str, value: &str) -> Result<Exit> {
     let file = ConfigFile::typed(cx)?;
     let before = file.read()?;
     let is_list_or_map = value.starts_with(['[', '{']);
@@ -30,29 +30,37 @@ pub(super) fn set(cx: &Context, key: &str, value: &str) -> Result<Exit> {
         // What was wrong before is not this change's fault, but is not written over either.
         if found.is_empty() {
             file.write(&after)?;
-            tell(cx, &file, &format!("{key} is set"));
+            tell_change(cx, &file, &format!("{key} is set"));
             return Ok(Exit::SUCCESS);
         }
         if mistakes.is_empty() {
             mistakes = found;
         }
     }
-    Err(refused(&file, &format!("`{key}` to `{value}`"), &mistakes))
+    Err(refused_change(
+        &file,
+        &format!("`{key}` to `{value}`"),
+        &mistakes,
+    ))
 }
 
 /// Takes `key` out.
-pub(super) fn unset(cx: &Context, key: &str) -> Result<Exit> {
+pub(super) fn unset_value(cx: &Context, key: &str) -> Result<Exit> {
     let file = ConfigFile::typed(cx)?;
     let Some(after) = edit::unset(&file.path, &file.read()?, key)? else {
-        tell(cx, &file, &format!("{key} was not set"));
+        tell_change(cx, &file, &format!("{key} was not set"));
         return Ok(Exit::SUCCESS);
     };
     let mistakes = file.mistakes(cx, &after)?;
     if !mistakes.is_empty() {
-        return Err(refused(&file, &format!("`{key}` to nothing"), &mistakes));
+        return Err(refused_change(
+            &file,
+            &format!("`{key}` to nothing"),
+            &mistakes,
+        ));
     }
     file.write(&after)?;
-    tell(cx, &file, &format!("{key} is not set any more"));
+    tell_change(cx, &file, &format!("{key} is not set any more"));
     Ok(Exit::SUCCESS)
 }
 
@@ -76,16 +84,16 @@ pub(super) fn use_profile(cx: &Context, name: Option<&str>) -> Result<Exit> {
     };
     let mistakes = file.mistakes(cx, &after)?;
     if !mistakes.is_empty() {
-        return Err(refused(&file, "`profile`", &mistakes));
+        return Err(refused_change(&file, "`profile`", &mistakes));
     }
     file.write(&after)?;
     match name {
-        Some(name) => tell(
+        Some(name) => tell_change(
             cx,
             &file,
             &format!("{name} is used where -p names no other"),
         ),
-        None => tell(cx, &file, "no profile is used where -p names none"),
+        None => tell_change(cx, &file, "no profile is used where -p names none"),
     }
     if cx
         .env()
@@ -98,12 +106,12 @@ pub(super) fn use_profile(cx: &Context, name: Option<&str>) -> Result<Exit> {
     Ok(Exit::SUCCESS)
 }
 
-fn tell(cx: &Context, file: &ConfigFile, what: &str) {
+fn tell_change(cx: &Context, file: &ConfigFile, what: &str) {
     cx.output().note(format!("{what}: {}", file.path.display()));
 }
 
 /// The first mistake, as the reason why nothing was changed.
-fn refused(file: &ConfigFile, what: &str, mistakes: &[Error]) -> Error {
+fn refused_change(file: &ConfigFile, what: &str, mistakes: &[Error]) -> Error {
     let error = Error::usage(format!("cannot set {what} in {}", file.path.display()));
     let error = match mistakes.first() {
         Some(first) => error.caused_by(reason(first)),

@@ -23,10 +23,10 @@ struct Difference {
 }
 
 /// Shows in which keys two profiles differ, with all that they extend.
-pub(super) fn diff(cx: &Context, first: &str, second: &str) -> Result<Exit> {
+pub(super) fn diff_profiles(cx: &Context, first: &str, second: &str) -> Result<Exit> {
     let all = team_profiles(cx)?;
-    let mut one = keys(cx, &all, first)?;
-    let mut other = keys(cx, &all, second)?;
+    let mut one = profile_keys(cx, &all, first)?;
+    let mut other = profile_keys(cx, &all, second)?;
     one.retain(|key, value| match other.get(key) {
         Some(theirs) if theirs == value => {
             other.remove(key);
@@ -64,7 +64,7 @@ pub(super) fn diff(cx: &Context, first: &str, second: &str) -> Result<Exit> {
     table(cx, &["KEY", first, second], lines)
 }
 
-fn keys(cx: &Context, all: &[Found], name: &str) -> Result<BTreeMap<String, Value>> {
+fn profile_keys(cx: &Context, all: &[Found], name: &str) -> Result<BTreeMap<String, Value>> {
     let file = ConfigFile::team(cx, name)?;
     let found = Found {
         name: name.to_owned(),

@@ -19,7 +19,7 @@ const EMPTY: &str = "\
 
 /// Opens a copy in the editor until it is right, or given up; only what is right takes the place of
 /// the file.
-pub(super) async fn edit(cx: &Context, name: Option<&str>) -> Result<Exit> {
+pub(super) async fn edit_profile(cx: &Context, name: Option<&str>) -> Result<Exit> {
     let file = match name {
         Some(name) => ConfigFile::team(cx, name)?,
         None => ConfigFile::typed(cx)?,
@@ -35,7 +35,7 @@ pub(super) async fn edit(cx: &Context, name: Option<&str>) -> Result<Exit> {
     let start = if before.is_empty() { EMPTY } else { &before };
     fs::write(&copy, start).map_err(|error| cannot_write(&copy, error))?;
     loop {
-        run(cx.env(), &copy)?;
+        run_editor(cx.env(), &copy)?;
         let after = fs::read_to_string(&copy)
             .map_err(|error| Error::usage("cannot read what was edited").caused_by(error))?;
         if after == start {
@@ -65,7 +65,7 @@ pub(super) async fn edit(cx: &Context, name: Option<&str>) -> Result<Exit> {
 }
 
 /// Runs the editor on `path` and waits for it.
-fn run(env: &Env, path: &Path) -> Result<()> {
+fn run_editor(env: &Env, path: &Path) -> Result<()> {
     let named = ["OPS_EDITOR", "VISUAL", "EDITOR"]
         .into_iter()
         .find_map(|name| env.var(name).filter(|line| !line.trim().is_empty()));

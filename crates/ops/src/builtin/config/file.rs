@@ -143,7 +143,7 @@ impl ConfigFile {
 }
 
 /// Why a file is wrong, in one line: its name is that of a copy, which nobody knows.
-pub(super) fn reason(mistake: &Error) -> String {
+pub(super) fn mistake_reason(mistake: &Error) -> String {
     let why = mistake.why().first().map(ToString::to_string);
     let why = why.unwrap_or_else(|| mistake.what().to_string());
     why.lines().next().unwrap_or_default().to_owned()

@@ -46,7 +46,7 @@ struct Imported {
     left_out: Vec<String>,
 }
 
-pub(super) fn import(cx: &Context, args: &ImportArgs) -> Result<Exit> {
+pub(super) fn import_profile(cx: &Context, args: &ImportArgs) -> Result<Exit> {
     let path = cx.paths().expand(&args.file.to_string_lossy());
     let text = fs::read_to_string(&path).map_err(|error| {
         Error::usage(format!("cannot read {}", path.display())).caused_by(error)
@@ -99,7 +99,7 @@ pub(super) fn import(cx: &Context, args: &ImportArgs) -> Result<Exit> {
 }
 
 /// `{profile, region}` under `aws`, without what is not known.
-fn aws(profile: Option<&str>, region: Option<&str>) -> Map<String, Json> {
+fn aws_section(profile: Option<&str>, region: Option<&str>) -> Map<String, Json> {
     let mut aws = Map::new();
     for (key, value) in [("profile", profile), ("region", region)] {
         if let Some(value) = value {
@@ -168,7 +168,7 @@ fn aws_gate(path: &Path, text: &str, wanted: Option<&str>) -> Result<Imported> {
                 .push(format!("{alias}: it names no server")),
         }
     }
-    let aws = aws(profile.as_deref(), region.as_deref());
+    let aws = aws_section(profile.as_deref(), region.as_deref());
     if !aws.is_empty() {
         imported.profile.insert("aws".to_owned(), aws.into());
     }
@@ -194,7 +194,7 @@ fn aws_config(path: &Path, text: &str, wanted: Option<&str>) -> Result<Imported>
         }
     };
     let mut imported = Imported::default();
-    let mut aws = aws(Some(name), files.region(name));
+    let mut aws = aws_section(Some(name), files.region(name));
     let of_role = files
         .get(name, "role_arn")
         .and_then(|arn| arn.split(':').nth(4));
@@ -223,7 +223,7 @@ fn ssh_config(text: &str) -> Imported {
     let mut imported = Imported::default();
     let (mut hosts, mut forwards) = (Map::new(), Map::new());
     let mut regions = BTreeMap::new();
-    for (aliases, options) in blocks(text) {
+    for (aliases, options) in host_blocks(text) {
         let option = |key: &str| options.iter().find(|(name, _)| name == key).map(|(_, v)| v);
         let proxy = option("proxycommand")
             .map(String::as_str)
@@ -325,7 +325,7 @@ type HostBlock = (Vec<String>, Vec<(String, String)>);
 
 /// The blocks of an OpenSSH configuration: the names of `Host`, and what is said for them with
 /// keywords in small letters. `Match` is a block of nobody.
-fn blocks(text: &str) -> Vec<HostBlock> {
+fn host_blocks(text: &str) -> Vec<HostBlock> {
     let mut blocks: Vec<HostBlock> = Vec::new();
     for line in text.lines().map(str::trim) {
         if line.is_empty() || line.starts_with('#') {

@@ -48,7 +48,7 @@ pub(super) struct InitArgs {
 }
 
 /// Asks what is not known, five questions at most, and writes the profile.
-pub(super) async fn init(cx: &Context, args: &InitArgs) -> Result<Exit> {
+pub(super) async fn init_profile(cx: &Context, args: &InitArgs) -> Result<Exit> {
     let output = cx.output();
     let settings = cx.settings()?;
     let aws_profiles: Vec<&str> = settings.aws_files.names().collect();
@@ -62,7 +62,7 @@ pub(super) async fn init(cx: &Context, args: &InitArgs) -> Result<Exit> {
 
     let name = match &args.name {
         Some(name) => name.clone(),
-        None => answer(cx, "Name of the profile", known.unwrap_or("team")).await?,
+        None => ask_question(cx, "Name of the profile", known.unwrap_or("team")).await?,
     };
     if !is_name(&name) {
         return Err(
@@ -85,7 +85,7 @@ pub(super) async fn init(cx: &Context, args: &InitArgs) -> Result<Exit> {
             let has = |name: &&&str| aws_profiles.contains(name);
             let default = ["default"].iter().find(has).copied();
             let default = default.or(aws_profiles.first().copied());
-            answer(cx, "AWS profile", default.unwrap_or("")).await?
+            ask_question(cx, "AWS profile", default.unwrap_or("")).await?
         }
         None => String::new(),
     };
@@ -95,7 +95,7 @@ pub(super) async fn init(cx: &Context, args: &InitArgs) -> Result<Exit> {
             let of_profile = settings.aws_files.region(&aws_profile);
             let default = of_profile.or(known.as_deref()).unwrap_or("eu-west-1");
             if is_asked {
-                answer(cx, "Region", default).await?
+                ask_question(cx, "Region", default).await?
             } else {
                 of_profile.unwrap_or_default().to_owned()
             }
@@ -103,17 +103,17 @@ pub(super) async fn init(cx: &Context, args: &InitArgs) -> Result<Exit> {
     };
     let select = match &args.select {
         Some(select) => select.clone(),
-        None if is_asked => answer(cx, "Tag of your servers, Key=Value (all)", "").await?,
+        None if is_asked => ask_question(cx, "Tag of your servers, Key=Value (all)", "").await?,
         None => String::new(),
     };
     let user = match &args.ssh_user {
         Some(user) => user.clone(),
-        None if is_asked => answer(cx, "User for ssh (the image's)", "").await?,
+        None if is_asked => ask_question(cx, "User for ssh (the image's)", "").await?,
         None => String::new(),
     };
 
     let file = ConfigFile::new_profile(cx, &name);
-    let text = profile(&file.path, &name, &aws_profile, &region, &select, &user)?;
+    let text = profile_text(&file.path, &name, &aws_profile, &region, &select, &user)?;
     let mistakes = file.mistakes(cx, &text)?;
     if let Some(mistake) = mistakes.first() {
         return Err(Error::usage("no profile was written")
@@ -128,7 +128,7 @@ pub(super) async fn init(cx: &Context, args: &InitArgs) -> Result<Exit> {
 }
 
 /// What is typed, or `default`.
-async fn answer(cx: &Context, question: &str, default: &str) -> Result<String> {
+async fn ask_question(cx: &Context, question: &str, default: &str) -> Result<String> {
     let question = match default {
         "" => format!("{question}: "),
         default => format!("{question} [{default}]: "),
@@ -141,7 +141,7 @@ async fn answer(cx: &Context, question: &str, default: &str) -> Result<String> {
 }
 
 /// [`TEMPLATE`] with what was answered; what was left open is taken out.
-fn profile(
+fn profile_text(
     path: &Path,
     name: &str,
     aws_profile: &str,

@@ -131,17 +131,17 @@ impl Command for Config {
 
     async fn run(self, cx: Context) -> Result<Exit> {
         match self.action {
-            Action::Show => settings(&cx),
-            Action::Profiles => profiles(&cx),
-            Action::Path => path(&cx),
-            Action::Validate { profiles } => validate(&cx, &profiles),
-            Action::Init(args) => init::init(&cx, &args).await,
-            Action::Edit { edited } => editor::edit(&cx, edited.as_deref()).await,
-            Action::Set { key, value } => change::set(&cx, &key, &value),
-            Action::Unset { key } => change::unset(&cx, &key),
+            Action::Show => show_settings(&cx),
+            Action::Profiles => list_profiles(&cx),
+            Action::Path => show_path(&cx),
+            Action::Validate { profiles } => validate_profiles(&cx, &profiles),
+            Action::Init(args) => init::init_profile(&cx, &args).await,
+            Action::Edit { edited } => editor::edit_profile(&cx, edited.as_deref()).await,
+            Action::Set { key, value } => change::set_value(&cx, &key, &value),
+            Action::Unset { key } => change::unset_value(&cx, &key),
             Action::Use { used, none: _ } => change::use_profile(&cx, used.as_deref()),
-            Action::Diff { first, second } => diff::diff(&cx, &first, &second),
-            Action::Import(args) => import::import(&cx, &args),
+            Action::Diff { first, second } => diff::diff_profiles(&cx, &first, &second),
+            Action::Import(args) => import::import_profile(&cx, &args),
             Action::Schema { user } => {
                 let schema = if user {
                     show::user_schema()
@@ -155,20 +155,20 @@ impl Command for Config {
     }
 }
 
-fn settings(cx: &Context) -> Result<Exit> {
+fn show_settings(cx: &Context) -> Result<Exit> {
     let rows = show::show(cx.invocation(), cx.settings()?)?;
-    if document(cx, "settings", &rows)? {
+    if print_document(cx, "settings", &rows)? {
         return Ok(Exit::SUCCESS);
     }
     let lines = rows
         .iter()
         .map(|row| vec![row.name.clone(), value_text(&row.value), row.source.clone()]);
-    table(cx, &["NAME", "VALUE", "SOURCE"], lines)
+    print_table(cx, &["NAME", "VALUE", "SOURCE"], lines)
 }
 
-fn profiles(cx: &Context) -> Result<Exit> {
+fn list_profiles(cx: &Context) -> Result<Exit> {
     let rows = show::profiles(cx.invocation(), cx.verbs(), cx.settings().ok())?;
-    if document(cx, "profiles", &rows)? {
+    if print_document(cx, "profiles", &rows)? {
         return Ok(Exit::SUCCESS);
     }
     let output = cx.output();
@@ -253,9 +253,9 @@ fn write_profiles(cx: &Context, rows: &[ProfileRow]) -> Result<()> {
     output.through_pager(|| ops_ui::table::write(output, &columns, cells))
 }
 
-fn path(cx: &Context) -> Result<Exit> {
+fn show_path(cx: &Context) -> Result<Exit> {
     let rows = show::files(cx.invocation());
-    if document(cx, "files", &rows)? {
+    if print_document(cx, "files", &rows)? {
         return Ok(Exit::SUCCESS);
     }
     let lines = rows.iter().map(|row| {
@@ -266,10 +266,10 @@ fn path(cx: &Context) -> Result<Exit> {
             there.to_owned(),
         ]
     });
-    table(cx, &["WHAT", "PATH", "EXISTS"], lines)
+    print_table(cx, &["WHAT", "PATH", "EXISTS"], lines)
 }
 
-fn validate(cx: &Context, names: &[String]) -> Result<Exit> {
+fn validate_profiles(cx: &Context, names: &[String]) -> Result<Exit> {
     let is_external = |verb: &str| plugin::find(cx.env(), &[verb.into()]).is_some();
     let results = show::validate(cx.invocation(), cx.verbs(), names, &is_external)?;
     let output = cx.output();
@@ -286,7 +286,7 @@ fn validate(cx: &Context, names: &[String]) -> Result<Exit> {
             })
         })
         .collect();
-    if !document(cx, "files", &rows)? {
+    if !print_document(cx, "files", &rows)? {
         for result in &results {
             if result.problems.is_empty() {
                 output.line(format!(
@@ -307,7 +307,7 @@ fn validate(cx: &Context, names: &[String]) -> Result<Exit> {
 }
 
 /// Writes `rows` as a document if that form was asked for.
-fn document(cx: &Context, name: &str, rows: &impl Serialize) -> Result<bool> {
+fn print_document(cx: &Context, name: &str, rows: &impl Serialize) -> Result<bool> {
     let output = cx.output();
     let whole = json!({ "apiVersion": "ops.config/v1", name: rows });
     match output.format() {
@@ -320,7 +320,11 @@ fn document(cx: &Context, name: &str, rows: &impl Serialize) -> Result<bool> {
 
 /// Aligned columns, cut where the terminal is too narrow. The user's home folder is `~` here, which
 /// leaves room on it.
-fn table(cx: &Context, head: &[&str], lines: impl Iterator<Item = Vec<String>>) -> Result<Exit> {
+fn print_table(
+    cx: &Context,
+    head: &[&str],
+    lines: impl Iterator<Item = Vec<String>>,
+) -> Result<Exit> {
     let rows: Vec<Vec<Cell>> = lines
         .map(|line| {
             line.iter()

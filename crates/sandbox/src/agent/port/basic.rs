@@ -56,6 +56,8 @@ pub(super) async fn run(
         }
     };
     let (mut reader, writer) = tokio::io::split(stream);
+    // The half that writes belongs to the handler and the half that reads to the loop below; a new
+    // connection has to reach both.
     let (reconnect, mut reconnects) = mpsc::channel::<Reconnect>(1);
     let connection = Arc::new(Connection::default());
     channel
@@ -118,6 +120,8 @@ async fn pump(
     let mut buffer = [0; PAYLOAD_BYTES];
     loop {
         channel.active().await;
+        // The flag of the client ends the reading at once: what the far end still sends is dropped,
+        // as by the agent, which closes the connection.
         let read = tokio::select! {
             read = reader.read(&mut buffer) => read,
             () = connection.disconnect.notified() => return,

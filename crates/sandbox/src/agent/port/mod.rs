@@ -26,6 +26,7 @@ pub(super) async fn run(channel: &Channel, spec: &SessionSpec, asked: PortReques
     if !spec.late_plugin.is_zero() {
         tokio::time::sleep(spec.late_plugin).await;
     }
+    // A type of another spelling, or none, is the raw stream of SSH, as the agent compares it.
     let forwards = asked.port_type == Some("LocalPortForwarding");
     if forwards
         && version::agent_multiplexes(&spec.agent_version)

@@ -57,6 +57,8 @@ pub(super) async fn run(channel: &Channel, spec: &SessionSpec, asked: &PortReque
             channel: channel.clone(),
         })
         .await;
+    // Both ends have to be new enough: an old client takes no keep-alive frames and would be found
+    // dead.
     let keeps_alive = version::keeps_alive(&spec.agent_version, &asked.client_version);
     tokio::select! {
         () = spec.pace.run(transmit(channel.clone(), spec.pace, Arc::clone(&shared))) => {}
@@ -130,6 +132,7 @@ async fn transmit(channel: Channel, pace: Pace, shared: Arc<SharedPortMux>) {
     loop {
         channel.active().await;
         if frames.is_empty() {
+            // Chosen as late as possible, so that the stream that has sent least is next.
             let next = shared
                 .until(|state| {
                     if state.broken {
@@ -157,6 +160,8 @@ async fn accept(
     let machine = Machine::of(spec, ssh::serve);
     let mut transfers = JoinSet::new();
     loop {
+        // Dials are serial, as the agent's: a destination that answers nothing holds up every
+        // stream opened after it.
         let id = shared.until(|state| state.server.accept()).await;
         match machine.dial(asked.host, asked.port).await {
             Ok(stream) => {
@@ -191,6 +196,8 @@ async fn transfer(shared: Arc<SharedPortMux>, id: StreamId, stream: Stream) {
 async fn from_connection(shared: &SharedPortMux, id: StreamId, mut reader: ReadHalf<Stream>) {
     let mut buffer = BytesMut::new();
     loop {
+        // A connection that is faster than the session is read no further, so that its sender waits
+        // and this process keeps its memory.
         shared
             .until(|state| (state.server.queued_bytes_of(id) < STREAM_QUEUE_BYTES).then_some(()))
             .await;
@@ -223,6 +230,7 @@ async fn to_connection(shared: &SharedPortMux, id: StreamId, mut writer: WriteHa
         if writer.write_all(&bytes).await.is_err() || writer.flush().await.is_err() {
             return;
         }
+        // Only what the connection has taken gives room back to the session's budget.
         shared.change(|state| state.server.release(id, bytes.len()));
     }
 }
@@ -233,6 +241,7 @@ async fn keep_alive(shared: &SharedPortMux) {
         tick.tick().await;
         let silent = shared.change(|state| {
             state.server.keep_alive();
+            // A session whose budget is spent reads nothing, which is no silence of the client.
             state.last_input.elapsed() > KEEP_ALIVE_TIMEOUT && state.server.wants_input()
         });
         if silent {
