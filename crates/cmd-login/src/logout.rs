@@ -42,7 +42,9 @@ impl Command for Logout {
         let outcome = Box::pin(cx.log_out(&login)).await?;
         let name = login.name();
         output.note(match outcome {
-            LogoutOutcome::Ended => format!("logged out of `{name}`, for {}", profiles(&login)),
+            LogoutOutcome::Ended => {
+                format!("logged out of `{name}`, for {}", profile_names(&login))
+            }
             LogoutOutcome::WasOver => {
                 format!("the login to `{name}` had ended already; its token is removed")
             }

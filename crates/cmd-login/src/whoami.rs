@@ -130,5 +130,5 @@ fn end_text(at: Option<Timestamp>) -> String {
         1..60 => format!("in {minutes} min"),
         _ => format!("in {} h {} min", minutes / 60, minutes % 60),
     };
-    format!("{} ({left})", clock(at))
+    format!("{} ({left})", clock_time(at))
 }

@@ -64,7 +64,7 @@ pub(crate) fn list_document(listing: &Listing) -> Document<'_> {
     Document {
         api_version: API_VERSION,
         kind: "InstanceList",
-        items: listing.instances.iter().map(item).collect(),
+        items: listing.instances.iter().map(item_of).collect(),
         failures: listing
             .failures
             .iter()

@@ -93,7 +93,7 @@ const OF_SEVERAL_WORDS: &[&str] = &["IPQoS", "RekeyLimit", "SendEnv", "SetEnv"];
 /// As [`config_argument`].
 pub(crate) fn option_value(key: &str, value: &str) -> Result<String, &'static str> {
     if OF_SEVERAL_WORDS.contains(&key) {
-        let words: Result<Vec<String>, _> = value.split_whitespace().map(quoted).collect();
+        let words: Result<Vec<String>, _> = value.split_whitespace().map(quoted_text).collect();
         return words.map(|words| words.join(" "));
     }
     quoted_text(value)

@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     log::Log,
     openssh,
-    options::{self, KnownHosts, Options, text},
+    options::{self, KnownHosts, Options, path_text},
     refused, settings, words,
 };
 
@@ -137,7 +137,7 @@ impl Command for Ssh {
             };
             let public = public_path(&key.path());
             proxy.extend(["--user".to_owned(), user, "--push-key".to_owned()]);
-            proxy.push(text(&public)?.to_owned());
+            proxy.push(path_text(&public)?.to_owned());
             if let Some(zone) = &instance.zone {
                 proxy.extend(["--zone".to_owned(), zone.clone()]);
             }
@@ -148,7 +148,7 @@ impl Command for Ssh {
         let folder =
             unwritable::temporary_dir_for("what ssh and ops ssh-proxy report", "ops-ssh-")?;
         let report = folder.path().join("report");
-        proxy.extend(["--report".to_owned(), text(&report)?.to_owned()]);
+        proxy.extend(["--report".to_owned(), path_text(&report)?.to_owned()]);
         if let Some(reason) = &self.session.reason {
             proxy.extend(["--reason".to_owned(), reason.clone()]);
         }

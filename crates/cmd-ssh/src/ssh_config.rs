@@ -19,7 +19,7 @@ use crate::{
     include::{self, Change},
     meaning,
     names::{self, Groups, Names},
-    options::{self, KnownHosts, Options, argument, text, unwritable},
+    options::{self, KnownHosts, Options, checked_argument, config_error, path_text},
     settings, words,
 };
 
@@ -317,7 +317,7 @@ fn common_options(
             if settings.auth == Some(Auth::InstanceConnect) && instance.kind == Kind::Ec2 =>
         {
             words.extend(["--user".to_owned(), user.clone(), "--push-key".to_owned()]);
-            words.push(text(&public_path(key))?.to_owned());
+            words.push(path_text(&public_path(key))?.to_owned());
             if let Some(zone) = &instance.zone {
                 words.extend(["--zone".to_owned(), zone.clone()]);
             }
@@ -327,17 +327,17 @@ fn common_options(
     };
     if settings.host_keys == HostKeys::Ssm {
         words.push("--pin-host-keys".to_owned());
-        words.push(text(&ops_remote::ssh::known_hosts::file(cx))?.to_owned());
+        words.push(path_text(&ops_remote::ssh::known_hosts::file(cx))?.to_owned());
     }
     let sharing = options::sharing_options(cx, settings)?;
     if !sharing.is_empty() {
         words.push("--on-terminal".to_owned());
     }
     let command = config_text::proxy_command(&words, &["--", "%h", "%p"])
-        .map_err(unwritable("the path of ops or a profile's name"))?;
+        .map_err(config_error("the path of ops or a profile's name"))?;
     options.push(("ProxyCommand".to_owned(), command));
     if let Some(user) = &settings.user {
-        options.push(("User".to_owned(), argument("ssh.user", user)?));
+        options.push(("User".to_owned(), checked_argument("ssh.user", user)?));
     }
     if let Some(port) = settings.port {
         options.push(("Port".to_owned(), port.to_string()));

@@ -23,7 +23,7 @@ pub(crate) fn root_command() -> Command {
                 .map(|arg| arg.hide_env(true)),
         );
     root = help::for_root(root);
-    root.subcommands(registry::entries().map(verb))
+    root.subcommands(registry::entries().map(verb_command))
 }
 
 /// One verb.

@@ -64,7 +64,7 @@ pub(crate) fn understand(
         (Some(words), Some(policy)) => return Ok(Meaning::Alias(words, policy)),
         (_, policy) => policy,
     };
-    if let Some((found, used)) = plugin::find(env, &words[place..]) {
+    if let Some((found, used)) = plugin::find_plugin(env, &words[place..]) {
         return Ok(Meaning::External(found, used, policy));
     }
     let Some(profile) = alias::profile_among(&words[place + 1..]) else {

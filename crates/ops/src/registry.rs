@@ -55,8 +55,8 @@ static OWN: OnceLock<&'static [Group]> = OnceLock::new();
 pub(crate) fn add(own: &'static [Group]) -> Result<(), &'static str> {
     let mut taken: Vec<&str> = ops_profile::RESERVED.to_vec();
     taken.push("help");
-    taken.extend(GROUPS.iter().flat_map(Group::entries).flat_map(names));
-    for name in own.iter().flat_map(Group::entries).flat_map(names) {
+    taken.extend(GROUPS.iter().flat_map(Group::entries).flat_map(entry_names));
+    for name in own.iter().flat_map(Group::entries).flat_map(entry_names) {
         if taken.contains(&name) {
             return Err(name);
         }

@@ -63,7 +63,7 @@ pub(crate) fn run(entry: &'static Entry, matches: &ArgMatches, globals: Globals,
 pub(crate) fn run_external(plugin: &Plugin, arguments: &[OsString], cx: &Context) -> Result<Exit> {
     trace::start_tracing(cx.globals().verbose);
     if !cx.globals().sandbox {
-        return Err(plugin::exec(plugin, arguments, cx));
+        return Err(plugin::exec_plugin(plugin, arguments, cx));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -74,9 +74,9 @@ pub(crate) fn run_external(plugin: &Plugin, arguments: &[OsString], cx: &Context
         let laid = sandbox::lay_for_external(cx.globals(), &mut env).await?;
         let inside = registry::new_context(cx.globals().clone(), env);
         if !laid.is_own() {
-            return Err(plugin::exec(plugin, arguments, &inside));
+            return Err(plugin::exec_plugin(plugin, arguments, &inside));
         }
-        let result = plugin::spawn(plugin, arguments, &inside).await;
+        let result = plugin::spawn_plugin(plugin, arguments, &inside).await;
         laid.end().await;
         result
     })

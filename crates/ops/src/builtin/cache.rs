@@ -61,7 +61,7 @@ impl Command for Cache {
 }
 
 async fn refresh_cache(cx: &Context) -> Result<Exit> {
-    if let Some(found) = Box::pin(cache::refresh_cache(cx, true)).await? {
+    if let Some(found) = Box::pin(cache::refresh(cx, true)).await? {
         for note in &found.notes {
             cx.output().warn(note);
         }

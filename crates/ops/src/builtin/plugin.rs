@@ -73,10 +73,12 @@ impl Command for Plugins {
 
 async fn run_plugin(name: &str, arguments: &[OsString], cx: &Context) -> Result<Exit> {
     Policy::load(cx)?.check(name)?;
-    match plugin::find(cx.env(), &[OsString::from(name)]) {
+    match plugin::find_plugin(cx.env(), &[OsString::from(name)]) {
         // The sandbox is in this process: it has to stay.
-        Some((found, _)) if cx.globals().sandbox => plugin::spawn(&found, arguments, cx).await,
-        Some((found, _)) => Err(plugin::exec(&found, arguments, cx)),
+        Some((found, _)) if cx.globals().sandbox => {
+            plugin::spawn_plugin(&found, arguments, cx).await
+        }
+        Some((found, _)) => Err(plugin::exec_plugin(&found, arguments, cx)),
         None => Err(Error::new(
             ErrorKind::PluginNotFound,
             format!("there is no external command `{name}`"),
@@ -99,7 +101,7 @@ fn list_plugins(cx: &Context) -> Result<Exit> {
         })
         .unwrap_or_default();
     let mut lines: Vec<Line> = Vec::new();
-    for found in plugin::all(cx.env()) {
+    for found in plugin::all_plugins(cx.env()) {
         let info = found
             .plugin
             .may_be_probed

@@ -51,7 +51,7 @@ fn ask_plugin(
     cx: &Context,
     patience: Patience,
 ) -> Option<Vec<u8>> {
-    let prepared = plugin::prepare(cx).ok()?;
+    let prepared = plugin::prepare_environment(cx).ok()?;
     let mut command = Command::new(&plugin.path);
     command
         .arg("__complete")
@@ -59,5 +59,5 @@ fn ask_plugin(
         .arg(current)
         .env_clear()
         .envs(prepared.env.iter());
-    plugin::answer(&mut command, MAX_ANSWER, patience.until)
+    plugin::bounded_answer(&mut command, MAX_ANSWER, patience.until)
 }

@@ -48,7 +48,7 @@ pub(crate) fn answer_completion() -> bool {
     if asked == REFRESH {
         // Why it failed shows with the next command.
         run_behind_request(&words, &env, async |cx| {
-            drop(cache::refresh_cache(cx, false).await);
+            drop(cache::refresh(cx, false).await);
         });
     } else if asked == REFRESH_SESSIONS {
         run_behind_request(&words, &env, async |cx| {

@@ -445,7 +445,7 @@ impl Source {
     }
 
     fn external_commands(&self, current: &str) -> Vec<Candidate> {
-        let mut names: Vec<String> = plugin::all(self.cx.env())
+        let mut names: Vec<String> = plugin::all_plugins(self.cx.env())
             .into_iter()
             .filter(|found| found.executable && starts_with(&found.plugin.name, current))
             .map(|found| found.plugin.name)

@@ -10,7 +10,7 @@ use std::{
 use ops_ui::{Env, Paths};
 use serde::{Deserialize, Serialize};
 
-use super::answer;
+use super::bounded_answer;
 
 /// How long a plugin may take to answer.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -50,7 +50,7 @@ pub(crate) fn probe_info(path: &Path, env: &Env) -> Option<Info> {
         .env_clear()
         .envs(env.iter())
         .env("OPS_API", "1");
-    let answer = answer(&mut command, MAX_ANSWER, Instant::now() + PATIENCE)?;
+    let answer = bounded_answer(&mut command, MAX_ANSWER, Instant::now() + PATIENCE)?;
     serde_json::from_slice(&answer).ok()
 }
 

@@ -8,9 +8,9 @@ mod run;
 
 pub(crate) use answer::bounded_answer;
 pub(crate) use environment::prepare_environment;
-pub(crate) use find::{Found, Plugin, all, find};
+pub(crate) use find::{Found, Plugin, all_plugins, find_plugin};
 pub(crate) use info::Cache;
-pub(crate) use run::{exec, spawn};
+pub(crate) use run::{exec_plugin, spawn_plugin};
 
 use ops_profile::Verbs;
 use ops_ui::{Env, Paths};
@@ -23,7 +23,7 @@ pub(crate) const API_VERSION: &str = "ops.plugin/v1";
 pub(crate) fn listed_plugins(env: &Env, verbs: Verbs) -> Vec<(String, String)> {
     let cache = Cache::load(&Paths::from_env(env));
     let mut names: Vec<(String, String)> = Vec::new();
-    for found in all(env) {
+    for found in all_plugins(env) {
         let hidden = verbs.find(&found.plugin.name).is_some();
         if hidden || !found.executable || names.iter().any(|(name, _)| *name == found.plugin.name) {
             continue;

@@ -7,7 +7,7 @@ use ops_ui::{Env, text::cut};
 use unicode_width::UnicodeWidthStr as _;
 
 use super::quote::{self, Dialect, Open};
-use super::{Candidate, CompletionRequest, padded};
+use super::{Candidate, CompletionRequest, pad_to};
 
 /// Up to so many candidates are described; more are shown side by side. As readline's own question
 /// whether to show them all.
@@ -156,7 +156,7 @@ pub(super) fn show(asked: &CompletionRequest, candidates: &[Candidate]) -> Strin
     for (one, shown) in candidates.iter().zip(&shown) {
         text.push('\n');
         if described && !one.about.is_empty() {
-            let line = format!("{}  ({})", padded(shown, width), one.about);
+            let line = format!("{}  ({})", pad_to(shown, width), one.about);
             text.push_str(&cut(&line, asked.columns.saturating_sub(1).max(width)));
         } else {
             text.push_str(shown);

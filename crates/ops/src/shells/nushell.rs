@@ -25,7 +25,7 @@ $env.config.completions.external.completer = {|spans|
 pub(super) fn read(words: &[OsString], env: &Env) -> Option<CompletionRequest> {
     let mut plain = words
         .iter()
-        .map(|word| word.to_str().map(unquoted))
+        .map(|word| word.to_str().map(unquoted_word))
         .collect::<Option<Vec<String>>>()?;
     let current = plain.pop()?;
     let before: Vec<OsString> = plain.into_iter().map(OsString::from).collect();

@@ -3,7 +3,7 @@
 use ops_ui::text::cut;
 use unicode_width::UnicodeWidthStr as _;
 
-use super::{Candidate, CompletionRequest, padded};
+use super::{Candidate, CompletionRequest, pad_to};
 
 pub(super) const SCRIPT: &str = r#"#compdef ops
 # ops in zsh: source <(ops completion zsh)
@@ -46,7 +46,7 @@ pub(super) fn show(asked: &CompletionRequest, candidates: &[Candidate]) -> Strin
         if one.about.is_empty() {
             text.push_str(&one.value);
         } else {
-            let line = format!("{}  -- {}", padded(&one.value, width), one.about);
+            let line = format!("{}  -- {}", pad_to(&one.value, width), one.about);
             text.push_str(&cut(&line, asked.columns.saturating_sub(1)));
         }
         text.push('\n');

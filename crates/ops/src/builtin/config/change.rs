@@ -4,7 +4,7 @@ use ops_core::Context;
 use ops_profile::edit::{self, NewValue};
 use ops_ui::{Error, Exit, Result, hint};
 
-use super::file::{ConfigFile, reason, team_profiles};
+use super::file::{ConfigFile, mistake_reason, team_profiles};
 
 /// Puts `value` under `key`: as text where the key takes text, else as what YAML takes it for.
 pub(super) fn set_value(cx: &Context, key: &str, value: &str) -> Result<Exit> {
@@ -114,7 +114,7 @@ fn tell_change(cx: &Context, file: &ConfigFile, what: &str) {
 fn refused_change(file: &ConfigFile, what: &str, mistakes: &[Error]) -> Error {
     let error = Error::usage(format!("cannot set {what} in {}", file.path.display()));
     let error = match mistakes.first() {
-        Some(first) => error.caused_by(reason(first)),
+        Some(first) => error.caused_by(mistake_reason(first)),
         None => error,
     };
     let error = match mistakes.first() {

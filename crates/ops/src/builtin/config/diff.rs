@@ -9,9 +9,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    document,
     file::{ConfigFile, team_profiles},
-    table, value_text,
+    print_document, print_table, value_text,
 };
 
 /// A key whose value is not the same in both; null where a profile does not have it.
@@ -47,7 +46,7 @@ pub(super) fn diff_profiles(cx: &Context, first: &str, second: &str) -> Result<E
         second,
     }));
     differences.sort_by(|one, other| one.key.cmp(&other.key));
-    if document(cx, "differences", &differences)? {
+    if print_document(cx, "differences", &differences)? {
         return Ok(Exit::SUCCESS);
     }
     if differences.is_empty() {
@@ -61,7 +60,7 @@ pub(super) fn diff_profiles(cx: &Context, first: &str, second: &str) -> Result<E
             value_text(&row.second),
         ]
     });
-    table(cx, &["KEY", first, second], lines)
+    print_table(cx, &["KEY", first, second], lines)
 }
 
 fn profile_keys(cx: &Context, all: &[Found], name: &str) -> Result<BTreeMap<String, Value>> {

@@ -103,7 +103,7 @@ impl ConfigFile {
     /// # Errors
     /// It cannot be read.
     pub(super) fn mistakes_of(&self, cx: &Context, path: &Path) -> Result<Vec<Error>> {
-        let is_external = |verb: &str| plugin::find(cx.env(), &[verb.into()]).is_some();
+        let is_external = |verb: &str| plugin::find_plugin(cx.env(), &[verb.into()]).is_some();
         let mut invocation = Invocation::new(cx.globals().clone(), cx.env().clone());
         if self.profile.is_none() {
             // Where a user's own file is looked for.

@@ -15,7 +15,7 @@ use ops_ui::{
 };
 use serde_json::{Map, Value as Json, json};
 
-use super::file::{ConfigFile, reason, team_profiles};
+use super::file::{ConfigFile, mistake_reason, team_profiles};
 
 /// Where a profile is made from.
 #[derive(clap::ValueEnum, Clone, Copy, Debug)]
@@ -80,7 +80,9 @@ pub(super) fn import_profile(cx: &Context, args: &ImportArgs) -> Result<Exit> {
         cx.output().warn(format!("left out: {left}"));
     }
     if let Some(mistake) = file.mistakes(cx, &text)?.first() {
-        return Err(Error::usage("what is there makes no profile").caused_by(reason(mistake)));
+        return Err(
+            Error::usage("what is there makes no profile").caused_by(mistake_reason(mistake))
+        );
     }
     if args.name.is_none() {
         cx.output().through_pager(|| cx.output().page(&text))?;

@@ -9,7 +9,7 @@ use ops_profile::{
 };
 use ops_ui::{Error, Exit, Result, hint};
 
-use super::file::{ConfigFile, reason, team_profiles};
+use super::file::{ConfigFile, mistake_reason, team_profiles};
 
 /// What a first profile looks like. What is answered takes the place of the values here, and what
 /// is left open goes; the comments say what else there is.
@@ -117,7 +117,7 @@ pub(super) async fn init_profile(cx: &Context, args: &InitArgs) -> Result<Exit> 
     let mistakes = file.mistakes(cx, &text)?;
     if let Some(mistake) = mistakes.first() {
         return Err(Error::usage("no profile was written")
-            .caused_by(reason(mistake))
+            .caused_by(mistake_reason(mistake))
             .hinted_as(mistake));
     }
     file.write(&text)?;

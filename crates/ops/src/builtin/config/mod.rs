@@ -270,7 +270,7 @@ fn show_path(cx: &Context) -> Result<Exit> {
 }
 
 fn validate_profiles(cx: &Context, names: &[String]) -> Result<Exit> {
-    let is_external = |verb: &str| plugin::find(cx.env(), &[verb.into()]).is_some();
+    let is_external = |verb: &str| plugin::find_plugin(cx.env(), &[verb.into()]).is_some();
     let results = show::validate(cx.invocation(), cx.verbs(), names, &is_external)?;
     let output = cx.output();
     let described = |error: &Error| json!({ "message": error.what(), "why": error.why(), "hint": error.hints() });
