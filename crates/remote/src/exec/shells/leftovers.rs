@@ -10,7 +10,7 @@ use std::{
 use ops_test_needs::needs;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use super::{Shell, begin, eventually, in_every_shell, order, told_folder};
+use super::{begin, eventually, in_every_shell, order, told_folder};
 
 /// The number in a file of a run's folder, once it is there.
 fn number(name: &str, path: &Path) -> Pid {

@@ -1,7 +1,13 @@
 //! Whoever writes a note of a run may be killed between the two calls that empty a file and fill it:
 //! what comes after goes on as if nothing had been.
 
-use std::{io::Write as _, os::unix::fs::symlink, process::Child};
+use std::{
+    io::Write as _,
+    os::unix::fs::symlink,
+    path::Path,
+    process::Child,
+    time::{Duration, Instant},
+};
 
 use super::{Shell, ShellSession, begin, in_every_shell, order, told_folder};
 use crate::exec::{folder::Folder, position::Position, scripts};
@@ -21,19 +27,17 @@ fn killing(role: &str, at: usize) -> String {
     )
 }
 
-/// Puts `text` in front of the engine in `folder`, for what is started from now on.
+/// Puts `text` in front of the engine in `folder`, for what is started from now on; gives the engine.
 fn put_in_front(folder: &Folder, text: &str) -> String {
-    let engine = std::path::Path::new(folder.path().unwrap()).join("engine");
-    let before = std::fs::read_to_string(&engine).unwrap();
-    // Another file in its place: a shell reads its script as it goes.
-    let draft = engine.with_extension("draft");
-    std::fs::write(&draft, format!("{text}{before}")).unwrap();
-    std::fs::rename(draft, &engine).unwrap();
-    before
+    let engine = Path::new(folder.path().unwrap()).join("engine");
+    let engine = std::fs::read_to_string(engine).unwrap();
+    put_engine(folder, &format!("{text}{engine}"));
+    engine
 }
 
-fn put_back(folder: &Folder, text: &str) {
-    let engine = std::path::Path::new(folder.path().unwrap()).join("engine");
+/// In another file in its place: a shell reads its script as it goes.
+fn put_engine(folder: &Folder, text: &str) {
+    let engine = Path::new(folder.path().unwrap()).join("engine");
     let draft = engine.with_extension("draft");
     std::fs::write(&draft, text).unwrap();
     std::fs::rename(draft, engine).unwrap();
@@ -43,6 +47,14 @@ fn put_back(folder: &Folder, text: &str) {
 struct Entered {
     child: Child,
     turn: u32,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        // It may have gone.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 impl Entered {
@@ -57,85 +69,78 @@ impl Entered {
 
     /// Fails without a word where it was killed.
     fn send(&mut self, text: &str) {
-        let _ = self
-            .child
-            .stdin
-            .as_mut()
-            .unwrap()
-            .write_all(text.as_bytes());
+        let stdin = self.child.stdin.as_mut().unwrap();
+        let _ = stdin.write_all(text.as_bytes());
     }
 
-    /// The next message of `session` that `wanted` finds something in; `None` where this was killed
-    /// before.
-    fn hears<T>(
+    /// Reads `session` until `found` finds something there; `None` where this was killed before.
+    fn waits<T>(
         &mut self,
         session: &mut ShellSession,
-        wanted: impl Fn(&str) -> Option<T>,
+        mut found: impl FnMut(&mut ShellSession) -> Option<T>,
     ) -> Option<T> {
-        let mut was_killed = false;
+        let begin = Instant::now();
         loop {
-            while let Some(text) = session.messages.pop_front() {
-                if let Some(found) = wanted(&text) {
-                    return Some(found);
-                }
-            }
-            // What it has said before that is on its way.
-            if was_killed {
-                return None;
-            }
-            was_killed = self.is_killed();
-            let pause = std::time::Duration::from_millis(if was_killed { 300 } else { 20 });
+            // In this order: what it has said before it was killed is on its way.
+            let was_killed = self.is_killed();
+            let pause = Duration::from_millis(if was_killed { 300 } else { 20 });
             while let Ok(piece) = session.pieces.recv_timeout(pause) {
                 session.read(&piece);
             }
+            if let Some(found) = found(session) {
+                return Some(found);
+            }
+            if was_killed {
+                return None;
+            }
+            assert!(begin.elapsed() < super::PATIENCE, "{:?}", session.messages);
         }
     }
 
     /// How many frames are stored, and whether others may follow one at once.
     fn hears_up(&mut self, session: &mut ShellSession) -> Option<(usize, bool)> {
-        let turn = self.turn.to_string();
-        self.hears(session, |text| {
-            let words: Vec<&str> = text.split(' ').collect();
-            match words[..] {
-                ["up", told, stored, ref rest @ ..] if told == turn => {
-                    Some((stored.parse().unwrap(), rest == ["exact"]))
-                }
-                _ => None,
-            }
+        let up = format!("up {} ", self.turn);
+        self.waits(session, |session| {
+            let mut messages = session.messages.iter();
+            let (stored, rest) =
+                messages.find_map(|text| text.strip_prefix(&up)?.split_once(' '))?;
+            Some((stored.parse().unwrap(), rest == "exact"))
         })
     }
 
-    fn hears_stored(&mut self, session: &mut ShellSession, wanted: usize) -> Option<()> {
-        self.hears(session, |text| {
+    /// Sends what is missing of `frames`, one by one, and the end, and gives the status of the
+    /// command that has written them all before it was told of the end.
+    fn carry(&mut self, session: &mut ShellSession, frames: &[&str]) -> Option<String> {
+        let (stored, is_exact) = self.hears_up(session)?;
+        // The client keeps no frame that was stored once, and sends none a second time.
+        let told = session.messages.iter().filter_map(|text| {
             let stored = text.strip_prefix("in ")?.split(' ').next()?;
-            (stored.parse() == Ok(wanted)).then_some(())
+            stored.parse().ok()
+        });
+        let told: usize = told.max().unwrap_or(0);
+        assert!(told <= stored, "{told} were stored, and now {stored} are");
+        for (number, frame) in frames.iter().enumerate().skip(stored) {
+            if is_exact {
+                self.send(&format!("in {} marked\n{frame}.\n", frame.len()));
+            } else {
+                self.send(&format!("in {}\n{frame}", frame.len()));
+            }
+            let stored = format!("in {} ", number + 1);
+            self.waits(session, |session| {
+                let mut messages = session.messages.iter();
+                messages.any(|text| text.starts_with(&stored)).then_some(())
+            })?;
+        }
+        let all = frames.concat();
+        self.waits(session, |session| {
+            (session.out == all.as_bytes()).then_some(())
+        })?;
+        self.send("end\n");
+        self.waits(session, |session| {
+            let mut messages = session.messages.iter();
+            messages.find_map(|text| text.strip_prefix("status ").map(str::to_owned))
         })
     }
-}
-
-/// Sends what is missing of `frames`, one by one; `None` where the shell was killed before all were
-/// stored.
-fn send_frames(
-    entered: &mut Entered,
-    session: &mut ShellSession,
-    frames: &[&str],
-    told: &mut usize,
-) -> Option<()> {
-    let (stored, is_exact) = entered.hears_up(session)?;
-    assert!(
-        stored >= *told,
-        "{stored} frames are stored, and {told} were"
-    );
-    for (number, frame) in frames.iter().enumerate().skip(stored) {
-        if is_exact {
-            entered.send(&format!("in {} marked\n{frame}.\n", frame.len()));
-        } else {
-            entered.send(&format!("in {}\n{frame}", frame.len()));
-        }
-        entered.hears_stored(session, number + 1)?;
-        *told = number + 1;
-    }
-    Some(())
 }
 
 #[test]
@@ -152,33 +157,14 @@ fn an_input_goes_on_wherever_the_shell_that_stored_it_was_killed() {
             let folder = told_folder(&session.hear("folder"));
             session.hear("running");
             let engine = put_in_front(&folder, &killing("enter", at));
-            let mut told = 0;
-            let mut entered = Entered::start(shell, &folder, 1);
-            let sent = send_frames(&mut entered, &mut session, &frames, &mut told);
-            if sent.is_none() {
-                put_back(&folder, &engine);
-                entered = Entered::start(shell, &folder, 2);
-                let sent = send_frames(&mut entered, &mut session, &frames, &mut told);
-                assert_eq!(sent, Some(()), "{name}: write {at}");
-            }
-            // All of it is handed on without another word.
-            while session.out != b"one\ntwo\n" {
-                let piece = session.pieces.recv_timeout(super::PATIENCE);
-                let so_far = String::from_utf8_lossy(&session.out).into_owned();
-                let piece = piece.unwrap_or_else(|_| panic!("{name}: write {at}: {so_far}"));
-                session.read(&piece);
-            }
-            let status = |text: &str| text.strip_prefix("status ").map(str::to_owned);
-            entered.send("end\n");
-            let mut ended = entered.hears(&mut session, status);
-            let was_killed = sent.is_none() || ended.is_none();
-            if ended.is_none() {
-                put_back(&folder, &engine);
-                entered = Entered::start(shell, &folder, 3);
-                entered.send("end\n");
-                ended = entered.hears(&mut session, status);
-            }
-            assert_eq!(ended.as_deref(), Some("4"), "{name}: write {at}");
+            let first = Entered::start(shell, &folder, 1).carry(&mut session, &frames);
+            let was_killed = first.is_none();
+            let status = first.or_else(|| {
+                put_engine(&folder, &engine);
+                Entered::start(shell, &folder, 2).carry(&mut session, &frames)
+            });
+            assert_eq!(status.as_deref(), Some("4"), "{name}: write {at}");
+            assert_eq!(session.out, b"one\ntwo\n", "{name}: write {at}");
             session.acknowledge();
             session.hear("ended");
             if !was_killed {
@@ -217,7 +203,7 @@ fn an_output_goes_on_wherever_the_shell_that_sent_it_was_killed() {
                 .iter()
                 .all(|text| !text.starts_with("status"));
             drop(second);
-            put_back(&folder, &engine);
+            put_engine(&folder, &engine);
             let mut third = shell.session(&script(3));
             assert_eq!(third.hear("status"), "3", "{name}: write {at}");
             let streams = (&third.out[..], &third.err[..]);
