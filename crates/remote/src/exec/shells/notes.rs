@@ -1,5 +1,5 @@
-//! Whoever writes a note of a run may be killed between the two calls that empty a file and fill it:
-//! what comes after goes on as if nothing had been.
+//! Whoever writes a note of a run may be killed between the two calls that empty a file and fill
+//! it: what comes after goes on as if nothing had been.
 
 use std::{
     io::Write as _,
@@ -27,7 +27,8 @@ fn killing(role: &str, at: usize) -> String {
     )
 }
 
-/// Puts `text` in front of the engine in `folder`, for what is started from now on; gives the engine.
+/// Puts `text` in front of the engine in `folder`, for what is started from now on; gives the
+/// engine.
 fn put_in_front(folder: &Folder, text: &str) -> String {
     let engine = Path::new(folder.path().unwrap()).join("engine");
     let engine = std::fs::read_to_string(engine).unwrap();
