@@ -5,18 +5,27 @@ use std::{
     process::{ExitStatus, Stdio},
 };
 
-use ops_core::{Command, Context, Traits, Values, resolve::SessionArgs};
+use ops_core::{
+    Command, Context, Traits, Values,
+    guard::{WorkLine, words_line},
+    resolve::SessionArgs,
+};
 use ops_profile::{Auth, HostKeys, Instance, Target};
 use ops_remote::ssh::{SshSettings, TemporaryKey, host_keys, image_user, public_path};
-use ops_ui::{Error, ErrorKind, Exit, Result, Text, follower, hint, unwritable};
+use ops_ui::{Error, ErrorKind, Exit, Hint, Result, Text, follower, hint, unwritable};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     log::Log,
+<<<<<<< Updated upstream
     openssh,
     options::{self, KnownHosts, Options, path_text},
+=======
+    nameless, openssh,
+    options::{self, KnownHosts, Options, text},
+>>>>>>> Stashed changes
     refused, settings, words,
 };
 
@@ -95,6 +104,7 @@ impl Command for Ssh {
         // Never from the cache: ssh keeps host keys by id, and the session is opened by a process
         // that knows nothing but the id.
         let mut instance = cx.resolve_now(target, self.session.choice()).await?;
+<<<<<<< Updated upstream
         cx.guard(
             "ssh",
             std::slice::from_ref(&instance),
@@ -102,6 +112,12 @@ impl Command for Ssh {
         )
         .await?;
         let typed = words::option_value(&self.options, b'l', "User")
+=======
+        let only = std::slice::from_ref(&instance);
+        let reason = self.session.reason.as_deref();
+        cx.guard_work("ssh", only, reason, &self.work()).await?;
+        let typed = words::value(&self.options, b'l', "User")
+>>>>>>> Stashed changes
             .map(|user| String::from_utf8_lossy(user).into_owned());
         let asked = typed
             .clone()
@@ -206,10 +222,32 @@ impl Command for Ssh {
             if !said.is_empty() {
                 cx.output().warn_line(Text::foreign(said));
             } else if is_refused {
+<<<<<<< Updated upstream
                 refused::tell_refused(&cx, &instance, &line.words, key.is_some()).await;
+=======
+                refused::tell(&cx, &instance, &line.words, key.is_some()).await;
+            } else {
+                nameless::tell(&cx, &instance).await;
+>>>>>>> Stashed changes
             }
         }
         Ok(exit)
+    }
+}
+
+impl Ssh {
+    /// What is run there, for whoever has to confirm it. ssh itself joins the words for the shell
+    /// of the server, so that none of them is quoted.
+    fn work(&self) -> Vec<WorkLine> {
+        let words: Vec<_> = self
+            .command
+            .iter()
+            .map(|word| word.to_string_lossy())
+            .collect();
+        if words.is_empty() {
+            return Vec::new();
+        }
+        vec![words_line("command:", &Hint::document(&words.join(" ")))]
     }
 }
 

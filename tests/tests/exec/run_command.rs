@@ -394,7 +394,7 @@ fn whoever_confirms_a_cancellation_sees_the_servers() {
         "{stderr}"
     );
     let mut terminal = Terminal::start(&service, &["-p", "g", "runs", "cancel", id]);
-    terminal.wait_for("Type yes:");
+    terminal.wait_for("[y/N]");
     let screen = terminal.screen(80, 24).screen().contents();
     assert!(screen.contains("web-1, web-2"), "{screen}");
     terminal.send("yes\r");

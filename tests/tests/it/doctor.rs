@@ -200,6 +200,51 @@ fn a_caller_without_permissions_gets_one_policy_to_add() {
     }
 }
 
+/// Each sentence about permissions is true: of what the simulator says, of whether it was asked, and
+/// of what was denied beside.
+#[test]
+fn what_is_said_of_permissions_is_so() {
+    let service = broken_fleet();
+    let told = |faults: &str, target: &str| {
+        service.set_faults(faults);
+        let (document, _) = diagnose(doctor(&service, &[target, "--no-session"]));
+        let found = checks(&document).find(|one| one["check"] == "permissions");
+        let found = found.expect("permissions").clone();
+        let text = found["text"].as_str().expect("a text").to_owned();
+        (found["outcome"].as_str().expect("one").to_owned(), text)
+    };
+    let (outcome, text) = told("", "fine-1");
+    assert_eq!(
+        (&*outcome, &*text),
+        ("ok", "everything that sessions need is allowed")
+    );
+    // The simulator is asked where there is no server, too.
+    let (outcome, text) = told("", "nosuch");
+    assert_eq!(
+        (&*outcome, &*text),
+        ("ok", "everything that sessions need is allowed")
+    );
+    let (outcome, text) = told("deny=ssm:SendCommand,deny=ssm:DescribeSessions", "fine-1");
+    assert_eq!(outcome, "ok", "{text}");
+    for words in [
+        "`ssm:SendCommand` (exec --via run-command)",
+        "`ssm:DescribeSessions` (sessions)",
+    ] {
+        assert!(text.contains(words), "{text}");
+    }
+    let (outcome, text) = told(
+        "deny=iam:SimulatePrincipalPolicy,deny=iam:GetInstanceProfile",
+        "fine-1",
+    );
+    assert_eq!(outcome, "skipped", "{text}");
+    for words in [
+        "iam:SimulatePrincipalPolicy is not allowed",
+        "nothing that a session needs was denied; denied was what these checks ask: role",
+    ] {
+        assert!(text.contains(words), "{text}");
+    }
+}
+
 /// Without the addresses of the sandbox: a user of AWS, whose calls never leave this machine since
 /// they go by way of a proxy here.
 fn by_way_of(mut command: Command, proxy: &str) -> Command {
