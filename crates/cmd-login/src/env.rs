@@ -14,7 +14,7 @@ use ops_ui::{
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::login::clock;
+use crate::login::clock_time;
 
 /// What would outrank the credentials in a program that reads the environment, or confuse it.
 const IN_THE_WAY: [&str; 5] = [
@@ -112,7 +112,7 @@ fn check_end(credentials: &EffectiveCredentials, now: Timestamp) -> Result<()> {
         ErrorKind::NotLoggedIn,
         "the credentials in use have expired",
     )
-    .caused_by(format!("{}: they ended {}", source.words, clock(end)));
+    .caused_by(format!("{}: they ended {}", source.words, clock_time(end)));
     Err(match source.kind {
         SourceKind::Environment => error
             .hint("take them out of this shell: unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_CREDENTIAL_EXPIRATION")

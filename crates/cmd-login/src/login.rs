@@ -60,13 +60,8 @@ impl Login {
         output.note(format!(
             "logged in to `{}` until {}, for {}",
             login.name(),
-<<<<<<< Updated upstream
             clock_time(end),
-            profile_names(login)
-=======
-            clock(end),
             in_words(&login.profiles)
->>>>>>> Stashed changes
         ));
         if self.sso_session.is_none() && uses_environment(cx).await {
             output.warn("credentials of the environment (AWS_ACCESS_KEY_ID) are used in place of this login: unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN, or name the profile with -p");
@@ -114,17 +109,8 @@ async fn try_credentials(cx: &Context) -> Result<()> {
 }
 
 /// The profiles that a login is good for, in words.
-<<<<<<< Updated upstream
-pub(crate) fn profile_names(login: &SsoLogin) -> String {
-    let names: Vec<String> = login
-        .profiles
-        .iter()
-        .map(|name| format!("`{name}`"))
-        .collect();
-=======
 pub(crate) fn in_words(profiles: &[String]) -> String {
     let names: Vec<String> = profiles.iter().map(|name| format!("`{name}`")).collect();
->>>>>>> Stashed changes
     match names.len() {
         1 => format!("AWS profile {}", names[0]),
         _ => format!("AWS profiles {}", names.join(", ")),

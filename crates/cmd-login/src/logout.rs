@@ -6,11 +6,7 @@ use ops_core::{
 };
 use ops_ui::{Exit, Result};
 
-<<<<<<< Updated upstream
-use crate::login::profile_names;
-=======
 use crate::login::in_words;
->>>>>>> Stashed changes
 
 /// Log out of the SSO
 ///
@@ -53,20 +49,7 @@ impl Command for Logout {
             return Ok(Exit::SUCCESS);
         };
         let outcome = Box::pin(cx.log_out(&login)).await?;
-<<<<<<< Updated upstream
-        let name = login.name();
-        output.note(match outcome {
-            LogoutOutcome::Ended => {
-                format!("logged out of `{name}`, for {}", profile_names(&login))
-            }
-            LogoutOutcome::WasOver => {
-                format!("the login to `{name}` had ended already; its token is removed")
-            }
-            LogoutOutcome::NotLoggedIn => format!("nobody is logged in to `{name}` here"),
-        });
-=======
         output.note(told(login.name(), &login.profiles, &outcome));
->>>>>>> Stashed changes
         Ok(Exit::SUCCESS)
     }
 }

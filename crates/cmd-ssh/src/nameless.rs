@@ -16,7 +16,7 @@ use crate::openssh;
 const NO_NAME: &str = "No user exists for uid";
 
 /// Says what to do where that is why ssh has ended; nothing where it is not.
-pub(crate) async fn tell(cx: &Context, instance: &Instance) {
+pub(crate) async fn tell_nameless(cx: &Context, instance: &Instance) {
     if !is_nameless(cx).await {
         return;
     }
@@ -40,7 +40,7 @@ pub(crate) async fn tell(cx: &Context, instance: &Instance) {
 /// Whether ssh ends at once for want of a name. It prints what options mean (`-G`) in no time, and
 /// connects to nobody.
 async fn is_nameless(cx: &Context) -> bool {
-    let Some(program) = openssh::find(cx, "ssh") else {
+    let Some(program) = openssh::find_program(cx, "ssh") else {
         return false;
     };
     let mut command = Command::new(program);

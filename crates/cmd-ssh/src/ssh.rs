@@ -19,13 +19,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     log::Log,
-<<<<<<< Updated upstream
-    openssh,
-    options::{self, KnownHosts, Options, path_text},
-=======
     nameless, openssh,
-    options::{self, KnownHosts, Options, text},
->>>>>>> Stashed changes
+    options::{self, KnownHosts, Options, path_text},
     refused, settings, words,
 };
 
@@ -104,20 +99,10 @@ impl Command for Ssh {
         // Never from the cache: ssh keeps host keys by id, and the session is opened by a process
         // that knows nothing but the id.
         let mut instance = cx.resolve_now(target, self.session.choice()).await?;
-<<<<<<< Updated upstream
-        cx.guard(
-            "ssh",
-            std::slice::from_ref(&instance),
-            self.session.reason.as_deref(),
-        )
-        .await?;
-        let typed = words::option_value(&self.options, b'l', "User")
-=======
         let only = std::slice::from_ref(&instance);
         let reason = self.session.reason.as_deref();
         cx.guard_work("ssh", only, reason, &self.work()).await?;
-        let typed = words::value(&self.options, b'l', "User")
->>>>>>> Stashed changes
+        let typed = words::option_value(&self.options, b'l', "User")
             .map(|user| String::from_utf8_lossy(user).into_owned());
         let asked = typed
             .clone()
@@ -222,13 +207,9 @@ impl Command for Ssh {
             if !said.is_empty() {
                 cx.output().warn_line(Text::foreign(said));
             } else if is_refused {
-<<<<<<< Updated upstream
                 refused::tell_refused(&cx, &instance, &line.words, key.is_some()).await;
-=======
-                refused::tell(&cx, &instance, &line.words, key.is_some()).await;
             } else {
-                nameless::tell(&cx, &instance).await;
->>>>>>> Stashed changes
+                nameless::tell_nameless(&cx, &instance).await;
             }
         }
         Ok(exit)

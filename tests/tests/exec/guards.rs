@@ -89,7 +89,8 @@ fn whoever_confirms_sees_the_servers_and_the_command_first() {
     assert!(!service.calls().contains(&"StartSession".to_owned()));
     terminal.send("no\r");
     assert_eq!(terminal.wait(), Some(255));
-    terminal.wait_for("`no` was typed, not `y`");
+    let screen = terminal.screen(80, 24).screen().contents();
+    assert!(screen.contains("`no` was\n  typed, not `y`"), "{screen}");
 
     // A long one is cut with a mark, and by Run Command it is said whom it runs as.
     let long = "x".repeat(5000);
@@ -98,7 +99,7 @@ fn whoever_confirms_sees_the_servers_and_the_command_first() {
     terminal.wait_for("[y/N]");
     let screen = terminal.screen(80, 24).screen().contents();
     // A command that is shown is the command: no option in use is put into it.
-    assert!(screen.contains("command: ops ls xxx"), "{screen}");
+    assert!(screen.contains("command: ops ls\n  xxx"), "{screen}");
     assert!(
         screen.contains("(cut here: it has 5007 characters)"),
         "{screen}"

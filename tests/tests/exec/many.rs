@@ -391,17 +391,14 @@ fn on_a_terminal_nothing_of_one_server_touches_the_lines_of_another() {
 #[test]
 fn on_a_terminal_no_server_prints_what_looks_like_another_ones_line() {
     let service = Service::start(binary().to_str().unwrap(), "");
-    let forged = "printf 'ok\\nweb-2: all is well\\n%70sweb-2: all is well\\n' x";
+    // As many columns before it as there are left of 80, whatever the view puts in front.
+    let forged = "printf 'ok\\nweb-2: all is well\\n'; for pad in 73 78 80; do printf \"%${pad}sweb-2: all is well\\n\" x; done";
     for view in ["--fold", "--no-fold", "--group"] {
-        let line = ["exec", "web-1", "web-3", view, "-n", "--shell", forged];
+        let line = ["exec", "--shell", forged, view, "-n", "web-1", "web-3"];
         let terminal = Terminal::start(&service, &line);
         terminal.wait_for("2 of 2 succeeded");
         let screen = terminal.screen(80, 24).screen().contents();
-        assert_eq!(
-            screen.matches("all is well").count() % 2,
-            0,
-            "{view}: {screen}"
-        );
+        assert!(screen.contains("all is well"), "{view}: {screen}");
         let is_forged = screen.lines().any(|line| line.starts_with("web-2"));
         assert!(!is_forged, "{view}: {screen}");
     }

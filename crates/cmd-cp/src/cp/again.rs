@@ -59,8 +59,8 @@ pub(super) fn tell_what_is_kept(error: Error, options: &Options, resuming: Optio
 }
 
 impl Cp {
-    /// The command that copies what this one has not, with `--resume`; `None` where it reads or writes a stream, or a name
-    /// is no text.
+    /// The command that copies what this one has not, with `--resume`; `None` where it reads or
+    /// writes a stream, or a name is no text.
     pub(super) fn to_resume(&self) -> Option<Hint> {
         let is_stream = |text: &OsStr| {
             matches!(TypedPath::parse(text), Ok(TypedPath::Standard))

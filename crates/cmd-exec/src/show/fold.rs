@@ -303,7 +303,7 @@ mod tests {
         );
         let screen = folded(TERMINAL, &fleet(1)).screen;
         assert!(
-            screen.ends_with("n39 and 60 more (100 servers, exit status 1): same\n"),
+            screen.ends_with("n39 and\n  60 more (100 servers, exit status 1): same\n"),
             "{screen}"
         );
         // A program gets all of them.

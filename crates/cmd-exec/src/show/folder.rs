@@ -106,8 +106,8 @@ fn file_stems(hosts: &[Host]) -> Vec<String> {
     }
     let mut taken = HashSet::new();
     let named = hosts.iter().zip(plain).map(|(host, stem)| {
-        // A letter with an accent has two forms in Unicode, which some file systems (those of macOS)
-        // take for one name: such names are told apart by ids, whether or not there are two.
+        // A letter with an accent has two forms in Unicode, which some file systems (those of
+        // macOS) take for one name: such names are told apart by ids, whether or not there are two.
         let is_enough = stem.is_ascii() && stem.len() <= LONGEST_STEM && uses[&folded(&stem)] == 1;
         let stem = if is_enough {
             stem
