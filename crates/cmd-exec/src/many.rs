@@ -112,6 +112,7 @@ pub(crate) async fn run_fleet<R: Runner>(
     manner: RunOptions,
     failure: &ReadFailure,
 ) -> Result<Exit> {
+    check_failed_to(manner.failed_to.as_deref())?;
     let output = cx.output().clone();
     let begin = Instant::now();
     let stop = async {
@@ -243,11 +244,28 @@ pub(crate) fn write_failed(path: &Path, hosts: &[Host], endings: &[Ending]) -> R
         .collect();
     std::fs::File::create(path)
         .and_then(|mut file| file.write_all(text.as_bytes()))
-        .map_err(|error| {
-            Error::unexpected(format!("`{}` cannot be written", path.display()))
-                .caused_by(error)
-                .hint("name another file: --failed-to FILE")
-        })
+        .map_err(|error| unwritten_list(path, error))
+}
+
+/// Checks that the file of `--failed-to` can be written, before anything is started: at the end it
+/// would be too late to name another one. What is in it stays until then.
+///
+/// # Errors
+/// It cannot be written.
+pub(crate) fn check_failed_to(path: Option<&Path>) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)
+        .map(drop)
+        .map_err(|error| unwritten_list(path, error))
+}
+
+fn unwritten_list(path: &Path, error: std::io::Error) -> Error {
+    Error::unexpected(format!("`{}` cannot be written", path.display()))
+        .caused_by(error)
+        .hint("name another file: --failed-to FILE")
 }
 
 /// Runs `work`, which may wait for a slow reader, without holding up the commands.

@@ -403,3 +403,26 @@ fn on_a_terminal_no_server_prints_what_looks_like_another_ones_line() {
         assert!(!is_forged, "{view}: {screen}");
     }
 }
+
+#[test]
+fn a_place_that_cannot_be_written_is_told_before_anything_is_started() {
+    let lab = Lab::with_sandbox();
+    let marker = lab.folder("far").join("ran");
+    let touch = format!("touch {}", marker.display());
+    let taken = lab.folder("out").join("index.json");
+    std::fs::create_dir(&taken).unwrap();
+    let missing = lab.folder("far").join("missing/failed");
+    for (option, place) in [
+        ("--out", taken.parent().unwrap()),
+        ("--failed-to", missing.as_path()),
+    ] {
+        for way in ["session", "run-command"] {
+            let place = place.to_str().unwrap();
+            let line = ["exec", "--shell", &touch, "-n", "--via", way, option, place];
+            let done = lab.ops(line.iter().chain(&["web-1", "web-2"])).output();
+            assert_eq!(done.status, 255, "{option} {way} {done}");
+            assert!(done.stderr.contains("cannot be written"), "{done}");
+            assert!(!marker.exists(), "{option} {way} {done}");
+        }
+    }
+}

@@ -33,7 +33,7 @@ use self::{
 };
 use crate::{
     hosts::{Host, Hosts},
-    many::{RunOptions, exit_of, view, write_failed},
+    many::{RunOptions, check_failed_to, exit_of, view, write_failed},
     outcome::Outcome,
     progress::{failures, summary},
     show::{Plain, View},
@@ -137,6 +137,7 @@ pub(crate) async fn run(
     request: &FleetRequest,
     options: RunOptions,
 ) -> Result<Exit> {
+    check_failed_to(options.failed_to.as_deref())?;
     let mut run = FleetRun {
         cx,
         away: BTreeSet::new(),
@@ -392,16 +393,19 @@ impl FleetRun<'_> {
         }
         let each = self.parallel().div_ceil(parts.len()).max(1);
         let mut watcher = Watcher::new(self.cx, self.hosts.len());
+        let mut last = String::new();
         for part in &parts {
             watcher.pace_for(ORDER_EVERY).await;
             let command = self.send(part, each, most).await?;
             self.cx.output().line(&command.id)?;
+            last.clone_from(&command.id);
             let mut one = UnderWay::new(command, HashMap::new(), self.unwanted(part));
             watcher.leave_out(&mut one).await?;
         }
+        let which = if parts.len() > 1 { "ID" } else { &last };
         self.cx
             .output()
-            .note(hint!("see what comes of it: ops runs show {}", "ID"));
+            .note(hint!("see what comes of it: ops runs show {}", which));
         Ok(Exit::SUCCESS)
     }
 

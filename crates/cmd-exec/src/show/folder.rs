@@ -42,6 +42,8 @@ impl Folder {
     /// It cannot be made.
     pub(crate) fn create(path: PathBuf, hosts: Vec<Host>) -> Result<Self> {
         std::fs::create_dir_all(&path).map_err(|error| unwritten(&path, error))?;
+        // A folder in which nothing can be written is told before a command is started.
+        write_index(&path, &[])?;
         let files = hosts.iter().map(|_| None).collect();
         let rows = hosts.iter().map(|_| None).collect();
         Ok(Self {
@@ -174,14 +176,19 @@ impl View for Folder {
 
     fn finish(&mut self, _: &mut dyn Sink) -> Result<()> {
         let items: Vec<Value> = self.rows.iter_mut().filter_map(Option::take).collect();
-        let index = json!({ "apiVersion": API_VERSION, "kind": "ExecIndex", "items": items });
-        let path = self.path.join(INDEX);
-        let mut text = serde_json::to_string_pretty(&index).map_err(Error::unforeseen)?;
-        text.push('\n');
-        create(&path)?
-            .write_all(text.as_bytes())
-            .map_err(|error| unwritten(&path, error))
+        write_index(&self.path, &items)
     }
+}
+
+/// Writes the index of the servers that have ended.
+fn write_index(folder: &Path, items: &[Value]) -> Result<()> {
+    let index = json!({ "apiVersion": API_VERSION, "kind": "ExecIndex", "items": items });
+    let path = folder.join(INDEX);
+    let mut text = serde_json::to_string_pretty(&index).map_err(Error::unforeseen)?;
+    text.push('\n');
+    create(&path)?
+        .write_all(text.as_bytes())
+        .map_err(|error| unwritten(&path, error))
 }
 
 #[cfg(test)]
