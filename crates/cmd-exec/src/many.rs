@@ -10,7 +10,7 @@ use std::{
 
 use ops_core::Context;
 use ops_remote::exec::{self, Event, Request};
-use ops_ui::{Error, ErrorKind, Exit, Output, Result};
+use ops_ui::{Error, ErrorKind, Exit, Output, Result, confirm::Preset};
 use serde_json::Value;
 
 use crate::{
@@ -213,6 +213,8 @@ pub(crate) fn view(output: &Output, hosts: &[Host], shown: &OutputMode) -> Resul
         stderr_is_terminal: output.stderr_is_terminal(),
         colors_stdout: output.colored(),
         colors_stderr: output.colors_stderr(),
+        stdout_columns: output.columns(),
+        stderr_columns: output.stderr_columns(),
     };
     let names = || hosts.iter().map(|host| host.label.clone()).collect();
     let is_folded = output.stdout_is_terminal() && hosts.len() > FOLDED_ABOVE;
@@ -315,17 +317,9 @@ impl Audience for ScreenAudience {
             return Ok(true);
         }
         self.progress.clear();
-        let servers = match self.plan.batches[batch].len() {
-            1 => "1 server".to_owned(),
-            many => format!("{many} servers"),
-        };
-        let question = format!(
-            "Go on with {} ({servers})? Type yes: ",
-            self.plan.name_of(batch)
-        );
-        let answer = self.output.ask_anew(question).await?.unwrap_or_default();
-        let answer = answer.trim();
-        Ok(answer.eq_ignore_ascii_case("yes") || answer.eq_ignore_ascii_case("y"))
+        let question = self.plan.question_before(batch);
+        let answer = self.output.confirm_anew(question, Preset::No).await?;
+        Ok(answer.is_yes())
     }
 }
 

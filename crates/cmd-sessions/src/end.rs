@@ -10,7 +10,8 @@ use ops_core::{
 };
 use ops_profile::Target;
 use ops_ui::{
-    Error, ErrorKind, Exit, Format, List, Result, Text, hint, style::Style, table::Column,
+    Error, ErrorKind, Exit, Format, List, Result, Text, confirm::Preset, hint, style::Style,
+    table::Column,
 };
 use serde_json::{Map, Value, json};
 
@@ -248,15 +249,14 @@ async fn confirm_end(cx: &Context, chosen: &[SessionRecord], names: &Names) -> R
         ));
     }
     let question = match chosen.len() {
-        1 => Text::from("End this session? [y/N] "),
-        count => Text::from(format!("End these {count} sessions? [y/N] ")),
+        1 => Text::from("End this session?"),
+        count => Text::from(format!("End these {count} sessions?")),
     };
-    let answer = output.ask(question).await?.unwrap_or_default();
-    let answer = answer.trim();
-    if answer.eq_ignore_ascii_case("y") || answer.eq_ignore_ascii_case("yes") {
+    let answer = output.confirm(question, Preset::No).await?;
+    if answer.is_yes() {
         return Ok(());
     }
-    Err(refused("nobody said yes"))
+    Err(refused(&answer.why_not()))
 }
 
 /// A result for each.

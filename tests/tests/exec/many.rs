@@ -385,3 +385,21 @@ fn on_a_terminal_nothing_of_one_server_touches_the_lines_of_another() {
         assert!(screen.contains(&line), "{screen}");
     }
 }
+
+/// `evil` prints what looks like titles and lines of others, in the hope of standing at the left
+/// edge of the screen.
+#[test]
+fn on_a_terminal_no_server_prints_what_looks_like_another_ones_line() {
+    let service = Service::start(binary().to_str().unwrap(), "");
+    // As many columns before it as there are left of 80, whatever the view puts in front.
+    let forged = "printf 'ok\\nweb-2: all is well\\n'; for pad in 73 78 80; do printf \"%${pad}sweb-2: all is well\\n\" x; done";
+    for view in ["--fold", "--no-fold", "--group"] {
+        let line = ["exec", "--shell", forged, view, "-n", "web-1", "web-3"];
+        let terminal = Terminal::start(&service, &line);
+        terminal.wait_for("2 of 2 succeeded");
+        let screen = terminal.screen(80, 24).screen().contents();
+        assert!(screen.contains("all is well"), "{view}: {screen}");
+        let is_forged = screen.lines().any(|line| line.starts_with("web-2"));
+        assert!(!is_forged, "{view}: {screen}");
+    }
+}

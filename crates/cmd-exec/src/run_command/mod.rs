@@ -22,7 +22,7 @@ use ops_core::{
 };
 use ops_profile::{Instance, Target};
 use ops_remote::exec::Command;
-use ops_ui::{Error, ErrorKind, Exit, Result, Text, hint};
+use ops_ui::{Error, ErrorKind, Exit, Result, Text, confirm::Preset, hint};
 
 pub(crate) use self::{parts::Criteria, watch::counted};
 use self::{
@@ -60,6 +60,16 @@ pub(crate) enum Order {
         name: String,
         parameters: BTreeMap<String, Vec<String>>,
     },
+}
+
+impl Order {
+    /// The names of the variables that a command gets.
+    pub(crate) fn variables(&self) -> Vec<String> {
+        match self {
+            Self::Command { env, .. } => env.iter().map(|(name, _)| name.clone()).collect(),
+            Self::Document { .. } => Vec::new(),
+        }
+    }
 }
 
 /// A run and what is asked for beside it.
@@ -454,6 +464,7 @@ impl FleetRun<'_> {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(PIPE_CLOSED),
             Err(error) => return Err(error),
         };
+        screen.tell_cut();
         if is_plain {
             return plain_exit(endings.into_iter().next().map(|ending| ending.outcome));
         }
@@ -591,15 +602,9 @@ impl FleetRun<'_> {
     async fn may_start(&self, batch: usize, screen: &mut Screen) -> Result<bool> {
         screen.clear();
         let plan = &self.options.plan;
-        let servers = plan.batches[batch].len();
-        let question = format!(
-            "Go on with {} ({servers} servers)? Type yes: ",
-            plan.name_of(batch)
-        );
-        let answer = self.cx.output().ask_anew(question).await?;
-        let answer = answer.unwrap_or_default();
-        let answer = answer.trim();
-        Ok(answer.eq_ignore_ascii_case("yes") || answer.eq_ignore_ascii_case("y"))
+        let question = plan.question_before(batch);
+        let answer = self.cx.output().confirm_anew(question, Preset::No).await?;
+        Ok(answer.is_yes())
     }
 }
 

@@ -129,6 +129,8 @@ impl Screen {
         if !matches!(key, Key::Char(_) | Key::Erase | Key::EraseAll) {
             self.settle();
         }
+        // What was meant before something else was typed: a row that comes now is none of it.
+        self.is_entered = false;
         let last = self.matches.len().saturating_sub(1);
         let moved = match key {
             Key::Up | Key::MarkUp => self.cursor.saturating_sub(1),
@@ -293,7 +295,7 @@ impl Screen {
             parts.push(format!("{} marked", self.marked.len()));
         }
         parts.extend(self.note.clone());
-        parts.push("Enter takes".to_owned());
+        parts.extend(self.what_enter_does().map(str::to_owned));
         if self.question.takes_several {
             parts.push("Tab marks".to_owned());
         }
@@ -303,6 +305,21 @@ impl Screen {
             parts.push("type to search".to_owned());
         }
         parts.join("  ")
+    }
+
+    /// What [`Self::taken`] would do now.
+    fn what_enter_does(&self) -> Option<&'static str> {
+        if !self.marked.is_empty() {
+            Some("Enter takes those marked")
+        } else if self.under_cursor().is_some() {
+            Some("Enter takes")
+        } else if self.is_entered {
+            Some("the first that matches is taken")
+        } else if !self.is_complete {
+            Some("Enter takes the first that matches")
+        } else {
+            None
+        }
     }
 
     /// The tags of the row under the cursor, several on a line; nothing unless they are asked for.
