@@ -18,6 +18,8 @@ use crate::recent::Recent;
 const ROWS: usize = 12;
 /// Lines of tags shown at most.
 const TAG_LINES: usize = 8;
+/// Fewest columns of a cell that is drawn: what is cut to less says nothing.
+const LEAST_CELL: usize = 4;
 /// Drawn in front of the row under the cursor, and of one that is marked.
 const GUTTER: usize = 3;
 
@@ -250,8 +252,8 @@ impl Screen {
         let question = format!("{} {}_", escape(&self.question.text), escape(&self.typed));
         let mut frame = vec![cut(&question, columns)];
         if !self.rows.is_empty() {
-            let titles = titles(&self.widths);
-            frame.push(cut(&format!("{}{titles}", " ".repeat(GUTTER)), columns));
+            let titles = titles(&self.widths, columns.saturating_sub(GUTTER));
+            frame.push(format!("{}{titles}", " ".repeat(GUTTER)));
         }
         let shown = self.top..(self.top + visible).min(self.matches.len());
         for at in shown {
@@ -355,15 +357,16 @@ impl Screen {
     }
 }
 
-/// The titles of the columns that have anything.
-fn titles(widths: &[usize; TITLES.len()]) -> String {
-    let mut line = String::new();
+/// The titles of the columns that have anything, in at most `columns` columns and cut where rows
+/// are.
+fn titles(widths: &[usize; TITLES.len()], columns: usize) -> String {
+    let mut line = Line::of(columns);
     for (title, &width) in TITLES.iter().zip(widths) {
         if width > 0 {
-            let _ = write!(line, "{title:<width$}  ");
+            line.push(title, &[], width);
         }
     }
-    line.trim_end().to_owned()
+    line.text
 }
 
 /// A row in at most `columns` columns, with what was found marked. A tag in which something was
@@ -415,8 +418,13 @@ impl Line {
 
     /// Adds a cell of `width` columns, with the characters at `found` marked.
     fn push(&mut self, text: &str, found: &[u32], width: usize) {
-        // A cell of which not even a letter fits beside the mark of the cut is left out.
-        if self.is_cut || self.blanks + 2 > self.room {
+        // A cell of which no more than two letters fit beside the mark of the cut is left out.
+        // A column that is narrow fits whole into less.
+        let least = match width {
+            0 => LEAST_CELL,
+            width => width.min(LEAST_CELL),
+        };
+        if self.is_cut || self.blanks + least > self.room {
             self.is_cut = true;
             return;
         }
