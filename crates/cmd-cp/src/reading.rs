@@ -4,10 +4,12 @@ use std::{
     fs::File,
     io::{self, Read as _, Seek as _},
     os::unix::fs::{FileExt as _, MetadataExt as _},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
+use ops_session::buffers::Buffers;
 use ops_ui::{Error, Result};
 use tokio::sync::mpsc;
 
@@ -18,6 +20,9 @@ use crate::{
     local::LocalFile,
     transport::{Job, Source},
 };
+
+/// Buffers of a file that are kept to be read into again: the pieces of so many wait to be sent.
+const MOST_BUFFERS: usize = 4;
 
 /// What is sent, from one place or another.
 pub(crate) enum Reading {
@@ -55,6 +60,7 @@ pub(crate) struct FileReading {
     modified: Option<(i64, i64)>,
     id: FileId,
     job: Job,
+    buffers: Mutex<Buffers>,
 }
 
 impl FileReading {
@@ -72,6 +78,7 @@ impl FileReading {
             shown: shown.clone(),
             id,
             job: job.clone(),
+            buffers: Mutex::new(Buffers::new(MOST_BUFFERS)),
             file,
         };
         if says_its_size(&opened.file, opened.size).map_err(failed)? {
@@ -102,9 +109,10 @@ impl FileReading {
         let left = self.size.saturating_sub(offset);
         let len = usize::try_from(left).map_or(len, |left| left.min(len));
         self.job.pace.wait_for_bytes(len).await;
-        let mut bytes = vec![0; len];
+        let mut buffer = self.buffers().take(len);
+        buffer.resize(len, 0);
         self.file
-            .read_exact_at(&mut bytes, offset)
+            .read_exact_at(&mut buffer, offset)
             .map_err(|error| {
                 if error.kind() == std::io::ErrorKind::UnexpectedEof {
                     self.changed()
@@ -113,7 +121,13 @@ impl FileReading {
                 }
             })?;
         self.job.report.add_bytes(self.id, len as u64);
-        Ok(bytes.into())
+        let bytes = buffer.split().freeze();
+        self.buffers().give_back(buffer);
+        Ok(bytes)
+    }
+
+    fn buffers(&self) -> MutexGuard<'_, Buffers> {
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hashes its first `len` bytes into `hash`, and gives what that is so far; read apart from

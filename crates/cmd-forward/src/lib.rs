@@ -7,7 +7,8 @@
 //! of queued output and 128 KiB of socket buffers in the driver, 0.7 MiB in the multiplexer; for
 //! each connection 16 KiB of a write under way here, and in the multiplexer 16 KiB for its reader
 //! and 8 KiB for the agent. With the default of 4 sessions and 100 connections that is 6.6 MiB +
-//! 3.9 MiB, all of it only when every buffer is full at once.
+//! 3.9 MiB, all of it only when every buffer is full at once. There are 8,160 connections at most,
+//! and fewer where the system allows fewer descriptors.
 
 mod background;
 mod child;

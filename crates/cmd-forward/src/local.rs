@@ -197,22 +197,50 @@ fn bind_six(address: Ipv6Addr, port: u16) -> io::Result<TcpListener> {
 /// `--status` and `--stop`.
 const RESERVED_DESCRIPTORS: u64 = 32;
 
-/// Whether this process may open some more descriptors than one more connection takes. Where the
-/// system does not tell, it may.
-pub(crate) fn has_room(listener: &Listener) -> bool {
-    let Some(limit) = rustix::process::getrlimit(rustix::process::Resource::Nofile).current else {
-        return true;
-    };
-    let fd = match listener {
-        Listener::Tcp(listener, _) => listener.as_fd(),
-        Listener::Unix(listener, _) => listener.as_fd(),
-    };
-    // A new descriptor is the lowest that is free (POSIX), so its number says how many are left at
-    // least.
-    let reserved = RESERVED_DESCRIPTORS.min(limit / 4);
-    rustix::io::dup(fd).is_ok_and(|new| {
-        u64::try_from(new.as_raw_fd()).is_ok_and(|number| number < limit.saturating_sub(reserved))
-    })
+/// Descriptors that this process uses at most, whatever the system allows, which may be a million:
+/// at 40 KiB for each connection (see the crate) they are worth 320 MiB. Other users of this
+/// machine can reach a port too, and must take neither all memory here nor all of the agent's.
+const MOST_DESCRIPTORS: u64 = 8 << 10;
+
+/// What bounds the number of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ConnectionLimit {
+    /// The descriptors that the system allows this process, so many.
+    System(u64),
+    /// [`MOST_DESCRIPTORS`].
+    Own,
+}
+
+impl ConnectionLimit {
+    pub(crate) fn now() -> Self {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        match limit {
+            Some(limit) if limit < MOST_DESCRIPTORS => Self::System(limit),
+            _ => Self::Own,
+        }
+    }
+
+    /// Numbers of descriptors below this are for connections.
+    fn descriptors(self) -> u64 {
+        let limit = match self {
+            Self::System(limit) => limit,
+            Self::Own => MOST_DESCRIPTORS,
+        };
+        limit - RESERVED_DESCRIPTORS.min(limit / 4)
+    }
+
+    /// Whether there may be one more connection than there are.
+    pub(crate) fn has_room(self, listener: &Listener) -> bool {
+        let fd = match listener {
+            Listener::Tcp(listener, _) => listener.as_fd(),
+            Listener::Unix(listener, _) => listener.as_fd(),
+        };
+        // A new descriptor is the lowest that is free (POSIX), so its number says how many are left
+        // at least.
+        rustix::io::dup(fd).is_ok_and(|new| {
+            u64::try_from(new.as_raw_fd()).is_ok_and(|number| number < self.descriptors())
+        })
+    }
 }
 
 fn cannot_listen(
@@ -448,6 +476,16 @@ fn gone_delays() -> impl Iterator<Item = Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_leave_descriptors_free_and_are_bounded_where_the_system_bounds_nothing() {
+        assert_eq!(ConnectionLimit::System(1024).descriptors(), 1024 - 32);
+        assert_eq!(ConnectionLimit::System(20).descriptors(), 15);
+        let own = ConnectionLimit::Own.descriptors();
+        // A connection takes one descriptor. As much memory as the crate's page says each may hold:
+        assert!(own * (40 << 10) <= 320 << 20, "{own}");
+        assert!(own > 4096);
+    }
 
     #[test]
     fn a_client_is_looked_after_rarely_and_not_before_its_answer_had_time_to_end() {

@@ -39,10 +39,12 @@ const REFUSAL_PATIENCE: Duration = Duration::from_millis(30);
 /// A destination that took a connection within this time takes the next one too; nothing is waited
 /// for.
 const ACCEPTED_FOR: Duration = Duration::from_secs(60);
-/// Destinations at once. Each has a session of its own, and each session takes one of the 128
-/// inotify instances that Linux gives the agent's user by default: a page that has a browser ask
-/// for a thousand names must not keep everybody else from the server.
+/// Destinations at once. Each has a session of its own.
 const MAX_DESTINATIONS: usize = 50;
+/// Sessions of all destinations together. Each takes one of the 128 inotify instances that Linux
+/// gives the agent's user by default: a page that has a browser ask for a thousand names, several
+/// times each, must not keep everybody else from the server.
+const MAX_SESSIONS: usize = 80;
 /// Between looks for idle destinations, at most.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
@@ -62,6 +64,8 @@ struct Inner {
 
 struct DestinationPool {
     pool: Arc<Pool>,
+    /// Sessions that it may have.
+    most_sessions: usize,
     used: usize,
     idle_since: Instant,
 }
@@ -222,6 +226,13 @@ impl Lease {
             let left = pools.remove(&unused)?;
             tokio::spawn(async move { left.pool.close().await });
         }
+        let taken = pools.values().map(|entry| entry.most_sessions).sum();
+        let most = session_share(inner.limits.most, pools.len(), taken);
+        let limits = Limits {
+            least: inner.limits.least.min(most),
+            most,
+            ..inner.limits
+        };
         let entry = pools
             .entry(remote.clone())
             .or_insert_with(|| DestinationPool {
@@ -231,8 +242,9 @@ impl Lease {
                     inner.instance.clone(),
                     remote.clone(),
                     inner.reason.clone(),
-                    inner.limits,
+                    limits,
                 ),
+                most_sessions: most,
                 used: 0,
                 idle_since: Instant::now(),
             });
@@ -252,6 +264,14 @@ impl Drop for Lease {
             entry.idle_since = Instant::now();
         }
     }
+}
+
+/// How many sessions, of the `wanted`, one more destination may have beside so many others, which
+/// may have `taken` together: one is left for each that may still come.
+fn session_share(wanted: usize, destinations: usize, taken: usize) -> usize {
+    let still_to_come = MAX_DESTINATIONS.saturating_sub(destinations + 1);
+    let free = MAX_SESSIONS.saturating_sub(taken + still_to_come);
+    wanted.min(free).max(1)
 }
 
 /// Closes what has had no connection for a while.
@@ -359,4 +379,23 @@ async fn reply(conn: &LocalConn, code: u8) -> std::io::Result<()> {
     // The address bound at the far side is not known.
     conn.write_all(&[VERSION, code, 0, 1, 0, 0, 0, 0, 0, 0])
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn destinations_with_many_connections_each_leave_room_on_the_server() {
+        for wanted in [1, 4, 16] {
+            let mut taken = 0;
+            for destinations in 0..MAX_DESTINATIONS {
+                let share = session_share(wanted, destinations, taken);
+                assert!((1..=wanted).contains(&share), "{destinations}: {share}");
+                taken += share;
+            }
+            assert!(taken <= MAX_SESSIONS, "{wanted} each: {taken}");
+        }
+        assert_eq!(session_share(4, 0, 0), 4);
+    }
 }

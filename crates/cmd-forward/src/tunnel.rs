@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::local::{self, Bound, Listener, LocalConn};
+use crate::local::{Bound, ConnectionLimit, Listener, LocalConn};
 use crate::meter::{self, Meter};
 use crate::pool::{Pool, PoolState, RemoteConn};
 use crate::pump::{self, Carried, ConnEnd, Counters};
@@ -122,12 +122,17 @@ impl Tunnel {
     pub(crate) async fn serve(self: Arc<Self>, listener: Listener, screen: Screen) {
         crate::holder::keep_tables_open();
         loop {
-            if !local::has_room(&listener) {
+            let limit = ConnectionLimit::now();
+            if !limit.has_room(&listener) {
                 // Clients wait in the listener's queue until one ends, as at a busy server.
+                let whose = match limit {
+                    ConnectionLimit::System(_) => " (see ulimit -n)",
+                    ConnectionLimit::Own => "",
+                };
                 self.tell(
                     &screen,
                     format!(
-                        "{}: as many connections are open as this process may have; more wait (see ulimit -n)",
+                        "{}: as many connections are open as this process may have; more wait{whose}",
                         self.label()
                     ),
                 );

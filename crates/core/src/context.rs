@@ -29,6 +29,8 @@ pub(crate) struct Inner {
     /// Ids of the instances to which large payloads do not get through, as far as this process has
     /// found out.
     pub(crate) small_payloads: Mutex<BTreeSet<String>>,
+    /// Documents that have refused the parameter for separated output, by the names of their files.
+    pub(crate) refused_separation: Mutex<BTreeSet<String>>,
     pub(crate) aws: tokio::sync::OnceCell<Aws>,
 }
 
@@ -74,6 +76,7 @@ impl Context {
             cleared: Mutex::default(),
             from_cache: Mutex::default(),
             small_payloads: Mutex::default(),
+            refused_separation: Mutex::default(),
             aws: tokio::sync::OnceCell::new(),
         }))
     }

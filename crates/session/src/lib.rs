@@ -117,6 +117,7 @@
 //! and counted.
 #![warn(missing_docs)]
 
+pub mod buffers;
 pub mod closing;
 pub mod congestion;
 pub mod data_channel;

@@ -155,6 +155,12 @@ fn a_small_copy_takes_two_sessions_by_any_document_and_with_any_agent() {
                 count <= 2 + usize::from(is_refused),
                 "{faults} {document:?} {from:?}: {count} sessions"
             );
+            if is_refused {
+                // The next copy knows.
+                fs::remove_file(&down).unwrap();
+                let count = sessions_of(&service, &arguments);
+                assert!(count <= 2, "{document:?} once more: {count} sessions");
+            }
         }
         for copy in [up, down] {
             assert_eq!(

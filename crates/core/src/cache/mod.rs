@@ -138,8 +138,9 @@ pub fn fleets(invocation: &Invocation, settings: Option<&Settings>) -> Vec<Entry
 pub fn clear(paths: &Paths) -> Result<usize> {
     let folder = folder(paths);
     let mut count = 0;
-    // What is remembered of single servers goes with them; mostly there is nothing.
+    // What is remembered of single servers and documents goes with them; mostly there is nothing.
     let _ = std::fs::remove_dir_all(paths.cache.join("small-payloads"));
+    let _ = std::fs::remove_dir_all(paths.cache.join("refused-separation"));
     let _ = std::fs::remove_dir_all(paths.cache.join("folders"));
     let entries = match std::fs::read_dir(&folder) {
         Ok(entries) => entries,

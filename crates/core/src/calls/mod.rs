@@ -8,6 +8,7 @@ mod document;
 mod instance_connect;
 pub mod login;
 mod preferences;
+mod refused_separation;
 mod regions;
 mod resource_groups;
 pub mod run_command;

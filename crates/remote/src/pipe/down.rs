@@ -405,6 +405,10 @@ async fn open(host: &ScriptHost, script: impl Fn(bool) -> String) -> Result<Conn
             let connection = open_as(host, &script, false).await?;
             ignores_separated_output(host, &connection);
             known.no_parameter.store(true, Ordering::Relaxed);
+            if let Some(name) = &host.document {
+                let region = &host.instance.region;
+                host.cx.remember_refused_separation(name, region).await;
+            }
             Ok(connection)
         }
         Err(error) => Err(error),

@@ -214,11 +214,16 @@ impl ScriptHost {
             let region = &self.instance.region;
             // Boxed: the SDK's future is large, and every script would carry it.
             let read = Box::pin(self.cx.command_document(name, region)).await;
-            let document = read.unwrap_or_else(|error| {
-                self.cx.output().detail(error.to_string());
-                CommandDocument::default()
-            });
             let findings = &self.known.0;
+            let document = match read {
+                Ok(document) => document,
+                Err(error) => {
+                    self.cx.output().detail(error.to_string());
+                    let refused = self.cx.has_refused_separation(name, region).await;
+                    findings.no_parameter.store(refused, Ordering::Relaxed);
+                    CommandDocument::default()
+                }
+            };
             match document.separation {
                 Separation::Always => {
                     findings.no_parameter.store(true, Ordering::Relaxed);

@@ -31,6 +31,7 @@ use self::key_round::KeyRound;
 use self::outgoing::{LargeLoss, Outgoing};
 pub use self::rtt::Rtt;
 use self::stamp::Stamp;
+use crate::buffers::Buffers;
 use crate::encryption::Opener;
 use crate::handshake::Ready;
 use crate::wire::{
@@ -45,6 +46,11 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_WAITING_ACKS: usize = 20_000;
 /// Encoded acknowledgements share buffers of this size, in bytes.
 const ACK_BUFFER_LEN: usize = 32 << 10;
+/// Longest acknowledgement, in bytes: its JSON has less than 200.
+const MAX_ACK_LEN: usize = HEADER_LEN + 200;
+/// Buffers of acknowledgements that are kept to be used again. One is filled while the last ones of
+/// another wait for the socket.
+const MOST_ACK_BUFFERS: usize = 2;
 /// Waiting input above which a large-payload probe pays, in bytes.
 const PROBE_ABOVE: usize = 16 << 10;
 
@@ -94,6 +100,7 @@ pub struct DataChannel {
     outgoing: Outgoing,
     acks: VecDeque<Bytes>,
     ack_buffer: BytesMut,
+    used_ack_buffers: Buffers,
     /// Messages that go before everything pending, already numbered.
     urgent: VecDeque<Bytes>,
     events: VecDeque<Event>,
@@ -130,6 +137,7 @@ impl DataChannel {
             ),
             acks: VecDeque::new(),
             ack_buffer: BytesMut::new(),
+            used_ack_buffers: Buffers::new(MOST_ACK_BUFFERS),
             urgent: VecDeque::new(),
             events: VecDeque::new(),
             stats: Stats::default(),
@@ -438,10 +446,11 @@ impl DataChannel {
             message_id: self.message_id(),
             payload_type: PayloadType::None,
         };
-        // 200 bytes are more than the JSON of any acknowledgement. Many share one allocation, since
-        // there is one for every message that comes.
-        if self.ack_buffer.capacity() - self.ack_buffer.len() < HEADER_LEN + 200 {
-            self.ack_buffer.reserve(ACK_BUFFER_LEN);
+        // Many share one allocation, since there is one for every message that comes.
+        if self.ack_buffer.capacity() < MAX_ACK_LEN {
+            let full = std::mem::take(&mut self.ack_buffer);
+            self.used_ack_buffers.give_back(full);
+            self.ack_buffer = self.used_ack_buffers.take(ACK_BUFFER_LEN);
         }
         header.encode_with(&mut self.ack_buffer, |out| ack.payload_into(out));
         self.acks.push_back(self.ack_buffer.split().freeze());

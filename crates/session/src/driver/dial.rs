@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -18,6 +19,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self};
 
+use super::coalesce::{CoalescingSocket, Pace};
 use super::error::OpenError;
 use super::io::Io;
 use super::proxy::Proxy;
@@ -62,11 +64,12 @@ impl Dialer {
         Ok(Self { tls, proxy })
     }
 
+    /// A web socket, and what has to hear of its messages.
     pub(super) async fn dial(
         &self,
         stream_url: &str,
         headers: HeaderMap,
-    ) -> Result<Socket, OpenError> {
+    ) -> Result<(Socket, Pace), OpenError> {
         // Taken byte for byte: its query has characters that a round trip through a URL type could
         // change.
         let mut request = stream_url
@@ -101,10 +104,13 @@ impl Dialer {
         } else {
             None
         };
+        let coalesces = Arc::<AtomicBool>::default();
+        let coalescing = |socket| CoalescingSocket::new(socket, Arc::clone(&coalesces));
         let mut stream: Box<dyn Io> = match hop {
-            None => Box::new(connect(&host, port).await?),
+            None => Box::new(coalescing(connect(&host, port).await?)),
             Some(hop) => {
-                let mut stream: Box<dyn Io> = Box::new(connect(&hop.host, hop.port).await?);
+                let socket = connect(&hop.host, hop.port).await?;
+                let mut stream: Box<dyn Io> = Box::new(coalescing(socket));
                 if hop.tls {
                     stream = self.start_tls(stream, &hop.host).await?;
                 }
@@ -139,9 +145,8 @@ impl Dialer {
                     other => OpenError::WebSocket(without_url(&other, stream_url)),
                 })
         };
-        Ok(limit("the web socket upgrade", STEP_TIMEOUT, upgrade)
-            .await?
-            .0)
+        let (socket, _) = limit("the web socket upgrade", STEP_TIMEOUT, upgrade).await?;
+        Ok((socket, Pace::of(coalesces)))
     }
 
     async fn start_tls(&self, stream: Box<dyn Io>, host: &str) -> Result<Box<dyn Io>, OpenError> {

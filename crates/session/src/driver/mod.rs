@@ -38,6 +38,7 @@
 // The only place that reads a clock.
 #![allow(clippy::disallowed_methods)]
 
+mod coalesce;
 mod dial;
 mod error;
 mod io;

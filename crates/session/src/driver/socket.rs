@@ -11,6 +11,7 @@ use tokio::time::Sleep;
 use tokio_tungstenite::tungstenite::{self, Message};
 use uuid::Uuid;
 
+use super::coalesce::Pace;
 use super::dial::{Dialer, Socket};
 use super::error::OpenError;
 use super::{Gateway, Token};
@@ -72,7 +73,7 @@ async fn open(
     client_id: &str,
     client_version: &str,
 ) -> Result<Connection, OpenError> {
-    let mut socket = dialer.dial(stream_url, headers).await?;
+    let (mut socket, pace) = dialer.dial(stream_url, headers).await?;
     let open = OpenDataChannel {
         message_schema_version: "1.0".into(),
         request_id: Uuid::new_v4().to_string().into(),
@@ -86,6 +87,7 @@ async fn open(
         .map_err(|e| OpenError::WebSocket(e.to_string()))?;
     Ok(Connection {
         socket,
+        pace,
         unflushed: false,
         ping_due: false,
         broken: None,
@@ -95,6 +97,7 @@ async fn open(
 /// An open socket.
 pub(super) struct Connection {
     socket: Socket,
+    pace: Pace,
     unflushed: bool,
     ping_due: bool,
     broken: Option<Broken>,
@@ -160,7 +163,10 @@ impl Connection {
                     read += 1;
                     bytes += message.len();
                     match message {
-                        Message::Binary(frame) => drop(channel.handle_frame(now, &frame)),
+                        Message::Binary(frame) => {
+                            self.pace.hear(now, frame.len());
+                            drop(channel.handle_frame(now, &frame));
+                        }
                         // The official client reads a text frame as the same binary layout.
                         Message::Text(text) => drop(channel.handle_frame(now, &Bytes::from(text))),
                         Message::Close(close) => {

@@ -340,8 +340,13 @@ impl MuxState {
         &'a self,
         options: &'a MuxOptions,
     ) -> impl Iterator<Item = (StreamId, &'a StreamState)> + 'a {
-        self.streams
-            .iter()
+        // This is asked for every message. While less is held than the smaller of these bounds, no
+        // stream can be full, and looking at each of a thousand would be most of the work.
+        let may_be = self.buffered >= options.stream_bound.min(options.session_bound);
+        may_be
+            .then(|| self.streams.iter())
+            .into_iter()
+            .flatten()
             .filter(|(_, half)| half.failed.is_none() && self.is_full(half, options))
             .map(|(id, half)| (*id, half))
     }

@@ -166,6 +166,45 @@ async fn a_client_that_stops_sending_still_gets_the_whole_answer() {
     assert!(matches!(far.next().await, smux::Event::Finished(_)));
 }
 
+// One worker, which runs what a task has woken right after that task: there each write woke the
+// sender before the next task had its turn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn connections_that_speak_at_once_share_a_message() {
+    const COUNT: usize = 20;
+    let (session, mut agent) = session();
+    let (mux, _notices) = Mux::new(session, small());
+    let writers = tokio::spawn(async move {
+        let open = |_| {
+            let mux = mux.clone();
+            tokio::spawn(async move {
+                let mut stream = mux.open().expect("a stream");
+                stream.write_all(b"hello").await.expect("room");
+                stream
+            })
+        };
+        (0..COUNT).map(open).collect::<Vec<_>>()
+    });
+    let mut streams = Vec::new();
+    for writer in writers.await.expect("writers") {
+        streams.push(writer.await.expect("a writer"));
+    }
+    let (mut said, mut messages) = (0, 0);
+    while said < COUNT * b"hello".len() {
+        let Some(SenderCommand::Send(PayloadType::Output, bytes)) = agent.commands.recv().await
+        else {
+            continue;
+        };
+        messages += 1;
+        agent.server.handle_input(bytes).expect("smux");
+        while let Some(event) = agent.server.poll_event() {
+            if let smux::Event::Data(_, data) = event {
+                said += data.len();
+            }
+        }
+    }
+    assert!(messages <= 3, "{messages} messages");
+}
+
 #[tokio::test]
 async fn a_refused_destination_is_an_error_of_its_own_kind() {
     let (session, mut far) = session();
