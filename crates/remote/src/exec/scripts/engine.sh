@@ -48,7 +48,7 @@
 #   bell, feed   FIFOs: a line in them wakes attach and the feeder
 #   life         FIFO that attach holds open as long as it lives
 #   turn         now=NUMBER of the attach that is the client
-#   up           up="TURN STORED EXACT": an enter that is ready
+#   up           up=TURN ahead=STORED head=EXACT: an enter that is ready
 #   p            the command's process, which leads a session and a group of its own
 #   supervise    the process of supervise, which leads another with all its helpers
 #   keeper       the process of keep; patience: its PATIENCE, for one in its place
@@ -62,8 +62,7 @@
 # What is written again and again (NAME.at, NAME.sent, in.stored, in.done, turn, up, leaving) is a
 # note: a line of sh, which recall reads. The builtin read takes a byte at a time, and would find
 # half of one number and half of the next; a text of sh is read at once, and was written at once.
-# Whoever writes a note may be killed between the two calls that empty a file and fill it. So each
-# note is written into two files, NOTE.copy first, and one of them is whole at any moment.
+# Each note is in two files, NOTE.copy and, written after that, NOTE: see note and recall.
 # What is written once (p, status) is there as soon as it is not empty.
 #
 # --- Why nothing is lost --------------------------------------------------------------------------
@@ -91,22 +90,31 @@ umask 077
 
 ring() { echo >&4; }
 
-# note NAME LINE: LINE takes the place of what the note said before.
+# note NAME WORDS: WORDS, assignments, take the place of what the note said before. They are written
+# over that, with blanks behind them: to empty a file and to fill it is a millisecond of a disk with
+# ext4, which then writes it out at once ("auto_da_alloc" in ext4(5)).
 note() {
-    echo "is_noted=1 $2" >"$d/$1.copy"
-    echo "is_noted=1 $2" >"$d/$1"
+    words="$2                                                                "
+    words=${words%"${words#????????????????????????????????????????????????}"}
+    echo "noted=\"$words\"" 1<>"$d/$1.copy"
+    echo "noted=\"$words\"" 1<>"$d/$1"
 }
 
-# recall NAME: runs the last line of a note, if there is one.
+# recall NAME: does what a note says, if there is one. While one of its files is being written, what
+# is read of it may be half of it, and the other one says something else. For ever so it does where
+# the writer was killed between the two: then each is whole.
 # shellcheck disable=SC1090
 recall() {
-    [ -e "$d/$1.copy" ] || return 0
-    is_noted=
-    # Once more, since between the two looks the note may have been filled and its copy emptied.
-    for file in "$1" "$1.copy" "$1"; do
-        [ ! -e "$d/$file" ] || . "$d/$file"
-        [ -z "$is_noted" ] || return 0
+    [ -e "$d/$1" ] || return 0
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        noted=
+        . "$d/$1.copy"
+        copy=$noted
+        noted=
+        . "$d/$1"
+        [ "$noted" != "$copy" ] || break
     done
+    eval "$noted"
 }
 
 # apart COMMAND…: becomes COMMAND as the leader of a new session and process group, if the system

@@ -11,7 +11,7 @@ enter() {
     turn=$1
     stored=0
     recall in.stored
-    note up "up=\"$turn $stored $(is_exact)\""
+    note up "up=$turn ahead=$stored head=$(is_exact)"
     # An enter that was killed may have stored a frame, and then not said so.
     echo >&6
     ring

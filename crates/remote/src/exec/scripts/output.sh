@@ -84,6 +84,9 @@ copy_segment() {
         my (\$segment, \$note, \$number, \$most) = @ARGV;
         sub failed { print STDERR qq(: \$!); exit 1 }
         open my \$out, q(>>), \$segment or failed;
+        # As note of engine.sh does it, with the same width. Both are there.
+        my @notes;
+        open \$notes[@notes], q(+<), \$_ or failed for qq(\$note.copy), \$note;
         for (my \$length = 0; \$length < \$most;) {
             my \$count = sysread STDIN, my \$bytes, 65536;
             defined \$count or failed;
@@ -92,10 +95,10 @@ copy_segment() {
                 \$done += syswrite(\$out, \$bytes, \$count - \$done, \$done) || failed;
             }
             \$length += \$count;
-            for my \$file (qq(\$note.copy), \$note) {
-                open my \$line, q(>), \$file or failed;
-                print \$line qq(is_noted=1 at=\$number end=\$length\n);
-                close \$line or failed;
+            my \$words = sprintf(q(%-48s), qq(at=\$number end=\$length));
+            for my \$file (@notes) {
+                sysseek \$file, 0, 0;
+                syswrite(\$file, qq(noted=\\x22\$words\\x22\n)) or failed;
             }
             my \$rung = qq(\2);
             select(\$rung, undef, undef, 0) > 0 or syswrite STDOUT, qq(\n) or failed;
@@ -420,7 +423,7 @@ tell_input() {
     recall up
     if [ "$up" != "$up_told" ]; then
         up_told=$up
-        printf "!up %s\n" "$up" >&3
+        printf "!up %s\n" "$up $ahead $head" >&3
     fi
     # What is found empty keeps its value of before.
     recall in.stored
