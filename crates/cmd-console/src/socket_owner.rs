@@ -10,6 +10,10 @@ pub(crate) enum Owner {
     /// Of the user this process runs as.
     Own,
     /// Of the user with this id.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        allow(dead_code, reason = "only Linux tells whose a socket is")
+    )]
     Other(u32),
     /// No table shows the socket, or it is closed already.
     Unknown,

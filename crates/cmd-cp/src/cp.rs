@@ -11,10 +11,15 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use ops_core::{Choice, Command, Context, Values, connect::Urgency, resolve::SessionArgs};
+use ops_core::{
+    Choice, Command, Context, Values,
+    connect::Urgency,
+    guard::{WorkLine, words_line},
+    resolve::SessionArgs,
+};
 use ops_profile::{CopyVia, Instance, Target};
 use ops_remote::ssh::client::Login;
-use ops_ui::{Error, Exit, Result, hint};
+use ops_ui::{Error, Exit, Hint, Result, hint};
 
 use self::fleet::{run_for_each, server_folders};
 use crate::{
@@ -234,7 +239,8 @@ impl Command for Cp {
                 instances.push(server.instance.clone());
             }
         }
-        cx.guard(Self::NAME, &instances, self.session.reason.as_deref())
+        let reason = self.session.reason.as_deref();
+        cx.guard_work(Self::NAME, &instances, reason, &self.work())
             .await?;
 
         let handler = cx.interrupt().handle();
@@ -271,6 +277,24 @@ impl Cp {
             self.places.push(format!("{}:", instance.id).into());
         }
         Ok(())
+    }
+
+    /// What is copied where, for whoever has to confirm it.
+    fn work(&self) -> Vec<WorkLine> {
+        let words: Vec<_> = self
+            .places
+            .iter()
+            .map(|place| place.to_string_lossy())
+            .collect();
+        let Some((to, from)) = words.split_last() else {
+            return Vec::new();
+        };
+        let command =
+            |words: &[std::borrow::Cow<'_, str>]| Hint::command(words.iter().map(AsRef::as_ref));
+        vec![
+            words_line("from:", &command(from)),
+            words_line("to:", &command(std::slice::from_ref(to))),
+        ]
     }
 
     fn read_places(&self) -> Result<(Vec<TypedPath>, TypedPath)> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ops_core::Context;
-use ops_ui::{Result, output::escape};
+use ops_ui::{Result, confirm::Preset, output::escape};
 
 use crate::{
     hashes::Digest,
@@ -72,10 +72,9 @@ pub(crate) async fn reason_to_stay(
         Overwrite::Ask if options.dry_run => Ok(None),
         Overwrite::Ask => {
             let _turn = options.report.wait_to_ask().await;
-            let question = format!("Replace {}? [y/N] ", escape(shown));
-            let answer = cx.output().ask(question).await?.unwrap_or_default();
-            let yes = matches!(answer.trim(), "y" | "Y" | "yes");
-            Ok((!yes).then_some("not confirmed"))
+            let question = format!("Replace {}?", escape(shown));
+            let answer = cx.output().confirm(question, Preset::No).await?;
+            Ok((!answer.is_yes()).then_some("not confirmed"))
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    ffi::OsStr,
     fs::File,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
@@ -10,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use ops_core::Context;
 use ops_ui::{
-    Error, Result, hint,
+    Error, Hint, Result, hint,
     stdio::{read_from, read_stdin},
 };
 use tokio::sync::mpsc;
@@ -160,6 +161,7 @@ pub(crate) async fn find_destination(
     let listing = transport.list(&ask).await?;
     drop(spinner);
     let absolute = listing.places.first().cloned().unwrap_or_default();
+    let folder_there = listing.places.get(1).map_or(folder, Vec::as_slice);
     let shown = format!("{label}:{}", String::from_utf8_lossy(path));
     if !absolute.starts_with(b"/") {
         return Err(Error::target(format!(
@@ -182,7 +184,8 @@ pub(crate) async fn find_destination(
                 .hint("several things go into a folder"))
         }
         None if several || slash => Err(Error::usage(format!("`{shown}` is not there"))
-            .hint("make it first, or name one that is there")),
+            .hint(to_make(server, &absolute))
+            .hint("or name a folder that is there")),
         None if kind_of(1) != Some(&Kind::Folder) => {
             let shown = format!("{label}:{}", String::from_utf8_lossy(folder));
             let what = match kind_of(1) {
@@ -191,12 +194,27 @@ pub(crate) async fn find_destination(
             };
             let error = Error::usage(what);
             Err(match kind_of(1) {
-                None => error.hint(hint!("make it first: ops shell {}", label)),
+                None => error.hint(to_make(server, folder_there)),
                 Some(_) => error,
             })
         }
         _ => Ok(RemoteBase::Name(RemotePath::named(absolute))),
     }
+}
+
+/// The command that makes `folder`, an absolute path, on a server, as the user who copies.
+fn to_make(server: &Server, folder: &[u8]) -> Hint {
+    let word = server.instance.target_word();
+    let user = server.user.as_deref();
+    let target = match user.or(server.sudo.then_some("root")) {
+        Some(user) => format!("{user}@{word}"),
+        None => word.to_owned(),
+    };
+    hint!(
+        "make it first: ops exec {} -- mkdir -p {}",
+        target,
+        OsStr::from_bytes(folder)
+    )
 }
 
 /// A path as it was typed: its folder, and its last name. The folder of a name alone is the home.

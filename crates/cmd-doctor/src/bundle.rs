@@ -14,7 +14,7 @@ use ops_core::{
     cache::{self, Patience},
 };
 use ops_profile::Profile;
-use ops_ui::{Error, ErrorKind, Result};
+use ops_ui::{Error, ErrorKind, Result, confirm::Preset};
 use serde_json::Value;
 
 use crate::{report::Report, stand_ins::StandIns};
@@ -48,8 +48,7 @@ pub(crate) async fn write(cx: &Context, report: &Report<'_>, file: &Path) -> Res
                 .caused_by("nobody can be asked whether the text above may be kept")
                 .hint("look at it, then write it without a question: --yes"));
         }
-        let answer = output.ask("write this? [y/N]").await?;
-        if !answer.is_some_and(|answer| answer.trim().eq_ignore_ascii_case("y")) {
+        if !output.confirm("Write this?", Preset::No).await?.is_yes() {
             output.note("nothing was written");
             return Ok(());
         }

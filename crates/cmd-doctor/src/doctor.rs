@@ -97,9 +97,11 @@ impl Doctor {
         let (_, servers) = tokio::join!(known(), servers);
         let mut denied = Denied::new();
         let mut first = None;
-        for (instance, of_one) in servers {
-            denied.extend(of_one);
-            first = first.or(instance);
+        let mut unsimulated = None;
+        for looked in servers {
+            denied.extend(looked.denied);
+            first = first.or(looked.instance);
+            unsimulated = unsimulated.or(looked.unsimulated);
         }
         if known().await.is_unfit() {
             for check in ["permissions", "preferences"] {
@@ -107,25 +109,30 @@ impl Doctor {
             }
             return Ok(());
         }
-        if self.targets.is_empty() {
-            tokio::join!(
-                Box::pin(tell_permissions(cx, report, None, denied)),
-                Box::pin(tell_preferences(cx, report, None))
-            );
-        } else {
-            tell_denied(cx, report, first.as_ref(), denied).await;
+        // Of a server that is there the simulator was asked already.
+        match (&first, unsimulated) {
+            (Some(_), Some(error)) => {
+                tell_tried(cx, report, first.as_ref(), denied, &error).await;
+            }
+            (Some(_), None) => {}
+            (None, _) => {
+                tokio::join!(
+                    Box::pin(tell_permissions(cx, report, denied)),
+                    Box::pin(tell_preferences(cx, report, None))
+                );
+            }
         }
         Ok(())
     }
 
-    /// One server; what was denied, and the server where it is there.
+    /// One server.
     async fn look_at<'a, M: Future<Output = &'a Machine>>(
         &self,
         cx: &Context,
         report: &Report<'_>,
         target: &Target,
         machine: impl Fn() -> M,
-    ) -> (Option<Instance>, Denied) {
+    ) -> Looked {
         report.note_names([target.as_str()]);
         let server = Server {
             cx,
@@ -162,55 +169,73 @@ impl Doctor {
                 {
                     report.add(Finding::of_error("found", &error).about(target.as_str()));
                 }
-                tokio::join!(
+                let ((), (), simulated) = tokio::join!(
                     Box::pin(server.look(&instance, &mut denied)),
                     Box::pin(tell_preferences(cx, report, Some(&instance))),
                     Box::pin(tell_simulated(cx, report, &instance))
                 );
-                (Some(instance), denied)
+                Looked {
+                    instance: Some(instance),
+                    denied,
+                    unsimulated: simulated.err(),
+                }
             }
             Err(error) => {
                 Box::pin(server.not_found(&error, machine().await)).await;
-                (None, denied)
+                Looked {
+                    instance: None,
+                    denied,
+                    unsimulated: None,
+                }
             }
         }
     }
 }
 
-/// What the caller is allowed by the policy simulator, where that may be asked.
-async fn tell_simulated(cx: &Context, report: &Report<'_>, instance: &Instance) {
-    if let Ok(permissions) = cx.permissions(Some(instance), &instance.region).await {
-        report.add_policy(&permissions, &instance.region);
-        report.add(permissions_finding(&permissions));
-    }
+/// What came of looking at one server.
+struct Looked {
+    /// The server, where it is there.
+    instance: Option<Instance>,
+    /// Calls that a session needs and that were denied.
+    denied: Denied,
+    /// Why the policy simulator has told nothing; `None` where it has, or was not asked.
+    unsimulated: Option<Error>,
+}
+
+/// What the caller is allowed by the policy simulator on a server.
+///
+/// # Errors
+/// It may not be asked, or does not answer: nothing is told.
+async fn tell_simulated(cx: &Context, report: &Report<'_>, instance: &Instance) -> Result<()> {
+    let permissions = cx.permissions(Some(instance), &instance.region).await?;
+    report.add_policy(&permissions, &instance.region);
+    report.add(permissions_finding(&permissions));
+    Ok(())
 }
 
 /// What the caller is allowed, without a server.
-async fn tell_permissions(
-    cx: &Context,
-    report: &Report<'_>,
-    instance: Option<&Instance>,
-    denied: Denied,
-) {
+async fn tell_permissions(cx: &Context, report: &Report<'_>, denied: Denied) {
     let Ok(region) = cx.region().await else {
         return;
     };
-    match cx.permissions(instance, &region).await {
+    match cx.permissions(None, &region).await {
         Ok(permissions) => {
             report.add_policy(&permissions, &region);
             report.add(permissions_finding(&permissions));
         }
-        Err(_) => tell_denied(cx, report, instance, denied).await,
+        Err(error) => tell_tried(cx, report, None, denied, &error).await,
     }
 }
 
-/// What was tried and denied, where the policy simulator told nothing.
-async fn tell_denied(
+/// What was tried and denied, where the policy simulator told nothing because of `error`.
+async fn tell_tried(
     cx: &Context,
     report: &Report<'_>,
     instance: Option<&Instance>,
     denied: Denied,
+    error: &Error,
 ) {
+    // Of several servers one may have been simulated and another not.
     if report
         .findings()
         .iter()
@@ -223,15 +248,34 @@ async fn tell_denied(
     };
     let region = instance.map_or(region, |instance| instance.region.clone());
     if denied.is_empty() {
-        report.add(Finding::skipped(
-            "permissions",
-            "iam:SimulatePrincipalPolicy is not allowed; nothing that was tried here was denied",
-        ));
+        let text = untold_permissions(report, error);
+        report.add(Finding::skipped("permissions", text));
         return;
     }
     let permissions = Permissions::of_tries(denied);
     report.add_policy(&permissions, &region);
     report.add(permissions_finding(&permissions));
+}
+
+/// Where neither the simulator nor a call that a session needs tells anything. What doctor asks
+/// beside may be denied all the same.
+fn untold_permissions(report: &Report<'_>, error: &Error) -> String {
+    let simulator = match error.kind() {
+        ErrorKind::Denied => "iam:SimulatePrincipalPolicy is not allowed".to_owned(),
+        _ => format!("the policy simulator tells nothing ({})", error.what()),
+    };
+    let mut denied: Vec<&str> = report
+        .findings()
+        .iter()
+        .filter(|finding| finding.is_denied)
+        .map(|finding| finding.check)
+        .collect();
+    denied.dedup();
+    let rest = match denied.is_empty() {
+        true => String::new(),
+        false => format!("; denied was what these checks ask: {}", denied.join(", ")),
+    };
+    format!("{simulator}; of what was tried here, nothing that a session needs was denied{rest}")
 }
 
 fn permissions_finding(permissions: &Permissions) -> Finding {
@@ -243,13 +287,26 @@ fn permissions_finding(permissions: &Permissions) -> Finding {
         true => "; policies check the document of each session (ssm:SessionDocumentAccessCheck)",
         false => "",
     };
+    let optional = match permissions.optional.as_slice() {
+        [] => String::new(),
+        some => {
+            let some: Vec<String> = some
+                .iter()
+                .map(|(action, what_for)| format!("`{action}` ({what_for})"))
+                .collect();
+            format!(
+                "; not allowed, and needed by these alone: {}",
+                some.join(", ")
+            )
+        }
+    };
     if missing.is_empty() {
         return Finding::ok(
             "permissions",
-            format!("everything that ops calls is allowed{needs_documents}"),
+            format!("everything that sessions need is allowed{needs_documents}{optional}"),
         );
     }
-    let text = format!("missing: {}{needs_documents}", missing.join(", "));
+    let text = format!("missing: {}{needs_documents}{optional}", missing.join(", "));
     let needed: Vec<_> = permissions.missing().filter(|m| m.is_needed).collect();
     let Some(first) = needed.first() else {
         return Finding::warn("permissions", text)

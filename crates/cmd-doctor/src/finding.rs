@@ -55,6 +55,9 @@ pub(crate) struct Finding {
     pub(crate) remedies: Vec<Hint>,
     /// How long the check took, where that tells something.
     pub(crate) milliseconds: Option<u64>,
+    /// Whether AWS denied the caller what the check asks.
+    #[serde(skip)]
+    pub(crate) is_denied: bool,
 }
 
 impl Finding {
@@ -67,6 +70,7 @@ impl Finding {
             cause: None,
             remedies: Vec::new(),
             milliseconds: None,
+            is_denied: false,
         }
     }
 
@@ -105,6 +109,7 @@ impl Finding {
         Self {
             cause: error.cause(),
             remedies: error.hints().to_vec(),
+            is_denied: error.kind() == ErrorKind::Denied,
             ..Self::new(check, outcome, text)
         }
     }

@@ -7,12 +7,13 @@ use ops_core::{
 };
 use ops_profile::{ExecVia, InstanceState, Target};
 use ops_remote::exec::Request;
-use ops_ui::{Error, Exit, Result, Text, globals::parse_duration};
+use ops_ui::{Error, Exit, Result, fill::fill_lines, globals::parse_duration};
 
 use crate::{
     hosts::{Host, Hosts, Selection, pick_targets, read_targets},
     input, many, on_terminal,
     options::{self, ManyArgs},
+    planned::{PlannedRun, Way},
     request::{CommandSource, document_parameters, variables},
     rollout::RolloutPlan,
     run_command::{self, FleetRequest, Order},
@@ -197,8 +198,12 @@ impl Command for Exec {
             return show_plan(&cx, &hosts, &manner.plan, &spoken, form);
         }
         let instances: Vec<_> = hosts.all.iter().map(|host| host.instance.clone()).collect();
-        cx.guard(Self::NAME, &instances, self.session.reason.as_deref())
-            .await?;
+        let variables = request.env.iter().map(|(name, _)| name.clone()).collect();
+        let work = self
+            .planned(&spoken, variables, Way::Sessions)
+            .lines(&hosts.all);
+        let reason = self.session.reason.as_deref();
+        cx.guard_work(Self::NAME, &instances, reason, &work).await?;
         if hosts.all.len() > 1 {
             request.urgency = Urgency::Bulk;
         }
@@ -230,6 +235,23 @@ impl Exec {
             line: self.shell.clone(),
             script: self.script.clone(),
             words: self.command.clone(),
+        }
+    }
+
+    /// What is about to happen, for whoever has to confirm it.
+    fn planned<'a>(
+        &'a self,
+        spoken: &CommandSource,
+        variables: Vec<String>,
+        way: Way<'a>,
+    ) -> PlannedRun<'a> {
+        PlannedRun {
+            command: spoken.shown(),
+            is_script: self.script.is_some(),
+            document: self.document.as_deref(),
+            cwd: self.cwd.as_deref(),
+            variables,
+            way,
         }
     }
 
@@ -371,6 +393,10 @@ impl Exec {
                 hosts.all.len()
             ));
         }
+        let variables = request.order.variables();
+        let work = self
+            .planned(spoken, variables, Way::RunCommand { users: &user })
+            .lines(&hosts.all);
         // Of ten thousand servers a copy is megabytes, so that the guard gets the instances
         // themselves and gives them back. Nobody looks at their tags after it, which are a third of
         // them.
@@ -378,8 +404,8 @@ impl Exec {
         let (mut instances, names): (Vec<_>, Vec<_>) = parts
             .map(|host| (host.instance, (host.user, host.label)))
             .unzip();
-        cx.guard(Self::NAME, &instances, self.session.reason.as_deref())
-            .await?;
+        let reason = self.session.reason.as_deref();
+        cx.guard_work(Self::NAME, &instances, reason, &work).await?;
         for instance in &mut instances {
             instance.tags.clear();
         }
@@ -461,28 +487,42 @@ fn show_plan(
         }
         return Ok(Exit::SUCCESS);
     }
-    let described = |host: &Host| {
-        let mut text = format!("{} ({})", host.label, host.instance.id);
-        if let Some(user) = &host.user {
-            text.push_str(&format!(" as {user}"));
-        }
-        if host.instance.state != InstanceState::Running {
-            text.push_str(&format!(", {}", host.instance.state.as_str()));
-        }
-        text
-    };
     let is_divided = plan.batches.len() > 1;
     for (number, batch) in plan.batches.iter().enumerate() {
         if is_divided {
             output.line(format!("{}:", plan.name_of(number)))?;
         }
         for host in &hosts.all[batch.clone()] {
-            let indent = if is_divided { "  " } else { "" };
-            output.line(format!("{indent}{}", described(host)))?;
+            let indent = if is_divided { 2 } else { 0 };
+            // Broken between the parts, where a name of many words leaves no room for all of them.
+            let blanks = " ".repeat(indent);
+            let pieces = std::iter::once(blanks).chain(parts_of_row(host));
+            for line in fill_lines(pieces, output.columns(), 0, indent + 2) {
+                output.line(line)?;
+            }
         }
     }
-    output.note(Text::from(format!("would run: {}", spoken.shown())));
+    if !output.quiet() {
+        output.warn_value("would run:", spoken.shown());
+    }
     Ok(Exit::SUCCESS)
+}
+
+/// `web-1 (i-0123456789abcdef0) as deploy, stopped`.
+fn parts_of_row(host: &Host) -> Vec<String> {
+    let mut parts = vec![
+        format!("{} ", host.label),
+        format!("({}) ", host.instance.id),
+    ];
+    if let Some(user) = &host.user {
+        parts.push(format!("as {} ", ops_ui::text::escape(user)));
+    }
+    if host.instance.state != InstanceState::Running {
+        let before = parts.pop().unwrap_or_default();
+        parts.push(format!("{}, ", before.trim_end()));
+        parts.push(host.instance.state.as_str().to_owned());
+    }
+    parts
 }
 
 fn plan_document(hosts: &Hosts, plan: &RolloutPlan, spoken: &CommandSource) -> serde_json::Value {

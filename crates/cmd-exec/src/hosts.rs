@@ -283,7 +283,7 @@ pub(crate) fn named(found: Vec<(Instance, Option<String>)>) -> Vec<Host> {
         .collect()
 }
 
-/// The label of each server, in the order of `found`.
+/// The label of each server, in the order of `found`, told apart from all others.
 fn labels_of(found: &[(Instance, Option<String>)]) -> Vec<String> {
     // Borrowed keys: a fleet has ten thousand names and as many ids.
     let mut names: HashMap<&str, usize> = HashMap::new();
@@ -296,7 +296,8 @@ fn labels_of(found: &[(Instance, Option<String>)]) -> Vec<String> {
         let name = instance.label();
         let of_name = names.get(name).copied().unwrap_or_default();
         let of_id = ids.get(instance.id.as_str()).copied().unwrap_or_default();
-        let mut label = if of_name > of_id && name != instance.id {
+        let is_shared = of_name > of_id || names_an_id(name);
+        let mut label = if is_shared && name != instance.id {
             format!("{name}/{}", instance.id)
         } else {
             name.to_owned()
@@ -306,7 +307,44 @@ fn labels_of(found: &[(Instance, Option<String>)]) -> Vec<String> {
         }
         ops_ui::text::escape(&label)
     };
-    found.iter().map(label_of).collect()
+    let mut labels: Vec<String> = found.iter().map(label_of).collect();
+    tell_apart(&mut labels, found);
+    labels
+}
+
+/// Whether a name holds what an id of a server looks like. Names are tags, which whoever runs a
+/// server may set: with an id of its own behind it, none of them passes for another server.
+fn names_an_id(name: &str) -> bool {
+    let mut words = name.split(|c: char| !c.is_ascii_alphanumeric());
+    let mut before = "";
+    words.any(|word| {
+        let is_id = matches!(before, "i" | "mi")
+            && word.len() >= 8
+            && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+        before = word;
+        is_id
+    })
+}
+
+/// Adds the id to labels that are the same: two names that differ in a character which cannot be
+/// shown, or one that looks like a user and another server's name. Those that are the same with
+/// their ids too get a number.
+fn tell_apart(labels: &mut [String], found: &[(Instance, Option<String>)]) {
+    let twice = |labels: &[String]| -> Vec<usize> {
+        let mut uses: HashMap<&str, usize> = HashMap::new();
+        for label in labels {
+            *uses.entry(label).or_default() += 1;
+        }
+        (0..labels.len())
+            .filter(|&at| uses[labels[at].as_str()] > 1)
+            .collect()
+    };
+    for at in twice(labels) {
+        labels[at] = format!("{}/{}", labels[at], found[at].0.id);
+    }
+    for at in twice(labels) {
+        labels[at] = format!("{}#{at}", labels[at]);
+    }
 }
 
 /// Reads `--targets-from`: a target a line, `#` begins a comment, `-` is standard input.
@@ -390,6 +428,43 @@ mod tests {
                 ("i-00000004", "i-00000004".to_owned()),
                 ("me@db", "me@i-00000005".to_owned()),
                 ("root@db", "root@i-00000005".to_owned()),
+            ]
+        );
+    }
+
+    #[test]
+    fn no_name_passes_for_another_server() {
+        let me = Some("me".to_owned());
+        let twin = "twin/i-0000000a";
+        let hosts = named(vec![
+            (instance("i-0000000a", "twin"), None),
+            (instance("i-0000000b", "twin"), None),
+            (instance("i-0000000c", twin), None),
+            (instance("i-0000000d", ""), None),
+            (instance("i-0000000e", "i-0000000d"), None),
+            // One has the character, and the other how that is shown.
+            (instance("i-0000000f", "web\u{200b}"), None),
+            (instance("i-00000010", "web\\u{200b}"), None),
+            (instance("i-00000011", "db"), me),
+            (instance("i-00000011", "db"), None),
+            (instance("i-00000012", "me@db"), None),
+            (instance("i-00000013", "mi-fortune-i-see"), None),
+        ]);
+        let labels: Vec<&str> = hosts.iter().map(|host| host.label.as_str()).collect();
+        assert_eq!(
+            labels,
+            [
+                "twin/i-0000000a",
+                "twin/i-0000000b",
+                "twin/i-0000000a/i-0000000c",
+                "i-0000000d",
+                "i-0000000d/i-0000000e",
+                "web\\u{200b}/i-0000000f",
+                "web\\u{200b}/i-00000010",
+                "me@db/i-00000011",
+                "db",
+                "me@db/i-00000012",
+                "mi-fortune-i-see",
             ]
         );
     }

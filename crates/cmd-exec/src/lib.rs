@@ -11,6 +11,7 @@ mod many;
 mod on_terminal;
 mod options;
 mod outcome;
+mod planned;
 mod progress;
 mod request;
 mod rollout;

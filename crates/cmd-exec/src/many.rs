@@ -10,7 +10,7 @@ use std::{
 
 use ops_core::Context;
 use ops_remote::exec::{self, Event, Request};
-use ops_ui::{Error, ErrorKind, Exit, Output, Result};
+use ops_ui::{Error, ErrorKind, Exit, Output, Result, confirm::Preset};
 use serde_json::Value;
 
 use crate::{
@@ -112,6 +112,7 @@ pub(crate) async fn run_fleet<R: Runner>(
     manner: RunOptions,
     failure: &ReadFailure,
 ) -> Result<Exit> {
+    check_failed_to(manner.failed_to.as_deref())?;
     let output = cx.output().clone();
     let begin = Instant::now();
     let stop = async {
@@ -213,6 +214,8 @@ pub(crate) fn view(output: &Output, hosts: &[Host], shown: &OutputMode) -> Resul
         stderr_is_terminal: output.stderr_is_terminal(),
         colors_stdout: output.colored(),
         colors_stderr: output.colors_stderr(),
+        stdout_columns: output.columns(),
+        stderr_columns: output.stderr_columns(),
     };
     let names = || hosts.iter().map(|host| host.label.clone()).collect();
     let is_folded = output.stdout_is_terminal() && hosts.len() > FOLDED_ABOVE;
@@ -241,11 +244,28 @@ pub(crate) fn write_failed(path: &Path, hosts: &[Host], endings: &[Ending]) -> R
         .collect();
     std::fs::File::create(path)
         .and_then(|mut file| file.write_all(text.as_bytes()))
-        .map_err(|error| {
-            Error::unexpected(format!("`{}` cannot be written", path.display()))
-                .caused_by(error)
-                .hint("name another file: --failed-to FILE")
-        })
+        .map_err(|error| unwritten_list(path, error))
+}
+
+/// Checks that the file of `--failed-to` can be written, before anything is started: at the end it
+/// would be too late to name another one. What is in it stays until then.
+///
+/// # Errors
+/// It cannot be written.
+pub(crate) fn check_failed_to(path: Option<&Path>) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)
+        .map(drop)
+        .map_err(|error| unwritten_list(path, error))
+}
+
+fn unwritten_list(path: &Path, error: std::io::Error) -> Error {
+    Error::unexpected(format!("`{}` cannot be written", path.display()))
+        .caused_by(error)
+        .hint("name another file: --failed-to FILE")
 }
 
 /// Runs `work`, which may wait for a slow reader, without holding up the commands.
@@ -315,17 +335,9 @@ impl Audience for ScreenAudience {
             return Ok(true);
         }
         self.progress.clear();
-        let servers = match self.plan.batches[batch].len() {
-            1 => "1 server".to_owned(),
-            many => format!("{many} servers"),
-        };
-        let question = format!(
-            "Go on with {} ({servers})? Type yes: ",
-            self.plan.name_of(batch)
-        );
-        let answer = self.output.ask_anew(question).await?.unwrap_or_default();
-        let answer = answer.trim();
-        Ok(answer.eq_ignore_ascii_case("yes") || answer.eq_ignore_ascii_case("y"))
+        let question = self.plan.question_before(batch);
+        let answer = self.output.confirm_anew(question, Preset::No).await?;
+        Ok(answer.is_yes())
     }
 }
 

@@ -133,6 +133,15 @@ impl RolloutPlan {
             format!("batch {number} of {of}")
         }
     }
+
+    /// What somebody is asked before the batch numbered `batch`.
+    pub(crate) fn question_before(&self, batch: usize) -> String {
+        let servers = match self.batches[batch].len() {
+            1 => "1 server".to_owned(),
+            many => format!("{many} servers"),
+        };
+        format!("Go on with {} ({servers})?", self.name_of(batch))
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use ops_core::{
 };
 use ops_profile::{Confirm, Instance, instance::age_words};
 use ops_ui::{
-    Error, ErrorKind, Exit, Format, Result,
+    Error, ErrorKind, Exit, Format, Result, Text,
     globals::parse_duration,
     hint,
     table::{self, Cell, Column},
@@ -264,7 +264,12 @@ impl Cancel {
         }
         // Whoever sees to the servers before something runs there does so before it is killed too.
         let servers = servers_of(cx, &command).await?;
-        cx.guard(Runs::NAME, &servers, self.reason.as_deref())
+        let work = [
+            ("cancels:", Text::from(command.id.clone())),
+            ("document:", Text::from(command.document.clone())),
+            ("comment:", Text::from(command.comment.clone())),
+        ];
+        cx.guard_work(Runs::NAME, &servers, self.reason.as_deref(), &work)
             .await?;
         cx.cancel_command(&command.region, &command.id, &[]).await?;
         cx.output().note(hint!(
@@ -341,8 +346,15 @@ impl Show {
                 .enumerate()
                 .map(|(number, host)| (host.instance.id.as_str(), number)),
         );
+        let unfinished = |host: usize| {
+            let status = invocations
+                .iter()
+                .find(|one| one.instance_id == hosts.all[host].instance.id);
+            let status = status.map_or("Pending", |one| one.status.as_str());
+            Outcome::NotStarted(format!("{status} so far"))
+        };
         let is_open = !command.is_over();
-        if waits {
+        let finished = if waits {
             let _handler = cx.interrupt().handle();
             let mut watcher = Watcher::new(cx, hosts.all.len());
             watcher.sent = hosts.all.len();
@@ -352,25 +364,30 @@ impl Show {
                 screen.clear();
                 return Err(cx.interrupt().wait().await);
             }
+            screen.finish(unfinished).map(Some)
         } else {
-            for invocation in &invocations {
-                if let Some(&host) = all.get(&invocation.instance_id) {
-                    screen.take(cx, &command, host, invocation).await?;
+            screen = screen.without_early_failures();
+            let mut endings = None;
+            let shown = output.stream_through_pager(async {
+                for invocation in &invocations {
+                    if let Some(&host) = all.get(&invocation.instance_id) {
+                        screen.take(cx, &command, host, invocation).await?;
+                    }
                 }
-            }
-        }
-        let finished = screen.finish(|host| {
-            let status = invocations
-                .iter()
-                .find(|one| one.instance_id == hosts.all[host].instance.id);
-            let status = status.map_or("Pending", |one| one.status.as_str());
-            Outcome::NotStarted(format!("{status} so far"))
-        });
+                endings = Some(screen.finish(unfinished)?);
+                Ok(())
+            });
+            let shown = Box::pin(shown).await;
+            shown.map(|()| endings)
+        };
         let endings = match finished {
-            Ok(endings) => endings,
+            Ok(Some(endings)) => endings,
+            // The pager was left before the last line.
+            Ok(None) => return Ok(Exit::SUCCESS),
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(PIPE_CLOSED),
             Err(error) => return Err(error),
         };
+        screen.tell_cut();
         if waits {
             output.note(summary(&endings, begin.elapsed()));
         }

@@ -8,8 +8,8 @@ use ops_ui::{Error, ErrorKind, Exit, Output, Result, stdio::StdoutWriter};
 use crate::{
     hosts::Host,
     input::{Feeding, InputHub, ReadFailure},
-    lines::Lines,
-    show::push_line,
+    lines::{Lines, Margins},
+    show::{LineForm, push_line},
     signals::Relay,
 };
 
@@ -80,6 +80,9 @@ pub(crate) enum OutputBytes {
     Harmless,
 }
 
+/// A line of the only server, which has the terminal for itself.
+const ALONE: LineForm = LineForm::OnTerminal(Margins::NONE);
+
 /// Bytes of one stream on their way to a terminal, if they are to be made harmless.
 struct TerminalLines(Option<Lines>);
 
@@ -93,7 +96,7 @@ impl TerminalLines {
             return bytes;
         };
         let mut text = Vec::with_capacity(bytes.len());
-        lines.feed(&bytes, |line| push_line(&mut text, line, true));
+        lines.feed(&bytes, |line| push_line(&mut text, line, ALONE));
         text.into()
     }
 
@@ -101,7 +104,7 @@ impl TerminalLines {
     fn rest(&mut self) -> Option<Bytes> {
         let line = self.0.as_mut()?.finish()?;
         let mut text = Vec::new();
-        push_line(&mut text, &line, true);
+        push_line(&mut text, &line, ALONE);
         Some(text.into())
     }
 }

@@ -2,13 +2,19 @@
 
 use std::ffi::OsString;
 
-use ops_core::{Command, Context, calls::login::EffectiveCredentials};
+use jiff::Timestamp;
+use ops_core::{
+    Command, Context,
+    calls::login::{EffectiveCredentials, SourceKind},
+};
 use ops_ui::{
-    Env, Error, Exit, Format, Result, program,
+    Env, Error, ErrorKind, Exit, Format, Result, program,
     text::{cut, escape, single_quoted},
 };
 use serde_json::json;
 use zeroize::Zeroizing;
+
+use crate::login::clock_time;
 
 /// What would outrank the credentials in a program that reads the environment, or confuse it.
 const IN_THE_WAY: [&str; 5] = [
@@ -68,6 +74,7 @@ impl Command for EnvOfCredentials {
 
     async fn run(self, cx: Context) -> Result<Exit> {
         let credentials = cx.effective_credentials().await?;
+        check_end(&credentials, Timestamp::now())?;
         let region = cx.region().await.ok();
         let endpoint = sandbox_endpoint(&cx);
         let set = credential_variables(&credentials, region.as_deref(), endpoint);
@@ -89,6 +96,29 @@ impl Command for EnvOfCredentials {
         }
         Ok(Exit::SUCCESS)
     }
+}
+
+/// Hands out nothing that is over: the program that gets it would be refused by AWS, with a reason
+/// that names neither these credentials nor where they come from. The AWS CLI refuses them too.
+///
+/// # Errors
+/// The credentials have ended.
+fn check_end(credentials: &EffectiveCredentials, now: Timestamp) -> Result<()> {
+    let Some(end) = credentials.expires.filter(|end| *end <= now) else {
+        return Ok(());
+    };
+    let source = &credentials.source;
+    let error = Error::new(
+        ErrorKind::NotLoggedIn,
+        "the credentials in use have expired",
+    )
+    .caused_by(format!("{}: they ended {}", source.words, clock_time(end)));
+    Err(match source.kind {
+        SourceKind::Environment => error
+            .hint("take them out of this shell: unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_CREDENTIAL_EXPIRATION")
+            .hint("or put new ones in their place, from where these came"),
+        _ => error.hint("log in again: ops login"),
+    })
 }
 
 /// A variable and its value.
@@ -199,8 +229,7 @@ fn run_with(
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-    use ops_core::calls::login::{CredentialsSource, SourceKind};
+    use ops_core::calls::login::CredentialsSource;
 
     use super::*;
 

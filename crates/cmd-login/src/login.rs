@@ -61,7 +61,7 @@ impl Login {
             "logged in to `{}` until {}, for {}",
             login.name(),
             clock_time(end),
-            profile_names(login)
+            in_words(&login.profiles)
         ));
         if self.sso_session.is_none() && uses_environment(cx).await {
             output.warn("credentials of the environment (AWS_ACCESS_KEY_ID) are used in place of this login: unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN, or name the profile with -p");
@@ -109,12 +109,8 @@ async fn try_credentials(cx: &Context) -> Result<()> {
 }
 
 /// The profiles that a login is good for, in words.
-pub(crate) fn profile_names(login: &SsoLogin) -> String {
-    let names: Vec<String> = login
-        .profiles
-        .iter()
-        .map(|name| format!("`{name}`"))
-        .collect();
+pub(crate) fn in_words(profiles: &[String]) -> String {
+    let names: Vec<String> = profiles.iter().map(|name| format!("`{name}`")).collect();
     match names.len() {
         1 => format!("AWS profile {}", names[0]),
         _ => format!("AWS profiles {}", names.join(", ")),

@@ -6,7 +6,7 @@ use ops_core::{
 };
 use ops_ui::{Exit, Result};
 
-use crate::login::profile_names;
+use crate::login::in_words;
 
 /// Log out of the SSO
 ///
@@ -14,12 +14,17 @@ use crate::login::profile_names;
 /// profile of the same sso-session, and removes its token: from where the AWS CLI keeps it, since
 /// it is the same one. Credentials of roles that ops has kept are removed too.
 ///
+/// With --all every login ends whose token is kept on this machine.
+///
 /// Credentials that were handed out already, also to the AWS CLI, are good until they end.
 #[derive(clap::Args, Debug)]
 pub struct Logout {
     /// Log out of this sso-session of the AWS configuration
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "all")]
     sso_session: Option<String>,
+    /// Log out of every SSO session whose token is kept here
+    #[arg(long)]
+    all: bool,
 }
 
 impl Command for Logout {
@@ -27,9 +32,13 @@ impl Command for Logout {
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
         ("ops logout", "of the AWS profile in use"),
         ("ops logout --sso-session corp", "of a session by its name"),
+        ("ops logout --all", "of all sessions"),
     ];
 
     async fn run(self, cx: Context) -> Result<Exit> {
+        if self.all {
+            return of_all(&cx).await;
+        }
         let output = cx.output();
         let LoginMeans::Sso(login) = cx.login_means(self.sso_session.as_deref()).await? else {
             let count = cx.forget_roles()?;
@@ -40,16 +49,42 @@ impl Command for Logout {
             return Ok(Exit::SUCCESS);
         };
         let outcome = Box::pin(cx.log_out(&login)).await?;
-        let name = login.name();
-        output.note(match outcome {
-            LogoutOutcome::Ended => {
-                format!("logged out of `{name}`, for {}", profile_names(&login))
-            }
-            LogoutOutcome::WasOver => {
-                format!("the login to `{name}` had ended already; its token is removed")
-            }
-            LogoutOutcome::NotLoggedIn => format!("nobody is logged in to `{name}` here"),
-        });
+        output.note(told(login.name(), &login.profiles, &outcome));
         Ok(Exit::SUCCESS)
+    }
+}
+
+/// Ends every login; where some could not be ended the others are all the same.
+async fn of_all(cx: &Context) -> Result<Exit> {
+    let mut exit = Exit::SUCCESS;
+    let mut was_any = false;
+    for login in Box::pin(cx.log_out_of_all()).await? {
+        match &login.outcome {
+            // Of twenty sessions in a configuration most were never used here.
+            Ok(LogoutOutcome::NotLoggedIn) => continue,
+            Ok(outcome) => cx
+                .output()
+                .note(told(&login.name, &login.profiles, outcome)),
+            Err(error) => {
+                cx.output().error(error);
+                exit = Exit::PARTIAL;
+            }
+        }
+        was_any = true;
+    }
+    if !was_any {
+        cx.output().note("nobody is logged in here");
+    }
+    Ok(exit)
+}
+
+fn told(name: &str, profiles: &[String], outcome: &LogoutOutcome) -> String {
+    match outcome {
+        LogoutOutcome::Ended if profiles.is_empty() => format!("logged out of `{name}`"),
+        LogoutOutcome::Ended => format!("logged out of `{name}`, for {}", in_words(profiles)),
+        LogoutOutcome::WasOver => {
+            format!("the login to `{name}` had ended already; its token is removed")
+        }
+        LogoutOutcome::NotLoggedIn => format!("nobody is logged in to `{name}` here"),
     }
 }

@@ -10,7 +10,8 @@ use ops_core::{
 };
 use ops_profile::Target;
 use ops_ui::{
-    Error, ErrorKind, Exit, Format, List, Result, Text, hint, style::Style, table::Column,
+    Error, ErrorKind, Exit, Format, List, Result, Text, confirm::Preset, hint, style::Style,
+    table::Column,
 };
 use serde_json::{Map, Value, json};
 
@@ -153,7 +154,7 @@ async fn of_word(
 }
 
 /// Whether `text` has the form of a session's id: who opened it, a hyphen, and 17 to 26 letters and
-/// digits, among them both.
+/// digits, among which a digit is.
 fn is_session_id(text: &str) -> bool {
     text.rsplit_once('-').is_some_and(|(owner, tail)| {
         !owner.is_empty()
@@ -161,7 +162,9 @@ fn is_session_id(text: &str) -> bool {
             && owner != "mi"
             && (17..=26).contains(&tail.len())
             && tail.bytes().all(|byte| byte.is_ascii_alphanumeric())
-            && tail.bytes().any(|byte| byte.is_ascii_digit())
+            // Of 26 characters by chance none is a digit once in some hundred sessions; names of
+            // servers have no such long words.
+            && (tail.len() == 26 || tail.bytes().any(|byte| byte.is_ascii_digit()))
     })
 }
 
@@ -248,15 +251,14 @@ async fn confirm_end(cx: &Context, chosen: &[SessionRecord], names: &Names) -> R
         ));
     }
     let question = match chosen.len() {
-        1 => Text::from("End this session? [y/N] "),
-        count => Text::from(format!("End these {count} sessions? [y/N] ")),
+        1 => Text::from("End this session?"),
+        count => Text::from(format!("End these {count} sessions?")),
     };
-    let answer = output.ask(question).await?.unwrap_or_default();
-    let answer = answer.trim();
-    if answer.eq_ignore_ascii_case("y") || answer.eq_ignore_ascii_case("yes") {
+    let answer = output.confirm(question, Preset::No).await?;
+    if answer.is_yes() {
         return Ok(());
     }
-    Err(refused("nobody said yes"))
+    Err(refused(&answer.why_not()))
 }
 
 /// A result for each.
@@ -384,6 +386,7 @@ mod tests {
             "alice-0a1b2c3d4e5f60718",
             "alice@example.com-0123456789abcdefghij012345",
             "ops-bob-0a1b2c3d4e5f60718",
+            "alice-kxqmzvbtnwyhdcfgjrslpaeiou",
         ] {
             assert!(is_session_id(id), "{id}");
         }

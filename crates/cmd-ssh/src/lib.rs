@@ -6,6 +6,7 @@ mod config_text;
 mod include;
 mod log;
 mod meaning;
+mod nameless;
 mod names;
 mod openssh;
 mod options;

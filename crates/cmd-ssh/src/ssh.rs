@@ -5,17 +5,21 @@ use std::{
     process::{ExitStatus, Stdio},
 };
 
-use ops_core::{Command, Context, Traits, Values, resolve::SessionArgs};
+use ops_core::{
+    Command, Context, Traits, Values,
+    guard::{WorkLine, words_line},
+    resolve::SessionArgs,
+};
 use ops_profile::{Auth, HostKeys, Instance, Target};
 use ops_remote::ssh::{SshSettings, TemporaryKey, host_keys, image_user, public_path};
-use ops_ui::{Error, ErrorKind, Exit, Result, Text, follower, hint, unwritable};
+use ops_ui::{Error, ErrorKind, Exit, Hint, Result, Text, follower, hint, unwritable};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     log::Log,
-    openssh,
+    nameless, openssh,
     options::{self, KnownHosts, Options, path_text},
     refused, settings, words,
 };
@@ -95,12 +99,9 @@ impl Command for Ssh {
         // Never from the cache: ssh keeps host keys by id, and the session is opened by a process
         // that knows nothing but the id.
         let mut instance = cx.resolve_now(target, self.session.choice()).await?;
-        cx.guard(
-            "ssh",
-            std::slice::from_ref(&instance),
-            self.session.reason.as_deref(),
-        )
-        .await?;
+        let only = std::slice::from_ref(&instance);
+        let reason = self.session.reason.as_deref();
+        cx.guard_work("ssh", only, reason, &self.work()).await?;
         let typed = words::option_value(&self.options, b'l', "User")
             .map(|user| String::from_utf8_lossy(user).into_owned());
         let asked = typed
@@ -207,9 +208,27 @@ impl Command for Ssh {
                 cx.output().warn_line(Text::foreign(said));
             } else if is_refused {
                 refused::tell_refused(&cx, &instance, &line.words, key.is_some()).await;
+            } else {
+                nameless::tell_nameless(&cx, &instance).await;
             }
         }
         Ok(exit)
+    }
+}
+
+impl Ssh {
+    /// What is run there, for whoever has to confirm it. ssh itself joins the words for the shell
+    /// of the server, so that none of them is quoted.
+    fn work(&self) -> Vec<WorkLine> {
+        let words: Vec<_> = self
+            .command
+            .iter()
+            .map(|word| word.to_string_lossy())
+            .collect();
+        if words.is_empty() {
+            return Vec::new();
+        }
+        vec![words_line("command:", &Hint::document(&words.join(" ")))]
     }
 }
 

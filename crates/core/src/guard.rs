@@ -9,7 +9,9 @@
 use std::collections::BTreeMap;
 
 use ops_profile::{Confirm, Instance, Profile, Refused};
-use ops_ui::{Error, ErrorKind, Hint, Result, Text, hint};
+use ops_ui::{
+    Error, ErrorKind, Hint, Result, Text, confirm::Preset, fill::columns_of, hint, text::cut,
+};
 
 use crate::{BoxFuture, context::Context};
 
@@ -28,7 +30,22 @@ impl Context {
         instances: &'a [Instance],
         reason: Option<&'a str>,
     ) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.guard_unboxed(verb, instances, reason))
+        self.guard_work(verb, instances, reason, &[])
+    }
+
+    /// As [`Self::guard`], for a verb that says more about its work than its name does: whoever is
+    /// asked sees each of `work` on a line of its own, such as `command:` and the command.
+    ///
+    /// # Errors
+    /// As [`Self::guard`].
+    pub fn guard_work<'a>(
+        &'a self,
+        verb: &'a str,
+        instances: &'a [Instance],
+        reason: Option<&'a str>,
+        work: &'a [WorkLine],
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.guard_unboxed(verb, instances, reason, work))
     }
 
     async fn guard_unboxed(
@@ -36,18 +53,25 @@ impl Context {
         verb: &str,
         instances: &[Instance],
         reason: Option<&str>,
+        work: &[WorkLine],
     ) -> Result<()> {
         let settings = self.settings()?;
         settings
             .check_verb(verb)
             .map_err(|refused| refusal(&refused, settings.profile_label(), verb))?;
-        self.clear(verb, instances, reason).await?;
+        self.clear(verb, instances, reason, work).await?;
         self.remember_use(verb, instances);
         Ok(())
     }
 
     /// Everything but whether the verb may be used.
-    async fn clear(&self, verb: &str, instances: &[Instance], reason: Option<&str>) -> Result<()> {
+    async fn clear(
+        &self,
+        verb: &str,
+        instances: &[Instance],
+        reason: Option<&str>,
+        work: &[WorkLine],
+    ) -> Result<()> {
         let settings = self.settings()?;
         let profile = settings.profile();
         let label = settings.profile_label();
@@ -67,7 +91,8 @@ impl Context {
         } else {
             instances
         };
-        self.confirm(profile, label, verb, instances).await?;
+        self.confirm_work(profile, label, verb, instances, work)
+            .await?;
         let mut cleared = self.cleared();
         cleared.extend(instances.iter().map(|instance| instance.id.clone()));
         Ok(())
@@ -89,7 +114,7 @@ impl Context {
                 .check_reason(reason)
                 .map_err(|refused| refusal(&refused, settings.profile_label(), "session"));
         }
-        self.clear("a session", std::slice::from_ref(instance), reason)
+        self.clear("a session", std::slice::from_ref(instance), reason, &[])
             .await
     }
 
@@ -100,24 +125,19 @@ impl Context {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    async fn confirm(
+    async fn confirm_work(
         &self,
         profile: &Profile,
         label: &str,
         verb: &str,
         instances: &[Instance],
+        work: &[WorkLine],
     ) -> Result<()> {
         let demanded = profile.guard.confirmation();
         if demanded == Confirm::None || self.globals().yes || instances.is_empty() {
             return Ok(());
         }
         let output = self.output();
-        let answer = match (demanded, instances) {
-            // A name with characters that cannot be typed is confirmed by its id.
-            (Confirm::TypeName, [one]) => one.target_word().to_owned(),
-            (Confirm::TypeName, _) => label.to_owned(),
-            _ => "yes".to_owned(),
-        };
         let what = describe(verb, instances);
         let refused = |why: String| {
             Error::new(ErrorKind::Refused, format!("{what} is not confirmed"))
@@ -138,31 +158,55 @@ impl Context {
                     output.warn_line(line);
                 }
             } else {
-                let names: Vec<&str> = instances.iter().map(Instance::label).collect();
-                output.warn_line(names.join(", "));
+                output.warn_names("", instances.iter().map(Instance::label), "");
             }
         }
-        let question = if demanded == Confirm::TypeName {
-            Text::from(format!("Type {answer} to go on: "))
-        } else {
-            Text::from("Go on? Type yes: ")
-        };
-        let typed = output.ask(question).await?.unwrap_or_default();
-        let typed = typed.trim();
-        let agreed = if demanded == Confirm::TypeName {
-            typed == answer
-        } else {
-            typed.eq_ignore_ascii_case("yes") || typed.eq_ignore_ascii_case("y")
-        };
-        if agreed {
-            return Ok(());
+        for &(what, ref value) in work {
+            output.warn_value(what, value);
         }
-        Err(refused(if typed.is_empty() {
-            "nothing was typed".to_owned()
-        } else {
-            format!("`{typed}` was typed, not `{answer}`")
-        }))
+        if demanded != Confirm::TypeName {
+            let answer = output.confirm("Go on?", Preset::No).await?;
+            return if answer.is_yes() {
+                Ok(())
+            } else {
+                Err(refused(answer.why_not()))
+            };
+        }
+        let wanted = match instances {
+            // A name with characters that cannot be typed is confirmed by its id.
+            [one] => one.target_word(),
+            _ => label,
+        };
+        let question = format!("Type {wanted} to go on: ");
+        let typed = output.ask(question).await?.unwrap_or_default();
+        match typed.trim() {
+            typed if typed == wanted => Ok(()),
+            "" => Err(refused("nothing was typed".to_owned())),
+            typed => Err(refused(format!("`{typed}` was typed, not `{wanted}`"))),
+        }
     }
+}
+
+/// A line about the work of a verb for whoever confirms it: a label that ends with a colon, and a
+/// value that is shown as it is.
+pub type WorkLine = (&'static str, Text);
+
+/// Columns of a command that are shown: five lines of a usual terminal, so that the servers above
+/// it stay in sight.
+const SHOWN_COLUMNS: usize = 400;
+
+/// A line with `words`, each as a shell would take it. A long one has its end cut off and a mark
+/// that says so: nobody may take a beginning for the whole.
+pub fn words_line(label: &'static str, words: &Hint) -> WorkLine {
+    if columns_of(words) <= SHOWN_COLUMNS {
+        return (label, Text::from(words.clone()));
+    }
+    let text = format!(
+        "{} (cut here: it has {} characters)",
+        cut(words, SHOWN_COLUMNS),
+        words.chars().count()
+    );
+    (label, Text::from(text))
 }
 
 /// More servers than these are counted by their tags in place of being named.
@@ -199,12 +243,16 @@ fn counts_by_tag(instances: &[Instance]) -> Vec<String> {
 
 /// What is about to happen, in a few words.
 fn describe(verb: &str, instances: &[Instance]) -> String {
+    let mut regions: Vec<&str> = instances.iter().map(|one| one.region.as_str()).collect();
+    regions.sort_unstable();
+    regions.dedup();
+    let regions = regions.join(", ");
     match instances {
         [one] if one.name.is_some() => {
-            format!("{verb} on `{}` ({})", one.label(), one.id)
+            format!("{verb} on `{}` ({}) in {regions}", one.label(), one.id)
         }
-        [one] => format!("{verb} on `{}`", one.id),
-        many => format!("{verb} on {} servers", many.len()),
+        [one] => format!("{verb} on `{}` in {regions}", one.id),
+        many => format!("{verb} on {} servers in {regions}", many.len()),
     }
 }
 

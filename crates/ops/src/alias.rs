@@ -57,8 +57,8 @@ pub(crate) fn expand_alias(
     Ok(line)
 }
 
-/// As [`expand_alias`], for a line whose next word is being typed: the line ends where that word goes.
-/// `None` where the word is a part of another one, or the alias leads back to itself.
+/// As [`expand_alias`], for a line whose next word is being typed: the line ends where that word
+/// goes. `None` where the word is a part of another one, or the alias leads back to itself.
 pub(crate) fn expand_before_cursor(
     words: &[OsString],
     verb: usize,

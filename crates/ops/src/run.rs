@@ -204,8 +204,8 @@ async fn end_forced(
         () = tokio::time::sleep(FORCED_PATIENCE) => {}
         _ = signals.insisting() => {}
     }
-    Err(Error::new(kind, "stopped at once")
-        .caused_by("a second signal came before everything was in order"))
+    // Short: on the terminal it stands behind the `^C` of that signal, and still within its line.
+    Err(Error::new(kind, "stopped at once").caused_by("a second signal came"))
 }
 
 fn unpack_result(result: Result<Result<Exit>, tokio::task::JoinError>) -> Result<Exit> {

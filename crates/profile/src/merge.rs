@@ -114,8 +114,9 @@ fn union(old: Node, new: Node) -> Node {
         Value::List(items) => items,
         _ => vec![node],
     };
-    let place = new.place.clone();
+    let (old_place, new_place) = (old.place.clone(), new.place.clone());
     let mut all = items(old);
+    let before = all.len();
     for item in items(new) {
         let same = |other: &Node| match (&other.value, &item.value) {
             (Value::Text(a), Value::Text(b)) => a == b,
@@ -125,6 +126,12 @@ fn union(old: Node, new: Node) -> Node {
             all.push(item);
         }
     }
+    // A list that adds nothing forbids nothing: whoever asks who says so is led to the other file.
+    let place = if all.len() > before {
+        new_place
+    } else {
+        old_place
+    };
     Node {
         value: Value::List(all),
         place,
@@ -152,6 +159,28 @@ mod tests {
     fn guard(node: &Node) -> Guard {
         let profile: Profile = de::read(node).expect("a profile");
         profile.guard
+    }
+
+    #[test]
+    fn a_list_of_verbs_is_told_of_where_it_gets_its_last_one() {
+        let place_of_deny = |base: &str, over: &str| {
+            let merged = merge(node(base), node(over));
+            let Value::Map(mut entries) = merged.value else {
+                panic!("a map");
+            };
+            let Some(Value::Map(mut guard)) = take(&mut entries, "guard").map(|node| node.value)
+            else {
+                panic!("a guard");
+            };
+            let deny = take(&mut guard, "deny").expect("deny");
+            deny.place.source.text.clone()
+        };
+        let base = "guard: { deny: [cp] }\n";
+        for adds_nothing in ["guard: { deny: [] }\n", "guard:\n  deny: cp\n"] {
+            assert_eq!(place_of_deny(base, adds_nothing), base);
+        }
+        let over = "guard: { deny: [exec] }\n";
+        assert_eq!(place_of_deny(base, over), over);
     }
 
     /// A `guard` section with any of its keys said, unsaid or null; colours apart, as they replace.

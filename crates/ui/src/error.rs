@@ -262,7 +262,10 @@ impl Error {
             line.push_str(why);
         }
         for hint in self.hints() {
-            line.push_str("; ");
+            // Behind a semicolon a command of ours would look like a sentence about `ops`, to
+            // people and to what puts the options in use into commands.
+            let is_bare = hint.starts_with("ops ");
+            line.push_str(if is_bare { "; run: " } else { "; " });
             line.push_str(hint);
         }
         line.split_whitespace().collect::<Vec<_>>().join(" ").into()

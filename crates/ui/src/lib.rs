@@ -7,10 +7,12 @@
 
 mod bottom;
 pub mod browser;
+pub mod confirm;
 pub mod drawing;
 pub mod env;
 pub mod error;
 pub mod exit;
+pub mod fill;
 pub mod follower;
 pub mod globals;
 pub mod interrupt;

@@ -580,7 +580,7 @@ impl Output {
         Spinner::start(visible.then(|| Arc::clone(&self.0.spinning)), &text.into())
     }
 
-    fn stderr_line(&self, text: &str) {
+    pub(crate) fn stderr_line(&self, text: &str) {
         let raw = self.0.raw_lines.is_set();
         let mut line = if raw {
             text.replace('\n', "\r\n")

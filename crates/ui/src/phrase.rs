@@ -190,7 +190,7 @@ pub(crate) fn wrapped(text: &str, columns: Option<usize>, first: usize, indent: 
 }
 
 /// Columns that `text` takes, not counting what sets colours.
-fn width(text: &str) -> usize {
+pub(crate) fn width(text: &str) -> usize {
     if !text.contains('\x1b') {
         return text.width();
     }

@@ -40,6 +40,35 @@ fn the_lines_set_the_credentials_in_a_shell() {
     assert_eq!(terminal.wait(), Some(0));
 }
 
+/// As botocore has it ("the refreshed credentials are still expired").
+#[test]
+fn credentials_that_are_over_are_handed_to_nobody() {
+    let service = Service::start(OPS, "");
+    let env_with_end = |end: &str, args: &[&str]| {
+        let mut command = service.ops(args);
+        run(command.env("AWS_CREDENTIAL_EXPIRATION", end))
+    };
+    let over = "2020-01-31T12:00:00Z";
+    for args in [&["env"][..], &["env", "-o", "json"], &["env", "--", "env"]] {
+        let done = env_with_end(over, args);
+        assert_eq!(done.stdout, "", "{args:?}");
+        done.fails(
+            4,
+            &[
+                "have expired",
+                "2020-01-31 12:00 UTC",
+                "unset AWS_ACCESS_KEY_ID",
+            ],
+        );
+    }
+    let lines = env_with_end("2999-01-31T12:00:00Z", &["env"])
+        .succeeds()
+        .stdout;
+    assert!(lines.contains("2999-01-31T12:00:00Z"), "{lines}");
+    // What is no time tells nothing, and AWS decides.
+    env_with_end("soon", &["env"]).succeeds();
+}
+
 #[test]
 fn fish_reads_the_lines_that_are_made_for_it() {
     needs!("fish");

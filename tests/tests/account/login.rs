@@ -232,6 +232,42 @@ fn a_logout_ends_the_login_at_the_service() {
 }
 
 #[test]
+fn a_logout_of_all_ends_what_the_configuration_has_forgotten_too() {
+    let service = service_with_sso();
+    let log_out = || run(&mut as_profile(&service, "dev", &["logout", "--all"]));
+    assert!(
+        log_out()
+            .succeeds()
+            .stderr
+            .contains("nobody is logged in here")
+    );
+    log_in(&service, "dev");
+    let corp = std::fs::read(token_file(&service)).expect("a token");
+    // The same token once more, of a session that was taken out of the configuration; and what is
+    // no token, which stays.
+    let cache = token_file(&service).parent().expect("a folder").to_owned();
+    std::fs::write(cache.join("forgotten.json"), &corp).expect("written");
+    let registration = cache.join("registration.json");
+    std::fs::write(&registration, "{\"clientId\": \"x\"}").expect("written");
+    // A region that is no region is no host's name to send a token to.
+    let odd = String::from_utf8(corp).expect("text");
+    let odd = odd.replace("eu-west-1", "evil.example/");
+    std::fs::write(cache.join("odd.json"), odd).expect("written");
+    let told = log_out().succeeds().stderr;
+    for words in [
+        "logged out of `corp`, for AWS profiles `dev`, `prod`",
+        "the login to `https://corp.awsapps.com/start` had ended already",
+    ] {
+        assert!(told.contains(words), "{told}");
+    }
+    assert!(!told.contains("old.awsapps.com"), "{told}");
+    assert!(!token_file(&service).exists());
+    assert!(!cache.join("forgotten.json").exists());
+    assert!(registration.exists());
+    run(&mut as_profile(&service, "dev", &["whoami"])).fails(4, &["--aws-profile dev login"]);
+}
+
+#[test]
 fn what_a_login_means_for_other_profiles_is_told() {
     let service = service_with_sso();
     let done = run(&mut service.ops(&["login"])).succeeds();

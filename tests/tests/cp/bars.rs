@@ -113,9 +113,14 @@ fn an_interrupted_copy_says_what_is_kept_and_a_command_that_goes_on() {
     put(&folder, b"a file", &noise(6_000_000), 0o644);
     let (from, there) = (folder.join("a file"), folder.join("there"));
     let (from, to) = (from.to_str().unwrap(), format!("web-1:{}", there.display()));
-    for (resume, words) in [
-        (None, "with --resume it is kept"),
-        (Some("--resume"), "without a gap is kept"),
+    for (resume, words, next) in [
+        // Nothing is kept that could be gone on with.
+        (
+            None,
+            "with --resume it is kept",
+            "copy it again, and keep parts from now on",
+        ),
+        (Some("--resume"), "without a gap is kept", "go on"),
     ] {
         let first = ["--region", "eu-west-1", "cp", "-p", "--limit-rate", "1MB"];
         let args: Vec<&str> = first.into_iter().chain(resume).chain([from, &to]).collect();
@@ -132,7 +137,8 @@ fn an_interrupted_copy_says_what_is_kept_and_a_command_that_goes_on() {
             .join(" ");
         assert!(said.contains("0 of 1 are in place"), "{said}");
         assert!(said.contains(words), "{said}");
-        let (_, command) = said.split_once("hint: go on: ops ").expect(&said);
+        let next = format!("hint: {next}: ops ");
+        let (_, command) = said.split_once(&next).expect(&said);
         let expected =
             format!("--region eu-west-1 cp --resume --preserve --limit-rate 1000000 '{from}' {to}");
         assert_eq!(command, expected);

@@ -47,6 +47,11 @@ fn a_folder_that_is_missing_on_the_server_is_said_before_anything_is_read() {
             let places = [here.join("file").into(), remote(&far.join(name))];
             let done = cp(&lab, args.into_iter().chain(places)).exits(2);
             assert!(done.stderr.contains(why), "{via} {done}");
+            // A command that makes it, where that helps.
+            let folder = far.join("nope");
+            let to_make = format!("web-1 -- mkdir -p {}", folder.display());
+            let is_told = done.stderr.contains("exec ") && done.stderr.contains(&to_make);
+            assert_eq!(is_told, name == "nope/x", "{via} {done}");
             for words in ["cannot create", "No such file", ".ops-"] {
                 assert!(!done.stderr.contains(words), "{via} {done}");
             }

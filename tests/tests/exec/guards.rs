@@ -43,7 +43,7 @@ fn between_batches_somebody_is_asked_and_a_no_leaves_the_rest_alone() {
         "exec", "--canary", "1", "--pause", "web-1", "web-2", "--", "echo", "ran",
     ];
     let mut terminal = Terminal::start(&service, &line);
-    terminal.wait_for("Go on with batch 1 of 1 (1 server)? Type yes:");
+    terminal.wait_for("Go on with batch 1 of 1 (1 server)? [y/N]");
     terminal.send("no\r");
     assert_eq!(terminal.wait(), Some(8));
     let screen = terminal.screen(80, 24).screen().contents();
@@ -64,20 +64,75 @@ fn between_batches_somebody_is_asked_and_a_no_leaves_the_rest_alone() {
 }
 
 #[test]
-fn whoever_confirms_sees_the_servers_first() {
+fn whoever_confirms_sees_the_servers_and_the_command_first() {
     let service = Service::start(binary().to_str().unwrap(), "");
     let profiles = service.home().join(".config/ops/profiles");
     std::fs::create_dir_all(&profiles).unwrap();
     std::fs::write(profiles.join("prod.yaml"), "guard: { confirm: yes }\n").unwrap();
-    let terminal = Terminal::start(
-        &service,
-        &["-p", "prod", "exec", "web-1", "web-2", "--", "echo", "ran"],
-    );
-    terminal.wait_for("Type yes:");
+    let line = ["-p", "prod", "exec", "web-1", "nobody@web-2", "--cwd", "/"];
+    let words = ["--env", "PATH", "--", "printf", "ops ls \x1b[2J%s\n", "a b"];
+    let mut terminal = Terminal::start(&service, &[&line[..], &words].concat());
+    terminal.wait_for("[y/N]");
     let screen = terminal.screen(80, 24).screen().contents();
-    assert!(screen.contains("exec on 2 servers"), "{screen}");
-    assert!(screen.contains("web-1, web-2"), "{screen}");
+    assert_eq!(
+        screen.trim_end().lines().collect::<Vec<_>>(),
+        [
+            "[prod] exec on 2 servers in eu-west-1",
+            "web-1, web-2",
+            r"command: printf $'ops ls \033[2J%s\012' 'a b'",
+            "folder: /",
+            "variables: PATH",
+            "runs as: nobody, the user of sessions (ssm-user, or the account's Run As)",
+            "Go on? [y/N]",
+        ]
+    );
     assert!(!service.calls().contains(&"StartSession".to_owned()));
-    terminal.send("yes\r");
-    terminal.wait_for("2 of 2 succeeded");
+    terminal.send("no\r");
+    assert_eq!(terminal.wait(), Some(255));
+    let screen = terminal.screen(80, 24).screen().contents();
+    assert!(screen.contains("`no` was\n  typed, not `y`"), "{screen}");
+
+    // A long one is cut with a mark, and by Run Command it is said whom it runs as.
+    let long = "x".repeat(5000);
+    let line = ["-p", "prod", "exec", "web-1", "--via", "run-command"];
+    let terminal = Terminal::start(&service, &[&line[..], &["--", "ops", "ls", &long]].concat());
+    terminal.wait_for("[y/N]");
+    let screen = terminal.screen(80, 24).screen().contents();
+    // A command that is shown is the command: no option in use is put into it.
+    assert!(screen.contains("command: ops ls\n  xxx"), "{screen}");
+    assert!(
+        screen.contains("(cut here: it has 5007 characters)"),
+        "{screen}"
+    );
+    assert!(screen.contains("runs as: root, by Run Command"), "{screen}");
+}
+
+#[test]
+fn many_servers_are_named_in_lines_that_break_between_names() {
+    let service = Service::start_with(binary().to_str().unwrap(), |options| {
+        options.fleet_size = 20;
+    });
+    let profiles = service.home().join(".config/ops/profiles");
+    std::fs::create_dir_all(&profiles).unwrap();
+    std::fs::write(profiles.join("prod.yaml"), "guard: { confirm: yes }\n").unwrap();
+    let named = service.ops(&["ls", "-o", "name"]).output().unwrap();
+    let named = String::from_utf8(named.stdout).unwrap();
+    let names: Vec<&str> = named.lines().filter(|name| name.contains('-')).collect();
+    let line = [&["-p", "prod", "exec"][..], &names[..12], &["--", "true"]].concat();
+    let terminal = Terminal::start(&service, &line);
+    terminal.wait_for("[y/N]");
+    let screen = terminal.screen(80, 24).screen().contents();
+    for name in &names[..12] {
+        let is_whole = screen.lines().any(|line| line.contains(name));
+        assert!(is_whole, "{name} in {screen}");
+    }
+    terminal.send("y\r");
+    terminal.wait_for(" s\r\n");
+    let screen = terminal.screen(80, 24).screen().contents();
+    let title = screen.split("[y/N]").nth(1).unwrap_or_default();
+    assert!(title.contains("servers)"), "{screen}");
+    for name in &names[..10] {
+        let is_whole = title.lines().any(|line| line.contains(name));
+        assert!(is_whole, "{name} in {title}");
+    }
 }

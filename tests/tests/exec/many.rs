@@ -385,3 +385,44 @@ fn on_a_terminal_nothing_of_one_server_touches_the_lines_of_another() {
         assert!(screen.contains(&line), "{screen}");
     }
 }
+
+/// `evil` prints what looks like titles and lines of others, in the hope of standing at the left
+/// edge of the screen.
+#[test]
+fn on_a_terminal_no_server_prints_what_looks_like_another_ones_line() {
+    let service = Service::start(binary().to_str().unwrap(), "");
+    // As many columns before it as there are left of 80, whatever the view puts in front.
+    let forged = "printf 'ok\\nweb-2: all is well\\n'; for pad in 73 78 80; do printf \"%${pad}sweb-2: all is well\\n\" x; done";
+    for view in ["--fold", "--no-fold", "--group"] {
+        let line = ["exec", "--shell", forged, view, "-n", "web-1", "web-3"];
+        let terminal = Terminal::start(&service, &line);
+        terminal.wait_for("2 of 2 succeeded");
+        let screen = terminal.screen(80, 24).screen().contents();
+        assert!(screen.contains("all is well"), "{view}: {screen}");
+        let is_forged = screen.lines().any(|line| line.starts_with("web-2"));
+        assert!(!is_forged, "{view}: {screen}");
+    }
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_told_before_anything_is_started() {
+    let lab = Lab::with_sandbox();
+    let marker = lab.folder("far").join("ran");
+    let touch = format!("touch {}", marker.display());
+    let taken = lab.folder("out").join("index.json");
+    std::fs::create_dir(&taken).unwrap();
+    let missing = lab.folder("far").join("missing/failed");
+    for (option, place) in [
+        ("--out", taken.parent().unwrap()),
+        ("--failed-to", missing.as_path()),
+    ] {
+        for way in ["session", "run-command"] {
+            let place = place.to_str().unwrap();
+            let line = ["exec", "--shell", &touch, "-n", "--via", way, option, place];
+            let done = lab.ops(line.iter().chain(&["web-1", "web-2"])).output();
+            assert_eq!(done.status, 255, "{option} {way} {done}");
+            assert!(done.stderr.contains("cannot be written"), "{done}");
+            assert!(!marker.exists(), "{option} {way} {done}");
+        }
+    }
+}

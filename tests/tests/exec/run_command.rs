@@ -390,11 +390,11 @@ fn whoever_confirms_a_cancellation_sees_the_servers() {
     let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
     assert_eq!(done.status.code(), Some(9), "{stderr}");
     assert!(
-        stderr.contains("runs on 2 servers is not confirmed"),
+        stderr.contains("runs on 2 servers in eu-west-1 is not confirmed"),
         "{stderr}"
     );
     let mut terminal = Terminal::start(&service, &["-p", "g", "runs", "cancel", id]);
-    terminal.wait_for("Type yes:");
+    terminal.wait_for("[y/N]");
     let screen = terminal.screen(80, 24).screen().contents();
     assert!(screen.contains("web-1, web-2"), "{screen}");
     terminal.send("yes\r");

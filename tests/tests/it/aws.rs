@@ -406,6 +406,31 @@ fn a_call_whose_time_is_up_tells_why_its_last_try_failed() {
     fails(&done, 124, &said, &["give it longer"]);
 }
 
+/// A proxy that takes every connection and never says a word.
+#[test]
+fn a_proxy_that_is_silent_is_named_as_what_may_be_wrong() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || listener.incoming().collect::<Vec<_>>());
+    let lab = Lab::new();
+    for args in [&["ls"][..], &["describe", "web-1"], &["whoami"]] {
+        let done = lab
+            .ops([&["--timeout", "1s"], args].concat())
+            .env("AWS_ACCESS_KEY_ID", "x")
+            .env("AWS_SECRET_ACCESS_KEY", "x")
+            .env("AWS_REGION", "eu-west-1")
+            .env("HTTPS_PROXY", format!("http://127.0.0.1:{port}"))
+            .output();
+        let named = format!("by way of the proxy `http://127.0.0.1:{port}` of HTTPS_PROXY");
+        fails(
+            &done,
+            124,
+            &[&named, "check that proxy"],
+            &["narrow the list"],
+        );
+    }
+}
+
 #[test]
 fn metadata_that_refuse_are_no_other_failure_than_no_credentials() {
     let lab = Lab::new();

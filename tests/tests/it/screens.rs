@@ -359,6 +359,13 @@ fn lists_of_every_verb_go_through_the_pager() {
         let sent = service.ops(&[&line[..], &["true"]].concat()).output();
         assert!(sent.expect("an end").status.success());
     }
+    let line = ["exec", "web-1", "-n", "--via", "run-command", "--detach"];
+    let sent = service.ops(&[&line[..], &["--", "seq", "40"]].concat());
+    let sent = { sent }.output().expect("an end").stdout;
+    let id = String::from_utf8(sent).expect("an id");
+    let id = id.trim();
+    let waited = service.ops(&["runs", "wait", id]).output();
+    assert!(waited.expect("an end").status.success());
     for args in [
         &["ssh-config"][..],
         &["ssh-config", "--diff"],
@@ -368,6 +375,7 @@ fn lists_of_every_verb_go_through_the_pager() {
         &["config", "diff", "many", "none"],
         &["runs", "-o", "json"],
         &["runs", "-o", "yaml"],
+        &["runs", "show", id],
         &["completion", "bash"],
     ] {
         let shown = with_pager(&service, args, &[]);

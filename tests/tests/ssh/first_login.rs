@@ -135,6 +135,33 @@ fn without_a_home_ssh_goes_on_and_says_what_it_forgets() {
     );
 }
 
+/// ssh itself, run as a user id without a line in `/etc/passwd`, as containers are.
+#[test]
+fn a_user_without_a_name_is_told_what_to_set() {
+    use std::os::unix::fs::PermissionsExt as _;
+    needs!("ssh", "setpriv");
+    let client = Client::new();
+    let folder = client.home().join("bin");
+    fs::create_dir_all(&folder).expect("a folder");
+    // Only root can become nobody in particular; others see what ssh says then.
+    let script = "#!/bin/sh\n\
+        [ \"$(id -u)\" != 0 ] || exec setpriv --reuid=54321 --regid=54321 --clear-groups /usr/bin/ssh \"$@\"\n\
+        echo 'No user exists for uid 54321' >&2; exit 255\n";
+    fs::write(folder.join("ssh"), script).expect("a file");
+    fs::set_permissions(folder.join("ssh"), fs::Permissions::from_mode(0o755)).expect("a mode");
+    let mut command = client.command(OPS, ["ssh", "-F", "none", "web-1", "true"]);
+    let path = format!("{}:/usr/bin:/bin", folder.display());
+    let said = finish(command.env("PATH", path), b"").exits(255);
+    for words in [
+        "No user exists for uid 54321",
+        "ops: ssh runs for nobody whom the system has no name for",
+        "/sh >> /etc/passwd",
+        "or do without ssh: ops shell web-1",
+    ] {
+        assert!(said.stderr.contains(words), "{words}: {said:?}");
+    }
+}
+
 #[test]
 fn a_temporary_folder_that_cannot_be_made_is_named() {
     let client = Client::new();

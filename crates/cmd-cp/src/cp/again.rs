@@ -46,15 +46,21 @@ pub(super) fn tell_what_is_kept(error: Error, options: &Options, resuming: Optio
             }
         });
     }
-    match resuming {
-        Some(command) => error.hint(command),
-        None => error.hint("copy it again: a stream cannot be gone on with"),
-    }
+    // Without `--resume` nothing is kept of what was under way, so that nobody is told to go on
+    // with it. What is in place already is the same, and stays with `--resume`.
+    error.hint(match resuming {
+        None => Hint::from("copy it again: a stream cannot be gone on with"),
+        Some(command) if options.resume => hint!("go on: {}", command),
+        Some(command) if in_place > 0 => {
+            hint!("copy the rest, and keep parts from now on: {}", command)
+        }
+        Some(command) => hint!("copy it again, and keep parts from now on: {}", command),
+    })
 }
 
 impl Cp {
-    /// The command that goes on with this one; `None` where it reads or writes a stream, or a name
-    /// is no text.
+    /// The command that copies what this one has not, with `--resume`; `None` where it reads or
+    /// writes a stream, or a name is no text.
     pub(super) fn to_resume(&self) -> Option<Hint> {
         let is_stream = |text: &OsStr| {
             matches!(TypedPath::parse(text), Ok(TypedPath::Standard))
@@ -137,7 +143,6 @@ impl Cp {
         for place in &self.places {
             words.push(place.to_str()?.to_owned());
         }
-        let command = Hint::command(words.iter().map(String::as_str));
-        Some(hint!("go on: {}", command))
+        Some(Hint::command(words.iter().map(String::as_str)))
     }
 }

@@ -22,7 +22,7 @@ use ops_core::{
 };
 use ops_profile::{Instance, Target};
 use ops_remote::exec::Command;
-use ops_ui::{Error, ErrorKind, Exit, Result, Text, hint};
+use ops_ui::{Error, ErrorKind, Exit, Result, Text, confirm::Preset, hint};
 
 pub(crate) use self::{parts::Criteria, watch::counted};
 use self::{
@@ -33,7 +33,7 @@ use self::{
 };
 use crate::{
     hosts::{Host, Hosts},
-    many::{RunOptions, exit_of, view, write_failed},
+    many::{RunOptions, check_failed_to, exit_of, view, write_failed},
     outcome::Outcome,
     progress::{failures, summary},
     show::{Plain, View},
@@ -60,6 +60,16 @@ pub(crate) enum Order {
         name: String,
         parameters: BTreeMap<String, Vec<String>>,
     },
+}
+
+impl Order {
+    /// The names of the variables that a command gets.
+    pub(crate) fn variables(&self) -> Vec<String> {
+        match self {
+            Self::Command { env, .. } => env.iter().map(|(name, _)| name.clone()).collect(),
+            Self::Document { .. } => Vec::new(),
+        }
+    }
 }
 
 /// A run and what is asked for beside it.
@@ -127,6 +137,7 @@ pub(crate) async fn run(
     request: &FleetRequest,
     options: RunOptions,
 ) -> Result<Exit> {
+    check_failed_to(options.failed_to.as_deref())?;
     let mut run = FleetRun {
         cx,
         away: BTreeSet::new(),
@@ -382,16 +393,19 @@ impl FleetRun<'_> {
         }
         let each = self.parallel().div_ceil(parts.len()).max(1);
         let mut watcher = Watcher::new(self.cx, self.hosts.len());
+        let mut last = String::new();
         for part in &parts {
             watcher.pace_for(ORDER_EVERY).await;
             let command = self.send(part, each, most).await?;
             self.cx.output().line(&command.id)?;
+            last.clone_from(&command.id);
             let mut one = UnderWay::new(command, HashMap::new(), self.unwanted(part));
             watcher.leave_out(&mut one).await?;
         }
+        let which = if parts.len() > 1 { "ID" } else { &last };
         self.cx
             .output()
-            .note(hint!("see what comes of it: ops runs show {}", "ID"));
+            .note(hint!("see what comes of it: ops runs show {}", which));
         Ok(Exit::SUCCESS)
     }
 
@@ -454,6 +468,7 @@ impl FleetRun<'_> {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(PIPE_CLOSED),
             Err(error) => return Err(error),
         };
+        screen.tell_cut();
         if is_plain {
             return plain_exit(endings.into_iter().next().map(|ending| ending.outcome));
         }
@@ -591,15 +606,9 @@ impl FleetRun<'_> {
     async fn may_start(&self, batch: usize, screen: &mut Screen) -> Result<bool> {
         screen.clear();
         let plan = &self.options.plan;
-        let servers = plan.batches[batch].len();
-        let question = format!(
-            "Go on with {} ({servers} servers)? Type yes: ",
-            plan.name_of(batch)
-        );
-        let answer = self.cx.output().ask_anew(question).await?;
-        let answer = answer.unwrap_or_default();
-        let answer = answer.trim();
-        Ok(answer.eq_ignore_ascii_case("yes") || answer.eq_ignore_ascii_case("y"))
+        let question = plan.question_before(batch);
+        let answer = self.cx.output().confirm_anew(question, Preset::No).await?;
+        Ok(answer.is_yes())
     }
 }
 

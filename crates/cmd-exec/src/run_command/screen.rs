@@ -85,6 +85,13 @@ impl Screen {
         }
     }
 
+    /// Shows no failure before its turn: everything is known already.
+    #[must_use]
+    pub(crate) fn without_early_failures(mut self) -> Self {
+        self.shown_count = FAILURES_SHOWN;
+        self
+    }
+
     pub(crate) fn has_ended(&self, host: usize) -> bool {
         self.endings[host].is_some()
     }
@@ -215,27 +222,28 @@ impl Screen {
             endings.push(ending);
         }
         self.view.finish(&mut ToOutput(&output))?;
-        self.tell_cut();
         Ok(endings)
     }
 
-    /// Names the servers whose output is not whole.
-    fn tell_cut(&mut self) {
+    /// Names the servers whose output is not whole. To be called after [`Self::finish`], when no
+    /// pager has the terminal any more.
+    pub(crate) fn tell_cut(&self) {
         const NAMED: usize = 10;
-        let Some(first) = self.cut.first() else {
-            return;
-        };
-        let names = self.cut.iter().take(NAMED).cloned().collect::<Vec<_>>();
-        let more = match self.cut.len().saturating_sub(NAMED) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        let subject = if self.cut.len() == 1 {
-            format!("the output of {first} is not whole")
-        } else {
-            format!("outputs are not whole: {}{more}", names.join(", "))
-        };
-        self.output.warn_line(subject);
+        match self.cut.as_slice() {
+            [] => return,
+            [only] => self
+                .output
+                .warn_line(format!("the output of {only} is not whole")),
+            many => {
+                let more = match many.len().saturating_sub(NAMED) {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                let names = many.iter().take(NAMED).map(String::as_str);
+                self.output
+                    .warn_names("outputs are not whole: ", names, more);
+            }
+        }
         match &self.why_cut {
             Some(error) => self.output.warn(error.one_line()),
             None => self.output.note(

@@ -2,7 +2,10 @@
 
 use std::collections::{HashMap, hash_map::Entry};
 
-use ops_ui::Result;
+use ops_ui::{
+    Result,
+    fill::{columns_of, fill_lines},
+};
 
 use super::{OutputTerminals, Sink, View, carried, paint_name, push_line, uncarried};
 use crate::{
@@ -15,6 +18,9 @@ use crate::{
 /// differs. Which servers have failed is what somebody looks for.
 const NAMES_OF_SUCCESS: usize = 10;
 const NAMES_OF_FAILURE: usize = 40;
+
+/// Columns that stand before what servers said, and before the second line of a title.
+const INDENT: usize = 2;
 
 /// Servers that cannot be told apart by what they said.
 struct Group {
@@ -49,38 +55,60 @@ impl Fold {
     }
 
     /// `web-1,web-3 (2 servers)`, with how they ended where that was no success; on a terminal
-    /// `web-1,web-2 and 998 more (1000 servers)`.
-    fn title(&self, group: &Group, stream: Stream) -> String {
+    /// `web-1,web-2 and 998 more (1000 servers)`, in lines that are broken between names.
+    fn title(&self, group: &Group, stream: Stream) -> Vec<String> {
         let most = match (self.look.is_terminal(stream), group.words.is_empty()) {
             (false, _) => usize::MAX,
             (true, true) => NAMES_OF_SUCCESS,
             (true, false) => NAMES_OF_FAILURE,
         };
-        let names: Vec<&str> = group
-            .hosts
-            .iter()
-            .take(most)
-            .map(|&host| self.names[host].as_str())
-            .collect();
-        let mut list = names.join(",");
-        if let more @ 1.. = group.hosts.len().saturating_sub(most) {
-            list.push_str(&format!(" and {more} more"));
-        }
-        let is_colored = self.look.colors(stream);
-        let names = paint_name(group.hosts[0], &list, is_colored);
-        let hosts = match group.hosts.len() {
-            1 => "1 server".to_owned(),
-            many => format!("{many} servers"),
+        // Two more names take no more room than the words that say so.
+        let named = match group.hosts.len() {
+            all if all <= most.saturating_add(2) => all,
+            _ => most,
         };
-        if group.words.is_empty() {
-            format!("{names} ({hosts})")
-        } else {
-            format!("{names} ({hosts}, {})", group.words)
+        let is_colored = self.look.colors(stream);
+        let first = group.hosts[0];
+        let mut pieces: Vec<String> = Vec::with_capacity(named + 8);
+        for (number, &host) in group.hosts[..named].iter().enumerate() {
+            let is_last = number + 1 == named;
+            let name = &self.names[host];
+            let name = if is_last {
+                name.clone()
+            } else {
+                format!("{name},")
+            };
+            // A name's own colour here would say that the groups are told apart by it.
+            let name = paint_name(first, &name, is_colored);
+            pieces.push(if is_last { format!("{name} ") } else { name });
         }
+        let mut rest = String::new();
+        if let more @ 1.. = group.hosts.len() - named {
+            rest.push_str(&format!("and {more} more "));
+        }
+        rest.push_str(&match group.hosts.len() {
+            1 => "(1 server".to_owned(),
+            many => format!("({many} servers"),
+        });
+        if !group.words.is_empty() {
+            rest.push_str(&format!(", {}", ops_ui::text::escape(&group.words)));
+        }
+        rest.push(')');
+        pieces.extend(rest.split_inclusive(' ').map(str::to_owned));
+        // One column is left for the colon behind it.
+        let columns = self
+            .look
+            .columns(stream)
+            .map(|columns| columns.saturating_sub(1));
+        fill_lines(pieces, columns, 0, INDENT)
     }
 
     fn show(&self, group: &mut Group, sink: &mut dyn Sink) -> Result<()> {
         let title = self.title(group, Stream::Stdout);
+        let (title, last) = (
+            title.join("\n"),
+            title.last().map_or(0, |line| columns_of(line)),
+        );
         let is_silent =
             [Stream::Stdout, Stream::Stderr].map(|stream| group.capture.len(stream) == 0);
         if is_silent == [true, true] {
@@ -90,23 +118,28 @@ impl Fold {
             && let Some(line) = only_line(&mut group.capture)?
         {
             let mut text = format!("{title}: ").into_bytes();
-            push_line(&mut text, &line, self.look.stdout_is_terminal);
-            return sink.lines(Stream::Stdout, &text);
+            let begin = text.len();
+            let form = self.look.line_form(Stream::Stdout, 0, 0);
+            push_line(&mut text, &line, form);
+            let shown = String::from_utf8_lossy(&text[begin..]);
+            let needed = last + ": ".len() + columns_of(shown.trim_end());
+            // What does not fit behind the names stands below them, as several lines do.
+            let columns = self.look.columns(Stream::Stdout);
+            if columns.is_none_or(|columns| needed <= columns) {
+                return sink.lines(Stream::Stdout, &text);
+            }
         }
         sink.lines(Stream::Stdout, format!("{title}:\n").as_bytes())?;
         if !is_silent[1] && !self.look.is_one_screen() {
-            let title = self.title(group, Stream::Stderr);
+            let title = self.title(group, Stream::Stderr).join("\n");
             sink.lines(Stream::Stderr, format!("{title}:\n").as_bytes())?;
         }
         let mut lines = <[Lines; 2]>::default();
-        let look = self.look;
         group
             .capture
             .replay(|stream, piece| {
                 let mut text = Vec::new();
-                lines[stream as usize].feed(piece, |line| {
-                    push_line(&mut text, line, look.is_terminal(stream));
-                });
+                lines[stream as usize].feed(piece, |line| self.push_below(&mut text, stream, line));
                 if text.is_empty() {
                     return Ok(());
                 }
@@ -116,11 +149,20 @@ impl Fold {
         for stream in [Stream::Stdout, Stream::Stderr] {
             if let Some(line) = lines[stream as usize].finish() {
                 let mut text = Vec::new();
-                push_line(&mut text, &line, look.is_terminal(stream));
+                self.push_below(&mut text, stream, &line);
                 sink.lines(stream, &text)?;
             }
         }
         Ok(())
+    }
+
+    /// Adds a line of output below its title. On a terminal it is indented: what stands at the left
+    /// edge is ours, and no server can print a title there that names others.
+    fn push_below(&self, text: &mut Vec<u8>, stream: Stream, line: &[u8]) {
+        if self.look.is_terminal(stream) {
+            text.extend(std::iter::repeat_n(b' ', INDENT));
+        }
+        push_line(text, line, self.look.line_form(stream, INDENT, INDENT));
     }
 }
 
@@ -239,7 +281,7 @@ mod tests {
             written.screen,
             "web-1,web-3 (2 servers): active\n\
              web-2 (1 server, exit status 3): failed\n\
-             web-4 (1 server):\na\nb\n\
+             web-4 (1 server):\n  a\n  b\n\
              db (1 server, not run: stopped)\n\
              web-5 (1 server, exit status 3): active\n"
         );
@@ -261,12 +303,66 @@ mod tests {
         );
         let screen = folded(TERMINAL, &fleet(1)).screen;
         assert!(
-            screen.ends_with("n39 and 60 more (100 servers, exit status 1): same\n"),
+            screen.ends_with("n39 and\n  60 more (100 servers, exit status 1): same\n"),
             "{screen}"
         );
         // A program gets all of them.
         let piped = folded(OutputTerminals::default(), &fleet(0)).stdout;
         assert!(piped.contains(",n99 (100 servers): same"), "{piped}");
+    }
+
+    #[test]
+    fn a_title_is_broken_between_names_and_the_output_stands_below_it() {
+        let all: Vec<String> = (1..=12).map(|n| format!("payments web {n:02}")).collect();
+        let rows: Vec<(&str, &str, &str, Ending)> = all
+            .iter()
+            .map(|name| (name.as_str(), "active\n", "", ended(0)))
+            .collect();
+        for columns in [40, 60, 80, 200] {
+            let look = OutputTerminals {
+                stdout_columns: Some(columns),
+                ..TERMINAL
+            };
+            let screen = folded(look, &rows).screen;
+            for line in screen.lines() {
+                assert!(line.len() <= columns, "{columns}: {screen}");
+                let line = line.trim_start();
+                let begins_well = ["payments web ", "(12 ", "servers)", "active"];
+                assert!(
+                    begins_well.iter().any(|begin| line.starts_with(begin)),
+                    "{columns}: {screen}"
+                );
+            }
+            // One more name than is usual takes less room than a count.
+            assert!(screen.contains("payments web 12 (12"), "{screen}");
+        }
+    }
+
+    #[test]
+    fn no_server_prints_a_title_that_names_others() {
+        let forged = "ok\nweb-1,web-2 (2 servers): active\n";
+        let wide = format!("{}web-1 (1 server): active\n", "x".repeat(78));
+        let screen = folded(
+            TERMINAL,
+            &[
+                ("evil", forged, "", ended(0)),
+                ("wide", &wide, "", ended(0)),
+                ("web-1", "dead\n", "", ended(0)),
+            ],
+        )
+        .screen;
+        let at_the_edge: Vec<&str> = screen
+            .lines()
+            .filter(|line| !line.starts_with(' '))
+            .collect();
+        assert_eq!(
+            at_the_edge,
+            [
+                "evil (1 server):",
+                "wide (1 server):",
+                "web-1 (1 server): dead"
+            ]
+        );
     }
 
     #[test]
@@ -281,6 +377,6 @@ mod tests {
         assert_eq!(written.stdout, "a,b (2 servers):\nout\n");
         assert_eq!(written.stderr, "a,b (2 servers):\nerr\n");
         let on_screen = folded(TERMINAL, &[("a", "out\n", "err\n", ended(0))]);
-        assert_eq!(on_screen.screen, "a (1 server):\nout\nerr\n");
+        assert_eq!(on_screen.screen, "a (1 server):\n  out\n  err\n");
     }
 }

@@ -42,6 +42,8 @@ impl Folder {
     /// It cannot be made.
     pub(crate) fn create(path: PathBuf, hosts: Vec<Host>) -> Result<Self> {
         std::fs::create_dir_all(&path).map_err(|error| unwritten(&path, error))?;
+        // A folder in which nothing can be written is told before a command is started.
+        write_index(&path, &[])?;
         let files = hosts.iter().map(|_| None).collect();
         let rows = hosts.iter().map(|_| None).collect();
         Ok(Self {
@@ -69,12 +71,21 @@ impl Folder {
     }
 }
 
-/// A file that its user alone may read: outputs of servers hold what the servers hold.
+/// A new file that its user alone may read: outputs of servers hold what the servers hold.
+///
+/// One that is there already is removed and not written into: it may be a link that leads
+/// elsewhere, have a second name, or be readable for others. Whoever puts a link in its place
+/// meanwhile makes this fail (`O_EXCL` follows none).
 fn create(path: &Path) -> Result<File> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(unwritten(path, error));
+        }
+        Ok(()) | Err(_) => {}
+    }
     OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(path)
         .map_err(|error| unwritten(path, error))
@@ -97,7 +108,9 @@ fn file_stems(hosts: &[Host]) -> Vec<String> {
     }
     let mut taken = HashSet::new();
     let named = hosts.iter().zip(plain).map(|(host, stem)| {
-        let is_enough = stem.len() <= LONGEST_STEM && uses[&folded(&stem)] == 1;
+        // A letter with an accent has two forms in Unicode, which some file systems (those of
+        // macOS) take for one name: such names are told apart by ids, whether or not there are two.
+        let is_enough = stem.is_ascii() && stem.len() <= LONGEST_STEM && uses[&folded(&stem)] == 1;
         let stem = if is_enough {
             stem
         } else {
@@ -163,14 +176,19 @@ impl View for Folder {
 
     fn finish(&mut self, _: &mut dyn Sink) -> Result<()> {
         let items: Vec<Value> = self.rows.iter_mut().filter_map(Option::take).collect();
-        let index = json!({ "apiVersion": API_VERSION, "kind": "ExecIndex", "items": items });
-        let path = self.path.join(INDEX);
-        let mut text = serde_json::to_string_pretty(&index).map_err(Error::unforeseen)?;
-        text.push('\n');
-        create(&path)?
-            .write_all(text.as_bytes())
-            .map_err(|error| unwritten(&path, error))
+        write_index(&self.path, &items)
     }
+}
+
+/// Writes the index of the servers that have ended.
+fn write_index(folder: &Path, items: &[Value]) -> Result<()> {
+    let index = json!({ "apiVersion": API_VERSION, "kind": "ExecIndex", "items": items });
+    let path = folder.join(INDEX);
+    let mut text = serde_json::to_string_pretty(&index).map_err(Error::unforeseen)?;
+    text.push('\n');
+    create(&path)?
+        .write_all(text.as_bytes())
+        .map_err(|error| unwritten(&path, error))
 }
 
 #[cfg(test)]
@@ -202,7 +220,16 @@ mod tests {
     #[test]
     fn no_two_servers_share_a_file() {
         let long = "x".repeat(300);
-        let labels = ["a/b", "a_b", "Web", "web", &long, "plain"];
+        let labels = [
+            "a/b",
+            "a_b",
+            "Web",
+            "web",
+            &long,
+            "plain",
+            "caf\u{e9}",
+            "cafe\u{301}",
+        ];
         let mut hosts: Vec<Host> = labels.into_iter().map(host).collect();
         for (at, host) in hosts.iter_mut().enumerate() {
             host.instance.id = format!("i-0000000{at}");
@@ -219,9 +246,44 @@ mod tests {
                 "web_i-00000003",
                 &long,
                 "plain_i-00000005",
+                "caf\u{e9}_i-00000006",
+                "cafe\u{301}_i-00000007",
                 "plain_i-00000005_2",
             ]
         );
+    }
+
+    #[test]
+    fn what_is_in_the_folder_already_leads_nowhere_and_keeps_no_mode() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("out");
+        std::fs::create_dir(&path).expect("a folder");
+        let precious = folder.path().join("authorized_keys");
+        std::fs::write(&precious, "mine").expect("a file");
+        symlink(&precious, path.join("a.out")).expect("a link");
+        std::fs::hard_link(&precious, path.join("a.err")).expect("a link");
+        std::fs::write(path.join(INDEX), "old").expect("a file");
+        std::fs::set_permissions(path.join(INDEX), std::fs::Permissions::from_mode(0o666))
+            .expect("a mode");
+        let mut view = Folder::create(path.clone(), vec![host("a")]).expect("a folder");
+        let mut written = RecordedOutput::default();
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            view.hear(0, stream, b"new", &mut written).expect("written");
+        }
+        let ended = Ending {
+            outcome: Outcome::Ended(Status::Code(0)),
+            ..Ending::not_started("")
+        };
+        view.end(0, &ended, &mut written).expect("written");
+        view.finish(&mut written).expect("written");
+        assert_eq!(std::fs::read(&precious).expect("a file"), b"mine");
+        for name in ["a.out", "a.err", INDEX] {
+            let metadata = path.join(name).symlink_metadata().expect("a file");
+            assert!(metadata.is_file(), "{name}");
+            assert_eq!(metadata.permissions().mode() & 0o777, 0o600, "{name}");
+        }
+        assert_eq!(std::fs::read(path.join("a.out")).expect("a file"), b"new");
     }
 
     #[test]

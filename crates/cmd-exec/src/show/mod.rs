@@ -18,7 +18,7 @@ pub(crate) use self::{
     plain::Plain,
     prefixed::{Grouped, Live},
 };
-use crate::{capture::Stream, outcome::Ending};
+use crate::{capture::Stream, lines::Margins, outcome::Ending};
 
 /// Where a view writes: whole lines on stdout and stderr, or documents on stdout.
 pub(crate) trait Sink {
@@ -70,6 +70,9 @@ pub(crate) struct OutputTerminals {
     pub(crate) stderr_is_terminal: bool,
     pub(crate) colors_stdout: bool,
     pub(crate) colors_stderr: bool,
+    /// Columns of the terminal; `None` where it is none.
+    pub(crate) stdout_columns: Option<usize>,
+    pub(crate) stderr_columns: Option<usize>,
 }
 
 impl OutputTerminals {
@@ -85,6 +88,26 @@ impl OutputTerminals {
             Stream::Stdout => self.colors_stdout,
             Stream::Stderr => self.colors_stderr,
         }
+    }
+
+    fn columns(self, stream: Stream) -> Option<usize> {
+        match stream {
+            Stream::Stdout => self.stdout_columns,
+            Stream::Stderr => self.stderr_columns,
+        }
+    }
+
+    /// How a line on `stream` is written that has `first` columns before it; parts that it is
+    /// broken into have `indent`.
+    fn line_form(self, stream: Stream, first: usize, indent: usize) -> LineForm {
+        if !self.is_terminal(stream) {
+            return LineForm::AsItIs;
+        }
+        LineForm::OnTerminal(Margins {
+            columns: self.columns(stream),
+            first,
+            indent,
+        })
     }
 
     /// Whether both go to one screen, where the order between them can be seen.
@@ -106,12 +129,22 @@ fn paint_name(host: usize, name: &str, is_colored: bool) -> String {
     }
 }
 
-/// Adds a line to `text`: as a terminal may show it, or as it is.
-pub(crate) fn push_line(text: &mut Vec<u8>, line: &[u8], is_terminal: bool) {
-    if is_terminal {
-        text.extend_from_slice(crate::lines::shown(line).as_bytes());
-    } else {
-        text.extend_from_slice(line);
+/// How a line that a server has printed is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LineForm {
+    /// For a program.
+    AsItIs,
+    /// As a terminal may show it.
+    OnTerminal(Margins),
+}
+
+/// Adds a line to `text`.
+pub(crate) fn push_line(text: &mut Vec<u8>, line: &[u8], form: LineForm) {
+    match form {
+        LineForm::OnTerminal(margins) => {
+            text.extend_from_slice(crate::lines::shown(line, margins).as_bytes());
+        }
+        LineForm::AsItIs => text.extend_from_slice(line),
     }
     text.push(b'\n');
 }
@@ -170,6 +203,8 @@ pub(crate) mod tests {
         stderr_is_terminal: true,
         colors_stdout: false,
         colors_stderr: false,
+        stdout_columns: Some(80),
+        stderr_columns: Some(80),
     };
 
     pub(crate) fn names(names: &[&str]) -> Vec<String> {

@@ -1,6 +1,6 @@
 //! Each line behind the name of its server: as it comes, or server by server.
 
-use ops_ui::Result;
+use ops_ui::{Result, fill::columns_of};
 
 use super::{OutputTerminals, Sink, View, carried, paint_name, push_line, uncarried};
 use crate::{
@@ -9,16 +9,22 @@ use crate::{
     outcome::Ending,
 };
 
+/// Widest name, in columns, that the lines of others are aligned with: a name may have 256
+/// characters, and must not push the lines of all others off the screen.
+const WIDEST_ALIGNED: usize = 32;
+
 /// The names before the lines.
 struct Prefixes {
     names: Vec<String>,
     look: OutputTerminals,
+    /// Columns that names take on a terminal, those that are wider than [`WIDEST_ALIGNED`] aside.
     width: usize,
 }
 
 impl Prefixes {
     fn new(names: Vec<String>, look: OutputTerminals) -> Self {
-        let width = names.iter().map(|name| name.chars().count()).max();
+        let widths = names.iter().map(|name| columns_of(name));
+        let width = widths.filter(|width| *width <= WIDEST_ALIGNED).max();
         Self {
             names,
             look,
@@ -26,19 +32,22 @@ impl Prefixes {
         }
     }
 
-    /// Adds `line` of a server behind its name. On a terminal the lines are aligned.
+    /// Adds `line` of a server behind its name. On a terminal the lines are aligned, and so are the
+    /// parts that a long one is broken into.
     fn push(&self, text: &mut Vec<u8>, host: usize, stream: Stream, line: &[u8]) {
         let name = &self.names[host];
-        let is_terminal = self.look.is_terminal(stream);
         let prefix = paint_name(host, &format!("{name}:"), self.look.colors(stream));
         text.extend_from_slice(prefix.as_bytes());
-        let blanks = if is_terminal {
-            self.width - name.chars().count() + 1
+        let own = columns_of(name);
+        let blanks = if self.look.is_terminal(stream) {
+            self.width.saturating_sub(own) + 1
         } else {
             1
         };
         text.extend(std::iter::repeat_n(b' ', blanks));
-        push_line(text, line, is_terminal);
+        let first = own + ":".len() + blanks;
+        let indent = self.width + ": ".len();
+        push_line(text, line, self.look.line_form(stream, first, indent));
     }
 }
 
@@ -173,6 +182,27 @@ mod tests {
         assert_eq!(
             written.screen,
             "\x1b[33mdb:\x1b[0m    \\u{1b}[2Jgone\nweb-1: oh\n"
+        );
+    }
+
+    #[test]
+    fn a_long_name_leaves_the_lines_of_others_where_they_are() {
+        let long = "n".repeat(60);
+        let mut view = Live::new(names(&[&long, "db"]), TERMINAL);
+        let mut written = RecordedOutput::default();
+        for host in [0, 1] {
+            let line = format!("{}\n", "x".repeat(79));
+            view.hear(host, Stream::Stdout, line.as_bytes(), &mut written)
+                .expect("written");
+        }
+        assert_eq!(
+            written.screen,
+            format!(
+                "{long}: {}\n    {}\ndb: {}\n    xxx\n",
+                "x".repeat(18),
+                "x".repeat(61),
+                "x".repeat(76)
+            )
         );
     }
 

@@ -69,7 +69,14 @@ impl CallPlace {
     /// did. `otherwise` is the hint where nothing is known to be wrong but the time.
     pub(crate) fn with_last_try(&self, error: Error, otherwise: &'static str) -> Error {
         let Some(FailedTry { host, why }) = self.last_try.failure() else {
-            return error.hint(otherwise);
+            return match (&self.proxy, self.last_try.has_answer()) {
+                (Some(proxy), false) => error
+                    .caused_by(format!(
+                        "nothing has answered by way of {proxy}, which may take connections and pass nothing on"
+                    ))
+                    .hint(self.unreachable_hint()),
+                _ => error.hint(otherwise),
+            };
         };
         let last = format!("the last try, at `{host}`{}, failed", self.by_way());
         match why {

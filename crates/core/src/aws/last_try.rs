@@ -3,7 +3,7 @@
 //! The SDK tells of a failed try only where no other follows. A call that `--timeout` ends between
 //! two tries has failed for a reason all the same, and that reason is what has to be mended.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_smithy_runtime_api::client::{
     orchestrator::{HttpRequest, HttpResponse},
@@ -12,9 +12,17 @@ use aws_smithy_runtime_api::client::{
 
 use super::error_chain::innermost;
 
-/// The newest failure of a try that no success at the same host has followed. Clones share it.
+/// The newest failure of a try that no success at the same host has followed, and whether anything
+/// has answered at all. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct LastTry(Arc<Mutex<Option<FailedTry>>>);
+pub(crate) struct LastTry(Arc<Mutex<TriesSoFar>>);
+
+#[derive(Debug, Default)]
+struct TriesSoFar {
+    failed: Option<FailedTry>,
+    /// Whether any host has answered, with whatever status.
+    has_answer: bool,
+}
 
 /// One try that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,24 +49,34 @@ impl LastTry {
             Ok(answer) if answer.status().is_success() => None,
             Ok(answer) => Some(TryFailure::Status(answer.status().as_u16())),
         };
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut so_far = self.lock();
+        so_far.has_answer |= outcome.is_ok();
         match why {
             Some(why) => {
-                *last = Some(FailedTry {
+                so_far.failed = Some(FailedTry {
                     host: host.to_owned(),
                     why,
                 });
             }
             None => {
-                last.take_if(|failed| failed.host == host);
+                so_far.failed.take_if(|failed| failed.host == host);
             }
         }
     }
 
     /// The try that failed last, if any did.
     pub(super) fn failure(&self) -> Option<FailedTry> {
-        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        last.clone()
+        self.lock().failed.clone()
+    }
+
+    /// Whether any try, at any host, was answered. Where none was, a time that is up says nothing
+    /// of the call: the way to AWS is what to look at.
+    pub(super) fn has_answer(&self) -> bool {
+        self.lock().has_answer
+    }
+
+    fn lock(&self) -> MutexGuard<'_, TriesSoFar> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -84,12 +102,15 @@ mod tests {
     fn a_failure_is_kept_until_the_same_host_answers() {
         let tries = LastTry::default();
         assert_eq!(tries.failure(), None);
+        assert!(!tries.has_answer());
         tries.note("ec2", &Err(ConnectorError::io("refused".into())));
         let failed = FailedTry {
             host: "ec2".to_owned(),
             why: TryFailure::Connection("refused".to_owned()),
         };
+        assert!(!tries.has_answer());
         tries.note("ssm", &answer(200));
+        assert!(tries.has_answer());
         assert_eq!(tries.failure(), Some(failed));
         tries.note("ec2", &answer(503));
         let why = tries.failure().map(|failed| failed.why);

@@ -12,6 +12,8 @@ use zeroize::Zeroizing;
 
 /// What a token without other scopes is for, as the AWS CLI has it.
 const DEFAULT_SCOPE: &str = "sso:account:access";
+/// Where all AWS tools keep the tokens of logins, below the home of the user.
+pub(super) const CACHE: &str = ".aws/sso/cache";
 /// Between looks for a login that was made elsewhere.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -104,7 +106,7 @@ impl Login {
             &aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY,
             identifier.as_bytes(),
         );
-        home.join(".aws/sso/cache")
+        home.join(CACHE)
             .join(format!("{}.json", ops_ui::text::hex(digest.as_ref())))
     }
 

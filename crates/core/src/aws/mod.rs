@@ -74,7 +74,7 @@ pub(crate) use self::{
     provider::Provider,
 };
 pub use self::{
-    sign_out::{LoginMeans, LogoutOutcome, SsoLogin},
+    sign_out::{EndedLogin, LoginMeans, LogoutOutcome, SsoLogin},
     source::{CredentialsSource, SourceKind},
     sso::LoginFlow,
 };

@@ -9,7 +9,7 @@ use super::{
     direct::{DirectCall, DirectFailure, Input, Limits},
     login::{Login, LoginWay, way_of},
     meaning,
-    sso::{CachedToken, LoginFlow, remove_token},
+    sso::{CachedToken, KeptToken, LoginFlow, remove_token},
 };
 
 /// A login at IAM Identity Center.
@@ -48,6 +48,17 @@ pub enum LogoutOutcome {
     WasOver,
     /// Nobody was logged in here.
     NotLoggedIn,
+}
+
+/// One of the logins that were to be ended together.
+#[derive(Clone, Debug)]
+pub struct EndedLogin {
+    /// The name of its `sso-session`, else its start URL.
+    pub name: String,
+    /// The AWS profiles that it was good for; none where the configuration knows it no longer.
+    pub profiles: Vec<String>,
+    /// What came of it.
+    pub outcome: Result<LogoutOutcome>,
 }
 
 impl Aws {
@@ -93,7 +104,7 @@ impl Aws {
 
     /// When the login that is kept ends; `None` where there is none, or one that is over.
     pub(crate) fn login_end(&self, login: &SsoLogin, home: &Path) -> Option<jiff::Timestamp> {
-        let end = CachedToken::read(&login.login, home)?.end()?;
+        let end = CachedToken::read(&login.login.file(home))?.end()?;
         (end > jiff::Timestamp::now()).then_some(end)
     }
 
@@ -105,14 +116,63 @@ impl Aws {
     /// be removed.
     pub(crate) async fn log_out(&self, login: &SsoLogin, home: &Path) -> Result<LogoutOutcome> {
         let sso = &login.login;
-        let Some(token) = CachedToken::read(sso, home) else {
+        let file = sso.file(home);
+        let Some(token) = CachedToken::read(&file) else {
             // A file that is no token is of no use to anybody.
-            remove_token(sso, home)?;
+            remove_token(&file)?;
             return Ok(LogoutOutcome::NotLoggedIn);
         };
+        self.end_login(login.name(), &sso.region, &token, &file)
+            .await
+    }
+
+    /// Ends every login whose token is kept here, those of sessions too that the AWS configuration
+    /// knows no longer. One that fails holds no other one up.
+    pub(crate) async fn log_out_of_all(&self, home: &Path) -> Vec<EndedLogin> {
+        let files = self.provider.files();
+        let mut ended = Vec::new();
+        let mut known = Vec::new();
+        for name in files.names() {
+            let Some(login) = Login::of(files, name) else {
+                continue;
+            };
+            let file = login.file(home);
+            if known.contains(&file) {
+                continue;
+            }
+            known.push(file);
+            let profiles = login.profiles(files);
+            let login = SsoLogin { login, profiles };
+            ended.push(EndedLogin {
+                name: login.name().to_owned(),
+                outcome: self.log_out(&login, home).await,
+                profiles: login.profiles,
+            });
+        }
+        for kept in KeptToken::all(home) {
+            let outcome = self
+                .end_login(&kept.start_url, &kept.region, &kept.token, &kept.file)
+                .await;
+            ended.push(EndedLogin {
+                name: kept.start_url,
+                profiles: Vec::new(),
+                outcome,
+            });
+        }
+        ended
+    }
+
+    /// Ends the login called `name` at the service in `region`, and removes its token in `file`.
+    async fn end_login(
+        &self,
+        name: &str,
+        region: &str,
+        token: &CachedToken,
+        file: &Path,
+    ) -> Result<LogoutOutcome> {
         let call = DirectCall {
             service: Service::Sso,
-            region: &sso.region,
+            region,
             input: Input::WithSsoToken {
                 path: "/logout",
                 token: &token.access_token,
@@ -120,7 +180,7 @@ impl Aws {
             limits: Limits::USUAL,
         };
         let answer = self.ask(&call).await;
-        remove_token(sso, home)?;
+        remove_token(file)?;
         self.provider.forget().await;
         match answer {
             Ok(_) => Ok(LogoutOutcome::Ended),
@@ -129,12 +189,9 @@ impl Aws {
                 let call = Call {
                     action: "sso:Logout",
                     resource: None,
-                    place: self.place(Some(&sso.region)),
+                    place: self.place(Some(region)),
                 };
-                let what = format!(
-                    "the SSO login `{}` could not be ended at the service",
-                    login.name()
-                );
+                let what = format!("the SSO login `{name}` could not be ended at the service");
                 let told = failure.told(&call, what.clone());
                 let error = Error::new(ErrorKind::Unexpected, what).caused_as(&told);
                 Err(match token.end() {

@@ -6,7 +6,7 @@ use ops_ui::Result;
 use zeroize::Zeroizing;
 
 pub use crate::aws::{
-    CredentialsSource, LoginFlow, LoginMeans, LogoutOutcome, SourceKind, SsoLogin,
+    CredentialsSource, EndedLogin, LoginFlow, LoginMeans, LogoutOutcome, SourceKind, SsoLogin,
 };
 use crate::{aws::Aws, context::Context};
 
@@ -62,6 +62,18 @@ impl Context {
         let outcome = aws.log_out(login, &self.paths().home).await;
         self.forget_roles()?;
         outcome
+    }
+
+    /// Ends every login whose token is kept here, and removes the credentials of roles that are
+    /// kept here. Gives what came of each.
+    ///
+    /// # Errors
+    /// An AWS configuration that cannot be used; credentials that cannot be removed.
+    pub async fn log_out_of_all(&self) -> Result<Vec<EndedLogin>> {
+        let aws = self.aws().await?;
+        let ended = aws.log_out_of_all(&self.paths().home).await;
+        self.forget_roles()?;
+        Ok(ended)
     }
 
     /// Removes the credentials of assumed roles that are kept for later invocations. Gives how

@@ -3,13 +3,12 @@
 use super::readings::is_older;
 
 /// Abilities and the first version that has them. Source: the release notes of the public
-/// amazon-ssm-agent, where each of the last three stands. Many connections stand there under
-/// 3.0.222.0; 3.0.197.0 is the bound of the official client
-/// (`TCPMultiplexingSupportedAfterThisAgentVersion` of session-manager-plugin is 3.0.196.0), and
-/// there is no release between.
+/// amazon-ssm-agent, under these versions. For many connections the official client, and `forward`
+/// with it, asks for more than 3.0.196.0 (`TCPMultiplexingSupportedAfterThisAgentVersion` of
+/// session-manager-plugin), the release before.
 pub const ABILITIES: [(&str, &str); 4] = [
     (
-        "3.0.197.0",
+        "3.0.222.0",
         "many connections over one session (ops forward)",
     ),
     (

@@ -3,7 +3,7 @@
 //! The simulator is a hint and no proof: it knows little of policies of the organisation, and
 //! nothing of endpoint policies. Where it may not be asked, what doctor tries tells.
 
-use ops_profile::Instance;
+use ops_profile::{Instance, Kind};
 use ops_ui::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 
@@ -49,7 +49,30 @@ pub struct Permissions {
     pub is_just_in_time: bool,
     /// Whether a policy demands that the caller may use the document of a session too.
     pub checks_documents: bool,
+    /// Calls that are not allowed and that no session needs, each with what needs it.
+    pub optional: Vec<(&'static str, &'static str)>,
 }
+
+/// Calls that some uses of some verbs make, each on any resource, with what needs them. Those that
+/// `doctor` alone makes are told by its checks. The rest of [`iam::POLICY`] is on resources that
+/// only the use names: a key, a bucket, a log group.
+const OPTIONAL: [(&str, &str); 9] = [
+    ("ec2:DescribeRegions", "--all-regions"),
+    ("ssm:DescribeSessions", "sessions"),
+    ("ssm:SendCommand", "exec --via run-command"),
+    ("ssm:ListCommands", "runs, exec --via run-command"),
+    ("ssm:ListCommandInvocations", "runs, exec --via run-command"),
+    ("ssm:CancelCommand", "runs cancel"),
+    (
+        "resource-groups:ListGroupResources",
+        "exec --resource-group",
+    ),
+    (
+        "ec2-instance-connect:SendSSHPublicKey",
+        "--instance-connect",
+    ),
+    ("iam:ListAccountAliases", "whoami: the account's alias"),
+];
 
 /// A decision of the simulator.
 pub(super) struct Decision {
@@ -237,8 +260,24 @@ impl Context {
             ACCESS_REQUEST,
         ];
         let own = ["ssm:TerminateSession", "ssm:ResumeSession"];
-        let (everywhere, starts, own) = tokio::try_join!(
+        // On the server alone: a policy that allows commands on some servers allows them on `*` to
+        // nobody.
+        let of_server = ["ssm:SendCommand", "ec2-instance-connect:SendSSHPublicKey"];
+        // A hybrid node has no EC2 Instance Connect that could be allowed.
+        let is_hybrid = instance.is_some_and(|instance| instance.kind == Kind::Hybrid);
+        let on_server = match is_hybrid {
+            true => &of_server[..1],
+            false => &of_server[..],
+        };
+        let anywhere = OPTIONAL.map(|(action, _)| action);
+        let anywhere: Vec<&str> = anywhere
+            .into_iter()
+            .filter(|action| !of_server.contains(action))
+            .collect();
+        let (everywhere, anywhere, on_server, starts, own) = tokio::try_join!(
             Box::pin(self.simulate(principal, &everywhere, &[], &[])),
+            Box::pin(self.simulate(principal, &anywhere, &[], &[])),
+            Box::pin(self.simulate(principal, on_server, &targets[..1], &tags)),
             Box::pin(self.simulate(principal, &["ssm:StartSession"], &targets, &tags)),
             Box::pin(self.simulate(principal, &own, std::slice::from_ref(&session), &of_caller)),
         )?;
@@ -265,6 +304,12 @@ impl Context {
                 action: decision.action,
                 resource: decision.resource,
             });
+        }
+        for decision in anywhere.into_iter().chain(on_server) {
+            let optional = OPTIONAL
+                .into_iter()
+                .find(|(action, _)| !decision.is_allowed && *action == decision.action);
+            permissions.optional.extend(optional);
         }
         // Whoever may open sessions and ask for access too needs no access request.
         let is_shut_out = permissions.missing().any(|missing| missing.is_needed);

@@ -213,3 +213,20 @@ async fn a_session_of_an_enabled_command_opens() {
         .await
         .expect("the verb was checked before");
 }
+
+#[test]
+fn a_long_command_is_cut_with_a_mark() {
+    let line = |length: usize| {
+        let word = "x".repeat(length);
+        let (label, text) = words_line("command:", &Hint::command(["echo", &word]));
+        assert_eq!(label, "command:");
+        text.to_string()
+    };
+    assert_eq!(line(395).chars().count(), 400);
+    let cut = line(100_000);
+    assert!(cut.chars().count() < SHOWN_COLUMNS + 100, "{cut}");
+    assert!(
+        cut.ends_with("xx… (cut here: it has 100005 characters)"),
+        "{cut}"
+    );
+}

@@ -18,6 +18,8 @@ use crate::recent::Recent;
 const ROWS: usize = 12;
 /// Lines of tags shown at most.
 const TAG_LINES: usize = 8;
+/// Fewest columns of a cell that is drawn: what is cut to less says nothing.
+const LEAST_CELL: usize = 4;
 /// Drawn in front of the row under the cursor, and of one that is marked.
 const GUTTER: usize = 3;
 
@@ -129,6 +131,8 @@ impl Screen {
         if !matches!(key, Key::Char(_) | Key::Erase | Key::EraseAll) {
             self.settle();
         }
+        // What was meant before something else was typed: a row that comes now is none of it.
+        self.is_entered = false;
         let last = self.matches.len().saturating_sub(1);
         let moved = match key {
             Key::Up | Key::MarkUp => self.cursor.saturating_sub(1),
@@ -248,8 +252,8 @@ impl Screen {
         let question = format!("{} {}_", escape(&self.question.text), escape(&self.typed));
         let mut frame = vec![cut(&question, columns)];
         if !self.rows.is_empty() {
-            let titles = titles(&self.widths);
-            frame.push(cut(&format!("{}{titles}", " ".repeat(GUTTER)), columns));
+            let titles = titles(&self.widths, columns.saturating_sub(GUTTER));
+            frame.push(format!("{}{titles}", " ".repeat(GUTTER)));
         }
         let shown = self.top..(self.top + visible).min(self.matches.len());
         for at in shown {
@@ -293,7 +297,7 @@ impl Screen {
             parts.push(format!("{} marked", self.marked.len()));
         }
         parts.extend(self.note.clone());
-        parts.push("Enter takes".to_owned());
+        parts.extend(self.what_enter_does().map(str::to_owned));
         if self.question.takes_several {
             parts.push("Tab marks".to_owned());
         }
@@ -303,6 +307,21 @@ impl Screen {
             parts.push("type to search".to_owned());
         }
         parts.join("  ")
+    }
+
+    /// What [`Self::taken`] would do now.
+    fn what_enter_does(&self) -> Option<&'static str> {
+        if !self.marked.is_empty() {
+            Some("Enter takes those marked")
+        } else if self.under_cursor().is_some() {
+            Some("Enter takes")
+        } else if self.is_entered {
+            Some("the first that matches is taken")
+        } else if !self.is_complete {
+            Some("Enter takes the first that matches")
+        } else {
+            None
+        }
     }
 
     /// The tags of the row under the cursor, several on a line; nothing unless they are asked for.
@@ -338,15 +357,16 @@ impl Screen {
     }
 }
 
-/// The titles of the columns that have anything.
-fn titles(widths: &[usize; TITLES.len()]) -> String {
-    let mut line = String::new();
+/// The titles of the columns that have anything, in at most `columns` columns and cut where rows
+/// are.
+fn titles(widths: &[usize; TITLES.len()], columns: usize) -> String {
+    let mut line = Line::of(columns);
     for (title, &width) in TITLES.iter().zip(widths) {
         if width > 0 {
-            let _ = write!(line, "{title:<width$}  ");
+            line.push(title, &[], width);
         }
     }
-    line.trim_end().to_owned()
+    line.text
 }
 
 /// A row in at most `columns` columns, with what was found marked. A tag in which something was
@@ -398,8 +418,13 @@ impl Line {
 
     /// Adds a cell of `width` columns, with the characters at `found` marked.
     fn push(&mut self, text: &str, found: &[u32], width: usize) {
-        // A cell of which not even a letter fits beside the mark of the cut is left out.
-        if self.is_cut || self.blanks + 2 > self.room {
+        // A cell of which no more than two letters fit beside the mark of the cut is left out.
+        // A column that is narrow fits whole into less.
+        let least = match width {
+            0 => LEAST_CELL,
+            width => width.min(LEAST_CELL),
+        };
+        if self.is_cut || self.blanks + least > self.room {
             self.is_cut = true;
             return;
         }

@@ -131,6 +131,11 @@ fn render_page(source: &Source, command: &clap::Command) -> String {
         // What the short help leaves out has its text here.
         arg.hide_short_help(false).hide(is_elsewhere)
     });
+    // The first line is the page's NAME; a page that says no more has no DESCRIPTION.
+    let description = description(command);
+    if let Some(text) = &description {
+        shown = shown.long_about(text.clone());
+    }
     let usage = shown.render_usage().to_string();
     let usage = usage.trim_start_matches("Usage: ").to_owned();
     let man = Man::new(shown)
@@ -146,7 +151,9 @@ fn render_page(source: &Source, command: &clap::Command) -> String {
     synopsis.control("SH", ["SYNOPSIS"]);
     synopsis.text([roman(usage)]);
     let _ = synopsis.to_writer(&mut text);
-    let _ = man.render_description_section(&mut text);
+    if description.is_some() {
+        let _ = man.render_description_section(&mut text);
+    }
     let _ = man.render_options_section(&mut text);
     if command.get_subcommands().any(|below| !below.is_hide_set()) {
         let _ = man.render_subcommands_section(&mut text);
@@ -181,6 +188,17 @@ fn render_page(source: &Source, command: &clap::Command) -> String {
     }
     let _ = more.to_writer(&mut text);
     String::from_utf8_lossy(&text).into_owned()
+}
+
+/// What is said of `command` beyond its first line; `None` for nothing.
+fn description(command: &clap::Command) -> Option<String> {
+    let long = command.get_long_about()?.to_string();
+    let first = command.get_about().map(ToString::to_string);
+    let rest = match first.as_deref().and_then(|first| long.strip_prefix(first)) {
+        Some(rest) => rest.trim_start(),
+        None => &long,
+    };
+    (!rest.is_empty()).then(|| rest.to_owned())
 }
 
 /// Not that of a command of the same name below another verb.

@@ -11,7 +11,7 @@ use aws_credential_types::{
     provider::{ProvideCredentials as _, error::CredentialsError},
 };
 use ops_profile::aws_files::AwsFiles;
-use ops_ui::{Error, ErrorKind, Result};
+use ops_ui::{Error, ErrorKind, Result, confirm::Preset};
 
 use super::{
     super::{
@@ -164,14 +164,9 @@ impl Recipe {
         };
         let answer = self
             .output
-            .ask_anew(format!("{state} Log in now? [Y/n] "))
+            .confirm_anew(format!("{state} Log in now?"), Preset::Yes)
             .await?;
-        let agreed = answer.is_some_and(|answer| {
-            let answer = answer.trim();
-            answer.is_empty()
-                || answer.eq_ignore_ascii_case("y")
-                || answer.eq_ignore_ascii_case("yes")
-        });
+        let agreed = answer.is_yes();
         if agreed {
             let flow = LoginFlow::usual(&self.env, login);
             Box::pin(self.log_in_by(login, flow, true)).await?;

@@ -8,7 +8,7 @@ mod code_grant;
 mod loopback;
 mod token;
 
-pub(super) use self::token::{CachedToken, remove_token};
+pub(super) use self::token::{CachedToken, KeptToken, remove_token};
 
 use std::{
     path::Path,

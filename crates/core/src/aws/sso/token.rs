@@ -1,7 +1,7 @@
 //! The token of a login, as it lies in the cache that all AWS tools share.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -10,7 +10,10 @@ use ops_ui::{Error, ErrorKind, Result, paths::write_private};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{super::login::Login, Desk, Registration, incomplete, seconds};
+use super::{
+    super::login::{CACHE, Login},
+    Desk, Registration, incomplete, seconds,
+};
 
 /// A token as the AWS CLI writes it; times as `2026-01-31T12:00:00Z`.
 #[derive(Serialize)]
@@ -34,6 +37,19 @@ pub(in crate::aws) struct CachedToken {
     #[serde(deserialize_with = "secret")]
     pub(in crate::aws) access_token: Zeroizing<String>,
     expires_at: String,
+    /// Where it was made, which others may leave out.
+    region: Option<String>,
+    start_url: Option<String>,
+}
+
+/// A token in the cache, whether or not the AWS configuration still knows its login.
+pub(in crate::aws) struct KeptToken {
+    pub(in crate::aws) file: PathBuf,
+    pub(in crate::aws) token: CachedToken,
+    /// The region of its login.
+    pub(in crate::aws) region: String,
+    /// What a person knows its login by.
+    pub(in crate::aws) start_url: String,
 }
 
 fn secret<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Zeroizing<String>, D::Error> {
@@ -41,15 +57,48 @@ fn secret<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Zeroizing<String
 }
 
 impl CachedToken {
-    /// The token of `login`; `None` where there is none, or a file that is no token.
-    pub(in crate::aws) fn read(login: &Login, home: &Path) -> Option<Self> {
-        let bytes = read_token_file(&login.file(home))?;
+    /// The token in `file`; `None` where there is none, or a file that is no token.
+    pub(in crate::aws) fn read(file: &Path) -> Option<Self> {
+        let bytes = read_token_file(file)?;
         serde_json::from_slice(&bytes).ok()
     }
 
     /// When it ends; `None` for a time that cannot be read.
     pub(in crate::aws) fn end(&self) -> Option<jiff::Timestamp> {
         self.expires_at.parse().ok()
+    }
+}
+
+impl KeptToken {
+    /// All tokens in the cache that say where their login was made. What else lies there (the
+    /// registrations of clients, files of other programs) is none.
+    pub(in crate::aws) fn all(home: &Path) -> Vec<Self> {
+        let Ok(entries) = std::fs::read_dir(home.join(CACHE)) else {
+            return Vec::new();
+        };
+        let files = entries.flatten().map(|entry| entry.path());
+        let mut tokens: Vec<Self> = files.filter_map(Self::read).collect();
+        tokens.sort_by(|a, b| a.file.cmp(&b.file));
+        tokens
+    }
+
+    fn read(file: PathBuf) -> Option<Self> {
+        let token = CachedToken::read(&file)?;
+        // The region becomes a part of a host's name, to which the token is sent.
+        let is_region = |text: &String| {
+            !text.is_empty()
+                && text
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        };
+        let region = token.region.clone().filter(is_region)?;
+        let start_url = token.start_url.clone()?;
+        Some(Self {
+            file,
+            token,
+            region,
+            start_url,
+        })
     }
 }
 
@@ -64,13 +113,12 @@ fn read_token_file(file: &Path) -> Option<Zeroizing<Vec<u8>>> {
     std::fs::read(file).ok().map(Zeroizing::new)
 }
 
-/// Removes the token of `login`. False: there was none.
+/// Removes the token in `file`. False: there was none.
 ///
 /// # Errors
 /// It cannot be removed.
-pub(in crate::aws) fn remove_token(login: &Login, home: &Path) -> Result<bool> {
-    let file = login.file(home);
-    match std::fs::remove_file(&file) {
+pub(in crate::aws) fn remove_token(file: &Path) -> Result<bool> {
+    match std::fs::remove_file(file) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(

@@ -225,3 +225,40 @@ fn ten_thousand_rows_are_searched_at_each_key() {
     let text = plain(&screen.frame(80, 24));
     assert!(text.contains("1 of 10000"), "{text}");
 }
+
+#[test]
+fn the_last_line_says_what_enter_does() {
+    let last = |screen: &mut Screen| plain(&screen.frame(120, 24)[2..]);
+    let mut picker = filled(true);
+    assert!(last(&mut picker).contains("  Enter takes  "));
+    type_in(&mut picker, "zzz");
+    let told = last(&mut picker);
+    assert!(
+        told.contains("nothing matches") && !told.contains("Enter"),
+        "{told}"
+    );
+    assert_eq!(picker.press(Key::Enter), Next::GoOn);
+    picker.press(Key::EraseAll);
+    picker.press(Key::Mark);
+    type_in(&mut picker, "zzz");
+    let told = last(&mut picker);
+    assert!(
+        told.contains("nothing matches  1 marked  Enter takes those marked"),
+        "{told}"
+    );
+    assert_eq!(taken(picker.press(Key::Enter)), ["db-1"]);
+
+    // Of a list that is on its way, Enter takes what comes, unless somebody types on.
+    let mut picker = screen(false);
+    type_in(&mut picker, "web-1");
+    let told = plain(&picker.frame(120, 24));
+    assert!(
+        told.contains("Enter takes the first that matches"),
+        "{told}"
+    );
+    assert_eq!(picker.press(Key::Enter), Next::GoOn);
+    let told = plain(&picker.frame(120, 24));
+    assert!(told.contains("the first that matches is taken"), "{told}");
+    picker.press(Key::EraseAll);
+    assert_eq!(picker.feed(Feed::Page(fleet())), Next::GoOn);
+}

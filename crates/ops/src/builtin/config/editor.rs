@@ -3,7 +3,7 @@
 use std::{fs, path::Path, process::Command as Process};
 
 use ops_core::Context;
-use ops_ui::{Env, Error, Exit, Result, hint};
+use ops_ui::{Env, Error, Exit, Result, confirm::Preset, hint};
 
 use super::file::{ConfigFile, cannot_write, temporary_folder};
 
@@ -51,9 +51,8 @@ pub(super) async fn edit_profile(cx: &Context, name: Option<&str>) -> Result<Exi
         for mistake in &mistakes {
             output.error(mistake);
         }
-        let answer = output.ask("Edit it again? [Y/n] ").await?;
-        let again = answer.as_deref().map(str::trim).unwrap_or("n");
-        if !matches!(again.to_ascii_lowercase().as_str(), "" | "y" | "yes") {
+        let answer = output.confirm("Edit it again?", Preset::Yes).await?;
+        if !answer.is_yes() {
             let kept = folder.keep().join(file.file_name());
             return Err(
                 Error::usage(format!("{} is as it was", file.path.display()))

@@ -62,7 +62,11 @@ pub(super) fn import_profile(cx: &Context, args: &ImportArgs) -> Result<Exit> {
             "nothing of {} belongs into a profile",
             path.display()
         ))
-        .caused_by(imported.left_out.join("; ")));
+        .caused_by(match imported.left_out.as_slice() {
+            [] => "no entry was found in it".to_owned(),
+            left_out => left_out.join("; "),
+        })
+        .hint("write one by answering questions: ops config init"));
     }
     let text = format!(
         "# Made from {} by `ops config import`.\n{}",
