@@ -1,6 +1,6 @@
 //! The session that takes a command's input, and orders.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, iter};
 
 use bytes::Bytes;
 use ops_core::connect::Ending;
@@ -11,14 +11,18 @@ use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 use super::{folder::Folder, scripts, setbacks::LASTED};
 use crate::pipe::ScriptHost;
 
-/// Frames that may be on their way to the command. They wait on the server in its folder, and here
-/// until they are stored there.
+/// Frames that may be on their way to the command. They wait on the server in its folder.
 const WINDOW: u64 = 8;
-/// With so many under way, a frame waits until it is full: each costs the server half a dozen
-/// processes, however short it is.
+/// Frames that may wait here until they are stored there: the memory that an input takes.
+const UNSTORED: usize = 3;
+/// With so many under way, a frame waits until it is full: each costs the server two processes or
+/// three, however short it is.
 const IN_FLIGHT: u64 = 2;
 /// A frame of so many bytes is full.
 const FULL_FRAME_BYTES: usize = 1 << 20;
+/// What stands behind a frame, as `take` of `input.sh` looks for it: a terminal that was hung up
+/// gives none.
+const FRAME_MARK: &[u8] = b".\n";
 
 /// Pieces of input that travel as one.
 #[derive(Debug, Default)]
@@ -57,7 +61,8 @@ pub(super) struct Frames {
 impl Frames {
     /// Whether there is room for more.
     pub(super) fn has_room(&self) -> bool {
-        !self.is_end && (self.last() - self.handed < WINDOW || self.has_open_frame())
+        let is_within_window = self.last() - self.handed < WINDOW && self.kept.len() < UNSTORED;
+        !self.is_end && (is_within_window || self.has_open_frame())
     }
 
     /// Whether the last frame has not been sent and is not full.
@@ -114,9 +119,19 @@ impl Frames {
                 return None;
             }
             self.sent += 1;
-            let head = format!("in {}\n", frame.len);
             let pieces = frame.pieces.iter().cloned();
-            return Some(std::iter::once(head.into()).chain(pieces).collect());
+            // A head that reads ahead would take the mark too.
+            return Some(if one_by_one {
+                let order = format!("in {}\n", frame.len);
+                iter::once(order.into()).chain(pieces).collect()
+            } else {
+                let order = format!("in {} marked\n", frame.len);
+                let ends = Bytes::from_static(FRAME_MARK);
+                iter::once(order.into())
+                    .chain(pieces)
+                    .chain([ends])
+                    .collect()
+            });
         }
         if self.is_end && !self.is_end_sent {
             self.is_end_sent = true;
@@ -261,7 +276,7 @@ mod tests {
     }
 
     fn head(more: usize) -> Bytes {
-        format!("in {}\n", FULL_FRAME_BYTES + more).into()
+        format!("in {} marked\n", FULL_FRAME_BYTES + more).into()
     }
 
     #[test]
@@ -279,24 +294,42 @@ mod tests {
         frames.begin(3);
         assert_eq!(heads(&mut frames, false), [head(4), head(5), end.clone()]);
         frames.begin(3);
-        assert_eq!(heads(&mut frames, true), [head(4)]);
+        let unmarked = |more| Bytes::from(format!("in {}\n", FULL_FRAME_BYTES + more));
+        assert_eq!(heads(&mut frames, true), [unmarked(4)]);
         frames.told(4, 1);
-        assert_eq!(heads(&mut frames, true), [head(5)]);
+        assert_eq!(heads(&mut frames, true), [unmarked(5)]);
         frames.told(5, 5);
         assert_eq!(heads(&mut frames, true), [end]);
     }
 
     #[test]
-    fn no_more_than_a_window_is_under_way() {
+    fn no_more_than_a_window_is_under_way_and_less_of_it_waits_here() {
         let mut frames = Frames::default();
         let mut pushed = 0;
-        while frames.has_room() {
-            frames.push(full(0));
-            pushed += 1;
+        let mut fill = |frames: &mut Frames| {
+            while frames.has_room() {
+                frames.push(full(0));
+                pushed += 1;
+            }
+            pushed
+        };
+        assert_eq!(fill(&mut frames), UNSTORED as u64);
+        for stored in 1..=WINDOW {
+            frames.told(stored, 0);
+            assert_eq!(fill(&mut frames), WINDOW.min(stored + UNSTORED as u64));
         }
-        assert_eq!(pushed, WINDOW);
         frames.told(WINDOW, 1);
-        assert!(frames.has_room());
+        assert_eq!(fill(&mut frames), WINDOW + 1);
+    }
+
+    #[test]
+    fn a_frame_that_others_may_follow_at_once_has_a_mark_behind_it() {
+        let mut frames = Frames::default();
+        frames.begin(0);
+        frames.push("a".into());
+        assert_eq!(frames.next(false).unwrap(), ["in 1 marked\n", "a", ".\n"]);
+        frames.begin(0);
+        assert_eq!(frames.next(true).unwrap(), ["in 1\n", "a"]);
     }
 
     #[test]
@@ -307,21 +340,21 @@ mod tests {
             frames.push(vec![0; len].into());
             heads(frames, false)
         };
-        assert_eq!(push(&mut frames, 1), ["in 1\n"]);
-        assert_eq!(push(&mut frames, 2), ["in 2\n"]);
+        assert_eq!(push(&mut frames, 1), ["in 1 marked\n"]);
+        assert_eq!(push(&mut frames, 2), ["in 2 marked\n"]);
         for len in 3..=5 {
             assert_eq!(push(&mut frames, len), Vec::<Bytes>::new());
         }
         frames.told(1, 1);
-        assert_eq!(heads(&mut frames, false), ["in 12\n"]);
+        assert_eq!(heads(&mut frames, false), ["in 12 marked\n"]);
         assert_eq!(push(&mut frames, 6), Vec::<Bytes>::new());
         frames.end();
-        assert_eq!(heads(&mut frames, false), ["in 6\n", "end\n"]);
+        assert_eq!(heads(&mut frames, false), ["in 6 marked\n", "end\n"]);
         // What a lost session had not stored comes again as it was.
         frames.begin(1);
         assert_eq!(
             heads(&mut frames, false),
-            ["in 2\n", "in 12\n", "in 6\n", "end\n"]
+            ["in 2 marked\n", "in 12 marked\n", "in 6 marked\n", "end\n"]
         );
     }
 }

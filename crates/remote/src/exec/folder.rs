@@ -62,7 +62,9 @@ impl Folder {
 /// The system gives none.
 pub(super) fn random_hex(bytes: usize) -> Result<String> {
     let mut random = vec![0; bytes];
-    aws_lc_rs::rand::fill(&mut random)
+    // From the system. The generator of aws-lc gathers noise for tens of milliseconds before its
+    // first number, which is a good part of a short command.
+    getrandom::fill(&mut random)
         .map_err(|_| Error::unexpected("the system gives no random numbers"))?;
     Ok(ops_ui::text::hex(&random))
 }

@@ -27,6 +27,9 @@ const END_PATIENCE: Duration = Duration::from_secs(5);
 /// A script that has not said its first word by then may never do so: its session was cut while it
 /// was being opened, and the agent has given up the output. Or sudo there is slow.
 const FIRST_WORD: Duration = Duration::from_secs(20);
+/// Text that is handed on as one where it has come already, in bytes. Payloads of a kilobyte that
+/// went on one by one would wake three tasks each.
+const BATCH_BYTES: usize = 64 << 10;
 /// Lines of error output that are kept for a message.
 const KEPT_LINES: usize = 20;
 
@@ -82,8 +85,14 @@ pub(super) struct ScriptSession {
     ending: Option<Ending>,
     way: OutputRoute,
     host: ScriptHost,
+    /// What has come behind a batch of output, and is no output.
+    ahead: Option<Event>,
+    /// Why there is nothing behind the batch at hand.
+    loss: Option<LineLoss>,
     decoder: Decoder,
     lines: Lines,
+    /// Bytes that go on as one, behind all that is queued.
+    batch: Vec<u8>,
     queue: VecDeque<ScriptOutput>,
     complaints: VecDeque<String>,
     trickle: Trickle,
@@ -141,8 +150,11 @@ impl ScriptSession {
             ending: Some(ending),
             way,
             host: host.clone(),
+            ahead: None,
+            loss: None,
             decoder: Decoder::new(Encoding::default()),
             lines: Lines::default(),
+            batch: Vec::new(),
             queue: VecDeque::new(),
             complaints: VecDeque::new(),
             trickle: Trickle::new(),
@@ -183,6 +195,9 @@ impl ScriptSession {
             if let Some(said) = self.queue.pop_front() {
                 return Ok(said);
             }
+            if let Some(loss) = self.loss.take() {
+                return Err(loss);
+            }
             if self.is_over {
                 return Err(LineLoss::Cut("the session is lost".to_owned()));
             }
@@ -195,6 +210,7 @@ impl ScriptSession {
                 OutputRoute::Terminal => None,
             };
             let event = match silence {
+                _ if self.ahead.is_some() => self.ahead.take(),
                 None => self.session.events.next().await,
                 Some(silence) => {
                     match tokio::time::timeout(silence, self.session.events.next()).await {
@@ -204,16 +220,7 @@ impl ScriptSession {
                 }
             };
             match event {
-                Some(Event::Output(bytes)) => {
-                    self.read(&bytes)?;
-                    // An agent repairs what was on its way at some ten kilobytes a second.
-                    if bytes.len() < FULL_BYTES {
-                        self.trickle.excuse();
-                    }
-                    if self.way == OutputRoute::Separated && self.trickle.ends_with(bytes.len()) {
-                        return Err(self.cut("the agent sends only what it repairs"));
-                    }
-                }
+                Some(Event::Output(bytes)) => self.read_batch(&bytes)?,
                 Some(Event::Stderr(bytes)) => {
                     for line in self.lines.push(&bytes) {
                         self.read_line(line)?;
@@ -239,13 +246,57 @@ impl ScriptSession {
         }
     }
 
+    /// Reads `first` and what has come behind it by now.
+    fn read_batch(&mut self, first: &[u8]) -> Result<(), LineLoss> {
+        self.read_payload(first)?;
+        let mut len = first.len();
+        // A terminal's session may be taken apart, and then nothing may be read ahead.
+        while self.way == OutputRoute::Separated && len < BATCH_BYTES && self.loss.is_none() {
+            match self.session.events.try_next() {
+                Some(Event::Output(bytes)) => {
+                    self.loss = self.read_payload(&bytes).err();
+                    len += bytes.len();
+                }
+                other => {
+                    self.ahead = other;
+                    break;
+                }
+            }
+        }
+        self.end_batch();
+        Ok(())
+    }
+
+    fn read_payload(&mut self, bytes: &[u8]) -> Result<(), LineLoss> {
+        self.read(bytes)?;
+        // An agent repairs what was on its way at some ten kilobytes a second.
+        if bytes.len() < FULL_BYTES {
+            self.trickle.excuse();
+        }
+        if self.way == OutputRoute::Separated && self.trickle.ends_with(bytes.len()) {
+            return Err(self.cut("the agent sends only what it repairs"));
+        }
+        Ok(())
+    }
+
+    /// What comes next is not joined with the bytes before it.
+    fn end_batch(&mut self) {
+        if !self.batch.is_empty() {
+            let bytes = std::mem::take(&mut self.batch);
+            self.queue.push_back(ScriptOutput::Bytes(bytes.into()));
+        }
+    }
+
     fn read(&mut self, bytes: &[u8]) -> Result<(), LineLoss> {
         let mut items = Vec::new();
         let read = self.decoder.push(bytes, &mut items);
         for item in items {
             self.is_heard = true;
+            if matches!(item, DecodedItem::Message(_)) {
+                self.end_batch();
+            }
             match item {
-                DecodedItem::Bytes(bytes) => self.queue.push_back(ScriptOutput::Bytes(bytes)),
+                DecodedItem::Bytes(bytes) => self.batch.extend_from_slice(&bytes),
                 DecodedItem::Message(text) if text == "beat" => {
                     self.has_beaten |= self.way == OutputRoute::Windows;
                 }
@@ -370,7 +421,14 @@ impl ScriptSession {
         // A session that has ended may have done so before its script had heard that word.
         let closed = async {
             let mut has_said_so = false;
-            while let Some(event) = self.session.events.next().await {
+            loop {
+                let event = match self.ahead.take() {
+                    Some(event) => event,
+                    None => match self.session.events.next().await {
+                        Some(event) => event,
+                        None => return false,
+                    },
+                };
                 match event {
                     Event::Output(bytes) if self.read(&bytes).is_ok() => {
                         has_said_so |= self.queue.drain(..).any(|said| said.is_message("ended"));
@@ -384,7 +442,6 @@ impl ScriptSession {
                     _ => {}
                 }
             }
-            false
         };
         tokio::time::timeout(END_PATIENCE, closed)
             .await

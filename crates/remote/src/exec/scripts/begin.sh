@@ -64,7 +64,8 @@ complete_folder() { [ -p "$d/life" ] || fill_folder; }
 # fill_folder: another session of this run may be about the same.
 fill_folder() {
     [ "$brings_engine" = 0 ] || put engine || return
-    echo "$mask" >"$d/umask" || return
+    # Of several sessions none empties what another one has written: the first line counts.
+    echo "$mask" >>"$d/umask" || return
     # In this order: life says that all is there.
     mkfifo "$d/out" "$d/err" "$d/in" "$d/bell" "$d/feed" "$d/life" || [ -p "$d/life" ]
 } 2>/dev/null

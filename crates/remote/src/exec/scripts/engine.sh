@@ -39,7 +39,7 @@
 #   NAME.at      how far the pump is, at=SEGMENT end=LENGTH; what is beyond is not written wholly
 #   NAME.N.end   the length of a segment that is full
 #   NAME.last    "SEGMENT LENGTH": where the stream ended
-#   NAME.sent    sent=SEGMENT: where the client is; oldest=SEGMENT: the first that is still there
+#   NAME.sent    oldest=SEGMENT: the first that is still there, if any has gone
 #   in           FIFO: what the command reads
 #   in.N         frames of it that have arrived, from 1 on
 #   in.stored    stored=NUMBER of the last one that has arrived
@@ -59,10 +59,11 @@
 #   leaving      gone=NUMBER of the attach whose client may not come back
 #   output       the file that takes the output of a command that is left running
 #
-# A small file that is written again and again (NAME.at, NAME.sent, in.stored, in.done, turn, up)
-# is a line of sh, which recall reads. The builtin read takes a byte at a time, and would find half
-# of one number and half of the next; a text of sh is read at once, and was written at once. Between
-# the two calls that empty a file and fill it nothing is found: whoever fills it rings afterwards.
+# What is written again and again (NAME.at, NAME.sent, in.stored, in.done, turn, up, leaving) is a
+# note: a line of sh, which recall reads. The builtin read takes a byte at a time, and would find
+# half of one number and half of the next; a text of sh is read at once, and was written at once.
+# Whoever writes a note may be killed between the two calls that empty a file and fill it. So each
+# note is written into two files, NOTE.copy first, and one of them is whole at any moment.
 # What is written once (p, status) is there as soon as it is not empty.
 #
 # --- Why nothing is lost --------------------------------------------------------------------------
@@ -90,9 +91,23 @@ umask 077
 
 ring() { echo >&4; }
 
-# recall FILE: runs the line in it, if there is one.
+# note NAME LINE: LINE takes the place of what the note said before.
+note() {
+    echo "is_noted=1 $2" >"$d/$1.copy"
+    echo "is_noted=1 $2" >"$d/$1"
+}
+
+# recall NAME: runs the last line of a note, if there is one.
 # shellcheck disable=SC1090
-recall() { [ ! -e "$d/$1" ] || . "$d/$1"; }
+recall() {
+    [ -e "$d/$1.copy" ] || return 0
+    is_noted=
+    # Once more, since between the two looks the note may have been filled and its copy emptied.
+    for file in "$1" "$1.copy" "$1"; do
+        [ ! -e "$d/$file" ] || . "$d/$file"
+        [ -z "$is_noted" ] || return 0
+    done
+}
 
 # apart COMMAND…: becomes COMMAND as the leader of a new session and process group, if the system
 # has a way to do that.
@@ -134,11 +149,6 @@ supervise() {
         run_detached
         return
     fi
-    for stream in out err; do
-        echo "at=0 end=0" >"$d/$stream.at"
-        # A session that attaches may have been faster.
-        [ -e "$d/$stream.sent" ] || echo "sent=0 oldest=0" >"$d/$stream.sent"
-    done
     echo "$patience" >"$d/patience"
     keep &
     echo "$!" >"$d/keeper"
@@ -155,7 +165,7 @@ supervise() {
     wait $pumps
     [ ! -e "$d/limit" ] || code=limit
     echo "$code" >"$d/status"
-    : >"$d/in.closed"
+    [ "$input" = /dev/null ] || : >"$d/in.closed"
     ring
     # Somebody has killed it, and where the client is away nobody else would remove the folder.
     has_keeper || keep &
@@ -310,7 +320,12 @@ remove_all() {
             pause
         done
     else
-        rm -rf "$d"
+        # Not once: what is written just now keeps a folder, and of two who remove one each may stop
+        # at a file that the other one has removed.
+        for _ in 1 2 3 4 5; do
+            rm -rf "$d" 2>/dev/null
+            [ -e "$d" ] || break
+        done
     fi
     # This shell may be one of them.
     [ -z "$helpers" ] || kill -KILL "-$helpers" 2>/dev/null
@@ -431,7 +446,10 @@ is_of_run() {
 
 # Whether there is one, or none is needed, as of a command that is left running.
 has_keeper() {
-    { read -r process <"$d/keeper"; } 2>/dev/null || return 0
+    [ -e "$d/keeper" ] || return 0
+    # Found empty, its keeper was killed while it wrote that.
+    process=
+    { read -r process <"$d/keeper"; } 2>/dev/null
     is_of_run "$process" || [ ! -d "$d" ]
 }
 

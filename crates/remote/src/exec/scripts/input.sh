@@ -11,7 +11,9 @@ enter() {
     turn=$1
     stored=0
     recall in.stored
-    echo "up=\"$turn $stored $(is_exact)\"" >"$d/up"
+    note up "up=\"$turn $stored $(is_exact)\""
+    # An enter that was killed may have stored a frame, and then not said so.
+    echo >&6
     ring
     # What comes by a terminal is repaired until it is there: no need to linger.
     [ $# = 1 ] || sh "$d/engine" attach "$d" "$@" 0 </dev/null 4>&- 6>&- &
@@ -26,9 +28,9 @@ enter() {
             sh "$d/engine" launch "$d" "$@" 4>&- 6>&-
             ;;
         in)
-            take "$2" "in.$((stored + 1))" || exit 1
+            take "$2" "in.$((stored + 1))" "${3:-}" || exit 1
             stored=$((stored + 1))
-            echo "stored=$stored" >"$d/in.stored"
+            note in.stored "stored=$stored"
             echo >&6
             ring
             ;;
@@ -60,9 +62,16 @@ is_exact() {
     })" = cd ] && echo exact
 }
 
-# take LENGTH NAME: so much of the terminal into a file. A terminal that is hung up gives less.
+# take LENGTH NAME [marked]: so much of the terminal into a file. A terminal that is hung up gives
+# less, and then no mark behind it: a full stop on a line of its own. A head that reads ahead would
+# take the mark too, and without one it takes a process to find out.
 take() {
-    head -c "$1" >"$d/$2" && [ "$(wc -c <"$d/$2")" -eq "$1" ]
+    head -c "$1" >"$d/$2" || return
+    if [ "$3" = marked ]; then
+        IFS= read -r mark && [ "$mark" = . ]
+    else
+        [ "$(wc -c <"$d/$2")" -eq "$1" ]
+    fi
 }
 
 # The frames, one after another, to the command.
@@ -87,8 +96,10 @@ feed() {
             ring
             return
         }
-        rm -f "$d/in.$frame"
-        echo "handed=$frame" >"$d/in.done"
+        # Several by one process.
+        [ $((frame % 4)) != 0 ] || rm -f "$d/in.$frame" "$d/in.$((frame - 1))" \
+            "$d/in.$((frame - 2))" "$d/in.$((frame - 3))"
+        note in.done "handed=$frame"
         ring
         frame=$((frame + 1))
     done

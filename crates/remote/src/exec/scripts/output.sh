@@ -20,27 +20,12 @@ AHEAD=4
 count_kept() {
     kept=0
     for stream in out err; do
-        at=
-        # Found empty, it is being written at this moment by the pump.
-        until [ -n "$at" ]; do
-            [ -e "$d/$stream.at" ] || at=0
-            recall "$stream.at"
-        done
-        find_oldest "$stream" "$at"
+        at=0
+        recall "$stream.at"
+        oldest=0
+        recall "$stream.sent"
         kept=$((kept + at - oldest + 1))
     done
-}
-
-# find_oldest NAME LAST: sets $oldest to the first segment that is still there.
-find_oldest() {
-    oldest=
-    [ -e "$d/$1.sent" ] || oldest=0
-    recall "$1.sent"
-    [ -z "$oldest" ] || return 0
-    # An attach writes it, and may have been killed between the two calls that empty and fill it:
-    # to wait for the second one would be for ever. Segments are removed in their order.
-    oldest=0
-    until [ -e "$d/$1.$oldest" ] || [ "$oldest" -ge "$2" ]; do oldest=$((oldest + 1)); done
 }
 
 ring_has_room() {
@@ -54,11 +39,13 @@ pump() {
     name=$1
     segment=0
     length=0
+    perl=
     while :; do
         # The first has room in any case: neither stream waits for the other one to begin.
         until [ "$length" -gt 0 ] || [ "$segment" = 0 ] || ring_has_room; do pause; done
-        # One read, however little it gives: what was written is on its way at once.
-        if ! told=$(LC_ALL=C dd bs=65536 count=1 2>&1 >>"$d/$name.$segment"); then
+        # With much to come a program is worth its start.
+        [ "$length:$segment" != 0:1 ] || ! perl -e 1 2>/dev/null || perl=1
+        if [ "$length" = 0 ] && [ -n "$perl" ]; then copy_segment; else copy_once; fi || {
             # No room for a word of it either, perhaps.
             oldest=0
             recall "$name.sent"
@@ -66,23 +53,57 @@ pump() {
             echo "${told##*: }" >"$d/failed"
             ring
             return
-        fi
-        count_copied
+        }
         [ "$copied" -gt 0 ] || break
         length=$((length + copied))
-        echo "at=$segment end=$length" >"$d/$name.at"
+        note "$name.at" "at=$segment end=$length"
         if [ "$length" -ge "$SEGMENT_BYTES" ]; then
             # First, since attach goes on there as soon as it finds the end of this one.
             : >"$d/$name.$((segment + 1))"
             echo "$length" >"$d/$name.$segment.end"
             segment=$((segment + 1))
             length=0
-            echo "at=$segment end=0" >"$d/$name.at"
+            note "$name.at" "at=$segment end=0"
         fi
         ring
     done
     echo "$segment $length" >"$d/$name.last"
     ring
+}
+
+# copy_once: one read, however little it gives: what was written is on its way at once.
+copy_once() {
+    told=$(LC_ALL=C dd bs=65536 count=1 2>&1 >>"$d/$name.$segment") && count_copied
+}
+
+# copy_segment: the same, again and again, for a whole segment. The dd of copy_once is a process for
+# every 64 KiB, which is as much as a FIFO holds. A bell that has been rung and not heard yet will
+# do: whoever hears it looks at the note then.
+copy_segment() {
+    told=$(LC_ALL=C perl -e "
+        my (\$segment, \$note, \$number, \$most) = @ARGV;
+        sub failed { print STDERR qq(: \$!); exit 1 }
+        open my \$out, q(>>), \$segment or failed;
+        for (my \$length = 0; \$length < \$most;) {
+            my \$count = sysread STDIN, my \$bytes, 65536;
+            defined \$count or failed;
+            \$count or last;
+            for (my \$done = 0; \$done < \$count;) {
+                \$done += syswrite(\$out, \$bytes, \$count - \$done, \$done) || failed;
+            }
+            \$length += \$count;
+            for my \$file (qq(\$note.copy), \$note) {
+                open my \$line, q(>), \$file or failed;
+                print \$line qq(is_noted=1 at=\$number end=\$length\n);
+                close \$line or failed;
+            }
+            my \$rung = qq(\2);
+            select(\$rung, undef, undef, 0) > 0 or syswrite STDOUT, qq(\n) or failed;
+        }
+    " "$d/$name.$segment" "$d/$name.at" "$segment" "$SEGMENT_BYTES" 2>&1 >&4) || return
+    end=0
+    recall "$name.at"
+    copied=$end
 }
 
 # Sets $copied to what dd says in $told: "A+B records in", the same for out, and then, where it was
@@ -109,7 +130,7 @@ attach() {
     now=0
     recall turn
     [ "$now" -le "$turn" ] || exit 0
-    echo "now=$turn" >"$d/turn"
+    note turn "now=$turn"
     # Whoever is attached still finds that it is not its turn. In the background: a bell that was
     # rung all the time while nobody was here takes no more before it is read below.
     [ "$turn" = 1 ] || ring &
@@ -122,7 +143,7 @@ attach() {
     unborn=0
     # The agent passes on 0x03 as SIGINT and 0x1C as SIGQUIT, and reads no more until this shell has
     # ended; the client then attaches anew.
-    trap "signal_command INT; echo gone=\$turn >\"\$d/leaving\"; depart" INT
+    trap "signal_command INT; note leaving gone=\$turn; depart" INT
     trap "end_all; depart_obeying" QUIT
     encode=
     is_encoding_chosen=
@@ -136,7 +157,8 @@ attach() {
     err_segment=$4
     err_offset=$5
     running=
-    input_told=
+    # What a client takes for granted.
+    input_told="0 0 "
     stored=0
     handed=0
     up=
@@ -192,7 +214,7 @@ attach() {
 # is_born: fails where the session that has claimed the start was ended in that very moment. What is
 # left of it starts nothing any more, and nobody else may.
 is_born() {
-    [ -e "$d/claim" ] && [ ! -e "$d/supervise" ] || return 0
+    [ -e "$d/claim" ] && [ ! -s "$d/supervise" ] || return 0
     unborn=$((unborn + 1))
     [ "$unborn" -ge 3 ] || return 0
     printf "!unstarted\n" >&3
@@ -264,7 +286,7 @@ is_client() {
     [ "$now" = "$turn" ] && return
     if [ "$now" -lt "$turn" ]; then
         # One that was late has not seen this one, and written over its word.
-        echo "now=$turn" >"$d/turn"
+        note turn "now=$turn"
         return 0
     fi
     ring
@@ -373,14 +395,18 @@ send_stream() {
 # ring needs the room.
 note_sent() {
     is_client || depart
+    # Nothing was sent that could be removed.
+    [ "$2" -gt "$HISTORY" ] || return 0
     count_kept
-    find_oldest "$1" "$2"
+    oldest=0
+    recall "$1.sent"
+    first=$oldest
     while [ "$kept" -gt $((RING_SEGMENTS - AHEAD)) ] && [ $(($2 - oldest)) -gt "$HISTORY" ]; do
         rm -f "$d/$1.$oldest" "$d/$1.$oldest.end"
         oldest=$((oldest + 1))
         kept=$((kept - 1))
     done
-    echo "sent=$2 oldest=$oldest" >"$d/$1.sent"
+    [ "$oldest" = "$first" ] || note "$1.sent" "oldest=$oldest"
 }
 
 tell_running() {

@@ -10,7 +10,7 @@ use std::{
 use ops_test_needs::needs;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use super::{Shell, begin, eventually, order, told_folder};
+use super::{begin, eventually, in_every_shell, order, told_folder};
 
 /// The number in a file of a run's folder, once it is there.
 fn number(name: &str, path: &Path) -> Pid {
@@ -25,16 +25,6 @@ fn number(name: &str, path: &Path) -> Pid {
 fn is_process_waiting(pid: Pid) -> bool {
     let path = format!("/proc/{}/wchan", pid.as_raw_pid());
     fs::read_to_string(path).is_ok_and(|place| place.contains("pipe_write"))
-}
-
-/// Does `check` in every shell, side by side: most of it is waiting.
-fn in_every_shell(check: impl Fn(&str, &Shell) + Sync) {
-    std::thread::scope(|scope| {
-        for (name, shell) in Shell::all() {
-            let check = &check;
-            scope.spawn(move || check(name, &shell));
-        }
-    });
 }
 
 /// The processes of a group, those too that nobody has waited for.

@@ -28,6 +28,9 @@ keep() {
     # Ends when the last writer is gone. Only the shell that the agent started is one, and that
     # shell dies with its session, whatever else hangs.
     cat
+    # First: what the session has left still begins things, and would write into the folder while it
+    # is removed, so that it stayed, or begin a process that nobody here knows of.
+    mv "$private" "$private.gone" && private=$private.gone
     [ ! -s "$private/process" ] || end_tree "$(cat "$private/process")"
     # Opening a FIFO waits for its other side, and somebody may still wait so. Opened both ways a
     # FIFO waits for nobody, and lets them go on. This comes after the end of the process, which
