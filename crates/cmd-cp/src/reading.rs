@@ -21,8 +21,9 @@ use crate::{
     transport::{Job, Source},
 };
 
-/// Buffers of a file that are kept to be read into again: the pieces of so many wait to be sent.
-const MOST_BUFFERS: usize = 4;
+/// Buffers of a file that are kept to be read into again. Pieces of three wait to be sent in each
+/// session (its queue has 256 KiB, as a buffer has), and four or five sessions share a large file.
+const MOST_BUFFERS: usize = 16;
 
 /// What is sent, from one place or another.
 pub(crate) enum Reading {

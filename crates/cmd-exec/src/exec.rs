@@ -39,10 +39,12 @@ use crate::{
 /// empty. In a loop that reads its lines from standard input, give -n. Ctrl-C reaches the command;
 /// a second one ends at once, and with it what runs there.
 ///
-/// The command, its variables and its input are not in the command line of a process there, and
-/// not in the history of sessions. Where the account logs sessions to S3 or CloudWatch, WHAT A
-/// COMMAND PRINTS IS IN THAT LOG. `--env NAME` takes a value from the environment here;
-/// `--env NAME=VALUE` shows it to whoever can list the processes of this computer.
+/// Its variables, its folder and its input are in no command line there and in no request to AWS.
+/// The command is in the list of processes there, as any, and unless it is long or has variables or
+/// a folder IN THE REQUEST THAT STARTS ITS SESSION, WHICH CLOUDTRAIL MAY KEEP. Where the account
+/// logs sessions to S3 or CloudWatch, WHAT A COMMAND PRINTS IS IN THAT LOG. `--env NAME` takes a
+/// value from the environment here; `--env NAME=VALUE` shows it to whoever can list the processes
+/// of this computer.
 ///
 /// With --via run-command the service itself sends the command to all servers and goes on when
 /// nobody looks: see `ops runs`. It runs as root, has no input and no terminal, and cuts long

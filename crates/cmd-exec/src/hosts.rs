@@ -296,7 +296,7 @@ fn labels_of(found: &[(Instance, Option<String>)]) -> Vec<String> {
         let name = instance.label();
         let of_name = names.get(name).copied().unwrap_or_default();
         let of_id = ids.get(instance.id.as_str()).copied().unwrap_or_default();
-        let is_shared = of_name > of_id || names_an_id(name);
+        let is_shared = of_name > of_id || is_misleading(name);
         let mut label = if is_shared && name != instance.id {
             format!("{name}/{}", instance.id)
         } else {
@@ -312,8 +312,13 @@ fn labels_of(found: &[(Instance, Option<String>)]) -> Vec<String> {
     labels
 }
 
-/// Whether a name holds what an id of a server looks like. Names are tags, which whoever runs a
-/// server may set: with an id of its own behind it, none of them passes for another server.
+/// Whether a name looks like several, like a name with its output behind it, or holds what an id of
+/// a server looks like. Names are tags, which whoever runs a server may set: with an id of its own
+/// behind it, none of them passes for another server.
+fn is_misleading(name: &str) -> bool {
+    name.contains([',', ':']) || names_an_id(name)
+}
+
 fn names_an_id(name: &str) -> bool {
     let mut words = name.split(|c: char| !c.is_ascii_alphanumeric());
     let mut before = "";
@@ -449,6 +454,8 @@ mod tests {
             (instance("i-00000011", "db"), None),
             (instance("i-00000012", "me@db"), None),
             (instance("i-00000013", "mi-fortune-i-see"), None),
+            (instance("i-00000014", "web-1,web-2"), None),
+            (instance("i-00000015", "web-1: active"), None),
         ]);
         let labels: Vec<&str> = hosts.iter().map(|host| host.label.as_str()).collect();
         assert_eq!(
@@ -465,6 +472,8 @@ mod tests {
                 "db",
                 "me@db/i-00000012",
                 "mi-fortune-i-see",
+                "web-1,web-2/i-00000014",
+                "web-1: active/i-00000015",
             ]
         );
     }

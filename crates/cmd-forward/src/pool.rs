@@ -8,6 +8,7 @@
 
 mod follow;
 mod load;
+mod own;
 mod place;
 mod starts;
 
@@ -26,13 +27,14 @@ use ops_session::driver;
 use ops_session::driver::mux::{Mux, MuxOptions, MuxStream};
 use ops_session::handshake::AgentVersion;
 use ops_ui::{Error, Result};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
 use crate::screen::Screen;
 use crate::spec::RemoteAddress;
 
 use load::Load;
+use own::OwnSessions;
 use place::{LightestSession, PoolView, SessionCount};
 use starts::Starts;
 
@@ -102,8 +104,8 @@ impl PoolState {
 pub(crate) enum RemoteConn {
     /// A stream of a shared session, and the session's number.
     Stream(MuxStream, u32),
-    /// A session of its own.
-    Session(Box<Connection>),
+    /// A session of its own, and its place among those.
+    Session(Box<Connection>, OwnedSemaphorePermit),
 }
 
 pub(crate) struct Pool {
@@ -117,6 +119,7 @@ pub(crate) struct Pool {
     screen: Screen,
     /// What its sessions tell of their connections, each thing once.
     troubled: Troubled,
+    own_sessions: OwnSessions,
     inner: Mutex<Inner>,
     /// Counts what changes: whoever waits for a session looks again.
     changed: watch::Sender<u64>,
@@ -227,6 +230,7 @@ impl Pool {
             window: Budget::new(WINDOW_BYTES),
             screen: screen.clone(),
             troubled: Troubled::default(),
+            own_sessions: OwnSessions::default(),
             inner: Mutex::new(Inner {
                 slots: Vec::new(),
                 starts: Starts::default(),
@@ -408,17 +412,18 @@ impl Pool {
             )
             .await;
         };
+        let place = self.own_sessions.take_place(&self.name()).await?;
         match fresh {
             // One that has waited may have been closed by the destination meanwhile, and nobody
             // would tell.
             Some((connection, since)) if since.elapsed() < FRESH_FOR => {
-                return Ok(RemoteConn::Session(connection));
+                return Ok(RemoteConn::Session(connection, place));
             }
             // Dropped, it is terminated in the background.
             Some(_) | None => {}
         }
         let opened = self.open(Urgency::Interactive).await;
-        opened.map(|connection| RemoteConn::Session(Box::new(connection)))
+        opened.map(|connection| RemoteConn::Session(Box::new(connection), place))
     }
 
     /// The destination has taken a connection.

@@ -230,14 +230,14 @@ impl Tunnel {
         let name = destination.get_or_init(|| pool.name());
         let session = match &far {
             RemoteConn::Stream(_, number) => format!(", session {number}"),
-            RemoteConn::Session(_) => String::new(),
+            RemoteConn::Session(..) => String::new(),
         };
         screen.trace(format!("{} → {name}: open{session}", conn.peer()));
         let end = match far {
             RemoteConn::Stream(stream, _) => {
                 pump::over_stream(conn, stream, &self.counters, carried).await
             }
-            RemoteConn::Session(session) => {
+            RemoteConn::Session(session, _place) => {
                 pump::over_session(conn, *session, &self.counters, carried).await
             }
         };

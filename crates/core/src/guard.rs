@@ -158,7 +158,8 @@ impl Context {
                     output.warn_line(line);
                 }
             } else {
-                output.warn_names("", instances.iter().map(Instance::label), "");
+                let names = names_to_confirm(instances);
+                output.warn_names("", names.iter().map(String::as_str), "");
             }
         }
         for &(what, ref value) in work {
@@ -185,6 +186,22 @@ impl Context {
             typed => Err(refused(format!("`{typed}` was typed, not `{wanted}`"))),
         }
     }
+}
+
+/// What each server is called where somebody confirms all of them: by its name, and with its id
+/// where others are called the same, or where the name is none that could be typed. Such a name may
+/// look like several, or like another one.
+fn names_to_confirm(instances: &[Instance]) -> Vec<String> {
+    let mut uses: BTreeMap<&str, usize> = BTreeMap::new();
+    for instance in instances {
+        *uses.entry(instance.label()).or_default() += 1;
+    }
+    let name_of = |instance: &Instance| match (instance.plain_name(), &instance.name) {
+        (Some(name), _) if uses[name] == 1 && !name.contains(',') => name.to_owned(),
+        (_, Some(name)) => format!("{name} ({})", instance.id),
+        (_, None) => instance.id.clone(),
+    };
+    instances.iter().map(name_of).collect()
 }
 
 /// A line about the work of a verb for whoever confirms it: a label that ends with a colon, and a

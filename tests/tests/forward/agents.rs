@@ -1,8 +1,12 @@
 //! Agents of other versions.
 
-use std::io::{Read as _, Write as _};
+use std::{
+    io::{Read as _, Write as _},
+    sync::mpsc,
+    thread,
+};
 
-use ops_tests::service::Service;
+use ops_tests::{lab::PATIENCE, service::Service};
 
 use crate::{
     far::{pattern, store, upload},
@@ -21,6 +25,40 @@ fn an_agent_without_multiplexer_serves_several_clients_all_the_same() {
         stream.read_exact(&mut back).expect("an echo");
         assert!(back == sent);
     }
+    forward.end();
+}
+
+#[test]
+fn an_agent_without_multiplexer_is_not_asked_for_any_number_of_sessions() {
+    const MOST: usize = 24;
+    let service = service();
+    let forward = Forward::start(&service, &["legacy-1", "0:7"]);
+    let mut streams: Vec<_> = (0..MOST + 2).map(|_| Some(forward.connect())).collect();
+    let (answered, answers) = mpsc::channel();
+    for (number, stream) in streams.iter().flatten().enumerate() {
+        let (mut stream, answered) = (stream.try_clone().expect("a clone"), answered.clone());
+        thread::spawn(move || {
+            stream.write_all(b"x").expect("it is sent");
+            if stream.read_exact(&mut [0; 1]).is_ok() {
+                let _ = answered.send(number);
+            }
+        });
+    }
+    let next = || answers.recv_timeout(PATIENCE).expect("an answer");
+    let first: Vec<_> = (0..MOST).map(|_| next()).collect();
+    let starts = || {
+        let calls = service.calls();
+        calls.iter().filter(|call| *call == "StartSession").count()
+    };
+    // The one that showed that there is no multiplexer may have been of no use.
+    assert!(starts() <= MOST + 1, "{} sessions", starts());
+    for number in &first[..2] {
+        drop(streams[*number].take());
+    }
+    let mut rest = [next(), next()];
+    rest.sort_unstable();
+    let expected: Vec<_> = (0..MOST + 2).filter(|n| !first.contains(n)).collect();
+    assert_eq!(rest[..], expected);
     forward.end();
 }
 

@@ -230,3 +230,28 @@ fn a_long_command_is_cut_with_a_mark() {
         "{cut}"
     );
 }
+
+#[test]
+fn servers_that_are_called_alike_are_confirmed_with_their_ids() {
+    let named = |id: &str, name: &str| Instance {
+        name: (!name.is_empty()).then(|| name.to_owned()),
+        ..Instance::bare(id, "eu-west-1")
+    };
+    let instances = [
+        named("i-00000001", "web-1"),
+        named("i-00000002", "twin"),
+        named("i-00000003", "twin"),
+        named("i-00000004", "web-2, web-3"),
+        named("i-00000005", ""),
+    ];
+    assert_eq!(
+        names_to_confirm(&instances),
+        [
+            "web-1",
+            "twin (i-00000002)",
+            "twin (i-00000003)",
+            "web-2, web-3 (i-00000004)",
+            "i-00000005",
+        ]
+    );
+}

@@ -1,6 +1,6 @@
 //! The list as it is drawn: what was typed, which rows are left, where the cursor is.
 
-use std::{cmp::Reverse, collections::BTreeSet, fmt::Write as _};
+use std::{cmp::Reverse, collections::BTreeSet};
 
 use ops_profile::Instance;
 use ops_ui::output::escape;

@@ -25,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     cipher::BlockCipher,
     frame::{self, FrameError, Message, payload},
+    handshake_response::HandshakeResponse,
+    retransmission::Timer,
 };
 use crate::{fleet::InstanceState, session::AgentLink};
 
@@ -54,35 +56,6 @@ pub(super) enum Disposition {
 pub(super) trait InputHandler: Send {
     /// Handles one message; nothing else of the client is read until the future is done.
     fn handle(&mut self, payload_type: u32, payload: Bytes) -> BoxFuture<'_, Disposition>;
-}
-
-/// The body of a handshake response, as far as the agent looks at it.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub(super) struct HandshakeResponse {
-    pub(super) client_version: String,
-    pub(super) processed_client_actions: Option<Vec<ProcessedAction>>,
-}
-
-/// What the client did about one requested action.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub(super) struct ProcessedAction {
-    pub(super) action_type: String,
-    /// 1 success, 2 failed, 3 unsupported.
-    pub(super) action_status: i64,
-    pub(super) action_result: Option<KmsResult>,
-    pub(super) error: Option<String>,
-}
-
-/// The result of a `KMSEncryption` action; bytes are base64.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct KmsResult {
-    #[serde(rename = "KMSCipherTextKey")]
-    pub(super) ciphertext_key: Option<String>,
-    #[serde(rename = "ChallengeAcknowledgement")]
-    pub(super) has_challenge: bool,
 }
 
 /// The body of both messages of the challenge round; the bytes are base64.
@@ -158,32 +131,6 @@ enum Handshake {
     },
     /// A response has come, or too much time has passed; completion is not out yet.
     Answered,
-}
-
-/// The retransmission timer of §6.4 of the protocol notes, in milliseconds.
-struct Timer {
-    rtt: f64,
-    variation: f64,
-    timeout: f64,
-}
-
-impl Timer {
-    const fn new() -> Self {
-        Self {
-            rtt: 100.0,
-            variation: 0.0,
-            timeout: 200.0,
-        }
-    }
-
-    /// The agent's arithmetic: its sample is the time since the last sending, also of a message
-    /// sent twice.
-    fn sample(&mut self, sample: Duration) {
-        let sample = sample.as_secs_f64() * 1000.0;
-        self.variation = 0.75 * self.variation + 0.25 * (self.rtt - sample).abs();
-        self.rtt = 0.875 * self.rtt + 0.125 * sample;
-        self.timeout = (self.rtt + (4.0 * self.variation).max(10.0)).min(1000.0);
-    }
 }
 
 impl Channel {

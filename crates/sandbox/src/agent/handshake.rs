@@ -7,9 +7,7 @@ use tokio::time::Instant;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::{
-    channel::{Channel, HandshakeResponse},
-    cipher::BlockCipher,
-    frame::payload,
+    channel::Channel, cipher::BlockCipher, frame::payload, handshake_response::HandshakeResponse,
     version,
 };
 use crate::{

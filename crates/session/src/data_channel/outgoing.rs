@@ -9,7 +9,6 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::rtt::Rtt;
 use super::stamp::Stamp;
-use crate::buffers::Buffers;
 use crate::congestion::Controller;
 use crate::encryption::{SEAL_BYTES, Sealer};
 use crate::wire::{HEADER_LEN, Header, MessageType, OFFICIAL_PAYLOAD_BYTES, PayloadType};
@@ -33,8 +32,6 @@ const SUSPECT_CONNECTIONS: u32 = 2;
 const NOTHING_ACKED: i64 = -1;
 /// Encoded messages share buffers of this size, in bytes.
 const BUFFER_LEN: usize = 64 << 10;
-/// Buffers of unacknowledged messages that are kept to be used again.
-const MOST_BUFFERS: usize = 8;
 
 #[derive(Debug)]
 struct Sent {
@@ -112,7 +109,6 @@ pub(super) struct Outgoing {
     /// The highest number acknowledged on the present connection.
     acked_here: i64,
     buffer: BytesMut,
-    used_buffers: Buffers,
     /// Of an encrypted session, once there is a key. A payload is sealed when it gets its number,
     /// and repeated as it was sealed.
     sealer: Option<Sealer>,
@@ -149,7 +145,6 @@ impl Outgoing {
             hold_behind: None,
             acked_here: NOTHING_ACKED,
             buffer: BytesMut::new(),
-            used_buffers: Buffers::new(MOST_BUFFERS),
             sealer: None,
             retransmitted: 0,
             bytes_sent: 0,
@@ -296,12 +291,9 @@ impl Outgoing {
         }
     }
 
-    /// Sees to room for one message in `buffer`, of which everything has been cut off.
-    fn reserve(&mut self, buffer: &mut BytesMut, payload_len: usize) {
-        let len = HEADER_LEN + payload_len;
-        if buffer.capacity() < len {
-            self.used_buffers.give_back(std::mem::take(buffer));
-            *buffer = self.used_buffers.take(len.max(BUFFER_LEN));
+    fn reserve(&self, buffer: &mut BytesMut, payload_len: usize) {
+        if buffer.capacity() - buffer.len() < HEADER_LEN + payload_len {
+            buffer.reserve((HEADER_LEN + payload_len).max(BUFFER_LEN));
         }
     }
 
