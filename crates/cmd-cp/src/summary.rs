@@ -34,8 +34,8 @@ struct Document<'a> {
 struct Line<'a> {
     #[serde(serialize_with = "as_text")]
     source: &'a SharedPath,
-    #[serde(serialize_with = "as_text")]
-    destination: &'a SharedPath,
+    /// `None` for what failed before it had one.
+    destination: Option<String>,
     status: &'static str,
     bytes: u64,
     why: Option<String>,
@@ -158,7 +158,7 @@ fn item_line(item: &Item, dry_run: bool) -> Line<'_> {
     };
     Line {
         source: &item.source,
-        destination: &item.destination,
+        destination: Some(item.destination.to_string()).filter(|text| !text.is_empty()),
         status,
         bytes: item.moved,
         why,

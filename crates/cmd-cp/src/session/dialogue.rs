@@ -62,7 +62,7 @@ impl Dialogue {
     pub(super) async fn open(host: &ScriptHost) -> Result<(Self, Tools)> {
         let mut dialogue = Self::start_script(host, None).await?;
         let label = host.instance.label();
-        let did_not_say = || Error::unexpected(format!("`{label}` did not say what it has"));
+        let did_not_say = || probe::did_not_say(label);
         let mut told = Vec::new();
         let asked = dialogue.ask_for_output("tools", Bytes::new(), |bytes| {
             told.extend_from_slice(bytes);
@@ -497,7 +497,7 @@ impl Dialogue {
                 }
                 Ok(text)
             }
-            None => Err(self.up.failed(format!("`{}` takes no more", self.label))),
+            None => Err(self.up.no_more()),
         }
     }
 

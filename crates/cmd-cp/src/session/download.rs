@@ -393,9 +393,7 @@ async fn run_lane(
     let label = session.host.instance.label();
     let shown = String::from_utf8_lossy(laned.fetch.path.whole()).into_owned();
     if down.status().is_none() {
-        return Err(LaneError::Short(
-            down.failed(format!("the output of `{label}` was cut off")),
-        ));
+        return Err(LaneError::Short(down.cut_off()));
     }
     let complained = down.complaints().next().is_some();
     let error = down.failed(format!("cannot read `{shown}` on `{label}`"));

@@ -60,7 +60,7 @@ pub(super) async fn read_first(
             Err(()) => break,
         }
     }
-    Err(did_not_say(&down, label))
+    Err(down.explained(did_not_say(label)))
 }
 
 /// Lists over a session of its own.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ops_remote::pipe::{Chunk, DownPipe, ScriptHost};
 use ops_remote::script::compact;
-use ops_ui::{Error, Result};
+use ops_ui::{Error, Result, hint};
 
 use super::script;
 
@@ -89,7 +89,7 @@ impl Tools {
                 Err(()) => break,
             }
         }
-        Err(did_not_say(&down, host.instance.label()))
+        Err(down.explained(did_not_say(host.instance.label())))
     }
 
     /// What `tell_tools` has printed; `None` if it is not of that form.
@@ -181,9 +181,11 @@ pub(super) fn trim_slashes(mut path: Vec<u8>) -> Vec<u8> {
     path
 }
 
-/// The error of a server that ran the probe and told something else.
-pub(super) fn did_not_say(down: &DownPipe, label: &str) -> Error {
-    down.failed(format!("`{label}` did not say what it has"))
+/// The error of a server that was asked which tools it has, and told something else or nothing.
+pub(super) fn did_not_say(label: &str) -> Error {
+    Error::target(format!("`{label}` did not say which tools it has"))
+        .caused_by("its session was lost, or its shell says something of its own first")
+        .hint(hint!("see which of both: ops doctor {}", label))
 }
 
 /// What cannot be done over this transport at all.

@@ -8,13 +8,14 @@ use std::{
 
 use bytes::Bytes;
 use ops_core::{BoxFuture, Connection, Document, connect::Ending};
+use ops_profile::Instance;
 use ops_session::{
     closing::Closing,
     documents,
     driver::{self, Event},
     handshake::AgentVersion,
 };
-use ops_ui::{Error, ErrorKind, Result, output::escape};
+use ops_ui::{Error, ErrorKind, Result, hint, output::escape};
 
 use super::{
     ScriptHost,
@@ -221,10 +222,15 @@ impl DownPipe {
 
     /// An error that says `what`, and what the script complained about.
     pub fn failed(&self, what: impl Into<ops_ui::Text>) -> Error {
+        self.explained(Error::unexpected(what))
+    }
+
+    /// `error` with what the script complained about, or the error that its complaints mean.
+    pub fn explained(&self, error: Error) -> Error {
         let complaints: Vec<&str> = self.complaints().collect();
         self.host
             .refused(&complaints)
-            .unwrap_or_else(|| self.complain(Error::unexpected(what)))
+            .unwrap_or_else(|| self.complain(error))
     }
 
     /// What the script wrote to its error output, the last lines, as the far side sent them.
@@ -361,14 +367,20 @@ impl DownPipe {
         self.complaints.iter().fold(error, Error::caused_by)
     }
 
-    fn cut_off(&self) -> Error {
-        self.complain(
-            Error::target(format!(
-                "the output of `{}` was cut off",
-                self.host.instance.label()
+    /// An error for output that ended in the middle, with what the script complained about.
+    pub fn cut_off(&self) -> Error {
+        let Instance { id, region, .. } = &self.host.instance;
+        let label = self.host.instance.label();
+        let error = Error::target(format!("the output of `{label}` was cut off"))
+            .with_source(super::CutOff);
+        self.complain(error)
+            .caused_by(format!(
+                "the session ended before its work was done (`{id}` in `{region}`)"
             ))
-            .with_source(super::CutOff),
-        )
+            .hint(hint!(
+                "see what is wrong with sessions there: ops doctor {}",
+                label
+            ))
     }
 }
 

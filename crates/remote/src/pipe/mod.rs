@@ -74,6 +74,21 @@ pub use self::{
 #[error("the output was cut off")]
 pub struct CutOff;
 
+/// The session with `host` has ended, and the script in it has not said why.
+pub fn session_lost(host: &ScriptHost) -> Error {
+    let Instance { id, region, .. } = &host.instance;
+    let label = host.instance.label();
+    Error::target(format!("the session on `{label}` was lost"))
+        .caused_by(format!(
+            "it ended, or was ended there, before its work was done (`{id}` in `{region}`)"
+        ))
+        .hint("the same command once more may well succeed")
+        .hint(hint!(
+            "see what is wrong with sessions there: ops doctor {}",
+            label
+        ))
+}
+
 /// Where and how scripts of one command run.
 #[derive(Clone)]
 pub struct ScriptHost {

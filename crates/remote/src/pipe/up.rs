@@ -465,8 +465,15 @@ impl UpPipe {
         self.ask(text).await
     }
 
-    fn no_more(&self) -> Error {
-        self.failed(format!("`{}` takes no more", self.host.instance.label()))
+    /// An error for a script that takes no more: what it complained about, or that its session was
+    /// lost.
+    pub fn no_more(&self) -> Error {
+        if self.status.is_some() {
+            return self.failed(format!("`{}` takes no more", self.host.instance.label()));
+        }
+        let complaints: Vec<&str> = self.complaints().collect();
+        let refused = self.host.refused(&complaints);
+        refused.unwrap_or_else(|| self.complain(super::session_lost(&self.host)))
     }
 
     fn complain(&self, error: Error) -> Error {
