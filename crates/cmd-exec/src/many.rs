@@ -19,7 +19,7 @@ use crate::{
     hosts::Host,
     input::{Feeding, InputHub, ReadFailure},
     outcome::{Ending, Outcome},
-    progress::{Progress, failures, summary},
+    progress::{Progress, summary, tell_failures},
     rollout::RolloutPlan,
     show::{Document, Fold, Folder, Form, Grouped, Live, OutputTerminals, Sink, View},
     signals::Relay,
@@ -151,11 +151,10 @@ pub(crate) async fn run_fleet<R: Runner>(
         output.note(summary(&endings, begin.elapsed()));
     }
     let is_expected = is_interrupted && manner.told == SummaryScope::Failures;
-    if !hall.view.tells_endings() && !is_expected {
+    if !is_expected {
         let rows = hosts.iter().zip(&endings);
-        for line in failures(rows.map(|(host, ending)| (host.label.as_str(), ending))) {
-            output.warn_line(line);
-        }
+        let rows = rows.map(|(host, ending)| (host.label.as_str(), ending));
+        tell_failures(&output, hall.view.tells_endings(), rows);
     }
     if let Some(path) = &manner.failed_to {
         write_failed(path, &hosts, &endings)?;

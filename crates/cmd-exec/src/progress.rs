@@ -1,9 +1,9 @@
 //! How far a command on many servers is: a line while it runs, a line at its end, and the servers
 //! on which it failed.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use ops_ui::Output;
+use ops_ui::{Hint, Output, Text};
 
 use crate::{
     outcome::{Ending, Outcome},
@@ -12,6 +12,8 @@ use crate::{
 
 /// Failures that are shown one by one.
 const SHOWN: usize = 50;
+/// Sorts of failures that are explained.
+const REASONS: usize = 3;
 
 /// Where one server is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,9 +133,54 @@ pub(crate) fn summary(endings: &[Ending], took: Duration) -> String {
     format!("{} in {:.1} s", parts.join(", "), took.as_secs_f64())
 }
 
+/// Says on which servers it did not succeed, unless that is `told` already, and why `ops` could not
+/// do its own part there.
+pub(crate) fn tell_failures<'a>(
+    output: &Output,
+    told: bool,
+    rows: impl Iterator<Item = (&'a str, &'a Ending)> + Clone,
+) {
+    if !told {
+        for line in failures(rows.clone()) {
+            output.warn_line(line);
+        }
+    }
+    for line in reasons(rows) {
+        output.warn_line(line);
+    }
+}
+
+/// Why, and what to do next, for failures of `ops` itself: once for all servers that failed alike,
+/// with the name of the first one.
+fn reasons<'a>(rows: impl Iterator<Item = (&'a str, &'a Ending)>) -> Vec<Text> {
+    let mut lines = Vec::new();
+    let mut kinds = BTreeSet::new();
+    let mut hints: Vec<&Hint> = Vec::new();
+    for (label, ending) in rows {
+        let (Outcome::Failed(error) | Outcome::Unread(error)) = &ending.outcome else {
+            continue;
+        };
+        let named = format!("`{label}`");
+        let is_new = kinds.insert(ending.outcome.words_for(label).replace(&named, ""));
+        if !is_new || kinds.len() > REASONS {
+            continue;
+        }
+        for why in error.why() {
+            lines.push(Text::from(format!("why ({label}): ")).then(why));
+        }
+        for hint in error.hints() {
+            if !hints.contains(&hint) {
+                hints.push(hint);
+                lines.push(Text::from("hint: ").then(hint.clone()));
+            }
+        }
+    }
+    lines
+}
+
 /// The servers on which it did not succeed, each with why; how many more there are, if so. Those
 /// that were not started are told together.
-pub(crate) fn failures<'a>(rows: impl Iterator<Item = (&'a str, &'a Ending)>) -> Vec<String> {
+fn failures<'a>(rows: impl Iterator<Item = (&'a str, &'a Ending)>) -> Vec<String> {
     let mut lines = Vec::new();
     let mut left_out = 0;
     let mut not_started: Vec<&str> = Vec::new();
@@ -187,6 +234,34 @@ mod tests {
         assert_eq!(
             tally.line(),
             "1 of 4 ended, 1 failed; 1 running, 1 starting, 1 waiting"
+        );
+    }
+
+    #[test]
+    fn what_ops_could_not_do_is_explained_once_for_all_that_failed_alike() {
+        let denied = |label: &str| {
+            ending(Outcome::Failed(
+                Error::target(format!("cannot start a session on `{label}`"))
+                    .caused_by(format!("AccessDeniedException for {label}"))
+                    .hint("add the statement"),
+            ))
+        };
+        let endings = [
+            denied("a"),
+            ending(Outcome::Ended(Status::Code(3))),
+            denied("c"),
+            ending(Outcome::Failed(
+                Error::target("`d` is stopped").hint("add the statement"),
+            )),
+        ];
+        let rows = ["a", "b", "c", "d"].into_iter().zip(&endings);
+        let lines: Vec<String> = reasons(rows).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            lines,
+            [
+                "why (a): AccessDeniedException for a",
+                "hint: add the statement"
+            ]
         );
     }
 

@@ -21,7 +21,7 @@ use crate::{
     many::{OutputMode, exit_of, view, write_failed},
     options,
     outcome::Outcome,
-    progress::{failures, summary},
+    progress::{summary, tell_failures},
     run_command::{
         counted,
         screen::Screen,
@@ -391,12 +391,9 @@ impl Show {
         if waits {
             output.note(summary(&endings, begin.elapsed()));
         }
-        if !screen.view.tells_endings() {
-            let rows = hosts.all.iter().zip(&endings);
-            for line in failures(rows.map(|(host, ending)| (host.label.as_str(), ending))) {
-                output.warn_line(line);
-            }
-        }
+        let rows = hosts.all.iter().zip(&endings);
+        let rows = rows.map(|(host, ending)| (host.label.as_str(), ending));
+        tell_failures(&output, screen.view.tells_endings(), rows);
         if let Some(path) = &self.failed_to {
             write_failed(path, &hosts.all, &endings)?;
         }

@@ -35,7 +35,7 @@ use crate::{
     hosts::{Host, Hosts},
     many::{RunOptions, check_failed_to, exit_of, view, write_failed},
     outcome::Outcome,
-    progress::{failures, summary},
+    progress::{summary, tell_failures},
     show::{Plain, View},
     single::PIPE_CLOSED,
 };
@@ -473,12 +473,9 @@ impl FleetRun<'_> {
             return plain_exit(endings.into_iter().next().map(|ending| ending.outcome));
         }
         output.note(summary(&endings, begin.elapsed()));
-        if !screen.view.tells_endings() {
-            let rows = self.hosts.iter().zip(&endings);
-            for line in failures(rows.map(|(host, ending)| (host.label.as_str(), ending))) {
-                output.warn_line(line);
-            }
-        }
+        let rows = self.hosts.iter().zip(&endings);
+        let rows = rows.map(|(host, ending)| (host.label.as_str(), ending));
+        tell_failures(&output, screen.view.tells_endings(), rows);
         output.note(format!("by Run Command: {}", ids.join(", ")));
         if let Some(path) = &self.options.failed_to {
             write_failed(path, &self.hosts, &endings)?;

@@ -152,6 +152,9 @@ impl RunTask {
                 self.stop(None).await;
                 return Err(error);
             };
+            if self.setbacks.is_to_be_told() {
+                self.host.cx.output().note(self.taking_up(&why));
+            }
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.events.closed() => return Ok(None),

@@ -20,12 +20,19 @@ pub(super) struct Setbacks {
     losses: u32,
     /// Of these, sessions that had been open.
     closed: u32,
+    is_told: bool,
 }
 
 impl Setbacks {
     /// Something was gained.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
+    }
+
+    /// Whether it is time to tell somebody: true once, from the second loss on. A single one is
+    /// ordinary, and over before it is read.
+    pub(super) fn is_to_be_told(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_told, self.losses > 1) && self.is_told
     }
 
     /// A session that had been open was lost at `now`; gives the pause before the next one, and
@@ -76,6 +83,19 @@ mod tests {
         );
         setbacks.clear();
         assert_eq!(setbacks.closed(now, PATIENCE), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_second_loss_with_nothing_gained_is_told_and_the_third_is_not() {
+        let mut setbacks = Setbacks::default();
+        for _ in 0..2 {
+            let told = [(); 4].map(|()| {
+                setbacks.closed(Instant::now(), PATIENCE);
+                setbacks.is_to_be_told()
+            });
+            assert_eq!(told, [false, true, false, false]);
+            setbacks.clear();
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a run says to people.
 
-use ops_ui::{Error, Text, output::escape};
+use ops_ui::{Error, Text, hint, output::escape};
 
 use super::{line::OutputRoute, run::RunTask};
 use crate::pipe;
@@ -81,16 +81,30 @@ impl RunTask {
         .hint("make room on the server, in /tmp")
     }
 
-    /// No session has said a word of the command.
+    /// No session has said a word of the command, which each of them may have begun: its word was
+    /// lost on the way.
     pub(super) fn never_began(&self, why: &str) -> Error {
         Error::target(format!(
-            "`{}` did not run the command as asked",
+            "nobody knows whether the command on `{}` has run",
             self.label()
         ))
         .caused_by(why)
         .caused_by(format!(
-            "{} sessions ended before they had said a word",
+            "{} sessions were lost before one of them had said a word of it",
             self.turn
+        ))
+        .hint(hint!(
+            "see what is wrong with sessions there: ops doctor {}",
+            self.label()
+        ))
+    }
+
+    /// Sessions are lost one after another, the last one for the reason `why`.
+    pub(super) fn taking_up(&self, why: &str) -> Text {
+        Text::from(format!(
+            "the session on `{}` was lost ({}) and is taken up again; Ctrl-C twice leaves at once",
+            self.label(),
+            escape(why)
         ))
     }
 
