@@ -271,13 +271,16 @@ impl Line {
     }
 }
 
-/// Global options for the ssh-proxy under ssh: how much it says, and that what the guard asks has
-/// been answered here.
+/// Global options for the ssh-proxy under ssh: how much it says, how long it may take, and that
+/// what the guard asks has been answered here.
 fn asked_words(cx: &Context) -> Vec<String> {
     let mut words = vec!["--yes".to_owned()];
     words.extend((0..cx.globals().verbose).map(|_| "--verbose".to_owned()));
     if cx.globals().quiet {
         words.push("--quiet".to_owned());
+    }
+    if let Some(limit) = cx.globals().timeout {
+        words.extend(["--timeout".to_owned(), format!("{}ms", limit.as_millis())]);
     }
     words
 }

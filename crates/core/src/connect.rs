@@ -9,6 +9,7 @@ mod ending;
 mod failure;
 mod gateway;
 mod small_payloads;
+mod stage;
 mod start;
 mod stream_url;
 
@@ -33,6 +34,7 @@ pub use self::{
 };
 use self::{
     gateway::SessionGateway,
+    stage::{OpeningProgress, OpeningStage},
     start::{paced, waiting_words},
     stream_url::Trusted,
 };
@@ -224,21 +226,15 @@ impl Context {
         // Not within the time limit: somebody may be thinking about an answer.
         self.ensure_guarded(instance, options.reason.as_deref())
             .await?;
-        let opening = Box::pin(self.open_unbounded(instance, &document, options, heard));
+        let progress = OpeningProgress::default();
+        let opening = self.open_unbounded(instance, &document, options, heard, &progress);
+        let opening = Box::pin(opening);
         let Some(limit) = self.settings()?.timeout.value else {
             return opening.await;
         };
         match tokio::time::timeout(limit, opening).await {
             Ok(result) => result,
-            Err(_) => Err(Error::new(
-                ErrorKind::Timeout,
-                format!("no session on `{}` within {limit:?}", instance.label()),
-            )
-            .caused_by("--timeout was reached before the session was ready")
-            .hint(hint!(
-                "see when its agent last reported: ops ls -o wide {}",
-                instance.target_word()
-            ))),
+            Err(_) => Err(progress.too_late(instance, limit)),
         }
     }
 
@@ -248,6 +244,7 @@ impl Context {
         document: &Document,
         mut options: OpenOptions,
         heard: impl Future<Output = ()> + Send,
+        progress: &OpeningProgress,
     ) -> Result<Connection> {
         // What cannot have a session whatever its agent says.
         if let Some(error) = not_running(instance) {
@@ -294,9 +291,14 @@ impl Context {
         let mut begin = Instant::now();
         let mut throttles = 0;
         let (started, ending) = loop {
+            progress.reach(OpeningStage::Turn);
             ticket
                 .turn(|ahead| self.output().note(waiting_words(ahead)))
                 .await;
+            // Once it was throttled, that is what it waits for, whatever is under way.
+            if throttles == 0 {
+                progress.reach(OpeningStage::Start);
+            }
             match self.start(instance, call()).await {
                 Ok(started) => break started,
                 // Whoever else uses the account may have used up its quota. Only --timeout ends
@@ -307,6 +309,7 @@ impl Context {
                 {
                     throttles += 1;
                     tracing::debug!("StartSession was throttled");
+                    progress.reach(OpeningStage::Turn);
                     ticket.throttled().await;
                 }
                 Err(error) => {
@@ -318,6 +321,7 @@ impl Context {
             }
         };
         tracing::debug!("the session is started");
+        progress.reach(OpeningStage::Dial);
         times.start = lap(&mut begin);
         let (Some(id), Some(stream_url), Some(token)) =
             (started.session_id, started.stream_url, started.token_value)
@@ -366,6 +370,7 @@ impl Context {
             }
         };
         tracing::debug!("the web socket is open");
+        progress.reach(OpeningStage::Agent);
         times.socket = lap(&mut begin);
         // The agent waits for a client, which it has from now on.
         options.reached.store(true, Ordering::Relaxed);

@@ -99,6 +99,23 @@ fn a_throttled_start_ends_with_the_time_limit() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(124), "{text}");
     assert!(text.contains("--timeout was reached"), "{text}");
+    assert!(text.contains("not its turn"), "{text}");
+    assert!(!text.contains("agent"), "no agent was asked: {text}");
+}
+
+#[test]
+fn a_start_that_is_not_answered_is_no_fault_of_an_agent() {
+    let service = Service::start(OPS, "slow=ssm:StartSession/60s");
+    let output = service
+        .ops(&["shell", "web-1", "--timeout", "1s"])
+        .output()
+        .expect("ops runs");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(124), "{text}");
+    assert!(
+        text.contains("StartSession had not answered in `eu-west-1`"),
+        "{text}"
+    );
 }
 
 #[test]

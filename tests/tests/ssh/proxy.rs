@@ -97,6 +97,15 @@ fn a_signal_while_the_session_starts_leaves_none_behind() {
 }
 
 #[test]
+fn the_time_limit_of_ssh_is_that_of_its_session() {
+    let client = Client::new();
+    client.service.set_faults("slow=ssm:StartSession/60s");
+    let said = client.ops(["--timeout", "1s", "ssh", WEB_1, "true"]);
+    assert_eq!(said.status, 255, "{said:?}");
+    assert!(said.stderr.contains("--timeout was reached"), "{said:?}");
+}
+
+#[test]
 fn the_session_ends_when_nobody_reads_any_more() {
     let client = Client::new();
     let (mut child, _) = running(&client, WEB_1);
