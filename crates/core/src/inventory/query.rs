@@ -42,6 +42,15 @@ impl FromStr for TagFilter {
                 text.escape_debug()
             )));
         }
+        // kubectl's `-l A=b,C=d` wants both; here it would mean one tag with one of two values, and
+        // so servers that nobody meant.
+        if let Some(second) = value.split(',').skip(1).find(|value| value.contains('=')) {
+            return Err(FilterError(format!(
+                "`{}` names a second tag behind a comma, which stands between values of one tag; for both conditions write --tag twice, the second time with {}",
+                text.escape_debug(),
+                second.escape_debug()
+            )));
+        }
         Ok(Self {
             key: key.to_owned(),
             values: value.split(',').map(str::to_owned).collect(),
@@ -453,6 +462,18 @@ mod tests {
             query.add(&pattern.parse().expect(pattern));
         }
         query
+    }
+
+    #[test]
+    fn a_second_tag_behind_a_comma_is_refused_and_not_taken_for_a_value() {
+        for refused in ["Env=staging,Role=web", "Env!=a,b,Role=", "Env=,=x"] {
+            let error = refused.parse::<TagFilter>().expect_err(refused);
+            assert!(error.to_string().contains("write --tag twice"), "{error}");
+        }
+        for (taken, values) in [("Env=a,b", ["a", "b"]), ("Env=a=b,c", ["a=b", "c"])] {
+            let filter: TagFilter = taken.parse().expect(taken);
+            assert_eq!(filter.values, values, "{taken}");
+        }
     }
 
     #[test]
