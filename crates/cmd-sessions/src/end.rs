@@ -55,11 +55,15 @@ pub(crate) async fn end_sessions(cx: &Context, args: EndArgs) -> Result<Exit> {
     let chosen = choose_sessions(cx, &args).await;
     drop(spinner);
     let chosen = chosen?;
+    let names = Names::of(cx, &chosen).await;
     if chosen.is_empty() {
         output.note("no session to end");
+        // A program that reads the list finds it empty.
+        if output.format() != Format::Table {
+            list_results(&[], &names, &[]).write(output)?;
+        }
         return Ok(Exit::SUCCESS);
     }
-    let names = Names::of(cx, &chosen).await;
     confirm_end(cx, &chosen, &names).await?;
     // Owned ones: a borrowed session would tie the stream to one lifetime.
     let ends = chosen

@@ -15,6 +15,7 @@ use crate::{
     env::Env,
     error::{Error, ErrorKind, Result},
     globals::Globals,
+    stdio::stdout_failed,
     terminal,
 };
 
@@ -81,9 +82,10 @@ impl Stdout {
         // The lock is held while bytes are written: lines of two tasks never mix.
         let mut paging = self.lock();
         match paging.as_mut() {
-            Some(paging) => Ok(self.write_paging(paging, bytes)?),
-            None => Ok(write_straight(bytes)?),
+            Some(paging) => self.write_paging(paging, bytes),
+            None => write_straight(bytes),
         }
+        .map_err(stdout_failed)
     }
 
     /// Has all that `write` writes to standard output go through the pager where that is longer

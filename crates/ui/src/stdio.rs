@@ -60,6 +60,14 @@ pub fn read_from<R: io::Read>(
     receiver
 }
 
+/// What cannot be written to standard output: a full disk there is none of a server's.
+pub(crate) fn stdout_failed(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Error::from(error),
+        _ => Error::unexpected("cannot write to standard output").caused_by(error),
+    }
+}
+
 /// Standard output without the standard library's buffer, which looks for the last line of each
 /// piece and writes what is behind it by itself.
 fn unbuffered() -> io::Result<File> {
@@ -193,7 +201,7 @@ impl StdoutWriter {
 
     async fn outcome(&mut self) -> Result<()> {
         match (&mut self.failure).await {
-            Ok(outcome) => Ok(outcome?),
+            Ok(outcome) => outcome.map_err(stdout_failed),
             Err(_) => Err(Error::from(io::Error::from(io::ErrorKind::BrokenPipe))),
         }
     }

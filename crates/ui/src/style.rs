@@ -77,7 +77,8 @@ impl AutoColor {
             is_forced: env.var("CLICOLOR_FORCE").is_some_and(|value| value != "0"),
             is_refused: env.var("NO_COLOR").is_some()
                 || env.var("CLICOLOR") == Some("0")
-                || env.var("TERM") == Some("dumb"),
+                // A terminal without a name may be of any kind.
+                || matches!(env.var("TERM"), None | Some("dumb")),
         }
     }
 

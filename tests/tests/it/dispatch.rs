@@ -1,5 +1,7 @@
 //! From words to a command, and what its end means.
 
+use std::ffi::OsStr;
+
 use ops_tests::Lab;
 
 #[test]
@@ -116,6 +118,22 @@ fn the_sandbox_names_its_region_whether_it_is_served_or_not() {
     assert_eq!(shown(&lab, &["config", "show"]), "region us-west-2 sandbox");
     let other = ["--region", "eu-north-1", "config", "show"];
     assert_eq!(shown(&lab, &other), "region eu-north-1 flag --region");
+}
+
+/// What is full is here, and not on a server.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_result_that_cannot_be_written_is_told_as_that() {
+    let lab = Lab::with_sandbox();
+    let ops = ops_tests::lab::binary();
+    for words in ["version", "ls", "exec web-1 -- echo hi"] {
+        let script = format!("exec \"$0\" {words} >/dev/full");
+        let done = lab.run("sh", [OsStr::new("-c"), script.as_ref(), ops.as_ref()]);
+        let done = done.output();
+        assert_ne!(done.status, 0, "{words}: {done}");
+        let is_told = done.stderr.contains("cannot write to standard output");
+        assert!(is_told, "{words}: {done}");
+    }
 }
 
 #[test]

@@ -70,6 +70,11 @@ fn a_verb_without_a_target_asks_which_server() {
     terminal.send("\x1b");
     terminal.wait_for("no target was chosen");
     assert_eq!(terminal.wait(), Some(6));
+
+    let mut terminal = Terminal::start(&service, &["console", "--print"]);
+    terminal.wait_for("the console of which server?");
+    terminal.send("\x03");
+    assert_eq!(terminal.wait(), Some(130));
 }
 
 #[test]

@@ -19,6 +19,8 @@ pub(super) enum Key {
     /// Ctrl-T: shows the tags, or hides them.
     Tags,
     Leave,
+    /// Ctrl-C.
+    Interrupt,
     Erase,
     EraseAll,
     Char(char),
@@ -191,8 +193,9 @@ fn parse_key(bytes: &[u8], last: bool) -> Option<(Key, usize)> {
             };
             (key, end + 3)
         }
-        // Ctrl-C, Ctrl-D, Ctrl-G, and Esc with nothing that belongs to it.
-        [3 | 4 | 7 | 27, ..] => (Key::Leave, 1),
+        [3, ..] => (Key::Interrupt, 1),
+        // Ctrl-D, Ctrl-G, and Esc with nothing that belongs to it.
+        [4 | 7 | 27, ..] => (Key::Leave, 1),
         [0..32, ..] => (Key::Other, 1),
         _ => {
             let len = match bytes[0] {
@@ -228,6 +231,8 @@ mod tests {
         assert_eq!(parse_key(b"\x1b[6~x", false), Some((Key::PageDown, 4)));
         assert_eq!(parse_key(b"\x1b", false), None);
         assert_eq!(parse_key(b"\x1b", true), Some((Key::Leave, 1)));
+        assert_eq!(parse_key(b"\x04", false), Some((Key::Leave, 1)));
+        assert_eq!(parse_key(b"\x03", false), Some((Key::Interrupt, 1)));
         assert_eq!(parse_key(b"\x1b[", false), None);
         assert_eq!(parse_key("ü".as_bytes(), false), Some((Key::Char('ü'), 2)));
         assert_eq!(parse_key(&[0xc3], false), None);

@@ -12,7 +12,7 @@ use std::{fmt::Write as _, sync::mpsc::TryRecvError};
 
 use ops_profile::Instance;
 use ops_ui::{
-    Error, Output, Result,
+    Error, ErrorKind, Output, Result,
     terminal::{self, RawMode},
 };
 use tokio::sync::mpsc;
@@ -174,8 +174,10 @@ fn draw_until_chosen(
     let mut drawn = 0;
     let mut keys = Keys::default();
     while screen.is_surprise() && keys.is_more_typed() {
-        if keys.next(bell)? == Heard::Key(Key::Leave) {
-            return Ok(None);
+        match keys.next(bell)? {
+            Heard::Key(Key::Leave) => return Ok(None),
+            Heard::Key(Key::Interrupt) => return Err(interrupted()),
+            _ => {}
         }
     }
     let chosen = choose(&mut screen, &mut keys, inbox, bell, |screen| {
@@ -183,10 +185,10 @@ fn draw_until_chosen(
         let frame = screen.frame(usize::from(columns), usize::from(rows));
         output.draw_picker(&redraw(drawn, &frame));
         drawn = frame.len();
-    })?;
+    });
     output.draw_picker(&redraw(drawn, &[]));
     drop(raw);
-    Ok(chosen)
+    chosen
 }
 
 /// Does what keys and news say, and calls `draw` for what they have changed.
@@ -204,6 +206,7 @@ fn choose(
         match next {
             Next::GoOn => {}
             Next::Leave => return Ok(None),
+            Next::Interrupt => return Err(interrupted()),
             Next::Take(chosen) => return Ok(Some(chosen)),
         }
         // Who types faster than this draws sees the last of it.
@@ -215,6 +218,11 @@ fn choose(
             Heard::Bell => take_news(screen, inbox),
         };
     }
+}
+
+/// In raw mode Ctrl-C is a key, and means what it means to any other command.
+fn interrupted() -> Error {
+    Error::new(ErrorKind::Interrupted, "interrupted")
 }
 
 /// Puts everything that has come into the list.

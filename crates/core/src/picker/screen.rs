@@ -60,6 +60,8 @@ pub(super) enum Next {
     GoOn,
     /// Nothing was chosen.
     Leave,
+    /// The same, by Ctrl-C.
+    Interrupt,
     /// These, at least one.
     Take(Vec<Instance>),
 }
@@ -162,6 +164,7 @@ impl Screen {
             }
             Key::Enter => return self.taken(),
             Key::Leave => return Next::Leave,
+            Key::Interrupt => return Next::Interrupt,
             _ => {}
         }
         self.has_moved |= moved != self.cursor;
