@@ -89,7 +89,10 @@ impl SessionPreferences {
     /// # Errors
     /// The content is no JSON, or no object.
     pub(crate) fn of(content: &str) -> serde_json::Result<Self> {
-        let Content { inputs } = serde_json::from_str(content)?;
+        // As an object first: serde reads a struct from an array too, by the order of its fields,
+        // and `[]` would be preferences that demand nothing.
+        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(content)?;
+        let Content { inputs } = serde_json::from_value(object.into())?;
         let prefix = text(&inputs.s3_key_prefix).unwrap_or_default();
         let run_as = is_true(&inputs.run_as_enabled)
             .then(|| text(&inputs.run_as_default_user).unwrap_or_default());
