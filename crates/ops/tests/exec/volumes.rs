@@ -97,9 +97,9 @@ async fn both_at_once(len: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn output_error_output_and_input_are_byte_exact() {
     tokio::join!(
-        out_with_errors_beside(4_000_000),
-        input(3_000_000),
-        both_at_once(2_000_000)
+        out_with_errors_beside(10_000_000),
+        input(20_000_000),
+        both_at_once(4_000_000)
     );
 }
 
