@@ -149,8 +149,8 @@ fn end_of_command(text: &str) -> usize {
 }
 
 /// `text`, whose first line begins behind `first` columns and whose others behind `indent`, broken
-/// at blanks so that no line is wider than `columns`. Lines that it has stay; a word that is wider
-/// than a line is left in one piece, so that it can be copied.
+/// at blanks so that no line is wider than `columns`. Lines that it has stay; a command, and a word
+/// that is wider than a line, is left in one piece, so that it can be copied.
 pub(crate) fn wrapped(text: &str, columns: Option<usize>, first: usize, indent: usize) -> String {
     let Some(columns) = columns.filter(|columns| *columns > indent + 20) else {
         return text.to_owned();
@@ -168,7 +168,7 @@ pub(crate) fn wrapped(text: &str, columns: Option<usize>, first: usize, indent: 
             continue;
         }
         let mut is_first = true;
-        for word in line.split(' ') {
+        for word in pieces(line) {
             let wide = width(word);
             // A name may hold `hint:` behind a blank; broken there, it would begin a line as one
             // of ours does. Such a word stays where it is, and the line becomes too wide.
@@ -187,6 +187,38 @@ pub(crate) fn wrapped(text: &str, columns: Option<usize>, first: usize, indent: 
         }
     }
     out
+}
+
+/// Programs whose commands are kept in one piece.
+const PROGRAMS: [&str; 14] = [
+    "ops", "aws", "ssh", "sudo", "rm", "mkdir", "chmod", "ls", "export", "eval", "unset", "env",
+    "apt", "rustup",
+];
+
+/// The words of a line; a command that stands behind a colon or in backticks counts as one.
+fn pieces(line: &str) -> impl Iterator<Item = &str> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let rest = line.get(at..)?;
+        let is_behind_colon = line[..at].ends_with(": ");
+        let command = match rest.strip_prefix('`') {
+            Some(command) => Some(command),
+            None => is_behind_colon.then_some(rest),
+        };
+        let command = command.filter(|command| {
+            let (program, arguments) = command.split_once(' ').unwrap_or((command, ""));
+            PROGRAMS.contains(&program) && !arguments.is_empty()
+        });
+        // What closes the command, such as a backtick, belongs to its last word.
+        let least = command.map_or(0, |command| {
+            rest.len() - command.len() + end_of_command(command)
+        });
+        let len = rest[least..]
+            .find(' ')
+            .map_or(rest.len(), |end| least + end);
+        at += len + 1;
+        Some(&rest[..len])
+    })
 }
 
 /// Columns that `text` takes, not counting what sets colours.
@@ -229,6 +261,38 @@ mod tests {
                 .any(|line| line.trim_start().starts_with("hint:"));
             assert!(!begins, "{columns}: {shown}");
         }
+    }
+
+    #[test]
+    fn a_command_is_never_broken() {
+        for (line, words) in [
+            ("a  b", vec!["a", "", "b"]),
+            (
+                "to see: ops ls -o wide",
+                vec!["to", "see:", "ops ls -o wide"],
+            ),
+            (
+                "by `aws ssm x`, or else",
+                vec!["by", "`aws ssm x`,", "or", "else"],
+            ),
+            (
+                "it: ops ls a (or: aws ec2 b)",
+                vec!["it:", "ops ls a", "(or:", "aws ec2 b)"],
+            ),
+            (
+                "why: no ops ls here",
+                vec!["why:", "no", "ops", "ls", "here"],
+            ),
+            ("the program: ops", vec!["the", "program:", "ops"]),
+        ] {
+            assert_eq!(pieces(line).collect::<Vec<_>>(), words, "{line}");
+        }
+        let hint = "restart it: aws ec2 reboot-instances --instance-ids i-0a1b2c3d4e5f60718";
+        let shown = wrapped(hint, Some(60), 6, 2);
+        assert!(
+            shown.ends_with("\n  aws ec2 reboot-instances --instance-ids i-0a1b2c3d4e5f60718"),
+            "{shown}"
+        );
     }
 
     #[test]
