@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use ops_core::{Command, Context, Values, connect::check_remote_host, resolve::SessionArgs};
 use ops_profile as profile;
-use ops_ui::{Error, ErrorKind, Exit, Format, Result, globals::parse_duration};
+use ops_ui::{
+    Error, ErrorKind, Exit, Format, Result,
+    globals::{ErrorFormat, parse_duration},
+};
 
 use crate::background;
 use crate::control::{self, ControlRequest};
@@ -128,7 +131,12 @@ impl Command for Forward {
                         ErrorKind::Interrupted | ErrorKind::Terminated | ErrorKind::BrokenPipe
                     ) =>
             {
-                cx.output().error(&error);
+                // The rest of standard error is the command's.
+                if cx.globals().error_format == Some(ErrorFormat::Json) {
+                    cx.output().error(&error);
+                } else {
+                    cx.output().warn_line(error.one_line());
+                }
                 Ok(Exit::PASS_THROUGH)
             }
             result => result,

@@ -2,7 +2,7 @@
 //! stream.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use ops_ui::{Env, Error, Exit, Globals, Hint, Output, hint, text::named};
+use ops_ui::{Env, Error, Exit, Globals, Hint, Output, globals::ErrorFormat, hint, text::named};
 
 use crate::help;
 
@@ -51,8 +51,23 @@ pub(crate) fn show_usage_error(
             Exit::USAGE
         }
         _ => {
-            output.error(&translate_error(error, typed));
-            Exit::USAGE
+            let error = translate_error(error, typed);
+            // Its other statuses are those of a program: 2 would be grep's, for one.
+            let passes_through = typed
+                .path
+                .first()
+                .and_then(|verb| crate::registry::find_entry(verb))
+                .is_some_and(|entry| entry.traits.pass_through);
+            if passes_through && globals.error_format != Some(ErrorFormat::Json) {
+                output.warn_line(error.one_line());
+            } else {
+                output.error(&error);
+            }
+            if passes_through {
+                Exit::PASS_THROUGH
+            } else {
+                Exit::USAGE
+            }
         }
     }
 }

@@ -24,11 +24,14 @@ struct KeptOption {
 }
 
 /// Verbs that ask no AWS: which one is meant is no matter to them, and may be what is wrong.
-const LOCAL: [&str; 9] = [
+const LOCAL: [&str; 12] = [
     "config profiles",
     "config path",
     "config validate",
     "config schema",
+    "config use",
+    "config edit",
+    "config diff",
     "completion",
     "plugin",
     "version",
@@ -312,6 +315,10 @@ mod tests {
             (
                 "elsewhere: ops ls --all-regions x (or `ops -p y ls`)",
                 "elsewhere: ops --sandbox -p 'my shop' ls --all-regions x (or `ops --sandbox --region eu-west-1 -p y ls`)",
+            ),
+            (
+                "use it from now on: ops config use shop",
+                "use it from now on: ops --sandbox config use shop",
             ),
             (
                 "see them all: ops config profiles",

@@ -184,6 +184,24 @@ fn a_command_that_reads_no_input_does_not_wait_for_it() {
 }
 
 #[test]
+fn a_slip_in_an_option_is_no_status_of_the_command() {
+    let lab = Lab::with_sandbox();
+    for words in [
+        &["exec", "--bogus", "web-1", "--", "true"][..],
+        &["exec", "--time-limit", "soon", "web-1", "--", "true"],
+        &["exec", "", "--", "true"],
+    ] {
+        let done = lab.ops(words).output();
+        assert_eq!(done.status, 255, "{words:?} {done}");
+        assert!(
+            done.stderr.starts_with("ops: OPS-E-USAGE: "),
+            "{words:?} {done}"
+        );
+        assert_eq!(done.stderr.lines().count(), 1, "{words:?} {done}");
+    }
+}
+
+#[test]
 fn user_folder_variables_and_time_limit() {
     let lab = Lab::with_sandbox().env("SECRET", "s3 cr'et");
     let file = lab.write("vars", "# a comment\nB=two words\nA=replaced\n");

@@ -19,4 +19,7 @@ fn a_command_runs_while_the_tunnel_is_up_and_gives_its_exit_code() {
     assert!(words[0].starts_with("127.0.0.1:") && words.iter().all(|word| *word == words[0]));
     let failed = ops(&service, &["forward", "nobody", "0:80", "--", "true"]);
     assert_eq!(failed.status.code(), Some(255));
+    let said = text(&failed.stderr);
+    assert!(said.starts_with("ops: OPS-E-NOT-FOUND: "), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
 }
