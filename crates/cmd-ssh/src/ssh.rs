@@ -200,12 +200,17 @@ impl Command for Ssh {
         };
         let logging = log.iter().flat_map(Log::words);
         let all: Vec<OsString> = logging.chain(line.words.iter().cloned()).collect();
+        // Until the end: the status of an ssh that was interrupted is ssh's, and not that of an
+        // interrupted `ops`.
+        let _handled = cx.interrupt().handle();
         let exit = run_ssh(&cx, &all).await?;
         let is_refused = log.is_some_and(Log::finish);
         if exit == Exit::PASS_THROUGH {
             let said = std::fs::read_to_string(&report).unwrap_or_default();
             if !said.is_empty() {
                 cx.output().warn_line(Text::foreign(said));
+            } else if cx.interrupt().requested().is_some() {
+                // Whoever ended it knows why it ended.
             } else if is_refused {
                 refused::tell_refused(&cx, &instance, &line.words, key.is_some()).await;
             } else {
