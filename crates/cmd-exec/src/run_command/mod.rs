@@ -476,7 +476,9 @@ impl FleetRun<'_> {
         let rows = self.hosts.iter().zip(&endings);
         let rows = rows.map(|(host, ending)| (host.label.as_str(), ending));
         tell_failures(&output, screen.view.tells_endings(), rows);
-        output.note(format!("by Run Command: {}", ids.join(", ")));
+        if !ids.is_empty() {
+            output.note(format!("by Run Command: {}", ids.join(", ")));
+        }
         if let Some(path) = &self.options.failed_to {
             write_failed(path, &self.hosts, &endings)?;
         }

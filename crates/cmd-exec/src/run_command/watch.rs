@@ -134,7 +134,13 @@ impl<'a> Watcher<'a> {
         loop {
             if self.cx.interrupt().requested().is_some() {
                 match self.ask(screen).await? {
-                    Wish::Detach => return Ok(Watched::Detached),
+                    Wish::Detach => {
+                        // Nobody would do it later.
+                        for one in all.iter_mut().filter(|one| one.command.targets > 0) {
+                            self.cancel_unwanted(one).await?;
+                        }
+                        return Ok(Watched::Detached);
+                    }
                     Wish::GoOn => {}
                     Wish::Cancel => {
                         for one in all.iter().filter(|one| !one.is_over) {
@@ -160,9 +166,11 @@ impl<'a> Watcher<'a> {
                     Watched::Over
                 });
             };
-            if one.next_look > now {
-                let wait = one.next_look - now;
-                self.rest(wait).await;
+            let wait = one.next_look.saturating_duration_since(now);
+            if !wait.is_zero() {
+                if !self.cancel_some_unwanted(all).await? {
+                    self.rest(wait).await;
+                }
                 continue;
             }
             one.next_look = now + LOOK_EVERY;
@@ -231,9 +239,6 @@ impl<'a> Watcher<'a> {
             return check_appearance(one);
         };
         one.command = command;
-        if one.command.targets > 0 {
-            self.cancel_unwanted(one).await?;
-        }
         if one.command.errors > one.errors_seen && screen.shows_failures() {
             one.errors_seen = one.command.errors;
             self.show_failures(one, screen).await?;
@@ -266,6 +271,23 @@ impl<'a> Watcher<'a> {
             }
         }
         Ok(())
+    }
+
+    /// As [`Self::cancel_unwanted`], one call of it; tells whether there was one to make. Hundreds of
+    /// nodes take many calls, which come between looks and never in place of one: somebody waits
+    /// for the first failure.
+    async fn cancel_some_unwanted(&mut self, all: &mut [UnderWay]) -> Result<bool> {
+        let found = all
+            .iter_mut()
+            .find(|one| !one.is_over && one.command.targets > 0 && !one.unwanted.is_empty());
+        let Some(one) = found else { return Ok(false) };
+        let count = one.unwanted.len().min(MOST_IDS);
+        let ids: Vec<String> = one.unwanted.drain(..count).collect();
+        self.pace_for(ORDER_EVERY).await;
+        self.cx
+            .cancel_command(&one.command.region, &one.command.id, &ids)
+            .await?;
+        Ok(true)
     }
 
     /// The service may hold a command back for nodes that do not take it.
