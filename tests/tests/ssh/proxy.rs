@@ -7,6 +7,7 @@ use std::{
 };
 
 use ops_sandbox::Pace;
+use ops_test_needs::needs;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::{Client, OPS, WEB_1, wait};
@@ -98,6 +99,7 @@ fn a_signal_while_the_session_starts_leaves_none_behind() {
 
 #[test]
 fn the_time_limit_of_ssh_is_that_of_its_session() {
+    needs!("ssh", "ssh-keygen");
     let client = Client::new();
     client.service.set_faults("slow=ssm:StartSession/60s");
     let said = client.ops(["--timeout", "1s", "ssh", WEB_1, "true"]);

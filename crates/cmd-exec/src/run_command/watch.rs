@@ -273,8 +273,8 @@ impl<'a> Watcher<'a> {
         Ok(())
     }
 
-    /// As [`Self::cancel_unwanted`], one call of it; tells whether there was one to make. Hundreds of
-    /// nodes take many calls, which come between looks and never in place of one: somebody waits
+    /// As [`Self::cancel_unwanted`], one call of it; tells whether there was one to make. Hundreds
+    /// of nodes take many calls, which come between looks and never in place of one: somebody waits
     /// for the first failure.
     async fn cancel_some_unwanted(&mut self, all: &mut [UnderWay]) -> Result<bool> {
         let found = all
