@@ -281,24 +281,25 @@ impl<'a> Watcher<'a> {
             .iter_mut()
             .find(|one| !one.is_over && one.command.targets > 0 && !one.unwanted.is_empty());
         let Some(one) = found else { return Ok(false) };
-        let count = one.unwanted.len().min(MOST_IDS);
-        let ids: Vec<String> = one.unwanted.drain(..count).collect();
-        self.pace_for(ORDER_EVERY).await;
-        self.cx
-            .cancel_command(&one.command.region, &one.command.id, &ids)
-            .await?;
+        self.cancel_next_unwanted(one).await?;
         Ok(true)
     }
 
     /// The service may hold a command back for nodes that do not take it.
     async fn cancel_unwanted(&mut self, one: &mut UnderWay) -> Result<()> {
-        let unwanted = std::mem::take(&mut one.unwanted);
-        let (region, id) = (&one.command.region, &one.command.id);
-        for ids in unwanted.chunks(MOST_IDS) {
-            self.pace_for(ORDER_EVERY).await;
-            self.cx.cancel_command(region, id, ids).await?;
+        while !one.unwanted.is_empty() {
+            self.cancel_next_unwanted(one).await?;
         }
         Ok(())
+    }
+
+    /// Cancels as many of them as one call takes.
+    async fn cancel_next_unwanted(&mut self, one: &mut UnderWay) -> Result<()> {
+        let count = one.unwanted.len().min(MOST_IDS);
+        let ids: Vec<String> = one.unwanted.drain(..count).collect();
+        self.pace_for(ORDER_EVERY).await;
+        let (region, id) = (&one.command.region, &one.command.id);
+        self.cx.cancel_command(region, id, &ids).await
     }
 
     /// Takes in every page; tells whether all servers are done.
