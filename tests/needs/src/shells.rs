@@ -4,12 +4,16 @@ use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
+    sync::{LazyLock, OnceLock},
 };
 
 use crate::find;
 
 /// Debian, Red Hat (and macOS), Alpine, Android, and the Unixes of old.
 const NAMES: [&str; 5] = ["dash", "bash", "busybox", "mksh", "ksh93"];
+
+/// How the name of a shell ends beside which there is perl.
+const WITH_PERL: &str = " with perl";
 
 /// The scripts in `folder`, in order.
 ///
@@ -40,6 +44,26 @@ pub fn assert_clean_for_shellcheck(scripts: &[PathBuf]) {
     assert!(output.status.success(), "{findings}");
 }
 
+/// A folder with links to all programs of `path` but perl.
+fn without_perl(path: &str) -> &'static str {
+    static FOLDER: LazyLock<tempfile::TempDir> =
+        LazyLock::new(|| tempfile::tempdir().expect("a folder"));
+    static LINKS: OnceLock<String> = OnceLock::new();
+    LINKS.get_or_init(|| {
+        let folder = FOLDER.path();
+        for place in std::env::split_paths(path) {
+            for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                // The first of a name is the one that counts.
+                if !name.to_string_lossy().starts_with("perl") {
+                    let _ = symlink(entry.path(), folder.join(name));
+                }
+            }
+        }
+        folder.display().to_string()
+    })
+}
+
 /// A shell that is called `sh`, in a folder of its own.
 #[derive(Debug)]
 pub struct Shell {
@@ -54,23 +78,27 @@ impl Shell {
     /// # Panics
     /// It has none.
     pub fn all() -> impl Iterator<Item = Self> {
-        let there: Vec<_> = NAMES
+        let mut there: Vec<_> = NAMES
             .into_iter()
             .filter(|name| find(name).is_some())
             .collect();
+        if find("dash").is_some() && find("perl").is_some() {
+            there.push("dash with perl");
+        }
         assert!(!there.is_empty(), "there is no shell");
         there.into_iter().map(Self::new)
     }
 
-    /// `name` as `sh`, beside this machine's programs; busybox with nothing but its own, as on
-    /// Alpine.
+    /// `name` as `sh`, beside this machine's programs, without perl unless `name` says that it is
+    /// there; busybox with nothing but its own, as on Alpine.
     ///
     /// # Panics
     /// There is no such program here.
     #[must_use]
     pub fn new(name: &'static str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let program = find(name).expect("a shell");
+        let has_perl = name.ends_with(WITH_PERL);
+        let program = find(name.trim_end_matches(WITH_PERL)).expect("a shell");
         let mut path = folder.path().display().to_string();
         let link = |name: &str| symlink(&program, folder.path().join(name)).expect("a link");
         if name == "busybox" {
@@ -79,7 +107,9 @@ impl Shell {
             list.lines().for_each(link);
         } else {
             link("sh");
-            path = format!("{path}:{}", std::env::var("PATH").unwrap_or_default());
+            let programs = std::env::var("PATH").unwrap_or_default();
+            let programs = if has_perl { &programs } else { without_perl(&programs) };
+            path = format!("{path}:{programs}");
         }
         Self { name, folder, path }
     }

@@ -13,6 +13,11 @@ const ENGINE: [&str; 3] = [
     include_str!("scripts/output.sh"),
     include_str!("scripts/input.sh"),
 ];
+/// One of its roles once more, behind it in the same file, for `perl -x`.
+const SUPERVISE: &str = include_str!("scripts/supervise.pl");
+/// What stands around it. No shell runs anything behind `exit`, and one that reads all of its text
+/// first, as ksh93 does, takes it for a document.
+const AROUND_PERL: [&str; 2] = ["exit\n: <<\\PERL\n#!perl\n", "__END__\nPERL\n"];
 /// In the place of all that, where nothing can be written.
 const DIRECT: &str = include_str!("scripts/direct.sh");
 
@@ -20,7 +25,8 @@ const DIRECT: &str = include_str!("scripts/direct.sh");
 const ENGINE_MARK: &str = "\nENGINE\n";
 
 fn engine() -> String {
-    ENGINE.map(compact).concat()
+    let [before, after] = AROUND_PERL;
+    ENGINE.map(compact).concat() + before + &compact(SUPERVISE) + after
 }
 
 /// `text` as it has to be between double quotes in a shell.
@@ -200,7 +206,7 @@ mod tests {
 
     #[test]
     fn what_travels_in_a_command_holds_no_single_quote() {
-        for text in [BEGIN, START, &ENGINE.concat(), DIRECT] {
+        for text in [BEGIN, START, &ENGINE.concat(), SUPERVISE, DIRECT] {
             assert!(!compact(text).contains('\''));
         }
         assert_eq!(compact(START).matches(ENGINE_MARK).count(), 1);

@@ -23,9 +23,11 @@
 #   keep PATIENCE                 ends the run where no client comes back, and removes the folder
 #                                 when its client knows the end
 #   end                           ends the command and removes the folder
+#   end_at_limit LIMIT, end_dead_writers, remove_leftovers, remove_all, feed
+#                                 what supervise.pl leaves to the functions of these names
 #
-# The text is that of three files, one behind the other: engine.sh, output.sh and input.sh. No
-# single quote may stand in it: it travels between a pair of them.
+# The text is that of four files, one behind the other: engine.sh, output.sh, input.sh and, which is
+# not for a shell, supervise.pl. No single quote may stand in it: it travels between a pair of them.
 #
 # --- The folder ---------------------------------------------------------------------------------
 #
@@ -90,6 +92,25 @@ umask 077
 
 ring() { echo >&4; }
 
+become_command() {
+    # Fails where the run has been ended meanwhile.
+    echo "$$" >"$d/p" || exit 1
+    exec 4<>"$d/bell"
+    ring
+    exec 4>&-
+    # For the command file.
+    # shellcheck disable=SC2034
+    script=$d/script
+    # shellcheck disable=SC1091
+    . "$d/command"
+}
+
+# Here, so that a shell that reads its text as it goes along need not read all of it.
+if [ "$role" = command ]; then
+    become_command
+    exit
+fi
+
 # note NAME WORDS: WORDS, assignments, take the place of what the note said before. They are written
 # over that, with blanks behind them: to empty a file and to fill it is a millisecond of a disk with
 # ext4, which then writes it out at once ("auto_da_alloc" in ext4(5)).
@@ -142,6 +163,8 @@ launch() {
 }
 
 supervise() {
+    # Nothing is kept for the client of what is left running.
+    [ "$3" = detach ] || ! perl -e 1 || exec perl -x "$d/engine" "$d" "$@"
     # Here, where the end of the session that has started this does not reach: whoever makes a claim
     # also starts the command.
     # Does not write over a file: it makes one in the same call that finds none.
@@ -176,13 +199,13 @@ supervise() {
     [ "$input" = /dev/null ] || : >"$d/in.closed"
     ring
     # Somebody has killed it, and where the client is away nobody else would remove the folder.
-    has_keeper || keep &
+    has_keeper || { keep & }
 }
 
 # run_command OUT ERR: sets $code to its status.
 run_command() {
     if [ "$limit" != 0 ]; then
-        end_at_limit &
+        end_at_limit "$limit" &
         timer=$!
     fi
     # ksh93 ends itself by the interrupt of which a subshell has died, unless it has a trap.
@@ -217,23 +240,11 @@ run_detached() {
     rm -rf "$d"
 }
 
-become_command() {
-    # Fails where the run has been ended meanwhile.
-    echo "$$" >"$d/p" || exit 1
-    exec 4<>"$d/bell"
-    ring
-    exec 4>&-
-    # For the command file.
-    # shellcheck disable=SC2034
-    script=$d/script
-    # shellcheck disable=SC1091
-    . "$d/command"
-}
-
+# end_at_limit LIMIT
 end_at_limit() {
     # Of a command that has not begun yet nobody knows the process.
     until [ -s "$d/p" ]; do pause; done
-    sleep "$limit"
+    sleep "$1"
     : >"$d/limit"
     end_command
 }
@@ -358,7 +369,7 @@ keep() {
             read -r _ <&6
         )
         [ ! -e "$d/known" ] || break
-        is_attached || end_writers dead
+        end_dead_writers
         now=$seen
         recall turn
         if [ "$now" != "$seen" ]; then
@@ -393,6 +404,8 @@ forget_ended_command() {
     find_members
     [ -n "$members" ] || rm -f "$d/p"
 }
+
+end_dead_writers() { is_attached || end_writers dead; }
 
 # end_writers [dead]: ends what an attach that was killed has left; with the word, only where none
 # lives. Where the agent ends a session it kills its shell alone, reads no more, and waits until

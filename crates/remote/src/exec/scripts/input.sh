@@ -106,14 +106,23 @@ feed() {
 }
 
 case "$role" in
-launch | supervise | attach | enter) "$role" "$@" ;;
+launch | supervise | attach | enter | end_at_limit) "$role" "$@" ;;
 keep)
     # shellcheck disable=SC2034 # Read in engine.sh.
     patience=$1
     echo "$$" >"$d/keeper"
     keep
     ;;
-command) become_command ;;
+feed)
+    exec 4<>"$d/bell"
+    feed
+    ;;
+end_dead_writers | remove_leftovers) "$role" ;;
+remove_all)
+    # shellcheck disable=SC2034 # Read in engine.sh.
+    pid=
+    remove_all
+    ;;
 known) acknowledge ;;
 signal) signal_command "$1" ;;
 end) end_all ;;

@@ -33,19 +33,16 @@ ring_has_room() {
     [ "$kept" -le "$RING_SEGMENTS" ]
 }
 
-# pump NAME: what the FIFO gives, into segments.
+# pump NAME: what the FIFO gives, into segments. Where there is perl, supervise.pl does it.
 pump() {
     exec <"$d/$1"
     name=$1
     segment=0
     length=0
-    perl=
     while :; do
         # The first has room in any case: neither stream waits for the other one to begin.
         until [ "$length" -gt 0 ] || [ "$segment" = 0 ] || ring_has_room; do pause; done
-        # With much to come a program is worth its start.
-        [ "$length:$segment" != 0:1 ] || ! perl -e 1 2>/dev/null || perl=1
-        if [ "$length" = 0 ] && [ -n "$perl" ]; then copy_segment; else copy_once; fi || {
+        copy_once || {
             # No room for a word of it either, perhaps.
             oldest=0
             recall "$name.sent"
@@ -76,39 +73,6 @@ copy_once() {
     told=$(LC_ALL=C dd bs=65536 count=1 2>&1 >>"$d/$name.$segment") && count_copied
 }
 
-# copy_segment: the same, again and again, for a whole segment. The dd of copy_once is a process for
-# every 64 KiB, which is as much as a FIFO holds. A bell that has been rung and not heard yet will
-# do: whoever hears it looks at the note then.
-copy_segment() {
-    told=$(LC_ALL=C perl -e "
-        my (\$segment, \$note, \$number, \$most) = @ARGV;
-        sub failed { print STDERR qq(: \$!); exit 1 }
-        open my \$out, q(>>), \$segment or failed;
-        # As note of engine.sh does it, with the same width. Both are there.
-        my @notes;
-        open \$notes[@notes], q(+<), \$_ or failed for qq(\$note.copy), \$note;
-        for (my \$length = 0; \$length < \$most;) {
-            my \$count = sysread STDIN, my \$bytes, 65536;
-            defined \$count or failed;
-            \$count or last;
-            for (my \$done = 0; \$done < \$count;) {
-                \$done += syswrite(\$out, \$bytes, \$count - \$done, \$done) || failed;
-            }
-            \$length += \$count;
-            my \$words = sprintf(q(%-48s), qq(at=\$number end=\$length));
-            for my \$file (@notes) {
-                sysseek \$file, 0, 0;
-                syswrite(\$file, qq(noted=\\x22\$words\\x22\n)) or failed;
-            }
-            my \$rung = qq(\2);
-            select(\$rung, undef, undef, 0) > 0 or syswrite STDOUT, qq(\n) or failed;
-        }
-    " "$d/$name.$segment" "$d/$name.at" "$segment" "$SEGMENT_BYTES" 2>&1 >&4) || return
-    end=0
-    recall "$name.at"
-    copied=$end
-}
-
 # Sets $copied to what dd says in $told: "A+B records in", the same for out, and then, where it was
 # built to say so, the number of bytes.
 count_copied() {
@@ -136,7 +100,7 @@ attach() {
     note turn "now=$turn"
     # Whoever is attached still finds that it is not its turn. In the background: a bell that was
     # rung all the time while nobody was here takes no more before it is read below.
-    [ "$turn" = 1 ] || ring &
+    [ "$turn" = 1 ] || { ring & }
     # What the attach before this one has left.
     [ "$turn" = 1 ] || end_writers
     echo "$$" >"$d/attached"
@@ -217,7 +181,13 @@ attach() {
 # is_born: fails where the session that has claimed the start was ended in that very moment. What is
 # left of it starts nothing any more, and nobody else may.
 is_born() {
-    [ -e "$d/claim" ] && [ ! -s "$d/supervise" ] || return 0
+    [ ! -s "$d/supervise" ] || return 0
+    if [ ! -e "$d/claim" ]; then
+        # A perl that is there, and that cannot be run.
+        [ -z "${launched:-}" ] || sh "$d/engine" launch "$d" $launched 4>&- 7>&- 8>&- 9>&-
+        launched=
+        return 0
+    fi
     unborn=$((unborn + 1))
     [ "$unborn" -ge 3 ] || return 0
     printf "!unstarted\n" >&3

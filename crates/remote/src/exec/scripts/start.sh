@@ -27,9 +27,15 @@ put() {
 
 # launch PATIENCE LIMIT INPUT: as launch of engine.sh, which knows more ways, with fewer processes.
 launch() {
-    setsid -f sh "$d/engine" supervise "$d" "$@" </dev/null >/dev/null 2>&1 ||
-        sh "$d/engine" launch "$d" "$@"
-} 2>/dev/null
+    # Whether perl can be run shows when it has claimed the command; see is_born of output.sh.
+    # shellcheck disable=SC2034
+    launched="$*"
+    if [ "$3" != detach ] && command -v perl; then
+        setsid -f perl -x "$d/engine" "$d" "$@"
+    else
+        setsid -f sh "$d/engine" supervise "$d" "$@"
+    fi || sh "$d/engine" launch "$d" "$@"
+} </dev/null >/dev/null 2>&1
 
 # By a builtin in most shells: a here-document would be a process that writes it and one that reads.
 write_engine() {

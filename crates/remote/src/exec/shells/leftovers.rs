@@ -248,7 +248,9 @@ fn the_folders_of_many_other_runs_are_looked_at_by_one_program() {
             !Path::new(&own).exists()
         });
         let calls = fs::read(parent.join("calls")).unwrap_or_default().len();
-        assert_eq!(calls, 1, "{name}");
+        // All of them are young, which perl sees by itself.
+        let expected = usize::from(!name.ends_with("with perl"));
+        assert_eq!(calls, expected, "{name}");
         for folder in &others {
             fs::remove_dir(folder).unwrap();
         }
