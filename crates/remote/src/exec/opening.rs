@@ -100,7 +100,7 @@ impl RunTask {
     /// Sends the engine by a terminal, for which nothing is too long.
     async fn bootstrap(&mut self) -> Result<ScriptSession> {
         let is_way = self.way == OutputRoute::Terminal;
-        let (script, engine) = scripts::bootstrap(&self.folder, self.turn, is_way);
+        let (script, engine) = scripts::bootstrap(&self.order, &self.folder, self.turn, is_way);
         let mut line = ScriptSession::open_terminal(&self.host, &script).await?;
         let said = match line.next().await {
             Ok(said) => said,

@@ -41,12 +41,13 @@ fn within_double_quotes(text: &str) -> String {
     quoted
 }
 
-/// The text of [`BEGIN`] for the `turn`th session of the run in `folder`, with `engine` or without.
-fn begin_with(folder: &Folder, turn: u32, engine: Option<&str>) -> String {
+/// The text of [`BEGIN`] for the `turn`th session of the run of `order` in `folder`, with `engine` or without.
+fn begin_with(order: &PreparedCommand, folder: &Folder, turn: u32, engine: Option<&str>) -> String {
     let mut text = format!(
-        "name={}\nturn={turn}\nbrings_engine={}\n",
+        "name={}\nturn={turn}\nbrings_engine={}\nreads_input={}\n",
         folder.name(),
-        u8::from(engine.is_some())
+        u8::from(engine.is_some()),
+        u8::from(order.input)
     );
     if let Some(engine) = engine {
         let engine = format!("\n{}", within_double_quotes(engine));
@@ -59,7 +60,7 @@ fn begin_with(folder: &Folder, turn: u32, engine: Option<&str>) -> String {
 /// a parameter of the document, and attaches. Where a session before this one has done a part of
 /// that, this one does the rest.
 pub(super) fn begin(order: &PreparedCommand, folder: &Folder, turn: u32, linger: bool) -> String {
-    let mut script = begin_with(folder, turn, Some(&engine()));
+    let mut script = begin_with(order, folder, turn, Some(&engine()));
     script.push_str("if [ -n \"$d\" ]; then\n");
     if order.is_open() {
         let mut put = |file: &str, bytes: &[u8]| {
@@ -160,11 +161,16 @@ pub(super) fn enter(
 /// Makes the folder from a terminal, reads the engine's text from there, and goes on as [`enter`]
 /// does, attached there too if `attach` says so. Gives the script, and the text to send once the
 /// folder is told.
-pub(super) fn bootstrap(folder: &Folder, turn: u32, attach: bool) -> (String, String) {
+pub(super) fn bootstrap(
+    order: &PreparedCommand,
+    folder: &Folder,
+    turn: u32,
+    attach: bool,
+) -> (String, String) {
     let engine = engine();
     let len = engine.len();
     let mut script = String::from("stty raw -echo || exit 1\n");
-    script.push_str(&begin_with(folder, turn, None));
+    script.push_str(&begin_with(order, folder, turn, None));
     // A session that is lost before the engine is there leaves nothing that could end the run. The
     // folder stays for a minute all the same: the session in its place may be about to use it.
     script.push_str(&format!(
@@ -174,8 +180,9 @@ pub(super) fn bootstrap(folder: &Folder, turn: u32, attach: bool) -> (String, St
          trap clean_later EXIT\n\
          trap \"exit 1\" HUP TERM\n\
          printf \"!folder %s\\n\" \"$d\"\n\
-         head -c {len} >\"$d/part.$turn\"\n\
-         [ \"$(wc -c <\"$d/part.$turn\")\" -eq {len} ] || exit 1\n\
+         mask=\"mask=$mask\"\n\
+         {{ echo \"$mask\"; head -c {len}; }} >\"$d/part.$turn\"\n\
+         [ \"$(wc -c <\"$d/part.$turn\")\" -eq $((${{#mask}} + 1 + {len})) ] || exit 1\n\
          mv \"$d/part.$turn\" \"$d/engine\"\n\
          trap - EXIT HUP TERM\n\
          exec sh \"$d/engine\" enter \"$d\" \"$turn\" {}\n",

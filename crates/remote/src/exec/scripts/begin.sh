@@ -5,7 +5,7 @@
 # session has made it. Leaves $d empty where nothing can be written.
 #
 # Set before: name, the folder's own name; turn, the number of this session among those of its run;
-# brings_engine, 1 if start.sh stands before this.
+# brings_engine, 1 if start.sh stands before this; reads_input, 1 if the command has input.
 #
 # No single quote may stand here: the text travels between a pair of them.
 #
@@ -42,7 +42,7 @@ is_over() { [ -e "$parent/$name.gone" ]; }
 
 # A disk that is full lets a folder be made, and nothing in it.
 make_folder() {
-    mkdir "$parent/$name" 2>/dev/null || {
+    mkdir -m 700 "$parent/$name" 2>/dev/null || {
         # Another session of this run may have made it in this moment.
         is_there && complete_folder
         return
@@ -64,20 +64,22 @@ complete_folder() { [ -p "$d/life" ] || fill_folder; }
 # fill_folder: another session of this run may be about the same.
 fill_folder() {
     [ "$brings_engine" = 0 ] || put engine || return
-    # Of several sessions none empties what another one has written: the first line counts.
-    echo "$mask" >>"$d/umask" || return
     # In this order: life says that all is there.
-    mkfifo "$d/out" "$d/err" "$d/in" "$d/bell" "$d/feed" "$d/life" || [ -p "$d/life" ]
+    set -- "$d/out" "$d/err" "$d/bell" "$d/life"
+    [ "$reads_input" = 0 ] || set -- "$d/in" "$d/feed" "$@"
+    mkfifo -m 600 "$@" || [ -p "$d/life" ]
 } 2>/dev/null
 
 d=
 trap abandon QUIT
 cd "$HOME" 2>/dev/null || cd / || exit 1
-mask=$(umask)
-umask 077
+# The text that brings the engine writes its umask into it, and needs no process for that.
+# shellcheck disable=SC2034 # Written by the text that follows.
+[ "$brings_engine" = 1 ] || mask=$(umask)
 if each_parent is_there; then
     complete_folder || d=
 else
     each_parent make_folder || d=
 fi
+umask 077
 [ "$turn" = 1 ] || [ -z "$d" ] || echo >"$d/again"

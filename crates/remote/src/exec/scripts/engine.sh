@@ -35,7 +35,6 @@
 #   claim        whoever makes it starts the command, so that this happens once
 #   again        a second session was sent to start the command: see end_all
 #   command      lines of sh that become the command; script: its file, if it has one
-#   umask        the umask of the command
 #   out, err     FIFOs: what the command writes
 #   NAME.N       segments of what NAME gave, each a mebibyte and up to 64 KiB more
 #   NAME.at      how far the pump is, at=SEGMENT end=LENGTH; what is beyond is not written wholly
@@ -53,7 +52,7 @@
 #   up           up=TURN ahead=STORED head=EXACT: an enter that is ready
 #   p            the command's process, which leads a session and a group of its own
 #   supervise    the process of supervise, which leads another with all its helpers
-#   keeper       the process of keep; patience: its PATIENCE, for one in its place
+#   keeper       the process of keep, and its PATIENCE, for one in its place
 #   attached     the process of attach
 #   beats        the one that tells its client that it lives; empty once attach has ended as it should
 #   status       how the command ended; limit: its time was over; failed: why no more can be known
@@ -64,8 +63,10 @@
 # What is written again and again (NAME.at, NAME.sent, in.stored, in.done, turn, up, leaving) is a
 # note: a line of sh, which recall reads. The builtin read takes a byte at a time, and would find
 # half of one number and half of the next; a text of sh is read at once, and was written at once.
-# Each note is in two files, NOTE.copy and, written after that, NOTE: see note and recall.
 # What is written once (p, status) is there as soon as it is not empty.
+#
+# The first line, "mask=UMASK", is the umask of the command. The fewer files there are the better:
+# an ext4 on which many were removed within the last minute looks long for the place of a new one.
 #
 # --- Why nothing is lost --------------------------------------------------------------------------
 #
@@ -117,23 +118,20 @@ fi
 note() {
     words="$2                                                                "
     words=${words%"${words#????????????????????????????????????????????????}"}
-    echo "noted=\"$words\"" 1<>"$d/$1.copy"
-    echo "noted=\"$words\"" 1<>"$d/$1"
+    # By one call, so that nobody who is killed leaves half of it.
+    echo "noted=\"$words\" copied=\"$words\"" 1<>"$d/$1"
 }
 
-# recall NAME: does what a note says, if there is one. While one of its files is being written, what
-# is read of it may be half of it, and the other one says something else. For ever so it does where
-# the writer was killed between the two: then each is whole.
+# recall NAME: does what a note says, if there is one. Of a note that is being written the first
+# part may be new and the rest old: then the two halves differ.
 # shellcheck disable=SC1090
 recall() {
     [ -e "$d/$1" ] || return 0
     for _ in 1 2 3 4 5 6 7 8 9 10; do
         noted=
-        . "$d/$1.copy"
-        copy=$noted
-        noted=
+        copied=
         . "$d/$1"
-        [ "$noted" != "$copy" ] || break
+        [ "$noted" != "$copied" ] || break
     done
     eval "$noted"
 }
@@ -180,9 +178,8 @@ supervise() {
         run_detached
         return
     fi
-    echo "$patience" >"$d/patience"
     keep &
-    echo "$!" >"$d/keeper"
+    printf "%s\n%s\n" "$!" "$patience" >"$d/keeper"
     pump out &
     pumps=$!
     pump err &
@@ -212,7 +209,7 @@ run_command() {
     # Commands do not inherit it.
     trap : INT
     (
-        read -r mask <"$d/umask"
+        # shellcheck disable=SC2154 # The first line of this text.
         umask "$mask"
         exec <"$input" >>"$1" 2>>"$2" 4>&-
         apart sh "$d/engine" command "$d"

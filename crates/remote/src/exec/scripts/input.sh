@@ -7,6 +7,7 @@
 
 enter() {
     stty raw -echo || exit 1
+    # Where the command reads no input there is no feeder, and "feed" is a file like others.
     exec 4<>"$d/bell" 6<>"$d/feed"
     turn=$1
     stored=0
@@ -110,7 +111,7 @@ launch | supervise | attach | enter | end_at_limit) "$role" "$@" ;;
 keep)
     # shellcheck disable=SC2034 # Read in engine.sh.
     patience=$1
-    echo "$$" >"$d/keeper"
+    printf "%s\n%s\n" "$$" "$patience" >"$d/keeper"
     keep
     ;;
 feed)

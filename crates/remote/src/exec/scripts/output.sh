@@ -208,7 +208,7 @@ is_supervised() {
 } 2>/dev/null
 
 start_keeper() {
-    read -r patience <"$d/patience"
+    { read -r _ && read -r patience; } <"$d/keeper"
     (
         # By this and by descriptor 7 the processes of an attach are found.
         unset OPS_ATTACHED
@@ -314,9 +314,14 @@ open_stream() {
         printf "!gone\n" >&3
         exit 1
     fi
-    # Before the command has written anything there is no segment at all.
-    : >>"$d/$1.$3"
     note_sent "$1" "$3"
+    # Before the command has written anything there is no segment at all; see send_stream. By its
+    # descriptors this process is found, see end_writers.
+    if [ "$3:$4" = 0:0 ]; then
+        eval "exec $2<\"\$d/turn\""
+        return
+    fi
+    : >>"$d/$1.$3"
     eval "exec $2<\"\$d/$1.$3\""
     # One read of a file gives as much as is asked for, and moves its position.
     [ "$4" = 0 ] || eval "dd bs=$4 count=1 <&$2 >/dev/null 2>&1"
@@ -342,18 +347,21 @@ send_stream() {
         fi
         if [ "$end" -gt "$offset" ]; then
             choose_encoding $((end - offset))
+            [ "$segment:$offset" != 0:0 ] || eval "exec $2<\"\$d/$1.0\""
             printf "!%s %s %s\n" "$1" "$segment" "$offset" >&3
             # Without life: this shell may be killed while these wait for a client that is away.
-            if [ -n "$whole" ]; then
-                # Nothing is added to it any more: all that is left of it is what is wanted.
+            if [ -n "$whole" ] || [ -r "/proc/self/fdinfo/$2" ]; then
                 eval "$encode <&$2 >&3 9>&-" || depart
+                offset=$end
+                # What the pump has added meanwhile was sent too. "pos:" stands in the first line.
+                [ -n "$whole" ] || read -r _ offset <"/proc/self/fdinfo/$2"
             else
                 {
                     exec 9>&-
                     eval "exec dd bs=$((end - offset)) count=1 <&$2 2>/dev/null"
                 } | $encode >&3 9>&- || depart
+                offset=$end
             fi
-            offset=$end
         fi
         [ -n "$full" ] || return 0
         printf "!end %s %s %s\n" "$1" "$segment" "$offset" >&3

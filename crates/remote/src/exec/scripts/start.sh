@@ -39,6 +39,8 @@ launch() {
 
 # By a builtin in most shells: a here-document would be a process that writes it and one that reads.
 write_engine() {
+    printf "mask="
+    umask
     printf "%s" "
 ENGINE
 "

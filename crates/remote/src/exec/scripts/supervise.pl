@@ -35,46 +35,40 @@ sub read_file {
     return $text;
 }
 
-# open_note NAME: the two files of a note, to be written in the order of note in engine.sh.
+# open_note NAME: a note, to be written by write_note.
 sub open_note {
     my ($name) = @_;
-    my @files;
-    for my $path ("$d/$name.copy", "$d/$name") {
-        open(my $made, ">>", $path) or return;
-        open($files[@files], "+<", $path) or return;
-    }
-    return @files;
+    open(my $made, ">>", "$d/$name") or return;
+    open(my $file, "+<", "$d/$name") or return;
+    return $file;
 }
 
-# write_note TEXT, FILES: as note of engine.sh, with the same width.
+# write_note FILE, WORDS: as note of engine.sh, with the same width.
 sub write_note {
-    my ($text, @files) = @_;
-    for my $file (@files) {
-        sysseek($file, 0, 0);
-        syswrite($file, sprintf(qq(noted="%-48s"\n), $text)) or return;
-    }
-    return scalar @files;
+    my ($file, $words) = @_;
+    my $text = sprintf("%-48s", $words);
+    sysseek($file, 0, 0) or return;
+    return syswrite($file, qq(noted="$text" copied="$text"\n));
 }
 
 # recall NAME, KEY: the number that KEY has in a note, 0 where there is none; see engine.sh.
 sub recall {
     my ($name, $key) = @_;
-    my $text = "";
     for (1 .. 10) {
-        my $copy = read_file("$name.copy");
-        $text = read_file($name);
-        last if $text eq $copy;
+        my ($noted, $copied) = read_file($name) =~ /noted="([^"]*)" copied="([^"]*)"/ or return 0;
+        next if $noted ne $copied;
+        return $noted =~ /\b$key=(\d+)/ ? $1 : 0;
     }
-    return $text =~ /\b$key=(\d+)/ ? $1 : 0;
+    return 0;
 }
 
 # --- the command ----------------------------------------------------------------------------------
 
 # Whoever makes it starts the command; of a file that is there already mkdir makes nothing either.
 mkdir("$d/claim") or exit;
-write_once("supervise", $$);
-write_once("patience", $patience);
-write_once("keeper", $$);
+write_once("supervise", "$$\n$patience");
+# One file by two names, where the disk can do that.
+link("$d/supervise", "$d/keeper") or write_once("keeper", "$$\n$patience");
 open(my $bell, "+<", "$d/bell") or exit 1;
 
 # ring: a bell that has been rung and not heard yet will do: whoever hears it looks at all then.
@@ -106,7 +100,7 @@ sub start_command {
     my ($out, $err) = @_;
     my $process = fork;
     return $process if !defined($process) || $process;
-    umask(oct(read_file("umask")));
+    umask(oct($1)) if read_file("engine") =~ /^mask=([0-7]+)$/m;
     # A FIFO waits for the feeder here.
     open(STDIN, "<", $input ? "$d/in" : "/dev/null") or exit 1;
     open(STDOUT, ">&", $out) or exit 1;
@@ -124,17 +118,21 @@ sub start_command {
 # undef where this system does not tell.
 sub find_members {
     my ($leader) = @_;
-    opendir(my $all, "/proc") or return;
+    -r "/proc/self/stat" && opendir(my $all, "/proc") or return;
     my @members;
-    my $is_told = 0;
+    my %is_of_leader;
     for my $process (grep { /^\d+$/ } readdir($all)) {
+        # All processes of a group are of one session, and to ask for the group is cheap.
+        my $group = getpgrp($process);
+        next if defined($is_of_leader{$group}) && !$is_of_leader{$group};
         open(my $file, "<", "/proc/$process/stat") or next;
         sysread($file, my $text, 4096) or next;
-        $is_told = 1;
         # The name before the last bracket may hold anything; STATE PARENT GROUP SESSION follow it.
-        push(@members, $process) if $text =~ /.*\) [^Z] \d+ \d+ $leader /s;
+        $text =~ /.*\) (.) \d+ (\d+) (\d+) /s or next;
+        $is_of_leader{$2} = $3 == $leader;
+        push(@members, $process) if $is_of_leader{$2} && $1 ne "Z";
     }
-    return $is_told ? \@members : undef;
+    return \@members;
 }
 
 my %streams;
@@ -200,7 +198,7 @@ sub pump {
     if (!$file) {
         open($file, ">>", "$d/$name.$stream->{segment}") or return;
         $stream->{file} = $file;
-        $stream->{note} ||= [open_note("$name.at")];
+        $stream->{note} ||= open_note("$name.at") or return;
     }
     for (my $done = 0; $done < $count;) {
         $done += syswrite($file, $bytes, $count - $done, $done) || return;
@@ -222,7 +220,7 @@ sub pump {
 # note_position STREAM
 sub note_position {
     my ($stream) = @_;
-    return write_note("at=$stream->{segment} end=$stream->{length}", @{$stream->{note}});
+    return write_note($stream->{note}, "at=$stream->{segment} end=$stream->{length}");
 }
 
 # fail_stream NAME, WHY: nothing more of it is known.

@@ -16,7 +16,7 @@ use super::{begin, eventually, in_every_shell, order, told_folder};
 fn number(name: &str, path: &Path) -> Pid {
     let read = || {
         let text = fs::read_to_string(path).unwrap_or_default();
-        text.trim().parse().ok().and_then(Pid::from_raw)
+        text.lines().next()?.parse().ok().and_then(Pid::from_raw)
     };
     eventually(name, &format!("{}", path.display()), || read().is_some());
     read().unwrap()
