@@ -526,6 +526,7 @@ fn routes(
                                 remote.clone(),
                                 wishes.reason.clone(),
                                 wishes.limits,
+                                None,
                             )
                         })
                         .clone(),
