@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use ops_core::{Command, Context};
+use ops_core::{Command, Context, Traits};
 use ops_sandbox::{Access, Options, Pace, UNSET, discover, served_file};
 use ops_ui::{Error, ErrorKind, Exit, Format, Result};
 use serde_json::{Value, json};
@@ -101,6 +101,10 @@ enum AgentPace {
 
 impl Command for SandboxCommand {
     const NAME: &'static str = "sandbox";
+    const TRAITS: Traits = Traits {
+        without_forms: &["stop", "fault"],
+        ..Traits::NONE
+    };
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
         (
             "ops --sandbox shell web-1",
