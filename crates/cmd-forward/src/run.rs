@@ -556,6 +556,7 @@ fn routes(
                                 remote.clone(),
                                 wishes.reason.clone(),
                                 wishes.limits,
+                                None,
                             )
                         })
                         .clone(),

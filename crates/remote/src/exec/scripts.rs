@@ -1,7 +1,10 @@
 //! The scripts of a run as they are sent.
 
 use super::{folder::Folder, order::PreparedCommand, position::Position, text::as_format};
-use crate::{pipe, script::compact};
+use crate::{
+    pipe,
+    script::{compact, fill_in},
+};
 
 /// Makes the folder, or finds it.
 const BEGIN: &str = include_str!("scripts/begin.sh");
@@ -13,6 +16,10 @@ const ENGINE: [&str; 3] = [
     include_str!("scripts/output.sh"),
     include_str!("scripts/input.sh"),
 ];
+/// What of it is one program for all frames of an input, where the server has perl.
+const INPUT_PROGRAM: &str = include_str!("scripts/input.pl");
+/// The line of `input.sh` that becomes [`INPUT_PROGRAM`].
+const INPUT_PROGRAM_MARK: &str = "INPUT_PL";
 /// In the place of all that, where nothing can be written.
 const DIRECT: &str = include_str!("scripts/direct.sh");
 
@@ -20,7 +27,8 @@ const DIRECT: &str = include_str!("scripts/direct.sh");
 const ENGINE_MARK: &str = "\nENGINE\n";
 
 fn engine() -> String {
-    ENGINE.map(compact).concat()
+    let program = within_double_quotes(&compact(INPUT_PROGRAM));
+    fill_in(&ENGINE.map(compact).concat(), INPUT_PROGRAM_MARK, &program)
 }
 
 /// `text` as it has to be between double quotes in a shell.
@@ -200,7 +208,7 @@ mod tests {
 
     #[test]
     fn what_travels_in_a_command_holds_no_single_quote() {
-        for text in [BEGIN, START, &ENGINE.concat(), DIRECT] {
+        for text in [BEGIN, START, &engine(), DIRECT] {
             assert!(!compact(text).contains('\''));
         }
         assert_eq!(compact(START).matches(ENGINE_MARK).count(), 1);

@@ -6,7 +6,10 @@ mod notes;
 use std::{
     collections::VecDeque,
     io::{Read as _, Write as _},
-    os::unix::{fs::symlink, process::CommandExt as _},
+    os::unix::{
+        fs::{PermissionsExt, symlink},
+        process::CommandExt as _,
+    },
     path::Path,
     process::{Child, Stdio},
     sync::mpsc,
@@ -441,6 +444,68 @@ fn input_and_its_end_arrive_in_every_shell() {
         session.hear("ended");
         eventually(name, "nothing is left", || shell.is_clean());
     }
+}
+
+/// A program is started for the first frame, and one of perl for all that follow. An order between
+/// them, and an enter that takes the place of another one, are no end of that.
+#[test]
+fn many_frames_cost_a_server_with_perl_no_process_each() {
+    needs!("perl");
+    in_every_shell(|name, shell| {
+        // That of busybox has none.
+        if name == "busybox" {
+            return;
+        }
+        let put = |program: &str, text: String| {
+            let path = shell.folder().join(program);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+        };
+        put("stty", String::new());
+        let head = ops_test_needs::find("head").unwrap();
+        put(
+            "head",
+            format!(
+                "#!/bin/sh\necho >>\"$HOME/heads\"\nexec {} \"$@\"\n",
+                head.display()
+            ),
+        );
+        let order = order("cat; exit 4", |request| request.stdin = true);
+        let mut session = shell.session(&begin(&order));
+        let folder = told_folder(&session.hear("folder"));
+        let mut sent = Vec::new();
+        let mut number = 0;
+        for turn in 1..=2 {
+            let mut enter = ShellSession::over(shell.start(&scripts::enter(&folder, turn, None)));
+            session.hear("up");
+            let mut stdin = enter.child.stdin.take().unwrap();
+            // As it has asked whether this head reads ahead.
+            let heads = || std::fs::read(shell.folder().join("heads")).unwrap().len();
+            let before = heads();
+            for turn_frame in 0..20 {
+                number += 1;
+                let frame = vec![number; 10_000 * usize::from(number)];
+                let order = format!("in {} marked\n", frame.len());
+                stdin.write_all(order.as_bytes()).unwrap();
+                stdin.write_all(&frame).unwrap();
+                stdin.write_all(b".\n").unwrap();
+                sent.extend(frame);
+                if turn_frame == 10 {
+                    stdin.write_all(b"signal CONT\n").unwrap();
+                }
+            }
+            while !session.hear("in").starts_with(&format!("{number} ")) {}
+            assert_eq!(heads(), before + 1, "{name}");
+            if turn == 2 {
+                stdin.write_all(b"end\n").unwrap();
+                assert_eq!(session.hear("status"), "4", "{name}");
+            }
+        }
+        assert!(session.out == sent, "{name}: {} came", session.out.len());
+        session.acknowledge();
+        session.hear("ended");
+        eventually(name, "nothing is left", || shell.is_clean());
+    });
 }
 
 /// By a parameter where it is short, by a terminal where it is long.
