@@ -506,10 +506,18 @@ fn planned_work(plan: &[Forward], command: &[OsString]) -> Vec<WorkLine> {
             Some(remote) => remote.to_string(),
             None => "wherever its SOCKS clients ask for".to_owned(),
         };
+        // Port 0 is whichever is free when it comes to that.
+        let from = match &forward.local {
+            LocalAddress::Tcp {
+                bind: None,
+                port: 0,
+            } => "a free port".to_owned(),
+            local => local.to_string(),
+        };
         let through = forward.target.as_str();
         (
             "forward:",
-            Text::from(format!("{} → {to} through {through}", forward.local)),
+            Text::from(format!("{from} → {to} through {through}")),
         )
     });
     let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();

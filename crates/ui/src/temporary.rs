@@ -125,7 +125,7 @@ fn sweep(parent: &Path, prefix: &str, now: SystemTime) {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     use std::{
         fs,

@@ -173,7 +173,10 @@ fn whoever_confirms_logs_or_a_forward_sees_what_is_read_and_what_is_opened() {
                 "psql",
                 "a b",
             ],
-            &["→ db.internal:5432 through web-1", "command: psql 'a b'"],
+            &[
+                "a free port → db.internal:5432 through web-1",
+                "command: psql 'a b'",
+            ],
         ),
         (
             &["forward", "web-1", "-D", "1080"],

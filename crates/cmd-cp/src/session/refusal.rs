@@ -71,7 +71,7 @@ mod tests {
         let error = store_error(refusal_error("web-1", said), "web-1", &path);
         assert_eq!(error.what(), "cannot write `web-1:/srv/big`");
         assert_eq!(
-            error.why().first().map(|why| why.to_string()),
+            error.why().first().map(ToString::to_string),
             Some(format!("`web-1` says: {said}"))
         );
         assert!(
