@@ -285,6 +285,12 @@ fn a_form_of_output_that_a_verb_does_not_have_is_refused_and_not_ignored() {
     let schema = ["config", "schema", "-o", "yaml"];
     let done = lab.ops(schema).output().success();
     assert!(done.stdout.starts_with("type: object"), "{done}");
+    let lab = Lab::with_sandbox();
+    for (what, key) in [("env", "AWS_ENDPOINT_URL: "), ("log", "calls:")] {
+        let done = lab.ops(["sandbox", what, "-o", "yaml"]).output().success();
+        assert!(done.stdout.contains(key), "{what}: {done}");
+        assert!(!done.stdout.contains("export "), "{what}: {done}");
+    }
 }
 
 #[test]

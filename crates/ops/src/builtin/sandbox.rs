@@ -136,7 +136,11 @@ impl Command for SandboxCommand {
             Action::Fault { faults } => order_faults(&cx, &faults),
             Action::Log => {
                 let log = admin::admin_request(&running_sandbox(&cx)?, "GET", "log", None)?;
-                cx.output().through_pager(|| cx.output().json(&log))?;
+                let output = cx.output();
+                output.through_pager(|| match output.format() {
+                    Format::Yaml => output.yaml(&log),
+                    _ => output.json(&log),
+                })?;
                 Ok(Exit::SUCCESS)
             }
         }
@@ -199,13 +203,16 @@ fn running_sandbox(cx: &Context) -> Result<Access> {
 
 fn print_environment(cx: &Context, access: &Access) -> Result<()> {
     let output = cx.output();
-    if output.format() == Format::Json {
+    if matches!(output.format(), Format::Json | Format::Yaml) {
         let all: serde_json::Map<String, Value> = access
             .environment()
             .into_iter()
             .map(|(name, value)| (name, value.into()))
             .collect();
-        return output.json(&all);
+        return match output.format() {
+            Format::Yaml => output.yaml(&all),
+            _ => output.json(&all),
+        };
     }
     let mut text = String::new();
     for name in UNSET {
