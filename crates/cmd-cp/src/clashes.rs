@@ -14,8 +14,9 @@ use ops_ui::{Error, Result, hint};
 use crate::place::{TypedPath, base_name};
 
 /// What is to be made below one destination, by its path there.
-#[derive(Default)]
 pub(crate) struct Claims {
+    /// The destination as it was typed.
+    destination: String,
     /// By hash, since of many files the names alone are much; two paths with one hash are as likely
     /// as a disk that errs.
     taken: HashMap<u64, Claim>,
@@ -40,6 +41,16 @@ pub(crate) struct WantedItem<'a> {
 }
 
 impl Claims {
+    /// None so far, below `destination` as it was typed.
+    pub(crate) fn below(destination: String) -> Self {
+        Self {
+            destination,
+            taken: HashMap::new(),
+            roots: HashMap::new(),
+            hasher: RandomState::default(),
+        }
+    }
+
     /// Notes one more; `source` is where it comes from, as the user would write that.
     ///
     /// Folders may meet where the contents of several are copied into one (`a/. b/.`), but not
@@ -61,7 +72,12 @@ impl Claims {
             let may_meet = claim.is_folder && other.is_folder && !(claim.is_root && other.is_root);
             if !may_meet {
                 let first = self.roots.get(&hash).map(String::as_str);
-                return Err(clash_error(first, &source(), wanted.path));
+                return Err(clash_error(
+                    first,
+                    &source(),
+                    wanted.path,
+                    &self.destination,
+                ));
             }
         }
         if wanted.is_root {
@@ -77,7 +93,7 @@ impl Claims {
 ///
 /// # Errors
 /// Two sources have one name.
-pub(crate) fn refuse_same_names(sources: &[TypedPath]) -> Result<()> {
+pub(crate) fn refuse_same_names(sources: &[TypedPath], destination: &TypedPath) -> Result<()> {
     let mut seen: HashMap<(String, Vec<u8>), String> = HashMap::new();
     for source in sources {
         let (group, last) = match source {
@@ -102,13 +118,18 @@ pub(crate) fn refuse_same_names(sources: &[TypedPath]) -> Result<()> {
         };
         let shown = source.shown();
         if let Some(first) = seen.insert((group, last.clone()), shown.clone()) {
-            return Err(clash_error(Some(&first), &shown, &last));
+            return Err(clash_error(
+                Some(&first),
+                &shown,
+                &last,
+                &destination.shown(),
+            ));
         }
     }
     Ok(())
 }
 
-fn clash_error(first: Option<&str>, second: &str, path: &[u8]) -> Error {
+fn clash_error(first: Option<&str>, second: &str, path: &[u8], destination: &str) -> Error {
     let name = String::from_utf8_lossy(path);
     let error = Error::usage(format!("two sources would become one `{name}`"));
     let error = match first {
@@ -117,11 +138,20 @@ fn clash_error(first: Option<&str>, second: &str, path: &[u8]) -> Error {
     };
     error
         .hint(hint!(
-            "to keep both, give one a name of its own: ops cp {} DST/{}.2",
+            "to keep both, give one a name of its own: ops cp {} {}",
             second,
-            *name
+            below_destination(destination, &format!("{name}.2"))
         ))
         .hint("or name the servers by one pattern: each one's files go into a folder of its own")
+}
+
+/// `name` below the folder that was typed as `destination`; below `web-1:` it is in the home there.
+fn below_destination(destination: &str, name: &str) -> String {
+    match destination {
+        "/" => format!("/{name}"),
+        home if home.ends_with(':') => format!("{home}{name}"),
+        folder => format!("{}/{name}", folder.trim_end_matches('/')),
+    }
 }
 
 #[cfg(test)]
@@ -137,7 +167,7 @@ mod tests {
                 .iter()
                 .map(|text| TypedPath::parse(OsStr::new(text)).unwrap())
                 .collect();
-            refuse_same_names(&places).is_err()
+            refuse_same_names(&places, &TypedPath::Local("there".into())).is_err()
         };
         assert!(refused(&["web-1:README.txt", "web-2:README.txt"]));
         assert!(refused(&["a/f", "b/f"]));
@@ -159,6 +189,20 @@ mod tests {
     }
 
     #[test]
+    fn the_way_to_keep_both_is_a_command_with_the_users_own_words() {
+        for (destination, shown) in [
+            ("there/", "ops cp web-2:a/f there/f.2"),
+            ("web-3:", "ops cp web-2:a/f web-3:f.2"),
+            ("web-3:/srv", "ops cp web-2:a/f web-3:/srv/f.2"),
+            ("/", "ops cp web-2:a/f /f.2"),
+            ("my files", "ops cp web-2:a/f 'my files/f.2'"),
+        ] {
+            let error = clash_error(None, "web-2:a/f", b"f", destination);
+            assert!(error.hints()[0].ends_with(shown), "{}", error.hints()[0]);
+        }
+    }
+
+    #[test]
     fn contents_may_meet_in_folders_and_in_nothing_else() {
         let add = |claims: &mut Claims, path: &str, is_folder, is_root| {
             let wanted = WantedItem {
@@ -168,13 +212,13 @@ mod tests {
             };
             claims.add_claim(&wanted, || format!("web-1:{path}"))
         };
-        let mut claims = Claims::default();
+        let mut claims = Claims::below("there".to_owned());
         add(&mut claims, "src", true, false).unwrap();
         add(&mut claims, "src", true, false).unwrap();
         add(&mut claims, "src/a", false, false).unwrap();
         assert!(add(&mut claims, "src/a", false, false).is_err());
         assert!(add(&mut claims, "src/a", true, false).is_err());
-        let mut claims = Claims::default();
+        let mut claims = Claims::below("there".to_owned());
         add(&mut claims, "src", true, true).unwrap();
         let error = add(&mut claims, "src", true, true).unwrap_err();
         assert!(error.why()[0].contains("`web-1:src` and `web-1:src`"));

@@ -130,10 +130,10 @@ pub(crate) struct Cp {
     #[arg(hide_short_help = true, long, value_name = "RATE")]
     limit_rate: Option<Rate>,
     /// Servers at a time
-    #[arg(hide_short_help = true, long, value_name = "N", default_value_t = PARALLEL, value_parser = at_least_one)]
+    #[arg(hide_short_help = true, long, value_name = "N", default_value_t = PARALLEL, value_parser = at_least_one, allow_negative_numbers = true)]
     parallel: usize,
     /// Sessions to one server at most [default: copy.sessions of the profile, else 4]
-    #[arg(hide_short_help = true, long, value_name = "N", value_parser = at_least_one)]
+    #[arg(hide_short_help = true, long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     sessions: Option<usize>,
     /// Compress nothing
     #[arg(hide_short_help = true, long)]
@@ -297,6 +297,13 @@ impl Cp {
         ]
     }
 
+    /// The destination as it was typed.
+    fn typed_destination(&self) -> String {
+        let last = self.places.last();
+        last.map(|place| place.to_string_lossy().into_owned())
+            .unwrap_or_default()
+    }
+
     fn read_places(&self) -> Result<(Vec<TypedPath>, TypedPath)> {
         let mut places = Vec::new();
         for text in &self.places {
@@ -332,7 +339,7 @@ impl Cp {
             other => other,
         };
         if destination != TypedPath::Standard {
-            refuse_same_names(&places)?;
+            refuse_same_names(&places, &destination)?;
         }
         Ok((places, destination))
     }
@@ -493,7 +500,7 @@ impl Cp {
                     let transport = open_to_fetch(server, &ask, options).await?;
                     let passed = list_sources(server, &*transport, &ask, options).await?;
                     if !matches!(goal, LocalGoal::Standard) {
-                        let claims = &mut Claims::default();
+                        let claims = &mut Claims::below(self.typed_destination());
                         claim_names(server, &passed, claims, |found| goal.claimed_path(found))?;
                     }
                     copy_to_here(server, &*transport, passed, &goal, several, options).await
@@ -525,7 +532,7 @@ impl Cp {
         )
         .await?;
         let looked = looked.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut claims = Claims::default();
+        let mut claims = Claims::below(self.typed_destination());
         for source in &looked {
             claim_names(&source.server, &source.passed, &mut claims, |found| {
                 source.goal.claimed_path(found)
@@ -593,7 +600,7 @@ impl Cp {
         if outgoing.is_empty() && roots == 0 {
             return Ok(());
         }
-        let mut claims = Claims::default();
+        let mut claims = Claims::below(self.typed_destination());
         for outgoing in &outgoing {
             outgoing.claim_names(&mut claims)?;
         }

@@ -6,11 +6,23 @@ use ops_core::diagnosis::Permissions;
 use ops_ui::{Exit, Format, Hint, Output, Result, Text, style::Style};
 use serde_json::{Value, json};
 
-use crate::finding::{Finding, Outcome};
+use crate::finding::{Finding, ORDER, Outcome};
 
-/// Columns of the outcome and of the check's name.
+/// Columns of the outcome, the longest of which is `skipped`.
 const OUTCOME_COLUMNS: usize = 7;
-const CHECK_COLUMNS: usize = 13;
+/// Between the name of a check and its text.
+const GAP: &str = "  ";
+/// Columns of the names of checks: those of the longest, so that each stands apart from its text.
+const CHECK_COLUMNS: usize = {
+    let (mut longest, mut at) = (0, 0);
+    while at < ORDER.len() {
+        if ORDER[at].len() > longest {
+            longest = ORDER[at].len();
+        }
+        at += 1;
+    }
+    longest
+};
 
 /// Everything that was found so far.
 pub(crate) struct Report<'a> {
@@ -96,11 +108,11 @@ impl<'a> Report<'a> {
             Outcome::Fail => ("fail", Style::Bad),
             Outcome::Skipped => ("skipped", Style::Dim),
         };
-        let mut line = Text::from(format!("{:<CHECK_COLUMNS$} ", finding.check));
+        let mut line = Text::from(format!("{:<CHECK_COLUMNS$}{GAP}", finding.check));
         if let Some(target) = finding.target.as_ref().filter(|_| self.has_several) {
             line = line.then(format!("{target}: "));
         }
-        let indent = OUTCOME_COLUMNS + CHECK_COLUMNS + 2;
+        let indent = OUTCOME_COLUMNS + 1 + CHECK_COLUMNS + GAP.len();
         let mark = format!("{word:<OUTCOME_COLUMNS$}");
         self.output
             .marked_line(&mark, style, line.then(&finding.text), indent)?;

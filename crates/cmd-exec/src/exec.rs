@@ -3,7 +3,8 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use ops_core::{
-    Command, Context, Traits, Values, connect::Urgency, inventory::TagFilter, resolve::SessionArgs,
+    Command, Context, Forms, Traits, Values, connect::Urgency, inventory::TagFilter,
+    resolve::SessionArgs,
 };
 use ops_profile::{ExecVia, InstanceState, Target};
 use ops_remote::exec::Request;
@@ -161,6 +162,7 @@ impl Command for Exec {
     const TRAITS: Traits = Traits {
         pass_through: true,
         runs_a_command: true,
+        forms: Forms::WithJsonl,
         ..Traits::NONE
     };
     const COMPLETES: &'static [(&'static str, Values)] =

@@ -54,7 +54,7 @@ pub(crate) struct ManyArgs {
     )]
     via: Option<Via>,
     /// Servers at the same time [default: exec.parallel of the profile, else 20; 50 by Run Command]
-    #[arg(long, hide_short_help = true, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, hide_short_help = true, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     parallel: Option<usize>,
     /// Show servers whose output and status are the same once; the default on a terminal for more
     /// than 8
@@ -81,13 +81,18 @@ pub(crate) struct ManyArgs {
     #[arg(long, hide_short_help = true)]
     pass_status: bool,
     /// Go in batches of so many servers, or of a part such as 25%
-    #[arg(long, hide_short_help = true, value_name = "N|P%")]
+    #[arg(long, hide_short_help = true, value_name = "N|P%", value_parser = batch_size, allow_negative_numbers = true)]
     batch: Option<Share>,
     /// Begin with so many servers; when one of them fails, the rest are left alone
-    #[arg(long, hide_short_help = true, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, hide_short_help = true, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     canary: Option<usize>,
     /// Start nothing more once more servers than these have failed
-    #[arg(long, value_name = "N|P%", hide_short_help = true)]
+    #[arg(
+        long,
+        value_name = "N|P%",
+        hide_short_help = true,
+        allow_negative_numbers = true
+    )]
     max_fail: Option<Share>,
     /// Ask before each batch
     #[arg(long, hide_short_help = true)]
@@ -98,6 +103,16 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number @ 1..=10_000) => Ok(number),
         _ => Err("a number from 1 to 10000".to_owned()),
+    }
+}
+
+/// A batch of nothing would never come to the end of the servers.
+fn batch_size(text: &str) -> Result<Share, String> {
+    match text.parse()? {
+        Share::Count(0) | Share::Percent(0) => {
+            Err("a batch is of at least one server: write 1 or more, or 1% to 100%".to_owned())
+        }
+        share => Ok(share),
     }
 }
 

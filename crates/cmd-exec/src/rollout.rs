@@ -15,7 +15,7 @@ impl FromStr for Share {
     fn from_str(text: &str) -> Result<Self, String> {
         let bad = || {
             format!(
-                "`{}` is neither a number nor a part such as 25%",
+                "`{}` is neither a number of servers, such as 3, nor a part of them, from 0% to 100%",
                 text.escape_debug()
             )
         };

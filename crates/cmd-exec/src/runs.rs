@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use ops_core::{
-    Command, Context,
+    Command, Context, Forms, Traits,
     calls::run_command::{HistoryQuery, Invocation, SentCommand},
 };
 use ops_profile::{Confirm, Instance, instance::age_words};
@@ -107,6 +107,10 @@ struct Show {
 
 impl Command for Runs {
     const NAME: &'static str = "runs";
+    const TRAITS: Traits = Traits {
+        forms: Forms::WithJsonl,
+        ..Traits::NONE
+    };
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
         ("ops runs", "what was sent within a day"),
         ("ops runs --since 7d --mine", "by you, within a week"),

@@ -87,6 +87,7 @@ pub(crate) async fn start(cx: &Context, answers: &[String]) -> Result<Exit> {
     }
     match cx.output().format() {
         ops_ui::Format::Json => cx.output().json(&status::StatusDocument::new(&rows))?,
+        ops_ui::Format::Yaml => cx.output().yaml(&status::StatusDocument::new(&rows))?,
         _ => {
             for row in &rows {
                 cx.output().note(row.ready_line());

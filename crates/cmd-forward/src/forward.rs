@@ -71,7 +71,7 @@ pub struct Forward {
     #[arg(long, value_name = "NAME|all", conflicts_with_all = ["words", "group", "socks", "background"])]
     stop: Option<String>,
     /// Sessions side by side for each destination; without this one more than are in use, up to 4
-    #[arg(hide_short_help = true, long, value_name = "N", env = "OPS_FORWARD_SESSIONS", value_parser = clap::value_parser!(u8).range(1..=16))]
+    #[arg(hide_short_help = true, long, value_name = "N", env = "OPS_FORWARD_SESSIONS", value_parser = clap::value_parser!(u8).range(1..=16), allow_negative_numbers = true)]
     sessions: Option<u8>,
     /// How long open connections may take to end
     #[arg(hide_short_help = true, long, value_name = "TIME", default_value = "3s", value_parser = parse_duration)]
@@ -164,6 +164,18 @@ impl Forward {
             return stop(cx, name).await;
         }
         // Nothing at all, or SPECs and proxies without a server: somebody who is there is asked.
+        if let Some(format) = cx
+            .globals()
+            .typed_output()
+            .filter(|_| !self.command.is_empty())
+        {
+            return Err(Error::usage(format!(
+                "`ops forward … -- COMMAND` has no output format `{}`",
+                format.name()
+            ))
+            .caused_by("standard output is the command's")
+            .hint("leave --output out"));
+        }
         let mut words = self.words.clone();
         words.splice(0..0, self.through.clone());
         let mut answers = Vec::new();

@@ -11,6 +11,7 @@ mod load;
 mod own;
 mod place;
 mod starts;
+mod urgent;
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -37,6 +38,7 @@ use load::Load;
 use own::OwnSessions;
 use place::{LightestSession, PoolView, SessionCount};
 use starts::Starts;
+pub(crate) use urgent::UrgentStarts;
 
 /// Bytes of input that one session queues before it holds its streams back. What waits here, a
 /// small request waits behind.
@@ -114,6 +116,8 @@ pub(crate) struct Pool {
     pub(crate) remote: RemoteAddress,
     reason: Option<String>,
     limits: Limits,
+    /// `None`: each start that somebody waits for is urgent.
+    urgent_starts: Option<Arc<UrgentStarts>>,
     /// The bound of what its sessions have on their way.
     window: Budget,
     screen: Screen,
@@ -220,6 +224,7 @@ impl Pool {
         remote: RemoteAddress,
         reason: Option<String>,
         limits: Limits,
+        urgent_starts: Option<Arc<UrgentStarts>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             cx: cx.clone(),
@@ -227,6 +232,7 @@ impl Pool {
             remote,
             reason,
             limits,
+            urgent_starts,
             window: Budget::new(WINDOW_BYTES),
             screen: screen.clone(),
             troubled: Troubled::default(),
@@ -297,7 +303,7 @@ impl Pool {
     /// Opens the first session, so that whatever is wrong shows at once.
     pub(crate) async fn start(self: &Arc<Self>) -> Result<()> {
         let began = self.begin_opening(&mut self.lock());
-        let opened = self.open(Urgency::Interactive).await;
+        let opened = self.open(self.urgency_of_awaited()).await;
         let result = opened.map(|connection| self.adopt(connection));
         self.end_opening(began, result.is_ok());
         result?;
@@ -392,7 +398,7 @@ impl Pool {
                                 return Err(error);
                             }
                             if inner.has_room(self.limits) {
-                                self.open_further(&mut inner, Urgency::Interactive);
+                                self.open_further(&mut inner, self.urgency_of_awaited());
                             }
                         }
                         if waited >= OPEN_PATIENCE {
@@ -422,7 +428,7 @@ impl Pool {
             // Dropped, it is terminated in the background.
             Some(_) | None => {}
         }
-        let opened = self.open(Urgency::Interactive).await;
+        let opened = self.open(self.urgency_of_awaited()).await;
         opened.map(|connection| RemoteConn::Session(Box::new(connection), place))
     }
 

@@ -6,9 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ops_core::{Choice, Context};
+use ops_core::{
+    Choice, Context,
+    guard::{WorkLine, words_line},
+};
 use ops_profile::Instance;
-use ops_ui::{Error, ErrorKind, Exit, Format, Hint, Result, hint, text::named};
+use ops_ui::{Error, ErrorKind, Exit, Format, Hint, Result, Text, hint, text::named};
 use tokio_util::sync::CancellationToken;
 
 use crate::background;
@@ -197,8 +200,14 @@ async fn serve(
     let rows: Vec<ForwardRow> = running.tunnels.iter().map(|t| ForwardRow::of(t)).collect();
     if wishes.owner {
         background::tell_ready(cx, rows, failed)?;
-    } else if cx.output().format() == Format::Json && wishes.command.is_empty() {
-        cx.output().json(&status::StatusDocument::new(&rows))?;
+    } else if let (Format::Json | Format::Yaml, true) =
+        (cx.output().format(), wishes.command.is_empty())
+    {
+        let document = status::StatusDocument::new(&rows);
+        match cx.output().format() {
+            Format::Yaml => cx.output().yaml(&document)?,
+            _ => cx.output().json(&document)?,
+        }
     } else {
         for line in child::described(&rows) {
             screen.note(line);
@@ -483,9 +492,38 @@ async fn resolve(
             distinct.push(instance.clone());
         }
     }
-    cx.guard("forward", &distinct, wishes.reason.as_deref())
+    let work = planned_work(plan, &wishes.command);
+    cx.guard_work("forward", &distinct, wishes.reason.as_deref(), &work)
         .await?;
     Ok(instances)
+}
+
+/// What is opened here and where it leads, and what is run beside it, for whoever has to confirm
+/// that.
+fn planned_work(plan: &[Forward], command: &[OsString]) -> Vec<WorkLine> {
+    let forwards = plan.iter().map(|forward| {
+        let to = match &forward.remote {
+            Some(remote) => remote.to_string(),
+            None => "wherever its SOCKS clients ask for".to_owned(),
+        };
+        // Port 0 is whichever is free when it comes to that.
+        let from = match &forward.local {
+            LocalAddress::Tcp {
+                bind: None,
+                port: 0,
+            } => "a free port".to_owned(),
+            local => local.to_string(),
+        };
+        let through = forward.target.as_str();
+        (
+            "forward:",
+            Text::from(format!("{from} → {to} through {through}")),
+        )
+    });
+    let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
+    let words = Hint::command(words.iter().map(AsRef::as_ref));
+    let beside = (!command.is_empty()).then(|| words_line("command:", &words));
+    forwards.chain(beside).collect()
 }
 
 /// Where each forward leads that has an instance; what leads to the same destination shares its
@@ -526,6 +564,7 @@ fn routes(
                                 remote.clone(),
                                 wishes.reason.clone(),
                                 wishes.limits,
+                                None,
                             )
                         })
                         .clone(),

@@ -14,7 +14,7 @@ use ops_ui::Error;
 use tokio::time::Instant;
 
 use crate::local::LocalConn;
-use crate::pool::{Limits, Pool, PoolState, RemoteConn};
+use crate::pool::{Limits, Pool, PoolState, RemoteConn, UrgentStarts};
 use crate::screen::Screen;
 use crate::spec::RemoteAddress;
 
@@ -57,6 +57,7 @@ struct Inner {
     instance: Instance,
     reason: Option<String>,
     limits: Limits,
+    urgent_starts: Arc<UrgentStarts>,
     /// The sessions of a destination without connections are ended after this time.
     idle: Duration,
     pools: Mutex<HashMap<RemoteAddress, DestinationPool>>,
@@ -108,6 +109,7 @@ impl Proxy {
             instance,
             reason,
             limits,
+            urgent_starts: Arc::default(),
             idle,
             pools: Mutex::default(),
         });
@@ -243,6 +245,7 @@ impl Lease {
                     remote.clone(),
                     inner.reason.clone(),
                     limits,
+                    Some(inner.urgent_starts.clone()),
                 ),
                 most_sessions: most,
                 used: 0,

@@ -73,6 +73,18 @@ impl Command for EnvOfCredentials {
     ];
 
     async fn run(self, cx: Context) -> Result<Exit> {
+        if let Some(format) = cx
+            .globals()
+            .typed_output()
+            .filter(|_| !self.command.is_empty())
+        {
+            return Err(Error::usage(format!(
+                "`ops env -- COMMAND` has no output format `{}`",
+                format.name()
+            ))
+            .caused_by("standard output is the command's")
+            .hint("leave --output out"));
+        }
         let credentials = cx.effective_credentials().await?;
         check_end(&credentials, Timestamp::now())?;
         let region = cx.region().await.ok();

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use ops_core::{
-    Command, Context,
+    Command, Context, Forms, Traits,
     calls::login::{LoginFlow, LoginMeans, SourceKind, SsoLogin},
 };
 use ops_ui::{Error, ErrorKind, Exit, Result, hint};
@@ -31,6 +31,10 @@ pub struct Login {
 
 impl Command for Login {
     const NAME: &'static str = "login";
+    const TRAITS: Traits = Traits {
+        forms: Forms::Nothing,
+        ..Traits::NONE
+    };
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
         ("ops login", "for the AWS profile in use"),
         (

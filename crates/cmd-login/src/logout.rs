@@ -1,7 +1,7 @@
 //! The command `logout`.
 
 use ops_core::{
-    Command, Context,
+    Command, Context, Forms, Traits,
     calls::login::{LoginMeans, LogoutOutcome},
 };
 use ops_ui::{Exit, Result};
@@ -29,6 +29,10 @@ pub struct Logout {
 
 impl Command for Logout {
     const NAME: &'static str = "logout";
+    const TRAITS: Traits = Traits {
+        forms: Forms::Nothing,
+        ..Traits::NONE
+    };
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
         ("ops logout", "of the AWS profile in use"),
         ("ops logout --sso-session corp", "of a session by its name"),

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use ops_core::{Command, Context, Listing, Query, Values, resolve::ChoiceArgs};
+use ops_core::{Command, Context, Forms, Listing, Query, Traits, Values, resolve::ChoiceArgs};
 use ops_profile::{Instance, InstanceState, Ping, Target};
 use ops_ui::{Error, ErrorKind, Exit, Format, Result, output::escape};
 
@@ -23,6 +23,10 @@ pub(crate) struct Describe {
 
 impl Command for Describe {
     const NAME: &'static str = "describe";
+    const TRAITS: Traits = Traits {
+        forms: Forms::Rows,
+        ..Traits::NONE
+    };
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
         ("ops describe web-1", "all of it"),
         (

@@ -226,6 +226,13 @@ impl List {
             what.join(", ")
         ));
     }
+
+    /// Says what may have been meant, where something comes near.
+    pub(crate) async fn say_near(&self, cx: &Context) {
+        if let Some(near) = cx.suggest_for(&self.query, &self.regions).await {
+            cx.output().note(near);
+        }
+    }
 }
 
 /// Whether `text` is a part of a name, as typed by somebody who is used to searches: no glob, no

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ops_core::{
-    Command, Context, Query, Values,
+    Command, Context, Forms, Query, Traits, Values,
     inventory::{Ec2Filter, StateFilter, TagFilter},
 };
 use ops_profile::{InstanceState, Target};
@@ -106,6 +106,10 @@ const INTERVAL: Duration = Duration::from_secs(5);
 impl Command for Ls {
     const NAME: &'static str = "ls";
     const ALIASES: &'static [&'static str] = &["list"];
+    const TRAITS: Traits = Traits {
+        forms: Forms::Rows,
+        ..Traits::NONE
+    };
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
         ("ops ls 'web-*'", "running, with a name like this"),
         (
@@ -268,6 +272,7 @@ async fn list_once(cx: &Context, list: &List, fail_empty: bool) -> Result<Exit> 
             return Err(no_pattern(pattern));
         }
         list.say_empty(cx);
+        list.say_near(cx).await;
     }
     if let Some(failure) = listing.into_failure() {
         return Err(failure);

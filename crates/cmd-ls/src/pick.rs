@@ -1,6 +1,6 @@
 //! `ops pick`: one server, chosen on the terminal.
 
-use ops_core::{Command, Context, Values, inventory::TagFilter};
+use ops_core::{Command, Context, Forms, Traits, Values, inventory::TagFilter};
 use ops_profile::Target;
 use ops_ui::{Error, Exit, Result};
 
@@ -30,6 +30,10 @@ pub(crate) struct Pick {
 
 impl Command for Pick {
     const NAME: &'static str = "pick";
+    const TRAITS: Traits = Traits {
+        forms: Forms::Rows,
+        ..Traits::NONE
+    };
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
         ("ssh $(ops pick)", "plain ssh to the one that is chosen"),
         ("ops pick --tag Team=web -o json", "all that is known of it"),

@@ -7,7 +7,7 @@ mod log;
 mod record;
 mod since;
 
-use ops_core::{Command, Context, Entry, Values};
+use ops_core::{Command, Context, Entry, Forms, Traits, Values};
 use ops_ui::{Error, Exit, Result};
 
 use self::{
@@ -49,6 +49,11 @@ enum Action {
 
 impl Command for Sessions {
     const NAME: &'static str = "sessions";
+    const TRAITS: Traits = Traits {
+        forms: Forms::Rows,
+        without_forms: &["log"],
+        ..Traits::NONE
+    };
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
         ("ops sessions", "what is open, by whom, since when"),
         (

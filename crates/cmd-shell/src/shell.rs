@@ -1,6 +1,8 @@
 //! The command.
 
-use ops_core::{Command, Context, Document, OpenOptions, Values, resolve::SessionArgs};
+use ops_core::{
+    Command, Context, Document, Forms, OpenOptions, Traits, Values, resolve::SessionArgs,
+};
 use ops_profile::{Selector, Target};
 use ops_remote::terminal::{self, CarryEnd, EscapeChar, Manner};
 use ops_ui::{Error, Exit, Result, Text};
@@ -44,6 +46,10 @@ pub struct Shell {
 impl Command for Shell {
     const NAME: &'static str = "shell";
     const ALIASES: &'static [&'static str] = &["sh"];
+    const TRAITS: Traits = Traits {
+        forms: Forms::Nothing,
+        ..Traits::NONE
+    };
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
         ("ops shell web-1", "a shell on the server of that name"),
         (

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ops_core::{
-    Command, Context, Values,
+    Command, Context, Traits, Values,
     resolve::{ChoiceArgs, SessionArgs},
 };
 use ops_profile::{Instance, InstanceState, Kind, Target};
@@ -78,6 +78,10 @@ struct Resolved<'a> {
 
 impl Command for Api {
     const NAME: &'static str = "api";
+    const TRAITS: Traits = Traits {
+        without_forms: &["connect"],
+        ..Traits::NONE
+    };
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
         ("ops api resolve web-1", "its id, region, addresses, tags"),
         (

@@ -18,7 +18,7 @@ use std::{
 use futures_util::{StreamExt as _, stream};
 use ops_core::Context;
 use ops_profile::Instance;
-use ops_ui::{Env, Result, output::escape, paths, unwritable};
+use ops_ui::{Env, Result, output::escape, paths, temporary::TemporaryFolder, unwritable};
 use tokio::{
     process::Command,
     time::{Instant, timeout, timeout_at},
@@ -59,7 +59,7 @@ pub(crate) struct Configuration {
     env: Env,
     file: PathBuf,
     /// Holds `file`.
-    _folder: tempfile::TempDir,
+    _folder: TemporaryFolder,
 }
 
 impl Configuration {

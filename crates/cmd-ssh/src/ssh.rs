@@ -6,7 +6,7 @@ use std::{
 };
 
 use ops_core::{
-    Command, Context, Traits, Values,
+    Command, Context, Forms, Traits, Values,
     guard::{WorkLine, words_line},
     resolve::SessionArgs,
 };
@@ -77,6 +77,7 @@ impl Command for Ssh {
     const TRAITS: Traits = Traits {
         pass_through: true,
         own_short_options: true,
+        forms: Forms::Nothing,
         ..Traits::NONE
     };
 

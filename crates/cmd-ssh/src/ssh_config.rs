@@ -7,7 +7,7 @@ use std::{
 };
 
 use ops_core::{
-    Command, Context, Query, Values,
+    Command, Context, Forms, Query, Traits, Values,
     inventory::{Ec2Filter, StateFilter, TagFilter},
 };
 use ops_profile::{Auth, HostKeys, Instance, InstanceState, Kind, Ping, Target};
@@ -71,6 +71,10 @@ pub struct SshConfig {
 
 impl Command for SshConfig {
     const NAME: &'static str = "ssh-config";
+    const TRAITS: Traits = Traits {
+        forms: Forms::Nothing,
+        ..Traits::NONE
+    };
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
         (
             "ops ssh-config >> ~/.ssh/config",

@@ -4,8 +4,8 @@ use std::{path::PathBuf, pin::pin, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use ops_core::{
-    Choice, Command, Connection, Context, Document, OpenOptions, Traits, Values, connect::Ending,
-    resolve::SessionArgs, trouble::Observer,
+    Choice, Command, Connection, Context, Document, Forms, OpenOptions, Traits, Values,
+    connect::Ending, resolve::SessionArgs, trouble::Observer,
 };
 use ops_profile::{Instance, Selector, Target};
 use ops_remote::ssh::{self, KeyWatch, host_keys};
@@ -81,6 +81,7 @@ impl Command for SshProxy {
     const TRAITS: Traits = Traits {
         pass_through: true,
         ruled_as: Some("ssh"),
+        forms: Forms::Nothing,
         ..Traits::NONE
     };
 

@@ -54,6 +54,24 @@ pub struct Traits {
     /// No profile can take it away: it reaches no server and is needed to see why something is
     /// refused.
     pub always_allowed: bool,
+    /// The forms of output that it has.
+    pub forms: Forms,
+    /// Its own subcommands that have none of these forms.
+    pub without_forms: &'static [&'static str],
+}
+
+/// Forms of output, as `-o` names them. One that a verb does not have is refused, and neither
+/// ignored nor replaced by another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forms {
+    /// None: what is written comes from a server or goes to a program that wants it as it is.
+    Nothing,
+    /// Those that [`Format::is_general`](ops_ui::Format::is_general) names.
+    General,
+    /// Those, and a line of JSON for each server.
+    WithJsonl,
+    /// Every one: its results are rows.
+    Rows,
 }
 
 impl Traits {
@@ -65,6 +83,8 @@ impl Traits {
         hidden: false,
         ruled_as: None,
         always_allowed: false,
+        forms: Forms::General,
+        without_forms: &[],
     };
 }
 

@@ -7,6 +7,7 @@ mod query;
 mod states;
 
 use std::{
+    collections::BTreeMap,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
@@ -24,7 +25,7 @@ pub(crate) use self::{
     query::{answers_to, has_address},
 };
 use self::{
-    managed::{AgentSelection, AgentsSoFar},
+    managed::{AgentSelection, AgentsSoFar, PAGE_LEN},
     pages::LIST_LIMIT,
 };
 use crate::aws::{Aws, CallPlace};
@@ -281,6 +282,49 @@ impl Inventory<'_> {
             }
         });
         Ok((rows, note))
+    }
+
+    /// `instances` with what SSM knows of their agents. Those about which it does not answer in
+    /// time stay as they are.
+    pub(crate) async fn with_agents(&self, mut instances: Vec<Instance>) -> Vec<Instance> {
+        let mut by_region: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for one in instances.iter().filter(|one| one.ping == Ping::Unknown) {
+            let ids = by_region.entry(one.region.clone()).or_default();
+            ids.push(one.id.clone());
+        }
+        let groups: Vec<(&str, &[String])> = by_region
+            .iter()
+            .flat_map(|(region, ids)| ids.chunks(PAGE_LEN).map(|ids| (region.as_str(), ids)))
+            .collect();
+        let calls = groups
+            .iter()
+            .map(|(region, ids)| self.agents_of(region, ids.to_vec()));
+        let answers = futures_util::future::join_all(calls).await;
+        for ((_, ids), heard) in groups.iter().zip(answers) {
+            let Some(heard) = heard else { continue };
+            // Of these alone the answer is complete: whoever is not in it has no agent.
+            for row in instances.iter_mut().filter(|row| ids.contains(&row.id)) {
+                heard.apply(std::slice::from_mut(row), true);
+            }
+        }
+        instances
+    }
+
+    /// What SSM knows of the agents of these instances of a region; `None` where it does not say.
+    async fn agents_of(&self, region: &str, ids: Vec<String>) -> Option<AgentsSoFar> {
+        let heard = AgentsSoFar::default();
+        // Nothing is drawn: a list is on the terminal.
+        let (rows, _) = mpsc::unbounded_channel();
+        let progress = Progress::to(rows);
+        let asking = managed::ask(
+            self.aws,
+            region,
+            AgentSelection::Ids(ids),
+            &heard,
+            &progress,
+        );
+        let answered = tokio::time::timeout(SSM_PATIENCE, asking).await;
+        answered.ok()?.ok().map(|_| heard)
     }
 
     /// `instance` with what SSM knows of its agent now: ping, version, and the platform as the

@@ -27,7 +27,7 @@ pub mod resolve;
 pub mod trouble;
 
 pub use boxed::BoxFuture;
-pub use command::{Command, Entry, RunFuture, Traits};
+pub use command::{Command, Entry, Forms, RunFuture, Traits};
 pub use complete::Values;
 pub use connect::{Connection, Document, OpenOptions};
 pub use context::Context;

@@ -3,6 +3,7 @@
 mod args;
 mod ask;
 mod failure;
+mod near;
 mod search;
 
 use std::{
@@ -17,7 +18,7 @@ use crate::{
     BoxFuture,
     cache::FleetFile,
     context::{Context, FromCache},
-    picker::{self, Question},
+    picker::Question,
 };
 
 use self::search::TargetSearch;
@@ -319,8 +320,7 @@ impl Context {
                         is_surprise: true,
                         names_region: found.iter().any(|one| one.region != found[0].region),
                     };
-                    let recents = self.recents()?;
-                    let chosen = picker::pick(self.output(), question, recents, found).await?;
+                    let chosen = self.pick_found(question, found).await?;
                     return chosen
                         .and_then(|mut chosen| chosen.pop())
                         .ok_or_else(|| failure::not_picked(target));

@@ -4,7 +4,7 @@
 use std::{ffi::OsString, time::Duration};
 
 use clap::ArgMatches;
-use ops_core::{Context, Entry};
+use ops_core::{Context, Entry, Forms};
 use ops_ui::{Env, Error, ErrorKind, Exit, Format, Globals, Interrupt, Result};
 use tokio::task::JoinHandle;
 
@@ -27,7 +27,7 @@ const DROP_PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) fn run(entry: &'static Entry, matches: &ArgMatches, globals: Globals, env: Env) -> Exit {
     trace::start_tracing(globals.verbose);
     let cx = registry::new_context(globals.clone(), env.clone());
-    let known = check_format(entry, &globals);
+    let known = check_format(entry, matches, &globals);
     let result = known.and_then(|()| check_entry(entry, &cx)).and_then(|()| {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -155,25 +155,42 @@ async fn supervise_entry(entry: &Entry, matches: &ArgMatches, cx: &Context) -> R
     result
 }
 
-/// Verbs whose results are rows.
-const LISTS: [&str; 4] = ["ls", "describe", "pick", "sessions"];
-/// Verbs that have a line of JSON for each server.
-const WITH_JSONL: [&str; 2] = ["exec", "runs"];
-
-/// A form that a verb does not have is refused, not replaced by another.
-fn check_format(entry: &Entry, globals: &Globals) -> Result<()> {
-    let has_jsonl = WITH_JSONL.contains(&entry.name);
-    match globals.output {
-        Some(Format::Jsonl) if has_jsonl => Ok(()),
-        Some(format) if !format.is_general() && !LISTS.contains(&entry.name) => {
-            Err(Error::usage(format!(
-                "`ops {}` has no output format `{}`",
-                entry.name,
+/// A form that a verb does not have is refused, not replaced by another. One that a variable or a
+/// file asks for is meant for the verbs that have forms.
+fn check_format(entry: &Entry, matches: &ArgMatches, globals: &Globals) -> Result<()> {
+    let Some(format) = globals.output else {
+        return Ok(());
+    };
+    let forms = entry.traits.forms;
+    let below = matches
+        .subcommand_name()
+        .filter(|name| entry.traits.without_forms.contains(name));
+    if forms == Forms::Nothing || below.is_some() {
+        let verb = match below {
+            Some(name) => format!("{} {name}", entry.name),
+            None => entry.name.to_owned(),
+        };
+        return match globals.typed_output() {
+            Some(_) => Err(Error::usage(format!(
+                "`ops {verb}` has no output format `{}`",
                 format.name()
             ))
-            .hint("use one of table, wide, json, yaml, name"))
-        }
-        _ => Ok(()),
+            .caused_by("what it writes has one form only")
+            .hint("leave --output out")),
+            None => Ok(()),
+        };
+    }
+    let is_there = format.is_general()
+        || forms == Forms::Rows
+        || (forms == Forms::WithJsonl && format == Format::Jsonl);
+    match is_there {
+        true => Ok(()),
+        false => Err(Error::usage(format!(
+            "`ops {}` has no output format `{}`",
+            entry.name,
+            format.name()
+        ))
+        .hint("use one of table, wide, json, yaml, name")),
     }
 }
 

@@ -130,7 +130,7 @@ fn sentence_of_clap(error: &clap::Error) -> String {
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     let sentence = text.split("\n\n").next().unwrap_or(text);
     let what: Vec<&str> = sentence.lines().map(str::trim).collect();
-    backticks_for_quotes(&what.join(" "))
+    in_plain_words(&backticks_for_quotes(&what.join(" ")))
 }
 
 /// `ops shell web-1 uptime`: a shell takes no command, and `exec` does.
@@ -176,6 +176,29 @@ fn suggested_hint(error: &clap::Error) -> Option<Hint> {
             Some(Hint::names(all.iter().map(String::as_str), " or "))
         }
         _ => None,
+    })
+}
+
+/// What the standard library says of a text that is no number, which clap passes on, in words that
+/// tell what a number is.
+fn in_plain_words(text: &str) -> String {
+    [
+        (
+            "invalid digit found in string",
+            "write a whole number, of digits alone",
+        ),
+        (
+            "cannot parse integer from empty string",
+            "write a whole number",
+        ),
+        (
+            "number too large to fit in target type",
+            "the number is too large",
+        ),
+    ]
+    .iter()
+    .fold(text.to_owned(), |text, (said, plain)| {
+        text.replace(said, plain)
     })
 }
 

@@ -25,7 +25,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 pub use self::{key_watch::KeyWatch, known_names::KnownNames, settings::SshSettings};
 
-use ops_ui::{Error, Hint, Result, hint, paths, unwritable};
+use ops_ui::{Error, Hint, Result, hint, paths, temporary::TemporaryFolder, unwritable};
 
 /// Without a byte from an SSH server, which speaks first, for this long there is something to say.
 /// Where none runs, the agent's worker dies of it and the service hears of that a minute later.
@@ -122,7 +122,7 @@ pub fn public_path(path: &Path) -> PathBuf {
 
 /// A key pair in a folder of its own (0700) that is overwritten and removed when dropped.
 pub struct TemporaryKey {
-    folder: tempfile::TempDir,
+    folder: TemporaryFolder,
 }
 
 impl TemporaryKey {

@@ -17,12 +17,13 @@ pub struct Env {
 
 impl Env {
     /// The environment of this process. Where `HOME` is not set, as in jobs of cron and units of
-    /// systemd, it is what the user database says.
+    /// systemd, or is empty, it is what the user database says: an empty one would mean the root of
+    /// the file system to all that reads it, the programs that are started from here too.
     pub fn from_process() -> Self {
         let mut env = Self {
             vars: std::env::vars_os().collect(),
         };
-        if env.var_os("HOME").is_none()
+        if env.path("HOME").is_none()
             && let Some(home) = std::env::home_dir()
         {
             env.set("HOME", home);

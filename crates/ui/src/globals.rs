@@ -222,7 +222,7 @@ pub struct Globals {
     #[arg(short, long, env = "OPS_QUIET", value_parser = clap::builder::FalseyValueParser::new())]
     pub quiet: bool,
     /// Longest time until a session is ready, such as 30s or 2m
-    #[arg(long, env = "OPS_TIMEOUT", value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, env = "OPS_TIMEOUT", value_name = "TIME", value_parser = parse_time_limit, allow_negative_numbers = true)]
     pub timeout: Option<Duration>,
     /// Answer yes to the questions of a guard
     #[arg(long, env = "OPS_YES", value_parser = clap::builder::FalseyValueParser::new())]
@@ -263,9 +263,29 @@ impl std::fmt::Display for Source {
 }
 
 impl Globals {
+    /// The form of output that the command line itself names. One that a variable names is meant
+    /// for whatever has that form.
+    pub fn typed_output(&self) -> Option<Format> {
+        let is_typed = matches!(self.source("output"), Some(Source::Flag(_)));
+        self.output.filter(|_| is_typed)
+    }
+
     /// The global option `name` was set on the command line or by its `OPS_*` variable.
     pub fn source(&self, name: &str) -> Option<&Source> {
         self.sources.get(name)
+    }
+}
+
+/// As [`parse_duration`], for a time within which something has to be done.
+///
+/// # Errors
+/// As [`parse_duration`]; a time of nothing, within which nothing can be done.
+fn parse_time_limit(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => {
+            Err("no time at all is too little; write 30s, 2m, 1h or 500ms".to_owned())
+        }
+        limit => Ok(limit),
     }
 }
 

@@ -3,11 +3,10 @@
 use std::{
     fmt::Write as _,
     io::{self, IsTerminal as _, Write},
-    sync::{Arc, OnceLock, Weak},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
 };
 
-pub use crate::text::escape;
+pub use crate::{spinner::Spinner, text::escape};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -21,7 +20,7 @@ use crate::{
     phrase::{InUse, wrapped},
     style::{AutoColor, MarkColor, Style, paint},
     terminal::{self, RawLines, Unechoed},
-    text::{Text, cut, keep_lines_and_colors, printable_json},
+    text::{Text, keep_lines_and_colors, printable_json},
 };
 
 /// What this process writes to, and how. Cheap to clone.
@@ -52,6 +51,8 @@ struct Inner {
     /// Held by the spinner that is visible too.
     spinning: Arc<()>,
     stdout: Stdout,
+    /// What is to be told once the pager has been left.
+    notes_behind: Mutex<Vec<String>>,
     bottom: Bottom,
     drawing: drawing::Present,
 }
@@ -102,6 +103,7 @@ impl Output {
             raw_lines: RawLines::default(),
             spinning: Arc::default(),
             stdout: Stdout::new(globals, env, stdout_terminal),
+            notes_behind: Mutex::default(),
             bottom: Bottom::default(),
             drawing: drawing::Present::default(),
         }))
@@ -325,7 +327,26 @@ impl Output {
     /// # Errors
     /// Those of `write`. A pager that is left early is none.
     pub fn through_pager(&self, write: impl FnOnce() -> Result<()>) -> Result<()> {
-        self.0.stdout.through_pager(write)
+        let written = self.0.stdout.through_pager(write);
+        let notes = std::mem::take(&mut *self.notes_behind());
+        for note in notes {
+            self.note(note);
+        }
+        written
+    }
+
+    /// [`Self::note`] about a result that is being written: where that goes through a pager, the
+    /// note comes once the pager has been left, which would draw over it.
+    pub(crate) fn note_behind(&self, note: String) {
+        match self.0.stdout.is_paging() {
+            true => self.notes_behind().push(note),
+            false => self.note(note),
+        }
+    }
+
+    fn notes_behind(&self) -> MutexGuard<'_, Vec<String>> {
+        let notes = self.0.notes_behind.lock();
+        notes.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The same for a result that comes piece by piece from elsewhere.
@@ -580,6 +601,11 @@ impl Output {
         Spinner::start(visible.then(|| Arc::clone(&self.0.spinning)), &text.into())
     }
 
+    /// Whether a spinner says what is waited for.
+    pub fn has_spinner(&self) -> bool {
+        Arc::strong_count(&self.0.spinning) > 1
+    }
+
     pub(crate) fn stderr_line(&self, text: &str) {
         let raw = self.0.raw_lines.is_set();
         let mut line = if raw {
@@ -629,63 +655,5 @@ impl Drop for Hold<'_> {
     fn drop(&mut self) {
         self.0.draw(Lines::release);
         self.0.0.drawing.hold(false);
-    }
-}
-
-/// A spinner that is gone when dropped.
-pub struct Spinner {
-    bar: Option<indicatif::ProgressBar>,
-    /// Shared by the output and the one spinner that is visible.
-    _spinning: Option<Arc<()>>,
-}
-
-impl Spinner {
-    /// Steps shorter than this show nothing.
-    const PATIENCE: Duration = Duration::from_millis(300);
-
-    fn start(spinning: Option<Arc<()>>, text: &str) -> Self {
-        if spinning.is_none() {
-            return Self {
-                bar: None,
-                _spinning: None,
-            };
-        }
-        let bar = indicatif::ProgressBar::new_spinner().with_message(fitted(text));
-        bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
-        let shown = bar.clone();
-        // A thread of its own: the step may be one that blocks the runtime's.
-        std::thread::spawn(move || {
-            std::thread::sleep(Self::PATIENCE);
-            if !shown.is_finished() {
-                shown.set_draw_target(indicatif::ProgressDrawTarget::stderr());
-                shown.enable_steady_tick(Duration::from_millis(100));
-            }
-        });
-        Self {
-            bar: Some(bar),
-            _spinning: spinning,
-        }
-    }
-
-    /// Changes its text.
-    pub fn say(&self, text: impl Into<Text>) {
-        if let Some(bar) = &self.bar {
-            bar.set_message(fitted(&text.into()));
-        }
-    }
-}
-
-/// A message that fits into one line of the terminal with room for `^C`: of a line that wraps, the
-/// first part would stay behind.
-fn fitted(text: &str) -> String {
-    let columns = terminal::size().map_or(80, |(columns, _)| usize::from(columns));
-    cut(text, columns.saturating_sub(6).max(10))
-}
-
-impl Drop for Spinner {
-    fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
     }
 }

@@ -150,6 +150,11 @@ impl Stdout {
         }
     }
 
+    /// Whether a result is being written that goes through the pager where it is long.
+    pub(crate) fn is_paging(&self) -> bool {
+        self.lock().is_some()
+    }
+
     /// Whether a pager has the terminal. Ctrl-C is for the pager then.
     pub(crate) fn has_pager(&self) -> bool {
         self.process.load(Ordering::Relaxed) != 0

@@ -137,20 +137,6 @@ fn tighten(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A temporary folder for this user alone (0700), whatever the umask, removed when dropped;
-/// `prefix` begins its name.
-///
-/// # Errors
-/// The folder cannot be made.
-pub fn temporary_dir(prefix: &str) -> io::Result<tempfile::TempDir> {
-    let mut builder = tempfile::Builder::new();
-    // Without this a folder has the mode that the umask leaves, and whoever is let in can plant
-    // links in it.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
-    builder.prefix(prefix).tempdir()
-}
-
 /// A new file for this user alone (0600), never one that is there already and never through a link.
 ///
 /// # Errors
@@ -262,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_runtime_folder_that_others_may_write_is_not_used() {
-        let root = temporary_dir("t").unwrap();
+        let root = tempfile::tempdir().unwrap();
         let (run, home) = (root.path().join("run"), root.path().join("home"));
         fs::create_dir(&run).unwrap();
         fs::create_dir(&home).unwrap();
@@ -277,7 +263,7 @@ mod tests {
     #[test]
     fn another_users_folders_are_not_used() {
         ops_test_needs::needs_root!();
-        let root = temporary_dir("t").unwrap();
+        let root = tempfile::tempdir().unwrap();
         let (run, home) = (root.path().join("run"), root.path().join("home"));
         for folder in [&run, &home] {
             fs::create_dir(folder).unwrap();
@@ -302,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_folder_of_ours_is_closed_to_others_and_a_file_is_no_folder() {
-        let root = temporary_dir("t").unwrap();
+        let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("a/b");
         fs::create_dir_all(&folder).unwrap();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
@@ -313,13 +299,8 @@ mod tests {
     }
 
     #[test]
-    fn a_temporary_folder_is_private() {
-        assert_eq!(mode(temporary_dir("t").unwrap().path()), 0o700);
-    }
-
-    #[test]
     fn a_file_is_never_made_through_a_link() {
-        let root = temporary_dir("t").unwrap();
+        let root = tempfile::tempdir().unwrap();
         let victim = root.path().join("victim");
         fs::write(&victim, "kept").unwrap();
         let log = root.path().join("log");
@@ -333,7 +314,7 @@ mod tests {
 
     #[test]
     fn a_socket_that_is_not_private_yet_takes_no_connection() {
-        let root = temporary_dir("t").unwrap();
+        let root = tempfile::tempdir().unwrap();
         let path = root.path().join("s");
         let bound = bind_private(&path).unwrap();
         assert_eq!(mode(&path), 0o600);

@@ -74,12 +74,17 @@ impl InUse {
             && let Some(name) = &globals.aws_profile
         {
             let option = format!("--aws-profile {}", quote(name));
-            keep(option, &["--aws-profile"], &LOCAL);
+            // A profile that a command names has an AWS profile and a region of its own.
+            keep(option, &["--aws-profile", "-p", "--profile"], &LOCAL);
         }
         if typed("region") {
             for region in &globals.region {
                 let option = format!("--region {}", quote(region));
-                keep(option, &["--region", "--all-regions"], &LOCAL);
+                keep(
+                    option,
+                    &["--region", "--all-regions", "-p", "--profile"],
+                    &LOCAL,
+                );
             }
         }
         Self(kept)
@@ -314,7 +319,7 @@ mod tests {
             ),
             (
                 "elsewhere: ops ls --all-regions x (or `ops -p y ls`)",
-                "elsewhere: ops --sandbox -p 'my shop' ls --all-regions x (or `ops --sandbox --region eu-west-1 -p y ls`)",
+                "elsewhere: ops --sandbox -p 'my shop' ls --all-regions x (or `ops --sandbox -p y ls`)",
             ),
             (
                 "use it from now on: ops config use shop",

@@ -235,7 +235,7 @@ pub fn widths(
 }
 
 /// Writes a table to stdout. `rows` is gone through twice, once for the widths, so that no row of a
-/// long list has to be kept.
+/// long list has to be kept. Columns for which the terminal is too narrow are told on stderr.
 ///
 /// # Errors
 /// A closed pipe.
@@ -243,7 +243,14 @@ pub fn write<I>(output: &Output, columns: &[Column], rows: I) -> Result<()>
 where
     I: Iterator<Item = Vec<Cell>> + Clone,
 {
-    write_and_tell(output, columns, rows).map(drop)
+    let left_out = write_and_tell(output, columns, rows)?;
+    if !left_out.is_empty() {
+        output.note_behind(format!(
+            "left out for want of room: {}; all of it: -o yaml",
+            left_out.join(", ").to_lowercase()
+        ));
+    }
+    Ok(())
 }
 
 /// As [`write()`], without a header: for rows whose first cell is their title.
@@ -260,7 +267,8 @@ where
     output.page(&layout.whole(&rows, &|style, text| output.paint(style, text)))
 }
 
-/// As [`write()`]; gives the titles of the columns for which the terminal is too narrow.
+/// As [`write()`]; gives the titles of the columns for which the terminal is too narrow, and tells
+/// nobody of them.
 ///
 /// # Errors
 /// A closed pipe.

@@ -9,15 +9,16 @@ use std::{
 use crate::{
     error::{Error, Result},
     hint,
-    paths::{Paths, private_dir, temporary_dir},
+    paths::{Paths, private_dir},
+    temporary::TemporaryFolder,
 };
 
-/// [`temporary_dir`] for `purpose`, which completes the sentence "cannot keep …".
+/// A [`TemporaryFolder`] for `purpose`, which completes the sentence "cannot keep …".
 ///
 /// # Errors
 /// The folder cannot be made; with the variable that names another place.
-pub fn temporary_dir_for(purpose: &str, prefix: &str) -> Result<tempfile::TempDir> {
-    temporary_dir(prefix).map_err(|error| {
+pub fn temporary_dir_for(purpose: &str, prefix: &str) -> Result<TemporaryFolder> {
+    TemporaryFolder::new(prefix).map_err(|error| {
         let folder = std::env::temp_dir();
         Error::unexpected(format!("cannot keep {purpose} in `{}`", folder.display()))
             .caused_by(error)

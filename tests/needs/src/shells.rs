@@ -12,8 +12,18 @@ use crate::find;
 /// Debian, Red Hat (and macOS), Alpine, Android, and the Unixes of old.
 const NAMES: [&str; 5] = ["dash", "bash", "busybox", "mksh", "ksh93"];
 
-/// How the name of a shell ends beside which there is perl.
-const WITH_PERL: &str = " with perl";
+/// Those of them beside which there is perl. What is called busybox has nothing but its own.
+const WITH_PERL: [&str; 4] = [
+    "dash with perl",
+    "bash with perl",
+    "mksh with perl",
+    "ksh93 with perl",
+];
+
+/// The program of the shell called `name`.
+fn shell_of(name: &str) -> &str {
+    name.trim_end_matches(" with perl")
+}
 
 /// The scripts in `folder`, in order.
 ///
@@ -82,11 +92,21 @@ impl Shell {
             .into_iter()
             .filter(|name| find(name).is_some())
             .collect();
-        if find("dash").is_some() && find("perl").is_some() {
-            there.push("dash with perl");
-        }
+        there.extend(Self::with_perl().next());
         assert!(!there.is_empty(), "there is no shell");
         there.into_iter().map(Self::new)
+    }
+
+    fn with_perl() -> impl Iterator<Item = &'static str> {
+        let has_perl = find("perl").is_some();
+        WITH_PERL
+            .into_iter()
+            .filter(move |name| has_perl && find(shell_of(name)).is_some())
+    }
+
+    /// Those of them that know of perl.
+    pub fn all_with_perl() -> impl Iterator<Item = Self> {
+        Self::with_perl().map(Self::new)
     }
 
     /// `name` as `sh`, beside this machine's programs, without perl unless `name` says that it is
@@ -97,8 +117,8 @@ impl Shell {
     #[must_use]
     pub fn new(name: &'static str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let has_perl = name.ends_with(WITH_PERL);
-        let program = find(name.trim_end_matches(WITH_PERL)).expect("a shell");
+        let has_perl = WITH_PERL.contains(&name);
+        let program = find(shell_of(name)).expect("a shell");
         let mut path = folder.path().display().to_string();
         let link = |name: &str| symlink(&program, folder.path().join(name)).expect("a link");
         if name == "busybox" {
@@ -108,7 +128,11 @@ impl Shell {
         } else {
             link("sh");
             let programs = std::env::var("PATH").unwrap_or_default();
-            let programs = if has_perl { &programs } else { without_perl(&programs) };
+            let programs = if has_perl {
+                &programs
+            } else {
+                without_perl(&programs)
+            };
             path = format!("{path}:{programs}");
         }
         Self { name, folder, path }

@@ -168,7 +168,9 @@ fn where_there_is_no_room_the_old_file_stays_and_nothing_else() {
     }
     put(&far, b"t/large", b"old", 0o644);
     let done = cp(&lab, [os("-r"), here.join("t").into(), deploy(&far)]).exits(8);
-    says(&done, &["File too large", "7 copied", "1 failed"]);
+    // With the place, since the words of the server are those of a part of a pipeline.
+    let place = format!("cannot write `web-1:{}`", far.join("t/large").display());
+    says(&done, &["File too large", "7 copied", "1 failed", &place]);
     assert_eq!(fs::read(far.join("t/large")).unwrap(), b"old");
     assert_eq!(tree(&far.join("t")).len(), 7);
     // And here.

@@ -136,3 +136,62 @@ fn many_servers_are_named_in_lines_that_break_between_names() {
         assert!(is_whole, "{name} in {title}");
     }
 }
+
+#[test]
+fn whoever_confirms_logs_or_a_forward_sees_what_is_read_and_what_is_opened() {
+    let service = Service::start(binary().to_str().unwrap(), "");
+    let profiles = service.home().join(".config/ops/profiles");
+    std::fs::create_dir_all(&profiles).unwrap();
+    std::fs::write(profiles.join("prod.yaml"), "guard: { confirm: yes }\n").unwrap();
+    for (args, lines) in [
+        (
+            &[
+                "logs",
+                "web-1",
+                "/var/log/a b.log",
+                "--grep",
+                "x y",
+                "--user",
+                "app",
+            ][..],
+            &[
+                "files: '/var/log/a b.log'",
+                "matching: 'x y'",
+                "runs as: app",
+            ][..],
+        ),
+        (
+            &["logs", "-f", "web-1", "--unit", "nginx"],
+            &["units: nginx"],
+        ),
+        (
+            &[
+                "forward",
+                "web-1",
+                "0:db.internal:5432",
+                "--",
+                "psql",
+                "a b",
+            ],
+            &[
+                "a free port → db.internal:5432 through web-1",
+                "command: psql 'a b'",
+            ],
+        ),
+        (
+            &["forward", "web-1", "-D", "1080"],
+            &["wherever its SOCKS clients ask for through web-1"],
+        ),
+    ] {
+        let words = [&["-p", "prod"][..], args].concat();
+        let mut terminal = Terminal::start(&service, &words);
+        terminal.wait_for("[y/N]");
+        let screen = terminal.screen(80, 24).screen().contents();
+        for line in lines {
+            assert!(screen.contains(line), "{line}: {screen}");
+        }
+        terminal.send("no\r");
+        terminal.wait();
+    }
+    assert!(!service.calls().contains(&"StartSession".to_owned()));
+}

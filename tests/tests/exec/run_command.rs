@@ -393,6 +393,14 @@ fn whoever_confirms_a_cancellation_sees_the_servers() {
         stderr.contains("runs on 2 servers in eu-west-1 is not confirmed"),
         "{stderr}"
     );
+    // The list is too wide for this terminal, which is said.
+    let mut list = Terminal::start(&service, &["runs"]);
+    assert_eq!(list.wait(), Some(0));
+    let screen = list.screen(80, 24).screen().contents();
+    assert!(
+        screen.contains("left out for want of room: document"),
+        "{screen}"
+    );
     let mut terminal = Terminal::start(&service, &["-p", "g", "runs", "cancel", id]);
     terminal.wait_for("[y/N]");
     let screen = terminal.screen(80, 24).screen().contents();

@@ -196,6 +196,37 @@ fn socks_destinations_are_bounded_and_an_unused_one_makes_room() {
     forward.end();
 }
 
+/// A page may have a browser ask for any number of names; StartSession has a quota of three calls a
+/// second for everybody.
+#[test]
+fn a_shell_does_not_wait_behind_the_many_destinations_of_a_socks_proxy() {
+    const DESTINATIONS: usize = 20;
+    let service = service();
+    let forward = Forward::start(&service, &["web-1", "-D", "0"]);
+    service.set_faults("tps=StartSession/3");
+    let proxy = forward.port(0);
+    let listeners: Vec<TcpListener> = (0..DESTINATIONS)
+        .map(|_| TcpListener::bind("127.0.0.1:0").expect("a port"))
+        .collect();
+    for listener in &listeners {
+        let port = listener.local_addr().expect("an address").port();
+        // Each waits for its session, and most of them longer than this test.
+        thread::spawn(move || {
+            let _ = std::panic::catch_unwind(|| ask_socks(proxy, port));
+        });
+    }
+    // A burst, and then a third of a second each: by now all of them have asked.
+    service.wait_for_calls("StartSession", 4);
+    let output = service
+        .ops(&["exec", "-n", "web-1", "--", "echo", "mine"])
+        .output()
+        .expect("ops runs");
+    assert_eq!(text(&output.stdout), "mine\n", "{}", text(&output.stderr));
+    let started = service.sessions().len();
+    assert!(started < DESTINATIONS / 2, "{started} were started first");
+    forward.end();
+}
+
 /// `ops forward` under a limit of descriptors, set by `ulimit` with these options.
 #[cfg(target_os = "linux")]
 fn limited(service: &ops_tests::service::Service, options: &str, args: &[&str]) -> Forward {

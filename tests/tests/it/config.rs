@@ -122,7 +122,12 @@ fn a_first_profile_comes_from_a_line_or_from_five_answers() {
         "--select",
         "Team=a.b: c",
     ];
-    lab.ops(line).output().success();
+    let done = lab.ops(line).output().success();
+    // The profile holds what the line says: nothing is said twice.
+    assert!(
+        done.stderr.contains("its servers: ops -p shop ls"),
+        "{done}"
+    );
     let path = lab.home().join(".config/ops/profiles/shop.yaml");
     let text = fs::read_to_string(&path).expect("the profile");
     for part in [

@@ -53,10 +53,32 @@ fn a_refused_dial_names_the_permission_and_blames_the_clock_only_where_the_answe
     answer.tells(["`ssmmessages:OpenDataChannel` on `*`"]);
     answer.tells(["\"Sid\":\"DataChannels\""]);
     assert!(!answer.stderr.contains("clock"), "{}", answer.stderr);
-    service.set_faults("refuse-dial=clock");
-    let answer = run(&service, &["shell", "web-1"], "");
-    answer.ends_with(5);
-    answer.tells(["check the clock"]);
+}
+
+#[test]
+fn a_wrong_clock_has_one_exit_code_and_one_hint_whatever_call_meets_it() {
+    let service = Service::start(OPS, "");
+    let shell = &["shell", "web-1"][..];
+    for (faults, args) in [
+        ("refuse-dial=clock", shell),
+        ("clock=10m", shell),
+        ("clock=10m", &["ls"]),
+        ("clock=10m", &["describe", "web-1"]),
+    ] {
+        service.set_faults(faults);
+        let answer = run(&service, args, "");
+        answer.ends_with(4);
+        answer.tells(["set the clock of this machine: sudo timedatectl set-ntp true"]);
+    }
+}
+
+#[test]
+fn a_call_that_is_not_answered_is_told_of_once() {
+    let service = Service::start(OPS, "slow=ssm:StartSession/2200ms");
+    let answer = run(&service, &["exec", "web-1", "--", "true"], "");
+    answer.ends_with(0);
+    let words = "waiting for AWS to answer StartSession";
+    assert_eq!(answer.stderr.matches(words).count(), 1, "{}", answer.stderr);
 }
 
 #[test]

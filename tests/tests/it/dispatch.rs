@@ -248,3 +248,109 @@ fn plausible_slips_are_answered_with_the_next_command() {
     let done = lab.ops(["sessions", "end"]).output().exits(2);
     assert!(done.stderr.contains("Usage: ops sessions end"), "{done}");
 }
+
+#[test]
+fn a_form_of_output_that_a_verb_does_not_have_is_refused_and_not_ignored() {
+    let lab = Lab::new();
+    for (status, line) in [
+        (2, "shell web-1 -o json"),
+        (2, "logs web-1 /var/log/syslog -o jsonl"),
+        (255, "ssh --output json web-1"),
+        (2, "ssh-config -o json"),
+        (255, "ssh-proxy web-1 22 -o json"),
+        (2, "login -o json"),
+        (2, "logout -o yaml"),
+        (2, "completion bash -o json"),
+        (2, "man -o json"),
+        (2, "sessions log x -o json"),
+        (2, "config set color auto -o json"),
+        (2, "config use x -o json"),
+        (2, "cache clear -o json"),
+        (2, "sandbox stop -o json"),
+        (2, "api connect web-1 22 -o json"),
+        (255, "forward web-1 0:80 -o json -- true"),
+        (2, "env -o json -- true"),
+        (2, "whoami -o csv"),
+    ] {
+        let done = lab.ops(line.split(' ')).output().exits(status);
+        assert!(
+            done.stderr.contains("has no output format"),
+            "{line}: {done}"
+        );
+        assert_eq!(done.stdout, "", "{line}");
+    }
+    // What the environment asks for is meant for the verbs that have forms.
+    let lab = lab.env("OPS_OUTPUT", "json");
+    lab.ops(["completion", "bash"]).output().success();
+    let schema = ["config", "schema", "-o", "yaml"];
+    let done = lab.ops(schema).output().success();
+    assert!(done.stdout.starts_with("type: object"), "{done}");
+    let lab = Lab::with_sandbox();
+    for (what, key) in [("env", "AWS_ENDPOINT_URL: "), ("log", "calls:")] {
+        let done = lab.ops(["sandbox", what, "-o", "yaml"]).output().success();
+        assert!(done.stdout.contains(key), "{what}: {done}");
+        assert!(!done.stdout.contains("export "), "{what}: {done}");
+    }
+}
+
+#[test]
+fn a_number_that_an_option_cannot_have_is_refused_with_what_it_may_be() {
+    let lab = Lab::new();
+    for (status, line, allowed) in [
+        (
+            255,
+            "exec web-1 web-2 --batch 0 -- true",
+            "at least one server",
+        ),
+        (
+            255,
+            "exec web-1 web-2 --batch 0% -- true",
+            "at least one server",
+        ),
+        (
+            255,
+            "exec web-1 web-2 --batch -1 -- true",
+            "number of servers",
+        ),
+        (
+            255,
+            "exec web-1 web-2 --canary 0 -- true",
+            "from 1 to 10000",
+        ),
+        (
+            255,
+            "exec web-1 web-2 --canary -1 -- true",
+            "from 1 to 10000",
+        ),
+        (
+            255,
+            "exec web-1 web-2 --parallel 0 -- true",
+            "from 1 to 10000",
+        ),
+        (
+            255,
+            "exec web-1 web-2 --max-fail x -- true",
+            "number of servers",
+        ),
+        (
+            255,
+            "exec web-1 web-2 --max-fail 101% -- true",
+            "from 0% to 100%",
+        ),
+        (2, "logs web-1 /a --tail -1", "number of lines"),
+        (2, "logs web-1 /a --tail x", "number of lines"),
+        (2, "forward web-1 0:80 --sessions 0", "1..=16"),
+        (2, "forward web-1 0:80 --sessions x", "whole number"),
+        (2, "cp --parallel 0 a web-1:", "from 1 to 64"),
+        (2, "cp --sessions -1 a web-1:", "from 1 to 64"),
+        (2, "cp --limit-rate 0 a web-1:", "a rate of nothing"),
+        (2, "ls --watch 0", "1 to 86400 seconds"),
+        (2, "ls --timeout 0", "no time at all"),
+        (255, "exec web-1 --timeout 0ms -- true", "no time at all"),
+        (2, "ls --timeout -1", "is no time"),
+    ] {
+        let done = lab.ops(line.split(' ')).output().exits(status);
+        assert!(done.stderr.contains("invalid value"), "{line}: {done}");
+        assert!(done.stderr.contains(allowed), "{line}: {done}");
+    }
+}

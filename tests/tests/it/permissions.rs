@@ -178,9 +178,11 @@ fn without_a_home_folder_in_the_environment_the_user_database_is_asked() {
         done.json()["files"][0]["path"].as_str().map(str::to_owned)
     };
     let expected = format!("{home}/.config/ops/config.yaml");
-    assert_eq!(path(None), Some(expected));
+    assert_eq!(path(None).as_ref(), Some(&expected));
+    // An empty one is none, and not the root of the file system.
+    assert_eq!(path(Some("")).as_ref(), Some(&expected));
     // A relative one would have settings read from the working directory.
-    for relative in ["", "here", "."] {
+    for relative in ["here", "."] {
         let path = path(Some(relative)).expect("a path");
         assert!(path.starts_with("/.config"), "{relative}: {path}");
     }

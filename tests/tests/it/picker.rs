@@ -271,3 +271,25 @@ fn a_terminal_on_which_nothing_can_be_drawn_is_asked_for_a_number() {
     let drawn = String::from_utf8_lossy(&terminal.output()).into_owned();
     assert!(!drawn.contains('\x1b'), "{drawn:?}");
 }
+
+#[test]
+fn those_that_match_a_pattern_are_shown_with_what_is_known_of_their_agents() {
+    let service = service();
+    // One name for several: the picker comes where nobody could know of it.
+    for (args, asked) in [
+        (
+            &["shell", "tag:Role=web"][..],
+            "several match tag:Role=web:",
+        ),
+        (&["shell", "bild-1"], "nothing is called `bild-1`"),
+    ] {
+        let mut terminal = Terminal::start(&service, args);
+        terminal.wait_for_screen("the agents", |screen| {
+            let text = screen.contents();
+            let knows = text.contains("  ok  ") || text.contains("  no agent  ");
+            text.contains(asked) && text.contains("REACH") && knows
+        });
+        terminal.send("\x1b");
+        terminal.wait();
+    }
+}

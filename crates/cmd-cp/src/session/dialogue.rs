@@ -5,10 +5,11 @@ mod output;
 use bytes::Bytes;
 use ops_remote::pipe::{LOST, ScriptHost, UpPipe};
 use ops_remote::script::compact;
-use ops_ui::{Error, Result, hint};
+use ops_ui::{Error, Result};
 
 use super::{
     probe::{self, Tools},
+    refusal::refusal_error,
     script,
 };
 use crate::{
@@ -501,6 +502,11 @@ impl Dialogue {
         }
     }
 
+    /// The server's name.
+    pub(super) fn label(&self) -> &str {
+        &self.label
+    }
+
     async fn send_frame(&mut self, line: &str, bytes: Bytes) -> Result<()> {
         let len = bytes.len() as u64;
         let taken = match self.up.announce_line(line, len).await {
@@ -545,23 +551,6 @@ pub(super) struct FileEnd {
     pub(super) exact: bool,
     /// For touch.
     pub(super) stamp: Option<String>,
-}
-
-/// What a full file system or a quota is called. Source: `strerror` of ENOSPC and EDQUOT.
-const FULL: [&str; 2] = ["No space left on device", "Disk quota exceeded"];
-
-/// The server's words about one file.
-fn refusal_error(label: &str, why: &str) -> Error {
-    // A shell puts its own name and a line's number in front.
-    let why = why.trim();
-    let why = why.strip_prefix("sh: ").map_or(why, |rest| {
-        rest.split_once(": ").map_or(rest, |(_, rest)| rest)
-    });
-    let error = Error::unexpected(format!("`{label}` says: {why}"));
-    if FULL.iter().any(|words| why.contains(words)) {
-        return error.hint(hint!("make room there: ops shell {}", label));
-    }
-    error
 }
 
 /// `mtime` as touch takes it, for a time zone of UTC; what lies before 1970, or beyond what a date
@@ -612,14 +601,5 @@ mod tests {
         assert_eq!(touch_stamp(951_827_696), "200002291234.56");
         assert_eq!(touch_stamp(1_700_000_000), "202311142213.20");
         assert_eq!(touch_stamp(-5), "197001010000.00");
-    }
-
-    #[test]
-    fn the_words_of_a_shell_lose_its_name() {
-        let error = refusal_error("web-1", "sh: 12: cannot create /x: Permission denied ");
-        assert_eq!(
-            error.what(),
-            "`web-1` says: cannot create /x: Permission denied"
-        );
     }
 }

@@ -12,6 +12,7 @@ pub(crate) mod fuzzing;
 mod inflate;
 mod list;
 mod probe;
+mod refusal;
 mod script;
 #[cfg(test)]
 mod shells;
@@ -36,6 +37,7 @@ use ops_ui::{Error, ErrorKind, Result, output::escape};
 use self::{dialogue::Dialogue, probe::Tools};
 use crate::{
     item::{ListRequest, Listing},
+    remote_path::RemotePath,
     transport::{Fetch, FirstUse, Job, Server, Store, Transport},
 };
 
@@ -72,6 +74,11 @@ struct Reached {
 }
 
 impl ShellTransport {
+    /// `error` about what is stored at `path`, with that place in it.
+    fn store_error(&self, error: Error, path: &RemotePath) -> Error {
+        refusal::store_error(error, self.host.instance.label(), path)
+    }
+
     /// Reaches the server and finds out what it has; `document` is the profile's own for commands.
     ///
     /// # Errors

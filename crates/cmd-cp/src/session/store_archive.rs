@@ -14,6 +14,7 @@ use super::{
     dialogue::Dialogue,
     fetch_archive::{SMALL_BYTES, common_folder},
     frames::{choose_codec, compress_frame, stored_mode, usable_dialogue},
+    refusal::store_error,
 };
 use crate::{
     hashes,
@@ -308,7 +309,8 @@ async fn spread_files(
             }
             Err(error) => {
                 for file in files {
-                    job.report.mark_failed(file.item.id, error.clone());
+                    let error = store_error(error.clone(), dialogue.label(), &file.item.path);
+                    job.report.mark_failed(file.item.id, error);
                 }
             }
         }

@@ -183,7 +183,10 @@ pub(super) async fn carry_lane(
             ))
             .await;
         }
-        Err(LaneFailure { error, .. }) => job.report.mark_failed(split.item.id, error),
+        Err(LaneFailure { error, .. }) => {
+            let error = session.store_error(error, &split.item.path);
+            job.report.mark_failed(split.item.id, error);
+        }
     }
 }
 

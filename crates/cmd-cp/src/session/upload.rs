@@ -120,7 +120,10 @@ pub(super) async fn upload_items(
         let temporary = landing::temporary_name(item.path.name_or(b"link"), false);
         match dialogue.make_link(&item.path, &temporary, target).await {
             Ok(()) => job.report.mark_done(item.id),
-            Err(error) if dialogue.is_usable() => job.report.mark_failed(item.id, error),
+            Err(error) if dialogue.is_usable() => {
+                job.report
+                    .mark_failed(item.id, session.store_error(error, &item.path));
+            }
             Err(error) => return Err(error),
         }
     }
@@ -179,7 +182,8 @@ async fn make_folders(
                 Ok(answer) => new.push(answer == MADE),
                 Err(error) if dialogue.is_usable() => {
                     new.push(false);
-                    job.report.mark_failed(item.id, error);
+                    job.report
+                        .mark_failed(item.id, session.store_error(error, &item.path));
                 }
                 Err(error) => return Err(error),
             }
@@ -323,7 +327,10 @@ async fn store_with_retries(
                 item.what = StoreKind::File(source);
                 tokio::time::sleep(PAUSE).await;
             }
-            (Err((error, _)), _) => return job.report.mark_failed(item.id, error),
+            (Err((error, _)), _) => {
+                let error = session.store_error(error, &item.path);
+                return job.report.mark_failed(item.id, error);
+            }
         }
     }
 }

@@ -12,7 +12,8 @@ mod sources;
 use std::path::PathBuf;
 
 use ops_core::{
-    Command, Context, Values, connect::Urgency, inventory::TagFilter, resolve::SessionArgs,
+    Command, Context, Forms, Traits, Values, connect::Urgency, inventory::TagFilter,
+    resolve::SessionArgs,
 };
 use ops_remote::exec::{self, Request};
 use ops_ui::{Error, Exit, Result, globals::parse_duration, hint};
@@ -54,7 +55,7 @@ pub struct Logs {
     #[arg(long, value_name = "NAME")]
     unit: Vec<String>,
     /// Lines from before [default: 10]
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", value_parser = line_count, allow_negative_numbers = true)]
     tail: Option<u32>,
     /// Lines of a journal since then: 30m, yesterday
     ///
@@ -76,6 +77,10 @@ pub struct Logs {
 
 impl Command for Logs {
     const NAME: &'static str = "logs";
+    const TRAITS: Traits = Traits {
+        forms: Forms::Nothing,
+        ..Traits::NONE
+    };
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
         (
             "ops logs -f 'web-*' /var/log/nginx/error.log",
@@ -120,9 +125,12 @@ impl Command for Logs {
         };
         let hosts = selection.resolve(&cx).await?;
         let instances: Vec<_> = hosts.all.iter().map(|host| host.instance.clone()).collect();
-        cx.guard(Self::NAME, &instances, self.session.reason.as_deref())
-            .await?;
         let log_request = self.log_request(sources);
+        let (reason, work) = (
+            self.session.reason.as_deref(),
+            log_request.work(self.user.as_deref()),
+        );
+        cx.guard_work(Self::NAME, &instances, reason, &work).await?;
         // The command is the follower's.
         let mut request = Request::new(exec::Command::Line(Vec::new()));
         let profile = &cx.profile()?.exec;
@@ -163,6 +171,11 @@ impl Logs {
             pattern: self.grep.clone(),
         }
     }
+}
+
+fn line_count(text: &str) -> Result<u32, String> {
+    let count = text.parse();
+    count.map_err(|_| format!("write a number of lines, from 0 to {}", u32::MAX))
 }
 
 /// A time as journalctl takes it: lengths of ours become relative, everything else is its own

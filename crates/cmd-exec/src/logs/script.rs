@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
+use ops_core::guard::{WorkLine, words_line};
 use ops_remote::script::compact;
-use ops_ui::text::single_quoted;
+use ops_ui::{Hint, Text, text::single_quoted};
 
 use super::{
     journal_lines::JournalPosition,
@@ -30,6 +31,21 @@ pub(crate) struct LogRequest {
 }
 
 impl LogRequest {
+    /// What is read, and by whom, for whoever has to confirm it.
+    pub(super) fn work(&self, user: Option<&str>) -> Vec<WorkLine> {
+        let listed = |label, words: &[String]| {
+            let words = Hint::command(words.iter().map(String::as_str));
+            (!words.is_empty()).then(|| words_line(label, &words))
+        };
+        let runs_as = user.map(|user| ("runs as:", Text::from(user.to_owned())));
+        listed("files:", &self.sources.files)
+            .into_iter()
+            .chain(listed("units:", &self.sources.units))
+            .chain(listed("matching:", self.pattern.as_slice()))
+            .chain(runs_as)
+            .collect()
+    }
+
     /// Reads files from `places` on, of which `is_resumed` says whether there was an earlier run.
     pub(crate) fn files_script(&self, places: &FilePlaces, is_resumed: bool) -> String {
         let mut text = self.settings();

@@ -3,10 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ops_core::{
-    connect::Urgency,
-    trouble::{self, Share},
-};
+use ops_core::trouble::{self, Share};
 use ops_session::driver::Event;
 use ops_session::driver::mux::Notice;
 use ops_ui::Error;
@@ -180,7 +177,7 @@ impl Pool {
             }
         }
         loop {
-            match self.open(Urgency::Interactive).await {
+            match self.open(self.urgency_of_awaited()).await {
                 Ok(connection) => {
                     self.lock().reopening = false;
                     self.adopt(connection);

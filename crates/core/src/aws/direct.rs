@@ -76,6 +76,17 @@ pub(crate) struct DirectCall<'a> {
     pub(crate) limits: Limits,
 }
 
+impl DirectCall<'_> {
+    /// The operation, or the path that stands for it.
+    fn name(&self) -> &str {
+        match self.input {
+            Input::Json { target, .. } => target.rsplit('.').next().unwrap_or(target),
+            Input::Query { action, .. } => action,
+            Input::RestJson { path, .. } | Input::WithSsoToken { path, .. } => path,
+        }
+    }
+}
+
 /// What is asked, in the protocol of the service.
 pub(crate) enum Input<'a> {
     /// AWS JSON 1.1.
@@ -204,11 +215,14 @@ impl Aws {
         let is_signed = !matches!(call.input, Input::WithSsoToken { .. });
         let mut pauses = PAUSES.into_iter();
         let mut was_renewed = false;
+        let mut watched = None;
         loop {
             let credentials = match is_signed {
                 true => Some(self.credentials().await.map_err(DirectFailure::Unasked)?),
                 false => None,
             };
+            // Once there are credentials, for which the user may have been asked.
+            watched.get_or_insert_with(|| self.slow_calls.watch(call.name()));
             let error = match self.call_once(credentials.as_ref(), call).await {
                 Err(DirectFailure::Call(error)) => error,
                 settled => return settled,

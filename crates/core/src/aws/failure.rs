@@ -1,6 +1,6 @@
 //! What AWS and the SDK answer when something fails, in words: cause, place, next step, exit code.
 
-use std::error::Error as StdError;
+use std::{error::Error as StdError, time::SystemTime};
 
 use aws_smithy_runtime_api::{
     client::{
@@ -20,6 +20,7 @@ use super::{
     error_chain::{chain, innermost},
     login::login_hints,
     no_credentials::failure_of,
+    wrong_clock::{self, wrong_clock_error},
 };
 use crate::iam;
 
@@ -88,7 +89,15 @@ impl Call {
             SdkError::ServiceError(_) => match error.code().map(str::to_owned) {
                 Some(code) => {
                     let message = error.message().unwrap_or_default();
-                    self.service(what, &code, message)
+                    let is_late = error.raw_response().is_some_and(|answer| {
+                        wrong_clock::is_seen_in(answer.headers(), SystemTime::now())
+                    });
+                    match meaning(&code) {
+                        Meaning::BadCredentials if is_late => {
+                            wrong_clock_error(what, self.said(&code, message))
+                        }
+                        _ => self.service(what, &code, message),
+                    }
                 }
                 None => self.malformed(what, error),
             },
@@ -117,22 +126,21 @@ impl Call {
             .with_request_id(known.request_id())
     }
 
+    /// What the service has answered, in a line.
+    fn said(&self, code: &str, message: &str) -> String {
+        let (action, short, place) = (self.action, without_namespace(code), &self.place);
+        match shorten_message(message) {
+            message if message.is_empty() => format!("{action} answered {short} ({place})"),
+            message => format!("{action} answered {short} ({place}): {message}"),
+        }
+    }
+
     pub(super) fn service(&self, what: String, code: &str, message: &str) -> Error {
         let place = &self.place;
-        let short = without_namespace(code);
+        let said = self.said(code, message);
         let message = shorten_message(message);
-        let said = if message.is_empty() {
-            format!("{} answered {short} ({place})", self.action)
-        } else {
-            format!("{} answered {short} ({place}): {message}", self.action)
-        };
-        // The JSON services and STS speak of a wrong clock as of a wrong signature, in words alone:
-        // "Signature expired: … is now earlier than …", "Signature not yet current: …".
-        let is_clock = ["Signature expired", "Signature not yet current"]
-            .iter()
-            .any(|words| message.starts_with(words));
         let meaning = match meaning(code) {
-            Meaning::BadCredentials if is_clock => Meaning::Clock,
+            Meaning::BadCredentials if wrong_clock::is_said_by(&message) => Meaning::Clock,
             meaning => meaning,
         };
         match meaning {
@@ -151,10 +159,7 @@ impl Call {
                 place.aws_profile.as_deref().unwrap_or("default"),
             )
             .named("no-credentials"),
-            Meaning::Clock => Error::new(ErrorKind::NotLoggedIn, what)
-                .caused_by(said)
-                .hint("the clock of this machine differs from AWS's by minutes: set it, for example with `timedatectl set-ntp true`")
-                .named("clock-skew"),
+            Meaning::Clock => wrong_clock_error(what, said),
             Meaning::Denied => {
                 let resource = self.resource.as_deref().unwrap_or("*");
                 Error::new(ErrorKind::Denied, what)

@@ -26,8 +26,10 @@ mod recipe;
 mod service_config;
 mod sign;
 mod sign_out;
+mod slow_call;
 mod source;
 mod sso;
+mod wrong_clock;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -60,6 +62,7 @@ use ops_ui::{Env, Error, ErrorKind, Invocation, Result, text::hex};
 use self::bounds::AnswerBounds;
 pub use self::identity::Identity;
 pub(crate) use self::sign::{presign_s3, sign_upgrade};
+pub(crate) use self::wrong_clock::{SET_CLOCK, wrong_clock_error};
 pub(crate) use self::{
     assume::remove_kept_roles,
     call_place::CallPlace,
@@ -114,6 +117,8 @@ pub(crate) fn hex_digest(bytes: &[u8]) -> String {
 pub(crate) struct Aws {
     options: AwsOptions,
     env: Env,
+    /// Speaks of calls that are waited for.
+    slow_calls: slow_call::SlowCalls,
     base: SdkConfig,
     /// Without bounds: each kind of client has its own.
     http: SharedHttpClient,
@@ -270,6 +275,7 @@ impl Aws {
             ));
         }
         Ok(Self {
+            slow_calls: slow_call::SlowCalls::new(output.clone(), options.last_try.clone()),
             options,
             env,
             base,
@@ -495,7 +501,8 @@ impl Aws {
         let of_ec2 = config.clone().into_builder().http_client(long).build();
         macro_rules! client {
             ($sdk:ident, $service:expr, $config:expr) => {{
-                let mut builder = $sdk::config::Builder::from($config);
+                let mut builder =
+                    $sdk::config::Builder::from($config).interceptor(self.slow_calls.clone());
                 if let Some(url) = endpoint($service) {
                     builder = builder.endpoint_url(url);
                 }

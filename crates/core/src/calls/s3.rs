@@ -30,7 +30,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     BoxFuture,
-    aws::{Service, chain, http},
+    aws::{Meaning, Service, chain, http, meaning, wrong_clock_error},
     context::Context,
     partition::Partition,
 };
@@ -511,6 +511,9 @@ impl Inner {
         let code = element(&text, "Code").unwrap_or("no code");
         let message = element(&text, "Message").unwrap_or_default();
         let said = format!("{action} answered {status} {code}: {message}");
+        if meaning(code) == Meaning::Clock {
+            return Err(wrong_clock_error(what, said));
+        }
         if status == 403 {
             let partition = Partition::of(&self.region).name;
             let place = format!("arn:{partition}:s3:::{}/{}*", self.name, self.prefix);

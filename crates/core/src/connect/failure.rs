@@ -17,7 +17,7 @@ use super::{
     stream_url::StreamUrlError,
 };
 use crate::{
-    aws::{Aws, Meaning, Network, code_of, meaning, statement_hint},
+    aws::{Aws, Meaning, Network, code_of, meaning, statement_hint, wrong_clock_error},
     context::Context,
     diagnosis, iam,
     partition::Partition,
@@ -165,15 +165,15 @@ pub(super) fn open_failed(instance: &Instance, error: &OpenError, network: &Netw
             body,
             ..
         } => {
+            if speaks_of_time(body) {
+                return wrong_clock_error(what, why).caused_by(body);
+            }
             let error = Error::new(ErrorKind::Denied, what).caused_by(why);
             let error = if body.is_empty() {
                 error
             } else {
                 error.caused_by(body)
             };
-            if speaks_of_time(body) {
-                return error.hint("check the clock of this machine (a signature lasts five minutes), then try again");
-            }
             let statement = iam::statement_text("ssmmessages:OpenDataChannel", &instance.region);
             error
                 .caused_by("it was refused with a signature and without one: the caller may lack `ssmmessages:OpenDataChannel` on `*`")

@@ -4,7 +4,7 @@ use ops_profile::{Instance, InstanceState, Kind, Ping};
 use ops_ui::{Hint, Text, hint};
 
 use super::facts::{EndpointLook, Facts, WayOut};
-use crate::iam;
+use crate::{aws::SET_CLOCK, iam};
 
 /// Agents mostly report within this time after a launch. An assumption: AWS documents no time, but
 /// for Default Host Management, whose role may take half an hour to reach a server.
@@ -29,10 +29,7 @@ pub(super) fn clock_skew(facts: &Facts) -> Option<(Text, Hint)> {
         true => format!("{text}: AWS refuses what is signed more than five minutes off"),
         false => text,
     };
-    Some((
-        text.into(),
-        "set the clock: sudo timedatectl set-ntp true".into(),
-    ))
+    Some((text.into(), SET_CLOCK.into()))
 }
 
 /// Whether AWS refuses what is signed with this machine's clock.

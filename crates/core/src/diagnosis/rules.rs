@@ -102,7 +102,7 @@ pub const RULES: &[Rule] = &[
         symptom: Symptom::Refused,
         checks: &["clock"],
         means: "the clock of this machine is wrong by more than five minutes",
-        remedy: "set it: `timedatectl set-ntp true`",
+        remedy: "set it: `sudo timedatectl set-ntp true`",
         tell: clock_skew,
     },
     Rule {

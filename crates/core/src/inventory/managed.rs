@@ -29,7 +29,7 @@ use crate::aws::Aws;
 /// The most that DescribeInstanceInformation gives a page.
 const PAGE: i32 = 50;
 /// The same as a length.
-const PAGE_LEN: usize = 50;
+pub(super) const PAGE_LEN: usize = 50;
 /// Calls by id at the same time. The service's quota for them is not documented; a call that is
 /// throttled is made again by the SDK.
 const ID_CALLS: usize = 8;

@@ -55,27 +55,11 @@ pub(crate) enum Feed {
     Failed,
 }
 
-/// Asks which of `instances` are meant; `None` when the user leaves without a choice. `recents` are
-/// those that were used last.
+/// Asks which of the instances that come through `feed`, at any time, are meant; `None` when the
+/// user leaves without a choice. `recents` are those that were used last.
 ///
 /// # Errors
 /// The terminal cannot be used.
-pub(crate) async fn pick(
-    output: &Output,
-    question: Question,
-    recents: Vec<Recent>,
-    instances: Vec<Instance>,
-) -> Result<Option<Vec<Instance>>> {
-    let (news, feed) = mpsc::unbounded_channel();
-    let note = None;
-    let _ = news.send(Feed::Whole { instances, note });
-    pick_from(output, question, recents, feed).await
-}
-
-/// As [`pick`], of instances that come through `feed`, at any time.
-///
-/// # Errors
-/// As [`pick`].
 pub(crate) async fn pick_from(
     output: &Output,
     question: Question,

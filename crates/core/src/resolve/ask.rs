@@ -132,6 +132,43 @@ impl Context {
         listed
     }
 
+    /// Asks which of `found` is meant. They are drawn at once; what Systems Manager knows of their
+    /// agents is drawn when it comes, and where it does not come the choice is the same.
+    ///
+    /// # Errors
+    /// The terminal cannot be used.
+    pub(super) async fn pick_found(
+        &self,
+        question: Question,
+        found: Vec<Instance>,
+    ) -> Result<Option<Vec<Instance>>> {
+        let (news, feed) = mpsc::unbounded_channel();
+        let _ = news.send(Feed::Page(found.clone()));
+        let mut picking = pin!(picker::pick_from(
+            self.output(),
+            question,
+            self.recents()?,
+            feed
+        ));
+        let mut asking = pin!(async {
+            let instances = match self.inventory().await {
+                Ok(inventory) => inventory.with_agents(found).await,
+                Err(_) => found,
+            };
+            let _ = news.send(Feed::Whole {
+                instances,
+                note: None,
+            });
+        });
+        let mut is_asked = false;
+        loop {
+            tokio::select! {
+                chosen = &mut picking => return chosen,
+                () = &mut asking, if !is_asked => is_asked = true,
+            }
+        }
+    }
+
     /// The one that the user chooses of those that are called nearly so, where somebody is there to
     /// choose; nothing is ever taken for what was meant without that.
     ///
@@ -148,7 +185,7 @@ impl Context {
             is_surprise: true,
             names_region: near.iter().any(|one| one.region != near[0].region),
         };
-        let chosen = picker::pick(self.output(), question, self.recents()?, near).await?;
+        let chosen = self.pick_found(question, near).await?;
         chosen.and_then(|mut chosen| chosen.pop()).ok_or(error)
     }
 }

@@ -6,13 +6,12 @@ use std::fmt::Write as _;
 use ops_profile::{Instance, InstanceState, Selector, Target};
 use ops_ui::{Error, ErrorKind, Hint, hint, text::named};
 
+use super::near::{by_tag, did_you_mean, near_names};
 use crate::{
     context::Context,
     inventory::{Query, answers_to},
 };
 
-/// Near names shown.
-const NEAR: usize = 3;
 /// Candidates listed in an error.
 const LISTED: usize = 20;
 
@@ -142,17 +141,8 @@ pub(super) async fn none(cx: &Context, target: &Target, regions: &[String]) -> M
         ));
     }
     // A name that would not be found either is no help.
-    let near = near(text, in_reach());
-    if !near.is_empty() {
-        let names: Vec<String> = near
-            .iter()
-            .map(|instance| typed(&query, instance))
-            .collect();
-        error = error.hint(hint!(
-            "did you mean {}?",
-            Hint::names(names.iter().map(String::as_str), " or ")
-        ));
-    }
+    let near = near_names(text, in_reach());
+    error = error.hinted_with(did_you_mean(&query, &near));
     let left_out: Vec<&&Instance> = same
         .iter()
         .filter(|i| i.state == InstanceState::Running && !query.is_selected(i))
@@ -180,30 +170,6 @@ fn as_argument(text: &str) -> Hint {
         hint!("-- {}", text)
     } else {
         hint!("{}", text)
-    }
-}
-
-/// The target that means an instance by its tag, whatever its name looks like.
-fn by_tag(query: &Query, instance: &Instance) -> String {
-    let key = &query.naming.tag;
-    let value = instance.tags.get(key).or(instance.name.as_ref());
-    format!("tag:{key}={}", value.map_or("", String::as_str))
-}
-
-/// What reaches an instance when it is typed: its name, unless that would be taken apart.
-fn typed(query: &Query, instance: &Instance) -> String {
-    let name = instance.name.as_deref().unwrap_or(&instance.id);
-    // An index at its end would be one of a tag's value, too.
-    if name.ends_with(']') {
-        return instance.id.clone();
-    }
-    let is_plain = name.parse::<Target>().is_ok_and(|target| {
-        target.whole().is_none() && matches!(target.selector, Selector::Word(_) | Selector::Id(_))
-    });
-    if is_plain && !name.starts_with('-') {
-        name.to_owned()
-    } else {
-        by_tag(query, instance)
     }
 }
 
@@ -240,35 +206,6 @@ async fn searched(cx: &Context, query: &Query, regions: &[String]) -> String {
         let _ = write!(text, ", VPC {vpc}");
     }
     text
-}
-
-/// Those whose names are spelt much like `text`, and not just so. How far a name may be from it is
-/// a third of its length, so that nothing is near one or two letters.
-fn near<'a>(text: &str, instances: impl Iterator<Item = &'a Instance>) -> Vec<&'a Instance> {
-    let lower = text.to_lowercase();
-    let length = lower.chars().count();
-    let mut scored: Vec<(usize, &str, &Instance)> = instances
-        .filter_map(|instance| Some((instance.name.as_deref()?, instance)))
-        .filter(|(name, _)| *name != text)
-        .filter_map(|(name, instance)| {
-            let other = name.to_lowercase();
-            let is_part = length > 2 && other.contains(&lower)
-                || other.chars().count() > 2 && lower.contains(&other);
-            let distance = if is_part {
-                1
-            } else {
-                strsim::damerau_levenshtein(&lower, &other)
-            };
-            (is_part || distance <= length / 3).then_some((distance, name, instance))
-        })
-        .collect();
-    scored.sort_unstable_by_key(|(distance, name, _)| (*distance, *name));
-    scored.dedup_by_key(|(_, name, _)| *name);
-    scored
-        .into_iter()
-        .take(NEAR)
-        .map(|(_, _, instance)| instance)
-        .collect()
 }
 
 /// Several machines, and nobody to ask.
@@ -379,54 +316,4 @@ fn line(instance: &Instance) -> String {
         let _ = write!(text, "  launched {launched:.0}");
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_that_come_near_are_found_and_others_are_not() {
-        let named = |name: &str| Instance {
-            name: Some(name.to_owned()),
-            ..Instance::bare("i-00000000", "eu-west-1")
-        };
-        let all = [
-            named("web-1"),
-            named("web-2"),
-            named("database"),
-            named("bastion"),
-        ];
-        let near = |text: &str| {
-            let found = near(text, all.iter());
-            let names = found.iter().map(|instance| instance.name.as_deref());
-            names.map(|name| name.expect("a name")).collect::<Vec<_>>()
-        };
-        assert_eq!(near("wbe-1"), ["web-1"]);
-        assert_eq!(near("Web-1"), ["web-1", "web-2"]);
-        assert_eq!(near("data"), ["database"]);
-        for none in ["nosuch", "a", "w", "xy"] {
-            assert!(near(none).is_empty(), "{none}");
-        }
-        assert_eq!(near("web-1"), ["web-2"], "what was typed is no correction");
-    }
-
-    #[test]
-    fn a_name_that_would_be_taken_apart_is_proposed_by_its_tag() {
-        let query = Query::default();
-        let typed = |name: &str| {
-            super::typed(
-                &query,
-                &Instance {
-                    name: Some(name.to_owned()),
-                    ..Instance::bare("i-00000000", "eu-west-1")
-                },
-            )
-        };
-        assert_eq!(typed("web-1"), "web-1");
-        assert_eq!(typed("bracket[1]"), "i-00000000");
-        for name in ["user@name", "-dash", "star*", "tag:a=b"] {
-            assert_eq!(typed(name), format!("tag:Name={name}"));
-        }
-    }
 }

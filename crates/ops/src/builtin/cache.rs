@@ -1,7 +1,7 @@
 //! `ops cache`
 
 use ops_core::{
-    Command, Context,
+    Command, Context, Traits,
     cache::{self, Entry},
 };
 use ops_profile::instance::age_words;
@@ -35,6 +35,10 @@ enum Action {
 
 impl Command for Cache {
     const NAME: &'static str = "cache";
+    const TRAITS: Traits = Traits {
+        without_forms: &["refresh", "clear"],
+        ..Traits::NONE
+    };
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
         (
             "ops cache refresh",

@@ -1,6 +1,6 @@
 //! `ops completion SHELL`
 
-use ops_core::{Command, Context, Traits};
+use ops_core::{Command, Context, Forms, Traits};
 use ops_ui::{Exit, Result};
 
 use crate::shells::{self, Shell};
@@ -39,6 +39,7 @@ impl Command for Completion {
     const NAME: &'static str = "completion";
     const TRAITS: Traits = Traits {
         always_allowed: true,
+        forms: Forms::Nothing,
         ..Traits::NONE
     };
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[

@@ -12,7 +12,7 @@ use clap_mangen::{
     Man,
     roff::{Roff, bold, roman},
 };
-use ops_core::{Command, Context, Entry, Traits};
+use ops_core::{Command, Context, Entry, Forms, Traits};
 use ops_ui::{Error, ErrorKind, Exit, Result, hint};
 
 use crate::globals;
@@ -49,6 +49,7 @@ impl Command for Manual {
     const NAME: &'static str = "man";
     const TRAITS: Traits = Traits {
         always_allowed: true,
+        forms: Forms::Nothing,
         ..Traits::NONE
     };
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[

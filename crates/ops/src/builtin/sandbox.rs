@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use ops_core::{Command, Context};
+use ops_core::{Command, Context, Traits};
 use ops_sandbox::{Access, Options, Pace, UNSET, discover, served_file};
 use ops_ui::{Error, ErrorKind, Exit, Format, Result};
 use serde_json::{Value, json};
@@ -101,6 +101,10 @@ enum AgentPace {
 
 impl Command for SandboxCommand {
     const NAME: &'static str = "sandbox";
+    const TRAITS: Traits = Traits {
+        without_forms: &["stop", "fault"],
+        ..Traits::NONE
+    };
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
         (
             "ops --sandbox shell web-1",
@@ -132,7 +136,11 @@ impl Command for SandboxCommand {
             Action::Fault { faults } => order_faults(&cx, &faults),
             Action::Log => {
                 let log = admin::admin_request(&running_sandbox(&cx)?, "GET", "log", None)?;
-                cx.output().through_pager(|| cx.output().json(&log))?;
+                let output = cx.output();
+                output.through_pager(|| match output.format() {
+                    Format::Yaml => output.yaml(&log),
+                    _ => output.json(&log),
+                })?;
                 Ok(Exit::SUCCESS)
             }
         }
@@ -195,13 +203,16 @@ fn running_sandbox(cx: &Context) -> Result<Access> {
 
 fn print_environment(cx: &Context, access: &Access) -> Result<()> {
     let output = cx.output();
-    if output.format() == Format::Json {
+    if matches!(output.format(), Format::Json | Format::Yaml) {
         let all: serde_json::Map<String, Value> = access
             .environment()
             .into_iter()
             .map(|(name, value)| (name, value.into()))
             .collect();
-        return output.json(&all);
+        return match output.format() {
+            Format::Yaml => output.yaml(&all),
+            _ => output.json(&all),
+        };
     }
     let mut text = String::new();
     for name in UNSET {

@@ -1,7 +1,10 @@
 //! The scripts of a run as they are sent.
 
 use super::{folder::Folder, order::PreparedCommand, position::Position, text::as_format};
-use crate::{pipe, script::compact};
+use crate::{
+    pipe,
+    script::{compact, fill_in},
+};
 
 /// Makes the folder, or finds it.
 const BEGIN: &str = include_str!("scripts/begin.sh");
@@ -14,10 +17,16 @@ const ENGINE: [&str; 3] = [
     include_str!("scripts/input.sh"),
 ];
 /// One of its roles once more, behind it in the same file, for `perl -x`.
-const SUPERVISE: &str = include_str!("scripts/supervise.pl");
+pub(super) const SUPERVISE: &str = include_str!("scripts/supervise.pl");
 /// What stands around it. No shell runs anything behind `exit`, and one that reads all of its text
 /// first, as ksh93 does, takes it for a document.
 const AROUND_PERL: [&str; 2] = ["exit\n: <<\\PERL\n#!perl\n", "__END__\nPERL\n"];
+/// What of it is one program for all frames of an input, where the server has perl.
+pub(super) const INPUT_PROGRAM: &str = include_str!("scripts/input.pl");
+/// The line of `input.sh` that becomes [`INPUT_PROGRAM`].
+const INPUT_PROGRAM_MARK: &str = "INPUT_PL";
+/// How both programs of perl begin.
+pub(super) const NOTES: &str = include_str!("scripts/notes.pl");
 /// In the place of all that, where nothing can be written.
 const DIRECT: &str = include_str!("scripts/direct.sh");
 
@@ -25,8 +34,11 @@ const DIRECT: &str = include_str!("scripts/direct.sh");
 const ENGINE_MARK: &str = "\nENGINE\n";
 
 fn engine() -> String {
+    let program = |text| [NOTES, text].map(compact).concat();
+    let input = within_double_quotes(&program(INPUT_PROGRAM));
+    let shell = fill_in(&ENGINE.map(compact).concat(), INPUT_PROGRAM_MARK, &input);
     let [before, after] = AROUND_PERL;
-    ENGINE.map(compact).concat() + before + &compact(SUPERVISE) + after
+    shell + before + &program(SUPERVISE) + after
 }
 
 /// `text` as it has to be between double quotes in a shell.
@@ -213,7 +225,7 @@ mod tests {
 
     #[test]
     fn what_travels_in_a_command_holds_no_single_quote() {
-        for text in [BEGIN, START, &ENGINE.concat(), SUPERVISE, DIRECT] {
+        for text in [BEGIN, START, &engine(), DIRECT] {
             assert!(!compact(text).contains('\''));
         }
         assert_eq!(compact(START).matches(ENGINE_MARK).count(), 1);

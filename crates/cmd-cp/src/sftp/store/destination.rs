@@ -287,7 +287,7 @@ pub(super) async fn no_room(
     match session.channel.free_bytes(place.temporary.whole()).await {
         Some(free) if free < size.max(REQUEST_BYTES as u64) => error
             .caused_by(format!("no space is left there: {free} bytes are free"))
-            .hint("make room, then copy again"),
+            .hint("make room there, or copy to another file system"),
         _ => error,
     }
 }

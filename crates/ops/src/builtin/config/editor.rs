@@ -3,9 +3,9 @@
 use std::{fs, path::Path, process::Command as Process};
 
 use ops_core::Context;
-use ops_ui::{Env, Error, Exit, Result, confirm::Preset, hint};
+use ops_ui::{Env, Error, Exit, Result, confirm::Preset, hint, temporary::TemporaryFolder};
 
-use super::file::{ConfigFile, cannot_write, temporary_folder};
+use super::file::{ConfigFile, cannot_write, no_temporary_folder};
 
 /// What an empty config.yaml begins with in the editor.
 const EMPTY: &str = "\
@@ -30,7 +30,8 @@ pub(super) async fn edit_profile(cx: &Context, name: Option<&str>) -> Result<Exi
             .hint("change one key without it: ops config set KEY VALUE"));
     }
     let before = file.read()?;
-    let folder = temporary_folder()?;
+    // A process that is killed leaves what the user has typed so far, which nobody removes.
+    let folder = TemporaryFolder::without_sweep("ops-edit-").map_err(no_temporary_folder)?;
     let copy = folder.path().join(file.file_name());
     let start = if before.is_empty() { EMPTY } else { &before };
     fs::write(&copy, start).map_err(|error| cannot_write(&copy, error))?;

@@ -8,7 +8,7 @@ use std::{
 
 use ops_core::Context;
 use ops_profile::{Found, folders, list, nearest, settings};
-use ops_ui::{Error, Invocation, Result, Source, hint, text::named};
+use ops_ui::{Error, Invocation, Result, Source, hint, temporary::TemporaryFolder, text::named};
 
 use crate::plugin;
 
@@ -92,7 +92,7 @@ impl ConfigFile {
     /// # Errors
     /// No temporary file can be made.
     pub(super) fn mistakes(&self, cx: &Context, text: &str) -> Result<Vec<Error>> {
-        let folder = temporary_folder()?;
+        let folder = TemporaryFolder::new("ops-config-").map_err(no_temporary_folder)?;
         let path = folder.path().join(self.file_name());
         fs::write(&path, text).map_err(|error| cannot_write(&path, error))?;
         self.mistakes_of(cx, &path)
@@ -157,13 +157,9 @@ pub(super) fn team_profiles(cx: &Context) -> Result<Vec<Found>> {
     list(&folders(cx.globals(), cx.paths()))
 }
 
-/// A folder that nobody else can read.
-///
-/// # Errors
-/// None can be made.
-pub(super) fn temporary_folder() -> Result<tempfile::TempDir> {
-    ops_ui::paths::temporary_dir("ops-config-")
-        .map_err(|error| Error::unexpected("cannot make a temporary folder").caused_by(error))
+/// The error where no temporary folder can be made.
+pub(super) fn no_temporary_folder(error: std::io::Error) -> Error {
+    Error::unexpected("cannot make a temporary folder").caused_by(error)
 }
 
 pub(super) fn cannot_write(path: &Path, error: std::io::Error) -> Error {

@@ -105,6 +105,7 @@ impl Command for Config {
     const NAME: &'static str = "config";
     const TRAITS: Traits = Traits {
         always_allowed: true,
+        without_forms: &["init", "edit", "set", "unset", "use", "import"],
         ..Traits::NONE
     };
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
@@ -148,7 +149,11 @@ impl Command for Config {
                 } else {
                     show::schema()
                 };
-                cx.output().through_pager(|| cx.output().json(&schema))?;
+                let output = cx.output();
+                output.through_pager(|| match output.format() {
+                    Format::Yaml => output.yaml(&schema),
+                    _ => output.json(&schema),
+                })?;
                 Ok(Exit::SUCCESS)
             }
         }

@@ -4,9 +4,7 @@
 #
 # usage: perl -x engine FOLDER PATIENCE LIMIT INPUT
 #
-# No module is loaded but what perl has read already: POSIX alone takes longer than the command of
-# many a run. No single quote may stand here: the text travels between a pair of them.
-use strict;
+# It begins with notes.pl, and without a single quote, too.
 
 # As in output.sh.
 sub SEGMENT_BYTES () { 1048576 }
@@ -16,54 +14,17 @@ sub READ_BYTES () { 65536 }
 # Of waitpid. Its number is the same on Linux and on macOS.
 sub WNOHANG () { 1 }
 
-my ($d, $patience, $limit, $input) = @ARGV;
+my ($patience, $limit, $input) = @ARGV;
 
 # An attach is found by its descriptor 7 (see end_writers of engine.sh), and this is none.
 my @reserved;
 do { open($reserved[@reserved], "<", "/dev/null") or exit 1 } until fileno($reserved[-1]) >= 7;
-
-# --- files of the folder --------------------------------------------------------------------------
 
 # write_once NAME, TEXT
 sub write_once {
     my ($name, $text) = @_;
     open(my $file, ">", "$d/$name") or return;
     syswrite($file, "$text\n");
-}
-
-# read_file NAME: nothing where there is none.
-sub read_file {
-    my ($name) = @_;
-    open(my $file, "<", "$d/$name") or return "";
-    sysread($file, my $text, 4096);
-    return $text;
-}
-
-# open_note NAME: a note, to be written by write_note.
-sub open_note {
-    my ($name) = @_;
-    open(my $made, ">>", "$d/$name") or return;
-    open(my $file, "+<", "$d/$name") or return;
-    return $file;
-}
-
-# write_note FILE, WORDS: as note of engine.sh, with the same width.
-sub write_note {
-    my ($file, $words) = @_;
-    my $text = sprintf("%-48s", $words);
-    sysseek($file, 0, 0) or return;
-    return syswrite($file, qq(noted="$text" copied="$text"\n));
-}
-
-# recall NAME, KEY: the number that KEY has in a note, 0 where there is none; see engine.sh.
-sub recall {
-    my ($name, $key) = @_;
-    for (1 .. 10) {
-        my ($noted, $copied) = read_file($name) =~ /noted="([^"]*)" copied="([^"]*)"/ or return 0;
-        next if $noted ne $copied;
-        return $noted =~ /\b$key=(\d+)/ ? $1 : 0;
-    }
-    return 0;
 }
 
 # --- the command ----------------------------------------------------------------------------------
@@ -74,13 +35,6 @@ write_once("supervise", "$$\n$patience");
 # One file by two names, where the disk can do that.
 link("$d/supervise", "$d/keeper") or write_once("keeper", "$$\n$patience");
 open(my $bell, "+<", "$d/bell") or exit 1;
-
-# ring: a bell that has been rung and not heard yet will do: whoever hears it looks at all then.
-sub ring {
-    my $rung = "";
-    vec($rung, fileno($bell), 1) = 1;
-    select($rung, undef, undef, 0) > 0 or syswrite($bell, "\n");
-}
 
 # start_role ROLE, ARGUMENTS: a role of engine.sh, beside this process, whose number it gives.
 sub start_role {
@@ -111,9 +65,7 @@ sub start_command {
     open(STDERR, ">&", $err) or exit 1;
     my @command = ("sh", "$d/engine", "command", $d);
     # All others are closed by exec.
-    exec("setsid", @command);
-    # There is no such program.
-    require POSIX;
+    exec("setsid", @command) or require POSIX;
     POSIX::setsid();
     exec(@command) or exit 127;
 }
@@ -195,7 +147,7 @@ sub pump {
     if ($count == 0) {
         write_once("$name.last", "$stream->{segment} $stream->{length}") or return;
         close(delete $stream->{reader});
-        ring();
+        ring($bell);
         return 1;
     }
     my $file = $stream->{file};
@@ -217,7 +169,7 @@ sub pump {
         @$stream{"segment", "length"} = ($next, 0);
         note_position($stream) or return;
     }
-    ring();
+    ring($bell);
     return 1;
 }
 
@@ -234,7 +186,7 @@ sub fail_stream {
     unlink("$d/$name." . recall("$name.sent", "oldest"));
     write_once("failed", $why);
     close(delete $streams{$name}{reader});
-    ring();
+    ring($bell);
 }
 
 # --- its end, and the client who may be away ------------------------------------------------------
@@ -263,7 +215,7 @@ sub tell_status {
     $is_told = 1;
     write_once("status", -e "$d/limit" ? "limit" : $code);
     write_once("in.closed", "") if $input;
-    ring();
+    ring($bell);
     # Whoever attached is there by now.
     $next_look = time if !$life;
 }
