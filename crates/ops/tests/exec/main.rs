@@ -148,7 +148,7 @@ async fn started(stage: &Stage, mut request: Request) -> (Run, Traces) {
     let Command::Line(line) = &mut request.command else {
         panic!("a line");
     };
-    let tell = b"echo $$ $(tr '\\0' ' ' </proc/$PPID/cmdline | cut -d' ' -f2); ";
+    let tell = b"echo $$ $(tr '\\0' '\\n' </proc/$PPID/cmdline | grep -m1 '/engine$'); ";
     *line = [tell, &line[..]].concat();
     let mut run = stage.start(request).await;
     let mut rest = Vec::new();
