@@ -86,6 +86,11 @@ impl Relay {
         commands.all.push(command);
     }
 
+    /// The first signal that came and asks the commands to end.
+    pub(crate) fn first_end(&self) -> Option<Signal> {
+        lock(&self.commands).sent.first().copied()
+    }
+
     /// Asks all commands to end.
     pub(crate) fn terminate_all(&self) {
         for command in &lock(&self.commands).all {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use ops_core::Context;
 use ops_remote::exec::{self, Event, Request, Run};
-use ops_ui::{Error, ErrorKind, Exit, Output, Result, stdio::StdoutWriter};
+use ops_ui::{Error, ErrorKind, Exit, Output, Result, globals::ErrorFormat, stdio::StdoutWriter};
 
 use crate::{
     hosts::Host,
@@ -15,6 +15,8 @@ use crate::{
 
 /// The status of a program whose reader has gone, as a shell tells SIGPIPE: 128 and 13.
 pub(crate) const PIPE_CLOSED: Exit = Exit::of(141);
+/// The status of a program that a hang-up has ended: 128 and 1.
+const HUNG_UP: Exit = Exit::of(129);
 
 /// Runs the command and gives its status.
 ///
@@ -50,7 +52,26 @@ pub(crate) async fn run(cx: &Context, host: &Host, request: Request) -> Result<E
         .carry(cx, &mut run)
         .await;
     failure.check()?;
-    exit
+    match exit {
+        // For the dispatcher a hang-up is a termination like others.
+        Err(error)
+            if error.came_from::<exec::Unanswered>()
+                && relay.first_end() == Some(exec::Signal::HangUp) =>
+        {
+            tell_failure(cx, &error);
+            Ok(HUNG_UP)
+        }
+        exit => exit,
+    }
+}
+
+/// Shows an error as the dispatcher does for a verb that passes a status through.
+fn tell_failure(cx: &Context, error: &Error) {
+    if cx.globals().error_format == Some(ErrorFormat::Json) {
+        cx.output().error(error);
+    } else {
+        cx.output().warn_line(error.one_line());
+    }
 }
 
 /// What runs on the server.

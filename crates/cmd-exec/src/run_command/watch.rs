@@ -9,7 +9,7 @@ use ops_core::{
     Context,
     calls::run_command::{Invocation, InvocationPage, MOST_IDS, SentCommand},
 };
-use ops_ui::Result;
+use ops_ui::{Interrupt, Result};
 use tokio::time::Instant;
 
 use super::screen::{Counts, Screen};
@@ -25,6 +25,9 @@ const CALL_EVERY: Duration = Duration::from_millis(250);
 pub(super) const ORDER_EVERY: Duration = Duration::from_millis(400);
 /// How long a command may seem not to exist after it was sent.
 const APPEARS_WITHIN: Duration = Duration::from_secs(30);
+/// How long a call may go on after somebody has asked to leave: as long as a signal waits for the
+/// word of a server.
+const LEAVES_WITHIN: Duration = Duration::from_secs(10);
 
 /// What whoever pressed Ctrl-C wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,7 +177,13 @@ impl<'a> Watcher<'a> {
                 continue;
             }
             one.next_look = now + LOOK_EVERY;
-            Box::pin(self.look(one, screen)).await?;
+            let interrupt = self.cx.interrupt().clone();
+            tokio::select! {
+                looked = Box::pin(self.look(one, screen)) => looked?,
+                // The service may not answer for as long as its retries last. The commands are
+                // left to it, as by whoever cannot be asked.
+                () = given_up(&interrupt) => return Ok(Watched::Detached),
+            }
             self.draw(all, screen);
         }
     }
@@ -448,6 +457,12 @@ impl<'a> Watcher<'a> {
             return Ok(wish);
         }
     }
+}
+
+/// Ends when somebody has asked to leave, and has waited for [`LEAVES_WITHIN`].
+async fn given_up(interrupt: &Interrupt) {
+    interrupt.wait().await;
+    tokio::time::sleep(LEAVES_WITHIN).await;
 }
 
 /// # Errors

@@ -3,7 +3,8 @@
 use std::{fs, path::Path, time::Duration};
 
 use bytes::Bytes;
-use ops_remote::exec::{Event, Request, Status};
+use ops_remote::exec::{self, Event, Request, Signal, Status};
+use ops_ui::{Error, ErrorKind};
 
 use super::{PATIENCE, RunRecord, Stage, drain, noise, sh, soon, started, starts, until};
 
@@ -148,4 +149,74 @@ async fn both_directions_are_whole_after_cuts_and_closes_and_a_time_away() {
 async fn long_both_directions_are_whole_after_a_minute_away() {
     let cuts = "cut-after=4000,bye-after=9000,cuts=2";
     copies_through_losses(50_000_000, cuts, Duration::from_secs(60)).await;
+}
+
+/// Runs a line, sends `signal` once nothing can reach the server any more, and gives what comes of
+/// it.
+async fn signalled_behind(stage: &Stage, faults: &str, signal: Signal) -> Error {
+    let mut request = sh("sleep 1000");
+    request.patience = Duration::from_secs(5);
+    request.signal_patience = Duration::from_millis(500);
+    let (mut run, _) = started(stage, request).await;
+    stage.running.set_faults(faults.parse().unwrap());
+    run.signals().send(signal);
+    let error = soon(run.next()).await.expect_err("no word of the server");
+    stage.running.set_faults("".parse().unwrap());
+    error
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_that_no_server_answers_ends_the_wait() {
+    let stage = Stage::new().await;
+    let silent = "silent-after=1";
+    let unreachable = "cut-after=1,cuts=100,fail=ssm:StartSession,fail=ssm:ResumeSession";
+    for (faults, signal, kind) in [
+        (silent, Signal::Terminate, ErrorKind::Terminated),
+        (silent, Signal::Interrupt, ErrorKind::Interrupted),
+        (silent, Signal::HangUp, ErrorKind::Terminated),
+        (unreachable, Signal::Terminate, ErrorKind::Terminated),
+        (unreachable, Signal::Interrupt, ErrorKind::Interrupted),
+    ] {
+        let error = signalled_behind(&stage, faults, signal).await;
+        assert!(error.came_from::<exec::Unanswered>(), "{faults}: {error}");
+        assert_eq!(error.kind(), kind);
+        let line = error.one_line().to_string();
+        assert!(line.contains(&format!("SIG{}", signal.name())), "{line}");
+        for words in [
+            "may still run there",
+            "the server ends the command 5 s after its client has gone",
+            "ops exec web-1 -- ps -ef",
+        ] {
+            assert!(line.contains(words), "{line}");
+        }
+    }
+}
+
+/// The command needs longer than a signal may be without a word of the server.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_ends_cleanly_after_a_signal_is_waited_for() {
+    let stage = Stage::new().await;
+    for (signal, stdin) in [(Signal::Terminate, false), (Signal::Interrupt, true)] {
+        let name = signal.name();
+        let cleaning = "i=0; while [ $i -lt 30 ]; do sleep 0.1; echo; i=$((i + 1)); done; exit 7";
+        let mut request = sh(&format!(
+            "trap '{cleaning}' {name}; while :; do sleep 0.1; echo; done"
+        ));
+        request.stdin = stdin;
+        request.signal_patience = Duration::from_millis(1500);
+        let (mut run, traces) = started(&stage, request).await;
+        let _stdin = run.take_stdin();
+        run.signals().send(signal);
+        let status = loop {
+            match soon(run.next()).await.unwrap() {
+                Some(Event::Ended(status)) => break status,
+                // The sleep at hand gets the signal too, and the shell may say so.
+                Some(Event::Stdout(_) | Event::Stderr(_)) => {}
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(status, Status::Code(7), "{name}");
+        traces.gone().await;
+    }
+    stage.settle().await;
 }

@@ -6,7 +6,11 @@ use bytes::Bytes;
 use ops_core::connect::Ending;
 use ops_session::driver::{Event, Events, Sender};
 use ops_ui::Result;
-use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::Instant,
+};
 
 use super::{folder::Folder, scripts, setbacks::LASTED};
 use crate::pipe::ScriptHost;
@@ -141,13 +145,20 @@ impl Frames {
     }
 }
 
+/// What goes to the session, in order.
+enum Outgoing {
+    Bytes(Bytes),
+    /// To be told when the agent has acknowledged what is before this.
+    Heard(oneshot::Sender<()>),
+}
+
 /// A session on a terminal of the server in raw mode; dropped, it is ended in the background.
 pub(super) struct Feed {
     /// `None` where it is the session that brings the output too.
     events: Option<Events>,
     // Ends the session when dropped.
     _ending: Option<Ending>,
-    writer: mpsc::UnboundedSender<Bytes>,
+    writer: mpsc::UnboundedSender<Outgoing>,
     writing: JoinHandle<()>,
     opened: Instant,
     /// The server listens; whether its `head` reads no further than it is told.
@@ -183,11 +194,17 @@ impl Feed {
 
     /// By a session that is open already.
     pub(super) fn over(sender: Sender, events: Option<Events>, ending: Option<Ending>) -> Self {
-        let (writer, mut queue) = mpsc::unbounded_channel::<Bytes>();
+        let (writer, mut queue) = mpsc::unbounded_channel::<Outgoing>();
         // What waits here is bounded by the window of the frames.
         let writing = tokio::spawn(async move {
-            while let Some(bytes) = queue.recv().await {
-                if sender.send(bytes).await.is_err() {
+            while let Some(outgoing) = queue.recv().await {
+                let sent = match outgoing {
+                    Outgoing::Bytes(bytes) => sender.send(bytes).await,
+                    Outgoing::Heard(heard) => sender.drained().await.map(|()| {
+                        let _ = heard.send(());
+                    }),
+                };
+                if sent.is_err() {
                     return;
                 }
             }
@@ -240,17 +257,26 @@ impl Feed {
             && let Some(pieces) = frames.next(!self.is_exact)
         {
             for piece in pieces {
-                let _ = self.writer.send(piece);
+                let _ = self.writer.send(Outgoing::Bytes(piece));
             }
         }
     }
 
     /// A line for the script, and the bytes that it announces.
     pub(super) fn order(&self, line: String, bytes: Option<&[u8]>) {
-        let _ = self.writer.send(line.into());
+        let _ = self.writer.send(Outgoing::Bytes(line.into()));
         if let Some(bytes) = bytes {
-            let _ = self.writer.send(Bytes::copy_from_slice(bytes));
+            let bytes = Bytes::copy_from_slice(bytes);
+            let _ = self.writer.send(Outgoing::Bytes(bytes));
         }
+    }
+
+    /// Ends when the agent has acknowledged all that was sent before this call, and fails where the
+    /// session is lost before.
+    pub(super) fn heard(&self) -> oneshot::Receiver<()> {
+        let (heard, hears) = oneshot::channel();
+        let _ = self.writer.send(Outgoing::Heard(heard));
+        hears
     }
 }
 

@@ -104,6 +104,10 @@ pub(super) struct ScriptSession {
     /// A sign of life has come of a script from which it need not come.
     has_beaten: bool,
     is_over: bool,
+    /// The agent has ended it.
+    has_ended: bool,
+    /// When something came of the server the last time, if only a sign of life.
+    last_heard: Instant,
 }
 
 impl ScriptSession {
@@ -163,6 +167,8 @@ impl ScriptSession {
             is_heard: false,
             has_beaten: false,
             is_over: way == OutputRoute::Separated && was_lost,
+            has_ended: false,
+            last_heard: Instant::now(),
         }
     }
 
@@ -177,6 +183,21 @@ impl ScriptSession {
     /// Whether it was of use, even if nothing was to be carried.
     pub(super) fn has_lasted(&self) -> bool {
         self.is_heard && self.opened.elapsed() >= LASTED
+    }
+
+    /// Whether the agent has ended it, as it does once its script has.
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// When something came of the server the last time, if only a sign of life.
+    pub(super) fn last_heard(&self) -> Instant {
+        self.last_heard
+    }
+
+    /// Nobody has listened: a silence begins only now.
+    pub(super) fn excuse_silence(&mut self) {
+        self.last_heard = Instant::now();
     }
 
     /// Takes input for what runs on the terminal.
@@ -219,6 +240,9 @@ impl ScriptSession {
                     }
                 }
             };
+            if matches!(event, Some(Event::Output(_) | Event::Stderr(_))) {
+                self.last_heard = Instant::now();
+            }
             match event {
                 Some(Event::Output(bytes)) => self.read_batch(&bytes)?,
                 Some(Event::Stderr(bytes)) => {
@@ -350,6 +374,7 @@ impl ScriptSession {
 
     fn closed(&mut self, closing: &ops_session::closing::Closing) -> LineLoss {
         self.is_over = true;
+        self.has_ended = true;
         if let Some(line) = self.lines.finish()
             && let Err(lost) = self.read_line(line)
         {

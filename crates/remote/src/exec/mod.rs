@@ -42,6 +42,7 @@
 //! SIGPIPE would. A [`Run`] that is dropped ends it in the background, which the dispatcher waits
 //! for.
 
+mod controls;
 mod feed;
 mod folder;
 mod input;
@@ -68,12 +69,15 @@ use ops_ui::{Result, Text};
 use tokio::sync::mpsc;
 
 pub use self::{
+    controls::Unanswered,
     on_terminal::{OnTerminal, start_on_terminal},
     windows::is_windows,
 };
 
 /// See [`Request::patience`].
 const PATIENCE: Duration = Duration::from_secs(600);
+/// See [`Request::signal_patience`]. Signs of life come every three seconds.
+const SIGNAL_PATIENCE: Duration = Duration::from_secs(10);
 /// Events that may wait for [`Run::next`]; each holds at most [`PIECE_BYTES`] or so.
 const WAITING_EVENTS: usize = 8;
 /// Largest piece of input that is handed on at once, in bytes.
@@ -121,6 +125,10 @@ pub struct Request {
     pub urgency: Urgency,
     /// How long it is kept on the server for a client that is away: 10 minutes. Then it is ended.
     pub patience: Duration,
+    /// How long a signal that asks the command to end may be without a word of the server: 10
+    /// seconds. Then [`Run::next`] fails with [`Unanswered`]. A command that has got the signal may
+    /// take all the time it needs, as long as its sessions live.
+    pub signal_patience: Duration,
     /// Leaves it running: [`Event::Detached`] tells its process and where its output goes.
     pub detach: bool,
 }
@@ -139,6 +147,7 @@ impl Request {
             reason: None,
             urgency: Urgency::default(),
             patience: PATIENCE,
+            signal_patience: SIGNAL_PATIENCE,
             detach: false,
         }
     }
@@ -240,7 +249,7 @@ impl Signal {
 
     /// Its number on Linux, where most servers are. Those of SIGUSR1 and SIGUSR2 alone differ
     /// elsewhere.
-    fn number(self) -> u8 {
+    pub fn number(self) -> u8 {
         match self {
             Self::HangUp => 1,
             Self::Interrupt => 2,
@@ -326,7 +335,8 @@ impl Run {
     ///
     /// # Errors
     /// The command could not be run as asked, or what became of it cannot be known: a session that
-    /// was lost for good, or output of which a part is missing.
+    /// was lost for good, or output of which a part is missing. [`Unanswered`] is the source of one
+    /// that says that nothing was heard of the server after a signal.
     pub async fn next(&mut self) -> Result<Option<Event>> {
         if let Some(event) = self.first.pop_front() {
             return Ok(Some(event));

@@ -158,6 +158,7 @@ impl RunTask {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.events.closed() => return Ok(None),
+                unanswered = self.controls.unanswered() => return Err(self.unanswered(unanswered)),
             }
             // What starts the command is sent once more, unless it is known to be there.
             let is_start = !self.folder.is_told() || !self.is_ordered();
@@ -168,6 +169,8 @@ impl RunTask {
             }
             self.turn += 1;
             let events = self.events.clone();
+            // Apart from the rest, which the opening needs.
+            let mut controls = std::mem::take(&mut self.controls);
             let open = async {
                 if is_start {
                     self.begin().await
@@ -176,9 +179,12 @@ impl RunTask {
                 }
             };
             let opened = tokio::select! {
-                opened = open => opened,
+                opened = open => Ok(opened),
                 () = events.closed() => return Ok(None),
+                unanswered = controls.unanswered() => Err(unanswered),
             };
+            self.controls = controls;
+            let opened = opened.map_err(|unanswered| self.unanswered(unanswered))?;
             let error = match opened {
                 Ok(line) => return Ok(Some(line)),
                 Err(error) => error,

@@ -13,10 +13,12 @@ use ops_ui::{Error, Result, output::escape};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
+    time::Instant,
 };
 
 use super::{
     Control, Event, Input, Request, Signal, Status, TaskEnds,
+    controls::{Controls, SignalRoute, Unanswered, Verdict},
     feed::{Feed, Frames},
     folder::Folder,
     line::{LineLoss, OutputRoute, ScriptOutput, ScriptSession},
@@ -65,8 +67,7 @@ pub(super) fn spawn(
         patience: request.patience,
         events: ends.events,
         pending: VecDeque::new(),
-        control: ends.control,
-        controls: VecDeque::new(),
+        controls: Controls::new(ends.control, request.signal_patience),
         input: ends.input,
         frames: Frames::default(),
         folder: Folder::new()?,
@@ -131,6 +132,8 @@ enum FollowEnd {
     Cut(String),
     /// The command is to be ended; the status for whoever still listens.
     Stop(Option<Status>),
+    /// A signal was without an answer for too long.
+    Unanswered(Unanswered),
 }
 
 pub(super) struct RunTask {
@@ -142,9 +145,7 @@ pub(super) struct RunTask {
     pub(super) events: mpsc::Sender<Result<Event>>,
     /// Events that nobody had room for yet.
     pub(super) pending: VecDeque<Event>,
-    pub(super) control: mpsc::UnboundedReceiver<Control>,
-    /// What was asked for while there was no session.
-    pub(super) controls: VecDeque<Control>,
+    pub(super) controls: Controls,
     /// `None` once the command reads no more.
     pub(super) input: Option<mpsc::Receiver<Input>>,
     pub(super) frames: Frames,
@@ -189,7 +190,13 @@ impl RunTask {
             Ok(Some(status)) => self.tell_end(status).await,
             Ok(None) => {}
             Err(error) => {
+                let is_unanswered = error.came_from::<Unanswered>();
                 let _ = self.events.send(Err(error)).await;
+                if is_unanswered {
+                    // In case the server can be reached at this very moment. Whoever waited knows
+                    // by now, and the process gives this a few seconds.
+                    tell(self.host.clone(), scripts::tell(&self.folder, "end")).await;
+                }
             }
         }
     }
@@ -221,7 +228,17 @@ impl RunTask {
                     self.stop(Some(line)).await;
                     return Ok(status);
                 }
+                Ok(FollowEnd::Unanswered(unanswered)) => {
+                    // No other session could be had, and the one at hand can end the command.
+                    if unanswered.is_server_heard && line.quit().await {
+                        self.pending
+                            .push_back(Event::Note(self.ended_instead(unanswered.signal)));
+                        return Ok(Some(Status::Signal(unanswered.signal.number())));
+                    }
+                    return Err(self.unanswered(unanswered));
+                }
                 Ok(FollowEnd::Cut(why)) => {
+                    self.controls.line_lost(line.has_ended());
                     if self.is_direct {
                         return Err(self.cut_off(&why));
                     }
@@ -249,10 +266,26 @@ impl RunTask {
     /// ends or is not needed any more.
     async fn follow(&mut self, line: &mut ScriptSession) -> Result<FollowEnd> {
         loop {
-            if let Some(control) = self.controls.pop_front()
+            // What comes is not read while what came before waits for its reader.
+            let is_reading = self.pending.is_empty() && self.status.is_none();
+            let heard = if is_reading {
+                line.last_heard()
+            } else {
+                Instant::now()
+            };
+            match self.controls.verdict(Instant::now(), Some(heard)) {
+                Verdict::Wait => {}
+                Verdict::Resend(signal) => self.send_by_own_session(signal),
+                Verdict::GiveUp(unanswered) => return Ok(FollowEnd::Unanswered(unanswered)),
+            }
+            if let Some(control) = self.controls.pop()
                 && let Some(turn) = self.obey(line, control).await
             {
                 return Ok(turn);
+            }
+            // The run is dropped; so are its events.
+            if !self.controls.is_open() {
+                return Ok(FollowEnd::Stop(None));
             }
             if let FeedState::Open(feed) = &mut self.feed {
                 feed.send_frames(&mut self.frames);
@@ -266,23 +299,20 @@ impl RunTask {
             let events = self.events.clone();
             tokio::select! {
                 biased;
-                control = self.control.recv() => match control {
-                    Some(control) => self.controls.push_back(control),
-                    // The run is dropped; so are its events.
-                    None => return Ok(FollowEnd::Stop(None)),
-                },
+                () = self.controls.changed(Some(heard)) => {}
                 permit = events.reserve(), if !self.pending.is_empty() => match permit {
                     Ok(permit) => {
                         if let Some(event) = self.pending.pop_front() {
                             permit.send(Ok(event));
                         }
+                        line.excuse_silence();
                     }
                     Err(_) => return Ok(FollowEnd::Stop(None)),
                 },
                 () = events.closed() => return Ok(FollowEnd::Stop(None)),
                 change = changed(&mut self.feed) => self.feed_changed(change)?,
                 piece = receive(&mut self.input), if takes_input => self.take_input(piece),
-                said = line.next(), if self.pending.is_empty() && self.status.is_none() => {
+                said = line.next(), if is_reading => {
                     match said {
                         Ok(said) => self.hear(line, said)?,
                         Err(LineLoss::Cut(why)) => return Ok(FollowEnd::Cut(why)),
@@ -464,20 +494,32 @@ impl RunTask {
         }
     }
 
-    async fn send_signal(&self, line: &ScriptSession, signal: Signal) {
+    async fn send_signal(&mut self, line: &ScriptSession, signal: Signal) {
         if let FeedState::Open(feed) = &self.feed
             && feed.is_ready()
         {
             feed.order(format!("signal {}\n", signal.name()), None);
+            let heard = feed.heard();
+            let heard = async move { heard.await.is_ok() };
+            self.controls.sent(signal, SignalRoute::Feed, heard);
             return;
         }
         if signal == Signal::Interrupt {
             line.interrupt().await;
+            // An acknowledgement of the agent says nothing of the script, which may have missed the
+            // signal. The script ends with it, and so does the session.
+            let never = std::future::pending();
+            self.controls.sent(signal, SignalRoute::Line, never);
             return;
         }
+        self.send_by_own_session(signal);
+    }
+
+    /// Sends a signal where no session at hand takes it, or has brought it there.
+    fn send_by_own_session(&mut self, signal: Signal) {
         let role = format!("signal {}", signal.name());
-        let tell = tell(self.host.clone(), scripts::tell(&self.folder, &role));
-        self.host.cx.interrupt().finish_later(tell);
+        let told = tell_patiently(self.host.clone(), scripts::tell(&self.folder, &role));
+        self.controls.sent(signal, SignalRoute::Own, told);
     }
 
     /// Tells the server that the end of the command is known here: until then it keeps everything.
@@ -513,14 +555,26 @@ impl RunTask {
 
 /// Runs a script that only does something.
 async fn tell(host: ScriptHost, script: String) {
+    let output = host.cx.output().clone();
+    let told = tell_patiently(host, script);
+    if tokio::time::timeout(END_PATIENCE, told).await.is_err() {
+        output.detail("the server did not answer in time");
+    }
+}
+
+/// As [`tell`], for as long as a session takes to open: of hundreds that were asked for at the same
+/// time each waits for its turn. Gives whether the script has run.
+async fn tell_patiently(host: ScriptHost, script: String) -> bool {
     let told = async {
         let mut down = DownPipe::start(&host, &script).await?;
         down.wait().await
     };
-    match tokio::time::timeout(END_PATIENCE, told).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => host.cx.output().detail(error.to_string()),
-        Err(_) => host.cx.output().detail("the server did not answer in time"),
+    match told.await {
+        Ok(_) => true,
+        Err(error) => {
+            host.cx.output().detail(error.to_string());
+            false
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! What a run says to people.
 
-use ops_ui::{Error, Text, hint, output::escape};
+use ops_ui::{Error, ErrorKind, Text, hint, output::escape};
 
-use super::{line::OutputRoute, run::RunTask};
+use super::{Signal, controls::Unanswered, line::OutputRoute, run::RunTask};
 use crate::pipe;
 
 impl RunTask {
@@ -127,6 +127,39 @@ impl RunTask {
         .caused_as(error)
         .caused_by(self.kept_words())
         .hinted_as(error)
+    }
+
+    /// A signal that asked the command to end was without an answer for too long.
+    pub(super) fn unanswered(&self, unanswered: Unanswered) -> Error {
+        let (label, signal) = (self.label(), unanswered.signal);
+        let kind = match signal {
+            Signal::Interrupt => ErrorKind::Interrupted,
+            _ => ErrorKind::Terminated,
+        };
+        let what = if unanswered.is_delivered {
+            format!(
+                "`{label}` got SIG{}, and was not heard any more",
+                signal.name()
+            )
+        } else {
+            format!("`{label}` did not answer that it got SIG{}", signal.name())
+        };
+        Error::new(kind, what)
+            .with_source(unanswered)
+            .caused_by(format!(
+                "the command may still run there, and {}",
+                self.kept_words()
+            ))
+            .hint(hint!("see what runs there: ops exec {} -- ps -ef", label))
+    }
+
+    /// The session at hand took the end of the command, and no other one a signal.
+    pub(super) fn ended_instead(&self, signal: Signal) -> Text {
+        Text::from(format!(
+            "SIG{} could not be sent to `{}`, and the command there has been ended instead",
+            signal.name(),
+            self.label()
+        ))
     }
 
     fn kept_words(&self) -> String {
