@@ -439,6 +439,47 @@ fn a_time_limit_is_kept_by_every_shell() {
     }
 }
 
+/// The command itself has ended, and what it has started holds its output.
+#[test]
+fn a_time_limit_is_one_of_all_that_holds_the_output() {
+    in_every_shell(|name, shell| {
+        let order = order("sleep 600 & echo begun", |request| {
+            request.time_limit = Some(Duration::from_millis(300));
+        });
+        let mut session = shell.session(&begin(&order));
+        assert_eq!(session.hear("status"), "limit", "{name}");
+        assert_eq!(session.out, b"begun\n", "{name}");
+        session.acknowledge();
+        session.hear("ended");
+        eventually(name, "nothing is left", || shell.is_clean());
+    });
+}
+
+/// A shell without job control lets what it starts with `&` ignore SIGINT.
+#[test]
+fn what_ignores_a_signal_holds_the_output_no_longer_than_the_command_lives() {
+    let shells = std::sync::atomic::AtomicU32::new(0);
+    in_every_shell(|name, shell| {
+        let number = shells.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let seconds = format!("62{number}.{}", std::process::id());
+        let line = format!("trap 'exit 3' INT; sleep {seconds} & echo ready; wait; exit 4");
+        let mut session = shell.session(&begin(&order(&line, |_| ())));
+        let folder = told_folder(&session.hear("folder"));
+        session.hear("out");
+        let word = format!("sleep\0{seconds}");
+        eventually(name, "it runs", || shell.has_processes(&word));
+        let mut signal = shell.start(&scripts::tell(&folder, "signal INT"));
+        assert!(signal.wait().unwrap().success(), "{name}");
+        assert_eq!(session.hear("status"), "3", "{name}");
+        assert_eq!(session.out, b"ready\n", "{name}");
+        session.acknowledge();
+        session.hear("ended");
+        eventually(name, "nothing is left", || {
+            shell.is_clean() && !shell.has_processes(&word)
+        });
+    });
+}
+
 #[test]
 fn input_and_its_end_arrive_in_every_shell() {
     for (name, shell) in Shell::all() {
