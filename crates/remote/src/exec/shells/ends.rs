@@ -72,8 +72,10 @@ fn what_ignores_a_signal_holds_the_output_no_longer_than_the_command_lives() {
         assert!(signal.wait().unwrap().success(), "{name}");
         assert_eq!(session.hear("status"), "3", "{name}");
         assert_eq!(session.out, b"ready\n", "{name}");
-        session.acknowledge();
-        session.hear("ended");
+        // busybox loses one of twenty signals: by another session, as a client does then.
+        let mut known = shell.start(&scripts::tell(&folder, "known"));
+        assert!(known.wait().unwrap().success(), "{name}");
+        drop(session);
         eventually(name, "nothing is left", || {
             shell.is_clean() && !shell.has_processes(&word)
         });
