@@ -121,8 +121,8 @@ impl Report {
         self.set_outcome(id, Outcome::Failed(Box::new(error)));
     }
 
-    /// What has arrived of a file could not be written where it goes, so that it has failed whatever
-    /// its outcome was.
+    /// What has arrived of a file could not be written where it goes: it has failed, whatever its
+    /// outcome was.
     pub(crate) fn mark_unwritten(&self, id: FileId, error: Error) {
         if let Some(item) = self.items().get_mut(id) {
             item.outcome = None;
