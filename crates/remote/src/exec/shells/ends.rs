@@ -108,3 +108,20 @@ fn a_client_that_gives_up_at_any_moment_leaves_nothing() {
         }
     });
 }
+
+/// A perl of another processor, or without its library: what it was to do is the shell's then.
+#[test]
+fn where_perl_cannot_be_run_the_command_is_run_all_the_same() {
+    in_every_shell(|name, shell| {
+        let perl = shell.folder().join("perl");
+        let nothing = ops_test_needs::find("false").unwrap();
+        let _ = std::fs::remove_file(&perl);
+        std::os::unix::fs::symlink(nothing, perl).unwrap();
+        let mut session = shell.session(&begin(&order("echo out; exit 3", |_| ())));
+        assert_eq!(session.hear("status"), "3", "{name}");
+        assert_eq!(session.out, b"out\n", "{name}");
+        session.acknowledge();
+        session.hear("ended");
+        eventually(name, "nothing is left", || shell.is_clean());
+    });
+}
