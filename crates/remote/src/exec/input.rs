@@ -182,16 +182,13 @@ fn input_not_taken(label: &str, sessions: u32, progress: (u64, u64), why: &str) 
         ),
         _ => "one session after another was lost, and no more of it came through".to_owned(),
     };
-    Error::target(format!(
-        "the input does not reach the command on `{}`",
-        label
-    ))
-    .caused_by(lost)
-    .caused_by(format!("of the last one: {}", why))
-    .hint(hint!(
-        "see what is wrong with sessions there: ops doctor {}",
-        label
-    ))
+    Error::target(format!("the input does not reach the command on `{label}`"))
+        .caused_by(lost)
+        .caused_by(format!("of the last one: {why}"))
+        .hint(hint!(
+            "see what is wrong with sessions there: ops doctor {}",
+            label
+        ))
 }
 
 #[cfg(test)]
