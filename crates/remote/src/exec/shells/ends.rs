@@ -24,34 +24,21 @@ fn a_signal_that_ends_a_command_is_told_by_every_shell() {
     }
 }
 
+/// The command itself may have ended, and what it has started hold its output.
 #[test]
 fn a_time_limit_is_kept_by_every_shell() {
-    for (name, shell) in Shell::all() {
-        let order = order("echo begun; sleep 600", |request| {
-            request.time_limit = Some(Duration::from_millis(300));
-        });
-        let mut session = shell.session(&begin(&order));
-        assert_eq!(session.hear("status"), "limit", "{name}");
-        assert_eq!(session.out, b"begun\n", "{name}");
-        session.acknowledge();
-        session.hear("ended");
-        eventually(name, "nothing is left", || shell.is_clean());
-    }
-}
-
-/// The command itself has ended, and what it has started holds its output.
-#[test]
-fn a_time_limit_is_one_of_all_that_holds_the_output() {
     in_every_shell(|name, shell| {
-        let order = order("sleep 600 & echo begun", |request| {
-            request.time_limit = Some(Duration::from_millis(300));
-        });
-        let mut session = shell.session(&begin(&order));
-        assert_eq!(session.hear("status"), "limit", "{name}");
-        assert_eq!(session.out, b"begun\n", "{name}");
-        session.acknowledge();
-        session.hear("ended");
-        eventually(name, "nothing is left", || shell.is_clean());
+        for line in ["echo begun; sleep 600", "sleep 600 & echo begun"] {
+            let order = order(line, |request| {
+                request.time_limit = Some(Duration::from_millis(300));
+            });
+            let mut session = shell.session(&begin(&order));
+            assert_eq!(session.hear("status"), "limit", "{name}: {line}");
+            assert_eq!(session.out, b"begun\n", "{name}: {line}");
+            session.acknowledge();
+            session.hear("ended");
+            eventually(name, "nothing is left", || shell.is_clean());
+        }
     });
 }
 
