@@ -75,7 +75,9 @@ pub(crate) struct Cp {
     /// Copy folders with all that is in them
     #[arg(short, long, short_alias = 'R')]
     recursive: bool,
-    /// Keep modes and times; a sparse file arrives with its holes filled
+    /// Keep modes and times
+    ///
+    /// A sparse file arrives with its holes filled.
     #[arg(short, long)]
     preserve: bool,
     /// Copy what links point to
