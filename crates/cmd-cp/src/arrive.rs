@@ -1,9 +1,13 @@
 //! From a server to this machine.
 
-use std::{collections::HashSet, io, sync::Arc};
+use std::{
+    collections::{HashSet, VecDeque},
+    io,
+    sync::Arc,
+};
 
 use ops_core::Context;
-use ops_ui::{Error, Result, stdio::StdoutWriter};
+use ops_ui::{Error, ErrorKind, Result, stdio::StdoutWriter};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -11,7 +15,7 @@ use crate::{
     existing::{self, Version},
     goal::{LocalBase, LocalGoal, open_stream},
     hashes,
-    item::{Found, Kind, ListRequest, Listing},
+    item::{FileId, Found, Kind, ListRequest, Listing},
     landing,
     links::judge_links,
     local::umask,
@@ -434,7 +438,7 @@ async fn to_stream(
         }
         let id = report.add_item(source, shown, found.entry.size);
         let (sender, receiver) = mpsc::channel(QUEUE);
-        streams.push(receiver);
+        streams.push((id, receiver));
         fetches.push(Fetch {
             id,
             path: found.path(options.follow),
@@ -447,19 +451,31 @@ async fn to_stream(
     }
     let mut job = options.job();
     job.sessions = 1;
+    let mut unwritten: VecDeque<FileId> = streams.iter().map(|(id, _)| *id).collect();
     let write = async {
         let mut writer = start();
-        for mut stream in streams {
+        for (_, mut stream) in streams {
             while let Some(piece) = stream.recv().await {
                 match piece {
                     Ok(piece) => writer.write(piece).await?,
                     Err(_) => break,
                 }
             }
+            // A transport says that a file is done when the last piece of it was taken here.
+            writer.flush().await?;
+            unwritten.pop_front();
         }
         writer.finish().await
     };
     let (moved, written) = tokio::join!(transport.download(fetches, &job), write);
-    written?;
-    moved
+    match written {
+        Ok(()) => moved,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(error),
+        Err(error) => {
+            for id in unwritten {
+                report.mark_unwritten(id, error.clone());
+            }
+            Ok(())
+        }
+    }
 }

@@ -19,7 +19,7 @@ use ops_core::{
 };
 use ops_profile::{CopyVia, Instance, Target};
 use ops_remote::ssh::client::Login;
-use ops_ui::{Error, Exit, Hint, Result, hint};
+use ops_ui::{Error, ErrorKind, Exit, Hint, Result, hint};
 
 use self::fleet::{run_for_each, server_folders};
 use crate::{
@@ -76,6 +76,8 @@ pub(crate) struct Cp {
     #[arg(short, long, short_alias = 'R')]
     recursive: bool,
     /// Keep modes and times
+    ///
+    /// A sparse file arrives with its holes filled.
     #[arg(short, long)]
     preserve: bool,
     /// Copy what links point to
@@ -346,11 +348,12 @@ impl Cp {
 
     fn read_options(&self, cx: &Context) -> Result<Options> {
         if self.overwrite == Overwrite::Ask && !self.dry_run && !cx.output().may_ask() {
-            return Err(
-                Error::usage("nobody can be asked what to do about files that are there")
-                    .caused_by("`--overwrite ask` needs a terminal, and neither --no-input nor CI")
-                    .hint("decide before: --overwrite always, newer or never"),
-            );
+            return Err(Error::new(
+                ErrorKind::Refused,
+                "nobody can be asked what to do about files that are there",
+            )
+            .caused_by("`--overwrite ask` needs a terminal, and neither --no-input nor CI")
+            .hint("decide before: --overwrite always, newer or never"));
         }
         let copy = &cx.profile()?.copy;
         let links = match self.links {

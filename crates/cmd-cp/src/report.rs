@@ -121,6 +121,15 @@ impl Report {
         self.set_outcome(id, Outcome::Failed(Box::new(error)));
     }
 
+    /// What has arrived of a file could not be written where it goes: it has failed, whatever its
+    /// outcome was.
+    pub(crate) fn mark_unwritten(&self, id: FileId, error: Error) {
+        if let Some(item) = self.items().get_mut(id) {
+            item.outcome = None;
+        }
+        self.mark_failed(id, error);
+    }
+
     /// Every file so far. Nothing is reported as long as it is held.
     pub(crate) fn items(&self) -> std::sync::MutexGuard<'_, Vec<Item>> {
         self.items.lock().unwrap_or_else(PoisonError::into_inner)

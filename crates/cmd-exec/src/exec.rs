@@ -8,7 +8,7 @@ use ops_core::{
 };
 use ops_profile::{ExecVia, InstanceState, Target};
 use ops_remote::exec::Request;
-use ops_ui::{Error, Exit, Result, fill::fill_lines, globals::parse_duration};
+use ops_ui::{Error, Exit, Result, fill::fill_lines, globals::parse_time_limit};
 
 use crate::{
     hosts::{Host, Hosts, Selection, pick_targets, read_targets},
@@ -92,7 +92,7 @@ pub struct Exec {
     #[arg(long, value_name = "FILE", hide_short_help = true, value_hint = clap::ValueHint::FilePath)]
     env_file: Vec<PathBuf>,
     /// End the command there after this time, with status 124: 30s, 5m
-    #[arg(long, value_name = "TIME", hide_short_help = true, value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", hide_short_help = true, value_parser = parse_time_limit, allow_negative_numbers = true)]
     time_limit: Option<Duration>,
     /// Leave it running there; prints its process id and the file with its output, by Run Command
     /// the id for `ops runs`

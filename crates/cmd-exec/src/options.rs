@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use ops_core::Context;
 use ops_profile::ExecVia;
-use ops_ui::{Error, Format, Result, hint};
+use ops_ui::{Error, ErrorKind, Format, Result, hint};
 
 use crate::{
     many::{OutputMode, RunOptions, SummaryScope},
@@ -208,9 +208,11 @@ impl ManyArgs {
             );
         }
         if self.pause && !cx.output().may_ask() {
-            return Err(Error::usage("nobody can be asked between batches")
-                .caused_by("--pause needs a terminal, and neither --no-input nor CI")
-                .hint("let failures stop the rest: --max-fail 0"));
+            return Err(
+                Error::new(ErrorKind::Refused, "nobody can be asked between batches")
+                    .caused_by("--pause needs a terminal, and neither --no-input nor CI")
+                    .hint("let failures stop the rest: --max-fail 0"),
+            );
         }
         let shown = match form {
             Some(form) => {

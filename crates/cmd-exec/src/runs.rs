@@ -10,7 +10,7 @@ use ops_core::{
 use ops_profile::{Confirm, Instance, instance::age_words};
 use ops_ui::{
     Error, ErrorKind, Exit, Format, Result, Text,
-    globals::parse_duration,
+    globals::parse_time_limit,
     hint,
     table::{self, Cell, Column},
 };
@@ -54,7 +54,7 @@ pub struct Runs {
 #[derive(clap::Args, Debug, Default)]
 struct List {
     /// How far back: 30m, 12h, 7d [default: 1d]
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = parse_time_limit, allow_negative_numbers = true)]
     since: Option<Duration>,
     /// Those that you have sent with ops alone
     #[arg(long)]

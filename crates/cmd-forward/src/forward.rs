@@ -74,10 +74,10 @@ pub struct Forward {
     #[arg(hide_short_help = true, long, value_name = "N", env = "OPS_FORWARD_SESSIONS", value_parser = clap::value_parser!(u8).range(1..=16), allow_negative_numbers = true)]
     sessions: Option<u8>,
     /// How long open connections may take to end
-    #[arg(hide_short_help = true, long, value_name = "TIME", default_value = "3s", value_parser = parse_duration)]
+    #[arg(hide_short_help = true, long, value_name = "TIME", default_value = "3s", value_parser = parse_duration, allow_negative_numbers = true)]
     grace: Duration,
     /// With -D: when the sessions of a destination without connections are ended
-    #[arg(hide_short_help = true, long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
+    #[arg(hide_short_help = true, long, value_name = "TIME", default_value = "60s", value_parser = parse_duration, allow_negative_numbers = true)]
     idle: Duration,
     /// Start none where one of several cannot start; so it is for a command too
     #[arg(hide_short_help = true, long)]

@@ -2,7 +2,7 @@
 
 use ops_core::{Command, Context, Forms, Traits, Values, inventory::TagFilter};
 use ops_profile::Target;
-use ops_ui::{Error, Exit, Result};
+use ops_ui::{Error, ErrorKind, Exit, Result};
 
 use crate::{describe, paths};
 
@@ -49,11 +49,13 @@ impl Command for Pick {
     async fn run(self, cx: Context) -> Result<Exit> {
         paths::check(cx.output().format())?;
         if !cx.output().may_ask() {
-            return Err(Error::usage("nobody is there to choose a server")
-                .caused_by(
-                    "standard input and standard error are no terminal, or asking is forbidden",
-                )
-                .hint("list them: ops ls -o name"));
+            return Err(
+                Error::new(ErrorKind::Refused, "nobody is there to choose a server")
+                    .caused_by(
+                        "standard input and standard error are no terminal, or asking is forbidden",
+                    )
+                    .hint("list them: ops ls -o name"),
+            );
         }
         let question = if self.multi {
             "which servers?"

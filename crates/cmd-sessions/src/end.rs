@@ -37,7 +37,7 @@ pub(crate) struct EndArgs {
     #[arg(long)]
     mine: bool,
     /// Those begun longer ago than this, such as 2h or 1d
-    #[arg(long, value_name = "TIME", value_parser = parse_span)]
+    #[arg(long, value_name = "TIME", value_parser = parse_span, allow_negative_numbers = true)]
     older_than: Option<Duration>,
 }
 

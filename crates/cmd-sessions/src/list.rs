@@ -13,7 +13,7 @@ use serde_json::{Map, json};
 
 use crate::{
     record::{self, Names},
-    since::parse_span,
+    since::parse_past_span,
 };
 
 /// What the list is narrowed to.
@@ -32,7 +32,7 @@ pub(crate) struct ListArgs {
     #[arg(long, value_name = "NAME")]
     owner: Option<String>,
     /// Those begun in this time, such as 30m, 2h or 2d
-    #[arg(long, value_name = "TIME", value_parser = parse_span)]
+    #[arg(long, value_name = "TIME", value_parser = parse_past_span, allow_negative_numbers = true)]
     since: Option<Duration>,
     /// Those with this session document
     #[arg(long, value_name = "NAME", hide_short_help = true)]

@@ -28,6 +28,17 @@ pub(crate) fn parse_span(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// As [`parse_span`], for a time in which something has begun.
+///
+/// # Errors
+/// As [`parse_span`]; no time at all, in which nothing can have begun.
+pub(crate) fn parse_past_span(text: &str) -> Result<Duration, String> {
+    match parse_span(text)? {
+        Duration::ZERO => Err("no time at all is too little; write 30m, 2h, 2d or 1w".to_owned()),
+        span => Ok(span),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

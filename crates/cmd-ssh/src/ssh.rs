@@ -130,6 +130,10 @@ impl Command for Ssh {
         let mut line = Line::default();
         // ssh takes the first value it is given for an option, so the user's own come first.
         line.words.extend(self.options.iter().cloned());
+        if cx.globals().quiet {
+            // Errors only, as all of `ops` then. ssh's own `-q` would keep those back too.
+            line.raw("LogLevel=ERROR");
+        }
         let mut proxy = asked_words(&cx);
         proxy.push("ssh-proxy".to_owned());
         if let Some(key) = &key {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use self::written::written_as_text;
 pub use self::{
-    amounts::{Size, Time},
+    amounts::{Size, Time, TimeLimit},
     patterns::{Glob, Pattern},
     ports::{Destination, Listen, LocalForward},
 };

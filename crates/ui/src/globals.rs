@@ -276,11 +276,11 @@ impl Globals {
     }
 }
 
-/// As [`parse_duration`], for a time within which something has to be done.
+/// As [`parse_duration`], for a time within which something has to be done or to have happened.
 ///
 /// # Errors
 /// As [`parse_duration`]; a time of nothing, within which nothing can be done.
-fn parse_time_limit(text: &str) -> Result<Duration, String> {
+pub fn parse_time_limit(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
         Duration::ZERO => {
             Err("no time at all is too little; write 30s, 2m, 1h or 500ms".to_owned())

@@ -128,8 +128,15 @@ fn is_null(file: &File) -> bool {
 
 /// Writes standard output, piece by piece; waits while [`QUEUE`] pieces are on their way.
 pub struct StdoutWriter {
-    pieces: mpsc::Sender<Bytes>,
+    pieces: mpsc::Sender<Piece>,
     failure: oneshot::Receiver<io::Result<()>>,
+}
+
+/// What the thread of a [`StdoutWriter`] is handed, in turn.
+enum Piece {
+    Bytes(Bytes),
+    /// To be answered once everything before is written.
+    Flush(oneshot::Sender<()>),
 }
 
 impl StdoutWriter {
@@ -146,14 +153,20 @@ impl StdoutWriter {
     /// As [`Self::start`], for the file that `open` gives in place of standard output: it may wait
     /// as long as it likes, as for the other end of a FIFO.
     pub fn start_with(open: impl FnOnce() -> io::Result<File> + Send + 'static) -> Self {
-        let (pieces, mut queue) = mpsc::channel::<Bytes>(QUEUE);
+        let (pieces, mut queue) = mpsc::channel::<Piece>(QUEUE);
         let (done, failure) = oneshot::channel();
         thread::spawn(move || {
             let mut written = Ok(());
             match open() {
                 Ok(mut stdout) => {
                     while let Some(piece) = queue.blocking_recv() {
-                        written = stdout.write_all(&piece);
+                        match piece {
+                            Piece::Bytes(bytes) => written = stdout.write_all(&bytes),
+                            // Whoever has asked may have been cancelled meanwhile.
+                            Piece::Flush(asker) => {
+                                let _ = asker.send(());
+                            }
+                        }
                         if written.is_err() {
                             break;
                         }
@@ -173,7 +186,20 @@ impl StdoutWriter {
     /// # Errors
     /// The error of an earlier piece; a closed pipe is [`crate::ErrorKind::BrokenPipe`].
     pub async fn write(&mut self, piece: Bytes) -> Result<()> {
-        if self.pieces.send(piece).await.is_ok() {
+        if self.pieces.send(Piece::Bytes(piece)).await.is_ok() {
+            return Ok(());
+        }
+        self.outcome().await
+    }
+
+    /// Waits until everything so far is written.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub async fn flush(&mut self) -> Result<()> {
+        let (asker, answer) = oneshot::channel();
+        // A thread that failed drops the question with its queue.
+        if self.pieces.send(Piece::Flush(asker)).await.is_ok() && answer.await.is_ok() {
             return Ok(());
         }
         self.outcome().await

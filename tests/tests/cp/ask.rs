@@ -59,7 +59,7 @@ fn where_nobody_can_be_asked_that_is_said_before_anything_is_copied() {
         remote(&far.join("a")),
         here.clone().into(),
     ];
-    let done = cp(&lab, &args).exits(2);
+    let done = cp(&lab, &args).exits(9);
     assert!(
         done.stderr.contains("--overwrite ask` needs a terminal")
             && done.stderr.contains("hint: decide before"),

@@ -55,6 +55,40 @@ fn a_slow_reader_costs_no_memory_and_gets_every_byte() {
 }
 
 #[test]
+fn what_standard_output_has_no_room_for_is_not_copied() {
+    let lab = Lab::with_sandbox();
+    let far = lab.folder("far");
+    put(&far, b"small", &noise(100), 0o644);
+    put(&far, b"large", &noise(200_000), 0o644);
+    let program = ops_tests::lab::binary();
+    let full = "exec \"$0\" cp \"$1\" - >/dev/full";
+    // 32 KiB of a file; without the signal, so that the write fails.
+    let limited = "trap '' XFSZ; ulimit -f 64; exec \"$0\" cp \"$1\" \"$2\" - >\"$3\"";
+    let here = lab.folder("here").join("out");
+    let (small, large) = (remote(&far.join("small")), remote(&far.join("large")));
+    for (script, summary) in [
+        (full, "\n0 copied, 0 B in"),
+        (limited, "\n1 copied, 100 B in"),
+    ] {
+        let args = [
+            os("-c"),
+            os(script),
+            program.clone().into(),
+            small.clone(),
+            large.clone(),
+            here.clone().into(),
+        ];
+        let done = lab.run("/bin/sh", args).output().exits(8);
+        assert!(done.stderr.contains(summary), "{done}");
+        assert!(done.stderr.contains(", 1 failed\n"), "{done}");
+        let error = "error: cannot write to standard output\n";
+        assert_eq!(done.stderr.matches(error).count(), 1, "{done}");
+    }
+    let begin = noise(100);
+    assert_eq!(fs::read(here).unwrap()[..100], begin);
+}
+
+#[test]
 fn a_reader_that_has_enough_ends_it_quietly() {
     let lab = Lab::with_sandbox();
     let far = lab.folder("far");

@@ -58,7 +58,8 @@ fn between_batches_somebody_is_asked_and_a_no_leaves_the_rest_alone() {
     let done = lab.ops(line.iter().chain(&[""; 0])).output();
     assert_eq!(done.status, 255);
     assert!(
-        done.stderr.contains("nobody can be asked between batches"),
+        done.stderr
+            .contains("OPS-E-REFUSED: nobody can be asked between batches"),
         "{done}"
     );
 }

@@ -88,6 +88,18 @@ fn without_p_it_is_the_users_own_file_that_changes() {
 }
 
 #[test]
+fn no_time_at_all_is_no_timeout_in_the_users_own_file_either() {
+    let lab = Lab::new();
+    for (set, why) in [("0", "no time at all"), ("0s", "no time at all")] {
+        let done = lab.ops(["config", "set", "timeout", set]).output().exits(2);
+        assert!(done.stderr.contains(why), "{set}: {done}");
+    }
+    lab.ops(["config", "set", "timeout", "90"])
+        .output()
+        .success();
+}
+
+#[test]
 fn two_profiles_are_compared_with_what_they_extend() {
     let lab = Lab::new();
     lab.profile("shop", SHOP);

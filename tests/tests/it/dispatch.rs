@@ -347,6 +347,15 @@ fn a_number_that_an_option_cannot_have_is_refused_with_what_it_may_be() {
         (2, "ls --watch 0", "1 to 86400 seconds"),
         (2, "ls --timeout 0", "no time at all"),
         (255, "exec web-1 --timeout 0ms -- true", "no time at all"),
+        (255, "exec web-1 --time-limit 0 -- true", "no time at all"),
+        (255, "exec web-1 --time-limit 0m -- true", "no time at all"),
+        (255, "exec web-1 --time-limit -1 -- true", "is no time"),
+        (2, "runs --since 0", "no time at all"),
+        (2, "sessions --since 0d", "no time at all"),
+        (2, "sessions --since -1", "is no length of time"),
+        (2, "sessions end --older-than -1", "is no length of time"),
+        (2, "forward -D 1080 web-1 --idle -1", "is no time"),
+        (2, "forward web-1 0:80 --grace -1", "is no time"),
         (2, "ls --timeout -1", "is no time"),
     ] {
         let done = lab.ops(line.split(' ')).output().exits(status);

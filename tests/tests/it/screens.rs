@@ -125,7 +125,7 @@ fn what_is_picked_goes_to_standard_output_and_the_list_to_the_terminal() {
     let drawn = String::from_utf8_lossy(&terminal.output()).into_owned();
     assert!(!drawn.contains("db-1"), "{drawn}");
 
-    let done = Lab::with_sandbox().ops(["pick"]).output().exits(2);
+    let done = Lab::with_sandbox().ops(["pick"]).output().exits(9);
     assert!(
         done.stderr.contains("hint: list them: ops ls -o name"),
         "{done}"

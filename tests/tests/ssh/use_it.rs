@@ -52,6 +52,11 @@ fn an_id_without_an_entry_goes_through_the_entry_for_all_ids() {
 fn ops_ssh_needs_no_configuration_and_passes_everything_on() {
     needs!("ssh", "ssh-keygen");
     let client = Client::with_key();
+    // A host that ssh meets for the first time makes a note, which `-q` of ops is against too.
+    let quiet = client.ops(["-q"].into_iter().chain(ops_ssh(&["web-1", "uname"])));
+    assert_eq!(quiet.success().stderr, "");
+    let noted = client.ops(ops_ssh(&["web-2", "uname"])).success();
+    assert!(noted.stderr.contains("Permanently added"), "{noted:?}");
     for (words, stdout) in [
         (&["web-1", "uname"][..], "Linux\n"),
         (&[WEB_1, "--", "uname"], "Linux\n"),

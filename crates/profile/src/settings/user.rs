@@ -13,7 +13,7 @@ use crate::{
     report,
     schema::{Copy, Exec, Shell},
     ssh::Ssh,
-    values::{Region, Time},
+    values::{Region, TimeLimit},
     verbs::Verbs,
 };
 
@@ -33,7 +33,7 @@ pub struct UserConfig {
     /// When to colour
     pub color: Option<ColorChoice>,
     /// Longest time until a session is ready
-    pub timeout: Option<Time>,
+    pub timeout: Option<TimeLimit>,
     /// Whether servers that were used are remembered; `false` holds whatever a team profile says
     pub recent: Option<bool>,
     /// As `ssh` of a team profile

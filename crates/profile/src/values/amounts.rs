@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use ops_ui::globals::parse_duration;
+use ops_ui::globals::{parse_duration, parse_time_limit};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::written::written_as_text;
@@ -34,6 +34,28 @@ impl fmt::Display for Time {
 
 written_as_text!(Time, "a time such as 30s, 15m or 1h", {
     "type": ["string", "integer"], "pattern": "^([0-9]+(ms|s|m|h|d))+$|^[0-9]+$", "minimum": 0
+}, or_number);
+
+/// As [`Time`], for a time within which something has to be done: never none at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeLimit(pub Duration);
+
+impl FromStr for TimeLimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse_time_limit(text).map(Self)
+    }
+}
+
+impl fmt::Display for TimeLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Time(self.0).fmt(f)
+    }
+}
+
+written_as_text!(TimeLimit, "a time such as 30s, 15m or 1h", {
+    "type": ["string", "integer"], "pattern": "^([0-9]+(ms|s|m|h|d))+$|^[0-9]+$", "minimum": 1
 }, or_number);
 
 /// A number of bytes: `500MB` (powers of ten), `64MiB` (powers of two), or a bare number.

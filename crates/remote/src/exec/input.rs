@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ops_ui::{Error, Result};
+use ops_ui::{Error, Result, hint};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -94,9 +94,9 @@ impl RunTask {
                 }
                 self.detail(format!("the input goes on in another session: {why}"));
                 self.note_feed_progress();
-                let error = Error::target(format!("`{}` takes no input", self.label()));
+                let error = input_not_taken(self.label(), self.feed_turn, self.feed_progress, &why);
                 let pause = self.feed_setbacks.closed(Instant::now(), self.patience);
-                self.open_feed_again(pause, error.caused_by(why))
+                self.open_feed_again(pause, error)
             }
         }
     }
@@ -169,5 +169,52 @@ impl RunTask {
             // Dropped without an end: the command never reads one.
             None => self.input = None,
         }
+    }
+}
+
+/// Every session that was to carry the input of a command to `label` was lost, the last one, the
+/// `sessions`th of the run, for the reason `why`. `progress` is how many frames the server has, and
+/// how many it has handed on.
+fn input_not_taken(label: &str, sessions: u32, progress: (u64, u64), why: &str) -> Error {
+    let lost = match progress {
+        (0, 0) => format!(
+            "{sessions} sessions were lost, one after another, before any of it came through"
+        ),
+        _ => "one session after another was lost, and no more of it came through".to_owned(),
+    };
+    Error::target(format!("the input does not reach the command on `{label}`"))
+        .caused_by(lost)
+        .caused_by(format!("of the last one: {why}"))
+        .hint(hint!(
+            "see what is wrong with sessions there: ops doctor {}",
+            label
+        ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_that_are_lost_before_the_input_are_counted() {
+        let told = |progress| {
+            let error = input_not_taken("web-1", 11, progress, "the session has ended");
+            error
+                .why()
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        };
+        let nothing = told((0, 0));
+        assert_eq!(
+            nothing[0],
+            "11 sessions were lost, one after another, before any of it came through"
+        );
+        assert_eq!(nothing[1], "of the last one: the session has ended");
+        let a_part = told((3, 2));
+        assert_eq!(
+            a_part[0],
+            "one session after another was lost, and no more of it came through"
+        );
     }
 }

@@ -53,7 +53,8 @@ fn within_double_quotes(text: &str) -> String {
     quoted
 }
 
-/// The text of [`BEGIN`] for the `turn`th session of the run of `order` in `folder`, with `engine` or without.
+/// The text of [`BEGIN`] for the `turn`th session of the run of `order` in `folder`, with `engine`
+/// or without.
 fn begin_with(order: &PreparedCommand, folder: &Folder, turn: u32, engine: Option<&str>) -> String {
     let mut text = format!(
         "name={}\nturn={turn}\nbrings_engine={}\nreads_input={}\n",

@@ -1,5 +1,6 @@
 //! The scripts of a run as they are sent, in every shell that may be `sh` on a server.
 
+mod ends;
 mod leftovers;
 mod notes;
 
@@ -248,25 +249,6 @@ fn both_streams_and_the_status_come_from_every_shell() {
     }
 }
 
-#[test]
-fn a_signal_that_ends_a_command_is_told_by_every_shell() {
-    // Without QUIT, which bash ignores "in all cases" (its manual, SIGNALS), and busybox too, and
-    // without ALRM, on which mksh waits for its timer.
-    let signals = "HUP 129 INT 130 ILL 132 ABRT 134 FPE 136 KILL 137 USR1 138 SEGV 139 \
-                   USR2 140 PIPE 141 TERM 143 XCPU 152 XFSZ 153";
-    let words: Vec<&str> = signals.split_whitespace().collect();
-    for (name, shell) in Shell::all() {
-        for pair in words.chunks(2) {
-            let order = order(&format!("kill -{} $$; sleep 60", pair[0]), |_| ());
-            let mut session = shell.session(&begin(&order));
-            assert_eq!(session.hear("status"), pair[1], "{name}: {}", pair[0]);
-            session.acknowledge();
-            session.hear("ended");
-        }
-        eventually(name, "nothing is left", || shell.is_clean());
-    }
-}
-
 /// A session that ends is no sign that its client has what was written to it.
 #[test]
 fn everything_is_kept_until_the_client_answers() {
@@ -395,48 +377,6 @@ fn fill_ring(shell: &Shell) {
     session.acknowledge();
     session.hear("ended");
     eventually(shell.0.name(), "nothing is left", || shell.is_clean());
-}
-
-/// The signal may come while the folder is made, the command started or the shell about to attach.
-#[test]
-fn a_client_that_gives_up_at_any_moment_leaves_nothing() {
-    let shells = std::sync::atomic::AtomicU32::new(0);
-    in_every_shell(|name, shell| {
-        let shell_number = shells.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let seconds = format!("60{shell_number}.{}", std::process::id());
-        let order = order(&format!("exec sleep {seconds}"), |_| ());
-        for milliseconds in (0..30).step_by(3) {
-            let folder = Folder::new().unwrap();
-            let session = shell.session(&scripts::begin(&order, &folder, 1, true));
-            std::thread::sleep(Duration::from_millis(milliseconds));
-            session.acknowledge();
-            let is_over = || shell.is_clean() && !shell.has_processes(&format!("sleep\0{seconds}"));
-            // bash ignores the signal until it reads its script, and busybox loses one of twenty; a
-            // client that hears no answer says the same by another session.
-            let begin = Instant::now();
-            while !is_over() && begin.elapsed() < Duration::from_secs(2) {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            let _again = (!is_over()).then(|| shell.session(&scripts::tell(&folder, "end")));
-            let what = format!("nothing is left after {milliseconds} ms");
-            eventually(name, &what, is_over);
-        }
-    });
-}
-
-#[test]
-fn a_time_limit_is_kept_by_every_shell() {
-    for (name, shell) in Shell::all() {
-        let order = order("echo begun; sleep 600", |request| {
-            request.time_limit = Some(Duration::from_millis(300));
-        });
-        let mut session = shell.session(&begin(&order));
-        assert_eq!(session.hear("status"), "limit", "{name}");
-        assert_eq!(session.out, b"begun\n", "{name}");
-        session.acknowledge();
-        session.hear("ended");
-        eventually(name, "nothing is left", || shell.is_clean());
-    }
 }
 
 #[test]

@@ -33,6 +33,7 @@ pub(super) fn of(request: &Request) -> Result<Vec<u8>> {
         && let Some(program) = words.first()
     {
         refuse_unknown(&mut text, program)?;
+        name_unrunnable(&mut text, words)?;
     }
     text.extend_from_slice(b"exec");
     match &request.command {
@@ -77,6 +78,28 @@ fn refuse_unknown(text: &mut Vec<u8>, program: &[u8]) -> Result<()> {
         b" >&2; exit 127; }\n",
     ];
     text.extend_from_slice(&words.concat());
+    Ok(())
+}
+
+/// Has a shell of its own refuse what is no file that can be run, a folder or a missing one: its
+/// words begin with `sh`, as people know them, where this shell's begin with the path of the run's
+/// private folder. What can be run costs no second shell.
+fn name_unrunnable(text: &mut Vec<u8>, words: &[Vec<u8>]) -> Result<()> {
+    let Some(program) = words.first().filter(|program| program.contains(&b'/')) else {
+        return Ok(());
+    };
+    let mut path = Vec::new();
+    quote(&mut path, program)?;
+    let test = [
+        &b"[ -f "[..],
+        &path,
+        b" ] && [ -x ",
+        &path,
+        b" ] || exec sh -c 'exec \"$@\"' sh",
+    ];
+    text.extend_from_slice(&test.concat());
+    append_words(text, words)?;
+    text.push(b'\n');
     Ok(())
 }
 
@@ -255,6 +278,50 @@ mod tests {
             ("B".to_owned(), b"$x".to_vec()),
         ];
         assert_eq!(run(&["sh"], &request), b"IT'S \n$X");
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_told_without_the_path_of_the_text() {
+        let folder = tempfile::tempdir().unwrap();
+        let plain = folder.path().join("plain");
+        std::fs::write(&plain, "echo ran\n").unwrap();
+        let refused = [
+            (folder.path().to_owned(), 126),
+            (folder.path().join("missing"), 127),
+            (plain, 126),
+        ];
+        let text_file = folder.path().join("text");
+        let mut tried = 0;
+        for shell in [
+            &["sh"][..],
+            &["dash"],
+            &["bash"],
+            &["busybox", "sh"],
+            &["mksh"],
+            &["ksh"],
+        ] {
+            if ops_test_needs::find(shell[0]).is_none() {
+                continue;
+            }
+            tried += 1;
+            for (program, status) in &refused {
+                let program = program.to_str().unwrap();
+                let words = [program, "it's"].map(|word| word.as_bytes().to_vec());
+                let request = Request::new(Command::Argv(words.to_vec()));
+                std::fs::write(&text_file, of(&request).unwrap()).unwrap();
+                let output = process::Command::new(shell[0])
+                    .args(&shell[1..])
+                    .arg(&text_file)
+                    .output()
+                    .unwrap();
+                let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                assert_eq!(output.status.code(), Some(*status), "{shell:?}: {said}");
+                assert!(said.starts_with("sh: "), "{shell:?}: {said}");
+                assert!(said.contains(program), "{shell:?}: {said}");
+                assert!(!said.contains("/text"), "{shell:?}: {said}");
+            }
+        }
+        assert!(tried > 0);
     }
 
     #[test]

@@ -23,7 +23,7 @@
 #   keep PATIENCE                 ends the run where no client comes back, and removes the folder
 #                                 when its client knows the end
 #   end                           ends the command and removes the folder
-#   end_at_limit LIMIT, end_dead_writers, remove_leftovers, remove_all, feed
+#   end_at_limit LIMIT, end_command, end_dead_writers, remove_leftovers, remove_all, feed
 #                                 what supervise.pl leaves to the functions of these names
 #
 # The text is that of four files, one behind the other: engine.sh, output.sh, input.sh and, which is
@@ -56,6 +56,7 @@
 #   attached     the process of attach
 #   beats        the one that tells its client that it lives; empty once attach has ended as it should
 #   status       how the command ended; limit: its time was over; failed: why no more can be known
+#   signalled    it was sent a signal that asks for its end
 #   known        the client has said that it knows how the command ended
 #   leaving      gone=NUMBER of the attach whose client may not come back
 #   output       the file that takes the output of a command that is left running
@@ -190,7 +191,11 @@ supervise() {
     fi
     run_command "$d/out" "$d/err"
     # A process that the command has left behind may still write.
+    end_what_ignored_a_signal &
+    watcher=$!
     wait $pumps
+    kill -KILL "$watcher"
+    stop_timer
     [ ! -e "$d/limit" ] || code=limit
     echo "$code" >"$d/status"
     [ "$input" = /dev/null ] || : >"$d/in.closed"
@@ -217,8 +222,21 @@ run_command() {
     code=$?
     # ksh93 tells a signal as 256 and its number.
     [ "$code" -lt 256 ] || code=$((code - 128))
-    # What ends the command goes on: a child that was born meanwhile has not had the signal.
-    [ "$limit" = 0 ] || [ -e "$d/limit" ] || kill "$timer"
+}
+
+# What ends the command goes on: a child that was born meanwhile has not had the signal.
+stop_timer() { [ "$limit" = 0 ] || [ -e "$d/limit" ] || kill "$timer"; }
+
+# The command has ended, and what it has started still holds its output. Where its client has asked
+# for the end, nobody waits for a process that ignores SIGINT, as all do that a shell without job
+# control has started with "&".
+end_what_ignored_a_signal() {
+    while sleep 1; do
+        if [ -e "$d/signalled" ]; then
+            end_command
+            return
+        fi
+    done
 }
 
 # What is left running: nobody is waited for, and its output stays.
@@ -228,6 +246,7 @@ run_detached() {
     echo "$output" >"$d/output.new" && mv "$d/output.new" "$d/output"
     # Both streams append, so that neither writes over the other.
     run_command "$output" "$output"
+    stop_timer
     # It may have ended before its client knows of it.
     left=$patience
     until [ -e "$d/known" ] || [ "$left" -le 0 ]; do
@@ -250,6 +269,7 @@ end_at_limit() {
 signal_command() {
     # Of a command that has not begun yet nobody knows the process.
     { read -r pid <"$d/p"; } 2>/dev/null || return 0
+    case "$1" in HUP | INT | QUIT | TERM) { : >"$d/signalled"; } 2>/dev/null ;; esac
     kill "-$1" "-$pid" 2>/dev/null && return
     find_members
     [ -z "$members" ] || kill "-$1" $members 2>/dev/null

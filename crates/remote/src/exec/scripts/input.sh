@@ -149,7 +149,7 @@ feed)
     exec 4<>"$d/bell"
     feed
     ;;
-end_dead_writers | remove_leftovers) "$role" ;;
+end_command | end_dead_writers | remove_leftovers) "$role" ;;
 remove_all)
     # shellcheck disable=SC2034 # Read in engine.sh.
     pid=

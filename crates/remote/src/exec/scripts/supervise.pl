@@ -192,6 +192,8 @@ sub fail_stream {
 # --- its end, and the client who may be away ------------------------------------------------------
 
 my $code;
+my $ended_at;
+my $is_ending = 0;
 # $life is read while a client holds it; while none does, $next_look is when that is looked at again.
 my $life;
 my $next_look = time + 1;
@@ -205,14 +207,15 @@ my $burials = 0;
 sub reap {
     return if defined($code) || waitpid($command, WNOHANG) == 0;
     $code = $? & 127 ? 128 + ($? & 127) : $? >> 8;
-    # What the command has left behind may go on, and what ends the command too.
-    kill("KILL", $timer) if $timer && !-e "$d/limit";
+    $ended_at = time;
 }
 
 # tell_status: to be called when nothing writes any more, neither the command nor what it has left
 # behind.
 sub tell_status {
     $is_told = 1;
+    # What ends the command goes on: a child that was born meanwhile has not had the signal.
+    kill("KILL", $timer) if $timer && !-e "$d/limit";
     write_once("status", -e "$d/limit" ? "limit" : $code);
     write_once("in.closed", "") if $input;
     ring($bell);
@@ -283,7 +286,12 @@ while (1) {
         push(@waits, $nap);
         $nap *= 2 if $nap < 0.25;
     }
-    push(@waits, 1) if $timer && !defined($code);
+    if (@pumping && defined($code) && !$is_ending) {
+        # As end_what_ignored_a_signal of engine.sh.
+        $is_ending = time > $ended_at + 1 && -e "$d/signalled";
+        start_role("end_command") if $is_ending;
+        push(@waits, 1);
+    }
     if ($life) {
         vec($watched, fileno($life), 1) = 1;
     } else {
