@@ -152,8 +152,8 @@ impl RunTask {
                 self.stop(None).await;
                 return Err(error);
             };
-            if self.setbacks.is_to_be_told() {
-                self.host.cx.output().note(self.taking_up(&why));
+            if let Some(losses) = self.setbacks.losses_to_tell(Instant::now()) {
+                self.host.cx.output().note(self.taking_up(&why, losses));
             }
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}

@@ -9,6 +9,10 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from
 /// Sessions that may close one after another without having brought anything. Half a minute, with
 /// the pauses in between: whatever closes them will close the next one too.
 const MOST_CLOSED: u32 = 10;
+/// Losses that are made good within this time are told nobody.
+const UNTOLD_FOR: Duration = Duration::from_secs(2);
+/// Between two lines about losses.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
 /// A session that has lasted so long did what it was for, even if nothing was to be carried.
 pub(super) const LASTED: Duration = Duration::from_secs(10);
 
@@ -20,19 +24,33 @@ pub(super) struct Setbacks {
     losses: u32,
     /// Of these, sessions that had been open.
     closed: u32,
-    is_told: bool,
+    /// When somebody was told the last time.
+    told_at: Option<Instant>,
+    /// Losses since then, those that were made good too.
+    untold: u32,
 }
 
 impl Setbacks {
     /// Something was gained.
     pub(super) fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self {
+            // A gain between two losses is no reason to tell of the second one sooner.
+            told_at: self.told_at,
+            untold: self.untold,
+            ..Self::default()
+        };
     }
 
-    /// Whether it is time to tell somebody: true once, from the second loss on. A single one is
-    /// ordinary, and over before it is read.
-    pub(super) fn is_to_be_told(&mut self) -> bool {
-        !std::mem::replace(&mut self.is_told, self.losses > 1) && self.is_told
+    /// How many losses there were since somebody was told, where it is time at `now` to tell
+    /// again. What is back within [`UNTOLD_FOR`] is over before it is read.
+    pub(super) fn losses_to_tell(&mut self, now: Instant) -> Option<u32> {
+        let is_back = self.since.is_none_or(|since| now - since < UNTOLD_FOR);
+        let is_too_soon = self.told_at.is_some_and(|told| now - told < TOLD_EVERY);
+        if is_back || is_too_soon {
+            return None;
+        }
+        self.told_at = Some(now);
+        Some(std::mem::take(&mut self.untold))
     }
 
     /// A session that had been open was lost at `now`; gives the pause before the next one, and
@@ -60,6 +78,7 @@ impl Setbacks {
             }
         };
         self.losses += 1;
+        self.untold += 1;
         Some(pause)
     }
 }
@@ -86,16 +105,29 @@ mod tests {
     }
 
     #[test]
-    fn a_second_loss_with_nothing_gained_is_told_and_the_third_is_not() {
+    fn losses_are_told_after_two_seconds_without_gain_and_every_ten_at_most() {
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
         let mut setbacks = Setbacks::default();
-        for _ in 0..2 {
-            let told = [(); 4].map(|()| {
-                setbacks.closed(Instant::now(), PATIENCE);
-                setbacks.is_to_be_told()
-            });
-            assert_eq!(told, [false, true, false, false]);
-            setbacks.clear();
-        }
+        let mut told = |seconds, is_gain: bool| {
+            if is_gain {
+                setbacks.clear();
+            }
+            setbacks.closed(at(seconds), PATIENCE);
+            setbacks.losses_to_tell(at(seconds))
+        };
+        // Each of these has brought something before it was lost.
+        assert_eq!([0, 1, 5].map(|seconds| told(seconds, true)), [None; 3]);
+        assert_eq!(
+            [6, 7, 9].map(|seconds| told(seconds, false)),
+            [None, Some(5), None]
+        );
+        // A gain in between makes no second line of it.
+        assert_eq!(
+            [10, 11, 15].map(|seconds| told(seconds, seconds == 10)),
+            [None; 3]
+        );
+        assert_eq!(told(17, false), Some(5));
     }
 
     #[test]

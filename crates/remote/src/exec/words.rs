@@ -100,9 +100,13 @@ impl RunTask {
     }
 
     /// Sessions are lost one after another, the last one for the reason `why`.
-    pub(super) fn taking_up(&self, why: &str) -> Text {
+    pub(super) fn taking_up(&self, why: &str, losses: u32) -> Text {
+        let times = match losses {
+            0 | 1 => String::new(),
+            _ => format!(" {losses} times"),
+        };
         Text::from(format!(
-            "the session on `{}` was lost ({}) and is taken up again; Ctrl-C twice leaves at once",
+            "the session on `{}` was lost{times} ({}) and is taken up again; Ctrl-C twice leaves at once",
             self.label(),
             escape(why)
         ))
