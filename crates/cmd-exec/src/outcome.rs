@@ -124,7 +124,10 @@ impl Outcome {
                 let what = error.what();
                 let named = format!("`{label}` ");
                 let why = what.strip_prefix(&named).unwrap_or(what);
-                format!("not run: {}", why.strip_prefix("is ").unwrap_or(why))
+                // What a server is says why it was given nothing. Anything else may have come to
+                // pass while the command was running.
+                why.strip_prefix("is ")
+                    .map_or_else(|| why.to_owned(), |is| format!("not run: {is}"))
             }
             Self::Unread(error) => {
                 let what = error.what();
@@ -220,6 +223,11 @@ mod tests {
         assert_eq!(
             Outcome::Failed(Error::target("`db-1` is stopped")).words_for("db-1"),
             "not run: stopped"
+        );
+        let silent = Error::target("`db-1` did not answer that it got SIGTERM");
+        assert_eq!(
+            Outcome::Failed(silent).words_for("db-1"),
+            "did not answer that it got SIGTERM"
         );
         assert_eq!(
             told(Outcome::NotStarted("a canary failed".to_owned())),
