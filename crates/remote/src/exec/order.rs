@@ -7,8 +7,8 @@ use ops_ui::Result;
 
 /// A command of more bytes than this, script included, goes by the terminal, for which nothing is
 /// too long. A parameter of a document may have 65,535 characters by the API's model; what the
-/// service takes is not known for certain. The text around the command takes ten kilobytes of it,
-/// and where the service refuses all of it the terminal is tried then.
+/// service takes is not known for certain. The text around the command takes thirty kilobytes of
+/// it, and where the service refuses all of it the terminal is tried then.
 const LONGEST_OPEN_BYTES: usize = 12 << 10;
 
 /// A command as lines of sh, and what belongs to it.

@@ -223,6 +223,17 @@ pub(super) fn tell(folder: &Folder, role: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exec::{Command, Request};
+
+    /// By the API's model no parameter has more than 65,535 characters.
+    #[test]
+    fn a_long_command_and_the_text_around_it_fit_into_a_parameter() {
+        let line = vec![b'x'; (12 << 10) - 256];
+        let order = PreparedCommand::new(&Request::new(Command::Line(line))).unwrap();
+        assert!(order.is_open());
+        let text = begin(&order, &Folder::new().unwrap(), 1, true);
+        assert!(text.len() < 65_535, "{}", text.len());
+    }
 
     #[test]
     fn what_travels_in_a_command_holds_no_single_quote() {

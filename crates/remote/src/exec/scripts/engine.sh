@@ -26,8 +26,10 @@
 #   end_at_limit LIMIT, end_command, end_dead_writers, remove_leftovers, remove_all, feed
 #                                 what supervise.pl leaves to the functions of these names
 #
-# The text is that of four files, one behind the other: engine.sh, output.sh, input.sh and, which is
-# not for a shell, supervise.pl. No single quote may stand in it: it travels between a pair of them.
+# The text is that of three files, one behind the other: engine.sh, output.sh and input.sh. Two
+# programs of perl go with it, each with notes.pl in front: supervise.pl behind the whole, where no
+# shell reads on, and input.pl within input.sh. No single quote may stand in any of them: the text
+# travels between a pair of them.
 #
 # --- The folder ---------------------------------------------------------------------------------
 #
